@@ -1,0 +1,154 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+
+import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
+import type { SqlDriverAdapter, SqlMigrationAwareDriverAdapterFactory } from '@prisma/driver-adapter-utils';
+import * as engine from '@prisma/schema-engine-wasm/schema_engine_bg';
+
+import { PlainError } from '../plain-error.ts';
+
+const PRISMA_FOLDER = join(import.meta.dirname, '../../prisma');
+const MIGRATIONS_FOLDER = join(PRISMA_FOLDER, 'migrations');
+const NO_FILTER = { externalTables: [], externalEnums: [] };
+
+/** What we use of Node's global; its types come only with the browser's. */
+declare const WebAssembly: {
+  instantiate(
+    bytes: Uint8Array,
+    imports: Record<string, unknown>,
+  ): Promise<{ instance: { exports: { __wbindgen_start: () => void } } }>;
+};
+
+/**
+ * Brings a database to the schema of this code. The migrations are Prisma's ordinary ones and are applied by
+ * Prisma's own engine (its WASM build: nothing to download), so `prisma migrate` accepts the database too.
+ *
+ * @param adapterFactory connects to the database
+ * @returns the names of the migrations that were applied now; empty when it was up to date
+ * @throws PlainError when the database is newer than the code, or a migration failed earlier or fails now
+ */
+export async function migrate(adapterFactory: SqlMigrationAwareDriverAdapterFactory): Promise<string[]> {
+  const known = await migrationNames();
+  const applied = await appliedMigrations(adapterFactory);
+
+  const unknown = applied.filter((migration) => !known.includes(migration.name));
+  if (unknown.length > 0) {
+    const names = unknown.map((migration) => migration.name).join(', ');
+    throw new PlainError(
+      `The database is newer than this version of Tandem: it has the migration ${names}, which this version does not know. ` +
+        'Install the newer version again, or restore a backup made before the upgrade.',
+    );
+  }
+  const broken = applied.find((migration) => !migration.finished);
+  if (broken) {
+    throw new PlainError(
+      `The migration ${broken.name} was begun on this database and did not finish. Restore a backup made before it, then start again.`,
+    );
+  }
+  if (applied.length === known.length) return [];
+
+  // The engine keeps its connections, locked, for as long as the process lives: we end them ourselves.
+  const connections: SqlDriverAdapter[] = [];
+  const schemaEngine = await loadSchemaEngine({
+    ...adapterFactory,
+    connect: async () => {
+      const connection = await adapterFactory.connect();
+      connections.push(connection);
+      return connection;
+    },
+  });
+  try {
+    const { appliedMigrationNames } = await schemaEngine.applyMigrations({
+      migrationsList: await migrationsList(known),
+      filters: NO_FILTER,
+    });
+    return appliedMigrationNames;
+  } catch (error) {
+    throw new PlainError(`A migration of the database failed: ${messageOf(error)}`);
+  } finally {
+    schemaEngine.free();
+    await Promise.all(connections.map((connection) => connection.dispose()));
+  }
+}
+
+interface AppliedMigration {
+  name: string;
+  finished: boolean;
+}
+
+async function appliedMigrations(
+  adapterFactory: SqlMigrationAwareDriverAdapterFactory,
+): Promise<AppliedMigration[]> {
+  const connection = await adapterFactory.connect();
+  try {
+    const tables = await connection.queryRaw({
+      sql: "SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_prisma_migrations'",
+      args: [],
+      argTypes: [],
+    });
+    if (tables.rows.length === 0) return [];
+    const { rows } = await connection.queryRaw({
+      sql: 'SELECT migration_name, finished_at IS NOT NULL FROM _prisma_migrations WHERE rolled_back_at IS NULL',
+      args: [],
+      argTypes: [],
+    });
+    return rows.map(([name, finished]) => ({ name: String(name), finished: Number(finished) === 1 }));
+  } finally {
+    await connection.dispose();
+  }
+}
+
+async function migrationNames(): Promise<string[]> {
+  const entries = await readdir(MIGRATIONS_FOLDER, { withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => entry.name)
+    .sort();
+}
+
+async function migrationsList(names: string[]): Promise<engine.MigrationList> {
+  const migrationDirectories = await Promise.all(
+    names.map(async (name) => ({
+      path: name,
+      migrationFile: {
+        path: 'migration.sql',
+        content: {
+          tag: 'ok' as const,
+          value: await readFile(join(MIGRATIONS_FOLDER, name, 'migration.sql'), 'utf8'),
+        },
+      },
+    })),
+  );
+  const content = await readFile(join(MIGRATIONS_FOLDER, 'migration_lock.toml'), 'utf8');
+  return {
+    baseDir: MIGRATIONS_FOLDER,
+    lockfile: { path: 'migration_lock.toml', content },
+    shadowDbInitScript: '',
+    migrationDirectories,
+  };
+}
+
+async function loadSchemaEngine(
+  adapterFactory: SqlMigrationAwareDriverAdapterFactory,
+): Promise<engine.SchemaEngine> {
+  const packageFolder = dirname(
+    createRequire(import.meta.url).resolve('@prisma/schema-engine-wasm/schema_engine_bg'),
+  );
+  const wasm = await readFile(join(packageFolder, 'schema_engine_bg.wasm'));
+  const { instance } = await WebAssembly.instantiate(wasm, { './schema_engine_bg.js': engine });
+  engine.__wbg_set_wasm(instance.exports);
+  instance.exports.__wbindgen_start();
+
+  const schemaPath = join(PRISMA_FOLDER, 'schema.prisma');
+  const schema = await readFile(schemaPath, 'utf8');
+  return engine.SchemaEngine.new(
+    { datamodels: [[schemaPath, schema]] },
+    () => undefined,
+    bindMigrationAwareSqlAdapterFactory(adapterFactory),
+  );
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,130 @@
+import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
+import type {
+  SqlDriverAdapter,
+  SqlMigrationAwareDriverAdapterFactory,
+  Transaction,
+} from '@prisma/driver-adapter-utils';
+
+/** How long SQLite itself waits for another process's lock, ms. Short, because it blocks the event loop. */
+const BUSY_TIMEOUT_MS = 100;
+
+const PRAGMAS = `
+  PRAGMA journal_mode = WAL;
+  PRAGMA synchronous = FULL;
+  PRAGMA foreign_keys = ON;
+`;
+
+/**
+ * Prisma's better-sqlite3 adapter with the transactions that money needs (docs/decisions/002):
+ *
+ * - a transaction begins IMMEDIATE, so that what it reads cannot change before it writes;
+ * - a query made outside a transaction waits until the open one has ended, instead of running inside it on
+ *   the shared connection;
+ * - COMMIT and ROLLBACK are part of the transaction's own end: one that fails leaves nothing open behind it.
+ *
+ * Every connection is in WAL mode, keeps foreign keys, and returns from COMMIT only once the data is on disk.
+ *
+ * @param path the database file
+ * @returns a factory for PrismaClient and for the schema engine
+ */
+export function sqliteAdapterFactory(path: string): SqlMigrationAwareDriverAdapterFactory {
+  const official = new PrismaBetterSqlite3({ url: path, timeout: BUSY_TIMEOUT_MS });
+  return {
+    provider: official.provider,
+    adapterName: official.adapterName,
+    connect: async () => guard(await prepared(await official.connect())),
+    connectToShadowDb: async () => guard(await official.connectToShadowDb()),
+  };
+}
+
+async function prepared(connection: SqlDriverAdapter): Promise<SqlDriverAdapter> {
+  try {
+    await connection.executeScript(PRAGMAS);
+    return connection;
+  } catch (error) {
+    await connection.dispose();
+    throw error;
+  }
+}
+
+function guard(connection: SqlDriverAdapter): SqlDriverAdapter {
+  const lock = createLock();
+
+  async function alone<T>(work: () => Promise<T>): Promise<T> {
+    const release = await lock();
+    try {
+      return await work();
+    } finally {
+      release();
+    }
+  }
+
+  return {
+    provider: connection.provider,
+    adapterName: connection.adapterName,
+    queryRaw: (query) => alone(() => connection.queryRaw(query)),
+    executeRaw: (query) => alone(() => connection.executeRaw(query)),
+    executeScript: (script) => alone(() => connection.executeScript(script)),
+    startTransaction: async () => {
+      const release = await lock();
+      try {
+        await connection.executeScript('BEGIN IMMEDIATE');
+      } catch (error) {
+        release();
+        throw error;
+      }
+      return transaction(connection, release);
+    },
+    dispose: () => connection.dispose(),
+  };
+}
+
+function transaction(connection: SqlDriverAdapter, release: () => void): Transaction {
+  async function end(statement: 'COMMIT' | 'ROLLBACK'): Promise<void> {
+    try {
+      await connection.executeScript(statement);
+    } catch (error) {
+      // A COMMIT that failed (a full disk, say) can leave the transaction open, and then everything
+      // "committed" after it would vanish with it. SQLite may also have rolled back by itself: no matter.
+      await connection.executeScript('ROLLBACK').catch(() => undefined);
+      throw error;
+    } finally {
+      release();
+    }
+  }
+
+  const run = (sql: string): Promise<void> => connection.executeScript(sql);
+  return {
+    provider: connection.provider,
+    adapterName: connection.adapterName,
+    // "Phantom": Prisma only calls commit() or rollback() and leaves their SQL to us.
+    options: { usePhantomQuery: true },
+    queryRaw: (query) => connection.queryRaw(query),
+    executeRaw: (query) => connection.executeRaw(query),
+    commit: () => end('COMMIT'),
+    rollback: () => end('ROLLBACK'),
+    createSavepoint: (name) => run(`SAVEPOINT ${name}`),
+    rollbackToSavepoint: (name) => run(`ROLLBACK TO ${name}`),
+    releaseSavepoint: (name) => run(`RELEASE SAVEPOINT ${name}`),
+  };
+}
+
+/** First come, first served: resolves to the function that lets the next one in. */
+function createLock(): () => Promise<() => void> {
+  let last = Promise.resolve();
+  return async () => {
+    const { promise, resolve } = withResolvers();
+    const previous = last;
+    last = promise;
+    await previous;
+    return resolve;
+  };
+}
+
+function withResolvers(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = (): void => undefined;
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}

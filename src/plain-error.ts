@@ -1,0 +1,7 @@
+/**
+ * An error that is told to people as it is: its message says what happened and what to do, on one line. Anything
+ * else that is thrown is a fault of ours and shows its stack.
+ */
+export class PlainError extends Error {
+  override name = 'PlainError';
+}
