@@ -1,0 +1,40 @@
+// Everything on the settings page works without this file. It adds two comforts: a copy button, and a wait
+// for the payment that reloads the page only when there is something new to show.
+
+const POLL_MS = 3000;
+const POLLS = 40;
+
+for (const button of document.querySelectorAll('[data-copy]')) {
+  const source = document.getElementById(button.dataset.copy);
+  const status = document.querySelector('[data-copy-status]');
+
+  button.addEventListener('click', async () => {
+    source.select();
+    status.textContent = '';
+    try {
+      await navigator.clipboard.writeText(source.value);
+      status.textContent = 'Copied';
+    } catch {
+      // No clipboard without HTTPS or permission; the link is selected, so the keyboard can copy it.
+      status.textContent = 'Press Ctrl+C or ⌘C to copy the selected link';
+    }
+  });
+  button.hidden = false;
+}
+
+const awaiting = document.querySelector('[data-awaiting]');
+if (awaiting) void waitForPayment(awaiting.dataset.awaiting);
+
+async function waitForPayment(tierBefore) {
+  for (let poll = 0; poll < POLLS; poll += 1) {
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    try {
+      const response = await fetch('/api/me', { headers: { accept: 'application/json' } });
+      // Signed out meanwhile: the reload leads to the log-in page.
+      if (response.status === 401 || (await response.json()).tier !== tierBefore) break;
+    } catch {
+      // Offline or restarting: the next look may succeed.
+    }
+  }
+  location.reload();
+}

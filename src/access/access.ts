@@ -1,0 +1,52 @@
+import { creditLeft } from '../credits/balance.ts';
+import { addSeconds, DAY_SECONDS } from '../credits/stack.ts';
+import type { Subscription, User } from '../db/generated/client.ts';
+
+/** Whether a user may use what is paid for, until when, and why. Derived, never stored. */
+export interface Access {
+  granted: boolean;
+  /** When the reason ends: the period's end, the trial's end, or when credit runs out. */
+  until: Date | null;
+  reason: 'paid' | 'trial' | 'credit' | null;
+}
+
+/** A user's credit in words that a page can use. */
+export interface CreditView {
+  /** When credit would run out if it ran from now on; null when none is left. */
+  creditUntil: Date | null;
+  /** There is some, and it stands still. */
+  creditHeld: boolean;
+  /** Days left, rounded up. */
+  creditDays: number;
+}
+
+/**
+ * @param user the user's row
+ * @param now the instant, UTC
+ * @returns the credit they have at that instant
+ */
+export function creditView(user: Pick<User, 'creditUntil' | 'creditHeldAt'>, now: Date): CreditView {
+  const left = creditLeft(user, now);
+  return {
+    creditUntil: left > 0 ? addSeconds(now, left) : null,
+    creditHeld: left > 0 && user.creditHeldAt !== null,
+    creditDays: Math.ceil(left / DAY_SECONDS),
+  };
+}
+
+/**
+ * @param user the user's row
+ * @param subscription the subscription that gives their tier, if any
+ * @param now the instant, UTC
+ * @returns the access they have at that instant
+ */
+export function accessOf(
+  user: Pick<User, 'tier' | 'creditUntil' | 'creditHeldAt'>,
+  subscription: Pick<Subscription, 'currentPeriodEnd' | 'trialEnd'> | null,
+  now: Date,
+): Access {
+  if (user.tier === 'paid') return { granted: true, until: subscription?.currentPeriodEnd ?? null, reason: 'paid' };
+  if (user.tier === 'trial') return { granted: true, until: subscription?.trialEnd ?? null, reason: 'trial' };
+  const { creditUntil } = creditView(user, now);
+  return { granted: creditUntil !== null, until: creditUntil, reason: creditUntil && 'credit' };
+}

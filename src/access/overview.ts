@@ -1,0 +1,86 @@
+import { tierOf } from '../billing/tier.ts';
+import type { Prices } from '../config.ts';
+import type { Subscription, User } from '../db/generated/client.ts';
+import type { Db } from '../db/transaction.ts';
+import { wholeSeconds } from '../db/transaction.ts';
+import { countReferrals } from '../referrals/counts.ts';
+import type { ReferralCounts } from '../referrals/counts.ts';
+import { accessOf, creditView } from './access.ts';
+import type { Access, CreditView } from './access.ts';
+
+/** Everything that a user is shown of their account: `GET /api/me`, Settings, and the operator's `user`. */
+export interface Overview extends CreditView {
+  id: string;
+  email: string;
+  tier: 'free' | 'trial' | 'paid';
+  access: Access;
+  referral: ReferralCounts & { code: string; url: string };
+  subscription: SubscriptionView | null;
+}
+
+export interface SubscriptionView {
+  status: string;
+  plan: 'monthly' | 'annual' | null;
+  currentPeriodEnd: Date | null;
+  cancelAtPeriodEnd: boolean;
+  trialEnd: Date | null;
+}
+
+/**
+ * @param db the database
+ * @param user the user's row
+ * @param config where we are, and the ids of our prices
+ * @param now the instant, UTC
+ * @returns the overview of the account at that instant
+ */
+export async function describeUser(
+  db: Db,
+  user: User,
+  config: { publicUrl: string; prices: Prices },
+  now: Date,
+): Promise<Overview> {
+  const at = wholeSeconds(now);
+  const [subscriptions, counts] = await Promise.all([
+    db.subscription.findMany({ where: { customer: { userId: user.id }, status: { not: null } } }),
+    countReferrals(db, user.id, at),
+  ]);
+  const subscription = subscriptions.sort(byImportance)[0] ?? null;
+  return {
+    id: user.id,
+    email: user.email ?? '',
+    tier: user.tier as Overview['tier'],
+    ...creditView(user, at),
+    access: accessOf(user, subscription, at),
+    referral: { code: user.code, url: `${config.publicUrl}/r/${user.code}`, ...counts },
+    subscription: subscription && viewOf(subscription, config.prices),
+  };
+}
+
+const TIER_ORDER = ['paid', 'trial', 'free'];
+
+/** The one that gives the tier first, `active` before `past_due`; then the newest by its own `created`; then by id. */
+function byImportance(a: Subscription, b: Subscription): number {
+  return (
+    TIER_ORDER.indexOf(tierOf(a)) - TIER_ORDER.indexOf(tierOf(b)) ||
+    Number(a.status === 'past_due') - Number(b.status === 'past_due') ||
+    (b.createdAt?.getTime() ?? 0) - (a.createdAt?.getTime() ?? 0) ||
+    a.id.localeCompare(b.id)
+  );
+}
+
+function viewOf(subscription: Subscription, prices: Prices): SubscriptionView {
+  const { status, priceId, currentPeriodEnd, cancelAtPeriodEnd, cancelAt, trialEnd } = subscription;
+  return {
+    status: status ?? '',
+    plan: planOf(priceId, prices),
+    currentPeriodEnd,
+    cancelAtPeriodEnd: cancelAtPeriodEnd || cancelAt !== null,
+    trialEnd,
+  };
+}
+
+function planOf(priceId: string | null, prices: Prices): 'monthly' | 'annual' | null {
+  if (priceId === null) return null;
+  if (priceId === prices.monthly) return 'monthly';
+  return priceId === prices.annual ? 'annual' : null;
+}

@@ -1,0 +1,141 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { RateLimiterMemory } from 'rate-limiter-flexible';
+import { z } from 'zod';
+
+import { inTransaction } from '../db/transaction.ts';
+import type { AppContext } from '../web/context.ts';
+import { clearInvitation, clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
+import { sendPage } from '../web/page.ts';
+import { emailAddress } from './email.ts';
+import { logIn } from './log-in.ts';
+import { newPassword } from './passwords.ts';
+import { resetLinkWorks, resetPassword } from './reset-link.ts';
+import { closeSession } from './sessions.ts';
+import { signUp } from './sign-up.ts';
+
+const WINDOW_SECONDS = 10 * 60;
+const FAILED_LOG_INS = 10;
+const SIGN_UPS = 30;
+
+const TOO_MANY = 'Too many tries from your network. Wait ten minutes, then try again.';
+const BAD_EMAIL = 'Enter an e-mail address, such as name@example.com.';
+export const BAD_PASSWORD = 'Choose a password of 8 to 200 characters.';
+
+const signUpForm = z.object({ email: emailAddress, password: newPassword });
+const logInForm = z.object({ email: emailAddress, password: z.string().min(1).max(200) });
+
+/** What a form shows when it is rendered again. */
+interface FormErrors {
+  email?: string;
+  password?: string;
+  form?: string;
+}
+
+/**
+ * Sign-up, log-in, log-out and the reset of a password.
+ *
+ * @param app the scope of the pages
+ * @param context what the server is built from
+ */
+export function accountRoutes(app: FastifyInstance, context: AppContext): void {
+  const { db, sessionSecret, now } = context;
+  const signUpLimit = new RateLimiterMemory({ points: SIGN_UPS, duration: WINDOW_SECONDS });
+  const logInLimit = new RateLimiterMemory({ points: FAILED_LOG_INS, duration: WINDOW_SECONDS });
+
+  app.get('/signup', (request, reply) => accountForm(request, reply, 'signup', {}));
+
+  app.post('/signup', async (request, reply) => {
+    const again = (status: number, errors: FormErrors): FastifyReply =>
+      accountForm(request, reply.status(status), 'signup', errors);
+    if (!(await take(signUpLimit, request.ip))) return again(429, { form: TOO_MANY });
+    const form = signUpForm.safeParse(request.body);
+    if (!form.success) return again(400, fieldErrors(form.error));
+
+    const token = await signUp(db, sessionSecret, { ...form.data, code: request.invitationCode }, now());
+    if (token === null) return again(409, { email: 'This address has an account already. Log in instead.' });
+    clearInvitation(request, reply);
+    setSession(request, reply, token);
+    return reply.redirect('/settings', 303);
+  });
+
+  app.get('/login', (request, reply) => accountForm(request, reply, 'login', {}));
+
+  app.post('/login', async (request, reply) => {
+    const again = (status: number, errors: FormErrors): FastifyReply =>
+      accountForm(request, reply.status(status), 'login', errors);
+    // Taken before the password is looked at, and given back when it was right: many tries at once get no further.
+    if (!(await take(logInLimit, request.ip))) return again(429, { form: TOO_MANY });
+    const form = logInForm.safeParse(request.body);
+    if (!form.success) return again(400, { ...fieldErrors(form.error), password: 'Enter your password.' });
+
+    const token = await logIn(db, sessionSecret, { ...form.data, oldToken: sessionToken(request) }, now());
+    if (token === null) return again(401, { form: 'The e-mail address or the password is wrong.' });
+    await logInLimit.reward(request.ip);
+    setSession(request, reply, token);
+    return reply.redirect('/settings', 303);
+  });
+
+  app.post('/logout', async (request, reply) => {
+    const token = sessionToken(request);
+    if (token !== null) await inTransaction(db, now(), (tx) => closeSession(tx, sessionSecret, token));
+    clearSession(request, reply);
+    return reply.redirect('/', 303);
+  });
+
+  app.get<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
+    const works = await resetLinkWorks(db, sessionSecret, request.params.token, now());
+    return resetForm(request, reply.status(works ? 200 : 404), works, {});
+  });
+
+  app.post<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
+    const form = z.object({ password: newPassword }).safeParse(request.body);
+    if (!form.success) return resetForm(request, reply.status(400), true, { password: BAD_PASSWORD });
+    const done = await resetPassword(db, sessionSecret, request.params.token, form.data.password, now());
+    if (!done) return resetForm(request, reply.status(404), false, {});
+    clearSession(request, reply);
+    setFlash(request, reply, 'password-reset');
+    return reply.redirect('/login', 303);
+  });
+}
+
+/** One try of an address; false when it has none left. */
+async function take(limit: RateLimiterMemory, address: string): Promise<boolean> {
+  return limit.consume(address).then(
+    () => true,
+    () => false,
+  );
+}
+
+function accountForm(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  template: 'signup' | 'login',
+  errors: FormErrors,
+): FastifyReply {
+  if (request.user) return reply.redirect('/settings', 303);
+  const { email } = (request.body ?? {}) as { email?: unknown };
+  const title = template === 'signup' ? 'Sign up' : 'Log in';
+  return sendPage(request, reply, template, {
+    title,
+    values: { email: typeof email === 'string' ? email : '' },
+    errors,
+  });
+}
+
+function resetForm(
+  request: FastifyRequest<{ Params: { token: string } }>,
+  reply: FastifyReply,
+  valid: boolean,
+  errors: FormErrors,
+): FastifyReply {
+  const { token } = request.params;
+  return sendPage(request, reply, 'reset', { title: 'Set a new password', token, valid, errors });
+}
+
+function fieldErrors(error: z.ZodError): FormErrors {
+  const fields = new Set(error.issues.map((issue) => issue.path[0]));
+  return {
+    ...(fields.has('email') && { email: BAD_EMAIL }),
+    ...(fields.has('password') && { password: BAD_PASSWORD }),
+  };
+}

@@ -1,0 +1,77 @@
+import { addSeconds, DAY_SECONDS, secondsBetween } from '../credits/stack.ts';
+import type { User } from '../db/generated/client.ts';
+import type { Db, Tx } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { hashToken, newToken } from './tokens.ts';
+
+/** A session ends this long after it was last used, s. */
+export const SESSION_SECONDS = 30 * DAY_SECONDS;
+
+/** A session in use is prolonged at most once in this time, s: not every page view is worth a write. */
+const PROLONG_EVERY_SECONDS = DAY_SECONDS;
+
+export interface OpenSession {
+  user: User;
+  /** It was prolonged just now: the cookie must be as well. */
+  prolonged: boolean;
+}
+
+/**
+ * Opens a session for a user who has just proven who they are.
+ *
+ * @param tx the open transaction
+ * @param secret SESSION_SECRET
+ * @param userId whose session
+ * @returns the token for the cookie; only its hash is stored
+ */
+export async function openSession(tx: Tx, secret: string, userId: string): Promise<string> {
+  const token = newToken();
+  await tx.session.deleteMany({ where: { userId, expiresAt: { lte: tx.now } } });
+  await tx.session.create({
+    data: { tokenHash: hashToken(secret, token), userId, expiresAt: addSeconds(tx.now, SESSION_SECONDS) },
+  });
+  return token;
+}
+
+/**
+ * Finds who a session's token belongs to, and prolongs the session when it is due.
+ *
+ * @param db the database
+ * @param secret SESSION_SECRET
+ * @param token the token in the cookie
+ * @param now the instant, UTC
+ * @returns the user, or null when there is no such session (any more)
+ */
+export async function findSession(db: Db, secret: string, token: string, now: Date): Promise<OpenSession | null> {
+  const tokenHash = hashToken(secret, token);
+  const session = await db.session.findUnique({ where: { tokenHash }, include: { user: true } });
+  if (!session || session.expiresAt <= now) return null;
+  const prolonged = secondsBetween(now, session.expiresAt) < SESSION_SECONDS - PROLONG_EVERY_SECONDS;
+  if (prolonged) {
+    await inTransaction(db, now, (tx) =>
+      tx.session.updateMany({ where: { tokenHash }, data: { expiresAt: addSeconds(tx.now, SESSION_SECONDS) } }),
+    );
+  }
+  return { user: session.user, prolonged };
+}
+
+/**
+ * Ends one session.
+ *
+ * @param tx the open transaction
+ * @param secret SESSION_SECRET
+ * @param token the token in the cookie
+ */
+export async function closeSession(tx: Tx, secret: string, token: string): Promise<void> {
+  await tx.session.deleteMany({ where: { tokenHash: hashToken(secret, token) } });
+}
+
+/**
+ * Ends all sessions of a user.
+ *
+ * @param tx the open transaction
+ * @param userId whose sessions
+ */
+export async function closeAllSessions(tx: Tx, userId: string): Promise<void> {
+  await tx.session.deleteMany({ where: { userId } });
+}

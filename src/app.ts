@@ -1,0 +1,101 @@
+import { join } from 'node:path';
+
+import cookie from '@fastify/cookie';
+import formbody from '@fastify/formbody';
+import helmet from '@fastify/helmet';
+import serveStatic from '@fastify/static';
+import view from '@fastify/view';
+import { Eta } from 'eta';
+import Fastify from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
+
+import { accountRoutes } from './accounts/routes.ts';
+import { billingRoutes } from './billing/routes.ts';
+import { webhookRoute } from './billing/webhook.ts';
+import { healthRoutes } from './operations/health.ts';
+import { pageRoutes } from './pages/routes.ts';
+import type { AppContext } from './web/context.ts';
+import { answerErrors, HttpError } from './web/errors.ts';
+import { comesFromUs } from './web/origin-check.ts';
+import { recognizeVisitors } from './web/visitor.ts';
+
+const ROOT = join(import.meta.dirname, '..');
+
+/** Where the forms of billing lead: browsers hold redirects after a form to the page's form-action, too. */
+const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
+
+/**
+ * Builds the server; it does not listen yet.
+ *
+ * @param context what it is built from
+ * @param logger takes its log
+ * @returns the Fastify app, ready to be listened with or injected into
+ */
+export async function buildApp(context: AppContext, logger: FastifyBaseLogger): Promise<FastifyInstance> {
+  const { config, sandboxUrl } = context;
+  const app = Fastify({
+    loggerInstance: logger,
+    trustProxy: config.trustProxy.length > 0 && config.trustProxy,
+    bodyLimit: 64 * 1024,
+  });
+  const https = config.publicUrl.startsWith('https:');
+  app.decorate('secureCookies', https);
+  app.decorate('sandboxOn', sandboxUrl !== null);
+
+  const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);
+  await app.register(helmet, securityHeaders(https, standIns));
+  await app.register(cookie);
+  await app.register(formbody);
+  await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
+  await app.register(view, {
+    engine: { eta: new Eta({ views: join(ROOT, 'views'), cache: config.production }) },
+    root: join(ROOT, 'views'),
+    viewExt: 'eta',
+  });
+
+  app.addHook('onRequest', async (request) => {
+    if (!comesFromUs(request, config.publicUrl)) {
+      throw new HttpError(403, 'other_origin', 'This form was sent from another site. Go to the page itself, and send it from there.');
+    }
+  });
+  recognizeVisitors(app, context);
+  answerErrors(app);
+
+  healthRoutes(app, context);
+  pageRoutes(app, context);
+  accountRoutes(app, context);
+  billingRoutes(app, context);
+  await app.register(async (scope) => webhookRoute(scope, context));
+  return app;
+}
+
+function securityHeaders(https: boolean, standIns: string[]) {
+  return {
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'none'"],
+        styleSrc: ["'self'"],
+        scriptSrc: ["'self'"],
+        imgSrc: ["'self'"],
+        connectSrc: ["'self'"],
+        formAction: ["'self'", ...STRIPE_PAGES, ...standIns],
+        baseUri: ["'none'"],
+        frameAncestors: ["'none'"],
+      },
+    },
+    strictTransportSecurity: https,
+    referrerPolicy: { policy: 'same-origin' as const },
+  };
+}
+
+/**
+ * What a log line says of a request. Not its address (a person's), not its query and not the path's own parts (they
+ * can carry a code or a token).
+ *
+ * @param request the request
+ * @returns the method, and the route's pattern
+ */
+export function describeRequest(request: FastifyRequest): { method: string; route: string } {
+  return { method: request.method, route: request.routeOptions?.url ?? '(no route)' };
+}

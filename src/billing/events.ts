@@ -1,0 +1,58 @@
+import type { Db, Tx } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import type { StripeEvent } from './stripe-shapes/event.ts';
+
+/**
+ * Claims an event for this transaction: a new one, or one that failed before. Its row says `applied` from here on,
+ * which becomes true with the commit.
+ *
+ * @param tx the open transaction
+ * @param event the event
+ * @param payload its body, as received
+ * @returns false when the event was applied or ignored before: a duplicate
+ */
+export async function claimEvent(tx: Tx, event: StripeEvent, payload: string): Promise<boolean> {
+  const claimed = await tx.$executeRaw`
+    INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "payload")
+    VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'applied', ${payload})
+    ON CONFLICT ("id") DO UPDATE SET "status" = 'applied', "error" = NULL
+    WHERE "Event"."status" = 'failed'`;
+  return claimed === 1;
+}
+
+/**
+ * Records that a claimed event changed nothing.
+ *
+ * @param tx the transaction that claimed it
+ * @param eventId the event
+ * @param reason why, for people
+ */
+export async function markIgnored(tx: Tx, eventId: string, reason: string): Promise<void> {
+  await tx.event.update({ where: { id: eventId }, data: { status: 'ignored', reason } });
+}
+
+/**
+ * Records that handling an event failed, in a transaction of its own, after the one that tried was rolled back.
+ * An event that somebody else has applied or ignored meanwhile stays so.
+ *
+ * @param db the database
+ * @param event the event
+ * @param payload its body, as received
+ * @param error why, for people
+ * @param now the instant, UTC
+ */
+export async function recordFailure(
+  db: Db,
+  event: StripeEvent,
+  payload: string,
+  error: string,
+  now: Date,
+): Promise<void> {
+  await inTransaction(db, now, async (tx) => {
+    await tx.$executeRaw`
+      INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "error", "payload")
+      VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'failed', ${error}, ${payload})
+      ON CONFLICT ("id") DO UPDATE SET "error" = excluded."error", "receivedAt" = excluded."receivedAt"
+      WHERE "Event"."status" = 'failed'`;
+  });
+}

@@ -1,0 +1,14 @@
+import type { Customer } from '../../db/generated/client.ts';
+import type { Tx } from '../../db/transaction.ts';
+
+/**
+ * Locks a customer's row until the transaction ends; one that is not known yet is inserted empty. Whatever is
+ * derived from a customer's facts is read under this lock (design: rule 5).
+ *
+ * @param tx the open transaction
+ * @param id Stripe's id of the customer
+ * @returns the row as it is under the lock
+ */
+export async function lockCustomer(tx: Tx, id: string): Promise<Customer> {
+  return tx.customer.upsert({ where: { id }, create: { id }, update: { id } });
+}

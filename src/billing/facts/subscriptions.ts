@@ -1,0 +1,163 @@
+import type { Subscription } from '../../db/generated/client.ts';
+import type { Tx } from '../../db/transaction.ts';
+import { provesPayment } from '../proof.ts';
+import { readEvent } from '../stripe-shapes/event.ts';
+import type { StripeEvent } from '../stripe-shapes/event.ts';
+import type { SubscriptionSnapshot, SubscriptionState } from '../stripe-shapes/subscription.ts';
+import { breakTie, orderSnapshot, TERMINAL_STATUSES } from './ordering.ts';
+
+/**
+ * Two snapshots of one second disagree, and only Stripe knows which one holds. Whoever catches it rolls back, asks
+ * Stripe outside any transaction, and tries again with the answer.
+ */
+export class UndecidedTie extends Error {
+  override name = 'UndecidedTie';
+  readonly subscriptionId: string;
+  constructor(subscriptionId: string) {
+    super(`Two snapshots of the subscription ${subscriptionId} have the same second and disagree.`);
+    this.subscriptionId = subscriptionId;
+  }
+}
+
+/** What Stripe said when it was asked to break a tie; 'unavailable' when it could not be asked. */
+export type TieBreaker = SubscriptionSnapshot | 'unavailable';
+
+/** What came of a snapshot. */
+export interface StoredSnapshot {
+  /** The row took its state over, or already held the same. */
+  current: boolean;
+  /** It taught something about the subscription's payment. */
+  taught: boolean;
+  /** When the subscription ended, as the row says now. */
+  endedAt: Date | null;
+}
+
+/**
+ * Keeps what a snapshot of a subscription says (design: rule 7): its state, unless the row holds a later one, and
+ * always what it teaches about payment. The caller holds the customer's lock.
+ *
+ * @param tx the open transaction
+ * @param customer the locked customer
+ * @param snapshot the snapshot
+ * @param event the event that brought it
+ * @param tieBreaker Stripe's answer, when this is the second try after an UndecidedTie
+ * @returns what came of it
+ * @throws UndecidedTie when only Stripe can tell which of two snapshots holds
+ */
+export async function storeSnapshot(
+  tx: Tx,
+  customer: { id: string; deletedAt: Date | null },
+  snapshot: SubscriptionSnapshot,
+  event: StripeEvent,
+  tieBreaker: TieBreaker | null,
+): Promise<StoredSnapshot> {
+  const row = await ensureSubscription(tx, snapshot.id, customer.id);
+  const state = customer.deletedAt ? ended(snapshot.state, customer.deletedAt) : snapshot.state;
+  const taught = teach(row, snapshot, event.created);
+  const next = await nextState(tx, row, state, event, tieBreaker);
+  if (next || taught) {
+    await tx.subscription.update({ where: { id: row.id }, data: { ...next?.columns, ...taught } });
+  }
+  const endedAt = next?.columns.endedAt ?? row.endedAt;
+  return { current: next !== null, taught: taught !== null, endedAt };
+}
+
+/**
+ * Makes sure that a subscription has a row to hang facts on. The caller holds the customer's lock.
+ *
+ * @param tx the open transaction
+ * @param id Stripe's id of the subscription
+ * @param customerId whose it is
+ * @returns the row; empty but for its ids when nothing was known of it
+ */
+export async function ensureSubscription(tx: Tx, id: string, customerId: string): Promise<Subscription> {
+  return tx.subscription.upsert({ where: { id }, create: { id, customerId }, update: { id } });
+}
+
+/**
+ * Derives anew whether a subscription's facts prove a payment. Called when one that bears on it has changed.
+ *
+ * @param tx the open transaction
+ * @param id Stripe's id of the subscription
+ * @returns whether that changed
+ */
+export async function refreshProof(tx: Tx, id: string): Promise<boolean> {
+  const row = await tx.subscription.findUniqueOrThrow({ where: { id }, include: { invoices: true } });
+  const proven = provesPayment(row);
+  if (proven === (row.provenAt !== null)) return false;
+  await tx.subscription.update({ where: { id }, data: { provenAt: proven ? tx.now : null } });
+  return true;
+}
+
+/**
+ * Ends every subscription of a customer who is deleted at Stripe.
+ *
+ * @param tx the open transaction, which holds the customer's lock
+ * @param customerId the customer
+ * @param endedAt when it was deleted, UTC
+ */
+export async function endSubscriptions(tx: Tx, customerId: string, endedAt: Date): Promise<void> {
+  await tx.subscription.updateMany({
+    where: { customerId, status: { notIn: [...TERMINAL_STATUSES] } },
+    data: { status: 'canceled', endedAt },
+  });
+}
+
+function ended(state: SubscriptionState, at: Date): SubscriptionState {
+  return { ...state, status: 'canceled', endedAt: state.endedAt ?? at };
+}
+
+type Lessons = Partial<Pick<Subscription, 'activeAt' | 'doubtAt'>>;
+
+/** Earliest instants only: they come out the same in whatever order the snapshots are heard. */
+function teach(row: Subscription, snapshot: SubscriptionSnapshot, created: Date): Lessons | null {
+  const earlier = (known: Date | null): boolean => known === null || created < known;
+  const lessons: Lessons = {};
+  if (snapshot.state.status === 'active' && earlier(row.activeAt)) lessons.activeAt = created;
+  if (snapshot.doubtful && earlier(row.doubtAt)) lessons.doubtAt = created;
+  return Object.keys(lessons).length > 0 ? lessons : null;
+}
+
+type NextState = { columns: Partial<Subscription> };
+
+/** What the row takes over; null when it holds something later. */
+async function nextState(
+  tx: Tx,
+  row: Subscription,
+  state: SubscriptionState,
+  event: StripeEvent,
+  tieBreaker: TieBreaker | null,
+): Promise<NextState | null> {
+  const takeOver = { columns: { ...state, snapshotAt: event.created, snapshotEventId: event.id, needsReconcile: false } };
+  if (row.status === null || row.snapshotAt === null) return takeOver;
+
+  const held = { state: stateOf(row, row.status), at: row.snapshotAt };
+  switch (orderSnapshot(held, state, event.created)) {
+    case 'earlier':
+      return null;
+    case 'same':
+      return { columns: {} };
+    case 'later':
+      // The end of a subscription can be older than what the row holds; the row stays as new as it was.
+      return event.created < row.snapshotAt ? { columns: { ...takeOver.columns, snapshotAt: row.snapshotAt } } : takeOver;
+    case 'tie':
+      break;
+  }
+  const order = breakTie(await snapshotEvent(tx, row.snapshotEventId), event);
+  if (order === 'later') return takeOver;
+  if (order === 'earlier') return null;
+  if (tieBreaker === null) throw new UndecidedTie(row.id);
+  if (tieBreaker === 'unavailable') return { columns: { ...takeOver.columns, needsReconcile: true } };
+  // Fetched: newer than both, and of no event. It sets the row and teaches nothing.
+  return { columns: { ...tieBreaker.state, snapshotEventId: null, needsReconcile: false } };
+}
+
+function stateOf(row: Subscription, status: string): SubscriptionState {
+  const { createdAt, priceId, currentPeriodEnd, trialEnd, cancelAt, cancelAtPeriodEnd, endedAt } = row;
+  return { status, createdAt, priceId, currentPeriodEnd, trialEnd, cancelAt, cancelAtPeriodEnd, endedAt };
+}
+
+async function snapshotEvent(tx: Tx, eventId: string | null): Promise<StripeEvent | null> {
+  const row = eventId === null ? null : await tx.event.findUnique({ where: { id: eventId } });
+  return row?.payload ? readEvent(JSON.parse(row.payload), row.created) : null;
+}

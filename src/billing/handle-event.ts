@@ -1,0 +1,109 @@
+import type { Stripe } from 'stripe';
+
+import { inTransaction } from '../db/transaction.ts';
+import type { Db } from '../db/transaction.ts';
+import { claimEvent, markIgnored, recordFailure } from './events.ts';
+import { UndecidedTie } from './facts/subscriptions.ts';
+import type { TieBreaker } from './facts/subscriptions.ts';
+import { onCheckoutCompleted } from './handlers/checkout-completed.ts';
+import { onCustomerDeleted } from './handlers/customer-deleted.ts';
+import { onInvoicePaid } from './handlers/invoice-paid.ts';
+import { ignored } from './handlers/outcome.ts';
+import type { EventHandler, HandlerOutcome } from './handlers/outcome.ts';
+import { onSubscriptionChanged } from './handlers/subscription-changed.ts';
+import type { StripeEvent } from './stripe-shapes/event.ts';
+import { readSubscription } from './stripe-shapes/subscription.ts';
+
+const HANDLERS: Readonly<Record<string, EventHandler>> = {
+  'customer.subscription.created': onSubscriptionChanged,
+  'customer.subscription.updated': onSubscriptionChanged,
+  'customer.subscription.deleted': onSubscriptionChanged,
+  'customer.subscription.paused': onSubscriptionChanged,
+  'customer.subscription.resumed': onSubscriptionChanged,
+  'checkout.session.completed': onCheckoutCompleted,
+  'invoice.paid': onInvoicePaid,
+  'customer.deleted': onCustomerDeleted,
+};
+
+/** How long Stripe may take to break a tie, ms (design: rule 7). */
+const TIE_TIMEOUT_MS = 2_000;
+
+export type EventOutcome = HandlerOutcome | { status: 'duplicate' };
+
+export interface EventContext {
+  db: Db;
+  /** Null when no key is configured: then Stripe cannot be asked. */
+  stripe: Stripe | null;
+  /** Whether our key is a live one; null when that is not known. */
+  live: boolean | null;
+}
+
+/**
+ * Applies one verified event, once: claim, facts, tier, audit, referral and credit in one transaction, or nothing of it
+ * but the event's own `failed` row (design: rules 1 and 10).
+ *
+ * @param context the database, and Stripe to be asked when two snapshots tie
+ * @param event the event
+ * @param payload its body, as received
+ * @param now the instant, UTC
+ * @returns what came of it, durable
+ * @throws whatever made it fail, once that is recorded
+ */
+export async function handleEvent(
+  context: EventContext,
+  event: StripeEvent,
+  payload: string,
+  now: Date,
+): Promise<EventOutcome> {
+  try {
+    return await applyOnce(context, event, payload, now);
+  } catch (error) {
+    await recordFailure(context.db, event, payload, describe(error), now);
+    throw error;
+  }
+}
+
+async function applyOnce(
+  context: EventContext,
+  event: StripeEvent,
+  payload: string,
+  now: Date,
+): Promise<EventOutcome> {
+  const attempt = (tieBreaker: TieBreaker | null): Promise<EventOutcome> =>
+    inTransaction(context.db, now, async (tx) => {
+      if (!(await claimEvent(tx, event, payload))) return { status: 'duplicate' };
+      const outcome = wrongMode(context.live, event) ?? (await dispatch(event)(tx, event, tieBreaker));
+      if (outcome.status === 'ignored') await markIgnored(tx, event.id, outcome.reason);
+      return outcome;
+    });
+  try {
+    return await attempt(null);
+  } catch (error) {
+    if (!(error instanceof UndecidedTie)) throw error;
+    return attempt(await askStripe(context.stripe, error.subscriptionId));
+  }
+}
+
+function dispatch(event: StripeEvent): EventHandler {
+  return HANDLERS[event.type] ?? (() => Promise.resolve(ignored(`events of the type ${event.type} are not used`)));
+}
+
+function wrongMode(live: boolean | null, event: StripeEvent): HandlerOutcome | null {
+  if (live === null || event.livemode === null || event.livemode === live) return null;
+  return ignored(live ? 'a test event on a live server' : 'a live event on a test server');
+}
+
+async function askStripe(stripe: Stripe | null, subscriptionId: string): Promise<TieBreaker> {
+  if (!stripe) return 'unavailable';
+  try {
+    const options = { timeout: TIE_TIMEOUT_MS, maxNetworkRetries: 0 };
+    return readSubscription(await stripe.subscriptions.retrieve(subscriptionId, {}, options));
+  } catch {
+    // The last one received holds then, and the row is marked for `reconcile`.
+    return 'unavailable';
+  }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message.trim()}` : String(error);
+}

@@ -1,0 +1,40 @@
+import type { Tx } from '../../db/transaction.ts';
+import { applyFacts } from '../apply-facts.ts';
+import { lockCustomer } from '../facts/customers.ts';
+import { ensureSubscription, refreshProof } from '../facts/subscriptions.ts';
+import { linkCustomer } from '../link-customer.ts';
+import { readCheckoutSession } from '../stripe-shapes/checkout-session.ts';
+import { causeOf, ignored, OK } from './outcome.ts';
+import type { EventHandler } from './outcome.ts';
+
+/**
+ * `checkout.session.completed`: tells whose customer it is. Linking applies all facts that waited for it. Also tells
+ * when the payment is still under way.
+ */
+export const onCheckoutCompleted: EventHandler = async (tx, event) => {
+  const checkout = readCheckoutSession(event.object);
+  if (checkout.customerId === null) return ignored('the checkout session has no customer');
+
+  const users = await tx.user.findMany({
+    where: { id: { in: checkout.userReferences }, deletedAt: null },
+    select: { id: true },
+  });
+  const [user] = users;
+  if (!user) return ignored('the checkout session names none of our users');
+  if (users.length > 1) return ignored('the checkout session names two of our users');
+
+  const customer = await lockCustomer(tx, checkout.customerId);
+  if (!(await linkCustomer(tx, customer, user.id))) return ignored('the customer belongs to another user');
+
+  if (checkout.unpaid && checkout.subscriptionId) {
+    await noteUnpaidCheckout(tx, checkout.subscriptionId, customer.id);
+  }
+  await applyFacts(tx, user.id, causeOf(event), true);
+  return OK;
+};
+
+async function noteUnpaidCheckout(tx: Tx, subscriptionId: string, customerId: string): Promise<void> {
+  await ensureSubscription(tx, subscriptionId, customerId);
+  await tx.subscription.update({ where: { id: subscriptionId }, data: { checkoutUnpaid: true } });
+  await refreshProof(tx, subscriptionId);
+}

@@ -1,0 +1,32 @@
+import { applyFacts } from '../apply-facts.ts';
+import { lockCustomer } from '../facts/customers.ts';
+import { TERMINAL_STATUSES } from '../facts/ordering.ts';
+import { refreshProof, storeSnapshot } from '../facts/subscriptions.ts';
+import type { StripeEvent } from '../stripe-shapes/event.ts';
+import { readSubscription } from '../stripe-shapes/subscription.ts';
+import type { SubscriptionSnapshot } from '../stripe-shapes/subscription.ts';
+import { causeOf, ignored, OK } from './outcome.ts';
+import type { EventHandler } from './outcome.ts';
+
+/**
+ * `customer.subscription.created`, `updated`, `deleted`, `paused` and `resumed`: each carries a whole snapshot of the
+ * subscription, and all are handled alike.
+ */
+export const onSubscriptionChanged: EventHandler = async (tx, event, tieBreaker) => {
+  const snapshot = readSnapshot(event);
+  if (snapshot.customerId === null) return ignored('the subscription has no customer');
+
+  const customer = await lockCustomer(tx, snapshot.customerId);
+  const stored = await storeSnapshot(tx, customer, snapshot, event, tieBreaker);
+  if (!stored.current && !stored.taught) return ignored('a later snapshot of the subscription is known');
+
+  const bearsOnProof = stored.taught && (await refreshProof(tx, snapshot.id));
+  if (customer.userId) await applyFacts(tx, customer.userId, causeOf(event, stored.endedAt), bearsOnProof);
+  return OK;
+};
+
+function readSnapshot(event: StripeEvent): SubscriptionSnapshot {
+  const snapshot = readSubscription(event.object);
+  const over = event.type === 'customer.subscription.deleted' && !TERMINAL_STATUSES.has(snapshot.state.status);
+  return over ? { ...snapshot, state: { ...snapshot.state, status: 'canceled' } } : snapshot;
+}

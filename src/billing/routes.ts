@@ -1,0 +1,72 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { Stripe } from 'stripe';
+import { z } from 'zod';
+
+import type { User } from '../db/generated/client.ts';
+import type { AppContext } from '../web/context.ts';
+import { HttpError } from '../web/errors.ts';
+import { hasLiveSubscription, openCheckout, openPortal } from './checkout.ts';
+import type { BillingContext } from './checkout.ts';
+
+const checkoutForm = z.object({ plan: z.enum(['monthly', 'annual']) });
+
+/**
+ * Checkout and portal: both lead to Stripe.
+ *
+ * @param app the scope of the pages
+ * @param context what the server is built from
+ */
+export function billingRoutes(app: FastifyInstance, context: AppContext): void {
+  const { config, db } = context;
+
+  function billing(): BillingContext {
+    if (!context.stripe) throw notSetUp('STRIPE_API_KEY');
+    return { db, stripe: context.stripe, config: config.stripe, publicUrl: config.publicUrl };
+  }
+
+  app.post('/api/billing/checkout', async (request, reply) => {
+    if (!request.user) return sendToLogIn(request, reply);
+    const form = checkoutForm.safeParse(request.body);
+    if (!form.success) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
+    if (await hasLiveSubscription(db, request.user.id)) return toPortal(reply, billing(), request.user);
+
+    const { plan } = form.data;
+    const priceId = config.stripe.prices[plan];
+    if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
+    const user = request.user;
+    const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
+    return reply.redirect(url, 303);
+  });
+
+  app.post('/api/billing/portal', async (request, reply) => {
+    if (!request.user) return sendToLogIn(request, reply);
+    return toPortal(reply, billing(), request.user);
+  });
+}
+
+async function toPortal(reply: FastifyReply, billing: BillingContext, user: User): Promise<FastifyReply> {
+  const url = await askStripe(() => openPortal(billing, user));
+  return reply.redirect(url ?? '/pricing', 303);
+}
+
+function sendToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  if (request.headers.accept?.includes('text/html')) return reply.redirect('/login', 303);
+  throw new HttpError(401, 'unauthorized', 'Log in first.');
+}
+
+async function askStripe<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    if (!(error instanceof Stripe.errors.StripeError)) throw error;
+    throw new HttpError(
+      502,
+      'stripe_unavailable',
+      'Stripe, which handles our payments, did not answer as it should. Nothing was paid. Please try again in a moment.',
+    );
+  }
+}
+
+function notSetUp(variable: string): HttpError {
+  return new HttpError(503, 'not_set_up', `Payments are not set up on this server yet: ${variable} is not set.`);
+}

@@ -1,0 +1,86 @@
+import { existsSync } from 'node:fs';
+
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+
+import { audit } from './commands/audit.ts';
+import { grantCredit } from './commands/grant-credit.ts';
+import { migrate } from './commands/migrate.ts';
+import { resetLink } from './commands/reset-link.ts';
+import { user } from './commands/user.ts';
+import type { CommandContext, CommandResult } from './commands/command.ts';
+import { readConfig } from './config.ts';
+import { openDatabase } from './db/open.ts';
+import { PlainError } from './plain-error.ts';
+import { sessionSecretOf } from './session-secret.ts';
+
+const DONE = 0;
+const FAILED = 1;
+const WRONG_USAGE = 2;
+
+if (existsSync('.env')) process.loadEnvFile('.env');
+
+const program = new Command('cli')
+  .description("Tandem's command line: look at accounts, and mend them.")
+  .exitOverride()
+  .showHelpAfterError()
+  .helpCommand(false);
+
+command('grant-credit <email> <days>', 'give an account days of paid access')
+  .option('--note <text>', 'why, in your own words: it stands in the audit')
+  .action((email: string, days: string, options: { note?: string; json?: true }) =>
+    run(options, (context) => grantCredit(context, email, wholeDays(days), options.note)),
+  );
+command('user <email>', 'show an account').action((email: string, options: { json?: true }) =>
+  run(options, (context) => user(context, email)),
+);
+command('audit <email>', "show who changed what about an account's access, when and why").action(
+  (email: string, options: { json?: true }) => run(options, (context) => audit(context, email)),
+);
+command('reset-link <email>', 'print a link that sets a new password, once, within an hour').action(
+  (email: string, options: { json?: true }) => run(options, (context) => resetLink(context, email)),
+);
+command('migrate', 'bring the database up to date (starting the server does it too)').action(
+  (options: { json?: true }) => run(options, migrate),
+);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = exitCodeOf(error);
+}
+
+function command(usage: string, description: string): Command {
+  return program.command(usage).description(description).option('--json', 'print one JSON document and nothing else');
+}
+
+async function run(
+  options: { json?: true },
+  work: (context: CommandContext) => Promise<CommandResult>,
+): Promise<void> {
+  const config = readConfig(process.env);
+  const { db, migrations } = await openDatabase(config.databaseUrl);
+  try {
+    const sessionSecret = await sessionSecretOf(config);
+    const result = await work({ config, db, migrations, sessionSecret, now: new Date() });
+    process.stdout.write(options.json ? `${JSON.stringify(result.json, null, 2)}\n` : `${result.text}\n`);
+  } finally {
+    await db.$disconnect();
+  }
+}
+
+function wholeDays(text: string): number {
+  const days = /^\d{1,4}$/.test(text) ? Number(text) : 0;
+  if (days < 1 || days > 3650) {
+    throw new InvalidArgumentError(`error: days wants a whole number from 1 to 3650, not ${text}`);
+  }
+  return days;
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof InvalidArgumentError) process.stderr.write(`${error.message}\n\n${program.helpInformation()}`);
+  // Commander throws for a help that was asked for as well, with 0.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? DONE : WRONG_USAGE;
+  if (!(error instanceof PlainError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  return FAILED;
+}

@@ -1,0 +1,31 @@
+import { listAudit } from '../audit.ts';
+import { DAY_SECONDS } from '../credits/stack.ts';
+import type { AuditRow } from '../db/generated/client.ts';
+import { accountOf, inText } from './command.ts';
+import type { CommandContext, CommandResult } from './command.ts';
+
+/**
+ * `audit`: shows who changed what about an account's access, when and why, the oldest first.
+ *
+ * @param context what every command gets
+ * @param email whose account
+ * @returns what to print
+ * @throws PlainError when there is no such account
+ */
+export async function audit({ db }: CommandContext, email: string): Promise<CommandResult> {
+  const account = await accountOf(db, email);
+  const rows = await listAudit(db, account.id);
+  const text = rows.length === 0 ? `Nothing has changed the access of ${email} yet.` : rows.map(line).join('\n');
+  return { text, json: rows };
+}
+
+function line(row: AuditRow): string {
+  const note = row.note === null ? '' : ` "${row.note}"`;
+  return `${inText(row.at)}  ${row.actor.padEnd(8)}  ${change(row)}  (${row.causeId})${note}`;
+}
+
+function change({ kind, fromTier, toTier, seconds }: AuditRow): string {
+  if (kind === 'tier') return `${fromTier} -> ${toTier}`;
+  const days = (seconds ?? 0) / DAY_SECONDS;
+  return `credit ${days < 0 ? '' : '+'}${Number(days.toFixed(2))} days`;
+}

@@ -1,0 +1,27 @@
+import { createResetToken, RESET_LINK_SECONDS } from '../accounts/reset-link.ts';
+import { addSeconds } from '../credits/stack.ts';
+import { inTransaction, wholeSeconds } from '../db/transaction.ts';
+import { accountOf, inText } from './command.ts';
+import type { CommandContext, CommandResult } from './command.ts';
+
+/**
+ * `reset-link`: prints a link with which the account's owner sets a new password, once, within an hour.
+ *
+ * @param context what every command gets
+ * @param email whose account
+ * @returns what to print
+ * @throws PlainError when there is no such account
+ */
+export async function resetLink(
+  { db, config, sessionSecret, now }: CommandContext,
+  email: string,
+): Promise<CommandResult> {
+  const account = await accountOf(db, email);
+  const token = await inTransaction(db, now, (tx) => createResetToken(tx, sessionSecret, account.id));
+  const url = `${config.publicUrl}/reset/${token}`;
+  const expiresAt = addSeconds(wholeSeconds(now), RESET_LINK_SECONDS);
+  return {
+    text: `${url}\nIt works once, until ${inText(expiresAt)}. Using it logs ${account.email ?? email} out everywhere.`,
+    json: { email: account.email, url, expiresAt },
+  };
+}

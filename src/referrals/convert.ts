@@ -1,0 +1,43 @@
+import { DAY_SECONDS } from '../credits/stack.ts';
+import { grantCredit } from '../credits/ledger.ts';
+import type { Referral, User } from '../db/generated/client.ts';
+import { lockUser } from '../db/lock-user.ts';
+import type { Tx } from '../db/transaction.ts';
+
+/** What a conversion grants to each side, days. */
+export const REFERRAL_CREDIT_DAYS = 45;
+
+/**
+ * The one moment a referral pays out (design: rule 2): stamps it, and grants `REFERRAL_CREDIT_DAYS` to the buyer
+ * and to the referrer. Safe to call again: a stamped referral is returned as it is. A referrer who is gone is
+ * skipped, and the buyer is credited all the same.
+ *
+ * @param tx the open transaction
+ * @param user the buyer, locked, whose payment is proven
+ * @returns the referral, or null when the user was referred by nobody or is gone
+ */
+export async function convertReferral(tx: Tx, user: User): Promise<Referral | null> {
+  const referral = await tx.referral.findUnique({ where: { referredId: user.id } });
+  if (!referral || referral.convertedAt || user.deletedAt) return referral;
+
+  const stamp = { convertedAt: tx.now, creditedAt: tx.now };
+  const claimed = await tx.referral.updateMany({ where: { id: referral.id, convertedAt: null }, data: stamp });
+  if (claimed.count === 0) return tx.referral.findUnique({ where: { id: referral.id } });
+
+  const referrer = await lockReferrer(tx, referral);
+  const cause = { id: referral.id, actor: 'stripe' } as const;
+  const seconds = REFERRAL_CREDIT_DAYS * DAY_SECONDS;
+  await grantCredit(tx, user, seconds, cause, referral.id);
+  if (referrer) await grantCredit(tx, referrer, seconds, cause, referral.id);
+  return { ...referral, ...stamp };
+}
+
+/**
+ * @param tx the open transaction, which holds the lock of the referred user
+ * @param referral whose referrer
+ * @returns the referrer, locked; null when there is none any more, or only their tombstone
+ */
+export async function lockReferrer(tx: Tx, referral: Referral): Promise<User | null> {
+  const referrer = referral.referrerId === null ? null : await lockUser(tx, referral.referrerId);
+  return referrer?.deletedAt ? null : referrer;
+}

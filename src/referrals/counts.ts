@@ -1,0 +1,29 @@
+import { addSeconds, DAY_SECONDS } from '../credits/stack.ts';
+import type { Db } from '../db/transaction.ts';
+import { REFERRAL_CREDIT_DAYS } from './convert.ts';
+
+export interface ReferralCounts {
+  /** Signed up with the user's code. */
+  invited: number;
+  /** Of these, converted and not reversed. */
+  converted: number;
+  /** Of these, credited within the last 45 days. */
+  activeCredits: number;
+}
+
+/**
+ * @param db the database
+ * @param referrerId whose referrals
+ * @param now the instant to count at, UTC
+ * @returns what Settings shows of them
+ */
+export async function countReferrals(db: Db, referrerId: string, now: Date): Promise<ReferralCounts> {
+  const since = addSeconds(now, -REFERRAL_CREDIT_DAYS * DAY_SECONDS);
+  const holding = { referrerId, convertedAt: { not: null }, reversedAt: null };
+  const [invited, converted, activeCredits] = await Promise.all([
+    db.referral.count({ where: { referrerId } }),
+    db.referral.count({ where: holding }),
+    db.referral.count({ where: { ...holding, creditedAt: { gte: since } } }),
+  ]);
+  return { invited, converted, activeCredits };
+}

@@ -1,0 +1,51 @@
+/** The parts of Stripe's error object that the sandbox fills in. */
+export interface ErrorDetails {
+  type: 'invalid_request_error' | 'idempotency_error' | 'api_error';
+  message: string;
+  code?: string;
+  param?: string;
+}
+
+/** An answer of the API that is an error; see https://docs.stripe.com/api/errors */
+export class StripeApiError extends Error {
+  readonly status: number;
+  readonly details: ErrorDetails;
+
+  constructor(status: number, details: ErrorDetails) {
+    super(details.message);
+    this.status = status;
+    this.details = details;
+  }
+}
+
+/**
+ * @param message what is wrong with the request
+ * @param code Stripe's error code, e.g. `parameter_missing`
+ * @param param the parameter at fault, in bracket form
+ * @returns the 400 to throw
+ */
+export function badRequest(message: string, code?: string, param?: string): StripeApiError {
+  return new StripeApiError(400, {
+    type: 'invalid_request_error',
+    message,
+    ...(code === undefined ? {} : { code }),
+    ...(param === undefined ? {} : { param }),
+  });
+}
+
+/**
+ * An id that names nothing. Stripe answers 404 when the id was in the path and 400 when a parameter held it.
+ *
+ * @param noun what was looked for, e.g. `customer`
+ * @param id the id that was given
+ * @param param the parameter that held it; without one the id was in the path
+ * @returns the error to throw
+ */
+export function missing(noun: string, id: string, param?: string): StripeApiError {
+  return new StripeApiError(param === undefined ? 404 : 400, {
+    type: 'invalid_request_error',
+    code: 'resource_missing',
+    message: `No such ${noun}: '${id}'`,
+    param: param ?? 'id',
+  });
+}

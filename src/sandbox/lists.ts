@@ -1,0 +1,50 @@
+import { badRequest, missing } from './errors.ts';
+import { asParams, readText, readWhole } from './params.ts';
+import type { Params } from './params.ts';
+import type { List } from './types.ts';
+
+/**
+ * Cuts one page out of a list: https://docs.stripe.com/api/pagination
+ *
+ * @param newestFirst all that match
+ * @param query `limit` (1 to 100, else 10) and `starting_after`, the last id of the page before
+ * @param url path of the list
+ * @returns the page
+ * @throws 400 for a bad limit or an unknown id
+ */
+export function page<T extends { id: string }>(newestFirst: T[], query: Params, url: string): List<T> {
+  const limit = readWhole(query, 'limit', { min: 1, max: 100 }) ?? 10;
+  const after = readText(query, 'starting_after');
+  const start = after === undefined ? 0 : newestFirst.findIndex((one) => one.id === after) + 1;
+  if (after !== undefined && start === 0) {
+    throw missing('object', after, 'starting_after');
+  }
+  const data = newestFirst.slice(start, start + limit);
+  return { object: 'list', data, has_more: start + limit < newestFirst.length, url };
+}
+
+/**
+ * Reads a filter by time, given as `created=…` or `created[gte]=…` and the like (epoch seconds).
+ *
+ * @param query where to look for `created`
+ * @returns whether an object made at that second is wanted
+ * @throws 400 for anything but whole seconds
+ */
+export function createdFilter(query: Params): (created: number) => boolean {
+  const given = query['created'];
+  const bounds = typeof given === 'string' ? { gte: given, lte: given } : asParams(given);
+  const [gt, gte, lt, lte] = ['gt', 'gte', 'lt', 'lte'].map((name) => readSecond(bounds, name));
+  return (created) =>
+    (gt === undefined || created > gt) &&
+    (gte === undefined || created >= gte) &&
+    (lt === undefined || created < lt) &&
+    (lte === undefined || created <= lte);
+}
+
+function readSecond(bounds: Params, name: string): number | undefined {
+  const text = readText(bounds, name);
+  if (text !== undefined && !/^\d+$/.test(text)) {
+    throw badRequest(`Invalid integer: ${text}`, 'parameter_invalid_integer', `created[${name}]`);
+  }
+  return text === undefined ? undefined : Number(text);
+}

@@ -1,0 +1,242 @@
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+import { Eta } from 'eta';
+import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
+
+import {
+  cancelAtPeriodEnd,
+  cancelNow,
+  completeCheckout,
+  currentPeriodEnd,
+  hasEnded,
+  letPeriodPass,
+  subscriptionsOf,
+} from './billing.ts';
+import { expireIfDue } from './checkouts.ts';
+import type { Context } from './context.ts';
+import type { Cause } from './events.ts';
+import { asParams, readText } from './params.ts';
+import { toEpoch } from './time.ts';
+import type { CheckoutSession, PortalSession, Price, StripeEvent, Subscription } from './types.ts';
+
+/** How long, in milliseconds, a page waits for webhooks to arrive before it sends the browser on. */
+const PATIENCE = 1500;
+
+const views = fileURLToPath(new URL('./views', import.meta.url));
+const stylesheet = readFileSync(`${views}/sandbox.css`, 'utf8');
+const eta = new Eta({ views, cache: true });
+
+/**
+ * Serves what Stripe would show to people: the checkout and the customer portal. The pages need no sign-in; as
+ * with Stripe, the unguessable id in the address is what lets a person in.
+ *
+ * @param app a Fastify scope whose form bodies are decoded
+ * @param context what the routes work with
+ */
+export function servePages(app: FastifyInstance, context: Context): void {
+  const { state } = context;
+
+  app.get('/sandbox.css', (_request, reply) => reply.type('text/css; charset=utf-8').send(stylesheet));
+
+  app.setNotFoundHandler((_request, reply) => sendMessage(reply, 404, 'There is nothing at this address.'));
+
+  app.setErrorHandler<FastifyError>((error, _request, reply) => {
+    const status = error.statusCode ?? 500;
+    if (status >= 500) {
+      context.options.log(`sandbox: ${error.stack ?? error.message}`);
+    }
+    return sendMessage(reply, status, status < 500 ? error.message : 'The sandbox failed; its log says why.');
+  });
+
+  app.get<{ Params: { id: string } }>('/checkout/:id', async (request, reply) => {
+    const session = state.checkouts.get(request.params.id);
+    return session === undefined ? reply.callNotFound() : showCheckout(reply, session);
+  });
+
+  app.post<{ Params: { id: string } }>('/checkout/:id', async (request, reply) => {
+    const session = state.checkouts.get(request.params.id);
+    const order = state.orders.get(request.params.id);
+    if (session === undefined || order === undefined) {
+      return reply.callNotFound();
+    }
+    await inTime(expireIfDue(context, session, byPerson(context)));
+    const outcome = readText(asParams(request.body), 'outcome');
+    if (outcome === 'cancel' && session.cancel_url !== null) {
+      return reply.redirect(session.cancel_url, 303);
+    }
+    if (outcome === 'pay' && session.status === 'complete') {
+      return reply.redirect(successUrl(session), 303);
+    }
+    if (session.status !== 'open') {
+      return showCheckout(reply, session);
+    }
+    if (outcome === 'decline') {
+      return showCheckout(reply, session, 'Your card was declined.');
+    }
+    if (outcome !== 'pay') {
+      return sendMessage(reply, 400, 'This button is not one of the checkout’s.');
+    }
+    const events = completeCheckout(state, session, order, byPerson(context));
+    if (events === undefined) {
+      return showCheckout(reply, session, 'This customer was deleted, so nothing can be sold to them.');
+    }
+    await inTime(context.publish(events));
+    return reply.redirect(successUrl(session), 303);
+  });
+
+  app.get<{ Params: { id: string } }>('/portal/:id', (request, reply) => {
+    const portal = state.portals.get(request.params.id);
+    return portal === undefined ? reply.callNotFound() : showPortal(reply, portal);
+  });
+
+  app.post<{ Params: { id: string } }>('/portal/:id', async (request, reply) => {
+    const portal = state.portals.get(request.params.id);
+    if (portal === undefined) {
+      return reply.callNotFound();
+    }
+    const form = asParams(request.body);
+    const action = readText(form, 'action');
+    if (action === 'return' && portal.return_url !== null) {
+      return reply.redirect(portal.return_url, 303);
+    }
+    const act = PORTAL_ACTIONS.get(action ?? '');
+    if (act === undefined) {
+      return sendMessage(reply, 400, 'This button is not one of the portal’s.');
+    }
+    // Without a subscription the form means the newest one that still runs.
+    const wanted = readText(form, 'subscription');
+    const subscription = subscriptionsOf(state, portal.customer).find(
+      (one) => !hasEnded(one) && (wanted === undefined || one.id === wanted),
+    );
+    if (subscription !== undefined) {
+      await inTime(context.publish(act(context, subscription, byPerson(context))));
+    }
+    // To see the page again instead of rendering it here keeps "reload" from doing the same thing twice.
+    return reply.redirect(`/portal/${portal.id}`, 303);
+  });
+
+  async function showCheckout(
+    reply: FastifyReply,
+    session: CheckoutSession,
+    problem?: string,
+  ): Promise<FastifyReply> {
+    await inTime(expireIfDue(context, session, byPerson(context)));
+    const order = state.orders.get(session.id);
+    const goOn = successUrl(session);
+    return sendPage(reply, problem === undefined ? 200 : 402, 'checkout', [goOn, session.cancel_url], {
+      title: 'Checkout',
+      session,
+      problem,
+      successUrl: goOn,
+      plan: order?.price.nickname ?? '',
+      price: order === undefined ? '' : describePrice(order.price, order.quantity),
+      trialDays: order?.trialDays ?? 0,
+      today: money(session.amount_total, session.currency),
+    });
+  }
+
+  function showPortal(reply: FastifyReply, portal: PortalSession): FastifyReply {
+    return sendPage(reply, 200, 'portal', [portal.return_url], {
+      title: 'Your subscription',
+      portal,
+      subscriptions: subscriptionsOf(state, portal.customer).map(describeSubscription),
+    });
+  }
+}
+
+/** What the portal's buttons do. */
+const PORTAL_ACTIONS = new Map<string, (context: Context, one: Subscription, cause: Cause) => StripeEvent[]>([
+  ['cancel_now', (_context, one, cause) => cancelNow(one, cause)],
+  ['cancel_at_period_end', (_context, one, cause) => cancelAtPeriodEnd(one, cause)],
+  ['renew_now', (context, one, cause) => letPeriodPass(context.state, one, cause)],
+]);
+
+/** A person at a page, unlike a call of the API, leaves no request in the events. */
+function byPerson(context: Context): Cause {
+  return { at: toEpoch(context.options.now()), requestId: null, idempotencyKey: null };
+}
+
+/** Waits for webhooks, so that the next page shows what they changed, but not for a receiver that hangs. */
+async function inTime(delivered: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const patience = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, PATIENCE);
+  });
+  await Promise.race([delivered, patience]);
+  clearTimeout(timer);
+}
+
+function successUrl(session: CheckoutSession): string {
+  return session.success_url.replaceAll('{CHECKOUT_SESSION_ID}', session.id);
+}
+
+/** What the portal shows of one subscription. */
+function describeSubscription(subscription: Subscription): object {
+  const [item] = subscription.items.data;
+  const interval = item?.price.recurring.interval ?? 'month';
+  return {
+    id: subscription.id,
+    plan: item?.price.nickname ?? '',
+    price: item === undefined ? '' : describePrice(item.price, item.quantity),
+    status: subscription.status,
+    ended: subscription.ended_at === null ? undefined : day(subscription.ended_at),
+    periodEnd: day(currentPeriodEnd(subscription)),
+    runsOut: subscription.cancel_at_period_end,
+    pass: passLabel(subscription, interval),
+  };
+}
+
+function passLabel(subscription: Subscription, interval: string): string {
+  const trial = subscription.status === 'trialing';
+  const span = trial ? 'the trial' : `a ${interval}`;
+  if (subscription.cancel_at_period_end) {
+    return `Let ${span} pass: the plan ends`;
+  }
+  return `Let ${span} pass: the plan ${trial ? 'starts and is charged' : 'renews'}`;
+}
+
+function describePrice(price: Price, quantity: number): string {
+  return `${money(price.unit_amount * quantity, price.currency)} a ${price.recurring.interval}`;
+}
+
+function money(cents: number, currency: string): string {
+  return new Intl.NumberFormat('en-US', { style: 'currency', currency }).format(cents / 100);
+}
+
+function day(epoch: number): string {
+  return new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' }).format(epoch * 1000);
+}
+
+function sendMessage(reply: FastifyReply, status: number, message: string): FastifyReply {
+  return sendPage(reply, status, 'message', [], { title: 'Sandbox', message });
+}
+
+/** `targets` are the addresses that the page's forms may lead to by a redirect; browsers check those as well. */
+function sendPage(
+  reply: FastifyReply,
+  status: number,
+  view: string,
+  targets: (string | null)[],
+  data: object,
+): FastifyReply {
+  const origins = targets.filter((url) => url !== null).map((url) => new URL(url).origin);
+  const policy = [
+    "default-src 'none'",
+    "style-src 'self'",
+    `form-action ${["'self'", ...new Set(origins)].join(' ')}`,
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+  ];
+  return reply
+    .code(status)
+    .type('text/html; charset=utf-8')
+    .headers({
+      'content-security-policy': policy.join('; '),
+      'cache-control': 'no-store',
+      // The address lets whoever has it in; it is nothing to tell the next site.
+      'referrer-policy': 'no-referrer',
+      'x-content-type-options': 'nosniff',
+    })
+    .send(eta.render(`./${view}`, data));
+}

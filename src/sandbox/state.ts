@@ -1,0 +1,122 @@
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+import type {
+  CheckoutSession,
+  Customer,
+  DeletedCustomer,
+  Invoice,
+  Order,
+  PortalSession,
+  StripeEvent,
+  Subscription,
+} from './types.ts';
+
+/** What a POST with an `Idempotency-Key` was answered, under that key. */
+export interface StoredAnswer {
+  id: string;
+  /** Digest of method, path and parameters. */
+  request: string;
+  /** Epoch seconds. */
+  at: number;
+  answer: unknown;
+}
+
+/** Everything the sandbox knows. Maps keep the order in which things were made. */
+export interface State {
+  customers: Map<string, Customer | DeletedCustomer>;
+  checkouts: Map<string, CheckoutSession>;
+  orders: Map<string, Order & { id: string }>;
+  subscriptions: Map<string, Subscription>;
+  invoices: Map<string, Invoice>;
+  portals: Map<string, PortalSession>;
+  events: Map<string, StripeEvent>;
+  answers: Map<string, StoredAnswer>;
+  /** Ids of the events that the webhook has not yet acknowledged. */
+  undelivered: Set<string>;
+}
+
+/** The file holds plain arrays: each thing carries its own id. */
+type StateFile = { version: 1; undelivered: string[] } & {
+  [K in keyof Omit<State, 'undelivered'>]: State[K] extends Map<string, infer T> ? T[] : never;
+};
+
+/**
+ * @param file where state was saved; a missing file, or none, gives an empty state
+ * @returns the state
+ * @throws Error with one line for a human when the file is not a state file of this version
+ */
+export function loadState(file: string | undefined): State {
+  const saved = file === undefined ? undefined : readStateFile(file);
+  return {
+    customers: byId(saved?.customers),
+    checkouts: byId(saved?.checkouts),
+    orders: byId(saved?.orders),
+    subscriptions: byId(saved?.subscriptions),
+    invoices: byId(saved?.invoices),
+    portals: byId(saved?.portals),
+    events: byId(saved?.events),
+    answers: byId(saved?.answers),
+    undelivered: new Set(saved?.undelivered),
+  };
+}
+
+/**
+ * Writes the state to a new file and puts it in the old one's place, so that a crash leaves either the old
+ * state or the new one. Only its owner may read the file.
+ *
+ * @param state what to write
+ * @param file where to
+ * @throws Error of the file system
+ */
+export function saveState(state: State, file: string): void {
+  const saved: StateFile = {
+    version: 1,
+    customers: [...state.customers.values()],
+    checkouts: [...state.checkouts.values()],
+    orders: [...state.orders.values()],
+    subscriptions: [...state.subscriptions.values()],
+    invoices: [...state.invoices.values()],
+    portals: [...state.portals.values()],
+    events: [...state.events.values()],
+    answers: [...state.answers.values()],
+    undelivered: [...state.undelivered],
+  };
+  mkdirSync(dirname(file), { recursive: true });
+  const fresh = `${file}.${process.pid}.tmp`;
+  // A file left by a crash would keep its own mode.
+  rmSync(fresh, { force: true });
+  writeFileSync(fresh, JSON.stringify(saved), { mode: 0o600 });
+  renameSync(fresh, file);
+}
+
+function readStateFile(file: string): StateFile | undefined {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
+      return undefined;
+    }
+    throw error;
+  }
+  const saved = parse(text);
+  if (saved === undefined) {
+    throw new Error(`${file} is not a state file of this sandbox; delete it to start with an empty one`);
+  }
+  return saved;
+}
+
+/** Only this module writes the file, so a version number says enough about what is in it. */
+function parse(text: string): StateFile | undefined {
+  try {
+    const saved = JSON.parse(text) as StateFile | null;
+    return saved?.version === 1 ? saved : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function byId<T extends { id: string }>(things: T[] | undefined): Map<string, T> {
+  return new Map((things ?? []).map((thing) => [thing.id, thing]));
+}

@@ -1,0 +1,129 @@
+import { randomBytes } from 'node:crypto';
+import { dirname, join } from 'node:path';
+
+import { pino } from 'pino';
+
+import { buildApp, describeRequest } from './app.ts';
+import { readConfig } from './config.ts';
+import type { Config, StripeConfig } from './config.ts';
+import { openDatabase } from './db/open.ts';
+import { PlainError } from './plain-error.ts';
+import { startSandbox } from './sandbox/sandbox.ts';
+import type { Sandbox } from './sandbox/sandbox.ts';
+import { sessionSecretOf } from './session-secret.ts';
+import { createStripe } from './stripe-client.ts';
+
+export interface RunningServer {
+  /** What a person at the terminal wants to know. */
+  banner: string;
+  /** Finishes the requests in flight, refuses new ones, and closes the database. */
+  close: () => Promise<void>;
+}
+
+/**
+ * Starts everything: configuration, database, sandbox if it is on, server.
+ *
+ * @param env the environment
+ * @param now the clock
+ * @returns the running server
+ * @throws PlainError of one line when something that a person can mend is wrong
+ */
+export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Promise<RunningServer> {
+  const config = readConfig(env);
+  const logger = pino({ level: config.logLevel, serializers: { req: describeRequest } });
+  const { db, migrations } = await openDatabase(config.databaseUrl);
+  if (migrations.length > 0) logger.info({ migrations }, 'the database was brought up to date');
+
+  const sandbox = config.sandbox ? await openSandbox(config, now, (line) => logger.warn(line)) : null;
+  const stripe = sandbox?.stripe ?? config.stripe;
+  const app = await buildApp(
+    {
+      config: { ...config, stripe },
+      db,
+      stripe: createStripe(stripe),
+      sessionSecret: await sessionSecretOf(config),
+      sandboxUrl: sandbox?.running.url ?? null,
+      now,
+    },
+    logger,
+  );
+
+  async function close(): Promise<void> {
+    await sandbox?.running.close();
+    await app.close();
+    await db.$disconnect();
+  }
+  try {
+    await app.listen({ host: config.host, port: config.port });
+  } catch (error) {
+    await close();
+    throw explainListen(error, config);
+  }
+  return { banner: banner(config, sandbox?.running ?? null), close };
+}
+
+interface OpenSandbox {
+  running: Sandbox;
+  stripe: StripeConfig;
+}
+
+async function openSandbox(config: Config, now: () => Date, log: (line: string) => void): Promise<OpenSandbox> {
+  const apiKey = `sk_test_sandbox_${randomBytes(12).toString('hex')}`;
+  const webhookSecret = `whsec_${randomBytes(24).toString('base64url')}`;
+  const prices = { monthly: 'price_sandbox_monthly', annual: 'price_sandbox_annual' };
+  const options = {
+    host: config.host,
+    publicHost: new URL(config.publicUrl).hostname,
+    apiKey,
+    webhookSecret,
+    webhookUrl: () => `http://${reachable(config.host)}:${config.port}/api/stripe/webhook`,
+    prices,
+    now,
+    stateFile: join(dirname(config.databaseUrl.replace(/^file:/, '')), 'sandbox.json'),
+    log,
+  };
+  // The next port keeps open checkout pages where they were after a restart; any other does, too.
+  const running = await startSandbox({ ...options, port: config.port + 1 }).catch(() =>
+    startSandbox({ ...options, port: 0 }),
+  );
+  return {
+    running,
+    stripe: {
+      ...config.stripe,
+      apiKey,
+      apiBase: `http://${reachable(config.host)}:${running.apiPort}`,
+      webhookSecrets: [webhookSecret],
+      prices,
+    },
+  };
+}
+
+/** Where this machine reaches an address that it listens on. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1';
+  if (host === '::') return '[::1]';
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+function explainListen(error: unknown, { host, port }: Config): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'EADDRINUSE') {
+    return new PlainError(`Port ${port} is in use already. Stop what uses it, or set PORT to another one.`);
+  }
+  if (code === 'EACCES') return new PlainError(`Port ${port} may not be used by this account. Set PORT to one above 1023.`);
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
+    return new PlainError(`HOST ${host} is no address of this machine.`);
+  }
+  return error;
+}
+
+function banner(config: Config, sandbox: Sandbox | null): string {
+  const lines = [`Tandem is at ${config.publicUrl}`];
+  if (sandbox) {
+    lines.push(
+      `The sandbox is on: a stand-in for Stripe runs at ${sandbox.url}, and no real money moves.`,
+      'Sign up, open your own referral link in a second browser, and press Upgrade there.',
+    );
+  }
+  return lines.join('\n');
+}

@@ -1,0 +1,73 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+
+import { SESSION_SECONDS } from '../accounts/sessions.ts';
+import { DAY_SECONDS } from '../credits/stack.ts';
+
+const SESSION = 'tandem_session';
+const INVITATION = 'tandem_ref';
+const FLASH = 'tandem_flash';
+
+/** A friend's code is remembered this long, s. */
+const INVITATION_SECONDS = 30 * DAY_SECONDS;
+
+/** What a page says once, after the redirect that follows a form or a link. */
+export const FLASHES = {
+  'address-changed': { kind: 'success', text: 'Your e-mail address is changed.' },
+  'password-changed': { kind: 'success', text: 'Your password is changed, and you are logged out everywhere else.' },
+  'password-reset': { kind: 'success', text: 'Your new password is set. Log in with it.' },
+  'own-link': { kind: 'info', text: 'This is your own link. Send it to a friend: it is for them.' },
+  'code-at-sign-up': {
+    kind: 'info',
+    text: 'You have an account already. An invitation counts for new accounts only, at sign-up.',
+  },
+} as const;
+
+export type Flash = keyof typeof FLASHES;
+
+/** All our cookies: out of reach of scripts, not sent along from other sites, and on https only over https. */
+function options(request: FastifyRequest, maxAge: number) {
+  return { path: '/', httpOnly: true, sameSite: 'lax', secure: request.server.secureCookies, maxAge } as const;
+}
+
+export function sessionToken(request: FastifyRequest): string | null {
+  return request.cookies[SESSION] ?? null;
+}
+
+export function setSession(request: FastifyRequest, reply: FastifyReply, token: string): void {
+  void reply.setCookie(SESSION, token, options(request, SESSION_SECONDS));
+}
+
+export function clearSession(request: FastifyRequest, reply: FastifyReply): void {
+  void reply.clearCookie(SESSION, options(request, 0));
+}
+
+export function invitationCookie(request: FastifyRequest): string | null {
+  return request.cookies[INVITATION] ?? null;
+}
+
+export function setInvitation(request: FastifyRequest, reply: FastifyReply, code: string): void {
+  void reply.setCookie(INVITATION, code, options(request, INVITATION_SECONDS));
+}
+
+export function clearInvitation(request: FastifyRequest, reply: FastifyReply): void {
+  void reply.clearCookie(INVITATION, options(request, 0));
+}
+
+export function setFlash(request: FastifyRequest, reply: FastifyReply, flash: Flash): void {
+  void reply.setCookie(FLASH, flash, options(request, 60));
+}
+
+/** The one-off message of the last redirect; read once. */
+export function takeFlash(request: FastifyRequest, reply: FastifyReply): (typeof FLASHES)[Flash] | null {
+  const flash = request.cookies[FLASH];
+  if (flash === undefined) return null;
+  void reply.clearCookie(FLASH, options(request, 0));
+  return Object.hasOwn(FLASHES, flash) ? FLASHES[flash as Flash] : null;
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** We are reached over https: cookies must be too. */
+    secureCookies: boolean;
+  }
+}

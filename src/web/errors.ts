@@ -1,0 +1,61 @@
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+
+import { sendPage } from './page.ts';
+
+/**
+ * An error that is the answer to a request: its message is told as it is.
+ */
+export class HttpError extends Error {
+  override name = 'HttpError';
+  readonly statusCode: number;
+  readonly code: string;
+  constructor(statusCode: number, code: string, message: string) {
+    super(message);
+    this.statusCode = statusCode;
+    this.code = code;
+  }
+}
+
+/**
+ * Answers what goes wrong in the words of the place: JSON under /api/, a page elsewhere. A fault of ours is logged with
+ * its stack, and told without it.
+ *
+ * @param app the whole server
+ */
+export function answerErrors(app: FastifyInstance): void {
+  app.setNotFoundHandler((request, reply) => {
+    throw new HttpError(404, 'not_found', `There is nothing at ${request.url.split('?')[0] ?? '/'}.`);
+    void reply;
+  });
+  app.setErrorHandler((error: FastifyError | HttpError, request, reply) => {
+    const status = error.statusCode ?? 500;
+    if (status >= 500 && !(error instanceof HttpError)) request.log.error({ err: error }, 'a request failed');
+    const told = status >= 500 && !(error instanceof HttpError) ? OUR_FAULT : error;
+    return answer(request, reply, status, told.code, told.message);
+  });
+}
+
+const OUR_FAULT = {
+  code: 'internal_error',
+  message: 'Something went wrong on our side, and nothing was changed. Please try again in a moment.',
+};
+
+const HEADINGS: Readonly<Record<number, string>> = {
+  403: 'This did not come from our site',
+  404: 'This page does not exist',
+  429: 'Too many tries',
+  503: 'Not available right now',
+};
+
+function answer(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  status: number,
+  code: string,
+  message: string,
+): FastifyReply {
+  void reply.status(status);
+  if (request.url.startsWith('/api/')) return reply.send({ error: { code: code.toLowerCase(), message } });
+  const heading = HEADINGS[status] ?? (status < 500 ? 'This request does not work' : 'Something went wrong');
+  return sendPage(request, reply, 'error', { title: heading, status, heading, text: message });
+}

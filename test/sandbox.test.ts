@@ -1,0 +1,492 @@
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import Stripe from 'stripe';
+import { afterEach, describe, expect, it } from 'vitest';
+
+import { startSandbox } from '../src/sandbox/sandbox.ts';
+import type { Sandbox, SandboxOptions } from '../src/sandbox/sandbox.ts';
+import { periodEnd } from '../src/sandbox/time.ts';
+
+const API_KEY = 'sk_test_sandbox';
+const SECRET = 'whsec_sandbox';
+const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
+const DAY = 86_400;
+
+const cleanups: (() => Promise<unknown>)[] = [];
+
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) {
+    await cleanup();
+  }
+});
+
+/** A webhook that verifies what it gets with the real library and answers with the next of `statuses`, then 200. */
+async function startReceiver(statuses: number[] = []) {
+  const events: Stripe.Event[] = [];
+  const signatures: string[] = [];
+  const server = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const signature = String(request.headers['stripe-signature']);
+      const status = statuses.shift() ?? 200;
+      signatures.push(signature);
+      if (status === 200) {
+        events.push(new Stripe(API_KEY).webhooks.constructEvent(Buffer.concat(chunks), signature, SECRET));
+      }
+      response.writeHead(status).end();
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  cleanups.push(() => new Promise((resolve) => server.close(resolve)));
+  const { port } = server.address() as AddressInfo;
+  return { events, signatures, url: `http://127.0.0.1:${port}/webhook` };
+}
+
+async function start(
+  webhookUrl: string,
+  extra: Pick<SandboxOptions, 'stateFile'> & { now?: () => Date } = {},
+) {
+  const lines: string[] = [];
+  const sandbox = await startSandbox({
+    host: '127.0.0.1',
+    port: 0,
+    publicHost: 'localhost',
+    apiKey: API_KEY,
+    webhookSecret: SECRET,
+    webhookUrl: () => webhookUrl,
+    prices: PRICES,
+    now: () => new Date(),
+    log: (line) => lines.push(line),
+    ...extra,
+  });
+  cleanups.push(() => sandbox.close());
+  return { sandbox, lines, stripe: client(sandbox), page: `http://127.0.0.1:${sandbox.apiPort}` };
+}
+
+function client(sandbox: Sandbox, apiKey = API_KEY): Stripe {
+  return new Stripe(apiKey, {
+    host: '127.0.0.1',
+    port: sandbox.apiPort,
+    protocol: 'http',
+    maxNetworkRetries: 0,
+  });
+}
+
+async function checkout(stripe: Stripe, extra: Partial<Stripe.Checkout.SessionCreateParams> = {}) {
+  const customer = await stripe.customers.create({ email: 'ann@example.com', metadata: { userId: 'u1' } });
+  const session = await stripe.checkout.sessions.create({
+    mode: 'subscription',
+    customer: customer.id,
+    client_reference_id: 'u1',
+    line_items: [{ price: PRICES.monthly, quantity: 1 }],
+    success_url: 'http://app.test/settings?session={CHECKOUT_SESSION_ID}',
+    cancel_url: 'http://app.test/pricing',
+    allow_promotion_codes: true,
+    ...extra,
+  });
+  return { customer, session };
+}
+
+function press(url: string, fields: Record<string, string>): Promise<Response> {
+  return fetch(url, { method: 'POST', body: new URLSearchParams(fields), redirect: 'manual' });
+}
+
+/** Buys a plan, and opens the portal of whoever bought it. */
+async function subscribe(
+  { sandbox, stripe, page }: Awaited<ReturnType<typeof start>>,
+  extra: Partial<Stripe.Checkout.SessionCreateParams> = {},
+) {
+  const { customer, session } = await checkout(stripe, extra);
+  await press(`${page}/checkout/${session.id}`, { outcome: 'pay' });
+  await sandbox.settled();
+  const paid = await stripe.checkout.sessions.retrieve(session.id);
+  const portal = await stripe.billingPortal.sessions.create({
+    customer: customer.id,
+    return_url: 'http://app.test/settings',
+  });
+  return {
+    customer,
+    session: paid,
+    subscription: String(paid.subscription),
+    portal: `${page}/portal/${portal.id}`,
+  };
+}
+
+/** The object of the only event of a type. */
+function only<T extends Stripe.Event['type']>(events: Stripe.Event[], type: T) {
+  const found = events.filter((event): event is Extract<Stripe.Event, { type: T }> => event.type === type);
+  expect(found.map((event) => event.type)).toEqual([type]);
+  return found[0] as Extract<Stripe.Event, { type: T }>;
+}
+
+describe('paying', () => {
+  it('tells of one payment in three signed events and sends the browser on', async () => {
+    const receiver = await startReceiver();
+    const { sandbox, stripe, page } = await start(receiver.url);
+    const { customer, session } = await checkout(stripe, {
+      metadata: { userId: 'u1' },
+      subscription_data: { metadata: { plan: 'monthly' } },
+    });
+    expect(session.url).toBe(`${sandbox.url}/checkout/${session.id}`);
+
+    const answer = await press(`${page}/checkout/${session.id}`, { outcome: 'pay' });
+    expect(answer.status).toBe(303);
+    expect(answer.headers.get('location')).toBe(`http://app.test/settings?session=${session.id}`);
+    // The webhooks came before the redirect did.
+    expect(receiver.events.map((event) => event.type).sort()).toEqual([
+      'checkout.session.completed',
+      'customer.subscription.created',
+      'invoice.paid',
+    ]);
+
+    const completed = only(receiver.events, 'checkout.session.completed').data.object;
+    expect(completed).toMatchObject({
+      id: session.id,
+      client_reference_id: 'u1',
+      metadata: { userId: 'u1' },
+      customer: customer.id,
+      status: 'complete',
+      payment_status: 'paid',
+      amount_total: 900,
+      livemode: false,
+    });
+    const subscription = only(receiver.events, 'customer.subscription.created').data.object;
+    expect(subscription).toMatchObject({
+      id: completed.subscription,
+      status: 'active',
+      customer: customer.id,
+      metadata: { plan: 'monthly' },
+      latest_invoice: completed.invoice,
+      collection_method: 'charge_automatically',
+      discounts: [],
+      trial_end: null,
+    });
+    expect(subscription).not.toHaveProperty('current_period_end');
+    const item = subscription.items.data[0];
+    expect(item?.price).toMatchObject({
+      id: PRICES.monthly,
+      unit_amount: 900,
+      recurring: { interval: 'month' },
+    });
+    expect(item?.current_period_end).toBe(periodEnd(subscription.created, 'month', subscription.created));
+    const invoice = only(receiver.events, 'invoice.paid').data.object;
+    expect(invoice).toMatchObject({
+      id: completed.invoice,
+      amount_paid: 900,
+      billing_reason: 'subscription_create',
+      parent: { type: 'subscription_details', subscription_details: { subscription: subscription.id } },
+      status_transitions: { paid_at: subscription.created },
+    });
+
+    await sandbox.settled();
+    const listed = await stripe.events.list({ limit: 2 });
+    expect(listed.data).toHaveLength(2);
+    expect(listed.has_more).toBe(true);
+    const all = await stripe.events.list({ limit: 1 }).autoPagingToArray({ limit: 10 });
+    expect(new Set(all.map((event) => event.id))).toEqual(new Set(receiver.events.map((event) => event.id)));
+    expect(all.map((event) => event.pending_webhooks)).toEqual([0, 0, 0]);
+  });
+
+  it('pays once, however often the button is pressed', async () => {
+    const receiver = await startReceiver();
+    const { sandbox, stripe, page } = await start(receiver.url);
+    const { session } = await checkout(stripe);
+    const answers = await Promise.all(
+      [1, 2, 3].map(() => press(`${page}/checkout/${session.id}`, { outcome: 'pay' })),
+    );
+    expect(answers.map((answer) => answer.status)).toEqual([303, 303, 303]);
+    await sandbox.settled();
+    expect(receiver.events).toHaveLength(3);
+  });
+
+  it('changes nothing when the card is declined or the buyer goes back', async () => {
+    const receiver = await startReceiver();
+    const { stripe, page } = await start(receiver.url);
+    const { session } = await checkout(stripe);
+
+    const declined = await press(`${page}/checkout/${session.id}`, { outcome: 'decline' });
+    expect(await declined.text()).toContain('Your card was declined.');
+    const back = await press(`${page}/checkout/${session.id}`, { outcome: 'cancel' });
+    expect(back.headers.get('location')).toBe('http://app.test/pricing');
+
+    expect(await stripe.checkout.sessions.retrieve(session.id)).toMatchObject({
+      status: 'open',
+      payment_status: 'unpaid',
+    });
+    expect((await stripe.events.list()).data).toEqual([]);
+    expect(receiver.events).toEqual([]);
+  });
+
+  it('does not take money for a checkout that has expired', async () => {
+    const receiver = await startReceiver();
+    const { sandbox, stripe, page } = await start(receiver.url);
+    const { session } = await checkout(stripe);
+    expect(await stripe.checkout.sessions.expire(session.id)).toMatchObject({ status: 'expired', url: null });
+
+    const answer = await press(`${page}/checkout/${session.id}`, { outcome: 'pay' });
+    expect(await answer.text()).toContain('has expired');
+    await sandbox.settled();
+    expect(receiver.events.map((event) => event.type)).toEqual(['checkout.session.expired']);
+    await expect(stripe.checkout.sessions.expire(session.id)).rejects.toMatchObject({ statusCode: 400 });
+  });
+
+  it('expires a checkout by itself after a day', async () => {
+    const receiver = await startReceiver();
+    let time = Date.now();
+    const { sandbox, stripe, page } = await start(receiver.url, { now: () => new Date(time) });
+    const { session } = await checkout(stripe);
+    time += DAY * 1000;
+    const answer = await press(`${page}/checkout/${session.id}`, { outcome: 'pay' });
+    expect(await answer.text()).toContain('has expired');
+    expect(await stripe.checkout.sessions.retrieve(session.id)).toMatchObject({ status: 'expired' });
+    await sandbox.settled();
+    only(receiver.events, 'checkout.session.expired');
+  });
+
+  it('escapes what it shows and lets its forms lead only to the two given addresses', async () => {
+    const { stripe, page } = await start('http://127.0.0.1:9');
+    const session = await stripe.checkout.sessions.create({
+      mode: 'subscription',
+      customer_email: '"><script>alert(1)</script>@example.com',
+      line_items: [{ price: PRICES.annual }],
+      success_url: 'http://app.test/done',
+    });
+    const answer = await fetch(`${page}/checkout/${session.id}`);
+    const html = await answer.text();
+    expect(html).not.toContain('<script>');
+    expect(html).toContain('$90.00 a year');
+    expect(html).toContain('no real money moves');
+    expect(answer.headers.get('content-security-policy')).toContain("form-action 'self' http://app.test;");
+  });
+});
+
+describe('webhooks', () => {
+  it('are sent again, signed anew, when the receiver fails', async () => {
+    const receiver = await startReceiver([500, 500]);
+    // A clock that moves on whenever it is read, so that no two signatures can be of the same second.
+    let time = Date.now();
+    const started = await start(receiver.url, { now: () => new Date((time += 1000)) });
+    await subscribe(started);
+    // settled() waited for the retries.
+    expect(receiver.events.map((event) => event.type).sort()).toEqual([
+      'checkout.session.completed',
+      'customer.subscription.created',
+      'invoice.paid',
+    ]);
+    expect(receiver.signatures).toHaveLength(5);
+    expect(new Set(receiver.signatures).size).toBe(5);
+    expect(started.lines).toHaveLength(2);
+    expect(started.lines[0]).toMatch(/failed: HTTP 500; next try in 1 s$/);
+  });
+
+  it('that were not delivered survive a restart, as everything else does', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'sandbox-'));
+    cleanups.push(() => rm(folder, { recursive: true }));
+    const stateFile = join(folder, 'data', 'sandbox.json');
+
+    const first = await start('http://127.0.0.1:9', { stateFile });
+    const { customer, session } = await checkout(first.stripe);
+    await press(`${first.page}/checkout/${session.id}`, { outcome: 'pay' });
+    await first.sandbox.close();
+    expect((await stat(stateFile)).mode & 0o777).toBe(0o600);
+
+    const receiver = await startReceiver();
+    const second = await start(receiver.url, { stateFile });
+    await second.sandbox.settled();
+    expect(receiver.events).toHaveLength(3);
+    expect(await second.stripe.customers.retrieve(customer.id)).toMatchObject({ email: 'ann@example.com' });
+    const paid = await second.stripe.checkout.sessions.retrieve(session.id);
+    expect(await second.stripe.subscriptions.retrieve(String(paid.subscription))).toMatchObject({
+      status: 'active',
+    });
+    expect(await second.stripe.invoices.retrieve(String(paid.invoice))).toMatchObject({ amount_paid: 900 });
+    expect(JSON.parse(await readFile(stateFile, 'utf8'))).toMatchObject({ undelivered: [] });
+  });
+});
+
+describe('a subscription', () => {
+  it('starts with a trial that costs nothing and is charged when it ends', async () => {
+    const receiver = await startReceiver();
+    const started = await start(receiver.url);
+    const { session, subscription, portal } = await subscribe(started, {
+      subscription_data: { trial_period_days: 7 },
+    });
+    expect(session).toMatchObject({ payment_status: 'no_payment_required', amount_total: 0 });
+    expect(only(receiver.events, 'invoice.paid').data.object.amount_paid).toBe(0);
+    const trialing = only(receiver.events, 'customer.subscription.created').data.object;
+    const trialEnd = trialing.created + 7 * DAY;
+    expect(trialing).toMatchObject({
+      status: 'trialing',
+      trial_start: trialing.created,
+      trial_end: trialEnd,
+    });
+
+    receiver.events.length = 0;
+    await press(portal, { action: 'renew_now' });
+    await started.sandbox.settled();
+    expect(only(receiver.events, 'invoice.paid').data.object).toMatchObject({
+      amount_paid: 900,
+      billing_reason: 'subscription_cycle',
+    });
+    const updated = only(receiver.events, 'customer.subscription.updated').data;
+    expect(updated.object.status).toBe('active');
+    expect(updated.object.items.data[0]?.current_period_start).toBe(trialEnd);
+    expect(updated.previous_attributes).toMatchObject({ status: 'trialing' });
+    expect(await started.stripe.subscriptions.retrieve(subscription)).toMatchObject({ status: 'active' });
+  });
+
+  it('renews for one more period', async () => {
+    const receiver = await startReceiver();
+    const started = await start(receiver.url);
+    const { portal } = await subscribe(started, { line_items: [{ price: PRICES.annual, quantity: 1 }] });
+    const before = only(receiver.events, 'customer.subscription.created').data.object;
+
+    receiver.events.length = 0;
+    await press(portal, { action: 'renew_now' });
+    await started.sandbox.settled();
+    const { object, previous_attributes: previous } = only(
+      receiver.events,
+      'customer.subscription.updated',
+    ).data;
+    const end = before.items.data[0]?.current_period_end ?? 0;
+    expect(object.items.data[0]).toMatchObject({
+      current_period_start: end,
+      current_period_end: periodEnd(before.created, 'year', end),
+    });
+    expect(Object.keys(previous ?? {}).sort()).toEqual(['items', 'latest_invoice']);
+    expect(previous?.items?.data?.[0]).toMatchObject({ current_period_end: end });
+    const invoice = only(receiver.events, 'invoice.paid').data.object;
+    expect(invoice).toMatchObject({ id: object.latest_invoice, amount_paid: 9000 });
+    expect(invoice.number).toMatch(/-0002$/);
+  });
+
+  it('runs out when canceled at the end of its period', async () => {
+    const receiver = await startReceiver();
+    const started = await start(receiver.url);
+    const { subscription, portal } = await subscribe(started);
+    receiver.events.length = 0;
+    const again = await press(portal, { action: 'cancel_at_period_end' });
+    expect(again.status).toBe(303);
+    await press(portal, { action: 'cancel_at_period_end' });
+    await started.sandbox.settled();
+    const updated = only(receiver.events, 'customer.subscription.updated').data;
+    expect(updated.object).toMatchObject({
+      status: 'active',
+      cancel_at_period_end: true,
+      cancel_at: updated.object.items.data[0]?.current_period_end,
+      ended_at: null,
+    });
+    expect(updated.previous_attributes).toMatchObject({ cancel_at_period_end: false, cancel_at: null });
+
+    await press(portal, { action: 'renew_now' });
+    expect(await started.stripe.subscriptions.retrieve(subscription)).toMatchObject({ status: 'canceled' });
+  });
+
+  it('ends at once, by the portal or by the API, and only once', async () => {
+    const receiver = await startReceiver();
+    const started = await start(receiver.url);
+    const { customer, subscription, portal } = await subscribe(started);
+    await press(portal, { action: 'cancel_now' });
+    await press(portal, { action: 'cancel_now' });
+    await started.sandbox.settled();
+    const deleted = only(receiver.events, 'customer.subscription.deleted').data.object;
+    expect(deleted).toMatchObject({ id: subscription, status: 'canceled' });
+    expect(deleted.ended_at).toBeGreaterThanOrEqual(deleted.created);
+    await expect(started.stripe.subscriptions.cancel(subscription)).rejects.toMatchObject({
+      statusCode: 404,
+    });
+
+    const { data: live } = await started.stripe.subscriptions.list({ customer: customer.id });
+    const { data: all } = await started.stripe.subscriptions.list({ customer: customer.id, status: 'all' });
+    expect([live.length, all.length]).toEqual([0, 1]);
+    expect(await (await fetch(portal)).text()).toContain('canceled');
+    expect((await press(portal, { action: 'return' })).headers.get('location')).toBe(
+      'http://app.test/settings',
+    );
+  });
+
+  it('ends with its customer', async () => {
+    const receiver = await startReceiver();
+    const started = await start(receiver.url);
+    const { customer } = await subscribe(started);
+    receiver.events.length = 0;
+    expect(await started.stripe.customers.del(customer.id)).toEqual({
+      id: customer.id,
+      object: 'customer',
+      deleted: true,
+    });
+    await started.sandbox.settled();
+    expect(receiver.events.map((event) => event.type).sort()).toEqual([
+      'customer.deleted',
+      'customer.subscription.deleted',
+    ]);
+    expect(await started.stripe.customers.retrieve(customer.id)).toMatchObject({ deleted: true });
+    await expect(
+      started.stripe.billingPortal.sessions.create({ customer: customer.id }),
+    ).rejects.toMatchObject({ code: 'resource_missing', param: 'customer' });
+  });
+});
+
+describe('the API', () => {
+  it('answers a repeated idempotency key with what it answered first', async () => {
+    const { stripe } = await start('http://127.0.0.1:9');
+    const options = { idempotencyKey: 'sign-up-1' };
+    const first = await stripe.customers.create({ email: 'ann@example.com' }, options);
+    const second = await stripe.customers.create({ email: 'ann@example.com' }, options);
+    expect(second.id).toBe(first.id);
+    await expect(stripe.customers.create({ email: 'bob@example.com' }, options)).rejects.toBeInstanceOf(
+      Stripe.errors.StripeIdempotencyError,
+    );
+  });
+
+  it('says what is wrong in the way the library understands', async () => {
+    const { sandbox, stripe } = await start('http://127.0.0.1:9');
+    await expect(client(sandbox, 'sk_test_wrong').prices.list()).rejects.toBeInstanceOf(
+      Stripe.errors.StripeAuthenticationError,
+    );
+    const missing = { code: 'resource_missing', requestId: expect.stringMatching(/^req_/) as unknown };
+    await expect(stripe.customers.retrieve('constructor')).rejects.toMatchObject({
+      statusCode: 404,
+      ...missing,
+    });
+    await expect(
+      stripe.checkout.sessions.create({
+        mode: 'subscription',
+        line_items: [{ price: 'price_unknown' }],
+        success_url: 'http://app.test/',
+      }),
+    ).rejects.toMatchObject({ statusCode: 400, param: 'line_items[0][price]', ...missing });
+    await expect(
+      stripe.checkout.sessions.create({
+        mode: 'subscription',
+        line_items: [{ price: PRICES.monthly }],
+        success_url: 'javascript:alert(1)',
+      }),
+    ).rejects.toMatchObject({ statusCode: 400, code: 'url_invalid' });
+    await expect(stripe.products.list()).rejects.toMatchObject({ statusCode: 404 });
+  });
+
+  it('knows its two prices', async () => {
+    const { stripe } = await start('http://127.0.0.1:9');
+    expect((await stripe.prices.list()).data.map((price) => price.id)).toEqual([
+      PRICES.monthly,
+      PRICES.annual,
+    ]);
+    expect(await stripe.prices.retrieve(PRICES.annual)).toMatchObject({ unit_amount: 9000, currency: 'usd' });
+  });
+});
+
+describe('billing periods', () => {
+  it('keep the day of the month where the month has it', () => {
+    const at = (text: string) => Date.parse(`${text}T12:00:00Z`) / 1000;
+    const anchor = at('2027-01-31');
+    expect(periodEnd(anchor, 'month', anchor)).toBe(at('2027-02-28'));
+    expect(periodEnd(anchor, 'month', at('2027-02-28'))).toBe(at('2027-03-31'));
+    expect(periodEnd(at('2028-02-29'), 'year', at('2028-02-29'))).toBe(at('2029-02-28'));
+  });
+});
