@@ -1,0 +1,164 @@
+import { copyFile, mkdtemp } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
+import { pino } from 'pino';
+import { Stripe } from 'stripe';
+import { expect, inject, onTestFinished } from 'vitest';
+
+import { buildApp } from '../../src/app.ts';
+import { readConfig } from '../../src/config.ts';
+import { checkLedger } from '../../src/credits/fold.ts';
+import type { User } from '../../src/db/generated/client.ts';
+import { openDatabase } from '../../src/db/open.ts';
+import type { Db } from '../../src/db/transaction.ts';
+import { createStripe } from '../../src/stripe-client.ts';
+
+export const WEBHOOK_SECRET = 'whsec_test';
+export const DAY = 86_400;
+
+/** The instant at which every test's clock stands until the test moves it. */
+export const START = new Date('2027-01-10T09:00:00Z');
+
+/** The server under test, with a database of its own. */
+export interface TestServer {
+  app: FastifyInstance;
+  db: Db;
+  /** `file:` and the path of its database. */
+  databaseUrl: string;
+  clock: { now: Date };
+}
+
+/** Starts a server for one test; it is stopped when the test has finished. */
+export async function startTestServer(env: NodeJS.ProcessEnv = {}): Promise<TestServer> {
+  const databaseUrl = await newDatabase();
+  const { db } = await openDatabase(databaseUrl);
+  const config = readConfig({
+    STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
+    STRIPE_PRICE_MONTHLY: 'price_m',
+    STRIPE_PRICE_ANNUAL: 'price_a',
+    PUBLIC_URL: 'http://tandem.test',
+    ...env,
+  });
+  const clock = { now: START };
+  const app = await buildApp(
+    {
+      config,
+      db,
+      stripe: createStripe(config.stripe),
+      sessionSecret: 'a secret for the tests',
+      sandboxUrl: null,
+      now: () => clock.now,
+    },
+    pino({ level: 'silent' }),
+  );
+  onTestFinished(async () => {
+    await app.close();
+    await db.$disconnect();
+  });
+  return { app, db, databaseUrl, clock };
+}
+
+/** A copy of the migrated, empty database. */
+export async function newDatabase(): Promise<string> {
+  const folder = await mkdtemp(join(inject('scratch'), 'db-'));
+  const path = join(folder, 'tandem.db');
+  await copyFile(inject('templateDatabase'), path);
+  return `file:${path}`;
+}
+
+/** Somebody with an account, and the browser they are logged in with. */
+export interface Person {
+  id: string;
+  email: string;
+  code: string;
+  /** The Cookie header of their browser. */
+  cookie: string;
+}
+
+export const PASSWORD = 'correct horse';
+
+/** Signs somebody up as a browser does, following a friend's link first when there is one. */
+export async function signUp({ app, db }: TestServer, email: string, friendsCode?: string): Promise<Person> {
+  const visit = await app.inject({ url: friendsCode ? `/r/${friendsCode}` : '/signup' });
+  const answer = await postForm(app, '/signup', { email, password: PASSWORD }, cookiesOf(visit));
+  expect(answer.statusCode).toBe(303);
+  const user = await db.user.findUniqueOrThrow({ where: { email: email.toLowerCase() } });
+  return { id: user.id, email, code: user.code, cookie: cookiesOf(answer) };
+}
+
+/** Posts a form as a browser of ours does. */
+export function postForm(
+  app: FastifyInstance,
+  url: string,
+  fields: Record<string, string>,
+  cookie = '',
+  headers: Record<string, string> = {},
+): Promise<LightMyRequestResponse> {
+  return app.inject({
+    method: 'POST',
+    url,
+    headers: {
+      'content-type': 'application/x-www-form-urlencoded',
+      'sec-fetch-site': 'same-origin',
+      ...(cookie !== '' && { cookie }),
+      ...headers,
+    },
+    payload: new URLSearchParams(fields).toString(),
+  });
+}
+
+/** The cookies that an answer sets, as the next request's Cookie header. */
+export function cookiesOf(answer: LightMyRequestResponse): string {
+  return answer.cookies
+    .filter((cookie) => cookie.value !== '')
+    .map((cookie) => `${cookie.name}=${cookie.value}`)
+    .join('; ');
+}
+
+/** Signs an event and posts it to the webhook, as Stripe does. */
+export function deliver({ app, clock }: TestServer, event: object): Promise<LightMyRequestResponse> {
+  const payload = JSON.stringify(event);
+  return deliverRaw(app, payload, sign(payload, clock.now));
+}
+
+export function deliverRaw(
+  app: FastifyInstance,
+  payload: string | Buffer,
+  signature?: string,
+): Promise<LightMyRequestResponse> {
+  return app.inject({
+    method: 'POST',
+    url: '/api/stripe/webhook',
+    headers: { 'content-type': 'application/json', ...(signature !== undefined && { 'stripe-signature': signature }) },
+    payload,
+  });
+}
+
+/** The Stripe-Signature header of a payload. */
+export function sign(payload: string, at: Date, secret = WEBHOOK_SECRET): string {
+  return Stripe.webhooks.generateTestHeaderString({ payload, secret, timestamp: Math.floor(at.getTime() / 1000) });
+}
+
+/** Delivers events in turn; each must be answered `ok`, or with what is given. */
+export async function deliverAll(server: TestServer, events: object[], status = 'ok'): Promise<void> {
+  for (const event of events) {
+    const answer = await deliver(server, event);
+    expect(answer.json()).toMatchObject({ status });
+  }
+}
+
+/** The user's row, after checking that the credit ledger gives its columns. */
+export async function userRow({ db }: TestServer, id: string): Promise<User> {
+  const user = await db.user.findUniqueOrThrow({
+    where: { id },
+    include: { creditEntries: { orderBy: { seq: 'asc' } } },
+  });
+  expect(checkLedger(user, user.creditEntries)).toEqual([]);
+  return user;
+}
+
+/** The instant so many days after START (or another one). */
+export function daysAfter(days: number, from: Date = START): Date {
+  return new Date(from.getTime() + days * DAY * 1000);
+}

@@ -1,0 +1,29 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { TestProject } from 'vitest/node';
+
+import { openDatabase } from '../../src/db/open.ts';
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    /** A folder that is removed after the run. */
+    scratch: string;
+    /** A database that is migrated and empty: every test copies it. */
+    templateDatabase: string;
+  }
+}
+
+/** Migrates one database for all tests to copy. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const scratch = await mkdtemp(join(tmpdir(), 'tandem-test-'));
+  const templateDatabase = join(scratch, 'template.db');
+  const { db } = await openDatabase(`file:${templateDatabase}`);
+  // Out of WAL mode, so that the one file is all of it.
+  await db.$queryRaw`PRAGMA journal_mode = DELETE`;
+  await db.$disconnect();
+  project.provide('scratch', scratch);
+  project.provide('templateDatabase', templateDatabase);
+  return () => rm(scratch, { recursive: true, force: true });
+}
