@@ -105,5 +105,6 @@ async function askStripe(stripe: Stripe | null, subscriptionId: string): Promise
 }
 
 function describe(error: unknown): string {
-  return error instanceof Error ? `${error.name}: ${error.message.trim()}` : String(error);
+  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return text.replaceAll(/\s+/g, ' ').trim();
 }

@@ -1,0 +1,124 @@
+import Database from 'better-sqlite3';
+import { describe, expect, test } from 'vitest';
+
+import { daysAfter, deliver, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+/** Every table but the event ledger, row by row: what a failed event must leave as it was. */
+async function everythingElse({ db }: TestServer) {
+  return {
+    users: await db.user.findMany(),
+    referrals: await db.referral.findMany(),
+    credit: await db.creditEntry.findMany(),
+    customers: await db.customer.findMany(),
+    subscriptions: await db.subscription.findMany(),
+    invoices: await db.invoice.findMany(),
+    audit: await db.auditRow.findMany(),
+  };
+}
+
+/** Makes the database refuse one kind of write, as a full disk or a bug would. */
+function refuse(server: TestServer, write: string, table: string): { lift: () => void } {
+  const database = new Database(server.databaseUrl.replace('file:', ''));
+  database.exec(`CREATE TRIGGER refused BEFORE ${write} ON "${table}" BEGIN SELECT RAISE(ABORT, 'refused'); END`);
+  return {
+    lift: () => {
+      database.exec('DROP TRIGGER refused');
+      database.close();
+    },
+  };
+}
+
+/** Each single write of the transaction in which a first invoice makes a trial's referral convert, and of a purchase. */
+const WRITES = [
+  ['INSERT', 'Subscription', 'created'],
+  ['UPDATE', 'Subscription', 'created'],
+  ['UPDATE', 'User', 'created'],
+  ['INSERT', 'CreditEntry', 'created'],
+  ['INSERT', 'AuditRow', 'created'],
+  ['UPDATE', 'Referral', 'created'],
+  ['UPDATE OF "creditUntil"', 'User', 'created'],
+  ['INSERT', 'Invoice', 'invoice'],
+  ['UPDATE', 'Invoice', 'invoice'],
+  ['INSERT', 'Customer', 'invoice'],
+  ['UPDATE', 'Customer', 'checkout'],
+] as const;
+
+describe('a failure at any single write', () => {
+  test.each(WRITES)('%s of %s: 5xx, nothing behind but the failed event, and the redelivery applies it all', async (...args) => {
+    const [write, table, failing] = args;
+    const server = await startTestServer();
+    const referrer = await signUp(server, 'referrer@example.com');
+    const friend = await signUp(server, 'friend@example.com', referrer.code);
+    const stripe = buyer(friend.id);
+    const events = { checkout: stripe.checkoutCompleted(), created: stripe.created(), invoice: stripe.invoicePaid() };
+    // The failing event meets what it needs to reach that write: a known customer for `created`, none for the others.
+    if (failing === 'created') await deliverAll(server, [events.checkout]);
+    const before = await everythingElse(server);
+    const event = events[failing];
+
+    const refusal = refuse(server, write, table);
+    const answer = await deliver(server, event);
+    expect(answer.statusCode).toBe(500);
+    expect(await everythingElse(server)).toEqual(before);
+    const failed = await server.db.event.findUnique({ where: { id: event.id } });
+    expect(failed).toMatchObject({ status: 'failed', payload: JSON.stringify(event) });
+    expect(failed?.error).toMatch(/^PrismaClientKnownRequestError: \w+/);
+
+    refusal.lift();
+    await deliverAll(server, [event]);
+    expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({ status: 'applied', error: null });
+    expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
+
+    for (const other of Object.values(events)) await deliver(server, other);
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  });
+
+  test.each([1, 2, 3])('the ledger entry number %i of the conversion', async (nth) => {
+    const server = await startTestServer();
+    const referrer = await signUp(server, 'referrer@example.com');
+    const friend = await signUp(server, 'friend@example.com', referrer.code);
+    const stripe = buyer(friend.id);
+    await deliverAll(server, [stripe.checkoutCompleted()]);
+    const before = await everythingElse(server);
+
+    const database = new Database(server.databaseUrl.replace('file:', ''));
+    database.exec(`CREATE TRIGGER refused BEFORE INSERT ON "CreditEntry"
+      WHEN (SELECT count(*) FROM "CreditEntry") = ${nth - 1} BEGIN SELECT RAISE(ABORT, 'refused'); END`);
+    const event = stripe.created();
+    expect((await deliver(server, event)).statusCode).toBe(500);
+    expect(await everythingElse(server)).toEqual(before);
+
+    database.exec('DROP TRIGGER refused');
+    database.close();
+    await deliverAll(server, [event]);
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  });
+
+  test('an event that cannot even be claimed is answered 5xx, and applied when it comes again', async () => {
+    const server = await startTestServer();
+    const friend = await signUp(server, 'friend@example.com');
+    const stripe = buyer(friend.id);
+    const refusal = refuse(server, 'INSERT', 'Event');
+    expect((await deliver(server, stripe.checkoutCompleted())).statusCode).toBe(500);
+    refusal.lift();
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
+  });
+
+  test('a failure recorded late does not overwrite what was applied meanwhile', async () => {
+    const server = await startTestServer();
+    const friend = await signUp(server, 'friend@example.com');
+    const event = buyer(friend.id).checkoutCompleted();
+    await deliverAll(server, [event]);
+    const { recordFailure } = await import('../src/billing/events.ts');
+    const { readEvent } = await import('../src/billing/stripe-shapes/event.ts');
+    const read = readEvent(event, server.clock.now);
+    if (!read) throw new Error('unreadable');
+    await recordFailure(server.db, read, '{}', 'too late', server.clock.now);
+    expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({ status: 'applied', error: null });
+  });
+});

@@ -1,0 +1,244 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { describe, expect, onTestFinished, test } from 'vitest';
+
+import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer, epoch, stripeId } from './support/stripe-events.ts';
+
+function permutations<T>(items: readonly T[]): T[][] {
+  if (items.length <= 1) return [[...items]];
+  return items.flatMap((item, index) =>
+    permutations(items.filter((_, other) => other !== index)).map((rest) => [item, ...rest]),
+  );
+}
+
+async function invitedFriend(server: TestServer) {
+  const referrer = await signUp(server, 'referrer@example.com');
+  const friend = await signUp(server, 'friend@example.com', referrer.code);
+  return { referrer, friend, stripe: buyer(friend.id) };
+}
+
+/** All that an order of events may not change. */
+async function endState(server: TestServer) {
+  const users = await server.db.user.findMany({ orderBy: { email: 'asc' } });
+  const [referral] = await server.db.referral.findMany();
+  const [subscription] = await server.db.subscription.findMany();
+  return {
+    users: users.map(({ email, tier, creditUntil, creditHeldAt }) => ({ email, tier, creditUntil, creditHeldAt })),
+    converted: referral?.convertedAt ?? null,
+    reversed: referral?.reversedAt ?? null,
+    status: subscription?.status,
+    cancelAtPeriodEnd: subscription?.cancelAtPeriodEnd,
+    proven: subscription?.provenAt !== null,
+  };
+}
+
+describe('every order of the events of a purchase ends the same', () => {
+  const minute = (n: number): Date => new Date(START.getTime() + n * 60_000);
+  const stories = {
+    'spread over minutes': minute,
+    'all in one second': () => START,
+  };
+
+  for (const [name, at] of Object.entries(stories)) {
+    const orders = permutations(['created', 'updated', 'checkout', 'invoice'] as const);
+    test.each(orders.map((order) => [order.join(', ')]))(`${name}: %s`, async (order) => {
+      const server = await startTestServer();
+      const { friend, stripe } = await invitedFriend(server);
+      const events = {
+        created: stripe.created({ status: 'incomplete' }, { at: at(0) }),
+        updated: stripe.updated({}, { at: at(1), previous: { status: 'incomplete' } }),
+        checkout: stripe.checkoutCompleted({}, { at: at(2) }),
+        invoice: stripe.invoicePaid({}, { at: at(3) }),
+      };
+      server.clock.now = daysAfter(1);
+      for (const key of order.split(', ') as (keyof typeof events)[]) {
+        expect((await deliver(server, events[key])).statusCode).toBe(200);
+      }
+      expect(await endState(server)).toEqual({
+        users: [
+          { email: 'friend@example.com', tier: 'paid', creditUntil: daysAfter(46), creditHeldAt: daysAfter(1) },
+          { email: 'referrer@example.com', tier: 'free', creditUntil: daysAfter(46), creditHeldAt: null },
+        ],
+        converted: daysAfter(1),
+        reversed: null,
+        status: 'active',
+        cancelAtPeriodEnd: false,
+        proven: true,
+      });
+      await userRow(server, friend.id);
+    });
+  }
+
+  const trialOrders = permutations(['created', 'active', 'checkout', 'zero'] as const);
+  test.each(trialOrders.map((order) => [order.join(', ')]))('a trial converts in no order: %s', async (order) => {
+    const server = await startTestServer();
+    const { friend, stripe } = await invitedFriend(server);
+    const trialEnd = { trial_end: epoch(daysAfter(7)) };
+    const events = {
+      created: stripe.created({ status: 'trialing', ...trialEnd }),
+      active: stripe.updated({ ...trialEnd }, { at: daysAfter(7), previous: { status: 'trialing' } }),
+      checkout: stripe.checkoutCompleted({ payment_status: 'no_payment_required' }),
+      zero: stripe.invoicePaid({ amount_paid: 0 }),
+    };
+    server.clock.now = daysAfter(7);
+    for (const key of order.split(', ') as (keyof typeof events)[]) await deliver(server, events[key]);
+    const state = await endState(server);
+    expect(state).toMatchObject({ converted: null, status: 'active', proven: false });
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: null });
+  });
+});
+
+describe('a snapshot that comes late', () => {
+  test('changes nothing and is ignored', async () => {
+    const server = await startTestServer();
+    const { friend, stripe } = await invitedFriend(server);
+    await deliverAll(server, [
+      stripe.checkoutCompleted(),
+      stripe.created(),
+      stripe.updated({ status: 'unpaid' }, { at: daysAfter(3) }),
+    ]);
+    const late = await deliver(server, stripe.updated({ status: 'active' }, { at: daysAfter(2) }));
+    expect(late.json()).toEqual({ status: 'ignored', reason: 'a later snapshot of the subscription is known' });
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+  });
+
+  test('still teaches that the subscription was active, and converts', async () => {
+    const server = await startTestServer();
+    const { friend, referrer, stripe } = await invitedFriend(server);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.ended(daysAfter(3))]);
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: null });
+    await deliverAll(server, [stripe.created()]);
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free', creditUntil: daysAfter(45) });
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  });
+
+  test('cannot bring a cancelled subscription back, however new it is', async () => {
+    const server = await startTestServer();
+    const { friend, stripe } = await invitedFriend(server);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.ended(daysAfter(1))]);
+    await deliver(server, stripe.updated({}, { at: daysAfter(2) }));
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+  });
+
+  test('ends a subscription even when something newer is known', async () => {
+    const server = await startTestServer();
+    const { friend, stripe } = await invitedFriend(server);
+    await deliverAll(server, [
+      stripe.checkoutCompleted(),
+      stripe.updated({}, { at: daysAfter(2) }),
+      stripe.ended(daysAfter(1)),
+    ]);
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+  });
+
+  test('without created counts as the second in which it came', async () => {
+    const server = await startTestServer();
+    const { friend, stripe } = await invitedFriend(server);
+    await deliverAll(server, [stripe.checkoutCompleted()]);
+    server.clock.now = daysAfter(5);
+    const { created, livemode, ...event } = stripe.created();
+    expect([created, livemode]).toEqual([epoch(START), false]);
+    await deliverAll(server, [event]);
+    expect(await server.db.subscription.findFirst()).toMatchObject({ snapshotAt: daysAfter(5) });
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
+  });
+});
+
+describe('two updates of one second', () => {
+  const willEnd = { cancel_at_period_end: true };
+  const pairs = (stripe: ReturnType<typeof buyer>) => ({
+    // One person presses "cancel" and "keep" within a second: the second update follows the first.
+    cancels: stripe.updated(willEnd, { at: daysAfter(1), previous: { cancel_at_period_end: false } }),
+    changesPlan: stripe.updated(
+      { ...willEnd, status: 'past_due' },
+      { at: daysAfter(1), previous: { status: 'active' } },
+    ),
+  });
+
+  test.each([[['cancels', 'changesPlan']], [['changesPlan', 'cancels']]] as const)(
+    'come out right in whatever order: %s',
+    async (order) => {
+      const server = await startTestServer();
+      const { stripe } = await invitedFriend(server);
+      await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
+      const events = pairs(stripe);
+      for (const key of order) await deliver(server, events[key]);
+      expect(await server.db.subscription.findFirst()).toMatchObject({ status: 'past_due', cancelAtPeriodEnd: true });
+    },
+  );
+
+  /** Stripe's API, as far as a tie asks it. */
+  async function stripeThatSays(answer: (id: string) => object | null): Promise<{ url: string; asked: string[] }> {
+    const asked: string[] = [];
+    const api = createServer((request, response) => {
+      const id = request.url?.split('/').pop() ?? '';
+      asked.push(id);
+      const body = answer(id);
+      response.writeHead(body ? 200 : 500, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(body ?? { error: { message: 'down' } }));
+    });
+    await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => {
+      api.close();
+    });
+    return { url: `http://127.0.0.1:${(api.address() as AddressInfo).port}`, asked };
+  }
+
+  const undecidable = (stripe: ReturnType<typeof buyer>) => [
+    stripe.updated(willEnd, { at: daysAfter(1), previous: { cancel_at_period_end: false } }),
+    stripe.updated({ cancel_at_period_end: false }, { at: daysAfter(1), previous: { cancel_at_period_end: true } }),
+  ];
+
+  test('that nobody can order are settled by asking Stripe', async () => {
+    let stripe = buyer();
+    const api = await stripeThatSays(() => stripe.subscriptionObject({ ...willEnd, status: 'past_due' }));
+    const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
+    ({ stripe } = await invitedFriend(server));
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), ...undecidable(stripe)]);
+    expect(api.asked).toEqual([stripe.subscription]);
+    expect(await server.db.subscription.findFirst()).toMatchObject({
+      status: 'past_due',
+      cancelAtPeriodEnd: true,
+      snapshotAt: daysAfter(1),
+      snapshotEventId: null,
+      needsReconcile: false,
+    });
+  });
+
+  test('that Stripe cannot settle now: the last one holds, and the row is marked', async () => {
+    const api = await stripeThatSays(() => null);
+    const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
+    const { stripe } = await invitedFriend(server);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), ...undecidable(stripe)]);
+    expect(await server.db.subscription.findFirst()).toMatchObject({ cancelAtPeriodEnd: false, needsReconcile: true });
+
+    await deliverAll(server, [stripe.updated({}, { at: daysAfter(2), id: stripeId('evt') })]);
+    expect(await server.db.subscription.findFirst()).toMatchObject({ needsReconcile: false });
+  });
+});
+
+describe('the shapes of Stripe before 2025-03', () => {
+  test('are read as well', async () => {
+    const server = await startTestServer();
+    const { friend, referrer, stripe } = await invitedFriend(server);
+    const periodEnd = epoch(daysAfter(31));
+    await deliverAll(server, [
+      stripe.created({
+        status: 'trialing',
+        current_period_end: periodEnd,
+        items: { data: [{ price: { id: 'price_a', unit_amount: 9000 } }] },
+      }),
+      stripe.invoicePaid({ parent: undefined, subscription: stripe.subscription, customer: { id: stripe.customer } }),
+      stripe.checkoutCompleted(),
+    ]);
+    expect(await server.db.subscription.findFirst()).toMatchObject({
+      priceId: 'price_a',
+      currentPeriodEnd: daysAfter(31),
+    });
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'trial', creditUntil: daysAfter(45) });
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  });
+});

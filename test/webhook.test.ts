@@ -1,0 +1,148 @@
+import { expect, test } from 'vitest';
+
+import { deliver, deliverRaw, sign, signUp, START, startTestServer, userRow, WEBHOOK_SECRET } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer, stripeEvent } from './support/stripe-events.ts';
+
+async function expectNothingChanged({ db }: TestServer): Promise<void> {
+  expect(await db.event.count()).toBe(0);
+  expect(await db.customer.count()).toBe(0);
+  expect(await db.subscription.count()).toBe(0);
+  expect(await db.auditRow.count()).toBe(0);
+}
+
+const good = JSON.stringify(buyer('nobody').created());
+
+test.each([
+  ['no signature', good, undefined],
+  ['an empty signature', good, ''],
+  ['a signature that is none', good, 't=1,v1=zz'],
+  ['a signature without a time', good, sign(good, START).replace(/t=\d+,/, '')],
+  ['a signature by another secret', good, sign(good, START, 'whsec_other')],
+  ['a signature of another body', good, sign(`${good} `, START)],
+  ['a signature of 301 seconds ago', good, sign(good, new Date(START.getTime() - 301_000))],
+  ['a scheme that is not v1', good, sign(good, START).replace('v1=', 'v0=')],
+  ['a signed body that is no JSON', '{"id":', sign('{"id":', START)],
+  ['a signed empty body', '', sign('', START)],
+  ['a signed null', 'null', sign('null', START)],
+  ['a signed list', '[]', sign('[]', START)],
+  ['an event without an id', '{"type":"x","data":{"object":{}}}', sign('{"type":"x","data":{"object":{}}}', START)],
+  ['an event without a type', '{"id":"e","data":{"object":{}}}', sign('{"id":"e","data":{"object":{}}}', START)],
+  ['an event without an object', '{"id":"e","type":"x","data":{}}', sign('{"id":"e","type":"x","data":{}}', START)],
+])('%s is 400 and changes nothing', async (_name, body, signature) => {
+  const server = await startTestServer();
+  const answer = await deliverRaw(server.app, body, signature);
+  expect(answer.statusCode).toBe(400);
+  expect(answer.json<{ error: string }>().error).toMatch(/\w/);
+  await expectNothingChanged(server);
+});
+
+test('a signature of 300 seconds ago is accepted', async () => {
+  const server = await startTestServer();
+  const answer = await deliverRaw(server.app, good, sign(good, new Date(START.getTime() - 300_000)));
+  expect(answer.statusCode).toBe(200);
+});
+
+test('the bytes are verified as they came, whatever the content type says', async () => {
+  const server = await startTestServer();
+  const spaced = good.replace('{', '{  ').replaceAll(':', ' : ');
+  for (const type of ['application/json', 'application/json; charset=utf-8', 'text/plain', 'application/x-www-form-urlencoded']) {
+    const answer = await server.app.inject({
+      method: 'POST',
+      url: '/api/stripe/webhook',
+      headers: { 'content-type': type, 'stripe-signature': sign(spaced, START) },
+      payload: spaced,
+    });
+    expect(answer.statusCode).toBe(200);
+  }
+});
+
+test('a body over 1 MiB is 413 and changes nothing', async () => {
+  const server = await startTestServer();
+  const body = JSON.stringify({ ...buyer('nobody').created(), padding: 'x'.repeat(1024 * 1024) });
+  const answer = await deliverRaw(server.app, body, sign(body, START));
+  expect(answer.statusCode).toBe(413);
+  expect(answer.json()).toHaveProperty('error');
+  await expectNothingChanged(server);
+});
+
+test('without a secret the webhook answers 503', async () => {
+  const server = await startTestServer({ STRIPE_WEBHOOK_SECRET: '', STRIPE_API_KEY: 'sk_test_x' });
+  const answer = await deliverRaw(server.app, good, sign(good, START));
+  expect(answer.statusCode).toBe(503);
+  await expectNothingChanged(server);
+});
+
+test('while a secret is rotated, either one is accepted', async () => {
+  const server = await startTestServer({ STRIPE_WEBHOOK_SECRET: `${WEBHOOK_SECRET}, whsec_next` });
+  for (const [secret, status] of [
+    [WEBHOOK_SECRET, 200],
+    ['whsec_next', 200],
+    ['whsec_gone', 400],
+  ] as const) {
+    expect((await deliverRaw(server.app, good, sign(good, START, secret))).statusCode).toBe(status);
+  }
+});
+
+test('the answers are the documented words', async () => {
+  const server = await startTestServer();
+  const event = buyer().created();
+  const first = await deliver(server, event);
+  expect([first.statusCode, first.json()]).toEqual([200, { status: 'ok' }]);
+  const second = await deliver(server, event);
+  expect([second.statusCode, second.json()]).toEqual([200, { status: 'duplicate' }]);
+  const unused = await deliver(server, stripeEvent('product.created', { id: 'prod_1' }));
+  expect([unused.statusCode, unused.json()]).toEqual([
+    200,
+    { status: 'ignored', reason: 'events of the type product.created are not used' },
+  ]);
+});
+
+test('an ignored event stands in the ledger with its reason, and is a duplicate when it comes again', async () => {
+  const server = await startTestServer();
+  const event = stripeEvent('product.created', { id: 'prod_1' });
+  await deliver(server, event);
+  expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({
+    type: 'product.created',
+    status: 'ignored',
+    reason: 'events of the type product.created are not used',
+    payload: JSON.stringify(event),
+  });
+  expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
+});
+
+test('a subscription without a customer is ignored', async () => {
+  const server = await startTestServer();
+  const answer = await deliver(server, buyer().created({ customer: null }));
+  expect(answer.json()).toEqual({ status: 'ignored', reason: 'the subscription has no customer' });
+});
+
+test('an object that fits no shape we know is kept as failed, readably, and answered 5xx', async () => {
+  const server = await startTestServer();
+  const event = buyer().created({ status: 7 });
+  const answer = await deliver(server, event);
+  expect(answer.statusCode).toBe(500);
+  const row = await server.db.event.findUniqueOrThrow({ where: { id: event.id } });
+  expect(row).toMatchObject({ status: 'failed', payload: JSON.stringify(event) });
+  expect(row.error).toContain('status');
+});
+
+test.each([
+  ['a test event on a live server', 'sk_live_x', false],
+  ['a live event on a test server', 'sk_test_x', true],
+])('%s is ignored', async (reason, key, livemode) => {
+  const server = await startTestServer({ STRIPE_API_KEY: key });
+  const friend = await signUp(server, 'friend@example.com');
+  const stripe = buyer(friend.id);
+  for (const event of [stripe.checkoutCompleted(), stripe.created()]) {
+    const answer = await deliver(server, { ...event, livemode });
+    expect(answer.json()).toEqual({ status: 'ignored', reason });
+  }
+  expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+});
+
+test('a burst from one address is not limited', async () => {
+  const server = await startTestServer();
+  const answers = await Promise.all(Array.from({ length: 200 }, () => deliver(server, buyer().created())));
+  expect(answers.every((answer) => answer.statusCode === 200)).toBe(true);
+});
