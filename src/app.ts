@@ -24,6 +24,12 @@ const ROOT = join(import.meta.dirname, '..');
 /** Where the forms of billing lead: browsers hold redirects after a form to the page's form-action, too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
 
+const FROM_ANOTHER_SITE = new HttpError(
+  403,
+  'other_origin',
+  'This form was sent from another site. Go to the page itself, and send it from there.',
+);
+
 /**
  * Builds the server; it does not listen yet.
  *
@@ -53,10 +59,8 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     viewExt: 'eta',
   });
 
-  app.addHook('onRequest', async (request) => {
-    if (!comesFromUs(request, config.publicUrl)) {
-      throw new HttpError(403, 'other_origin', 'This form was sent from another site. Go to the page itself, and send it from there.');
-    }
+  app.addHook('onRequest', (request, _reply, done) => {
+    done(comesFromUs(request, config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
   });
   recognizeVisitors(app, context);
   answerErrors(app);
@@ -65,7 +69,10 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
   pageRoutes(app, context);
   accountRoutes(app, context);
   billingRoutes(app, context);
-  await app.register(async (scope) => webhookRoute(scope, context));
+  await app.register((scope, _options, done) => {
+    webhookRoute(scope, context);
+    done();
+  });
   return app;
 }
 
@@ -97,5 +104,5 @@ function securityHeaders(https: boolean, standIns: string[]) {
  * @returns the method, and the route's pattern
  */
 export function describeRequest(request: FastifyRequest): { method: string; route: string } {
-  return { method: request.method, route: request.routeOptions?.url ?? '(no route)' };
+  return { method: request.method, route: request.routeOptions.url ?? '(no route)' };
 }

@@ -50,7 +50,10 @@ try {
 }
 
 function command(usage: string, description: string): Command {
-  return program.command(usage).description(description).option('--json', 'print one JSON document and nothing else');
+  return program
+    .command(usage)
+    .description(description)
+    .option('--json', 'print one JSON document and nothing else');
 }
 
 async function run(
@@ -77,7 +80,8 @@ function wholeDays(text: string): number {
 }
 
 function exitCodeOf(error: unknown): number {
-  if (error instanceof InvalidArgumentError) process.stderr.write(`${error.message}\n\n${program.helpInformation()}`);
+  if (error instanceof InvalidArgumentError)
+    process.stderr.write(`${error.message}\n\n${program.helpInformation()}`);
   // Commander throws for a help that was asked for as well, with 0.
   if (error instanceof CommanderError) return error.exitCode === 0 ? DONE : WRONG_USAGE;
   if (!(error instanceof PlainError)) throw error;

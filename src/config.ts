@@ -74,14 +74,26 @@ const VARIABLES = {
   HOST: [text.default('127.0.0.1'), 'an address to listen on'],
   PORT: [wholeNumber(1, 65_535).default(3000), 'a port, 1 to 65535'],
   PUBLIC_URL: [z.string().refine(httpOrigin).optional(), 'an http or https address without a path'],
-  DATABASE_URL: [z.string().regex(/^file:.+/).default('file:./data/tandem.db'), 'file: and the path of a SQLite database'],
-  STRIPE_API_KEY: [z.string().regex(/^(sk|rk)_\S+$/).optional(), "Stripe's secret or restricted key (sk_… or rk_…)"],
+  DATABASE_URL: [
+    z
+      .string()
+      .regex(/^file:.+/)
+      .default('file:./data/tandem.db'),
+    'file: and the path of a SQLite database',
+  ],
+  STRIPE_API_KEY: [
+    z
+      .string()
+      .regex(/^(sk|rk)_\S+$/)
+      .optional(),
+    "Stripe's secret or restricted key (sk_… or rk_…)",
+  ],
   STRIPE_WEBHOOK_SECRET: [
     list((secret) => /^whsec_\S+$/.test(secret)).optional(),
     'the signing secret of the webhook endpoint (whsec_…), or several with commas between them',
   ],
-  STRIPE_PRICE_MONTHLY: [z.string().regex(/^\S+$/).optional(), "the id of a price at Stripe (price_…)"],
-  STRIPE_PRICE_ANNUAL: [z.string().regex(/^\S+$/).optional(), "the id of a price at Stripe (price_…)"],
+  STRIPE_PRICE_MONTHLY: [z.string().regex(/^\S+$/).optional(), 'the id of a price at Stripe (price_…)'],
+  STRIPE_PRICE_ANNUAL: [z.string().regex(/^\S+$/).optional(), 'the id of a price at Stripe (price_…)'],
   STRIPE_API_BASE: [z.string().refine(httpOrigin).optional(), 'an http or https address without a path'],
   STRIPE_TRIAL_DAYS: [wholeNumber(0, 730).default(0), 'a whole number of days, 0 to 730'],
   SESSION_SECRET: [z.string().min(16).optional(), 'at least 16 random characters'],
@@ -114,7 +126,9 @@ const PRODUCTION_SECRETS = ['STRIPE_API_KEY', 'STRIPE_WEBHOOK_SECRET', 'SESSION_
  * @throws PlainError of one line that names the variable and what it wants
  */
 export function readConfig(env: NodeJS.ProcessEnv): Config {
-  const parsed = environment.safeParse(Object.fromEntries(Object.entries(env).filter(([, value]) => value !== '')));
+  const parsed = environment.safeParse(
+    Object.fromEntries(Object.entries(env).filter(([, value]) => value !== '')),
+  );
   if (!parsed.success) {
     const name = String(parsed.error.issues[0]?.path[0]) as keyof Variables;
     throw new PlainError(`${name} wants ${VARIABLES[name][1]}.`);
@@ -146,8 +160,11 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
 
 function refuseInProduction(values: Variables): void {
   const missing = PRODUCTION_SECRETS.find((name) => values[name] === undefined);
-  if (missing) throw new PlainError(`${missing} is missing: in production it wants ${VARIABLES[missing][1]}.`);
+  if (missing)
+    throw new PlainError(`${missing} is missing: in production it wants ${VARIABLES[missing][1]}.`);
   if (values.STRIPE_API_BASE) {
-    throw new PlainError('STRIPE_API_BASE is for tests and the sandbox: in production it wants to be left out.');
+    throw new PlainError(
+      'STRIPE_API_BASE is for tests and the sandbox: in production it wants to be left out.',
+    );
   }
 }

@@ -34,7 +34,11 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
   const { db, migrations } = await openDatabase(config.databaseUrl);
   if (migrations.length > 0) logger.info({ migrations }, 'the database was brought up to date');
 
-  const sandbox = config.sandbox ? await openSandbox(config, now, (line) => logger.warn(line)) : null;
+  const sandbox = config.sandbox
+    ? await openSandbox(config, now, (line) => {
+        logger.warn(line);
+      })
+    : null;
   const stripe = sandbox?.stripe ?? config.stripe;
   const app = await buildApp(
     {
@@ -67,7 +71,11 @@ interface OpenSandbox {
   stripe: StripeConfig;
 }
 
-async function openSandbox(config: Config, now: () => Date, log: (line: string) => void): Promise<OpenSandbox> {
+async function openSandbox(
+  config: Config,
+  now: () => Date,
+  log: (line: string) => void,
+): Promise<OpenSandbox> {
   const apiKey = `sk_test_sandbox_${randomBytes(12).toString('hex')}`;
   const webhookSecret = `whsec_${randomBytes(24).toString('base64url')}`;
   const prices = { monthly: 'price_sandbox_monthly', annual: 'price_sandbox_annual' };
@@ -110,7 +118,8 @@ function explainListen(error: unknown, { host, port }: Config): unknown {
   if (code === 'EADDRINUSE') {
     return new PlainError(`Port ${port} is in use already. Stop what uses it, or set PORT to another one.`);
   }
-  if (code === 'EACCES') return new PlainError(`Port ${port} may not be used by this account. Set PORT to one above 1023.`);
+  if (code === 'EACCES')
+    return new PlainError(`Port ${port} may not be used by this account. Set PORT to one above 1023.`);
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
     return new PlainError(`HOST ${host} is no address of this machine.`);
   }

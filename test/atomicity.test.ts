@@ -21,7 +21,9 @@ async function everythingElse({ db }: TestServer) {
 /** Makes the database refuse one kind of write, as a full disk or a bug would. */
 function refuse(server: TestServer, write: string, table: string): { lift: () => void } {
   const database = new Database(server.databaseUrl.replace('file:', ''));
-  database.exec(`CREATE TRIGGER refused BEFORE ${write} ON "${table}" BEGIN SELECT RAISE(ABORT, 'refused'); END`);
+  database.exec(
+    `CREATE TRIGGER refused BEFORE ${write} ON "${table}" BEGIN SELECT RAISE(ABORT, 'refused'); END`,
+  );
   return {
     lift: () => {
       database.exec('DROP TRIGGER refused');
@@ -46,35 +48,45 @@ const WRITES = [
 ] as const;
 
 describe('a failure at any single write', () => {
-  test.each(WRITES)('%s of %s: 5xx, nothing behind but the failed event, and the redelivery applies it all', async (...args) => {
-    const [write, table, failing] = args;
-    const server = await startTestServer();
-    const referrer = await signUp(server, 'referrer@example.com');
-    const friend = await signUp(server, 'friend@example.com', referrer.code);
-    const stripe = buyer(friend.id);
-    const events = { checkout: stripe.checkoutCompleted(), created: stripe.created(), invoice: stripe.invoicePaid() };
-    // The failing event meets what it needs to reach that write: a known customer for `created`, none for the others.
-    if (failing === 'created') await deliverAll(server, [events.checkout]);
-    const before = await everythingElse(server);
-    const event = events[failing];
+  test.each(WRITES)(
+    '%s of %s: 5xx, nothing behind but the failed event, and the redelivery applies it all',
+    async (...args) => {
+      const [write, table, failing] = args;
+      const server = await startTestServer();
+      const referrer = await signUp(server, 'referrer@example.com');
+      const friend = await signUp(server, 'friend@example.com', referrer.code);
+      const stripe = buyer(friend.id);
+      const events = {
+        checkout: stripe.checkoutCompleted(),
+        created: stripe.created(),
+        invoice: stripe.invoicePaid(),
+      };
+      // The failing event meets what it needs to reach that write: a known customer for `created`, none for the others.
+      if (failing === 'created') await deliverAll(server, [events.checkout]);
+      const before = await everythingElse(server);
+      const event = events[failing];
 
-    const refusal = refuse(server, write, table);
-    const answer = await deliver(server, event);
-    expect(answer.statusCode).toBe(500);
-    expect(await everythingElse(server)).toEqual(before);
-    const failed = await server.db.event.findUnique({ where: { id: event.id } });
-    expect(failed).toMatchObject({ status: 'failed', payload: JSON.stringify(event) });
-    expect(failed?.error).toMatch(/^PrismaClientKnownRequestError: \w+/);
+      const refusal = refuse(server, write, table);
+      const answer = await deliver(server, event);
+      expect(answer.statusCode).toBe(500);
+      expect(await everythingElse(server)).toEqual(before);
+      const failed = await server.db.event.findUnique({ where: { id: event.id } });
+      expect(failed).toMatchObject({ status: 'failed', payload: JSON.stringify(event) });
+      expect(failed?.error).toMatch(/^PrismaClientKnownRequestError: \w+/);
 
-    refusal.lift();
-    await deliverAll(server, [event]);
-    expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({ status: 'applied', error: null });
-    expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
+      refusal.lift();
+      await deliverAll(server, [event]);
+      expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({
+        status: 'applied',
+        error: null,
+      });
+      expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
 
-    for (const other of Object.values(events)) await deliver(server, other);
-    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
-    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
-  });
+      for (const other of Object.values(events)) await deliver(server, other);
+      expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
+      expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+    },
+  );
 
   test.each([1, 2, 3])('the ledger entry number %i of the conversion', async (nth) => {
     const server = await startTestServer();
@@ -119,6 +131,9 @@ describe('a failure at any single write', () => {
     const read = readEvent(event, server.clock.now);
     if (!read) throw new Error('unreadable');
     await recordFailure(server.db, read, '{}', 'too late', server.clock.now);
-    expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({ status: 'applied', error: null });
+    expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({
+      status: 'applied',
+      error: null,
+    });
   });
 });

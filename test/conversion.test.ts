@@ -3,7 +3,16 @@ import { describe, expect, test } from 'vitest';
 import { convertReferral } from '../src/referrals/convert.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { lockUser } from '../src/db/lock-user.ts';
-import { DAY, daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
+import {
+  DAY,
+  daysAfter,
+  deliver,
+  deliverAll,
+  signUp,
+  START,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, stripeEvent, stripeId } from './support/stripe-events.ts';
 
@@ -30,7 +39,12 @@ describe('a referred user pays', () => {
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
 
     const referral = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
-    expect(referral).toMatchObject({ referrerId: referrer.id, convertedAt: START, creditedAt: START, reversedAt: null });
+    expect(referral).toMatchObject({
+      referrerId: referrer.id,
+      convertedAt: START,
+      creditedAt: START,
+      reversedAt: null,
+    });
     expect(await userRow(server, friend.id)).toMatchObject({
       tier: 'paid',
       creditUntil: daysAfter(45),
@@ -53,7 +67,14 @@ describe('a referred user pays', () => {
     const referral = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
     expect(rows).toHaveLength(3);
     expect(rows).toMatchObject([
-      { userId: friend.id, kind: 'tier', fromTier: 'free', toTier: 'paid', causeId: created.id, actor: 'stripe' },
+      {
+        userId: friend.id,
+        kind: 'tier',
+        fromTier: 'free',
+        toTier: 'paid',
+        causeId: created.id,
+        actor: 'stripe',
+      },
       { kind: 'credit', seconds: 45 * DAY, causeId: referral.id },
       { kind: 'credit', seconds: 45 * DAY, causeId: referral.id },
     ]);
@@ -112,7 +133,9 @@ describe('a referred user pays', () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await server.db.user.delete({ where: { id: referrer.id } });
-    expect(await server.db.referral.findUnique({ where: { referredId: friend.id } })).toMatchObject({ referrerId: null });
+    expect(await server.db.referral.findUnique({ where: { referredId: friend.id } })).toMatchObject({
+      referrerId: null,
+    });
 
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
@@ -144,7 +167,10 @@ describe('a referred user pays', () => {
       stripe.invoicePaid(renewal, { at: daysAfter(31) }),
     ]);
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
-    expect(await userRow(server, friend.id)).toMatchObject({ creditUntil: daysAfter(45), creditHeldAt: START });
+    expect(await userRow(server, friend.id)).toMatchObject({
+      creditUntil: daysAfter(45),
+      creditHeldAt: START,
+    });
     expect(await server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
   });
 
@@ -167,7 +193,10 @@ describe('a referred user pays', () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     const metadata = { userId: friend.id };
-    await deliverAll(server, [stripe.created(), stripe.checkoutCompleted({ client_reference_id: null, metadata })]);
+    await deliverAll(server, [
+      stripe.created(),
+      stripe.checkoutCompleted({ client_reference_id: null, metadata }),
+    ]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
   });
 });
@@ -242,7 +271,9 @@ describe('linking', () => {
     const late = stripe.subscriptionObject({ id: stripeId('sub') });
     await deliverAll(server, [stripeEvent('customer.subscription.created', late, { at: daysAfter(11) })]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
-    expect(await server.db.customer.findUnique({ where: { id: stripe.customer } })).toMatchObject({ userId: friend.id });
+    expect(await server.db.customer.findUnique({ where: { id: stripe.customer } })).toMatchObject({
+      userId: friend.id,
+    });
   });
 
   test('two customers of one user: the best subscription gives the tier', async () => {

@@ -122,6 +122,8 @@ describe('the check of the ledger', () => {
       'the ledger folds to another creditHeldAt',
       'credit is not held exactly while the tier is paid',
     ]);
-    expect(checkLedger(user, entries.slice(0, 1))).toContain('the user counts another number of entries than there are');
+    expect(checkLedger(user, entries.slice(0, 1))).toContain(
+      'the user counts another number of entries than there are',
+    );
   });
 });

@@ -26,7 +26,12 @@ async function endState(server: TestServer) {
   const [referral] = await server.db.referral.findMany();
   const [subscription] = await server.db.subscription.findMany();
   return {
-    users: users.map(({ email, tier, creditUntil, creditHeldAt }) => ({ email, tier, creditUntil, creditHeldAt })),
+    users: users.map(({ email, tier, creditUntil, creditHeldAt }) => ({
+      email,
+      tier,
+      creditUntil,
+      creditHeldAt,
+    })),
     converted: referral?.convertedAt ?? null,
     reversed: referral?.reversedAt ?? null,
     status: subscription?.status,
@@ -59,7 +64,12 @@ describe('every order of the events of a purchase ends the same', () => {
       }
       expect(await endState(server)).toEqual({
         users: [
-          { email: 'friend@example.com', tier: 'paid', creditUntil: daysAfter(46), creditHeldAt: daysAfter(1) },
+          {
+            email: 'friend@example.com',
+            tier: 'paid',
+            creditUntil: daysAfter(46),
+            creditHeldAt: daysAfter(1),
+          },
           { email: 'referrer@example.com', tier: 'free', creditUntil: daysAfter(46), creditHeldAt: null },
         ],
         converted: daysAfter(1),
@@ -73,22 +83,25 @@ describe('every order of the events of a purchase ends the same', () => {
   }
 
   const trialOrders = permutations(['created', 'active', 'checkout', 'zero'] as const);
-  test.each(trialOrders.map((order) => [order.join(', ')]))('a trial converts in no order: %s', async (order) => {
-    const server = await startTestServer();
-    const { friend, stripe } = await invitedFriend(server);
-    const trialEnd = { trial_end: epoch(daysAfter(7)) };
-    const events = {
-      created: stripe.created({ status: 'trialing', ...trialEnd }),
-      active: stripe.updated({ ...trialEnd }, { at: daysAfter(7), previous: { status: 'trialing' } }),
-      checkout: stripe.checkoutCompleted({ payment_status: 'no_payment_required' }),
-      zero: stripe.invoicePaid({ amount_paid: 0 }),
-    };
-    server.clock.now = daysAfter(7);
-    for (const key of order.split(', ') as (keyof typeof events)[]) await deliver(server, events[key]);
-    const state = await endState(server);
-    expect(state).toMatchObject({ converted: null, status: 'active', proven: false });
-    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: null });
-  });
+  test.each(trialOrders.map((order) => [order.join(', ')]))(
+    'a trial converts in no order: %s',
+    async (order) => {
+      const server = await startTestServer();
+      const { friend, stripe } = await invitedFriend(server);
+      const trialEnd = { trial_end: epoch(daysAfter(7)) };
+      const events = {
+        created: stripe.created({ status: 'trialing', ...trialEnd }),
+        active: stripe.updated({ ...trialEnd }, { at: daysAfter(7), previous: { status: 'trialing' } }),
+        checkout: stripe.checkoutCompleted({ payment_status: 'no_payment_required' }),
+        zero: stripe.invoicePaid({ amount_paid: 0 }),
+      };
+      server.clock.now = daysAfter(7);
+      for (const key of order.split(', ') as (keyof typeof events)[]) await deliver(server, events[key]);
+      const state = await endState(server);
+      expect(state).toMatchObject({ converted: null, status: 'active', proven: false });
+      expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: null });
+    },
+  );
 });
 
 describe('a snapshot that comes late', () => {
@@ -101,7 +114,10 @@ describe('a snapshot that comes late', () => {
       stripe.updated({ status: 'unpaid' }, { at: daysAfter(3) }),
     ]);
     const late = await deliver(server, stripe.updated({ status: 'active' }, { at: daysAfter(2) }));
-    expect(late.json()).toEqual({ status: 'ignored', reason: 'a later snapshot of the subscription is known' });
+    expect(late.json()).toEqual({
+      status: 'ignored',
+      reason: 'a later snapshot of the subscription is known',
+    });
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
 
@@ -166,12 +182,17 @@ describe('two updates of one second', () => {
       await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
       const events = pairs(stripe);
       for (const key of order) await deliver(server, events[key]);
-      expect(await server.db.subscription.findFirst()).toMatchObject({ status: 'past_due', cancelAtPeriodEnd: true });
+      expect(await server.db.subscription.findFirst()).toMatchObject({
+        status: 'past_due',
+        cancelAtPeriodEnd: true,
+      });
     },
   );
 
   /** Stripe's API, as far as a tie asks it. */
-  async function stripeThatSays(answer: (id: string) => object | null): Promise<{ url: string; asked: string[] }> {
+  async function stripeThatSays(
+    answer: (id: string) => object | null,
+  ): Promise<{ url: string; asked: string[] }> {
     const asked: string[] = [];
     const api = createServer((request, response) => {
       const id = request.url?.split('/').pop() ?? '';
@@ -189,7 +210,10 @@ describe('two updates of one second', () => {
 
   const undecidable = (stripe: ReturnType<typeof buyer>) => [
     stripe.updated(willEnd, { at: daysAfter(1), previous: { cancel_at_period_end: false } }),
-    stripe.updated({ cancel_at_period_end: false }, { at: daysAfter(1), previous: { cancel_at_period_end: true } }),
+    stripe.updated(
+      { cancel_at_period_end: false },
+      { at: daysAfter(1), previous: { cancel_at_period_end: true } },
+    ),
   ];
 
   test('that nobody can order are settled by asking Stripe', async () => {
@@ -213,7 +237,10 @@ describe('two updates of one second', () => {
     const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
     const { stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), ...undecidable(stripe)]);
-    expect(await server.db.subscription.findFirst()).toMatchObject({ cancelAtPeriodEnd: false, needsReconcile: true });
+    expect(await server.db.subscription.findFirst()).toMatchObject({
+      cancelAtPeriodEnd: false,
+      needsReconcile: true,
+    });
 
     await deliverAll(server, [stripe.updated({}, { at: daysAfter(2), id: stripeId('evt') })]);
     expect(await server.db.subscription.findFirst()).toMatchObject({ needsReconcile: false });
@@ -231,7 +258,11 @@ describe('the shapes of Stripe before 2025-03', () => {
         current_period_end: periodEnd,
         items: { data: [{ price: { id: 'price_a', unit_amount: 9000 } }] },
       }),
-      stripe.invoicePaid({ parent: undefined, subscription: stripe.subscription, customer: { id: stripe.customer } }),
+      stripe.invoicePaid({
+        parent: undefined,
+        subscription: stripe.subscription,
+        customer: { id: stripe.customer },
+      }),
       stripe.checkoutCompleted(),
     ]);
     expect(await server.db.subscription.findFirst()).toMatchObject({

@@ -53,7 +53,10 @@ describe('a trial', () => {
     server.clock.now = daysAfter(8);
     await deliverAll(server, [
       trialTurnsActive(stripe),
-      stripe.updated({ status: 'past_due', ...TRIAL_END }, { at: daysAfter(8), previous: { status: 'active' } }),
+      stripe.updated(
+        { status: 'past_due', ...TRIAL_END },
+        { at: daysAfter(8), previous: { status: 'active' } },
+      ),
     ]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
     server.clock.now = daysAfter(30);
@@ -85,7 +88,10 @@ describe('active that need not mean money', () => {
     expect(await converted(server, friend.id)).toBe(false);
 
     // The coupon is gone from the subscription once its one invoice has consumed it.
-    await deliverAll(server, [stripe.updated({}, { at: daysAfter(1) }), stripe.invoicePaid({ amount_paid: 0 })]);
+    await deliverAll(server, [
+      stripe.updated({}, { at: daysAfter(1) }),
+      stripe.invoicePaid({ amount_paid: 0 }),
+    ]);
     expect(await converted(server, friend.id)).toBe(false);
 
     server.clock.now = daysAfter(31);
@@ -106,7 +112,10 @@ describe('active that need not mean money', () => {
   test('a discount given later does not undo what was paid before', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
-    await deliverAll(server, [stripe.created(), stripe.updated({ discounts: ['di_1'] }, { at: daysAfter(1) })]);
+    await deliverAll(server, [
+      stripe.created(),
+      stripe.updated({ discounts: ['di_1'] }, { at: daysAfter(1) }),
+    ]);
     const referral = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
     expect(referral).toMatchObject({ convertedAt: START, reversedAt: null });
   });
@@ -114,17 +123,23 @@ describe('active that need not mean money', () => {
   test('past_due after a payment stays paid', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
-    await deliverAll(server, [stripe.created(), stripe.updated({ status: 'past_due' }, { at: daysAfter(31) })]);
+    await deliverAll(server, [
+      stripe.created(),
+      stripe.updated({ status: 'past_due' }, { at: daysAfter(31) }),
+    ]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test.each(['incomplete', 'unpaid', 'paused', 'a_status_of_next_year'])('the status %s is free', async (status) => {
-    const server = await startTestServer();
-    const { friend, stripe } = await invitedFriend(server);
-    await deliverAll(server, [stripe.created({ status })]);
-    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
-    expect(await converted(server, friend.id)).toBe(false);
-  });
+  test.each(['incomplete', 'unpaid', 'paused', 'a_status_of_next_year'])(
+    'the status %s is free',
+    async (status) => {
+      const server = await startTestServer();
+      const { friend, stripe } = await invitedFriend(server);
+      await deliverAll(server, [stripe.created({ status })]);
+      expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+      expect(await converted(server, friend.id)).toBe(false);
+    },
+  );
 });
 
 describe('a zero first invoice that comes late', () => {
@@ -136,7 +151,10 @@ describe('a zero first invoice that comes late', () => {
     server.clock.now = daysAfter(20);
     await deliverAll(server, [stripe.invoicePaid({ amount_paid: 0 })]);
     // The buyer's stood still while they paid: all of it is left. The referrer's ran for 20 days.
-    expect(await userRow(server, friend.id)).toMatchObject({ creditUntil: daysAfter(20), creditHeldAt: daysAfter(20) });
+    expect(await userRow(server, friend.id)).toMatchObject({
+      creditUntil: daysAfter(20),
+      creditHeldAt: daysAfter(20),
+    });
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(20) });
     const reversed = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
     expect(reversed).toMatchObject({ convertedAt: START, reversedAt: daysAfter(20) });
@@ -144,7 +162,10 @@ describe('a zero first invoice that comes late', () => {
     server.clock.now = daysAfter(31);
     const cycle = { id: stripeId('in'), billing_reason: 'subscription_cycle' };
     await deliverAll(server, [stripe.invoicePaid(cycle, { at: daysAfter(31) })]);
-    expect(await userRow(server, friend.id)).toMatchObject({ creditUntil: daysAfter(76), creditHeldAt: daysAfter(31) });
+    expect(await userRow(server, friend.id)).toMatchObject({
+      creditUntil: daysAfter(76),
+      creditHeldAt: daysAfter(31),
+    });
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(56) });
     const restored = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
     expect(restored).toMatchObject({ convertedAt: START, reversedAt: null });

@@ -18,7 +18,9 @@ describe('the database holds its rules by itself', () => {
     const tables = new Database(path, { readonly: true })
       .prepare("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
       .all() as { name: string; sql: string }[];
-    const checks = tables.flatMap(({ sql }) => [...sql.matchAll(/CONSTRAINT "(\w+_check)"/g)].map((match) => match[1]));
+    const checks = tables.flatMap(({ sql }) =>
+      [...sql.matchAll(/CONSTRAINT "(\w+_check)"/g)].map((match) => match[1]),
+    );
     expect(checks.sort()).toEqual([
       'AuditRow_actor_check',
       'AuditRow_kind_check',
@@ -48,7 +50,9 @@ describe('the database holds its rules by itself', () => {
       await signUp(server, 'c@example.com'),
     ];
     const referral = (referrerId: string, referredId: string, referredHash: string) =>
-      server.db.referral.create({ data: { id: randomUUID(), referrerId, referredId, referredHash, createdAt: START } });
+      server.db.referral.create({
+        data: { id: randomUUID(), referrerId, referredId, referredHash, createdAt: START },
+      });
     await referral(a.id, b.id, 'hash of b');
     await expect(referral(c.id, b.id, 'another hash')).rejects.toMatchObject({ code: 'P2002' });
     await expect(referral(a.id, c.id, 'hash of b')).rejects.toMatchObject({ code: 'P2002' });

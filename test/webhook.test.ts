@@ -1,6 +1,15 @@
 import { expect, test } from 'vitest';
 
-import { deliver, deliverRaw, sign, signUp, START, startTestServer, userRow, WEBHOOK_SECRET } from './support/server.ts';
+import {
+  deliver,
+  deliverRaw,
+  sign,
+  signUp,
+  START,
+  startTestServer,
+  userRow,
+  WEBHOOK_SECRET,
+} from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
@@ -26,9 +35,21 @@ test.each([
   ['a signed empty body', '', sign('', START)],
   ['a signed null', 'null', sign('null', START)],
   ['a signed list', '[]', sign('[]', START)],
-  ['an event without an id', '{"type":"x","data":{"object":{}}}', sign('{"type":"x","data":{"object":{}}}', START)],
-  ['an event without a type', '{"id":"e","data":{"object":{}}}', sign('{"id":"e","data":{"object":{}}}', START)],
-  ['an event without an object', '{"id":"e","type":"x","data":{}}', sign('{"id":"e","type":"x","data":{}}', START)],
+  [
+    'an event without an id',
+    '{"type":"x","data":{"object":{}}}',
+    sign('{"type":"x","data":{"object":{}}}', START),
+  ],
+  [
+    'an event without a type',
+    '{"id":"e","data":{"object":{}}}',
+    sign('{"id":"e","data":{"object":{}}}', START),
+  ],
+  [
+    'an event without an object',
+    '{"id":"e","type":"x","data":{}}',
+    sign('{"id":"e","type":"x","data":{}}', START),
+  ],
 ])('%s is 400 and changes nothing', async (_name, body, signature) => {
   const server = await startTestServer();
   const answer = await deliverRaw(server.app, body, signature);
@@ -46,7 +67,12 @@ test('a signature of 300 seconds ago is accepted', async () => {
 test('the bytes are verified as they came, whatever the content type says', async () => {
   const server = await startTestServer();
   const spaced = good.replace('{', '{  ').replaceAll(':', ' : ');
-  for (const type of ['application/json', 'application/json; charset=utf-8', 'text/plain', 'application/x-www-form-urlencoded']) {
+  for (const type of [
+    'application/json',
+    'application/json; charset=utf-8',
+    'text/plain',
+    'application/x-www-form-urlencoded',
+  ]) {
     const answer = await server.app.inject({
       method: 'POST',
       url: '/api/stripe/webhook',

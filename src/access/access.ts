@@ -1,6 +1,6 @@
 import { creditLeft } from '../credits/balance.ts';
-import { addSeconds, DAY_SECONDS } from '../credits/stack.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
+import { addSeconds, DAY_SECONDS } from '../instants.ts';
 
 /** Whether a user may use what is paid for, until when, and why. Derived, never stored. */
 export interface Access {
@@ -45,7 +45,8 @@ export function accessOf(
   subscription: Pick<Subscription, 'currentPeriodEnd' | 'trialEnd'> | null,
   now: Date,
 ): Access {
-  if (user.tier === 'paid') return { granted: true, until: subscription?.currentPeriodEnd ?? null, reason: 'paid' };
+  if (user.tier === 'paid')
+    return { granted: true, until: subscription?.currentPeriodEnd ?? null, reason: 'paid' };
   if (user.tier === 'trial') return { granted: true, until: subscription?.trialEnd ?? null, reason: 'trial' };
   const { creditUntil } = creditView(user, now);
   return { granted: creditUntil !== null, until: creditUntil, reason: creditUntil && 'credit' };

@@ -2,11 +2,11 @@ import { tierOf } from '../billing/tier.ts';
 import type { Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
-import { wholeSeconds } from '../db/transaction.ts';
 import { countReferrals } from '../referrals/counts.ts';
 import type { ReferralCounts } from '../referrals/counts.ts';
 import { accessOf, creditView } from './access.ts';
 import type { Access, CreditView } from './access.ts';
+import { wholeSeconds } from '../instants.ts';
 
 /** Everything that a user is shown of their account: `GET /api/me`, Settings, and the operator's `user`. */
 export interface Overview extends CreditView {

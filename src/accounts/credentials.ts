@@ -28,7 +28,10 @@ export async function changeAddress(
   if (!(await verifyPassword(user.passwordHash, currentPassword))) return 'wrong-password';
   try {
     await inTransaction(db, now, async (tx) => {
-      await tx.user.update({ where: { id: user.id }, data: { email, emailHash: await hashEmail(tx, email) } });
+      await tx.user.update({
+        where: { id: user.id },
+        data: { email, emailHash: await hashEmail(tx, email) },
+      });
     });
     return null;
   } catch (error) {

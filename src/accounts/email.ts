@@ -18,7 +18,9 @@ export const emailAddress = z.string().trim().toLowerCase().max(254).pipe(z.emai
  * @returns the keyed hash of the address without its +tag
  */
 export async function hashEmail(tx: Tx, email: string): Promise<string> {
-  return createHmac('sha256', await hashKey(tx)).update(withoutTag(email)).digest('base64url');
+  return createHmac('sha256', await hashKey(tx))
+    .update(withoutTag(email))
+    .digest('base64url');
 }
 
 function withoutTag(email: string): string {

@@ -1,9 +1,9 @@
-import { addSeconds } from '../credits/stack.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { hashPassword } from './passwords.ts';
 import { closeAllSessions } from './sessions.ts';
 import { hashToken, newToken } from './tokens.ts';
+import { addSeconds } from '../instants.ts';
 
 /** A reset link works this long, s. */
 export const RESET_LINK_SECONDS = 3_600;

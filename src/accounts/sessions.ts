@@ -1,8 +1,8 @@
-import { addSeconds, DAY_SECONDS, secondsBetween } from '../credits/stack.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { hashToken, newToken } from './tokens.ts';
+import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 
 /** A session ends this long after it was last used, s. */
 export const SESSION_SECONDS = 30 * DAY_SECONDS;
@@ -42,14 +42,22 @@ export async function openSession(tx: Tx, secret: string, userId: string): Promi
  * @param now the instant, UTC
  * @returns the user, or null when there is no such session (any more)
  */
-export async function findSession(db: Db, secret: string, token: string, now: Date): Promise<OpenSession | null> {
+export async function findSession(
+  db: Db,
+  secret: string,
+  token: string,
+  now: Date,
+): Promise<OpenSession | null> {
   const tokenHash = hashToken(secret, token);
   const session = await db.session.findUnique({ where: { tokenHash }, include: { user: true } });
   if (!session || session.expiresAt <= now) return null;
   const prolonged = secondsBetween(now, session.expiresAt) < SESSION_SECONDS - PROLONG_EVERY_SECONDS;
   if (prolonged) {
     await inTransaction(db, now, (tx) =>
-      tx.session.updateMany({ where: { tokenHash }, data: { expiresAt: addSeconds(tx.now, SESSION_SECONDS) } }),
+      tx.session.updateMany({
+        where: { tokenHash },
+        data: { expiresAt: addSeconds(tx.now, SESSION_SECONDS) },
+      }),
     );
   }
   return { user: session.user, prolonged };

@@ -14,7 +14,12 @@ import { deriveTier } from './tier.ts';
  * @param cause what brought the new facts
  * @param bearsOnProof whether one of them bears on the proof; a renewal brings none and costs no referral look-up
  */
-export async function applyFacts(tx: Tx, userId: string, cause: TierCause, bearsOnProof: boolean): Promise<void> {
+export async function applyFacts(
+  tx: Tx,
+  userId: string,
+  cause: TierCause,
+  bearsOnProof: boolean,
+): Promise<void> {
   const user = await lockUser(tx, userId);
   if (!user) return;
   const subscriptions = await tx.subscription.findMany({

@@ -59,7 +59,18 @@ export async function setTier(tx: Tx, user: User, tier: Tier, cause: TierCause):
   return flipTier(tx, user, tier, cause);
 }
 
-async function flipTier(tx: Tx, user: User, tier: Tier, cause: TierCause, credit?: CreditColumns): Promise<User> {
-  await writeAudit(tx, user.id, { id: cause.id, actor: cause.actor }, { kind: 'tier', fromTier: user.tier, toTier: tier });
+async function flipTier(
+  tx: Tx,
+  user: User,
+  tier: Tier,
+  cause: TierCause,
+  credit?: CreditColumns,
+): Promise<User> {
+  await writeAudit(
+    tx,
+    user.id,
+    { id: cause.id, actor: cause.actor },
+    { kind: 'tier', fromTier: user.tier, toTier: tier },
+  );
   return tx.user.update({ where: { id: user.id }, data: { tier, ...credit } });
 }

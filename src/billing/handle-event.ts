@@ -85,7 +85,9 @@ async function applyOnce(
 }
 
 function dispatch(event: StripeEvent): EventHandler {
-  return HANDLERS[event.type] ?? (() => Promise.resolve(ignored(`events of the type ${event.type} are not used`)));
+  return (
+    HANDLERS[event.type] ?? (() => Promise.resolve(ignored(`events of the type ${event.type} are not used`)))
+  );
 }
 
 function wrongMode(live: boolean | null, event: StripeEvent): HandlerOutcome | null {

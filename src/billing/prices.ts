@@ -30,7 +30,10 @@ export function createPriceReader(
   let until = 0;
 
   async function read(): Promise<PriceTexts> {
-    const [monthly, annual] = await Promise.all([readPrice(stripe, prices.monthly), readPrice(stripe, prices.annual)]);
+    const [monthly, annual] = await Promise.all([
+      readPrice(stripe, prices.monthly),
+      readPrice(stripe, prices.annual),
+    ]);
     const complete = monthly !== null && annual !== null;
     until = now().getTime() + (complete ? KEEP_MS : RETRY_MS);
     return { monthly, annual };

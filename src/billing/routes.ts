@@ -68,5 +68,9 @@ async function askStripe<T>(call: () => Promise<T>): Promise<T> {
 }
 
 function notSetUp(variable: string): HttpError {
-  return new HttpError(503, 'not_set_up', `Payments are not set up on this server yet: ${variable} is not set.`);
+  return new HttpError(
+    503,
+    'not_set_up',
+    `Payments are not set up on this server yet: ${variable} is not set.`,
+  );
 }

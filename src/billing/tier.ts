@@ -29,5 +29,7 @@ export function tierOf(subscription: Pick<Subscription, 'status' | 'provenAt'>):
  * @returns the user's tier: the best that one of them gives
  */
 export function deriveTier(subscriptions: readonly Pick<Subscription, 'status' | 'provenAt'>[]): Tier {
-  return subscriptions.map(tierOf).reduce<Tier>((best, tier) => (RANK[tier] > RANK[best] ? tier : best), 'free');
+  return subscriptions
+    .map(tierOf)
+    .reduce<Tier>((best, tier) => (RANK[tier] > RANK[best] ? tier : best), 'free');
 }

@@ -29,12 +29,16 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     const status = error.statusCode ?? 500;
     if (status < 500) return reply.status(status).send({ error: error.message });
     request.log.error({ err: error }, 'handling a Stripe event failed');
-    if (isRefused(error)) return reply.status(503).header('retry-after', '1').send({ error: 'busy, send it again' });
-    return reply.status(500).send({ error: 'handling the event failed; it is recorded, and nothing else was changed' });
+    if (isRefused(error))
+      return reply.status(503).header('retry-after', '1').send({ error: 'busy, send it again' });
+    return reply
+      .status(500)
+      .send({ error: 'handling the event failed; it is recorded, and nothing else was changed' });
   });
 
   app.post('/api/stripe/webhook', { bodyLimit: BODY_LIMIT_BYTES }, async (request, reply) => {
-    if (webhookSecrets.length === 0) return reply.status(503).send({ error: 'STRIPE_WEBHOOK_SECRET is not set' });
+    if (webhookSecrets.length === 0)
+      return reply.status(503).send({ error: 'STRIPE_WEBHOOK_SECRET is not set' });
     const now = context.now();
     const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
     if (!isSigned(body, request.headers['stripe-signature'], webhookSecrets, now)) {
@@ -42,7 +46,10 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     }
     const payload = body.toString('utf8');
     const event = readEvent(parseJson(payload), now);
-    if (!event) return reply.status(400).send({ error: 'the body is no event: it wants an id, a type and data.object' });
+    if (!event)
+      return reply
+        .status(400)
+        .send({ error: 'the body is no event: it wants an id, a type and data.object' });
 
     const outcome = await handleEvent(eventContext, event, payload, now);
     request.log.info({ eventId: event.id, type: event.type, outcome: outcome.status }, 'Stripe event');

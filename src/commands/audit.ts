@@ -1,8 +1,8 @@
 import { listAudit } from '../audit.ts';
-import { DAY_SECONDS } from '../credits/stack.ts';
 import type { AuditRow } from '../db/generated/client.ts';
 import { accountOf, inText } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { DAY_SECONDS } from '../instants.ts';
 
 /**
  * `audit`: shows who changed what about an account's access, when and why, the oldest first.
@@ -15,7 +15,8 @@ import type { CommandContext, CommandResult } from './command.ts';
 export async function audit({ db }: CommandContext, email: string): Promise<CommandResult> {
   const account = await accountOf(db, email);
   const rows = await listAudit(db, account.id);
-  const text = rows.length === 0 ? `Nothing has changed the access of ${email} yet.` : rows.map(line).join('\n');
+  const text =
+    rows.length === 0 ? `Nothing has changed the access of ${email} yet.` : rows.map(line).join('\n');
   return { text, json: rows };
 }
 

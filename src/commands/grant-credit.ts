@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto';
 
 import { creditView } from '../access/access.ts';
 import { grantCredit as grant } from '../credits/ledger.ts';
-import { DAY_SECONDS } from '../credits/stack.ts';
 import { lockUser } from '../db/lock-user.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { PlainError } from '../plain-error.ts';
 import { accountOf, inText } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { DAY_SECONDS } from '../instants.ts';
 
 /**
  * `grant-credit`: an operator gives an account days of paid access; they stack as all credit does.

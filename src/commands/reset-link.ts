@@ -1,8 +1,8 @@
 import { createResetToken, RESET_LINK_SECONDS } from '../accounts/reset-link.ts';
-import { addSeconds } from '../credits/stack.ts';
-import { inTransaction, wholeSeconds } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
 import { accountOf, inText } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { addSeconds, wholeSeconds } from '../instants.ts';
 
 /**
  * `reset-link`: prints a link with which the account's owner sets a new password, once, within an hour.

@@ -12,7 +12,12 @@ import type { CommandContext, CommandResult } from './command.ts';
  */
 export async function user({ db, config, now }: CommandContext, email: string): Promise<CommandResult> {
   const { publicUrl } = config;
-  const me = await describeUser(db, await accountOf(db, email), { publicUrl, prices: config.stripe.prices }, now);
+  const me = await describeUser(
+    db,
+    await accountOf(db, email),
+    { publicUrl, prices: config.stripe.prices },
+    now,
+  );
   const { access, referral, subscription } = me;
   const rows = [
     ['id', me.id],
@@ -20,9 +25,15 @@ export async function user({ db, config, now }: CommandContext, email: string): 
     ['tier', me.tier],
     ['access', access.reason ? `${access.reason}, until ${inText(access.until)}` : 'none'],
     ['credit', `${me.creditDays} days, until ${inText(me.creditUntil)}${me.creditHeld ? ' (held)' : ''}`],
-    ['subscription', subscription ? `${subscription.status}, ${subscription.plan ?? 'unknown plan'}` : 'none'],
+    [
+      'subscription',
+      subscription ? `${subscription.status}, ${subscription.plan ?? 'unknown plan'}` : 'none',
+    ],
     ['referral link', referral.url],
-    ['invited', `${referral.invited}, converted ${referral.converted}, active credits ${referral.activeCredits}`],
+    [
+      'invited',
+      `${referral.invited}, converted ${referral.converted}, active credits ${referral.activeCredits}`,
+    ],
   ];
   return { text: rows.map(([name = '', value = '']) => `${name.padEnd(14)} ${value}`).join('\n'), json: me };
 }

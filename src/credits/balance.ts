@@ -1,4 +1,5 @@
-import { addSeconds, later, secondsBetween, stackCredit } from './stack.ts';
+import { stackCredit } from './stack.ts';
+import { addSeconds, later, secondsBetween } from '../instants.ts';
 
 /** A user's credit: the two columns, and all that can be said of it at an instant (design: rule 8). */
 export interface CreditBalance {

@@ -66,7 +66,10 @@ export function checkLedger(
   const balance = foldLedger(entries);
   say(sameInstant(balance.creditUntil, user.creditUntil), 'the ledger folds to another creditUntil');
   say(sameInstant(balance.creditHeldAt, user.creditHeldAt), 'the ledger folds to another creditHeldAt');
-  say((user.tier === 'paid') === (user.creditHeldAt !== null), 'credit is not held exactly while the tier is paid');
+  say(
+    (user.tier === 'paid') === (user.creditHeldAt !== null),
+    'credit is not held exactly while the tier is paid',
+  );
   say(takesAlternate(entries), 'a reversal and its restoration do not match');
   return broken;
 }
@@ -83,7 +86,11 @@ function applyEntry(fold: Fold, entry: CreditEntry): Fold {
     case 'restoration':
       return { ...granted(fold, at, seconds), lots: [...lots, { referralId, unspent: seconds }], at };
     case 'reversal':
-      return { ...taken(fold, at, seconds), lots: spendOldest(lots, seconds, (lot) => lot.referralId === referralId), at };
+      return {
+        ...taken(fold, at, seconds),
+        lots: spendOldest(lots, seconds, (lot) => lot.referralId === referralId),
+        at,
+      };
     default:
       throw new Error(`The credit ledger holds an entry of the unknown kind ${entry.kind}.`);
   }

@@ -5,7 +5,7 @@ import type { Tx } from '../db/transaction.ts';
 import { granted, held, resumed, taken } from './balance.ts';
 import type { CreditBalance } from './balance.ts';
 import { unspentOfReferral } from './fold.ts';
-import { later } from './stack.ts';
+import { later } from '../instants.ts';
 
 /** What a user's row must take on, once the entry is in the ledger. */
 export type CreditColumns = CreditBalance & { creditEntryCount: number };
@@ -31,7 +31,12 @@ export async function holdCredit(tx: Tx, user: User, causeId: string): Promise<C
  * @param endedAt when the paid time ended; clamped between the last ledger entry and now (design: rule 8)
  * @returns the columns to write
  */
-export async function resumeCredit(tx: Tx, user: User, causeId: string, endedAt: Date): Promise<CreditColumns> {
+export async function resumeCredit(
+  tx: Tx,
+  user: User,
+  causeId: string,
+  endedAt: Date,
+): Promise<CreditColumns> {
   const last = await tx.creditEntry.findFirst({ where: { userId: user.id }, orderBy: { seq: 'desc' } });
   const notBefore = later(endedAt, last?.at ?? null);
   const at = notBefore > tx.now ? tx.now : notBefore;

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { wholeSeconds } from '../instants.ts';
 import { Prisma } from './generated/client.ts';
 import type { PrismaClient } from './generated/client.ts';
 
@@ -59,14 +60,6 @@ export function isRefused(error: unknown): boolean {
  */
 export function isUniqueViolation(error: unknown): boolean {
   return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
-}
-
-/**
- * @param instant any instant
- * @returns it without its fraction of a second: the grain in which Stripe and the ledger count
- */
-export function wholeSeconds(instant: Date): Date {
-  return new Date(Math.floor(instant.getTime() / 1000) * 1000);
 }
 
 function withNow(client: Prisma.TransactionClient, now: Date): Tx {

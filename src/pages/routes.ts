@@ -21,7 +21,10 @@ import { followInvitation } from '../web/visitor.ts';
 const REFRESH_SECONDS = 3;
 
 const WRONG_PASSWORD = 'This is not your current password.';
-const THANKS: Notice = { kind: 'success', text: 'Thank you. Your payment has arrived, and you have paid access.' };
+const THANKS: Notice = {
+  kind: 'success',
+  text: 'Thank you. Your payment has arrived, and you have paid access.',
+};
 
 /** What the two forms of Settings show when they are rendered again. */
 interface SettingsForms {
@@ -76,10 +79,15 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
     if (!request.user) return reply.redirect('/login', 303);
     const { user } = request;
     const typed = typedText(request.body, 'email');
-    const again = (status: number, errors: { email?: string; currentPassword?: string }): Promise<FastifyReply> =>
+    const again = (
+      status: number,
+      errors: { email?: string; currentPassword?: string },
+    ): Promise<FastifyReply> =>
       settings(request, reply.status(status), user, { address: { values: { email: typed }, errors } });
 
-    const form = z.object({ email: emailAddress, currentPassword: z.string().max(200) }).safeParse(request.body);
+    const form = z
+      .object({ email: emailAddress, currentPassword: z.string().max(200) })
+      .safeParse(request.body);
     if (!form.success) return again(400, { email: 'Enter an e-mail address, such as name@example.com.' });
     const refusal = await changeAddress(db, user, form.data.currentPassword, form.data.email, now());
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
@@ -91,8 +99,10 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
   app.post('/settings/password', async (request, reply) => {
     if (!request.user) return reply.redirect('/login', 303);
     const { user } = request;
-    const again = (status: number, errors: { currentPassword?: string; newPassword?: string }): Promise<FastifyReply> =>
-      settings(request, reply.status(status), user, { password: { errors } });
+    const again = (
+      status: number,
+      errors: { currentPassword?: string; newPassword?: string },
+    ): Promise<FastifyReply> => settings(request, reply.status(status), user, { password: { errors } });
 
     const form = z.object({ currentPassword: z.string().max(200), newPassword }).safeParse(request.body);
     if (!form.success) return again(400, { newPassword: BAD_PASSWORD });

@@ -5,6 +5,7 @@ import type { Db, Tx } from '../db/transaction.ts';
 /** No 0 or O, no 1, I or L: nothing that is mistaken when read aloud or written by hand. */
 const ALPHABET = '23456789ABCDEFGHJKMNPQRSTUVWXYZ';
 const LENGTH = 8;
+const CODE = new RegExp(`^[${ALPHABET}]{${LENGTH}}$`);
 
 /**
  * @param tx the open transaction
@@ -36,5 +37,5 @@ export async function findReferrer(
 
 function normalizeCode(code: string): string | null {
   const normal = code.trim().toUpperCase();
-  return normal.length === LENGTH && [...normal].every((letter) => ALPHABET.includes(letter)) ? normal : null;
+  return CODE.test(normal) ? normal : null;
 }

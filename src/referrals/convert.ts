@@ -1,8 +1,8 @@
-import { DAY_SECONDS } from '../credits/stack.ts';
 import { grantCredit } from '../credits/ledger.ts';
 import type { Referral, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Tx } from '../db/transaction.ts';
+import { DAY_SECONDS } from '../instants.ts';
 
 /** What a conversion grants to each side, days. */
 export const REFERRAL_CREDIT_DAYS = 45;
@@ -21,7 +21,10 @@ export async function convertReferral(tx: Tx, user: User): Promise<Referral | nu
   if (!referral || referral.convertedAt || user.deletedAt) return referral;
 
   const stamp = { convertedAt: tx.now, creditedAt: tx.now };
-  const claimed = await tx.referral.updateMany({ where: { id: referral.id, convertedAt: null }, data: stamp });
+  const claimed = await tx.referral.updateMany({
+    where: { id: referral.id, convertedAt: null },
+    data: stamp,
+  });
   if (claimed.count === 0) return tx.referral.findUnique({ where: { id: referral.id } });
 
   const referrer = await lockReferrer(tx, referral);

@@ -1,6 +1,6 @@
-import { addSeconds, DAY_SECONDS } from '../credits/stack.ts';
 import type { Db } from '../db/transaction.ts';
 import { REFERRAL_CREDIT_DAYS } from './convert.ts';
+import { addSeconds, DAY_SECONDS } from '../instants.ts';
 
 export interface ReferralCounts {
   /** Signed up with the user's code. */

@@ -15,7 +15,12 @@ type MoveBack = typeof reverseCredit;
  * @param cause what showed that the conversion does not hold
  * @returns the referral, with `reversedAt` set
  */
-export async function reverseConversion(tx: Tx, referral: Referral, user: User, cause: Cause): Promise<Referral> {
+export async function reverseConversion(
+  tx: Tx,
+  referral: Referral,
+  user: User,
+  cause: Cause,
+): Promise<Referral> {
   await forBoth(tx, referral, user, cause, reverseCredit);
   return tx.referral.update({ where: { id: referral.id }, data: { reversedAt: tx.now } });
 }
@@ -29,12 +34,23 @@ export async function reverseConversion(tx: Tx, referral: Referral, user: User, 
  * @param cause what showed that the conversion holds after all
  * @returns the referral, with `reversedAt` cleared
  */
-export async function restoreConversion(tx: Tx, referral: Referral, user: User, cause: Cause): Promise<Referral> {
+export async function restoreConversion(
+  tx: Tx,
+  referral: Referral,
+  user: User,
+  cause: Cause,
+): Promise<Referral> {
   await forBoth(tx, referral, user, cause, restoreCredit);
   return tx.referral.update({ where: { id: referral.id }, data: { reversedAt: null } });
 }
 
-async function forBoth(tx: Tx, referral: Referral, user: User, cause: Cause, moveBack: MoveBack): Promise<void> {
+async function forBoth(
+  tx: Tx,
+  referral: Referral,
+  user: User,
+  cause: Cause,
+  moveBack: MoveBack,
+): Promise<void> {
   const referrer = await lockReferrer(tx, referral);
   await moveBack(tx, user, referral.id, cause);
   // A referrer who was already gone at the conversion got nothing, and has nothing to give back.

@@ -51,14 +51,19 @@ export function servePages(app: FastifyInstance, context: Context): void {
 
   app.get<{ Params: { id: string } }>('/checkout/:id', async (request, reply) => {
     const session = state.checkouts.get(request.params.id);
-    return session === undefined ? reply.callNotFound() : showCheckout(reply, session);
+    if (session !== undefined) {
+      return showCheckout(reply, session);
+    }
+    reply.callNotFound();
+    return reply;
   });
 
   app.post<{ Params: { id: string } }>('/checkout/:id', async (request, reply) => {
     const session = state.checkouts.get(request.params.id);
     const order = state.orders.get(request.params.id);
     if (session === undefined || order === undefined) {
-      return reply.callNotFound();
+      reply.callNotFound();
+      return reply;
     }
     await inTime(expireIfDue(context, session, byPerson(context)));
     const outcome = readText(asParams(request.body), 'outcome');
@@ -87,13 +92,18 @@ export function servePages(app: FastifyInstance, context: Context): void {
 
   app.get<{ Params: { id: string } }>('/portal/:id', (request, reply) => {
     const portal = state.portals.get(request.params.id);
-    return portal === undefined ? reply.callNotFound() : showPortal(reply, portal);
+    if (portal !== undefined) {
+      return showPortal(reply, portal);
+    }
+    reply.callNotFound();
+    return reply;
   });
 
   app.post<{ Params: { id: string } }>('/portal/:id', async (request, reply) => {
     const portal = state.portals.get(request.params.id);
     if (portal === undefined) {
-      return reply.callNotFound();
+      reply.callNotFound();
+      return reply;
     }
     const form = asParams(request.body);
     const action = readText(form, 'action');

@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 import { SESSION_SECONDS } from '../accounts/sessions.ts';
-import { DAY_SECONDS } from '../credits/stack.ts';
+import { DAY_SECONDS } from '../instants.ts';
 
 const SESSION = 'tandem_session';
 const INVITATION = 'tandem_ref';
@@ -13,7 +13,10 @@ const INVITATION_SECONDS = 30 * DAY_SECONDS;
 /** What a page says once, after the redirect that follows a form or a link. */
 export const FLASHES = {
   'address-changed': { kind: 'success', text: 'Your e-mail address is changed.' },
-  'password-changed': { kind: 'success', text: 'Your password is changed, and you are logged out everywhere else.' },
+  'password-changed': {
+    kind: 'success',
+    text: 'Your password is changed, and you are logged out everywhere else.',
+  },
   'password-reset': { kind: 'success', text: 'Your new password is set. Log in with it.' },
   'own-link': { kind: 'info', text: 'This is your own link. Send it to a friend: it is for them.' },
   'code-at-sign-up': {
@@ -26,7 +29,13 @@ export type Flash = keyof typeof FLASHES;
 
 /** All our cookies: out of reach of scripts, not sent along from other sites, and on https only over https. */
 function options(request: FastifyRequest, maxAge: number) {
-  return { path: '/', httpOnly: true, sameSite: 'lax', secure: request.server.secureCookies, maxAge } as const;
+  return {
+    path: '/',
+    httpOnly: true,
+    sameSite: 'lax',
+    secure: request.server.secureCookies,
+    maxAge,
+  } as const;
 }
 
 export function sessionToken(request: FastifyRequest): string | null {

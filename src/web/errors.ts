@@ -23,9 +23,8 @@ export class HttpError extends Error {
  * @param app the whole server
  */
 export function answerErrors(app: FastifyInstance): void {
-  app.setNotFoundHandler((request, reply) => {
+  app.setNotFoundHandler((request) => {
     throw new HttpError(404, 'not_found', `There is nothing at ${request.url.split('?')[0] ?? '/'}.`);
-    void reply;
   });
   app.setErrorHandler((error: FastifyError | HttpError, request, reply) => {
     const status = error.statusCode ?? 500;

@@ -3,7 +3,14 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { findSession } from '../accounts/sessions.ts';
 import { findReferrer } from '../referrals/codes.ts';
 import type { AppContext } from './context.ts';
-import { clearSession, invitationCookie, sessionToken, setFlash, setInvitation, setSession } from './cookies.ts';
+import {
+  clearSession,
+  invitationCookie,
+  sessionToken,
+  setFlash,
+  setInvitation,
+  setSession,
+} from './cookies.ts';
 
 /**
  * Makes every request of a scope know who asks: `request.user` from the session's cookie, `request.invitationCode` from
@@ -54,11 +61,18 @@ export async function followInvitation(
   setInvitation(request, reply, referrer.code);
 }
 
-async function recognizeUser(context: AppContext, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+async function recognizeUser(
+  context: AppContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<void> {
   const token = sessionToken(request);
   if (token === null) return;
   const session = await findSession(context.db, context.sessionSecret, token, context.now());
-  if (!session) return clearSession(request, reply);
+  if (!session) {
+    clearSession(request, reply);
+    return;
+  }
   request.user = session.user;
   if (session.prolonged) setSession(request, reply, token);
 }

@@ -130,14 +130,21 @@ export function deliverRaw(
   return app.inject({
     method: 'POST',
     url: '/api/stripe/webhook',
-    headers: { 'content-type': 'application/json', ...(signature !== undefined && { 'stripe-signature': signature }) },
+    headers: {
+      'content-type': 'application/json',
+      ...(signature !== undefined && { 'stripe-signature': signature }),
+    },
     payload,
   });
 }
 
 /** The Stripe-Signature header of a payload. */
 export function sign(payload: string, at: Date, secret = WEBHOOK_SECRET): string {
-  return Stripe.webhooks.generateTestHeaderString({ payload, secret, timestamp: Math.floor(at.getTime() / 1000) });
+  return Stripe.webhooks.generateTestHeaderString({
+    payload,
+    secret,
+    timestamp: Math.floor(at.getTime() / 1000),
+  });
 }
 
 /** Delivers events in turn; each must be answered `ok`, or with what is given. */

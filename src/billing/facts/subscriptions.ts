@@ -128,7 +128,9 @@ async function nextState(
   event: StripeEvent,
   tieBreaker: TieBreaker | null,
 ): Promise<NextState | null> {
-  const takeOver = { columns: { ...state, snapshotAt: event.created, snapshotEventId: event.id, needsReconcile: false } };
+  const takeOver = {
+    columns: { ...state, snapshotAt: event.created, snapshotEventId: event.id, needsReconcile: false },
+  };
   if (row.status === null || row.snapshotAt === null) return takeOver;
 
   const held = { state: stateOf(row, row.status), at: row.snapshotAt };
@@ -139,7 +141,9 @@ async function nextState(
       return { columns: {} };
     case 'later':
       // The end of a subscription can be older than what the row holds; the row stays as new as it was.
-      return event.created < row.snapshotAt ? { columns: { ...takeOver.columns, snapshotAt: row.snapshotAt } } : takeOver;
+      return event.created < row.snapshotAt
+        ? { columns: { ...takeOver.columns, snapshotAt: row.snapshotAt } }
+        : takeOver;
     case 'tie':
       break;
   }

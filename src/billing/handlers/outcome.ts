@@ -7,7 +7,11 @@ import type { StripeEvent } from '../stripe-shapes/event.ts';
 export type HandlerOutcome = { status: 'ok' } | { status: 'ignored'; reason: string };
 
 /** Applies one event inside the open transaction. What it throws rolls everything back. */
-export type EventHandler = (tx: Tx, event: StripeEvent, tieBreaker: TieBreaker | null) => Promise<HandlerOutcome>;
+export type EventHandler = (
+  tx: Tx,
+  event: StripeEvent,
+  tieBreaker: TieBreaker | null,
+) => Promise<HandlerOutcome>;
 
 export const OK: HandlerOutcome = { status: 'ok' };
 

@@ -27,6 +27,7 @@ export const onSubscriptionChanged: EventHandler = async (tx, event, tieBreaker)
 
 function readSnapshot(event: StripeEvent): SubscriptionSnapshot {
   const snapshot = readSubscription(event.object);
-  const over = event.type === 'customer.subscription.deleted' && !TERMINAL_STATUSES.has(snapshot.state.status);
+  const over =
+    event.type === 'customer.subscription.deleted' && !TERMINAL_STATUSES.has(snapshot.state.status);
   return over ? { ...snapshot, state: { ...snapshot.state, status: 'canceled' } } : snapshot;
 }

@@ -30,7 +30,9 @@ export interface CompletedCheckout {
  */
 export function readCheckoutSession(object: unknown): CompletedCheckout {
   const raw = checkoutSession.parse(object);
-  const references = [raw.client_reference_id, raw.metadata?.['userId']].filter((id) => typeof id === 'string');
+  const references = [raw.client_reference_id, raw.metadata?.['userId']].filter(
+    (id) => typeof id === 'string',
+  );
   return {
     customerId: raw.customer,
     subscriptionId: raw.subscription,
