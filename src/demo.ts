@@ -1,0 +1,179 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { Overview } from './access/overview.ts';
+import { PlainError } from './plain-error.ts';
+import { startServer } from './start.ts';
+
+/**
+ * The story of a referral, told without hands: against the server that runs at PUBLIC_URL (or on PORT), if it is in
+ * sandbox mode, else against a fresh one. Every step prints what it saw, and fails when that is not what it must be.
+ */
+async function tell(origin: string): Promise<void> {
+  const story = randomUUID().slice(0, 8);
+  const ann = openBrowser(origin);
+  const ben = openBrowser(origin);
+
+  await ann.post('/signup', { email: `ann-${story}@example.com`, password: 'a good password' });
+  const { referral } = await ann.me();
+  say('Ann signs up. Her link', referral.url);
+
+  await ben.get(new URL(referral.url).pathname);
+  const pricing = await ben.get('/pricing');
+  must(pricing.includes(referral.code), 'the banner shows the code of the friend');
+  say(
+    'Ben opens it. The pricing page',
+    `shows the invitation ${referral.code}, 45 days of paid access for both`,
+  );
+
+  await ben.post('/signup', { email: `ben-${story}@example.com`, password: 'another good password' });
+  must((await ann.me()).referral.invited === 1, 'Ann has invited one friend');
+  say('Ben signs up. Ann', describe(await ann.me()));
+
+  const checkout = await ben.post('/api/billing/checkout', { plan: 'monthly' });
+  say('Ben presses Upgrade. He is at', checkout.url);
+  const back = await ben.post(checkout.url, { outcome: 'pay' });
+  say('Ben pays. He is back at', back.url);
+
+  const paid = await eventually(
+    () => ben.me(),
+    (me) => me.tier === 'paid',
+  );
+  must(paid.creditDays === 45 && paid.creditHeld, 'Ben has 45 days, held while he pays');
+  say('Ben', describe(paid));
+  const ann45 = await ann.me();
+  must(ann45.creditDays === 45 && ann45.referral.converted === 1, 'Ann has 45 days for one conversion');
+  must(ann45.access.reason === 'credit', 'Ann has access from credit');
+  say('Ann', describe(ann45));
+  must((await ann.get('/settings')).includes('+45 days on your account'), 'Settings says +45 days');
+  say("Ann's Settings", '"+45 days on your account"');
+
+  const portal = await ben.post('/api/billing/portal', {});
+  await ben.post(portal.url, { action: 'renew_now' });
+  say('A month passes, Ben renews. Ann', describe(await ann.me()));
+  must(
+    (await ann.me()).referral.converted === 1 && (await ann.me()).creditDays === 45,
+    'a renewal credits nobody',
+  );
+
+  await ben.post(portal.url, { action: 'cancel_now' });
+  const cancelled = await eventually(
+    () => ben.me(),
+    (me) => me.tier === 'free',
+  );
+  must(cancelled.access.reason === 'credit' && cancelled.creditDays === 45, "Ben's 45 days run from here");
+  say('Ben cancels. Ben', describe(cancelled));
+}
+
+/** A browser that follows redirects and keeps cookies, of one origin at a time as all of them do. */
+function openBrowser(origin: string) {
+  const cookies = new Map<string, Map<string, string>>();
+
+  async function request(target: string, init: RequestInit): Promise<{ url: string; text: string }> {
+    const url = new URL(target, origin);
+    const jar = cookies.get(url.host) ?? new Map<string, string>();
+    cookies.set(url.host, jar);
+    const cookie = [...jar].map(([name, value]) => `${name}=${value}`).join('; ');
+    const answer = await fetch(url, {
+      ...init,
+      redirect: 'manual',
+      headers: { cookie, 'sec-fetch-site': 'same-origin' },
+    });
+    for (const line of answer.headers.getSetCookie()) {
+      const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(line) ?? [];
+      jar.set(name, value);
+    }
+    const location = answer.headers.get('location');
+    if (location !== null) return request(new URL(location, url).href, {});
+    const text = await answer.text();
+    if (!answer.ok) throw new PlainError(`${url.pathname} answered ${answer.status}: ${text.slice(0, 200)}`);
+    return { url: url.href, text };
+  }
+
+  return {
+    get: async (path: string) => (await request(path, {})).text,
+    post: (path: string, fields: Record<string, string>) =>
+      request(path, { method: 'POST', body: new URLSearchParams(fields) }),
+    me: async () => JSON.parse((await request('/api/me', {})).text) as Overview,
+  };
+}
+
+async function eventually<T>(read: () => Promise<T>, enough: (value: T) => boolean): Promise<T> {
+  for (let tries = 0; tries < 50; tries += 1) {
+    const value = await read();
+    if (enough(value)) return value;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  throw new PlainError('The webhook did not arrive within five seconds.');
+}
+
+function must(holds: boolean, sentence: string): void {
+  if (!holds) throw new PlainError(`The story went wrong here: it is not so that ${sentence}.`);
+}
+
+function say(what: string, seen: string): void {
+  process.stdout.write(`${what}: ${seen}\n`);
+}
+
+function describe({ tier, creditDays, creditHeld, access, referral }: Overview): string {
+  const credit = `${creditDays} days of credit${creditHeld ? ' (held while paying)' : ''}`;
+  const counts = `${referral.invited} invited, ${referral.converted} converted, ${referral.activeCredits} active credits`;
+  return `tier ${tier}, access ${access.reason ?? 'none'}, ${credit}; ${counts}`;
+}
+
+/** The server that is running, when it answers and is in sandbox mode; null when none answers. */
+async function findRunningServer(): Promise<string | null> {
+  const origin = process.env['PUBLIC_URL'] ?? `http://localhost:${process.env['PORT'] ?? '3000'}`;
+  const page = await fetch(new URL('/', origin)).then(
+    (answer) => answer.text(),
+    () => null,
+  );
+  if (page === null) return null;
+  if (!page.includes('Sandbox: a stand-in for Stripe is running')) {
+    throw new PlainError(
+      `What answers at ${origin} is no Tandem in sandbox mode. Set PORT to a free port for a fresh one.`,
+    );
+  }
+  return origin;
+}
+
+async function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer().once('error', reject);
+    probe.listen(0, '127.0.0.1', () => {
+      const { port } = probe.address() as AddressInfo;
+      probe.close(() => {
+        resolve(port);
+      });
+    });
+  });
+}
+
+async function tellOnFreshServer(): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'tandem-demo-'));
+  const port = await freePort();
+  const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'tandem.db')}`, LOG_LEVEL: 'warn' };
+  const server = await startServer(env, () => new Date());
+  say('No server is running; a fresh one is at', `http://localhost:${port}`);
+  try {
+    await tell(`http://localhost:${port}`);
+  } finally {
+    await server.close();
+    await rm(folder, { recursive: true });
+  }
+}
+
+try {
+  const running = await findRunningServer();
+  if (running) say('A server is running at', running);
+  await (running ? tell(running) : tellOnFreshServer());
+  say('The end', 'a friend paid, and both got 45 days');
+} catch (error) {
+  if (!(error instanceof PlainError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 1;
+}
