@@ -43,6 +43,8 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     loggerInstance: logger,
     trustProxy: config.trustProxy.length > 0 && config.trustProxy,
     bodyLimit: 64 * 1024,
+    // One line a request instead of Fastify's two: see the hook below.
+    disableRequestLogging: true,
   });
   const https = config.publicUrl.startsWith('https:');
   app.decorate('secureCookies', https);
@@ -61,6 +63,11 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
 
   app.addHook('onRequest', (request, _reply, done) => {
     done(comesFromUs(request, config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
+  });
+  app.addHook('onResponse', (request, reply, done) => {
+    const { statusCode, elapsedTime } = reply;
+    request.log.info({ ...describeRequest(request), statusCode, ms: Math.round(elapsedTime) }, 'request');
+    done();
   });
   recognizeVisitors(app, context);
   answerErrors(app);
@@ -99,10 +106,7 @@ function securityHeaders(https: boolean, standIns: string[]) {
 /**
  * What a log line says of a request. Not its address (a person's), not its query and not the path's own parts (they
  * can carry a code or a token).
- *
- * @param request the request
- * @returns the method, and the route's pattern
  */
-export function describeRequest(request: FastifyRequest): { method: string; route: string } {
-  return { method: request.method, route: request.routeOptions.url ?? '(no route)' };
+function describeRequest(request: FastifyRequest): { method: string; route: string } {
+  return { method: request.method, route: request.routeOptions.url ?? '(none)' };
 }

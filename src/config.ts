@@ -38,6 +38,9 @@ export interface Prices {
   annual: string | null;
 }
 
+/** The prices that the sandbox sells at. */
+export const SANDBOX_PRICES = { monthly: 'price_sandbox_monthly', annual: 'price_sandbox_annual' };
+
 const text = z.string().min(1);
 
 function wholeNumber(min: number, max: number) {
@@ -138,6 +141,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   if (production) refuseInProduction(values);
 
   const { STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET, STRIPE_API_BASE } = values;
+  const sandbox = !production && !STRIPE_API_KEY && !STRIPE_WEBHOOK_SECRET && !STRIPE_API_BASE;
+  const prices = { monthly: values.STRIPE_PRICE_MONTHLY ?? null, annual: values.STRIPE_PRICE_ANNUAL ?? null };
   return {
     production,
     host: values.HOST,
@@ -151,10 +156,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       apiKey: STRIPE_API_KEY ?? null,
       apiBase: STRIPE_API_BASE ?? null,
       webhookSecrets: STRIPE_WEBHOOK_SECRET ?? [],
-      prices: { monthly: values.STRIPE_PRICE_MONTHLY ?? null, annual: values.STRIPE_PRICE_ANNUAL ?? null },
+      prices: sandbox ? SANDBOX_PRICES : prices,
       trialDays: values.STRIPE_TRIAL_DAYS,
     },
-    sandbox: !production && !STRIPE_API_KEY && !STRIPE_WEBHOOK_SECRET && !STRIPE_API_BASE,
+    sandbox,
   };
 }
 

@@ -12,7 +12,10 @@ if (existsSync('.env')) process.loadEnvFile('.env');
 try {
   const server = await startServer(process.env, () => new Date());
   process.stdout.write(`${server.banner}\n`);
-  closeWithGrace({ delay: SHUTDOWN_MS, logger: false }, () => server.close());
+  closeWithGrace({ delay: SHUTDOWN_MS, logger: false }, async ({ err }) => {
+    if (err) process.stderr.write(`${err.stack ?? err.message}\n`);
+    await server.close();
+  });
 } catch (error) {
   if (!(error instanceof PlainError)) throw error;
   process.stderr.write(`${error.message}\n`);

@@ -3,8 +3,8 @@ import { dirname, join } from 'node:path';
 
 import { pino } from 'pino';
 
-import { buildApp, describeRequest } from './app.ts';
-import { readConfig } from './config.ts';
+import { buildApp } from './app.ts';
+import { readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
 import { openDatabase } from './db/open.ts';
 import { PlainError } from './plain-error.ts';
@@ -30,7 +30,7 @@ export interface RunningServer {
  */
 export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Promise<RunningServer> {
   const config = readConfig(env);
-  const logger = pino({ level: config.logLevel, serializers: { req: describeRequest } });
+  const logger = pino({ level: config.logLevel });
   const { db, migrations } = await openDatabase(config.databaseUrl);
   if (migrations.length > 0) logger.info({ migrations }, 'the database was brought up to date');
 
@@ -78,14 +78,13 @@ async function openSandbox(
 ): Promise<OpenSandbox> {
   const apiKey = `sk_test_sandbox_${randomBytes(12).toString('hex')}`;
   const webhookSecret = `whsec_${randomBytes(24).toString('base64url')}`;
-  const prices = { monthly: 'price_sandbox_monthly', annual: 'price_sandbox_annual' };
   const options = {
     host: config.host,
     publicHost: new URL(config.publicUrl).hostname,
     apiKey,
     webhookSecret,
     webhookUrl: () => `http://${reachable(config.host)}:${config.port}/api/stripe/webhook`,
-    prices,
+    prices: SANDBOX_PRICES,
     now,
     stateFile: join(dirname(config.databaseUrl.replace(/^file:/, '')), 'sandbox.json'),
     log,
@@ -101,7 +100,6 @@ async function openSandbox(
       apiKey,
       apiBase: `http://${reachable(config.host)}:${running.apiPort}`,
       webhookSecrets: [webhookSecret],
-      prices,
     },
   };
 }

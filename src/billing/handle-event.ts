@@ -58,7 +58,12 @@ export async function handleEvent(
   try {
     return await applyOnce(context, event, payload, now);
   } catch (error) {
-    await recordFailure(context.db, event, payload, describe(error), now);
+    await recordFailure(context.db, event, payload, describe(error), now).catch((second: unknown) => {
+      throw new AggregateError(
+        [error, second],
+        `The event ${event.id} failed, and could not even be recorded.`,
+      );
+    });
     throw error;
   }
 }
