@@ -6,7 +6,7 @@ import helmet from '@fastify/helmet';
 import serveStatic from '@fastify/static';
 import view from '@fastify/view';
 import { Eta } from 'eta';
-import Fastify from 'fastify';
+import Fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
 
 import { accountRoutes } from './accounts/routes.ts';
@@ -44,7 +44,7 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     trustProxy: config.trustProxy.length > 0 && config.trustProxy,
     bodyLimit: 64 * 1024,
     // One line a request instead of Fastify's two: see the hook below.
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
   });
   const https = config.publicUrl.startsWith('https:');
   app.decorate('secureCookies', https);

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import type { Config } from './config.ts';
@@ -14,11 +14,15 @@ import type { Config } from './config.ts';
 export async function sessionSecretOf(config: Config): Promise<string> {
   if (config.sessionSecret !== null) return config.sessionSecret;
   const path = join(dirname(config.databaseUrl.replace(/^file:/, '')), 'session-secret');
+  const made = `${path}.${process.pid}`;
+  await writeFile(made, randomBytes(32).toString('base64url'), { mode: 0o600 });
   try {
-    // Only the one who creates the file writes it: two processes that start together agree.
-    await writeFile(path, randomBytes(32).toString('base64url'), { flag: 'wx', mode: 0o600 });
+    // A link is whole or not there: of two processes that start together, the second one reads the first one's secret.
+    await link(made, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  } finally {
+    await rm(made);
   }
   return readFile(path, 'utf8');
 }

@@ -42,6 +42,16 @@ describe('the database holds its rules by itself', () => {
     ]);
   });
 
+  test('one instant is one text, whoever writes it', async () => {
+    const server = await startTestServer();
+    const a = await signUp(server, 'a@example.com');
+    await signUp(server, 'b@example.com', a.code);
+    const [row] = new Database(server.databaseUrl.replace('file:', ''), { readonly: true })
+      .prepare('SELECT u."createdAt" AS model, r."createdAt" AS raw FROM "User" u, "Referral" r')
+      .all() as { model: string; raw: string }[];
+    expect(row?.raw).toBe(row?.model);
+  });
+
   test('a second referral of one user, or of one person, is refused', async () => {
     const server = await startTestServer();
     const [a, b, c] = [

@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest';
+import Database from 'better-sqlite3';
+import { describe, expect, test } from 'vitest';
 
 import {
   deliver,
@@ -137,6 +138,14 @@ test('an ignored event stands in the ledger with its reason, and is a duplicate 
   expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
 });
 
+test('a type that is the name of something else in JavaScript is an unused type', async () => {
+  const server = await startTestServer();
+  for (const type of ['constructor', '__proto__', 'toString']) {
+    const answer = await deliver(server, stripeEvent(type, { id: 'x' }));
+    expect(answer.json()).toMatchObject({ status: 'ignored' });
+  }
+});
+
 test('a subscription without a customer is ignored', async () => {
   const server = await startTestServer();
   const answer = await deliver(server, buyer().created({ customer: null }));
@@ -165,6 +174,33 @@ test.each([
     expect(answer.json()).toEqual({ status: 'ignored', reason });
   }
   expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+});
+
+describe('while another process writes to the database', () => {
+  async function lockedServer() {
+    const server = await startTestServer();
+    const friend = await signUp(server, 'friend@example.com');
+    const other = new Database(server.databaseUrl.replace('file:', ''));
+    other.exec('BEGIN IMMEDIATE');
+    return { server, event: buyer(friend.id).checkoutCompleted(), other };
+  }
+
+  test('an event waits for it, and is applied', async () => {
+    const { server, event, other } = await lockedServer();
+    const answer = deliver(server, event);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    other.exec('COMMIT');
+    expect((await answer).json()).toEqual({ status: 'ok' });
+  });
+
+  test('for too long, an event is 503: Stripe sends it again, and then it is applied', async () => {
+    const { server, event, other } = await lockedServer();
+    const answer = await deliver(server, event);
+    expect(answer.statusCode).toBe(503);
+    expect(answer.headers['retry-after']).toBe('1');
+    other.exec('COMMIT');
+    expect((await deliver(server, event)).json()).toEqual({ status: 'ok' });
+  });
 });
 
 test('a burst from one address is not limited', async () => {

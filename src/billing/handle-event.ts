@@ -1,6 +1,6 @@
 import type { Stripe } from 'stripe';
 
-import { inTransaction } from '../db/transaction.ts';
+import { inTransaction, isRefused } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { claimEvent, markIgnored, recordFailure } from './events.ts';
 import { UndecidedTie } from './facts/subscriptions.ts';
@@ -14,16 +14,16 @@ import { onSubscriptionChanged } from './handlers/subscription-changed.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
 import { readSubscription } from './stripe-shapes/subscription.ts';
 
-const HANDLERS: Readonly<Record<string, EventHandler>> = {
-  'customer.subscription.created': onSubscriptionChanged,
-  'customer.subscription.updated': onSubscriptionChanged,
-  'customer.subscription.deleted': onSubscriptionChanged,
-  'customer.subscription.paused': onSubscriptionChanged,
-  'customer.subscription.resumed': onSubscriptionChanged,
-  'checkout.session.completed': onCheckoutCompleted,
-  'invoice.paid': onInvoicePaid,
-  'customer.deleted': onCustomerDeleted,
-};
+const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
+  ['customer.subscription.created', onSubscriptionChanged],
+  ['customer.subscription.updated', onSubscriptionChanged],
+  ['customer.subscription.deleted', onSubscriptionChanged],
+  ['customer.subscription.paused', onSubscriptionChanged],
+  ['customer.subscription.resumed', onSubscriptionChanged],
+  ['checkout.session.completed', onCheckoutCompleted],
+  ['invoice.paid', onInvoicePaid],
+  ['customer.deleted', onCustomerDeleted],
+]);
 
 /** How long Stripe may take to break a tie, ms (design: rule 7). */
 const TIE_TIMEOUT_MS = 2_000;
@@ -47,7 +47,7 @@ export interface EventContext {
  * @param payload its body, as received
  * @param now the instant, UTC
  * @returns what came of it, durable
- * @throws whatever made it fail, once that is recorded
+ * @throws whatever made it fail, once that is recorded; an error that `isRefused` when the database was too busy
  */
 export async function handleEvent(
   context: EventContext,
@@ -58,6 +58,8 @@ export async function handleEvent(
   try {
     return await applyOnce(context, event, payload, now);
   } catch (error) {
+    // Refused because of other transactions: the event was not even tried, and Stripe sends it again.
+    if (isRefused(error)) throw error;
     await recordFailure(context.db, event, payload, describe(error), now).catch((second: unknown) => {
       throw new AggregateError(
         [error, second],
@@ -91,7 +93,8 @@ async function applyOnce(
 
 function dispatch(event: StripeEvent): EventHandler {
   return (
-    HANDLERS[event.type] ?? (() => Promise.resolve(ignored(`events of the type ${event.type} are not used`)))
+    HANDLERS.get(event.type) ??
+    (() => Promise.resolve(ignored(`events of the type ${event.type} are not used`)))
   );
 }
 
