@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 
@@ -93,6 +96,25 @@ test('a body over 1 MiB is 413 and changes nothing', async () => {
   await expectNothingChanged(server);
 });
 
+test('whoever is still writing a body that is too large gets to see the 413', async () => {
+  const { app } = await startTestServer();
+  const origin = await app.listen({ port: 0, host: '127.0.0.1' });
+  const socket = connect(Number(new URL(origin).port), '127.0.0.1');
+  const size = 4 * 1024 * 1024;
+  socket.write(`POST /api/stripe/webhook HTTP/1.1\r\nHost: x\r\nContent-Length: ${size}\r\n\r\n`);
+  for (let sent = 0; sent < size; sent += 65_536) {
+    await new Promise<void>((resolve, reject) => {
+      socket.write(Buffer.alloc(65_536, 'x'), (error) => {
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+  }
+  const [head] = (await once(socket, 'data')) as [Buffer];
+  expect(head.toString()).toMatch(/^HTTP\/1\.1 413 /);
+  socket.destroy();
+});
+
 test('without a secret the webhook answers 503', async () => {
   const server = await startTestServer({ STRIPE_WEBHOOK_SECRET: '', STRIPE_API_KEY: 'sk_test_x' });
   const answer = await deliverRaw(server.app, good, sign(good, START));
@@ -159,7 +181,9 @@ test('an object that fits no shape we know is kept as failed, readably, and answ
   expect(answer.statusCode).toBe(500);
   const row = await server.db.event.findUniqueOrThrow({ where: { id: event.id } });
   expect(row).toMatchObject({ status: 'failed', payload: JSON.stringify(event) });
-  expect(row.error).toContain('status');
+  expect(row.error).toMatch(
+    /^Stripe sent an object of a shape we do not know: .*expected string.* at status$/,
+  );
 });
 
 test.each([

@@ -1,4 +1,5 @@
 import type { Stripe } from 'stripe';
+import { z } from 'zod';
 
 import { inTransaction, isRefused } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
@@ -115,6 +116,11 @@ async function askStripe(stripe: Stripe | null, subscriptionId: string): Promise
 }
 
 function describe(error: unknown): string {
-  const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  if (error instanceof z.ZodError)
+    return `Stripe sent an object of a shape we do not know: ${oneLine(z.prettifyError(error))}`;
+  return oneLine(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
+}
+
+function oneLine(text: string): string {
   return text.replaceAll(/\s+/g, ' ').trim();
 }

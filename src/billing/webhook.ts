@@ -8,6 +8,9 @@ import { isSigned } from './signature.ts';
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
 
+/** So much of a body that is too large is still read, bytes: who is writing it would not see the answer otherwise. */
+const DRAIN_LIMIT_BYTES = 16 * BODY_LIMIT_BYTES;
+
 /**
  * `POST /api/stripe/webhook`: verifies, reads, and hands the event on. No rate limit stands before it: Stripe sends
  * bursts from few addresses. https://docs.stripe.com/webhooks
@@ -25,8 +28,9 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     done(null, body);
   });
 
-  app.setErrorHandler((error: { statusCode?: number; message: string }, request, reply) => {
+  app.setErrorHandler(async (error: { statusCode?: number; message: string }, request, reply) => {
     const status = error.statusCode ?? 500;
+    if (status === 413) await drain(request.raw);
     if (status < 500) return reply.status(status).send({ error: error.message });
     request.log.error({ err: error }, 'handling a Stripe event failed');
     if (isRefused(error))
@@ -60,6 +64,14 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
 function isLiveKey(apiKey: string | null): boolean | null {
   const mode = /^[sr]k_(live|test)_/.exec(apiKey ?? '')?.[1];
   return mode === undefined ? null : mode === 'live';
+}
+
+async function drain(body: AsyncIterable<Buffer>): Promise<void> {
+  let read = 0;
+  for await (const chunk of body) {
+    read += chunk.length;
+    if (read > DRAIN_LIMIT_BYTES) return;
+  }
 }
 
 function parseJson(text: string): unknown {
