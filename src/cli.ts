@@ -25,18 +25,19 @@ const program = new Command('cli')
   .showHelpAfterError()
   .helpCommand(false);
 
-command('grant-credit <email> <days>', 'give an account days of paid access')
+accountCommand('grant-credit', 'give an account days of paid access')
+  .argument('<days>', 'how many, a whole number from 1 to 3650', wholeDays)
   .option('--note <text>', 'why, in your own words: it stands in the audit')
-  .action((email: string, days: string, options: { note?: string; json?: true }) =>
-    run(options, (context) => grantCredit(context, email, wholeDays(days), options.note)),
+  .action((email: string, days: number, options: { note?: string; json?: true }) =>
+    run(options, (context) => grantCredit(context, email, days, options.note)),
   );
-command('user <email>', 'show an account').action((email: string, options: { json?: true }) =>
+accountCommand('user', 'show an account').action((email: string, options: { json?: true }) =>
   run(options, (context) => user(context, email)),
 );
-command('audit <email>', "show who changed what about an account's access, when and why").action(
+accountCommand('audit', "show who changed what about an account's access, when and why").action(
   (email: string, options: { json?: true }) => run(options, (context) => audit(context, email)),
 );
-command('reset-link <email>', 'print a link that sets a new password, once, within an hour').action(
+accountCommand('reset-link', 'print a link that sets a new password, once, within an hour').action(
   (email: string, options: { json?: true }) => run(options, (context) => resetLink(context, email)),
 );
 command('migrate', 'bring the database up to date (starting the server does it too)').action(
@@ -49,11 +50,15 @@ try {
   process.exitCode = exitCodeOf(error);
 }
 
-function command(usage: string, description: string): Command {
+function command(name: string, description: string): Command {
   return program
-    .command(usage)
+    .command(name)
     .description(description)
     .option('--json', 'print one JSON document and nothing else');
+}
+
+function accountCommand(name: string, description: string): Command {
+  return command(name, description).argument('<email>', 'the address of the account');
 }
 
 async function run(
@@ -73,9 +78,7 @@ async function run(
 
 function wholeDays(text: string): number {
   const days = /^\d{1,4}$/.test(text) ? Number(text) : 0;
-  if (days < 1 || days > 3650) {
-    throw new InvalidArgumentError(`error: days wants a whole number from 1 to 3650, not ${text}`);
-  }
+  if (days < 1 || days > 3650) throw new InvalidArgumentError('It wants a whole number from 1 to 3650.');
   return days;
 }
 

@@ -90,9 +90,13 @@ async function openSandbox(
     log,
   };
   // The next port keeps open checkout pages where they were after a restart; any other does, too.
-  const running = await startSandbox({ ...options, port: config.port + 1 }).catch(() =>
-    startSandbox({ ...options, port: 0 }),
-  );
+  const running = await startSandbox({ ...options, port: config.port + 1 })
+    .catch(() => startSandbox({ ...options, port: 0 }))
+    .catch((error: unknown) => {
+      throw new PlainError(
+        `The sandbox cannot start: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    });
   return {
     running,
     stripe: {
