@@ -19,8 +19,11 @@ const TIMEOUT_MS = 10_000;
 /** A refused transaction is tried again whole, at most this often. */
 const MAX_TRIES = 8;
 
-/** Refused because of somebody else's transaction: P1008 busy, P2034 write conflict or dead-lock. */
-const REFUSED = new Set(['P1008', 'P2034']);
+/** Worth another try at once: P1008 another process writes, P2034 write conflict or dead-lock. */
+const RETRIED = new Set(['P1008', 'P2034']);
+
+/** Not worth one: P2028 it waited for its turn, or ran, too long already. */
+const TOO_SLOW = 'P2028';
 
 /**
  * Runs `work` in one transaction: all of it commits, or none. A transaction that the database refuses because
@@ -40,7 +43,7 @@ export async function inTransaction<T>(db: Db, now: Date, work: (tx: Tx) => Prom
         timeout: TIMEOUT_MS,
       });
     } catch (error) {
-      if (!isRefused(error) || tries === MAX_TRIES) throw error;
+      if (!RETRIED.has(codeOf(error)) || tries === MAX_TRIES) throw error;
       await sleep(jitteredDelay(tries));
     }
   }
@@ -48,10 +51,11 @@ export async function inTransaction<T>(db: Db, now: Date, work: (tx: Tx) => Prom
 
 /**
  * @param error what a transaction threw
- * @returns whether the database refused it because of another transaction: trying later can succeed
+ * @returns whether the database refused it because of other transactions: the same can succeed later
  */
 export function isRefused(error: unknown): boolean {
-  return error instanceof Prisma.PrismaClientKnownRequestError && REFUSED.has(error.code);
+  const code = codeOf(error);
+  return RETRIED.has(code) || code === TOO_SLOW;
 }
 
 /**
@@ -59,7 +63,11 @@ export function isRefused(error: unknown): boolean {
  * @returns whether it broke a uniqueness constraint
  */
 export function isUniqueViolation(error: unknown): boolean {
-  return error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2002';
+  return codeOf(error) === 'P2002';
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Prisma.PrismaClientKnownRequestError ? error.code : '';
 }
 
 function withNow(client: Prisma.TransactionClient, now: Date): Tx {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 
+import { wholeSeconds } from '../../instants.ts';
 import { instant } from './common.ts';
 
 const json = z.record(z.string(), z.unknown());
@@ -37,7 +38,7 @@ export function readEvent(body: unknown, receivedAt: Date): StripeEvent | null {
   return {
     id,
     type,
-    created: created ?? receivedAt,
+    created: created ?? wholeSeconds(receivedAt),
     livemode: livemode ?? null,
     object: data.object,
     previousAttributes: data.previous_attributes ?? {},
