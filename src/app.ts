@@ -24,6 +24,9 @@ const ROOT = join(import.meta.dirname, '..');
 /** Where the forms of billing lead: browsers hold redirects after a form to the page's form-action, too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
 
+/** As long as Node lets a whole address be: a code or a token that is too long is an unknown one. */
+const MAX_PARAM_LENGTH = 16 * 1024;
+
 const FROM_ANOTHER_SITE = new HttpError(
   403,
   'other_origin',
@@ -43,6 +46,8 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     loggerInstance: logger,
     trustProxy: config.trustProxy.length > 0 && config.trustProxy,
     bodyLimit: 64 * 1024,
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    rewriteUrl: (request) => decodable(request.url ?? '/'),
     // One line a request instead of Fastify's two: see the hook below.
     logController: new LogController({ disableRequestLogging: true }),
   });
@@ -81,6 +86,17 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     done();
   });
   return app;
+}
+
+/** An address that cannot be decoded is taken to the letter: there is nothing at it, and that gets its ordinary answer. */
+function decodable(url: string): string {
+  const [path = '/', ...query] = url.split('?');
+  try {
+    decodeURIComponent(path);
+    return url;
+  } catch {
+    return [path.replaceAll('%', '%25'), ...query].join('?');
+  }
 }
 
 function securityHeaders(https: boolean, standIns: string[]) {

@@ -107,6 +107,13 @@ describe('when the paid time ended', () => {
   });
 });
 
+test('a grant whose clock is behind the last entry counts from that entry', async () => {
+  const { granted, credit } = await story();
+  await granted(10);
+  await granted(9);
+  expect(await credit()).toEqual({ creditUntil: daysAfter(100), creditHeldAt: null });
+});
+
 describe('the check of the ledger', () => {
   test('names what does not hold', async () => {
     const { server, person, pays, granted } = await story();

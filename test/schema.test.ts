@@ -35,6 +35,7 @@ describe('the database holds its rules by itself', () => {
       'Referral_not_oneself_check',
       'Referral_reversed_was_converted_check',
       'User_account_or_tombstone_check',
+      'User_creditEntryAt_check',
       'User_creditEntryCount_check',
       'User_held_while_paid_check',
       'User_tier_check',

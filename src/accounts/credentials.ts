@@ -46,8 +46,7 @@ export async function changeAddress(
  * @param db the database
  * @param secret SESSION_SECRET
  * @param user who asks
- * @param currentPassword what they typed as their password
- * @param password the new one
+ * @param typed what they typed as their password, and the new one
  * @param now the instant, UTC
  * @returns the new session's token, or null when the current password is wrong
  */
@@ -55,12 +54,11 @@ export async function changePassword(
   db: Db,
   secret: string,
   user: User,
-  currentPassword: string,
-  password: string,
+  typed: { currentPassword: string; newPassword: string },
   now: Date,
 ): Promise<string | null> {
-  if (!(await verifyPassword(user.passwordHash, currentPassword))) return null;
-  const passwordHash = await hashPassword(password);
+  if (!(await verifyPassword(user.passwordHash, typed.currentPassword))) return null;
+  const passwordHash = await hashPassword(typed.newPassword);
   return inTransaction(db, now, async (tx) => {
     await tx.user.update({ where: { id: user.id }, data: { passwordHash } });
     await closeAllSessions(tx, user.id);

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { inTransaction } from '../db/transaction.ts';
 import type { AppContext } from '../web/context.ts';
 import { clearInvitation, clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
+import { BAD_EMAIL, BAD_PASSWORD, errorsFor } from '../web/form-errors.ts';
 import { sendPage } from '../web/page.ts';
 import { emailAddress } from './email.ts';
 import { logIn } from './log-in.ts';
@@ -18,8 +19,7 @@ const FAILED_LOG_INS = 10;
 const SIGN_UPS = 30;
 
 const TOO_MANY = 'Too many tries from your network. Wait ten minutes, then try again.';
-const BAD_EMAIL = 'Enter an e-mail address, such as name@example.com.';
-export const BAD_PASSWORD = 'Choose a password of 8 to 200 characters.';
+const NO_PASSWORD = 'Enter your password.';
 
 const signUpForm = z.object({ email: emailAddress, password: newPassword });
 const logInForm = z.object({ email: emailAddress, password: z.string().min(1).max(200) });
@@ -42,14 +42,16 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
   const signUpLimit = new RateLimiterMemory({ points: SIGN_UPS, duration: WINDOW_SECONDS });
   const logInLimit = new RateLimiterMemory({ points: FAILED_LOG_INS, duration: WINDOW_SECONDS });
 
-  app.get('/signup', (request, reply) => accountForm(request, reply, 'signup', {}));
+  app.get('/signup', (request, reply) =>
+    request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'signup', {}),
+  );
 
   app.post('/signup', async (request, reply) => {
     const again = (status: number, errors: FormErrors): FastifyReply =>
       accountForm(request, reply.status(status), 'signup', errors);
     if (!(await take(signUpLimit, request.ip))) return again(429, { form: TOO_MANY });
-    const form = signUpForm.safeParse(request.body);
-    if (!form.success) return again(400, fieldErrors(form.error));
+    const form = signUpForm.safeParse(request.body ?? {});
+    if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: BAD_PASSWORD }));
 
     const token = await signUp(db, sessionSecret, { ...form.data, code: request.invitationCode }, now());
     if (token === null) return again(409, { email: 'This address has an account already. Log in instead.' });
@@ -58,15 +60,17 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
     return reply.redirect('/settings', 303);
   });
 
-  app.get('/login', (request, reply) => accountForm(request, reply, 'login', {}));
+  app.get('/login', (request, reply) =>
+    request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'login', {}),
+  );
 
   app.post('/login', async (request, reply) => {
     const again = (status: number, errors: FormErrors): FastifyReply =>
       accountForm(request, reply.status(status), 'login', errors);
     // Taken before the password is looked at, and given back when it was right: many tries at once get no further.
     if (!(await take(logInLimit, request.ip))) return again(429, { form: TOO_MANY });
-    const form = logInForm.safeParse(request.body);
-    if (!form.success) return again(400, { ...fieldErrors(form.error), password: 'Enter your password.' });
+    const form = logInForm.safeParse(request.body ?? {});
+    if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: NO_PASSWORD }));
 
     const token = await logIn(db, sessionSecret, { ...form.data, oldToken: sessionToken(request) }, now());
     if (token === null) return again(401, { form: 'The e-mail address or the password is wrong.' });
@@ -88,7 +92,7 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
   });
 
   app.post<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
-    const form = z.object({ password: newPassword }).safeParse(request.body);
+    const form = z.object({ password: newPassword }).safeParse(request.body ?? {});
     if (!form.success) return resetForm(request, reply.status(400), true, { password: BAD_PASSWORD });
     const done = await resetPassword(db, sessionSecret, request.params.token, form.data.password, now());
     if (!done) return resetForm(request, reply.status(404), false, {});
@@ -112,7 +116,6 @@ function accountForm(
   template: 'signup' | 'login',
   errors: FormErrors,
 ): FastifyReply {
-  if (request.user) return reply.redirect('/settings', 303);
   const { email } = (request.body ?? {}) as { email?: unknown };
   const title = template === 'signup' ? 'Sign up' : 'Log in';
   return sendPage(request, reply, template, {
@@ -130,12 +133,4 @@ function resetForm(
 ): FastifyReply {
   const { token } = request.params;
   return sendPage(request, reply, 'reset', { title: 'Set a new password', token, valid, errors });
-}
-
-function fieldErrors(error: z.ZodError): FormErrors {
-  const fields = new Set(error.issues.map((issue) => issue.path[0]));
-  return {
-    ...(fields.has('email') && { email: BAD_EMAIL }),
-    ...(fields.has('password') && { password: BAD_PASSWORD }),
-  };
 }

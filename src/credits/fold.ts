@@ -46,7 +46,7 @@ export function unspentOfReferral(entries: readonly CreditEntry[], referralId: s
  * @returns a sentence for each invariant that is broken; empty when all hold
  */
 export function checkLedger(
-  user: Pick<User, 'creditUntil' | 'creditHeldAt' | 'creditEntryCount' | 'tier'>,
+  user: Pick<User, 'creditUntil' | 'creditHeldAt' | 'creditEntryCount' | 'creditEntryAt' | 'tier'>,
   entries: readonly CreditEntry[],
 ): string[] {
   const broken: string[] = [];
@@ -55,6 +55,10 @@ export function checkLedger(
   };
 
   say(user.creditEntryCount === entries.length, 'the user counts another number of entries than there are');
+  say(
+    sameInstant(user.creditEntryAt, entries.at(-1)?.at ?? null),
+    'the user has another instant for the last entry than that entry',
+  );
   say(
     entries.every((entry, index) => entry.seq === index + 1),
     'the sequence numbers are not 1, 2, 3 …',

@@ -8,7 +8,7 @@ import { unspentOfReferral } from './fold.ts';
 import { later } from '../instants.ts';
 
 /** What a user's row must take on, once the entry is in the ledger. */
-export type CreditColumns = CreditBalance & { creditEntryCount: number };
+export type CreditColumns = CreditBalance & { creditEntryCount: number; creditEntryAt: Date };
 
 /**
  * Credit stands still from now on: the user turns paid. The caller writes the columns together with the tier.
@@ -19,7 +19,8 @@ export type CreditColumns = CreditBalance & { creditEntryCount: number };
  * @returns the columns to write
  */
 export async function holdCredit(tx: Tx, user: User, causeId: string): Promise<CreditColumns> {
-  return append(tx, user, { kind: 'hold', at: tx.now, causeId }, held(user, tx.now));
+  const at = momentOf(tx, user);
+  return append(tx, user, { kind: 'hold', at, causeId }, held(user, at));
 }
 
 /**
@@ -37,9 +38,9 @@ export async function resumeCredit(
   causeId: string,
   endedAt: Date,
 ): Promise<CreditColumns> {
-  const last = await tx.creditEntry.findFirst({ where: { userId: user.id }, orderBy: { seq: 'desc' } });
-  const notBefore = later(endedAt, last?.at ?? null);
-  const at = notBefore > tx.now ? tx.now : notBefore;
+  const latest = momentOf(tx, user);
+  const notBefore = later(endedAt, user.creditEntryAt);
+  const at = notBefore > latest ? latest : notBefore;
   return append(tx, user, { kind: 'resume', at, causeId }, resumed(user, at));
 }
 
@@ -60,7 +61,8 @@ export async function grantCredit(
   cause: Cause,
   referralId: string | null,
 ): Promise<User> {
-  return move(tx, user, { kind: 'grant', seconds, referralId }, granted(user, tx.now, seconds), cause);
+  const at = momentOf(tx, user);
+  return move(tx, user, { kind: 'grant', at, seconds, referralId }, granted(user, at, seconds), cause);
 }
 
 /**
@@ -74,9 +76,9 @@ export async function grantCredit(
  * @returns the user's row without that credit
  */
 export async function reverseCredit(tx: Tx, user: User, referralId: string, cause: Cause): Promise<User> {
-  const entries = await ledgerOf(tx, user.id);
-  const seconds = unspentOfReferral(entries, referralId, tx.now);
-  return move(tx, user, { kind: 'reversal', seconds, referralId }, taken(user, tx.now, seconds), cause);
+  const at = momentOf(tx, user);
+  const seconds = unspentOfReferral(await ledgerOf(tx, user.id), referralId, at);
+  return move(tx, user, { kind: 'reversal', at, seconds, referralId }, taken(user, at, seconds), cause);
 }
 
 /**
@@ -93,8 +95,9 @@ export async function restoreCredit(tx: Tx, user: User, referralId: string, caus
     where: { userId: user.id, referralId, kind: 'reversal' },
     orderBy: { seq: 'desc' },
   });
+  const at = momentOf(tx, user);
   const { seconds } = reversal;
-  return move(tx, user, { kind: 'restoration', seconds, referralId }, granted(user, tx.now, seconds), cause);
+  return move(tx, user, { kind: 'restoration', at, seconds, referralId }, granted(user, at, seconds), cause);
 }
 
 /**
@@ -106,23 +109,32 @@ export async function ledgerOf(tx: Tx, userId: string): Promise<CreditEntry[]> {
   return tx.creditEntry.findMany({ where: { userId }, orderBy: { seq: 'asc' } });
 }
 
+/**
+ * The instant at which an entry is made: now, but never before the last entry. Another process that took its `now` later
+ * can have been first at the lock.
+ */
+function momentOf(tx: Tx, user: User): Date {
+  return later(tx.now, user.creditEntryAt);
+}
+
 interface Move {
   kind: 'grant' | 'reversal' | 'restoration';
+  at: Date;
   seconds: number;
   referralId: string | null;
 }
 
 async function move(tx: Tx, user: User, entry: Move, balance: CreditBalance, cause: Cause): Promise<User> {
-  const columns = await append(tx, user, { ...entry, at: tx.now, causeId: cause.id }, balance);
+  const columns = await append(tx, user, { ...entry, causeId: cause.id }, balance);
   const seconds = entry.kind === 'reversal' ? -entry.seconds : entry.seconds;
   await writeAudit(tx, user.id, cause, { kind: 'credit', seconds });
   return tx.user.update({ where: { id: user.id }, data: columns });
 }
 
-type NewEntry = Pick<CreditEntry, 'kind' | 'at' | 'causeId'> & Partial<Omit<Move, 'kind'>>;
+type NewEntry = Pick<CreditEntry, 'kind' | 'at' | 'causeId'> & Partial<Pick<Move, 'seconds' | 'referralId'>>;
 
 async function append(tx: Tx, user: User, entry: NewEntry, balance: CreditBalance): Promise<CreditColumns> {
   const seq = user.creditEntryCount + 1;
   await tx.creditEntry.create({ data: { userId: user.id, seq, seconds: 0, ...entry } });
-  return { ...balance, creditEntryCount: seq };
+  return { ...balance, creditEntryCount: seq, creditEntryAt: entry.at };
 }

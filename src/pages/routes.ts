@@ -6,13 +6,13 @@ import type { Overview } from '../access/overview.ts';
 import { changeAddress, changePassword } from '../accounts/credentials.ts';
 import { emailAddress } from '../accounts/email.ts';
 import { newPassword } from '../accounts/passwords.ts';
-import { BAD_PASSWORD } from '../accounts/routes.ts';
 import { hasLiveSubscription } from '../billing/checkout.ts';
 import { createPriceReader } from '../billing/prices.ts';
 import type { User } from '../db/generated/client.ts';
 import type { AppContext } from '../web/context.ts';
 import { setFlash, setSession } from '../web/cookies.ts';
 import { HttpError } from '../web/errors.ts';
+import { BAD_EMAIL, BAD_PASSWORD, errorsFor } from '../web/form-errors.ts';
 import { sendPage } from '../web/page.ts';
 import type { Notice } from '../web/page.ts';
 import { followInvitation } from '../web/visitor.ts';
@@ -20,11 +20,14 @@ import { followInvitation } from '../web/visitor.ts';
 /** While the webhook of a payment is on its way, Settings looks again after this long, s. */
 const REFRESH_SECONDS = 3;
 
+const NO_PASSWORD = 'Enter your current password.';
 const WRONG_PASSWORD = 'This is not your current password.';
 const THANKS: Notice = {
   kind: 'success',
   text: 'Thank you. Your payment has arrived, and you have paid access.',
 };
+
+const currentPassword = z.string().min(1).max(200);
 
 /** What the two forms of Settings show when they are rendered again. */
 interface SettingsForms {
@@ -62,6 +65,7 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
 
   app.get<{ Params: { code: string } }>('/r/:code', async (request, reply) => {
     await followInvitation(context, request, reply, request.params.code);
+    if (request.flash) setFlash(request, reply, request.flash);
     return reply.redirect('/pricing', 303);
   });
 
@@ -85,10 +89,10 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
     ): Promise<FastifyReply> =>
       settings(request, reply.status(status), user, { address: { values: { email: typed }, errors } });
 
-    const form = z
-      .object({ email: emailAddress, currentPassword: z.string().max(200) })
-      .safeParse(request.body);
-    if (!form.success) return again(400, { email: 'Enter an e-mail address, such as name@example.com.' });
+    const form = z.object({ email: emailAddress, currentPassword }).safeParse(request.body ?? {});
+    if (!form.success) {
+      return again(400, errorsFor(form.error, { email: BAD_EMAIL, currentPassword: NO_PASSWORD }));
+    }
     const refusal = await changeAddress(db, user, form.data.currentPassword, form.data.email, now());
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address has an account already.' });
@@ -104,10 +108,11 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
       errors: { currentPassword?: string; newPassword?: string },
     ): Promise<FastifyReply> => settings(request, reply.status(status), user, { password: { errors } });
 
-    const form = z.object({ currentPassword: z.string().max(200), newPassword }).safeParse(request.body);
-    if (!form.success) return again(400, { newPassword: BAD_PASSWORD });
-    const { currentPassword, newPassword: password } = form.data;
-    const token = await changePassword(db, sessionSecret, user, currentPassword, password, now());
+    const form = z.object({ currentPassword, newPassword }).safeParse(request.body ?? {});
+    if (!form.success) {
+      return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
+    }
+    const token = await changePassword(db, sessionSecret, user, form.data, now());
     if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
     setSession(request, reply, token);
     setFlash(request, reply, 'password-changed');

@@ -3,6 +3,7 @@ import type { Stripe } from 'stripe';
 import type { Config } from '../config.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
+import type { Flash } from './cookies.ts';
 
 /** What the server is built from, and every route gets. */
 export interface AppContext {
@@ -23,5 +24,7 @@ declare module 'fastify' {
     user: User | null;
     /** The code of the friend who invited this visitor. */
     invitationCode: string | null;
+    /** What the page says once, at its top; after a redirect it comes from a cookie instead. */
+    flash: Flash | null;
   }
 }

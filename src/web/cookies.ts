@@ -66,12 +66,12 @@ export function setFlash(request: FastifyRequest, reply: FastifyReply, flash: Fl
   void reply.setCookie(FLASH, flash, options(request, 60));
 }
 
-/** The one-off message of the last redirect; read once. */
+/** The one-off message of this page, or of the redirect that led to it; read once. */
 export function takeFlash(request: FastifyRequest, reply: FastifyReply): (typeof FLASHES)[Flash] | null {
-  const flash = request.cookies[FLASH];
-  if (flash === undefined) return null;
-  void reply.clearCookie(FLASH, options(request, 0));
-  return Object.hasOwn(FLASHES, flash) ? FLASHES[flash as Flash] : null;
+  const kept = request.cookies[FLASH];
+  if (kept !== undefined) void reply.clearCookie(FLASH, options(request, 0));
+  const flash = request.flash ?? kept;
+  return flash !== undefined && Object.hasOwn(FLASHES, flash) ? FLASHES[flash as Flash] : null;
 }
 
 declare module 'fastify' {

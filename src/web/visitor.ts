@@ -3,14 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { findSession } from '../accounts/sessions.ts';
 import { findReferrer } from '../referrals/codes.ts';
 import type { AppContext } from './context.ts';
-import {
-  clearSession,
-  invitationCookie,
-  sessionToken,
-  setFlash,
-  setInvitation,
-  setSession,
-} from './cookies.ts';
+import { clearSession, invitationCookie, sessionToken, setInvitation, setSession } from './cookies.ts';
 
 /**
  * Makes every request of a scope know who asks: `request.user` from the session's cookie, `request.invitationCode` from
@@ -22,6 +15,7 @@ import {
 export function recognizeVisitors(app: FastifyInstance, context: AppContext): void {
   app.decorateRequest('user', null);
   app.decorateRequest('invitationCode', null);
+  app.decorateRequest('flash', null);
   app.addHook('onRequest', async (request, reply) => {
     await recognizeUser(context, request, reply);
     const { ref } = request.query as { ref?: unknown };
@@ -31,7 +25,7 @@ export function recognizeVisitors(app: FastifyInstance, context: AppContext): vo
 
 /**
  * Follows a friend's code. The first one that a visitor came with is remembered; an unknown one is silently none; whoever
- * has an account reads what it means for them.
+ * has an account reads what it means for them, from `request.flash`.
  *
  * @param context what the server is built from
  * @param request whose visitor
@@ -46,7 +40,7 @@ export async function followInvitation(
 ): Promise<void> {
   if (request.user) {
     const referrer = code === null ? null : await findReferrer(context.db, code);
-    if (referrer) setFlash(request, reply, referrer.id === request.user.id ? 'own-link' : 'code-at-sign-up');
+    if (referrer) request.flash = referrer.id === request.user.id ? 'own-link' : 'code-at-sign-up';
     return;
   }
   const remembered = invitationCookie(request);

@@ -11,13 +11,15 @@ CREATE TABLE "User" (
     "creditUntil" DATETIME,
     "creditHeldAt" DATETIME,
     "creditEntryCount" INTEGER NOT NULL,
+    "creditEntryAt" DATETIME,
     "createdAt" DATETIME NOT NULL,
     "deletedAt" DATETIME,
     CONSTRAINT "User_tier_check" CHECK ("tier" IN ('free', 'trial', 'paid')),
     CONSTRAINT "User_held_while_paid_check" CHECK (("tier" = 'paid') = ("creditHeldAt" IS NOT NULL)),
     CONSTRAINT "User_account_or_tombstone_check" CHECK ("deletedAt" IS NOT NULL OR ("email" IS NOT NULL AND "passwordHash" IS NOT NULL)),
     CONSTRAINT "User_tombstone_holds_nothing_check" CHECK ("deletedAt" IS NULL OR ("email" IS NULL AND "passwordHash" IS NULL)),
-    CONSTRAINT "User_creditEntryCount_check" CHECK ("creditEntryCount" >= 0)
+    CONSTRAINT "User_creditEntryCount_check" CHECK ("creditEntryCount" >= 0),
+    CONSTRAINT "User_creditEntryAt_check" CHECK (("creditEntryCount" = 0) = ("creditEntryAt" IS NULL))
 );
 
 -- CreateTable

@@ -1,0 +1,511 @@
+import type { LightMyRequestResponse } from 'fastify';
+import { expect, onTestFinished, test, vi } from 'vitest';
+
+import {
+  cookiesOf,
+  DAY,
+  daysAfter,
+  PASSWORD,
+  postForm,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+
+const MONTH = 30 * DAY;
+const NEW_PASSWORD = 'battery staple';
+
+function logIn(
+  { app }: TestServer,
+  email: string,
+  password = PASSWORD,
+  cookie = '',
+): Promise<LightMyRequestResponse> {
+  return postForm(app, '/login', { email, password }, cookie);
+}
+
+/** Who the browser with this cookie is, by what the server says of it; null for a visitor. */
+async function whoIs({ app }: TestServer, cookie: string): Promise<string | null> {
+  const answer = await app.inject({ url: '/api/me', headers: { cookie } });
+  return answer.statusCode === 401 ? null : answer.json<{ email: string }>().email;
+}
+
+function sessionCookie(answer: LightMyRequestResponse) {
+  return answer.cookies.find((cookie) => cookie.name === 'tandem_session');
+}
+
+function tokenOf(cookie: string): string {
+  return cookie.replace(/^.*tandem_session=([^;]+).*$/, '$1');
+}
+
+/** One failing log-in or sign-up from a client address. */
+function tryFrom(
+  { app }: TestServer,
+  url: '/login' | '/signup',
+  remoteAddress: string,
+  fields: Record<string, string>,
+  headers: Record<string, string> = {},
+): Promise<LightMyRequestResponse> {
+  return app.inject({
+    method: 'POST',
+    url,
+    remoteAddress,
+    headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+    payload: new URLSearchParams(fields).toString(),
+  });
+}
+
+async function failLogIns(
+  server: TestServer,
+  times: number,
+  remoteAddress: string,
+  headers: Record<string, string> = {},
+): Promise<void> {
+  for (let time = 0; time < times; time += 1) {
+    const answer = await tryFrom(
+      server,
+      '/login',
+      remoteAddress,
+      { email: 'no@x.test', password: 'wrong' },
+      headers,
+    );
+    expect(answer.statusCode).toBe(401);
+  }
+}
+
+test('signing up makes a free account, logs the browser in and leads to Settings', async () => {
+  const server = await startTestServer();
+  const answer = await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/settings');
+  expect(await whoIs(server, cookiesOf(answer))).toBe('ann@example.com');
+  expect(await server.db.user.findUniqueOrThrow({ where: { email: 'ann@example.com' } })).toMatchObject({
+    tier: 'free',
+    creditUntil: null,
+    creditHeldAt: null,
+    createdAt: START,
+  });
+});
+
+test('an address is kept trimmed and in lower case', async () => {
+  const { app, db } = await startTestServer();
+  await postForm(app, '/signup', { email: '  Ann@Example.COM ', password: PASSWORD });
+  expect(await db.user.findMany({ select: { email: true } })).toEqual([{ email: 'ann@example.com' }]);
+});
+
+test('the session cookie is out of reach of scripts and other sites, and lasts 30 days', async () => {
+  const { app } = await startTestServer();
+  const answer = await postForm(app, '/signup', { email: 'ann@example.com', password: PASSWORD });
+  const cookie = sessionCookie(answer);
+  expect(cookie).toMatchObject({ path: '/', httpOnly: true, sameSite: 'Lax', maxAge: MONTH });
+  expect(cookie?.secure).toBeUndefined();
+});
+
+test('on https the session cookie is sent over https only', async () => {
+  const { app } = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
+  const answer = await postForm(app, '/signup', { email: 'ann@example.com', password: PASSWORD });
+  expect(sessionCookie(answer)?.secure).toBe(true);
+});
+
+test('neither the password nor the token of a session is stored', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const rows = JSON.stringify([await server.db.user.findMany(), await server.db.session.findMany()]);
+  expect(rows).toContain('$argon2id$');
+  expect(rows).not.toContain(PASSWORD);
+  expect(rows).not.toContain(tokenOf(ann.cookie));
+});
+
+test('every account gets a code of its own without characters that are mistaken when read aloud', async () => {
+  const server = await startTestServer();
+  const codes = new Set<string>();
+  for (let n = 0; n < 12; n += 1) codes.add((await signUp(server, `user${n}@example.com`)).code);
+  expect(codes.size).toBe(12);
+  for (const code of codes) expect(code).toMatch(/^[2-9A-HJKMNP-Z]{8}$/);
+});
+
+const bad = 'Enter an e-mail address';
+const weak = 'Choose a password of 8 to 200 characters';
+
+test.each([
+  ['no address', { password: PASSWORD }, bad],
+  ['an empty address', { email: '', password: PASSWORD }, bad],
+  ['an address without @', { email: 'ann.example.com', password: PASSWORD }, bad],
+  ['an address with a space in it', { email: 'an n@example.com', password: PASSWORD }, bad],
+  ['two addresses', { email: 'a@example.com, b@example.com', password: PASSWORD }, bad],
+  ['an address with a line break in it', { email: 'a@example.com\r\nbcc: b', password: PASSWORD }, bad],
+  ['an address of 255 characters', { email: `ann@${'a.'.repeat(123)}tests`, password: PASSWORD }, bad],
+  ['no password', { email: 'ann@example.com' }, weak],
+  ['a password of 7 characters', { email: 'ann@example.com', password: '1234567' }, weak],
+  ['a password of 201 characters', { email: 'ann@example.com', password: 'p'.repeat(201) }, weak],
+])(
+  'a sign-up with %s shows the form again, says why, and makes no account',
+  async (_name, fields, message) => {
+    const { app, db } = await startTestServer();
+    const answer = await postForm(app, '/signup', fields);
+    expect(answer.statusCode).toBe(400);
+    expect(answer.body).toContain('action="/signup"');
+    expect(answer.body).toContain(message);
+    expect(await db.user.count()).toBe(0);
+  },
+);
+
+test('a sign-up that sends nothing at all is told what is missing', async () => {
+  const { app } = await startTestServer();
+  const answer = await app.inject({ method: 'POST', url: '/signup' });
+  expect(answer.statusCode).toBe(400);
+  expect(answer.body).toContain(bad);
+  expect(answer.body).toContain(weak);
+});
+
+test.each([8, 200])('a password of %i characters will do', async (length) => {
+  const server = await startTestServer();
+  const password = 'p'.repeat(length);
+  const answer = await postForm(server.app, '/signup', { email: 'ann@example.com', password });
+  expect(answer.statusCode).toBe(303);
+  expect((await logIn(server, 'ann@example.com', password)).statusCode).toBe(303);
+});
+
+test.each(['/signup', '/login'])(
+  'what was typed stands in %s again, harmless, the password does not',
+  async (url) => {
+    const { app } = await startTestServer();
+    const answer = await postForm(app, url, { email: '"><script>alert(1)</script>', password: 'secret7' });
+    expect(answer.statusCode).toBe(400);
+    expect(answer.body).toContain('value="&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;"');
+    expect(answer.body).not.toContain('<script>alert');
+    expect(answer.body).not.toContain('secret7');
+  },
+);
+
+test('an address has one account, in whatever case it is typed', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  const answer = await postForm(server.app, '/signup', { email: 'ANN@example.com', password: NEW_PASSWORD });
+  expect(answer.statusCode).toBe(409);
+  expect(answer.body).toContain('has an account already');
+  expect(answer.body).toContain('value="ANN@example.com"');
+  expect(sessionCookie(answer)).toBeUndefined();
+  expect(await server.db.user.count()).toBe(1);
+  expect((await logIn(server, 'ann@example.com', PASSWORD)).statusCode).toBe(303);
+});
+
+test('of sign-ups with one address at once one makes the account, and the others show the form', async () => {
+  const { app, db } = await startTestServer();
+  const fields = { email: 'ann@example.com', password: PASSWORD };
+  const answers = await Promise.all(Array.from({ length: 6 }, () => postForm(app, '/signup', fields)));
+  expect(answers.map((answer) => answer.statusCode).sort()).toEqual([303, 409, 409, 409, 409, 409]);
+  expect(await db.user.count()).toBe(1);
+  expect(await db.session.count()).toBe(1);
+});
+
+test('the right password logs in, with the address in any case', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  const answer = await logIn(server, ' ANN@Example.com ');
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/settings');
+  expect(sessionCookie(answer)).toMatchObject({ path: '/', httpOnly: true, sameSite: 'Lax', maxAge: MONTH });
+  expect(await whoIs(server, cookiesOf(answer))).toBe('ann@example.com');
+});
+
+test('a wrong password and an unknown address get the same answer', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  const wrong = await logIn(server, 'ann@example.com', 'wrong password');
+  const unknown = await logIn(server, 'bob@example.com', 'wrong password');
+  expect(wrong.statusCode).toBe(401);
+  expect(wrong.body).toContain('The e-mail address or the password is wrong.');
+  expect(unknown.statusCode).toBe(401);
+  expect(unknown.body.replaceAll('bob@', 'ann@')).toBe(wrong.body);
+  expect(wrong.body).not.toContain('wrong password"');
+  expect(sessionCookie(wrong)).toBeUndefined();
+});
+
+test.each([
+  ['differs in case', PASSWORD.toUpperCase()],
+  ['has a space at its end', `${PASSWORD} `],
+  ['is only its start', PASSWORD.slice(0, -1)],
+])('a password that %s is wrong', async (_name, password) => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  expect((await logIn(server, 'ann@example.com', password)).statusCode).toBe(401);
+});
+
+test('logging in ends the session that the browser had, and opens another', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await logIn(server, 'ann@example.com', PASSWORD, ann.cookie);
+  expect(cookiesOf(answer)).not.toBe(ann.cookie);
+  expect(await whoIs(server, ann.cookie)).toBeNull();
+  expect(await whoIs(server, cookiesOf(answer))).toBe('ann@example.com');
+});
+
+test('a wrong log-in shows the form again to somebody who is logged in, too', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await logIn(server, 'bob@example.com', 'wrong password', ann.cookie);
+  expect(answer.statusCode).toBe(401);
+  expect(answer.body).toContain('The e-mail address or the password is wrong.');
+});
+
+test('a sign-up that fails shows the form again to somebody who is logged in, too', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await postForm(
+    server.app,
+    '/signup',
+    { email: 'ann@example.com', password: PASSWORD },
+    ann.cookie,
+  );
+  expect(answer.statusCode).toBe(409);
+  expect(answer.body).toContain('has an account already');
+});
+
+test('logging out ends the session itself and leads to the start page', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const elsewhere = cookiesOf(await logIn(server, 'ann@example.com'));
+  const answer = await postForm(server.app, '/logout', {}, ann.cookie);
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/');
+  expect(sessionCookie(answer)).toMatchObject({ value: '', maxAge: 0 });
+  expect(await whoIs(server, ann.cookie)).toBeNull();
+  expect(await whoIs(server, elsewhere)).toBe('ann@example.com');
+});
+
+test('logging out without a session leads to the start page as well', async () => {
+  const { app } = await startTestServer();
+  const answer = await postForm(app, '/logout', {});
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/');
+});
+
+test.each(['/login', '/signup'])('whoever is logged in is led from %s to Settings', async (url) => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await server.app.inject({ url, headers: { cookie: ann.cookie } });
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/settings');
+});
+
+test('a session that is not used ends after 30 days to the second', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const bob = await signUp(server, 'bob@example.com');
+  server.clock.now = new Date(daysAfter(30).getTime() - 1000);
+  expect(await whoIs(server, ann.cookie)).toBe('ann@example.com');
+  server.clock.now = daysAfter(30);
+  expect(await whoIs(server, bob.cookie)).toBeNull();
+});
+
+test('a session in use goes on: 30 days from its last use, and its cookie too', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  server.clock.now = daysAfter(29);
+  const used = await server.app.inject({ url: '/settings', headers: { cookie: ann.cookie } });
+  expect(sessionCookie(used)).toMatchObject({ value: tokenOf(ann.cookie), maxAge: MONTH, httpOnly: true });
+  server.clock.now = new Date(daysAfter(59).getTime() - 1000);
+  expect(await whoIs(server, ann.cookie)).toBe('ann@example.com');
+  server.clock.now = daysAfter(89);
+  expect(await whoIs(server, ann.cookie)).toBeNull();
+});
+
+test('the cookie of a session that is over is taken from the browser', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  server.clock.now = daysAfter(31);
+  const answer = await server.app.inject({ url: '/', headers: { cookie: ann.cookie } });
+  expect(answer.statusCode).toBe(200);
+  expect(sessionCookie(answer)).toMatchObject({ value: '', maxAge: 0 });
+});
+
+test.each([
+  'tandem_session=',
+  'tandem_session=%zz',
+  'tandem_session=%00',
+  `tandem_session=${'x'.repeat(4000)}`,
+  'tandem_session=a; tandem_session=b',
+  'tandem_flash=__proto__; tandem_ref=%F0%9F%92%A9',
+])('the made-up cookie %.40s is a visitor', async (cookie) => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  expect(await whoIs(server, cookie)).toBeNull();
+  expect((await server.app.inject({ url: '/pricing', headers: { cookie } })).statusCode).toBe(200);
+});
+
+test('the eleventh failed log-in of an address is 429, even with the right password', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  await failLogIns(server, 10, '192.0.2.1');
+  const fields = { email: 'ann@example.com', password: PASSWORD };
+  const answer = await tryFrom(server, '/login', '192.0.2.1', fields);
+  expect(answer.statusCode).toBe(429);
+  expect(answer.body).toContain('action="/login"');
+  expect(answer.body).toContain('Too many tries');
+  expect(answer.body).toContain('value="ann@example.com"');
+  expect(sessionCookie(answer)).toBeUndefined();
+  expect((await tryFrom(server, '/login', '192.0.2.2', fields)).statusCode).toBe(303);
+});
+
+test('20 wrong log-ins at once are no way round the limit', async () => {
+  const server = await startTestServer();
+  const fields = { email: 'no@x.test', password: 'wrong' };
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, () => tryFrom(server, '/login', '192.0.2.1', fields)),
+  );
+  expect(answers.filter((answer) => answer.statusCode === 401)).toHaveLength(10);
+  expect(answers.filter((answer) => answer.statusCode === 429)).toHaveLength(10);
+});
+
+test('a log-in that succeeds does not count towards the limit', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  await failLogIns(server, 9, '192.0.2.1');
+  for (let time = 0; time < 3; time += 1) {
+    const fields = { email: 'ann@example.com', password: PASSWORD };
+    expect((await tryFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(303);
+  }
+  await failLogIns(server, 1, '192.0.2.1');
+  const answer = await tryFrom(server, '/login', '192.0.2.1', { email: 'no@x.test', password: 'wrong' });
+  expect(answer.statusCode).toBe(429);
+});
+
+test('ten minutes after the first failure the address may try again', async () => {
+  vi.useFakeTimers({ toFake: ['Date'], now: START });
+  onTestFinished(() => void vi.useRealTimers());
+  const server = await startTestServer();
+  await failLogIns(server, 10, '192.0.2.1');
+  const fields = { email: 'no@x.test', password: 'wrong' };
+  vi.setSystemTime(new Date(START.getTime() + 599_000));
+  expect((await tryFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(429);
+  vi.setSystemTime(new Date(START.getTime() + 601_000));
+  expect((await tryFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(401);
+});
+
+test('the thirty-first sign-up of an address is 429, and makes no account', async () => {
+  const server = await startTestServer();
+  const from = (remoteAddress: string, n: number) =>
+    tryFrom(server, '/signup', remoteAddress, { email: `user${n}@example.com`, password: PASSWORD });
+  for (let n = 1; n <= 30; n += 1) expect((await from('192.0.2.1', n)).statusCode).toBe(303);
+  const answer = await from('192.0.2.1', 31);
+  expect(answer.statusCode).toBe(429);
+  expect(answer.body).toContain('action="/signup"');
+  expect(answer.body).toContain('Too many tries');
+  expect(answer.body).toContain('value="user31@example.com"');
+  expect(await server.db.user.count()).toBe(30);
+  expect((await from('192.0.2.2', 31)).statusCode).toBe(303);
+});
+
+test('without a trusted proxy nobody escapes the limit by a made-up X-Forwarded-For', async () => {
+  const server = await startTestServer();
+  await failLogIns(server, 10, '192.0.2.1');
+  const fields = { email: 'no@x.test', password: 'wrong' };
+  const answer = await tryFrom(server, '/login', '192.0.2.1', fields, { 'x-forwarded-for': '203.0.113.9' });
+  expect(answer.statusCode).toBe(429);
+});
+
+test('behind a trusted proxy the limit counts by the client address', async () => {
+  const server = await startTestServer({ TRUST_PROXY: '10.0.0.0/8' });
+  const fields = { email: 'no@x.test', password: 'wrong' };
+  const behind = (client: string, made = '') => ({ 'x-forwarded-for': `${made}${client}` });
+  await failLogIns(server, 10, '10.0.0.1', behind('203.0.113.9'));
+  const same = await tryFrom(server, '/login', '10.0.0.2', fields, behind('203.0.113.9', '198.51.100.1, '));
+  expect(same.statusCode).toBe(429);
+  const other = await tryFrom(server, '/login', '10.0.0.1', fields, behind('203.0.113.10'));
+  expect(other.statusCode).toBe(401);
+});
+
+test('Settings changes the address with the current password', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const fields = { email: ' Anna@Example.com', currentPassword: PASSWORD };
+  const answer = await postForm(server.app, '/settings/address', fields, ann.cookie);
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/settings');
+  const cookie = `${ann.cookie}; ${cookiesOf(answer)}`;
+  const settings = await server.app.inject({ url: '/settings', headers: { cookie } });
+  expect(settings.body).toContain('Your e-mail address is changed.');
+  expect(await whoIs(server, ann.cookie)).toBe('anna@example.com');
+  expect((await logIn(server, 'anna@example.com')).statusCode).toBe(303);
+  expect((await logIn(server, 'ann@example.com')).statusCode).toBe(401);
+});
+
+const wrongPassword = 'This is not your current password.';
+
+test.each([
+  [
+    'with a wrong password',
+    { email: 'new@example.com', currentPassword: 'wrong password' },
+    403,
+    wrongPassword,
+  ],
+  ['without a password', { email: 'new@example.com' }, 400, 'address-password-error'],
+  ['to no address', { email: 'new', currentPassword: PASSWORD }, 400, bad],
+  [
+    "to somebody else's",
+    { email: 'BOB@example.com', currentPassword: PASSWORD },
+    409,
+    'has an account already',
+  ],
+])(
+  'changing the address %s shows the form again and changes nothing',
+  async (_name, fields, status, message) => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    await signUp(server, 'bob@example.com');
+    const answer = await postForm(server.app, '/settings/address', fields, ann.cookie);
+    expect(answer.statusCode).toBe(status);
+    expect(answer.body).toContain(message);
+    expect(answer.body).toContain(`value="${fields.email}"`);
+    expect(answer.body).not.toContain('wrong password"');
+    expect(await whoIs(server, ann.cookie)).toBe('ann@example.com');
+  },
+);
+
+test('Settings changes the password, stays logged in here, and logs out everywhere else', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const elsewhere = cookiesOf(await logIn(server, 'ann@example.com'));
+  const fields = { currentPassword: PASSWORD, newPassword: NEW_PASSWORD };
+  const answer = await postForm(server.app, '/settings/password', fields, ann.cookie);
+  expect(answer.statusCode).toBe(303);
+  const settings = await server.app.inject({ url: '/settings', headers: { cookie: cookiesOf(answer) } });
+  expect(settings.statusCode).toBe(200);
+  expect(settings.body).toContain('Your password is changed');
+  expect(await whoIs(server, elsewhere)).toBeNull();
+  expect(await whoIs(server, ann.cookie)).toBeNull();
+  expect((await logIn(server, 'ann@example.com', PASSWORD)).statusCode).toBe(401);
+  expect((await logIn(server, 'ann@example.com', NEW_PASSWORD)).statusCode).toBe(303);
+});
+
+test.each([
+  ['with a wrong one', { currentPassword: 'wrong password', newPassword: NEW_PASSWORD }, 403, wrongPassword],
+  ['without the current one', { newPassword: NEW_PASSWORD }, 400, 'password-current-error'],
+  ['to one of 7 characters', { currentPassword: PASSWORD, newPassword: '1234567' }, 400, weak],
+  ['to one of 201 characters', { currentPassword: PASSWORD, newPassword: 'p'.repeat(201) }, 400, weak],
+])(
+  'changing the password %s shows the form again and changes nothing',
+  async (_name, fields, status, message) => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const answer = await postForm(server.app, '/settings/password', fields, ann.cookie);
+    expect(answer.statusCode).toBe(status);
+    expect(answer.body).toContain(message);
+    expect(answer.body).not.toContain(fields.newPassword);
+    expect(await whoIs(server, ann.cookie)).toBe('ann@example.com');
+    expect((await logIn(server, 'ann@example.com', PASSWORD)).statusCode).toBe(303);
+  },
+);
+
+test.each(['/settings/address', '/settings/password'])('signed out, %s leads to the log-in', async (url) => {
+  const { app } = await startTestServer();
+  const answer = await postForm(app, url, {
+    currentPassword: PASSWORD,
+    newPassword: NEW_PASSWORD,
+    email: 'a@b.test',
+  });
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/login');
+});

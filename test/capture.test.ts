@@ -1,0 +1,332 @@
+import type { LightMyRequestResponse } from 'fastify';
+import { expect, test } from 'vitest';
+
+import { cookiesOf, DAY, PASSWORD, postForm, signUp, START, startTestServer } from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+
+const BANNER = 'A friend invited you.';
+const PROMISE = /with your first payment you and your friend each get 45 days of paid access/;
+const OWN_LINK = 'This is your own link.';
+const AT_SIGN_UP_ONLY = 'An invitation counts for new accounts only, at sign-up.';
+
+function visit({ app }: TestServer, url: string, cookie = ''): Promise<LightMyRequestResponse> {
+  return app.inject({ url, headers: { cookie } });
+}
+
+function invitationCookie(answer: LightMyRequestResponse) {
+  return answer.cookies.find((cookie) => cookie.name === 'tandem_ref');
+}
+
+/** Signs somebody up in a browser that has these cookies. */
+function signUpWith({ app }: TestServer, email: string, cookie: string): Promise<LightMyRequestResponse> {
+  return postForm(app, '/signup', { email, password: PASSWORD }, cookie);
+}
+
+/** Follows a link and signs up in the same browser; the account must be made. */
+async function follow(server: TestServer, url: string, email: string): Promise<void> {
+  const answer = await signUpWith(server, email, cookiesOf(await visit(server, url)));
+  expect(answer.statusCode).toBe(303);
+}
+
+/** Who was referred by whom, as [referrer's address, referred user's address]. */
+async function referrals({ db }: TestServer): Promise<(string | null | undefined)[][]> {
+  const rows = await db.referral.findMany({
+    include: { referrer: true, referred: true },
+    orderBy: { referred: { email: 'asc' } },
+  });
+  return rows.map((row) => [row.referrer?.email, row.referred.email]);
+}
+
+/** What is left of an account that was deleted. */
+async function leaveTombstone({ db }: TestServer, { id }: Person): Promise<void> {
+  await db.user.update({ where: { id }, data: { email: null, passwordHash: null, deletedAt: START } });
+}
+
+async function withAnn(): Promise<{ server: TestServer; ann: Person }> {
+  const server = await startTestServer();
+  return { server, ann: await signUp(server, 'ann@example.com') };
+}
+
+test("a friend's link leads to Pricing and is remembered for 30 days", async () => {
+  const { server, ann } = await withAnn();
+  const answer = await visit(server, `/r/${ann.code}`);
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/pricing');
+  expect(invitationCookie(answer)).toMatchObject({
+    path: '/',
+    httpOnly: true,
+    sameSite: 'Lax',
+    maxAge: 30 * DAY,
+  });
+});
+
+test.each(['/pricing', '/signup', '/'])('after it %s says who gets what', async (url) => {
+  const { server, ann } = await withAnn();
+  const page = await visit(server, url, cookiesOf(await visit(server, `/r/${ann.code}`)));
+  expect(page.body).toContain(BANNER);
+  expect(page.body).toMatch(PROMISE);
+  expect(page.body).toContain(ann.code);
+});
+
+test.each(['/pricing', '/signup', '/'])('%s without an invitation has no banner', async (url) => {
+  const { server } = await withAnn();
+  expect((await visit(server, url)).body).not.toContain(BANNER);
+});
+
+test.each(['/pricing', '/signup', '/'])(
+  '?ref= on %s is remembered, and shows the banner at once',
+  async (url) => {
+    const { server, ann } = await withAnn();
+    const answer = await visit(server, `${url}?ref=${ann.code}`);
+    expect(answer.statusCode).toBe(200);
+    expect(answer.body).toContain(BANNER);
+    expect(invitationCookie(answer)?.maxAge).toBe(30 * DAY);
+  },
+);
+
+test.each(['/login', '/settings', '/no-such-page'])('?ref= on %s is remembered as well', async (url) => {
+  const { server, ann } = await withAnn();
+  await follow(server, `${url}?ref=${ann.code}`, 'bob@example.com');
+  expect(await referrals(server)).toEqual([['ann@example.com', 'bob@example.com']]);
+});
+
+test('signing up after it makes the referral, not converted, and the browser forgets the invitation', async () => {
+  const { server, ann } = await withAnn();
+  const answer = await signUpWith(
+    server,
+    'bob@example.com',
+    cookiesOf(await visit(server, `/r/${ann.code}`)),
+  );
+  const bob = await server.db.user.findUniqueOrThrow({ where: { email: 'bob@example.com' } });
+  expect(await server.db.referral.findMany()).toMatchObject([
+    { referrerId: ann.id, referredId: bob.id, convertedAt: null, creditedAt: null, reversedAt: null },
+  ]);
+  expect(invitationCookie(answer)).toMatchObject({ value: '', maxAge: 0 });
+});
+
+test('signing up without an invitation makes no referral', async () => {
+  const { server } = await withAnn();
+  await signUp(server, 'bob@example.com');
+  expect(await referrals(server)).toEqual([]);
+});
+
+test.each([
+  ['in small letters', (code: string) => code.toLowerCase()],
+  ['in mixed case', (code: string) => code.slice(0, 4) + code.slice(4).toLowerCase()],
+  ['with spaces around it', (code: string) => `%20${code}%20`],
+])('a code counts %s', async (_name, written) => {
+  const { server, ann } = await withAnn();
+  await follow(server, `/r/${written(ann.code)}`, 'bob@example.com');
+  await follow(server, `/?ref=${written(ann.code)}`, 'cat@example.com');
+  expect(await referrals(server)).toEqual([
+    ['ann@example.com', 'bob@example.com'],
+    ['ann@example.com', 'cat@example.com'],
+  ]);
+});
+
+test.each([
+  ['/r/', '?ref='],
+  ['?ref=', '/r/'],
+])('of two invitations, %s before %s, the first one wins', async (first, second) => {
+  const { server, ann } = await withAnn();
+  const bob = await signUp(server, 'bob@example.com');
+  const link = (kind: string, code: string) => (kind === '/r/' ? `/r/${code}` : `/pricing?ref=${code}`);
+  const cookie = cookiesOf(await visit(server, link(first, ann.code)));
+  const answer = await visit(server, link(second, bob.code), cookie);
+  expect(invitationCookie(answer)).toBeUndefined();
+  expect((await visit(server, '/signup', cookie)).body).toContain(ann.code);
+  await signUpWith(server, 'cat@example.com', cookie);
+  expect(await referrals(server)).toEqual([['ann@example.com', 'cat@example.com']]);
+});
+
+test("an invitation whose account is gone gives way to the next friend's", async () => {
+  const { server, ann } = await withAnn();
+  const bob = await signUp(server, 'bob@example.com');
+  const cookie = cookiesOf(await visit(server, `/r/${ann.code}`));
+  await leaveTombstone(server, ann);
+  expect((await visit(server, '/signup', cookie)).body).not.toContain(BANNER);
+  expect(invitationCookie(await visit(server, `/r/${bob.code}`, cookie))?.value).toBe(bob.code);
+});
+
+test('an invitation whose account goes before the sign-up is silently none', async () => {
+  const { server, ann } = await withAnn();
+  const cookie = cookiesOf(await visit(server, `/r/${ann.code}`));
+  await leaveTombstone(server, ann);
+  expect((await signUpWith(server, 'bob@example.com', cookie)).statusCode).toBe(303);
+  expect(await server.db.referral.count()).toBe(0);
+});
+
+const UNKNOWN = [
+  ['of nobody', '22222222'],
+  ['with letters that no code has', 'OIL01OIL'],
+  ['that is too short', 'ABC'],
+  ['of 101 characters', 'A'.repeat(101)],
+  ['of 3000 characters', 'A'.repeat(3000)],
+  ['that is a NUL', '%00'],
+  ['of letters that grow in capitals', '%C3%9F'.repeat(4)],
+  ['that tries SQL', "'%20OR%201=1--"],
+  ['that tries HTML', '%3Cscript%3E'],
+  ['that is nothing', ''],
+];
+
+test.each(UNKNOWN)('a link with a code %s is silently no referral', async (_name, code) => {
+  const { server } = await withAnn();
+  const answer = await visit(server, `/r/${code}`);
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/pricing');
+  expect(answer.cookies).toEqual([]);
+});
+
+test.each([...UNKNOWN, ['given twice', 'A&ref=B'], ['that is no UTF-8', '%E0%A4%A']])(
+  '?ref= with a code %s is silently no referral',
+  async (_name, code) => {
+    const { server } = await withAnn();
+    const answer = await visit(server, `/pricing?ref=${code}`);
+    expect(answer.statusCode).toBe(200);
+    expect(answer.body).not.toContain(BANNER);
+    expect(answer.body).not.toContain('role="alert"');
+    expect(answer.cookies).toEqual([]);
+  },
+);
+
+test.each(['22222222', '%00', '%zz', '%F0%9F%92%A9', 'A'.repeat(3000)])(
+  'the made-up cookie %.20s is no referral, and signing up works',
+  async (value) => {
+    const { server } = await withAnn();
+    const answer = await signUpWith(server, 'bob@example.com', `tandem_ref=${value}`);
+    expect(answer.statusCode).toBe(303);
+    expect(await server.db.referral.count()).toBe(0);
+  },
+);
+
+test.each([(code: string) => `/r/${code}`, (code: string) => `/r/${code.toLowerCase()}`])(
+  'whoever follows their own link reads on the next page that it is theirs',
+  async (link) => {
+    const { server, ann } = await withAnn();
+    const answer = await visit(server, link(ann.code), ann.cookie);
+    expect(answer.headers.location).toBe('/pricing');
+    expect(invitationCookie(answer)).toBeUndefined();
+    const cookie = `${ann.cookie}; ${cookiesOf(answer)}`;
+    const page = await visit(server, '/pricing', cookie);
+    expect(page.body).toContain(OWN_LINK);
+    expect(page.body).not.toContain(BANNER);
+    // It is said once.
+    expect(page.cookies.find(({ name }) => name === 'tandem_flash')).toMatchObject({ value: '', maxAge: 0 });
+  },
+);
+
+test("whoever has an account and follows a friend's link reads that codes count at sign-up only", async () => {
+  const { server, ann } = await withAnn();
+  const bob = await signUp(server, 'bob@example.com');
+  const answer = await visit(server, `/r/${ann.code}`, bob.cookie);
+  expect(invitationCookie(answer)).toBeUndefined();
+  const page = await visit(server, '/pricing', `${bob.cookie}; ${cookiesOf(answer)}`);
+  expect(page.body).toContain(AT_SIGN_UP_ONLY);
+  expect(page.body).not.toContain(BANNER);
+  expect(await server.db.referral.count()).toBe(0);
+});
+
+test('whoever opens a page with their own code in ?ref= reads there that it is theirs', async () => {
+  const { server, ann } = await withAnn();
+  expect((await visit(server, `/pricing?ref=${ann.code}`, ann.cookie)).body).toContain(OWN_LINK);
+});
+
+test("whoever has an account and opens a page with a friend's code reads there that it counts at sign-up", async () => {
+  const { server, ann } = await withAnn();
+  const bob = await signUp(server, 'bob@example.com');
+  expect((await visit(server, `/pricing?ref=${ann.code}`, bob.cookie)).body).toContain(AT_SIGN_UP_ONLY);
+});
+
+test('an unknown code says nothing to whoever has an account', async () => {
+  const { server, ann } = await withAnn();
+  expect((await visit(server, '/r/22222222', ann.cookie)).cookies).toEqual([]);
+  expect((await visit(server, '/pricing?ref=22222222', ann.cookie)).cookies).toEqual([]);
+});
+
+test('an invitation is not shown to whoever has an account, and logging in with it is no referral', async () => {
+  const { server, ann } = await withAnn();
+  const bob = await signUp(server, 'bob@example.com');
+  const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
+  expect((await visit(server, '/pricing', `${bob.cookie}; ${invited}`)).body).not.toContain(BANNER);
+  const answer = await postForm(
+    server.app,
+    '/login',
+    { email: 'bob@example.com', password: PASSWORD },
+    invited,
+  );
+  expect(answer.statusCode).toBe(303);
+  expect(await server.db.referral.count()).toBe(0);
+});
+
+test.each([
+  ['ann@example.com', 'ann+2@example.com'],
+  ['ann@example.com', 'ANN+Two@Example.COM'],
+  ['ann@example.com', 'ann+a+b@example.com'],
+  ['ann+work@example.com', 'ann@example.com'],
+  ['ann+work@example.com', 'ann+home@example.com'],
+])('%s cannot refer themselves as %s: an account, and no referral', async (email, alias) => {
+  const server = await startTestServer();
+  const ann = await signUp(server, email);
+  await follow(server, `/r/${ann.code}`, alias);
+  expect(await server.db.user.count()).toBe(2);
+  expect(await server.db.referral.count()).toBe(0);
+});
+
+test.each(['ann@example.org', 'ann2@example.com', 'x+ann@example.com'])(
+  'ann@example.com can refer %s, who is somebody else',
+  async (email) => {
+    const { server, ann } = await withAnn();
+    await follow(server, `/r/${ann.code}`, email);
+    expect(await referrals(server)).toEqual([['ann@example.com', email]]);
+  },
+);
+
+test('one person under two +tags is referred once', async () => {
+  const { server, ann } = await withAnn();
+  const cat = await signUp(server, 'cat@example.com');
+  await follow(server, `/r/${ann.code}`, 'bob+1@example.com');
+  await follow(server, `/r/${ann.code}`, 'bob+2@example.com');
+  await follow(server, `/r/${cat.code}`, 'bob@example.com');
+  expect(await server.db.user.count()).toBe(5);
+  expect(await referrals(server)).toEqual([['ann@example.com', 'bob+1@example.com']]);
+});
+
+test('one person under many +tags at once is referred once, and every account is made', async () => {
+  const { server, ann } = await withAnn();
+  const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
+  const answers = await Promise.all(
+    [1, 2, 3, 4, 5].map((n) => signUpWith(server, `bob+${n}@example.com`, invited)),
+  );
+  expect(answers.map((answer) => answer.statusCode)).toEqual([303, 303, 303, 303, 303]);
+  expect(await server.db.referral.count()).toBe(1);
+});
+
+test('an address that was referred earns no second referral after its account took another address', async () => {
+  const { server, ann } = await withAnn();
+  const bob = await signUp(server, 'bob@example.com', ann.code);
+  const change = { email: 'robert@example.com', currentPassword: PASSWORD };
+  await postForm(server.app, '/settings/address', change, bob.cookie);
+  await follow(server, `/r/${ann.code}`, 'bob@example.com');
+  expect(await referrals(server)).toEqual([['ann@example.com', 'robert@example.com']]);
+});
+
+test('the referral is made with the user or not at all', async () => {
+  const { server, ann } = await withAnn();
+  await server.db.$executeRaw`
+    CREATE TRIGGER "refuse" BEFORE INSERT ON "Referral" BEGIN SELECT RAISE(ABORT, 'refused'); END`;
+  const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
+  expect((await signUpWith(server, 'bob@example.com', invited)).statusCode).toBe(500);
+  expect(await server.db.user.count()).toBe(1);
+  await server.db.$executeRaw`DROP TRIGGER "refuse"`;
+  expect((await signUpWith(server, 'bob@example.com', invited)).statusCode).toBe(303);
+  expect(await referrals(server)).toEqual([['ann@example.com', 'bob@example.com']]);
+});
+
+test('a sign-up that fails keeps the invitation for the next try', async () => {
+  const { server, ann } = await withAnn();
+  const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
+  const failed = await signUpWith(server, 'no address', invited);
+  expect(failed.statusCode).toBe(400);
+  expect(failed.body).toContain(BANNER);
+  expect(invitationCookie(failed)).toBeUndefined();
+});

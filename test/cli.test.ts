@@ -1,0 +1,407 @@
+import { execFile } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+
+import type { LightMyRequestResponse } from 'fastify';
+import { expect, inject, test } from 'vitest';
+
+import {
+  cookiesOf,
+  DAY,
+  deliverAll,
+  newDatabase,
+  PASSWORD,
+  postForm,
+  signUp,
+  WEBHOOK_SECRET,
+} from './support/server.ts';
+import { startTestServer, userRow } from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const TSX = createRequire(import.meta.url).resolve('tsx');
+const CLI = join(import.meta.dirname, '../src/cli.ts');
+const NOWHERE = 'file:/dev/null/x/t.db';
+const NEW_PASSWORD = 'battery staple';
+
+interface Outcome {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the command line as its own process, in a folder without an `.env`. */
+function cli(databaseUrl: string, ...args: string[]): Promise<Outcome> {
+  const env = {
+    PATH: process.env['PATH'],
+    DATABASE_URL: databaseUrl,
+    PUBLIC_URL: 'http://tandem.test',
+    SESSION_SECRET: 'a secret for the tests',
+    STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
+    STRIPE_PRICE_MONTHLY: 'price_m',
+    STRIPE_PRICE_ANNUAL: 'price_a',
+  };
+  return new Promise((resolve) => {
+    const command = ['--import', TSX, CLI, ...args];
+    const child = execFile(
+      process.execPath,
+      command,
+      { env, cwd: inject('scratch') },
+      (_error, stdout, stderr) => {
+        resolve({ code: child.exitCode, stdout, stderr });
+      },
+    );
+  });
+}
+
+/** The text of a command that must succeed, and say nothing on stderr. */
+async function cliText({ databaseUrl }: TestServer, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await cli(databaseUrl, ...args);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  return stdout;
+}
+
+/** The one JSON document of a command that must succeed. */
+async function cliJson<T>(server: TestServer, ...args: string[]): Promise<T> {
+  return JSON.parse(await cliText(server, ...args, '--json')) as T;
+}
+
+/** A server whose clock stands at the real time, as that of the command line does. */
+async function startServerNow(): Promise<TestServer> {
+  const server = await startTestServer();
+  server.clock.now = new Date();
+  return server;
+}
+
+/** An account on a server whose clock stands at the real time. */
+async function withAnn(): Promise<{ server: TestServer; ann: Person }> {
+  const server = await startServerNow();
+  return { server, ann: await signUp(server, 'ann@example.com') };
+}
+
+/** Ann, with 45 days of credit since `at`: a friend of hers, Bob, paid then. */
+async function withCreditSince(at: Date): Promise<{ server: TestServer; ann: Person; bob: Person }> {
+  const server = await startTestServer();
+  server.clock.now = at;
+  const ann = await signUp(server, 'ann@example.com');
+  const bob = await signUp(server, 'bob@example.com', ann.code);
+  const stripe = buyer(bob.id);
+  await deliverAll(server, [stripe.created({}, { at }), stripe.checkoutCompleted({}, { at })]);
+  return { server, ann, bob };
+}
+
+interface Granted {
+  email: string;
+  days: number;
+  creditUntil: string;
+}
+
+function plusDays(instant: Date | string | null, days: number): string {
+  if (instant === null) throw new Error('There is no such instant.');
+  return new Date(new Date(instant).getTime() + days * DAY * 1000).toISOString();
+}
+
+/** When the newest entry of somebody's credit ledger was made. */
+async function lastEntryAt({ db }: TestServer, { id }: Person): Promise<Date> {
+  const entry = await db.creditEntry.findFirstOrThrow({ where: { userId: id }, orderBy: { seq: 'desc' } });
+  return entry.at;
+}
+
+test('grant-credit gives days from now on, and says until when', async () => {
+  const { server, ann } = await withAnn();
+  const granted = await cliJson<Granted>(server, 'grant-credit', 'ANN@example.com', '30');
+  const creditUntil = plusDays(await lastEntryAt(server, ann), 30);
+  expect(granted).toEqual({ email: 'ann@example.com', days: 30, creditUntil });
+  expect((await userRow(server, ann.id)).creditUntil?.toISOString()).toBe(creditUntil);
+});
+
+test('grant-credit in words names the days and the end, to the second', async () => {
+  const { server, ann } = await withAnn();
+  const text = await cliText(server, 'grant-credit', 'ann@example.com', '1');
+  const until = plusDays(await lastEntryAt(server, ann), 1).replace('.000Z', 'Z');
+  expect(text).toBe(`ann@example.com has 1 more days: credit until ${until}.\n`);
+});
+
+test('grants stack: the second begins where the first ends', async () => {
+  const { server, ann } = await withAnn();
+  const first = await cliJson<Granted>(server, 'grant-credit', 'ann@example.com', '3650');
+  const second = await cliJson<Granted>(server, 'grant-credit', 'ann@example.com', '7');
+  expect(second.creditUntil).toBe(plusDays(first.creditUntil, 7));
+  expect((await userRow(server, ann.id)).creditUntil?.toISOString()).toBe(second.creditUntil);
+});
+
+test("a grant stacks on a conversion's credit", async () => {
+  const now = new Date();
+  const { server, ann } = await withCreditSince(now);
+  const before = (await userRow(server, ann.id)).creditUntil;
+  const granted = await cliJson<Granted>(server, 'grant-credit', 'ann@example.com', '10');
+  expect(granted.creditUntil).toBe(plusDays(before, 10));
+});
+
+test('a grant after credit ran out begins now', async () => {
+  const { server, ann } = await withCreditSince(new Date('2020-01-01T00:00:00Z'));
+  const granted = await cliJson<Granted>(server, 'grant-credit', 'ann@example.com', '10');
+  expect(granted.creditUntil).toBe(plusDays(await lastEntryAt(server, ann), 10));
+  await userRow(server, ann.id);
+});
+
+test('a grant to somebody who pays is held: all their days are left', async () => {
+  const { server, bob } = await withCreditSince(new Date('2026-01-01T00:00:00Z'));
+  const granted = await cliJson<Granted>(server, 'grant-credit', 'bob@example.com', '10');
+  const { creditUntil, creditHeldAt } = await userRow(server, bob.id);
+  expect(creditHeldAt).toEqual(await lastEntryAt(server, bob));
+  expect(creditUntil?.toISOString()).toBe(plusDays(creditHeldAt, 55));
+  expect(granted.creditUntil).toBe(creditUntil?.toISOString());
+  expect(await cliText(server, 'grant-credit', 'bob@example.com', '1')).toContain(
+    'it stands still while they pay',
+  );
+});
+
+test('grants by several processes at once all count', async () => {
+  const { server, ann } = await withAnn();
+  await Promise.all(
+    [1, 2, 3].map((days) => cliText(server, 'grant-credit', 'ann@example.com', String(days))),
+  );
+  const first = await server.db.creditEntry.findUniqueOrThrow({
+    where: { userId_seq: { userId: ann.id, seq: 1 } },
+  });
+  const { creditUntil, creditEntryCount } = await userRow(server, ann.id);
+  expect(creditEntryCount).toBe(3);
+  expect(creditUntil?.toISOString()).toBe(plusDays(first.at, 6));
+});
+
+test('audit shows who changed what, when and why, the oldest first', async () => {
+  const { server, ann } = await withAnn();
+  expect(await cliJson(server, 'audit', 'ann@example.com')).toEqual([]);
+  expect(await cliText(server, 'audit', 'ann@example.com')).toContain('Nothing has changed');
+  await server.db.auditRow.create({
+    data: {
+      id: 'old',
+      userId: ann.id,
+      at: new Date(0),
+      actor: 'stripe',
+      kind: 'credit',
+      seconds: -DAY,
+      causeId: 'evt_1',
+    },
+  });
+  await cliText(server, 'grant-credit', 'ann@example.com', '30', '--note', 'sorry for the "outage"');
+  const rows = await cliJson<object[]>(server, 'audit', 'ann@example.com');
+  expect(rows).toMatchObject([
+    {
+      at: '1970-01-01T00:00:00.000Z',
+      actor: 'stripe',
+      kind: 'credit',
+      seconds: -DAY,
+      causeId: 'evt_1',
+      note: null,
+    },
+    {
+      at: (await lastEntryAt(server, ann)).toISOString(),
+      actor: 'operator',
+      kind: 'credit',
+      seconds: 30 * DAY,
+      note: 'sorry for the "outage"',
+    },
+  ]);
+  const lines = (await cliText(server, 'audit', 'ann@example.com')).trimEnd().split('\n');
+  expect(lines).toHaveLength(2);
+  expect(lines[0]).toMatch(/^1970-01-01T00:00:00Z {2}stripe .*credit -1 days.*\(evt_1\)$/);
+  expect(lines[1]).toMatch(/operator .*credit \+30 days.*"sorry for the "outage""$/);
+});
+
+test('audit shows what a payment changed', async () => {
+  const { server } = await withCreditSince(new Date());
+  const rows = await cliJson<object[]>(server, 'audit', 'bob@example.com');
+  expect(rows).toHaveLength(2);
+  expect(rows).toContainEqual(
+    expect.objectContaining({ actor: 'stripe', kind: 'tier', fromTier: 'free', toTier: 'paid' }),
+  );
+  expect(rows).toContainEqual(
+    expect.objectContaining({ actor: 'stripe', kind: 'credit', seconds: 45 * DAY }),
+  );
+  expect(await cliText(server, 'audit', 'bob@example.com')).toMatch(/free -> paid/);
+});
+
+test('user --json is the document of /api/me', async () => {
+  const { server, ann } = await withCreditSince(new Date());
+  const me = await server.app.inject({ url: '/api/me', headers: { cookie: ann.cookie } });
+  const shown = await cliJson<{ creditDays: number }>(server, 'user', ' Ann@Example.com ');
+  expect(shown).toEqual(me.json());
+  expect(shown.creditDays).toBe(45);
+});
+
+test('user in words shows access, credit, subscription and referrals', async () => {
+  const { server, ann } = await withCreditSince(new Date());
+  const text = await cliText(server, 'user', 'ann@example.com');
+  expect(text).toMatch(/^email +ann@example.com$/m);
+  expect(text).toMatch(/^tier +free$/m);
+  expect(text).toMatch(/^access +credit, until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/m);
+  expect(text).toMatch(/^credit +45 days, until /m);
+  expect(text).toMatch(/^subscription +none$/m);
+  expect(text).toContain(`http://tandem.test/r/${ann.code}`);
+  expect(text).toMatch(/^invited +1, converted 1, active credits 1$/m);
+  const bob = await cliText(server, 'user', 'bob@example.com');
+  expect(bob).toMatch(/^credit +45 days, until .* \(held\)$/m);
+  expect(bob).toMatch(/^subscription +active, monthly$/m);
+});
+
+test('migrate brings a new database up to date once', async () => {
+  const url = `${await newDatabase()}.new`;
+  const first = await cli(url, 'migrate', '--json');
+  expect(first.code).toBe(0);
+  expect((JSON.parse(first.stdout) as { applied: string[] }).applied.length).toBeGreaterThan(0);
+  expect(await cli(url, 'migrate')).toEqual({ code: 0, stdout: 'The database is up to date.\n', stderr: '' });
+});
+
+interface Link {
+  email: string;
+  url: string;
+  expiresAt: string;
+}
+
+/** A reset link of Ann's: its path, and when it ends. */
+async function resetLink(server: TestServer): Promise<{ path: string; expiresAt: Date }> {
+  const link = await cliJson<Link>(server, 'reset-link', 'ann@example.com');
+  expect(link.email).toBe('ann@example.com');
+  expect(link.url).toMatch(/^http:\/\/tandem\.test\/reset\/[\w-]{43}$/);
+  return { path: new URL(link.url).pathname, expiresAt: new Date(link.expiresAt) };
+}
+
+function logIn({ app }: TestServer, password: string): Promise<LightMyRequestResponse> {
+  return postForm(app, '/login', { email: 'ann@example.com', password });
+}
+
+test('a reset link sets a new password and ends all sessions', async () => {
+  const { server, ann } = await withAnn();
+  const elsewhere = cookiesOf(await logIn(server, PASSWORD));
+  const { path } = await resetLink(server);
+  const form = await server.app.inject({ url: path });
+  expect(form.statusCode).toBe(200);
+  expect(form.body).toContain(`action="${path}"`);
+
+  const answer = await postForm(server.app, path, { password: NEW_PASSWORD }, ann.cookie);
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/login');
+  const next = await server.app.inject({ url: '/login', headers: { cookie: cookiesOf(answer) } });
+  expect(next.body).toContain('Your new password is set.');
+  expect(await server.db.session.count()).toBe(0);
+  for (const cookie of [ann.cookie, elsewhere]) {
+    expect((await server.app.inject({ url: '/api/me', headers: { cookie } })).statusCode).toBe(401);
+  }
+  expect((await logIn(server, PASSWORD)).statusCode).toBe(401);
+  expect((await logIn(server, NEW_PASSWORD)).statusCode).toBe(303);
+});
+
+test('a reset link works once, also when it is used twice at the same moment', async () => {
+  const { server } = await withAnn();
+  const { path } = await resetLink(server);
+  const answers = await Promise.all(
+    ['first password', 'second password'].map((password) => postForm(server.app, path, { password })),
+  );
+  expect(answers.map((answer) => answer.statusCode).sort()).toEqual([303, 404]);
+  expect((await server.app.inject({ url: path })).statusCode).toBe(404);
+  expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(404);
+  expect((await logIn(server, NEW_PASSWORD)).statusCode).toBe(401);
+});
+
+test('looking at a reset link, or typing too short a password, does not use it up', async () => {
+  const { server } = await withAnn();
+  const { path } = await resetLink(server);
+  await server.app.inject({ url: path });
+  const short = await postForm(server.app, path, { password: '1234567' });
+  expect(short.statusCode).toBe(400);
+  expect(short.body).toContain('Choose a password of 8 to 200 characters.');
+  expect(short.body).toContain(`action="${path}"`);
+  expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+});
+
+test('a reset link works for one hour, to the second', async () => {
+  const { server } = await withAnn();
+  const earliest = Math.floor(Date.now() / 1000) * 1000;
+  const { path, expiresAt } = await resetLink(server);
+  expect(expiresAt.getTime()).toBeGreaterThanOrEqual(earliest + 3_600_000);
+  expect(expiresAt.getTime()).toBeLessThanOrEqual(Date.now() + 3_600_000);
+
+  server.clock.now = new Date(expiresAt.getTime() - 1000);
+  expect((await server.app.inject({ url: path })).statusCode).toBe(200);
+  server.clock.now = expiresAt;
+  const late = await server.app.inject({ url: path });
+  expect(late.statusCode).toBe(404);
+  expect(late.body).toContain('This link no longer works');
+  expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(404);
+  expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
+});
+
+test('a new reset link takes the place of an older one', async () => {
+  const { server } = await withAnn();
+  const older = await resetLink(server);
+  const newer = await resetLink(server);
+  expect((await postForm(server.app, older.path, { password: NEW_PASSWORD })).statusCode).toBe(404);
+  expect((await postForm(server.app, newer.path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+});
+
+test('reset-link in words begins with the link; the database does not hold it', async () => {
+  const { server } = await withAnn();
+  const [url = '', rest] = (await cliText(server, 'reset-link', 'ann@example.com')).split('\n');
+  expect(url).toMatch(/^http:\/\/tandem\.test\/reset\//);
+  expect(rest).toContain('It works once');
+  const token = url.slice(url.lastIndexOf('/') + 1);
+  expect(JSON.stringify(await server.db.resetLink.findMany())).not.toContain(token);
+});
+
+test.each([
+  ['user', 'nobody@example.com'],
+  ['audit', 'nobody@example.com', '--json'],
+  ['reset-link', 'nobody@example.com', '--json'],
+  ['grant-credit', 'nobody@example.com', '10'],
+])('%s of an address without an account is exit 1 and one line', async (...args) => {
+  const outcome = await cli(await newDatabase(), ...args);
+  expect(outcome).toEqual({
+    code: 1,
+    stdout: '',
+    stderr: 'No account has the address nobody@example.com.\n',
+  });
+});
+
+test('a database that cannot be opened is exit 1 and one line', async () => {
+  const { code, stdout, stderr } = await cli(NOWHERE, 'user', 'ann@example.com');
+  expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+  expect(stderr).toMatch(/^The database .* cannot be opened: .*\n$/);
+});
+
+test.each([
+  ['no command', []],
+  ['an unknown command', ['dance']],
+  ['a missing address', ['user']],
+  ['one word too many', ['audit', 'ann@example.com', 'bob@example.com']],
+  ['an unknown option', ['user', 'ann@example.com', '--loud']],
+  ['missing days', ['grant-credit', 'ann@example.com']],
+  ['an option without its value', ['grant-credit', 'ann@example.com', '10', '--note']],
+  ['no days', ['grant-credit', 'ann@example.com', '0']],
+  ['more than 3650 days', ['grant-credit', 'ann@example.com', '3651']],
+  ['days below zero', ['grant-credit', 'ann@example.com', '-5']],
+  ['half a day', ['grant-credit', 'ann@example.com', '1.5']],
+  ['days in another notation', ['grant-credit', 'ann@example.com', '1e3']],
+  ['days that are none', ['grant-credit', 'ann@example.com', 'ten']],
+])('%s is wrong usage: exit 2, how to use it on stderr, and nothing done', async (_name, args) => {
+  const server = await startServerNow();
+  const ann = await signUp(server, 'ann@example.com');
+  const { code, stdout, stderr } = await cli(server.databaseUrl, ...args);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  expect(stderr).toMatch(/^Usage: cli/m);
+  expect(stderr).not.toMatch(/^ +at /m);
+  expect((await userRow(server, ann.id)).creditUntil).toBeNull();
+});
+
+test('wrong usage is exit 2 whatever the state of the database', async () => {
+  const { code, stderr } = await cli(NOWHERE, 'grant-credit', 'ann@example.com', 'ten');
+  expect(code).toBe(2);
+  expect(stderr).toMatch(/^Usage: cli/m);
+});
+
+test('--help lists the commands and is exit 0', async () => {
+  const { code, stdout, stderr } = await cli(NOWHERE, '--help');
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  for (const name of ['grant-credit', 'user', 'audit', 'reset-link']) expect(stdout).toContain(name);
+});

@@ -1,0 +1,674 @@
+import type { LightMyRequestResponse } from 'fastify';
+import { expect, test } from 'vitest';
+
+import {
+  cookiesOf,
+  DAY,
+  daysAfter,
+  deliverAll,
+  PASSWORD,
+  postForm,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import { buyer, epoch } from './support/stripe-events.ts';
+
+const PERIOD_END = daysAfter(31);
+const PUBLIC_PAGES = ['/', '/pricing', '/signup', '/login', '/no-such-page'];
+
+function visit({ app }: TestServer, url: string, cookie = ''): Promise<LightMyRequestResponse> {
+  return app.inject({ url, headers: { cookie, accept: 'text/html' } });
+}
+
+/** What a person reads on a page. */
+async function read(server: TestServer, url: string, cookie = ''): Promise<string> {
+  const { body } = await visit(server, url, cookie);
+  const words = body.replaceAll(/<head>.*<\/head>/gs, '').replaceAll(/<[^>]*>/g, '');
+  return words.replaceAll(/\s+/g, ' ');
+}
+
+/** The document of `/api/me`. */
+async function me({ app }: TestServer, { cookie }: Person): Promise<unknown> {
+  const answer = await app.inject({ url: '/api/me', headers: { cookie } });
+  expect(answer.statusCode).toBe(200);
+  return answer.json();
+}
+
+/** Somebody buys a plan: what Stripe tells of it, with the subscription's fields as given. */
+async function buy(server: TestServer, person: Person, fields: Record<string, unknown> = {}) {
+  const stripe = buyer(person.id);
+  const at = server.clock.now;
+  await deliverAll(server, [stripe.created(fields, { at }), stripe.checkoutCompleted({}, { at })]);
+  return stripe;
+}
+
+/** A new session: an old one ends while the clock moves on. */
+async function logInAgain({ app }: TestServer, { email }: Person): Promise<string> {
+  return cookiesOf(await postForm(app, '/login', { email, password: PASSWORD }));
+}
+
+/** Ann and Bob, whom she invited. */
+async function annAndBob(): Promise<{ server: TestServer; ann: Person; bob: Person }> {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  return { server, ann, bob: await signUp(server, 'bob@example.com', ann.code) };
+}
+
+function after(seconds: number): Date {
+  return new Date(START.getTime() + seconds * 1000);
+}
+
+const nothing = { creditUntil: null, creditHeld: false, creditDays: 0 };
+
+function referralOf({ code }: Person, invited: number, converted: number, activeCredits: number) {
+  return { code, url: `http://tandem.test/r/${code}`, invited, converted, activeCredits };
+}
+
+test('/api/me of a new account is a free one without credit', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  expect(await me(server, ann)).toEqual({
+    id: ann.id,
+    email: 'ann@example.com',
+    tier: 'free',
+    ...nothing,
+    access: { granted: false, until: null, reason: null },
+    referral: referralOf(ann, 0, 0, 0),
+    subscription: null,
+  });
+});
+
+test('/api/me of a referrer who does not pay shows credit that runs', async () => {
+  const { server, ann, bob } = await annAndBob();
+  await buy(server, bob);
+  server.clock.now = daysAfter(10);
+  const creditUntil = daysAfter(45).toISOString();
+  expect(await me(server, ann)).toEqual({
+    id: ann.id,
+    email: 'ann@example.com',
+    tier: 'free',
+    creditUntil,
+    creditHeld: false,
+    creditDays: 35,
+    access: { granted: true, until: creditUntil, reason: 'credit' },
+    referral: referralOf(ann, 1, 1, 1),
+    subscription: null,
+  });
+});
+
+test('/api/me of a buyer shows credit that is held, as if it ran from now on', async () => {
+  const { server, bob } = await annAndBob();
+  await buy(server, bob);
+  server.clock.now = daysAfter(10);
+  expect(await me(server, bob)).toEqual({
+    id: bob.id,
+    email: 'bob@example.com',
+    tier: 'paid',
+    creditUntil: daysAfter(55).toISOString(),
+    creditHeld: true,
+    creditDays: 45,
+    access: { granted: true, until: PERIOD_END.toISOString(), reason: 'paid' },
+    referral: referralOf(bob, 0, 0, 0),
+    subscription: {
+      status: 'active',
+      plan: 'monthly',
+      currentPeriodEnd: PERIOD_END.toISOString(),
+      cancelAtPeriodEnd: false,
+      trialEnd: null,
+    },
+  });
+});
+
+test('/api/me of a trial ends with the trial', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const trialEnd = daysAfter(14);
+  await buy(server, ann, { status: 'trialing', trial_end: epoch(trialEnd) });
+  expect(await me(server, ann)).toMatchObject({
+    tier: 'trial',
+    ...nothing,
+    access: { granted: true, until: trialEnd.toISOString(), reason: 'trial' },
+    subscription: { status: 'trialing', trialEnd: trialEnd.toISOString() },
+  });
+});
+
+test('/api/me of a subscription that is over keeps the subscription and grants nothing', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const stripe = await buy(server, ann);
+  server.clock.now = daysAfter(31);
+  await deliverAll(server, [stripe.ended(daysAfter(31))]);
+  expect(await me(server, { ...ann, cookie: await logInAgain(server, ann) })).toMatchObject({
+    tier: 'free',
+    ...nothing,
+    access: { granted: false, until: null, reason: null },
+    subscription: { status: 'canceled', plan: 'monthly' },
+  });
+});
+
+function items(price: string) {
+  return {
+    data: [{ id: 'si', price: { id: price, unit_amount: 900 }, current_period_end: epoch(PERIOD_END) }],
+  };
+}
+
+test.each([
+  ['the annual price', { items: items('price_a') }, { plan: 'annual' }],
+  ['a price that is not ours', { items: items('price_other') }, { plan: null }],
+  ['cancel_at_period_end', { cancel_at_period_end: true }, { cancelAtPeriodEnd: true }],
+  ['cancel_at', { cancel_at: epoch(PERIOD_END) }, { cancelAtPeriodEnd: true }],
+  ['a status that we do not know', { status: 'dancing' }, { status: 'dancing' }],
+])('/api/me shows a subscription with %s', async (_name, fields, shown) => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await buy(server, ann, fields);
+  expect(await me(server, ann)).toMatchObject({ subscription: shown });
+});
+
+test.each([
+  [
+    'an active one before a newer one past due',
+    [{ status: 'past_due', created: epoch(START) + 60 }, { items: items('price_a') }],
+  ],
+  [
+    'one past due that was paid before a newer one that is over',
+    [
+      { status: 'canceled', created: epoch(START) + 60 },
+      { status: 'past_due', items: items('price_a') },
+    ],
+  ],
+  ['of two active ones the newer', [{}, { created: epoch(START) + 60, items: items('price_a') }]],
+  [
+    'of two that are over the newer',
+    [{ status: 'canceled' }, { status: 'canceled', created: epoch(START) + 60, items: items('price_a') }],
+  ],
+])('of several subscriptions /api/me shows %s, whichever came first', async (_name, subscriptions) => {
+  const server = await startTestServer();
+  for (const order of [subscriptions, subscriptions.toReversed()]) {
+    const person = await signUp(server, `user${String(order === subscriptions)}@example.com`);
+    for (const fields of order) {
+      const stripe = await buy(server, person);
+      server.clock.now = new Date(server.clock.now.getTime() + 1000);
+      await deliverAll(server, [stripe.updated(fields, { at: server.clock.now })]);
+    }
+    expect(await me(server, person)).toMatchObject({ subscription: { plan: 'annual' } });
+  }
+});
+
+test('a referral that is reversed is invited, and neither converted nor active', async () => {
+  const { server, ann, bob } = await annAndBob();
+  const stripe = await buy(server, bob);
+  await deliverAll(server, [stripe.invoicePaid({ amount_paid: 0 })]);
+  expect(await me(server, ann)).toMatchObject({ ...nothing, referral: referralOf(ann, 1, 0, 0) });
+});
+
+test('/api/me without a session is 401 in JSON', async () => {
+  const { app } = await startTestServer();
+  const answer = await app.inject({ url: '/api/me', headers: { accept: 'text/html' } });
+  expect(answer.statusCode).toBe(401);
+  expect(answer.json()).toEqual({ error: { code: 'unauthorized', message: 'Log in first.' } });
+});
+
+test('Settings without a session leads to the log-in', async () => {
+  const server = await startTestServer();
+  const answer = await visit(server, '/settings');
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/login');
+});
+
+test('Settings shows the referral link with a copy button, and the code', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const { body } = await visit(server, '/settings', ann.cookie);
+  expect(body).toMatch(
+    new RegExp(`<input id="([^"]+)"[^>]*value="http://tandem.test/r/${ann.code}"[^>]* readonly`),
+  );
+  expect(body).toMatch(/<button [^>]*data-copy="referral-url"/);
+  expect(body).toContain(`<code>${ann.code}</code>`);
+});
+
+test('Settings of a free account offers the upgrade', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const words = await read(server, '/settings', ann.cookie);
+  expect(words).toContain('Free plan');
+  expect(words).toContain('Upgrade');
+  expect(words).not.toContain('Manage billing');
+  expect(words).not.toContain('on your account');
+});
+
+const CHECK_CARD = 'Please check your card under “Manage billing”.';
+
+test.each([
+  ['active', {}, ['Monthly plan', 'Renews on 10 February 2027.', 'Manage billing']],
+  ['annual', { items: items('price_a') }, ['Annual plan', 'Renews on 10 February 2027.']],
+  ['ending', { cancel_at_period_end: true }, ['Ends on 10 February 2027.', 'paid access until then']],
+  [
+    'a trial',
+    { status: 'trialing', trial_end: epoch(daysAfter(14)) },
+    ['Free trial', 'lasts until 24 January 2027.', 'Then the monthly plan starts', 'Manage billing'],
+  ],
+  [
+    'a trial that ends',
+    { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at_period_end: true },
+    ['lasts until 24 January 2027.', 'nothing is charged'],
+  ],
+  ['unpaid', { status: 'unpaid' }, ['Free plan', 'Stripe has stopped trying.', 'Manage billing']],
+])('Settings of a subscription that is %s shows the plan and its dates', async (_name, fields, expected) => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await buy(server, ann, fields);
+  const words = await read(server, '/settings', ann.cookie);
+  for (const part of expected) expect(words).toContain(part);
+  if (!JSON.stringify(fields).includes('cancel')) expect(words).not.toContain('Ends on');
+});
+
+test('Settings of a renewal that failed says so, and that access goes on', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const stripe = await buy(server, ann);
+  server.clock.now = daysAfter(31);
+  await deliverAll(server, [stripe.updated({ status: 'past_due' }, { at: server.clock.now })]);
+  const words = await read(server, '/settings', await logInAgain(server, ann));
+  expect(words).toContain(`Your last payment failed. ${CHECK_CARD} Your paid access goes on`);
+});
+
+test('Settings counts friends, active credits and days, and the days round up', async () => {
+  const { server, ann, bob } = await annAndBob();
+  const cat = await signUp(server, 'cat@example.com', ann.code);
+  const counts = (invited: number, converted: number, active: string) =>
+    `Invited ${invited} signed up with your link ` +
+    `Converted ${converted} made a first payment ` +
+    `Active credits ${active} converted in the last 45 days`;
+
+  expect(await read(server, '/settings', ann.cookie)).toContain(counts(2, 0, '0'));
+  await buy(server, bob);
+  const stories: [number, string][] = [
+    [0, '1 +45 days on your account'],
+    [1, '1 +45 days on your account'],
+    [DAY, '1 +44 days on your account'],
+    [DAY + 1, '1 +44 days on your account'],
+    [44 * DAY, '1 +1 day on your account'],
+    [45 * DAY - 1, '1 +1 day on your account'],
+    [45 * DAY, '1'],
+    [45 * DAY + 1, '0'],
+  ];
+  for (const [seconds, active] of stories) {
+    server.clock.now = after(seconds);
+    expect(await read(server, '/settings', await logInAgain(server, ann))).toContain(counts(2, 1, active));
+  }
+
+  server.clock.now = daysAfter(50);
+  await buy(server, cat);
+  expect(await read(server, '/settings', await logInAgain(server, ann))).toContain(
+    counts(2, 2, '1 +45 days on your account'),
+  );
+});
+
+test('days beyond the last 45 are on the account although no credit is active', async () => {
+  const { server, ann, bob } = await annAndBob();
+  const cat = await signUp(server, 'cat@example.com', ann.code);
+  await buy(server, bob);
+  await buy(server, cat);
+  expect(await read(server, '/settings', ann.cookie)).toContain('Active credits 2 +90 days on your account');
+  server.clock.now = after(45 * DAY + 1);
+  expect(await read(server, '/settings', await logInAgain(server, ann))).toContain(
+    'Active credits 0 +45 days on your account',
+  );
+});
+
+test('Settings says until when credit gives access, and that it waits while its owner pays', async () => {
+  const { server, ann, bob } = await annAndBob();
+  await buy(server, bob);
+  const annReads = await read(server, '/settings', ann.cookie);
+  expect(annReads).toContain('You have paid access until 24 February 2027: 45 days');
+  const bobReads = await read(server, '/settings', bob.cookie);
+  expect(bobReads).toContain('45 days of paid access');
+  expect(bobReads).toContain('Credit stands still while you pay');
+  expect(bobReads).toContain('+45 days on your account');
+});
+
+test('Settings after a checkout waits for the payment, and says thanks once it is there', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const before = await visit(server, '/settings?checkout=done', ann.cookie);
+  expect(before.body).toContain('We are waiting for Stripe to confirm your payment');
+  expect(before.body).not.toContain('>Upgrade<');
+  await buy(server, ann);
+  const afterwards = await visit(server, '/settings?checkout=done', ann.cookie);
+  expect(afterwards.body).toContain('Your payment has arrived');
+  expect(afterwards.body).not.toContain('We are waiting');
+});
+
+test('an address is shown as it is, whatever HTML would make of it', async () => {
+  const server = await startTestServer();
+  const answer = await postForm(server.app, '/signup', {
+    email: "o'neil@example.com",
+    password: PASSWORD,
+  });
+  const { body } = await visit(server, '/settings', cookiesOf(answer));
+  expect(body).toContain('o&#39;neil@example.com');
+  expect(body).not.toContain("o'neil");
+});
+
+test.each(['/pricing', '/settings'])('%s promises 45 days of paid access for both', async (url) => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const words = await read(server, url, ann.cookie);
+  expect(words).toContain('45 days of paid access');
+  expect(words).toMatch(/both/);
+});
+
+test('no page ever speaks of a discount', async () => {
+  const { server, ann, bob } = await annAndBob();
+  await buy(server, bob);
+  const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
+  for (const cookie of ['', invited, ann.cookie, bob.cookie]) {
+    for (const url of [...PUBLIC_PAGES, '/settings']) {
+      const { body } = await visit(server, url, cookie);
+      expect(body).not.toMatch(/discount|coupon|voucher|promo|rebate|cheaper|\d ?% off|free month/i);
+    }
+  }
+});
+
+test('Pricing leads a visitor to sign up, and sells nothing', async () => {
+  const server = await startTestServer();
+  const { body } = await visit(server, '/pricing');
+  expect(body).toContain('href="/signup"');
+  expect(body).not.toContain('action="/api/billing');
+});
+
+test('Pricing sells both plans to whoever has none, and leads whoever has one to the portal', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const before = (await visit(server, '/pricing', ann.cookie)).body;
+  expect(before).toContain('action="/api/billing/checkout"');
+  expect(before).toMatch(/name="plan" value="monthly"/);
+  expect(before).toMatch(/name="plan" value="annual"/);
+  expect(before).not.toContain('action="/api/billing/portal"');
+  await buy(server, ann);
+  const afterwards = (await visit(server, '/pricing', ann.cookie)).body;
+  expect(afterwards).not.toContain('action="/api/billing/checkout"');
+  expect(afterwards).toContain('action="/api/billing/portal"');
+});
+
+test('Pricing speaks of a trial only when one is offered', async () => {
+  const offered = await read(await startTestServer({ STRIPE_TRIAL_DAYS: '14' }), '/pricing');
+  expect(offered).toContain('free trial of 14 days');
+  expect(await read(await startTestServer(), '/pricing')).not.toContain('trial of');
+});
+
+test('every button is of the settings-btn family', async () => {
+  const { server, ann, bob } = await annAndBob();
+  await buy(server, bob);
+  let buttons = 0;
+  for (const cookie of ['', ann.cookie, bob.cookie]) {
+    for (const url of [...PUBLIC_PAGES, '/settings']) {
+      for (const [tag] of (await visit(server, url, cookie)).body.matchAll(
+        /<(button|input [^>]*type="submit")[^>]*>/g,
+      )) {
+        expect(tag).toMatch(/class="settings-btn[ "]/);
+        buttons += 1;
+      }
+    }
+  }
+  expect(buttons).toBeGreaterThan(10);
+});
+
+test('no page says that the sandbox is on while it is off', async () => {
+  const server = await startTestServer();
+  for (const url of PUBLIC_PAGES) expect((await visit(server, url)).body).not.toContain('Sandbox');
+});
+
+const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
+
+test.each([
+  ['an address that is nothing', 404, { url: '/no-such-page' }],
+  ['a method that is not served', 404, { method: 'PUT', url: '/pricing' }],
+  ['an address that is no UTF-8', 404, { url: '/%E0%A4%A' }],
+  ['an address that cannot be decoded', 404, { url: '/%zz' }],
+  ['a reset link that never was', 404, { url: '/reset/never' }],
+  ['a reset link that is too long', 404, { url: `/reset/${'a'.repeat(300)}` }],
+  [
+    'a form of another origin',
+    403,
+    { method: 'POST', url: '/login', headers: { 'sec-fetch-site': 'cross-site' } },
+  ],
+  [
+    'a form that is none',
+    415,
+    { method: 'POST', url: '/login', headers: { 'content-type': 'text/xml' }, payload: '<a/>' },
+  ],
+  [
+    'a form over 64 KiB',
+    413,
+    { method: 'POST', url: '/login', headers: FORM, payload: `a=${'x'.repeat(70_000)}` },
+  ],
+  ['a file that is not there', 404, { url: '/public/no-such-file.css' }],
+  ['a file outside the folder', 404, { url: '/public/%2e%2e/package.json' }],
+] as const)("a page's error is a page: %s", async (_name, status, request) => {
+  const { app } = await startTestServer();
+  const answer = await app.inject(request);
+  expect(answer.statusCode).toBe(status);
+  expect(answer.headers['content-type']).toBe('text/html; charset=utf-8');
+  expect(answer.body).toMatch(/^\s*<!doctype html>/i);
+  expect(answer.body).toContain('href="/public/style.css"');
+  expect(answer.headers['content-security-policy']).toContain("default-src 'none'");
+});
+
+test.each([
+  ['an address that is nothing', 404, { url: '/api/no-such-thing' }],
+  ['a method that is not served', 404, { method: 'DELETE', url: '/api/me' }],
+  ['an address that cannot be decoded', 404, { url: '/api/%zz' }],
+  ['no session', 401, { url: '/api/me', headers: { accept: 'text/html' } }],
+  [
+    'a form of another origin',
+    403,
+    { method: 'POST', url: '/api/billing/checkout', headers: { 'sec-fetch-site': 'cross-site' } },
+  ],
+  [
+    'a body that is no JSON',
+    400,
+    {
+      method: 'POST',
+      url: '/api/billing/checkout',
+      headers: { 'content-type': 'application/json' },
+      payload: '{',
+    },
+  ],
+] as const)('an error under /api/ is JSON: %s', async (_name, status, request) => {
+  const { app } = await startTestServer();
+  const answer = await app.inject(request);
+  expect(answer.statusCode).toBe(status);
+  expect(answer.headers['content-type']).toMatch(/^application\/json/);
+  expect(answer.json()).toEqual({
+    error: {
+      code: expect.stringMatching(/^[a-z_]+$/) as string,
+      message: expect.stringMatching(/\w/) as string,
+    },
+  });
+  expect(answer.headers['content-security-policy']).toContain("default-src 'none'");
+});
+
+test('a fault of ours is 500 and tells nothing of the inside', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await server.db.$executeRaw`ALTER TABLE "Referral" RENAME TO "Elsewhere"`;
+  const page = await visit(server, '/settings', ann.cookie);
+  const api = await visit(server, '/api/me', ann.cookie);
+  expect(page.statusCode).toBe(500);
+  expect(page.body).toContain('Something went wrong on our side');
+  expect(api.statusCode).toBe(500);
+  expect(api.json()).toMatchObject({ error: { code: 'internal_error' } });
+  for (const { body } of [page, api])
+    expect(body).not.toMatch(/Referral|prisma|sqlite|node_modules|at \S+ \(/i);
+});
+
+test.each(['/', '/settings', '/no-such-page', '/r/22222222', '/api/me', '/healthz', '/public/style.css'])(
+  'the security headers stand on %s',
+  async (url) => {
+    const { app } = await startTestServer();
+    const { headers } = await app.inject({ url });
+    expect(headers['x-content-type-options']).toBe('nosniff');
+    expect(headers['referrer-policy']).toBe('same-origin');
+    expect(headers['strict-transport-security']).toBeUndefined();
+    const policy = String(headers['content-security-policy']).split(';');
+    expect(policy).toContain("default-src 'none'");
+    expect(policy).toContain("script-src 'self'");
+    expect(policy).toContain("style-src 'self'");
+    expect(policy).toContain("frame-ancestors 'none'");
+    expect(policy).toContain("base-uri 'none'");
+    expect(policy).toContain("form-action 'self' https://checkout.stripe.com https://billing.stripe.com");
+    expect(headers['content-security-policy']).not.toContain('unsafe');
+  },
+);
+
+test('on https browsers are told to stay there', async () => {
+  const { app } = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
+  const { headers } = await app.inject({ url: '/' });
+  expect(headers['strict-transport-security']).toMatch(/max-age=\d{7,}/);
+});
+
+test('pages are never kept by a cache', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  for (const url of PUBLIC_PAGES)
+    expect((await visit(server, url)).headers['cache-control']).toBe('no-store');
+  expect((await visit(server, '/settings', ann.cookie)).headers['cache-control']).toBe('no-store');
+});
+
+test('no page has a script or a style in it that the policy would refuse', async () => {
+  const { server, ann, bob } = await annAndBob();
+  await buy(server, bob);
+  for (const cookie of ['', ann.cookie, bob.cookie]) {
+    for (const url of [...PUBLIC_PAGES, '/settings']) {
+      const { body } = await visit(server, url, cookie);
+      expect(body).not.toMatch(/<script(?![^>]* src="\/public\/)/);
+      expect(body).not.toMatch(/<style|<[^>]* style="|<[^>]* on[a-z]+="|javascript:/);
+      expect(body).not.toMatch(/ (src|href)="(https?:)?\/\//);
+    }
+  }
+});
+
+const HERE = 'tandem.test';
+
+test.each<[string, 'accepted' | 'refused', Record<string, string>]>([
+  ['Sec-Fetch-Site same-origin', 'accepted', { 'sec-fetch-site': 'same-origin' }],
+  ['Sec-Fetch-Site none', 'accepted', { 'sec-fetch-site': 'none' }],
+  ['Sec-Fetch-Site same-site', 'refused', { 'sec-fetch-site': 'same-site' }],
+  ['Sec-Fetch-Site cross-site', 'refused', { 'sec-fetch-site': 'cross-site' }],
+  ['Sec-Fetch-Site of nonsense', 'refused', { 'sec-fetch-site': 'whatever' }],
+  ['cross-site, with our Origin', 'refused', { 'sec-fetch-site': 'cross-site', origin: `http://${HERE}` }],
+  [
+    'same-origin, with another Origin',
+    'accepted',
+    { 'sec-fetch-site': 'same-origin', origin: 'http://evil.test' },
+  ],
+  ['the Origin of PUBLIC_URL', 'accepted', { origin: `http://${HERE}`, host: '127.0.0.1:3000' }],
+  ['the Origin of Host', 'accepted', { origin: 'http://box.test:3000', host: 'box.test:3000' }],
+  [
+    'the Origin of Host at another port',
+    'refused',
+    { origin: 'http://box.test:3001', host: 'box.test:3000' },
+  ],
+  ['another Origin', 'refused', { origin: 'http://evil.test' }],
+  ['an Origin that begins with ours', 'refused', { origin: `http://${HERE}.evil.test` }],
+  ['an Origin that ends with ours', 'refused', { origin: `http://evil-${HERE}` }],
+  ['the Origin null', 'refused', { origin: 'null' }],
+  ['an Origin that is no address', 'refused', { origin: HERE }],
+  ['an empty Origin', 'refused', { origin: '' }],
+  ['neither header, as no browser sends it', 'accepted', {}],
+])('a form with %s is %s', async (_name, outcome, headers) => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await server.app.inject({
+    method: 'POST',
+    url: '/logout',
+    headers: { ...FORM, cookie: ann.cookie, ...headers },
+  });
+  expect(answer.statusCode).toBe(outcome === 'accepted' ? 303 : 403);
+  expect(await server.db.session.count()).toBe(outcome === 'accepted' ? 0 : 1);
+});
+
+test.each([
+  '/signup',
+  '/login',
+  '/logout',
+  '/settings/address',
+  '/settings/password',
+  '/reset/token',
+  '/api/billing/checkout',
+  '/api/billing/portal',
+])('%s refuses the form of another site', async (url) => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await postForm(server.app, url, {}, ann.cookie, { 'sec-fetch-site': 'cross-site' });
+  expect(answer.statusCode).toBe(403);
+});
+
+test('a link from another site is followed: only what changes something is refused', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const headers = { 'sec-fetch-site': 'cross-site', origin: 'http://evil.test' };
+  expect((await server.app.inject({ url: `/r/${ann.code}`, headers })).statusCode).toBe(303);
+  expect((await server.app.inject({ url: '/pricing', headers })).statusCode).toBe(200);
+});
+
+test.each(['/api/billing/checkout', '/api/billing/portal'])(
+  '%s signed out leads a browser to the log-in, and is 401 for everything else',
+  async (url) => {
+    const { app } = await startTestServer();
+    const accept = 'text/html,application/xhtml+xml;q=0.9,*/*;q=0.8';
+    const browser = await postForm(app, url, { plan: 'monthly' }, '', { accept });
+    expect(browser.statusCode).toBe(303);
+    expect(browser.headers.location).toBe('/login');
+    for (const headers of [{ accept: 'application/json' }, {}]) {
+      const program = await postForm(app, url, { plan: 'monthly' }, '', headers);
+      expect(program.statusCode).toBe(401);
+      expect(program.json()).toMatchObject({ error: { code: 'unauthorized' } });
+    }
+  },
+);
+
+test.each([{}, { plan: '' }, { plan: 'weekly' }, { plan: 'Monthly' }, { plan: '__proto__' }])(
+  'a checkout of the plan %o is 400',
+  async (fields: Record<string, string>) => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const answer = await postForm(server.app, '/api/billing/checkout', fields, ann.cookie);
+    expect(answer.statusCode).toBe(400);
+    expect(answer.json<{ error: { message: string } }>().error.message).toContain('monthly or annual');
+  },
+);
+
+test('without a Stripe key a checkout is 503 and says what is missing', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await postForm(server.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+  expect(answer.statusCode).toBe(503);
+  expect(answer.json<{ error: { message: string } }>().error.message).toContain('STRIPE_API_KEY');
+});
+
+test('without a price a checkout is 503 and names the variable', async () => {
+  const server = await startTestServer({ STRIPE_PRICE_ANNUAL: '', STRIPE_API_KEY: 'sk_test_1' });
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await postForm(server.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
+  expect(answer.statusCode).toBe(503);
+  expect(answer.json<{ error: { message: string } }>().error.message).toContain('STRIPE_PRICE_ANNUAL');
+});
+
+test('the portal leads whoever was never a customer to Pricing', async () => {
+  const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_1' });
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await postForm(server.app, '/api/billing/portal', {}, ann.cookie);
+  expect(answer.statusCode).toBe(303);
+  expect(answer.headers.location).toBe('/pricing');
+});
+
+test('the server is alive and ready', async () => {
+  const { app } = await startTestServer();
+  expect((await app.inject({ url: '/healthz' })).statusCode).toBe(200);
+  expect((await app.inject({ url: '/readyz' })).statusCode).toBe(200);
+});

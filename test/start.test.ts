@@ -1,0 +1,515 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { access, mkdir, mkdtemp, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { createServer } from 'node:net';
+import type { AddressInfo, Server } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { expect, inject, onTestFinished, test } from 'vitest';
+
+import { readConfig } from '../src/config.ts';
+import { openDatabase } from '../src/db/open.ts';
+import { newDatabase, PASSWORD, sign, WEBHOOK_SECRET } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const TSX = createRequire(import.meta.url).resolve('tsx');
+const SERVER = join(import.meta.dirname, '../src/server.ts');
+const CLI = join(import.meta.dirname, '../src/cli.ts');
+
+const PRODUCTION = {
+  NODE_ENV: 'production',
+  STRIPE_API_KEY: 'sk_live_1',
+  STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
+  SESSION_SECRET: 'sixteen characters and more',
+};
+
+interface Started {
+  child: ChildProcess;
+  /** All that it wrote so far. */
+  output: { stdout: string; stderr: string };
+}
+
+/** Starts one of our programs in an empty folder of its own, with no environment but the one that is given. */
+async function start(
+  program: string,
+  args: string[],
+  env: Record<string, string>,
+  folder?: string,
+): Promise<Started> {
+  const cwd = folder ?? (await emptyFolder());
+  const child = spawn(process.execPath, ['--import', TSX, program, ...args], {
+    cwd,
+    env: { PATH: process.env['PATH'], ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const output = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk: Buffer) => (output.stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output.stderr += chunk.toString()));
+  return { child, output };
+}
+
+function emptyFolder(): Promise<string> {
+  return mkdtemp(join(inject('scratch'), 'start-'));
+}
+
+/** Waits for the end of a process, and of what it writes. */
+async function end({
+  child,
+  output,
+}: Started): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, ...output };
+}
+
+/** A start that must fail: exit 1, and one line on stderr, which is returned. */
+async function failure(env: Record<string, string>, folder?: string): Promise<string> {
+  const { code, stderr } = await end(await start(SERVER, [], env, folder));
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/^[^\n]+\n$/);
+  return stderr.trimEnd();
+}
+
+interface Running extends Started {
+  /** Where it says that it is. */
+  url: string;
+  /** Sends the signal, and waits for the end. */
+  stop: (signal?: NodeJS.Signals) => Promise<number | null>;
+}
+
+/** Starts a server, and waits until it has said where it is. */
+async function run(env: Record<string, string>, folder?: string): Promise<Running> {
+  const started = await start(SERVER, [], env, folder);
+  const { child, output } = started;
+  const url = await until(() => {
+    if (child.exitCode !== null) throw new Error(`The server ended: ${output.stderr}`);
+    return Promise.resolve(/^Tandem is at (\S+)$/m.exec(output.stdout)?.[1]);
+  });
+  async function stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    child.kill(signal);
+    return (await end(started)).code;
+  }
+  return { ...started, url, stop };
+}
+
+/** Looks again and again, for 30 s at most, until there is something to see. */
+async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
+  for (let tries = 0; tries < 600; tries += 1) {
+    const seen = await look();
+    if (seen !== undefined) return seen;
+    await pause(50);
+  }
+  throw new Error('What was awaited did not come.');
+}
+
+async function listen(port = 0): Promise<{ server: Server; port: number }> {
+  const server = createServer().listen(port, '127.0.0.1');
+  await once(server, 'listening');
+  return { server, port: (server.address() as AddressInfo).port };
+}
+
+async function freePort(): Promise<string> {
+  const { server, port } = await listen();
+  server.close();
+  await once(server, 'close');
+  return String(port);
+}
+
+/** A port that something listens on until the test has finished. */
+async function takenPort(port?: number): Promise<number> {
+  const taken = await listen(port);
+  onTestFinished(() => void taken.server.close());
+  return taken.port;
+}
+
+/** A browser, as far as our pages need one: it keeps cookies and does not follow redirects by itself. */
+function newBrowser(base: string) {
+  const jar = new Map<string, string>();
+
+  async function send(url: string, init: RequestInit = {}): Promise<Response> {
+    const headers = { accept: 'text/html', cookie: [...jar].map((pair) => pair.join('=')).join('; ') };
+    const answer = await fetch(new URL(url, base), { redirect: 'manual', ...init, headers });
+    for (const cookie of answer.headers.getSetCookie()) {
+      const [, name = '', value = ''] = /^([^=]+)=([^;]*)/.exec(cookie) ?? [];
+      if (value === '') jar.delete(name);
+      else jar.set(name, value);
+    }
+    return answer;
+  }
+
+  async function me(): Promise<Me> {
+    return (await (await send('/api/me')).json()) as Me;
+  }
+
+  return {
+    get: send,
+    page: async (url: string) => (await send(url)).text(),
+    post: (url: string, fields: Record<string, string>) =>
+      send(url, { method: 'POST', body: new URLSearchParams(fields) }),
+    me,
+    /** Waits until the webhooks have made this of the account. */
+    become: (tier: Me['tier']) =>
+      until(async () => {
+        const now = await me();
+        return now.tier === tier ? now : undefined;
+      }),
+  };
+}
+
+interface Me {
+  email: string;
+  tier: 'free' | 'trial' | 'paid';
+  creditDays: number;
+  creditHeld: boolean;
+  access: { granted: boolean; reason: string | null };
+  referral: { url: string; invited: number; converted: number; activeCredits: number };
+  subscription: { status: string; plan: string | null } | null;
+}
+
+/** The address that an answer leads to. */
+function leadsTo(answer: Response): string {
+  expect(answer.status).toBe(303);
+  return answer.headers.get('location') ?? '';
+}
+
+async function signUp(browser: ReturnType<typeof newBrowser>, email: string): Promise<Me> {
+  expect(leadsTo(await browser.post('/signup', { email, password: PASSWORD }))).toBe('/settings');
+  return browser.me();
+}
+
+test.each([
+  ['PORT', 'http'],
+  ['PUBLIC_URL', 'tandem.test'],
+  ['DATABASE_URL', 'mysql://localhost/tandem'],
+  ['STRIPE_API_KEY', 'pk_test_1'],
+  ['STRIPE_WEBHOOK_SECRET', 'secret'],
+  ['STRIPE_PRICE_MONTHLY', 'nine dollars'],
+  ['STRIPE_PRICE_ANNUAL', 'ninety dollars'],
+  ['STRIPE_API_BASE', 'localhost'],
+  ['STRIPE_TRIAL_DAYS', 'a week'],
+  ['SESSION_SECRET', 'short'],
+  ['LOG_LEVEL', 'loud'],
+  ['TRUST_PROXY', '1'],
+  ['REFERRAL_CLAWBACK_DAYS', '-1'],
+  ['EVENT_RETENTION_DAYS', '0'],
+])('a bad %s stops the start with one line that names it, and does nothing', async (name, value) => {
+  const folder = await emptyFolder();
+  expect(await failure({ [name]: value }, folder)).toMatch(new RegExp(`^${name} wants `));
+  expect(await readdir(folder)).toEqual([]);
+});
+
+test.each([
+  ['PORT', '0'],
+  ['PORT', '65536'],
+  ['PORT', '3000.5'],
+  ['PORT', '-1'],
+  ['PORT', '0x50'],
+  ['PUBLIC_URL', 'ftp://tandem.test'],
+  ['PUBLIC_URL', 'https://tandem.test/path'],
+  ['PUBLIC_URL', 'https://tandem.test?x=1'],
+  ['DATABASE_URL', 'file:'],
+  ['DATABASE_URL', './data/tandem.db'],
+  ['STRIPE_API_KEY', 'sk_'],
+  ['STRIPE_WEBHOOK_SECRET', 'whsec_a,,whsec_b'],
+  ['STRIPE_WEBHOOK_SECRET', 'whsec_a,b'],
+  ['STRIPE_API_BASE', 'http://127.0.0.1:1/v1'],
+  ['STRIPE_TRIAL_DAYS', '731'],
+  ['STRIPE_TRIAL_DAYS', '7.5'],
+  ['SESSION_SECRET', 'fifteen letters'],
+  ['TRUST_PROXY', '10.0.0.0/33'],
+  ['TRUST_PROXY', '::/129'],
+  ['TRUST_PROXY', '10.0.0.1,proxy'],
+  ['TRUST_PROXY', 'true'],
+  ['REFERRAL_CLAWBACK_DAYS', '1e3'],
+  ['EVENT_RETENTION_DAYS', 'forever'],
+])('%s=%s is refused by its name', (name, value) => {
+  expect(() => readConfig({ [name]: value })).toThrow(new RegExp(`^${name} wants [^\\n]+$`));
+});
+
+test('an empty environment has the defaults that are documented', () => {
+  expect(readConfig({})).toMatchObject({
+    production: false,
+    host: '127.0.0.1',
+    port: 3000,
+    publicUrl: 'http://localhost:3000',
+    databaseUrl: 'file:./data/tandem.db',
+    sessionSecret: null,
+    logLevel: 'info',
+    trustProxy: [],
+    stripe: { apiKey: null, apiBase: null, webhookSecrets: [], trialDays: 0 },
+    sandbox: true,
+  });
+  expect(readConfig({ PORT: '8080' }).publicUrl).toBe('http://localhost:8080');
+});
+
+test('several webhook secrets and proxies stand with commas between them', () => {
+  const config = readConfig({ STRIPE_WEBHOOK_SECRET: 'whsec_a, whsec_b', TRUST_PROXY: '10.0.0.0/8, ::1' });
+  expect(config.stripe.webhookSecrets).toEqual(['whsec_a', 'whsec_b']);
+  expect(config.trustProxy).toEqual(['10.0.0.0/8', '::1']);
+});
+
+test.each<[boolean, Record<string, string>]>([
+  [true, {}],
+  [true, { NODE_ENV: 'development' }],
+  [true, { NODE_ENV: 'test', STRIPE_PRICE_MONTHLY: 'price_m', STRIPE_TRIAL_DAYS: '7' }],
+  [true, { STRIPE_API_KEY: '', STRIPE_WEBHOOK_SECRET: '', STRIPE_API_BASE: '' }],
+  [false, { STRIPE_API_KEY: 'sk_test_1' }],
+  [false, { STRIPE_WEBHOOK_SECRET: 'whsec_1' }],
+  [false, { STRIPE_API_BASE: 'http://127.0.0.1:1' }],
+  [false, PRODUCTION],
+])('the sandbox is on (%s) exactly when this is not production and no Stripe is set: %o', (on, env) => {
+  expect(readConfig(env).sandbox).toBe(on);
+});
+
+test.each(['STRIPE_API_KEY', 'STRIPE_WEBHOOK_SECRET', 'SESSION_SECRET'])(
+  'production without %s does not start, and one line says so',
+  async (name) => {
+    expect(await failure({ ...PRODUCTION, [name]: '', PORT: await freePort() })).toMatch(
+      new RegExp(`^${name} is missing`),
+    );
+  },
+);
+
+test('production refuses STRIPE_API_BASE', async () => {
+  const line = await failure({
+    ...PRODUCTION,
+    STRIPE_API_BASE: 'http://127.0.0.1:1',
+    PORT: await freePort(),
+  });
+  expect(line).toMatch(/^STRIPE_API_BASE /);
+});
+
+test('production starts with its secrets, without the sandbox, and makes no secret of its own', async () => {
+  const folder = await emptyFolder();
+  const server = await run({ ...PRODUCTION, PORT: await freePort() }, folder);
+  expect(server.output.stdout).not.toMatch(/sandbox/i);
+  expect(await newBrowser(server.url).page('/')).not.toContain('Sandbox');
+  expect(await readdir(join(folder, 'data'))).not.toContain('session-secret');
+});
+
+test.each([
+  ['with the sandbox', {}],
+  ['without it', { STRIPE_API_KEY: 'sk_test_1' }],
+])('a port in use stops the start with one line that names it, %s', async (_name, env) => {
+  const port = await takenPort();
+  expect(await failure({ ...env, PORT: String(port) })).toMatch(new RegExp(`^Port ${port} is in use`));
+});
+
+test.each([
+  ['with the sandbox', {}],
+  ['without it', { STRIPE_API_KEY: 'sk_test_1' }],
+])('a HOST that is not of this machine stops the start with one line, %s', async (_name, env) => {
+  expect(await failure({ ...env, HOST: '192.0.2.1', PORT: await freePort() })).toContain('192.0.2.1');
+});
+
+test('a data folder that cannot be written stops the start with one line that names it', async () => {
+  const line = await failure({ DATABASE_URL: 'file:/dev/null/x/t.db', PORT: await freePort() });
+  expect(line).toMatch(/^The database \/dev\/null\/x\/t\.db cannot be opened: /);
+});
+
+test('a database that is a folder stops the start with one line that names it', async () => {
+  const folder = await emptyFolder();
+  const line = await failure({ DATABASE_URL: `file:${folder}`, PORT: await freePort() });
+  expect(line).toContain(`The database ${folder} cannot be opened: `);
+});
+
+test('a file that is no database stops the start with one line, and is left as it is', async () => {
+  const path = join(await emptyFolder(), 'tandem.db');
+  const text = 'This is a diary, and not a database. '.repeat(200);
+  await writeFile(path, text);
+  const line = await failure({ DATABASE_URL: `file:${path}`, PORT: await freePort() });
+  expect(line).toMatch(/cannot be opened: the file is damaged, or is no SQLite database/);
+  expect(await readFile(path, 'utf8')).toBe(text);
+});
+
+test('a damaged database stops the start with one line', async () => {
+  const url = await newDatabase();
+  const file = await open(url.replace('file:', ''), 'r+');
+  const { size } = await file.stat();
+  await file.write(Buffer.alloc(size - 100, 0xa5), 0, size - 100, 100);
+  await file.close();
+  expect(await failure({ DATABASE_URL: url, PORT: await freePort() })).toContain('the file is damaged');
+});
+
+test('a database newer than the code stops the start and the command line with one line', async () => {
+  const url = await newDatabase();
+  const { db } = await openDatabase(url);
+  await db.$executeRaw`
+    INSERT INTO "_prisma_migrations" ("id", "checksum", "migration_name", "started_at", "finished_at", "applied_steps_count")
+    VALUES ('future', 'x', '20990101000000_future', 0, 0, 1)`;
+  await db.$disconnect();
+  const line = await failure({ DATABASE_URL: url, PORT: await freePort() });
+  expect(line).toMatch(/newer than this version of Tandem.*20990101000000_future/);
+
+  const user = await end(await start(CLI, ['user', 'ann@example.com'], { DATABASE_URL: url }));
+  expect(user).toEqual({ code: 1, stdout: '', stderr: `${line}\n` });
+});
+
+test('a state of the sandbox that cannot be read stops the start with one line that names the file', async () => {
+  const folder = await emptyFolder();
+  await writeFile(join(folder, 'sandbox.json'), '{"version":');
+  const line = await failure({ DATABASE_URL: `file:${join(folder, 'tandem.db')}`, PORT: await freePort() });
+  expect(line).toContain('sandbox.json');
+});
+
+test('a session secret that cannot be read stops the start with one line that names the file', async () => {
+  const folder = await emptyFolder();
+  await mkdir(join(folder, 'session-secret'));
+  const line = await failure({
+    DATABASE_URL: `file:${join(folder, 'tandem.db')}`,
+    PORT: await freePort(),
+    STRIPE_API_KEY: 'sk_test_1',
+  });
+  expect(line).toContain('session-secret');
+});
+
+test('an empty session secret, as a crash leaves it, is never used as one', async () => {
+  const folder = await emptyFolder();
+  const path = join(folder, 'session-secret');
+  await writeFile(path, '');
+  const started = await start(SERVER, [], {
+    DATABASE_URL: `file:${join(folder, 'tandem.db')}`,
+    PORT: await freePort(),
+  });
+  // Either it refuses to start, in one line, or it makes a new secret.
+  const outcome = await until(async () => {
+    if (started.child.exitCode !== null) return started.output.stderr;
+    return started.output.stdout.includes('Tandem is at') ? readFile(path, 'utf8') : undefined;
+  });
+  expect(outcome).toMatch(/^\S{32,}$|^[^\n]*session-secret[^\n]*\n$/);
+});
+
+test.each(['SIGTERM', 'SIGINT'] as const)(
+  '%s ends the server with exit 0, and frees the port',
+  async (signal) => {
+    const port = await freePort();
+    const server = await run({ PORT: port });
+    expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+    expect(await server.stop(signal)).toBe(0);
+    expect(server.output.stderr).toBe('');
+    const { server: next } = await listen(Number(port));
+    next.close();
+  },
+);
+
+test('a first start makes the database and a secret that only its owner can read', async () => {
+  const folder = await emptyFolder();
+  await run({ PORT: await freePort() }, folder);
+  const { mode } = await stat(join(folder, 'data', 'session-secret'));
+  expect(mode & 0o777).toBe(0o600);
+  await access(join(folder, 'data', 'tandem.db'));
+});
+
+test('accounts and sessions outlive a restart', async () => {
+  const folder = await emptyFolder();
+  const port = await freePort();
+  const first = await run({ PORT: port }, folder);
+  const ann = newBrowser(first.url);
+  await signUp(ann, 'ann@example.com');
+  expect(await first.stop()).toBe(0);
+  const second = await run({ PORT: port }, folder);
+  expect(second.url).toBe(first.url);
+  expect(await ann.me()).toMatchObject({ email: 'ann@example.com' });
+});
+
+test('a key without a webhook secret starts, and the webhook is 503', async () => {
+  const server = await run({ PORT: await freePort(), STRIPE_API_KEY: 'sk_test_1' });
+  expect(server.output.stdout).not.toMatch(/sandbox/i);
+  const answer = await fetch(`${server.url}/api/stripe/webhook`, { method: 'POST', body: '{}' });
+  expect(answer.status).toBe(503);
+  expect(await answer.json()).toMatchObject({
+    error: expect.stringContaining('STRIPE_WEBHOOK_SECRET') as string,
+  });
+});
+
+test('a webhook secret without a key starts without the sandbox, and takes signed events', async () => {
+  const server = await run({ PORT: await freePort(), STRIPE_WEBHOOK_SECRET: `whsec_old,${WEBHOOK_SECRET}` });
+  expect(server.output.stdout).not.toMatch(/sandbox/i);
+  const body = JSON.stringify(buyer().created());
+  const post = (signature: string) =>
+    fetch(`${server.url}/api/stripe/webhook`, {
+      method: 'POST',
+      body,
+      headers: { 'stripe-signature': signature },
+    });
+  const answer = await post(sign(body, new Date()));
+  expect(answer.status).toBe(200);
+  expect(await answer.json()).toEqual({ status: 'ok' });
+  expect((await post(sign(body, new Date(), 'whsec_other'))).status).toBe(400);
+});
+
+test("the sandbox's port is printed, and is another free one when the next one is taken", async () => {
+  // The next port may be somebody else's already: then it is taken, too.
+  const port = Number(await freePort());
+  await takenPort(port + 1).catch(() => undefined);
+  const server = await run({ PORT: String(port) });
+  const [, sandbox = ''] = /runs at (http:\/\/localhost:\d+)/.exec(server.output.stdout) ?? [];
+  expect(sandbox).toMatch(/^http/);
+  expect([`http://localhost:${port + 1}`, server.url]).not.toContain(sandbox);
+  expect(await (await fetch(`${sandbox}/nothing`)).text()).toContain('There is nothing at this address.');
+});
+
+test("a newcomer's story: with nothing set, two people, a link and a payment give 45 days to both", async () => {
+  const folder = await emptyFolder();
+  const server = await run({ PORT: await freePort() }, folder);
+  expect(server.output.stdout).toContain('The sandbox is on');
+  const [ann, bob] = [newBrowser(server.url), newBrowser(server.url)];
+
+  const { referral } = await signUp(ann, 'ann@example.com');
+  expect(referral.url).toMatch(new RegExp(`^${server.url}/r/`));
+  expect(leadsTo(await bob.get(referral.url))).toBe('/pricing');
+  expect(await bob.page('/pricing')).toContain('A friend invited you.');
+  await signUp(bob, 'bob@example.com');
+
+  const pricing = await bob.get('/pricing');
+  expect(await pricing.text()).toContain('$9.00');
+  const checkout = leadsTo(await bob.post('/api/billing/checkout', { plan: 'monthly' }));
+  // A browser follows the redirect only where the page's policy lets its forms lead.
+  expect(pricing.headers.get('content-security-policy')).toContain(new URL(checkout).origin);
+  expect(await bob.page(checkout)).toContain('$9.00');
+  const declined = await bob.post(checkout, { outcome: 'decline' });
+  expect(declined.status).toBe(402);
+  expect(await bob.me()).toMatchObject({ tier: 'free' });
+  const back = leadsTo(await bob.post(checkout, { outcome: 'pay' }));
+  expect(back).toBe(`${server.url}/settings?checkout=done`);
+
+  expect(await bob.become('paid')).toMatchObject({
+    creditDays: 45,
+    creditHeld: true,
+    access: { granted: true, reason: 'paid' },
+    subscription: { status: 'active', plan: 'monthly' },
+  });
+  const rich = { creditDays: 45, creditHeld: false, access: { granted: true, reason: 'credit' } };
+  expect(await ann.me()).toMatchObject({
+    tier: 'free',
+    ...rich,
+    referral: { invited: 1, converted: 1, activeCredits: 1 },
+  });
+  expect(await bob.page(back)).toContain('Your payment has arrived');
+
+  // A renewal gives nothing more; a second checkout leads to the portal.
+  const portal = leadsTo(await bob.post('/api/billing/checkout', { plan: 'annual' }));
+  expect(portal).toContain('/portal/');
+  expect(leadsTo(await bob.post('/api/billing/portal', {}))).toContain('/portal/');
+  await bob.post(portal, { action: 'renew_now' });
+  expect(await ann.me()).toMatchObject(rich);
+  await bob.post(portal, { action: 'cancel_now' });
+  expect(await bob.become('free')).toMatchObject({ ...rich, subscription: { status: 'canceled' } });
+
+  const audit = await end(await start(CLI, ['user', 'bob@example.com'], {}, folder));
+  expect(audit.code).toBe(0);
+  expect(audit.stdout).toMatch(/^subscription +canceled, monthly$/m);
+});
+
+test('every page says that the sandbox is on', async () => {
+  const server = await run({ PORT: await freePort() });
+  const ann = newBrowser(server.url);
+  const says = 'Sandbox: a stand-in for Stripe is running, no real money moves.';
+  for (const url of ['/', '/pricing', '/signup', '/login', '/no-such-page'])
+    expect(await ann.page(url)).toContain(says);
+  await signUp(ann, 'ann@example.com');
+  expect(await ann.page('/settings')).toContain(says);
+});
