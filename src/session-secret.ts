@@ -3,6 +3,9 @@ import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import type { Config } from './config.ts';
+import { PlainError } from './plain-error.ts';
+
+const SHORTEST = 16;
 
 /**
  * The secret that keys the hashes of session and reset tokens: SESSION_SECRET, or, outside production, one that is made
@@ -10,10 +13,23 @@ import type { Config } from './config.ts';
  *
  * @param config the configuration
  * @returns the secret
+ * @throws PlainError when the kept one cannot be made, read or used
  */
 export async function sessionSecretOf(config: Config): Promise<string> {
   if (config.sessionSecret !== null) return config.sessionSecret;
   const path = join(dirname(config.databaseUrl.replace(/^file:/, '')), 'session-secret');
+  const secret = await makeOrRead(path).catch((error: unknown) => {
+    throw new PlainError(`The session secret ${path} cannot be read: ${String(error)}`);
+  });
+  if (secret.length < SHORTEST) {
+    throw new PlainError(
+      `The session secret ${path} is damaged. Delete it: a new one is made, and everybody logs in again.`,
+    );
+  }
+  return secret;
+}
+
+async function makeOrRead(path: string): Promise<string> {
   const made = `${path}.${process.pid}`;
   await writeFile(made, randomBytes(32).toString('base64url'), { mode: 0o600 });
   try {

@@ -45,7 +45,7 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
       config: { ...config, stripe },
       db,
       stripe: createStripe(stripe),
-      sessionSecret: await sessionSecretOf(config),
+      sessionSecret,
       sandboxUrl: sandbox?.running.url ?? null,
       now,
     },
