@@ -34,6 +34,7 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
   const { db, migrations } = await openDatabase(config.databaseUrl);
   if (migrations.length > 0) logger.info({ migrations }, 'the database was brought up to date');
 
+  const sessionSecret = await sessionSecretOf(config);
   const sandbox = config.sandbox
     ? await openSandbox(config, now, (line) => {
         logger.warn(line);
