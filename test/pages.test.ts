@@ -672,3 +672,12 @@ test('the server is alive and ready', async () => {
   expect((await app.inject({ url: '/healthz' })).statusCode).toBe(200);
   expect((await app.inject({ url: '/readyz' })).statusCode).toBe(200);
 });
+
+test('when Stripe does not answer, the checkout says so and nothing is sold', async () => {
+  const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: 'http://127.0.0.1:1' });
+  const ann = await signUp(server, 'ann@example.com');
+  const answer = await postForm(server.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+  expect(answer.statusCode).toBe(502);
+  expect(answer.json()).toMatchObject({ error: { code: 'stripe_unavailable' } });
+  expect(await server.db.customer.count()).toBe(0);
+});

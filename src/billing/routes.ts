@@ -63,6 +63,8 @@ async function askStripe<T>(call: () => Promise<T>): Promise<T> {
       502,
       'stripe_unavailable',
       'Stripe, which handles our payments, did not answer as it should. Nothing was paid. Please try again in a moment.',
+      // Not the whole error: it carries the request, and with it an address.
+      { cause: new Error(`${error.type} ${error.code ?? ''}, request ${error.requestId}: ${error.message}`) },
     );
   }
 }

@@ -3,14 +3,14 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 import { sendPage } from './page.ts';
 
 /**
- * An error that is the answer to a request: its message is told as it is.
+ * An error that is the answer to a request: its message is told as it is. Its cause is for the log alone.
  */
 export class HttpError extends Error {
   override name = 'HttpError';
   readonly statusCode: number;
   readonly code: string;
-  constructor(statusCode: number, code: string, message: string) {
-    super(message);
+  constructor(statusCode: number, code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
     this.statusCode = statusCode;
     this.code = code;
   }
@@ -28,8 +28,8 @@ export function answerErrors(app: FastifyInstance): void {
   });
   app.setErrorHandler((error: FastifyError | HttpError, request, reply) => {
     const status = error.statusCode ?? 500;
-    if (status >= 500 && !(error instanceof HttpError)) request.log.error({ err: error }, 'a request failed');
-    const told = status >= 500 && !(error instanceof HttpError) ? OUR_FAULT : error;
+    if (status >= 500) request.log.error({ err: error.cause ?? error }, 'a request failed');
+    const told = status < 500 || error instanceof HttpError ? error : OUR_FAULT;
     return answer(request, reply, status, told.code, told.message);
   });
 }
