@@ -674,7 +674,10 @@ test('the server is alive and ready', async () => {
 });
 
 test('when Stripe does not answer, the checkout says so and nothing is sold', async () => {
-  const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: 'http://127.0.0.1:1' });
+  const server = await startTestServer({
+    STRIPE_API_KEY: 'sk_test_x',
+    STRIPE_API_BASE: 'http://127.0.0.1:1',
+  });
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
   expect(answer.statusCode).toBe(502);
