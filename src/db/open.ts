@@ -20,7 +20,8 @@ export async function openDatabase(url: string): Promise<{ db: Db; migrations: s
   const path = url.replace(/^file:/, '');
   const adapterFactory = sqliteAdapterFactory(path);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    // What lies in it is personal: a folder made here is its owner's alone.
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     const migrations = await migrate(adapterFactory);
     return { db: new PrismaClient({ adapter: adapterFactory, errorFormat: 'minimal' }), migrations };
   } catch (error) {
