@@ -40,8 +40,11 @@ export async function writeAudit(tx: Tx, userId: string, cause: Cause, change: C
 /**
  * @param db the database
  * @param userId whose rows
- * @returns the user's audit rows, the oldest first
+ * @returns the user's audit rows, the oldest first; of one instant, the tier before the credit that follows from it
  */
 export async function listAudit(db: Db, userId: string): Promise<AuditRow[]> {
-  return db.auditRow.findMany({ where: { userId }, orderBy: [{ at: 'asc' }, { id: 'asc' }] });
+  return db.auditRow.findMany({
+    where: { userId },
+    orderBy: [{ at: 'asc' }, { kind: 'desc' }, { id: 'asc' }],
+  });
 }

@@ -41,7 +41,7 @@ export async function changeAddress(
 }
 
 /**
- * Changes a user's password, ends all their sessions, and opens a new one where they are.
+ * Changes a user's password, ends all their sessions and reset links, and opens a new session where they are.
  *
  * @param db the database
  * @param secret SESSION_SECRET
@@ -61,6 +61,7 @@ export async function changePassword(
   const passwordHash = await hashPassword(typed.newPassword);
   return inTransaction(db, now, async (tx) => {
     await tx.user.update({ where: { id: user.id }, data: { passwordHash } });
+    await tx.resetLink.deleteMany({ where: { userId: user.id } });
     await closeAllSessions(tx, user.id);
     return openSession(tx, secret, user.id);
   });

@@ -135,7 +135,7 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
       awaitingPayment,
       ...(awaitingPayment && { refreshSeconds: REFRESH_SECONDS }),
       ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
-      address: forms.address ?? { values: { email: me.email }, errors: {} },
+      address: forms.address ?? { values: { email: '' }, errors: {} },
       password: forms.password ?? { errors: {} },
     });
   }
