@@ -3,6 +3,7 @@ import { link, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import type { Config } from './config.ts';
+import { databasePath } from './db/open.ts';
 import { PlainError } from './plain-error.ts';
 
 const SHORTEST = 16;
@@ -17,7 +18,7 @@ const SHORTEST = 16;
  */
 export async function sessionSecretOf(config: Config): Promise<string> {
   if (config.sessionSecret !== null) return config.sessionSecret;
-  const path = join(dirname(config.databaseUrl.replace(/^file:/, '')), 'session-secret');
+  const path = join(dirname(databasePath(config.databaseUrl)), 'session-secret');
   const secret = await makeOrRead(path).catch((error: unknown) => {
     throw new PlainError(`The session secret ${path} cannot be read: ${String(error)}`);
   });

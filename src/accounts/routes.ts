@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { inTransaction } from '../db/transaction.ts';
 import type { AppContext } from '../web/context.ts';
 import { clearInvitation, clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
-import { BAD_EMAIL, BAD_PASSWORD, errorsFor } from '../web/form-errors.ts';
+import { BAD_EMAIL, BAD_PASSWORD, errorsFor, typedText } from '../web/forms.ts';
 import { sendPage } from '../web/page.ts';
 import { emailAddress } from './email.ts';
 import { logIn } from './log-in.ts';
@@ -116,11 +116,10 @@ function accountForm(
   template: 'signup' | 'login',
   errors: FormErrors,
 ): FastifyReply {
-  const { email } = (request.body ?? {}) as { email?: unknown };
   const title = template === 'signup' ? 'Sign up' : 'Log in';
   return sendPage(request, reply, template, {
     title,
-    values: { email: typeof email === 'string' ? email : '' },
+    values: { email: typedText(request.body, 'email') },
     errors,
   });
 }

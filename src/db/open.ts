@@ -17,7 +17,7 @@ import type { Db } from './transaction.ts';
  * @throws PlainError when the path cannot be written, the file is no database, or its schema is newer than ours
  */
 export async function openDatabase(url: string): Promise<{ db: Db; migrations: string[] }> {
-  const path = url.replace(/^file:/, '');
+  const path = databasePath(url);
   const adapterFactory = sqliteAdapterFactory(path);
   try {
     // What lies in it is personal: a folder made here is its owner's alone.
@@ -28,6 +28,14 @@ export async function openDatabase(url: string): Promise<{ db: Db; migrations: s
     if (error instanceof PlainError) throw error;
     throw new PlainError(`The database ${path} cannot be opened: ${explain(error)}`);
   }
+}
+
+/**
+ * @param url `file:` and a path
+ * @returns the path of the database file; what belongs to it lies beside it
+ */
+export function databasePath(url: string): string {
+  return url.replace(/^file:/, '');
 }
 
 function explain(error: unknown): string {

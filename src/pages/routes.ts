@@ -12,7 +12,7 @@ import type { User } from '../db/generated/client.ts';
 import type { AppContext } from '../web/context.ts';
 import { setFlash, setSession } from '../web/cookies.ts';
 import { HttpError } from '../web/errors.ts';
-import { BAD_EMAIL, BAD_PASSWORD, errorsFor } from '../web/form-errors.ts';
+import { BAD_EMAIL, BAD_PASSWORD, errorsFor, typedText } from '../web/forms.ts';
 import { sendPage } from '../web/page.ts';
 import type { Notice } from '../web/page.ts';
 import { followInvitation } from '../web/visitor.ts';
@@ -139,9 +139,4 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
       password: forms.password ?? { errors: {} },
     });
   }
-}
-
-function typedText(body: unknown, field: string): string {
-  const value = (body as Record<string, unknown> | null)?.[field];
-  return typeof value === 'string' ? value : '';
 }

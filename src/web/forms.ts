@@ -18,3 +18,13 @@ export function errorsFor<Field extends string>(
     Record<Field, string>
   >;
 }
+
+/**
+ * @param body a form as it came
+ * @param field the name of a field
+ * @returns what was typed there, to be shown again; empty when it was nothing
+ */
+export function typedText(body: unknown, field: string): string {
+  const value = (body as Record<string, unknown> | null | undefined)?.[field];
+  return typeof value === 'string' ? value : '';
+}
