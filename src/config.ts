@@ -18,6 +18,10 @@ export interface Config {
   /** Addresses and CIDRs of the proxies in front. */
   trustProxy: string[];
   stripe: StripeConfig;
+  /** How long after a payment its refund, or a dispute, takes a conversion's credit back, days. */
+  clawbackDays: number;
+  /** How long the payloads of events are kept whole, days. */
+  eventRetentionDays: number;
   /** No Stripe is configured, and this is not production: a stand-in takes its place. */
   sandbox: boolean;
 }
@@ -159,6 +163,8 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       prices: sandbox ? SANDBOX_PRICES : prices,
       trialDays: values.STRIPE_TRIAL_DAYS,
     },
+    clawbackDays: values.REFERRAL_CLAWBACK_DAYS,
+    eventRetentionDays: values.EVENT_RETENTION_DAYS,
     sandbox,
   };
 }

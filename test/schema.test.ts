@@ -24,6 +24,7 @@ describe('the database holds its rules by itself', () => {
     expect(checks.sort()).toEqual([
       'AuditRow_actor_check',
       'AuditRow_kind_check',
+      'Checkout_plan_check',
       'CreditEntry_kind_check',
       'CreditEntry_referral_check',
       'CreditEntry_seconds_check',
@@ -31,6 +32,7 @@ describe('the database holds its rules by itself', () => {
       'Event_error_check',
       'Event_reason_check',
       'Event_status_check',
+      'Invoice_positive_is_paid_check',
       'Referral_converted_is_credited_check',
       'Referral_not_oneself_check',
       'Referral_reversed_was_converted_check',
@@ -41,6 +43,20 @@ describe('the database holds its rules by itself', () => {
       'User_tier_check',
       'User_tombstone_holds_nothing_check',
     ]);
+  });
+
+  test('a fact may point at a row that follows in the same transaction', async () => {
+    const path = (await newDatabase()).replace('file:', '');
+    const tables = new Database(path, { readonly: true })
+      .prepare(
+        "SELECT sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%DEFERRABLE INITIALLY DEFERRED%'",
+      )
+      .pluck()
+      .all() as string[];
+    const keys = tables.flatMap((sql) =>
+      [...sql.matchAll(/CONSTRAINT "(\w+)".*DEFERRED/g)].map(([, name]) => name),
+    );
+    expect(keys.sort()).toEqual(['Invoice_subscriptionId_fkey', 'Payment_invoiceId_fkey']);
   });
 
   test('one instant is one text, whoever writes it', async () => {

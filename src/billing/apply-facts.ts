@@ -3,7 +3,16 @@ import type { Tx } from '../db/transaction.ts';
 import { reviewReferral } from '../referrals/review.ts';
 import { setTier } from './grant-paid.ts';
 import type { TierCause } from './grant-paid.ts';
+import { isMoneyBack } from './money-back.ts';
 import { deriveTier } from './tier.ts';
+
+/** What new facts may change besides the tier: a renewal brings no proof, and costs no referral look-up. */
+export interface Bearing {
+  /** One of them bears on the proof of payment, or on whether its money went back. */
+  onProof: boolean;
+  /** REFERRAL_CLAWBACK_DAYS. */
+  clawbackDays: number;
+}
 
 /**
  * From facts to access: makes a user's tier what the facts say, and lets the referral follow when a new fact bears on
@@ -12,13 +21,13 @@ import { deriveTier } from './tier.ts';
  * @param tx the open transaction
  * @param userId whose facts
  * @param cause what brought the new facts
- * @param bearsOnProof whether one of them bears on the proof; a renewal brings none and costs no referral look-up
+ * @param bearing what they may change
  */
 export async function applyFacts(
   tx: Tx,
   userId: string,
   cause: TierCause,
-  bearsOnProof: boolean,
+  { onProof, clawbackDays }: Bearing,
 ): Promise<void> {
   const user = await lockUser(tx, userId);
   if (!user) return;
@@ -27,12 +36,9 @@ export async function applyFacts(
     select: { status: true, provenAt: true },
   });
   const current = await setTier(tx, user, deriveTier(subscriptions), cause);
-  if (bearsOnProof) {
-    await reviewReferral(
-      tx,
-      current,
-      subscriptions.some((subscription) => subscription.provenAt !== null),
-      cause,
-    );
-  }
+  if (!onProof) return;
+
+  const proven = subscriptions.some((subscription) => subscription.provenAt !== null);
+  const holds = proven && !(await isMoneyBack(tx, userId, clawbackDays));
+  await reviewReferral(tx, current, { proven, holds }, cause);
 }

@@ -13,8 +13,8 @@ import type { StripeEvent } from './stripe-shapes/event.ts';
  */
 export async function claimEvent(tx: Tx, event: StripeEvent, payload: string): Promise<boolean> {
   const claimed = await tx.$executeRaw`
-    INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "payload")
-    VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'applied', ${payload})
+    INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "payload", "customerId")
+    VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'applied', ${payload}, ${event.customerId})
     ON CONFLICT ("id") DO UPDATE SET "status" = 'applied', "error" = NULL
     WHERE "Event"."status" = 'failed'`;
   return claimed === 1;
@@ -50,8 +50,9 @@ export async function recordFailure(
 ): Promise<void> {
   await inTransaction(db, now, async (tx) => {
     await tx.$executeRaw`
-      INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "error", "payload")
-      VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'failed', ${error}, ${payload})
+      INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "error", "payload", "customerId")
+      VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'failed', ${error}, ${payload},
+              ${event.customerId})
       ON CONFLICT ("id") DO UPDATE SET "error" = excluded."error", "receivedAt" = excluded."receivedAt"
       WHERE "Event"."status" = 'failed'`;
   });

@@ -1,16 +1,23 @@
 import type { Stripe } from 'stripe';
 import { z } from 'zod';
 
+import type { Config } from '../config.ts';
 import { inTransaction, isRefused } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { claimEvent, markIgnored, recordFailure } from './events.ts';
 import { UndecidedTie } from './facts/subscriptions.ts';
 import type { TieBreaker } from './facts/subscriptions.ts';
+import { onChargeRefunded } from './handlers/charge-refunded.ts';
 import { onCheckoutCompleted } from './handlers/checkout-completed.ts';
 import { onCustomerDeleted } from './handlers/customer-deleted.ts';
+import { onCustomerUpdated } from './handlers/customer-updated.ts';
+import { onDisputeChanged } from './handlers/dispute-changed.ts';
 import { onInvoicePaid } from './handlers/invoice-paid.ts';
+import { onInvoicePaymentPaid } from './handlers/invoice-payment-paid.ts';
+import { onInvoiceUnpaid } from './handlers/invoice-unpaid.ts';
 import { ignored } from './handlers/outcome.ts';
 import type { EventHandler, HandlerOutcome } from './handlers/outcome.ts';
+import { onRefundFailed } from './handlers/refund-failed.ts';
 import { onSubscriptionChanged } from './handlers/subscription-changed.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
 import { readSubscription } from './stripe-shapes/subscription.ts';
@@ -22,7 +29,18 @@ const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.subscription.paused', onSubscriptionChanged],
   ['customer.subscription.resumed', onSubscriptionChanged],
   ['checkout.session.completed', onCheckoutCompleted],
+  ['checkout.session.async_payment_succeeded', onCheckoutCompleted],
+  ['checkout.session.async_payment_failed', onCheckoutCompleted],
   ['invoice.paid', onInvoicePaid],
+  ['invoice.payment_failed', onInvoiceUnpaid],
+  ['invoice.payment_action_required', onInvoiceUnpaid],
+  ['invoice_payment.paid', onInvoicePaymentPaid],
+  ['charge.refunded', onChargeRefunded],
+  ['refund.failed', onRefundFailed],
+  ['charge.dispute.created', onDisputeChanged],
+  ['charge.dispute.updated', onDisputeChanged],
+  ['charge.dispute.closed', onDisputeChanged],
+  ['customer.updated', onCustomerUpdated],
   ['customer.deleted', onCustomerDeleted],
 ]);
 
@@ -37,6 +55,22 @@ export interface EventContext {
   stripe: Stripe | null;
   /** Whether our key is a live one; null when that is not known. */
   live: boolean | null;
+  /** REFERRAL_CLAWBACK_DAYS. */
+  clawbackDays: number;
+}
+
+/**
+ * @param parts the database, Stripe, and the configuration
+ * @returns what events are handled with
+ */
+export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: Config }): EventContext {
+  const { db, stripe, config } = parts;
+  return { db, stripe, live: isLiveKey(config.stripe.apiKey), clawbackDays: config.clawbackDays };
+}
+
+function isLiveKey(apiKey: string | null): boolean | null {
+  const mode = /^[sr]k_(live|test)_/.exec(apiKey ?? '')?.[1];
+  return mode === undefined ? null : mode === 'live';
 }
 
 /**
@@ -80,7 +114,9 @@ async function applyOnce(
   const attempt = (tieBreaker: TieBreaker | null): Promise<EventOutcome> =>
     inTransaction(context.db, now, async (tx) => {
       if (!(await claimEvent(tx, event, payload))) return { status: 'duplicate' };
-      const outcome = wrongMode(context.live, event) ?? (await dispatch(event)(tx, event, tieBreaker));
+      const { live, clawbackDays } = context;
+      const outcome =
+        notForUs(live, event) ?? (await dispatch(event)(tx, event, { tieBreaker, clawbackDays }));
       if (outcome.status === 'ignored') await markIgnored(tx, event.id, outcome.reason);
       return outcome;
     });
@@ -99,7 +135,9 @@ function dispatch(event: StripeEvent): EventHandler {
   );
 }
 
-function wrongMode(live: boolean | null, event: StripeEvent): HandlerOutcome | null {
+function notForUs(live: boolean | null, event: StripeEvent): HandlerOutcome | null {
+  // Only events of connected accounts name one. https://docs.stripe.com/connect/webhooks
+  if (event.account !== null) return ignored(`an event of the connected account ${event.account}`);
   if (live === null || event.livemode === null || event.livemode === live) return null;
   return ignored(live ? 'a test event on a live server' : 'a live event on a test server');
 }

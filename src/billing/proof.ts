@@ -2,7 +2,7 @@ import type { Invoice, Subscription } from '../db/generated/client.ts';
 
 /** The facts of one subscription that bear on whether money moved. */
 export type ProofFacts = Pick<Subscription, 'activeAt' | 'doubtAt' | 'checkoutUnpaid'> & {
-  invoices: readonly Pick<Invoice, 'first' | 'positive' | 'paidAt'>[];
+  invoices: readonly Pick<Invoice, 'first' | 'positive' | 'paidAt' | 'failedAt'>[];
 };
 
 /**
@@ -18,7 +18,7 @@ export type ProofFacts = Pick<Subscription, 'activeAt' | 'doubtAt' | 'checkoutUn
  */
 export function provesPayment(facts: ProofFacts): boolean {
   if (facts.invoices.some((invoice) => invoice.positive)) return true;
-  return wasActiveWithoutDoubt(facts) && !facts.checkoutUnpaid && !facts.invoices.some(isZeroFirstInvoice);
+  return wasActiveWithoutDoubt(facts) && !facts.checkoutUnpaid && !facts.invoices.some(isUnpaidFirstInvoice);
 }
 
 /** The doubt of a later snapshot does not count: a discount given next year does not undo this year's payment. */
@@ -26,6 +26,12 @@ function wasActiveWithoutDoubt({ activeAt, doubtAt }: ProofFacts): boolean {
   return activeAt !== null && (doubtAt === null || activeAt < doubtAt);
 }
 
-function isZeroFirstInvoice(invoice: ProofFacts['invoices'][number]): boolean {
-  return invoice.first && invoice.paidAt !== null && !invoice.positive;
+/** It was of zero, or a try to collect it failed. */
+function isUnpaidFirstInvoice({
+  first,
+  positive,
+  paidAt,
+  failedAt,
+}: ProofFacts['invoices'][number]): boolean {
+  return first && !positive && (paidAt !== null || failedAt !== null);
 }

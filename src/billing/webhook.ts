@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 
 import { isRefused } from '../db/transaction.ts';
 import type { AppContext } from '../web/context.ts';
-import { handleEvent } from './handle-event.ts';
+import { eventContextOf, handleEvent } from './handle-event.ts';
 import { readEvent } from './stripe-shapes/event.ts';
 import { isSigned } from './signature.ts';
 
@@ -19,8 +19,8 @@ const DRAIN_LIMIT_BYTES = 16 * BODY_LIMIT_BYTES;
  * @param context what the server is built from
  */
 export function webhookRoute(app: FastifyInstance, context: AppContext): void {
-  const { webhookSecrets, apiKey } = context.config.stripe;
-  const eventContext = { db: context.db, stripe: context.stripe, live: isLiveKey(apiKey) };
+  const { webhookSecrets } = context.config.stripe;
+  const eventContext = eventContextOf(context);
 
   // The signature is over the bytes as they came; a parser for every type leaves them so.
   app.removeAllContentTypeParsers();
@@ -59,11 +59,6 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     request.log.info({ eventId: event.id, type: event.type, outcome: outcome.status }, 'Stripe event');
     return outcome;
   });
-}
-
-function isLiveKey(apiKey: string | null): boolean | null {
-  const mode = /^[sr]k_(live|test)_/.exec(apiKey ?? '')?.[1];
-  return mode === undefined ? null : mode === 'live';
 }
 
 async function drain(body: AsyncIterable<Buffer>): Promise<void> {

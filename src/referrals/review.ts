@@ -4,30 +4,39 @@ import type { Tx } from '../db/transaction.ts';
 import { convertReferral } from './convert.ts';
 import { restoreConversion, reverseConversion } from './reverse.ts';
 
+/** What the facts say of a user's first payment. */
+export interface PaymentVerdict {
+  /** It was made. */
+  proven: boolean;
+  /** It was made, and its money did not go back. */
+  holds: boolean;
+}
+
 /**
- * Makes a user's referral follow the facts, whatever their order was: it converts with the first proof of
- * payment, and is reversed exactly while nothing proves one (design: rule 9). Called whenever a fact that
- * bears on the proof is new.
+ * Makes a user's referral follow the facts, whatever their order was: it converts with the first proof of payment, and
+ * is reversed exactly while nothing proves one or its money went back (design: rule 9). Called whenever a fact that
+ * bears on that is new.
  *
  * @param tx the open transaction
  * @param user the referred user, locked
- * @param paymentProven whether the facts of any of the user's subscriptions prove a payment
+ * @param payment what the facts say of their first payment
  * @param cause what brought the fact
  * @returns the referral as it is now, or null when the user was referred by nobody
  */
 export async function reviewReferral(
   tx: Tx,
   user: User,
-  paymentProven: boolean,
+  payment: PaymentVerdict,
   cause: Cause,
 ): Promise<Referral | null> {
-  if (!paymentProven) return reverseIfConverted(tx, user, cause);
-  const referral = await convertReferral(tx, user);
-  return referral?.reversedAt ? restoreConversion(tx, referral, user, cause) : referral;
-}
-
-async function reverseIfConverted(tx: Tx, user: User, cause: Cause): Promise<Referral | null> {
-  const referral = await tx.referral.findUnique({ where: { referredId: user.id } });
-  if (!referral?.convertedAt || referral.reversedAt) return referral;
-  return reverseConversion(tx, referral, user, cause);
+  const referral = payment.proven
+    ? await convertReferral(tx, user)
+    : await tx.referral.findUnique({ where: { referredId: user.id } });
+  if (!referral?.convertedAt) return referral;
+  if (payment.holds === (referral.reversedAt === null)) return referral;
+  // Both move the buyer's credit: the row as it was locked may be older than the grant of just now.
+  const current = await tx.user.findUniqueOrThrow({ where: { id: user.id } });
+  return payment.holds
+    ? restoreConversion(tx, referral, current, cause)
+    : reverseConversion(tx, referral, current, cause);
 }

@@ -1,4 +1,4 @@
-import type { Subscription } from '../../db/generated/client.ts';
+import type { Invoice, Subscription } from '../../db/generated/client.ts';
 import type { Tx } from '../../db/transaction.ts';
 import { provesPayment } from '../proof.ts';
 import { readEvent } from '../stripe-shapes/event.ts';
@@ -26,6 +26,8 @@ export type TieBreaker = SubscriptionSnapshot | 'unavailable';
 export interface StoredSnapshot {
   /** The row took its state over, or already held the same. */
   current: boolean;
+  /** Its status is another one than the row held. */
+  statusChanged: boolean;
   /** It taught something about the subscription's payment. */
   taught: boolean;
   /** When the subscription ended, as the row says now. */
@@ -55,11 +57,13 @@ export async function storeSnapshot(
   const state = customer.deletedAt ? ended(snapshot.state, customer.deletedAt) : snapshot.state;
   const taught = teach(row, snapshot, event.created);
   const next = await nextState(tx, row, state, event, tieBreaker);
-  if (next || taught) {
-    await tx.subscription.update({ where: { id: row.id }, data: { ...next?.columns, ...taught } });
+  const statusChanged = next?.status !== undefined && next.status !== row.status;
+  const changes = { ...next, ...(statusChanged && { statusAt: event.created }), ...taught };
+  if (Object.keys(changes).length > 0) {
+    await tx.subscription.update({ where: { id: row.id }, data: changes });
   }
-  const endedAt = next?.columns.endedAt ?? row.endedAt;
-  return { current: next !== null, taught: taught !== null, endedAt };
+  const endedAt = next?.endedAt ?? row.endedAt;
+  return { current: next !== null, statusChanged, taught: taught !== null, endedAt };
 }
 
 /**
@@ -75,18 +79,28 @@ export async function ensureSubscription(tx: Tx, id: string, customerId: string)
 }
 
 /**
- * Derives anew whether a subscription's facts prove a payment. Called when one that bears on it has changed.
+ * Derives anew what a subscription's facts say of its payment. Called when one that bears on it has changed.
  *
  * @param tx the open transaction
  * @param id Stripe's id of the subscription
- * @returns whether that changed
+ * @returns whether it says something else than before: that it is proven, or when its first positive invoice was paid
  */
 export async function refreshProof(tx: Tx, id: string): Promise<boolean> {
   const row = await tx.subscription.findUniqueOrThrow({ where: { id }, include: { invoices: true } });
   const proven = provesPayment(row);
-  if (proven === (row.provenAt !== null)) return false;
-  await tx.subscription.update({ where: { id }, data: { provenAt: proven ? tx.now : null } });
+  const firstPaidAt = earliest(row.invoices.filter((invoice) => invoice.positive));
+  const same = proven === (row.provenAt !== null) && firstPaidAt?.getTime() === row.firstPaidAt?.getTime();
+  if (same) return false;
+  const provenAt = proven ? (row.provenAt ?? tx.now) : null;
+  await tx.subscription.update({ where: { id }, data: { provenAt, firstPaidAt } });
   return true;
+}
+
+function earliest(invoices: readonly Invoice[]): Date | null {
+  return invoices.reduce<Date | null>(
+    (first, { paidAt }) => (paidAt && (first === null || paidAt < first) ? paidAt : first),
+    null,
+  );
 }
 
 /**
@@ -99,7 +113,7 @@ export async function refreshProof(tx: Tx, id: string): Promise<boolean> {
 export async function endSubscriptions(tx: Tx, customerId: string, endedAt: Date): Promise<void> {
   await tx.subscription.updateMany({
     where: { customerId, status: { notIn: [...TERMINAL_STATUSES] } },
-    data: { status: 'canceled', endedAt },
+    data: { status: 'canceled', endedAt, statusAt: endedAt },
   });
 }
 
@@ -118,8 +132,6 @@ function teach(row: Subscription, snapshot: SubscriptionSnapshot, created: Date)
   return Object.keys(lessons).length > 0 ? lessons : null;
 }
 
-type NextState = { columns: Partial<Subscription> };
-
 /** What the row takes over; null when it holds something later. */
 async function nextState(
   tx: Tx,
@@ -127,10 +139,9 @@ async function nextState(
   state: SubscriptionState,
   event: StripeEvent,
   tieBreaker: TieBreaker | null,
-): Promise<NextState | null> {
-  const takeOver = {
-    columns: { ...state, snapshotAt: event.created, snapshotEventId: event.id, needsReconcile: false },
-  };
+): Promise<Partial<Subscription> | null> {
+  const { created, id } = event;
+  const takeOver = { ...state, snapshotAt: created, snapshotEventId: id, needsReconcile: false };
   if (row.status === null || row.snapshotAt === null) return takeOver;
 
   const held = { state: stateOf(row, row.status), at: row.snapshotAt };
@@ -138,12 +149,10 @@ async function nextState(
     case 'earlier':
       return null;
     case 'same':
-      return { columns: {} };
+      return {};
     case 'later':
       // The end of a subscription can be older than what the row holds; the row stays as new as it was.
-      return event.created < row.snapshotAt
-        ? { columns: { ...takeOver.columns, snapshotAt: row.snapshotAt } }
-        : takeOver;
+      return created < row.snapshotAt ? { ...takeOver, snapshotAt: row.snapshotAt } : takeOver;
     case 'tie':
       break;
   }
@@ -151,9 +160,9 @@ async function nextState(
   if (order === 'later') return takeOver;
   if (order === 'earlier') return null;
   if (tieBreaker === null) throw new UndecidedTie(row.id);
-  if (tieBreaker === 'unavailable') return { columns: { ...takeOver.columns, needsReconcile: true } };
+  if (tieBreaker === 'unavailable') return { ...takeOver, needsReconcile: true };
   // Fetched: newer than both, and of no event. It sets the row and teaches nothing.
-  return { columns: { ...tieBreaker.state, snapshotEventId: null, needsReconcile: false } };
+  return { ...tieBreaker.state, snapshotEventId: null, needsReconcile: false };
 }
 
 function stateOf(row: Subscription, status: string): SubscriptionState {

@@ -7,11 +7,15 @@ import { readCheckoutSession } from '../stripe-shapes/checkout-session.ts';
 import { causeOf, ignored, OK } from './outcome.ts';
 import type { EventHandler } from './outcome.ts';
 
+/** What an ignored checkout says when its customer has an owner already; `doctor` looks for it. */
+export const CLAIMED_BY_ANOTHER = 'the customer belongs to another user';
+
 /**
- * `checkout.session.completed`: tells whose customer it is. Linking applies all facts that waited for it. Also tells
- * when the payment is still under way.
+ * `checkout.session.completed`, `async_payment_succeeded` and `async_payment_failed`: tells whose customer it is.
+ * Linking applies all facts that waited for it. Also tells when the payment is, or was, still under way: then only a
+ * paid invoice proves it.
  */
-export const onCheckoutCompleted: EventHandler = async (tx, event) => {
+export const onCheckoutCompleted: EventHandler = async (tx, event, { clawbackDays }) => {
   const checkout = readCheckoutSession(event.object);
   if (checkout.customerId === null) return ignored('the checkout session has no customer');
 
@@ -24,12 +28,12 @@ export const onCheckoutCompleted: EventHandler = async (tx, event) => {
   if (users.length > 1) return ignored('the checkout session names two of our users');
 
   const customer = await lockCustomer(tx, checkout.customerId);
-  if (!(await linkCustomer(tx, customer, user.id))) return ignored('the customer belongs to another user');
+  if (!(await linkCustomer(tx, customer, user.id))) return ignored(CLAIMED_BY_ANOTHER);
 
-  if (checkout.unpaid && checkout.subscriptionId) {
+  if (checkout.subscriptionId && (checkout.unpaid || event.type !== 'checkout.session.completed')) {
     await noteUnpaidCheckout(tx, checkout.subscriptionId, customer.id);
   }
-  await applyFacts(tx, user.id, causeOf(event), true);
+  await applyFacts(tx, user.id, causeOf(event), { onProof: true, clawbackDays });
   return OK;
 };
 

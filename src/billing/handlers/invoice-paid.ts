@@ -1,8 +1,10 @@
+import type { Subscription } from '../../db/generated/client.ts';
 import { applyFacts } from '../apply-facts.ts';
 import { lockCustomer } from '../facts/customers.ts';
-import { lockInvoice, storePaidInvoice } from '../facts/invoices.ts';
+import { storePaidInvoice } from '../facts/invoices.ts';
+import { storePaymentOfInvoice } from '../facts/payments.ts';
 import { ensureSubscription, refreshProof } from '../facts/subscriptions.ts';
-import { readPaidInvoice } from '../stripe-shapes/invoice.ts';
+import { readInvoice } from '../stripe-shapes/invoice.ts';
 import { causeOf, ignored, OK } from './outcome.ts';
 import type { EventHandler } from './outcome.ts';
 
@@ -10,18 +12,31 @@ import type { EventHandler } from './outcome.ts';
  * `invoice.paid`: the proof of payment where being active is none, or (a first invoice of zero) the sign that nothing
  * was paid. Kept even when the subscription or the user is not known yet. A renewal's changes nothing.
  */
-export const onInvoicePaid: EventHandler = async (tx, event) => {
-  const invoice = readPaidInvoice(event.object);
+export const onInvoicePaid: EventHandler = async (tx, event, { clawbackDays }) => {
+  const invoice = readInvoice(event.object);
   if (invoice.subscriptionId === null) return ignored('the invoice is of no subscription');
   if (invoice.customerId === null) return ignored('the invoice has no customer');
 
-  await lockInvoice(tx, invoice.id);
+  const paidAt = invoice.paidAt ?? event.created;
+  if (invoice.paymentId) await storePaymentOfInvoice(tx, invoice.paymentId, invoice.id);
+  await storePaidInvoice(tx, invoice, paidAt);
   const customer = await lockCustomer(tx, invoice.customerId);
   const subscription = await ensureSubscription(tx, invoice.subscriptionId, customer.id);
-  await storePaidInvoice(tx, invoice, invoice.paidAt ?? event.created);
+  if (invoice.positive && isRenewal(subscription, paidAt)) return OK;
 
-  const canChangeProof = subscription.provenAt === null || !invoice.positive;
-  const bearsOnProof = canChangeProof && (await refreshProof(tx, subscription.id));
-  if (bearsOnProof && customer.userId) await applyFacts(tx, customer.userId, causeOf(event), true);
+  const onProof = (await refreshProof(tx, subscription.id)) || isOfTheSameSecond(subscription, paidAt);
+  if (onProof && customer.userId) {
+    await applyFacts(tx, customer.userId, causeOf(event), { onProof, clawbackDays });
+  }
   return OK;
 };
+
+/** An earlier invoice was paid already: this one proves nothing new, and is not the first payment. */
+function isRenewal({ firstPaidAt }: Subscription, paidAt: Date): boolean {
+  return firstPaidAt !== null && firstPaidAt < paidAt;
+}
+
+/** Of two first payments in one second the ids say which was earlier: the other one may come second. */
+function isOfTheSameSecond({ firstPaidAt }: Subscription, paidAt: Date): boolean {
+  return firstPaidAt?.getTime() === paidAt.getTime();
+}

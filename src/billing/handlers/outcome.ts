@@ -6,12 +6,16 @@ import type { StripeEvent } from '../stripe-shapes/event.ts';
 /** What came of an event. */
 export type HandlerOutcome = { status: 'ok' } | { status: 'ignored'; reason: string };
 
+/** What handlers are told besides the event. */
+export interface HandlerContext {
+  /** Stripe's answer, when this is the second try after an UndecidedTie. */
+  tieBreaker: TieBreaker | null;
+  /** REFERRAL_CLAWBACK_DAYS. */
+  clawbackDays: number;
+}
+
 /** Applies one event inside the open transaction. What it throws rolls everything back. */
-export type EventHandler = (
-  tx: Tx,
-  event: StripeEvent,
-  tieBreaker: TieBreaker | null,
-) => Promise<HandlerOutcome>;
+export type EventHandler = (tx: Tx, event: StripeEvent, context: HandlerContext) => Promise<HandlerOutcome>;
 
 export const OK: HandlerOutcome = { status: 'ok' };
 

@@ -12,7 +12,7 @@ import type { EventHandler } from './outcome.ts';
  * `customer.subscription.created`, `updated`, `deleted`, `paused` and `resumed`: each carries a whole snapshot of the
  * subscription, and all are handled alike.
  */
-export const onSubscriptionChanged: EventHandler = async (tx, event, tieBreaker) => {
+export const onSubscriptionChanged: EventHandler = async (tx, event, { tieBreaker, clawbackDays }) => {
   const snapshot = readSnapshot(event);
   if (snapshot.customerId === null) return ignored('the subscription has no customer');
 
@@ -20,8 +20,10 @@ export const onSubscriptionChanged: EventHandler = async (tx, event, tieBreaker)
   const stored = await storeSnapshot(tx, customer, snapshot, event, tieBreaker);
   if (!stored.current && !stored.taught) return ignored('a later snapshot of the subscription is known');
 
-  const bearsOnProof = stored.taught && (await refreshProof(tx, snapshot.id));
-  if (customer.userId) await applyFacts(tx, customer.userId, causeOf(event, stored.endedAt), bearsOnProof);
+  const onProof = stored.taught && (await refreshProof(tx, snapshot.id));
+  if (customer.userId && (stored.statusChanged || onProof)) {
+    await applyFacts(tx, customer.userId, causeOf(event, stored.endedAt), { onProof, clawbackDays });
+  }
   return OK;
 };
 

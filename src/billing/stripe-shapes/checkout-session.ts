@@ -1,14 +1,14 @@
 import { z } from 'zod';
 
-import { optional, reference } from './common.ts';
+import { idOf, reference } from './common.ts';
 
-const checkoutSession = z.looseObject({
+export const checkoutSessionShape = z.object({
   id: z.string().min(1),
-  customer: optional(reference),
-  subscription: optional(reference),
-  client_reference_id: optional(z.string()),
-  metadata: optional(z.record(z.string(), z.string())),
-  payment_status: optional(z.string()),
+  customer: reference.nullish(),
+  subscription: reference.nullish(),
+  client_reference_id: z.string().nullish(),
+  metadata: z.object({ userId: z.string().nullish() }).nullish(),
+  payment_status: z.string().nullish(),
 });
 
 /** A checkout session that has ended. */
@@ -29,13 +29,11 @@ export interface CompletedCheckout {
  * @throws ZodError when it is no checkout session
  */
 export function readCheckoutSession(object: unknown): CompletedCheckout {
-  const raw = checkoutSession.parse(object);
-  const references = [raw.client_reference_id, raw.metadata?.['userId']].filter(
-    (id) => typeof id === 'string',
-  );
+  const raw = checkoutSessionShape.parse(object);
+  const references = [raw.client_reference_id, raw.metadata?.userId].filter((id) => typeof id === 'string');
   return {
-    customerId: raw.customer,
-    subscriptionId: raw.subscription,
+    customerId: idOf(raw.customer),
+    subscriptionId: idOf(raw.subscription),
     userReferences: [...new Set(references)],
     unpaid: raw.payment_status === 'unpaid',
   };

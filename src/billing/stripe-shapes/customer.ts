@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-const customer = z.looseObject({ id: z.string().min(1) });
+export const customerShape = z.object({ id: z.string().min(1) });
 
 /**
  * Reads a customer. https://docs.stripe.com/api/customers/object
@@ -10,5 +10,5 @@ const customer = z.looseObject({ id: z.string().min(1) });
  * @throws ZodError when it is no customer
  */
 export function readCustomer(object: unknown): { id: string } {
-  return { id: customer.parse(object).id };
+  return customerShape.parse(object);
 }

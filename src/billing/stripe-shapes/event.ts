@@ -1,15 +1,16 @@
 import { z } from 'zod';
 
 import { wholeSeconds } from '../../instants.ts';
-import { instant } from './common.ts';
+import { dateOf, idOf, instant, reference } from './common.ts';
 
 const json = z.record(z.string(), z.unknown());
 
 const envelope = z.object({
   id: z.string().min(1),
   type: z.string().min(1),
-  created: instant.optional(),
+  created: instant.nullish(),
   livemode: z.boolean().nullish(),
+  account: z.string().nullish(),
   data: z.object({ object: json, previous_attributes: json.nullish() }),
 });
 
@@ -21,6 +22,10 @@ export interface StripeEvent {
   created: Date;
   /** Whether it is about real money; null when it does not say. */
   livemode: boolean | null;
+  /** The connected account that it happened in; null for our own. */
+  account: string | null;
+  /** The customer that its object is, or is of; null when it names none. */
+  customerId: string | null;
   object: Record<string, unknown>;
   /** Of an `updated` event: what the changed fields were before; empty when it does not say. */
   previousAttributes: Record<string, unknown>;
@@ -34,13 +39,21 @@ export interface StripeEvent {
 export function readEvent(body: unknown, receivedAt: Date): StripeEvent | null {
   const parsed = envelope.safeParse(body);
   if (!parsed.success) return null;
-  const { id, type, created, livemode, data } = parsed.data;
+  const { id, type, created, livemode, account, data } = parsed.data;
   return {
     id,
     type,
-    created: created ?? wholeSeconds(receivedAt),
+    created: dateOf(created) ?? wholeSeconds(receivedAt),
     livemode: livemode ?? null,
+    account: account ?? null,
+    customerId: customerOf(type, data.object),
     object: data.object,
     previousAttributes: data.previous_attributes ?? {},
   };
+}
+
+function customerOf(type: string, object: Record<string, unknown>): string | null {
+  const isCustomer = /^customer\.(created|updated|deleted)$/.test(type);
+  const named = reference.safeParse(isCustomer ? object['id'] : object['customer']);
+  return named.success ? idOf(named.data) : null;
 }

@@ -1,31 +1,43 @@
 import { z } from 'zod';
 
-import { instant, optional, reference } from './common.ts';
+import { dateOf, idOf, instant, reference } from './common.ts';
 
-const invoice = z.looseObject({
+export const invoiceShape = z.object({
   id: z.string().min(1),
-  customer: optional(reference),
-  billing_reason: optional(z.string()),
-  amount_paid: optional(z.number()),
-  status_transitions: optional(z.looseObject({ paid_at: optional(instant) })),
-  /** Until API 2025-03 (basil). */
-  subscription: optional(reference),
-  /** Since then. */
-  parent: optional(
-    z.looseObject({ subscription_details: optional(z.looseObject({ subscription: optional(reference) })) }),
-  ),
+  customer: reference.nullish(),
+  status: z.string().nullish(),
+  attempted: z.boolean().nullish(),
+  billing_reason: z.string().nullish(),
+  amount_paid: z.number().nullish(),
+  status_transitions: z.object({ paid_at: instant.nullish() }).nullish(),
+  test_clock: reference.nullish(),
+  /** Until API 2025-03 (basil) an invoice named its subscription and its payment by itself. */
+  subscription: reference.nullish(),
+  payment_intent: reference.nullish(),
+  charge: reference.nullish(),
+  /** Since then its subscription is here, and its payments are objects of their own (see invoice-payment.ts). */
+  parent: z
+    .object({ subscription_details: z.object({ subscription: reference.nullish() }).nullish() })
+    .nullish(),
 });
 
-/** A paid invoice, as far as it says something about a subscription's money. */
-export interface PaidInvoice {
+/** An invoice, as far as it says something about a subscription's money. */
+export interface InvoiceFacts {
   id: string;
   customerId: string | null;
   subscriptionId: string | null;
+  /** Its payment, in the shapes that name it: of the payment intent, else of the charge. */
+  paymentId: string | null;
   /** It started the subscription. */
   first: boolean;
   /** Money moved. */
   positive: boolean;
   paidAt: Date | null;
+  status: string | null;
+  /** Collecting it was tried. */
+  attempted: boolean;
+  /** Its time is a simulation. https://docs.stripe.com/billing/testing/test-clocks */
+  testClock: boolean;
 }
 
 /**
@@ -36,14 +48,18 @@ export interface PaidInvoice {
  * @returns what we keep of it
  * @throws ZodError when it is no invoice in any of these shapes
  */
-export function readPaidInvoice(object: unknown): PaidInvoice {
-  const raw = invoice.parse(object);
+export function readInvoice(object: unknown): InvoiceFacts {
+  const raw = invoiceShape.parse(object);
   return {
     id: raw.id,
-    customerId: raw.customer,
-    subscriptionId: raw.parent?.subscription_details?.subscription ?? raw.subscription,
+    customerId: idOf(raw.customer),
+    subscriptionId: idOf(raw.parent?.subscription_details?.subscription ?? raw.subscription),
+    paymentId: idOf(raw.payment_intent ?? raw.charge),
     first: raw.billing_reason === 'subscription_create',
     positive: (raw.amount_paid ?? 0) > 0,
-    paidAt: raw.status_transitions?.paid_at ?? null,
+    paidAt: dateOf(raw.status_transitions?.paid_at),
+    status: raw.status ?? null,
+    attempted: raw.attempted ?? false,
+    testClock: idOf(raw.test_clock) !== null,
   };
 }

@@ -1,33 +1,32 @@
 import { z } from 'zod';
 
-import { instant, optional, reference } from './common.ts';
+import { dateOf, idOf, instant, reference } from './common.ts';
 
-const discounts = {
-  /** Until API 2025-03 (basil). */
-  discount: optional(z.unknown()),
-  discounts: optional(z.array(z.unknown())),
-};
+const discount = z.union([z.string(), z.object({ id: z.string().nullish() })]);
 
-const item = z.looseObject({
-  price: optional(z.looseObject({ id: z.string(), unit_amount: optional(z.number()) })),
+const item = z.object({
+  price: z.object({ id: z.string(), unit_amount: z.number().nullish() }).nullish(),
   /** Since API 2025-03 (basil) the period is the item's. */
-  current_period_end: optional(instant),
-  discounts: discounts.discounts,
+  current_period_end: instant.nullish(),
+  discounts: z.array(discount).nullish(),
 });
 
-const subscription = z.looseObject({
+export const subscriptionShape = z.object({
   id: z.string().min(1),
-  customer: optional(reference),
+  customer: reference.nullish(),
   status: z.string().min(1),
-  created: optional(instant),
-  items: optional(z.looseObject({ data: z.array(item) })),
-  current_period_end: optional(instant),
-  trial_end: optional(instant),
-  cancel_at: optional(instant),
-  cancel_at_period_end: optional(z.boolean()),
-  ended_at: optional(instant),
-  collection_method: optional(z.string()),
-  ...discounts,
+  created: instant.nullish(),
+  items: z.object({ data: z.array(item) }).nullish(),
+  current_period_end: instant.nullish(),
+  trial_end: instant.nullish(),
+  cancel_at: instant.nullish(),
+  cancel_at_period_end: z.boolean().nullish(),
+  ended_at: instant.nullish(),
+  collection_method: z.string().nullish(),
+  /** Until API 2025-03 (basil). */
+  discount: discount.nullish(),
+  discounts: z.array(discount).nullish(),
+  test_clock: reference.nullish(),
 });
 
 /** What the row of a subscription takes over from its newest snapshot. */
@@ -49,6 +48,8 @@ export interface SubscriptionSnapshot {
   state: SubscriptionState;
   /** Being active need not mean that money moved (design: rule 9). */
   doubtful: boolean;
+  /** Its time is a simulation. https://docs.stripe.com/billing/testing/test-clocks */
+  testClock: boolean;
 }
 
 /**
@@ -60,28 +61,29 @@ export interface SubscriptionSnapshot {
  * @throws ZodError when it is no subscription in any of these shapes
  */
 export function readSubscription(object: unknown): SubscriptionSnapshot {
-  const raw = subscription.parse(object);
+  const raw = subscriptionShape.parse(object);
   const items = raw.items?.data ?? [];
   const [first] = items;
   return {
     id: raw.id,
-    customerId: raw.customer,
+    customerId: idOf(raw.customer),
     state: {
       status: raw.status,
-      createdAt: raw.created,
+      createdAt: dateOf(raw.created),
       priceId: first?.price?.id ?? null,
-      currentPeriodEnd: first?.current_period_end ?? raw.current_period_end,
-      trialEnd: raw.trial_end,
-      cancelAt: raw.cancel_at,
+      currentPeriodEnd: dateOf(first?.current_period_end ?? raw.current_period_end),
+      trialEnd: dateOf(raw.trial_end),
+      cancelAt: dateOf(raw.cancel_at),
       cancelAtPeriodEnd: raw.cancel_at_period_end ?? false,
-      endedAt: raw.ended_at,
+      endedAt: dateOf(raw.ended_at),
     },
     doubtful:
       raw.status === 'trialing' ||
-      raw.trial_end !== null ||
+      typeof raw.trial_end === 'number' ||
       raw.collection_method === 'send_invoice' ||
-      raw.discount !== null ||
+      (raw.discount ?? null) !== null ||
       [raw, ...items].some((part) => (part.discounts ?? []).length > 0) ||
       (items.length > 0 && items.every((part) => part.price?.unit_amount === 0)),
+    testClock: idOf(raw.test_clock) !== null,
   };
 }

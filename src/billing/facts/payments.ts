@@ -1,0 +1,105 @@
+import type { Payment } from '../../db/generated/client.ts';
+import type { Tx } from '../../db/transaction.ts';
+import type { DisputeSnapshot } from '../stripe-shapes/dispute.ts';
+
+/** Of two snapshots of one second the one further along holds: a bank can still give a lost dispute back. */
+const DISPUTE_PROGRESS = ['lost', 'won'];
+
+/**
+ * Locks a payment's row until the transaction ends; one that is not known yet is inserted empty. Before every other
+ * lock but the event's (design: rule 5).
+ *
+ * @param tx the open transaction
+ * @param id of the payment intent, else of the charge
+ * @returns the row as it is under the lock
+ */
+export async function lockPayment(tx: Tx, id: string): Promise<Payment> {
+  return tx.payment.upsert({ where: { id }, create: { id }, update: { id } });
+}
+
+/**
+ * Keeps which invoice a payment is of, and locks its row. The invoice's row may follow in the same transaction.
+ *
+ * @param tx the open transaction
+ * @param id of the payment
+ * @param invoiceId of the invoice
+ * @returns the row as it is now
+ */
+export async function storePaymentOfInvoice(tx: Tx, id: string, invoiceId: string): Promise<Payment> {
+  return tx.payment.upsert({ where: { id }, create: { id, invoiceId }, update: { invoiceId } });
+}
+
+/**
+ * @param tx the open transaction
+ * @param invoiceId of an invoice
+ * @returns whether a refund or a dispute of any of its payments is known
+ */
+export async function anyMoneyBack(tx: Tx, invoiceId: string): Promise<boolean> {
+  const count = await tx.payment.count({
+    where: { invoiceId, OR: [{ refundedAt: { not: null } }, { disputes: { some: {} } }] },
+  });
+  return count > 0;
+}
+
+/**
+ * Keeps that a payment was refunded in full.
+ *
+ * @param tx the open transaction
+ * @param payment the locked payment
+ * @param refundedAt event.created of what showed it, UTC; the newest is kept
+ * @returns whether that was news
+ */
+export async function storeFullRefund(tx: Tx, payment: Payment, refundedAt: Date): Promise<boolean> {
+  if (payment.refundedAt && payment.refundedAt >= refundedAt) return false;
+  await tx.payment.update({ where: { id: payment.id }, data: { refundedAt } });
+  return true;
+}
+
+/**
+ * Keeps that a refund of a payment failed: the money is back with us.
+ *
+ * @param tx the open transaction
+ * @param payment the locked payment
+ * @param refundFailedAt event.created of what showed it, UTC; the newest is kept
+ * @returns whether that was news
+ */
+export async function storeFailedRefund(tx: Tx, payment: Payment, refundFailedAt: Date): Promise<boolean> {
+  if (payment.refundFailedAt && payment.refundFailedAt >= refundFailedAt) return false;
+  await tx.payment.update({ where: { id: payment.id }, data: { refundFailedAt } });
+  return true;
+}
+
+/**
+ * Keeps what a snapshot of a dispute says, unless a newer one is known. The caller holds the payment's lock.
+ *
+ * @param tx the open transaction
+ * @param paymentId the payment that is disputed
+ * @param dispute the snapshot
+ * @param snapshotAt its event.created, UTC
+ * @returns whether the row took it over
+ */
+export async function storeDispute(
+  tx: Tx,
+  paymentId: string,
+  dispute: DisputeSnapshot,
+  snapshotAt: Date,
+): Promise<boolean> {
+  const { id, status } = dispute;
+  const known = await tx.dispute.findUnique({ where: { id } });
+  if (known && !isNewer({ status, snapshotAt }, known)) return false;
+  const createdAt = dispute.createdAt ?? known?.createdAt ?? snapshotAt;
+  const facts = { paymentId, createdAt, status, snapshotAt };
+  await tx.dispute.upsert({ where: { id }, create: { id, ...facts }, update: facts });
+  return true;
+}
+
+interface DisputeState {
+  status: string;
+  snapshotAt: Date;
+}
+
+function isNewer(snapshot: DisputeState, known: DisputeState): boolean {
+  if (snapshot.snapshotAt.getTime() !== known.snapshotAt.getTime())
+    return snapshot.snapshotAt > known.snapshotAt;
+  return DISPUTE_PROGRESS.indexOf(snapshot.status) > DISPUTE_PROGRESS.indexOf(known.status);
+}

@@ -1,0 +1,13 @@
+import { lockCustomer } from '../facts/customers.ts';
+import { readCustomer } from '../stripe-shapes/customer.ts';
+import { ignored } from './outcome.ts';
+import type { EventHandler } from './outcome.ts';
+
+/**
+ * `customer.updated`: address, name and card are Stripe's affair, and we keep none of them. Only that there is such a
+ * customer is a fact.
+ */
+export const onCustomerUpdated: EventHandler = async (tx, event) => {
+  await lockCustomer(tx, readCustomer(event.object).id);
+  return ignored('nothing that we keep of a customer can change');
+};
