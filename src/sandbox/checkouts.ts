@@ -1,18 +1,264 @@
-import { expireCheckout } from './billing.ts';
 import type { Context } from './context.ts';
+import { createCustomer, setCard } from './customers.ts';
+import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
-import type { CheckoutSession } from './types.ts';
+import { newId } from './ids.ts';
+import { draftInvoice, finalizeInvoice } from './invoices.ts';
+import { buildCoupon, buildDiscount, buildSubscription, discountOn } from './objects.ts';
+import { collect, paymentOf, settleDebit } from './payments.ts';
+import type { PaymentOutcome } from './payments.ts';
+import type { State } from './state.ts';
+import { cardOf, followPayment, payByHand, scheduleRetry } from './subscriptions.ts';
+import type { CheckoutSession, Customer, Invoice, Order, StripeEvent, Subscription } from './types.ts';
+
+/** How paying ends: at once, with a bank debit that takes days, or with a bank that asks for more first. */
+export type CheckoutOutcome = 'paid' | 'bank_debit' | 'incomplete';
+
+/** What each of them means for the first payment. */
+const PAYMENTS: Record<CheckoutOutcome, PaymentOutcome> = {
+  paid: 'succeeded',
+  bank_debit: 'processing',
+  incomplete: 'requires_action',
+};
 
 /**
- * Expires a checkout whose time is over. Nothing watches the clock: whoever looks at a session calls this first.
+ * Lets the buyer pay: a subscription starts with its first invoice, and the checkout is completed, unless the bank
+ * asks for more first. See https://docs.stripe.com/billing/subscriptions/build-subscriptions
+ *
+ * @param state what to change
+ * @param session an open session
+ * @param order what it sells
+ * @param outcome how paying ends; where nothing is due it is always `paid`
+ * @param cause when, and who asked
+ * @returns the events, in no order that a receiver may rely on; undefined, and nothing changed, when the
+ *   session's customer was deleted meanwhile
+ */
+export function payCheckout(
+  state: State,
+  session: CheckoutSession,
+  order: Order,
+  outcome: CheckoutOutcome,
+  cause: Cause,
+): StripeEvent[] | undefined {
+  const payer = payingCustomer(state, session, cause);
+  if (payer === undefined) {
+    return undefined;
+  }
+  const { customer, events } = payer;
+  const waiting = waitingSubscription(state, order);
+  const before = structuredClone(waiting);
+  const subscription = waiting ?? startSubscription(state, session, order, customer, cause);
+  const invoice = firstInvoice(state, subscription);
+  const due = invoice.amount_remaining > 0;
+  if (due) {
+    subscription.status = outcome === 'incomplete' ? 'incomplete' : 'active';
+    if (cardOf(state, customer.id) === 'none') {
+      setCard(state, customer.id, 'works');
+    }
+  } else if (session.payment_method_collection === 'if_required' && !state.cards.has(customer.id)) {
+    setCard(state, customer.id, 'none');
+  }
+  const money = collect(state, invoice, PAYMENTS[outcome], cause);
+  if (before === undefined) {
+    events.push(buildEvent(cause, 'customer.subscription.created', subscription));
+  } else if (before.status !== subscription.status) {
+    events.push(buildEvent(cause, 'customer.subscription.updated', subscription, before));
+  }
+  events.push(...money);
+  if (due && outcome === 'incomplete') {
+    order.incompleteSubscription = subscription.id;
+    // The session is not complete, but whoever pays it later is the same person.
+    session.customer = customer.id;
+    return events;
+  }
+  const unpaid = outcome === 'bank_debit' ? 'unpaid' : 'paid';
+  return [...events, complete(session, subscription, due ? unpaid : 'no_payment_required', cause)];
+}
+
+/**
+ * Tries the open invoice of a subscription that is past due or incomplete once more, with the card as it is. The
+ * checkout of an incomplete one completes with it.
+ *
+ * @param state what to change
+ * @param subscription the subscription
+ * @param cause when, and who asked
+ * @returns the events
+ * @throws Error when there is nothing to pay, or a bank debit is still under way
+ */
+export function retryPayment(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
+  const invoice = state.invoices.get(subscription.latest_invoice ?? '');
+  const owes = subscription.status === 'past_due' || subscription.status === 'incomplete';
+  if (!owes || invoice?.status !== 'open') {
+    throw new Error(`Subscription ${subscription.id} (${subscription.status}) has nothing to pay.`);
+  }
+  const events = payByHand(state, subscription, invoice, cause);
+  const order = [...state.orders.values()].find((one) => one.incompleteSubscription === subscription.id);
+  const session = state.checkouts.get(order?.id ?? '');
+  return invoice.amount_remaining === 0 && session?.status === 'open'
+    ? [...events, complete(session, subscription, 'paid', cause)]
+    : events;
+}
+
+/**
+ * Ends the bank debit that paid for a checkout: https://docs.stripe.com/payments/checkout/fulfill-orders#delayed
+ *
+ * @param state what to change
+ * @param session a completed session
+ * @param succeeded whether the bank paid
+ * @param cause when
+ * @returns the events
+ * @throws Error when no debit is under way
+ */
+export function settleCheckout(
+  state: State,
+  session: CheckoutSession,
+  succeeded: boolean,
+  cause: Cause,
+): StripeEvent[] {
+  const invoice = state.invoices.get(session.invoice ?? '');
+  const subscription = state.subscriptions.get(session.subscription ?? '');
+  const underWay = invoice !== undefined && paymentOf(state, invoice.id)?.intent.status === 'processing';
+  if (!underWay || subscription === undefined) {
+    throw new Error(`No bank debit is under way for checkout ${session.id}.`);
+  }
+  if (!succeeded) {
+    scheduleRetry(invoice, cause.at);
+  }
+  const money = settleDebit(state, invoice, succeeded, cause);
+  session.payment_status = succeeded ? 'paid' : 'unpaid';
+  const outcome = succeeded ? 'succeeded' : 'failed';
+  return [
+    buildEvent(cause, `checkout.session.async_payment_${outcome}`, session),
+    ...money,
+    ...followPayment(state, subscription, invoice, cause),
+  ];
+}
+
+/**
+ * Lets the buyer enter a promotion code, which counts for the first payment only.
+ *
+ * @param state what to change
+ * @param session an open session without a discount
+ * @param order what it sells
+ * @param percentOff what the code takes off, more than 0 and at most 100
+ * @param cause when
+ */
+export function enterPromotionCode(
+  state: State,
+  session: CheckoutSession,
+  order: Order,
+  percentOff: number,
+  cause: Cause,
+): void {
+  const coupon = buildCoupon(cause.at, {
+    percent_off: percentOff,
+    duration: 'once',
+    duration_in_months: null,
+    name: null,
+    metadata: {},
+  });
+  state.coupons.set(coupon.id, coupon);
+  order.coupon = coupon.id;
+  const off = discountOn(session.amount_subtotal, coupon);
+  session.discounts = [{ coupon: null, promotion_code: newId('promo') }];
+  session.amount_total = session.amount_subtotal - off;
+  session.total_details.amount_discount = off;
+}
+
+/**
+ * @param state where to look
+ * @param order what a checkout sells
+ * @returns the subscription that waits for that checkout's first payment, while it does
+ */
+export function waitingSubscription(state: State, order: Order): Subscription | undefined {
+  const subscription = state.subscriptions.get(order.incompleteSubscription ?? '');
+  return subscription?.status === 'incomplete' ? subscription : undefined;
+}
+
+/**
+ * Closes an open checkout for good: https://docs.stripe.com/api/checkout/sessions/expire
+ *
+ * @param session an open session
+ * @param cause when, and who asked
+ * @returns the event
+ */
+export function expireCheckout(session: CheckoutSession, cause: Cause): StripeEvent[] {
+  session.status = 'expired';
+  session.url = null;
+  return [buildEvent(cause, 'checkout.session.expired', session)];
+}
+
+/**
+ * Expires a checkout whose time is over. The clock is not watched all the time: whoever looks at a session calls
+ * this first.
  *
  * @param context what to change
  * @param session any session
- * @param cause when, and who looks
+ * @param at epoch seconds of the look
  * @returns resolves when the webhook was told, if there was something to tell
  */
-export async function expireIfDue(context: Context, session: CheckoutSession, cause: Cause): Promise<void> {
-  if (session.status === 'open' && cause.at >= session.expires_at) {
+export async function expireIfDue(context: Context, session: CheckoutSession, at: number): Promise<void> {
+  if (session.status === 'open' && at >= session.expires_at) {
+    const cause = { at: session.expires_at, requestId: null, idempotencyKey: null };
     await context.publish(expireCheckout(session, cause));
   }
+}
+
+/** The customer who pays a checkout; one that was opened for nobody in particular makes a new customer. */
+function payingCustomer(
+  state: State,
+  session: CheckoutSession,
+  cause: Cause,
+): { customer: Customer; events: StripeEvent[] } | undefined {
+  if (session.customer !== null) {
+    const known = state.customers.get(session.customer);
+    return known === undefined || 'deleted' in known ? undefined : { customer: known, events: [] };
+  }
+  const email = session.customer_email;
+  const given = { email, name: null, description: null, metadata: {}, test_clock: null };
+  return createCustomer(state, given, cause);
+}
+
+function startSubscription(
+  state: State,
+  session: CheckoutSession,
+  order: Order,
+  customer: Customer,
+  cause: Cause,
+): Subscription {
+  const subscription = buildSubscription(cause.at, customer, order);
+  state.subscriptions.set(subscription.id, subscription);
+  const coupon = state.coupons.get(order.coupon ?? '');
+  if (coupon !== undefined) {
+    const discount = buildDiscount(cause.at, coupon, subscription, session);
+    state.discounts.set(discount.id, discount);
+    subscription.discounts = [discount.id];
+    coupon.times_redeemed += 1;
+  }
+  const invoice = draftInvoice(state, customer, subscription, 'subscription_create', cause);
+  finalizeInvoice(state, invoice, cause);
+  return subscription;
+}
+
+function firstInvoice(state: State, subscription: Subscription): Invoice {
+  const invoice = state.invoices.get(subscription.latest_invoice ?? '');
+  if (invoice === undefined) {
+    throw new Error(`Subscription ${subscription.id} has no invoice.`);
+  }
+  return invoice;
+}
+
+function complete(
+  session: CheckoutSession,
+  subscription: Subscription,
+  paymentStatus: CheckoutSession['payment_status'],
+  cause: Cause,
+): StripeEvent {
+  session.status = 'complete';
+  session.payment_status = paymentStatus;
+  session.customer = subscription.customer;
+  session.subscription = subscription.id;
+  session.invoice = subscription.latest_invoice;
+  session.url = null;
+  return buildEvent(cause, 'checkout.session.completed', session);
 }

@@ -13,7 +13,8 @@ export interface Context {
   /** Writes the state to its file, if it has one; a failure is logged, for the state in memory is still good. */
   save: () => void;
   /**
-   * Stores events and starts to deliver them. Resolves, and never rejects, when each was tried once.
+   * Stores events, and all else that changed, and starts to deliver them. Resolves, and never rejects, when each
+   * was tried once, or at once while events are held.
    */
   publish: (events: StripeEvent[]) => Promise<void>;
 }

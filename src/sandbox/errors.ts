@@ -1,6 +1,6 @@
 /** The parts of Stripe's error object that the sandbox fills in. */
 export interface ErrorDetails {
-  type: 'invalid_request_error' | 'idempotency_error' | 'api_error';
+  type: 'invalid_request_error' | 'idempotency_error' | 'card_error' | 'api_error';
   message: string;
   code?: string;
   param?: string;

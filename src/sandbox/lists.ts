@@ -24,6 +24,34 @@ export function page<T extends { id: string }>(newestFirst: T[], query: Params, 
 }
 
 /**
+ * @param things objects in the order in which they were made
+ * @returns them as Stripe lists them: the newest first, and of one second the one that was made last
+ */
+export function newestFirst<T extends { created: number }>(things: Iterable<T>): T[] {
+  return [...things].reverse().sort((a, b) => b.created - a.created);
+}
+
+/**
+ * Reads filters that want a field to be exactly so, and the filter by time.
+ *
+ * @param query where to look
+ * @param fields how to read each field that may be filtered by, by its parameter's name
+ * @returns whether an object passes all filters that were given
+ * @throws 400 for a filter that is a group, and for a time that is none
+ */
+export function filterBy<T extends { created: number }>(
+  query: Params,
+  fields: Record<string, (thing: T) => string | null>,
+): (thing: T) => boolean {
+  const inTime = createdFilter(query);
+  const wanted = Object.entries(fields).flatMap(([name, read]) => {
+    const value = readText(query, name);
+    return value === undefined ? [] : [{ read, value }];
+  });
+  return (thing) => inTime(thing.created) && wanted.every(({ read, value }) => read(thing) === value);
+}
+
+/**
  * Reads a filter by time, given as `created=…` or `created[gte]=…` and the like (epoch seconds).
  *
  * @param query where to look for `created`

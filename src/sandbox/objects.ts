@@ -1,12 +1,13 @@
 import { newId } from './ids.ts';
-import { DAY, periodEnd } from './time.ts';
+import { DAY, addMonths, periodEnd } from './time.ts';
 import type { Interval } from './time.ts';
 import type {
   BillingReason,
   CheckoutSession,
+  Coupon,
   Customer,
+  Discount,
   Invoice,
-  Metadata,
   Order,
   PortalSession,
   Price,
@@ -64,7 +65,7 @@ export function buildPrice(id: string, nickname: string, interval: Interval, amo
  */
 export function buildCustomer(
   at: number,
-  given: { email: string | null; name: string | null; description: string | null; metadata: Metadata },
+  given: Pick<Customer, 'email' | 'name' | 'description' | 'metadata' | 'test_clock'>,
 ): Customer {
   return {
     id: newId('cus'),
@@ -83,6 +84,7 @@ export function buildCustomer(
     next_invoice_sequence: 1,
     phone: null,
     shipping: null,
+    test_clock: given.test_clock,
   };
 }
 
@@ -92,6 +94,7 @@ export function buildCustomer(
  * @param at epoch seconds
  * @param baseUrl where the sandbox's pages are
  * @param order what is bought
+ * @param coupon what the price is lowered by, if anything
  * @param given the rest of what the caller asked for
  * @returns a session that expires a day later; with a trial it costs nothing today
  */
@@ -99,9 +102,16 @@ export function buildCheckout(
   at: number,
   baseUrl: string,
   order: Order,
+  coupon: Coupon | null,
   given: Pick<
     CheckoutSession,
-    'customer' | 'customer_email' | 'client_reference_id' | 'metadata' | 'success_url' | 'cancel_url'
+    | 'customer'
+    | 'customer_email'
+    | 'client_reference_id'
+    | 'metadata'
+    | 'success_url'
+    | 'cancel_url'
+    | 'payment_method_collection'
   >,
 ): CheckoutSession {
   const id = newId('cs_test');
@@ -110,27 +120,103 @@ export function buildCheckout(
     id,
     object: 'checkout.session',
     amount_subtotal: amount,
-    amount_total: amount,
+    amount_total: amount - discountOn(amount, coupon),
     cancel_url: given.cancel_url,
     client_reference_id: given.client_reference_id,
     created: at,
     currency: order.price.currency,
     customer: given.customer,
     customer_email: given.customer_email,
+    discounts: coupon === null ? [] : [{ coupon: coupon.id, promotion_code: null }],
     expires_at: at + CHECKOUT_LIFETIME,
     invoice: null,
     livemode: false,
     metadata: given.metadata,
     mode: 'subscription',
     payment_intent: null,
-    payment_method_types: ['card'],
+    payment_method_collection: given.payment_method_collection,
+    payment_method_types: ['card', 'us_bank_account'],
     payment_status: 'unpaid',
     setup_intent: null,
     status: 'open',
     subscription: null,
     success_url: given.success_url,
+    total_details: { amount_discount: discountOn(amount, coupon), amount_shipping: 0, amount_tax: 0 },
     ui_mode: 'hosted',
     url: `${baseUrl}/checkout/${id}`,
+  };
+}
+
+/**
+ * @param amount cents
+ * @param coupon what lowers it, if anything
+ * @returns the cents that the coupon takes off, rounded to whole ones
+ */
+export function discountOn(amount: number, coupon: Coupon | null): number {
+  return coupon === null ? 0 : Math.round((amount * coupon.percent_off) / 100);
+}
+
+/**
+ * Builds a coupon: https://docs.stripe.com/api/coupons/object
+ *
+ * @param at epoch seconds
+ * @param given per cent, how long it lasts, and perhaps an id and a name of the caller's own
+ * @returns the coupon
+ */
+export function buildCoupon(
+  at: number,
+  given: Pick<Coupon, 'percent_off' | 'duration' | 'duration_in_months' | 'name' | 'metadata'> & {
+    id?: string | undefined;
+  },
+): Coupon {
+  return {
+    id: given.id ?? newId('co').slice(3, 11),
+    object: 'coupon',
+    amount_off: null,
+    created: at,
+    currency: null,
+    duration: given.duration,
+    duration_in_months: given.duration_in_months,
+    livemode: false,
+    max_redemptions: null,
+    metadata: given.metadata,
+    name: given.name,
+    percent_off: given.percent_off,
+    redeem_by: null,
+    times_redeemed: 0,
+    valid: true,
+  };
+}
+
+/**
+ * Builds a discount, a coupon at work on a subscription: https://docs.stripe.com/api/discounts/object
+ *
+ * @param at epoch seconds from which it counts
+ * @param coupon what it is made from
+ * @param subscription what it lowers the price of
+ * @param session the checkout where it was redeemed
+ * @returns the discount; one that repeats ends after the coupon's months
+ */
+export function buildDiscount(
+  at: number,
+  coupon: Coupon,
+  subscription: Subscription,
+  session: CheckoutSession,
+): Discount {
+  return {
+    id: newId('di'),
+    object: 'discount',
+    checkout_session: session.id,
+    customer: subscription.customer,
+    customer_account: null,
+    end: coupon.duration === 'repeating' ? addMonths(at, coupon.duration_in_months ?? 0) : null,
+    invoice: null,
+    invoice_item: null,
+    promotion_code: session.discounts[0]?.promotion_code ?? null,
+    source: { type: 'coupon', coupon: coupon.id },
+    start: at,
+    subscription: subscription.id,
+    subscription_item: null,
   };
 }
 
@@ -142,7 +228,7 @@ export function buildCheckout(
  * @param order what was bought; a trial is its first period, and billing is anchored at the trial's end
  * @returns a subscription that is `trialing` or `active`, without an invoice as yet
  */
-export function buildSubscription(at: number, customer: string, order: Order): Subscription {
+export function buildSubscription(at: number, customer: Customer, order: Order): Subscription {
   const id = newId('sub');
   const { price, quantity, trialDays } = order;
   const trialEnd = trialDays > 0 ? at + trialDays * DAY : null;
@@ -157,7 +243,7 @@ export function buildSubscription(at: number, customer: string, order: Order): S
     collection_method: 'charge_automatically',
     created: at,
     currency: price.currency,
-    customer,
+    customer: customer.id,
     days_until_due: null,
     default_payment_method: null,
     description: null,
@@ -191,27 +277,30 @@ export function buildSubscription(at: number, customer: string, order: Order): S
     schedule: null,
     start_date: at,
     status: trialEnd === null ? 'active' : 'trialing',
-    test_clock: null,
+    test_clock: customer.test_clock,
     trial_end: trialEnd,
+    trial_settings: { end_behavior: { missing_payment_method: order.missingPaymentMethod } },
     trial_start: trialEnd === null ? null : at,
   };
 }
 
 /**
- * Builds the paid invoice of a subscription's current period: https://docs.stripe.com/api/invoices/object
+ * Builds the draft of a subscription's current period: https://docs.stripe.com/api/invoices/object
  * A period on trial is invoiced too, for nothing.
  *
- * @param at epoch seconds at which it was made and paid
- * @param customer who pays; takes the next number of their sequence
+ * @param at epoch seconds at which it is made
+ * @param customer who pays
  * @param subscription what is paid for
  * @param reason `subscription_create` for the first, `subscription_cycle` for a renewal
- * @returns the invoice
+ * @param discount what lowers it, with its coupon; null for none
+ * @returns the invoice, without a number as yet
  */
 export function buildInvoice(
   at: number,
   customer: Customer,
   subscription: Subscription,
   reason: BillingReason,
+  discount: { id: string; coupon: Coupon } | null,
 ): Invoice {
   const id = newId('in');
   const trial = subscription.status === 'trialing';
@@ -245,28 +334,32 @@ export function buildInvoice(
       subtotal: amount,
     };
   });
-  const total = lines.reduce((sum, line) => sum + line.amount, 0);
+  const subtotal = lines.reduce((sum, line) => sum + line.amount, 0);
+  const off = discountOn(subtotal, discount?.coupon ?? null);
+  const total = subtotal - off;
   return {
     id,
     object: 'invoice',
     amount_due: total,
-    amount_paid: total,
-    amount_remaining: 0,
-    // Nothing is charged for an invoice of zero, so nothing was attempted either; Stripe still calls it paid.
-    attempt_count: total > 0 ? 1 : 0,
-    attempted: true,
+    amount_paid: 0,
+    amount_remaining: total,
+    attempt_count: 0,
+    attempted: false,
+    auto_advance: true,
+    automatically_finalizes_at: null,
     billing_reason: reason,
     collection_method: 'charge_automatically',
     created: at,
     currency: subscription.currency,
     customer: customer.id,
     customer_email: customer.email,
-    discounts: [],
+    discounts: discount === null ? [] : [discount.id],
     ending_balance: 0,
     lines: { object: 'list', data: lines, has_more: false, url: `/v1/invoices/${id}/lines` },
     livemode: false,
     metadata: {},
-    number: `${customer.invoice_prefix}-${String(customer.next_invoice_sequence).padStart(4, '0')}`,
+    next_payment_attempt: null,
+    number: null,
     parent: {
       type: 'subscription_details',
       quote_details: null,
@@ -275,10 +368,17 @@ export function buildInvoice(
     period_end: at,
     period_start: at,
     starting_balance: 0,
-    status: 'paid',
-    status_transitions: { finalized_at: at, marked_uncollectible_at: null, paid_at: at, voided_at: null },
-    subtotal: total,
+    status: 'draft',
+    status_transitions: {
+      finalized_at: null,
+      marked_uncollectible_at: null,
+      paid_at: null,
+      voided_at: null,
+    },
+    subtotal,
+    test_clock: subscription.test_clock,
     total,
+    total_discount_amounts: discount === null ? [] : [{ amount: off, discount: discount.id }],
   };
 }
 

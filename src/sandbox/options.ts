@@ -18,6 +18,11 @@ export interface SandboxOptions {
   now: () => Date;
   /** When given, state is kept in this file and survives a restart. */
   stateFile?: string;
+  /**
+   * Whether time passes by itself: what is due then happens at the start and every minute. When absent, exactly
+   * when there is a state file, that is in a sandbox that people use; a test lets time pass by `acts.advance()`.
+   */
+  timePasses?: boolean;
   /** Takes one line for a human for each noteworthy thing. */
   log: (line: string) => void;
 }

@@ -4,21 +4,33 @@ import { fileURLToPath } from 'node:url';
 import { Eta } from 'eta';
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
 
-import {
-  cancelAtPeriodEnd,
-  cancelNow,
-  completeCheckout,
-  currentPeriodEnd,
-  hasEnded,
-  letPeriodPass,
-  subscriptionsOf,
-} from './billing.ts';
-import { expireIfDue } from './checkouts.ts';
+import { bankActs, lastDispute, lastPayment } from './bank.ts';
+import { expireIfDue, payCheckout } from './checkouts.ts';
 import type { Context } from './context.ts';
 import type { Cause } from './events.ts';
+import { formatMoney } from './money.ts';
 import { asParams, readText } from './params.ts';
+import type { State } from './state.ts';
+import {
+  cancelNow,
+  cardOf,
+  changeSubscription,
+  currentPeriodEnd,
+  hasEnded,
+  letTimePass,
+  subscriptionsOf,
+  waitingInvoice,
+} from './subscriptions.ts';
 import { toEpoch } from './time.ts';
-import type { CheckoutSession, PortalSession, Price, StripeEvent, Subscription } from './types.ts';
+import type {
+  Charge,
+  CheckoutSession,
+  Dispute,
+  PortalSession,
+  Price,
+  StripeEvent,
+  Subscription,
+} from './types.ts';
 
 /** How long, in milliseconds, a page waits for webhooks to arrive before it sends the browser on. */
 const PATIENCE = 1500;
@@ -65,7 +77,7 @@ export function servePages(app: FastifyInstance, context: Context): void {
       reply.callNotFound();
       return reply;
     }
-    await inTime(expireIfDue(context, session, byPerson(context)));
+    await inTime(expireIfDue(context, session, byPerson(context).at));
     const outcome = readText(asParams(request.body), 'outcome');
     if (outcome === 'cancel' && session.cancel_url !== null) {
       return reply.redirect(session.cancel_url, 303);
@@ -82,7 +94,7 @@ export function servePages(app: FastifyInstance, context: Context): void {
     if (outcome !== 'pay') {
       return sendMessage(reply, 400, 'This button is not one of the checkout’s.');
     }
-    const events = completeCheckout(state, session, order, byPerson(context));
+    const events = payCheckout(state, session, order, 'paid', byPerson(context));
     if (events === undefined) {
       return showCheckout(reply, session, 'This customer was deleted, so nothing can be sold to them.');
     }
@@ -111,7 +123,7 @@ export function servePages(app: FastifyInstance, context: Context): void {
       return reply.redirect(portal.return_url, 303);
     }
     const act = PORTAL_ACTIONS.get(action ?? '');
-    if (act === undefined) {
+    if (act === undefined && !BANK_ACTIONS.has(action ?? '')) {
       return sendMessage(reply, 400, 'This button is not one of the portal’s.');
     }
     // Without a subscription the form means the newest one that still runs.
@@ -119,8 +131,13 @@ export function servePages(app: FastifyInstance, context: Context): void {
     const subscription = subscriptionsOf(state, portal.customer).find(
       (one) => !hasEnded(one) && (wanted === undefined || one.id === wanted),
     );
-    if (subscription !== undefined) {
-      await inTime(context.publish(act(context, subscription, byPerson(context))));
+    if (act !== undefined && subscription !== undefined) {
+      await inTime(context.publish(act(state, subscription, byPerson(context))));
+    }
+    // A button of a page that is out of date does nothing: what it stands for makes no sense any more.
+    const bankAct = bankActs(state, portal.customer).find((one) => one.action === action);
+    if (bankAct !== undefined) {
+      await inTime(context.publish(bankAct.act(byPerson(context))));
     }
     // To see the page again instead of rendering it here keeps "reload" from doing the same thing twice.
     return reply.redirect(`/portal/${portal.id}`, 303);
@@ -131,7 +148,7 @@ export function servePages(app: FastifyInstance, context: Context): void {
     session: CheckoutSession,
     problem?: string,
   ): Promise<FastifyReply> {
-    await inTime(expireIfDue(context, session, byPerson(context)));
+    await inTime(expireIfDue(context, session, byPerson(context).at));
     const order = state.orders.get(session.id);
     const goOn = successUrl(session);
     return sendPage(reply, problem === undefined ? 200 : 402, 'checkout', [goOn, session.cancel_url], {
@@ -142,25 +159,52 @@ export function servePages(app: FastifyInstance, context: Context): void {
       plan: order?.price.nickname ?? '',
       price: order === undefined ? '' : describePrice(order.price, order.quantity),
       trialDays: order?.trialDays ?? 0,
-      today: money(session.amount_total, session.currency),
+      today: formatMoney(session.amount_total, session.currency),
     });
   }
 
   function showPortal(reply: FastifyReply, portal: PortalSession): FastifyReply {
+    const { customer } = portal;
     return sendPage(reply, 200, 'portal', [portal.return_url], {
       title: 'Your subscription',
       portal,
-      subscriptions: subscriptionsOf(state, portal.customer).map(describeSubscription),
+      subscriptions: subscriptionsOf(state, customer).map((one) => describeSubscription(state, one)),
+      card: CARDS[cardOf(state, customer)],
+      payment: describePayment(lastPayment(state, customer)),
+      dispute: describeDispute(lastDispute(state, customer)),
+      bankActs: bankActs(state, customer),
     });
   }
 }
 
-/** What the portal's buttons do. */
-const PORTAL_ACTIONS = new Map<string, (context: Context, one: Subscription, cause: Cause) => StripeEvent[]>([
-  ['cancel_now', (_context, one, cause) => cancelNow(one, cause)],
-  ['cancel_at_period_end', (_context, one, cause) => cancelAtPeriodEnd(one, cause)],
-  ['renew_now', (context, one, cause) => letPeriodPass(context.state, one, cause)],
+/** What the portal's buttons do to a subscription. */
+const PORTAL_ACTIONS = new Map<string, (state: State, one: Subscription, cause: Cause) => StripeEvent[]>([
+  ['cancel_now', cancelNow],
+  [
+    'cancel_at_period_end',
+    (state, one, cause) =>
+      one.status === 'incomplete' ? [] : changeSubscription(state, one, { cancelAtPeriodEnd: true }, cause),
+  ],
+  ['renew_now', letTimePass],
 ]);
+
+/** The buttons of the bank and of Stripe. */
+const BANK_ACTIONS = new Set([
+  'card_declined',
+  'card_works',
+  'refund_last',
+  'dispute_open',
+  'dispute_lost',
+  'dispute_won',
+]);
+
+const CARDS = { works: 'works', declined: 'is declined', none: 'there is none' };
+
+const DISPUTES: Record<Dispute['status'], string> = {
+  needs_response: 'open',
+  lost: 'lost',
+  won: 'won',
+};
 
 /** A person at a page, unlike a call of the API, leaves no request in the events. */
 function byPerson(context: Context): Cause {
@@ -182,36 +226,63 @@ function successUrl(session: CheckoutSession): string {
 }
 
 /** What the portal shows of one subscription. */
-function describeSubscription(subscription: Subscription): object {
+function describeSubscription(state: State, subscription: Subscription): object {
   const [item] = subscription.items.data;
-  const interval = item?.price.recurring.interval ?? 'month';
+  const end = subscription.cancel_at ?? currentPeriodEnd(subscription);
   return {
     id: subscription.id,
     plan: item?.price.nickname ?? '',
     price: item === undefined ? '' : describePrice(item.price, item.quantity),
     status: subscription.status,
     ended: subscription.ended_at === null ? undefined : day(subscription.ended_at),
-    periodEnd: day(currentPeriodEnd(subscription)),
-    runsOut: subscription.cancel_at_period_end,
-    pass: passLabel(subscription, interval),
+    periodEnd: day(end),
+    runsOut: subscription.cancel_at !== null,
+    begun: subscription.status !== 'incomplete',
+    pass: passLabel(state, subscription),
   };
 }
 
-function passLabel(subscription: Subscription, interval: string): string {
-  const trial = subscription.status === 'trialing';
+/** What letting time pass would do; undefined when time does nothing. */
+function passLabel(state: State, subscription: Subscription): string | undefined {
+  const { status, cancel_at: cancelAt } = subscription;
+  const trial = status === 'trialing';
+  const interval = subscription.items.data[0]?.price.recurring.interval ?? 'month';
   const span = trial ? 'the trial' : `a ${interval}`;
-  if (subscription.cancel_at_period_end) {
+  const waiting = waitingInvoice(state, subscription);
+  if (hasEnded(subscription) || status === 'paused') {
+    return undefined;
+  }
+  if (status === 'incomplete') {
+    return 'Let a day pass: the unpaid plan expires';
+  }
+  if (waiting !== undefined) {
+    return waiting.status === 'draft'
+      ? 'Let an hour pass: the card is charged'
+      : 'Let some days pass: the payment is tried again';
+  }
+  if (cancelAt !== null && cancelAt <= currentPeriodEnd(subscription)) {
     return `Let ${span} pass: the plan ends`;
   }
   return `Let ${span} pass: the plan ${trial ? 'starts and is charged' : 'renews'}`;
 }
 
-function describePrice(price: Price, quantity: number): string {
-  return `${money(price.unit_amount * quantity, price.currency)} a ${price.recurring.interval}`;
+function describePayment(charge: Charge | undefined): string | undefined {
+  if (charge === undefined) {
+    return undefined;
+  }
+  const { amount, amount_refunded: back, currency } = charge;
+  const refunded = back === 0 ? '' : `, ${formatMoney(back, currency)} refunded`;
+  return `${formatMoney(amount, currency)} on ${day(charge.created)}${refunded}`;
 }
 
-function money(cents: number, currency: string): string {
-  return new Intl.NumberFormat('en-US', { style: 'currency', currency }).format(cents / 100);
+function describeDispute(dispute: Dispute | undefined): string | undefined {
+  return dispute === undefined
+    ? undefined
+    : `${formatMoney(dispute.amount, dispute.currency)}, ${DISPUTES[dispute.status]}`;
+}
+
+function describePrice(price: Price, quantity: number): string {
+  return `${formatMoney(price.unit_amount * quantity, price.currency)} a ${price.recurring.interval}`;
 }
 
 function day(epoch: number): string {

@@ -73,6 +73,63 @@ export function readWhole(
 /**
  * @param params where to look
  * @param name the parameter
+ * @returns whether it is `true`; undefined when absent
+ * @throws 400 for anything but `true` and `false`
+ */
+export function readFlag(params: Params, name: string): boolean | undefined {
+  const text = readText(params, name);
+  if (text !== undefined && text !== 'true' && text !== 'false') {
+    throw badRequest(`Invalid boolean: ${text}`, undefined, name);
+  }
+  return text === undefined ? undefined : text === 'true';
+}
+
+/**
+ * @param params where to look
+ * @param name the parameter
+ * @param choices the texts that are allowed
+ * @returns the one that was given; undefined when absent
+ * @throws 400 for any other text
+ */
+export function readChoice<T extends string>(
+  params: Params,
+  name: string,
+  choices: readonly T[],
+): T | undefined {
+  const text = readText(params, name);
+  const choice = choices.find((one) => one === text);
+  if (text !== undefined && choice === undefined) {
+    throw badRequest(`Invalid ${name}: must be one of ${choices.join(', ')}`, undefined, name);
+  }
+  return choice;
+}
+
+/**
+ * @param params where to look
+ * @param name the parameter
+ * @returns its per cent, more than 0 and at most 100
+ * @throws 400 when it is absent or no such number
+ */
+export function needPercent(params: Params, name: string): number {
+  const value = Number(needText(params, name));
+  if (!(value > 0 && value <= 100)) {
+    throw badRequest(`Invalid ${name}: must be more than 0 and at most 100`, undefined, name);
+  }
+  return value;
+}
+
+/**
+ * @param params where to look
+ * @param name the parameter
+ * @returns whether it was given as an empty value, which unsets what it names
+ */
+export function isUnset(params: Params, name: string): boolean {
+  return params[name] === '';
+}
+
+/**
+ * @param params where to look
+ * @param name the parameter
  * @returns its absolute http(s) URL as it was given, or undefined when absent
  * @throws 400 `url_invalid`
  */
@@ -108,4 +165,21 @@ export function readMetadata(params: Params): Record<string, string> {
   return Object.fromEntries(
     pairs.filter((pair): pair is [string, string] => typeof pair[1] === 'string' && pair[1] !== ''),
   );
+}
+
+/**
+ * Applies an update of metadata: keys that are absent stay, an empty value takes a key away, and an empty
+ * `metadata` takes all away. See https://docs.stripe.com/api/metadata
+ *
+ * @param params where to look for `metadata`
+ * @param old the pairs as they are
+ * @returns the pairs as they are to be
+ */
+export function changeMetadata(params: Params, old: Record<string, string>): Record<string, string> {
+  if (isUnset(params, 'metadata')) {
+    return {};
+  }
+  const unset = Object.entries(asParams(params['metadata'])).filter(([, value]) => value === '');
+  const pairs = Object.entries({ ...old, ...readMetadata(params) });
+  return Object.fromEntries(pairs.filter(([key]) => !unset.some(([name]) => name === key)));
 }

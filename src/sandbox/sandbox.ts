@@ -2,20 +2,37 @@ import formbody from '@fastify/formbody';
 import Fastify from 'fastify';
 import qs from 'qs';
 
+import { createActs } from './acts.ts';
+import type { Acts } from './acts.ts';
 import { serveApi } from './api.ts';
 import type { Context } from './context.ts';
 import { createDeliveries } from './deliveries.ts';
+import type { Webhooks } from './deliveries.ts';
 import { newId } from './ids.ts';
 import { buildPrice } from './objects.ts';
 import type { SandboxOptions } from './options.ts';
 import { servePages } from './pages.ts';
 import { loadState, saveState } from './state.ts';
+import type { State } from './state.ts';
 import { DAY, toEpoch } from './time.ts';
 
+export type { Acts } from './acts.ts';
+export type { Webhooks } from './deliveries.ts';
 export type { SandboxOptions } from './options.ts';
 
 /** Stripe, too, keeps events for 30 days: https://docs.stripe.com/api/events */
 const EVENT_LIFETIME = 30 * DAY;
+
+/** Milliseconds between one look at the clock and the next, where time passes by itself. */
+const TICK = 60_000;
+
+/** What the sandbox knows, to be read. */
+export type Objects = {
+  readonly [K in keyof Omit<State, 'answers' | 'undelivered' | 'portals' | 'orders'>]: ReadonlyMap<
+    string,
+    Readonly<State[K] extends Map<string, infer T> ? T : never>
+  >;
+};
 
 /** A running sandbox. */
 export interface Sandbox {
@@ -23,10 +40,16 @@ export interface Sandbox {
   url: string;
   /** The port that it got. */
   apiPort: number;
-  /** Waits for the deliveries that are in flight, stops retrying and stops listening. */
+  /** Stops listening and retrying, and waits for the deliveries that are in flight. */
   close: () => Promise<void>;
-  /** Resolves when no webhook is in flight or waiting to be retried. */
+  /** Resolves when no webhook is in flight or waiting to be retried; held events are not waited for. */
   settled: () => Promise<void>;
+  /** When and in which order events reach the webhook. */
+  webhooks: Webhooks;
+  /** What people, banks and time do. */
+  acts: Acts;
+  /** What the sandbox knows, as it is now. */
+  objects: Objects;
 }
 
 /**
@@ -60,7 +83,10 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   }
 
   const deliveries = createDeliveries(options, state, save);
+  const { hold, release, waiting, send, drop } = deliveries;
+  const timePasses = options.timePasses ?? stateFile !== undefined;
   let url = '';
+  let listening = false;
   const context: Context = {
     options,
     state,
@@ -77,13 +103,16 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       }
       // All of them are on disk before the first one is sent: a crash in between loses none.
       save();
-      return deliveries.send(events);
+      // What was due while nobody ran is taken up with what an earlier run did not deliver.
+      return listening ? deliveries.publish(events) : Promise.resolve();
     },
   };
 
   const app = Fastify({
     // Shown as Request-Id.
     genReqId: () => newId('req'),
+    // A client that keeps its connection open must not keep the sandbox from closing.
+    forceCloseConnections: true,
     routerOptions: { querystringParser: (text) => qs.parse(text) },
   });
   await app.register(formbody, { parser: (text: string) => qs.parse(text) });
@@ -95,20 +124,30 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     { prefix: '/v1' },
   );
   servePages(app, context);
+  const acts = createActs(context);
 
   await app.listen({ host, port });
   const [address] = app.addresses();
   const apiPort = typeof address === 'object' ? address.port : port;
   url = `http://${publicHost}:${apiPort}`;
+  if (timePasses) {
+    await acts.advance();
+  }
+  listening = true;
   deliveries.resume();
+  const ticks = timePasses ? setInterval(() => void acts.advance(), TICK).unref() : undefined;
 
   return {
     url,
     apiPort,
     async close() {
+      clearInterval(ticks);
       await app.close();
       await deliveries.close();
     },
     settled: deliveries.settled,
+    webhooks: { hold, release, waiting, send, drop },
+    acts,
+    objects: state,
   };
 }

@@ -2,12 +2,19 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { dirname } from 'node:path';
 
 import type {
+  Charge,
   CheckoutSession,
+  Coupon,
   Customer,
   DeletedCustomer,
+  Discount,
+  Dispute,
   Invoice,
+  InvoicePayment,
   Order,
+  PaymentIntent,
   PortalSession,
+  Refund,
   StripeEvent,
   Subscription,
 } from './types.ts';
@@ -22,6 +29,15 @@ export interface StoredAnswer {
   answer: unknown;
 }
 
+/** How a customer's card takes later charges; without a card nothing can be charged. */
+export type CardBehaviour = 'works' | 'declined' | 'none';
+
+/** A customer's card, under the customer's id. */
+export interface Card {
+  id: string;
+  behaviour: CardBehaviour;
+}
+
 /** Everything the sandbox knows. Maps keep the order in which things were made. */
 export interface State {
   customers: Map<string, Customer | DeletedCustomer>;
@@ -29,6 +45,15 @@ export interface State {
   orders: Map<string, Order & { id: string }>;
   subscriptions: Map<string, Subscription>;
   invoices: Map<string, Invoice>;
+  invoicePayments: Map<string, InvoicePayment>;
+  paymentIntents: Map<string, PaymentIntent>;
+  charges: Map<string, Charge>;
+  refunds: Map<string, Refund>;
+  disputes: Map<string, Dispute>;
+  coupons: Map<string, Coupon>;
+  discounts: Map<string, Discount>;
+  /** Cards that are not simply ones that work. */
+  cards: Map<string, Card>;
   portals: Map<string, PortalSession>;
   events: Map<string, StripeEvent>;
   answers: Map<string, StoredAnswer>;
@@ -36,8 +61,11 @@ export interface State {
   undelivered: Set<string>;
 }
 
+/** Goes up whenever a file of the old shape would no longer do. */
+const VERSION = 2;
+
 /** The file holds plain arrays: each thing carries its own id. */
-type StateFile = { version: 1; undelivered: string[] } & {
+type StateFile = { version: typeof VERSION; undelivered: string[] } & {
   [K in keyof Omit<State, 'undelivered'>]: State[K] extends Map<string, infer T> ? T[] : never;
 };
 
@@ -54,6 +82,14 @@ export function loadState(file: string | undefined): State {
     orders: byId(saved?.orders),
     subscriptions: byId(saved?.subscriptions),
     invoices: byId(saved?.invoices),
+    invoicePayments: byId(saved?.invoicePayments),
+    paymentIntents: byId(saved?.paymentIntents),
+    charges: byId(saved?.charges),
+    refunds: byId(saved?.refunds),
+    disputes: byId(saved?.disputes),
+    coupons: byId(saved?.coupons),
+    discounts: byId(saved?.discounts),
+    cards: byId(saved?.cards),
     portals: byId(saved?.portals),
     events: byId(saved?.events),
     answers: byId(saved?.answers),
@@ -71,12 +107,20 @@ export function loadState(file: string | undefined): State {
  */
 export function saveState(state: State, file: string): void {
   const saved: StateFile = {
-    version: 1,
+    version: VERSION,
     customers: [...state.customers.values()],
     checkouts: [...state.checkouts.values()],
     orders: [...state.orders.values()],
     subscriptions: [...state.subscriptions.values()],
     invoices: [...state.invoices.values()],
+    invoicePayments: [...state.invoicePayments.values()],
+    paymentIntents: [...state.paymentIntents.values()],
+    charges: [...state.charges.values()],
+    refunds: [...state.refunds.values()],
+    disputes: [...state.disputes.values()],
+    coupons: [...state.coupons.values()],
+    discounts: [...state.discounts.values()],
+    cards: [...state.cards.values()],
     portals: [...state.portals.values()],
     events: [...state.events.values()],
     answers: [...state.answers.values()],
@@ -111,7 +155,7 @@ function readStateFile(file: string): StateFile | undefined {
 function parse(text: string): StateFile | undefined {
   try {
     const saved = JSON.parse(text) as StateFile | null;
-    return saved?.version === 1 ? saved : undefined;
+    return saved?.version === VERSION ? saved : undefined;
   } catch {
     return undefined;
   }

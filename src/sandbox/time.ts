@@ -4,6 +4,9 @@ export type Interval = 'month' | 'year';
 /** Seconds in a day; trials are whole days, whatever the calendar does. */
 export const DAY = 86_400;
 
+/** Seconds in an hour. */
+export const HOUR = 3600;
+
 /**
  * @param date an instant
  * @returns the same instant in whole epoch seconds, as Stripe writes times
@@ -32,8 +35,14 @@ export function periodEnd(anchor: number, interval: Interval, start: number): nu
   }
 }
 
-/** Adds calendar months in UTC; a day that the target month lacks becomes its last day. */
-function addMonths(epoch: number, months: number): number {
+/**
+ * Adds calendar months in UTC; a day that the target month lacks becomes its last day.
+ *
+ * @param epoch epoch seconds
+ * @param months how many, at least 0
+ * @returns epoch seconds, at the same time of day
+ */
+export function addMonths(epoch: number, months: number): number {
   const date = new Date(epoch * 1000);
   const day = date.getUTCDate();
   date.setUTCDate(1);

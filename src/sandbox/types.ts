@@ -48,6 +48,7 @@ export interface Customer {
   next_invoice_sequence: number;
   phone: null;
   shipping: null;
+  test_clock: string | null;
 }
 
 /** What Stripe answers once a customer is deleted: https://docs.stripe.com/api/customers/delete */
@@ -68,18 +69,21 @@ export interface CheckoutSession {
   currency: string;
   customer: string | null;
   customer_email: string | null;
+  discounts: { coupon: string | null; promotion_code: string | null }[];
   expires_at: number;
   invoice: string | null;
   livemode: false;
   metadata: Metadata;
   mode: 'subscription';
   payment_intent: null;
+  payment_method_collection: 'always' | 'if_required';
   payment_method_types: string[];
   payment_status: 'unpaid' | 'paid' | 'no_payment_required';
   setup_intent: null;
   status: 'open' | 'complete' | 'expired';
   subscription: string | null;
   success_url: string;
+  total_details: { amount_discount: number; amount_shipping: 0; amount_tax: 0 };
   ui_mode: 'hosted';
   url: string | null;
 }
@@ -92,6 +96,50 @@ export interface Order {
   trialDays: number;
   /** Goes to the subscription, not to the session. */
   metadata: Metadata;
+  /** Id of the coupon that lowers the price. */
+  coupon: string | null;
+  /** What becomes of a trial that ends without a payment method. */
+  missingPaymentMethod: MissingPaymentMethod;
+  /** A subscription that waits for its first payment; the session completes when that is made. */
+  incompleteSubscription: string | null;
+}
+
+export type MissingPaymentMethod = 'create_invoice' | 'pause' | 'cancel';
+
+/** https://docs.stripe.com/api/coupons/object */
+export interface Coupon {
+  id: string;
+  object: 'coupon';
+  amount_off: null;
+  created: number;
+  currency: null;
+  duration: 'once' | 'forever' | 'repeating';
+  duration_in_months: number | null;
+  livemode: false;
+  max_redemptions: null;
+  metadata: Metadata;
+  name: string | null;
+  percent_off: number;
+  redeem_by: null;
+  times_redeemed: number;
+  valid: boolean;
+}
+
+/** A coupon at work on a subscription: https://docs.stripe.com/api/discounts/object */
+export interface Discount {
+  id: string;
+  object: 'discount';
+  checkout_session: string | null;
+  customer: string;
+  customer_account: null;
+  end: number | null;
+  invoice: null;
+  invoice_item: null;
+  promotion_code: string | null;
+  source: { type: 'coupon'; coupon: string };
+  start: number;
+  subscription: string;
+  subscription_item: null;
 }
 
 export interface SubscriptionItem {
@@ -108,6 +156,16 @@ export interface SubscriptionItem {
   tax_rates: string[];
 }
 
+/** All but `unpaid`: here a subscription whose payments keep failing is canceled. */
+export type SubscriptionStatus =
+  'incomplete' | 'incomplete_expired' | 'trialing' | 'active' | 'past_due' | 'canceled' | 'paused';
+
+/** What happens to invoices while nothing is collected; `resumes_at` ends it by itself. */
+export interface PauseCollection {
+  behavior: 'keep_as_draft' | 'mark_uncollectible' | 'void';
+  resumes_at: number | null;
+}
+
 export interface Subscription {
   id: string;
   object: 'subscription';
@@ -115,7 +173,11 @@ export interface Subscription {
   cancel_at: number | null;
   cancel_at_period_end: boolean;
   canceled_at: number | null;
-  cancellation_details: { comment: null; feedback: null; reason: 'cancellation_requested' | null };
+  cancellation_details: {
+    comment: null;
+    feedback: null;
+    reason: 'cancellation_requested' | 'payment_failed' | null;
+  };
   collection_method: 'charge_automatically';
   created: number;
   currency: string;
@@ -129,13 +191,14 @@ export interface Subscription {
   latest_invoice: string | null;
   livemode: false;
   metadata: Metadata;
-  pause_collection: null;
+  pause_collection: PauseCollection | null;
   pending_setup_intent: null;
   schedule: null;
   start_date: number;
-  status: 'active' | 'trialing' | 'canceled';
-  test_clock: null;
+  status: SubscriptionStatus;
+  test_clock: string | null;
   trial_end: number | null;
+  trial_settings: { end_behavior: { missing_payment_method: MissingPaymentMethod } };
   trial_start: number | null;
 }
 
@@ -163,7 +226,7 @@ export interface InvoiceLine {
   subtotal: number;
 }
 
-export type BillingReason = 'subscription_create' | 'subscription_cycle';
+export type BillingReason = 'subscription_create' | 'subscription_cycle' | 'subscription_update';
 
 export interface Invoice {
   id: string;
@@ -173,6 +236,9 @@ export interface Invoice {
   amount_remaining: number;
   attempt_count: number;
   attempted: boolean;
+  auto_advance: boolean;
+  /** When a draft becomes final and is charged. */
+  automatically_finalizes_at: number | null;
   billing_reason: BillingReason;
   collection_method: 'charge_automatically';
   created: number;
@@ -184,7 +250,9 @@ export interface Invoice {
   lines: List<InvoiceLine>;
   livemode: false;
   metadata: Metadata;
-  number: string;
+  /** When an open invoice is charged again by itself. */
+  next_payment_attempt: number | null;
+  number: string | null;
   parent: {
     type: 'subscription_details';
     quote_details: null;
@@ -193,15 +261,121 @@ export interface Invoice {
   period_end: number;
   period_start: number;
   starting_balance: number;
-  status: 'paid';
+  status: 'draft' | 'open' | 'paid' | 'void' | 'uncollectible';
   status_transitions: {
-    finalized_at: number;
-    marked_uncollectible_at: null;
-    paid_at: number;
-    voided_at: null;
+    finalized_at: number | null;
+    marked_uncollectible_at: number | null;
+    paid_at: number | null;
+    voided_at: number | null;
   };
   subtotal: number;
+  test_clock: string | null;
   total: number;
+  total_discount_amounts: { amount: number; discount: string }[];
+}
+
+/** Ties an invoice to what pays it: https://docs.stripe.com/api/invoice-payment/object */
+export interface InvoicePayment {
+  id: string;
+  object: 'invoice_payment';
+  amount_paid: number | null;
+  amount_requested: number;
+  created: number;
+  currency: string;
+  invoice: string;
+  is_default: true;
+  livemode: false;
+  payment: { type: 'payment_intent'; payment_intent: string };
+  status: 'open' | 'paid' | 'canceled';
+  status_transitions: { canceled_at: number | null; paid_at: number | null };
+}
+
+/** https://docs.stripe.com/api/payment_intents/object */
+export interface PaymentIntent {
+  id: string;
+  object: 'payment_intent';
+  amount: number;
+  amount_received: number;
+  canceled_at: number | null;
+  cancellation_reason: 'void_invoice' | null;
+  capture_method: 'automatic';
+  client_secret: string;
+  confirmation_method: 'automatic';
+  created: number;
+  currency: string;
+  customer: string;
+  description: string;
+  last_payment_error: { type: 'card_error' | 'invalid_request_error'; code: string; message: string } | null;
+  latest_charge: string | null;
+  livemode: false;
+  metadata: Metadata;
+  next_action: { type: 'use_stripe_sdk' } | null;
+  payment_method_types: string[];
+  status: 'requires_payment_method' | 'requires_action' | 'processing' | 'succeeded' | 'canceled';
+}
+
+/** One try to move money: https://docs.stripe.com/api/charges/object */
+export interface Charge {
+  id: string;
+  object: 'charge';
+  amount: number;
+  amount_captured: number;
+  amount_refunded: number;
+  balance_transaction: null;
+  captured: boolean;
+  created: number;
+  currency: string;
+  customer: string;
+  description: string;
+  disputed: boolean;
+  failure_code: string | null;
+  failure_message: string | null;
+  livemode: false;
+  metadata: Metadata;
+  paid: boolean;
+  payment_intent: string;
+  payment_method: null;
+  payment_method_details: { type: 'card' | 'us_bank_account' };
+  receipt_email: string | null;
+  refunded: boolean;
+  status: 'succeeded' | 'pending' | 'failed';
+}
+
+/** https://docs.stripe.com/api/refunds/object */
+export interface Refund {
+  id: string;
+  object: 'refund';
+  amount: number;
+  balance_transaction: null;
+  charge: string;
+  created: number;
+  currency: string;
+  customer: string;
+  failure_reason?: 'lost_or_stolen_card';
+  metadata: Metadata;
+  payment_intent: string;
+  reason: 'duplicate' | 'fraudulent' | 'requested_by_customer' | null;
+  receipt_number: null;
+  status: 'succeeded' | 'failed';
+}
+
+/** https://docs.stripe.com/api/disputes/object */
+export interface Dispute {
+  id: string;
+  object: 'dispute';
+  amount: number;
+  balance_transactions: [];
+  charge: string;
+  created: number;
+  currency: string;
+  evidence: Record<string, never>;
+  evidence_details: { due_by: number | null; has_evidence: false; past_due: false; submission_count: 0 };
+  is_charge_refundable: false;
+  livemode: false;
+  metadata: Metadata;
+  payment_intent: string;
+  reason: 'fraudulent';
+  status: 'needs_response' | 'won' | 'lost';
 }
 
 export interface PortalSession {
@@ -218,7 +392,8 @@ export interface PortalSession {
   url: string;
 }
 
-export type EventObject = Customer | CheckoutSession | Subscription | Invoice;
+export type EventObject =
+  Customer | CheckoutSession | Subscription | Invoice | InvoicePayment | Charge | Refund | Dispute;
 
 export interface StripeEvent {
   id: string;

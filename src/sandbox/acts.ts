@@ -1,0 +1,156 @@
+import {
+  enterPromotionCode,
+  payCheckout,
+  retryPayment,
+  settleCheckout,
+  waitingSubscription,
+} from './checkouts.ts';
+import type { CheckoutOutcome } from './checkouts.ts';
+import type { Context } from './context.ts';
+import { setCard } from './customers.ts';
+import { closeDispute, openDispute } from './disputes.ts';
+import type { Cause } from './events.ts';
+import { failRefund } from './refunds.ts';
+import { letHappen } from './schedule.ts';
+import { toEpoch } from './time.ts';
+import type { Charge } from './types.ts';
+
+/**
+ * What people, banks and time do, for a test to let it happen. Each act tells of itself by events of the clock's
+ * second, delivered as all events are, and throws an Error of one sentence when it makes no sense. What time alone
+ * brings about happens in `advance` only: let that catch up first when the clock was moved.
+ */
+export interface Acts {
+  /**
+   * Pays an open checkout, or fails to.
+   *
+   * @param sessionId `cs_…`
+   * @param how `paid` unless said otherwise. `declined` changes nothing. `bank_debit` completes the session unpaid
+   *   until `settleDebit`. `incomplete` needs the bank's consent first: the subscription waits for `retryPayment` or
+   *   another `pay`, and the session stays open. `percentOff` is a promotion code for the first payment.
+   * @returns whether money moved or nothing was due, and the subscription, if there is one now
+   */
+  pay: (
+    sessionId: string,
+    how?: { outcome?: CheckoutOutcome | 'declined'; percentOff?: number },
+  ) => { paid: boolean; subscription: string | null };
+  /** Ends the bank debit of a completed session; a failed one is tried again by card after 3, 5 and 7 days. */
+  settleDebit: (sessionId: string, succeeded: boolean) => void;
+  /** Decides how a customer's later charges go; a checkout that is paid works all the same. No event. */
+  setCard: (customerId: string, behaviour: 'works' | 'declined') => void;
+  /** Charges the open invoice of a past due or incomplete subscription with the card as it is. */
+  retryPayment: (subscriptionId: string) => void;
+  /** Lets the bank ask a charge back; returns the dispute's id. */
+  openDispute: (chargeOrPaymentIntentId: string) => string;
+  /** Decides a dispute; one that was lost can still be won. */
+  closeDispute: (id: string, outcome: 'won' | 'lost') => void;
+  /** Lets a refund that went through come back. */
+  failRefund: (id: string) => void;
+  /**
+   * Lets everything happen that is due up to the clock's now, in the order of its moments; each event is of the
+   * second at which it was due. Resolves when the events are published, which is not yet delivered.
+   */
+  advance: () => Promise<void>;
+}
+
+/**
+ * @param context what the acts work with
+ * @returns the acts
+ */
+export function createActs(context: Context): Acts {
+  const { state, options } = context;
+
+  function cause(): Cause {
+    return { at: toEpoch(options.now()), requestId: null, idempotencyKey: null };
+  }
+
+  return {
+    pay(sessionId, { outcome = 'paid', percentOff } = {}) {
+      const session = need(state.checkouts, sessionId, 'checkout');
+      const order = need(state.orders, sessionId, 'checkout');
+      const by = cause();
+      if (session.status !== 'open' || by.at >= session.expires_at) {
+        throw new Error(
+          `Checkout ${sessionId} is ${session.status === 'open' ? 'expired' : session.status}, not open.`,
+        );
+      }
+      const customer = session.customer === null ? undefined : state.customers.get(session.customer);
+      if (customer !== undefined && 'deleted' in customer) {
+        throw new Error(`The customer of checkout ${sessionId} was deleted.`);
+      }
+      if (percentOff !== undefined && !(percentOff > 0 && percentOff <= 100)) {
+        throw new Error(`A promotion code takes more than 0 and at most 100 % off, not ${percentOff}.`);
+      }
+      const waits = waitingSubscription(state, order) !== undefined;
+      if (percentOff !== undefined && (order.coupon !== null || waits)) {
+        throw new Error(`Checkout ${sessionId} takes no promotion code any more.`);
+      }
+      const free = session.amount_total === 0 || percentOff === 100;
+      if (free && outcome !== 'paid') {
+        throw new Error(`Checkout ${sessionId} costs nothing today, so no payment can be ${outcome}.`);
+      }
+      if (outcome === 'declined') {
+        return { paid: false, subscription: order.incompleteSubscription };
+      }
+      if (percentOff !== undefined) {
+        enterPromotionCode(state, session, order, percentOff, by);
+      }
+      void context.publish(payCheckout(state, session, order, outcome, by) ?? []);
+      return { paid: outcome === 'paid', subscription: session.subscription ?? order.incompleteSubscription };
+    },
+
+    settleDebit(sessionId, succeeded) {
+      const session = need(state.checkouts, sessionId, 'checkout');
+      void context.publish(settleCheckout(state, session, succeeded, cause()));
+    },
+
+    setCard(customerId, behaviour) {
+      const customer = need(state.customers, customerId, 'customer');
+      if ('deleted' in customer) {
+        throw new Error(`Customer ${customerId} was deleted.`);
+      }
+      setCard(state, customerId, behaviour);
+      context.save();
+    },
+
+    retryPayment(subscriptionId) {
+      const subscription = need(state.subscriptions, subscriptionId, 'subscription');
+      void context.publish(retryPayment(state, subscription, cause()));
+    },
+
+    openDispute(id) {
+      const intent = state.paymentIntents.get(id);
+      const charge: Charge | undefined = state.charges.get(intent?.latest_charge ?? id);
+      if (charge === undefined) {
+        throw new Error(`There is no charge ${id}, or none was made for it.`);
+      }
+      const { dispute, events } = openDispute(state, charge, cause());
+      void context.publish(events);
+      return dispute.id;
+    },
+
+    closeDispute(id, outcome) {
+      void context.publish(closeDispute(need(state.disputes, id, 'dispute'), outcome, cause()));
+    },
+
+    failRefund(id) {
+      void context.publish(failRefund(state, need(state.refunds, id, 'refund'), cause()));
+    },
+
+    advance() {
+      const events = letHappen(state, toEpoch(options.now()));
+      if (events.length > 0) {
+        void context.publish(events);
+      }
+      return Promise.resolve();
+    },
+  };
+}
+
+function need<T>(things: ReadonlyMap<string, T>, id: string, noun: string): T {
+  const thing = things.get(id);
+  if (thing === undefined) {
+    throw new Error(`There is no ${noun} ${id}.`);
+  }
+  return thing;
+}

@@ -1,0 +1,117 @@
+import { buildEvent } from './events.ts';
+import type { Cause } from './events.ts';
+import { buildInvoice } from './objects.ts';
+import { cancelPayment } from './payments.ts';
+import type { State } from './state.ts';
+import type { BillingReason, Coupon, Customer, Invoice, StripeEvent, Subscription } from './types.ts';
+
+/**
+ * Makes the draft of a subscription's current period. A coupon that counts once is gone from the subscription
+ * with the first invoice that it lowered: https://docs.stripe.com/billing/subscriptions/coupons
+ *
+ * @param state what to change
+ * @param customer who pays
+ * @param subscription what is paid for; the draft becomes its latest invoice
+ * @param reason why there is an invoice
+ * @param cause when, and who asked
+ * @returns the draft
+ */
+export function draftInvoice(
+  state: State,
+  customer: Customer,
+  subscription: Subscription,
+  reason: BillingReason,
+  cause: Cause,
+): Invoice {
+  const discount = discountAt(state, subscription, cause.at);
+  const invoice = buildInvoice(cause.at, customer, subscription, reason, discount);
+  if (discount === null || (discount.coupon.duration === 'once' && invoice.subtotal > 0)) {
+    subscription.discounts = [];
+  }
+  customer.currency = invoice.currency;
+  subscription.latest_invoice = invoice.id;
+  state.invoices.set(invoice.id, invoice);
+  return invoice;
+}
+
+/**
+ * Turns a draft into an open invoice with a number: https://docs.stripe.com/invoicing/integration/workflow-transitions
+ *
+ * @param state what to change
+ * @param invoice a draft
+ * @param cause when
+ */
+export function finalizeInvoice(state: State, invoice: Invoice, cause: Cause): void {
+  const customer = state.customers.get(invoice.customer);
+  if (customer !== undefined && !('deleted' in customer)) {
+    invoice.number = `${customer.invoice_prefix}-${String(customer.next_invoice_sequence).padStart(4, '0')}`;
+    customer.next_invoice_sequence += 1;
+  }
+  invoice.status = 'open';
+  invoice.automatically_finalizes_at = null;
+  invoice.status_transitions.finalized_at = cause.at;
+}
+
+/**
+ * Makes an open invoice one that nobody has to pay.
+ *
+ * @param state what to change
+ * @param invoice an open invoice
+ * @param cause when, and who asked
+ * @returns the event
+ */
+export function voidInvoice(state: State, invoice: Invoice, cause: Cause): StripeEvent[] {
+  leaveAlone(invoice);
+  cancelPayment(state, invoice, cause);
+  invoice.status = 'void';
+  invoice.status_transitions.voided_at = cause.at;
+  return [buildEvent(cause, 'invoice.voided', invoice)];
+}
+
+/**
+ * Writes an open invoice off.
+ *
+ * @param invoice an open invoice
+ * @param cause when, and who asked
+ * @returns the event
+ */
+export function markUncollectible(invoice: Invoice, cause: Cause): StripeEvent[] {
+  leaveAlone(invoice);
+  invoice.status = 'uncollectible';
+  invoice.status_transitions.marked_uncollectible_at = cause.at;
+  return [buildEvent(cause, 'invoice.marked_uncollectible', invoice)];
+}
+
+/**
+ * Stops all that would happen to an invoice by itself.
+ *
+ * @param invoice any invoice
+ */
+export function leaveAlone(invoice: Invoice): void {
+  invoice.auto_advance = false;
+  invoice.automatically_finalizes_at = null;
+  invoice.next_payment_attempt = null;
+}
+
+/**
+ * @param state where to look
+ * @param subscription any subscription
+ * @returns all its invoices, oldest first
+ */
+export function invoicesOf(state: State, subscription: Subscription): Invoice[] {
+  return [...state.invoices.values()].filter(
+    (invoice) => invoice.parent.subscription_details.subscription === subscription.id,
+  );
+}
+
+/** What lowers a subscription's invoice of that second; null for nothing, or nothing any more. */
+function discountAt(
+  state: State,
+  subscription: Subscription,
+  at: number,
+): { id: string; coupon: Coupon } | null {
+  const discount = state.discounts.get(subscription.discounts[0] ?? '');
+  const coupon = state.coupons.get(discount?.source.coupon ?? '');
+  const over = discount?.end != null && discount.end <= at;
+  return discount === undefined || coupon === undefined || over ? null : { id: discount.id, coupon };
+}

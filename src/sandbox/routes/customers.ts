@@ -1,0 +1,76 @@
+import type { Context } from '../context.ts';
+import { changeCustomer, createCustomer, deleteCustomer } from '../customers.ts';
+import { filterBy, newestFirst, page } from '../lists.ts';
+import { changeMetadata, isUnset, needText, readMetadata, readText, readUrl } from '../params.ts';
+import type { Params } from '../params.ts';
+import { buildPortal } from '../objects.ts';
+import type { Customer } from '../types.ts';
+import { find, living } from './routes.ts';
+import type { Routes } from './routes.ts';
+
+/**
+ * Customers, and the portal's sessions: https://docs.stripe.com/api/customers and
+ * https://docs.stripe.com/api/customer_portal/sessions
+ *
+ * @param routes where to register
+ * @param context what the routes work with
+ */
+export function serveCustomers({ get, post, del }: Routes, context: Context): void {
+  const { state, publish } = context;
+
+  post('/customers', ({ params, cause }) => {
+    const given = {
+      email: readText(params, 'email') ?? null,
+      name: readText(params, 'name') ?? null,
+      description: readText(params, 'description') ?? null,
+      metadata: readMetadata(params),
+      test_clock: readText(params, 'test_clock') ?? null,
+    };
+    const { customer, events } = createCustomer(state, given, cause);
+    void publish(events);
+    return customer;
+  });
+
+  get('/customers', ({ params }) => {
+    const customers = [...state.customers.values()].filter((one): one is Customer => !('deleted' in one));
+    const wanted = filterBy<Customer>(params, { email: (one) => one.email });
+    // Customers of a test clock are listed only when they are asked for.
+    const clock = readText(params, 'test_clock') ?? null;
+    const listed = newestFirst(customers).filter((one) => wanted(one) && one.test_clock === clock);
+    return page(listed, params, '/v1/customers');
+  });
+
+  get('/customers/:id', ({ id }) => find(state.customers, id, 'customer'));
+
+  post('/customers/:id', ({ id, params, cause }) => {
+    const customer = living(state.customers, id);
+    const changes = {
+      ...readChange(params, 'email'),
+      ...readChange(params, 'name'),
+      ...readChange(params, 'description'),
+      metadata: changeMetadata(params, customer.metadata),
+    };
+    void publish(changeCustomer(customer, changes, cause));
+    return customer;
+  });
+
+  del('/customers/:id', ({ id, cause }) => {
+    void publish(deleteCustomer(state, living(state.customers, id), cause));
+    return find(state.customers, id, 'customer');
+  });
+
+  post('/billing_portal/sessions', ({ params, cause }) => {
+    const customer = living(state.customers, needText(params, 'customer'), 'customer');
+    const returnUrl = readUrl(params, 'return_url') ?? null;
+    const portal = buildPortal(cause.at, context.baseUrl(), customer.id, returnUrl);
+    state.portals.set(portal.id, portal);
+    context.save();
+    return portal;
+  });
+}
+
+/** The new value of a field, null when it is unset; nothing when the parameter is absent. */
+function readChange(params: Params, name: 'email' | 'name' | 'description'): Partial<Customer> {
+  const value = isUnset(params, name) ? null : readText(params, name);
+  return value === undefined ? {} : { [name]: value };
+}

@@ -1,0 +1,29 @@
+import type { Context } from '../context.ts';
+import { filterBy, newestFirst, page } from '../lists.ts';
+import { asParams, readText } from '../params.ts';
+import type { StripeEvent } from '../types.ts';
+import { find } from './routes.ts';
+import type { Routes } from './routes.ts';
+
+/**
+ * Events: https://docs.stripe.com/api/events
+ *
+ * @param routes where to register
+ * @param context what the routes work with
+ */
+export function serveEvents({ get }: Routes, { state }: Context): void {
+  get('/events', ({ params }) => {
+    const types = Object.values(asParams(params['types']));
+    const delivered = readText(params, 'delivery_success');
+    const wanted = filterBy<StripeEvent>(params, { type: (one) => one.type });
+    const listed = newestFirst(state.events.values())
+      .filter(wanted)
+      .filter((event) => types.length === 0 || types.includes(event.type))
+      .filter(
+        (event) => delivered === undefined || (event.pending_webhooks === 0) === (delivered === 'true'),
+      );
+    return page(listed, params, '/v1/events');
+  });
+
+  get('/events/:id', ({ id }) => find(state.events, id, 'event'));
+}

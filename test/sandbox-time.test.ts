@@ -1,0 +1,422 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import Stripe from 'stripe';
+import { expect, onTestFinished, test } from 'vitest';
+
+import { startSandbox } from '../src/sandbox/sandbox.ts';
+
+const API_KEY = 'sk_test_sandbox';
+const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
+const START = new Date('2027-01-10T09:00:00Z');
+const HOUR = 3600;
+const DAY = 24 * HOUR;
+
+type Started = Awaited<ReturnType<typeof start>>;
+
+/** A sandbox whose events wait, and a clock that stands still until the test moves it. */
+async function start(extra: { stateFile?: string } = {}, now = START) {
+  const clock = { now };
+  const sandbox = await startSandbox({
+    host: '127.0.0.1',
+    port: 0,
+    publicHost: 'localhost',
+    apiKey: API_KEY,
+    webhookSecret: 'whsec_sandbox',
+    webhookUrl: () => 'http://127.0.0.1:9',
+    prices: PRICES,
+    now: () => clock.now,
+    log: () => undefined,
+    ...extra,
+  });
+  sandbox.webhooks.hold();
+  onTestFinished(() => sandbox.close());
+  const stripe = new Stripe(API_KEY, {
+    host: '127.0.0.1',
+    port: sandbox.apiPort,
+    protocol: 'http',
+    maxNetworkRetries: 0,
+  });
+  let seen = 0;
+
+  /** The events since the last look. */
+  function fresh() {
+    const all = [...sandbox.objects.events.values()];
+    const events = all.slice(seen);
+    seen = all.length;
+    return events;
+  }
+
+  /** Their types, in alphabetical order. */
+  function told() {
+    return fresh()
+      .map((event) => event.type)
+      .sort();
+  }
+
+  function later(seconds: number) {
+    clock.now = new Date(clock.now.getTime() + seconds * 1000);
+  }
+
+  return { stripe, ...sandbox, fresh, told, later };
+}
+
+/** Buys a plan. */
+async function buy({ stripe, acts, fresh }: Started, extra: Stripe.Checkout.SessionCreateParams = {}) {
+  const customer = await stripe.customers.create({ email: 'ann@example.com' });
+  const session = await stripe.checkout.sessions.create({
+    mode: 'subscription',
+    customer: customer.id,
+    line_items: [{ price: PRICES.monthly, quantity: 1 }],
+    success_url: 'http://app.test/',
+    ...extra,
+  });
+  const { subscription } = acts.pay(session.id);
+  fresh();
+  return { customer: customer.id, session: session.id, subscription: subscription ?? '' };
+}
+
+/** Each event's type, and how many seconds after the start it happened. */
+function story(events: ReturnType<Started['fresh']>) {
+  return events.map((event) => [event.created - START.getTime() / 1000, event.type]);
+}
+
+test('a trial ends in an active subscription, which is charged an hour later', async () => {
+  const started = await start();
+  const { subscription } = await buy(started, { subscription_data: { trial_period_days: 7 } });
+  started.later(7 * DAY - 1);
+  await started.acts.advance();
+  expect(started.told()).toEqual([]);
+
+  started.later(30 * 60);
+  await started.acts.advance();
+  const [ended, ...nothing] = started.fresh();
+  expect(nothing).toEqual([]);
+  expect(ended).toMatchObject({
+    type: 'customer.subscription.updated',
+    created: START.getTime() / 1000 + 7 * DAY,
+    data: { object: { status: 'active' }, previous_attributes: { status: 'trialing' } },
+  });
+  expect(
+    await started.stripe.subscriptions.retrieve(subscription, { expand: ['latest_invoice'] }),
+  ).toMatchObject({ latest_invoice: { status: 'draft', amount_due: 900, amount_paid: 0 } });
+
+  started.later(HOUR);
+  await started.acts.advance();
+  expect(story(started.fresh())).toEqual([
+    [7 * DAY + HOUR, 'charge.succeeded'],
+    [7 * DAY + HOUR, 'invoice_payment.paid'],
+    [7 * DAY + HOUR, 'invoice.paid'],
+  ]);
+});
+
+test('a trial whose card fails is past due an hour after its end', async () => {
+  const started = await start();
+  const { customer } = await buy(started, { subscription_data: { trial_period_days: 7 } });
+  started.acts.setCard(customer, 'declined');
+  started.later(7 * DAY + HOUR);
+  await started.acts.advance();
+  const events = started.fresh();
+  expect(story(events)).toEqual([
+    [7 * DAY, 'customer.subscription.updated'],
+    [7 * DAY + HOUR, 'charge.failed'],
+    [7 * DAY + HOUR, 'invoice.payment_failed'],
+    [7 * DAY + HOUR, 'customer.subscription.updated'],
+  ]);
+  expect(events[3]?.data).toMatchObject({
+    object: { status: 'past_due' },
+    previous_attributes: { status: 'active' },
+  });
+});
+
+test('a trial that ends without a payment method pauses, until it is resumed', async () => {
+  const started = await start();
+  const { customer, subscription } = await buy(started, {
+    payment_method_collection: 'if_required',
+    subscription_data: {
+      trial_period_days: 7,
+      trial_settings: { end_behavior: { missing_payment_method: 'pause' } },
+    },
+  });
+  started.later(60 * DAY);
+  await started.acts.advance();
+  expect(story(started.fresh())).toEqual([
+    [7 * DAY, 'customer.subscription.updated'],
+    [7 * DAY, 'customer.subscription.paused'],
+  ]);
+  await expect(started.stripe.subscriptions.resume(subscription)).rejects.toBeInstanceOf(
+    Stripe.errors.StripeCardError,
+  );
+  started.acts.setCard(customer, 'works');
+  expect(await started.stripe.subscriptions.resume(subscription)).toMatchObject({ status: 'active' });
+  expect(started.told()).toEqual([
+    'charge.succeeded',
+    'customer.subscription.resumed',
+    'customer.subscription.updated',
+    'invoice.paid',
+    'invoice_payment.paid',
+  ]);
+});
+
+test('a trial that ends without a payment method is canceled, where its settings say so', async () => {
+  const started = await start();
+  await buy(started, {
+    payment_method_collection: 'if_required',
+    subscription_data: {
+      trial_period_days: 7,
+      trial_settings: { end_behavior: { missing_payment_method: 'cancel' } },
+    },
+  });
+  started.later(8 * DAY);
+  await started.acts.advance();
+  expect(story(started.fresh())).toEqual([[7 * DAY, 'customer.subscription.deleted']]);
+});
+
+test('what is due happens in its order, and at its seconds', async () => {
+  const started = await start();
+  const monthly = await buy(started);
+  started.later(10);
+  const trial = await buy(started, { subscription_data: { trial_period_days: 45 } });
+  started.later(100 * DAY);
+  await started.acts.advance();
+  const events = started.fresh();
+  const paid = events.filter((event) => event.type === 'invoice.paid');
+  // 10 February, 10 March and 10 April; and an hour after 24 February (45 days), 24 March.
+  expect(story(paid).map(([second]) => second)).toEqual([
+    31 * DAY,
+    45 * DAY + 10 + HOUR,
+    59 * DAY,
+    73 * DAY + 10,
+    90 * DAY,
+  ]);
+  const seconds = events.map((event) => event.created);
+  expect(seconds).toEqual([...seconds].sort((a, b) => a - b));
+  for (const { subscription } of [monthly, trial]) {
+    const found = await started.stripe.subscriptions.retrieve(subscription);
+    expect(found.items.data[0]?.current_period_end).toBeGreaterThan(START.getTime() / 1000 + 100 * DAY);
+  }
+  await started.acts.advance();
+  expect(started.told()).toEqual([]);
+});
+
+test('a renewal that fails is tried again after 3, 5 and 7 days, and then the subscription ends', async () => {
+  const started = await start();
+  const { customer, subscription } = await buy(started);
+  started.acts.setCard(customer, 'declined');
+  started.later(60 * DAY);
+  await started.acts.advance();
+  const events = started.fresh();
+  expect(story(events.filter((event) => event.type !== 'charge.failed'))).toEqual([
+    [31 * DAY, 'customer.subscription.updated'],
+    [31 * DAY, 'invoice.payment_failed'],
+    [31 * DAY, 'customer.subscription.updated'],
+    [34 * DAY, 'invoice.payment_failed'],
+    [39 * DAY, 'invoice.payment_failed'],
+    [46 * DAY, 'invoice.payment_failed'],
+    [46 * DAY, 'customer.subscription.deleted'],
+  ]);
+  // The second of one second follows the first: its period has moved already.
+  const [moved, failed] = events.filter((event) => event.type === 'customer.subscription.updated');
+  expect(Object.keys(moved?.data.previous_attributes ?? {}).sort()).toEqual(['items', 'latest_invoice']);
+  expect(failed?.data.previous_attributes).toEqual({ status: 'active' });
+  expect(await started.stripe.subscriptions.retrieve(subscription)).toMatchObject({
+    status: 'canceled',
+    ended_at: START.getTime() / 1000 + 46 * DAY,
+    cancellation_details: { reason: 'payment_failed' },
+  });
+  expect(() => {
+    started.acts.retryPayment(subscription);
+  }).toThrow('has nothing to pay');
+});
+
+test('a card that works again saves a subscription that is past due', async () => {
+  const started = await start();
+  const { customer, subscription } = await buy(started);
+  started.acts.setCard(customer, 'declined');
+  started.later(32 * DAY);
+  await started.acts.advance();
+  started.fresh();
+  // A person's own try leaves the schedule as it is.
+  started.acts.retryPayment(subscription);
+  expect(started.told()).toEqual(['charge.failed', 'invoice.payment_failed']);
+  started.acts.setCard(customer, 'works');
+  started.later(3 * DAY);
+  await started.acts.advance();
+  const events = started.fresh();
+  expect(story(events)).toEqual([
+    [34 * DAY, 'charge.succeeded'],
+    [34 * DAY, 'invoice_payment.paid'],
+    [34 * DAY, 'invoice.paid'],
+    [34 * DAY, 'customer.subscription.updated'],
+  ]);
+  expect(events[3]?.data.previous_attributes).toEqual({ status: 'past_due' });
+  const invoices = await started.stripe.invoices.list({ subscription });
+  expect(invoices.data.map((invoice) => invoice.attempt_count)).toEqual([2, 1]);
+});
+
+test('an unpaid first invoice expires after 23 hours, its checkout after 24', async () => {
+  const started = await start();
+  const customer = await started.stripe.customers.create();
+  const session = await started.stripe.checkout.sessions.create({
+    mode: 'subscription',
+    customer: customer.id,
+    line_items: [{ price: PRICES.monthly }],
+    success_url: 'http://app.test/',
+  });
+  const { subscription } = started.acts.pay(session.id, { outcome: 'incomplete' });
+  started.fresh();
+  started.later(2 * DAY);
+  await started.acts.advance();
+  const events = started.fresh();
+  expect(story(events)).toEqual([
+    [23 * HOUR, 'customer.subscription.updated'],
+    [23 * HOUR, 'invoice.voided'],
+    [24 * HOUR, 'checkout.session.expired'],
+  ]);
+  expect(events[0]?.data).toMatchObject({
+    object: { id: subscription, status: 'incomplete_expired' },
+    previous_attributes: { status: 'incomplete' },
+  });
+  const payments = await started.stripe.invoicePayments.list({ status: 'canceled' });
+  expect(payments.data).toHaveLength(1);
+  expect(() => started.acts.pay(session.id)).toThrow('is expired, not open');
+});
+
+test('a subscription can be changed', async () => {
+  const started = await start();
+  const { subscription: id } = await buy(started);
+  const { stripe } = started;
+  const update = (changes: Stripe.SubscriptionUpdateParams) => stripe.subscriptions.update(id, changes);
+  const previous = () => {
+    const [event, ...more] = started.fresh();
+    expect(more).toEqual([]);
+    expect(event?.type).toBe('customer.subscription.updated');
+    return event?.data.previous_attributes;
+  };
+
+  await update({ cancel_at_period_end: true, metadata: { a: '1' } });
+  expect(previous()).toMatchObject({ cancel_at_period_end: false, cancel_at: null, metadata: {} });
+  const kept = await update({ cancel_at_period_end: false });
+  expect(kept).toMatchObject({ cancel_at: null, canceled_at: null, metadata: { a: '1' } });
+  expect(previous()).toMatchObject({ cancel_at_period_end: true });
+  await update({ cancel_at_period_end: false });
+  expect(started.told()).toEqual([]);
+
+  const at = START.getTime() / 1000 + 40 * DAY;
+  expect(await update({ cancel_at: at })).toMatchObject({ cancel_at: at, cancel_at_period_end: false });
+  await expect(update({ cancel_at: 5 })).rejects.toMatchObject({ statusCode: 400, param: 'cancel_at' });
+  await expect(update({ cancel_at: at, cancel_at_period_end: true })).rejects.toMatchObject({
+    statusCode: 400,
+  });
+  await expect(update({ items: [{ id: 'si_none', price: PRICES.annual }] })).rejects.toMatchObject({
+    param: 'items[0][id]',
+  });
+  started.fresh();
+
+  started.later(365 * DAY);
+  await started.acts.advance();
+  const told = story(started.fresh());
+  expect(told[told.length - 1]).toEqual([40 * DAY, 'customer.subscription.deleted']);
+  expect(told.filter(([, type]) => type === 'invoice.paid')).toEqual([[31 * DAY, 'invoice.paid']]);
+  await expect(update({ metadata: { b: '2' } })).rejects.toMatchObject({ statusCode: 400 });
+});
+
+test('a price of another interval starts a new period and is charged at once', async () => {
+  const started = await start();
+  const { subscription: id } = await buy(started);
+  started.later(5 * DAY);
+  const item = (await started.stripe.subscriptions.retrieve(id)).items.data[0]?.id ?? '';
+  const changed = await started.stripe.subscriptions.update(id, {
+    items: [{ id: item, price: PRICES.annual }],
+  });
+  const now = START.getTime() / 1000 + 5 * DAY;
+  expect(changed.items.data[0]).toMatchObject({
+    price: { id: PRICES.annual },
+    current_period_start: now,
+    current_period_end: now + 365 * DAY,
+  });
+  const [updated, ...money] = started.fresh();
+  expect(updated?.data.previous_attributes).toMatchObject({
+    items: { data: [{ price: { id: PRICES.monthly } }] },
+  });
+  expect(money.map((event) => event.type)).toContain('invoice.paid');
+  const [invoice] = (await started.stripe.invoices.list({ subscription: id })).data;
+  expect(invoice).toMatchObject({ amount_paid: 9000, billing_reason: 'subscription_update' });
+});
+
+test('a trial can be ended at once, and is charged at once', async () => {
+  const started = await start();
+  const { subscription } = await buy(started, { subscription_data: { trial_period_days: 7 } });
+  started.later(DAY);
+  const now = START.getTime() / 1000 + DAY;
+  const ended = await started.stripe.subscriptions.update(subscription, { trial_end: 'now' });
+  expect(ended).toMatchObject({ status: 'active', trial_end: now, billing_cycle_anchor: now });
+  expect(started.told()).toEqual([
+    'charge.succeeded',
+    'customer.subscription.updated',
+    'invoice.paid',
+    'invoice_payment.paid',
+  ]);
+});
+
+test.each([
+  ['void', 'void', ['invoice.voided']],
+  ['mark_uncollectible', 'uncollectible', ['invoice.marked_uncollectible']],
+  ['keep_as_draft', 'draft', []],
+] as const)('while collection is paused (%s) an invoice is %s', async (behavior, status, events) => {
+  const started = await start();
+  const { subscription } = await buy(started);
+  const resumesAt = START.getTime() / 1000 + 40 * DAY;
+  await started.stripe.subscriptions.update(subscription, {
+    pause_collection: { behavior, resumes_at: resumesAt },
+  });
+  started.fresh();
+  started.later(60 * DAY);
+  await started.acts.advance();
+  const told = started.fresh();
+  expect(
+    story(told)
+      .filter(([, type]) => type !== 'customer.subscription.updated')
+      .slice(0, events.length),
+  ).toEqual(events.map((type) => [31 * DAY, type]));
+  const { data } = await started.stripe.invoices.list({ subscription });
+  expect(data.map((invoice) => invoice.status)).toEqual(['paid', status, 'paid']);
+  expect(told.find((event) => event.created === resumesAt)?.data.previous_attributes).toMatchObject({
+    pause_collection: { behavior },
+  });
+});
+
+test('a deleted customer is charged no more', async () => {
+  const started = await start();
+  const { customer } = await buy(started, { subscription_data: { trial_period_days: 7 } });
+  started.later(7 * DAY);
+  await started.acts.advance();
+  await started.stripe.customers.del(customer);
+  started.fresh();
+  started.later(60 * DAY);
+  await started.acts.advance();
+  expect(started.told()).toEqual([]);
+});
+
+test('with a state file, what was due while nobody ran happens at the start', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'sandbox-time-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const stateFile = join(folder, 'sandbox.json');
+  const first = await start({ stateFile });
+  const { subscription, customer } = await buy(first);
+  first.acts.setCard(customer, 'declined');
+  await first.close();
+
+  const second = await start({ stateFile }, new Date(START.getTime() + 31 * DAY * 1000));
+  expect(await second.stripe.subscriptions.retrieve(subscription)).toMatchObject({ status: 'past_due' });
+  const renewal = [...second.objects.events.values()].find(
+    (event) => event.type === 'invoice.payment_failed',
+  );
+  expect(renewal?.created).toBe(START.getTime() / 1000 + 31 * DAY);
+  expect(second.webhooks.waiting()).toContain(renewal?.id);
+
+  const saved = JSON.parse(await readFile(stateFile, 'utf8')) as object;
+  await writeFile(stateFile, JSON.stringify({ ...saved, version: 1 }));
+  await expect(start({ stateFile })).rejects.toThrow('is not a state file of this sandbox');
+});
