@@ -28,6 +28,9 @@ export async function changeAddress(
   if (!(await verifyPassword(user.passwordHash, currentPassword))) return 'wrong-password';
   try {
     await inTransaction(db, now, async (tx) => {
+      // The old address still counts as theirs: nobody refers themselves with it, nor gets a second trial.
+      const former = { userId: user.id, emailHash: user.emailHash };
+      await tx.formerAddress.upsert({ where: { userId_emailHash: former }, create: former, update: {} });
       await tx.user.update({
         where: { id: user.id },
         data: { email, emailHash: await hashEmail(tx, email) },

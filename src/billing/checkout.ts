@@ -1,42 +1,33 @@
-import type { Stripe } from 'stripe';
+import { randomUUID } from 'node:crypto';
 
-import type { StripeConfig } from '../config.ts';
-import type { User } from '../db/generated/client.ts';
+import { Stripe } from 'stripe';
+
+import type { Checkout, User } from '../db/generated/client.ts';
+import { lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { lockCustomer } from './facts/customers.ts';
 import { TERMINAL_STATUSES } from './facts/ordering.ts';
-import { linkCustomer } from './link-customer.ts';
 import type { Plan } from './prices.ts';
+import { ensureCustomer, forgetCustomer } from './stripe-customer.ts';
+import type { BillingContext } from './stripe-customer.ts';
 
-export interface BillingContext {
-  db: Db;
-  stripe: Stripe;
-  config: StripeConfig;
-  publicUrl: string;
-}
+/** So often a checkout that turns out to be over, or that another tab replaced meanwhile, is replaced by a new one. */
+const MAX_TRIES = 5;
 
-/**
- * @param db the database
- * @param userId whose subscriptions
- * @returns whether one of them is not over: it is managed in the portal, and no second one is sold
- */
-export async function hasLiveSubscription(db: Db, userId: string): Promise<boolean> {
-  const count = await db.subscription.count({
-    where: { customer: { userId }, status: { not: null, notIn: [...TERMINAL_STATUSES, 'incomplete'] } },
-  });
-  return count > 0;
-}
+/** What a checkout sells. */
+export type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
 
 /**
- * Opens a checkout at Stripe. https://docs.stripe.com/api/checkout/sessions/create
+ * Opens a checkout at Stripe. A user has at most one open: the same plan gets the one that is open already, another
+ * plan closes it first, so that two tabs can never pay twice.
+ * https://docs.stripe.com/api/checkout/sessions/create
  *
  * @param context Stripe, the database, and where we are
  * @param user who buys
  * @param plan what they buy
  * @param priceId its price at Stripe
  * @param now the instant, UTC
- * @returns the address of the checkout page
+ * @returns the address of the checkout page; null when the last checkout was paid, and its webhook is on its way
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function openCheckout(
@@ -45,68 +36,151 @@ export async function openCheckout(
   plan: Plan,
   priceId: string,
   now: Date,
-): Promise<string> {
-  const { stripe, config, publicUrl, db } = context;
-  const customer = await ensureCustomer(context, user, now);
-  const trialDays = (await mayTry(db, user)) ? config.trialDays : 0;
-  const session = await stripe.checkout.sessions.create({
-    mode: 'subscription',
-    customer,
-    client_reference_id: user.id,
-    metadata: { userId: user.id },
-    line_items: [{ price: priceId, quantity: 1 }],
-    // Cards only: a bank debit would be "active" for days before its money moves.
-    allowed_payment_method_types: ['card'],
-    subscription_data: {
-      metadata: { userId: user.id, plan },
-      ...(trialDays > 0 && { trial_period_days: trialDays }),
-    },
-    success_url: `${publicUrl}/settings?checkout=done`,
-    cancel_url: `${publicUrl}/pricing`,
-  });
-  if (!session.url) throw new Error(`Stripe opened the checkout session ${session.id} without a page.`);
-  return session.url;
+): Promise<string | null> {
+  const { db, stripe, config } = context;
+  const order = { plan, priceId, trialDays: (await mayTry(db, user)) ? config.trialDays : 0 };
+  let over: string | null = null;
+  for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
+    const checkout = await claimCheckout(db, user.id, order, over, now);
+    const session = await sessionOf(context, user, checkout, now);
+    if (session.status === 'complete' && isLive(session.subscription)) return null;
+    if (session.status === 'open' && session.url !== null) {
+      if (checkout.plan === plan && checkout.priceId === priceId) return session.url;
+      await expire(stripe, session.id);
+      // It is looked at again before it is replaced: it may have been paid at the last moment.
+      continue;
+    }
+    over = checkout.id;
+  }
+  throw new Error(`The checkout of the user ${user.id} was replaced ${MAX_TRIES} times while it was opened.`);
 }
 
 /**
- * Opens the customer portal at Stripe. https://docs.stripe.com/api/customer_portal/sessions/create
+ * Closes the checkout that a user may have open at Stripe.
  *
- * @param context Stripe, the database, and where we are
- * @param user who asks
- * @returns the address of the portal, or null when the user has never been a customer
+ * @param context Stripe and the database
+ * @param userId whose
  * @throws StripeError when Stripe refuses or cannot be reached
  */
-export async function openPortal(context: BillingContext, user: User): Promise<string | null> {
-  const customer = await context.db.customer.findFirst({
-    where: { userId: user.id, deletedAt: null },
-    orderBy: [{ subscriptions: { _count: 'desc' } }, { id: 'asc' }],
-  });
-  if (!customer) return null;
-  const session = await context.stripe.billingPortal.sessions.create({
-    customer: customer.id,
-    return_url: `${context.publicUrl}/settings`,
-  });
-  return session.url;
+export async function closeCheckout(
+  { db, stripe }: Pick<BillingContext, 'db' | 'stripe'>,
+  userId: string,
+): Promise<void> {
+  const checkout = await db.checkout.findUnique({ where: { userId } });
+  if (checkout?.sessionId) await expire(stripe, checkout.sessionId);
 }
 
-async function ensureCustomer({ db, stripe }: BillingContext, user: User, now: Date): Promise<string> {
-  const customers = await db.customer.findMany({ where: { userId: user.id }, orderBy: { id: 'asc' } });
-  const known = customers.find((customer) => customer.deletedAt === null);
-  if (known) return known.id;
+/** The user's one checkout; a new one when there is none, or when the one called `over` is still in its place. */
+async function claimCheckout(
+  db: Db,
+  userId: string,
+  order: Order,
+  over: string | null,
+  now: Date,
+): Promise<Checkout> {
+  return inTransaction(db, now, async (tx) => {
+    await lockUser(tx, userId);
+    const known = await tx.checkout.findUnique({ where: { userId } });
+    if (known && known.id !== over) return known;
+    const fresh = { ...order, id: randomUUID(), sessionId: null, createdAt: tx.now };
+    return tx.checkout.upsert({ where: { userId }, create: { userId, ...fresh }, update: fresh });
+  });
+}
 
-  const created = await stripe.customers.create(
-    { metadata: { userId: user.id }, ...(user.email !== null && { email: user.email }) },
-    // Two tabs at once get one customer. The next one, should this one be deleted at Stripe, has another key.
-    { idempotencyKey: `customer-${user.id}-${customers.length}` },
+/** The session of a checkout as it is now, created when it has none yet. */
+async function sessionOf(
+  context: BillingContext,
+  user: User,
+  checkout: Checkout,
+  now: Date,
+): Promise<Stripe.Checkout.Session> {
+  const { db, stripe } = context;
+  if (checkout.sessionId !== null) {
+    return stripe.checkout.sessions.retrieve(checkout.sessionId, { expand: ['subscription'] });
+  }
+  const customer = await ensureCustomer(context, user, now);
+  try {
+    const session = await createSession(context, user, customer, checkout);
+    await inTransaction(db, now, async (tx) => {
+      await tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } });
+    });
+    return session;
+  } catch (error) {
+    if (isCustomerMissing(error)) await forgetCustomer(db, customer, now);
+    // Stripe keeps the answer to a key, a refusal as well: the next try wants a new one.
+    if (isKept(error)) {
+      await inTransaction(db, now, async (tx) => {
+        await tx.checkout.deleteMany({ where: { id: checkout.id, sessionId: null } });
+      });
+    }
+    throw error;
+  }
+}
+
+async function createSession(
+  { stripe, publicUrl }: BillingContext,
+  user: User,
+  customer: string,
+  { id, plan, priceId, trialDays }: Checkout,
+): Promise<Stripe.Checkout.Session> {
+  return stripe.checkout.sessions.create(
+    {
+      mode: 'subscription',
+      customer,
+      client_reference_id: user.id,
+      metadata: { userId: user.id },
+      line_items: [{ price: priceId, quantity: 1 }],
+      // Cards only: a bank debit would be "active" for days before its money moves.
+      allowed_payment_method_types: ['card'],
+      subscription_data: {
+        metadata: { userId: user.id, plan },
+        ...(trialDays > 0 && { trial_period_days: trialDays }),
+      },
+      success_url: `${publicUrl}/settings?checkout=done`,
+      cancel_url: `${publicUrl}/pricing`,
+    },
+    // Two tabs at once get one session. https://docs.stripe.com/api/idempotent_requests
+    { idempotencyKey: `checkout-${id}` },
   );
-  await inTransaction(db, now, async (tx) => linkCustomer(tx, await lockCustomer(tx, created.id), user.id));
-  return created.id;
+}
+
+/** Closes a session; one that is over already stays as it is. */
+async function expire(stripe: Stripe, sessionId: string): Promise<void> {
+  try {
+    await stripe.checkout.sessions.expire(sessionId);
+  } catch (error) {
+    if (!(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
+  }
+}
+
+function isLive(subscription: string | Stripe.Subscription | null): boolean {
+  if (subscription === null) return false;
+  return typeof subscription === 'string' || !TERMINAL_STATUSES.has(subscription.status);
+}
+
+/** Whether Stripe answered, and would give the same answer to the same key: not when it never did, or is still at it. */
+function isKept(error: unknown): boolean {
+  return (
+    error instanceof Stripe.errors.StripeError && error.statusCode !== undefined && error.statusCode !== 409
+  );
+}
+
+function isCustomerMissing(error: unknown): boolean {
+  return (
+    error instanceof Stripe.errors.StripeInvalidRequestError &&
+    error.code === 'resource_missing' &&
+    error.param === 'customer'
+  );
 }
 
 /** A trial is offered once per address (design: rule 11). */
 async function mayTry(db: Db, user: User): Promise<boolean> {
+  const { emailHash } = user;
   const tried = await db.subscription.count({
-    where: { trialEnd: { not: null }, customer: { user: { emailHash: user.emailHash } } },
+    where: {
+      trialEnd: { not: null },
+      customer: { user: { OR: [{ emailHash }, { formerAddresses: { some: { emailHash } } }] } },
+    },
   });
   return tried === 0;
 }

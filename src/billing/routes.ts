@@ -5,8 +5,9 @@ import { z } from 'zod';
 import type { User } from '../db/generated/client.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
-import { hasLiveSubscription, openCheckout, openPortal } from './checkout.ts';
-import type { BillingContext } from './checkout.ts';
+import { openCheckout } from './checkout.ts';
+import { hasLiveSubscription, openPortal } from './portal.ts';
+import type { BillingContext } from './stripe-customer.ts';
 
 const checkoutForm = z.object({ plan: z.enum(['monthly', 'annual']) });
 
@@ -35,7 +36,8 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
     const user = request.user;
     const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
-    return reply.redirect(url, 303);
+    // Paid already: Settings waits for the webhook.
+    return reply.redirect(url ?? '/settings?checkout=done', 303);
   });
 
   app.post('/api/billing/portal', async (request, reply) => {

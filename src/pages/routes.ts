@@ -6,7 +6,7 @@ import type { Overview } from '../access/overview.ts';
 import { changeAddress, changePassword } from '../accounts/credentials.ts';
 import { emailAddress } from '../accounts/email.ts';
 import { newPassword } from '../accounts/passwords.ts';
-import { hasLiveSubscription } from '../billing/checkout.ts';
+import { hasLiveSubscription } from '../billing/portal.ts';
 import { createPriceReader } from '../billing/prices.ts';
 import type { User } from '../db/generated/client.ts';
 import type { AppContext } from '../web/context.ts';

@@ -5,7 +5,7 @@ import type { Tx } from '../db/transaction.ts';
 import { findReferrer } from './codes.ts';
 
 /**
- * Ties a new user to the one whose code they used. An unknown code, one's own code under another +tag, and a
+ * Ties a new user to the one whose code they used. An unknown code, one's own code under another +tag or a former address, and a
  * second referral of the same person are silently no referral (design: rule 11).
  *
  * @param tx the transaction that makes the user
@@ -14,11 +14,20 @@ import { findReferrer } from './codes.ts';
  */
 export async function captureReferral(tx: Tx, user: User, code: string | null): Promise<void> {
   const referrer = code === null ? null : await findReferrer(tx, code);
-  if (!referrer || referrer.emailHash === user.emailHash) return;
+  if (!referrer || (await isOwnAddress(tx, referrer, user.emailHash))) return;
   // ON CONFLICT rather than a look first: two accounts of one person can sign up at the same moment, and a broken
   // constraint would take the whole sign-up with it.
   await tx.$executeRaw`
     INSERT INTO "Referral" ("id", "referrerId", "referredId", "referredHash", "createdAt")
     VALUES (${randomUUID()}, ${referrer.id}, ${user.id}, ${user.emailHash}, ${tx.now})
     ON CONFLICT DO NOTHING`;
+}
+
+async function isOwnAddress(
+  tx: Tx,
+  account: { id: string; emailHash: string },
+  emailHash: string,
+): Promise<boolean> {
+  if (account.emailHash === emailHash) return true;
+  return (await tx.formerAddress.count({ where: { userId: account.id, emailHash } })) > 0;
 }

@@ -1,5 +1,6 @@
 import type { Customer } from '../../db/generated/client.ts';
 import type { Tx } from '../../db/transaction.ts';
+import { endSubscriptions } from './subscriptions.ts';
 
 /**
  * Locks a customer's row until the transaction ends; one that is not known yet is inserted empty. Whatever is
@@ -11,4 +12,16 @@ import type { Tx } from '../../db/transaction.ts';
  */
 export async function lockCustomer(tx: Tx, id: string): Promise<Customer> {
   return tx.customer.upsert({ where: { id }, create: { id }, update: { id } });
+}
+
+/**
+ * Keeps that a customer was deleted at Stripe: its subscriptions are over for good, the link to its user stays.
+ *
+ * @param tx the open transaction
+ * @param customer the locked customer
+ * @param deletedAt when, UTC
+ */
+export async function endCustomer(tx: Tx, customer: Customer, deletedAt: Date): Promise<void> {
+  await tx.customer.update({ where: { id: customer.id }, data: { deletedAt } });
+  await endSubscriptions(tx, customer.id, deletedAt);
 }

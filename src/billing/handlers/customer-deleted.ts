@@ -1,6 +1,5 @@
 import { applyFacts } from '../apply-facts.ts';
-import { lockCustomer } from '../facts/customers.ts';
-import { endSubscriptions } from '../facts/subscriptions.ts';
+import { endCustomer, lockCustomer } from '../facts/customers.ts';
 import { readCustomer } from '../stripe-shapes/customer.ts';
 import { causeOf, OK } from './outcome.ts';
 import type { EventHandler } from './outcome.ts';
@@ -11,8 +10,7 @@ import type { EventHandler } from './outcome.ts';
 export const onCustomerDeleted: EventHandler = async (tx, event, { clawbackDays }) => {
   const { id } = readCustomer(event.object);
   const customer = await lockCustomer(tx, id);
-  await tx.customer.update({ where: { id }, data: { deletedAt: event.created } });
-  await endSubscriptions(tx, id, event.created);
+  await endCustomer(tx, customer, event.created);
   if (customer.userId) {
     await applyFacts(tx, customer.userId, causeOf(event), { onProof: false, clawbackDays });
   }
