@@ -8,6 +8,7 @@ import { expect, inject, onTestFinished } from 'vitest';
 
 import { buildApp } from '../../src/app.ts';
 import { readConfig } from '../../src/config.ts';
+import type { Config } from '../../src/config.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
 import type { User } from '../../src/db/generated/client.ts';
 import { openDatabase } from '../../src/db/open.ts';
@@ -24,13 +25,18 @@ export const START = new Date('2027-01-10T09:00:00Z');
 export interface TestServer {
   app: FastifyInstance;
   db: Db;
+  config: Config;
+  stripe: Stripe | null;
   /** `file:` and the path of its database. */
   databaseUrl: string;
   clock: { now: Date };
 }
 
 /** Starts a server for one test; it is stopped when the test has finished. */
-export async function startTestServer(env: NodeJS.ProcessEnv = {}): Promise<TestServer> {
+export async function startTestServer(
+  env: NodeJS.ProcessEnv = {},
+  clock: TestServer['clock'] = { now: START },
+): Promise<TestServer> {
   const databaseUrl = await newDatabase();
   const { db } = await openDatabase(databaseUrl);
   const config = readConfig({
@@ -40,12 +46,12 @@ export async function startTestServer(env: NodeJS.ProcessEnv = {}): Promise<Test
     PUBLIC_URL: 'http://tandem.test',
     ...env,
   });
-  const clock = { now: START };
+  const stripe = createStripe(config.stripe);
   const app = await buildApp(
     {
       config,
       db,
-      stripe: createStripe(config.stripe),
+      stripe,
       sessionSecret: 'a secret for the tests',
       sandboxUrl: null,
       now: () => clock.now,
@@ -56,7 +62,7 @@ export async function startTestServer(env: NodeJS.ProcessEnv = {}): Promise<Test
     await app.close();
     await db.$disconnect();
   });
-  return { app, db, databaseUrl, clock };
+  return { app, db, config, stripe, databaseUrl, clock };
 }
 
 /** A copy of the migrated, empty database. */

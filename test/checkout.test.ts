@@ -1,0 +1,139 @@
+import { describe, expect, test } from 'vitest';
+
+import { postForm, signUp, userRow } from './support/server.ts';
+import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
+import type { World } from './support/stand-in.ts';
+
+function openSessions({ sandbox }: World): string[] {
+  return [...sandbox.objects.checkouts.values()].filter((one) => one.status === 'open').map((one) => one.id);
+}
+
+describe('a checkout', () => {
+  test('makes one customer, names our user, and sells the plan for a card', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const url = await pressUpgrade(world, ann, 'annual');
+    const session = world.sandbox.objects.checkouts.get(sessionIdOf(url));
+    expect(session).toMatchObject({
+      client_reference_id: ann.id,
+      metadata: { userId: ann.id },
+      success_url: 'http://tandem.test/settings?checkout=done',
+    });
+    expect([...world.sandbox.objects.customers.keys()]).toEqual([session?.customer]);
+    expect(await world.db.customer.findMany()).toMatchObject([{ id: session?.customer, userId: ann.id }]);
+    const { subscription } = world.sandbox.acts.pay(sessionIdOf(url));
+    expect(world.sandbox.objects.subscriptions.get(subscription ?? '')).toMatchObject({
+      metadata: { userId: ann.id, plan: 'annual' },
+      items: { data: [{ price: { id: 'price_a' } }] },
+    });
+  });
+
+  test('pressed again for the same plan is the same one', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const first = await pressUpgrade(world, ann);
+    expect(await pressUpgrade(world, ann)).toBe(first);
+    expect(openSessions(world)).toHaveLength(1);
+  });
+
+  test('of another plan closes the first one', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const monthly = sessionIdOf(await pressUpgrade(world, ann, 'monthly'));
+    const annual = sessionIdOf(await pressUpgrade(world, ann, 'annual'));
+    expect(openSessions(world)).toEqual([annual]);
+    expect(world.sandbox.objects.checkouts.get(monthly)).toMatchObject({ status: 'expired' });
+  });
+
+  test('pressed in many tabs at once, for two plans, leaves one that can be paid', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const plans = ['monthly', 'annual', 'monthly', 'annual', 'monthly', 'annual'] as const;
+    const answers = await Promise.all(
+      plans.map((plan) => postForm(world.app, '/api/billing/checkout', { plan }, ann.cookie)),
+    );
+    // A tab that lost the race too often is told to try again; none is sent to a second open session.
+    expect(new Set(answers.map((answer) => answer.statusCode))).toContain(303);
+    expect(openSessions(world).length).toBeLessThanOrEqual(1);
+    expect(world.sandbox.objects.customers.size).toBe(1);
+    const [paid] = openSessions(world);
+    if (paid) world.sandbox.acts.pay(paid);
+    await Promise.all(
+      plans.map((plan) => postForm(world.app, '/api/billing/checkout', { plan }, ann.cookie)),
+    );
+    expect(openSessions(world)).toEqual(paid ? [] : expect.anything());
+  });
+
+  test('pressed again once it is paid, before any webhook came, waits in Settings', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann);
+    expect(await pressUpgrade(world, ann, 'annual')).toBe('/settings?checkout=done');
+    expect(openSessions(world)).toEqual([]);
+    const page = await world.app.inject({ url: '/settings?checkout=done', headers: { cookie: ann.cookie } });
+    expect(page.body).toContain('waiting for Stripe to confirm your payment');
+    await deliverWaiting(world);
+    expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
+  });
+
+  test('pressed by a subscriber leads to the portal, also when a payment failed or collection is paused', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const subscription = await subscribe(world, ann);
+    await deliverWaiting(world);
+    expect(await pressUpgrade(world, ann)).toContain('/portal/');
+    for (const status of ['past_due', 'paused', 'unpaid', 'trialing']) {
+      await world.db.subscription.update({ where: { id: subscription }, data: { status } });
+      expect(await pressUpgrade(world, ann)).toContain('/portal/');
+    }
+  });
+
+  test('can be bought anew once the subscription is over', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await world.merchant.subscriptions.cancel(await subscribe(world, ann));
+    await deliverWaiting(world);
+    const url = await pressUpgrade(world, ann);
+    expect(openSessions(world)).toEqual([sessionIdOf(url)]);
+    expect(world.sandbox.objects.customers.size).toBe(1);
+  });
+
+  test('that Stripe refuses is tried with a new key the next time', async () => {
+    const world = await startWorld({ STRIPE_PRICE_MONTHLY: 'price_gone' });
+    const ann = await signUp(world, 'ann@example.com');
+    const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+    expect(answer.statusCode).toBe(502);
+    expect(await world.db.checkout.count()).toBe(0);
+    expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
+  });
+
+  test('of a customer who was deleted at Stripe without our hearing of it makes a new customer', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await pressUpgrade(world, ann);
+    const [customer = ''] = world.sandbox.objects.customers.keys();
+    await world.merchant.checkout.sessions.expire(openSessions(world)[0] ?? '');
+    await world.merchant.customers.del(customer);
+    const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+    expect(answer.statusCode).toBe(502);
+    expect(await pressUpgrade(world, ann)).toContain('/checkout/');
+    expect(await world.db.customer.count({ where: { userId: ann.id, deletedAt: null } })).toBe(1);
+  });
+
+  test('offers a trial once per address, former addresses included', async () => {
+    const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
+    const ann = await signUp(world, 'ann@example.com');
+    const subscription = await subscribe(world, ann);
+    expect(world.sandbox.objects.subscriptions.get(subscription)).toMatchObject({ status: 'trialing' });
+    await deliverWaiting(world);
+    await postForm(
+      world.app,
+      '/settings/address',
+      { email: 'new@example.com', currentPassword: 'correct horse' },
+      ann.cookie,
+    );
+    const again = await signUp(world, 'ann+again@example.com');
+    const second = await subscribe(world, again);
+    expect(world.sandbox.objects.subscriptions.get(second)).toMatchObject({ status: 'active' });
+  });
+});

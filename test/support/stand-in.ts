@@ -1,0 +1,98 @@
+import { Stripe } from 'stripe';
+import { expect, onTestFinished } from 'vitest';
+
+import { startSandbox } from '../../src/sandbox/sandbox.ts';
+import type { Sandbox } from '../../src/sandbox/sandbox.ts';
+import { postForm, START, startTestServer, WEBHOOK_SECRET } from './server.ts';
+import type { Person, TestServer } from './server.ts';
+
+const API_KEY = 'sk_test_standin';
+
+/** The server under test with the stand-in for Stripe as its other side, both on one clock. */
+export interface World extends TestServer {
+  sandbox: Sandbox;
+  /** What a merchant does at Stripe, through the real package. */
+  merchant: Stripe;
+}
+
+/**
+ * Starts both. Webhooks are held: nothing is delivered until a test says so, with `deliverWaiting` or
+ * `sandbox.webhooks`.
+ */
+export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
+  const clock = { now: START };
+  let webhookUrl = '';
+  const sandbox = await startSandbox({
+    host: '127.0.0.1',
+    port: 0,
+    publicHost: '127.0.0.1',
+    apiKey: API_KEY,
+    webhookSecret: WEBHOOK_SECRET,
+    webhookUrl: () => webhookUrl,
+    prices: { monthly: 'price_m', annual: 'price_a' },
+    now: () => clock.now,
+    log: () => undefined,
+  });
+  sandbox.webhooks.hold();
+  onTestFinished(() => sandbox.close());
+  const server = await startTestServer(
+    { STRIPE_API_KEY: API_KEY, STRIPE_API_BASE: sandbox.url, ...env },
+    clock,
+  );
+  webhookUrl = `${await server.app.listen({ host: '127.0.0.1', port: 0 })}/api/stripe/webhook`;
+  const { hostname, port } = new URL(sandbox.url);
+  const merchant = new Stripe(API_KEY, {
+    protocol: 'http',
+    host: hostname,
+    port: Number(port),
+    telemetry: false,
+  });
+  return { ...server, sandbox, merchant };
+}
+
+/** Delivers everything that waits, in order; each must be taken. */
+export async function deliverWaiting({ sandbox }: World): Promise<void> {
+  for (const id of sandbox.webhooks.waiting()) expect(await sandbox.webhooks.send(id)).toBe(200);
+}
+
+/** Moves the clock, and lets everything happen that is due until then. Nothing is delivered by it. */
+export async function passTime({ clock, sandbox }: World, seconds: number): Promise<void> {
+  clock.now = new Date(clock.now.getTime() + seconds * 1000);
+  await sandbox.acts.advance();
+}
+
+/** Presses Upgrade; where that leads. */
+export async function pressUpgrade(
+  { app }: World,
+  person: Person,
+  plan: 'monthly' | 'annual' = 'monthly',
+): Promise<string> {
+  const answer = await postForm(app, '/api/billing/checkout', { plan }, person.cookie);
+  expect(answer.statusCode).toBe(303);
+  return answer.headers.location ?? '';
+}
+
+/** The id of the checkout session that an address leads to. */
+export function sessionIdOf(url: string): string {
+  return new URL(url).pathname.split('/').at(-1) ?? '';
+}
+
+/** Presses Upgrade and pays there; nothing is delivered yet. The id of the subscription. */
+export async function subscribe(
+  world: World,
+  person: Person,
+  how: Parameters<Sandbox['acts']['pay']>[1] = {},
+): Promise<string> {
+  const { subscription } = world.sandbox.acts.pay(sessionIdOf(await pressUpgrade(world, person)), how);
+  return subscription ?? '';
+}
+
+/** The payment of a subscription's invoice, the first one or another. */
+export function paymentOf({ sandbox }: World, subscription: string, which = 0): string {
+  const invoices = [...sandbox.objects.invoices.values()].filter(
+    (invoice) => invoice.parent.subscription_details.subscription === subscription,
+  );
+  const invoice = invoices[which]?.id;
+  const payment = [...sandbox.objects.invoicePayments.values()].find((one) => one.invoice === invoice);
+  return payment?.payment.payment_intent ?? '';
+}
