@@ -1,9 +1,8 @@
 import type { Stripe } from 'stripe';
-import { z } from 'zod';
-
 import type { Config } from '../config.ts';
 import { inTransaction, isRefused } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
+import { describeError } from './describe-error.ts';
 import { claimEvent, markIgnored, recordFailure } from './events.ts';
 import { UndecidedTie } from './facts/subscriptions.ts';
 import type { TieBreaker } from './facts/subscriptions.ts';
@@ -43,6 +42,9 @@ const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.updated', onCustomerUpdated],
   ['customer.deleted', onCustomerDeleted],
 ]);
+
+/** The types of events that change something; Stripe's event list is asked for these, and takes at most 20 names. */
+export const HANDLED_TYPES: readonly string[] = [...HANDLERS.keys()];
 
 /** How long Stripe may take to break a tie, ms (design: rule 7). */
 const TIE_TIMEOUT_MS = 2_000;
@@ -95,7 +97,7 @@ export async function handleEvent(
   } catch (error) {
     // Refused because of other transactions: the event was not even tried, and Stripe sends it again.
     if (isRefused(error)) throw error;
-    await recordFailure(context.db, event, payload, describe(error), now).catch((second: unknown) => {
+    await recordFailure(context.db, event, payload, describeError(error), now).catch((second: unknown) => {
       throw new AggregateError(
         [error, second],
         `The event ${event.id} failed, and could not even be recorded.`,
@@ -151,14 +153,4 @@ async function askStripe(stripe: Stripe | null, subscriptionId: string): Promise
     // The last one received holds then, and the row is marked for `reconcile`.
     return 'unavailable';
   }
-}
-
-function describe(error: unknown): string {
-  if (error instanceof z.ZodError)
-    return `Stripe sent an object of a shape we do not know: ${oneLine(z.prettifyError(error))}`;
-  return oneLine(error instanceof Error ? `${error.name}: ${error.message}` : String(error));
-}
-
-function oneLine(text: string): string {
-  return text.replaceAll(/\s+/g, ' ').trim();
 }

@@ -1,6 +1,7 @@
 import type { Dispute, Payment } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
+import { isRefunded } from './facts/payments.ts';
 
 /** A payment with all that is known of its way back. */
 export type PaymentFacts = Pick<Payment, 'refundedAt' | 'refundFailedAt'> & {
@@ -38,8 +39,6 @@ export function areAllBack(payments: readonly PaymentFacts[], paidAt: Date, claw
 }
 
 function isBack(payment: PaymentFacts, inTime: (at: Date) => boolean): boolean {
-  const { refundedAt, refundFailedAt, disputes } = payment;
-  const refunded = refundedAt !== null && (refundFailedAt === null || refundFailedAt < refundedAt);
-  if (refunded && inTime(refundedAt)) return true;
-  return disputes.some((dispute) => dispute.status === 'lost' && inTime(dispute.createdAt));
+  if (payment.refundedAt && isRefunded(payment) && inTime(payment.refundedAt)) return true;
+  return payment.disputes.some((dispute) => dispute.status === 'lost' && inTime(dispute.createdAt));
 }

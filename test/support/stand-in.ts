@@ -1,6 +1,9 @@
 import { Stripe } from 'stripe';
 import { expect, onTestFinished } from 'vitest';
 
+import { eventContextOf } from '../../src/billing/handle-event.ts';
+import { reconcile } from '../../src/billing/reconcile/reconcile.ts';
+import type { ReconcileReport } from '../../src/billing/reconcile/report.ts';
 import { startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { Sandbox } from '../../src/sandbox/sandbox.ts';
 import { postForm, START, startTestServer, WEBHOOK_SECRET } from './server.ts';
@@ -95,4 +98,16 @@ export function paymentOf({ sandbox }: World, subscription: string, which = 0): 
   const invoice = invoices[which]?.id;
   const payment = [...sandbox.objects.invoicePayments.values()].find((one) => one.invoice === invoice);
   return payment?.payment.payment_intent ?? '';
+}
+
+/** What `reconcile` does, without a word. */
+export function reconcileWorld(
+  { db, config, stripe, clock }: World,
+  seconds: number | null = null,
+  dryRun = false,
+): Promise<ReconcileReport> {
+  if (!stripe) throw new Error('The server under test has no key.');
+  const events = eventContextOf({ db, config, stripe });
+  const context = { db, stripe, events, now: () => clock.now, dryRun, progress: () => undefined };
+  return reconcile(context, seconds);
 }

@@ -60,8 +60,16 @@ function follows(second: StripeEvent, first: StripeEvent): boolean {
   return differingFields(before, after).every((field) => sameValue(before[field], claimed[field]));
 }
 
-function differingFields(a: SubscriptionState, b: SubscriptionState): (keyof SubscriptionState)[] {
-  return (Object.keys(a) as (keyof SubscriptionState)[]).filter((field) => !sameValue(a[field], b[field]));
+/**
+ * @param a one state; null for none at all
+ * @param b another one
+ * @returns the fields in which they differ
+ */
+export function differingFields(
+  a: SubscriptionState | null,
+  b: SubscriptionState,
+): (keyof SubscriptionState)[] {
+  return (Object.keys(b) as (keyof SubscriptionState)[]).filter((field) => !sameValue(a?.[field], b[field]));
 }
 
 function sameValue(a: unknown, b: unknown): boolean {

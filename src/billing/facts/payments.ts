@@ -93,6 +93,34 @@ export async function storeDispute(
   return true;
 }
 
+/**
+ * Sets a dispute's row to what Stripe answered when asked. It stays as new as the newest event that was seen of it. The
+ * caller holds the payment's lock.
+ *
+ * @param tx the open transaction
+ * @param paymentId the payment that is disputed
+ * @param dispute Stripe's answer
+ */
+export async function storeFetchedDispute(
+  tx: Tx,
+  paymentId: string,
+  dispute: DisputeSnapshot,
+): Promise<void> {
+  const { id, status } = dispute;
+  const createdAt = dispute.createdAt ?? tx.now;
+  const fresh = { id, paymentId, status, createdAt, snapshotAt: createdAt };
+  await tx.dispute.upsert({ where: { id }, create: fresh, update: { paymentId, status, createdAt } });
+}
+
+/**
+ * @param payment what we hold of a payment
+ * @returns whether it is refunded in full: no refund of it failed since
+ */
+export function isRefunded(payment: Pick<Payment, 'refundedAt' | 'refundFailedAt'>): boolean {
+  const { refundedAt, refundFailedAt } = payment;
+  return refundedAt !== null && (refundFailedAt === null || refundFailedAt < refundedAt);
+}
+
 interface DisputeState {
   status: string;
   snapshotAt: Date;

@@ -4,7 +4,7 @@ import { provesPayment } from '../proof.ts';
 import { readEvent } from '../stripe-shapes/event.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
 import type { SubscriptionSnapshot, SubscriptionState } from '../stripe-shapes/subscription.ts';
-import { breakTie, orderSnapshot, TERMINAL_STATUSES } from './ordering.ts';
+import { breakTie, differingFields, orderSnapshot, TERMINAL_STATUSES } from './ordering.ts';
 
 /**
  * Two snapshots of one second disagree, and only Stripe knows which one holds. Whoever catches it rolls back, asks
@@ -64,6 +64,61 @@ export async function storeSnapshot(
   }
   const endedAt = next?.endedAt ?? row.endedAt;
   return { current: next !== null, statusChanged, taught: taught !== null, endedAt };
+}
+
+/**
+ * Sets a subscription's row to what Stripe answered when asked. It stays as new as the newest event that was seen of
+ * it, for our own clock never orders Stripe's events, and teaches nothing about payment (design: rule 7). The caller
+ * holds the customer's lock.
+ *
+ * @param tx the open transaction
+ * @param customer the locked customer
+ * @param snapshot Stripe's answer
+ * @param before the row as it was before Stripe was asked; null when there was none
+ * @returns what came of it; null when the row has changed meanwhile, so that the answer may be older than it
+ */
+export async function storeFetched(
+  tx: Tx,
+  customer: { id: string; deletedAt: Date | null },
+  snapshot: SubscriptionSnapshot,
+  before: Subscription | null,
+): Promise<StoredSnapshot | null> {
+  const row = await ensureSubscription(tx, snapshot.id, customer.id);
+  const same =
+    row.snapshotAt?.getTime() === before?.snapshotAt?.getTime() &&
+    row.snapshotEventId === (before?.snapshotEventId ?? null);
+  if (!same) return null;
+  const state = customer.deletedAt ? ended(snapshot.state, customer.deletedAt) : snapshot.state;
+  const snapshotAt = row.snapshotAt ?? state.createdAt ?? tx.now;
+  const statusChanged = state.status !== row.status;
+  await tx.subscription.update({
+    where: { id: row.id },
+    data: {
+      ...state,
+      snapshotAt,
+      snapshotEventId: null,
+      needsReconcile: false,
+      ...(statusChanged && { statusAt: state.endedAt ?? snapshotAt }),
+    },
+  });
+  return { current: true, statusChanged, taught: false, endedAt: state.endedAt };
+}
+
+/**
+ * @param row what we hold of a subscription
+ * @param snapshot what Stripe says of it
+ * @returns the fields in which they differ, each with both values
+ */
+export function differences(
+  row: Subscription | null,
+  snapshot: SubscriptionSnapshot,
+): { field: keyof SubscriptionState; here: unknown; there: unknown }[] {
+  const held = row?.status ? stateOf(row, row.status) : null;
+  return differingFields(held, snapshot.state).map((field) => ({
+    field,
+    here: held?.[field],
+    there: snapshot.state[field],
+  }));
 }
 
 /**

@@ -1,0 +1,60 @@
+import { onInvoicePaid } from '../handlers/invoice-paid.ts';
+import { onInvoiceUnpaid } from '../handlers/invoice-unpaid.ts';
+import { readInvoice } from '../stripe-shapes/invoice.ts';
+import { compareAll, mendBy } from './objects.ts';
+import type { Finding } from './objects.ts';
+import type { Comparison, ReconcileContext } from './reconcile.ts';
+import { inWords } from './report.ts';
+
+/** Every invoice of a subscription: who paid, and whose first invoice was of zero or could not be collected. */
+export const compareInvoices: Comparison = (context) =>
+  compareAll(
+    context,
+    'invoices',
+    (page) => context.stripe.invoices.list(page),
+    (invoice) => compare(context, invoice),
+  );
+
+/** Statuses of an invoice that was not paid, though that was tried. */
+const UNPAID = new Set(['open', 'uncollectible', 'void']);
+
+async function compare(
+  context: ReconcileContext,
+  invoice: { id: string; created: number },
+): Promise<Finding | null> {
+  const said = readInvoice(invoice);
+  if (said.testClock || said.subscriptionId === null || said.customerId === null) return null;
+  const row = await context.db.invoice.findUnique({ where: { id: said.id } });
+  const object = { object: 'invoice', id: said.id };
+
+  if (said.status === 'paid') {
+    const paidAt = said.paidAt ?? new Date(invoice.created * 1000);
+    const there = { subscriptionId: said.subscriptionId, first: said.first, positive: said.positive };
+    const differences = [
+      ...Object.entries(there)
+        .filter(([field, value]) => row?.[field as keyof typeof there] !== value)
+        .map(([field, value]) => ({
+          ...object,
+          field,
+          here: inWords(row?.[field as keyof typeof there]),
+          there: inWords(value),
+        })),
+      ...(row?.paidAt ? [] : [{ ...object, field: 'paid', here: 'no', there: paidAt.toISOString() }]),
+    ];
+    if (differences.length === 0) return null;
+    return { differences, mend: mendBy(context, onInvoicePaid, 'invoice.paid', invoice, paidAt) };
+  }
+
+  const failed = said.first && said.attempted && UNPAID.has(said.status ?? '');
+  if (!failed || row?.failedAt) return null;
+  return {
+    differences: [{ ...object, field: 'payment', here: 'not tried', there: 'failed' }],
+    mend: mendBy(
+      context,
+      onInvoiceUnpaid,
+      'invoice.payment_failed',
+      invoice,
+      new Date(invoice.created * 1000),
+    ),
+  };
+}

@@ -1,0 +1,123 @@
+import type { Stripe } from 'stripe';
+
+import type { Db } from '../../db/transaction.ts';
+import { inTransaction, isRefused } from '../../db/transaction.ts';
+import { addSeconds, DAY_SECONDS, later, secondsBetween, wholeSeconds } from '../../instants.ts';
+import { describeError } from '../describe-error.ts';
+import { handleEvent, HANDLED_TYPES } from '../handle-event.ts';
+import { readEvent } from '../stripe-shapes/event.ts';
+import type { ReconcileContext } from './reconcile.ts';
+import type { Difference } from './report.ts';
+
+/** Stripe lists events for so long. https://docs.stripe.com/api/events */
+const EVENT_LIST_DAYS = 30;
+
+/** An event can appear in the list a little after its `created`: so much is read again, s. */
+const OVERLAP_SECONDS = 3600;
+
+/** Until when everything that Stripe told of has been handled. */
+const MARK = 'reconciledUntil';
+
+export interface MissingEvents {
+  since: Date;
+  seen: number;
+  missing: number;
+  failed: number;
+  differences: Difference[];
+}
+
+/**
+ * Reads Stripe's event list, and hands every event that never reached us, or failed, to the handler that webhooks use.
+ * Goes day by day, the oldest first; a day that is done is not read again by the next run.
+ *
+ * @param context Stripe, the database, and whether to change anything
+ * @param seconds how far to look back, s; null: to where the last run came
+ * @returns what was found
+ * @throws what Stripe or a busy database throws; what is done until then stays done
+ */
+export async function handleMissingEvents(
+  context: ReconcileContext,
+  seconds: number | null,
+): Promise<MissingEvents> {
+  const { db, now, progress, dryRun } = context;
+  const until = wholeSeconds(now());
+  const since = seconds === null ? await whereLastRunCame(db, until) : addSeconds(until, -seconds);
+  const found: MissingEvents = { since, seen: 0, missing: 0, failed: 0, differences: [] };
+  // One more than whole days have passed: the second in which we ask is looked at, too.
+  const days = Math.floor(secondsBetween(since, until) / DAY_SECONDS) + 1;
+  for (let day = 0; day < days; day += 1) {
+    const from = addSeconds(since, day * DAY_SECONDS);
+    await handleDay(context, from, found);
+    progress({ stage: 'days of events', done: day + 1, total: days });
+    const done = addSeconds(from, DAY_SECONDS);
+    // A shorter look back leaves a gap before it: the next run starts where the last whole one came.
+    if (seconds === null && !dryRun && found.failed === 0) await setMark(db, done > until ? until : done);
+  }
+  return found;
+}
+
+async function handleDay(context: ReconcileContext, from: Date, found: MissingEvents): Promise<void> {
+  const { db, stripe, dryRun } = context;
+  const missing: Stripe.Event[] = [];
+  const created = { gte: epoch(from), lt: epoch(from) + DAY_SECONDS };
+  for await (const event of stripe.events.list({ created, types: [...HANDLED_TYPES], limit: 100 })) {
+    found.seen += 1;
+    if (!isOfTestClock(event) && !(await isDone(db, event.id))) missing.push(event);
+  }
+  // The list has the newest first; in the order of things most events need no second look.
+  for (const raw of missing.reverse()) {
+    found.missing += 1;
+    const problem = dryRun ? null : await handleMissed(context, raw);
+    if (problem !== null) found.failed += 1;
+    found.differences.push({
+      object: 'event',
+      id: raw.id,
+      field: raw.type,
+      here: 'not handled',
+      there: `sent ${new Date(raw.created * 1000).toISOString()}`,
+      mended: !dryRun && problem === null,
+      problem,
+    });
+  }
+}
+
+/** Why it could not be handled, or null. It is in the event ledger with its error then, and the others go on. */
+async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event): Promise<string | null> {
+  const at = now();
+  const event = readEvent(raw, at);
+  if (!event) return 'It is no event: it wants an id, a type and data.object.';
+  try {
+    await handleEvent(events, event, JSON.stringify(raw), at);
+    return null;
+  } catch (error) {
+    if (isRefused(error)) throw error;
+    return describeError(error);
+  }
+}
+
+async function whereLastRunCame(db: Db, until: Date): Promise<Date> {
+  const earliest = addSeconds(until, -EVENT_LIST_DAYS * DAY_SECONDS);
+  const mark = await db.setting.findUnique({ where: { key: MARK } });
+  return mark ? later(addSeconds(new Date(mark.value), -OVERLAP_SECONDS), earliest) : earliest;
+}
+
+async function setMark(db: Db, at: Date): Promise<void> {
+  const value = at.toISOString();
+  await inTransaction(db, at, async (tx) => {
+    await tx.setting.upsert({ where: { key: MARK }, create: { key: MARK, value }, update: { value } });
+  });
+}
+
+async function isDone(db: Db, id: string): Promise<boolean> {
+  const known = await db.event.findUnique({ where: { id }, select: { status: true } });
+  return known !== null && known.status !== 'failed';
+}
+
+function isOfTestClock(event: Stripe.Event): boolean {
+  const object = event.data.object as { test_clock?: unknown };
+  return (object.test_clock ?? null) !== null;
+}
+
+function epoch(instant: Date): number {
+  return Math.floor(instant.getTime() / 1000);
+}

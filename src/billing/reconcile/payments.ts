@@ -1,0 +1,142 @@
+import type { Stripe } from 'stripe';
+
+import type { Payment } from '../../db/generated/client.ts';
+import { addSeconds, later } from '../../instants.ts';
+import { isRefunded, lockPayment, storeFetchedDispute } from '../facts/payments.ts';
+import { onChargeRefunded } from '../handlers/charge-refunded.ts';
+import { onInvoicePaymentPaid } from '../handlers/invoice-payment-paid.ts';
+import { onRefundFailed } from '../handlers/refund-failed.ts';
+import { reviewPayment } from '../review-payment.ts';
+import { readCharge } from '../stripe-shapes/charge.ts';
+import { readDispute } from '../stripe-shapes/dispute.ts';
+import { readInvoicePayment } from '../stripe-shapes/invoice-payment.ts';
+import { causeNow, compareAll, mendBy } from './objects.ts';
+import type { Finding } from './objects.ts';
+import type { Comparison, ReconcileContext } from './reconcile.ts';
+import { inWords } from './report.ts';
+
+/** Which payment is of which invoice. */
+export const compareInvoicePayments: Comparison = (context) =>
+  compareAll(
+    context,
+    'invoice payments',
+    (page) => context.stripe.invoicePayments.list({ ...page, status: 'paid' }),
+    (payment) => compareInvoicePayment(context, payment),
+  );
+
+/** Every refund: whether its payment went back in full. */
+export const compareRefunds: Comparison = (context) =>
+  compareAll(
+    context,
+    'refunds',
+    (page) => context.stripe.refunds.list({ ...page, expand: ['data.charge'] }),
+    (refund) => compareRefund(context, refund),
+  );
+
+/** Every dispute. */
+export const compareDisputes: Comparison = (context) =>
+  compareAll(
+    context,
+    'disputes',
+    (page) => context.stripe.disputes.list(page),
+    (dispute) => compareDispute(context, dispute),
+  );
+
+async function compareInvoicePayment(
+  context: ReconcileContext,
+  object: Stripe.InvoicePayment,
+): Promise<Finding | null> {
+  const { paymentId, invoiceId } = readInvoicePayment(object);
+  if (paymentId === null) return null;
+  const row = await context.db.payment.findUnique({ where: { id: paymentId } });
+  if (row?.invoiceId === invoiceId) return null;
+  const here = inWords(row?.invoiceId);
+  return {
+    differences: [{ object: 'payment', id: paymentId, field: 'invoice', here, there: invoiceId }],
+    mend: mendBy(
+      context,
+      onInvoicePaymentPaid,
+      'invoice_payment.paid',
+      object,
+      new Date(object.created * 1000),
+    ),
+  };
+}
+
+async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): Promise<Finding | null> {
+  const { stripe, db } = context;
+  const { charge: listedCharge } = listed;
+  if (listedCharge === null || typeof listedCharge === 'string') return null;
+  const { paymentId } = readCharge(listedCharge);
+  const rowNow = () => db.payment.findUnique({ where: { id: paymentId } });
+  if (saysTheSame(await rowNow(), listedCharge)) return null;
+
+  // What Stripe listed may be older than a row that a webhook has changed since: it is asked anew.
+  const row = await rowNow();
+  const charge = await stripe.charges.retrieve(listedCharge.id);
+  const refunds = await stripe.refunds.list({ charge: charge.id, limit: 100 });
+  if (saysTheSame(row, charge)) return null;
+  const full = readCharge(charge).refundedInFull;
+  const mend = full
+    ? mendBy(context, onChargeRefunded, 'charge.refunded', charge, newestRefund(refunds.data, row))
+    : mendBy(context, onRefundFailed, 'refund.failed', listed, newestFailure(refunds.data, row));
+  const here = inWords(row !== null && isRefunded(row));
+  return {
+    differences: [
+      { object: 'payment', id: paymentId, field: 'refunded in full', here, there: inWords(full) },
+    ],
+    mend: async (tx) => {
+      const locked = await lockPayment(tx, paymentId);
+      return sameRefunds(locked, row) && mend(tx);
+    },
+  };
+}
+
+type RefundFacts = Pick<Payment, 'refundedAt' | 'refundFailedAt'>;
+
+function saysTheSame(row: RefundFacts | null, charge: Stripe.Charge): boolean {
+  return (row !== null && isRefunded(row)) === readCharge(charge).refundedInFull;
+}
+
+function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {
+  return (
+    locked.refundedAt?.getTime() === before?.refundedAt?.getTime() &&
+    locked.refundFailedAt?.getTime() === before?.refundFailedAt?.getTime()
+  );
+}
+
+/** When the refund was made that made it full: newer than the failure that we know of, for Stripe has the last word. */
+function newestRefund(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
+  const made = refunds.filter(({ status }) => status !== 'failed').map(({ created }) => created);
+  const failedAt = row?.refundFailedAt ? addSeconds(row.refundFailedAt, 1) : null;
+  return later(new Date(Math.max(...made) * 1000), failedAt);
+}
+
+/** As new as what failed, and as the refund that we know of. */
+function newestFailure(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
+  const made = refunds.map(({ created }) => created);
+  return later(new Date(Math.max(...made) * 1000), row?.refundedAt ?? null);
+}
+
+async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute): Promise<Finding | null> {
+  const { stripe, db, events } = context;
+  const { id } = listed;
+  const rowNow = () => db.dispute.findUnique({ where: { id } });
+  if ((await rowNow())?.status === listed.status) return null;
+
+  const row = await rowNow();
+  const dispute = readDispute(await stripe.disputes.retrieve(id));
+  const { paymentId, status } = dispute;
+  if (paymentId === null || row?.status === status) return null;
+  return {
+    differences: [{ object: 'dispute', id, field: 'status', here: inWords(row?.status), there: status }],
+    mend: async (tx) => {
+      const payment = await lockPayment(tx, paymentId);
+      const locked = await tx.dispute.findUnique({ where: { id } });
+      if (locked?.status !== row?.status) return false;
+      await storeFetchedDispute(tx, paymentId, dispute);
+      await reviewPayment(tx, payment, causeNow(tx), events.clawbackDays);
+      return true;
+    },
+  };
+}

@@ -1,0 +1,57 @@
+import type { Stripe } from 'stripe';
+
+import type { Db } from '../../db/transaction.ts';
+import type { EventContext } from '../handle-event.ts';
+import { compareCheckouts } from './checkouts.ts';
+import { compareInvoices } from './invoices.ts';
+import { handleMissingEvents } from './missing-events.ts';
+import { compareDisputes, compareInvoicePayments, compareRefunds } from './payments.ts';
+import type { Difference, Progress, ReconcileReport } from './report.ts';
+import { compareSubscriptions } from './subscriptions.ts';
+
+export interface ReconcileContext {
+  db: Db;
+  stripe: Stripe;
+  /** What events are handled with. */
+  events: EventContext;
+  now: () => Date;
+  /** Only tell what differs. */
+  dryRun: boolean;
+  progress: (progress: Progress) => void;
+}
+
+/** Compares one kind of object, and mends what differs; how many were compared, and what differed. */
+export type Comparison = (
+  context: ReconcileContext,
+) => Promise<{ compared: number; differences: Difference[] }>;
+
+/** In the order in which facts build on each other. */
+const COMPARISONS: readonly Comparison[] = [
+  compareCheckouts,
+  compareSubscriptions,
+  compareInvoices,
+  compareInvoicePayments,
+  compareRefunds,
+  compareDisputes,
+];
+
+/**
+ * Brings our rows back to what Stripe says: first the events that we missed, which Stripe lists for 30 days, then every
+ * object, so that older gaps close as well. Tier, credit and referrals follow from the facts as they always do. Safe to
+ * run while the server runs, to interrupt, and to run again.
+ *
+ * @param context Stripe, the database, and whether to change anything
+ * @param seconds how far to look back for events, s; null: to where the last run came
+ * @returns what differed, and what was mended
+ * @throws StripeError when Stripe cannot be asked; an error that `isRefused` when the database was too busy
+ */
+export async function reconcile(context: ReconcileContext, seconds: number | null): Promise<ReconcileReport> {
+  const { since, differences, ...events } = await handleMissingEvents(context, seconds);
+  const report: ReconcileReport = { since, dryRun: context.dryRun, events, compared: 0, differences };
+  for (const compare of COMPARISONS) {
+    const found = await compare(context);
+    report.compared += found.compared;
+    report.differences.push(...found.differences);
+  }
+  return report;
+}

@@ -1,0 +1,109 @@
+import { Stripe } from 'stripe';
+
+import type { Db } from '../../db/transaction.ts';
+import { applyFacts } from '../apply-facts.ts';
+import { lockCustomer } from '../facts/customers.ts';
+import { TERMINAL_STATUSES } from '../facts/ordering.ts';
+import { differences, storeFetched } from '../facts/subscriptions.ts';
+import { readSubscription } from '../stripe-shapes/subscription.ts';
+import { causeNow, compareAll, mend } from './objects.ts';
+import type { Finding } from './objects.ts';
+import type { Comparison, ReconcileContext } from './reconcile.ts';
+import { inWords } from './report.ts';
+import type { Difference } from './report.ts';
+
+/** Every subscription, whatever its status, and ours that are not in Stripe's list. */
+export const compareSubscriptions: Comparison = async (context) => {
+  const seen = new Set<string>();
+  const found = await compareAll(
+    context,
+    'subscriptions',
+    (page) => context.stripe.subscriptions.list({ ...page, status: 'all' }),
+    async (subscription) => {
+      seen.add(subscription.id);
+      return compare(context, subscription);
+    },
+  );
+  found.differences.push(...(await compareUnlisted(context, seen)));
+  return found;
+};
+
+/** What Stripe listed may be older than a row that a webhook has changed since: before anything is mended it is asked anew. */
+async function compare(context: ReconcileContext, listed: object): Promise<Finding | null> {
+  const { id } = readSubscription(listed);
+  if ((await compareOnce(context, () => Promise.resolve(listed), id)) === null) return null;
+  return compareOnce(context, () => context.stripe.subscriptions.retrieve(id), id);
+}
+
+async function compareOnce(
+  { db, events }: ReconcileContext,
+  ask: () => Promise<object>,
+  id: string,
+): Promise<Finding | null> {
+  const row = await db.subscription.findUnique({ where: { id } });
+  const snapshot = readSubscription(await ask());
+  const { customerId } = snapshot;
+  if (snapshot.testClock || customerId === null) return null;
+  const differing = differences(row, snapshot);
+  if (differing.length === 0 && !row?.needsReconcile) return null;
+
+  const subscription = { object: 'subscription', id };
+  const undecided = { ...subscription, field: 'order of its events', here: 'undecided', there: 'as fetched' };
+  return {
+    differences: [
+      ...(row?.needsReconcile ? [undecided] : []),
+      ...differing.map(({ field, here, there }) => ({
+        ...subscription,
+        field,
+        here: inWords(here),
+        there: inWords(there),
+      })),
+    ],
+    mend: async (tx) => {
+      const customer = await lockCustomer(tx, customerId);
+      const stored = await storeFetched(tx, customer, snapshot, row);
+      if (!stored) return false;
+      if (customer.userId && stored.statusChanged) {
+        const { clawbackDays } = events;
+        await applyFacts(tx, customer.userId, causeNow(tx, stored.endedAt), { onProof: false, clawbackDays });
+      }
+      return true;
+    },
+  };
+}
+
+/** Of an interrupted run the list is not whole, and Stripe does not list those of test clocks: they are asked for. */
+async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<string>): Promise<Difference[]> {
+  const found: Difference[] = [];
+  for (const id of await liveSubscriptions(context.db)) {
+    if (seen.has(id)) continue;
+    try {
+      const finding = await compare(context, await context.stripe.subscriptions.retrieve(id));
+      if (finding) found.push(...(await mend(context, finding)));
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      found.push({
+        object: 'subscription',
+        id,
+        field: 'existence',
+        here: 'yes',
+        there: 'no: it is of another Stripe account or mode',
+        mended: false,
+        problem: null,
+      });
+    }
+  }
+  return found;
+}
+
+async function liveSubscriptions(db: Db): Promise<string[]> {
+  const rows = await db.subscription.findMany({
+    where: { status: { notIn: [...TERMINAL_STATUSES] } },
+    select: { id: true },
+  });
+  return rows.map(({ id }) => id);
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Stripe.errors.StripeInvalidRequestError && error.code === 'resource_missing';
+}
