@@ -50,7 +50,7 @@ export async function findSession(
 ): Promise<OpenSession | null> {
   const tokenHash = hashToken(secret, token);
   const session = await db.session.findUnique({ where: { tokenHash }, include: { user: true } });
-  if (!session || session.expiresAt <= now) return null;
+  if (!session || session.expiresAt <= now || session.user.deletedAt) return null;
   const prolonged = secondsBetween(now, session.expiresAt) < SESSION_SECONDS - PROLONG_EVERY_SECONDS;
   if (prolonged) {
     await inTransaction(db, now, (tx) =>

@@ -79,7 +79,8 @@ async function claimCheckout(
   now: Date,
 ): Promise<Checkout> {
   return inTransaction(db, now, async (tx) => {
-    await lockUser(tx, userId);
+    const user = await lockUser(tx, userId);
+    if (!user || user.deletedAt) throw new Error(`The user ${userId} deleted their account just now.`);
     const known = await tx.checkout.findUnique({ where: { userId } });
     if (known && known.id !== over) return known;
     const fresh = { ...order, id: randomUUID(), sessionId: null, createdAt: tx.now };
@@ -101,10 +102,13 @@ async function sessionOf(
   const customer = await ensureCustomer(context, user, now);
   try {
     const session = await createSession(context, user, customer, checkout);
-    await inTransaction(db, now, async (tx) => {
-      await tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } });
-    });
-    return session;
+    const noted = await inTransaction(db, now, async (tx) =>
+      tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } }),
+    );
+    if (noted.count > 0) return session;
+    // Another tab replaced the checkout meanwhile, or the account is deleted: nobody must pay here.
+    await expire(stripe, session.id);
+    return { ...session, status: 'expired', url: null };
   } catch (error) {
     if (isCustomerMissing(error)) await forgetCustomer(db, customer, now);
     // Stripe keeps the answer to a key, a refusal as well: the next try wants a new one.

@@ -1,10 +1,10 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { Stripe } from 'stripe';
 import { z } from 'zod';
 
 import type { User } from '../db/generated/client.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
+import { askStripe } from '../web/ask-stripe.ts';
 import { openCheckout } from './checkout.ts';
 import { hasLiveSubscription, openPortal } from './portal.ts';
 import type { BillingContext } from './stripe-customer.ts';
@@ -54,21 +54,6 @@ async function toPortal(reply: FastifyReply, billing: BillingContext, user: User
 function sendToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   if (request.headers.accept?.includes('text/html')) return reply.redirect('/login', 303);
   throw new HttpError(401, 'unauthorized', 'Log in first.');
-}
-
-async function askStripe<T>(call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (error) {
-    if (!(error instanceof Stripe.errors.StripeError)) throw error;
-    throw new HttpError(
-      502,
-      'stripe_unavailable',
-      'Stripe, which handles our payments, did not answer as it should. Nothing was paid. Please try again in a moment.',
-      // Not the whole error: it carries the request, and with it an address.
-      { cause: new Error(`${error.type} ${error.code ?? ''}, request ${error.requestId}: ${error.message}`) },
-    );
-  }
 }
 
 function notSetUp(variable: string): HttpError {

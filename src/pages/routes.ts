@@ -6,11 +6,13 @@ import type { Overview } from '../access/overview.ts';
 import { changeAddress, changePassword } from '../accounts/credentials.ts';
 import { emailAddress } from '../accounts/email.ts';
 import { newPassword } from '../accounts/passwords.ts';
+import { deleteAccount } from '../billing/delete-account.ts';
 import { hasLiveSubscription } from '../billing/portal.ts';
 import { createPriceReader } from '../billing/prices.ts';
 import type { User } from '../db/generated/client.ts';
+import { askStripe } from '../web/ask-stripe.ts';
 import type { AppContext } from '../web/context.ts';
-import { setFlash, setSession } from '../web/cookies.ts';
+import { clearSession, setFlash, setSession } from '../web/cookies.ts';
 import { HttpError } from '../web/errors.ts';
 import { BAD_EMAIL, BAD_PASSWORD, errorsFor, typedText } from '../web/forms.ts';
 import { sendPage } from '../web/page.ts';
@@ -22,6 +24,11 @@ const REFRESH_SECONDS = 3;
 
 const NO_PASSWORD = 'Enter your current password.';
 const WRONG_PASSWORD = 'This is not your current password.';
+const NOT_DELETED = {
+  'payments-not-set-up':
+    'Payments are not set up on this server, so your subscription cannot be cancelled now.',
+  'checkout-opened-meanwhile': 'A payment was begun in another window just now. Please try again.',
+};
 const THANKS: Notice = {
   kind: 'success',
   text: 'Thank you. Your payment has arrived, and you have paid access.',
@@ -33,6 +40,7 @@ const currentPassword = z.string().min(1).max(200);
 interface SettingsForms {
   address?: { values: { email: string }; errors: { email?: string; currentPassword?: string } };
   password?: { errors: { currentPassword?: string; newPassword?: string } };
+  deletion?: { errors: { currentPassword?: string } };
 }
 
 /**
@@ -119,6 +127,22 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
     return reply.redirect('/settings', 303);
   });
 
+  app.post('/settings/delete', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    const { user } = request;
+    const again = (status: number, problem: string): Promise<FastifyReply> =>
+      settings(request, reply.status(status), user, { deletion: { errors: { currentPassword: problem } } });
+
+    const form = z.object({ currentPassword }).safeParse(request.body ?? {});
+    if (!form.success) return again(400, NO_PASSWORD);
+    const refusal = await askStripe(() => deleteAccount(db, stripe, user, form.data.currentPassword, now()));
+    if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);
+    if (refusal !== null) return again(409, NOT_DELETED[refusal]);
+    clearSession(request, reply);
+    setFlash(request, reply, 'account-deleted');
+    return reply.redirect('/', 303);
+  });
+
   async function settings(
     request: FastifyRequest,
     reply: FastifyReply,
@@ -137,6 +161,7 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
       ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
       address: forms.address ?? { values: { email: '' }, errors: {} },
       password: forms.password ?? { errors: {} },
+      deletion: forms.deletion ?? { errors: {} },
     });
   }
 }

@@ -18,6 +18,10 @@ export const FLASHES = {
     text: 'Your password is changed, and you are logged out everywhere else.',
   },
   'password-reset': { kind: 'success', text: 'Your new password is set. Log in with it.' },
+  'account-deleted': {
+    kind: 'success',
+    text: 'Your account is deleted, and nothing will be charged any more. Thank you for having been here.',
+  },
   'own-link': { kind: 'info', text: 'This is your own link. Send it to a friend: it is for them.' },
   'code-at-sign-up': {
     kind: 'info',

@@ -1,0 +1,78 @@
+import type { Stripe } from 'stripe';
+
+import { verifyPassword } from '../accounts/passwords.ts';
+import { leaveTombstone } from '../accounts/tombstone.ts';
+import type { User } from '../db/generated/client.ts';
+import type { Db, Tx } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { closeCheckout } from './checkout.ts';
+import { TERMINAL_STATUSES } from './facts/ordering.ts';
+import { thinPayload } from './stripe-shapes/thin.ts';
+
+/** Why an account was not deleted. */
+export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checkout-opened-meanwhile';
+
+/**
+ * Deletes a user's account (design: rule 11): closes their open checkout and cancels their subscriptions at Stripe, and
+ * only then leaves a tombstone. When Stripe cannot be reached nothing is deleted.
+ *
+ * @param db the database
+ * @param stripe Stripe; null when no key is configured
+ * @param user who asks
+ * @param password what they typed as their password
+ * @param now the instant, UTC
+ * @returns why it was refused, or null when it is done
+ * @throws StripeError when Stripe refuses or cannot be reached
+ */
+export async function deleteAccount(
+  db: Db,
+  stripe: Stripe | null,
+  user: User,
+  password: string,
+  now: Date,
+): Promise<DeletionRefusal | null> {
+  if (!(await verifyPassword(user.passwordHash, password))) return 'wrong-password';
+  const before = await db.checkout.findUnique({ where: { userId: user.id } });
+  const customers = await db.customer.findMany({ where: { userId: user.id, deletedAt: null } });
+  if (customers.length > 0 && !stripe) return 'payments-not-set-up';
+  if (stripe) {
+    await closeCheckout({ db, stripe }, user.id);
+    for (const customer of customers) await cancelAll(stripe, customer.id);
+  }
+  return inTransaction(db, now, async (tx) => {
+    const checkout = await tx.checkout.findUnique({ where: { userId: user.id } });
+    // Another tab pressed Upgrade meanwhile: what it opened could still be paid, for an account that is gone.
+    if (checkout?.id !== before?.id || checkout?.sessionId !== before?.sessionId) {
+      return 'checkout-opened-meanwhile';
+    }
+    await tx.checkout.deleteMany({ where: { userId: user.id } });
+    await leaveTombstone(tx, user.id);
+    await thinPayloads(tx, user.id);
+    return null;
+  });
+}
+
+/** Asks Stripe rather than our rows: what was paid for a second ago is known there first. */
+async function cancelAll(stripe: Stripe, customer: string): Promise<void> {
+  for await (const { id, status } of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
+    if (!TERMINAL_STATUSES.has(status)) await stripe.subscriptions.cancel(id);
+  }
+}
+
+/** A failed event keeps its payload until it is applied; `prune` thins it after that. */
+async function thinPayloads(tx: Tx, userId: string): Promise<void> {
+  const customers = await tx.customer.findMany({ where: { userId }, select: { id: true } });
+  const events = await tx.event.findMany({
+    where: {
+      customerId: { in: customers.map(({ id }) => id) },
+      thinned: false,
+      payload: { not: null },
+      status: { not: 'failed' },
+    },
+    select: { id: true, payload: true },
+  });
+  for (const { id, payload } of events) {
+    if (payload === null) continue;
+    await tx.event.update({ where: { id }, data: { payload: thinPayload(payload), thinned: true } });
+  }
+}

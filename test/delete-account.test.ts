@@ -1,0 +1,135 @@
+import { describe, expect, test } from 'vitest';
+
+import { DAY, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
+import {
+  deliverWaiting,
+  passTime,
+  paymentOf,
+  pressUpgrade,
+  sessionIdOf,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
+import type { World } from './support/stand-in.ts';
+import type { Person } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const deleteAccount = (world: World, { cookie }: Person, currentPassword = PASSWORD) =>
+  postForm(world.app, '/settings/delete', { currentPassword }, cookie);
+
+describe('deleting an account', () => {
+  test('leaves a tombstone, and logs out everywhere', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const answer = await deleteAccount(world, ann);
+    expect(answer.statusCode).toBe(303);
+    expect(answer.headers.location).toBe('/');
+    expect(await world.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject({
+      email: null,
+      passwordHash: null,
+      deletedAt: world.clock.now,
+    });
+    expect(await world.db.session.count()).toBe(0);
+    expect((await world.app.inject({ url: '/api/me', headers: { cookie: ann.cookie } })).statusCode).toBe(
+      401,
+    );
+    const login = await postForm(world.app, '/login', { email: 'ann@example.com', password: PASSWORD });
+    expect(login.statusCode).toBe(401);
+  });
+
+  test('wants the password', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    expect((await deleteAccount(world, ann, 'wrong')).statusCode).toBe(403);
+    expect((await deleteAccount(world, ann, '')).statusCode).toBe(400);
+    expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null });
+  });
+
+  test('cancels at Stripe first, what was paid a moment ago included', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const subscription = await subscribe(world, ann);
+    expect((await deleteAccount(world, ann)).statusCode).toBe(303);
+    expect(world.sandbox.objects.subscriptions.get(subscription)).toMatchObject({ status: 'canceled' });
+    await deliverWaiting(world);
+    expect(await world.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject({ tier: 'free' });
+  });
+
+  test('closes the checkout that is open', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const session = sessionIdOf(await pressUpgrade(world, ann));
+    await deleteAccount(world, ann);
+    expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
+  });
+
+  test('when Stripe cannot be reached deletes nothing, and says so', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    await world.sandbox.close();
+    const answer = await deleteAccount(world, ann);
+    expect(answer.statusCode).toBe(502);
+    expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null, tier: 'paid' });
+  });
+
+  test('its open referral never converts, and its own conversions skip it', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const ben = await signUp(world, 'ben@example.com', ann.code);
+    const cem = await signUp(world, 'cem@example.com', ann.code);
+    await pressUpgrade(world, ben);
+    const [customer] = await world.db.customer.findMany();
+    await deleteAccount(world, ben);
+    const late = buyer(ben.id);
+    await deliver(world, late.created({ customer: customer?.id }));
+    expect(await world.db.referral.findUniqueOrThrow({ where: { referredId: ben.id } })).toMatchObject({
+      convertedAt: null,
+    });
+
+    await deleteAccount(world, ann);
+    await subscribe(world, cem);
+    await deliverWaiting(world);
+    expect(await userRow(world, cem.id)).toMatchObject({ tier: 'paid' });
+    expect(await world.db.creditEntry.count({ where: { userId: ann.id } })).toBe(0);
+    expect(await world.db.creditEntry.count({ where: { userId: cem.id, kind: 'grant' } })).toBe(1);
+  });
+
+  test('the same person earns no second referral and no second trial', async () => {
+    const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
+    const ann = await signUp(world, 'ann@example.com');
+    const ben = await signUp(world, 'ben@example.com', ann.code);
+    await subscribe(world, ben);
+    await deliverWaiting(world);
+    await deleteAccount(world, ben);
+    const again = await signUp(world, 'ben+2@example.com', ann.code);
+    expect(await world.db.referral.count()).toBe(1);
+    const second = await subscribe(world, again);
+    expect(world.sandbox.objects.subscriptions.get(second)).toMatchObject({ status: 'active' });
+  });
+
+  test('a refund after it takes the credit of the friend who stays', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const ben = await signUp(world, 'ben@example.com', ann.code);
+    const subscription = await subscribe(world, ben);
+    await deliverWaiting(world);
+    await deleteAccount(world, ben);
+    await passTime(world, 5 * DAY);
+    await world.merchant.refunds.create({ payment_intent: paymentOf(world, subscription) });
+    await deliverWaiting(world);
+    expect(await userRow(world, ann.id)).toMatchObject({ creditUntil: world.clock.now });
+  });
+
+  test('leaves no address in what is kept of its events', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    const holding = () => world.db.event.count({ where: { payload: { contains: 'ann@example.com' } } });
+    expect(await holding()).toBeGreaterThan(0);
+    await deleteAccount(world, ann);
+    expect(await holding()).toBe(0);
+  });
+});
