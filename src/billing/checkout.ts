@@ -99,8 +99,9 @@ async function sessionOf(
   if (checkout.sessionId !== null) {
     return stripe.checkout.sessions.retrieve(checkout.sessionId, { expand: ['subscription'] });
   }
-  const customer = await ensureCustomer(context, user, now);
+  let customer: string | null = null;
   try {
+    customer = await ensureCustomer(context, user, checkout.id, now);
     const session = await createSession(context, user, customer, checkout);
     const noted = await inTransaction(db, now, async (tx) =>
       tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } }),
@@ -110,7 +111,7 @@ async function sessionOf(
     await expire(stripe, session.id);
     return { ...session, status: 'expired', url: null };
   } catch (error) {
-    if (isCustomerMissing(error)) await forgetCustomer(db, customer, now);
+    if (customer !== null && isCustomerMissing(error)) await forgetCustomer(db, customer, now);
     // Stripe keeps the answer to a key, a refusal as well: the next try wants a new one.
     if (isKept(error)) {
       await inTransaction(db, now, async (tx) => {

@@ -19,19 +19,26 @@ export interface BillingContext {
  *
  * @param context Stripe and the database
  * @param user who buys
+ * @param checkoutId the checkout that they buy in; two tabs in one checkout get one customer
  * @param now the instant, UTC
  * @returns Stripe's id of the customer, linked to the user
  * @throws StripeError when Stripe refuses or cannot be reached
  */
-export async function ensureCustomer({ db, stripe }: BillingContext, user: User, now: Date): Promise<string> {
-  const customers = await db.customer.findMany({ where: { userId: user.id }, orderBy: { id: 'asc' } });
-  const known = customers.find((customer) => customer.deletedAt === null);
+export async function ensureCustomer(
+  { db, stripe }: BillingContext,
+  user: User,
+  checkoutId: string,
+  now: Date,
+): Promise<string> {
+  const known = await db.customer.findFirst({
+    where: { userId: user.id, deletedAt: null },
+    orderBy: { id: 'asc' },
+  });
   if (known) return known.id;
 
   const created = await stripe.customers.create(
     { metadata: { userId: user.id }, ...(user.email !== null && { email: user.email }) },
-    // Two tabs at once get one customer. The next one, should this one be deleted at Stripe, has another key.
-    { idempotencyKey: `customer-${user.id}-${customers.length}` },
+    { idempotencyKey: `customer-${checkoutId}` },
   );
   await inTransaction(db, now, async (tx) => linkCustomer(tx, await lockCustomer(tx, created.id), user.id));
   return created.id;

@@ -16,6 +16,7 @@ import type { Db } from '../../src/db/transaction.ts';
 import { createStripe } from '../../src/stripe-client.ts';
 
 export const WEBHOOK_SECRET = 'whsec_test';
+export const SESSION_SECRET = 'a secret for the tests';
 export const DAY = 86_400;
 
 /** The instant at which every test's clock stands until the test moves it. */
@@ -30,6 +31,8 @@ export interface TestServer {
   /** `file:` and the path of its database. */
   databaseUrl: string;
   clock: { now: Date };
+  /** Stops it before the test has finished. */
+  stop: () => Promise<void>;
 }
 
 /** Starts a server for one test; it is stopped when the test has finished. */
@@ -52,17 +55,19 @@ export async function startTestServer(
       config,
       db,
       stripe,
-      sessionSecret: 'a secret for the tests',
+      sessionSecret: SESSION_SECRET,
       sandboxUrl: null,
       now: () => clock.now,
     },
     pino({ level: 'silent' }),
   );
-  onTestFinished(async () => {
-    await app.close();
-    await db.$disconnect();
-  });
-  return { app, db, config, stripe, databaseUrl, clock };
+  let stopped: Promise<void> | null = null;
+  const stop = (): Promise<void> => {
+    stopped ??= app.close().then(() => db.$disconnect());
+    return stopped;
+  };
+  onTestFinished(stop);
+  return { app, db, config, stripe, databaseUrl, clock, stop };
 }
 
 /** A copy of the migrated, empty database. */

@@ -37,7 +37,6 @@ export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
     log: () => undefined,
   });
   sandbox.webhooks.hold();
-  onTestFinished(() => sandbox.close());
   const server = await startTestServer(
     { STRIPE_API_KEY: API_KEY, STRIPE_API_BASE: sandbox.url, ...env },
     clock,
@@ -50,7 +49,13 @@ export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
     port: Number(port),
     telemetry: false,
   });
-  return { ...server, sandbox, merchant };
+  let stopped: Promise<void> | null = null;
+  const stop = (): Promise<void> => {
+    stopped ??= server.stop().then(() => sandbox.close());
+    return stopped;
+  };
+  onTestFinished(stop);
+  return { ...server, sandbox, merchant, stop };
 }
 
 /** Delivers everything that waits, in order; each must be taken. */

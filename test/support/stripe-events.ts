@@ -33,11 +33,13 @@ export function stripeEvent(type: string, object: object, { at = START, id, prev
   };
 }
 
-/** One buyer at Stripe: a customer, a subscription and its first invoice, and the events that tell of them. */
+/** One buyer at Stripe: a customer, a subscription, its first invoice and payment, and the events that tell of them. */
 export function buyer(userId: string | null = null) {
   const customer = stripeId('cus');
   const subscription = stripeId('sub');
   const firstInvoice = stripeId('in');
+  const payment = stripeId('pi');
+  const charge = stripeId('ch');
 
   function subscriptionObject(fields: Record<string, unknown> = {}) {
     return {
@@ -70,6 +72,10 @@ export function buyer(userId: string | null = null) {
   return {
     customer,
     subscription,
+    firstInvoice,
+    /** The payment intent of the first invoice. */
+    payment,
+    charge,
     subscriptionObject,
     created: (fields: Record<string, unknown> = {}, options: EventOptions = {}) =>
       stripeEvent('customer.subscription.created', subscriptionObject(fields), options),
@@ -112,6 +118,78 @@ export function buyer(userId: string | null = null) {
         },
         options,
       ),
+    /** Ties the first invoice to its payment. */
+    invoicePaymentPaid: (fields: Record<string, unknown> = {}, options: EventOptions = {}) =>
+      stripeEvent(
+        'invoice_payment.paid',
+        {
+          id: stripeId('inpay'),
+          object: 'invoice_payment',
+          invoice: firstInvoice,
+          amount_paid: 900,
+          status: 'paid',
+          payment: { type: 'payment_intent', payment_intent: payment },
+          ...fields,
+        },
+        options,
+      ),
+    /** All of the first payment goes back, unless the fields say otherwise. */
+    chargeRefunded: (fields: Record<string, unknown> = {}, options: EventOptions = {}) =>
+      stripeEvent(
+        'charge.refunded',
+        {
+          id: charge,
+          object: 'charge',
+          customer,
+          payment_intent: payment,
+          amount: 900,
+          amount_refunded: 900,
+          refunded: true,
+          ...fields,
+        },
+        options,
+      ),
+    refundFailed: (fields: Record<string, unknown> = {}, options: EventOptions = {}) =>
+      stripeEvent(
+        'refund.failed',
+        {
+          id: stripeId('re'),
+          object: 'refund',
+          charge,
+          payment_intent: payment,
+          amount: 900,
+          status: 'failed',
+          ...fields,
+        },
+        options,
+      ),
+    /** A dispute of the first payment, unless the fields say otherwise, and the events that tell of it. */
+    dispute: (openedAt: Date, fields: Record<string, unknown> = {}) => {
+      const id = stripeId('du');
+      const told = (what: string, status: string, at: Date) =>
+        stripeEvent(
+          `charge.dispute.${what}`,
+          {
+            id,
+            object: 'dispute',
+            charge,
+            payment_intent: payment,
+            amount: 900,
+            created: epoch(openedAt),
+            status,
+            ...fields,
+          },
+          { at },
+        );
+      return {
+        opened: () => told('created', 'needs_response', openedAt),
+        updated: (status: string, at: Date) => told('updated', status, at),
+        lost: (at: Date) => told('closed', 'lost', at),
+        won: (at: Date) => told('closed', 'won', at),
+        /** A bank can give back what it has decided to take. */
+        wonAfterAll: (at: Date) => told('updated', 'won', at),
+      };
+    },
     customerDeleted: (options: EventOptions = {}) =>
       stripeEvent('customer.deleted', { id: customer, object: 'customer' }, options),
   };

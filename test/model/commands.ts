@@ -1,0 +1,261 @@
+import { randomUUID } from 'node:crypto';
+
+import fc from 'fast-check';
+import { Stripe } from 'stripe';
+
+import { hashEmail } from '../../src/accounts/email.ts';
+import { openSession } from '../../src/accounts/sessions.ts';
+import { newReferralCode } from '../../src/referrals/codes.ts';
+import { captureReferral } from '../../src/referrals/capture.ts';
+import { inTransaction } from '../../src/db/transaction.ts';
+import { PASSWORD, postForm, SESSION_SECRET } from '../support/server.ts';
+import type { Person } from '../support/server.ts';
+import { passTime } from '../support/stand-in.ts';
+import type { World } from '../support/stand-in.ts';
+
+/** What the commands know: everything else is asked of the stand-in, which is the truth. */
+export interface Real {
+  world: World;
+  people: Person[];
+  /** One password's hash for everybody: hashing is meant to be slow. */
+  passwordHash: string;
+}
+
+export type Model = Record<string, never>;
+
+type Command = fc.AsyncCommand<Model, Real>;
+
+/** Of several things the one that a number means; none when there are none. */
+function pick<T>(things: Iterable<T>, which: number): T | undefined {
+  const all = [...things];
+  return all[which % Math.max(all.length, 1)];
+}
+
+function command(name: string, run: (real: Real) => Promise<void>): Command {
+  return { check: () => true, run: (_model, real) => run(real), toString: () => name };
+}
+
+/** An account as sign-up makes it, and its browser. */
+export async function signUp(real: Real, friend: number | null): Promise<void> {
+  const { world, people, passwordHash } = real;
+  const email = `${people.length}@example.com`;
+  const code = friend === null ? null : (pick(people, friend)?.code ?? null);
+  const person = await inTransaction(world.db, world.clock.now, async (tx) => {
+    const user = await tx.user.create({
+      data: {
+        id: randomUUID(),
+        email,
+        emailHash: await hashEmail(tx, email),
+        passwordHash,
+        code: await newReferralCode(tx),
+        tier: 'free',
+        creditEntryCount: 0,
+        createdAt: tx.now,
+      },
+    });
+    await captureReferral(tx, user, code);
+    const token = await openSession(tx, SESSION_SECRET, user.id);
+    return { id: user.id, email, code: user.code, cookie: `tandem_session=${token}` };
+  });
+  people.push(person);
+}
+
+/** What the merchant or the bank does may make no sense at the moment: Stripe refuses it, and nothing has happened. */
+async function unlessRefused(act: () => unknown): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    if (error instanceof Stripe.errors.StripeInvalidRequestError) return;
+    if (error instanceof Error && error.constructor === Error) return;
+    throw error;
+  }
+}
+
+/** Lets the database refuse one kind of write, as a crash before the commit would; whatever it was, it is rolled back. */
+async function crashingAt({ db }: World, table: string, work: () => Promise<unknown>): Promise<void> {
+  await db.$executeRawUnsafe(
+    `CREATE TRIGGER crash BEFORE INSERT ON "${table}" BEGIN SELECT RAISE(ABORT, 'crash'); END`,
+  );
+  await work();
+  await db.$executeRawUnsafe('DROP TRIGGER crash');
+}
+
+/** A command that is drawn so many times as often as the others: without it most stories never get far. */
+function often(times: number, one: fc.Arbitrary<Command>): fc.Arbitrary<Command>[] {
+  return Array.from({ length: times }, () => one);
+}
+
+const n = fc.nat({ max: 30 });
+
+/** Steps of time, s; none of them, added up, hits the clawback to the second. */
+const step = fc.constantFrom(0, 1, 4_021, 90_007, 277_219, 731_413, 2_678_531);
+
+const outcome = fc.constantFrom('paid', 'paid', 'paid', 'paid', 'bank_debit', 'incomplete');
+const percentOff = fc.constantFrom(0, 0, 0, 0, 50, 100);
+
+async function pay({ world: { sandbox } }: Real, which: number, how: Payment): Promise<void> {
+  const open = [...sandbox.objects.checkouts.values()].filter(({ status }) => status === 'open');
+  const session = pick(open, which);
+  if (session) await unlessRefused(() => sandbox.acts.pay(session.id, how));
+}
+
+type Payment = NonNullable<Parameters<World['sandbox']['acts']['pay']>[1]>;
+
+const payment: fc.Arbitrary<Payment> = fc
+  .tuple(outcome, percentOff)
+  .map(([how, off]) => ({ outcome: how, ...(off > 0 && { percentOff: off }) }));
+
+const plan = fc.constantFrom('monthly', 'annual');
+
+async function upgrade({ world, people }: Real, who: number, wanted: string): Promise<void> {
+  const person = pick(people, who);
+  if (person) await postForm(world.app, '/api/billing/checkout', { plan: wanted }, person.cookie);
+}
+
+const buys = fc.tuple(n, plan, payment).map(([who, wanted, how]) =>
+  command(`buy(${who}, ${wanted}, ${JSON.stringify(how)})`, async (real) => {
+    await upgrade(real, who, wanted);
+    await pay(real, who, how);
+  }),
+);
+
+const delivers = fc.boolean().map((backwards) =>
+  command(`deliverAll(${backwards ? 'backwards' : 'in order'})`, async ({ world: { sandbox } }) => {
+    const waiting = sandbox.webhooks.waiting();
+    for (const event of backwards ? waiting.reverse() : waiting) await sandbox.webhooks.send(event);
+  }),
+);
+
+/** Everything that users, merchants, banks, the network and time can do. */
+export const COMMANDS: readonly fc.Arbitrary<Command>[] = [
+  ...often(5, buys),
+  ...often(4, delivers),
+  fc
+    .option(n, { freq: 4 })
+    .map((friend) => command(`signUp(friend: ${friend})`, (real) => signUp(real, friend))),
+  fc
+    .tuple(n, plan)
+    .map(([who, wanted]) => command(`upgrade(${who}, ${wanted})`, (real) => upgrade(real, who, wanted))),
+  fc
+    .tuple(n, payment)
+    .map(([which, how]) => command(`pay(${which}, ${JSON.stringify(how)})`, (real) => pay(real, which, how))),
+  fc.tuple(n, fc.boolean()).map(([which, succeeded]) =>
+    command(`settleDebit(${which}, ${succeeded})`, async ({ world: { sandbox } }) => {
+      const session = pick(sandbox.objects.checkouts.keys(), which);
+      if (session)
+        await unlessRefused(() => {
+          sandbox.acts.settleDebit(session, succeeded);
+        });
+    }),
+  ),
+  fc.tuple(n, fc.constantFrom('works', 'declined')).map(([which, behaviour]) =>
+    command(`card(${which}, ${behaviour})`, async ({ world: { sandbox } }) => {
+      const customer = pick(sandbox.objects.customers.keys(), which);
+      if (customer)
+        await unlessRefused(() => {
+          sandbox.acts.setCard(customer, behaviour);
+        });
+    }),
+  ),
+  n.map((which) =>
+    command(`retryPayment(${which})`, async ({ world: { sandbox } }) => {
+      const subscription = pick(sandbox.objects.subscriptions.keys(), which);
+      if (subscription)
+        await unlessRefused(() => {
+          sandbox.acts.retryPayment(subscription);
+        });
+    }),
+  ),
+  fc.tuple(n, fc.option(fc.integer({ min: 1, max: 500 }))).map(([which, amount]) =>
+    command(`refund(${which}, ${amount ?? 'all'})`, async ({ world: { sandbox, merchant } }) => {
+      const charge = pick(sandbox.objects.charges.keys(), which);
+      if (!charge) return;
+      await unlessRefused(() => merchant.refunds.create({ charge, ...(amount !== null && { amount }) }));
+    }),
+  ),
+  n.map((which) =>
+    command(`failRefund(${which})`, async ({ world: { sandbox } }) => {
+      const refund = pick(sandbox.objects.refunds.keys(), which);
+      if (refund)
+        await unlessRefused(() => {
+          sandbox.acts.failRefund(refund);
+        });
+    }),
+  ),
+  n.map((which) =>
+    command(`openDispute(${which})`, async ({ world: { sandbox } }) => {
+      const charge = pick(sandbox.objects.charges.keys(), which);
+      if (charge) await unlessRefused(() => sandbox.acts.openDispute(charge));
+    }),
+  ),
+  fc.tuple(n, fc.constantFrom('won', 'lost')).map(([which, outcome]) =>
+    command(`closeDispute(${which}, ${outcome})`, async ({ world: { sandbox } }) => {
+      const dispute = pick(sandbox.objects.disputes.keys(), which);
+      if (dispute)
+        await unlessRefused(() => {
+          sandbox.acts.closeDispute(dispute, outcome);
+        });
+    }),
+  ),
+  fc.tuple(n, fc.boolean()).map(([which, now]) =>
+    command(`cancel(${which}, ${now ? 'now' : 'at the end'})`, async ({ world: { sandbox, merchant } }) => {
+      const subscription = pick(sandbox.objects.subscriptions.keys(), which);
+      if (!subscription) return;
+      await unlessRefused(() =>
+        now
+          ? merchant.subscriptions.cancel(subscription)
+          : merchant.subscriptions.update(subscription, { cancel_at_period_end: true }),
+      );
+    }),
+  ),
+  n.map((which) =>
+    command(`deleteCustomer(${which})`, async ({ world: { sandbox, merchant } }) => {
+      const customer = pick(sandbox.objects.customers.keys(), which);
+      if (customer) await unlessRefused(() => merchant.customers.del(customer));
+    }),
+  ),
+  n.map((who) =>
+    command(`deleteAccount(${who})`, async ({ world, people }) => {
+      const person = pick(people, who);
+      if (person) await postForm(world.app, '/settings/delete', { currentPassword: PASSWORD }, person.cookie);
+    }),
+  ),
+  step.map((seconds) => command(`passTime(${seconds})`, ({ world }) => passTime(world, seconds))),
+  n.map((which) =>
+    command(`deliver(${which})`, async ({ world: { sandbox } }) => {
+      const event = pick(sandbox.webhooks.waiting(), which);
+      if (event) await sandbox.webhooks.send(event);
+    }),
+  ),
+  fc.integer({ min: 2, max: 4 }).map((count) =>
+    command(`deliverAtOnce(${count})`, async ({ world: { sandbox } }) => {
+      await Promise.all(
+        sandbox.webhooks
+          .waiting()
+          .slice(0, count)
+          .map((id) => sandbox.webhooks.send(id)),
+      );
+    }),
+  ),
+  n.map((which) =>
+    command(`deliverAgain(${which})`, async ({ world: { sandbox } }) => {
+      const event = pick(sandbox.objects.events.keys(), which);
+      if (event) await sandbox.webhooks.send(event);
+    }),
+  ),
+  n.map((which) =>
+    command(`drop(${which})`, ({ world: { sandbox } }) => {
+      const event = pick(sandbox.webhooks.waiting(), which);
+      if (event) sandbox.webhooks.drop(event);
+      return Promise.resolve();
+    }),
+  ),
+  fc
+    .tuple(n, fc.constantFrom('Customer', 'Subscription', 'AuditRow', 'CreditEntry', 'Invoice'))
+    .map(([which, table]) =>
+      command(`crash(${which}, at ${table})`, async ({ world }) => {
+        const event = pick(world.sandbox.webhooks.waiting(), which);
+        if (event) await crashingAt(world, table, () => world.sandbox.webhooks.send(event));
+      }),
+    ),
+];

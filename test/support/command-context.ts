@@ -1,0 +1,19 @@
+import type { CommandContext } from '../../src/commands/command.ts';
+import { readConfig } from '../../src/config.ts';
+import type { TestServer } from './server.ts';
+
+/** What a command gets, at the instant of the server's clock. */
+export function commandContext(
+  { db, clock }: Pick<TestServer, 'db' | 'clock'>,
+  env: NodeJS.ProcessEnv = {},
+): CommandContext {
+  const config = readConfig({ PUBLIC_URL: 'http://tandem.test', ...env });
+  return {
+    config,
+    db,
+    migrations: [],
+    sessionSecret: 'a secret for the tests',
+    stripe: null,
+    now: clock.now,
+  };
+}
