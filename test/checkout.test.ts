@@ -45,6 +45,20 @@ describe('a checkout', () => {
     expect(world.sandbox.objects.checkouts.get(monthly)).toMatchObject({ status: 'expired' });
   });
 
+  test('of another plan also ends a first payment that the bank has yet to allow', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });
+    const paid = world.sandbox.acts.pay(sessionIdOf(await pressUpgrade(world, ann, 'annual')));
+    expect(() => {
+      world.sandbox.acts.retryPayment(unfinished);
+    }).toThrow();
+    const live = [...world.sandbox.objects.subscriptions.values()].filter(
+      ({ status }) => status === 'active',
+    );
+    expect(live.map(({ id }) => id)).toEqual([paid.subscription]);
+  });
+
   test('pressed in many tabs at once, for two plans, leaves one that can be paid', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');

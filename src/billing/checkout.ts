@@ -47,6 +47,7 @@ export async function openCheckout(
     if (session.status === 'open' && session.url !== null) {
       if (checkout.plan === plan && checkout.priceId === priceId) return session.url;
       await expire(stripe, session.id);
+      await cancelUnfinished(stripe, session.customer);
       // It is looked at again before it is replaced: it may have been paid at the last moment.
       continue;
     }
@@ -156,6 +157,17 @@ async function expire(stripe: Stripe, sessionId: string): Promise<void> {
   } catch (error) {
     if (!(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
   }
+}
+
+/** A first payment that the bank has yet to allow keeps a subscription waiting: it must not be allowed later. */
+async function cancelUnfinished(
+  stripe: Stripe,
+  customer: Stripe.Checkout.Session['customer'],
+): Promise<void> {
+  if (customer === null) return;
+  const id = typeof customer === 'string' ? customer : customer.id;
+  const waiting = await stripe.subscriptions.list({ customer: id, status: 'incomplete' });
+  for (const subscription of waiting.data) await stripe.subscriptions.cancel(subscription.id);
 }
 
 function isLive(subscription: string | Stripe.Subscription | null): boolean {
