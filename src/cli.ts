@@ -3,19 +3,30 @@ import { existsSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 
 import { audit } from './commands/audit.ts';
+import { doctor } from './commands/doctor.ts';
+import { events } from './commands/events.ts';
+import { explain } from './commands/explain.ts';
 import { grantCredit } from './commands/grant-credit.ts';
 import { migrate } from './commands/migrate.ts';
+import { prune } from './commands/prune.ts';
+import { reconcile } from './commands/reconcile.ts';
+import { replay } from './commands/replay.ts';
 import { resetLink } from './commands/reset-link.ts';
 import { user } from './commands/user.ts';
 import type { CommandContext, CommandResult } from './commands/command.ts';
 import { readConfig } from './config.ts';
 import { openDatabase } from './db/open.ts';
+import { isRefused } from './db/transaction.ts';
+import { DAY_SECONDS } from './instants.ts';
 import { PlainError } from './plain-error.ts';
 import { sessionSecretOf } from './session-secret.ts';
+import { createStripe } from './stripe-client.ts';
 
 const DONE = 0;
 const FAILED = 1;
 const WRONG_USAGE = 2;
+
+const UNIT_SECONDS = { h: 3600, d: DAY_SECONDS };
 
 if (existsSync('.env')) process.loadEnvFile('.env');
 
@@ -37,8 +48,33 @@ accountCommand('user', 'show an account').action((email: string, options: { json
 accountCommand('audit', "show who changed what about an account's access, when and why").action(
   (email: string, options: { json?: true }) => run(options, (context) => audit(context, email)),
 );
+accountCommand(
+  'explain',
+  'show where every day of credit came from and went, and what became of each referral',
+).action((email: string, options: { json?: true }) => run(options, (context) => explain(context, email)));
 accountCommand('reset-link', 'print a link that sets a new password, once, within an hour').action(
   (email: string, options: { json?: true }) => run(options, (context) => resetLink(context, email)),
+);
+command('events', 'list the newest 100 Stripe events, and what came of them')
+  .option('--failed', 'all that failed, the oldest first')
+  .action((options: { failed?: true; json?: true }) =>
+    run(options, (context) => events(context, options.failed ?? false)),
+  );
+command('replay', 'handle an event that failed once more, from what is kept of it')
+  .argument('<event-id>', "Stripe's id of the event (evt_…)")
+  .action((eventId: string, options: { json?: true }) => run(options, (context) => replay(context, eventId)));
+command('reconcile', 'bring the database back to what Stripe says, and tell what differed')
+  .option('--since <duration>', 'how far to look back for events, such as 36h or 7d', duration)
+  .option('--dry-run', 'only tell what differs')
+  .action((options: { since?: number; dryRun?: true; json?: true }) =>
+    run(options, (context) => reconcile(context, options.since ?? null, options.dryRun ?? false)),
+  );
+command(
+  'prune',
+  'thin the payloads of old events, and delete sessions and reset links that have ended',
+).action((options: { json?: true }) => run(options, prune));
+command('doctor', 'check every invariant of the database, and name the rows that break one').action(
+  (options: { json?: true }) => run(options, doctor),
 );
 command('migrate', 'bring the database up to date (starting the server does it too)').action(
   (options: { json?: true }) => run(options, migrate),
@@ -69,8 +105,10 @@ async function run(
   const { db, migrations } = await openDatabase(config.databaseUrl);
   try {
     const sessionSecret = await sessionSecretOf(config);
-    const result = await work({ config, db, migrations, sessionSecret, now: new Date() });
+    const stripe = createStripe(config.stripe);
+    const result = await work({ config, db, migrations, sessionSecret, stripe, now: new Date() });
     process.stdout.write(options.json ? `${JSON.stringify(result.json, null, 2)}\n` : `${result.text}\n`);
+    if (result.failed) process.exitCode = FAILED;
   } finally {
     await db.$disconnect();
   }
@@ -82,11 +120,21 @@ function wholeDays(text: string): number {
   return days;
 }
 
+function duration(text: string): number {
+  const [, count, unit] = /^([1-9]\d{0,4})([hd])$/.exec(text) ?? [];
+  if (!count || !unit) throw new InvalidArgumentError('It wants hours or days, such as 36h or 7d.');
+  return Number(count) * UNIT_SECONDS[unit as keyof typeof UNIT_SECONDS];
+}
+
 function exitCodeOf(error: unknown): number {
   if (error instanceof InvalidArgumentError)
     process.stderr.write(`${error.message}\n\n${program.helpInformation()}`);
   // Commander throws for a help that was asked for as well, with 0.
   if (error instanceof CommanderError) return error.exitCode === 0 ? DONE : WRONG_USAGE;
+  if (isRefused(error)) {
+    process.stderr.write('The database is busy: try again.\n');
+    return FAILED;
+  }
   if (!(error instanceof PlainError)) throw error;
   process.stderr.write(`${error.message}\n`);
   return FAILED;

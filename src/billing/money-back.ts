@@ -1,10 +1,11 @@
-import type { Dispute, Payment } from '../db/generated/client.ts';
+import type { Dispute } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
-import { isRefunded } from './facts/payments.ts';
+import { refundedSince } from './facts/payments.ts';
+import type { RefundFacts } from './facts/payments.ts';
 
 /** A payment with all that is known of its way back. */
-export type PaymentFacts = Pick<Payment, 'refundedAt' | 'refundFailedAt'> & {
+export type PaymentFacts = RefundFacts & {
   disputes: readonly Pick<Dispute, 'status' | 'createdAt'>[];
 };
 
@@ -39,6 +40,7 @@ export function areAllBack(payments: readonly PaymentFacts[], paidAt: Date, claw
 }
 
 function isBack(payment: PaymentFacts, inTime: (at: Date) => boolean): boolean {
-  if (payment.refundedAt && isRefunded(payment) && inTime(payment.refundedAt)) return true;
+  const refundedAt = refundedSince(payment);
+  if (refundedAt && inTime(refundedAt)) return true;
   return payment.disputes.some((dispute) => dispute.status === 'lost' && inTime(dispute.createdAt));
 }

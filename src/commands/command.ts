@@ -1,3 +1,5 @@
+import type { Stripe } from 'stripe';
+
 import type { Config } from '../config.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
@@ -10,6 +12,8 @@ export interface CommandContext {
   /** The migrations that opening the database applied. */
   migrations: string[];
   sessionSecret: string;
+  /** Null when no key is configured: then Stripe cannot be asked. */
+  stripe: Stripe | null;
   /** The instant of the command, UTC. */
   now: Date;
 }
@@ -18,6 +22,8 @@ export interface CommandContext {
 export interface CommandResult {
   text: string;
   json: unknown;
+  /** It was done, and what came out is bad news: printed all the same, and exit 1. */
+  failed?: boolean;
 }
 
 /**

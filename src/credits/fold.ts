@@ -3,7 +3,9 @@ import { creditLeft, granted, held, resumed, taken } from './balance.ts';
 import type { CreditBalance } from './balance.ts';
 
 /** A grant or restoration, and how much of it is not spent yet. */
-interface Lot {
+export interface Lot {
+  /** The number of the entry that made it. */
+  seq: number;
   referralId: string | null;
   unspent: number;
 }
@@ -36,6 +38,33 @@ export function foldLedger(entries: readonly CreditEntry[]): CreditBalance {
 export function unspentOfReferral(entries: readonly CreditEntry[], referralId: string, at: Date): number {
   const { lots } = spendUntil(entries.reduce(applyEntry, EMPTY), at);
   return lots.filter((lot) => lot.referralId === referralId).reduce((sum, lot) => sum + lot.unspent, 0);
+}
+
+/** One entry of a ledger, with what was unspent of every lot just before it and just after it. */
+export interface LedgerStep<Entry extends CreditEntry = CreditEntry> {
+  entry: Entry;
+  before: readonly Lot[];
+  after: readonly Lot[];
+}
+
+/**
+ * Folds a credit ledger from its start and tells every step of it.
+ *
+ * @param entries one user's entries, in the order of their sequence numbers
+ * @param at an instant, UTC, not before the last entry
+ * @returns the steps, and what is unspent of every lot at that instant, the oldest first
+ */
+export function traceLedger<Entry extends CreditEntry>(
+  entries: readonly Entry[],
+  at: Date,
+): { steps: LedgerStep<Entry>[]; lots: readonly Lot[] } {
+  let fold = EMPTY;
+  const steps = entries.map((entry) => {
+    const before = spendUntil(fold, entry.at).lots;
+    fold = applyEntry(fold, entry);
+    return { entry, before, after: fold.lots };
+  });
+  return { steps, lots: spendUntil(fold, at).lots };
 }
 
 /**
@@ -79,7 +108,7 @@ export function checkLedger(
 }
 
 function applyEntry(fold: Fold, entry: CreditEntry): Fold {
-  const { at, seconds, referralId } = entry;
+  const { seq, at, seconds, referralId } = entry;
   const { lots } = spendUntil(fold, at);
   switch (entry.kind) {
     case 'hold':
@@ -88,7 +117,7 @@ function applyEntry(fold: Fold, entry: CreditEntry): Fold {
       return { ...resumed(fold, at), lots, at };
     case 'grant':
     case 'restoration':
-      return { ...granted(fold, at, seconds), lots: [...lots, { referralId, unspent: seconds }], at };
+      return { ...granted(fold, at, seconds), lots: [...lots, { seq, referralId, unspent: seconds }], at };
     case 'reversal':
       return {
         ...taken(fold, at, seconds),

@@ -27,8 +27,10 @@ CREATE TABLE "FormerAddress" (
 CREATE TABLE "Payment" (
     "id" TEXT NOT NULL PRIMARY KEY,
     "invoiceId" TEXT,
+    "firstRefundedAt" DATETIME,
     "refundedAt" DATETIME,
     "refundFailedAt" DATETIME,
+    CONSTRAINT "Payment_refundedAt_check" CHECK (("firstRefundedAt" IS NULL) = ("refundedAt" IS NULL) AND ("refundedAt" IS NULL OR "firstRefundedAt" <= "refundedAt")),
     CONSTRAINT "Payment_invoiceId_fkey" FOREIGN KEY ("invoiceId") REFERENCES "Invoice" ("id") ON DELETE RESTRICT ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED
 );
 

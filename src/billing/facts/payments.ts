@@ -46,12 +46,18 @@ export async function anyMoneyBack(tx: Tx, invoiceId: string): Promise<boolean> 
  *
  * @param tx the open transaction
  * @param payment the locked payment
- * @param refundedAt event.created of what showed it, UTC; the newest is kept
+ * @param at event.created of what showed it, UTC; the earliest and the newest are kept
  * @returns whether that was news
  */
-export async function storeFullRefund(tx: Tx, payment: Payment, refundedAt: Date): Promise<boolean> {
-  if (payment.refundedAt && payment.refundedAt >= refundedAt) return false;
-  await tx.payment.update({ where: { id: payment.id }, data: { refundedAt } });
+export async function storeFullRefund(tx: Tx, payment: Payment, at: Date): Promise<boolean> {
+  const { id, firstRefundedAt, refundedAt } = payment;
+  const isFirst = firstRefundedAt === null || at < firstRefundedAt;
+  const isNewest = refundedAt === null || at > refundedAt;
+  if (!isFirst && !isNewest) return false;
+  await tx.payment.update({
+    where: { id },
+    data: { ...(isFirst && { firstRefundedAt: at }), ...(isNewest && { refundedAt: at }) },
+  });
   return true;
 }
 
@@ -112,13 +118,20 @@ export async function storeFetchedDispute(
   await tx.dispute.upsert({ where: { id }, create: fresh, update: { paymentId, status, createdAt } });
 }
 
+/** What we hold of a payment's refunds. */
+export type RefundFacts = Pick<Payment, 'firstRefundedAt' | 'refundedAt' | 'refundFailedAt'>;
+
 /**
- * @param payment what we hold of a payment
- * @returns whether it is refunded in full: no refund of it failed since
+ * Since when a payment is refunded in full, with no refund of it that failed since (design: rule 9).
+ *
+ * @param payment what we hold of it
+ * @returns event.created of the event that showed it first, UTC; null while it is not
  */
-export function isRefunded(payment: Pick<Payment, 'refundedAt' | 'refundFailedAt'>): boolean {
-  const { refundedAt, refundFailedAt } = payment;
-  return refundedAt !== null && (refundFailedAt === null || refundFailedAt < refundedAt);
+export function refundedSince({ firstRefundedAt, refundedAt, refundFailedAt }: RefundFacts): Date | null {
+  const holds = (at: Date | null): at is Date =>
+    at !== null && (refundFailedAt === null || refundFailedAt < at);
+  if (holds(firstRefundedAt)) return firstRefundedAt;
+  return holds(refundedAt) ? refundedAt : null;
 }
 
 interface DisputeState {

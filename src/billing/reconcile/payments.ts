@@ -1,8 +1,8 @@
 import type { Stripe } from 'stripe';
 
-import type { Payment } from '../../db/generated/client.ts';
 import { addSeconds, later } from '../../instants.ts';
-import { isRefunded, lockPayment, storeFetchedDispute } from '../facts/payments.ts';
+import { lockPayment, refundedSince, storeFetchedDispute } from '../facts/payments.ts';
+import type { RefundFacts } from '../facts/payments.ts';
 import { onChargeRefunded } from '../handlers/charge-refunded.ts';
 import { onInvoicePaymentPaid } from '../handlers/invoice-payment-paid.ts';
 import { onRefundFailed } from '../handlers/refund-failed.ts';
@@ -80,7 +80,7 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   const mend = full
     ? mendBy(context, onChargeRefunded, 'charge.refunded', charge, newestRefund(refunds.data, row))
     : mendBy(context, onRefundFailed, 'refund.failed', listed, newestFailure(refunds.data, row));
-  const here = inWords(row !== null && isRefunded(row));
+  const here = inWords(row !== null && refundedSince(row) !== null);
   return {
     differences: [
       { object: 'payment', id: paymentId, field: 'refunded in full', here, there: inWords(full) },
@@ -92,10 +92,8 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   };
 }
 
-type RefundFacts = Pick<Payment, 'refundedAt' | 'refundFailedAt'>;
-
 function saysTheSame(row: RefundFacts | null, charge: Stripe.Charge): boolean {
-  return (row !== null && isRefunded(row)) === readCharge(charge).refundedInFull;
+  return (row !== null && refundedSince(row) !== null) === readCharge(charge).refundedInFull;
 }
 
 function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {

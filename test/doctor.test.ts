@@ -1,0 +1,514 @@
+import { randomUUID } from 'node:crypto';
+
+import Database from 'better-sqlite3';
+import { describe, expect, test } from 'vitest';
+
+import { doctor } from '../src/commands/doctor.ts';
+import { grantCredit } from '../src/commands/grant-credit.ts';
+import { examine, INVARIANTS } from '../src/operations/doctor.ts';
+import type { Finding } from '../src/operations/doctor.ts';
+import { commandContext } from './support/command-context.ts';
+import { daysAfter, deliver, deliverAll, signUp, START, startTestServer } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
+
+const CLAWBACK_DAYS = 30;
+
+function findings({ db, clock }: TestServer): Promise<Finding[]> {
+  return examine(db, { clawbackDays: CLAWBACK_DAYS, now: clock.now });
+}
+
+/** Writes past every constraint, as broken code, a broken disk or a hand at the database does. */
+function damage(server: TestServer, ...statements: string[]): void {
+  const database = new Database(server.databaseUrl.replace('file:', ''));
+  database.exec(`PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF; ${statements.join('; ')}`);
+  database.close();
+}
+
+/** The payment of a buyer's first invoice at START, and the events that tell of it. */
+function firstPayment(stripe: ReturnType<typeof buyer>) {
+  const invoice = stripeId('in');
+  const intent = stripeId('pi');
+  return {
+    intent,
+    paid: [
+      stripe.invoicePaid({ id: invoice }),
+      stripeEvent('invoice_payment.paid', {
+        id: stripeId('inpay'),
+        invoice,
+        payment: { type: 'payment_intent', payment_intent: intent },
+      }),
+    ],
+    refunded: (at: Date) =>
+      stripeEvent(
+        'charge.refunded',
+        { id: stripeId('ch'), object: 'charge', payment_intent: intent, refunded: true },
+        { at },
+      ),
+  };
+}
+
+/**
+ * A healthy database on day 10: somebody with an operator's days who invited a friend who pays, one who was refunded,
+ * one on trial and one who deleted their account; a payer whom nobody invited; a customer whom nobody claimed.
+ */
+async function healthy() {
+  const server = await startTestServer();
+  const referrer = await signUp(server, 'referrer@example.com');
+  await grantCredit(commandContext(server), referrer.email, 10, undefined);
+  const customerOf = async (email: string, code?: string) => {
+    const person = await signUp(server, email, code);
+    const stripe = buyer(person.id);
+    await deliverAll(server, [stripe.checkoutCompleted()]);
+    return {
+      ...person,
+      stripe,
+      payment: firstPayment(stripe),
+      referral: await referralOf(server, person.id),
+    };
+  };
+  const paying = await customerOf('paying@example.com', referrer.code);
+  const refunded = await customerOf('refunded@example.com', referrer.code);
+  const trying = await customerOf('trying@example.com', referrer.code);
+  const gone = await customerOf('gone@example.com', referrer.code);
+  const loner = await customerOf('loner@example.com');
+  const trial = { status: 'trialing', trial_end: epoch(daysAfter(30)) };
+  for (const { stripe, payment } of [paying, refunded, loner]) {
+    await deliverAll(server, [stripe.created(), ...payment.paid]);
+  }
+  await deliverAll(server, [
+    trying.stripe.created(trial),
+    trying.stripe.invoicePaid({ amount_paid: 0 }),
+    gone.stripe.created({ status: 'incomplete_expired' }),
+    gone.stripe.customerDeleted(),
+    buyer().created(),
+    buyer().invoicePaid(),
+  ]);
+  await server.db.user.update({
+    where: { id: gone.id },
+    data: { deletedAt: START, email: null, passwordHash: null },
+  });
+  server.clock.now = daysAfter(10);
+  await deliverAll(server, [refunded.payment.refunded(daysAfter(10))]);
+  return { server, referrer, paying, refunded, trying, gone, loner };
+}
+
+async function referralOf({ db }: TestServer, referredId: string): Promise<string> {
+  const referral = await db.referral.findUnique({ where: { referredId } });
+  return referral?.id ?? '';
+}
+
+test('a healthy database has no finding', async () => {
+  const { server } = await healthy();
+  expect(await findings(server)).toEqual([]);
+  expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(1);
+  expect(await doctor(commandContext(server))).toEqual({
+    text: `All ${INVARIANTS.length} invariants hold.`,
+    json: { invariants: INVARIANTS.length, findings: [] },
+    failed: false,
+  });
+});
+
+test('what is found is told in words, below the invariant that it breaks', async () => {
+  const { server, loner } = await healthy();
+  damage(
+    server,
+    `UPDATE "Subscription" SET "needsReconcile" = 1 WHERE "id" = '${loner.stripe.subscription}'`,
+  );
+  const { text, json, failed } = await doctor(commandContext(server));
+  expect(failed).toBe(true);
+  expect(text).toBe(
+    'reconciled: No subscription waits for `reconcile` to ask Stripe which of two snapshots holds.\n' +
+      `  Subscription ${loner.stripe.subscription}: two snapshots of one second disagreed, and Stripe could not be asked`,
+  );
+  expect(json).toMatchObject({ invariants: INVARIANTS.length, findings: [{ check: 'reconciled' }] });
+});
+
+describe('each invariant, broken alone, is found alone', () => {
+  test('credit-ledger: a column that the ledger does not give', async () => {
+    const { server, referrer } = await healthy();
+    await server.db.user.update({ where: { id: referrer.id }, data: { creditUntil: daysAfter(999) } });
+    expect(await findings(server)).toEqual([
+      {
+        check: 'credit-ledger',
+        row: `User ${referrer.id}`,
+        problem: 'the ledger folds to another creditUntil',
+      },
+    ]);
+  });
+
+  test('credit-ledger: an entry of a kind that there is not', async () => {
+    const { server, referrer } = await healthy();
+    damage(
+      server,
+      `UPDATE "CreditEntry" SET "kind" = 'gift' WHERE "userId" = '${referrer.id}' AND "seq" = 1`,
+    );
+    expect(await findings(server)).toEqual([
+      {
+        check: 'credit-ledger',
+        row: `User ${referrer.id}`,
+        problem: 'The credit ledger holds an entry of the unknown kind gift.',
+      },
+    ]);
+  });
+
+  test('credit-ledger: held credit of somebody who does not pay', async () => {
+    const { server, trying } = await healthy();
+    damage(server, `UPDATE "User" SET "tier" = 'paid' WHERE "id" = '${trying.id}'`);
+    expect((await findings(server)).map(({ check }) => check)).toEqual(['credit-ledger', 'tier']);
+  });
+
+  test('tier', async () => {
+    const { server, trying } = await healthy();
+    damage(server, `UPDATE "User" SET "tier" = 'free' WHERE "id" = '${trying.id}'`);
+    expect(await findings(server)).toEqual([
+      {
+        check: 'tier',
+        row: `User ${trying.id}`,
+        problem: 'the tier is free, and the subscriptions give trial',
+      },
+    ]);
+  });
+
+  test.each(['active', 'trialing', 'past_due', 'unpaid', 'paused'])(
+    'one-subscription: a second one that is %s, of another customer',
+    async (status) => {
+      const { server, loner } = await healthy();
+      const second = buyer(loner.id);
+      await deliverAll(server, [second.checkoutCompleted(), second.created({ status })]);
+      expect(await findings(server)).toMatchObject([
+        {
+          check: 'one-subscription',
+          row: `User ${loner.id}`,
+          problem: expect.stringMatching(/^2 subscriptions are live: sub_\S+, sub_\S+$/) as string,
+        },
+      ]);
+      await deliverAll(server, [second.ended(START)]);
+      expect(await findings(server)).toEqual([]);
+    },
+  );
+
+  test('conversion-grants: a referrer who was there and got nothing', async () => {
+    const { server, referrer, paying } = await healthy();
+    damage(
+      server,
+      `UPDATE "CreditEntry" SET "referralId" = NULL
+       WHERE "userId" = '${referrer.id}' AND "referralId" = '${paying.referral}'`,
+    );
+    expect(await findings(server)).toEqual([
+      {
+        check: 'conversion-grants',
+        row: `Referral ${paying.referral}`,
+        problem: 'the referrer has 0 grants of it, and should have 1',
+      },
+    ]);
+  });
+
+  test('conversion-grants: a buyer who got nothing', async () => {
+    const { server, paying } = await healthy();
+    damage(server, `UPDATE "CreditEntry" SET "referralId" = NULL WHERE "userId" = '${paying.id}'`);
+    expect(await findings(server)).toEqual([
+      {
+        check: 'conversion-grants',
+        row: `Referral ${paying.referral}`,
+        problem: 'the referred user has 0 grants of it, and should have 1',
+      },
+    ]);
+  });
+
+  test('conversion-grants: credit of a referral that has not converted', async () => {
+    const { server, referrer, trying } = await healthy();
+    damage(
+      server,
+      `UPDATE "CreditEntry" SET "referralId" = '${trying.referral}'
+       WHERE "userId" = '${referrer.id}' AND "seq" = 1`,
+    );
+    expect(await findings(server)).toEqual([
+      {
+        check: 'conversion-grants',
+        row: `Referral ${trying.referral}`,
+        problem: 'the referrer has 1 grants of it, and should have 0',
+      },
+    ]);
+  });
+
+  test('conversion-grants: credit of somebody whom it is not about', async () => {
+    const { server, loner, trying } = await healthy();
+    await grantCredit(commandContext(server), loner.email, 5, undefined);
+    damage(
+      server,
+      `UPDATE "CreditEntry" SET "referralId" = '${trying.referral}'
+       WHERE "userId" = '${loner.id}' AND "kind" = 'grant'`,
+    );
+    expect(await findings(server)).toEqual([
+      {
+        check: 'conversion-grants',
+        row: `Referral ${trying.referral}`,
+        problem: 'somebody else has 1 grants of it, and should have 0',
+      },
+    ]);
+  });
+
+  test('conversion-grants: credit of a referrer who was gone before', async () => {
+    const { server, referrer, paying, refunded } = await healthy();
+    const markDeleted = (at: Date) =>
+      server.db.user.update({
+        where: { id: referrer.id },
+        data: { deletedAt: at, email: null, passwordHash: null },
+      });
+    await markDeleted(daysAfter(1));
+    expect(await findings(server)).toEqual([]);
+    await markDeleted(START);
+    expect(await findings(server)).toEqual([]);
+    await markDeleted(daysAfter(-1));
+    const problem = 'the referrer has 1 grants of it, and should have 0';
+    expect(byRow(await findings(server))).toEqual(
+      byRow([
+        { check: 'conversion-grants', row: `Referral ${paying.referral}`, problem },
+        { check: 'conversion-grants', row: `Referral ${refunded.referral}`, problem },
+      ]),
+    );
+  });
+
+  test('reversed-credit: taken back from one side of a referral that holds', async () => {
+    const { server, referrer, paying } = await healthy();
+    const user = await server.db.user.findUniqueOrThrow({ where: { id: referrer.id } });
+    await server.db.creditEntry.create({
+      data: {
+        userId: user.id,
+        seq: user.creditEntryCount + 1,
+        at: daysAfter(10),
+        kind: 'reversal',
+        seconds: 0,
+        referralId: paying.referral,
+        causeId: 'nothing',
+      },
+    });
+    await server.db.user.update({
+      where: { id: user.id },
+      data: { creditEntryCount: user.creditEntryCount + 1 },
+    });
+    expect(await findings(server)).toEqual([
+      {
+        check: 'reversed-credit',
+        row: `Referral ${paying.referral}`,
+        problem: `it is not reversed, and the credit of user ${referrer.id} is taken back`,
+      },
+    ]);
+  });
+
+  test('reversed-credit: given back to one side of a referral that is reversed', async () => {
+    const { server, refunded } = await healthy();
+    const user = await server.db.user.findUniqueOrThrow({ where: { id: refunded.id } });
+    const { seq, ...reversal } = await server.db.creditEntry.findFirstOrThrow({
+      where: { userId: user.id, kind: 'reversal' },
+    });
+    await server.db.creditEntry.create({ data: { ...reversal, seq: seq + 1, kind: 'restoration' } });
+    await server.db.user.update({
+      where: { id: user.id },
+      data: { creditEntryCount: seq + 1, creditUntil: daysAfter(10 + reversal.seconds / 86_400) },
+    });
+    expect(await findings(server)).toEqual([
+      {
+        check: 'reversed-credit',
+        row: `Referral ${refunded.referral}`,
+        problem: `it is reversed, and user ${refunded.id} has the credit`,
+      },
+    ]);
+  });
+
+  test('referral-follows-payment: proven and not converted, unless the account is gone', async () => {
+    const { server, trying } = await healthy();
+    const id = trying.stripe.subscription;
+    damage(
+      server,
+      `UPDATE "Subscription" SET "provenAt" = "createdAt", "firstPaidAt" = "createdAt" WHERE "id" = '${id}'`,
+      `UPDATE "Invoice" SET "positive" = 1, "paidAt" =
+         (SELECT "createdAt" FROM "Subscription" WHERE "id" = '${id}') WHERE "subscriptionId" = '${id}'`,
+    );
+    expect(await findings(server)).toEqual([
+      {
+        check: 'referral-follows-payment',
+        row: `Referral ${trying.referral}`,
+        problem: 'a payment is proven, and it is not converted',
+      },
+    ]);
+    await server.db.user.update({
+      where: { id: trying.id },
+      data: { deletedAt: START, email: null, passwordHash: null },
+    });
+    expect(await findings(server)).toEqual([]);
+  });
+
+  test('referral-follows-payment: converted, and no payment is proven', async () => {
+    const { server, paying } = await healthy();
+    const id = paying.stripe.subscription;
+    damage(
+      server,
+      `UPDATE "Subscription" SET "provenAt" = NULL, "firstPaidAt" = NULL, "doubtAt" = "activeAt" WHERE "id" = '${id}'`,
+      `UPDATE "Invoice" SET "positive" = 0 WHERE "subscriptionId" = '${id}'`,
+    );
+    expect(await findings(server)).toEqual([
+      {
+        check: 'referral-follows-payment',
+        row: `Referral ${paying.referral}`,
+        problem: 'no payment is proven, and it is not reversed',
+      },
+    ]);
+  });
+
+  test('referral-follows-payment: the money went back, in time', async () => {
+    const { server, paying } = await healthy();
+    const refund = (refundedAt: Date) =>
+      server.db.payment.update({ where: { id: paying.payment.intent }, data: { refundedAt } });
+    await refund(daysAfter(CLAWBACK_DAYS + 1));
+    expect(await findings(server)).toEqual([]);
+    await refund(daysAfter(CLAWBACK_DAYS));
+    expect(await findings(server)).toEqual([
+      {
+        check: 'referral-follows-payment',
+        row: `Referral ${paying.referral}`,
+        problem: 'the money went back, and it is not reversed',
+      },
+    ]);
+  });
+
+  test('referral-follows-payment: of two positive invoices the earliest decides', async () => {
+    const { server, paying } = await healthy();
+    const later = { id: stripeId('in'), billing_reason: 'subscription_cycle' };
+    await deliverAll(server, [paying.stripe.invoicePaid(later, { at: daysAfter(5) })]);
+    await server.db.payment.create({
+      data: { id: stripeId('pi'), invoiceId: later.id, refundedAt: daysAfter(6) },
+    });
+    expect(await findings(server)).toEqual([]);
+  });
+
+  test('referral-follows-payment: reversed, and the payment holds', async () => {
+    const { server, refunded } = await healthy();
+    await server.db.payment.update({ where: { id: refunded.payment.intent }, data: { refundedAt: null } });
+    expect(await findings(server)).toEqual([
+      {
+        check: 'referral-follows-payment',
+        row: `Referral ${refunded.referral}`,
+        problem: 'the payment holds, and it is reversed',
+      },
+    ]);
+  });
+
+  test('proof: a payment that nobody noted, and one that the facts do not prove', async () => {
+    const { server, loner, gone } = await healthy();
+    await server.db.subscription.update({
+      where: { id: loner.stripe.subscription },
+      data: { provenAt: null },
+    });
+    await server.db.subscription.update({
+      where: { id: gone.stripe.subscription },
+      data: { provenAt: START },
+    });
+    expect(byRow(await findings(server))).toEqual(
+      byRow([
+        {
+          check: 'proof',
+          row: `Subscription ${loner.stripe.subscription}`,
+          problem: 'its facts prove a payment',
+        },
+        {
+          check: 'proof',
+          row: `Subscription ${gone.stripe.subscription}`,
+          problem: 'it is proven, and its facts prove no payment',
+        },
+      ]),
+    );
+  });
+
+  test('proof: of a customer whom nobody claimed as well', async () => {
+    const { server } = await healthy();
+    const nobodys = await server.db.subscription.findFirstOrThrow({
+      where: { customer: { userId: null }, status: 'active' },
+    });
+    await server.db.subscription.update({ where: { id: nobodys.id }, data: { provenAt: null } });
+    expect(await findings(server)).toEqual([
+      { check: 'proof', row: `Subscription ${nobodys.id}`, problem: 'its facts prove a payment' },
+    ]);
+  });
+
+  test('first-payment', async () => {
+    const { server, loner } = await healthy();
+    const id = loner.stripe.subscription;
+    await server.db.subscription.update({ where: { id }, data: { firstPaidAt: null } });
+    expect(await findings(server)).toEqual([
+      {
+        check: 'first-payment',
+        row: `Subscription ${id}`,
+        problem: 'it says never, and its earliest positive invoice says 2027-01-10T09:00:00.000Z',
+      },
+    ]);
+  });
+
+  test('deleted-customer', async () => {
+    const { server, loner } = await healthy();
+    await server.db.customer.update({ where: { id: loner.stripe.customer }, data: { deletedAt: START } });
+    expect(await findings(server)).toEqual([
+      {
+        check: 'deleted-customer',
+        row: `Subscription ${loner.stripe.subscription}`,
+        problem: `it is active, and the customer ${loner.stripe.customer} is deleted`,
+      },
+    ]);
+  });
+
+  test('past-due: for more than 60 days, to the second', async () => {
+    const { server, loner } = await healthy();
+    await deliverAll(server, [loner.stripe.updated({ status: 'past_due' }, { at: daysAfter(5) })]);
+    server.clock.now = daysAfter(65);
+    expect(await findings(server)).toEqual([]);
+    server.clock.now = new Date(daysAfter(65).getTime() + 1000);
+    expect(await findings(server)).toEqual([
+      {
+        check: 'past-due',
+        row: `Subscription ${loner.stripe.subscription}`,
+        problem: 'it is past due since 2027-01-15T09:00:00.000Z',
+      },
+    ]);
+  });
+
+  test('one-owner: a customer whom two users claimed, until it is deleted at Stripe', async () => {
+    const { server, loner, referrer } = await healthy();
+    const claim = loner.stripe.checkoutCompleted({ client_reference_id: referrer.id });
+    expect((await deliver(server, claim)).json()).toMatchObject({ status: 'ignored' });
+    expect(await findings(server)).toEqual([
+      {
+        check: 'one-owner',
+        row: `Customer ${loner.stripe.customer}`,
+        problem: `it belongs to user ${loner.id}, and by event ${claim.id} another user's checkout named it`,
+      },
+    ]);
+    await deliverAll(server, [loner.stripe.customerDeleted({ at: daysAfter(10) })]);
+    expect(await findings(server)).toEqual([]);
+  });
+});
+
+test('a database of many pages is read to its end', async () => {
+  const server = await startTestServer();
+  const ids = Array.from({ length: 1_001 }, () => randomUUID()).sort();
+  await server.db.user.createMany({
+    data: ids.map((id) => ({
+      id,
+      email: `${id}@example.com`,
+      emailHash: id,
+      passwordHash: 'none',
+      code: id,
+      tier: 'free',
+      creditEntryCount: 0,
+      createdAt: START,
+    })),
+  });
+  expect(await findings(server)).toEqual([]);
+  damage(server, `UPDATE "User" SET "tier" = 'trial'`);
+  const found = await findings(server);
+  expect(found.map(({ row }) => row)).toEqual(ids.map((id) => `User ${id}`));
+});
+
+function byRow(list: Finding[]): Finding[] {
+  return list.toSorted((a, b) => (a.row < b.row ? -1 : 1));
+}

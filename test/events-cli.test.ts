@@ -1,0 +1,369 @@
+import { execFile } from 'node:child_process';
+import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+
+import Database from 'better-sqlite3';
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
+
+import { doctor } from '../src/commands/doctor.ts';
+import { events } from '../src/commands/events.ts';
+import { replay } from '../src/commands/replay.ts';
+import { createStripe } from '../src/stripe-client.ts';
+import { commandContext } from './support/command-context.ts';
+import {
+  daysAfter,
+  deliver,
+  deliverAll,
+  signUp,
+  START,
+  startTestServer,
+  userRow,
+  WEBHOOK_SECRET,
+} from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer, stripeEvent } from './support/stripe-events.ts';
+
+const TSX = createRequire(import.meta.url).resolve('tsx');
+const CLI = join(import.meta.dirname, '../src/cli.ts');
+
+/** Runs the command line as its own process, in a folder without an `.env`. */
+function cli(
+  { databaseUrl }: TestServer,
+  ...args: string[]
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const env = {
+    PATH: process.env['PATH'],
+    DATABASE_URL: databaseUrl,
+    SESSION_SECRET: 'a secret for the tests',
+    STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
+  };
+  return new Promise((resolve) => {
+    const command = ['--import', TSX, CLI, ...args];
+    const options = { env, cwd: inject('scratch') };
+    const child = execFile(process.execPath, command, options, (_error, stdout, stderr) => {
+      resolve({ code: child.exitCode, stdout, stderr });
+    });
+  });
+}
+
+function open(server: TestServer): Database.Database {
+  return new Database(server.databaseUrl.replace('file:', ''));
+}
+
+/** Makes the database refuse every insert into one table. */
+function refuseInserts(server: TestServer, table: string): { lift: () => void } {
+  const database = open(server);
+  database.exec(
+    `CREATE TRIGGER refused BEFORE INSERT ON "${table}" BEGIN SELECT RAISE(ABORT, 'refused'); END`,
+  );
+  return {
+    lift: () => {
+      database.exec('DROP TRIGGER refused');
+      database.close();
+    },
+  };
+}
+
+/** A friend whose purchase failed while it was handled: what made it fail can be lifted. */
+async function failedPurchase() {
+  const server = await startTestServer();
+  const referrer = await signUp(server, 'referrer@example.com');
+  const friend = await signUp(server, 'friend@example.com', referrer.code);
+  const stripe = buyer(friend.id);
+  await deliverAll(server, [stripe.checkoutCompleted()]);
+  const refusal = refuseInserts(server, 'CreditEntry');
+  const event = stripe.created();
+  expect((await deliver(server, event)).statusCode).toBe(500);
+  return { server, referrer, friend, stripe, event, ...refusal };
+}
+
+describe('events', () => {
+  test('shows the newest first, with what came of each, and no payload', async () => {
+    const server = await startTestServer();
+    const friend = await signUp(server, 'friend@example.com');
+    const stripe = buyer(friend.id);
+    const checkout = stripe.checkoutCompleted();
+    const other = stripeEvent('product.created', { id: 'prod_1' }, { at: daysAfter(1) });
+    await deliverAll(server, [checkout]);
+    server.clock.now = daysAfter(1);
+    await deliver(server, other);
+
+    const { text, json } = await events(commandContext(server), false);
+    expect(json).toEqual([
+      {
+        id: other.id,
+        type: 'product.created',
+        created: daysAfter(1),
+        receivedAt: daysAfter(1),
+        status: 'ignored',
+        reason: 'events of the type product.created are not used',
+        error: null,
+      },
+      {
+        id: checkout.id,
+        type: 'checkout.session.completed',
+        created: START,
+        receivedAt: START,
+        status: 'applied',
+        reason: null,
+        error: null,
+      },
+    ]);
+    expect(text.split('\n')).toEqual([
+      `2027-01-11T09:00:00Z  ignored  product.created  ${other.id}  events of the type product.created are not used`,
+      `2027-01-10T09:00:00Z  applied  checkout.session.completed  ${checkout.id}`,
+    ]);
+  });
+
+  test('shows no more than 100, but all that failed, the oldest first', async () => {
+    const server = await startTestServer();
+    const row = (n: number) => ({
+      id: `evt_${String(n).padStart(3, '0')}`,
+      type: 'invoice.paid',
+      created: START,
+      receivedAt: daysAfter(n),
+      payload: '{"email": "secret@example.com"}',
+    });
+    await server.db.event.createMany({
+      data: Array.from({ length: 150 }, (_, n) => ({ ...row(n), status: 'failed', error: `Error: ${n}` })),
+    });
+    await server.db.event.create({ data: { ...row(150), status: 'applied' } });
+
+    const newest = (await events(commandContext(server), false)).json as { id: string }[];
+    expect(newest).toHaveLength(100);
+    expect(newest[0]?.id).toBe('evt_150');
+    expect(newest[99]?.id).toBe('evt_051');
+    const failed = await events(commandContext(server), true);
+    expect(failed.json).toHaveLength(150);
+    const [first] = failed.text.split('\n');
+    expect(first).toBe('2027-01-10T09:00:00Z  failed   invoice.paid  evt_000  Error: 0');
+    expect(JSON.stringify(failed)).not.toContain('secret');
+  });
+
+  test('says so when there is none', async () => {
+    const server = await startTestServer();
+    expect(await events(commandContext(server), false)).toEqual({
+      text: 'No event has arrived yet.',
+      json: [],
+    });
+    expect(await events(commandContext(server), true)).toEqual({ text: 'No event has failed.', json: [] });
+  });
+});
+
+describe('replay', () => {
+  test('of an event that failed does all that it should have done, once', async () => {
+    const { server, referrer, friend, event, lift } = await failedPurchase();
+    lift();
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+
+    server.clock.now = daysAfter(2);
+    expect(await replay(commandContext(server), event.id)).toEqual({
+      text: `${event.id} is applied now.`,
+      json: { id: event.id, status: 'ok' },
+    });
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(47) });
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(47) });
+    const kept = await server.db.event.findUnique({ where: { id: event.id } });
+    expect(kept).toMatchObject({ status: 'applied', error: null });
+
+    expect(await replay(commandContext(server), event.id)).toEqual({
+      text: `${event.id} was applied or ignored before: nothing was changed.`,
+      json: { id: event.id, status: 'duplicate' },
+    });
+    expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
+    // Also when nothing is kept of it any more.
+    await server.db.event.update({ where: { id: event.id }, data: { payload: '{}', thinned: true } });
+    expect((await replay(commandContext(server), event.id)).json).toMatchObject({ status: 'duplicate' });
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(47) });
+  });
+
+  test('that fails again says why on one line, and the event stays failed', async () => {
+    const { server, friend, event, lift } = await failedPurchase();
+    const failing = replay(commandContext(server), event.id);
+    await expect(failing).rejects.toThrow(
+      /^The event \S+ failed again: PrismaClientKnownRequestError: [^\n]+$/,
+    );
+    await expect(failing).rejects.toMatchObject({ name: 'PlainError' });
+    expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({ status: 'failed' });
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+    lift();
+  });
+
+  test('of an event that turns out to change nothing says why', async () => {
+    const server = await startTestServer();
+    const unused = stripeEvent('product.created', { id: 'prod_1' });
+    await server.db.event.create({
+      data: {
+        id: unused.id,
+        type: unused.type,
+        created: START,
+        receivedAt: START,
+        status: 'failed',
+        error: 'Error: once',
+        payload: JSON.stringify(unused),
+      },
+    });
+    expect(await replay(commandContext(server), unused.id)).toEqual({
+      text: `${unused.id} is ignored now: events of the type product.created are not used.`,
+      json: {
+        id: unused.id,
+        status: 'ignored',
+        reason: 'events of the type product.created are not used',
+      },
+    });
+  });
+
+  test('without a `created` counts from the first receipt, not from now', async () => {
+    const { server, stripe, event, lift } = await failedPurchase();
+    const { created, ...dateless } = event;
+    expect(created).toBeGreaterThan(0);
+    await server.db.event.update({ where: { id: event.id }, data: { payload: JSON.stringify(dateless) } });
+    lift();
+    server.clock.now = daysAfter(2);
+    await replay(commandContext(server), event.id);
+    expect(await server.db.subscription.findUnique({ where: { id: stripe.subscription } })).toMatchObject({
+      snapshotAt: START,
+    });
+  });
+
+  test('asks Stripe when only Stripe can tell which of two snapshots holds', async () => {
+    const { server, stripe, event, lift } = await failedPurchase();
+    lift();
+    const api = createServer((_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(stripe.subscriptionObject({ cancel_at_period_end: true })));
+    });
+    await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
+    onTestFinished(() => {
+      api.close();
+    });
+    const at = daysAfter(1);
+    const tie = [
+      stripe.updated({ cancel_at_period_end: true }, { at, previous: { cancel_at_period_end: false } }),
+      stripe.updated({ cancel_at_period_end: false }, { at, previous: { cancel_at_period_end: true } }),
+    ];
+    await deliverAll(server, [event, ...tie.slice(0, 1)]);
+    const second = tie[1] ?? event;
+    await server.db.event.create({
+      data: {
+        id: second.id,
+        type: second.type,
+        created: at,
+        receivedAt: at,
+        status: 'failed',
+        error: 'Error: once',
+        payload: JSON.stringify(second),
+      },
+    });
+    const context = commandContext(server, {
+      STRIPE_API_KEY: 'sk_test_x',
+      STRIPE_API_BASE: `http://127.0.0.1:${(api.address() as AddressInfo).port}`,
+    });
+    await replay({ ...context, stripe: createStripe(context.config.stripe) }, second.id);
+    expect(await server.db.subscription.findUnique({ where: { id: stripe.subscription } })).toMatchObject({
+      cancelAtPeriodEnd: true,
+      needsReconcile: false,
+      snapshotEventId: null,
+    });
+  });
+
+  test('of an event of which too little is kept says so', async () => {
+    const { server, event, lift } = await failedPurchase();
+    lift();
+    for (const payload of [null, '{}']) {
+      await server.db.event.update({ where: { id: event.id }, data: { payload } });
+      await expect(replay(commandContext(server), event.id)).rejects.toThrow(
+        `Of the event ${event.id} too little is kept to handle it: send it again from Stripe.`,
+      );
+    }
+  });
+});
+
+describe('on the command line', () => {
+  test('events, replay and doctor print one JSON document and exit 0', async () => {
+    const { server, friend, event, lift } = await failedPurchase();
+    lift();
+    const failed = await cli(server, 'events', '--failed', '--json');
+    expect(failed).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(failed.stdout)).toMatchObject([{ id: event.id, status: 'failed' }]);
+    const replayed = await cli(server, 'replay', event.id, '--json');
+    expect(replayed).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(replayed.stdout)).toEqual({ id: event.id, status: 'ok' });
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
+    const healthy = await cli(server, 'doctor');
+    expect(healthy).toMatchObject({ code: 0, stderr: '' });
+    expect(healthy.stdout).toMatch(/^All \d+ invariants hold\.\n$/);
+  });
+
+  test('doctor with a finding prints it on stdout and exits 1', async () => {
+    const { server, friend, lift } = await failedPurchase();
+    lift();
+    open(server).exec(`UPDATE "User" SET "tier" = 'trial' WHERE "id" = '${friend.id}'`);
+    const inWords = await cli(server, 'doctor');
+    expect(inWords).toMatchObject({ code: 1, stderr: '' });
+    expect(inWords.stdout).toBe(`${(await doctor(commandContext(server))).text}\n`);
+    const asJson = await cli(server, 'doctor', '--json');
+    expect(asJson).toMatchObject({ code: 1, stderr: '' });
+    expect(JSON.parse(asJson.stdout)).toMatchObject({
+      findings: [{ check: 'tier', row: `User ${friend.id}` }],
+    });
+  });
+
+  test('explain and prune are there as well', async () => {
+    const { server, lift } = await failedPurchase();
+    lift();
+    const explained = await cli(server, 'explain', 'friend@example.com', '--json');
+    expect(explained).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(explained.stdout)).toMatchObject({ email: 'friend@example.com', invited: [] });
+    const pruned = await cli(server, 'prune', '--json');
+    expect(pruned).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(pruned.stdout)).toEqual({ events: 0, sessions: 0, resetLinks: 0 });
+  });
+
+  test('an unknown event is exit 1 and one line', async () => {
+    const server = await startTestServer();
+    expect(await cli(server, 'replay', 'evt_none', '--json')).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: 'No event has the id evt_none.\n',
+    });
+  });
+
+  test('an event that fails again is exit 1 and one line', async () => {
+    const { server, event, lift } = await failedPurchase();
+    const { code, stdout, stderr } = await cli(server, 'replay', event.id);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(/^The event \S+ failed again: PrismaClientKnownRequestError: .+\n$/);
+    lift();
+  });
+
+  test('a database that somebody else keeps busy is exit 1, and says to try again', async () => {
+    const { server, friend, event, lift } = await failedPurchase();
+    lift();
+    const writer = open(server);
+    writer.exec('BEGIN IMMEDIATE');
+    expect(await cli(server, 'replay', event.id)).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: 'The database is busy: try again.\n',
+    });
+    writer.exec('ROLLBACK');
+    writer.close();
+    expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({ status: 'failed' });
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+  });
+
+  test.each([
+    ['replay without an event', ['replay']],
+    ['an address too many', ['doctor', 'ann@example.com']],
+    ['an unknown option of events', ['events', '--applied']],
+    ['explain without an address', ['explain']],
+    ['prune with a word', ['prune', 'everything']],
+  ])('%s is wrong usage', async (_name, args) => {
+    const { code, stdout, stderr } = await cli(await startTestServer(), ...args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toMatch(/^Usage: cli/m);
+  });
+});

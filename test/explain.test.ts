@@ -1,0 +1,501 @@
+import { describe, expect, test } from 'vitest';
+
+import { explain } from '../src/commands/explain.ts';
+import { grantCredit } from '../src/commands/grant-credit.ts';
+import { creditLeft } from '../src/credits/balance.ts';
+import type { Spending } from '../src/credits/explain.ts';
+import type { AccountStory, ToldEntry } from '../src/operations/explain.ts';
+import { commandContext } from './support/command-context.ts';
+import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
+
+/** Explains somebody at the clock's instant, and checks that the sum adds up to the second. */
+async function explained(server: TestServer, person: Person): Promise<{ story: AccountStory; text: string }> {
+  const { text, json } = await explain(commandContext(server), person.email);
+  const story = json as AccountStory;
+  const { granted, spent, takenBack, left } = story.credit.sum;
+  expect(granted).toBe(spent + takenBack + left);
+  expect(left).toBe(creditLeft(await userRow(server, person.id), server.clock.now));
+  expect(story.now.credit.left).toBe(left);
+  return { story, text };
+}
+
+/** The lines of a history, short: kind, and days where there are any. */
+function short(history: readonly (ToldEntry | Spending)[]): string[] {
+  return history.map((line) => {
+    if ('of' in line)
+      return `spent ${line.of.map(({ seq, seconds }) => `${seconds / DAY} of #${seq}`).join(' + ')}`;
+    return line.seconds === 0 ? line.kind : `${line.kind} ${line.seconds / DAY}`;
+  });
+}
+
+function days({ granted, spent, takenBack, left }: AccountStory['credit']['sum']): number[] {
+  return [granted, spent, takenBack, left].map((seconds) => seconds / DAY);
+}
+
+/** One person's story, told in days after START, as in credit-stories.test.ts. */
+async function story() {
+  const server = await startTestServer();
+  const person = await signUp(server, 'person@example.com');
+  let stripe = buyer(person.id);
+  const at = (day: number) => {
+    server.clock.now = daysAfter(day);
+  };
+  return {
+    server,
+    person,
+    pays: async (day: number) => {
+      at(day);
+      stripe = buyer(person.id);
+      await deliverAll(server, [stripe.checkoutCompleted(), stripe.created({}, { at: daysAfter(day) })]);
+    },
+    ends: async (day: number) => {
+      at(day);
+      await deliverAll(server, [stripe.ended(daysAfter(day))]);
+    },
+    granted: async (day: number, given = 45, note?: string) => {
+      at(day);
+      await grantCredit(commandContext(server), person.email, given, note);
+    },
+    explainedAt: async (day: number) => {
+      at(day);
+      return explained(server, person);
+    },
+  };
+}
+
+/** The payment of a buyer's first invoice, and what becomes of it. */
+function firstPayment(stripe: ReturnType<typeof buyer>) {
+  const invoice = stripeId('in');
+  const intent = stripeId('pi');
+  const dispute = stripeId('dp');
+  const disputed = (type: string, status: string, opened: number, day: number) =>
+    stripeEvent(
+      `charge.dispute.${type}`,
+      { id: dispute, object: 'dispute', payment_intent: intent, status, created: epoch(daysAfter(opened)) },
+      { at: daysAfter(day) },
+    );
+  return {
+    paid: (day: number) => [
+      stripe.invoicePaid({ id: invoice }, { at: daysAfter(day) }),
+      stripeEvent(
+        'invoice_payment.paid',
+        { id: stripeId('inpay'), invoice, payment: { type: 'payment_intent', payment_intent: intent } },
+        { at: daysAfter(day) },
+      ),
+    ],
+    refunded: (day: number) =>
+      stripeEvent(
+        'charge.refunded',
+        { id: stripeId('ch'), object: 'charge', payment_intent: intent, refunded: true },
+        { at: daysAfter(day) },
+      ),
+    refundFailed: (day: number) =>
+      stripeEvent(
+        'refund.failed',
+        { id: stripeId('re'), object: 'refund', payment_intent: intent },
+        { at: daysAfter(day) },
+      ),
+    lost: (opened: number, day: number) => disputed('closed', 'lost', opened, day),
+    won: (opened: number, day: number) => disputed('closed', 'won', opened, day),
+  };
+}
+
+/** A referrer and friends of theirs, each with a customer at Stripe. */
+async function inviter(...emails: string[]) {
+  const server = await startTestServer();
+  const referrer = await signUp(server, 'referrer@example.com');
+  const friends = [];
+  for (const email of emails) {
+    const friend = await signUp(server, email, referrer.code);
+    const stripe = buyer(friend.id);
+    await deliverAll(server, [stripe.checkoutCompleted()]);
+    friends.push({ friend, stripe, payment: firstPayment(stripe) });
+  }
+  return { server, referrer, friends };
+}
+
+/** The one friend of an inviter. */
+async function oneFriend() {
+  const { server, referrer, friends } = await inviter('friend@example.com');
+  const [only] = friends;
+  if (!only) throw new Error('no friend');
+  return { server, referrer, ...only };
+}
+
+describe("the stories of the design's table, to the second", () => {
+  test('pays from 0, grant at 10, cancels at 40, all spent at 85', async () => {
+    const { pays, granted, ends, explainedAt } = await story();
+    await pays(0);
+    await granted(10);
+    await ends(40);
+    const running = await explainedAt(60);
+    expect(short(running.story.credit.history)).toEqual(['hold', 'grant 45', 'resume', 'spent 20 of #2']);
+    expect(days(running.story.credit.sum)).toEqual([45, 20, 0, 25]);
+    const over = await explainedAt(100);
+    expect(days(over.story.credit.sum)).toEqual([45, 45, 0, 0]);
+    expect(over.story.credit.history.at(-1)).toMatchObject({ from: daysAfter(40), until: daysAfter(85) });
+  });
+
+  test('pays from 0, grants at 10 and 70, ends at 100: the oldest is spent first', async () => {
+    const { pays, granted, ends, explainedAt } = await story();
+    await pays(0);
+    await granted(10);
+    await granted(70);
+    await ends(100);
+    const { story: told } = await explainedAt(160);
+    expect(short(told.credit.history)).toEqual([
+      'hold',
+      'grant 45',
+      'grant 45',
+      'resume',
+      'spent 45 of #2 + 15 of #3',
+    ]);
+    expect(days(told.credit.sum)).toEqual([90, 60, 0, 30]);
+  });
+
+  test('the first story, pays again from 60, ends at 200', async () => {
+    const { pays, granted, ends, explainedAt } = await story();
+    await pays(0);
+    await granted(10);
+    await ends(40);
+    await pays(60);
+    expect(days((await explainedAt(100)).story.credit.sum)).toEqual([45, 20, 0, 25]);
+    await ends(200);
+    const { story: told } = await explainedAt(210);
+    expect(short(told.credit.history)).toEqual([
+      'hold',
+      'grant 45',
+      'resume',
+      'spent 20 of #2',
+      'hold',
+      'resume',
+      'spent 10 of #2',
+    ]);
+    expect(days(told.credit.sum)).toEqual([45, 30, 0, 15]);
+  });
+
+  test('credit until 30, pays from 20, ends at 50', async () => {
+    const { pays, granted, ends, explainedAt } = await story();
+    await granted(0, 30);
+    await pays(20);
+    await ends(50);
+    const { story: told } = await explainedAt(55);
+    expect(short(told.credit.history)).toEqual([
+      'grant 30',
+      'spent 20 of #1',
+      'hold',
+      'resume',
+      'spent 5 of #1',
+    ]);
+    expect(days(told.credit.sum)).toEqual([30, 25, 0, 5]);
+  });
+
+  test('buyer granted 45 at 0 while paying, refunded at 20: the buyer loses 45, the referrer 25', async () => {
+    const { server, referrer, friend, stripe, payment } = await oneFriend();
+    await deliverAll(server, [stripe.created(), ...payment.paid(0)]);
+    server.clock.now = daysAfter(20);
+    await deliverAll(server, [payment.refunded(20)]);
+
+    const buyers = await explained(server, friend);
+    expect(short(buyers.story.credit.history)).toEqual(['hold', 'grant 45', 'reversal 45']);
+    expect(days(buyers.story.credit.sum)).toEqual([45, 0, 45, 0]);
+    const referrers = await explained(server, referrer);
+    expect(short(referrers.story.credit.history)).toEqual(['grant 45', 'spent 20 of #1', 'reversal 25']);
+    expect(days(referrers.story.credit.sum)).toEqual([45, 20, 25, 0]);
+    expect(referrers.text).toContain(
+      '25 days taken back because the first payment of friend@example.com was refunded',
+    );
+    expect(buyers.text).toContain('45 days taken back because their first payment was refunded');
+  });
+
+  test('grant A at 0 and B at 5, A lost in a dispute at 20, won at 80: whole throughout', async () => {
+    const { server, referrer, friends } = await inviter('a@example.com', 'b@example.com');
+    const [a, b] = friends;
+    if (!a || !b) throw new Error('no friends');
+    await deliverAll(server, [a.stripe.created(), ...a.payment.paid(0)]);
+    server.clock.now = daysAfter(5);
+    await deliverAll(server, [b.stripe.created({}, { at: daysAfter(5) }), ...b.payment.paid(5)]);
+    server.clock.now = daysAfter(20);
+    await deliverAll(server, [a.payment.lost(10, 20)]);
+    expect(days((await explained(server, referrer)).story.credit.sum)).toEqual([90, 20, 25, 45]);
+    server.clock.now = daysAfter(80);
+    await deliverAll(server, [a.payment.won(10, 80)]);
+
+    server.clock.now = daysAfter(90);
+    const { story: told, text } = await explained(server, referrer);
+    expect(short(told.credit.history)).toEqual([
+      'grant 45',
+      'spent 5 of #1',
+      'grant 45',
+      'spent 15 of #1',
+      'reversal 25',
+      'spent 45 of #2',
+      'restoration 25',
+      'spent 10 of #4',
+    ]);
+    expect(days(told.credit.sum)).toEqual([90, 75, 0, 15]);
+    expect(text).toContain(
+      '25 days taken back because the dispute of the first payment of a@example.com was lost',
+    );
+    expect(text).toContain(
+      '25 days given back because the dispute of the first payment of a@example.com was won',
+    );
+  });
+});
+
+test('in words: one line an entry, and sums that add up to the second', async () => {
+  const { server, person, granted, pays, ends } = await story();
+  await granted(0, 30, 'sorry for the "outage"');
+  await granted(1, 2);
+  await pays(20);
+  await ends(50);
+  server.clock.now = new Date(daysAfter(61).getTime() + 3_725_000);
+  const { text } = await explained(server, person);
+  expect(text.split('\n')).toEqual([
+    'person@example.com at 2027-03-12T10:02:05Z',
+    '',
+    'Now',
+    '  tier    free',
+    '  access  credit, until 2027-03-13T09:00:00Z',
+    '  credit  0 days 22:57:55 left: it runs until 2027-03-13T09:00:00Z',
+    '',
+    'Credit',
+    '  2027-01-10T09:00:00Z  #1   granted 30 days by an operator "sorry for the "outage""',
+    '  2027-01-10T09:00:00Z  ...  1 day spent until 2027-01-11T09:00:00Z of #1',
+    '  2027-01-11T09:00:00Z  #2   granted 2 days by an operator',
+    '  2027-01-11T09:00:00Z  ...  19 days spent until 2027-01-30T09:00:00Z of #1',
+    '  2027-01-30T09:00:00Z  #3   stands still because they pay',
+    '  2027-03-01T09:00:00Z  #4   runs again because they pay no longer',
+    '  2027-03-01T09:00:00Z  ...  11 days 01:02:05 spent until 2027-03-12T10:02:05Z: 10 days of #1, 1 day 01:02:05 of #2',
+    '  32 days granted = 31 days 01:02:05 spent + 0 days taken back + 0 days 22:57:55 left',
+    '',
+    'Friends they invited',
+    '  none',
+    '',
+    'Who invited them',
+    '  nobody',
+  ]);
+});
+
+test('held credit is said to stand still, and who never had any is told so', async () => {
+  const { server, referrer, friend, stripe } = await oneFriend();
+  expect((await explained(server, referrer)).text).toContain('Credit\n  There never was any.\n');
+  await deliverAll(server, [stripe.created()]);
+  server.clock.now = daysAfter(3);
+  const { story: told, text } = await explained(server, friend);
+  expect(told.now).toMatchObject({
+    tier: 'paid',
+    credit: { left: 45 * DAY, held: true, until: daysAfter(48) },
+  });
+  expect(text).toContain('45 days left: it stands still while they pay');
+  expect(text).toContain(
+    'granted 45 days because they paid for the first time, invited by referrer@example.com',
+  );
+});
+
+describe('why a referral has or has not converted, and what comes next', () => {
+  /** The referral as the referrer's explanation tells it, after some events. */
+  async function told(events: (friend: Awaited<ReturnType<typeof oneFriend>>) => object[]) {
+    const all = await oneFriend();
+    await deliverAll(all.server, events(all));
+    const { story: of } = await explained(all.server, all.referrer);
+    const { story: ofFriend } = await explained(all.server, all.friend);
+    const [referral] = of.invited;
+    expect(referral?.email).toBe('friend@example.com');
+    expect(ofFriend.invitedBy).toEqual({ ...referral, email: 'referrer@example.com' });
+    return referral;
+  }
+  const firstInvoice = 'It converts with the first paid invoice.';
+  const trialEnd = { trial_end: epoch(daysAfter(7)) };
+
+  test('signed up, no subscription yet', async () => {
+    expect(await told(() => [])).toMatchObject({
+      state: 'signed-up',
+      says: 'signed up, no subscription yet',
+      next: expect.stringContaining('first payment is proven') as string,
+      convertedAt: null,
+    });
+  });
+
+  test('on trial', async () => {
+    const referral = await told(({ stripe }) => [stripe.created({ status: 'trialing', ...trialEnd })]);
+    expect(referral).toMatchObject({
+      state: 'trial',
+      says: 'on trial until 2027-01-17T09:00:00Z, no payment yet',
+      next: firstInvoice,
+    });
+  });
+
+  test.each([
+    [
+      'a coupon',
+      'it was on trial, or has a coupon, a price of zero or an invoice that is sent',
+      (stripe: ReturnType<typeof buyer>) => [stripe.created({ discounts: ['di_1'] })],
+    ],
+    [
+      'a first invoice of zero',
+      'its first invoice was of zero',
+      (stripe: ReturnType<typeof buyer>) => [
+        stripe.created({ discounts: ['di_1'] }),
+        stripe.invoicePaid({ amount_paid: 0 }),
+      ],
+    ],
+    [
+      'a bank debit under way',
+      'a bank debit is under way',
+      (stripe: ReturnType<typeof buyer>) => [
+        stripe.checkoutCompleted({ payment_status: 'unpaid' }),
+        stripe.created(),
+      ],
+    ],
+  ])('paying, but nothing proves it: %s', async (_name, why, events) => {
+    expect(await told(({ stripe }) => events(stripe))).toMatchObject({
+      state: 'unproven',
+      says: `paying, but nothing proves that money moved (${why})`,
+      next: firstInvoice,
+    });
+  });
+
+  test.each([
+    ['incomplete', 'payment-failed', 'the first payment failed', firstInvoice],
+    ['incomplete_expired', 'payment-failed', 'the first payment failed, and was given up', null],
+    ['past_due', 'past-due', 'past due, never paid', firstInvoice],
+    ['unpaid', 'stopped', 'unpaid, never paid', firstInvoice],
+    ['canceled', 'ended', 'the subscription ended without a payment', null],
+  ])('%s without a payment', async (status, state, says, next) => {
+    expect(await told(({ stripe }) => [stripe.created({ status })])).toMatchObject({
+      state,
+      says,
+      next: next ?? 'It converts with the first paid invoice of a new subscription.',
+    });
+  });
+
+  test('of two subscriptions the one that is nearest to a payment speaks', async () => {
+    const referral = await told(({ stripe }) => [
+      stripe.created({ id: stripeId('sub'), status: 'canceled' }),
+      stripe.created({ status: 'trialing', ...trialEnd }),
+    ]);
+    expect(referral?.state).toBe('trial');
+  });
+
+  test('converted, and until when it can be taken back', async () => {
+    const referral = await told(({ stripe, payment }) => [stripe.created(), ...payment.paid(0)]);
+    expect(referral).toMatchObject({
+      state: 'converted',
+      says: 'converted on 2027-01-10T09:00:00Z: 45 days each',
+      next: 'A full refund, or a dispute opened, until 2027-02-09T09:00:00Z can take it back.',
+      convertedAt: daysAfter(0),
+      reversedAt: null,
+    });
+  });
+
+  test('taken back by a refund, given back when the refund fails', async () => {
+    const all = await oneFriend();
+    const { server, referrer, stripe, payment } = all;
+    await deliverAll(server, [stripe.created(), ...payment.paid(0)]);
+    server.clock.now = daysAfter(20);
+    await deliverAll(server, [payment.refunded(20)]);
+    const reversed = (await explained(server, referrer)).story.invited;
+    expect(reversed).toMatchObject([
+      {
+        state: 'reversed',
+        says: 'converted on 2027-01-10T09:00:00Z: 45 days each; taken back on 2027-01-30T09:00:00Z because the payment was refunded',
+        next: 'The same is given back only if the refund fails.',
+      },
+    ]);
+    server.clock.now = daysAfter(50);
+    await deliverAll(server, [payment.refundFailed(50)]);
+    const { story: restored, text } = await explained(server, referrer);
+    expect(text).toContain('taken back because the first payment of friend@example.com was refunded');
+    expect(restored.invited).toMatchObject([
+      {
+        state: 'converted',
+        next: 'Nothing more: only a dispute opened until 2027-02-09T09:00:00Z, and lost later, can take it back.',
+      },
+    ]);
+    expect(text).toContain(
+      '25 days given back because the refund of the first payment of friend@example.com failed',
+    );
+  });
+
+  test('taken back by a lost dispute', async () => {
+    const referral = await told(({ stripe, payment }) => [
+      stripe.created(),
+      ...payment.paid(0),
+      payment.lost(0, 0),
+    ]);
+    expect(referral?.says).toMatch(/; taken back on .* because the dispute was lost$/);
+  });
+
+  test('taken back because a first invoice of zero came late', async () => {
+    const all = await oneFriend();
+    await deliverAll(all.server, [all.stripe.created(), all.stripe.invoicePaid({ amount_paid: 0 })]);
+    const { story: of, text } = await explained(all.server, all.referrer);
+    expect(of.invited).toMatchObject([
+      {
+        says: expect.stringMatching(/because no money had moved$/) as string,
+        next: 'The same is given back with the first paid invoice.',
+      },
+    ]);
+    expect(text).toContain(
+      '45 days taken back because no money had moved in the first payment of friend@example.com',
+    );
+  });
+
+  test('converted and taken back in one moment, when a checkout links what was refunded long ago', async () => {
+    const server = await startTestServer();
+    const referrer = await signUp(server, 'referrer@example.com');
+    const friend = await signUp(server, 'friend@example.com', referrer.code);
+    const stripe = buyer(friend.id);
+    const payment = firstPayment(stripe);
+    await deliverAll(server, [
+      stripe.created(),
+      ...payment.paid(0),
+      payment.refunded(0),
+      stripe.checkoutCompleted(),
+    ]);
+    const { text } = await explained(server, referrer);
+    expect(text).toContain('45 days taken back because the first payment of friend@example.com was refunded');
+  });
+
+  const tombstone = (server: TestServer, { id }: Person) =>
+    server.db.user.update({
+      where: { id },
+      data: { deletedAt: server.clock.now, email: null, passwordHash: null },
+    });
+
+  test('a friend whose account was deleted never converts', async () => {
+    const { server, referrer, friend } = await oneFriend();
+    await tombstone(server, friend);
+    const { story: of, text } = await explained(server, referrer);
+    expect(of.invited).toMatchObject([{ email: null, state: 'deleted', next: 'It never converts.' }]);
+    expect(text).toContain(
+      '(deleted account), signed up on 2027-01-10T09:00:00Z: the account was deleted before a payment.',
+    );
+  });
+
+  test('whose referrer is gone gets their days all the same', async () => {
+    const { server, referrer, friend, stripe } = await oneFriend();
+    await tombstone(server, referrer);
+    const before = (await explained(server, friend)).story.invitedBy;
+    expect(before?.email).toBeNull();
+    expect(before?.next).toMatch(/Whoever invited them is gone, and gets nothing\.$/);
+    await deliverAll(server, [stripe.created()]);
+    const after = (await explained(server, friend)).story.invitedBy;
+    expect(after?.says).toMatch(/: 45 days for the one invited; whoever invited them was gone$/);
+  });
+});
+
+test('an address without an account, and that of a deleted one, is told so', async () => {
+  const { server, person } = await story();
+  await expect(explain(commandContext(server), 'nobody@example.com')).rejects.toThrow(
+    'No account has the address nobody@example.com.',
+  );
+  await server.db.user.update({
+    where: { id: person.id },
+    data: { deletedAt: server.clock.now, email: null, passwordHash: null },
+  });
+  await expect(explain(commandContext(server), person.email)).rejects.toThrow('No account has the address');
+});

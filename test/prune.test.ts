@@ -1,0 +1,107 @@
+import { expect, test } from 'vitest';
+
+import { createResetToken } from '../src/accounts/reset-link.ts';
+import { prune } from '../src/commands/prune.ts';
+import { replay } from '../src/commands/replay.ts';
+import { inTransaction } from '../src/db/transaction.ts';
+import { commandContext } from './support/command-context.ts';
+import { daysAfter, deliver, deliverAll, signUp, START, startTestServer } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer, stripeEvent } from './support/stripe-events.ts';
+
+function justAfter(instant: Date): Date {
+  return new Date(instant.getTime() + 1000);
+}
+
+async function payloadOf({ db }: TestServer, id: string): Promise<string> {
+  return (await db.event.findUniqueOrThrow({ where: { id } })).payload ?? '';
+}
+
+/** Three events received at START: one applied, one ignored, one that failed. Each holds an address. */
+async function withEvents() {
+  const server = await startTestServer();
+  const person = await signUp(server, 'person@example.com');
+  const stripe = buyer(person.id);
+  const secret = { customer_email: 'secret@example.com' };
+  const applied = stripe.checkoutCompleted(secret);
+  const ignored = stripeEvent('product.created', { id: 'prod_1', ...secret });
+  const failed = stripe.created({ status: 7, ...secret });
+  await deliverAll(server, [applied]);
+  await deliverAll(server, [ignored], 'ignored');
+  expect((await deliver(server, failed)).statusCode).toBe(500);
+  return { server, person, stripe, applied, ignored, failed };
+}
+
+test('old applied and ignored events lose what we do not read; failed ones stay whole', async () => {
+  const { server, person, applied, ignored, failed } = await withEvents();
+  server.clock.now = justAfter(daysAfter(90));
+  expect((await prune(commandContext(server))).json).toMatchObject({ events: 2 });
+
+  for (const { id } of [applied, ignored]) {
+    expect(await payloadOf(server, id)).not.toContain('secret');
+    expect(await server.db.event.findUnique({ where: { id } })).toMatchObject({ thinned: true });
+  }
+  expect(JSON.parse(await payloadOf(server, applied.id))).toMatchObject({
+    id: applied.id,
+    data: { object: { client_reference_id: person.id } },
+  });
+  expect(await payloadOf(server, failed.id)).toBe(JSON.stringify(failed));
+  expect(await server.db.event.findUnique({ where: { id: failed.id } })).toMatchObject({ thinned: false });
+  await expect(replay(commandContext(server), failed.id)).rejects.toThrow('failed again');
+});
+
+test('an event is thinned once, and not before its time, which can be configured', async () => {
+  const { server, applied } = await withEvents();
+  server.clock.now = daysAfter(90);
+  expect((await prune(commandContext(server))).json).toMatchObject({ events: 0 });
+  expect(await payloadOf(server, applied.id)).toContain('secret');
+
+  server.clock.now = justAfter(daysAfter(7));
+  const week = commandContext(server, { EVENT_RETENTION_DAYS: '7' });
+  expect((await prune(week)).json).toMatchObject({ events: 2 });
+  const thin = await payloadOf(server, applied.id);
+  expect((await prune(week)).json).toMatchObject({ events: 0 });
+  expect(await payloadOf(server, applied.id)).toBe(thin);
+});
+
+test('more events than fit in one transaction are all thinned', async () => {
+  const server = await startTestServer();
+  await server.db.event.createMany({
+    data: Array.from({ length: 701 }, (_, n) => {
+      const event = stripeEvent('product.created', { id: `prod_${n}`, name: 'secret' });
+      return {
+        id: event.id,
+        type: event.type,
+        created: START,
+        receivedAt: START,
+        status: 'ignored',
+        reason: 'unused',
+        payload: JSON.stringify(event),
+      };
+    }),
+  });
+  server.clock.now = daysAfter(91);
+  expect((await prune(commandContext(server))).json).toMatchObject({ events: 701 });
+  expect(await server.db.event.count({ where: { thinned: false } })).toBe(0);
+  expect(await server.db.event.count({ where: { payload: { contains: 'secret' } } })).toBe(0);
+});
+
+test('sessions and reset links that have ended are deleted, others stay', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const linkOf = (id: string, now: Date) =>
+    inTransaction(server.db, now, (tx) => createResetToken(tx, 'a secret for the tests', id));
+  await linkOf(ann.id, START);
+  server.clock.now = daysAfter(30);
+  const bob = await signUp(server, 'bob@example.com');
+  await linkOf(bob.id, daysAfter(30));
+
+  expect(await prune(commandContext(server))).toEqual({
+    text: 'Thinned 0 events; deleted 1 sessions and 1 reset links that had ended.',
+    json: { events: 0, sessions: 1, resetLinks: 1 },
+  });
+  expect(await server.db.session.findMany()).toMatchObject([{ userId: bob.id }]);
+  expect(await server.db.resetLink.findMany()).toMatchObject([{ userId: bob.id }]);
+  const me = await server.app.inject({ url: '/api/me', headers: { cookie: bob.cookie } });
+  expect(me.statusCode).toBe(200);
+});

@@ -1,0 +1,263 @@
+import { describe, expect, test } from 'vitest';
+
+import { HANDLED_TYPES } from '../src/billing/handle-event.ts';
+import type { CommandResult } from '../src/commands/command.ts';
+import { reconcile as runCommand } from '../src/commands/reconcile.ts';
+import type { ReconcileReport } from '../src/billing/reconcile/report.ts';
+import { examine } from '../src/operations/doctor.ts';
+import { DAY, daysAfter, signUp, userRow } from './support/server.ts';
+import {
+  deliverWaiting,
+  passTime,
+  paymentOf,
+  pressUpgrade,
+  reconcileWorld,
+  sessionIdOf,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
+import type { World } from './support/stand-in.ts';
+
+const HOUR = 3600;
+
+/** Runs it at the world's clock; the rows are sound afterwards. */
+async function reconcile(
+  world: World,
+  { seconds = null, dryRun = false }: { seconds?: number | null; dryRun?: boolean } = {},
+): Promise<ReconcileReport> {
+  const { db, config, clock } = world;
+  const report = await reconcileWorld(world, seconds, dryRun);
+  expect(await examine(db, { clawbackDays: config.clawbackDays, now: clock.now })).toEqual([]);
+  return report;
+}
+
+/** The command's own function, where what it prints or throws is the point. */
+function command({ db, config, stripe, clock }: World): Promise<CommandResult> {
+  const context = { db, config, stripe, now: clock.now, migrations: [], sessionSecret: '' };
+  return runCommand(context, null, false);
+}
+
+/** What was not delivered until now never will be. */
+function loseEverything({ sandbox }: World): void {
+  for (const id of sandbox.webhooks.waiting()) sandbox.webhooks.drop(id);
+}
+
+async function invited(world: World) {
+  const referrer = await signUp(world, 'referrer@example.com');
+  const friend = await signUp(world, 'friend@example.com', referrer.code);
+  return { referrer, friend };
+}
+
+describe('a server that was away', () => {
+  test('for a week comes back to the truth, and a second run finds nothing', async () => {
+    const world = await startWorld({ STRIPE_TRIAL_DAYS: '3' });
+    const { referrer, friend } = await invited(world);
+    const cancels = await signUp(world, 'cancels@example.com', referrer.code);
+    const refunded = await signUp(world, 'refunded@example.com', referrer.code);
+    // Before: one is paid and will cancel, one starts a trial, one has paid and will get the money back.
+    const old = await subscribe(world, cancels);
+    await passTime(world, 4 * DAY);
+    await deliverWaiting(world);
+    expect(await userRow(world, cancels.id)).toMatchObject({ tier: 'paid' });
+
+    // The week: nothing is delivered.
+    const money = await subscribe(world, refunded);
+    await subscribe(world, friend);
+    await passTime(world, 3 * DAY + 2 * HOUR);
+    await world.merchant.refunds.create({ payment_intent: paymentOf(world, money, 1) });
+    await world.merchant.subscriptions.cancel(old);
+    await passTime(world, 4 * DAY);
+    loseEverything(world);
+    expect(await userRow(world, friend.id)).toMatchObject({ tier: 'free' });
+
+    const dry = await reconcile(world, { dryRun: true });
+    expect(dry.differences.every(({ mended }) => !mended)).toBe(true);
+    expect(dry.differences.length).toBeGreaterThan(5);
+    expect(await userRow(world, friend.id)).toMatchObject({ tier: 'free' });
+
+    const report = await reconcile(world);
+    expect(report.events.missing).toBeGreaterThan(5);
+    expect(report.differences.every(({ mended }) => mended)).toBe(true);
+    expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid' });
+    expect(await userRow(world, cancels.id)).toMatchObject({ tier: 'free' });
+    const referrals = await world.db.referral.findMany({ orderBy: { createdAt: 'asc' } });
+    expect(referrals.map(({ reversedAt }) => reversedAt !== null).sort()).toEqual([false, false, true]);
+    expect(referrals.every(({ convertedAt }) => convertedAt !== null)).toBe(true);
+
+    expect(await reconcile(world)).toMatchObject({ events: { missing: 0 }, differences: [] });
+  });
+
+  test('for longer than Stripe lists events is mended from the objects', async () => {
+    const world = await startWorld();
+    const { referrer, friend } = await invited(world);
+    const gone = await signUp(world, 'gone@example.com', referrer.code);
+    await subscribe(world, friend);
+    const back = await subscribe(world, gone);
+    await world.merchant.refunds.create({ payment_intent: paymentOf(world, back) });
+    await world.merchant.subscriptions.cancel(back);
+    await passTime(world, 70 * DAY);
+    loseEverything(world);
+    const report = await reconcile(world);
+    expect(new Set(report.differences.map(({ object }) => object))).toEqual(
+      new Set(['event', 'subscription', 'invoice', 'payment']),
+    );
+    expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(115) });
+    expect(await userRow(world, gone.id)).toMatchObject({ tier: 'free', creditUntil: daysAfter(70) });
+    expect(await world.db.referral.count({ where: { reversedAt: null } })).toBe(1);
+    expect(await reconcile(world)).toMatchObject({ events: { missing: 0 }, differences: [] });
+  });
+
+  test('finds a lost dispute, and one that was won after all', async () => {
+    const world = await startWorld();
+    const { friend } = await invited(world);
+    const subscription = await subscribe(world, friend);
+    await deliverWaiting(world);
+    const dispute = world.sandbox.acts.openDispute(paymentOf(world, subscription));
+    await passTime(world, 40 * DAY);
+    world.sandbox.acts.closeDispute(dispute, 'lost');
+    await passTime(world, 40 * DAY);
+    loseEverything(world);
+    await reconcile(world);
+    const reversed = () =>
+      world.db.referral
+        .findUniqueOrThrow({ where: { referredId: friend.id } })
+        .then(({ reversedAt }) => reversedAt !== null);
+    expect(await reversed()).toBe(true);
+    world.sandbox.acts.closeDispute(dispute, 'won');
+    await passTime(world, 40 * DAY);
+    loseEverything(world);
+    await reconcile(world);
+    expect(await reversed()).toBe(false);
+  });
+
+  test('finds a refund that failed', async () => {
+    const world = await startWorld();
+    const { friend } = await invited(world);
+    const subscription = await subscribe(world, friend);
+    const refund = await world.merchant.refunds.create({ payment_intent: paymentOf(world, subscription) });
+    await deliverWaiting(world);
+    expect(await world.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(1);
+    world.sandbox.acts.failRefund(refund.id);
+    await passTime(world, 40 * DAY);
+    loseEverything(world);
+    await reconcile(world);
+    expect(await world.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(0);
+  });
+
+  test('learns whose customer it is from the checkout', async () => {
+    const world = await startWorld();
+    const { friend } = await invited(world);
+    await subscribe(world, friend);
+    await passTime(world, 40 * DAY);
+    loseEverything(world);
+    await world.db.customer.updateMany({ data: { userId: null } });
+    await reconcile(world);
+    expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid' });
+    expect(await world.db.referral.count({ where: { convertedAt: { not: null } } })).toBe(1);
+  });
+});
+
+describe('reconcile', () => {
+  test('asks for no more types of events than Stripe takes', () => {
+    expect(HANDLED_TYPES.length).toBeLessThanOrEqual(20);
+  });
+
+  test('handles an event that failed once more', async () => {
+    const world = await startWorld();
+    const { friend } = await invited(world);
+    await subscribe(world, friend);
+    await deliverWaiting(world);
+    await world.db.event.updateMany({
+      where: { type: 'customer.updated' },
+      data: { status: 'failed', error: 'a bug', reason: null },
+    });
+    await world.db.event.updateMany({
+      where: { type: 'invoice.paid' },
+      data: { status: 'failed', error: 'a bug' },
+    });
+    const report = await reconcile(world);
+    expect(report.differences).toMatchObject([{ object: 'event', field: 'invoice.paid', mended: true }]);
+    expect(await world.db.event.count({ where: { status: 'failed' } })).toBe(0);
+  });
+
+  test('an event that fails again is named, and the next run looks at it again', async () => {
+    const world = await startWorld();
+    const { friend } = await invited(world);
+    await subscribe(world, friend);
+    loseEverything(world);
+    await world.db
+      .$executeRaw`CREATE TRIGGER refused BEFORE INSERT ON "AuditRow" BEGIN SELECT RAISE(ABORT, 'refused'); END`;
+    const first = await reconcileWorld(world);
+    expect(first.events.failed).toBeGreaterThan(0);
+    expect(first.differences.some(({ mended }) => !mended)).toBe(true);
+    await world.db.$executeRaw`DROP TRIGGER refused`;
+    await reconcile(world);
+    expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid' });
+  });
+
+  test('goes on where it was interrupted', async () => {
+    const world = await startWorld();
+    const { friend } = await invited(world);
+    await subscribe(world, friend);
+    await passTime(world, 3 * DAY);
+    loseEverything(world);
+    await reconcile(world);
+    const asked = world.sandbox.objects.events.size;
+    expect(asked).toBeGreaterThan(0);
+    expect((await reconcile(world)).events.seen).toBe(0);
+    expect((await reconcile(world, { seconds: 7 * DAY })).events.seen).toBeGreaterThan(0);
+  });
+
+  test('leaves what lives on a test clock alone', async () => {
+    const world = await startWorld();
+    const customer = await world.merchant.customers.create({ test_clock: 'clock_1' });
+    const session = await world.merchant.checkout.sessions.create({
+      mode: 'subscription',
+      customer: customer.id,
+      line_items: [{ price: 'price_m', quantity: 1 }],
+      success_url: 'http://tandem.test/',
+    });
+    world.sandbox.acts.pay(session.id);
+    loseEverything(world);
+    await reconcile(world);
+    expect(await world.db.subscription.count()).toBe(0);
+  });
+
+  test('a snapshot that was fetched does not overwrite what a webhook brought meanwhile', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const subscription = await subscribe(world, ann);
+    await deliverWaiting(world);
+    await world.db.subscription.update({ where: { id: subscription }, data: { status: 'past_due' } });
+    // Between the list and the mending another event comes in: here, right after Stripe has answered.
+    const { stripe } = world;
+    if (!stripe) throw new Error('the server has a key');
+    const list = stripe.subscriptions.list.bind(stripe.subscriptions);
+    let once = true;
+    stripe.subscriptions.list = ((...args: Parameters<typeof list>) =>
+      list(...args).then(async (page) => {
+        if (once) {
+          once = false;
+          await world.merchant.subscriptions.cancel(subscription);
+          await deliverWaiting(world);
+        }
+        return page;
+      })) as unknown as typeof list;
+    await reconcile(world);
+    expect(await world.db.subscription.findUniqueOrThrow({ where: { id: subscription } })).toMatchObject({
+      status: 'canceled',
+    });
+  });
+
+  test('without a key says so', async () => {
+    const world = await startWorld();
+    await expect(command({ ...world, stripe: null })).rejects.toThrow('STRIPE_API_KEY is not set');
+  });
+
+  test('when Stripe does not answer, says so, and what was done stays done', async () => {
+    const world = await startWorld();
+    await pressUpgrade(world, await signUp(world, 'ann@example.com')).then(sessionIdOf);
+    await world.sandbox.close();
+    await expect(command(world)).rejects.toThrow('Stripe could not be asked');
+  });
+});
