@@ -360,7 +360,10 @@ describe('each invariant, broken alone, is found alone', () => {
   test('referral-follows-payment: the money went back, in time', async () => {
     const { server, paying } = await healthy();
     const refund = (refundedAt: Date) =>
-      server.db.payment.update({ where: { id: paying.payment.intent }, data: { refundedAt } });
+      server.db.payment.update({
+        where: { id: paying.payment.intent },
+        data: { firstRefundedAt: refundedAt, refundedAt },
+      });
     await refund(daysAfter(CLAWBACK_DAYS + 1));
     expect(await findings(server)).toEqual([]);
     await refund(daysAfter(CLAWBACK_DAYS));
@@ -378,14 +381,22 @@ describe('each invariant, broken alone, is found alone', () => {
     const later = { id: stripeId('in'), billing_reason: 'subscription_cycle' };
     await deliverAll(server, [paying.stripe.invoicePaid(later, { at: daysAfter(5) })]);
     await server.db.payment.create({
-      data: { id: stripeId('pi'), invoiceId: later.id, refundedAt: daysAfter(6) },
+      data: {
+        id: stripeId('pi'),
+        invoiceId: later.id,
+        firstRefundedAt: daysAfter(6),
+        refundedAt: daysAfter(6),
+      },
     });
     expect(await findings(server)).toEqual([]);
   });
 
   test('referral-follows-payment: reversed, and the payment holds', async () => {
     const { server, refunded } = await healthy();
-    await server.db.payment.update({ where: { id: refunded.payment.intent }, data: { refundedAt: null } });
+    await server.db.payment.update({
+      where: { id: refunded.payment.intent },
+      data: { firstRefundedAt: null, refundedAt: null },
+    });
     expect(await findings(server)).toEqual([
       {
         check: 'referral-follows-payment',

@@ -249,6 +249,17 @@ describe('reconcile', () => {
     });
   });
 
+  test('a customer who is deleted after a first payment that never came is mended once', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann, { outcome: 'incomplete' });
+    await passTime(world, 2 * DAY);
+    const [customer = ''] = world.sandbox.objects.customers.keys();
+    await world.merchant.customers.del(customer);
+    await reconcile(world);
+    expect((await reconcile(world)).differences).toEqual([]);
+  });
+
   test('without a key says so', async () => {
     const world = await startWorld();
     await expect(command({ ...world, stripe: null })).rejects.toThrow('STRIPE_API_KEY is not set');

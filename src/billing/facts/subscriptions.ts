@@ -173,7 +173,8 @@ export async function endSubscriptions(tx: Tx, customerId: string, endedAt: Date
 }
 
 function ended(state: SubscriptionState, at: Date): SubscriptionState {
-  return { ...state, status: 'canceled', endedAt: state.endedAt ?? at };
+  const status = TERMINAL_STATUSES.has(state.status) ? state.status : 'canceled';
+  return { ...state, status, endedAt: state.endedAt ?? at };
 }
 
 type Lessons = Partial<Pick<Subscription, 'activeAt' | 'doubtAt'>>;
