@@ -5,7 +5,7 @@ import type { CommandResult } from '../src/commands/command.ts';
 import { reconcile as runCommand } from '../src/commands/reconcile.ts';
 import type { ReconcileReport } from '../src/billing/reconcile/report.ts';
 import { examine } from '../src/operations/doctor.ts';
-import { DAY, daysAfter, signUp, userRow } from './support/server.ts';
+import { DAY, daysAfter, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
   passTime,
@@ -258,6 +258,35 @@ describe('reconcile', () => {
     await world.merchant.customers.del(customer);
     await reconcile(world);
     expect((await reconcile(world)).differences).toEqual([]);
+  });
+
+  test('Stripe is never asked while a transaction is open', async () => {
+    const world = await startWorld();
+    const { friend } = await invited(world);
+    let open = 0;
+    let asked = 0;
+    const transaction = world.db.$transaction.bind(world.db) as (work: unknown) => Promise<unknown>;
+    Object.defineProperty(world.db, '$transaction', {
+      value: async (...args: [unknown]) => {
+        open += 1;
+        return transaction(...args).finally(() => {
+          open -= 1;
+        });
+      },
+    });
+    const stripe = world.stripe as unknown as { on: (name: 'request', listener: () => void) => void };
+    let askedWhileOpen = 0;
+    stripe.on('request', () => {
+      asked += 1;
+      if (open > 0) askedWhileOpen += 1;
+    });
+    await subscribe(world, friend);
+    await pressUpgrade(world, friend, 'annual');
+    loseEverything(world);
+    await reconcile(world);
+    await postForm(world.app, '/settings/delete', { currentPassword: PASSWORD }, friend.cookie);
+    expect(asked).toBeGreaterThan(10);
+    expect(askedWhileOpen).toBe(0);
   });
 
   test('without a key says so', async () => {

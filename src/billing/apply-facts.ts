@@ -39,6 +39,6 @@ export async function applyFacts(
   if (!onProof) return;
 
   const proven = subscriptions.some((subscription) => subscription.provenAt !== null);
-  const holds = proven && !(await isMoneyBack(tx, userId, clawbackDays));
+  const holds = async (): Promise<boolean> => proven && !(await isMoneyBack(tx, userId, clawbackDays));
   await reviewReferral(tx, current, { proven, holds }, cause);
 }

@@ -15,7 +15,8 @@ export async function claimEvent(tx: Tx, event: StripeEvent, payload: string): P
   const claimed = await tx.$executeRaw`
     INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "payload", "customerId")
     VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'applied', ${payload}, ${event.customerId})
-    ON CONFLICT ("id") DO UPDATE SET "status" = 'applied', "error" = NULL
+    ON CONFLICT ("id") DO UPDATE SET "status" = 'applied', "error" = NULL,
+      "payload" = excluded."payload", "customerId" = excluded."customerId"
     WHERE "Event"."status" = 'failed'`;
   return claimed === 1;
 }

@@ -90,6 +90,7 @@ function progressBar(): Display {
 function progressLines(): Display {
   return {
     show({ stage, done, total }) {
+      if (total !== null && done < total && done % 10 !== 0) return;
       process.stderr.write(`${stage}: ${done}${total === null ? '' : ` of ${total}`}\n`);
     },
     stop: () => undefined,

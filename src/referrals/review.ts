@@ -8,8 +8,8 @@ import { restoreConversion, reverseConversion } from './reverse.ts';
 export interface PaymentVerdict {
   /** It was made. */
   proven: boolean;
-  /** It was made, and its money did not go back. */
-  holds: boolean;
+  /** Asks whether it was made, and its money did not go back; only a converted referral needs to know. */
+  holds: () => Promise<boolean>;
 }
 
 /**
@@ -33,10 +33,11 @@ export async function reviewReferral(
     ? await convertReferral(tx, user)
     : await tx.referral.findUnique({ where: { referredId: user.id } });
   if (!referral?.convertedAt) return referral;
-  if (payment.holds === (referral.reversedAt === null)) return referral;
+  const holds = await payment.holds();
+  if (holds === (referral.reversedAt === null)) return referral;
   // Both move the buyer's credit: the row as it was locked may be older than the grant of just now.
   const current = await tx.user.findUniqueOrThrow({ where: { id: user.id } });
-  return payment.holds
+  return holds
     ? restoreConversion(tx, referral, current, cause)
     : reverseConversion(tx, referral, current, cause);
 }

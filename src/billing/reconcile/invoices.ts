@@ -30,16 +30,17 @@ async function compare(
   if (said.status === 'paid') {
     const paidAt = said.paidAt ?? new Date(invoice.created * 1000);
     const there = { subscriptionId: said.subscriptionId, first: said.first, positive: said.positive };
+    const differing = row?.paidAt
+      ? Object.entries(there).filter(([field, value]) => row[field as keyof typeof there] !== value)
+      : [];
     const differences = [
-      ...Object.entries(there)
-        .filter(([field, value]) => row?.[field as keyof typeof there] !== value)
-        .map(([field, value]) => ({
-          ...object,
-          field,
-          here: inWords(row?.[field as keyof typeof there]),
-          there: inWords(value),
-        })),
-      ...(row?.paidAt ? [] : [{ ...object, field: 'paid', here: 'no', there: paidAt.toISOString() }]),
+      ...(row?.paidAt ? [] : [{ ...object, field: 'paid', here: 'unknown', there: inWords(paidAt) }]),
+      ...differing.map(([field, value]) => ({
+        ...object,
+        field,
+        here: inWords(row?.[field as keyof typeof there]),
+        there: inWords(value),
+      })),
     ];
     if (differences.length === 0) return null;
     return { differences, mend: mendBy(context, onInvoicePaid, 'invoice.paid', invoice, paidAt) };

@@ -7,6 +7,7 @@ import { describeError } from '../describe-error.ts';
 import { handleEvent, HANDLED_TYPES } from '../handle-event.ts';
 import { readEvent } from '../stripe-shapes/event.ts';
 import type { ReconcileContext } from './reconcile.ts';
+import { inWords } from './report.ts';
 import type { Difference } from './report.ts';
 
 /** Stripe lists events for so long. https://docs.stripe.com/api/events */
@@ -74,7 +75,7 @@ async function handleDay(context: ReconcileContext, from: Date, found: MissingEv
       id: raw.id,
       field: raw.type,
       here: 'not handled',
-      there: `sent ${new Date(raw.created * 1000).toISOString()}`,
+      there: `sent on ${inWords(new Date(raw.created * 1000))}`,
       mended: !dryRun && problem === null,
       problem,
     });

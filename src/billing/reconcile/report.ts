@@ -41,5 +41,6 @@ export interface ReconcileReport {
  */
 export function inWords(value: unknown): string {
   if (value === null || value === undefined) return 'none';
-  return value instanceof Date ? value.toISOString() : JSON.stringify(value).replaceAll('"', '');
+  if (value instanceof Date) return value.toISOString().replace('.000Z', 'Z');
+  return JSON.stringify(value).replaceAll('"', '');
 }

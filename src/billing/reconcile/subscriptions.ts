@@ -48,11 +48,13 @@ async function compareOnce(
   if (differing.length === 0 && !row?.needsReconcile) return null;
 
   const subscription = { object: 'subscription', id };
+  const unknown = { ...subscription, field: 'status', here: 'unknown', there: snapshot.state.status };
   const undecided = { ...subscription, field: 'order of its events', here: 'undecided', there: 'as fetched' };
   return {
     differences: [
+      ...(row?.status ? [] : [unknown]),
       ...(row?.needsReconcile ? [undecided] : []),
-      ...differing.map(({ field, here, there }) => ({
+      ...(row?.status ? differing : []).map(({ field, here, there }) => ({
         ...subscription,
         field,
         here: inWords(here),

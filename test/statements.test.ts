@@ -1,0 +1,228 @@
+import { readFile } from 'node:fs/promises';
+
+import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
+import { expect, onTestFinished, test, vi } from 'vitest';
+
+import { daysAfter, deliverAll, signUp, startTestServer } from './support/server.ts';
+import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
+
+/** A server whose database tells what it was asked, BEGIN and COMMIT left out. */
+async function countingServer() {
+  const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
+  onTestFinished(() => {
+    connects.mockRestore();
+  });
+  const server = await startTestServer();
+  const referrer = await signUp(server, 'referrer@example.com');
+  const connections = await Promise.all(
+    connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),
+  );
+  const spies = connections.flatMap((connection) => [
+    vi.spyOn(connection, 'queryRaw'),
+    vi.spyOn(connection, 'executeRaw'),
+  ]);
+
+  /** The statements that one event costs, which must be answered with this. */
+  async function statementsOf(event: object, status: string): Promise<string[]> {
+    for (const spy of spies) spy.mockClear();
+    await deliverAll(server, [event], status);
+    return spies
+      .flatMap(({ mock }) =>
+        mock.calls.map(([{ sql }], index) => ({ sql, at: mock.invocationCallOrder[index] ?? 0 })),
+      )
+      .sort((a, b) => a.at - b.at)
+      .map(({ sql }) => shortened(sql));
+  }
+
+  return { server, referrer, statementsOf };
+}
+
+/** What a statement does, and to which table. */
+function shortened(sql: string): string {
+  const [, verb = '?'] = /^\s*([A-Z]+)/.exec(sql) ?? [];
+  const [, table = '?'] = /(?:INTO|UPDATE|FROM) (?:`main`\.)?[`"](\w+)[`"]/.exec(sql) ?? [];
+  return `${verb} ${table}`;
+}
+
+async function invited() {
+  const counting = await countingServer();
+  const friend = await signUp(counting.server, 'friend@example.com', counting.referrer.code);
+  return { ...counting, friend, stripe: buyer(friend.id) };
+}
+
+/** Somebody who was referred by nobody. */
+async function loner() {
+  const counting = await countingServer();
+  const { id } = await signUp(counting.server, 'loner@example.com');
+  return { ...counting, stripe: buyer(id) };
+}
+
+/** A friend who paid and converted, a month later; and what their renewal then brings. */
+async function converted(day = 31) {
+  const story = await invited();
+  const { server, stripe } = story;
+  await deliverAll(server, [
+    stripe.checkoutCompleted(),
+    stripe.created(),
+    stripe.invoicePaid(),
+    stripe.invoicePaymentPaid(),
+  ]);
+  server.clock.now = daysAfter(day);
+  const invoice = stripeId('in');
+  const at = { at: daysAfter(day) };
+  const item = { price: { id: 'price_m', unit_amount: 900 }, current_period_end: epoch(daysAfter(day + 31)) };
+  const renewal = {
+    updated: stripe.updated({ items: { data: [item] } }, at),
+    invoice: stripe.invoicePaid({ id: invoice, billing_reason: 'subscription_cycle' }, at),
+    payment: stripe.invoicePaymentPaid(
+      { invoice, payment: { type: 'payment_intent', payment_intent: stripeId('pi') } },
+      at,
+    ),
+  };
+  return { ...story, renewal };
+}
+
+/** The same table stands in docs/what-happens-when.md. */
+interface Cost {
+  what: string;
+  statements: number;
+  measure: () => Promise<string[]>;
+}
+
+const COSTS: Cost[] = [
+  {
+    what: 'an event that came before (duplicate)',
+    statements: 1,
+    measure: async () => {
+      const { server, renewal, statementsOf } = await converted();
+      await deliverAll(server, [renewal.updated]);
+      return statementsOf(renewal.updated, 'duplicate');
+    },
+  },
+  {
+    what: 'an event of a type that is not used',
+    statements: 2,
+    measure: async () => {
+      const { statementsOf } = await countingServer();
+      return statementsOf(stripeEvent('product.created', { id: 'prod_1' }), 'ignored');
+    },
+  },
+  {
+    what: 'a renewal: `customer.subscription.updated`',
+    statements: 4,
+    measure: async () => {
+      const { renewal, statementsOf } = await converted();
+      return statementsOf(renewal.updated, 'ok');
+    },
+  },
+  {
+    what: 'a renewal: `invoice.paid`',
+    statements: 4,
+    measure: async () => {
+      const { server, renewal, statementsOf } = await converted();
+      await deliverAll(server, [renewal.updated]);
+      return statementsOf(renewal.invoice, 'ok');
+    },
+  },
+  {
+    what: 'a renewal: `invoice_payment.paid`',
+    statements: 4,
+    measure: async () => {
+      const { server, renewal, statementsOf } = await converted();
+      await deliverAll(server, [renewal.updated, renewal.invoice]);
+      return statementsOf(renewal.payment, 'ok');
+    },
+  },
+  {
+    what: 'a snapshot that is stale',
+    statements: 4,
+    measure: async () => {
+      const { server, stripe, renewal, statementsOf } = await converted();
+      await deliverAll(server, [renewal.updated]);
+      return statementsOf(stripe.updated({}, { at: daysAfter(30) }), 'ignored');
+    },
+  },
+  {
+    what: 'a purchase: `checkout.session.completed`, heard first',
+    statements: 8,
+    measure: async () => {
+      const { stripe, statementsOf } = await invited();
+      return statementsOf(stripe.checkoutCompleted(), 'ok');
+    },
+  },
+  {
+    what: 'a purchase: `customer.subscription.created`, nobody referred the buyer',
+    statements: 13,
+    measure: async () => {
+      const { server, stripe, statementsOf } = await loner();
+      await deliverAll(server, [stripe.checkoutCompleted()]);
+      return statementsOf(stripe.created(), 'ok');
+    },
+  },
+  {
+    what: 'a purchase: `customer.subscription.created` that converts a referral',
+    statements: 24,
+    measure: async () => {
+      const { server, stripe, statementsOf } = await invited();
+      await deliverAll(server, [stripe.checkoutCompleted()]);
+      return statementsOf(stripe.created(), 'ok');
+    },
+  },
+  {
+    what: 'a purchase: the first `invoice.paid`, after that',
+    statements: 13,
+    measure: async () => {
+      const { server, stripe, statementsOf } = await invited();
+      await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
+      return statementsOf(stripe.invoicePaid(), 'ok');
+    },
+  },
+  {
+    what: 'the first money after a trial: `invoice.paid` that converts a referral',
+    statements: 21,
+    measure: async () => {
+      const { server, stripe, statementsOf } = await invited();
+      const trial = { trial_end: epoch(daysAfter(7)) };
+      await deliverAll(server, [
+        stripe.checkoutCompleted(),
+        stripe.created({ status: 'trialing', ...trial }),
+        stripe.invoicePaid({ amount_paid: 0 }),
+      ]);
+      server.clock.now = daysAfter(7);
+      const at = { at: daysAfter(7) };
+      await deliverAll(server, [stripe.updated(trial, at)]);
+      return statementsOf(stripe.invoicePaid({ id: stripeId('in') }, at), 'ok');
+    },
+  },
+  {
+    what: 'a full refund: `charge.refunded` that reverses a conversion',
+    statements: 24,
+    measure: async () => {
+      const { stripe, statementsOf } = await converted(20);
+      return statementsOf(stripe.chargeRefunded({}, { at: daysAfter(20) }), 'ok');
+    },
+  },
+  {
+    what: 'a cancellation: `customer.subscription.deleted`',
+    statements: 9,
+    measure: async () => {
+      const { stripe, statementsOf } = await converted();
+      return statementsOf(stripe.ended(daysAfter(31)), 'ok');
+    },
+  },
+];
+
+test.each(COSTS.map((cost) => [cost.what, cost] as const))('%s', async (_what, { statements, measure }) => {
+  const log = await measure();
+  expect(log, log.join('\n')).toHaveLength(statements);
+});
+
+test('the page says the same', async () => {
+  const page = await readFile(new URL('../docs/what-happens-when.md', import.meta.url), 'utf8');
+  const section = page.split('\n## ').find((part) => part.startsWith('What an event costs\n')) ?? '';
+  const rows = [...section.matchAll(/^\| (.+?) +\| +(\d+) +\|$/gm)].map(([, what, count]) => [
+    what,
+    Number(count),
+  ]);
+  expect(rows).toEqual(COSTS.map(({ what, statements }) => [what, statements]));
+});

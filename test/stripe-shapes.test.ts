@@ -1,0 +1,605 @@
+import { describe, expect, test } from 'vitest';
+
+import { thinPayload } from '../src/billing/stripe-shapes/thin.ts';
+import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
+
+type Buyer = ReturnType<typeof buyer>;
+type StripeEvent = ReturnType<typeof stripeEvent>;
+
+/** A friend who was invited, and their side at Stripe, heard of by nobody yet. */
+async function invitation() {
+  const server = await startTestServer();
+  const referrer = await signUp(server, 'referrer@example.com');
+  const friend = await signUp(server, 'friend@example.com', referrer.code);
+  return { server, referrer, friend, stripe: buyer(friend.id) };
+}
+
+/** Everything that events can change, with names in the place of ids that no two servers share. */
+async function rowsOf({ db }: TestServer, people: Person[], { customer, subscription, ...ids }: Buyer) {
+  for (const { id } of people) await userRow({ db } as TestServer, id);
+  const rows = {
+    users: await db.user.findMany({
+      select: { email: true, tier: true, creditUntil: true, creditHeldAt: true, creditEntryAt: true },
+      orderBy: { email: 'asc' },
+    }),
+    referrals: await db.referral.findMany({
+      select: { referredId: true, convertedAt: true, creditedAt: true, reversedAt: true },
+    }),
+    credit: await db.creditEntry.findMany({
+      select: { userId: true, seq: true, at: true, kind: true, seconds: true },
+      orderBy: [{ user: { email: 'asc' } }, { seq: 'asc' }],
+    }),
+    audit: await db.auditRow.findMany({
+      select: { userId: true, at: true, kind: true, fromTier: true, toTier: true, seconds: true },
+      orderBy: [
+        { user: { email: 'asc' } },
+        { at: 'asc' },
+        { kind: 'asc' },
+        { seconds: 'asc' },
+        { toTier: 'asc' },
+      ],
+    }),
+    customers: await db.customer.findMany(),
+    subscriptions: await db.subscription.findMany({ omit: { snapshotEventId: true } }),
+    invoices: await db.invoice.findMany({ orderBy: { paidAt: 'asc' } }),
+    payments: await db.payment.findMany({ orderBy: { refundedAt: 'asc' } }),
+    disputes: await db.dispute.findMany({ omit: { id: true } }),
+  };
+  const names = new Map([
+    ...people.map(({ id, email }): [string, string] => [id, email]),
+    [customer, 'the customer'],
+    [subscription, 'the subscription'],
+    [ids.firstInvoice, 'the invoice'],
+    [ids.payment, 'the payment'],
+    [ids.charge, 'the charge'],
+  ]);
+  const text = [...names].reduce((json, [id, name]) => json.replaceAll(id, name), JSON.stringify(rows));
+  return JSON.parse(text) as Record<keyof typeof rows, unknown[]>;
+}
+
+/** The rows after some events, each of which must be answered `ok`. */
+async function rowsAfter(events: (stripe: Buyer) => object[]) {
+  const { server, referrer, friend, stripe } = await invitation();
+  server.clock.now = daysAfter(2);
+  await deliverAll(server, events(stripe));
+  return rowsOf(server, [referrer, friend], stripe);
+}
+
+const bought = (stripe: Buyer) => [stripe.checkoutCompleted(), stripe.created()];
+const PERIOD_END = epoch(daysAfter(31));
+/** One item as it was when the period was the subscription's. */
+const OLD_ITEMS = { object: 'list', data: [{ price: { id: 'price_m', unit_amount: 900 } }] };
+const oldInvoice = (stripe: Buyer, fields: object = {}) =>
+  stripe.invoicePaid({ parent: undefined, subscription: stripe.subscription, ...fields });
+
+describe("today's shape and the one before 2025-03 give the same rows", () => {
+  const shapes: [string, (stripe: Buyer) => object[], (stripe: Buyer) => object[]][] = [
+    [
+      'a subscription',
+      (stripe) => bought(stripe),
+      (stripe) => [
+        stripe.checkoutCompleted(),
+        stripe.created({
+          items: OLD_ITEMS,
+          current_period_end: PERIOD_END,
+          discount: null,
+          discounts: undefined,
+          plan: { id: 'price_m', amount: 900 },
+        }),
+      ],
+    ],
+    [
+      'a subscription with a discount',
+      (stripe) => [stripe.checkoutCompleted(), stripe.created({ discounts: ['di_1'] })],
+      (stripe) => [
+        stripe.checkoutCompleted(),
+        stripe.created({
+          items: OLD_ITEMS,
+          current_period_end: PERIOD_END,
+          discount: { id: 'di_1', object: 'discount', coupon: { id: 'welcome', percent_off: 100 } },
+          discounts: undefined,
+        }),
+      ],
+    ],
+    [
+      'an invoice',
+      (stripe) => [...bought(stripe), stripe.invoicePaid()],
+      (stripe) => [...bought(stripe), oldInvoice(stripe)],
+    ],
+    [
+      'an invoice of zero',
+      (stripe) => [...bought(stripe), stripe.invoicePaid({ amount_paid: 0 })],
+      (stripe) => [
+        ...bought(stripe),
+        oldInvoice(stripe, { amount_paid: 0, payment_intent: null, charge: null }),
+      ],
+    ],
+    [
+      'an invoice and its payment',
+      (stripe) => [...bought(stripe), stripe.invoicePaid(), stripe.invoicePaymentPaid()],
+      (stripe) => [
+        ...bought(stripe),
+        oldInvoice(stripe, { payment_intent: stripe.payment, charge: stripe.charge }),
+      ],
+    ],
+    [
+      'a charge that is refunded',
+      (stripe) => [
+        ...bought(stripe),
+        stripe.invoicePaid(),
+        stripe.invoicePaymentPaid(),
+        stripe.chargeRefunded(),
+      ],
+      (stripe) => [
+        ...bought(stripe),
+        oldInvoice(stripe),
+        stripe.chargeRefunded({ invoice: stripe.firstInvoice }),
+      ],
+    ],
+    [
+      'a payment that is a charge alone',
+      (stripe) => [
+        ...bought(stripe),
+        stripe.invoicePaid(),
+        stripe.invoicePaymentPaid({ payment: { type: 'charge', charge: stripe.charge } }),
+        stripe.chargeRefunded({ payment_intent: null }),
+      ],
+      (stripe) => [
+        ...bought(stripe),
+        oldInvoice(stripe, { charge: stripe.charge }),
+        stripe.chargeRefunded({ payment_intent: null }),
+      ],
+    ],
+  ];
+
+  test.each(shapes)('%s', async (_name, today, before) => {
+    const rows = await rowsAfter(today);
+    expect(rows.subscriptions).toHaveLength(1);
+    expect(await rowsAfter(before)).toEqual(rows);
+  });
+});
+
+describe('a field that is absent, or null, counts as none', () => {
+  test.each([
+    ['absent', undefined],
+    ['null', null],
+  ])('of a subscription: %s', async (_name, none) => {
+    const fields = [
+      'created',
+      'collection_method',
+      'cancel_at',
+      'cancel_at_period_end',
+      'discounts',
+      'ended_at',
+    ];
+    const more = [
+      'trial_end',
+      'items',
+      'current_period_end',
+      'discount',
+      'test_clock',
+      'livemode',
+      'metadata',
+    ];
+    const bare = Object.fromEntries([...fields, ...more].map((field) => [field, none]));
+    const rows = await rowsAfter((stripe) => [stripe.checkoutCompleted(), stripe.created(bare)]);
+    expect(rows.subscriptions).toEqual([
+      {
+        id: 'the subscription',
+        customerId: 'the customer',
+        status: 'active',
+        createdAt: null,
+        priceId: null,
+        currentPeriodEnd: null,
+        trialEnd: null,
+        cancelAt: null,
+        cancelAtPeriodEnd: false,
+        endedAt: null,
+        snapshotAt: START.toISOString(),
+        statusAt: START.toISOString(),
+        needsReconcile: false,
+        activeAt: START.toISOString(),
+        doubtAt: null,
+        checkoutUnpaid: false,
+        provenAt: daysAfter(2).toISOString(),
+        firstPaidAt: null,
+      },
+    ]);
+  });
+
+  test.each([
+    ['absent', undefined],
+    ['null', null],
+  ])('of an item of a subscription: %s', async (_name, none) => {
+    const items = { data: [{ price: none, current_period_end: none, discounts: none }] };
+    const rows = await rowsAfter((stripe) => [stripe.checkoutCompleted(), stripe.created({ items })]);
+    expect(rows.subscriptions).toMatchObject([{ priceId: null, currentPeriodEnd: null, doubtAt: null }]);
+  });
+
+  test.each([
+    ['absent', undefined],
+    ['null', null],
+  ])('of an invoice: %s', async (_name, none) => {
+    const rows = await rowsAfter((stripe) => [
+      ...bought(stripe),
+      oldInvoice(stripe, {
+        parent: none,
+        amount_paid: none,
+        billing_reason: none,
+        status_transitions: none,
+        payment_intent: none,
+        charge: none,
+        status: none,
+        attempted: none,
+      }),
+    ]);
+    expect(rows.invoices).toMatchObject([{ first: false, positive: false, paidAt: START.toISOString() }]);
+    // It does not say that it is the first one: what being active proved stays.
+    expect(rows.subscriptions).toMatchObject([{ provenAt: daysAfter(2).toISOString(), firstPaidAt: null }]);
+  });
+
+  test.each([
+    [
+      'a subscription without a customer',
+      (stripe: Buyer, none: unknown) => stripe.created({ customer: none }),
+    ],
+    ['an invoice of no subscription', (stripe: Buyer, none: unknown) => stripe.invoicePaid({ parent: none })],
+    [
+      'an invoice whose parent is no subscription',
+      (stripe: Buyer, none: unknown) => stripe.invoicePaid({ parent: { subscription_details: none } }),
+    ],
+    [
+      'an invoice without a customer',
+      (stripe: Buyer, none: unknown) => stripe.invoicePaid({ customer: none }),
+    ],
+    [
+      'a checkout without a customer',
+      (stripe: Buyer, none: unknown) => stripe.checkoutCompleted({ customer: none }),
+    ],
+    [
+      'a checkout that names nobody',
+      (stripe: Buyer, none: unknown) =>
+        stripe.checkoutCompleted({ client_reference_id: none, metadata: none }),
+    ],
+    [
+      'a charge that does not say it is refunded',
+      (stripe: Buyer, none: unknown) => stripe.chargeRefunded({ refunded: none }),
+    ],
+    [
+      'a refund that names no payment',
+      (stripe: Buyer, none: unknown) => stripe.refundFailed({ payment_intent: none, charge: none }),
+    ],
+    [
+      'a dispute that names no payment',
+      (stripe: Buyer, none: unknown) =>
+        stripe.dispute(START, { payment_intent: none, charge: none }).opened(),
+    ],
+    [
+      'money that moved outside Stripe',
+      (stripe: Buyer, none: unknown) =>
+        stripe.invoicePaymentPaid({ payment: { payment_intent: none, charge: none } }),
+    ],
+  ] as const)('%s is ignored with a reason, and leaves nothing', async (_name, event) => {
+    for (const none of [undefined, null]) {
+      const { server, referrer, friend, stripe } = await invitation();
+      const before = await rowsOf(server, [referrer, friend], stripe);
+      const answer = (await deliver(server, event(stripe, none))).json<{ status: string; reason: string }>();
+      expect(answer.status).toBe('ignored');
+      expect(answer.reason).toMatch(/^[a-z].{20,}$/);
+      expect(await rowsOf(server, [referrer, friend], stripe)).toEqual(before);
+    }
+  });
+
+  test('a dispute that does not say when it was opened was opened when we first heard of it', async () => {
+    const rows = await rowsAfter((stripe) => {
+      const dispute = stripe.dispute(START, { created: null });
+      return [...bought(stripe), dispute.updated('under_review', daysAfter(1)), dispute.lost(daysAfter(2))];
+    });
+    expect(rows.disputes).toMatchObject([{ createdAt: daysAfter(1).toISOString(), status: 'lost' }]);
+  });
+
+  test('a checkout that does not say whether it is paid, or of which subscription, is no reason to doubt', async () => {
+    for (const none of [undefined, null]) {
+      const rows = await rowsAfter((stripe) => [
+        stripe.checkoutCompleted({ payment_status: none, subscription: none, metadata: none }),
+        stripe.created(),
+      ]);
+      expect(rows.subscriptions).toMatchObject([
+        { checkoutUnpaid: false, provenAt: daysAfter(2).toISOString() },
+      ]);
+    }
+  });
+});
+
+test('references that Stripe expanded to objects work as ids', async () => {
+  const story =
+    (of: (id: string) => unknown) =>
+    (stripe: Buyer): object[] => {
+      const customer = of(stripe.customer);
+      const subscription = of(stripe.subscription);
+      const payment_intent = of(stripe.payment);
+      const charge = of(stripe.charge);
+      const dispute = stripe.dispute(daysAfter(1), { payment_intent, charge });
+      return [
+        stripe.checkoutCompleted({ customer, subscription, payment_status: 'unpaid' }),
+        stripe.created({ customer, discounts: [of('di_1')] }),
+        stripe.invoicePaid({ customer, parent: { subscription_details: { subscription } } }),
+        stripe.invoicePaymentPaid({
+          invoice: of(stripe.firstInvoice),
+          payment: { type: 'payment_intent', payment_intent },
+        }),
+        stripe.chargeRefunded({ payment_intent, invoice: of(stripe.firstInvoice) }),
+        stripe.refundFailed({ payment_intent, charge }, { at: daysAfter(1) }),
+        dispute.opened(),
+        dispute.lost(daysAfter(2)),
+      ];
+    };
+  const plain = await rowsAfter(story((id) => id));
+  expect(plain.referrals).toMatchObject([{ reversedAt: daysAfter(2).toISOString() }]);
+  expect(await rowsAfter(story((id) => ({ id, object: 'expanded', email: 'friend@example.com' })))).toEqual(
+    plain,
+  );
+});
+
+describe('an object that fits no shape we know', () => {
+  const misfits: [string, (stripe: Buyer, broken: boolean) => StripeEvent, RegExp][] = [
+    ['a subscription', (stripe, broken) => stripe.created(broken ? { status: null } : {}), /at status$/],
+    [
+      'an item of a subscription',
+      (stripe, broken) => stripe.created(broken ? { items: { data: [{ price: { id: 7 } }] } } : {}),
+      /at items\.data\[0\]\.price\.id$/,
+    ],
+    [
+      'an instant that is text',
+      (stripe, broken) => stripe.created(broken ? { trial_end: '2027-01-10' } : {}),
+      /at trial_end$/,
+    ],
+    [
+      'an invoice',
+      (stripe, broken) => stripe.invoicePaid(broken ? { amount_paid: '900' } : {}),
+      /at amount_paid$/,
+    ],
+    [
+      'a checkout',
+      (stripe, broken) =>
+        stripe.checkoutCompleted(broken ? { subscription: 7 } : { payment_status: 'unpaid' }),
+      /at subscription$/,
+    ],
+    [
+      'an invoice payment',
+      (stripe, broken) => stripe.invoicePaymentPaid(broken ? { invoice: null } : {}),
+      /at invoice$/,
+    ],
+    [
+      'a charge',
+      (stripe, broken) => stripe.chargeRefunded(broken ? { refunded: 'true' } : {}),
+      /at refunded$/,
+    ],
+    [
+      'a refund',
+      (stripe, broken) => stripe.refundFailed(broken ? { payment_intent: [] } : {}),
+      /at payment_intent$/,
+    ],
+    [
+      'a dispute',
+      (stripe, broken) => stripe.dispute(START, broken ? { created: -1 } : {}).opened(),
+      /at created$/,
+    ],
+    [
+      'a customer',
+      (stripe, broken) =>
+        stripeEvent('customer.deleted', { id: broken ? 7 : stripe.customer, object: 'customer' }),
+      /at id$/,
+    ],
+  ];
+
+  test.each(misfits)(
+    '%s: 500, kept as failed with one readable line, nothing else changed',
+    async (...args) => {
+      const [, make, where] = args;
+      const { server, referrer, friend, stripe } = await invitation();
+      await deliverAll(server, [stripe.checkoutCompleted()]);
+      const before = await rowsOf(server, [referrer, friend], stripe);
+      const broken = { ...make(stripe, true), id: stripeId('evt') };
+
+      expect((await deliver(server, broken)).statusCode).toBe(500);
+      const failed = await server.db.event.findUniqueOrThrow({ where: { id: broken.id } });
+      expect(failed).toMatchObject({ status: 'failed', type: broken.type, payload: JSON.stringify(broken) });
+      expect(failed.error).toMatch(/^Stripe sent an object of a shape we do not know: \S[^\n]*$/);
+      expect(failed.error).toMatch(where);
+      expect(await rowsOf(server, [referrer, friend], stripe)).toEqual(before);
+
+      // Again, it fails again; once it comes as it should be, it is applied.
+      expect((await deliver(server, broken)).statusCode).toBe(500);
+      const good = { ...make(stripe, false), id: broken.id };
+      await deliverAll(server, [good]);
+      expect(await server.db.event.findUnique({ where: { id: broken.id } })).toMatchObject({
+        status: 'applied',
+        error: null,
+      });
+      expect(await rowsOf(server, [referrer, friend], stripe)).not.toEqual(before);
+      expect((await deliver(server, good)).json()).toEqual({ status: 'duplicate' });
+    },
+  );
+
+  test('the payload that is kept of an event is the one that was applied', async () => {
+    const { server, stripe } = await invitation();
+    const good = stripe.created();
+    const object = { ...good.data.object, status: 7 };
+    expect((await deliver(server, { ...good, data: { object } })).statusCode).toBe(500);
+    await deliverAll(server, [good]);
+    expect(await server.db.event.findUnique({ where: { id: good.id } })).toMatchObject({
+      status: 'applied',
+      payload: JSON.stringify(good),
+    });
+  });
+});
+
+describe('a thinned event', () => {
+  const SECRETS = [
+    'ann.secret@example.com',
+    'Ann Secret',
+    '1 Secret Street',
+    '4242',
+    '+1555',
+    'a secret note',
+    'acme-secret',
+  ];
+  /** What Stripe sends along that is nobody's business here. */
+  const PERSONAL = {
+    name: 'Ann Secret',
+    email: 'ann.secret@example.com',
+    receipt_email: 'ann.secret@example.com',
+    customer_email: 'ann.secret@example.com',
+    customer_name: 'Ann Secret',
+    customer_address: { line1: '1 Secret Street' },
+    customer_details: { email: 'ann.secret@example.com', name: 'Ann Secret', phone: '+1555' },
+    billing_details: { name: 'Ann Secret', address: { line1: '1 Secret Street' } },
+    shipping: { name: 'Ann Secret', phone: '+1555' },
+    payment_method_details: { type: 'card', card: { last4: '4242', exp_year: 2030 } },
+    default_payment_method: { id: 'pm_1', card: { last4: '4242' }, billing_details: { name: 'Ann Secret' } },
+    evidence: { customer_name: 'Ann Secret', billing_address: '1 Secret Street' },
+    description: 'a secret note',
+  };
+  const METADATA = { note: 'a secret note', project: 'acme-secret' };
+  const at = (day: number) => ({ at: daysAfter(day) });
+
+  /** One event at least of each type that is handled, whole as Stripe sends them. */
+  function everyType(stripe: Buyer, userId: string): StripeEvent[] {
+    const person = { id: stripe.customer, object: 'customer', ...PERSONAL };
+    const private_ = { ...PERSONAL, metadata: METADATA };
+    const dispute = stripe.dispute(daysAfter(3), {
+      ...private_,
+      payment_intent: { id: stripe.payment, ...PERSONAL },
+    });
+    const first = (type: string, day: number) => ({
+      ...stripe.invoicePaid({ ...private_, customer: person, amount_paid: 0 }, at(day)),
+      type,
+    });
+    const checkout = (type: string, day: number) => ({
+      ...stripe.checkoutCompleted(
+        { ...private_, payment_status: 'unpaid', metadata: { ...METADATA, userId }, customer: person },
+        at(day),
+      ),
+      type,
+    });
+    const changed = (type: string, fields: object, day: number, previous?: Record<string, unknown>) => ({
+      ...stripe.updated({ ...private_, ...fields }, { ...at(day), ...(previous && { previous }) }),
+      type: `customer.subscription.${type}`,
+    });
+    return [
+      stripeEvent('customer.updated', person, {
+        previous: { email: 'ann.secret@example.com', name: 'Ann Secret' },
+      }),
+      changed('created', { status: 'incomplete', customer: person }, 0),
+      first('invoice.payment_action_required', 0.1),
+      first('invoice.payment_failed', 0.2),
+      checkout('checkout.session.completed', 0.3),
+      checkout('checkout.session.async_payment_failed', 0.4),
+      checkout('checkout.session.async_payment_succeeded', 0.5),
+      changed('updated', {}, 1, { status: 'incomplete', metadata: METADATA, ...PERSONAL }),
+      stripe.invoicePaid({ ...private_, customer: person }, at(1)),
+      stripe.invoicePaymentPaid(
+        { ...private_, payment: { payment_intent: { id: stripe.payment, ...PERSONAL } } },
+        at(1),
+      ),
+      dispute.opened(),
+      dispute.updated('under_review', daysAfter(4)),
+      dispute.lost(daysAfter(5)),
+      dispute.wonAfterAll(daysAfter(6)),
+      stripe.chargeRefunded(private_, at(7)),
+      stripe.refundFailed(private_, at(8)),
+      // Two of one second: the second is told from the first by what it says to have changed.
+      changed('updated', { cancel_at_period_end: true }, 9, { cancel_at_period_end: false, ...PERSONAL }),
+      changed('updated', { cancel_at_period_end: true, status: 'past_due' }, 9, {
+        status: 'active',
+        metadata: METADATA,
+      }),
+      changed('paused', { status: 'paused' }, 10, { status: 'past_due' }),
+      changed('resumed', {}, 11, { status: 'paused' }),
+      changed('deleted', { status: 'canceled', ended_at: epoch(daysAfter(12)) }, 12),
+      stripeEvent('customer.deleted', person, at(13)),
+    ];
+  }
+
+  const HANDLED = [
+    'charge.dispute.closed',
+    'charge.dispute.created',
+    'charge.dispute.updated',
+    'charge.refunded',
+    'checkout.session.async_payment_failed',
+    'checkout.session.async_payment_succeeded',
+    'checkout.session.completed',
+    'customer.deleted',
+    'customer.subscription.created',
+    'customer.subscription.deleted',
+    'customer.subscription.paused',
+    'customer.subscription.resumed',
+    'customer.subscription.updated',
+    'customer.updated',
+    'invoice.paid',
+    'invoice.payment_action_required',
+    'invoice.payment_failed',
+    'invoice_payment.paid',
+    'refund.failed',
+  ];
+
+  test('gives the very same rows as the whole one, for every type that is handled', async () => {
+    const [whole, thin] = [await invitation(), await invitation()];
+    const events = everyType(whole.stripe, whole.friend.id);
+    const twins = everyType(thin.stripe, thin.friend.id);
+    expect([...new Set(events.map((event) => event.type))].sort()).toEqual(HANDLED);
+
+    const seen = new Set<string>();
+    for (const [index, event] of events.entries()) {
+      const twin = thinPayload(JSON.stringify(twins[index]));
+      for (const { server } of [whole, thin]) server.clock.now = new Date(event.created * 1000);
+      const answers = [
+        (await deliver(whole.server, event)).json<object>(),
+        (await deliver(thin.server, JSON.parse(twin) as object)).json<object>(),
+      ];
+      expect(answers[0], event.type).not.toMatchObject({
+        reason: expect.stringMatching(/not used/) as string,
+      });
+      expect(answers[1], event.type).toEqual(answers[0]);
+      const rows = await rowsOf(whole.server, [whole.referrer, whole.friend], whole.stripe);
+      expect(await rowsOf(thin.server, [thin.referrer, thin.friend], thin.stripe), event.type).toEqual(rows);
+      seen.add(JSON.stringify(rows));
+    }
+    // The story is one: nearly every event changed something.
+    expect(seen.size).toBeGreaterThan(events.length - 5);
+  });
+
+  test('holds no address, name, street, card, telephone or metadata, and says who it is of all the same', () => {
+    const stripe = buyer('user_1');
+    for (const event of everyType(stripe, 'user_1')) {
+      const whole = JSON.stringify(event);
+      expect(
+        SECRETS.some((secret) => whole.includes(secret)),
+        event.type,
+      ).toBe(true);
+      const thin = thinPayload(whole);
+      for (const secret of SECRETS) expect(thin, event.type).not.toContain(secret);
+      expect(JSON.parse(thin)).toMatchObject({
+        id: event.id,
+        type: event.type,
+        created: event.created,
+        livemode: false,
+      });
+      expect(thinPayload(thin)).toBe(thin);
+    }
+  });
+
+  test('keeps of an object that is not used, or that fits no shape, nothing but its kind and id', () => {
+    const unused = stripeEvent('product.created', { id: 'prod_1', object: 'product', ...PERSONAL });
+    expect(JSON.parse(thinPayload(JSON.stringify(unused)))).toMatchObject({
+      data: { object: { id: 'prod_1', object: 'product' } },
+    });
+    const misfit = buyer().created({ status: 7, ...PERSONAL });
+    const thin = thinPayload(JSON.stringify(misfit));
+    for (const secret of SECRETS) expect(thin).not.toContain(secret);
+    expect(JSON.parse(thin)).toMatchObject({ data: { object: { object: 'subscription' } } });
+  });
+});
