@@ -1,62 +1,13 @@
 import Stripe from 'stripe';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 
-import { startSandbox } from '../src/sandbox/sandbox.ts';
+import { PRICES, startHeldSandbox } from './support/held-sandbox.ts';
+import type { HeldSandbox } from './support/held-sandbox.ts';
+import { START } from './support/server.ts';
 
-const API_KEY = 'sk_test_sandbox';
-const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
-const START = new Date('2027-01-10T09:00:00Z');
 const HOUR = 3600;
 
-type Started = Awaited<ReturnType<typeof start>>;
-
-/** A sandbox whose events wait, and a clock that stands still until the test moves it. */
-async function start() {
-  const clock = { now: START };
-  const sandbox = await startSandbox({
-    host: '127.0.0.1',
-    port: 0,
-    publicHost: 'localhost',
-    apiKey: API_KEY,
-    webhookSecret: 'whsec_sandbox',
-    webhookUrl: () => 'http://127.0.0.1:9',
-    prices: PRICES,
-    now: () => clock.now,
-    log: () => undefined,
-  });
-  sandbox.webhooks.hold();
-  onTestFinished(() => sandbox.close());
-  const stripe = new Stripe(API_KEY, {
-    host: '127.0.0.1',
-    port: sandbox.apiPort,
-    protocol: 'http',
-    maxNetworkRetries: 0,
-  });
-  let seen = 0;
-
-  /** The events since the last look. */
-  function fresh() {
-    const all = [...sandbox.objects.events.values()];
-    const events = all.slice(seen);
-    seen = all.length;
-    return events;
-  }
-
-  /** Their types, in alphabetical order. */
-  function told() {
-    return fresh()
-      .map((event) => event.type)
-      .sort();
-  }
-
-  function later(seconds: number) {
-    clock.now = new Date(clock.now.getTime() + seconds * 1000);
-  }
-
-  return { stripe, ...sandbox, fresh, told, later };
-}
-
-async function openCheckout({ stripe }: Started, extra: Stripe.Checkout.SessionCreateParams = {}) {
+async function openCheckout({ stripe }: HeldSandbox, extra: Stripe.Checkout.SessionCreateParams = {}) {
   const customer = await stripe.customers.create({ email: 'ann@example.com' });
   const session = await stripe.checkout.sessions.create({
     mode: 'subscription',
@@ -70,8 +21,8 @@ async function openCheckout({ stripe }: Started, extra: Stripe.Checkout.SessionC
 
 /** Buys a plan and looks up what the money moved through. */
 async function buy(
-  started: Started,
-  ...how: Parameters<Started['acts']['pay']> extends [string, ...infer R] ? R : never
+  started: HeldSandbox,
+  ...how: Parameters<HeldSandbox['acts']['pay']> extends [string, ...infer R] ? R : never
 ) {
   const { customer, session } = await openCheckout(started);
   const { subscription } = started.acts.pay(session, ...how);
@@ -87,7 +38,7 @@ async function buy(
 }
 
 test('a payment is an intent, a charge and an invoice payment, tied to each other and to nothing else', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { stripe } = started;
   const { customer, session } = await openCheckout(started);
   expect(started.told()).toEqual(['customer.created']);
@@ -144,7 +95,7 @@ test('a payment is an intent, a charge and an invoice payment, tied to each othe
 });
 
 test('what costs nothing is paid without a payment', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { customer, session } = await openCheckout(started);
   started.acts.pay(session, { percentOff: 100 });
   expect(started.told()).toEqual([
@@ -178,7 +129,7 @@ test.each([
   ['forever', undefined, [450, 450, 450]],
   ['repeating', 2, [450, 450, 900]],
 ] as const)('a coupon that counts %s lowers the invoices it is for', async (duration, months, amounts) => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const coupon = await started.stripe.coupons.create({
     percent_off: 50,
     duration,
@@ -198,7 +149,7 @@ test.each([
 });
 
 test('a refund takes a part or all of what is left, and no more', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { stripe } = started;
   const { charge, intent } = await buy(started);
   const first = await stripe.refunds.create({ charge, amount: 300 });
@@ -230,7 +181,7 @@ test('a refund takes a part or all of what is left, and no more', async () => {
 });
 
 test('a dispute is lost by accepting it, and can be won later', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { stripe } = started;
   const { charge, intent } = await buy(started);
   const id = started.acts.openDispute(intent);
@@ -259,7 +210,7 @@ test('a dispute is lost by accepting it, and can be won later', async () => {
 });
 
 test('a bank debit completes the checkout unpaid, and settles later', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { session, subscription } = await buy(started, { outcome: 'bank_debit' });
   expect(
     await started.stripe.checkout.sessions.retrieve(session, { expand: ['subscription', 'invoice'] }),
@@ -285,7 +236,7 @@ test('a bank debit completes the checkout unpaid, and settles later', async () =
 });
 
 test('a bank debit that fails leaves the subscription past due', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { session, subscription } = await buy(started, { outcome: 'bank_debit' });
   started.acts.settleDebit(session, false);
   const events = started.fresh();
@@ -307,7 +258,7 @@ test('a bank debit that fails leaves the subscription past due', async () => {
 });
 
 test('a first payment that the bank must allow makes the subscription wait', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { session, customer } = await openCheckout(started);
   started.fresh();
   const { paid, subscription } = started.acts.pay(session, { outcome: 'incomplete' });
@@ -348,7 +299,7 @@ test('a first payment that the bank must allow makes the subscription wait', asy
 });
 
 test('the buyer can pay the same checkout once the bank has allowed it', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { session } = await openCheckout(started);
   const first = started.acts.pay(session, { outcome: 'incomplete' });
   const second = started.acts.pay(session);
@@ -357,7 +308,7 @@ test('the buyer can pay the same checkout once the bank has allowed it', async (
 });
 
 test('acts that make no sense say so, and change nothing', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { session, customer } = await openCheckout(started);
   expect(started.acts.pay(session, { outcome: 'declined' })).toEqual({ paid: false, subscription: null });
   started.fresh();
@@ -409,7 +360,7 @@ test('acts that make no sense say so, and change nothing', async () => {
 });
 
 test('a customer can be changed and found', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { stripe } = started;
   const ann = await stripe.customers.create({ email: 'ann@example.com', metadata: { a: '1', b: '2' } });
   const ben = await stripe.customers.create({ email: 'ben@example.com', test_clock: 'clock_1' });
@@ -436,7 +387,7 @@ test('a customer can be changed and found', async () => {
 });
 
 test('what belongs to a test clock says so', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { stripe } = started;
   const customer = await stripe.customers.create({ test_clock: 'clock_1' });
   const { session } = await openCheckout(started, { customer: customer.id });
@@ -449,7 +400,7 @@ test('what belongs to a test clock says so', async () => {
 });
 
 test('lists are filtered by what they are asked for', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { stripe } = started;
   const { customer, session, subscription } = await buy(started);
   started.later(HOUR);
@@ -476,7 +427,7 @@ test('lists are filtered by what they are asked for', async () => {
 });
 
 test('only what is a reference can be expanded, and not without end', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { charge } = await buy(started);
   const { stripe } = started;
   const sentence = expect.stringContaining('cannot') as unknown;

@@ -1,27 +1,11 @@
-import Stripe from 'stripe';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 
-import { startSandbox } from '../src/sandbox/sandbox.ts';
-
-const API_KEY = 'sk_test_sandbox';
-const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
+import { PRICES, startHeldSandbox } from './support/held-sandbox.ts';
 
 /** Somebody who bought a plan, and is at the portal. */
 async function atPortal(trialDays?: number) {
-  const sandbox = await startSandbox({
-    host: '127.0.0.1',
-    port: 0,
-    publicHost: 'localhost',
-    apiKey: API_KEY,
-    webhookSecret: 'whsec_sandbox',
-    webhookUrl: () => 'http://127.0.0.1:9',
-    prices: PRICES,
-    now: () => new Date(),
-    log: () => undefined,
-  });
-  onTestFinished(() => sandbox.close());
-  sandbox.webhooks.hold();
-  const stripe = new Stripe(API_KEY, { host: '127.0.0.1', port: sandbox.apiPort, protocol: 'http' });
+  const sandbox = await startHeldSandbox();
+  const { stripe } = sandbox;
   const customer = await stripe.customers.create({ email: 'ann@example.com' });
   const session = await stripe.checkout.sessions.create({
     mode: 'subscription',

@@ -5,65 +5,15 @@ import { join } from 'node:path';
 import Stripe from 'stripe';
 import { expect, onTestFinished, test } from 'vitest';
 
-import { startSandbox } from '../src/sandbox/sandbox.ts';
+import { PRICES, startHeldSandbox } from './support/held-sandbox.ts';
+import type { HeldSandbox } from './support/held-sandbox.ts';
+import { START } from './support/server.ts';
 
-const API_KEY = 'sk_test_sandbox';
-const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
-const START = new Date('2027-01-10T09:00:00Z');
 const HOUR = 3600;
 const DAY = 24 * HOUR;
 
-type Started = Awaited<ReturnType<typeof start>>;
-
-/** A sandbox whose events wait, and a clock that stands still until the test moves it. */
-async function start(extra: { stateFile?: string } = {}, now = START) {
-  const clock = { now };
-  const sandbox = await startSandbox({
-    host: '127.0.0.1',
-    port: 0,
-    publicHost: 'localhost',
-    apiKey: API_KEY,
-    webhookSecret: 'whsec_sandbox',
-    webhookUrl: () => 'http://127.0.0.1:9',
-    prices: PRICES,
-    now: () => clock.now,
-    log: () => undefined,
-    ...extra,
-  });
-  sandbox.webhooks.hold();
-  onTestFinished(() => sandbox.close());
-  const stripe = new Stripe(API_KEY, {
-    host: '127.0.0.1',
-    port: sandbox.apiPort,
-    protocol: 'http',
-    maxNetworkRetries: 0,
-  });
-  let seen = 0;
-
-  /** The events since the last look. */
-  function fresh() {
-    const all = [...sandbox.objects.events.values()];
-    const events = all.slice(seen);
-    seen = all.length;
-    return events;
-  }
-
-  /** Their types, in alphabetical order. */
-  function told() {
-    return fresh()
-      .map((event) => event.type)
-      .sort();
-  }
-
-  function later(seconds: number) {
-    clock.now = new Date(clock.now.getTime() + seconds * 1000);
-  }
-
-  return { stripe, ...sandbox, fresh, told, later };
-}
-
 /** Buys a plan. */
-async function buy({ stripe, acts, fresh }: Started, extra: Stripe.Checkout.SessionCreateParams = {}) {
+async function buy({ stripe, acts, fresh }: HeldSandbox, extra: Stripe.Checkout.SessionCreateParams = {}) {
   const customer = await stripe.customers.create({ email: 'ann@example.com' });
   const session = await stripe.checkout.sessions.create({
     mode: 'subscription',
@@ -78,12 +28,12 @@ async function buy({ stripe, acts, fresh }: Started, extra: Stripe.Checkout.Sess
 }
 
 /** Each event's type, and how many seconds after the start it happened. */
-function story(events: ReturnType<Started['fresh']>) {
+function story(events: ReturnType<HeldSandbox['fresh']>) {
   return events.map((event) => [event.created - START.getTime() / 1000, event.type]);
 }
 
 test('a trial ends in an active subscription, which is charged an hour later', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { subscription } = await buy(started, { subscription_data: { trial_period_days: 7 } });
   started.later(7 * DAY - 1);
   await started.acts.advance();
@@ -112,7 +62,7 @@ test('a trial ends in an active subscription, which is charged an hour later', a
 });
 
 test('a trial whose card fails is past due an hour after its end', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { customer } = await buy(started, { subscription_data: { trial_period_days: 7 } });
   started.acts.setCard(customer, 'declined');
   started.later(7 * DAY + HOUR);
@@ -131,7 +81,7 @@ test('a trial whose card fails is past due an hour after its end', async () => {
 });
 
 test('a trial that ends without a payment method pauses, until it is resumed', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { customer, subscription } = await buy(started, {
     payment_method_collection: 'if_required',
     subscription_data: {
@@ -160,7 +110,7 @@ test('a trial that ends without a payment method pauses, until it is resumed', a
 });
 
 test('a trial that ends without a payment method is canceled, where its settings say so', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   await buy(started, {
     payment_method_collection: 'if_required',
     subscription_data: {
@@ -174,7 +124,7 @@ test('a trial that ends without a payment method is canceled, where its settings
 });
 
 test('what is due happens in its order, and at its seconds', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const monthly = await buy(started);
   started.later(10);
   const trial = await buy(started, { subscription_data: { trial_period_days: 45 } });
@@ -201,7 +151,7 @@ test('what is due happens in its order, and at its seconds', async () => {
 });
 
 test('a renewal that fails is tried again after 3, 5 and 7 days, and then the subscription ends', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { customer, subscription } = await buy(started);
   started.acts.setCard(customer, 'declined');
   started.later(60 * DAY);
@@ -231,7 +181,7 @@ test('a renewal that fails is tried again after 3, 5 and 7 days, and then the su
 });
 
 test('a card that works again saves a subscription that is past due', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { customer, subscription } = await buy(started);
   started.acts.setCard(customer, 'declined');
   started.later(32 * DAY);
@@ -256,7 +206,7 @@ test('a card that works again saves a subscription that is past due', async () =
 });
 
 test('an unpaid first invoice expires after 23 hours, its checkout after 24', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const customer = await started.stripe.customers.create();
   const session = await started.stripe.checkout.sessions.create({
     mode: 'subscription',
@@ -284,7 +234,7 @@ test('an unpaid first invoice expires after 23 hours, its checkout after 24', as
 });
 
 test('a subscription can be changed', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { subscription: id } = await buy(started);
   const { stripe } = started;
   const update = (changes: Stripe.SubscriptionUpdateParams) => stripe.subscriptions.update(id, changes);
@@ -323,7 +273,7 @@ test('a subscription can be changed', async () => {
 });
 
 test('a price of another interval starts a new period and is charged at once', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { subscription: id } = await buy(started);
   started.later(5 * DAY);
   const item = (await started.stripe.subscriptions.retrieve(id)).items.data[0]?.id ?? '';
@@ -346,7 +296,7 @@ test('a price of another interval starts a new period and is charged at once', a
 });
 
 test('a trial can be ended at once, and is charged at once', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { subscription } = await buy(started, { subscription_data: { trial_period_days: 7 } });
   started.later(DAY);
   const now = START.getTime() / 1000 + DAY;
@@ -365,7 +315,7 @@ test.each([
   ['mark_uncollectible', 'uncollectible', ['invoice.marked_uncollectible']],
   ['keep_as_draft', 'draft', []],
 ] as const)('while collection is paused (%s) an invoice is %s', async (behavior, status, events) => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { subscription } = await buy(started);
   const resumesAt = START.getTime() / 1000 + 40 * DAY;
   await started.stripe.subscriptions.update(subscription, {
@@ -388,7 +338,7 @@ test.each([
 });
 
 test('a deleted customer is charged no more', async () => {
-  const started = await start();
+  const started = await startHeldSandbox();
   const { customer } = await buy(started, { subscription_data: { trial_period_days: 7 } });
   started.later(7 * DAY);
   await started.acts.advance();
@@ -403,12 +353,12 @@ test('with a state file, what was due while nobody ran happens at the start', as
   const folder = await mkdtemp(join(tmpdir(), 'sandbox-time-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const stateFile = join(folder, 'sandbox.json');
-  const first = await start({ stateFile });
+  const first = await startHeldSandbox({ stateFile });
   const { subscription, customer } = await buy(first);
   first.acts.setCard(customer, 'declined');
   await first.close();
 
-  const second = await start({ stateFile }, new Date(START.getTime() + 31 * DAY * 1000));
+  const second = await startHeldSandbox({ stateFile }, new Date(START.getTime() + 31 * DAY * 1000));
   expect(await second.stripe.subscriptions.retrieve(subscription)).toMatchObject({ status: 'past_due' });
   const renewal = [...second.objects.events.values()].find(
     (event) => event.type === 'invoice.payment_failed',
@@ -418,5 +368,5 @@ test('with a state file, what was due while nobody ran happens at the start', as
 
   const saved = JSON.parse(await readFile(stateFile, 'utf8')) as object;
   await writeFile(stateFile, JSON.stringify({ ...saved, version: 1 }));
-  await expect(start({ stateFile })).rejects.toThrow('is not a state file of this sandbox');
+  await expect(startHeldSandbox({ stateFile })).rejects.toThrow('is not a state file of this sandbox');
 });

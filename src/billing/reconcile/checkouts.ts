@@ -2,7 +2,7 @@ import { onCheckoutCompleted } from '../handlers/checkout-completed.ts';
 import { readCheckoutSession } from '../stripe-shapes/checkout-session.ts';
 import { compareAll, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
-import type { Comparison, ReconcileContext } from './reconcile.ts';
+import type { Comparison, ReconcileContext } from './context.ts';
 
 /** Completed checkouts: they tell whose customer it is, and whether a bank debit is under way. */
 export const compareCheckouts: Comparison = (context) =>

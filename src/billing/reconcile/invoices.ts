@@ -3,7 +3,7 @@ import { onInvoiceUnpaid } from '../handlers/invoice-unpaid.ts';
 import { readInvoice } from '../stripe-shapes/invoice.ts';
 import { compareAll, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
-import type { Comparison, ReconcileContext } from './reconcile.ts';
+import type { Comparison, ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
 
 /** Every invoice of a subscription: who paid, and whose first invoice was of zero or could not be collected. */

@@ -6,7 +6,7 @@ import { addSeconds, DAY_SECONDS, later, secondsBetween, wholeSeconds } from '..
 import { describeError } from '../describe-error.ts';
 import { handleEvent, HANDLED_TYPES } from '../handle-event.ts';
 import { readEvent } from '../stripe-shapes/event.ts';
-import type { ReconcileContext } from './reconcile.ts';
+import type { ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
 import type { Difference } from './report.ts';
 

@@ -8,7 +8,7 @@ import { describeError } from '../describe-error.ts';
 import type { TierCause } from '../grant-paid.ts';
 import type { EventHandler } from '../handlers/outcome.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
-import type { ReconcileContext } from './reconcile.ts';
+import type { ReconcileContext } from './context.ts';
 import type { Difference } from './report.ts';
 
 /**

@@ -12,7 +12,7 @@ import { readDispute } from '../stripe-shapes/dispute.ts';
 import { readInvoicePayment } from '../stripe-shapes/invoice-payment.ts';
 import { causeNow, compareAll, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
-import type { Comparison, ReconcileContext } from './reconcile.ts';
+import type { Comparison, ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
 
 /** Which payment is of which invoice. */

@@ -1,29 +1,10 @@
-import type { Stripe } from 'stripe';
-
-import type { Db } from '../../db/transaction.ts';
-import type { EventContext } from '../handle-event.ts';
 import { compareCheckouts } from './checkouts.ts';
+import type { Comparison, ReconcileContext } from './context.ts';
 import { compareInvoices } from './invoices.ts';
 import { handleMissingEvents } from './missing-events.ts';
 import { compareDisputes, compareInvoicePayments, compareRefunds } from './payments.ts';
-import type { Difference, Progress, ReconcileReport } from './report.ts';
+import type { ReconcileReport } from './report.ts';
 import { compareSubscriptions } from './subscriptions.ts';
-
-export interface ReconcileContext {
-  db: Db;
-  stripe: Stripe;
-  /** What events are handled with. */
-  events: EventContext;
-  now: () => Date;
-  /** Only tell what differs. */
-  dryRun: boolean;
-  progress: (progress: Progress) => void;
-}
-
-/** Compares one kind of object, and mends what differs; how many were compared, and what differed. */
-export type Comparison = (
-  context: ReconcileContext,
-) => Promise<{ compared: number; differences: Difference[] }>;
 
 /** In the order in which facts build on each other. */
 const COMPARISONS: readonly Comparison[] = [

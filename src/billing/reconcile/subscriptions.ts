@@ -8,7 +8,7 @@ import { differences, storeFetched } from '../facts/subscriptions.ts';
 import { readSubscription } from '../stripe-shapes/subscription.ts';
 import { causeNow, compareAll, mend } from './objects.ts';
 import type { Finding } from './objects.ts';
-import type { Comparison, ReconcileContext } from './reconcile.ts';
+import type { Comparison, ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
 import type { Difference } from './report.ts';
 
