@@ -1,3 +1,4 @@
+import type { Stripe } from 'stripe';
 import { describe, expect, test } from 'vitest';
 
 import { HANDLED_TYPES } from '../src/billing/handle-event.ts';
@@ -206,6 +207,39 @@ describe('reconcile', () => {
     expect(asked).toBeGreaterThan(0);
     expect((await reconcile(world)).events.seen).toBe(0);
     expect((await reconcile(world, { seconds: 7 * DAY })).events.seen).toBeGreaterThan(0);
+  });
+
+  test('takes up a list where it was interrupted, page by page', async () => {
+    const world = await startWorld();
+    for (let count = 0; count < 130; count += 1) {
+      const session = await world.merchant.checkout.sessions.create({
+        mode: 'subscription',
+        line_items: [{ price: 'price_a', quantity: 1 }],
+        success_url: 'http://another-product.test/',
+      });
+      world.sandbox.acts.pay(session.id);
+    }
+    await passTime(world, 31 * DAY);
+    loseEverything(world);
+    const { stripe } = world;
+    if (!stripe) throw new Error('the server has a key');
+    const list = stripe.subscriptions.list.bind(stripe.subscriptions);
+    stripe.subscriptions.list = (query: Stripe.SubscriptionListParams) => {
+      if (query.starting_after !== undefined) throw new Error('interrupted');
+      return list(query);
+    };
+    await expect(reconcileWorld(world)).rejects.toThrow('interrupted');
+    expect(await world.db.subscription.count({ where: { status: 'active' } })).toBe(100);
+    const asked: Stripe.SubscriptionListParams[] = [];
+    stripe.subscriptions.list = (query: Stripe.SubscriptionListParams) => {
+      asked.push(query);
+      return list(query);
+    };
+    await reconcile(world);
+    expect(asked).toMatchObject([{ starting_after: expect.stringMatching(/^sub_/) as string }]);
+    expect(await world.db.subscription.count({ where: { status: 'active' } })).toBe(130);
+    await reconcile(world);
+    expect(asked[1]?.starting_after).toBeUndefined();
   });
 
   test('leaves what lives on a test clock alone', async () => {
