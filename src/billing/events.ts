@@ -3,19 +3,27 @@ import { inTransaction } from '../db/transaction.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
 
 /**
- * Claims an event for this transaction: a new one, or one that failed before. Its row says `applied` from here on,
- * which becomes true with the commit.
+ * Claims an event for this transaction: a new one, or one that failed before. What its row says from here on becomes
+ * true with the commit.
  *
  * @param tx the open transaction
  * @param event the event
  * @param payload its body, as received
+ * @param reason why it is ignored, for people; null when it is to be applied
  * @returns false when the event was applied or ignored before: a duplicate
  */
-export async function claimEvent(tx: Tx, event: StripeEvent, payload: string): Promise<boolean> {
+export async function claimEvent(
+  tx: Tx,
+  event: StripeEvent,
+  payload: string,
+  reason: string | null,
+): Promise<boolean> {
+  const { id, type, created, customerId } = event;
+  const status = reason === null ? 'applied' : 'ignored';
   const claimed = await tx.$executeRaw`
-    INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "payload", "customerId")
-    VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'applied', ${payload}, ${event.customerId})
-    ON CONFLICT ("id") DO UPDATE SET "status" = 'applied', "error" = NULL,
+    INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId")
+    VALUES (${id}, ${type}, ${created}, ${tx.now}, ${status}, ${reason}, ${payload}, ${customerId})
+    ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "reason" = excluded."reason", "error" = NULL,
       "payload" = excluded."payload", "customerId" = excluded."customerId"
     WHERE "Event"."status" = 'failed'`;
   return claimed === 1;
@@ -54,7 +62,7 @@ export async function recordFailure(
       INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "error", "payload", "customerId")
       VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'failed', ${error}, ${payload},
               ${event.customerId})
-      ON CONFLICT ("id") DO UPDATE SET "error" = excluded."error", "receivedAt" = excluded."receivedAt"
+      ON CONFLICT ("id") DO UPDATE SET "error" = excluded."error"
       WHERE "Event"."status" = 'failed'`;
   });
 }

@@ -15,7 +15,7 @@ import { onInvoicePaid } from './handlers/invoice-paid.ts';
 import { onInvoicePaymentPaid } from './handlers/invoice-payment-paid.ts';
 import { onInvoiceUnpaid } from './handlers/invoice-unpaid.ts';
 import { ignored } from './handlers/outcome.ts';
-import type { EventHandler, HandlerOutcome } from './handlers/outcome.ts';
+import type { EventHandler, HandlerOutcome, Ignored } from './handlers/outcome.ts';
 import { onRefundFailed } from './handlers/refund-failed.ts';
 import { onSubscriptionChanged } from './handlers/subscription-changed.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
@@ -113,12 +113,14 @@ async function applyOnce(
   payload: string,
   now: Date,
 ): Promise<EventOutcome> {
+  const { db, live, clawbackDays } = context;
+  const plan = notForUs(live, event) ?? HANDLERS.get(event.type) ?? unused(event);
   const attempt = (tieBreaker: TieBreaker | null): Promise<EventOutcome> =>
-    inTransaction(context.db, now, async (tx) => {
-      if (!(await claimEvent(tx, event, payload))) return { status: 'duplicate' };
-      const { live, clawbackDays } = context;
-      const outcome =
-        notForUs(live, event) ?? (await dispatch(event)(tx, event, { tieBreaker, clawbackDays }));
+    inTransaction(db, now, async (tx) => {
+      const reason = typeof plan === 'function' ? null : plan.reason;
+      if (!(await claimEvent(tx, event, payload, reason))) return { status: 'duplicate' };
+      if (typeof plan !== 'function') return plan;
+      const outcome = await plan(tx, event, { tieBreaker, clawbackDays });
       if (outcome.status === 'ignored') await markIgnored(tx, event.id, outcome.reason);
       return outcome;
     });
@@ -130,18 +132,15 @@ async function applyOnce(
   }
 }
 
-function dispatch(event: StripeEvent): EventHandler {
-  return (
-    HANDLERS.get(event.type) ??
-    (() => Promise.resolve(ignored(`events of the type ${event.type} are not used`)))
-  );
-}
-
-function notForUs(live: boolean | null, event: StripeEvent): HandlerOutcome | null {
+function notForUs(live: boolean | null, event: StripeEvent): Ignored | null {
   // Only events of connected accounts name one. https://docs.stripe.com/connect/webhooks
   if (event.account !== null) return ignored(`an event of the connected account ${event.account}`);
   if (live === null || event.livemode === null || event.livemode === live) return null;
   return ignored(live ? 'a test event on a live server' : 'a live event on a test server');
+}
+
+function unused({ type }: StripeEvent): Ignored {
+  return ignored(`events of the type ${type} are not used`);
 }
 
 async function askStripe(stripe: Stripe | null, subscriptionId: string): Promise<TieBreaker> {

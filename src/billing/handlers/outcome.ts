@@ -4,7 +4,13 @@ import type { TieBreaker } from '../facts/subscriptions.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
 
 /** What came of an event. */
-export type HandlerOutcome = { status: 'ok' } | { status: 'ignored'; reason: string };
+export type HandlerOutcome = { status: 'ok' } | Ignored;
+
+/** It changed nothing; why, for people. */
+export interface Ignored {
+  status: 'ignored';
+  reason: string;
+}
 
 /** What handlers are told besides the event. */
 export interface HandlerContext {
@@ -23,7 +29,7 @@ export const OK: HandlerOutcome = { status: 'ok' };
  * @param reason why the event changes nothing, for people
  * @returns the outcome that says so
  */
-export function ignored(reason: string): HandlerOutcome {
+export function ignored(reason: string): Ignored {
   return { status: 'ignored', reason };
 }
 
