@@ -35,3 +35,11 @@ export function secondsBetween(from: Date, to: Date): number {
 export function wholeSeconds(instant: Date): Date {
   return new Date(Math.floor(instant.getTime() / 1000) * 1000);
 }
+
+/**
+ * @param instant any instant
+ * @returns it in ISO 8601, UTC; without a fraction when it is a whole second
+ */
+export function isoText(instant: Date): string {
+  return instant.toISOString().replace('.000Z', 'Z');
+}

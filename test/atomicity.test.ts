@@ -1,24 +1,17 @@
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 
-import { daysAfter, deliver, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
+import {
+  daysAfter,
+  deliver,
+  deliverAll,
+  everythingElse,
+  signUp,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
-
-/** Every table but the event ledger, row by row: what a failed event must leave as it was. */
-async function everythingElse({ db }: TestServer) {
-  return {
-    users: await db.user.findMany(),
-    referrals: await db.referral.findMany(),
-    credit: await db.creditEntry.findMany(),
-    customers: await db.customer.findMany(),
-    subscriptions: await db.subscription.findMany(),
-    invoices: await db.invoice.findMany(),
-    payments: await db.payment.findMany(),
-    disputes: await db.dispute.findMany(),
-    audit: await db.auditRow.findMany(),
-  };
-}
 
 /** Makes the database refuse one kind of write, as a full disk or a bug would. */
 function refuse(server: TestServer, write: string, table: string): { lift: () => void } {

@@ -1,7 +1,16 @@
 import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 
-import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
+import {
+  daysAfter,
+  deliver,
+  deliverAll,
+  everythingElse,
+  signUp,
+  START,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, passTime, startWorld, subscribe } from './support/stand-in.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
@@ -29,18 +38,6 @@ function otherProcess(server: TestServer): Database.Database {
 }
 
 const seconds = (n: number): Date => new Date(START.getTime() + n * 1000);
-
-/** Every table but the event ledger. */
-async function everythingElse({ db }: TestServer) {
-  return {
-    users: await db.user.findMany(),
-    referrals: await db.referral.findMany(),
-    credit: await db.creditEntry.findMany(),
-    customers: await db.customer.findMany(),
-    subscriptions: await db.subscription.findMany(),
-    audit: await db.auditRow.findMany(),
-  };
-}
 
 describe('laravel/cashier-stripe 1759: "Duplicate subscriptions"', () => {
   // "`handleCustomerSubscriptionUpdated()` saves the new subscription with `status: active`;

@@ -7,6 +7,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
+  everythingElse,
   deliverRaw,
   sign,
   signUp,
@@ -30,21 +31,6 @@ async function invitation(env: NodeJS.ProcessEnv = {}) {
   const referrer = await signUp(server, 'referrer@example.com');
   const friend = await signUp(server, 'friend@example.com', referrer.code);
   return { server, referrer, friend, stripe: buyer(friend.id) };
-}
-
-/** Every table but the event ledger. */
-async function everythingElse({ db }: TestServer) {
-  return {
-    users: await db.user.findMany({ orderBy: { email: 'asc' } }),
-    referrals: await db.referral.findMany(),
-    credit: await db.creditEntry.findMany(),
-    customers: await db.customer.findMany(),
-    subscriptions: await db.subscription.findMany(),
-    invoices: await db.invoice.findMany(),
-    payments: await db.payment.findMany(),
-    disputes: await db.dispute.findMany(),
-    audit: await db.auditRow.findMany(),
-  };
 }
 
 /** One event of each kind that would change something. */

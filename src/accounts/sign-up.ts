@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
+import type { User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction, isUniqueViolation } from '../db/transaction.ts';
 import { captureReferral } from '../referrals/capture.ts';
@@ -39,7 +40,15 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
   }
 }
 
-async function createUser(tx: Tx, email: string, passwordHash: string) {
+/**
+ * Makes an account, free and without credit.
+ *
+ * @param tx the open transaction
+ * @param email its address, in lower case
+ * @param passwordHash the hash of its password
+ * @returns its row
+ */
+export async function createUser(tx: Tx, email: string, passwordHash: string): Promise<User> {
   return tx.user.create({
     data: {
       id: randomUUID(),

@@ -56,21 +56,6 @@ export async function openCheckout(
   throw new Error(`The checkout of the user ${user.id} was replaced ${MAX_TRIES} times while it was opened.`);
 }
 
-/**
- * Closes the checkout that a user may have open at Stripe.
- *
- * @param context Stripe and the database
- * @param userId whose
- * @throws StripeError when Stripe refuses or cannot be reached
- */
-export async function closeCheckout(
-  { db, stripe }: Pick<BillingContext, 'db' | 'stripe'>,
-  userId: string,
-): Promise<void> {
-  const checkout = await db.checkout.findUnique({ where: { userId } });
-  if (checkout?.sessionId) await expire(stripe, checkout.sessionId);
-}
-
 /** The user's one checkout; a new one when there is none, or when the one called `over` is still in its place. */
 async function claimCheckout(
   db: Db,
@@ -150,8 +135,14 @@ async function createSession(
   );
 }
 
-/** Closes a session; one that is over already stays as it is. */
-async function expire(stripe: Stripe, sessionId: string): Promise<void> {
+/**
+ * Closes a checkout session at Stripe; one that is over already stays as it is.
+ *
+ * @param stripe Stripe
+ * @param sessionId the session
+ * @throws StripeError when Stripe cannot be reached
+ */
+export async function expire(stripe: Stripe, sessionId: string): Promise<void> {
   try {
     await stripe.checkout.sessions.expire(sessionId);
   } catch (error) {

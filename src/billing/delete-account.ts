@@ -5,9 +5,9 @@ import { leaveTombstone } from '../accounts/tombstone.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { closeCheckout } from './checkout.ts';
+import { expire } from './checkout.ts';
+import { thinEvents } from './events.ts';
 import { TERMINAL_STATUSES } from './facts/ordering.ts';
-import { thinPayload } from './stripe-shapes/thin.ts';
 
 /** Why an account was not deleted. */
 export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checkout-opened-meanwhile';
@@ -36,7 +36,7 @@ export async function deleteAccount(
   const customers = await db.customer.findMany({ where: { userId: user.id, deletedAt: null } });
   if (customers.length > 0 && !stripe) return 'payments-not-set-up';
   if (stripe) {
-    await closeCheckout({ db, stripe }, user.id);
+    if (before?.sessionId) await expire(stripe, before.sessionId);
     for (const customer of customers) await cancelAll(stripe, customer.id);
   }
   return inTransaction(db, now, async (tx) => {
@@ -62,17 +62,5 @@ async function cancelAll(stripe: Stripe, customer: string): Promise<void> {
 /** A failed event keeps its payload until it is applied; `prune` thins it after that. */
 async function thinPayloads(tx: Tx, userId: string): Promise<void> {
   const customers = await tx.customer.findMany({ where: { userId }, select: { id: true } });
-  const events = await tx.event.findMany({
-    where: {
-      customerId: { in: customers.map(({ id }) => id) },
-      thinned: false,
-      payload: { not: null },
-      status: { not: 'failed' },
-    },
-    select: { id: true, payload: true },
-  });
-  for (const { id, payload } of events) {
-    if (payload === null) continue;
-    await tx.event.update({ where: { id }, data: { payload: thinPayload(payload), thinned: true } });
-  }
+  await thinEvents(tx, { customerId: { in: customers.map(({ id }) => id) } });
 }

@@ -1,6 +1,8 @@
+import type { Prisma } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
+import { thinPayload } from './stripe-shapes/thin.ts';
 
 /**
  * Claims an event for this transaction: a new one, or one that failed before. What its row says from here on becomes
@@ -65,4 +67,26 @@ export async function recordFailure(
       ON CONFLICT ("id") DO UPDATE SET "error" = excluded."error"
       WHERE "Event"."status" = 'failed'`;
   });
+}
+
+/**
+ * Thins the payloads of events to the fields that we read. One that failed keeps its payload until it is applied.
+ *
+ * @param tx the open transaction
+ * @param which the events in question
+ * @param limit how many at most, in the order of their ids; all when it is left out
+ * @returns the ids of those that were thinned now
+ */
+export async function thinEvents(tx: Tx, which: Prisma.EventWhereInput, limit?: number): Promise<string[]> {
+  const events = await tx.event.findMany({
+    where: { ...which, status: { not: 'failed' }, thinned: false, payload: { not: null } },
+    orderBy: { id: 'asc' },
+    ...(limit !== undefined && { take: limit }),
+    select: { id: true, payload: true },
+  });
+  for (const { id, payload } of events) {
+    const thin = payload === null ? null : thinPayload(payload);
+    await tx.event.update({ where: { id }, data: { payload: thin, thinned: true } });
+  }
+  return events.map(({ id }) => id);
 }

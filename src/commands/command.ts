@@ -3,6 +3,7 @@ import type { Stripe } from 'stripe';
 import type { Config } from '../config.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
+import { isoText } from '../instants.ts';
 import { PlainError } from '../plain-error.ts';
 
 /** What every command gets. */
@@ -43,5 +44,5 @@ export async function accountOf(db: Db, email: string): Promise<User> {
  * @returns it in ISO 8601, UTC, to the second; "-" for none
  */
 export function inText(instant: Date | null): string {
-  return instant ? instant.toISOString().replace('.000Z', 'Z') : '-';
+  return instant ? isoText(instant) : '-';
 }

@@ -8,7 +8,7 @@ import type { CreditEntry } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
-import { firstPaymentOf } from './first-payment.ts';
+import { firstPaymentOf } from '../billing/first-payment.ts';
 
 /** Rows read at a time: memory stays flat, and nobody waits long for their turn. */
 const PAGE = 500;

@@ -11,7 +11,7 @@ import { addSeconds, DAY_SECONDS, later, wholeSeconds } from '../instants.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import { explainReferral } from '../referrals/explain.ts';
 import type { ReferralFacts, ReferralStory, ReversalReason } from '../referrals/explain.ts';
-import { firstPaymentOf } from './first-payment.ts';
+import { firstPaymentOf } from '../billing/first-payment.ts';
 
 /** An account, explained to an operator. Credit is in seconds. */
 export interface AccountStory {

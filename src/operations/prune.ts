@@ -1,5 +1,5 @@
-import { thinPayload } from '../billing/stripe-shapes/thin.ts';
-import type { Db, Tx } from '../db/transaction.ts';
+import { thinEvents } from '../billing/events.ts';
+import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 
@@ -24,7 +24,7 @@ export interface Pruned {
  */
 export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
   const before = addSeconds(now, -retentionDays * DAY_SECONDS);
-  const events = await thinEvents(db, before, now);
+  const events = await thinOldEvents(db, before, now);
   const ended = await inTransaction(db, now, async (tx) => {
     const expired = { where: { expiresAt: { lte: tx.now } } };
     const sessions = await tx.session.deleteMany(expired);
@@ -34,37 +34,16 @@ export async function pruneDatabase(db: Db, retentionDays: number, now: Date): P
   return { events, ...ended };
 }
 
-async function thinEvents(db: Db, before: Date, now: Date): Promise<number> {
+async function thinOldEvents(db: Db, before: Date, now: Date): Promise<number> {
   let thinned = 0;
   let after = '';
   for (;;) {
-    const ids = await inTransaction(db, now, (tx) => thinBatch(tx, before, after));
+    // Going on by id reads no event twice.
+    const which = { id: { gt: after }, receivedAt: { lt: before } };
+    const ids = await inTransaction(db, now, (tx) => thinEvents(tx, which, BATCH));
     const last = ids.at(-1);
     if (last === undefined) return thinned;
     thinned += ids.length;
     after = last;
   }
-}
-
-/** Thins the next events after an id; returns their ids. Going on by id reads no event twice. */
-async function thinBatch(tx: Tx, before: Date, after: string): Promise<string[]> {
-  const events = await tx.event.findMany({
-    where: {
-      id: { gt: after },
-      status: { in: ['applied', 'ignored'] },
-      receivedAt: { lt: before },
-      thinned: false,
-      payload: { not: null },
-    },
-    orderBy: { id: 'asc' },
-    take: BATCH,
-    select: { id: true, payload: true },
-  });
-  for (const { id, payload } of events) {
-    await tx.event.update({
-      where: { id },
-      data: { payload: payload === null ? null : thinPayload(payload), thinned: true },
-    });
-  }
-  return events.map(({ id }) => id);
 }

@@ -1,4 +1,5 @@
 import type { Subscription } from '../db/generated/client.ts';
+import { isoText } from '../instants.ts';
 
 /** Why a conversion is taken back: the money went back in full, or no money had moved. */
 export type ReversalReason = 'refunded' | 'dispute-lost' | 'unproven';
@@ -63,9 +64,9 @@ export function explainReferral(facts: ReferralFacts, days: number, now: Date): 
   const { convertedAt, reversedAt } = facts;
   if (convertedAt) {
     const each = facts.sidesCredited > 1 ? 'each' : 'for the one invited; whoever invited them was gone';
-    const converted = `converted on ${inText(convertedAt)}: ${days} days ${each}`;
+    const converted = `converted on ${isoText(convertedAt)}: ${days} days ${each}`;
     return reversedAt
-      ? { state: 'reversed', ...reversed(facts, `${converted}; taken back on ${inText(reversedAt)}`) }
+      ? { state: 'reversed', ...reversed(facts, `${converted}; taken back on ${isoText(reversedAt)}`) }
       : { state: 'converted', says: converted, next: whatUndoesIt(facts, now) };
   }
   if (facts.deleted) {
@@ -111,7 +112,7 @@ function reversed({ reversal }: ReferralFacts, when: string): Omit<ReferralStory
 
 function whatUndoesIt({ clawbackUntil }: ReferralFacts, now: Date): string {
   if (!clawbackUntil) return 'A full refund, or a lost dispute, of their first payment takes it back.';
-  const until = inText(clawbackUntil);
+  const until = isoText(clawbackUntil);
   return clawbackUntil >= now
     ? `A full refund, or a dispute opened, until ${until} can take it back.`
     : `Nothing more: only a dispute opened until ${until}, and lost later, can take it back.`;
@@ -132,7 +133,7 @@ function beforePayment(subscriptions: readonly SubscriptionFacts[]): ReferralSto
     case 'trialing':
       return {
         state: 'trial',
-        says: `on trial until ${nearest.trialEnd ? inText(nearest.trialEnd) : 'its end'}, no payment yet`,
+        says: `on trial until ${nearest.trialEnd ? isoText(nearest.trialEnd) : 'its end'}, no payment yet`,
         next: ON_FIRST_INVOICE,
       };
     case 'active':
@@ -172,8 +173,4 @@ function whyUnproven({ checkoutUnpaid, invoices }: SubscriptionFacts): string {
 function rank(status: string | null): number {
   const place = NEAREST_FIRST.indexOf(status ?? '');
   return place === -1 ? NEAREST_FIRST.length : place;
-}
-
-function inText(instant: Date): string {
-  return instant.toISOString().replace('.000Z', 'Z');
 }

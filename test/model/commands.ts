@@ -1,11 +1,8 @@
-import { randomUUID } from 'node:crypto';
-
 import fc from 'fast-check';
 import { Stripe } from 'stripe';
 
-import { hashEmail } from '../../src/accounts/email.ts';
 import { openSession } from '../../src/accounts/sessions.ts';
-import { newReferralCode } from '../../src/referrals/codes.ts';
+import { createUser } from '../../src/accounts/sign-up.ts';
 import { captureReferral } from '../../src/referrals/capture.ts';
 import { inTransaction } from '../../src/db/transaction.ts';
 import { PASSWORD, postForm, SESSION_SECRET } from '../support/server.ts';
@@ -43,18 +40,7 @@ export async function signUp(real: Real, friend: number | null): Promise<void> {
   const email = `${people.length}@example.com`;
   const code = friend === null ? null : (pick(people, friend)?.code ?? null);
   const person = await inTransaction(world.db, world.clock.now, async (tx) => {
-    const user = await tx.user.create({
-      data: {
-        id: randomUUID(),
-        email,
-        emailHash: await hashEmail(tx, email),
-        passwordHash,
-        code: await newReferralCode(tx),
-        tier: 'free',
-        creditEntryCount: 0,
-        createdAt: tx.now,
-      },
-    });
+    const user = await createUser(tx, email, passwordHash);
     await captureReferral(tx, user, code);
     const token = await openSession(tx, SESSION_SECRET, user.id);
     return { id: user.id, email, code: user.code, cookie: `tandem_session=${token}` };

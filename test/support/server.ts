@@ -180,3 +180,18 @@ export async function userRow({ db }: TestServer, id: string): Promise<User> {
 export function daysAfter(days: number, from: Date = START): Date {
   return new Date(from.getTime() + days * DAY * 1000);
 }
+
+/** Every table but the event ledger, row by row. */
+export async function everythingElse({ db }: TestServer) {
+  return {
+    users: await db.user.findMany({ orderBy: { id: 'asc' } }),
+    referrals: await db.referral.findMany(),
+    credit: await db.creditEntry.findMany(),
+    customers: await db.customer.findMany(),
+    subscriptions: await db.subscription.findMany(),
+    invoices: await db.invoice.findMany(),
+    payments: await db.payment.findMany(),
+    disputes: await db.dispute.findMany(),
+    audit: await db.auditRow.findMany(),
+  };
+}

@@ -1,5 +1,6 @@
-import type { Invoice, Subscription } from '../../db/generated/client.ts';
+import type { Subscription } from '../../db/generated/client.ts';
 import type { Tx } from '../../db/transaction.ts';
+import { firstPaymentOf } from '../first-payment.ts';
 import { provesPayment } from '../proof.ts';
 import { readEvent } from '../stripe-shapes/event.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
@@ -143,19 +144,12 @@ export async function ensureSubscription(tx: Tx, id: string, customerId: string)
 export async function refreshProof(tx: Tx, id: string): Promise<boolean> {
   const row = await tx.subscription.findUniqueOrThrow({ where: { id }, include: { invoices: true } });
   const proven = provesPayment(row);
-  const firstPaidAt = earliest(row.invoices.filter((invoice) => invoice.positive));
+  const firstPaidAt = firstPaymentOf([row])?.paidAt ?? null;
   const same = proven === (row.provenAt !== null) && firstPaidAt?.getTime() === row.firstPaidAt?.getTime();
   if (same) return false;
   const provenAt = proven ? (row.provenAt ?? tx.now) : null;
   await tx.subscription.update({ where: { id }, data: { provenAt, firstPaidAt } });
   return true;
-}
-
-function earliest(invoices: readonly Invoice[]): Date | null {
-  return invoices.reduce<Date | null>(
-    (first, { paidAt }) => (paidAt && (first === null || paidAt < first) ? paidAt : first),
-    null,
-  );
 }
 
 /**

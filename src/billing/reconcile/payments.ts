@@ -68,11 +68,10 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   const { charge: listedCharge } = listed;
   if (listedCharge === null || typeof listedCharge === 'string') return null;
   const { paymentId } = readCharge(listedCharge);
-  const rowNow = () => db.payment.findUnique({ where: { id: paymentId } });
-  if (saysTheSame(await rowNow(), listedCharge)) return null;
+  const row = await db.payment.findUnique({ where: { id: paymentId } });
+  if (saysTheSame(row, listedCharge)) return null;
 
-  // What Stripe listed may be older than a row that a webhook has changed since: it is asked anew.
-  const row = await rowNow();
+  // What Stripe listed may be older than the row, which a webhook can have changed since: it is asked anew.
   const charge = await stripe.charges.retrieve(listedCharge.id);
   const refunds = await stripe.refunds.list({ charge: charge.id, limit: 100 });
   if (saysTheSame(row, charge)) return null;
@@ -119,10 +118,9 @@ function newestFailure(refunds: readonly Stripe.Refund[], row: RefundFacts | nul
 async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute): Promise<Finding | null> {
   const { stripe, db, events } = context;
   const { id } = listed;
-  const rowNow = () => db.dispute.findUnique({ where: { id } });
-  if ((await rowNow())?.status === listed.status) return null;
+  const row = await db.dispute.findUnique({ where: { id } });
+  if (row?.status === listed.status) return null;
 
-  const row = await rowNow();
   const dispute = readDispute(await stripe.disputes.retrieve(id));
   const { paymentId, status } = dispute;
   if (paymentId === null || row?.status === status) return null;

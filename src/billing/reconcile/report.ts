@@ -1,3 +1,5 @@
+import { isoText } from '../../instants.ts';
+
 /** Something that Stripe says otherwise than our rows. */
 export interface Difference {
   /** What kind of thing: event, checkout session, subscription, invoice, payment or dispute. */
@@ -41,6 +43,6 @@ export interface ReconcileReport {
  */
 export function inWords(value: unknown): string {
   if (value === null || value === undefined) return 'none';
-  if (value instanceof Date) return value.toISOString().replace('.000Z', 'Z');
+  if (value instanceof Date) return isoText(value);
   return JSON.stringify(value).replaceAll('"', '');
 }

@@ -1,11 +1,13 @@
 import { Stripe } from 'stripe';
 
+import type { Subscription } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { applyFacts } from '../apply-facts.ts';
 import { lockCustomer } from '../facts/customers.ts';
 import { TERMINAL_STATUSES } from '../facts/ordering.ts';
 import { differences, storeFetched } from '../facts/subscriptions.ts';
 import { readSubscription } from '../stripe-shapes/subscription.ts';
+import type { SubscriptionSnapshot } from '../stripe-shapes/subscription.ts';
 import { causeNow, compareAll, mend } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
@@ -30,22 +32,23 @@ export const compareSubscriptions: Comparison = async (context) => {
 
 /** What Stripe listed may be older than a row that a webhook has changed since: before anything is mended it is asked anew. */
 async function compare(context: ReconcileContext, listed: object): Promise<Finding | null> {
-  const { id } = readSubscription(listed);
-  if ((await compareOnce(context, () => Promise.resolve(listed), id)) === null) return null;
-  return compareOnce(context, () => context.stripe.subscriptions.retrieve(id), id);
+  const snapshot = readSubscription(listed);
+  const row = await context.db.subscription.findUnique({ where: { id: snapshot.id } });
+  return isOther(row, snapshot) ? askAnew(context, snapshot.id) : null;
 }
 
-async function compareOnce(
-  { db, events }: ReconcileContext,
-  ask: () => Promise<object>,
-  id: string,
-): Promise<Finding | null> {
+/** Whether it is one that we keep, and our row says something else. */
+function isOther(row: Subscription | null, snapshot: SubscriptionSnapshot): boolean {
+  if (snapshot.testClock || snapshot.customerId === null) return false;
+  return row?.needsReconcile === true || differences(row, snapshot).length > 0;
+}
+
+async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Promise<Finding | null> {
+  // The row first: only if it is still the same afterwards is the answer newer than it.
   const row = await db.subscription.findUnique({ where: { id } });
-  const snapshot = readSubscription(await ask());
+  const snapshot = readSubscription(await stripe.subscriptions.retrieve(id));
   const { customerId } = snapshot;
-  if (snapshot.testClock || customerId === null) return null;
-  const differing = differences(row, snapshot);
-  if (differing.length === 0 && !row?.needsReconcile) return null;
+  if (customerId === null || !isOther(row, snapshot)) return null;
 
   const subscription = { object: 'subscription', id };
   const unknown = { ...subscription, field: 'status', here: 'unknown', there: snapshot.state.status };
@@ -54,7 +57,7 @@ async function compareOnce(
     differences: [
       ...(row?.status ? [] : [unknown]),
       ...(row?.needsReconcile ? [undecided] : []),
-      ...(row?.status ? differing : []).map(({ field, here, there }) => ({
+      ...(row?.status ? differences(row, snapshot) : []).map(({ field, here, there }) => ({
         ...subscription,
         field,
         here: inWords(here),
@@ -80,7 +83,7 @@ async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<stri
   for (const id of await liveSubscriptions(context.db)) {
     if (seen.has(id)) continue;
     try {
-      const finding = await compare(context, await context.stripe.subscriptions.retrieve(id));
+      const finding = await askAnew(context, id);
       if (finding) found.push(...(await mend(context, finding)));
     } catch (error) {
       if (!isMissing(error)) throw error;

@@ -5,7 +5,7 @@ type PaidInvoice = Pick<Invoice, 'id' | 'positive' | 'paidAt'>;
 
 /**
  * A user's earliest positive invoice, the one that decides about a conversion (design: rule 9), of rows that are read
- * already; `isMoneyBack` in billing asks the database for the same one.
+ * already; `isMoneyBack` asks the database for the same one.
  *
  * @param subscriptions all subscriptions of all of the user's customers, with their invoices
  * @returns the invoice and when it was paid; null when no money is known to have moved
