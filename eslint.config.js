@@ -36,7 +36,7 @@ const zones = [
 ];
 
 export default tseslint.config(
-  { ignores: ['node_modules', 'src/db/generated', 'data'] },
+  { ignores: ['node_modules', 'src/db/generated*', 'data'] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },

@@ -12,7 +12,7 @@ export interface Config {
   /** Where browsers reach us: an origin, without a slash at the end. */
   publicUrl: string;
   databaseUrl: string;
-  /** Null outside production: then one is made and kept beside the database. */
+  /** Null outside production: then one is made and kept in the data folder. */
   sessionSecret: string | null;
   logLevel: string;
   /** Addresses and CIDRs of the proxies in front. */
@@ -68,6 +68,11 @@ function httpOrigin(value: string): boolean {
   return /^https?:$/.test(protocol) && href === `${origin}/`;
 }
 
+function databaseAddress(value: string): boolean {
+  if (/^postgres(ql)?:\/\//.test(value)) return URL.canParse(value) && new URL(value).pathname.length > 1;
+  return /^file:.+/.test(value);
+}
+
 function addressOrRange(entry: string): boolean {
   const [address = '', bits, ...rest] = entry.split('/');
   const family = isIP(address);
@@ -82,11 +87,8 @@ const VARIABLES = {
   PORT: [wholeNumber(1, 65_535).default(3000), 'a port, 1 to 65535'],
   PUBLIC_URL: [z.string().refine(httpOrigin).optional(), 'an http or https address without a path'],
   DATABASE_URL: [
-    z
-      .string()
-      .regex(/^file:.+/)
-      .default('file:./data/tandem.db'),
-    'file: and the path of a SQLite database',
+    z.string().refine(databaseAddress).default('file:./data/tandem.db'),
+    'file: and the path of a SQLite database, or postgresql://user:password@host:port/database',
   ],
   STRIPE_API_KEY: [
     z

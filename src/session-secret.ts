@@ -1,16 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { link, readFile, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 
 import type { Config } from './config.ts';
-import { databasePath } from './db/open.ts';
+import { dataFolder } from './db/open.ts';
 import { PlainError } from './plain-error.ts';
 
 const SHORTEST = 16;
 
 /**
  * The secret that keys the hashes of session and reset tokens: SESSION_SECRET, or, outside production, one that is made
- * at the first start and kept beside the database.
+ * at the first start and kept in the data folder.
  *
  * @param config the configuration
  * @returns the secret
@@ -18,8 +18,9 @@ const SHORTEST = 16;
  */
 export async function sessionSecretOf(config: Config): Promise<string> {
   if (config.sessionSecret !== null) return config.sessionSecret;
-  const path = join(dirname(databasePath(config.databaseUrl)), 'session-secret');
-  const secret = await makeOrRead(path).catch((error: unknown) => {
+  const folder = dataFolder(config.databaseUrl);
+  const path = join(folder, 'session-secret');
+  const secret = await makeOrRead(folder, path).catch((error: unknown) => {
     throw new PlainError(`The session secret ${path} cannot be read: ${String(error)}`);
   });
   if (secret.length < SHORTEST) {
@@ -30,7 +31,8 @@ export async function sessionSecretOf(config: Config): Promise<string> {
   return secret;
 }
 
-async function makeOrRead(path: string): Promise<string> {
+async function makeOrRead(folder: string, path: string): Promise<string> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
   const made = `${path}.${process.pid}`;
   await writeFile(made, randomBytes(32).toString('base64url'), { mode: 0o600 });
   try {

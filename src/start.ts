@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 
 import { pino } from 'pino';
 
 import { buildApp } from './app.ts';
 import { readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
-import { databasePath, openDatabase } from './db/open.ts';
+import { dataFolder, openDatabase } from './db/open.ts';
 import { PlainError } from './plain-error.ts';
 import { startSandbox } from './sandbox/sandbox.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
@@ -87,7 +87,7 @@ async function openSandbox(
     webhookUrl: () => `http://${reachable(config.host)}:${config.port}/api/stripe/webhook`,
     prices: SANDBOX_PRICES,
     now,
-    stateFile: join(dirname(databasePath(config.databaseUrl)), 'sandbox.json'),
+    stateFile: join(dataFolder(config.databaseUrl), 'sandbox.json'),
     log,
   };
   // The next port keeps open checkout pages where they were after a restart; any other does, too.

@@ -2,14 +2,12 @@ import { readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 
-import { bindMigrationAwareSqlAdapterFactory } from '@prisma/driver-adapter-utils';
+import { bindMigrationAwareSqlAdapterFactory, isDriverAdapterError } from '@prisma/driver-adapter-utils';
 import type { SqlDriverAdapter, SqlMigrationAwareDriverAdapterFactory } from '@prisma/driver-adapter-utils';
 import * as engine from '@prisma/schema-engine-wasm/schema_engine_bg';
 
 import { PlainError } from '../plain-error.ts';
 
-const PRISMA_FOLDER = join(import.meta.dirname, '../../prisma');
-const MIGRATIONS_FOLDER = join(PRISMA_FOLDER, 'migrations');
 const NO_FILTER = { externalTables: [], externalEnums: [] };
 
 /** What we use of Node's global; its types come only with the browser's. */
@@ -25,11 +23,15 @@ declare const WebAssembly: {
  * Prisma's own engine (its WASM build: nothing to download), so `prisma migrate` accepts the database too.
  *
  * @param adapterFactory connects to the database
+ * @param folder where the schema and the migrations of its kind of database are
  * @returns the names of the migrations that were applied now; empty when it was up to date
  * @throws PlainError when the database is newer than the code, or a migration failed earlier or fails now
  */
-export async function migrate(adapterFactory: SqlMigrationAwareDriverAdapterFactory): Promise<string[]> {
-  const known = await migrationNames();
+export async function migrate(
+  adapterFactory: SqlMigrationAwareDriverAdapterFactory,
+  folder: string,
+): Promise<string[]> {
+  const known = await migrationNames(folder);
   const applied = await appliedMigrations(adapterFactory);
 
   const unknown = applied.filter((migration) => !known.includes(migration.name));
@@ -50,17 +52,18 @@ export async function migrate(adapterFactory: SqlMigrationAwareDriverAdapterFact
 
   // The engine keeps its connections, locked, for as long as the process lives: we end them ourselves.
   const connections: SqlDriverAdapter[] = [];
-  const schemaEngine = await loadSchemaEngine({
+  const remembering = {
     ...adapterFactory,
     connect: async () => {
       const connection = await adapterFactory.connect();
       connections.push(connection);
       return connection;
     },
-  });
+  };
+  const schemaEngine = await loadSchemaEngine(remembering, folder);
   try {
     const { appliedMigrationNames } = await schemaEngine.applyMigrations({
-      migrationsList: await migrationsList(known),
+      migrationsList: await migrationsList(folder, known),
       filters: NO_FILTER,
     });
     return appliedMigrationNames;
@@ -82,32 +85,30 @@ async function appliedMigrations(
 ): Promise<AppliedMigration[]> {
   const connection = await adapterFactory.connect();
   try {
-    const tables = await connection.queryRaw({
-      sql: "SELECT name FROM sqlite_master WHERE type = 'table' AND name = '_prisma_migrations'",
-      args: [],
-      argTypes: [],
-    });
-    if (tables.rows.length === 0) return [];
     const { rows } = await connection.queryRaw({
       sql: 'SELECT migration_name, finished_at IS NOT NULL FROM _prisma_migrations WHERE rolled_back_at IS NULL',
       args: [],
       argTypes: [],
     });
     return rows.map(([name, finished]) => ({ name: String(name), finished: Number(finished) === 1 }));
+  } catch (error) {
+    if (isDriverAdapterError(error) && error.cause.kind === 'TableDoesNotExist') return [];
+    throw error;
   } finally {
     await connection.dispose();
   }
 }
 
-async function migrationNames(): Promise<string[]> {
-  const entries = await readdir(MIGRATIONS_FOLDER, { withFileTypes: true });
+async function migrationNames(folder: string): Promise<string[]> {
+  const entries = await readdir(join(folder, 'migrations'), { withFileTypes: true });
   return entries
     .filter((entry) => entry.isDirectory())
     .map((entry) => entry.name)
     .sort();
 }
 
-async function migrationsList(names: string[]): Promise<engine.MigrationList> {
+async function migrationsList(folder: string, names: string[]): Promise<engine.MigrationList> {
+  const baseDir = join(folder, 'migrations');
   const migrationDirectories = await Promise.all(
     names.map(async (name) => ({
       path: name,
@@ -115,14 +116,14 @@ async function migrationsList(names: string[]): Promise<engine.MigrationList> {
         path: 'migration.sql',
         content: {
           tag: 'ok' as const,
-          value: await readFile(join(MIGRATIONS_FOLDER, name, 'migration.sql'), 'utf8'),
+          value: await readFile(join(baseDir, name, 'migration.sql'), 'utf8'),
         },
       },
     })),
   );
-  const content = await readFile(join(MIGRATIONS_FOLDER, 'migration_lock.toml'), 'utf8');
+  const content = await readFile(join(baseDir, 'migration_lock.toml'), 'utf8');
   return {
-    baseDir: MIGRATIONS_FOLDER,
+    baseDir,
     lockfile: { path: 'migration_lock.toml', content },
     shadowDbInitScript: '',
     migrationDirectories,
@@ -131,6 +132,7 @@ async function migrationsList(names: string[]): Promise<engine.MigrationList> {
 
 async function loadSchemaEngine(
   adapterFactory: SqlMigrationAwareDriverAdapterFactory,
+  folder: string,
 ): Promise<engine.SchemaEngine> {
   const packageFolder = dirname(
     createRequire(import.meta.url).resolve('@prisma/schema-engine-wasm/schema_engine_bg'),
@@ -140,7 +142,7 @@ async function loadSchemaEngine(
   engine.__wbg_set_wasm(instance.exports);
   instance.exports.__wbindgen_start();
 
-  const schemaPath = join(PRISMA_FOLDER, 'schema.prisma');
+  const schemaPath = join(folder, 'schema.prisma');
   const schema = await readFile(schemaPath, 'utf8');
   return engine.SchemaEngine.new(
     { datamodels: [[schemaPath, schema]] },

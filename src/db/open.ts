@@ -1,45 +1,91 @@
 import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 
 import { PlainError } from '../plain-error.ts';
-import { PrismaClient } from './generated/client.ts';
+import { PrismaClient as PostgresqlClient } from './generated-postgresql/client.ts';
+import { PrismaClient as SqliteClient } from './generated/client.ts';
 import { migrate } from './migrate.ts';
+import { postgresqlAdapterFactory } from './postgresql-adapter.ts';
 import { sqliteAdapterFactory } from './sqlite-adapter.ts';
 import type { Db } from './transaction.ts';
 
+/** Each kind of database has a schema and migrations of its own, made from one set of models. */
+const SQLITE_FOLDER = join(import.meta.dirname, '../../prisma');
+const POSTGRESQL_FOLDER = join(SQLITE_FOLDER, 'postgresql');
+
+/** Where what belongs to an installation lies when its database is no file. */
+const DATA_FOLDER = './data';
+
 /**
- * Opens the database, making its folder and file when there are none, and brings it to this code's schema.
+ * Opens the database and brings it to this code's schema. A SQLite file and its folder are made when there are none;
+ * a PostgreSQL database must be there.
  *
- * @param url `file:` and a path, relative to the working directory or absolute
+ * @param url `file:` and a path, relative to the working directory or absolute, or `postgresql://…`
  * @returns the client, and the names of the migrations applied now
- * @throws PlainError when the path cannot be written, the file is no database, or its schema is newer than ours
+ * @throws PlainError when it cannot be opened or reached, or its schema is newer than ours
  */
 export async function openDatabase(url: string): Promise<{ db: Db; migrations: string[] }> {
-  const path = databasePath(url);
-  const adapterFactory = sqliteAdapterFactory(path);
-  try {
-    // What lies in it is personal: a folder made here is its owner's alone.
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    const migrations = await migrate(adapterFactory);
-    return { db: new PrismaClient({ adapter: adapterFactory, errorFormat: 'minimal' }), migrations };
-  } catch (error) {
-    if (error instanceof PlainError) throw error;
-    throw new PlainError(`The database ${path} cannot be opened: ${explain(error)}`);
-  }
+  return isPostgresql(url) ? openPostgresql(url) : openSqlite(databasePath(url));
+}
+
+/**
+ * @param url DATABASE_URL
+ * @returns whether it names a PostgreSQL database; else it is a SQLite file
+ */
+export function isPostgresql(url: string): boolean {
+  return /^postgres(ql)?:/.test(url);
 }
 
 /**
  * @param url `file:` and a path
- * @returns the path of the database file; what belongs to it lies beside it
+ * @returns the path of the database file
  */
 export function databasePath(url: string): string {
   return url.replace(/^file:/, '');
 }
 
-function explain(error: unknown): string {
-  const { message, code } = sqliteError(error);
+/**
+ * @param url DATABASE_URL
+ * @returns the folder of what belongs to the installation and is not in the database: beside a SQLite file
+ */
+export function dataFolder(url: string): string {
+  return isPostgresql(url) ? DATA_FOLDER : dirname(databasePath(url));
+}
+
+async function openSqlite(path: string): Promise<{ db: Db; migrations: string[] }> {
+  const adapterFactory = sqliteAdapterFactory(path);
+  try {
+    // What lies in it is personal: a folder made here is its owner's alone.
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    const migrations = await migrate(adapterFactory, SQLITE_FOLDER);
+    return { db: new SqliteClient({ adapter: adapterFactory, errorFormat: 'minimal' }), migrations };
+  } catch (error) {
+    if (error instanceof PlainError) throw error;
+    throw new PlainError(`The database ${path} cannot be opened: ${explainSqlite(error)}`);
+  }
+}
+
+async function openPostgresql(url: string): Promise<{ db: Db; migrations: string[] }> {
+  const { host, pathname } = new URL(url);
+  try {
+    // One connection: the engine's lock against other processes that migrate belongs to a connection.
+    const migrations = await migrate(postgresqlAdapterFactory(url, 1), POSTGRESQL_FOLDER);
+    const client = new PostgresqlClient({ adapter: postgresqlAdapterFactory(url), errorFormat: 'minimal' });
+    // The models are the same, and so are the clients but for what only PostgreSQL can do, which we do not use.
+    return { db: client as unknown as Db, migrations };
+  } catch (error) {
+    if (error instanceof PlainError) throw error;
+    // Never the whole address: it holds the password.
+    throw new PlainError(
+      `The database ${pathname.slice(1)} at ${host} cannot be opened: ${explainPostgresql(error)}`,
+    );
+  }
+}
+
+function explainSqlite(error: unknown): string {
+  const { message, code } = driverError(error);
   if (message.includes('file is not a database') || message.includes('malformed')) {
     return 'the file is damaged, or is no SQLite database. Restore a backup, or name another file in DATABASE_URL.';
   }
@@ -49,8 +95,25 @@ function explain(error: unknown): string {
   return `${message.replaceAll('\n', ' ')}. Name another file in DATABASE_URL.`;
 }
 
+function explainPostgresql(error: unknown): string {
+  const kind = isDriverAdapterError(error) ? error.cause.kind : null;
+  switch (kind) {
+    case 'DatabaseNotReachable':
+    case 'ConnectionClosed':
+    case 'SocketTimeout':
+      return 'no server answers there. Start it, or mend the host and the port in DATABASE_URL.';
+    case 'AuthenticationFailed':
+    case 'DatabaseAccessDenied':
+      return 'the server refuses the user or the password. Mend them in DATABASE_URL.';
+    case 'DatabaseDoesNotExist':
+      return 'the server has no such database. Make it with createdb, or name another one in DATABASE_URL.';
+    default:
+      return `${driverError(error).message.replaceAll('\n', ' ')}.`;
+  }
+}
+
 /** The driver's own words: Prisma wraps them, and tells only a category of its own. */
-function sqliteError(error: unknown): { message: string; code: string | undefined } {
+function driverError(error: unknown): { message: string; code: string | undefined } {
   if (isDriverAdapterError(error)) {
     const { originalMessage, originalCode } = error.cause;
     return { message: originalMessage ?? error.message, code: originalCode };

@@ -14,6 +14,8 @@ import type { User } from '../../src/db/generated/client.ts';
 import { openDatabase } from '../../src/db/open.ts';
 import type { Db } from '../../src/db/transaction.ts';
 import { createStripe } from '../../src/stripe-client.ts';
+import { asAdministrator, databaseOn, newDatabaseName } from './postgresql-databases.ts';
+import './provided.ts';
 
 export const WEBHOOK_SECRET = 'whsec_test';
 export const SESSION_SECRET = 'a secret for the tests';
@@ -28,7 +30,7 @@ export interface TestServer {
   db: Db;
   config: Config;
   stripe: Stripe | null;
-  /** `file:` and the path of its database. */
+  /** The address of its database. */
   databaseUrl: string;
   clock: { now: Date };
   /** Stops it before the test has finished. */
@@ -70,12 +72,21 @@ export async function startTestServer(
   return { app, db, config, stripe, databaseUrl, clock, stop };
 }
 
-/** A copy of the migrated, empty database. */
+/** A copy of the migrated, empty database; it is gone after the test. */
 export async function newDatabase(): Promise<string> {
+  const server = inject('postgresqlServer');
+  if (server !== null) return newPostgresqlDatabase(server);
   const folder = await mkdtemp(join(inject('scratch'), 'db-'));
   const path = join(folder, 'tandem.db');
   await copyFile(inject('templateDatabase'), path);
   return `file:${path}`;
+}
+
+async function newPostgresqlDatabase(server: string): Promise<string> {
+  const name = newDatabaseName();
+  await asAdministrator(server, `CREATE DATABASE ${name} TEMPLATE ${inject('templateDatabase')}`);
+  onTestFinished(() => asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`));
+  return databaseOn(server, name);
 }
 
 /** Somebody with an account, and the browser they are logged in with. */

@@ -5,17 +5,9 @@ import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 
 import { openDatabase } from '../../src/db/open.ts';
+import './provided.ts';
 
-declare module 'vitest' {
-  export interface ProvidedContext {
-    /** A folder that is removed after the run. */
-    scratch: string;
-    /** A database that is migrated and empty: every test copies it. */
-    templateDatabase: string;
-  }
-}
-
-/** Migrates one database for all tests to copy. */
+/** Migrates one SQLite database for all tests to copy. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const scratch = await mkdtemp(join(tmpdir(), 'tandem-test-'));
   const templateDatabase = join(scratch, 'template.db');
@@ -25,5 +17,6 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await db.$disconnect();
   project.provide('scratch', scratch);
   project.provide('templateDatabase', templateDatabase);
+  project.provide('postgresqlServer', null);
   return () => rm(scratch, { recursive: true, force: true });
 }

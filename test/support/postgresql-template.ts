@@ -1,0 +1,36 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { TestProject } from 'vitest/node';
+
+import { openDatabase } from '../../src/db/open.ts';
+import { startPostgresql } from './postgresql-server.ts';
+import { asAdministrator, databaseOn, newDatabaseName } from './postgresql-databases.ts';
+import './provided.ts';
+
+/**
+ * Migrates one PostgreSQL database for all tests to copy: on the server of TEST_DATABASE_URL (its user must be allowed to
+ * make databases), or on one that is started for this run and stopped after it.
+ */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const scratch = await mkdtemp(join(tmpdir(), 'tandem-test-'));
+  const given = process.env['TEST_DATABASE_URL'];
+  // Nothing here has to survive a power cut, and hundreds of databases are made.
+  const server = given ? null : await startPostgresql({ flags: ['-c', 'fsync=off'] });
+  const postgresqlServer = given ?? server?.url ?? '';
+
+  const templateDatabase = newDatabaseName();
+  await asAdministrator(postgresqlServer, `CREATE DATABASE ${templateDatabase}`);
+  const { db } = await openDatabase(databaseOn(postgresqlServer, templateDatabase));
+  await db.$disconnect();
+
+  project.provide('scratch', scratch);
+  project.provide('templateDatabase', templateDatabase);
+  project.provide('postgresqlServer', postgresqlServer);
+  return async () => {
+    await asAdministrator(postgresqlServer, `DROP DATABASE ${templateDatabase} WITH (FORCE)`);
+    await server?.stop();
+    await rm(scratch, { recursive: true, force: true });
+  };
+}

@@ -1,0 +1,104 @@
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+
+import { inject, onTestFinished } from 'vitest';
+
+import { freePort } from './free-port.ts';
+
+const TSX = createRequire(import.meta.url).resolve('tsx');
+const SOURCE = join(import.meta.dirname, '../../src');
+
+export interface Started {
+  child: ChildProcess;
+  /** All that it wrote so far. */
+  output: { stdout: string; stderr: string };
+}
+
+export interface RunningServer extends Started {
+  /** Where it says that it is. */
+  url: string;
+  /** Sends the signal, and waits for the end; the exit code, null when the signal killed it. */
+  stop: (signal?: NodeJS.Signals) => Promise<number | null>;
+}
+
+/**
+ * Starts one of our programs as its own process, with no environment but the one that is given. It is killed when the
+ * test has finished.
+ *
+ * @param program its path below src/
+ * @param folder where it runs; an empty one of its own when it is left out
+ */
+export async function startProgram(
+  program: string,
+  args: string[],
+  env: Record<string, string>,
+  folder?: string,
+): Promise<Started> {
+  const child = spawn(process.execPath, ['--import', TSX, join(SOURCE, program), ...args], {
+    cwd: folder ?? (await emptyFolder()),
+    env: { PATH: process.env['PATH'], ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  onTestFinished(() => void child.kill('SIGKILL'));
+  const output = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk: Buffer) => (output.stdout += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output.stderr += chunk.toString()));
+  return { child, output };
+}
+
+/** Waits for the end of a process, and of what it writes. */
+export async function ended({
+  child,
+  output,
+}: Started): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, ...output };
+}
+
+/** Runs the command line to its end. */
+export async function runCli(
+  args: string[],
+  env: Record<string, string>,
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  return ended(await startProgram('cli.ts', args, env));
+}
+
+/** Starts a server on a free port (or on the one that is given), and waits until it has said where it is. */
+export async function runServer(env: Record<string, string>, folder?: string): Promise<RunningServer> {
+  const started = await startProgram(
+    'server.ts',
+    [],
+    { PORT: String(await freePort()), LOG_LEVEL: 'warn', ...env },
+    folder,
+  );
+  const { child, output } = started;
+  const url = await until(() => {
+    if (child.exitCode !== null) throw new Error(`The server ended: ${output.stderr}`);
+    return Promise.resolve(/^Tandem is at (\S+)$/m.exec(output.stdout)?.[1]);
+  });
+  async function stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    const end = ended(started);
+    child.kill(signal);
+    return (await end).code;
+  }
+  return { ...started, url, stop };
+}
+
+/** Looks again and again, for 30 s at most, until there is something to see. */
+export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
+  for (let tries = 0; tries < 600; tries += 1) {
+    const seen = await look();
+    if (seen !== undefined) return seen;
+    await pause(50);
+  }
+  throw new Error('What was awaited did not come.');
+}
+
+export function emptyFolder(): Promise<string> {
+  return mkdtemp(join(inject('scratch'), 'process-'));
+}
