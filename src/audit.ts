@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
+import { Prisma } from './db/generated/client.ts';
 import type { AuditRow } from './db/generated/client.ts';
 import type { Db, Tx } from './db/transaction.ts';
 
@@ -16,25 +17,26 @@ export interface Cause {
 export type Change = { kind: 'tier'; fromTier: string; toTier: string } | { kind: 'credit'; seconds: number };
 
 /**
- * Appends one audit row.
+ * Appends audit rows: the changes of one cause.
  *
  * @param tx the open transaction; its `now` is the row's instant
- * @param userId whose access changed
- * @param cause who changed it and why
- * @param change what changed
+ * @param cause who changed something and why
+ * @param changes whose access changed, and what
  */
-export async function writeAudit(tx: Tx, userId: string, cause: Cause, change: Change): Promise<void> {
-  await tx.auditRow.create({
-    data: {
-      id: randomUUID(),
-      userId,
-      at: tx.now,
-      actor: cause.actor,
-      causeId: cause.id,
-      note: cause.note ?? null,
-      ...change,
-    },
+export async function writeAudit(
+  tx: Tx,
+  cause: Cause,
+  changes: readonly ({ userId: string } & Change)[],
+): Promise<void> {
+  const { id, actor, note = null } = cause;
+  const rows = changes.map((change) => {
+    const { fromTier, toTier, seconds } = { fromTier: null, toTier: null, seconds: null, ...change };
+    return Prisma.sql`(${randomUUID()}, ${change.userId}, ${tx.now}, ${actor}, ${change.kind}, ${fromTier},
+                       ${toTier}, ${seconds}, ${id}, ${note})`;
   });
+  await tx.$executeRaw`
+    INSERT INTO "AuditRow" ("id", "userId", "at", "actor", "kind", "fromTier", "toTier", "seconds", "causeId", "note")
+    VALUES ${Prisma.join(rows)}`;
 }
 
 /**

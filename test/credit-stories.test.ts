@@ -30,7 +30,7 @@ async function story() {
       await inTransaction(server.db, daysAfter(day), async (tx) => {
         const user = await lockUser(tx, person.id);
         if (!user) throw new Error('no such user');
-        await grantCredit(tx, user, days * DAY, { id: stripeId('cause'), actor: 'operator' }, null);
+        await grantCredit(tx, user, days * DAY, { id: stripeId('cause'), actor: 'operator' });
       });
     },
     credit: async () => {

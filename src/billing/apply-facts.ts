@@ -1,4 +1,5 @@
 import { lockUser } from '../db/lock-user.ts';
+import type { Subscription } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { reviewReferral } from '../referrals/review.ts';
 import { setTier } from './grant-paid.ts';
@@ -31,14 +32,15 @@ export async function applyFacts(
 ): Promise<void> {
   const user = await lockUser(tx, userId);
   if (!user) return;
-  const subscriptions = await tx.subscription.findMany({
-    where: { customer: { userId } },
-    select: { status: true, provenAt: true },
-  });
+  const subscriptions = await tx.$queryRaw<Subscription[]>`
+    SELECT s.* FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId"
+    WHERE c."userId" = ${userId}`;
   const current = await setTier(tx, user, deriveTier(subscriptions), cause);
   if (!onProof) return;
 
   const proven = subscriptions.some((subscription) => subscription.provenAt !== null);
-  const holds = async (): Promise<boolean> => proven && !(await isMoneyBack(tx, userId, clawbackDays));
+  const moneyCame = subscriptions.some((subscription) => subscription.firstPaidAt !== null);
+  const holds = async (): Promise<boolean> =>
+    proven && !(moneyCame && (await isMoneyBack(tx, userId, clawbackDays)));
   await reviewReferral(tx, current, { proven, holds }, cause);
 }

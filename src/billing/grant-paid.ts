@@ -66,11 +66,14 @@ async function flipTier(
   cause: TierCause,
   credit?: CreditColumns,
 ): Promise<User> {
-  await writeAudit(
-    tx,
-    user.id,
-    { id: cause.id, actor: cause.actor },
-    { kind: 'tier', fromTier: user.tier, toTier: tier },
-  );
-  return tx.user.update({ where: { id: user.id }, data: { tier, ...credit } });
+  await writeAudit(tx, { id: cause.id, actor: cause.actor }, [
+    { userId: user.id, kind: 'tier', fromTier: user.tier, toTier: tier },
+  ]);
+  const flipped = { ...user, tier, ...credit };
+  await tx.$executeRaw`
+    UPDATE "User" SET "tier" = ${tier}, "creditUntil" = ${flipped.creditUntil},
+      "creditHeldAt" = ${flipped.creditHeldAt}, "creditEntryCount" = ${flipped.creditEntryCount},
+      "creditEntryAt" = ${flipped.creditEntryAt}
+    WHERE "id" = ${user.id}`;
+  return flipped;
 }

@@ -30,7 +30,7 @@ export async function grantCredit(
   const { creditUntil, creditHeld } = await inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, account.id);
     if (!user || user.deletedAt) throw new PlainError(`The account ${email} was deleted just now.`);
-    return creditView(await grant(tx, user, days * DAY_SECONDS, cause, null), tx.now);
+    return creditView(await grant(tx, user, days * DAY_SECONDS, cause), tx.now);
   });
   const held = creditHeld ? ', were it to run from now on; it stands still while they pay' : '';
   return {

@@ -1,5 +1,6 @@
 import { writeAudit } from '../audit.ts';
 import type { Cause } from '../audit.ts';
+import { Prisma } from '../db/generated/client.ts';
 import type { CreditEntry, User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { granted, held, resumed, taken } from './balance.ts';
@@ -20,7 +21,7 @@ export type CreditColumns = CreditBalance & { creditEntryCount: number; creditEn
  */
 export async function holdCredit(tx: Tx, user: User, causeId: string): Promise<CreditColumns> {
   const at = momentOf(tx, user);
-  return append(tx, user, { kind: 'hold', at, causeId }, held(user, at));
+  return appendOne(tx, { user, kind: 'hold', at, causeId, balance: held(user, at) });
 }
 
 /**
@@ -41,28 +42,42 @@ export async function resumeCredit(
   const latest = momentOf(tx, user);
   const notBefore = later(endedAt, user.creditEntryAt);
   const at = notBefore > latest ? latest : notBefore;
-  return append(tx, user, { kind: 'resume', at, causeId }, resumed(user, at));
+  return appendOne(tx, { user, kind: 'resume', at, causeId, balance: resumed(user, at) });
 }
 
 /**
- * Grants credit: to one side of a conversion, or by an operator.
+ * Grants credit to one user: by an operator.
  *
  * @param tx the open transaction
  * @param user the locked user
  * @param seconds how much, more than 0
  * @param cause who grants it and why; one cause grants a user once
- * @param referralId the conversion it belongs to; null for none
  * @returns the user's row with the grant in it
  */
-export async function grantCredit(
+export async function grantCredit(tx: Tx, user: User, seconds: number, cause: Cause): Promise<User> {
+  const grant = grantOf(tx, user, seconds, null);
+  await write(tx, [grant], cause);
+  return { ...user, ...columnsAfter(grant) };
+}
+
+/**
+ * Grants a conversion's credit: the same to both sides.
+ *
+ * @param tx the open transaction
+ * @param users both of them, locked; the buyer alone when the referrer is gone
+ * @param seconds how much, more than 0
+ * @param cause who grants it and why; one cause grants a user once
+ * @param referralId the conversion
+ */
+export async function grantConversionCredit(
   tx: Tx,
-  user: User,
+  users: readonly User[],
   seconds: number,
   cause: Cause,
-  referralId: string | null,
-): Promise<User> {
-  const at = momentOf(tx, user);
-  return move(tx, user, { kind: 'grant', at, seconds, referralId }, granted(user, at, seconds), cause);
+  referralId: string,
+): Promise<void> {
+  const grants = users.map((user) => grantOf(tx, user, seconds, referralId));
+  await write(tx, grants, cause);
 }
 
 /**
@@ -73,12 +88,12 @@ export async function grantCredit(
  * @param user the locked user
  * @param referralId the conversion
  * @param cause what reversed it
- * @returns the user's row without that credit
  */
-export async function reverseCredit(tx: Tx, user: User, referralId: string, cause: Cause): Promise<User> {
+export async function reverseCredit(tx: Tx, user: User, referralId: string, cause: Cause): Promise<void> {
   const at = momentOf(tx, user);
   const seconds = unspentOfReferral(await ledgerOf(tx, user.id), referralId, at);
-  return move(tx, user, { kind: 'reversal', at, seconds, referralId }, taken(user, at, seconds), cause);
+  const balance = taken(user, at, seconds);
+  await write(tx, [{ user, kind: 'reversal', at, seconds, referralId, balance }], cause);
 }
 
 /**
@@ -88,16 +103,16 @@ export async function reverseCredit(tx: Tx, user: User, referralId: string, caus
  * @param user the locked user
  * @param referralId the conversion
  * @param cause what ended the reversal
- * @returns the user's row with that credit
  */
-export async function restoreCredit(tx: Tx, user: User, referralId: string, cause: Cause): Promise<User> {
+export async function restoreCredit(tx: Tx, user: User, referralId: string, cause: Cause): Promise<void> {
   const reversal = await tx.creditEntry.findFirstOrThrow({
     where: { userId: user.id, referralId, kind: 'reversal' },
     orderBy: { seq: 'desc' },
   });
   const at = momentOf(tx, user);
   const { seconds } = reversal;
-  return move(tx, user, { kind: 'restoration', at, seconds, referralId }, granted(user, at, seconds), cause);
+  const balance = granted(user, at, seconds);
+  await write(tx, [{ user, kind: 'restoration', at, seconds, referralId, balance }], cause);
 }
 
 /**
@@ -118,23 +133,63 @@ function momentOf(tx: Tx, user: User): Date {
 }
 
 interface Move {
+  user: User;
   kind: 'grant' | 'reversal' | 'restoration';
   at: Date;
   seconds: number;
   referralId: string | null;
+  /** What is left with it. */
+  balance: CreditBalance;
 }
 
-async function move(tx: Tx, user: User, entry: Move, balance: CreditBalance, cause: Cause): Promise<User> {
-  const columns = await append(tx, user, { ...entry, causeId: cause.id }, balance);
-  const seconds = entry.kind === 'reversal' ? -entry.seconds : entry.seconds;
-  await writeAudit(tx, user.id, cause, { kind: 'credit', seconds });
-  return tx.user.update({ where: { id: user.id }, data: columns });
+function grantOf(tx: Tx, user: User, seconds: number, referralId: string | null): Move {
+  const at = momentOf(tx, user);
+  return { user, kind: 'grant', at, seconds, referralId, balance: granted(user, at, seconds) };
 }
 
-type NewEntry = Pick<CreditEntry, 'kind' | 'at' | 'causeId'> & Partial<Pick<Move, 'seconds' | 'referralId'>>;
+/** Writes moves of credit of one cause, at most one a user: ledger, audit, and the users' columns. */
+async function write(tx: Tx, moves: readonly Move[], cause: Cause): Promise<void> {
+  await append(
+    tx,
+    moves.map((entry) => ({ ...entry, causeId: cause.id })),
+  );
+  await writeAudit(
+    tx,
+    cause,
+    moves.map(({ user, kind, seconds }) => {
+      return { userId: user.id, kind: 'credit', seconds: kind === 'reversal' ? -seconds : seconds };
+    }),
+  );
+  for (const entry of moves) {
+    const { creditUntil, creditHeldAt, creditEntryCount, creditEntryAt } = columnsAfter(entry);
+    await tx.$executeRaw`
+      UPDATE "User" SET "creditUntil" = ${creditUntil}, "creditHeldAt" = ${creditHeldAt},
+        "creditEntryCount" = ${creditEntryCount}, "creditEntryAt" = ${creditEntryAt}
+      WHERE "id" = ${entry.user.id}`;
+  }
+}
 
-async function append(tx: Tx, user: User, entry: NewEntry, balance: CreditBalance): Promise<CreditColumns> {
-  const seq = user.creditEntryCount + 1;
-  await tx.creditEntry.create({ data: { userId: user.id, seq, seconds: 0, ...entry } });
-  return { ...balance, creditEntryCount: seq, creditEntryAt: entry.at };
+async function appendOne(tx: Tx, entry: NewEntry): Promise<CreditColumns> {
+  const columns = columnsAfter(entry);
+  await append(tx, [entry]);
+  return columns;
+}
+
+type NewEntry = Pick<Move, 'user' | 'balance'> &
+  Pick<CreditEntry, 'kind' | 'at' | 'causeId'> &
+  Partial<Pick<Move, 'seconds' | 'referralId'>>;
+
+/** Appends entries to the ledgers of different users. */
+async function append(tx: Tx, entries: readonly NewEntry[]): Promise<void> {
+  const rows = entries.map(({ user, at, kind, seconds = 0, referralId = null, causeId }) => {
+    const seq = user.creditEntryCount + 1;
+    return Prisma.sql`(${user.id}, ${seq}, ${at}, ${kind}, ${seconds}, ${referralId}, ${causeId})`;
+  });
+  await tx.$executeRaw`
+    INSERT INTO "CreditEntry" ("userId", "seq", "at", "kind", "seconds", "referralId", "causeId")
+    VALUES ${Prisma.join(rows)}`;
+}
+
+function columnsAfter({ user, balance, at }: Pick<NewEntry, 'user' | 'balance' | 'at'>): CreditColumns {
+  return { ...balance, creditEntryCount: user.creditEntryCount + 1, creditEntryAt: at };
 }

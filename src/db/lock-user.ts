@@ -10,7 +10,9 @@ import type { Tx } from './transaction.ts';
  * @returns the row as it is under the lock, or null when there is none (any more)
  */
 export async function lockUser(tx: Tx, id: string): Promise<User | null> {
-  // Writing the key onto itself is the row lock that SQLite and PostgreSQL both understand.
-  const [user] = await tx.user.updateManyAndReturn({ where: { id }, data: { id } });
+  // Writing a column onto itself is the row lock that SQLite and PostgreSQL both understand. No key: foreign keys are
+  // checked anew when one is written.
+  const [user] = await tx.$queryRaw<User[]>`
+    UPDATE "User" SET "tier" = "tier" WHERE "id" = ${id} RETURNING *`;
   return user ?? null;
 }

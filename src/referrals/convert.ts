@@ -1,4 +1,4 @@
-import { grantCredit } from '../credits/ledger.ts';
+import { grantConversionCredit } from '../credits/ledger.ts';
 import type { Referral, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Tx } from '../db/transaction.ts';
@@ -17,22 +17,22 @@ export const REFERRAL_CREDIT_DAYS = 45;
  * @returns the referral, or null when the user was referred by nobody or is gone
  */
 export async function convertReferral(tx: Tx, user: User): Promise<Referral | null> {
-  const referral = await tx.referral.findUnique({ where: { referredId: user.id } });
-  if (!referral || referral.convertedAt || user.deletedAt) return referral;
-
-  const stamp = { convertedAt: tx.now, creditedAt: tx.now };
-  const claimed = await tx.referral.updateMany({
-    where: { id: referral.id, convertedAt: null },
-    data: stamp,
-  });
-  if (claimed.count === 0) return tx.referral.findUnique({ where: { id: referral.id } });
+  const referral = user.deletedAt ? null : await claim(tx, user.id);
+  if (!referral) return tx.referral.findUnique({ where: { referredId: user.id } });
 
   const referrer = await lockReferrer(tx, referral);
   const cause = { id: referral.id, actor: 'stripe' } as const;
   const seconds = REFERRAL_CREDIT_DAYS * DAY_SECONDS;
-  await grantCredit(tx, user, seconds, cause, referral.id);
-  if (referrer) await grantCredit(tx, referrer, seconds, cause, referral.id);
-  return { ...referral, ...stamp };
+  await grantConversionCredit(tx, referrer ? [user, referrer] : [user], seconds, cause, referral.id);
+  return referral;
+}
+
+/** Stamps the user's referral, if there is one that is not stamped yet. */
+async function claim(tx: Tx, referredId: string): Promise<Referral | null> {
+  const [referral] = await tx.$queryRaw<Referral[]>`
+    UPDATE "Referral" SET "convertedAt" = ${tx.now}, "creditedAt" = ${tx.now}
+    WHERE "referredId" = ${referredId} AND "convertedAt" IS NULL RETURNING *`;
+  return referral ?? null;
 }
 
 /**

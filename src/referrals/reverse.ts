@@ -53,15 +53,6 @@ async function forBoth(
 ): Promise<void> {
   const referrer = await lockReferrer(tx, referral);
   await moveBack(tx, user, referral.id, cause);
-  // A referrer who was already gone at the conversion got nothing, and has nothing to give back.
-  if (referrer && (await wasCredited(tx, referrer.id, referral.id))) {
-    await moveBack(tx, referrer, referral.id, cause);
-  }
-}
-
-async function wasCredited(tx: Tx, userId: string, referralId: string): Promise<boolean> {
-  const grant = await tx.creditEntry.findUnique({
-    where: { userId_kind_causeId: { userId, kind: 'grant', causeId: referralId } },
-  });
-  return grant !== null;
+  // A referrer who is there now was there at the conversion, too, and was credited.
+  if (referrer) await moveBack(tx, referrer, referral.id, cause);
 }

@@ -11,7 +11,10 @@ import { endSubscriptions } from './subscriptions.ts';
  * @returns the row as it is under the lock
  */
 export async function lockCustomer(tx: Tx, id: string): Promise<Customer> {
-  return tx.customer.upsert({ where: { id }, create: { id }, update: { id } });
+  const [customer] = await tx.$queryRaw<[Customer]>`
+    INSERT INTO "Customer" ("id") VALUES (${id})
+    ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt" RETURNING *`;
+  return customer;
 }
 
 /**

@@ -11,7 +11,10 @@ import type { InvoiceFacts } from '../stripe-shapes/invoice.ts';
  * @returns the row as it is under the lock
  */
 export async function lockInvoice(tx: Tx, id: string): Promise<Invoice> {
-  return tx.invoice.upsert({ where: { id }, create: { id }, update: { id } });
+  const [invoice] = await tx.$queryRaw<[Invoice]>`
+    INSERT INTO "Invoice" ("id") VALUES (${id})
+    ON CONFLICT ("id") DO UPDATE SET "first" = "Invoice"."first" RETURNING *`;
+  return invoice;
 }
 
 /**
@@ -23,8 +26,11 @@ export async function lockInvoice(tx: Tx, id: string): Promise<Invoice> {
  */
 export async function storePaidInvoice(tx: Tx, invoice: InvoiceFacts, paidAt: Date): Promise<void> {
   const { id, subscriptionId, first, positive } = invoice;
-  const facts = { subscriptionId, first, positive, paidAt };
-  await tx.invoice.upsert({ where: { id }, create: { id, ...facts }, update: facts });
+  await tx.$executeRaw`
+    INSERT INTO "Invoice" ("id", "subscriptionId", "first", "positive", "paidAt")
+    VALUES (${id}, ${subscriptionId}, ${first}, ${positive}, ${paidAt})
+    ON CONFLICT ("id") DO UPDATE SET "subscriptionId" = excluded."subscriptionId", "first" = excluded."first",
+      "positive" = excluded."positive", "paidAt" = excluded."paidAt"`;
 }
 
 /**

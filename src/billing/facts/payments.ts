@@ -14,7 +14,10 @@ const DISPUTE_PROGRESS = ['lost', 'won'];
  * @returns the row as it is under the lock
  */
 export async function lockPayment(tx: Tx, id: string): Promise<Payment> {
-  return tx.payment.upsert({ where: { id }, create: { id }, update: { id } });
+  const [payment] = await tx.$queryRaw<[Payment]>`
+    INSERT INTO "Payment" ("id") VALUES (${id})
+    ON CONFLICT ("id") DO UPDATE SET "refundedAt" = "Payment"."refundedAt" RETURNING *`;
+  return payment;
 }
 
 /**
@@ -26,7 +29,10 @@ export async function lockPayment(tx: Tx, id: string): Promise<Payment> {
  * @returns the row as it is now
  */
 export async function storePaymentOfInvoice(tx: Tx, id: string, invoiceId: string): Promise<Payment> {
-  return tx.payment.upsert({ where: { id }, create: { id, invoiceId }, update: { invoiceId } });
+  const [payment] = await tx.$queryRaw<[Payment]>`
+    INSERT INTO "Payment" ("id", "invoiceId") VALUES (${id}, ${invoiceId})
+    ON CONFLICT ("id") DO UPDATE SET "invoiceId" = excluded."invoiceId" RETURNING *`;
+  return payment;
 }
 
 /**
@@ -35,10 +41,12 @@ export async function storePaymentOfInvoice(tx: Tx, id: string, invoiceId: strin
  * @returns whether a refund or a dispute of any of its payments is known
  */
 export async function anyMoneyBack(tx: Tx, invoiceId: string): Promise<boolean> {
-  const count = await tx.payment.count({
-    where: { invoiceId, OR: [{ refundedAt: { not: null } }, { disputes: { some: {} } }] },
-  });
-  return count > 0;
+  const rows = await tx.$queryRaw<unknown[]>`
+    SELECT 1 FROM "Payment" AS p
+    WHERE p."invoiceId" = ${invoiceId}
+      AND (p."refundedAt" IS NOT NULL OR EXISTS (SELECT 1 FROM "Dispute" AS d WHERE d."paymentId" = p."id"))
+    LIMIT 1`;
+  return rows.length > 0;
 }
 
 /**

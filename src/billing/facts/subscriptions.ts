@@ -1,4 +1,4 @@
-import type { Subscription } from '../../db/generated/client.ts';
+import type { Invoice, Subscription } from '../../db/generated/client.ts';
 import type { Tx } from '../../db/transaction.ts';
 import { firstPaymentOf } from '../first-payment.ts';
 import { provesPayment } from '../proof.ts';
@@ -31,6 +31,8 @@ export interface StoredSnapshot {
   statusChanged: boolean;
   /** It taught something about the subscription's payment. */
   taught: boolean;
+  /** By what it taught, the facts now say something else of the payment. */
+  onProof: boolean;
   /** When the subscription ended, as the row says now. */
   endedAt: Date | null;
 }
@@ -60,11 +62,10 @@ export async function storeSnapshot(
   const next = await nextState(tx, row, state, event, tieBreaker);
   const statusChanged = next?.status !== undefined && next.status !== row.status;
   const changes = { ...next, ...(statusChanged && { statusAt: event.created }), ...taught };
-  if (Object.keys(changes).length > 0) {
-    await tx.subscription.update({ where: { id: row.id }, data: changes });
-  }
+  const proof = taught && (await deriveProof(tx, { ...row, ...changes }));
+  await writeChanges(tx, row.id, { ...changes, ...proof });
   const endedAt = next?.endedAt ?? row.endedAt;
-  return { current: next !== null, statusChanged, taught: taught !== null, endedAt };
+  return { current: next !== null, statusChanged, taught: taught !== null, onProof: proof !== null, endedAt };
 }
 
 /**
@@ -102,7 +103,7 @@ export async function storeFetched(
       ...(statusChanged && { statusAt: state.endedAt ?? snapshotAt }),
     },
   });
-  return { current: true, statusChanged, taught: false, endedAt: state.endedAt };
+  return { current: true, statusChanged, taught: false, onProof: false, endedAt: state.endedAt };
 }
 
 /**
@@ -131,25 +132,23 @@ export function differences(
  * @returns the row; empty but for its ids when nothing was known of it
  */
 export async function ensureSubscription(tx: Tx, id: string, customerId: string): Promise<Subscription> {
-  return tx.subscription.upsert({ where: { id }, create: { id, customerId }, update: { id } });
+  const [subscription] = await tx.$queryRaw<[Subscription]>`
+    INSERT INTO "Subscription" ("id", "customerId") VALUES (${id}, ${customerId})
+    ON CONFLICT ("id") DO UPDATE SET "checkoutUnpaid" = "Subscription"."checkoutUnpaid" RETURNING *`;
+  return subscription;
 }
 
 /**
  * Derives anew what a subscription's facts say of its payment. Called when one that bears on it has changed.
  *
  * @param tx the open transaction
- * @param id Stripe's id of the subscription
+ * @param subscription the row as it is now
  * @returns whether it says something else than before: that it is proven, or when its first positive invoice was paid
  */
-export async function refreshProof(tx: Tx, id: string): Promise<boolean> {
-  const row = await tx.subscription.findUniqueOrThrow({ where: { id }, include: { invoices: true } });
-  const proven = provesPayment(row);
-  const firstPaidAt = firstPaymentOf([row])?.paidAt ?? null;
-  const same = proven === (row.provenAt !== null) && firstPaidAt?.getTime() === row.firstPaidAt?.getTime();
-  if (same) return false;
-  const provenAt = proven ? (row.provenAt ?? tx.now) : null;
-  await tx.subscription.update({ where: { id }, data: { provenAt, firstPaidAt } });
-  return true;
+export async function refreshProof(tx: Tx, subscription: Subscription): Promise<boolean> {
+  const proof = await deriveProof(tx, subscription);
+  await writeChanges(tx, subscription.id, { ...proof });
+  return proof !== null;
 }
 
 /**
@@ -169,6 +168,21 @@ export async function endSubscriptions(tx: Tx, customerId: string, endedAt: Date
 function ended(state: SubscriptionState, at: Date): SubscriptionState {
   const status = TERMINAL_STATUSES.has(state.status) ? state.status : 'canceled';
   return { ...state, status, endedAt: state.endedAt ?? at };
+}
+
+type Proof = Pick<Subscription, 'provenAt' | 'firstPaidAt'>;
+
+/** What the facts say of the payment; null when the row says the same. */
+async function deriveProof(tx: Tx, row: Subscription): Promise<Proof | null> {
+  const invoices = await tx.$queryRaw<Invoice[]>`SELECT * FROM "Invoice" WHERE "subscriptionId" = ${row.id}`;
+  const proven = provesPayment({ ...row, invoices });
+  const firstPaidAt = firstPaymentOf([{ invoices }])?.paidAt ?? null;
+  const same = proven === (row.provenAt !== null) && firstPaidAt?.getTime() === row.firstPaidAt?.getTime();
+  return same ? null : { provenAt: proven ? (row.provenAt ?? tx.now) : null, firstPaidAt };
+}
+
+async function writeChanges(tx: Tx, id: string, changes: Partial<Subscription>): Promise<void> {
+  if (Object.keys(changes).length > 0) await tx.subscription.updateMany({ where: { id }, data: changes });
 }
 
 type Lessons = Partial<Pick<Subscription, 'activeAt' | 'doubtAt'>>;

@@ -38,7 +38,7 @@ export const onCheckoutCompleted: EventHandler = async (tx, event, { clawbackDay
 };
 
 async function noteUnpaidCheckout(tx: Tx, subscriptionId: string, customerId: string): Promise<void> {
-  await ensureSubscription(tx, subscriptionId, customerId);
-  await tx.subscription.update({ where: { id: subscriptionId }, data: { checkoutUnpaid: true } });
-  await refreshProof(tx, subscriptionId);
+  const subscription = await ensureSubscription(tx, subscriptionId, customerId);
+  await tx.subscription.updateMany({ where: { id: subscriptionId }, data: { checkoutUnpaid: true } });
+  await refreshProof(tx, { ...subscription, checkoutUnpaid: true });
 }

@@ -24,7 +24,7 @@ export const onInvoicePaid: EventHandler = async (tx, event, { clawbackDays }) =
   const subscription = await ensureSubscription(tx, invoice.subscriptionId, customer.id);
   if (invoice.positive && isRenewal(subscription, paidAt)) return OK;
 
-  const onProof = (await refreshProof(tx, subscription.id)) || isOfTheSameSecond(subscription, paidAt);
+  const onProof = (await refreshProof(tx, subscription)) || isOfTheSameSecond(subscription, paidAt);
   if (onProof && customer.userId) {
     await applyFacts(tx, customer.userId, causeOf(event), { onProof, clawbackDays });
   }

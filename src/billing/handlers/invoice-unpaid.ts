@@ -19,7 +19,7 @@ export const onInvoiceUnpaid: EventHandler = async (tx, event, { clawbackDays })
   await storeFailedInvoice(tx, invoice, event.created);
   const customer = await lockCustomer(tx, invoice.customerId);
   const subscription = await ensureSubscription(tx, invoice.subscriptionId, customer.id);
-  const onProof = await refreshProof(tx, subscription.id);
+  const onProof = await refreshProof(tx, subscription);
   if (onProof && customer.userId) {
     await applyFacts(tx, customer.userId, causeOf(event), { onProof, clawbackDays });
   }

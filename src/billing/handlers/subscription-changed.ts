@@ -1,7 +1,7 @@
 import { applyFacts } from '../apply-facts.ts';
 import { lockCustomer } from '../facts/customers.ts';
 import { TERMINAL_STATUSES } from '../facts/ordering.ts';
-import { refreshProof, storeSnapshot } from '../facts/subscriptions.ts';
+import { storeSnapshot } from '../facts/subscriptions.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
 import { readSubscription } from '../stripe-shapes/subscription.ts';
 import type { SubscriptionSnapshot } from '../stripe-shapes/subscription.ts';
@@ -20,7 +20,7 @@ export const onSubscriptionChanged: EventHandler = async (tx, event, { tieBreake
   const stored = await storeSnapshot(tx, customer, snapshot, event, tieBreaker);
   if (!stored.current && !stored.taught) return ignored('a later snapshot of the subscription is known');
 
-  const onProof = stored.taught && (await refreshProof(tx, snapshot.id));
+  const { onProof } = stored;
   if (customer.userId && (stored.statusChanged || onProof)) {
     await applyFacts(tx, customer.userId, causeOf(event, stored.endedAt), { onProof, clawbackDays });
   }
