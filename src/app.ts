@@ -4,6 +4,7 @@ import cookie from '@fastify/cookie';
 import formbody from '@fastify/formbody';
 import helmet from '@fastify/helmet';
 import serveStatic from '@fastify/static';
+import underPressure from '@fastify/under-pressure';
 import view from '@fastify/view';
 import { Eta } from 'eta';
 import Fastify, { LogController } from 'fastify';
@@ -13,9 +14,10 @@ import { accountRoutes } from './accounts/routes.ts';
 import { billingRoutes } from './billing/routes.ts';
 import { webhookRoute } from './billing/webhook.ts';
 import { healthRoutes } from './operations/health.ts';
+import { metricsRoute } from './operations/metrics.ts';
 import { pageRoutes } from './pages/routes.ts';
 import type { AppContext } from './web/context.ts';
-import { answerErrors, HttpError } from './web/errors.ts';
+import { answerErrors, errorForLog, HttpError } from './web/errors.ts';
 import { comesFromUs } from './web/origin-check.ts';
 import { recognizeVisitors } from './web/visitor.ts';
 
@@ -26,6 +28,15 @@ const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com
 
 /** As long as Node lets a whole address be: a code or a token that is too long is an unknown one. */
 const MAX_PARAM_LENGTH = 16 * 1024;
+
+/** How late the event loop may come, on average over a second, before requests are refused, ms. */
+const MAX_EVENT_LOOP_DELAY_MS = 1_000;
+
+const TOO_MUCH_TO_DO = new HttpError(
+  503,
+  'busy',
+  'There is more to do than this server manages right now. Please try again in a moment.',
+);
 
 const FROM_ANOTHER_SITE = new HttpError(
   403,
@@ -43,7 +54,7 @@ const FROM_ANOTHER_SITE = new HttpError(
 export async function buildApp(context: AppContext, logger: FastifyBaseLogger): Promise<FastifyInstance> {
   const { config, sandboxUrl } = context;
   const app = Fastify({
-    loggerInstance: logger,
+    loggerInstance: logger.child({}, { serializers: { err: errorForLog } }),
     trustProxy: config.trustProxy.length > 0 && config.trustProxy,
     bodyLimit: 64 * 1024,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
@@ -58,6 +69,11 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
   const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);
   await app.register(helmet, securityHeaders(https, standIns));
   await app.register(cookie);
+  // Before anything that asks the database.
+  await app.register(underPressure, {
+    maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS,
+    pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
+  });
   await app.register(formbody);
   await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
   await app.register(view, {
@@ -78,6 +94,7 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
   answerErrors(app);
 
   healthRoutes(app, context);
+  metricsRoute(app, context);
   pageRoutes(app, context);
   accountRoutes(app, context);
   billingRoutes(app, context);

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 
 import { audit } from './commands/audit.ts';
+import { backup } from './commands/backup.ts';
 import { doctor } from './commands/doctor.ts';
 import { events } from './commands/events.ts';
 import { explain } from './commands/explain.ts';
@@ -15,8 +16,9 @@ import { resetLink } from './commands/reset-link.ts';
 import { user } from './commands/user.ts';
 import type { CommandContext, CommandResult } from './commands/command.ts';
 import { readConfig } from './config.ts';
+import type { Config } from './config.ts';
 import { openDatabase } from './db/open.ts';
-import { isRefused } from './db/transaction.ts';
+import { isRefused, isUnreachable } from './db/transaction.ts';
 import { DAY_SECONDS } from './instants.ts';
 import { PlainError } from './plain-error.ts';
 import { sessionSecretOf } from './session-secret.ts';
@@ -76,6 +78,9 @@ command(
 command('doctor', 'check every invariant of the database, and name the rows that break one').action(
   (options: { json?: true }) => run(options, doctor),
 );
+command('backup', 'copy the SQLite database into one file, while servers write to it')
+  .argument('<file>', 'a file that is not there yet')
+  .action((file: string, options: { json?: true }) => runAlone(options, (config) => backup(config, file)));
 command('migrate', 'bring the database up to date (starting the server does it too)').action(
   (options: { json?: true }) => run(options, migrate),
 );
@@ -101,17 +106,26 @@ async function run(
   options: { json?: true },
   work: (context: CommandContext) => Promise<CommandResult>,
 ): Promise<void> {
-  const config = readConfig(process.env);
-  const { db, migrations } = await openDatabase(config.databaseUrl);
-  try {
-    const sessionSecret = await sessionSecretOf(config);
-    const stripe = createStripe(config.stripe);
-    const result = await work({ config, db, migrations, sessionSecret, stripe, now: new Date() });
-    process.stdout.write(options.json ? `${JSON.stringify(result.json, null, 2)}\n` : `${result.text}\n`);
-    if (result.failed) process.exitCode = FAILED;
-  } finally {
-    await db.$disconnect();
-  }
+  await runAlone(options, async (config) => {
+    const { db, migrations } = await openDatabase(config.databaseUrl);
+    try {
+      const sessionSecret = await sessionSecretOf(config);
+      const stripe = createStripe(config.stripe);
+      return await work({ config, db, migrations, sessionSecret, stripe, now: new Date() });
+    } finally {
+      await db.$disconnect();
+    }
+  });
+}
+
+/** Runs a command that opens the database itself. */
+async function runAlone(
+  options: { json?: true },
+  work: (config: Config) => Promise<CommandResult>,
+): Promise<void> {
+  const result = await work(readConfig(process.env));
+  process.stdout.write(options.json ? `${JSON.stringify(result.json, null, 2)}\n` : `${result.text}\n`);
+  if (result.failed) process.exitCode = FAILED;
 }
 
 function wholeDays(text: string): number {
@@ -131,6 +145,10 @@ function exitCodeOf(error: unknown): number {
     process.stderr.write(`${error.message}\n\n${program.helpInformation()}`);
   // Commander throws for a help that was asked for as well, with 0.
   if (error instanceof CommanderError) return error.exitCode === 0 ? DONE : WRONG_USAGE;
+  if (isUnreachable(error)) {
+    process.stderr.write('The database cannot be reached any more: see that it runs, then try again.\n');
+    return FAILED;
+  }
   if (isRefused(error)) {
     process.stderr.write('The database is busy: try again.\n');
     return FAILED;

@@ -32,6 +32,20 @@ export async function claimEvent(
 }
 
 /**
+ * Whether an event was applied or ignored before. Asked outside any transaction: no answer but yes is final, since
+ * somebody else may just be handling it, and `claimEvent` decides.
+ *
+ * @param db the database
+ * @param eventId the event
+ * @returns whether it is a duplicate
+ */
+export async function isDuplicate(db: Db, eventId: string): Promise<boolean> {
+  const rows = await db.$queryRaw<unknown[]>`
+    SELECT 1 FROM "Event" WHERE "id" = ${eventId} AND "status" <> 'failed'`;
+  return rows.length > 0;
+}
+
+/**
  * Records that a claimed event changed nothing.
  *
  * @param tx the transaction that claimed it

@@ -1,9 +1,11 @@
 import type { Stripe } from 'stripe';
 import type { Config } from '../config.ts';
-import { inTransaction, isRefused } from '../db/transaction.ts';
+import { inTransaction, isRefused, isUnreachable } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
+import { secondsBetween } from '../instants.ts';
+import { eventHandling, eventLag, events } from '../metrics.ts';
 import { describeError } from './describe-error.ts';
-import { claimEvent, markIgnored, recordFailure } from './events.ts';
+import { claimEvent, isDuplicate, markIgnored, recordFailure } from './events.ts';
 import { UndecidedTie } from './facts/subscriptions.ts';
 import type { TieBreaker } from './facts/subscriptions.ts';
 import { onChargeRefunded } from './handlers/charge-refunded.ts';
@@ -84,9 +86,34 @@ function isLiveKey(apiKey: string | null): boolean | null {
  * @param payload its body, as received
  * @param now the instant, UTC
  * @returns what came of it, durable
- * @throws whatever made it fail, once that is recorded; an error that `isRefused` when the database was too busy
+ * @throws whatever made it fail, once that is recorded; an error that `isRefused` when the database was too busy or could
+ *   not be reached
  */
 export async function handleEvent(
+  context: EventContext,
+  event: StripeEvent,
+  payload: string,
+  now: Date,
+): Promise<EventOutcome> {
+  const type = HANDLERS.has(event.type) ? event.type : 'other';
+  const stopTimer = eventHandling.startTimer();
+  const count = (outcome: string): void => {
+    events.inc({ type, outcome });
+    stopTimer({ outcome });
+  };
+  try {
+    const outcome = await applyOrRecord(context, event, payload, now);
+    count(outcome.status === 'ok' ? 'applied' : outcome.status);
+    // Stripe's clock and ours differ a little. A duplicate was in time when it came first.
+    if (outcome.status !== 'duplicate') eventLag.observe(Math.max(0, secondsBetween(event.created, now)));
+    return outcome;
+  } catch (error) {
+    count(isUnreachable(error) ? 'unreachable' : isRefused(error) ? 'busy' : 'failed');
+    throw error;
+  }
+}
+
+async function applyOrRecord(
   context: EventContext,
   event: StripeEvent,
   payload: string,
@@ -95,7 +122,7 @@ export async function handleEvent(
   try {
     return await applyOnce(context, event, payload, now);
   } catch (error) {
-    // Refused because of other transactions: the event was not even tried, and Stripe sends it again.
+    // The database did not take it: the event was not even tried, and Stripe sends it again.
     if (isRefused(error)) throw error;
     await recordFailure(context.db, event, payload, describeError(error), now).catch((second: unknown) => {
       throw new AggregateError(
@@ -124,6 +151,7 @@ async function applyOnce(
       if (outcome.status === 'ignored') await markIgnored(tx, event.id, outcome.reason);
       return outcome;
     });
+  if (await isDuplicate(db, event.id)) return { status: 'duplicate' };
   try {
     return await attempt(null);
   } catch (error) {

@@ -1,7 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 
-import { isRefused } from '../db/transaction.ts';
+import { isRefused, isUnreachable } from '../db/transaction.ts';
+import { events } from '../metrics.ts';
 import type { AppContext } from '../web/context.ts';
+import { HttpError } from '../web/errors.ts';
 import { eventContextOf, handleEvent } from './handle-event.ts';
 import { readEvent } from './stripe-shapes/event.ts';
 import { isSigned } from './signature.ts';
@@ -11,9 +13,18 @@ const BODY_LIMIT_BYTES = 1024 * 1024;
 /** So much of a body that is too large is still read, bytes: who is writing it would not see the answer otherwise. */
 const DRAIN_LIMIT_BYTES = 16 * BODY_LIMIT_BYTES;
 
+/** So many events are handled at a time. More would wait too long for the database: Stripe sends them again. */
+const HANDLED_AT_A_TIME = 256;
+
+/** When a refused one is worth sending again. */
+const RETRY_AFTER_SECONDS = '1';
+
+const TOO_MANY = new HttpError(503, 'busy', 'too many events are being handled: send it again');
+
 /**
  * `POST /api/stripe/webhook`: verifies, reads, and hands the event on. No rate limit stands before it: Stripe sends
- * bursts from few addresses. https://docs.stripe.com/webhooks
+ * bursts from few addresses. Past a bounded number of events at a time it refuses at once, before it reads the body.
+ * https://docs.stripe.com/webhooks
  *
  * @param app a scope of its own: its bodies are read raw
  * @param context what the server is built from
@@ -29,18 +40,32 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
   });
 
   app.setErrorHandler(async (error: { statusCode?: number; message: string }, request, reply) => {
-    const status = error.statusCode ?? 500;
+    const status = error.statusCode ?? (isRefused(error) ? 503 : 500);
     if (status === 413) await drain(request.raw);
-    if (status < 500) return reply.status(status).send({ error: error.message });
-    request.log.error({ err: error }, 'handling a Stripe event failed');
-    if (isRefused(error))
-      return reply.status(503).header('retry-after', '1').send({ error: 'busy, send it again' });
-    return reply
-      .status(500)
-      .send({ error: 'handling the event failed; it is recorded, and nothing else was changed' });
+    if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
+    if (status < 500 || error instanceof HttpError)
+      return reply.status(status).send({ error: error.message });
+    request.log[status === 503 ? 'warn' : 'error']({ err: error }, 'handling a Stripe event failed');
+    return reply.status(status).send({ error: inWords(error) });
   });
 
-  app.post('/api/stripe/webhook', { bodyLimit: BODY_LIMIT_BYTES }, async (request, reply) => {
+  // Only an event whose signature is good holds a place: nobody but Stripe can fill them.
+  let handling = 0;
+
+  function refused(): HttpError {
+    events.inc({ type: 'unknown', outcome: 'refused' });
+    return TOO_MANY;
+  }
+
+  app.addHook('onRequest', (_request, _reply, done) => {
+    done(handling < HANDLED_AT_A_TIME ? undefined : refused());
+  });
+
+  const options = {
+    bodyLimit: BODY_LIMIT_BYTES,
+    config: { pressureHandler: () => Promise.reject(refused()) },
+  };
+  app.post('/api/stripe/webhook', options, async (request, reply) => {
     if (webhookSecrets.length === 0)
       return reply.status(503).send({ error: 'STRIPE_WEBHOOK_SECRET is not set' });
     const now = context.now();
@@ -55,10 +80,26 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
         .status(400)
         .send({ error: 'the body is no event: it wants an id, a type and data.object' });
 
-    const outcome = await handleEvent(eventContext, event, payload, now);
-    request.log.info({ eventId: event.id, type: event.type, outcome: outcome.status }, 'Stripe event');
-    return outcome;
+    // From here on every line of this request's log names the event.
+    request.log = request.log.child({ eventId: event.id, type: event.type });
+    if (handling >= HANDLED_AT_A_TIME) throw refused();
+    handling += 1;
+    try {
+      const outcome = await handleEvent(eventContext, event, payload, now);
+      request.log.info({ outcome: outcome.status }, 'Stripe event');
+      return outcome;
+    } finally {
+      handling -= 1;
+    }
   });
+}
+
+function inWords(error: unknown): string {
+  if (isUnreachable(error)) return 'the database cannot be reached: send it again';
+  if (isRefused(error)) return 'the database is busy: send it again';
+  return error instanceof AggregateError
+    ? 'handling the event failed, and it could not even be recorded; nothing was changed'
+    : 'handling the event failed; it is recorded, and nothing else was changed';
 }
 
 async function drain(body: AsyncIterable<Buffer>): Promise<void> {

@@ -8,7 +8,8 @@ import { PrismaClient as PostgresqlClient } from './generated-postgresql/client.
 import { PrismaClient as SqliteClient } from './generated/client.ts';
 import { migrate } from './migrate.ts';
 import { postgresqlAdapterFactory } from './postgresql-adapter.ts';
-import { sqliteAdapterFactory } from './sqlite-adapter.ts';
+import { sqliteAdapterFactory, withReader } from './sqlite-adapter.ts';
+import { commitInGroups } from './transaction.ts';
 import type { Db } from './transaction.ts';
 
 /** Each kind of database has a schema and migrations of its own, made from one set of models. */
@@ -55,12 +56,13 @@ export function dataFolder(url: string): string {
 }
 
 async function openSqlite(path: string): Promise<{ db: Db; migrations: string[] }> {
-  const adapterFactory = sqliteAdapterFactory(path);
   try {
     // What lies in it is personal: a folder made here is its owner's alone.
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    const migrations = await migrate(adapterFactory, SQLITE_FOLDER);
-    return { db: new SqliteClient({ adapter: adapterFactory, errorFormat: 'minimal' }), migrations };
+    const migrations = await migrate(sqliteAdapterFactory(path), SQLITE_FOLDER);
+    const db = new SqliteClient({ adapter: withReader(path), errorFormat: 'minimal' });
+    commitInGroups(db);
+    return { db, migrations };
   } catch (error) {
     if (error instanceof PlainError) throw error;
     throw new PlainError(`The database ${path} cannot be opened: ${explainSqlite(error)}`);

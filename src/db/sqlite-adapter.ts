@@ -2,6 +2,7 @@ import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import Database from 'better-sqlite3';
 import type {
   SqlDriverAdapter,
+  SqlDriverAdapterFactory,
   SqlMigrationAwareDriverAdapterFactory,
   Transaction,
 } from '@prisma/driver-adapter-utils';
@@ -39,6 +40,32 @@ export function sqliteAdapterFactory(path: string): SqlMigrationAwareDriverAdapt
     adapterName: official.adapterName,
     connect: async () => guard(await prepared(await official.connect())),
     connectToShadowDb: async () => guard(await official.connectToShadowDb()),
+  };
+}
+
+/**
+ * The same, with a second connection for what is only read outside a transaction: it sees what is committed, and waits
+ * for no writer (https://www.sqlite.org/wal.html#concurrency).
+ *
+ * @param path the database file
+ * @returns a factory for PrismaClient
+ */
+export function withReader(path: string): SqlDriverAdapterFactory {
+  const factory = sqliteAdapterFactory(path);
+  return {
+    ...factory,
+    connect: async () => {
+      const [writer, reader] = [await factory.connect(), await factory.connect()];
+      await reader.executeScript('PRAGMA query_only = ON');
+      return {
+        ...writer,
+        queryRaw: (query) => (query.sql.startsWith('SELECT') ? reader : writer).queryRaw(query),
+        dispose: async () => {
+          await reader.dispose();
+          await writer.dispose();
+        },
+      };
+    },
   };
 }
 

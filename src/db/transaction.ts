@@ -1,8 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
+
 import { wholeSeconds } from '../instants.ts';
+import { transactionRetries, transactionsGivenUp } from '../metrics.ts';
 import { Prisma } from './generated/client.ts';
 import type { PrismaClient } from './generated/client.ts';
+import { createGroups } from './group-commit.ts';
 
 export type Db = PrismaClient;
 
@@ -10,7 +14,11 @@ export type Db = PrismaClient;
  * An open interactive transaction. `now` is the one instant of everything done in it (UTC, whole seconds).
  * Service functions that write take it first and never open one of their own.
  */
-export type Tx = Prisma.TransactionClient & { readonly now: Date };
+export type Tx = Prisma.TransactionClient & {
+  readonly now: Date;
+  /** Has something done once, after the commit, and not at all if there is none: counting, say. It must not throw. */
+  readonly afterCommit: (work: () => void) => void;
+};
 
 /** How long one transaction may wait for its turn and then run, ms. */
 const MAX_WAIT_MS = 10_000;
@@ -26,8 +34,50 @@ const RETRIED = new Set(['P1008', 'P2034']);
 const TOO_SLOW = 'P2028';
 
 /**
- * Runs `work` in one transaction: all of it commits, or none. A transaction that the database refuses because
- * of another one is run again from its start, so `work` must not do anything outside `tx`.
+ * The database is down, refuses us, or the connection broke. https://www.prisma.io/docs/orm/reference/error-reference
+ * P2037: it has as many connections as it takes.
+ */
+const UNREACHABLE = new Set(['P1000', 'P1001', 'P1003', 'P1010', 'P1011', 'P1017', 'P2037']);
+
+/** Prisma calls whatever fails in a raw query P2010, and in a COMMIT nothing at all: the driver's word for it counts. */
+const CODE_OF_KIND: Readonly<Record<string, string>> = {
+  AuthenticationFailed: 'P1000',
+  DatabaseNotReachable: 'P1001',
+  DatabaseDoesNotExist: 'P1003',
+  SocketTimeout: 'P1008',
+  DatabaseAccessDenied: 'P1010',
+  TlsConnectionError: 'P1011',
+  ConnectionClosed: 'P1017',
+  UniqueConstraintViolation: 'P2002',
+  TransactionWriteConflict: 'P2034',
+  TooManyConnections: 'P2037',
+};
+
+/** What runs in a transaction, and the instant of it. */
+interface Job {
+  now: Date;
+  work: (tx: Tx) => Promise<unknown>;
+}
+
+/** The databases that have one writer. */
+const groups = new WeakMap<Db, (job: Job) => Promise<unknown>>();
+
+/**
+ * Has transactions that wait for each other committed together (`createGroups`): for a database with one writer.
+ *
+ * @param db the database
+ */
+export function commitInGroups(db: Db): void {
+  groups.set(
+    db,
+    createGroups((jobs: readonly Job[]) => commit(db, jobs), isRefused),
+  );
+}
+
+/**
+ * Runs `work` in one transaction: all of it commits, or none. A transaction that the database refuses because of
+ * another one is run again from its start, and so is one that was to be committed together with another that failed:
+ * `work` must not do anything outside `tx`.
  *
  * @param db the database
  * @param now the instant of the transaction; cut to whole seconds
@@ -35,15 +85,33 @@ const TOO_SLOW = 'P2028';
  * @returns what `work` returned, once it is committed and on disk
  */
 export async function inTransaction<T>(db: Db, now: Date, work: (tx: Tx) => Promise<T>): Promise<T> {
-  const at = wholeSeconds(now);
+  const job = { now: wholeSeconds(now), work };
+  const group = groups.get(db);
+  if (group) return (await group(job)) as T;
+  const [result] = await commit(db, [job]);
+  return result as T;
+}
+
+/** Runs jobs one after the other in one transaction; what each of them returned. */
+async function commit(db: Db, jobs: readonly Job[]): Promise<unknown[]> {
   for (let tries = 1; ; tries += 1) {
+    const afterCommit: (() => void)[] = [];
+    const runAll = async (client: Prisma.TransactionClient): Promise<unknown[]> => {
+      const results = [];
+      for (const { now, work } of jobs) results.push(await work(openTx(client, now, afterCommit)));
+      return results;
+    };
     try {
-      return await db.$transaction((client) => work(withNow(client, at)), {
-        maxWait: MAX_WAIT_MS,
-        timeout: TIMEOUT_MS,
-      });
+      const results = await db.$transaction(runAll, { maxWait: MAX_WAIT_MS, timeout: TIMEOUT_MS });
+      afterCommit.forEach(runAfterCommit);
+      return results;
     } catch (error) {
-      if (!RETRIED.has(codeOf(error)) || tries === MAX_TRIES) throw error;
+      const code = codeOf(error);
+      if (!RETRIED.has(code) || tries === MAX_TRIES) {
+        if (isRefused(error)) transactionsGivenUp.inc({ code });
+        throw error;
+      }
+      transactionRetries.inc({ code });
       await sleep(jitteredDelay(tries));
     }
   }
@@ -51,11 +119,21 @@ export async function inTransaction<T>(db: Db, now: Date, work: (tx: Tx) => Prom
 
 /**
  * @param error what a transaction threw
- * @returns whether the database refused it because of other transactions: the same can succeed later
+ * @returns whether it says nothing about the work: the database was busy with other transactions, or `isUnreachable`.
+ *   The same can succeed later
  */
 export function isRefused(error: unknown): boolean {
   const code = codeOf(error);
-  return RETRIED.has(code) || code === TOO_SLOW;
+  return RETRIED.has(code) || code === TOO_SLOW || UNREACHABLE.has(code);
+}
+
+/**
+ * @param error what a query or a transaction threw
+ * @returns whether the database cannot be reached, or the connection broke. Of a transaction that was about to commit
+ *   nobody knows then whether it did
+ */
+export function isUnreachable(error: unknown): boolean {
+  return UNREACHABLE.has(codeOf(error));
 }
 
 /**
@@ -67,11 +145,27 @@ export function isUniqueViolation(error: unknown): boolean {
 }
 
 function codeOf(error: unknown): string {
-  return error instanceof Prisma.PrismaClientKnownRequestError ? error.code : '';
+  const known = error instanceof Prisma.PrismaClientKnownRequestError ? error : null;
+  const cause = known ? known.meta?.['driverAdapterError'] : error;
+  const code =
+    cause instanceof Error && isDriverAdapterError(cause) ? CODE_OF_KIND[cause.cause.kind] : undefined;
+  return code ?? known?.code ?? '';
 }
 
-function withNow(client: Prisma.TransactionClient, now: Date): Tx {
-  return Object.create(client, { now: { value: now, enumerable: true } }) as Tx;
+function openTx(client: Prisma.TransactionClient, now: Date, afterCommit: (() => void)[]): Tx {
+  return Object.create(client, {
+    now: { value: now, enumerable: true },
+    afterCommit: { value: (work: () => void) => afterCommit.push(work), enumerable: true },
+  }) as Tx;
+}
+
+/** What is committed stays so: an error here is one to mend, and not the caller's. */
+function runAfterCommit(work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    process.emitWarning(error instanceof Error ? error : String(error));
+  }
 }
 
 function jitteredDelay(tries: number): number {

@@ -3,6 +3,7 @@ import type { Referral, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Tx } from '../db/transaction.ts';
 import { DAY_SECONDS } from '../instants.ts';
+import { conversions } from '../metrics.ts';
 
 /** What a conversion grants to each side, days. */
 export const REFERRAL_CREDIT_DAYS = 45;
@@ -24,6 +25,9 @@ export async function convertReferral(tx: Tx, user: User): Promise<Referral | nu
   const cause = { id: referral.id, actor: 'stripe' } as const;
   const seconds = REFERRAL_CREDIT_DAYS * DAY_SECONDS;
   await grantConversionCredit(tx, referrer ? [user, referrer] : [user], seconds, cause, referral.id);
+  tx.afterCommit(() => {
+    conversions.inc();
+  });
   return referral;
 }
 

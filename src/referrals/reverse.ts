@@ -2,6 +2,7 @@ import type { Cause } from '../audit.ts';
 import { restoreCredit, reverseCredit } from '../credits/ledger.ts';
 import type { Referral, User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
+import { restorations, reversals } from '../metrics.ts';
 import { lockReferrer } from './convert.ts';
 
 type MoveBack = typeof reverseCredit;
@@ -22,6 +23,9 @@ export async function reverseConversion(
   cause: Cause,
 ): Promise<Referral> {
   await forBoth(tx, referral, user, cause, reverseCredit);
+  tx.afterCommit(() => {
+    reversals.inc();
+  });
   return tx.referral.update({ where: { id: referral.id }, data: { reversedAt: tx.now } });
 }
 
@@ -41,6 +45,9 @@ export async function restoreConversion(
   cause: Cause,
 ): Promise<Referral> {
   await forBoth(tx, referral, user, cause, restoreCredit);
+  tx.afterCommit(() => {
+    restorations.inc();
+  });
   return tx.referral.update({ where: { id: referral.id }, data: { reversedAt: null } });
 }
 

@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
+import { isRefused } from '../db/transaction.ts';
 import { sendPage } from './page.ts';
 
 /**
@@ -26,12 +27,22 @@ export function answerErrors(app: FastifyInstance): void {
   app.setNotFoundHandler((request) => {
     throw new HttpError(404, 'not_found', `There is nothing at ${request.url.split('?')[0] ?? '/'}.`);
   });
-  app.setErrorHandler((error: FastifyError | HttpError, request, reply) => {
+  app.setErrorHandler((thrown: FastifyError | HttpError, request, reply) => {
+    const error = isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
     const status = error.statusCode ?? 500;
     if (status >= 500) request.log.error({ err: error.cause ?? error }, 'a request failed');
+    if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     const told = status < 500 || error instanceof HttpError ? error : OUR_FAULT;
     return answer(request, reply, status, told.code, told.message);
   });
+}
+
+/** When it is worth trying again. */
+const RETRY_AFTER_SECONDS = '5';
+
+function databaseUnavailable(cause: Error): HttpError {
+  const message = 'Our database does not answer right now. Please try again in a moment.';
+  return new HttpError(503, 'database_unavailable', message, { cause });
 }
 
 const OUR_FAULT = {
@@ -57,4 +68,34 @@ function answer(
   if (request.url.startsWith('/api/')) return reply.send({ error: { code: code.toLowerCase(), message } });
   const heading = HEADINGS[status] ?? (status < 500 ? 'This request does not work' : 'Something went wrong');
   return sendPage(request, reply, 'error', { title: heading, status, heading, text: message });
+}
+
+/** An address of a person, wherever it stands. */
+const ADDRESS = /[^\s"'`<>(),;:=]+@[^\s"'`<>(),;:=]+/g;
+const ADDRESS_HIDDEN = '(an address)';
+
+/**
+ * What a log line says of an error. Not what else hangs on it: an error of Stripe's carries the request and its answer,
+ * one of Prisma's the driver's error with the row in question.
+ *
+ * @param error what was thrown
+ * @returns its name, code, message without addresses, place, and the same of what it was caused by
+ */
+export function errorForLog(error: unknown): unknown {
+  if (!(error instanceof Error)) return { message: String(error).replaceAll(ADDRESS, ADDRESS_HIDDEN) };
+  const { name, message, stack, cause } = error;
+  const { code, requestId } = error as { code?: unknown; requestId?: unknown };
+  return {
+    type: name,
+    ...(typeof code === 'string' && { code }),
+    ...(typeof requestId === 'string' && { requestId }),
+    message: message.replaceAll(ADDRESS, ADDRESS_HIDDEN),
+    // Its first lines are the message once more.
+    stack: stack
+      ?.split('\n')
+      .filter((line) => /^\s+at /.test(line))
+      .join('\n'),
+    ...(cause instanceof Error && { cause: errorForLog(cause) }),
+    ...(error instanceof AggregateError && { errors: error.errors.map(errorForLog) }),
+  };
 }

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import Database from 'better-sqlite3';
 import type { TestProject } from 'vitest/node';
 
 import { openDatabase } from '../../src/db/open.ts';
@@ -12,9 +13,11 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const scratch = await mkdtemp(join(tmpdir(), 'tandem-test-'));
   const templateDatabase = join(scratch, 'template.db');
   const { db } = await openDatabase(`file:${templateDatabase}`);
-  // Out of WAL mode, so that the one file is all of it.
-  await db.$queryRaw`PRAGMA journal_mode = DELETE`;
   await db.$disconnect();
+  // Out of WAL mode, so that the one file is all of it.
+  const file = new Database(templateDatabase);
+  file.pragma('journal_mode = DELETE');
+  file.close();
   project.provide('scratch', scratch);
   project.provide('templateDatabase', templateDatabase);
   project.provide('postgresqlServer', null);

@@ -1,0 +1,56 @@
+/** So many transactions are committed together at most: a group holds the one writer for some tens of ms. */
+const GROUP_LIMIT = 64;
+
+/**
+ * Group commit, for a database with one writer, where each commit costs a flush to disk: what waits while a group is
+ * written forms the next group. Nobody waits for company: a job that finds nobody writing is written at once, alone.
+ *
+ * A group that fails has committed nothing; then each of its jobs is tried alone, so that only the one that fails is
+ * told so.
+ *
+ * @param commit runs jobs one after the other in one transaction; what each of them returned, once it is committed
+ * @param isHopeless tells from what a group threw whether trying its jobs alone would end the same
+ * @returns adds one job; what it returned, once it is committed, or what made it fail
+ */
+export function createGroups<Job>(
+  commit: (jobs: readonly Job[]) => Promise<unknown[]>,
+  isHopeless: (error: unknown) => boolean,
+): (job: Job) => Promise<unknown> {
+  const waiting: Waiting<Job>[] = [];
+  let writing = false;
+
+  return (job) =>
+    new Promise((resolve, reject) => {
+      waiting.push({ job, resolve, reject });
+      if (!writing) void writeAll();
+    });
+
+  async function writeAll(): Promise<void> {
+    writing = true;
+    while (waiting.length > 0) await write(waiting.splice(0, GROUP_LIMIT));
+    writing = false;
+  }
+
+  async function write(group: readonly Waiting<Job>[]): Promise<void> {
+    try {
+      const results = await commit(group.map(({ job }) => job));
+      group.forEach(({ resolve }, index) => {
+        resolve(results[index]);
+      });
+    } catch (error) {
+      if (group.length > 1 && !isHopeless(error)) {
+        for (const one of group) await write([one]);
+      } else {
+        group.forEach(({ reject }) => {
+          reject(error);
+        });
+      }
+    }
+  }
+}
+
+interface Waiting<Job> {
+  job: Job;
+  resolve: (result: unknown) => void;
+  reject: (error: unknown) => void;
+}
