@@ -29,6 +29,7 @@ export interface SubscriptionView {
 /**
  * @param db the database
  * @param user the user's row
+ * @param subscriptions all that are known of them
  * @param config where we are, and the ids of our prices
  * @param now the instant, UTC
  * @returns the overview of the account at that instant
@@ -36,15 +37,13 @@ export interface SubscriptionView {
 export async function describeUser(
   db: Db,
   user: User,
+  subscriptions: readonly Subscription[],
   config: { publicUrl: string; prices: Prices },
   now: Date,
 ): Promise<Overview> {
   const at = wholeSeconds(now);
-  const [subscriptions, counts] = await Promise.all([
-    db.subscription.findMany({ where: { customer: { userId: user.id }, status: { not: null } } }),
-    countReferrals(db, user.id, at),
-  ]);
-  const subscription = subscriptions.sort(byImportance)[0] ?? null;
+  const counts = await countReferrals(db, user.id, at);
+  const [subscription = null] = subscriptions.filter(({ status }) => status !== null).sort(byImportance);
   return {
     id: user.id,
     email: user.email ?? '',

@@ -49,9 +49,13 @@ export async function findSession(
   now: Date,
 ): Promise<OpenSession | null> {
   const tokenHash = hashToken(secret, token);
-  const session = await db.session.findUnique({ where: { tokenHash }, include: { user: true } });
-  if (!session || session.expiresAt <= now || session.user.deletedAt) return null;
-  const prolonged = secondsBetween(now, session.expiresAt) < SESSION_SECONDS - PROLONG_EVERY_SECONDS;
+  const [session] = await db.$queryRaw<(User & { sessionExpiresAt: Date })[]>`
+    SELECT u.*, s."expiresAt" AS "sessionExpiresAt" FROM "Session" AS s JOIN "User" AS u ON u."id" = s."userId"
+    WHERE s."tokenHash" = ${tokenHash}`;
+  if (!session) return null;
+  const { sessionExpiresAt, ...user } = session;
+  if (sessionExpiresAt <= now || user.deletedAt) return null;
+  const prolonged = secondsBetween(now, sessionExpiresAt) < SESSION_SECONDS - PROLONG_EVERY_SECONDS;
   if (prolonged) {
     await inTransaction(db, now, (tx) =>
       tx.session.updateMany({
@@ -60,7 +64,7 @@ export async function findSession(
       }),
     );
   }
-  return { user: session.user, prolonged };
+  return { user, prolonged };
 }
 
 /**

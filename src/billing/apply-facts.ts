@@ -1,7 +1,7 @@
 import { lockUser } from '../db/lock-user.ts';
-import type { Subscription } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { reviewReferral } from '../referrals/review.ts';
+import { subscriptionsOf } from './facts/subscriptions.ts';
 import { setTier } from './grant-paid.ts';
 import type { TierCause } from './grant-paid.ts';
 import { isMoneyBack } from './money-back.ts';
@@ -32,9 +32,7 @@ export async function applyFacts(
 ): Promise<void> {
   const user = await lockUser(tx, userId);
   if (!user) return;
-  const subscriptions = await tx.$queryRaw<Subscription[]>`
-    SELECT s.* FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId"
-    WHERE c."userId" = ${userId}`;
+  const subscriptions = await subscriptionsOf(tx, userId);
   const current = await setTier(tx, user, deriveTier(subscriptions), cause);
   if (!onProof) return;
 

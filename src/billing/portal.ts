@@ -1,18 +1,15 @@
-import type { User } from '../db/generated/client.ts';
-import type { Db } from '../db/transaction.ts';
+import type { Subscription, User } from '../db/generated/client.ts';
 import { TERMINAL_STATUSES } from './facts/ordering.ts';
 import type { BillingContext } from './stripe-customer.ts';
 
 /**
- * @param db the database
- * @param userId whose subscriptions
+ * @param subscriptions a user's
  * @returns whether one of them is not over: it is managed in the portal, and no second one is sold
  */
-export async function hasLiveSubscription(db: Db, userId: string): Promise<boolean> {
-  const count = await db.subscription.count({
-    where: { customer: { userId }, status: { not: null, notIn: [...TERMINAL_STATUSES, 'incomplete'] } },
-  });
-  return count > 0;
+export function isOneLive(subscriptions: readonly Pick<Subscription, 'status'>[]): boolean {
+  return subscriptions.some(
+    ({ status }) => status !== null && status !== 'incomplete' && !TERMINAL_STATUSES.has(status),
+  );
 }
 
 /**

@@ -6,7 +6,8 @@ import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
 import { askStripe } from '../web/ask-stripe.ts';
 import { openCheckout } from './checkout.ts';
-import { hasLiveSubscription, openPortal } from './portal.ts';
+import { subscriptionsOf } from './facts/subscriptions.ts';
+import { isOneLive, openPortal } from './portal.ts';
 import type { BillingContext } from './stripe-customer.ts';
 
 const checkoutForm = z.object({ plan: z.enum(['monthly', 'annual']) });
@@ -29,7 +30,8 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     if (!request.user) return sendToLogIn(request, reply);
     const form = checkoutForm.safeParse(request.body);
     if (!form.success) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
-    if (await hasLiveSubscription(db, request.user.id)) return toPortal(reply, billing(), request.user);
+    if (isOneLive(await subscriptionsOf(db, request.user.id)))
+      return toPortal(reply, billing(), request.user);
 
     const { plan } = form.data;
     const priceId = config.stripe.prices[plan];

@@ -1,4 +1,5 @@
 import { describeUser } from '../access/overview.ts';
+import { subscriptionsOf } from '../billing/facts/subscriptions.ts';
 import { accountOf, inText } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
@@ -12,12 +13,10 @@ import type { CommandContext, CommandResult } from './command.ts';
  */
 export async function user({ db, config, now }: CommandContext, email: string): Promise<CommandResult> {
   const { publicUrl } = config;
-  const me = await describeUser(
-    db,
-    await accountOf(db, email),
-    { publicUrl, prices: config.stripe.prices },
-    now,
-  );
+  const account = await accountOf(db, email);
+  const subscriptions = await subscriptionsOf(db, account.id);
+  const place = { publicUrl, prices: config.stripe.prices };
+  const me = await describeUser(db, account, subscriptions, place, now);
   const { access, referral, subscription } = me;
   const rows = [
     ['id', me.id],

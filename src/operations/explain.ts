@@ -1,5 +1,6 @@
 import { describeUser } from '../access/overview.ts';
 import type { Overview } from '../access/overview.ts';
+import { subscriptionsOf } from '../billing/facts/subscriptions.ts';
 import { areAllBack } from '../billing/money-back.ts';
 import type { Config } from '../config.ts';
 import { creditLeft } from '../credits/balance.ts';
@@ -60,12 +61,9 @@ export interface ToldReferral extends ReferralStory {
 export async function explainAccount(db: Db, user: User, config: Config, now: Date): Promise<AccountStory> {
   const at = wholeSeconds(now);
   const { publicUrl, clawbackDays } = config;
-  const { tier, access, creditUntil, creditHeld } = await describeUser(
-    db,
-    user,
-    { publicUrl, prices: config.stripe.prices },
-    at,
-  );
+  const subscriptions = await subscriptionsOf(db, user.id);
+  const place = { publicUrl, prices: config.stripe.prices };
+  const { tier, access, creditUntil, creditHeld } = await describeUser(db, user, subscriptions, place, at);
   const entries = await readEntries(db, user.id);
   // An entry can be later than our clock: another machine's made it.
   const history = explainCredit(entries, later(at, entries.at(-1)?.at ?? null));

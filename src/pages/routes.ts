@@ -7,9 +7,10 @@ import { changeAddress, changePassword } from '../accounts/credentials.ts';
 import { emailAddress } from '../accounts/email.ts';
 import { newPassword } from '../accounts/passwords.ts';
 import { deleteAccount } from '../billing/delete-account.ts';
-import { hasLiveSubscription } from '../billing/portal.ts';
+import { subscriptionsOf } from '../billing/facts/subscriptions.ts';
+import { isOneLive } from '../billing/portal.ts';
 import { createPriceReader } from '../billing/prices.ts';
-import type { User } from '../db/generated/client.ts';
+import type { Subscription, User } from '../db/generated/client.ts';
 import { askStripe } from '../web/ask-stripe.ts';
 import type { AppContext } from '../web/context.ts';
 import { clearSession, setFlash, setSession } from '../web/cookies.ts';
@@ -52,14 +53,15 @@ interface SettingsForms {
 export function pageRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, stripe, sessionSecret, now } = context;
   const prices = createPriceReader(stripe, config.stripe.prices, now);
-  const overview = (user: User): Promise<Overview> =>
-    describeUser(db, user, { publicUrl: config.publicUrl, prices: config.stripe.prices }, now());
+  const place = { publicUrl: config.publicUrl, prices: config.stripe.prices };
+  const overview = (user: User, subscriptions: Subscription[]): Promise<Overview> =>
+    describeUser(db, user, subscriptions, place, now());
 
   app.get('/', (request, reply) => sendPage(request, reply, 'landing', { title: 'Tandem' }));
 
   app.get('/pricing', async (request, reply) => {
     const texts = await prices();
-    const live = request.user !== null && (await hasLiveSubscription(db, request.user.id));
+    const live = request.user !== null && isOneLive(await subscriptionsOf(db, request.user.id));
     return sendPage(request, reply, 'pricing', {
       title: 'Pricing',
       plans: [
@@ -79,7 +81,7 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
 
   app.get('/api/me', async (request) => {
     if (!request.user) throw new HttpError(401, 'unauthorized', 'Log in first.');
-    return overview(request.user);
+    return overview(request.user, await subscriptionsOf(db, request.user.id));
   });
 
   app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
@@ -150,12 +152,13 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
     forms: SettingsForms,
     cameFromCheckout = false,
   ): Promise<FastifyReply> {
-    const me = await overview(user);
+    const subscriptions = await subscriptionsOf(db, user.id);
+    const me = await overview(user, subscriptions);
     const awaitingPayment = cameFromCheckout && me.tier === 'free';
     return sendPage(request, reply, 'settings', {
       title: 'Settings',
       me,
-      canManageBilling: await hasLiveSubscription(db, user.id),
+      canManageBilling: isOneLive(subscriptions),
       awaitingPayment,
       ...(awaitingPayment && { refreshSeconds: REFRESH_SECONDS }),
       ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),

@@ -19,11 +19,14 @@ export interface ReferralCounts {
  */
 export async function countReferrals(db: Db, referrerId: string, now: Date): Promise<ReferralCounts> {
   const since = addSeconds(now, -REFERRAL_CREDIT_DAYS * DAY_SECONDS);
-  const holding = { referrerId, convertedAt: { not: null }, reversedAt: null };
-  const [invited, converted, activeCredits] = await Promise.all([
-    db.referral.count({ where: { referrerId } }),
-    db.referral.count({ where: holding }),
-    db.referral.count({ where: { ...holding, creditedAt: { gte: since } } }),
-  ]);
-  return { invited, converted, activeCredits };
+  const [counts] = await db.$queryRaw<[Record<keyof ReferralCounts, bigint>]>`
+    SELECT count(*) AS "invited",
+      count(CASE WHEN "convertedAt" IS NOT NULL AND "reversedAt" IS NULL THEN 1 END) AS "converted",
+      count(CASE WHEN "creditedAt" >= ${since} AND "reversedAt" IS NULL THEN 1 END) AS "activeCredits"
+    FROM "Referral" WHERE "referrerId" = ${referrerId}`;
+  return {
+    invited: Number(counts.invited),
+    converted: Number(counts.converted),
+    activeCredits: Number(counts.activeCredits),
+  };
 }

@@ -1,5 +1,5 @@
 import type { Invoice, Subscription } from '../../db/generated/client.ts';
-import type { Tx } from '../../db/transaction.ts';
+import type { Db, Tx } from '../../db/transaction.ts';
 import { firstPaymentOf } from '../first-payment.ts';
 import { provesPayment } from '../proof.ts';
 import { readEvent } from '../stripe-shapes/event.ts';
@@ -22,6 +22,18 @@ export class UndecidedTie extends Error {
 
 /** What Stripe said when it was asked to break a tie; 'unavailable' when it could not be asked. */
 export type TieBreaker = SubscriptionSnapshot | 'unavailable';
+
+/**
+ * @param db the database, or the open transaction
+ * @param userId whose
+ * @returns all subscriptions of all of the user's customers; without a status those of which only an invoice or a
+ *   checkout has been heard
+ */
+export async function subscriptionsOf(db: Db | Tx, userId: string): Promise<Subscription[]> {
+  return db.$queryRaw<Subscription[]>`
+    SELECT s.* FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId"
+    WHERE c."userId" = ${userId}`;
+}
 
 /** What came of a snapshot. */
 export interface StoredSnapshot {
