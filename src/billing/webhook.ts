@@ -82,7 +82,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
 
     // From here on every line of this request's log names the event.
     request.log = request.log.child({ eventId: event.id, type: event.type });
-    
+    if (handling >= HANDLED_AT_A_TIME) throw refused();
     handling += 1;
     try {
       const outcome = await handleEvent(eventContext, event, payload, now);

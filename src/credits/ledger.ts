@@ -6,7 +6,8 @@ import type { Tx } from '../db/transaction.ts';
 import { granted, held, resumed, taken } from './balance.ts';
 import type { CreditBalance } from './balance.ts';
 import { unspentOfReferral } from './fold.ts';
-import { later } from '../instants.ts';
+import { DAY_SECONDS, later } from '../instants.ts';
+import { creditDaysGranted } from '../metrics.ts';
 
 /** What a user's row must take on, once the entry is in the ledger. */
 export type CreditColumns = CreditBalance & { creditEntryCount: number; creditEntryAt: Date };
@@ -166,6 +167,11 @@ async function write(tx: Tx, moves: readonly Move[], cause: Cause): Promise<void
       UPDATE "User" SET "creditUntil" = ${creditUntil}, "creditHeldAt" = ${creditHeldAt},
         "creditEntryCount" = ${creditEntryCount}, "creditEntryAt" = ${creditEntryAt}
       WHERE "id" = ${entry.user.id}`;
+    if (entry.kind === 'grant') {
+      tx.afterCommit(() => {
+        creditDaysGranted.inc(entry.seconds / DAY_SECONDS);
+      });
+    }
   }
 }
 

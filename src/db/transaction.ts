@@ -53,6 +53,9 @@ const CODE_OF_KIND: Readonly<Record<string, string>> = {
   TooManyConnections: 'P2037',
 };
 
+/** Of the network's own errors the driver tells some as they are. */
+const NETWORK_DOWN = new Set(['EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN', 'EPIPE']);
+
 /** What runs in a transaction, and the instant of it. */
 interface Job {
   now: Date;
@@ -149,6 +152,7 @@ export function isUniqueViolation(error: unknown): boolean {
 }
 
 function codeOf(error: unknown): string {
+  if (error instanceof Error && 'code' in error && NETWORK_DOWN.has(String(error.code))) return 'P1001';
   const known = error instanceof Prisma.PrismaClientKnownRequestError ? error : null;
   const cause = known ? known.meta?.['driverAdapterError'] : error;
   const code =

