@@ -74,6 +74,17 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS,
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
+  app.addHook('onResponse', (request, reply, done) => {
+    const { statusCode, elapsedTime } = reply;
+    request.log.info({ ...describeRequest(request), statusCode, ms: Math.round(elapsedTime) }, 'request');
+    done();
+  });
+  // Before what only people need: a webhook has no form and no visitor.
+  await app.register((scope, _options, done) => {
+    webhookRoute(scope, context);
+    done();
+  });
+
   await app.register(formbody);
   await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
   await app.register(view, {
@@ -85,11 +96,6 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
   app.addHook('onRequest', (request, _reply, done) => {
     done(comesFromUs(request, config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
   });
-  app.addHook('onResponse', (request, reply, done) => {
-    const { statusCode, elapsedTime } = reply;
-    request.log.info({ ...describeRequest(request), statusCode, ms: Math.round(elapsedTime) }, 'request');
-    done();
-  });
   recognizeVisitors(app, context);
   answerErrors(app);
 
@@ -98,10 +104,6 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
   pageRoutes(app, context);
   accountRoutes(app, context);
   billingRoutes(app, context);
-  await app.register((scope, _options, done) => {
-    webhookRoute(scope, context);
-    done();
-  });
   return app;
 }
 
