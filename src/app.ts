@@ -88,7 +88,8 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
   await app.register(formbody);
   await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
   await app.register(view, {
-    engine: { eta: new Eta({ views: join(ROOT, 'views'), cache: config.production }) },
+    engine: { eta: new Eta({ views: join(ROOT, 'views') }) },
+    production: config.production,
     root: join(ROOT, 'views'),
     viewExt: 'eta',
   });
