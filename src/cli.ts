@@ -8,6 +8,7 @@ import { doctor } from './commands/doctor.ts';
 import { events } from './commands/events.ts';
 import { explain } from './commands/explain.ts';
 import { grantCredit } from './commands/grant-credit.ts';
+import { migrateTo } from './commands/migrate-to.ts';
 import { migrate } from './commands/migrate.ts';
 import { prune } from './commands/prune.ts';
 import { reconcile } from './commands/reconcile.ts';
@@ -81,6 +82,9 @@ command('doctor', 'check every invariant of the database, and name the rows that
 command('backup', 'copy the SQLite database into one file, while servers write to it')
   .argument('<file>', 'a file that is not there yet')
   .action((file: string, options: { json?: true }) => runAlone(options, (config) => backup(config, file)));
+command('migrate-to', 'copy everything from the SQLite database into an empty PostgreSQL database')
+  .argument('<url>', 'postgresql://user:password@host:port/database')
+  .action((url: string, options: { json?: true }) => runAlone(options, (config) => migrateTo(config, url)));
 command('migrate', 'bring the database up to date (starting the server does it too)').action(
   (options: { json?: true }) => run(options, migrate),
 );

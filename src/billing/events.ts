@@ -53,7 +53,7 @@ export async function isDuplicate(db: Db, eventId: string): Promise<boolean> {
  * @param reason why, for people
  */
 export async function markIgnored(tx: Tx, eventId: string, reason: string): Promise<void> {
-  await tx.event.update({ where: { id: eventId }, data: { status: 'ignored', reason } });
+  await tx.$executeRaw`UPDATE "Event" SET "status" = 'ignored', "reason" = ${reason} WHERE "id" = ${eventId}`;
 }
 
 /**

@@ -1,3 +1,4 @@
+import { Prisma } from '../../db/generated/client.ts';
 import type { Invoice, Subscription } from '../../db/generated/client.ts';
 import type { Db, Tx } from '../../db/transaction.ts';
 import { firstPaymentOf } from '../first-payment.ts';
@@ -194,7 +195,11 @@ async function deriveProof(tx: Tx, row: Subscription): Promise<Proof | null> {
 }
 
 async function writeChanges(tx: Tx, id: string, changes: Partial<Subscription>): Promise<void> {
-  if (Object.keys(changes).length > 0) await tx.subscription.updateMany({ where: { id }, data: changes });
+  const assignments = Object.entries(changes).map(
+    ([column, value]) => Prisma.sql`${Prisma.raw(`"${column}"`)} = ${value}`,
+  );
+  if (assignments.length === 0) return;
+  await tx.$executeRaw`UPDATE "Subscription" SET ${Prisma.join(assignments)} WHERE "id" = ${id}`;
 }
 
 type Lessons = Partial<Pick<Subscription, 'activeAt' | 'doubtAt'>>;

@@ -1,0 +1,307 @@
+import { createHash } from 'node:crypto';
+import { access, constants } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
+import type { Transaction } from '@prisma/driver-adapter-utils';
+import Database from 'better-sqlite3';
+
+import type { Config } from '../config.ts';
+import { Prisma } from '../db/generated/client.ts';
+import { dataFolder, databasePath, isPostgresql, openDatabase } from '../db/open.ts';
+import { postgresqlAdapterFactory } from '../db/postgresql-adapter.ts';
+import { PlainError } from '../plain-error.ts';
+import type { CommandResult } from './command.ts';
+
+/** What is sent in one statement: so many rows, or as many as fill so much. The adapter remembers its last 100 statements. */
+const BATCH_ROWS = 1000;
+const BATCH_CHARACTERS = 250_000;
+
+type Value = string | number | bigint | Buffer | null;
+
+interface Column {
+  name: string;
+  /** As SQLite's schema declares it: TEXT, INTEGER, BOOLEAN or DATETIME. */
+  type: string;
+}
+
+interface Table {
+  name: string;
+  columns: Column[];
+  /** The columns of the primary key, in its order. */
+  key: string[];
+}
+
+/** What a table holds. */
+interface Content {
+  rows: number;
+  /** SHA-256 over the SHA-256 of every row, in the order of the primary key, in hexadecimal. */
+  sha256: string;
+}
+
+/**
+ * `migrate-to`: copies everything from the configured SQLite database into an empty PostgreSQL database, in one
+ * transaction and from one state of the source. Before it commits, every row is compared with what the target made of it.
+ * Both are brought to this code's schema first.
+ *
+ * @param config the configuration
+ * @param url the target, `postgresql://…`
+ * @returns what to print
+ * @throws PlainError when it cannot be done: then the target has no row of it
+ */
+export async function migrateTo(config: Config, url: string): Promise<CommandResult> {
+  const path = await sourcePath(config, url);
+  await prepareSource(config.databaseUrl);
+  await prepareTarget(url);
+  const source = new Database(path, { readonly: true, fileMustExist: true });
+  try {
+    return tell(await inOneTransaction(url, (tx) => copyEverything(source, tx)), config);
+  } catch (error) {
+    throw explain(error);
+  } finally {
+    source.close();
+  }
+}
+
+async function sourcePath({ databaseUrl }: Config, url: string): Promise<string> {
+  if (!isPostgresql(url) || !URL.canParse(url) || new URL(url).pathname.length < 2) {
+    throw new PlainError(
+      'The target wants to be a PostgreSQL database: postgresql://user:password@host:port/database.',
+    );
+  }
+  if (isPostgresql(databaseUrl)) {
+    throw new PlainError(
+      'DATABASE_URL is a PostgreSQL database already, and only a SQLite database can be copied from. ' +
+        'To move it to another server, use pg_dump and pg_restore.',
+    );
+  }
+  const path = databasePath(databaseUrl);
+  try {
+    await access(path, constants.R_OK);
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    throw new PlainError(
+      `The database ${path} cannot be read (${code}). Mend DATABASE_URL, or its permissions.`,
+    );
+  }
+  return path;
+}
+
+/** Both are brought to this code's schema, and so have the same tables. */
+async function prepareSource(url: string): Promise<void> {
+  const { db, migrations } = await openDatabase(url);
+  await db.$disconnect();
+  // A process can load the engine that migrates only once, and the target needs it.
+  if (migrations.length > 0) {
+    throw new PlainError(
+      'The SQLite database was of an older version and is up to date now: run this again.',
+    );
+  }
+}
+
+async function prepareTarget(url: string): Promise<void> {
+  try {
+    await (await openDatabase(url)).db.$disconnect();
+  } catch (error) {
+    if (!(error instanceof PlainError)) throw error;
+    // DATABASE_URL names the source here.
+    throw new PlainError(error.message.replaceAll('DATABASE_URL', 'the address of the target'));
+  }
+}
+
+/** On the adapter itself, and not in a transaction of Prisma's client: this one takes as long as it takes. */
+async function inOneTransaction<T>(url: string, work: (tx: Transaction) => Promise<T>): Promise<T> {
+  const connection = await postgresqlAdapterFactory(url, 1).connect();
+  try {
+    const tx = await connection.startTransaction();
+    try {
+      const result = await work(tx);
+      await execute(tx, 'COMMIT');
+      return result;
+    } finally {
+      // It only gives the connection back. What is not committed by now ends with it.
+      await tx.rollback();
+    }
+  } finally {
+    await connection.dispose();
+  }
+}
+
+async function execute(tx: Transaction, sql: string, ...args: string[]): Promise<void> {
+  const argTypes = args.map(() => ({ scalarType: 'string', arity: 'scalar' }) as const);
+  await tx.executeRaw({ sql, args, argTypes });
+}
+
+async function query(tx: Transaction, sql: string): Promise<unknown[][]> {
+  return (await tx.queryRaw({ sql, args: [], argTypes: [] })).rows;
+}
+
+async function copyEverything(source: Database.Database, tx: Transaction): Promise<Map<string, Content>> {
+  // A transaction that reads: it keeps the state that its first statement sees, whatever others write.
+  source.exec('BEGIN');
+  const version = dataVersion(source);
+  const tables = tablesInOrder(source);
+  await makeReady(tx, tables);
+
+  const copied = new Map<string, Content>();
+  for (const table of tables) {
+    const content = await copyTable(source, tx, table);
+    await verify(tx, table, content);
+    copied.set(table.name, content);
+  }
+
+  source.exec('COMMIT');
+  if (dataVersion(source) !== version) {
+    throw new PlainError(
+      'The database was written to while it was copied, so nothing was. Stop the servers and start again; ' +
+        'to try it while they run, copy from a backup.',
+    );
+  }
+  return copied;
+}
+
+/** Changes when another connection has written. https://www.sqlite.org/pragma.html#pragma_data_version */
+function dataVersion(source: Database.Database): unknown {
+  return source.pragma('data_version', { simple: true });
+}
+
+/** Every table of the models, each after those that its foreign keys point at. */
+function tablesInOrder(source: Database.Database): Table[] {
+  const ordered = new Set<string>();
+  const waiting = new Set<string>(Object.values(Prisma.ModelName));
+  while (waiting.size > 0) {
+    const free = [...waiting].filter((name) =>
+      parentsOf(source, name).every((parent) => ordered.has(parent)),
+    );
+    if (free.length === 0) throw new Error(`These tables point at each other: ${[...waiting].join(', ')}.`);
+    for (const name of free) {
+      ordered.add(name);
+      waiting.delete(name);
+    }
+  }
+  return [...ordered].map((name) => describeTable(source, name));
+}
+
+function parentsOf(source: Database.Database, name: string): string[] {
+  return (source.pragma(`foreign_key_list("${name}")`) as { table: string }[]).map(({ table }) => table);
+}
+
+function describeTable(source: Database.Database, name: string): Table {
+  const columns = source.pragma(`table_info("${name}")`) as { name: string; type: string; pk: number }[];
+  const key = columns.filter(({ pk }) => pk > 0).sort((a, b) => a.pk - b.pk);
+  return { name, columns, key: key.map((column) => column.name) };
+}
+
+async function makeReady(tx: Transaction, tables: Table[]): Promise<void> {
+  // The administrator's limit for a statement is meant for pages, not for this.
+  await execute(tx, 'SET LOCAL statement_timeout = 0');
+  // Parents come before children, and so a wrong reference is told here and not at the commit.
+  await execute(tx, 'SET CONSTRAINTS ALL IMMEDIATE');
+  // Nobody else writes from now on; of two that copy at once, the second one finds it filled.
+  await execute(tx, `LOCK TABLE ${list(tables.map(({ name }) => name))} IN EXCLUSIVE MODE`);
+  for (const { name } of tables) {
+    const rows = await query(tx, `SELECT 1 FROM "${name}" LIMIT 1`);
+    if (rows.length > 0) {
+      throw new PlainError(
+        `The target is not empty: its table ${name} has rows. Name a new database; createdb makes one.`,
+      );
+    }
+  }
+}
+
+async function copyTable(source: Database.Database, tx: Transaction, table: Table): Promise<Content> {
+  const columns = list(table.columns.map(({ name }) => name));
+  // The values are cast by PostgreSQL, from the JSON of what SQLite holds, to the types of the table's columns.
+  const insert = `INSERT INTO "${table.name}" (${columns})
+    SELECT ${columns} FROM json_populate_recordset(NULL::"${table.name}", $1::text::json)`;
+  const read = source.prepare<[], Record<string, Value>>(
+    `SELECT ${columns} FROM "${table.name}" ORDER BY ${list(table.key)}`,
+  );
+
+  const hash = createHash('sha256');
+  let rows = 0;
+  let batch: string[] = [];
+  let characters = 0;
+  async function send(): Promise<void> {
+    if (batch.length > 0) await execute(tx, insert, `[${batch.join(',')}]`);
+    batch = [];
+    characters = 0;
+  }
+  for (const row of read.iterate()) {
+    hash.update(createHash('sha256').update(lineOf(table, row)).digest());
+    const json = JSON.stringify(row);
+    batch.push(json);
+    rows += 1;
+    characters += json.length;
+    if (batch.length === BATCH_ROWS || characters >= BATCH_CHARACTERS) await send();
+  }
+  await send();
+  return { rows, sha256: hash.digest('hex') };
+}
+
+/** A row as text that no other row has: of each value the length in bytes and the value, in the columns' order. */
+function lineOf({ columns }: Table, row: Record<string, Value>): string {
+  return columns
+    .map(({ name }) => {
+      const value = row[name] ?? null;
+      return value === null ? '-' : `${Buffer.byteLength(String(value))}:${String(value)}`;
+    })
+    .join(',');
+}
+
+/** The same text, made by PostgreSQL of what it holds: an instant and a truth value as SQLite writes them. */
+function lineInSql({ columns }: Table): string {
+  const values = columns.map(({ name, type }) => {
+    if (type === 'DATETIME') return `to_char("${name}", 'YYYY-MM-DD"T"HH24:MI:SS.MS"+00:00"')`;
+    return type === 'BOOLEAN' ? `"${name}"::int::text` : `"${name}"::text`;
+  });
+  return `concat_ws(',', ${values.map((value) => `coalesce(octet_length(${value}) || ':' || ${value}, '-')`).join(', ')})`;
+}
+
+async function verify(tx: Transaction, table: Table, copied: Content): Promise<void> {
+  const [[rows, sha256] = []] = await query(
+    tx,
+    `SELECT count(*)::int, encode(sha256(coalesce(string_agg(
+       sha256(convert_to(${lineInSql(table)}, 'UTF8')), ''::bytea ORDER BY ${list(table.key)}), ''::bytea)), 'hex')
+     FROM "${table.name}"`,
+  );
+  if (rows === copied.rows && sha256 === copied.sha256) return;
+  throw new PlainError(
+    `The copy of the table ${table.name} is not the same: ${Number(rows)} rows of ${copied.rows}, or other values in them. ` +
+      'Nothing was copied. Is the encoding of the target UTF8? Is every instant of the source written as 2027-01-10T09:00:00.000+00:00?',
+  );
+}
+
+function list(names: readonly string[]): string {
+  return names.map((name) => `"${name}"`).join(', ');
+}
+
+function tell(copied: ReadonlyMap<string, Content>, config: Config): CommandResult {
+  const tables = [...copied].map(([name, content]) => ({ name, ...content }));
+  const rows = tables.reduce((sum, table) => sum + table.rows, 0);
+  const secret =
+    config.sessionSecret === null
+      ? `Set SESSION_SECRET to what ${join(dataFolder(config.databaseUrl), 'session-secret')} holds`
+      : 'Keep SESSION_SECRET as it is';
+  const text = [
+    ...tables.map((table) => `${table.name.padEnd(14)}  ${table.rows} rows`),
+    `Copied ${rows} rows in all, and compared each one.`,
+    'Now set DATABASE_URL to the new address, run doctor, and start the servers.',
+    `${secret}: with another one everybody has to log in again.`,
+    'The SQLite file is as it was. Keep it until you are sure, then delete it: what it holds is personal.',
+  ].join('\n');
+  return { text, json: { rows, tables } };
+}
+
+function explain(error: unknown): unknown {
+  if (error instanceof Database.SqliteError) return nothingCopied(error.message);
+  if (!isDriverAdapterError(error)) return error;
+  if (error.cause.kind === 'TransactionWriteConflict') {
+    return nothingCopied('somebody else is writing to the target. Stop its servers, and start again.');
+  }
+  return nothingCopied(error.cause.originalMessage ?? error.message);
+}
+
+function nothingCopied(why: string): PlainError {
+  return new PlainError(`Nothing was copied: ${why.replaceAll(/\s+/g, ' ').trim()}`);
+}

@@ -1,0 +1,235 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+import Database from 'better-sqlite3';
+import { describe, expect, onTestFinished, test } from 'vitest';
+
+import { backup } from '../src/commands/backup.ts';
+import { doctor } from '../src/commands/doctor.ts';
+import { readConfig } from '../src/config.ts';
+import { openDatabase } from '../src/db/open.ts';
+import { PlainError } from '../src/plain-error.ts';
+import { commandContext } from './support/command-context.ts';
+import { emptyFolder, runCli, until } from './support/process.ts';
+import { deliverAll, newDatabase, signUp, startTestServer } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const pathOf = (databaseUrl: string): string => databaseUrl.replace('file:', '');
+const backupOf = (databaseUrl: string, file: string) =>
+  backup(readConfig({ DATABASE_URL: databaseUrl }), file);
+
+/** Writes to a database for as long as it lives, as another server does: two rows a transaction, as fast as it can. */
+const WRITER = `
+  const [path, name] = process.argv.slice(1);
+  const database = new (require('better-sqlite3'))(path);
+  database.pragma('synchronous = OFF');
+  const event = database.prepare(
+    \`INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason")
+     VALUES (?, 'x', '2027-01-10T09:00:00.000+00:00', '2027-01-10T09:00:00.000+00:00', 'ignored', 'x')\`,
+  );
+  const setting = database.prepare('INSERT INTO "Setting" ("key", "value") VALUES (?, 1)');
+  const commit = database.transaction((n) => (event.run(name + n), setting.run(name + n)));
+  for (let n = 1; ; n += 1) commit.immediate(n);
+`;
+
+async function startWriter(databaseUrl: string, name: string): Promise<void> {
+  const writer = spawn(process.execPath, ['-e', WRITER, pathOf(databaseUrl), name], {
+    cwd: join(import.meta.dirname, '..'),
+  });
+  onTestFinished(async () => {
+    if (writer.exitCode !== null) throw new Error(`The writer ${name} ended by itself.`);
+    writer.kill('SIGKILL');
+    await once(writer, 'exit');
+  });
+  await until(async () => ((await writtenBy(databaseUrl, name)).length > 0 ? true : undefined));
+}
+
+/** The numbers of the transactions of a writer, in order, as the event ledger has them. */
+function writtenBy(databaseUrl: string, name: string, table = 'Event', key = 'id'): Promise<number[]> {
+  const database = new Database(pathOf(databaseUrl), { readonly: true });
+  const rows = database
+    .prepare<[string], string>(
+      `SELECT "${key}" FROM "${table}" WHERE "${key}" LIKE ? || '%' ORDER BY length("${key}"), "${key}"`,
+    )
+    .pluck()
+    .all(name);
+  database.close();
+  return Promise.resolve(rows.map((id) => Number(id.slice(name.length))));
+}
+
+/** A server on which a friend converted, whose database takes many steps to copy if it is copied step by step. */
+async function largeServer(): Promise<TestServer> {
+  const server = await startTestServer();
+  const referrer = await signUp(server, 'referrer@example.com');
+  const friend = await signUp(server, 'friend@example.com', referrer.code);
+  const stripe = buyer(friend.id);
+  await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
+  await server.db.event.create({
+    data: {
+      id: 'large',
+      type: 'x',
+      created: server.clock.now,
+      receivedAt: server.clock.now,
+      status: 'ignored',
+      reason: 'x',
+      payload: 'x'.repeat(16 * 1024 * 1024),
+    },
+  });
+  return server;
+}
+
+test('a backup ends while others write without a pause, and holds all up to one transaction and nothing after it', async () => {
+  const server = await largeServer();
+  await startWriter(server.databaseUrl, 'one_');
+  await startWriter(server.databaseUrl, 'two_');
+  const before = await writtenBy(server.databaseUrl, 'one_');
+  const folder = await emptyFolder();
+  const path = join(folder, 'copy.db');
+  const { code, stdout, stderr } = await runCli(['backup', path, '--json'], {
+    DATABASE_URL: server.databaseUrl,
+  });
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  const after = await writtenBy(server.databaseUrl, 'one_');
+
+  expect(await readdir(folder)).toEqual(['copy.db']);
+  const copy = `file:${path}`;
+  for (const name of ['one_', 'two_']) {
+    const written = await writtenBy(copy, name);
+    expect(written).toEqual(written.map((_, index) => index + 1));
+    expect(await writtenBy(copy, name, 'Setting', 'key')).toEqual(written);
+  }
+  const copied = (await writtenBy(copy, 'one_')).length;
+  expect(copied).toBeGreaterThanOrEqual(before.length);
+  expect(copied).toBeLessThan(after.length);
+
+  const { size, mode } = await stat(path);
+  expect(mode & 0o777).toBe(0o600);
+  const { db } = await openDatabase(copy);
+  onTestFinished(() => db.$disconnect());
+  expect(JSON.parse(stdout)).toEqual({ path, bytes: size, users: 2, events: await db.event.count() });
+  expect((await doctor(commandContext({ db, clock: server.clock }))).json).toMatchObject({ findings: [] });
+  expect(await db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
+});
+
+test('in words it says where the backup is, how large, and what it holds', async () => {
+  const databaseUrl = await newDatabase();
+  const path = join(await emptyFolder(), 'copy.db');
+  const { text } = await backupOf(databaseUrl, path);
+  expect(text).toBe(`The backup is in ${path}: ${(await stat(path)).size} bytes, 0 users, 0 events.`);
+});
+
+test('the database of an older version is copied as it is', async () => {
+  const databaseUrl = await newDatabase();
+  const database = new Database(pathOf(databaseUrl));
+  onTestFinished(() => {
+    database.close();
+  });
+  database.exec('DELETE FROM "_prisma_migrations" WHERE "migration_name" LIKE \'%money_back\'');
+  const path = join(await emptyFolder(), 'copy.db');
+  expect((await runCli(['backup', path], { DATABASE_URL: databaseUrl })).code).toBe(0);
+  const copy = new Database(path, { readonly: true });
+  const names = 'SELECT "migration_name" FROM "_prisma_migrations"';
+  expect(copy.prepare(names).pluck().all()).toEqual(database.prepare(names).pluck().all());
+  copy.close();
+});
+
+describe('a backup is refused, and leaves nothing behind,', () => {
+  function refusal(databaseUrl: string, file: string): Promise<string> {
+    return backupOf(databaseUrl, file).then(
+      () => 'It was not refused.',
+      (error: unknown) => {
+        expect(error).toBeInstanceOf(PlainError);
+        return (error as PlainError).message;
+      },
+    );
+  }
+
+  test('with one line on stderr and exit 1', async () => {
+    const path = join(await emptyFolder(), 'nowhere', 'copy.db');
+    const outcome = await runCli(['backup', path, '--json'], { DATABASE_URL: await newDatabase() });
+    expect(outcome).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: `There is no folder ${dirname(path)}. Make it, or name a file in another one.\n`,
+    });
+  });
+
+  test('when there is such a file already', async () => {
+    const path = join(await emptyFolder(), 'copy.db');
+    await writeFile(path, 'precious');
+    expect(await refusal(await newDatabase(), path)).toBe(
+      `${path} is there already, and is not overwritten. Name another file.`,
+    );
+    expect(await readFile(path, 'utf8')).toBe('precious');
+    expect(await readdir(dirname(path))).toEqual(['copy.db']);
+  });
+
+  test('when the folder is none', async () => {
+    expect(await refusal(await newDatabase(), '/dev/null/copy.db')).toContain(
+      'There is no folder /dev/null.',
+    );
+  });
+
+  test('when there is no database: none is made either', async () => {
+    const [data, folder] = [await emptyFolder(), await emptyFolder()];
+    const source = join(data, 'tandem.db');
+    expect(await refusal(`file:${source}`, join(folder, 'copy.db'))).toBe(
+      `The database ${source} cannot be read (ENOENT). Mend DATABASE_URL, or its permissions.`,
+    );
+    expect([...(await readdir(data)), ...(await readdir(folder))]).toEqual([]);
+  });
+
+  test('when the file is no database', async () => {
+    const [data, folder] = [await emptyFolder(), await emptyFolder()];
+    const source = join(data, 'tandem.db');
+    await writeFile(source, 'x'.repeat(10_000));
+    expect(await refusal(`file:${source}`, join(folder, 'copy.db'))).toMatch(
+      /^The database is damaged: .* No backup was made: keep the older ones\.$/,
+    );
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  test('when an index of the database is damaged', async () => {
+    const databaseUrl = await newDatabase();
+    const database = new Database(pathOf(databaseUrl));
+    database.exec(`INSERT INTO "Setting" VALUES ('a', 'x'), ('b', 'x')`);
+    const root = database
+      .prepare<[], number>(
+        `SELECT "rootpage" FROM "sqlite_schema" WHERE "name" = 'sqlite_autoindex_Setting_1'`,
+      )
+      .pluck()
+      .get();
+    const size = database.pragma('page_size', { simple: true }) as number;
+    database.close();
+    // The number of cells of the index's page: as if it held none.
+    const file = await open(pathOf(databaseUrl), 'r+');
+    await file.write(Buffer.from([0, 0]), 0, 2, ((root ?? 0) - 1) * size + 3);
+    await file.close();
+
+    const folder = await emptyFolder();
+    expect(await refusal(databaseUrl, join(folder, 'copy.db'))).toContain('The database is damaged: ');
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  test('when a row points at one that is not there', async () => {
+    const databaseUrl = await newDatabase();
+    const database = new Database(pathOf(databaseUrl));
+    database.exec(`PRAGMA foreign_keys = OFF; INSERT INTO "FormerAddress" VALUES ('nobody', 'x')`);
+    database.close();
+    const folder = await emptyFolder();
+    expect(await refusal(databaseUrl, join(folder, 'copy.db'))).toContain(
+      'The database is damaged: a row of FormerAddress points at one of User that is not there.',
+    );
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  test('when the database is PostgreSQL, which is not asked: pg_dump makes its backups', async () => {
+    const path = join(await emptyFolder(), 'copy.dump');
+    expect(await refusal('postgresql://nobody:secret@127.0.0.1:1/tandem', path)).toBe(
+      `The database is PostgreSQL, and its own tool makes the backup: pg_dump --format=custom --file='${path}' "$DATABASE_URL"`,
+    );
+  });
+});

@@ -1,0 +1,306 @@
+import { copyFile, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import Database from 'better-sqlite3';
+import { beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+
+import { doctor } from '../src/commands/doctor.ts';
+import { explain } from '../src/commands/explain.ts';
+import { grantCredit } from '../src/commands/grant-credit.ts';
+import { migrateTo } from '../src/commands/migrate-to.ts';
+import { resetLink } from '../src/commands/reset-link.ts';
+import { user } from '../src/commands/user.ts';
+import { readConfig } from '../src/config.ts';
+import { Prisma } from '../src/db/generated/client.ts';
+import type { Db } from '../src/db/transaction.ts';
+import { PlainError } from '../src/plain-error.ts';
+import { commandContext } from './support/command-context.ts';
+import { migrateTemplate } from './support/migrate-template.ts';
+import { otherConnection, refuseWrites } from './support/other-connection.ts';
+import { asAdministrator, databaseOn, newDatabaseName } from './support/postgresql-databases.ts';
+import { emptyFolder, runCli } from './support/process.ts';
+import {
+  daysAfter,
+  deliver,
+  deliverAll,
+  newDatabase,
+  PASSWORD,
+  postForm,
+  signUp,
+  startTestServer,
+} from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const TABLES = Object.values(Prisma.ModelName);
+
+let sqliteTemplate = '';
+beforeAll(async () => {
+  const folder = await emptyFolder();
+  sqliteTemplate = join(folder, 'tandem.db');
+  await migrateTemplate(`file:${sqliteTemplate}`, folder);
+});
+
+/** The address of a SQLite database that is migrated and empty. */
+async function newSource(): Promise<string> {
+  const path = join(await emptyFolder(), 'tandem.db');
+  await copyFile(sqliteTemplate, path);
+  return `file:${path}`;
+}
+
+/** The address of a PostgreSQL database without any table. */
+async function bareTarget(): Promise<string> {
+  const server = inject('postgresqlServer') ?? '';
+  const name = newDatabaseName();
+  await asAdministrator(server, `CREATE DATABASE ${name}`);
+  onTestFinished(() => asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`));
+  return databaseOn(server, name);
+}
+
+const copy = (source: string, target: string) =>
+  migrateTo(readConfig({ DATABASE_URL: source, SESSION_SECRET: 'a secret for the tests' }), target);
+
+/** Why a copy was refused. */
+function refusal(source: string, target: string): Promise<string> {
+  return copy(source, target).then(
+    () => 'It was not refused.',
+    (error: unknown) => {
+      expect(error).toBeInstanceOf(PlainError);
+      return (error as PlainError).message;
+    },
+  );
+}
+
+/** Changes a SQLite database past its constraints. */
+function change(source: string, statements: string): void {
+  const database = new Database(source.replace('file:', ''));
+  database.exec(`PRAGMA foreign_keys = OFF; ${statements}`);
+  database.close();
+}
+
+/** A source with so many settings, and an account. */
+async function smallSource(): Promise<string> {
+  const source = await newSource();
+  change(
+    source,
+    `INSERT INTO "Setting" VALUES ('a', 'x'), ('b', 'x');
+     INSERT INTO "User" ("id", "email", "emailHash", "passwordHash", "code", "tier", "creditEntryCount", "createdAt")
+     VALUES ('u', 'ann@example.com', 'h', 'p', 'ANN', 'free', 0, '2027-01-10T09:00:00.000+00:00')`,
+  );
+  return source;
+}
+
+/** How many rows each table has that has any. */
+async function rowCounts(databaseUrl: string): Promise<Record<string, number>> {
+  const { rows, close } = await otherConnection({ databaseUrl });
+  const counts: [string, number][] = [];
+  for (const table of TABLES) {
+    const [row] = await rows(`SELECT count(*) AS "count" FROM "${table}"`);
+    if (Number(row?.['count']) > 0) counts.push([table, Number(row?.['count'])]);
+  }
+  await close();
+  return Object.fromEntries(counts);
+}
+
+/** Every row of every table as the client reads it, in no particular order. */
+async function allRows(db: Db): Promise<Record<string, string[]>> {
+  const tables = db as unknown as Record<string, { findMany: () => Promise<object[]> }>;
+  const read = TABLES.map(async (table) => {
+    const rows = (await tables[table.charAt(0).toLowerCase() + table.slice(1)]?.findMany()) ?? [];
+    return [table, rows.map((row) => JSON.stringify(row)).sort()] as const;
+  });
+  return Object.fromEntries(await Promise.all(read));
+}
+
+/**
+ * A server on SQLite with rows in every table: conversions, one of them refunded, one disputed and won after all, credit
+ * from an operator, an event that failed, an open checkout, a reset link, a deleted account; and many events, small and
+ * large.
+ */
+async function fullServer(): Promise<TestServer & { cookie: string }> {
+  const server = await startTestServer({ DATABASE_URL: await newSource() });
+  const referrer = await signUp(server, 'referrer@example.com');
+  const friend = async (email: string) => {
+    const person = await signUp(server, email, referrer.code);
+    const stripe = buyer(person.id);
+    await deliverAll(server, [
+      stripe.checkoutCompleted(),
+      stripe.created(),
+      stripe.invoicePaid(),
+      stripe.invoicePaymentPaid(),
+    ]);
+    return stripe;
+  };
+  await friend('paying@example.com');
+  const refunded = await friend('refunded@example.com');
+  const disputed = await friend('disputed@example.com');
+  const leaving = await signUp(server, 'leaving@example.com', referrer.code);
+  await grantCredit(commandContext(server), referrer.email, 10, 'sorry — “ünï” 🙂');
+
+  server.clock.now = daysAfter(10);
+  const dispute = disputed.dispute(daysAfter(9));
+  await deliverAll(server, [refunded.chargeRefunded({}, { at: daysAfter(10) }), dispute.lost(daysAfter(9))]);
+  await deliverAll(server, [dispute.wonAfterAll(daysAfter(10))]);
+  const refused = await refuseWrites(server, 'UPDATE', 'Subscription');
+  expect((await deliver(server, refunded.ended(daysAfter(10)))).statusCode).toBe(500);
+  await refused.lift();
+  await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, leaving.cookie);
+  await resetLink(commandContext(server), 'paying@example.com');
+  const at = `'2027-01-10T09:00:00.000+00:00'`;
+  change(
+    server.databaseUrl,
+    `INSERT INTO "FormerAddress" VALUES ('${referrer.id}', 'another hash');
+     INSERT INTO "Checkout" VALUES ('${referrer.id}', 'checkout', 'monthly', 'price_m', 0, NULL, ${at});
+     WITH RECURSIVE "numbers" ("n") AS (SELECT 1 UNION ALL SELECT "n" + 1 FROM "numbers" WHERE "n" < 2500)
+     INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "thinned")
+     SELECT 'evt_many_' || "n", 'x', ${at}, ${at}, 'ignored', 'x',
+       '{"quote":"\\"","backslash":"\\\\","nul":"\\u0000","text":"ünï 🙂' || CASE WHEN "n" < 9 THEN hex(zeroblob(200000)) ELSE '' END || '"}',
+       "n" % 2
+     FROM "numbers"`,
+  );
+  return { ...server, cookie: referrer.cookie };
+}
+
+test('everything is copied, and the accounts, their sessions and the books are the same', async () => {
+  const server = await fullServer();
+  const counts = await rowCounts(server.databaseUrl);
+  expect(Object.keys(counts)).toEqual(TABLES);
+  const rows = Object.values(counts).reduce((sum, count) => sum + count, 0);
+
+  const target = await bareTarget();
+  const env = { DATABASE_URL: server.databaseUrl, SESSION_SECRET: 'a secret for the tests' };
+  const { code, stdout, stderr } = await runCli(['migrate-to', target, '--json'], env);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  const said = JSON.parse(stdout) as { rows: number; tables: { name: string; rows: number }[] };
+  expect(said.rows).toBe(rows);
+  expect(Object.fromEntries(said.tables.map((table) => [table.name, table.rows]))).toEqual(counts);
+
+  const moved = await startTestServer({ DATABASE_URL: target }, server.clock);
+  expect(await allRows(moved.db)).toEqual(await allRows(server.db));
+  for (const command of [user, explain]) {
+    for (const name of ['referrer', 'paying', 'refunded', 'disputed']) {
+      const told = ({ db, clock }: TestServer) =>
+        command(commandContext({ db, clock }), `${name}@example.com`);
+      expect(await told(moved)).toEqual(await told(server));
+    }
+  }
+  const before = await doctor(commandContext(server));
+  expect(await doctor(commandContext(moved))).toEqual(before);
+  expect(before.json).toMatchObject({ findings: [] });
+  const me = await moved.app.inject({ url: '/api/me', headers: { cookie: server.cookie } });
+  expect(me.json()).toMatchObject({ email: 'referrer@example.com' });
+});
+
+test('in words it says how much was copied, and what to do next', async () => {
+  const source = await smallSource();
+  const { text } = await copy(source, await newDatabase());
+  expect(text).toMatch(/^Setting +2 rows$/m);
+  expect(text).toContain('Copied 3 rows in all, and compared each one.');
+  expect(text).toContain('Keep SESSION_SECRET as it is');
+  const { text: unset } = await migrateTo(readConfig({ DATABASE_URL: source }), await newDatabase());
+  expect(unset).toContain(
+    `Set SESSION_SECRET to what ${source.slice(5, -'/tandem.db'.length)}/session-secret`,
+  );
+});
+
+test('a source of an older version is brought up to date first', async () => {
+  const source = `file:${join(await emptyFolder(), 'tandem.db')}`;
+  new Database(source.slice(5)).close();
+  const target = await bareTarget();
+  const env = { DATABASE_URL: source, SESSION_SECRET: 'a secret for the tests' };
+  expect(await runCli(['migrate-to', target], env)).toEqual({
+    code: 1,
+    stdout: '',
+    stderr: 'The SQLite database was of an older version and is up to date now: run this again.\n',
+  });
+  expect((await runCli(['migrate-to', target], env)).code).toBe(0);
+});
+
+describe('nothing is copied', () => {
+  test('into a database that has rows', async () => {
+    const target = await newDatabase();
+    const { run } = await otherConnection({ databaseUrl: target });
+    await run(`INSERT INTO "Setting" VALUES ('theirs', 'x')`);
+    expect(await refusal(await smallSource(), target)).toBe(
+      'The target is not empty: its table Setting has rows. Name a new database; createdb makes one.',
+    );
+    expect(await rowCounts(target)).toEqual({ Setting: 1 });
+  });
+
+  test('a second time', async () => {
+    const [source, target] = [await smallSource(), await newDatabase()];
+    await copy(source, target);
+    expect(await refusal(source, target)).toContain('The target is not empty: ');
+    expect(await rowCounts(target)).toEqual({ Setting: 2, User: 1 });
+  });
+
+  test.each(['file:./other.db', 'postgresql://127.0.0.1:1', 'tandem'])('to %s', async (target) => {
+    expect(await refusal(await smallSource(), target)).toBe(
+      'The target wants to be a PostgreSQL database: postgresql://user:password@host:port/database.',
+    );
+  });
+
+  test('when the source is no SQLite database, such as the target itself', async () => {
+    const target = await newDatabase();
+    expect(await refusal(target, target)).toMatch(/^DATABASE_URL is a PostgreSQL database already/);
+  });
+
+  test('when there is no source: none is made either', async () => {
+    const folder = await emptyFolder();
+    const path = join(folder, 'tandem.db');
+    expect(await refusal(`file:${path}`, await newDatabase())).toBe(
+      `The database ${path} cannot be read (ENOENT). Mend DATABASE_URL, or its permissions.`,
+    );
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  test('when the target cannot be reached; its password is not told', async () => {
+    const said = await refusal(await smallSource(), 'postgresql://nobody:secret@127.0.0.1:1/tandem');
+    expect(said).toContain('mend the host and the port in the address of the target');
+    expect(said).not.toContain('secret');
+  });
+
+  test('while a server writes to the source; it can be done once it has stopped', async () => {
+    const [source, target] = [await smallSource(), await newDatabase()];
+    const server = new Database(source.slice(5));
+    const write = server.prepare(`INSERT INTO "Setting" VALUES (?, 'x')`);
+    let n = 0;
+    const writing = setInterval(() => write.run(`k${(n += 1)}`), 1);
+    const said = await refusal(source, target);
+    clearInterval(writing);
+    server.close();
+    expect(said).toMatch(/^The database was written to while it was copied/);
+    expect(await rowCounts(target)).toEqual({});
+    await copy(source, target);
+    expect(await rowCounts(target)).toEqual(await rowCounts(source));
+  });
+
+  test('of a source in which a row points at one that is not there', async () => {
+    const [source, target] = [await smallSource(), await newDatabase()];
+    change(
+      source,
+      `INSERT INTO "Dispute" VALUES ('d', 'nowhere', '2027-01-10T09:00:00.000+00:00', 'lost', '2027-01-10T09:00:00.000+00:00')`,
+    );
+    expect(await refusal(source, target)).toMatch(/^Nothing was copied: .*Dispute_paymentId_fkey/);
+    expect(await rowCounts(target)).toEqual({});
+  });
+
+  test('when the target would hold another value', async () => {
+    const [source, target] = [await smallSource(), await newDatabase()];
+    // The same instant in another zone: PostgreSQL drops the zone.
+    change(source, `UPDATE "User" SET "createdAt" = '2027-01-10T10:00:00.000+01:00'`);
+    expect(await refusal(source, target)).toMatch(/^The copy of the table User is not the same: /);
+    expect(await rowCounts(target)).toEqual({});
+  });
+
+  test('when the target loses a row', async () => {
+    const [source, target] = [await smallSource(), await newDatabase()];
+    const { run } = await otherConnection({ databaseUrl: target });
+    await run(
+      `CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+       CREATE TRIGGER lost BEFORE INSERT ON "Setting" FOR EACH ROW WHEN (NEW."key" = 'b') EXECUTE FUNCTION lose()`,
+    );
+    expect(await refusal(source, target)).toContain('table Setting is not the same: 1 rows of 2');
+    expect(await rowCounts(target)).toEqual({});
+  });
+});
