@@ -134,14 +134,7 @@ async function loadSchemaEngine(
   adapterFactory: SqlMigrationAwareDriverAdapterFactory,
   folder: string,
 ): Promise<engine.SchemaEngine> {
-  const packageFolder = dirname(
-    createRequire(import.meta.url).resolve('@prisma/schema-engine-wasm/schema_engine_bg'),
-  );
-  const wasm = await readFile(join(packageFolder, 'schema_engine_bg.wasm'));
-  const { instance } = await WebAssembly.instantiate(wasm, { './schema_engine_bg.js': engine });
-  engine.__wbg_set_wasm(instance.exports);
-  instance.exports.__wbindgen_start();
-
+  await (loaded ??= loadWasm());
   const schemaPath = join(folder, 'schema.prisma');
   const schema = await readFile(schemaPath, 'utf8');
   return engine.SchemaEngine.new(
@@ -149,6 +142,19 @@ async function loadSchemaEngine(
     () => undefined,
     bindMigrationAwareSqlAdapterFactory(adapterFactory),
   );
+}
+
+/** Once a process: what was made by a first instance panics in the hands of a second one. */
+let loaded: Promise<void> | null = null;
+
+async function loadWasm(): Promise<void> {
+  const packageFolder = dirname(
+    createRequire(import.meta.url).resolve('@prisma/schema-engine-wasm/schema_engine_bg'),
+  );
+  const wasm = await readFile(join(packageFolder, 'schema_engine_bg.wasm'));
+  const { instance } = await WebAssembly.instantiate(wasm, { './schema_engine_bg.js': engine });
+  engine.__wbg_set_wasm(instance.exports);
+  instance.exports.__wbindgen_start();
 }
 
 function messageOf(error: unknown): string {
