@@ -1,0 +1,172 @@
+import { expect, onTestFinished, test } from 'vitest';
+
+import { createUser } from '../src/accounts/sign-up.ts';
+import { checkLedger } from '../src/credits/fold.ts';
+import type { User } from '../src/db/generated/client.ts';
+import { openDatabase } from '../src/db/open.ts';
+import { inTransaction } from '../src/db/transaction.ts';
+import type { Db } from '../src/db/transaction.ts';
+import { examine } from '../src/operations/doctor.ts';
+import { captureReferral } from '../src/referrals/capture.ts';
+import { runCli, runServer } from './support/process.ts';
+import { DAY, newDatabase, SESSION_SECRET, sign, WEBHOOK_SECRET } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+/** How often Stripe, as this test plays it, sends an event that was answered 503. */
+const REDELIVERIES = 5;
+
+/** Two server processes on one database, and a client of it for the test. */
+async function twoServers() {
+  const databaseUrl = await newDatabase();
+  const env = { DATABASE_URL: databaseUrl, SESSION_SECRET, STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET };
+  const servers = await Promise.all([runServer(env), runServer(env)]);
+  const { db } = await openDatabase(databaseUrl);
+  onTestFinished(() => db.$disconnect());
+
+  async function post(event: object, which: number): Promise<{ status: number; body: unknown }> {
+    const payload = JSON.stringify(event);
+    const answer = await fetch(`${servers[which % 2]?.url ?? ''}/api/stripe/webhook`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'stripe-signature': sign(payload, new Date()) },
+      body: payload,
+    });
+    return { status: answer.status, body: await answer.json() };
+  }
+
+  /** Delivers as Stripe does: what a busy server refuses comes again. Anything else but 200 fails the test. */
+  async function deliver(event: object, which: number): Promise<unknown> {
+    for (let tries = 1; ; tries += 1) {
+      const { status, body } = await post(event, which);
+      if (status === 200) return body;
+      if (status !== 503 || tries > REDELIVERIES) throw new Error(`${status}: ${JSON.stringify(body)}`);
+      which += 1;
+    }
+  }
+
+  /** Events to both servers in turn, all at once. */
+  const deliverAtOnce = (events: readonly object[]): Promise<unknown[]> =>
+    Promise.all(events.map((event, index) => deliver(event, index)));
+
+  return { db, env, deliver, deliverAtOnce };
+}
+
+/** An account; with the code of a friend, a referred one. */
+function account(db: Db, name: string, friend?: User): Promise<User> {
+  return inTransaction(db, new Date(), async (tx) => {
+    const user = await createUser(tx, `${name}@example.com`, 'no password');
+    await captureReferral(tx, user, friend?.code ?? null);
+    return user;
+  });
+}
+
+/** The row, after checking that the ledger gives its columns. */
+async function checked(db: Db, { id }: User) {
+  const user = await db.user.findUniqueOrThrow({
+    where: { id },
+    include: { creditEntries: { orderBy: { seq: 'asc' } } },
+  });
+  expect(checkLedger(user, user.creditEntries)).toEqual([]);
+  return user;
+}
+
+async function expectHealthy(db: Db): Promise<void> {
+  expect(await examine(db, { clawbackDays: 30, now: new Date(Date.now() + DAY * 1000) })).toEqual([]);
+}
+
+test('the same events to both servers at once are applied once each', async () => {
+  const { db, deliver, deliverAtOnce } = await twoServers();
+  const referrer = await account(db, 'referrer');
+  const friends = await Promise.all(
+    Array.from({ length: 10 }, (_, n) => account(db, `friend${n}`, referrer)),
+  );
+  const purchases = friends.map(({ id }) => buyer(id));
+  await deliverAtOnce(purchases.map((purchase) => purchase.checkoutCompleted()));
+
+  for (const purchase of purchases) {
+    const event = purchase.created();
+    const answers = await Promise.all([0, 1, 0, 1, 0, 1].map((which) => deliver(event, which)));
+    const statuses = answers.map((answer) => (answer as { status: string }).status).sort();
+    expect(statuses).toEqual(['duplicate', 'duplicate', 'duplicate', 'duplicate', 'duplicate', 'ok']);
+  }
+  const grants = await db.creditEntry.groupBy({
+    by: ['userId'],
+    where: { kind: 'grant' },
+    _sum: { seconds: true },
+  });
+  const given = new Map(grants.map(({ userId, _sum }) => [userId, _sum.seconds]));
+  for (const { id } of friends) expect(given.get(id)).toBe(45 * DAY);
+  expect(given.get(referrer.id)).toBe(10 * 45 * DAY);
+  await expectHealthy(db);
+});
+
+test(
+  '200 buyers of one referrer convert at once, and an operator gives days in the middle: the sum is exact',
+  { timeout: 180_000 },
+  async () => {
+    const { db, env, deliverAtOnce } = await twoServers();
+    const referrer = await account(db, 'referrer');
+    const friends: User[] = [];
+    for (let n = 0; n < 200; n += 1) friends.push(await account(db, `friend${n}`, referrer));
+    const purchases = friends.map(({ id }) => buyer(id));
+    await deliverAtOnce(purchases.map((purchase) => purchase.checkoutCompleted()));
+
+    const before = Date.now();
+    const [grants] = await Promise.all([
+      Promise.all([7, 11].map((days) => runCli(['grant-credit', 'referrer@example.com', String(days)], env))),
+      deliverAtOnce(purchases.map((purchase) => purchase.created())),
+    ]);
+    expect(grants.map(({ code, stderr }) => ({ code, stderr }))).toEqual([
+      { code: 0, stderr: '' },
+      { code: 0, stderr: '' },
+    ]);
+
+    const { creditUntil, creditEntries } = await checked(db, referrer);
+    expect(creditEntries).toHaveLength(202);
+    // From the first grant on the days run: all of them after it stack on what is left.
+    const first = creditEntries[0]?.at.getTime() ?? 0;
+    expect(first).toBeGreaterThanOrEqual(before - 1000);
+    expect(creditUntil?.getTime()).toBe(first + (200 * 45 + 7 + 11) * DAY * 1000);
+    for (const friend of friends) {
+      expect(await checked(db, friend)).toMatchObject({ tier: 'paid' });
+    }
+    expect(await db.referral.count({ where: { convertedAt: { not: null } } })).toBe(200);
+    await expectHealthy(db);
+  },
+);
+
+test('chains in which everybody invited the next one convert at once', async () => {
+  const { db, deliverAtOnce } = await twoServers();
+  const chains: User[][] = [];
+  for (let chain = 0; chain < 10; chain += 1) {
+    const people = [await account(db, `first${chain}`)];
+    for (let n = 1; n < 8; n += 1) people.push(await account(db, `person${chain}-${n}`, people.at(-1)));
+    chains.push(people);
+  }
+  const purchases = chains.flat().map(({ id }) => buyer(id));
+  await deliverAtOnce(purchases.map((purchase) => purchase.checkoutCompleted()));
+  await deliverAtOnce(purchases.map((purchase) => purchase.created()));
+
+  for (const people of chains) {
+    for (const [n, person] of people.entries()) {
+      const { creditEntries, tier } = await checked(db, person);
+      expect(tier).toBe('paid');
+      // Everybody but the first was invited, and everybody but the last has invited somebody.
+      const grants = Number(n > 0) + Number(n < people.length - 1);
+      expect(creditEntries.filter(({ kind }) => kind === 'grant')).toHaveLength(grants);
+    }
+  }
+  await expectHealthy(db);
+});
+
+test('the link and the subscription on different servers at once never leave a payer free', async () => {
+  const { db, deliver } = await twoServers();
+  const friends = await Promise.all(Array.from({ length: 40 }, (_, n) => account(db, `friend${n}`)));
+  await Promise.all(
+    friends.map(async ({ id }, n) => {
+      const purchase = buyer(id);
+      await Promise.all([deliver(purchase.checkoutCompleted(), n), deliver(purchase.created(), n + 1)]);
+    }),
+  );
+  expect(await db.user.count({ where: { tier: 'paid' } })).toBe(40);
+  await expectHealthy(db);
+});

@@ -1,0 +1,64 @@
+import { inject, onTestFinished } from 'vitest';
+
+import { otherConnection } from './other-connection.ts';
+import { until } from './process.ts';
+
+/** Some number that no other lock of a test has. */
+const LOCK = 4_242;
+
+export interface RacePoint {
+  /** Waits until a transaction stands still here. */
+  arrived: () => Promise<void>;
+  /** Waits until another transaction waits for a lock that is held by the one here. */
+  blocked: () => Promise<void>;
+  /** Lets everybody go on. */
+  open: () => Promise<void>;
+}
+
+/**
+ * A place in a transaction where it stands still until the test says so: right before one kind of write. PostgreSQL alone
+ * has transactions that are open side by side; on SQLite there is nothing to hold, and a race is only an order.
+ *
+ * @param write `INSERT` or `UPDATE`
+ * @param when holds only while this SQL condition on NEW is true
+ */
+export async function holdBefore(
+  server: { databaseUrl: string },
+  write: string,
+  table: string,
+  when = 'true',
+): Promise<RacePoint> {
+  const { run, rows } = await otherConnection(server);
+  await run(`
+    CREATE FUNCTION stand_still() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN IF ${when} THEN PERFORM pg_advisory_xact_lock_shared(${LOCK}); END IF; RETURN NEW; END $$;
+    CREATE TRIGGER stand_still BEFORE ${write} ON "${table}" FOR EACH ROW EXECUTE FUNCTION stand_still();
+    SELECT pg_advisory_lock(${LOCK});
+  `);
+  let open = false;
+  const letGo = async (): Promise<void> => {
+    if (open) return;
+    open = true;
+    await run(`SELECT pg_advisory_unlock(${LOCK})`);
+  };
+  onTestFinished(letGo);
+  const waiting = async (kind: string): Promise<true | undefined> => {
+    const waiters = await rows(
+      `SELECT 1 FROM pg_stat_activity
+       WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event ${kind}`,
+    );
+    return waiters.length > 0 || undefined;
+  };
+  return {
+    arrived: async () => {
+      await until(() => waiting(`= 'advisory'`));
+    },
+    blocked: async () => {
+      await until(() => waiting(`<> 'advisory'`));
+    },
+    open: letGo,
+  };
+}
+
+/** Whether transactions of this run can be open side by side. */
+export const SIDE_BY_SIDE = inject('engine') === 'postgresql';
