@@ -2,10 +2,13 @@ import { defineConfig } from 'vitest/config';
 
 const EVERY_TEST = 'test/**/*.test.ts';
 
-/** What has no database, or is about one kind of it: files, processes and the sandbox. */
+/**
+ * What has no database of its own (the sandbox), what is about SQLite (its adapter, its
+ * file, how many statements it takes), and processes, of which postgresql-processes.test.ts has the other half.
+ */
 const SQLITE_ONLY = [
+  'test/sqlite-adapter.test.ts',
   'test/sandbox*.test.ts',
-  'test/stripe-shapes.test.ts',
   'test/cli.test.ts',
   'test/start.test.ts',
   'test/statements.test.ts',

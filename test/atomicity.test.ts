@@ -1,6 +1,6 @@
-import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 
+import { refuseWrites } from './support/other-connection.ts';
 import {
   daysAfter,
   deliver,
@@ -10,22 +10,7 @@ import {
   startTestServer,
   userRow,
 } from './support/server.ts';
-import type { TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
-
-/** Makes the database refuse one kind of write, as a full disk or a bug would. */
-function refuse(server: TestServer, write: string, table: string): { lift: () => void } {
-  const database = new Database(server.databaseUrl.replace('file:', ''));
-  database.exec(
-    `CREATE TRIGGER refused BEFORE ${write} ON "${table}" BEGIN SELECT RAISE(ABORT, 'refused'); END`,
-  );
-  return {
-    lift: () => {
-      database.exec('DROP TRIGGER refused');
-      database.close();
-    },
-  };
-}
 
 /** Each single write of the transaction in which a first invoice makes a trial's referral convert, and of a purchase. */
 const WRITES = [
@@ -60,7 +45,7 @@ describe('a failure at any single write', () => {
       const before = await everythingElse(server);
       const event = events[failing];
 
-      const refusal = refuse(server, write, table);
+      const refusal = await refuseWrites(server, write, table);
       const answer = await deliver(server, event);
       expect(answer.statusCode).toBe(500);
       expect(await everythingElse(server)).toEqual(before);
@@ -68,7 +53,7 @@ describe('a failure at any single write', () => {
       expect(failed).toMatchObject({ status: 'failed', payload: JSON.stringify(event) });
       expect(failed?.error).toMatch(/^PrismaClientKnownRequestError: \w+/);
 
-      refusal.lift();
+      await refusal.lift();
       await deliverAll(server, [event]);
       expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({
         status: 'applied',
@@ -90,15 +75,13 @@ describe('a failure at any single write', () => {
     await deliverAll(server, [stripe.checkoutCompleted()]);
     const before = await everythingElse(server);
 
-    const database = new Database(server.databaseUrl.replace('file:', ''));
-    database.exec(`CREATE TRIGGER refused BEFORE INSERT ON "CreditEntry"
-      WHEN (SELECT count(*) FROM "CreditEntry") = ${nth - 1} BEGIN SELECT RAISE(ABORT, 'refused'); END`);
+    const earlier = '(SELECT count(*) FROM "CreditEntry")';
+    const refusal = await refuseWrites(server, 'INSERT', 'CreditEntry', `${earlier} = ${nth - 1}`);
     const event = stripe.created();
     expect((await deliver(server, event)).statusCode).toBe(500);
     expect(await everythingElse(server)).toEqual(before);
 
-    database.exec('DROP TRIGGER refused');
-    database.close();
+    await refusal.lift();
     await deliverAll(server, [event]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
@@ -108,9 +91,9 @@ describe('a failure at any single write', () => {
     const server = await startTestServer();
     const friend = await signUp(server, 'friend@example.com');
     const stripe = buyer(friend.id);
-    const refusal = refuse(server, 'INSERT', 'Event');
+    const refusal = await refuseWrites(server, 'INSERT', 'Event');
     expect((await deliver(server, stripe.checkoutCompleted())).statusCode).toBe(500);
-    refusal.lift();
+    await refusal.lift();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
   });

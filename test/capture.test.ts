@@ -1,6 +1,7 @@
 import type { LightMyRequestResponse } from 'fastify';
 import { expect, test } from 'vitest';
 
+import { refuseWrites } from './support/other-connection.ts';
 import { cookiesOf, DAY, PASSWORD, postForm, signUp, START, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 
@@ -312,12 +313,11 @@ test('an address that was referred earns no second referral after its account to
 
 test('the referral is made with the user or not at all', async () => {
   const { server, ann } = await withAnn();
-  await server.db.$executeRaw`
-    CREATE TRIGGER "refuse" BEFORE INSERT ON "Referral" BEGIN SELECT RAISE(ABORT, 'refused'); END`;
+  const refusal = await refuseWrites(server, 'INSERT', 'Referral');
   const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
   expect((await signUpWith(server, 'bob@example.com', invited)).statusCode).toBe(500);
   expect(await server.db.user.count()).toBe(1);
-  await server.db.$executeRaw`DROP TRIGGER "refuse"`;
+  await refusal.lift();
   expect((await signUpWith(server, 'bob@example.com', invited)).statusCode).toBe(303);
   expect(await referrals(server)).toEqual([['ann@example.com', 'bob@example.com']]);
 });

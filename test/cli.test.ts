@@ -1,10 +1,7 @@
-import { execFile } from 'node:child_process';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-
 import type { LightMyRequestResponse } from 'fastify';
-import { expect, inject, test } from 'vitest';
+import { expect, test } from 'vitest';
 
+import { runCli } from './support/process.ts';
 import {
   cookiesOf,
   DAY,
@@ -19,38 +16,18 @@ import { startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
-const TSX = createRequire(import.meta.url).resolve('tsx');
-const CLI = join(import.meta.dirname, '../src/cli.ts');
 const NOWHERE = 'file:/dev/null/x/t.db';
 const NEW_PASSWORD = 'battery staple';
 
-interface Outcome {
-  code: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-/** Runs the command line as its own process, in a folder without an `.env`. */
-function cli(databaseUrl: string, ...args: string[]): Promise<Outcome> {
-  const env = {
-    PATH: process.env['PATH'],
+/** Runs the command line on a database. */
+function cli(databaseUrl: string, ...args: string[]): ReturnType<typeof runCli> {
+  return runCli(args, {
     DATABASE_URL: databaseUrl,
     PUBLIC_URL: 'http://tandem.test',
     SESSION_SECRET: 'a secret for the tests',
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
     STRIPE_PRICE_MONTHLY: 'price_m',
     STRIPE_PRICE_ANNUAL: 'price_a',
-  };
-  return new Promise((resolve) => {
-    const command = ['--import', TSX, CLI, ...args];
-    const child = execFile(
-      process.execPath,
-      command,
-      { env, cwd: inject('scratch') },
-      (_error, stdout, stderr) => {
-        resolve({ code: child.exitCode, stdout, stderr });
-      },
-    );
   });
 }
 

@@ -1,17 +1,15 @@
-import { execFile } from 'node:child_process';
 import { createServer } from 'node:http';
-import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
 
-import Database from 'better-sqlite3';
-import { describe, expect, inject, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { doctor } from '../src/commands/doctor.ts';
 import { events } from '../src/commands/events.ts';
 import { replay } from '../src/commands/replay.ts';
 import { createStripe } from '../src/stripe-client.ts';
 import { commandContext } from './support/command-context.ts';
+import { impatient, keepBusy, otherConnection, refuseWrites } from './support/other-connection.ts';
+import { runCli } from './support/process.ts';
 import {
   daysAfter,
   deliver,
@@ -22,48 +20,15 @@ import {
   userRow,
   WEBHOOK_SECRET,
 } from './support/server.ts';
-import type { TestServer } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
-const TSX = createRequire(import.meta.url).resolve('tsx');
-const CLI = join(import.meta.dirname, '../src/cli.ts');
-
-/** Runs the command line as its own process, in a folder without an `.env`. */
-function cli(
-  { databaseUrl }: TestServer,
-  ...args: string[]
-): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const env = {
-    PATH: process.env['PATH'],
+/** Runs the command line on a server's database. */
+function cli({ databaseUrl }: { databaseUrl: string }, ...args: string[]): ReturnType<typeof runCli> {
+  return runCli(args, {
     DATABASE_URL: databaseUrl,
     SESSION_SECRET: 'a secret for the tests',
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
-  };
-  return new Promise((resolve) => {
-    const command = ['--import', TSX, CLI, ...args];
-    const options = { env, cwd: inject('scratch') };
-    const child = execFile(process.execPath, command, options, (_error, stdout, stderr) => {
-      resolve({ code: child.exitCode, stdout, stderr });
-    });
   });
-}
-
-function open(server: TestServer): Database.Database {
-  return new Database(server.databaseUrl.replace('file:', ''));
-}
-
-/** Makes the database refuse every insert into one table. */
-function refuseInserts(server: TestServer, table: string): { lift: () => void } {
-  const database = open(server);
-  database.exec(
-    `CREATE TRIGGER refused BEFORE INSERT ON "${table}" BEGIN SELECT RAISE(ABORT, 'refused'); END`,
-  );
-  return {
-    lift: () => {
-      database.exec('DROP TRIGGER refused');
-      database.close();
-    },
-  };
 }
 
 /** A friend whose purchase failed while it was handled: what made it fail can be lifted. */
@@ -73,7 +38,7 @@ async function failedPurchase() {
   const friend = await signUp(server, 'friend@example.com', referrer.code);
   const stripe = buyer(friend.id);
   await deliverAll(server, [stripe.checkoutCompleted()]);
-  const refusal = refuseInserts(server, 'CreditEntry');
+  const refusal = await refuseWrites(server, 'INSERT', 'CreditEntry');
   const event = stripe.created();
   expect((await deliver(server, event)).statusCode).toBe(500);
   return { server, referrer, friend, stripe, event, ...refusal };
@@ -155,7 +120,7 @@ describe('events', () => {
 describe('replay', () => {
   test('of an event that failed does all that it should have done, once', async () => {
     const { server, referrer, friend, event, lift } = await failedPurchase();
-    lift();
+    await lift();
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
 
     server.clock.now = daysAfter(2);
@@ -188,7 +153,7 @@ describe('replay', () => {
     await expect(failing).rejects.toMatchObject({ name: 'PlainError' });
     expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({ status: 'failed' });
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
-    lift();
+    await lift();
   });
 
   test('of an event that turns out to change nothing says why', async () => {
@@ -220,7 +185,7 @@ describe('replay', () => {
     const { created, ...dateless } = event;
     expect(created).toBeGreaterThan(0);
     await server.db.event.update({ where: { id: event.id }, data: { payload: JSON.stringify(dateless) } });
-    lift();
+    await lift();
     server.clock.now = daysAfter(2);
     await replay(commandContext(server), event.id);
     expect(await server.db.subscription.findUnique({ where: { id: stripe.subscription } })).toMatchObject({
@@ -230,7 +195,7 @@ describe('replay', () => {
 
   test('asks Stripe when only Stripe can tell which of two snapshots holds', async () => {
     const { server, stripe, event, lift } = await failedPurchase();
-    lift();
+    await lift();
     const api = createServer((_request, response) => {
       response.writeHead(200, { 'content-type': 'application/json' });
       response.end(JSON.stringify(stripe.subscriptionObject({ cancel_at_period_end: true })));
@@ -271,7 +236,7 @@ describe('replay', () => {
 
   test('of an event of which too little is kept says so', async () => {
     const { server, event, lift } = await failedPurchase();
-    lift();
+    await lift();
     for (const payload of [null, '{}']) {
       await server.db.event.update({ where: { id: event.id }, data: { payload } });
       await expect(replay(commandContext(server), event.id)).rejects.toThrow(
@@ -284,7 +249,7 @@ describe('replay', () => {
 describe('on the command line', () => {
   test('events, replay and doctor print one JSON document and exit 0', async () => {
     const { server, friend, event, lift } = await failedPurchase();
-    lift();
+    await lift();
     const failed = await cli(server, 'events', '--failed', '--json');
     expect(failed).toMatchObject({ code: 0, stderr: '' });
     expect(JSON.parse(failed.stdout)).toMatchObject([{ id: event.id, status: 'failed' }]);
@@ -299,8 +264,9 @@ describe('on the command line', () => {
 
   test('doctor with a finding prints it on stdout and exits 1', async () => {
     const { server, friend, lift } = await failedPurchase();
-    lift();
-    open(server).exec(`UPDATE "User" SET "tier" = 'trial' WHERE "id" = '${friend.id}'`);
+    await lift();
+    const { run } = await otherConnection(server);
+    await run(`UPDATE "User" SET "tier" = 'trial' WHERE "id" = '${friend.id}'`);
     const inWords = await cli(server, 'doctor');
     expect(inWords).toMatchObject({ code: 1, stderr: '' });
     expect(inWords.stdout).toBe(`${(await doctor(commandContext(server))).text}\n`);
@@ -313,7 +279,7 @@ describe('on the command line', () => {
 
   test('explain and prune are there as well', async () => {
     const { server, lift } = await failedPurchase();
-    lift();
+    await lift();
     const explained = await cli(server, 'explain', 'friend@example.com', '--json');
     expect(explained).toMatchObject({ code: 0, stderr: '' });
     expect(JSON.parse(explained.stdout)).toMatchObject({ email: 'friend@example.com', invited: [] });
@@ -336,21 +302,19 @@ describe('on the command line', () => {
     const { code, stdout, stderr } = await cli(server, 'replay', event.id);
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(/^The event \S+ failed again: PrismaClientKnownRequestError: .+\n$/);
-    lift();
+    await lift();
   });
 
   test('a database that somebody else keeps busy is exit 1, and says to try again', async () => {
     const { server, friend, event, lift } = await failedPurchase();
-    lift();
-    const writer = open(server);
-    writer.exec('BEGIN IMMEDIATE');
-    expect(await cli(server, 'replay', event.id)).toEqual({
+    await lift();
+    const writer = await keepBusy(server);
+    expect(await cli({ databaseUrl: impatient(server.databaseUrl) }, 'replay', event.id)).toEqual({
       code: 1,
       stdout: '',
       stderr: 'The database is busy: try again.\n',
     });
-    writer.exec('ROLLBACK');
-    writer.close();
+    await writer.lift();
     expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({ status: 'failed' });
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });

@@ -12,10 +12,10 @@ import { resetLink } from '../src/commands/reset-link.ts';
 import { user } from '../src/commands/user.ts';
 import { readConfig } from '../src/config.ts';
 import { Prisma } from '../src/db/generated/client.ts';
+import { openDatabase } from '../src/db/open.ts';
 import type { Db } from '../src/db/transaction.ts';
 import { PlainError } from '../src/plain-error.ts';
 import { commandContext } from './support/command-context.ts';
-import { migrateTemplate } from './support/migrate-template.ts';
 import { otherConnection, refuseWrites } from './support/other-connection.ts';
 import { asAdministrator, databaseOn, newDatabaseName } from './support/postgresql-databases.ts';
 import { emptyFolder, runCli } from './support/process.ts';
@@ -38,7 +38,8 @@ let sqliteTemplate = '';
 beforeAll(async () => {
   const folder = await emptyFolder();
   sqliteTemplate = join(folder, 'tandem.db');
-  await migrateTemplate(`file:${sqliteTemplate}`, folder);
+  const { db } = await openDatabase(`file:${sqliteTemplate}`);
+  await db.$disconnect();
 });
 
 /** The address of a SQLite database that is migrated and empty. */

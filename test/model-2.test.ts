@@ -3,5 +3,5 @@ import { test } from 'vitest';
 import { tellStories } from './model/story.ts';
 
 test('whatever happens, in whatever order, the rows are sound and reconcile brings the truth (second half)', async () => {
-  await tellStories(Number(process.env['RUNS'] ?? 250), Number(process.env['SEED'] ?? 2));
+  await tellStories(2);
 }, 900_000);

@@ -6,6 +6,7 @@ import type { CommandResult } from '../src/commands/command.ts';
 import { reconcile as runCommand } from '../src/commands/reconcile.ts';
 import type { ReconcileReport } from '../src/billing/reconcile/report.ts';
 import { examine } from '../src/operations/doctor.ts';
+import { refuseWrites } from './support/other-connection.ts';
 import { DAY, daysAfter, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
@@ -186,12 +187,11 @@ describe('reconcile', () => {
     const { friend } = await invited(world);
     await subscribe(world, friend);
     loseEverything(world);
-    await world.db
-      .$executeRaw`CREATE TRIGGER refused BEFORE INSERT ON "AuditRow" BEGIN SELECT RAISE(ABORT, 'refused'); END`;
+    const refusal = await refuseWrites(world, 'INSERT', 'AuditRow');
     const first = await reconcileWorld(world);
     expect(first.events.failed).toBeGreaterThan(0);
     expect(first.differences.some(({ mended }) => !mended)).toBe(true);
-    await world.db.$executeRaw`DROP TRIGGER refused`;
+    await refusal.lift();
     await reconcile(world);
     expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid' });
   });

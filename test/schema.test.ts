@@ -1,27 +1,50 @@
 import { randomUUID } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 
-import Database from 'better-sqlite3';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, inject, test } from 'vitest';
 
+import { openDatabase } from '../src/db/open.ts';
+import { otherConnection } from './support/other-connection.ts';
+import type { OtherConnection } from './support/other-connection.ts';
+import { differencesToSchema } from './support/schema-engine.ts';
 import { newDatabase, signUp, START, startTestServer } from './support/server.ts';
 
-describe('the database holds its rules by itself', () => {
-  test('every connection keeps foreign keys, WAL, and commits that survive power loss', async () => {
-    const { db } = await startTestServer();
-    expect(await db.$queryRaw`PRAGMA foreign_keys`).toEqual([{ foreign_keys: 1n }]);
-    expect(await db.$queryRaw`PRAGMA journal_mode`).toEqual([{ journal_mode: 'wal' }]);
-    expect(await db.$queryRaw`PRAGMA synchronous`).toEqual([{ synchronous: 2n }]);
-  });
+const PRISMA = join(import.meta.dirname, '../prisma');
 
+const onSqlite = inject('engine') === 'sqlite';
+
+async function migrated(): Promise<OtherConnection> {
+  return otherConnection({ databaseUrl: await newDatabase() });
+}
+
+/** The lines that a query gives, one a row, in the order of their text. */
+async function lines({ rows }: OtherConnection, query: string): Promise<string[]> {
+  return (await rows(query)).map(({ line }) => String(line)).sort();
+}
+
+/** The names of all CHECK constraints, and of the foreign keys that wait for the COMMIT. */
+async function constraints(database: OtherConnection): Promise<{ checks: string[]; deferred: string[] }> {
+  if (!onSqlite) {
+    const named = (which: string) =>
+      lines(
+        database,
+        `SELECT conname AS line FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND ${which}`,
+      );
+    return { checks: await named("contype = 'c'"), deferred: await named("contype = 'f' AND condeferred") };
+  }
+  const tables = await lines(database, `SELECT sql AS line FROM sqlite_master WHERE type = 'table'`);
+  const named = (pattern: RegExp) =>
+    tables.flatMap((sql) => [...sql.matchAll(pattern)].map(([, name = '']) => name)).sort();
+  return {
+    checks: named(/CONSTRAINT "(\w+)" CHECK/g),
+    deferred: named(/CONSTRAINT "(\w+)".*DEFERRABLE INITIALLY DEFERRED/g),
+  };
+}
+
+describe('the database holds its rules by itself', () => {
   test('the CHECK constraints, which the schema cannot name, are still in the tables', async () => {
-    const path = (await newDatabase()).replace('file:', '');
-    const tables = new Database(path, { readonly: true })
-      .prepare("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
-      .all() as { name: string; sql: string }[];
-    const checks = tables.flatMap(({ sql }) =>
-      [...sql.matchAll(/CONSTRAINT "(\w+_check)"/g)].map((match) => match[1]),
-    );
-    expect(checks.sort()).toEqual([
+    expect((await constraints(await migrated())).checks).toEqual([
       'AuditRow_actor_check',
       'AuditRow_kind_check',
       'Checkout_plan_check',
@@ -47,27 +70,22 @@ describe('the database holds its rules by itself', () => {
   });
 
   test('a fact may point at a row that follows in the same transaction', async () => {
-    const path = (await newDatabase()).replace('file:', '');
-    const tables = new Database(path, { readonly: true })
-      .prepare(
-        "SELECT sql FROM sqlite_master WHERE type = 'table' AND sql LIKE '%DEFERRABLE INITIALLY DEFERRED%'",
-      )
-      .pluck()
-      .all() as string[];
-    const keys = tables.flatMap((sql) =>
-      [...sql.matchAll(/CONSTRAINT "(\w+)".*DEFERRED/g)].map(([, name]) => name),
-    );
-    expect(keys.sort()).toEqual(['Invoice_subscriptionId_fkey', 'Payment_invoiceId_fkey']);
+    expect((await constraints(await migrated())).deferred).toEqual([
+      'Invoice_subscriptionId_fkey',
+      'Payment_invoiceId_fkey',
+    ]);
   });
 
-  test('one instant is one text, whoever writes it', async () => {
+  test('one instant is one value, whoever writes it', async () => {
     const server = await startTestServer();
     const a = await signUp(server, 'a@example.com');
     await signUp(server, 'b@example.com', a.code);
-    const [row] = new Database(server.databaseUrl.replace('file:', ''), { readonly: true })
-      .prepare('SELECT u."createdAt" AS model, r."createdAt" AS raw FROM "User" u, "Referral" r')
-      .all() as { model: string; raw: string }[];
-    expect(row?.raw).toBe(row?.model);
+    const { rows } = await otherConnection(server);
+    const [row] = await rows(
+      'SELECT u."createdAt" AS model, r."createdAt" AS raw FROM "User" u, "Referral" r',
+    );
+    expect(row?.['raw']).toBeTruthy();
+    expect(row?.['raw']).toEqual(row?.['model']);
   });
 
   test('a second referral of one user, or of one person, is refused', async () => {
@@ -106,5 +124,101 @@ describe('the database holds its rules by itself', () => {
     await expect(write({ creditHeldAt: START })).rejects.toThrow('User_held_while_paid_check');
     await expect(write({ tier: 'paid' })).rejects.toThrow('User_held_while_paid_check');
     await expect(write({ tier: 'premium' })).rejects.toThrow('User_tier_check');
+  });
+});
+
+/** Each engine's own words for the same columns, indexes and foreign keys. */
+const ON_SQLITE = {
+  columns: `
+    SELECT t.name || '.' || c.name || ' '
+      || replace(lower(c.type), 'datetime', 'timestamp(3) without time zone')
+      || CASE c."notnull" WHEN 1 THEN ' not null' ELSE '' END
+      || coalesce(' default ' || c.dflt_value, '')
+      || CASE c.pk WHEN 0 THEN '' ELSE ' key ' || c.pk END AS line
+    FROM sqlite_master t JOIN pragma_table_info(t.name) c
+    WHERE t.type = 'table' AND t.name <> '_prisma_migrations'`,
+  indexes: `
+    SELECT i.name || CASE i."unique" WHEN 1 THEN ' unique' ELSE '' END || ': '
+      || (SELECT group_concat(name, ', ') FROM (SELECT name FROM pragma_index_info(i.name) ORDER BY seqno)) AS line
+    FROM sqlite_master t JOIN pragma_index_list(t.name) i
+    WHERE t.type = 'table' AND t.name <> '_prisma_migrations' AND i.origin <> 'pk'`,
+  foreignKeys: `
+    SELECT t.name || '.' || k."from" || ' -> ' || k."table" || '.' || k."to"
+      || ', delete: ' || lower(k.on_delete) || ', update: ' || lower(k.on_update) AS line
+    FROM sqlite_master t JOIN pragma_foreign_key_list(t.name) k WHERE t.type = 'table'`,
+};
+
+const ACTION = `WHEN 'a' THEN 'no action' WHEN 'r' THEN 'restrict' WHEN 'c' THEN 'cascade' WHEN 'n' THEN 'set null' END`;
+
+const ON_POSTGRESQL = {
+  columns: `
+    SELECT t.relname || '.' || c.attname || ' ' || format_type(c.atttypid, c.atttypmod)
+      || CASE WHEN c.attnotnull THEN ' not null' ELSE '' END
+      || coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
+      || coalesce(' key ' || array_position(k.conkey, c.attnum), '') AS line
+    FROM pg_class t JOIN pg_attribute c ON c.attrelid = t.oid AND c.attnum > 0 AND NOT c.attisdropped
+      LEFT JOIN pg_attrdef d ON d.adrelid = t.oid AND d.adnum = c.attnum
+      LEFT JOIN pg_constraint k ON k.conrelid = t.oid AND k.contype = 'p'
+    WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r' AND t.relname <> '_prisma_migrations'`,
+  indexes: `
+    SELECT n.relname || CASE WHEN i.indisunique THEN ' unique' ELSE '' END || ': '
+      || (SELECT string_agg(pg_get_indexdef(n.oid, k, true), ', ' ORDER BY k)
+          FROM generate_series(1, i.indnkeyatts) k) AS line
+    FROM pg_index i JOIN pg_class n ON n.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+    WHERE t.relnamespace = 'public'::regnamespace AND NOT i.indisprimary`,
+  foreignKeys: `
+    SELECT k.conrelid::regclass || '.' || c.attname || ' -> ' || k.confrelid::regclass || '.' || f.attname
+      || ', delete: ' || CASE k.confdeltype ${ACTION} || ', update: ' || CASE k.confupdtype ${ACTION} AS line
+    FROM pg_constraint k JOIN pg_attribute c ON c.attrelid = k.conrelid AND c.attnum = k.conkey[1]
+      JOIN pg_attribute f ON f.attrelid = k.confrelid AND f.attnum = k.confkey[1]
+    WHERE k.contype = 'f'`,
+};
+
+async function structure(database: OtherConnection, queries: typeof ON_SQLITE) {
+  const [columns, indexes, foreignKeys] = [
+    await lines(database, queries.columns),
+    await lines(database, queries.indexes),
+    await lines(database, queries.foreignKeys),
+  ].map((list) => list.map((line) => line.replaceAll('"', '')));
+  return { columns, indexes, foreignKeys };
+}
+
+describe("the engines' schemas are in step", () => {
+  test('each has the same migrations', async () => {
+    const folders = async (folder: string) =>
+      (await readdir(join(PRISMA, folder), { withFileTypes: true }))
+        .filter((entry) => entry.isDirectory())
+        .map(({ name }) => name)
+        .sort();
+    const names = await folders('migrations');
+    expect(names.length).toBeGreaterThan(0);
+    expect(await folders('postgresql/migrations')).toEqual(names);
+  });
+
+  // PostgreSQL's schema is derived from the same models, and its tables are held against SQLite's.
+  test.runIf(onSqlite)('the migrations make what schema.prisma says', async () => {
+    expect(await differencesToSchema(await newDatabase(), PRISMA)).toBe('No difference detected.');
+  });
+
+  test.runIf(!onSqlite)('the migrations make the same tables, indexes and foreign keys on both', async () => {
+    const databaseUrl = `file:${join(inject('scratch'), `${randomUUID()}.db`)}`;
+    const { db } = await openDatabase(databaseUrl);
+    await db.$disconnect();
+    const sqlite = await structure(await otherConnection({ databaseUrl }), ON_SQLITE);
+    expect(sqlite.columns).toContain('User.creditUntil timestamp(3) without time zone');
+    expect(await structure(await migrated(), ON_POSTGRESQL)).toEqual(sqlite);
+  });
+
+  test.runIf(!onSqlite)('text has the order of its bytes, as on SQLite, whatever the locale', async () => {
+    const columns = `
+      FROM pg_attribute c JOIN pg_class t ON t.oid = c.attrelid
+      WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r' AND t.relname <> '_prisma_migrations'
+        AND c.atttypid = 'text'::regtype`;
+    const database = await migrated();
+    expect(await lines(database, `SELECT t.relname || '.' || c.attname AS line ${columns}`)).toContain(
+      'Event.id',
+    );
+    const others = `SELECT t.relname || '.' || c.attname AS line ${columns} AND c.attcollation <> '"C"'::regcollation`;
+    expect(await lines(database, others)).toEqual([]);
   });
 });

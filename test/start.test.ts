@@ -1,23 +1,17 @@
-import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdir, mkdtemp, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { access, mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { AddressInfo, Server } from 'node:net';
 import { join } from 'node:path';
-import { setTimeout as pause } from 'node:timers/promises';
 
-import { expect, inject, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
 import { openDatabase } from '../src/db/open.ts';
+import { freePort } from './support/free-port.ts';
+import { emptyFolder, ended, runCli, runServer, startProgram, until } from './support/process.ts';
 import { newDatabase, PASSWORD, sign, WEBHOOK_SECRET } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
-
-const TSX = createRequire(import.meta.url).resolve('tsx');
-const SERVER = join(import.meta.dirname, '../src/server.ts');
-const CLI = join(import.meta.dirname, '../src/cli.ts');
 
 const PRODUCTION = {
   NODE_ENV: 'production',
@@ -26,101 +20,23 @@ const PRODUCTION = {
   SESSION_SECRET: 'sixteen characters and more',
 };
 
-interface Started {
-  child: ChildProcess;
-  /** All that it wrote so far. */
-  output: { stdout: string; stderr: string };
-}
-
-/** Starts one of our programs in an empty folder of its own, with no environment but the one that is given. */
-async function start(
-  program: string,
-  args: string[],
-  env: Record<string, string>,
-  folder?: string,
-): Promise<Started> {
-  const cwd = folder ?? (await emptyFolder());
-  const child = spawn(process.execPath, ['--import', TSX, program, ...args], {
-    cwd,
-    env: { PATH: process.env['PATH'], ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  onTestFinished(() => void child.kill('SIGKILL'));
-  const output = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk: Buffer) => (output.stdout += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (output.stderr += chunk.toString()));
-  return { child, output };
-}
-
-function emptyFolder(): Promise<string> {
-  return mkdtemp(join(inject('scratch'), 'start-'));
-}
-
-/** Waits for the end of a process, and of what it writes. */
-async function end({
-  child,
-  output,
-}: Started): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const [code] = (await once(child, 'close')) as [number | null];
-  return { code, ...output };
-}
-
 /** A start that must fail: exit 1, and one line on stderr, which is returned. */
 async function failure(env: Record<string, string>, folder?: string): Promise<string> {
-  const started = await start(SERVER, [], env, folder);
+  const started = await startProgram('server.ts', [], { PORT: String(await freePort()), ...env }, folder);
   // Should it start after all, the test must not wait for its end.
   started.child.stdout?.on('data', () => {
     if (started.output.stdout.includes('Tandem is at')) started.child.kill('SIGKILL');
   });
-  const { code, stderr } = await end(started);
+  const { code, stderr } = await ended(started);
   expect(code).toBe(1);
   expect(stderr).toMatch(/^[^\n]+\n$/);
   return stderr.trimEnd();
-}
-
-interface Running extends Started {
-  /** Where it says that it is. */
-  url: string;
-  /** Sends the signal, and waits for the end. */
-  stop: (signal?: NodeJS.Signals) => Promise<number | null>;
-}
-
-/** Starts a server, and waits until it has said where it is. */
-async function run(env: Record<string, string>, folder?: string): Promise<Running> {
-  const started = await start(SERVER, [], env, folder);
-  const { child, output } = started;
-  const url = await until(() => {
-    if (child.exitCode !== null) throw new Error(`The server ended: ${output.stderr}`);
-    return Promise.resolve(/^Tandem is at (\S+)$/m.exec(output.stdout)?.[1]);
-  });
-  async function stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
-    child.kill(signal);
-    return (await end(started)).code;
-  }
-  return { ...started, url, stop };
-}
-
-/** Looks again and again, for 30 s at most, until there is something to see. */
-async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
-  for (let tries = 0; tries < 600; tries += 1) {
-    const seen = await look();
-    if (seen !== undefined) return seen;
-    await pause(50);
-  }
-  throw new Error('What was awaited did not come.');
 }
 
 async function listen(port = 0): Promise<{ server: Server; port: number }> {
   const server = createServer().listen(port, '127.0.0.1');
   await once(server, 'listening');
   return { server, port: (server.address() as AddressInfo).port };
-}
-
-async function freePort(): Promise<string> {
-  const { server, port } = await listen();
-  server.close();
-  await once(server, 'close');
-  return String(port);
 }
 
 /** A port that something listens on until the test has finished. */
@@ -272,9 +188,7 @@ test.each<[boolean, Record<string, string>]>([
 test.each(['STRIPE_API_KEY', 'STRIPE_WEBHOOK_SECRET', 'SESSION_SECRET'])(
   'production without %s does not start, and one line says so',
   async (name) => {
-    expect(await failure({ ...PRODUCTION, [name]: '', PORT: await freePort() })).toMatch(
-      new RegExp(`^${name} is missing`),
-    );
+    expect(await failure({ ...PRODUCTION, [name]: '' })).toMatch(new RegExp(`^${name} is missing`));
   },
 );
 
@@ -282,14 +196,13 @@ test('production refuses STRIPE_API_BASE', async () => {
   const line = await failure({
     ...PRODUCTION,
     STRIPE_API_BASE: 'http://127.0.0.1:1',
-    PORT: await freePort(),
   });
   expect(line).toMatch(/^STRIPE_API_BASE /);
 });
 
 test('production starts with its secrets, without the sandbox, and makes no secret of its own', async () => {
   const folder = await emptyFolder();
-  const server = await run({ ...PRODUCTION, PORT: await freePort() }, folder);
+  const server = await runServer(PRODUCTION, folder);
   expect(server.output.stdout).not.toMatch(/sandbox/i);
   expect(await newBrowser(server.url).page('/')).not.toContain('Sandbox');
   expect(await readdir(join(folder, 'data'))).not.toContain('session-secret');
@@ -307,17 +220,17 @@ test.each([
   ['with the sandbox', {}],
   ['without it', { STRIPE_API_KEY: 'sk_test_1' }],
 ])('a HOST that is not of this machine stops the start with one line, %s', async (_name, env) => {
-  expect(await failure({ ...env, HOST: '192.0.2.1', PORT: await freePort() })).toContain('192.0.2.1');
+  expect(await failure({ ...env, HOST: '192.0.2.1' })).toContain('192.0.2.1');
 });
 
 test('a data folder that cannot be written stops the start with one line that names it', async () => {
-  const line = await failure({ DATABASE_URL: 'file:/dev/null/x/t.db', PORT: await freePort() });
+  const line = await failure({ DATABASE_URL: 'file:/dev/null/x/t.db' });
   expect(line).toMatch(/^The database \/dev\/null\/x\/t\.db cannot be opened: /);
 });
 
 test('a database that is a folder stops the start with one line that names it', async () => {
   const folder = await emptyFolder();
-  const line = await failure({ DATABASE_URL: `file:${folder}`, PORT: await freePort() });
+  const line = await failure({ DATABASE_URL: `file:${folder}` });
   expect(line).toContain(`The database ${folder} cannot be opened: `);
 });
 
@@ -325,7 +238,7 @@ test('a file that is no database stops the start with one line, and is left as i
   const path = join(await emptyFolder(), 'tandem.db');
   const text = 'This is a diary, and not a database. '.repeat(200);
   await writeFile(path, text);
-  const line = await failure({ DATABASE_URL: `file:${path}`, PORT: await freePort() });
+  const line = await failure({ DATABASE_URL: `file:${path}` });
   expect(line).toMatch(/cannot be opened: the file is damaged, or is no SQLite database/);
   expect(await readFile(path, 'utf8')).toBe(text);
 });
@@ -336,7 +249,7 @@ test('a damaged database stops the start with one line', async () => {
   const { size } = await file.stat();
   await file.write(Buffer.alloc(size - 100, 0xa5), 0, size - 100, 100);
   await file.close();
-  expect(await failure({ DATABASE_URL: url, PORT: await freePort() })).toContain('the file is damaged');
+  expect(await failure({ DATABASE_URL: url })).toContain('the file is damaged');
 });
 
 test('a database newer than the code stops the start and the command line with one line', async () => {
@@ -346,17 +259,17 @@ test('a database newer than the code stops the start and the command line with o
     INSERT INTO "_prisma_migrations" ("id", "checksum", "migration_name", "started_at", "finished_at", "applied_steps_count")
     VALUES ('future', 'x', '20990101000000_future', 0, 0, 1)`;
   await db.$disconnect();
-  const line = await failure({ DATABASE_URL: url, PORT: await freePort() });
+  const line = await failure({ DATABASE_URL: url });
   expect(line).toMatch(/newer than this version of Tandem.*20990101000000_future/);
 
-  const user = await end(await start(CLI, ['user', 'ann@example.com'], { DATABASE_URL: url }));
+  const user = await runCli(['user', 'ann@example.com'], { DATABASE_URL: url });
   expect(user).toEqual({ code: 1, stdout: '', stderr: `${line}\n` });
 });
 
 test('a state of the sandbox that cannot be read stops the start with one line that names the file', async () => {
   const folder = await emptyFolder();
   await writeFile(join(folder, 'sandbox.json'), '{"version":');
-  const line = await failure({ DATABASE_URL: `file:${join(folder, 'tandem.db')}`, PORT: await freePort() });
+  const line = await failure({ DATABASE_URL: `file:${join(folder, 'tandem.db')}` });
   expect(line).toContain('sandbox.json');
 });
 
@@ -365,7 +278,6 @@ test('a session secret that cannot be read stops the start with one line that na
   await mkdir(join(folder, 'session-secret'));
   const line = await failure({
     DATABASE_URL: `file:${join(folder, 'tandem.db')}`,
-    PORT: await freePort(),
     STRIPE_API_KEY: 'sk_test_1',
   });
   expect(line).toContain('session-secret');
@@ -375,9 +287,9 @@ test('an empty session secret, as a crash leaves it, is never used as one', asyn
   const folder = await emptyFolder();
   const path = join(folder, 'session-secret');
   await writeFile(path, '');
-  const started = await start(SERVER, [], {
+  const started = await startProgram('server.ts', [], {
     DATABASE_URL: `file:${join(folder, 'tandem.db')}`,
-    PORT: await freePort(),
+    PORT: String(await freePort()),
   });
   // Either it refuses to start, in one line, or it makes a new secret.
   const outcome = await until(async () => {
@@ -391,18 +303,18 @@ test.each(['SIGTERM', 'SIGINT'] as const)(
   '%s ends the server with exit 0, and frees the port',
   async (signal) => {
     const port = await freePort();
-    const server = await run({ PORT: port });
+    const server = await runServer({ PORT: String(port) });
     expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
     expect(await server.stop(signal)).toBe(0);
     expect(server.output.stderr).toBe('');
-    const { server: next } = await listen(Number(port));
+    const { server: next } = await listen(port);
     next.close();
   },
 );
 
 test('a first start makes the database and a secret that only its owner can read', async () => {
   const folder = await emptyFolder();
-  await run({ PORT: await freePort() }, folder);
+  await runServer({}, folder);
   const { mode } = await stat(join(folder, 'data', 'session-secret'));
   expect(mode & 0o777).toBe(0o600);
   await access(join(folder, 'data', 'tandem.db'));
@@ -411,17 +323,17 @@ test('a first start makes the database and a secret that only its owner can read
 test('accounts and sessions outlive a restart', async () => {
   const folder = await emptyFolder();
   const port = await freePort();
-  const first = await run({ PORT: port }, folder);
+  const first = await runServer({ PORT: String(port) }, folder);
   const ann = newBrowser(first.url);
   await signUp(ann, 'ann@example.com');
   expect(await first.stop()).toBe(0);
-  const second = await run({ PORT: port }, folder);
+  const second = await runServer({ PORT: String(port) }, folder);
   expect(second.url).toBe(first.url);
   expect(await ann.me()).toMatchObject({ email: 'ann@example.com' });
 });
 
 test('a key without a webhook secret starts, and the webhook is 503', async () => {
-  const server = await run({ PORT: await freePort(), STRIPE_API_KEY: 'sk_test_1' });
+  const server = await runServer({ STRIPE_API_KEY: 'sk_test_1' });
   expect(server.output.stdout).not.toMatch(/sandbox/i);
   const answer = await fetch(`${server.url}/api/stripe/webhook`, { method: 'POST', body: '{}' });
   expect(answer.status).toBe(503);
@@ -431,7 +343,7 @@ test('a key without a webhook secret starts, and the webhook is 503', async () =
 });
 
 test('a webhook secret without a key starts without the sandbox, and takes signed events', async () => {
-  const server = await run({ PORT: await freePort(), STRIPE_WEBHOOK_SECRET: `whsec_old,${WEBHOOK_SECRET}` });
+  const server = await runServer({ STRIPE_WEBHOOK_SECRET: `whsec_old,${WEBHOOK_SECRET}` });
   expect(server.output.stdout).not.toMatch(/sandbox/i);
   const body = JSON.stringify(buyer().created());
   const post = (signature: string) =>
@@ -448,9 +360,9 @@ test('a webhook secret without a key starts without the sandbox, and takes signe
 
 test("the sandbox's port is printed, and is another free one when the next one is taken", async () => {
   // The next port may be somebody else's already: then it is taken, too.
-  const port = Number(await freePort());
+  const port = await freePort();
   await takenPort(port + 1).catch(() => undefined);
-  const server = await run({ PORT: String(port) });
+  const server = await runServer({ PORT: String(port) });
   const [, sandbox = ''] = /runs at (http:\/\/localhost:\d+)/.exec(server.output.stdout) ?? [];
   expect(sandbox).toMatch(/^http/);
   expect([`http://localhost:${port + 1}`, server.url]).not.toContain(sandbox);
@@ -459,7 +371,7 @@ test("the sandbox's port is printed, and is another free one when the next one i
 
 test("a newcomer's story: with nothing set, two people, a link and a payment give 45 days to both", async () => {
   const folder = await emptyFolder();
-  const server = await run({ PORT: await freePort() }, folder);
+  const server = await runServer({ LOG_LEVEL: '' }, folder);
   expect(server.output.stdout).toContain('The sandbox is on');
   const [ann, bob] = [newBrowser(server.url), newBrowser(server.url)];
 
@@ -504,13 +416,13 @@ test("a newcomer's story: with nothing set, two people, a link and a payment giv
   await bob.post(portal, { action: 'cancel_now' });
   expect(await bob.become('free')).toMatchObject({ ...rich, subscription: { status: 'canceled' } });
 
-  const audit = await end(await start(CLI, ['user', 'bob@example.com'], {}, folder));
+  const audit = await ended(await startProgram('cli.ts', ['user', 'bob@example.com'], {}, folder));
   expect(audit.code).toBe(0);
   expect(audit.stdout).toMatch(/^subscription +canceled, monthly$/m);
 });
 
 test('every page says that the sandbox is on', async () => {
-  const server = await run({ PORT: await freePort() });
+  const server = await runServer({});
   const ann = newBrowser(server.url);
   const says = 'Sandbox: a stand-in for Stripe is running, no real money moves.';
   for (const url of ['/', '/pricing', '/signup', '/login', '/no-such-page'])

@@ -1,6 +1,6 @@
-import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 
+import { keepBusy, refuseCommits, refuseWrites } from './support/other-connection.ts';
 import {
   daysAfter,
   deliver,
@@ -30,11 +30,6 @@ async function linkedFriend() {
 /** What their own browser is told. */
 async function me({ app }: TestServer, person: Person): Promise<Record<string, unknown>> {
   return (await app.inject({ url: '/api/me', headers: { cookie: person.cookie } })).json();
-}
-
-/** The same database, as another process has it open. */
-function otherProcess(server: TestServer): Database.Database {
-  return new Database(server.databaseUrl.replace('file:', ''));
 }
 
 const seconds = (n: number): Date => new Date(START.getTime() + n * 1000);
@@ -95,12 +90,10 @@ describe('invertase/stripe-firebase-extensions 119: "Race Condition in Firestore
     const current = stripe.updated({ cancel_at_period_end: true }, { at: seconds(2) });
 
     // Both wait for somebody who is writing, and are tried again in whatever order.
-    const writer = otherProcess(server);
-    writer.exec('BEGIN IMMEDIATE');
+    const writer = await keepBusy(server);
     const answers = [deliver(server, transient), deliver(server, current)];
     await new Promise((resolve) => setTimeout(resolve, 250));
-    writer.exec('COMMIT');
-    writer.close();
+    await writer.lift();
     for (const answer of await Promise.all(answers)) expect(answer.statusCode).toBe(200);
     expect(await me(server, friend)).toMatchObject({
       tier: 'paid',
@@ -241,10 +234,7 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
       const before = await everythingElse(server);
 
       const table = type.startsWith('checkout') ? 'Customer' : 'Subscription';
-      const database = otherProcess(server);
-      database.exec(
-        `CREATE TRIGGER refused BEFORE UPDATE ON "${table}" BEGIN SELECT RAISE(ABORT, 'disk full'); END`,
-      );
+      const refusal = await refuseWrites(server, 'UPDATE', table);
       for (let tries = 1; tries <= 2; tries += 1) {
         const answer = await deliver(server, event);
         expect(answer.statusCode).toBeGreaterThanOrEqual(500);
@@ -254,8 +244,7 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
           error: expect.stringMatching(/^PrismaClientKnownRequestError: \S[^\n]*$/) as string,
         });
       }
-      database.exec('DROP TRIGGER refused');
-      database.close();
+      await refusal.lift();
 
       await deliverAll(server, [event]);
       expect(await everythingElse(server)).not.toEqual(before);
@@ -268,16 +257,10 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
   test('an event whose COMMIT fails is answered 5xx and has changed nothing', async () => {
     const { server, friend, stripe } = await linkedFriend();
     const before = await everythingElse(server);
-    // A row that breaks a deferred foreign key is found out by COMMIT, as a full disk would be.
-    const database = otherProcess(server);
-    database.exec(`
-      CREATE TABLE "Nowhere" ("id" TEXT REFERENCES "Customer"("id") DEFERRABLE INITIALLY DEFERRED);
-      CREATE TRIGGER broken AFTER INSERT ON "Subscription" BEGIN INSERT INTO "Nowhere" VALUES ('nobody'); END;
-    `);
+    const refusal = await refuseCommits(server, 'Subscription');
     expect((await deliver(server, stripe.created())).statusCode).toBeGreaterThanOrEqual(500);
     expect(await everythingElse(server)).toEqual(before);
-    database.exec('DROP TRIGGER broken');
-    database.close();
+    await refusal.lift();
     await deliverAll(server, [stripe.created()]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
   });

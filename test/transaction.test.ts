@@ -1,19 +1,19 @@
-import Database from 'better-sqlite3';
 import { expect, onTestFinished, test } from 'vitest';
 
+import { lockUser } from '../src/db/lock-user.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import type { Db } from '../src/db/transaction.ts';
+import { otherConnection } from './support/other-connection.ts';
 import { newDatabase, START } from './support/server.ts';
 
-async function open(): Promise<{ db: Db; path: string }> {
-  const url = await newDatabase();
-  const { db } = await openDatabase(url);
+async function open(): Promise<{ db: Db; databaseUrl: string }> {
+  const databaseUrl = await newDatabase();
+  const { db } = await openDatabase(databaseUrl);
   onTestFinished(() => db.$disconnect());
-  return { db, path: url.replace('file:', '') };
+  return { db, databaseUrl };
 }
 
-const keep = <T>(value: T): T => value;
 const setting = (key: string) => ({ data: { key, value: 'x' } });
 
 test('a query outside an open transaction neither sees it nor is undone with it', async () => {
@@ -22,53 +22,58 @@ test('a query outside an open transaction neither sees it nor is undone with it'
   const rolledBack = inTransaction(db, START, async (tx) => {
     await tx.setting.create(setting('inside'));
     // Prisma starts a query with its first then().
-    outside.push(db.setting.findMany().then(keep), db.setting.create(setting('outside')).then(keep));
+    const looking = db.setting.findMany().then(async (seen) => {
+      await db.setting.create(setting('outside'));
+      return seen;
+    });
+    outside.push(looking);
     await tx.setting.create(setting('inside too'));
     throw new Error('undo');
   });
   await expect(rolledBack).rejects.toThrow('undo');
-  const [seen] = await Promise.all(outside);
-  expect(seen).toEqual([]);
+  expect(await Promise.all(outside)).toEqual([[]]);
   expect(await db.setting.findMany()).toEqual([setting('outside').data]);
 });
 
-test('transactions of one process run one after the other', async () => {
+test('transactions that lock the same user run one after the other', async () => {
   const { db } = await open();
-  await db.setting.create({ data: { key: 'counter', value: '0' } });
+  const id = 'somebody';
+  await db.user.create({
+    data: {
+      id,
+      email: 'a@example.com',
+      emailHash: 'a',
+      passwordHash: 'none',
+      code: '0',
+      tier: 'free',
+      creditEntryCount: 0,
+      createdAt: START,
+    },
+  });
   await Promise.all(
     Array.from({ length: 25 }, () =>
       inTransaction(db, START, async (tx) => {
-        const { value } = await tx.setting.findUniqueOrThrow({ where: { key: 'counter' } });
-        await tx.setting.update({ where: { key: 'counter' }, data: { value: String(Number(value) + 1) } });
+        const { code } = (await lockUser(tx, id)) ?? { code: '' };
+        await tx.user.update({ where: { id }, data: { code: String(Number(code) + 1) } });
       }),
     ),
   );
-  expect(await db.setting.findUnique({ where: { key: 'counter' } })).toMatchObject({ value: '25' });
+  expect(await db.user.findUnique({ where: { id } })).toMatchObject({ code: '25' });
 });
 
 test('a COMMIT that fails leaves no transaction open: what is committed after it stays', async () => {
-  const { db, path } = await open();
+  const { db, databaseUrl } = await open();
   const refused = inTransaction(db, START, async (tx) => {
-    await tx.$executeRaw`PRAGMA defer_foreign_keys = ON`;
     await tx.setting.create(setting('lost'));
-    await tx.session.create({ data: { tokenHash: 't', userId: 'nobody', expiresAt: START } });
+    // A deferred foreign key: COMMIT is what finds it broken.
+    await tx.invoice.create({ data: { id: 'in_1', subscriptionId: 'nowhere' } });
   });
   await expect(refused).rejects.toThrow();
   await inTransaction(db, START, (tx) => tx.setting.create(setting('kept')));
 
-  const other = new Database(path, { readonly: true });
-  expect(other.prepare('SELECT "key" FROM "Setting"').all()).toEqual([{ key: 'kept' }]);
-  expect(other.prepare('SELECT count(*) AS n FROM "Session"').get()).toEqual({ n: 0 });
-});
-
-test('a transaction holds off the writer of another process from its first statement on', async () => {
-  const { db, path } = await open();
-  const other = new Database(path, { timeout: 0 });
-  await inTransaction(db, START, async (tx) => {
-    await tx.setting.findMany();
-    expect(() => other.exec('BEGIN IMMEDIATE')).toThrow('locked');
-  });
-  other.exec('BEGIN IMMEDIATE; ROLLBACK');
+  const { rows } = await otherConnection({ databaseUrl });
+  expect(await rows('SELECT "key" FROM "Setting"')).toEqual([{ key: 'kept' }]);
+  expect(await rows('SELECT "id" FROM "Invoice"')).toEqual([]);
 });
 
 test('the one instant of a transaction is cut to whole seconds', async () => {

@@ -1,12 +1,13 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 
-import Database from 'better-sqlite3';
 import { describe, expect, test } from 'vitest';
 
+import { impatient, keepBusy } from './support/other-connection.ts';
 import {
   deliver,
   deliverRaw,
+  newDatabase,
   sign,
   signUp,
   START,
@@ -201,28 +202,26 @@ test.each([
 });
 
 describe('while another process writes to the database', () => {
-  async function lockedServer() {
-    const server = await startTestServer();
+  async function busyServer(databaseUrl: string) {
+    const server = await startTestServer({ DATABASE_URL: databaseUrl });
     const friend = await signUp(server, 'friend@example.com');
-    const other = new Database(server.databaseUrl.replace('file:', ''));
-    other.exec('BEGIN IMMEDIATE');
-    return { server, event: buyer(friend.id).checkoutCompleted(), other };
+    return { server, event: buyer(friend.id).checkoutCompleted(), other: await keepBusy(server) };
   }
 
   test('an event waits for it, and is applied', async () => {
-    const { server, event, other } = await lockedServer();
+    const { server, event, other } = await busyServer(await newDatabase());
     const answer = deliver(server, event);
     await new Promise((resolve) => setTimeout(resolve, 300));
-    other.exec('COMMIT');
+    await other.lift();
     expect((await answer).json()).toEqual({ status: 'ok' });
   });
 
   test('for too long, an event is 503: Stripe sends it again, and then it is applied', async () => {
-    const { server, event, other } = await lockedServer();
+    const { server, event, other } = await busyServer(impatient(await newDatabase()));
     const answer = await deliver(server, event);
     expect(answer.statusCode).toBe(503);
     expect(answer.headers['retry-after']).toBe('1');
-    other.exec('COMMIT');
+    await other.lift();
     expect((await deliver(server, event)).json()).toEqual({ status: 'ok' });
   });
 });

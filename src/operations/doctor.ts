@@ -4,7 +4,7 @@ import { areAllBack } from '../billing/money-back.ts';
 import { provesPayment } from '../billing/proof.ts';
 import { deriveTier } from '../billing/tier.ts';
 import { checkLedger } from '../credits/fold.ts';
-import type { CreditEntry } from '../db/generated/client.ts';
+import type { CreditEntry, Prisma } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
@@ -151,12 +151,23 @@ async function examineAll<Row extends { id: string }>(
   const findings: Finding[] = [];
   let after = '';
   for (;;) {
-    const rows = await inTransaction(db, options.now, (tx) => read(tx, after));
+    const rows = await inTransaction(ofOneMoment(db), options.now, (tx) => read(tx, after));
     const last = rows.at(-1);
     if (!last) return findings;
     for (const row of rows) findings.push(...findingsOf(row, checks, options));
     after = last.id;
   }
+}
+
+/**
+ * The database, with transactions that see one moment, that of their first statement: PostgreSQL's ordinary ones see a new
+ * one with each, and a page takes several. As they only read, they are never refused for it.
+ * https://www.postgresql.org/docs/current/transaction-iso.html
+ */
+function ofOneMoment(db: Db): Db {
+  const $transaction = (work: (tx: Prisma.TransactionClient) => Promise<unknown>, options: object) =>
+    db.$transaction(work, { ...options, isolationLevel: 'Serializable' });
+  return Object.create(db, { $transaction: { value: $transaction } }) as Db;
 }
 
 function findingsOf<Row>(row: Row, checks: readonly Check<Row>[], options: ExamineOptions): Finding[] {

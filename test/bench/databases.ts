@@ -1,15 +1,24 @@
-import { copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import Database from 'better-sqlite3';
 import { Client } from 'pg';
 
+import { databasePath, isPostgresql } from '../../src/db/open.ts';
+import { DAY_SECONDS } from '../../src/instants.ts';
 import { asAdministrator, databaseOn } from '../support/postgresql-databases.ts';
 import { startPostgresql } from '../support/postgresql-server.ts';
 import { seed } from './seed.ts';
 import type { Seed } from './seed.ts';
 import type { Engine } from './shared.ts';
+
+const CLI = join(import.meta.dirname, '../../src/cli.ts');
+const CREDIT_MS = 45 * DAY_SECONDS * 1000;
 
 /** Two databases with the very same rows: Tandem's, and the limit's. */
 export interface Databases {
@@ -18,61 +27,156 @@ export interface Databases {
   remove: () => Promise<void>;
 }
 
-/** Seeds one and copies it. */
+/** Seeds one and copies it. A PostgreSQL server is started for it, in its ordinary configuration: it flushes at a commit. */
 export async function makeDatabases(engine: Engine, rows: Seed): Promise<Databases> {
-  if (engine === 'sqlite') {
-    const folder = await mkdtemp(join(tmpdir(), 'tandem-bench-'));
-    const [tandem, limit] = [join(folder, 'tandem.db'), join(folder, 'limit.db')];
-    await seed(`file:${tandem}`, engine, rows);
-    await copyFile(tandem, limit);
-    return {
-      tandem: `file:${tandem}`,
-      limit: `file:${limit}`,
-      remove: () => rm(folder, { recursive: true, force: true }),
-    };
-  }
-  const server = await startPostgresql();
-  await asAdministrator(server.url, 'CREATE DATABASE tandem');
-  await seed(databaseOn(server.url, 'tandem'), engine, rows);
-  await asAdministrator(server.url, 'CREATE DATABASE bare TEMPLATE tandem');
-  return {
-    tandem: databaseOn(server.url, 'tandem'),
-    limit: databaseOn(server.url, 'bare'),
-    remove: server.stop,
+  return engine === 'sqlite' ? makeFiles(rows) : makeServer(rows);
+}
+
+/** A new temporary folder; it goes with this process at the latest. */
+export function scratchFolder(): { folder: string; clear: () => void } {
+  const folder = mkdtempSync(join(tmpdir(), 'tandem-bench-'));
+  const clear = (): void => {
+    rmSync(folder, { recursive: true, force: true });
   };
+  process.once('exit', clear);
+  return { folder, clear };
 }
 
-/** What must come out the same whoever handled the events: clocks and random ids aside, it is all of it. */
-const SUMS = `
-  SELECT
-    (SELECT count(*) FROM "Event" WHERE "status" = 'applied') AS "events",
-    (SELECT count(*) FROM "Subscription" WHERE "status" = 'active' AND "provenAt" IS NOT NULL) AS "proven",
-    (SELECT count(DISTINCT "currentPeriodEnd") FROM "Subscription") AS "periods",
-    (SELECT count(*) FROM "User" WHERE "tier" = 'paid' AND "creditHeldAt" IS NOT NULL) AS "payers",
-    (SELECT count(*) FROM "User" WHERE "creditUntil" IS NOT NULL) AS "credited",
-    (SELECT sum("creditEntryCount") FROM "User") AS "counted",
-    (SELECT count(*) FROM "Referral" WHERE "convertedAt" IS NOT NULL) AS "conversions",
-    (SELECT count(*) FROM "CreditEntry" WHERE "kind" = 'hold') AS "holds",
-    (SELECT sum("seconds") FROM "CreditEntry") AS "seconds",
-    (SELECT count(*) FROM "AuditRow") AS "audited",
-    (SELECT sum("seconds") FROM "AuditRow") AS "auditedSeconds"`;
-
-/** @throws Error when the two do not say the same: then they did not do the same work */
-export async function compare({ tandem, limit }: Databases): Promise<void> {
-  const [ours, theirs] = [JSON.stringify(await sums(tandem)), JSON.stringify(await sums(limit))];
-  if (ours !== theirs) throw new Error(`Tandem and the limit did different work: ${ours} and ${theirs}`);
+async function makeFiles(rows: Seed): Promise<Databases> {
+  const { folder, clear } = scratchFolder();
+  const [tandem, limit] = [join(folder, 'tandem.db'), join(folder, 'limit.db')];
+  await seed(`file:${tandem}`, 'sqlite', rows);
+  await copyFile(tandem, limit);
+  const remove = (): Promise<void> => {
+    clear();
+    return Promise.resolve();
+  };
+  return { tandem: `file:${tandem}`, limit: `file:${limit}`, remove };
 }
 
-async function sums(url: string): Promise<unknown> {
-  if (url.startsWith('file:')) {
-    const database = new Database(url.replace('file:', ''), { readonly: true });
-    const row = database.prepare(SUMS).get();
-    database.close();
-    return row;
+async function makeServer(rows: Seed): Promise<Databases> {
+  const server = await startPostgresql();
+  const [tandem, limit] = [databaseOn(server.url, 'tandem'), databaseOn(server.url, 'bare')];
+  await asAdministrator(server.url, 'CREATE DATABASE tandem');
+  await seed(tandem, 'postgresql', rows);
+  await asAdministrator(server.url, 'CREATE DATABASE bare TEMPLATE tandem');
+  return { tandem, limit, remove: server.stop };
+}
+
+/**
+ * Compares every row of every table. Ids made at random are left out, and the order in which a referrer was credited for
+ * several friends at once; of the instants made during the run only that they are, since the two servers did not do the
+ * same thing in the same second.
+ *
+ * @param databases the two
+ * @param since when the run began
+ * @returns how many rows were compared
+ * @throws Error when they do not hold the same: then the servers did not do the same work
+ */
+export async function compare({ tandem, limit }: Databases, since: Date): Promise<number> {
+  const [ours, theirs] = [await openReader(tandem), await openReader(limit)];
+  let compared = 0;
+  try {
+    for (const table of await ours.tables()) {
+      const [a, b] = [comparable(await ours.rows(table), since), comparable(await theirs.rows(table), since)];
+      const index = a.findIndex((row, place) => row !== b[place]);
+      if (index !== -1 || a.length !== b.length) {
+        throw new Error(
+          `Tandem and the limit differ in ${table} (${a.length} and ${b.length} rows):\n` +
+            `${a[index] ?? 'nothing'}\n${b[index] ?? b.at(-1) ?? 'nothing'}`,
+        );
+      }
+      compared += a.length;
+    }
+  } finally {
+    await ours.close();
+    await theirs.close();
+  }
+  return compared;
+}
+
+type Row = Record<string, unknown>;
+
+function comparable(rows: readonly Row[], since: Date): string[] {
+  const instant = (value: unknown): unknown => {
+    if (typeof value !== 'string' || !/^\d{4}-\d\d-\d\d[T ][\d:.]+(\+00:00)?$/.test(value)) return value;
+    const ms = new Date(`${value.slice(0, 10)}T${value.slice(11).replace('+00:00', '')}Z`).getTime();
+    const grants = Math.floor((ms - since.getTime()) / CREDIT_MS);
+    const isOfTheRun = grants >= 0 && ms - grants * CREDIT_MS <= Date.now();
+    return isOfTheRun ? `the run + ${grants} × 45 days` : value;
+  };
+  return rows
+    .map((row) => {
+      const kept = { ...row };
+      if ('actor' in row) delete kept['id'];
+      delete kept['seq'];
+      return JSON.stringify(
+        Object.fromEntries(Object.entries(kept).map(([key, value]) => [key, instant(value)])),
+      );
+    })
+    .sort();
+}
+
+interface Reader {
+  tables: () => Promise<string[]>;
+  /** Instants as text, in UTC. */
+  rows: (table: string) => Promise<Row[]>;
+  close: () => Promise<void>;
+}
+
+async function openReader(url: string): Promise<Reader> {
+  if (!isPostgresql(url)) {
+    const database = new Database(databasePath(url), { readonly: true });
+    const all = <T>(sql: string): Promise<T[]> => Promise.resolve(database.prepare(sql).all() as T[]);
+    return {
+      tables: async () =>
+        (await all<{ name: string }>(`SELECT "name" FROM "sqlite_schema" WHERE "type" = 'table'`))
+          .map(({ name }) => name)
+          .filter(isOurs),
+      rows: (table) => all<Row>(`SELECT * FROM "${table}"`),
+      close: () => {
+        database.close();
+        return Promise.resolve();
+      },
+    };
   }
   const client = new Client({ connectionString: url });
   await client.connect();
-  const { rows } = await client.query<Record<string, unknown>>(SUMS);
-  await client.end();
-  return rows[0];
+  return {
+    tables: async () =>
+      (
+        await client.query<{ tablename: string }>(
+          `SELECT tablename FROM pg_tables WHERE schemaname = 'public'`,
+        )
+      ).rows
+        .map(({ tablename }) => tablename)
+        .filter(isOurs),
+    rows: async (table) =>
+      (await client.query<{ row: Row }>(`SELECT row_to_json(t) AS row FROM "${table}" AS t`)).rows.map(
+        ({ row }) => row,
+      ),
+    close: () => client.end(),
+  };
+}
+
+function isOurs(table: string): boolean {
+  return !/^(_prisma|sqlite_)/.test(table);
+}
+
+/** @throws Error when `doctor` finds anything: then rows were seeded or written that Tandem would not write */
+export async function examine(url: string): Promise<void> {
+  const child = spawn(
+    process.execPath,
+    ['--import', createRequire(import.meta.url).resolve('tsx'), CLI, 'doctor'],
+    {
+      env: { PATH: process.env['PATH'], DATABASE_URL: url },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
+  let said = '';
+  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  const [code] = (await once(child, 'close')) as [number];
+  if (code !== 0)
+    throw new Error(`doctor on ${url.startsWith('file:') ? url : 'PostgreSQL'}:\n${said.slice(0, 2000)}`);
 }

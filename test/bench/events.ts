@@ -1,30 +1,33 @@
-import { Stripe } from 'stripe';
+import { createHmac } from 'node:crypto';
 
 import { DAY_SECONDS } from '../../src/instants.ts';
-import { WEBHOOK_SECRET } from './shared.ts';
+import { shotOf } from './load.ts';
+import type { Shot } from './load.ts';
+import { stripeIdOf, WEBHOOK_SECRET } from './shared.ts';
 
-/** A webhook that is ready to be sent. */
-export interface Webhook {
-  payload: string;
-  signature: string;
+/** The subscription of somebody becomes active: their referral converts. */
+export function conversion(name: string, at: number): string {
+  return event(stripeIdOf('evt', name), 'customer.subscription.created', at, subscription(name, at, 0));
 }
 
-/** The subscription of buyer number n becomes active: the referral converts. */
-export function conversion(n: number, at: number): string {
-  return event(`evt_conversion_${n}`, 'customer.subscription.created', at, subscription(n, at, 1));
+/** So many months later: the same subscription, with its next period. Stripe's clock counts them as seconds here. */
+export function renewal(name: string, at: number, month: number): string {
+  const id = stripeIdOf('evt', `month ${month} of ${name}`);
+  return event(id, 'customer.subscription.updated', at + month, subscription(name, at, month));
 }
 
-/** A month later: the same subscription, with its next period. */
-export function renewal(n: number, at: number): string {
-  return event(`evt_renewal_${n}`, 'customer.subscription.updated', at + 1, subscription(n, at, 2));
-}
-
-/** Signs as Stripe does. A signature is good for 300 s: sign shortly before sending. */
-export function signed(payload: string): Webhook {
-  return {
-    payload,
-    signature: Stripe.webhooks.generateTestHeaderString({ payload, secret: WEBHOOK_SECRET }),
+/**
+ * A webhook, signed as Stripe does (https://docs.stripe.com/webhooks#verify-manually). A signature is good for 300 s: to
+ * be made shortly before it is sent.
+ */
+export function webhook(payload: string, status: 'ok' | 'duplicate'): Shot {
+  const time = Math.floor(Date.now() / 1000);
+  const signature = createHmac('sha256', WEBHOOK_SECRET).update(`${time}.${payload}`).digest('hex');
+  const headers = {
+    'content-type': 'application/json; charset=utf-8',
+    'stripe-signature': `t=${time},v1=${signature}`,
   };
+  return shotOf('POST /api/stripe/webhook', headers, payload, `"status":"${status}"`);
 }
 
 function event(id: string, type: string, created: number, object: object): string {
@@ -41,9 +44,10 @@ function event(id: string, type: string, created: number, object: object): strin
   });
 }
 
-function subscription(n: number, at: number, period: number): object {
+function subscription(name: string, at: number, month: number): object {
+  const idOf = (prefix: string): string => stripeIdOf(prefix, name);
   return {
-    id: `sub_${n}`,
+    id: idOf('sub'),
     object: 'subscription',
     billing_cycle_anchor: at,
     cancel_at: null,
@@ -51,24 +55,29 @@ function subscription(n: number, at: number, period: number): object {
     collection_method: 'charge_automatically',
     created: at,
     currency: 'eur',
-    customer: `cus_${n}`,
-    default_payment_method: `pm_${n}`,
+    customer: idOf('cus'),
+    default_payment_method: idOf('pm'),
     discounts: [],
     ended_at: null,
     items: {
       object: 'list',
       data: [
         {
-          id: `si_${n}`,
+          id: idOf('si'),
           object: 'subscription_item',
-          current_period_end: at + period * 30 * DAY_SECONDS,
-          current_period_start: at + (period - 1) * 30 * DAY_SECONDS,
-          price: { id: 'price_monthly', object: 'price', currency: 'eur', unit_amount: 900 },
+          current_period_end: at + (month + 1) * 30 * DAY_SECONDS,
+          current_period_start: at + month * 30 * DAY_SECONDS,
+          price: {
+            id: 'price_monthly',
+            object: 'price',
+            currency: 'eur',
+            unit_amount: 900,
+          },
           quantity: 1,
         },
       ],
     },
-    latest_invoice: `in_${n}_${period}`,
+    latest_invoice: stripeIdOf('in', `month ${month} of ${name}`),
     metadata: {},
     status: 'active',
     trial_end: null,

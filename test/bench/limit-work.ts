@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
 
 import { DAY_SECONDS } from '../../src/instants.ts';
+import type { SettingsValues } from './shared.ts';
 
 // What Tandem does for the events and the page that are measured, as bare SQL: the same statements in the same order,
 // without a framework, an ORM or a question that these events do not ask. Both limits run it, each through its driver.
 
+/** `$1`, `$2` … once each and in their order: so that they can become the `?` of SQLite. */
 export interface Query {
   sql: string;
   args: unknown[];
@@ -25,6 +27,10 @@ export interface SubscriptionEvent {
       customer: string;
       status: string;
       created: number;
+      trial_end: number | null;
+      cancel_at: number | null;
+      cancel_at_period_end: boolean;
+      ended_at: number | null;
       items: { data: { price: { id: string }; current_period_end: number }[] };
     };
   };
@@ -33,8 +39,13 @@ export interface SubscriptionEvent {
 /** How a database wants an instant, of epoch seconds. */
 export type Instant = (seconds: number) => unknown;
 
-const query = (sql: string, ...args: unknown[]): Query => ({ sql, args });
 const DAYS_45 = 45 * DAY_SECONDS;
+const DATE = new Intl.DateTimeFormat('en-GB', {
+  dateStyle: 'long',
+  timeZone: 'UTC',
+});
+
+const query = (sql: string, ...args: unknown[]): Query => ({ sql, args });
 
 /** `customer.subscription.created` and `updated`: a conversion, a renewal, or a duplicate. */
 export function* handleEvent(
@@ -43,8 +54,7 @@ export function* handleEvent(
   nowSeconds: number,
   instant: Instant,
 ): Work<'ok' | 'duplicate'> {
-  const { id, customer, status, created, items } = event.data.object;
-  const [item] = items.data;
+  const { object } = event.data;
   const now = instant(nowSeconds);
   const at = instant(event.created);
   const known = yield query(`SELECT 1 FROM "Event" WHERE "id" = $1 AND "status" <> 'failed'`, event.id);
@@ -54,54 +64,54 @@ export function* handleEvent(
   yield query(
     `INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId")
      VALUES ($1, $2, $3, $4, 'applied', NULL, $5, $6)
-     ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "error" = NULL, "payload" = excluded."payload"
+     ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "reason" = excluded."reason", "error" = NULL,
+       "payload" = excluded."payload", "customerId" = excluded."customerId"
      WHERE "Event"."status" = 'failed'`,
     event.id,
     event.type,
     at,
     now,
     payload,
-    customer,
+    object.customer,
   );
   const [owner] = yield query(
     `INSERT INTO "Customer" ("id") VALUES ($1)
      ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt" RETURNING *`,
-    customer,
+    object.customer,
   );
   const [before] = yield query(
     `INSERT INTO "Subscription" ("id", "customerId") VALUES ($1, $2)
      ON CONFLICT ("id") DO UPDATE SET "checkoutUnpaid" = "Subscription"."checkoutUnpaid" RETURNING *`,
-    id,
-    customer,
+    object.id,
+    object.customer,
   );
   const isNew = before?.['status'] === null;
-  const state = [
-    status,
-    instant(created),
-    item?.price.id,
-    instant(item?.current_period_end ?? 0),
-    at,
-    event.id,
-  ];
+  const state = stateOf(event, instant);
   if (!isNew) {
     yield query(
       `UPDATE "Subscription" SET "status" = $1, "createdAt" = $2, "priceId" = $3, "currentPeriodEnd" = $4,
-         "snapshotAt" = $5, "snapshotEventId" = $6 WHERE "id" = $7`,
+         "trialEnd" = $5, "cancelAt" = $6, "cancelAtPeriodEnd" = $7, "endedAt" = $8, "snapshotAt" = $9,
+         "snapshotEventId" = $10, "needsReconcile" = $11
+       WHERE "id" = $12`,
       ...state,
-      id,
+      object.id,
     );
     yield query('COMMIT');
     return 'ok';
   }
-  yield query('SELECT * FROM "Invoice" WHERE "subscriptionId" = $1', id);
+  yield query('SELECT * FROM "Invoice" WHERE "subscriptionId" = $1', object.id);
   yield query(
     `UPDATE "Subscription" SET "status" = $1, "createdAt" = $2, "priceId" = $3, "currentPeriodEnd" = $4,
-       "snapshotAt" = $5, "snapshotEventId" = $6, "statusAt" = $7, "activeAt" = $8, "provenAt" = $9 WHERE "id" = $10`,
+       "trialEnd" = $5, "cancelAt" = $6, "cancelAtPeriodEnd" = $7, "endedAt" = $8, "snapshotAt" = $9,
+       "snapshotEventId" = $10, "needsReconcile" = $11, "statusAt" = $12, "activeAt" = $13, "provenAt" = $14,
+       "firstPaidAt" = $15
+     WHERE "id" = $16`,
     ...state,
     at,
     at,
     now,
-    id,
+    null,
+    object.id,
   );
   const buyer = yield* lockUser(owner?.['userId']);
   yield query(
@@ -117,16 +127,19 @@ export function* handleEvent(
     event.id,
   );
   yield query(
-    `INSERT INTO "AuditRow" ("id", "userId", "at", "actor", "kind", "fromTier", "toTier", "causeId")
-     VALUES ($1, $2, $3, 'stripe', 'tier', 'free', 'paid', $4)`,
+    `INSERT INTO "AuditRow" ("id", "userId", "at", "actor", "kind", "fromTier", "toTier", "seconds", "causeId", "note")
+     VALUES ($1, $2, $3, 'stripe', 'tier', 'free', 'paid', NULL, $4, NULL)`,
     randomUUID(),
     buyer.id,
     now,
     event.id,
   );
   yield query(
-    `UPDATE "User" SET "tier" = 'paid', "creditHeldAt" = $1, "creditEntryCount" = $2, "creditEntryAt" = $3
-     WHERE "id" = $4`,
+    `UPDATE "User" SET "tier" = $1, "creditUntil" = $2, "creditHeldAt" = $3, "creditEntryCount" = $4,
+       "creditEntryAt" = $5
+     WHERE "id" = $6`,
+    'paid',
+    null,
     now,
     buyer.entries + 1,
     now,
@@ -140,47 +153,49 @@ export function* handleEvent(
     buyer.id,
   );
   const referrer = yield* lockUser(referral?.['referrerId']);
+  const referralId = referral?.['id'];
   yield query(
     `INSERT INTO "CreditEntry" ("userId", "seq", "at", "kind", "seconds", "referralId", "causeId")
      VALUES ($1, $2, $3, 'grant', $4, $5, $6), ($7, $8, $9, 'grant', $10, $11, $12)`,
-    buyer.id,
-    buyer.entries + 2,
-    now,
-    DAYS_45,
-    referral?.['id'],
-    referral?.['id'],
-    referrer.id,
-    referrer.entries + 1,
-    now,
-    DAYS_45,
-    referral?.['id'],
-    referral?.['id'],
+    ...[buyer.id, buyer.entries + 2, now, DAYS_45, referralId, referralId],
+    ...[referrer.id, referrer.entries + 1, now, DAYS_45, referralId, referralId],
   );
   yield query(
-    `INSERT INTO "AuditRow" ("id", "userId", "at", "actor", "kind", "seconds", "causeId")
-     VALUES ($1, $2, $3, 'stripe', 'credit', $4, $5), ($6, $7, $8, 'stripe', 'credit', $9, $10)`,
-    randomUUID(),
-    buyer.id,
-    now,
-    DAYS_45,
-    referral?.['id'],
-    randomUUID(),
-    referrer.id,
-    now,
-    DAYS_45,
-    referral?.['id'],
+    `INSERT INTO "AuditRow" ("id", "userId", "at", "actor", "kind", "fromTier", "toTier", "seconds", "causeId", "note")
+     VALUES ($1, $2, $3, 'stripe', 'credit', NULL, NULL, $4, $5, NULL),
+       ($6, $7, $8, 'stripe', 'credit', NULL, NULL, $9, $10, NULL)`,
+    ...[randomUUID(), buyer.id, now, DAYS_45, referralId],
+    ...[randomUUID(), referrer.id, now, DAYS_45, referralId],
   );
-  yield* grant(buyer, 2, nowSeconds, instant);
-  yield* grant(referrer, 1, nowSeconds, instant);
+  yield* grant(buyer, now, buyer.entries + 2, nowSeconds, instant);
+  yield* grant(referrer, null, referrer.entries + 1, nowSeconds, instant);
   yield query('COMMIT');
   return 'ok';
+}
+
+/** What a snapshot says of its subscription, in the order of the columns above. */
+function stateOf({ id, created, data: { object } }: SubscriptionEvent, instant: Instant): unknown[] {
+  const [item] = object.items.data;
+  const orNull = (seconds: number | null): unknown => (seconds === null ? null : instant(seconds));
+  return [
+    object.status,
+    instant(object.created),
+    item?.price.id,
+    orNull(item?.current_period_end ?? null),
+    orNull(object.trial_end),
+    orNull(object.cancel_at),
+    Number(object.cancel_at_period_end),
+    orNull(object.ended_at),
+    instant(created),
+    id,
+    0,
+  ];
 }
 
 interface LockedUser {
   id: unknown;
   entries: number;
-  /** As the driver gives it. */
-  creditUntil: string | Date | null;
+  creditUntil: unknown;
 }
 
 function* lockUser(id: unknown): Work<LockedUser> {
@@ -188,30 +203,46 @@ function* lockUser(id: unknown): Work<LockedUser> {
   return {
     id,
     entries: Number(row?.['creditEntryCount']),
-    creditUntil: row?.['creditUntil'] as LockedUser['creditUntil'],
+    creditUntil: row?.['creditUntil'],
   };
 }
 
-function* grant(user: LockedUser, entries: number, nowSeconds: number, instant: Instant): Work<void> {
-  const until = user.creditUntil === null ? 0 : new Date(user.creditUntil).getTime() / 1000;
+function* grant(
+  user: LockedUser,
+  heldAt: unknown,
+  entries: number,
+  nowSeconds: number,
+  instant: Instant,
+): Work<void> {
   yield query(
-    `UPDATE "User" SET "creditUntil" = $1, "creditEntryCount" = $2, "creditEntryAt" = $3 WHERE "id" = $4`,
-    instant(Math.max(nowSeconds, until) + DAYS_45),
-    user.entries + entries,
+    `UPDATE "User" SET "creditUntil" = $1, "creditHeldAt" = $2, "creditEntryCount" = $3, "creditEntryAt" = $4
+     WHERE "id" = $5`,
+    instant(Math.max(nowSeconds, secondsOf(user.creditUntil)) + DAYS_45),
+    heldAt,
+    entries,
     instant(nowSeconds),
     user.id,
   );
 }
 
-/** What the settings page is made of. */
-export function* readSettings(tokenHash: string, nowSeconds: number, instant: Instant): Work<Row | null> {
+/** Epoch seconds of an instant as the driver gives it: text or a Date; 0 for none. */
+function secondsOf(instant: unknown): number {
+  return instant === null ? 0 : new Date(instant as string | Date).getTime() / 1000;
+}
+
+/** What the settings page of a user who pays is made of; null when nobody has such a session. */
+export function* readSettings(
+  tokenHash: string,
+  nowSeconds: number,
+  instant: Instant,
+): Work<SettingsValues | null> {
   const [user] = yield query(
     `SELECT u.*, s."expiresAt" AS "sessionExpiresAt" FROM "Session" AS s JOIN "User" AS u ON u."id" = s."userId"
      WHERE s."tokenHash" = $1`,
     tokenHash,
   );
-  if (!user) return null;
-  const subscriptions = yield query(
+  if (!user || secondsOf(user['sessionExpiresAt']) <= nowSeconds) return null;
+  const [subscription] = yield query(
     `SELECT s.* FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId" WHERE c."userId" = $1`,
     user['id'],
   );
@@ -223,5 +254,16 @@ export function* readSettings(tokenHash: string, nowSeconds: number, instant: In
     instant(nowSeconds - DAYS_45),
     user['id'],
   );
-  return { ...user, ...counts, subscriptions: subscriptions.length };
+  const periodEnd = new Date(secondsOf(subscription?.['currentPeriodEnd']) * 1000);
+  const creditSeconds = secondsOf(user['creditUntil']) - secondsOf(user['creditHeldAt']);
+  return {
+    email: String(user['email']),
+    code: String(user['code']),
+    periodEnd: periodEnd.toISOString(),
+    periodEndText: DATE.format(periodEnd),
+    creditDays: String(Math.ceil(creditSeconds / DAY_SECONDS)),
+    invited: String(counts?.['invited']),
+    converted: String(counts?.['converted']),
+    activeCredits: String(counts?.['activeCredits']),
+  };
 }

@@ -18,7 +18,7 @@ import type { PageParts } from './shared.ts';
 const [port = '', databaseUrl = '', pages = ''] = process.argv.slice(2);
 const TOLERANCE_SECONDS = 300;
 
-/** Runs a piece of work; a whole transaction of it on one connection. */
+/** Runs a piece of work: all of it on one connection. */
 type Run = <T>(work: Work<T>) => T | Promise<T>;
 
 const { run, instant } = databaseUrl.startsWith('file:') ? onSqlite() : onPostgresql();
@@ -29,7 +29,10 @@ createServer((request, response) => {
   answer(request).then(
     ({ status, type, body }) => {
       response
-        .writeHead(status, { 'content-type': type, 'content-length': Buffer.byteLength(body) })
+        .writeHead(status, {
+          'content-type': type,
+          'content-length': Buffer.byteLength(body),
+        })
         .end(body);
     },
     (error: unknown) => {
@@ -50,18 +53,26 @@ async function answer(request: IncomingMessage): Promise<Answer> {
   if (request.url === '/pricing') return { status: 200, type: 'text/html; charset=utf-8', body: pricing };
   if (request.url === '/settings') {
     const token = /tandem_session=([^;]+)/.exec(request.headers.cookie ?? '')?.[1] ?? '';
-    const user = await run(readSettings(hashToken(SESSION_SECRET, token), now, instant));
-    if (!user) return { status: 303, type: 'text/plain', body: '' };
-    const body = settings.map(({ text, column }) => (column === null ? text : String(user[column]))).join('');
+    const values = await run(readSettings(hashToken(SESSION_SECRET, token), now, instant));
+    if (!values) return { status: 303, type: 'text/plain', body: '' };
+    const body = settings.map((part) => (typeof part === 'string' ? part : values[part.value])).join('');
     return { status: 200, type: 'text/html; charset=utf-8', body };
   }
   const body = await bodyOf(request);
   if (!isSigned(body, String(request.headers['stripe-signature']), now)) {
-    return { status: 400, type: 'application/json', body: '{"error":"signature"}' };
+    return {
+      status: 400,
+      type: 'application/json',
+      body: '{"error":"signature"}',
+    };
   }
   const payload = body.toString('utf8');
   const status = await run(handleEvent(JSON.parse(payload) as SubscriptionEvent, payload, now, instant));
-  return { status: 200, type: 'application/json', body: JSON.stringify({ status }) };
+  return {
+    status: 200,
+    type: 'application/json',
+    body: JSON.stringify({ status }),
+  };
 }
 
 function bodyOf(request: IncomingMessage): Promise<Buffer> {
@@ -77,13 +88,13 @@ function bodyOf(request: IncomingMessage): Promise<Buffer> {
 
 function isSigned(body: Buffer, header: string, now: number): boolean {
   const [, time = '', signature = ''] = /^t=(\d+),v1=([0-9a-f]{64})/.exec(header) ?? [];
-  if (now - Number(time) > TOLERANCE_SECONDS) return false;
+  if (signature === '' || now - Number(time) > TOLERANCE_SECONDS) return false;
   const expected = createHmac('sha256', WEBHOOK_SECRET).update(`${time}.`).update(body).digest();
   return timingSafeEqual(expected, Buffer.from(signature, 'hex'));
 }
 
 function onSqlite(): { run: Run; instant: Instant } {
-  const database = new Database(databaseUrl.replace('file:', ''));
+  const database = new Database(databaseUrl.replace(/^file:/, ''));
   for (const pragma of [
     'journal_mode = WAL',
     'synchronous = FULL',

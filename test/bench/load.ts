@@ -1,12 +1,9 @@
-import { Agent, request } from 'node:http';
-import type { OutgoingHttpHeaders } from 'node:http';
+import { once } from 'node:events';
+import { connect } from 'node:net';
 
-/** One request of the load. */
+/** One request of the load, as it goes over the wire. */
 export interface Shot {
-  method: 'GET' | 'POST';
-  path: string;
-  headers: OutgoingHttpHeaders;
-  body: string;
+  bytes: Buffer;
   /** What the answer's body must contain. */
   expected: string;
 }
@@ -15,61 +12,134 @@ export interface Measured {
   perSecond: number;
   /** Of each request, ms. */
   latencies: number[];
+  /** The share of the time in which this process itself was busy, 0 to 1: near 1 it would measure itself. */
+  busy: number;
 }
 
+interface Answer {
+  status: number;
+  body: Buffer;
+}
+
+/** Sends one request over a connection of its own, and resolves to the answer. */
+type Send = (bytes: Buffer) => Promise<Answer>;
+
 /**
- * Sends every shot once, over so many connections: each sends its next one when it has the answer to its last.
+ * A request, made before the clock starts.
+ *
+ * @param line method and path
+ * @param headers all but the length
+ * @param body empty for none
+ * @param expected what the answer's body must contain
+ */
+export function shotOf(
+  line: `${'GET' | 'POST'} /${string}`,
+  headers: Readonly<Record<string, string>>,
+  body: string,
+  expected: string,
+): Shot {
+  const length = body === '' ? {} : { 'content-length': String(Buffer.byteLength(body)) };
+  const fields = Object.entries({ host: '127.0.0.1', ...headers, ...length });
+  const head = [`${line} HTTP/1.1`, ...fields.map(([name, value]) => `${name}: ${value}`)].join('\r\n');
+  return { bytes: Buffer.from(`${head}\r\n\r\n${body}`), expected };
+}
+
+const HELLO = shotOf('GET /pricing', {}, '', '').bytes;
+
+/**
+ * Sends every shot once, over so many connections: each sends its next one when it has the answer to its last. Bare
+ * sockets, because an HTTP client would need more of the processor than the servers that it measures.
  *
  * @throws Error when an answer is not the expected one: what was measured would be something else
  */
 export async function fire(port: number, shots: readonly Shot[], connections: number): Promise<Measured> {
-  const agent = new Agent({ keepAlive: true, maxSockets: connections });
   const latencies: number[] = [];
   let next = 0;
+  const opened = await Promise.all(Array.from({ length: connections }, () => open(port)));
+  // Node accepts one connection each time it looks: those that had not been accepted would wait for all others first.
+  await Promise.all(opened.map(({ send }) => send(HELLO)));
 
-  async function oneConnection(): Promise<void> {
+  async function useUp(send: Send): Promise<void> {
     for (let shot = shots[next++]; shot; shot = shots[next++]) {
       const start = performance.now();
-      const { status, body } = await send(agent, port, shot);
+      const { status, body } = await send(shot.bytes);
       latencies.push(performance.now() - start);
       if (status !== 200 || !body.includes(shot.expected)) {
+        const [line = ''] = shot.bytes.toString().split('\r\n', 1);
         throw new Error(
-          `${shot.method} ${shot.path} wants ${shot.expected}, and got ${status}: ${body.slice(0, 200)}`,
+          `${line} wants ${shot.expected}, and got ${status}: ${body.toString().slice(0, 300)}`,
         );
       }
     }
   }
 
+  const cpu = process.cpuUsage();
   const start = performance.now();
-  await Promise.all(Array.from({ length: connections }, oneConnection));
+  try {
+    await Promise.all(opened.map(({ send }) => useUp(send)));
+  } finally {
+    opened.forEach(({ close }) => {
+      close();
+    });
+  }
   const seconds = (performance.now() - start) / 1000;
-  agent.destroy();
-  return { perSecond: shots.length / seconds, latencies };
+  const { user, system } = process.cpuUsage(cpu);
+  return {
+    perSecond: shots.length / seconds,
+    latencies,
+    busy: (user + system) / 1e6 / seconds,
+  };
 }
 
-function send(agent: Agent, port: number, shot: Shot): Promise<{ status: number; body: string }> {
-  const { method, path, headers } = shot;
-  return new Promise((resolve, reject) => {
-    const sent = request({ agent, port, host: '127.0.0.1', method, path, headers }, (response) => {
-      let body = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => (body += chunk));
-      response.on('end', () => {
-        resolve({ status: response.statusCode ?? 0, body });
-      });
-      response.on('error', reject);
-    });
-    sent.on('error', reject);
-    sent.end(shot.body);
+async function open(port: number): Promise<{ send: Send; close: () => void }> {
+  const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+  let received: Buffer = Buffer.alloc(0);
+  let waiting: {
+    resolve: (answer: Answer) => void;
+    reject: (error: Error) => void;
+  } | null = null;
+
+  socket.on('data', (chunk) => {
+    received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
+    try {
+      const answer = readAnswer(received);
+      if (!answer) return;
+      received = Buffer.alloc(0);
+      waiting?.resolve(answer);
+    } catch (error) {
+      waiting?.reject(error as Error);
+    }
   });
+  socket.on('error', (error) => waiting?.reject(error));
+  socket.on('close', () => waiting?.reject(new Error('The server closed a connection without an answer.')));
+  await once(socket, 'connect');
+
+  const send: Send = (bytes) =>
+    new Promise((resolve, reject) => {
+      waiting = { resolve, reject };
+      socket.write(bytes);
+    });
+  return { send, close: () => void socket.destroy() };
+}
+
+/** Null while it is not all there. */
+function readAnswer(received: Buffer): Answer | null {
+  const end = received.indexOf('\r\n\r\n');
+  if (end === -1) return null;
+  const head = received.toString('latin1', 0, end);
+  const length = /^content-length: *(\d+)/im.exec(head)?.[1];
+  if (length === undefined) throw new Error(`An answer does not tell its length:\n${head}`);
+  const body = received.subarray(end + 4);
+  return body.length < Number(length) ? null : { status: Number(head.slice(9, 12)), body };
 }
 
 /** The value below which that share of the values lies, 0 to 1. */
 export function percentile(values: readonly number[], share: number): number {
-  const sorted = [...values].sort((a, b) => a - b);
+  const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
 
+/** The middle one of some values. */
 export function median(values: readonly number[]): number {
   return percentile(values, 0.5);
 }

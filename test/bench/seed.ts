@@ -2,17 +2,22 @@ import Database from 'better-sqlite3';
 import { Client } from 'pg';
 
 import { hashToken } from '../../src/accounts/tokens.ts';
-import { openDatabase } from '../../src/db/open.ts';
+import { databasePath, openDatabase } from '../../src/db/open.ts';
 import { DAY_SECONDS } from '../../src/instants.ts';
-import { instantFor, SESSION_SECRET } from './shared.ts';
+import { instantFor, SESSION_SECRET, stripeIdOf, userIdOf } from './shared.ts';
 import type { Engine } from './shared.ts';
 
-/** The cookie that the reader of Settings sends. */
-export const READER_TOKEN = 'the-session-of-the-benchmark';
-export const READER = { email: 'past0@example.com', code: 'PAST0' };
+/** Whoever reads Settings: a subscription, credit that is held, and invitations. */
+export const READER = {
+  name: 'past0',
+  email: 'reader@example.com',
+  code: 'READER',
+  /** The cookie that they send. */
+  token: 'the-session-of-the-benchmark',
+};
 
-/** How many people invited all the others. */
-const REFERRERS = 1000;
+/** How many people invited all the others. Each has invited somebody who paid, once 1 000 are past. */
+const REFERRERS = 500;
 /** So many of the past conversions are the reader's. */
 const READERS_REFERRALS = 20;
 const CHUNK = 5000;
@@ -30,185 +35,239 @@ export interface Seed {
 type Row = Record<string, string | number | boolean | null>;
 type Insert = (table: string, rows: Row[]) => Promise<void>;
 
+/** A referral that converted, as names. */
+interface Conversion {
+  buyer: string;
+  referrer: string;
+  /** The referrer's ledger entry for it. */
+  seq: number;
+}
+
 /** Makes the database's schema and fills it with rows as Tandem itself would have written them. */
 export async function seed(databaseUrl: string, engine: Engine, { past, buyers, at }: Seed): Promise<void> {
   const { db } = await openDatabase(databaseUrl);
   await db.$disconnect();
   const { insert, finish } = engine === 'sqlite' ? onSqlite(databaseUrl) : await onPostgresql(databaseUrl);
-  const instant = instantFor(engine);
-  const when = instant(at);
-  const until = (grants: number): string => instant(at + grants * DAYS_45);
+  const rows = rowsOf(engine, at);
 
-  const referrerOf = (n: number): string =>
-    n > 0 && n <= READERS_REFERRALS ? 'past0' : `referrer${n % REFERRERS}`;
-  const grants = new Map<string, number>();
-  for (let n = 0; n < past; n += 1) grants.set(referrerOf(n), (grants.get(referrerOf(n)) ?? 0) + 1);
-
-  const user = (id: string, tier: string, given: number, holds: boolean): Row => ({
-    id,
-    email: `${id}@example.com`,
-    emailHash: `hash of ${id}`,
-    passwordHash: 'none',
-    code: id.toUpperCase(),
-    tier,
-    creditUntil: given > 0 ? until(given) : null,
-    creditHeldAt: holds ? when : null,
-    creditEntryCount: given + Number(holds),
-    creditEntryAt: given > 0 || holds ? when : null,
-    createdAt: when,
-  });
-  const entry = (
-    userId: string,
-    seq: number,
-    kind: string,
-    referralId: string | null,
-    causeId: string,
-  ): Row => ({
-    userId,
-    seq,
-    at: when,
-    kind,
-    seconds: kind === 'grant' ? DAYS_45 : 0,
-    referralId,
-    causeId,
-  });
-  const audit = (id: string, userId: string, causeId: string, change: Row): Row => ({
-    id,
-    userId,
-    at: when,
-    actor: 'stripe',
-    causeId,
-    fromTier: null,
-    toTier: null,
-    seconds: null,
-    ...change,
-  });
-
-  const range = (from: number, to: number): number[] =>
-    Array.from({ length: to - from }, (_, index) => from + index);
+  // First whoever invited somebody: a referral needs both to be there.
+  const counts = new Map<string, number>();
+  for (let n = 0; n < past; n += 1) nextEntry(counts, inviterOf(n));
+  const inviters = [...range(0, REFERRERS).map(referrerOf), READER.name];
   await insert(
     'User',
-    range(0, REFERRERS).map((n) => user(`referrer${n}`, 'free', grants.get(`referrer${n}`) ?? 0, false)),
+    inviters.map((name) => rows.user(name, counts.get(name) ?? 0, name === READER.name)),
   );
-  const seqs = new Map<string, number>();
-  const nextSeq = (id: string): number => {
-    const seq = (seqs.get(id) ?? (id === 'past0' ? 2 : 0)) + 1;
-    seqs.set(id, seq);
-    return seq;
-  };
+
+  const entries = new Map<string, number>();
   for (let from = 0; from < past; from += CHUNK) {
-    const chunk = range(from, Math.min(past, from + CHUNK));
-    await insert(
-      'User',
-      chunk.map((n) => user(`past${n}`, 'paid', 1 + (grants.get(`past${n}`) ?? 0), true)),
-    );
-    await insert(
-      'Referral',
-      chunk.map((n) => ({
-        id: `pastreferral${n}`,
-        referrerId: referrerOf(n),
-        referredId: `past${n}`,
-        referredHash: `hash of past${n}`,
-        createdAt: when,
-        convertedAt: when,
-        creditedAt: when,
-      })),
-    );
-    await insert(
-      'CreditEntry',
-      chunk.flatMap((n) => [
-        entry(`past${n}`, 1, 'hold', null, `evt_past_${n}`),
-        entry(`past${n}`, 2, 'grant', `pastreferral${n}`, `pastreferral${n}`),
-        entry(referrerOf(n), nextSeq(referrerOf(n)), 'grant', `pastreferral${n}`, `pastreferral${n}`),
-      ]),
-    );
-    await insert(
-      'AuditRow',
-      chunk.flatMap((n) => {
-        const credit = { kind: 'credit', seconds: DAYS_45 };
-        return [
-          audit(`tier${n}`, `past${n}`, `evt_past_${n}`, { kind: 'tier', fromTier: 'free', toTier: 'paid' }),
-          audit(`buyer${n}`, `past${n}`, `pastreferral${n}`, credit),
-          audit(`referrer${n}`, referrerOf(n), `pastreferral${n}`, credit),
-        ];
-      }),
-    );
-    await insert(
-      'Customer',
-      chunk.map((n) => ({ id: `cus_past_${n}`, userId: `past${n}` })),
-    );
-    await insert(
-      'Subscription',
-      chunk.map((n) => ({
-        id: `sub_past_${n}`,
-        customerId: `cus_past_${n}`,
+    const chunk = range(from, Math.min(past, from + CHUNK)).map((n): Conversion => {
+      const referrer = inviterOf(n);
+      return {
+        buyer: `past${n}`,
+        referrer,
+        seq: nextEntry(entries, referrer),
+      };
+    });
+    for (const [table, of] of Object.entries(rows.past)) await insert(table, chunk.flatMap(of));
+  }
+  for (let from = 0; from < buyers; from += CHUNK) {
+    const chunk = range(from, Math.min(buyers, from + CHUNK));
+    for (const [table, of] of Object.entries(rows.buyer)) await insert(table, chunk.map(of));
+  }
+  await insert('Session', [rows.session]);
+  await finish();
+}
+
+/** A buyer's ledger begins with a hold and the grant of their own conversion. */
+function nextEntry(entries: Map<string, number>, name: string): number {
+  const seq = (entries.get(name) ?? (name === READER.name ? 2 : 0)) + 1;
+  entries.set(name, seq);
+  return seq;
+}
+
+/** Who invited past number n. */
+function inviterOf(n: number): string {
+  return n > 0 && n <= READERS_REFERRALS ? READER.name : referrerOf(n);
+}
+
+function referrerOf(n: number): string {
+  return `referrer${n % REFERRERS}`;
+}
+
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, index) => from + index);
+}
+
+/** What makes the rows, by table; every row of a table has the same columns. */
+function rowsOf(engine: Engine, at: number) {
+  const instant = instantFor(engine);
+  const when = instant(at);
+
+  const user = (name: string, entryCount: number, paid: boolean): Row => {
+    const grants = paid ? entryCount - 1 : entryCount;
+    return {
+      id: userIdOf(name),
+      email: name === READER.name ? READER.email : `${name}@example.com`,
+      emailHash: stripeIdOf('hash', name),
+      passwordHash: 'none',
+      code: name === READER.name ? READER.code : userIdOf(name).toUpperCase(),
+      tier: paid ? 'paid' : 'free',
+      creditUntil: grants > 0 ? instant(at + grants * DAYS_45) : null,
+      creditHeldAt: paid ? when : null,
+      creditEntryCount: entryCount,
+      creditEntryAt: entryCount > 0 ? when : null,
+      createdAt: when,
+    };
+  };
+  const referral = (referred: string, referrer: string, convertedAt: string | null): Row => ({
+    id: userIdOf(`referral of ${referred}`),
+    referrerId: userIdOf(referrer),
+    referredId: userIdOf(referred),
+    referredHash: stripeIdOf('hash', referred),
+    createdAt: when,
+    convertedAt,
+    creditedAt: convertedAt,
+  });
+  const customer = (name: string): Row => ({
+    id: stripeIdOf('cus', name),
+    userId: userIdOf(name),
+  });
+  const entry = (name: string, seq: number, of: Conversion): Row => ({
+    userId: userIdOf(name),
+    seq,
+    at: when,
+    kind: 'grant',
+    seconds: DAYS_45,
+    referralId: userIdOf(`referral of ${of.buyer}`),
+    causeId: userIdOf(`referral of ${of.buyer}`),
+  });
+  const audit = (name: string, of: Conversion): Row => ({
+    id: userIdOf(`audit of ${name}, ${of.buyer}`),
+    userId: userIdOf(name),
+    at: when,
+    actor: 'stripe',
+    kind: 'credit',
+    fromTier: null,
+    toTier: null,
+    seconds: DAYS_45,
+    causeId: userIdOf(`referral of ${of.buyer}`),
+  });
+
+  const past: Record<string, (conversion: Conversion) => Row[]> = {
+    User: ({ buyer }) => (buyer === READER.name ? [] : [user(buyer, 2, true)]),
+    Referral: ({ buyer, referrer }) => [referral(buyer, referrer, when)],
+    CreditEntry: (of) => {
+      const causeId = stripeIdOf('evt', of.buyer);
+      const grant = entry(of.buyer, 2, of);
+      const hold = {
+        ...grant,
+        seq: 1,
+        kind: 'hold',
+        seconds: 0,
+        referralId: null,
+        causeId,
+      };
+      return [hold, grant, entry(of.referrer, of.seq, of)];
+    },
+    AuditRow: (of) => {
+      const id = userIdOf(`audit of tier, ${of.buyer}`);
+      const causeId = stripeIdOf('evt', of.buyer);
+      const credit = audit(of.buyer, of);
+      const tier = {
+        ...credit,
+        id,
+        kind: 'tier',
+        fromTier: 'free',
+        toTier: 'paid',
+        seconds: null,
+        causeId,
+      };
+      return [tier, credit, audit(of.referrer, of)];
+    },
+    Customer: ({ buyer }) => [customer(buyer)],
+    Subscription: ({ buyer }) => [
+      {
+        id: stripeIdOf('sub', buyer),
+        customerId: stripeIdOf('cus', buyer),
         status: 'active',
         createdAt: when,
         priceId: 'price_monthly',
         currentPeriodEnd: instant(at + 30 * DAY_SECONDS),
         cancelAtPeriodEnd: false,
         snapshotAt: when,
-        snapshotEventId: `evt_past_${n}`,
+        snapshotEventId: stripeIdOf('evt', buyer),
         statusAt: when,
         needsReconcile: false,
         activeAt: when,
         checkoutUnpaid: false,
         provenAt: when,
-      })),
-    );
-    await insert(
-      'Event',
-      chunk.map((n) => ({
-        id: `evt_past_${n}`,
-        type: 'customer.subscription.created',
-        created: when,
-        receivedAt: when,
-        status: 'applied',
-        payload: JSON.stringify({
-          id: `evt_past_${n}`,
-          data: { object: { id: `sub_past_${n}`, status: 'active' } },
-        }),
-        thinned: true,
-        customerId: `cus_past_${n}`,
-      })),
-    );
-  }
-  for (let from = 0; from < buyers; from += CHUNK) {
-    const chunk = range(from, Math.min(buyers, from + CHUNK));
-    await insert(
-      'User',
-      chunk.map((n) => user(`buyer${n}`, 'free', 0, false)),
-    );
-    await insert(
-      'Referral',
-      chunk.map((n) => ({
-        id: `referral${n}`,
-        referrerId: `referrer${n % REFERRERS}`,
-        referredId: `buyer${n}`,
-        referredHash: `hash of buyer${n}`,
-        createdAt: when,
-      })),
-    );
-    await insert(
-      'Customer',
-      chunk.map((n) => ({ id: `cus_${n}`, userId: `buyer${n}` })),
-    );
-  }
-  await insert('Session', [
-    {
-      tokenHash: hashToken(SESSION_SECRET, READER_TOKEN),
-      userId: 'past0',
-      expiresAt: instant(at + 30 * DAY_SECONDS),
+        firstPaidAt: when,
+      },
+    ],
+    Invoice: ({ buyer }) => [
+      {
+        id: stripeIdOf('in', buyer),
+        subscriptionId: stripeIdOf('sub', buyer),
+        first: true,
+        positive: true,
+        paidAt: when,
+      },
+    ],
+    Payment: ({ buyer }) => [{ id: stripeIdOf('pi', buyer), invoiceId: stripeIdOf('in', buyer) }],
+    Event: ({ buyer }) => {
+      const [id, customerId] = [stripeIdOf('evt', buyer), stripeIdOf('cus', buyer)];
+      const object = {
+        id: stripeIdOf('sub', buyer),
+        customer: customerId,
+        status: 'active',
+        created: at,
+      };
+      const type = 'customer.subscription.created';
+      return [
+        {
+          id,
+          type,
+          created: when,
+          receivedAt: when,
+          status: 'applied',
+          payload: JSON.stringify({
+            id,
+            type,
+            created: at,
+            livemode: false,
+            data: { object },
+          }),
+          thinned: true,
+          customerId,
+        },
+      ];
     },
-  ]);
-  await finish();
+  };
+  const buyer: Record<string, (n: number) => Row> = {
+    User: (n) => user(`buyer${n}`, 0, false),
+    Referral: (n) => referral(`buyer${n}`, referrerOf(n), null),
+    Customer: (n) => customer(`buyer${n}`),
+  };
+  const session: Row = {
+    tokenHash: hashToken(SESSION_SECRET, READER.token),
+    userId: userIdOf(READER.name),
+    expiresAt: instant(at + 30 * DAY_SECONDS),
+  };
+  return { user, past, buyer, session };
 }
 
-function onSqlite(databaseUrl: string): { insert: Insert; finish: () => Promise<void> } {
-  const database = new Database(databaseUrl.replace('file:', ''));
+function onSqlite(databaseUrl: string): {
+  insert: Insert;
+  finish: () => Promise<void>;
+} {
+  const database = new Database(databasePath(databaseUrl));
+  // A million scattered rows are put together in memory (KiB), and written once.
   database.pragma('synchronous = OFF');
+  database.pragma('cache_size = -2000000');
   database.exec('BEGIN');
   const insert: Insert = (table, rows) => {
+    if (rows.length === 0) return Promise.resolve();
     const columns = Object.keys(rows[0] ?? {});
     const names = columns.map((column) => `"${column}"`).join(', ');
     const holes = columns.map(() => '?').join(', ');
@@ -233,6 +292,7 @@ async function onPostgresql(databaseUrl: string): Promise<{ insert: Insert; fini
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   const insert: Insert = async (table, rows) => {
+    if (rows.length === 0) return;
     const names = Object.keys(rows[0] ?? {})
       .map((column) => `"${column}"`)
       .join(', ');

@@ -19,11 +19,9 @@ export interface Server {
   stop: () => Promise<void>;
 }
 
-/** Tandem as an operator runs it in production. With a folder for profiles it leaves a CPU profile there. */
-export async function startTandem(databaseUrl: string, profiles: string | null): Promise<Server> {
-  const port = await freePort();
-  const flags = profiles === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
-  return start([...flags, '--import', TSX, TANDEM], port, {
+/** Tandem's environment as in production. */
+export function tandemEnvironment(databaseUrl: string, port: number): Record<string, string> {
+  return {
     NODE_ENV: 'production',
     PORT: String(port),
     DATABASE_URL: databaseUrl,
@@ -31,13 +29,27 @@ export async function startTandem(databaseUrl: string, profiles: string | null):
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
     SESSION_SECRET,
     LOG_LEVEL: 'warn',
-  });
+  };
 }
 
-/** The bare server. */
+/** Tandem as an operator runs it in production. With a folder for profiles it leaves a CPU profile there. */
+export async function startTandem(databaseUrl: string, profiles: string | null): Promise<Server> {
+  const port = await freePort();
+  const flags = profiles === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
+  return start([...flags, '--import', TSX, TANDEM], port, tandemEnvironment(databaseUrl, port));
+}
+
+/**
+ * The bare server.
+ *
+ * @param databaseUrl its own database
+ * @param pages the folder of the pages that it sends
+ */
 export async function startLimit(databaseUrl: string, pages: string): Promise<Server> {
   const port = await freePort();
-  return start(['--import', TSX, LIMIT, String(port), databaseUrl, pages], port, { NODE_ENV: 'production' });
+  // pg reads an instant without a time zone as local time.
+  const env = { NODE_ENV: 'production', TZ: 'UTC' };
+  return start(['--import', TSX, LIMIT, String(port), databaseUrl, pages], port, env);
 }
 
 async function start(args: string[], port: number, env: Record<string, string>): Promise<Server> {

@@ -5,6 +5,7 @@ import { openSession } from '../../src/accounts/sessions.ts';
 import { createUser } from '../../src/accounts/sign-up.ts';
 import { captureReferral } from '../../src/referrals/capture.ts';
 import { inTransaction } from '../../src/db/transaction.ts';
+import { refuseWrites } from '../support/other-connection.ts';
 import { PASSWORD, postForm, SESSION_SECRET } from '../support/server.ts';
 import type { Person } from '../support/server.ts';
 import { passTime } from '../support/stand-in.ts';
@@ -60,12 +61,10 @@ async function unlessRefused(act: () => unknown): Promise<void> {
 }
 
 /** Lets the database refuse one kind of write, as a crash before the commit would; whatever it was, it is rolled back. */
-async function crashingAt({ db }: World, table: string, work: () => Promise<unknown>): Promise<void> {
-  await db.$executeRawUnsafe(
-    `CREATE TRIGGER crash BEFORE INSERT ON "${table}" BEGIN SELECT RAISE(ABORT, 'crash'); END`,
-  );
+async function crashingAt(world: World, table: string, work: () => Promise<unknown>): Promise<void> {
+  const refusal = await refuseWrites(world, 'INSERT', table);
   await work();
-  await db.$executeRawUnsafe('DROP TRIGGER crash');
+  await refusal.lift();
 }
 
 /** A command that is drawn so many times as often as the others: without it most stories never get far. */

@@ -7,33 +7,42 @@ export interface OtherConnection {
   /** Runs statements, with semicolons between them. */
   run: (statements: string) => Promise<void>;
   rows: (query: string) => Promise<Record<string, unknown>[]>;
+  /** Ends it before the test has finished. */
+  close: () => Promise<void>;
 }
 
 export async function otherConnection({ databaseUrl }: { databaseUrl: string }): Promise<OtherConnection> {
   if (databaseUrl.startsWith('file:')) {
     const database = new Database(databaseUrl.replace('file:', ''));
-    onTestFinished(() => {
-      database.close();
-    });
+    const close = (): Promise<void> => Promise.resolve(void database.close());
+    onTestFinished(close);
     return {
       run: (statements) => {
         database.exec(statements);
         return Promise.resolve();
       },
       rows: (query) => Promise.resolve(database.prepare(query).all() as Record<string, unknown>[]),
+      close,
     };
   }
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   // Its database is dropped, with force, when the test has finished.
   client.on('error', () => undefined);
-  onTestFinished(() => client.end().catch(() => undefined));
+  const close = (): Promise<void> => client.end().catch(() => undefined);
+  onTestFinished(close);
   return {
     run: async (statements) => {
       await client.query(statements);
     },
     rows: async (query) => (await client.query<Record<string, unknown>>(query)).rows,
+    close,
   };
+}
+
+/** Something that stands in the way of the server under test, until it is lifted. */
+interface Obstacle {
+  lift: () => Promise<void>;
 }
 
 /**
@@ -48,18 +57,73 @@ export async function refuseWrites(
   write: string,
   table: string,
   when = 'true',
-): Promise<{ lift: () => Promise<void> }> {
-  const { run } = await otherConnection(server);
-  if (server.databaseUrl.startsWith('file:')) {
-    await run(
-      `CREATE TRIGGER refused BEFORE ${write} ON "${table}" WHEN ${when} BEGIN SELECT RAISE(ABORT, 'refused'); END`,
-    );
-    return { lift: () => run('DROP TRIGGER refused') };
-  }
+): Promise<Obstacle> {
+  return addTrigger(server, `BEFORE ${write} ON "${table}"`, {
+    sqlite: `WHEN ${when} BEGIN SELECT RAISE(ABORT, 'refused'); END`,
+    postgresql: `BEGIN IF ${when} THEN RAISE EXCEPTION 'refused'; END IF; RETURN NEW; END`,
+  });
+}
+
+/**
+ * Lets the COMMIT of every transaction fail that inserted into a table, as a disk that becomes full does: each such insert
+ * leaves a row behind that points nowhere, which only COMMIT finds out.
+ *
+ * @returns lifts it
+ */
+export async function refuseCommits(server: { databaseUrl: string }, table: string): Promise<Obstacle> {
+  const pointsNowhere = `INSERT INTO "Invoice" ("id", "subscriptionId") VALUES ('in_broken', 'nowhere')`;
+  return addTrigger(server, `AFTER INSERT ON "${table}"`, {
+    sqlite: `BEGIN ${pointsNowhere}; END`,
+    postgresql: `BEGIN ${pointsNowhere}; RETURN NULL; END`,
+  });
+}
+
+async function addTrigger(
+  server: { databaseUrl: string },
+  event: string,
+  body: { sqlite: string; postgresql: string },
+): Promise<Obstacle> {
+  const { run, close } = await otherConnection(server);
+  const onSqlite = server.databaseUrl.startsWith('file:');
   await run(
-    `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-       BEGIN IF ${when} THEN RAISE EXCEPTION 'refused'; END IF; RETURN NEW; END $$;
-     CREATE TRIGGER refused BEFORE ${write} ON "${table}" FOR EACH ROW EXECUTE FUNCTION refuse()`,
+    onSqlite
+      ? `CREATE TRIGGER obstacle ${event} ${body.sqlite}`
+      : `CREATE FUNCTION obstruct() RETURNS trigger LANGUAGE plpgsql AS $$ ${body.postgresql} $$;
+         CREATE TRIGGER obstacle ${event} FOR EACH ROW EXECUTE FUNCTION obstruct()`,
   );
-  return { lift: () => run('DROP FUNCTION refuse CASCADE') };
+  return {
+    lift: async () => {
+      await run(onSqlite ? 'DROP TRIGGER obstacle' : 'DROP FUNCTION obstruct CASCADE');
+      await close();
+    },
+  };
+}
+
+/**
+ * Another process that is in the middle of a long write, and in the way of every event: on SQLite it is the one that may
+ * write, on PostgreSQL it has locked the event ledger.
+ *
+ * @returns lifts it: the other process commits
+ */
+export async function keepBusy(server: { databaseUrl: string }): Promise<Obstacle> {
+  const { run, close } = await otherConnection(server);
+  await run(
+    server.databaseUrl.startsWith('file:')
+      ? 'BEGIN IMMEDIATE'
+      : 'BEGIN; LOCK TABLE "Event" IN EXCLUSIVE MODE',
+  );
+  return {
+    lift: async () => {
+      await run('COMMIT');
+      await close();
+    },
+  };
+}
+
+/**
+ * @param databaseUrl the address of a database
+ * @returns the address by which nobody waits long for another's lock there, so that a test need not either
+ */
+export function impatient(databaseUrl: string): string {
+  return databaseUrl.startsWith('file:') ? databaseUrl : `${databaseUrl}?lock_timeout=100`;
 }

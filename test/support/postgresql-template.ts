@@ -4,9 +4,9 @@ import { join } from 'node:path';
 
 import type { TestProject } from 'vitest/node';
 
-import { openDatabase } from '../../src/db/open.ts';
-import { startPostgresql } from './postgresql-server.ts';
+import { migrateTemplate } from './migrate-template.ts';
 import { asAdministrator, databaseOn, newDatabaseName } from './postgresql-databases.ts';
+import { startPostgresql } from './postgresql-server.ts';
 import './provided.ts';
 
 /**
@@ -16,14 +16,13 @@ import './provided.ts';
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const scratch = await mkdtemp(join(tmpdir(), 'tandem-test-'));
   const given = process.env['TEST_DATABASE_URL'];
-  // Nothing here has to survive a power cut, and hundreds of databases are made.
+  // Nothing here has to survive a power cut. Other settings, and STRATEGY FILE_COPY, save nothing that can be measured.
   const server = given ? null : await startPostgresql({ flags: ['-c', 'fsync=off'] });
   const postgresqlServer = given ?? server?.url ?? '';
 
   const templateDatabase = newDatabaseName();
   await asAdministrator(postgresqlServer, `CREATE DATABASE ${templateDatabase}`);
-  const { db } = await openDatabase(databaseOn(postgresqlServer, templateDatabase));
-  await db.$disconnect();
+  await migrateTemplate(databaseOn(postgresqlServer, templateDatabase), scratch);
 
   project.provide('scratch', scratch);
   project.provide('templateDatabase', templateDatabase);

@@ -37,12 +37,12 @@ export interface TestServer {
   stop: () => Promise<void>;
 }
 
-/** Starts a server for one test; it is stopped when the test has finished. */
+/** Starts a server for one test, on a new database unless the environment names one; it is stopped after the test. */
 export async function startTestServer(
   env: NodeJS.ProcessEnv = {},
   clock: TestServer['clock'] = { now: START },
 ): Promise<TestServer> {
-  const databaseUrl = await newDatabase();
+  const databaseUrl = env['DATABASE_URL'] ?? (await newDatabase());
   const { db } = await openDatabase(databaseUrl);
   const config = readConfig({
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
@@ -82,9 +82,14 @@ export async function newDatabase(): Promise<string> {
   return `file:${path}`;
 }
 
-async function newPostgresqlDatabase(server: string): Promise<string> {
+/** A PostgreSQL database that has not been migrated; it is gone after the test. */
+export async function newEmptyDatabase(): Promise<string> {
+  return newPostgresqlDatabase(inject('postgresqlServer') ?? '', 'template1');
+}
+
+async function newPostgresqlDatabase(server: string, template = inject('templateDatabase')): Promise<string> {
   const name = newDatabaseName();
-  await asAdministrator(server, `CREATE DATABASE ${name} TEMPLATE ${inject('templateDatabase')}`);
+  await asAdministrator(server, `CREATE DATABASE ${name} TEMPLATE ${template}`);
   onTestFinished(() => asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`));
   return databaseOn(server, name);
 }

@@ -5,15 +5,14 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import type { TestProject } from 'vitest/node';
 
-import { openDatabase } from '../../src/db/open.ts';
+import { migrateTemplate } from './migrate-template.ts';
 import './provided.ts';
 
 /** Migrates one SQLite database for all tests to copy. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const scratch = await mkdtemp(join(tmpdir(), 'tandem-test-'));
   const templateDatabase = join(scratch, 'template.db');
-  const { db } = await openDatabase(`file:${templateDatabase}`);
-  await db.$disconnect();
+  await migrateTemplate(`file:${templateDatabase}`, scratch);
   // Out of WAL mode, so that the one file is all of it.
   const file = new Database(templateDatabase);
   file.pragma('journal_mode = DELETE');

@@ -1,0 +1,183 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { compare, examine, makeDatabases, scratchFolder } from './databases.ts';
+import { conversion, renewal, webhook } from './events.ts';
+import { fire, shotOf } from './load.ts';
+import type { Shot } from './load.ts';
+import { READER } from './seed.ts';
+import { startLimit, startTandem } from './servers.ts';
+import type { Server } from './servers.ts';
+import type { Engine, PageParts, SettingsValues } from './shared.ts';
+
+export const KINDS = ['conversions', 'renewals', 'duplicates', 'settings page', 'pricing page'] as const;
+export type Kind = (typeof KINDS)[number];
+
+/** Requests of each kind that both servers have had before anything is measured. */
+const WARM_UP = 300;
+
+export const SETTINGS_SHOT = shotOf(
+  'GET /settings',
+  { cookie: `tandem_session=${READER.token}` },
+  '',
+  READER.email,
+);
+const PRICING_SHOT = shotOf('GET /pricing', {}, '', '45 days');
+
+/** Both servers, each on its own database, with the same rows in them. */
+export interface Field {
+  tandem: Server;
+  limit: Server;
+  /** When the past of the databases was. */
+  at: number;
+  /** Their addresses. */
+  databases: { tandem: string; limit: string };
+  /** Events that nobody has sent yet: the next so many buyers pay. */
+  conversions: (count: number) => string[];
+  /** Events that nobody has sent yet: somebody who converted in the past renews. */
+  renewals: (count: number) => string[];
+  /** Events of the past: they stand in the event ledger. */
+  duplicates: (count: number) => string[];
+  /** How many rows the two databases hold. @throws Error when they do not hold the same */
+  check: () => Promise<number>;
+  /** Stops both servers; their databases stay. */
+  stop: () => Promise<void>;
+  /** Has `doctor` look at Tandem's database, which the other is the same as. @throws Error when it finds anything */
+  examine: () => Promise<void>;
+  /** Removes the databases. */
+  remove: () => Promise<void>;
+}
+
+/**
+ * Starts both servers and warms them up.
+ *
+ * @param size how many referrals are past, and how many buyers can still pay
+ * @param profiles a folder for Tandem's CPU profile, or null
+ */
+export async function openField(
+  engine: Engine,
+  size: { past: number; buyers: number },
+  profiles: string | null = null,
+): Promise<Field> {
+  const began = Math.floor(Date.now() / 1000);
+  const at = began - 600;
+  const buyers = size.buyers + WARM_UP;
+  const databases = await makeDatabases(engine, {
+    past: size.past,
+    buyers,
+    at,
+  });
+  if (profiles !== null) await mkdir(profiles, { recursive: true });
+  const tandem = await startTandem(databases.tandem, profiles);
+  const pages = scratchFolder();
+  await copyPages(tandem.port, pages.folder);
+  const limit = await startLimit(databases.limit, pages.folder);
+  pages.clear();
+  let [converted, renewed] = [0, 0];
+
+  const field: Field = {
+    tandem,
+    limit,
+    at,
+    databases,
+    conversions: (count) => {
+      if (converted + count > buyers) throw new Error('Too few buyers were seeded.');
+      return counted(count, () => conversion(`buyer${converted++}`, at));
+    },
+    renewals: (count) =>
+      counted(count, () => {
+        const [month, n] = [Math.floor(renewed / size.past) + 1, renewed % size.past];
+        renewed += 1;
+        return renewal(`past${n}`, at, month);
+      }),
+    duplicates: (count) => counted(count, (index) => conversion(`past${index % size.past}`, at)),
+    check: () => compare(databases, new Date(began * 1000)),
+    stop: async () => {
+      await Promise.all([tandem.stop(), limit.stop()]);
+    },
+    examine: () => examine(databases.tandem),
+    remove: () => databases.remove(),
+  };
+  await warmUp(field);
+  return field;
+}
+
+function counted(count: number, make: (index: number) => string): string[] {
+  return Array.from({ length: count }, (_, index) => make(index));
+}
+
+async function warmUp(field: Field): Promise<void> {
+  for (const kind of KINDS) {
+    const shots = shotsFor(field, kind, WARM_UP);
+    for (const { port } of [field.tandem, field.limit]) await fire(port, shots(), 4);
+  }
+  for (const shot of [SETTINGS_SHOT, PRICING_SHOT]) await comparePages(field, shot);
+}
+
+/** What to fire at both in one round. Signed at each call: shortly before it is sent. */
+export function shotsFor(field: Field, kind: Kind, count: number): () => Shot[] {
+  const webhooks = (payloads: readonly string[], status: 'ok' | 'duplicate') => () =>
+    payloads.map((payload) => webhook(payload, status));
+  switch (kind) {
+    case 'conversions':
+      return webhooks(field.conversions(count), 'ok');
+    case 'renewals':
+      return webhooks(field.renewals(count), 'ok');
+    case 'duplicates':
+      return webhooks(field.duplicates(count), 'duplicate');
+    case 'settings page':
+      return () => Array<Shot>(count).fill(SETTINGS_SHOT);
+    case 'pricing page':
+      return () => Array<Shot>(count).fill(PRICING_SHOT);
+  }
+}
+
+/** Where the values of the reader stand in the settings page. */
+const VALUES = new RegExp(
+  [
+    `(?<email>${READER.email.replace('.', '\\.')})`,
+    `(?<code>${READER.code})`,
+    '(?<=<time datetime=")(?<periodEnd>[^"]+)',
+    '(?<=<time datetime="[^"]+">)(?<periodEndText>[^<]+)',
+    '(?<creditDays>\\d+)(?= days(?: of paid access</strong>| on your account))',
+    ...['Invited', 'Converted', 'Active credits'].map(
+      (label, index) =>
+        `(?<=<dt>${label}</dt>\\s*<dd>\\s*<span class="stat-number">)` +
+        `(?<${['invited', 'converted', 'activeCredits'][index] ?? ''}>\\d+)`,
+    ),
+  ].join('|'),
+  'g',
+);
+
+/** Puts Tandem's own pages into a folder, for the limit to send: the settings page cut where the reader's values stand. */
+async function copyPages(port: number, folder: string): Promise<void> {
+  const html = await pageOf(port, SETTINGS_SHOT);
+  const parts: PageParts = [];
+  let from = 0;
+  for (const { index, groups, 0: text } of html.matchAll(VALUES)) {
+    const found: Record<string, string | undefined> = { ...groups };
+    const value = Object.keys(found).find((name) => found[name] !== undefined);
+    parts.push(html.slice(from, index), {
+      value: value as keyof SettingsValues,
+    });
+    from = index + text.length;
+  }
+  parts.push(html.slice(from));
+  await writeFile(join(folder, 'settings.json'), JSON.stringify(parts));
+  await writeFile(join(folder, 'pricing.html'), await pageOf(port, PRICING_SHOT));
+}
+
+async function comparePages({ tandem, limit }: Field, shot: Shot): Promise<void> {
+  const [ours, theirs] = [await pageOf(tandem.port, shot), await pageOf(limit.port, shot)];
+  if (ours !== theirs) throw new Error(`Tandem and the limit send different pages:\n${ours}\n${theirs}`);
+}
+
+async function pageOf(port: number, { bytes }: Shot): Promise<string> {
+  const [line = '', ...fields] = bytes.toString().trim().split('\r\n');
+  const cookie = fields.find((field) => field.startsWith('cookie: '))?.slice('cookie: '.length) ?? '';
+  return (
+    await fetch(`http://127.0.0.1:${port}${line.split(' ')[1] ?? ''}`, {
+      headers: { cookie },
+    })
+  ).text();
+}

@@ -1,0 +1,108 @@
+import { webhook } from './events.ts';
+import { KINDS, openField, SETTINGS_SHOT, shotsFor } from './field.ts';
+import type { Field, Kind } from './field.ts';
+import { fire, median } from './load.ts';
+import { tableOf } from './report.ts';
+import { scans, statementsOf } from './statements.ts';
+
+/** How long the short past is: referrals that converted. */
+const SHORT = 1000;
+const SHOTS = 400;
+const ASKED = KINDS.filter((kind) => kind !== 'pricing page');
+
+/** The share of the throughput that must be left with a long past. */
+const TARGET = 0.9;
+
+interface Rates {
+  tandem: number;
+  limit: number;
+}
+
+/**
+ * Measures at one connection with a short and with a long past, on SQLite, and asks SQLite how it finds the rows.
+ *
+ * @param past how long the long one is: referrals that converted
+ * @param rounds how often each is measured
+ * @param log takes a line as soon as it is known
+ * @returns lines of Markdown
+ */
+export async function measureHistory(
+  past: number,
+  rounds: number,
+  log: (line: string) => void,
+): Promise<string[]> {
+  // One more than are measured, for the plans.
+  const buyers = rounds * SHOTS + 1;
+  const short = await openField('sqlite', { past: SHORT, buyers });
+  const long = await openField('sqlite', { past, buyers });
+  log(`${past} past referrals are seeded`);
+  const rows: string[][] = [];
+  for (const kind of ASKED) {
+    const [before, after] = await measureKind([short, long], kind, rounds);
+    const ratio = after.tandem / before.tandem;
+    rows.push([
+      kind,
+      before.tandem.toFixed(0),
+      after.tandem.toFixed(0),
+      ratio.toFixed(2),
+      `${TARGET} ${ratio >= TARGET ? 'reached' : 'not reached'}`,
+      (after.limit / before.limit).toFixed(2),
+    ]);
+    log(rows.at(-1)?.join('  ') ?? '');
+  }
+  await Promise.all([short.stop(), long.stop()]);
+  const plans = await plansOf(long);
+  await Promise.all([short.remove(), long.remove()]);
+  const head = [
+    '',
+    `${SHORT} past, a second`,
+    `${past} past, a second`,
+    'ratio',
+    'target',
+    'ratio of the limit',
+  ];
+  return [...tableOf(head, rows), '', ...plans];
+}
+
+/** The median of rounds in turns, of each field. */
+async function measureKind(
+  fields: readonly [Field, Field],
+  kind: Kind,
+  rounds: number,
+): Promise<[Rates, Rates]> {
+  const measured = fields.map((field) => ({
+    field,
+    tandem: [] as number[],
+    limit: [] as number[],
+  }));
+  for (let round = 0; round < rounds; round += 1) {
+    for (const { field, tandem, limit } of measured) {
+      const shots = shotsFor(field, kind, SHOTS);
+      tandem.push((await fire(field.tandem.port, shots(), 1)).perSecond);
+      limit.push((await fire(field.limit.port, shots(), 1)).perSecond);
+    }
+  }
+  const [short, long] = measured.map(({ tandem, limit }) => ({
+    tandem: median(tandem),
+    limit: median(limit),
+  }));
+  if (!short || !long) throw new Error('There are two fields.');
+  return [short, long];
+}
+
+async function plansOf({ databases, conversions, renewals, duplicates }: Field): Promise<string[]> {
+  const statements = await statementsOf(databases.tandem, [
+    ...[...conversions(1), ...renewals(1)].map((payload) => webhook(payload, 'ok')),
+    ...duplicates(1).map((payload) => webhook(payload, 'duplicate')),
+    SETTINGS_SHOT,
+  ]);
+  const scanning = statements.filter(scans).length;
+  return [
+    `${statements.length} different statements were used, and ` +
+      `${scanning === 0 ? 'none' : scanning} of them looks through a whole table:`,
+    '',
+    '```',
+    ...statements.flatMap(({ sql, plan }) => [sql, ...plan.map((step) => `    ${step}`)]),
+    '```',
+  ];
+}

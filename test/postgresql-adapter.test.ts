@@ -1,0 +1,195 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
+
+import { openDatabase } from '../src/db/open.ts';
+import { inTransaction, isUnreachable } from '../src/db/transaction.ts';
+import type { Db, Tx } from '../src/db/transaction.ts';
+import { freePort } from './support/free-port.ts';
+import { impatient, otherConnection } from './support/other-connection.ts';
+import type { OtherConnection } from './support/other-connection.ts';
+import { newDatabase, newEmptyDatabase, START } from './support/server.ts';
+
+const MIGRATIONS = join(import.meta.dirname, '../prisma/postgresql/migrations');
+
+/** More than a process has connections. */
+const MANY = 12;
+
+async function open(): Promise<{ db: Db; other: OtherConnection }> {
+  const databaseUrl = await newDatabase();
+  const { db } = await openDatabase(impatient(databaseUrl));
+  onTestFinished(() => db.$disconnect());
+  return { db, other: await otherConnection({ databaseUrl }) };
+}
+
+const setting = (key: string) => ({ data: { key, value: 'x' } });
+const touch = (tx: Tx, key: string) => tx.setting.update({ where: { key }, data: { value: 'touched' } });
+
+describe('COMMIT', () => {
+  test('of a transaction in which a statement failed is an error, also when the failure was caught', async () => {
+    const { db } = await open();
+    const failing = () =>
+      inTransaction(db, START, async (tx) => {
+        await tx.setting.create(setting('lost'));
+        await tx.$executeRaw`SELECT 1 / 0`.catch(() => undefined);
+      });
+    for (let times = 0; times < MANY; times += 1)
+      await expect(failing()).rejects.toThrow('cannot be committed');
+    await inTransaction(db, START, (tx) => tx.setting.create(setting('kept')));
+    expect(await db.setting.findMany()).toEqual([setting('kept').data]);
+  });
+
+  test('that fails gives its connection back', async () => {
+    const { db } = await open();
+    const failing = () =>
+      inTransaction(db, START, (tx) =>
+        tx.invoice.create({ data: { id: 'in_1', subscriptionId: 'nowhere' } }),
+      );
+    for (let times = 0; times < MANY; times += 1) await expect(failing()).rejects.toThrow();
+    expect(await inTransaction(db, START, (tx) => tx.invoice.count())).toBe(0);
+  });
+});
+
+describe('a conflict is tried again', () => {
+  test('when a lock cannot be had in time', async () => {
+    const { db, other } = await open();
+    await db.setting.create(setting('wanted'));
+    await other.run(`BEGIN; UPDATE "Setting" SET "value" = 'held'`);
+    let tries = 0;
+    await inTransaction(db, START, async (tx) => {
+      tries += 1;
+      if (tries === 3) await other.run('COMMIT');
+      await touch(tx, 'wanted');
+    });
+    expect(tries).toBe(3);
+    expect(await db.setting.findMany()).toEqual([{ key: 'wanted', value: 'touched' }]);
+  });
+
+  test('when two wait for each other', async () => {
+    const databaseUrl = await newDatabase();
+    const { db } = await openDatabase(databaseUrl);
+    onTestFinished(() => db.$disconnect());
+    await db.setting.createMany({ data: [setting('a').data, setting('b').data] });
+    let begun = 0;
+    let tries = 0;
+    const crossing = (first: string, second: string) =>
+      inTransaction(db, START, async (tx) => {
+        tries += 1;
+        await touch(tx, first);
+        begun += 1;
+        while (begun < 2) await nextTurn();
+        await touch(tx, second);
+      });
+    await Promise.all([crossing('a', 'b'), crossing('b', 'a')]);
+    expect(tries).toBe(3);
+  });
+});
+
+describe('a connection that breaks', () => {
+  /** Waits until the server has ended it. */
+  const terminate = (which: string) =>
+    `SELECT pg_terminate_backend(pid, 10000) AS ended FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND ${which}`;
+
+  test('in the middle of a transaction is told as such; nothing is committed, and the next one works', async () => {
+    const { db, other } = await open();
+    const broken = inTransaction(db, START, async (tx) => {
+      await tx.setting.create(setting('lost'));
+      expect(await other.rows(terminate("state = 'idle in transaction'"))).toEqual([{ ended: true }]);
+      await tx.setting.create(setting('lost too'));
+    });
+    await expect(broken).rejects.toMatchObject({ name: 'PrismaClientKnownRequestError', code: 'P1017' });
+    await expect(broken).rejects.toSatisfy(isUnreachable);
+    await inTransaction(db, START, (tx) => tx.setting.create(setting('kept')));
+    expect(await db.setting.findMany()).toEqual([setting('kept').data]);
+  });
+
+  test('just before the COMMIT is told as such', async () => {
+    const { db, other } = await open();
+    const broken = inTransaction(db, START, async (tx) => {
+      await tx.setting.create(setting('lost'));
+      await other.rows(terminate("state = 'idle in transaction'"));
+    });
+    await expect(broken).rejects.toSatisfy(isUnreachable);
+    expect(await db.setting.findMany()).toEqual([]);
+  });
+
+  test('while a statement runs is told as such', async () => {
+    const { db, other } = await open();
+    const broken = db.$queryRaw`SELECT pg_sleep(30) IS NULL`.catch((error: unknown) => error);
+    const sleeping = "state = 'active' AND query LIKE '%pg_sleep(30)%'";
+    let ended: unknown[] = [];
+    while (ended.length === 0) ended = await other.rows(terminate(sleeping));
+    expect(await broken).toSatisfy(isUnreachable);
+    expect(await db.setting.findMany()).toEqual([]);
+  });
+
+  test('while nobody uses it harms nobody', async () => {
+    const { db, other } = await open();
+    await Promise.all([1, 2, 3].map(() => db.setting.findMany()));
+    const ended = await other.rows(terminate("application_name = 'tandem'"));
+    expect(ended.length).toBeGreaterThan(0);
+    // Its end may be news when the next query is sent on it.
+    const next = await db.setting.findMany().catch((error: unknown) => error);
+    if (!Array.isArray(next)) expect(next).toMatchObject({ code: 'P1017' });
+    expect(await db.setting.findMany()).toEqual([]);
+  });
+});
+
+describe('an address at which nothing can be opened is one line that tells why, without the password', () => {
+  const PASSWORD = 'pass-in-the-url';
+
+  function changed(change: Partial<Record<'password' | 'port' | 'host' | 'pathname', string>>): string {
+    const server = inject('postgresqlServer') ?? '';
+    return Object.assign(new URL(server), { password: PASSWORD, ...change }).href;
+  }
+
+  async function refusal(url: string): Promise<string> {
+    const error: unknown = await openDatabase(url).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ name: 'PlainError' });
+    const { message } = error as Error;
+    expect(message).toMatch(/^The database \S+ at \S+ cannot be opened: [^\n]+$/);
+    expect(message).not.toContain(PASSWORD);
+    return message;
+  }
+
+  test('a wrong password', async () => {
+    expect(await refusal(changed({}))).toContain('the server refuses the user or the password.');
+  });
+
+  test('no server', async () => {
+    expect(await refusal(changed({ port: String(await freePort()) }))).toContain('no server answers there.');
+  });
+
+  test('a host that is none', async () => {
+    expect(await refusal(changed({ host: 'tandem.invalid' }))).toContain('no server answers there.');
+  });
+
+  test('no such database', async () => {
+    const { password } = new URL(inject('postgresqlServer') ?? '');
+    const url = changed({ password, pathname: '/nowhere' });
+    const error: unknown = await openDatabase(url).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ name: 'PlainError' });
+    const { message } = error as Error;
+    expect(message).toMatch(
+      /^The database nowhere at \S+ cannot be opened: the server has no such database\.[^\n]+$/,
+    );
+    expect(message).not.toContain(password);
+  });
+});
+
+test('several that migrate an empty database at once all succeed, and each migration is applied once', async () => {
+  const names = (await readdir(MIGRATIONS)).filter((name) => !name.endsWith('.toml')).sort();
+  for (let times = 0; times < 3; times += 1) {
+    const databaseUrl = await newEmptyDatabase();
+    const opened = await Promise.all([1, 2, 3].map(() => openDatabase(databaseUrl)));
+    await Promise.all(opened.map(({ db }) => db.$disconnect()));
+    expect(opened.flatMap(({ migrations }) => migrations).sort()).toEqual(names);
+    const { rows } = await otherConnection({ databaseUrl });
+    expect(await rows('SELECT migration_name AS name FROM _prisma_migrations ORDER BY 1')).toEqual(
+      names.map((name) => ({ name })),
+    );
+  }
+});

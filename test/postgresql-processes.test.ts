@@ -1,0 +1,185 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { describe, expect, test } from 'vitest';
+
+import { freePort } from './support/free-port.ts';
+import { startHeldSandbox } from './support/held-sandbox.ts';
+import { refuseWrites } from './support/other-connection.ts';
+import { emptyFolder, ended, runCli, runServer, startProgram } from './support/process.ts';
+import {
+  DAY,
+  deliver,
+  deliverAll,
+  newDatabase,
+  newEmptyDatabase,
+  PASSWORD,
+  sign,
+  signUp,
+  startTestServer,
+  WEBHOOK_SECRET,
+} from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+interface Me {
+  id: string;
+  email: string;
+  tier: string;
+}
+
+test('the server starts on an empty database, takes a sign-up and a payment, ends, and starts on it again', async () => {
+  const folder = await emptyFolder();
+  const env = { DATABASE_URL: await newEmptyDatabase(), STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET };
+  const server = await runServer(env, folder);
+  expect(server.output.stdout).toMatch(/^Tandem is at http:\/\/localhost:\d+$/m);
+  expect((await fetch(`${server.url}/readyz`)).status).toBe(200);
+  // What is no row lies where the process runs, as no file of the database has a place for it.
+  expect(await readdir(join(folder, 'data'))).toEqual(['session-secret']);
+
+  const signedUp = await fetch(`${server.url}/signup`, {
+    method: 'POST',
+    redirect: 'manual',
+    body: new URLSearchParams({ email: 'ann@example.com', password: PASSWORD }),
+  });
+  expect(signedUp.status).toBe(303);
+  const cookie = signedUp.headers
+    .getSetCookie()
+    .map((one) => one.split(';')[0] ?? '')
+    .join('; ');
+  const me = async (base: string) =>
+    (await (await fetch(`${base}/api/me`, { headers: { cookie } })).json()) as Me;
+  const { id, email } = await me(server.url);
+  expect(email).toBe('ann@example.com');
+
+  const stripe = buyer(id);
+  for (const event of [stripe.checkoutCompleted(), stripe.created()]) {
+    const body = JSON.stringify(event);
+    const headers = { 'stripe-signature': sign(body, new Date()) };
+    const answer = await fetch(`${server.url}/api/stripe/webhook`, { method: 'POST', body, headers });
+    expect(await answer.json()).toEqual({ status: 'ok' });
+  }
+  expect(await me(server.url)).toMatchObject({ tier: 'paid' });
+  expect(await server.stop('SIGTERM')).toBe(0);
+  expect(server.output.stderr).toBe('');
+
+  const again = await runServer(env, folder);
+  expect(await me(again.url)).toMatchObject({ id, email, tier: 'paid' });
+  expect(await again.stop('SIGINT')).toBe(0);
+});
+
+test('with nothing but a database set, the sandbox is on', async () => {
+  const folder = await emptyFolder();
+  const server = await runServer({ DATABASE_URL: await newDatabase() }, folder);
+  expect(server.output.stdout).toContain('The sandbox is on');
+  expect((await readdir(join(folder, 'data'))).sort()).toContain('session-secret');
+});
+
+test('each command does its work', async () => {
+  const server = await startTestServer();
+  server.clock.now = new Date();
+  const ann = await signUp(server, 'ann@example.com');
+  const bob = await signUp(server, 'bob@example.com', ann.code);
+  const stripe = buyer(bob.id);
+  await deliverAll(server, [stripe.checkoutCompleted()]);
+  const refusal = await refuseWrites(server, 'INSERT', 'CreditEntry');
+  const event = stripe.created();
+  expect((await deliver(server, event)).statusCode).toBe(500);
+  await refusal.lift();
+
+  const env = {
+    DATABASE_URL: server.databaseUrl,
+    PUBLIC_URL: 'http://tandem.test',
+    SESSION_SECRET: 'a secret for the tests',
+    STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
+  };
+  async function told(args: string[], more: Record<string, string> = {}): Promise<unknown> {
+    const { code, stdout, stderr } = await runCli([...args, '--json'], { ...env, ...more });
+    expect({ args, code, stderr }).toEqual({ args, code: 0, stderr: '' });
+    return JSON.parse(stdout);
+  }
+
+  expect(await told(['migrate'])).toMatchObject({ applied: [] });
+  expect(await told(['events', '--failed'])).toMatchObject([{ id: event.id, status: 'failed' }]);
+  expect(await told(['replay', event.id])).toEqual({ id: event.id, status: 'ok' });
+  expect(await told(['grant-credit', 'ann@example.com', '5', '--note', 'sorry'])).toMatchObject({ days: 5 });
+  expect(await told(['user', 'ann@example.com'])).toMatchObject({ tier: 'free', creditDays: 50 });
+  expect(await told(['audit', 'ann@example.com'])).toMatchObject([
+    { actor: 'stripe', seconds: 45 * DAY },
+    { actor: 'operator', seconds: 5 * DAY, note: 'sorry' },
+  ]);
+  expect(await told(['explain', 'bob@example.com'])).toMatchObject({
+    invitedBy: { email: 'ann@example.com' },
+  });
+  expect(await told(['doctor'])).toMatchObject({ findings: [] });
+  expect(await told(['prune'])).toEqual({ events: 0, sessions: 0, resetLinks: 0 });
+  const { url } = (await told(['reset-link', 'ann@example.com'])) as { url: string };
+  expect((await server.app.inject({ url: new URL(url).pathname })).statusCode).toBe(200);
+}, 180_000);
+
+test('reconcile asks Stripe, and brings what was missed', async () => {
+  // On the real time, as the command line is.
+  const sandbox = await startHeldSandbox({}, new Date());
+  const server = await startTestServer();
+  const customer = await sandbox.stripe.customers.create();
+  await server.db.customer.create({ data: { id: customer.id } });
+  await sandbox.stripe.customers.del(customer.id);
+  const { code, stdout, stderr } = await runCli(['reconcile', '--json'], {
+    DATABASE_URL: server.databaseUrl,
+    SESSION_SECRET: 'a secret for the tests',
+    STRIPE_API_KEY: 'sk_test_sandbox',
+    STRIPE_API_BASE: `http://127.0.0.1:${sandbox.apiPort}`,
+  });
+  expect({ code, stderr }).toMatchObject({
+    code: 0,
+    stderr: expect.stringContaining('disputes: 0') as string,
+  });
+  expect(JSON.parse(stdout)).toMatchObject({
+    differences: [{ object: 'event', field: 'customer.deleted', mended: true }],
+  });
+  expect(await server.db.customer.findUnique({ where: { id: customer.id } })).toMatchObject({
+    deletedAt: expect.any(Date) as Date,
+  });
+});
+
+test('backup is for SQLite, and says so', async () => {
+  const env = { DATABASE_URL: await newDatabase(), SESSION_SECRET: 'a secret for the tests' };
+  const { code, stdout, stderr } = await runCli(['backup', 'copy.db'], env);
+  expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+  expect(stderr).toMatch(/^[^\n]*pg_dump[^\n]*\n$/);
+});
+
+describe('a DATABASE_URL that cannot be used stops both programs with one line, without the password', () => {
+  const SECRET = 'pass-in-the-url';
+  const cases: [string, () => Promise<string>, RegExp][] = [
+    [
+      'a wrong password',
+      async () => Object.assign(new URL(await newDatabase()), { password: SECRET }).href,
+      /^The database \S+ at \S+ cannot be opened: the server refuses the user or the password\./,
+    ],
+    [
+      'no server',
+      async () => `postgresql://tandem:${SECRET}@127.0.0.1:${await freePort()}/tandem`,
+      /^The database tandem at \S+ cannot be opened: no server answers there\./,
+    ],
+    [
+      'no database named',
+      () => Promise.resolve(`postgresql://tandem:${SECRET}@127.0.0.1`),
+      /^DATABASE_URL wants file: and the path of a SQLite database, or postgresql:/,
+    ],
+  ];
+
+  test.each(cases)('%s', async (_name, address, words) => {
+    const env = { DATABASE_URL: await address(), PORT: String(await freePort()) };
+    const outcomes = await Promise.all(
+      [startProgram('server.ts', [], env), startProgram('cli.ts', ['doctor'], env)].map(async (one) =>
+        ended(await one),
+      ),
+    );
+    for (const { code, stdout, stderr } of outcomes) {
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      expect(stderr).toMatch(words);
+      expect(stderr).toMatch(/^[^\n]+\n$/);
+      expect(stderr).not.toContain(SECRET);
+    }
+  });
+});

@@ -1,0 +1,20 @@
+import { execFile } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+const TSX = createRequire(import.meta.url).resolve('tsx');
+const CLI = join(import.meta.dirname, '../../src/cli.ts');
+
+/**
+ * Migrates the database that tests copy, in a process of its own: this one sets up both engines' tests, each with our
+ * modules anew, and cannot load the schema engine twice.
+ *
+ * @param folder where the process runs: one without an `.env`
+ */
+export async function migrateTemplate(databaseUrl: string, folder: string): Promise<void> {
+  await promisify(execFile)(process.execPath, ['--import', TSX, CLI, 'migrate'], {
+    cwd: folder,
+    env: { PATH: process.env['PATH'], DATABASE_URL: databaseUrl, SESSION_SECRET: 'a secret for the tests' },
+  });
+}
