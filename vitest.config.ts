@@ -13,6 +13,7 @@ const SQLITE_ONLY = [
   'test/start.test.ts',
   'test/statements.test.ts',
   'test/backup.test.ts',
+  'test/crash-disk.test.ts',
 ];
 
 /** What is about PostgreSQL, or needs one beside SQLite. */

@@ -12,7 +12,12 @@ if (existsSync('.env')) process.loadEnvFile('.env');
 try {
   const server = await startServer(process.env, () => new Date());
   process.stdout.write(`${server.banner}\n`);
-  closeWithGrace({ delay: SHUTDOWN_MS, logger: false }, async ({ err }) => {
+  const onTimeout = (): void => {
+    process.stderr.write(
+      `The server did not end within ${SHUTDOWN_MS / 1000} s: what it was doing is broken off.\n`,
+    );
+  };
+  closeWithGrace({ delay: SHUTDOWN_MS, logger: false, onTimeout }, async ({ err }) => {
     if (err) process.stderr.write(`${err.stack ?? err.message}\n`);
     await server.close();
   });

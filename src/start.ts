@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import type { Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 
 import { pino } from 'pino';
@@ -13,10 +15,13 @@ import type { Sandbox } from './sandbox/sandbox.ts';
 import { sessionSecretOf } from './session-secret.ts';
 import { createStripe } from './stripe-client.ts';
 
+/** So long requests in flight may take to be answered once the server closes, ms; then their connections are cut. */
+const ANSWER_MS = 7_000;
+
 export interface RunningServer {
   /** What a person at the terminal wants to know. */
   banner: string;
-  /** Finishes the requests in flight, refuses new ones, and closes the database. */
+  /** Refuses new requests, finishes those in flight (within 7 s, or they are cut off), and closes the database. */
   close: () => Promise<void>;
 }
 
@@ -53,9 +58,17 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
     logger,
   );
 
+  const endConnections = watchConnections(app.server);
+  // Just before it stops to listen: nobody comes in between.
+  app.addHook('preClose', (done) => {
+    endConnections();
+    done();
+  });
+
   async function close(): Promise<void> {
-    await sandbox?.running.close();
     await app.close();
+    // A request in flight may wait for the sandbox.
+    await sandbox?.running.close();
     await db.$disconnect();
   }
   try {
@@ -65,6 +78,40 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
     throw explainListen(error, config);
   }
   return { banner: banner(config, sandbox?.running ?? null), close };
+}
+
+/**
+ * Lets connections end with the server. Node ends only those that had a request and have none now, and then waits for
+ * the others: for a browser that connected in advance, and for a proxy that keeps the connection after its answer.
+ * https://nodejs.org/docs/latest-v20.x/api/http.html#serverclosecallback
+ *
+ * @param server the server, before it listens
+ * @returns ends them: at once where no request is in flight, the others with their answer, or after ANSWER_MS
+ */
+function watchConnections(server: Server): () => void {
+  const connections = new Set<Socket>();
+  const answers = new Map<Socket, ServerResponse>();
+  server.on('connection', (socket: Socket) => {
+    connections.add(socket);
+    socket.once('close', () => connections.delete(socket));
+  });
+  server.prependListener('request', ({ socket }, answer) => {
+    answers.set(socket, answer);
+    answer.once('close', () => answers.delete(socket));
+  });
+  return () => {
+    for (const socket of connections) {
+      const answer = answers.get(socket);
+      if (!answer) socket.destroy();
+      else if (!answer.headersSent) answer.setHeader('connection', 'close');
+    }
+    const cut = setTimeout(() => {
+      server.closeAllConnections();
+    }, ANSWER_MS);
+    server.once('close', () => {
+      clearTimeout(cut);
+    });
+  };
 }
 
 interface OpenSandbox {

@@ -32,13 +32,19 @@ export async function makeDatabases(engine: Engine, rows: Seed): Promise<Databas
   return engine === 'sqlite' ? makeFiles(rows) : makeServer(rows);
 }
 
+const folders = new Set<string>();
+process.once('exit', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
 /** A new temporary folder; it goes with this process at the latest. */
 export function scratchFolder(): { folder: string; clear: () => void } {
   const folder = mkdtempSync(join(tmpdir(), 'tandem-bench-'));
+  folders.add(folder);
   const clear = (): void => {
     rmSync(folder, { recursive: true, force: true });
+    folders.delete(folder);
   };
-  process.once('exit', clear);
   return { folder, clear };
 }
 

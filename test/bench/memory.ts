@@ -7,8 +7,8 @@ const SAMPLE_MS = 5000;
 const PAST = 1000;
 const CONNECTIONS = 16;
 
-/** Events at a time: signatures are good for 300 s. */
-const STEP = 2000;
+/** Events made and signed at a time. */
+const STEP = 500;
 
 /** What one process may need at most, MB. */
 const TARGET = 200;
@@ -23,7 +23,7 @@ const TARGET = 200;
 export async function measureMemory(total: number, log: (line: string) => void): Promise<string[]> {
   const { tandem, conversions, renewals, stop, remove } = await openField('sqlite', {
     past: PAST,
-    buyers: total,
+    buyers: total / 2 + STEP,
   });
   const samples: { seconds: number; handled: number; memory: number }[] = [];
   const start = performance.now();

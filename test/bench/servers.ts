@@ -52,12 +52,18 @@ export async function startLimit(databaseUrl: string, pages: string): Promise<Se
   return start(['--import', TSX, LIMIT, String(port), databaseUrl, pages], port, env);
 }
 
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 async function start(args: string[], port: number, env: Record<string, string>): Promise<Server> {
   const child = spawn(process.execPath, args, {
     env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  process.once('exit', () => child.kill('SIGKILL'));
+  running.add(child);
+  child.once('exit', () => running.delete(child));
   await Promise.race([
     once(child.stdout, 'data'),
     once(child, 'exit').then(() => Promise.reject(new Error('A server of the benchmark did not start.'))),

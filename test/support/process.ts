@@ -89,6 +89,14 @@ export async function runServer(env: Record<string, string>, folder?: string): P
   return { ...started, url, stop };
 }
 
+/** As fetch; a server that says it is busy, as one is on a machine that is, is asked again. */
+export async function fetchPatiently(url: string, init: RequestInit): Promise<Response> {
+  return until(async () => {
+    const answer = await fetch(url, init);
+    return answer.status === 503 && answer.headers.has('retry-after') ? undefined : answer;
+  });
+}
+
 /** Looks again and again, for 30 s at most, until there is something to see. */
 export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
   for (let tries = 0; tries < 600; tries += 1) {

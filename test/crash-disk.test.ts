@@ -1,0 +1,128 @@
+import { execFile } from 'node:child_process';
+import { stat } from 'node:fs/promises';
+import { promisify } from 'node:util';
+
+import { describe, expect, test } from 'vitest';
+
+import { databasePath } from '../src/db/open.ts';
+import { addPeople, expectTakenOnce, purchaseEvents } from './support/many-buyers.ts';
+import type { StripeEvent } from './support/many-buyers.ts';
+import { fetchPatiently, runServer, until } from './support/process.ts';
+import type { RunningServer } from './support/process.ts';
+import { SEED, seededRandom } from './support/seeded-random.ts';
+import { everythingElse, newDatabase, sign, startTestServer, WEBHOOK_SECRET } from './support/server.ts';
+import { startDeliveries } from './support/stripe-deliveries.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const run = promisify(execFile);
+
+const MIB = 1024 * 1024;
+
+/** So often the disk becomes full at work, and has room again. */
+const TIMES = 10;
+const BUYERS = 60;
+
+/** It becomes full after so many more acknowledgements at most, and has room again after so many refusals. */
+const MAX_ACKNOWLEDGED = 20;
+const REFUSED = 20;
+
+/** The largest size at which a file can be stopped then, bytes. */
+const MAX_LIMIT = 200_000;
+
+/**
+ * No file of the process can grow past so many bytes: to SQLite a disk that takes no more. Needs no rights, and the
+ * limit can be lifted again.
+ */
+async function limitFiles({ child }: RunningServer, limit: number | 'unlimited'): Promise<void> {
+  await run('prlimit', ['--pid', String(child.pid), `--fsize=${limit}:`]);
+}
+
+function runOn(databaseUrl: string): Promise<RunningServer> {
+  return runServer({ DATABASE_URL: databaseUrl, STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET });
+}
+
+async function walSize(databaseUrl: string): Promise<number> {
+  return (await stat(`${databasePath(databaseUrl)}-wal`)).size;
+}
+
+async function post(server: RunningServer, event: StripeEvent): Promise<number> {
+  const body = JSON.stringify(event);
+  const headers = { 'content-type': 'application/json', 'stripe-signature': sign(body, new Date()) };
+  const url = `${server.url}/api/stripe/webhook`;
+  return (await fetchPatiently(url, { method: 'POST', body, headers })).status;
+}
+
+/** An event of a customer who is nobody's, so many bytes long. */
+function largeEvent(bytes: number): StripeEvent {
+  return buyer().created({ metadata: { note: 'x'.repeat(bytes) } }, { at: new Date() });
+}
+
+describe('a disk that is full', () => {
+  test('refuses events and changes nothing, and there is no trace of them once there is room', async () => {
+    const databaseUrl = await newDatabase();
+    const [, id = ''] = await addPeople(databaseUrl, 2);
+    const server = await runOn(databaseUrl);
+    const events = purchaseEvents(seededRandom('one buyer'), id);
+    const [first, ...rest] = events;
+    if (!first) throw new Error('There is no event.');
+    expect(await post(server, first)).toBe(200);
+    const reader = await startTestServer({ DATABASE_URL: databaseUrl });
+    const before = await everythingElse(reader);
+
+    await limitFiles(server, await walSize(databaseUrl));
+    // One at a time, which COMMIT refuses; then more of them together than SQLite keeps in memory before that.
+    for (const event of rest) expect(await post(server, event)).toBe(500);
+    const together = Array.from({ length: 8 }, () => largeEvent(MIB - 10_000));
+    expect(new Set(await Promise.all(together.map((event) => post(server, event))))).toEqual(new Set([500]));
+    expect(await everythingElse(reader)).toEqual(before);
+    expect(await reader.db.event.count()).toBe(1);
+    expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
+    expect(await post(server, first)).toBe(200);
+
+    await limitFiles(server, 'unlimited');
+    for (const event of [...rest, ...together]) expect(await post(server, event)).toBe(200);
+    expect(await server.stop()).toBe(0);
+    await reader.stop();
+    await expectTakenOnce(databaseUrl, [events, together], `SEED=${SEED}`);
+  });
+
+  test(`${TIMES} times at work: nothing that was acknowledged is lost`, async () => {
+    const why = `SEED=${SEED}`;
+    const draw = seededRandom('limits');
+    const databaseUrl = await newDatabase();
+    const people = await addPeople(databaseUrl, BUYERS);
+    const purchases = people.map((id, index) => purchaseEvents(seededRandom(`buyer ${index}`), id));
+    const server = await runOn(databaseUrl);
+    const stripe = startDeliveries(`${server.url}/api/stripe/webhook`, purchases, seededRandom('deliveries'));
+    const refused = (): number => stripe.answers.get('500') ?? 0;
+    for (let times = 0; times < TIMES; times += 1) {
+      await stripe.reach(stripe.acknowledged.size + 1 + draw(MAX_ACKNOWLEDGED));
+      const before = refused();
+      // The log is beyond that, or soon will be: it cannot be used anew either while the database takes no more.
+      await limitFiles(server, draw(MAX_LIMIT));
+      await until(() => Promise.resolve(refused() > before + REFUSED || undefined));
+      await limitFiles(server, 'unlimited');
+    }
+    await stripe.done;
+    expect(await server.stop(), why).toBe(0);
+    expect(server.output.stderr, why).toBe('');
+    expect(stripe.surprises, why).toEqual([]);
+    expect([...stripe.answers.keys()], why).not.toContain('none');
+    await expectTakenOnce(databaseUrl, purchases, why);
+  });
+});
+
+test('the write-ahead log is used anew, and does not grow with what is written', async () => {
+  const databaseUrl = await newDatabase();
+  const server = await runOn(databaseUrl);
+  let written = 0;
+  while (written < 40 * MIB) {
+    const events = Array.from({ length: 8 }, () => largeEvent(MIB / 2));
+    const readers = Array.from({ length: 8 }, () => fetch(`${server.url}/readyz`));
+    for (const status of await Promise.all(events.map((event) => post(server, event))))
+      expect(status).toBe(200);
+    await Promise.all(readers);
+    written += events.length * (MIB / 2);
+  }
+  expect(await walSize(databaseUrl)).toBeLessThan(20 * MIB);
+});

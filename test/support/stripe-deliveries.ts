@@ -1,0 +1,130 @@
+import { setTimeout as pause } from 'node:timers/promises';
+
+import type { StripeEvent } from './many-buyers.ts';
+import type { Draw } from './seeded-random.ts';
+import { sign } from './server.ts';
+
+/** So many events are under way at a time. */
+const IN_FLIGHT = 16;
+
+/** One try in so many repeats an event that was acknowledged. */
+const REPEATED = 10;
+
+/** Until an event is sent again, ms. */
+const RETRY_MS = 200;
+
+/** So long an answer may take, ms. A server that hangs is found by it, and not one that is slow. */
+const ANSWER_MS = 30_000;
+
+export interface Deliveries {
+  /** The ids of the events that were answered 200. */
+  acknowledged: ReadonlySet<string>;
+  /**
+   * How often each answer came: its status (`503 Retry-After` with that header), `none` when the connection was refused
+   * or broke before an answer, `half` when it broke within one.
+   */
+  answers: ReadonlyMap<string, number>;
+  /** Resolves when so many events have been acknowledged, or all. */
+  reach: (count: number) => Promise<void>;
+  /** How many events are under way now. */
+  underWay: () => number;
+  /** What an answer said that it must not say, as sentences. */
+  surprises: readonly string[];
+  /** Resolves when every event has been acknowledged. */
+  done: Promise<void>;
+  /** Delivers no more; what is under way ends. */
+  stop: () => Promise<void>;
+}
+
+/**
+ * Stripe's side of the webhook: delivers each buyer's events in turn, many buyers at a time, over connections that are
+ * kept; again and again until it is acknowledged, and some once more after that.
+ *
+ * @param webhook where to
+ * @param purchases the events of each buyer
+ */
+export function startDeliveries(
+  webhook: string,
+  purchases: readonly (readonly StripeEvent[])[],
+  draw: Draw,
+): Deliveries {
+  const acknowledged = new Set<string>();
+  const answers = new Map<string, number>();
+  const surprises: string[] = [];
+  const waiting = [...purchases];
+  const awaited = new Map<number, () => void>();
+  let underWay = 0;
+  let stopped = false;
+
+  /** One try. */
+  async function post(event: StripeEvent): Promise<{ kind: string; outcome?: string }> {
+    const body = JSON.stringify(event);
+    let headers: Response | null = null;
+    underWay += 1;
+    try {
+      headers = await fetch(webhook, {
+        method: 'POST',
+        body,
+        headers: { 'content-type': 'application/json', 'stripe-signature': sign(body, new Date()) },
+        signal: AbortSignal.timeout(ANSWER_MS),
+      });
+      const { status } = (await headers.json()) as { status?: string };
+      const later = headers.headers.has('retry-after') ? ' Retry-After' : '';
+      return { kind: `${headers.status}${later}`, ...(status !== undefined && { outcome: status }) };
+    } catch (error) {
+      if (error instanceof Error && error.name === 'TimeoutError')
+        surprises.push(`${event.id} was left waiting`);
+      return { kind: headers ? 'half' : 'none' };
+    } finally {
+      underWay -= 1;
+    }
+  }
+
+  /** Delivers an event until it is acknowledged. */
+  async function deliver(event: StripeEvent): Promise<void> {
+    const known = acknowledged.has(event.id);
+    // A try that was not acknowledged may have been committed all the same.
+    let tries = 0;
+    while (!stopped) {
+      const { kind, outcome = 'nothing' } = await post(event);
+      answers.set(kind, (answers.get(kind) ?? 0) + 1);
+      tries += 1;
+      if (kind === '200') {
+        if (known && outcome !== 'duplicate')
+          surprises.push(`${event.id}, acknowledged before, was ${outcome}`);
+        if (!known && tries === 1 && outcome === 'duplicate')
+          surprises.push(`${event.id} was new, and a duplicate`);
+        acknowledged.add(event.id);
+        awaited.get(acknowledged.size)?.();
+        return;
+      }
+      await pause(RETRY_MS);
+    }
+  }
+
+  async function deliverAll(): Promise<void> {
+    for (let events = waiting.shift(); events && !stopped; events = waiting.shift()) {
+      for (const event of events) {
+        await deliver(event);
+        if (draw(REPEATED) === 0) await deliver(event);
+      }
+    }
+  }
+
+  const done = Promise.all(Array.from({ length: IN_FLIGHT }, deliverAll)).then(() => undefined);
+  return {
+    acknowledged,
+    answers,
+    reach: (count) =>
+      acknowledged.size >= count
+        ? Promise.resolve()
+        : Promise.race([done, new Promise<void>((resolve) => awaited.set(count, resolve))]),
+    underWay: () => underWay,
+    surprises,
+    done,
+    stop: () => {
+      stopped = true;
+      return done;
+    },
+  };
+}
