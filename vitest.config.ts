@@ -3,8 +3,8 @@ import { defineConfig } from 'vitest/config';
 const EVERY_TEST = 'test/**/*.test.ts';
 
 /**
- * What has no database of its own (the sandbox), what is about SQLite (its adapter, its
- * file, how many statements it takes), and processes, of which postgresql-processes.test.ts has the other half.
+ * What has no database of its own (the sandbox), what is about SQLite (its adapter, its file, how many statements it
+ * takes), and processes, of which postgresql-processes.test.ts has the other half.
  */
 const SQLITE_ONLY = [
   'test/sqlite-adapter.test.ts',

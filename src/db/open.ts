@@ -4,11 +4,7 @@ import { dirname, join } from 'node:path';
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 
 import { PlainError } from '../plain-error.ts';
-import { PrismaClient as PostgresqlClient } from './generated-postgresql/client.ts';
-import { PrismaClient as SqliteClient } from './generated/client.ts';
 import { migrate } from './migrate.ts';
-import { postgresqlAdapterFactory } from './postgresql-adapter.ts';
-import { sqliteAdapterFactory, withReader } from './sqlite-adapter.ts';
 import { commitInGroups } from './transaction.ts';
 import type { Db } from './transaction.ts';
 
@@ -55,12 +51,16 @@ export function dataFolder(url: string): string {
   return isPostgresql(url) ? DATA_FOLDER : dirname(databasePath(url));
 }
 
+// Each engine's client and driver are loaded when they are used: the other one's would only take memory.
+
 async function openSqlite(path: string): Promise<{ db: Db; migrations: string[] }> {
+  const { PrismaClient } = await import('./generated/client.ts');
+  const { sqliteAdapterFactory, withReader } = await import('./sqlite-adapter.ts');
   try {
     // What lies in it is personal: a folder made here is its owner's alone.
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     const migrations = await migrate(sqliteAdapterFactory(path), SQLITE_FOLDER);
-    const db = new SqliteClient({ adapter: withReader(path), errorFormat: 'minimal' });
+    const db = new PrismaClient({ adapter: withReader(path), errorFormat: 'minimal' });
     commitInGroups(db);
     return { db, migrations };
   } catch (error) {
@@ -70,11 +70,13 @@ async function openSqlite(path: string): Promise<{ db: Db; migrations: string[] 
 }
 
 async function openPostgresql(url: string): Promise<{ db: Db; migrations: string[] }> {
+  const { PrismaClient } = await import('./generated-postgresql/client.ts');
+  const { postgresqlAdapterFactory } = await import('./postgresql-adapter.ts');
   const { host, pathname } = new URL(url);
   try {
     // One connection: the engine's lock against other processes that migrate belongs to a connection.
     const migrations = await migrate(postgresqlAdapterFactory(url, 1), POSTGRESQL_FOLDER);
-    const client = new PostgresqlClient({ adapter: postgresqlAdapterFactory(url), errorFormat: 'minimal' });
+    const client = new PrismaClient({ adapter: postgresqlAdapterFactory(url), errorFormat: 'minimal' });
     // The models are the same, and so are the clients but for what only PostgreSQL can do, which we do not use.
     return { db: client as unknown as Db, migrations };
   } catch (error) {

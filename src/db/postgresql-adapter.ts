@@ -14,8 +14,8 @@ const POOL_SIZE = 10;
 /** How long to wait for a connection to be made, ms. */
 const CONNECT_TIMEOUT_MS = 5_000;
 
-/** How long a statement may wait for another transaction's lock, ms: less than a transaction may take in all. */
-const LOCK_TIMEOUT_MS = 8_000;
+/** How long a statement may wait for another transaction's lock, ms. The transaction is tried again then, some times. */
+const LOCK_TIMEOUT_MS = 2_000;
 
 /** After this time the server gives up a transaction whose process went silent, and frees its locks, ms. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000;
@@ -111,8 +111,10 @@ function transaction(official: Transaction): Transaction {
   }
 
   function executeRaw(query: SqlQuery): Promise<number> {
-    return watched(() => {
+    return watched(async () => {
       if (broken && query.sql === 'COMMIT') {
+        // The connection goes back to the pool as it is: not in a transaction that refuses every statement.
+        await official.executeRaw({ sql: 'ROLLBACK', args: [], argTypes: [] });
         throw new Error('A statement of this transaction failed: it cannot be committed.');
       }
       return official.executeRaw(query);

@@ -24,8 +24,9 @@ export type Tx = Prisma.TransactionClient & {
 const MAX_WAIT_MS = 10_000;
 const TIMEOUT_MS = 10_000;
 
-/** A refused transaction is tried again whole, at most this often. */
+/** A refused transaction is tried again whole, at most this often, and not after so long: Stripe does not wait longer, ms. */
 const MAX_TRIES = 8;
+const MAX_TRYING_MS = 10_000;
 
 /** Worth another try at once: P1008 another process writes, P2034 write conflict or dead-lock. */
 const RETRIED = new Set(['P1008', 'P2034']);
@@ -97,6 +98,7 @@ export async function inTransaction<T>(db: Db, now: Date, work: (tx: Tx) => Prom
 
 /** Runs jobs one after the other in one transaction; what each of them returned. */
 async function commit(db: Db, jobs: readonly Job[]): Promise<unknown[]> {
+  const begun = performance.now();
   for (let tries = 1; ; tries += 1) {
     const afterCommit: (() => void)[] = [];
     const runAll = async (client: Prisma.TransactionClient): Promise<unknown[]> => {
@@ -114,7 +116,8 @@ async function commit(db: Db, jobs: readonly Job[]): Promise<unknown[]> {
       return results;
     } catch (error) {
       const code = codeOf(error);
-      if (!RETRIED.has(code) || tries === MAX_TRIES) {
+      const tooOften = tries === MAX_TRIES || performance.now() - begun > MAX_TRYING_MS;
+      if (!RETRIED.has(code) || tooOften) {
         if (isRefused(error)) transactionsGivenUp.inc({ code });
         throw error;
       }
