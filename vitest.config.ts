@@ -17,7 +17,11 @@ const SQLITE_ONLY = [
 ];
 
 /** What is about PostgreSQL, or needs one beside SQLite. */
-const POSTGRESQL_ONLY = ['test/migrate-to.test.ts', 'test/postgresql*.test.ts'];
+const POSTGRESQL_ONLY = [
+  'test/migrate-to.test.ts',
+  'test/postgresql*.test.ts',
+  'test/crash-database.test.ts',
+];
 
 export default defineConfig({
   test: {

@@ -73,6 +73,11 @@ export function postgresqlAdapterFactory(
 type OfficialAdapter = Awaited<ReturnType<PrismaPg['connect']>>;
 
 function guard(connection: OfficialAdapter): SqlDriverAdapter {
+  // A connection that breaks while nobody listens, as one does that was just given back for an error, would end the
+  // process. Whoever uses it is told by what they asked; nobody else needs to know.
+  connection.underlyingDriver().on('connect', (client) => {
+    client.on('error', () => undefined);
+  });
   return {
     ...queries(connection),
     // In one message, and so in one transaction: a migration is applied whole or not at all. The official adapter
