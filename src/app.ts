@@ -2,13 +2,13 @@ import { join } from 'node:path';
 
 import cookie from '@fastify/cookie';
 import formbody from '@fastify/formbody';
-import helmet from '@fastify/helmet';
 import serveStatic from '@fastify/static';
 import underPressure from '@fastify/under-pressure';
 import view from '@fastify/view';
 import { Eta } from 'eta';
 import Fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
+import helmet from 'helmet';
 
 import { accountRoutes } from './accounts/routes.ts';
 import { billingRoutes } from './billing/routes.ts';
@@ -67,7 +67,13 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
   app.decorate('sandboxOn', sandboxUrl !== null);
 
   const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);
-  await app.register(helmet, securityHeaders(https, standIns));
+  // Not its plugin for Fastify, which puts the headers together anew for each request.
+  const setSecurityHeaders = helmet(securityHeaders(https, standIns));
+  app.addHook('onRequest', ({ raw: request }, { raw: reply }, done) => {
+    setSecurityHeaders(request, reply, (error) => {
+      done(error as Error | undefined);
+    });
+  });
   await app.register(cookie);
   // Before anything that asks the database.
   await app.register(underPressure, {

@@ -1,9 +1,11 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
 /** So many transactions are committed together at most: a group holds the one writer for some tens of ms. */
 const GROUP_LIMIT = 64;
 
 /**
  * Group commit, for a database with one writer, where each commit costs a flush to disk: what waits while a group is
- * written forms the next group. Nobody waits for company: a job that finds nobody writing is written at once, alone.
+ * written, or arrives in the same turn of the event loop, forms the next group. Nobody waits longer for company.
  *
  * A group that fails has committed nothing; then each of its jobs is tried alone, so that only the one that fails is
  * told so.
@@ -27,7 +29,12 @@ export function createGroups<Job>(
 
   async function writeAll(): Promise<void> {
     writing = true;
-    while (waiting.length > 0) await write(waiting.splice(0, GROUP_LIMIT));
+    while (waiting.length > 0) {
+      // Not before every connection that has something to say was heard: SQLite answers within one turn of the event
+      // loop, and each job would be written before the next one arrives.
+      await nextTurn();
+      await write(waiting.splice(0, GROUP_LIMIT));
+    }
     writing = false;
   }
 

@@ -14,7 +14,7 @@ export const KINDS = ['conversions', 'renewals', 'duplicates', 'settings page', 
 export type Kind = (typeof KINDS)[number];
 
 /** Requests of each kind that both servers have had before anything is measured. */
-const WARM_UP = 300;
+const WARM_UP = 3000;
 
 export const SETTINGS_SHOT = shotOf(
   'GET /settings',
@@ -109,7 +109,7 @@ function counted(count: number, make: (index: number) => string): string[] {
 async function warmUp(field: Field): Promise<void> {
   for (const kind of KINDS) {
     const shots = shotsFor(field, kind, WARM_UP);
-    for (const { port } of [field.tandem, field.limit]) await fire(port, shots(), 4);
+    for (const { port } of [field.tandem, field.limit]) await fire(port, shots(), 16);
   }
   for (const shot of [SETTINGS_SHOT, PRICING_SHOT]) await comparePages(field, shot);
 }

@@ -8,7 +8,7 @@ import type { Engine } from './shared.ts';
 export const CONNECTIONS = [1, 16, 64];
 
 /** Requests in one round, by connections: half a second to some seconds. */
-const SHOTS: Readonly<Record<number, number>> = { 1: 400, 16: 1000, 64: 2000 };
+const SHOTS: Readonly<Record<number, number>> = { 1: 1000, 16: 2000, 64: 4000 };
 
 /** Referrals that converted before the run. */
 const PAST = 1000;

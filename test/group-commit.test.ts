@@ -1,0 +1,37 @@
+import { readFileSync } from 'node:fs';
+
+import { expect, test } from 'vitest';
+
+import { databasePath } from '../src/db/open.ts';
+import { sign, startTestServer } from './support/server.ts';
+
+const EVENTS = 48;
+
+const event = (id: string): string =>
+  JSON.stringify({ id, type: 'product.created', data: { object: { id: 'prod_1' } } });
+
+/** A frame of the log that ends a transaction tells the size of the database. https://www.sqlite.org/fileformat.html#the_wal_file_format */
+function countCommits(databaseUrl: string): number {
+  const wal = readFileSync(`${databasePath(databaseUrl)}-wal`);
+  const frameBytes = 24 + wal.readUInt32BE(8);
+  let commits = 0;
+  for (let at = 32; at < wal.length; at += frameBytes) if (wal.readUInt32BE(at + 4) > 0) commits += 1;
+  return commits;
+}
+
+test('events that come at once over many connections share the flushes to disk', async () => {
+  const { app, db, clock, databaseUrl } = await startTestServer();
+  const address = await app.listen();
+
+  const answers = await Promise.all(
+    Array.from({ length: EVENTS }, async (_, index) => {
+      const body = event(`evt_${index}`);
+      const headers = { 'stripe-signature': sign(body, clock.now) };
+      return (await fetch(`${address}/api/stripe/webhook`, { method: 'POST', headers, body })).status;
+    }),
+  );
+
+  expect(answers).toEqual(Array(EVENTS).fill(200));
+  expect(await db.event.count()).toBe(EVENTS);
+  expect(countCommits(databaseUrl)).toBeLessThan(EVENTS / 2);
+});
