@@ -39,9 +39,9 @@ const { values } = parseArgs({
   },
 });
 
-const engines = ENGINES.filter((engine) => values.engine.includes(engine));
+const engines = chosen(ENGINES, values.engine);
 const choice = {
-  kinds: KINDS.filter((kind) => values.kind.includes(kind)),
+  kinds: chosen(KINDS, values.kind),
   connections: values.connections.map(Number),
   rounds: Number(values.rounds),
   profiles: values.profile ?? null,
@@ -66,6 +66,12 @@ if (values.history) {
 }
 // A PostgreSQL server leaves connections behind that would keep this process alive.
 process.exit();
+
+function chosen<T extends string>(all: readonly T[], names: readonly string[]): T[] {
+  const unknown = names.find((name) => !all.some((one) => one === name));
+  if (unknown !== undefined) throw new Error(`"${unknown}" is none of: ${all.join(', ')}.`);
+  return all.filter((one) => names.includes(one));
+}
 
 async function publish(part: string, lines: readonly string[], whole: boolean): Promise<void> {
   const text = [...machine, '', ...lines];
