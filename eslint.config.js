@@ -11,12 +11,18 @@ const LAYERS = [
   ['src/accounts'],
   ['src/billing'],
   ['src/access'],
+  ['src/backups'],
   ['src/web', 'src/pages', 'src/operations'],
   ['src/commands', 'src/session-secret.ts', 'src/stripe-client.ts', 'src/app.ts', 'src/start.ts'],
 ];
 
 /** Transport, though it lies in a domain's folder: it may import what the pages may. */
-const TRANSPORT = ['src/accounts/routes.ts', 'src/billing/routes.ts', 'src/billing/webhook.ts'];
+const TRANSPORT = [
+  'src/accounts/routes.ts',
+  'src/backups/routes.ts',
+  'src/billing/routes.ts',
+  'src/billing/webhook.ts',
+];
 
 const zones = [
   ...LAYERS.flatMap((layer, index) =>
@@ -50,7 +56,7 @@ export default tseslint.config(
     rules: { 'import-x/no-restricted-paths': ['error', { zones }] },
   },
   {
-    files: ['src/{db,credits,referrals,accounts,billing,access,commands}/**/*.ts', 'src/audit.ts'],
+    files: ['src/{db,credits,referrals,accounts,billing,access,backups,commands}/**/*.ts', 'src/audit.ts'],
     ignores: TRANSPORT,
     rules: {
       'no-restricted-imports': [

@@ -50,6 +50,15 @@ export default defineConfig({
           provide: { engine: 'postgresql' },
         },
       },
+      {
+        extends: true,
+        test: {
+          name: 'e2e',
+          include: ['test/e2e/*.e2e.ts'],
+          globalSetup: 'test/e2e/support/chromium.ts',
+          testTimeout: 180_000,
+        },
+      },
     ],
   },
 });

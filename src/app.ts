@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 
+import compress from '@fastify/compress';
 import cookie from '@fastify/cookie';
 import formbody from '@fastify/formbody';
 import serveStatic from '@fastify/static';
@@ -11,6 +12,7 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify
 import helmet from 'helmet';
 
 import { accountRoutes } from './accounts/routes.ts';
+import { backupRoutes } from './backups/routes.ts';
 import { billingRoutes } from './billing/routes.ts';
 import { webhookRoute } from './billing/webhook.ts';
 import { healthRoutes } from './operations/health.ts';
@@ -91,6 +93,8 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     done();
   });
 
+  // No page holds a secret beside text that somebody else can choose, which compression could tell (BREACH).
+  await app.register(compress, { globalDecompression: false });
   await app.register(formbody);
   await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
   await app.register(view, {
@@ -111,6 +115,7 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
   pageRoutes(app, context);
   accountRoutes(app, context);
   billingRoutes(app, context);
+  backupRoutes(app, context);
   return app;
 }
 

@@ -1,10 +1,11 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import { z } from 'zod';
 
 import type { User } from '../db/generated/client.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
 import { askStripe } from '../web/ask-stripe.ts';
+import { sendToLogIn } from '../web/log-in-first.ts';
 import { openCheckout } from './checkout.ts';
 import { subscriptionsOf } from './facts/subscriptions.ts';
 import { isOneLive, openPortal } from './portal.ts';
@@ -51,11 +52,6 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
 async function toPortal(reply: FastifyReply, billing: BillingContext, user: User): Promise<FastifyReply> {
   const url = await askStripe(() => openPortal(billing, user));
   return reply.redirect(url ?? '/pricing', 303);
-}
-
-function sendToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  if (request.headers.accept?.includes('text/html')) return reply.redirect('/login', 303);
-  throw new HttpError(401, 'unauthorized', 'Log in first.');
 }
 
 function notSetUp(variable: string): HttpError {

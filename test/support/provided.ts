@@ -10,5 +10,7 @@ declare module 'vitest' {
     templateDatabase: string;
     /** The PostgreSQL server, as its superuser; null where the tests are on SQLite. */
     postgresqlServer: string | null;
+    /** Where the browser is that the end-to-end tests use. */
+    chromium: string;
   }
 }

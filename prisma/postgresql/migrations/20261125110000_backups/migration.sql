@@ -1,0 +1,22 @@
+-- AlterTable
+ALTER TABLE "User" ADD COLUMN     "creditEntriesSeen" INTEGER NOT NULL DEFAULT 0;
+
+-- What happened before there were notices is no news.
+UPDATE "User" SET "creditEntriesSeen" = "creditEntryCount";
+
+-- CreateTable
+CREATE TABLE "Backup" (
+    "id" TEXT COLLATE "C" NOT NULL,
+    "userId" TEXT COLLATE "C" NOT NULL,
+    "number" INTEGER NOT NULL,
+    "document" TEXT COLLATE "C" NOT NULL,
+    "createdAt" TIMESTAMP(3) NOT NULL,
+
+    CONSTRAINT "Backup_pkey" PRIMARY KEY ("id")
+);
+
+-- CreateIndex
+CREATE UNIQUE INDEX "Backup_userId_number_key" ON "Backup"("userId", "number");
+
+-- AddForeignKey
+ALTER TABLE "Backup" ADD CONSTRAINT "Backup_userId_fkey" FOREIGN KEY ("userId") REFERENCES "User"("id") ON DELETE CASCADE ON UPDATE CASCADE;

@@ -1,0 +1,111 @@
+import type { FastifyInstance } from 'fastify';
+
+import { accessOf } from '../access/access.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { isoText } from '../instants.ts';
+import type { AppContext } from '../web/context.ts';
+import { setFlash } from '../web/cookies.ts';
+import { HttpError } from '../web/errors.ts';
+import { sendToLogIn } from '../web/log-in-first.ts';
+import { sendPage } from '../web/page.ts';
+import { deleteBackup, keepBackup, listBackups, readBackup } from './backups.ts';
+import { checkDocument, MAX_DOCUMENT_BYTES } from './document.ts';
+
+interface OfOne {
+  Params: { id: string };
+}
+
+/**
+ * The portfolio's page, and its cloud backups. The portfolio itself stays in the browser. Only a new backup needs access:
+ * what is kept can be listed, restored and deleted by its owner for ever.
+ *
+ * @param app the scope of the pages
+ * @param context what the server is built from
+ */
+export function backupRoutes(app: FastifyInstance, context: AppContext): void {
+  const { db, now } = context;
+
+  app.get('/portfolio', async (request, reply) => {
+    const { user } = request;
+    return sendPage(request, reply, 'portfolio', {
+      title: 'Portfolio',
+      granted: user !== null && accessOf(user, null, now()).granted,
+      backups: user ? await listBackups(db, user.id) : [],
+    });
+  });
+
+  // The form of a browser without JavaScript: it cannot send DELETE.
+  app.post<OfOne>('/portfolio/backups/:id/delete', async (request, reply) => {
+    const { user, params } = request;
+    if (!user) return reply.redirect('/login', 303);
+    if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id)))) throw noSuchBackup();
+    setFlash(request, reply, 'backup-deleted');
+    return reply.redirect('/portfolio', 303);
+  });
+
+  app.get('/api/backups', async (request, reply) => {
+    if (!request.user) return sendToLogIn(request, reply);
+    return { backups: await listBackups(db, request.user.id) };
+  });
+
+  app.post(
+    '/api/backups',
+    { bodyLimit: MAX_DOCUMENT_BYTES, errorHandler: tellTooLarge },
+    async (request, reply) => {
+      const { user } = request;
+      if (!user) return sendToLogIn(request, reply);
+      const document = checkDocument(request.body);
+      if (typeof document !== 'string') {
+        throw new HttpError(
+          400,
+          'bad_document',
+          `This is no portfolio that can be backed up: ${document.problem}.`,
+        );
+      }
+      const backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user.id, document));
+      if (!backup) {
+        const message =
+          'A new backup needs paid access: upgrade, or invite a friend. The backups that you have stay yours.';
+        throw new HttpError(402, 'access_needed', message);
+      }
+      return reply.status(201).send(backup);
+    },
+  );
+
+  app.post<OfOne>('/api/backups/:id/restore', async (request, reply) => {
+    const { user, params } = request;
+    if (!user) return sendToLogIn(request, reply);
+    const backup = await readBackup(db, user.id, params.id);
+    if (!backup) throw noSuchBackup();
+    const day = isoText(backup.createdAt).slice(0, 10);
+    return (
+      reply
+        .type('application/json')
+        .header('cache-control', 'no-store')
+        // A browser without JavaScript keeps it as a file.
+        .header('content-disposition', `attachment; filename="portfolio-${day}.json"`)
+        .send(backup.document)
+    );
+  });
+
+  app.delete<OfOne>('/api/backups/:id', async (request, reply) => {
+    const { user, params } = request;
+    if (!user) return sendToLogIn(request, reply);
+    if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id)))) throw noSuchBackup();
+    return reply.status(204).send();
+  });
+}
+
+function noSuchBackup(): HttpError {
+  return new HttpError(
+    404,
+    'not_found',
+    'There is no such backup in your account. It may have been deleted already.',
+  );
+}
+
+/** Fastify's own words for it name no size. */
+function tellTooLarge(error: Error & { statusCode?: number }): void {
+  if (error.statusCode !== 413) throw error;
+  throw new HttpError(413, 'too_large', 'This portfolio is too large for a backup: 256 KB is the most.');
+}

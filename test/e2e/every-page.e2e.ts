@@ -1,0 +1,169 @@
+import type { Page } from 'playwright-core';
+import { expect, test } from 'vitest';
+
+import {
+  openPage,
+  PASSWORD,
+  PHONE,
+  referralLink,
+  signUp,
+  startSite,
+  upgrade,
+  useBrowser,
+} from './support/browser.ts';
+import { checkLoading, checkPage } from './support/checks.ts';
+
+useBrowser();
+
+const HOLDINGS = [
+  { symbol: 'ACME', quantity: 10, price: 120.5, note: 'Bought on a Tuesday' },
+  { symbol: 'GLOBEX', quantity: 2.25, price: 310, note: '' },
+  { symbol: 'INITECH', quantity: 100, price: 4.2, note: 'For the stapler' },
+];
+
+/** Puts a portfolio into the browser, as if it had been entered earlier. */
+async function withHoldings(page: Page): Promise<void> {
+  const document = { format: 'tandem-portfolio', version: 1, currency: 'EUR', holdings: HOLDINGS };
+  await page.goto('/portfolio');
+  await page.evaluate(
+    `localStorage.setItem('tandem.portfolio', ${JSON.stringify(JSON.stringify(document))})`,
+  );
+  await page.goto('/portfolio');
+  await page.getByText('INITECH').first().waitFor();
+}
+
+test('a visitor', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  for (const [path, name] of [
+    ['/', 'landing'],
+    ['/pricing', 'pricing visitor'],
+    ['/signup', 'signup'],
+    ['/login', 'login'],
+    ['/portfolio', 'portfolio visitor'],
+    ['/nothing', 'not found'],
+    ['/reset/used-up', 'reset used up'],
+  ] as const) {
+    await page.goto(path);
+    await checkPage(page, name);
+  }
+  await page.goto('/login');
+  await page.getByLabel('Email address').fill('nobody@example.com');
+  await page.getByLabel('Password').fill(PASSWORD);
+  await page.getByRole('button', { name: 'Log in' }).click();
+  await page.getByRole('alert').waitFor();
+  await checkPage(page, 'login wrong');
+});
+
+test('an invited visitor, and their form with mistakes', async () => {
+  const site = await startSite();
+  const ann = await openPage(site);
+  await signUp(ann, 'ann@example.com');
+  const page = await openPage(site);
+  await page.goto(await referralLink(ann));
+  await checkPage(page, 'pricing invited');
+  await page.goto('/');
+  await checkPage(page, 'landing invited');
+  await page.goto('/signup');
+  await page.getByLabel('Email address').fill('ann@example.com');
+  await page.getByLabel('Password').fill(PASSWORD);
+  await page.getByRole('button', { name: 'Sign up' }).click();
+  await page.getByText('This address has an account already').waitFor();
+  await checkPage(page, 'signup taken');
+});
+
+test('somebody new', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await signUp(page, 'ann@example.com');
+  await checkPage(page, 'settings new');
+  await page.goto('/pricing');
+  await checkPage(page, 'pricing free');
+  await page.goto('/portfolio');
+  await checkPage(page, 'portfolio empty');
+  await withHoldings(page);
+  await checkPage(page, 'portfolio free');
+  await page.goto('/settings');
+  const form = page.getByRole('form', { name: 'Change your password' });
+  await form.getByLabel('Current password').fill('not my password');
+  await form.getByLabel('New password').fill('a new password');
+  await form.getByRole('button', { name: 'Change password' }).click();
+  await page.getByText('This is not your current password.').waitFor();
+  await checkPage(page, 'settings wrong password');
+});
+
+test('two friends: one pays, both have credit', async () => {
+  const site = await startSite();
+  const ann = await openPage(site);
+  await signUp(ann, 'ann@example.com');
+  const link = await referralLink(ann);
+  const ben = await openPage(site);
+  await ben.goto(link);
+  await signUp(ben, 'ben@example.com');
+  await checkPage(ann, 'settings invited one');
+  await upgrade(ben);
+  await checkPage(ben, 'settings paid');
+  await ben.goto('/pricing');
+  await checkPage(ben, 'pricing paid');
+  await withHoldings(ben);
+  await ben.getByRole('button', { name: 'Back up now' }).click();
+  await ben.getByRole('button', { name: 'Restore' }).waitFor();
+  await checkPage(ben, 'portfolio backed up');
+  await ann.goto('/settings');
+  await ann.getByText('you got 45 days').waitFor();
+  await checkPage(ann, 'settings credit');
+  await ann.goto('/portfolio');
+  await checkPage(ann, 'portfolio credit');
+});
+
+test('pages are small, wait for no script, load nothing from elsewhere, and do not jump', async () => {
+  const site = await startSite();
+  for (const viewport of [PHONE, { width: 1920, height: 1080 }]) {
+    const page = await openPage(site, { viewport });
+    for (const path of ['/', '/pricing', '/signup', '/login', '/portfolio']) await checkLoading(page, path);
+    await signUp(page, `ann-${viewport.width}@example.com`);
+    for (const path of ['/', '/pricing', '/settings', '/portfolio']) await checkLoading(page, path);
+  }
+});
+
+/** What makes buttons look alike, whatever their colour. */
+const SHAPE = `
+  [...document.querySelectorAll('.settings-btn')].filter((element) => element.checkVisibility()).map((element) => {
+    const style = getComputedStyle(element);
+    const shape = ['fontFamily', 'fontSize', 'fontWeight', 'lineHeight', 'minHeight', 'paddingTop', 'paddingLeft',
+      'borderTopWidth', 'borderTopStyle', 'borderTopLeftRadius', 'cursor', 'display'];
+    return { text: element.textContent.trim(), shape: shape.map((name) => name + ': ' + style[name]).join('; ') };
+  })`;
+
+const OTHER_BUTTONS = `
+  [...document.querySelectorAll('button:not(.settings-btn), input[type=submit]:not(.settings-btn)')]
+    .filter((element) => !element.closest('th')).map((element) => element.outerHTML)`;
+
+test('every action button is of one family, the Restore of a backup among them', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  const seen = new Map<string, string>();
+  const look = async (): Promise<void> => {
+    for (const { text, shape } of await page.evaluate<{ text: string; shape: string }[]>(SHAPE)) {
+      seen.set(text, shape);
+    }
+    expect(await page.evaluate(OTHER_BUTTONS)).toEqual([]);
+  };
+  for (const path of ['/', '/pricing', '/signup', '/login']) {
+    await page.goto(path);
+    await look();
+  }
+  await signUp(page, 'ann@example.com');
+  await look();
+  await upgrade(page);
+  await withHoldings(page);
+  await page.getByRole('button', { name: 'Back up now' }).click();
+  await page.getByRole('button', { name: 'Restore' }).waitFor();
+  await look();
+
+  expect([...seen.keys()]).toEqual(
+    expect.arrayContaining(['Restore', 'Back up now', 'Delete account', 'Log in']),
+  );
+  const shapes = new Set(seen.values());
+  expect([...shapes]).toHaveLength(1);
+});

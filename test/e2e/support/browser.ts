@@ -1,0 +1,93 @@
+import { chromium } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import { afterAll, beforeAll, expect, inject, onTestFinished } from 'vitest';
+
+import { runCli, runServer } from '../../support/process.ts';
+import { join } from 'node:path';
+
+export const PHONE = { width: 390, height: 844 };
+export const DESKTOP = { width: 1280, height: 900 };
+
+export const PASSWORD = 'correct horse';
+
+/** A server in sandbox mode, on a database of its own, and the operator's command line beside it. */
+export interface Site {
+  url: string;
+  /** Runs a command of the CLI on the server's database. */
+  cli: (...args: string[]) => Promise<void>;
+}
+
+let browser: Browser;
+
+/** Starts one browser for the tests of a file. */
+export function useBrowser(): void {
+  beforeAll(async () => {
+    browser = await chromium.launch({ executablePath: inject('chromium'), args: ['--no-sandbox'] });
+  });
+  afterAll(() => browser.close());
+}
+
+let databases = 0;
+
+export async function startSite(): Promise<Site> {
+  databases += 1;
+  const file = join(inject('scratch'), `site-${process.pid}-${databases}.db`);
+  const env = { DATABASE_URL: `file:${file}` };
+  const { url } = await runServer(env);
+  return {
+    url,
+    cli: async (...args) => {
+      const { code, stderr } = await runCli(args, env);
+      if (code !== 0) throw new Error(stderr);
+    },
+  };
+}
+
+/** Somebody's browser: cookies of their own, gone after the test. Anything wrong on a page fails the test. */
+export async function openPage(site: Site, options: BrowserContextOptions = {}): Promise<Page> {
+  const context = await browser.newContext({
+    baseURL: site.url,
+    viewport: DESKTOP,
+    locale: 'en-GB',
+    ...options,
+  });
+  onTestFinished(() => context.close());
+  context.setDefaultTimeout(20_000);
+  const page = await context.newPage();
+  const problems: string[] = [];
+  page.on('pageerror', (error) => problems.push(error.message));
+  page.on('console', (message) => {
+    // A refused form is answered 4xx on purpose, and the console says so.
+    if (message.type() === 'error' && !message.text().includes('the server responded with a status of')) {
+      problems.push(message.text());
+    }
+  });
+  onTestFinished(() => {
+    expect(problems).toEqual([]);
+  });
+  return page;
+}
+
+/** Signs somebody up, as they do it; ends on their settings. */
+export async function signUp(page: Page, email: string): Promise<void> {
+  await page.goto('/signup');
+  await page.getByLabel('Email address').fill(email);
+  await page.getByLabel('Password').fill(PASSWORD);
+  await page.getByRole('button', { name: 'Sign up' }).click();
+  await page.waitForURL('**/settings');
+}
+
+/** Pays for the monthly plan at the sandbox's checkout; ends on settings that say so. */
+export async function upgrade(page: Page): Promise<void> {
+  await page.goto('/pricing');
+  await page.getByRole('button', { name: 'Upgrade to monthly' }).click();
+  await page.getByRole('button', { name: 'Pay', exact: true }).click();
+  await page.waitForURL('**/settings**');
+  await page.getByText('Monthly plan').waitFor();
+}
+
+/** The referral link that stands in somebody's settings. */
+export async function referralLink(page: Page): Promise<string> {
+  await page.goto('/settings');
+  return page.getByLabel('Your link').inputValue();
+}

@@ -1,0 +1,99 @@
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+
+import type { AxeResults } from 'axe-core';
+import type { Page } from 'playwright-core';
+import { expect } from 'vitest';
+
+import { DESKTOP, PHONE } from './browser.ts';
+import { SCREENSHOTS } from './chromium.ts';
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** WCAG 2.2 AA and what axe calls good practice. */
+const AXE_TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
+
+/** Everything a page loads, over the wire, bytes. */
+const MAX_TRANSFER_BYTES = 30 * 1024;
+
+/** Of what is pressed with a thumb, CSS px. */
+const MIN_TARGET = 44;
+
+/**
+ * Looks at a page as it is now: on a phone and on a desktop, light and dark. Leaves a picture of each.
+ *
+ * @param name of the page and its state, for the pictures
+ */
+export async function checkPage(page: Page, name: string): Promise<void> {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    for (const [device, size] of [
+      ['phone', PHONE],
+      ['desktop', DESKTOP],
+    ] as const) {
+      const state = `${name} ${device} ${colorScheme}`;
+      await page.emulateMedia({ colorScheme });
+      await page.setViewportSize(size);
+      await page.screenshot({ path: join(SCREENSHOTS, `${state.replaceAll(' ', '-')}.png`), fullPage: true });
+      expect([state, await axeFindings(page)]).toEqual([state, []]);
+      expect([state, await page.evaluate<number>(SIDEWAYS)]).toEqual([state, 0]);
+      expect([state, await page.evaluate<string[]>(SMALL_TARGETS)]).toEqual([state, []]);
+    }
+  }
+}
+
+/**
+ * Loads a page anew and looks at how it comes: how much, what holds up the first paint, and whether anything jumps.
+ */
+export async function checkLoading(page: Page, path: string): Promise<void> {
+  await page.goto(path, { waitUntil: 'load' });
+  const { bytes, blockingScripts, elsewhere, shift } = await page.evaluate<Loading>(LOADING);
+  expect([path, blockingScripts, elsewhere, shift]).toEqual([path, [], [], 0]);
+  expect(bytes, path).toBeLessThan(MAX_TRANSFER_BYTES);
+}
+
+async function axeFindings(page: Page): Promise<string[]> {
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate<AxeResults>(
+    `axe.run(document, { runOnly: ${JSON.stringify(AXE_TAGS)} })`,
+  );
+  return violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`));
+}
+
+interface Loading {
+  bytes: number;
+  blockingScripts: string[];
+  elsewhere: string[];
+  shift: number;
+}
+
+// What runs in the page is text: the tests are compiled for Node, which knows no document.
+
+const SIDEWAYS = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
+
+const SMALL_TARGETS = `
+  [...document.querySelectorAll('.settings-btn, button, select, input:not([type=hidden])')]
+    .map((element) => ({ element, box: element.getBoundingClientRect() }))
+    .filter(({ element, box }) => box.width > 1 && element.checkVisibility({ visibilityProperty: true }))
+    .filter(({ box }) => Math.min(box.width, box.height) < ${MIN_TARGET} - 0.5)
+    .map(({ element, box }) => element.outerHTML + ' is ' + box.width + ' by ' + box.height)`;
+
+const LOADING = `
+  new Promise((resolve) => {
+    let shift = 0;
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) shift += entry.value;
+    }).observe({ type: 'layout-shift', buffered: true });
+    setTimeout(() => {
+      const loaded = performance.getEntriesByType('resource');
+      const all = [...performance.getEntriesByType('navigation'), ...loaded];
+      resolve({
+        bytes: all.reduce((sum, { transferSize }) => sum + transferSize, 0),
+        blockingScripts: loaded
+          .filter((entry) => entry.initiatorType === 'script' && entry.renderBlockingStatus === 'blocking')
+          .map((entry) => entry.name),
+        elsewhere: loaded.map((entry) => entry.name).filter((name) => !name.startsWith(location.origin)),
+        shift,
+      });
+    }, 500);
+  })`;

@@ -1,0 +1,29 @@
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { TestProject } from 'vitest/node';
+
+import '../../support/provided.ts';
+
+/** Where the tests leave a picture of every page in every state. */
+export const SCREENSHOTS = join(import.meta.dirname, '../../../artefacts/screenshots');
+
+const PATH = process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium';
+
+/** Finds the browser, before any test starts. @throws Error when there is none */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  if (!existsSync(PATH)) {
+    throw new Error(
+      `There is no Chromium at ${PATH}. Install it (on Debian and Ubuntu: apt-get install chromium), ` +
+        'or set CHROMIUM_PATH to where yours is.',
+    );
+  }
+  await rm(SCREENSHOTS, { recursive: true, force: true });
+  await mkdir(SCREENSHOTS, { recursive: true });
+  const scratch = await mkdtemp(join(tmpdir(), 'tandem-e2e-'));
+  project.provide('scratch', scratch);
+  project.provide('chromium', PATH);
+  return () => rm(scratch, { recursive: true, force: true });
+}
