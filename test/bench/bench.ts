@@ -57,12 +57,9 @@ if (values.history) {
 } else if (values.memory) {
   await publish('memory', await measureMemory(size ?? EVENTS, log), size === null);
 } else {
-  const lines: string[] = [];
   for (const engine of engines) {
-    const heading = `### ${engine === 'sqlite' ? 'SQLite' : 'PostgreSQL'}`;
-    lines.push(heading, '', ...(await measureThroughput(engine, choice, log)), '');
+    await publish(engine, await measureThroughput(engine, choice, log), isWhole(choice));
   }
-  await publish('measured', lines, isWhole(choice) && engines.length === ENGINES.length);
 }
 // A PostgreSQL server leaves connections behind that would keep this process alive.
 process.exit();
