@@ -126,23 +126,22 @@ describe('when the event loop comes too late', () => {
 });
 
 describe('/readyz', () => {
-  test('does not wait for a database that hangs', async () => {
+  test.runIf(onPostgresql)('does not wait for a database that hangs', async () => {
     const server = await startTestServer();
     const { run } = await otherConnection(server);
-    let open = (): void => undefined;
-    const opened = new Promise<void>((resolve) => (open = resolve));
-    if (onPostgresql) await run('BEGIN; LOCK TABLE "_prisma_migrations"');
-    const held = inTransaction(server.db, START, async (tx) => {
-      await tx.setting.findMany();
-      await opened;
-    });
+    await run('BEGIN; LOCK TABLE "_prisma_migrations"');
     const answer = await server.app.inject({ url: '/readyz' });
-    open();
-    await held;
-    if (onPostgresql) await run('COMMIT');
+    await run('COMMIT');
     expect(answer.statusCode).toBe(503);
     expect(answer.json()).toEqual({ status: 'the database does not answer' });
     expect((await server.app.inject({ url: '/readyz' })).statusCode).toBe(200);
+  });
+
+  test('does not take a long transaction for a database that hangs', async () => {
+    const server = await startTestServer();
+    await inTransaction(server.db, START, async () => {
+      expect((await server.app.inject({ url: '/readyz' })).statusCode).toBe(200);
+    });
   });
 
   test('says so when a migration is not finished', async () => {

@@ -61,7 +61,7 @@ export function withReader(path: string): SqlDriverAdapterFactory {
       await reader.executeScript('PRAGMA query_only = ON');
       return {
         ...writer,
-        queryRaw: (query) => (query.sql.startsWith('SELECT') ? reader : writer).queryRaw(query),
+        queryRaw: (query) => (/^\s*SELECT/.test(query.sql) ? reader : writer).queryRaw(query),
         dispose: async () => {
           await reader.dispose();
           await writer.dispose();

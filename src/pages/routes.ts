@@ -70,6 +70,7 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
       ],
       billing: request.user ? (live ? 'manage' : 'upgrade') : 'signed-out',
       trialDays: config.stripe.trialDays,
+      clawbackDays: config.clawbackDays,
     });
   });
 

@@ -22,6 +22,7 @@ export const FLASHES = {
     kind: 'success',
     text: 'Your account is deleted, and nothing will be charged any more. Thank you for having been here.',
   },
+  'backup-deleted': { kind: 'success', text: 'The backup is deleted.' },
   'own-link': { kind: 'info', text: 'This is your own link. Send it to a friend: it is for them.' },
   'code-at-sign-up': {
     kind: 'info',
