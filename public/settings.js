@@ -1,5 +1,5 @@
-// Everything on the settings page works without this file. It adds two comforts: a copy button, and a wait
-// for the payment that reloads the page only when there is something new to show.
+// Everything on the settings page works without this file. It adds comforts: a copy button, the share sheet, and
+// a wait for the payment that reloads the page only when there is something new to show.
 
 const POLL_MS = 3000;
 const POLLS = 40;
@@ -18,6 +18,18 @@ for (const button of document.querySelectorAll('[data-copy]')) {
       // No clipboard without HTTPS or permission; the link is selected, so the keyboard can copy it.
       status.textContent = 'Press Ctrl+C or ⌘C to copy the selected link';
     }
+  });
+  button.hidden = false;
+}
+
+// The share sheet of a phone; few desktops have one.
+for (const button of document.querySelectorAll('[data-share]')) {
+  if (!navigator.share) continue;
+  const url = document.getElementById(button.dataset.share).value;
+  button.addEventListener('click', () => {
+    const text = 'Join me on Tandem: with your first payment we both get paid access.';
+    // It rejects when the person changes their mind.
+    navigator.share({ title: 'Tandem', text, url }).catch(() => undefined);
   });
   button.hidden = false;
 }

@@ -26,11 +26,17 @@ export interface SubscriptionView {
   trialEnd: Date | null;
 }
 
+/** What an overview needs to know of the server. */
+export interface Place {
+  publicUrl: string;
+  prices: Prices;
+}
+
 /**
  * @param db the database
  * @param user the user's row
  * @param subscriptions all that are known of them
- * @param config where we are, and the ids of our prices
+ * @param place where we are, and the ids of our prices
  * @param now the instant, UTC
  * @returns the overview of the account at that instant
  */
@@ -38,7 +44,7 @@ export async function describeUser(
   db: Db,
   user: User,
   subscriptions: readonly Subscription[],
-  config: { publicUrl: string; prices: Prices },
+  place: Place,
   now: Date,
 ): Promise<Overview> {
   const at = wholeSeconds(now);
@@ -50,8 +56,8 @@ export async function describeUser(
     tier: user.tier as Overview['tier'],
     ...creditView(user, at),
     access: accessOf(user, subscription, at),
-    referral: { code: user.code, url: `${config.publicUrl}/r/${user.code}`, ...counts },
-    subscription: subscription && viewOf(subscription, config.prices),
+    referral: { code: user.code, url: `${place.publicUrl}/r/${user.code}`, ...counts },
+    subscription: subscription && viewOf(subscription, place.prices),
   };
 }
 

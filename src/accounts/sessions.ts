@@ -87,3 +87,20 @@ export async function closeSession(tx: Tx, secret: string, token: string): Promi
 export async function closeAllSessions(tx: Tx, userId: string): Promise<void> {
   await tx.session.deleteMany({ where: { userId } });
 }
+
+/**
+ * Ends all sessions of a user but one.
+ *
+ * @param tx the open transaction
+ * @param secret SESSION_SECRET
+ * @param userId whose sessions
+ * @param token the token of the session that stays
+ */
+export async function closeOtherSessions(
+  tx: Tx,
+  secret: string,
+  userId: string,
+  token: string,
+): Promise<void> {
+  await tx.session.deleteMany({ where: { userId, tokenHash: { not: hashToken(secret, token) } } });
+}

@@ -23,6 +23,10 @@ export const FLASHES = {
     text: 'Your account is deleted, and nothing will be charged any more. Thank you for having been here.',
   },
   'backup-deleted': { kind: 'success', text: 'The backup is deleted.' },
+  'signed-out-elsewhere': {
+    kind: 'success',
+    text: 'You are logged out everywhere else. This browser stays logged in.',
+  },
   'own-link': { kind: 'info', text: 'This is your own link. Send it to a friend: it is for them.' },
   'code-at-sign-up': {
     kind: 'info',

@@ -32,7 +32,7 @@ export function sendPage(
   data: PageData,
 ): FastifyReply {
   const { user, invitationCode } = request;
-  const notice = data.notice ?? takeFlash(request, reply);
+  const said = data.notice ?? takeFlash(request, reply);
   return reply.header('cache-control', 'no-store').view(template, {
     path: request.url.split('?')[0],
     user: user && { email: user.email },
@@ -41,12 +41,16 @@ export function sendPage(
     creditDays: REFERRAL_CREDIT_DAYS,
     date: (instant: Date) => DATE.format(instant),
     ...data,
-    notice,
+    notices: [...(said ? [said] : []), ...(request.news ?? [])],
   });
 }
 
 declare module 'fastify' {
   interface FastifyInstance {
     sandboxOn: boolean;
+  }
+  interface FastifyRequest {
+    /** What happened to the user's credit since their last visit. */
+    news: readonly Notice[] | null;
   }
 }

@@ -16,6 +16,7 @@ export function recognizeVisitors(app: FastifyInstance, context: AppContext): vo
   app.decorateRequest('user', null);
   app.decorateRequest('invitationCode', null);
   app.decorateRequest('flash', null);
+  app.decorateRequest('news', null);
   app.addHook('onRequest', async (request, reply) => {
     await recognizeUser(context, request, reply);
     const { ref } = request.query as { ref?: unknown };

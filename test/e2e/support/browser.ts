@@ -89,5 +89,5 @@ export async function upgrade(page: Page): Promise<void> {
 /** The referral link that stands in somebody's settings. */
 export async function referralLink(page: Page): Promise<string> {
   await page.goto('/settings');
-  return page.getByLabel('Your link').inputValue();
+  return page.getByLabel('Your link', { exact: true }).inputValue();
 }

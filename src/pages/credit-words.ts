@@ -1,0 +1,91 @@
+import type { CreditLine } from '../credits/explain.ts';
+import { DAY_SECONDS } from '../instants.ts';
+import type { ToldEntry } from '../referrals/credit-news.ts';
+import type { Notice } from '../web/page.ts';
+
+/**
+ * @param seconds an amount of credit
+ * @returns it in words: whole days, "less than a day" below one
+ */
+export function inDays(seconds: number): string {
+  const days = Math.round(seconds / DAY_SECONDS);
+  if (days === 0) return 'less than a day';
+  return days === 1 ? '1 day' : `${days} days`;
+}
+
+/**
+ * @param entries what moved somebody's credit since they were last told
+ * @returns what to tell them at the top of the next page
+ */
+export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
+  const of = (kind: string, side: ToldEntry['side']): ToldEntry[] =>
+    entries.filter((entry) => entry.kind === kind && entry.side === side);
+  const sum = (some: readonly ToldEntry[]): string =>
+    inDays(some.reduce((total, { seconds }) => total + seconds, 0));
+  const notices: Notice[] = [];
+  const add = (kind: Notice['kind'], some: readonly ToldEntry[], text: (days: string) => string): void => {
+    if (some.length > 0) notices.push({ kind, text: text(sum(some)) });
+  };
+
+  const friends = of('grant', 'referrer');
+  const whose = friends.length === 1 ? 'A friend of yours' : `${friends.length} friends of yours`;
+  add('success', friends, (days) => `${whose} made a first payment: you got ${days}.`);
+  add(
+    'success',
+    of('grant', 'referred'),
+    (days) => `Your first payment arrived, and a friend had invited you: you got ${days}.`,
+  );
+  add('success', of('grant', null), (days) => `You were given ${days} of paid access.`);
+  add(
+    'info',
+    [...of('reversal', 'referrer'), ...of('reversal', 'referred')],
+    (days) => `A first payment went back, and so did what was left of its credit: ${days}.`,
+  );
+  add(
+    'success',
+    [...of('restoration', 'referrer'), ...of('restoration', 'referred')],
+    (days) => `A first payment holds after all: you got ${days} back.`,
+  );
+  return notices;
+}
+
+/** A line of the history that Settings shows. */
+export interface HistoryLine {
+  at: Date;
+  text: string;
+  /** Signed, in days; null for what moves nothing. */
+  days: string | null;
+}
+
+/**
+ * @param line a line of a credit ledger's story
+ * @returns it in the words of Settings
+ */
+export function inWords(line: CreditLine<ToldEntry>): HistoryLine {
+  if (line.kind === 'spent') {
+    return { at: line.from, text: 'Used as paid access', days: `−${inDays(line.seconds)}` };
+  }
+  const { at, kind, seconds, side } = line.entry;
+  switch (kind) {
+    case 'grant':
+      return { at, text: GRANTED[side ?? 'operator'], days: `+${inDays(seconds)}` };
+    case 'reversal':
+      return {
+        at,
+        text: 'The first payment went back: the rest was taken back',
+        days: `−${inDays(seconds)}`,
+      };
+    case 'restoration':
+      return { at, text: 'The first payment holds after all: given back', days: `+${inDays(seconds)}` };
+    case 'hold':
+      return { at, text: 'You pay: your credit stands still', days: null };
+    default:
+      return { at, text: 'You no longer pay: your credit runs', days: null };
+  }
+}
+
+const GRANTED = {
+  referrer: 'A friend you invited made a first payment',
+  referred: 'You were invited, and made your first payment',
+  operator: 'Given to you',
+};

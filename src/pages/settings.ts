@@ -1,0 +1,181 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import QRCode from 'qrcode';
+import { z } from 'zod';
+
+import { describeUser } from '../access/overview.ts';
+import type { Place } from '../access/overview.ts';
+import { changeAddress, changePassword } from '../accounts/credentials.ts';
+import { emailAddress } from '../accounts/email.ts';
+import { newPassword } from '../accounts/passwords.ts';
+import { closeOtherSessions } from '../accounts/sessions.ts';
+import { deleteAccount } from '../billing/delete-account.ts';
+import { subscriptionsOf } from '../billing/facts/subscriptions.ts';
+import { isOneLive } from '../billing/portal.ts';
+import { explainCredit } from '../credits/explain.ts';
+import type { User } from '../db/generated/client.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
+import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
+import { entriesWithSides } from '../referrals/credit-news.ts';
+import { listInvitations } from '../referrals/timeline.ts';
+import { askStripe } from '../web/ask-stripe.ts';
+import type { AppContext } from '../web/context.ts';
+import { clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
+import { BAD_EMAIL, BAD_PASSWORD, errorsFor, typedText } from '../web/forms.ts';
+import { sendPage } from '../web/page.ts';
+import type { Notice } from '../web/page.ts';
+import { inWords } from './credit-words.ts';
+import { exportAccount } from './export.ts';
+
+/** While the webhook of a payment is on its way, Settings looks again after this long, s. */
+const REFRESH_SECONDS = 3;
+
+const NO_PASSWORD = 'Enter your current password.';
+const WRONG_PASSWORD = 'This is not your current password.';
+const NOT_DELETED = {
+  'payments-not-set-up':
+    'Payments are not set up on this server, so your subscription cannot be cancelled now.',
+  'checkout-opened-meanwhile': 'A payment was begun in another window just now. Please try again.',
+};
+const THANKS: Notice = {
+  kind: 'success',
+  text: 'Thank you. Your payment has arrived, and you have paid access.',
+};
+
+const currentPassword = z.string().min(1).max(200);
+
+/** What the two forms of Settings show when they are rendered again. */
+interface SettingsForms {
+  address?: { values: { email: string }; errors: { email?: string; currentPassword?: string } };
+  password?: { errors: { currentPassword?: string; newPassword?: string } };
+  deletion?: { errors: { currentPassword?: string } };
+}
+
+/**
+ * Settings, and its forms.
+ *
+ * @param app the scope of the pages
+ * @param context what the server is built from
+ * @param place where we are, and the ids of our prices
+ */
+export function settingsRoutes(app: FastifyInstance, context: AppContext, place: Place): void {
+  const { db, stripe, sessionSecret, now } = context;
+
+  app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    return settings(request, reply, request.user, {}, request.query.checkout === 'done');
+  });
+
+  app.post('/settings/address', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    const { user } = request;
+    const typed = typedText(request.body, 'email');
+    const again = (
+      status: number,
+      errors: { email?: string; currentPassword?: string },
+    ): Promise<FastifyReply> =>
+      settings(request, reply.status(status), user, { address: { values: { email: typed }, errors } });
+
+    const form = z.object({ email: emailAddress, currentPassword }).safeParse(request.body ?? {});
+    if (!form.success) {
+      return again(400, errorsFor(form.error, { email: BAD_EMAIL, currentPassword: NO_PASSWORD }));
+    }
+    const refusal = await changeAddress(db, user, form.data.currentPassword, form.data.email, now());
+    if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
+    if (refusal === 'address-taken') return again(409, { email: 'This address has an account already.' });
+    setFlash(request, reply, 'address-changed');
+    return reply.redirect('/settings', 303);
+  });
+
+  app.post('/settings/password', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    const { user } = request;
+    const again = (
+      status: number,
+      errors: { currentPassword?: string; newPassword?: string },
+    ): Promise<FastifyReply> => settings(request, reply.status(status), user, { password: { errors } });
+
+    const form = z.object({ currentPassword, newPassword }).safeParse(request.body ?? {});
+    if (!form.success) {
+      return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
+    }
+    const token = await changePassword(db, sessionSecret, user, form.data, now());
+    if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
+    setSession(request, reply, token);
+    setFlash(request, reply, 'password-changed');
+    return reply.redirect('/settings', 303);
+  });
+
+  app.post('/settings/sign-out', async (request, reply) => {
+    const token = sessionToken(request);
+    if (!request.user || token === null) return reply.redirect('/login', 303);
+    const { id } = request.user;
+    await inTransaction(db, now(), (tx) => closeOtherSessions(tx, sessionSecret, id, token));
+    setFlash(request, reply, 'signed-out-elsewhere');
+    return reply.redirect('/settings', 303);
+  });
+
+  app.get('/settings/export', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    return reply
+      .header('cache-control', 'no-store')
+      .header('content-disposition', 'attachment; filename="tandem-data.json"')
+      .type('application/json')
+      .send(JSON.stringify(await exportAccount(db, request.user, place, now()), null, 2));
+  });
+
+  app.post('/settings/delete', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    const { user } = request;
+    const again = (status: number, problem: string): Promise<FastifyReply> =>
+      settings(request, reply.status(status), user, { deletion: { errors: { currentPassword: problem } } });
+
+    const form = z.object({ currentPassword }).safeParse(request.body ?? {});
+    if (!form.success) return again(400, NO_PASSWORD);
+    const refusal = await askStripe(() => deleteAccount(db, stripe, user, form.data.currentPassword, now()));
+    if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);
+    if (refusal !== null) return again(409, NOT_DELETED[refusal]);
+    clearSession(request, reply);
+    setFlash(request, reply, 'account-deleted');
+    return reply.redirect('/', 303);
+  });
+
+  async function settings(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    user: User,
+    forms: SettingsForms,
+    cameFromCheckout = false,
+  ): Promise<FastifyReply> {
+    const at = wholeSeconds(now());
+    const subscriptions = await subscriptionsOf(db, user.id);
+    const me = await describeUser(db, user, subscriptions, place, at);
+    const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id) : [];
+    const entries = user.creditEntryCount > 0 ? await entriesWithSides(db, user.id, 0) : [];
+    const awaitingPayment = cameFromCheckout && me.tier === 'free';
+    return sendPage(request, reply, 'settings', {
+      title: 'Settings',
+      me,
+      canManageBilling: isOneLive(subscriptions),
+      invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
+      creditHistory: explainCredit(entries, at).lines.map(inWords).reverse(),
+      qrCode: await qrCode(me.referral.url),
+      awaitingPayment,
+      ...(awaitingPayment && { refreshSeconds: REFRESH_SECONDS }),
+      ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
+      address: forms.address ?? { values: { email: '' }, errors: {} },
+      password: forms.password ?? { errors: {} },
+      deletion: forms.deletion ?? { errors: {} },
+    });
+  }
+}
+
+/** Active credits are counted so long (design: Settings). */
+function creditedUntil(convertedAt: Date | null): Date | null {
+  return convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
+}
+
+/** Black on white with its quiet zone, in the dark as well: cameras read it best. */
+async function qrCode(url: string): Promise<string> {
+  return QRCode.toString(url, { type: 'svg', margin: 2 });
+}

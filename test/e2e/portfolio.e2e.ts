@@ -1,0 +1,205 @@
+import { readFile } from 'node:fs/promises';
+
+import type { Page } from 'playwright-core';
+import { expect, test } from 'vitest';
+
+import { openPage, PHONE, signUp, startSite, upgrade, useBrowser } from './support/browser.ts';
+
+useBrowser();
+
+async function add(page: Page, symbol: string, quantity: string, price: string, note = ''): Promise<void> {
+  await page.getByLabel('Symbol').fill(symbol);
+  await page.getByLabel('Quantity').fill(quantity);
+  await page.getByLabel('Price paid for one').fill(price);
+  await page.getByLabel('Note').fill(note);
+  await page.getByRole('button', { name: 'Add holding' }).click();
+  await said(page, `${symbol} is added.`);
+}
+
+async function said(page: Page, text: string): Promise<void> {
+  await page.locator('[data-status]', { hasText: text }).waitFor();
+}
+
+/** The symbols in the order in which they stand. */
+function symbols(page: Page): Promise<string[]> {
+  return page.locator('tbody th').allInnerTexts();
+}
+
+async function importFile(page: Page, name: string, text: string): Promise<void> {
+  await page
+    .getByLabel('Import a JSON or CSV file')
+    .setInputFiles({ name, mimeType: 'text/plain', buffer: Buffer.from(text) });
+}
+
+async function exported(page: Page, button: string): Promise<string> {
+  const [file] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('button', { name: button }).click(),
+  ]);
+  return readFile(await file.path(), 'utf8');
+}
+
+test('holdings are added, sorted, changed, deleted and brought back, and outlive a reload', async () => {
+  const site = await startSite();
+  const page = await openPage(site, { viewport: PHONE });
+  await page.goto('/portfolio');
+  await page.getByText('Nothing here yet.').waitFor();
+
+  await page.getByRole('button', { name: 'Add holding' }).click();
+  await page.getByText('Enter a symbol of 1 to 20 characters.').waitFor();
+  expect(await page.getByLabel('Symbol').getAttribute('aria-invalid')).toBe('true');
+
+  await add(page, 'ACME', '10', '120.50', 'First');
+  await add(page, 'GLOBEX', '2,5', '300');
+  expect(await page.locator('[data-total]').innerText()).toBe('€1,955.00');
+  expect(await page.locator('[data-legend]').innerText()).toContain('ACME 61.6%');
+
+  await page.getByRole('button', { name: 'Cost' }).click();
+  expect(await symbols(page)).toEqual(['GLOBEX', 'ACME']);
+  await page.getByRole('button', { name: 'Cost' }).click();
+  expect(await symbols(page)).toEqual(['ACME', 'GLOBEX']);
+  expect(await page.locator('[data-column=cost]').getAttribute('aria-sort')).toBe('descending');
+
+  await page.getByRole('button', { name: 'Edit GLOBEX' }).click();
+  await page.getByLabel('Quantity').fill('10');
+  await page.getByRole('button', { name: 'Save changes' }).click();
+  await said(page, 'GLOBEX is changed.');
+  expect(await symbols(page)).toEqual(['GLOBEX', 'ACME']);
+
+  await page.getByRole('button', { name: 'Delete ACME' }).click();
+  await said(page, 'ACME is deleted.');
+  await page.reload();
+  expect(await symbols(page)).toEqual(['GLOBEX']);
+  await page.getByRole('button', { name: 'Undo' }).click();
+  expect(await symbols(page)).toEqual(['ACME', 'GLOBEX']);
+});
+
+test('files go out and come in, and a wrong one changes nothing', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  await add(page, 'ACME', '10', '120.50', '=1+1, "quoted"');
+  await add(page, '-X', '1', '0', 'für später');
+
+  const csv = await exported(page, 'Export as CSV');
+  expect(csv).toBe(
+    `symbol,quantity,price,note\r\nACME,10,120.5,"'=1+1, ""quoted"""\r\n'-X,1,0,für später\r\n`,
+  );
+  const json = await exported(page, 'Export as JSON');
+  expect(JSON.parse(json)).toMatchObject({ format: 'tandem-portfolio', version: 1, currency: 'EUR' });
+
+  await importFile(page, 'bad.csv', 'symbol,quantity,price\r\nOK,1,1\r\nBAD,-1,1\r\n');
+  await page.getByText('Line 3: Enter a number above 0').waitFor();
+  await importFile(page, 'other.json', '{"format":"other"}');
+  await page.getByText('This is not a portfolio of this page. Nothing was changed.').waitFor();
+  expect(await symbols(page)).toEqual(['-X', 'ACME']);
+
+  await importFile(page, 'more.csv', 'symbol,quantity,price,note\nNEW,"1",2,"two\nlines"\n');
+  await page.getByRole('dialog').getByRole('button', { name: 'Add' }).click();
+  await said(page, '1 holding added.');
+  expect(await symbols(page)).toEqual(['-X', 'ACME', 'NEW']);
+
+  await importFile(page, 'portfolio.csv', csv);
+  await page.getByRole('dialog').getByRole('button', { name: 'Replace' }).click();
+  await said(page, '2 holdings imported.');
+  expect(JSON.parse(await exported(page, 'Export as JSON'))).toEqual(JSON.parse(json));
+  await page.getByRole('button', { name: 'Undo' }).click();
+  expect(await symbols(page)).toEqual(['-X', 'ACME', 'NEW']);
+});
+
+test('what cannot be read is never written over', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  await page.evaluate(
+    `localStorage.setItem('tandem.portfolio', '{"format":"tandem-portfolio","version":2}')`,
+  );
+  await page.reload();
+  await page.getByText('made by a newer version').waitFor();
+  expect(await exported(page, 'Download it as it is')).toBe('{"format":"tandem-portfolio","version":2}');
+  await page.getByRole('button', { name: 'Start anew' }).click();
+  await page.getByText('Nothing here yet.').waitFor();
+});
+
+test('a backup is made, restored in another browser after asking, undone, and deleted', async () => {
+  const site = await startSite();
+  const ann = await openPage(site);
+  await signUp(ann, 'ann@example.com');
+  await upgrade(ann);
+  await ann.goto('/portfolio');
+  await add(ann, 'ACME', '10', '120.50');
+  await ann.getByRole('button', { name: 'Back up now' }).click();
+  await said(ann, 'Backed up 1 holding.');
+
+  await add(ann, 'GLOBEX', '1', '1');
+  await ann.getByRole('button', { name: 'Restore' }).click();
+  const dialog = ann.getByRole('dialog');
+  await dialog.getByText('Replace the 2 holdings of this browser?').waitFor();
+  await dialog.getByRole('button', { name: 'Leave as it is' }).click();
+  expect(await symbols(ann)).toEqual(['ACME', 'GLOBEX']);
+  await ann.getByRole('button', { name: 'Restore' }).click();
+  await dialog.getByRole('button', { name: 'Replace' }).click();
+  await said(ann, 'Restored 1 holding');
+  expect(await symbols(ann)).toEqual(['ACME']);
+  await ann.getByRole('button', { name: 'Undo' }).click();
+  expect(await symbols(ann)).toEqual(['ACME', 'GLOBEX']);
+
+  await ann.getByRole('button', { name: 'Delete the backup' }).click();
+  await dialog.getByRole('button', { name: 'Delete it' }).click();
+  await ann.getByText('You have no backups yet.').waitFor();
+});
+
+test('without JavaScript a backup is downloaded and deleted', async () => {
+  const site = await startSite();
+  const ann = await openPage(site);
+  await signUp(ann, 'ann@example.com');
+  await upgrade(ann);
+  await ann.goto('/portfolio');
+  await add(ann, 'ACME', '10', '120.50');
+  await ann.getByRole('button', { name: 'Back up now' }).click();
+  await said(ann, 'Backed up 1 holding.');
+
+  const cookies = await ann.context().cookies();
+  const plain = await openPage(site, { javaScriptEnabled: false });
+  await plain.context().addCookies(cookies);
+  await plain.goto('/portfolio');
+  await plain.getByText('needs JavaScript there').waitFor();
+  expect(await plain.getByLabel('Symbol').isVisible()).toBe(false);
+  expect(JSON.parse(await exported(plain, 'Restore'))).toMatchObject({ holdings: [{ symbol: 'ACME' }] });
+  await plain.getByRole('button', { name: 'Delete' }).click();
+  await plain.getByText('The backup is deleted.').waitFor();
+  await plain.getByText('You have no backups yet.').waitFor();
+});
+
+test('everything by keyboard: a holding is entered, deleted and brought back', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Enter');
+  const focused = (): Promise<string> =>
+    page.evaluate<string>('document.activeElement.getAttribute("aria-label") ?? document.activeElement.id');
+  const tabTo = async (wanted: string): Promise<void> => {
+    for (let presses = 0; presses < 40 && (await focused()) !== wanted; presses += 1) {
+      await page.keyboard.press('Tab');
+    }
+    expect(await focused()).toBe(wanted);
+  };
+  await tabTo('symbol');
+  await page.keyboard.type('ACME');
+  await page.keyboard.press('Tab');
+  await page.keyboard.type('3');
+  await page.keyboard.press('Tab');
+  await page.keyboard.type('7');
+  await page.keyboard.press('Enter');
+  await said(page, 'ACME is added.');
+  expect(await focused()).toBe('symbol');
+  for (let presses = 0; presses < 40 && (await focused()) !== 'Delete ACME'; presses += 1) {
+    await page.keyboard.press('Shift+Tab');
+  }
+  await page.keyboard.press('Enter');
+  await said(page, 'ACME is deleted.');
+  await page.keyboard.press('Enter');
+  await said(page, 'Undone.');
+  expect(await symbols(page)).toEqual(['ACME']);
+});
