@@ -636,4 +636,5 @@ $('backups')?.addEventListener('submit', (event) => {
 
 tellLocalTimes();
 load();
+$('no-script').remove();
 $('page').dataset.ready = '';

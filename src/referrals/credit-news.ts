@@ -12,14 +12,12 @@ export type ToldEntry = CreditEntry & { side: 'referrer' | 'referred' | null };
  * @returns the entries in order
  */
 export async function entriesWithSides(db: Db, userId: string, after: number): Promise<ToldEntry[]> {
-  const entries = await db.creditEntry.findMany({
-    where: { userId, seq: { gt: after } },
-    orderBy: { seq: 'asc' },
-    include: { referral: { select: { referrerId: true } } },
-  });
-  return entries.map(({ referral, ...entry }) => ({
+  const entries = await db.$queryRaw<(CreditEntry & { referrerId: string | null })[]>`
+    SELECT e.*, r."referrerId" FROM "CreditEntry" AS e LEFT JOIN "Referral" AS r ON r."id" = e."referralId"
+    WHERE e."userId" = ${userId} AND e."seq" > ${after} ORDER BY e."seq"`;
+  return entries.map(({ referrerId, ...entry }) => ({
     ...entry,
-    side: referral && (referral.referrerId === userId ? 'referrer' : 'referred'),
+    side: sideOf(entry.referralId, referrerId, userId),
   }));
 }
 
@@ -42,4 +40,9 @@ export async function takeCreditNews(db: Db, user: User, now: Date): Promise<Tol
     tx.user.updateMany({ where: { id, creditEntriesSeen }, data: { creditEntriesSeen: last.seq } }),
   );
   return told.count === 1 ? entries : [];
+}
+
+function sideOf(referralId: string | null, referrerId: string | null, userId: string): ToldEntry['side'] {
+  if (referralId === null) return null;
+  return referrerId === userId ? 'referrer' : 'referred';
 }

@@ -254,6 +254,18 @@ export function* readSettings(
     instant(nowSeconds - DAYS_45),
     user['id'],
   );
+  // What it makes of the rows does not change while it is measured: the page's text holds it.
+  yield query(
+    `SELECT u."email", r."createdAt" AS "joinedAt", r."convertedAt", r."reversedAt"
+     FROM "Referral" AS r JOIN "User" AS u ON u."id" = r."referredId"
+     WHERE r."referrerId" = $1 ORDER BY r."createdAt" DESC, r."id" LIMIT 50`,
+    user['id'],
+  );
+  yield query(
+    `SELECT e.*, r."referrerId" FROM "CreditEntry" AS e LEFT JOIN "Referral" AS r ON r."id" = e."referralId"
+     WHERE e."userId" = $1 ORDER BY e."seq"`,
+    user['id'],
+  );
   const periodEnd = new Date(secondsOf(subscription?.['currentPeriodEnd']) * 1000);
   const creditSeconds = secondsOf(user['creditUntil']) - secondsOf(user['creditHeldAt']);
   return {

@@ -131,7 +131,7 @@ const SHAPE = `
   [...document.querySelectorAll('.settings-btn')].filter((element) => element.checkVisibility()).map((element) => {
     const style = getComputedStyle(element);
     const shape = ['fontFamily', 'fontSize', 'fontWeight', 'lineHeight', 'minHeight', 'paddingTop', 'paddingLeft',
-      'borderTopWidth', 'borderTopStyle', 'borderTopLeftRadius', 'cursor', 'display'];
+      'borderTopWidth', 'borderTopStyle', 'borderTopLeftRadius', 'cursor'];
     return { text: element.textContent.trim(), shape: shape.map((name) => name + ': ' + style[name]).join('; ') };
   })`;
 

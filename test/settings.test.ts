@@ -1,0 +1,187 @@
+import { expect, test } from 'vitest';
+import type { LightMyRequestResponse } from 'fastify';
+
+import { maskEmail } from '../src/referrals/timeline.ts';
+import {
+  cookiesOf,
+  daysAfter,
+  deliverAll,
+  PASSWORD,
+  postForm,
+  signUp,
+  startTestServer,
+} from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+function open(
+  { app }: TestServer,
+  { cookie }: { cookie: string },
+  url = '/settings',
+): Promise<LightMyRequestResponse> {
+  return app.inject({ url, headers: { cookie } });
+}
+
+/** What somebody reads on a page, without its markup. */
+async function words(server: TestServer, person: Person, url = '/settings'): Promise<string> {
+  const { body } = await open(server, person, url);
+  const main = body.slice(body.indexOf('<main'), body.indexOf('</main>'));
+  return main.replace(/<[^>]+>/g, ' ').replace(/\s+/g, ' ');
+}
+
+/** A friend of somebody's signs up and pays. */
+async function friendPays(server: TestServer, code: string, email: string) {
+  const friend = await signUp(server, email, code);
+  const stripe = buyer(friend.id);
+  await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
+  return { friend, stripe };
+}
+
+test('each invitation tells what became of it, and of the friend no more than a masked address', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await signUp(server, 'carol@example.org', ann.code);
+  const { friend } = await friendPays(server, ann.code, 'ben@example.com');
+  const text = await words(server, ann);
+  expect(text).toContain('c•••@e•••.org joined. No payment yet.');
+  expect(text).toContain(
+    'b•••@e•••.com joined. First payment on 10 January 2027 : credited, and active until 24 February 2027 .',
+  );
+  expect((await open(server, ann)).body).not.toContain('ben@example.com');
+
+  await server.db.user.update({
+    where: { id: friend.id },
+    data: { email: null, passwordHash: null, deletedAt: server.clock.now },
+  });
+  expect(await words(server, ann)).toContain('A deleted account joined. First payment');
+});
+
+test('an invitation whose payment went back says so', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const { stripe } = await friendPays(server, ann.code, 'ben@example.com');
+  await deliverAll(server, [stripe.invoicePaid(), stripe.invoicePaymentPaid()]);
+  server.clock.now = daysAfter(10);
+  await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);
+  const text = await words(server, ann);
+  expect(text).toContain('went back on 20 January 2027');
+  expect(text).toContain('The first payment went back: the rest was taken back −35 days');
+});
+
+test.each([
+  ['ben@example.com', 'b•••@e•••.com'],
+  ['b@mail.example.co.uk', 'b•••@m•••.uk'],
+  ['😀x@localhost', '😀•••@l•••'],
+])('%s is shown as %s', (email, masked) => {
+  expect(maskEmail(email)).toBe(masked);
+});
+
+test('the history of credit tells grants, what was used, and when it stood still', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await friendPays(server, ann.code, 'ben@example.com');
+  server.clock.now = daysAfter(20);
+  const stripe = buyer(ann.id);
+  await deliverAll(server, [
+    stripe.checkoutCompleted({}, { at: daysAfter(20) }),
+    stripe.created({}, { at: daysAfter(20) }),
+  ]);
+  const text = await words(server, ann);
+  const lines = [
+    'You pay: your credit stands still',
+    'Used as paid access −20 days',
+    'A friend you invited made a first payment +45 days',
+  ];
+  expect(lines.map((line) => text.indexOf(line)).every((at, n, all) => at > (all[n - 1] ?? 0))).toBe(true);
+  expect(text).toContain('They stand still while you pay, and start when you stop.');
+});
+
+test('the next visit tells once that a friend paid, whatever page it is', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const { friend } = await friendPays(server, ann.code, 'ben@example.com');
+  const news = 'A friend of yours made a first payment: you got 45 days.';
+  expect(await words(server, ann, '/')).toContain(news);
+  expect(await words(server, ann)).not.toContain(news);
+
+  const first = 'Your first payment arrived, and a friend had invited you: you got 45 days.';
+  expect(await words(server, friend, '/pricing')).toContain(first);
+  expect(await words(server, friend, '/pricing')).not.toContain(first);
+});
+
+test('several friends are told together, and an address that was changed beside it', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await friendPays(server, ann.code, 'ben@example.com');
+  await friendPays(server, ann.code, 'carol@example.com');
+  const form = { email: 'anna@example.com', currentPassword: PASSWORD };
+  const changed = await postForm(server.app, '/settings/address', form, ann.cookie);
+  const text = await words(server, { ...ann, cookie: `${ann.cookie}; ${cookiesOf(changed)}` });
+  expect(text).toContain('2 friends of yours made a first payment: you got 90 days.');
+  expect(text).toContain('Your e-mail address is changed.');
+});
+
+test('what is no page of theirs leaves the news for the next one', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await friendPays(server, ann.code, 'ben@example.com');
+  await open(server, ann, '/api/me');
+  await open(server, ann, '/signup');
+  await open(server, ann, '/nothing');
+  expect(await words(server, ann)).toContain('you got 45 days');
+});
+
+test('of two pages opened at once, one tells the news', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await friendPays(server, ann.code, 'ben@example.com');
+  const pages = await Promise.all(['/', '/settings', '/pricing'].map((url) => words(server, ann, url)));
+  expect(pages.filter((text) => text.includes('you got 45 days'))).toHaveLength(1);
+});
+
+test('the export holds what is kept of a person, and nothing of a friend or that opens an account', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const { friend } = await friendPays(server, ann.code, 'ben@example.com');
+  await server.db.backup.create({
+    data: { id: 'b1', userId: ann.id, number: 1, document: '{"version":1}', createdAt: server.clock.now },
+  });
+  const answer = await open(server, ann, '/settings/export');
+  expect(answer.headers['content-disposition']).toBe('attachment; filename="tandem-data.json"');
+  expect(answer.json()).toMatchObject({
+    account: { email: 'ann@example.com', creditDays: 45 },
+    invitations: [{ friend: 'b•••@e•••.com' }],
+    creditEntries: [{ kind: 'grant', seconds: 45 * 86_400 }],
+    auditRows: [{ kind: 'credit' }],
+    backups: [{ document: { version: 1 } }],
+    invitedBy: null,
+  });
+  const { passwordHash, emailHash } = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
+  const { tokenHash } = await server.db.session.findFirstOrThrow({ where: { userId: ann.id } });
+  for (const secret of ['ben@example.com', friend.id, passwordHash ?? '', emailHash, tokenHash]) {
+    expect(secret).not.toBe('');
+    expect(answer.body).not.toContain(secret);
+  }
+  expect((await server.app.inject({ url: '/settings/export' })).statusCode).toBe(303);
+});
+
+test('logging out everywhere else ends the other sessions, and not this one or those of others', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const eve = await signUp(server, 'eve@example.com');
+  const elsewhere = await postForm(server.app, '/login', { email: ann.email, password: PASSWORD });
+  const answer = await postForm(server.app, '/settings/sign-out', {}, ann.cookie);
+  expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
+  expect((await open(server, ann)).statusCode).toBe(200);
+  expect((await open(server, { cookie: cookiesOf(elsewhere) })).statusCode).toBe(303);
+  expect((await open(server, eve)).statusCode).toBe(200);
+});
+
+test('the QR code is an image without script or style, which the page may hold', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const { body } = await open(server, ann);
+  const svg = /<div class="qr-code"[^>]*>(.*?)<\/div>/s.exec(body)?.[1] ?? '';
+  expect(svg).toContain('<svg');
+  expect(svg).not.toMatch(/style=|<script|<style/);
+});
