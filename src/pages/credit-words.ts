@@ -63,25 +63,30 @@ export interface HistoryLine {
  */
 export function inWords(line: CreditLine<ToldEntry>): HistoryLine {
   if (line.kind === 'spent') {
-    return { at: line.from, text: 'Used as paid access', days: `−${inDays(line.seconds)}` };
+    return { at: line.from, text: 'Used as paid access', days: signed('−', line.seconds) };
   }
   const { at, kind, seconds, side } = line.entry;
   switch (kind) {
     case 'grant':
-      return { at, text: GRANTED[side ?? 'operator'], days: `+${inDays(seconds)}` };
+      return { at, text: GRANTED[side ?? 'operator'], days: signed('+', seconds) };
     case 'reversal':
       return {
         at,
         text: 'The first payment went back: the rest was taken back',
-        days: `−${inDays(seconds)}`,
+        days: signed('−', seconds),
       };
     case 'restoration':
-      return { at, text: 'The first payment holds after all: given back', days: `+${inDays(seconds)}` };
+      return { at, text: 'The first payment holds after all: given back', days: signed('+', seconds) };
     case 'hold':
       return { at, text: 'You pay: your credit stands still', days: null };
     default:
       return { at, text: 'You no longer pay: your credit runs', days: null };
   }
+}
+
+function signed(sign: '+' | '−', seconds: number): string {
+  const days = inDays(seconds);
+  return /^\d/.test(days) ? `${sign}${days}` : days;
 }
 
 const GRANTED = {
