@@ -83,6 +83,20 @@ test('somebody new', async () => {
   await checkPage(page, 'portfolio empty');
   await withHoldings(page);
   await checkPage(page, 'portfolio free');
+  await page.getByRole('button', { name: 'Add holding' }).click();
+  await page.getByText('Enter a symbol of 1 to 20 characters.').waitFor();
+  await checkPage(page, 'portfolio entry wrong');
+  await page.getByLabel('Import a JSON or CSV file').setInputFiles({
+    name: 'more.csv',
+    mimeType: 'text/csv',
+    buffer: Buffer.from('symbol,quantity,price\nNEW,1,2\n'),
+  });
+  await page.getByRole('dialog').waitFor();
+  await checkPage(page, 'portfolio question');
+  await page.evaluate(`localStorage.setItem('tandem.portfolio', 'damaged')`);
+  await page.goto('/portfolio');
+  await page.getByText('cannot be read').waitFor();
+  await checkPage(page, 'portfolio damaged');
   await page.goto('/settings');
   const form = page.getByRole('form', { name: 'Change your password' });
   await form.getByLabel('Current password').fill('not my password');
@@ -111,6 +125,7 @@ test('two friends: one pays, both have credit', async () => {
   await checkPage(ben, 'portfolio backed up');
   await ann.goto('/settings');
   await ann.getByText('you got 45 days').waitFor();
+  await ann.getByText('Show it as a QR code').click();
   await checkPage(ann, 'settings credit');
   await ann.goto('/portfolio');
   await checkPage(ann, 'portfolio credit');
