@@ -509,7 +509,13 @@ async function busy(pressed, work) {
   pressed.disabled = false;
 }
 
+/** @throws Error when what is kept here cannot be read: a restore would write over it, a backup would be of nothing */
+function mustBeReadable() {
+  if (!$('damaged').hidden) throw new Error('First decide above what becomes of what this browser keeps.');
+}
+
 async function backUp() {
+  mustBeReadable();
   await call('POST', '/api/backups', JSON.stringify(portfolio));
   await showBackups();
   say(`Backed up ${counted(portfolio.holdings.length)}.`);
@@ -545,6 +551,7 @@ function tellLocalTimes() {
 }
 
 async function restore(path, when) {
+  mustBeReadable();
   const restored = readDocument(JSON.stringify(await call('POST', path)));
   const [here, there] = [portfolio.holdings.length, restored.holdings.length];
   const same = JSON.stringify(restored) === JSON.stringify(portfolio);

@@ -144,6 +144,14 @@ test('a backup is made, restored in another browser after asking, undone, and de
   await ann.getByRole('button', { name: 'Undo' }).click();
   expect(await symbols(ann)).toEqual(['ACME', 'GLOBEX']);
 
+  await ann.evaluate(`localStorage.setItem('tandem.portfolio', 'damaged')`);
+  await ann.reload();
+  for (const name of ['Restore', 'Back up now']) {
+    await ann.getByRole('button', { name }).click();
+    await said(ann, 'First decide above');
+  }
+  expect(await ann.evaluate(`localStorage.getItem('tandem.portfolio')`)).toBe('damaged');
+
   await ann.getByRole('button', { name: 'Delete the backup' }).click();
   await dialog.getByRole('button', { name: 'Delete it' }).click();
   await ann.getByText('You have no backups yet.').waitFor();
