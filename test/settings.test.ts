@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 import { expect, test } from 'vitest';
 import type { LightMyRequestResponse } from 'fastify';
 
@@ -66,6 +68,46 @@ test('an invitation whose payment went back says so', async () => {
   const text = await words(server, ann);
   expect(text).toContain('went back on 20 January 2027');
   expect(text).toContain('The first payment went back: the rest was taken back −35 days');
+});
+
+test('a payment that goes back after its credit was used takes nothing, and says so', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const { stripe } = await friendPays(server, ann.code, 'ben@example.com');
+  await deliverAll(server, [stripe.invoicePaid(), stripe.invoicePaymentPaid()]);
+  const dispute = stripe.dispute(daysAfter(10));
+  await deliverAll(server, [dispute.opened()]);
+  server.clock.now = daysAfter(60);
+  await deliverAll(server, [dispute.lost(daysAfter(60))]);
+  const logIn = await postForm(server.app, '/login', { email: ann.email, password: PASSWORD });
+  const text = await words(server, { ...ann, cookie: cookiesOf(logIn) });
+  expect(text).toContain('Its credit had been used already, so nothing was taken from you.');
+  expect(text).toContain('The first payment went back: nothing was left to take');
+  expect(text).not.toContain('less than a day');
+});
+
+test('the page lists the newest 50 invitations, the export all', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const template = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
+  const ids = Array.from({ length: 53 }, () => randomUUID());
+  await server.db.user.createMany({
+    data: ids.map((id) => ({ ...template, id, code: id, email: `${id}@example.com`, emailHash: id })),
+  });
+  await server.db.referral.createMany({
+    data: ids.map((id) => ({
+      id: randomUUID(),
+      referrerId: ann.id,
+      referredId: id,
+      referredHash: id,
+      createdAt: server.clock.now,
+    })),
+  });
+  const text = await words(server, ann);
+  expect(text.match(/ joined\./g)).toHaveLength(50);
+  expect(text).toContain('And 3 earlier ones.');
+  const exported = (await open(server, ann, '/settings/export')).json<{ invitations: unknown[] }>();
+  expect(exported.invitations).toHaveLength(53);
 });
 
 test.each([

@@ -36,14 +36,21 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     (days) => `Your first payment arrived, and a friend had invited you: you got ${days}.`,
   );
   add('success', of('grant', null), (days) => `You were given ${days} of paid access.`);
+  // Of 0 seconds when all of it had been used: that took nothing, and there is nothing to give back.
+  const reversals = [...of('reversal', 'referrer'), ...of('reversal', 'referred')];
   add(
     'info',
-    [...of('reversal', 'referrer'), ...of('reversal', 'referred')],
+    reversals.filter(({ seconds }) => seconds > 0),
     (days) => `A first payment went back, and so did what was left of its credit: ${days}.`,
   );
   add(
+    'info',
+    reversals.filter(({ seconds }) => seconds === 0),
+    () => 'A first payment went back. Its credit had been used already, so nothing was taken from you.',
+  );
+  add(
     'success',
-    [...of('restoration', 'referrer'), ...of('restoration', 'referred')],
+    [...of('restoration', 'referrer'), ...of('restoration', 'referred')].filter(({ seconds }) => seconds > 0),
     (days) => `A first payment holds after all: you got ${days} back.`,
   );
   return notices;
@@ -72,11 +79,19 @@ export function inWords(line: CreditLine<ToldEntry>): HistoryLine {
     case 'reversal':
       return {
         at,
-        text: 'The first payment went back: the rest was taken back',
+        text:
+          seconds > 0
+            ? 'The first payment went back: the rest was taken back'
+            : 'The first payment went back: nothing was left to take',
         days: signed('−', seconds),
       };
     case 'restoration':
-      return { at, text: 'The first payment holds after all: given back', days: signed('+', seconds) };
+      return {
+        at,
+        text:
+          seconds > 0 ? 'The first payment holds after all: given back' : 'The first payment holds after all',
+        days: signed('+', seconds),
+      };
     case 'hold':
       return { at, text: 'You pay: your credit stands still', days: null };
     default:
@@ -84,7 +99,8 @@ export function inWords(line: CreditLine<ToldEntry>): HistoryLine {
   }
 }
 
-function signed(sign: '+' | '−', seconds: number): string {
+function signed(sign: '+' | '−', seconds: number): string | null {
+  if (seconds === 0) return null;
   const days = inDays(seconds);
   return /^\d/.test(days) ? `${sign}${days}` : days;
 }

@@ -19,6 +19,7 @@ import { listInvitations } from '../referrals/timeline.ts';
 export async function exportAccount(db: Db, user: User, place: Place, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };
   const subscriptions = await subscriptionsOf(db, user.id);
+  const account = await describeUser(db, user, subscriptions, place, now);
   const [invitedBy, creditEntries, auditRows, customers, invoices, sessions, backups, invitations] =
     await Promise.all([
       db.referral.findUnique({
@@ -34,11 +35,11 @@ export async function exportAccount(db: Db, user: User, place: Place, now: Date)
       }),
       db.session.findMany({ ...ofUser, select: { expiresAt: true } }),
       db.backup.findMany({ ...ofUser, orderBy: { number: 'asc' }, omit: { userId: true } }),
-      listInvitations(db, user.id),
+      listInvitations(db, user.id, account.referral.invited),
     ]);
   return {
     exportedAt: now,
-    account: { ...(await describeUser(db, user, subscriptions, place, now)), createdAt: user.createdAt },
+    account: { ...account, createdAt: user.createdAt },
     sessions,
     invitedBy,
     invitations,

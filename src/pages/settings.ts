@@ -17,7 +17,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import { entriesWithSides } from '../referrals/credit-news.ts';
-import { listInvitations } from '../referrals/timeline.ts';
+import { LISTED, listInvitations } from '../referrals/timeline.ts';
 import { askStripe } from '../web/ask-stripe.ts';
 import type { AppContext } from '../web/context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
@@ -150,7 +150,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     const at = wholeSeconds(now());
     const subscriptions = await subscriptionsOf(db, user.id);
     const me = await describeUser(db, user, subscriptions, place, at);
-    const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id) : [];
+    const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
     const entries = user.creditEntryCount > 0 ? await entriesWithSides(db, user.id, 0) : [];
     const awaitingPayment = cameFromCheckout && me.tier === 'free';
     return sendPage(request, reply, 'settings', {
@@ -175,7 +175,7 @@ function creditedUntil(convertedAt: Date | null): Date | null {
   return convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
 }
 
-/** Black on white with its quiet zone, in the dark as well: cameras read it best. */
+/** Black on white with the quiet zone of the standard, 4 modules, in the dark as well: cameras read it best. */
 async function qrCode(url: string): Promise<string> {
-  return QRCode.toString(url, { type: 'svg', margin: 2 });
+  return QRCode.toString(url, { type: 'svg', margin: 4 });
 }

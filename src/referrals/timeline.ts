@@ -1,7 +1,7 @@
 import type { Db } from '../db/transaction.ts';
 
-/** So many invitations are listed, the newest first. */
-const LISTED = 50;
+/** So many invitations are listed on a page, the newest first. */
+export const LISTED = 50;
 
 /** One invitation as its sender may see it: of the friend, no more than a masked address. */
 export interface Invitation {
@@ -16,13 +16,14 @@ export interface Invitation {
 /**
  * @param db the database
  * @param referrerId whose invitations
- * @returns the newest 50 of them, the newest first
+ * @param limit how many at most
+ * @returns the newest of them, the newest first
  */
-export async function listInvitations(db: Db, referrerId: string): Promise<Invitation[]> {
+export async function listInvitations(db: Db, referrerId: string, limit: number): Promise<Invitation[]> {
   const rows = await db.$queryRaw<(Omit<Invitation, 'friend'> & { email: string | null })[]>`
     SELECT u."email", r."createdAt" AS "joinedAt", r."convertedAt", r."reversedAt"
     FROM "Referral" AS r JOIN "User" AS u ON u."id" = r."referredId"
-    WHERE r."referrerId" = ${referrerId} ORDER BY r."createdAt" DESC, r."id" LIMIT ${LISTED}`;
+    WHERE r."referrerId" = ${referrerId} ORDER BY r."createdAt" DESC, r."id" LIMIT ${limit}`;
   return rows.map(({ email, ...dates }) => ({ friend: email === null ? null : maskEmail(email), ...dates }));
 }
 
