@@ -1,7 +1,7 @@
 import type { CreditEntry } from '../db/generated/client.ts';
-import { addSeconds } from '../instants.ts';
-import { traceLedger } from './fold.ts';
-import type { LedgerStep, Lot } from './fold.ts';
+import { addSeconds, later } from '../instants.ts';
+import { traceLedger, unspentOf } from './fold.ts';
+import type { SpentPart } from './fold.ts';
 
 /** Credit that ran for a while: how much of it, and of which grants. */
 export interface Spending {
@@ -10,7 +10,7 @@ export interface Spending {
   until: Date;
   seconds: number;
   /** The oldest grant or restoration first, named by the number of its entry. */
-  of: { seq: number; seconds: number }[];
+  of: SpentPart[];
 }
 
 /** An entry of the ledger, or what was spent between two. */
@@ -35,21 +35,22 @@ export interface CreditHistory<Entry extends CreditEntry = CreditEntry> {
  * Tells a credit ledger from its start: every entry, and between them what was spent of which grant.
  *
  * @param entries one user's entries, in the order of their sequence numbers
- * @param at until when, UTC, not before the last entry
+ * @param at until when, UTC; until the last entry when that is later, which another machine's clock can have made
  * @returns the lines in order, and the sum of it all
  */
 export function explainCredit<Entry extends CreditEntry>(
   entries: readonly Entry[],
   at: Date,
 ): CreditHistory<Entry> {
-  const { steps, lots } = traceLedger(entries, at);
+  const last = entries.at(-1)?.at ?? null;
+  const { steps, spentSince, lots } = traceLedger(entries, later(at, last));
   const lines: CreditLine<Entry>[] = [];
-  let previous: LedgerStep<Entry> | null = null;
-  for (const step of steps) {
-    lines.push(...spendingSince(previous, step.before), { kind: 'entry', entry: step.entry });
-    previous = step;
+  let previous: Date | null = null;
+  for (const { entry, spentBefore } of steps) {
+    lines.push(...spending(previous, spentBefore), { kind: 'entry', entry });
+    previous = entry.at;
   }
-  lines.push(...spendingSince(previous, lots));
+  lines.push(...spending(previous, spentSince));
 
   const total = (kind: string): number => sumOf(entries.filter((entry) => entry.kind === kind));
   const spendings = lines.filter((line) => line.kind === 'spent');
@@ -59,19 +60,15 @@ export function explainCredit<Entry extends CreditEntry>(
       granted: total('grant'),
       spent: sumOf(spendings),
       takenBack: total('reversal') - total('restoration'),
-      left: lots.reduce((sum, { unspent }) => sum + unspent, 0),
+      left: unspentOf(lots),
     },
   };
 }
 
-function spendingSince(previous: LedgerStep | null, lots: readonly Lot[]): Spending[] {
-  if (!previous) return [];
-  const of = previous.after
-    .map(({ seq, unspent }, index) => ({ seq, seconds: unspent - (lots[index]?.unspent ?? 0) }))
-    .filter(({ seconds }) => seconds > 0);
-  if (of.length === 0) return [];
+/** Credit is spent from the moment of the entry on, until it is used up or stands still. */
+function spending(from: Date | null, of: SpentPart[]): Spending[] {
+  if (from === null || of.length === 0) return [];
   const seconds = sumOf(of);
-  const from = previous.entry.at;
   return [{ kind: 'spent', from, until: addSeconds(from, seconds), seconds, of }];
 }
 

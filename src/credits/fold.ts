@@ -2,21 +2,7 @@ import type { CreditEntry, User } from '../db/generated/client.ts';
 import { creditLeft, granted, held, resumed, taken } from './balance.ts';
 import type { CreditBalance } from './balance.ts';
 
-/** A grant or restoration, and how much of it is not spent yet. */
-export interface Lot {
-  /** The number of the entry that made it. */
-  seq: number;
-  referralId: string | null;
-  unspent: number;
-}
-
-interface Fold extends CreditBalance {
-  /** The oldest first: the order in which they are spent. */
-  lots: Lot[];
-  at: Date | null;
-}
-
-const EMPTY: Fold = { creditUntil: null, creditHeldAt: null, lots: [], at: null };
+const NEVER_ANY: CreditBalance = { creditUntil: null, creditHeldAt: null };
 
 /**
  * Folds a credit ledger from its start.
@@ -25,8 +11,7 @@ const EMPTY: Fold = { creditUntil: null, creditHeldAt: null, lots: [], at: null 
  * @returns the columns that the user's row must hold
  */
 export function foldLedger(entries: readonly CreditEntry[]): CreditBalance {
-  const { creditUntil, creditHeldAt } = entries.reduce(applyEntry, EMPTY);
-  return { creditUntil, creditHeldAt };
+  return entries.reduce(applyEntry, NEVER_ANY);
 }
 
 /**
@@ -36,35 +21,90 @@ export function foldLedger(entries: readonly CreditEntry[]): CreditBalance {
  * @returns the seconds of that referral's credit (grant and restorations) that are not spent at that instant
  */
 export function unspentOfReferral(entries: readonly CreditEntry[], referralId: string, at: Date): number {
-  const { lots } = spendUntil(entries.reduce(applyEntry, EMPTY), at);
-  return lots.filter((lot) => lot.referralId === referralId).reduce((sum, lot) => sum + lot.unspent, 0);
+  return unspentOf(traceLedger(entries, at).lots.filter((lot) => lot.referralId === referralId));
 }
 
-/** One entry of a ledger, with what was unspent of every lot just before it and just after it. */
+/** A grant or restoration, and how much of it is not spent yet. */
+export interface Lot {
+  /** The number of the entry that made it. */
+  seq: number;
+  referralId: string | null;
+  unspent: number;
+}
+
+/** How much of a grant or restoration was spent in some time. */
+export interface SpentPart {
+  /** The number of the entry that made it. */
+  seq: number;
+  seconds: number;
+}
+
+/** One entry of a ledger, and what was spent since the entry before it, the oldest lot first. */
 export interface LedgerStep<Entry extends CreditEntry = CreditEntry> {
   entry: Entry;
-  before: readonly Lot[];
-  after: readonly Lot[];
+  spentBefore: SpentPart[];
+}
+
+/** A ledger told from its start until an instant. */
+export interface LedgerTrace<Entry extends CreditEntry = CreditEntry> {
+  steps: LedgerStep<Entry>[];
+  /** What was spent between the last entry and that instant, the oldest lot first. */
+  spentSince: SpentPart[];
+  /** What is left at that instant, the oldest first. */
+  lots: readonly Readonly<Lot>[];
 }
 
 /**
- * Folds a credit ledger from its start and tells every step of it.
+ * Folds a credit ledger from its start and tells every step of it. Its time grows with the number of entries, and no
+ * faster: a lot that is spent is not looked at again.
  *
  * @param entries one user's entries, in the order of their sequence numbers
  * @param at an instant, UTC, not before the last entry
- * @returns the steps, and what is unspent of every lot at that instant, the oldest first
+ * @returns the steps, and what is left of every lot at that instant
  */
 export function traceLedger<Entry extends CreditEntry>(
   entries: readonly Entry[],
   at: Date,
-): { steps: LedgerStep<Entry>[]; lots: readonly Lot[] } {
-  let fold = EMPTY;
+): LedgerTrace<Entry> {
+  const lots: Lot[] = [];
+  const lotsOfReferral = new Map<string | null, Lot[]>();
+  let firstUnspent = 0;
+  let balance = NEVER_ANY;
+  let last: Date | null = null;
+
+  /** Lets time pass: credit that runs is spent, the oldest lot first. */
+  const passUntil = (instant: Date): SpentPart[] => {
+    const spent = last === null ? 0 : creditLeft(balance, last) - creditLeft(balance, instant);
+    last = instant;
+    const parts = takeFrom(lots, firstUnspent, spent);
+    while (lots[firstUnspent]?.unspent === 0) firstUnspent += 1;
+    return parts;
+  };
+
   const steps = entries.map((entry) => {
-    const before = spendUntil(fold, entry.at).lots;
-    fold = applyEntry(fold, entry);
-    return { entry, before, after: fold.lots };
+    const spentBefore = passUntil(entry.at);
+    balance = applyEntry(balance, entry);
+    const { kind, seq, seconds, referralId } = entry;
+    const ofReferral = lotsOfReferral.get(referralId) ?? [];
+    if (kind === 'grant' || kind === 'restoration') {
+      const lot = { seq, referralId, unspent: seconds };
+      lots.push(lot);
+      ofReferral.push(lot);
+      lotsOfReferral.set(referralId, ofReferral);
+    } else if (kind === 'reversal') {
+      takeFrom(ofReferral, 0, seconds);
+    }
+    return { entry, spentBefore };
   });
-  return { steps, lots: spendUntil(fold, at).lots };
+  return { steps, spentSince: passUntil(at), lots };
+}
+
+/**
+ * @param lots some lots
+ * @returns the seconds that are left of them all
+ */
+export function unspentOf(lots: readonly Lot[]): number {
+  return lots.reduce((sum, { unspent }) => sum + unspent, 0);
 }
 
 /**
@@ -107,43 +147,35 @@ export function checkLedger(
   return broken;
 }
 
-function applyEntry(fold: Fold, entry: CreditEntry): Fold {
-  const { seq, at, seconds, referralId } = entry;
-  const { lots } = spendUntil(fold, at);
-  switch (entry.kind) {
+function applyEntry(balance: CreditBalance, { kind, at, seconds }: CreditEntry): CreditBalance {
+  switch (kind) {
     case 'hold':
-      return { ...held(fold, at), lots, at };
+      return held(balance, at);
     case 'resume':
-      return { ...resumed(fold, at), lots, at };
+      return resumed(balance, at);
     case 'grant':
     case 'restoration':
-      return { ...granted(fold, at, seconds), lots: [...lots, { seq, referralId, unspent: seconds }], at };
+      return granted(balance, at, seconds);
     case 'reversal':
-      return {
-        ...taken(fold, at, seconds),
-        lots: spendOldest(lots, seconds, (lot) => lot.referralId === referralId),
-        at,
-      };
+      return taken(balance, at, seconds);
     default:
-      throw new Error(`The credit ledger holds an entry of the unknown kind ${entry.kind}.`);
+      throw new Error(`The credit ledger holds an entry of the unknown kind ${kind}.`);
   }
 }
 
-/** Lets time pass: credit that runs is spent, the oldest lot first. */
-function spendUntil(fold: Fold, at: Date): Fold {
-  if (fold.at === null) return fold;
-  const spent = creditLeft(fold, fold.at) - creditLeft(fold, at);
-  return { ...fold, lots: spendOldest(fold.lots, spent, () => true), at };
-}
-
-function spendOldest(lots: readonly Lot[], seconds: number, from: (lot: Lot) => boolean): Lot[] {
+/** Takes seconds from lots, the oldest first, and tells of which. */
+function takeFrom(lots: readonly Lot[], from: number, seconds: number): SpentPart[] {
+  const parts: SpentPart[] = [];
   let rest = seconds;
-  return lots.map((lot) => {
-    if (!from(lot)) return lot;
-    const spent = Math.min(rest, lot.unspent);
-    rest -= spent;
-    return { ...lot, unspent: lot.unspent - spent };
-  });
+  for (let index = from; rest > 0 && index < lots.length; index += 1) {
+    const lot = lots[index];
+    if (!lot || lot.unspent === 0) continue;
+    const part = Math.min(rest, lot.unspent);
+    lot.unspent -= part;
+    rest -= part;
+    parts.push({ seq: lot.seq, seconds: part });
+  }
+  return parts;
 }
 
 /** Of each referral: a grant, then reversals and restorations in turn, each restoration giving back what was taken. */

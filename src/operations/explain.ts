@@ -8,7 +8,7 @@ import { explainCredit } from '../credits/explain.ts';
 import type { CreditLine, CreditSum, Spending } from '../credits/explain.ts';
 import type { Prisma, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
-import { addSeconds, DAY_SECONDS, later, wholeSeconds } from '../instants.ts';
+import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import { explainReferral } from '../referrals/explain.ts';
 import type { ReferralFacts, ReferralStory, ReversalReason } from '../referrals/explain.ts';
@@ -65,8 +65,7 @@ export async function explainAccount(db: Db, user: User, config: Config, now: Da
   const place = { publicUrl, prices: config.stripe.prices };
   const { tier, access, creditUntil, creditHeld } = await describeUser(db, user, subscriptions, place, at);
   const entries = await readEntries(db, user.id);
-  // An entry can be later than our clock: another machine's made it.
-  const history = explainCredit(entries, later(at, entries.at(-1)?.at ?? null));
+  const history = explainCredit(entries, at);
   const [invited, invitedBy] = await readReferrals(db, user.id);
   const current = currentReasons(entries, invitedBy ? [...invited, invitedBy] : invited, clawbackDays);
   const reasons = await readReasons(db, user.id, entries, current);
