@@ -3,7 +3,10 @@ import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
 import type { LightMyRequestResponse } from 'fastify';
 
+import { doctor } from '../src/commands/doctor.ts';
 import { maskEmail } from '../src/referrals/timeline.ts';
+import { commandContext } from './support/command-context.ts';
+import { refuseWrites } from './support/other-connection.ts';
 import {
   cookiesOf,
   daysAfter,
@@ -67,7 +70,7 @@ test('an invitation whose payment went back says so', async () => {
   await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);
   const text = await words(server, ann);
   expect(text).toContain('went back on 20 January 2027');
-  expect(text).toContain('The first payment went back: the rest was taken back −35 days');
+  expect(text).toContain('The first payment of a friend went back: the rest was taken back −35 days');
 });
 
 test('a payment that goes back after its credit was used takes nothing, and says so', async () => {
@@ -81,8 +84,8 @@ test('a payment that goes back after its credit was used takes nothing, and says
   await deliverAll(server, [dispute.lost(daysAfter(60))]);
   const logIn = await postForm(server.app, '/login', { email: ann.email, password: PASSWORD });
   const text = await words(server, { ...ann, cookie: cookiesOf(logIn) });
-  expect(text).toContain('Its credit had been used already, so nothing was taken from you.');
-  expect(text).toContain('The first payment went back: nothing was left to take');
+  expect(text).toContain('The credit had been used already, so nothing was taken from you.');
+  expect(text).toContain('The first payment of a friend went back: nothing was left to take');
   expect(text).not.toContain('less than a day');
 });
 
@@ -105,7 +108,7 @@ test('the page lists the newest 50 invitations, the export all', async () => {
   });
   const text = await words(server, ann);
   expect(text.match(/ joined\./g)).toHaveLength(50);
-  expect(text).toContain('And 3 earlier ones.');
+  expect(text).toContain('And 3 more from earlier, in the export of your data.');
   const exported = (await open(server, ann, '/settings/export')).json<{ invitations: unknown[] }>();
   expect(exported.invitations).toHaveLength(53);
 });
@@ -130,12 +133,79 @@ test('the history of credit tells grants, what was used, and when it stood still
   ]);
   const text = await words(server, ann);
   const lines = [
-    'You pay: your credit stands still',
+    'You started to pay: days stand still from here on',
     'Used as paid access −20 days',
     'A friend you invited made a first payment +45 days',
   ];
   expect(lines.map((line) => text.indexOf(line)).every((at, n, all) => at > (all[n - 1] ?? 0))).toBe(true);
   expect(text).toContain('They stand still while you pay, and start when you stop.');
+});
+
+test('of a long history the newest 50 lines are shown, and said how many more there are', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const grants = 400;
+  const second = (n: number) => new Date(server.clock.now.getTime() + n * 1000);
+  await server.db.creditEntry.createMany({
+    data: Array.from({ length: grants }, (_, n) => ({
+      userId: ann.id,
+      seq: n + 1,
+      at: second(n),
+      kind: 'grant',
+      seconds: 2 * 86_400,
+      causeId: `gift ${n}`,
+    })),
+  });
+  await server.db.user.update({
+    where: { id: ann.id },
+    data: {
+      creditUntil: second(grants * 2 * 86_400),
+      creditEntryCount: grants,
+      creditEntryAt: second(grants - 1),
+    },
+  });
+  server.clock.now = second(grants);
+  expect((await doctor(commandContext(server))).json).toMatchObject({ findings: [] });
+
+  const text = await words(server, ann);
+  expect(text).toContain('You were given 800 days of paid access.');
+  // Between any two gifts, a second was used.
+  expect(text.match(/Given to you/g)).toHaveLength(25);
+  expect(text.match(/Used as paid access/g)).toHaveLength(25);
+  expect(text).toContain('And 750 more from earlier, in the export of your data.');
+  const exported = (await open(server, ann, '/settings/export')).json<{ creditEntries: unknown[] }>();
+  expect(exported.creditEntries).toHaveLength(grants);
+});
+
+test('whoever pays and was never given days has no history of them', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const stripe = buyer(ann.id);
+  await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
+  expect(await words(server, ann)).not.toContain('stand still from here on');
+});
+
+test('payments that went back are told by whose they were, together, and so is what comes back', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const ben = await friendPays(server, ann.code, 'ben@example.com');
+  const carol = await friendPays(server, ann.code, 'carol@example.com');
+  await words(server, ann, '/');
+  await words(server, ben.friend, '/');
+  const disputes = [ben, carol].map(({ stripe }) => stripe.dispute(daysAfter(5)));
+  await deliverAll(
+    server,
+    [ben, carol].flatMap(({ stripe }) => [stripe.invoicePaid(), stripe.invoicePaymentPaid()]),
+  );
+  server.clock.now = daysAfter(6);
+  await deliverAll(
+    server,
+    disputes.map((dispute) => dispute.lost(daysAfter(6))),
+  );
+  expect(await words(server, ann, '/')).toMatch(
+    /The first payments of 2 friends went back, and so did what was left of the credit: \d+ days\./,
+  );
+  expect(await words(server, ben.friend, '/')).toContain('Your first payment went back, and so did');
 });
 
 test('the next visit tells once that a friend paid, whatever page it is', async () => {
@@ -173,12 +243,25 @@ test('what is no page of theirs leaves the news for the next one', async () => {
   expect(await words(server, ann)).toContain('you got 45 days');
 });
 
-test('of two pages opened at once, one tells the news', async () => {
+test('news that cannot be marked as seen is told all the same, and again', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
-  const pages = await Promise.all(['/', '/settings', '/pricing'].map((url) => words(server, ann, url)));
-  expect(pages.filter((text) => text.includes('you got 45 days'))).toHaveLength(1);
+  const { lift } = await refuseWrites(server, 'UPDATE', 'User', 'NEW."creditEntriesSeen" > 0');
+  expect(await words(server, ann)).toContain('you got 45 days');
+  await lift();
+  expect(await words(server, ann)).toContain('you got 45 days');
+  expect(await words(server, ann)).not.toContain('you got 45 days');
+});
+
+test('news whose page could not be made is told on the next one', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await friendPays(server, ann.code, 'ben@example.com');
+  await server.db.$executeRawUnsafe('ALTER TABLE "Subscription" RENAME TO "Away"');
+  expect((await open(server, ann)).statusCode).toBe(500);
+  await server.db.$executeRawUnsafe('ALTER TABLE "Away" RENAME TO "Subscription"');
+  expect(await words(server, ann)).toContain('you got 45 days');
 });
 
 test('the export holds what is kept of a person, and nothing of a friend or that opens an account', async () => {

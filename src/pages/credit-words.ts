@@ -36,24 +36,33 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     (days) => `Your first payment arrived, and a friend had invited you: you got ${days}.`,
   );
   add('success', of('grant', null), (days) => `You were given ${days} of paid access.`);
-  // Of 0 seconds when all of it had been used: that took nothing, and there is nothing to give back.
-  const reversals = [...of('reversal', 'referrer'), ...of('reversal', 'referred')];
-  add(
-    'info',
-    reversals.filter(({ seconds }) => seconds > 0),
-    (days) => `A first payment went back, and so did what was left of its credit: ${days}.`,
-  );
-  add(
-    'info',
-    reversals.filter(({ seconds }) => seconds === 0),
-    () => 'A first payment went back. Its credit had been used already, so nothing was taken from you.',
-  );
-  add(
-    'success',
-    [...of('restoration', 'referrer'), ...of('restoration', 'referred')].filter(({ seconds }) => seconds > 0),
-    (days) => `A first payment holds after all: you got ${days} back.`,
-  );
+  for (const side of ['referrer', 'referred'] as const) {
+    const reversals = of('reversal', side);
+    // Of 0 seconds when all of it had been used: that took nothing, and there is nothing to give back.
+    const took = reversals.filter(({ seconds }) => seconds > 0);
+    add(
+      'info',
+      took,
+      (days) => `${firstPayments(took)} went back, and so did what was left of the credit: ${days}.`,
+    );
+    const tookNothing = reversals.filter(({ seconds }) => seconds === 0);
+    add(
+      'info',
+      tookNothing,
+      () =>
+        `${firstPayments(tookNothing)} went back. The credit had been used already, so nothing was taken from you.`,
+    );
+    const gaveBack = of('restoration', side).filter(({ seconds }) => seconds > 0);
+    add('success', gaveBack, (days) => `${firstPayments(gaveBack)} held after all: you got ${days} back.`);
+  }
   return notices;
+}
+
+/** Whose payments some entries of one side are about; what follows fits one and many. */
+function firstPayments(entries: readonly ToldEntry[]): string {
+  if (entries[0]?.side === 'referred') return 'Your first payment';
+  const friends = new Set(entries.map(({ referralId }) => referralId)).size;
+  return friends === 1 ? 'The first payment of a friend' : `The first payments of ${friends} friends`;
 }
 
 /** A line of the history that Settings shows. */
@@ -76,26 +85,18 @@ export function inWords(line: CreditLine<ToldEntry>): HistoryLine {
   switch (kind) {
     case 'grant':
       return { at, text: GRANTED[side ?? 'operator'], days: signed('+', seconds) };
-    case 'reversal':
-      return {
-        at,
-        text:
-          seconds > 0
-            ? 'The first payment went back: the rest was taken back'
-            : 'The first payment went back: nothing was left to take',
-        days: signed('−', seconds),
-      };
-    case 'restoration':
-      return {
-        at,
-        text:
-          seconds > 0 ? 'The first payment holds after all: given back' : 'The first payment holds after all',
-        days: signed('+', seconds),
-      };
+    case 'reversal': {
+      const what = seconds > 0 ? 'the rest was taken back' : 'nothing was left to take';
+      return { at, text: `${firstPayments([line.entry])} went back: ${what}`, days: signed('−', seconds) };
+    }
+    case 'restoration': {
+      const what = seconds > 0 ? ': given back' : '';
+      return { at, text: `${firstPayments([line.entry])} held after all${what}`, days: signed('+', seconds) };
+    }
     case 'hold':
-      return { at, text: 'You pay: your credit stands still', days: null };
+      return { at, text: 'You started to pay: days stand still from here on', days: null };
     default:
-      return { at, text: 'You no longer pay: your credit runs', days: null };
+      return { at, text: 'You stopped paying: days run from here on', days: null };
   }
 }
 

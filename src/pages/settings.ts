@@ -17,7 +17,8 @@ import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import { entriesWithSides } from '../referrals/credit-news.ts';
-import { LISTED, listInvitations } from '../referrals/timeline.ts';
+import type { ToldEntry } from '../referrals/credit-news.ts';
+import { listInvitations } from '../referrals/timeline.ts';
 import { askStripe } from '../web/ask-stripe.ts';
 import type { AppContext } from '../web/context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
@@ -25,10 +26,14 @@ import { BAD_EMAIL, BAD_PASSWORD, errorsFor, typedText } from '../web/forms.ts';
 import { sendPage } from '../web/page.ts';
 import type { Notice } from '../web/page.ts';
 import { inWords } from './credit-words.ts';
+import type { HistoryLine } from './credit-words.ts';
 import { exportAccount } from './export.ts';
 
 /** While the webhook of a payment is on its way, Settings looks again after this long, s. */
 const REFRESH_SECONDS = 3;
+
+/** So many lines of each list are shown, the newest first; the export has them all. */
+const LISTED = 50;
 
 const NO_PASSWORD = 'Enter your current password.';
 const WRONG_PASSWORD = 'This is not your current password.';
@@ -158,7 +163,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
       me,
       canManageBilling: isOneLive(subscriptions),
       invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
-      creditHistory: explainCredit(entries, at).lines.map(inWords).reverse(),
+      creditHistory: creditHistory(entries, at),
       qrCode: await qrCode(me.referral.url),
       awaitingPayment,
       ...(awaitingPayment && { refreshSeconds: REFRESH_SECONDS }),
@@ -168,6 +173,13 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
       deletion: forms.deletion ?? { errors: {} },
     });
   }
+}
+
+/** Who was never granted any has no history of it, though the ledger knows when they paid. */
+function creditHistory(entries: readonly ToldEntry[], at: Date): { lines: HistoryLine[]; earlier: number } {
+  if (!entries.some(({ kind }) => kind === 'grant')) return { lines: [], earlier: 0 };
+  const { lines } = explainCredit(entries, at);
+  return { lines: lines.slice(-LISTED).map(inWords).reverse(), earlier: Math.max(0, lines.length - LISTED) };
 }
 
 /** Active credits are counted so long (design: Settings). */

@@ -22,24 +22,32 @@ export async function entriesWithSides(db: Db, userId: string, after: number): P
 }
 
 /**
- * What moved a user's credit since they were last told; from now on they have been. Of two pages opened at once, one gets
- * it. Costs nothing when there is no news.
+ * What moved a user's credit since they were last told. Costs nothing when there is no news.
  *
  * @param db the database
  * @param user the user's row
- * @param now the instant, UTC
  * @returns the new entries of their ledger, in order
  */
-export async function takeCreditNews(db: Db, user: User, now: Date): Promise<ToldEntry[]> {
+export async function readCreditNews(db: Db, user: User): Promise<ToldEntry[]> {
   const { id, creditEntriesSeen } = user;
-  if (creditEntriesSeen >= user.creditEntryCount) return [];
-  const entries = await entriesWithSides(db, id, creditEntriesSeen);
-  const last = entries.at(-1);
-  if (!last) return [];
-  const told = await inTransaction(db, now, (tx) =>
-    tx.user.updateMany({ where: { id, creditEntriesSeen }, data: { creditEntriesSeen: last.seq } }),
+  return creditEntriesSeen < user.creditEntryCount ? entriesWithSides(db, id, creditEntriesSeen) : [];
+}
+
+/**
+ * Notes that a user was told of their credit, so that they are not told again.
+ *
+ * @param db the database
+ * @param userId whom
+ * @param seq the sequence number of the last entry that they were told of
+ * @param now the instant, UTC
+ */
+export async function markCreditNewsSeen(db: Db, userId: string, seq: number, now: Date): Promise<void> {
+  await inTransaction(db, now, (tx) =>
+    tx.user.updateMany({
+      where: { id: userId, creditEntriesSeen: { lt: seq } },
+      data: { creditEntriesSeen: seq },
+    }),
   );
-  return told.count === 1 ? entries : [];
 }
 
 function sideOf(referralId: string | null, referrerId: string | null, userId: string): ToldEntry['side'] {

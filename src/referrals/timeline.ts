@@ -1,8 +1,5 @@
 import type { Db } from '../db/transaction.ts';
 
-/** So many invitations are listed on a page, the newest first. */
-export const LISTED = 50;
-
 /** One invitation as its sender may see it: of the friend, no more than a masked address. */
 export interface Invitation {
   /** Null when they have deleted their account. */
