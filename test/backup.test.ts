@@ -21,10 +21,14 @@ const pathOf = (databaseUrl: string): string => databaseUrl.replace('file:', '')
 const backupOf = (databaseUrl: string, file: string) =>
   backup(readConfig({ DATABASE_URL: databaseUrl }), file);
 
-/** Writes to a database for as long as it lives, as another server does: two rows a transaction, as fast as it can. */
+/**
+ * Writes to a database for as long as it lives, as another server does: two rows a transaction, with a millisecond in
+ * between in which the other writer gets the lock (SQLite hands it to whoever asks next, not to who waits longest).
+ */
 const WRITER = `
   const [path, name] = process.argv.slice(1);
-  const database = new (require('better-sqlite3'))(path);
+  const database = new (require('better-sqlite3'))(path, { timeout: 60_000 });
+  const never = new Int32Array(new SharedArrayBuffer(4));
   database.pragma('synchronous = OFF');
   const event = database.prepare(
     \`INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason")
@@ -32,12 +36,13 @@ const WRITER = `
   );
   const setting = database.prepare('INSERT INTO "Setting" ("key", "value") VALUES (?, 1)');
   const commit = database.transaction((n) => (event.run(name + n), setting.run(name + n)));
-  for (let n = 1; ; n += 1) commit.immediate(n);
+  for (let n = 1; ; n += 1) (commit.immediate(n), Atomics.wait(never, 0, 0, 1));
 `;
 
 async function startWriter(databaseUrl: string, name: string): Promise<void> {
   const writer = spawn(process.execPath, ['-e', WRITER, pathOf(databaseUrl), name], {
     cwd: join(import.meta.dirname, '..'),
+    stdio: ['ignore', 'ignore', 'inherit'],
   });
   onTestFinished(async () => {
     if (writer.exitCode !== null) throw new Error(`The writer ${name} ended by itself.`);
