@@ -499,14 +499,16 @@ async function call(method, path, body) {
   throw new Error(told?.error?.message ?? 'Something went wrong on our side. Please try again in a moment.');
 }
 
+/** A button that is at work keeps the focus, which `disabled` would take from it. */
 async function busy(pressed, work) {
-  pressed.disabled = true;
+  if (pressed.ariaDisabled) return;
+  pressed.ariaDisabled = 'true';
   try {
     await work();
   } catch (error) {
     say(error.message);
   }
-  pressed.disabled = false;
+  pressed.ariaDisabled = null;
 }
 
 /** @throws Error when what is kept here cannot be read: a restore would write over it, a backup would be of nothing */
