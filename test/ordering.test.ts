@@ -191,15 +191,16 @@ describe('two updates of one second', () => {
 
   /** Stripe's API, as far as a tie asks it. */
   async function stripeThatSays(
-    answer: (id: string) => object | null,
+    answer: (id: string) => object | null | Promise<object>,
   ): Promise<{ url: string; asked: string[] }> {
     const asked: string[] = [];
     const api = createServer((request, response) => {
       const id = request.url?.split('/').pop() ?? '';
       asked.push(id);
-      const body = answer(id);
-      response.writeHead(body ? 200 : 500, { 'content-type': 'application/json' });
-      response.end(JSON.stringify(body ?? { error: { message: 'down' } }));
+      void Promise.resolve(answer(id)).then((body) => {
+        response.writeHead(body ? 200 : 500, { 'content-type': 'application/json' });
+        response.end(JSON.stringify(body ?? { error: { message: 'down' } }));
+      });
     });
     await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
     onTestFinished(() => {
@@ -208,7 +209,7 @@ describe('two updates of one second', () => {
     return { url: `http://127.0.0.1:${(api.address() as AddressInfo).port}`, asked };
   }
 
-  const undecidable = (stripe: ReturnType<typeof buyer>) => [
+  const undecidable = (stripe: ReturnType<typeof buyer>): [object, object] => [
     stripe.updated(willEnd, { at: daysAfter(1), previous: { cancel_at_period_end: false } }),
     stripe.updated(
       { cancel_at_period_end: false },
@@ -228,6 +229,30 @@ describe('two updates of one second', () => {
       cancelAtPeriodEnd: true,
       snapshotAt: daysAfter(1),
       snapshotEventId: null,
+      needsReconcile: false,
+    });
+  });
+
+  test('that Stripe settles too late: something newer came while it was asked, and holds', async () => {
+    let newer: () => Promise<void> = () => Promise.reject(new Error('asked too early'));
+    let stripe = buyer();
+    const api = await stripeThatSays(async () => {
+      await newer();
+      return stripe.subscriptionObject({ ...willEnd, status: 'past_due' });
+    });
+    const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
+    ({ stripe } = await invitedFriend(server));
+    const later = stripe.updated({ status: 'unpaid' }, { at: daysAfter(2) });
+    newer = () => deliverAll(server, [later]);
+    const [first, second] = undecidable(stripe);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), first]);
+    await deliverAll(server, [second], 'ignored');
+    expect(api.asked).toEqual([stripe.subscription]);
+    expect(await server.db.subscription.findFirst()).toMatchObject({
+      status: 'unpaid',
+      cancelAtPeriodEnd: false,
+      snapshotAt: daysAfter(2),
+      snapshotEventId: later.id,
       needsReconcile: false,
     });
   });

@@ -3,6 +3,7 @@ import type { Stripe } from 'stripe';
 import { verifyPassword } from '../accounts/passwords.ts';
 import { leaveTombstone } from '../accounts/tombstone.ts';
 import type { User } from '../db/generated/client.ts';
+import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { expire } from './checkout.ts';
@@ -40,9 +41,15 @@ export async function deleteAccount(
     for (const customer of customers) await cancelAll(stripe, customer.id);
   }
   return inTransaction(db, now, async (tx) => {
+    await lockUser(tx, user.id);
     const checkout = await tx.checkout.findUnique({ where: { userId: user.id } });
-    // Another tab pressed Upgrade meanwhile: what it opened could still be paid, for an account that is gone.
-    if (checkout?.id !== before?.id || checkout?.sessionId !== before?.sessionId) {
+    const linked = await tx.customer.count({ where: { userId: user.id, deletedAt: null } });
+    // Another tab pressed Upgrade, or a customer came to be theirs: it could be paid for an account that is gone.
+    if (
+      checkout?.id !== before?.id ||
+      checkout?.sessionId !== before?.sessionId ||
+      linked > customers.length
+    ) {
       return 'checkout-opened-meanwhile';
     }
     await tx.checkout.deleteMany({ where: { userId: user.id } });

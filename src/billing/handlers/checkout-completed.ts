@@ -10,6 +10,8 @@ import type { EventHandler } from './outcome.ts';
 /** What an ignored checkout says when its customer has an owner already; `doctor` looks for it. */
 export const CLAIMED_BY_ANOTHER = 'the customer belongs to another user';
 
+const OF_NOBODY = 'the checkout session names none of our users';
+
 /**
  * `checkout.session.completed`, `async_payment_succeeded` and `async_payment_failed`: tells whose customer it is.
  * Linking applies all facts that waited for it. Also tells when the payment is, or was, still under way: then only a
@@ -24,11 +26,14 @@ export const onCheckoutCompleted: EventHandler = async (tx, event, { clawbackDay
     select: { id: true },
   });
   const [user] = users;
-  if (!user) return ignored('the checkout session names none of our users');
+  if (!user) return ignored(OF_NOBODY);
   if (users.length > 1) return ignored('the checkout session names two of our users');
 
   const customer = await lockCustomer(tx, checkout.customerId);
-  if (!(await linkCustomer(tx, customer, user.id))) return ignored(CLAIMED_BY_ANOTHER);
+  if (!(await linkCustomer(tx, customer, user.id))) {
+    // Without an owner it was the user who went, a moment ago.
+    return ignored(customer.userId === null ? OF_NOBODY : CLAIMED_BY_ANOTHER);
+  }
 
   if (checkout.subscriptionId && (checkout.unpaid || event.type !== 'checkout.session.completed')) {
     await noteUnpaidCheckout(tx, checkout.subscriptionId, customer.id);
