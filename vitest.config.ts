@@ -57,6 +57,8 @@ export default defineConfig({
           include: ['test/e2e/*.e2e.ts'],
           globalSetup: 'test/e2e/support/chromium.ts',
           testTimeout: 180_000,
+          // Browser, server and test share one machine: when it stands still for seconds, the server rightly refuses.
+          retry: 1,
         },
       },
     ],

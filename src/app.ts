@@ -31,8 +31,12 @@ const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com
 /** As long as Node lets a whole address be: a code or a token that is too long is an unknown one. */
 const MAX_PARAM_LENGTH = 16 * 1024;
 
-/** How late the event loop may come, on average over a second, before requests are refused, ms. */
+/**
+ * How late the event loop may come, on average over a span, before requests are refused, ms. The span is long enough for
+ * one pause, such as that of a machine that stood still, not to count as too much to do.
+ */
 const MAX_EVENT_LOOP_DELAY_MS = 1_000;
+const EVENT_LOOP_DELAY_SPAN_MS = 3_000;
 
 const TOO_MUCH_TO_DO = new HttpError(
   503,
@@ -80,6 +84,7 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
   // Before anything that asks the database.
   await app.register(underPressure, {
     maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS,
+    sampleInterval: EVENT_LOOP_DELAY_SPAN_MS,
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
   app.addHook('onResponse', (request, reply, done) => {

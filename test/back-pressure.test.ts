@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
 import { pino } from 'pino';
@@ -83,12 +84,12 @@ describe('when the event loop comes too late', () => {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
   }
 
-  /** A server that is busy with itself; the next second it still is. */
+  /** A server that is busy with itself; for a moment it still is. */
   async function pressed(): Promise<TestServer> {
     const server = await startTestServer();
     await until(() => {
       const late = server.app.isUnderPressure();
-      if (!late) block(1_500);
+      if (!late) block(3_500);
       return Promise.resolve(late || undefined);
     });
     return server;
@@ -106,6 +107,13 @@ describe('when the event loop comes too late', () => {
     expect(page?.headers['content-type']).toMatch(/^text\/html/);
     expect(page?.body).toContain('Please try again in a moment.');
     expect(api?.json()).toMatchObject({ error: { code: 'busy' } });
+  });
+
+  test('one pause is none of it', async () => {
+    const { app } = await startTestServer();
+    block(1_500);
+    await setTimeout(100);
+    expect((await app.inject({ url: '/' })).statusCode).toBe(200);
   });
 
   test('a webhook is refused, so that Stripe sends it again', async () => {

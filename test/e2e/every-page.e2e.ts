@@ -2,6 +2,7 @@ import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
 
 import {
+  atThePortal,
   openPage,
   PASSWORD,
   PHONE,
@@ -10,6 +11,7 @@ import {
   startSite,
   upgrade,
   useBrowser,
+  WIDE,
 } from './support/browser.ts';
 import { checkLoading, checkPage } from './support/checks.ts';
 
@@ -131,9 +133,74 @@ test('two friends: one pays, both have credit', async () => {
   await checkPage(ann, 'portfolio credit');
 });
 
+test('a payment that fails, a plan that ends, and backups that stay', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await signUp(page, 'ann@example.com');
+  await page.goto('/settings?checkout=done');
+  await page.getByText('We are waiting for Stripe').waitFor();
+  await checkPage(page, 'settings waiting for the payment');
+  await upgrade(page);
+  await withHoldings(page);
+  await page.getByRole('button', { name: 'Back up now' }).click();
+  await page.getByText('Backed up 3 holdings.').waitFor();
+
+  await atThePortal(page, 'Decline the card from now on', 'Let a month pass');
+  await page.getByText('Your last payment failed').waitFor();
+  await checkPage(page, 'settings past due');
+  await atThePortal(page, 'Let the card work again', 'Let some days pass', 'Cancel at the end of the period');
+  await page.getByText('You have paid access until then').waitFor();
+  await checkPage(page, 'settings ends at the end of the period');
+  await atThePortal(page, 'Cancel now');
+  await page.getByText('Free plan').waitFor();
+  await checkPage(page, 'settings ended');
+  await page.goto('/portfolio');
+  await page.getByRole('button', { name: 'Restore' }).waitFor();
+  await checkPage(page, 'portfolio access ended');
+});
+
+test('a trial', async () => {
+  const site = await startSite({ STRIPE_TRIAL_DAYS: '14' });
+  const page = await openPage(site);
+  await signUp(page, 'ann@example.com');
+  await page.goto('/pricing');
+  await checkPage(page, 'pricing with a trial');
+  await page.getByRole('button', { name: 'monthly' }).click();
+  await page.getByRole('button', { name: 'Pay', exact: true }).click();
+  await page.getByText('Your trial lasts until').waitFor();
+  await checkPage(page, 'settings trial');
+});
+
+test('two friends: the money goes back', async () => {
+  const site = await startSite();
+  const ann = await openPage(site);
+  await signUp(ann, 'ann@example.com');
+  const link = await referralLink(ann);
+  const ben = await openPage(site);
+  await ben.goto(link);
+  await signUp(ben, 'ben@example.com');
+  await upgrade(ben);
+  await atThePortal(ben, 'Refund the last payment');
+  await checkPage(ben, 'settings own payment back');
+  await ann.goto('/settings');
+  await ann.getByText('went back').first().waitFor();
+  await checkPage(ann, 'settings payment of a friend back');
+});
+
+test('an account is deleted', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await signUp(page, 'ann@example.com');
+  const form = page.getByRole('form', { name: 'Delete your account' });
+  await form.getByLabel('Current password').fill(PASSWORD);
+  await form.getByRole('button', { name: 'Delete account' }).click();
+  await page.getByText('Your account is deleted').waitFor();
+  await checkPage(page, 'landing account deleted');
+});
+
 test('pages are small, wait for no script, load nothing from elsewhere, and do not jump', async () => {
   const site = await startSite();
-  for (const viewport of [PHONE, { width: 1920, height: 1080 }]) {
+  for (const viewport of [PHONE, WIDE]) {
     const page = await openPage(site, { viewport });
     for (const path of ['/', '/pricing', '/signup', '/login', '/portfolio']) await checkLoading(page, path);
     await signUp(page, `ann-${viewport.width}@example.com`);

@@ -137,6 +137,7 @@ test('a backup is made, restored in another browser after asking, undone, and de
   await dialog.getByText('Replace the 2 holdings of this browser?').waitFor();
   await dialog.getByRole('button', { name: 'Leave as it is' }).click();
   expect(await symbols(ann)).toEqual(['ACME', 'GLOBEX']);
+  expect(await ann.evaluate('document.activeElement.textContent')).toBe('Restore');
   await ann.getByRole('button', { name: 'Restore' }).click();
   await dialog.getByRole('button', { name: 'Replace' }).click();
   await said(ann, 'Restored 1 holding');

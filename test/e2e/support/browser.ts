@@ -7,6 +7,7 @@ import { join } from 'node:path';
 
 export const PHONE = { width: 390, height: 844 };
 export const DESKTOP = { width: 1280, height: 900 };
+export const WIDE = { width: 1920, height: 1080 };
 
 export const PASSWORD = 'correct horse';
 
@@ -29,10 +30,11 @@ export function useBrowser(): void {
 
 let databases = 0;
 
-export async function startSite(): Promise<Site> {
+/** @param settings of the server beyond the default ones, as they are named in the environment */
+export async function startSite(settings: Record<string, string> = {}): Promise<Site> {
   databases += 1;
   const file = join(inject('scratch'), `site-${process.pid}-${databases}.db`);
-  const env = { DATABASE_URL: `file:${file}` };
+  const env = { DATABASE_URL: `file:${file}`, ...settings };
   const { url } = await runServer(env);
   return {
     url,
@@ -62,6 +64,9 @@ export async function openPage(site: Site, options: BrowserContextOptions = {}):
       problems.push(message.text());
     }
   });
+  page.on('response', (response) => {
+    if (response.status() >= 500) problems.push(`${response.status()} ${response.url()}`);
+  });
   onTestFinished(() => {
     expect(problems).toEqual([]);
   });
@@ -84,6 +89,19 @@ export async function upgrade(page: Page): Promise<void> {
   await page.getByRole('button', { name: 'Pay', exact: true }).click();
   await page.waitForURL('**/settings**');
   await page.getByText('Monthly plan').waitFor();
+}
+
+/**
+ * Goes to the sandbox's billing portal, presses buttons there one after the other, and comes back to Settings.
+ *
+ * @param buttons by name; what time, the bank and the seller do is among them
+ */
+export async function atThePortal(page: Page, ...buttons: string[]): Promise<void> {
+  await page.goto('/settings');
+  await page.getByRole('button', { name: 'Manage billing' }).click();
+  for (const name of buttons) await page.getByRole('button', { name }).click();
+  await page.getByRole('button', { name: 'Return' }).click();
+  await page.waitForURL('**/settings**');
 }
 
 /** The referral link that stands in somebody's settings. */

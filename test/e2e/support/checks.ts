@@ -6,7 +6,7 @@ import type { AxeResults } from 'axe-core';
 import type { Page } from 'playwright-core';
 import { expect } from 'vitest';
 
-import { DESKTOP, PHONE } from './browser.ts';
+import { DESKTOP, PHONE, WIDE } from './browser.ts';
 import { SCREENSHOTS } from './chromium.ts';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -21,7 +21,8 @@ const MAX_TRANSFER_BYTES = 30 * 1024;
 const MIN_TARGET = 44;
 
 /**
- * Looks at a page as it is now: on a phone and on a desktop, light and dark. Leaves a picture of each.
+ * Looks at a page as it is now: on a phone, on a desktop and on a wide screen, light and dark, and walks through it by
+ * keyboard. Leaves a picture of each.
  *
  * @param name of the page and its state, for the pictures
  */
@@ -30,6 +31,7 @@ export async function checkPage(page: Page, name: string): Promise<void> {
     for (const [device, size] of [
       ['phone', PHONE],
       ['desktop', DESKTOP],
+      ['wide', WIDE],
     ] as const) {
       const state = `${name} ${device} ${colorScheme}`;
       await page.emulateMedia({ colorScheme });
@@ -40,6 +42,24 @@ export async function checkPage(page: Page, name: string): Promise<void> {
       expect([state, await page.evaluate<string[]>(SMALL_TARGETS)]).toEqual([state, []]);
     }
   }
+  await checkKeyboard(page, name);
+}
+
+/** Tab reaches everything that can be pressed or filled in, in the order of reading, and it shows where the focus is. */
+async function checkKeyboard(page: Page, name: string): Promise<void> {
+  const wanted = await page.evaluate<string[]>(FOCUSABLE);
+  const reached: string[] = [];
+  for (let presses = 0; presses <= wanted.length && reached.length < wanted.length; presses += 1) {
+    await page.keyboard.press('Tab');
+    const focus = await page.evaluate<{ element: string; seen: boolean } | null>(FOCUSED);
+    // Between the last and the first comes the browser itself.
+    if (focus === null) continue;
+    expect([name, focus]).toEqual([name, { ...focus, seen: true }]);
+    reached.push(focus.element);
+  }
+  // Tab goes on from where the focus is, which may be in the middle.
+  const start = wanted.indexOf(reached[0] ?? '');
+  expect([name, ...reached]).toEqual([name, ...wanted.slice(start), ...wanted.slice(0, start)]);
 }
 
 /**
@@ -77,6 +97,26 @@ const SMALL_TARGETS = `
     .filter(({ element, box }) => box.width > 1 && element.checkVisibility({ visibilityProperty: true }))
     .filter(({ box }) => Math.min(box.width, box.height) < ${MIN_TARGET} - 0.5)
     .map(({ element, box }) => element.outerHTML + ' is ' + box.width + ' by ' + box.height)`;
+
+const FOCUSABLE = `
+  (() => {
+    const scope = document.querySelector('dialog[open]') ?? document;
+    return [...scope.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary')]
+      .filter((element) => element.checkVisibility({ visibilityProperty: true }))
+      .map((element) => element.outerHTML.slice(0, 200));
+  })()`;
+
+const FOCUSED = `
+  (() => {
+    const element = document.activeElement;
+    if (element === document.body) return null;
+    const { outlineStyle, outlineWidth } = getComputedStyle(element);
+    const { top, bottom } = element.getBoundingClientRect();
+    return {
+      element: element.outerHTML.slice(0, 200),
+      seen: outlineStyle !== 'none' && parseFloat(outlineWidth) >= 2 && bottom > 0 && top < innerHeight,
+    };
+  })()`;
 
 const LOADING = `
   new Promise((resolve) => {
