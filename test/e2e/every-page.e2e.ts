@@ -13,7 +13,7 @@ import {
   useBrowser,
   WIDE,
 } from './support/browser.ts';
-import { checkLoading, checkPage } from './support/checks.ts';
+import { checkLoading, checkPage, checkPrinted, showForcedColours } from './support/checks.ts';
 
 useBrowser();
 
@@ -196,6 +196,23 @@ test('an account is deleted', async () => {
   await form.getByRole('button', { name: 'Delete account' }).click();
   await page.getByText('Your account is deleted').waitFor();
   await checkPage(page, 'landing account deleted');
+});
+
+test('on paper, and in a high-contrast theme', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await signUp(page, 'ann@example.com');
+  await withHoldings(page);
+  for (const [path, name] of [
+    ['/settings', 'settings'],
+    ['/portfolio', 'portfolio'],
+    ['/pricing', 'pricing'],
+    ['/', 'landing'],
+  ] as const) {
+    await page.goto(path);
+    await checkPrinted(page, name);
+    await showForcedColours(page, name);
+  }
 });
 
 test('pages are small, wait for no script, load nothing from elsewhere, and do not jump', async () => {

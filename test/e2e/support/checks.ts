@@ -36,13 +36,28 @@ export async function checkPage(page: Page, name: string): Promise<void> {
       const state = `${name} ${device} ${colorScheme}`;
       await page.emulateMedia({ colorScheme });
       await page.setViewportSize(size);
-      await page.screenshot({ path: join(SCREENSHOTS, `${state.replaceAll(' ', '-')}.png`), fullPage: true });
+      await page.screenshot({ path: pictureOf(state), fullPage: true });
       expect([state, await axeFindings(page)]).toEqual([state, []]);
       expect([state, await page.evaluate<number>(SIDEWAYS)]).toEqual([state, 0]);
       expect([state, await page.evaluate<string[]>(SMALL_TARGETS)]).toEqual([state, []]);
     }
   }
   await checkKeyboard(page, name);
+}
+
+/** Looks at a page as it is printed by somebody who likes it dark. Leaves a picture. */
+export async function checkPrinted(page: Page, name: string): Promise<void> {
+  const state = `${name} printed`;
+  await page.emulateMedia({ media: 'print', colorScheme: 'dark' });
+  await page.screenshot({ path: pictureOf(state), fullPage: true });
+  expect([state, await axeFindings(page)]).toEqual([state, []]);
+}
+
+/** Leaves a picture of a page in a high-contrast theme, whose colours are the visitor's own. */
+export async function showForcedColours(page: Page, name: string): Promise<void> {
+  await page.emulateMedia({ media: 'screen', forcedColors: 'active' });
+  await page.screenshot({ path: pictureOf(`${name} forced colours`), fullPage: true });
+  await page.emulateMedia({ forcedColors: 'none' });
 }
 
 /** Tab reaches everything that can be pressed or filled in, in the order of reading, and it shows where the focus is. */
@@ -70,6 +85,10 @@ export async function checkLoading(page: Page, path: string): Promise<void> {
   const { bytes, blockingScripts, elsewhere, shifts } = await page.evaluate<Loading>(LOADING);
   expect([path, blockingScripts, elsewhere, shifts]).toEqual([path, [], [], []]);
   expect(bytes, path).toBeLessThan(MAX_TRANSFER_BYTES);
+}
+
+function pictureOf(state: string): string {
+  return join(SCREENSHOTS, `${state.replaceAll(' ', '-')}.png`);
 }
 
 async function axeFindings(page: Page): Promise<string[]> {
