@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import type { LightMyRequestResponse } from 'fastify';
 
 import { doctor } from '../src/commands/doctor.ts';
+import { resetLink } from '../src/commands/reset-link.ts';
 import { maskEmail } from '../src/referrals/timeline.ts';
 import { commandContext } from './support/command-context.ts';
 import { refuseWrites } from './support/other-connection.ts';
@@ -14,6 +15,7 @@ import {
   PASSWORD,
   postForm,
   signUp,
+  START,
   startTestServer,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
@@ -271,6 +273,10 @@ test('the export holds what is kept of a person, and nothing of a friend or that
   await server.db.backup.create({
     data: { id: 'b1', userId: ann.id, number: 1, document: '{"version":1}', createdAt: server.clock.now },
   });
+  const { json: link } = await resetLink(commandContext(server), ann.email);
+  await server.db.checkout.create({
+    data: { userId: ann.id, id: 'c1', plan: 'monthly', priceId: 'p', trialDays: 0, createdAt: START },
+  });
   const answer = await open(server, ann, '/settings/export');
   expect(answer.headers['content-disposition']).toBe('attachment; filename="tandem-data.json"');
   expect(answer.json()).toMatchObject({
@@ -279,11 +285,16 @@ test('the export holds what is kept of a person, and nothing of a friend or that
     creditEntries: [{ kind: 'grant', seconds: 45 * 86_400 }],
     auditRows: [{ kind: 'credit' }],
     backups: [{ document: { version: 1 } }],
+    openCheckout: { id: 'c1', plan: 'monthly' },
     invitedBy: null,
   });
   const { passwordHash, emailHash } = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
   const { tokenHash } = await server.db.session.findFirstOrThrow({ where: { userId: ann.id } });
-  for (const secret of ['ben@example.com', friend.id, passwordHash ?? '', emailHash, tokenHash]) {
+  const reset = await server.db.resetLink.findFirstOrThrow({ where: { userId: ann.id } });
+  expect(answer.json()).toMatchObject({ resetLinks: [{ expiresAt: reset.expiresAt.toISOString() }] });
+  const token = (link as { url: string }).url.split('/').pop() ?? '';
+  const hashes = [passwordHash ?? '', emailHash, tokenHash, reset.tokenHash];
+  for (const secret of ['ben@example.com', friend.id, token, ...hashes]) {
     expect(secret).not.toBe('');
     expect(answer.body).not.toContain(secret);
   }
