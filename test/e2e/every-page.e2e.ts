@@ -34,6 +34,18 @@ async function withHoldings(page: Page): Promise<void> {
   await page.getByText('INITECH').first().waitFor();
 }
 
+/** Ann, and Ben whom she invited, each in a browser of their own. */
+async function twoFriends(): Promise<{ ann: Page; ben: Page }> {
+  const site = await startSite();
+  const ann = await openPage(site);
+  await signUp(ann, 'ann@example.com');
+  const link = await referralLink(ann);
+  const ben = await openPage(site);
+  await ben.goto(link);
+  await signUp(ben, 'ben@example.com');
+  return { ann, ben };
+}
+
 test('a visitor', async () => {
   const site = await startSite();
   const page = await openPage(site);
@@ -109,13 +121,7 @@ test('somebody new', async () => {
 });
 
 test('two friends: one pays, both have credit', async () => {
-  const site = await startSite();
-  const ann = await openPage(site);
-  await signUp(ann, 'ann@example.com');
-  const link = await referralLink(ann);
-  const ben = await openPage(site);
-  await ben.goto(link);
-  await signUp(ben, 'ben@example.com');
+  const { ann, ben } = await twoFriends();
   await checkPage(ann, 'settings invited one');
   await upgrade(ben);
   await checkPage(ben, 'settings paid');
@@ -172,13 +178,7 @@ test('a trial', async () => {
 });
 
 test('two friends: the money goes back', async () => {
-  const site = await startSite();
-  const ann = await openPage(site);
-  await signUp(ann, 'ann@example.com');
-  const link = await referralLink(ann);
-  const ben = await openPage(site);
-  await ben.goto(link);
-  await signUp(ben, 'ben@example.com');
+  const { ann, ben } = await twoFriends();
   await upgrade(ben);
   await atThePortal(ben, 'Refund the last payment');
   await checkPage(ben, 'settings own payment back');

@@ -3,7 +3,8 @@ import { readFile } from 'node:fs/promises';
 import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
 
-import { openPage, PHONE, signUp, startSite, upgrade, useBrowser } from './support/browser.ts';
+import { openPage, PASSWORD, PHONE, signUp, startSite, upgrade, useBrowser } from './support/browser.ts';
+import type { Site } from './support/browser.ts';
 
 useBrowser();
 
@@ -121,7 +122,8 @@ test('what cannot be read is never written over', async () => {
   await page.getByText('Nothing here yet.').waitFor();
 });
 
-test('a backup is made, restored in another browser after asking, undone, and deleted', async () => {
+/** Somebody who pays, with one holding and a backup of it. */
+async function backedUp(): Promise<{ site: Site; ann: Page }> {
   const site = await startSite();
   const ann = await openPage(site);
   await signUp(ann, 'ann@example.com');
@@ -130,6 +132,22 @@ test('a backup is made, restored in another browser after asking, undone, and de
   await add(ann, 'ACME', '10', '120.50');
   await ann.getByRole('button', { name: 'Back up now' }).click();
   await said(ann, 'Backed up 1 holding.');
+  return { site, ann };
+}
+
+test('a backup is made, restored in another browser, restored over something after asking, undone, and deleted', async () => {
+  const { site, ann } = await backedUp();
+  const elsewhere = await openPage(site);
+  await elsewhere.goto('/login');
+  await elsewhere.getByLabel('Email address').fill('ann@example.com');
+  await elsewhere.getByLabel('Password').fill(PASSWORD);
+  await elsewhere.getByRole('button', { name: 'Log in' }).click();
+  await elsewhere.waitForURL('**/settings');
+  await elsewhere.goto('/portfolio');
+  // There is nothing here that it could replace, and so nothing to ask.
+  await elsewhere.getByRole('button', { name: 'Restore' }).click();
+  await said(elsewhere, 'Restored 1 holding');
+  expect(await symbols(elsewhere)).toEqual(['ACME']);
 
   await add(ann, 'GLOBEX', '1', '1');
   await ann.getByRole('button', { name: 'Restore' }).click();
@@ -159,14 +177,7 @@ test('a backup is made, restored in another browser after asking, undone, and de
 });
 
 test('without JavaScript a backup is downloaded and deleted', async () => {
-  const site = await startSite();
-  const ann = await openPage(site);
-  await signUp(ann, 'ann@example.com');
-  await upgrade(ann);
-  await ann.goto('/portfolio');
-  await add(ann, 'ACME', '10', '120.50');
-  await ann.getByRole('button', { name: 'Back up now' }).click();
-  await said(ann, 'Backed up 1 holding.');
+  const { site, ann } = await backedUp();
 
   const cookies = await ann.context().cookies();
   const plain = await openPage(site, { javaScriptEnabled: false });
