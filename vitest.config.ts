@@ -56,7 +56,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['test/e2e/*.e2e.ts'],
           globalSetup: 'test/e2e/support/chromium.ts',
-          testTimeout: 180_000,
+          testTimeout: 300_000,
           // Browser, server and test share one machine: when it stands still for seconds, the server rightly refuses.
           retry: 1,
         },
