@@ -1,17 +1,14 @@
-import { lockUser } from '../db/lock-user.ts';
 import type { Tx } from '../db/transaction.ts';
 import { closeAllSessions } from './sessions.ts';
 
 /**
  * Turns an account into its tombstone (design: rule 11): no address, no password, no session, no backup. What stays are the keyed
- * hashes of its addresses, so that the same person earns no second referral, and the ledger.
+ * hashes of its addresses, so that the same person earns no second referral, and the ledger. The caller holds the user's lock.
  *
  * @param tx the open transaction
  * @param userId whose account
  */
 export async function leaveTombstone(tx: Tx, userId: string): Promise<void> {
-  const user = await lockUser(tx, userId);
-  if (!user || user.deletedAt) return;
   await closeAllSessions(tx, userId);
   await tx.resetLink.deleteMany({ where: { userId } });
   await tx.backup.deleteMany({ where: { userId } });

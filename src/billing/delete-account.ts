@@ -41,7 +41,7 @@ export async function deleteAccount(
     for (const customer of customers) await cancelAll(stripe, customer.id);
   }
   return inTransaction(db, now, async (tx) => {
-    await lockUser(tx, user.id);
+    const locked = await lockUser(tx, user.id);
     const checkout = await tx.checkout.findUnique({ where: { userId: user.id } });
     const linked = await tx.customer.count({ where: { userId: user.id, deletedAt: null } });
     // Another tab pressed Upgrade, or a customer came to be theirs: it could be paid for an account that is gone.
@@ -53,7 +53,7 @@ export async function deleteAccount(
       return 'checkout-opened-meanwhile';
     }
     await tx.checkout.deleteMany({ where: { userId: user.id } });
-    await leaveTombstone(tx, user.id);
+    if (locked && !locked.deletedAt) await leaveTombstone(tx, user.id);
     await thinPayloads(tx, user.id);
     return null;
   });
