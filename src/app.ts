@@ -18,12 +18,11 @@ import { webhookRoute } from './billing/webhook.ts';
 import { healthRoutes } from './operations/health.ts';
 import { metricsRoute } from './operations/metrics.ts';
 import { pageRoutes } from './pages/routes.ts';
+import { ROOT } from './root.ts';
 import type { AppContext } from './web/context.ts';
 import { answerErrors, errorForLog, HttpError } from './web/errors.ts';
 import { comesFromUs } from './web/origin-check.ts';
 import { recognizeVisitors } from './web/visitor.ts';
-
-const ROOT = join(import.meta.dirname, '..');
 
 /** Where the forms of billing lead: browsers hold redirects after a form to the page's form-action, too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];

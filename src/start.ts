@@ -10,7 +10,6 @@ import { readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
 import { dataFolder, openDatabase } from './db/open.ts';
 import { PlainError } from './plain-error.ts';
-import { startSandbox } from './sandbox/sandbox.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import { sessionSecretOf } from './session-secret.ts';
 import { createStripe } from './stripe-client.ts';
@@ -137,6 +136,8 @@ async function openSandbox(
     stateFile: join(dataFolder(config.databaseUrl), 'sandbox.json'),
     log,
   };
+  // Loaded only when it is on: it is a third of the code.
+  const { startSandbox } = await import('./sandbox/sandbox.ts');
   // The next port keeps open checkout pages where they were after a restart; any other does, too.
   const running = await startSandbox({ ...options, port: config.port + 1 })
     .catch(() => startSandbox({ ...options, port: 0 }))

@@ -171,7 +171,7 @@ describe('a DATABASE_URL that cannot be used stops both programs with one line, 
   test.each(cases)('%s', async (_name, address, words) => {
     const env = { DATABASE_URL: await address(), PORT: String(await freePort()) };
     const outcomes = await Promise.all(
-      [startProgram('server.ts', [], env), startProgram('cli.ts', ['doctor'], env)].map(async (one) =>
+      [startProgram('server', [], env), startProgram('cli', ['doctor'], env)].map(async (one) =>
         ended(await one),
       ),
     );

@@ -22,7 +22,7 @@ const PRODUCTION = {
 
 /** A start that must fail: exit 1, and one line on stderr, which is returned. */
 async function failure(env: Record<string, string>, folder?: string): Promise<string> {
-  const started = await startProgram('server.ts', [], { PORT: String(await freePort()), ...env }, folder);
+  const started = await startProgram('server', [], { PORT: String(await freePort()), ...env }, folder);
   // Should it start after all, the test must not wait for its end.
   started.child.stdout?.on('data', () => {
     if (started.output.stdout.includes('Tandem is at')) started.child.kill('SIGKILL');
@@ -287,7 +287,7 @@ test('an empty session secret, as a crash leaves it, is never used as one', asyn
   const folder = await emptyFolder();
   const path = join(folder, 'session-secret');
   await writeFile(path, '');
-  const started = await startProgram('server.ts', [], {
+  const started = await startProgram('server', [], {
     DATABASE_URL: `file:${join(folder, 'tandem.db')}`,
     PORT: String(await freePort()),
   });
@@ -416,7 +416,7 @@ test("a newcomer's story: with nothing set, two people, a link and a payment giv
   await bob.post(portal, { action: 'cancel_now' });
   expect(await bob.become('free')).toMatchObject({ ...rich, subscription: { status: 'canceled' } });
 
-  const audit = await ended(await startProgram('cli.ts', ['user', 'bob@example.com'], {}, folder));
+  const audit = await ended(await startProgram('cli', ['user', 'bob@example.com'], {}, folder));
   expect(audit.code).toBe(0);
   expect(audit.stdout).toMatch(/^subscription +canceled, monthly$/m);
 });

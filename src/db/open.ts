@@ -4,12 +4,13 @@ import { dirname, join } from 'node:path';
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 
 import { PlainError } from '../plain-error.ts';
+import { ROOT } from '../root.ts';
 import { migrate } from './migrate.ts';
 import { commitInGroups } from './transaction.ts';
 import type { Db } from './transaction.ts';
 
 /** Each kind of database has a schema and migrations of its own, made from one set of models. */
-const SQLITE_FOLDER = join(import.meta.dirname, '../../prisma');
+const SQLITE_FOLDER = join(ROOT, 'prisma');
 const POSTGRESQL_FOLDER = join(SQLITE_FOLDER, 'postgresql');
 
 /** Where what belongs to an installation lies when its database is no file. */

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 
 import { Eta } from 'eta';
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
@@ -22,6 +22,7 @@ import {
   waitingInvoice,
 } from './subscriptions.ts';
 import { toEpoch } from './time.ts';
+import { ROOT } from '../root.ts';
 import type {
   Charge,
   CheckoutSession,
@@ -35,7 +36,7 @@ import type {
 /** How long, in milliseconds, a page waits for webhooks to arrive before it sends the browser on. */
 const PATIENCE = 1500;
 
-const views = fileURLToPath(new URL('./views', import.meta.url));
+const views = join(ROOT, 'src/sandbox/views');
 const stylesheet = readFileSync(`${views}/sandbox.css`, 'utf8');
 const eta = new Eta({ views, cache: true });
 

@@ -1,10 +1,8 @@
 import { execFile } from 'node:child_process';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
-const TSX = createRequire(import.meta.url).resolve('tsx');
-const CLI = join(import.meta.dirname, '../../src/cli.ts');
+const RUN = join(import.meta.dirname, '../../src/run.js');
 
 /**
  * Migrates the database that tests copy, in a process of its own: this one sets up both engines' tests, each with our
@@ -13,7 +11,7 @@ const CLI = join(import.meta.dirname, '../../src/cli.ts');
  * @param folder where the process runs: one without an `.env`
  */
 export async function migrateTemplate(databaseUrl: string, folder: string): Promise<void> {
-  await promisify(execFile)(process.execPath, ['--import', TSX, CLI, 'migrate'], {
+  await promisify(execFile)(process.execPath, [RUN, 'cli', 'migrate'], {
     cwd: folder,
     env: { PATH: process.env['PATH'], DATABASE_URL: databaseUrl, SESSION_SECRET: 'a secret for the tests' },
   });

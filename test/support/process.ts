@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
@@ -10,8 +9,7 @@ import { inject, onTestFinished } from 'vitest';
 
 import { freePort } from './free-port.ts';
 
-const TSX = createRequire(import.meta.url).resolve('tsx');
-const SOURCE = join(import.meta.dirname, '../../src');
+const RUN = join(import.meta.dirname, '../../src/run.js');
 
 export interface Started {
   child: ChildProcess;
@@ -30,16 +28,15 @@ export interface RunningServer extends Started {
  * Starts one of our programs as its own process, with no environment but the one that is given. It is killed when the
  * test has finished.
  *
- * @param program its path below src/
  * @param folder where it runs; an empty one of its own when it is left out
  */
 export async function startProgram(
-  program: string,
+  program: 'server' | 'cli',
   args: string[],
   env: Record<string, string>,
   folder?: string,
 ): Promise<Started> {
-  const child = spawn(process.execPath, ['--import', TSX, join(SOURCE, program), ...args], {
+  const child = spawn(process.execPath, [RUN, program, ...args], {
     cwd: folder ?? (await emptyFolder()),
     env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -65,13 +62,13 @@ export async function runCli(
   args: string[],
   env: Record<string, string>,
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  return ended(await startProgram('cli.ts', args, env));
+  return ended(await startProgram('cli', args, env));
 }
 
 /** Starts a server on a free port (or on the one that is given), and waits until it has said where it is. */
 export async function runServer(env: Record<string, string>, folder?: string): Promise<RunningServer> {
   const started = await startProgram(
-    'server.ts',
+    'server',
     [],
     { PORT: String(await freePort()), LOG_LEVEL: 'warn', ...env },
     folder,

@@ -1,0 +1,24 @@
+import module from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+
+import { compileIfStale } from './compile.js';
+
+// `node src/run.js PROGRAM [ARGUMENT…]` runs a compiled program, and compiles it first if a source has changed since.
+// Without a program it only compiles.
+
+const [node = '', , program, ...args] = process.argv;
+const folder = await compileIfStale().catch((error) => {
+  process.stderr.write(
+    `The source is newer than dist/, and could not be compiled: ${error.message} Run npm ci as the owner of this folder.\n`,
+  );
+  process.exit(1);
+});
+if (program !== undefined) {
+  const path = join(folder, `${program}.js`);
+  process.argv = [node, path, ...args];
+  process.setSourceMapsEnabled(true);
+  // Since Node 22.8: the next start need not parse the same code again.
+  module.enableCompileCache?.(join(folder, 'cache'));
+  await import(pathToFileURL(path).href);
+}
