@@ -12,7 +12,7 @@ import { openDatabase } from '../src/db/open.ts';
 import { inTransaction, isUnreachable } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';
 import { otherConnection } from './support/other-connection.ts';
-import { runCli, until } from './support/process.ts';
+import { runCliProcess, until } from './support/process.ts';
 import {
   deliver,
   deliverAll,
@@ -260,7 +260,7 @@ describe.runIf(onPostgresql)('a database that cannot be reached', () => {
     const { proxy, behind } = await serverBehindProxy();
     await signUp(behind, 'ann@example.com');
     proxy.goDownAt('INSERT INTO "CreditEntry"');
-    const answer = await runCli(['grant-credit', 'ann@example.com', '30'], {
+    const answer = await runCliProcess(['grant-credit', 'ann@example.com', '30'], {
       DATABASE_URL: proxy.url,
       STRIPE_WEBHOOK_SECRET: 'whsec_test',
       SESSION_SECRET,

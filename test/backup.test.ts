@@ -12,7 +12,7 @@ import { readConfig } from '../src/config.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { PlainError } from '../src/plain-error.ts';
 import { commandContext } from './support/command-context.ts';
-import { emptyFolder, runCli, until } from './support/process.ts';
+import { emptyFolder, runCli, runCliProcess, until } from './support/process.ts';
 import { deliverAll, newDatabase, signUp, startTestServer } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
@@ -93,7 +93,7 @@ test('a backup ends while others write without a pause, and holds all up to one 
   const before = await writtenBy(server.databaseUrl, 'one_');
   const folder = await emptyFolder();
   const path = join(folder, 'copy.db');
-  const { code, stdout, stderr } = await runCli(['backup', path, '--json'], {
+  const { code, stdout, stderr } = await runCliProcess(['backup', path, '--json'], {
     DATABASE_URL: server.databaseUrl,
   });
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });

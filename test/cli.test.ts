@@ -1,7 +1,8 @@
 import type { LightMyRequestResponse } from 'fastify';
 import { expect, test } from 'vitest';
 
-import { runCli } from './support/process.ts';
+import { runCli, runCliProcess } from './support/process.ts';
+import type { CliOutcome } from './support/process.ts';
 import {
   cookiesOf,
   DAY,
@@ -19,16 +20,17 @@ import { buyer } from './support/stripe-events.ts';
 const NOWHERE = 'file:/dev/null/x/t.db';
 const NEW_PASSWORD = 'battery staple';
 
+const ENV = {
+  PUBLIC_URL: 'http://tandem.test',
+  SESSION_SECRET: 'a secret for the tests',
+  STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
+  STRIPE_PRICE_MONTHLY: 'price_m',
+  STRIPE_PRICE_ANNUAL: 'price_a',
+};
+
 /** Runs the command line on a database. */
-function cli(databaseUrl: string, ...args: string[]): ReturnType<typeof runCli> {
-  return runCli(args, {
-    DATABASE_URL: databaseUrl,
-    PUBLIC_URL: 'http://tandem.test',
-    SESSION_SECRET: 'a secret for the tests',
-    STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
-    STRIPE_PRICE_MONTHLY: 'price_m',
-    STRIPE_PRICE_ANNUAL: 'price_a',
-  });
+function cli(databaseUrl: string, ...args: string[]): Promise<CliOutcome> {
+  return runCli(args, { ...ENV, DATABASE_URL: databaseUrl });
 }
 
 /** The text of a command that must succeed, and say nothing on stderr. */
@@ -136,8 +138,17 @@ test('a grant to somebody who pays is held: all their days are left', async () =
 
 test('grants by several processes at once all count', async () => {
   const { server, ann } = await withAnn();
-  await Promise.all(
-    [1, 2, 3].map((days) => cliText(server, 'grant-credit', 'ann@example.com', String(days))),
+  const outcomes = await Promise.all(
+    ['1', '2', '3'].map((days) =>
+      runCliProcess(['grant-credit', 'ann@example.com', days], { ...ENV, DATABASE_URL: server.databaseUrl }),
+    ),
+  );
+  expect(outcomes).toEqual(
+    outcomes.map(() => ({
+      code: 0,
+      stdout: expect.stringContaining('ann@example.com') as string,
+      stderr: '',
+    })),
   );
   const first = await server.db.creditEntry.findUniqueOrThrow({
     where: { userId_seq: { userId: ann.id, seq: 1 } },
@@ -369,6 +380,19 @@ test.each([
   expect(stderr).toMatch(/^Usage: cli/m);
   expect(stderr).not.toMatch(/^ +at /m);
   expect((await userRow(server, ann.id)).creditUntil).toBeNull();
+});
+
+test.each([
+  ['done', 0, ['--help'], /^Usage: cli/, /^$/],
+  ['failed', 1, ['user', 'nobody@example.com'], /^$/, /^No account has the address nobody@example\.com\.\n$/],
+  ['wrong usage', 2, ['user'], /^$/, /^error: missing required argument/],
+])('the exit code and the streams of a process: %s', async (_name, code, args, stdout, stderr) => {
+  const outcome = await runCliProcess(args, { ...ENV, DATABASE_URL: await newDatabase() });
+  expect(outcome).toEqual({
+    code,
+    stdout: expect.stringMatching(stdout) as string,
+    stderr: expect.stringMatching(stderr) as string,
+  });
 });
 
 test('wrong usage is exit 2 whatever the state of the database', async () => {

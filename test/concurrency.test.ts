@@ -8,7 +8,7 @@ import { inTransaction } from '../src/db/transaction.ts';
 import type { Db } from '../src/db/transaction.ts';
 import { examine } from '../src/operations/doctor.ts';
 import { captureReferral } from '../src/referrals/capture.ts';
-import { runCli, runServer } from './support/process.ts';
+import { runCliProcess, runServer } from './support/process.ts';
 import { DAY, newDatabase, SESSION_SECRET, sign, WEBHOOK_SECRET } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -112,7 +112,9 @@ test(
 
     const before = Date.now();
     const [grants] = await Promise.all([
-      Promise.all([7, 11].map((days) => runCli(['grant-credit', 'referrer@example.com', String(days)], env))),
+      Promise.all(
+        [7, 11].map((days) => runCliProcess(['grant-credit', 'referrer@example.com', String(days)], env)),
+      ),
       deliverAtOnce(purchases.map((purchase) => purchase.created())),
     ]);
     expect(grants.map(({ code, stderr }) => ({ code, stderr }))).toEqual([

@@ -10,6 +10,7 @@ import { createStripe } from '../src/stripe-client.ts';
 import { commandContext } from './support/command-context.ts';
 import { impatient, keepBusy, otherConnection, refuseWrites } from './support/other-connection.ts';
 import { runCli } from './support/process.ts';
+import type { CliOutcome } from './support/process.ts';
 import {
   daysAfter,
   deliver,
@@ -23,7 +24,7 @@ import {
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
 /** Runs the command line on a server's database. */
-function cli({ databaseUrl }: { databaseUrl: string }, ...args: string[]): ReturnType<typeof runCli> {
+function cli({ databaseUrl }: { databaseUrl: string }, ...args: string[]): Promise<CliOutcome> {
   return runCli(args, {
     DATABASE_URL: databaseUrl,
     SESSION_SECRET: 'a secret for the tests',

@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { freePort } from './support/free-port.ts';
 import { startHeldSandbox } from './support/held-sandbox.ts';
 import { refuseWrites } from './support/other-connection.ts';
-import { emptyFolder, ended, runCli, runServer, startProgram } from './support/process.ts';
+import { emptyFolder, ended, runCli, runCliProcess, runServer, startProgram } from './support/process.ts';
 import {
   DAY,
   deliver,
@@ -123,7 +123,7 @@ test('reconcile asks Stripe, and brings what was missed', async () => {
   const customer = await sandbox.stripe.customers.create();
   await server.db.customer.create({ data: { id: customer.id } });
   await sandbox.stripe.customers.del(customer.id);
-  const { code, stdout, stderr } = await runCli(['reconcile', '--json'], {
+  const { code, stdout, stderr } = await runCliProcess(['reconcile', '--json'], {
     DATABASE_URL: server.databaseUrl,
     SESSION_SECRET: 'a secret for the tests',
     STRIPE_API_KEY: 'sk_test_sandbox',

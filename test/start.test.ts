@@ -8,6 +8,9 @@ import { expect, onTestFinished, test } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
 import { openDatabase } from '../src/db/open.ts';
+import { PlainError } from '../src/plain-error.ts';
+import { startServer } from '../src/start.ts';
+import type { RunningServer } from '../src/start.ts';
 import { freePort } from './support/free-port.ts';
 import { emptyFolder, ended, runCli, runServer, startProgram, until } from './support/process.ts';
 import { newDatabase, PASSWORD, sign, WEBHOOK_SECRET } from './support/server.ts';
@@ -20,8 +23,31 @@ const PRODUCTION = {
   SESSION_SECRET: 'sixteen characters and more',
 };
 
-/** A start that must fail: exit 1, and one line on stderr, which is returned. */
+/**
+ * A start that must fail, in this process: what it says, in one line. `failureOfProcess` starts one for it.
+ *
+ * @param folder where its data would be, if DATABASE_URL does not say
+ */
 async function failure(env: Record<string, string>, folder?: string): Promise<string> {
+  const data = folder ?? (await emptyFolder());
+  const outcome = await startServer(
+    {
+      PORT: String(await freePort()),
+      LOG_LEVEL: 'silent',
+      DATABASE_URL: `file:${join(data, 'data/tandem.db')}`,
+      ...env,
+    },
+    () => new Date(),
+  ).catch((error: unknown) => error);
+  if (!(outcome instanceof Error)) await (outcome as RunningServer).close();
+  expect(outcome).toBeInstanceOf(PlainError);
+  const { message } = outcome as PlainError;
+  expect(message).toMatch(/^[^\n]+$/);
+  return message;
+}
+
+/** The same as a process: exit 1, and one line on stderr, which is returned. */
+async function failureOfProcess(env: Record<string, string>, folder?: string): Promise<string> {
   const started = await startProgram('server', [], { PORT: String(await freePort()), ...env }, folder);
   // Should it start after all, the test must not wait for its end.
   started.child.stdout?.on('data', () => {
@@ -192,6 +218,12 @@ test.each(['STRIPE_API_KEY', 'STRIPE_WEBHOOK_SECRET', 'SESSION_SECRET'])(
   },
 );
 
+test('as a process, a bad variable is exit 1 and one line on stderr, and nothing is made', async () => {
+  const folder = await emptyFolder();
+  expect(await failureOfProcess({ PORT: 'http' }, folder)).toMatch(/^PORT wants /);
+  expect(await readdir(folder)).toEqual([]);
+});
+
 test('production refuses STRIPE_API_BASE', async () => {
   const line = await failure({
     ...PRODUCTION,
@@ -213,7 +245,9 @@ test.each([
   ['without it', { STRIPE_API_KEY: 'sk_test_1' }],
 ])('a port in use stops the start with one line that names it, %s', async (_name, env) => {
   const port = await takenPort();
-  expect(await failure({ ...env, PORT: String(port) })).toMatch(new RegExp(`^Port ${port} is in use`));
+  expect(await failureOfProcess({ ...env, PORT: String(port) })).toMatch(
+    new RegExp(`^Port ${port} is in use`),
+  );
 });
 
 test.each([

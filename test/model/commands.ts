@@ -1,12 +1,8 @@
 import fc from 'fast-check';
 import { Stripe } from 'stripe';
 
-import { openSession } from '../../src/accounts/sessions.ts';
-import { createUser } from '../../src/accounts/sign-up.ts';
-import { captureReferral } from '../../src/referrals/capture.ts';
-import { inTransaction } from '../../src/db/transaction.ts';
 import { refuseWrites } from '../support/other-connection.ts';
-import { PASSWORD, postForm, SESSION_SECRET } from '../support/server.ts';
+import { PASSWORD, postForm, signUp } from '../support/server.ts';
 import type { Person } from '../support/server.ts';
 import { passTime } from '../support/stand-in.ts';
 import type { World } from '../support/stand-in.ts';
@@ -15,8 +11,6 @@ import type { World } from '../support/stand-in.ts';
 export interface Real {
   world: World;
   people: Person[];
-  /** One password's hash for everybody: hashing is meant to be slow. */
-  passwordHash: string;
   /** Stripe gave up on an event: without `reconcile` the truth cannot be known. */
   dropped: boolean;
 }
@@ -35,18 +29,10 @@ function command(name: string, run: (real: Real) => Promise<void>): Command {
   return { check: () => true, run: (_model, real) => run(real), toString: () => name };
 }
 
-/** An account as sign-up makes it, and its browser. */
-export async function signUp(real: Real, friend: number | null): Promise<void> {
-  const { world, people, passwordHash } = real;
-  const email = `${people.length}@example.com`;
-  const code = friend === null ? null : (pick(people, friend)?.code ?? null);
-  const person = await inTransaction(world.db, world.clock.now, async (tx) => {
-    const user = await createUser(tx, email, passwordHash);
-    await captureReferral(tx, user, code);
-    const token = await openSession(tx, SESSION_SECRET, user.id);
-    return { id: user.id, email, code: user.code, cookie: `tandem_session=${token}` };
-  });
-  people.push(person);
+/** An account, and its browser. */
+export async function addPerson({ world, people }: Real, friend: number | null): Promise<void> {
+  const code = friend === null ? undefined : pick(people, friend)?.code;
+  people.push(await signUp(world, `${people.length}@example.com`, code));
 }
 
 /** What the merchant or the bank does may make no sense at the moment: Stripe refuses it, and nothing has happened. */
@@ -119,7 +105,7 @@ export const COMMANDS: readonly fc.Arbitrary<Command>[] = [
   ...often(4, delivers),
   fc
     .option(n, { freq: 4 })
-    .map((friend) => command(`signUp(friend: ${friend})`, (real) => signUp(real, friend))),
+    .map((friend) => command(`signUp(friend: ${friend})`, (real) => addPerson(real, friend))),
   fc
     .tuple(n, plan)
     .map(([who, wanted]) => command(`upgrade(${who}, ${wanted})`, (real) => upgrade(real, who, wanted))),

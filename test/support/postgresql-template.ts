@@ -1,12 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-
+import { rm } from 'node:fs/promises';
 import type { TestProject } from 'vitest/node';
 
 import { migrateTemplate } from './migrate-template.ts';
 import { asAdministrator, databaseOn, newDatabaseName } from './postgresql-databases.ts';
 import { startPostgresql } from './postgresql-server.ts';
+import { newScratchFolder } from './scratch.ts';
 import './provided.ts';
 
 /**
@@ -14,7 +12,7 @@ import './provided.ts';
  * make databases), or on one that is started for this run and stopped after it.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const scratch = await mkdtemp(join(tmpdir(), 'tandem-test-'));
+  const scratch = await newScratchFolder();
   const given = process.env['TEST_DATABASE_URL'];
   // Nothing here has to survive a power cut. Other settings, and STRATEGY FILE_COPY, save nothing that can be measured.
   const server = given ? null : await startPostgresql({ flags: ['-c', 'fsync=off'] });

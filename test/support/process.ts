@@ -3,10 +3,12 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Writable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 
 import { inject, onTestFinished } from 'vitest';
 
+import { runCommandLine } from '../../src/command-line.ts';
 import { freePort } from './free-port.ts';
 
 const RUN = join(import.meta.dirname, '../../src/run.js');
@@ -49,19 +51,39 @@ export async function startProgram(
 }
 
 /** Waits for the end of a process, and of what it writes. */
-export async function ended({
-  child,
-  output,
-}: Started): Promise<{ code: number | null; stdout: string; stderr: string }> {
+export async function ended({ child, output }: Started): Promise<CliOutcome> {
   const [code] = (await once(child, 'close')) as [number | null];
   return { code, ...output };
 }
 
-/** Runs the command line to its end. */
+/** What a run of the command line came to. */
+export interface CliOutcome {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the command line to its end, in this process; `runCliProcess` starts one for it. */
 export async function runCli(
   args: string[],
-  env: Record<string, string>,
-): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  env: { DATABASE_URL: string } & Record<string, string>,
+): Promise<CliOutcome> {
+  const [stdout, stderr] = [new Collected(), new Collected()];
+  const code = await runCommandLine(args, { env, stdout, stderr, now: () => new Date() });
+  return { code, stdout: stdout.text, stderr: stderr.text };
+}
+
+class Collected extends Writable {
+  text = '';
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+/** Runs the command line to its end, as a process of its own. */
+export async function runCliProcess(args: string[], env: Record<string, string>): Promise<CliOutcome> {
   return ended(await startProgram('cli', args, env));
 }
 

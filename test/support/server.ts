@@ -1,21 +1,23 @@
-import { copyFile, mkdtemp } from 'node:fs/promises';
-import { join } from 'node:path';
-
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
 import { pino } from 'pino';
 import { Stripe } from 'stripe';
-import { expect, inject, onTestFinished } from 'vitest';
+import { expect, onTestFinished } from 'vitest';
 
+import { openSession } from '../../src/accounts/sessions.ts';
+import { createUser } from '../../src/accounts/sign-up.ts';
 import { buildApp } from '../../src/app.ts';
 import { readConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
 import type { User } from '../../src/db/generated/client.ts';
 import { openDatabase } from '../../src/db/open.ts';
+import { inTransaction } from '../../src/db/transaction.ts';
 import type { Db } from '../../src/db/transaction.ts';
+import { captureReferral } from '../../src/referrals/capture.ts';
 import { createStripe } from '../../src/stripe-client.ts';
-import { asAdministrator, databaseOn, newDatabaseName } from './postgresql-databases.ts';
-import './provided.ts';
+import { giveBack, takeDatabase } from './databases.ts';
+
+export { newDatabase, newEmptyDatabase } from './databases.ts';
 
 export const WEBHOOK_SECRET = 'whsec_test';
 export const SESSION_SECRET = 'a secret for the tests';
@@ -37,13 +39,17 @@ export interface TestServer {
   stop: () => Promise<void>;
 }
 
-/** Starts a server for one test, on a new database unless the environment names one; it is stopped after the test. */
+/**
+ * Starts a server for one test, on an empty database unless the environment names one; it is stopped after the test. Its
+ * database is another test's then.
+ */
 export async function startTestServer(
   env: NodeJS.ProcessEnv = {},
   clock: TestServer['clock'] = { now: START },
 ): Promise<TestServer> {
-  const databaseUrl = env['DATABASE_URL'] ?? (await newDatabase());
-  const { db } = await openDatabase(databaseUrl);
+  const given = env['DATABASE_URL'];
+  const { databaseUrl, db } =
+    given === undefined ? await takeDatabase() : { databaseUrl: given, db: (await openDatabase(given)).db };
   const config = readConfig({
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
     STRIPE_PRICE_MONTHLY: 'price_m',
@@ -65,33 +71,13 @@ export async function startTestServer(
   );
   let stopped: Promise<void> | null = null;
   const stop = (): Promise<void> => {
-    stopped ??= app.close().then(() => db.$disconnect());
+    stopped ??= app
+      .close()
+      .then(() => (given === undefined ? giveBack({ databaseUrl, db }) : db.$disconnect()));
     return stopped;
   };
   onTestFinished(stop);
   return { app, db, config, stripe, databaseUrl, clock, stop };
-}
-
-/** A copy of the migrated, empty database; it is gone after the test. */
-export async function newDatabase(): Promise<string> {
-  const server = inject('postgresqlServer');
-  if (server !== null) return newPostgresqlDatabase(server);
-  const folder = await mkdtemp(join(inject('scratch'), 'db-'));
-  const path = join(folder, 'tandem.db');
-  await copyFile(inject('templateDatabase'), path);
-  return `file:${path}`;
-}
-
-/** A PostgreSQL database that has not been migrated; it is gone after the test. */
-export async function newEmptyDatabase(): Promise<string> {
-  return newPostgresqlDatabase(inject('postgresqlServer') ?? '', 'template1');
-}
-
-async function newPostgresqlDatabase(server: string, template = inject('templateDatabase')): Promise<string> {
-  const name = newDatabaseName();
-  await asAdministrator(server, `CREATE DATABASE ${name} TEMPLATE ${template}`);
-  onTestFinished(() => asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`));
-  return databaseOn(server, name);
 }
 
 /** Somebody with an account, and the browser they are logged in with. */
@@ -105,13 +91,23 @@ export interface Person {
 
 export const PASSWORD = 'correct horse';
 
-/** Signs somebody up as a browser does, following a friend's link first when there is one. */
-export async function signUp({ app, db }: TestServer, email: string, friendsCode?: string): Promise<Person> {
-  const visit = await app.inject({ url: friendsCode ? `/r/${friendsCode}` : '/signup' });
-  const answer = await postForm(app, '/signup', { email, password: PASSWORD }, cookiesOf(visit));
-  expect(answer.statusCode).toBe(303);
-  const user = await db.user.findUniqueOrThrow({ where: { email: email.toLowerCase() } });
-  return { id: user.id, email, code: user.code, cookie: cookiesOf(answer) };
+/** The hash of PASSWORD. Hashing is meant to be slow, and most tests need people, not their passwords. */
+export const PASSWORD_HASH =
+  '$argon2id$v=19$m=19456,t=2,p=1$cfXaFjbps9Ql0J66X7zD3w$195/f3xsh/2/sa2U35cBV5uVeIr91yf8pa8wcos6XI0';
+
+/** Makes somebody an account as sign-up does, with a friend's code when there is one, and a browser that is logged in. */
+export async function signUp(
+  { db, clock }: Pick<TestServer, 'db' | 'clock'>,
+  typed: string,
+  friendsCode?: string,
+): Promise<Person> {
+  const email = typed.toLowerCase();
+  return inTransaction(db, clock.now, async (tx) => {
+    const user = await createUser(tx, email, PASSWORD_HASH);
+    await captureReferral(tx, user, friendsCode ?? null);
+    const token = await openSession(tx, SESSION_SECRET, user.id);
+    return { id: user.id, email: typed, code: user.code, cookie: `tandem_session=${token}` };
+  });
 }
 
 /** Posts a form as a browser of ours does. */

@@ -1,16 +1,16 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import Database from 'better-sqlite3';
 import type { TestProject } from 'vitest/node';
 
 import { migrateTemplate } from './migrate-template.ts';
+import { newScratchFolder } from './scratch.ts';
 import './provided.ts';
 
 /** Migrates one SQLite database for all tests to copy. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const scratch = await mkdtemp(join(tmpdir(), 'tandem-test-'));
+  const scratch = await newScratchFolder();
   const templateDatabase = join(scratch, 'template.db');
   await migrateTemplate(`file:${templateDatabase}`, scratch);
   // Out of WAL mode, so that the one file is all of it.

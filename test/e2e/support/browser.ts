@@ -2,7 +2,7 @@ import { chromium } from 'playwright-core';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, inject, onTestFinished } from 'vitest';
 
-import { runCli, runServer } from '../../support/process.ts';
+import { runCliProcess, runServer } from '../../support/process.ts';
 import { join } from 'node:path';
 
 export const PHONE = { width: 390, height: 844 };
@@ -39,7 +39,7 @@ export async function startSite(settings: Record<string, string> = {}): Promise<
   return {
     url,
     cli: async (...args) => {
-      const { code, stderr } = await runCli(args, env);
+      const { code, stderr } = await runCliProcess(args, env);
       if (code !== 0) throw new Error(stderr);
     },
   };
