@@ -24,11 +24,17 @@ const POSTGRESQL_ONLY = [
   'test/crash-database.test.ts',
 ];
 
+/** The long run (`npm run test:all`): every kill and every story. */
+const thorough = process.env['THOROUGH'] === '1';
+
 export default defineConfig({
   test: {
     // Passwords are hashed for real, and processes are started for real.
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // The modules of src/ and the databases that tests use are kept from one file to the next.
+    isolate: false,
+    restoreMocks: true,
     projects: [
       {
         extends: true,
@@ -37,7 +43,7 @@ export default defineConfig({
           include: [EVERY_TEST],
           exclude: POSTGRESQL_ONLY,
           globalSetup: 'test/support/sqlite-template.ts',
-          provide: { engine: 'sqlite' },
+          provide: { engine: 'sqlite', thorough },
         },
       },
       {
@@ -47,7 +53,7 @@ export default defineConfig({
           include: [EVERY_TEST],
           exclude: SQLITE_ONLY,
           globalSetup: 'test/support/postgresql-template.ts',
-          provide: { engine: 'postgresql' },
+          provide: { engine: 'postgresql', thorough },
         },
       },
       {

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
-import { expect, test } from 'vitest';
+import { expect, inject, test } from 'vitest';
 
 import { freePort } from './support/free-port.ts';
 import { addPeople, expectTakenOnce, purchaseEvents } from './support/many-buyers.ts';
@@ -9,10 +9,10 @@ import { SEED, seededRandom } from './support/seeded-random.ts';
 import { newDatabase, WEBHOOK_SECRET } from './support/server.ts';
 import { startDeliveries } from './support/stripe-deliveries.ts';
 
-const KILLS = 50;
+const KILLS = inject('thorough') ? 50 : 5;
 
 /** More than are told of before the last kill. */
-const BUYERS = 240;
+const BUYERS = inject('thorough') ? 240 : 40;
 
 /** A kill comes after so many more acknowledgements at most, and then so much later at most, ms. */
 const MAX_ACKNOWLEDGED = 15;

@@ -1,7 +1,7 @@
-import { test } from 'vitest';
+import { inject, test } from 'vitest';
 
-import { tellStories } from './model/story.ts';
+import { FIXED_SEEDS, tellStories } from './model/story.ts';
 
 test('whatever happens, in whatever order, the rows are sound and reconcile brings the truth (first half)', async () => {
-  await tellStories(1);
+  await tellStories(FIXED_SEEDS[inject('engine')][0]);
 }, 900_000);

@@ -1,0 +1,105 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+
+// `npm test` runs the checks and the tests on both engines. `npm run test:all` adds what takes too long for every
+// change: every story and every kill, the pages in a real browser, and the quick benchmark. Both say how long each stage
+// took, and end with one line of counts.
+
+const ROOT = join(import.meta.dirname, '..');
+const RESULTS = join(ROOT, 'test-results');
+
+interface Stage {
+  name: string;
+  command: string[];
+  env?: Record<string, string>;
+  /** Its tests are counted in the last line. */
+  counts?: true;
+}
+
+interface Outcome {
+  passed: boolean;
+  line: string;
+}
+
+const bin = (name: string): string => join(ROOT, 'node_modules/.bin', name);
+
+const lint: Stage = { name: 'lint', command: [bin('eslint'), '.'] };
+const format: Stage = { name: 'format', command: [bin('prettier'), '--check', '--log-level=warn', '.'] };
+const types: Stage = { name: 'types', command: [bin('tsc'), '--noEmit'] };
+const schema: Stage = { name: 'schema', command: ['npm', 'run', '--silent', 'schema:check'] };
+const benchmark: Stage = {
+  name: 'benchmark',
+  command: ['npm', 'run', '--silent', 'bench', '--', '--quick'],
+};
+
+function tests(name: string, projects: string[], env: Record<string, string> = {}): Stage {
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${resultsOf(name)}`];
+  const selection = projects.flatMap((project) => ['--project', project]);
+  return { name, command: [bin('vitest'), 'run', ...selection, ...reporters], env, counts: true };
+}
+
+function resultsOf(name: string): string {
+  return join(RESULTS, `${name}.json`);
+}
+
+async function run({ name, command: [program = '', ...args], env = {} }: Stage): Promise<Outcome> {
+  const begun = performance.now();
+  const child = spawn(program, args, { cwd: ROOT, env: { ...process.env, ...env }, stdio: 'inherit' });
+  const [code] = (await once(child, 'close')) as [number | null];
+  const seconds = Math.round((performance.now() - begun) / 1000);
+  const passed = code === 0;
+  const line = `${name.padEnd(10)} ${String(seconds).padStart(4)} s${passed ? '' : '   failed'}`;
+  process.stdout.write(`${line}\n`);
+  return { passed, line };
+}
+
+/** Runs stages one after the other; a failed one does not keep the others from telling what they find. */
+async function runAll(stages: Stage[]): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  for (const stage of stages) outcomes.push(await run(stage));
+  return outcomes;
+}
+
+interface Counts {
+  numPassedTests: number;
+  numFailedTests: number;
+  numPendingTests: number;
+}
+
+/** What a stage counted; a stage that did not get as far as its tests counts none. */
+async function countsOf({ name }: Stage): Promise<Counts> {
+  const text = await readFile(resultsOf(name), 'utf8').catch(() => null);
+  if (text === null) return { numPassedTests: 0, numFailedTests: 0, numPendingTests: 0 };
+  return JSON.parse(text) as Counts;
+}
+
+const all = process.argv.includes('--all');
+const testStages = all
+  ? [tests('tests', ['sqlite', 'postgresql'], { THOROUGH: '1' }), tests('browser', ['e2e'])]
+  : [tests('tests', ['sqlite', 'postgresql'])];
+
+await rm(RESULTS, { recursive: true, force: true });
+await mkdir(RESULTS);
+const begun = performance.now();
+// The linter keeps one core busy for longer than the other checks keep the other one.
+const checks = (await Promise.all([runAll([lint]), runAll([types, format, schema])])).flat();
+const outcomes = [...checks, ...(await runAll([...testStages, ...(all ? [benchmark] : [])]))];
+
+const counts = await Promise.all(testStages.map(countsOf));
+const sum = (key: keyof Counts): number => counts.reduce((total, one) => total + one[key], 0);
+const allPassed = outcomes.every(({ passed }) => passed);
+// A failed check is a failure too, though no test has failed.
+const failed = Math.max(sum('numFailedTests'), allPassed ? 0 : 1);
+process.stdout.write(
+  [
+    '',
+    ...outcomes.map(({ line }) => line),
+    `${'in all'.padEnd(10)} ${String(Math.round((performance.now() - begun) / 1000)).padStart(4)} s`,
+    ...(all ? [] : [`Results: ${relative(process.cwd(), RESULTS)}/. npm run test:all runs the longer tests.`]),
+    `${sum('numPassedTests')} passed, ${failed} failed`,
+    '',
+  ].join('\n'),
+);
+process.exitCode = allPassed ? 0 : 1;
