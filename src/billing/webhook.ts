@@ -26,7 +26,7 @@ const TOO_MANY = new HttpError(503, 'busy', 'too many events are being handled: 
  * bursts from few addresses. Past a bounded number of events at a time it refuses at once, before it reads the body.
  * https://docs.stripe.com/webhooks
  *
- * @param app a scope of its own: its bodies are read raw
+ * @param app a scope of its own, at that address: with and without a slash at its end; bodies are read raw
  * @param context what the server is built from
  */
 export function webhookRoute(app: FastifyInstance, context: AppContext): void {
@@ -57,7 +57,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     return TOO_MANY;
   }
 
-  app.addHook('onRequest', (_request, _reply, done) => {
+  app.addHook('onRequest', function refuseTooMany(_request, _reply, done) {
     done(handling < HANDLED_AT_A_TIME ? undefined : refused());
   });
 
@@ -65,7 +65,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     bodyLimit: BODY_LIMIT_BYTES,
     config: { pressureHandler: () => Promise.reject(refused()) },
   };
-  app.post('/api/stripe/webhook', options, async (request, reply) => {
+  app.post('/', options, async (request, reply) => {
     if (webhookSecrets.length === 0)
       return reply.status(503).send({ error: 'STRIPE_WEBHOOK_SECRET is not set' });
     const now = context.now();

@@ -24,9 +24,6 @@ export class HttpError extends Error {
  * @param app the whole server
  */
 export function answerErrors(app: FastifyInstance): void {
-  app.setNotFoundHandler((request) => {
-    throw new HttpError(404, 'not_found', `There is nothing at ${request.url.split('?')[0] ?? '/'}.`);
-  });
   app.setErrorHandler((thrown: FastifyError | HttpError, request, reply) => {
     const error = isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
     const status = error.statusCode ?? 500;
@@ -34,6 +31,17 @@ export function answerErrors(app: FastifyInstance): void {
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     const told = status < 500 || error instanceof HttpError ? error : OUR_FAULT;
     return answer(request, reply, status, told.code, told.message);
+  });
+}
+
+/**
+ * Answers an address at which there is nothing with 404. In the people's scope, so that its page knows its visitor.
+ *
+ * @param app the people's scope
+ */
+export function answerUnknownAddresses(app: FastifyInstance): void {
+  app.setNotFoundHandler((request) => {
+    throw new HttpError(404, 'not_found', `There is nothing at ${request.url.split('?')[0] ?? '/'}.`);
   });
 }
 
