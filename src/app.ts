@@ -140,15 +140,18 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   backupRoutes(people, context);
 }
 
-/** An address that cannot be decoded is taken to the letter: there is nothing at it, and that gets its ordinary answer. */
+/**
+ * An address that cannot be decoded, or has a NUL in it, is taken to the letter: there is nothing at it, and that gets
+ * its ordinary answer. PostgreSQL refuses a NUL even in a question.
+ */
 function decodable(url: string): string {
   const [path = '/', ...query] = url.split('?');
   try {
-    decodeURIComponent(path);
-    return url;
+    if (!decodeURIComponent(path).includes('\0')) return url;
   } catch {
-    return [path.replaceAll('%', '%25'), ...query].join('?');
+    // It is no UTF-8, or no percent-encoding.
   }
+  return [path.replaceAll('%', '%25'), ...query].join('?');
 }
 
 function securityPolicy(https: boolean, standIns: string[]) {
