@@ -20,9 +20,9 @@ import { metricsRoute } from './operations/metrics.ts';
 import { pageRoutes } from './pages/routes.ts';
 import { ROOT } from './root.ts';
 import type { AppContext } from './web/context.ts';
-import { answerErrors, errorForLog, HttpError } from './web/errors.ts';
+import { answerErrors, answerUnknownAddresses, errorForLog, HttpError } from './web/errors.ts';
 import { comesFromUs } from './web/origin-check.ts';
-import { recognizeVisitors } from './web/visitor.ts';
+import { declareVisitor, recognizeVisitors } from './web/visitor.ts';
 
 /** Where the forms of billing lead: browsers hold redirects after a form to the page's form-action, too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
@@ -73,68 +73,87 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
 
   const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);
   // Not its plugin for Fastify, which puts the headers together anew for each request.
-  const setSecurityHeaders = helmet(securityHeaders(https, standIns));
-  app.addHook('onRequest', ({ raw: request }, { raw: reply }, done) => {
+  const setSecurityHeaders = helmet(securityPolicy(https, standIns));
+  app.addHook('onRequest', function securityHeaders({ raw: request }, { raw: reply }, done) {
     setSecurityHeaders(request, reply, (error) => {
       done(error as Error | undefined);
     });
   });
-  await app.register(cookie);
   // Before anything that asks the database.
   await app.register(underPressure, {
     maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS,
     sampleInterval: EVENT_LOOP_DELAY_SPAN_MS,
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
-  app.addHook('onResponse', (request, reply, done) => {
+  app.addHook('onResponse', function logRequest(request, reply, done) {
     const { statusCode, elapsedTime } = reply;
     request.log.info({ ...describeRequest(request), statusCode, ms: Math.round(elapsedTime) }, 'request');
     done();
   });
-  // Before what only people need: a webhook has no form and no visitor.
-  await app.register((scope, _options, done) => {
-    webhookRoute(scope, context);
-    done();
-  });
+
+  await app.register(
+    (scope, _options, done) => {
+      webhookRoute(scope, context);
+      done();
+    },
+    { prefix: '/api/stripe/webhook' },
+  );
 
   // No page holds a secret beside text that somebody else can choose, which compression could tell (BREACH).
   await app.register(compress, { globalDecompression: false });
-  await app.register(formbody);
-  await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
+  // No view reads them. Without this line the plugin would empty them in a hook on every route, the webhook's included.
+  app.decorateReply('locals', undefined);
   await app.register(view, {
     engine: { eta: new Eta({ views: join(ROOT, 'views') }) },
     production: config.production,
     root: join(ROOT, 'views'),
     viewExt: 'eta',
   });
-
-  app.addHook('onRequest', (request, _reply, done) => {
-    done(comesFromUs(request, config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
-  });
-  recognizeVisitors(app, context);
+  declareVisitor(app);
   answerErrors(app);
-
+  await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
   healthRoutes(app, context);
   metricsRoute(app, context);
-  pageRoutes(app, context);
-  accountRoutes(app, context);
-  billingRoutes(app, context);
-  backupRoutes(app, context);
+
+  await app.register((scope) => peopleRoutes(scope, context));
   return app;
 }
 
-/** An address that cannot be decoded is taken to the letter: there is nothing at it, and that gets its ordinary answer. */
+/**
+ * Everything that people use, with what only people need: cookies, forms, the origin check and who they are. In a scope
+ * of its own, because Fastify runs a hook of the root on every route, those of scopes that were registered before it
+ * included. https://fastify.dev/docs/latest/Reference/Encapsulation/
+ */
+async function peopleRoutes(people: FastifyInstance, context: AppContext): Promise<void> {
+  await people.register(cookie);
+  await people.register(formbody);
+  people.addHook('onRequest', function checkOrigin(request, _reply, done) {
+    done(comesFromUs(request, context.config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
+  });
+  recognizeVisitors(people, context);
+  answerUnknownAddresses(people);
+
+  pageRoutes(people, context);
+  accountRoutes(people, context);
+  billingRoutes(people, context);
+  backupRoutes(people, context);
+}
+
+/**
+ * An address that cannot be decoded, or has a NUL in it, is taken to the letter: there is nothing at it, and that gets
+ * its ordinary answer. PostgreSQL refuses a NUL even in a question.
+ */
 function decodable(url: string): string {
   const [path = '/', ...query] = url.split('?');
   try {
-    decodeURIComponent(path);
-    return url;
+    if (!decodeURIComponent(path).includes('\0')) return url;
   } catch {
-    return [path.replaceAll('%', '%25'), ...query].join('?');
+    // It is no UTF-8, or no percent-encoding.
   }
+  return [path.replaceAll('%', '%25'), ...query].join('?');
 }
 
-function securityHeaders(https: boolean, standIns: string[]) {
+function securityPolicy(https: boolean, standIns: string[]) {
   return {
     contentSecurityPolicy: {
       useDefaults: false,

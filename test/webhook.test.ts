@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 
@@ -25,7 +26,15 @@ async function expectNothingChanged({ db }: TestServer): Promise<void> {
   expect(await db.auditRow.count()).toBe(0);
 }
 
+/** With a byte that is no UTF-8. */
+const alike = JSON.stringify(stripeEvent('product.created', { id: 'prod_1', name: '\xff' }));
+
 const good = JSON.stringify(buyer('nobody').created());
+
+/** Signed with the right secret over a time as it stands. */
+function signedAt(time: string): string {
+  return `t=${time},v1=${createHmac('sha256', WEBHOOK_SECRET).update(`${time}.${good}`).digest('hex')}`;
+}
 
 test.each([
   ['no signature', good, undefined],
@@ -36,6 +45,14 @@ test.each([
   ['a signature of another body', good, sign(`${good} `, START)],
   ['a signature of 301 seconds ago', good, sign(good, new Date(START.getTime() - 301_000))],
   ['a scheme that is not v1', good, sign(good, START).replace('v1=', 'v0=')],
+  ['a v1 with nothing after it', good, sign(good, START).replace(/v1=.*/, 'v1=')],
+  ['a v1 without a =', good, sign(good, START).replace(/v1=.*/, 'v1')],
+  ['a signature with a byte that is no ASCII', good, `${sign(good, START).slice(0, -1)}\u00e9`],
+  ['a signature of half the length', good, sign(good, START).slice(0, -32)],
+  ['a signature twice as long', good, sign(good, START).replace(/v1=(.*)/, 'v1=$1$1')],
+  ['a time that is no number', good, signedAt('NaN')],
+  ['a time with something behind it', good, signedAt(`${START.getTime() / 1000}x`)],
+  ['a signature that is only commas', good, ',,,'],
   ['a signed body that is no JSON', '{"id":', sign('{"id":', START)],
   ['a signed empty body', '', sign('', START)],
   ['a signed null', 'null', sign('null', START)],
@@ -55,6 +72,13 @@ test.each([
     '{"id":"e","type":"x","data":{}}',
     sign('{"id":"e","type":"x","data":{}}', START),
   ],
+  // Signed as text, in which a byte that is no UTF-8 and the sign that stands for it are the same.
+  [
+    'another body that reads alike',
+    Buffer.from(alike, 'latin1'),
+    sign(alike.replace('\xff', '\ufffd'), START),
+  ],
+  ['a body with a byte order mark that was not signed', `\ufeff${good}`, sign(good, START)],
 ])('%s is 400 and changes nothing', async (_name, body, signature) => {
   const server = await startTestServer();
   const answer = await deliverRaw(server.app, body, signature);
@@ -67,6 +91,27 @@ test('a signature of 300 seconds ago is accepted', async () => {
   const server = await startTestServer();
   const answer = await deliverRaw(server.app, good, sign(good, new Date(START.getTime() - 300_000)));
   expect(answer.statusCode).toBe(200);
+});
+
+test.each([
+  ['an empty one', (header: string) => header.replace('v1=', 'v1=,v1=')],
+  ['one without a =', (header: string) => header.replace('v1=', 'v1,v1=')],
+  ['a wrong one', (header: string) => `${header},v1=${'0'.repeat(64)}`],
+  ['one of another scheme', (header: string) => `${header},v0=${'0'.repeat(64)}`],
+])('a good signature is accepted beside %s', async (_name, change) => {
+  const server = await startTestServer();
+  const answer = await deliverRaw(server.app, good, change(sign(good, START)));
+  expect(answer.statusCode).toBe(200);
+});
+
+test('signed bytes that are no UTF-8 are 400 and change nothing', async () => {
+  const server = await startTestServer();
+  const body = Buffer.from(alike, 'latin1');
+  const time = START.getTime() / 1000;
+  const signature = createHmac('sha256', WEBHOOK_SECRET).update(`${time}.`).update(body).digest('hex');
+  const answer = await deliverRaw(server.app, body, `t=${time},v1=${signature}`);
+  expect(answer.statusCode).toBe(400);
+  await expectNothingChanged(server);
 });
 
 test('the bytes are verified as they came, whatever the content type says', async () => {

@@ -141,6 +141,8 @@ async function applyOnce(
   now: Date,
 ): Promise<EventOutcome> {
   const { db, live, clawbackDays } = context;
+  if (await isDuplicate(db, event.id)) return { status: 'duplicate' };
+  if (event.malformed) throw event.malformed;
   const plan = notForUs(live, event) ?? HANDLERS.get(event.type) ?? unused(event);
   const attempt = (tieBreaker: TieBreaker | null): Promise<EventOutcome> =>
     inTransaction(db, now, async (tx) => {
@@ -151,7 +153,6 @@ async function applyOnce(
       if (outcome.status === 'ignored') await markIgnored(tx, event.id, outcome.reason);
       return outcome;
     });
-  if (await isDuplicate(db, event.id)) return { status: 'duplicate' };
   try {
     return await attempt(null);
   } catch (error) {

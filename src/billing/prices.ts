@@ -53,15 +53,41 @@ async function readPrice(stripe: Stripe | null, id: string | null): Promise<stri
   if (!stripe || !id) return null;
   try {
     const price = await stripe.prices.retrieve(id, {}, { timeout: TIMEOUT_MS, maxNetworkRetries: 0 });
-    return price.unit_amount === null ? null : inWords(price.unit_amount, price.currency);
+    return price.unit_amount === null ? null : amountInWords(price.unit_amount, price.currency);
   } catch {
     return null;
   }
 }
 
-/** Stripe counts in a currency's smallest unit. https://docs.stripe.com/currencies#minor-units */
-function inWords(unitAmount: number, currency: string): string {
-  const format = new Intl.NumberFormat('en', { style: 'currency', currency: currency.toUpperCase() });
-  const decimals = format.resolvedOptions().maximumFractionDigits ?? 2;
-  return format.format(unitAmount / 10 ** decimals);
+/**
+ * Currencies of which Stripe's amounts are not hundredths. Not the decimals of Intl, which go by what is in use: there the
+ * forint has none. ISK and UGX have none in use, and are hundredths at Stripe all the same; so are HUF and TWD.
+ * https://docs.stripe.com/currencies#minor-units, #zero-decimal, #three-decimal and #special-cases
+ */
+const DECIMALS: ReadonlyMap<string, number> = new Map([
+  ...'BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF'
+    .split(' ')
+    .map((code) => [code, 0] as const),
+  ...'BHD JOD KWD OMR TND'.split(' ').map((code) => [code, 3] as const),
+]);
+
+/**
+ * @param unitAmount an amount as Stripe counts it, in the smallest unit of its currency
+ * @param currency three letters, such as `usd`
+ * @returns the amount as people write it; cents of zero are left out where nobody writes any
+ */
+export function amountInWords(unitAmount: number, currency: string): string {
+  const code = currency.toUpperCase();
+  const decimals = DECIMALS.get(code) ?? 2;
+  const amount = unitAmount / 10 ** decimals;
+  const written = new Intl.NumberFormat('en', { style: 'currency', currency: code }).resolvedOptions();
+  const digits = Number.isInteger(amount)
+    ? Math.min(decimals, written.maximumFractionDigits ?? decimals)
+    : decimals;
+  return new Intl.NumberFormat('en', {
+    style: 'currency',
+    currency: code,
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  }).format(amount);
 }

@@ -1,11 +1,13 @@
-import type { FastifyInstance } from 'fastify';
+import { isUtf8 } from 'node:buffer';
+
+import type { FastifyError, FastifyInstance } from 'fastify';
 
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { events } from '../metrics.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
 import { eventContextOf, handleEvent } from './handle-event.ts';
-import { readEvent } from './stripe-shapes/event.ts';
+import { readEvent, whyNoEvent } from './stripe-shapes/event.ts';
 import { isSigned } from './signature.ts';
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
@@ -26,7 +28,7 @@ const TOO_MANY = new HttpError(503, 'busy', 'too many events are being handled: 
  * bursts from few addresses. Past a bounded number of events at a time it refuses at once, before it reads the body.
  * https://docs.stripe.com/webhooks
  *
- * @param app a scope of its own: its bodies are read raw
+ * @param app a scope of its own, at that address: with and without a slash at its end; bodies are read raw
  * @param context what the server is built from
  */
 export function webhookRoute(app: FastifyInstance, context: AppContext): void {
@@ -39,14 +41,18 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     done(null, body);
   });
 
-  app.setErrorHandler(async (error: { statusCode?: number; message: string }, request, reply) => {
+  app.setErrorHandler(async (error: FastifyError | HttpError, request, reply) => {
     const status = error.statusCode ?? (isRefused(error) ? 503 : 500);
     if (status === 413) await drain(request.raw);
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
-    if (status < 500 || error instanceof HttpError)
-      return reply.status(status).send({ error: error.message });
-    request.log[status === 503 ? 'warn' : 'error']({ err: error }, 'handling a Stripe event failed');
-    return reply.status(status).send({ error: inWords(error) });
+    if (status >= 500 && error !== TOO_MANY) {
+      request.log[status === 503 ? 'warn' : 'error'](
+        { err: error.cause ?? error },
+        'handling a Stripe event failed',
+      );
+    }
+    const told = status < 500 || error instanceof HttpError ? error.message : inWords(error);
+    return reply.status(status).send({ error: told });
   });
 
   // Only an event whose signature is good holds a place: nobody but Stripe can fill them.
@@ -57,7 +63,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     return TOO_MANY;
   }
 
-  app.addHook('onRequest', (_request, _reply, done) => {
+  app.addHook('onRequest', function refuseTooMany(_request, _reply, done) {
     done(handling < HANDLED_AT_A_TIME ? undefined : refused());
   });
 
@@ -65,7 +71,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     bodyLimit: BODY_LIMIT_BYTES,
     config: { pressureHandler: () => Promise.reject(refused()) },
   };
-  app.post('/api/stripe/webhook', options, async (request, reply) => {
+  app.post('/', options, async (request, reply) => {
     if (webhookSecrets.length === 0)
       return reply.status(503).send({ error: 'STRIPE_WEBHOOK_SECRET is not set' });
     const now = context.now();
@@ -74,11 +80,9 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
       return reply.status(400).send({ error: 'the signature is missing, wrong or older than 300 s' });
     }
     const payload = body.toString('utf8');
-    const event = readEvent(parseJson(payload), now);
-    if (!event)
-      return reply
-        .status(400)
-        .send({ error: 'the body is no event: it wants an id, a type and data.object' });
+    const json = isUtf8(body) ? parseJson(payload) : undefined;
+    const event = readEvent(json, now);
+    if (!event) return reply.status(400).send({ error: whyNoEvent(json) });
 
     // From here on every line of this request's log names the event.
     request.log = request.log.child({ eventId: event.id, type: event.type });
@@ -88,18 +92,27 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
       const outcome = await handleEvent(eventContext, event, payload, now);
       request.log.info({ outcome: outcome.status }, 'Stripe event');
       return outcome;
+    } catch (error) {
+      throw isRefused(error) ? error : failed(error);
     } finally {
       handling -= 1;
     }
   });
 }
 
+/** What is told of an event that could not be handled. */
+function failed(error: unknown): HttpError {
+  const message =
+    error instanceof AggregateError
+      ? 'handling the event failed, and it could not even be recorded; nothing was changed'
+      : 'handling the event failed; it is recorded, and nothing else was changed';
+  return new HttpError(500, 'event_failed', message, { cause: error });
+}
+
 function inWords(error: unknown): string {
   if (isUnreachable(error)) return 'the database cannot be reached: send it again';
   if (isRefused(error)) return 'the database is busy: send it again';
-  return error instanceof AggregateError
-    ? 'handling the event failed, and it could not even be recorded; nothing was changed'
-    : 'handling the event failed; it is recorded, and nothing else was changed';
+  return 'something went wrong on our side; the event was neither handled nor recorded: send it again';
 }
 
 async function drain(body: AsyncIterable<Buffer>): Promise<void> {

@@ -14,7 +14,7 @@ export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined 
  * `/healthz`: the process answers. `/readyz`: the database does too, within 2 s, and no migration of it is unfinished
  * (they are applied before the server begins to listen).
  *
- * @param app the scope of the pages
+ * @param app the whole server
  * @param context what the server is built from
  */
 export function healthRoutes(app: FastifyInstance, { db }: AppContext): void {

@@ -20,7 +20,7 @@ collectDefaultMetrics({ register: registry });
 /**
  * `GET /metrics`, for Prometheus on this machine. To anybody else there is nothing here.
  *
- * @param app the scope of the pages
+ * @param app the whole server
  * @param context what the server is built from
  */
 export function metricsRoute(app: FastifyInstance, { config }: AppContext): void {

@@ -17,7 +17,7 @@ const PAGES: ReadonlySet<string | undefined> = new Set(['/', '/pricing', '/setti
 export function tellCreditNews(app: FastifyInstance, { db, now }: AppContext): void {
   app.decorateRequest('lastNewsSeq', null);
 
-  app.addHook('preHandler', async (request) => {
+  app.addHook('preHandler', async function readNews(request) {
     const { user, method, routeOptions } = request;
     if (!user || method !== 'GET' || !PAGES.has(routeOptions.url)) return;
     const entries = await readCreditNews(db, user);
@@ -25,7 +25,7 @@ export function tellCreditNews(app: FastifyInstance, { db, now }: AppContext): v
     request.lastNewsSeq = entries.at(-1)?.seq ?? null;
   });
 
-  app.addHook('onSend', async ({ user, lastNewsSeq, log }, reply) => {
+  app.addHook('onSend', async function markNewsSeen({ user, lastNewsSeq, log }, reply) {
     if (!user || lastNewsSeq === null || reply.statusCode !== 200) return;
     try {
       await markCreditNewsSeen(db, user.id, lastNewsSeq, now());

@@ -47,8 +47,14 @@ function options(request: FastifyRequest, maxAge: number) {
   } as const;
 }
 
+/** There are none outside the people's scope, where a page can be made for an error, nor before its hook has read them. */
+function cookieOf(request: FastifyRequest, name: string): string | null {
+  const cookies = request.cookies as FastifyRequest['cookies'] | null | undefined;
+  return cookies?.[name] ?? null;
+}
+
 export function sessionToken(request: FastifyRequest): string | null {
-  return request.cookies[SESSION] ?? null;
+  return cookieOf(request, SESSION);
 }
 
 export function setSession(request: FastifyRequest, reply: FastifyReply, token: string): void {
@@ -60,7 +66,7 @@ export function clearSession(request: FastifyRequest, reply: FastifyReply): void
 }
 
 export function invitationCookie(request: FastifyRequest): string | null {
-  return request.cookies[INVITATION] ?? null;
+  return cookieOf(request, INVITATION);
 }
 
 export function setInvitation(request: FastifyRequest, reply: FastifyReply, code: string): void {
@@ -77,10 +83,10 @@ export function setFlash(request: FastifyRequest, reply: FastifyReply, flash: Fl
 
 /** The one-off message of this page, or of the redirect that led to it; read once. */
 export function takeFlash(request: FastifyRequest, reply: FastifyReply): (typeof FLASHES)[Flash] | null {
-  const kept = request.cookies[FLASH];
-  if (kept !== undefined) void reply.clearCookie(FLASH, options(request, 0));
+  const kept = cookieOf(request, FLASH);
+  if (kept !== null) void reply.clearCookie(FLASH, options(request, 0));
   const flash = request.flash ?? kept;
-  return flash !== undefined && Object.hasOwn(FLASHES, flash) ? FLASHES[flash as Flash] : null;
+  return flash !== null && Object.hasOwn(FLASHES, flash) ? FLASHES[flash as Flash] : null;
 }
 
 declare module 'fastify' {

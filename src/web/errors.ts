@@ -24,9 +24,6 @@ export class HttpError extends Error {
  * @param app the whole server
  */
 export function answerErrors(app: FastifyInstance): void {
-  app.setNotFoundHandler((request) => {
-    throw new HttpError(404, 'not_found', `There is nothing at ${request.url.split('?')[0] ?? '/'}.`);
-  });
   app.setErrorHandler((thrown: FastifyError | HttpError, request, reply) => {
     const error = isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
     const status = error.statusCode ?? 500;
@@ -34,6 +31,17 @@ export function answerErrors(app: FastifyInstance): void {
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     const told = status < 500 || error instanceof HttpError ? error : OUR_FAULT;
     return answer(request, reply, status, told.code, told.message);
+  });
+}
+
+/**
+ * Answers an address at which there is nothing with 404. In the people's scope, so that its page knows its visitor.
+ *
+ * @param app the people's scope
+ */
+export function answerUnknownAddresses(app: FastifyInstance): void {
+  app.setNotFoundHandler((request) => {
+    throw new HttpError(404, 'not_found', `There is nothing at ${request.url.split('?')[0] ?? '/'}.`);
   });
 }
 
@@ -70,9 +78,20 @@ function answer(
   return sendPage(request, reply, 'error', { title: heading, status, heading, text: message });
 }
 
-/** An address of a person, wherever it stands. */
-const ADDRESS = /[^\s"'`<>(),;:=]+@[^\s"'`<>(),;:=]+/g;
+/** Logged of one message, characters. */
+const MAX_LOGGED = 2_000;
+
+/** Whatever could be an address of a person. */
+const WORD = /[^\s"'`<>(),;:=]+/g;
 const ADDRESS_HIDDEN = '(an address)';
+
+/**
+ * A message without the addresses of people, and not too long. It can hold whatever somebody sent us: a search that
+ * backtracks would take hours on a long one.
+ */
+function forLog(message: string): string {
+  return message.replaceAll(WORD, (word) => (/.@./.test(word) ? ADDRESS_HIDDEN : word)).slice(0, MAX_LOGGED);
+}
 
 /**
  * What a log line says of an error. Not what else hangs on it: an error of Stripe's carries the request and its answer,
@@ -82,14 +101,14 @@ const ADDRESS_HIDDEN = '(an address)';
  * @returns its name, code, message without addresses, place, and the same of what it was caused by
  */
 export function errorForLog(error: unknown): unknown {
-  if (!(error instanceof Error)) return { message: String(error).replaceAll(ADDRESS, ADDRESS_HIDDEN) };
+  if (!(error instanceof Error)) return { message: forLog(String(error)) };
   const { name, message, stack, cause } = error;
   const { code, requestId } = error as { code?: unknown; requestId?: unknown };
   return {
     type: name,
     ...(typeof code === 'string' && { code }),
     ...(typeof requestId === 'string' && { requestId }),
-    message: message.replaceAll(ADDRESS, ADDRESS_HIDDEN),
+    message: forLog(message),
     // Its first lines are the message once more.
     stack: stack
       ?.split('\n')

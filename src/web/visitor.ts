@@ -6,18 +6,27 @@ import type { AppContext } from './context.ts';
 import { clearSession, invitationCookie, sessionToken, setInvitation, setSession } from './cookies.ts';
 
 /**
- * Makes every request of a scope know who asks: `request.user` from the session's cookie, `request.invitationCode` from
- * a friend's link, now or earlier.
+ * Gives every request the fields that pages read. They stay empty outside the people's scope: there an error's page is
+ * for a stranger.
  *
- * @param app the scope
- * @param context what the server is built from
+ * @param app the whole server
  */
-export function recognizeVisitors(app: FastifyInstance, context: AppContext): void {
+export function declareVisitor(app: FastifyInstance): void {
   app.decorateRequest('user', null);
   app.decorateRequest('invitationCode', null);
   app.decorateRequest('flash', null);
   app.decorateRequest('news', null);
-  app.addHook('onRequest', async (request, reply) => {
+}
+
+/**
+ * Makes every request of a scope know who asks: `request.user` from the session's cookie, `request.invitationCode` from
+ * a friend's link, now or earlier.
+ *
+ * @param app the people's scope
+ * @param context what the server is built from
+ */
+export function recognizeVisitors(app: FastifyInstance, context: AppContext): void {
+  app.addHook('onRequest', async function recognizeVisitor(request, reply) {
     await recognizeUser(context, request, reply);
     const { ref } = request.query as { ref?: unknown };
     await followInvitation(context, request, reply, typeof ref === 'string' ? ref : null);

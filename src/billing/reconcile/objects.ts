@@ -112,6 +112,7 @@ export function mendBy(
     customerId: null,
     object: { ...object },
     previousAttributes: {},
+    malformed: null,
   };
   return async (tx) => {
     const context = { tieBreaker: null, clawbackDays: events.clawbackDays };

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 
-import { idOf, reference } from './common.ts';
+import { idOf, reference, text } from './common.ts';
 
 export const checkoutSessionShape = z.object({
-  id: z.string().min(1),
+  id: text,
   customer: reference.nullish(),
   subscription: reference.nullish(),
   client_reference_id: z.string().nullish(),
@@ -30,7 +30,10 @@ export interface CompletedCheckout {
  */
 export function readCheckoutSession(object: unknown): CompletedCheckout {
   const raw = checkoutSessionShape.parse(object);
-  const references = [raw.client_reference_id, raw.metadata?.userId].filter((id) => typeof id === 'string');
+  // Another product's checkout can hold any text there: such a text names none of our users.
+  const references = [raw.client_reference_id, raw.metadata?.userId].flatMap(
+    (id) => text.safeParse(id).data ?? [],
+  );
   return {
     customerId: idOf(raw.customer),
     subscriptionId: idOf(raw.subscription),

@@ -3,11 +3,32 @@ import { z } from 'zod';
 // The shapes here hold no more than the fields that we read: parsed by one of them, an object loses all others. What
 // they give is JSON again, so that a payload can be thinned with the very schema that it is read through.
 
+/** The last second of the year 9999: the databases keep no later one. */
+const LAST_SECOND = 253_402_300_799;
+
 /** Stripe's instants: whole seconds since 1970, UTC. */
-export const instant = z.number().int().nonnegative();
+export const instant = z.number().int().nonnegative().max(LAST_SECOND);
+
+/** Stripe's ids have at most 255 characters: https://docs.stripe.com/upgrades#what-changes-does-stripe-consider-to-be-backward-compatible */
+const MAX_TEXT = 255;
+
+/** A text that can be stored, as an id, a status or the name of a type. */
+export const text = z
+  .string()
+  .min(1)
+  .max(MAX_TEXT)
+  .refine(isStorable, 'Invalid text: it holds a NUL or half of a surrogate pair');
+
+/**
+ * @param value any text
+ * @returns whether both databases can keep it: PostgreSQL refuses a NUL, and half of a surrogate pair is no UTF-8
+ */
+export function isStorable(value: string): boolean {
+  return !value.includes('\0') && value.isWellFormed();
+}
 
 /** A reference to another object: its id, or the object itself where Stripe was asked to expand it. */
-export const reference = z.union([z.string().min(1), z.object({ id: z.string().min(1) })]);
+export const reference = z.union([text, z.object({ id: text })]);
 
 /**
  * @param reference a reference as it came

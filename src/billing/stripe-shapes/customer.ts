@@ -1,6 +1,8 @@
 import { z } from 'zod';
 
-export const customerShape = z.object({ id: z.string().min(1) });
+import { text } from './common.ts';
+
+export const customerShape = z.object({ id: text });
 
 /**
  * Reads a customer. https://docs.stripe.com/api/customers/object

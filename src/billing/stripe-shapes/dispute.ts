@@ -1,17 +1,19 @@
 import { z } from 'zod';
 
-import { dateOf, idOf, instant, reference } from './common.ts';
+import { dateOf, idOf, instant, reference, text } from './common.ts';
 
 export const disputeShape = z.object({
-  id: z.string().min(1),
+  /** Events of API versions before 2014 can lack it. */
+  id: text.nullish(),
   payment_intent: reference.nullish(),
   charge: reference.nullish(),
   created: instant.nullish(),
-  status: z.string().min(1),
+  status: text,
 });
 
 /** A dispute as one event, or Stripe's answer, shows it. */
 export interface DisputeSnapshot {
+  /** Its own id, else its charge's; empty when it names neither, and so no payment. */
   id: string;
   /** Of the payment intent, else of the charge; null when it names none. */
   paymentId: string | null;
@@ -30,7 +32,7 @@ export interface DisputeSnapshot {
 export function readDispute(object: unknown): DisputeSnapshot {
   const raw = disputeShape.parse(object);
   return {
-    id: raw.id,
+    id: raw.id ?? idOf(raw.charge ?? raw.payment_intent) ?? '',
     paymentId: idOf(raw.payment_intent ?? raw.charge),
     createdAt: dateOf(raw.created),
     status: raw.status,

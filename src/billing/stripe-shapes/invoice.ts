@@ -1,9 +1,9 @@
 import { z } from 'zod';
 
-import { dateOf, idOf, instant, reference } from './common.ts';
+import { dateOf, idOf, instant, reference, text } from './common.ts';
 
 export const invoiceShape = z.object({
-  id: z.string().min(1),
+  id: text,
   customer: reference.nullish(),
   status: z.string().nullish(),
   attempted: z.boolean().nullish(),

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 
-import { idOf, reference } from './common.ts';
+import { idOf, reference, text } from './common.ts';
 
 export const refundShape = z.object({
-  id: z.string().min(1),
+  id: text,
   payment_intent: reference.nullish(),
   charge: reference.nullish(),
 });

@@ -1,20 +1,20 @@
 import { z } from 'zod';
 
-import { dateOf, idOf, instant, reference } from './common.ts';
+import { dateOf, idOf, instant, reference, text } from './common.ts';
 
 const discount = z.union([z.string(), z.object({ id: z.string().nullish() })]);
 
 const item = z.object({
-  price: z.object({ id: z.string(), unit_amount: z.number().nullish() }).nullish(),
+  price: z.object({ id: text, unit_amount: z.number().nullish() }).nullish(),
   /** Since API 2025-03 (basil) the period is the item's. */
   current_period_end: instant.nullish(),
   discounts: z.array(discount).nullish(),
 });
 
 export const subscriptionShape = z.object({
-  id: z.string().min(1),
+  id: text,
   customer: reference.nullish(),
-  status: z.string().min(1),
+  status: text,
   created: instant.nullish(),
   items: z.object({ data: z.array(item) }).nullish(),
   current_period_end: instant.nullish(),

@@ -1,0 +1,232 @@
+import { describe, expect, test } from 'vitest';
+
+import { errorForLog } from '../src/web/errors.ts';
+import {
+  daysAfter,
+  deliver,
+  deliverAll,
+  deliverRaw,
+  everythingElse,
+  postForm,
+  sign,
+  signUp,
+  START,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
+import { buyer, stripeEvent } from './support/stripe-events.ts';
+
+/** As much as fits into a webhook, and more than any index of a database takes. */
+const HUGE = 'x'.repeat(300_000);
+const NUL = 'a\0b';
+const HALF = 'a\ud800b';
+
+describe('a dispute without an id', () => {
+  test('has its charge for one: it takes the credit when it is lost, and gives it back when it is won', async () => {
+    const server = await startTestServer();
+    const referrer = await signUp(server, 'referrer@example.com');
+    const friend = await signUp(server, 'friend@example.com', referrer.code);
+    const stripe = buyer(friend.id);
+    const dispute = stripe.dispute(START, { id: undefined });
+    await deliverAll(server, [
+      stripe.checkoutCompleted(),
+      stripe.created(),
+      stripe.invoicePaid(),
+      stripe.invoicePaymentPaid(),
+      dispute.opened(),
+    ]);
+    server.clock.now = daysAfter(3);
+    await deliverAll(server, [dispute.lost(daysAfter(3))]);
+    expect(await server.db.dispute.findMany()).toMatchObject([{ id: stripe.charge, status: 'lost' }]);
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(3) });
+    await deliverAll(server, [dispute.wonAfterAll(daysAfter(3))]);
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  });
+
+  test('nor any payment is ignored', async () => {
+    const server = await startTestServer();
+    const none = { id: undefined, charge: null, payment_intent: null };
+    await deliverAll(server, [buyer().dispute(START, none).opened()], 'ignored');
+    expect(await server.db.dispute.count()).toBe(0);
+  });
+});
+
+test('a thin event is 400, and is called by its name', async () => {
+  const server = await startTestServer();
+  const thin = {
+    id: 'evt_thin',
+    object: 'v2.core.event',
+    type: 'v1.customer.created',
+    livemode: false,
+    created: '2027-01-10T09:00:00.000Z',
+    related_object: { id: 'cus_1', type: 'customer', url: '/v1/customers/cus_1' },
+  };
+  const answer = await deliver(server, thin);
+  expect(answer.statusCode).toBe(400);
+  expect(answer.json<{ error: string }>().error).toMatch(/thin event.*snapshot events/);
+  expect(await server.db.event.count()).toBe(0);
+});
+
+describe('an event in which something is wrong', () => {
+  test.each([
+    ['created beyond the range of dates', { created: 9_007_199_254_740_991 }],
+    ['created after the year 9999', { created: 253_402_300_800 }],
+    ['created before 1970', { created: -1 }],
+    ['created within a second', { created: 1.5 }],
+    ['created as text', { created: '2027-01-10T09:00:00Z' }],
+    ['livemode as text', { livemode: 'no' }],
+    ['an account that is no text', { account: 7 }],
+    ['an account of hundreds of kilobytes', { account: HUGE }],
+    ['an account with a NUL in it', { account: NUL }],
+    ['no object of what changed', { data: { object: { id: 'sub_1' }, previous_attributes: 'none' } }],
+  ])('is kept as failed and answered 5xx: %s', async (_name, wrong) => {
+    const server = await startTestServer();
+    const friend = await signUp(server, 'friend@example.com');
+    const before = await everythingElse(server);
+    const event = { ...buyer(friend.id).created(), ...wrong };
+    for (let time = 1; time <= 2; time += 1) {
+      const answer = await deliver(server, event);
+      expect(answer.statusCode).toBe(500);
+      expect(answer.json<{ error: string }>().error).toMatch(/it is recorded/);
+    }
+    const row = await server.db.event.findUniqueOrThrow({ where: { id: event.id } });
+    expect(row).toMatchObject({ status: 'failed', payload: JSON.stringify(event), created: START });
+    expect(row.error).toMatch(/^Stripe sent an object of a shape we do not know: .{10,300}$/);
+    expect(await everythingElse(server)).toEqual(before);
+  });
+
+  test.each([
+    ['an id of hundreds of kilobytes', { id: HUGE }],
+    ['an id with a NUL in it', { id: NUL }],
+    ['an id with half of a surrogate pair in it', { id: HALF }],
+    ['a type of hundreds of kilobytes', { type: HUGE }],
+    ['a type with a NUL in it', { type: NUL }],
+    ['a type with half of a surrogate pair in it', { type: HALF }],
+  ])('cannot be recorded and is 400: %s', async (_name, wrong) => {
+    const server = await startTestServer();
+    const answer = await deliver(server, { ...buyer().created(), ...wrong });
+    expect(answer.statusCode).toBe(400);
+    expect(answer.json<{ error: string }>().error).toMatch(/^the body is no event/);
+    expect(await server.db.event.count()).toBe(0);
+  });
+
+  const stripe = buyer();
+  test.each([
+    ['the id of a subscription', (text: string) => stripe.created({ id: text })],
+    ['the status of a subscription', (text: string) => stripe.created({ status: text })],
+    ['the customer of a subscription', (text: string) => stripe.created({ customer: text })],
+    [
+      'the price of a subscription',
+      (text: string) => stripe.created({ items: { data: [{ price: { id: text } }] } }),
+    ],
+    ['the customer of a checkout', (text: string) => stripe.checkoutCompleted({ customer: text })],
+    ['the id of an invoice', (text: string) => stripe.invoicePaid({ id: text })],
+    ['the customer of an invoice', (text: string) => stripe.invoicePaid({ customer: { id: text } })],
+    ['the invoice of a payment', (text: string) => stripe.invoicePaymentPaid({ invoice: text })],
+    ['the payment of a charge', (text: string) => stripe.chargeRefunded({ payment_intent: text })],
+    ['the payment of a refund', (text: string) => stripe.refundFailed({ payment_intent: text })],
+    ['the id of a dispute', (text: string) => stripe.dispute(START, { id: text }).opened()],
+    ['the status of a dispute', (text: string) => stripe.dispute(START, { status: text }).opened()],
+    ['the id of a customer', (text: string) => stripeEvent('customer.deleted', { id: text })],
+  ])('is kept as failed, whatever text is too long or cannot be stored: %s', async (_name, eventWith) => {
+    const server = await startTestServer();
+    for (const text of [HUGE, NUL, HALF]) {
+      const event = eventWith(text);
+      expect((await deliver(server, event)).statusCode).toBe(500);
+      const row = await server.db.event.findUniqueOrThrow({ where: { id: event.id } });
+      expect(row).toMatchObject({ status: 'failed' });
+      expect(row.error?.length).toBeLessThan(300);
+    }
+    expect(await server.db.customer.count()).toBe(0);
+    expect(await server.db.payment.count()).toBe(0);
+    // It is as well as before.
+    await deliverAll(server, [buyer().created()]);
+  });
+
+  test('names nobody by a reference that is too long or cannot be stored', async () => {
+    const server = await startTestServer();
+    const friend = await signUp(server, 'friend@example.com');
+    for (const text of [HUGE, NUL, HALF]) {
+      await deliverAll(server, [buyer().checkoutCompleted({ client_reference_id: text })], 'ignored');
+    }
+    const checkout = buyer(friend.id).checkoutCompleted({ metadata: { userId: NUL } });
+    await deliverAll(server, [checkout]);
+  });
+});
+
+test('a thousand things that are wrong with one object are kept as one short line', async () => {
+  const server = await startTestServer();
+  const items = { data: Array.from({ length: 20_000 }, () => ({ price: 7, current_period_end: 'never' })) };
+  const event = buyer().created({ items });
+  expect((await deliver(server, event)).statusCode).toBe(500);
+  const row = await server.db.event.findUniqueOrThrow({ where: { id: event.id } });
+  expect(row.error?.length).toBeLessThan(1_100);
+});
+
+describe('what is logged of an error', () => {
+  test('takes no time that grows with the square of its length, and is short', () => {
+    // With such a length nothing but a linear search comes back.
+    for (const text of [HUGE, `${HUGE}@`, ` ${'x@'.repeat(150_000)}`, ' '.repeat(300_000)]) {
+      expect(JSON.stringify(errorForLog(new Error(text))).length).toBeLessThan(10_000);
+      expect(JSON.stringify(errorForLog(text)).length).toBeLessThan(10_000);
+    }
+  });
+
+  test('holds no address, however long', () => {
+    const address = `${'x'.repeat(300)}@${'y.'.repeat(200)}example`;
+    const told = errorForLog(new Error(`Of ann@example.com, <${address}> and "b@c" nothing.`));
+    expect(told).toMatchObject({ message: 'Of (an address), <(an address)> and "(an address)" nothing.' });
+    // Not even a part of one that stands where the message is cut.
+    expect(JSON.stringify(errorForLog(`${'- '.repeat(998)} ann.of.the.${address}`))).not.toContain('ann');
+  });
+});
+
+test('an address with a NUL in it leads nowhere', async () => {
+  const server = await startTestServer();
+  const { cookie } = await signUp(server, 'ann@example.com');
+  for (const url of ['/%00', '/r/%00', '/reset/%00', '/public/%00', '/api/backups/%00', '/pricing?ref=%00']) {
+    const { statusCode } = await server.app.inject({ url, headers: { cookie } });
+    expect([url, statusCode]).toEqual([
+      url,
+      url.startsWith('/pricing') ? 200 : url.startsWith('/r/') ? 303 : 404,
+    ]);
+  }
+  for (const path of [
+    '/api/backups/%00/restore',
+    '/portfolio/backups/%00/delete',
+    '/portfolio/backups/a%00b/delete',
+  ]) {
+    expect((await postForm(server.app, path, {}, cookie)).statusCode).toBe(404);
+  }
+  const deleted = await server.app.inject({ method: 'DELETE', url: '/api/backups/%00', headers: { cookie } });
+  expect(deleted.statusCode).toBe(404);
+});
+
+test('a form with a NUL or half of a surrogate pair in it is answered like any other', async () => {
+  const server = await startTestServer();
+  for (const text of [NUL, HALF, HUGE.slice(0, 60_000)]) {
+    for (const path of ['/signup', '/login']) {
+      const answer = await server.app.inject({
+        method: 'POST',
+        url: path,
+        headers: { 'content-type': 'application/json' },
+        payload: JSON.stringify({ email: `${text}@example.com`, password: 'correct horse' }),
+      });
+      expect(answer.statusCode).toBe(400);
+    }
+  }
+});
+
+test('a body that is JSON but no event is 400', async () => {
+  const server = await startTestServer();
+  for (const body of [
+    '7',
+    '"text"',
+    'true',
+    '{}',
+    '{"id":7,"type":"x","data":{"object":{}}}',
+    '{"__proto__":{"id":"e"}}',
+  ]) {
+    expect((await deliverRaw(server.app, body, sign(body, START))).statusCode).toBe(400);
+  }
+});

@@ -1,0 +1,64 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { expect, onTestFinished, test } from 'vitest';
+
+import { amountInWords } from '../src/billing/prices.ts';
+import { startTestServer } from './support/server.ts';
+
+/** Every currency that Stripe takes for a price, by how many of its units an amount of 123000 is. https://docs.stripe.com/currencies */
+const UNITS: readonly [units: number, currencies: string][] = [
+  [123_000, 'bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf'],
+  [
+    1_230,
+    `aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bmd bnd bob brl bsd bwp byn bzd cad cdf chf cny cop crc
+    cve czk dkk dop dzd egp etb eur fjd fkp gbp gel gip gmd gtq gyd hkd hnl htg huf idr ils inr isk jmd kes kgs khr
+    kyd kzt lak lbp lkr lrd lsl mad mdl mkd mmk mnt mop mur mvr mwk mxn myr mzn nad ngn nio nok npr nzd pab pen pgk
+    php pkr pln qar ron rsd rub sar sbd scr sek sgd shp sle sos srd std svc szl thb tjs top try ttd twd tzs uah ugx
+    usd uyu uzs wst xcd xcg yer zar zmw`,
+  ],
+  [123, 'bhd jod kwd omr tnd'],
+];
+
+test.each(
+  UNITS.flatMap(([units, currencies]) =>
+    currencies.split(/\s+/).map((currency) => [currency, units] as const),
+  ),
+)('an amount of 123000 in %s is %i of it', (currency, units) => {
+  const words = amountInWords(123_000, currency);
+  expect(Number(words.replace(/^\D*/, '').replaceAll(',', ''))).toBe(units);
+});
+
+test.each([
+  [900, 'usd', '$9.00'],
+  [999, 'eur', '€9.99'],
+  [500, 'jpy', '¥500'],
+  [500, 'isk', 'ISK 5'],
+  [500, 'ugx', 'UGX 5'],
+  [150_000, 'huf', 'HUF 1,500'],
+  [150_050, 'huf', 'HUF 1,500.50'],
+  [30_000, 'twd', 'NT$300.00'],
+  [5_120, 'kwd', 'KWD 5.120'],
+  [900, 'xxx', '¤9.00'],
+])('%i of %s is written %s', (amount, currency, words) => {
+  // Intl puts a space that does not break between a code and a number.
+  expect(amountInWords(amount, currency).replaceAll(/\s/g, ' ')).toBe(words);
+});
+
+test('Pricing shows what Stripe will charge', async () => {
+  const stripe = createServer((_request, answer) => {
+    answer.setHeader('content-type', 'application/json');
+    answer.end(JSON.stringify({ id: 'price', object: 'price', currency: 'huf', unit_amount: 349_000 }));
+  });
+  await new Promise<void>((resolve) => stripe.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    stripe.close();
+  });
+  const { port } = stripe.address() as AddressInfo;
+  const { app } = await startTestServer({
+    STRIPE_API_KEY: 'sk_test_x',
+    STRIPE_API_BASE: `http://127.0.0.1:${port}`,
+  });
+  const { body } = await app.inject({ url: '/pricing' });
+  expect(body).toMatch(/HUF\s3,490</);
+});

@@ -1,0 +1,140 @@
+import { describe, expect, test } from 'vitest';
+
+import { daysAfter, sign, signUp, START, startTestServer } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+/** The first `onRequest` that has no name of its own is back-pressure; the second one and `onSend` are compression. */
+const MACHINES = [
+  'onRequest: securityHeaders, onRequest, onRequest',
+  'onSend: onSend',
+  'onResponse: logRequest',
+];
+
+const PEOPLE = [
+  'onRequest: securityHeaders, onRequest, fastifyCookieHandler, checkOrigin, recognizeVisitor, onRequest',
+  'preHandler: readNews',
+  'onSend: fastifyCookieOnSendHandler, markNewsSeen, onSend',
+  'onResponse: logRequest',
+];
+
+const WEBHOOK = ['onRequest: securityHeaders, onRequest, refuseTooMany', 'onResponse: logRequest'];
+
+const ROUTES: readonly [hooks: string[], routes: string[]][] = [
+  [WEBHOOK, ['POST /api/stripe/webhook', 'POST /api/stripe/webhook/']],
+  [MACHINES, ['GET /healthz', 'GET /metrics', 'GET /public/*', 'GET /readyz']],
+  [
+    PEOPLE,
+    [
+      'GET /',
+      'GET /pricing',
+      'GET /r/:code',
+      'GET /signup',
+      'POST /signup',
+      'GET /login',
+      'POST /login',
+      'POST /logout',
+      'GET /reset/:token',
+      'POST /reset/:token',
+      'GET /settings',
+      'POST /settings/address',
+      'POST /settings/password',
+      'POST /settings/sign-out',
+      'GET /settings/export',
+      'POST /settings/delete',
+      'GET /portfolio',
+      'POST /portfolio/backups/:id/delete',
+      'GET /api/me',
+      'POST /api/billing/checkout',
+      'POST /api/billing/portal',
+      'GET /api/backups',
+      'POST /api/backups',
+      'POST /api/backups/:id/restore',
+      'DELETE /api/backups/:id',
+    ],
+  ],
+];
+
+/** Fastify's own list of the routes, as `METHOD path` with the hooks of each. HEAD is left out: it comes with each GET. */
+function hooksOfRoutes({ app }: TestServer): Record<string, string[]> {
+  const routes: Record<string, string[]> = {};
+  /** The part of the path at each depth of the tree. */
+  const path: string[] = [];
+  let current: string[][] = [];
+  for (const line of app.printRoutes({ includeHooks: true }).split('\n')) {
+    const [, indent = '', text = ''] = /^([│├└─ ]*)(.*)$/.exec(line) ?? [];
+    const hooks = /^• \((\w+)\) (.*)$/.exec(text);
+    if (hooks) {
+      const names = (JSON.parse(hooks[2] ?? '') as string[]).map((name) => name.replace('()', ''));
+      for (const route of current) route.push(`${hooks[1] ?? ''}: ${names.join(', ')}`);
+      continue;
+    }
+    const [, part = '', methods] = /^(\S*)(?: \((.*)\))?$/.exec(text) ?? [];
+    const depth = indent.length / 4 - 1;
+    path.splice(depth, path.length, part);
+    const known = (methods?.split(', ') ?? []).filter((method) => method !== 'HEAD');
+    current = known.map((method) => (routes[`${method} ${path.join('')}`] = []));
+  }
+  return routes;
+}
+
+test('each route runs the hooks that it needs, and those of people run on no other', async () => {
+  const server = await startTestServer();
+  await server.app.ready();
+  const expected = ROUTES.flatMap(([hooks, routes]) => routes.map((route) => [route, hooks] as const));
+  expect(hooksOfRoutes(server)).toEqual(Object.fromEntries(expected));
+});
+
+describe('what only people need', () => {
+  /** Whatever a browser on another site's page can send: a session, an invitation, and where it comes from. */
+  async function visit() {
+    const server = await startTestServer();
+    const person = await signUp(server, 'person@example.com');
+    const headers = {
+      origin: 'https://elsewhere.example',
+      'sec-fetch-site': 'cross-site',
+      cookie: `${person.cookie}; tandem_ref=whatever; tandem_flash=address-changed`,
+    };
+    return { server, person, headers };
+  }
+
+  test.each(['/api/stripe/webhook', '/api/stripe/webhook/'])('does not touch %s', async (path) => {
+    const { server, person, headers } = await visit();
+    const payload = JSON.stringify(buyer().created());
+    for (const cookie of [headers.cookie, 'tandem_session=made-up', '']) {
+      const answer = await server.app.inject({
+        method: 'POST',
+        url: `${path}?ref=${person.code}`,
+        headers: { ...headers, cookie, 'stripe-signature': sign(payload, START) },
+        payload,
+      });
+      expect(answer.statusCode).toBe(200);
+      expect(answer.headers).not.toHaveProperty('set-cookie');
+    }
+  });
+
+  test.each(['/public/style.css', '/public/no-such-file', '/healthz', '/readyz', '/metrics'])(
+    'does not touch %s',
+    async (path) => {
+      const { server, person, headers } = await visit();
+      // A visit now would prolong the session.
+      server.clock.now = daysAfter(2);
+      const before = await server.db.session.findMany();
+      for (const cookie of [headers.cookie, 'tandem_session=made-up', '']) {
+        const answer = await server.app.inject({
+          url: `${path}?ref=${person.code}`,
+          headers: { ...headers, cookie },
+        });
+        expect(answer.headers).not.toHaveProperty('set-cookie');
+      }
+      expect(await server.db.session.findMany()).toEqual(before);
+    },
+  );
+
+  test('is there where there is nothing else: the page knows its visitor', async () => {
+    const { server, person } = await visit();
+    const answer = await server.app.inject({ url: '/no-such-page', headers: { cookie: person.cookie } });
+    expect(answer.statusCode).toBe(404);
+    expect(answer.body).toContain('Logged in as person@example.com');
+  });
+});
