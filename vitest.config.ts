@@ -8,6 +8,7 @@ const EVERY_TEST = 'test/**/*.test.ts';
  */
 const SQLITE_ONLY = [
   'test/sqlite-adapter.test.ts',
+  'test/node-versions.test.ts',
   'test/group-commit.test.ts',
   'test/sandbox*.test.ts',
   'test/cli.test.ts',

@@ -5,7 +5,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { CommandContext, CommandResult } from './commands/command.ts';
 import { readConfig } from './config.ts';
 import type { Config } from './config.ts';
-import { openDatabase } from './db/open.ts';
+import { COMMAND_WAIT_MS, openDatabase } from './db/open.ts';
 import { isRefused, isUnreachable } from './db/transaction.ts';
 import { DAY_SECONDS } from './instants.ts';
 import { PlainError } from './plain-error.ts';
@@ -140,7 +140,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     work: (context: CommandContext) => Promise<CommandResult>,
   ): Promise<void> {
     await runAlone(options, async (config) => {
-      const { db, migrations } = await openDatabase(config.databaseUrl);
+      const { db, migrations } = await openDatabase(config.databaseUrl, COMMAND_WAIT_MS);
       try {
         const sessionSecret = await sessionSecretOf(config);
         const stripe =

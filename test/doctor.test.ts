@@ -137,7 +137,7 @@ test('what is found is told in words, below the invariant that it breaks', async
   expect(json).toMatchObject({ invariants: INVARIANTS.length, findings: [{ check: 'reconciled' }] });
 });
 
-/** On SQLite nobody writes while doctor reads a page. */
+/** On SQLite nothing can be held half-way through a page; busy-database.test.ts shows that its snapshots keep still. */
 test.runIf(inject('engine') === 'postgresql')(
   'a server that works on while a page is read gives no false finding',
   async () => {

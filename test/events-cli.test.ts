@@ -306,19 +306,26 @@ describe('on the command line', () => {
     await lift();
   });
 
-  test('a database that somebody else keeps busy is exit 1, and says to try again', async () => {
-    const { server, friend, event, lift } = await failedPurchase();
-    await lift();
-    const writer = await keepBusy(server);
-    expect(await cli({ databaseUrl: impatient(server.databaseUrl) }, 'replay', event.id)).toEqual({
-      code: 1,
-      stdout: '',
-      stderr: 'The database is busy: try again.\n',
-    });
-    await writer.lift();
-    expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({ status: 'failed' });
-    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
-  });
+  // On SQLite a command waits 30 s.
+  test(
+    'a database that somebody else keeps busy is exit 1, and says to try again',
+    { timeout: 120_000 },
+    async () => {
+      const { server, friend, event, lift } = await failedPurchase();
+      await lift();
+      const writer = await keepBusy(server);
+      expect(await cli({ databaseUrl: impatient(server.databaseUrl) }, 'replay', event.id)).toEqual({
+        code: 1,
+        stdout: '',
+        stderr: 'The database is busy: try again.\n',
+      });
+      await writer.lift();
+      expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({
+        status: 'failed',
+      });
+      expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
+    },
+  );
 
   test.each([
     ['replay without an event', ['replay']],

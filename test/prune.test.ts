@@ -86,6 +86,22 @@ test('more events than fit in one transaction are all thinned', async () => {
   expect(await server.db.event.count({ where: { payload: { contains: 'secret' } } })).toBe(0);
 });
 
+test('more sessions and reset links than fit in one transaction are all deleted', async () => {
+  const server = await startTestServer();
+  const { id: userId } = await signUp(server, 'ann@example.com');
+  const ended = Array.from({ length: 1_001 }, (_, n) => ({
+    tokenHash: `hash ${n}`,
+    userId,
+    expiresAt: START,
+  }));
+  await server.db.session.createMany({ data: ended });
+  await server.db.resetLink.createMany({ data: ended });
+  server.clock.now = justAfter(START);
+  expect((await prune(commandContext(server))).json).toMatchObject({ sessions: 1_001, resetLinks: 1_001 });
+  expect(await server.db.session.count()).toBe(1);
+  expect(await server.db.resetLink.count()).toBe(0);
+});
+
 test('sessions and reset links that have ended are deleted, others stay', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');

@@ -1,14 +1,17 @@
+import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import Database from 'better-sqlite3';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { databasePath, openDatabase } from '../src/db/open.ts';
-import { inTransaction } from '../src/db/transaction.ts';
+import { inTransaction, isRefused } from '../src/db/transaction.ts';
 import type { Db } from '../src/db/transaction.ts';
+import { createTurns } from '../src/db/write-lock.ts';
+import { until } from './support/process.ts';
 import { newDatabase, START } from './support/server.ts';
 
-async function open(): Promise<{ db: Db; other: Database.Database }> {
+async function open(waitMs?: number): Promise<{ db: Db; other: Database.Database }> {
   const databaseUrl = await newDatabase();
-  const { db } = await openDatabase(databaseUrl);
+  const { db } = await openDatabase(databaseUrl, waitMs);
   const other = new Database(databasePath(databaseUrl), { timeout: 0 });
   onTestFinished(async () => {
     other.close();
@@ -50,4 +53,82 @@ test('transactions of one process run one after the other, whatever they read', 
     ),
   );
   expect(await db.setting.findUnique({ where: { key: 'counter' } })).toMatchObject({ value: '25' });
+});
+
+describe('while another process holds the write lock', () => {
+  const write = (db: Db, key: string): Promise<unknown> =>
+    inTransaction(db, START, (tx) => tx.setting.create({ data: { key, value: 'x' } }));
+
+  test('a transaction waits, and the event loop goes on', async () => {
+    const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
+    onTestFinished(() => {
+      connects.mockRestore();
+    });
+    const { db, other } = await open();
+    await write(db, 'first');
+    const connections = await Promise.all(
+      connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),
+    );
+    const spies = connections.map((connection) => vi.spyOn(connection, 'executeRaw'));
+    const attempts = (): number =>
+      spies.flatMap(({ mock }) => mock.calls).filter(([{ sql }]) => sql === 'BEGIN IMMEDIATE').length;
+
+    other.exec('BEGIN IMMEDIATE');
+    const written = write(db, 'after');
+    // The same event loop releases the lock: it would never come to that if waiting blocked it.
+    await until(() => Promise.resolve(attempts() > 1 || undefined));
+    other.exec(`INSERT INTO "Setting" VALUES ('before', 'x'); COMMIT`);
+    await written;
+    expect(await db.setting.findMany({ orderBy: { key: 'asc' } })).toMatchObject([
+      { key: 'after' },
+      { key: 'before' },
+      { key: 'first' },
+    ]);
+  });
+
+  test('a transaction that has waited long enough is refused, and the next one is not in its way', async () => {
+    const { db, other } = await open(0);
+    other.exec('BEGIN IMMEDIATE');
+    const error: unknown = await write(db, 'refused').catch((thrown: unknown) => thrown);
+    expect(isRefused(error)).toBe(true);
+    other.exec('COMMIT');
+    await write(db, 'taken');
+    expect(await db.setting.findMany()).toMatchObject([{ key: 'taken' }]);
+  });
+});
+
+describe('a process that has held the write lock for long', () => {
+  /** Nothing else runs for so long. */
+  const block = (ms: number): unknown => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+
+  /** Whether there is time for others between two transactions. */
+  async function isGapLeft(betweenMs: number): Promise<boolean> {
+    const turns = createTurns();
+    const release = turns.start();
+    block(150);
+    release();
+    block(betweenMs);
+    let others = false;
+    setTimeout(() => (others = true), 1);
+    await turns.leaveGap();
+    return others;
+  }
+
+  test('leaves a gap before it takes it again', async () => {
+    expect(await isGapLeft(0)).toBe(true);
+  });
+
+  test('does not wait when there was one anyway', async () => {
+    expect(await isGapLeft(300)).toBe(false);
+  });
+});
+
+test('a database that another process keeps for itself cannot be opened, and the error says why', async () => {
+  const databaseUrl = await newDatabase();
+  const other = new Database(databasePath(databaseUrl));
+  onTestFinished(() => void other.close());
+  other.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; COMMIT');
+  await expect(openDatabase(databaseUrl, 0)).rejects.toThrow(
+    /cannot be opened: another process keeps it locked\. Wait until that one is done, then try again\.$/,
+  );
 });

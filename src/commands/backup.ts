@@ -5,7 +5,7 @@ import { dirname, resolve } from 'node:path';
 import Database from 'better-sqlite3';
 
 import type { Config } from '../config.ts';
-import { databasePath, isPostgresql } from '../db/open.ts';
+import { COMMAND_WAIT_MS, databasePath, isPostgresql } from '../db/open.ts';
 import { PlainError } from '../plain-error.ts';
 import type { CommandResult } from './command.ts';
 
@@ -83,7 +83,11 @@ async function isThere(path: string): Promise<boolean> {
 }
 
 async function copy(source: string, path: string): Promise<void> {
-  const database = new Database(source, { readonly: true, fileMustExist: true });
+  const database = new Database(source, {
+    readonly: true,
+    fileMustExist: true,
+    timeout: COMMAND_WAIT_MS,
+  });
   try {
     await database.backup(path, { progress: () => ALL_PAGES });
   } finally {

@@ -8,7 +8,7 @@ import Database from 'better-sqlite3';
 
 import type { Config } from '../config.ts';
 import { Prisma } from '../db/generated/client.ts';
-import { dataFolder, databasePath, isPostgresql, openDatabase } from '../db/open.ts';
+import { COMMAND_WAIT_MS, dataFolder, databasePath, isPostgresql, openDatabase } from '../db/open.ts';
 import { postgresqlAdapterFactory } from '../db/postgresql-adapter.ts';
 import { PlainError } from '../plain-error.ts';
 import type { CommandResult } from './command.ts';
@@ -53,7 +53,7 @@ export async function migrateTo(config: Config, url: string): Promise<CommandRes
   const path = await sourcePath(config, url);
   await prepareSource(config.databaseUrl);
   await prepareTarget(url);
-  const source = new Database(path, { readonly: true, fileMustExist: true });
+  const source = new Database(path, { readonly: true, fileMustExist: true, timeout: COMMAND_WAIT_MS });
   try {
     return tell(await inOneTransaction(url, (tx) => copyEverything(source, tx)), config);
   } catch (error) {
@@ -89,7 +89,7 @@ async function sourcePath({ databaseUrl }: Config, url: string): Promise<string>
 
 /** Both are brought to this code's schema, and so have the same tables. */
 async function prepareSource(url: string): Promise<void> {
-  const { db, migrations } = await openDatabase(url);
+  const { db, migrations } = await openDatabase(url, COMMAND_WAIT_MS);
   await db.$disconnect();
   // A process can load the engine that migrates only once, and the target needs it.
   if (migrations.length > 0) {

@@ -13,6 +13,12 @@ import type { Db } from './transaction.ts';
 const SQLITE_FOLDER = join(ROOT, 'prisma');
 const POSTGRESQL_FOLDER = join(SQLITE_FOLDER, 'postgresql');
 
+/** How long a server waits for a busy SQLite database before it refuses a request, ms: Stripe waits no longer. */
+const SERVER_WAIT_MS = 10_000;
+
+/** How long a command waits for a busy SQLite database, ms. */
+export const COMMAND_WAIT_MS = 30_000;
+
 /** Where what belongs to an installation lies when its database is no file. */
 const DATA_FOLDER = './data';
 
@@ -21,11 +27,15 @@ const DATA_FOLDER = './data';
  * a PostgreSQL database must be there.
  *
  * @param url `file:` and a path, relative to the working directory or absolute, or `postgresql://…`
+ * @param waitMs how long to wait while another process writes to a SQLite database, ms
  * @returns the client, and the names of the migrations applied now
  * @throws PlainError when it cannot be opened or reached, or its schema is newer than ours
  */
-export async function openDatabase(url: string): Promise<{ db: Db; migrations: string[] }> {
-  return isPostgresql(url) ? openPostgresql(url) : openSqlite(databasePath(url));
+export async function openDatabase(
+  url: string,
+  waitMs = SERVER_WAIT_MS,
+): Promise<{ db: Db; migrations: string[] }> {
+  return isPostgresql(url) ? openPostgresql(url) : openSqlite(databasePath(url), waitMs);
 }
 
 /**
@@ -54,14 +64,14 @@ export function dataFolder(url: string): string {
 
 // Each engine's client and driver are loaded when they are used: the other one's would only take memory.
 
-async function openSqlite(path: string): Promise<{ db: Db; migrations: string[] }> {
+async function openSqlite(path: string, waitMs: number): Promise<{ db: Db; migrations: string[] }> {
   const { PrismaClient } = await import('./generated/client.ts');
   const { sqliteAdapterFactory, withReader } = await import('./sqlite-adapter.ts');
   try {
     // What lies in it is personal: a folder made here is its owner's alone.
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-    const migrations = await migrate(sqliteAdapterFactory(path), SQLITE_FOLDER);
-    const db = new PrismaClient({ adapter: withReader(path), errorFormat: 'minimal' });
+    const migrations = await migrate(sqliteAdapterFactory(path, waitMs), SQLITE_FOLDER);
+    const db = new PrismaClient({ adapter: withReader(path, waitMs), errorFormat: 'minimal' });
     commitInGroups(db);
     return { db, migrations };
   } catch (error) {
@@ -93,6 +103,9 @@ function explainSqlite(error: unknown): string {
   const { message, code } = driverError(error);
   if (message.includes('file is not a database') || message.includes('malformed')) {
     return 'the file is damaged, or is no SQLite database. Restore a backup, or name another file in DATABASE_URL.';
+  }
+  if (code?.startsWith('SQLITE_BUSY')) {
+    return 'another process keeps it locked. Wait until that one is done, then try again.';
   }
   if (code === 'SQLITE_CANTOPEN' || code === 'EACCES' || message.includes('readonly')) {
     return 'the folder or the file cannot be written. Mend its permissions, or name another file in DATABASE_URL.';

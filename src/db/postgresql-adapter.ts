@@ -36,6 +36,7 @@ const DRIVER_LOST =
 /**
  * Prisma's PostgreSQL adapter, set up for money:
  *
+ * - a transaction with an isolation level is a snapshot, and only reads, as on SQLite;
  * - a lock that cannot be had in time is a conflict, to be tried again, like a dead-lock;
  * - a connection that breaks is told as such, whatever words the driver has for it;
  * - COMMIT of a transaction in which a statement failed is an error. PostgreSQL itself answers it with a quiet ROLLBACK.
@@ -87,7 +88,9 @@ function guard(connection: OfficialAdapter): SqlDriverAdapter {
         await connection.underlyingDriver().query(script);
       }),
     startTransaction: async (isolationLevel) =>
-      transaction(await inWords(() => connection.startTransaction(isolationLevel))),
+      transaction(
+        await inWords(() => (isolationLevel ? snapshot(connection) : connection.startTransaction())),
+      ),
     getConnectionInfo: () => connection.getConnectionInfo(),
     dispose: () => connection.dispose(),
   };
@@ -100,6 +103,21 @@ function queries(queryable: SqlQueryable): SqlQueryable {
     queryRaw: (query) => inWords(() => queryable.queryRaw(query)),
     executeRaw: (query) => inWords(() => queryable.executeRaw(query)),
   };
+}
+
+/**
+ * All of its statements see one moment, that of the first one. As it only reads, it is never refused for that.
+ * https://www.postgresql.org/docs/current/transaction-iso.html
+ */
+async function snapshot(connection: OfficialAdapter): Promise<Transaction> {
+  const official = await connection.startTransaction('REPEATABLE READ');
+  try {
+    await official.executeRaw({ sql: 'SET TRANSACTION READ ONLY', args: [], argTypes: [] });
+    return official;
+  } catch (error) {
+    await official.rollback();
+    throw error;
+  }
 }
 
 function transaction(official: Transaction): Transaction {

@@ -7,8 +7,7 @@ import type {
   Transaction,
 } from '@prisma/driver-adapter-utils';
 
-/** How long SQLite itself waits for another process's lock, ms. Short, because it blocks the event loop. */
-const BUSY_TIMEOUT_MS = 100;
+import { createTurns, whenUnlocked } from './write-lock.ts';
 
 /** So many statements are kept prepared; further ones are prepared each time. */
 const PREPARED_LIMIT = 500;
@@ -25,6 +24,8 @@ const PRAGMAS = `
  * Prisma's better-sqlite3 adapter with the transactions that money needs (docs/decisions/002):
  *
  * - a transaction begins IMMEDIATE, so that what it reads cannot change before it writes;
+ * - it shares the write lock fairly with other processes, and waits for it without blocking the event loop
+ *   (write-lock.ts);
  * - a query made outside a transaction waits until the open one has ended, instead of running inside it on
  *   the shared connection;
  * - COMMIT and ROLLBACK are part of the transaction's own end: one that fails leaves nothing open behind it;
@@ -33,34 +34,53 @@ const PRAGMAS = `
  * Every connection is in WAL mode, keeps foreign keys, and returns from COMMIT only once the data is on disk.
  *
  * @param path the database file
+ * @param waitMs how long to wait for another process, ms
  * @returns a factory for PrismaClient and for the schema engine
  */
-export function sqliteAdapterFactory(path: string): SqlMigrationAwareDriverAdapterFactory {
-  const official = new PrismaBetterSqlite3({ url: path, timeout: BUSY_TIMEOUT_MS });
+export function sqliteAdapterFactory(path: string, waitMs: number): SqlMigrationAwareDriverAdapterFactory {
+  // SQLite's own wait blocks the event loop, so it is only for opening and migrating. Once a database is open, reads wait
+  // for nobody, and writes wait in `whenUnlocked`.
+  const official = new PrismaBetterSqlite3({ url: path, timeout: waitMs });
   return {
     provider: official.provider,
     adapterName: official.adapterName,
-    connect: async () => guard(await prepared(await official.connect())),
-    connectToShadowDb: async () => guard(await official.connectToShadowDb()),
+    connect: async () => guard(await prepared(await official.connect()), waitMs),
+    connectToShadowDb: async () => guard(await official.connectToShadowDb(), waitMs),
   };
 }
 
 /**
  * The same, with a second connection for what is only read outside a transaction: it sees what is committed, and waits
- * for no writer (https://www.sqlite.org/wal.html#concurrency).
+ * for no writer (https://www.sqlite.org/wal.html#concurrency). A transaction with an isolation level is a snapshot: it
+ * only reads, on a connection of its own, and neither waits for a writer nor holds one up.
  *
  * @param path the database file
+ * @param waitMs how long to wait for another process, ms
  * @returns a factory for PrismaClient
  */
-export function withReader(path: string): SqlDriverAdapterFactory {
-  const factory = sqliteAdapterFactory(path);
+export function withReader(path: string, waitMs: number): SqlDriverAdapterFactory {
+  const factory = sqliteAdapterFactory(path, waitMs);
+
+  async function connectReader(): Promise<SqlDriverAdapter> {
+    const reader = await factory.connect();
+    await reader.executeScript('PRAGMA query_only = ON');
+    return reader;
+  }
+
+  async function snapshot(): Promise<Transaction> {
+    const reader = await connectReader();
+    await run(reader, 'BEGIN');
+    return transaction(reader, () => void reader.dispose());
+  }
+
   return {
     ...factory,
     connect: async () => {
-      const [writer, reader] = [await factory.connect(), await factory.connect()];
-      await reader.executeScript('PRAGMA query_only = ON');
+      const [writer, reader] = [await factory.connect(), await connectReader()];
+      await writer.executeScript('PRAGMA busy_timeout = 0');
       return {
         ...writer,
+        startTransaction: (isolationLevel) => (isolationLevel ? snapshot() : writer.startTransaction()),
         queryRaw: (query) => (/^\s*SELECT/.test(query.sql) ? reader : writer).queryRaw(query),
         dispose: async () => {
           await reader.dispose();
@@ -115,8 +135,9 @@ function keepStatements(connection: SqlDriverAdapter): void {
   Object.assign(client, { prepare: withValues });
 }
 
-function guard(connection: SqlDriverAdapter): SqlDriverAdapter {
+function guard(connection: SqlDriverAdapter, waitMs: number): SqlDriverAdapter {
   const lock = createLock();
+  const turns = createTurns();
 
   async function alone<T>(work: () => Promise<T>): Promise<T> {
     const release = await lock();
@@ -127,22 +148,29 @@ function guard(connection: SqlDriverAdapter): SqlDriverAdapter {
     }
   }
 
+  async function begin(): Promise<() => void> {
+    const release = await lock();
+    try {
+      await turns.leaveGap();
+      await whenUnlocked(() => run(connection, 'BEGIN IMMEDIATE'), waitMs);
+    } catch (error) {
+      release();
+      throw error;
+    }
+    const endTurn = turns.start();
+    return () => {
+      endTurn();
+      release();
+    };
+  }
+
   return {
     provider: connection.provider,
     adapterName: connection.adapterName,
-    queryRaw: (query) => alone(() => connection.queryRaw(query)),
-    executeRaw: (query) => alone(() => connection.executeRaw(query)),
+    queryRaw: (query) => alone(() => whenUnlocked(() => connection.queryRaw(query), waitMs)),
+    executeRaw: (query) => alone(() => whenUnlocked(() => connection.executeRaw(query), waitMs)),
     executeScript: (script) => alone(() => connection.executeScript(script)),
-    startTransaction: async () => {
-      const release = await lock();
-      try {
-        await run(connection, 'BEGIN IMMEDIATE');
-      } catch (error) {
-        release();
-        throw error;
-      }
-      return transaction(connection, release);
-    },
+    startTransaction: async () => transaction(connection, await begin()),
     dispose: () => connection.dispose(),
   };
 }

@@ -20,19 +20,22 @@ export type Tx = Prisma.TransactionClient & {
   readonly afterCommit: (work: () => void) => void;
 };
 
-/** How long one transaction may wait for its turn and then run, ms. */
-const MAX_WAIT_MS = 10_000;
+/** How long a transaction may wait to begin, ms. The adapters give up earlier, and with a better reason. */
+const MAX_WAIT_MS = 60_000;
+
+/** How long a transaction may run, ms. Nobody waits for a snapshot. */
 const TIMEOUT_MS = 10_000;
+const SNAPSHOT_TIMEOUT_MS = 60_000;
 
 /** A refused transaction is tried again whole, at most this often, and not after so long: Stripe does not wait longer, ms. */
 const MAX_TRIES = 8;
 const MAX_TRYING_MS = 10_000;
 
-/** Worth another try at once: P1008 another process writes, P2034 write conflict or dead-lock. */
-const RETRIED = new Set(['P1008', 'P2034']);
+/** Worth another try at once: write conflict or dead-lock. */
+const RETRIED = 'P2034';
 
-/** Not worth one: P2028 it waited for its turn, or ran, too long already. */
-const TOO_SLOW = 'P2028';
+/** Not worth one: P1008 another process wrote, and P2028 it waited or ran, for too long already. */
+const TOO_SLOW = new Set(['P1008', 'P2028']);
 
 /**
  * The database is down, refuses us, or the connection broke. https://www.prisma.io/docs/orm/reference/error-reference
@@ -96,10 +99,27 @@ export async function inTransaction<T>(db: Db, now: Date, work: (tx: Tx) => Prom
   return result as T;
 }
 
+/**
+ * Runs `work` on one state of the database, that of its first statement. It can only read; it waits for no writer and
+ * holds none up.
+ *
+ * @param db the database
+ * @param work what to read; it may be run again from its start
+ * @returns what `work` returned
+ */
+export function inSnapshot<T>(db: Db, work: (snapshot: Prisma.TransactionClient) => Promise<T>): Promise<T> {
+  // Prisma hands nothing but the isolation level on to an adapter. Ours take any for a snapshot.
+  const options = {
+    isolationLevel: 'Serializable',
+    maxWait: MAX_WAIT_MS,
+    timeout: SNAPSHOT_TIMEOUT_MS,
+  } as const;
+  return untilTaken(() => db.$transaction(work, options));
+}
+
 /** Runs jobs one after the other in one transaction; what each of them returned. */
 async function commit(db: Db, jobs: readonly Job[]): Promise<unknown[]> {
-  const begun = performance.now();
-  for (let tries = 1; ; tries += 1) {
+  return untilTaken(async () => {
     const afterCommit: (() => void)[] = [];
     const runAll = async (client: Prisma.TransactionClient): Promise<unknown[]> => {
       const results = [];
@@ -110,14 +130,22 @@ async function commit(db: Db, jobs: readonly Job[]): Promise<unknown[]> {
       }
       return results;
     };
+    const results = await db.$transaction(runAll, { maxWait: MAX_WAIT_MS, timeout: TIMEOUT_MS });
+    afterCommit.forEach(runAfterCommit);
+    return results;
+  });
+}
+
+/** Runs a transaction, again from its start when the database refuses it because of another one. */
+async function untilTaken<T>(transaction: () => Promise<T>): Promise<T> {
+  const begun = performance.now();
+  for (let tries = 1; ; tries += 1) {
     try {
-      const results = await db.$transaction(runAll, { maxWait: MAX_WAIT_MS, timeout: TIMEOUT_MS });
-      afterCommit.forEach(runAfterCommit);
-      return results;
+      return await transaction();
     } catch (error) {
       const code = codeOf(error);
       const tooOften = tries === MAX_TRIES || performance.now() - begun > MAX_TRYING_MS;
-      if (!RETRIED.has(code) || tooOften) {
+      if (code !== RETRIED || tooOften) {
         if (isRefused(error)) transactionsGivenUp.inc({ code });
         throw error;
       }
@@ -134,7 +162,7 @@ async function commit(db: Db, jobs: readonly Job[]): Promise<unknown[]> {
  */
 export function isRefused(error: unknown): boolean {
   const code = codeOf(error);
-  return RETRIED.has(code) || code === TOO_SLOW || UNREACHABLE.has(code);
+  return code === RETRIED || TOO_SLOW.has(code) || UNREACHABLE.has(code);
 }
 
 /**

@@ -5,12 +5,12 @@ import { provesPayment } from '../billing/proof.ts';
 import { deriveTier } from '../billing/tier.ts';
 import { checkLedger } from '../credits/fold.ts';
 import type { CreditEntry, Prisma } from '../db/generated/client.ts';
-import type { Db, Tx } from '../db/transaction.ts';
-import { inTransaction } from '../db/transaction.ts';
+import type { Db } from '../db/transaction.ts';
+import { inSnapshot } from '../db/transaction.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { firstPaymentOf } from '../billing/first-payment.ts';
 
-/** Rows read at a time: memory stays flat, and nobody waits long for their turn. */
+/** Rows read at a time: memory stays flat. */
 const PAGE = 500;
 
 /** Longer than Stripe tries to collect by any of its schedules, days. */
@@ -124,8 +124,8 @@ export const INVARIANTS: readonly Invariant[] = [...ACCOUNT_CHECKS, ...CUSTOMER_
 );
 
 /**
- * Checks every invariant of the database. It only reads, page by page; each page is of one moment, so that a server
- * which works on meanwhile gives no false finding.
+ * Checks every invariant of the database. It only reads, page by page, and holds nobody up; each page is a snapshot, so
+ * that a server which works on meanwhile gives no false finding.
  *
  * @param db the database
  * @param options the clawback days and the instant
@@ -140,7 +140,7 @@ export async function examine(db: Db, options: ExamineOptions): Promise<Finding[
 }
 
 /** Reads the next page of rows, those after an id. */
-type ReadPage<Row> = (tx: Tx, after: string) => Promise<Row[]>;
+type ReadPage<Row> = (snapshot: Prisma.TransactionClient, after: string) => Promise<Row[]>;
 
 async function examineAll<Row extends { id: string }>(
   db: Db,
@@ -151,23 +151,12 @@ async function examineAll<Row extends { id: string }>(
   const findings: Finding[] = [];
   let after = '';
   for (;;) {
-    const rows = await inTransaction(ofOneMoment(db), options.now, (tx) => read(tx, after));
+    const rows = await inSnapshot(db, (snapshot) => read(snapshot, after));
     const last = rows.at(-1);
     if (!last) return findings;
     for (const row of rows) findings.push(...findingsOf(row, checks, options));
     after = last.id;
   }
-}
-
-/**
- * The database, with transactions that see one moment, that of their first statement: PostgreSQL's ordinary ones see a new
- * one with each, and a page takes several. As they only read, they are never refused for it.
- * https://www.postgresql.org/docs/current/transaction-iso.html
- */
-function ofOneMoment(db: Db): Db {
-  const $transaction = (work: (tx: Prisma.TransactionClient) => Promise<unknown>, options: object) =>
-    db.$transaction(work, { ...options, isolationLevel: 'Serializable' });
-  return Object.create(db, { $transaction: { value: $transaction } }) as Db;
 }
 
 function findingsOf<Row>(row: Row, checks: readonly Check<Row>[], options: ExamineOptions): Finding[] {
@@ -178,8 +167,8 @@ function findingsOf<Row>(row: Row, checks: readonly Check<Row>[], options: Exami
 
 type Account = Awaited<ReturnType<typeof readAccounts>>[number];
 
-function readAccounts(tx: Tx, after: string) {
-  return tx.user.findMany({
+function readAccounts(snapshot: Prisma.TransactionClient, after: string) {
+  return snapshot.user.findMany({
     where: { id: { gt: after } },
     orderBy: { id: 'asc' },
     take: PAGE,
@@ -201,8 +190,8 @@ function readAccounts(tx: Tx, after: string) {
 
 type CustomerFacts = Awaited<ReturnType<typeof readCustomers>>[number];
 
-function readCustomers(tx: Tx, after: string) {
-  return tx.customer.findMany({
+function readCustomers(snapshot: Prisma.TransactionClient, after: string) {
+  return snapshot.customer.findMany({
     where: { id: { gt: after } },
     orderBy: { id: 'asc' },
     take: PAGE,
@@ -212,15 +201,15 @@ function readCustomers(tx: Tx, after: string) {
 
 type Claim = Awaited<ReturnType<typeof readClaims>>[number];
 
-async function readClaims(tx: Tx, after: string) {
-  const events = await tx.event.findMany({
+async function readClaims(snapshot: Prisma.TransactionClient, after: string) {
+  const events = await snapshot.event.findMany({
     where: { id: { gt: after }, status: 'ignored', reason: CLAIMED_BY_ANOTHER },
     orderBy: { id: 'asc' },
     take: PAGE,
     select: { id: true, customerId: true },
   });
   const ids = events.map(({ customerId }) => customerId).filter((id) => id !== null);
-  const customers = await tx.customer.findMany({ where: { id: { in: ids } } });
+  const customers = await snapshot.customer.findMany({ where: { id: { in: ids } } });
   const byId = new Map(customers.map((customer) => [customer.id, customer]));
   return events.map(({ id, customerId }) => ({ id, customer: byId.get(customerId ?? '') ?? null }));
 }

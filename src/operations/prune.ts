@@ -1,10 +1,11 @@
 import { thinEvents } from '../billing/events.ts';
-import type { Db } from '../db/transaction.ts';
+import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { addSeconds, DAY_SECONDS } from '../instants.ts';
+import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 
-/** Events thinned in one transaction: few enough that nobody waits long for their turn. */
-const BATCH = 300;
+/** Rows written in one transaction: few enough that nobody waits long for their turn. */
+const THINNED_AT_ONCE = 50;
+const DELETED_AT_ONCE = 500;
 
 /** How many rows of each kind were thinned or deleted. */
 export interface Pruned {
@@ -24,14 +25,26 @@ export interface Pruned {
  */
 export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
   const before = addSeconds(now, -retentionDays * DAY_SECONDS);
-  const events = await thinOldEvents(db, before, now);
-  const ended = await inTransaction(db, now, async (tx) => {
-    const expired = { where: { expiresAt: { lte: tx.now } } };
-    const sessions = await tx.session.deleteMany(expired);
-    const resetLinks = await tx.resetLink.deleteMany(expired);
-    return { sessions: sessions.count, resetLinks: resetLinks.count };
-  });
-  return { events, ...ended };
+  const ended = { where: { expiresAt: { lte: wholeSeconds(now) } }, limit: DELETED_AT_ONCE };
+  return {
+    events: await thinOldEvents(db, before, now),
+    sessions: await deleteAll(db, now, (tx) => tx.session.deleteMany(ended)),
+    resetLinks: await deleteAll(db, now, (tx) => tx.resetLink.deleteMany(ended)),
+  };
+}
+
+/** Deletes batch after batch, until one is not full. */
+async function deleteAll(
+  db: Db,
+  now: Date,
+  deleteBatch: (tx: Tx) => Promise<{ count: number }>,
+): Promise<number> {
+  let deleted = 0;
+  for (;;) {
+    const { count } = await inTransaction(db, now, deleteBatch);
+    deleted += count;
+    if (count < DELETED_AT_ONCE) return deleted;
+  }
 }
 
 async function thinOldEvents(db: Db, before: Date, now: Date): Promise<number> {
@@ -40,7 +53,7 @@ async function thinOldEvents(db: Db, before: Date, now: Date): Promise<number> {
   for (;;) {
     // Going on by id reads no event twice.
     const which = { id: { gt: after }, receivedAt: { lt: before } };
-    const ids = await inTransaction(db, now, (tx) => thinEvents(tx, which, BATCH));
+    const ids = await inTransaction(db, now, (tx) => thinEvents(tx, which, THINNED_AT_ONCE));
     const last = ids.at(-1);
     if (last === undefined) return thinned;
     thinned += ids.length;

@@ -33,7 +33,7 @@ export async function differencesToSchema(databaseUrl: string, folder: string): 
   const schemaEngine = await engine.SchemaEngine.new(
     { datamodels: files.map(({ content }) => [path, content]) },
     () => undefined,
-    bindMigrationAwareSqlAdapterFactory(sqliteAdapterFactory(databasePath(databaseUrl))),
+    bindMigrationAwareSqlAdapterFactory(sqliteAdapterFactory(databasePath(databaseUrl), 0)),
   );
   const { stdout } = await schemaEngine.diff({
     from: { tag: 'schemaDatasource', files, configDir: folder },
