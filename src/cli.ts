@@ -67,7 +67,7 @@ command('replay', 'handle an event that failed once more, from what is kept of i
   .argument('<event-id>', "Stripe's id of the event (evt_…)")
   .action((eventId: string, options: { json?: true }) => run(options, (context) => replay(context, eventId)));
 command('reconcile', 'bring the database back to what Stripe says, and tell what differed')
-  .option('--since <duration>', 'how far to look back for events, such as 36h or 7d', duration)
+  .option('--since <duration>', 'how far to look back, such as 36h or 7d', duration)
   .option('--dry-run', 'only tell what differs')
   .action((options: { since?: number; dryRun?: true; json?: true }) =>
     run(options, (context) => reconcile(context, options.since ?? null, options.dryRun ?? false)),
@@ -115,7 +115,8 @@ async function run(
     try {
       const sessionSecret = await sessionSecretOf(config);
       const stripe = createStripe(config.stripe);
-      return await work({ config, db, migrations, sessionSecret, stripe, now: new Date() });
+      const clock = (): Date => new Date();
+      return await work({ config, db, migrations, sessionSecret, stripe, now: clock(), clock });
     } finally {
       await db.$disconnect();
     }

@@ -35,7 +35,15 @@ async function reconcile(
 
 /** The command's own function, where what it prints or throws is the point. */
 function command({ db, config, stripe, clock }: World): Promise<CommandResult> {
-  const context = { db, config, stripe, now: clock.now, migrations: [], sessionSecret: '' };
+  const context = {
+    db,
+    config,
+    stripe,
+    now: clock.now,
+    clock: () => clock.now,
+    migrations: [],
+    sessionSecret: '',
+  };
   return runCommand(context, null, false);
 }
 

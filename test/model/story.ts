@@ -13,12 +13,12 @@ import { expectTruth } from './oracle.ts';
 /** How many stories a half tells, and the seed of the first half's; PostgreSQL takes several times as long for one. */
 const PLANS = { sqlite: { runs: 250, seed: 1 }, postgresql: { runs: 50, seed: 3 } };
 
-/** A card that fails for months is for a person to look at: no broken row. */
-const FOR_PEOPLE = 'past-due';
+/** A card that fails for months and somebody who pays twice are for a person to look at: no broken rows. */
+const FOR_PEOPLE = ['past-due', 'one-subscription'];
 
 async function expectSound({ db, config, clock }: World): Promise<void> {
   const findings = await examine(db, { clawbackDays: config.clawbackDays, now: clock.now });
-  expect(findings.filter(({ check }) => check !== FOR_PEOPLE)).toEqual([]);
+  expect(findings.filter(({ check }) => !FOR_PEOPLE.includes(check))).toEqual([]);
 }
 
 /**
@@ -35,10 +35,12 @@ export async function tellStories(half: 1 | 2): Promise<void> {
   const numRuns = Number(process.env['RUNS'] ?? plan.runs);
   const seed = Number(process.env['SEED'] ?? plan.seed + half - 1);
   const passwordHash = await hashPassword(PASSWORD);
+  const trialDays = fc.constantFrom('0', '0', '3');
+  const products = fc.constantFrom('', 'prod_sandbox');
   const stories = fc.commands([...COMMANDS], { maxCommands: 40, size: 'max' });
   await fc.assert(
-    fc.asyncProperty(stories, fc.constantFrom('0', '0', '3'), async (story, STRIPE_TRIAL_DAYS) => {
-      const world = await startWorld({ STRIPE_TRIAL_DAYS });
+    fc.asyncProperty(stories, trialDays, products, async (story, STRIPE_TRIAL_DAYS, STRIPE_PRODUCTS) => {
+      const world = await startWorld({ STRIPE_TRIAL_DAYS, STRIPE_PRODUCTS });
       try {
         // What survives a power cut is tested elsewhere; here it would only take time.
         if (engine === 'sqlite') await world.db.$queryRaw`PRAGMA synchronous=OFF`;
