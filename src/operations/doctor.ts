@@ -318,8 +318,8 @@ function referralProblems(account: Account, { clawbackDays }: ExamineOptions): P
     // The open referral of a deleted account never converts.
     return proven && !deletedAt ? broken('a payment is proven, and it is not converted') : [];
   }
-  const holding = subscriptionsOf(account).find((subscription) => holds(subscription, clawbackDays));
-  if (holding && reversedAt) return broken(`the payment of ${holding.id} holds, and it is reversed`);
+  const holding = subscriptionsOf(account).some((subscription) => holds(subscription, clawbackDays));
+  if (holding && reversedAt) return broken('the payment holds, and it is reversed');
   if (!holding && !reversedAt) {
     return broken(`${proven ? 'the money went back' : 'no payment is proven'}, and it is not reversed`);
   }
