@@ -84,7 +84,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       run(options, async (context) => (await import('./commands/replay.ts')).replay(context, eventId)),
     );
   command('reconcile', 'bring the database back to what Stripe says, and tell what differed')
-    .option('--since <duration>', 'how far to look back for events, such as 36h or 7d', duration)
+    .option('--since <duration>', 'how far to look back, such as 36h or 7d', duration)
     .option('--dry-run', 'only tell what differs')
     .action((options: { since?: number; dryRun?: true; json?: true }) =>
       run(options, async (context) => {
@@ -147,7 +147,8 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
           config.stripe.apiKey === null
             ? null
             : (await import('./stripe-client.ts')).createStripe(config.stripe);
-        return await work({ config, db, migrations, sessionSecret, stripe, now: surroundings.now() });
+        const { now: clock } = surroundings;
+        return await work({ config, db, migrations, sessionSecret, stripe, now: clock(), clock });
       } finally {
         await db.$disconnect();
       }

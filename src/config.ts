@@ -33,6 +33,8 @@ export interface StripeConfig {
   /** Any of them may have signed a webhook; none: webhooks are refused. */
   webhookSecrets: string[];
   prices: Prices;
+  /** Only subscriptions with an item of one of these products count; null: every subscription does. */
+  products: string[] | null;
   /** Length of the trial that a first checkout offers, days; 0 offers none. */
   trialDays: number;
 }
@@ -103,6 +105,10 @@ const VARIABLES = {
   ],
   STRIPE_PRICE_MONTHLY: [z.string().regex(/^\S+$/).optional(), 'the id of a price at Stripe (price_…)'],
   STRIPE_PRICE_ANNUAL: [z.string().regex(/^\S+$/).optional(), 'the id of a price at Stripe (price_…)'],
+  STRIPE_PRODUCTS: [
+    list((id) => /^prod_\S+$/.test(id)).optional(),
+    'the ids of products at Stripe (prod_…), with commas between them',
+  ],
   STRIPE_API_BASE: [z.string().refine(httpOrigin).optional(), 'an http or https address without a path'],
   STRIPE_TRIAL_DAYS: [wholeNumber(0, 730).default(0), 'a whole number of days, 0 to 730'],
   SESSION_SECRET: [z.string().min(16).optional(), 'at least 16 random characters'],
@@ -163,6 +169,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
       apiBase: STRIPE_API_BASE ?? null,
       webhookSecrets: STRIPE_WEBHOOK_SECRET ?? [],
       prices: sandbox ? SANDBOX_PRICES : prices,
+      products: values.STRIPE_PRODUCTS ?? null,
       trialDays: values.STRIPE_TRIAL_DAYS,
     },
     clawbackDays: values.REFERRAL_CLAWBACK_DAYS,

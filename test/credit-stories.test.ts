@@ -5,6 +5,10 @@ import { checkLedger } from '../src/credits/fold.ts';
 import { lockUser } from '../src/db/lock-user.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { DAY, daysAfter, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
+import { grantCredit as grantCommand } from '../src/commands/grant-credit.ts';
+import { commandContext } from './support/command-context.ts';
+import { deliverWaiting, paymentOf, reconcileWorld, startWorld, subscribe } from './support/stand-in.ts';
+import type { Person } from './support/server.ts';
 import { buyer, stripeId } from './support/stripe-events.ts';
 
 /** One person's story, told in days after START. */
@@ -39,6 +43,130 @@ async function story() {
     },
   };
 }
+
+/** The same story with the stand-in for Stripe: it is heard by webhooks, or lost and found by `reconcile`. */
+async function storyAtStripe(by: 'webhooks' | 'reconcile') {
+  const world = await startWorld();
+  const referrer = await signUp(world, 'person@example.com');
+  const hear = async (): Promise<void> => {
+    if (by === 'webhooks') return deliverWaiting(world);
+    for (const id of world.sandbox.webhooks.waiting()) world.sandbox.webhooks.drop(id);
+    expect((await reconcileWorld(world)).differences.every(({ mended }) => mended)).toBe(true);
+  };
+  const onDay = async (day: number, act: () => unknown): Promise<void> => {
+    world.clock.now = daysAfter(day);
+    await act();
+    await hear();
+  };
+  const credit = async (person: Person) => {
+    const { creditUntil, creditHeldAt } = await userRow(world, person.id);
+    return { creditUntil, creditHeldAt };
+  };
+  const grant = (days = 45) => grantCommand(commandContext(world), referrer.email, days, undefined);
+  return { world, referrer, onDay, credit, grant };
+}
+
+describe.each(['webhooks', 'reconcile'] as const)("the design's table, heard by %s", (by) => {
+  test('pays from 0, grant at 10, cancels at 40, pays again from 60, ends at 200: until 85, then 225', async () => {
+    const { world, referrer, onDay, credit, grant } = await storyAtStripe(by);
+    let subscription = '';
+    const pays = async () => (subscription = await subscribe(world, referrer));
+    const ends = () => world.merchant.subscriptions.cancel(subscription);
+    await onDay(0, pays);
+    await onDay(10, () => grant());
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(55), creditHeldAt: daysAfter(10) });
+    await onDay(40, ends);
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(85), creditHeldAt: null });
+    await onDay(60, pays);
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(85), creditHeldAt: daysAfter(60) });
+    await onDay(200, ends);
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(225), creditHeldAt: null });
+  });
+
+  test('pays from 0, grants at 10 and 70, ends at 100: until 190', async () => {
+    const { world, referrer, onDay, credit, grant } = await storyAtStripe(by);
+    let subscription = '';
+    await onDay(0, async () => (subscription = await subscribe(world, referrer)));
+    await onDay(10, () => grant());
+    await onDay(70, () => grant());
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(160), creditHeldAt: daysAfter(70) });
+    await onDay(100, () => world.merchant.subscriptions.cancel(subscription));
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(190), creditHeldAt: null });
+  });
+
+  test('credit until 30, pays from 20, ends at 50: until 60', async () => {
+    const { world, referrer, onDay, credit, grant } = await storyAtStripe(by);
+    let subscription = '';
+    await onDay(0, () => grant(30));
+    await onDay(20, async () => (subscription = await subscribe(world, referrer)));
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
+    await onDay(50, () => world.merchant.subscriptions.cancel(subscription));
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(60), creditHeldAt: null });
+  });
+
+  test('a buyer granted 45 at 0 while paying, refunded at 20: they lose 45, a free referrer 25', async () => {
+    const { world, referrer, onDay, credit } = await storyAtStripe(by);
+    const buyer = await signUp(world, 'buyer@example.com', referrer.code);
+    let subscription = '';
+    await onDay(0, async () => (subscription = await subscribe(world, buyer)));
+    expect(await credit(buyer)).toEqual({ creditUntil: daysAfter(45), creditHeldAt: daysAfter(0) });
+    await onDay(20, () => world.merchant.refunds.create({ payment_intent: paymentOf(world, subscription) }));
+    expect(await credit(buyer)).toEqual({ creditUntil: daysAfter(20), creditHeldAt: daysAfter(20) });
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(20), creditHeldAt: null });
+  });
+
+  test('free, grant A at 0 and B at 5; A reversed at 20; its dispute won at 80: 90, then 65, then 105', async () => {
+    const { world, referrer, onDay, credit } = await storyAtStripe(by);
+    const [a, b] = [
+      await signUp(world, 'a@example.com', referrer.code),
+      await signUp(world, 'b@example.com', referrer.code),
+    ];
+    let subscription = '';
+    let dispute = '';
+    await onDay(0, async () => (subscription = await subscribe(world, a)));
+    await onDay(5, () => subscribe(world, b));
+    expect(await credit(referrer)).toMatchObject({ creditUntil: daysAfter(90) });
+    await onDay(6, () => (dispute = world.sandbox.acts.openDispute(paymentOf(world, subscription))));
+    await onDay(20, () => {
+      world.sandbox.acts.closeDispute(dispute, 'lost');
+    });
+    expect(await credit(referrer)).toMatchObject({ creditUntil: daysAfter(65) });
+    await onDay(80, () => {
+      world.sandbox.acts.closeDispute(dispute, 'won');
+    });
+    expect(await credit(referrer)).toMatchObject({ creditUntil: daysAfter(105) });
+    expect(await credit(b)).toEqual({ creditUntil: daysAfter(50), creditHeldAt: daysAfter(5) });
+  });
+
+  test('two subscriptions, one ended on day 20 and one on day 60: credit runs from day 60', async () => {
+    const { world, referrer, onDay, credit, grant } = await storyAtStripe(by);
+    let [first, second] = ['', ''];
+    const again = async () => {
+      const session = await world.merchant.checkout.sessions.create({
+        mode: 'subscription',
+        client_reference_id: referrer.id,
+        line_items: [{ price: 'price_a', quantity: 1 }],
+        success_url: 'http://tandem.test/',
+      });
+      return world.sandbox.acts.pay(session.id).subscription ?? '';
+    };
+    await onDay(0, async () => {
+      first = await subscribe(world, referrer);
+      second = await again();
+    });
+    await onDay(1, () => grant());
+    world.clock.now = daysAfter(20);
+    await world.merchant.subscriptions.cancel(first);
+    world.clock.now = daysAfter(60);
+    await world.merchant.subscriptions.cancel(second);
+    // The later end is heard first.
+    const ends = world.sandbox.webhooks.waiting().reverse();
+    if (by === 'webhooks') for (const id of ends) expect(await world.sandbox.webhooks.send(id)).toBe(200);
+    // Too long ago for the list of events.
+    await onDay(by === 'webhooks' ? 61 : 100, () => undefined);
+    expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(105), creditHeldAt: null });
+  });
+});
 
 describe("the stories of the design's table", () => {
   test('pays from 0, grant at 10, cancels at 40: until 85', async () => {

@@ -402,7 +402,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
       {
         state: 'reversed',
         says: 'converted on 2027-01-10T09:00:00Z: 45 days each; taken back on 2027-01-30T09:00:00Z because the payment was refunded',
-        next: 'The same is given back only if the refund fails.',
+        next: 'The same is given back if the refund fails, or if they pay again.',
       },
     ]);
     server.clock.now = daysAfter(50);

@@ -60,6 +60,7 @@ describe('the database holds its rules by itself', () => {
       'Referral_converted_is_credited_check',
       'Referral_not_oneself_check',
       'Referral_reversed_was_converted_check',
+      'Subscription_counts_was_counted_check',
       'User_account_or_tombstone_check',
       'User_creditEntryAt_check',
       'User_creditEntryCount_check',

@@ -118,7 +118,7 @@ const COSTS: Cost[] = [
   },
   {
     what: 'a renewal: `invoice.paid`',
-    statements: 5,
+    statements: 7,
     measure: async () => {
       const { server, renewal, statementsOf } = await converted();
       await deliverAll(server, [renewal.updated]);

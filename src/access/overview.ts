@@ -49,7 +49,9 @@ export async function describeUser(
 ): Promise<Overview> {
   const at = wholeSeconds(now);
   const counts = await countReferrals(db, user.id, at);
-  const [subscription = null] = subscriptions.filter(({ status }) => status !== null).sort(byImportance);
+  const [subscription = null] = subscriptions
+    .filter(({ status, counts }) => counts && status !== null)
+    .sort(byImportance);
   return {
     id: user.id,
     email: user.email ?? '',

@@ -187,6 +187,7 @@ async function mayTry(db: Db, user: User): Promise<boolean> {
   const tried = await db.subscription.count({
     where: {
       trialEnd: { not: null },
+      counted: true,
       customer: { user: { OR: [{ emailHash }, { formerAddresses: { some: { emailHash } } }] } },
     },
   });

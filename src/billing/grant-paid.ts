@@ -6,30 +6,30 @@ import type { User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import type { Tier } from './tier.ts';
 
-/** What changes a tier: the Stripe event, and when the paid time that it speaks of ended, if it did. */
-export type TierCause = Cause & { endedAt: Date };
+/** What changes a tier, and when it did so by Stripe's clock. The ledger clamps that instant (design: rule 8). */
+export type TierCause = Cause & { at: Date };
 
 /**
- * Makes a user paid: flips the tier, writes the audit row, and lets their credit stand still from now on. A user who
- * is paid already is left alone: a renewal changes nothing.
+ * Makes a user paid: flips the tier, writes the audit row, and lets their credit stand still from when they
+ * began to pay. A user who is paid already is left alone: a renewal changes nothing.
  *
  * @param tx the open transaction
  * @param user the locked user
- * @param cause what made them paid
+ * @param cause what made them paid, and when
  * @returns the user's row as it is now
  */
 export async function grantPaid(tx: Tx, user: User, cause: TierCause): Promise<User> {
   const firstPaidTransition = user.tier !== 'paid';
   if (!firstPaidTransition) return user;
-  return flipTier(tx, user, 'paid', cause, await holdCredit(tx, user, cause.id));
+  return flipTier(tx, user, 'paid', cause, await holdCredit(tx, user, cause.id, cause.at));
 }
 
 /**
- * The mirror of `grantPaid`: the user ceases to be paid, and their credit runs again from when the paid time ended.
+ * The mirror of `grantPaid`: the user ceases to be paid, and their credit runs again from when they stopped paying.
  *
  * @param tx the open transaction
  * @param user the locked user
- * @param cause what ended it; its `endedAt` is that instant
+ * @param cause what ended it, and when
  * @param tier what they are from now on
  * @returns the user's row as it is now
  */
@@ -40,7 +40,7 @@ export async function revokePaid(
   tier: Exclude<Tier, 'paid'> = 'free',
 ): Promise<User> {
   if (user.tier !== 'paid') return user;
-  return flipTier(tx, user, tier, cause, await resumeCredit(tx, user, cause.id, cause.endedAt));
+  return flipTier(tx, user, tier, cause, await resumeCredit(tx, user, cause.id, cause.at));
 }
 
 /**

@@ -18,10 +18,11 @@ import { onInvoicePaymentPaid } from './handlers/invoice-payment-paid.ts';
 import { onInvoiceUnpaid } from './handlers/invoice-unpaid.ts';
 import { ignored } from './handlers/outcome.ts';
 import type { EventHandler, HandlerOutcome, Ignored } from './handlers/outcome.ts';
-import { onRefundFailed } from './handlers/refund-failed.ts';
+import { onRefundChanged } from './handlers/refund-changed.ts';
 import { onSubscriptionChanged } from './handlers/subscription-changed.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
 import { readSubscription } from './stripe-shapes/subscription.ts';
+import type { Products } from './stripe-shapes/subscription.ts';
 
 const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.subscription.created', onSubscriptionChanged],
@@ -37,7 +38,9 @@ const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['invoice.payment_action_required', onInvoiceUnpaid],
   ['invoice_payment.paid', onInvoicePaymentPaid],
   ['charge.refunded', onChargeRefunded],
-  ['refund.failed', onRefundFailed],
+  ['charge.refund.updated', onRefundChanged],
+  ['refund.updated', onRefundChanged],
+  ['refund.failed', onRefundChanged],
   ['charge.dispute.created', onDisputeChanged],
   ['charge.dispute.updated', onDisputeChanged],
   ['charge.dispute.closed', onDisputeChanged],
@@ -45,7 +48,7 @@ const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.deleted', onCustomerDeleted],
 ]);
 
-/** The types of events that change something; Stripe's event list is asked for these, and takes at most 20 names. */
+/** The types of events that change something. */
 export const HANDLED_TYPES: readonly string[] = [...HANDLERS.keys()];
 
 /** How long Stripe may take to break a tie, ms (design: rule 7). */
@@ -61,6 +64,8 @@ export interface EventContext {
   live: boolean | null;
   /** REFERRAL_CLAWBACK_DAYS. */
   clawbackDays: number;
+  /** STRIPE_PRODUCTS. */
+  products: Products;
 }
 
 /**
@@ -69,7 +74,8 @@ export interface EventContext {
  */
 export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: Config }): EventContext {
   const { db, stripe, config } = parts;
-  return { db, stripe, live: isLiveKey(config.stripe.apiKey), clawbackDays: config.clawbackDays };
+  const { apiKey, products } = config.stripe;
+  return { db, stripe, live: isLiveKey(apiKey), clawbackDays: config.clawbackDays, products };
 }
 
 function isLiveKey(apiKey: string | null): boolean | null {
@@ -140,7 +146,7 @@ async function applyOnce(
   payload: string,
   now: Date,
 ): Promise<EventOutcome> {
-  const { db, live, clawbackDays } = context;
+  const { db, live, clawbackDays, products } = context;
   if (await isDuplicate(db, event.id)) return { status: 'duplicate' };
   if (event.malformed) throw event.malformed;
   const plan = notForUs(live, event) ?? HANDLERS.get(event.type) ?? unused(event);
@@ -149,7 +155,7 @@ async function applyOnce(
       const reason = typeof plan === 'function' ? null : plan.reason;
       if (!(await claimEvent(tx, event, payload, reason))) return { status: 'duplicate' };
       if (typeof plan !== 'function') return plan;
-      const outcome = await plan(tx, event, { tieBreaker, clawbackDays });
+      const outcome = await plan(tx, event, { tieBreaker, clawbackDays, products });
       if (outcome.status === 'ignored') await markIgnored(tx, event.id, outcome.reason);
       return outcome;
     });
@@ -157,7 +163,7 @@ async function applyOnce(
     return await attempt(null);
   } catch (error) {
     if (!(error instanceof UndecidedTie)) throw error;
-    return attempt(await askStripe(context.stripe, error.subscriptionId));
+    return attempt(await askStripe(context, error.subscriptionId));
   }
 }
 
@@ -172,11 +178,11 @@ function unused({ type }: StripeEvent): Ignored {
   return ignored(`events of the type ${type} are not used`);
 }
 
-async function askStripe(stripe: Stripe | null, subscriptionId: string): Promise<TieBreaker> {
+async function askStripe({ stripe, products }: EventContext, subscriptionId: string): Promise<TieBreaker> {
   if (!stripe) return 'unavailable';
   try {
     const options = { timeout: TIE_TIMEOUT_MS, maxNetworkRetries: 0 };
-    return readSubscription(await stripe.subscriptions.retrieve(subscriptionId, {}, options));
+    return readSubscription(await stripe.subscriptions.retrieve(subscriptionId, {}, options), products);
   } catch {
     // The last one received holds then, and the row is marked for `reconcile`.
     return 'unavailable';

@@ -1,7 +1,7 @@
-import type { Dispute } from '../db/generated/client.ts';
+import type { Dispute, Invoice, Subscription } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
-import { refundedSince } from './facts/payments.ts';
+import { isLost, refundedSince } from './facts/payments.ts';
 import type { RefundFacts } from './facts/payments.ts';
 
 /** A payment with all that is known of its way back. */
@@ -9,38 +9,63 @@ export type PaymentFacts = RefundFacts & {
   disputes: readonly Pick<Dispute, 'status' | 'createdAt'>[];
 };
 
+/** What decides whether the money of a paid invoice is still here. */
+export type InvoiceMoney = Pick<Invoice, 'positive' | 'paidAt'> & { payments: readonly PaymentFacts[] };
+
 /**
- * Whether the money of a user's first payment went back: every payment of their earliest positive invoice was
- * refunded in full, or a dispute of it was lost, and that soon enough (design: rule 9).
+ * Whether a conversion may rest on a subscription (design: rule 9): one of its positive invoices has not gone back, or no
+ * positive invoice is known and it was active in a way that proves payment. Its status now does not matter.
  *
- * @param tx the open transaction, which holds the user's lock
- * @param userId whose payments
- * @param clawbackDays how long after the invoice was paid a refund, or the opening of a dispute, counts
- * @returns true while the conversion does not hold
+ * @param subscription since when it is proven, and its invoices
+ * @param clawbackDays how long after an invoice was paid a refund, or the opening of a dispute, counts
+ * @returns whether it holds
  */
-export async function isMoneyBack(tx: Tx, userId: string, clawbackDays: number): Promise<boolean> {
-  const invoice = await tx.invoice.findFirst({
-    where: { positive: true, subscription: { customer: { userId } } },
-    orderBy: [{ paidAt: 'asc' }, { id: 'asc' }],
-    include: { payments: { include: { disputes: true } } },
-  });
-  if (!invoice?.paidAt) return false;
-  return areAllBack(invoice.payments, invoice.paidAt, clawbackDays);
+export function holds(
+  { provenAt, invoices }: Pick<Subscription, 'provenAt'> & { invoices: readonly InvoiceMoney[] },
+  clawbackDays: number,
+): boolean {
+  if (provenAt === null) return false;
+  const positive = invoices.filter((invoice) => invoice.positive);
+  return positive.length === 0 || positive.some((invoice) => !hasGoneBack(invoice, clawbackDays));
 }
 
 /**
- * @param payments all known payments of one invoice
- * @param paidAt when the invoice was paid, UTC
- * @param clawbackDays how long after that a refund, or the opening of a dispute, counts
- * @returns whether there are any, and the money of each of them went back
+ * @param invoice a paid invoice, with all of its known payments
+ * @param clawbackDays how long after it was paid a refund, or the opening of a dispute, counts
+ * @returns whether the money of each payment went back; false while no payment is known
  */
-export function areAllBack(payments: readonly PaymentFacts[], paidAt: Date, clawbackDays: number): boolean {
+export function hasGoneBack({ paidAt, payments }: InvoiceMoney, clawbackDays: number): boolean {
+  if (paidAt === null || payments.length === 0) return false;
   const inTime = (at: Date): boolean => secondsBetween(paidAt, at) <= clawbackDays * DAY_SECONDS;
-  return payments.length > 0 && payments.every((payment) => isBack(payment, inTime));
+  return payments.every((payment) => isBack(payment, inTime));
+}
+
+/**
+ * Whether any of a user's subscriptions holds.
+ *
+ * @param tx the open transaction, which holds the user's lock
+ * @param userId whose subscriptions
+ * @param subscriptions all of them
+ * @param clawbackDays REFERRAL_CLAWBACK_DAYS
+ */
+export async function anyHolds(
+  tx: Tx,
+  userId: string,
+  subscriptions: readonly Subscription[],
+  clawbackDays: number,
+): Promise<boolean> {
+  const invoices = await tx.invoice.findMany({
+    where: { positive: true, subscription: { customer: { userId } } },
+    include: { payments: { include: { disputes: true } } },
+  });
+  return subscriptions.some(({ id, provenAt }) => {
+    const own = invoices.filter(({ subscriptionId }) => subscriptionId === id);
+    return holds({ provenAt, invoices: own }, clawbackDays);
+  });
 }
 
 function isBack(payment: PaymentFacts, inTime: (at: Date) => boolean): boolean {
   const refundedAt = refundedSince(payment);
   if (refundedAt && inTime(refundedAt)) return true;
-  return payment.disputes.some((dispute) => dispute.status === 'lost' && inTime(dispute.createdAt));
+  return payment.disputes.some((dispute) => isLost(dispute) && inTime(dispute.createdAt));
 }

@@ -4,11 +4,12 @@ import type { BillingContext } from './stripe-customer.ts';
 
 /**
  * @param subscriptions a user's
- * @returns whether one of them is not over: it is managed in the portal, and no second one is sold
+ * @returns whether one of those that count is not over: it is managed in the portal, and no second one is sold
  */
-export function isOneLive(subscriptions: readonly Pick<Subscription, 'status'>[]): boolean {
+export function isOneLive(subscriptions: readonly Pick<Subscription, 'status' | 'counts'>[]): boolean {
   return subscriptions.some(
-    ({ status }) => status !== null && status !== 'incomplete' && !TERMINAL_STATUSES.has(status),
+    ({ status, counts }) =>
+      counts && status !== null && status !== 'incomplete' && !TERMINAL_STATUSES.has(status),
   );
 }
 

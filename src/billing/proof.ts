@@ -1,12 +1,13 @@
 import type { Invoice, Subscription } from '../db/generated/client.ts';
 
 /** The facts of one subscription that bear on whether money moved. */
-export type ProofFacts = Pick<Subscription, 'activeAt' | 'doubtAt' | 'checkoutUnpaid'> & {
+export type ProofFacts = Pick<Subscription, 'counted' | 'activeAt' | 'doubtAt' | 'checkoutUnpaid'> & {
   invoices: readonly Pick<Invoice, 'first' | 'positive' | 'paidAt' | 'failedAt'>[];
 };
 
 /**
- * Whether the facts of a subscription prove that its money moved (design: rule 9).
+ * Whether the facts of a subscription prove that its money moved (design: rule 9). Only one that counted once proves
+ * anything: money for another product is none of ours (rule 6).
  *
  * A positive invoice that was paid always does. Being active does too, unless it need not mean that: Stripe turns a
  * trial active about an hour before it charges the card, and a coupon of 100 % or a bank debit under way make a
@@ -17,6 +18,7 @@ export type ProofFacts = Pick<Subscription, 'activeAt' | 'doubtAt' | 'checkoutUn
  * @returns true when they prove a payment
  */
 export function provesPayment(facts: ProofFacts): boolean {
+  if (!facts.counted) return false;
   if (facts.invoices.some((invoice) => invoice.positive)) return true;
   return wasActiveWithoutDoubt(facts) && !facts.checkoutUnpaid && !facts.invoices.some(isUnpaidFirstInvoice);
 }

@@ -1,9 +1,9 @@
+import type { Cause } from '../audit.ts';
 import type { Payment } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { applyFacts } from './apply-facts.ts';
 import { lockCustomer } from './facts/customers.ts';
 import { lockInvoice } from './facts/invoices.ts';
-import type { TierCause } from './grant-paid.ts';
 
 /**
  * Lets the referral follow what became of a payment's money. A payment whose invoice, subscription or user is not known
@@ -17,7 +17,7 @@ import type { TierCause } from './grant-paid.ts';
 export async function reviewPayment(
   tx: Tx,
   payment: Payment,
-  cause: TierCause,
+  cause: Cause,
   clawbackDays: number,
 ): Promise<void> {
   if (payment.invoiceId === null) return;

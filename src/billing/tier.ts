@@ -1,5 +1,8 @@
 import type { Subscription } from '../db/generated/client.ts';
 
+/** What decides which tier a subscription gives. */
+export type TierFacts = Pick<Subscription, 'status' | 'counts' | 'provenAt'>;
+
 export type Tier = 'free' | 'trial' | 'paid';
 
 const RANK: Record<Tier, number> = { free: 0, trial: 1, paid: 2 };
@@ -7,10 +10,11 @@ const RANK: Record<Tier, number> = { free: 0, trial: 1, paid: 2 };
 /**
  * What one subscription gives (design: rule 6). Statuses we do not know give nothing.
  *
- * @param subscription its status, and since when its facts prove a payment
+ * @param subscription its status, whether it counts, and since when its facts prove a payment
  * @returns the tier it gives by itself
  */
-export function tierOf(subscription: Pick<Subscription, 'status' | 'provenAt'>): Tier {
+export function tierOf(subscription: TierFacts): Tier {
+  if (!subscription.counts) return 'free';
   switch (subscription.status) {
     case 'active':
       return 'paid';
@@ -28,7 +32,7 @@ export function tierOf(subscription: Pick<Subscription, 'status' | 'provenAt'>):
  * @param subscriptions all subscriptions of all of a user's customers
  * @returns the user's tier: the best that one of them gives
  */
-export function deriveTier(subscriptions: readonly Pick<Subscription, 'status' | 'provenAt'>[]): Tier {
+export function deriveTier(subscriptions: readonly TierFacts[]): Tier {
   return subscriptions
     .map(tierOf)
     .reduce<Tier>((best, tier) => (RANK[tier] > RANK[best] ? tier : best), 'free');

@@ -17,6 +17,8 @@ export interface CommandContext {
   stripe: Stripe | null;
   /** The instant of the command, UTC. */
   now: Date;
+  /** The clock, for a command that takes long. */
+  clock: () => Date;
 }
 
 /** What a command prints: as text for people, or as one JSON document. */

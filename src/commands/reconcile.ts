@@ -13,7 +13,7 @@ import type { CommandContext, CommandResult } from './command.ts';
  * on a terminal, plain lines elsewhere.
  *
  * @param context what every command gets
- * @param seconds how far to look back for events, s; null: to where the last run came
+ * @param seconds how far to look back, s; null: for events to where the last run came, for objects to the first one
  * @param dryRun only tell what differs
  * @returns what to print; failed when something differs still
  * @throws PlainError when no key is configured, or Stripe cannot be asked; an error that `isRefused` when the database is busy
@@ -23,12 +23,12 @@ export async function reconcile(
   seconds: number | null,
   dryRun: boolean,
 ): Promise<CommandResult> {
-  const { db, stripe, now } = context;
+  const { db, stripe, clock } = context;
   if (!stripe) throw new PlainError('STRIPE_API_KEY is not set: without it Stripe cannot be asked.');
   const { show, stop } = process.stderr.isTTY ? progressBar() : progressLines();
   try {
     const events = eventContextOf(context);
-    const report = await run({ db, stripe, events, now: () => now, dryRun, progress: show }, seconds);
+    const report = await run({ db, stripe, events, now: clock, dryRun, progress: show }, seconds);
     stop();
     return { text: inWords(report), json: report, failed: !dryRun && !report.differences.every(isMended) };
   } catch (error) {

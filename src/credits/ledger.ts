@@ -13,15 +13,16 @@ import { creditDaysGranted } from '../metrics.ts';
 export type CreditColumns = CreditBalance & { creditEntryCount: number; creditEntryAt: Date };
 
 /**
- * Credit stands still from now on: the user turns paid. The caller writes the columns together with the tier.
+ * Credit stands still: the user turns paid. The caller writes the columns together with the tier.
  *
  * @param tx the open transaction
  * @param user the locked user
  * @param causeId what made them paid
+ * @param since when they began to pay; clamped between the last ledger entry and now (design: rule 8)
  * @returns the columns to write
  */
-export async function holdCredit(tx: Tx, user: User, causeId: string): Promise<CreditColumns> {
-  const at = momentOf(tx, user);
+export async function holdCredit(tx: Tx, user: User, causeId: string, since: Date): Promise<CreditColumns> {
+  const at = clamped(tx, user, since);
   return appendOne(tx, { user, kind: 'hold', at, causeId, balance: held(user, at) });
 }
 
@@ -31,7 +32,7 @@ export async function holdCredit(tx: Tx, user: User, causeId: string): Promise<C
  * @param tx the open transaction
  * @param user the locked user, whose credit is held
  * @param causeId what ended it
- * @param endedAt when the paid time ended; clamped between the last ledger entry and now (design: rule 8)
+ * @param endedAt when they stopped paying; clamped between the last ledger entry and now (design: rule 8)
  * @returns the columns to write
  */
 export async function resumeCredit(
@@ -40,9 +41,7 @@ export async function resumeCredit(
   causeId: string,
   endedAt: Date,
 ): Promise<CreditColumns> {
-  const latest = momentOf(tx, user);
-  const notBefore = later(endedAt, user.creditEntryAt);
-  const at = notBefore > latest ? latest : notBefore;
+  const at = clamped(tx, user, endedAt);
   return appendOne(tx, { user, kind: 'resume', at, causeId, balance: resumed(user, at) });
 }
 
@@ -131,6 +130,13 @@ export async function ledgerOf(tx: Tx, userId: string): Promise<CreditEntry[]> {
  */
 function momentOf(tx: Tx, user: User): Date {
   return later(tx.now, user.creditEntryAt);
+}
+
+/** An instant that we were told, between the last entry and now: entries are in the order of their instants. */
+function clamped(tx: Tx, user: User, at: Date): Date {
+  const latest = momentOf(tx, user);
+  const notBefore = later(at, user.creditEntryAt);
+  return notBefore > latest ? latest : notBefore;
 }
 
 interface Move {

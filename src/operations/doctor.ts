@@ -1,6 +1,6 @@
 import { TERMINAL_STATUSES } from '../billing/facts/ordering.ts';
 import { CLAIMED_BY_ANOTHER } from '../billing/handlers/checkout-completed.ts';
-import { areAllBack } from '../billing/money-back.ts';
+import { holds } from '../billing/money-back.ts';
 import { provesPayment } from '../billing/proof.ts';
 import { deriveTier } from '../billing/tier.ts';
 import { checkLedger } from '../credits/fold.ts';
@@ -62,7 +62,7 @@ const ACCOUNT_CHECKS: readonly Check<Account>[] = [
   },
   {
     name: 'one-subscription',
-    says: 'A user has at most one subscription that is charged for.',
+    says: 'A user has at most one subscription to our products that is charged for.',
     problems: liveSubscriptionProblems,
   },
   {
@@ -77,7 +77,7 @@ const ACCOUNT_CHECKS: readonly Check<Account>[] = [
   },
   {
     name: 'referral-follows-payment',
-    says: 'A referral is converted once a payment is proven, and reversed exactly while none holds.',
+    says: 'A referral is converted once a payment is proven, and reversed exactly while no subscription holds.',
     problems: referralProblems,
   },
 ];
@@ -92,6 +92,11 @@ const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
     name: 'first-payment',
     says: 'A subscription was first paid when its earliest positive invoice was.',
     problems: firstPaymentProblems,
+  },
+  {
+    name: 'paid-time',
+    says: 'A subscription that was heard of says since when it gives a paid tier, or none.',
+    problems: paidTimeProblems,
   },
   {
     name: 'deleted-customer',
@@ -236,7 +241,9 @@ function tierProblems(account: Account): Problem[] {
 }
 
 function liveSubscriptionProblems(account: Account): Problem[] {
-  const live = subscriptionsOf(account).filter(({ status }) => LIVE_STATUSES.has(status ?? ''));
+  const live = subscriptionsOf(account).filter(
+    ({ status, counts }) => counts && LIVE_STATUSES.has(status ?? ''),
+  );
   if (live.length <= 1) return [];
   const ids = live.map(({ id }) => id).join(', ');
   return [{ row: `User ${account.id}`, problem: `${live.length} subscriptions are live: ${ids}` }];
@@ -300,17 +307,12 @@ function referralProblems(account: Account, { clawbackDays }: ExamineOptions): P
     // The open referral of a deleted account never converts.
     return proven && !deletedAt ? broken('a payment is proven, and it is not converted') : [];
   }
-  const holds = proven && !isMoneyBack(account, clawbackDays);
-  if (holds && reversedAt) return broken('the payment holds, and it is reversed');
-  if (!holds && !reversedAt) {
+  const holding = subscriptionsOf(account).some((subscription) => holds(subscription, clawbackDays));
+  if (holding && reversedAt) return broken('the payment holds, and it is reversed');
+  if (!holding && !reversedAt) {
     return broken(`${proven ? 'the money went back' : 'no payment is proven'}, and it is not reversed`);
   }
   return [];
-}
-
-function isMoneyBack(account: Account, clawbackDays: number): boolean {
-  const first = firstPaymentOf(subscriptionsOf(account));
-  return first !== null && areAllBack(first.payments, first.paidAt, clawbackDays);
 }
 
 function subscriptionsOf({ customers }: Account) {
@@ -337,6 +339,17 @@ function firstPaymentProblems({ subscriptions }: CustomerFacts): Problem[] {
   });
 }
 
+function paidTimeProblems({ subscriptions }: CustomerFacts): Problem[] {
+  return subscriptions
+    .filter(({ status, givesSince }) => (status === null) !== (givesSince === null))
+    .map(({ id, status, givesSince }) => ({
+      row: `Subscription ${id}`,
+      problem: givesSince
+        ? 'it says since when it gives something, and no snapshot of it is known'
+        : `it is ${status ?? ''}, and does not say since when it gives what it gives`,
+    }));
+}
+
 function deletedCustomerProblems({ id: customerId, deletedAt, subscriptions }: CustomerFacts): Problem[] {
   if (!deletedAt) return [];
   return subscriptions
@@ -351,7 +364,7 @@ function pastDueProblems({ subscriptions }: CustomerFacts, { now }: ExamineOptio
   const isLong = (at: Date | null): at is Date =>
     at !== null && secondsBetween(at, now) > PAST_DUE_DAYS * DAY_SECONDS;
   return subscriptions
-    .filter(({ status, statusAt }) => status === 'past_due' && isLong(statusAt))
+    .filter(({ status, statusAt, counts }) => counts && status === 'past_due' && isLong(statusAt))
     .map(({ id, statusAt }) => ({
       row: `Subscription ${id}`,
       problem: `it is past due since ${statusAt?.toISOString() ?? ''}`,

@@ -1,7 +1,7 @@
 import { describeUser } from '../access/overview.ts';
 import type { Overview } from '../access/overview.ts';
 import { subscriptionsOf } from '../billing/facts/subscriptions.ts';
-import { areAllBack } from '../billing/money-back.ts';
+import { hasGoneBack, holds } from '../billing/money-back.ts';
 import type { Config } from '../config.ts';
 import { creditLeft } from '../credits/balance.ts';
 import { explainCredit } from '../credits/explain.ts';
@@ -180,6 +180,7 @@ function whyTaken(reason: ReversalReason | null, payment: string): string {
 
 function whyGivenBack(eventType: string, payment: string): string {
   if (eventType === 'refund.failed') return `the refund of ${payment} failed`;
+  if (eventType.endsWith('refund.updated')) return `the refund of ${payment} was called off`;
   if (eventType.startsWith('charge.dispute.')) return `the dispute of ${payment} was won`;
   return `${payment} holds after all`;
 }
@@ -230,7 +231,11 @@ function tellReferral(row: ReferralRow, email: string | null, clawbackDays: numb
 function factsOf(row: ReferralRow, clawbackDays: number): ReferralFacts {
   const { convertedAt, reversedAt, referred, referrer, creditEntries } = row;
   const subscriptions = referred.customers.flatMap((customer) => customer.subscriptions);
-  const first = firstPaymentOf(subscriptions);
+  // The earliest payment that is still here: once it is out of reach, so is the conversion.
+  const still = subscriptions.map(({ provenAt, invoices }) => ({
+    invoices: provenAt ? invoices.filter((invoice) => !hasGoneBack(invoice, clawbackDays)) : [],
+  }));
+  const first = firstPaymentOf(still);
   const proven = subscriptions.some(({ provenAt }) => provenAt !== null);
   return {
     convertedAt,
@@ -240,20 +245,24 @@ function factsOf(row: ReferralRow, clawbackDays: number): ReferralFacts {
     sidesCredited: creditEntries.length,
     subscriptions,
     proven,
-    reversal: proven ? whyMoneyIsBack(first, clawbackDays) : 'unproven',
+    reversal: whyReversed(subscriptions, clawbackDays),
     clawbackUntil: first && addSeconds(first.paidAt, clawbackDays * DAY_SECONDS),
   };
 }
 
 type Subscription = ReferralRow['referred']['customers'][number]['subscriptions'][number];
 
-function whyMoneyIsBack(
-  invoice: (Subscription['invoices'][number] & { paidAt: Date }) | null,
-  clawbackDays: number,
-): ReversalReason | null {
-  if (!invoice) return null;
-  const { payments, paidAt } = invoice;
-  const undisputed = payments.map((payment) => ({ ...payment, disputes: [] }));
-  if (areAllBack(undisputed, paidAt, clawbackDays)) return 'refunded';
-  return areAllBack(payments, paidAt, clawbackDays) ? 'dispute-lost' : null;
+/** Why no subscription holds; null while one does. Refunded says: all that was paid was, without any dispute. */
+function whyReversed(subscriptions: readonly Subscription[], clawbackDays: number): ReversalReason | null {
+  if (subscriptions.some((subscription) => holds(subscription, clawbackDays))) return null;
+  const proven = subscriptions.filter(({ provenAt }) => provenAt !== null);
+  if (proven.length === 0) return 'unproven';
+  const undisputed = proven.map(({ provenAt, invoices }) => ({
+    provenAt,
+    invoices: invoices.map((invoice) => ({
+      ...invoice,
+      payments: invoice.payments.map((payment) => ({ ...payment, disputes: [] })),
+    })),
+  }));
+  return undisputed.some((subscription) => holds(subscription, clawbackDays)) ? 'dispute-lost' : 'refunded';
 }

@@ -5,7 +5,7 @@ import { isoText } from '../instants.ts';
 export type ReversalReason = 'refunded' | 'dispute-lost' | 'unproven';
 
 /** What a subscription of a referred user shows of itself. */
-export type SubscriptionFacts = Pick<Subscription, 'status' | 'trialEnd' | 'checkoutUnpaid'> & {
+export type SubscriptionFacts = Pick<Subscription, 'status' | 'counts' | 'trialEnd' | 'checkoutUnpaid'> & {
   invoices: readonly { first: boolean; paidAt: Date | null; failedAt: Date | null }[];
 };
 
@@ -24,7 +24,7 @@ export interface ReferralFacts {
   proven: boolean;
   /** Why no payment holds; null while one does, or none was made. */
   reversal: ReversalReason | null;
-  /** Until when a refund, or the opening of a dispute, takes the conversion back; null when no paid invoice is known. */
+  /** Until when a refund, or the opening of a dispute, can take the conversion back; null when no paid invoice is known. */
   clawbackUntil: Date | null;
 }
 
@@ -93,12 +93,12 @@ function reversed({ reversal }: ReferralFacts, when: string): Omit<ReferralStory
     case 'refunded':
       return {
         says: `${when} because the payment was refunded`,
-        next: 'The same is given back only if the refund fails.',
+        next: 'The same is given back if the refund fails, or if they pay again.',
       };
     case 'dispute-lost':
       return {
         says: `${when} because the dispute was lost`,
-        next: 'The same is given back only if the dispute is won after all.',
+        next: 'The same is given back if the dispute is won after all, or if they pay again.',
       };
     case 'unproven':
       return {
@@ -120,7 +120,7 @@ function whatUndoesIt({ clawbackUntil }: ReferralFacts, now: Date): string {
 
 function beforePayment(subscriptions: readonly SubscriptionFacts[]): ReferralStory {
   const [nearest] = subscriptions
-    .filter(({ status }) => status !== null)
+    .filter(({ status, counts }) => counts && status !== null)
     .sort((a, b) => rank(a.status) - rank(b.status));
   switch (nearest?.status) {
     case undefined:

@@ -8,10 +8,11 @@ import {
 import type { CheckoutOutcome } from './checkouts.ts';
 import type { Context } from './context.ts';
 import { setCard } from './customers.ts';
-import { closeDispute, openDispute } from './disputes.ts';
+import { appealDispute, closeDispute, openDispute } from './disputes.ts';
 import type { Cause } from './events.ts';
-import { failRefund } from './refunds.ts';
+import { cancelRefund, failRefund } from './refunds.ts';
 import { letHappen } from './schedule.ts';
+import { leaveUnpaid } from './subscriptions.ts';
 import { toEpoch } from './time.ts';
 import type { Charge } from './types.ts';
 
@@ -38,14 +39,20 @@ export interface Acts {
   settleDebit: (sessionId: string, succeeded: boolean) => void;
   /** Decides how a customer's later charges go; a checkout that is paid works all the same. No event. */
   setCard: (customerId: string, behaviour: 'works' | 'declined') => void;
-  /** Charges the open invoice of a past due or incomplete subscription with the card as it is. */
+  /** Ends the tries to collect from a past due subscription by leaving it unpaid. */
+  markUnpaid: (subscriptionId: string) => void;
+  /** Charges the open invoice of a past due, unpaid or incomplete subscription with the card as it is. */
   retryPayment: (subscriptionId: string) => void;
   /** Lets the bank ask a charge back; returns the dispute's id. */
   openDispute: (chargeOrPaymentIntentId: string) => string;
   /** Decides a dispute; one that was lost can still be won. */
   closeDispute: (id: string, outcome: 'won' | 'lost') => void;
+  /** Appeals against a dispute that was lost; `closeDispute` decides the appeal. */
+  appealDispute: (id: string) => void;
   /** Lets a refund that went through come back. */
   failRefund: (id: string) => void;
+  /** Calls a refund off. */
+  cancelRefund: (id: string) => void;
   /**
    * Lets everything happen that is due up to the clock's now, in the order of its moments; each event is of the
    * second at which it was due. Resolves when the events are published, which is not yet delivered.
@@ -113,6 +120,11 @@ export function createActs(context: Context): Acts {
       context.save();
     },
 
+    markUnpaid(subscriptionId) {
+      const subscription = need(state.subscriptions, subscriptionId, 'subscription');
+      void context.publish(leaveUnpaid(state, subscription, cause()));
+    },
+
     retryPayment(subscriptionId) {
       const subscription = need(state.subscriptions, subscriptionId, 'subscription');
       void context.publish(retryPayment(state, subscription, cause()));
@@ -131,6 +143,14 @@ export function createActs(context: Context): Acts {
 
     closeDispute(id, outcome) {
       void context.publish(closeDispute(need(state.disputes, id, 'dispute'), outcome, cause()));
+    },
+
+    appealDispute(id) {
+      void context.publish(appealDispute(need(state.disputes, id, 'dispute'), cause()));
+    },
+
+    cancelRefund(id) {
+      void context.publish(cancelRefund(state, need(state.refunds, id, 'refund'), cause()));
     },
 
     failRefund(id) {

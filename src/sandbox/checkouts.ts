@@ -76,7 +76,7 @@ export function payCheckout(
 }
 
 /**
- * Tries the open invoice of a subscription that is past due or incomplete once more, with the card as it is. The
+ * Tries the open invoice of a subscription that is past due, unpaid or incomplete once more, with the card as it is. The
  * checkout of an incomplete one completes with it.
  *
  * @param state what to change
@@ -87,7 +87,7 @@ export function payCheckout(
  */
 export function retryPayment(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const invoice = state.invoices.get(subscription.latest_invoice ?? '');
-  const owes = subscription.status === 'past_due' || subscription.status === 'incomplete';
+  const owes = ['past_due', 'unpaid', 'incomplete'].includes(subscription.status);
   if (!owes || invoice?.status !== 'open') {
     throw new Error(`Subscription ${subscription.id} (${subscription.status}) has nothing to pay.`);
   }

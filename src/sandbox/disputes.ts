@@ -29,7 +29,7 @@ export function openDispute(
 }
 
 /**
- * Decides a dispute. One that was lost can still be won, if the bank changes its mind; that is no closing.
+ * Decides a dispute. One that was lost can still be won, by an appeal or if the bank changes its mind; that is no closing.
  *
  * @param dispute the dispute
  * @param outcome who gets the money: `won` is the seller
@@ -44,9 +44,26 @@ export function closeDispute(dispute: Dispute, outcome: 'won' | 'lost', cause: C
   const before = structuredClone(dispute);
   dispute.status = outcome;
   dispute.evidence_details.due_by = null;
-  return before.status === 'lost'
+  return before.status === 'lost' || before.status === 'appeal_under_review'
     ? [buildEvent(cause, 'charge.dispute.updated', dispute, before)]
     : [buildEvent(cause, 'charge.dispute.closed', dispute)];
+}
+
+/**
+ * Appeals against a dispute that was lost.
+ *
+ * @param dispute the dispute
+ * @param cause when
+ * @returns the event
+ * @throws Error when it is not lost
+ */
+export function appealDispute(dispute: Dispute, cause: Cause): StripeEvent[] {
+  if (dispute.status !== 'lost') {
+    throw new Error(`Dispute ${dispute.id} is ${dispute.status}, not lost.`);
+  }
+  const before = structuredClone(dispute);
+  dispute.status = 'appeal_under_review';
+  return [buildEvent(cause, 'charge.dispute.updated', dispute, before)];
 }
 
 /**
@@ -55,5 +72,10 @@ export function closeDispute(dispute: Dispute, outcome: 'won' | 'lost', cause: C
  * @returns whether it can still be decided so
  */
 export function canBecome(dispute: Dispute, outcome: 'won' | 'lost'): boolean {
-  return dispute.status === 'needs_response' || (dispute.status === 'lost' && outcome === 'won');
+  const { status } = dispute;
+  return (
+    status === 'needs_response' ||
+    status === 'appeal_under_review' ||
+    (status === 'lost' && outcome === 'won')
+  );
 }

@@ -27,9 +27,16 @@ const CHECKOUT_LIFETIME = DAY;
  * @param nickname what people call it
  * @param interval how often it is charged
  * @param amount cents of US dollars
+ * @param product what it is the price of
  * @returns the price
  */
-export function buildPrice(id: string, nickname: string, interval: Interval, amount: number): Price {
+export function buildPrice(
+  id: string,
+  nickname: string,
+  interval: Interval,
+  amount: number,
+  product = 'prod_sandbox',
+): Price {
   return {
     id,
     object: 'price',
@@ -41,7 +48,7 @@ export function buildPrice(id: string, nickname: string, interval: Interval, amo
     lookup_key: null,
     metadata: {},
     nickname,
-    product: 'prod_sandbox',
+    product,
     recurring: {
       interval,
       interval_count: 1,

@@ -14,6 +14,8 @@ export interface SandboxOptions {
   webhookUrl: () => string;
   /** Ids of the two prices that exist. */
   prices: { monthly: string; annual: string };
+  /** The id of a price of another product in the same account, if there is to be one. */
+  otherPrice?: string;
   /** The sandbox's clock: every time in its objects and signatures comes from here. */
   now: () => Date;
   /** When given, state is kept in this file and survives a restart. */

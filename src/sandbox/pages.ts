@@ -204,6 +204,7 @@ const CARDS = { works: 'works', declined: 'is declined', none: 'there is none' }
 const DISPUTES: Record<Dispute['status'], string> = {
   needs_response: 'open',
   lost: 'lost',
+  appeal_under_review: 'lost, under appeal',
   won: 'won',
 };
 

@@ -52,6 +52,24 @@ export function refundCharge(
 }
 
 /**
+ * Calls a refund off; the money is the seller's again. Stripe tells it by an update alone.
+ * See https://docs.stripe.com/refunds#cancel-refund
+ *
+ * @param state what to change
+ * @param refund one that went through
+ * @param cause when
+ * @returns the events
+ * @throws Error when its money came back already
+ */
+export function cancelRefund(state: State, refund: Refund, cause: Cause): StripeEvent[] {
+  const before = takeBack(state, refund, 'canceled');
+  return [
+    buildEvent(cause, 'refund.updated', refund, before),
+    buildEvent(cause, 'charge.refund.updated', refund, before),
+  ];
+}
+
+/**
  * Lets the buyer's bank send a refund back; the money is the seller's again.
  * See https://docs.stripe.com/refunds#failed-refunds
  *
@@ -62,14 +80,22 @@ export function refundCharge(
  * @throws Error when it has failed already
  */
 export function failRefund(state: State, refund: Refund, cause: Cause): StripeEvent[] {
+  const before = takeBack(state, refund, 'failed');
+  refund.failure_reason = 'lost_or_stolen_card';
+  return [buildEvent(cause, 'refund.updated', refund, before), buildEvent(cause, 'refund.failed', refund)];
+}
+
+/** The refund as it was before. */
+function takeBack(state: State, refund: Refund, status: 'failed' | 'canceled'): Refund {
   const charge = state.charges.get(refund.charge);
-  if (refund.status === 'failed' || charge === undefined) {
-    throw new Error(`Refund ${refund.id} has failed already.`);
+  if (refund.status !== 'succeeded' || charge === undefined) {
+    throw new Error(
+      `Refund ${refund.id} has ${refund.status === 'failed' ? 'failed' : 'been canceled'} already.`,
+    );
   }
   const before = structuredClone(refund);
-  refund.status = 'failed';
-  refund.failure_reason = 'lost_or_stolen_card';
+  refund.status = status;
   charge.amount_refunded -= refund.amount;
   charge.refunded = false;
-  return [buildEvent(cause, 'refund.updated', refund, before), buildEvent(cause, 'refund.failed', refund)];
+  return before;
 }

@@ -63,6 +63,7 @@ export interface Sandbox {
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const { host, port, publicHost, prices, stateFile, log } = options;
   const state = loadState(stateFile);
+  const others = options.otherPrice === undefined ? [] : [options.otherPrice];
 
   const oldest = toEpoch(options.now()) - EVENT_LIFETIME;
   for (const event of state.events.values()) {
@@ -93,6 +94,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     prices: new Map([
       [prices.monthly, buildPrice(prices.monthly, 'Monthly', 'month', 900)],
       [prices.annual, buildPrice(prices.annual, 'Annual', 'year', 9000)],
+      ...others.map((id) => [id, buildPrice(id, 'Other', 'month', 500, 'prod_other')] as const),
     ]),
     baseUrl: () => url,
     save,

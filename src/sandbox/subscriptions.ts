@@ -285,7 +285,7 @@ export function followPayment(
   const latest = subscription.latest_invoice === invoice.id;
   const { status } = subscription;
   if (invoice.status === 'paid') {
-    return latest && (status === 'past_due' || status === 'incomplete')
+    return latest && (status === 'past_due' || status === 'unpaid' || status === 'incomplete')
       ? [turn(subscription, 'active', cause)]
       : [];
   }
@@ -295,6 +295,26 @@ export function followPayment(
   const events = status === 'active' ? [turn(subscription, 'past_due', cause)] : [];
   const givenUp = by === 'itself' && invoice.next_payment_attempt === null;
   return givenUp ? [...events, ...cancelNow(state, subscription, cause, 'payment_failed')] : events;
+}
+
+/**
+ * Leaves a past due subscription unpaid: what Stripe does instead of canceling it, when the account is set so.
+ * See https://docs.stripe.com/billing/revenue-recovery
+ *
+ * @param state what to change
+ * @param subscription a past due one
+ * @param cause when
+ * @returns the event
+ * @throws Error when it is not past due
+ */
+export function leaveUnpaid(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
+  if (subscription.status !== 'past_due') {
+    throw new Error(`Subscription ${subscription.id} is ${subscription.status}, not past due.`);
+  }
+  for (const invoice of invoicesOf(state, subscription)) {
+    invoice.next_payment_attempt = null;
+  }
+  return [turn(subscription, 'unpaid', cause)];
 }
 
 /**

@@ -156,9 +156,9 @@ export interface SubscriptionItem {
   tax_rates: string[];
 }
 
-/** All but `unpaid`: here a subscription whose payments keep failing is canceled. */
+/** A subscription whose payments keep failing is canceled here; `unpaid` it becomes by an act alone. */
 export type SubscriptionStatus =
-  'incomplete' | 'incomplete_expired' | 'trialing' | 'active' | 'past_due' | 'canceled' | 'paused';
+  'incomplete' | 'incomplete_expired' | 'trialing' | 'active' | 'past_due' | 'canceled' | 'unpaid' | 'paused';
 
 /** What happens to invoices while nothing is collected; `resumes_at` ends it by itself. */
 export interface PauseCollection {
@@ -356,7 +356,7 @@ export interface Refund {
   payment_intent: string;
   reason: 'duplicate' | 'fraudulent' | 'requested_by_customer' | null;
   receipt_number: null;
-  status: 'succeeded' | 'failed';
+  status: 'succeeded' | 'failed' | 'canceled';
 }
 
 /** https://docs.stripe.com/api/disputes/object */
@@ -375,7 +375,7 @@ export interface Dispute {
   metadata: Metadata;
   payment_intent: string;
   reason: 'fraudulent';
-  status: 'needs_response' | 'won' | 'lost';
+  status: 'needs_response' | 'won' | 'lost' | 'appeal_under_review';
 }
 
 export interface PortalSession {

@@ -99,10 +99,44 @@ const delivers = fc.boolean().map((backwards) =>
   }),
 );
 
+/**
+ * Somebody buys past the server, at a checkout of the merchant's own that names them: the same plan a second time, or
+ * another product of the same account.
+ */
+async function buyElsewhere(real: Real, who: number, price: string, how: Payment): Promise<void> {
+  const { world, people } = real;
+  const { merchant, sandbox } = world;
+  const person = pick(people, who);
+  if (!person) return;
+  const customers = [...sandbox.objects.customers.values()].filter(
+    (one) => !('deleted' in one) && one.metadata['userId'] === person.id,
+  );
+  const customer = pick(customers, who)?.id;
+  await unlessRefused(async () => {
+    const session = await merchant.checkout.sessions.create({
+      mode: 'subscription',
+      client_reference_id: person.id,
+      line_items: [{ price, quantity: 1 }],
+      success_url: 'http://tandem.test/',
+      ...(customer !== undefined && { customer }),
+    });
+    sandbox.acts.pay(session.id, how);
+  });
+}
+
+const buysElsewhere = fc
+  .tuple(n, fc.constantFrom('price_m', 'price_a', 'price_other'), payment)
+  .map(([who, price, how]) =>
+    command(`buyElsewhere(${who}, ${price}, ${JSON.stringify(how)})`, (real) =>
+      buyElsewhere(real, who, price, how),
+    ),
+  );
+
 /** Everything that users, merchants, banks, the network and time can do. */
 export const COMMANDS: readonly fc.Arbitrary<Command>[] = [
   ...often(5, buys),
   ...often(4, delivers),
+  ...often(2, buysElsewhere),
   fc
     .option(n, { freq: 4 })
     .map((friend) => command(`signUp(friend: ${friend})`, (real) => addPerson(real, friend))),
@@ -152,6 +186,33 @@ export const COMMANDS: readonly fc.Arbitrary<Command>[] = [
       if (refund)
         await unlessRefused(() => {
           sandbox.acts.failRefund(refund);
+        });
+    }),
+  ),
+  n.map((which) =>
+    command(`cancelRefund(${which})`, async ({ world: { sandbox } }) => {
+      const refund = pick(sandbox.objects.refunds.keys(), which);
+      if (refund)
+        await unlessRefused(() => {
+          sandbox.acts.cancelRefund(refund);
+        });
+    }),
+  ),
+  n.map((which) =>
+    command(`appealDispute(${which})`, async ({ world: { sandbox } }) => {
+      const dispute = pick(sandbox.objects.disputes.keys(), which);
+      if (dispute)
+        await unlessRefused(() => {
+          sandbox.acts.appealDispute(dispute);
+        });
+    }),
+  ),
+  n.map((which) =>
+    command(`markUnpaid(${which})`, async ({ world: { sandbox } }) => {
+      const subscription = pick(sandbox.objects.subscriptions.keys(), which);
+      if (subscription)
+        await unlessRefused(() => {
+          sandbox.acts.markUnpaid(subscription);
         });
     }),
   ),

@@ -17,12 +17,12 @@ export const FIXED_SEEDS = { sqlite: [1, 2], postgresql: [3, 4] } as const;
 /** Stories that nobody has told yet. */
 export const FRESH_SEED = Date.now() % 2 ** 31;
 
-/** A card that fails for months is for a person to look at: no broken row. */
-const FOR_PEOPLE = 'past-due';
+/** A card that fails for months and somebody who pays twice are for a person to look at: no broken rows. */
+const FOR_PEOPLE = ['past-due', 'one-subscription'];
 
 async function expectSound({ db, config, clock }: World): Promise<void> {
   const findings = await examine(db, { clawbackDays: config.clawbackDays, now: clock.now });
-  expect(findings.filter(({ check }) => check !== FOR_PEOPLE)).toEqual([]);
+  expect(findings.filter(({ check }) => !FOR_PEOPLE.includes(check))).toEqual([]);
 }
 
 /**
@@ -37,10 +37,12 @@ export async function tellStories(plannedSeed: number): Promise<void> {
   const engine = inject('engine');
   const numRuns = Number(process.env['RUNS'] ?? RUNS[engine]);
   const seed = Number(process.env['SEED'] ?? plannedSeed);
+  const trialDays = fc.constantFrom('0', '0', '3');
+  const products = fc.constantFrom('', 'prod_sandbox');
   const stories = fc.commands([...COMMANDS], { maxCommands: 40, size: 'max' });
   await fc.assert(
-    fc.asyncProperty(stories, fc.constantFrom('0', '0', '3'), async (story, STRIPE_TRIAL_DAYS) => {
-      const world = await startWorld({ STRIPE_TRIAL_DAYS });
+    fc.asyncProperty(stories, trialDays, products, async (story, STRIPE_TRIAL_DAYS, STRIPE_PRODUCTS) => {
+      const world = await startWorld({ STRIPE_TRIAL_DAYS, STRIPE_PRODUCTS });
       try {
         // What survives a power cut is tested elsewhere; here it would only take time.
         if (engine === 'sqlite') await world.db.$queryRaw`PRAGMA synchronous=OFF`;

@@ -15,5 +15,6 @@ export function commandContext(
     sessionSecret: 'a secret for the tests',
     stripe: null,
     now: clock.now,
+    clock: () => clock.now,
   };
 }

@@ -33,6 +33,7 @@ export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
     webhookSecret: WEBHOOK_SECRET,
     webhookUrl: () => webhookUrl,
     prices: { monthly: 'price_m', annual: 'price_a' },
+    otherPrice: 'price_other',
     now: () => clock.now,
     log: () => undefined,
   });

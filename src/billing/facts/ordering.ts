@@ -1,6 +1,6 @@
 import type { StripeEvent } from '../stripe-shapes/event.ts';
 import { readSubscription } from '../stripe-shapes/subscription.ts';
-import type { SubscriptionState } from '../stripe-shapes/subscription.ts';
+import type { Products, SubscriptionState } from '../stripe-shapes/subscription.ts';
 
 /** Statuses that nothing follows: they win over every other snapshot. */
 export const TERMINAL_STATUSES: ReadonlySet<string> = new Set(['canceled', 'incomplete_expired']);
@@ -39,24 +39,29 @@ export function orderSnapshot(held: HeldSnapshot, state: SubscriptionState, crea
  *
  * @param a the event whose snapshot the row holds; null when that is not known any more
  * @param b the event that arrived
+ * @param products the products whose subscriptions count
  * @returns whether B replaces what the row holds, or 'undecided'
  */
-export function breakTie(a: StripeEvent | null, b: StripeEvent): 'later' | 'earlier' | 'undecided' {
+export function breakTie(
+  a: StripeEvent | null,
+  b: StripeEvent,
+  products: Products,
+): 'later' | 'earlier' | 'undecided' {
   const isCreated = (event: StripeEvent): boolean => event.type === 'customer.subscription.created';
   if (isCreated(b)) return 'earlier';
   if (a === null) return 'undecided';
   if (isCreated(a)) return 'later';
-  const bFollowsA = follows(b, a);
-  const aFollowsB = follows(a, b);
+  const bFollowsA = follows(b, a, products);
+  const aFollowsB = follows(a, b, products);
   if (bFollowsA === aFollowsB) return 'undecided';
   return bFollowsA ? 'later' : 'earlier';
 }
 
-function follows(second: StripeEvent, first: StripeEvent): boolean {
-  const after = readSubscription(second.object).state;
+function follows(second: StripeEvent, first: StripeEvent, products: Products): boolean {
+  const after = readSubscription(second.object, products).state;
   // previous_attributes holds the changed fields with their values before: laid over the object, they give it as it was.
-  const before = readSubscription({ ...second.object, ...second.previousAttributes }).state;
-  const claimed = readSubscription(first.object).state;
+  const before = readSubscription({ ...second.object, ...second.previousAttributes }, products).state;
+  const claimed = readSubscription(first.object, products).state;
   return differingFields(before, after).every((field) => sameValue(before[field], claimed[field]));
 }
 

@@ -1,9 +1,17 @@
-import type { Payment } from '../../db/generated/client.ts';
+import type { Dispute, Payment } from '../../db/generated/client.ts';
 import type { Tx } from '../../db/transaction.ts';
 import type { DisputeSnapshot } from '../stripe-shapes/dispute.ts';
 
-/** Of two snapshots of one second the one further along holds: a bank can still give a lost dispute back. */
-const DISPUTE_PROGRESS = ['lost', 'won'];
+/** A dispute that was lost can be appealed against (`appeal_needs_response`, `appeal_under_review`). */
+const APPEAL = 'appeal_';
+
+/**
+ * Whether a dispute is lost. An appeal changes nothing until it is won (design: rule 9).
+ * https://docs.stripe.com/api/disputes/object#dispute_object-status
+ */
+export function isLost({ status }: Pick<Dispute, 'status'>): boolean {
+  return status === 'lost' || status.startsWith(APPEAL);
+}
 
 /**
  * Locks a payment's row until the transaction ends; one that is not known yet is inserted empty. Before every other
@@ -70,7 +78,7 @@ export async function storeFullRefund(tx: Tx, payment: Payment, at: Date): Promi
 }
 
 /**
- * Keeps that a refund of a payment failed: the money is back with us.
+ * Keeps that a refund of a payment failed or was cancelled: the money is back with us.
  *
  * @param tx the open transaction
  * @param payment the locked payment
@@ -130,7 +138,7 @@ export async function storeFetchedDispute(
 export type RefundFacts = Pick<Payment, 'firstRefundedAt' | 'refundedAt' | 'refundFailedAt'>;
 
 /**
- * Since when a payment is refunded in full, with no refund of it that failed since (design: rule 9).
+ * Since when a payment is refunded in full, with no refund of it that failed or was cancelled since (design: rule 9).
  *
  * @param payment what we hold of it
  * @returns event.created of the event that showed it first, UTC; null while it is not
@@ -150,5 +158,12 @@ interface DisputeState {
 function isNewer(snapshot: DisputeState, known: DisputeState): boolean {
   if (snapshot.snapshotAt.getTime() !== known.snapshotAt.getTime())
     return snapshot.snapshotAt > known.snapshotAt;
-  return DISPUTE_PROGRESS.indexOf(snapshot.status) > DISPUTE_PROGRESS.indexOf(known.status);
+  return progressOf(snapshot.status) > progressOf(known.status);
+}
+
+/** Of two snapshots of one second the one further along holds: a bank can still give a lost dispute back. */
+function progressOf(status: string): number {
+  if (status === 'won') return 3;
+  if (status.startsWith(APPEAL)) return 2;
+  return status === 'lost' ? 1 : 0;
 }

@@ -1,11 +1,15 @@
 import { Prisma } from '../../db/generated/client.ts';
 import type { Invoice, Subscription } from '../../db/generated/client.ts';
 import type { Db, Tx } from '../../db/transaction.ts';
+import { later } from '../../instants.ts';
 import { firstPaymentOf } from '../first-payment.ts';
 import { provesPayment } from '../proof.ts';
 import { readEvent } from '../stripe-shapes/event.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
-import type { SubscriptionSnapshot, SubscriptionState } from '../stripe-shapes/subscription.ts';
+import type { Products, SubscriptionSnapshot, SubscriptionState } from '../stripe-shapes/subscription.ts';
+import { tierOf } from '../tier.ts';
+import { afterProof, afterSnapshot, knownOf } from './paid-time.ts';
+import type { Known, PaidTime } from './paid-time.ts';
 import { breakTie, differingFields, orderSnapshot, TERMINAL_STATUSES } from './ordering.ts';
 
 /**
@@ -40,14 +44,12 @@ export async function subscriptionsOf(db: Db | Tx, userId: string): Promise<Subs
 export interface StoredSnapshot {
   /** The row took its state over, or already held the same. */
   current: boolean;
-  /** Its status is another one than the row held. */
-  statusChanged: boolean;
+  /** Its status, or whether it counts, is another one than the row held. */
+  changed: boolean;
   /** It taught something about the subscription's payment. */
   taught: boolean;
   /** By what it taught, the facts now say something else of the payment. */
   onProof: boolean;
-  /** When the subscription ended, as the row says now. */
-  endedAt: Date | null;
 }
 
 /**
@@ -58,6 +60,7 @@ export interface StoredSnapshot {
  * @param customer the locked customer
  * @param snapshot the snapshot
  * @param event the event that brought it
+ * @param products the products whose subscriptions count
  * @param tieBreaker Stripe's answer, when this is the second try after an UndecidedTie
  * @returns what came of it
  * @throws UndecidedTie when only Stripe can tell which of two snapshots holds
@@ -67,28 +70,43 @@ export async function storeSnapshot(
   customer: { id: string; deletedAt: Date | null },
   snapshot: SubscriptionSnapshot,
   event: StripeEvent,
+  products: Products,
   tieBreaker: TieBreaker | null,
 ): Promise<StoredSnapshot> {
-  const row = await ensureSubscription(tx, snapshot.id, customer.id);
+  const row = await ensureSubscription(tx, snapshot.id, customer.id, products);
   const state = customer.deletedAt ? ended(snapshot.state, customer.deletedAt) : snapshot.state;
   const taught = teach(row, snapshot, event.created);
-  const next = await nextState(tx, row, state, event, tieBreaker);
+  const next = await nextState(tx, row, state, event, products, tieBreaker);
   const statusChanged = next?.status !== undefined && next.status !== row.status;
   const changes = { ...next, ...(statusChanged && { statusAt: event.created }), ...taught };
-  const proof = taught && (await deriveProof(tx, { ...row, ...changes }));
-  await writeChanges(tx, row.id, { ...changes, ...proof });
-  const endedAt = next?.endedAt ?? row.endedAt;
-  return { current: next !== null, statusChanged, taught: taught !== null, onProof: proof !== null, endedAt };
+  const bearsOnProof = taught !== null || changes.counted === true;
+  const proof = bearsOnProof ? await deriveProof(tx, { ...row, ...changes }) : null;
+  const after = { ...row, ...changes, ...proof };
+
+  const isNewest = next?.snapshotEventId === event.id;
+  const heard = afterSnapshot(
+    withProof(row, after.provenAt, event.created),
+    { paid: givesPaid(snapshot.state, after.provenAt), at: event.created },
+    isNewest,
+  );
+  await writeChanges(tx, row.id, { ...changes, ...proof, ...paidTimeOf(row, settle(tx, heard, after)) });
+  return {
+    current: next !== null,
+    changed: statusChanged || after.counts !== row.counts,
+    taught: taught !== null,
+    onProof: proof !== null,
+  };
 }
 
 /**
  * Sets a subscription's row to what Stripe answered when asked. It stays as new as the newest event that was seen of
- * it, for our own clock never orders Stripe's events, and teaches nothing about payment (design: rule 7). The caller
- * holds the customer's lock.
+ * it, for our own clock never orders Stripe's events, and teaches nothing about payment but that the subscription counts
+ * (design: rules 6 and 7). The caller holds the customer's lock.
  *
  * @param tx the open transaction
  * @param customer the locked customer
  * @param snapshot Stripe's answer
+ * @param products the products whose subscriptions count
  * @param before the row as it was before Stripe was asked; null when there was none
  * @returns what came of it; null when the row has changed meanwhile, so that the answer may be older than it
  */
@@ -96,9 +114,10 @@ export async function storeFetched(
   tx: Tx,
   customer: { id: string; deletedAt: Date | null },
   snapshot: SubscriptionSnapshot,
+  products: Products,
   before: Subscription | null,
 ): Promise<StoredSnapshot | null> {
-  const row = await ensureSubscription(tx, snapshot.id, customer.id);
+  const row = await ensureSubscription(tx, snapshot.id, customer.id, products);
   const same =
     row.snapshotAt?.getTime() === before?.snapshotAt?.getTime() &&
     row.snapshotEventId === (before?.snapshotEventId ?? null);
@@ -106,17 +125,25 @@ export async function storeFetched(
   const state = customer.deletedAt ? ended(snapshot.state, customer.deletedAt) : snapshot.state;
   const snapshotAt = row.snapshotAt ?? state.createdAt ?? tx.now;
   const statusChanged = state.status !== row.status;
-  await tx.subscription.update({
-    where: { id: row.id },
-    data: {
-      ...state,
-      snapshotAt,
-      snapshotEventId: null,
-      needsReconcile: false,
-      ...(statusChanged && { statusAt: state.endedAt ?? snapshotAt }),
-    },
-  });
-  return { current: true, statusChanged, taught: false, onProof: false, endedAt: state.endedAt };
+  const taught = state.counts && !row.counted;
+  const changes = {
+    ...state,
+    snapshotAt,
+    snapshotEventId: null,
+    needsReconcile: false,
+    ...(statusChanged && { statusAt: state.endedAt ?? snapshotAt }),
+    ...(taught && { counted: true }),
+  };
+  const proof = taught ? await deriveProof(tx, { ...row, ...changes }) : null;
+  const after = { ...row, ...changes, ...proof };
+  const known = settle(tx, withProof(row, after.provenAt, tx.now), after);
+  await writeChanges(tx, row.id, { ...changes, ...proof, ...paidTimeOf(row, known) });
+  return {
+    current: true,
+    changed: statusChanged || after.counts !== row.counts,
+    taught,
+    onProof: proof !== null,
+  };
 }
 
 /**
@@ -142,11 +169,19 @@ export function differences(
  * @param tx the open transaction
  * @param id Stripe's id of the subscription
  * @param customerId whose it is
+ * @param products the products whose subscriptions count; unless every one does, it counts with its first snapshot only
  * @returns the row; empty but for its ids when nothing was known of it
  */
-export async function ensureSubscription(tx: Tx, id: string, customerId: string): Promise<Subscription> {
+export async function ensureSubscription(
+  tx: Tx,
+  id: string,
+  customerId: string,
+  products: Products,
+): Promise<Subscription> {
+  const counts = products === null;
   const [subscription] = await tx.$queryRaw<[Subscription]>`
-    INSERT INTO "Subscription" ("id", "customerId") VALUES (${id}, ${customerId})
+    INSERT INTO "Subscription" ("id", "customerId", "counts", "counted")
+    VALUES (${id}, ${customerId}, ${counts}, ${counts})
     ON CONFLICT ("id") DO UPDATE SET "checkoutUnpaid" = "Subscription"."checkoutUnpaid" RETURNING *`;
   return subscription;
 }
@@ -156,12 +191,15 @@ export async function ensureSubscription(tx: Tx, id: string, customerId: string)
  *
  * @param tx the open transaction
  * @param subscription the row as it is now
+ * @param at event.created of what brought that fact, UTC
  * @returns whether it says something else than before: that it is proven, or when its first positive invoice was paid
  */
-export async function refreshProof(tx: Tx, subscription: Subscription): Promise<boolean> {
+export async function refreshProof(tx: Tx, subscription: Subscription, at: Date): Promise<boolean> {
   const proof = await deriveProof(tx, subscription);
-  await writeChanges(tx, subscription.id, { ...proof });
-  return proof !== null;
+  if (!proof) return false;
+  const known = withProof(subscription, proof.provenAt, at);
+  await writeChanges(tx, subscription.id, { ...proof, ...paidTimeOf(subscription, known) });
+  return true;
 }
 
 /**
@@ -172,15 +210,54 @@ export async function refreshProof(tx: Tx, subscription: Subscription): Promise<
  * @param endedAt when it was deleted, UTC
  */
 export async function endSubscriptions(tx: Tx, customerId: string, endedAt: Date): Promise<void> {
-  await tx.subscription.updateMany({
+  const rows = await tx.subscription.findMany({
     where: { customerId, status: { notIn: [...TERMINAL_STATUSES] } },
-    data: { status: 'canceled', endedAt, statusAt: endedAt },
   });
+  for (const row of rows) {
+    const changes = { status: 'canceled', endedAt, statusAt: endedAt };
+    const known = settle(tx, knownOf(row), { ...row, ...changes });
+    await writeChanges(tx, row.id, { ...changes, ...paidTimeOf(row, known) });
+  }
 }
 
 function ended(state: SubscriptionState, at: Date): SubscriptionState {
   const status = TERMINAL_STATUSES.has(state.status) ? state.status : 'canceled';
   return { ...state, status, endedAt: state.endedAt ?? at };
+}
+
+function givesPaid(state: SubscriptionState, provenAt: Date | null): boolean {
+  return tierOf({ ...state, provenAt }) === 'paid';
+}
+
+/** What is known of a row's paid time once its proof is another one. */
+function withProof(row: Subscription, provenAt: Date | null, at: Date): Known | null {
+  const known = knownOf(row);
+  if (!known) return null;
+  const flips = known.paid !== (tierOf({ ...row, provenAt }) === 'paid');
+  return flips ? afterProof(known, row.statusAt, at) : known;
+}
+
+/**
+ * What is known of a row's paid time once it says what no snapshot said: that the customer was deleted, or what Stripe
+ * answered when asked. An answer that names no end counts from the instant of asking; one that says "paid", from the
+ * newest snapshot or from the trial's end, whichever is later.
+ */
+function settle(tx: Tx, known: Known | null, after: Subscription): Known {
+  const paid = tierOf(after) === 'paid';
+  if (known?.paid === paid) return known;
+  const trialEnd = after.trialEnd && after.trialEnd <= tx.now ? after.trialEnd : null;
+  const at = paid ? later(after.snapshotAt ?? tx.now, trialEnd) : (after.endedAt ?? tx.now);
+  return afterSnapshot(known, { paid, at }, true);
+}
+
+/** The columns to write; none when the row says the same. */
+function paidTimeOf(row: Subscription, known: Known | null): Partial<PaidTime> {
+  if (!known) return {};
+  const { givesSince, gaveOtherwiseAt } = known;
+  const same =
+    givesSince?.getTime() === row.givesSince?.getTime() &&
+    gaveOtherwiseAt?.getTime() === row.gaveOtherwiseAt?.getTime();
+  return same ? {} : { givesSince, gaveOtherwiseAt };
 }
 
 type Proof = Pick<Subscription, 'provenAt' | 'firstPaidAt'>;
@@ -202,7 +279,7 @@ async function writeChanges(tx: Tx, id: string, changes: Partial<Subscription>):
   await tx.$executeRaw`UPDATE "Subscription" SET ${Prisma.join(assignments)} WHERE "id" = ${id}`;
 }
 
-type Lessons = Partial<Pick<Subscription, 'activeAt' | 'doubtAt'>>;
+type Lessons = Partial<Pick<Subscription, 'activeAt' | 'doubtAt' | 'counted'>>;
 
 /** Earliest instants only: they come out the same in whatever order the snapshots are heard. */
 function teach(row: Subscription, snapshot: SubscriptionSnapshot, created: Date): Lessons | null {
@@ -210,6 +287,7 @@ function teach(row: Subscription, snapshot: SubscriptionSnapshot, created: Date)
   const lessons: Lessons = {};
   if (snapshot.state.status === 'active' && earlier(row.activeAt)) lessons.activeAt = created;
   if (snapshot.doubtful && earlier(row.doubtAt)) lessons.doubtAt = created;
+  if (snapshot.state.counts && !row.counted) lessons.counted = true;
   return Object.keys(lessons).length > 0 ? lessons : null;
 }
 
@@ -219,6 +297,7 @@ async function nextState(
   row: Subscription,
   state: SubscriptionState,
   event: StripeEvent,
+  products: Products,
   tieBreaker: TieBreaker | null,
 ): Promise<Partial<Subscription> | null> {
   const { created, id } = event;
@@ -237,18 +316,30 @@ async function nextState(
     case 'tie':
       break;
   }
-  const order = breakTie(await snapshotEvent(tx, row.snapshotEventId), event);
+  const order = breakTie(await snapshotEvent(tx, row.snapshotEventId), event, products);
   if (order === 'later') return takeOver;
   if (order === 'earlier') return null;
   if (tieBreaker === null) throw new UndecidedTie(row.id);
   if (tieBreaker === 'unavailable') return { ...takeOver, needsReconcile: true };
   // Fetched: newer than both, and of no event. It sets the row and teaches nothing.
-  return { ...tieBreaker.state, snapshotEventId: null, needsReconcile: false };
+  const counted = row.counted || tieBreaker.state.counts;
+  return { ...tieBreaker.state, counted, snapshotEventId: null, needsReconcile: false };
 }
 
 function stateOf(row: Subscription, status: string): SubscriptionState {
-  const { createdAt, priceId, currentPeriodEnd, trialEnd, cancelAt, cancelAtPeriodEnd, endedAt } = row;
-  return { status, createdAt, priceId, currentPeriodEnd, trialEnd, cancelAt, cancelAtPeriodEnd, endedAt };
+  const { createdAt, priceId, currentPeriodEnd, trialEnd, cancelAt, cancelAtPeriodEnd, endedAt, counts } =
+    row;
+  return {
+    status,
+    createdAt,
+    priceId,
+    currentPeriodEnd,
+    trialEnd,
+    cancelAt,
+    cancelAtPeriodEnd,
+    endedAt,
+    counts,
+  };
 }
 
 async function snapshotEvent(tx: Tx, eventId: string | null): Promise<StripeEvent | null> {

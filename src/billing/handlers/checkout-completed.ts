@@ -1,4 +1,3 @@
-import type { Tx } from '../../db/transaction.ts';
 import { applyFacts } from '../apply-facts.ts';
 import { lockCustomer } from '../facts/customers.ts';
 import { ensureSubscription, refreshProof } from '../facts/subscriptions.ts';
@@ -17,7 +16,7 @@ const OF_NOBODY = 'the checkout session names none of our users';
  * Linking applies all facts that waited for it. Also tells when the payment is, or was, still under way: then only a
  * paid invoice proves it.
  */
-export const onCheckoutCompleted: EventHandler = async (tx, event, { clawbackDays }) => {
+export const onCheckoutCompleted: EventHandler = async (tx, event, { clawbackDays, products }) => {
   const checkout = readCheckoutSession(event.object);
   if (checkout.customerId === null) return ignored('the checkout session has no customer');
 
@@ -36,14 +35,11 @@ export const onCheckoutCompleted: EventHandler = async (tx, event, { clawbackDay
   }
 
   if (checkout.subscriptionId && (checkout.unpaid || event.type !== 'checkout.session.completed')) {
-    await noteUnpaidCheckout(tx, checkout.subscriptionId, customer.id);
+    const id = checkout.subscriptionId;
+    const subscription = await ensureSubscription(tx, id, customer.id, products);
+    await tx.subscription.updateMany({ where: { id }, data: { checkoutUnpaid: true } });
+    await refreshProof(tx, { ...subscription, checkoutUnpaid: true }, event.created);
   }
   await applyFacts(tx, user.id, causeOf(event), { onProof: true, clawbackDays });
   return OK;
 };
-
-async function noteUnpaidCheckout(tx: Tx, subscriptionId: string, customerId: string): Promise<void> {
-  const subscription = await ensureSubscription(tx, subscriptionId, customerId);
-  await tx.subscription.updateMany({ where: { id: subscriptionId }, data: { checkoutUnpaid: true } });
-  await refreshProof(tx, { ...subscription, checkoutUnpaid: true });
-}

@@ -1,5 +1,5 @@
 import type { Subscription } from '../../db/generated/client.ts';
-import { applyFacts } from '../apply-facts.ts';
+import { applyFacts, applyRenewal } from '../apply-facts.ts';
 import { lockCustomer } from '../facts/customers.ts';
 import { storePaidInvoice } from '../facts/invoices.ts';
 import { storePaymentOfInvoice } from '../facts/payments.ts';
@@ -10,9 +10,10 @@ import type { EventHandler } from './outcome.ts';
 
 /**
  * `invoice.paid`: the proof of payment where being active is none, or (a first invoice of zero) the sign that nothing
- * was paid. Kept even when the subscription or the user is not known yet. A renewal's changes nothing.
+ * was paid. Kept even when the subscription or the user is not known yet. A renewal's changes nothing, unless the money of
+ * all earlier ones went back.
  */
-export const onInvoicePaid: EventHandler = async (tx, event, { clawbackDays }) => {
+export const onInvoicePaid: EventHandler = async (tx, event, { clawbackDays, products }) => {
   const invoice = readInvoice(event.object);
   if (invoice.subscriptionId === null) return ignored('the invoice is of no subscription');
   if (invoice.customerId === null) return ignored('the invoice has no customer');
@@ -21,22 +22,19 @@ export const onInvoicePaid: EventHandler = async (tx, event, { clawbackDays }) =
   if (invoice.paymentId) await storePaymentOfInvoice(tx, invoice.paymentId, invoice.id);
   await storePaidInvoice(tx, invoice, paidAt);
   const customer = await lockCustomer(tx, invoice.customerId);
-  const subscription = await ensureSubscription(tx, invoice.subscriptionId, customer.id);
-  if (invoice.positive && isRenewal(subscription, paidAt)) return OK;
-
-  const onProof = (await refreshProof(tx, subscription)) || isOfTheSameSecond(subscription, paidAt);
+  const subscription = await ensureSubscription(tx, invoice.subscriptionId, customer.id, products);
+  if (invoice.positive && isRenewal(subscription, paidAt)) {
+    if (customer.userId) await applyRenewal(tx, customer.userId, causeOf(event), clawbackDays);
+    return OK;
+  }
+  const onProof = await refreshProof(tx, subscription, event.created);
   if (onProof && customer.userId) {
     await applyFacts(tx, customer.userId, causeOf(event), { onProof, clawbackDays });
   }
   return OK;
 };
 
-/** An earlier invoice was paid already: this one proves nothing new, and is not the first payment. */
+/** An earlier invoice was paid already, or one of the same second: this one proves nothing new. */
 function isRenewal({ firstPaidAt }: Subscription, paidAt: Date): boolean {
-  return firstPaidAt !== null && firstPaidAt < paidAt;
-}
-
-/** Of two first payments in one second the ids say which was earlier: the other one may come second. */
-function isOfTheSameSecond({ firstPaidAt }: Subscription, paidAt: Date): boolean {
-  return firstPaidAt?.getTime() === paidAt.getTime();
+  return firstPaidAt !== null && firstPaidAt <= paidAt;
 }

@@ -1,7 +1,8 @@
+import type { Cause } from '../../audit.ts';
 import type { Tx } from '../../db/transaction.ts';
-import type { TierCause } from '../grant-paid.ts';
 import type { TieBreaker } from '../facts/subscriptions.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
+import type { Products } from '../stripe-shapes/subscription.ts';
 
 /** What came of an event. */
 export type HandlerOutcome = { status: 'ok' } | Ignored;
@@ -18,6 +19,8 @@ export interface HandlerContext {
   tieBreaker: TieBreaker | null;
   /** REFERRAL_CLAWBACK_DAYS. */
   clawbackDays: number;
+  /** STRIPE_PRODUCTS. */
+  products: Products;
 }
 
 /** Applies one event inside the open transaction. What it throws rolls everything back. */
@@ -35,9 +38,8 @@ export function ignored(reason: string): Ignored {
 
 /**
  * @param event the event that brings new facts
- * @param endedAt when the subscription it speaks of ended, if it says so
- * @returns the cause to change a tier with
+ * @returns the cause of what they change
  */
-export function causeOf(event: StripeEvent, endedAt: Date | null = null): TierCause {
-  return { id: event.id, actor: 'stripe', endedAt: endedAt ?? event.created };
+export function causeOf(event: StripeEvent): Cause {
+  return { id: event.id, actor: 'stripe' };
 }

@@ -10,7 +10,10 @@ export interface ReconcileContext {
   stripe: Stripe;
   /** What events are handled with. */
   events: EventContext;
+  /** The clock: each transaction has a `now` of its own. */
   now: () => Date;
+  /** Objects that were made before are left out, UTC; null: all are compared. */
+  since: Date | null;
   /** Only tell what differs. */
   dryRun: boolean;
   progress: (progress: Progress) => void;

@@ -1,30 +1,37 @@
+import type { Invoice } from '../../db/generated/client.ts';
 import { onInvoicePaid } from '../handlers/invoice-paid.ts';
 import { onInvoiceUnpaid } from '../handlers/invoice-unpaid.ts';
 import { readInvoice } from '../stripe-shapes/invoice.ts';
-import { compareAll, mendBy } from './objects.ts';
+import { byId, compareAll, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
 
 /** Every invoice of a subscription: who paid, and whose first invoice was of zero or could not be collected. */
-export const compareInvoices: Comparison = (context) =>
-  compareAll(
-    context,
-    'invoices',
-    (page) => context.stripe.invoices.list(page),
-    (invoice) => compare(context, invoice),
-  );
+export const compareInvoices: Comparison = (context) => {
+  const { db, stripe } = context;
+  const read = async (invoices: readonly { id: string }[]) =>
+    byId(await db.invoice.findMany({ where: { id: { in: invoices.map(({ id }) => id) } } }));
+  return compareAll(context, {
+    stage: 'invoices',
+    list: (page) => stripe.invoices.list(page),
+    read,
+    differs: (invoice, rows) => compare(context, invoice, rows) !== null,
+    examine: async (invoice) => compare(context, invoice, await read([invoice])),
+  });
+};
 
 /** Statuses of an invoice that was not paid, though that was tried. */
 const UNPAID = new Set(['open', 'uncollectible', 'void']);
 
-async function compare(
+function compare(
   context: ReconcileContext,
   invoice: { id: string; created: number },
-): Promise<Finding | null> {
+  rows: ReadonlyMap<string, Invoice>,
+): Finding | null {
   const said = readInvoice(invoice);
   if (said.testClock || said.subscriptionId === null || said.customerId === null) return null;
-  const row = await context.db.invoice.findUnique({ where: { id: said.id } });
+  const row = rows.get(said.id);
   const object = { object: 'invoice', id: said.id };
 
   if (said.status === 'paid') {

@@ -7,11 +7,20 @@ import { describeError } from '../describe-error.ts';
 import { handleEvent, HANDLED_TYPES } from '../handle-event.ts';
 import { readEvent } from '../stripe-shapes/event.ts';
 import type { ReconcileContext } from './context.ts';
+import { epoch, pagesOf } from './objects.ts';
 import { inWords } from './report.ts';
 import type { Difference } from './report.ts';
 
 /** Stripe lists events for so long. https://docs.stripe.com/api/events */
 const EVENT_LIST_DAYS = 30;
+
+/** The most types that Stripe's event list can be asked for at once. */
+const MAX_TYPES = 20;
+
+/** All that we handle, in groups of no more than that. */
+const TYPE_GROUPS = Array.from({ length: Math.ceil(HANDLED_TYPES.length / MAX_TYPES) }, (_, group) =>
+  HANDLED_TYPES.slice(group * MAX_TYPES, (group + 1) * MAX_TYPES),
+);
 
 /** An event can appear in the list a little after its `created`: so much is read again, s. */
 const OVERLAP_SECONDS = 3600;
@@ -61,12 +70,15 @@ async function handleDay(context: ReconcileContext, from: Date, found: MissingEv
   const { db, stripe, dryRun } = context;
   const missing: Stripe.Event[] = [];
   const created = { gte: epoch(from), lt: epoch(from) + DAY_SECONDS };
-  for await (const event of stripe.events.list({ created, types: [...HANDLED_TYPES], limit: 100 })) {
-    found.seen += 1;
-    if (!isOfTestClock(event) && !(await isDone(db, event.id))) missing.push(event);
+  for (const types of TYPE_GROUPS) {
+    for await (const events of pagesOf((page) => stripe.events.list({ ...page, created, types }))) {
+      found.seen += events.length;
+      const done = await doneAmong(db, events);
+      missing.push(...events.filter((event) => !isOfTestClock(event) && !done.has(event.id)));
+    }
   }
-  // The list has the newest first; in the order of things most events need no second look.
-  for (const raw of missing.reverse()) {
+  // The lists have the newest first; in the order of things most events need no second look.
+  for (const raw of missing.reverse().sort((a, b) => a.created - b.created)) {
     found.missing += 1;
     const problem = dryRun ? null : await handleMissed(context, raw);
     if (problem !== null) found.failed += 1;
@@ -109,16 +121,16 @@ async function setMark(db: Db, at: Date): Promise<void> {
   });
 }
 
-async function isDone(db: Db, id: string): Promise<boolean> {
-  const known = await db.event.findUnique({ where: { id }, select: { status: true } });
-  return known !== null && known.status !== 'failed';
+/** The ids of those that were applied or ignored. */
+async function doneAmong(db: Db, events: readonly { id: string }[]): Promise<ReadonlySet<string>> {
+  const known = await db.event.findMany({
+    where: { id: { in: events.map(({ id }) => id) }, status: { not: 'failed' } },
+    select: { id: true },
+  });
+  return new Set(known.map(({ id }) => id));
 }
 
 function isOfTestClock(event: Stripe.Event): boolean {
   const object = event.data.object as { test_clock?: unknown };
   return (object.test_clock ?? null) !== null;
-}
-
-function epoch(instant: Date): number {
-  return Math.floor(instant.getTime() / 1000);
 }

@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 
 import type { Stripe } from 'stripe';
 
+import type { Cause } from '../../audit.ts';
 import { inTransaction, isRefused } from '../../db/transaction.ts';
 import type { Db, Tx } from '../../db/transaction.ts';
 import { describeError } from '../describe-error.ts';
-import type { TierCause } from '../grant-paid.ts';
 import type { EventHandler } from '../handlers/outcome.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
 import type { ReconcileContext } from './context.ts';
@@ -20,47 +20,85 @@ export interface Finding {
   mend: (tx: Tx) => Promise<boolean>;
 }
 
+/** What Stripe's lists are asked for. https://docs.stripe.com/api/pagination */
+export interface Page {
+  limit: number;
+  starting_after?: string;
+  created?: { gte: number };
+}
+
+/** One kind of object at Stripe, and how it is compared with our rows. */
+export interface Kind<T, Rows> {
+  /** What it is called, in the plural. */
+  stage: string;
+  /** Asks Stripe for a page of its list, the newest first. */
+  list: (page: Page) => Promise<Stripe.ApiList<T>>;
+  /** Reads what we hold of some objects, in few statements. */
+  read: (objects: readonly T[]) => Promise<Rows>;
+  /** Whether our rows may say something else of an object. */
+  differs: (object: T, rows: Rows) => boolean;
+  /** Looks again at one that may differ, now that it is its turn; null when nothing does after all. */
+  examine: (object: T) => Promise<Finding | null>;
+}
+
+/** The most that Stripe lists in one answer. */
 const PAGE = 100;
 
 /** A run that was interrupted is taken up where it was, if that is not longer ago than this, ms. */
 const RESUME_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Goes through all objects of one kind, newest first, and mends what differs, each in a transaction of its own. An
+ * Goes through the objects of one kind, newest first, and mends what differs, each in a transaction of its own. An
  * interrupted run goes on where it was.
  *
- * @param context Stripe, the database, and whether to change anything
- * @param stage what the kind is called, in the plural
- * @param list asks Stripe for the page after an id
- * @param compare finds what differs in one object; null when nothing does
+ * @param context Stripe, the database, how far to look back, and whether to change anything
+ * @param kind the kind of object
  * @returns how many were compared, and what differed
  */
-export async function compareAll<T extends { id: string }>(
+export async function compareAll<T extends { id: string }, Rows>(
   context: ReconcileContext,
-  stage: string,
-  list: (page: { limit: number; starting_after?: string }) => Promise<Stripe.ApiList<T>>,
-  compare: (object: T) => Promise<Finding | null>,
+  kind: Kind<T, Rows>,
 ): Promise<{ compared: number; differences: Difference[] }> {
-  const { db, now, dryRun, progress } = context;
+  const { db, now, since, dryRun, progress } = context;
+  const { stage, list, read, differs, examine } = kind;
   const cursor = `reconcile ${stage}`;
+  const start = dryRun ? null : await readCursor(db, cursor, now());
+  const bound = since === null ? {} : { created: { gte: epoch(since) } };
   const differences: Difference[] = [];
   let compared = 0;
-  let after = dryRun ? null : await readCursor(db, cursor, now());
-  for (;;) {
-    const page = await list({ limit: PAGE, ...(after !== null && { starting_after: after }) });
-    for (const object of page.data) {
-      compared += 1;
-      const finding = await compare(object);
+  for await (const objects of pagesOf((page) => list({ ...page, ...bound }), start)) {
+    const rows = await read(objects);
+    for (const object of objects.filter((one) => differs(one, rows))) {
+      const finding = await examine(object);
       if (finding) differences.push(...(await mend(context, finding)));
     }
+    compared += objects.length;
     progress({ stage, done: compared, total: null });
-    const last = page.data.at(-1);
-    if (!page.has_more || !last) break;
-    after = last.id;
-    if (!dryRun) await writeCursor(db, cursor, after, now());
+    if (!dryRun) await writeCursor(db, cursor, objects.at(-1)?.id ?? null, now());
   }
   if (!dryRun) await writeCursor(db, cursor, null, now());
   return { compared, differences };
+}
+
+/**
+ * Goes through a list of Stripe's page by page.
+ *
+ * @param list asks Stripe for a page
+ * @param start the id after which to begin; null: at the newest
+ * @yields what is on each page
+ */
+export async function* pagesOf<T extends { id: string }>(
+  list: (page: Page) => Promise<Stripe.ApiList<T>>,
+  start: string | null = null,
+): AsyncGenerator<T[]> {
+  let after = start;
+  for (;;) {
+    const page = await list({ limit: PAGE, ...(after !== null && { starting_after: after }) });
+    yield page.data;
+    const last = page.data.at(-1);
+    if (!page.has_more || !last) return;
+    after = last.id;
+  }
 }
 
 /**
@@ -114,19 +152,30 @@ export function mendBy(
     previousAttributes: {},
     malformed: null,
   };
-  return async (tx) => {
-    const context = { tieBreaker: null, clawbackDays: events.clawbackDays };
-    return (await handler(tx, event, context)).status === 'ok';
-  };
+  const { clawbackDays, products } = events;
+  return async (tx) =>
+    (await handler(tx, event, { tieBreaker: null, clawbackDays, products })).status === 'ok';
+}
+
+/** @returns the cause of what is mended in one object */
+export function causeNow(): Cause {
+  return { id: `reconcile-${randomUUID()}`, actor: 'stripe' };
 }
 
 /**
- * @param tx the open transaction
- * @param endedAt when the subscription in question ended, UTC; null: as of now
- * @returns the cause of what is mended in it
+ * @param rows rows with ids
+ * @returns them by their ids
  */
-export function causeNow(tx: Tx, endedAt: Date | null = null): TierCause {
-  return { id: `reconcile-${randomUUID()}`, actor: 'stripe', endedAt: endedAt ?? tx.now };
+export function byId<Row extends { id: string }>(rows: readonly Row[]): ReadonlyMap<string, Row> {
+  return new Map(rows.map((row) => [row.id, row]));
+}
+
+/**
+ * @param instant an instant
+ * @returns it as Stripe writes it: whole seconds since 1970
+ */
+export function epoch(instant: Date): number {
+  return Math.floor(instant.getTime() / 1000);
 }
 
 async function readCursor(db: Db, key: string, now: Date): Promise<string | null> {

@@ -1,54 +1,83 @@
 import type { Stripe } from 'stripe';
 
+import type { Payment } from '../../db/generated/client.ts';
+import type { Db } from '../../db/transaction.ts';
 import { addSeconds, later } from '../../instants.ts';
 import { lockPayment, refundedSince, storeFetchedDispute } from '../facts/payments.ts';
 import type { RefundFacts } from '../facts/payments.ts';
 import { onChargeRefunded } from '../handlers/charge-refunded.ts';
 import { onInvoicePaymentPaid } from '../handlers/invoice-payment-paid.ts';
-import { onRefundFailed } from '../handlers/refund-failed.ts';
+import { onRefundChanged } from '../handlers/refund-changed.ts';
 import { reviewPayment } from '../review-payment.ts';
 import { readCharge } from '../stripe-shapes/charge.ts';
 import { readDispute } from '../stripe-shapes/dispute.ts';
 import { readInvoicePayment } from '../stripe-shapes/invoice-payment.ts';
-import { causeNow, compareAll, mendBy } from './objects.ts';
+import { byId, causeNow, compareAll, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
 
 /** Which payment is of which invoice. */
-export const compareInvoicePayments: Comparison = (context) =>
-  compareAll(
-    context,
-    'invoice payments',
-    (page) => context.stripe.invoicePayments.list({ ...page, status: 'paid' }),
-    (payment) => compareInvoicePayment(context, payment),
-  );
+export const compareInvoicePayments: Comparison = (context) => {
+  const { db, stripe } = context;
+  const read = (objects: readonly Stripe.InvoicePayment[]) =>
+    readPayments(
+      db,
+      objects.map((object) => readInvoicePayment(object).paymentId),
+    );
+  return compareAll(context, {
+    stage: 'invoice payments',
+    list: (page) => stripe.invoicePayments.list({ ...page, status: 'paid' }),
+    read,
+    differs: (object, rows) => compareInvoicePayment(context, object, rows) !== null,
+    examine: async (object) => compareInvoicePayment(context, object, await read([object])),
+  });
+};
 
 /** Every refund: whether its payment went back in full. */
-export const compareRefunds: Comparison = (context) =>
-  compareAll(
-    context,
-    'refunds',
-    (page) => context.stripe.refunds.list({ ...page, expand: ['data.charge'] }),
-    (refund) => compareRefund(context, refund),
-  );
+export const compareRefunds: Comparison = (context) => {
+  const { db, stripe } = context;
+  return compareAll(context, {
+    stage: 'refunds',
+    list: (page) => stripe.refunds.list({ ...page, expand: ['data.charge'] }),
+    read: (refunds) =>
+      readPayments(
+        db,
+        refunds.map(chargeOf).map((charge) => charge && readCharge(charge).paymentId),
+      ),
+    differs: (refund, rows) => {
+      const charge = chargeOf(refund);
+      return charge !== null && !saysTheSame(rows.get(readCharge(charge).paymentId) ?? null, charge);
+    },
+    examine: (refund) => compareRefund(context, refund),
+  });
+};
 
 /** Every dispute. */
-export const compareDisputes: Comparison = (context) =>
-  compareAll(
-    context,
-    'disputes',
-    (page) => context.stripe.disputes.list(page),
-    (dispute) => compareDispute(context, dispute),
-  );
+export const compareDisputes: Comparison = (context) => {
+  const { db, stripe } = context;
+  return compareAll(context, {
+    stage: 'disputes',
+    list: (page) => stripe.disputes.list(page),
+    read: async (disputes) =>
+      byId(await db.dispute.findMany({ where: { id: { in: disputes.map(({ id }) => id) } } })),
+    differs: ({ id, status }, rows) => rows.get(id)?.status !== status,
+    examine: (dispute) => compareDispute(context, dispute),
+  });
+};
 
-async function compareInvoicePayment(
+async function readPayments(db: Db, ids: (string | null)[]): Promise<ReadonlyMap<string, Payment>> {
+  return byId(await db.payment.findMany({ where: { id: { in: ids.filter((id) => id !== null) } } }));
+}
+
+function compareInvoicePayment(
   context: ReconcileContext,
   object: Stripe.InvoicePayment,
-): Promise<Finding | null> {
+  rows: ReadonlyMap<string, Payment>,
+): Finding | null {
   const { paymentId, invoiceId } = readInvoicePayment(object);
   if (paymentId === null) return null;
-  const row = await context.db.payment.findUnique({ where: { id: paymentId } });
+  const row = rows.get(paymentId);
   if (row?.invoiceId === invoiceId) return null;
   const here = inWords(row?.invoiceId);
   return {
@@ -65,12 +94,10 @@ async function compareInvoicePayment(
 
 async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): Promise<Finding | null> {
   const { stripe, db } = context;
-  const { charge: listedCharge } = listed;
-  if (listedCharge === null || typeof listedCharge === 'string') return null;
+  const listedCharge = chargeOf(listed);
+  if (listedCharge === null) return null;
   const { paymentId } = readCharge(listedCharge);
   const row = await db.payment.findUnique({ where: { id: paymentId } });
-  if (saysTheSame(row, listedCharge)) return null;
-
   // What Stripe listed may be older than the row, which a webhook can have changed since: it is asked anew.
   const charge = await stripe.charges.retrieve(listedCharge.id);
   const refunds = await stripe.refunds.list({ charge: charge.id, limit: 100 });
@@ -78,7 +105,7 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   const full = readCharge(charge).refundedInFull;
   const mend = full
     ? mendBy(context, onChargeRefunded, 'charge.refunded', charge, newestRefund(refunds.data, row))
-    : mendBy(context, onRefundFailed, 'refund.failed', listed, newestFailure(refunds.data, row));
+    : mendBy(context, onRefundChanged, 'refund.failed', listed, newestFailure(refunds.data, row));
   const here = inWords(row !== null && refundedSince(row) !== null);
   return {
     differences: [
@@ -89,6 +116,11 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
       return sameRefunds(locked, row) && mend(tx);
     },
   };
+}
+
+/** The charge of a refund that was listed with it. */
+function chargeOf({ charge }: Stripe.Refund): Stripe.Charge | null {
+  return typeof charge === 'string' ? null : charge;
 }
 
 function saysTheSame(row: RefundFacts | null, charge: Stripe.Charge): boolean {
@@ -104,7 +136,9 @@ function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {
 
 /** When the refund was made that made it full: newer than the failure that we know of, for Stripe has the last word. */
 function newestRefund(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
-  const made = refunds.filter(({ status }) => status !== 'failed').map(({ created }) => created);
+  const made = refunds
+    .filter(({ status }) => status !== 'failed' && status !== 'canceled')
+    .map(({ created }) => created);
   const failedAt = row?.refundFailedAt ? addSeconds(row.refundFailedAt, 1) : null;
   return later(new Date(Math.max(...made) * 1000), failedAt);
 }
@@ -119,8 +153,6 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
   const { stripe, db, events } = context;
   const { id } = listed;
   const row = await db.dispute.findUnique({ where: { id } });
-  if (row?.status === listed.status) return null;
-
   const dispute = readDispute(await stripe.disputes.retrieve(id));
   const { paymentId, status } = dispute;
   if (paymentId === null || row?.status === status) return null;
@@ -131,7 +163,7 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
       const locked = await tx.dispute.findUnique({ where: { id } });
       if (locked?.status !== row?.status) return false;
       await storeFetchedDispute(tx, paymentId, dispute);
-      await reviewPayment(tx, payment, causeNow(tx), events.clawbackDays);
+      await reviewPayment(tx, payment, causeNow(), events.clawbackDays);
       return true;
     },
   };

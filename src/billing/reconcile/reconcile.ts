@@ -1,3 +1,4 @@
+import { addSeconds } from '../../instants.ts';
 import { compareCheckouts } from './checkouts.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { compareInvoices } from './invoices.ts';
@@ -21,12 +22,16 @@ const COMPARISONS: readonly Comparison[] = [
  * object, so that older gaps close as well. Tier, credit and referrals follow from the facts as they always do. Safe to
  * run while the server runs, to interrupt, and to run again.
  *
- * @param context Stripe, the database, and whether to change anything
- * @param seconds how far to look back for events, s; null: to where the last run came
+ * @param parts Stripe, the database, the clock, and whether to change anything
+ * @param seconds how far to look back, s; null: for events to where the last run came, for objects to the first one
  * @returns what differed, and what was mended
  * @throws StripeError when Stripe cannot be asked; an error that `isRefused` when the database was too busy
  */
-export async function reconcile(context: ReconcileContext, seconds: number | null): Promise<ReconcileReport> {
+export async function reconcile(
+  parts: Omit<ReconcileContext, 'since'>,
+  seconds: number | null,
+): Promise<ReconcileReport> {
+  const context = { ...parts, since: seconds === null ? null : addSeconds(parts.now(), -seconds) };
   const { since, differences, ...events } = await handleMissingEvents(context, seconds);
   const report: ReconcileReport = { since, dryRun: context.dryRun, events, compared: 0, differences };
   for (const compare of COMPARISONS) {

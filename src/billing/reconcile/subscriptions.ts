@@ -8,33 +8,58 @@ import { TERMINAL_STATUSES } from '../facts/ordering.ts';
 import { differences, storeFetched } from '../facts/subscriptions.ts';
 import { readSubscription } from '../stripe-shapes/subscription.ts';
 import type { SubscriptionSnapshot } from '../stripe-shapes/subscription.ts';
-import { causeNow, compareAll, mend } from './objects.ts';
-import type { Finding } from './objects.ts';
+import { byId, causeNow, compareAll, mend } from './objects.ts';
+import type { Finding, Page } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
 import type { Difference } from './report.ts';
 
-/** Every subscription, whatever its status, and ours that are not in Stripe's list. */
+/**
+ * Every subscription, whatever its status, and ours that are not in Stripe's list. When the look back is bounded, those
+ * that are not over are compared all the same: what became of them since does not depend on their age.
+ */
 export const compareSubscriptions: Comparison = async (context) => {
+  const { subscriptions } = context.stripe;
   const seen = new Set<string>();
-  const found = await compareAll(
-    context,
-    'subscriptions',
-    (page) => context.stripe.subscriptions.list({ ...page, status: 'all' }),
-    async (subscription) => {
-      seen.add(subscription.id);
-      return compare(context, subscription);
-    },
-  );
-  found.differences.push(...(await compareUnlisted(context, seen)));
-  return found;
+  const lists: [stage: string, since: Date | null, list: (page: Page) => Promise<Listed>][] =
+    context.since === null
+      ? [['subscriptions', null, (page) => subscriptions.list({ ...page, status: 'all' })]]
+      : [
+          ['subscriptions', null, (page) => subscriptions.list(page)],
+          ['ended subscriptions', context.since, (page) => subscriptions.list({ ...page, status: 'ended' })],
+        ];
+  const total: Awaited<ReturnType<Comparison>> = { compared: 0, differences: [] };
+  for (const [stage, since, list] of lists) {
+    const found = await compareList({ ...context, since }, stage, list, seen);
+    total.compared += found.compared;
+    total.differences.push(...found.differences);
+  }
+  total.differences.push(...(await compareUnlisted(context, seen)));
+  return total;
 };
 
+type Listed = Stripe.ApiList<Stripe.Subscription>;
+
 /** What Stripe listed may be older than a row that a webhook has changed since: before anything is mended it is asked anew. */
-async function compare(context: ReconcileContext, listed: object): Promise<Finding | null> {
-  const snapshot = readSubscription(listed);
-  const row = await context.db.subscription.findUnique({ where: { id: snapshot.id } });
-  return isOther(row, snapshot) ? askAnew(context, snapshot.id) : null;
+function compareList(
+  context: ReconcileContext,
+  stage: string,
+  list: (page: Page) => Promise<Listed>,
+  seen: Set<string>,
+): ReturnType<Comparison> {
+  const { db, events } = context;
+  return compareAll(context, {
+    stage,
+    list,
+    read: async (listed) => {
+      const ids = listed.map(({ id }) => id);
+      for (const id of ids) seen.add(id);
+      return byId(await db.subscription.findMany({ where: { id: { in: ids } } }));
+    },
+    differs: (listed, rows) =>
+      isOther(rows.get(listed.id) ?? null, readSubscription(listed, events.products)),
+    examine: ({ id }) => askAnew(context, id),
+  });
 }
 
 /** Whether it is one that we keep, and our row says something else. */
@@ -46,7 +71,7 @@ function isOther(row: Subscription | null, snapshot: SubscriptionSnapshot): bool
 async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Promise<Finding | null> {
   // The row first: only if it is still the same afterwards is the answer newer than it.
   const row = await db.subscription.findUnique({ where: { id } });
-  const snapshot = readSubscription(await stripe.subscriptions.retrieve(id));
+  const snapshot = readSubscription(await stripe.subscriptions.retrieve(id), events.products);
   const { customerId } = snapshot;
   if (customerId === null || !isOther(row, snapshot)) return null;
 
@@ -66,11 +91,12 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
     ],
     mend: async (tx) => {
       const customer = await lockCustomer(tx, customerId);
-      const stored = await storeFetched(tx, customer, snapshot, row);
+      const stored = await storeFetched(tx, customer, snapshot, events.products, row);
       if (!stored) return false;
-      if (customer.userId && stored.statusChanged) {
+      const { changed, onProof } = stored;
+      if (customer.userId && (changed || onProof)) {
         const { clawbackDays } = events;
-        await applyFacts(tx, customer.userId, causeNow(tx, stored.endedAt), { onProof: false, clawbackDays });
+        await applyFacts(tx, customer.userId, causeNow(), { onProof, clawbackDays });
       }
       return true;
     },

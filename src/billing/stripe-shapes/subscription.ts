@@ -5,7 +5,9 @@ import { dateOf, idOf, instant, reference, text } from './common.ts';
 const discount = z.union([z.string(), z.object({ id: z.string().nullish() })]);
 
 const item = z.object({
-  price: z.object({ id: text, unit_amount: z.number().nullish() }).nullish(),
+  price: z
+    .object({ id: text, product: reference.nullish(), unit_amount: z.number().nullish() })
+    .nullish(),
   /** Since API 2025-03 (basil) the period is the item's. */
   current_period_end: instant.nullish(),
   discounts: z.array(discount).nullish(),
@@ -39,7 +41,12 @@ export interface SubscriptionState {
   cancelAt: Date | null;
   cancelAtPeriodEnd: boolean;
   endedAt: Date | null;
+  /** It sells a product that counts (design: rule 6). */
+  counts: boolean;
 }
+
+/** The products whose subscriptions count (STRIPE_PRODUCTS); null: every one. */
+export type Products = readonly string[] | null;
 
 /** A subscription as one event, or Stripe's answer, shows it. */
 export interface SubscriptionSnapshot {
@@ -57,10 +64,11 @@ export interface SubscriptionSnapshot {
  * https://docs.stripe.com/api/subscriptions/object
  *
  * @param object the JSON object
+ * @param products the products whose subscriptions count
  * @returns what we keep of it
  * @throws ZodError when it is no subscription in any of these shapes
  */
-export function readSubscription(object: unknown): SubscriptionSnapshot {
+export function readSubscription(object: unknown, products: Products): SubscriptionSnapshot {
   const raw = subscriptionShape.parse(object);
   const items = raw.items?.data ?? [];
   const [first] = items;
@@ -76,6 +84,7 @@ export function readSubscription(object: unknown): SubscriptionSnapshot {
       cancelAt: dateOf(raw.cancel_at),
       cancelAtPeriodEnd: raw.cancel_at_period_end ?? false,
       endedAt: dateOf(raw.ended_at),
+      counts: products === null || items.some(({ price }) => products.includes(idOf(price?.product) ?? '')),
     },
     doubtful:
       raw.status === 'trialing' ||

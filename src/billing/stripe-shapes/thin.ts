@@ -17,6 +17,7 @@ const SHAPES: readonly [prefix: string, shape: z.ZodObject][] = [
   ['invoice_payment.', invoicePaymentShape],
   ['invoice.', invoiceShape],
   ['charge.dispute.', disputeShape],
+  ['charge.refund.', refundShape],
   ['charge.', chargeShape],
   ['refund.', refundShape],
   ['', z.object({ id: z.string().nullish() })],

@@ -1,9 +1,13 @@
 import type { Context } from '../context.ts';
+import { badRequest } from '../errors.ts';
 import { filterBy, newestFirst, page } from '../lists.ts';
 import { asParams, readText } from '../params.ts';
 import type { StripeEvent } from '../types.ts';
 import { find } from './routes.ts';
 import type { Routes } from './routes.ts';
+
+/** The most types that can be asked for at once. */
+const MAX_TYPES = 20;
 
 /**
  * Events: https://docs.stripe.com/api/events
@@ -14,6 +18,9 @@ import type { Routes } from './routes.ts';
 export function serveEvents({ get }: Routes, { state }: Context): void {
   get('/events', ({ params }) => {
     const types = Object.values(asParams(params['types']));
+    if (types.length > MAX_TYPES) {
+      throw badRequest(`Array types exceeded maximum ${MAX_TYPES} allowed elements.`, undefined, 'types');
+    }
     const delivered = readText(params, 'delivery_success');
     const wanted = filterBy<StripeEvent>(params, { type: (one) => one.type });
     const listed = newestFirst(state.events.values())

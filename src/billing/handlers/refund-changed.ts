@@ -1,0 +1,32 @@
+import { lockPayment, storeFailedRefund } from '../facts/payments.ts';
+import { reviewPayment } from '../review-payment.ts';
+import type { StripeEvent } from '../stripe-shapes/event.ts';
+import { readRefund } from '../stripe-shapes/refund.ts';
+import { causeOf, ignored, OK } from './outcome.ts';
+import type { EventHandler } from './outcome.ts';
+
+/** What becomes of a refund whose money came back. https://docs.stripe.com/api/refunds/object#refund_object-status */
+const CALLED_OFF: ReadonlySet<string> = new Set(['failed', 'canceled']);
+
+/**
+ * `refund.failed`, and `refund.updated` or `charge.refund.updated` with the status `failed` or `canceled`: the money is back
+ * with us, and what the refund took back is returned.
+ */
+export const onRefundChanged: EventHandler = async (tx, event, { clawbackDays }) => {
+  const { paymentId, status } = readRefund(event.object);
+  const calledOff = event.type === 'refund.failed' || CALLED_OFF.has(status ?? '');
+  if (!calledOff) return ignored('a refund that stands is told by charge.refunded');
+  // An update of a refund that failed long ago must not undo a refund that was made since.
+  if (!tellsOfStatus(event)) return ignored('the status of the refund did not change');
+  if (paymentId === null) return ignored('the refund names no payment');
+  const payment = await lockPayment(tx, paymentId);
+  if (!(await storeFailedRefund(tx, payment, event.created))) return ignored('a later failure is known');
+  await reviewPayment(tx, payment, causeOf(event), clawbackDays);
+  return OK;
+};
+
+/** An update that does not say what it changed counts as one of the status. */
+function tellsOfStatus({ type, previousAttributes }: StripeEvent): boolean {
+  const changed = Object.keys(previousAttributes);
+  return type === 'refund.failed' || changed.length === 0 || changed.includes('status');
+}

@@ -1,0 +1,368 @@
+import { describe, expect, test } from 'vitest';
+
+import { grantCredit } from '../src/commands/grant-credit.ts';
+import { commandContext } from './support/command-context.ts';
+import { DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
+import {
+  deliverWaiting,
+  passTime,
+  pressUpgrade,
+  reconcileWorld,
+  sessionIdOf,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
+import type { Person } from './support/server.ts';
+import type { World } from './support/stand-in.ts';
+import { buyer, epoch } from './support/stripe-events.ts';
+
+type Buyer = ReturnType<typeof buyer>;
+
+/** Somebody with as many subscriptions as are asked for, each of a customer of its own. */
+async function subscriber(count: number) {
+  const server = await startTestServer();
+  const person = await signUp(server, 'person@example.com');
+  const bought = Array.from({ length: count }, () => buyer(person.id));
+  const grant = async (day: number, days = 45): Promise<void> => {
+    server.clock.now = daysAfter(day);
+    await grantCredit(commandContext(server), person.email, days, undefined);
+  };
+  const hear = async (day: number, ...events: object[]): Promise<void> => {
+    server.clock.now = daysAfter(day);
+    for (const event of events) expect((await deliver(server, event)).statusCode).toBe(200);
+  };
+  const credit = async () => {
+    const { creditUntil, creditHeldAt } = await userRow(server, person.id);
+    return { creditUntil, creditHeldAt };
+  };
+  return { server, person, bought: bought as [Buyer, ...Buyer[]], grant, hear, credit };
+}
+
+const bought = (stripe: Buyer, day: number) => [
+  stripe.checkoutCompleted({}, { at: daysAfter(day) }),
+  stripe.created({ created: epoch(daysAfter(day)) }, { at: daysAfter(day) }),
+];
+
+const became = (stripe: Buyer, status: string, day: number) =>
+  stripe.updated({ status }, { at: daysAfter(day) });
+
+const runsFrom = (day: number, days = 45) => ({ creditUntil: daysAfter(day + days), creditHeldAt: null });
+
+describe('of several subscriptions the latest end counts', () => {
+  test.each([
+    ['the earlier end is heard first', false],
+    ['the later end is heard first', true],
+  ])('two ended on day 20 and on day 60: credit runs from day 60, when %s', async (_name, swapped) => {
+    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const [a, b = buyer()] = subscriptions;
+    await hear(0, ...bought(a, 0), ...bought(b, 0));
+    await grant(1);
+    const ends = [a.ended(daysAfter(20)), b.ended(daysAfter(60))];
+    await hear(61, ...(swapped ? ends.reverse() : ends));
+    expect(await credit()).toEqual(runsFrom(60));
+  });
+
+  test('one that is on trial, or was never paid for, ends nothing', async () => {
+    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const [a, b = buyer()] = subscriptions;
+    const trial = { status: 'trialing', trial_end: epoch(daysAfter(30)) };
+    await hear(0, ...bought(a, 0), b.checkoutCompleted(), b.created(trial));
+    await grant(1);
+    await hear(20, b.ended(daysAfter(20), { trial_end: trial.trial_end }));
+    await hear(30, a.ended(daysAfter(10)));
+    expect(await credit()).toEqual(runsFrom(10));
+  });
+
+  test('one of which only the end and the payment were heard', async () => {
+    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const [a, b = buyer()] = subscriptions;
+    await hear(0, ...bought(a, 0), b.checkoutCompleted(), b.invoicePaid());
+    await grant(1);
+    await hear(61, b.ended(daysAfter(60)), a.ended(daysAfter(20)));
+    expect(await credit()).toEqual(runsFrom(60));
+  });
+
+  test('a customer who is deleted ends when they were deleted', async () => {
+    for (const swapped of [false, true]) {
+      const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+      const [a, b = buyer()] = subscriptions;
+      await hear(0, ...bought(a, 0), ...bought(b, 0));
+      await grant(1);
+      const ends = [a.ended(daysAfter(20)), b.customerDeleted({ at: daysAfter(60) })];
+      await hear(61, ...(swapped ? ends.reverse() : ends));
+      expect(await credit()).toEqual(runsFrom(60));
+    }
+  });
+
+  test('a subscription whose customer was known to be deleted before it was heard of', async () => {
+    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const [a, b = buyer()] = subscriptions;
+    await hear(0, ...bought(a, 0));
+    await grant(1);
+    const [checkout, created] = bought(b, 0) as [object, object];
+    await hear(61, checkout, b.customerDeleted({ at: daysAfter(60) }), created, a.ended(daysAfter(20)));
+    expect(await credit()).toEqual(runsFrom(60));
+  });
+});
+
+describe('a subscription ended when it stopped making its user paid', () => {
+  test('unpaid on day 45 and cancelled on day 90, heard late: on day 45', async () => {
+    const {
+      bought: [a],
+      grant,
+      hear,
+      credit,
+    } = await subscriber(1);
+    await hear(0, ...bought(a, 0));
+    await grant(1);
+    await hear(95, became(a, 'unpaid', 45), a.ended(daysAfter(90)));
+    expect(await credit()).toEqual(runsFrom(45));
+  });
+
+  test('the cancellation is heard before the status that ended it, and another one ends later', async () => {
+    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const [a, b = buyer()] = subscriptions;
+    await hear(0, ...bought(a, 0), ...bought(b, 0));
+    await grant(1);
+    await hear(95, a.ended(daysAfter(90)), became(a, 'unpaid', 45), b.ended(daysAfter(60)));
+    expect(await credit()).toEqual(runsFrom(60));
+  });
+
+  test('of several snapshots without a paid tier the first one counts, in every order', async () => {
+    const orders = [
+      ['unpaid', 'again', 'ended'],
+      ['again', 'unpaid', 'ended'],
+      ['ended', 'again', 'unpaid'],
+      ['again', 'ended', 'unpaid'],
+    ] as const;
+    for (const order of orders) {
+      const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+      const [a, b = buyer()] = subscriptions;
+      await hear(0, ...bought(a, 0), ...bought(b, 0));
+      await grant(1);
+      const events = {
+        unpaid: became(a, 'unpaid', 45),
+        again: became(a, 'unpaid', 50),
+        ended: a.ended(daysAfter(90)),
+      };
+      await hear(95, ...order.map((key) => events[key]), b.ended(daysAfter(40)));
+      expect(await credit(), order.join(', ')).toEqual(runsFrom(45));
+    }
+  });
+
+  test('a stretch that was paid again counts: unpaid, active, unpaid', async () => {
+    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const [a, b = buyer()] = subscriptions;
+    await hear(0, ...bought(a, 0), ...bought(b, 0));
+    await grant(1);
+    await hear(95, became(a, 'unpaid', 30), became(a, 'active', 40), became(a, 'unpaid', 70));
+    await hear(96, b.ended(daysAfter(50)));
+    expect(await credit()).toEqual(runsFrom(70));
+  });
+
+  test('past due without a payment any more: since it is past due', async () => {
+    const {
+      bought: [a],
+      grant,
+      hear,
+      credit,
+    } = await subscriber(1);
+    await hear(0, ...bought(a, 0));
+    await grant(1);
+    await hear(31, became(a, 'past_due', 31));
+    await hear(40, a.invoicePaid({ amount_paid: 0 }));
+    expect(await credit()).toEqual(runsFrom(31));
+  });
+});
+
+describe('credit stands still from when the user began to pay', () => {
+  test('not from when we heard of it', async () => {
+    const {
+      bought: [a],
+      grant,
+      hear,
+      credit,
+    } = await subscriber(1);
+    await grant(0, 30);
+    await hear(25, ...bought(a, 20));
+    expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
+  });
+
+  test('of the first snapshot that said so, though a later one was heard first', async () => {
+    const {
+      bought: [a],
+      grant,
+      hear,
+      credit,
+    } = await subscriber(1);
+    await grant(0, 30);
+    const [checkout, created] = bought(a, 20) as [object, object];
+    await hear(28, a.updated({}, { at: daysAfter(26) }), created, checkout);
+    expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
+  });
+
+  test('whose customer was linked late, after an earlier subscription of theirs had ended', async () => {
+    const {
+      bought: [a],
+      server,
+      person,
+      grant,
+      hear,
+      credit,
+    } = await subscriber(1);
+    await grant(0, 30);
+    const second = { ...buyer(person.id), customer: a.customer };
+    const [checkout, created] = bought(a, 5) as [object, object];
+    const again = second.created({ customer: a.customer }, { at: daysAfter(20) });
+    await hear(25, created, a.ended(daysAfter(10)), again, checkout);
+    expect(server.clock.now).toEqual(daysAfter(25));
+    expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
+  });
+
+  test('never before the last entry of the ledger', async () => {
+    const {
+      bought: [a],
+      grant,
+      hear,
+      credit,
+    } = await subscriber(1);
+    await grant(0, 30);
+    await grant(22, 10);
+    await hear(25, ...bought(a, 20));
+    expect(await credit()).toEqual({ creditUntil: daysAfter(40), creditHeldAt: daysAfter(22) });
+  });
+
+  test('never in our future', async () => {
+    const {
+      bought: [a],
+      grant,
+      hear,
+      credit,
+    } = await subscriber(1);
+    await grant(0, 30);
+    await hear(20, ...bought(a, 21));
+    expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
+  });
+
+  test('past due that turns out to be paid for: since that payment', async () => {
+    const {
+      bought: [a],
+      grant,
+      hear,
+      credit,
+    } = await subscriber(1);
+    await grant(0, 30);
+    const trial = { trial_end: epoch(daysAfter(7)) };
+    const money = a.invoicePaid({ billing_reason: 'subscription_cycle' }, { at: daysAfter(10) });
+    await hear(8, a.checkoutCompleted(), a.created({ ...trial, status: 'trialing' }));
+    await hear(8, a.updated({ ...trial, status: 'past_due' }, { at: daysAfter(8) }));
+    await hear(12, money);
+    expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(10) });
+  });
+});
+
+describe('what reconcile fetches', () => {
+  async function payer() {
+    const world = await startWorld();
+    const person = await signUp(world, 'person@example.com');
+    const subscription = await subscribe(world, person);
+    await deliverWaiting(world);
+    await grantCredit(commandContext(world), person.email, 45, undefined);
+    const credit = async () => {
+      const { creditUntil, creditHeldAt } = await userRow(world, person.id);
+      return { creditUntil, creditHeldAt };
+    };
+    const [customer = ''] = world.sandbox.objects.customers.keys();
+    return { world, person, subscription, customer, credit };
+  }
+
+  /** Everything until now is lost, and too old for Stripe's list of events. */
+  async function loseEverything(world: World): Promise<void> {
+    await passTime(world, 40 * DAY);
+    for (const id of world.sandbox.webhooks.waiting()) world.sandbox.webhooks.drop(id);
+  }
+
+  /** Without a renewal meanwhile, whose event would tell. */
+  async function subscribeForAYear(world: World, person: Person): Promise<void> {
+    world.sandbox.acts.pay(sessionIdOf(await pressUpgrade(world, person, 'annual')));
+  }
+
+  test('unpaid names no end: credit runs from the instant of the fetch', async () => {
+    const { world, subscription, customer, credit } = await payer();
+    world.sandbox.acts.setCard(customer, 'declined');
+    await passTime(world, 32 * DAY);
+    world.sandbox.acts.markUnpaid(subscription);
+    await loseEverything(world);
+    await reconcileWorld(world);
+    expect(await credit()).toEqual(runsFrom(72));
+  });
+
+  test('cancelled names its end', async () => {
+    const { world, subscription, credit } = await payer();
+    await passTime(world, 10 * DAY);
+    await world.merchant.subscriptions.cancel(subscription);
+    await loseEverything(world);
+    await reconcileWorld(world);
+    expect(await credit()).toEqual(runsFrom(10));
+  });
+
+  test('of an unpaid one that its own event is heard of afterwards: from then, for a later end', async () => {
+    const { world, subscription, customer, credit } = await payer();
+    world.sandbox.acts.setCard(customer, 'declined');
+    await passTime(world, 32 * DAY);
+    await deliverWaiting(world);
+    world.sandbox.acts.markUnpaid(subscription);
+    await passTime(world, 3 * DAY);
+    await reconcileWorld(world);
+    expect(await credit()).toEqual(runsFrom(32));
+  });
+
+  test('a purchase that was lost holds credit from the purchase on', async () => {
+    const world = await startWorld();
+    const person = await signUp(world, 'person@example.com');
+    await grantCredit(commandContext(world), person.email, 45, undefined);
+    await passTime(world, 20 * DAY);
+    await subscribeForAYear(world, person);
+    await loseEverything(world);
+    await reconcileWorld(world);
+    expect(await userRow(world, person.id)).toMatchObject({
+      tier: 'paid',
+      creditUntil: daysAfter(45),
+      creditHeldAt: daysAfter(20),
+    });
+  });
+
+  test('a trial that turned active meanwhile holds credit from its end on', async () => {
+    const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
+    const person = await signUp(world, 'person@example.com');
+    await grantCredit(commandContext(world), person.email, 45, undefined);
+    await subscribeForAYear(world, person);
+    await deliverWaiting(world);
+    await passTime(world, 8 * DAY);
+    await loseEverything(world);
+    await reconcileWorld(world);
+    expect(await userRow(world, person.id)).toMatchObject({
+      tier: 'paid',
+      creditUntil: daysAfter(45),
+      creditHeldAt: daysAfter(7),
+    });
+  });
+});
+
+test('every entry of a ledger is at or after the one before it, whatever was heard when', async () => {
+  const {
+    bought: [a],
+    server,
+    grant,
+    hear,
+  } = await subscriber(1);
+  await grant(3, 30);
+  await hear(25, ...bought(a, 1));
+  await hear(26, a.ended(daysAfter(2)));
+  const entries = await server.db.creditEntry.findMany({ orderBy: { seq: 'asc' } });
+  expect(entries.map(({ kind, at }) => [kind, at])).toEqual([
+    ['grant', daysAfter(3)],
+    ['hold', daysAfter(3)],
+    ['resume', daysAfter(3)],
+  ]);
+});

@@ -1,0 +1,32 @@
+import { readFile } from 'node:fs/promises';
+
+import { expect, test } from 'vitest';
+
+import { HANDLED_TYPES } from '../src/billing/handle-event.ts';
+import { reconcileWorld, startWorld } from './support/stand-in.ts';
+
+/** What Stripe's event list takes: https://docs.stripe.com/api/events/list */
+const MAX_TYPES = 20;
+
+test('the README names every type of event that is handled, and no other', async () => {
+  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
+  const [, list = ''] = /for these events,[^:]*:\n([^:]*?)\n3\./.exec(readme) ?? [];
+  const named = [...list.matchAll(/`([a-z_.]+)`/g)].map(([, type = '']) => type);
+  expect(named.sort()).toEqual([...HANDLED_TYPES].sort());
+});
+
+test('reconcile asks for every type that is handled, and for no more at a time than Stripe takes', async () => {
+  const world = await startWorld();
+  const { stripe } = world;
+  if (!stripe) throw new Error('the server has a key');
+  const list = stripe.events.list.bind(stripe.events);
+  const asked: string[][] = [];
+  stripe.events.list = (query) => {
+    asked.push(query?.types ?? []);
+    return list(query);
+  };
+  await reconcileWorld(world, 3600);
+  expect(asked.every((types) => types.length > 0 && types.length <= MAX_TYPES)).toBe(true);
+  expect(asked.flat().sort()).toEqual([...HANDLED_TYPES].sort());
+  await expect(world.merchant.events.list({ types: [...HANDLED_TYPES] })).rejects.toThrow('maximum 20');
+});

@@ -1,0 +1,208 @@
+import { describe, expect, test } from 'vitest';
+
+import { readConfig } from '../src/config.ts';
+import { examine } from '../src/operations/doctor.ts';
+import { DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { deliverWaiting, passTime, pressUpgrade, reconcileWorld, startWorld } from './support/stand-in.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const OURS = 'prod_ours';
+const ENV = { STRIPE_PRODUCTS: `prod_also_ours, ${OURS}` };
+
+const item = (product: unknown, id = 'price_m') => ({
+  price: { id, product, unit_amount: 900 },
+  current_period_end: 1_800_000_000,
+});
+const of = (...products: unknown[]) => ({ items: { data: products.map((product) => item(product)) } });
+
+async function invited(env: NodeJS.ProcessEnv = ENV) {
+  const server = await startTestServer(env);
+  const referrer = await signUp(server, 'referrer@example.com');
+  const friend = await signUp(server, 'friend@example.com', referrer.code);
+  const hear = async (day: number, ...events: object[]): Promise<void> => {
+    server.clock.now = daysAfter(day);
+    for (const event of events) expect((await deliver(server, event)).statusCode).toBe(200);
+  };
+  const state = async () => {
+    const { tier } = await userRow(server, friend.id);
+    const referral = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
+    return { tier, converted: referral.convertedAt !== null, reversed: referral.reversedAt !== null };
+  };
+  return { server, friend, stripe: buyer(friend.id), hear, state };
+}
+
+async function soundness({ db, clock }: TestServer): Promise<string[]> {
+  const findings = await examine(db, { clawbackDays: 30, now: clock.now });
+  return findings.map(({ check }) => check);
+}
+
+const PAID = { tier: 'paid', converted: true, reversed: false };
+const NOTHING = { tier: 'free', converted: false, reversed: false };
+
+describe('STRIPE_PRODUCTS', () => {
+  test('takes product ids with commas between them, and nothing else', () => {
+    expect(readConfig(ENV).stripe.products).toEqual(['prod_also_ours', OURS]);
+    expect(readConfig({}).stripe.products).toBeNull();
+    expect(() => readConfig({ STRIPE_PRODUCTS: 'price_m' })).toThrow(
+      'STRIPE_PRODUCTS wants the ids of products at Stripe (prod_…), with commas between them.',
+    );
+  });
+
+  test('a subscription to one of them counts, whatever shape its product has', async () => {
+    for (const product of [OURS, { id: OURS, object: 'product' }]) {
+      const { stripe, hear, state } = await invited();
+      await hear(0, stripe.checkoutCompleted(), stripe.created(of(product)), stripe.invoicePaid());
+      expect(await state()).toEqual(PAID);
+    }
+  });
+
+  test.each([
+    ['another one', of('prod_other')],
+    ['none', of(undefined)],
+    ['no item at all', { items: { data: [] } }],
+  ])('a subscription to %s makes nobody paid and converts nothing', async (_name, fields) => {
+    const { server, friend, stripe, hear, state } = await invited();
+    await hear(0, stripe.checkoutCompleted(), stripe.created(fields));
+    await hear(0, stripe.invoicePaid(), stripe.invoicePaymentPaid());
+    await hear(20, stripe.updated({ ...fields, status: 'past_due' }, { at: daysAfter(20) }));
+    expect(await state()).toEqual(NOTHING);
+    const me = await server.app.inject({ url: '/api/me', headers: { cookie: friend.cookie } });
+    expect(me.json()).toMatchObject({ tier: 'free', subscription: null, access: { granted: false } });
+    expect(await soundness(server)).toEqual([]);
+  });
+
+  test('one item of several is enough', async () => {
+    const { stripe, hear, state } = await invited();
+    await hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other', OURS)));
+    expect(await state()).toEqual(PAID);
+  });
+
+  test('without it every product counts', async () => {
+    const { stripe, hear, state } = await invited({});
+    await hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other')));
+    expect(await state()).toEqual(PAID);
+  });
+
+  test('the newest snapshot decides for the tier; for the proof, one that counted once is enough', async () => {
+    const { stripe, hear, state } = await invited();
+    await hear(0, stripe.checkoutCompleted(), stripe.created(of(OURS)), stripe.invoicePaid());
+    await hear(10, stripe.updated(of('prod_other'), { at: daysAfter(10) }));
+    expect(await state()).toEqual({ tier: 'free', converted: true, reversed: false });
+    await hear(20, stripe.updated(of(OURS), { at: daysAfter(20) }));
+    expect(await state()).toEqual(PAID);
+  });
+
+  test('credit runs while the subscription is to another product', async () => {
+    const { server, friend, stripe, hear } = await invited();
+    await hear(0, stripe.checkoutCompleted(), stripe.created(of(OURS)), stripe.invoicePaid());
+    await hear(12, stripe.updated(of('prod_other'), { at: daysAfter(10) }));
+    expect(await userRow(server, friend.id)).toMatchObject({
+      creditUntil: daysAfter(55),
+      creditHeldAt: null,
+    });
+  });
+
+  test('changed from another product to ours it converts then', async () => {
+    const { stripe, hear, state } = await invited();
+    await hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other')), stripe.invoicePaid());
+    await hear(10, stripe.updated(of(OURS), { at: daysAfter(10) }));
+    expect(await state()).toEqual(PAID);
+  });
+
+  test('a payment proves nothing before a snapshot says what for', async () => {
+    for (const [product, then] of [
+      [OURS, PAID],
+      ['prod_other', NOTHING],
+    ] as const) {
+      const { stripe, hear, state } = await invited();
+      await hear(0, stripe.checkoutCompleted(), stripe.invoicePaid(), stripe.invoicePaymentPaid());
+      expect(await state()).toEqual(NOTHING);
+      await hear(1, stripe.created(of(product)));
+      expect(await state()).toEqual(then);
+    }
+  });
+
+  test('a late snapshot teaches that it once counted, and changes no tier', async () => {
+    const { stripe, hear, state } = await invited();
+    await hear(10, stripe.checkoutCompleted(), stripe.updated(of('prod_other'), { at: daysAfter(10) }));
+    await hear(11, stripe.created(of(OURS)));
+    expect(await state()).toEqual({ tier: 'free', converted: true, reversed: false });
+  });
+
+  test('the payment of another product gives no reversed days back', async () => {
+    const { friend, stripe, hear, state } = await invited();
+    await hear(0, stripe.checkoutCompleted(), stripe.created(of(OURS)));
+    await hear(0, stripe.invoicePaid(), stripe.invoicePaymentPaid());
+    await hear(10, stripe.chargeRefunded({}, { at: daysAfter(10) }), stripe.ended(daysAfter(10), of(OURS)));
+    const other = buyer(friend.id);
+    await hear(20, other.checkoutCompleted(), other.created(of('prod_other')), other.invoicePaid());
+    expect(await state()).toEqual({ tier: 'free', converted: true, reversed: true });
+  });
+
+  test('rows from before the variable was set count until a snapshot says otherwise', async () => {
+    const before = await invited({});
+    const { stripe } = before;
+    await before.hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other')), stripe.invoicePaid());
+    const { databaseUrl, clock } = before.server;
+    const server = await startTestServer({ ...ENV, DATABASE_URL: databaseUrl }, clock);
+    expect(await soundness(server)).toEqual([]);
+    expect(await before.state()).toEqual(PAID);
+    const event = stripe.updated(of('prod_other'), { at: daysAfter(31) });
+    expect((await deliver(server, event)).json()).toEqual({ status: 'ok' });
+    expect(await before.state()).toEqual({ tier: 'free', converted: true, reversed: false });
+  });
+});
+
+describe('with the stand-in for Stripe', () => {
+  async function world() {
+    const world = await startWorld({ STRIPE_PRODUCTS: 'prod_sandbox', STRIPE_TRIAL_DAYS: '3' });
+    const person = await signUp(world, 'person@example.com');
+    const session = await world.merchant.checkout.sessions.create({
+      mode: 'subscription',
+      client_reference_id: person.id,
+      line_items: [{ price: 'price_other', quantity: 1 }],
+      subscription_data: { trial_period_days: 7 },
+      success_url: 'http://another-product.test/',
+    });
+    world.sandbox.acts.pay(session.id);
+    return { world, person };
+  }
+
+  test('Upgrade sells a plan to somebody who subscribes to another product, with the trial', async () => {
+    const { world: server, person } = await world();
+    await deliverWaiting(server);
+    expect(await userRow(server, person.id)).toMatchObject({ tier: 'free' });
+    expect(await pressUpgrade(server, person)).toContain('/checkout/');
+    const orders = [...server.sandbox.objects.checkouts.values()];
+    expect(orders.at(-1)).toMatchObject({ amount_total: 0, status: 'open' });
+  });
+
+  test('reconcile makes nobody paid by it either', async () => {
+    const { world: server, person } = await world();
+    await passTime(server, 40 * DAY);
+    for (const id of server.sandbox.webhooks.waiting()) server.sandbox.webhooks.drop(id);
+    await reconcileWorld(server);
+    expect(await userRow(server, person.id)).toMatchObject({ tier: 'free' });
+    expect(await soundness(server)).toEqual([]);
+    expect((await reconcileWorld(server)).differences).toEqual([]);
+  });
+
+  test('reconcile proves a payment of ours that no event told of', async () => {
+    const server = await startWorld({ STRIPE_PRODUCTS: 'prod_sandbox' });
+    const referrer = await signUp(server, 'referrer@example.com');
+    const friend = await signUp(server, 'friend@example.com', referrer.code);
+    server.sandbox.acts.pay(
+      new URL(await pressUpgrade(server, friend, 'annual')).pathname.split('/').at(-1) ?? '',
+    );
+    await passTime(server, 40 * DAY);
+    for (const id of server.sandbox.webhooks.waiting()) server.sandbox.webhooks.drop(id);
+    await reconcileWorld(server);
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
+    expect(await server.db.referral.findFirst()).toMatchObject({
+      convertedAt: daysAfter(40),
+      reversedAt: null,
+    });
+    expect(await soundness(server)).toEqual([]);
+  });
+});

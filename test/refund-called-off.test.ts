@@ -1,0 +1,162 @@
+import { describe, expect, test } from 'vitest';
+
+import { daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+type Buyer = ReturnType<typeof buyer>;
+
+/** A friend who paid on day 0, whose referral has converted. */
+async function conversion() {
+  const server = await startTestServer();
+  const referrer = await signUp(server, 'referrer@example.com');
+  const friend = await signUp(server, 'friend@example.com', referrer.code);
+  const stripe = buyer(friend.id);
+  const hear = async (day: number, ...events: object[]): Promise<object[]> => {
+    server.clock.now = daysAfter(day);
+    const answers = [];
+    for (const event of events) answers.push((await deliver(server, event)).json<object>());
+    return answers;
+  };
+  await hear(
+    0,
+    stripe.checkoutCompleted(),
+    stripe.created(),
+    stripe.invoicePaid(),
+    stripe.invoicePaymentPaid(),
+  );
+  const state = async () => {
+    const referral = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
+    const { creditUntil } = await userRow(server, referrer.id);
+    await userRow(server, friend.id);
+    return { reversedAt: referral.reversedAt, referrer: creditUntil };
+  };
+  return { server, stripe, hear, state };
+}
+
+const HOLDS = { reversedAt: null, referrer: daysAfter(45) };
+const reversedOn = (day: number) => ({ reversedAt: daysAfter(day), referrer: daysAfter(day) });
+const restoredOn = (day: number, reversed: number) => ({
+  reversedAt: null,
+  referrer: daysAfter(day + 45 - reversed),
+});
+
+function refundChanged(
+  stripe: Buyer,
+  type: string,
+  status: string,
+  day: number,
+  previous?: Record<string, unknown>,
+) {
+  const options = { at: daysAfter(day), ...(previous && { previous }) };
+  return { ...stripe.refundFailed({ status }, options), type };
+}
+
+describe('a refund that is called off', () => {
+  const told = ['refund.updated', 'charge.refund.updated'].flatMap((type) =>
+    ['canceled', 'failed'].map((status) => [type, status] as const),
+  );
+
+  test.each(told)('%s with the status %s gives exactly that back', async (type, status) => {
+    const { stripe, hear, state } = await conversion();
+    await hear(10, stripe.chargeRefunded({}, { at: daysAfter(10) }));
+    expect(await state()).toEqual(reversedOn(10));
+    await hear(12, refundChanged(stripe, type, status, 12, { status: 'pending' }));
+    expect(await state()).toEqual(restoredOn(12, 10));
+    // All that Stripe tells of one cancellation is told of one second.
+    await hear(13, refundChanged(stripe, 'charge.refund.updated', status, 12, { status: 'pending' }));
+    expect(await state()).toEqual(restoredOn(12, 10));
+    await hear(15, stripe.chargeRefunded({}, { at: daysAfter(15) }));
+    expect(await state()).toEqual(reversedOn(15));
+  });
+
+  test.each(told)(
+    '%s with the status %s, heard before the refund: nothing is taken',
+    async (type, status) => {
+      const { stripe, hear, state } = await conversion();
+      await hear(12, refundChanged(stripe, type, status, 12));
+      await hear(13, stripe.chargeRefunded({}, { at: daysAfter(10) }));
+      expect(await state()).toEqual(HOLDS);
+    },
+  );
+
+  test.each(['pending', 'requires_action', 'succeeded', 'a_status_of_next_year'])(
+    'an update with the status %s changes nothing',
+    async (status) => {
+      const { stripe, hear, state } = await conversion();
+      await hear(10, stripe.chargeRefunded({}, { at: daysAfter(10) }));
+      for (const type of ['refund.updated', 'charge.refund.updated']) {
+        expect(await hear(12, refundChanged(stripe, type, status, 12, { status: 'pending' }))).toEqual([
+          { status: 'ignored', reason: 'a refund that stands is told by charge.refunded' },
+        ]);
+      }
+      expect(await state()).toEqual(reversedOn(10));
+    },
+  );
+
+  test('an update of something else, long after it failed, does not undo the refund that was made since', async () => {
+    const { stripe, hear, state } = await conversion();
+    await hear(10, stripe.chargeRefunded({}, { at: daysAfter(10) }));
+    await hear(12, stripe.refundFailed({}, { at: daysAfter(12) }));
+    await hear(15, stripe.chargeRefunded({}, { at: daysAfter(15) }));
+    const [answer] = await hear(20, refundChanged(stripe, 'refund.updated', 'failed', 20, { metadata: {} }));
+    expect(answer).toEqual({ status: 'ignored', reason: 'the status of the refund did not change' });
+    expect(await state()).toEqual(reversedOn(15));
+  });
+});
+
+describe('an appeal against a lost dispute', () => {
+  const APPEALS = ['appeal_needs_response', 'appeal_under_review', 'appeal_of_next_year'];
+
+  test.each(APPEALS)('%s: it is still lost until it is won', async (status) => {
+    const { stripe, hear, state } = await conversion();
+    const dispute = stripe.dispute(daysAfter(5));
+    await hear(10, dispute.opened(), dispute.lost(daysAfter(10)));
+    expect(await state()).toEqual(reversedOn(10));
+    await hear(12, dispute.updated(status, daysAfter(12)));
+    expect(await state()).toEqual(reversedOn(10));
+    await hear(20, dispute.wonAfterAll(daysAfter(20)));
+    expect(await state()).toEqual(restoredOn(20, 10));
+  });
+
+  test.each(APPEALS)('%s, of which the loss was never heard, takes the days back', async (status) => {
+    const { stripe, hear, state } = await conversion();
+    const dispute = stripe.dispute(daysAfter(5));
+    await hear(12, dispute.opened(), dispute.updated(status, daysAfter(12)));
+    expect(await state()).toEqual(reversedOn(12));
+  });
+
+  test('that is lost as well changes nothing', async () => {
+    const { stripe, hear, state } = await conversion();
+    const dispute = stripe.dispute(daysAfter(5));
+    await hear(10, dispute.opened(), dispute.lost(daysAfter(10)));
+    await hear(12, dispute.updated('appeal_under_review', daysAfter(12)), dispute.lost(daysAfter(15)));
+    expect(await state()).toEqual(reversedOn(10));
+  });
+
+  test('lost, appealed and won in one second is won, in every order', async () => {
+    const orders = [
+      ['lost', 'appeal', 'won'],
+      ['won', 'appeal', 'lost'],
+      ['appeal', 'won', 'lost'],
+      ['won', 'lost', 'appeal'],
+    ] as const;
+    for (const order of orders) {
+      const { stripe, hear, state } = await conversion();
+      const dispute = stripe.dispute(daysAfter(5));
+      const events = {
+        lost: dispute.lost(daysAfter(10)),
+        appeal: dispute.updated('appeal_under_review', daysAfter(10)),
+        won: dispute.wonAfterAll(daysAfter(10)),
+      };
+      await hear(10, ...order.map((key) => events[key]));
+      expect((await state()).reversedAt, order.join(', ')).toBeNull();
+    }
+  });
+
+  test.each(['prevented', 'warning_closed', 'charge_refunded'])('%s is not lost', async (status) => {
+    const { stripe, hear, state } = await conversion();
+    const dispute = stripe.dispute(daysAfter(5));
+    await hear(12, dispute.opened(), dispute.updated(status, daysAfter(12)));
+    expect(await state()).toEqual(HOLDS);
+  });
+});
