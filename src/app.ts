@@ -109,7 +109,9 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     viewExt: 'eta',
   });
 
-  app.addHook('onRequest', (request, _reply, done) => {
+  app.addHook('onRequest', (request, reply, done) => {
+    // What is answered here can be of one person; the static files set their own.
+    void reply.header('cache-control', 'no-store');
     done(comesFromUs(request, config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
   });
   recognizeVisitors(app, context);

@@ -192,7 +192,7 @@ test.runIf(SIDE_BY_SIDE)(
   },
 );
 
-test('one person signs up twice at once, under two tags: one referral', async () => {
+test('one person signs up twice at once, under two tags: a referral each', async () => {
   const { one, other, referrer } = await twoServers();
   const cookie = `tandem_ref=${referrer.code}`;
   const answers = await Promise.all(
@@ -209,7 +209,7 @@ test('one person signs up twice at once, under two tags: one referral', async ()
   const accounts = await one.db.user.findMany({ where: { email: { startsWith: 'a+' } } });
   expect(accounts).toHaveLength(2);
   const ids = accounts.map(({ id }) => id);
-  expect(await one.db.referral.count({ where: { referredId: { in: ids } } })).toBe(1);
+  expect(await one.db.referral.count({ where: { referredId: { in: ids } } })).toBe(2);
 });
 
 test('the same event reaches both servers at the same moment: it is applied once', async () => {

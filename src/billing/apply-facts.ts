@@ -6,6 +6,7 @@ import { setTier } from './grant-paid.ts';
 import type { TierCause } from './grant-paid.ts';
 import { isMoneyBack } from './money-back.ts';
 import { deriveTier } from './tier.ts';
+import { admitTrials } from './trials.ts';
 
 /** What new facts may change besides the tier: a renewal brings no proof, and costs no referral look-up. */
 export interface Bearing {
@@ -32,7 +33,7 @@ export async function applyFacts(
 ): Promise<void> {
   const user = await lockUser(tx, userId);
   if (!user) return;
-  const subscriptions = await subscriptionsOf(tx, userId);
+  const subscriptions = await admitTrials(tx, user, await subscriptionsOf(tx, userId));
   const current = await setTier(tx, user, deriveTier(subscriptions), cause);
   if (!onProof) return;
 

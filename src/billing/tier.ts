@@ -7,15 +7,15 @@ const RANK: Record<Tier, number> = { free: 0, trial: 1, paid: 2 };
 /**
  * What one subscription gives (design: rule 6). Statuses we do not know give nothing.
  *
- * @param subscription its status, and since when its facts prove a payment
+ * @param subscription its status, since when its facts prove a payment, and whether its trial is the second of an address
  * @returns the tier it gives by itself
  */
-export function tierOf(subscription: Pick<Subscription, 'status' | 'provenAt'>): Tier {
+export function tierOf(subscription: Pick<Subscription, 'status' | 'provenAt' | 'trialRefused'>): Tier {
   switch (subscription.status) {
     case 'active':
       return 'paid';
     case 'trialing':
-      return 'trial';
+      return subscription.trialRefused ? 'free' : 'trial';
     case 'past_due':
       // A trial whose card fails was "active" for an hour, and never paid.
       return subscription.provenAt ? 'paid' : 'free';
@@ -28,7 +28,9 @@ export function tierOf(subscription: Pick<Subscription, 'status' | 'provenAt'>):
  * @param subscriptions all subscriptions of all of a user's customers
  * @returns the user's tier: the best that one of them gives
  */
-export function deriveTier(subscriptions: readonly Pick<Subscription, 'status' | 'provenAt'>[]): Tier {
+export function deriveTier(
+  subscriptions: readonly Pick<Subscription, 'status' | 'provenAt' | 'trialRefused'>[],
+): Tier {
   return subscriptions
     .map(tierOf)
     .reduce<Tier>((best, tier) => (RANK[tier] > RANK[best] ? tier : best), 'free');

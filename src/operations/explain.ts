@@ -228,13 +228,14 @@ function tellReferral(row: ReferralRow, email: string | null, clawbackDays: numb
 }
 
 function factsOf(row: ReferralRow, clawbackDays: number): ReferralFacts {
-  const { convertedAt, reversedAt, referred, referrer, creditEntries } = row;
+  const { convertedAt, reversedAt, refusedFor, referred, referrer, creditEntries } = row;
   const subscriptions = referred.customers.flatMap((customer) => customer.subscriptions);
   const first = firstPaymentOf(subscriptions);
   const proven = subscriptions.some(({ provenAt }) => provenAt !== null);
   return {
     convertedAt,
     reversedAt,
+    refusedFor,
     deleted: referred.deletedAt !== null,
     referrerThere: referrer?.deletedAt === null,
     sidesCredited: creditEntries.length,
