@@ -356,10 +356,17 @@ function remove(index) {
 
 const FIELDS = ['symbol', 'quantity', 'price', 'note'];
 
+// A spreadsheet runs a cell as a formula that begins with one of these, after blanks too. Where the system's separator is
+// another one, or a line break is not kept together, a new cell begins in the middle of a field. A quotation mark is put
+// in front, and taken away again on import. https://owasp.org/www-community/attacks/CSV_Injection
+const CELL_STARTS = '(?<=^|[;,|\\t\\r\\n])';
+const FORMULA_AHEAD = "(?=[ \\u00A0\\u3000]*['=+\\-@\uFF1D\uFF0B\uFF0D\uFF20])";
+const FORMULA = new RegExp(`${CELL_STARTS}${FORMULA_AHEAD}`, 'g');
+const GUARDED_FORMULA = new RegExp(`${CELL_STARTS}'${FORMULA_AHEAD}`, 'g');
+
 function toCsv(holdings) {
-  // A spreadsheet would run what begins so as a formula. https://owasp.org/www-community/attacks/CSV_Injection
-  const safe = (text) => (/^['=+\-@\t\r]/.test(text) ? `'${text}` : text);
-  const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const safe = (text) => text.replace(FORMULA, "'");
+  const quoted = (text) => (/[";,\t\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const rows = holdings.map((holding) =>
     FIELDS.map((field) =>
       quoted(typeof holding[field] === 'string' ? safe(holding[field]) : String(holding[field])),
@@ -398,7 +405,7 @@ function readCsv(text) {
       `Line 1 must name the columns symbol, quantity, price and note: “${missing}” is missing.`,
     );
   const holdings = rows.map(({ row }) => {
-    const field = (name) => (row[names.indexOf(name)] ?? '').replace(/^'(?=['=+\-@\t\r])/, '');
+    const field = (name) => (row[names.indexOf(name)] ?? '').replace(GUARDED_FORMULA, '');
     return {
       symbol: field('symbol'),
       quantity: toNumber(field('quantity')),

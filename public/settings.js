@@ -43,10 +43,13 @@ async function waitForPayment(tierBefore) {
     try {
       const response = await fetch('/api/me', { headers: { accept: 'application/json' } });
       // Signed out meanwhile: the reload leads to the log-in page.
-      if (response.status === 401 || (await response.json()).tier !== tierBefore) break;
+      if (response.status === 401) break;
+      // Anything else that is not OK, such as 503 while the server is busy, says nothing about the payment.
+      if (response.ok && (await response.json()).tier !== tierBefore) break;
     } catch {
       // Offline or restarting: the next look may succeed.
     }
   }
+  // After two minutes without news, the page says what to do instead.
   location.reload();
 }

@@ -127,7 +127,9 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
 async function peopleRoutes(people: FastifyInstance, context: AppContext): Promise<void> {
   await people.register(cookie);
   await people.register(formbody);
-  people.addHook('onRequest', function checkOrigin(request, _reply, done) {
+  people.addHook('onRequest', function checkOrigin(request, reply, done) {
+    // What is answered here can be of one person; the static files set their own.
+    void reply.header('cache-control', 'no-store');
     done(comesFromUs(request, context.config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
   });
   recognizeVisitors(people, context);

@@ -1,6 +1,8 @@
 import type { LightMyRequestResponse } from 'fastify';
 import { expect, onTestFinished, test, vi } from 'vitest';
 
+import { resetLink } from '../src/commands/reset-link.ts';
+import { commandContext } from './support/command-context.ts';
 import {
   cookiesOf,
   DAY,
@@ -102,10 +104,39 @@ test('the session cookie is out of reach of scripts and other sites, and lasts 3
   expect(cookie?.secure).toBeUndefined();
 });
 
-test('on https the session cookie is sent over https only', async () => {
-  const { app } = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
-  const answer = await postForm(app, '/signup', { email: 'ann@example.com', password: PASSWORD });
-  expect(sessionCookie(answer)?.secure).toBe(true);
+test('on https all cookies are sent over https only, and no other site of the domain can set them', async () => {
+  const server = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
+  const ann = await signUp(server, 'ann@example.com');
+  const visit = await server.app.inject({ url: `/r/${ann.code}` });
+  const answer = await postForm(
+    server.app,
+    '/signup',
+    { email: 'bob@example.com', password: PASSWORD },
+    cookiesOf(visit),
+  );
+  const changed = await postForm(server.app, '/settings/sign-out', {}, cookiesOf(answer));
+  const cookies = [visit, answer, changed].flatMap((one) => one.cookies).filter(({ value }) => value !== '');
+  expect(cookies.map(({ name }) => name)).toEqual([
+    '__Host-tandem_ref',
+    '__Host-tandem_session',
+    '__Host-tandem_flash',
+  ]);
+  for (const cookie of cookies) {
+    expect(cookie).toMatchObject({ secure: true, path: '/' });
+    expect(cookie['domain']).toBeUndefined();
+  }
+  expect(await server.db.referral.count()).toBe(1);
+});
+
+test('on https a session without the prefix opens nothing, and an invitation without it still counts', async () => {
+  const server = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
+  const ann = await signUp(server, 'ann@example.com');
+  expect(await whoIs(server, ann.cookie)).toBe('ann@example.com');
+  expect(await whoIs(server, ann.cookie.replace('__Host-', ''))).toBeNull();
+  const fields = { email: 'bob@example.com', password: PASSWORD };
+  const answer = await postForm(server.app, '/signup', fields, `tandem_ref=${ann.code}`);
+  expect(answer.cookies).toContainEqual(expect.objectContaining({ name: 'tandem_ref', value: '' }));
+  expect(await server.db.referral.count()).toBe(1);
 });
 
 test('neither the password nor the token of a session is stored', async () => {
@@ -161,7 +192,7 @@ test('a sign-up that sends nothing at all is told what is missing', async () => 
 
 test.each([8, 200])('a password of %i characters will do', async (length) => {
   const server = await startTestServer();
-  const password = 'p'.repeat(length);
+  const password = 'xk'.repeat(length / 2);
   const answer = await postForm(server.app, '/signup', { email: 'ann@example.com', password });
   expect(answer.statusCode).toBe(303);
   expect((await logIn(server, 'ann@example.com', password)).statusCode).toBe(303);
@@ -191,13 +222,44 @@ test('an address has one account, in whatever case it is typed', async () => {
   expect((await logIn(server, 'ann@example.com', PASSWORD)).statusCode).toBe(303);
 });
 
-test('of sign-ups with one address at once one makes the account, and the others show the form', async () => {
-  const { app, db } = await startTestServer();
+test('a sign-up that is sent several times by a double click makes one account, and each answer logs in', async () => {
+  const server = await startTestServer();
   const fields = { email: 'ann@example.com', password: PASSWORD };
-  const answers = await Promise.all(Array.from({ length: 6 }, () => postForm(app, '/signup', fields)));
+  const answers = await Promise.all(Array.from({ length: 6 }, () => postForm(server.app, '/signup', fields)));
+  expect(answers.map((answer) => answer.statusCode)).toEqual([303, 303, 303, 303, 303, 303]);
+  for (const answer of answers) expect(await whoIs(server, cookiesOf(answer))).toBe('ann@example.com');
+  expect(await server.db.user.count()).toBe(1);
+});
+
+test('of sign-ups with one address and several passwords at once one makes the account, and the others show the form', async () => {
+  const { app, db } = await startTestServer();
+  const answers = await Promise.all(
+    Array.from({ length: 6 }, (_, n) =>
+      postForm(app, '/signup', { email: 'ann@example.com', password: `${PASSWORD} ${n}` }),
+    ),
+  );
   expect(answers.map((answer) => answer.statusCode).sort()).toEqual([303, 409, 409, 409, 409, 409]);
   expect(await db.user.count()).toBe(1);
   expect(await db.session.count()).toBe(1);
+});
+
+test('a minute after it was made, signing up with an account’s address and password is no way to log in', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  const fields = { email: 'ann@example.com', password: PASSWORD };
+  server.clock.now = new Date(START.getTime() + 59_000);
+  expect((await postForm(server.app, '/signup', fields)).statusCode).toBe(303);
+  server.clock.now = new Date(START.getTime() + 60_000);
+  expect((await postForm(server.app, '/signup', fields)).statusCode).toBe(409);
+});
+
+test('signing up ends the session that the browser had', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const fields = { email: 'bob@example.com', password: PASSWORD };
+  const answer = await postForm(server.app, '/signup', fields, ann.cookie);
+  expect(await whoIs(server, cookiesOf(answer))).toBe('bob@example.com');
+  expect(await whoIs(server, ann.cookie)).toBeNull();
 });
 
 test('the right password logs in, with the address in any case', async () => {
@@ -256,7 +318,7 @@ test('a sign-up that fails shows the form again to somebody who is logged in, to
   const answer = await postForm(
     server.app,
     '/signup',
-    { email: 'ann@example.com', password: PASSWORD },
+    { email: 'ann@example.com', password: NEW_PASSWORD },
     ann.cookie,
   );
   expect(answer.statusCode).toBe(409);
@@ -430,6 +492,20 @@ test('Settings changes the address with the current password', async () => {
   expect(await whoIs(server, ann.cookie)).toBe('anna@example.com');
   expect((await logIn(server, 'anna@example.com')).statusCode).toBe(303);
   expect((await logIn(server, 'ann@example.com')).statusCode).toBe(401);
+});
+
+test('a changed address ends all other sessions and every reset link', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const elsewhere = cookiesOf(await logIn(server, 'ann@example.com'));
+  const { json } = await resetLink(commandContext(server), 'ann@example.com');
+  const fields = { email: 'anna@example.com', currentPassword: PASSWORD };
+  expect((await postForm(server.app, '/settings/address', fields, ann.cookie)).statusCode).toBe(303);
+  expect(await whoIs(server, ann.cookie)).toBe('anna@example.com');
+  expect(await whoIs(server, elsewhere)).toBeNull();
+  const link = new URL((json as { url: string }).url).pathname;
+  expect((await postForm(server.app, link, { password: NEW_PASSWORD })).statusCode).toBe(404);
+  expect((await logIn(server, 'anna@example.com')).statusCode).toBe(303);
 });
 
 const wrongPassword = 'This is not your current password.';

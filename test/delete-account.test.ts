@@ -96,17 +96,24 @@ describe('deleting an account', () => {
     expect(await world.db.creditEntry.count({ where: { userId: cem.id, kind: 'grant' } })).toBe(1);
   });
 
-  test('the same person earns no second referral and no second trial', async () => {
+  test('the same person, who paid, earns no second referral and no second trial', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
     const ann = await signUp(world, 'ann@example.com');
     const ben = await signUp(world, 'ben@example.com', ann.code);
     await subscribe(world, ben);
     await deliverWaiting(world);
+    await passTime(world, 8 * DAY);
+    await deliverWaiting(world);
+    expect(await userRow(world, ben.id)).toMatchObject({ tier: 'paid' });
     await deleteAccount(world, ben);
     const again = await signUp(world, 'ben+2@example.com', ann.code);
-    expect(await world.db.referral.count()).toBe(1);
     const second = await subscribe(world, again);
     expect(world.sandbox.objects.subscriptions.get(second)).toMatchObject({ status: 'active' });
+    await deliverWaiting(world);
+    expect(await world.db.referral.findUnique({ where: { referredId: again.id } })).toMatchObject({
+      convertedAt: null,
+      refusedFor: 'address-converted',
+    });
   });
 
   test('a refund after it takes the credit of the friend who stays', async () => {

@@ -99,7 +99,7 @@ async function healthy() {
   ]);
   await server.db.user.update({
     where: { id: gone.id },
-    data: { deletedAt: START, email: null, passwordHash: null },
+    data: { deletedAt: START, email: null, passwordHash: null, sessions: { deleteMany: {} } },
   });
   server.clock.now = daysAfter(10);
   await deliverAll(server, [refunded.payment.refunded(daysAfter(10))]);
@@ -110,6 +110,20 @@ async function referralOf({ db }: TestServer, referredId: string): Promise<strin
   const referral = await db.referral.findUnique({ where: { referredId } });
   return referral?.id ?? '';
 }
+
+test('deleted-account: what a request in flight left behind', async () => {
+  const { server, gone } = await healthy();
+  const left = { userId: gone.id, expiresAt: daysAfter(30) };
+  await server.db.session.create({ data: { ...left, tokenHash: 'a session' } });
+  await server.db.resetLink.create({ data: { ...left, tokenHash: 'a link' } });
+  expect(await findings(server)).toEqual([
+    {
+      check: 'deleted-account',
+      row: `User ${gone.id}`,
+      problem: 'the account is deleted and has rows of it left (sessions: 1, reset links: 1)',
+    },
+  ]);
+});
 
 test('a healthy database has no finding', async () => {
   const { server } = await healthy();
@@ -292,7 +306,7 @@ describe('each invariant, broken alone, is found alone', () => {
     const markDeleted = (at: Date) =>
       server.db.user.update({
         where: { id: referrer.id },
-        data: { deletedAt: at, email: null, passwordHash: null },
+        data: { deletedAt: at, email: null, passwordHash: null, sessions: { deleteMany: {} } },
       });
     await markDeleted(daysAfter(1));
     expect(await findings(server)).toEqual([]);
@@ -373,7 +387,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
     await server.db.user.update({
       where: { id: trying.id },
-      data: { deletedAt: START, email: null, passwordHash: null },
+      data: { deletedAt: START, email: null, passwordHash: null, sessions: { deleteMany: {} } },
     });
     expect(await findings(server)).toEqual([]);
   });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { doctor } from '../src/commands/doctor.ts';
+import { resetLink } from '../src/commands/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
 import {
   cookiesOf,
@@ -192,7 +193,7 @@ test.runIf(SIDE_BY_SIDE)(
   },
 );
 
-test('one person signs up twice at once, under two tags: one referral', async () => {
+test('one person signs up twice at once, under two tags: a referral each', async () => {
   const { one, other, referrer } = await twoServers();
   const cookie = `tandem_ref=${referrer.code}`;
   const answers = await Promise.all(
@@ -209,7 +210,7 @@ test('one person signs up twice at once, under two tags: one referral', async ()
   const accounts = await one.db.user.findMany({ where: { email: { startsWith: 'a+' } } });
   expect(accounts).toHaveLength(2);
   const ids = accounts.map(({ id }) => id);
-  expect(await one.db.referral.count({ where: { referredId: { in: ids } } })).toBe(1);
+  expect(await one.db.referral.count({ where: { referredId: { in: ids } } })).toBe(2);
 });
 
 test('the same event reaches both servers at the same moment: it is applied once', async () => {
@@ -281,5 +282,248 @@ test('an account is deleted while somebody signs up with its code: they convert 
   await deliverAll(one, [stripe.checkoutCompleted(), stripe.created()]);
   expect(await userRow(one, newcomer.id)).toMatchObject({ tier: 'paid' });
   expect(await userRow(one, referrer.id)).toMatchObject({ creditUntil: null });
+  expect((await doctor(commandContext(one))).json).toMatchObject({ findings: [] });
+});
+
+const NEW_PASSWORD = 'battery staple';
+
+/** Somebody who is logged in on two servers of one database. */
+async function annOnTwoServers() {
+  const one = await startTestServer();
+  const other = await startTestServer({ DATABASE_URL: one.databaseUrl }, one.clock);
+  return { one, other, ann: await signUp(one, 'ann@example.com') };
+}
+
+async function resetPath(server: TestServer): Promise<string> {
+  const { json } = await resetLink(commandContext(server), 'ann@example.com');
+  return new URL((json as { url: string }).url).pathname;
+}
+
+/** The same request at one of several servers; its answer is kept. */
+function posting(url: string, fields: Record<string, string>, cookie = '') {
+  const kept: { cookies: string } = { cookies: '' };
+  const post = async ({ app }: TestServer) => {
+    const answer = await postForm(app, url, fields, cookie);
+    kept.cookies = cookiesOf(answer);
+    return answer;
+  };
+  return { post, kept };
+}
+
+async function isLoggedIn({ app }: TestServer, cookie: string): Promise<boolean> {
+  return (await app.inject({ url: '/api/me', headers: { cookie } })).statusCode === 200;
+}
+
+const logsIn = async ({ app }: TestServer, email: string, password: string): Promise<number> =>
+  (await postForm(app, '/login', { email, password })).statusCode;
+
+const NEW_HASH = 'NEW."passwordHash" <> OLD."passwordHash"';
+
+describe('a password is reset while', () => {
+  test.each(['the log-in first', 'the reset first'])(
+    'somebody logs in with the old one, %s: no session of theirs stays',
+    async (order) => {
+      const { one, other } = await annOnTwoServers();
+      const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+      const login = posting('/login', { email: 'ann@example.com', password: PASSWORD });
+      const answers =
+        order === 'the reset first'
+          ? await race(
+              one,
+              () => reset.post(one),
+              ['UPDATE', 'User', NEW_HASH],
+              () => login.post(other),
+            )
+          : await race(
+              one,
+              () => login.post(one),
+              ['INSERT', 'Session'],
+              () => reset.post(other),
+            );
+      if (SIDE_BY_SIDE) expect(answers).toEqual(order === 'the reset first' ? [303, 401] : [303, 303]);
+      expect(await isLoggedIn(one, login.kept.cookies)).toBe(false);
+      expect(await one.db.session.count()).toBe(0);
+      expect(await logsIn(one, 'ann@example.com', PASSWORD)).toBe(401);
+      expect(await logsIn(one, 'ann@example.com', NEW_PASSWORD)).toBe(303);
+    },
+  );
+
+  test('somebody changes it with the old one: the reset holds', async () => {
+    const { one, other, ann } = await annOnTwoServers();
+    const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+    const fields = { currentPassword: PASSWORD, newPassword: 'of a thief' };
+    const change = posting('/settings/password', fields, ann.cookie);
+    const answers = await race(
+      one,
+      () => reset.post(one),
+      ['UPDATE', 'User', NEW_HASH],
+      () => change.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 403]);
+    // Where the change came first, it ended the link: then the reset was refused.
+    const holds = answers[0] === 303 ? NEW_PASSWORD : 'of a thief';
+    expect(await logsIn(one, 'ann@example.com', holds)).toBe(303);
+    expect(answers.filter((status) => status === 303)).toHaveLength(1);
+  });
+
+  test.each([
+    ['/settings/address', { email: 'thief@example.com', currentPassword: PASSWORD }],
+    ['/settings/delete', { currentPassword: PASSWORD }],
+  ])('%s is asked for with the old one: it is refused, or came first', async (url, fields) => {
+    const { one, other, ann } = await annOnTwoServers();
+    const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+    const asked = posting(url, fields, ann.cookie);
+    const answers = await race(
+      one,
+      () => reset.post(one),
+      ['UPDATE', 'User', NEW_HASH],
+      () => asked.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 403]);
+    if (answers[0] === 303) {
+      expect(await logsIn(one, 'ann@example.com', NEW_PASSWORD)).toBe(303);
+      expect(await logsIn(one, 'thief@example.com', PASSWORD)).toBe(401);
+    } else {
+      expect(answers).toEqual([404, 303]);
+    }
+  });
+
+  test('the same link is used twice at once: one of both counts', async () => {
+    const { one, other } = await annOnTwoServers();
+    const path = await resetPath(one);
+    const [first, second] = [
+      posting(path, { password: NEW_PASSWORD }),
+      posting(path, { password: 'another staple' }),
+    ];
+    const answers = await race(
+      one,
+      () => first.post(one),
+      ['UPDATE', 'User', NEW_HASH],
+      () => second.post(other),
+    );
+    expect(answers.toSorted()).toEqual([303, 404]);
+    const holds = answers[0] === 303 ? NEW_PASSWORD : 'another staple';
+    expect(await logsIn(one, 'ann@example.com', holds)).toBe(303);
+  });
+});
+
+describe('an account is deleted while', () => {
+  const DELETED = 'NEW."deletedAt" IS NOT NULL';
+
+  async function expectNothingLeft({ db }: TestServer, id: string): Promise<void> {
+    expect(await db.user.findUniqueOrThrow({ where: { id } })).toMatchObject({
+      email: null,
+      passwordHash: null,
+    });
+    for (const left of [
+      await db.session.count({ where: { userId: id } }),
+      await db.resetLink.count({ where: { userId: id } }),
+      await db.formerAddress.count({ where: { userId: id } }),
+    ])
+      expect(left).toBe(0);
+  }
+
+  test.each([
+    ['somebody logs in', '/login', { email: 'ann@example.com', password: PASSWORD }, 401],
+    [
+      'the address is changed',
+      '/settings/address',
+      { email: 'new@example.com', currentPassword: PASSWORD },
+      403,
+    ],
+    [
+      'the password is changed',
+      '/settings/password',
+      { currentPassword: PASSWORD, newPassword: NEW_PASSWORD },
+      403,
+    ],
+    ['it is deleted once more', '/settings/delete', { currentPassword: PASSWORD }, 403],
+  ])('%s: the tombstone holds nothing', async (_what, url, fields, refused) => {
+    const { one, other, ann } = await annOnTwoServers();
+    const meanwhile = posting(url, fields, url === '/login' ? '' : ann.cookie);
+    const answers = await race(
+      one,
+      () => deleteAccount(one, ann),
+      ['UPDATE', 'User', DELETED],
+      () => meanwhile.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, refused]);
+    // On SQLite the other one can come first; changing the password then ends the session that asks for the deletion.
+    if (answers[0] === 303) await expectNothingLeft(one, ann.id);
+    else expect(answers).toEqual([403, 303]);
+  });
+
+  test.runIf(SIDE_BY_SIDE)('an operator makes a reset link: there is none', async () => {
+    const { one, ann } = await annOnTwoServers();
+    const { arrived, blocked, open } = await holdBefore(one, 'UPDATE', 'User', DELETED);
+    const deleted = deleteAccount(one, ann);
+    await arrived();
+    const made = resetLink(commandContext(one), 'ann@example.com').catch((error: unknown) => error);
+    await blocked();
+    await open();
+    expect((await deleted).statusCode).toBe(303);
+    expect(String(await made)).toContain('deleted just now');
+    await expectNothingLeft(one, ann.id);
+  });
+});
+
+test('an address is changed twice at once: every former one that counts is kept', async () => {
+  const { one, other, friend, stripe } = await twoServers();
+  await deliverAll(one, [stripe.checkoutCompleted(), stripe.created()]);
+  const change = (email: string) =>
+    posting('/settings/address', { email, currentPassword: PASSWORD }, friend.cookie);
+  const [first, second] = [change('first@example.com'), change('second@example.com')];
+  const answers = await race(
+    one,
+    () => first.post(one),
+    ['UPDATE', 'User', 'NEW."email" <> OLD."email"'],
+    () => second.post(other),
+  );
+  expect(answers).toEqual([303, 303]);
+  const { emailHash } = await one.db.user.findUniqueOrThrow({ where: { id: friend.id } });
+  const former = await one.db.formerAddress.findMany({ where: { userId: friend.id } });
+  // The one in between was held for no payment: it does not count.
+  expect(former).toHaveLength(1);
+  expect(former.map((row) => row.emailHash)).not.toContain(emailHash);
+  const again = await signUp(one, 'friend+again@example.com');
+  const row = await one.db.user.findUniqueOrThrow({ where: { id: again.id } });
+  expect(former.map((one) => one.emailHash)).toEqual([row.emailHash]);
+});
+
+test('two accounts of one address pay at once: one referral converts, the other is refused', async () => {
+  const { one, other, referrer } = await twoServers();
+  const [first, second] = [
+    await signUp(one, 'pair+1@example.com', referrer.code),
+    await signUp(one, 'pair+2@example.com', referrer.code),
+  ];
+  const [theirs, others] = [buyer(first.id), buyer(second.id)];
+  await deliverAll(one, [theirs.checkoutCompleted(), others.checkoutCompleted()]);
+  await raceOfEvents(
+    { one, other },
+    theirs.created(),
+    ['INSERT', 'CreditEntry', `NEW."kind" = 'grant'`],
+    others.created(),
+  );
+  const referrals = await one.db.referral.findMany({ where: { referredId: { in: [first.id, second.id] } } });
+  const outcomes = referrals.map(({ convertedAt, refusedFor }) => (convertedAt ? 'converted' : refusedFor));
+  expect(outcomes.toSorted()).toEqual(['address-converted', 'converted']);
+  expect(await userRow(one, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  expect((await doctor(commandContext(one))).json).toMatchObject({ findings: [] });
+});
+
+test('two trials of one address start at once: one is admitted', async () => {
+  const { one, other } = await twoServers();
+  const [first, second] = [await signUp(one, 'pair+1@example.com'), await signUp(one, 'pair+2@example.com')];
+  const [theirs, others] = [buyer(first.id), buyer(second.id)];
+  await deliverAll(one, [theirs.checkoutCompleted(), others.checkoutCompleted()]);
+  const trial = { status: 'trialing', trial_end: Math.floor(daysAfter(7).getTime() / 1000) };
+  await raceOfEvents(
+    { one, other },
+    theirs.created(trial),
+    ['UPDATE', 'User', `NEW."tier" = 'trial'`],
+    others.created(trial),
+  );
+  const tiers = [await userRow(one, first.id), await userRow(one, second.id)].map(({ tier }) => tier);
+  expect(tiers.toSorted()).toEqual(['free', 'trial']);
   expect((await doctor(commandContext(one))).json).toMatchObject({ findings: [] });
 });

@@ -97,7 +97,9 @@ process.stdout.write(
     '',
     ...outcomes.map(({ line }) => line),
     `${'in all'.padEnd(10)} ${String(Math.round((performance.now() - begun) / 1000)).padStart(4)} s`,
-    ...(all ? [] : [`Results: ${relative(process.cwd(), RESULTS)}/. npm run test:all runs the longer tests.`]),
+    ...(all
+      ? []
+      : [`Results: ${relative(process.cwd(), RESULTS)}/. npm run test:all runs the longer tests.`]),
     `${sum('numPassedTests')} passed, ${failed} failed`,
     '',
   ].join('\n'),

@@ -9,24 +9,29 @@ const HASH_KEY = 'emailHashKey';
 /** An e-mail address as somebody typed it; comes out trimmed and in lower case. At most 254 characters (RFC 5321, 4.5.3.1.3). */
 export const emailAddress = z.string().trim().toLowerCase().max(254).pipe(z.email());
 
+/** Two names of one provider, which ignores dots. https://support.google.com/mail/answer/7436150 */
+const GMAIL: ReadonlySet<string> = new Set(['gmail.com', 'googlemail.com']);
+
 /**
- * One person's addresses under different +tags have one hash (design: rule 11). The key was made with the database and is
- * kept in it, so that the hash outlives the address and tells nothing to whoever sees only the hash.
+ * One person's addresses have one hash: without +tags and, at Gmail, without dots (design: rule 11). The key was made with
+ * the database and is kept in it, so that the hash outlives the address and tells nothing to anybody who sees only the
+ * hash.
  *
  * @param tx the open transaction
  * @param email the address, in lower case
- * @returns the keyed hash of the address without its +tag
+ * @returns the keyed hash
  */
 export async function hashEmail(tx: Tx, email: string): Promise<string> {
   return createHmac('sha256', await hashKey(tx))
-    .update(withoutTag(email))
+    .update(personOf(email))
     .digest('base64url');
 }
 
-function withoutTag(email: string): string {
+function personOf(email: string): string {
   const at = email.lastIndexOf('@');
   const [mailbox = ''] = email.slice(0, at).split('+');
-  return mailbox + email.slice(at);
+  const domain = email.slice(at + 1);
+  return GMAIL.has(domain) ? `${mailbox.replaceAll('.', '')}@gmail.com` : `${mailbox}@${domain}`;
 }
 
 async function hashKey(tx: Tx): Promise<string> {

@@ -1,7 +1,6 @@
 import type { Db } from '../db/transaction.ts';
-import { inTransaction } from '../db/transaction.ts';
-import { verifyPassword } from './passwords.ts';
 import { closeSession, openSession } from './sessions.ts';
+import { withPassword } from './verified-user.ts';
 
 export interface LogIn {
   /** In lower case. */
@@ -12,7 +11,7 @@ export interface LogIn {
 }
 
 /**
- * Opens a new session for whoever knows the password. An unknown address and a wrong password cannot be told apart, by
+ * Opens a new session for somebody who knows the password. An unknown address and a wrong password cannot be told apart, by
  * the answer or by its time.
  *
  * @param db the database
@@ -22,11 +21,11 @@ export interface LogIn {
  * @returns the session's token, or null when the address or the password is wrong
  */
 export async function logIn(db: Db, secret: string, input: LogIn, now: Date): Promise<string | null> {
-  const user = await db.user.findUnique({ where: { email: input.email } });
-  const right = await verifyPassword(user?.passwordHash ?? null, input.password);
-  if (!user || !right) return null;
-  return inTransaction(db, now, async (tx) => {
-    if (input.oldToken) await closeSession(tx, secret, input.oldToken);
+  const { email, password, oldToken } = input;
+  const find = () => db.user.findUnique({ where: { email } });
+  return withPassword(db, find, password, now, async (tx, user) => {
+    if (user.email !== email) return null;
+    if (oldToken !== null) await closeSession(tx, secret, oldToken);
     return openSession(tx, secret, user.id);
   });
 }

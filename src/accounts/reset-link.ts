@@ -1,3 +1,4 @@
+import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { hashPassword } from './passwords.ts';
@@ -14,9 +15,11 @@ export const RESET_LINK_SECONDS = 3_600;
  * @param tx the open transaction
  * @param secret SESSION_SECRET
  * @param userId whose password
- * @returns the token; only its hash is stored
+ * @returns the token, of which only the hash is stored; null when the account is gone
  */
-export async function createResetToken(tx: Tx, secret: string, userId: string): Promise<string> {
+export async function createResetToken(tx: Tx, secret: string, userId: string): Promise<string | null> {
+  const user = await lockUser(tx, userId);
+  if (!user || user.deletedAt) return null;
   const token = newToken();
   await tx.resetLink.deleteMany({ where: { userId } });
   await tx.resetLink.create({
@@ -38,7 +41,7 @@ export async function resetLinkWorks(db: Db, secret: string, token: string, now:
 }
 
 /**
- * Uses a link up: sets the new password and ends all sessions of the user.
+ * Uses a link up: sets the new password, and ends all sessions and other reset links of the user.
  *
  * @param db the database
  * @param secret SESSION_SECRET
@@ -55,14 +58,19 @@ export async function resetPassword(
   now: Date,
 ): Promise<boolean> {
   const tokenHash = hashToken(secret, token);
+  const link = await db.resetLink.findUnique({ where: { tokenHash } });
+  // Before hashing, which is slow: anybody can send a token.
+  if (!link || link.expiresAt <= now) return false;
+  const { userId } = link;
   const passwordHash = await hashPassword(password);
   return inTransaction(db, now, async (tx) => {
-    const link = await tx.resetLink.findUnique({ where: { tokenHash } });
+    await lockUser(tx, userId);
     // Deleting it is what uses it up: of two who come at once, one finds nothing to delete.
     const { count } = await tx.resetLink.deleteMany({ where: { tokenHash, expiresAt: { gt: tx.now } } });
-    if (!link || count === 0) return false;
-    await tx.user.update({ where: { id: link.userId }, data: { passwordHash } });
-    await closeAllSessions(tx, link.userId);
+    if (count === 0) return false;
+    await tx.user.update({ where: { id: userId }, data: { passwordHash } });
+    await tx.resetLink.deleteMany({ where: { userId } });
+    await closeAllSessions(tx, userId);
     return true;
   });
 }

@@ -5,11 +5,11 @@ import { z } from 'zod';
 import { inTransaction } from '../db/transaction.ts';
 import type { AppContext } from '../web/context.ts';
 import { clearInvitation, clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
-import { BAD_EMAIL, BAD_PASSWORD, errorsFor, typedText } from '../web/forms.ts';
+import { BAD_EMAIL, errorsFor, typedText } from '../web/forms.ts';
 import { sendPage } from '../web/page.ts';
 import { emailAddress } from './email.ts';
 import { logIn } from './log-in.ts';
-import { newPassword } from './passwords.ts';
+import { BAD_PASSWORD, HashingBusy, newPassword } from './passwords.ts';
 import { resetLinkWorks, resetPassword } from './reset-link.ts';
 import { closeSession } from './sessions.ts';
 import { signUp } from './sign-up.ts';
@@ -17,6 +17,7 @@ import { signUp } from './sign-up.ts';
 const WINDOW_SECONDS = 10 * 60;
 const FAILED_LOG_INS = 10;
 const SIGN_UPS = 30;
+const RESETS = 30;
 
 const TOO_MANY = 'Too many tries from your network. Wait ten minutes, then try again.';
 const NO_PASSWORD = 'Enter your password.';
@@ -41,6 +42,7 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, sessionSecret, now } = context;
   const signUpLimit = new RateLimiterMemory({ points: SIGN_UPS, duration: WINDOW_SECONDS });
   const logInLimit = new RateLimiterMemory({ points: FAILED_LOG_INS, duration: WINDOW_SECONDS });
+  const resetLimit = new RateLimiterMemory({ points: RESETS, duration: WINDOW_SECONDS });
 
   app.get('/signup', (request, reply) =>
     request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'signup', {}),
@@ -53,7 +55,8 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
     const form = signUpForm.safeParse(request.body ?? {});
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: BAD_PASSWORD }));
 
-    const token = await signUp(db, sessionSecret, { ...form.data, code: request.invitationCode }, now());
+    const input = { ...form.data, code: request.invitationCode, oldToken: sessionToken(request) };
+    const token = await signUp(db, sessionSecret, input, now());
     if (token === null) return again(409, { email: 'This address has an account already. Log in instead.' });
     clearInvitation(request, reply);
     setSession(request, reply, token);
@@ -72,7 +75,12 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
     const form = logInForm.safeParse(request.body ?? {});
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: NO_PASSWORD }));
 
-    const token = await logIn(db, sessionSecret, { ...form.data, oldToken: sessionToken(request) }, now());
+    const input = { ...form.data, oldToken: sessionToken(request) };
+    const token = await logIn(db, sessionSecret, input, now()).catch(async (error: unknown) => {
+      // Not their failure.
+      if (error instanceof HashingBusy) await logInLimit.reward(request.ip);
+      throw error;
+    });
     if (token === null) return again(401, { form: 'The e-mail address or the password is wrong.' });
     await logInLimit.reward(request.ip);
     setSession(request, reply, token);
@@ -92,9 +100,18 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
   });
 
   app.post<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
+    if (!(await take(resetLimit, request.ip)))
+      return resetForm(request, reply.status(429), true, { form: TOO_MANY });
+    const { token } = request.params;
+    // The link first: what is wrong with the password helps nobody whose link does not work.
+    if (!(await resetLinkWorks(db, sessionSecret, token, now()))) {
+      return resetForm(request, reply.status(404), false, {});
+    }
     const form = z.object({ password: newPassword }).safeParse(request.body ?? {});
-    if (!form.success) return resetForm(request, reply.status(400), true, { password: BAD_PASSWORD });
-    const done = await resetPassword(db, sessionSecret, request.params.token, form.data.password, now());
+    if (!form.success) {
+      return resetForm(request, reply.status(400), true, errorsFor(form.error, { password: BAD_PASSWORD }));
+    }
+    const done = await resetPassword(db, sessionSecret, token, form.data.password, now());
     if (!done) return resetForm(request, reply.status(404), false, {});
     clearSession(request, reply);
     setFlash(request, reply, 'password-reset');

@@ -3,11 +3,13 @@ import { randomUUID } from 'node:crypto';
 import type { User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction, isUniqueViolation } from '../db/transaction.ts';
+import { addSeconds } from '../instants.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
 import { hashEmail } from './email.ts';
+import { logIn } from './log-in.ts';
 import { hashPassword } from './passwords.ts';
-import { openSession } from './sessions.ts';
+import { closeSession, openSession } from './sessions.ts';
 
 export interface SignUp {
   /** In lower case. */
@@ -15,10 +17,16 @@ export interface SignUp {
   password: string;
   /** The referral code they came with. */
   code: string | null;
+  /** The token of the session that the browser had before; it ends. */
+  oldToken: string | null;
 }
 
+/** A form that is sent twice arrives within this time, s. */
+const SENT_TWICE_SECONDS = 60;
+
 /**
- * Makes an account, its referral and its first session, in one transaction.
+ * Makes an account, its referral and its first session, in one transaction. The same form sent twice, by a double click,
+ * makes one account, and opens a session each time: the browser shows the answer to the second.
  *
  * @param db the database
  * @param secret SESSION_SECRET
@@ -32,11 +40,16 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
     return await inTransaction(db, now, async (tx) => {
       const user = await createUser(tx, input.email, passwordHash);
       await captureReferral(tx, user, input.code);
+      if (input.oldToken !== null) await closeSession(tx, secret, input.oldToken);
       return openSession(tx, secret, user.id);
     });
   } catch (error) {
-    if (isUniqueViolation(error)) return null;
-    throw error;
+    if (!isUniqueViolation(error)) throw error;
+    const { email } = input;
+    const justMade = await db.user.findUnique({
+      where: { email, createdAt: { gt: addSeconds(now, -SENT_TWICE_SECONDS) } },
+    });
+    return justMade && logIn(db, secret, input, now);
   }
 }
 

@@ -1,19 +1,23 @@
+import type { User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
+import { leaveAddress, NO_ADDRESS } from './addresses.ts';
 import { closeAllSessions } from './sessions.ts';
 
 /**
- * Turns an account into its tombstone (design: rule 11): no address, no password, no session, no backup. What stays are the keyed
- * hashes of its addresses, so that the same person earns no second referral, and the ledger. The caller holds the user's lock.
+ * Turns an account into its tombstone (design: rule 11): no address, no password, no session, no backup. What stays are
+ * the ledger, and keyed hashes of the addresses that count, so that the same person earns no second referral.
  *
  * @param tx the open transaction
- * @param userId whose account
+ * @param user whose account, locked
  */
-export async function leaveTombstone(tx: Tx, userId: string): Promise<void> {
+export async function leaveTombstone(tx: Tx, user: User): Promise<void> {
+  const userId = user.id;
+  const counts = await leaveAddress(tx, user);
   await closeAllSessions(tx, userId);
   await tx.resetLink.deleteMany({ where: { userId } });
   await tx.backup.deleteMany({ where: { userId } });
   await tx.user.update({
     where: { id: userId },
-    data: { email: null, passwordHash: null, deletedAt: tx.now },
+    data: { email: null, passwordHash: null, deletedAt: tx.now, ...(!counts && { emailHash: NO_ADDRESS }) },
   });
 }

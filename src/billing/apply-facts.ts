@@ -7,6 +7,7 @@ import { subscriptionsOf } from './facts/subscriptions.ts';
 import { setTier } from './grant-paid.ts';
 import { anyHolds } from './money-back.ts';
 import { deriveTier } from './tier.ts';
+import { admitTrials } from './trials.ts';
 
 /** What new facts may change besides the tier: a renewal brings no proof, and costs no referral look-up. */
 export interface Bearing {
@@ -33,7 +34,7 @@ export async function applyFacts(
 ): Promise<void> {
   const user = await lockUser(tx, userId);
   if (!user) return;
-  const subscriptions = await subscriptionsOf(tx, userId);
+  const subscriptions = await admitTrials(tx, user, await subscriptionsOf(tx, userId));
   const tier = deriveTier(subscriptions);
   const at = turnedAt(subscriptions, tier) ?? tx.now;
   const current = await setTier(tx, user, tier, { ...cause, at });

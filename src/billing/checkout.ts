@@ -10,6 +10,7 @@ import { TERMINAL_STATUSES } from './facts/ordering.ts';
 import type { Plan } from './prices.ts';
 import { ensureCustomer, forgetCustomer } from './stripe-customer.ts';
 import type { BillingContext } from './stripe-customer.ts';
+import { mayTry } from './trials.ts';
 
 /** So often a checkout that turns out to be over, or that another tab replaced meanwhile, is replaced by a new one. */
 const MAX_TRIES = 5;
@@ -161,7 +162,11 @@ async function cancelUnfinished(
   for (const subscription of waiting.data) await stripe.subscriptions.cancel(subscription.id);
 }
 
-function isLive(subscription: string | Stripe.Subscription | null): boolean {
+/**
+ * @param subscription of a checkout session
+ * @returns whether there is one that is not over
+ */
+export function isLive(subscription: string | Stripe.Subscription | null): boolean {
   if (subscription === null) return false;
   return typeof subscription === 'string' || !TERMINAL_STATUSES.has(subscription.status);
 }
@@ -179,17 +184,4 @@ function isCustomerMissing(error: unknown): boolean {
     error.code === 'resource_missing' &&
     error.param === 'customer'
   );
-}
-
-/** A trial is offered once per address (design: rule 11). */
-async function mayTry(db: Db, user: User): Promise<boolean> {
-  const { emailHash } = user;
-  const tried = await db.subscription.count({
-    where: {
-      trialEnd: { not: null },
-      counted: true,
-      customer: { user: { OR: [{ emailHash }, { formerAddresses: { some: { emailHash } } }] } },
-    },
-  });
-  return tried === 0;
 }

@@ -1,9 +1,7 @@
 import type { Stripe } from 'stripe';
 
-import { verifyPassword } from '../accounts/passwords.ts';
 import { leaveTombstone } from '../accounts/tombstone.ts';
-import type { User } from '../db/generated/client.ts';
-import { lockUser } from '../db/lock-user.ts';
+import { lockVerified, verifyUser } from '../accounts/verified-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { expire } from './checkout.ts';
@@ -19,7 +17,7 @@ export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checko
  *
  * @param db the database
  * @param stripe Stripe; null when no key is configured
- * @param user who asks
+ * @param userId who asks
  * @param password what they typed as their password
  * @param now the instant, UTC
  * @returns why it was refused, or null when it is done
@@ -28,22 +26,24 @@ export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checko
 export async function deleteAccount(
   db: Db,
   stripe: Stripe | null,
-  user: User,
+  userId: string,
   password: string,
   now: Date,
 ): Promise<DeletionRefusal | null> {
-  if (!(await verifyPassword(user.passwordHash, password))) return 'wrong-password';
-  const before = await db.checkout.findUnique({ where: { userId: user.id } });
-  const customers = await db.customer.findMany({ where: { userId: user.id, deletedAt: null } });
+  const verified = await verifyUser(await db.user.findUnique({ where: { id: userId } }), password);
+  if (!verified) return 'wrong-password';
+  const before = await db.checkout.findUnique({ where: { userId: userId } });
+  const customers = await db.customer.findMany({ where: { userId: userId, deletedAt: null } });
   if (customers.length > 0 && !stripe) return 'payments-not-set-up';
   if (stripe) {
     if (before?.sessionId) await expire(stripe, before.sessionId);
     for (const customer of customers) await cancelAll(stripe, customer.id);
   }
   return inTransaction(db, now, async (tx) => {
-    const locked = await lockUser(tx, user.id);
-    const checkout = await tx.checkout.findUnique({ where: { userId: user.id } });
-    const linked = await tx.customer.count({ where: { userId: user.id, deletedAt: null } });
+    const user = await lockVerified(tx, verified);
+    if (!user) return 'wrong-password';
+    const checkout = await tx.checkout.findUnique({ where: { userId: userId } });
+    const linked = await tx.customer.count({ where: { userId: userId, deletedAt: null } });
     // Another tab pressed Upgrade, or a customer came to be theirs: it could be paid for an account that is gone.
     if (
       checkout?.id !== before?.id ||
@@ -52,9 +52,9 @@ export async function deleteAccount(
     ) {
       return 'checkout-opened-meanwhile';
     }
-    await tx.checkout.deleteMany({ where: { userId: user.id } });
-    if (locked && !locked.deletedAt) await leaveTombstone(tx, user.id);
-    await thinPayloads(tx, user.id);
+    await tx.checkout.deleteMany({ where: { userId: userId } });
+    await leaveTombstone(tx, user);
+    await thinPayloads(tx, userId);
     return null;
   });
 }

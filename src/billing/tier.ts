@@ -1,7 +1,7 @@
 import type { Subscription } from '../db/generated/client.ts';
 
 /** What decides which tier a subscription gives. */
-export type TierFacts = Pick<Subscription, 'status' | 'counts' | 'provenAt'>;
+export type TierFacts = Pick<Subscription, 'status' | 'counts' | 'provenAt' | 'trialRefused'>;
 
 export type Tier = 'free' | 'trial' | 'paid';
 
@@ -10,7 +10,8 @@ const RANK: Record<Tier, number> = { free: 0, trial: 1, paid: 2 };
 /**
  * What one subscription gives (design: rule 6). Statuses we do not know give nothing.
  *
- * @param subscription its status, whether it counts, and since when its facts prove a payment
+ * @param subscription its status, whether it counts, since when its facts prove a payment, and whether its trial is the
+ *   second of an address
  * @returns the tier it gives by itself
  */
 export function tierOf(subscription: TierFacts): Tier {
@@ -19,7 +20,7 @@ export function tierOf(subscription: TierFacts): Tier {
     case 'active':
       return 'paid';
     case 'trialing':
-      return 'trial';
+      return subscription.trialRefused ? 'free' : 'trial';
     case 'past_due':
       // A trial whose card fails was "active" for an hour, and never paid.
       return subscription.provenAt ? 'paid' : 'free';

@@ -2,6 +2,7 @@ import { createResetToken, RESET_LINK_SECONDS } from '../accounts/reset-link.ts'
 import { inTransaction } from '../db/transaction.ts';
 import { accountOf, inText } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { PlainError } from '../plain-error.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
 
 /**
@@ -18,6 +19,8 @@ export async function resetLink(
 ): Promise<CommandResult> {
   const account = await accountOf(db, email);
   const token = await inTransaction(db, now, (tx) => createResetToken(tx, sessionSecret, account.id));
+  if (token === null)
+    throw new PlainError('The account was deleted just now, so there is no password to reset.');
   const url = `${config.publicUrl}/reset/${token}`;
   const expiresAt = addSeconds(wholeSeconds(now), RESET_LINK_SECONDS);
   return {

@@ -182,7 +182,16 @@ export function isUniqueViolation(error: unknown): boolean {
   return codeOf(error) === 'P2002';
 }
 
+/** Thrown by work that another transaction was faster than: run again from its start, it sees what that one wrote. */
+export class LostRace extends Error {
+  override name = 'LostRace';
+  constructor(cause: unknown) {
+    super('Another transaction was faster, so this one is run again.', { cause });
+  }
+}
+
 function codeOf(error: unknown): string {
+  if (error instanceof LostRace) return 'P2034';
   if (error instanceof Error && 'code' in error && NETWORK_DOWN.has(String(error.code))) return 'P1001';
   const known = error instanceof Prisma.PrismaClientKnownRequestError ? error : null;
   const cause = known ? known.meta?.['driverAdapterError'] : error;

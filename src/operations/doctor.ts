@@ -76,6 +76,11 @@ const ACCOUNT_CHECKS: readonly Check<Account>[] = [
     problems: reversedCreditProblems,
   },
   {
+    name: 'deleted-account',
+    says: 'A deleted account has no session, reset link, backup or open checkout.',
+    problems: tombstoneProblems,
+  },
+  {
     name: 'referral-follows-payment',
     says: 'A referral is converted once a payment is proven, and reversed exactly while no subscription holds.',
     problems: referralProblems,
@@ -179,6 +184,8 @@ function readAccounts(snapshot: Prisma.TransactionClient, after: string) {
     take: PAGE,
     include: {
       creditEntries: { orderBy: { seq: 'asc' } },
+      checkout: true,
+      _count: { select: { sessions: true, resetLinks: true, backups: true } },
       referredBy: { include: { referrer: true, creditEntries: { orderBy: { seq: 'asc' } } } },
       customers: {
         include: {
@@ -296,16 +303,27 @@ function isTaken(entries: readonly CreditEntry[]): boolean {
   return entries.at(-1)?.kind === 'reversal';
 }
 
+function tombstoneProblems({ id, deletedAt, checkout, _count }: Account): Problem[] {
+  if (!deletedAt) return [];
+  const left = { sessions: _count.sessions, 'reset links': _count.resetLinks, backups: _count.backups };
+  const counts = Object.entries({ ...left, 'open checkouts': checkout ? 1 : 0 }).filter(
+    ([, count]) => count > 0,
+  );
+  if (counts.length === 0) return [];
+  const what = counts.map(([name, count]) => `${name}: ${count}`).join(', ');
+  return [{ row: `User ${id}`, problem: `the account is deleted and has rows of it left (${what})` }];
+}
+
 function referralProblems(account: Account, { clawbackDays }: ExamineOptions): Problem[] {
   const { referredBy, deletedAt } = account;
   if (!referredBy) return [];
-  const { convertedAt, reversedAt } = referredBy;
+  const { convertedAt, reversedAt, refusedFor } = referredBy;
   const proven = subscriptionsOf(account).some(({ provenAt }) => provenAt !== null);
   const broken = (problem: string): Problem[] => [{ row: `Referral ${referredBy.id}`, problem }];
 
   if (!convertedAt) {
-    // The open referral of a deleted account never converts.
-    return proven && !deletedAt ? broken('a payment is proven, and it is not converted') : [];
+    // The open referral of a deleted account never converts, and neither does one that was refused.
+    return proven && !deletedAt && !refusedFor ? broken('a payment is proven, and it is not converted') : [];
   }
   const holding = subscriptionsOf(account).some((subscription) => holds(subscription, clawbackDays));
   if (holding && reversedAt) return broken('the payment holds, and it is reversed');

@@ -229,7 +229,7 @@ function tellReferral(row: ReferralRow, email: string | null, clawbackDays: numb
 }
 
 function factsOf(row: ReferralRow, clawbackDays: number): ReferralFacts {
-  const { convertedAt, reversedAt, referred, referrer, creditEntries } = row;
+  const { convertedAt, reversedAt, refusedFor, referred, referrer, creditEntries } = row;
   const subscriptions = referred.customers.flatMap((customer) => customer.subscriptions);
   // The earliest payment that is still here: once it is out of reach, so is the conversion.
   const still = subscriptions.map(({ provenAt, invoices }) => ({
@@ -240,6 +240,7 @@ function factsOf(row: ReferralRow, clawbackDays: number): ReferralFacts {
   return {
     convertedAt,
     reversedAt,
+    refusedFor,
     deleted: referred.deletedAt !== null,
     referrerThere: referrer?.deletedAt === null,
     sidesCredited: creditEntries.length,

@@ -34,10 +34,18 @@ export async function exportAccount(db: Db, user: User, place: Place, now: Date)
   ] = await Promise.all([
     db.referral.findUnique({
       where: { referredId: user.id },
-      select: { id: true, createdAt: true, convertedAt: true, creditedAt: true, reversedAt: true },
+      select: {
+        id: true,
+        createdAt: true,
+        convertedAt: true,
+        creditedAt: true,
+        reversedAt: true,
+        refusedFor: true,
+      },
     }),
     db.creditEntry.findMany({ ...ofUser, orderBy: { seq: 'asc' }, omit: { userId: true } }),
-    db.auditRow.findMany({ ...ofUser, orderBy: { at: 'asc' }, omit: { userId: true } }),
+    // The note is an operator's, for other operators.
+    db.auditRow.findMany({ ...ofUser, orderBy: { at: 'asc' }, omit: { userId: true, note: true } }),
     db.customer.findMany({ ...ofUser, omit: { userId: true } }),
     db.checkout.findUnique({ ...ofUser, omit: { userId: true } }),
     db.invoice.findMany({

@@ -40,8 +40,9 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
     });
   });
 
-  app.get<{ Params: { code: string } }>('/r/:code', async (request, reply) => {
-    await followInvitation(context, request, reply, request.params.code);
+  // A link that was pasted can have more behind its code, such as a slash.
+  app.get<{ Params: { '*': string } }>('/r/*', async (request, reply) => {
+    await followInvitation(context, request, reply, request.params['*']);
     if (request.flash) setFlash(request, reply, request.flash);
     return reply.redirect('/pricing', 303);
   });

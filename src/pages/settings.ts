@@ -6,8 +6,9 @@ import { describeUser } from '../access/overview.ts';
 import type { Place } from '../access/overview.ts';
 import { changeAddress, changePassword } from '../accounts/credentials.ts';
 import { emailAddress } from '../accounts/email.ts';
-import { newPassword } from '../accounts/passwords.ts';
+import { BAD_PASSWORD, newPassword } from '../accounts/passwords.ts';
 import { closeOtherSessions } from '../accounts/sessions.ts';
+import { findAwaitedPayment } from '../billing/awaited-payment.ts';
 import { deleteAccount } from '../billing/delete-account.ts';
 import { subscriptionsOf } from '../billing/facts/subscriptions.ts';
 import { isOneLive } from '../billing/portal.ts';
@@ -22,7 +23,7 @@ import { listInvitations } from '../referrals/timeline.ts';
 import { askStripe } from '../web/ask-stripe.ts';
 import type { AppContext } from '../web/context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
-import { BAD_EMAIL, BAD_PASSWORD, errorsFor, typedText } from '../web/forms.ts';
+import { BAD_EMAIL, errorsFor, typedText } from '../web/forms.ts';
 import { sendPage } from '../web/page.ts';
 import type { Notice } from '../web/page.ts';
 import { inWords } from './credit-words.ts';
@@ -72,7 +73,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
   });
 
   app.post('/settings/address', async (request, reply) => {
-    if (!request.user) return reply.redirect('/login', 303);
+    const token = sessionToken(request);
+    if (!request.user || token === null) return reply.redirect('/login', 303);
     const { user } = request;
     const typed = typedText(request.body, 'email');
     const again = (
@@ -85,7 +87,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     if (!form.success) {
       return again(400, errorsFor(form.error, { email: BAD_EMAIL, currentPassword: NO_PASSWORD }));
     }
-    const refusal = await changeAddress(db, user, form.data.currentPassword, form.data.email, now());
+    const here = { secret: sessionSecret, token };
+    const refusal = await changeAddress(db, here, user.id, form.data, now());
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address has an account already.' });
     setFlash(request, reply, 'address-changed');
@@ -104,7 +107,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     if (!form.success) {
       return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
     }
-    const token = await changePassword(db, sessionSecret, user, form.data, now());
+    const token = await changePassword(db, sessionSecret, user.id, form.data, now());
     if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
     setSession(request, reply, token);
     setFlash(request, reply, 'password-changed');
@@ -137,7 +140,9 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
 
     const form = z.object({ currentPassword }).safeParse(request.body ?? {});
     if (!form.success) return again(400, NO_PASSWORD);
-    const refusal = await askStripe(() => deleteAccount(db, stripe, user, form.data.currentPassword, now()));
+    const refusal = await askStripe(() =>
+      deleteAccount(db, stripe, user.id, form.data.currentPassword, now()),
+    );
     if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);
     if (refusal !== null) return again(409, NOT_DELETED[refusal]);
     clearSession(request, reply);
@@ -157,7 +162,10 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     const me = await describeUser(db, user, subscriptions, place, at);
     const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
     const entries = user.creditEntryCount > 0 ? await entriesWithSides(db, user.id, 0) : [];
-    const awaitingPayment = cameFromCheckout && me.tier === 'free';
+    const awaited =
+      cameFromCheckout && me.tier === 'free'
+        ? await findAwaitedPayment({ db, stripe }, user.id, subscriptions, at)
+        : 'none';
     return sendPage(request, reply, 'settings', {
       title: 'Settings',
       me,
@@ -165,8 +173,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
       invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
       creditHistory: creditHistory(entries, at),
       qrCode: await qrCode(me.referral.url),
-      awaitingPayment,
-      ...(awaitingPayment && { refreshSeconds: REFRESH_SECONDS }),
+      awaited,
+      ...(awaited === 'waiting' && { refreshSeconds: REFRESH_SECONDS }),
       ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
       address: forms.address ?? { values: { email: '' }, errors: {} },
       password: forms.password ?? { errors: {} },

@@ -5,8 +5,9 @@ import type { Tx } from '../db/transaction.ts';
 import { findReferrer } from './codes.ts';
 
 /**
- * Ties a new user to the one whose code they used. An unknown code, one's own code under another +tag or a former address, and a
- * second referral of the same person are silently no referral (design: rule 11).
+ * Ties a new user to the one whose code they used. An unknown code, and one's own code under another +tag or a former
+ * address, are silently no referral (design: rule 11). Whether the address has converted one before is looked at when
+ * this one would: the account that did may be of a stranger who typed it.
  *
  * @param tx the transaction that makes the user
  * @param user the new user
@@ -15,12 +16,9 @@ import { findReferrer } from './codes.ts';
 export async function captureReferral(tx: Tx, user: User, code: string | null): Promise<void> {
   const referrer = code === null ? null : await findReferrer(tx, code);
   if (!referrer || (await isOwnAddress(tx, referrer, user.emailHash))) return;
-  // ON CONFLICT rather than a look first: two accounts of one person can sign up at the same moment, and a broken
-  // constraint would take the whole sign-up with it.
   await tx.$executeRaw`
-    INSERT INTO "Referral" ("id", "referrerId", "referredId", "referredHash", "createdAt")
-    VALUES (${randomUUID()}, ${referrer.id}, ${user.id}, ${user.emailHash}, ${tx.now})
-    ON CONFLICT DO NOTHING`;
+    INSERT INTO "Referral" ("id", "referrerId", "referredId", "createdAt")
+    VALUES (${randomUUID()}, ${referrer.id}, ${user.id}, ${tx.now})`;
 }
 
 async function isOwnAddress(

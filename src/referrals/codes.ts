@@ -18,24 +18,37 @@ export async function newReferralCode(tx: Tx): Promise<string> {
   }
 }
 
+/** More than this of a text is not searched for a code. */
+const LONGEST_TEXT = 500;
+
 /**
  * @param db the database, or an open transaction
- * @param code a code as somebody typed it; case does not matter
+ * @param text a code as somebody typed or pasted it: case does not matter, nor does what stands around or inside it
  * @returns the account it belongs to, or null when there is none (any more)
  */
 export async function findReferrer(
   db: Db | Tx,
-  code: string,
+  text: string,
 ): Promise<{ id: string; emailHash: string; code: string } | null> {
-  const normal = normalizeCode(code);
-  if (normal === null) return null;
-  return db.user.findUnique({
-    where: { code: normal, deletedAt: null },
+  const codes = codesIn(text);
+  if (codes.length === 0) return null;
+  const accounts = await db.user.findMany({
+    where: { code: { in: codes }, deletedAt: null },
     select: { id: true, emailHash: true, code: true },
   });
+  const places = accounts.map((account) => [codes.indexOf(account.code), account] as const);
+  return places.sort(([a], [b]) => a - b)[0]?.[1] ?? null;
 }
 
-function normalizeCode(code: string): string | null {
-  const normal = code.trim().toUpperCase();
-  return CODE.test(normal) ? normal : null;
+/**
+ * Everything in a text that can be a code, the likeliest first: a whole line without punctuation, spaces and invisible
+ * characters ("ABCD-2345)"), then each word of it ("ABCD2345?utm_source=mail").
+ */
+function codesIn(text: string): string[] {
+  const plain = text.slice(0, LONGEST_TEXT).normalize('NFKC').toUpperCase();
+  const candidates = plain
+    .split('\n')
+    .map((line) => line.replaceAll(/\p{Default_Ignorable_Code_Point}/gu, ''))
+    .flatMap((line) => [line.replaceAll(/[^\p{L}\p{N}]/gu, ''), ...line.split(/[^\p{L}\p{N}]+/u)]);
+  return [...new Set(candidates.filter((candidate) => CODE.test(candidate)))];
 }

@@ -13,6 +13,8 @@ export type SubscriptionFacts = Pick<Subscription, 'status' | 'counts' | 'trialE
 export interface ReferralFacts {
   convertedAt: Date | null;
   reversedAt: Date | null;
+  /** Why it did not convert when a payment was proven. */
+  refusedFor: string | null;
   /** The referred user deleted their account. */
   deleted: boolean;
   /** The referrer is there to be credited. */
@@ -39,6 +41,7 @@ export type ReferralState =
   | 'proven'
   | 'converted'
   | 'reversed'
+  | 'refused'
   | 'deleted';
 
 /** What a referral is now, and what comes next, in words for an operator. */
@@ -68,6 +71,13 @@ export function explainReferral(facts: ReferralFacts, days: number, now: Date): 
     return reversedAt
       ? { state: 'reversed', ...reversed(facts, `${converted}; taken back on ${isoText(reversedAt)}`) }
       : { state: 'converted', says: converted, next: whatUndoesIt(facts, now) };
+  }
+  if (facts.refusedFor) {
+    const why =
+      facts.refusedFor === 'own-address'
+        ? 'the address is one of the person who invited them'
+        : 'the address has converted a referral before';
+    return { state: 'refused', says: `refused: ${why}`, next: 'It never converts.' };
   }
   if (facts.deleted) {
     return {

@@ -36,6 +36,14 @@ export const FLASHES = {
 
 export type Flash = keyof typeof FLASHES;
 
+/**
+ * On https no other site of our domain can set our cookies: browsers take a name with this prefix from us alone.
+ * https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Set-Cookie#cookie_prefixes
+ */
+function named(request: FastifyRequest, name: string): string {
+  return request.server.secureCookies ? `__Host-${name}` : name;
+}
+
 /** All our cookies: out of reach of scripts, not sent along from other sites, and on https only over https. */
 function options(request: FastifyRequest, maxAge: number) {
   return {
@@ -54,37 +62,41 @@ function cookieOf(request: FastifyRequest, name: string): string | null {
 }
 
 export function sessionToken(request: FastifyRequest): string | null {
-  return cookieOf(request, SESSION);
+  return cookieOf(request, named(request, SESSION));
 }
 
 export function setSession(request: FastifyRequest, reply: FastifyReply, token: string): void {
-  void reply.setCookie(SESSION, token, options(request, SESSION_SECONDS));
+  void reply.setCookie(named(request, SESSION), token, options(request, SESSION_SECONDS));
 }
 
 export function clearSession(request: FastifyRequest, reply: FastifyReply): void {
-  void reply.clearCookie(SESSION, options(request, 0));
+  void reply.clearCookie(named(request, SESSION), options(request, 0));
 }
 
+/** An invitation from before the prefix still counts: nobody can do more with it than with a link. */
 export function invitationCookie(request: FastifyRequest): string | null {
-  return cookieOf(request, INVITATION);
+  return cookieOf(request, named(request, INVITATION)) ?? cookieOf(request, INVITATION);
 }
 
 export function setInvitation(request: FastifyRequest, reply: FastifyReply, code: string): void {
-  void reply.setCookie(INVITATION, code, options(request, INVITATION_SECONDS));
+  void reply.setCookie(named(request, INVITATION), code, options(request, INVITATION_SECONDS));
 }
 
 export function clearInvitation(request: FastifyRequest, reply: FastifyReply): void {
-  void reply.clearCookie(INVITATION, options(request, 0));
+  for (const name of new Set([named(request, INVITATION), INVITATION])) {
+    void reply.clearCookie(name, options(request, 0));
+  }
 }
 
 export function setFlash(request: FastifyRequest, reply: FastifyReply, flash: Flash): void {
-  void reply.setCookie(FLASH, flash, options(request, 60));
+  void reply.setCookie(named(request, FLASH), flash, options(request, 60));
 }
 
 /** The one-off message of this page, or of the redirect that led to it; read once. */
 export function takeFlash(request: FastifyRequest, reply: FastifyReply): (typeof FLASHES)[Flash] | null {
-  const kept = cookieOf(request, FLASH);
-  if (kept !== null) void reply.clearCookie(FLASH, options(request, 0));
+  const name = named(request, FLASH);
+  const kept = cookieOf(request, name);
+  if (kept !== null) void reply.clearCookie(name, options(request, 0));
   const flash = request.flash ?? kept;
   return flash !== null && Object.hasOwn(FLASHES, flash) ? FLASHES[flash as Flash] : null;
 }

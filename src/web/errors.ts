@@ -1,5 +1,6 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
+import { HashingBusy } from '../accounts/passwords.ts';
 import { isRefused } from '../db/transaction.ts';
 import { sendPage } from './page.ts';
 
@@ -25,7 +26,8 @@ export class HttpError extends Error {
  */
 export function answerErrors(app: FastifyInstance): void {
   app.setErrorHandler((thrown: FastifyError | HttpError, request, reply) => {
-    const error = isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
+    const error =
+      thrown instanceof HashingBusy ? busy(thrown) : isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
     const status = error.statusCode ?? 500;
     if (status >= 500) request.log.error({ err: error.cause ?? error }, 'a request failed');
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
@@ -53,6 +55,11 @@ function databaseUnavailable(cause: Error): HttpError {
   return new HttpError(503, 'database_unavailable', message, { cause });
 }
 
+function busy(cause: Error): HttpError {
+  const message = 'Too many people are logging in or signing up right now. Please try again in a moment.';
+  return new HttpError(503, 'busy', message, { cause });
+}
+
 const OUR_FAULT = {
   code: 'internal_error',
   message: 'Something went wrong on our side, and nothing was changed. Please try again in a moment.',
@@ -73,9 +80,16 @@ function answer(
   message: string,
 ): FastifyReply {
   void reply.status(status);
-  if (request.url.startsWith('/api/')) return reply.send({ error: { code: code.toLowerCase(), message } });
+  if (request.url.startsWith('/api/') && !isBrowsersForm(request))
+    return reply.send({ error: { code: code.toLowerCase(), message } });
   const heading = HEADINGS[status] ?? (status < 500 ? 'This request does not work' : 'Something went wrong');
   return sendPage(request, reply, 'error', { title: heading, status, heading, text: message });
+}
+
+/** A form that a browser sends shows its answer as a page; scripts ask for JSON. */
+function isBrowsersForm({ headers }: FastifyRequest): boolean {
+  const isForm = headers['content-type']?.startsWith('application/x-www-form-urlencoded') ?? false;
+  return isForm && (headers.accept?.includes('text/html') ?? false);
 }
 
 /** Logged of one message, characters. */

@@ -1,22 +1,22 @@
 import type { z } from 'zod';
 
 export const BAD_EMAIL = 'Enter an e-mail address, such as name@example.com.';
-export const BAD_PASSWORD = 'Choose a password of 8 to 200 characters.';
 
 /**
  * @param error what a form's schema found
- * @param messages what to say at each field
+ * @param messages what to say at each field, unless its check says it itself (a custom issue)
  * @returns the messages of the fields that are wrong
  */
 export function errorsFor<Field extends string>(
   error: z.ZodError,
   messages: Record<Field, string>,
 ): Partial<Record<Field, string>> {
-  const wrong = new Set(error.issues.map((issue) => issue.path[0]));
-  const fields = (Object.keys(messages) as Field[]).filter((field) => wrong.has(field));
-  return Object.fromEntries(fields.map((field) => [field, messages[field]])) as Partial<
-    Record<Field, string>
-  >;
+  const errors: Partial<Record<Field, string>> = {};
+  for (const field of Object.keys(messages) as Field[]) {
+    const issue = error.issues.find(({ path }) => path[0] === field);
+    if (issue) errors[field] = issue.code === 'custom' ? issue.message : messages[field];
+  }
+  return errors;
 }
 
 /**

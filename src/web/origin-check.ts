@@ -18,6 +18,9 @@ export function comesFromUs(request: FastifyRequest, publicUrl: string): boolean
   const { origin } = request.headers;
   if (origin === undefined) return true;
   if (!URL.canParse(origin)) return false;
-  const { host } = new URL(origin);
-  return host === request.headers.host || host === new URL(publicUrl).host;
+  const { host, protocol } = new URL(origin);
+  const ours = new URL(publicUrl);
+  // Whoever can change what is sent over http must not act on the https site.
+  if (ours.protocol === 'https:' && protocol !== 'https:') return false;
+  return host === request.headers.host || host === ours.host;
 }

@@ -29,7 +29,9 @@ export function recognizeVisitors(app: FastifyInstance, context: AppContext): vo
   app.addHook('onRequest', async function recognizeVisitor(request, reply) {
     await recognizeUser(context, request, reply);
     const { ref } = request.query as { ref?: unknown };
-    await followInvitation(context, request, reply, typeof ref === 'string' ? ref : null);
+    // Given twice, it is an array: some link got a second one added.
+    const codes = [ref].flat().filter((code) => typeof code === 'string');
+    await followInvitation(context, request, reply, codes.length > 0 ? codes.join('\n') : null);
   });
 }
 
@@ -40,7 +42,7 @@ export function recognizeVisitors(app: FastifyInstance, context: AppContext): vo
  * @param context what the server is built from
  * @param request whose visitor
  * @param reply takes the cookie
- * @param code the code of the link they follow now, or null
+ * @param code what the link they follow now has for a code, or null
  */
 export async function followInvitation(
   context: AppContext,

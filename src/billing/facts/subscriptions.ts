@@ -226,7 +226,8 @@ function ended(state: SubscriptionState, at: Date): SubscriptionState {
 }
 
 function givesPaid(state: SubscriptionState, provenAt: Date | null): boolean {
-  return tierOf({ ...state, provenAt }) === 'paid';
+  // Whether a trial is refused makes nobody paid or unpaid.
+  return tierOf({ ...state, provenAt, trialRefused: false }) === 'paid';
 }
 
 /** What is known of a row's paid time once its proof is another one. */

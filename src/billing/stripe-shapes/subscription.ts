@@ -5,9 +5,7 @@ import { dateOf, idOf, instant, reference, text } from './common.ts';
 const discount = z.union([z.string(), z.object({ id: z.string().nullish() })]);
 
 const item = z.object({
-  price: z
-    .object({ id: text, product: reference.nullish(), unit_amount: z.number().nullish() })
-    .nullish(),
+  price: z.object({ id: text, product: reference.nullish(), unit_amount: z.number().nullish() }).nullish(),
   /** Since API 2025-03 (basil) the period is the item's. */
   current_period_end: instant.nullish(),
   discounts: z.array(discount).nullish(),

@@ -1,0 +1,50 @@
+import type { User } from '../db/generated/client.ts';
+import type { Db, Tx } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { hashEmail } from './email.ts';
+
+/** A migration leaves this setting behind when the hashes of addresses at a provider have to be made anew. */
+const TO_REHASH = 'rehashAddresses';
+
+/**
+ * Makes the hashes of the addresses at Gmail anew, once, after the migration that has them hashed without their dots. Of
+ * two accounts whose addresses turn out to be one, the referral and the trial of the first keep it. The address of a
+ * deleted account is not known any more, so its hash stays as it was.
+ *
+ * @param db the database, migrated
+ * @param now the instant, UTC
+ */
+export async function rehashAddresses(db: Db, now: Date): Promise<void> {
+  if (!(await db.setting.findUnique({ where: { key: TO_REHASH } }))) return;
+  await inTransaction(db, now, async (tx) => {
+    // Deleting it is what claims the work: several servers may start at once.
+    const { count } = await tx.setting.deleteMany({ where: { key: TO_REHASH } });
+    if (count === 0) return;
+    const atGmail = [{ email: { endsWith: '@gmail.com' } }, { email: { endsWith: '@googlemail.com' } }];
+    const users = await tx.user.findMany({
+      where: { OR: atGmail },
+      orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+    });
+    for (const user of users) await rehash(tx, user);
+  });
+}
+
+async function rehash(tx: Tx, { id, email, emailHash: old }: User): Promise<void> {
+  const emailHash = await hashEmail(tx, email ?? '');
+  if (emailHash === old) return;
+  await tx.user.update({ where: { id }, data: { emailHash } });
+  await tx.formerAddress.updateMany({ where: { userId: id, emailHash: old }, data: { emailHash } });
+  const isTaken = await tx.referral.count({ where: { referredHash: emailHash } });
+  if (isTaken === 0) {
+    await tx.referral.updateMany({
+      where: { referredId: id, referredHash: old },
+      data: { referredHash: emailHash },
+    });
+  }
+  if ((await tx.subscription.count({ where: { trialHash: emailHash } })) === 0) {
+    await tx.subscription.updateMany({
+      where: { trialHash: old, customer: { userId: id } },
+      data: { trialHash: emailHash },
+    });
+  }
+}

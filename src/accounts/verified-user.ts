@@ -1,0 +1,73 @@
+import type { User } from '../db/generated/client.ts';
+import { lockUser } from '../db/lock-user.ts';
+import type { Db, Tx } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { checkPassword, hashPassword } from './passwords.ts';
+
+/** Attempts before giving up: each one means that the password was changed while it was compared. */
+const MAX_TRIES = 3;
+
+/** Finds the row whose password is to be compared. */
+type FindUser = () => Promise<User | null>;
+
+/** A user whose password was right, before anything is locked. */
+export interface VerifiedUser {
+  user: User;
+  /** A new hash to store, because the old one is outdated. */
+  rehashed: string | null;
+}
+
+/**
+ * Compares a password with a user's. Hashing is slow, so this happens outside any transaction: what depends on it must
+ * look again with `lockVerified`.
+ *
+ * @param user the user, as read; null when there is none
+ * @param password what was typed
+ * @returns the user, or null when the password is wrong
+ */
+export async function verifyUser(user: User | null, password: string): Promise<VerifiedUser | null> {
+  const verdict = await checkPassword(user?.passwordHash ?? null, password);
+  if (!user || verdict === 'wrong') return null;
+  return { user, rehashed: verdict === 'outdated' ? await hashPassword(password) : null };
+}
+
+/**
+ * Locks a user whose password was right, unless it has been changed or the account deleted since (design: rule 5).
+ *
+ * @returns the row as it is under the lock, or null when the password must be compared again
+ */
+export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Promise<User | null> {
+  const locked = await lockUser(tx, user.id);
+  if (!locked || locked.deletedAt || locked.passwordHash !== user.passwordHash) return null;
+  if (rehashed === null) return locked;
+  return tx.user.update({ where: { id: locked.id }, data: { passwordHash: rehashed } });
+}
+
+/**
+ * Does something that needs a user's password, under the user's lock.
+ *
+ * @param db the database
+ * @param find finds the user
+ * @param password what was typed
+ * @param now the instant, UTC
+ * @param work what to do with the locked user
+ * @returns what `work` returned, or null when the password is wrong, or there is no such user
+ */
+export async function withPassword<T>(
+  db: Db,
+  find: FindUser,
+  password: string,
+  now: Date,
+  work: (tx: Tx, user: User) => Promise<T>,
+): Promise<T | null> {
+  for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
+    const verified = await verifyUser(await find(), password);
+    if (!verified) return null;
+    const done = await inTransaction(db, now, async (tx) => {
+      const user = await lockVerified(tx, verified);
+      return user && { result: await work(tx, user) };
+    });
+    if (done) return done.result;
+  }
+  return null;
+}

@@ -1,0 +1,312 @@
+import { describe, expect, test } from 'vitest';
+
+import { explain } from '../src/commands/explain.ts';
+import { resetLink } from '../src/commands/reset-link.ts';
+import { examine } from '../src/operations/doctor.ts';
+import { rehashAddresses } from '../src/accounts/rehash-addresses.ts';
+import { commandContext } from './support/command-context.ts';
+import {
+  DAY,
+  daysAfter,
+  deliverAll,
+  PASSWORD,
+  postForm,
+  signUp,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import {
+  deliverWaiting,
+  passTime,
+  pressUpgrade,
+  sessionIdOf,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
+import type { World } from './support/stand-in.ts';
+import { buyer } from './support/stripe-events.ts';
+
+async function changeAddress({ app }: TestServer, { cookie }: Person, email: string): Promise<void> {
+  const answer = await postForm(app, '/settings/address', { email, currentPassword: PASSWORD }, cookie);
+  expect(answer.statusCode).toBe(303);
+}
+
+async function deleteAccount({ app }: TestServer, { cookie }: Person): Promise<void> {
+  const answer = await postForm(app, '/settings/delete', { currentPassword: PASSWORD }, cookie);
+  expect(answer.statusCode).toBe(303);
+}
+
+/** A first payment, proven. */
+async function pay(server: TestServer, { id }: Person): Promise<void> {
+  const stripe = buyer(id);
+  const at = server.clock.now;
+  await deliverAll(server, [
+    stripe.checkoutCompleted({}, { at }),
+    stripe.created({}, { at }),
+    stripe.invoicePaid({}, { at }),
+  ]);
+}
+
+function referralOf({ db }: TestServer, { id }: Person) {
+  return db.referral.findUniqueOrThrow({ where: { referredId: id } });
+}
+
+async function expectSound({ db, clock }: TestServer): Promise<void> {
+  expect(await examine(db, { clawbackDays: 30, now: clock.now })).toEqual([]);
+}
+
+/** How a stranger can have had somebody's address for a while. */
+const STRANGERS: [string, (server: TestServer, email: string, code: string) => Promise<void>][] = [
+  [
+    'signed up with it and deleted the account',
+    async (server, email, code) => deleteAccount(server, await signUp(server, email, code)),
+  ],
+  [
+    'signed up with a +tag of it, and stays',
+    async (server, email, code) => {
+      await signUp(server, email.replace('@', '+stranger@'), code);
+    },
+  ],
+  [
+    'passed through it in Settings',
+    async (server, email, code) => {
+      const stranger = await signUp(server, 'stranger@example.com', code);
+      await changeAddress(server, stranger, email);
+      await changeAddress(server, stranger, 'stranger@example.com');
+    },
+  ],
+  [
+    'passed through it in Settings, having paid under another one',
+    async (server, email, code) => {
+      const stranger = await signUp(server, 'stranger@example.com', code);
+      await pay(server, stranger);
+      await changeAddress(server, stranger, email);
+      await changeAddress(server, stranger, 'stranger@example.com');
+    },
+  ],
+];
+
+describe.each(STRANGERS)('a stranger %s', (_how, had) => {
+  test('costs its owner no referral', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const eve = await signUp(server, 'eve@example.com');
+    await had(server, 'owner@example.com', eve.code);
+    const owner = await signUp(server, 'owner@example.com', ann.code);
+    await pay(server, owner);
+    expect(await referralOf(server, owner)).toMatchObject({
+      convertedAt: server.clock.now,
+      refusedFor: null,
+    });
+    expect(await userRow(server, ann.id)).toMatchObject({ creditUntil: daysAfter(45) });
+    await expectSound(server);
+  });
+
+  test('costs nobody who invites its owner anything', async () => {
+    const server = await startTestServer();
+    const eve = await signUp(server, 'eve@example.com');
+    await had(server, 'friend@example.com', eve.code);
+    const ann = await signUp(server, 'ann@example.com');
+    const friend = await signUp(server, 'friend@example.com', ann.code);
+    await pay(server, friend);
+    expect(await userRow(server, ann.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  });
+});
+
+describe('an address that was paid for counts', () => {
+  test('after its account took another one: it converts no second referral', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const bob = await signUp(server, 'bob@example.com', ann.code);
+    await pay(server, bob);
+    await changeAddress(server, bob, 'robert@example.com');
+    const again = await signUp(server, 'bob+2@example.com', ann.code);
+    await pay(server, again);
+    expect(await referralOf(server, again)).toMatchObject({
+      convertedAt: null,
+      refusedFor: 'address-converted',
+    });
+    expect(await userRow(server, again.id)).toMatchObject({ tier: 'paid', creditUntil: null });
+    expect(await userRow(server, ann.id)).toMatchObject({ creditUntil: daysAfter(45) });
+    const told = await explain(commandContext(server), 'ann@example.com');
+    expect(told.text).toContain('refused: the address has converted a referral before');
+    await expectSound(server);
+  });
+
+  test('and so does one that a renewal was paid for', async () => {
+    const server = await startTestServer();
+    const bob = await signUp(server, 'bob@example.com');
+    const stripe = buyer(bob.id);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    await changeAddress(server, bob, 'robert@example.com');
+    const at = daysAfter(31);
+    server.clock.now = at;
+    const renewal = { id: 'in_renewal', billing_reason: 'subscription_cycle' };
+    await deliverAll(server, [stripe.invoicePaid(renewal, { at })]);
+    const login = await postForm(server.app, '/login', { email: 'robert@example.com', password: PASSWORD });
+    const cookie = login.cookies.map(({ name, value }) => `${name}=${value}`).join('; ');
+    await changeAddress(server, { ...bob, cookie }, 'bobby@example.com');
+    const former = await server.db.formerAddress.count({ where: { userId: bob.id } });
+    expect(former).toBe(2);
+    // Nobody refers themselves by a former address that counts.
+    const self = await signUp(server, 'robert+2@example.com', bob.code);
+    expect(await server.db.referral.count({ where: { referredId: self.id } })).toBe(0);
+  });
+
+  test('after its account was deleted: nobody refers themselves with it', async () => {
+    const server = await startWorld();
+    const ann = await signUp(server, 'ann@example.com');
+    const friend = await signUp(server, 'friend@example.com', ann.code);
+    await subscribe(server, ann);
+    await deliverWaiting(server);
+    await deleteAccount(server, ann);
+    await changeAddress(server, friend, 'ann@example.com');
+    await pay(server, friend);
+    expect(await referralOf(server, friend)).toMatchObject({ convertedAt: null, refusedFor: 'own-address' });
+    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: null });
+    await expectSound(server);
+  });
+});
+
+describe('nobody refers themselves', () => {
+  test('by taking the address of the one who invited them', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const second = await signUp(server, 'other@example.com', ann.code);
+    await changeAddress(server, second, 'ann+2@example.com');
+    await pay(server, second);
+    expect(await referralOf(server, second)).toMatchObject({ convertedAt: null, refusedFor: 'own-address' });
+    expect(await userRow(server, ann.id)).toMatchObject({ creditUntil: null });
+    await expectSound(server);
+    // It is refused for good.
+    await changeAddress(server, second, 'other@example.com');
+    const late = buyer(second.id);
+    await deliverAll(server, [late.checkoutCompleted(), late.created(), late.invoicePaid()]);
+    expect(await referralOf(server, second)).toMatchObject({ convertedAt: null });
+    const told = await explain(commandContext(server), 'other@example.com');
+    expect(told.text).toContain('refused: the address is one of the person who invited them');
+  });
+
+  test('by giving theirs to the one whom they invited', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const second = await signUp(server, 'other@example.com', ann.code);
+    await changeAddress(server, ann, 'other+1@example.com');
+    await pay(server, second);
+    expect(await referralOf(server, second)).toMatchObject({ convertedAt: null, refusedFor: 'own-address' });
+  });
+});
+
+test('an address converts one referral, that of the first to pay; a tombstone that never paid holds no hash', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const [first, second] = [
+    await signUp(server, 'f.irst@gmail.com', ann.code),
+    await signUp(server, 'first+2@googlemail.com', ann.code),
+  ];
+  await pay(server, second);
+  await pay(server, first);
+  expect(await referralOf(server, second)).toMatchObject({ convertedAt: server.clock.now });
+  expect(await referralOf(server, first)).toMatchObject({
+    convertedAt: null,
+    refusedFor: 'address-converted',
+  });
+  expect(await userRow(server, ann.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  await deleteAccount(server, ann);
+  expect(await server.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject({ emailHash: '' });
+  await expectSound(server);
+});
+
+test('hashes of Gmail addresses from before their dots were ignored are made anew, once', async () => {
+  const server = await startTestServer();
+  const plain = await signUp(server, 'annlee@gmail.com');
+  const ann = await signUp(server, 'ann.lee@googlemail.com');
+  const { emailHash } = await server.db.user.findUniqueOrThrow({ where: { id: plain.id } });
+  const old = { where: { id: ann.id }, data: { emailHash: 'of the dotted address' } };
+  await server.db.user.update(old);
+  await rehashAddresses(server.db, server.clock.now);
+  expect(await server.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject(old.data);
+  await server.db.setting.create({ data: { key: 'rehashAddresses', value: 'gmail.com' } });
+  await rehashAddresses(server.db, server.clock.now);
+  expect(await server.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject({ emailHash });
+  expect(await server.db.setting.count({ where: { key: 'rehashAddresses' } })).toBe(0);
+});
+
+describe('a trial is given once per address', () => {
+  async function world(): Promise<World> {
+    return startWorld({ STRIPE_TRIAL_DAYS: '7' });
+  }
+
+  test('a checkout that was opened earlier and completed later starts none', async () => {
+    const server = await world();
+    const [first, second] = [
+      await signUp(server, 'a+1@example.com'),
+      await signUp(server, 'a+2@example.com'),
+    ];
+    const opened = sessionIdOf(await pressUpgrade(server, first));
+    await subscribe(server, second);
+    await deliverWaiting(server);
+    expect(await userRow(server, second.id)).toMatchObject({ tier: 'trial' });
+    server.sandbox.acts.pay(opened);
+    await deliverWaiting(server);
+    expect(await userRow(server, first.id)).toMatchObject({ tier: 'free' });
+    const page = await server.app.inject({
+      url: '/settings?checkout=done',
+      headers: { cookie: first.cookie },
+    });
+    expect(page.body).toContain('has had the free trial');
+    expect(page.body).toContain('17 January 2027');
+    expect(page.body).toContain('Manage billing');
+    await expectSound(server);
+
+    await passTime(server, 8 * DAY);
+    await deliverWaiting(server);
+    expect(await userRow(server, first.id)).toMatchObject({ tier: 'paid' });
+    await expectSound(server);
+  });
+
+  test('an account has one, whatever address it takes', async () => {
+    const server = await world();
+    const ann = await signUp(server, 'ann@example.com');
+    const subscription = await subscribe(server, ann);
+    await server.merchant.subscriptions.cancel(subscription);
+    await deliverWaiting(server);
+    await changeAddress(server, ann, 'new@example.com');
+    const again = await subscribe(server, ann);
+    expect(server.sandbox.objects.subscriptions.get(again)).toMatchObject({ status: 'active' });
+  });
+
+  test('a stranger who tried with somebody’s address and deleted the account costs its owner none', async () => {
+    const server = await world();
+    const stranger = await signUp(server, 'owner@example.com');
+    await subscribe(server, stranger);
+    await deliverWaiting(server);
+    await deleteAccount(server, stranger);
+    const owner = await signUp(server, 'owner@example.com');
+    await subscribe(server, owner);
+    await deliverWaiting(server);
+    expect(await userRow(server, owner.id)).toMatchObject({ tier: 'trial' });
+    await expectSound(server);
+  });
+
+  test('a stranger on trial who passes through somebody’s address costs its owner none', async () => {
+    const server = await world();
+    const stranger = await signUp(server, 'stranger@example.com');
+    await subscribe(server, stranger);
+    await deliverWaiting(server);
+    await changeAddress(server, stranger, 'owner@example.com');
+    await changeAddress(server, stranger, 'else@example.com');
+    const owner = await signUp(server, 'owner@example.com');
+    await subscribe(server, owner);
+    await deliverWaiting(server);
+    expect(await userRow(server, owner.id)).toMatchObject({ tier: 'trial' });
+    await expectSound(server);
+  });
+});
+
+test('a reset link of a deleted account cannot be made', async () => {
+  const server = await startTestServer();
+  await deleteAccount(server, await signUp(server, 'ann@example.com'));
+  await expect(resetLink(commandContext(server), 'ann@example.com')).rejects.toThrow();
+});

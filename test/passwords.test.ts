@@ -1,0 +1,184 @@
+import { hash } from '@node-rs/argon2';
+import { describe, expect, test } from 'vitest';
+
+import { resetLink } from '../src/commands/reset-link.ts';
+import { commandContext } from './support/command-context.ts';
+import { cookiesOf, PASSWORD, postForm, signUp, startTestServer } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+
+const logIn = ({ app }: TestServer, password: string) =>
+  postForm(app, '/login', { email: 'ann@example.com', password });
+
+async function resetPath(server: TestServer): Promise<string> {
+  const { json } = await resetLink(commandContext(server), 'ann@example.com');
+  return new URL((json as { url: string }).url).pathname;
+}
+
+describe('a password that is typed on another keyboard', () => {
+  const composed = 'pass\u00e9word\ufb01';
+  const decomposed = 'passe\u0301wordfi';
+
+  test.each([
+    [composed, decomposed],
+    [decomposed, composed],
+  ])('logs in: %s, then %s', async (first, then) => {
+    const server = await startTestServer();
+    await postForm(server.app, '/signup', { email: 'ann@example.com', password: first });
+    expect((await logIn(server, then)).statusCode).toBe(303);
+    expect((await logIn(server, 'passeword\ufb01')).statusCode).toBe(401);
+  });
+
+  test('a hash from before they were composed still matches, and log-in replaces it', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const old = await hash(decomposed);
+    await server.db.user.update({ where: { id: ann.id }, data: { passwordHash: old } });
+    // Once each: nobody must be refused because somebody else replaced the hash meanwhile.
+    const answers = await Promise.all([1, 2, 3].map(() => logIn(server, decomposed)));
+    expect(answers.map(({ statusCode }) => statusCode)).toEqual([303, 303, 303]);
+    expect((await server.db.user.findUniqueOrThrow({ where: { id: ann.id } })).passwordHash).not.toBe(old);
+    expect((await logIn(server, composed)).statusCode).toBe(303);
+  });
+});
+
+describe('a password that is refused', () => {
+  const common = 'one of the ten thousand most common passwords';
+  const refused: [string, string][] = [
+    ['password', common],
+    ['PassWord', common],
+    ['12345678', common],
+    ['11111111', common],
+    ['qwertyuiop', common],
+    ['\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44', common],
+    ['        ', 'more than spaces'],
+    ['\u00a0\u2003\u3000\t  \u200b\u200b\u00ad', 'more than spaces'],
+    ['\ud83d\ude00\ud83d\ude00\ud83d\ude00\ud83d\ude00', '8 to 200 characters'],
+  ];
+
+  test.each(refused)('%j, at sign-up, says why and makes no account', async (password, why) => {
+    const { app, db } = await startTestServer();
+    const answer = await postForm(app, '/signup', { email: 'ann@example.com', password });
+    expect(answer.statusCode).toBe(400);
+    expect(answer.body).toContain(why);
+    expect(await db.user.count()).toBe(0);
+  });
+
+  test('is refused in Settings and by a reset link, too', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const fields = { currentPassword: PASSWORD, newPassword: 'iloveyou' };
+    const changed = await postForm(server.app, '/settings/password', fields, ann.cookie);
+    expect(changed.statusCode).toBe(400);
+    expect(changed.body).toContain(common);
+    const reset = await postForm(server.app, await resetPath(server), { password: 'iloveyou' });
+    expect(reset.statusCode).toBe(400);
+    expect(reset.body).toContain(common);
+    expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
+  });
+
+  test('lets its owner log in where it was chosen earlier', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const passwordHash = await hash('password');
+    await server.db.user.update({ where: { id: ann.id }, data: { passwordHash } });
+    expect((await logIn(server, 'password')).statusCode).toBe(303);
+  });
+});
+
+describe('hashing is bounded', () => {
+  /** One of many clients, so that no limit by address is met. */
+  const from = (n: number) => `198.51.100.${n}`;
+
+  function post({ app }: TestServer, url: string, n: number, fields: Record<string, string>) {
+    return app.inject({
+      method: 'POST',
+      url,
+      remoteAddress: from(n),
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      payload: new URLSearchParams(fields).toString(),
+    });
+  }
+
+  const many = Array.from({ length: 120 }, (_, n) => n);
+
+  test('too many log-ins at once are 503 with Retry-After, and static files are answered meanwhile', async () => {
+    const server = await startTestServer();
+    await signUp(server, 'ann@example.com');
+    const answered: string[] = [];
+    const logIns = many.map(async (n) => {
+      const answer = await post(server, '/login', n, { email: 'ann@example.com', password: PASSWORD });
+      if (answer.statusCode === 303) answered.push('log-in');
+      return answer;
+    });
+    const file = await server.app.inject({ url: '/public/style.css' });
+    answered.push('file');
+    expect(file.statusCode).toBe(200);
+
+    const answers = await Promise.all(logIns);
+    const refused = answers.filter(({ statusCode }) => statusCode === 503);
+    expect(refused.length).toBeGreaterThan(0);
+    expect(answers.filter(({ statusCode }) => statusCode === 303)).toHaveLength(many.length - refused.length);
+    for (const answer of refused) {
+      expect(answer.headers['retry-after']).toBe('5');
+      expect(answer.body).toContain('Too many people are logging in');
+    }
+    // Hashing does not take every thread: the file did not wait for all of it.
+    expect(answered.at(-1)).toBe('log-in');
+    expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
+  });
+
+  test('a log-in that was refused for that does not count as a failed one', async () => {
+    const server = await startTestServer();
+    await signUp(server, 'ann@example.com');
+    const answers = await Promise.all(
+      many.map((n) => post(server, '/login', n, { email: 'ann@example.com', password: PASSWORD })),
+    );
+    const refused = answers.findIndex(({ statusCode }) => statusCode === 503);
+    expect(refused).not.toBe(-1);
+    const wrong = { email: 'ann@example.com', password: 'wrong password' };
+    for (let n = 0; n < 10; n += 1)
+      expect((await post(server, '/login', refused, wrong)).statusCode).toBe(401);
+    expect((await post(server, '/login', refused, wrong)).statusCode).toBe(429);
+  });
+
+  test('a reset link that does not work costs no hash', async () => {
+    const server = await startTestServer();
+    const resets = many.map((n) => post(server, '/reset/x', n, { password: 'battery staple' }));
+    const answers = await Promise.all(resets);
+    expect(new Set(answers.map(({ statusCode }) => statusCode))).toEqual(new Set([404]));
+  });
+
+  test('a bad link says nothing of the new password', async () => {
+    const server = await startTestServer();
+    const answer = await post(server, '/reset/x', 1, { password: '1' });
+    expect(answer.statusCode).toBe(404);
+    expect(answer.body).toContain('This link no longer works');
+  });
+
+  test('the thirty-first reset of an address is 429, and other addresses go on', async () => {
+    const server = await startTestServer();
+    await signUp(server, 'ann@example.com');
+    const fields = { password: 'battery staple' };
+    for (let n = 0; n < 30; n += 1) expect((await post(server, '/reset/x', 1, fields)).statusCode).toBe(404);
+    const path = await resetPath(server);
+    const refused = await post(server, path, 1, fields);
+    expect(refused.statusCode).toBe(429);
+    expect(refused.body).toContain('Too many tries');
+    expect((await post(server, path, 2, fields)).statusCode).toBe(303);
+  });
+});
+
+test('a reset ends every session and every other link', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const elsewhere = cookiesOf(await logIn(server, PASSWORD));
+  const path = await resetPath(server);
+  expect((await postForm(server.app, path, { password: 'battery staple' })).statusCode).toBe(303);
+  for (const cookie of [ann.cookie, elsewhere]) {
+    const me = await server.app.inject({ url: '/api/me', headers: { cookie } });
+    expect(me.statusCode).toBe(401);
+  }
+  expect(await server.db.resetLink.count()).toBe(0);
+  expect((await postForm(server.app, path, { password: 'another staple' })).statusCode).toBe(404);
+  expect((await logIn(server, 'battery staple')).statusCode).toBe(303);
+});
