@@ -35,6 +35,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // The modules of src/ and the databases that tests use are kept from one file to the next.
     isolate: false,
+    maxWorkers: 2,
     restoreMocks: true,
     projects: [
       {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 import { pino } from 'pino';
 
+import { rehashAddresses } from './accounts/rehash-addresses.ts';
 import { buildApp } from './app.ts';
 import { readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
@@ -37,6 +38,7 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
   const logger = pino({ level: config.logLevel });
   const { db, migrations } = await openDatabase(config.databaseUrl);
   if (migrations.length > 0) logger.info({ migrations }, 'the database was brought up to date');
+  await rehashAddresses(db, now());
 
   const sessionSecret = await sessionSecretOf(config);
   const sandbox = config.sandbox

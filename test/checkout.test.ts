@@ -10,6 +10,7 @@ import {
   subscribe,
 } from './support/stand-in.ts';
 import type { World } from './support/stand-in.ts';
+import type { Person, TestServer } from './support/server.ts';
 
 function openSessions({ sandbox }: World): string[] {
   return [...sandbox.objects.checkouts.values()].filter((one) => one.status === 'open').map((one) => one.id);
@@ -157,5 +158,129 @@ describe('a checkout', () => {
     const again = await signUp(world, 'ann+again@example.com');
     const second = await subscribe(world, again);
     expect(world.sandbox.objects.subscriptions.get(second)).toMatchObject({ status: 'active' });
+  });
+});
+
+describe('Settings after a checkout', () => {
+  const WAITING = 'We are waiting for Stripe to confirm your payment';
+  const LATE = 'its confirmation has not reached us yet';
+  const UPGRADE = 'href="/pricing">Upgrade<';
+  const CHECK_AGAIN = 'href="/settings?checkout=done">Check again<';
+
+  async function settings({ app }: World, { cookie }: Person): Promise<string> {
+    return (await app.inject({ url: '/settings?checkout=done', headers: { cookie } })).body;
+  }
+
+  test('of somebody who never opened one, or opened one and never paid, waits for nothing', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    expect(await settings(world, ann)).not.toContain(WAITING);
+    await pressUpgrade(world, ann);
+    const page = await settings(world, ann);
+    expect(page).not.toContain(WAITING);
+    expect(page).toContain(UPGRADE);
+  });
+
+  test('that was paid waits for two minutes, and then says what to do', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann);
+    world.clock.now = new Date(world.clock.now.getTime() + 119_000);
+    const waiting = await settings(world, ann);
+    expect(waiting).toContain(WAITING);
+    expect(waiting).toContain('http-equiv="refresh"');
+    expect(waiting).not.toContain(UPGRADE);
+
+    world.clock.now = new Date(world.clock.now.getTime() + 1_000);
+    const late = await settings(world, ann);
+    expect(late).toContain(LATE);
+    expect(late).toContain(CHECK_AGAIN);
+    expect(late).not.toContain('http-equiv="refresh"');
+    expect(late).not.toContain('data-awaiting');
+    expect(late).not.toContain(UPGRADE);
+
+    await deliverWaiting(world);
+    expect(await settings(world, ann)).toContain('Your payment has arrived');
+  });
+
+  test('whose subscription is over already waits for nothing', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await world.merchant.subscriptions.cancel(await subscribe(world, ann));
+    expect(await settings(world, ann)).toContain(UPGRADE);
+  });
+
+  test('says so when Stripe cannot be asked', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann);
+    await world.sandbox.close();
+    const page = await settings(world, ann);
+    expect(page).toContain('Stripe does not answer right now');
+    expect(page).toContain(CHECK_AGAIN);
+    expect(page).not.toContain(WAITING);
+  });
+
+  test('whose session Stripe does not know waits for nothing', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await pressUpgrade(world, ann);
+    await world.db.checkout.updateMany({ data: { sessionId: 'cs_of_another_mode' } });
+    expect(await settings(world, ann)).toContain(UPGRADE);
+  });
+});
+
+describe('a checkout that fails', () => {
+  const BROWSER = { accept: 'text/html,application/xhtml+xml,*/*;q=0.8' };
+
+  const press = ({ app }: TestServer, { cookie }: Person, plan: string, headers: Record<string, string>) =>
+    postForm(app, '/api/billing/checkout', { plan }, cookie, headers);
+
+  const reasons: [string, NodeJS.ProcessEnv, string, number, string][] = [
+    ['because Stripe refuses', { STRIPE_PRICE_MONTHLY: 'price_gone' }, 'monthly', 502, 'Stripe'],
+    [
+      'because no price is set',
+      { STRIPE_PRICE_MONTHLY: '' },
+      'monthly',
+      503,
+      'STRIPE_PRICE_MONTHLY is not set',
+    ],
+    ['because there is no such plan', {}, 'weekly', 400, 'Choose a plan'],
+  ];
+
+  test.each(reasons)(
+    '%s is a page in a browser, and JSON for a script',
+    async (_why, env, plan, status, text) => {
+      const world = await startWorld(env);
+      const ann = await signUp(world, 'ann@example.com');
+      const page = await press(world, ann, plan, BROWSER);
+      expect(page.statusCode).toBe(status);
+      expect(page.headers['content-type']).toContain('text/html');
+      expect(page.body).toContain(text);
+      const json = await press(world, ann, plan, { accept: 'application/json' });
+      expect(json.statusCode).toBe(status);
+      expect(json.json()).toMatchObject({ error: { message: expect.stringContaining(text) as string } });
+    },
+  );
+
+  test('because Stripe cannot be reached, or the form comes from another site, is a page as well', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const foreign = await press(world, ann, 'monthly', { ...BROWSER, 'sec-fetch-site': 'cross-site' });
+    expect([foreign.statusCode, foreign.body]).toEqual([403, expect.stringContaining('<!doctype html>')]);
+    await world.sandbox.close();
+    for (const url of ['/api/billing/checkout', '/api/billing/portal']) {
+      await world.db.customer.upsert({
+        where: { id: 'cus_ann' },
+        create: { id: 'cus_ann', userId: ann.id },
+        update: {},
+      });
+      const answer = await postForm(world.app, url, { plan: 'monthly' }, ann.cookie, BROWSER);
+      expect([url, answer.statusCode, answer.body]).toEqual([
+        url,
+        502,
+        expect.stringContaining('<!doctype html>'),
+      ]);
+    }
   });
 });

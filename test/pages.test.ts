@@ -330,12 +330,12 @@ test('Settings says until when credit gives access, and that it waits while its 
   expect(bobReads).toContain('+45 days on your account');
 });
 
-test('Settings after a checkout waits for the payment, and says thanks once it is there', async () => {
+test('Settings after a checkout says thanks once the payment is there, and waits for none that nobody made', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const before = await visit(server, '/settings?checkout=done', ann.cookie);
-  expect(before.body).toContain('We are waiting for Stripe to confirm your payment');
-  expect(before.body).not.toContain('>Upgrade<');
+  expect(before.body).not.toContain('We are waiting');
+  expect(before.body).toContain('>Upgrade<');
   await buy(server, ann);
   const afterwards = await visit(server, '/settings?checkout=done', ann.cookie);
   expect(afterwards.body).toContain('Your payment has arrived');
@@ -537,6 +537,36 @@ test('pages are never kept by a cache', async () => {
   for (const url of PUBLIC_PAGES)
     expect((await visit(server, url)).headers['cache-control']).toBe('no-store');
   expect((await visit(server, '/settings', ann.cookie)).headers['cache-control']).toBe('no-store');
+});
+
+test.each(['/api/me', '/api/backups', '/settings/export', '/r/x', '/nothing', '/api/nothing'])(
+  'neither is %s, signed in or not',
+  async (url) => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    for (const cookie of ['', ann.cookie])
+      expect((await visit(server, url, cookie)).headers['cache-control']).toBe('no-store');
+  },
+);
+
+test('static files are kept for an hour', async () => {
+  const server = await startTestServer();
+  expect((await visit(server, '/public/style.css')).headers['cache-control']).toBe('public, max-age=3600');
+});
+
+test.each([
+  ['https with our host', 'https://tandem.test', 303],
+  ['http with our host', 'http://tandem.test', 403],
+  ['http with the host that was asked', 'http://box.test:3000', 403],
+  ['https with the host that was asked', 'https://box.test:3000', 303],
+])('on https, without Sec-Fetch-Site, an Origin of %s, %s: %i', async (_which, origin, status) => {
+  const server = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
+  const answer = await server.app.inject({
+    method: 'POST',
+    url: '/logout',
+    headers: { origin, host: 'box.test:3000', 'content-type': 'application/x-www-form-urlencoded' },
+  });
+  expect(answer.statusCode).toBe(status);
 });
 
 test('no page has a script or a style in it that the policy would refuse', async () => {

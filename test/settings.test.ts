@@ -4,6 +4,7 @@ import { expect, test } from 'vitest';
 import type { LightMyRequestResponse } from 'fastify';
 
 import { doctor } from '../src/commands/doctor.ts';
+import { grantCredit } from '../src/commands/grant-credit.ts';
 import { resetLink } from '../src/commands/reset-link.ts';
 import { maskEmail } from '../src/referrals/timeline.ts';
 import { commandContext } from './support/command-context.ts';
@@ -298,6 +299,10 @@ test('the export holds what is kept of a person, and nothing of a friend or that
     expect(secret).not.toBe('');
     expect(answer.body).not.toContain(secret);
   }
+  await grantCredit(commandContext(server), ann.email, 3, 'complained by telephone');
+  const granted = await open(server, ann, '/settings/export');
+  expect(granted.json<{ auditRows: unknown[] }>().auditRows).toHaveLength(2);
+  expect(granted.body).not.toContain('complained');
   expect((await server.app.inject({ url: '/settings/export' })).statusCode).toBe(303);
 });
 

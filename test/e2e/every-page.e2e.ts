@@ -13,6 +13,7 @@ import {
   useBrowser,
   WIDE,
 } from './support/browser.ts';
+import { refuseWrites } from '../support/other-connection.ts';
 import { checkLoading, checkPage, checkPrinted, showForcedColours } from './support/checks.ts';
 
 useBrowser();
@@ -139,13 +140,34 @@ test('two friends: one pays, both have credit', async () => {
   await checkPage(ann, 'portfolio credit');
 });
 
+test('a payment whose webhook is late', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await signUp(page, 'ann@example.com');
+  const refusal = await refuseWrites(site, 'INSERT', 'Event');
+  await page.goto('/pricing');
+  await page.getByRole('button', { name: 'Upgrade to monthly' }).click();
+  await page.getByRole('button', { name: 'Pay', exact: true }).click();
+  await page.getByText('We are waiting for Stripe').waitFor();
+  await checkPage(page, 'settings waiting for the payment');
+
+  // What is no answer about the payment does not end the waiting.
+  await page.goto('/settings?checkout=done');
+  await page.route('**/api/me', (route) => route.fulfill({ status: 429, json: { error: {} } }));
+  await page.evaluate('window.sameDocument = true');
+  await page.waitForResponse('**/api/me');
+  await page.waitForResponse('**/api/me');
+  expect(await page.evaluate('window.sameDocument')).toBe(true);
+  await page.unroute('**/api/me');
+
+  await refusal.lift();
+  await page.getByText('Your payment has arrived').waitFor({ timeout: 60_000 });
+});
+
 test('a payment that fails, a plan that ends, and backups that stay', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await signUp(page, 'ann@example.com');
-  await page.goto('/settings?checkout=done');
-  await page.getByText('We are waiting for Stripe').waitFor();
-  await checkPage(page, 'settings waiting for the payment');
   await upgrade(page);
   await withHoldings(page);
   await page.getByRole('button', { name: 'Back up now' }).click();

@@ -108,6 +108,44 @@ test('files go out and come in, and a wrong one changes nothing', async () => {
   expect(await symbols(page)).toEqual(['-X', 'ACME', 'NEW']);
 });
 
+test('no cell of an exported file begins with a formula, whatever separates its cells, and it comes in as it was', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  const notes = [
+    'a;=1+1',
+    '; =1+1',
+    '\uFF1D1+1',
+    '\uFF0B1;\uFF0D1;\uFF201',
+    'one\n=1+1\r\n@SUM(1)',
+    'a\t=1',
+    'a|-1',
+    "';'=1",
+    "'",
+    "it's fine; really - 5",
+    '"=1+1"',
+    '\u00A0+1',
+  ];
+  const portfolio = {
+    format: 'tandem-portfolio',
+    version: 1,
+    currency: 'EUR',
+    holdings: notes.map((note, n) => ({ symbol: `S${n}`, quantity: 1, price: 1, note })),
+  };
+  await importFile(page, 'portfolio.json', JSON.stringify(portfolio));
+  await said(page, `${notes.length} holdings imported.`);
+  const csv = await exported(page, 'Export as CSV');
+  for (const separator of [/[,\r\n]/, /[;\r\n]/, /[\t\r\n]/, /[|\r\n]/]) {
+    for (const cell of csv.split(separator))
+      expect(cell).not.toMatch(/^"?[ \u00A0]*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20]/);
+  }
+  expect(csv).toContain("it's fine; really - 5");
+  await importFile(page, 'portfolio.csv', csv);
+  await page.getByRole('dialog').getByRole('button', { name: 'Replace' }).click();
+  await said(page, `${notes.length} holdings imported.`);
+  expect(JSON.parse(await exported(page, 'Export as JSON'))).toEqual(portfolio);
+});
+
 test('what cannot be read is never written over', async () => {
   const site = await startSite();
   const page = await openPage(site);

@@ -14,6 +14,7 @@ export const PASSWORD = 'correct horse';
 /** A server in sandbox mode, on a database of its own, and the operator's command line beside it. */
 export interface Site {
   url: string;
+  databaseUrl: string;
   /** Runs a command of the CLI on the server's database. */
   cli: (...args: string[]) => Promise<void>;
 }
@@ -38,6 +39,7 @@ export async function startSite(settings: Record<string, string> = {}): Promise<
   const { url } = await runServer(env);
   return {
     url,
+    databaseUrl: env.DATABASE_URL,
     cli: async (...args) => {
       const { code, stderr } = await runCliProcess(args, env);
       if (code !== 0) throw new Error(stderr);
