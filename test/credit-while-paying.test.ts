@@ -2,6 +2,8 @@ import { describe, expect, test } from 'vitest';
 
 import { grantCredit } from '../src/commands/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
+import { SEED, seededRandom } from './support/seeded-random.ts';
+import type { Draw } from './support/seeded-random.ts';
 import { DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
 import {
   deliverWaiting,
@@ -365,4 +367,65 @@ test('every entry of a ledger is at or after the one before it, whatever was hea
     ['hold', daysAfter(3)],
     ['resume', daysAfter(3)],
   ]);
+});
+
+describe('no credit runs while any subscription is paid for', () => {
+  const STATUSES = ['active', 'past_due', 'unpaid', 'paused', 'canceled'];
+  const STORIES = 25;
+
+  /** A subscription's statuses, each with the day since which it has it. */
+  type Life = { day: number; status: string }[];
+
+  function drawLife(draw: Draw): Life {
+    const life: Life = [{ day: 0, status: 'active' }];
+    for (let day = 1 + draw(30); day < 100; day += 1 + draw(30)) {
+      const status = STATUSES[draw(STATUSES.length)] ?? 'canceled';
+      life.push({ day, status });
+      if (status === 'canceled') break;
+    }
+    return life;
+  }
+
+  /** Past due is paid for here: every one of them was active first. */
+  const paidOn = (life: Life, day: number): boolean =>
+    ['active', 'past_due'].includes(life.findLast((one) => one.day <= day)?.status ?? '');
+
+  test('whatever becomes of them, though all of it is heard late and mixed', async () => {
+    const draw = seededRandom('lives of subscriptions');
+    for (let count = 0; count < STORIES; count += 1) {
+      const { server, person, bought: subscriptions, grant, hear } = await subscriber(3);
+      await hear(0, ...subscriptions.flatMap((stripe) => bought(stripe, 0)));
+      await grant(0, 1000);
+      const lives = subscriptions.map(() => drawLife(draw));
+      // Each subscription's events come in order, and all of them mixed.
+      const waiting = subscriptions.map((stripe, index) =>
+        (lives[index] ?? [])
+          .slice(1)
+          .map(({ day, status }) =>
+            status === 'canceled' ? stripe.ended(daysAfter(day)) : became(stripe, status, day),
+          ),
+      );
+      const mixed: object[] = [];
+      for (let left = waiting.filter((queue) => queue.length > 0); left.length > 0;) {
+        const next = left[draw(left.length)]?.shift();
+        if (next) mixed.push(next);
+        left = left.filter((queue) => queue.length > 0);
+      }
+      await hear(100, ...mixed);
+
+      const entries = await server.db.creditEntry.findMany({
+        where: { userId: person.id, kind: { in: ['hold', 'resume'] } },
+        orderBy: { seq: 'asc' },
+      });
+      const story = `seed ${SEED}, story ${count}: ${JSON.stringify(lives)}`;
+      for (let day = 0.5; day < 100; day += 1) {
+        const runs = entries.findLast(({ at }) => at <= daysAfter(day))?.kind === 'resume';
+        const paid = lives.some((life) => paidOn(life, day));
+        expect(runs && paid, `day ${day} of ${story}`).toBe(false);
+      }
+      const { tier } = await userRow(server, person.id);
+      expect(tier, story).toBe(lives.some((life) => paidOn(life, 100)) ? 'paid' : 'free');
+      await server.stop();
+    }
+  });
 });
