@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { grantCredit } from '../src/commands/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
-import { SEED, seededRandom } from './support/seeded-random.ts';
+import { SEED, seededRandom, shuffled } from './support/seeded-random.ts';
 import type { Draw } from './support/seeded-random.ts';
 import { DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
 import {
@@ -370,62 +370,63 @@ test('every entry of a ledger is at or after the one before it, whatever was hea
 });
 
 describe('no credit runs while any subscription is paid for', () => {
-  const STATUSES = ['active', 'past_due', 'unpaid', 'paused', 'canceled'];
+  const PAYING = ['active', 'past_due'];
+  const OVER = ['unpaid', 'paused', 'canceled'];
   const STORIES = 25;
 
   /** A subscription's statuses, each with the day since which it has it. */
   type Life = { day: number; status: string }[];
 
+  /** Paid for until some day, and never again: what began out of order before a later beginning cannot be mended. */
   function drawLife(draw: Draw): Life {
     const life: Life = [{ day: 0, status: 'active' }];
+    const paidUntil = 1 + draw(110);
     for (let day = 1 + draw(30); day < 100; day += 1 + draw(30)) {
-      const status = STATUSES[draw(STATUSES.length)] ?? 'canceled';
+      const statuses = day < paidUntil ? PAYING : OVER;
+      const status = statuses[draw(statuses.length)] ?? '';
       life.push({ day, status });
       if (status === 'canceled') break;
     }
     return life;
   }
 
-  /** Past due is paid for here: every one of them was active first. */
-  const paidOn = (life: Life, day: number): boolean =>
-    ['active', 'past_due'].includes(life.findLast((one) => one.day <= day)?.status ?? '');
+  const endOf = (life: Life): number => life.find(({ status }) => OVER.includes(status))?.day ?? Infinity;
 
-  test('whatever becomes of them, though all of it is heard late and mixed', async () => {
-    const draw = seededRandom('lives of subscriptions');
-    for (let count = 0; count < STORIES; count += 1) {
-      const { server, person, bought: subscriptions, grant, hear } = await subscriber(3);
-      await hear(0, ...subscriptions.flatMap((stripe) => bought(stripe, 0)));
-      await grant(0, 1000);
-      const lives = subscriptions.map(() => drawLife(draw));
-      // Each subscription's events come in order, and all of them mixed.
-      const waiting = subscriptions.map((stripe, index) =>
-        (lives[index] ?? [])
-          .slice(1)
-          .map(({ day, status }) =>
-            status === 'canceled' ? stripe.ended(daysAfter(day)) : became(stripe, status, day),
-          ),
-      );
-      const mixed: object[] = [];
-      for (let left = waiting.filter((queue) => queue.length > 0); left.length > 0;) {
-        const next = left[draw(left.length)]?.shift();
-        if (next) mixed.push(next);
-        left = left.filter((queue) => queue.length > 0);
-      }
-      await hear(100, ...mixed);
+  test.each(['in the order of each subscription', 'in any order'])(
+    'of three, heard late and mixed: %s',
+    async (order) => {
+      const draw = seededRandom(order);
+      for (let count = 0; count < STORIES; count += 1) {
+        const { server, person, bought: subscriptions, grant, hear, credit } = await subscriber(3);
+        await hear(0, ...subscriptions.flatMap((stripe) => bought(stripe, 0)));
+        await grant(0, 1000);
+        const lives = subscriptions.map(() => drawLife(draw));
+        const story = `seed ${SEED}, story ${count}: ${JSON.stringify(lives)}`;
+        const told = subscriptions.flatMap((stripe, index) =>
+          (lives[index] ?? []).slice(1).map(({ day, status }) => ({
+            index,
+            event: status === 'canceled' ? stripe.ended(daysAfter(day)) : became(stripe, status, day),
+          })),
+        );
+        const mixed = shuffled(draw, told);
+        // Whose turn it is stays mixed; each subscription tells its own events in order.
+        const queues = subscriptions.map((_, index) => told.filter((one) => one.index === index));
+        const inOrder = mixed.map(({ index }) => queues[index]?.shift() ?? { event: {} });
+        const events = order === 'in any order' ? mixed : inOrder;
+        await hear(100, ...events.map(({ event }) => event));
 
-      const entries = await server.db.creditEntry.findMany({
-        where: { userId: person.id, kind: { in: ['hold', 'resume'] } },
-        orderBy: { seq: 'asc' },
-      });
-      const story = `seed ${SEED}, story ${count}: ${JSON.stringify(lives)}`;
-      for (let day = 0.5; day < 100; day += 1) {
-        const runs = entries.findLast(({ at }) => at <= daysAfter(day))?.kind === 'resume';
-        const paid = lives.some((life) => paidOn(life, day));
-        expect(runs && paid, `day ${day} of ${story}`).toBe(false);
+        const last = Math.max(...lives.map(endOf));
+        const { tier } = await userRow(server, person.id);
+        expect(tier, story).toBe(last === Infinity ? 'paid' : 'free');
+        const entries = await server.db.creditEntry.findMany({
+          where: { userId: person.id, kind: 'resume' },
+        });
+        for (const { at } of entries) expect(at >= daysAfter(last), story).toBe(true);
+        if (last !== Infinity && order !== 'in any order') {
+          expect(await credit(), story).toEqual(runsFrom(last, 1000));
+        }
+        await server.stop();
       }
-      const { tier } = await userRow(server, person.id);
-      expect(tier, story).toBe(lives.some((life) => paidOn(life, 100)) ? 'paid' : 'free');
-      await server.stop();
-    }
-  });
+    },
+  );
 });
