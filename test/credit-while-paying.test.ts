@@ -2,6 +2,8 @@ import { describe, expect, test } from 'vitest';
 
 import { grantCredit } from '../src/commands/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
+import { SEED, seededRandom, shuffled } from './support/seeded-random.ts';
+import type { Draw } from './support/seeded-random.ts';
 import { DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
 import {
   deliverWaiting,
@@ -365,4 +367,66 @@ test('every entry of a ledger is at or after the one before it, whatever was hea
     ['hold', daysAfter(3)],
     ['resume', daysAfter(3)],
   ]);
+});
+
+describe('no credit runs while any subscription is paid for', () => {
+  const PAYING = ['active', 'past_due'];
+  const OVER = ['unpaid', 'paused', 'canceled'];
+  const STORIES = 25;
+
+  /** A subscription's statuses, each with the day since which it has it. */
+  type Life = { day: number; status: string }[];
+
+  /** Paid for until some day, and never again: what began out of order before a later beginning cannot be mended. */
+  function drawLife(draw: Draw): Life {
+    const life: Life = [{ day: 0, status: 'active' }];
+    const paidUntil = 1 + draw(110);
+    for (let day = 1 + draw(30); day < 100; day += 1 + draw(30)) {
+      const statuses = day < paidUntil ? PAYING : OVER;
+      const status = statuses[draw(statuses.length)] ?? '';
+      life.push({ day, status });
+      if (status === 'canceled') break;
+    }
+    return life;
+  }
+
+  const endOf = (life: Life): number => life.find(({ status }) => OVER.includes(status))?.day ?? Infinity;
+
+  test.each(['in the order of each subscription', 'in any order'])(
+    'of three, heard late and mixed: %s',
+    async (order) => {
+      const draw = seededRandom(order);
+      for (let count = 0; count < STORIES; count += 1) {
+        const { server, person, bought: subscriptions, grant, hear, credit } = await subscriber(3);
+        await hear(0, ...subscriptions.flatMap((stripe) => bought(stripe, 0)));
+        await grant(0, 1000);
+        const lives = subscriptions.map(() => drawLife(draw));
+        const story = `seed ${SEED}, story ${count}: ${JSON.stringify(lives)}`;
+        const told = subscriptions.flatMap((stripe, index) =>
+          (lives[index] ?? []).slice(1).map(({ day, status }) => ({
+            index,
+            event: status === 'canceled' ? stripe.ended(daysAfter(day)) : became(stripe, status, day),
+          })),
+        );
+        const mixed = shuffled(draw, told);
+        // Whose turn it is stays mixed; each subscription tells its own events in order.
+        const queues = subscriptions.map((_, index) => told.filter((one) => one.index === index));
+        const inOrder = mixed.map(({ index }) => queues[index]?.shift() ?? { event: {} });
+        const events = order === 'in any order' ? mixed : inOrder;
+        await hear(100, ...events.map(({ event }) => event));
+
+        const last = Math.max(...lives.map(endOf));
+        const { tier } = await userRow(server, person.id);
+        expect(tier, story).toBe(last === Infinity ? 'paid' : 'free');
+        const entries = await server.db.creditEntry.findMany({
+          where: { userId: person.id, kind: 'resume' },
+        });
+        for (const { at } of entries) expect(at >= daysAfter(last), story).toBe(true);
+        if (last !== Infinity && order !== 'in any order') {
+          expect(await credit(), story).toEqual(runsFrom(last, 1000));
+        }
+        await server.stop();
+      }
+    },
+  );
 });

@@ -293,12 +293,11 @@ describe('reconcile', () => {
 
   test('with --since finds that an old subscription ended, and one that came and ended meanwhile', async () => {
     const world = await startWorld();
-    const { friend, referrer } = await invited(world);
-    const old = await subscribe(world, friend);
+    const old = await subscribe(world, await signUp(world, 'old@example.com'));
     await deliverWaiting(world);
     await passTime(world, 100 * DAY);
     await deliverWaiting(world);
-    const young = await subscribe(world, referrer);
+    const young = await subscribe(world, await signUp(world, 'young@example.com'));
     for (const id of [old, young]) await world.merchant.subscriptions.cancel(id);
     await passTime(world, 35 * DAY);
     loseEverything(world);

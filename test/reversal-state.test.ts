@@ -195,7 +195,7 @@ describe('as it happens', () => {
     });
     const reversedAt = async () =>
       (await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } })).reversedAt;
-    return { server, friend, hear, credit, reversedAt };
+    return { server, referrer, friend, hear, credit, reversedAt };
   }
 
   test('a refunded duplicate costs nobody a day', async () => {
@@ -224,6 +224,19 @@ describe('as it happens', () => {
     expect(await reversedAt()).toEqual(daysAfter(70));
     expect(await credit()).toEqual({ friend: daysAfter(70), referrer: daysAfter(70) });
     expect(await server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
+  });
+
+  test('a conversion whose refund was known before tells nobody of days that never were', async () => {
+    const { server, referrer, friend, hear, reversedAt } = await invitation();
+    const stripe = buyer(friend.id);
+    await hear(1, [...purchase(stripe, 0).reverse(), ...takenBack(stripe, 1)].toReversed());
+    expect(await reversedAt()).toEqual(daysAfter(1));
+    for (const { cookie } of [referrer, friend]) {
+      const page = await server.app.inject({ url: '/settings', headers: { cookie } });
+      expect(page.statusCode).toBe(200);
+      expect(page.body).not.toContain('you got');
+      expect(page.body).not.toContain('went back, and so did');
+    }
   });
 
   test('a renewal gives back, and its own refund takes again', async () => {

@@ -18,8 +18,9 @@ export function inDays(seconds: number): string {
  * @returns what to tell them at the top of the next page
  */
 export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
+  const real = entries.filter((entry) => !isOfDaysThatNeverWere(entry, entries));
   const of = (kind: string, side: ToldEntry['side']): ToldEntry[] =>
-    entries.filter((entry) => entry.kind === kind && entry.side === side);
+    real.filter((entry) => entry.kind === kind && entry.side === side);
   const sum = (some: readonly ToldEntry[]): string =>
     inDays(some.reduce((total, { seconds }) => total + seconds, 0));
   const notices: Notice[] = [];
@@ -56,6 +57,19 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     add('success', gaveBack, (days) => `${firstPayments(gaveBack)} held after all: you got ${days} back.`);
   }
   return notices;
+}
+
+/** The grant and the reversal of a conversion whose refund was known before: both are of one moment, and of the same days. */
+function isOfDaysThatNeverWere(entry: ToldEntry, entries: readonly ToldEntry[]): boolean {
+  const opposite = { grant: 'reversal', reversal: 'grant' }[entry.kind];
+  return entries.some(
+    ({ kind, referralId, seconds, at }) =>
+      kind === opposite &&
+      referralId !== null &&
+      referralId === entry.referralId &&
+      seconds === entry.seconds &&
+      at.getTime() === entry.at.getTime(),
+  );
 }
 
 /** Whose payments some entries of one side are about; what follows fits one and many. */

@@ -1,10 +1,12 @@
 import type { Subscription } from '../../db/generated/client.ts';
+import type { Tx } from '../../db/transaction.ts';
 import { applyFacts, applyRenewal } from '../apply-facts.ts';
 import { lockCustomer } from '../facts/customers.ts';
 import { storePaidInvoice } from '../facts/invoices.ts';
-import { storePaymentOfInvoice } from '../facts/payments.ts';
+import { anyMoneyBack, storePaymentOfInvoice } from '../facts/payments.ts';
 import { ensureSubscription, refreshProof } from '../facts/subscriptions.ts';
 import { readInvoice } from '../stripe-shapes/invoice.ts';
+import type { InvoiceFacts } from '../stripe-shapes/invoice.ts';
 import { causeOf, ignored, OK } from './outcome.ts';
 import type { EventHandler } from './outcome.ts';
 
@@ -23,16 +25,21 @@ export const onInvoicePaid: EventHandler = async (tx, event, { clawbackDays, pro
   await storePaidInvoice(tx, invoice, paidAt);
   const customer = await lockCustomer(tx, invoice.customerId);
   const subscription = await ensureSubscription(tx, invoice.subscriptionId, customer.id, products);
-  if (invoice.positive && isRenewal(subscription, paidAt)) {
+  if (invoice.positive && isRenewal(subscription, paidAt) && !(await isBack(tx, invoice))) {
     if (customer.userId) await applyRenewal(tx, customer.userId, causeOf(event), clawbackDays);
     return OK;
   }
-  const onProof = await refreshProof(tx, subscription, event.created);
+  const onProof = (await refreshProof(tx, subscription, event.created)) || (await isBack(tx, invoice));
   if (onProof && customer.userId) {
     await applyFacts(tx, customer.userId, causeOf(event), { onProof, clawbackDays });
   }
   return OK;
 };
+
+/** Where an invoice names its payment, that can be one whose refund or dispute was heard of before. */
+async function isBack(tx: Tx, { id, paymentId }: InvoiceFacts): Promise<boolean> {
+  return paymentId !== null && (await anyMoneyBack(tx, id));
+}
 
 /** An earlier invoice was paid already, or one of the same second: this one proves nothing new. */
 function isRenewal({ firstPaidAt }: Subscription, paidAt: Date): boolean {
