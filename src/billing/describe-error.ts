@@ -15,5 +15,9 @@ export function describeError(error: unknown): string {
 
 /** Short, and of characters that both databases can keep. */
 function oneLine(text: string): string {
-  return text.slice(0, MAX_LENGTH).replaceAll(/[\s\0]+/g, ' ').trim().toWellFormed();
+  return text
+    .slice(0, MAX_LENGTH)
+    .replaceAll(/[\s\0]+/g, ' ')
+    .trim()
+    .toWellFormed();
 }

@@ -247,8 +247,19 @@ async function nextState(
 }
 
 function stateOf(row: Subscription, status: string): SubscriptionState {
-  const { createdAt, priceId, currentPeriodEnd, trialEnd, cancelAt, cancelAtPeriodEnd, endedAt } = row;
-  return { status, createdAt, priceId, currentPeriodEnd, trialEnd, cancelAt, cancelAtPeriodEnd, endedAt };
+  return {
+    status,
+    createdAt: row.createdAt,
+    priceId: row.priceId,
+    currentPeriodEnd: row.currentPeriodEnd,
+    otherItems: row.otherItems,
+    trialEnd: row.trialEnd,
+    cancelAt: row.cancelAt,
+    cancelAtPeriodEnd: row.cancelAtPeriodEnd,
+    collectionPaused: row.collectionPaused,
+    collectionResumesAt: row.collectionResumesAt,
+    endedAt: row.endedAt,
+  };
 }
 
 async function snapshotEvent(tx: Tx, eventId: string | null): Promise<StripeEvent | null> {
