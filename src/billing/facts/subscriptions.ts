@@ -113,6 +113,7 @@ export async function storeFetched(
       snapshotAt,
       snapshotEventId: null,
       needsReconcile: false,
+      missingAt: null,
       ...(statusChanged && { statusAt: state.endedAt ?? snapshotAt }),
     },
   });
@@ -222,7 +223,13 @@ async function nextState(
   tieBreaker: TieBreaker | null,
 ): Promise<Partial<Subscription> | null> {
   const { created, id } = event;
-  const takeOver = { ...state, snapshotAt: created, snapshotEventId: id, needsReconcile: false };
+  const takeOver = {
+    ...state,
+    snapshotAt: created,
+    snapshotEventId: id,
+    needsReconcile: false,
+    missingAt: null,
+  };
   if (row.status === null || row.snapshotAt === null) return takeOver;
 
   const held = { state: stateOf(row, row.status), at: row.snapshotAt };
