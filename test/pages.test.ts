@@ -115,6 +115,7 @@ test('/api/me of a buyer shows credit that is held, as if it ran from now on', a
       status: 'active',
       plan: 'monthly',
       currentPeriodEnd: PERIOD_END.toISOString(),
+      cancelAt: null,
       cancelAtPeriodEnd: false,
       trialEnd: null,
     },
@@ -148,23 +149,105 @@ test('/api/me of a subscription that is over keeps the subscription and grants n
   });
 });
 
-function items(price: string) {
+function items(...prices: string[]) {
   return {
-    data: [{ id: 'si', price: { id: price, unit_amount: 900 }, current_period_end: epoch(PERIOD_END) }],
+    data: prices.map((price, index) => ({
+      id: `si_${index}`,
+      price: { id: price, unit_amount: 900 },
+      // Each its own: the first one's is the period's end of all the other tests.
+      current_period_end: epoch(PERIOD_END) + index * DAY,
+    })),
   };
 }
+
+/** In the shape before 2025-03, in which all items have the subscription's period. */
+function oldItems(...prices: string[]) {
+  const data = prices.map((price) => ({ price: { id: price, unit_amount: 900 } }));
+  return { items: { data }, current_period_end: epoch(PERIOD_END) };
+}
+
+const NEXT_PERIOD_END = new Date(PERIOD_END.getTime() + DAY * 1000);
+const LATER = daysAfter(90);
 
 test.each([
   ['the annual price', { items: items('price_a') }, { plan: 'annual' }],
   ['a price that is not ours', { items: items('price_other') }, { plan: null }],
   ['cancel_at_period_end', { cancel_at_period_end: true }, { cancelAtPeriodEnd: true }],
-  ['cancel_at', { cancel_at: epoch(PERIOD_END) }, { cancelAtPeriodEnd: true }],
+  [
+    'cancel_at',
+    { cancel_at: epoch(PERIOD_END) },
+    { cancelAt: PERIOD_END.toISOString(), cancelAtPeriodEnd: true },
+  ],
+  [
+    'a cancel_at within the period',
+    { cancel_at: epoch(daysAfter(10)) },
+    { cancelAt: daysAfter(10).toISOString(), cancelAtPeriodEnd: true },
+  ],
+  [
+    'a cancel_at after two more periods',
+    { cancel_at: epoch(LATER) },
+    { cancelAt: LATER.toISOString(), cancelAtPeriodEnd: false },
+  ],
+  [
+    'an add-on before the plan',
+    { items: items('price_add_on', 'price_a') },
+    { plan: 'annual', currentPeriodEnd: NEXT_PERIOD_END.toISOString() },
+  ],
+  [
+    'an add-on before the plan, in the shape before 2025-03',
+    oldItems('price_add_on', 'price_a'),
+    { plan: 'annual', currentPeriodEnd: PERIOD_END.toISOString() },
+  ],
+  [
+    'an add-on after the plan',
+    { items: items('price_m', 'price_add_on') },
+    { plan: 'monthly', currentPeriodEnd: PERIOD_END.toISOString() },
+  ],
+  [
+    'two prices that are not ours',
+    { items: items('price_x', 'price_y') },
+    { plan: null, currentPeriodEnd: PERIOD_END.toISOString() },
+  ],
   ['a status that we do not know', { status: 'dancing' }, { status: 'dancing' }],
 ])('/api/me shows a subscription with %s', async (_name, fields, shown) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await buy(server, ann, fields);
   expect(await me(server, ann)).toMatchObject({ subscription: shown });
+});
+
+test.each([
+  ['a plan that renews', {}, PERIOD_END],
+  ['a plan that ends with its period', { cancel_at_period_end: true }, PERIOD_END],
+  ['a plan that ends within its period', { cancel_at: epoch(daysAfter(10)) }, daysAfter(10)],
+  ['a plan that ends after two more periods', { cancel_at: epoch(LATER) }, LATER],
+  ['a plan with an add-on before it', { items: items('price_add_on', 'price_a') }, NEXT_PERIOD_END],
+  [
+    'a trial that ends early',
+    { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(daysAfter(10)) },
+    daysAfter(10),
+  ],
+  [
+    'a trial of a plan that ends later',
+    { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(LATER) },
+    daysAfter(14),
+  ],
+])('/api/me says until when there is access: %s', async (_name, fields, until) => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await buy(server, ann, fields);
+  expect(await me(server, ann)).toMatchObject({ access: { granted: true, until: until.toISOString() } });
+});
+
+test('a pause of the payments that is over is shown no more', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const stripe = await buy(server, ann, { pause_collection: { behavior: 'void', resumes_at: null } });
+  server.clock.now = daysAfter(1);
+  await deliverAll(server, [stripe.updated({ pause_collection: null }, { at: daysAfter(1) })]);
+  const words = await read(server, '/settings', ann.cookie);
+  expect(words).toContain('Renews on 10 February 2027.');
+  expect(words).not.toContain('nothing is charged');
 });
 
 test.each([
@@ -248,12 +331,56 @@ test.each([
   [
     'a trial',
     { status: 'trialing', trial_end: epoch(daysAfter(14)) },
-    ['Free trial', 'lasts until 24 January 2027.', 'Then the monthly plan starts', 'Manage billing'],
+    [
+      'Free trial',
+      'lasts until 24 January 2027.',
+      'Then the monthly plan starts, with your first payment.',
+      'Manage billing',
+    ],
   ],
   [
     'a trial that ends',
     { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at_period_end: true },
     ['lasts until 24 January 2027.', 'nothing is charged'],
+  ],
+  [
+    'ending within its period',
+    { cancel_at: epoch(daysAfter(10)) },
+    ['Ends on 20 January 2027.', 'paid access until then'],
+  ],
+  [
+    'ending after two more periods',
+    { cancel_at: epoch(LATER) },
+    ['Renews on 10 February 2027.', 'Ends on 10 April 2027.', 'paid access until then'],
+  ],
+  [
+    'a trial that ends early',
+    { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(daysAfter(10)) },
+    ['lasts until 20 January 2027.', 'nothing is charged'],
+  ],
+  [
+    'a trial of a plan that ends later',
+    { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(LATER) },
+    ['lasts until 24 January 2027.', 'with your first payment.', 'The plan ends on 10 April 2027.'],
+  ],
+  [
+    'paused in its payments',
+    { pause_collection: { behavior: 'void', resumes_at: null } },
+    ['Monthly plan', 'nothing is charged until they are resumed.'],
+  ],
+  [
+    'paused in its payments for a time',
+    { pause_collection: { behavior: 'keep_as_draft', resumes_at: epoch(LATER) } },
+    ['Monthly plan', 'nothing is charged before 10 April 2027.'],
+  ],
+  [
+    'a trial whose payments are paused',
+    {
+      status: 'trialing',
+      trial_end: epoch(daysAfter(14)),
+      pause_collection: { behavior: 'void', resumes_at: null },
+    },
+    ['lasts until 24 January 2027.', 'nothing is charged until they are resumed.'],
   ],
   ['unpaid', { status: 'unpaid' }, ['Free plan', 'Stripe has stopped trying.', 'Manage billing']],
 ])('Settings of a subscription that is %s shows the plan and its dates', async (_name, fields, expected) => {
@@ -263,6 +390,8 @@ test.each([
   const words = await read(server, '/settings', ann.cookie);
   for (const part of expected) expect(words).toContain(part);
   if (!JSON.stringify(fields).includes('cancel')) expect(words).not.toContain('Ends on');
+  for (const untrue of ['Renews on', 'nothing is charged', 'with your first payment'])
+    if (!expected.some((part) => part.includes(untrue))) expect(words).not.toContain(untrue);
 });
 
 test('Settings of a renewal that failed says so, and that access goes on', async () => {

@@ -148,7 +148,7 @@ async function pair({ db }: TestServer) {
     await db.user.create({ data: { id, email: `${id}@example.com`, emailHash: id, code: id, ...account } });
   }
   await db.referral.create({
-    data: { id: friend, referrerId: referrer, referredId: friend, referredHash: friend, createdAt: START },
+    data: { id: friend, referrerId: referrer, referredId: friend, createdAt: START },
   });
   return { referrer, friend };
 }

@@ -508,7 +508,7 @@ describe('every order of a purchase and its refund ends in the same rows', () =>
       await db.user.create({ data: { id, email: `${id}@example.com`, emailHash: id, code: id, ...account } });
     }
     await db.referral.create({
-      data: { id: name, referrerId: referrer, referredId: friend, referredHash: friend, createdAt: START },
+      data: { id: name, referrerId: referrer, referredId: friend, createdAt: START },
     });
     return { referrer, friend };
   }

@@ -18,7 +18,10 @@ const PEOPLE = [
   'onResponse: logRequest',
 ];
 
-const WEBHOOK = ['onRequest: securityHeaders, onRequest, refuseTooMany', 'onResponse: logRequest'];
+const WEBHOOK = [
+  'onRequest: securityHeaders, onRequest, ignoreContentType, refuseTooMany',
+  'onResponse: logRequest',
+];
 
 const ROUTES: readonly [hooks: string[], routes: string[]][] = [
   [WEBHOOK, ['POST /api/stripe/webhook', 'POST /api/stripe/webhook/']],

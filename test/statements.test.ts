@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import { expect, onTestFinished, test, vi } from 'vitest';
 
-import { daysAfter, deliverAll, signUp, startTestServer } from './support/server.ts';
+import { daysAfter, deliverAll, newDatabase, signUp, startTestServer } from './support/server.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
 
 /** A server whose database tells what it was asked, BEGIN and COMMIT left out. */
@@ -12,7 +12,8 @@ async function countingServer() {
   onTestFinished(() => {
     connects.mockRestore();
   });
-  const server = await startTestServer();
+  // Its own, because a kept one is connected already.
+  const server = await startTestServer({ DATABASE_URL: await newDatabase() });
   const referrer = await signUp(server, 'referrer@example.com');
   const connections = await Promise.all(
     connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),

@@ -122,6 +122,9 @@ test('the bytes are verified as they came, whatever the content type says', asyn
     'application/json; charset=utf-8',
     'text/plain',
     'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=x',
+    ';;;',
+    'no type at all',
   ]) {
     const answer = await server.app.inject({
       method: 'POST',

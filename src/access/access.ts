@@ -5,7 +5,7 @@ import { addSeconds, DAY_SECONDS } from '../instants.ts';
 /** Whether a user may use what is paid for, until when, and why. Derived, never stored. */
 export interface Access {
   granted: boolean;
-  /** When the reason ends: the period's end, the trial's end, or when credit runs out. */
+  /** When the reason ends, as far as that is known now: the period's or the trial's end, or the end of the subscription. */
   until: Date | null;
   reason: 'paid' | 'trial' | 'credit' | null;
 }
@@ -42,12 +42,15 @@ export function creditView(user: Pick<User, 'creditUntil' | 'creditHeldAt'>, now
  */
 export function accessOf(
   user: Pick<User, 'tier' | 'creditUntil' | 'creditHeldAt'>,
-  subscription: Pick<Subscription, 'currentPeriodEnd' | 'trialEnd'> | null,
+  subscription: Pick<Subscription, 'currentPeriodEnd' | 'trialEnd' | 'cancelAt'> | null,
   now: Date,
 ): Access {
-  if (user.tier === 'paid')
-    return { granted: true, until: subscription?.currentPeriodEnd ?? null, reason: 'paid' };
-  if (user.tier === 'trial') return { granted: true, until: subscription?.trialEnd ?? null, reason: 'trial' };
+  const { currentPeriodEnd = null, trialEnd = null, cancelAt = null } = subscription ?? {};
+  if (user.tier === 'paid') return { granted: true, until: cancelAt ?? currentPeriodEnd, reason: 'paid' };
+  if (user.tier === 'trial') {
+    const endsEarlier = cancelAt !== null && (trialEnd === null || cancelAt < trialEnd);
+    return { granted: true, until: endsEarlier ? cancelAt : trialEnd, reason: 'trial' };
+  }
   const { creditUntil } = creditView(user, now);
   return { granted: creditUntil !== null, until: creditUntil, reason: creditUntil && 'credit' };
 }

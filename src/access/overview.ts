@@ -1,3 +1,4 @@
+import { itemsOf } from '../billing/stripe-shapes/subscription.ts';
 import { tierOf } from '../billing/tier.ts';
 import type { Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
@@ -20,8 +21,12 @@ export interface Overview extends CreditView {
 
 export interface SubscriptionView {
   status: string;
+  /** Of the item whose price is ours, else of the first; null when the price is not ours. */
   plan: 'monthly' | 'annual' | null;
   currentPeriodEnd: Date | null;
+  /** When it was decided that it ends, if Stripe names an instant. */
+  cancelAt: Date | null;
+  /** It ends with the current period. */
   cancelAtPeriodEnd: boolean;
   trialEnd: Date | null;
 }
@@ -49,18 +54,27 @@ export async function describeUser(
 ): Promise<Overview> {
   const at = wholeSeconds(now);
   const counts = await countReferrals(db, user.id, at);
-  const [subscription = null] = subscriptions
-    .filter(({ status, counts }) => counts && status !== null)
-    .sort(byImportance);
+  const subscription = shownOf(subscriptions);
+  const view = subscription && viewOf(subscription, place.prices);
   return {
     id: user.id,
     email: user.email ?? '',
     tier: user.tier as Overview['tier'],
     ...creditView(user, at),
-    access: accessOf(user, subscription, at),
+    access: accessOf(user, view, at),
     referral: { code: user.code, url: `${place.publicUrl}/r/${user.code}`, ...counts },
-    subscription: subscription && viewOf(subscription, place.prices),
+    subscription: view,
   };
+}
+
+/**
+ * @param subscriptions all that are known of a user
+ * @returns the one that is shown of them; null when there is none
+ */
+export function shownOf(subscriptions: readonly Subscription[]): Subscription | null {
+  return (
+    subscriptions.filter(({ status, counts }) => counts && status !== null).sort(byImportance)[0] ?? null
+  );
 }
 
 const TIER_ORDER = ['paid', 'trial', 'free'];
@@ -76,12 +90,16 @@ function byImportance(a: Subscription, b: Subscription): number {
 }
 
 function viewOf(subscription: Subscription, prices: Prices): SubscriptionView {
-  const { status, priceId, currentPeriodEnd, cancelAtPeriodEnd, cancelAt, trialEnd } = subscription;
+  const { status, cancelAt, trialEnd } = subscription;
+  const items = itemsOf(subscription);
+  const { priceId, currentPeriodEnd } = items.find((item) => planOf(item.priceId, prices)) ?? items[0];
+  const endsInThePeriod = cancelAt !== null && (currentPeriodEnd === null || cancelAt <= currentPeriodEnd);
   return {
     status: status ?? '',
     plan: planOf(priceId, prices),
     currentPeriodEnd,
-    cancelAtPeriodEnd: cancelAtPeriodEnd || cancelAt !== null,
+    cancelAt,
+    cancelAtPeriodEnd: subscription.cancelAtPeriodEnd || endsInThePeriod,
     trialEnd,
   };
 }

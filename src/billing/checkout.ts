@@ -8,7 +8,8 @@ import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { TERMINAL_STATUSES } from './facts/ordering.ts';
 import type { Plan } from './prices.ts';
-import { ensureCustomer, forgetCustomer } from './stripe-customer.ts';
+import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
+import { ensureCustomer } from './stripe-customer.ts';
 import type { BillingContext } from './stripe-customer.ts';
 import { mayTry } from './trials.ts';
 
@@ -44,6 +45,10 @@ export async function openCheckout(
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
     const checkout = await claimCheckout(db, user.id, order, over, now);
     const session = await sessionOf(context, user, checkout, now);
+    if (session === null) {
+      over = checkout.id;
+      continue;
+    }
     if (session.status === 'complete' && isLive(session.subscription)) return null;
     if (session.status === 'open' && session.url !== null) {
       if (checkout.plan === plan && checkout.priceId === priceId) return session.url;
@@ -75,16 +80,20 @@ async function claimCheckout(
   });
 }
 
-/** The session of a checkout as it is now, created when it has none yet. */
+/**
+ * The session of a checkout as it is now, created when it has none yet; null when nobody can pay in it: another tab replaced
+ * the checkout meanwhile, or Stripe does not know the session, or the customer it was to be for.
+ */
 async function sessionOf(
   context: BillingContext,
   user: User,
   checkout: Checkout,
   now: Date,
-): Promise<Stripe.Checkout.Session> {
+): Promise<Stripe.Checkout.Session | null> {
   const { db, stripe } = context;
-  if (checkout.sessionId !== null) {
-    return stripe.checkout.sessions.retrieve(checkout.sessionId, { expand: ['subscription'] });
+  const { sessionId } = checkout;
+  if (sessionId !== null) {
+    return unlessGone(() => stripe.checkout.sessions.retrieve(sessionId, { expand: ['subscription'] }));
   }
   let customer: string | null = null;
   try {
@@ -96,16 +105,17 @@ async function sessionOf(
     if (noted.count > 0) return session;
     // Another tab replaced the checkout meanwhile, or the account is deleted: nobody must pay here.
     await expire(stripe, session.id);
-    return { ...session, status: 'expired', url: null };
+    return null;
   } catch (error) {
-    if (customer !== null && isCustomerMissing(error)) await forgetCustomer(db, customer, now);
     // Stripe keeps the answer to a key, a refusal as well: the next try wants a new one.
     if (isKept(error)) {
       await inTransaction(db, now, async (tx) => {
         await tx.checkout.deleteMany({ where: { id: checkout.id, sessionId: null } });
       });
     }
-    throw error;
+    if (customer === null || !isCustomerGone(error)) throw error;
+    await noteCustomerMissing(db, customer, now);
+    return null;
   }
 }
 
@@ -137,17 +147,18 @@ async function createSession(
 }
 
 /**
- * Closes a checkout session at Stripe; one that is over already stays as it is.
+ * Closes a checkout session at Stripe; one that is over already stays as it is, and so does one that Stripe does not know.
  *
  * @param stripe Stripe
  * @param sessionId the session
- * @throws StripeError when Stripe cannot be reached
+ * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
  */
 export async function expire(stripe: Stripe, sessionId: string): Promise<void> {
   try {
     await stripe.checkout.sessions.expire(sessionId);
   } catch (error) {
-    if (!(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
+    const isOver = error instanceof Stripe.errors.StripeInvalidRequestError;
+    if (!isOver || absenceOf(error) === 'other-mode') throw error;
   }
 }
 
@@ -158,8 +169,9 @@ async function cancelUnfinished(
 ): Promise<void> {
   if (customer === null) return;
   const id = typeof customer === 'string' ? customer : customer.id;
-  const waiting = await stripe.subscriptions.list({ customer: id, status: 'incomplete' });
-  for (const subscription of waiting.data) await stripe.subscriptions.cancel(subscription.id);
+  const waiting = await unlessGone(() => stripe.subscriptions.list({ customer: id, status: 'incomplete' }));
+  for (const subscription of waiting?.data ?? [])
+    await unlessGone(() => stripe.subscriptions.cancel(subscription.id));
 }
 
 /**
@@ -178,10 +190,11 @@ function isKept(error: unknown): boolean {
   );
 }
 
-function isCustomerMissing(error: unknown): boolean {
+/** The customer and not, say, the price. */
+function isCustomerGone(error: unknown): boolean {
   return (
+    absenceOf(error) === 'gone' &&
     error instanceof Stripe.errors.StripeInvalidRequestError &&
-    error.code === 'resource_missing' &&
     error.param === 'customer'
   );
 }

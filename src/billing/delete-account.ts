@@ -7,6 +7,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { expire } from './checkout.ts';
 import { thinEvents } from './events.ts';
 import { TERMINAL_STATUSES } from './facts/ordering.ts';
+import { unlessGone } from './missing.ts';
 
 /** Why an account was not deleted. */
 export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checkout-opened-meanwhile';
@@ -59,11 +60,16 @@ export async function deleteAccount(
   });
 }
 
-/** Asks Stripe rather than our rows: what was paid for a second ago is known there first. */
+/**
+ * Asks Stripe rather than our rows: what was paid for a second ago is known there first. A customer or a subscription that
+ * Stripe does not know charges nobody.
+ */
 async function cancelAll(stripe: Stripe, customer: string): Promise<void> {
-  for await (const { id, status } of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
-    if (!TERMINAL_STATUSES.has(status)) await stripe.subscriptions.cancel(id);
-  }
+  await unlessGone(async () => {
+    for await (const { id, status } of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
+      if (!TERMINAL_STATUSES.has(status)) await unlessGone(() => stripe.subscriptions.cancel(id));
+    }
+  });
 }
 
 /** A failed event keeps its payload until it is applied; `prune` thins it after that. */

@@ -8,7 +8,7 @@ import { askStripe } from '../web/ask-stripe.ts';
 import { sendToLogIn } from '../web/log-in-first.ts';
 import { openCheckout } from './checkout.ts';
 import { subscriptionsOf } from './facts/subscriptions.ts';
-import { isOneLive, openPortal } from './portal.ts';
+import { isLive, isOneLiveAtStripe, openPortal } from './portal.ts';
 import type { BillingContext } from './stripe-customer.ts';
 
 const checkoutForm = z.object({ plan: z.enum(['monthly', 'annual']) });
@@ -31,13 +31,15 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     if (!request.user) return sendToLogIn(request, reply);
     const form = checkoutForm.safeParse(request.body);
     if (!form.success) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
-    if (isOneLive(await subscriptionsOf(db, request.user.id)))
-      return toPortal(reply, billing(), request.user);
-
+    const { user } = request;
+    const subscriptions = await subscriptionsOf(db, user.id);
+    if (subscriptions.some(isLive)) {
+      const isManaged = await askStripe(() => isOneLiveAtStripe(billing(), subscriptions, context.now()));
+      if (isManaged) return toPortal(reply, billing(), user, context.now());
+    }
     const { plan } = form.data;
     const priceId = config.stripe.prices[plan];
     if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
-    const user = request.user;
     const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
     // Paid already: Settings waits for the webhook.
     return reply.redirect(url ?? '/settings?checkout=done', 303);
@@ -45,12 +47,17 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
 
   app.post('/api/billing/portal', async (request, reply) => {
     if (!request.user) return sendToLogIn(request, reply);
-    return toPortal(reply, billing(), request.user);
+    return toPortal(reply, billing(), request.user, context.now());
   });
 }
 
-async function toPortal(reply: FastifyReply, billing: BillingContext, user: User): Promise<FastifyReply> {
-  const url = await askStripe(() => openPortal(billing, user));
+async function toPortal(
+  reply: FastifyReply,
+  billing: BillingContext,
+  user: User,
+  now: Date,
+): Promise<FastifyReply> {
+  const url = await askStripe(() => openPortal(billing, user, now));
   return reply.redirect(url ?? '/pricing', 303);
 }
 

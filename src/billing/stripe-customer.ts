@@ -4,7 +4,7 @@ import type { StripeConfig } from '../config.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { endCustomer, lockCustomer } from './facts/customers.ts';
+import { lockCustomer } from './facts/customers.ts';
 import { linkCustomer } from './link-customer.ts';
 
 export interface BillingContext {
@@ -31,7 +31,7 @@ export async function ensureCustomer(
   now: Date,
 ): Promise<string> {
   const known = await db.customer.findFirst({
-    where: { userId: user.id, deletedAt: null },
+    where: { userId: user.id, deletedAt: null, missingAt: null },
     orderBy: { id: 'asc' },
   });
   if (known) return known.id;
@@ -42,15 +42,4 @@ export async function ensureCustomer(
   );
   await inTransaction(db, now, async (tx) => linkCustomer(tx, await lockCustomer(tx, created.id), user.id));
   return created.id;
-}
-
-/**
- * Notes that Stripe does not know a customer any more, though its `customer.deleted` never reached us.
- *
- * @param db the database
- * @param customerId the customer
- * @param now the instant, UTC
- */
-export async function forgetCustomer(db: Db, customerId: string, now: Date): Promise<void> {
-  await inTransaction(db, now, async (tx) => endCustomer(tx, await lockCustomer(tx, customerId), tx.now));
 }

@@ -35,8 +35,13 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
   const { webhookSecrets } = context.config.stripe;
   const eventContext = eventContextOf(context);
 
-  // The signature is over the bytes as they came; a parser for every type leaves them so.
+  // The signature is over the bytes as they came, whatever they are called: one parser for every type leaves them so. Without
+  // a type it takes those, too, whose name Fastify would refuse.
   app.removeAllContentTypeParsers();
+  app.addHook('onRequest', function ignoreContentType({ raw }, _reply, done) {
+    delete raw.headers['content-type'];
+    done();
+  });
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => {
     done(null, body);
   });

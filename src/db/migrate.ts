@@ -130,7 +130,12 @@ async function migrationsList(folder: string, names: string[]): Promise<engine.M
   };
 }
 
-async function loadSchemaEngine(
+/**
+ * @param adapterFactory connects to the database
+ * @param folder where the schema of its kind of database is
+ * @returns Prisma's schema engine; free it after use
+ */
+export async function loadSchemaEngine(
   adapterFactory: SqlMigrationAwareDriverAdapterFactory,
   folder: string,
 ): Promise<engine.SchemaEngine> {

@@ -7,7 +7,7 @@ import { checkLedger } from '../credits/fold.ts';
 import type { CreditEntry, Prisma } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inSnapshot } from '../db/transaction.ts';
-import { DAY_SECONDS, secondsBetween } from '../instants.ts';
+import { DAY_SECONDS, isoText, secondsBetween } from '../instants.ts';
 import { firstPaymentOf } from '../billing/first-payment.ts';
 
 /** Rows read at a time: memory stays flat. */
@@ -117,6 +117,11 @@ const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
     name: 'reconciled',
     says: 'No subscription waits for `reconcile` to ask Stripe which of two snapshots holds.',
     problems: reconcileProblems,
+  },
+  {
+    name: 'known-at-stripe',
+    says: 'Stripe knows every customer, and every subscription that is not over.',
+    problems: missingProblems,
   },
 ];
 
@@ -396,6 +401,18 @@ function reconcileProblems({ subscriptions }: CustomerFacts): Problem[] {
       row: `Subscription ${id}`,
       problem: 'two snapshots of one second disagreed, and Stripe could not be asked',
     }));
+}
+
+function missingProblems({ id, deletedAt, missingAt, subscriptions }: CustomerFacts): Problem[] {
+  const problem = (since: Date): string =>
+    `Stripe has not known it since ${isoText(since)}: it was deleted there, or STRIPE_API_KEY is of another account; \`reconcile\` asks again`;
+  const ofCustomer = missingAt && !deletedAt ? [{ row: `Customer ${id}`, problem: problem(missingAt) }] : [];
+  const ofSubscriptions = subscriptions.flatMap((one) =>
+    one.missingAt && one.status !== null && !TERMINAL_STATUSES.has(one.status)
+      ? [{ row: `Subscription ${one.id}`, problem: problem(one.missingAt) }]
+      : [],
+  );
+  return [...ofCustomer, ...ofSubscriptions];
 }
 
 function claimProblems({ id, customer }: Claim): Problem[] {

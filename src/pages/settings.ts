@@ -2,7 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import QRCode from 'qrcode';
 import { z } from 'zod';
 
-import { describeUser } from '../access/overview.ts';
+import { describeUser, shownOf } from '../access/overview.ts';
 import type { Place } from '../access/overview.ts';
 import { changeAddress, changePassword } from '../accounts/credentials.ts';
 import { emailAddress } from '../accounts/email.ts';
@@ -162,6 +162,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     const me = await describeUser(db, user, subscriptions, place, at);
     const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
     const entries = user.creditEntryCount > 0 ? await entriesWithSides(db, user.id, 0) : [];
+    const shown = shownOf(subscriptions);
     const awaited =
       cameFromCheckout && me.tier === 'free'
         ? await findAwaitedPayment({ db, stripe }, user.id, subscriptions, at)
@@ -169,6 +170,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     return sendPage(request, reply, 'settings', {
       title: 'Settings',
       me,
+      pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
       canManageBilling: isOneLive(subscriptions),
       invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
       creditHistory: creditHistory(entries, at),

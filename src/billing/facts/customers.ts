@@ -18,6 +18,17 @@ export async function lockCustomer(tx: Tx, id: string): Promise<Customer> {
 }
 
 /**
+ * Takes back that Stripe does not know a customer: it has just told of it.
+ *
+ * @param tx the open transaction
+ * @param customer the locked customer
+ */
+export async function noteCustomerKnown(tx: Tx, customer: Customer): Promise<void> {
+  if (customer.missingAt === null) return;
+  await tx.customer.update({ where: { id: customer.id }, data: { missingAt: null } });
+}
+
+/**
  * Keeps that a customer was deleted at Stripe: its subscriptions are over for good, the link to its user stays.
  *
  * @param tx the open transaction

@@ -131,6 +131,7 @@ export async function storeFetched(
     snapshotAt,
     snapshotEventId: null,
     needsReconcile: false,
+    missingAt: null,
     ...(statusChanged && { statusAt: state.endedAt ?? snapshotAt }),
     ...(taught && { counted: true }),
   };
@@ -302,7 +303,13 @@ async function nextState(
   tieBreaker: TieBreaker | null,
 ): Promise<Partial<Subscription> | null> {
   const { created, id } = event;
-  const takeOver = { ...state, snapshotAt: created, snapshotEventId: id, needsReconcile: false };
+  const takeOver = {
+    ...state,
+    snapshotAt: created,
+    snapshotEventId: id,
+    needsReconcile: false,
+    missingAt: null,
+  };
   if (row.status === null || row.snapshotAt === null) return takeOver;
 
   const held = { state: stateOf(row, row.status), at: row.snapshotAt };
@@ -328,18 +335,19 @@ async function nextState(
 }
 
 function stateOf(row: Subscription, status: string): SubscriptionState {
-  const { createdAt, priceId, currentPeriodEnd, trialEnd, cancelAt, cancelAtPeriodEnd, endedAt, counts } =
-    row;
   return {
     status,
-    createdAt,
-    priceId,
-    currentPeriodEnd,
-    trialEnd,
-    cancelAt,
-    cancelAtPeriodEnd,
-    endedAt,
-    counts,
+    createdAt: row.createdAt,
+    priceId: row.priceId,
+    currentPeriodEnd: row.currentPeriodEnd,
+    otherItems: row.otherItems,
+    trialEnd: row.trialEnd,
+    cancelAt: row.cancelAt,
+    cancelAtPeriodEnd: row.cancelAtPeriodEnd,
+    collectionPaused: row.collectionPaused,
+    collectionResumesAt: row.collectionResumesAt,
+    endedAt: row.endedAt,
+    counts: row.counts,
   };
 }
 

@@ -1,5 +1,5 @@
 import { applyFacts } from '../apply-facts.ts';
-import { lockCustomer } from '../facts/customers.ts';
+import { lockCustomer, noteCustomerKnown } from '../facts/customers.ts';
 import { TERMINAL_STATUSES } from '../facts/ordering.ts';
 import { storeSnapshot } from '../facts/subscriptions.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
@@ -18,6 +18,7 @@ export const onSubscriptionChanged: EventHandler = async (tx, event, context) =>
   if (snapshot.customerId === null) return ignored('the subscription has no customer');
 
   const customer = await lockCustomer(tx, snapshot.customerId);
+  await noteCustomerKnown(tx, customer);
   const stored = await storeSnapshot(tx, customer, snapshot, event, products, tieBreaker);
   if (!stored.current && !stored.taught) return ignored('a later snapshot of the subscription is known');
 

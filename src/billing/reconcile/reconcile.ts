@@ -1,6 +1,7 @@
 import { addSeconds } from '../../instants.ts';
 import { compareCheckouts } from './checkouts.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
+import { compareCustomers, compareOpenCheckouts } from './existence.ts';
 import { compareInvoices } from './invoices.ts';
 import { handleMissingEvents } from './missing-events.ts';
 import { compareDisputes, compareInvoicePayments, compareRefunds } from './payments.ts';
@@ -9,6 +10,8 @@ import { compareSubscriptions } from './subscriptions.ts';
 
 /** In the order in which facts build on each other. */
 const COMPARISONS: readonly Comparison[] = [
+  compareCustomers,
+  compareOpenCheckouts,
   compareCheckouts,
   compareSubscriptions,
   compareInvoices,

@@ -1,4 +1,4 @@
-import { Stripe } from 'stripe';
+import type { Stripe } from 'stripe';
 
 import type { Subscription } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
@@ -6,11 +6,13 @@ import { applyFacts } from '../apply-facts.ts';
 import { lockCustomer } from '../facts/customers.ts';
 import { TERMINAL_STATUSES } from '../facts/ordering.ts';
 import { differences, storeFetched } from '../facts/subscriptions.ts';
+import { absenceOf, noteSubscription } from '../missing.ts';
 import { readSubscription } from '../stripe-shapes/subscription.ts';
 import type { SubscriptionSnapshot } from '../stripe-shapes/subscription.ts';
 import { byId, causeNow, compareAll, mend } from './objects.ts';
 import type { Finding, Page } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
+import { unknown as unknownToStripe } from './existence.ts';
 import { inWords } from './report.ts';
 import type { Difference } from './report.ts';
 
@@ -65,7 +67,8 @@ function compareList(
 /** Whether it is one that we keep, and our row says something else. */
 function isOther(row: Subscription | null, snapshot: SubscriptionSnapshot): boolean {
   if (snapshot.testClock || snapshot.customerId === null) return false;
-  return row?.needsReconcile === true || differences(row, snapshot).length > 0;
+  if (row?.needsReconcile === true || (row?.missingAt ?? null) !== null) return true;
+  return differences(row, snapshot).length > 0;
 }
 
 async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Promise<Finding | null> {
@@ -77,11 +80,13 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
 
   const subscription = { object: 'subscription', id };
   const unknown = { ...subscription, field: 'status', here: 'unknown', there: snapshot.state.status };
+  const missing = { ...subscription, field: 'existence', here: 'unknown to Stripe', there: 'yes' };
   const undecided = { ...subscription, field: 'order of its events', here: 'undecided', there: 'as fetched' };
   return {
     differences: [
       ...(row?.status ? [] : [unknown]),
       ...(row?.needsReconcile ? [undecided] : []),
+      ...(row?.missingAt ? [missing] : []),
       ...(row?.status ? differences(row, snapshot) : []).map(({ field, here, there }) => ({
         ...subscription,
         field,
@@ -105,36 +110,26 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
 
 /** Of an interrupted run the list is not whole, and Stripe does not list those of test clocks: they are asked for. */
 async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<string>): Promise<Difference[]> {
+  const { db, now, dryRun } = context;
   const found: Difference[] = [];
-  for (const id of await liveSubscriptions(context.db)) {
-    if (seen.has(id)) continue;
+  for (const row of await liveSubscriptions(db)) {
+    if (seen.has(row.id)) continue;
     try {
-      const finding = await askAnew(context, id);
+      const finding = await askAnew(context, row.id);
       if (finding) found.push(...(await mend(context, finding)));
     } catch (error) {
-      if (!isMissing(error)) throw error;
-      found.push({
-        object: 'subscription',
-        id,
-        field: 'existence',
-        here: 'yes',
-        there: 'no: it is of another Stripe account or mode',
-        mended: false,
-        problem: null,
-      });
+      const absence = absenceOf(error);
+      if (absence === null) throw error;
+      if (absence === 'gone' && !dryRun) await noteSubscription(db, row, false, now());
+      found.push(unknownToStripe('subscription', row.id, absence));
     }
   }
   return found;
 }
 
-async function liveSubscriptions(db: Db): Promise<string[]> {
-  const rows = await db.subscription.findMany({
+async function liveSubscriptions(db: Db): Promise<Pick<Subscription, 'id' | 'customerId' | 'missingAt'>[]> {
+  return db.subscription.findMany({
     where: { status: { notIn: [...TERMINAL_STATUSES] } },
-    select: { id: true },
+    select: { id: true, customerId: true, missingAt: true },
   });
-  return rows.map(({ id }) => id);
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Stripe.errors.StripeInvalidRequestError && error.code === 'resource_missing';
 }

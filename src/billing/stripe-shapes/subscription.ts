@@ -21,6 +21,7 @@ export const subscriptionShape = z.object({
   trial_end: instant.nullish(),
   cancel_at: instant.nullish(),
   cancel_at_period_end: z.boolean().nullish(),
+  pause_collection: z.object({ resumes_at: instant.nullish() }).nullish(),
   ended_at: instant.nullish(),
   collection_method: z.string().nullish(),
   /** Until API 2025-03 (basil). */
@@ -35,9 +36,14 @@ export interface SubscriptionState {
   createdAt: Date | null;
   priceId: string | null;
   currentPeriodEnd: Date | null;
+  /** Its items after the first, as `itemsOf` reads them; null when it has no more than one. */
+  otherItems: string | null;
   trialEnd: Date | null;
   cancelAt: Date | null;
   cancelAtPeriodEnd: boolean;
+  /** No payment is collected, until `collectionResumesAt` if that is set. */
+  collectionPaused: boolean;
+  collectionResumesAt: Date | null;
   endedAt: Date | null;
   /** It sells a product that counts (design: rule 6). */
   counts: boolean;
@@ -69,18 +75,24 @@ export interface SubscriptionSnapshot {
 export function readSubscription(object: unknown, products: Products): SubscriptionSnapshot {
   const raw = subscriptionShape.parse(object);
   const items = raw.items?.data ?? [];
-  const [first] = items;
+  const [first, ...others] = items.map((one) => ({
+    priceId: one.price?.id ?? null,
+    currentPeriodEnd: one.current_period_end ?? raw.current_period_end ?? null,
+  }));
   return {
     id: raw.id,
     customerId: idOf(raw.customer),
     state: {
       status: raw.status,
       createdAt: dateOf(raw.created),
-      priceId: first?.price?.id ?? null,
-      currentPeriodEnd: dateOf(first?.current_period_end ?? raw.current_period_end),
+      priceId: first?.priceId ?? null,
+      currentPeriodEnd: dateOf(first?.currentPeriodEnd ?? raw.current_period_end),
+      otherItems: others.length > 0 ? JSON.stringify(others) : null,
       trialEnd: dateOf(raw.trial_end),
       cancelAt: dateOf(raw.cancel_at),
       cancelAtPeriodEnd: raw.cancel_at_period_end ?? false,
+      collectionPaused: (raw.pause_collection ?? null) !== null,
+      collectionResumesAt: dateOf(raw.pause_collection?.resumes_at),
       endedAt: dateOf(raw.ended_at),
       counts: products === null || items.some(({ price }) => products.includes(idOf(price?.product) ?? '')),
     },
@@ -93,4 +105,26 @@ export function readSubscription(object: unknown, products: Products): Subscript
       (items.length > 0 && items.every((part) => part.price?.unit_amount === 0)),
     testClock: idOf(raw.test_clock) !== null,
   };
+}
+
+/** One thing that a subscription is for. */
+export interface SubscriptionItem {
+  priceId: string | null;
+  currentPeriodEnd: Date | null;
+}
+
+const keptItems = z.array(z.object({ priceId: z.string().nullable(), currentPeriodEnd: instant.nullable() }));
+
+/**
+ * @param state what is kept of a subscription
+ * @returns all its items, in Stripe's order
+ */
+export function itemsOf(
+  state: Pick<SubscriptionState, 'priceId' | 'currentPeriodEnd' | 'otherItems'>,
+): [SubscriptionItem, ...SubscriptionItem[]] {
+  const others = keptItems.parse(JSON.parse(state.otherItems ?? '[]'));
+  return [
+    { priceId: state.priceId, currentPeriodEnd: state.currentPeriodEnd },
+    ...others.map((item) => ({ ...item, currentPeriodEnd: dateOf(item.currentPeriodEnd) })),
+  ];
 }

@@ -1,0 +1,314 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { Stripe } from 'stripe';
+import { describe, expect, onTestFinished, test } from 'vitest';
+
+import { doctor } from '../src/commands/doctor.ts';
+import { askStripe } from '../src/web/ask-stripe.ts';
+import { commandContext } from './support/command-context.ts';
+import {
+  deliverAll,
+  everythingElse,
+  PASSWORD,
+  postForm,
+  signUp,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import {
+  deliverWaiting,
+  pressUpgrade,
+  reconcileWorld,
+  sessionIdOf,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
+import type { World } from './support/stand-in.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const openPortal = ({ app }: TestServer, { cookie }: Person) =>
+  postForm(app, '/api/billing/portal', {}, cookie);
+const upgrade = ({ app }: TestServer, { cookie }: Person) =>
+  postForm(app, '/api/billing/checkout', { plan: 'monthly' }, cookie);
+const deleteAccount = ({ app }: TestServer, { cookie }: Person) =>
+  postForm(app, '/settings/delete', { currentPassword: PASSWORD }, cookie);
+
+/** Stripe forgets some kinds of objects, as it does when test data is deleted, or the key is one of another account. */
+function forget({ sandbox }: World, ...kinds: ('customers' | 'checkouts' | 'subscriptions')[]): void {
+  for (const kind of kinds) (sandbox.objects[kind] as Map<string, unknown>).clear();
+}
+
+/** Somebody who pays, and everything of theirs forgotten by Stripe. */
+async function forgottenSubscriber() {
+  const world = await startWorld();
+  const ann = await signUp(world, 'ann@example.com');
+  const subscription = await subscribe(world, ann);
+  await deliverWaiting(world);
+  forget(world, 'customers', 'checkouts', 'subscriptions');
+  return { world, ann, subscription };
+}
+
+async function checksThatFail(world: World): Promise<string[]> {
+  const { json } = await doctor(commandContext(world));
+  return (json as { findings: { check: string; row: string }[] }).findings.map(
+    ({ check, row }) => `${check}: ${row}`,
+  );
+}
+
+describe('what Stripe does not know', () => {
+  test('a customer: Upgrade makes a new one', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await pressUpgrade(world, ann);
+    const old = await world.db.customer.findFirstOrThrow();
+    forget(world, 'customers', 'checkouts');
+    expect(await pressUpgrade(world, ann)).toContain('/checkout/');
+    const fresh = await world.db.customer.findFirstOrThrow({ where: { id: { not: old.id } } });
+    expect(fresh).toMatchObject({ userId: ann.id, missingAt: null });
+    expect(await world.db.customer.findUnique({ where: { id: old.id } })).toMatchObject({
+      userId: ann.id,
+      deletedAt: null,
+      missingAt: world.clock.now,
+    });
+  });
+
+  test('a checkout session: Upgrade makes a new one', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const old = sessionIdOf(await pressUpgrade(world, ann));
+    forget(world, 'checkouts');
+    const fresh = sessionIdOf(await pressUpgrade(world, ann));
+    expect(fresh).not.toBe(old);
+    expect(await world.db.checkout.findMany()).toMatchObject([{ userId: ann.id, sessionId: fresh }]);
+    expect(await world.db.customer.count()).toBe(1);
+  });
+
+  test('a subscription: Upgrade sells anew, and the tier stays what the facts say', async () => {
+    const { world, ann, subscription } = await forgottenSubscriber();
+    expect(await pressUpgrade(world, ann)).toContain('/checkout/');
+    expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
+    expect(await world.db.subscription.findUnique({ where: { id: subscription } })).toMatchObject({
+      status: 'active',
+      endedAt: null,
+      missingAt: world.clock.now,
+    });
+  });
+
+  test('the customer of a subscriber: the portal leads to Pricing, which offers the upgrade', async () => {
+    const { world, ann } = await forgottenSubscriber();
+    const answer = await openPortal(world, ann);
+    expect([answer.statusCode, answer.headers.location]).toEqual([303, '/pricing']);
+    const { body } = await world.app.inject({ url: '/pricing', headers: { cookie: ann.cookie } });
+    expect(body).toContain('Upgrade to monthly');
+    expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
+  });
+
+  test('of two customers only one: the portal opens for the other', async () => {
+    const { world, ann } = await forgottenSubscriber();
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    expect((await openPortal(world, ann)).headers.location).toContain('/portal/');
+  });
+
+  test('anything of an account: it can be deleted', async () => {
+    const { world, ann } = await forgottenSubscriber();
+    expect((await deleteAccount(world, ann)).statusCode).toBe(303);
+    expect(await world.db.user.findUnique({ where: { id: ann.id } })).toMatchObject({
+      deletedAt: world.clock.now,
+    });
+  });
+
+  test('the open checkout of an account: it can be deleted', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await pressUpgrade(world, ann);
+    forget(world, 'customers', 'checkouts');
+    expect((await deleteAccount(world, ann)).statusCode).toBe(303);
+  });
+
+  test('is named by reconcile, and by doctor after it; a dry run notes nothing', async () => {
+    const { world, ann, subscription } = await forgottenSubscriber();
+    const ben = await signUp(world, 'ben@example.com');
+    await pressUpgrade(world, ben);
+    const sessions = (await world.db.checkout.findMany()).map(({ sessionId }) => sessionId ?? '');
+    expect(sessions).toHaveLength(2);
+    const customer = await world.db.customer.findFirstOrThrow({ where: { userId: ann.id } });
+    forget(world, 'checkouts');
+    const before = await everythingElse(world);
+    const gone = ({ differences }: Awaited<ReturnType<typeof reconcileWorld>>) =>
+      differences
+        .filter(({ field, there }) => field === 'existence' && there.startsWith('no: it was deleted'))
+        .map(({ object, id, mended }) => `${object} ${id}${mended ? ' (mended)' : ''}`)
+        .sort();
+    const expected = [`customer ${customer.id}`, `subscription ${subscription}`];
+
+    expect(gone(await reconcileWorld(world, null, true))).toEqual(
+      [...sessions.map((id) => `checkout session ${id}`), ...expected].sort(),
+    );
+    expect(await everythingElse(world)).toEqual(before);
+    expect(await checksThatFail(world)).toEqual([]);
+
+    expect(gone(await reconcileWorld(world))).toEqual(
+      [...sessions.map((id) => `checkout session ${id} (mended)`), ...expected].sort(),
+    );
+    expect(await checksThatFail(world)).toEqual([
+      `known-at-stripe: Customer ${customer.id}`,
+      `known-at-stripe: Subscription ${subscription}`,
+    ]);
+    expect(await world.db.checkout.count()).toBe(0);
+    expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
+    expect(await world.db.customer.findFirst({ where: { userId: ben.id } })).toMatchObject({
+      missingAt: null,
+    });
+  });
+
+  test('and knows again, when the key is the right one: reconcile and an event take that back', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    const ben = await signUp(world, 'ben@example.com');
+    const stripe = buyer(ben.id);
+    await deliverAll(world, [stripe.checkoutCompleted(), stripe.created()]);
+    const missingAt = world.clock.now;
+    await world.db.$transaction([
+      world.db.customer.updateMany({ data: { missingAt } }),
+      world.db.subscription.updateMany({ data: { missingAt } }),
+    ]);
+    expect(await checksThatFail(world)).toHaveLength(4);
+
+    world.clock.now = new Date(missingAt.getTime() + 1000);
+    await deliverAll(world, [stripe.updated({}, { at: world.clock.now })]);
+    expect(await checksThatFail(world)).toHaveLength(2);
+    await reconcileWorld(world);
+    const ofAnn = { where: { customer: { userId: ann.id } } };
+    expect(await world.db.subscription.findMany(ofAnn)).toMatchObject([{ missingAt: null }]);
+    expect(await world.db.customer.findMany({ where: { userId: ann.id } })).toMatchObject([
+      { missingAt: null },
+    ]);
+  });
+
+  test('and knows again: Upgrade asks before it sells a second time', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    const missingAt = world.clock.now;
+    await world.db.$transaction([
+      world.db.customer.updateMany({ data: { missingAt } }),
+      world.db.subscription.updateMany({ data: { missingAt } }),
+    ]);
+    expect(await pressUpgrade(world, ann)).toContain('/portal/');
+    expect(await checksThatFail(world)).toEqual([]);
+  });
+});
+
+/** A server whose Stripe answers everything with one error. */
+async function startRefused(status: number, error: object) {
+  const api = createServer((_request, answer) => {
+    answer.statusCode = status;
+    answer.setHeader('content-type', 'application/json');
+    answer.end(JSON.stringify({ error }));
+  });
+  await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    api.close();
+  });
+  const { port } = api.address() as AddressInfo;
+  const server = await startTestServer({
+    STRIPE_API_KEY: 'sk_test_x',
+    STRIPE_API_BASE: `http://127.0.0.1:${port}`,
+  });
+  const ann = await signUp(server, 'ann@example.com');
+  return { server, ann };
+}
+
+const OTHER_MODE: Stripe.StripeRawError = {
+  type: 'invalid_request_error',
+  code: 'resource_missing',
+  param: 'customer',
+  message:
+    "No such customer: 'cus_1'; a similar object exists in live mode, but a test mode key was used to make this request.",
+};
+
+describe('what Stripe knows in its other mode', () => {
+  test('is not dropped: nothing is sold, opened or deleted, and the words do not say to try again', async () => {
+    const { server, ann } = await startRefused(400, OTHER_MODE);
+    const stripe = buyer(ann.id);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
+    await server.db.checkout.create({
+      data: {
+        userId: ann.id,
+        id: 'checkout',
+        plan: 'monthly',
+        priceId: 'price_m',
+        trialDays: 0,
+        sessionId: 'cs_1',
+        createdAt: server.clock.now,
+      },
+    });
+    const before = { ...(await everythingElse(server)), checkouts: await server.db.checkout.findMany() };
+    for (const act of [upgrade, openPortal, deleteAccount]) {
+      const answer = await act(server, ann);
+      expect(answer.statusCode).toBe(502);
+      expect(answer.body).toContain('Trying again will not help');
+    }
+    expect({ ...(await everythingElse(server)), checkouts: await server.db.checkout.findMany() }).toEqual(
+      before,
+    );
+  });
+
+  test('is told to the operator', async () => {
+    const { server } = await startRefused(400, OTHER_MODE);
+    const asked = askStripe(() => server.stripe?.customers.retrieve('cus_1') ?? Promise.reject(new Error()));
+    await expect(asked).rejects.toMatchObject({
+      cause: {
+        message: expect.stringMatching(/exists in live mode.*STRIPE_API_KEY is of another mode/) as string,
+      },
+    });
+  });
+
+  test('is named by reconcile, and stays as it is', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    forget(world, 'customers');
+    const { stripe } = world;
+    if (!stripe) throw new Error('The server under test has no key.');
+    stripe.customers.retrieve = () => Promise.reject(new Stripe.errors.StripeInvalidRequestError(OTHER_MODE));
+    const before = await everythingElse(world);
+    const { differences } = await reconcileWorld(world);
+    expect(differences).toMatchObject([
+      { object: 'customer', there: expect.stringMatching(/other mode/) as string },
+    ]);
+    expect(await everythingElse(world)).toEqual(before);
+  });
+});
+
+test.each([
+  [
+    400,
+    {
+      type: 'invalid_request_error',
+      code: 'resource_missing',
+      param: 'line_items[0][price]',
+      message: 'No such price',
+    },
+    false,
+  ],
+  [401, { type: 'authentication_error', message: 'Invalid API Key provided' }, false],
+  [403, { type: 'permission_error', message: 'The key has no such permission' }, false],
+  [402, { type: 'card_error', message: 'declined' }, false],
+  [409, { type: 'invalid_request_error', code: 'lock_timeout', message: 'busy' }, true],
+  [429, { type: 'rate_limit_error', code: 'rate_limit', message: 'too many' }, true],
+  [500, { type: 'api_error', message: 'oops' }, true],
+])("Stripe answers %i: %s, 'try again in a moment' is told: %s", async (status, error, passes) => {
+  const { server, ann } = await startRefused(status, error);
+  const answer = await upgrade(server, ann);
+  expect(answer.statusCode).toBe(502);
+  expect(answer.body.includes('try again in a moment')).toBe(passes);
+  expect(answer.body.includes('Trying again will not help')).toBe(!passes);
+});
