@@ -7,7 +7,7 @@ import { reconcile as runCommand } from '../src/commands/reconcile.ts';
 import type { ReconcileReport } from '../src/billing/reconcile/report.ts';
 import { examine } from '../src/operations/doctor.ts';
 import { refuseWrites } from './support/other-connection.ts';
-import { DAY, daysAfter, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
+import { DAY, daysAfter, newDatabase, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
   passTime,
@@ -313,7 +313,7 @@ describe('reconcile', () => {
     onTestFinished(() => {
       connects.mockRestore();
     });
-    const world = await startWorld();
+    const world = await startWorld({ DATABASE_URL: await newDatabase() });
     for (let count = 0; count < 90; count += 1) {
       const session = await world.merchant.checkout.sessions.create({
         mode: 'subscription',

@@ -97,7 +97,7 @@ export const PASSWORD_HASH =
 
 /** Makes somebody an account as sign-up does, with a friend's code when there is one, and a browser that is logged in. */
 export async function signUp(
-  { db, clock }: Pick<TestServer, 'db' | 'clock'>,
+  { db, clock, config }: Pick<TestServer, 'db' | 'clock' | 'config'>,
   typed: string,
   friendsCode?: string,
 ): Promise<Person> {
@@ -106,7 +106,8 @@ export async function signUp(
     const user = await createUser(tx, email, PASSWORD_HASH);
     await captureReferral(tx, user, friendsCode ?? null);
     const token = await openSession(tx, SESSION_SECRET, user.id);
-    return { id: user.id, email: typed, code: user.code, cookie: `tandem_session=${token}` };
+    const prefix = config.publicUrl.startsWith('https:') ? '__Host-' : '';
+    return { id: user.id, email: typed, code: user.code, cookie: `${prefix}tandem_session=${token}` };
   });
 }
 
