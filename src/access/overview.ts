@@ -48,7 +48,7 @@ export async function describeUser(
   now: Date,
 ): Promise<Overview> {
   const at = wholeSeconds(now);
-  const counts = await countReferrals(db, user.id, at);
+  const counts = await countReferrals(db, user, at);
   const [subscription = null] = subscriptions.filter(({ status }) => status !== null).sort(byImportance);
   return {
     id: user.id,
