@@ -21,6 +21,7 @@ import { pageRoutes } from './pages/routes.ts';
 import type { AppContext } from './web/context.ts';
 import { answerErrors, errorForLog, HttpError } from './web/errors.ts';
 import { comesFromUs } from './web/origin-check.ts';
+import { createTurns } from './web/turns.ts';
 import { recognizeVisitors } from './web/visitor.ts';
 
 const ROOT = join(import.meta.dirname, '..');
@@ -37,6 +38,12 @@ const MAX_PARAM_LENGTH = 16 * 1024;
  */
 const MAX_EVENT_LOOP_DELAY_MS = 1_000;
 const EVENT_LOOP_DELAY_SPAN_MS = 3_000;
+
+/** How long requests may be begun in one turn of the event loop, ms: a few pages. */
+const TURN_MS = 5;
+
+/** How long every request of a span must have waited for its turn before requests are refused, ms. */
+const MAX_WAIT_MS = 1_000;
 
 const TOO_MUCH_TO_DO = new HttpError(
   503,
@@ -81,11 +88,18 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     });
   });
   await app.register(cookie);
+  const turns = createTurns(TURN_MS, () => performance.now());
   // Before anything that asks the database.
   await app.register(underPressure, {
     maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS,
     sampleInterval: EVENT_LOOP_DELAY_SPAN_MS,
+    healthCheck: () => Promise.resolve(turns.shortestWait() < MAX_WAIT_MS),
+    healthCheckInterval: EVENT_LOOP_DELAY_SPAN_MS,
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
+  });
+  // After the refusals above, which cost next to nothing.
+  app.addHook('onRequest', (_request, _reply, done) => {
+    turns.begin(done);
   });
   app.addHook('onResponse', (request, reply, done) => {
     const { statusCode, elapsedTime } = reply;
