@@ -22,6 +22,7 @@ import { ROOT } from './root.ts';
 import type { AppContext } from './web/context.ts';
 import { answerErrors, answerUnknownAddresses, errorForLog, HttpError } from './web/errors.ts';
 import { comesFromUs } from './web/origin-check.ts';
+import { createTurns } from './web/turns.ts';
 import { declareVisitor, recognizeVisitors } from './web/visitor.ts';
 
 /** Where the forms of billing lead: browsers hold redirects after a form to the page's form-action, too. */
@@ -36,6 +37,12 @@ const MAX_PARAM_LENGTH = 16 * 1024;
  */
 const MAX_EVENT_LOOP_DELAY_MS = 1_000;
 const EVENT_LOOP_DELAY_SPAN_MS = 3_000;
+
+/** How long requests may be begun in one turn of the event loop, ms: a few pages. */
+const TURN_MS = 5;
+
+/** How long every request of a span must have waited for its turn before requests are refused, ms. */
+const MAX_WAIT_MS = 1_000;
 
 const TOO_MUCH_TO_DO = new HttpError(
   503,
@@ -79,11 +86,18 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
       done(error as Error | undefined);
     });
   });
+  const turns = createTurns(TURN_MS, () => performance.now());
   // Before anything that asks the database.
   await app.register(underPressure, {
     maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS,
     sampleInterval: EVENT_LOOP_DELAY_SPAN_MS,
+    healthCheck: () => Promise.resolve(turns.shortestWait() < MAX_WAIT_MS),
+    healthCheckInterval: EVENT_LOOP_DELAY_SPAN_MS,
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
+  });
+  // After the refusals above, which cost next to nothing.
+  app.addHook('onRequest', function waitForTurn(_request, _reply, done) {
+    turns.begin(done);
   });
   app.addHook('onResponse', function logRequest(request, reply, done) {
     const { statusCode, elapsedTime } = reply;

@@ -6,20 +6,20 @@ import { buyer } from './support/stripe-events.ts';
 
 /** The first `onRequest` that has no name of its own is back-pressure; the second one and `onSend` are compression. */
 const MACHINES = [
-  'onRequest: securityHeaders, onRequest, onRequest',
+  'onRequest: securityHeaders, onRequest, waitForTurn, onRequest',
   'onSend: onSend',
   'onResponse: logRequest',
 ];
 
 const PEOPLE = [
-  'onRequest: securityHeaders, onRequest, fastifyCookieHandler, checkOrigin, recognizeVisitor, onRequest',
+  'onRequest: securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, checkOrigin, recognizeVisitor, onRequest',
   'preHandler: readNews',
   'onSend: fastifyCookieOnSendHandler, markNewsSeen, onSend',
   'onResponse: logRequest',
 ];
 
 const WEBHOOK = [
-  'onRequest: securityHeaders, onRequest, ignoreContentType, refuseTooMany',
+  'onRequest: securityHeaders, onRequest, waitForTurn, ignoreContentType, refuseTooMany',
   'onResponse: logRequest',
 ];
 
@@ -31,7 +31,7 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
     [
       'GET /',
       'GET /pricing',
-      'GET /r/:code',
+      'GET /r/*',
       'GET /signup',
       'POST /signup',
       'GET /login',

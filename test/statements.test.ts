@@ -3,7 +3,10 @@ import { readFile } from 'node:fs/promises';
 import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import { expect, onTestFinished, test, vi } from 'vitest';
 
-import { daysAfter, deliverAll, newDatabase, signUp, startTestServer } from './support/server.ts';
+import { giveConversions } from './support/many-conversions.ts';
+import { otherConnection } from './support/other-connection.ts';
+import { daysAfter, deliverAll, newDatabase, signUp, START, startTestServer } from './support/server.ts';
+import type { Person } from './support/server.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
 
 /** A server whose database tells what it was asked, BEGIN and COMMIT left out. */
@@ -36,7 +39,35 @@ async function countingServer() {
       .filter((statement) => !/^(BEGIN|COMMIT)/.test(statement));
   }
 
-  return { server, referrer, statementsOf };
+  /** What the settings page asks, how many rows it gets, what it counts, and how SQLite finds the rows. */
+  async function costOfSettings({
+    cookie,
+  }: Person): Promise<{ asked: string[]; rows: number; counted: string; plans: string[] }> {
+    for (const spy of spies) spy.mockClear();
+    const { statusCode } = await server.app.inject({ url: '/settings', headers: { cookie } });
+    expect(statusCode).toBe(200);
+    const queries = spies.flatMap(({ mock }) => mock.calls.map(([{ sql }]) => sql));
+    const answers = await Promise.all(
+      spies.flatMap(({ mock }) =>
+        mock.results.map(({ value }) => value as Promise<number> | Promise<{ rows: unknown[] }>),
+      ),
+    );
+    const other = await otherConnection(server);
+    const plans = await Promise.all(
+      queries.map((sql) => other.rows(`EXPLAIN QUERY PLAN ${sql.replaceAll('?', 'NULL')}`)),
+    );
+    return {
+      asked: queries.map(shortened),
+      rows: answers.reduce<number>(
+        (sum, answer) => sum + (typeof answer === 'number' ? 0 : answer.rows.length),
+        0,
+      ),
+      counted: queries.find((sql) => /count\(.*FROM "Referral"/s.test(sql)) ?? '',
+      plans: plans.flat().map(({ detail }) => String(detail)),
+    };
+  }
+
+  return { server, referrer, statementsOf, costOfSettings };
 }
 
 /** What a statement does, and to which table. */
@@ -217,6 +248,25 @@ const COSTS: Cost[] = [
 test.each(COSTS.map((cost) => [cost.what, cost] as const))('%s', async (_what, { statements, measure }) => {
   const log = await measure();
   expect(log, log.join('\n')).toHaveLength(statements);
+});
+
+test('the settings page costs somebody with many conversions no more than somebody with few', async () => {
+  const { server, costOfSettings } = await countingServer();
+  const [few, many] = [await signUp(server, 'few@example.com'), await signUp(server, 'many@example.com')];
+  await giveConversions(server, few, 10, START);
+  await giveConversions(server, many, 1_234, START);
+  // The first view tells what is new since the last one, and folds what is old once.
+  for (const person of [few, many]) await costOfSettings(person);
+
+  const [cost, costOfMany] = [await costOfSettings(few), await costOfSettings(many)];
+  expect(costOfMany.asked).toEqual(cost.asked);
+  expect(cost.asked).toHaveLength(5);
+  // 50 invitations; of the ledger, at most 50 entries more than the 50 lines that are shown.
+  expect(costOfMany.rows).toBeLessThanOrEqual(3 + 50 + 100);
+  // Conversions that were counted before are not counted again.
+  expect(costOfMany.counted).toContain('"creditedAt" IS NULL');
+  // Each row is found by an index, and in its order.
+  expect(costOfMany.plans.filter((step) => !step.startsWith('SEARCH'))).toEqual([]);
 });
 
 test('the page says the same', async () => {

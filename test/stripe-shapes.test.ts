@@ -213,6 +213,8 @@ describe('a field that is absent, or null, counts as none', () => {
         checkoutUnpaid: false,
         provenAt: daysAfter(2).toISOString(),
         firstPaidAt: null,
+        trialHash: null,
+        trialRefused: false,
       },
     ]);
   });

@@ -186,7 +186,12 @@ describe('events that are not about us', () => {
     ]);
     const after = await everythingElse(server);
     expect(after).toMatchObject({ users, referrals, credit, audit });
-    expect(after.customers).toContainEqual({ id: other.customer, userId: null, deletedAt: null });
+    expect(after.customers).toContainEqual({
+      id: other.customer,
+      userId: null,
+      deletedAt: null,
+      missingAt: null,
+    });
     expect(await server.db.subscription.findUnique({ where: { id: other.subscription } })).toMatchObject({
       status: 'canceled',
     });

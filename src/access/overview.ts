@@ -53,7 +53,7 @@ export async function describeUser(
   now: Date,
 ): Promise<Overview> {
   const at = wholeSeconds(now);
-  const counts = await countReferrals(db, user.id, at);
+  const counts = await countReferrals(db, user, at);
   const subscription = shownOf(subscriptions);
   const view = subscription && viewOf(subscription, place.prices);
   return {

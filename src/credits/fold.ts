@@ -2,7 +2,8 @@ import type { CreditEntry, User } from '../db/generated/client.ts';
 import { creditLeft, granted, held, resumed, taken } from './balance.ts';
 import type { CreditBalance } from './balance.ts';
 
-const NEVER_ANY: CreditBalance = { creditUntil: null, creditHeldAt: null };
+/** The balance before the first entry. */
+export const NEVER_ANY: CreditBalance = { creditUntil: null, creditHeldAt: null };
 
 /**
  * Folds a credit ledger from its start.
@@ -147,7 +148,12 @@ export function checkLedger(
   return broken;
 }
 
-function applyEntry(balance: CreditBalance, { kind, at, seconds }: CreditEntry): CreditBalance {
+/**
+ * @param balance what the ledger gives before an entry
+ * @returns what it gives with that entry
+ * @throws Error when the entry is of an unknown kind
+ */
+export function applyEntry(balance: CreditBalance, { kind, at, seconds }: CreditEntry): CreditBalance {
   switch (kind) {
     case 'hold':
       return held(balance, at);

@@ -1,4 +1,4 @@
-import type { CreditLine } from '../credits/explain.ts';
+import type { RecentLine } from '../credits/recent.ts';
 import { DAY_SECONDS } from '../instants.ts';
 import type { ToldEntry } from '../referrals/credit-news.ts';
 import type { Notice } from '../web/page.ts';
@@ -91,7 +91,7 @@ export interface HistoryLine {
  * @param line a line of a credit ledger's story
  * @returns it in the words of Settings
  */
-export function inWords(line: CreditLine<ToldEntry>): HistoryLine {
+export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
   if (line.kind === 'spent') {
     return { at: line.from, text: 'Used as paid access', days: signed('−', line.seconds) };
   }

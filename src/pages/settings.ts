@@ -1,5 +1,4 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import QRCode from 'qrcode';
 import { z } from 'zod';
 
 import { describeUser, shownOf } from '../access/overview.ts';
@@ -12,13 +11,13 @@ import { findAwaitedPayment } from '../billing/awaited-payment.ts';
 import { deleteAccount } from '../billing/delete-account.ts';
 import { subscriptionsOf } from '../billing/facts/subscriptions.ts';
 import { isOneLive } from '../billing/portal.ts';
-import { explainCredit } from '../credits/explain.ts';
+import { linesSince, pointBefore } from '../credits/recent.ts';
 import type { User } from '../db/generated/client.ts';
+import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import { entriesWithSides } from '../referrals/credit-news.ts';
-import type { ToldEntry } from '../referrals/credit-news.ts';
 import { listInvitations } from '../referrals/timeline.ts';
 import { askStripe } from '../web/ask-stripe.ts';
 import type { AppContext } from '../web/context.ts';
@@ -29,6 +28,7 @@ import type { Notice } from '../web/page.ts';
 import { inWords } from './credit-words.ts';
 import type { HistoryLine } from './credit-words.ts';
 import { exportAccount } from './export.ts';
+import { qrCode } from './qr-code.ts';
 
 /** While the webhook of a payment is on its way, Settings looks again after this long, s. */
 const REFRESH_SECONDS = 3;
@@ -161,7 +161,6 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     const subscriptions = await subscriptionsOf(db, user.id);
     const me = await describeUser(db, user, subscriptions, place, at);
     const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
-    const entries = user.creditEntryCount > 0 ? await entriesWithSides(db, user.id, 0) : [];
     const shown = shownOf(subscriptions);
     const awaited =
       cameFromCheckout && me.tier === 'free'
@@ -173,7 +172,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
       pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
       canManageBilling: isOneLive(subscriptions),
       invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
-      creditHistory: creditHistory(entries, at),
+      creditHistory: await creditHistory(db, user, at),
       qrCode: await qrCode(me.referral.url),
       awaited,
       ...(awaited === 'waiting' && { refreshSeconds: REFRESH_SECONDS }),
@@ -185,19 +184,22 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
   }
 }
 
-/** Who was never granted any has no history of it, though the ledger knows when they paid. */
-function creditHistory(entries: readonly ToldEntry[], at: Date): { lines: HistoryLine[]; earlier: number } {
-  if (!entries.some(({ kind }) => kind === 'grant')) return { lines: [], earlier: 0 };
-  const { lines } = explainCredit(entries, at);
-  return { lines: lines.slice(-LISTED).map(inWords).reverse(), earlier: Math.max(0, lines.length - LISTED) };
+/** The newest lines of the history of a user's credit, the newest first; none for whoever was never granted any. */
+async function creditHistory(
+  db: Db,
+  user: User,
+  at: Date,
+): Promise<{ lines: HistoryLine[]; earlier: number }> {
+  if (user.creditUntil === null) return { lines: [], earlier: 0 };
+  const point = await pointBefore(db, user.id, user.creditEntryCount, LISTED);
+  const lines = linesSince(point, await entriesWithSides(db, user.id, point.seq), at);
+  return {
+    lines: lines.slice(-LISTED).map(inWords).reverse(),
+    earlier: Math.max(0, point.lines + lines.length - LISTED),
+  };
 }
 
 /** Active credits are counted so long (design: Settings). */
 function creditedUntil(convertedAt: Date | null): Date | null {
   return convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
-}
-
-/** Black on white with the quiet zone of the standard, 4 modules, in the dark as well: cameras read it best. */
-async function qrCode(url: string): Promise<string> {
-  return QRCode.toString(url, { type: 'svg', margin: 4 });
 }

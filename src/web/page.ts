@@ -1,7 +1,11 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
+import { remember } from '../remember.ts';
 import { takeFlash } from './cookies.ts';
+
+const KEPT_DATES = 1_000;
+const dateTexts = new Map<string, string>();
 
 const DATE = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' });
 
@@ -39,10 +43,22 @@ export function sendPage(
     sandbox: request.server.sandboxOn,
     invitation: invitationCode === null ? null : { code: invitationCode },
     creditDays: REFERRAL_CREDIT_DAYS,
-    date: (instant: Date) => DATE.format(instant),
+    date: dateText,
+    day,
     ...data,
     notices: [...(said ? [said] : []), ...(request.news ?? [])],
   });
+}
+
+/** A day as HTML. No partial: a page shows a hundred of them, and including a template a hundred times takes its time. */
+function day(instant: Date): string {
+  return `<time datetime="${instant.toISOString()}">${dateText(instant)}</time>`;
+}
+
+/** A date in words, in UTC. Putting one into words takes longer than the line around it, and most lines share theirs. */
+function dateText(instant: Date): string {
+  const date = instant.toISOString().slice(0, 10);
+  return dateTexts.get(date) ?? remember(dateTexts, date, DATE.format(instant), KEPT_DATES);
 }
 
 declare module 'fastify' {

@@ -4,6 +4,9 @@
 //   npm run bench -- --engine sqlite --kind conversions --connections 1 --rounds 3
 //   npm run bench -- --engine sqlite --kind renewals --connections 64 --rounds 3 --profile /tmp/profiles
 //
+// To see in about a minute whether everything still is what it is compared with, on SQLite: --quick, or
+// `npm run test:bench`. It fails when pages, rows or statements differ, and writes nothing down.
+//
 // Kinds are conversions, renewals, duplicates, "settings page" and "pricing page"; --kind and --connections can be given
 // several times. --history and --memory are two long measurements by themselves; with --size they are shorter, and then
 // not written down.
@@ -16,7 +19,7 @@ import { describeMachine } from './machine.ts';
 import { measureMemory } from './memory.ts';
 import { report } from './report.ts';
 import type { Engine } from './shared.ts';
-import { CONNECTIONS, isWhole, measureThroughput } from './throughput.ts';
+import { CONNECTIONS, isWhole, measureThroughput, QUICK, WHOLE } from './throughput.ts';
 
 const ENGINES: readonly Engine[] = ['sqlite', 'postgresql'];
 const PAST_REFERRALS = 1_000_000;
@@ -24,14 +27,11 @@ const EVENTS = 200_000;
 
 const { values } = parseArgs({
   options: {
-    engine: { type: 'string', multiple: true, default: [...ENGINES] },
+    quick: { type: 'boolean', default: false },
+    engine: { type: 'string', multiple: true },
     kind: { type: 'string', multiple: true, default: [...KINDS] },
-    connections: {
-      type: 'string',
-      multiple: true,
-      default: CONNECTIONS.map(String),
-    },
-    rounds: { type: 'string', default: '5' },
+    connections: { type: 'string', multiple: true },
+    rounds: { type: 'string' },
     profile: { type: 'string' },
     history: { type: 'boolean', default: false },
     memory: { type: 'boolean', default: false },
@@ -39,11 +39,12 @@ const { values } = parseArgs({
   },
 });
 
-const engines = chosen(ENGINES, values.engine);
+const engines = chosen(ENGINES, values.engine ?? (values.quick ? ['sqlite'] : ENGINES));
 const choice = {
   kinds: chosen(KINDS, values.kind),
-  connections: values.connections.map(Number),
-  rounds: Number(values.rounds),
+  connections: values.connections?.map(Number) ?? (values.quick ? [16] : CONNECTIONS),
+  rounds: Number(values.rounds ?? (values.quick ? 1 : 5)),
+  extent: values.quick ? QUICK : WHOLE,
   profiles: values.profile ?? null,
 };
 const size = values.size === undefined ? null : Number(values.size);

@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -15,9 +14,9 @@ import { asAdministrator, databaseOn } from '../support/postgresql-databases.ts'
 import { startPostgresql } from '../support/postgresql-server.ts';
 import { seed } from './seed.ts';
 import type { Seed } from './seed.ts';
+import { programArguments } from './servers.ts';
 import type { Engine } from './shared.ts';
 
-const CLI = join(import.meta.dirname, '../../src/cli.ts');
 const CREDIT_MS = 45 * DAY_SECONDS * 1000;
 
 /** Two databases with the very same rows: Tandem's, and the limit's. */
@@ -171,14 +170,10 @@ function isOurs(table: string): boolean {
 
 /** @throws Error when `doctor` finds anything: then rows were seeded or written that Tandem would not write */
 export async function examine(url: string): Promise<void> {
-  const child = spawn(
-    process.execPath,
-    ['--import', createRequire(import.meta.url).resolve('tsx'), CLI, 'doctor'],
-    {
-      env: { PATH: process.env['PATH'], DATABASE_URL: url },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
+  const child = spawn(process.execPath, [...programArguments('cli'), 'doctor'], {
+    env: { PATH: process.env['PATH'], DATABASE_URL: url },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let said = '';
   child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
   child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));

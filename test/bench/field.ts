@@ -5,20 +5,22 @@ import { compare, examine, makeDatabases, scratchFolder } from './databases.ts';
 import { conversion, renewal, webhook } from './events.ts';
 import { fire, shotOf } from './load.ts';
 import type { Shot } from './load.ts';
+import { hashToken } from '../../src/accounts/tokens.ts';
+import { handleEvent, readSettings } from './limit-work.ts';
+import type { SubscriptionEvent, Work } from './limit-work.ts';
 import { READER } from './seed.ts';
 import { startLimit, startTandem } from './servers.ts';
 import type { Server } from './servers.ts';
+import { instantFor, SESSION_SECRET } from './shared.ts';
 import type { Engine, PageParts, SettingsValues } from './shared.ts';
+import { askedByLimit, askedFor, inShort } from './statements.ts';
 
 export const KINDS = ['conversions', 'renewals', 'duplicates', 'settings page', 'pricing page'] as const;
 export type Kind = (typeof KINDS)[number];
 
-/** Requests of each kind that both servers have had before anything is measured. */
-const WARM_UP = 3000;
-
 export const SETTINGS_SHOT = shotOf(
   'GET /settings',
-  { cookie: `tandem_session=${READER.token}` },
+  { cookie: `__Host-tandem_session=${READER.token}` },
   '',
   READER.email,
 );
@@ -38,8 +40,16 @@ export interface Field {
   renewals: (count: number) => string[];
   /** Events of the past: they stand in the event ledger. */
   duplicates: (count: number) => string[];
+  /** Has both servers handle so many requests of each kind. @throws Error when one is not answered as expected */
+  warmUp: (count: number) => Promise<void>;
   /** How many rows the two databases hold. @throws Error when they do not hold the same */
   check: () => Promise<number>;
+  /**
+   * How many statements Tandem and the limit run for one request of each kind, on SQLite, once both servers are stopped.
+   * The two databases differ afterwards.
+   * @throws Error when they do not run the same
+   */
+  checkStatements: () => Promise<number>;
   /** Stops both servers; their databases stay. */
   stop: () => Promise<void>;
   /** Has `doctor` look at Tandem's database, which the other is the same as. @throws Error when it finds anything */
@@ -49,9 +59,9 @@ export interface Field {
 }
 
 /**
- * Starts both servers and warms them up.
+ * Starts both servers.
  *
- * @param size how many referrals are past, and how many buyers can still pay
+ * @param size how many referrals are past, and how many buyers can still pay, those of the warm-up included
  * @param profiles a folder for Tandem's CPU profile, or null
  */
 export async function openField(
@@ -61,12 +71,9 @@ export async function openField(
 ): Promise<Field> {
   const began = Math.floor(Date.now() / 1000);
   const at = began - 600;
-  const buyers = size.buyers + WARM_UP;
-  const databases = await makeDatabases(engine, {
-    past: size.past,
-    buyers,
-    at,
-  });
+  // One more, for the statements.
+  const buyers = size.buyers + 1;
+  const databases = await makeDatabases(engine, { past: size.past, buyers, at });
   if (profiles !== null) await mkdir(profiles, { recursive: true });
   const tandem = await startTandem(databases.tandem, profiles);
   const pages = scratchFolder();
@@ -91,14 +98,21 @@ export async function openField(
         return renewal(`past${n}`, at, month);
       }),
     duplicates: (count) => counted(count, (index) => conversion(`past${index % size.past}`, at)),
+    warmUp: async (count) => {
+      for (const kind of KINDS) {
+        const shots = shotsFor(field, kind, count);
+        for (const { port } of [tandem, limit]) await fire(port, shots(), 16);
+      }
+    },
     check: () => compare(databases, new Date(began * 1000)),
+    checkStatements: () => compareStatements(field),
     stop: async () => {
       await Promise.all([tandem.stop(), limit.stop()]);
     },
     examine: () => examine(databases.tandem),
     remove: () => databases.remove(),
   };
-  await warmUp(field);
+  for (const shot of [SETTINGS_SHOT, PRICING_SHOT]) await comparePages(field, shot);
   return field;
 }
 
@@ -106,12 +120,41 @@ function counted(count: number, make: (index: number) => string): string[] {
   return Array.from({ length: count }, (_, index) => make(index));
 }
 
-async function warmUp(field: Field): Promise<void> {
-  for (const kind of KINDS) {
-    const shots = shotsFor(field, kind, WARM_UP);
-    for (const { port } of [field.tandem, field.limit]) await fire(port, shots(), 16);
+async function compareStatements({ databases, conversions, renewals, duplicates }: Field): Promise<number> {
+  const now = Math.floor(Date.now() / 1000);
+  const instant = instantFor('sqlite');
+  const event = ([payload = '']: readonly string[], status: 'ok' | 'duplicate') => ({
+    shot: webhook(payload, status),
+    work: handleEvent(JSON.parse(payload) as SubscriptionEvent, payload, now, instant) as Work<unknown>,
+  });
+  const settings = {
+    shot: SETTINGS_SHOT,
+    work: readSettings(hashToken(SESSION_SECRET, READER.token), now, instant) as Work<unknown>,
+  };
+  const requests = {
+    conversion: event(conversions(1), 'ok'),
+    renewal: event(renewals(1), 'ok'),
+    duplicate: event(duplicates(1), 'duplicate'),
+    'settings page': settings,
+  };
+  const shots = Object.values(requests).map(({ shot }) => shot);
+  const ours = await askedFor(databases.tandem, shots);
+  let compared = 0;
+  for (const [index, [kind, { work }]] of Object.entries(requests).entries()) {
+    const [tandems, limits] = [
+      (ours[index] ?? []).map(({ sql }) => inShort(sql)),
+      askedByLimit(databases.limit, work).map(inShort),
+    ];
+    if (tandems.join() !== limits.join()) {
+      const lists = [tandems, limits].map((list) => list.join('\n  ')).join('\nthe limit:\n  ');
+      throw new Error(
+        `For a ${kind} Tandem and the limit run different statements; change limit-work.ts, or what runs them.\n` +
+          `Tandem:\n  ${lists}`,
+      );
+    }
+    compared += tandems.length;
   }
-  for (const shot of [SETTINGS_SHOT, PRICING_SHOT]) await comparePages(field, shot);
+  return compared;
 }
 
 /** What to fire at both in one round. Signed at each call: shortly before it is sent. */
@@ -132,13 +175,24 @@ export function shotsFor(field: Field, kind: Kind, count: number): () => Shot[] 
   }
 }
 
+const VALUE_NAMES = [
+  'email',
+  'code',
+  'periodEnd',
+  'periodEndText',
+  'creditDays',
+  'invited',
+  'converted',
+  'activeCredits',
+] as const satisfies readonly (keyof SettingsValues)[];
+
 /** Where the values of the reader stand in the settings page. */
 const VALUES = new RegExp(
   [
     `(?<email>${READER.email.replace('.', '\\.')})`,
     `(?<code>${READER.code})`,
-    '(?<=<time datetime=")(?<periodEnd>[^"]+)',
-    '(?<=<time datetime="[^"]+">)(?<periodEndText>[^<]+)',
+    '(?<=Renews on <time datetime=")(?<periodEnd>[^"]+)',
+    '(?<=Renews on <time datetime="[^"]+">)(?<periodEndText>[^<]+)',
     '(?<creditDays>\\d+)(?= days(?: of paid access</strong>| on your account))',
     ...['Invited', 'Converted', 'Active credits'].map(
       (label, index) =>
@@ -163,13 +217,24 @@ async function copyPages(port: number, folder: string): Promise<void> {
     from = index + text.length;
   }
   parts.push(html.slice(from));
+  const values = parts.map((part) => (typeof part === 'string' ? null : part.value));
+  for (const name of VALUE_NAMES) {
+    if (!values.includes(name))
+      throw new Error(`The settings page shows no ${name} where field.ts looks for it.`);
+  }
   await writeFile(join(folder, 'settings.json'), JSON.stringify(parts));
   await writeFile(join(folder, 'pricing.html'), await pageOf(port, PRICING_SHOT));
 }
 
 async function comparePages({ tandem, limit }: Field, shot: Shot): Promise<void> {
   const [ours, theirs] = [await pageOf(tandem.port, shot), await pageOf(limit.port, shot)];
-  if (ours !== theirs) throw new Error(`Tandem and the limit send different pages:\n${ours}\n${theirs}`);
+  if (ours === theirs) return;
+  const [ourLines, theirLines] = [ours.split('\n'), theirs.split('\n')];
+  const at = ourLines.findIndex((line, index) => line !== theirLines[index]);
+  throw new Error(
+    `Tandem and the limit send different pages. Line ${at + 1} of Tandem's and of the limit's:\n` +
+      `${ourLines[at] ?? ''}\n${theirLines[at] ?? ''}`,
+  );
 }
 
 async function pageOf(port: number, { bytes }: Shot): Promise<string> {

@@ -8,6 +8,7 @@ import { scans, statementsOf } from './statements.ts';
 /** How long the short past is: referrals that converted. */
 const SHORT = 1000;
 const SHOTS = 400;
+const WARM_UP = 3000;
 const ASKED = KINDS.filter((kind) => kind !== 'pricing page');
 
 /** The share of the throughput that must be left with a long past. */
@@ -32,10 +33,11 @@ export async function measureHistory(
   log: (line: string) => void,
 ): Promise<string[]> {
   // One more than are measured, for the plans.
-  const buyers = rounds * SHOTS + 1;
+  const buyers = rounds * SHOTS + 1 + WARM_UP;
   const short = await openField('sqlite', { past: SHORT, buyers });
   const long = await openField('sqlite', { past, buyers });
   log(`${past} past referrals are seeded`);
+  for (const field of [short, long]) await field.warmUp(WARM_UP);
   const rows: string[][] = [];
   for (const kind of ASKED) {
     const [before, after] = await measureKind([short, long], kind, rounds);

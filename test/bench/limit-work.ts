@@ -247,10 +247,12 @@ export function* readSettings(
     user['id'],
   );
   const [counts] = yield query(
-    `SELECT count(*) AS "invited",
-       count(CASE WHEN "convertedAt" IS NOT NULL AND "reversedAt" IS NULL THEN 1 END) AS "converted",
-       count(CASE WHEN "creditedAt" >= $1 AND "reversedAt" IS NULL THEN 1 END) AS "activeCredits"
-     FROM "Referral" WHERE "referrerId" = $2`,
+    `SELECT count(*) AS "invited", count("creditedAt") AS "credited",
+       count(CASE WHEN "creditedAt" IS NOT NULL AND "reversedAt" IS NULL THEN 1 END) AS "converted",
+       count(CASE WHEN "creditedAt" >= $1 AND "reversedAt" IS NULL THEN 1 END) AS "activeCredits",
+       min(CASE WHEN "creditedAt" >= $2 AND "reversedAt" IS NULL THEN "creditedAt" END) AS "firstActive"
+     FROM "Referral" WHERE "referrerId" = $3`,
+    instant(nowSeconds - DAYS_45),
     instant(nowSeconds - DAYS_45),
     user['id'],
   );
@@ -263,8 +265,9 @@ export function* readSettings(
   );
   yield query(
     `SELECT e.*, r."referrerId" FROM "CreditEntry" AS e LEFT JOIN "Referral" AS r ON r."id" = e."referralId"
-     WHERE e."userId" = $1 ORDER BY e."seq"`,
+     WHERE e."userId" = $1 AND e."seq" > $2 ORDER BY e."seq"`,
     user['id'],
+    0,
   );
   const periodEnd = new Date(secondsOf(subscription?.['currentPeriodEnd']) * 1000);
   const creditSeconds = secondsOf(user['creditUntil']) - secondsOf(user['creditHeldAt']);

@@ -52,7 +52,7 @@ async function answer(request: IncomingMessage): Promise<Answer> {
   const now = Math.floor(Date.now() / 1000);
   if (request.url === '/pricing') return { status: 200, type: 'text/html; charset=utf-8', body: pricing };
   if (request.url === '/settings') {
-    const token = /tandem_session=([^;]+)/.exec(request.headers.cookie ?? '')?.[1] ?? '';
+    const token = /__Host-tandem_session=([^;]+)/.exec(request.headers.cookie ?? '')?.[1] ?? '';
     const values = await run(readSettings(hashToken(SESSION_SECRET, token), now, instant));
     if (!values) return { status: 303, type: 'text/plain', body: '' };
     const body = settings.map((part) => (typeof part === 'string' ? part : values[part.value])).join('');

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 
 /** One request of the load, as it goes over the wire. */
 export interface Shot {
@@ -14,6 +15,10 @@ export interface Measured {
   latencies: number[];
   /** The share of the time in which this process itself was busy, 0 to 1: near 1 it would measure itself. */
   busy: number;
+  /** Answers that refused a request for now; it was sent again. */
+  refused: number;
+  /** How many requests the connection that got the fewest had, as a share of what it would get of an equal division. */
+  leastShare: number;
 }
 
 interface Answer {
@@ -44,11 +49,13 @@ export function shotOf(
   return { bytes: Buffer.from(`${head}\r\n\r\n${body}`), expected };
 }
 
-const HELLO = shotOf('GET /pricing', {}, '', '').bytes;
+/** A refused request is sent again after this long, ms: what Tandem says in Retry-After. */
+const RETRY_MS = 1_000;
 
 /**
- * Sends every shot once, over so many connections: each sends its next one when it has the answer to its last. Bare
- * sockets, because an HTTP client would need more of the processor than the servers that it measures.
+ * Sends every shot once, over so many connections that are opened at the same time: each sends its next one when it has
+ * the answer to its last. Bare sockets, because an HTTP client would need more of the processor than the servers that it
+ * measures. A request that a busy server refuses is sent again, and has taken that much longer.
  *
  * @throws Error when an answer is not the expected one: what was measured would be something else
  */
@@ -56,13 +63,20 @@ export async function fire(port: number, shots: readonly Shot[], connections: nu
   const latencies: number[] = [];
   let next = 0;
   const opened = await Promise.all(Array.from({ length: connections }, () => open(port)));
-  // Node accepts one connection each time it looks: those that had not been accepted would wait for all others first.
-  await Promise.all(opened.map(({ send }) => send(HELLO)));
+  const counts = opened.map(() => 0);
+  let refused = 0;
 
-  async function useUp(send: Send): Promise<void> {
+  async function useUp(send: Send, connection: number): Promise<void> {
     for (let shot = shots[next++]; shot; shot = shots[next++]) {
+      counts[connection] = (counts[connection] ?? 0) + 1;
       const start = performance.now();
-      const { status, body } = await send(shot.bytes);
+      let answer = await send(shot.bytes);
+      while (answer.status === 503) {
+        refused += 1;
+        await pause(RETRY_MS);
+        answer = await send(shot.bytes);
+      }
+      const { status, body } = answer;
       latencies.push(performance.now() - start);
       if (status !== 200 || !body.includes(shot.expected)) {
         const [line = ''] = shot.bytes.toString().split('\r\n', 1);
@@ -76,7 +90,7 @@ export async function fire(port: number, shots: readonly Shot[], connections: nu
   const cpu = process.cpuUsage();
   const start = performance.now();
   try {
-    await Promise.all(opened.map(({ send }) => useUp(send)));
+    await Promise.all(opened.map(({ send }, connection) => useUp(send, connection)));
   } finally {
     opened.forEach(({ close }) => {
       close();
@@ -88,6 +102,8 @@ export async function fire(port: number, shots: readonly Shot[], connections: nu
     perSecond: shots.length / seconds,
     latencies,
     busy: (user + system) / 1e6 / seconds,
+    refused,
+    leastShare: (Math.min(...counts) * connections) / shots.length,
   };
 }
 

@@ -6,6 +6,7 @@ import { tableOf } from './report.ts';
 const SAMPLE_MS = 5000;
 const PAST = 1000;
 const CONNECTIONS = 16;
+const WARM_UP = 3000;
 
 /** Events made and signed at a time. */
 const STEP = 500;
@@ -21,10 +22,11 @@ const TARGET = 200;
  * @returns lines of Markdown
  */
 export async function measureMemory(total: number, log: (line: string) => void): Promise<string[]> {
-  const { tandem, conversions, renewals, stop, remove } = await openField('sqlite', {
+  const { tandem, conversions, renewals, warmUp, stop, remove } = await openField('sqlite', {
     past: PAST,
-    buyers: total / 2 + STEP,
+    buyers: total / 2 + STEP + WARM_UP,
   });
+  await warmUp(WARM_UP);
   const samples: { seconds: number; handled: number; memory: number }[] = [];
   const start = performance.now();
   let handled = 0;

@@ -117,6 +117,8 @@ function rowsOf(engine: Engine, at: number) {
       creditHeldAt: paid ? when : null,
       creditEntryCount: entryCount,
       creditEntryAt: entryCount > 0 ? when : null,
+      // Nobody in the past has news to read: the page would tell it once and never again.
+      creditEntriesSeen: entryCount,
       createdAt: when,
     };
   };

@@ -3,23 +3,35 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { connect } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 
 import { freePort } from '../support/free-port.ts';
 import { SESSION_SECRET, WEBHOOK_SECRET } from './shared.ts';
 
 const TSX = createRequire(import.meta.url).resolve('tsx');
-const TANDEM = join(import.meta.dirname, '../../src/server.ts');
+const RUN = join(import.meta.dirname, '../../src/run.js');
 const LIMIT = join(import.meta.dirname, 'limit.ts');
+
+/** The unit of /proc/PID/stat, ms: USER_HZ is 100 on every Linux that Node runs on. */
+const TICK_MS = 10;
+
+/** How Tandem's programs are started: compiled, as users run them. */
+export function programArguments(program: 'server' | 'cli'): string[] {
+  return [RUN, program];
+}
 
 export interface Server {
   port: number;
   /** Resident memory, MB. */
   memory: () => number;
+  /** Processor time so far, all threads, ms. */
+  cpu: () => number;
   stop: () => Promise<void>;
 }
 
-/** Tandem's environment as in production. */
+/** Tandem's environment as in production, with nothing set that has a default. */
 export function tandemEnvironment(databaseUrl: string, port: number): Record<string, string> {
   return {
     NODE_ENV: 'production',
@@ -27,8 +39,10 @@ export function tandemEnvironment(databaseUrl: string, port: number): Record<str
     DATABASE_URL: databaseUrl,
     STRIPE_API_KEY: 'sk_test_benchmark',
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
+    STRIPE_PRICE_MONTHLY: 'price_monthly',
+    STRIPE_PRICE_ANNUAL: 'price_annual',
+    PUBLIC_URL: 'https://tandem.example',
     SESSION_SECRET,
-    LOG_LEVEL: 'warn',
   };
 }
 
@@ -36,7 +50,7 @@ export function tandemEnvironment(databaseUrl: string, port: number): Record<str
 export async function startTandem(databaseUrl: string, profiles: string | null): Promise<Server> {
   const port = await freePort();
   const flags = profiles === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
-  return start([...flags, '--import', TSX, TANDEM], port, tandemEnvironment(databaseUrl, port));
+  return start([...flags, ...programArguments('server')], port, tandemEnvironment(databaseUrl, port));
 }
 
 /**
@@ -64,17 +78,46 @@ async function start(args: string[], port: number, env: Record<string, string>):
   });
   running.add(child);
   child.once('exit', () => running.delete(child));
-  await Promise.race([
-    once(child.stdout, 'data'),
-    once(child, 'exit').then(() => Promise.reject(new Error('A server of the benchmark did not start.'))),
-  ]);
-  return { port, memory: () => residentMemory(child), stop: () => stop(child) };
+  // Its log is written as in production, and read by nobody.
+  child.stdout.resume();
+  while (!(await isListening(port))) {
+    if (child.exitCode !== null) throw new Error('A server of the benchmark did not start.');
+    await pause(50);
+  }
+  return {
+    port,
+    memory: () => residentMemory(child),
+    cpu: () => processorTime(child),
+    stop: () => stop(child),
+  };
+}
+
+function isListening(port: number): Promise<boolean> {
+  const socket = connect({ port, host: '127.0.0.1' });
+  return new Promise((resolve) => {
+    socket.once('connect', () => {
+      resolve(true);
+    });
+    socket.once('error', () => {
+      resolve(false);
+    });
+  }).then((listens) => {
+    socket.destroy();
+    return listens === true;
+  });
 }
 
 async function stop(child: ChildProcess): Promise<void> {
   const exit = once(child, 'exit');
   child.kill('SIGTERM');
   await exit;
+}
+
+function processorTime({ pid = 0 }: ChildProcess): number {
+  // User and system time are fields 14 and 15; the second, the name, may hold spaces and ends with the last ")".
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
 }
 
 function residentMemory({ pid = 0 }: ChildProcess): number {

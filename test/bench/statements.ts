@@ -5,6 +5,7 @@ import Database from 'better-sqlite3';
 import { databasePath } from '../../src/db/open.ts';
 import { startServer } from '../../src/start.ts';
 import { freePort } from '../support/free-port.ts';
+import type { Work } from './limit-work.ts';
 import { fire } from './load.ts';
 import type { Shot } from './load.ts';
 import { tandemEnvironment } from './servers.ts';
@@ -17,17 +18,24 @@ export interface Statement {
 
 type Connection = ReturnType<PrismaBetterSqlite3['connect']>;
 
+/** A statement that was sent, and how many values with it. */
+interface Asked {
+  sql: string;
+  values: number;
+}
+
 /**
  * What Tandem asks SQLite for some requests, in a server within this process: none of it is measured.
  *
  * @param databaseUrl a database that no other server uses now
  * @param shots the requests, one after the other
- * @returns each different statement once, without BEGIN and COMMIT
+ * @returns for each request its statements in order, without BEGIN and COMMIT
  */
-export async function statementsOf(databaseUrl: string, shots: readonly Shot[]): Promise<Statement[]> {
-  const asked = new Map<string, number>();
-  const note = ({ sql, args }: SqlQuery): void =>
-    void asked.set(sql.replace(/\s+/g, ' ').trim(), args.length);
+export async function askedFor(databaseUrl: string, shots: readonly Shot[]): Promise<Asked[][]> {
+  let asked: Asked[] = [];
+  const note = ({ sql, args }: SqlQuery): void => {
+    if (!isBracket(sql)) asked.push({ sql: sql.replace(/\s+/g, ' ').trim(), values: args.length });
+  };
   const adapter = PrismaBetterSqlite3.prototype;
   const official = Object.getOwnPropertyDescriptor(adapter, 'connect');
   if (!official) throw new Error('The SQLite adapter connects in another way now.');
@@ -43,23 +51,71 @@ export async function statementsOf(databaseUrl: string, shots: readonly Shot[]):
   };
   try {
     const port = await freePort();
-    const server = await startServer(tandemEnvironment(databaseUrl, port), () => new Date());
-    asked.clear();
-    await fire(port, shots, 1);
+    const env = { ...tandemEnvironment(databaseUrl, port), LOG_LEVEL: 'silent' };
+    const server = await startServer(env, () => new Date());
+    const perShot: Asked[][] = [];
+    for (const shot of shots) {
+      asked = [];
+      await fire(port, [shot], 1);
+      perShot.push(asked);
+    }
     await server.close();
+    return perShot;
   } finally {
     Object.defineProperty(adapter, 'connect', official);
   }
+}
+
+/**
+ * As `askedFor`.
+ *
+ * @returns each different statement once, and how SQLite finds its rows
+ */
+export async function statementsOf(databaseUrl: string, shots: readonly Shot[]): Promise<Statement[]> {
+  const asked = new Map((await askedFor(databaseUrl, shots)).flat().map(({ sql, values }) => [sql, values]));
   const database = new Database(databasePath(databaseUrl), { readonly: true });
-  const statements = [...asked]
-    .filter(([sql]) => !/^(BEGIN|COMMIT)/.test(sql))
-    .map(([sql, parameters]) => {
-      const values = Array<null>(parameters).fill(null);
-      const rows = database.prepare(`EXPLAIN QUERY PLAN ${sql}`).all(values) as { detail: string }[];
-      return { sql, plan: rows.map(({ detail }) => detail) };
-    });
+  const statements = [...asked].map(([sql, count]) => {
+    const values = Array<null>(count).fill(null);
+    const rows = database.prepare(`EXPLAIN QUERY PLAN ${sql}`).all(values) as { detail: string }[];
+    return { sql, plan: rows.map(({ detail }) => detail) };
+  });
   database.close();
   return statements;
+}
+
+/**
+ * What the limit asks for one piece of its work, which is done.
+ *
+ * @param databaseUrl a SQLite database
+ * @returns its statements in order, without BEGIN and COMMIT
+ */
+export function askedByLimit(databaseUrl: string, work: Work<unknown>): string[] {
+  const database = new Database(databasePath(databaseUrl));
+  const asked: string[] = [];
+  let step = work.next();
+  while (step.done !== true) {
+    const { sql, args } = step.value;
+    if (!isBracket(sql)) asked.push(sql);
+    const statement = database.prepare(sql.replace(/\$\d+/g, '?'));
+    if (statement.reader) step = work.next(statement.all(args) as Record<string, unknown>[]);
+    else {
+      statement.run(args);
+      step = work.next([]);
+    }
+  }
+  database.close();
+  return asked;
+}
+
+/** What a statement does, and to which table: `UPDATE User`. */
+export function inShort(sql: string): string {
+  const [, verb = '?'] = /^\s*([A-Z]+)/.exec(sql) ?? [];
+  const [, table = '?'] = /(?:INTO|UPDATE|FROM) (?:`main`\.)?[`"](\w+)[`"]/.exec(sql) ?? [];
+  return `${verb} ${table}`;
+}
+
+function isBracket(sql: string): boolean {
+  return /^\s*(BEGIN|COMMIT|SAVEPOINT|RELEASE)/.test(sql);
 }
 
 /** Whether a statement looks through a whole table. */

@@ -7,11 +7,23 @@ import type { Engine } from './shared.ts';
 
 export const CONNECTIONS = [1, 16, 64];
 
-/** Requests in one round, by connections: half a second to some seconds. */
-const SHOTS: Readonly<Record<number, number>> = { 1: 1000, 16: 2000, 64: 4000 };
+/** Events that servers which have just been started get first, and over how many connections. */
+const FIRST = { events: 500, connections: 16 };
 
-/** Referrals that converted before the run. */
-const PAST = 1000;
+export interface Extent {
+  /** Referrals that converted before the run. */
+  past: number;
+  /** Requests of each kind that both servers have had before anything but the first events is measured. */
+  warmUp: number;
+  /** Requests in one round, by connections. */
+  shots: Readonly<Record<number, number>>;
+}
+
+/** A round takes half a second to some seconds. */
+export const WHOLE: Extent = { past: 1000, warmUp: 3000, shots: { 1: 1000, 16: 2000, 64: 4000 } };
+
+/** To see in a minute whether all is as expected; the figures say little. */
+export const QUICK: Extent = { past: 200, warmUp: 50, shots: { 1: 50, 16: 100, 64: 200 } };
 
 /** The share of the limit's throughput to reach on SQLite, by connections. */
 const TARGETS: Readonly<Partial<Record<Kind, Readonly<Record<number, number>>>>> = {
@@ -27,9 +39,11 @@ const HEAD = [
   'Tandem, a second',
   'p50 ms',
   'p99 ms',
+  'CPU ms',
   'limit, a second',
   'p50 ms',
   'p99 ms',
+  'CPU ms',
   'ratio',
   'target',
 ];
@@ -38,6 +52,7 @@ export interface Choice {
   kinds: readonly Kind[];
   connections: readonly number[];
   rounds: number;
+  extent: Extent;
   /** A folder for Tandem's CPU profile, or null. */
   profiles: string | null;
 }
@@ -50,77 +65,110 @@ export interface Choice {
  */
 export async function measureThroughput(
   engine: Engine,
-  { kinds, connections, rounds, profiles }: Choice,
+  { kinds, connections, rounds, extent, profiles }: Choice,
   log: (line: string) => void,
 ): Promise<string[]> {
+  const shotsOf = (count: number): number => extent.shots[count] ?? 1000;
   const shots = connections.reduce((sum, count) => sum + shotsOf(count), 0) * rounds;
-  const buyers = kinds.includes('conversions') ? shots : 0;
-  const field = await openField(engine, { past: PAST, buyers }, profiles);
+  const buyers = FIRST.events + extent.warmUp + (kinds.includes('conversions') ? shots : 0);
+  const field = await openField(engine, { past: extent.past, buyers }, profiles);
   const rows: string[][] = [];
-  let busiest = 0;
+  const all: Measured[] = [];
+
+  async function measure(
+    label: string,
+    kind: Kind,
+    count: number,
+    cell: Cell,
+    target?: number,
+  ): Promise<void> {
+    const { tandem, limit } = await measureCell(field, kind, count, cell);
+    const ratio = tandem.perSecond / limit.perSecond;
+    const figures = [...figuresOf(tandem), ...figuresOf(limit), ratio.toFixed(2), verdict(ratio, target)];
+    rows.push([label, String(count), ...figures]);
+    all.push(tandem, limit);
+    log(`${engine}: ${rows.at(-1)?.join('  ') ?? ''}`);
+  }
+
+  const first = { rounds: 1, shots: FIRST.events };
+  await measure('first 500 after a start', 'conversions', FIRST.connections, first);
+  await field.warmUp(extent.warmUp);
   for (const kind of kinds) {
     for (const count of connections) {
-      const { tandem, limit } = await measureCell(field, kind, count, rounds);
-      const ratio = tandem.perSecond / limit.perSecond;
       const target = engine === 'sqlite' ? TARGETS[kind]?.[count] : undefined;
-      const figures = [...figuresOf(tandem), ...figuresOf(limit), ratio.toFixed(2), verdict(ratio, target)];
-      rows.push([kind, String(count), ...figures]);
-      busiest = Math.max(busiest, tandem.busy, limit.busy);
-      log(`${engine}: ${rows.at(-1)?.join('  ') ?? ''}`);
+      await measure(kind, kind, count, { rounds, shots: shotsOf(count) }, target);
     }
     log(`${engine}: ${await field.check()} rows are the same after ${kind}`);
   }
   await field.stop();
+  if (engine === 'sqlite') log(`${await field.checkStatements()} statements are the same`);
   await field.examine();
   await field.remove();
+  const percent = (share: number): string => `${Math.round(100 * share)} %`;
   return [
     ...tableOf(HEAD, rows),
     '',
     `The two databases held the same rows in the end, and \`doctor\` found nothing in them. The load generator was ` +
-      `busy ${Math.round(busiest * 100)} % of the time at most.`,
+      `busy ${percent(Math.max(...all.map(({ busy }) => busy)))} of the time at most. The connection that got the ` +
+      `fewest answers in a round got ${percent(Math.min(...all.map(({ leastShare }) => leastShare)))} of an equal ` +
+      `share. Requests refused because a server was too busy, and sent again: ` +
+      `${all.reduce((sum, { refused }) => sum + refused, 0)}.`,
   ];
 }
 
 /** Whether that is all there is to measure. */
-export function isWhole({ kinds, connections }: Choice): boolean {
-  return kinds.length === KINDS.length && CONNECTIONS.every((count) => connections.includes(count));
+export function isWhole({ kinds, connections, extent }: Choice): boolean {
+  return (
+    extent === WHOLE &&
+    kinds.length === KINDS.length &&
+    CONNECTIONS.every((count) => connections.includes(count))
+  );
 }
 
-function shotsOf(connections: number): number {
-  return SHOTS[connections] ?? 1000;
+interface Cell {
+  rounds: number;
+  /** Requests in one round. */
+  shots: number;
 }
+
+/** What was measured of one server, and its processor time for one request, ms. */
+type Summary = Measured & { cpu: number };
 
 /** Rounds in turns, so that whatever the machine does meanwhile happens to both. */
 async function measureCell(
   field: Field,
   kind: Kind,
   connections: number,
-  rounds: number,
-): Promise<{ tandem: Measured; limit: Measured }> {
-  const results: { tandem: Measured[]; limit: Measured[] } = {
-    tandem: [],
-    limit: [],
-  };
+  { rounds, shots: count }: Cell,
+): Promise<{ tandem: Summary; limit: Summary }> {
+  const results: { tandem: Summary[]; limit: Summary[] } = { tandem: [], limit: [] };
   for (let round = 0; round < rounds; round += 1) {
-    const shots = shotsFor(field, kind, shotsOf(connections));
-    results.tandem.push(await fire(field.tandem.port, shots(), connections));
-    results.limit.push(await fire(field.limit.port, shots(), connections));
+    const shots = shotsFor(field, kind, count);
+    for (const side of ['tandem', 'limit'] as const) {
+      const server = field[side];
+      const before = server.cpu();
+      const measured = await fire(server.port, shots(), connections);
+      results[side].push({ ...measured, cpu: (server.cpu() - before) / count });
+    }
   }
   return { tandem: summaryOf(results.tandem), limit: summaryOf(results.limit) };
 }
 
 /** The median of the rounds; the latencies of all of them. */
-function summaryOf(measured: readonly Measured[]): Measured {
+function summaryOf(measured: readonly Summary[]): Summary {
   return {
     perSecond: median(measured.map(({ perSecond }) => perSecond)),
     latencies: measured.flatMap(({ latencies }) => latencies),
     busy: median(measured.map(({ busy }) => busy)),
+    cpu: median(measured.map(({ cpu }) => cpu)),
+    refused: measured.reduce((sum, { refused }) => sum + refused, 0),
+    leastShare: Math.min(...measured.map(({ leastShare }) => leastShare)),
   };
 }
 
-function figuresOf({ perSecond, latencies }: Measured): string[] {
+function figuresOf({ perSecond, latencies, cpu }: Summary): string[] {
   const [p50, p99] = [percentile(latencies, 0.5), percentile(latencies, 0.99)];
-  return [perSecond.toFixed(0), p50.toFixed(2), p99.toFixed(2)];
+  return [perSecond.toFixed(0), p50.toFixed(2), p99.toFixed(2), cpu.toFixed(2)];
 }
 
 function verdict(ratio: number, target: number | undefined): string {

@@ -149,7 +149,7 @@ async function undisturbed(
   };
   const users = await db.user.findMany();
   await control.db.user.createMany({ data: users.map((user) => ({ ...user, ...fresh })) });
-  const open = { convertedAt: null, creditedAt: null, reversedAt: null };
+  const open = { convertedAt: null, creditedAt: null, reversedAt: null, referredHash: null };
   const referrals = await db.referral.findMany();
   await control.db.referral.createMany({ data: referrals.map((referral) => ({ ...referral, ...open })) });
 

@@ -1,0 +1,125 @@
+import { once } from 'node:events';
+import { Agent, get } from 'node:http';
+import type { IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
+
+import { createTurns } from '../src/web/turns.ts';
+import { signUp, startTestServer } from './support/server.ts';
+
+const LIMIT = 5;
+
+/** Turns by a clock that only work moves forward, and in which turn of the event loop each request began. */
+function turnsByHand() {
+  let now = 0;
+  const turns = createTurns(LIMIT, () => now);
+  const begun: { name: number; turn: number }[] = [];
+  let turn = 0;
+  async function add(name: number, ms: number): Promise<void> {
+    turns.begin(() => {
+      begun.push({ name, turn });
+      // As what follows an answer of SQLite's: not at once, and before anything else.
+      void Promise.resolve().then(() => (now += ms));
+    });
+    // What it does is done before the next one arrives.
+    await Promise.resolve().then(() => undefined);
+  }
+  async function turnsPass(count: number): Promise<void> {
+    for (let passed = 0; passed < count; passed += 1) {
+      await nextTurn();
+      turn += 1;
+    }
+  }
+  return { turns, add, begun, turnsPass, passTime: (ms: number) => (now += ms) };
+}
+
+describe('the requests of one turn of the event loop', () => {
+  test('begin in the order in which they came, until the turn has been long enough', async () => {
+    const { add, begun, turnsPass } = turnsByHand();
+    for (let name = 0; name < 30; name += 1) await add(name, 2);
+    await turnsPass(3);
+    // Later ones wait for those that wait already.
+    for (let name = 30; name < 40; name += 1) await add(name, 2);
+    await turnsPass(40);
+
+    expect(begun.map(({ name }) => name)).toEqual(Array.from({ length: 40 }, (_, name) => name));
+    // The third of 2 ms begins after 4 of the 5 ms; the test's own count of turns can be off by one.
+    const inOneTurn = (turn: number): number => begun.filter((one) => one.turn === turn).length;
+    for (let turn = 0; turn < 43; turn += 1) expect(inOneTurn(turn)).toBeLessThanOrEqual(2 * 3);
+  });
+
+  test('begin at once while there is time', async () => {
+    const { add, begun } = turnsByHand();
+    await add(0, 0);
+    await add(1, 0);
+    expect(begun).toHaveLength(2);
+  });
+
+  test('tell how long the luckiest one had to wait', async () => {
+    const { turns, add, turnsPass, passTime } = turnsByHand();
+    expect(turns.shortestWait()).toBe(0);
+    await add(0, LIMIT);
+    await turnsPass(1);
+    await add(1, LIMIT);
+    await add(2, LIMIT);
+    await turnsPass(3);
+    // The one that began at once did not wait.
+    expect(turns.shortestWait()).toBe(0);
+
+    passTime(LIMIT);
+    turns.begin(() => passTime(LIMIT));
+    turns.shortestWait();
+    await add(3, 0);
+    passTime(1_200);
+    await turnsPass(3);
+    expect(turns.shortestWait()).toBe(1_200);
+    expect(turns.shortestWait()).toBe(0);
+  });
+});
+
+// PostgreSQL answers later: there every request gives its turn away by itself.
+test.runIf(inject('engine') === 'sqlite')(
+  'whoever connects while the server is busy is heard before the others are served many times',
+  async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    await server.app.listen({ port: 0 });
+    const { port } = server.app.server.address() as AddressInfo;
+    const [busy, newcomers] = [30, 40];
+    const pageOver = async (agent: Agent): Promise<void> => {
+      const [answer] = (await once(
+        get({ port, path: '/settings', agent, headers: { cookie: ann.cookie } }),
+        'response',
+      )) as [IncomingMessage];
+      expect(answer.statusCode).toBe(200);
+      await once(answer.resume(), 'end');
+    };
+    const connect = (): Agent => {
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+      onTestFinished(() => {
+        agent.destroy();
+      });
+      return agent;
+    };
+    // They have been accepted.
+    const connected = Array.from({ length: busy }, connect);
+    await Promise.all(connected.map(pageOver));
+
+    let served = 0;
+    let allHeard = false;
+    const loads = connected.map(async (agent) => {
+      while (!allHeard) {
+        await pageOver(agent);
+        served += 1;
+      }
+    });
+    await Promise.all(Array.from({ length: newcomers }, () => pageOver(connect())));
+    const servedMeanwhile = served;
+    allHeard = true;
+    await Promise.all(loads);
+    // One newcomer a turn and in each turn a page for everybody would be 1 200 pages.
+    expect(servedMeanwhile).toBeLessThan((busy * newcomers) / 3);
+  },
+);
