@@ -13,12 +13,15 @@ import { expectTruth } from './oracle.ts';
 /** How many stories a half tells, and the seed of the first half's; PostgreSQL takes several times as long for one. */
 const PLANS = { sqlite: { runs: 250, seed: 1 }, postgresql: { runs: 50, seed: 3 } };
 
-/** A card that fails for months is for a person to look at: no broken row. */
-const FOR_PEOPLE = 'past-due';
+/**
+ * A card that fails for months is for a person to look at, and so is a customer that Stripe did not know when somebody
+ * pressed Upgrade (its deletion may not have been heard of yet): no broken rows.
+ */
+const FOR_PEOPLE: ReadonlySet<string> = new Set(['past-due', 'known-at-stripe']);
 
 async function expectSound({ db, config, clock }: World): Promise<void> {
   const findings = await examine(db, { clawbackDays: config.clawbackDays, now: clock.now });
-  expect(findings.filter(({ check }) => check !== FOR_PEOPLE)).toEqual([]);
+  expect(findings.filter(({ check }) => !FOR_PEOPLE.has(check))).toEqual([]);
 }
 
 /**
