@@ -205,6 +205,26 @@ describe('what Stripe does not know', () => {
   });
 });
 
+test('a customer whose deletion was never heard of is found by reconcile', async () => {
+  const world = await startWorld();
+  const ann = await signUp(world, 'ann@example.com');
+  await subscribe(world, ann);
+  await deliverWaiting(world);
+  const customer = await world.db.customer.findFirstOrThrow();
+  await world.merchant.customers.del(customer.id);
+  // By then Stripe lists no event of it any more.
+  (world.sandbox.objects.events as Map<string, unknown>).clear();
+  await pressUpgrade(world, ann);
+  await reconcileWorld(world);
+  expect(await world.db.customer.findUnique({ where: { id: customer.id } })).toMatchObject({
+    userId: ann.id,
+    deletedAt: world.clock.now,
+  });
+  expect(await userRow(world, ann.id)).toMatchObject({ tier: 'free' });
+  expect(await checksThatFail(world)).toEqual([]);
+  expect((await reconcileWorld(world)).differences).toEqual([]);
+});
+
 /** A server whose Stripe answers everything with one error. */
 async function startRefused(status: number, error: object) {
   const api = createServer((_request, answer) => {

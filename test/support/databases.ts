@@ -13,6 +13,8 @@ import './provided.ts';
 export interface OpenDatabase {
   databaseUrl: string;
   db: Db;
+  /** What its schema was when it was new. */
+  schema: string;
 }
 
 /**
@@ -27,13 +29,18 @@ export async function takeDatabase(): Promise<OpenDatabase> {
   if (kept) return kept;
   const databaseUrl = await makeDatabase();
   const { db } = await openDatabase(databaseUrl);
-  return { databaseUrl, db };
+  return { databaseUrl, db, schema: await schemaOf(db) };
 }
 
 /** Empties a database and keeps it for another test, unless somebody changed its schema: that one is closed for good. */
 export async function giveBack(database: OpenDatabase): Promise<void> {
-  if (await emptied(database)) free.push(database);
-  else await database.db.$disconnect();
+  const { db, databaseUrl, schema } = database;
+  if ((await schemaOf(db)) === schema) {
+    await empty(databaseUrl, db);
+    free.push(database);
+  } else {
+    await db.$disconnect();
+  }
 }
 
 /** The address of a copy of the migrated, empty database; on PostgreSQL it is gone after the test. */
@@ -72,60 +79,50 @@ function dropAfterTest(server: string, url: string): void {
   onTestFinished(() => asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`));
 }
 
-/** Deletes all rows; false when the schema is not the migrated one any more. */
-async function emptied({ databaseUrl, db }: OpenDatabase): Promise<boolean> {
-  return databaseUrl.startsWith('file:')
-    ? emptySqlite(databaseUrl.replace('file:', ''))
-    : emptyPostgresql(db);
+/** Everything that a test can have added or taken away: columns, constraints, indexes, triggers. */
+async function schemaOf(db: Db): Promise<string> {
+  const parts =
+    inject('engine') === 'sqlite'
+      ? await db.$queryRaw<{ part: string }[]>`SELECT coalesce("sql", "name") AS part FROM sqlite_schema ORDER BY 1`
+      : await db.$queryRaw<{ part: string }[]>`
+          SELECT part FROM (
+            SELECT c.relname || ' ' || a.attname || ' ' || a.atttypid AS part
+              FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+              WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0
+            UNION ALL SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+              WHERE connamespace = 'public'::regnamespace
+            UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+            UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+          ) AS parts ORDER BY 1`;
+  return parts.map(({ part }) => part).join('\n');
 }
 
-function emptySqlite(path: string): boolean {
+/** Deletes all rows, whatever refers to them. */
+async function empty(databaseUrl: string, db: Db): Promise<void> {
+  if (databaseUrl.startsWith('file:')) {
+    emptySqlite(databaseUrl.replace('file:', ''));
+    return;
+  }
+  const tables = await db.$queryRaw<{ name: string }[]>`
+    SELECT relname::text AS name FROM pg_class
+    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> '_prisma_migrations'`;
+  const deletes = tables.map(({ name }) => `DELETE FROM "${name}";`).join(' ');
+  await db.$executeRawUnsafe(
+    `DO $$ BEGIN SET LOCAL session_replication_role = replica; ${deletes} END $$`,
+  );
+}
+
+function emptySqlite(path: string): void {
   const database = new Database(path);
   try {
     database.pragma('foreign_keys = OFF');
     database.pragma('synchronous = OFF');
-    const schema = schemaOf(database);
-    template ??= templateSchema();
-    if (schema.join('\n') !== template.join('\n')) return false;
     const tables = database
       .prepare(`SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\'`)
       .pluck()
       .all() as string[];
     database.exec(`BEGIN IMMEDIATE; ${tables.map((table) => `DELETE FROM "${table}";`).join(' ')} COMMIT`);
-    return true;
   } finally {
     database.close();
   }
-}
-
-let template: string[] | undefined;
-
-function templateSchema(): string[] {
-  const database = new Database(inject('templateDatabase'), { readonly: true });
-  try {
-    return schemaOf(database);
-  } finally {
-    database.close();
-  }
-}
-
-function schemaOf(database: Database.Database): string[] {
-  return database
-    .prepare('SELECT coalesce(sql, name) FROM sqlite_schema ORDER BY 1')
-    .pluck()
-    .all() as string[];
-}
-
-/** Triggers and tables of their own are what tests add. */
-async function emptyPostgresql(db: Db): Promise<boolean> {
-  const tables = await db.$queryRaw<{ name: string }[]>`
-    SELECT c.relname::text AS name FROM pg_class AS c
-    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relname <> '_prisma_migrations'`;
-  const [added] = await db.$queryRaw<{ count: number }[]>`
-    SELECT (SELECT count(*)::int FROM pg_trigger WHERE NOT tgisinternal)
-      + (SELECT count(*)::int FROM pg_proc WHERE pronamespace = 'public'::regnamespace) AS count`;
-  if (added?.count !== 0) return false;
-  const deletes = tables.map(({ name }) => `DELETE FROM "${name}";`).join(' ');
-  await db.$executeRawUnsafe(`DO $$ BEGIN SET LOCAL session_replication_role = replica; ${deletes} END $$`);
-  return true;
 }

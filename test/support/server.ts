@@ -73,7 +73,7 @@ export async function startTestServer(
   const stop = (): Promise<void> => {
     stopped ??= app
       .close()
-      .then(() => (given === undefined ? giveBack({ databaseUrl, db }) : db.$disconnect()));
+      .then(() => (kept ? giveBack(kept) : db.$disconnect()));
     return stopped;
   };
   onTestFinished(stop);

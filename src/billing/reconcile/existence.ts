@@ -1,8 +1,13 @@
+import type { Stripe } from 'stripe';
+
 import { inTransaction } from '../../db/transaction.ts';
-import { addSeconds, DAY_SECONDS } from '../../instants.ts';
+import { addSeconds, DAY_SECONDS, wholeSeconds } from '../../instants.ts';
+import { onCustomerDeleted } from '../handlers/customer-deleted.ts';
 import { absenceOf, noteCustomerMissing } from '../missing.ts';
 import type { Absence } from '../missing.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
+import { mend, mendBy } from './objects.ts';
+import type { Finding } from './objects.ts';
 import type { Difference } from './report.ts';
 
 /** A checkout session is over after this long, and replaced when somebody wants it: https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at */
@@ -26,9 +31,10 @@ export const compareCustomers: Comparison = async (context) => {
   const differences: Difference[] = [];
   for (const { id, missingAt } of ours) {
     // Stripe lists none of a test clock, nor any that was made a moment ago: it is asked before it says no.
-    const absence = known.has(id) ? null : await absenceOfOne(() => stripe.customers.retrieve(id));
-    if (absence === 'gone' && !dryRun) await noteCustomerMissing(db, id, now());
-    if (absence !== null) differences.push(unknown('customer', id, absence));
+    const state = known.has(id) ? 'known' : await stateOfCustomer(stripe, id);
+    if (state === 'gone' && !dryRun) await noteCustomerMissing(db, id, now());
+    if (state === 'deleted') differences.push(...(await mend(context, deletion(context, id))));
+    else if (state !== 'known') differences.push(unknown('customer', id, state));
     else if (missingAt !== null) differences.push(await foundAgain(context, id));
   }
   progress({ stage: 'customers', done: ours.length, total: ours.length });
@@ -44,19 +50,33 @@ export const compareOpenCheckouts: Comparison = async ({ db, stripe, now, dryRun
   const differences: Difference[] = [];
   for (const { id, sessionId } of ours) {
     const session = sessionId ?? '';
-    const absence = await absenceOfOne(() => stripe.checkout.sessions.retrieve(session));
-    if (absence === null) continue;
-    const mended = absence === 'gone' && !dryRun;
+    const state = await stateOf(() =>
+      stripe.checkout.sessions.retrieve(session).then(() => 'known' as const),
+    );
+    if (state === 'known') continue;
+    const mended = state === 'gone' && !dryRun;
     if (mended) await inTransaction(db, now(), (tx) => tx.checkout.deleteMany({ where: { id, sessionId } }));
-    differences.push({ ...unknown('checkout session', session, absence), mended });
+    differences.push({ ...unknown('checkout session', session, state), mended });
   }
   return { compared: ours.length, differences };
 };
 
-async function absenceOfOne(retrieve: () => Promise<unknown>): Promise<Absence | null> {
+/** Of one that was deleted Stripe still knows that it was. */
+async function stateOfCustomer(stripe: Stripe, id: string): Promise<'known' | 'deleted' | Absence> {
+  return stateOf(async () => ((await stripe.customers.retrieve(id)).deleted === true ? 'deleted' : 'known'));
+}
+
+/** Its event never came: it is stored as if it came now. */
+function deletion(context: ReconcileContext, id: string): Finding {
+  return {
+    differences: [{ object: 'customer', id, field: 'deleted', here: 'no', there: 'yes' }],
+    mend: mendBy(context, onCustomerDeleted, 'customer.deleted', { id }, wholeSeconds(context.now())),
+  };
+}
+
+async function stateOf<State>(ask: () => Promise<State>): Promise<State | Absence> {
   try {
-    await retrieve();
-    return null;
+    return await ask();
   } catch (error) {
     const absence = absenceOf(error);
     if (absence === null) throw error;

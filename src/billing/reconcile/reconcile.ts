@@ -10,10 +10,11 @@ import { compareSubscriptions } from './subscriptions.ts';
 
 /** In the order in which facts build on each other. */
 const COMPARISONS: readonly Comparison[] = [
-  compareCustomers,
   compareOpenCheckouts,
   compareCheckouts,
   compareSubscriptions,
+  // After these: what the deletion of a customer ended has its own instant.
+  compareCustomers,
   compareInvoices,
   compareInvoicePayments,
   compareRefunds,
