@@ -453,6 +453,37 @@ describe('an account is deleted while', () => {
     else expect(answers).toEqual([403, 303]);
   });
 
+  test.runIf(SIDE_BY_SIDE)(
+    'a checkout is opened: there is none, and the browser is led to the log-in',
+    async () => {
+      const stripe = { STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: 'http://127.0.0.1:9' };
+      const one = await startTestServer(stripe);
+      const other = await startTestServer({ ...stripe, DATABASE_URL: one.databaseUrl }, one.clock);
+      const ann = await signUp(one, 'ann@example.com');
+      let location: unknown;
+      const answers = await race(
+        one,
+        () => deleteAccount(one, ann),
+        ['UPDATE', 'User', DELETED],
+        async () => {
+          const accept = { accept: 'text/html' };
+          const answer = await postForm(
+            other.app,
+            '/api/billing/checkout',
+            { plan: 'monthly' },
+            ann.cookie,
+            accept,
+          );
+          location = answer.headers.location;
+          return answer;
+        },
+      );
+      expect([...answers, location]).toEqual([303, 303, '/login']);
+      expect(await one.db.checkout.count()).toBe(0);
+      await expectNothingLeft(one, ann.id);
+    },
+  );
+
   test.runIf(SIDE_BY_SIDE)('an operator makes a reset link: there is none', async () => {
     const { one, ann } = await annOnTwoServers();
     const { arrived, blocked, open } = await holdBefore(one, 'UPDATE', 'User', DELETED);

@@ -16,6 +16,16 @@ import { mayTry } from './trials.ts';
 /** So often a checkout that turns out to be over, or that another tab replaced meanwhile, is replaced by a new one. */
 const MAX_TRIES = 5;
 
+/** Other requests of the same user were faster: they deleted the account, or opened another checkout again and again. */
+export class CheckoutImpossible extends Error {
+  override name = 'CheckoutImpossible';
+  readonly reason: 'account-deleted' | 'replaced-too-often';
+  constructor(reason: CheckoutImpossible['reason']) {
+    super(`The checkout cannot be opened: ${reason}.`);
+    this.reason = reason;
+  }
+}
+
 /** What a checkout sells. */
 export type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
 
@@ -31,6 +41,7 @@ export type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
  * @param now the instant, UTC
  * @returns the address of the checkout page; null when the last checkout was paid, and its webhook is on its way
  * @throws StripeError when Stripe refuses or cannot be reached
+ * @throws CheckoutImpossible when other requests of the user were faster
  */
 export async function openCheckout(
   context: BillingContext,
@@ -59,7 +70,7 @@ export async function openCheckout(
     }
     over = checkout.id;
   }
-  throw new Error(`The checkout of the user ${user.id} was replaced ${MAX_TRIES} times while it was opened.`);
+  throw new CheckoutImpossible('replaced-too-often');
 }
 
 /** The user's one checkout; a new one when there is none, or when the one called `over` is still in its place. */
@@ -72,7 +83,7 @@ async function claimCheckout(
 ): Promise<Checkout> {
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
-    if (!user || user.deletedAt) throw new Error(`The user ${userId} deleted their account just now.`);
+    if (!user || user.deletedAt) throw new CheckoutImpossible('account-deleted');
     const known = await tx.checkout.findUnique({ where: { userId } });
     if (known && known.id !== over) return known;
     const fresh = { ...order, id: randomUUID(), sessionId: null, createdAt: tx.now };

@@ -6,7 +6,7 @@ import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
 import { askStripe } from '../web/ask-stripe.ts';
 import { sendToLogIn } from '../web/log-in-first.ts';
-import { openCheckout } from './checkout.ts';
+import { CheckoutImpossible, openCheckout } from './checkout.ts';
 import { subscriptionsOf } from './facts/subscriptions.ts';
 import { isLive, isOneLiveAtStripe, openPortal } from './portal.ts';
 import type { BillingContext } from './stripe-customer.ts';
@@ -40,9 +40,19 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     const { plan } = form.data;
     const priceId = config.stripe.prices[plan];
     if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
-    const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
-    // Paid already: Settings waits for the webhook.
-    return reply.redirect(url ?? '/settings?checkout=done', 303);
+    try {
+      const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
+      // Paid already: Settings waits for the webhook.
+      return await reply.redirect(url ?? '/settings?checkout=done', 303);
+    } catch (error) {
+      if (!(error instanceof CheckoutImpossible)) throw error;
+      if (error.reason === 'account-deleted') return sendToLogIn(request, reply);
+      throw new HttpError(
+        409,
+        'checkout_replaced',
+        'Another window opened a checkout just now. Please try again.',
+      );
+    }
   });
 
   app.post('/api/billing/portal', async (request, reply) => {

@@ -89,7 +89,8 @@ function ownAddress(user: User): Prisma.Sql {
 /** An address of the user's has converted a referral, or is a former one of somebody who converted. */
 function addressConverted(user: User): Prisma.Sql {
   return Prisma.sql`(
-    EXISTS (SELECT 1 FROM "Referral" AS c WHERE c."referredHash" IN ${addressesOf(user)})
+    EXISTS (SELECT 1 FROM "Referral" AS c
+      WHERE c."convertedAt" IS NOT NULL AND c."referredHash" IN ${addressesOf(user)})
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f JOIN "Referral" AS c ON c."referredId" = f."userId"
       WHERE c."convertedAt" IS NOT NULL AND f."emailHash" IN ${addressesOf(user)})
   )`;

@@ -29,7 +29,9 @@ export function answerErrors(app: FastifyInstance): void {
     const error =
       thrown instanceof HashingBusy ? busy(thrown) : isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
     const status = error.statusCode ?? 500;
-    if (status >= 500) request.log.error({ err: error.cause ?? error }, 'a request failed');
+    // The request's own line tells of a server that is busy: a line more for each would make it busier.
+    if (status >= 500 && !(thrown instanceof HashingBusy))
+      request.log.error({ err: error.cause ?? error }, 'a request failed');
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     const told = status < 500 || error instanceof HttpError ? error : OUR_FAULT;
     return answer(request, reply, status, told.code, told.message);
