@@ -5,6 +5,7 @@ import type { User } from '../db/generated/client.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
 import { askStripe } from '../web/ask-stripe.ts';
+import { limitedByAccount } from '../web/limits.ts';
 import { sendToLogIn } from '../web/log-in-first.ts';
 import { openCheckout } from './checkout.ts';
 import { subscriptionsOf } from './facts/subscriptions.ts';
@@ -27,26 +28,34 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     return { db, stripe: context.stripe, config: config.stripe, publicUrl: config.publicUrl };
   }
 
-  app.post('/api/billing/checkout', async (request, reply) => {
-    if (!request.user) return sendToLogIn(request, reply);
-    const form = checkoutForm.safeParse(request.body);
-    if (!form.success) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
-    if (isOneLive(await subscriptionsOf(db, request.user.id)))
+  app.post(
+    '/api/billing/checkout',
+    { onRequest: limitedByAccount('checkoutsOfAccount') },
+    async (request, reply) => {
+      if (!request.user) return sendToLogIn(request, reply);
+      const form = checkoutForm.safeParse(request.body);
+      if (!form.success) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
+      if (isOneLive(await subscriptionsOf(db, request.user.id)))
+        return toPortal(reply, billing(), request.user);
+
+      const { plan } = form.data;
+      const priceId = config.stripe.prices[plan];
+      if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
+      const user = request.user;
+      const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
+      // Paid already: Settings waits for the webhook.
+      return reply.redirect(url ?? '/settings?checkout=done', 303);
+    },
+  );
+
+  app.post(
+    '/api/billing/portal',
+    { onRequest: limitedByAccount('portalsOfAccount') },
+    async (request, reply) => {
+      if (!request.user) return sendToLogIn(request, reply);
       return toPortal(reply, billing(), request.user);
-
-    const { plan } = form.data;
-    const priceId = config.stripe.prices[plan];
-    if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
-    const user = request.user;
-    const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
-    // Paid already: Settings waits for the webhook.
-    return reply.redirect(url ?? '/settings?checkout=done', 303);
-  });
-
-  app.post('/api/billing/portal', async (request, reply) => {
-    if (!request.user) return sendToLogIn(request, reply);
-    return toPortal(reply, billing(), request.user);
-  });
+    },
+  );
 }
 
 async function toPortal(reply: FastifyReply, billing: BillingContext, user: User): Promise<FastifyReply> {

@@ -55,6 +55,7 @@ export async function startTestServer(
     STRIPE_PRICE_MONTHLY: 'price_m',
     STRIPE_PRICE_ANNUAL: 'price_a',
     PUBLIC_URL: 'http://tandem.test',
+    DATABASE_URL: databaseUrl,
     ...env,
   });
   const stripe = createStripe(config.stripe);
