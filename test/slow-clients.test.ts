@@ -87,9 +87,7 @@ describe('a connection is closed', () => {
 
   test('on which nothing moves in the middle of a request', async () => {
     const { open } = await listen({ ...slow, stalledMs: 100 });
-    await (
-      await open('POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx')
-    ).closed;
+    expect(await (await open(webhook('Content-Length: 9', 'x'))).closed).toBe('');
   });
 
   test('that is one too many, and there is room again once another one has ended', async () => {
