@@ -56,9 +56,12 @@ describe('a client is counted by its network', () => {
     ['', 'unknown'],
     ['unknown', 'unknown'],
     ['_hidden', 'unknown'],
-    ['1.'.repeat(8_000), 'unknown'],
-  ])('%.45j', (address, network) => {
+  ])('%j as %s', (address, network) => {
     expect(networkOf(address)).toBe(network);
+  });
+
+  test('however long the address claims to be', () => {
+    expect(networkOf('1.'.repeat(8_000))).toBe('unknown');
   });
 
   test('however a proxy spells it', async () => {

@@ -9,10 +9,10 @@ import type { WebhookBodyBounds } from '../web/bounds.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
 import { networkOf } from '../web/network.ts';
+import { createBodyReader } from '../web/unverified-bodies.ts';
 import { eventContextOf, handleEvent } from './handle-event.ts';
 import { readEvent, whyNoEvent } from './stripe-shapes/event.ts';
 import { isSigned } from './signature.ts';
-import { createBodyReader } from './unverified-bodies.ts';
 
 /** Drain this much of a refused body before the answer, bytes; otherwise the client would not see it. */
 const DRAIN_LIMIT_BYTES = 16 * 1024 * 1024;

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 
-import type { WebhookBodyBounds } from '../web/bounds.ts';
-import { HttpError } from '../web/errors.ts';
+import type { WebhookBodyBounds } from './bounds.ts';
+import { HttpError } from './errors.ts';
 
 /** Stripe's events are far smaller. */
 const BODY_LIMIT_BYTES = 1024 * 1024;
