@@ -19,8 +19,10 @@ import { healthRoutes } from './operations/health.ts';
 import { metricsRoute } from './operations/metrics.ts';
 import { pageRoutes } from './pages/routes.ts';
 import { ROOT } from './root.ts';
+import { BOUNDS } from './web/bounds.ts';
 import type { AppContext } from './web/context.ts';
 import { answerErrors, answerUnknownAddresses, errorForLog, HttpError } from './web/errors.ts';
+import { declareLimits, limitUnknownPaths } from './web/limits.ts';
 import { comesFromUs } from './web/origin-check.ts';
 import { createTurns } from './web/turns.ts';
 import { declareVisitor, recognizeVisitors } from './web/visitor.ts';
@@ -61,19 +63,33 @@ const FROM_ANOTHER_SITE = new HttpError(
  *
  * @param context what it is built from
  * @param logger takes its log
+ * @param bounds what clients can make it hold
  * @returns the Fastify app, ready to be listened with or injected into
  */
-export async function buildApp(context: AppContext, logger: FastifyBaseLogger): Promise<FastifyInstance> {
+export async function buildApp(
+  context: AppContext,
+  logger: FastifyBaseLogger,
+  bounds = BOUNDS,
+): Promise<FastifyInstance> {
   const { config, sandboxUrl } = context;
   const app = Fastify({
     loggerInstance: logger.child({}, { serializers: { err: errorForLog } }),
     trustProxy: config.trustProxy.length > 0 && config.trustProxy,
     bodyLimit: 64 * 1024,
+    connectionTimeout: bounds.stalledMs,
+    keepAliveTimeout: bounds.idleMs,
+    requestTimeout: bounds.requestMs,
+    http: {
+      requestTimeout: bounds.requestMs,
+      headersTimeout: bounds.headersMs,
+      connectionsCheckingInterval: bounds.checkEveryMs,
+    },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     rewriteUrl: (request) => decodable(request.url ?? '/'),
     // One line a request instead of Fastify's two: see the hook below.
     logController: new LogController({ disableRequestLogging: true }),
   });
+  app.server.maxConnections = bounds.connections;
   const https = config.publicUrl.startsWith('https:');
   app.decorate('secureCookies', https);
   app.decorate('sandboxOn', sandboxUrl !== null);
@@ -107,7 +123,7 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
 
   await app.register(
     (scope, _options, done) => {
-      webhookRoute(scope, context);
+      webhookRoute(scope, context, bounds.webhookBodies);
       done();
     },
     { prefix: '/api/stripe/webhook' },
@@ -124,6 +140,7 @@ export async function buildApp(context: AppContext, logger: FastifyBaseLogger): 
     viewExt: 'eta',
   });
   declareVisitor(app);
+  declareLimits(app, context);
   answerErrors(app);
   await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
   healthRoutes(app, context);
@@ -146,6 +163,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
     void reply.header('cache-control', 'no-store');
     done(comesFromUs(request, context.config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
   });
+  people.addHook('onRequest', limitUnknownPaths);
   recognizeVisitors(people, context);
   answerUnknownAddresses(people);
 

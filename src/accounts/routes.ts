@@ -1,25 +1,19 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { RateLimiterMemory } from 'rate-limiter-flexible';
 import { z } from 'zod';
 
 import { inTransaction } from '../db/transaction.ts';
 import type { AppContext } from '../web/context.ts';
 import { clearInvitation, clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../web/forms.ts';
+import { takeOfAddress, TOO_MANY_TRIES, tryPassword } from '../web/limits.ts';
 import { sendPage } from '../web/page.ts';
 import { emailAddress } from './email.ts';
 import { logIn } from './log-in.ts';
-import { BAD_PASSWORD, HashingBusy, newPassword } from './passwords.ts';
+import { BAD_PASSWORD, newPassword } from './passwords.ts';
 import { resetLinkWorks, resetPassword } from './reset-link.ts';
 import { closeSession } from './sessions.ts';
 import { signUp } from './sign-up.ts';
 
-const WINDOW_SECONDS = 10 * 60;
-const FAILED_LOG_INS = 10;
-const SIGN_UPS = 30;
-const RESETS = 30;
-
-const TOO_MANY = 'Too many tries from your network. Wait ten minutes, then try again.';
 const NO_PASSWORD = 'Enter your password.';
 
 const signUpForm = z.object({ email: emailAddress, password: newPassword });
@@ -40,9 +34,6 @@ interface FormErrors {
  */
 export function accountRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, sessionSecret, now } = context;
-  const signUpLimit = new RateLimiterMemory({ points: SIGN_UPS, duration: WINDOW_SECONDS });
-  const logInLimit = new RateLimiterMemory({ points: FAILED_LOG_INS, duration: WINDOW_SECONDS });
-  const resetLimit = new RateLimiterMemory({ points: RESETS, duration: WINDOW_SECONDS });
 
   app.get('/signup', (request, reply) =>
     request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'signup', {}),
@@ -51,7 +42,8 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
   app.post('/signup', async (request, reply) => {
     const again = (status: number, errors: FormErrors): FastifyReply =>
       accountForm(request, reply.status(status), 'signup', errors);
-    if (!(await take(signUpLimit, request.ip))) return again(429, { form: TOO_MANY });
+    if (!(await takeOfAddress(request, reply, 'signUpsOfAddress')))
+      return again(429, { form: TOO_MANY_TRIES });
     const form = signUpForm.safeParse(request.body ?? {});
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: BAD_PASSWORD }));
 
@@ -70,19 +62,19 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
   app.post('/login', async (request, reply) => {
     const again = (status: number, errors: FormErrors): FastifyReply =>
       accountForm(request, reply.status(status), 'login', errors);
-    // Taken before the password is looked at, and given back when it was right: many tries at once get no further.
-    if (!(await take(logInLimit, request.ip))) return again(429, { form: TOO_MANY });
     const form = logInForm.safeParse(request.body ?? {});
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: NO_PASSWORD }));
 
     const input = { ...form.data, oldToken: sessionToken(request) };
-    const token = await logIn(db, sessionSecret, input, now()).catch(async (error: unknown) => {
-      // Not their failure.
-      if (error instanceof HashingBusy) await logInLimit.reward(request.ip);
-      throw error;
-    });
+    const token = await tryPassword(
+      request,
+      reply,
+      input.email,
+      () => logIn(db, sessionSecret, input, now()),
+      (opened) => opened === null,
+    );
+    if (token === undefined) return again(429, { form: TOO_MANY_TRIES });
     if (token === null) return again(401, { form: 'The e-mail address or the password is wrong.' });
-    await logInLimit.reward(request.ip);
     setSession(request, reply, token);
     return reply.redirect('/settings', 303);
   });
@@ -100,8 +92,9 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
   });
 
   app.post<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
-    if (!(await take(resetLimit, request.ip)))
-      return resetForm(request, reply.status(429), true, { form: TOO_MANY });
+    if (!(await takeOfAddress(request, reply, 'resetsOfAddress'))) {
+      return resetForm(request, reply.status(429), true, { form: TOO_MANY_TRIES });
+    }
     const { token } = request.params;
     // The link first: what is wrong with the password helps nobody whose link does not work.
     if (!(await resetLinkWorks(db, sessionSecret, token, now()))) {
@@ -117,14 +110,6 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
     setFlash(request, reply, 'password-reset');
     return reply.redirect('/login', 303);
   });
-}
-
-/** One try of an address; false when it has none left. */
-async function take(limit: RateLimiterMemory, address: string): Promise<boolean> {
-  return limit.consume(address).then(
-    () => true,
-    () => false,
-  );
 }
 
 function accountForm(

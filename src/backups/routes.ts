@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { accessOf } from '../access/access.ts';
 import { inTransaction } from '../db/transaction.ts';
@@ -6,6 +6,7 @@ import { isoText } from '../instants.ts';
 import type { AppContext } from '../web/context.ts';
 import { setFlash } from '../web/cookies.ts';
 import { HttpError } from '../web/errors.ts';
+import { limitedByAccount } from '../web/limits.ts';
 import { sendToLogIn } from '../web/log-in-first.ts';
 import { sendPage } from '../web/page.ts';
 import { deleteBackup, keepBackup, listBackups, readBackup } from './backups.ts';
@@ -24,6 +25,7 @@ interface OfOne {
  */
 export function backupRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, now } = context;
+  const limited = { onRequest: limitedByAccount('backupsOfAccount') };
 
   app.get('/portfolio', async (request, reply) => {
     const { user } = request;
@@ -35,7 +37,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
   });
 
   // The form of a browser without JavaScript: it cannot send DELETE.
-  app.post<OfOne>('/portfolio/backups/:id/delete', async (request, reply) => {
+  app.post<OfOne>('/portfolio/backups/:id/delete', limited, async (request, reply) => {
     const { user, params } = request;
     if (!user) return reply.redirect('/login', 303);
     if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id)))) throw noSuchBackup();
@@ -43,14 +45,18 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     return reply.redirect('/portfolio', 303);
   });
 
-  app.get('/api/backups', async (request, reply) => {
+  app.get('/api/backups', limited, async (request, reply) => {
     if (!request.user) return sendToLogIn(request, reply);
     return { backups: await listBackups(db, request.user.id) };
   });
 
   app.post(
     '/api/backups',
-    { bodyLimit: MAX_DOCUMENT_BYTES, errorHandler: tellTooLarge },
+    {
+      bodyLimit: MAX_DOCUMENT_BYTES,
+      errorHandler: tellTooLarge,
+      onRequest: [refuseStrangers, limited.onRequest],
+    },
     async (request, reply) => {
       const { user } = request;
       if (!user) return sendToLogIn(request, reply);
@@ -72,7 +78,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     },
   );
 
-  app.post<OfOne>('/api/backups/:id/restore', async (request, reply) => {
+  app.post<OfOne>('/api/backups/:id/restore', limited, async (request, reply) => {
     const { user, params } = request;
     if (!user) return sendToLogIn(request, reply);
     const backup = await readBackup(db, user.id, params.id);
@@ -88,12 +94,17 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     );
   });
 
-  app.delete<OfOne>('/api/backups/:id', async (request, reply) => {
+  app.delete<OfOne>('/api/backups/:id', limited, async (request, reply) => {
     const { user, params } = request;
     if (!user) return sendToLogIn(request, reply);
     if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id)))) throw noSuchBackup();
     return reply.status(204).send();
   });
+}
+
+/** Before the body: strangers are not to make us hold bodies that are larger than those of other forms. */
+async function refuseStrangers(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  if (!request.user) await sendToLogIn(request, reply);
 }
 
 function noSuchBackup(): HttpError {

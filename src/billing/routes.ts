@@ -5,6 +5,7 @@ import type { User } from '../db/generated/client.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
 import { askStripe } from '../web/ask-stripe.ts';
+import { limitedByAccount } from '../web/limits.ts';
 import { sendToLogIn } from '../web/log-in-first.ts';
 import { CheckoutImpossible, openCheckout } from './checkout.ts';
 import { subscriptionsOf } from './facts/subscriptions.ts';
@@ -27,38 +28,46 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     return { db, stripe: context.stripe, config: config.stripe, publicUrl: config.publicUrl };
   }
 
-  app.post('/api/billing/checkout', async (request, reply) => {
-    if (!request.user) return sendToLogIn(request, reply);
-    const form = checkoutForm.safeParse(request.body);
-    if (!form.success) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
-    const { user } = request;
-    const subscriptions = await subscriptionsOf(db, user.id);
-    if (subscriptions.some(isLive)) {
-      const isManaged = await askStripe(() => isOneLiveAtStripe(billing(), subscriptions, context.now()));
-      if (isManaged) return toPortal(reply, billing(), user, context.now());
-    }
-    const { plan } = form.data;
-    const priceId = config.stripe.prices[plan];
-    if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
-    try {
-      const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
-      // Paid already: Settings waits for the webhook.
-      return await reply.redirect(url ?? '/settings?checkout=done', 303);
-    } catch (error) {
-      if (!(error instanceof CheckoutImpossible)) throw error;
-      if (error.reason === 'account-deleted') return sendToLogIn(request, reply);
-      throw new HttpError(
-        409,
-        'checkout_replaced',
-        'Another window opened a checkout just now. Please try again.',
-      );
-    }
-  });
+  app.post(
+    '/api/billing/checkout',
+    { onRequest: limitedByAccount('checkoutsOfAccount') },
+    async (request, reply) => {
+      if (!request.user) return sendToLogIn(request, reply);
+      const form = checkoutForm.safeParse(request.body);
+      if (!form.success) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
+      const { user } = request;
+      const subscriptions = await subscriptionsOf(db, user.id);
+      if (subscriptions.some(isLive)) {
+        const isManaged = await askStripe(() => isOneLiveAtStripe(billing(), subscriptions, context.now()));
+        if (isManaged) return toPortal(reply, billing(), user, context.now());
+      }
+      const { plan } = form.data;
+      const priceId = config.stripe.prices[plan];
+      if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
+      try {
+        const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
+        // Paid already: Settings waits for the webhook.
+        return await reply.redirect(url ?? '/settings?checkout=done', 303);
+      } catch (error) {
+        if (!(error instanceof CheckoutImpossible)) throw error;
+        if (error.reason === 'account-deleted') return sendToLogIn(request, reply);
+        throw new HttpError(
+          409,
+          'checkout_replaced',
+          'Another window opened a checkout just now. Please try again.',
+        );
+      }
+    },
+  );
 
-  app.post('/api/billing/portal', async (request, reply) => {
-    if (!request.user) return sendToLogIn(request, reply);
-    return toPortal(reply, billing(), request.user, context.now());
-  });
+  app.post(
+    '/api/billing/portal',
+    { onRequest: limitedByAccount('portalsOfAccount') },
+    async (request, reply) => {
+      if (!request.user) return sendToLogIn(request, reply);
+      return toPortal(reply, billing(), request.user, context.now());
+    },
+  );
 }
 
 async function toPortal(

@@ -1,19 +1,21 @@
 import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage } from 'node:http';
 
-import type { FastifyError, FastifyInstance } from 'fastify';
+import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
 
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { events } from '../metrics.ts';
+import type { WebhookBodyBounds } from '../web/bounds.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
+import { networkOf } from '../web/network.ts';
+import { createBodyReader } from '../web/unverified-bodies.ts';
 import { eventContextOf, handleEvent } from './handle-event.ts';
 import { readEvent, whyNoEvent } from './stripe-shapes/event.ts';
 import { isSigned } from './signature.ts';
 
-const BODY_LIMIT_BYTES = 1024 * 1024;
-
-/** So much of a body that is too large is still read, bytes: who is writing it would not see the answer otherwise. */
-const DRAIN_LIMIT_BYTES = 16 * BODY_LIMIT_BYTES;
+/** Drain this much of a refused body before the answer, bytes; otherwise the client would not see it. */
+const DRAIN_LIMIT_BYTES = 16 * 1024 * 1024;
 
 /** So many events are handled at a time. More would wait too long for the database: Stripe sends them again. */
 const HANDLED_AT_A_TIME = 256;
@@ -22,16 +24,19 @@ const HANDLED_AT_A_TIME = 256;
 const RETRY_AFTER_SECONDS = '1';
 
 const TOO_MANY = new HttpError(503, 'busy', 'too many events are being handled: send it again');
+const TOO_MUCH = new HttpError(503, 'busy', 'too much is being received: send it again');
 
 /**
  * `POST /api/stripe/webhook`: verifies, reads, and hands the event on. No rate limit stands before it: Stripe sends
- * bursts from few addresses. Past a bounded number of events at a time it refuses at once, before it reads the body.
+ * bursts from few addresses. Past a bounded number of events at a time it refuses at once, before it reads the body, and
+ * what it holds of bodies before their signatures are checked is bounded.
  * https://docs.stripe.com/webhooks
  *
  * @param app a scope of its own, at that address: with and without a slash at its end; bodies are read raw
  * @param context what the server is built from
+ * @param bodyBounds how much of unchecked bodies may be held
  */
-export function webhookRoute(app: FastifyInstance, context: AppContext): void {
+export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBounds: WebhookBodyBounds): void {
   const { webhookSecrets } = context.config.stripe;
   const eventContext = eventContextOf(context);
 
@@ -42,15 +47,16 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
     delete raw.headers['content-type'];
     done();
   });
-  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => {
-    done(null, body);
-  });
+  const readBody = createBodyReader(bodyBounds, () => refused(TOO_MUCH));
+  app.addContentTypeParser('*', (request: FastifyRequest, payload: IncomingMessage) =>
+    readBody(networkOf(request.ip), payload),
+  );
 
   app.setErrorHandler(async (error: FastifyError | HttpError, request, reply) => {
     const status = error.statusCode ?? (isRefused(error) ? 503 : 500);
-    if (status === 413) await drain(request.raw);
+    if (status === 413 || error === TOO_MUCH) await drain(request.raw);
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
-    if (status >= 500 && error !== TOO_MANY) {
+    if (status >= 500 && error !== TOO_MANY && error !== TOO_MUCH) {
       request.log[status === 503 ? 'warn' : 'error'](
         { err: error.cause ?? error },
         'handling a Stripe event failed',
@@ -63,18 +69,17 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
   // Only an event whose signature is good holds a place: nobody but Stripe can fill them.
   let handling = 0;
 
-  function refused(): HttpError {
+  function refused(why: HttpError): HttpError {
     events.inc({ type: 'unknown', outcome: 'refused' });
-    return TOO_MANY;
+    return why;
   }
 
   app.addHook('onRequest', function refuseTooMany(_request, _reply, done) {
-    done(handling < HANDLED_AT_A_TIME ? undefined : refused());
+    done(handling < HANDLED_AT_A_TIME ? undefined : refused(TOO_MANY));
   });
 
   const options = {
-    bodyLimit: BODY_LIMIT_BYTES,
-    config: { pressureHandler: () => Promise.reject(refused()) },
+    config: { pressureHandler: () => Promise.reject(refused(TOO_MANY)) },
   };
   app.post('/', options, async (request, reply) => {
     if (webhookSecrets.length === 0)
@@ -91,7 +96,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext): void {
 
     // From here on every line of this request's log names the event.
     request.log = request.log.child({ eventId: event.id, type: event.type });
-    if (handling >= HANDLED_AT_A_TIME) throw refused();
+    if (handling >= HANDLED_AT_A_TIME) throw refused(TOO_MANY);
     handling += 1;
     try {
       const outcome = await handleEvent(eventContext, event, payload, now);
@@ -122,9 +127,13 @@ function inWords(error: unknown): string {
 
 async function drain(body: AsyncIterable<Buffer>): Promise<void> {
   let read = 0;
-  for await (const chunk of body) {
-    read += chunk.length;
-    if (read > DRAIN_LIMIT_BYTES) return;
+  try {
+    for await (const chunk of body) {
+      read += chunk.length;
+      if (read > DRAIN_LIMIT_BYTES) return;
+    }
+  } catch {
+    // The client went away, and needs no answer.
   }
 }
 

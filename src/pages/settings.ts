@@ -23,6 +23,13 @@ import { askStripe } from '../web/ask-stripe.ts';
 import type { AppContext } from '../web/context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../web/cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../web/forms.ts';
+import {
+  limitedByAccount,
+  takeOfAccount,
+  takeOfAddress,
+  TOO_MANY_TRIES,
+  tryPassword,
+} from '../web/limits.ts';
 import { sendPage } from '../web/page.ts';
 import type { Notice } from '../web/page.ts';
 import { inWords } from './credit-words.ts';
@@ -87,8 +94,20 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     if (!form.success) {
       return again(400, errorsFor(form.error, { email: BAD_EMAIL, currentPassword: NO_PASSWORD }));
     }
+    // Whether an address has an account is no easier to find out here than at sign-up.
+    const allowed =
+      (await takeOfAccount(request, reply, 'addressChangesOfAccount')) &&
+      (await takeOfAddress(request, reply, 'signUpsOfAddress'));
+    if (!allowed) return again(429, { email: TOO_MANY_TRIES });
     const here = { secret: sessionSecret, token };
-    const refusal = await changeAddress(db, here, user.id, form.data, now());
+    const refusal = await tryCurrentPassword(
+      request,
+      reply,
+      user,
+      () => changeAddress(db, here, user.id, form.data, now()),
+      (outcome) => outcome === 'wrong-password',
+    );
+    if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address has an account already.' });
     setFlash(request, reply, 'address-changed');
@@ -107,7 +126,14 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     if (!form.success) {
       return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
     }
-    const token = await changePassword(db, sessionSecret, user.id, form.data, now());
+    const token = await tryCurrentPassword(
+      request,
+      reply,
+      user,
+      () => changePassword(db, sessionSecret, user.id, form.data, now()),
+      (outcome) => outcome === null,
+    );
+    if (token === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
     if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
     setSession(request, reply, token);
     setFlash(request, reply, 'password-changed');
@@ -123,7 +149,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     return reply.redirect('/settings', 303);
   });
 
-  app.get('/settings/export', async (request, reply) => {
+  app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
     if (!request.user) return reply.redirect('/login', 303);
     return reply
       .header('cache-control', 'no-store')
@@ -141,8 +167,15 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
     const form = z.object({ currentPassword }).safeParse(request.body ?? {});
     if (!form.success) return again(400, NO_PASSWORD);
     const refusal = await askStripe(() =>
-      deleteAccount(db, stripe, user.id, form.data.currentPassword, now()),
+      tryCurrentPassword(
+        request,
+        reply,
+        user,
+        () => deleteAccount(db, stripe, user.id, form.data.currentPassword, now()),
+        (outcome) => outcome === 'wrong-password',
+      ),
     );
+    if (refusal === undefined) return again(429, TOO_MANY_TRIES);
     if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);
     if (refusal !== null) return again(409, NOT_DELETED[refusal]);
     clearSession(request, reply);
@@ -197,6 +230,18 @@ async function creditHistory(
     lines: lines.slice(-LISTED).map(inWords).reverse(),
     earlier: Math.max(0, point.lines + lines.length - LISTED),
   };
+}
+
+/** As `tryPassword`, for somebody who is logged in. */
+async function tryCurrentPassword<T>(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { email }: User,
+  compare: () => Promise<T>,
+  isFailure: (outcome: T) => boolean,
+): Promise<T | undefined> {
+  // Whoever is logged in has an address: a tombstone has no sessions.
+  return tryPassword(request, reply, email ?? '', compare, isFailure);
 }
 
 /** Active credits are counted so long (design: Settings). */

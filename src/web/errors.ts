@@ -70,7 +70,7 @@ const OUR_FAULT = {
 const HEADINGS: Readonly<Record<number, string>> = {
   403: 'This did not come from our site',
   404: 'This page does not exist',
-  429: 'Too many tries',
+  429: 'Too many requests',
   503: 'Not available right now',
 };
 

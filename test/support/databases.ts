@@ -83,7 +83,9 @@ function dropAfterTest(server: string, url: string): void {
 async function schemaOf(db: Db): Promise<string> {
   const parts =
     inject('engine') === 'sqlite'
-      ? await db.$queryRaw<{ part: string }[]>`SELECT coalesce("sql", "name") AS part FROM sqlite_schema ORDER BY 1`
+      ? await db.$queryRaw<
+          { part: string }[]
+        >`SELECT coalesce("sql", "name") AS part FROM sqlite_schema ORDER BY 1`
       : await db.$queryRaw<{ part: string }[]>`
           SELECT part FROM (
             SELECT c.relname || ' ' || a.attname || ' ' || a.atttypid AS part
@@ -107,9 +109,7 @@ async function empty(databaseUrl: string, db: Db): Promise<void> {
     SELECT relname::text AS name FROM pg_class
     WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> '_prisma_migrations'`;
   const deletes = tables.map(({ name }) => `DELETE FROM "${name}";`).join(' ');
-  await db.$executeRawUnsafe(
-    `DO $$ BEGIN SET LOCAL session_replication_role = replica; ${deletes} END $$`,
-  );
+  await db.$executeRawUnsafe(`DO $$ BEGIN SET LOCAL session_replication_role = replica; ${deletes} END $$`);
 }
 
 function emptySqlite(path: string): void {

@@ -48,13 +48,15 @@ export async function startTestServer(
   clock: TestServer['clock'] = { now: START },
 ): Promise<TestServer> {
   const given = env['DATABASE_URL'];
-  const { databaseUrl, db } =
-    given === undefined ? await takeDatabase() : { databaseUrl: given, db: (await openDatabase(given)).db };
+  const kept = given === undefined ? await takeDatabase() : null;
+  const databaseUrl = kept?.databaseUrl ?? given ?? '';
+  const db = kept?.db ?? (await openDatabase(databaseUrl)).db;
   const config = readConfig({
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
     STRIPE_PRICE_MONTHLY: 'price_m',
     STRIPE_PRICE_ANNUAL: 'price_a',
     PUBLIC_URL: 'http://tandem.test',
+    DATABASE_URL: databaseUrl,
     ...env,
   });
   const stripe = createStripe(config.stripe);
@@ -71,9 +73,7 @@ export async function startTestServer(
   );
   let stopped: Promise<void> | null = null;
   const stop = (): Promise<void> => {
-    stopped ??= app
-      .close()
-      .then(() => (kept ? giveBack(kept) : db.$disconnect()));
+    stopped ??= app.close().then(() => (kept ? giveBack(kept) : db.$disconnect()));
     return stopped;
   };
   onTestFinished(stop);

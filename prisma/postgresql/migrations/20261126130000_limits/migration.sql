@@ -1,0 +1,11 @@
+-- CreateTable: unlogged, because nothing is lost with it but ten minutes of counting, and no try waits for the disk.
+CREATE UNLOGGED TABLE "RateLimit" (
+    "key" TEXT COLLATE "C" NOT NULL,
+    "points" INTEGER NOT NULL,
+    "expire" TIMESTAMP(3),
+
+    CONSTRAINT "RateLimit_pkey" PRIMARY KEY ("key")
+);
+
+-- CreateIndex
+CREATE INDEX "RateLimit_expire_idx" ON "RateLimit"("expire");

@@ -1,0 +1,212 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { RateLimiterMemory, RateLimiterPrisma, RateLimiterRes } from 'rate-limiter-flexible';
+import type { RateLimiterAbstract } from 'rate-limiter-flexible';
+
+import { hashToken } from '../accounts/tokens.ts';
+import { isPostgresql } from '../db/open.ts';
+import type { AppContext } from './context.ts';
+import { HttpError } from './errors.ts';
+import { networkOf } from './network.ts';
+
+/** The window of every limit. It begins with the first try. */
+const WINDOW_SECONDS = 10 * 60;
+
+/** How many a window has. "Of an address" means of a client's network address (`networkOf`). */
+const LIMITS = {
+  failedLogInsOfAddress: 10,
+  failedLogInsOfAccount: 50,
+  signUpsOfAddress: 30,
+  resetsOfAddress: 30,
+  addressChangesOfAccount: 10,
+  checkoutsOfAccount: 20,
+  portalsOfAccount: 20,
+  exportsOfAccount: 5,
+  backupsOfAccount: 120,
+  unknownPathsOfAddress: 300,
+} as const;
+
+type LimitName = keyof typeof LIMITS;
+
+/** Names that are counted by `tryPassword`, which gives points back. */
+const GIVEN_BACK: ReadonlySet<LimitName> = new Set(['failedLogInsOfAddress', 'failedLogInsOfAccount']);
+
+/** What a form says when its limit is reached. */
+export const TOO_MANY_TRIES = 'Too many tries. Wait ten minutes, then try again.';
+
+interface Limit {
+  /** Takes one; the seconds to wait when there is none left, else 0. */
+  take: (key: string) => Promise<number>;
+  giveBack: (key: string) => Promise<void>;
+}
+
+type Limits = Readonly<Record<LimitName, Limit>>;
+
+/**
+ * Makes the limits, and keeps them at the server: `request.server.limits`. On PostgreSQL all servers count in the database,
+ * and each for itself while the database does not answer; on SQLite there is one server, which counts in memory.
+ *
+ * @param app the whole server
+ * @param context what the server is built from
+ */
+export function declareLimits(app: FastifyInstance, context: AppContext): void {
+  const shared = isPostgresql(context.config.databaseUrl);
+  const names = Object.keys(LIMITS) as LimitName[];
+  const limits = Object.fromEntries(names.map((name) => [name, createLimit(context, name, shared)]));
+  app.decorate('limits', limits as Limits);
+  if (shared) deleteEndedWindows(app, context);
+}
+
+function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared: boolean): Limit {
+  const options = { points: LIMITS[name], duration: WINDOW_SECONDS, keyPrefix: name };
+  const inMemory = new RateLimiterMemory(options);
+  const limiter: RateLimiterAbstract = shared
+    ? new RateLimiterPrisma({
+        ...options,
+        storeClient: db,
+        tableName: 'rateLimit',
+        insuranceLimiter: inMemory,
+        clearExpiredByTimeout: false,
+        // Past the limit nobody can make us ask the database, unless points are given back: then it must be asked.
+        ...(!GIVEN_BACK.has(name) && { inMemoryBlockOnConsumed: LIMITS[name] + 1 }),
+      })
+    : inMemory;
+  // Addresses of people are not kept, not even for ten minutes.
+  const hashed = (key: string): string => hashToken(sessionSecret, key);
+  return {
+    take: async (key) => {
+      try {
+        await limiter.consume(hashed(key));
+        return 0;
+      } catch (refusal) {
+        if (!(refusal instanceof RateLimiterRes)) throw refusal;
+        return Math.max(1, Math.ceil(refusal.msBeforeNext / 1000));
+      }
+    },
+    giveBack: async (key) => {
+      await limiter.reward(hashed(key));
+    },
+  };
+}
+
+/** Otherwise the table would grow with every address that ever tried. */
+function deleteEndedWindows(app: FastifyInstance, { db }: AppContext): void {
+  const timer = setInterval(() => {
+    db.rateLimit.deleteMany({ where: { expire: { lte: new Date() } } }).catch((error: unknown) => {
+      app.log.warn({ err: error }, 'ended windows of rate limits could not be deleted');
+    });
+  }, WINDOW_SECONDS * 1000);
+  timer.unref();
+  app.addHook('onClose', (_app, done) => {
+    clearInterval(timer);
+    done();
+  });
+}
+
+/**
+ * Takes one of a limit that counts by the client's network address.
+ *
+ * @param reply takes Retry-After when there is none left
+ * @returns false when there is none left
+ */
+export async function takeOfAddress(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  name: LimitName & `${string}OfAddress`,
+): Promise<boolean> {
+  return take(reply, request.server.limits[name], networkOf(request.ip));
+}
+
+/**
+ * Takes one of a limit that counts by the account that is logged in.
+ *
+ * @param reply takes Retry-After when there is none left
+ * @returns false when there is none left; who is not logged in has no limit here
+ */
+export async function takeOfAccount(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  name: LimitName & `${string}OfAccount`,
+): Promise<boolean> {
+  return request.user === null || take(reply, request.server.limits[name], request.user.id);
+}
+
+/**
+ * An `onRequest` hook for routes: 429 once the account's limit is reached, before any body is read.
+ *
+ * @param name what the route counts as
+ */
+export function limitedByAccount(name: LimitName & `${string}OfAccount`) {
+  return async function limitAccount(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    if (!(await takeOfAccount(request, reply, name))) throw tooManyRequests();
+  };
+}
+
+/**
+ * An `onRequest` hook: 429 to an address that has asked for too many paths at which there is nothing. Before anything
+ * that asks the database who it is.
+ */
+export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  if (request.is404 && !(await takeOfAddress(request, reply, 'unknownPathsOfAddress'))) {
+    throw tooManyRequests();
+  }
+}
+
+/**
+ * Compares a password with an account's, unless too many comparisons have failed from this network address or for this
+ * account. Every comparison with a stored password goes through here.
+ *
+ * One is taken of both limits before the comparison, and given back unless it failed, so that many tries at once get no
+ * further than as many in turn. A try that is refused here counts as none.
+ *
+ * @param reply takes Retry-After when there are no tries left
+ * @param email the account's address in lower case, whether or not there is such an account
+ * @param compare compares, and does what the right password allows
+ * @param isFailure whether what it returned means that the password was wrong
+ * @returns what `compare` returned, or undefined when there are no tries left
+ */
+export async function tryPassword<T>(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  email: string,
+  compare: () => Promise<T>,
+  isFailure: (outcome: T) => boolean,
+): Promise<T | undefined> {
+  const { failedLogInsOfAddress, failedLogInsOfAccount } = request.server.limits;
+  const counted = [
+    [failedLogInsOfAddress, networkOf(request.ip)],
+    [failedLogInsOfAccount, email],
+  ] as const;
+  const taken: (typeof counted)[number][] = [];
+  let failed = false;
+  try {
+    for (const [limit, key] of counted) {
+      taken.push([limit, key]);
+      if (!(await take(reply, limit, key))) return undefined;
+    }
+    const outcome = await compare();
+    failed = isFailure(outcome);
+    return outcome;
+  } finally {
+    if (!failed) for (const [limit, key] of taken) await limit.giveBack(key);
+  }
+}
+
+async function take(reply: FastifyReply, limit: Limit, key: string): Promise<boolean> {
+  const wait = await limit.take(key);
+  if (wait > 0) void reply.header('retry-after', String(wait));
+  return wait === 0;
+}
+
+function tooManyRequests(): HttpError {
+  return new HttpError(
+    429,
+    'too_many_requests',
+    'You have asked for this too often in a short time. Wait ten minutes, then try again.',
+  );
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    limits: Limits;
+  }
+}

@@ -1,0 +1,32 @@
+import ipaddr from 'ipaddr.js';
+
+/** The 16-bit groups of an IPv6 address that make up its /64. A client can take any address in its own. */
+const NETWORK_GROUPS = 4;
+
+/** No address is longer, however it is spelt, characters. */
+const MAX_LENGTH = 64;
+
+const UNKNOWN = 'unknown';
+
+/** An address with a port behind it, as some proxies write it in X-Forwarded-For. */
+const WITH_PORT = /^\[(.*)\](?::\d+)?$|^([^:]*|.*:[\d.]+\.\d+):\d+$/;
+
+/**
+ * What a limit counts a client by, however their address is spelt: an IPv4 address, also one that is mapped into IPv6, or
+ * the /64 of an IPv6 address.
+ *
+ * @param address a client's address, with or without a port
+ * @returns the same text for everybody in that network; `unknown` for everything that is no address
+ */
+export function networkOf(address: string): string {
+  if (address.length > MAX_LENGTH) return UNKNOWN;
+  const spelt = address.trim();
+  const [, inBrackets, beforePort] = WITH_PORT.exec(spelt) ?? [];
+  const bare = inBrackets ?? beforePort ?? spelt;
+  if (!ipaddr.isValid(bare)) return UNKNOWN;
+  const parsed = ipaddr.process(bare);
+  if (parsed.kind() === 'ipv4') return parsed.toString();
+  const { parts } = parsed as ipaddr.IPv6;
+  const network = parts.slice(0, NETWORK_GROUPS).map((group) => group.toString(16));
+  return `${network.join(':')}::/64`;
+}

@@ -1,0 +1,62 @@
+import type { IncomingMessage } from 'node:http';
+
+import type { WebhookBodyBounds } from './bounds.ts';
+import { HttpError } from './errors.ts';
+
+/** Stripe's events are far smaller. */
+const BODY_LIMIT_BYTES = 1024 * 1024;
+
+const TOO_LARGE = new HttpError(413, 'too_large', 'the body is larger than 1 MiB');
+
+/** Reads a body whole. */
+type ReadBody = (address: string, request: IncomingMessage) => Promise<Buffer>;
+
+/**
+ * Bounds what is held of bodies that anybody may send, because a signature can only be checked over the whole body. Bytes
+ * count once they are here, not once they are announced: otherwise a few headers could take all the room.
+ *
+ * @param bounds how much may be held
+ * @param busy what to throw when there is no room: the sender should try again
+ * @returns reads a body; it throws 413 for one that is too large, and `busy`, as early as the Content-Length allows. The rest
+ *   of a refused body is left unread
+ */
+export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpError): ReadBody {
+  const heldOf = new Map<string, number>();
+  let heldInAll = 0;
+
+  function hold(address: string, bytes: number): void {
+    const ofAddress = (heldOf.get(address) ?? 0) + bytes;
+    if (ofAddress === 0) heldOf.delete(address);
+    else heldOf.set(address, ofAddress);
+    heldInAll += bytes;
+  }
+
+  function checkRoom(address: string, bytes: number): void {
+    const ofAddress = (heldOf.get(address) ?? 0) + bytes;
+    if (ofAddress > bounds.ofAddress || heldInAll + bytes > bounds.inAll) throw busy();
+  }
+
+  return async (address, request) => {
+    const announced = Number(request.headers['content-length'] ?? 0);
+    if (announced > BODY_LIMIT_BYTES) throw TOO_LARGE;
+    checkRoom(address, announced);
+    const chunks: Buffer[] = [];
+    let length = 0;
+    try {
+      // The connection must outlive a refusal, which is still to be answered.
+      for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+        if (length + chunk.length > BODY_LIMIT_BYTES) throw TOO_LARGE;
+        checkRoom(address, chunk.length);
+        hold(address, chunk.length);
+        length += chunk.length;
+        chunks.push(chunk);
+      }
+      return Buffer.concat(chunks, length);
+    } catch (error) {
+      if (error instanceof HttpError) throw error;
+      throw new HttpError(400, 'broken_off', 'the body broke off', { cause: error });
+    } finally {
+      hold(address, -length);
+    }
+  };
+}

@@ -1,0 +1,242 @@
+import type { LightMyRequestResponse } from 'fastify';
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
+
+import { networkOf } from '../src/web/network.ts';
+import { otherConnection } from './support/other-connection.ts';
+import { deliverRaw, PASSWORD, signUp, startTestServer } from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+
+const onPostgresql = inject('engine') === 'postgresql';
+
+/** A form from a client's address. */
+function post(
+  { app }: TestServer,
+  url: string,
+  remoteAddress: string,
+  fields: Record<string, string> = {},
+  headers: Record<string, string> = {},
+): Promise<LightMyRequestResponse> {
+  return app.inject({
+    method: 'POST',
+    url,
+    remoteAddress,
+    headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+    payload: new URLSearchParams(fields).toString(),
+  });
+}
+
+const WRONG = { email: 'nobody@example.com', password: 'wrong' };
+
+async function failLogIns(server: TestServer, times: number, remoteAddress: string): Promise<void> {
+  for (let time = 0; time < times; time += 1) {
+    expect((await post(server, '/login', remoteAddress, WRONG)).statusCode).toBe(401);
+  }
+}
+
+function expectTooMany(answer: LightMyRequestResponse): void {
+  expect(answer.statusCode).toBe(429);
+  expect(answer.headers['retry-after']).toMatch(/^[1-9]\d*$/);
+}
+
+describe('a client is counted by its network', () => {
+  test.each([
+    ['192.0.2.1', '192.0.2.1'],
+    ['::ffff:192.0.2.1', '192.0.2.1'],
+    ['::FFFF:c000:0201', '192.0.2.1'],
+    ['192.0.2.1:4711', '192.0.2.1'],
+    ['[::ffff:192.0.2.1]:4711', '192.0.2.1'],
+    ['::ffff:192.0.2.1:4711', '192.0.2.1'],
+    [' 192.0.2.1 ', '192.0.2.1'],
+    ['2001:db8:0:1::1', '2001:db8:0:1::/64'],
+    ['2001:0DB8:0000:0001:ffff:ffff:ffff:ffff', '2001:db8:0:1::/64'],
+    ['[2001:db8:0:1::2]', '2001:db8:0:1::/64'],
+    ['[2001:db8:0:1::2]:4711', '2001:db8:0:1::/64'],
+    ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+    ['2001:db8:0:2::1', '2001:db8:0:2::/64'],
+    ['', 'unknown'],
+    ['unknown', 'unknown'],
+    ['_hidden', 'unknown'],
+  ])('%j as %s', (address, network) => {
+    expect(networkOf(address)).toBe(network);
+  });
+
+  test('however long the address claims to be', () => {
+    expect(networkOf('1.'.repeat(8_000))).toBe('unknown');
+  });
+
+  test('however a proxy spells it', async () => {
+    const server = await startTestServer({ TRUST_PROXY: '10.0.0.0/8' });
+    const from = (client: string) => post(server, '/login', '10.0.0.1', WRONG, { 'x-forwarded-for': client });
+    const spelt = ['2001:db8::1', '[2001:db8::2]:80', '2001:0DB8::3', '2001:db8:0:0:1::', '[2001:db8::9]'];
+    for (const client of [...spelt, ...spelt]) expect((await from(client)).statusCode).toBe(401);
+    expectTooMany(await from('2001:db8:0:0:ffff::1'));
+    expect((await from('2001:db8:0:1::1')).statusCode).toBe(401);
+  });
+});
+
+describe('wherever a password is asked for', () => {
+  test('50 failures for one account, from anywhere, are the most; other accounts go on', async () => {
+    const server = await startTestServer();
+    await signUp(server, 'ann@example.com');
+    await signUp(server, 'bob@example.com');
+    const from = (n: number, email: string, password: string) =>
+      post(server, '/login', `198.51.100.${n}`, { email, password });
+    for (let n = 0; n < 50; n += 1) expect((await from(n, 'Ann@example.com', 'wrong')).statusCode).toBe(401);
+    const refused = await from(60, 'ann@example.com', PASSWORD);
+    expectTooMany(refused);
+    expect(refused.body).toContain('Too many tries');
+    expect((await from(60, 'bob@example.com', PASSWORD)).statusCode).toBe(303);
+    // Neither the refusal nor what succeeded counts for the address.
+    await failLogIns(server, 10, '198.51.100.60');
+  });
+
+  test('a try that is refused counts as none: many right ones at once do not lock anybody out', async () => {
+    const server = await startTestServer();
+    await signUp(server, 'ann@example.com');
+    const logIn = () => post(server, '/login', '192.0.2.1', { email: 'ann@example.com', password: PASSWORD });
+    const answers = await Promise.all(Array.from({ length: 20 }, logIn));
+    for (const { statusCode } of answers) expect([303, 429]).toContain(statusCode);
+    expect((await logIn()).statusCode).toBe(303);
+  });
+
+  const forms = [
+    ['/settings/address', { email: 'new@example.com' }],
+    ['/settings/password', { newPassword: 'battery staple' }],
+    ['/settings/delete', {}],
+  ] as const;
+
+  test.each(forms)('%s counts with the log-ins of the address', async (url, fields) => {
+    const server = await startTestServer();
+    const { id, cookie } = await signUp(server, 'ann@example.com');
+    const attempt = (currentPassword: string, address: string) =>
+      post(server, url, address, { ...fields, currentPassword }, { cookie });
+    const before = await server.db.user.findUniqueOrThrow({ where: { id } });
+    await failLogIns(server, 5, '192.0.2.1');
+    for (let n = 0; n < 5; n += 1) expect((await attempt('wrong', '192.0.2.1')).statusCode).toBe(403);
+    const refused = await attempt(PASSWORD, '192.0.2.1');
+    expectTooMany(refused);
+    expect(refused.body).toContain('Too many tries');
+    expectTooMany(await post(server, '/login', '192.0.2.1', WRONG));
+    expect(await server.db.user.findUniqueOrThrow({ where: { id } })).toEqual(before);
+    expect((await attempt(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
+  });
+
+  test('so do all of them together, by account', async () => {
+    const server = await startTestServer();
+    const { cookie } = await signUp(server, 'ann@example.com');
+    const fields = { newPassword: 'battery staple', currentPassword: 'wrong' };
+    const attempt = (n: number) => post(server, '/settings/password', `198.51.100.${n}`, fields, { cookie });
+    for (let n = 0; n < 50; n += 1) expect((await attempt(n)).statusCode).toBe(403);
+    expectTooMany(await attempt(60));
+    const logIn = { email: 'ann@example.com', password: PASSWORD };
+    expectTooMany(await post(server, '/login', '198.51.100.61', logIn));
+  });
+});
+
+describe('whether an address has an account', () => {
+  test('is told by Settings and sign-up together 30 times to an address, and no more', async () => {
+    const server = await startTestServer();
+    await signUp(server, 'taken@example.com');
+    const ask = (cookie: string) =>
+      post(
+        server,
+        '/settings/address',
+        '192.0.2.1',
+        { email: 'taken@example.com', currentPassword: PASSWORD },
+        { cookie },
+      );
+    for (const name of ['a', 'b', 'c']) {
+      const { cookie } = await signUp(server, `${name}@example.com`);
+      for (let n = 0; n < 10; n += 1) expect((await ask(cookie)).statusCode).toBe(409);
+      expectTooMany(await ask(cookie));
+    }
+    expectTooMany(await ask((await signUp(server, 'd@example.com')).cookie));
+    expectTooMany(await post(server, '/signup', '192.0.2.1', { email: 'e@example.com', password: PASSWORD }));
+  });
+});
+
+describe('an account’s', () => {
+  type Call = (server: TestServer, person: Person) => Promise<LightMyRequestResponse>;
+  const call =
+    (method: 'GET' | 'POST' | 'DELETE', url: string): Call =>
+    ({ app }, { cookie }) =>
+      app.inject({ method, url, headers: { cookie } });
+
+  test.each([
+    ['checkouts', 20, [call('POST', '/api/billing/checkout')]],
+    ['visits to the portal', 20, [call('POST', '/api/billing/portal')]],
+    ['exports', 5, [call('GET', '/settings/export')]],
+    [
+      'backups',
+      120,
+      [
+        call('POST', '/api/backups'),
+        call('GET', '/api/backups'),
+        call('POST', '/api/backups/x/restore'),
+        call('DELETE', '/api/backups/x'),
+        call('POST', '/portfolio/backups/x/delete'),
+      ],
+    ],
+  ] as const)('%s are %i in ten minutes', async (_name, most, calls) => {
+    const server = await startTestServer();
+    const [ann, bob] = [await signUp(server, 'ann@example.com'), await signUp(server, 'bob@example.com')];
+    const next = (n: number, person: Person) => calls[n % calls.length]?.(server, person);
+    for (let n = 0; n < most; n += 1) expect((await next(n, ann))?.statusCode).not.toBe(429);
+    for (let n = 0; n < calls.length; n += 1) expect((await next(n, ann))?.statusCode).toBe(429);
+    for (let n = 0; n < calls.length; n += 1) expect((await next(n, bob))?.statusCode).not.toBe(429);
+  });
+});
+
+test('an address may ask for 300 paths at which there is nothing; the webhook and what there is go on', async () => {
+  const server = await startTestServer();
+  const ask = (n: number, remoteAddress: string) =>
+    server.app.inject({ url: n % 2 === 0 ? `/no-such-page-${n}` : `/api/no-such-${n}`, remoteAddress });
+  for (let n = 0; n < 300; n += 1) expect((await ask(n, '127.0.0.1')).statusCode).toBe(404);
+  const page = await ask(300, '127.0.0.1');
+  expectTooMany(page);
+  expect(page.headers['content-type']).toMatch(/^text\/html/);
+  expect((await ask(301, '127.0.0.1')).json()).toMatchObject({ error: { code: 'too_many_requests' } });
+  expect((await ask(302, '192.0.2.2')).statusCode).toBe(404);
+  expect((await server.app.inject({ url: '/pricing' })).statusCode).toBe(200);
+  expect((await deliverRaw(server.app, '{}')).statusCode).toBe(400);
+});
+
+test('nobody who is not logged in makes the server hold a backup’s body', async () => {
+  const { app } = await startTestServer();
+  const headers = { 'content-type': 'application/json' };
+  const payload = `"${'x'.repeat(300 * 1024)}"`;
+  const answer = await app.inject({ method: 'POST', url: '/api/backups', headers, payload });
+  expect(answer.statusCode).toBe(401);
+});
+
+describe.runIf(onPostgresql)('on PostgreSQL', () => {
+  test('two servers share the limits, and keep no address', async () => {
+    const one = await startTestServer();
+    const other = await startTestServer({ DATABASE_URL: one.databaseUrl });
+    await failLogIns(one, 5, '192.0.2.1');
+    await failLogIns(other, 5, '192.0.2.1');
+    expectTooMany(await post(one, '/login', '192.0.2.1', WRONG));
+    expectTooMany(await post(other, '/login', '192.0.2.1', WRONG));
+    const rows = await one.db.rateLimit.findMany();
+    expect(rows).toMatchObject([{ points: 10 }, { points: 10 }]);
+    expect(JSON.stringify(rows)).not.toMatch(/192\.0\.2\.1|nobody/);
+  });
+
+  test('a restarted server goes on counting', async () => {
+    const first = await startTestServer();
+    await failLogIns(first, 10, '192.0.2.1');
+    const second = await startTestServer({ DATABASE_URL: first.databaseUrl });
+    expectTooMany(await post(second, '/login', '192.0.2.1', WRONG));
+  });
+
+  test('a server that cannot count in the database counts for itself', async () => {
+    const server = await startTestServer();
+    const { run } = await otherConnection(server);
+    await run('ALTER TABLE "RateLimit" RENAME TO "Away"');
+    onTestFinished(() => run('ALTER TABLE IF EXISTS "Away" RENAME TO "RateLimit"'));
+    await failLogIns(server, 10, '192.0.2.1');
+    expectTooMany(await post(server, '/login', '192.0.2.1', WRONG));
+    await run('ALTER TABLE "Away" RENAME TO "RateLimit"');
+    expect((await post(server, '/login', '192.0.2.1', WRONG)).statusCode).toBe(401);
+  });
+});

@@ -1,0 +1,167 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+
+import { pino } from 'pino';
+import { describe, expect, onTestFinished, test } from 'vitest';
+
+import { buildApp } from '../src/app.ts';
+import { BOUNDS } from '../src/web/bounds.ts';
+import type { Bounds } from '../src/web/bounds.ts';
+import { until } from './support/process.ts';
+import { SESSION_SECRET, sign, startTestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+/** One connection to the server under test. */
+interface Client {
+  socket: Socket;
+  /** All that the server has answered so far. */
+  answered: () => string;
+  /** Resolves once the server has closed the connection, with all that it answered. */
+  closed: Promise<string>;
+}
+
+/** A server that listens, with some bounds of its own; `connectTo` connects from one of this machine's addresses. */
+async function listen(bounds: Partial<Bounds>) {
+  const { db, config, stripe, clock } = await startTestServer();
+  const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
+  const app = await buildApp({ ...context, now: () => clock.now }, pino({ level: 'silent' }), {
+    ...BOUNDS,
+    ...bounds,
+  });
+  onTestFinished(() => app.close());
+  await app.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = app.server.address() as AddressInfo;
+
+  async function open(text: string, localAddress = '127.0.0.1'): Promise<Client> {
+    const socket = connect({ host: '127.0.0.1', port, localAddress });
+    onTestFinished(() => void socket.destroy());
+    let answered = '';
+    socket.on('data', (chunk) => (answered += chunk.toString()));
+    // The server may cut it while we write.
+    socket.on('error', () => undefined);
+    const closed = once(socket, 'close').then(() => answered);
+    await once(socket, 'connect');
+    socket.write(text);
+    return { socket, answered: () => answered, closed };
+  }
+  return { clock, open };
+}
+
+function webhook(headers: string, body = ''): string {
+  return `POST /api/stripe/webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${headers}\r\n\r\n${body}`;
+}
+
+const PAGE = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
+const NEVER = 10 * 60_000;
+
+describe('a connection is closed', () => {
+  const slow = { headersMs: NEVER, requestMs: NEVER, idleMs: NEVER, checkEveryMs: 50 };
+
+  test.each([
+    ['no headers', ''],
+    ['half its headers', 'POST /login HTTP/1.1\r\nHost: x\r\n'],
+  ])('that sends %s', async (_name, text) => {
+    const { open } = await listen({ ...slow, headersMs: 100 });
+    expect(await (await open(text)).closed).toMatch(/^(HTTP\/1\.1 408 |$)/);
+  });
+
+  test.each(['/login', '/api/stripe/webhook', '/api/backups', '/no-such-page'])(
+    'whose body for %s drips, however steadily',
+    async (path) => {
+      const { open } = await listen({ ...slow, headersMs: 100, requestMs: 200 });
+      const type = 'Content-Type: application/json\r\nContent-Length: 60000\r\n';
+      const client = await open(`POST ${path} HTTP/1.1\r\nHost: x\r\n${type}\r\n`);
+      const drip = setInterval(() => client.socket.write(' '), 10);
+      onTestFinished(() => {
+        clearInterval(drip);
+      });
+      await client.closed;
+    },
+  );
+
+  test('that is idle between two requests', async () => {
+    const { open } = await listen({ ...slow, idleMs: 1 });
+    expect(await (await open(PAGE)).closed).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('on which nothing moves in the middle of a request', async () => {
+    const { open } = await listen({ ...slow, stalledMs: 100 });
+    expect(await (await open(webhook('Content-Length: 9', 'x'))).closed).toBe('');
+  });
+
+  test('that is one too many, and there is room again once another one has ended', async () => {
+    const { open } = await listen({ connections: 1 });
+    const first = await open(PAGE);
+    expect(await (await open(PAGE)).closed).toBe('');
+    first.socket.destroy();
+    await until(async () => {
+      const next = await open(PAGE);
+      await Promise.race([next.closed, once(next.socket, 'data')]);
+      return next.answered().startsWith('HTTP/1.1 200 ') || undefined;
+    });
+  });
+});
+
+describe('bodies that cannot be checked yet', () => {
+  const BODY = 'x'.repeat(800);
+  const WHOLE = webhook(`Connection: close\r\nContent-Length: ${BODY.length}`, BODY);
+  const HALF_SENT = webhook(`Connection: close\r\nContent-Length: ${BODY.length}`, BODY.slice(1));
+  const CHUNKED = webhook('Connection: close\r\nTransfer-Encoding: chunked', `320\r\n${BODY}\r\n0\r\n\r\n`);
+
+  type Open = Awaited<ReturnType<typeof listen>>['open'];
+
+  /** Sends it again and again until the answer has that status: the server may not have read what others sent before. */
+  async function untilAnswered(open: Open, text: string, status: number, from?: string): Promise<string> {
+    return until(async () => {
+      const answer = await (await open(text, from)).closed;
+      return answer.startsWith(`HTTP/1.1 ${status} `) ? answer : undefined;
+    });
+  }
+
+  test.each([
+    ['announced', WHOLE],
+    ['chunked', CHUNKED],
+  ])(
+    'of one address have their share: a further one, %s, is 503, and other addresses go on',
+    async (_name, text) => {
+      const { open } = await listen({ webhookBodies: { ofAddress: 1_000, inAll: 10_000 } });
+      const held = await open(HALF_SENT);
+      expect(await untilAnswered(open, text, 503)).toMatch(/\r\nretry-after: [1-9]/i);
+      expect(await (await open(text, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 400 /);
+      held.socket.write('x');
+      expect(await held.closed).toMatch(/^HTTP\/1\.1 400 /);
+      expect(await (await open(text)).closed).toMatch(/^HTTP\/1\.1 400 /);
+    },
+  );
+
+  test.each([
+    ['announced', WHOLE],
+    ['chunked', CHUNKED],
+  ])(
+    'of all addresses have a bound: past it one that is %s is 503, and taken again afterwards',
+    async (_name, text) => {
+      const { open, clock } = await listen({ webhookBodies: { ofAddress: 1_000, inAll: 2_000 } });
+      await open(HALF_SENT, '127.0.0.2');
+      const gone = await open(HALF_SENT, '127.0.0.3');
+      expect(await untilAnswered(open, text, 503)).toMatch(/\r\nretry-after: [1-9]/i);
+      // What a client leaves behind is let go of.
+      gone.socket.destroy();
+      await untilAnswered(open, text, 400);
+      const event = JSON.stringify(buyer().created());
+      const signature = `Stripe-Signature: ${sign(event, clock.now)}`;
+      const headers = `Connection: close\r\nContent-Length: ${event.length}\r\n${signature}`;
+      expect(await (await open(webhook(headers, event))).closed).toContain('{"status":"ok"}');
+    },
+  );
+
+  test.each([
+    ['announced', 'Content-Length: 1048577', ''],
+    ['chunked', 'Transfer-Encoding: chunked', '100001\r\n'],
+  ])('of more than 1 MiB are 413: %s', async (_name, header, before) => {
+    const { open } = await listen({});
+    const client = await open(webhook(`Connection: close\r\n${header}`, `${before}${'x'.repeat(1_048_577)}`));
+    if (before !== '') client.socket.write('\r\n0\r\n\r\n');
+    expect(await client.closed).toMatch(/^HTTP\/1\.1 413 /);
+  });
+});
