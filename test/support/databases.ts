@@ -79,7 +79,7 @@ function dropAfterTest(server: string, url: string): void {
   onTestFinished(() => asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`));
 }
 
-/** Everything that a test can have added or taken away: columns, constraints, indexes, triggers. */
+/** Everything that a test can have added or taken away: columns, constraints, indexes, triggers, migrations. */
 async function schemaOf(db: Db): Promise<string> {
   const parts =
     inject('engine') === 'sqlite'
@@ -96,7 +96,9 @@ async function schemaOf(db: Db): Promise<string> {
             UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
             UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
           ) AS parts ORDER BY 1`;
-  return parts.map(({ part }) => part).join('\n');
+  const migrations = await db.$queryRaw`
+    SELECT "migration_name", "finished_at", "rolled_back_at" FROM "_prisma_migrations" ORDER BY "migration_name"`;
+  return JSON.stringify([parts, migrations]);
 }
 
 /** Deletes all rows, whatever refers to them. */
