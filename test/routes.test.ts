@@ -12,7 +12,7 @@ const MACHINES = [
 ];
 
 const PEOPLE = [
-  'onRequest: securityHeaders, onRequest, fastifyCookieHandler, checkOrigin, recognizeVisitor, onRequest',
+  'onRequest: securityHeaders, onRequest, fastifyCookieHandler, checkOrigin, limitUnknownPaths, recognizeVisitor, onRequest',
   'preHandler: readNews',
   'onSend: fastifyCookieOnSendHandler, markNewsSeen, onSend',
   'onResponse: logRequest',
@@ -28,7 +28,7 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
     [
       'GET /',
       'GET /pricing',
-      'GET /r/:code',
+      'GET /r/*',
       'GET /signup',
       'POST /signup',
       'GET /login',
