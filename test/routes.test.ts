@@ -6,28 +6,29 @@ import { buyer } from './support/stripe-events.ts';
 
 /** The first `onRequest` that has no name of its own is back-pressure; the second one and `onSend` are compression. */
 const MACHINES = [
-  'onRequest: securityHeaders, onRequest, waitForTurn, onRequest',
+  'onRequest: securityHeaders, onRequest, onRequest',
   'onSend: onSend',
   'onResponse: logRequest',
 ];
 
-const PEOPLE = [
-  'onRequest: securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, checkOrigin, recognizeVisitor, onRequest',
-  'preHandler: readNews',
-  'onSend: fastifyCookieOnSendHandler, markNewsSeen, onSend',
-  'onResponse: logRequest',
-];
+/** The hooks of people's routes; a route's own come after the one that knows who asks. */
+function people(...own: string[]): string[] {
+  const first = ['securityHeaders', 'onRequest', 'fastifyCookieHandler', 'checkOrigin', 'limitUnknownPaths'];
+  return [
+    `onRequest: ${[...first, 'recognizeVisitor', ...own, 'onRequest'].join(', ')}`,
+    'preHandler: readNews',
+    'onSend: fastifyCookieOnSendHandler, markNewsSeen, onSend',
+    'onResponse: logRequest',
+  ];
+}
 
-const WEBHOOK = [
-  'onRequest: securityHeaders, onRequest, waitForTurn, ignoreContentType, refuseTooMany',
-  'onResponse: logRequest',
-];
+const WEBHOOK = ['onRequest: securityHeaders, onRequest, refuseTooMany', 'onResponse: logRequest'];
 
 const ROUTES: readonly [hooks: string[], routes: string[]][] = [
   [WEBHOOK, ['POST /api/stripe/webhook', 'POST /api/stripe/webhook/']],
   [MACHINES, ['GET /healthz', 'GET /metrics', 'GET /public/*', 'GET /readyz']],
   [
-    PEOPLE,
+    people(),
     [
       'GET /',
       'GET /pricing',
@@ -43,19 +44,24 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'POST /settings/address',
       'POST /settings/password',
       'POST /settings/sign-out',
-      'GET /settings/export',
       'POST /settings/delete',
       'GET /portfolio',
-      'POST /portfolio/backups/:id/delete',
       'GET /api/me',
+    ],
+  ],
+  [
+    people('limitAccount'),
+    [
+      'GET /settings/export',
+      'POST /portfolio/backups/:id/delete',
       'POST /api/billing/checkout',
       'POST /api/billing/portal',
       'GET /api/backups',
-      'POST /api/backups',
       'POST /api/backups/:id/restore',
       'DELETE /api/backups/:id',
     ],
   ],
+  [people('refuseStrangers', 'limitAccount'), ['POST /api/backups']],
 ];
 
 /** Fastify's own list of the routes, as `METHOD path` with the hooks of each. HEAD is left out: it comes with each GET. */
