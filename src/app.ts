@@ -33,18 +33,11 @@ const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com
 /** As long as Node lets a whole address be: a code or a token that is too long is an unknown one. */
 const MAX_PARAM_LENGTH = 16 * 1024;
 
-/**
- * How late the event loop may come, on average over a span, before requests are refused, ms. The span is long enough for
- * one pause, such as that of a machine that stood still, not to count as too much to do.
- */
-const MAX_EVENT_LOOP_DELAY_MS = 1_000;
-const EVENT_LOOP_DELAY_SPAN_MS = 3_000;
+/** Long enough that one pause, such as that of a machine that stood still, does not count as too much to do, ms. */
+const PRESSURE_SPAN_MS = 3_000;
 
 /** How long requests may be begun in one turn of the event loop, ms: a few pages. */
 const TURN_MS = 5;
-
-/** How long every request of a span must have waited for its turn before requests are refused, ms. */
-const MAX_WAIT_MS = 1_000;
 
 const TOO_MUCH_TO_DO = new HttpError(
   503,
@@ -63,7 +56,7 @@ const FROM_ANOTHER_SITE = new HttpError(
  *
  * @param context what it is built from
  * @param logger takes its log
- * @param bounds what clients can make it hold
+ * @param bounds how much it takes on
  * @returns the Fastify app, ready to be listened with or injected into
  */
 export async function buildApp(
@@ -105,10 +98,10 @@ export async function buildApp(
   const turns = createTurns(TURN_MS, () => performance.now());
   // Before anything that asks the database.
   await app.register(underPressure, {
-    maxEventLoopDelay: MAX_EVENT_LOOP_DELAY_MS,
-    sampleInterval: EVENT_LOOP_DELAY_SPAN_MS,
-    healthCheck: () => Promise.resolve(turns.shortestWait() < MAX_WAIT_MS),
-    healthCheckInterval: EVENT_LOOP_DELAY_SPAN_MS,
+    maxEventLoopDelay: bounds.delayMs,
+    sampleInterval: PRESSURE_SPAN_MS,
+    healthCheck: () => Promise.resolve(turns.shortestWait() < bounds.delayMs),
+    healthCheckInterval: PRESSURE_SPAN_MS,
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
   // After the refusals above, which cost next to nothing.

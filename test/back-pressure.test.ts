@@ -11,6 +11,7 @@ import { buildApp } from '../src/app.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { inTransaction, isUnreachable } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';
+import { BOUNDS } from '../src/web/bounds.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { runCliProcess, until } from './support/process.ts';
 import {
@@ -86,7 +87,7 @@ describe('when the event loop comes too late', () => {
 
   /** A server that is busy with itself; for a moment it still is. */
   async function pressed(): Promise<TestServer> {
-    const server = await startTestServer();
+    const server = await startTestServer({}, { now: START }, BOUNDS);
     await until(() => {
       const late = server.app.isUnderPressure();
       if (!late) block(3_500);
@@ -110,7 +111,7 @@ describe('when the event loop comes too late', () => {
   });
 
   test('one pause is none of it', async () => {
-    const { app } = await startTestServer();
+    const { app } = await startTestServer({}, { now: START }, BOUNDS);
     block(1_500);
     await setTimeout(100);
     expect((await app.inject({ url: '/' })).statusCode).toBe(200);

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
 
 import { doctor } from '../src/commands/doctor.ts';
 import { events } from '../src/commands/events.ts';
@@ -307,7 +307,7 @@ describe('on the command line', () => {
   });
 
   // On SQLite a command waits 30 s.
-  test(
+  test.runIf(inject('thorough') || inject('engine') === 'postgresql')(
     'a database that somebody else keeps busy is exit 1, and says to try again',
     { timeout: 120_000 },
     async () => {

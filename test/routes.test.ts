@@ -6,14 +6,21 @@ import { buyer } from './support/stripe-events.ts';
 
 /** The first `onRequest` that has no name of its own is back-pressure; the second one and `onSend` are compression. */
 const MACHINES = [
-  'onRequest: securityHeaders, onRequest, onRequest',
+  'onRequest: securityHeaders, onRequest, waitForTurn, onRequest',
   'onSend: onSend',
   'onResponse: logRequest',
 ];
 
 /** The hooks of people's routes; a route's own come after the one that knows who asks. */
 function people(...own: string[]): string[] {
-  const first = ['securityHeaders', 'onRequest', 'fastifyCookieHandler', 'checkOrigin', 'limitUnknownPaths'];
+  const first = [
+    'securityHeaders',
+    'onRequest',
+    'waitForTurn',
+    'fastifyCookieHandler',
+    'checkOrigin',
+    'limitUnknownPaths',
+  ];
   return [
     `onRequest: ${[...first, 'recognizeVisitor', ...own, 'onRequest'].join(', ')}`,
     'preHandler: readNews',
@@ -22,7 +29,10 @@ function people(...own: string[]): string[] {
   ];
 }
 
-const WEBHOOK = ['onRequest: securityHeaders, onRequest, refuseTooMany', 'onResponse: logRequest'];
+const WEBHOOK = [
+  'onRequest: securityHeaders, onRequest, waitForTurn, ignoreContentType, refuseTooMany',
+  'onResponse: logRequest',
+];
 
 const ROUTES: readonly [hooks: string[], routes: string[]][] = [
   [WEBHOOK, ['POST /api/stripe/webhook', 'POST /api/stripe/webhook/']],

@@ -1,8 +1,13 @@
 /**
- * What one client, or many at once, can make the server hold: connections, and bodies that are not all here yet. Times are
- * in ms.
+ * What one client, or many at once, can make the server hold: connections, and bodies that are not all here yet; and when
+ * it refuses more work. Times are in ms.
  */
 export interface Bounds {
+  /**
+   * Requests are refused once the event loop comes this late on average over a few seconds, or every request waited this
+   * long for its turn.
+   */
+  delayMs: number;
   /** Open connections. Further ones are closed at once. */
   connections: number;
   /** Until all headers of a request must be here; a new connection must send them in this time as well. */
@@ -28,6 +33,7 @@ export interface WebhookBodyBounds {
 const MIB = 1024 * 1024;
 
 export const BOUNDS: Bounds = {
+  delayMs: 1_000,
   connections: 2_000,
   headersMs: 10_000,
   requestMs: 30_000,

@@ -9,7 +9,7 @@ import type { Model, Real } from './commands.ts';
 import { expectTruth } from './oracle.ts';
 
 /** How many stories each test tells: in the long run, and otherwise. PostgreSQL takes several times as long for one. */
-const RUNS = inject('thorough') ? { sqlite: 250, postgresql: 50 } : { sqlite: 15, postgresql: 5 };
+const RUNS = inject('thorough') ? { sqlite: 250, postgresql: 50 } : { sqlite: 10, postgresql: 4 };
 
 /** The same stories in every run. */
 export const FIXED_SEEDS = { sqlite: [1, 2], postgresql: [3, 4] } as const;

@@ -15,6 +15,8 @@ import { inTransaction } from '../../src/db/transaction.ts';
 import type { Db } from '../../src/db/transaction.ts';
 import { captureReferral } from '../../src/referrals/capture.ts';
 import { createStripe } from '../../src/stripe-client.ts';
+import { BOUNDS } from '../../src/web/bounds.ts';
+import type { Bounds } from '../../src/web/bounds.ts';
 import { giveBack, takeDatabase } from './databases.ts';
 
 export { newDatabase, newEmptyDatabase } from './databases.ts';
@@ -39,6 +41,9 @@ export interface TestServer {
   stop: () => Promise<void>;
 }
 
+/** The tests keep a machine busy, and only some are about a server that refuses work. */
+const PATIENT: Bounds = { ...BOUNDS, delayMs: 60_000 };
+
 /**
  * Starts a server for one test, on an empty database unless the environment names one; it is stopped after the test. Its
  * database is another test's then.
@@ -46,6 +51,7 @@ export interface TestServer {
 export async function startTestServer(
   env: NodeJS.ProcessEnv = {},
   clock: TestServer['clock'] = { now: START },
+  bounds = PATIENT,
 ): Promise<TestServer> {
   const given = env['DATABASE_URL'];
   const kept = given === undefined ? await takeDatabase() : null;
@@ -70,6 +76,7 @@ export async function startTestServer(
       now: () => clock.now,
     },
     pino({ level: 'silent' }),
+    bounds,
   );
   let stopped: Promise<void> | null = null;
   const stop = (): Promise<void> => {
