@@ -143,7 +143,11 @@ describe('/readyz', () => {
     await run('COMMIT');
     expect(answer.statusCode).toBe(503);
     expect(answer.json()).toEqual({ status: 'the database does not answer' });
-    expect((await server.app.inject({ url: '/readyz' })).statusCode).toBe(200);
+    // The question that hung may still be on its way to its own end.
+    await until(async () => {
+      const { statusCode } = await server.app.inject({ url: '/readyz' });
+      return statusCode === 200 || undefined;
+    });
   });
 
   test('does not take a long transaction for a database that hangs', async () => {
