@@ -104,16 +104,17 @@ export function* handleEvent(
     `UPDATE "Subscription" SET "status" = $1, "createdAt" = $2, "priceId" = $3, "currentPeriodEnd" = $4,
        "trialEnd" = $5, "cancelAt" = $6, "cancelAtPeriodEnd" = $7, "endedAt" = $8, "snapshotAt" = $9,
        "snapshotEventId" = $10, "needsReconcile" = $11, "statusAt" = $12, "activeAt" = $13, "provenAt" = $14,
-       "firstPaidAt" = $15
-     WHERE "id" = $16`,
+       "firstPaidAt" = $15, "givesSince" = $16
+     WHERE "id" = $17`,
     ...state,
     at,
     at,
     now,
     null,
+    at,
     object.id,
   );
-  const buyer = yield* lockUser(owner?.['userId']);
+  const buyer = yield* lockUser('$1', owner?.['userId']);
   yield query(
     `SELECT s.* FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId" WHERE c."userId" = $1`,
     buyer.id,
@@ -123,7 +124,7 @@ export function* handleEvent(
      VALUES ($1, $2, $3, 'hold', 0, NULL, $4)`,
     buyer.id,
     buyer.entries + 1,
-    now,
+    at,
     event.id,
   );
   yield query(
@@ -140,19 +141,23 @@ export function* handleEvent(
      WHERE "id" = $6`,
     'paid',
     null,
-    now,
+    at,
     buyer.entries + 1,
-    now,
+    at,
+    buyer.id,
+  );
+  const referrer = yield* lockUser(
+    `(SELECT "referrerId" FROM "Referral" WHERE "referredId" = $1 AND "convertedAt" IS NULL)`,
     buyer.id,
   );
   const [referral] = yield query(
-    `UPDATE "Referral" SET "convertedAt" = $1, "creditedAt" = $2
-     WHERE "referredId" = $3 AND "convertedAt" IS NULL RETURNING *`,
+    `UPDATE "Referral" SET "convertedAt" = $1, "creditedAt" = $2, "referredHash" = $3
+     WHERE "referredId" = $4 AND "convertedAt" IS NULL RETURNING *`,
     now,
     now,
+    buyer.emailHash,
     buyer.id,
   );
-  const referrer = yield* lockUser(referral?.['referrerId']);
   const referralId = referral?.['id'];
   yield query(
     `INSERT INTO "CreditEntry" ("userId", "seq", "at", "kind", "seconds", "referralId", "causeId")
@@ -196,14 +201,17 @@ interface LockedUser {
   id: unknown;
   entries: number;
   creditUntil: unknown;
+  emailHash: unknown;
 }
 
-function* lockUser(id: unknown): Work<LockedUser> {
-  const [row] = yield query(`UPDATE "User" SET "tier" = "tier" WHERE "id" = $1 RETURNING *`, id);
+/** @param which the id in SQL, with one parameter */
+function* lockUser(which: string, parameter: unknown): Work<LockedUser> {
+  const [row] = yield query(`UPDATE "User" SET "tier" = "tier" WHERE "id" = ${which} RETURNING *`, parameter);
   return {
-    id,
+    id: row?.['id'],
     entries: Number(row?.['creditEntryCount']),
     creditUntil: row?.['creditUntil'],
+    emailHash: row?.['emailHash'],
   };
 }
 
