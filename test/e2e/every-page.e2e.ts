@@ -81,7 +81,8 @@ test('an invited visitor, and their form with mistakes', async () => {
   await checkPage(page, 'landing invited');
   await page.goto('/signup');
   await page.getByLabel('Email address').fill('ann@example.com');
-  await page.getByLabel('Password').fill(PASSWORD);
+  // With the same password it would be the same person, clicking twice.
+  await page.getByLabel('Password').fill(`not ${PASSWORD}`);
   await page.getByRole('button', { name: 'Sign up' }).click();
   await page.getByText('This address has an account already').waitFor();
   await checkPage(page, 'signup taken');
