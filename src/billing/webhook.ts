@@ -1,4 +1,3 @@
-import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage } from 'node:http';
 
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
@@ -90,7 +89,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
       return reply.status(400).send({ error: 'the signature is missing, wrong or older than 300 s' });
     }
     const payload = body.toString('utf8');
-    const json = isUtf8(body) ? parseJson(payload) : undefined;
+    const json = parseJson(payload);
     const event = readEvent(json, now);
     if (!event) return reply.status(400).send({ error: whyNoEvent(json) });
 
