@@ -9,6 +9,7 @@ import {
   daysAfter,
   PASSWORD,
   postForm,
+  postFrom,
   signUp,
   START,
   startTestServer,
@@ -41,23 +42,6 @@ function tokenOf(cookie: string): string {
   return cookie.replace(/^.*tandem_session=([^;]+).*$/, '$1');
 }
 
-/** One failing log-in or sign-up from a client address. */
-function tryFrom(
-  { app }: TestServer,
-  url: '/login' | '/signup',
-  remoteAddress: string,
-  fields: Record<string, string>,
-  headers: Record<string, string> = {},
-): Promise<LightMyRequestResponse> {
-  return app.inject({
-    method: 'POST',
-    url,
-    remoteAddress,
-    headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
-    payload: new URLSearchParams(fields).toString(),
-  });
-}
-
 async function failLogIns(
   server: TestServer,
   times: number,
@@ -65,7 +49,7 @@ async function failLogIns(
   headers: Record<string, string> = {},
 ): Promise<void> {
   for (let time = 0; time < times; time += 1) {
-    const answer = await tryFrom(
+    const answer = await postFrom(
       server,
       '/login',
       remoteAddress,
@@ -402,20 +386,20 @@ test('the eleventh failed log-in of an address is 429, even with the right passw
   await signUp(server, 'ann@example.com');
   await failLogIns(server, 10, '192.0.2.1');
   const fields = { email: 'ann@example.com', password: PASSWORD };
-  const answer = await tryFrom(server, '/login', '192.0.2.1', fields);
+  const answer = await postFrom(server, '/login', '192.0.2.1', fields);
   expect(answer.statusCode).toBe(429);
   expect(answer.body).toContain('action="/login"');
   expect(answer.body).toContain('Too many tries');
   expect(answer.body).toContain('value="ann@example.com"');
   expect(sessionCookie(answer)).toBeUndefined();
-  expect((await tryFrom(server, '/login', '192.0.2.2', fields)).statusCode).toBe(303);
+  expect((await postFrom(server, '/login', '192.0.2.2', fields)).statusCode).toBe(303);
 });
 
 test('20 wrong log-ins at once are no way round the limit', async () => {
   const server = await startTestServer();
   const fields = { email: 'no@x.test', password: 'wrong' };
   const answers = await Promise.all(
-    Array.from({ length: 20 }, () => tryFrom(server, '/login', '192.0.2.1', fields)),
+    Array.from({ length: 20 }, () => postFrom(server, '/login', '192.0.2.1', fields)),
   );
   expect(answers.filter((answer) => answer.statusCode === 401)).toHaveLength(10);
   expect(answers.filter((answer) => answer.statusCode === 429)).toHaveLength(10);
@@ -427,10 +411,10 @@ test('a log-in that succeeds does not count towards the limit', async () => {
   await failLogIns(server, 9, '192.0.2.1');
   for (let time = 0; time < 3; time += 1) {
     const fields = { email: 'ann@example.com', password: PASSWORD };
-    expect((await tryFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(303);
+    expect((await postFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(303);
   }
   await failLogIns(server, 1, '192.0.2.1');
-  const answer = await tryFrom(server, '/login', '192.0.2.1', { email: 'no@x.test', password: 'wrong' });
+  const answer = await postFrom(server, '/login', '192.0.2.1', { email: 'no@x.test', password: 'wrong' });
   expect(answer.statusCode).toBe(429);
 });
 
@@ -441,15 +425,15 @@ test('ten minutes after the first failure the address may try again', async () =
   await failLogIns(server, 10, '192.0.2.1');
   const fields = { email: 'no@x.test', password: 'wrong' };
   vi.setSystemTime(new Date(START.getTime() + 599_000));
-  expect((await tryFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(429);
+  expect((await postFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(429);
   vi.setSystemTime(new Date(START.getTime() + 601_000));
-  expect((await tryFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(401);
+  expect((await postFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(401);
 });
 
 test('the thirty-first sign-up of an address is 429, and makes no account', async () => {
   const server = await startTestServer();
   const from = (remoteAddress: string, n: number) =>
-    tryFrom(server, '/signup', remoteAddress, { email: `user${n}@example.com`, password: PASSWORD });
+    postFrom(server, '/signup', remoteAddress, { email: `user${n}@example.com`, password: PASSWORD });
   for (let n = 1; n <= 30; n += 1) expect((await from('192.0.2.1', n)).statusCode).toBe(303);
   const answer = await from('192.0.2.1', 31);
   expect(answer.statusCode).toBe(429);
@@ -464,7 +448,7 @@ test('without a trusted proxy nobody escapes the limit by a made-up X-Forwarded-
   const server = await startTestServer();
   await failLogIns(server, 10, '192.0.2.1');
   const fields = { email: 'no@x.test', password: 'wrong' };
-  const answer = await tryFrom(server, '/login', '192.0.2.1', fields, { 'x-forwarded-for': '203.0.113.9' });
+  const answer = await postFrom(server, '/login', '192.0.2.1', fields, { 'x-forwarded-for': '203.0.113.9' });
   expect(answer.statusCode).toBe(429);
 });
 
@@ -473,9 +457,9 @@ test('behind a trusted proxy the limit counts by the client address', async () =
   const fields = { email: 'no@x.test', password: 'wrong' };
   const behind = (client: string, made = '') => ({ 'x-forwarded-for': `${made}${client}` });
   await failLogIns(server, 10, '10.0.0.1', behind('203.0.113.9'));
-  const same = await tryFrom(server, '/login', '10.0.0.2', fields, behind('203.0.113.9', '198.51.100.1, '));
+  const same = await postFrom(server, '/login', '10.0.0.2', fields, behind('203.0.113.9', '198.51.100.1, '));
   expect(same.statusCode).toBe(429);
-  const other = await tryFrom(server, '/login', '10.0.0.1', fields, behind('203.0.113.10'));
+  const other = await postFrom(server, '/login', '10.0.0.1', fields, behind('203.0.113.10'));
   expect(other.statusCode).toBe(401);
 });
 

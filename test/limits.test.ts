@@ -3,33 +3,16 @@ import { describe, expect, inject, onTestFinished, test } from 'vitest';
 
 import { networkOf } from '../src/web/network.ts';
 import { otherConnection } from './support/other-connection.ts';
-import { deliverRaw, PASSWORD, signUp, startTestServer } from './support/server.ts';
+import { deliverRaw, PASSWORD, postFrom, signUp, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 
 const onPostgresql = inject('engine') === 'postgresql';
-
-/** A form from a client's address. */
-function post(
-  { app }: TestServer,
-  url: string,
-  remoteAddress: string,
-  fields: Record<string, string> = {},
-  headers: Record<string, string> = {},
-): Promise<LightMyRequestResponse> {
-  return app.inject({
-    method: 'POST',
-    url,
-    remoteAddress,
-    headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
-    payload: new URLSearchParams(fields).toString(),
-  });
-}
 
 const WRONG = { email: 'nobody@example.com', password: 'wrong' };
 
 async function failLogIns(server: TestServer, times: number, remoteAddress: string): Promise<void> {
   for (let time = 0; time < times; time += 1) {
-    expect((await post(server, '/login', remoteAddress, WRONG)).statusCode).toBe(401);
+    expect((await postFrom(server, '/login', remoteAddress, WRONG)).statusCode).toBe(401);
   }
 }
 
@@ -66,7 +49,8 @@ describe('a client is counted by its network', () => {
 
   test('however a proxy spells it', async () => {
     const server = await startTestServer({ TRUST_PROXY: '10.0.0.0/8' });
-    const from = (client: string) => post(server, '/login', '10.0.0.1', WRONG, { 'x-forwarded-for': client });
+    const from = (client: string) =>
+      postFrom(server, '/login', '10.0.0.1', WRONG, { 'x-forwarded-for': client });
     const spelt = ['2001:db8::1', '[2001:db8::2]:80', '2001:0DB8::3', '2001:db8:0:0:1::', '[2001:db8::9]'];
     for (const client of [...spelt, ...spelt]) expect((await from(client)).statusCode).toBe(401);
     expectTooMany(await from('2001:db8:0:0:ffff::1'));
@@ -80,7 +64,7 @@ describe('wherever a password is asked for', () => {
     await signUp(server, 'ann@example.com');
     await signUp(server, 'bob@example.com');
     const from = (n: number, email: string, password: string) =>
-      post(server, '/login', `198.51.100.${n}`, { email, password });
+      postFrom(server, '/login', `198.51.100.${n}`, { email, password });
     for (let n = 0; n < 50; n += 1) expect((await from(n, 'Ann@example.com', 'wrong')).statusCode).toBe(401);
     const refused = await from(60, 'ann@example.com', PASSWORD);
     expectTooMany(refused);
@@ -93,7 +77,8 @@ describe('wherever a password is asked for', () => {
   test('a try that is refused counts as none: many right ones at once do not lock anybody out', async () => {
     const server = await startTestServer();
     await signUp(server, 'ann@example.com');
-    const logIn = () => post(server, '/login', '192.0.2.1', { email: 'ann@example.com', password: PASSWORD });
+    const logIn = () =>
+      postFrom(server, '/login', '192.0.2.1', { email: 'ann@example.com', password: PASSWORD });
     const answers = await Promise.all(Array.from({ length: 20 }, logIn));
     for (const { statusCode } of answers) expect([303, 429]).toContain(statusCode);
     expect((await logIn()).statusCode).toBe(303);
@@ -109,14 +94,14 @@ describe('wherever a password is asked for', () => {
     const server = await startTestServer();
     const { id, cookie } = await signUp(server, 'ann@example.com');
     const attempt = (currentPassword: string, address: string) =>
-      post(server, url, address, { ...fields, currentPassword }, { cookie });
+      postFrom(server, url, address, { ...fields, currentPassword }, { cookie });
     const before = await server.db.user.findUniqueOrThrow({ where: { id } });
     await failLogIns(server, 5, '192.0.2.1');
     for (let n = 0; n < 5; n += 1) expect((await attempt('wrong', '192.0.2.1')).statusCode).toBe(403);
     const refused = await attempt(PASSWORD, '192.0.2.1');
     expectTooMany(refused);
     expect(refused.body).toContain('Too many tries');
-    expectTooMany(await post(server, '/login', '192.0.2.1', WRONG));
+    expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
     expect(await server.db.user.findUniqueOrThrow({ where: { id } })).toEqual(before);
     expect((await attempt(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
   });
@@ -125,11 +110,12 @@ describe('wherever a password is asked for', () => {
     const server = await startTestServer();
     const { cookie } = await signUp(server, 'ann@example.com');
     const fields = { newPassword: 'battery staple', currentPassword: 'wrong' };
-    const attempt = (n: number) => post(server, '/settings/password', `198.51.100.${n}`, fields, { cookie });
+    const attempt = (n: number) =>
+      postFrom(server, '/settings/password', `198.51.100.${n}`, fields, { cookie });
     for (let n = 0; n < 50; n += 1) expect((await attempt(n)).statusCode).toBe(403);
     expectTooMany(await attempt(60));
     const logIn = { email: 'ann@example.com', password: PASSWORD };
-    expectTooMany(await post(server, '/login', '198.51.100.61', logIn));
+    expectTooMany(await postFrom(server, '/login', '198.51.100.61', logIn));
   });
 });
 
@@ -138,7 +124,7 @@ describe('whether an address has an account', () => {
     const server = await startTestServer();
     await signUp(server, 'taken@example.com');
     const ask = (cookie: string) =>
-      post(
+      postFrom(
         server,
         '/settings/address',
         '192.0.2.1',
@@ -151,7 +137,9 @@ describe('whether an address has an account', () => {
       expectTooMany(await ask(cookie));
     }
     expectTooMany(await ask((await signUp(server, 'd@example.com')).cookie));
-    expectTooMany(await post(server, '/signup', '192.0.2.1', { email: 'e@example.com', password: PASSWORD }));
+    expectTooMany(
+      await postFrom(server, '/signup', '192.0.2.1', { email: 'e@example.com', password: PASSWORD }),
+    );
   });
 });
 
@@ -215,8 +203,8 @@ describe.runIf(onPostgresql)('on PostgreSQL', () => {
     const other = await startTestServer({ DATABASE_URL: one.databaseUrl });
     await failLogIns(one, 5, '192.0.2.1');
     await failLogIns(other, 5, '192.0.2.1');
-    expectTooMany(await post(one, '/login', '192.0.2.1', WRONG));
-    expectTooMany(await post(other, '/login', '192.0.2.1', WRONG));
+    expectTooMany(await postFrom(one, '/login', '192.0.2.1', WRONG));
+    expectTooMany(await postFrom(other, '/login', '192.0.2.1', WRONG));
     const rows = await one.db.rateLimit.findMany();
     expect(rows).toMatchObject([{ points: 10 }, { points: 10 }]);
     expect(JSON.stringify(rows)).not.toMatch(/192\.0\.2\.1|nobody/);
@@ -226,7 +214,7 @@ describe.runIf(onPostgresql)('on PostgreSQL', () => {
     const first = await startTestServer();
     await failLogIns(first, 10, '192.0.2.1');
     const second = await startTestServer({ DATABASE_URL: first.databaseUrl });
-    expectTooMany(await post(second, '/login', '192.0.2.1', WRONG));
+    expectTooMany(await postFrom(second, '/login', '192.0.2.1', WRONG));
   });
 
   test('a server that cannot count in the database counts for itself', async () => {
@@ -235,8 +223,8 @@ describe.runIf(onPostgresql)('on PostgreSQL', () => {
     await run('ALTER TABLE "RateLimit" RENAME TO "Away"');
     onTestFinished(() => run('ALTER TABLE IF EXISTS "Away" RENAME TO "RateLimit"'));
     await failLogIns(server, 10, '192.0.2.1');
-    expectTooMany(await post(server, '/login', '192.0.2.1', WRONG));
+    expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
     await run('ALTER TABLE "Away" RENAME TO "RateLimit"');
-    expect((await post(server, '/login', '192.0.2.1', WRONG)).statusCode).toBe(401);
+    expect((await postFrom(server, '/login', '192.0.2.1', WRONG)).statusCode).toBe(401);
   });
 });

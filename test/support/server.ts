@@ -139,6 +139,23 @@ export function postForm(
   });
 }
 
+/** Posts a form from a client's address, as a program that is no browser does. */
+export function postFrom(
+  { app }: Pick<TestServer, 'app'>,
+  url: string,
+  remoteAddress: string,
+  fields: Record<string, string> = {},
+  headers: Record<string, string> = {},
+): Promise<LightMyRequestResponse> {
+  return app.inject({
+    method: 'POST',
+    url,
+    remoteAddress,
+    headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+    payload: new URLSearchParams(fields).toString(),
+  });
+}
+
 /** The cookies that an answer sets, as the next request's Cookie header. */
 export function cookiesOf(answer: LightMyRequestResponse): string {
   return answer.cookies
