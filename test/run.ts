@@ -23,8 +23,8 @@ interface Outcome {
 
 const bin = (name: string): string => join(ROOT, 'node_modules/.bin', name);
 
-const lint: Stage = { name: 'lint', command: [bin('eslint'), '.'] };
-const format: Stage = { name: 'format', command: [bin('prettier'), '--check', '--log-level=warn', '.'] };
+const lint: Stage = { name: 'lint', command: [bin('oxlint'), '-c', 'oxlint.config.js', '--deny-warnings'] };
+const format: Stage = { name: 'format', command: [bin('oxfmt'), '--check', '.'] };
 const types: Stage = { name: 'types', command: [bin('tsc'), '--noEmit'] };
 const schema: Stage = { name: 'schema', command: ['npm', 'run', '--silent', 'schema:check'] };
 const benchmark: Stage = {

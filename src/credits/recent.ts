@@ -11,7 +11,8 @@ import { applyEntry, NEVER_ANY } from './fold.ts';
 
 /** A line of a ledger's story, without the grants that were spent: to know these, all of the ledger must be folded. */
 export type RecentLine<Entry extends CreditEntry = CreditEntry> =
-  { kind: 'entry'; entry: Entry } | Pick<Spending, 'kind' | 'from' | 'seconds'>;
+  | { kind: 'entry'; entry: Entry }
+  | Pick<Spending, 'kind' | 'from' | 'seconds'>;
 
 /** What one entry of a ledger left behind. The ledger is append-only, so this never changes. */
 export interface LedgerPoint {

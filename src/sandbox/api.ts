@@ -25,7 +25,7 @@ import { toEpoch } from './time.ts';
 export function serveApi(app: FastifyInstance, context: Context): void {
   const { options, state } = context;
 
-  app.addHook('onRequest', async (request, reply) => {
+  app.addHook('onRequest', (request, reply, done) => {
     reply.header('request-id', request.id);
     const version = request.headers['stripe-version'];
     if (version !== undefined) {
@@ -37,6 +37,7 @@ export function serveApi(app: FastifyInstance, context: Context): void {
         message: 'Invalid API Key provided. The sandbox takes only the key that it was started with.',
       });
     }
+    done();
   });
 
   app.setErrorHandler<FastifyError | StripeApiError>((error, _request, reply) => {

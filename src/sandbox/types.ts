@@ -158,7 +158,14 @@ export interface SubscriptionItem {
 
 /** A subscription whose payments keep failing is canceled here; `unpaid` it becomes by an act alone. */
 export type SubscriptionStatus =
-  'incomplete' | 'incomplete_expired' | 'trialing' | 'active' | 'past_due' | 'canceled' | 'unpaid' | 'paused';
+  | 'incomplete'
+  | 'incomplete_expired'
+  | 'trialing'
+  | 'active'
+  | 'past_due'
+  | 'canceled'
+  | 'unpaid'
+  | 'paused';
 
 /** What happens to invoices while nothing is collected; `resumes_at` ends it by itself. */
 export interface PauseCollection {
@@ -393,7 +400,14 @@ export interface PortalSession {
 }
 
 export type EventObject =
-  Customer | CheckoutSession | Subscription | Invoice | InvoicePayment | Charge | Refund | Dispute;
+  | Customer
+  | CheckoutSession
+  | Subscription
+  | Invoice
+  | InvoicePayment
+  | Charge
+  | Refund
+  | Dispute;
 
 export interface StripeEvent {
   id: string;

@@ -1,0 +1,190 @@
+import { defineConfig } from 'oxlint';
+
+/** Who may import whom: each folder only what stands before it. The sandbox stands alone. */
+const LAYERS = [
+  ['src/root.ts', 'src/plain-error.ts', 'src/instants.ts', 'src/config.ts', 'src/metrics.ts'],
+  ['src/db'],
+  ['src/audit.ts'],
+  ['src/credits'],
+  ['src/referrals'],
+  ['src/accounts'],
+  ['src/billing'],
+  ['src/access'],
+  ['src/backups'],
+  ['src/web', 'src/pages', 'src/operations'],
+  ['src/commands', 'src/session-secret.ts', 'src/stripe-client.ts', 'src/app.ts', 'src/start.ts'],
+];
+
+/** Folders that know nothing of HTTP. */
+const DOMAIN = ['db', 'credits', 'referrals', 'accounts', 'billing', 'access', 'backups', 'commands'];
+
+/** Routes, though they lie in a domain's folder: they may import what the pages may. */
+const TRANSPORT = [
+  'src/accounts/routes.ts',
+  'src/backups/routes.ts',
+  'src/billing/routes.ts',
+  'src/billing/webhook.ts',
+];
+const PAGES_LAYER = LAYERS.findIndex((layer) => layer.includes('src/pages'));
+
+/** typescript-eslint's strictest set: no `any`, no forgotten promise, no check that is always true. */
+const STRICT = [
+  'no-var',
+  'prefer-const',
+  'prefer-rest-params',
+  'prefer-spread',
+  'typescript/await-thenable',
+  'typescript/no-array-constructor',
+  'typescript/no-array-delete',
+  'typescript/no-base-to-string',
+  'typescript/no-confusing-void-expression',
+  'typescript/no-deprecated',
+  'typescript/no-duplicate-enum-values',
+  'typescript/no-duplicate-type-constituents',
+  'typescript/no-dynamic-delete',
+  'typescript/no-empty-object-type',
+  'typescript/no-explicit-any',
+  'typescript/no-extra-non-null-assertion',
+  'typescript/no-extraneous-class',
+  'typescript/no-floating-promises',
+  'typescript/no-for-in-array',
+  'typescript/no-generated-empty-object-type',
+  'typescript/no-implied-eval',
+  'typescript/no-invalid-void-type',
+  'typescript/no-meaningless-void-operator',
+  'typescript/no-misused-new',
+  'typescript/no-misused-promises',
+  'typescript/no-misused-spread',
+  'typescript/no-mixed-enums',
+  'typescript/no-namespace',
+  'typescript/no-non-null-asserted-nullish-coalescing',
+  'typescript/no-non-null-asserted-optional-chain',
+  'typescript/no-non-null-assertion',
+  'typescript/no-redundant-type-constituents',
+  'typescript/no-require-imports',
+  'typescript/no-this-alias',
+  'typescript/no-unnecessary-boolean-literal-compare',
+  'typescript/no-unnecessary-condition',
+  'typescript/no-unnecessary-template-expression',
+  'typescript/no-unnecessary-type-arguments',
+  'typescript/no-unnecessary-type-assertion',
+  'typescript/no-unnecessary-type-constraint',
+  'typescript/no-unnecessary-type-conversion',
+  'typescript/no-unnecessary-type-parameters',
+  'typescript/no-unsafe-argument',
+  'typescript/no-unsafe-assignment',
+  'typescript/no-unsafe-call',
+  'typescript/no-unsafe-declaration-merging',
+  'typescript/no-unsafe-enum-assignment',
+  'typescript/no-unsafe-enum-comparison',
+  'typescript/no-unsafe-function-type',
+  'typescript/no-unsafe-member-access',
+  'typescript/no-unsafe-return',
+  'typescript/no-unsafe-unary-minus',
+  'typescript/no-unused-expressions',
+  'typescript/no-unused-vars',
+  'typescript/no-useless-constructor',
+  'typescript/no-useless-default-assignment',
+  'typescript/no-wrapper-object-types',
+  'typescript/only-throw-error',
+  'typescript/prefer-as-const',
+  'typescript/prefer-literal-enum-member',
+  'typescript/prefer-namespace-keyword',
+  'typescript/prefer-promise-reject-errors',
+  'typescript/prefer-reduce-type-parameter',
+  'typescript/prefer-return-this-type',
+  'typescript/related-getter-setter-pairs',
+  'typescript/require-await',
+  'typescript/triple-slash-reference',
+  'typescript/unbound-method',
+  'typescript/unified-signatures',
+  'typescript/use-unknown-in-catch-callback-variable',
+];
+
+const isFile = (path) => path.endsWith('.ts');
+/** How an import names a file or a folder of src/: by a relative path. */
+const imported = (path) => path.replace('src', '**') + (isFile(path) ? '' : '/**');
+
+/** The rule that keeps files from importing what stands above them. */
+function importsOneWay(files, layer, { transport }) {
+  const patterns = [
+    {
+      group: [
+        ...LAYERS.slice(layer + 1)
+          .flat()
+          .map(imported),
+        '**/sandbox/**',
+      ],
+      message: 'Imports run one way, and only start.ts knows the sandbox: see LAYERS in oxlint.config.js.',
+    },
+  ];
+  if (!transport) {
+    patterns.push({
+      group: ['fastify', '@fastify/*', '**/web/*'],
+      message: 'The domain knows nothing of HTTP.',
+    });
+  }
+  return { files, rules: { 'no-restricted-imports': ['error', { patterns }] } };
+}
+
+const oneWay = [
+  importsOneWay(['src/*.ts'], LAYERS.length, { transport: true }),
+  ...LAYERS.flatMap((layer, index) =>
+    layer.map((path) =>
+      importsOneWay([isFile(path) ? path : `${path}/**`], index, {
+        transport: !DOMAIN.includes(path.replace('src/', '')),
+      }),
+    ),
+  ),
+  importsOneWay(TRANSPORT, PAGES_LAYER, { transport: true }),
+  { files: ['src/start.ts'], rules: { 'no-restricted-imports': 'off' } },
+  ...['..', '../..'].map((src, depth) => ({
+    files: [`src/sandbox/${'*/'.repeat(depth)}*.ts`],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        {
+          patterns: [
+            {
+              group: [`${src}/*`, `!${src}/root.ts`],
+              message: 'The sandbox shares no code with the server.',
+            },
+          ],
+        },
+      ],
+    },
+  })),
+];
+
+export default defineConfig({
+  plugins: [],
+  categories: { correctness: 'error' },
+  options: { typeAware: true },
+  ignorePatterns: ['src/db/generated*', 'dist', 'data'],
+  overrides: [
+    {
+      files: ['**/*.ts'],
+      plugins: ['typescript'],
+      rules: {
+        ...Object.fromEntries(STRICT.map((rule) => [rule, 'error'])),
+        'typescript/ban-ts-comment': ['error', { minimumDescriptionLength: 10 }],
+        'typescript/restrict-plus-operands': [
+          'error',
+          {
+            allowAny: false,
+            allowBoolean: false,
+            allowNullish: false,
+            allowNumberAndString: false,
+            allowRegExp: false,
+          },
+        ],
+        'typescript/restrict-template-expressions': [
+          'error',
+          { allowAny: false, allowBoolean: true, allowNullish: true, allowNumber: true },
+        ],
+        'typescript/return-await': ['error', 'error-handling-correctness-only'],
+      },
+    },
+    ...oneWay,
+  ],
+});
