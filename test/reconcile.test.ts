@@ -215,6 +215,24 @@ describe('reconcile', () => {
     expect((await reconcile(world, { seconds: 7 * DAY })).events.seen).toBeGreaterThan(0);
   });
 
+  test.each([
+    { sent: 100, asked: 4, requests: 'twice for each group of types while all events fit on one page' },
+    { sent: 101, asked: 64, requests: 'for each day and group of types when there are more' },
+  ])("asks for Stripe's events $requests", async ({ sent, asked }) => {
+    const world = await startWorld();
+    const { id } = await world.merchant.customers.create();
+    await passTime(world, 20 * DAY);
+    for (let count = 0; count < sent; count += 1) {
+      await world.merchant.customers.update(id, { name: `Name ${count}` });
+    }
+    loseEverything(world);
+    const { stripe } = world;
+    if (!stripe) throw new Error('the server has a key');
+    const list = vi.spyOn(stripe.events, 'list');
+    expect((await reconcileWorld(world)).events.missing).toBe(sent);
+    expect(list).toHaveBeenCalledTimes(asked);
+  });
+
   test('takes up a list where it was interrupted, page by page', async () => {
     const world = await startWorld();
     for (let count = 0; count < 130; count += 1) {

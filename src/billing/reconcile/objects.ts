@@ -42,7 +42,7 @@ export interface Kind<T, Rows> {
 }
 
 /** The most that Stripe lists in one answer. */
-const PAGE = 100;
+export const PAGE = 100;
 
 /** A run that was interrupted is taken up where it was, if that is not longer ago than this, ms. */
 const RESUME_MS = 24 * 60 * 60 * 1000;
