@@ -4,7 +4,8 @@ const EVERY_TEST = 'test/**/*.test.ts';
 
 /**
  * What has no database of its own (the sandbox), what is about SQLite (its adapter, its file, how many statements it
- * takes), and processes, of which postgresql-processes.test.ts has the other half.
+ * takes), processes, of which postgresql-processes.test.ts has the other half, and what no database has a part in (how
+ * passwords are hashed, prices, slow clients, whose turn it is).
  */
 const SQLITE_ONLY = [
   'test/sqlite-adapter.test.ts',
@@ -16,6 +17,12 @@ const SQLITE_ONLY = [
   'test/statements.test.ts',
   'test/backup.test.ts',
   'test/crash-disk.test.ts',
+  'test/handled-types.test.ts',
+  'test/passwords.test.ts',
+  'test/prices.test.ts',
+  'test/routes.test.ts',
+  'test/slow-clients.test.ts',
+  'test/turns.test.ts',
 ];
 
 /** What is about PostgreSQL, or needs one beside SQLite. */
@@ -33,7 +40,6 @@ const thorough = process.env['THOROUGH'] === '1';
  * hold is seen on SQLite then; the long run tries everything on both.
  */
 const QUICK_ON_POSTGRESQL = [
-  'accounts',
   'accounts-migration',
   'atomicity',
   'back-pressure',
@@ -42,7 +48,6 @@ const QUICK_ON_POSTGRESQL = [
   'concurrency',
   'conversion',
   'delete-account',
-  'doctor',
   'limits',
   'migrate-to',
   'model-*',
@@ -51,7 +56,6 @@ const QUICK_ON_POSTGRESQL = [
   'postgresql-*',
   'products',
   'proof',
-  'prune',
   'races',
   'recent-credit',
   'schema',

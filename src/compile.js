@@ -1,4 +1,13 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 
 const SOURCE = import.meta.dirname;
@@ -7,6 +16,9 @@ const DIST = join(SOURCE, '../dist');
 /** Its time is that of the newest source that was compiled. */
 const STAMP = join(DIST, 'compiled');
 
+/** How long what an earlier compilation wrote is kept, ms: a program that is starting may still import its chunks. */
+const KEPT_MS = 3_600_000;
+
 /** The programs: each becomes one file in dist/, with what they share in chunks beside them. */
 const PROGRAMS = ['server', 'cli', 'demo'];
 
@@ -14,8 +26,8 @@ const PROGRAMS = ['server', 'cli', 'demo'];
  * Compiles the programs into `dist/`, if a source is newer than what is there or `dist/` is missing. Types are not
  * checked: `npm run typecheck` does that.
  *
- * Chunks are named after their content and older ones stay, so a server that is running keeps its own. Each file
- * appears whole, and the stamp last, so two processes may compile at the same time.
+ * Chunks are named after their content and older ones stay for an hour, so a program that is starting finds its own. Each
+ * file appears whole, and the stamp last, so two processes may compile at the same time.
  *
  * @returns {Promise<string>} the folder of the compiled programs
  */
@@ -47,6 +59,17 @@ async function compile(newest) {
   writeWhole(STAMP, '');
   // Rounded up: a file's time can be set to the millisecond only, and is kept more finely.
   utimesSync(STAMP, new Date(), new Date(Math.ceil(newest)));
+  deleteOldFiles(new Set([STAMP, ...outputFiles.map(({ path }) => path)]));
+}
+
+/** @param {Set<string>} current the paths of what is in use */
+function deleteOldFiles(current) {
+  const oldest = Date.now() - KEPT_MS;
+  for (const entry of readdirSync(DIST, { withFileTypes: true })) {
+    const path = join(DIST, entry.name);
+    if (entry.isFile() && !current.has(path) && statSync(path).mtimeMs < oldest)
+      rmSync(path, { force: true });
+  }
 }
 
 /** @param {string} path */
