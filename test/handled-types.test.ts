@@ -27,6 +27,6 @@ test('reconcile asks for every type that is handled, and for no more at a time t
   };
   await reconcileWorld(world, 3600);
   expect(asked.every((types) => types.length > 0 && types.length <= MAX_TYPES)).toBe(true);
-  expect(asked.flat().sort()).toEqual([...HANDLED_TYPES].sort());
+  expect([...new Set(asked.flat())].sort()).toEqual([...HANDLED_TYPES].sort());
   await expect(world.merchant.events.list({ types: [...HANDLED_TYPES] })).rejects.toThrow('maximum 20');
 });

@@ -7,6 +7,7 @@ import { describe, expect, inject, test } from 'vitest';
 import { impatient, keepBusy } from './support/other-connection.ts';
 import {
   deliver,
+  deliverAll,
   deliverRaw,
   newDatabase,
   sign,
@@ -280,6 +281,12 @@ describe('while another process writes to the database', () => {
 
 test('a burst from one address is not limited', async () => {
   const server = await startTestServer();
-  const answers = await Promise.all(Array.from({ length: 200 }, () => deliver(server, buyer().created())));
-  expect(answers.every((answer) => answer.statusCode === 200)).toBe(true);
+  const burst = Array.from({ length: 200 }, () => buyer().created());
+  const answers = await Promise.all(burst.map((event) => deliver(server, event)));
+  // On a machine that is busy with something else, PostgreSQL's queue can be too long for some: Stripe sends them again.
+  const refused = burst.filter((_, index) => answers[index]?.statusCode === 503);
+  expect(new Set(answers.map(({ statusCode }) => statusCode))).toEqual(
+    new Set(refused.length > 0 ? [200, 503] : [200]),
+  );
+  await deliverAll(server, refused);
 });
