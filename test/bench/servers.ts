@@ -17,9 +17,9 @@ const LIMIT = join(import.meta.dirname, 'limit.ts');
 /** The unit of /proc/PID/stat, ms: USER_HZ is 100 on every Linux that Node runs on. */
 const TICK_MS = 10;
 
-/** How Tandem's programs are started: compiled, as users run them. */
+/** How Tandem's programs are started: compiled, and as `npm start` and `npm run cli` do. */
 export function programArguments(program: 'server' | 'cli'): string[] {
-  return [RUN, program];
+  return program === 'server' ? ['--max-semi-space-size=8', RUN, program] : [RUN, program];
 }
 
 export interface Server {
