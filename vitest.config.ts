@@ -21,6 +21,7 @@ const SQLITE_ONLY = [
   'test/passwords.test.ts',
   'test/prices.test.ts',
   'test/routes.test.ts',
+  'test/rules/*.test.ts',
   'test/slow-clients.test.ts',
   'test/turns.test.ts',
 ];

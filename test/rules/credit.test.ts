@@ -1,0 +1,243 @@
+import { describe, expect, test } from 'vitest';
+
+import { creditLeft, granted, held, resumed, taken } from '../../src/credits/balance.ts';
+import type { CreditBalance } from '../../src/credits/balance.ts';
+import { checkLedger, foldLedger, NEVER_ANY, unspentOfReferral } from '../../src/credits/fold.ts';
+import { stackCredit } from '../../src/credits/stack.ts';
+import type { CreditEntry } from '../../src/db/generated/client.ts';
+import { day } from './subscription-row.ts';
+
+const DAY = 86_400;
+
+/** What moves credit, as the stories of design.md tell it: at so many days, so many days. */
+type Move =
+  | { at: number; kind: 'hold' | 'resume' }
+  | { at: number; kind: 'grant' | 'reversal' | 'restoration'; days: number; of?: string };
+
+function ledger(moves: readonly Move[]): CreditEntry[] {
+  return moves.map((move, index) => ({
+    userId: 'user',
+    seq: index + 1,
+    at: day(move.at),
+    kind: move.kind,
+    seconds: 'days' in move ? move.days * DAY : 0,
+    referralId: 'of' in move ? (move.of ?? null) : null,
+    causeId: `cause ${index}`,
+  }));
+}
+
+describe('stacking (design: rule 4)', () => {
+  test.each([
+    { left: 'never any', until: null, ends: day(55) },
+    { left: 'ran out', until: day(3), ends: day(55) },
+    { left: 'runs out at this second', until: day(10), ends: day(55) },
+    { left: 'still runs', until: day(20), ends: day(65) },
+  ])('45 days on day 10, credit $left', ({ until, ends }) => {
+    expect(stackCredit(day(10), until, 45 * DAY)).toEqual(ends);
+  });
+});
+
+describe('the stories of design.md, rule 8', () => {
+  test.each<{ story: string; moves: Move[]; is: CreditBalance }>([
+    {
+      story: 'pays from 0, grant at 10',
+      moves: [
+        { at: 0, kind: 'hold' },
+        { at: 10, kind: 'grant', days: 45 },
+      ],
+      is: { creditUntil: day(55), creditHeldAt: day(10) },
+    },
+    {
+      story: 'and cancels at 40: until 85',
+      moves: [
+        { at: 0, kind: 'hold' },
+        { at: 10, kind: 'grant', days: 45 },
+        { at: 40, kind: 'resume' },
+      ],
+      is: { creditUntil: day(85), creditHeldAt: null },
+    },
+    {
+      story: 'pays from 0, grants at 10 and 70, ends at 100: until 190',
+      moves: [
+        { at: 0, kind: 'hold' },
+        { at: 10, kind: 'grant', days: 45 },
+        { at: 70, kind: 'grant', days: 45 },
+        { at: 100, kind: 'resume' },
+      ],
+      is: { creditUntil: day(190), creditHeldAt: null },
+    },
+    {
+      story: 'cancels at 40, pays again from 60 with 25 left, ends at 200: until 225',
+      moves: [
+        { at: 0, kind: 'hold' },
+        { at: 10, kind: 'grant', days: 45 },
+        { at: 40, kind: 'resume' },
+        { at: 60, kind: 'hold' },
+        { at: 200, kind: 'resume' },
+      ],
+      is: { creditUntil: day(225), creditHeldAt: null },
+    },
+    {
+      story: 'credit until 30, pays from 20, ends at 50: until 60',
+      moves: [
+        { at: 0, kind: 'grant', days: 30 },
+        { at: 20, kind: 'hold' },
+        { at: 50, kind: 'resume' },
+      ],
+      is: { creditUntil: day(60), creditHeldAt: null },
+    },
+    {
+      story: 'granted 45 at 0 while paying, refunded at 20 while paying: the buyer loses 45',
+      moves: [
+        { at: 0, kind: 'hold' },
+        { at: 0, kind: 'grant', days: 45, of: 'A' },
+        { at: 20, kind: 'reversal', days: 45, of: 'A' },
+      ],
+      is: { creditUntil: day(20), creditHeldAt: day(20) },
+    },
+    {
+      story: 'free, A at 0 and B at 5, A reversed at 20, the dispute won at 80: until 105',
+      moves: [
+        { at: 0, kind: 'grant', days: 45, of: 'A' },
+        { at: 5, kind: 'grant', days: 45, of: 'B' },
+        { at: 20, kind: 'reversal', days: 25, of: 'A' },
+        { at: 80, kind: 'restoration', days: 25, of: 'A' },
+      ],
+      is: { creditUntil: day(105), creditHeldAt: null },
+    },
+  ])('$story', ({ moves, is }) => {
+    expect(foldLedger(ledger(moves))).toEqual(is);
+  });
+});
+
+describe('what is unspent of a conversion (design: rule 9)', () => {
+  const A: Move = { at: 0, kind: 'grant', days: 45, of: 'A' };
+  const B: Move = { at: 5, kind: 'grant', days: 45, of: 'B' };
+
+  test.each<{ story: string; moves: Move[]; at: number; of: string; days: number }>([
+    { story: 'free, at once', moves: [A], at: 0, of: 'A', days: 45 },
+    { story: 'free, after 20 days', moves: [A], at: 20, of: 'A', days: 25 },
+    { story: 'free, after 50 days', moves: [A], at: 50, of: 'A', days: 0 },
+    { story: 'the oldest is spent first', moves: [A, B], at: 20, of: 'A', days: 25 },
+    { story: 'and the younger one is whole meanwhile', moves: [A, B], at: 20, of: 'B', days: 45 },
+    { story: 'until the older one is spent', moves: [A, B], at: 50, of: 'B', days: 40 },
+    { story: 'held credit is not spent', moves: [A, { at: 10, kind: 'hold' }], at: 30, of: 'A', days: 35 },
+    {
+      story: 'a reversal leaves nothing of it',
+      moves: [A, { at: 10, kind: 'reversal', days: 35, of: 'A' }],
+      at: 10,
+      of: 'A',
+      days: 0,
+    },
+    {
+      story: 'what was restored is unspent again',
+      moves: [
+        A,
+        { at: 10, kind: 'reversal', days: 35, of: 'A' },
+        { at: 20, kind: 'restoration', days: 35, of: 'A' },
+      ],
+      at: 25,
+      of: 'A',
+      days: 30,
+    },
+  ])('$story: $days days of $of', ({ moves, at, of, days }) => {
+    expect(unspentOfReferral(ledger(moves), of, day(at))).toBe(days * DAY);
+  });
+});
+
+describe('held credit', () => {
+  const running: CreditBalance = { creditUntil: day(30), creditHeldAt: null };
+
+  test('stands still from the moment of the hold, and runs again for what was left', () => {
+    const still = held(running, day(20));
+    expect(creditLeft(still, day(500))).toBe(10 * DAY);
+    expect(resumed(still, day(500))).toEqual({ creditUntil: day(510), creditHeldAt: null });
+  });
+
+  test('credit that ran out before the hold does not come back', () => {
+    expect(creditLeft(held(running, day(31)), day(40))).toBe(0);
+    expect(resumed(held(running, day(31)), day(40))).toEqual({ creditUntil: day(40), creditHeldAt: null });
+  });
+
+  test('a grant and a reversal while it is held count from their own moment', () => {
+    const more = granted(held(running, day(20)), day(25), 45 * DAY);
+    expect(more).toEqual({ creditUntil: day(80), creditHeldAt: day(25) });
+    expect(taken(more, day(26), 45 * DAY)).toEqual({ creditUntil: day(36), creditHeldAt: day(26) });
+  });
+
+  test('no credit is none, held or not', () => {
+    expect(creditLeft(NEVER_ANY, day(0))).toBe(0);
+    expect(creditLeft(held(NEVER_ANY, day(0)), day(1))).toBe(0);
+    expect(resumed(held(NEVER_ANY, day(0)), day(9))).toEqual(NEVER_ANY);
+  });
+});
+
+describe('a ledger that is broken is told', () => {
+  const moves: Move[] = [
+    { at: 0, kind: 'grant', days: 45, of: 'A' },
+    { at: 10, kind: 'reversal', days: 35, of: 'A' },
+    { at: 20, kind: 'restoration', days: 35, of: 'A' },
+  ];
+  const entries = ledger(moves);
+  const user = {
+    ...foldLedger(entries),
+    creditEntryCount: 3,
+    creditEntryAt: day(20),
+    tier: 'free',
+  };
+  const [first, second, third] = entries as [CreditEntry, CreditEntry, CreditEntry];
+
+  test.each([
+    { what: 'sound', user, entries, says: [] },
+    {
+      what: 'another creditUntil',
+      user: { ...user, creditUntil: day(1) },
+      entries,
+      says: ['the ledger folds to another creditUntil'],
+    },
+    {
+      what: 'held by its column alone',
+      user: { ...user, creditHeldAt: day(20), tier: 'paid' },
+      entries,
+      says: ['the ledger folds to another creditHeldAt'],
+    },
+    {
+      what: 'paid, and not held',
+      user: { ...user, tier: 'paid' },
+      entries,
+      says: ['credit is not held exactly while the tier is paid'],
+    },
+    {
+      what: 'another count',
+      user: { ...user, creditEntryCount: 2 },
+      entries,
+      says: ['the user counts another number of entries than there are'],
+    },
+    {
+      what: 'another last instant',
+      user: { ...user, creditEntryAt: day(19) },
+      entries,
+      says: ['the user has another instant for the last entry than that entry'],
+    },
+    {
+      what: 'a gap in the numbers',
+      user,
+      entries: [first, second, { ...third, seq: 4 }],
+      says: ['the sequence numbers are not 1, 2, 3 …'],
+    },
+    {
+      what: 'an entry before the one before it',
+      user: { ...user, ...foldLedger([first, { ...second, at: day(-1) }, third]) },
+      entries: [first, { ...second, at: day(-1) }, third],
+      says: ['an entry is earlier than the one before it'],
+    },
+    {
+      what: 'more given back than was taken',
+      user: { ...user, ...foldLedger([first, second, { ...third, seconds: 36 * DAY }]) },
+      entries: [first, second, { ...third, seconds: 36 * DAY }],
+      says: ['a reversal and its restoration do not match'],
+    },
+  ])('$what', ({ user, entries, says }) => {
+    expect(checkLedger(user, entries)).toEqual(says);
+  });
+});

@@ -1,0 +1,105 @@
+import { describe, expect, test } from 'vitest';
+
+import { breakTie, differingFields, orderSnapshot } from '../../src/billing/facts/ordering.ts';
+import { readEvent } from '../../src/billing/stripe-shapes/event.ts';
+import type { StripeEvent } from '../../src/billing/stripe-shapes/event.ts';
+import { readSubscription } from '../../src/billing/stripe-shapes/subscription.ts';
+import type { SubscriptionState } from '../../src/billing/stripe-shapes/subscription.ts';
+import { day } from './subscription-row.ts';
+
+function object(fields: object): object {
+  return { id: 'sub_1', customer: 'cus_1', status: 'active', ...fields };
+}
+
+function state(fields: object = {}): SubscriptionState {
+  return readSubscription(object(fields), null).state;
+}
+
+describe('which snapshot holds (design: rule 7)', () => {
+  const canceled = state({ status: 'canceled' });
+  test.each([
+    { what: 'a newer one', held: state(), heard: state({ status: 'unpaid' }), at: day(1), order: 'later' },
+    {
+      what: 'an older one',
+      held: state(),
+      heard: state({ status: 'unpaid' }),
+      at: day(-1),
+      order: 'earlier',
+    },
+    { what: 'the same again', held: state(), heard: state(), at: day(0), order: 'same' },
+    {
+      what: 'another of one second',
+      held: state(),
+      heard: state({ status: 'unpaid' }),
+      at: day(0),
+      order: 'tie',
+    },
+    { what: 'an end, older than what is held', held: state(), heard: canceled, at: day(-9), order: 'later' },
+    { what: 'an end of one second', held: state(), heard: canceled, at: day(0), order: 'later' },
+    { what: 'anything newer than an end', held: canceled, heard: state(), at: day(9), order: 'earlier' },
+    {
+      what: 'anything of the second of an end',
+      held: canceled,
+      heard: state(),
+      at: day(0),
+      order: 'earlier',
+    },
+    {
+      what: 'another end, newer',
+      held: canceled,
+      heard: state({ status: 'incomplete_expired' }),
+      at: day(1),
+      order: 'later',
+    },
+    {
+      what: 'another end, older',
+      held: canceled,
+      heard: state({ status: 'incomplete_expired' }),
+      at: day(-1),
+      order: 'earlier',
+    },
+  ])('$what is $order', ({ held, heard, at, order }) => {
+    expect(orderSnapshot({ state: held, at: day(0) }, heard, at)).toBe(order);
+  });
+});
+
+function event(type: 'created' | 'updated', fields: object, before: object = {}): StripeEvent {
+  const body = {
+    id: 'evt_1',
+    type: `customer.subscription.${type}`,
+    data: { object: object(fields), previous_attributes: before },
+  };
+  const read = readEvent(body, day(0));
+  if (!read) throw new Error('this is an event');
+  return read;
+}
+
+describe('two snapshots of one second (design: rule 7)', () => {
+  const created = event('created', { status: 'incomplete' });
+  const activated = event('updated', { status: 'active' }, { status: 'incomplete' });
+  const cancelling = event(
+    'updated',
+    { status: 'active', cancel_at_period_end: true },
+    { cancel_at_period_end: false },
+  );
+  const unpaid = event('updated', { status: 'unpaid' }, { status: 'past_due' });
+  const toAndFro = event('updated', { status: 'incomplete' }, { status: 'active' });
+
+  test.each([
+    { what: 'created never overrides', a: activated, b: created, is: 'earlier' },
+    { what: 'created, when what is held is not known any more', a: null, b: created, is: 'earlier' },
+    { what: 'whatever follows created', a: created, b: activated, is: 'later' },
+    { what: 'B says that it was before as A says', a: activated, b: cancelling, is: 'later' },
+    { what: 'A says that it was before as B says', a: cancelling, b: activated, is: 'earlier' },
+    { what: 'neither fits', a: unpaid, b: activated, is: 'undecided' },
+    { what: 'both fit', a: activated, b: toAndFro, is: 'undecided' },
+    { what: 'the event of what is held is not known any more', a: null, b: activated, is: 'undecided' },
+  ])('$what: $is', ({ a, b, is }) => {
+    expect(breakTie(a, b, null)).toBe(is);
+  });
+});
+
+test('instants are compared by their time', () => {
+  expect(differingFields(state({ trial_end: 10 }), state({ trial_end: 10 }))).toEqual([]);
+  expect(differingFields(state({ trial_end: 10 }), state({ trial_end: 11 }))).toEqual(['trialEnd']);
+});

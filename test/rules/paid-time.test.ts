@@ -1,0 +1,141 @@
+import { describe, expect, test } from 'vitest';
+
+import { afterProof, afterSnapshot, turnedAt } from '../../src/billing/facts/paid-time.ts';
+import type { Known } from '../../src/billing/facts/paid-time.ts';
+import { day, subscriptionRow } from './subscription-row.ts';
+
+/** A snapshot on a day that gives a paid tier, or none. */
+type Heard = [at: number, paid: boolean];
+
+/** What is known after these snapshots, in the order in which they were heard; the row takes the newest over. */
+function hear(...snapshots: Heard[]): Known | null {
+  return snapshots.reduce<Known | null>((known, [at, paid]) => {
+    const isNewest = known?.snapshotAt == null || day(at) > known.snapshotAt;
+    return afterSnapshot(known, { paid, at: day(at) }, isNewest);
+  }, null);
+}
+
+function orders<T>(items: readonly T[]): T[][] {
+  if (items.length < 2) return [[...items]];
+  return items.flatMap((item, index) =>
+    orders(items.filter((_, other) => other !== index)).map((rest) => [item, ...rest]),
+  );
+}
+
+describe('since when a subscription gives what it gives (design: rule 8)', () => {
+  test.each<{ story: string; snapshots: Heard[]; since: number }>([
+    { story: 'paid from its first snapshot', snapshots: [[0, true]], since: 0 },
+    {
+      story: 'renewed',
+      snapshots: [
+        [0, true],
+        [30, true],
+        [60, true],
+      ],
+      since: 0,
+    },
+    {
+      story: 'ended',
+      snapshots: [
+        [0, true],
+        [40, false],
+      ],
+      since: 40,
+    },
+    {
+      story: 'unpaid on day 45, canceled on day 90',
+      snapshots: [
+        [0, true],
+        [45, false],
+        [90, false],
+      ],
+      since: 45,
+    },
+    {
+      story: 'paid after an incomplete start',
+      snapshots: [
+        [0, false],
+        [1, true],
+      ],
+      since: 1,
+    },
+  ])('$story, heard in any order', ({ snapshots, since }) => {
+    for (const order of orders(snapshots))
+      expect([order, hear(...order)?.givesSince]).toEqual([order, day(since)]);
+  });
+
+  test('a late snapshot splits a stretch: its second part counts from the newest snapshot', () => {
+    expect(hear([0, true], [30, true], [20, false])).toMatchObject({
+      givesSince: day(30),
+      gaveOtherwiseAt: day(20),
+    });
+  });
+
+  test('a late snapshot of an earlier stretch changes nothing', () => {
+    const story: Heard[] = [
+      [0, true],
+      [10, false],
+      [20, true],
+    ];
+    expect(hear(...story, [5, false])).toEqual(hear(...story));
+  });
+
+  test('a payment that comes while it is past due counts from its own instant', () => {
+    const unproven: Known = { paid: false, givesSince: day(8), gaveOtherwiseAt: day(7), snapshotAt: day(8) };
+    expect(afterProof(unproven, day(8), day(12))).toMatchObject({
+      paid: true,
+      givesSince: day(12),
+      gaveOtherwiseAt: day(8),
+    });
+  });
+
+  test('a proof that is heard late counts from when it became past due', () => {
+    const unproven: Known = { paid: false, givesSince: day(8), gaveOtherwiseAt: null, snapshotAt: day(8) };
+    expect(afterProof(unproven, day(8), day(3))).toMatchObject({
+      paid: true,
+      givesSince: day(8),
+      gaveOtherwiseAt: null,
+    });
+  });
+
+  test('a proof that turns out to be none never counted since it is past due', () => {
+    const proven: Known = { paid: true, givesSince: day(0), gaveOtherwiseAt: null, snapshotAt: day(8) };
+    expect(afterProof(proven, day(8), day(9))).toMatchObject({ paid: false, givesSince: day(8) });
+  });
+});
+
+describe('when a user began or ceased to pay (design: rule 8)', () => {
+  const paying = (since: number) => subscriptionRow({ givesSince: day(since) });
+  const over = (end: number, columns = {}) =>
+    subscriptionRow({
+      status: 'canceled',
+      givesSince: day(end),
+      gaveOtherwiseAt: day(0),
+      endedAt: day(end),
+      ...columns,
+    });
+
+  test('with the first of the subscriptions that make them paid', () => {
+    expect(turnedAt([paying(20), paying(10), over(5)], 'paid')).toEqual(day(10));
+  });
+
+  test('with the latest end of all that ever did, whichever is heard first', () => {
+    expect(turnedAt([over(60), over(20)], 'free')).toEqual(day(60));
+    expect(turnedAt([over(20), over(60)], 'trial')).toEqual(day(60));
+  });
+
+  test('the end of one that never made them paid does not count', () => {
+    const never = over(90, { gaveOtherwiseAt: null, provenAt: null });
+    expect(turnedAt([over(20), never], 'free')).toEqual(day(20));
+    expect(turnedAt([never], 'free')).toBeNull();
+  });
+
+  test('a payment shows that it gave a paid tier, though no snapshot said so', () => {
+    expect(turnedAt([over(90, { gaveOtherwiseAt: null, provenAt: day(0) })], 'free')).toEqual(day(90));
+  });
+
+  test('it ended when it stopped giving a paid tier, or when Stripe says so, whichever came first', () => {
+    expect(turnedAt([over(90, { givesSince: day(45) })], 'free')).toEqual(day(45));
+    expect(turnedAt([over(45, { givesSince: day(90) })], 'free')).toEqual(day(45));
+  });
+});
