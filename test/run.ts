@@ -81,10 +81,9 @@ const testStages = all
 await rm(RESULTS, { recursive: true, force: true });
 await mkdir(RESULTS);
 const begun = performance.now();
-// Side by side: the tests wait for databases and processes often enough to leave room for the checks.
-const lanes = [[lint], [types, format, schema], testStages];
-const outcomes = (await Promise.all(lanes.map(runAll))).flat();
-if (all) outcomes.push(await run(benchmark));
+// Side by side: the tests wait for databases and processes often enough to leave room for the rest.
+const others = [lint, types, format, schema, ...(all ? [benchmark] : [])];
+const outcomes = (await Promise.all([others, testStages].map(runAll))).flat();
 
 const counts = await Promise.all(testStages.map(countsOf));
 const sum = (key: keyof Counts): number => counts.reduce((total, one) => total + one[key], 0);
