@@ -106,16 +106,38 @@ describe('wherever a password is asked for', () => {
     expect((await attempt(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
   });
 
+  test('and so does the second sign-up of a double click, by address', async () => {
+    const server = await startTestServer();
+    await signUp(server, 'ann@example.com');
+    const again = (password: string, address: string) =>
+      postFrom(server, '/signup', address, { email: 'ann@example.com', password });
+    await failLogIns(server, 5, '192.0.2.1');
+    for (let n = 0; n < 5; n += 1) expect((await again(`a guess ${n}`, '192.0.2.1')).statusCode).toBe(409);
+    const refused = await again(PASSWORD, '192.0.2.1');
+    expectTooMany(refused);
+    expect(refused.body).toContain('Too many tries');
+    expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
+    expect(await server.db.session.count()).toBe(1);
+    expect((await again(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
+  });
+
   test('so do all of them together, by account', async () => {
     const server = await startTestServer();
     const { cookie } = await signUp(server, 'ann@example.com');
-    const fields = { newPassword: 'battery staple', currentPassword: 'wrong' };
-    const attempt = (n: number) =>
-      postFrom(server, '/settings/password', `198.51.100.${n}`, fields, { cookie });
-    for (let n = 0; n < 50; n += 1) expect((await attempt(n)).statusCode).toBe(403);
-    expectTooMany(await attempt(60));
+    const change = (n: number) => {
+      const fields = { newPassword: 'battery staple', currentPassword: 'wrong' };
+      return postFrom(server, '/settings/password', `198.51.100.${n}`, fields, { cookie });
+    };
+    const signUpAgain = (n: number) => {
+      const fields = { email: 'Ann@example.com', password: 'some guess' };
+      return postFrom(server, '/signup', `198.51.100.${n}`, fields);
+    };
+    for (let n = 0; n < 40; n += 1) expect((await change(n)).statusCode).toBe(403);
+    for (let n = 40; n < 50; n += 1) expect((await signUpAgain(n)).statusCode).toBe(409);
+    expectTooMany(await change(60));
+    expectTooMany(await signUpAgain(61));
     const logIn = { email: 'ann@example.com', password: PASSWORD };
-    expectTooMany(await postFrom(server, '/login', '198.51.100.61', logIn));
+    expectTooMany(await postFrom(server, '/login', '198.51.100.62', logIn));
   });
 });
 
