@@ -176,6 +176,7 @@ describe('an account’s', () => {
     ['checkouts', 20, [call('POST', '/api/billing/checkout')]],
     ['visits to the portal', 20, [call('POST', '/api/billing/portal')]],
     ['exports', 5, [call('GET', '/settings/export')]],
+    ['looks at Stripe for a payment', 100, [call('GET', '/settings?checkout=done')]],
     [
       'backups',
       120,
