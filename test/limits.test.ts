@@ -1,8 +1,9 @@
 import type { LightMyRequestResponse } from 'fastify';
-import { describe, expect, inject, onTestFinished, test } from 'vitest';
+import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import { networkOf } from '../src/web/network.ts';
 import { otherConnection } from './support/other-connection.ts';
+import { until } from './support/process.ts';
 import { deliverRaw, PASSWORD, postFrom, signUp, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 
@@ -231,6 +232,23 @@ describe.runIf(onPostgresql)('on PostgreSQL', () => {
     const rows = await one.db.rateLimit.findMany();
     expect(rows).toMatchObject([{ points: 10 }, { points: 10 }]);
     expect(JSON.stringify(rows)).not.toMatch(/192\.0\.2\.1|nobody/);
+  });
+
+  test('windows that have ended are deleted, and others stay', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { db } = await startTestServer();
+    const inMinutes = (minutes: number) => new Date(Date.now() + minutes * 60_000);
+    await db.rateLimit.createMany({
+      data: [
+        { key: 'ended', points: 10, expire: inMinutes(-1) },
+        { key: 'open', points: 10, expire: inMinutes(30) },
+      ],
+    });
+    vi.advanceTimersByTime(10 * 60_000);
+    const left = () => db.rateLimit.findMany({ select: { key: true } });
+    await until(async () => (await left()).length === 1 || undefined);
+    expect(await left()).toEqual([{ key: 'open' }]);
   });
 
   test('a restarted server goes on counting', async () => {
