@@ -21,7 +21,7 @@ import { pageRoutes } from './pages/routes.ts';
 import { ROOT } from './root.ts';
 import { BOUNDS } from './web/bounds.ts';
 import type { AppContext } from './web/context.ts';
-import { answerErrors, answerUnknownAddresses, errorForLog, HttpError } from './web/errors.ts';
+import { answerErrors, answerUnknownAddresses, BUSY, errorForLog, HttpError } from './web/errors.ts';
 import { declareLimits, limitUnknownPaths } from './web/limits.ts';
 import { comesFromUs } from './web/origin-check.ts';
 import { createTurns } from './web/turns.ts';
@@ -41,7 +41,7 @@ const TURN_MS = 5;
 
 const TOO_MUCH_TO_DO = new HttpError(
   503,
-  'busy',
+  BUSY,
   'There is more to do than this server manages right now. Please try again in a moment.',
 );
 

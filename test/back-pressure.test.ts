@@ -110,6 +110,22 @@ describe('when the event loop comes too late', () => {
     expect(api?.json()).toMatchObject({ error: { code: 'busy' } });
   });
 
+  test('a refusal is one line in the log, not an error of ours', async () => {
+    const { db, config, clock } = await startTestServer();
+    const lines: string[] = [];
+    const logger = pino({}, { write: (line: string) => void lines.push(line) });
+    const context = { config, db, stripe: null, sessionSecret: SESSION_SECRET, sandboxUrl: null };
+    // Every delay is too long.
+    const bounds = { ...BOUNDS, delayMs: 0 };
+    const app = await buildApp({ ...context, now: () => clock.now }, logger, bounds);
+    onTestFinished(() => app.close());
+    for (const url of ['/', '/api/me']) expect((await app.inject({ url })).statusCode).toBe(503);
+    expect(lines.map((line) => JSON.parse(line) as object)).toMatchObject([
+      { msg: 'request', statusCode: 503 },
+      { msg: 'request', statusCode: 503 },
+    ]);
+  });
+
   test('one pause is none of it', async () => {
     const { app } = await startTestServer({}, { now: START }, BOUNDS);
     block(1_500);

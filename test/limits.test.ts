@@ -1,18 +1,24 @@
 import type { LightMyRequestResponse } from 'fastify';
-import { describe, expect, inject, onTestFinished, test } from 'vitest';
+import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import { networkOf } from '../src/web/network.ts';
 import { otherConnection } from './support/other-connection.ts';
-import { deliverRaw, PASSWORD, postFrom, signUp, startTestServer } from './support/server.ts';
+import { until } from './support/process.ts';
+import { deliverRaw, PASSWORD, postFrom, signUp, START, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 
 const onPostgresql = inject('engine') === 'postgresql';
 
 const WRONG = { email: 'nobody@example.com', password: 'wrong' };
 
-async function failLogIns(server: TestServer, times: number, remoteAddress: string): Promise<void> {
+async function failLogIns(
+  server: TestServer,
+  times: number,
+  remoteAddress: string,
+  headers: Record<string, string> = {},
+): Promise<void> {
   for (let time = 0; time < times; time += 1) {
-    expect((await postFrom(server, '/login', remoteAddress, WRONG)).statusCode).toBe(401);
+    expect((await postFrom(server, '/login', remoteAddress, WRONG, headers)).statusCode).toBe(401);
   }
 }
 
@@ -56,6 +62,84 @@ describe('a client is counted by its network', () => {
     expectTooMany(await from('2001:db8:0:0:ffff::1'));
     expect((await from('2001:db8:0:1::1')).statusCode).toBe(401);
   });
+});
+
+test('the eleventh failed log-in of an address is 429, even with the right password', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  await failLogIns(server, 10, '192.0.2.1');
+  const fields = { email: 'ann@example.com', password: PASSWORD };
+  const answer = await postFrom(server, '/login', '192.0.2.1', fields);
+  expect(answer.statusCode).toBe(429);
+  expect(answer.body).toContain('action="/login"');
+  expect(answer.body).toContain('Too many tries');
+  expect(answer.body).toContain('value="ann@example.com"');
+  expect(answer.cookies).toEqual([]);
+  expect((await postFrom(server, '/login', '192.0.2.2', fields)).statusCode).toBe(303);
+});
+
+test('20 wrong log-ins at once are no way round the limit', async () => {
+  const server = await startTestServer();
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, () => postFrom(server, '/login', '192.0.2.1', WRONG)),
+  );
+  expect(answers.filter((answer) => answer.statusCode === 401)).toHaveLength(10);
+  expect(answers.filter((answer) => answer.statusCode === 429)).toHaveLength(10);
+});
+
+test('a log-in that succeeds does not count towards the limit', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  await failLogIns(server, 9, '192.0.2.1');
+  for (let time = 0; time < 3; time += 1) {
+    const fields = { email: 'ann@example.com', password: PASSWORD };
+    expect((await postFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(303);
+  }
+  await failLogIns(server, 1, '192.0.2.1');
+  const answer = await postFrom(server, '/login', '192.0.2.1', WRONG);
+  expect(answer.statusCode).toBe(429);
+});
+
+test('ten minutes after the first failure the address may try again', async () => {
+  vi.useFakeTimers({ toFake: ['Date'], now: START });
+  onTestFinished(() => void vi.useRealTimers());
+  const server = await startTestServer();
+  await failLogIns(server, 10, '192.0.2.1');
+  vi.setSystemTime(new Date(START.getTime() + 599_000));
+  expect((await postFrom(server, '/login', '192.0.2.1', WRONG)).statusCode).toBe(429);
+  vi.setSystemTime(new Date(START.getTime() + 601_000));
+  expect((await postFrom(server, '/login', '192.0.2.1', WRONG)).statusCode).toBe(401);
+});
+
+test('the thirty-first sign-up of an address is 429, and makes no account', async () => {
+  const server = await startTestServer();
+  const from = (remoteAddress: string, n: number) =>
+    postFrom(server, '/signup', remoteAddress, { email: `user${n}@example.com`, password: PASSWORD });
+  for (let n = 1; n <= 30; n += 1) expect((await from('192.0.2.1', n)).statusCode).toBe(303);
+  const answer = await from('192.0.2.1', 31);
+  expect(answer.statusCode).toBe(429);
+  expect(answer.body).toContain('action="/signup"');
+  expect(answer.body).toContain('Too many tries');
+  expect(answer.body).toContain('value="user31@example.com"');
+  expect(await server.db.user.count()).toBe(30);
+  expect((await from('192.0.2.2', 31)).statusCode).toBe(303);
+});
+
+test('without a trusted proxy nobody escapes the limit by a made-up X-Forwarded-For', async () => {
+  const server = await startTestServer();
+  await failLogIns(server, 10, '192.0.2.1');
+  const answer = await postFrom(server, '/login', '192.0.2.1', WRONG, { 'x-forwarded-for': '203.0.113.9' });
+  expect(answer.statusCode).toBe(429);
+});
+
+test('behind a trusted proxy the limit counts by the client address', async () => {
+  const server = await startTestServer({ TRUST_PROXY: '10.0.0.0/8' });
+  const behind = (client: string, made = '') => ({ 'x-forwarded-for': `${made}${client}` });
+  await failLogIns(server, 10, '10.0.0.1', behind('203.0.113.9'));
+  const same = await postFrom(server, '/login', '10.0.0.2', WRONG, behind('203.0.113.9', '198.51.100.1, '));
+  expect(same.statusCode).toBe(429);
+  const other = await postFrom(server, '/login', '10.0.0.1', WRONG, behind('203.0.113.10'));
+  expect(other.statusCode).toBe(401);
 });
 
 describe('wherever a password is asked for', () => {
@@ -106,16 +190,38 @@ describe('wherever a password is asked for', () => {
     expect((await attempt(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
   });
 
+  test('and so does the second sign-up of a double click, by address', async () => {
+    const server = await startTestServer();
+    await signUp(server, 'ann@example.com');
+    const again = (password: string, address: string) =>
+      postFrom(server, '/signup', address, { email: 'ann@example.com', password });
+    await failLogIns(server, 5, '192.0.2.1');
+    for (let n = 0; n < 5; n += 1) expect((await again(`a guess ${n}`, '192.0.2.1')).statusCode).toBe(409);
+    const refused = await again(PASSWORD, '192.0.2.1');
+    expectTooMany(refused);
+    expect(refused.body).toContain('Too many tries');
+    expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
+    expect(await server.db.session.count()).toBe(1);
+    expect((await again(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
+  });
+
   test('so do all of them together, by account', async () => {
     const server = await startTestServer();
     const { cookie } = await signUp(server, 'ann@example.com');
-    const fields = { newPassword: 'battery staple', currentPassword: 'wrong' };
-    const attempt = (n: number) =>
-      postFrom(server, '/settings/password', `198.51.100.${n}`, fields, { cookie });
-    for (let n = 0; n < 50; n += 1) expect((await attempt(n)).statusCode).toBe(403);
-    expectTooMany(await attempt(60));
+    const change = (n: number) => {
+      const fields = { newPassword: 'battery staple', currentPassword: 'wrong' };
+      return postFrom(server, '/settings/password', `198.51.100.${n}`, fields, { cookie });
+    };
+    const signUpAgain = (n: number) => {
+      const fields = { email: 'Ann@example.com', password: 'some guess' };
+      return postFrom(server, '/signup', `198.51.100.${n}`, fields);
+    };
+    for (let n = 0; n < 40; n += 1) expect((await change(n)).statusCode).toBe(403);
+    for (let n = 40; n < 50; n += 1) expect((await signUpAgain(n)).statusCode).toBe(409);
+    expectTooMany(await change(60));
+    expectTooMany(await signUpAgain(61));
     const logIn = { email: 'ann@example.com', password: PASSWORD };
-    expectTooMany(await postFrom(server, '/login', '198.51.100.61', logIn));
+    expectTooMany(await postFrom(server, '/login', '198.51.100.62', logIn));
   });
 });
 
@@ -154,6 +260,7 @@ describe('an account’s', () => {
     ['checkouts', 20, [call('POST', '/api/billing/checkout')]],
     ['visits to the portal', 20, [call('POST', '/api/billing/portal')]],
     ['exports', 5, [call('GET', '/settings/export')]],
+    ['looks at Stripe for a payment', 100, [call('GET', '/settings?checkout=done')]],
     [
       'backups',
       120,
@@ -208,6 +315,23 @@ describe.runIf(onPostgresql)('on PostgreSQL', () => {
     const rows = await one.db.rateLimit.findMany();
     expect(rows).toMatchObject([{ points: 10 }, { points: 10 }]);
     expect(JSON.stringify(rows)).not.toMatch(/192\.0\.2\.1|nobody/);
+  });
+
+  test('windows that have ended are deleted, and others stay', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { db } = await startTestServer();
+    const inMinutes = (minutes: number) => new Date(Date.now() + minutes * 60_000);
+    await db.rateLimit.createMany({
+      data: [
+        { key: 'ended', points: 10, expire: inMinutes(-1) },
+        { key: 'open', points: 10, expire: inMinutes(30) },
+      ],
+    });
+    vi.advanceTimersByTime(10 * 60_000);
+    const left = () => db.rateLimit.findMany({ select: { key: true } });
+    await until(async () => (await left()).length === 1 || undefined);
+    expect(await left()).toEqual([{ key: 'open' }]);
   });
 
   test('a restarted server goes on counting', async () => {

@@ -9,10 +9,11 @@ import { takeOfAddress, TOO_MANY_TRIES, tryPassword } from '../web/limits.ts';
 import { sendPage } from '../web/page.ts';
 import { emailAddress } from './email.ts';
 import { logIn } from './log-in.ts';
+import type { LogIn } from './log-in.ts';
 import { BAD_PASSWORD, newPassword } from './passwords.ts';
 import { resetLinkWorks, resetPassword } from './reset-link.ts';
 import { closeSession } from './sessions.ts';
-import { signUp } from './sign-up.ts';
+import { signUp, wasJustMade } from './sign-up.ts';
 
 const NO_PASSWORD = 'Enter your password.';
 
@@ -35,6 +36,21 @@ interface FormErrors {
 export function accountRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, sessionSecret, now } = context;
 
+  /** The session's token; null when the address or the password is wrong, undefined when there are no tries left. */
+  function tryLogIn(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    input: LogIn,
+  ): Promise<string | null | undefined> {
+    return tryPassword(
+      request,
+      reply,
+      input.email,
+      () => logIn(db, sessionSecret, input, now()),
+      (opened) => opened === null,
+    );
+  }
+
   app.get('/signup', (request, reply) =>
     request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'signup', {}),
   );
@@ -48,7 +64,11 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: BAD_PASSWORD }));
 
     const input = { ...form.data, code: request.invitationCode, oldToken: sessionToken(request) };
-    const token = await signUp(db, sessionSecret, input, now());
+    let token: string | null | undefined = await signUp(db, sessionSecret, input, now());
+    if (token === null && (await wasJustMade(db, input.email, now()))) {
+      token = await tryLogIn(request, reply, input);
+    }
+    if (token === undefined) return again(429, { form: TOO_MANY_TRIES });
     if (token === null) return again(409, { email: 'This address has an account already. Log in instead.' });
     clearInvitation(request, reply);
     setSession(request, reply, token);
@@ -65,14 +85,7 @@ export function accountRoutes(app: FastifyInstance, context: AppContext): void {
     const form = logInForm.safeParse(request.body ?? {});
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: NO_PASSWORD }));
 
-    const input = { ...form.data, oldToken: sessionToken(request) };
-    const token = await tryPassword(
-      request,
-      reply,
-      input.email,
-      () => logIn(db, sessionSecret, input, now()),
-      (opened) => opened === null,
-    );
+    const token = await tryLogIn(request, reply, { ...form.data, oldToken: sessionToken(request) });
     if (token === undefined) return again(429, { form: TOO_MANY_TRIES });
     if (token === null) return again(401, { form: 'The e-mail address or the password is wrong.' });
     setSession(request, reply, token);

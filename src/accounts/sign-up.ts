@@ -7,7 +7,6 @@ import { addSeconds } from '../instants.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
 import { hashEmail } from './email.ts';
-import { logIn } from './log-in.ts';
 import { hashPassword } from './passwords.ts';
 import { closeSession, openSession } from './sessions.ts';
 
@@ -25,8 +24,7 @@ export interface SignUp {
 const SENT_TWICE_SECONDS = 60;
 
 /**
- * Makes an account, its referral and its first session, in one transaction. The same form sent twice, by a double click,
- * makes one account, and opens a session each time: the browser shows the answer to the second.
+ * Makes an account, its referral and its first session, in one transaction.
  *
  * @param db the database
  * @param secret SESSION_SECRET
@@ -44,13 +42,22 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
       return openSession(tx, secret, user.id);
     });
   } catch (error) {
-    if (!isUniqueViolation(error)) throw error;
-    const { email } = input;
-    const justMade = await db.user.findUnique({
-      where: { email, createdAt: { gt: addSeconds(now, -SENT_TWICE_SECONDS) } },
-    });
-    return justMade && logIn(db, secret, input, now);
+    if (isUniqueViolation(error)) return null;
+    throw error;
   }
+}
+
+/**
+ * A double click sends the form twice, and the browser shows the answer to the second: that one must log in.
+ *
+ * @param db the database
+ * @param email the address that has an account, in lower case
+ * @param now the instant, UTC
+ * @returns whether the account was made so recently that this can be the same form
+ */
+export async function wasJustMade(db: Db, email: string, now: Date): Promise<boolean> {
+  const since = addSeconds(now, -SENT_TWICE_SECONDS);
+  return (await db.user.count({ where: { email, createdAt: { gt: since } } })) > 0;
 }
 
 /**

@@ -73,10 +73,14 @@ interface SettingsForms {
  */
 export function settingsRoutes(app: FastifyInstance, context: AppContext, place: Place): void {
   const { db, stripe, sessionSecret, now } = context;
+  const limitPaymentChecks = limitedByAccount('paymentChecksOfAccount');
 
   app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
     if (!request.user) return reply.redirect('/login', 303);
-    return settings(request, reply, request.user, {}, request.query.checkout === 'done');
+    const cameFromCheckout = request.query.checkout === 'done';
+    // Each one can ask Stripe, which allows us only so many requests a second, for all accounts together.
+    if (cameFromCheckout) await limitPaymentChecks(request, reply);
+    return settings(request, reply, request.user, {}, cameFromCheckout);
   });
 
   app.post('/settings/address', async (request, reply) => {

@@ -30,7 +30,7 @@ export function answerErrors(app: FastifyInstance): void {
       thrown instanceof HashingBusy ? busy(thrown) : isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
     const status = error.statusCode ?? 500;
     // The request's own line tells of a server that is busy: a line more for each would make it busier.
-    if (status >= 500 && !(thrown instanceof HashingBusy))
+    if (status >= 500 && error.code !== BUSY)
       request.log.error({ err: error.cause ?? error }, 'a request failed');
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     const told = status < 500 || error instanceof HttpError ? error : OUR_FAULT;
@@ -49,6 +49,9 @@ export function answerUnknownAddresses(app: FastifyInstance): void {
   });
 }
 
+/** The code of refusals because there is too much to do. */
+export const BUSY = 'busy';
+
 /** When it is worth trying again. */
 const RETRY_AFTER_SECONDS = '5';
 
@@ -59,7 +62,7 @@ function databaseUnavailable(cause: Error): HttpError {
 
 function busy(cause: Error): HttpError {
   const message = 'Too many people are logging in or signing up right now. Please try again in a moment.';
-  return new HttpError(503, 'busy', message, { cause });
+  return new HttpError(503, BUSY, message, { cause });
 }
 
 const OUR_FAULT = {

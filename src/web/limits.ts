@@ -20,6 +20,8 @@ const LIMITS = {
   addressChangesOfAccount: 10,
   checkoutsOfAccount: 20,
   portalsOfAccount: 20,
+  // Without JavaScript a page that waits for a payment looks 40 times.
+  paymentChecksOfAccount: 100,
   exportsOfAccount: 5,
   backupsOfAccount: 120,
   unknownPathsOfAddress: 300,
