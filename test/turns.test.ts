@@ -57,6 +57,22 @@ describe('the requests of one turn of the event loop', () => {
     expect(begun).toHaveLength(2);
   });
 
+  test('get as much time as everything else took while they waited', async () => {
+    const { add, begun, turnsPass, passTime } = turnsByHand();
+    for (let name = 0; name < 300; name += 1) await add(name, 1);
+    await turnsPass(1);
+    const before = begun.length;
+    // Refusing others took this long.
+    passTime(4 * LIMIT);
+    await turnsPass(1);
+    expect(begun.length - before).toBeGreaterThanOrEqual(4 * LIMIT - 1);
+    // New connections wait for the end of the turn: it is no longer than this, whatever the rest took.
+    const after = begun.length;
+    passTime(10_000);
+    await turnsPass(1);
+    expect(begun.length - after).toBeLessThanOrEqual(60);
+  });
+
   test('tell how long the luckiest one had to wait', async () => {
     const { turns, add, turnsPass, passTime } = turnsByHand();
     expect(turns.shortestWait()).toBe(0);

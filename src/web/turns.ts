@@ -9,6 +9,9 @@ export interface Turns {
   shortestWait: () => number;
 }
 
+/** The most of one turn that requests get to begin, ms. */
+const LONGEST_SHARE_MS = 50;
+
 /**
  * Bounds the work that begins in one turn of the event loop.
  *
@@ -16,17 +19,31 @@ export interface Turns {
  * takes as long as all requests that have arrived. Node accepts one new connection in each turn: of 64 browsers that
  * connected at the same time, the last one was heard after 63 turns in which everybody else got a page.
  *
+ * Requests that are refused for overload never come here, and refusing a flood of them can take most of a turn. So while
+ * requests wait they get as much time as everything else took since their last share.
+ *
  * @param limitMs how long requests may be begun in one turn, ms
  * @param clock milliseconds of a clock that only goes forward
  */
 export function createTurns(limitMs: number, clock: () => number): Turns {
   let waiting = 0;
   let turnBegan: number | null = null;
+  /** How much of this turn requests get, ms, and when they had used it up. */
+  let share = limitMs;
+  let shareEnded: number | null = null;
   let shortest: number | null = null;
 
   function isOver(): boolean {
-    if (turnBegan !== null) return clock() - turnBegan >= limitMs;
-    turnBegan = clock();
+    const now = clock();
+    if (turnBegan !== null) {
+      const over = now - turnBegan >= share;
+      if (over) shareEnded ??= now;
+      return over;
+    }
+    const elsewhere = shareEnded === null ? 0 : now - shareEnded;
+    share = Math.max(limitMs, Math.min(elsewhere, LONGEST_SHARE_MS));
+    shareEnded = null;
+    turnBegan = now;
     setImmediate(() => {
       turnBegan = null;
     });
