@@ -77,10 +77,13 @@ export class CreditBook {
     const { db } = this.#world;
     const holding = await whatHolds(this.#world);
     const referrals = await db.referral.findMany({ include: { referrer: true, referred: true } });
-    const changed = referrals.filter(({ id, referred }) => {
+    const changed = referrals.filter(({ id, referred, convertedAt }) => {
       const before = this.#conversions.get(id);
       const holds = holding.has(id);
-      return before === undefined ? holds && !referred.deletedAt : before !== holds;
+      // A bank debit is "active" before its checkout says that it is under way: it can have converted, and been reversed
+      // at once, before the account was deleted.
+      const mayConvert = referred.deletedAt === null || convertedAt !== null;
+      return before === undefined ? holds && mayConvert : before !== holds;
     });
     // Two of one second: which of them comes first is the server's to say.
     const order = new Map(
