@@ -154,6 +154,77 @@ describe('an event in which something is wrong', () => {
   });
 });
 
+describe('an id that is empty counts as none', () => {
+  const stripe = buyer();
+  const invoicePayment = (payment: object) => stripe.invoicePaymentPaid({ payment });
+  const item = (price: object) => ({ items: { data: [{ price }] } });
+
+  test.each<[string, (none: unknown) => { id: string }]>([
+    ['the id of a dispute', (none) => stripe.dispute(START, { id: none }).opened()],
+    [
+      'the payment of a dispute',
+      (none) => stripe.dispute(START, { id: 'du_1', payment_intent: none }).opened(),
+    ],
+    [
+      'everything in a dispute',
+      (none) => stripe.dispute(START, { id: none, charge: none, payment_intent: none }).opened(),
+    ],
+    ['the payment of a charge', (none) => stripe.chargeRefunded({ payment_intent: none })],
+    ['the invoice of a charge', (none) => stripe.chargeRefunded({ invoice: none })],
+    ['the payment of a refund', (none) => stripe.refundFailed({ payment_intent: none })],
+    ['the charge of a refund', (none) => stripe.refundFailed({ payment_intent: none, charge: none })],
+    ['the customer of a subscription', (none) => stripe.created({ customer: none })],
+    ['the test clock of a subscription', (none) => stripe.created({ test_clock: none })],
+    ['the price of a subscription', (none) => stripe.created(item({ id: none, unit_amount: 900 }))],
+    ['the product of a subscription', (none) => stripe.created(item({ id: 'price_m', product: none }))],
+    ['the discount of a subscription', (none) => stripe.created({ discount: none })],
+    ['the customer of an invoice', (none) => stripe.invoicePaid({ customer: none })],
+    ['the payment of an invoice', (none) => stripe.invoicePaid({ payment_intent: none, charge: 'ch_1' })],
+    ['the charge of an invoice', (none) => stripe.invoicePaid({ charge: none })],
+    [
+      'the subscription of an invoice',
+      (none) =>
+        stripe.invoicePaid({
+          parent: { subscription_details: { subscription: none } },
+          subscription: stripe.subscription,
+        }),
+    ],
+    [
+      'the payment that an invoice is tied to',
+      (none) => invoicePayment({ payment_intent: none, charge: 'ch_1' }),
+    ],
+    [
+      'everything that an invoice is tied to',
+      (none) => invoicePayment({ payment_intent: none, charge: none }),
+    ],
+    ['the customer of a checkout', (none) => stripe.checkoutCompleted({ customer: none })],
+    ['the subscription of a checkout', (none) => stripe.checkoutCompleted({ subscription: none })],
+    ['the reference of a checkout', (none) => stripe.checkoutCompleted({ client_reference_id: none })],
+    ['the account of an event', (none) => ({ ...stripe.created(), account: none })],
+  ])('%s', async (_name, eventWith) => {
+    const outcomes: unknown[] = [];
+    for (const none of [null, '']) {
+      const server = await startTestServer();
+      const answer = await deliver(server, { ...eventWith(none), id: 'evt_1' });
+      outcomes.push([answer.statusCode, answer.json(), await everythingElse(server)]);
+    }
+    expect(outcomes[1]).toEqual(outcomes[0]);
+  });
+
+  test('that of an object that Stripe expanded, too', async () => {
+    const server = await startTestServer();
+    await deliverAll(server, [stripe.created({ customer: { id: '' } })], 'ignored');
+    await deliverAll(server, [stripe.chargeRefunded({ payment_intent: { id: '' } })]);
+    expect(await server.db.payment.findMany()).toMatchObject([{ id: stripe.charge }]);
+  });
+
+  test('in a list of discounts', async () => {
+    const server = await startTestServer();
+    await deliverAll(server, [stripe.created({ discounts: [''] })]);
+    expect(await server.db.subscription.findFirst()).toMatchObject({ doubtAt: null, provenAt: START });
+  });
+});
+
 test('a thousand things that are wrong with one object are kept as one short line', async () => {
   const server = await startTestServer();
   const items = { data: Array.from({ length: 20_000 }, () => ({ price: 7, current_period_end: 'never' })) };

@@ -2,9 +2,25 @@ import { describe, expect, test } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
 import { examine } from '../src/operations/doctor.ts';
-import { DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
+import {
+  DAY,
+  daysAfter,
+  deliver,
+  PASSWORD,
+  postForm,
+  signUp,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
 import type { TestServer } from './support/server.ts';
-import { deliverWaiting, passTime, pressUpgrade, reconcileWorld, startWorld } from './support/stand-in.ts';
+import {
+  deliverWaiting,
+  passTime,
+  pressUpgrade,
+  reconcileWorld,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const OURS = 'prod_ours';
@@ -176,6 +192,57 @@ describe('with the stand-in for Stripe', () => {
     expect(await pressUpgrade(server, person)).toContain('/checkout/');
     const orders = [...server.sandbox.objects.checkouts.values()];
     expect(orders.at(-1)).toMatchObject({ amount_total: 0, status: 'open' });
+  });
+
+  test('Upgrade sells a plan of today to somebody whose own plan is of a product that is sold no more', async () => {
+    const before = await startWorld();
+    const person = await signUp(before, 'person@example.com');
+    await subscribe(before, person);
+    const env = { STRIPE_API_KEY: before.config.stripe.apiKey ?? '', STRIPE_API_BASE: before.sandbox.url };
+    const sold = { STRIPE_PRODUCTS: 'prod_other', DATABASE_URL: before.databaseUrl };
+    const after = { ...before, ...(await startTestServer({ ...env, ...sold }, before.clock)) };
+    for (const event of before.sandbox.objects.events.values()) await deliver(after, event);
+    expect(await userRow(after, person.id)).toMatchObject({ tier: 'free' });
+    expect(await pressUpgrade(after, person)).toContain('/checkout/');
+  });
+
+  test('deleting the account cancels our plan, and not the subscription to another product', async () => {
+    const { world: server, person } = await world();
+    await deliverWaiting(server);
+    const ours = await subscribe(server, person);
+    await deliverWaiting(server);
+    const deleted = await postForm(
+      server.app,
+      '/settings/delete',
+      { currentPassword: PASSWORD },
+      person.cookie,
+    );
+    expect(deleted.statusCode).toBe(303);
+    const { subscriptions } = server.sandbox.objects;
+    expect([...subscriptions.values()].map(({ id, status }) => [id === ours, status])).toEqual([
+      [false, 'trialing'],
+      [true, 'canceled'],
+    ]);
+  });
+
+  test('Upgrade to another plan drops a first payment of ours that waits, and none of another product', async () => {
+    const server = await startWorld({ STRIPE_PRODUCTS: 'prod_sandbox' });
+    const person = await signUp(server, 'person@example.com');
+    const ours = await subscribe(server, person, { outcome: 'incomplete' });
+    const [customer = ''] = server.sandbox.objects.customers.keys();
+    const session = await server.merchant.checkout.sessions.create({
+      mode: 'subscription',
+      customer,
+      line_items: [{ price: 'price_other', quantity: 1 }],
+      success_url: 'http://another-product.test/',
+    });
+    server.sandbox.acts.pay(session.id, { outcome: 'incomplete' });
+    await pressUpgrade(server, person, 'annual');
+    const { subscriptions } = server.sandbox.objects;
+    expect([...subscriptions.values()].map(({ id, status }) => [id === ours, status])).toEqual([
+      [true, 'canceled'],
+      [false, 'incomplete'],
+    ]);
   });
 
   test('reconcile makes nobody paid by it either', async () => {

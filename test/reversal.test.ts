@@ -726,6 +726,26 @@ describe('the shapes of Stripe before 2025-03', () => {
     expect(await stateOf(story)).toEqual(reversedOn(10));
   });
 
+  test.each([
+    ['refunded', (stripe: Buyer) => [stripe.chargeRefunded({}, { at: daysAfter(10) })]],
+    [
+      'disputed and lost',
+      (stripe: Buyer) => {
+        const dispute = stripe.dispute(daysAfter(5));
+        return [dispute.opened(), dispute.lost(daysAfter(10))];
+      },
+    ],
+  ])('an invoice that is told again and now names a payment that was %s before', async (_name, back) => {
+    const story = await invitation();
+    const { stripe } = story;
+    await onDay(story, 0, old(stripe, {}));
+    await onDay(story, 10, back(stripe));
+    expect(await stateOf(story)).toEqual(HOLDS);
+    const named = { payment_intent: stripe.payment, charge: stripe.charge };
+    await onDay(story, 11, old(stripe, named).slice(-1));
+    expect(await stateOf(story)).toEqual(reversedOn(11));
+  });
+
   test('a charge that names its invoice', async () => {
     const story = await invitation();
     const { stripe } = story;

@@ -11,6 +11,8 @@ import type { Plan } from './prices.ts';
 import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { ensureCustomer } from './stripe-customer.ts';
 import type { BillingContext } from './stripe-customer.ts';
+import { readSubscription } from './stripe-shapes/subscription.ts';
+import type { Products } from './stripe-shapes/subscription.ts';
 import { mayTry } from './trials.ts';
 
 /** So often a checkout that turns out to be over, or that another tab replaced meanwhile, is replaced by a new one. */
@@ -60,11 +62,13 @@ export async function openCheckout(
       over = checkout.id;
       continue;
     }
-    if (session.status === 'complete' && isLive(session.subscription)) return null;
+    const { subscription } = session;
+    if (session.status === 'complete' && isLive(subscription) && isOurs(subscription, config.products))
+      return null;
     if (session.status === 'open' && session.url !== null) {
       if (checkout.plan === plan && checkout.priceId === priceId) return session.url;
       await expire(stripe, session.id);
-      await cancelUnfinished(stripe, session.customer);
+      await cancelUnfinished(stripe, session.customer, config.products);
       // It is looked at again before it is replaced: it may have been paid at the last moment.
       continue;
     }
@@ -173,16 +177,19 @@ export async function expire(stripe: Stripe, sessionId: string): Promise<void> {
   }
 }
 
-/** A first payment that the bank has yet to allow keeps a subscription waiting: it must not be allowed later. */
+/** A first payment of ours that the bank has yet to allow keeps a subscription waiting: it must not be allowed later. */
 async function cancelUnfinished(
   stripe: Stripe,
   customer: Stripe.Checkout.Session['customer'],
+  products: Products,
 ): Promise<void> {
   if (customer === null) return;
   const id = typeof customer === 'string' ? customer : customer.id;
   const waiting = await unlessGone(() => stripe.subscriptions.list({ customer: id, status: 'incomplete' }));
-  for (const subscription of waiting?.data ?? [])
-    await unlessGone(() => stripe.subscriptions.cancel(subscription.id));
+  for (const listed of waiting?.data ?? []) {
+    const { id, state } = readSubscription(listed, products);
+    if (state.counts) await unlessGone(() => stripe.subscriptions.cancel(id));
+  }
 }
 
 /**
@@ -192,6 +199,15 @@ async function cancelUnfinished(
 export function isLive(subscription: string | Stripe.Subscription | null): boolean {
   if (subscription === null) return false;
   return typeof subscription === 'string' || !TERMINAL_STATUSES.has(subscription.status);
+}
+
+/** What a checkout of ours sold need not be sold any more: a plan of today is another product then. */
+function isOurs(subscription: Stripe.Checkout.Session['subscription'], products: Products): boolean {
+  return (
+    subscription === null ||
+    typeof subscription === 'string' ||
+    readSubscription(subscription, products).state.counts
+  );
 }
 
 /** Whether Stripe answered, and would give the same answer to the same key: not when it never did, or is still at it. */

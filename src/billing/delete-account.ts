@@ -8,16 +8,18 @@ import { expire } from './checkout.ts';
 import { thinEvents } from './events.ts';
 import { TERMINAL_STATUSES } from './facts/ordering.ts';
 import { unlessGone } from './missing.ts';
+import { readSubscription } from './stripe-shapes/subscription.ts';
+import type { Products } from './stripe-shapes/subscription.ts';
 
 /** Why an account was not deleted. */
 export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checkout-opened-meanwhile';
 
 /**
  * Deletes a user's account (design: rule 11): closes their open checkout and cancels their subscriptions at Stripe, and
- * only then leaves a tombstone. When Stripe cannot be reached nothing is deleted.
+ * only then leaves a tombstone. A subscription to another product of the same Stripe account is not ours to cancel. When
+ * Stripe cannot be reached nothing is deleted.
  *
- * @param db the database
- * @param stripe Stripe; null when no key is configured
+ * @param parts the database; Stripe, null when no key is configured; and the products whose subscriptions count
  * @param userId who asks
  * @param password what they typed as their password
  * @param now the instant, UTC
@@ -25,8 +27,7 @@ export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checko
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function deleteAccount(
-  db: Db,
-  stripe: Stripe | null,
+  { db, stripe, products }: { db: Db; stripe: Stripe | null; products: Products },
   userId: string,
   password: string,
   now: Date,
@@ -38,7 +39,7 @@ export async function deleteAccount(
   if (customers.length > 0 && !stripe) return 'payments-not-set-up';
   if (stripe) {
     if (before?.sessionId) await expire(stripe, before.sessionId);
-    for (const customer of customers) await cancelAll(stripe, customer.id);
+    for (const customer of customers) await cancelAll(stripe, customer.id, products);
   }
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
@@ -64,10 +65,12 @@ export async function deleteAccount(
  * Asks Stripe rather than our rows: what was paid for a second ago is known there first. A customer or a subscription that
  * Stripe does not know charges nobody.
  */
-async function cancelAll(stripe: Stripe, customer: string): Promise<void> {
+async function cancelAll(stripe: Stripe, customer: string, products: Products): Promise<void> {
   await unlessGone(async () => {
-    for await (const { id, status } of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
-      if (!TERMINAL_STATUSES.has(status)) await unlessGone(() => stripe.subscriptions.cancel(id));
+    for await (const listed of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
+      const { id, state } = readSubscription(listed, products);
+      if (state.counts && !TERMINAL_STATUSES.has(state.status))
+        await unlessGone(() => stripe.subscriptions.cancel(id));
     }
   });
 }

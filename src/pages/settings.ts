@@ -74,6 +74,7 @@ interface SettingsForms {
 export function settingsRoutes(app: FastifyInstance, context: AppContext, place: Place): void {
   const { db, stripe, sessionSecret, now } = context;
   const limitPaymentChecks = limitedByAccount('paymentChecksOfAccount');
+  const { products } = context.config.stripe;
 
   app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
     if (!request.user) return reply.redirect('/login', 303);
@@ -175,7 +176,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext, place:
         request,
         reply,
         user,
-        () => deleteAccount(db, stripe, user.id, form.data.currentPassword, now()),
+        () => deleteAccount({ db, stripe, products }, user.id, form.data.currentPassword, now()),
         (outcome) => outcome === 'wrong-password',
       ),
     );

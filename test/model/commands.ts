@@ -1,11 +1,15 @@
 import fc from 'fast-check';
 import { Stripe } from 'stripe';
 
+import { grantCredit } from '../../src/commands/grant-credit.ts';
+import { commandContext } from '../support/command-context.ts';
 import { refuseWrites } from '../support/other-connection.ts';
 import { PASSWORD, postForm, signUp } from '../support/server.ts';
 import type { Person } from '../support/server.ts';
-import { passTime } from '../support/stand-in.ts';
+import { deliverWaiting, passTime } from '../support/stand-in.ts';
 import type { World } from '../support/stand-in.ts';
+import { epoch } from '../support/stripe-events.ts';
+import type { CreditBook } from './credit-book.ts';
 
 /** What the commands know: everything else is asked of the stand-in, which is the truth. */
 export interface Real {
@@ -13,6 +17,8 @@ export interface Real {
   people: Person[];
   /** Stripe gave up on an event: without `reconcile` the truth cannot be known. */
   dropped: boolean;
+  /** Where everything is delivered in the second in which it happens: what everybody's credit must be. Null: it is not. */
+  book: CreditBook | null;
 }
 
 export type Model = Record<string, never>;
@@ -26,7 +32,49 @@ function pick<T>(things: Iterable<T>, which: number): T | undefined {
 }
 
 function command(name: string, run: (real: Real) => Promise<void>): Command {
-  return { check: () => true, run: (_model, real) => run(real), toString: () => name };
+  return {
+    check: () => true,
+    run: async (_model, real) => {
+      await run(real);
+      await keepBook(real);
+    },
+    toString: () => name,
+  };
+}
+
+async function keepBook({ world, book }: Real): Promise<void> {
+  if (!book) return;
+  await deliverWaiting(world);
+  await book.observe();
+  await book.compare();
+}
+
+/** Lets time pass; with a book from one thing that happens by itself to the next, each delivered at once. */
+async function letPass(real: Real, seconds: number): Promise<void> {
+  const { world, book } = real;
+  const until = epoch(world.clock.now) + seconds;
+  for (let next = nextDue(world); book && next < until; next = nextDue(world)) {
+    await passTime(world, next - epoch(world.clock.now));
+    await keepBook(real);
+  }
+  await passTime(world, until - epoch(world.clock.now));
+}
+
+/** When something may happen by itself that bears on payments, epoch seconds. */
+function nextDue({ sandbox: { objects }, clock }: World): number {
+  const instants = [
+    ...[...objects.subscriptions.values()].flatMap(({ items, cancel_at: end, pause_collection: pause }) => [
+      ...items.data.map((item) => item.current_period_end),
+      end,
+      pause?.resumes_at,
+    ]),
+    ...[...objects.invoices.values()].flatMap((invoice) => [
+      invoice.automatically_finalizes_at,
+      invoice.next_payment_attempt,
+    ]),
+  ];
+  const now = epoch(clock.now);
+  return Math.min(...instants.map((at) => at ?? Infinity).filter((at) => at > now));
 }
 
 /** An account, and its browser. */
@@ -254,7 +302,19 @@ export const COMMANDS: readonly fc.Arbitrary<Command>[] = [
       if (person) await postForm(world.app, '/settings/delete', { currentPassword: PASSWORD }, person.cookie);
     }),
   ),
-  step.map((seconds) => command(`passTime(${seconds})`, ({ world }) => passTime(world, seconds))),
+  fc.tuple(n, fc.constantFrom(1, 30, 400)).map(([who, days]) =>
+    command(`grantCredit(${who}, ${days})`, async ({ world, people, book }) => {
+      const person = pick(people, who);
+      const user = await world.db.user.findUnique({ where: { id: person?.id ?? '', deletedAt: null } });
+      if (!person || !user) return;
+      await grantCredit(commandContext(world), person.email, days, undefined);
+      book?.grant(person.id, days);
+    }),
+  ),
+  ...often(
+    2,
+    step.map((seconds) => command(`passTime(${seconds})`, (real) => letPass(real, seconds))),
+  ),
   n.map((which) =>
     command(`deliver(${which})`, async ({ world: { sandbox } }) => {
       const event = pick(sandbox.webhooks.waiting(), which);

@@ -1,5 +1,6 @@
 import { expect } from 'vitest';
 
+import type { Prisma } from '../../src/db/generated/client.ts';
 import type { Sandbox } from '../../src/sandbox/sandbox.ts';
 import { DAY } from '../support/server.ts';
 import type { World } from '../support/stand-in.ts';
@@ -60,23 +61,71 @@ function tierOf(objects: Objects, subscriptions: readonly Subscription[]): strin
   return subscriptions.some(({ status }) => status === 'trialing') ? 'trial' : 'free';
 }
 
-/** Holds every user, and every referral of a living one, against what Stripe's side says. */
-export async function expectTruth({ db, sandbox, config }: World): Promise<void> {
-  const { objects } = sandbox;
+type UserWithFacts = Prisma.UserGetPayload<{ include: { customers: true; referredBy: true } }>;
+
+/** Every user, and the subscriptions of all of their customers that are to one of our products, as Stripe has them. */
+async function usersAtStripe({ db, sandbox, config }: World): Promise<[UserWithFacts, Subscription[]][]> {
   const users = await db.user.findMany({ include: { customers: true, referredBy: true } });
-  for (const user of users) {
+  return users.map((user) => {
     const customers = new Set(user.customers.map(({ id }) => id));
     // No plan here ever changes from one product to another: what counts now is what counted once.
-    const subscriptions = [...objects.subscriptions.values()].filter(
+    const subscriptions = [...sandbox.objects.subscriptions.values()].filter(
       (one) => customers.has(one.customer) && isOurs(one, config.stripe.products),
     );
-    expect([user.id, user.tier]).toEqual([user.id, tierOf(objects, subscriptions)]);
+    return [user, subscriptions];
+  });
+}
+
+/** Of every user, whether they pay. */
+export async function whoPays(world: World): Promise<Map<string, boolean>> {
+  const { objects } = world.sandbox;
+  const users = await usersAtStripe(world);
+  return new Map(users.map(([{ id }, subscriptions]) => [id, tierOf(objects, subscriptions) === 'paid']));
+}
+
+/** The referrals whose friend made a payment that did not go back. */
+export async function whatHolds(world: World): Promise<Set<string>> {
+  const { objects } = world.sandbox;
+  const users = await usersAtStripe(world);
+  const holding = users.filter(([, subscriptions]) =>
+    invoicesOf(objects, subscriptions).some(
+      (invoice) => !isMoneyBack(objects, invoice, world.config.clawbackDays),
+    ),
+  );
+  return new Set(holding.flatMap(([{ referredBy }]) => referredBy?.id ?? []));
+}
+
+/** Holds every user, and every referral of a living one, against what Stripe's side says. */
+export async function expectTruth(world: World): Promise<void> {
+  const holding = await whatHolds(world);
+  for (const [user, subscriptions] of await usersAtStripe(world)) {
+    expect([user.id, user.tier]).toEqual([user.id, tierOf(world.sandbox.objects, subscriptions)]);
 
     if (!user.referredBy || user.deletedAt) continue;
-    const holds = invoicesOf(objects, subscriptions).some(
-      (invoice) => !isMoneyBack(objects, invoice, config.clawbackDays),
-    );
-    const { convertedAt, reversedAt } = user.referredBy;
-    expect([user.id, convertedAt !== null && reversedAt === null]).toEqual([user.id, holds]);
+    const { id, convertedAt, reversedAt } = user.referredBy;
+    expect([user.id, convertedAt !== null && reversedAt === null]).toEqual([user.id, holding.has(id)]);
+  }
+  await expectConversionCredit(world, holding);
+}
+
+/** Of each conversion that holds both have got 45 days, and of each that does not what they had spent of them. */
+async function expectConversionCredit({ db }: World, holding: ReadonlySet<string>): Promise<void> {
+  const referrals = await db.referral.findMany({ include: { referrer: true, referred: true } });
+  for (const { id, referrer, referred } of referrals) {
+    for (const user of [referrer, referred]) {
+      if (!user || user.deletedAt) continue;
+      const entries = await db.creditEntry.findMany({ where: { userId: user.id, referralId: id } });
+      const sum = (kind: string): number =>
+        entries.filter((entry) => entry.kind === kind).reduce((total, { seconds }) => total + seconds, 0);
+      const granted = sum('grant');
+      const kept = granted - sum('reversal') + sum('restoration');
+      const told = { user: user.id, referral: id };
+      if (holding.has(id) && !referred.deletedAt) {
+        expect({ ...told, granted, kept }).toEqual({ ...told, granted: 45 * DAY, kept: 45 * DAY });
+      } else {
+        expect([0, 45 * DAY]).toContain(granted);
+        expect(kept).toBeGreaterThanOrEqual(0);
+      }
+    }
   }
 }

@@ -1,12 +1,12 @@
 import { z } from 'zod';
 
-import { idOf, reference, text } from './common.ts';
+import { idOf, optionalReference, text } from './common.ts';
 
 export const chargeShape = z.object({
   id: text,
-  payment_intent: reference.nullish(),
+  payment_intent: optionalReference,
   /** Until API 2025-03 (basil). */
-  invoice: reference.nullish(),
+  invoice: optionalReference,
   refunded: z.boolean().nullish(),
 });
 

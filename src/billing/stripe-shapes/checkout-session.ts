@@ -1,11 +1,11 @@
 import { z } from 'zod';
 
-import { idOf, reference, text } from './common.ts';
+import { idOf, optionalReference, text } from './common.ts';
 
 export const checkoutSessionShape = z.object({
   id: text,
-  customer: reference.nullish(),
-  subscription: reference.nullish(),
+  customer: optionalReference,
+  subscription: optionalReference,
   client_reference_id: z.string().nullish(),
   metadata: z.object({ userId: z.string().nullish() }).nullish(),
   payment_status: z.string().nullish(),

@@ -27,8 +27,19 @@ export function isStorable(value: string): boolean {
   return !value.includes('\0') && value.isWellFormed();
 }
 
+/** An id that is empty names nothing: it counts as none, as an absent one does. */
+const empty = z.literal('').transform(() => null);
+
+/** An id that may be missing. */
+export const optionalText = z.union([text, empty]).nullish();
+
 /** A reference to another object: its id, or the object itself where Stripe was asked to expand it. */
 export const reference = z.union([text, z.object({ id: text })]);
+
+/** A reference that may be missing. */
+export const optionalReference = z
+  .union([reference, empty, z.object({ id: z.literal('') }).transform(() => null)])
+  .nullish();
 
 /**
  * @param reference a reference as it came

@@ -1,12 +1,12 @@
 import { z } from 'zod';
 
-import { dateOf, idOf, instant, reference, text } from './common.ts';
+import { dateOf, idOf, instant, optionalReference, optionalText, text } from './common.ts';
 
 export const disputeShape = z.object({
   /** Events of API versions before 2014 can lack it. */
-  id: text.nullish(),
-  payment_intent: reference.nullish(),
-  charge: reference.nullish(),
+  id: optionalText,
+  payment_intent: optionalReference,
+  charge: optionalReference,
   created: instant.nullish(),
   status: text,
 });

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 
 import { wholeSeconds } from '../../instants.ts';
-import { dateOf, idOf, instant, reference, text } from './common.ts';
+import { dateOf, idOf, instant, optionalText, reference, text } from './common.ts';
 
 const json = z.record(z.string(), z.unknown());
 
@@ -12,7 +12,7 @@ const essentials = z.object({ id: text, type: text, data: z.looseObject({ object
 const details = z.object({
   created: instant.nullish(),
   livemode: z.boolean().nullish(),
-  account: text.nullish(),
+  account: optionalText,
   data: z.object({ previous_attributes: json.nullish() }),
 });
 

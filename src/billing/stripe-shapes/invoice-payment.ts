@@ -1,11 +1,11 @@
 import { z } from 'zod';
 
-import { idOf, reference, text } from './common.ts';
+import { idOf, optionalReference, reference, text } from './common.ts';
 
 export const invoicePaymentShape = z.object({
   id: text,
   invoice: reference,
-  payment: z.object({ payment_intent: reference.nullish(), charge: reference.nullish() }),
+  payment: z.object({ payment_intent: optionalReference, charge: optionalReference }),
 });
 
 /** What ties a payment to its invoice, since API 2025-03 (basil). */

@@ -1,23 +1,23 @@
 import { z } from 'zod';
 
-import { dateOf, idOf, instant, reference, text } from './common.ts';
+import { dateOf, idOf, instant, optionalReference, text } from './common.ts';
 
 export const invoiceShape = z.object({
   id: text,
-  customer: reference.nullish(),
+  customer: optionalReference,
   status: z.string().nullish(),
   attempted: z.boolean().nullish(),
   billing_reason: z.string().nullish(),
   amount_paid: z.number().nullish(),
   status_transitions: z.object({ paid_at: instant.nullish() }).nullish(),
-  test_clock: reference.nullish(),
+  test_clock: optionalReference,
   /** Until API 2025-03 (basil) an invoice named its subscription and its payment by itself. */
-  subscription: reference.nullish(),
-  payment_intent: reference.nullish(),
-  charge: reference.nullish(),
+  subscription: optionalReference,
+  payment_intent: optionalReference,
+  charge: optionalReference,
   /** Since then its subscription is here, and its payments are objects of their own (see invoice-payment.ts). */
   parent: z
-    .object({ subscription_details: z.object({ subscription: reference.nullish() }).nullish() })
+    .object({ subscription_details: z.object({ subscription: optionalReference }).nullish() })
     .nullish(),
 });
 

@@ -1,11 +1,11 @@
 import { z } from 'zod';
 
-import { idOf, reference, text } from './common.ts';
+import { idOf, optionalReference, text } from './common.ts';
 
 export const refundShape = z.object({
   id: text,
-  payment_intent: reference.nullish(),
-  charge: reference.nullish(),
+  payment_intent: optionalReference,
+  charge: optionalReference,
   status: z.string().nullish(),
 });
 

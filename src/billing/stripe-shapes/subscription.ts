@@ -1,11 +1,13 @@
 import { z } from 'zod';
 
-import { dateOf, idOf, instant, reference, text } from './common.ts';
+import { dateOf, idOf, instant, optionalReference, optionalText, text } from './common.ts';
 
-const discount = z.union([z.string(), z.object({ id: z.string().nullish() })]);
+const discount = z.union([z.string(), z.object({ id: z.string().nullish() })]).nullish();
 
 const item = z.object({
-  price: z.object({ id: text, product: reference.nullish(), unit_amount: z.number().nullish() }).nullish(),
+  price: z
+    .object({ id: optionalText, product: optionalReference, unit_amount: z.number().nullish() })
+    .nullish(),
   /** Since API 2025-03 (basil) the period is the item's. */
   current_period_end: instant.nullish(),
   discounts: z.array(discount).nullish(),
@@ -13,7 +15,7 @@ const item = z.object({
 
 export const subscriptionShape = z.object({
   id: text,
-  customer: reference.nullish(),
+  customer: optionalReference,
   status: text,
   created: instant.nullish(),
   items: z.object({ data: z.array(item) }).nullish(),
@@ -25,9 +27,9 @@ export const subscriptionShape = z.object({
   ended_at: instant.nullish(),
   collection_method: z.string().nullish(),
   /** Until API 2025-03 (basil). */
-  discount: discount.nullish(),
+  discount,
   discounts: z.array(discount).nullish(),
-  test_clock: reference.nullish(),
+  test_clock: optionalReference,
 });
 
 /** What the row of a subscription takes over from its newest snapshot. */
@@ -100,11 +102,15 @@ export function readSubscription(object: unknown, products: Products): Subscript
       raw.status === 'trialing' ||
       typeof raw.trial_end === 'number' ||
       raw.collection_method === 'send_invoice' ||
-      (raw.discount ?? null) !== null ||
-      [raw, ...items].some((part) => (part.discounts ?? []).length > 0) ||
+      [raw.discount, ...[raw, ...items].flatMap((part) => part.discounts ?? [])].some(isDiscount) ||
       (items.length > 0 && items.every((part) => part.price?.unit_amount === 0)),
     testClock: idOf(raw.test_clock) !== null,
   };
+}
+
+/** An id that is empty counts as none. */
+function isDiscount(one: z.infer<typeof discount>): boolean {
+  return (one ?? '') !== '';
 }
 
 /** One thing that a subscription is for. */

@@ -1,0 +1,126 @@
+import { expect } from 'vitest';
+
+import { DAY } from '../support/server.ts';
+import type { World } from '../support/stand-in.ts';
+import { whatHolds, whoPays } from './oracle.ts';
+
+const CONVERSION_SECONDS = 45 * DAY;
+
+/** One grant, and what is left of it. */
+interface Lot {
+  referralId: string | null;
+  left: number;
+}
+
+interface Purse {
+  /** The oldest first: it is spent first. */
+  lots: Lot[];
+  paying: boolean;
+  /** What the last reversal of a referral took. */
+  taken: Map<string, number>;
+}
+
+/**
+ * Everybody's credit, kept second by second beside the server. It looks at who pays and which payments hold at Stripe, and
+ * at none of the server's facts or ledgers. It is right where everything is delivered in the second in which it happens:
+ * what is heard late can hold credit later than it should have.
+ */
+export class CreditBook {
+  readonly #world: World;
+  readonly #purses = new Map<string, Purse>();
+  /** Whether each referral that ever converted holds now. */
+  readonly #conversions = new Map<string, boolean>();
+  #at: number;
+
+  constructor(world: World) {
+    this.#world = world;
+    this.#at = world.clock.now.getTime();
+  }
+
+  /** Days from an operator, now. */
+  grant(userId: string, days: number): void {
+    this.#purse(userId).lots.push({ referralId: null, left: days * DAY });
+  }
+
+  /** Takes note of everything until now. Called after each thing that happens, before time passes. */
+  async observe(): Promise<void> {
+    this.#passTime();
+    for (const [userId, pays] of await whoPays(this.#world)) this.#purse(userId).paying = pays;
+    await this.#followReferrals();
+  }
+
+  /** Holds what everybody has left, and whether it stands still, against the rows. */
+  async compare(): Promise<void> {
+    const { db, clock } = this.#world;
+    for (const { id, creditUntil, creditHeldAt } of await db.user.findMany({ where: { deletedAt: null } })) {
+      const from = creditHeldAt ?? clock.now;
+      const left = creditUntil === null ? 0 : Math.max(0, (creditUntil.getTime() - from.getTime()) / 1000);
+      const { lots, paying } = this.#purse(id);
+      expect({ id, held: creditHeldAt !== null, left }).toEqual({ id, held: paying, left: sum(lots) });
+    }
+  }
+
+  #purse(userId: string): Purse {
+    const purse = this.#purses.get(userId) ?? { lots: [], paying: false, taken: new Map<string, number>() };
+    this.#purses.set(userId, purse);
+    return purse;
+  }
+
+  #passTime(): void {
+    const now = this.#world.clock.now.getTime();
+    const seconds = (now - this.#at) / 1000;
+    this.#at = now;
+    for (const { lots, paying } of this.#purses.values()) if (!paying) spend(lots, seconds);
+  }
+
+  async #followReferrals(): Promise<void> {
+    const { db } = this.#world;
+    const holding = await whatHolds(this.#world);
+    const referrals = await db.referral.findMany({ include: { referrer: true, referred: true } });
+    const changed = referrals.filter(({ id, referred, convertedAt }) => {
+      const before = this.#conversions.get(id);
+      const holds = holding.has(id);
+      // A bank debit is "active" before its checkout says that it is under way: it can have converted, and been reversed
+      // at once, before the account was deleted.
+      const mayConvert = referred.deletedAt === null || convertedAt !== null;
+      return before === undefined ? holds && mayConvert : before !== holds;
+    });
+    // Two of one second: which of them comes first is the server's to say.
+    const order = new Map(
+      (await db.creditEntry.findMany({ orderBy: [{ seq: 'asc' }] })).map((entry, index) => [
+        `${entry.userId} ${entry.referralId ?? ''}`,
+        index,
+      ]),
+    );
+    const placeOf = (one: (typeof changed)[number]): number =>
+      order.get(`${one.referrerId ?? ''} ${one.id}`) ?? 0;
+    for (const { id, referrer, referred } of changed.sort((a, b) => placeOf(a) - placeOf(b))) {
+      const holds = holding.has(id);
+      const isNew = !this.#conversions.has(id);
+      this.#conversions.set(id, holds);
+      for (const user of [referred, ...(referrer && !referrer.deletedAt ? [referrer] : [])]) {
+        const { lots, taken } = this.#purse(user.id);
+        if (holds) {
+          lots.push({ referralId: id, left: isNew ? CONVERSION_SECONDS : (taken.get(id) ?? 0) });
+          continue;
+        }
+        const own = lots.filter(({ referralId }) => referralId === id);
+        taken.set(id, sum(own));
+        for (const lot of own) lot.left = 0;
+      }
+    }
+  }
+}
+
+function spend(lots: readonly Lot[], seconds: number): void {
+  let rest = seconds;
+  for (const lot of lots) {
+    const part = Math.min(rest, lot.left);
+    lot.left -= part;
+    rest -= part;
+  }
+}
+
+function sum(lots: readonly Lot[]): number {
+  return lots.reduce((total, { left }) => total + left, 0);
+}
