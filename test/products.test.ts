@@ -194,13 +194,20 @@ describe('with the stand-in for Stripe', () => {
     expect(orders.at(-1)).toMatchObject({ amount_total: 0, status: 'open' });
   });
 
-  test('Upgrade sells a plan of today to somebody whose own plan is of a product that is sold no more', async () => {
+  /** Somebody whose plan is of a product that counted when they bought it, and does not any more. */
+  async function planOfYesterday() {
     const before = await startWorld();
     const person = await signUp(before, 'person@example.com');
     await subscribe(before, person);
     const env = { STRIPE_API_KEY: before.config.stripe.apiKey ?? '', STRIPE_API_BASE: before.sandbox.url };
     const sold = { STRIPE_PRODUCTS: 'prod_other', DATABASE_URL: before.databaseUrl };
-    const after = { ...before, ...(await startTestServer({ ...env, ...sold }, before.clock)) };
+    const after = async () => ({ ...before, ...(await startTestServer({ ...env, ...sold }, before.clock)) });
+    return { before, after, person };
+  }
+
+  test('Upgrade sells a plan of today to somebody whose own plan is of a product that is sold no more', async () => {
+    const { before, after: restart, person } = await planOfYesterday();
+    const after = await restart();
     for (const event of before.sandbox.objects.events.values()) await deliver(after, event);
     expect(await userRow(after, person.id)).toMatchObject({ tier: 'free' });
     expect(await pressUpgrade(after, person)).toContain('/checkout/');
@@ -222,6 +229,16 @@ describe('with the stand-in for Stripe', () => {
     expect([...subscriptions.values()].map(({ id, status }) => [id === ours, status])).toEqual([
       [false, 'trialing'],
       [true, 'canceled'],
+    ]);
+  });
+
+  test('deleting the account cancels a plan that counted when it was bought', async () => {
+    const { before, after, person } = await planOfYesterday();
+    await deliverWaiting(before);
+    const { app } = await after();
+    await postForm(app, '/settings/delete', { currentPassword: PASSWORD }, person.cookie);
+    expect([...before.sandbox.objects.subscriptions.values()].map(({ status }) => status)).toEqual([
+      'canceled',
     ]);
   });
 

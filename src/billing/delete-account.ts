@@ -16,8 +16,8 @@ export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checko
 
 /**
  * Deletes a user's account (design: rule 11): closes their open checkout and cancels their subscriptions at Stripe, and
- * only then leaves a tombstone. A subscription to another product of the same Stripe account is not ours to cancel. When
- * Stripe cannot be reached nothing is deleted.
+ * only then leaves a tombstone. A subscription to another product of the same Stripe account is not ours to cancel, unless
+ * it counted when it was bought. When Stripe cannot be reached nothing is deleted.
  *
  * @param parts the database; Stripe, null when no key is configured; and the products whose subscriptions count
  * @param userId who asks
@@ -35,11 +35,14 @@ export async function deleteAccount(
   const verified = await verifyUser(await db.user.findUnique({ where: { id: userId } }), password);
   if (!verified) return 'wrong-password';
   const before = await db.checkout.findUnique({ where: { userId: userId } });
-  const customers = await db.customer.findMany({ where: { userId: userId, deletedAt: null } });
+  const customers = await db.customer.findMany({
+    where: { userId: userId, deletedAt: null },
+    include: { subscriptions: { where: { counted: true }, select: { id: true } } },
+  });
   if (customers.length > 0 && !stripe) return 'payments-not-set-up';
   if (stripe) {
     if (before?.sessionId) await expire(stripe, before.sessionId);
-    for (const customer of customers) await cancelAll(stripe, customer.id, products);
+    for (const customer of customers) await cancelAll(stripe, customer, products);
   }
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
@@ -65,11 +68,16 @@ export async function deleteAccount(
  * Asks Stripe rather than our rows: what was paid for a second ago is known there first. A customer or a subscription that
  * Stripe does not know charges nobody.
  */
-async function cancelAll(stripe: Stripe, customer: string, products: Products): Promise<void> {
+async function cancelAll(
+  stripe: Stripe,
+  { id: customer, subscriptions: counted }: { id: string; subscriptions: { id: string }[] },
+  products: Products,
+): Promise<void> {
   await unlessGone(async () => {
     for await (const listed of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
       const { id, state } = readSubscription(listed, products);
-      if (state.counts && !TERMINAL_STATUSES.has(state.status))
+      const isOurs = state.counts || counted.some((one) => one.id === id);
+      if (isOurs && !TERMINAL_STATUSES.has(state.status))
         await unlessGone(() => stripe.subscriptions.cancel(id));
     }
   });
