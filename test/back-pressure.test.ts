@@ -18,6 +18,7 @@ import {
   deliver,
   deliverAll,
   deliverRaw,
+  PATIENT,
   SESSION_SECRET,
   signUp,
   START,
@@ -237,7 +238,7 @@ describe.runIf(onPostgresql)('a database that cannot be reached', () => {
     const { db } = await openDatabase(proxy.url);
     const { config, clock } = direct;
     const context = { config, db, stripe: null, sessionSecret: SESSION_SECRET, sandboxUrl: null };
-    const app = await buildApp({ ...context, now: () => clock.now }, pino({ level: 'silent' }));
+    const app = await buildApp({ ...context, now: () => clock.now }, pino({ level: 'silent' }), PATIENT);
     onTestFinished(() => db.$disconnect());
     return { direct, proxy, behind: { ...direct, app, db } };
   }

@@ -11,6 +11,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
+  PATIENT,
   postForm,
   SESSION_SECRET,
   signUp,
@@ -251,7 +252,7 @@ describe('the log', () => {
     const logger = pino({ level: 'info' }, { write: (line: string) => void lines.push(line) });
     const { config, db, stripe, clock } = server;
     const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
-    const app = await buildApp({ ...context, now: () => clock.now }, logger);
+    const app = await buildApp({ ...context, now: () => clock.now }, logger, PATIENT);
     const said = (msg: string) =>
       lines.map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line['msg'] === msg);
     return { server: { ...server, app }, lines, said };

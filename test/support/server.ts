@@ -42,7 +42,7 @@ export interface TestServer {
 }
 
 /** The tests keep a machine busy, and only some are about a server that refuses work. */
-const PATIENT: Bounds = { ...BOUNDS, delayMs: 60_000 };
+export const PATIENT: Bounds = { ...BOUNDS, delayMs: 60_000 };
 
 /**
  * Starts a server for one test, on an empty database unless the environment names one; it is stopped after the test. Its
