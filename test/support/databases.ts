@@ -81,24 +81,24 @@ function dropAfterTest(server: string, url: string): void {
 
 /** Everything that a test can have added or taken away: columns, constraints, indexes, triggers, migrations. */
 async function schemaOf(db: Db): Promise<string> {
-  const parts =
-    inject('engine') === 'sqlite'
-      ? await db.$queryRaw<
-          { part: string }[]
-        >`SELECT coalesce("sql", "name") AS part FROM sqlite_schema ORDER BY 1`
-      : await db.$queryRaw<{ part: string }[]>`
-          SELECT part FROM (
-            SELECT c.relname || ' ' || a.attname || ' ' || a.atttypid AS part
-              FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
-              WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0
-            UNION ALL SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
-              WHERE connamespace = 'public'::regnamespace
-            UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
-            UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-          ) AS parts ORDER BY 1`;
-  const migrations = await db.$queryRaw`
-    SELECT "migration_name", "finished_at", "rolled_back_at" FROM "_prisma_migrations" ORDER BY "migration_name"`;
-  return JSON.stringify([parts, migrations]);
+  if (inject('engine') === 'sqlite') {
+    const parts = await db.$queryRaw`SELECT coalesce("sql", "name") AS part FROM sqlite_schema ORDER BY 1`;
+    const migrations = await db.$queryRaw`
+      SELECT "migration_name", "finished_at", "rolled_back_at" FROM "_prisma_migrations" ORDER BY "migration_name"`;
+    return JSON.stringify([parts, migrations]);
+  }
+  const [{ digest }] = await db.$queryRaw<[{ digest: string }]>`
+    SELECT md5(string_agg(part, ';' ORDER BY part)) AS digest FROM (
+      SELECT c.relname || ' ' || a.attname || ' ' || a.atttypid AS part
+        FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+        WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0
+      UNION ALL SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+        WHERE connamespace = 'public'::regnamespace
+      UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal
+      UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+      UNION ALL SELECT concat_ws(' ', "migration_name", "finished_at", "rolled_back_at") FROM "_prisma_migrations"
+    ) AS parts`;
+  return digest;
 }
 
 /** Deletes all rows, whatever refers to them. */
@@ -107,11 +107,13 @@ async function empty(databaseUrl: string, db: Db): Promise<void> {
     emptySqlite(databaseUrl.replace('file:', ''));
     return;
   }
-  const tables = await db.$queryRaw<{ name: string }[]>`
-    SELECT relname::text AS name FROM pg_class
-    WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> '_prisma_migrations'`;
-  const deletes = tables.map(({ name }) => `DELETE FROM "${name}";`).join(' ');
-  await db.$executeRawUnsafe(`DO $$ BEGIN SET LOCAL session_replication_role = replica; ${deletes} END $$`);
+  await db.$executeRaw`
+    DO $$ DECLARE it regclass; BEGIN
+      SET LOCAL session_replication_role = replica;
+      FOR it IN SELECT oid FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> '_prisma_migrations'
+      LOOP EXECUTE format('DELETE FROM %s', it); END LOOP;
+    END $$`;
 }
 
 function emptySqlite(path: string): void {
