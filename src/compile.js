@@ -2,6 +2,7 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -11,7 +12,25 @@ import {
 import { dirname, join } from 'node:path';
 
 const SOURCE = import.meta.dirname;
-const DIST = join(SOURCE, '../dist');
+const ROOT = join(SOURCE, '..');
+const DIST = join(ROOT, 'dist');
+
+/** What every install by npm changes: packages are compiled into the programs, too. */
+const INSTALLED = join(ROOT, 'node_modules/.package-lock.json');
+
+/**
+ * Packages that stay outside: those with native code or a file of their own beside their code, and one that pg asks for and
+ * does not need.
+ */
+const OUTSIDE = ['@node-rs/argon2', '@prisma/schema-engine-wasm', 'better-sqlite3', 'esbuild', 'pg-native'];
+
+/** What packages in CommonJS expect to find. */
+const COMMON_JS = `
+import { createRequire as $createRequire } from 'node:module';
+const require = $createRequire(import.meta.url);
+const __filename = import.meta.filename;
+const __dirname = import.meta.dirname;
+`;
 
 /** Its time is that of the newest source that was compiled. */
 const STAMP = join(DIST, 'compiled');
@@ -22,9 +41,23 @@ const KEPT_MS = 3_600_000;
 /** The programs: each becomes one file in dist/, with what they share in chunks beside them. */
 const PROGRAMS = ['server', 'cli', 'demo'];
 
+/** A source map without a mapping: it keeps packages out of the map of the program, which is read at every start. */
+const NO_MAP = Buffer.from('{"version":3,"sources":[""],"mappings":"A"}').toString('base64');
+
+/** @type {import('esbuild').Plugin} */
+const withoutMapsOfPackages = {
+  name: 'without maps of packages',
+  setup: ({ onLoad }) => {
+    onLoad({ filter: /node_modules.*\.[cm]?js$/ }, ({ path }) => ({
+      contents: `${readFileSync(path, 'utf8')}\n//# sourceMappingURL=data:application/json;base64,${NO_MAP}`,
+      loader: 'default',
+    }));
+  },
+};
+
 /**
- * Compiles the programs into `dist/`, if a source is newer than what is there or `dist/` is missing. Types are not
- * checked: `npm run typecheck` does that.
+ * Compiles the programs and the packages that they use into `dist/`, if a source or an install is newer than what is there
+ * or `dist/` is missing. Types are not checked: `npm run typecheck` does that.
  *
  * Chunks are named after their content and older ones stay for an hour, so a program that is starting finds its own. Each
  * file appears whole, and the stamp last, so two processes may compile at the same time.
@@ -32,7 +65,8 @@ const PROGRAMS = ['server', 'cli', 'demo'];
  * @returns {Promise<string>} the folder of the compiled programs
  */
 export async function compileIfStale() {
-  const newest = newestChange(SOURCE);
+  const installed = statSync(INSTALLED, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const newest = Math.max(newestChange(SOURCE), installed);
   if (!existsSync(STAMP) || statSync(STAMP).mtimeMs < newest) await compile(newest);
   return DIST;
 }
@@ -45,11 +79,14 @@ async function compile(newest) {
     outdir: DIST,
     bundle: true,
     splitting: true,
-    packages: 'external',
+    external: OUTSIDE.flatMap((name) => [name, `${name}/*`]),
+    banner: { js: COMMON_JS },
     platform: 'node',
     format: 'esm',
     target: 'node20.19',
     sourcemap: true,
+    sourcesContent: false,
+    plugins: [withoutMapsOfPackages],
     write: false,
     logLevel: 'error',
   });
