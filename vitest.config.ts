@@ -16,6 +16,7 @@ const SQLITE_ONLY = [
   'test/start.test.ts',
   'test/statements.test.ts',
   'test/backup.test.ts',
+  'test/compile.test.ts',
   'test/crash-disk.test.ts',
   'test/handled-types.test.ts',
   'test/passwords.test.ts',
