@@ -13,7 +13,14 @@ const LAYERS = [
   ['src/access'],
   ['src/backups'],
   ['src/web', 'src/pages', 'src/operations'],
-  ['src/commands', 'src/session-secret.ts', 'src/stripe-client.ts', 'src/app.ts', 'src/start.ts'],
+  [
+    'src/commands',
+    'src/env-file.ts',
+    'src/session-secret.ts',
+    'src/stripe-client.ts',
+    'src/app.ts',
+    'src/start.ts',
+  ],
 ];
 
 /** Transport, though it lies in a domain's folder: it may import what the pages may. */

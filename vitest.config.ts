@@ -11,6 +11,7 @@ const SQLITE_ONLY = [
   'test/node-versions.test.ts',
   'test/group-commit.test.ts',
   'test/sandbox*.test.ts',
+  'test/check-config.test.ts',
   'test/cli.test.ts',
   'test/start.test.ts',
   'test/statements.test.ts',

@@ -20,6 +20,8 @@ const UNIT_SECONDS = { h: 3600, d: DAY_SECONDS };
 /** What a run of the command line takes from outside. */
 export interface Surroundings {
   env: NodeJS.ProcessEnv;
+  /** The names of the variables that came from `.env`. */
+  fromFile: ReadonlySet<string>;
   stdout: Writable;
   stderr: Writable;
   now: () => Date;
@@ -117,6 +119,14 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       run(options, async (context) => (await import('./commands/migrate.ts')).migrate(context)),
   );
 
+  command(
+    'check-config',
+    'show every variable: where it comes from, what it does, and what is wrong with it',
+  ).action(async (options: { json?: true }) => {
+    const { checkConfigCommand } = await import('./commands/check-config.ts');
+    print(options, await checkConfigCommand(surroundings.env, surroundings.fromFile));
+  });
+
   try {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;
@@ -160,7 +170,10 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     options: { json?: true },
     work: (config: Config) => Promise<CommandResult>,
   ): Promise<void> {
-    const result = await work(readConfig(surroundings.env));
+    print(options, await work(readConfig(surroundings.env)));
+  }
+
+  function print(options: { json?: true }, result: CommandResult): void {
     stdout.write(options.json ? `${JSON.stringify(result.json, null, 2)}\n` : `${result.text}\n`);
     if (result.failed) exitCode = FAILED;
   }

@@ -1,15 +1,13 @@
-import { existsSync } from 'node:fs';
-
 import closeWithGrace from 'close-with-grace';
 
+import { loadEnvFile } from './env-file.ts';
 import { PlainError } from './plain-error.ts';
 import { startServer } from './start.ts';
 
 const SHUTDOWN_MS = 10_000;
 
-if (existsSync('.env')) process.loadEnvFile('.env');
-
 try {
+  loadEnvFile();
   const server = await startServer(process.env, () => new Date());
   process.stdout.write(`${server.banner}\n`);
   const onTimeout = (): void => {

@@ -2,11 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { isStrongSecret } from './config.ts';
 import type { Config } from './config.ts';
 import { dataFolder } from './db/open.ts';
 import { PlainError } from './plain-error.ts';
-
-const SHORTEST = 16;
 
 /**
  * The secret that keys the hashes of session and reset tokens: SESSION_SECRET, or, outside production, one that is made
@@ -23,7 +22,7 @@ export async function sessionSecretOf(config: Config): Promise<string> {
   const secret = await makeOrRead(folder, path).catch((error: unknown) => {
     throw new PlainError(`The session secret ${path} cannot be read: ${String(error)}`);
   });
-  if (secret.length < SHORTEST) {
+  if (!isStrongSecret(secret)) {
     throw new PlainError(
       `The session secret ${path} is damaged. Delete it: a new one is made, and everybody logs in again.`,
     );

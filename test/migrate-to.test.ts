@@ -59,7 +59,10 @@ async function bareTarget(): Promise<string> {
 }
 
 const copy = (source: string, target: string) =>
-  migrateTo(readConfig({ DATABASE_URL: source, SESSION_SECRET: 'a secret for the tests' }), target);
+  migrateTo(
+    readConfig({ DATABASE_URL: source, SESSION_SECRET: 'a session secret for the tests only' }),
+    target,
+  );
 
 /** Why a copy was refused. */
 function refusal(source: string, target: string): Promise<string> {
@@ -171,7 +174,7 @@ test('everything is copied, and the accounts, their sessions and the books are t
   const rows = Object.values(counts).reduce((sum, count) => sum + count, 0);
 
   const target = await bareTarget();
-  const env = { DATABASE_URL: server.databaseUrl, SESSION_SECRET: 'a secret for the tests' };
+  const env = { DATABASE_URL: server.databaseUrl, SESSION_SECRET: 'a session secret for the tests only' };
   const { code, stdout, stderr } = await runCli(['migrate-to', target, '--json'], env);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   const said = JSON.parse(stdout) as { rows: number; tables: { name: string; rows: number }[] };
@@ -210,7 +213,7 @@ test('a source of an older version is brought up to date first', async () => {
   const source = `file:${join(await emptyFolder(), 'tandem.db')}`;
   new Database(source.slice(5)).close();
   const target = await bareTarget();
-  const env = { DATABASE_URL: source, SESSION_SECRET: 'a secret for the tests' };
+  const env = { DATABASE_URL: source, SESSION_SECRET: 'a session secret for the tests only' };
   expect(await runCli(['migrate-to', target], env)).toEqual({
     code: 1,
     stdout: '',

@@ -22,7 +22,7 @@ import { giveBack, takeDatabase } from './databases.ts';
 export { newDatabase, newEmptyDatabase } from './databases.ts';
 
 export const WEBHOOK_SECRET = 'whsec_test';
-export const SESSION_SECRET = 'a secret for the tests';
+export const SESSION_SECRET = 'a session secret for the tests only';
 export const DAY = 86_400;
 
 /** The instant at which every test's clock stands until the test moves it. */
