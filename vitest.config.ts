@@ -13,6 +13,7 @@ const SQLITE_ONLY = [
   'test/sandbox*.test.ts',
   'test/check-config.test.ts',
   'test/cli.test.ts',
+  'test/files.test.ts',
   'test/start.test.ts',
   'test/statements.test.ts',
   'test/backup.test.ts',

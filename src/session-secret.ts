@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { isStrongSecret } from './config.ts';
 import type { Config } from './config.ts';
 import { dataFolder } from './db/open.ts';
+import { ownerOnly } from './owner-only.ts';
 import { PlainError } from './plain-error.ts';
 
 /**
@@ -20,6 +21,7 @@ export async function sessionSecretOf(config: Config): Promise<string> {
   const folder = dataFolder(config.databaseUrl);
   const path = join(folder, 'session-secret');
   const secret = await makeOrRead(folder, path).catch((error: unknown) => {
+    if (error instanceof PlainError) throw error;
     throw new PlainError(`The session secret ${path} cannot be read: ${String(error)}`);
   });
   if (!isStrongSecret(secret)) {
@@ -42,5 +44,7 @@ async function makeOrRead(folder: string, path: string): Promise<string> {
   } finally {
     await rm(made);
   }
-  return readFile(path, 'utf8');
+  const secret = await readFile(path, 'utf8');
+  await ownerOnly(path);
+  return secret;
 }

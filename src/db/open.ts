@@ -1,8 +1,9 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 
+import { ownerOnly } from '../owner-only.ts';
 import { PlainError } from '../plain-error.ts';
 import { ROOT } from '../root.ts';
 import { migrate } from './migrate.ts';
@@ -68,8 +69,7 @@ async function openSqlite(path: string, waitMs: number): Promise<{ db: Db; migra
   const { PrismaClient } = await import('./generated/client.ts');
   const { sqliteAdapterFactory, withReader } = await import('./sqlite-adapter.ts');
   try {
-    // What lies in it is personal: a folder made here is its owner's alone.
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await makePrivate(path);
     const migrations = await migrate(sqliteAdapterFactory(path, waitMs), SQLITE_FOLDER);
     const db = new PrismaClient({ adapter: withReader(path, waitMs), errorFormat: 'minimal' });
     commitInGroups(db);
@@ -78,6 +78,14 @@ async function openSqlite(path: string, waitMs: number): Promise<{ db: Db; migra
     if (error instanceof PlainError) throw error;
     throw new PlainError(`The database ${path} cannot be opened: ${explainSqlite(error)}`);
   }
+}
+
+/** What lies in it is personal: whatever the umask, and whatever was there before, only the owner can read it. */
+async function makePrivate(path: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  // Made by us and not by SQLite, which gives what it makes beside it the same mode.
+  await (await open(path, 'a', 0o600)).close();
+  for (const end of ['', '-wal', '-shm', '-journal']) await ownerOnly(path + end);
 }
 
 async function openPostgresql(url: string): Promise<{ db: Db; migrations: string[] }> {
@@ -107,7 +115,7 @@ function explainSqlite(error: unknown): string {
   if (code?.startsWith('SQLITE_BUSY')) {
     return 'another process keeps it locked. Wait until that one is done, then try again.';
   }
-  if (code === 'SQLITE_CANTOPEN' || code === 'EACCES' || message.includes('readonly')) {
+  if (code === 'SQLITE_CANTOPEN' || code === 'EACCES' || code === 'EROFS' || message.includes('readonly')) {
     return 'the folder or the file cannot be written. Mend its permissions, or name another file in DATABASE_URL.';
   }
   return `${message.replaceAll('\n', ' ')}. Name another file in DATABASE_URL.`;
