@@ -137,7 +137,7 @@ export async function buildApp(
   answerErrors(app);
   await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
   healthRoutes(app, context);
-  metricsRoute(app, context);
+  metricsRoute(app);
 
   await app.register((scope) => peopleRoutes(scope, context));
   return app;
