@@ -8,6 +8,7 @@ import type { Config } from './config.ts';
 import { COMMAND_WAIT_MS, openDatabase } from './db/open.ts';
 import { isRefused, isUnreachable } from './db/transaction.ts';
 import { DAY_SECONDS } from './instants.ts';
+import { nativeModuleProblem } from './native-module.ts';
 import { PlainError } from './plain-error.ts';
 import { sessionSecretOf } from './session-secret.ts';
 
@@ -192,8 +193,9 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       stderr.write('The database is busy: try again.\n');
       return FAILED;
     }
-    if (!(error instanceof PlainError)) throw error;
-    stderr.write(`${error.message}\n`);
+    const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
+    if (!plain) throw error;
+    stderr.write(`${plain.message}\n`);
     return FAILED;
   }
 }

@@ -12,7 +12,15 @@ import { PlainError } from '../src/plain-error.ts';
 import { startServer } from '../src/start.ts';
 import type { RunningServer } from '../src/start.ts';
 import { freePort } from './support/free-port.ts';
-import { emptyFolder, ended, runCli, runServer, startProgram, until } from './support/process.ts';
+import {
+  emptyFolder,
+  ended,
+  runCli,
+  runCliProcess,
+  runServer,
+  startProgram,
+  until,
+} from './support/process.ts';
 import { newDatabase, PASSWORD, sign, WEBHOOK_SECRET } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -271,6 +279,43 @@ test('a .env that cannot be read is exit 1 and one line on stderr', async () => 
   const folder = await emptyFolder();
   await mkdir(join(folder, '.env'));
   expect(await failureOfProcess({}, folder)).toMatch(/^\.env is there and cannot be read \(EISDIR\)\./);
+});
+
+/** Has Node load no native code of a package, as after it was replaced by another version, or moved to another machine. */
+async function breakNative(file: string, why: string): Promise<Record<string, string>> {
+  const path = join(await emptyFolder(), 'break.cjs');
+  await writeFile(
+    path,
+    `const load = process.dlopen;
+     process.dlopen = (module, file, ...rest) => {
+       if (!file.includes('${file}')) return load.call(process, module, file, ...rest);
+       throw Object.assign(new Error("The module '" + file + "' ${why}"), { code: 'ERR_DLOPEN_FAILED' });
+     };`,
+  );
+  return { NODE_OPTIONS: `--require=${path}` };
+}
+
+test('SQLite built for another version of Node.js stops the start and the command line, which say what to run', async () => {
+  const env = await breakNative(
+    'better_sqlite3',
+    'was compiled against a different Node.js version using NODE_MODULE_VERSION 115.',
+  );
+  const says = new RegExp(
+    `^The package better-sqlite3 was built for another version of Node.js than this one \\(${process.version}\\): run npm rebuild better-sqlite3 in /`,
+  );
+  expect(await failureOfProcess(env)).toMatch(says);
+  const folder = await emptyFolder();
+  await writeFile(join(folder, 'tandem.db'), '');
+  const args = ['backup', join(folder, 'copy.db')];
+  const backup = await runCliProcess(args, { ...env, DATABASE_URL: `file:${folder}/tandem.db` });
+  expect(backup).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(says) as string });
+});
+
+test('a package that was built for another machine stops the start, which says what to run', async () => {
+  const env = await breakNative('argon2', 'has an invalid ELF header.');
+  expect(await failureOfProcess(env)).toMatch(
+    /^The package @node-rs\/argon2 was not built for this machine: run npm ci in \//,
+  );
 });
 
 test('production refuses STRIPE_API_BASE', async () => {

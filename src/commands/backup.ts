@@ -6,6 +6,7 @@ import Database from 'better-sqlite3';
 
 import type { Config } from '../config.ts';
 import { COMMAND_WAIT_MS, databasePath, isPostgresql } from '../db/open.ts';
+import { nativeModuleProblem } from '../native-module.ts';
 import { ownerOnly } from '../owner-only.ts';
 import { PlainError } from '../plain-error.ts';
 import type { CommandResult } from './command.ts';
@@ -150,6 +151,8 @@ function cannotRead(source: string, error: unknown): PlainError {
 }
 
 function explain(error: unknown, path: string): unknown {
+  const native = nativeModuleProblem(error);
+  if (native) return native;
   const { code = '', message } = error as NodeJS.ErrnoException;
   const folder = dirname(path);
   switch (code) {

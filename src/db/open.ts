@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 
+import { nativeModuleProblem } from '../native-module.ts';
 import { ownerOnly } from '../owner-only.ts';
 import { PlainError } from '../plain-error.ts';
 import { ROOT } from '../root.ts';
@@ -76,7 +77,10 @@ async function openSqlite(path: string, waitMs: number): Promise<{ db: Db; migra
     return { db, migrations };
   } catch (error) {
     if (error instanceof PlainError) throw error;
-    throw new PlainError(`The database ${path} cannot be opened: ${explainSqlite(error)}`);
+    throw (
+      nativeModuleProblem(error) ??
+      new PlainError(`The database ${path} cannot be opened: ${explainSqlite(error)}`)
+    );
   }
 }
 
