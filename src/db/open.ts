@@ -7,7 +7,7 @@ import { nativeModuleProblem } from '../native-module.ts';
 import { ownerOnly } from '../owner-only.ts';
 import { PlainError } from '../plain-error.ts';
 import { ROOT } from '../root.ts';
-import { migrate } from './migrate.ts';
+import { migrate, migrationNames } from './migrate.ts';
 import { commitInGroups } from './transaction.ts';
 import type { Db } from './transaction.ts';
 
@@ -38,6 +38,14 @@ export async function openDatabase(
   waitMs = SERVER_WAIT_MS,
 ): Promise<{ db: Db; migrations: string[] }> {
   return isPostgresql(url) ? openPostgresql(url) : openSqlite(databasePath(url), waitMs);
+}
+
+/**
+ * @param url DATABASE_URL
+ * @returns the names of the migrations that a database of its kind must have
+ */
+export function neededMigrations(url: string): Promise<string[]> {
+  return migrationNames(isPostgresql(url) ? POSTGRESQL_FOLDER : SQLITE_FOLDER);
 }
 
 /**
