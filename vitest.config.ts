@@ -13,6 +13,8 @@ const SQLITE_ONLY = [
   'test/sandbox*.test.ts',
   'test/check-config.test.ts',
   'test/cli.test.ts',
+  'test/container.test.ts',
+  'test/docs.test.ts',
   'test/files.test.ts',
   'test/start.test.ts',
   'test/statements.test.ts',

@@ -18,6 +18,7 @@ import { createStripe } from '../../src/stripe-client.ts';
 import { BOUNDS } from '../../src/web/bounds.ts';
 import type { Bounds } from '../../src/web/bounds.ts';
 import { giveBack, takeDatabase } from './databases.ts';
+import { compareWithDescription } from './described.ts';
 
 export { newDatabase, newEmptyDatabase } from './databases.ts';
 
@@ -78,6 +79,8 @@ export async function startTestServer(
     pino({ level: 'silent' }),
     bounds,
   );
+  await app.ready();
+  compareWithDescription(app);
   let stopped: Promise<void> | null = null;
   const stop = (): Promise<void> => {
     stopped ??= app.close().then(() => (kept ? giveBack(kept) : db.$disconnect()));
