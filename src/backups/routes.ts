@@ -20,7 +20,7 @@ const ofOne = z.object({ id: z.string().meta({ description: "The backup's id." }
 const backupView = z.object({ id: z.string(), createdAt: z.date(), bytes: z.int() }).meta({ id: 'Backup' });
 
 const common = { tags: ['Backups'], security: [{ session: [] }] };
-const TO_LOG_IN = nothing('To /login: a page is wanted, and nobody is logged in.');
+const TO_LOG_IN = nothing('A redirect to /login: nobody is logged in, and the client accepts HTML.');
 const NO_SUCH_BACKUP = 'There is no such backup in this account.';
 
 const LIST = {
@@ -28,7 +28,7 @@ const LIST = {
   summary: 'List the backups',
   response: answers(
     {
-      200: json('The newest first.', z.object({ backups: z.array(backupView) })),
+      200: json('The backups, newest first.', z.object({ backups: z.array(backupView) })),
       303: TO_LOG_IN,
     },
     { 401: null },
@@ -41,8 +41,12 @@ const MAKE = {
   description: `Needs access. ${BACKUPS_KEPT} are kept; one more drops the oldest.`,
   body: portfolioDocument,
   response: answers(
-    { 201: json('It is kept.', backupView), 303: TO_LOG_IN },
-    { 401: null, 402: 'There is no access: upgrade, or invite a friend.', 413: 'It is larger than 256 KB.' },
+    { 201: json('The backup was kept.', backupView), 303: TO_LOG_IN },
+    {
+      401: null,
+      402: 'The account has no access: upgrade, or invite a friend.',
+      413: 'The document is larger than 256 KB.',
+    },
   ),
 };
 
@@ -60,7 +64,10 @@ const DELETE = {
   ...common,
   summary: 'Delete a backup',
   params: ofOne,
-  response: answers({ 204: nothing('It is deleted.'), 303: TO_LOG_IN }, { 401: null, 404: NO_SUCH_BACKUP }),
+  response: answers(
+    { 204: nothing('The backup was deleted.'), 303: TO_LOG_IN },
+    { 401: null, 404: NO_SUCH_BACKUP },
+  ),
 };
 
 /**

@@ -19,14 +19,15 @@ const STRIPE_FAILED = 'Stripe cannot be reached, or refuses.';
 const CHECKOUT = {
   tags: ['Billing'],
   summary: 'Buy a plan',
-  description: 'Opens a checkout at Stripe. Who has a subscription already is led to the portal instead.',
+  description:
+    'Opens a checkout at Stripe, or the customer portal if the account has a subscription already.',
   security: [{ session: [] }],
   consumes: ['application/x-www-form-urlencoded', 'application/json'],
   body: z.object({ plan: z.enum(['monthly', 'annual']) }),
   response: answers(
     {
       303: nothing(
-        "To Stripe's checkout, or to the portal; to /login where a page is wanted and nobody is logged in.",
+        "A redirect to Stripe's checkout or customer portal; to /login if nobody is logged in and the client accepts HTML.",
       ),
     },
     { 401: null, 409: 'Another window opened a checkout at the same moment.', 502: STRIPE_FAILED },
@@ -41,7 +42,7 @@ const PORTAL = {
   response: answers(
     {
       303: nothing(
-        "To Stripe's portal; to /pricing for who never bought anything; to /login where a page is wanted and nobody is logged in.",
+        "A redirect to Stripe's customer portal; to /pricing if there is no customer yet; to /login if nobody is logged in and the client accepts HTML.",
       ),
     },
     { 401: null, 502: STRIPE_FAILED },

@@ -10,10 +10,10 @@ import { ROOT } from '../root.ts';
 
 const DESCRIPTION = `Accounts, billing and referrals of a subscription app.
 
-A request is somebody's by the cookie of their session; logging in at /login sets it. Instants are ISO 8601 in UTC.
+The session cookie, which logging in at /login sets, says whose request it is. Instants are ISO 8601 in UTC.
 
-An error is {"error": {"code", "message"}}. The code is for programs and stays; the message is for people. A form that a
-browser sends gets a page instead.`;
+An error is {"error": {"code", "message"}}. The code is for programs and does not change; the message is for people. A
+browser's form gets a page instead.`;
 
 const apiError = z
   .object({
