@@ -2,7 +2,15 @@ import { defineConfig } from 'oxlint';
 
 /** Who may import whom: each folder only what stands before it. The sandbox stands alone. */
 const LAYERS = [
-  ['src/root.ts', 'src/plain-error.ts', 'src/instants.ts', 'src/config.ts', 'src/metrics.ts'],
+  [
+    'src/root.ts',
+    'src/plain-error.ts',
+    'src/instants.ts',
+    'src/native-module.ts',
+    'src/owner-only.ts',
+    'src/config.ts',
+    'src/metrics.ts',
+  ],
   ['src/db'],
   ['src/audit.ts'],
   ['src/credits'],
@@ -12,7 +20,14 @@ const LAYERS = [
   ['src/access'],
   ['src/backups'],
   ['src/web', 'src/pages', 'src/operations'],
-  ['src/commands', 'src/session-secret.ts', 'src/stripe-client.ts', 'src/app.ts', 'src/start.ts'],
+  [
+    'src/commands',
+    'src/env-file.ts',
+    'src/session-secret.ts',
+    'src/stripe-client.ts',
+    'src/app.ts',
+    'src/start.ts',
+  ],
 ];
 
 /** Folders that know nothing of HTTP. */

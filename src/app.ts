@@ -17,8 +17,10 @@ import { billingRoutes } from './billing/routes.ts';
 import { webhookRoute } from './billing/webhook.ts';
 import { healthRoutes } from './operations/health.ts';
 import { metricsRoute } from './operations/metrics.ts';
+import { docsPage, documentRoute } from './pages/docs.ts';
 import { pageRoutes } from './pages/routes.ts';
 import { ROOT } from './root.ts';
+import { describeApi } from './web/api.ts';
 import { BOUNDS } from './web/bounds.ts';
 import type { AppContext } from './web/context.ts';
 import { answerErrors, answerUnknownAddresses, BUSY, errorForLog, HttpError } from './web/errors.ts';
@@ -86,6 +88,7 @@ export async function buildApp(
   const https = config.publicUrl.startsWith('https:');
   app.decorate('secureCookies', https);
   app.decorate('sandboxOn', sandboxUrl !== null);
+  await describeApi(app);
 
   const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);
   // Not its plugin for Fastify, which puts the headers together anew for each request.
@@ -137,7 +140,8 @@ export async function buildApp(
   answerErrors(app);
   await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
   healthRoutes(app, context);
-  metricsRoute(app, context);
+  metricsRoute(app);
+  documentRoute(app);
 
   await app.register((scope) => peopleRoutes(scope, context));
   return app;
@@ -164,6 +168,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   accountRoutes(people, context);
   billingRoutes(people, context);
   backupRoutes(people, context);
+  docsPage(people);
 }
 
 /**

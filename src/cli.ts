@@ -1,13 +1,19 @@
-import { existsSync } from 'node:fs';
-
 import { runCommandLine } from './command-line.ts';
+import { loadEnvFile } from './env-file.ts';
+import { PlainError } from './plain-error.ts';
 
-if (existsSync('.env')) process.loadEnvFile('.env');
-
-const { env, stdout, stderr } = process;
-process.exitCode = await runCommandLine(process.argv.slice(2), {
-  env,
-  stdout,
-  stderr,
-  now: () => new Date(),
-});
+try {
+  const fromFile = loadEnvFile();
+  const { env, stdout, stderr } = process;
+  process.exitCode = await runCommandLine(process.argv.slice(2), {
+    env,
+    fromFile,
+    stdout,
+    stderr,
+    now: () => new Date(),
+  });
+} catch (error) {
+  if (!(error instanceof PlainError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 1;
+}

@@ -8,6 +8,7 @@ import type { Config } from './config.ts';
 import { COMMAND_WAIT_MS, openDatabase } from './db/open.ts';
 import { isRefused, isUnreachable } from './db/transaction.ts';
 import { DAY_SECONDS } from './instants.ts';
+import { nativeModuleProblem } from './native-module.ts';
 import { PlainError } from './plain-error.ts';
 import { sessionSecretOf } from './session-secret.ts';
 
@@ -20,6 +21,8 @@ const UNIT_SECONDS = { h: 3600, d: DAY_SECONDS };
 /** What a run of the command line takes from outside. */
 export interface Surroundings {
   env: NodeJS.ProcessEnv;
+  /** The names of the variables that came from `.env`. */
+  fromFile: ReadonlySet<string>;
   stdout: Writable;
   stderr: Writable;
   now: () => Date;
@@ -117,6 +120,14 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       run(options, async (context) => (await import('./commands/migrate.ts')).migrate(context)),
   );
 
+  command(
+    'check-config',
+    'show every variable: where it comes from, what it does, and what is wrong with it',
+  ).action(async (options: { json?: true }) => {
+    const { checkConfigCommand } = await import('./commands/check-config.ts');
+    print(options, await checkConfigCommand(surroundings.env, surroundings.fromFile));
+  });
+
   try {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;
@@ -160,7 +171,10 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     options: { json?: true },
     work: (config: Config) => Promise<CommandResult>,
   ): Promise<void> {
-    const result = await work(readConfig(surroundings.env));
+    print(options, await work(readConfig(surroundings.env)));
+  }
+
+  function print(options: { json?: true }, result: CommandResult): void {
     stdout.write(options.json ? `${JSON.stringify(result.json, null, 2)}\n` : `${result.text}\n`);
     if (result.failed) exitCode = FAILED;
   }
@@ -179,8 +193,9 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       stderr.write('The database is busy: try again.\n');
       return FAILED;
     }
-    if (!(error instanceof PlainError)) throw error;
-    stderr.write(`${error.message}\n`);
+    const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
+    if (!plain) throw error;
+    stderr.write(`${plain.message}\n`);
     return FAILED;
   }
 }

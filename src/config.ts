@@ -47,8 +47,6 @@ export interface Prices {
 /** The prices that the sandbox sells at. */
 export const SANDBOX_PRICES = { monthly: 'price_sandbox_monthly', annual: 'price_sandbox_annual' };
 
-const text = z.string().min(1);
-
 function wholeNumber(min: number, max: number) {
   return z
     .string()
@@ -78,14 +76,53 @@ function databaseAddress(value: string): boolean {
 function addressOrRange(entry: string): boolean {
   const [address = '', bits, ...rest] = entry.split('/');
   const family = isIP(address);
-  if (family === 0 || rest.length > 0) return false;
+  if (family === 0 || address.includes('%') || rest.length > 0) return false;
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
 }
 
+/** Wider than every private network there is: 10.0.0.0/8, fc00::/7, and the former as IPv4 in IPv6. */
+function isTooWide(entry: string): boolean {
+  const [address = '', bits] = entry.split('/');
+  if (bits === undefined || !addressOrRange(entry)) return false;
+  if (isIP(address) === 4) return Number(bits) < 8;
+  return Number(bits) < (address.toLowerCase().startsWith('::ffff:') ? 96 + 8 : 7);
+}
+
+function proxiesWanted(value: string): string {
+  const wanted = 'the addresses or CIDRs of the proxies in front, with commas between them';
+  if (/^\s*\d+\s*$/.test(value)) return `${wanted}: a number would trust nobody`;
+  if (value.split(',').some((entry) => isTooWide(entry.trim()))) {
+    return `${wanted}: a range as wide as this one holds clients too, and each of them could then write its own address`;
+  }
+  return wanted;
+}
+
+/** The same piece over and over, the last one perhaps cut short, is as easy to guess as the piece. */
+function repeatsItself(value: string): boolean {
+  for (let length = 1; length <= value.length / 2; length += 1) {
+    if (value.startsWith(value.slice(length))) return true;
+  }
+  return false;
+}
+
+/**
+ * @param value a secret
+ * @returns whether it is long enough, and no piece repeated
+ */
+export function isStrongSecret(value: string): boolean {
+  return value.length >= 32 && !repeatsItself(value);
+}
+
+/** Older prices have ids of any form, but not that of a product or of a key. */
+const priceId = z.string().regex(/^(?!(?:prod|sk|rk|pk|whsec)_)\S+$/);
+
 /** Each variable, and in words what it wants: the words follow its name when the value is bad. */
 const VARIABLES = {
-  NODE_ENV: [text.optional(), 'a word, such as production'],
-  HOST: [text.default('127.0.0.1'), 'an address to listen on'],
+  NODE_ENV: [
+    z.enum(['development', 'test', 'production']).optional(),
+    'production, development or test, in lower case, or to be left out',
+  ],
+  HOST: [z.string().default('127.0.0.1'), 'an address to listen on'],
   PORT: [wholeNumber(1, 65_535).default(3000), 'a port, 1 to 65535'],
   PUBLIC_URL: [z.string().refine(httpOrigin).optional(), 'an http or https address without a path'],
   DATABASE_URL: [
@@ -103,35 +140,59 @@ const VARIABLES = {
     list((secret) => /^whsec_\S+$/.test(secret)).optional(),
     'the signing secret of the webhook endpoint (whsec_…), or several with commas between them',
   ],
-  STRIPE_PRICE_MONTHLY: [z.string().regex(/^\S+$/).optional(), 'the id of a price at Stripe (price_…)'],
-  STRIPE_PRICE_ANNUAL: [z.string().regex(/^\S+$/).optional(), 'the id of a price at Stripe (price_…)'],
+  STRIPE_PRICE_MONTHLY: [priceId.optional(), 'the id of a price at Stripe (price_…)'],
+  STRIPE_PRICE_ANNUAL: [priceId.optional(), 'the id of a price at Stripe (price_…)'],
   STRIPE_PRODUCTS: [
     list((id) => /^prod_\S+$/.test(id)).optional(),
     'the ids of products at Stripe (prod_…), with commas between them',
   ],
   STRIPE_API_BASE: [z.string().refine(httpOrigin).optional(), 'an http or https address without a path'],
   STRIPE_TRIAL_DAYS: [wholeNumber(0, 730).default(0), 'a whole number of days, 0 to 730'],
-  SESSION_SECRET: [z.string().min(16).optional(), 'at least 16 random characters'],
+  SESSION_SECRET: [
+    z.string().refine(isStrongSecret).optional(),
+    'at least 32 random characters, as openssl rand -base64 32 prints them',
+  ],
   LOG_LEVEL: [
     z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     'one of fatal, error, warn, info, debug, trace, silent',
   ],
-  TRUST_PROXY: [
-    list(addressOrRange).default([]),
-    'the addresses or CIDRs of the proxies in front, with commas between them (a number would trust nobody)',
-  ],
+  TRUST_PROXY: [list((entry) => addressOrRange(entry) && !isTooWide(entry)).default([]), proxiesWanted],
   REFERRAL_CLAWBACK_DAYS: [wholeNumber(0, 3650).default(30), 'a whole number of days, 0 to 3650'],
   EVENT_RETENTION_DAYS: [wholeNumber(1, 3650).default(90), 'a whole number of days, 1 to 3650'],
 } as const;
 
-type Variables = { [Name in keyof typeof VARIABLES]: z.output<(typeof VARIABLES)[Name][0]> };
+export type VariableName = keyof typeof VARIABLES;
 
-const environment = z.object(
-  Object.fromEntries(Object.entries(VARIABLES).map(([name, [type]]) => [name, type])),
-) as unknown as z.ZodType<Variables>;
+/** Every variable there is. */
+export const VARIABLE_NAMES = Object.keys(VARIABLES) as VariableName[];
+
+type Variables = { [Name in VariableName]: z.output<(typeof VARIABLES)[Name][0]> };
 
 /** In production nothing is made up: each of these must be set. */
-const PRODUCTION_SECRETS = ['STRIPE_API_KEY', 'STRIPE_WEBHOOK_SECRET', 'SESSION_SECRET'] as const;
+const REQUIRED_IN_PRODUCTION = [
+  'PUBLIC_URL',
+  'SESSION_SECRET',
+  'STRIPE_API_KEY',
+  'STRIPE_WEBHOOK_SECRET',
+  'STRIPE_PRICE_MONTHLY',
+  'STRIPE_PRICE_ANNUAL',
+] as const;
+
+/** A sentence about a variable. */
+export interface Remark {
+  name: VariableName;
+  says: string;
+}
+
+/** The configuration, and all that can be said against it. */
+export interface CheckedConfig {
+  /** With the default in place of each value that is bad. */
+  config: Config;
+  /** Each stops the start. */
+  problems: Remark[];
+  /** The server starts all the same, and something does not work or is not safe. */
+  warnings: Remark[];
+}
 
 /**
  * Reads the configuration. A variable that is set to nothing counts as not set.
@@ -141,17 +202,56 @@ const PRODUCTION_SECRETS = ['STRIPE_API_KEY', 'STRIPE_WEBHOOK_SECRET', 'SESSION_
  * @throws PlainError of one line that names the variable and what it wants
  */
 export function readConfig(env: NodeJS.ProcessEnv): Config {
-  const parsed = environment.safeParse(
-    Object.fromEntries(Object.entries(env).filter(([, value]) => value !== '')),
-  );
-  if (!parsed.success) {
-    const name = String(parsed.error.issues[0]?.path[0]) as keyof Variables;
-    throw new PlainError(`${name} wants ${VARIABLES[name][1]}.`);
-  }
-  const values = parsed.data;
-  const production = values.NODE_ENV === 'production';
-  if (production) refuseInProduction(values);
+  const { config, problems } = checkConfig(env);
+  const [first, ...others] = problems;
+  if (!first) return config;
+  const more = others.length === 0 ? '' : ` (The command check-config shows ${others.length} more.)`;
+  throw new PlainError(`${first.says}${more}`);
+}
 
+/**
+ * Reads the configuration, however bad it is.
+ *
+ * @param env the environment
+ * @returns the configuration, and everything that is wrong with it
+ */
+export function checkConfig(env: NodeJS.ProcessEnv): CheckedConfig {
+  const { values, problems } = parse(env);
+  // Somebody who wrote "Production" or "prod" is to hear at once what production wants as well.
+  const production = values.NODE_ENV === 'production' || /^prod/i.test(env['NODE_ENV'] ?? '');
+  if (production) problems.push(...refusedInProduction(values, problems));
+  const config = configOf(values, production);
+  return { config, problems, warnings: warningsOf(config) };
+}
+
+function parse(env: NodeJS.ProcessEnv): { values: Variables; problems: Remark[] } {
+  const problems: Remark[] = [];
+  const values = VARIABLE_NAMES.map((name) => {
+    const [type, wants] = VARIABLES[name];
+    const value = env[name] === '' ? undefined : env[name];
+    const parsed = type.safeParse(value);
+    if (parsed.success) return [name, parsed.data];
+    const wanted = typeof wants === 'string' ? wants : wants(value ?? '');
+    problems.push({ name, says: `${name} wants ${wanted}.` });
+    return [name, type.parse(undefined)];
+  });
+  return { values: Object.fromEntries(values) as Variables, problems };
+}
+
+function refusedInProduction(values: Variables, known: readonly Remark[]): Remark[] {
+  const missing = REQUIRED_IN_PRODUCTION.filter(
+    (name) => values[name] === undefined && !known.some((problem) => problem.name === name),
+  );
+  const refused = missing.map((name) => ({
+    name,
+    says: `${name} is missing: in production it wants ${VARIABLES[name][1]}.`,
+  }));
+  if (values.STRIPE_API_BASE === undefined) return refused;
+  const says = 'STRIPE_API_BASE is for tests and the sandbox: in production it wants to be left out.';
+  return [...refused, { name: 'STRIPE_API_BASE', says }];
+}
+
+function configOf(values: Variables, production: boolean): Config {
   const { STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET, STRIPE_API_BASE } = values;
   const sandbox = !production && !STRIPE_API_KEY && !STRIPE_WEBHOOK_SECRET && !STRIPE_API_BASE;
   const prices = { monthly: values.STRIPE_PRICE_MONTHLY ?? null, annual: values.STRIPE_PRICE_ANNUAL ?? null };
@@ -178,13 +278,37 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   };
 }
 
-function refuseInProduction(values: Variables): void {
-  const missing = PRODUCTION_SECRETS.find((name) => values[name] === undefined);
-  if (missing)
-    throw new PlainError(`${missing} is missing: in production it wants ${VARIABLES[missing][1]}.`);
-  if (values.STRIPE_API_BASE) {
-    throw new PlainError(
-      'STRIPE_API_BASE is for tests and the sandbox: in production it wants to be left out.',
-    );
+function warningsOf({ production, publicUrl, trustProxy, stripe, sandbox }: Config): Remark[] {
+  const warnings: Remark[] = [];
+  const https = publicUrl.startsWith('https:');
+  if (production && !https) {
+    const says =
+      'PUBLIC_URL is not https: cookies are sent without encryption, and everybody on the way can use them.';
+    warnings.push({ name: 'PUBLIC_URL', says });
   }
+  if (production && /^.k_test_/.test(stripe.apiKey ?? '')) {
+    warnings.push({ name: 'STRIPE_API_KEY', says: 'STRIPE_API_KEY is a test key: no real money moves.' });
+  }
+  if (https && trustProxy.length === 0) {
+    const says =
+      'TRUST_PROXY is not set, and https needs a proxy in front: all visitors share the limits of its address.';
+    warnings.push({ name: 'TRUST_PROXY', says });
+  }
+  if (production || sandbox) return warnings;
+
+  // Half of Stripe's variables: in production each of these is a problem.
+  if (!stripe.apiKey) {
+    const says = 'STRIPE_API_KEY is not set: nobody can upgrade, and reconcile cannot ask Stripe.';
+    warnings.push({ name: 'STRIPE_API_KEY', says });
+  }
+  if (stripe.webhookSecrets.length === 0) {
+    const says = 'STRIPE_WEBHOOK_SECRET is not set: the webhook answers 503, and no payment is heard of.';
+    warnings.push({ name: 'STRIPE_WEBHOOK_SECRET', says });
+  }
+  for (const plan of ['monthly', 'annual'] as const) {
+    const name = plan === 'monthly' ? 'STRIPE_PRICE_MONTHLY' : 'STRIPE_PRICE_ANNUAL';
+    if (!stripe.prices[plan])
+      warnings.push({ name, says: `${name} is not set: the ${plan} plan is not sold.` });
+  }
+  return warnings;
 }

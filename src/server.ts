@@ -1,15 +1,15 @@
-import { existsSync } from 'node:fs';
-
 import closeWithGrace from 'close-with-grace';
 
+import { loadEnvFile } from './env-file.ts';
+import { nativeModuleProblem } from './native-module.ts';
 import { PlainError } from './plain-error.ts';
-import { startServer } from './start.ts';
 
 const SHUTDOWN_MS = 10_000;
 
-if (existsSync('.env')) process.loadEnvFile('.env');
-
 try {
+  loadEnvFile();
+  // Here, so that a package that cannot be loaded is told in one line as well.
+  const { startServer } = await import('./start.ts');
   const server = await startServer(process.env, () => new Date());
   process.stdout.write(`${server.banner}\n`);
   const onTimeout = (): void => {
@@ -22,7 +22,9 @@ try {
     await server.close();
   });
 } catch (error) {
-  if (!(error instanceof PlainError)) throw error;
-  process.stderr.write(`${error.message}\n`);
-  process.exitCode = 1;
+  const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
+  if (!plain) throw error;
+  process.stderr.write(`${plain.message}\n`);
+  // At once: Node rejects the import of a package that cannot be loaded a second time, where nobody listens.
+  process.exit(1);
 }

@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { isStrongSecret } from './config.ts';
 import type { Config } from './config.ts';
 import { dataFolder } from './db/open.ts';
+import { ownerOnly } from './owner-only.ts';
 import { PlainError } from './plain-error.ts';
-
-const SHORTEST = 16;
 
 /**
  * The secret that keys the hashes of session and reset tokens: SESSION_SECRET, or, outside production, one that is made
@@ -21,9 +21,10 @@ export async function sessionSecretOf(config: Config): Promise<string> {
   const folder = dataFolder(config.databaseUrl);
   const path = join(folder, 'session-secret');
   const secret = await makeOrRead(folder, path).catch((error: unknown) => {
+    if (error instanceof PlainError) throw error;
     throw new PlainError(`The session secret ${path} cannot be read: ${String(error)}`);
   });
-  if (secret.length < SHORTEST) {
+  if (!isStrongSecret(secret)) {
     throw new PlainError(
       `The session secret ${path} is damaged. Delete it: a new one is made, and everybody logs in again.`,
     );
@@ -43,5 +44,7 @@ async function makeOrRead(folder: string, path: string): Promise<string> {
   } finally {
     await rm(made);
   }
-  return readFile(path, 'utf8');
+  const secret = await readFile(path, 'utf8');
+  await ownerOnly(path);
+  return secret;
 }

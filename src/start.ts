@@ -7,7 +7,7 @@ import { pino } from 'pino';
 
 import { rehashAddresses } from './accounts/rehash-addresses.ts';
 import { buildApp } from './app.ts';
-import { readConfig, SANDBOX_PRICES } from './config.ts';
+import { checkConfig, readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
 import { dataFolder, openDatabase } from './db/open.ts';
 import { PlainError } from './plain-error.ts';
@@ -36,6 +36,7 @@ export interface RunningServer {
 export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Promise<RunningServer> {
   const config = readConfig(env);
   const logger = pino({ level: config.logLevel });
+  for (const { says } of checkConfig(env).warnings) logger.warn(says);
   const { db, migrations } = await openDatabase(config.databaseUrl);
   if (migrations.length > 0) logger.info({ migrations }, 'the database was brought up to date');
   await rehashAddresses(db, now());

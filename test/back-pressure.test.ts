@@ -3,13 +3,14 @@ import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 
+import { DriverAdapterError } from '@prisma/driver-adapter-utils';
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
 import { pino } from 'pino';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 
 import { buildApp } from '../src/app.ts';
 import { openDatabase } from '../src/db/open.ts';
-import { inTransaction, isUnreachable } from '../src/db/transaction.ts';
+import { inTransaction, isRefused, isUnreachable } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';
 import { BOUNDS } from '../src/web/bounds.ts';
 import { otherConnection } from './support/other-connection.ts';
@@ -159,7 +160,7 @@ describe('/readyz', () => {
     const answer = await server.app.inject({ url: '/readyz' });
     await run('COMMIT');
     expect(answer.statusCode).toBe(503);
-    expect(answer.json()).toEqual({ status: 'the database does not answer' });
+    expect(answer.json()).toEqual({ status: 'the database is busy: no answer within 2 s' });
     // The question that hung may still be on its way to its own end.
     await until(async () => {
       const { statusCode } = await server.app.inject({ url: '/readyz' });
@@ -177,16 +178,83 @@ describe('/readyz', () => {
   test('says so when a migration is not finished', async () => {
     const server = await startTestServer();
     const { run } = await otherConnection(server);
-    await run('UPDATE "_prisma_migrations" SET "finished_at" = NULL');
+    await run(`UPDATE "_prisma_migrations" SET "finished_at" = NULL WHERE "migration_name" LIKE '%_backups'`);
     const answer = await server.app.inject({ url: '/readyz' });
     expect(answer.statusCode).toBe(503);
-    expect(answer.json()).toEqual({ status: 'a migration of the database is not finished' });
+    expect(answer.json<{ status: string }>().status).toMatch(
+      /^the migration \d+_backups of the database is not finished$/,
+    );
+  });
+
+  test('compares the names of the migrations: one that is missing is 503, whatever else is there', async () => {
+    const server = await startTestServer();
+    const { run } = await otherConnection(server);
+    const name = `"migration_name" LIKE '%_backups'`;
+    await run(`UPDATE "_prisma_migrations" SET "migration_name" = '20990101000000_future' WHERE ${name}`);
+    const answer = await server.app.inject({ url: '/readyz' });
+    expect(answer.statusCode).toBe(503);
+    expect(answer.json<{ status: string }>().status).toMatch(
+      /^the database lacks the migration \d+_backups: restart the server$/,
+    );
+  });
+
+  test('goes on when a newer version has added a migration', async () => {
+    const server = await startTestServer();
+    const { run } = await otherConnection(server);
+    await run(
+      `INSERT INTO "_prisma_migrations" ("id", "checksum", "migration_name", "finished_at", "applied_steps_count")
+       SELECT 'future', 'x', '20990101000000_future', "finished_at", 1 FROM "_prisma_migrations" LIMIT 1`,
+    );
+    expect((await server.app.inject({ url: '/readyz' })).statusCode).toBe(200);
   });
 });
 
 test.each(['EHOSTUNREACH', 'EPIPE'])('%s is a database that cannot be reached, a bug is none', (code) => {
   expect(isUnreachable(Object.assign(new Error(`connect ${code} 192.0.2.1:5432`), { code }))).toBe(true);
   expect(isUnreachable(new Error(code))).toBe(false);
+});
+
+test.each([
+  ['SocketTimeout', true, false],
+  ['TooManyConnections', true, false],
+  ['DatabaseNotReachable', true, true],
+  ['ConnectionClosed', true, true],
+] as const)('the driver says %s: refused %s, unreachable %s', (kind, refused, unreachable) => {
+  const error = new DriverAdapterError({ kind } as ConstructorParameters<typeof DriverAdapterError>[0]);
+  expect(isRefused(error)).toBe(refused);
+  expect(isUnreachable(error)).toBe(unreachable);
+});
+
+describe.runIf(onPostgresql)('a pool whose connections are all in use', () => {
+  test('is busy, and not a database that cannot be reached: 503 in other words', async () => {
+    const server = await startTestServer();
+    const { cookie } = await signUp(server, 'ann@example.com');
+    // Transactions that stand still, as many as there are connections.
+    let letGo = (): void => undefined;
+    const held = new Promise<void>((resolve) => (letGo = resolve));
+    let begun = 0;
+    const standing = Array.from({ length: 10 }, () =>
+      inTransaction(server.db, START, async (tx) => {
+        await tx.setting.findMany();
+        begun += 1;
+        await held;
+      }),
+    );
+    await until(() => Promise.resolve(begun === 10 || undefined));
+    const [page, api, ready, event] = await Promise.all([
+      server.app.inject({ url: '/settings', headers: { cookie } }),
+      server.app.inject({ url: '/api/me', headers: { cookie } }),
+      server.app.inject({ url: '/readyz' }),
+      deliver(server, buyer().created()),
+    ]);
+    letGo();
+    await Promise.all(standing);
+    expect(page.statusCode).toBe(503);
+    expect(page.body).toContain('Our database has too much to do right now.');
+    expect(api.json()).toMatchObject({ error: { code: 'database_busy' } });
+    expect(ready.json()).toEqual({ status: 'the database is busy: no answer within 2 s' });
+    expectRefused(event, /the database is busy/);
+  });
 });
 
 describe.runIf(onPostgresql)('a database that cannot be reached', () => {

@@ -22,7 +22,7 @@ const NEW_PASSWORD = 'battery staple';
 
 const ENV = {
   PUBLIC_URL: 'http://tandem.test',
-  SESSION_SECRET: 'a secret for the tests',
+  SESSION_SECRET: 'a session secret for the tests only',
   STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
   STRIPE_PRICE_MONTHLY: 'price_m',
   STRIPE_PRICE_ANNUAL: 'price_a',

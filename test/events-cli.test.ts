@@ -27,7 +27,7 @@ import { buyer, stripeEvent } from './support/stripe-events.ts';
 function cli({ databaseUrl }: { databaseUrl: string }, ...args: string[]): Promise<CliOutcome> {
   return runCli(args, {
     DATABASE_URL: databaseUrl,
-    SESSION_SECRET: 'a secret for the tests',
+    SESSION_SECRET: 'a session secret for the tests only',
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
   });
 }

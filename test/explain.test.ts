@@ -499,3 +499,32 @@ test('an address without an account, and that of a deleted one, is told so', asy
   });
   await expect(explain(commandContext(server), person.email)).rejects.toThrow('No account has the address');
 });
+
+test('reads one moment: what is granted while it reads is in all of the story, or in none of it', async () => {
+  const server = await startTestServer();
+  const person = await signUp(server, 'person@example.com');
+  let granted = false;
+  // Right after the account was found, and before its ledger is read.
+  const db = server.db.$extends({
+    query: {
+      user: {
+        async findUnique({ args, query }) {
+          const row = await query(args);
+          if (!granted) {
+            granted = true;
+            await grantCredit(commandContext(server), person.email, 30, 'sorry');
+          }
+          return row;
+        },
+      },
+    },
+  }) as unknown as TestServer['db'];
+  const context = { ...commandContext(server), db };
+  const before = (await explain(context, person.email)).json as AccountStory;
+  expect(granted).toBe(true);
+  expect(before.credit.sum.granted).toBe(0);
+  expect(before.now.credit.left).toBe(0);
+  const after = (await explain(context, person.email)).json as AccountStory;
+  expect(after.now.credit.left).toBe(30 * DAY);
+  expect(after.credit.sum.granted).toBe(30 * DAY);
+});

@@ -218,20 +218,37 @@ describe('GET /metrics', () => {
     ['127.8.9.10', {}, '', 200],
     ['::1', {}, '', 200],
     ['::ffff:127.0.0.1', {}, '', 200],
+    ['127.0.0.1', { host: '127.0.0.1:3000' }, '', 200],
+    ['127.0.0.1', { host: 'localhost:3000' }, proxy, 200],
+    ['::1', { host: '[::1]:3000' }, '', 200],
     ['192.0.2.7', {}, '', 404],
     ['::ffff:192.0.2.7', {}, '', 404],
     ['2001:db8::1', {}, '', 404],
-    // A proxy on this machine that nobody told us of.
+    // A proxy on this machine, whether or not we know it, says that it is one in one of these ways.
     ['127.0.0.1', { 'x-forwarded-for': '192.0.2.7' }, '', 404],
     ['127.0.0.1', { 'x-forwarded-for': '127.0.0.1' }, '', 404],
+    ['127.0.0.1', { 'x-forwarded-proto': 'https' }, '', 404],
+    ['127.0.0.1', { 'x-forwarded-host': 'localhost' }, '', 404],
+    ['127.0.0.1', { 'x-forwarded-port': '443' }, '', 404],
+    ['127.0.0.1', { 'x-forwarded-server': 'proxy' }, '', 404],
     ['127.0.0.1', { forwarded: 'for=127.0.0.1' }, '', 404],
+    ['127.0.0.1', { forwarded: 'proto=https' }, '', 404],
+    ['127.0.0.1', { via: '1.1 proxy' }, '', 404],
     ['127.0.0.1', { 'x-real-ip': '127.0.0.1' }, '', 404],
-    // One that we know.
+    ['127.0.0.1', { 'x-client-ip': '127.0.0.1' }, '', 404],
+    ['127.0.0.1', { 'true-client-ip': '127.0.0.1' }, '', 404],
+    ['127.0.0.1', { 'cf-connecting-ip': '127.0.0.1' }, '', 404],
     ['127.0.0.1', { 'x-forwarded-for': '192.0.2.7' }, proxy, 404],
     ['127.0.0.1', { 'x-forwarded-for': '127.0.0.1, 192.0.2.7' }, proxy, 404],
-    ['127.0.0.1', { 'x-forwarded-for': '127.0.0.1' }, proxy, 200],
     ['127.0.0.1', { forwarded: 'for=192.0.2.7' }, proxy, 404],
-    ['127.0.0.1', {}, proxy, 200],
+    ['127.0.0.1', { 'x-forwarded-proto': 'http' }, proxy, 404],
+    // It passes on what its client claims.
+    ['127.0.0.1', { 'x-forwarded-for': '127.0.0.1' }, proxy, 404],
+    ['127.0.0.1', { 'x-forwarded-for': '::1' }, proxy, 404],
+    // It says nothing, and asks for the site.
+    ['127.0.0.1', { host: 'tandem.test' }, '', 404],
+    ['127.0.0.1', { host: 'tandem.test' }, proxy, 404],
+    ['127.0.0.1', { host: 'localhost.tandem.test' }, '', 404],
     // One elsewhere: it is not this machine, whatever it says.
     ['192.0.2.1', { 'x-forwarded-for': '127.0.0.1' }, '192.0.2.1', 404],
   ])('from %s with %j, TRUST_PROXY=%s: %i', async (remoteAddress, headers, TRUST_PROXY, status) => {

@@ -1,5 +1,5 @@
-import { copyFile, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { copyFile, readdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 
 import Database from 'better-sqlite3';
 import { beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
@@ -59,7 +59,10 @@ async function bareTarget(): Promise<string> {
 }
 
 const copy = (source: string, target: string) =>
-  migrateTo(readConfig({ DATABASE_URL: source, SESSION_SECRET: 'a secret for the tests' }), target);
+  migrateTo(
+    readConfig({ DATABASE_URL: source, SESSION_SECRET: 'a session secret for the tests only' }),
+    target,
+  );
 
 /** Why a copy was refused. */
 function refusal(source: string, target: string): Promise<string> {
@@ -171,7 +174,7 @@ test('everything is copied, and the accounts, their sessions and the books are t
   const rows = Object.values(counts).reduce((sum, count) => sum + count, 0);
 
   const target = await bareTarget();
-  const env = { DATABASE_URL: server.databaseUrl, SESSION_SECRET: 'a secret for the tests' };
+  const env = { DATABASE_URL: server.databaseUrl, SESSION_SECRET: 'a session secret for the tests only' };
   const { code, stdout, stderr } = await runCli(['migrate-to', target, '--json'], env);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   const said = JSON.parse(stdout) as { rows: number; tables: { name: string; rows: number }[] };
@@ -200,23 +203,38 @@ test('in words it says how much was copied, and what to do next', async () => {
   expect(text).toMatch(/^Setting +2 rows$/m);
   expect(text).toContain('Copied 3 rows in all, and compared each one.');
   expect(text).toContain('Keep SESSION_SECRET as it is');
-  const { text: unset } = await migrateTo(readConfig({ DATABASE_URL: source }), await newDatabase());
-  expect(unset).toContain(
-    `Set SESSION_SECRET to what ${source.slice(5, -'/tandem.db'.length)}/session-secret`,
-  );
 });
 
-test('a source of an older version is brought up to date first', async () => {
+describe('without SESSION_SECRET it says where the servers have it', () => {
+  const copyWithoutSecret = async (source: string): Promise<string> =>
+    (await migrateTo(readConfig({ DATABASE_URL: source }), await newDatabase())).text;
+
+  test('beside the database that they use', async () => {
+    const source = await smallSource();
+    const secret = join(dirname(source.slice('file:'.length)), 'session-secret');
+    await writeFile(secret, 'x');
+    expect(await copyWithoutSecret(source)).toContain(`Set SESSION_SECRET to what ${secret} holds`);
+  });
+
+  test('and of a backup that is copied does not name a file that is not there', async () => {
+    const text = await copyWithoutSecret(await smallSource());
+    expect(text).toContain('Set SESSION_SECRET to the one that the servers have now');
+    expect(text).toContain('session-secret beside the database that they use');
+    expect(text).not.toMatch(/\/session-secret/);
+  });
+});
+
+test('a source of an older version is brought up to date and copied in one run', async () => {
   const source = `file:${join(await emptyFolder(), 'tandem.db')}`;
   new Database(source.slice(5)).close();
   const target = await bareTarget();
-  const env = { DATABASE_URL: source, SESSION_SECRET: 'a secret for the tests' };
-  expect(await runCli(['migrate-to', target], env)).toEqual({
-    code: 1,
-    stdout: '',
-    stderr: 'The SQLite database was of an older version and is up to date now: run this again.\n',
+  const { code, stdout, stderr } = await runCli(['migrate-to', target], {
+    DATABASE_URL: source,
+    SESSION_SECRET: 'a session secret for the tests only',
   });
-  expect((await runCli(['migrate-to', target], env)).code).toBe(0);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  expect(stdout).toContain('Copied 0 rows in all');
+  expect(stdout).toContain('The SQLite file was brought up to date, and is otherwise as it was.');
 });
 
 describe('nothing is copied', () => {

@@ -89,7 +89,7 @@ test('each command does its work', async () => {
   const env = {
     DATABASE_URL: server.databaseUrl,
     PUBLIC_URL: 'http://tandem.test',
-    SESSION_SECRET: 'a secret for the tests',
+    SESSION_SECRET: 'a session secret for the tests only',
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
   };
   async function told(args: string[], more: Record<string, string> = {}): Promise<unknown> {
@@ -127,7 +127,7 @@ test('reconcile asks Stripe, and brings what was missed', async () => {
   await sandbox.stripe.customers.del(customer.id);
   const { code, stdout, stderr } = await runCliProcess(['reconcile', '--json'], {
     DATABASE_URL: server.databaseUrl,
-    SESSION_SECRET: 'a secret for the tests',
+    SESSION_SECRET: 'a session secret for the tests only',
     STRIPE_API_KEY: 'sk_test_sandbox',
     STRIPE_API_BASE: `http://127.0.0.1:${sandbox.apiPort}`,
   });
@@ -144,7 +144,7 @@ test('reconcile asks Stripe, and brings what was missed', async () => {
 });
 
 test('backup is for SQLite, and says so', async () => {
-  const env = { DATABASE_URL: await newDatabase(), SESSION_SECRET: 'a secret for the tests' };
+  const env = { DATABASE_URL: await newDatabase(), SESSION_SECRET: 'a session secret for the tests only' };
   const { code, stdout, stderr } = await runCli(['backup', 'copy.db'], env);
   expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
   expect(stderr).toMatch(/^[^\n]*pg_dump[^\n]*\n$/);

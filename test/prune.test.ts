@@ -106,7 +106,7 @@ test('sessions and reset links that have ended are deleted, others stay', async 
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const linkOf = (id: string, now: Date) =>
-    inTransaction(server.db, now, (tx) => createResetToken(tx, 'a secret for the tests', id));
+    inTransaction(server.db, now, (tx) => createResetToken(tx, 'a session secret for the tests only', id));
   await linkOf(ann.id, START);
   server.clock.now = daysAfter(30);
   const bob = await signUp(server, 'bob@example.com');

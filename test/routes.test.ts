@@ -36,11 +36,12 @@ const WEBHOOK = [
 
 const ROUTES: readonly [hooks: string[], routes: string[]][] = [
   [WEBHOOK, ['POST /api/stripe/webhook', 'POST /api/stripe/webhook/']],
-  [MACHINES, ['GET /healthz', 'GET /metrics', 'GET /public/*', 'GET /readyz']],
+  [MACHINES, ['GET /healthz', 'GET /metrics', 'GET /public/*', 'GET /readyz', 'GET /docs/openapi.json']],
   [
     people(),
     [
       'GET /',
+      'GET /docs',
       'GET /pricing',
       'GET /r/*',
       'GET /signup',
@@ -102,6 +103,18 @@ test('each route runs the hooks that it needs, and those of people run on no oth
   await server.app.ready();
   const expected = ROUTES.flatMap(([hooks, routes]) => routes.map((route) => [route, hooks] as const));
   expect(hooksOfRoutes(server)).toEqual(Object.fromEntries(expected));
+});
+
+test('every route under /api/ is in the OpenAPI document', async () => {
+  const server = await startTestServer();
+  const { paths } = server.app.swagger();
+  const routes = Object.keys(hooksOfRoutes(server)).filter((route) => route.includes(' /api/'));
+  expect(routes.length).toBeGreaterThan(5);
+  for (const route of routes) {
+    const [method = '', path = ''] = route.split(' ');
+    const template = path.replace(/\/$/, '').replaceAll(/:(\w+)/g, '{$1}');
+    expect(Object.keys(paths?.[template] ?? {}), route).toContain(method.toLowerCase());
+  }
 });
 
 describe('what only people need', () => {

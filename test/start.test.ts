@@ -12,7 +12,15 @@ import { PlainError } from '../src/plain-error.ts';
 import { startServer } from '../src/start.ts';
 import type { RunningServer } from '../src/start.ts';
 import { freePort } from './support/free-port.ts';
-import { emptyFolder, ended, runCli, runServer, startProgram, until } from './support/process.ts';
+import {
+  emptyFolder,
+  ended,
+  runCli,
+  runCliProcess,
+  runServer,
+  startProgram,
+  until,
+} from './support/process.ts';
 import { newDatabase, PASSWORD, sign, WEBHOOK_SECRET } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -20,7 +28,10 @@ const PRODUCTION = {
   NODE_ENV: 'production',
   STRIPE_API_KEY: 'sk_live_1',
   STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
-  SESSION_SECRET: 'sixteen characters and more',
+  STRIPE_PRICE_MONTHLY: 'price_m',
+  STRIPE_PRICE_ANNUAL: 'price_a',
+  PUBLIC_URL: 'https://tandem.test',
+  SESSION_SECRET: 'thirty-two characters, or a few more',
 };
 
 /**
@@ -128,6 +139,7 @@ async function signUp(browser: ReturnType<typeof newBrowser>, email: string): Pr
 }
 
 test.each([
+  ['NODE_ENV', 'Production'],
   ['PORT', 'http'],
   ['PUBLIC_URL', 'tandem.test'],
   ['DATABASE_URL', 'mysql://localhost/tandem'],
@@ -139,7 +151,7 @@ test.each([
   ['STRIPE_TRIAL_DAYS', 'a week'],
   ['SESSION_SECRET', 'short'],
   ['LOG_LEVEL', 'loud'],
-  ['TRUST_PROXY', '1'],
+  ['TRUST_PROXY', '0.0.0.0/0'],
   ['REFERRAL_CLAWBACK_DAYS', '-1'],
   ['EVENT_RETENTION_DAYS', '0'],
 ])('a bad %s stops the start with one line that names it, and does nothing', async (name, value) => {
@@ -149,6 +161,10 @@ test.each([
 });
 
 test.each([
+  ['NODE_ENV', 'prod'],
+  ['NODE_ENV', 'staging'],
+  ['NODE_ENV', 'production '],
+  ['NODE_ENV', '"production"'],
   ['PORT', '0'],
   ['PORT', '65536'],
   ['PORT', '3000.5'],
@@ -165,8 +181,21 @@ test.each([
   ['STRIPE_API_BASE', 'http://127.0.0.1:1/v1'],
   ['STRIPE_TRIAL_DAYS', '731'],
   ['STRIPE_TRIAL_DAYS', '7.5'],
-  ['SESSION_SECRET', 'fifteen letters'],
+  ['SESSION_SECRET', 'thirty-one characters are short'],
+  ['SESSION_SECRET', 'x'.repeat(64)],
+  ['SESSION_SECRET', 'change me, '.repeat(4)],
+  ['SESSION_SECRET', '0123456789'.repeat(4).slice(0, 37)],
+  ['STRIPE_PRICE_MONTHLY', 'prod_1'],
+  ['STRIPE_PRICE_ANNUAL', 'sk_live_1'],
+  ['TRUST_PROXY', '1'],
   ['TRUST_PROXY', '10.0.0.0/33'],
+  ['TRUST_PROXY', '10.0.0.0/'],
+  ['TRUST_PROXY', '127.0.0.1, 0.0.0.0/0'],
+  ['TRUST_PROXY', '0.0.0.0/1,128.0.0.0/1'],
+  ['TRUST_PROXY', '::/0'],
+  ['TRUST_PROXY', '2000::/3'],
+  ['TRUST_PROXY', '::ffff:0.0.0.0/96'],
+  ['TRUST_PROXY', '::1%lo'],
   ['TRUST_PROXY', '::/129'],
   ['TRUST_PROXY', '10.0.0.1,proxy'],
   ['TRUST_PROXY', 'true'],
@@ -174,6 +203,24 @@ test.each([
   ['EVENT_RETENTION_DAYS', 'forever'],
 ])('%s=%s is refused by its name', (name, value) => {
   expect(() => readConfig({ [name]: value })).toThrow(new RegExp(`^${name} wants [^\\n]+$`));
+});
+
+test('TRUST_PROXY says why it wants no number and no range that holds everybody', () => {
+  expect(() => readConfig({ TRUST_PROXY: '1' })).toThrow(/a number would trust nobody/);
+  expect(() => readConfig({ TRUST_PROXY: '0.0.0.0/0' })).toThrow(/could then write its own address/);
+});
+
+test.each(['10.0.0.0/8', '172.16.0.0/12', 'fc00::/7', 'fe80::/10', '::ffff:10.0.0.0/104'])(
+  'the private network %s may be trusted',
+  (range) => {
+    expect(readConfig({ TRUST_PROXY: range }).trustProxy).toEqual([range]);
+  },
+);
+
+test('of several bad variables the start names the first one, and where to see the others', () => {
+  expect(() => readConfig({ PORT: 'http', LOG_LEVEL: 'loud', TRUST_PROXY: '1' })).toThrow(
+    /^PORT wants [^\n]+ \(The command check-config shows 2 more\.\)$/,
+  );
 });
 
 test('an empty environment has the defaults that are documented', () => {
@@ -211,17 +258,64 @@ test.each<[boolean, Record<string, string>]>([
   expect(readConfig(env).sandbox).toBe(on);
 });
 
-test.each(['STRIPE_API_KEY', 'STRIPE_WEBHOOK_SECRET', 'SESSION_SECRET'])(
-  'production without %s does not start, and one line says so',
-  async (name) => {
-    expect(await failure({ ...PRODUCTION, [name]: '' })).toMatch(new RegExp(`^${name} is missing`));
-  },
-);
+test.each([
+  'PUBLIC_URL',
+  'SESSION_SECRET',
+  'STRIPE_API_KEY',
+  'STRIPE_WEBHOOK_SECRET',
+  'STRIPE_PRICE_MONTHLY',
+  'STRIPE_PRICE_ANNUAL',
+])('production without %s does not start, and one line says so', async (name) => {
+  expect(await failure({ ...PRODUCTION, [name]: '' })).toMatch(new RegExp(`^${name} is missing`));
+});
 
 test('as a process, a bad variable is exit 1 and one line on stderr, and nothing is made', async () => {
   const folder = await emptyFolder();
   expect(await failureOfProcess({ PORT: 'http' }, folder)).toMatch(/^PORT wants /);
   expect(await readdir(folder)).toEqual([]);
+});
+
+test('a .env that cannot be read is exit 1 and one line on stderr', async () => {
+  const folder = await emptyFolder();
+  await mkdir(join(folder, '.env'));
+  expect(await failureOfProcess({}, folder)).toMatch(/^\.env is there and cannot be read \(EISDIR\)\./);
+});
+
+/** Has Node load no native code of a package, as after it was replaced by another version, or moved to another machine. */
+async function breakNative(file: string, why: string): Promise<Record<string, string>> {
+  const path = join(await emptyFolder(), 'break.cjs');
+  await writeFile(
+    path,
+    `const load = process.dlopen;
+     process.dlopen = (module, file, ...rest) => {
+       if (!file.includes('${file}')) return load.call(process, module, file, ...rest);
+       throw Object.assign(new Error("The module '" + file + "' ${why}"), { code: 'ERR_DLOPEN_FAILED' });
+     };`,
+  );
+  return { NODE_OPTIONS: `--require=${path}` };
+}
+
+test('SQLite built for another version of Node.js stops the start and the command line, which say what to run', async () => {
+  const env = await breakNative(
+    'better_sqlite3',
+    'was compiled against a different Node.js version using NODE_MODULE_VERSION 115.',
+  );
+  const says = new RegExp(
+    `^The package better-sqlite3 was built for another version of Node.js than this one \\(${process.version}\\): run npm rebuild better-sqlite3 in /`,
+  );
+  expect(await failureOfProcess(env)).toMatch(says);
+  const folder = await emptyFolder();
+  await writeFile(join(folder, 'tandem.db'), '');
+  const args = ['backup', join(folder, 'copy.db')];
+  const backup = await runCliProcess(args, { ...env, DATABASE_URL: `file:${folder}/tandem.db` });
+  expect(backup).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(says) as string });
+});
+
+test('a package that was built for another machine stops the start, which says what to run', async () => {
+  const env = await breakNative('argon2', 'has an invalid ELF header.');
+  expect(await failureOfProcess(env)).toMatch(
+    /^The package @node-rs\/argon2 was not built for this machine: run npm ci in \//,
+  );
 });
 
 test('production refuses STRIPE_API_BASE', async () => {
@@ -234,9 +328,11 @@ test('production refuses STRIPE_API_BASE', async () => {
 
 test('production starts with its secrets, without the sandbox, and makes no secret of its own', async () => {
   const folder = await emptyFolder();
-  const server = await runServer(PRODUCTION, folder);
+  const port = String(await freePort());
+  const server = await runServer({ ...PRODUCTION, PORT: port }, folder);
+  expect(server.url).toBe(PRODUCTION.PUBLIC_URL);
   expect(server.output.stdout).not.toMatch(/sandbox/i);
-  expect(await newBrowser(server.url).page('/')).not.toContain('Sandbox');
+  expect(await newBrowser(`http://127.0.0.1:${port}`).page('/')).not.toContain('Sandbox');
   expect(await readdir(join(folder, 'data'))).not.toContain('session-secret');
 });
 
@@ -369,6 +465,7 @@ test('accounts and sessions outlive a restart', async () => {
 test('a key without a webhook secret starts, and the webhook is 503', async () => {
   const server = await runServer({ STRIPE_API_KEY: 'sk_test_1' });
   expect(server.output.stdout).not.toMatch(/sandbox/i);
+  expect(server.output.stdout).toContain('STRIPE_WEBHOOK_SECRET is not set: the webhook answers 503');
   const answer = await fetch(`${server.url}/api/stripe/webhook`, { method: 'POST', body: '{}' });
   expect(answer.status).toBe(503);
   expect(await answer.json()).toMatchObject({

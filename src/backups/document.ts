@@ -9,8 +9,11 @@ const MAX_AMOUNT = 1e12;
 const holding = z.strictObject({
   symbol: z.string().trim().min(1).max(20),
   quantity: z.number().positive().max(MAX_AMOUNT),
-  /** Paid for one of them, in the document's currency. */
-  price: z.number().nonnegative().max(MAX_AMOUNT),
+  price: z
+    .number()
+    .nonnegative()
+    .max(MAX_AMOUNT)
+    .meta({ description: "Paid for one of them, in the document's currency." }),
   note: z.string().max(500),
 });
 
@@ -18,27 +21,14 @@ const holding = z.strictObject({
  * A portfolio as it is backed up, and as it is exported by the page: version 1. A later version gets a schema of its own
  * beside this one, because what is stored stays as it is.
  */
-const portfolioDocument = z.strictObject({
-  format: z.literal('tandem-portfolio'),
-  version: z.literal(1),
-  /** ISO 4217. */
-  currency: z.string().regex(/^[A-Z]{3}$/),
-  holdings: z.array(holding).max(MAX_HOLDINGS),
-});
-
-/** What is wrong with a document, in words for who sent it. */
-export interface BadDocument {
-  problem: string;
-}
-
-/**
- * @param value a document as it came, parsed
- * @returns the document as JSON, to be stored; or what is wrong with it
- */
-export function checkDocument(value: unknown): string | BadDocument {
-  const parsed = portfolioDocument.safeParse(value);
-  if (parsed.success) return JSON.stringify(parsed.data);
-  const [issue] = parsed.error.issues;
-  const place = issue?.path.join('.') ?? '';
-  return { problem: `${place === '' ? 'the document' : place}: ${issue?.message ?? 'wrong'}` };
-}
+export const portfolioDocument = z
+  .strictObject({
+    format: z.literal('tandem-portfolio'),
+    version: z.literal(1),
+    currency: z
+      .string()
+      .regex(/^[A-Z]{3}$/)
+      .meta({ description: 'ISO 4217.' }),
+    holdings: z.array(holding).max(MAX_HOLDINGS),
+  })
+  .meta({ id: 'Portfolio' });

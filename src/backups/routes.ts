@@ -1,20 +1,74 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
+import { z } from 'zod';
 
 import { accessOf } from '../access/access.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { isoText } from '../instants.ts';
+import { answers, json, nothing } from '../web/api.ts';
 import type { AppContext } from '../web/context.ts';
 import { setFlash } from '../web/cookies.ts';
 import { HttpError } from '../web/errors.ts';
 import { limitedByAccount } from '../web/limits.ts';
 import { sendToLogIn } from '../web/log-in-first.ts';
 import { sendPage } from '../web/page.ts';
-import { deleteBackup, keepBackup, listBackups, readBackup } from './backups.ts';
-import { checkDocument, MAX_DOCUMENT_BYTES } from './document.ts';
+import { BACKUPS_KEPT, deleteBackup, keepBackup, listBackups, readBackup } from './backups.ts';
+import { MAX_DOCUMENT_BYTES, portfolioDocument } from './document.ts';
 
-interface OfOne {
-  Params: { id: string };
-}
+const ofOne = z.object({ id: z.string().meta({ description: "The backup's id." }) });
+
+const backupView = z.object({ id: z.string(), createdAt: z.date(), bytes: z.int() }).meta({ id: 'Backup' });
+
+const common = { tags: ['Backups'], security: [{ session: [] }] };
+const TO_LOG_IN = nothing('A redirect to /login: nobody is logged in, and the client accepts HTML.');
+const NO_SUCH_BACKUP = 'There is no such backup in this account.';
+
+const LIST = {
+  ...common,
+  summary: 'List the backups',
+  response: answers(
+    {
+      200: json('The backups, newest first.', z.object({ backups: z.array(backupView) })),
+      303: TO_LOG_IN,
+    },
+    { 401: null },
+  ),
+};
+
+const MAKE = {
+  ...common,
+  summary: 'Keep a backup',
+  description: `Needs access. ${BACKUPS_KEPT} are kept; one more drops the oldest.`,
+  body: portfolioDocument,
+  response: answers(
+    { 201: json('The backup was kept.', backupView), 303: TO_LOG_IN },
+    {
+      401: null,
+      402: 'The account has no access: upgrade, or invite a friend.',
+      413: 'The document is larger than 256 KB.',
+    },
+  ),
+};
+
+const RESTORE = {
+  ...common,
+  summary: 'Get a backup',
+  params: ofOne,
+  response: answers(
+    { 200: json('The document as it was kept.', portfolioDocument), 303: TO_LOG_IN },
+    { 401: null, 404: NO_SUCH_BACKUP },
+  ),
+};
+
+const DELETE = {
+  ...common,
+  summary: 'Delete a backup',
+  params: ofOne,
+  response: answers(
+    { 204: nothing('The backup was deleted.'), 303: TO_LOG_IN },
+    { 401: null, 404: NO_SUCH_BACKUP },
+  ),
+};
 
 /**
  * The portfolio's page, and its cloud backups. The portfolio itself stays in the browser. Only a new backup needs access:
@@ -25,6 +79,7 @@ interface OfOne {
  */
 export function backupRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, now } = context;
+  const typed = app.withTypeProvider<ZodTypeProvider>();
   const limited = { onRequest: limitedByAccount('backupsOfAccount') };
 
   app.get('/portfolio', async (request, reply) => {
@@ -37,22 +92,29 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
   });
 
   // The form of a browser without JavaScript: it cannot send DELETE.
-  app.post<OfOne>('/portfolio/backups/:id/delete', limited, async (request, reply) => {
-    const { user, params } = request;
-    if (!user) return reply.redirect('/login', 303);
-    if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id)))) throw noSuchBackup();
-    setFlash(request, reply, 'backup-deleted');
-    return reply.redirect('/portfolio', 303);
-  });
+  typed.post(
+    '/portfolio/backups/:id/delete',
+    { ...limited, schema: { params: ofOne } },
+    async (request, reply) => {
+      const { user, params } = request;
+      if (!user) return reply.redirect('/login', 303);
+      if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id))))
+        throw noSuchBackup();
+      setFlash(request, reply, 'backup-deleted');
+      return reply.redirect('/portfolio', 303);
+    },
+  );
 
-  app.get('/api/backups', limited, async (request, reply) => {
+  app.get('/api/backups', { ...limited, schema: LIST }, async (request, reply) => {
     if (!request.user) return sendToLogIn(request, reply);
     return { backups: await listBackups(db, request.user.id) };
   });
 
-  app.post(
+  typed.post(
     '/api/backups',
     {
+      schema: MAKE,
+      attachValidation: true,
       bodyLimit: MAX_DOCUMENT_BYTES,
       errorHandler: tellTooLarge,
       onRequest: [refuseStrangers, limited.onRequest],
@@ -60,14 +122,8 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     async (request, reply) => {
       const { user } = request;
       if (!user) return sendToLogIn(request, reply);
-      const document = checkDocument(request.body);
-      if (typeof document !== 'string') {
-        throw new HttpError(
-          400,
-          'bad_document',
-          `This is no portfolio that can be backed up: ${document.problem}.`,
-        );
-      }
+      if (request.validationError) throw badDocument(request.validationError);
+      const document = JSON.stringify(request.body);
       const backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user.id, document));
       if (!backup) {
         const message =
@@ -78,7 +134,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     },
   );
 
-  app.post<OfOne>('/api/backups/:id/restore', limited, async (request, reply) => {
+  typed.post('/api/backups/:id/restore', { ...limited, schema: RESTORE }, async (request, reply) => {
     const { user, params } = request;
     if (!user) return sendToLogIn(request, reply);
     const backup = await readBackup(db, user.id, params.id);
@@ -94,7 +150,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     );
   });
 
-  app.delete<OfOne>('/api/backups/:id', limited, async (request, reply) => {
+  typed.delete('/api/backups/:id', { ...limited, schema: DELETE }, async (request, reply) => {
     const { user, params } = request;
     if (!user) return sendToLogIn(request, reply);
     if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id)))) throw noSuchBackup();
@@ -105,6 +161,13 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
 /** Before the body: strangers are not to make us hold bodies that are larger than those of other forms. */
 async function refuseStrangers(request: FastifyRequest, reply: FastifyReply): Promise<void> {
   if (!request.user) await sendToLogIn(request, reply);
+}
+
+function badDocument({ validation }: { validation?: unknown }): HttpError {
+  const [issue] = validation as FastifySchemaValidationError[];
+  const place = issue?.instancePath.slice(1).replaceAll('/', '.') ?? '';
+  const problem = `${place === '' ? 'the document' : place}: ${issue?.message ?? 'wrong'}`;
+  return new HttpError(400, 'bad_document', `This is no portfolio that can be backed up: ${problem}.`);
 }
 
 function noSuchBackup(): HttpError {

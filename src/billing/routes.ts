@@ -1,7 +1,9 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 
 import type { User } from '../db/generated/client.ts';
+import { answers, nothing } from '../web/api.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
 import { askStripe } from '../web/ask-stripe.ts';
@@ -12,7 +14,40 @@ import { subscriptionsOf } from './facts/subscriptions.ts';
 import { isLive, isOneLiveAtStripe, openPortal } from './portal.ts';
 import type { BillingContext } from './stripe-customer.ts';
 
-const checkoutForm = z.object({ plan: z.enum(['monthly', 'annual']) });
+const STRIPE_FAILED = 'Stripe cannot be reached, or refuses.';
+
+const CHECKOUT = {
+  tags: ['Billing'],
+  summary: 'Buy a plan',
+  description:
+    'Opens a checkout at Stripe, or the customer portal if the account has a subscription already.',
+  security: [{ session: [] }],
+  consumes: ['application/x-www-form-urlencoded', 'application/json'],
+  body: z.object({ plan: z.enum(['monthly', 'annual']) }),
+  response: answers(
+    {
+      303: nothing(
+        "A redirect to Stripe's checkout or customer portal; to /login if nobody is logged in and the client accepts HTML.",
+      ),
+    },
+    { 401: null, 409: 'Another window opened a checkout at the same moment.', 502: STRIPE_FAILED },
+  ),
+};
+
+const PORTAL = {
+  tags: ['Billing'],
+  summary: 'Manage the subscription',
+  description: "Opens Stripe's customer portal.",
+  security: [{ session: [] }],
+  response: answers(
+    {
+      303: nothing(
+        "A redirect to Stripe's customer portal; to /pricing if there is no customer yet; to /login if nobody is logged in and the client accepts HTML.",
+      ),
+    },
+    { 401: null, 502: STRIPE_FAILED },
+  ),
+};
 
 /**
  * Checkout and portal: both lead to Stripe.
@@ -22,26 +57,27 @@ const checkoutForm = z.object({ plan: z.enum(['monthly', 'annual']) });
  */
 export function billingRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db } = context;
+  const typed = app.withTypeProvider<ZodTypeProvider>();
 
   function billing(): BillingContext {
     if (!context.stripe) throw notSetUp('STRIPE_API_KEY');
     return { db, stripe: context.stripe, config: config.stripe, publicUrl: config.publicUrl };
   }
 
-  app.post(
+  typed.post(
     '/api/billing/checkout',
-    { onRequest: limitedByAccount('checkoutsOfAccount') },
+    { schema: CHECKOUT, attachValidation: true, onRequest: limitedByAccount('checkoutsOfAccount') },
     async (request, reply) => {
       if (!request.user) return sendToLogIn(request, reply);
-      const form = checkoutForm.safeParse(request.body);
-      if (!form.success) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
+      // Only now: who is not logged in is to log in, whatever they sent.
+      if (request.validationError) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
       const { user } = request;
       const subscriptions = await subscriptionsOf(db, user.id);
       if (subscriptions.some(isLive)) {
         const isManaged = await askStripe(() => isOneLiveAtStripe(billing(), subscriptions, context.now()));
         if (isManaged) return toPortal(reply, billing(), user, context.now());
       }
-      const { plan } = form.data;
+      const { plan } = request.body;
       const priceId = config.stripe.prices[plan];
       if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
       try {
@@ -62,7 +98,7 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
 
   app.post(
     '/api/billing/portal',
-    { onRequest: limitedByAccount('portalsOfAccount') },
+    { schema: PORTAL, onRequest: limitedByAccount('portalsOfAccount') },
     async (request, reply) => {
       if (!request.user) return sendToLogIn(request, reply);
       return toPortal(reply, billing(), request.user, context.now());

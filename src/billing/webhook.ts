@@ -1,9 +1,11 @@
 import type { IncomingMessage } from 'node:http';
 
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
+import { z } from 'zod';
 
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { events } from '../metrics.ts';
+import { json } from '../web/api.ts';
 import type { WebhookBodyBounds } from '../web/bounds.ts';
 import type { AppContext } from '../web/context.ts';
 import { HttpError } from '../web/errors.ts';
@@ -24,6 +26,42 @@ const RETRY_AFTER_SECONDS = '1';
 
 const TOO_MANY = new HttpError(503, 'busy', 'too many events are being handled: send it again');
 const TOO_MUCH = new HttpError(503, 'busy', 'too much is being received: send it again');
+
+const webhookError = z.object({ error: z.string() }).meta({ id: 'WebhookError' });
+
+const WEBHOOK = {
+  tags: ['Stripe'],
+  summary: "Stripe's webhook",
+  description:
+    'Takes a signed event, at this address or with a slash at its end. It answers 200 once the event is on disk; Stripe ' +
+    'sends an event again that was answered with anything else.',
+  headers: z.object({ 'stripe-signature': z.string().meta({ description: 'At most 300 s old.' }) }),
+  body: z
+    .looseObject({
+      id: z.string(),
+      type: z.string(),
+      created: z.int().optional().meta({ description: 'Seconds since 1970.' }),
+      livemode: z.boolean().optional(),
+      data: z.looseObject({ object: z.looseObject({}) }),
+    })
+    .meta({ description: "An event of Stripe's." }),
+  response: {
+    200: json(
+      'Applied now or before, or nothing that changes anything.',
+      z.union([
+        z.object({ status: z.enum(['ok', 'duplicate']) }),
+        z.object({ status: z.literal('ignored'), reason: z.string() }),
+      ]),
+    ),
+    400: json('The signature is missing, wrong or too old, or the body is no event.', webhookError),
+    413: json('The body is larger than 1 MiB.', webhookError),
+    500: json('Handling the event failed, and nothing is kept but the event and its error.', webhookError),
+    503: json(
+      'No secret is set, or there is too much to do. Retry-After says when to send it again.',
+      webhookError,
+    ),
+  },
+};
 
 /**
  * `POST /api/stripe/webhook`: verifies, reads, and hands the event on. No rate limit stands before it: Stripe sends
@@ -78,6 +116,9 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
   });
 
   const options = {
+    schema: WEBHOOK,
+    // It only describes: whether this is an event is asked once the signature over its bytes is good.
+    validatorCompiler: () => () => true,
     config: { pressureHandler: () => Promise.reject(refused(TOO_MANY)) },
   };
   app.post('/', options, async (request, reply) => {

@@ -6,6 +6,8 @@ import Database from 'better-sqlite3';
 
 import type { Config } from '../config.ts';
 import { COMMAND_WAIT_MS, databasePath, isPostgresql } from '../db/open.ts';
+import { nativeModuleProblem } from '../native-module.ts';
+import { ownerOnly } from '../owner-only.ts';
 import { PlainError } from '../plain-error.ts';
 import type { CommandResult } from './command.ts';
 
@@ -47,6 +49,8 @@ export async function backup({ databaseUrl }: Config, file: string): Promise<Com
     await access(source, constants.R_OK).catch((error: unknown) => {
       throw cannotRead(source, error);
     });
+    // As every start does. Where this user may not, a backup is worth more.
+    await ownerOnly(source).catch(() => undefined);
     return tell(path, await makeBackup(source, path));
   } catch (error) {
     throw explain(error, path);
@@ -147,6 +151,8 @@ function cannotRead(source: string, error: unknown): PlainError {
 }
 
 function explain(error: unknown, path: string): unknown {
+  const native = nativeModuleProblem(error);
+  if (native) return native;
   const { code = '', message } = error as NodeJS.ErrnoException;
   const folder = dirname(path);
   switch (code) {

@@ -1,4 +1,6 @@
 import type { Spending } from '../credits/explain.ts';
+import { inSnapshot } from '../db/transaction.ts';
+import type { Db } from '../db/transaction.ts';
 import { DAY_SECONDS } from '../instants.ts';
 import { explainAccount, nameOf } from '../operations/explain.ts';
 import type { AccountStory, ToldEntry, ToldReferral } from '../operations/explain.ts';
@@ -15,7 +17,11 @@ import type { CommandContext, CommandResult } from './command.ts';
  * @throws PlainError when there is no such account
  */
 export async function explain({ db, config, now }: CommandContext, email: string): Promise<CommandResult> {
-  const story = await explainAccount(db, await accountOf(db, email), config, now);
+  // Of one moment: whatever is written meanwhile, the sum adds up. What only reads takes a snapshot for the database.
+  const story = await inSnapshot(db, async (snapshot) => {
+    const moment = snapshot as Db;
+    return explainAccount(moment, await accountOf(moment, email), config, now);
+  });
   return { text: tell(story), json: story };
 }
 

@@ -51,11 +51,12 @@ interface Content {
  */
 export async function migrateTo(config: Config, url: string): Promise<CommandResult> {
   const path = await sourcePath(config, url);
-  await prepareSource(config.databaseUrl);
+  const isUpgraded = await prepareSource(config.databaseUrl);
   await prepareTarget(url);
   const source = new Database(path, { readonly: true, fileMustExist: true, timeout: COMMAND_WAIT_MS });
   try {
-    return tell(await inOneTransaction(url, (tx) => copyEverything(source, tx)), config);
+    const copied = await inOneTransaction(url, (tx) => copyEverything(source, tx));
+    return tell(copied, isUpgraded, await whichSecret(config));
   } catch (error) {
     throw explain(error);
   } finally {
@@ -87,16 +88,11 @@ async function sourcePath({ databaseUrl }: Config, url: string): Promise<string>
   return path;
 }
 
-/** Both are brought to this code's schema, and so have the same tables. */
-async function prepareSource(url: string): Promise<void> {
+/** Source and target are brought to this code's schema, and so have the same tables; whether the source was not yet. */
+async function prepareSource(url: string): Promise<boolean> {
   const { db, migrations } = await openDatabase(url, COMMAND_WAIT_MS);
   await db.$disconnect();
-  // A process can load the engine that migrates only once, and the target needs it.
-  if (migrations.length > 0) {
-    throw new PlainError(
-      'The SQLite database was of an older version and is up to date now: run this again.',
-    );
-  }
+  return migrations.length > 0;
 }
 
 async function prepareTarget(url: string): Promise<void> {
@@ -276,19 +272,31 @@ function list(names: readonly string[]): string {
   return names.map((name) => `"${name}"`).join(', ');
 }
 
-function tell(copied: ReadonlyMap<string, Content>, config: Config): CommandResult {
+/** Where the secret is that keeps everybody logged in: beside a database that servers use, but not beside a backup. */
+async function whichSecret({ sessionSecret, databaseUrl }: Config): Promise<string> {
+  if (sessionSecret !== null) return 'Keep SESSION_SECRET as it is';
+  const path = join(dataFolder(databaseUrl), 'session-secret');
+  try {
+    await access(path);
+    return `Set SESSION_SECRET to what ${path} holds`;
+  } catch {
+    return (
+      'Set SESSION_SECRET to the one that the servers have now; ' +
+      'where it is not set, it is in the file session-secret beside the database that they use'
+    );
+  }
+}
+
+function tell(copied: ReadonlyMap<string, Content>, isUpgraded: boolean, secret: string): CommandResult {
   const tables = [...copied].map(([name, content]) => ({ name, ...content }));
   const rows = tables.reduce((sum, table) => sum + table.rows, 0);
-  const secret =
-    config.sessionSecret === null
-      ? `Set SESSION_SECRET to what ${join(dataFolder(config.databaseUrl), 'session-secret')} holds`
-      : 'Keep SESSION_SECRET as it is';
   const text = [
     ...tables.map((table) => `${table.name.padEnd(14)}  ${table.rows} rows`),
     `Copied ${rows} rows in all, and compared each one.`,
     'Now set DATABASE_URL to the new address, run doctor, and start the servers.',
     `${secret}: with another one everybody has to log in again.`,
-    'The SQLite file is as it was. Keep it until you are sure, then delete it: what it holds is personal.',
+    `The SQLite file ${isUpgraded ? 'was brought up to date, and is otherwise' : 'is'} as it was. ` +
+      'Keep it until you are sure, then delete it: what it holds is personal.',
   ].join('\n');
   return { text, json: { rows, tables } };
 }

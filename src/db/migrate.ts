@@ -99,7 +99,11 @@ async function appliedMigrations(
   }
 }
 
-async function migrationNames(folder: string): Promise<string[]> {
+/**
+ * @param folder where the migrations of a kind of database are
+ * @returns the names of those that this code knows, in their order
+ */
+export async function migrationNames(folder: string): Promise<string[]> {
   const entries = await readdir(join(folder, 'migrations'), { withFileTypes: true });
   return entries
     .filter((entry) => entry.isDirectory())

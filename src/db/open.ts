@@ -1,11 +1,13 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 
+import { nativeModuleProblem } from '../native-module.ts';
+import { ownerOnly } from '../owner-only.ts';
 import { PlainError } from '../plain-error.ts';
 import { ROOT } from '../root.ts';
-import { migrate } from './migrate.ts';
+import { migrate, migrationNames } from './migrate.ts';
 import { commitInGroups } from './transaction.ts';
 import type { Db } from './transaction.ts';
 
@@ -40,6 +42,14 @@ export async function openDatabase(
 
 /**
  * @param url DATABASE_URL
+ * @returns the names of the migrations that a database of its kind must have
+ */
+export function neededMigrations(url: string): Promise<string[]> {
+  return migrationNames(isPostgresql(url) ? POSTGRESQL_FOLDER : SQLITE_FOLDER);
+}
+
+/**
+ * @param url DATABASE_URL
  * @returns whether it names a PostgreSQL database; else it is a SQLite file
  */
 export function isPostgresql(url: string): boolean {
@@ -68,16 +78,26 @@ async function openSqlite(path: string, waitMs: number): Promise<{ db: Db; migra
   const { PrismaClient } = await import('./generated/client.ts');
   const { sqliteAdapterFactory, withReader } = await import('./sqlite-adapter.ts');
   try {
-    // What lies in it is personal: a folder made here is its owner's alone.
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    await makePrivate(path);
     const migrations = await migrate(sqliteAdapterFactory(path, waitMs), SQLITE_FOLDER);
     const db = new PrismaClient({ adapter: withReader(path, waitMs), errorFormat: 'minimal' });
     commitInGroups(db);
     return { db, migrations };
   } catch (error) {
     if (error instanceof PlainError) throw error;
-    throw new PlainError(`The database ${path} cannot be opened: ${explainSqlite(error)}`);
+    throw (
+      nativeModuleProblem(error) ??
+      new PlainError(`The database ${path} cannot be opened: ${explainSqlite(error)}`)
+    );
   }
+}
+
+/** What lies in it is personal: whatever the umask, and whatever was there before, only the owner can read it. */
+async function makePrivate(path: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  // Made by us and not by SQLite, which gives what it makes beside it the same mode.
+  await (await open(path, 'a', 0o600)).close();
+  for (const end of ['', '-wal', '-shm', '-journal']) await ownerOnly(path + end);
 }
 
 async function openPostgresql(url: string): Promise<{ db: Db; migrations: string[] }> {
@@ -107,7 +127,7 @@ function explainSqlite(error: unknown): string {
   if (code?.startsWith('SQLITE_BUSY')) {
     return 'another process keeps it locked. Wait until that one is done, then try again.';
   }
-  if (code === 'SQLITE_CANTOPEN' || code === 'EACCES' || message.includes('readonly')) {
+  if (code === 'SQLITE_CANTOPEN' || code === 'EACCES' || code === 'EROFS' || message.includes('readonly')) {
     return 'the folder or the file cannot be written. Mend its permissions, or name another file in DATABASE_URL.';
   }
   return `${message.replaceAll('\n', ' ')}. Name another file in DATABASE_URL.`;

@@ -29,9 +29,11 @@ const LOCK_NOT_AVAILABLE = '55P03';
 /** 57P01 to 57P03 and class 08: the server is going down, starting up, or the connection broke. */
 const CONNECTION_LOST = /^(57P0[123]|08...)$/;
 
-/** The same where the driver (pg) has only words for it. */
-const DRIVER_LOST =
-  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed)/;
+/** The pool's words when all of its connections are in use for too long; a connection that cannot be made is told otherwise. */
+const POOL_BUSY = /^timeout exceeded when trying to connect/;
+
+/** The same as CONNECTION_LOST where the driver (pg) has only words for it. */
+const DRIVER_LOST = /^(Connection terminated|Client has encountered a connection error|Client was closed)/;
 
 /**
  * Prisma's PostgreSQL adapter, set up for money:
@@ -176,6 +178,9 @@ async function inWords<T>(query: () => Promise<T>): Promise<T> {
 function translate(error: unknown): unknown {
   if (!isDriverAdapterError(error)) {
     const { message } = error as Error;
+    // Not ConnectionClosed: the database is there, and busy with what we have asked already.
+    if (POOL_BUSY.test(message))
+      return new DriverAdapterError({ kind: 'SocketTimeout', originalMessage: message });
     if (!DRIVER_LOST.test(message)) return error;
     return new DriverAdapterError({ kind: 'ConnectionClosed', originalMessage: message });
   }

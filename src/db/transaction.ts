@@ -34,14 +34,14 @@ const MAX_TRYING_MS = 10_000;
 /** Worth another try at once: write conflict or dead-lock. */
 const RETRIED = 'P2034';
 
-/** Not worth one: P1008 another process wrote, and P2028 it waited or ran, for too long already. */
-const TOO_SLOW = new Set(['P1008', 'P2028']);
-
 /**
- * The database is down, refuses us, or the connection broke. https://www.prisma.io/docs/orm/reference/error-reference
- * P2037: it has as many connections as it takes.
+ * Not worth one: P1008 another process wrote, or all connections were in use, and P2028 it waited or ran, for too long
+ * already; P2037 the database has as many connections as it takes.
  */
-const UNREACHABLE = new Set(['P1000', 'P1001', 'P1003', 'P1010', 'P1011', 'P1017', 'P2037']);
+const TOO_SLOW = new Set(['P1008', 'P2028', 'P2037']);
+
+/** The database is down, refuses us, or the connection broke. https://www.prisma.io/docs/orm/reference/error-reference */
+const UNREACHABLE = new Set(['P1000', 'P1001', 'P1003', 'P1010', 'P1011', 'P1017']);
 
 /** Prisma calls whatever fails in a raw query P2010, and in a COMMIT nothing at all: the driver's word for it counts. */
 const CODE_OF_KIND: Readonly<Record<string, string>> = {

@@ -2,6 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { FastifyInstance } from 'fastify';
 
+import { neededMigrations } from '../db/open.ts';
+import { isUnreachable } from '../db/transaction.ts';
 import type { AppContext } from '../web/context.ts';
 
 /** How long the database may take to answer, ms. */
@@ -11,33 +13,48 @@ const ANSWER_MS = 2_000;
 export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined } };
 
 /**
- * `/healthz`: the process answers. `/readyz`: the database does too, within 2 s, and no migration of it is unfinished
- * (they are applied before the server begins to listen).
+ * `/healthz`: the process answers. `/readyz`: the database does too, within 2 s, and it has every migration that this code
+ * knows, finished. One that a newer version has added is no obstacle: while servers are upgraded one by one, the older ones
+ * go on.
  *
  * @param app the whole server
  * @param context what the server is built from
  */
-export function healthRoutes(app: FastifyInstance, { db }: AppContext): void {
-  let asked: Promise<number> | null = null;
+export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): void {
+  let needed: Promise<string[]> | null = null;
+  let asked: Promise<string | null> | null = null;
 
   /** One question at a time: a database that hangs is not asked more and more. */
-  function unfinishedMigrations(): Promise<number> {
-    asked ??= db.$queryRaw<{ count: number | bigint }[]>`
-      SELECT count(*) AS "count" FROM "_prisma_migrations" WHERE "finished_at" IS NULL AND "rolled_back_at" IS NULL`
-      .then(([row]) => Number(row?.count))
-      .finally(() => (asked = null));
+  function whyNotReady(): Promise<string | null> {
+    asked ??= compareMigrations().finally(() => (asked = null));
     return asked;
+  }
+
+  async function compareMigrations(): Promise<string | null> {
+    const rows = await db.$queryRaw<{ name: string; finished: boolean | number | bigint }[]>`
+      SELECT "migration_name" AS "name", "finished_at" IS NOT NULL AS "finished"
+      FROM "_prisma_migrations" WHERE "rolled_back_at" IS NULL`;
+    const unfinished = rows.find(({ finished }) => !finished);
+    if (unfinished) return `the migration ${unfinished.name} of the database is not finished`;
+    const names = new Set(rows.map(({ name }) => name));
+    const missing = (await (needed ??= neededMigrations(config.databaseUrl))).filter(
+      (name) => !names.has(name),
+    );
+    if (missing.length === 0) return null;
+    return `the database lacks the migration ${missing.join(', ')}: restart the server`;
   }
 
   app.get('/healthz', EVEN_UNDER_PRESSURE, () => ({ status: 'ok' }));
   app.get('/readyz', EVEN_UNDER_PRESSURE, async (request, reply) => {
     try {
-      const unfinished = await within(ANSWER_MS, unfinishedMigrations());
-      if (unfinished === 0) return { status: 'ok' };
-      return await reply.status(503).send({ status: 'a migration of the database is not finished' });
+      const problem = await within(ANSWER_MS, whyNotReady());
+      return problem === null ? { status: 'ok' } : await reply.status(503).send({ status: problem });
     } catch (error) {
-      request.log.error({ err: error }, 'the database does not answer');
-      return reply.status(503).send({ status: 'the database does not answer' });
+      const status = isUnreachable(error)
+        ? 'the database cannot be reached'
+        : `the database is busy: no answer within ${ANSWER_MS / 1000} s`;
+      request.log.error({ err: error }, status);
+      return reply.status(503).send({ status });
     }
   });
 }

@@ -1,14 +1,13 @@
-import { BlockList } from 'node:net';
+import { BlockList, isIP } from 'node:net';
 
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { collectDefaultMetrics } from 'prom-client';
 
 import { registry } from '../metrics.ts';
-import type { AppContext } from '../web/context.ts';
 import { EVEN_UNDER_PRESSURE } from './health.ts';
 
-/** What a proxy says of whom it stands in for. */
-const FORWARDING_HEADERS = ['x-forwarded-for', 'x-forwarded-host', 'x-real-ip', 'forwarded', 'via'];
+/** By one of these a proxy gives itself away, or by what it passes on of a proxy in front of it. */
+const FORWARDED = /^(via|forwarded|x-forwarded.*|x-original-.*|x-real-ip|.*client-ip|.*connecting-ip)$/;
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
@@ -21,11 +20,10 @@ collectDefaultMetrics({ register: registry });
  * `GET /metrics`, for Prometheus on this machine. To anybody else there is nothing here.
  *
  * @param app the whole server
- * @param context what the server is built from
  */
-export function metricsRoute(app: FastifyInstance, { config }: AppContext): void {
+export function metricsRoute(app: FastifyInstance): void {
   app.get('/metrics', EVEN_UNDER_PRESSURE, async (request, reply) => {
-    if (!comesFromThisMachine(request, config.trustProxy.length > 0)) {
+    if (!comesFromThisMachine(request)) {
       reply.callNotFound();
       return reply;
     }
@@ -33,12 +31,20 @@ export function metricsRoute(app: FastifyInstance, { config }: AppContext): void
   });
 }
 
-/** A proxy on this machine connects from it, too: what it forwards counts only if TRUST_PROXY says whom to believe. */
-function comesFromThisMachine(request: FastifyRequest, proxyTrusted: boolean): boolean {
-  const { headers, ip, socket } = request;
-  const forwarded = FORWARDING_HEADERS.some((name) => headers[name] !== undefined);
-  const believed = proxyTrusted && headers['x-forwarded-for'] !== undefined;
-  return isLoopback(socket.remoteAddress ?? '') && isLoopback(ip) && (!forwarded || believed);
+/**
+ * A proxy on this machine connects from it, too. TRUST_PROXY does not matter here: a proxy that we trust can pass on what its
+ * client claims to be. One that sets no header at all asks for the site by its name, and not for this machine.
+ */
+function comesFromThisMachine({ headers, socket }: FastifyRequest): boolean {
+  if (Object.keys(headers).some((name) => FORWARDED.test(name))) return false;
+  return isLoopback(socket.remoteAddress ?? '') && isThisMachine(headers.host ?? '');
+}
+
+function isThisMachine(host: string): boolean {
+  const url = `http://${host}`;
+  if (!URL.canParse(url)) return false;
+  const name = new URL(url).hostname.replace(/^\[|\]$/g, '');
+  return name === 'localhost' || (isIP(name) !== 0 && isLoopback(name));
 }
 
 function isLoopback(address: string): boolean {

@@ -1,9 +1,11 @@
 import type { FastifyInstance } from 'fastify';
+import { z } from 'zod';
 
 import { describeUser } from '../access/overview.ts';
 import { subscriptionsOf } from '../billing/facts/subscriptions.ts';
 import { isOneLive } from '../billing/portal.ts';
 import { createPriceReader } from '../billing/prices.ts';
+import { answers, json } from '../web/api.ts';
 import type { AppContext } from '../web/context.ts';
 import { setFlash } from '../web/cookies.ts';
 import { HttpError } from '../web/errors.ts';
@@ -11,6 +13,50 @@ import { sendPage } from '../web/page.ts';
 import { followInvitation } from '../web/visitor.ts';
 import { tellCreditNews } from './credit-news.ts';
 import { settingsRoutes } from './settings.ts';
+
+const overview = z
+  .object({
+    id: z.string(),
+    email: z.string(),
+    tier: z.enum(['free', 'trial', 'paid']).meta({ description: "What the account's subscriptions say." }),
+    creditUntil: z
+      .date()
+      .nullable()
+      .meta({ description: 'When credit would run out if it ran from now on; null when none is left.' }),
+    creditHeld: z.boolean().meta({ description: 'There is credit, and it stands still while they pay.' }),
+    creditDays: z.int().meta({ description: 'Days of credit left, rounded up.' }),
+    access: z.object({
+      granted: z.boolean(),
+      until: z.date().nullable().meta({ description: 'When the reason ends, as far as that is known.' }),
+      reason: z.enum(['paid', 'trial', 'credit']).nullable(),
+    }),
+    referral: z.object({
+      code: z.string(),
+      url: z.string().meta({ description: 'The link that invites friends.' }),
+      invited: z.int().meta({ description: 'Friends who signed up with it.' }),
+      converted: z.int().meta({ description: 'Of these, who paid, and whose payment stands.' }),
+      activeCredits: z.int().meta({ description: 'Of these, who were credited in the last 45 days.' }),
+    }),
+    subscription: z
+      .object({
+        status: z.string().meta({ description: "Stripe's own word." }),
+        plan: z.enum(['monthly', 'annual']).nullable().meta({ description: 'Null: the price is not ours.' }),
+        currentPeriodEnd: z.date().nullable(),
+        cancelAt: z.date().nullable(),
+        cancelAtPeriodEnd: z.boolean().meta({ description: 'It ends with the current period.' }),
+        trialEnd: z.date().nullable(),
+      })
+      .nullable()
+      .meta({ description: 'The one that gives the tier, else the newest; null when there never was one.' }),
+  })
+  .meta({ id: 'Account' });
+
+const ME = {
+  tags: ['Account'],
+  summary: 'The account that is logged in',
+  security: [{ session: [] }],
+  response: answers({ 200: json('The account.', overview) }, { 401: null }),
+};
 
 /**
  * The pages that people read, a friend's link, and `/api/me`.
@@ -47,7 +93,7 @@ export function pageRoutes(app: FastifyInstance, context: AppContext): void {
     return reply.redirect('/pricing', 303);
   });
 
-  app.get('/api/me', async (request) => {
+  app.get('/api/me', { schema: ME }, async (request) => {
     if (!request.user) throw new HttpError(401, 'unauthorized', 'Log in first.');
     const subscriptions = await subscriptionsOf(db, request.user.id);
     return describeUser(db, request.user, subscriptions, place, now());

@@ -126,7 +126,7 @@ export function saveState(state: State, file: string): void {
     answers: [...state.answers.values()],
     undelivered: [...state.undelivered],
   };
-  mkdirSync(dirname(file), { recursive: true });
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const fresh = `${file}.${process.pid}.tmp`;
   // A file left by a crash would keep its own mode.
   rmSync(fresh, { force: true });

@@ -1,7 +1,7 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { HashingBusy } from '../accounts/passwords.ts';
-import { isRefused } from '../db/transaction.ts';
+import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { sendPage } from './page.ts';
 
 /**
@@ -56,8 +56,12 @@ export const BUSY = 'busy';
 const RETRY_AFTER_SECONDS = '5';
 
 function databaseUnavailable(cause: Error): HttpError {
-  const message = 'Our database does not answer right now. Please try again in a moment.';
-  return new HttpError(503, 'database_unavailable', message, { cause });
+  if (isUnreachable(cause)) {
+    const message = 'Our database does not answer right now. Please try again in a moment.';
+    return new HttpError(503, 'database_unavailable', message, { cause });
+  }
+  const message = 'Our database has too much to do right now. Please try again in a moment.';
+  return new HttpError(503, 'database_busy', message, { cause });
 }
 
 function busy(cause: Error): HttpError {

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 
 /** What both servers are started with. */
 export const WEBHOOK_SECRET = 'whsec_benchmark';
-export const SESSION_SECRET = 'a secret for the benchmark only';
+export const SESSION_SECRET = 'a session secret for the benchmark only';
 
 export type Engine = 'sqlite' | 'postgresql';
 

@@ -56,6 +56,7 @@ test('a visitor', async () => {
     ['/signup', 'signup'],
     ['/login', 'login'],
     ['/portfolio', 'portfolio visitor'],
+    ['/docs', 'docs'],
     ['/nothing', 'not found'],
     ['/reset/used-up', 'reset used up'],
   ] as const) {

@@ -12,7 +12,7 @@ export function commandContext(
     config,
     db,
     migrations: [],
-    sessionSecret: 'a secret for the tests',
+    sessionSecret: 'a session secret for the tests only',
     stripe: null,
     now: clock.now,
     clock: () => clock.now,

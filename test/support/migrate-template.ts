@@ -13,6 +13,10 @@ const RUN = join(import.meta.dirname, '../../src/run.js');
 export async function migrateTemplate(databaseUrl: string, folder: string): Promise<void> {
   await promisify(execFile)(process.execPath, [RUN, 'cli', 'migrate'], {
     cwd: folder,
-    env: { PATH: process.env['PATH'], DATABASE_URL: databaseUrl, SESSION_SECRET: 'a secret for the tests' },
+    env: {
+      PATH: process.env['PATH'],
+      DATABASE_URL: databaseUrl,
+      SESSION_SECRET: 'a session secret for the tests only',
+    },
   });
 }

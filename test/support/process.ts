@@ -67,9 +67,10 @@ export interface CliOutcome {
 export async function runCli(
   args: string[],
   env: { DATABASE_URL: string } & Record<string, string>,
+  fromFile: ReadonlySet<string> = new Set(),
 ): Promise<CliOutcome> {
   const [stdout, stderr] = [new Collected(), new Collected()];
-  const code = await runCommandLine(args, { env, stdout, stderr, now: () => new Date() });
+  const code = await runCommandLine(args, { env, fromFile, stdout, stderr, now: () => new Date() });
   return { code, stdout: stdout.text, stderr: stderr.text };
 }
 
@@ -83,8 +84,12 @@ class Collected extends Writable {
 }
 
 /** Runs the command line to its end, as a process of its own. */
-export async function runCliProcess(args: string[], env: Record<string, string>): Promise<CliOutcome> {
-  return ended(await startProgram('cli', args, env));
+export async function runCliProcess(
+  args: string[],
+  env: Record<string, string>,
+  folder?: string,
+): Promise<CliOutcome> {
+  return ended(await startProgram('cli', args, env, folder));
 }
 
 /** Starts a server on a free port (or on the one that is given), and waits until it has said where it is. */

@@ -18,11 +18,12 @@ import { createStripe } from '../../src/stripe-client.ts';
 import { BOUNDS } from '../../src/web/bounds.ts';
 import type { Bounds } from '../../src/web/bounds.ts';
 import { giveBack, takeDatabase } from './databases.ts';
+import { compareWithDescription } from './described.ts';
 
 export { newDatabase, newEmptyDatabase } from './databases.ts';
 
 export const WEBHOOK_SECRET = 'whsec_test';
-export const SESSION_SECRET = 'a secret for the tests';
+export const SESSION_SECRET = 'a session secret for the tests only';
 export const DAY = 86_400;
 
 /** The instant at which every test's clock stands until the test moves it. */
@@ -78,6 +79,8 @@ export async function startTestServer(
     pino({ level: 'silent' }),
     bounds,
   );
+  await app.ready();
+  compareWithDescription(app);
   let stopped: Promise<void> | null = null;
   const stop = (): Promise<void> => {
     stopped ??= app.close().then(() => (kept ? giveBack(kept) : db.$disconnect()));

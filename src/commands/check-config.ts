@@ -1,0 +1,192 @@
+import { checkConfig, VARIABLE_NAMES } from '../config.ts';
+import type { CheckedConfig, Config, Remark, VariableName } from '../config.ts';
+import { dataFolder, databasePath, isPostgresql } from '../db/open.ts';
+import type { CommandResult } from './command.ts';
+
+/** Whatever of these is set, its value is never shown. */
+const SECRETS: ReadonlySet<VariableName> = new Set([
+  'STRIPE_API_KEY',
+  'STRIPE_WEBHOOK_SECRET',
+  'SESSION_SECRET',
+]);
+
+/** A secret of Stripe's that was put into the wrong variable. */
+const STRIPE_SECRET = /\b(sk|rk|whsec)_\S+/g;
+
+/** What each variable switches on or off, as it is set now. */
+const EFFECTS: Record<VariableName, (config: Config) => string> = {
+  NODE_ENV: ({ production }) =>
+    production
+      ? 'Production: every secret must be set, and the sandbox is off.'
+      : 'Not production: a session secret is made where none is set, and the sandbox may run.',
+  HOST: ({ host }) =>
+    /^(127\.|::1$|localhost$)/.test(host)
+      ? 'Only this machine reaches the server.'
+      : 'Other machines reach the server, too.',
+  PORT: ({ port }) => `The server listens on port ${port}.`,
+  PUBLIC_URL: ({ publicUrl }) =>
+    `Links lead to ${publicUrl}. ${publicUrl.startsWith('https:') ? 'Cookies are Secure.' : 'Cookies are not Secure.'}`,
+  DATABASE_URL: ({ databaseUrl }) =>
+    isPostgresql(databaseUrl)
+      ? 'PostgreSQL: any number of servers, which share the rate limits.'
+      : 'SQLite: one server, which counts rate limits in its memory.',
+  STRIPE_API_KEY: ({ sandbox, stripe }) => {
+    if (sandbox) return 'The sandbox is on: a stand-in for Stripe runs, and no real money moves.';
+    if (stripe.apiKey === null) return 'Checkout, portal and reconcile are off.';
+    return `Checkout, portal and reconcile are on${/^.k_test_/.test(stripe.apiKey) ? ', in test mode' : ''}.`;
+  },
+  STRIPE_WEBHOOK_SECRET: ({ sandbox, stripe: { webhookSecrets } }) => {
+    if (sandbox) return 'The sandbox signs its webhooks with a secret of its own.';
+    if (webhookSecrets.length === 0) return 'The webhook answers 503.';
+    return webhookSecrets.length === 1
+      ? 'The webhook takes events signed with it.'
+      : `The webhook takes events signed with any of these ${webhookSecrets.length} secrets.`;
+  },
+  STRIPE_PRICE_MONTHLY: (config) => soldAt(config, 'monthly'),
+  STRIPE_PRICE_ANNUAL: (config) => soldAt(config, 'annual'),
+  STRIPE_PRODUCTS: ({ stripe: { products } }) =>
+    products === null
+      ? 'Every subscription in the Stripe account gives access.'
+      : 'Only subscriptions to these products give access.',
+  STRIPE_API_BASE: ({ sandbox, stripe: { apiBase } }) => {
+    if (sandbox) return 'Stripe is the sandbox.';
+    return apiBase === null ? 'Stripe is asked at Stripe.' : 'Stripe is asked there, and not at Stripe.';
+  },
+  STRIPE_TRIAL_DAYS: ({ stripe: { trialDays } }) =>
+    trialDays === 0 ? 'No trial is offered.' : `A first checkout offers a trial of ${trialDays} days.`,
+  SESSION_SECRET: ({ sessionSecret, production, databaseUrl }) => {
+    if (sessionSecret !== null) return 'Sessions and reset links are hashed with it.';
+    return production
+      ? 'Nobody can log in.'
+      : `A secret is made at the first start and kept in ${dataFolder(databaseUrl)}/session-secret.`;
+  },
+  LOG_LEVEL: ({ logLevel }) =>
+    logLevel === 'silent' ? 'Nothing is logged.' : `Lines of the level ${logLevel} and above are logged.`,
+  TRUST_PROXY: ({ trustProxy }) =>
+    trustProxy.length === 0
+      ? 'Clients are counted by the address that connects; X-Forwarded-For is not believed.'
+      : 'X-Forwarded-For is believed from these addresses; clients are counted by what it says.',
+  REFERRAL_CLAWBACK_DAYS: ({ clawbackDays }) =>
+    `A refund, or a dispute that is lost, takes credit back for ${clawbackDays} days after the payment.`,
+  EVENT_RETENTION_DAYS: ({ eventRetentionDays }) =>
+    `The payloads of Stripe's events are kept whole for ${eventRetentionDays} days.`,
+};
+
+function soldAt({ sandbox, stripe }: Config, plan: 'monthly' | 'annual'): string {
+  if (sandbox) return `The sandbox sells the ${plan} plan at a price of its own.`;
+  return `The ${plan} plan is ${stripe.prices[plan] === null ? 'not sold' : 'sold at this price'}.`;
+}
+
+/** A variable, as it is told. */
+interface Told {
+  name: VariableName;
+  set: boolean;
+  from: 'environment' | '.env' | 'default' | null;
+  /** Null: not set and without a default, a secret, or nothing that could be shown. */
+  value: string | null;
+  effect: string;
+  problem: string | null;
+  warning: string | null;
+}
+
+/**
+ * `check-config`: shows every variable: whether it is set, where it comes from, what it switches on or off, and what is
+ * wrong with it. It reads no file but `.env`, and does not open the database.
+ *
+ * @param env the environment
+ * @param fromFile the names of the variables that `.env` has set
+ * @returns what to print; failed when the server would not start
+ */
+export function checkConfigCommand(
+  env: NodeJS.ProcessEnv,
+  fromFile: ReadonlySet<string>,
+): Promise<CommandResult> {
+  const checked = checkConfig(env);
+  const { problems, warnings } = checked;
+  const variables = VARIABLE_NAMES.map((name) => tell(name, env, fromFile, checked));
+  const starts = problems.length === 0;
+  const text = [...variables.map(inText), verdict(problems.length, warnings.length)].join('\n');
+  return Promise.resolve({ text, json: { starts, variables }, failed: !starts });
+}
+
+function tell(
+  name: VariableName,
+  env: NodeJS.ProcessEnv,
+  fromFile: ReadonlySet<string>,
+  { config, problems, warnings }: CheckedConfig,
+): Told {
+  const given = env[name] ?? '';
+  const set = given !== '';
+  const of = (remarks: Remark[]): string | null =>
+    remarks
+      .filter((remark) => remark.name === name)
+      .map(({ says }) => says)
+      .join(' ') || null;
+  const problem = of(problems);
+  const byDefault = defaultOf(name, config);
+  return {
+    name,
+    set,
+    from: set ? (fromFile.has(name) ? '.env' : 'environment') : byDefault === null ? null : 'default',
+    // A bad value could be anything, a password with a typing error in front of it included.
+    value: set ? (problem === null ? shown(name, given, config) : null) : byDefault,
+    effect: EFFECTS[name](config),
+    problem,
+    warning: of(warnings),
+  };
+}
+
+function shown(name: VariableName, value: string, { databaseUrl }: Config): string | null {
+  if (SECRETS.has(name)) return null;
+  return name === 'DATABASE_URL' ? withoutPassword(databaseUrl) : value.replaceAll(STRIPE_SECRET, '$1_…');
+}
+
+/** Only what cannot hold a password: one can stand in the query as well. */
+function withoutPassword(databaseUrl: string): string {
+  if (!isPostgresql(databaseUrl)) return `file:${databasePath(databaseUrl)}`;
+  const { username, host, pathname } = new URL(databaseUrl);
+  return `postgresql://${username === '' ? '' : `${username}@`}${host}${pathname}`;
+}
+
+/** The value that stands in for one that is not set. */
+function defaultOf(name: VariableName, config: Config): string | null {
+  switch (name) {
+    case 'HOST':
+      return config.host;
+    case 'PORT':
+      return String(config.port);
+    case 'PUBLIC_URL':
+      return config.production ? null : config.publicUrl;
+    case 'DATABASE_URL':
+      return config.databaseUrl;
+    case 'LOG_LEVEL':
+      return config.logLevel;
+    case 'STRIPE_TRIAL_DAYS':
+      return String(config.stripe.trialDays);
+    case 'REFERRAL_CLAWBACK_DAYS':
+      return String(config.clawbackDays);
+    case 'EVENT_RETENTION_DAYS':
+      return String(config.eventRetentionDays);
+    default:
+      return null;
+  }
+}
+
+function inText({ name, from, value, effect, problem, warning }: Told): string {
+  const origin = from === null ? 'not set' : from === 'default' ? 'not set, default' : `set, from ${from}`;
+  const lines = [`${name.padEnd(22)} ${value === null ? origin : `${value} (${origin})`}`];
+  if (problem === null) lines.push(effect);
+  else lines.push(`WRONG: ${problem}`);
+  if (warning !== null) lines.push(`Warning: ${warning}`);
+  return lines.join(`\n${' '.repeat(23)}`);
+}
+
+function verdict(problems: number, warnings: number): string {
+  const said = warnings === 0 ? '' : ` ${counted(warnings, 'warning')}.`;
+  if (problems > 0) return `\nThe server would not start: ${counted(problems, 'problem')}.${said}`;
+  return `\nThe server would start.${said}`;
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}

@@ -1,0 +1,26 @@
+import { chmod, stat } from 'node:fs/promises';
+
+import { PlainError } from './plain-error.ts';
+
+const OTHERS = 0o077;
+const OWNER = 0o700;
+
+/**
+ * Takes a file that is there from everybody but its owner.
+ *
+ * @param path of the file; there may be none
+ * @throws PlainError when others can read it and we may not change that
+ */
+export async function ownerOnly(path: string): Promise<void> {
+  try {
+    const { mode } = await stat(path);
+    if ((mode & OTHERS) !== 0) await chmod(path, mode & OWNER);
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return;
+    throw new PlainError(
+      `Other users of this machine can read ${path}, and this user may not change that (${code}). ` +
+        `As its owner, run chmod 600 ${path}.`,
+    );
+  }
+}

@@ -1,0 +1,46 @@
+import { access, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { satisfies } from 'semver';
+import { expect, test } from 'vitest';
+
+const ROOT = join(import.meta.dirname, '..');
+
+const read = (name: string): Promise<string> => readFile(join(ROOT, name), 'utf8');
+
+/** The arguments of every such instruction, one that goes on over several lines as one. */
+async function instructions(name: string): Promise<string[]> {
+  const text = (await read('Dockerfile')).replaceAll(/\\\n\s*/g, '');
+  return [...text.matchAll(new RegExp(`^${name} (.*)$`, 'gm'))].map(([, rest = '']) => rest);
+}
+
+test('the container file copies only what is there, and nothing that it is told to leave out', async () => {
+  const left = new Set((await read('.dockerignore')).split('\n'));
+  const copies = (await instructions('COPY')).filter((rest) => !rest.startsWith('--from='));
+  const sources = copies.flatMap((rest) => rest.split(' ').slice(0, -1));
+  expect(sources).toEqual(expect.arrayContaining(['package-lock.json', 'src', 'prisma', 'public', 'views']));
+  for (const source of sources) {
+    await access(join(ROOT, source));
+    expect(left).not.toContain(source);
+  }
+  for (const secret of ['.env', '.git', 'data']) expect(left).toContain(secret);
+});
+
+test('the container file uses one version of Node.js, which package.json allows', async () => {
+  const { engines } = JSON.parse(await read('package.json')) as { engines: { node: string } };
+  const bases = (await instructions('FROM')).map((rest) => rest.split(' ')[0]);
+  expect(new Set(bases).size).toBe(1);
+  const [, major] = /^node:(\d+)-slim$/.exec(bases[0] ?? '') ?? [];
+  expect(satisfies(`${major ?? ''}.999.0`, engines.node)).toBe(true);
+});
+
+test('the container runs as somebody else than root, keeps its data in a volume, and says how it is', async () => {
+  expect(await instructions('USER')).toEqual(['node']);
+  expect(await instructions('VOLUME')).toEqual(['/data']);
+  expect((await instructions('ENV')).join(' ')).toContain('DATABASE_URL=file:/data/');
+  const [check = ''] = await instructions('HEALTHCHECK');
+  expect(check).toContain('/readyz');
+  const [command = ''] = await instructions('CMD');
+  expect(JSON.parse(command)).toEqual(['node', '--enable-source-maps', 'dist/server.js']);
+  expect((await instructions('RUN')).join('\n')).toContain('npm ci --omit=dev');
+});

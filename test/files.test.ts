@@ -1,0 +1,125 @@
+import { chmod, copyFile, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import Database from 'better-sqlite3';
+import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+
+import { backup } from '../src/commands/backup.ts';
+import { readConfig } from '../src/config.ts';
+import { openDatabase } from '../src/db/open.ts';
+import { startServer } from '../src/start.ts';
+import { freePort } from './support/free-port.ts';
+import { emptyFolder } from './support/process.ts';
+import { newDatabase } from './support/server.ts';
+
+const OWNER_ONLY = '600';
+
+/** The most permissive there is: nothing is private that we do not make so. */
+beforeEach(() => {
+  const before = process.umask(0);
+  onTestFinished(() => void process.umask(before));
+});
+
+/** A folder that everybody may read and that was there before. */
+async function openFolder(): Promise<string> {
+  const folder = await emptyFolder();
+  await chmod(folder, 0o755);
+  return folder;
+}
+
+async function modeOf(path: string): Promise<string> {
+  return ((await stat(path)).mode & 0o777).toString(8);
+}
+
+/** The mode of every file in a folder. */
+async function modes(folder: string): Promise<Record<string, string>> {
+  const all: Record<string, string> = {};
+  for (const name of (await readdir(folder)).sort()) all[name] = await modeOf(join(folder, name));
+  return all;
+}
+
+async function openIn(folder: string): Promise<void> {
+  const { db } = await openDatabase(`file:${join(folder, 'tandem.db')}`);
+  onTestFinished(() => db.$disconnect());
+  await db.$transaction((tx) => tx.setting.create({ data: { key: 'a', value: 'x' } }));
+}
+
+async function start(folder: string): Promise<void> {
+  const server = await startServer(
+    {
+      PORT: String(await freePort()),
+      LOG_LEVEL: 'silent',
+      DATABASE_URL: `file:${join(folder, 'tandem.db')}`,
+    },
+    () => new Date(),
+  );
+  onTestFinished(server.close);
+}
+
+describe('whatever the umask, only their owner can read', () => {
+  test('a new database, its WAL and its shared memory, in a folder that was there before', async () => {
+    const folder = await openFolder();
+    await openIn(folder);
+    expect(await modes(folder)).toEqual({
+      'tandem.db': OWNER_ONLY,
+      'tandem.db-shm': OWNER_ONLY,
+      'tandem.db-wal': OWNER_ONLY,
+    });
+    expect(await modeOf(folder)).toBe('755');
+  });
+
+  test('the same files that others could read until now, even while another process has them open', async () => {
+    const folder = await openFolder();
+    const path = join(folder, 'tandem.db');
+    await copyFile((await newDatabase()).replace('file:', ''), path);
+    await chmod(path, 0o644);
+    const other = new Database(path);
+    onTestFinished(() => void other.close());
+    other.exec(`PRAGMA journal_mode = WAL; INSERT INTO "Setting" VALUES ('b', 'x')`);
+    expect(Object.values(await modes(folder))).toEqual(['644', '644', '644']);
+    await openIn(folder);
+    expect(Object.values(await modes(folder))).toEqual([OWNER_ONLY, OWNER_ONLY, OWNER_ONLY]);
+  });
+
+  test('the folder that we make, and all that a first start puts there', async () => {
+    const folder = join(await openFolder(), 'a', 'b');
+    await start(folder);
+    expect(await modeOf(folder)).toBe('700');
+    expect(await modeOf(join(folder, '..'))).toBe('700');
+    const made = await modes(folder);
+    expect(Object.keys(made)).toContain('session-secret');
+    expect(new Set(Object.values(made))).toEqual(new Set([OWNER_ONLY]));
+  });
+
+  test('a session secret that others could read until now', async () => {
+    const folder = await openFolder();
+    await writeFile(join(folder, 'session-secret'), 'a session secret for the tests only', { mode: 0o644 });
+    await start(folder);
+    expect(await modeOf(join(folder, 'session-secret'))).toBe(OWNER_ONLY);
+  });
+
+  test('a backup, and the database that it is made of', async () => {
+    const folder = await openFolder();
+    const databaseUrl = await newDatabase();
+    const source = databaseUrl.replace('file:', '');
+    await chmod(source, 0o644);
+    await backup(readConfig({ DATABASE_URL: databaseUrl }), join(folder, 'today.db'));
+    expect(await modes(folder)).toEqual({ 'today.db': OWNER_ONLY });
+    expect(await modeOf(source)).toBe(OWNER_ONLY);
+  });
+
+  test('the state of the sandbox, and the folder that it makes', async () => {
+    const { loadState, saveState } = await import('../src/sandbox/state.ts');
+    const folder = join(await openFolder(), 'data');
+    saveState(loadState(undefined), join(folder, 'sandbox.json'));
+    expect(await modeOf(folder)).toBe('700');
+    expect(await modes(folder)).toEqual({ 'sandbox.json': OWNER_ONLY });
+  });
+});
+
+test('a folder that was there before keeps its mode', async () => {
+  const folder = join(await openFolder(), 'data');
+  await mkdir(folder, { mode: 0o750 });
+  await openIn(folder);
+  expect(await modeOf(folder)).toBe('750');
+});
