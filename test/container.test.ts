@@ -41,6 +41,7 @@ test('the container runs as somebody else than root, keeps its data in a volume,
   const [check = ''] = await instructions('HEALTHCHECK');
   expect(check).toContain('/readyz');
   const [command = ''] = await instructions('CMD');
-  expect(JSON.parse(command)).toEqual(['node', '--enable-source-maps', 'dist/server.js']);
+  const [program, ...rest] = JSON.parse(command) as string[];
+  expect([program, rest.at(-1)]).toEqual(['node', 'dist/server.js']);
   expect((await instructions('RUN')).join('\n')).toContain('npm ci --omit=dev');
 });
