@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 
-import { Prisma } from './db/generated/client.ts';
 import type { AuditRow } from './db/generated/client.ts';
-import type { Db, Tx } from './db/transaction.ts';
+import type { Db } from './db/transaction.ts';
+import type { Unit } from './db/unit-of-work.ts';
 
 /** Who or what changes a user's access: a Stripe event, or an operator at the command line. */
 export interface Cause {
@@ -19,24 +19,28 @@ export type Change = { kind: 'tier'; fromTier: string; toTier: string } | { kind
 /**
  * Appends audit rows: the changes of one cause.
  *
- * @param tx the open transaction; its `now` is the row's instant
+ * @param tx the unit of work; its `now` is the rows' instant
  * @param cause who changed something and why
  * @param changes whose access changed, and what
  */
-export async function writeAudit(
-  tx: Tx,
+export function writeAudit(
+  { now, rows }: Pick<Unit, 'now' | 'rows'>,
   cause: Cause,
   changes: readonly ({ userId: string } & Change)[],
-): Promise<void> {
+): void {
   const { id, actor, note = null } = cause;
-  const rows = changes.map((change) => {
-    const { fromTier, toTier, seconds } = { fromTier: null, toTier: null, seconds: null, ...change };
-    return Prisma.sql`(${randomUUID()}, ${change.userId}, ${tx.now}, ${actor}, ${change.kind}, ${fromTier},
-                       ${toTier}, ${seconds}, ${id}, ${note})`;
-  });
-  await tx.$executeRaw`
-    INSERT INTO "AuditRow" ("id", "userId", "at", "actor", "kind", "fromTier", "toTier", "seconds", "causeId", "note")
-    VALUES ${Prisma.join(rows)}`;
+  const nothing = { fromTier: null, toTier: null, seconds: null };
+  rows.audit.push(
+    ...changes.map((change): AuditRow => ({
+      ...nothing,
+      ...change,
+      id: randomUUID(),
+      at: now,
+      actor,
+      causeId: id,
+      note,
+    })),
+  );
 }
 
 /**

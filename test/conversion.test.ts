@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 
 import { convertReferral } from '../src/referrals/convert.ts';
 import { inTransaction } from '../src/db/transaction.ts';
-import { lockUser } from '../src/db/lock-user.ts';
+import { programmeOf } from '../src/billing/handle-event.ts';
+import { inUnit } from '../src/db/unit-of-work.ts';
 import {
   DAY,
   daysAfter,
@@ -24,11 +25,13 @@ async function invitedFriend(server: TestServer) {
 }
 
 function convert(server: TestServer, person: Person) {
-  return inTransaction(server.db, server.clock.now, async (tx) => {
-    const user = await lockUser(tx, person.id);
-    if (!user) throw new Error('no such user');
-    return convertReferral(tx, user);
-  });
+  return inTransaction(server.db, server.clock.now, (tx) =>
+    inUnit(tx, programmeOf(server.config), { users: [person.id] }, (unit) => {
+      const user = unit.rows.users.get(person.id);
+      if (!user) throw new Error('no such user');
+      return convertReferral(unit, user);
+    }),
+  );
 }
 
 describe('a referred user pays', () => {

@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest';
 
-import { grantCredit, ledgerOf } from '../src/credits/ledger.ts';
+import { grantCredit } from '../src/credits/ledger.ts';
 import { checkLedger } from '../src/credits/fold.ts';
-import { lockUser } from '../src/db/lock-user.ts';
+import { programmeOf } from '../src/billing/handle-event.ts';
+import { inUnit } from '../src/db/unit-of-work.ts';
 import { inTransaction } from '../src/db/transaction.ts';
-import { DAY, daysAfter, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
+import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
 import { grantCredit as grantCommand } from '../src/commands/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
 import { deliverWaiting, paymentOf, reconcileWorld, startWorld, subscribe } from './support/stand-in.ts';
@@ -31,11 +32,13 @@ async function story() {
     },
     granted: async (day: number, days = 45) => {
       server.clock.now = daysAfter(day);
-      await inTransaction(server.db, daysAfter(day), async (tx) => {
-        const user = await lockUser(tx, person.id);
-        if (!user) throw new Error('no such user');
-        await grantCredit(tx, user, days * DAY, { id: stripeId('cause'), actor: 'operator' });
-      });
+      await inTransaction(server.db, daysAfter(day), (tx) =>
+        inUnit(tx, programmeOf(server.config), { users: [person.id] }, (unit) => {
+          const user = unit.rows.users.get(person.id);
+          if (!user) throw new Error('no such user');
+          grantCredit(unit, user, days * DAY, { id: stripeId('cause'), actor: 'operator' });
+        }),
+      );
     },
     credit: async () => {
       const { creditUntil, creditHeldAt } = await userRow(server, person.id);
@@ -249,7 +252,10 @@ describe('the check of the ledger', () => {
     await pays(0);
     await granted(10);
     const user = await userRow(server, person.id);
-    const entries = await inTransaction(server.db, START, (tx) => ledgerOf(tx, person.id));
+    const entries = await server.db.creditEntry.findMany({
+      where: { userId: person.id },
+      orderBy: { seq: 'asc' },
+    });
     expect(checkLedger(user, entries)).toEqual([]);
     expect(checkLedger({ ...user, creditUntil: daysAfter(56) }, entries)).toEqual([
       'the ledger folds to another creditUntil',

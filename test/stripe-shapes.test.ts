@@ -201,6 +201,7 @@ describe('a field that is absent, or null, counts as none', () => {
         otherItems: null,
         endedAt: null,
         missingAt: null,
+        moneyBack: false,
         snapshotAt: START.toISOString(),
         statusAt: START.toISOString(),
         givesSince: START.toISOString(),

@@ -1,35 +1,68 @@
 import type { Prisma } from '../db/generated/client.ts';
-import type { Db, Tx } from '../db/transaction.ts';
+import { instantText } from '../db/columns.ts';
+import type { Db, Engine, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
 import { thinPayload } from './stripe-shapes/thin.ts';
 
+/** An event as it is claimed. */
+export interface Claim {
+  event: StripeEvent;
+  /** Its body, as received. */
+  payload: string;
+  /** Why it is ignored, for people; null when it is to be applied. */
+  reason: string | null;
+}
+
 /**
- * Claims an event for this transaction: a new one, or one that failed before. What its row says from here on becomes
- * true with the commit.
+ * Claims events for this transaction: new ones, and those that failed before. What their rows say from here on becomes true
+ * with the commit.
  *
  * @param tx the open transaction
- * @param event the event
- * @param payload its body, as received
- * @param reason why it is ignored, for people; null when it is to be applied
- * @returns false when the event was applied or ignored before: a duplicate
+ * @param claims each event once
+ * @returns the ids of those that were neither applied nor ignored before
  */
-export async function claimEvent(
-  tx: Tx,
-  event: StripeEvent,
-  payload: string,
-  reason: string | null,
-): Promise<boolean> {
-  const { id, type, created, customerId } = event;
-  const status = reason === null ? 'applied' : 'ignored';
-  const claimed = await tx.$executeRaw`
+export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<ReadonlySet<string>> {
+  const rows = claims
+    .toSorted((a, b) => (a.event.id < b.event.id ? -1 : 1))
+    .map(({ event: { id, type, created, customerId }, payload, reason }) => [
+      id,
+      type,
+      instantText(created, tx.engine),
+      instantText(tx.now, tx.engine),
+      reason === null ? 'applied' : 'ignored',
+      reason,
+      payload,
+      customerId,
+    ]);
+  const claimed = await tx.$queryRawUnsafe<{ id: string }[]>(CLAIM[tx.engine], JSON.stringify(rows));
+  return new Set(claimed.map(({ id }) => id));
+}
+
+function claimStatement(source: string, value: (index: number, type: string) => string): string {
+  const values = [
+    value(0, 'text'),
+    value(1, 'text'),
+    value(2, 'timestamp'),
+    value(3, 'timestamp'),
+    ...[4, 5, 6, 7].map((index) => value(index, 'text')),
+  ];
+  return `
     INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId")
-    VALUES (${id}, ${type}, ${created}, ${tx.now}, ${status}, ${reason}, ${payload}, ${customerId})
+    SELECT ${values.join(', ')} FROM ${source} WHERE true
     ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "reason" = excluded."reason", "error" = NULL,
       "payload" = excluded."payload", "customerId" = excluded."customerId"
-    WHERE "Event"."status" = 'failed'`;
-  return claimed === 1;
+    WHERE "Event"."status" = 'failed'
+    RETURNING "id"`;
 }
+
+const CLAIM: Readonly<Record<Engine, string>> = {
+  sqlite: claimStatement('json_each(?) AS v', (index) => `v.value ->> ${index}`),
+  postgresql: claimStatement(
+    'jsonb_array_elements($1::jsonb) AS v(value)',
+    (index, type) => `(v.value ->> ${index})::${type}`,
+  ),
+};
 
 /**
  * Whether an event was applied or ignored before. Asked outside any transaction: no answer but yes is final, since
@@ -45,15 +78,50 @@ export async function isDuplicate(db: Db, eventId: string): Promise<boolean> {
   return rows.length > 0;
 }
 
+/** What became of a claimed event that was not applied. */
+export interface Verdict {
+  id: string;
+  status: 'ignored' | 'failed';
+  /** Why it was ignored, or the error, for people. */
+  why: string;
+}
+
 /**
- * Records that a claimed event changed nothing.
+ * Records what became of claimed events that were not applied.
  *
- * @param tx the transaction that claimed it
- * @param eventId the event
- * @param reason why, for people
+ * @param tx the transaction that claimed them
+ * @param verdicts one an event
  */
-export async function markIgnored(tx: Tx, eventId: string, reason: string): Promise<void> {
-  await tx.$executeRaw`UPDATE "Event" SET "status" = 'ignored', "reason" = ${reason} WHERE "id" = ${eventId}`;
+export async function recordVerdicts(tx: Tx, verdicts: readonly Verdict[]): Promise<void> {
+  if (verdicts.length === 0) return;
+  const rows = verdicts.map(({ id, status, why }) => [
+    id,
+    status,
+    status === 'ignored' ? why : null,
+    status === 'failed' ? why : null,
+  ]);
+  await tx.$executeRawUnsafe(VERDICT[tx.engine], JSON.stringify(rows));
+}
+
+function verdictStatement(source: string): string {
+  return `
+    UPDATE "Event" SET "status" = v.value ->> 1, "reason" = v.value ->> 2, "error" = v.value ->> 3
+    FROM ${source} WHERE "Event"."id" = v.value ->> 0`;
+}
+
+const VERDICT: Readonly<Record<Engine, string>> = {
+  sqlite: verdictStatement('json_each(?) AS v'),
+  postgresql: verdictStatement('jsonb_array_elements($1::jsonb) AS v(value)'),
+};
+
+/**
+ * Gives up the claims of events, which are handled later, alone.
+ *
+ * @param tx the transaction that claimed them
+ * @param ids the events
+ */
+export async function releaseEvents(tx: Tx, ids: readonly string[]): Promise<void> {
+  if (ids.length > 0) await tx.event.deleteMany({ where: { id: { in: [...ids] } } });
 }
 
 /**

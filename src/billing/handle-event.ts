@@ -1,12 +1,15 @@
 import type { Stripe } from 'stripe';
 import type { Config } from '../config.ts';
-import { inTransaction, isRefused, isUnreachable } from '../db/transaction.ts';
+import { isRefused, isUnreachable } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
 import { eventHandling, eventLag, events } from '../metrics.ts';
 import { describeError } from './describe-error.ts';
-import { claimEvent, isDuplicate, markIgnored, recordFailure } from './events.ts';
-import { UndecidedTie } from './facts/subscriptions.ts';
+import type { Programme } from '../db/unit-of-work.ts';
+import { openInbox } from '../stripe/inbox.ts';
+import { Recorded } from '../stripe/inbox.ts';
+import type { Inbox } from '../stripe/inbox.ts';
+import { isDuplicate, recordFailure } from './events.ts';
 import type { TieBreaker } from './facts/subscriptions.ts';
 import { onChargeRefunded } from './handlers/charge-refunded.ts';
 import { onCheckoutCompleted } from './handlers/checkout-completed.ts';
@@ -22,7 +25,6 @@ import { onRefundChanged } from './handlers/refund-changed.ts';
 import { onSubscriptionChanged } from './handlers/subscription-changed.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
 import { readSubscription } from './stripe-shapes/subscription.ts';
-import type { Products } from './stripe-shapes/subscription.ts';
 
 const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.subscription.created', onSubscriptionChanged],
@@ -62,10 +64,9 @@ export interface EventContext {
   stripe: Stripe | null;
   /** Whether our key is a live one; null when that is not known. */
   live: boolean | null;
-  /** REFERRAL_CLAWBACK_DAYS. */
-  clawbackDays: number;
-  /** STRIPE_PRODUCTS. */
-  products: Products;
+  programme: Programme;
+  /** Handles an event in one transaction with others that wait. */
+  inbox: Inbox;
 }
 
 /**
@@ -74,8 +75,16 @@ export interface EventContext {
  */
 export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: Config }): EventContext {
   const { db, stripe, config } = parts;
-  const { apiKey, products } = config.stripe;
-  return { db, stripe, live: isLiveKey(apiKey), clawbackDays: config.clawbackDays, products };
+  const programme = programmeOf(config);
+  return { db, stripe, live: isLiveKey(config.stripe.apiKey), programme, inbox: openInbox(db, programme) };
+}
+
+/**
+ * @param config the configuration
+ * @returns what the rules depend on
+ */
+export function programmeOf({ clawbackDays, stripe: { products } }: Config): Programme {
+  return { clawbackDays, products };
 }
 
 function isLiveKey(apiKey: string | null): boolean | null {
@@ -130,6 +139,7 @@ async function applyOrRecord(
   } catch (error) {
     // The database did not take it: the event was not even tried, and Stripe sends it again.
     if (isRefused(error)) throw error;
+    if (error instanceof Recorded) throw error.cause;
     await recordFailure(context.db, event, payload, describeError(error), now).catch((second: unknown) => {
       throw new AggregateError(
         [error, second],
@@ -146,25 +156,17 @@ async function applyOnce(
   payload: string,
   now: Date,
 ): Promise<EventOutcome> {
-  const { db, live, clawbackDays, products } = context;
+  const { db, live, programme } = context;
   if (await isDuplicate(db, event.id)) return { status: 'duplicate' };
   if (event.malformed) throw event.malformed;
-  const plan = notForUs(live, event) ?? HANDLERS.get(event.type) ?? unused(event);
-  const attempt = (tieBreaker: TieBreaker | null): Promise<EventOutcome> =>
-    inTransaction(db, now, async (tx) => {
-      const reason = typeof plan === 'function' ? null : plan.reason;
-      if (!(await claimEvent(tx, event, payload, reason))) return { status: 'duplicate' };
-      if (typeof plan !== 'function') return plan;
-      const outcome = await plan(tx, event, { tieBreaker, clawbackDays, products });
-      if (outcome.status === 'ignored') await markIgnored(tx, event.id, outcome.reason);
-      return outcome;
-    });
-  try {
-    return await attempt(null);
-  } catch (error) {
-    if (!(error instanceof UndecidedTie)) throw error;
-    return attempt(await askStripe(context, error.subscriptionId));
-  }
+  const handler = HANDLERS.get(event.type);
+  const read = notForUs(live, event) ?? (handler ? handler(event, programme) : unused(event));
+  const outcome = await context.inbox({ event, payload, now, read, tieBreaker: null });
+  if ('status' in outcome) return outcome;
+  const tieBreaker = await askStripe(context, outcome.tieOf);
+  const second = await context.inbox({ event, payload, now, read, tieBreaker });
+  if ('status' in second) return second;
+  throw new Error(`The tie of two snapshots of the subscription ${outcome.tieOf} could not be broken.`);
 }
 
 function notForUs(live: boolean | null, event: StripeEvent): Ignored | null {
@@ -178,11 +180,11 @@ function unused({ type }: StripeEvent): Ignored {
   return ignored(`events of the type ${type} are not used`);
 }
 
-async function askStripe({ stripe, products }: EventContext, subscriptionId: string): Promise<TieBreaker> {
+async function askStripe({ stripe, programme }: EventContext, subscriptionId: string): Promise<TieBreaker> {
   if (!stripe) return 'unavailable';
   try {
     const options = { timeout: TIE_TIMEOUT_MS, maxNetworkRetries: 0 };
-    return readSubscription(await stripe.subscriptions.retrieve(subscriptionId, {}, options), products);
+    return readSubscription(await stripe.subscriptions.retrieve(subscriptionId, {}, options), programme.products);
   } catch {
     // The last one received holds then, and the row is marked for `reconcile`.
     return 'unavailable';

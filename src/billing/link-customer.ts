@@ -1,20 +1,18 @@
 import type { Customer } from '../db/generated/client.ts';
-import { lockUser } from '../db/lock-user.ts';
-import type { Tx } from '../db/transaction.ts';
+import type { Unit } from '../db/unit-of-work.ts';
 
 /**
  * Ties a Stripe customer to a user. The first link holds for ever (design: rule 6).
  *
- * @param tx the open transaction
- * @param customer the locked customer
+ * @param tx the unit of work, which holds the locks of both
+ * @param customer the customer
  * @param userId whose it is
  * @returns false when it belongs to another user, or the user is gone
  */
-export async function linkCustomer(tx: Tx, customer: Customer, userId: string): Promise<boolean> {
+export function linkCustomer({ rows }: Unit, customer: Customer, userId: string): boolean {
   if (customer.userId !== null) return customer.userId === userId;
-  // The user first: the foreign key would otherwise share-lock the row that applyFacts locks for itself.
-  const user = await lockUser(tx, userId);
+  const user = rows.users.get(userId);
   if (!user || user.deletedAt) return false;
-  await tx.customer.update({ where: { id: customer.id }, data: { userId } });
+  rows.customers.set(customer.id, { ...customer, userId });
   return true;
 }

@@ -2,7 +2,6 @@ import { Stripe } from 'stripe';
 
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { lockCustomer } from './facts/customers.ts';
 
 /**
  * What Stripe means by refusing an id. `gone`: it knows no such object (deleted test data, a database copied from elsewhere).
@@ -47,7 +46,6 @@ export async function unlessGone<T>(call: () => Promise<T>): Promise<T | null> {
  */
 export async function noteCustomerMissing(db: Db, customerId: string, now: Date): Promise<void> {
   await inTransaction(db, now, async (tx) => {
-    await lockCustomer(tx, customerId);
     const note = { missingAt: tx.now };
     await tx.customer.updateMany({ where: { id: customerId, missingAt: null }, data: note });
     await tx.subscription.updateMany({ where: { customerId, missingAt: null }, data: note });
@@ -70,9 +68,8 @@ export async function noteSubscription(
 ): Promise<void> {
   if (isKnown === (missingAt === null)) return;
   await inTransaction(db, now, async (tx) => {
-    const customer = await lockCustomer(tx, customerId);
+    // The customer first, as everybody does who locks both.
+    if (isKnown) await tx.customer.updateMany({ where: { id: customerId }, data: { missingAt: null } });
     await tx.subscription.updateMany({ where: { id }, data: { missingAt: isKnown ? null : tx.now } });
-    if (isKnown && customer.missingAt)
-      await tx.customer.update({ where: { id: customerId }, data: { missingAt: null } });
   });
 }

@@ -1,5 +1,5 @@
 import type { Dispute, Invoice, Subscription } from '../db/generated/client.ts';
-import type { Tx } from '../db/transaction.ts';
+import type { Unit } from '../db/unit-of-work.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { isLost, refundedSince } from './facts/payments.ts';
 import type { RefundFacts } from './facts/payments.ts';
@@ -41,27 +41,29 @@ export function hasGoneBack({ paidAt, payments }: InvoiceMoney, clawbackDays: nu
 }
 
 /**
- * Whether any of a user's subscriptions holds.
- *
- * @param tx the open transaction, which holds the user's lock
- * @param userId whose subscriptions
- * @param subscriptions all of them
- * @param clawbackDays REFERRAL_CLAWBACK_DAYS
+ * @param tx the unit of work
+ * @param subscriptions all of a user's
+ * @returns whether any of them holds
  */
-export async function anyHolds(
-  tx: Tx,
-  userId: string,
-  subscriptions: readonly Subscription[],
-  clawbackDays: number,
-): Promise<boolean> {
-  const invoices = await tx.invoice.findMany({
-    where: { positive: true, subscription: { customer: { userId } } },
-    include: { payments: { include: { disputes: true } } },
+export function anyHolds({ rows, programme }: Unit, subscriptions: readonly Subscription[]): boolean {
+  return subscriptions.some((subscription) => {
+    // Nothing of it went back: its invoices need not be looked at.
+    if (!subscription.moneyBack) return subscription.provenAt !== null;
+    const { id, provenAt } = subscription;
+    const invoices = [...rows.invoices.values()]
+      .filter(({ subscriptionId }) => subscriptionId === id)
+      .map((invoice) => ({ ...invoice, payments: paymentsOf(rows, invoice.id) }));
+    return holds({ provenAt, invoices }, programme.clawbackDays);
   });
-  return subscriptions.some(({ id, provenAt }) => {
-    const own = invoices.filter(({ subscriptionId }) => subscriptionId === id);
-    return holds({ provenAt, invoices: own }, clawbackDays);
-  });
+}
+
+function paymentsOf({ payments, disputes }: Unit['rows'], invoice: string): PaymentFacts[] {
+  return [...payments.values()]
+    .filter(({ invoiceId }) => invoiceId === invoice)
+    .map((payment) => ({
+      ...payment,
+      disputes: [...disputes.values()].filter(({ paymentId }) => paymentId === payment.id),
+    }));
 }
 
 function isBack(payment: PaymentFacts, inTime: (at: Date) => boolean): boolean {

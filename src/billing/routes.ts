@@ -11,6 +11,7 @@ import { limitedByAccount } from '../web/limits.ts';
 import { sendToLogIn } from '../web/log-in-first.ts';
 import { CheckoutImpossible, openCheckout } from './checkout.ts';
 import { subscriptionsOf } from './facts/subscriptions.ts';
+import { programmeOf } from './handle-event.ts';
 import { isLive, isOneLiveAtStripe, openPortal } from './portal.ts';
 import type { BillingContext } from './stripe-customer.ts';
 
@@ -61,7 +62,8 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
 
   function billing(): BillingContext {
     if (!context.stripe) throw notSetUp('STRIPE_API_KEY');
-    return { db, stripe: context.stripe, config: config.stripe, publicUrl: config.publicUrl };
+    const { stripe, publicUrl } = config;
+    return { db, stripe: context.stripe, config: stripe, publicUrl, programme: programmeOf(config) };
   }
 
   typed.post(

@@ -4,7 +4,9 @@ import type { StripeConfig } from '../config.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { lockCustomer } from './facts/customers.ts';
+import { inUnit } from '../db/unit-of-work.ts';
+import type { Programme } from '../db/unit-of-work.ts';
+import { customerOf } from './facts/customers.ts';
 import { linkCustomer } from './link-customer.ts';
 
 export interface BillingContext {
@@ -12,6 +14,7 @@ export interface BillingContext {
   stripe: Stripe;
   config: StripeConfig;
   publicUrl: string;
+  programme: Programme;
 }
 
 /**
@@ -25,7 +28,7 @@ export interface BillingContext {
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function ensureCustomer(
-  { db, stripe }: BillingContext,
+  { db, stripe, programme }: BillingContext,
   user: User,
   checkoutId: string,
   now: Date,
@@ -40,6 +43,10 @@ export async function ensureCustomer(
     { metadata: { userId: user.id }, ...(user.email !== null && { email: user.email }) },
     { idempotencyKey: `customer-${checkoutId}` },
   );
-  await inTransaction(db, now, async (tx) => linkCustomer(tx, await lockCustomer(tx, created.id), user.id));
+  await inTransaction(db, now, (tx) =>
+    inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
+      linkCustomer(unit, customerOf(unit, created.id), user.id);
+    }),
+  );
   return created.id;
 }

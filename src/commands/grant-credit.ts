@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto';
 
 import { creditView } from '../access/access.ts';
 import { grantCredit as grant } from '../credits/ledger.ts';
-import { lockUser } from '../db/lock-user.ts';
+import { programmeOf } from '../billing/handle-event.ts';
 import { inTransaction } from '../db/transaction.ts';
+import { inUnit } from '../db/unit-of-work.ts';
 import { PlainError } from '../plain-error.ts';
 import { accountOf, inText } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
@@ -20,18 +21,20 @@ import { DAY_SECONDS } from '../instants.ts';
  * @throws PlainError when there is no such account
  */
 export async function grantCredit(
-  { db, now }: CommandContext,
+  { db, config, now }: CommandContext,
   email: string,
   days: number,
   note: string | undefined,
 ): Promise<CommandResult> {
   const account = await accountOf(db, email);
   const cause = { id: randomUUID(), actor: 'operator' as const, ...(note !== undefined && { note }) };
-  const { creditUntil, creditHeld } = await inTransaction(db, now, async (tx) => {
-    const user = await lockUser(tx, account.id);
-    if (!user || user.deletedAt) throw new PlainError(`The account ${email} was deleted just now.`);
-    return creditView(await grant(tx, user, days * DAY_SECONDS, cause), tx.now);
-  });
+  const { creditUntil, creditHeld } = await inTransaction(db, now, (tx) =>
+    inUnit(tx, programmeOf(config), { users: [account.id] }, (unit) => {
+      const user = unit.rows.users.get(account.id);
+      if (!user || user.deletedAt) throw new PlainError(`The account ${email} was deleted just now.`);
+      return creditView(grant(unit, user, days * DAY_SECONDS, cause), unit.now);
+    }),
+  );
   const held = creditHeld ? ', were it to run from now on; it stands still while they pay' : '';
   return {
     text: `${account.email ?? email} has ${days} more days: credit until ${inText(creditUntil)}${held}.`,

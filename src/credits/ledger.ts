@@ -1,207 +1,140 @@
 import { writeAudit } from '../audit.ts';
 import type { Cause } from '../audit.ts';
-import { Prisma } from '../db/generated/client.ts';
-import type { CreditEntry, User } from '../db/generated/client.ts';
-import type { Tx } from '../db/transaction.ts';
+import type { CreditEntry } from '../db/generated/client.ts';
+import type { UserRow } from '../db/rows.ts';
+import { ask } from '../db/unit-of-work.ts';
+import type { Unit } from '../db/unit-of-work.ts';
+import { DAY_SECONDS, later } from '../instants.ts';
+import { creditDaysGranted } from '../metrics.ts';
 import { granted, held, resumed, taken } from './balance.ts';
 import type { CreditBalance } from './balance.ts';
 import { unspentOfReferral } from './fold.ts';
-import { DAY_SECONDS, later } from '../instants.ts';
-import { creditDaysGranted } from '../metrics.ts';
-
-/** What a user's row must take on, once the entry is in the ledger. */
-export type CreditColumns = CreditBalance & { creditEntryCount: number; creditEntryAt: Date };
 
 /**
- * Credit stands still: the user turns paid. The caller writes the columns together with the tier.
+ * Credit stands still: the user turns paid.
  *
- * @param tx the open transaction
- * @param user the locked user
+ * @param tx the unit of work, which holds the user's lock
+ * @param user the user
  * @param causeId what made them paid
  * @param since when they began to pay; clamped between the last ledger entry and now (design: rule 8)
- * @returns the columns to write
+ * @returns the user as they are now
  */
-export async function holdCredit(tx: Tx, user: User, causeId: string, since: Date): Promise<CreditColumns> {
+export function holdCredit(tx: Unit, user: UserRow, causeId: string, since: Date): UserRow {
   const at = clamped(tx, user, since);
-  return appendOne(tx, { user, kind: 'hold', at, causeId, balance: held(user, at) });
+  return append(tx, user, { kind: 'hold', at, causeId }, held(user, at));
 }
 
 /**
- * Held credit runs again: the user ceases to be paid. The caller writes the columns together with the tier.
+ * Held credit runs again: the user ceases to be paid.
  *
- * @param tx the open transaction
- * @param user the locked user, whose credit is held
+ * @param tx the unit of work, which holds the user's lock
+ * @param user the user, whose credit is held
  * @param causeId what ended it
  * @param endedAt when they stopped paying; clamped between the last ledger entry and now (design: rule 8)
- * @returns the columns to write
+ * @returns the user as they are now
  */
-export async function resumeCredit(
-  tx: Tx,
-  user: User,
-  causeId: string,
-  endedAt: Date,
-): Promise<CreditColumns> {
+export function resumeCredit(tx: Unit, user: UserRow, causeId: string, endedAt: Date): UserRow {
   const at = clamped(tx, user, endedAt);
-  return appendOne(tx, { user, kind: 'resume', at, causeId, balance: resumed(user, at) });
+  return append(tx, user, { kind: 'resume', at, causeId }, resumed(user, at));
 }
 
 /**
- * Grants credit to one user: by an operator.
+ * Grants credit.
  *
- * @param tx the open transaction
- * @param user the locked user
+ * @param tx the unit of work, which holds the user's lock
+ * @param user the user
  * @param seconds how much, more than 0
  * @param cause who grants it and why; one cause grants a user once
- * @returns the user's row with the grant in it
+ * @param referralId the conversion that it is for; null: an operator grants it
+ * @returns the user as they are now
  */
-export async function grantCredit(tx: Tx, user: User, seconds: number, cause: Cause): Promise<User> {
-  const grant = grantOf(tx, user, seconds, null);
-  await write(tx, [grant], cause);
-  return { ...user, ...columnsAfter(grant) };
-}
-
-/**
- * Grants a conversion's credit: the same to both sides.
- *
- * @param tx the open transaction
- * @param users both of them, locked; the buyer alone when the referrer is gone
- * @param seconds how much, more than 0
- * @param cause who grants it and why; one cause grants a user once
- * @param referralId the conversion
- */
-export async function grantConversionCredit(
-  tx: Tx,
-  users: readonly User[],
+export function grantCredit(
+  tx: Unit,
+  user: UserRow,
   seconds: number,
   cause: Cause,
-  referralId: string,
-): Promise<void> {
-  const grants = users.map((user) => grantOf(tx, user, seconds, referralId));
-  await write(tx, grants, cause);
+  referralId: string | null = null,
+): UserRow {
+  tx.afterCommit(() => {
+    creditDaysGranted.inc(seconds / DAY_SECONDS);
+  });
+  return move(tx, user, 'grant', seconds, referralId, cause);
 }
 
 /**
  * Takes back what is unspent of a conversion's credit. Nothing left is an entry too, of 0 seconds: a later
  * restoration gives back exactly what the last reversal took.
  *
- * @param tx the open transaction
- * @param user the locked user
+ * @param tx the unit of work, which holds the user's lock
+ * @param user the user
  * @param referralId the conversion
  * @param cause what reversed it
  */
-export async function reverseCredit(tx: Tx, user: User, referralId: string, cause: Cause): Promise<void> {
-  const at = momentOf(tx, user);
-  const seconds = unspentOfReferral(await ledgerOf(tx, user.id), referralId, at);
-  const balance = taken(user, at, seconds);
-  await write(tx, [{ user, kind: 'reversal', at, seconds, referralId, balance }], cause);
+export function reverseCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): void {
+  const seconds = unspentOfReferral(ledgerOf(tx, user.id), referralId, momentOf(tx, user));
+  move(tx, user, 'reversal', seconds, referralId, cause);
 }
 
 /**
  * Gives back exactly what the last reversal of a conversion took, as a grant of its own moment.
  *
- * @param tx the open transaction
- * @param user the locked user
+ * @param tx the unit of work, which holds the user's lock
+ * @param user the user
  * @param referralId the conversion
  * @param cause what ended the reversal
+ * @throws Error when there is no such reversal
  */
-export async function restoreCredit(tx: Tx, user: User, referralId: string, cause: Cause): Promise<void> {
-  const reversal = await tx.creditEntry.findFirstOrThrow({
-    where: { userId: user.id, referralId, kind: 'reversal' },
-    orderBy: { seq: 'desc' },
-  });
-  const at = momentOf(tx, user);
-  const { seconds } = reversal;
-  const balance = granted(user, at, seconds);
-  await write(tx, [{ user, kind: 'restoration', at, seconds, referralId, balance }], cause);
+export function restoreCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): void {
+  const reversal = ledgerOf(tx, user.id).findLast(
+    (entry) => entry.kind === 'reversal' && entry.referralId === referralId,
+  );
+  if (!reversal) throw new Error(`The conversion ${referralId} was never reversed for the user ${user.id}.`);
+  move(tx, user, 'restoration', reversal.seconds, referralId, cause);
 }
 
-/**
- * @param tx the open transaction
- * @param userId whose ledger
- * @returns all its entries, in order
- */
-export async function ledgerOf(tx: Tx, userId: string): Promise<CreditEntry[]> {
-  return tx.creditEntry.findMany({ where: { userId }, orderBy: { seq: 'asc' } });
+/** What is loaded of a ledger, and what this unit of work has appended. */
+function ledgerOf(tx: Unit, userId: string): CreditEntry[] {
+  const appended = tx.rows.entries.filter((entry) => entry.userId === userId);
+  return [...ask(tx, 'ledgers', userId), ...appended];
 }
 
 /**
  * The instant at which an entry is made: now, but never before the last entry. Another process that took its `now` later
  * can have been first at the lock.
  */
-function momentOf(tx: Tx, user: User): Date {
-  return later(tx.now, user.creditEntryAt);
+function momentOf({ now }: Unit, user: UserRow): Date {
+  return later(now, user.creditEntryAt);
 }
 
 /** An instant that we were told, between the last entry and now: entries are in the order of their instants. */
-function clamped(tx: Tx, user: User, at: Date): Date {
+function clamped(tx: Unit, user: UserRow, at: Date): Date {
   const latest = momentOf(tx, user);
   const notBefore = later(at, user.creditEntryAt);
   return notBefore > latest ? latest : notBefore;
 }
 
-interface Move {
-  user: User;
-  kind: 'grant' | 'reversal' | 'restoration';
-  at: Date;
-  seconds: number;
-  referralId: string | null;
-  /** What is left with it. */
-  balance: CreditBalance;
-}
-
-function grantOf(tx: Tx, user: User, seconds: number, referralId: string | null): Move {
+function move(
+  tx: Unit,
+  user: UserRow,
+  kind: 'grant' | 'reversal' | 'restoration',
+  seconds: number,
+  referralId: string | null,
+  cause: Cause,
+): UserRow {
   const at = momentOf(tx, user);
-  return { user, kind: 'grant', at, seconds, referralId, balance: granted(user, at, seconds) };
+  const balance = kind === 'reversal' ? taken(user, at, seconds) : granted(user, at, seconds);
+  const change = kind === 'reversal' ? -seconds : seconds;
+  writeAudit(tx, cause, [{ userId: user.id, kind: 'credit', seconds: change }]);
+  return append(tx, user, { kind, at, seconds, referralId, causeId: cause.id }, balance);
 }
 
-/** Writes moves of credit of one cause, at most one a user: ledger, audit, and the users' columns. */
-async function write(tx: Tx, moves: readonly Move[], cause: Cause): Promise<void> {
-  await append(
-    tx,
-    moves.map((entry) => ({ ...entry, causeId: cause.id })),
-  );
-  await writeAudit(
-    tx,
-    cause,
-    moves.map(({ user, kind, seconds }) => {
-      return { userId: user.id, kind: 'credit', seconds: kind === 'reversal' ? -seconds : seconds };
-    }),
-  );
-  for (const entry of moves) {
-    const { creditUntil, creditHeldAt, creditEntryCount, creditEntryAt } = columnsAfter(entry);
-    await tx.$executeRaw`
-      UPDATE "User" SET "creditUntil" = ${creditUntil}, "creditHeldAt" = ${creditHeldAt},
-        "creditEntryCount" = ${creditEntryCount}, "creditEntryAt" = ${creditEntryAt}
-      WHERE "id" = ${entry.user.id}`;
-    if (entry.kind === 'grant') {
-      tx.afterCommit(() => {
-        creditDaysGranted.inc(entry.seconds / DAY_SECONDS);
-      });
-    }
-  }
-}
+type NewEntry = Pick<CreditEntry, 'kind' | 'at' | 'causeId'> &
+  Partial<Pick<CreditEntry, 'seconds' | 'referralId'>>;
 
-async function appendOne(tx: Tx, entry: NewEntry): Promise<CreditColumns> {
-  const columns = columnsAfter(entry);
-  await append(tx, [entry]);
-  return columns;
-}
-
-type NewEntry = Pick<Move, 'user' | 'balance'> &
-  Pick<CreditEntry, 'kind' | 'at' | 'causeId'> &
-  Partial<Pick<Move, 'seconds' | 'referralId'>>;
-
-/** Appends entries to the ledgers of different users. */
-async function append(tx: Tx, entries: readonly NewEntry[]): Promise<void> {
-  const rows = entries.map(({ user, at, kind, seconds = 0, referralId = null, causeId }) => {
-    const seq = user.creditEntryCount + 1;
-    return Prisma.sql`(${user.id}, ${seq}, ${at}, ${kind}, ${seconds}, ${referralId}, ${causeId})`;
-  });
-  await tx.$executeRaw`
-    INSERT INTO "CreditEntry" ("userId", "seq", "at", "kind", "seconds", "referralId", "causeId")
-    VALUES ${Prisma.join(rows)}`;
-}
-
-function columnsAfter({ user, balance, at }: Pick<NewEntry, 'user' | 'balance' | 'at'>): CreditColumns {
-  return { ...balance, creditEntryCount: user.creditEntryCount + 1, creditEntryAt: at };
+function append({ rows }: Unit, user: UserRow, entry: NewEntry, balance: CreditBalance): UserRow {
+  const seq = user.creditEntryCount + 1;
+  rows.entries.push({ seconds: 0, referralId: null, ...entry, userId: user.id, seq });
+  const after = { ...user, ...balance, creditEntryCount: seq, creditEntryAt: entry.at };
+  rows.users.set(user.id, after);
+  return after;
 }

@@ -12,30 +12,32 @@ const GROUP_LIMIT = 64;
  *
  * @param commit runs jobs one after the other in one transaction; what each of them returned, once it is committed
  * @param isHopeless tells from what a group threw whether trying its jobs alone would end the same
+ * @param atOnce how many groups may be written at the same time
  * @returns adds one job; what it returned, once it is committed, or what made it fail
  */
 export function createGroups<Job>(
   commit: (jobs: readonly Job[]) => Promise<unknown[]>,
   isHopeless: (error: unknown) => boolean,
+  atOnce = 1,
 ): (job: Job) => Promise<unknown> {
   const waiting: Waiting<Job>[] = [];
-  let writing = false;
+  let writing = 0;
 
   return (job) =>
     new Promise((resolve, reject) => {
       waiting.push({ job, resolve, reject });
-      if (!writing) void writeAll();
+      if (writing < atOnce) void writeAll();
     });
 
   async function writeAll(): Promise<void> {
-    writing = true;
+    writing += 1;
     while (waiting.length > 0) {
       // Not before every connection that has something to say was heard: SQLite answers within one turn of the event
       // loop, and each job would be written before the next one arrives.
       await nextTurn();
       await write(waiting.splice(0, GROUP_LIMIT));
     }
-    writing = false;
+    writing -= 1;
   }
 
   async function write(group: readonly Waiting<Job>[]): Promise<void> {

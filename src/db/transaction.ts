@@ -10,12 +10,15 @@ import { createGroups } from './group-commit.ts';
 
 export type Db = PrismaClient;
 
+export type Engine = 'sqlite' | 'postgresql';
+
 /**
  * An open interactive transaction. `now` is the one instant of everything done in it (UTC, whole seconds).
  * Service functions that write take it first and never open one of their own.
  */
 export type Tx = Prisma.TransactionClient & {
   readonly now: Date;
+  readonly engine: Engine;
   /** Has something done once, after the commit, and not at all if there is none: counting, say. It must not throw. */
   readonly afterCommit: (work: () => void) => void;
 };
@@ -82,6 +85,14 @@ export function commitInGroups(db: Db): void {
 }
 
 /**
+ * @param db the database
+ * @returns which kind it is
+ */
+export function engineOf(db: Db): Engine {
+  return groups.has(db) ? 'sqlite' : 'postgresql';
+}
+
+/**
  * Runs `work` in one transaction: all of it commits, or none. A transaction that the database refuses because of
  * another one is run again from its start, and so is one that was to be committed together with another that failed:
  * `work` must not do anything outside `tx`.
@@ -119,12 +130,13 @@ export function inSnapshot<T>(db: Db, work: (snapshot: Prisma.TransactionClient)
 
 /** Runs jobs one after the other in one transaction; what each of them returned. */
 async function commit(db: Db, jobs: readonly Job[]): Promise<unknown[]> {
+  const engine = engineOf(db);
   return untilTaken(async () => {
     const afterCommit: (() => void)[] = [];
     const runAll = async (client: Prisma.TransactionClient): Promise<unknown[]> => {
       const results = [];
       for (const { now, work } of jobs) {
-        results.push(await work(openTx(client, now, afterCommit)));
+        results.push(await work(openTx(client, now, engine, afterCommit)));
         // SQLite answers at once, and a whole group of such answers would let nothing else in.
         if (jobs.length > 1) await nextTurn();
       }
@@ -200,9 +212,15 @@ function codeOf(error: unknown): string {
   return code ?? known?.code ?? '';
 }
 
-function openTx(client: Prisma.TransactionClient, now: Date, afterCommit: (() => void)[]): Tx {
+function openTx(
+  client: Prisma.TransactionClient,
+  now: Date,
+  engine: Engine,
+  afterCommit: (() => void)[],
+): Tx {
   return Object.create(client, {
     now: { value: now, enumerable: true },
+    engine: { value: engine, enumerable: true },
     afterCommit: { value: (work: () => void) => afterCommit.push(work), enumerable: true },
   }) as Tx;
 }

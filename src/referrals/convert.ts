@@ -1,9 +1,6 @@
-import { grantConversionCredit } from '../credits/ledger.ts';
-import { Prisma } from '../db/generated/client.ts';
-import type { Referral, User } from '../db/generated/client.ts';
-import { lockUser } from '../db/lock-user.ts';
-import { isUniqueViolation, LostRace } from '../db/transaction.ts';
-import type { Tx } from '../db/transaction.ts';
+import { grantCredit } from '../credits/ledger.ts';
+import type { ReferralRow, UserRow } from '../db/rows.ts';
+import type { Unit } from '../db/unit-of-work.ts';
 import { DAY_SECONDS } from '../instants.ts';
 import { conversions } from '../metrics.ts';
 
@@ -19,93 +16,55 @@ export type ReferralRefusal = 'own-address' | 'address-converted';
  * skipped, and the buyer is credited all the same. A referral of oneself, or of an address that converted one already, is
  * refused for good (design: rule 11).
  *
- * @param tx the open transaction
- * @param user the buyer, locked, whose payment is proven
- * @returns the referral, or null when the user was referred by nobody or is gone
+ * @param tx the unit of work, which holds the locks of the buyer and the referrer
+ * @param user the buyer, whose payment is proven
+ * @returns the referral, or null when the user was referred by nobody
  */
-export async function convertReferral(tx: Tx, user: User): Promise<Referral | null> {
-  const referrer = user.deletedAt ? null : await lockOpenReferrer(tx, user.id);
-  if (!referrer) {
-    const known = await tx.referral.findUnique({ where: { referredId: user.id } });
-    if (!known || known.convertedAt || known.refusedFor || user.deletedAt) return known;
-  }
-  const referral = await claim(tx, user);
-  if (!referral) return refuse(tx, user);
+export function convertReferral(tx: Unit, user: UserRow): ReferralRow | null {
+  const referral = tx.rows.referrals.get(user.id);
+  if (!referral) return null;
+  if (referral.convertedAt || referral.refusedFor || user.deletedAt) return referral;
 
+  const refusedFor = refusalOf(tx, referral, user);
+  if (refusedFor) return put(tx, { ...referral, refusedFor });
+
+  const { now } = tx;
+  const stamped = put(tx, { ...referral, convertedAt: now, creditedAt: now, referredHash: user.emailHash });
   const cause = { id: referral.id, actor: 'stripe' } as const;
-  const seconds = REFERRAL_CREDIT_DAYS * DAY_SECONDS;
-  const credited = referrer && !referrer.deletedAt ? [user, referrer] : [user];
-  await grantConversionCredit(tx, credited, seconds, cause, referral.id);
+  for (const one of [user, referrerOf(tx, referral)]) {
+    if (one) grantCredit(tx, one, REFERRAL_CREDIT_DAYS * DAY_SECONDS, cause, referral.id);
+  }
   tx.afterCommit(() => {
     conversions.inc();
   });
-  return referral;
-}
-
-/** The referrer of a referral that is still open, locked: what decides about it are their addresses, too. */
-async function lockOpenReferrer(tx: Tx, referredId: string): Promise<User | null> {
-  const [referrer] = await tx.$queryRaw<User[]>`
-    UPDATE "User" SET "tier" = "tier" WHERE "id" = (
-      SELECT "referrerId" FROM "Referral"
-      WHERE "referredId" = ${referredId} AND "convertedAt" IS NULL AND "refusedFor" IS NULL
-    ) RETURNING *`;
-  return referrer ?? null;
+  return stamped;
 }
 
 /**
- * Stamps the user's open referral, unless it is to be refused. When two accounts of one address convert at once, the
- * database lets one through; the other is run again, and is refused then.
- */
-async function claim(tx: Tx, user: User): Promise<Referral | null> {
-  try {
-    const [referral] = await tx.$queryRaw<Referral[]>`
-      UPDATE "Referral" SET "convertedAt" = ${tx.now}, "creditedAt" = ${tx.now}, "referredHash" = ${user.emailHash}
-      WHERE "referredId" = ${user.id} AND NOT ${ownAddress(user)} AND NOT ${addressConverted(user)}
-      RETURNING *`;
-    return referral ?? null;
-  } catch (error) {
-    throw isUniqueViolation(error) ? new LostRace(error) : error;
-  }
-}
-
-async function refuse(tx: Tx, user: User): Promise<Referral | null> {
-  const [referral] = await tx.$queryRaw<Referral[]>`
-    UPDATE "Referral" SET "refusedFor" =
-      CASE WHEN ${ownAddress(user)} THEN ${'own-address' satisfies ReferralRefusal}
-      ELSE ${'address-converted' satisfies ReferralRefusal} END
-    WHERE "referredId" = ${user.id} RETURNING *`;
-  return referral ?? null;
-}
-
-/** An address of the user's is one of the referrer's: the current ones of both, and former ones that count. */
-function ownAddress(user: User): Prisma.Sql {
-  return Prisma.sql`(
-    EXISTS (SELECT 1 FROM "User" AS r WHERE r."id" = "Referral"."referrerId" AND r."emailHash" IN ${addressesOf(user)})
-    OR EXISTS (SELECT 1 FROM "FormerAddress" AS f
-      WHERE f."userId" = "Referral"."referrerId" AND f."emailHash" IN ${addressesOf(user)})
-  )`;
-}
-
-/** An address of the user's has converted a referral, or is a former one of somebody who converted. */
-function addressConverted(user: User): Prisma.Sql {
-  return Prisma.sql`(
-    EXISTS (SELECT 1 FROM "Referral" AS c
-      WHERE c."convertedAt" IS NOT NULL AND c."referredHash" IN ${addressesOf(user)})
-    OR EXISTS (SELECT 1 FROM "FormerAddress" AS f JOIN "Referral" AS c ON c."referredId" = f."userId"
-      WHERE c."convertedAt" IS NOT NULL AND f."emailHash" IN ${addressesOf(user)})
-  )`;
-}
-
-function addressesOf({ id, emailHash }: User): Prisma.Sql {
-  return Prisma.sql`(SELECT ${emailHash} UNION ALL SELECT "emailHash" FROM "FormerAddress" WHERE "userId" = ${id})`;
-}
-
-/**
- * @param tx the open transaction, which holds the lock of the referred user
+ * @param tx the unit of work
  * @param referral whose referrer
- * @returns the referrer, locked; null when there is none any more, or only their tombstone
+ * @returns the referrer; null when there is none any more, or only their tombstone
  */
-export async function lockReferrer(tx: Tx, referral: Referral): Promise<User | null> {
-  const referrer = referral.referrerId === null ? null : await lockUser(tx, referral.referrerId);
-  return referrer?.deletedAt ? null : referrer;
+export function referrerOf({ rows }: Unit, { referrerId }: ReferralRow): UserRow | null {
+  const referrer = referrerId === null ? undefined : rows.users.get(referrerId);
+  return referrer && !referrer.deletedAt ? referrer : null;
+}
+
+/**
+ * Why it is refused: an address of the user's is one of the referrer's, or has converted a referral. Former addresses that
+ * count are looked at as well, when the rows are loaded; of two accounts that convert together the first one goes first.
+ */
+function refusalOf(
+  { rows }: Unit,
+  { ownAddress, addressConverted }: ReferralRow,
+  { emailHash }: UserRow,
+): ReferralRefusal | null {
+  if (ownAddress) return 'own-address';
+  const convertedNow = [...rows.referrals.values()].some(({ referredHash }) => referredHash === emailHash);
+  return addressConverted || convertedNow ? 'address-converted' : null;
+}
+
+function put({ rows }: Unit, referral: ReferralRow): ReferralRow {
+  rows.referrals.set(referral.referredId, referral);
+  return referral;
 }

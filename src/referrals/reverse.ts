@@ -1,65 +1,47 @@
 import type { Cause } from '../audit.ts';
 import { restoreCredit, reverseCredit } from '../credits/ledger.ts';
-import type { Referral, User } from '../db/generated/client.ts';
-import type { Tx } from '../db/transaction.ts';
+import type { ReferralRow, UserRow } from '../db/rows.ts';
+import type { Unit } from '../db/unit-of-work.ts';
 import { restorations, reversals } from '../metrics.ts';
-import { lockReferrer } from './convert.ts';
+import { convertReferral, referrerOf } from './convert.ts';
 
-type MoveBack = typeof reverseCredit;
-
-/**
- * Takes a conversion's credit back: what is unspent of it, from both (design: rule 9).
- *
- * @param tx the open transaction
- * @param referral the conversion, not reversed
- * @param user the buyer, locked
- * @param cause what showed that the conversion does not hold
- * @returns the referral, with `reversedAt` set
- */
-export async function reverseConversion(
-  tx: Tx,
-  referral: Referral,
-  user: User,
-  cause: Cause,
-): Promise<Referral> {
-  await forBoth(tx, referral, user, cause, reverseCredit);
-  tx.afterCommit(() => {
-    reversals.inc();
-  });
-  return tx.referral.update({ where: { id: referral.id }, data: { reversedAt: tx.now } });
+/** What the facts say of a user's payments. */
+export interface PaymentVerdict {
+  /** One was made. */
+  proven: boolean;
+  /** A subscription holds: its money came and did not go back. */
+  holds: boolean;
 }
 
 /**
- * Gives a reversed conversion's credit back: exactly what was taken, to both (design: rule 9).
+ * Makes a user's referral follow the facts, whatever their order was: it converts with the first proof of payment, and
+ * is reversed exactly while no subscription holds (design: rule 9). Called whenever a fact that
+ * bears on that is new.
  *
- * @param tx the open transaction
- * @param referral the conversion, reversed
- * @param user the buyer, locked
- * @param cause what showed that the conversion holds after all
- * @returns the referral, with `reversedAt` cleared
+ * @param tx the unit of work, which holds the locks of the referred user and the referrer
+ * @param user the referred user
+ * @param payment what the facts say of their payments
+ * @param cause what brought the fact
+ * @returns the referral as it is now, or null when the user was referred by nobody
  */
-export async function restoreConversion(
-  tx: Tx,
-  referral: Referral,
-  user: User,
+export function reviewReferral(
+  tx: Unit,
+  user: UserRow,
+  { proven, holds }: PaymentVerdict,
   cause: Cause,
-): Promise<Referral> {
-  await forBoth(tx, referral, user, cause, restoreCredit);
-  tx.afterCommit(() => {
-    restorations.inc();
-  });
-  return tx.referral.update({ where: { id: referral.id }, data: { reversedAt: null } });
-}
+): ReferralRow | null {
+  const referral = proven ? convertReferral(tx, user) : (tx.rows.referrals.get(user.id) ?? null);
+  if (!referral?.convertedAt || holds === (referral.reversedAt === null)) return referral;
 
-async function forBoth(
-  tx: Tx,
-  referral: Referral,
-  user: User,
-  cause: Cause,
-  moveBack: MoveBack,
-): Promise<void> {
-  const referrer = await lockReferrer(tx, referral);
-  await moveBack(tx, user, referral.id, cause);
+  const [move, count] = holds ? [restoreCredit, restorations] : [reverseCredit, reversals];
   // A referrer who is there now was there at the conversion, too, and was credited.
-  if (referrer) await moveBack(tx, referrer, referral.id, cause);
+  for (const one of [tx.rows.users.get(user.id), referrerOf(tx, referral)]) {
+    if (one) move(tx, one, referral.id, cause);
+  }
+  tx.afterCommit(() => {
+    count.inc();
+  });
+  const after = { ...referral, reversedAt: holds ? null : tx.now };
+  tx.rows.referrals.set(user.id, after);
+  return after;
 }

@@ -38,6 +38,7 @@ export function subscriptionRow(columns: Partial<Subscription> = {}): Subscripti
     checkoutUnpaid: false,
     provenAt: day(0),
     firstPaidAt: null,
+    moneyBack: false,
     trialHash: null,
     trialRefused: false,
     ...columns,

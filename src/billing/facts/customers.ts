@@ -1,41 +1,38 @@
 import type { Customer } from '../../db/generated/client.ts';
-import type { Tx } from '../../db/transaction.ts';
+import type { Unit } from '../../db/unit-of-work.ts';
 import { endSubscriptions } from './subscriptions.ts';
 
 /**
- * Locks a customer's row until the transaction ends; one that is not known yet is inserted empty. Whatever is
- * derived from a customer's facts is read under this lock (design: rule 5).
- *
- * @param tx the open transaction
+ * @param tx the unit of work, which holds the customer's lock
  * @param id Stripe's id of the customer
- * @returns the row as it is under the lock
+ * @returns its row; an empty one when nothing was known of it
  */
-export async function lockCustomer(tx: Tx, id: string): Promise<Customer> {
-  const [customer] = await tx.$queryRaw<[Customer]>`
-    INSERT INTO "Customer" ("id") VALUES (${id})
-    ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt" RETURNING *`;
+export function customerOf({ rows }: Unit, id: string): Customer {
+  const known = rows.customers.get(id);
+  if (known) return known;
+  const customer = { id, userId: null, deletedAt: null, missingAt: null };
+  rows.customers.set(id, customer);
   return customer;
 }
 
 /**
  * Takes back that Stripe does not know a customer: it has just told of it.
  *
- * @param tx the open transaction
- * @param customer the locked customer
+ * @param tx the unit of work, which holds the customer's lock
+ * @param customer the customer
  */
-export async function noteCustomerKnown(tx: Tx, customer: Customer): Promise<void> {
-  if (customer.missingAt === null) return;
-  await tx.customer.update({ where: { id: customer.id }, data: { missingAt: null } });
+export function noteCustomerKnown({ rows }: Unit, customer: Customer): void {
+  if (customer.missingAt !== null) rows.customers.set(customer.id, { ...customer, missingAt: null });
 }
 
 /**
  * Keeps that a customer was deleted at Stripe: its subscriptions are over for good, the link to its user stays.
  *
- * @param tx the open transaction
- * @param customer the locked customer
+ * @param tx the unit of work, which holds the customer's lock
+ * @param customer the customer
  * @param deletedAt when, UTC
  */
-export async function endCustomer(tx: Tx, customer: Customer, deletedAt: Date): Promise<void> {
-  await tx.customer.update({ where: { id: customer.id }, data: { deletedAt } });
-  await endSubscriptions(tx, customer.id, deletedAt);
+export function endCustomer(tx: Unit, customer: Customer, deletedAt: Date): void {
+  tx.rows.customers.set(customer.id, { ...customer, deletedAt });
+  endSubscriptions(tx, customer.id, deletedAt);
 }

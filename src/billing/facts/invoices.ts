@@ -1,49 +1,49 @@
 import type { Invoice } from '../../db/generated/client.ts';
-import type { Tx } from '../../db/transaction.ts';
+import type { Unit } from '../../db/unit-of-work.ts';
 import type { InvoiceFacts } from '../stripe-shapes/invoice.ts';
 
 /**
- * Locks an invoice's row until the transaction ends; one that is not known yet is inserted empty. After the payment's
- * lock and before the customer's, always (design: rule 5).
- *
- * @param tx the open transaction
+ * @param tx the unit of work, which holds the invoice's lock
  * @param id Stripe's id of the invoice
- * @returns the row as it is under the lock
+ * @returns its row; an empty one when nothing was known of it
  */
-export async function lockInvoice(tx: Tx, id: string): Promise<Invoice> {
-  const [invoice] = await tx.$queryRaw<[Invoice]>`
-    INSERT INTO "Invoice" ("id") VALUES (${id})
-    ON CONFLICT ("id") DO UPDATE SET "first" = "Invoice"."first" RETURNING *`;
+export function invoiceOf({ rows }: Unit, id: string): Invoice {
+  const known = rows.invoices.get(id);
+  if (known) return known;
+  const invoice = {
+    id,
+    subscriptionId: null,
+    first: false,
+    positive: false,
+    paidAt: null,
+    failedAt: null,
+  };
+  rows.invoices.set(id, invoice);
   return invoice;
 }
 
 /**
- * Keeps what a paid invoice says, and locks its row. Its subscription's row may follow in the same transaction.
+ * Keeps what a paid invoice says.
  *
- * @param tx the open transaction
+ * @param tx the unit of work, which holds the invoice's lock
  * @param invoice the invoice
  * @param paidAt when it was paid, UTC
  */
-export async function storePaidInvoice(tx: Tx, invoice: InvoiceFacts, paidAt: Date): Promise<void> {
+export function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date): void {
   const { id, subscriptionId, first, positive } = invoice;
-  await tx.$executeRaw`
-    INSERT INTO "Invoice" ("id", "subscriptionId", "first", "positive", "paidAt")
-    VALUES (${id}, ${subscriptionId}, ${first}, ${positive}, ${paidAt})
-    ON CONFLICT ("id") DO UPDATE SET "subscriptionId" = excluded."subscriptionId", "first" = excluded."first",
-      "positive" = excluded."positive", "paidAt" = excluded."paidAt"`;
+  tx.rows.invoices.set(id, { ...invoiceOf(tx, id), subscriptionId, first, positive, paidAt });
 }
 
 /**
- * Keeps that a try to collect a subscription's first invoice failed, and locks its row. Its subscription's row may
- * follow in the same transaction.
+ * Keeps that a try to collect a subscription's first invoice failed.
  *
- * @param tx the open transaction
+ * @param tx the unit of work, which holds the invoice's lock
  * @param invoice the invoice
  * @param failedAt when, UTC; of several tries the earliest is kept
  */
-export async function storeFailedInvoice(tx: Tx, invoice: InvoiceFacts, failedAt: Date): Promise<void> {
+export function storeFailedInvoice(tx: Unit, invoice: InvoiceFacts, failedAt: Date): void {
   const { id, subscriptionId, first } = invoice;
-  const known = await lockInvoice(tx, id);
+  const known = invoiceOf(tx, id);
   if (known.failedAt && known.failedAt <= failedAt) return;
-  await tx.invoice.update({ where: { id }, data: { subscriptionId, first, failedAt } });
+  tx.rows.invoices.set(id, { ...known, subscriptionId, first, failedAt });
 }

@@ -1,5 +1,5 @@
 import type { Dispute, Payment } from '../../db/generated/client.ts';
-import type { Tx } from '../../db/transaction.ts';
+import type { Unit } from '../../db/unit-of-work.ts';
 import type { DisputeSnapshot } from '../stripe-shapes/dispute.ts';
 
 /** A dispute that was lost can be appealed against (`appeal_needs_response`, `appeal_under_review`). */
@@ -14,124 +14,116 @@ export function isLost({ status }: Pick<Dispute, 'status'>): boolean {
 }
 
 /**
- * Locks a payment's row until the transaction ends; one that is not known yet is inserted empty. Before every other
- * lock but the event's (design: rule 5).
- *
- * @param tx the open transaction
+ * @param tx the unit of work, which holds the payment's lock
  * @param id of the payment intent, else of the charge
- * @returns the row as it is under the lock
+ * @returns its row; an empty one when nothing was known of it
  */
-export async function lockPayment(tx: Tx, id: string): Promise<Payment> {
-  const [payment] = await tx.$queryRaw<[Payment]>`
-    INSERT INTO "Payment" ("id") VALUES (${id})
-    ON CONFLICT ("id") DO UPDATE SET "refundedAt" = "Payment"."refundedAt" RETURNING *`;
-  return payment;
+export function paymentOf({ rows }: Unit, id: string): Payment {
+  const known = rows.payments.get(id);
+  if (known) return known;
+  return put(rows, { id, invoiceId: null, firstRefundedAt: null, refundedAt: null, refundFailedAt: null });
 }
 
 /**
- * Keeps which invoice a payment is of, and locks its row. The invoice's row may follow in the same transaction.
+ * Keeps which invoice a payment is of.
  *
- * @param tx the open transaction
+ * @param tx the unit of work, which holds the payment's lock
  * @param id of the payment
  * @param invoiceId of the invoice
  * @returns the row as it is now
  */
-export async function storePaymentOfInvoice(tx: Tx, id: string, invoiceId: string): Promise<Payment> {
-  const [payment] = await tx.$queryRaw<[Payment]>`
-    INSERT INTO "Payment" ("id", "invoiceId") VALUES (${id}, ${invoiceId})
-    ON CONFLICT ("id") DO UPDATE SET "invoiceId" = excluded."invoiceId" RETURNING *`;
-  return payment;
+export function storePaymentOfInvoice(tx: Unit, id: string, invoiceId: string): Payment {
+  const payment = paymentOf(tx, id);
+  return payment.invoiceId === invoiceId ? payment : put(tx.rows, { ...payment, invoiceId });
 }
 
 /**
- * @param tx the open transaction
- * @param invoiceId of an invoice
+ * @param tx the unit of work
+ * @param invoiceId of an invoice that was named
  * @returns whether a refund or a dispute of any of its payments is known
  */
-export async function anyMoneyBack(tx: Tx, invoiceId: string): Promise<boolean> {
-  const rows = await tx.$queryRaw<unknown[]>`
-    SELECT 1 FROM "Payment" AS p
-    WHERE p."invoiceId" = ${invoiceId}
-      AND (p."refundedAt" IS NOT NULL OR EXISTS (SELECT 1 FROM "Dispute" AS d WHERE d."paymentId" = p."id"))
-    LIMIT 1`;
-  return rows.length > 0;
+export function anyMoneyBack({ rows }: Unit, invoiceId: string): boolean {
+  return [...rows.payments.values()].some(
+    (payment) =>
+      payment.invoiceId === invoiceId &&
+      (payment.refundedAt !== null ||
+        [...rows.disputes.values()].some(({ paymentId }) => paymentId === payment.id)),
+  );
 }
 
 /**
  * Keeps that a payment was refunded in full.
  *
- * @param tx the open transaction
- * @param payment the locked payment
+ * @param tx the unit of work, which holds the payment's lock
+ * @param payment the payment
  * @param at event.created of what showed it, UTC; the earliest and the newest are kept
- * @returns whether that was news
+ * @returns the row as it is now; null when that was no news
  */
-export async function storeFullRefund(tx: Tx, payment: Payment, at: Date): Promise<boolean> {
-  const { id, firstRefundedAt, refundedAt } = payment;
+export function storeFullRefund({ rows }: Unit, payment: Payment, at: Date): Payment | null {
+  const { firstRefundedAt, refundedAt } = payment;
   const isFirst = firstRefundedAt === null || at < firstRefundedAt;
   const isNewest = refundedAt === null || at > refundedAt;
-  if (!isFirst && !isNewest) return false;
-  await tx.payment.update({
-    where: { id },
-    data: { ...(isFirst && { firstRefundedAt: at }), ...(isNewest && { refundedAt: at }) },
+  if (!isFirst && !isNewest) return null;
+  return put(rows, {
+    ...payment,
+    ...(isFirst && { firstRefundedAt: at }),
+    ...(isNewest && { refundedAt: at }),
   });
-  return true;
 }
 
 /**
  * Keeps that a refund of a payment failed or was cancelled: the money is back with us.
  *
- * @param tx the open transaction
- * @param payment the locked payment
+ * @param tx the unit of work, which holds the payment's lock
+ * @param payment the payment
  * @param refundFailedAt event.created of what showed it, UTC; the newest is kept
- * @returns whether that was news
+ * @returns the row as it is now; null when that was no news
  */
-export async function storeFailedRefund(tx: Tx, payment: Payment, refundFailedAt: Date): Promise<boolean> {
-  if (payment.refundFailedAt && payment.refundFailedAt >= refundFailedAt) return false;
-  await tx.payment.update({ where: { id: payment.id }, data: { refundFailedAt } });
-  return true;
+export function storeFailedRefund({ rows }: Unit, payment: Payment, refundFailedAt: Date): Payment | null {
+  if (payment.refundFailedAt && payment.refundFailedAt >= refundFailedAt) return null;
+  return put(rows, { ...payment, refundFailedAt });
 }
 
 /**
- * Keeps what a snapshot of a dispute says, unless a newer one is known. The caller holds the payment's lock.
+ * Keeps what a snapshot of a dispute says, unless a newer one is known.
  *
- * @param tx the open transaction
+ * @param tx the unit of work, which holds the payment's lock
  * @param paymentId the payment that is disputed
  * @param dispute the snapshot
  * @param snapshotAt its event.created, UTC
  * @returns whether the row took it over
  */
-export async function storeDispute(
-  tx: Tx,
+export function storeDispute(
+  { rows }: Unit,
   paymentId: string,
   dispute: DisputeSnapshot,
   snapshotAt: Date,
-): Promise<boolean> {
+): boolean {
   const { id, status } = dispute;
-  const known = await tx.dispute.findUnique({ where: { id } });
+  const known = rows.disputes.get(id);
   if (known && !isNewer({ status, snapshotAt }, known)) return false;
   const createdAt = dispute.createdAt ?? known?.createdAt ?? snapshotAt;
-  const facts = { paymentId, createdAt, status, snapshotAt };
-  await tx.dispute.upsert({ where: { id }, create: { id, ...facts }, update: facts });
+  rows.disputes.set(id, { id, paymentId, createdAt, status, snapshotAt });
   return true;
 }
 
 /**
- * Sets a dispute's row to what Stripe answered when asked. It stays as new as the newest event that was seen of it. The
- * caller holds the payment's lock.
+ * Sets a dispute's row to what Stripe answered when asked. It stays as new as the newest event that was seen of it.
  *
- * @param tx the open transaction
+ * @param tx the unit of work, which holds the payment's lock
  * @param paymentId the payment that is disputed
  * @param dispute Stripe's answer
  */
-export async function storeFetchedDispute(
-  tx: Tx,
-  paymentId: string,
-  dispute: DisputeSnapshot,
-): Promise<void> {
+export function storeFetchedDispute({ rows, now }: Unit, paymentId: string, dispute: DisputeSnapshot): void {
   const { id, status } = dispute;
-  const createdAt = dispute.createdAt ?? tx.now;
-  const fresh = { id, paymentId, status, createdAt, snapshotAt: createdAt };
-  await tx.dispute.upsert({ where: { id }, create: fresh, update: { paymentId, status, createdAt } });
+  const createdAt = dispute.createdAt ?? now;
+  const snapshotAt = rows.disputes.get(id)?.snapshotAt ?? createdAt;
+  rows.disputes.set(id, { id, paymentId, status, createdAt, snapshotAt });
+}
+
+function put({ payments }: Unit['rows'], payment: Payment): Payment {
+  payments.set(payment.id, payment);
+  return payment;
 }
 
 /** What we hold of a payment's refunds. */

@@ -1,12 +1,13 @@
-import { Prisma } from '../../db/generated/client.ts';
-import type { Invoice, Subscription } from '../../db/generated/client.ts';
+import type { Customer, Subscription } from '../../db/generated/client.ts';
 import type { Db, Tx } from '../../db/transaction.ts';
+import { ask } from '../../db/unit-of-work.ts';
+import type { Unit } from '../../db/unit-of-work.ts';
 import { later } from '../../instants.ts';
 import { firstPaymentOf } from '../first-payment.ts';
 import { provesPayment } from '../proof.ts';
 import { readEvent } from '../stripe-shapes/event.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
-import type { Products, SubscriptionSnapshot, SubscriptionState } from '../stripe-shapes/subscription.ts';
+import type { SubscriptionSnapshot, SubscriptionState } from '../stripe-shapes/subscription.ts';
 import { tierOf } from '../tier.ts';
 import { afterProof, afterSnapshot, knownOf } from './paid-time.ts';
 import type { Known, PaidTime } from './paid-time.ts';
@@ -40,6 +41,17 @@ export async function subscriptionsOf(db: Db | Tx, userId: string): Promise<Subs
     WHERE c."userId" = ${userId}`;
 }
 
+/**
+ * @param tx the unit of work
+ * @param userId whose
+ * @returns all subscriptions of all of the user's customers
+ */
+export function subscriptionsOfUser({ rows }: Unit, userId: string): Subscription[] {
+  return [...rows.subscriptions.values()].filter(
+    ({ customerId }) => rows.customers.get(customerId)?.userId === userId,
+  );
+}
+
 /** What came of a snapshot. */
 export interface StoredSnapshot {
   /** The row took its state over, or already held the same. */
@@ -54,33 +66,31 @@ export interface StoredSnapshot {
 
 /**
  * Keeps what a snapshot of a subscription says (design: rule 7): its state, unless the row holds a later one, and
- * always what it teaches about payment. The caller holds the customer's lock.
+ * always what it teaches about payment.
  *
- * @param tx the open transaction
- * @param customer the locked customer
+ * @param tx the unit of work, which holds the customer's lock
+ * @param customer the customer
  * @param snapshot the snapshot
  * @param event the event that brought it
- * @param products the products whose subscriptions count
  * @param tieBreaker Stripe's answer, when this is the second try after an UndecidedTie
  * @returns what came of it
  * @throws UndecidedTie when only Stripe can tell which of two snapshots holds
  */
-export async function storeSnapshot(
-  tx: Tx,
-  customer: { id: string; deletedAt: Date | null },
+export function storeSnapshot(
+  tx: Unit,
+  customer: Customer,
   snapshot: SubscriptionSnapshot,
   event: StripeEvent,
-  products: Products,
   tieBreaker: TieBreaker | null,
-): Promise<StoredSnapshot> {
-  const row = await ensureSubscription(tx, snapshot.id, customer.id, products);
+): StoredSnapshot {
+  const row = ensureSubscription(tx, snapshot.id, customer.id);
   const state = customer.deletedAt ? ended(snapshot.state, customer.deletedAt) : snapshot.state;
   const taught = teach(row, snapshot, event.created);
-  const next = await nextState(tx, row, state, event, products, tieBreaker);
+  const next = nextState(tx, row, state, event, tieBreaker);
   const statusChanged = next?.status !== undefined && next.status !== row.status;
   const changes = { ...next, ...(statusChanged && { statusAt: event.created }), ...taught };
   const bearsOnProof = taught !== null || changes.counted === true;
-  const proof = bearsOnProof ? await deriveProof(tx, { ...row, ...changes }) : null;
+  const proof = bearsOnProof ? deriveProof(tx, { ...row, ...changes }) : null;
   const after = { ...row, ...changes, ...proof };
 
   const isNewest = next?.snapshotEventId === event.id;
@@ -89,7 +99,7 @@ export async function storeSnapshot(
     { paid: givesPaid(snapshot.state, after.provenAt), at: event.created },
     isNewest,
   );
-  await writeChanges(tx, row.id, { ...changes, ...proof, ...paidTimeOf(row, settle(tx, heard, after)) });
+  put(tx, row, { ...changes, ...proof, ...paidTimeOf(row, settle(tx, heard, after)) });
   return {
     current: next !== null,
     changed: statusChanged || after.counts !== row.counts,
@@ -101,23 +111,21 @@ export async function storeSnapshot(
 /**
  * Sets a subscription's row to what Stripe answered when asked. It stays as new as the newest event that was seen of
  * it, for our own clock never orders Stripe's events, and teaches nothing about payment but that the subscription counts
- * (design: rules 6 and 7). The caller holds the customer's lock.
+ * (design: rules 6 and 7).
  *
- * @param tx the open transaction
- * @param customer the locked customer
+ * @param tx the unit of work, which holds the customer's lock
+ * @param customer the customer
  * @param snapshot Stripe's answer
- * @param products the products whose subscriptions count
  * @param before the row as it was before Stripe was asked; null when there was none
  * @returns what came of it; null when the row has changed meanwhile, so that the answer may be older than it
  */
-export async function storeFetched(
-  tx: Tx,
-  customer: { id: string; deletedAt: Date | null },
+export function storeFetched(
+  tx: Unit,
+  customer: Customer,
   snapshot: SubscriptionSnapshot,
-  products: Products,
   before: Subscription | null,
-): Promise<StoredSnapshot | null> {
-  const row = await ensureSubscription(tx, snapshot.id, customer.id, products);
+): StoredSnapshot | null {
+  const row = ensureSubscription(tx, snapshot.id, customer.id);
   const same =
     row.snapshotAt?.getTime() === before?.snapshotAt?.getTime() &&
     row.snapshotEventId === (before?.snapshotEventId ?? null);
@@ -135,10 +143,10 @@ export async function storeFetched(
     ...(statusChanged && { statusAt: state.endedAt ?? snapshotAt }),
     ...(taught && { counted: true }),
   };
-  const proof = taught ? await deriveProof(tx, { ...row, ...changes }) : null;
+  const proof = taught ? deriveProof(tx, { ...row, ...changes }) : null;
   const after = { ...row, ...changes, ...proof };
   const known = settle(tx, withProof(row, after.provenAt, tx.now), after);
-  await writeChanges(tx, row.id, { ...changes, ...proof, ...paidTimeOf(row, known) });
+  put(tx, row, { ...changes, ...proof, ...paidTimeOf(row, known) });
   return {
     current: true,
     changed: statusChanged || after.counts !== row.counts,
@@ -165,59 +173,81 @@ export function differences(
 }
 
 /**
- * Makes sure that a subscription has a row to hang facts on. The caller holds the customer's lock.
+ * Makes sure that a subscription has a row to hang facts on.
  *
- * @param tx the open transaction
+ * @param tx the unit of work, which holds the customer's lock
  * @param id Stripe's id of the subscription
  * @param customerId whose it is
- * @param products the products whose subscriptions count; unless every one does, it counts with its first snapshot only
- * @returns the row; empty but for its ids when nothing was known of it
+ * @returns the row; empty but for its ids when nothing was known of it: unless every product counts, it counts with its
+ *   first snapshot only
  */
-export async function ensureSubscription(
-  tx: Tx,
-  id: string,
-  customerId: string,
-  products: Products,
-): Promise<Subscription> {
-  const counts = products === null;
-  const [subscription] = await tx.$queryRaw<[Subscription]>`
-    INSERT INTO "Subscription" ("id", "customerId", "counts", "counted")
-    VALUES (${id}, ${customerId}, ${counts}, ${counts})
-    ON CONFLICT ("id") DO UPDATE SET "checkoutUnpaid" = "Subscription"."checkoutUnpaid" RETURNING *`;
+export function ensureSubscription({ rows, programme }: Unit, id: string, customerId: string): Subscription {
+  const known = rows.subscriptions.get(id);
+  if (known) return known;
+  const counts = programme.products === null;
+  const subscription = { ...NOTHING_KNOWN, id, customerId, counts, counted: counts };
+  rows.subscriptions.set(id, subscription);
   return subscription;
 }
+
+const NOTHING_KNOWN: Omit<Subscription, 'id' | 'customerId' | 'counts' | 'counted'> = {
+  status: null,
+  createdAt: null,
+  priceId: null,
+  currentPeriodEnd: null,
+  otherItems: null,
+  trialEnd: null,
+  cancelAt: null,
+  cancelAtPeriodEnd: false,
+  collectionPaused: false,
+  collectionResumesAt: null,
+  endedAt: null,
+  snapshotAt: null,
+  snapshotEventId: null,
+  statusAt: null,
+  givesSince: null,
+  gaveOtherwiseAt: null,
+  needsReconcile: false,
+  missingAt: null,
+  activeAt: null,
+  doubtAt: null,
+  checkoutUnpaid: false,
+  provenAt: null,
+  firstPaidAt: null,
+  moneyBack: false,
+  trialHash: null,
+  trialRefused: false,
+};
 
 /**
  * Derives anew what a subscription's facts say of its payment. Called when one that bears on it has changed.
  *
- * @param tx the open transaction
+ * @param tx the unit of work
  * @param subscription the row as it is now
  * @param at event.created of what brought that fact, UTC
  * @returns whether it says something else than before: that it is proven, or when its first positive invoice was paid
  */
-export async function refreshProof(tx: Tx, subscription: Subscription, at: Date): Promise<boolean> {
-  const proof = await deriveProof(tx, subscription);
+export function refreshProof(tx: Unit, subscription: Subscription, at: Date): boolean {
+  const proof = deriveProof(tx, subscription);
   if (!proof) return false;
   const known = withProof(subscription, proof.provenAt, at);
-  await writeChanges(tx, subscription.id, { ...proof, ...paidTimeOf(subscription, known) });
+  put(tx, subscription, { ...proof, ...paidTimeOf(subscription, known) });
   return true;
 }
 
 /**
  * Ends every subscription of a customer who is deleted at Stripe.
  *
- * @param tx the open transaction, which holds the customer's lock
+ * @param tx the unit of work, which holds the customer's lock
  * @param customerId the customer
  * @param endedAt when it was deleted, UTC
  */
-export async function endSubscriptions(tx: Tx, customerId: string, endedAt: Date): Promise<void> {
-  const rows = await tx.subscription.findMany({
-    where: { customerId, status: { notIn: [...TERMINAL_STATUSES] } },
-  });
-  for (const row of rows) {
+export function endSubscriptions(tx: Unit, customerId: string, endedAt: Date): void {
+  for (const row of tx.rows.subscriptions.values()) {
+    if (row.customerId !== customerId || row.status === null || TERMINAL_STATUSES.has(row.status)) continue;
     const changes = { status: 'canceled', endedAt, statusAt: endedAt };
     const known = settle(tx, knownOf(row), { ...row, ...changes });
-    await writeChanges(tx, row.id, { ...changes, ...paidTimeOf(row, known) });
+    put(tx, row, { ...changes, ...paidTimeOf(row, known) });
   }
 }
 
@@ -244,11 +274,11 @@ function withProof(row: Subscription, provenAt: Date | null, at: Date): Known | 
  * answered when asked. An answer that names no end counts from the instant of asking; one that says "paid", from the
  * newest snapshot or from the trial's end, whichever is later.
  */
-function settle(tx: Tx, known: Known | null, after: Subscription): Known {
+function settle({ now }: Unit, known: Known | null, after: Subscription): Known {
   const paid = tierOf(after) === 'paid';
   if (known?.paid === paid) return known;
-  const trialEnd = after.trialEnd && after.trialEnd <= tx.now ? after.trialEnd : null;
-  const at = paid ? later(after.snapshotAt ?? tx.now, trialEnd) : (after.endedAt ?? tx.now);
+  const trialEnd = after.trialEnd && after.trialEnd <= now ? after.trialEnd : null;
+  const at = paid ? later(after.snapshotAt ?? now, trialEnd) : (after.endedAt ?? now);
   return afterSnapshot(known, { paid, at }, true);
 }
 
@@ -265,20 +295,20 @@ function paidTimeOf(row: Subscription, known: Known | null): Partial<PaidTime> {
 type Proof = Pick<Subscription, 'provenAt' | 'firstPaidAt'>;
 
 /** What the facts say of the payment; null when the row says the same. */
-async function deriveProof(tx: Tx, row: Subscription): Promise<Proof | null> {
-  const invoices = await tx.$queryRaw<Invoice[]>`SELECT * FROM "Invoice" WHERE "subscriptionId" = ${row.id}`;
-  const proven = provesPayment({ ...row, invoices });
-  const firstPaidAt = firstPaymentOf([{ invoices }])?.paidAt ?? null;
+function deriveProof({ rows, now }: Unit, row: Subscription): Proof | null {
+  const invoices = [...rows.invoices.values()].filter(({ subscriptionId }) => subscriptionId === row.id);
+  const first = firstPaymentOf([{ invoices }])?.paidAt ?? null;
+  // Not every invoice is loaded once the first payment is known: only an earlier one is news.
+  const firstPaidAt = row.firstPaidAt && (first === null || row.firstPaidAt < first) ? row.firstPaidAt : first;
+  const proven = provesPayment({ ...row, invoices }) || (row.counted && firstPaidAt !== null);
   const same = proven === (row.provenAt !== null) && firstPaidAt?.getTime() === row.firstPaidAt?.getTime();
-  return same ? null : { provenAt: proven ? (row.provenAt ?? tx.now) : null, firstPaidAt };
+  return same ? null : { provenAt: proven ? (row.provenAt ?? now) : null, firstPaidAt };
 }
 
-async function writeChanges(tx: Tx, id: string, changes: Partial<Subscription>): Promise<void> {
-  const assignments = Object.entries(changes).map(
-    ([column, value]) => Prisma.sql`${Prisma.raw(`"${column}"`)} = ${value}`,
-  );
-  if (assignments.length === 0) return;
-  await tx.$executeRaw`UPDATE "Subscription" SET ${Prisma.join(assignments)} WHERE "id" = ${id}`;
+/** Writes changes on what the unit of work holds now; nothing when there are none. */
+function put({ rows }: Unit, { id }: Subscription, changes: Partial<Subscription>): void {
+  const row = rows.subscriptions.get(id);
+  if (row && Object.keys(changes).length > 0) rows.subscriptions.set(id, { ...row, ...changes });
 }
 
 type Lessons = Partial<Pick<Subscription, 'activeAt' | 'doubtAt' | 'counted'>>;
@@ -294,14 +324,13 @@ function teach(row: Subscription, snapshot: SubscriptionSnapshot, created: Date)
 }
 
 /** What the row takes over; null when it holds something later. */
-async function nextState(
-  tx: Tx,
+function nextState(
+  tx: Unit,
   row: Subscription,
   state: SubscriptionState,
   event: StripeEvent,
-  products: Products,
   tieBreaker: TieBreaker | null,
-): Promise<Partial<Subscription> | null> {
+): Partial<Subscription> | null {
   const { created, id } = event;
   const takeOver = {
     ...state,
@@ -324,7 +353,7 @@ async function nextState(
     case 'tie':
       break;
   }
-  const order = breakTie(await snapshotEvent(tx, row.snapshotEventId), event, products);
+  const order = breakTie(snapshotEvent(tx, row.snapshotEventId), event, tx.programme.products);
   if (order === 'later') return takeOver;
   if (order === 'earlier') return null;
   if (tieBreaker === null) throw new UndecidedTie(row.id);
@@ -351,7 +380,7 @@ function stateOf(row: Subscription, status: string): SubscriptionState {
   };
 }
 
-async function snapshotEvent(tx: Tx, eventId: string | null): Promise<StripeEvent | null> {
-  const row = eventId === null ? null : await tx.event.findUnique({ where: { id: eventId } });
-  return row?.payload ? readEvent(JSON.parse(row.payload), row.created) : null;
+function snapshotEvent(tx: Unit, eventId: string | null): StripeEvent | null {
+  const kept = eventId === null ? null : ask(tx, 'events', eventId);
+  return kept?.payload ? readEvent(JSON.parse(kept.payload), kept.created) : null;
 }

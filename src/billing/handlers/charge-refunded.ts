@@ -1,17 +1,22 @@
-import { lockPayment, storeFullRefund, storePaymentOfInvoice } from '../facts/payments.ts';
+import { paymentOf, storeFullRefund, storePaymentOfInvoice } from '../facts/payments.ts';
 import { reviewPayment } from '../review-payment.ts';
 import { readCharge } from '../stripe-shapes/charge.ts';
 import { causeOf, ignored, OK } from './outcome.ts';
 import type { EventHandler } from './outcome.ts';
 
 /** `charge.refunded`: a full refund of the payment that converted takes the conversion back. A partial one does nothing. */
-export const onChargeRefunded: EventHandler = async (tx, event, { clawbackDays }) => {
+export const onChargeRefunded: EventHandler = (event) => {
   const { paymentId, invoiceId, refundedInFull } = readCharge(event.object);
   if (!refundedInFull) return ignored('a partial refund takes nothing back');
-  const payment = invoiceId
-    ? await storePaymentOfInvoice(tx, paymentId, invoiceId)
-    : await lockPayment(tx, paymentId);
-  if (!(await storeFullRefund(tx, payment, event.created))) return ignored('this refund is known');
-  await reviewPayment(tx, payment, causeOf(event), clawbackDays);
-  return OK;
+  return {
+    wants: { payments: [paymentId], returned: [paymentId], invoices: invoiceId === null ? [] : [invoiceId] },
+    apply: (tx) => {
+      const known =
+        invoiceId === null ? paymentOf(tx, paymentId) : storePaymentOfInvoice(tx, paymentId, invoiceId);
+      const payment = storeFullRefund(tx, known, event.created);
+      if (!payment) return ignored('this refund is known');
+      reviewPayment(tx, payment, causeOf(event));
+      return OK;
+    },
+  };
 };

@@ -1,5 +1,5 @@
-import { applyFacts } from '../apply-facts.ts';
-import { lockCustomer } from '../facts/customers.ts';
+import { follow } from '../../access/follow.ts';
+import { customerOf } from '../facts/customers.ts';
 import { ensureSubscription, refreshProof } from '../facts/subscriptions.ts';
 import { linkCustomer } from '../link-customer.ts';
 import { readCheckoutSession } from '../stripe-shapes/checkout-session.ts';
@@ -16,30 +16,32 @@ const OF_NOBODY = 'the checkout session names none of our users';
  * Linking applies all facts that waited for it. Also tells when the payment is, or was, still under way: then only a
  * paid invoice proves it.
  */
-export const onCheckoutCompleted: EventHandler = async (tx, event, { clawbackDays, products }) => {
-  const checkout = readCheckoutSession(event.object);
-  if (checkout.customerId === null) return ignored('the checkout session has no customer');
+export const onCheckoutCompleted: EventHandler = (event) => {
+  const { customerId, subscriptionId, userReferences, unpaid } = readCheckoutSession(event.object);
+  if (customerId === null) return ignored('the checkout session has no customer');
+  return {
+    wants: {
+      users: userReferences,
+      customers: [customerId],
+      subscriptions: subscriptionId === null ? [] : [subscriptionId],
+    },
+    apply: (tx) => {
+      const users = userReferences.flatMap((id) => tx.rows.users.get(id) ?? []);
+      const [user, ...others] = users.filter(({ deletedAt }) => deletedAt === null);
+      if (!user) return ignored(OF_NOBODY);
+      if (others.length > 0) return ignored('the checkout session names two of our users');
 
-  const users = await tx.user.findMany({
-    where: { id: { in: checkout.userReferences }, deletedAt: null },
-    select: { id: true },
-  });
-  const [user] = users;
-  if (!user) return ignored(OF_NOBODY);
-  if (users.length > 1) return ignored('the checkout session names two of our users');
+      const customer = customerOf(tx, customerId);
+      if (!linkCustomer(tx, customer, user.id)) return ignored(CLAIMED_BY_ANOTHER);
 
-  const customer = await lockCustomer(tx, checkout.customerId);
-  if (!(await linkCustomer(tx, customer, user.id))) {
-    // Without an owner it was the user who went, a moment ago.
-    return ignored(customer.userId === null ? OF_NOBODY : CLAIMED_BY_ANOTHER);
-  }
-
-  if (checkout.subscriptionId && (checkout.unpaid || event.type !== 'checkout.session.completed')) {
-    const id = checkout.subscriptionId;
-    const subscription = await ensureSubscription(tx, id, customer.id, products);
-    await tx.subscription.updateMany({ where: { id }, data: { checkoutUnpaid: true } });
-    await refreshProof(tx, { ...subscription, checkoutUnpaid: true }, event.created);
-  }
-  await applyFacts(tx, user.id, causeOf(event), { onProof: true, clawbackDays });
-  return OK;
+      if (subscriptionId !== null && (unpaid || event.type !== 'checkout.session.completed')) {
+        const subscription = ensureSubscription(tx, subscriptionId, customerId);
+        const underWay = { ...subscription, checkoutUnpaid: true };
+        tx.rows.subscriptions.set(subscriptionId, underWay);
+        refreshProof(tx, underWay, event.created);
+      }
+      follow(tx, user.id, causeOf(event), true);
+      return OK;
+    },
+  };
 };

@@ -1,5 +1,5 @@
-import { applyFacts } from '../apply-facts.ts';
-import { endCustomer, lockCustomer } from '../facts/customers.ts';
+import { follow } from '../../access/follow.ts';
+import { customerOf, endCustomer } from '../facts/customers.ts';
 import { readCustomer } from '../stripe-shapes/customer.ts';
 import { causeOf, OK } from './outcome.ts';
 import type { EventHandler } from './outcome.ts';
@@ -7,12 +7,15 @@ import type { EventHandler } from './outcome.ts';
 /**
  * `customer.deleted`: ends the customer's subscriptions for good, those heard of later included, and keeps the link.
  */
-export const onCustomerDeleted: EventHandler = async (tx, event, { clawbackDays }) => {
+export const onCustomerDeleted: EventHandler = (event) => {
   const { id } = readCustomer(event.object);
-  const customer = await lockCustomer(tx, id);
-  await endCustomer(tx, customer, event.created);
-  if (customer.userId) {
-    await applyFacts(tx, customer.userId, causeOf(event), { onProof: false, clawbackDays });
-  }
-  return OK;
+  return {
+    wants: { customers: [id] },
+    apply: (tx) => {
+      const customer = customerOf(tx, id);
+      endCustomer(tx, customer, event.created);
+      if (customer.userId) follow(tx, customer.userId, causeOf(event), false);
+      return OK;
+    },
+  };
 };

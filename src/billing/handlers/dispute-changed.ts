@@ -1,4 +1,4 @@
-import { lockPayment, storeDispute } from '../facts/payments.ts';
+import { paymentOf, storeDispute } from '../facts/payments.ts';
 import { reviewPayment } from '../review-payment.ts';
 import { readDispute } from '../stripe-shapes/dispute.ts';
 import { causeOf, ignored, OK } from './outcome.ts';
@@ -8,13 +8,19 @@ import type { EventHandler } from './outcome.ts';
  * `charge.dispute.created`, `updated` and `closed`: a dispute that is lost takes the conversion back, however long it
  * took; one that is won after all gives it back.
  */
-export const onDisputeChanged: EventHandler = async (tx, event, { clawbackDays }) => {
+export const onDisputeChanged: EventHandler = (event) => {
   const dispute = readDispute(event.object);
-  if (dispute.paymentId === null) return ignored('the dispute names no payment');
-  const payment = await lockPayment(tx, dispute.paymentId);
-  if (!(await storeDispute(tx, payment.id, dispute, event.created))) {
-    return ignored('a later snapshot of the dispute is known');
-  }
-  await reviewPayment(tx, payment, causeOf(event), clawbackDays);
-  return OK;
+  const { id, paymentId } = dispute;
+  if (paymentId === null) return ignored('the dispute names no payment');
+  return {
+    wants: { payments: [paymentId], returned: [paymentId], disputes: [id] },
+    apply: (tx) => {
+      const payment = paymentOf(tx, paymentId);
+      if (!storeDispute(tx, paymentId, dispute, event.created)) {
+        return ignored('a later snapshot of the dispute is known');
+      }
+      reviewPayment(tx, payment, causeOf(event));
+      return OK;
+    },
+  };
 };

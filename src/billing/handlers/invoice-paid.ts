@@ -1,12 +1,10 @@
+import { follow, followRenewal } from '../../access/follow.ts';
 import type { Subscription } from '../../db/generated/client.ts';
-import type { Tx } from '../../db/transaction.ts';
-import { applyFacts, applyRenewal } from '../apply-facts.ts';
-import { lockCustomer } from '../facts/customers.ts';
+import { customerOf } from '../facts/customers.ts';
 import { storePaidInvoice } from '../facts/invoices.ts';
 import { anyMoneyBack, storePaymentOfInvoice } from '../facts/payments.ts';
 import { ensureSubscription, refreshProof } from '../facts/subscriptions.ts';
 import { readInvoice } from '../stripe-shapes/invoice.ts';
-import type { InvoiceFacts } from '../stripe-shapes/invoice.ts';
 import { causeOf, ignored, OK } from './outcome.ts';
 import type { EventHandler } from './outcome.ts';
 
@@ -15,31 +13,39 @@ import type { EventHandler } from './outcome.ts';
  * was paid. Kept even when the subscription or the user is not known yet. A renewal's changes nothing, unless the money of
  * all earlier ones went back.
  */
-export const onInvoicePaid: EventHandler = async (tx, event, { clawbackDays, products }) => {
+export const onInvoicePaid: EventHandler = (event) => {
   const invoice = readInvoice(event.object);
-  if (invoice.subscriptionId === null) return ignored('the invoice is of no subscription');
-  if (invoice.customerId === null) return ignored('the invoice has no customer');
+  const { id, subscriptionId, customerId, paymentId } = invoice;
+  if (subscriptionId === null) return ignored('the invoice is of no subscription');
+  if (customerId === null) return ignored('the invoice has no customer');
+  return {
+    wants: {
+      payments: paymentId === null ? [] : [paymentId],
+      invoices: [id],
+      customers: [customerId],
+      subscriptions: [subscriptionId],
+    },
+    apply: (tx) => {
+      const paidAt = invoice.paidAt ?? event.created;
+      if (paymentId !== null) storePaymentOfInvoice(tx, paymentId, id);
+      storePaidInvoice(tx, invoice, paidAt);
+      const { userId } = customerOf(tx, customerId);
+      const known = ensureSubscription(tx, subscriptionId, customerId);
+      // Its payment can be one whose refund or dispute was heard of before.
+      const isBack = anyMoneyBack(tx, id);
+      const subscription = isBack ? { ...known, moneyBack: true } : known;
+      tx.rows.subscriptions.set(subscriptionId, subscription);
 
-  const paidAt = invoice.paidAt ?? event.created;
-  if (invoice.paymentId) await storePaymentOfInvoice(tx, invoice.paymentId, invoice.id);
-  await storePaidInvoice(tx, invoice, paidAt);
-  const customer = await lockCustomer(tx, invoice.customerId);
-  const subscription = await ensureSubscription(tx, invoice.subscriptionId, customer.id, products);
-  if (invoice.positive && isRenewal(subscription, paidAt) && !(await isBack(tx, invoice))) {
-    if (customer.userId) await applyRenewal(tx, customer.userId, causeOf(event), clawbackDays);
-    return OK;
-  }
-  const onProof = (await refreshProof(tx, subscription, event.created)) || (await isBack(tx, invoice));
-  if (onProof && customer.userId) {
-    await applyFacts(tx, customer.userId, causeOf(event), { onProof, clawbackDays });
-  }
-  return OK;
+      if (invoice.positive && isRenewal(subscription, paidAt) && !isBack) {
+        if (userId !== null) followRenewal(tx, userId, causeOf(event));
+        return OK;
+      }
+      const onProof = refreshProof(tx, subscription, event.created) || isBack;
+      if (onProof && userId !== null) follow(tx, userId, causeOf(event), true);
+      return OK;
+    },
+  };
 };
-
-/** Where an invoice names its payment, that can be one whose refund or dispute was heard of before. */
-async function isBack(tx: Tx, { id, paymentId }: InvoiceFacts): Promise<boolean> {
-  return paymentId !== null && (await anyMoneyBack(tx, id));
-}
 
 /** An earlier invoice was paid already, or one of the same second: this one proves nothing new. */
 function isRenewal({ firstPaidAt }: Subscription, paidAt: Date): boolean {

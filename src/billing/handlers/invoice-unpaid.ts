@@ -1,5 +1,5 @@
-import { applyFacts } from '../apply-facts.ts';
-import { lockCustomer } from '../facts/customers.ts';
+import { follow } from '../../access/follow.ts';
+import { customerOf } from '../facts/customers.ts';
 import { storeFailedInvoice } from '../facts/invoices.ts';
 import { ensureSubscription, refreshProof } from '../facts/subscriptions.ts';
 import { readInvoice } from '../stripe-shapes/invoice.ts';
@@ -10,18 +10,21 @@ import type { EventHandler } from './outcome.ts';
  * `invoice.payment_failed` and `invoice.payment_action_required`: when it is the first invoice, being active proves no
  * payment. What a failed renewal means, the subscription's own status says.
  */
-export const onInvoiceUnpaid: EventHandler = async (tx, event, { clawbackDays, products }) => {
+export const onInvoiceUnpaid: EventHandler = (event) => {
   const invoice = readInvoice(event.object);
-  if (invoice.subscriptionId === null) return ignored('the invoice is of no subscription');
-  if (invoice.customerId === null) return ignored('the invoice has no customer');
+  const { id, subscriptionId, customerId } = invoice;
+  if (subscriptionId === null) return ignored('the invoice is of no subscription');
+  if (customerId === null) return ignored('the invoice has no customer');
   if (!invoice.first) return ignored("a renewal that failed shows in the subscription's status");
-
-  await storeFailedInvoice(tx, invoice, event.created);
-  const customer = await lockCustomer(tx, invoice.customerId);
-  const subscription = await ensureSubscription(tx, invoice.subscriptionId, customer.id, products);
-  const onProof = await refreshProof(tx, subscription, event.created);
-  if (onProof && customer.userId) {
-    await applyFacts(tx, customer.userId, causeOf(event), { onProof, clawbackDays });
-  }
-  return OK;
+  return {
+    wants: { invoices: [id], customers: [customerId], subscriptions: [subscriptionId] },
+    apply: (tx) => {
+      storeFailedInvoice(tx, invoice, event.created);
+      const { userId } = customerOf(tx, customerId);
+      const subscription = ensureSubscription(tx, subscriptionId, customerId);
+      const onProof = refreshProof(tx, subscription, event.created);
+      if (onProof && userId !== null) follow(tx, userId, causeOf(event), true);
+      return OK;
+    },
+  };
 };

@@ -1,8 +1,8 @@
 import type { Cause } from '../../audit.ts';
-import type { Tx } from '../../db/transaction.ts';
+import type { Wanted } from '../../db/load.ts';
+import type { Programme, Unit } from '../../db/unit-of-work.ts';
 import type { TieBreaker } from '../facts/subscriptions.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
-import type { Products } from '../stripe-shapes/subscription.ts';
 
 /** What came of an event. */
 export type HandlerOutcome = { status: 'ok' } | Ignored;
@@ -13,18 +13,23 @@ export interface Ignored {
   reason: string;
 }
 
-/** What handlers are told besides the event. */
-export interface HandlerContext {
-  /** Stripe's answer, when this is the second try after an UndecidedTie. */
-  tieBreaker: TieBreaker | null;
-  /** REFERRAL_CLAWBACK_DAYS. */
-  clawbackDays: number;
-  /** STRIPE_PRODUCTS. */
-  products: Products;
+/** An event that was read: the ids that it names, and what it does. */
+export interface ReadEvent {
+  wants: Wanted;
+  /**
+   * Stores what it teaches and lets the consequences follow, all in the rows of the unit of work.
+   *
+   * @param tieBreaker Stripe's answer, when this is the second try after an UndecidedTie
+   */
+  apply: (tx: Unit, tieBreaker: TieBreaker | null) => HandlerOutcome;
 }
 
-/** Applies one event inside the open transaction. What it throws rolls everything back. */
-export type EventHandler = (tx: Tx, event: StripeEvent, context: HandlerContext) => Promise<HandlerOutcome>;
+/**
+ * Reads an event of some types.
+ *
+ * @throws ZodError when its object fits no shape that we know
+ */
+export type EventHandler = (event: StripeEvent, programme: Programme) => ReadEvent | Ignored;
 
 export const OK: HandlerOutcome = { status: 'ok' };
 

@@ -1,4 +1,4 @@
-import { lockPayment, storeFailedRefund } from '../facts/payments.ts';
+import { paymentOf, storeFailedRefund } from '../facts/payments.ts';
 import { reviewPayment } from '../review-payment.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
 import { readRefund } from '../stripe-shapes/refund.ts';
@@ -12,17 +12,22 @@ const CALLED_OFF: ReadonlySet<string> = new Set(['failed', 'canceled']);
  * `refund.failed`, and `refund.updated` or `charge.refund.updated` with the status `failed` or `canceled`: the money is back
  * with us, and what the refund took back is returned.
  */
-export const onRefundChanged: EventHandler = async (tx, event, { clawbackDays }) => {
+export const onRefundChanged: EventHandler = (event) => {
   const { paymentId, status } = readRefund(event.object);
   const calledOff = event.type === 'refund.failed' || CALLED_OFF.has(status ?? '');
   if (!calledOff) return ignored('a refund that stands is told by charge.refunded');
   // An update of a refund that failed long ago must not undo a refund that was made since.
   if (!tellsOfStatus(event)) return ignored('the status of the refund did not change');
   if (paymentId === null) return ignored('the refund names no payment');
-  const payment = await lockPayment(tx, paymentId);
-  if (!(await storeFailedRefund(tx, payment, event.created))) return ignored('a later failure is known');
-  await reviewPayment(tx, payment, causeOf(event), clawbackDays);
-  return OK;
+  return {
+    wants: { payments: [paymentId], returned: [paymentId] },
+    apply: (tx) => {
+      const payment = storeFailedRefund(tx, paymentOf(tx, paymentId), event.created);
+      if (!payment) return ignored('a later failure is known');
+      reviewPayment(tx, payment, causeOf(event));
+      return OK;
+    },
+  };
 };
 
 /** An update that does not say what it changed counts as one of the status. */

@@ -1,5 +1,5 @@
-import { applyFacts } from '../apply-facts.ts';
-import { lockCustomer, noteCustomerKnown } from '../facts/customers.ts';
+import { follow } from '../../access/follow.ts';
+import { customerOf, noteCustomerKnown } from '../facts/customers.ts';
 import { TERMINAL_STATUSES } from '../facts/ordering.ts';
 import { storeSnapshot } from '../facts/subscriptions.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
@@ -12,21 +12,21 @@ import type { EventHandler } from './outcome.ts';
  * `customer.subscription.created`, `updated`, `deleted`, `paused` and `resumed`: each carries a whole snapshot of the
  * subscription, and all are handled alike.
  */
-export const onSubscriptionChanged: EventHandler = async (tx, event, context) => {
-  const { tieBreaker, clawbackDays, products } = context;
+export const onSubscriptionChanged: EventHandler = (event, { products }) => {
   const snapshot = readSnapshot(event, products);
-  if (snapshot.customerId === null) return ignored('the subscription has no customer');
-
-  const customer = await lockCustomer(tx, snapshot.customerId);
-  await noteCustomerKnown(tx, customer);
-  const stored = await storeSnapshot(tx, customer, snapshot, event, products, tieBreaker);
-  if (!stored.current && !stored.taught) return ignored('a later snapshot of the subscription is known');
-
-  const { onProof } = stored;
-  if (customer.userId && (stored.changed || onProof)) {
-    await applyFacts(tx, customer.userId, causeOf(event), { onProof, clawbackDays });
-  }
-  return OK;
+  const { id, customerId } = snapshot;
+  if (customerId === null) return ignored('the subscription has no customer');
+  return {
+    wants: { customers: [customerId], subscriptions: [id] },
+    apply: (tx, tieBreaker) => {
+      const customer = customerOf(tx, customerId);
+      noteCustomerKnown(tx, customer);
+      const { current, changed, taught, onProof } = storeSnapshot(tx, customer, snapshot, event, tieBreaker);
+      if (!current && !taught) return ignored('a later snapshot of the subscription is known');
+      if (customer.userId && (changed || onProof)) follow(tx, customer.userId, causeOf(event), onProof);
+      return OK;
+    },
+  };
 };
 
 function readSnapshot(event: StripeEvent, products: Products): SubscriptionSnapshot {

@@ -6,6 +6,7 @@ import type { Cause } from '../../audit.ts';
 import { inTransaction, isRefused } from '../../db/transaction.ts';
 import type { Db, Tx } from '../../db/transaction.ts';
 import { describeError } from '../describe-error.ts';
+import { inUnit } from '../../db/unit-of-work.ts';
 import type { EventHandler } from '../handlers/outcome.ts';
 import type { StripeEvent } from '../stripe-shapes/event.ts';
 import type { ReconcileContext } from './context.ts';
@@ -152,9 +153,14 @@ export function mendBy(
     previousAttributes: {},
     malformed: null,
   };
-  const { clawbackDays, products } = events;
-  return async (tx) =>
-    (await handler(tx, event, { tieBreaker: null, clawbackDays, products })).status === 'ok';
+  const { programme } = events;
+  return async (tx) => {
+    const read = handler(event, programme);
+    if ('status' in read) return false;
+    const { wants, apply } = read;
+    const outcome = await inUnit(tx, programme, wants, (unit) => apply(unit, null));
+    return outcome.status === 'ok';
+  };
 }
 
 /** @returns the cause of what is mended in one object */

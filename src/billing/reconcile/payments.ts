@@ -3,7 +3,8 @@ import type { Stripe } from 'stripe';
 import type { Payment } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { addSeconds, later } from '../../instants.ts';
-import { lockPayment, refundedSince, storeFetchedDispute } from '../facts/payments.ts';
+import { inUnit } from '../../db/unit-of-work.ts';
+import { paymentOf, refundedSince, storeFetchedDispute } from '../facts/payments.ts';
 import type { RefundFacts } from '../facts/payments.ts';
 import { onChargeRefunded } from '../handlers/charge-refunded.ts';
 import { onInvoicePaymentPaid } from '../handlers/invoice-payment-paid.ts';
@@ -93,7 +94,7 @@ function compareInvoicePayment(
 }
 
 async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): Promise<Finding | null> {
-  const { stripe, db } = context;
+  const { stripe, db, events } = context;
   const listedCharge = chargeOf(listed);
   if (listedCharge === null) return null;
   const { paymentId } = readCharge(listedCharge);
@@ -112,8 +113,10 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
       { object: 'payment', id: paymentId, field: 'refunded in full', here, there: inWords(full) },
     ],
     mend: async (tx) => {
-      const locked = await lockPayment(tx, paymentId);
-      return sameRefunds(locked, row) && mend(tx);
+      const isSame = await inUnit(tx, events.programme, { payments: [paymentId] }, (unit) =>
+        sameRefunds(paymentOf(unit, paymentId), row),
+      );
+      return isSame && mend(tx);
     },
   };
 }
@@ -158,13 +161,13 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
   if (paymentId === null || row?.status === status) return null;
   return {
     differences: [{ object: 'dispute', id, field: 'status', here: inWords(row?.status), there: status }],
-    mend: async (tx) => {
-      const payment = await lockPayment(tx, paymentId);
-      const locked = await tx.dispute.findUnique({ where: { id } });
-      if (locked?.status !== row?.status) return false;
-      await storeFetchedDispute(tx, paymentId, dispute);
-      await reviewPayment(tx, payment, causeNow(), events.clawbackDays);
-      return true;
-    },
+    mend: (tx) =>
+      inUnit(tx, events.programme, { payments: [paymentId], returned: [paymentId], disputes: [id] }, (unit) => {
+        if (unit.rows.disputes.get(id)?.status !== row?.status) return false;
+        const payment = paymentOf(unit, paymentId);
+        storeFetchedDispute(unit, paymentId, dispute);
+        reviewPayment(unit, payment, causeNow());
+        return true;
+      }),
   };
 }

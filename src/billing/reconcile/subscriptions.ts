@@ -2,8 +2,9 @@ import type { Stripe } from 'stripe';
 
 import type { Subscription } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
-import { applyFacts } from '../apply-facts.ts';
-import { lockCustomer } from '../facts/customers.ts';
+import { follow } from '../../access/follow.ts';
+import { inUnit } from '../../db/unit-of-work.ts';
+import { customerOf } from '../facts/customers.ts';
 import { TERMINAL_STATUSES } from '../facts/ordering.ts';
 import { differences, storeFetched } from '../facts/subscriptions.ts';
 import { absenceOf, noteSubscription } from '../missing.ts';
@@ -59,7 +60,7 @@ function compareList(
       return byId(await db.subscription.findMany({ where: { id: { in: ids } } }));
     },
     differs: (listed, rows) =>
-      isOther(rows.get(listed.id) ?? null, readSubscription(listed, events.products)),
+      isOther(rows.get(listed.id) ?? null, readSubscription(listed, events.programme.products)),
     examine: ({ id }) => askAnew(context, id),
   });
 }
@@ -74,7 +75,7 @@ function isOther(row: Subscription | null, snapshot: SubscriptionSnapshot): bool
 async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Promise<Finding | null> {
   // The row first: only if it is still the same afterwards is the answer newer than it.
   const row = await db.subscription.findUnique({ where: { id } });
-  const snapshot = readSubscription(await stripe.subscriptions.retrieve(id), events.products);
+  const snapshot = readSubscription(await stripe.subscriptions.retrieve(id), events.programme.products);
   const { customerId } = snapshot;
   if (customerId === null || !isOther(row, snapshot)) return null;
 
@@ -94,17 +95,15 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
         there: inWords(there),
       })),
     ],
-    mend: async (tx) => {
-      const customer = await lockCustomer(tx, customerId);
-      const stored = await storeFetched(tx, customer, snapshot, events.products, row);
-      if (!stored) return false;
-      const { changed, onProof } = stored;
-      if (customer.userId && (changed || onProof)) {
-        const { clawbackDays } = events;
-        await applyFacts(tx, customer.userId, causeNow(), { onProof, clawbackDays });
-      }
-      return true;
-    },
+    mend: (tx) =>
+      inUnit(tx, events.programme, { customers: [customerId], subscriptions: [id] }, (unit) => {
+        const customer = customerOf(unit, customerId);
+        const stored = storeFetched(unit, customer, snapshot, row);
+        if (!stored) return false;
+        const { changed, onProof } = stored;
+        if (customer.userId && (changed || onProof)) follow(unit, customer.userId, causeNow(), onProof);
+        return true;
+      }),
   };
 }
 

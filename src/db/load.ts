@@ -1,0 +1,235 @@
+import type { CreditEntry } from './generated/client.ts';
+import { COLUMNS, fromJson } from './columns.ts';
+import type { Columns, TableName } from './columns.ts';
+import { noRows } from './rows.ts';
+import type { ReferralRow, Rows } from './rows.ts';
+import type { Engine, Tx } from './transaction.ts';
+
+/** The ids that some events, or a command, name; everything that decides about them is loaded with them. */
+export interface Wanted {
+  payments?: readonly string[];
+  /** Those of the payments whose money goes back, or comes back: then all invoices of their subscription matter. */
+  returned?: readonly string[];
+  disputes?: readonly string[];
+  invoices?: readonly string[];
+  subscriptions?: readonly string[];
+  customers?: readonly string[];
+  users?: readonly string[];
+}
+
+type Kind = keyof Wanted;
+
+const KINDS: readonly Kind[] = ['payments', 'returned', 'disputes', 'invoices', 'subscriptions', 'customers', 'users'];
+
+/** @returns all that is wanted by any of these, each id once and in order */
+export function union(wanted: readonly Wanted[]): Required<Wanted> {
+  const all = KINDS.map((kind) => [kind, [...new Set(wanted.flatMap((one) => one[kind] ?? []))].sort()]);
+  return Object.fromEntries(all) as Required<Wanted>;
+}
+
+/** What differs between the two engines' JSON. */
+interface Dialect {
+  /** The texts of a list in the document that is the statement's one parameter, as rows with one column `id`. */
+  ids: (kind: Kind) => string;
+  /** Whether a column is among the ids that a common table expression holds. */
+  among: (column: string, cte: string) => string;
+  array: string;
+  group: string;
+  text: (expression: string) => string;
+}
+
+const DIALECTS: Readonly<Record<Engine, Dialect>> = {
+  sqlite: {
+    ids: (kind) => `SELECT value AS id FROM json_each((SELECT doc FROM input), '$.${kind}')`,
+    among: (column, cte) => `${column} IN (SELECT id FROM ${cte})`,
+    array: 'json_array',
+    group: 'json_group_array',
+    text: (expression) => expression,
+  },
+  postgresql: {
+    ids: (kind) => `SELECT jsonb_array_elements_text((SELECT doc FROM input) -> '${kind}') AS id`,
+    // As an array it is planned as a look-up of few rows, which a subselect is not.
+    among: (column, cte) => `${column} = ANY(ARRAY(SELECT id FROM ${cte}))`,
+    array: 'jsonb_build_array',
+    group: 'jsonb_agg',
+    text: (expression) => `(${expression})::text`,
+  },
+};
+
+/** The rows of a table, each as a JSON array of its columns, as one JSON array. */
+function arrayOf({ array, group }: Dialect, table: TableName, where: string, more: string[] = []): string {
+  const columns = [...Object.keys(COLUMNS[table]).map((column) => `t."${column}"`), ...more];
+  return `(SELECT ${group}(${array}(${columns.join(', ')})) FROM "${table}" AS t WHERE ${where})`;
+}
+
+/** Of open referrals: the addresses that decide (design: rule 11), as in the sentences of src/referrals/convert.ts. */
+const ADDRESSES = `(
+  SELECT u."emailHash" FROM "User" AS u WHERE u."id" = t."referredId"
+  UNION ALL SELECT f."emailHash" FROM "FormerAddress" AS f WHERE f."userId" = t."referredId")`;
+const IS_OPEN = `t."convertedAt" IS NULL AND t."refusedFor" IS NULL`;
+const OWN_ADDRESS = `(${IS_OPEN} AND (
+    EXISTS (SELECT 1 FROM "User" AS r WHERE r."id" = t."referrerId" AND r."emailHash" IN ${ADDRESSES})
+    OR EXISTS (SELECT 1 FROM "FormerAddress" AS f WHERE f."userId" = t."referrerId" AND f."emailHash" IN ${ADDRESSES})
+  ))`;
+const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
+    EXISTS (SELECT 1 FROM "Referral" AS c WHERE c."convertedAt" IS NOT NULL AND c."referredHash" IN ${ADDRESSES})
+    OR EXISTS (SELECT 1 FROM "FormerAddress" AS f JOIN "Referral" AS c ON c."referredId" = f."userId"
+      WHERE c."convertedAt" IS NOT NULL AND f."emailHash" IN ${ADDRESSES})
+  ))`;
+
+/** From payments to invoices, subscriptions, customers and users, and back to all that these have. */
+function loadStatement(engine: Engine): string {
+  const dialect = DIALECTS[engine];
+  const { ids, among, array } = dialect;
+  const parameter = engine === 'sqlite' ? '?' : '$1::jsonb';
+  return `
+    WITH input AS MATERIALIZED (SELECT ${parameter} AS doc),
+    payments_0 AS MATERIALIZED (${ids('payments')}),
+    invoices_0 AS MATERIALIZED (${ids('invoices')} UNION
+      SELECT "invoiceId" FROM "Payment" WHERE ${among('"id"', 'payments_0')} AND "invoiceId" IS NOT NULL),
+    subscriptions_0 AS MATERIALIZED (${ids('subscriptions')} UNION
+      SELECT "subscriptionId" FROM "Invoice" WHERE ${among('"id"', 'invoices_0')} AND "subscriptionId" IS NOT NULL),
+    customers_0 AS MATERIALIZED (${ids('customers')} UNION
+      SELECT "customerId" FROM "Subscription" WHERE ${among('"id"', 'subscriptions_0')}),
+    users_0 AS MATERIALIZED (${ids('users')} UNION
+      SELECT "userId" FROM "Customer" WHERE ${among('"id"', 'customers_0')} AND "userId" IS NOT NULL),
+    customers_1 AS MATERIALIZED (SELECT id FROM customers_0 UNION
+      SELECT "id" FROM "Customer" WHERE ${among('"userId"', 'users_0')}),
+    subscriptions_1 AS MATERIALIZED (SELECT id FROM subscriptions_0 UNION
+      SELECT "id" FROM "Subscription" WHERE ${among('"customerId"', 'customers_1')}),
+    returned AS MATERIALIZED (${ids('returned')} UNION
+      SELECT p."id" FROM "Payment" AS p
+      WHERE (${among('p."id"', 'payments_0')} OR ${among('p."invoiceId"', 'invoices_0')})
+        AND (p."refundedAt" IS NOT NULL OR EXISTS (SELECT 1 FROM "Dispute" AS d WHERE d."paymentId" = p."id"))),
+    unsure AS MATERIALIZED (
+      SELECT "id" FROM "Subscription"
+      WHERE ${among('"id"', 'subscriptions_1')} AND ("firstPaidAt" IS NULL OR "moneyBack")
+      UNION SELECT id FROM subscriptions_0 WHERE EXISTS (SELECT 1 FROM returned)),
+    invoices_1 AS MATERIALIZED (SELECT id FROM invoices_0 UNION
+      SELECT "id" FROM "Invoice" WHERE ${among('"subscriptionId"', 'unsure')} AND ("first" OR "positive")),
+    payments_1 AS MATERIALIZED (SELECT id FROM payments_0 UNION
+      SELECT "id" FROM "Payment" WHERE ${among('"invoiceId"', 'invoices_1')}),
+    disputes_1 AS MATERIALIZED (${ids('disputes')} UNION
+      SELECT "id" FROM "Dispute" WHERE ${among('"paymentId"', 'payments_1')}),
+    users_1 AS MATERIALIZED (SELECT id FROM users_0 UNION
+      SELECT "referrerId" FROM "Referral" WHERE ${among('"referredId"', 'users_0')} AND "referrerId" IS NOT NULL)
+    SELECT ${dialect.text(`${array}(
+      ${arrayOf(dialect, 'User', among('t."id"', 'users_1'))},
+      ${arrayOf(dialect, 'Customer', among('t."id"', 'customers_1'))},
+      ${arrayOf(dialect, 'Subscription', among('t."id"', 'subscriptions_1'))},
+      ${arrayOf(dialect, 'Invoice', among('t."id"', 'invoices_1'))},
+      ${arrayOf(dialect, 'Payment', among('t."id"', 'payments_1'))},
+      ${arrayOf(dialect, 'Dispute', among('t."id"', 'disputes_1'))},
+      ${arrayOf(dialect, 'Referral', among('t."referredId"', 'users_0'), [OWN_ADDRESS, ADDRESS_CONVERTED])}
+    )`)} AS "rows"`;
+}
+
+const LOAD: Readonly<Record<Engine, string>> = {
+  sqlite: loadStatement('sqlite'),
+  postgresql: loadStatement('postgresql'),
+};
+
+/**
+ * Locks what is wanted and loads it with everything that decides about it: the user of each customer, all their
+ * customers, subscriptions, referral and referrer; of invoices, payments and disputes what can matter (design: rule 5).
+ *
+ * @param tx the open transaction
+ * @param wanted what is named
+ * @returns the rows as they are under the locks
+ */
+export async function load(tx: Tx, wanted: Required<Wanted>): Promise<Rows> {
+  if (tx.engine === 'postgresql') await lock(tx, wanted);
+  const [answer] = await tx.$queryRawUnsafe<[{ rows: string }]>(LOAD[tx.engine], JSON.stringify(wanted));
+  const tables = JSON.parse(answer.rows) as (unknown[][] | null)[];
+  const rows = noRows();
+  const [users, customers, subscriptions, invoices, payments, disputes, referrals] = tables;
+  fill(rows.users, users, COLUMNS.User);
+  fill(rows.customers, customers, COLUMNS.Customer);
+  fill(rows.subscriptions, subscriptions, COLUMNS.Subscription);
+  fill(rows.invoices, invoices, COLUMNS.Invoice);
+  fill(rows.payments, payments, COLUMNS.Payment);
+  fill(rows.disputes, disputes, COLUMNS.Dispute);
+  const withAddresses = { ...COLUMNS.Referral, ownAddress: 'bool', addressConverted: 'bool' } as const;
+  for (const values of referrals ?? []) {
+    const referral = fromJson(values, withAddresses) as unknown as ReferralRow;
+    rows.referrals.set(referral.referredId, referral);
+  }
+  return rows;
+}
+
+function fill<Row extends { id: string }>(
+  table: Map<string, Row>,
+  rows: unknown[][] | null | undefined,
+  columns: Columns,
+): void {
+  for (const values of rows ?? []) {
+    const row = fromJson(values, columns) as unknown as Row;
+    table.set(row.id, row);
+  }
+}
+
+/**
+ * Inserts or locks payments, invoices and customers, and then locks users: buyers and their referrers together. Each kind
+ * is one statement and is taken in the order of its ids, so that two transactions never wait for each other in a circle.
+ */
+async function lock(tx: Tx, { payments, invoices, subscriptions, customers, users }: Required<Wanted>): Promise<void> {
+  if (payments.length > 0) {
+    await tx.$executeRaw`
+      INSERT INTO "Payment" ("id") SELECT id FROM unnest(${payments as string[]}::text[]) AS id ORDER BY id
+      ON CONFLICT ("id") DO UPDATE SET "refundedAt" = "Payment"."refundedAt"`;
+  }
+  if (payments.length + invoices.length > 0) {
+    await tx.$executeRaw`
+      INSERT INTO "Invoice" ("id") SELECT id FROM (
+        SELECT unnest(${invoices as string[]}::text[]) AS id UNION
+        SELECT "invoiceId" FROM "Payment" WHERE "id" = ANY(${payments as string[]}::text[]) AND "invoiceId" IS NOT NULL
+      ) AS ids ORDER BY id
+      ON CONFLICT ("id") DO UPDATE SET "first" = "Invoice"."first"`;
+  }
+  if (payments.length + invoices.length + subscriptions.length + customers.length > 0) {
+    await tx.$executeRaw`
+      INSERT INTO "Customer" ("id") SELECT id FROM (
+        SELECT unnest(${customers as string[]}::text[]) AS id UNION
+        SELECT "customerId" FROM "Subscription" WHERE "id" = ANY(${subscriptions as string[]}::text[]) UNION
+        SELECT s."customerId" FROM "Invoice" AS i JOIN "Subscription" AS s ON s."id" = i."subscriptionId"
+          WHERE i."id" = ANY(${invoices as string[]}::text[]) UNION
+        SELECT s."customerId" FROM "Payment" AS p JOIN "Invoice" AS i ON i."id" = p."invoiceId"
+          JOIN "Subscription" AS s ON s."id" = i."subscriptionId" WHERE p."id" = ANY(${payments as string[]}::text[])
+      ) AS ids ORDER BY id
+      ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt"`;
+  }
+  // Found without a lock: a customer's user and a referral's referrer are written once.
+  await tx.$executeRaw`
+    SELECT 1 FROM "User" WHERE "id" = ANY(ARRAY(
+      WITH buyers AS MATERIALIZED (
+        SELECT unnest(${users as string[]}::text[]) AS id UNION
+        SELECT "userId" FROM "Customer" WHERE "id" = ANY(ARRAY(
+          SELECT unnest(${customers as string[]}::text[]) UNION
+          SELECT "customerId" FROM "Subscription" WHERE "id" = ANY(${subscriptions as string[]}::text[]) UNION
+          SELECT s."customerId" FROM "Invoice" AS i JOIN "Subscription" AS s ON s."id" = i."subscriptionId"
+            WHERE i."id" = ANY(${invoices as string[]}::text[]) UNION
+          SELECT s."customerId" FROM "Payment" AS p JOIN "Invoice" AS i ON i."id" = p."invoiceId"
+            JOIN "Subscription" AS s ON s."id" = i."subscriptionId" WHERE p."id" = ANY(${payments as string[]}::text[])
+        )) AND "userId" IS NOT NULL
+      )
+      SELECT id FROM buyers UNION
+      SELECT "referrerId" FROM "Referral" WHERE "referredId" = ANY(ARRAY(SELECT id FROM buyers)) AND "referrerId" IS NOT NULL
+    )) ORDER BY "id" FOR NO KEY UPDATE`;
+}
+
+/**
+ * @param tx the open transaction, which holds the users' locks
+ * @param users whose ledgers
+ * @returns all entries of each, in order
+ */
+export async function loadLedgers(
+  tx: Tx,
+  users: readonly string[],
+): Promise<ReadonlyMap<string, readonly CreditEntry[]>> {
+  const entries = await tx.creditEntry.findMany({
+    where: { userId: { in: [...users] } },
+    orderBy: [{ userId: 'asc' }, { seq: 'asc' }],
+  });
+  return new Map(users.map((id) => [id, entries.filter(({ userId }) => userId === id)]));
+}
+
