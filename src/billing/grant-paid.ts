@@ -59,9 +59,7 @@ export function setTier(tx: Unit, user: UserRow, tier: Tier, cause: TierCause): 
 }
 
 function flipTier(tx: Unit, user: UserRow, tier: Tier, { id, actor }: TierCause): UserRow {
-  writeAudit(tx, { id, actor }, [
-    { userId: user.id, kind: 'tier', fromTier: user.tier, toTier: tier },
-  ]);
+  writeAudit(tx, { id, actor }, [{ userId: user.id, kind: 'tier', fromTier: user.tier, toTier: tier }]);
   const flipped = { ...user, tier };
   tx.rows.users.set(user.id, flipped);
   return flipped;

@@ -6,6 +6,7 @@ import { secondsBetween } from '../instants.ts';
 import { eventHandling, eventLag, events } from '../metrics.ts';
 import { describeError } from './describe-error.ts';
 import type { Programme } from '../db/unit-of-work.ts';
+import { remember } from '../remember.ts';
 import { openInbox } from '../stripe/inbox.ts';
 import { Recorded } from '../stripe/inbox.ts';
 import type { Inbox } from '../stripe/inbox.ts';
@@ -67,7 +68,12 @@ export interface EventContext {
   programme: Programme;
   /** Handles an event in one transaction with others that wait. */
   inbox: Inbox;
+  /** Ids of events that came lately: of these it is worth asking whether they are duplicates. */
+  seen: Map<string, true>;
 }
+
+/** So many ids are kept. Stripe mostly repeats an event within minutes. */
+const SEEN = 10_000;
 
 /**
  * @param parts the database, Stripe, and the configuration
@@ -76,7 +82,14 @@ export interface EventContext {
 export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: Config }): EventContext {
   const { db, stripe, config } = parts;
   const programme = programmeOf(config);
-  return { db, stripe, live: isLiveKey(config.stripe.apiKey), programme, inbox: openInbox(db, programme) };
+  return {
+    db,
+    stripe,
+    live: isLiveKey(config.stripe.apiKey),
+    programme,
+    inbox: openInbox(db, programme),
+    seen: new Map(),
+  };
 }
 
 /**
@@ -156,12 +169,14 @@ async function applyOnce(
   payload: string,
   now: Date,
 ): Promise<EventOutcome> {
-  const { db, live, programme } = context;
-  if (await isDuplicate(db, event.id)) return { status: 'duplicate' };
+  const { db, live, programme, seen } = context;
+  // Only a hint: what it does not know is found when the event is claimed.
+  if (seen.has(event.id) && (await isDuplicate(db, event.id))) return { status: 'duplicate' };
   if (event.malformed) throw event.malformed;
   const handler = HANDLERS.get(event.type);
   const read = notForUs(live, event) ?? (handler ? handler(event, programme) : unused(event));
   const outcome = await context.inbox({ event, payload, now, read, tieBreaker: null });
+  remember(seen, event.id, true, SEEN);
   if ('status' in outcome) return outcome;
   const tieBreaker = await askStripe(context, outcome.tieOf);
   const second = await context.inbox({ event, payload, now, read, tieBreaker });
@@ -184,7 +199,10 @@ async function askStripe({ stripe, programme }: EventContext, subscriptionId: st
   if (!stripe) return 'unavailable';
   try {
     const options = { timeout: TIE_TIMEOUT_MS, maxNetworkRetries: 0 };
-    return readSubscription(await stripe.subscriptions.retrieve(subscriptionId, {}, options), programme.products);
+    return readSubscription(
+      await stripe.subscriptions.retrieve(subscriptionId, {}, options),
+      programme.products,
+    );
   } catch {
     // The last one received holds then, and the row is marked for `reconcile`.
     return 'unavailable';

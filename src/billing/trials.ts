@@ -50,7 +50,8 @@ function decide(tx: Unit, user: UserRow, subscription: Subscription): Subscripti
   const { byAnother, own } = ask(tx, 'trials', user.id);
   if (byAnother > 0) return { ...subscription, trialRefused: true };
   // Somebody with two trials of their own was given the second one by an operator, at Stripe.
-  const again = own > 0 || [...tx.rows.subscriptions.values()].some((one) => one.trialHash === user.emailHash);
+  const again =
+    own > 0 || [...tx.rows.subscriptions.values()].some((one) => one.trialHash === user.emailHash);
   return again ? subscription : { ...subscription, trialHash: user.emailHash };
 }
 

@@ -19,7 +19,15 @@ export interface Wanted {
 
 type Kind = keyof Wanted;
 
-const KINDS: readonly Kind[] = ['payments', 'returned', 'disputes', 'invoices', 'subscriptions', 'customers', 'users'];
+const KINDS: readonly Kind[] = [
+  'payments',
+  'returned',
+  'disputes',
+  'invoices',
+  'subscriptions',
+  'customers',
+  'users',
+];
 
 /** @returns all that is wanted by any of these, each id once and in order */
 export function union(wanted: readonly Wanted[]): Required<Wanted> {
@@ -172,7 +180,10 @@ function fill<Row extends { id: string }>(
  * Inserts or locks payments, invoices and customers, and then locks users: buyers and their referrers together. Each kind
  * is one statement and is taken in the order of its ids, so that two transactions never wait for each other in a circle.
  */
-async function lock(tx: Tx, { payments, invoices, subscriptions, customers, users }: Required<Wanted>): Promise<void> {
+async function lock(
+  tx: Tx,
+  { payments, invoices, subscriptions, customers, users }: Required<Wanted>,
+): Promise<void> {
   if (payments.length > 0) {
     await tx.$executeRaw`
       INSERT INTO "Payment" ("id") SELECT id FROM unnest(${payments as string[]}::text[]) AS id ORDER BY id
@@ -218,6 +229,31 @@ async function lock(tx: Tx, { payments, invoices, subscriptions, customers, user
 }
 
 /**
+ * Deletes rows that were inserted only to be locked, and that nothing was learnt of. On SQLite there are none.
+ *
+ * @param tx the open transaction
+ * @param wanted what was named by those of which nothing is kept
+ */
+export async function dropEmptyRows(
+  tx: Tx,
+  { payments, invoices, customers }: Required<Wanted>,
+): Promise<void> {
+  if (tx.engine === 'sqlite' || payments.length + invoices.length + customers.length === 0) return;
+  await tx.$executeRaw`
+    WITH empty_payments AS (
+      DELETE FROM "Payment" AS p WHERE "id" = ANY(${payments as string[]}::text[]) AND "invoiceId" IS NULL
+        AND "refundedAt" IS NULL AND "refundFailedAt" IS NULL
+        AND NOT EXISTS (SELECT 1 FROM "Dispute" WHERE "paymentId" = p."id")
+    ), empty_invoices AS (
+      DELETE FROM "Invoice" AS i WHERE "id" = ANY(${invoices as string[]}::text[]) AND "subscriptionId" IS NULL
+        AND "paidAt" IS NULL AND "failedAt" IS NULL
+        AND NOT EXISTS (SELECT 1 FROM "Payment" WHERE "invoiceId" = i."id")
+    )
+    DELETE FROM "Customer" AS c WHERE "id" = ANY(${customers as string[]}::text[]) AND "userId" IS NULL
+      AND "deletedAt" IS NULL AND NOT EXISTS (SELECT 1 FROM "Subscription" WHERE "customerId" = c."id")`;
+}
+
+/**
  * @param tx the open transaction, which holds the users' locks
  * @param users whose ledgers
  * @returns all entries of each, in order
@@ -232,4 +268,3 @@ export async function loadLedgers(
   });
   return new Map(users.map((id) => [id, entries.filter(({ userId }) => userId === id)]));
 }
-

@@ -53,16 +53,29 @@ const NO_ANSWERS: Answers = { ledgers: new Map(), trials: new Map(), events: new
 export class Question extends Error {
   override name = 'Question';
   readonly about: keyof Answers;
-  readonly id: string;
-  constructor(about: keyof Answers, id: string) {
-    super(`The ${about} of ${id} are not loaded.`);
+  readonly ids: readonly string[];
+  constructor(about: keyof Answers, ids: readonly string[]) {
+    super(`The ${about} of ${ids.join(', ')} are not loaded.`);
     this.about = about;
-    this.id = id;
+    this.ids = ids;
   }
 }
 
 /**
- * @param answers what was asked for so far
+ * Asks for several things at once, so that they are loaded together.
+ *
+ * @param tx the unit of work
+ * @param about what kind of thing is asked for
+ * @param ids whose
+ * @throws Question when any of them is not loaded yet
+ */
+export function need({ answers }: Pick<Unit, 'answers'>, about: keyof Answers, ids: readonly string[]): void {
+  const missing = ids.filter((id) => !answers[about].has(id));
+  if (missing.length > 0) throw new Question(about, missing);
+}
+
+/**
+ * @param tx the unit of work
  * @param about what kind of thing is asked for
  * @param id whose
  * @returns it
@@ -74,7 +87,7 @@ export function ask<About extends keyof Answers>(
   id: string,
 ): Answers[About] extends ReadonlyMap<string, infer Answer> ? Answer : never {
   const answer = answers[about].get(id);
-  if (answer === undefined) throw new Question(about, id);
+  if (answer === undefined) throw new Question(about, [id]);
   return answer as never;
 }
 
@@ -165,14 +178,9 @@ function decideOnce<T>(
   return { rows, decided, questions, afterCommit };
 }
 
-async function answer(
-  tx: Tx,
-  questions: readonly Question[],
-  known: Answers,
-  rows: Rows,
-): Promise<Answers> {
+async function answer(tx: Tx, questions: readonly Question[], known: Answers, rows: Rows): Promise<Answers> {
   const about = (kind: keyof Answers): string[] => [
-    ...new Set(questions.filter((question) => question.about === kind).map(({ id }) => id)),
+    ...new Set(questions.filter((question) => question.about === kind).flatMap(({ ids }) => ids)),
   ];
   const [ledgers, trials, events] = [about('ledgers'), about('trials'), about('events')];
   return {

@@ -2,6 +2,7 @@ import { COLUMNS, POSTGRESQL_TYPES, toJson } from './columns.ts';
 import type { ColumnType, TableName } from './columns.ts';
 import { changed } from './rows.ts';
 import type { Rows } from './rows.ts';
+import { isUniqueViolation, LostRace } from './transaction.ts';
 import type { Engine, Tx } from './transaction.ts';
 
 /** How the rows of a table are written. Users and referrals are never made here. */
@@ -28,8 +29,7 @@ function statement(engine: Engine, table: TableName, way: Way): Statement {
       ? `v.value ->> ${index}`
       : `(v.value ->> ${index})::${POSTGRESQL_TYPES[types[column] ?? 'text']}`;
   };
-  const source =
-    engine === 'sqlite' ? 'json_each(?) AS v' : 'jsonb_array_elements($1::jsonb) AS v(value)';
+  const source = engine === 'sqlite' ? 'json_each(?) AS v' : 'jsonb_array_elements($1::jsonb) AS v(value)';
   if (way === 'update') {
     const assignments = written.map((column) => `"${column}" = ${value(column)}`);
     return {
@@ -79,7 +79,7 @@ const STATEMENTS: Readonly<Record<Engine, Record<WrittenTable, Statement>>> = {
  * @param tx the open transaction, which holds the locks of all that was loaded
  * @param before the rows as they were loaded
  * @param after the rows as they are to be
- * @throws Error when a row that was loaded is not there any more
+ * @throws LostRace when another transaction has taken what is unique; Error when a row that was loaded is not there any more
  */
 export async function write(tx: Tx, before: Rows, after: Rows): Promise<void> {
   await put(tx, 'Customer', changed(before.customers, after.customers));
@@ -97,7 +97,10 @@ async function put(tx: Tx, table: WrittenTable, rows: readonly object[]): Promis
   if (rows.length === 0) return;
   const { sql, columns } = STATEMENTS[tx.engine][table];
   const values = rows.map((row) => toJson(row, columns, tx.engine));
-  const count = await tx.$executeRawUnsafe(sql, JSON.stringify(values));
+  const count = await tx.$executeRawUnsafe(sql, JSON.stringify(values)).catch((error: unknown) => {
+    // One trial and one conversion an address: two that meet on different servers are decided once more.
+    throw isUniqueViolation(error) ? new LostRace(error) : error;
+  });
   if (count !== rows.length)
     throw new Error(`Of ${rows.length} rows of the table ${table}, ${count} were written.`);
 }

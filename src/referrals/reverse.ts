@@ -1,6 +1,7 @@
 import type { Cause } from '../audit.ts';
 import { restoreCredit, reverseCredit } from '../credits/ledger.ts';
 import type { ReferralRow, UserRow } from '../db/rows.ts';
+import { need } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { restorations, reversals } from '../metrics.ts';
 import { convertReferral, referrerOf } from './convert.ts';
@@ -35,9 +36,13 @@ export function reviewReferral(
 
   const [move, count] = holds ? [restoreCredit, restorations] : [reverseCredit, reversals];
   // A referrer who is there now was there at the conversion, too, and was credited.
-  for (const one of [tx.rows.users.get(user.id), referrerOf(tx, referral)]) {
-    if (one) move(tx, one, referral.id, cause);
-  }
+  const both = [tx.rows.users.get(user.id) ?? user, referrerOf(tx, referral)].filter((one) => one !== null);
+  need(
+    tx,
+    'ledgers',
+    both.map(({ id }) => id),
+  );
+  for (const one of both) move(tx, one, referral.id, cause);
   tx.afterCommit(() => {
     count.inc();
   });

@@ -8,6 +8,8 @@ import type { StripeEvent } from '../billing/stripe-shapes/event.ts';
 import { createGroups } from '../db/group-commit.ts';
 import { engineOf, inTransaction, isRefused } from '../db/transaction.ts';
 import type { Db, Tx } from '../db/transaction.ts';
+import { dropEmptyRows, union } from '../db/load.ts';
+import type { Wanted } from '../db/load.ts';
 import { decideAll } from '../db/unit-of-work.ts';
 import type { Decided, Programme } from '../db/unit-of-work.ts';
 import { later } from '../instants.ts';
@@ -72,7 +74,9 @@ async function handleBatch(
         reason: 'status' in read ? read.reason : null,
       })),
     );
-    const fresh = batch.filter((waiting) => first.get(waiting.event.id) === waiting && claimed.has(waiting.event.id));
+    const fresh = batch.filter(
+      (waiting) => first.get(waiting.event.id) === waiting && claimed.has(waiting.event.id),
+    );
     const outcomes = await decideFresh(tx, programme, fresh);
     return batch.map(
       (waiting): Decided<InboxOutcome> =>
@@ -114,7 +118,8 @@ async function decideFresh(
   }
   const verdicts: Verdict[] = [];
   const released: string[] = [];
-  for (const { waiting } of toDecide) {
+  const inVain: Wanted[] = [];
+  for (const { waiting, read } of toDecide) {
     const outcome = outcomes.get(waiting);
     const { id } = waiting.event;
     if (!outcome) continue;
@@ -122,9 +127,12 @@ async function decideFresh(
     else if ('tieOf' in outcome.value) released.push(id);
     else if (outcome.value.status === 'ignored')
       verdicts.push({ id, status: 'ignored', why: outcome.value.reason });
+    if ('error' in outcome || 'tieOf' in outcome.value || outcome.value.status === 'ignored')
+      inVain.push(read.wants);
   }
   await recordVerdicts(tx, verdicts);
   await releaseEvents(tx, released);
+  await dropEmptyRows(tx, union(inVain));
   return outcomes;
 }
 

@@ -299,7 +299,8 @@ function deriveProof({ rows, now }: Unit, row: Subscription): Proof | null {
   const invoices = [...rows.invoices.values()].filter(({ subscriptionId }) => subscriptionId === row.id);
   const first = firstPaymentOf([{ invoices }])?.paidAt ?? null;
   // Not every invoice is loaded once the first payment is known: only an earlier one is news.
-  const firstPaidAt = row.firstPaidAt && (first === null || row.firstPaidAt < first) ? row.firstPaidAt : first;
+  const firstPaidAt =
+    row.firstPaidAt && (first === null || row.firstPaidAt < first) ? row.firstPaidAt : first;
   const proven = provesPayment({ ...row, invoices }) || (row.counted && firstPaidAt !== null);
   const same = proven === (row.provenAt !== null) && firstPaidAt?.getTime() === row.firstPaidAt?.getTime();
   return same ? null : { provenAt: proven ? (row.provenAt ?? now) : null, firstPaidAt };

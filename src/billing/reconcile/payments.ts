@@ -162,12 +162,17 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
   return {
     differences: [{ object: 'dispute', id, field: 'status', here: inWords(row?.status), there: status }],
     mend: (tx) =>
-      inUnit(tx, events.programme, { payments: [paymentId], returned: [paymentId], disputes: [id] }, (unit) => {
-        if (unit.rows.disputes.get(id)?.status !== row?.status) return false;
-        const payment = paymentOf(unit, paymentId);
-        storeFetchedDispute(unit, paymentId, dispute);
-        reviewPayment(unit, payment, causeNow());
-        return true;
-      }),
+      inUnit(
+        tx,
+        events.programme,
+        { payments: [paymentId], returned: [paymentId], disputes: [id] },
+        (unit) => {
+          if (unit.rows.disputes.get(id)?.status !== row?.status) return false;
+          const payment = paymentOf(unit, paymentId);
+          storeFetchedDispute(unit, paymentId, dispute);
+          reviewPayment(unit, payment, causeNow());
+          return true;
+        },
+      ),
   };
 }
