@@ -3,6 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import { expect, onTestFinished, test, vi } from 'vitest';
 
+import { eventContextOf, handleEvent } from '../src/billing/handle-event.ts';
+import { readEvent } from '../src/billing/stripe-shapes/event.ts';
 import { giveConversions } from './support/many-conversions.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { daysAfter, deliverAll, newDatabase, signUp, START, startTestServer } from './support/server.ts';
@@ -26,10 +28,10 @@ async function countingServer() {
     vi.spyOn(connection, 'executeRaw'),
   ]);
 
-  /** The statements that one event costs, which must be answered with this. */
-  async function statementsOf(event: object, status: string): Promise<string[]> {
+  /** The statements that some work costs. */
+  async function statementsWhile(work: () => Promise<unknown>): Promise<string[]> {
     for (const spy of spies) spy.mockClear();
-    await deliverAll(server, [event], status);
+    await work();
     return spies
       .flatMap(({ mock }) =>
         mock.calls.map(([{ sql }], index) => ({ sql, at: mock.invocationCallOrder[index] ?? 0 })),
@@ -37,6 +39,25 @@ async function countingServer() {
       .sort((a, b) => a.at - b.at)
       .map(({ sql }) => shortened(sql))
       .filter((statement) => !/^(BEGIN|COMMIT)/.test(statement));
+  }
+
+  /** The statements that one event costs, which must be answered with this. */
+  const statementsOf = (event: object, status: string): Promise<string[]> =>
+    statementsWhile(() => deliverAll(server, [event], status));
+
+  /** The statements that events cost which arrive in one moment. */
+  function statementsOfBatch(events: readonly object[]): Promise<string[]> {
+    const context = eventContextOf(server);
+    const now = server.clock.now;
+    return statementsWhile(() =>
+      Promise.all(
+        events.map((body) => {
+          const event = readEvent(body, now);
+          if (!event) throw new Error('this is an event');
+          return handleEvent(context, event, JSON.stringify(body), now);
+        }),
+      ),
+    );
   }
 
   /** What the settings page asks, how many rows it gets, what it counts, and how SQLite finds the rows. */
@@ -67,7 +88,7 @@ async function countingServer() {
     };
   }
 
-  return { server, referrer, statementsOf, costOfSettings };
+  return { server, referrer, statementsOf, statementsOfBatch, costOfSettings };
 }
 
 /** What a statement does, and to which table. */
@@ -248,6 +269,29 @@ const COSTS: Cost[] = [
 test.each(COSTS.map((cost) => [cost.what, cost] as const))('%s', async (_what, { statements, measure }) => {
   const log = await measure();
   expect(log, log.join('\n')).toHaveLength(statements);
+});
+
+test('64 events of a kind cost as many statements as one', async () => {
+  const { server, referrer, statementsOfBatch } = await countingServer();
+  const purchases: ReturnType<typeof buyer>[] = [];
+  for (let n = 0; n < 64; n += 1) {
+    const { id } = await signUp(server, `friend${n}@example.com`, referrer.code);
+    purchases.push(buyer(id));
+  }
+  const costs = async (events: readonly object[]): Promise<number> =>
+    (await statementsOfBatch(events)).length;
+  const all = (event: (purchase: ReturnType<typeof buyer>) => object): object[] => purchases.map(event);
+  expect(await costs(all((purchase) => purchase.checkoutCompleted()))).toBe(3);
+  expect(await costs(all((purchase) => purchase.created()))).toBe(7);
+  expect(await costs(all((purchase) => purchase.invoicePaid()))).toBe(4);
+  expect(await costs(all((purchase) => purchase.invoicePaymentPaid()))).toBe(3);
+  const renewed = all((purchase) =>
+    purchase.updated({ current_period_end: epoch(daysAfter(62)) }, { at: daysAfter(1) }),
+  );
+  expect(await costs(renewed)).toBe(3);
+  expect(await costs(renewed)).toBe(1);
+  expect(await costs(all((purchase) => purchase.chargeRefunded({}, { at: daysAfter(2) })))).toBe(9);
+  expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(64);
 });
 
 test('the settings page costs somebody with many conversions no more than somebody with few', async () => {

@@ -6,8 +6,7 @@ import { conversion, renewal, webhook } from './events.ts';
 import { fire, shotOf } from './load.ts';
 import type { Shot } from './load.ts';
 import { hashToken } from '../../src/accounts/tokens.ts';
-import { handleEvent, readSettings } from './limit-work.ts';
-import type { SubscriptionEvent, Work } from './limit-work.ts';
+import { readSettings } from './limit-work.ts';
 import { READER } from './seed.ts';
 import { startLimit, startTandem } from './servers.ts';
 import type { Server } from './servers.ts';
@@ -45,8 +44,7 @@ export interface Field {
   /** How many rows the two databases hold. @throws Error when they do not hold the same */
   check: () => Promise<number>;
   /**
-   * How many statements Tandem and the limit run for one request of each kind, on SQLite, once both servers are stopped.
-   * The two databases differ afterwards.
+   * How many statements Tandem and the limit run for the settings page, on SQLite, once both servers are stopped.
    * @throws Error when they do not run the same
    */
   checkStatements: () => Promise<number>;
@@ -120,41 +118,20 @@ function counted(count: number, make: (index: number) => string): string[] {
   return Array.from({ length: count }, (_, index) => make(index));
 }
 
-async function compareStatements({ databases, conversions, renewals, duplicates }: Field): Promise<number> {
+async function compareStatements({ databases }: Field): Promise<number> {
   const now = Math.floor(Date.now() / 1000);
-  const instant = instantFor('sqlite');
-  const event = ([payload = '']: readonly string[], status: 'ok' | 'duplicate') => ({
-    shot: webhook(payload, status),
-    work: handleEvent(JSON.parse(payload) as SubscriptionEvent, payload, now, instant) as Work<unknown>,
-  });
-  const settings = {
-    shot: SETTINGS_SHOT,
-    work: readSettings(hashToken(SESSION_SECRET, READER.token), now, instant) as Work<unknown>,
-  };
-  const requests = {
-    conversion: event(conversions(1), 'ok'),
-    renewal: event(renewals(1), 'ok'),
-    duplicate: event(duplicates(1), 'duplicate'),
-    'settings page': settings,
-  };
-  const shots = Object.values(requests).map(({ shot }) => shot);
-  const ours = await askedFor(databases.tandem, shots);
-  let compared = 0;
-  for (const [index, [kind, { work }]] of Object.entries(requests).entries()) {
-    const [tandems, limits] = [
-      (ours[index] ?? []).map(({ sql }) => inShort(sql)),
-      askedByLimit(databases.limit, work).map(inShort),
-    ];
-    if (tandems.join() !== limits.join()) {
-      const lists = [tandems, limits].map((list) => list.join('\n  ')).join('\nthe limit:\n  ');
-      throw new Error(
-        `For a ${kind} Tandem and the limit run different statements; change limit-work.ts, or what runs them.\n` +
-          `Tandem:\n  ${lists}`,
-      );
-    }
-    compared += tandems.length;
+  const work = readSettings(hashToken(SESSION_SECRET, READER.token), now, instantFor('sqlite'));
+  const [asked = []] = await askedFor(databases.tandem, [SETTINGS_SHOT]);
+  const tandems = asked.map(({ sql }) => inShort(sql));
+  const limits = askedByLimit(databases.limit, work).map(inShort);
+  if (tandems.join() !== limits.join()) {
+    const lists = [tandems, limits].map((list) => list.join('\n  ')).join('\nthe limit:\n  ');
+    throw new Error(
+      `For the settings page Tandem and the limit run different statements; change limit-work.ts, or what runs them.\n` +
+        `Tandem:\n  ${lists}`,
+    );
   }
-  return compared;
+  return tandems.length;
 }
 
 /** What to fire at both in one round. Signed at each call: shortly before it is sent. */

@@ -3,8 +3,9 @@ import { randomUUID } from 'node:crypto';
 import { DAY_SECONDS } from '../../src/instants.ts';
 import type { SettingsValues } from './shared.ts';
 
-// What Tandem does for the events and the page that are measured, as bare SQL: the same statements in the same order,
-// without a framework, an ORM or a question that these events do not ask. Both limits run it, each through its driver.
+// What Tandem does for the events and the page that are measured, as bare SQL: for an event one plain statement after the
+// other, which leave the same rows; for the page the same statements. Without a framework, an ORM or a question that these
+// events do not ask. Both limits run it, each through its driver.
 
 /** `$1`, `$2` … once each and in their order: so that they can become the `?` of SQLite. */
 export interface Query {

@@ -89,7 +89,7 @@ export async function statementsOf(databaseUrl: string, shots: readonly Shot[]):
  * @param databaseUrl a SQLite database
  * @returns its statements in order, without BEGIN and COMMIT
  */
-export function askedByLimit(databaseUrl: string, work: Work<unknown>): string[] {
+export function askedByLimit<T>(databaseUrl: string, work: Work<T>): string[] {
   const database = new Database(databasePath(databaseUrl));
   const asked: string[] = [];
   let step = work.next();
@@ -118,7 +118,11 @@ function isBracket(sql: string): boolean {
   return /^\s*(BEGIN|COMMIT|SAVEPOINT|RELEASE)/.test(sql);
 }
 
+/** What is no table: values, documents, and what a statement has found before. */
+const NO_TABLE =
+  /^SCAN (CONSTANT ROW|\d+-ROW VALUES CLAUSE|\w+ VIRTUAL TABLE|\w+_[01]\b|input\b|unsure\b|returned\b|\(subquery)/;
+
 /** Whether a statement looks through a whole table. */
 export function scans({ plan }: Statement): boolean {
-  return plan.some((step) => /^SCAN (?!CONSTANT ROW|\d+-ROW VALUES CLAUSE)/.test(step));
+  return plan.some((step) => step.startsWith('SCAN ') && !NO_TABLE.test(step));
 }

@@ -1,0 +1,169 @@
+import { describe, expect, inject, test } from 'vitest';
+
+import { eventContextOf, handleEvent } from '../src/billing/handle-event.ts';
+import type { EventOutcome } from '../src/billing/handle-event.ts';
+import { readEvent } from '../src/billing/stripe-shapes/event.ts';
+import { openDatabase } from '../src/db/open.ts';
+import { examine } from '../src/operations/doctor.ts';
+import { refuseWrites } from './support/other-connection.ts';
+import { daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import { buyer, stripeId } from './support/stripe-events.ts';
+
+type Handled = EventOutcome['status'] | 'failed';
+
+/** Takes events that all arrive in one moment, and so are handled together. */
+function inbox({ db, stripe, config, clock }: Pick<TestServer, 'db' | 'stripe' | 'config' | 'clock'>) {
+  const context = eventContextOf({ db, stripe, config });
+  return (events: readonly object[]): Promise<Handled[]> =>
+    Promise.all(
+      events.map(async (body) => {
+        const event = readEvent(body, clock.now);
+        if (!event) throw new Error('this is an event');
+        try {
+          return (await handleEvent(context, event, JSON.stringify(body), clock.now)).status;
+        } catch {
+          return 'failed';
+        }
+      }),
+    );
+}
+
+/** Friends of one referrer, who have all been to the checkout. */
+async function friends(count: number) {
+  const server = await startTestServer();
+  const referrer = await signUp(server, 'referrer@example.com');
+  const people: { person: Person; stripe: ReturnType<typeof buyer> }[] = [];
+  for (let n = 0; n < count; n += 1) {
+    const person = await signUp(server, `friend${n}@example.com`, referrer.code);
+    const stripe = buyer(person.id);
+    people.push({ person, stripe });
+    await deliverAll(server, [stripe.checkoutCompleted()]);
+  }
+  return { server, referrer, people, handle: inbox(server) };
+}
+
+async function soundness({ db, config, clock }: TestServer) {
+  return examine(db, { clawbackDays: config.clawbackDays, now: clock.now });
+}
+
+describe('events that are handled together', () => {
+  test('one that fails leaves its failed row, and the others are applied', async () => {
+    const { server, referrer, people, handle } = await friends(12);
+    const events = people.map(({ stripe }) => stripe.created());
+    const broken = buyer().created({ items: 'no list' });
+    const outcomes = await handle([...events.slice(0, 6), broken, ...events.slice(6)]);
+    expect(outcomes.filter((outcome) => outcome === 'ok')).toHaveLength(12);
+    expect(outcomes[6]).toBe('failed');
+    expect(await server.db.event.count({ where: { status: 'failed' } })).toBe(1);
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(12 * 45) });
+    expect(await soundness(server)).toEqual([]);
+  });
+
+  test('one that the database refuses does too: each is tried alone then', async () => {
+    const { server, referrer, people, handle } = await friends(5);
+    const refused = people[2]?.person.id ?? '';
+    const refusal = await refuseWrites(server, 'UPDATE', 'User', `NEW."id" = '${refused}'`);
+    const events = people.map(({ stripe }) => stripe.created());
+    expect(await handle(events)).toEqual(['ok', 'ok', 'failed', 'ok', 'ok']);
+    await refusal.lift();
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(4 * 45) });
+    expect(await handle(events)).toEqual(['duplicate', 'duplicate', 'ok', 'duplicate', 'duplicate']);
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(5 * 45) });
+    expect(await soundness(server)).toEqual([]);
+  });
+
+  test('several of one account, and one of them twice', async () => {
+    const { server, referrer, people, handle } = await friends(1);
+    const [friend] = people;
+    if (!friend) throw new Error('there is one');
+    const { stripe, person } = friend;
+    const created = stripe.created();
+    const outcomes = await handle([created, stripe.invoicePaid(), created, stripe.invoicePaymentPaid()]);
+    expect(outcomes).toEqual(['ok', 'ok', 'duplicate', 'ok']);
+    expect(await userRow(server, person.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+    expect(await soundness(server)).toEqual([]);
+  });
+
+  test('a conversion and its refund, heard together in any order', async () => {
+    const { server, referrer, people, handle } = await friends(1);
+    const [friend] = people;
+    if (!friend) throw new Error('there is one');
+    const { stripe, person } = friend;
+    const outcomes = await handle([
+      stripe.chargeRefunded(),
+      stripe.invoicePaymentPaid(),
+      stripe.created(),
+      stripe.invoicePaid(),
+    ]);
+    expect(outcomes).toEqual(['ok', 'ok', 'ok', 'ok']);
+    for (const { id } of [person, referrer]) {
+      const { creditUntil } = await userRow(server, id);
+      expect(creditUntil).toEqual(daysAfter(0));
+    }
+    expect(await soundness(server)).toEqual([]);
+  });
+
+  test('a tie in the middle: Stripe is asked, and the others do not wait for it', async () => {
+    const { server, people, handle } = await friends(3);
+    const [tied, ...others] = people;
+    if (!tied) throw new Error('there is one');
+    await deliverAll(server, [tied.stripe.created({}, { at: daysAfter(-1) })]);
+    await deliverAll(server, [
+      tied.stripe.updated({ status: 'past_due' }, { previous: { status: 'unpaid' } }),
+    ]);
+    const tie = tied.stripe.updated({ status: 'active' }, { previous: { status: 'incomplete' } });
+    const outcomes = await handle(
+      [...others.slice(0, 1), { stripe: { created: () => tie } }, ...others.slice(1)].map(({ stripe }) =>
+        stripe.created(),
+      ),
+    );
+    expect(outcomes).toEqual(['ok', 'ok', 'ok']);
+    // Nobody can be asked here: the last one received holds, and is marked.
+    const marked = await server.db.subscription.findMany({ where: { needsReconcile: true } });
+    expect(marked).toMatchObject([{ status: 'active' }]);
+  });
+
+  test('chains in which everybody invited the next one', async () => {
+    const server = await startTestServer();
+    const people: Person[] = [];
+    for (let n = 0; n < 8; n += 1)
+      people.push(await signUp(server, `person${n}@example.com`, people.at(-1)?.code));
+    const purchases = people.map(({ id }) => buyer(id));
+    const handle = inbox(server);
+    await handle(purchases.map((purchase) => purchase.checkoutCompleted()));
+    await handle(purchases.map((purchase) => purchase.created()));
+    for (const [n, { id }] of people.entries()) {
+      const days = 45 * (Number(n > 0) + Number(n < 7));
+      expect(await userRow(server, id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(days) });
+    }
+    expect(await soundness(server)).toEqual([]);
+  });
+
+  test.runIf(inject('engine') === 'postgresql')(
+    'the same ones in opposite order on two servers are applied once each',
+    async () => {
+      const { server, referrer, people, handle } = await friends(20);
+      const { db } = await openDatabase(server.databaseUrl);
+      const other = inbox({ ...server, db });
+      const events = people.map(({ stripe }) => stripe.created());
+      const both = await Promise.all([handle(events), other(events.toReversed())]);
+      await db.$disconnect();
+      const applied = both.flat().filter((outcome) => outcome === 'ok');
+      expect(applied).toHaveLength(20);
+      expect(new Set(both.flat())).toEqual(new Set(['ok', 'duplicate']));
+      expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(20 * 45) });
+      expect(await soundness(server)).toEqual([]);
+    },
+  );
+});
+
+test('an event whose payment is of nobody leaves no empty row when it is ignored', async () => {
+  const server = await startTestServer();
+  const handle = inbox(server);
+  const partial = buyer().chargeRefunded({ id: stripeId('ch'), refunded: false });
+  expect(await handle([partial, buyer('order-1').checkoutCompleted()])).toEqual(['ignored', 'ignored']);
+  expect(await server.db.payment.count()).toBe(0);
+  expect(await server.db.customer.count()).toBe(0);
+});
