@@ -1,4 +1,4 @@
-import { follow } from '../access/follow.ts';
+import { follow } from './follow.ts';
 import type { Cause } from '../audit.ts';
 import type { Payment } from '../db/generated/client.ts';
 import type { Unit } from '../db/unit-of-work.ts';

@@ -1,4 +1,4 @@
-import { follow } from '../../access/follow.ts';
+import { follow } from '../follow.ts';
 import { customerOf } from '../facts/customers.ts';
 import { ensureSubscription, refreshProof } from '../facts/subscriptions.ts';
 import { linkCustomer } from '../link-customer.ts';

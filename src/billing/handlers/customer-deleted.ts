@@ -1,4 +1,4 @@
-import { follow } from '../../access/follow.ts';
+import { follow } from '../follow.ts';
 import { customerOf, endCustomer } from '../facts/customers.ts';
 import { readCustomer } from '../stripe-shapes/customer.ts';
 import { causeOf, OK } from './outcome.ts';

@@ -1,4 +1,4 @@
-import { follow, followRenewal } from '../../access/follow.ts';
+import { follow, followRenewal } from '../follow.ts';
 import type { Subscription } from '../../db/generated/client.ts';
 import { customerOf } from '../facts/customers.ts';
 import { storePaidInvoice } from '../facts/invoices.ts';

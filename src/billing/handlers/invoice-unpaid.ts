@@ -1,4 +1,4 @@
-import { follow } from '../../access/follow.ts';
+import { follow } from '../follow.ts';
 import { customerOf } from '../facts/customers.ts';
 import { storeFailedInvoice } from '../facts/invoices.ts';
 import { ensureSubscription, refreshProof } from '../facts/subscriptions.ts';

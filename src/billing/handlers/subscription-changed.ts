@@ -1,4 +1,4 @@
-import { follow } from '../../access/follow.ts';
+import { follow } from '../follow.ts';
 import { customerOf, noteCustomerKnown } from '../facts/customers.ts';
 import { TERMINAL_STATUSES } from '../facts/ordering.ts';
 import { storeSnapshot } from '../facts/subscriptions.ts';

@@ -2,7 +2,7 @@ import type { Stripe } from 'stripe';
 
 import type { Subscription } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
-import { follow } from '../../access/follow.ts';
+import { follow } from '../follow.ts';
 import { inUnit } from '../../db/unit-of-work.ts';
 import { customerOf } from '../facts/customers.ts';
 import { TERMINAL_STATUSES } from '../facts/ordering.ts';

@@ -1,10 +1,10 @@
 import type { Cause } from '../audit.ts';
-import { turnedAt } from '../billing/facts/paid-time.ts';
-import { setTier } from '../billing/grant-paid.ts';
-import { anyHolds } from '../billing/money-back.ts';
-import { deriveTier } from '../billing/tier.ts';
-import { admitTrials } from '../billing/trials.ts';
-import { subscriptionsOfUser } from '../billing/facts/subscriptions.ts';
+import { turnedAt } from './facts/paid-time.ts';
+import { setTier } from './grant-paid.ts';
+import { anyHolds } from './money-back.ts';
+import { deriveTier } from './tier.ts';
+import { admitTrials } from './trials.ts';
+import { subscriptionsOfUser } from './facts/subscriptions.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { reviewReferral } from '../referrals/reverse.ts';
 

@@ -1,10 +1,10 @@
-import { claimEvents, recordVerdicts, releaseEvents } from '../billing/events.ts';
-import type { Verdict } from '../billing/events.ts';
-import { describeError } from '../billing/describe-error.ts';
-import { UndecidedTie } from '../billing/facts/subscriptions.ts';
-import type { TieBreaker } from '../billing/facts/subscriptions.ts';
-import type { HandlerOutcome, Ignored, ReadEvent } from '../billing/handlers/outcome.ts';
-import type { StripeEvent } from '../billing/stripe-shapes/event.ts';
+import { claimEvents, recordVerdicts, releaseEvents } from './events.ts';
+import type { Verdict } from './events.ts';
+import { describeError } from './describe-error.ts';
+import { UndecidedTie } from './facts/subscriptions.ts';
+import type { TieBreaker } from './facts/subscriptions.ts';
+import type { HandlerOutcome, Ignored, ReadEvent } from './handlers/outcome.ts';
+import type { StripeEvent } from './stripe-shapes/event.ts';
 import { createGroups } from '../db/group-commit.ts';
 import { engineOf, inTransaction, isRefused } from '../db/transaction.ts';
 import type { Db, Tx } from '../db/transaction.ts';
