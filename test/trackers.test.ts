@@ -234,7 +234,7 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
       const before = await everythingElse(server);
 
       const table = type.startsWith('checkout') ? 'Customer' : 'Subscription';
-      const refusal = await refuseWrites(server, 'UPDATE', table);
+      const refusal = await refuseWrites(server, 'INSERT', table);
       for (let tries = 1; tries <= 2; tries += 1) {
         const answer = await deliver(server, event);
         expect(answer.statusCode).toBeGreaterThanOrEqual(500);
