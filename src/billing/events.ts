@@ -115,16 +115,6 @@ const VERDICT: Readonly<Record<Engine, string>> = {
 };
 
 /**
- * Gives up the claims of events, which are handled later, alone.
- *
- * @param tx the transaction that claimed them
- * @param ids the events
- */
-export async function releaseEvents(tx: Tx, ids: readonly string[]): Promise<void> {
-  if (ids.length > 0) await tx.event.deleteMany({ where: { id: { in: [...ids] } } });
-}
-
-/**
  * Records that handling an event failed, in a transaction of its own, after the one that tried was rolled back.
  * An event that somebody else has applied or ignored meanwhile stays so.
  *

@@ -1,4 +1,4 @@
-import { claimEvents, recordVerdicts, releaseEvents } from './events.ts';
+import { claimEvents, recordVerdicts } from './events.ts';
 import type { Verdict } from './events.ts';
 import { describeError } from './describe-error.ts';
 import { UndecidedTie } from './facts/subscriptions.ts';
@@ -36,6 +36,8 @@ export class Recorded extends Error {
   override name = 'Recorded';
 }
 
+const ASKING = 'Stripe was to be asked which of two snapshots of one second holds, and was not heard.';
+
 /** So many transactions may run at once where the database can: more only wait for each other. */
 const BATCHES_AT_ONCE = { sqlite: 1, postgresql: 4 };
 
@@ -50,7 +52,11 @@ const BATCHES_AT_ONCE = { sqlite: 1, postgresql: 4 };
  */
 export function openInbox(db: Db, programme: Programme): Inbox {
   const commit = (batch: readonly Waiting[]) => handleBatch(db, programme, batch);
-  const submit = createGroups<Waiting>(commit, isRefused, BATCHES_AT_ONCE[engineOf(db)]);
+  const atOnce = BATCHES_AT_ONCE[engineOf(db)];
+  const submit = createGroups<Waiting>(commit, isRefused, {
+    atOnce,
+    sizeOf: ({ payload }) => payload.length,
+  });
   return async (waiting) => {
     const decided = (await submit(waiting)) as Decided<InboxOutcome>;
     if ('value' in decided) return decided.value;
@@ -117,21 +123,20 @@ async function decideFresh(
     });
   }
   const verdicts: Verdict[] = [];
-  const released: string[] = [];
   const inVain: Wanted[] = [];
   for (const { waiting, read } of toDecide) {
     const outcome = outcomes.get(waiting);
     const { id } = waiting.event;
     if (!outcome) continue;
     if ('error' in outcome) verdicts.push({ id, status: 'failed', why: describeError(outcome.error) });
-    else if ('tieOf' in outcome.value) released.push(id);
+    // Until Stripe has answered: should this process end before, `replay` and Stripe's next delivery find it.
+    else if ('tieOf' in outcome.value) verdicts.push({ id, status: 'failed', why: ASKING });
     else if (outcome.value.status === 'ignored')
       verdicts.push({ id, status: 'ignored', why: outcome.value.reason });
     if ('error' in outcome || 'tieOf' in outcome.value || outcome.value.status === 'ignored')
       inVain.push(read.wants);
   }
   await recordVerdicts(tx, verdicts);
-  await releaseEvents(tx, released);
   await dropEmptyRows(tx, union(inVain));
   return outcomes;
 }

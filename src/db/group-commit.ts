@@ -3,6 +3,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 /** So many transactions are committed together at most: a group holds the one writer for some tens of ms. */
 const GROUP_LIMIT = 64;
 
+/** And together they are at most this large, characters; one alone may be larger. */
+const GROUP_SIZE = 4 * 1024 * 1024;
+
 /**
  * Group commit, for a database with one writer, where each commit costs a flush to disk: what waits while a group is
  * written, or arrives in the same turn of the event loop, forms the next group. Nobody waits longer for company.
@@ -12,13 +15,13 @@ const GROUP_LIMIT = 64;
  *
  * @param commit runs jobs one after the other in one transaction; what each of them returned, once it is committed
  * @param isHopeless tells from what a group threw whether trying its jobs alone would end the same
- * @param atOnce how many groups may be written at the same time
+ * @param options how many groups may be written at the same time, and how large a job is
  * @returns adds one job; what it returned, once it is committed, or what made it fail
  */
 export function createGroups<Job>(
   commit: (jobs: readonly Job[]) => Promise<unknown[]>,
   isHopeless: (error: unknown) => boolean,
-  atOnce = 1,
+  { atOnce = 1, sizeOf = () => 0 }: { atOnce?: number; sizeOf?: (job: Job) => number } = {},
 ): (job: Job) => Promise<unknown> {
   const waiting: Waiting<Job>[] = [];
   let writing = 0;
@@ -35,9 +38,18 @@ export function createGroups<Job>(
       // Not before every connection that has something to say was heard: SQLite answers within one turn of the event
       // loop, and each job would be written before the next one arrives.
       await nextTurn();
-      await write(waiting.splice(0, GROUP_LIMIT));
+      await write(waiting.splice(0, countOfNextGroup()));
     }
     writing -= 1;
+  }
+
+  function countOfNextGroup(): number {
+    let size = 0;
+    const tooMany = waiting.findIndex(({ job }, index) => {
+      size += sizeOf(job);
+      return index > 0 && (index >= GROUP_LIMIT || size > GROUP_SIZE);
+    });
+    return tooMany === -1 ? waiting.length : tooMany;
   }
 
   async function write(group: readonly Waiting<Job>[]): Promise<void> {
