@@ -27,7 +27,8 @@ import { onSubscriptionChanged } from './handlers/subscription-changed.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
 import { readSubscription } from './stripe-shapes/subscription.ts';
 
-const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
+/** What is done with each type of event. */
+export const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.subscription.created', onSubscriptionChanged],
   ['customer.subscription.updated', onSubscriptionChanged],
   ['customer.subscription.deleted', onSubscriptionChanged],

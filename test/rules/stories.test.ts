@@ -1,0 +1,232 @@
+import { expect, test } from 'vitest';
+
+import { HANDLERS } from '../../src/billing/handle-event.ts';
+import { readEvent } from '../../src/billing/stripe-shapes/event.ts';
+import type { StripeEvent } from '../../src/billing/stripe-shapes/event.ts';
+import { checkLedger } from '../../src/credits/fold.ts';
+import { noRows } from '../../src/db/rows.ts';
+import type { Rows, UserRow } from '../../src/db/rows.ts';
+import type { Unit } from '../../src/db/unit-of-work.ts';
+import { SEED, seededRandom, shuffled } from '../support/seeded-random.ts';
+import type { Draw } from '../support/seeded-random.ts';
+import { day } from './subscription-row.ts';
+
+// Random stories of a friend who was invited, told to the rules alone: no database, no server, no Stripe. Whatever the order in
+// which the events of a story are heard, the tier and the referral are in the end what the facts say.
+
+const STORIES = 10_000;
+const CLAWBACK_DAYS = 30;
+const DAY = 86_400;
+const FRIEND = 'friend';
+const REFERRER = 'referrer';
+
+interface Told {
+  events: StripeEvent[];
+  /** What the subscription gives in the end. */
+  tier: 'paid' | 'trial' | 'free';
+  /** Its money came, and did not all go back. */
+  holds: boolean;
+}
+
+function event(id: string, type: string, at: number, object: object): StripeEvent {
+  const created = Math.floor(day(at).getTime() / 1000);
+  const read = readEvent({ id, type, created, data: { object } }, day(at));
+  if (!read) throw new Error('this is an event');
+  return read;
+}
+
+/** One subscription from its beginning to its end, as Stripe tells of it, and what is true of it. */
+function subscription(name: string, draw: Draw): Told {
+  const id = `sub_${name}`;
+  const customer = `cus_${name}`;
+  const start = draw(20);
+  const events: StripeEvent[] = [
+    event(`link_${name}`, 'checkout.session.completed', start, {
+      id: `cs_${name}`,
+      customer,
+      subscription: id,
+      client_reference_id: FRIEND,
+      payment_status: 'paid',
+    }),
+  ];
+  const epoch = (at: number): number => Math.floor(day(at).getTime() / 1000);
+  let told = 0;
+  const snapshot = (at: number, status: string, more: object = {}): void => {
+    told += 1;
+    const type = told === 1 ? 'created' : status === 'canceled' ? 'deleted' : 'updated';
+    const object = { id, customer, status, trial_end: null, ...more };
+    events.push(event(`${id}_${told}`, `customer.subscription.${type}`, at, object));
+  };
+
+  const kind = ['bought', 'bought', 'trial', 'free of charge'][draw(4)];
+  const trial = kind === 'trial' ? { trial_end: epoch(start + 7) } : {};
+  const doubt = kind === 'free of charge' ? { discounts: ['di_1'] } : trial;
+  const hasFirst = draw(4) > 0;
+  const paidAt: number[] = [];
+  snapshot(start, kind === 'trial' ? 'trialing' : 'active', doubt);
+  let status = kind === 'trial' ? 'trialing' : 'active';
+  if (kind === 'bought') {
+    if (hasFirst) paidAt.push(start);
+  } else {
+    events.push(invoicePaid(`in_${name}_zero`, start, 0, true));
+    if (draw(3) > 0) {
+      // The trial turns active before the card is charged; the coupon ends.
+      if (kind === 'trial') snapshot(start + 7, (status = 'active'), trial);
+      if (draw(3) > 0) paidAt.push(start + 7 + draw(3));
+      else if (kind === 'trial') snapshot(start + 8, (status = 'past_due'), trial);
+    }
+  }
+  if (paidAt.length > 0 && draw(2) === 0) paidAt.push(start + 37 + draw(3));
+
+  let standing = 0;
+  paidAt.forEach((at, index) => {
+    const invoice = `in_${name}_${index}`;
+    const payment = `pi_${name}_${index}`;
+    events.push(
+      invoicePaid(invoice, at, 900, index === 0 && kind === 'bought'),
+      event(`inpay_${name}_${index}`, 'invoice_payment.paid', at, {
+        id: `inpay_${name}_${index}`,
+        invoice,
+        payment: { payment_intent: payment },
+      }),
+    );
+    if (!goesBack(`${name}_${index}`, payment, at)) standing += 1;
+  });
+  if (draw(2) === 0) snapshot(start + 80, (status = 'canceled'), { ...doubt, ended_at: epoch(start + 80) });
+
+  const proven = paidAt.length > 0 || kind === 'bought';
+  return {
+    events,
+    tier:
+      status === 'active' || (status === 'past_due' && proven)
+        ? 'paid'
+        : status === 'trialing'
+          ? 'trial'
+          : 'free',
+    holds: proven && (paidAt.length === 0 || standing > 0),
+  };
+
+  function invoicePaid(invoice: string, at: number, amount: number, first: boolean): StripeEvent {
+    return event(`${invoice}_paid`, 'invoice.paid', at, {
+      id: invoice,
+      customer,
+      subscription: id,
+      amount_paid: amount,
+      billing_reason: first || amount === 0 ? 'subscription_create' : 'subscription_cycle',
+      status_transitions: { paid_at: epoch(at) },
+    });
+  }
+
+  /** Whether a payment went back for good. */
+  function goesBack(which: string, payment: string, at: number): boolean {
+    const charge = { id: `ch_${which}`, payment_intent: payment, refunded: true };
+    const dispute = { id: `dp_${which}`, payment_intent: payment, created: epoch(at + 4) };
+    switch (draw(8)) {
+      case 0:
+        events.push(event(`refund_${which}`, 'charge.refunded', at + 5, charge));
+        return true;
+      case 1:
+        events.push(event(`refund_${which}`, 'charge.refunded', at + CLAWBACK_DAYS + 1, charge));
+        return false;
+      case 2:
+        events.push(
+          event(`refund_${which}`, 'charge.refunded', at + 5, charge),
+          event(`failed_${which}`, 'refund.failed', at + 6, { id: `re_${which}`, payment_intent: payment }),
+        );
+        return false;
+      case 3:
+        events.push(event(`lost_${which}`, 'charge.dispute.closed', at + 50, { ...dispute, status: 'lost' }));
+        return true;
+      case 4:
+        events.push(
+          event(`lost_${which}`, 'charge.dispute.closed', at + 50, { ...dispute, status: 'lost' }),
+          event(`won_${which}`, 'charge.dispute.updated', at + 70, { ...dispute, status: 'won' }),
+        );
+        return false;
+      default:
+        return false;
+    }
+  }
+}
+
+function user(id: string): UserRow {
+  return {
+    id,
+    emailHash: id,
+    tier: 'free',
+    creditUntil: null,
+    creditHeldAt: null,
+    creditEntryCount: 0,
+    creditEntryAt: null,
+    deletedAt: null,
+  };
+}
+
+function invitation(): Rows {
+  const rows = noRows();
+  for (const id of [FRIEND, REFERRER]) rows.users.set(id, user(id));
+  rows.referrals.set(FRIEND, {
+    id: 'referral',
+    referrerId: REFERRER,
+    referredId: FRIEND,
+    referredHash: null,
+    createdAt: day(0),
+    convertedAt: null,
+    creditedAt: null,
+    reversedAt: null,
+    refusedFor: null,
+    ownAddress: false,
+    addressConverted: false,
+  });
+  return rows;
+}
+
+/** Everything that can be asked for: the ledgers are in the rows, nobody had a trial, and no event is kept. */
+function unitOf(rows: Rows, now: Date, events: readonly StripeEvent[]): Unit {
+  return {
+    now,
+    programme: { clawbackDays: CLAWBACK_DAYS, products: null },
+    rows,
+    answers: {
+      ledgers: new Map([...rows.users.keys()].map((id) => [id, []])),
+      trials: new Map([...rows.users.keys()].map((id) => [id, { byAnother: 0, own: 0 }])),
+      events: new Map(events.map(({ id }) => [id, null])),
+    },
+    afterCommit: () => undefined,
+  };
+}
+
+test(`${STORIES} random stories end as the facts say, in whatever order they are heard`, () => {
+  const rank = { free: 0, trial: 1, paid: 2 };
+  for (let story = 0; story < STORIES; story += 1) {
+    const draw = seededRandom(`story ${story}`);
+    const told = Array.from({ length: 1 + draw(2) }, (_, index) => subscription(`${index}`, draw));
+    const events = shuffled(
+      draw,
+      told.flatMap((one) => one.events),
+    );
+    const rows = invitation();
+    // Heard long after it happened, one event an hour: whatever is late has happened.
+    events.forEach((one, hour) => {
+      const handler = HANDLERS.get(one.type);
+      const unit = unitOf(rows, new Date(day(200).getTime() + hour * 3_600_000), events);
+      const read = handler?.(one, unit.programme);
+      if (read && 'apply' in read) read.apply(unit, 'unavailable');
+    });
+
+    const why = `SEED=${SEED}, story ${story}: ${events.map(({ id }) => id).join(', ')}`;
+    const best = told.map(({ tier }) => tier).reduce((a, b) => (rank[b] > rank[a] ? b : a));
+    expect(rows.users.get(FRIEND)?.tier, why).toBe(best);
+    const { convertedAt, reversedAt } = rows.referrals.get(FRIEND) ?? {};
+    const holds = told.some((one) => one.holds);
+    expect(convertedAt !== null && reversedAt === null, why).toBe(holds);
+    for (const one of rows.users.values()) {
+      const entries = rows.entries.filter(({ userId }) => userId === one.id);
+      expect(checkLedger(one, entries), why).toEqual([]);
+      const given = entries
+        .filter(({ kind }) => kind === 'grant')
+        .reduce((sum, { seconds }) => sum + seconds, 0);
+      expect(given, why).toBe(convertedAt ? 45 * DAY : 0);
+    }
+  }
+});
