@@ -4,21 +4,16 @@ import { HANDLERS } from '../../src/billing/handle-event.ts';
 import { readEvent } from '../../src/billing/stripe-shapes/event.ts';
 import type { StripeEvent } from '../../src/billing/stripe-shapes/event.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
-import { noRows } from '../../src/db/rows.ts';
-import type { Rows, UserRow } from '../../src/db/rows.ts';
-import type { Unit } from '../../src/db/unit-of-work.ts';
 import { SEED, seededRandom, shuffled } from '../support/seeded-random.ts';
 import type { Draw } from '../support/seeded-random.ts';
+import { CLAWBACK_DAYS, FRIEND, invitation, unitOf } from './invitation.ts';
 import { day } from './subscription-row.ts';
 
 // Random stories of a friend who was invited, told to the rules alone: no database, no server, no Stripe. Whatever the order in
 // which the events of a story are heard, the tier and the referral are in the end what the facts say.
 
 const STORIES = 10_000;
-const CLAWBACK_DAYS = 30;
 const DAY = 86_400;
-const FRIEND = 'friend';
-const REFERRER = 'referrer';
 
 interface Told {
   events: StripeEvent[];
@@ -149,53 +144,6 @@ function subscription(name: string, draw: Draw): Told {
   }
 }
 
-function user(id: string): UserRow {
-  return {
-    id,
-    emailHash: id,
-    tier: 'free',
-    creditUntil: null,
-    creditHeldAt: null,
-    creditEntryCount: 0,
-    creditEntryAt: null,
-    deletedAt: null,
-  };
-}
-
-function invitation(): Rows {
-  const rows = noRows();
-  for (const id of [FRIEND, REFERRER]) rows.users.set(id, user(id));
-  rows.referrals.set(FRIEND, {
-    id: 'referral',
-    referrerId: REFERRER,
-    referredId: FRIEND,
-    referredHash: null,
-    createdAt: day(0),
-    convertedAt: null,
-    creditedAt: null,
-    reversedAt: null,
-    refusedFor: null,
-    ownAddress: false,
-    addressConverted: false,
-  });
-  return rows;
-}
-
-/** Everything that can be asked for: the ledgers are in the rows, nobody had a trial, and no event is kept. */
-function unitOf(rows: Rows, now: Date, events: readonly StripeEvent[]): Unit {
-  return {
-    now,
-    programme: { clawbackDays: CLAWBACK_DAYS, products: null },
-    rows,
-    answers: {
-      ledgers: new Map([...rows.users.keys()].map((id) => [id, []])),
-      trials: new Map([...rows.users.keys()].map((id) => [id, { byAnother: 0, own: 0 }])),
-      events: new Map(events.map(({ id }) => [id, null])),
-    },
-    afterCommit: () => undefined,
-  };
-}
-
 test(`${STORIES} random stories end as the facts say, in whatever order they are heard`, () => {
   const rank = { free: 0, trial: 1, paid: 2 };
   for (let story = 0; story < STORIES; story += 1) {
@@ -209,7 +157,12 @@ test(`${STORIES} random stories end as the facts say, in whatever order they are
     // Heard long after it happened, one event an hour: whatever is late has happened.
     events.forEach((one, hour) => {
       const handler = HANDLERS.get(one.type);
-      const unit = unitOf(rows, new Date(day(200).getTime() + hour * 3_600_000), events);
+      const now = new Date(day(200).getTime() + hour * 3_600_000);
+      const unit = unitOf(
+        rows,
+        now,
+        events.map(({ id }) => id),
+      );
       const read = handler?.(one, unit.programme);
       if (read && 'apply' in read) read.apply(unit, 'unavailable');
     });
@@ -217,7 +170,8 @@ test(`${STORIES} random stories end as the facts say, in whatever order they are
     const why = `SEED=${SEED}, story ${story}: ${events.map(({ id }) => id).join(', ')}`;
     const best = told.map(({ tier }) => tier).reduce((a, b) => (rank[b] > rank[a] ? b : a));
     expect(rows.users.get(FRIEND)?.tier, why).toBe(best);
-    const { convertedAt, reversedAt } = rows.referrals.get(FRIEND) ?? {};
+    const { convertedAt, reversedAt, refusedFor } = rows.referrals.get(FRIEND) ?? {};
+    expect(refusedFor, why).toBeNull();
     const holds = told.some((one) => one.holds);
     expect(convertedAt !== null && reversedAt === null, why).toBe(holds);
     for (const one of rows.users.values()) {

@@ -1,0 +1,197 @@
+import { describe, expect, test } from 'vitest';
+
+import type { ReferralRow, Rows, UserRow } from '../../src/db/rows.ts';
+import { grantPaid, revokePaid } from '../../src/billing/grant-paid.ts';
+import { convertReferral, REFERRAL_CREDIT_DAYS } from '../../src/referrals/convert.ts';
+import { reviewReferral } from '../../src/referrals/reverse.ts';
+import { FRIEND, invitation, REFERRER, unitOf } from './invitation.ts';
+import { day } from './subscription-row.ts';
+
+const CAUSE = { id: 'evt_1', actor: 'stripe' } as const;
+
+function userOf(rows: Rows, id: string): UserRow {
+  const user = rows.users.get(id);
+  if (!user) throw new Error('no such user');
+  return user;
+}
+
+/** Changes the friend's referral. */
+function put(rows: Rows, columns: Partial<ReferralRow>): void {
+  const referral = rows.referrals.get(FRIEND);
+  if (referral) rows.referrals.set(FRIEND, { ...referral, ...columns });
+}
+
+function convert(rows: Rows, at = day(0)) {
+  return convertReferral(unitOf(rows, at), userOf(rows, FRIEND));
+}
+
+/** Until when each of both has credit, and how many entries their ledgers have. */
+function creditOf(rows: Rows) {
+  return [FRIEND, REFERRER].map((id) => {
+    const { creditUntil, creditEntryCount } = userOf(rows, id);
+    return [creditUntil, creditEntryCount];
+  });
+}
+
+const BOTH = [
+  [day(REFERRAL_CREDIT_DAYS), 1],
+  [day(REFERRAL_CREDIT_DAYS), 1],
+];
+const NOBODY = [
+  [null, 0],
+  [null, 0],
+];
+
+describe('convertReferral (design: rule 2)', () => {
+  test('stamps the referral and gives 45 days to both, with an audit row each', () => {
+    const rows = invitation();
+    expect(convert(rows)).toMatchObject({ convertedAt: day(0), creditedAt: day(0), referredHash: FRIEND });
+    expect(creditOf(rows)).toEqual(BOTH);
+    expect(rows.audit.map(({ userId, kind, seconds, causeId }) => [userId, kind, seconds, causeId])).toEqual([
+      [FRIEND, 'credit', 45 * 86_400, 'referral'],
+      [REFERRER, 'credit', 45 * 86_400, 'referral'],
+    ]);
+  });
+
+  test('of a stamped referral changes nothing and returns it', () => {
+    const rows = invitation();
+    const first = convert(rows);
+    expect(convert(rows, day(3))).toBe(first);
+    expect(creditOf(rows)).toEqual(BOTH);
+  });
+
+  test('of somebody whom nobody invited is null, and touches nothing', () => {
+    const rows = invitation();
+    rows.referrals.clear();
+    expect(convert(rows)).toBeNull();
+    expect(creditOf(rows)).toEqual(NOBODY);
+  });
+
+  test.each([
+    {
+      referrer: 'is only a tombstone',
+      change: (rows: Rows) => rows.users.set(REFERRER, { ...userOf(rows, REFERRER), deletedAt: day(0) }),
+    },
+    {
+      referrer: 'is missing',
+      change: (rows: Rows) => put(rows, { referrerId: null }),
+    },
+  ])('the buyer is credited when the referrer $referrer', ({ change }) => {
+    const rows = invitation();
+    change(rows);
+    expect(convert(rows)?.convertedAt).toEqual(day(0));
+    expect(creditOf(rows)).toEqual([BOTH[0], NOBODY[1]]);
+  });
+
+  test.each([
+    { why: 'own-address', columns: { ownAddress: true } },
+    { why: 'address-converted', columns: { addressConverted: true } },
+  ])('is refused for good: $why', ({ why, columns }) => {
+    const rows = invitation();
+    put(rows, columns);
+    expect(convert(rows)).toMatchObject({ refusedFor: why, convertedAt: null });
+    expect(creditOf(rows)).toEqual(NOBODY);
+    put(rows, { ownAddress: false, addressConverted: false });
+    expect(convert(rows)).toMatchObject({ refusedFor: why, convertedAt: null });
+  });
+
+  test('is refused when another account of the address converts in the same unit of work', () => {
+    const rows = invitation();
+    const [open] = rows.referrals.values();
+    if (!open) throw new Error('there is one');
+    rows.referrals.set('other', {
+      ...open,
+      id: 'another',
+      referredId: 'other',
+      referredHash: FRIEND,
+      convertedAt: day(0),
+    });
+    expect(convert(rows)).toMatchObject({ refusedFor: 'address-converted' });
+    expect(creditOf(rows)).toEqual(NOBODY);
+  });
+
+  test('of a deleted account never happens', () => {
+    const rows = invitation();
+    rows.users.set(FRIEND, { ...userOf(rows, FRIEND), deletedAt: day(0) });
+    expect(convert(rows)).toMatchObject({ convertedAt: null, refusedFor: null });
+  });
+});
+
+describe('reversal and restoration (design: rule 9)', () => {
+  const review = (rows: Rows, at: Date, holds: boolean) =>
+    reviewReferral(unitOf(rows, at), userOf(rows, FRIEND), { proven: true, holds }, CAUSE);
+
+  test('take what is unspent from both, and give exactly that back', () => {
+    const rows = invitation();
+    convert(rows);
+    expect(review(rows, day(20), false)).toMatchObject({ convertedAt: day(0), reversedAt: day(20) });
+    expect(creditOf(rows)).toEqual([
+      [day(20), 2],
+      [day(20), 2],
+    ]);
+    expect(review(rows, day(80), true)).toMatchObject({ convertedAt: day(0), reversedAt: null });
+    expect(creditOf(rows)).toEqual([
+      [day(105), 3],
+      [day(105), 3],
+    ]);
+  });
+
+  test('happen once each, however often they are looked at', () => {
+    const rows = invitation();
+    convert(rows);
+    for (const holds of [true, false, false, true, true]) review(rows, day(10), holds);
+    expect(rows.entries.filter(({ userId }) => userId === FRIEND).map(({ kind }) => kind)).toEqual([
+      'grant',
+      'reversal',
+      'restoration',
+    ]);
+  });
+
+  test('a conversion whose money went back before is reversed in the same moment', () => {
+    const rows = invitation();
+    expect(review(rows, day(5), false)).toMatchObject({ convertedAt: day(5), reversedAt: day(5) });
+    expect(creditOf(rows)).toEqual([
+      [day(5), 2],
+      [day(5), 2],
+    ]);
+  });
+});
+
+describe('grantPaid and revokePaid (design: rules 3 and 8)', () => {
+  test('hold credit while the user pays, each from the instant that Stripe says', () => {
+    const rows = invitation();
+    convert(rows);
+    grantPaid(unitOf(rows, day(12)), userOf(rows, FRIEND), { ...CAUSE, at: day(10) });
+    expect(userOf(rows, FRIEND)).toMatchObject({ tier: 'paid', creditHeldAt: day(10) });
+    revokePaid(unitOf(rows, day(42)), userOf(rows, FRIEND), { ...CAUSE, at: day(40) });
+    expect(userOf(rows, FRIEND)).toMatchObject({ tier: 'free', creditHeldAt: null, creditUntil: day(75) });
+    expect(
+      rows.audit.filter(({ kind }) => kind === 'tier').map(({ fromTier, toTier }) => [fromTier, toTier]),
+    ).toEqual([
+      ['free', 'paid'],
+      ['paid', 'free'],
+    ]);
+  });
+
+  test('change nothing for who is paid, or is not, already', () => {
+    const rows = invitation();
+    grantPaid(unitOf(rows, day(0)), userOf(rows, FRIEND), { ...CAUSE, at: day(0) });
+    const paid = userOf(rows, FRIEND);
+    expect(grantPaid(unitOf(rows, day(30)), paid, { ...CAUSE, at: day(30) })).toBe(paid);
+    const free = userOf(rows, REFERRER);
+    expect(revokePaid(unitOf(rows, day(30)), free, { ...CAUSE, at: day(30) })).toBe(free);
+    expect(rows.entries).toHaveLength(1);
+  });
+
+  test('an instant before the last entry, or after now, is clamped', () => {
+    const rows = invitation();
+    convert(rows, day(5));
+    grantPaid(unitOf(rows, day(6)), userOf(rows, FRIEND), { ...CAUSE, at: day(1) });
+    revokePaid(unitOf(rows, day(7)), userOf(rows, FRIEND), { ...CAUSE, at: day(90) });
+    expect(rows.entries.filter(({ userId }) => userId === FRIEND).map(({ at }) => at)).toEqual([
+      day(5),
+      day(5),
+      day(7),
+    ]);
+  });
+});
