@@ -74,7 +74,9 @@ describe('convertReferral (design: rule 2)', () => {
     },
     {
       referrer: 'is missing',
-      change: (rows: Rows) => put(rows, { referrerId: null }),
+      change: (rows: Rows) => {
+        put(rows, { referrerId: null });
+      },
     },
   ])('the buyer is credited when the referrer $referrer', ({ change }) => {
     const rows = invitation();
