@@ -38,7 +38,9 @@ export function createGroups<Job>(
       // Not before every connection that has something to say was heard: SQLite answers within one turn of the event
       // loop, and each job would be written before the next one arrives.
       await nextTurn();
-      await write(waiting.splice(0, countOfNextGroup()));
+      const group = waiting.splice(0, countOfNextGroup());
+      // Another one of those at work can have taken all.
+      if (group.length > 0) await write(group);
     }
     writing -= 1;
   }

@@ -70,15 +70,18 @@ function arrayOf({ array, group }: Dialect, table: TableName, where: string, mor
   return `(SELECT ${group}(${array}(${columns.join(', ')})) FROM "${table}" AS t WHERE ${where})`;
 }
 
-/** Of open referrals: the addresses that decide (design: rule 11), as in the sentences of src/referrals/convert.ts. */
+/** The addresses of a referred user: the current one, and former ones that count (design: rule 11). */
 const ADDRESSES = `(
   SELECT u."emailHash" FROM "User" AS u WHERE u."id" = t."referredId"
   UNION ALL SELECT f."emailHash" FROM "FormerAddress" AS f WHERE f."userId" = t."referredId")`;
+/** Neither converted nor refused: only then is it asked what decides about that. */
 const IS_OPEN = `t."convertedAt" IS NULL AND t."refusedFor" IS NULL`;
+/** One of them is the referrer's. */
 const OWN_ADDRESS = `(${IS_OPEN} AND (
     EXISTS (SELECT 1 FROM "User" AS r WHERE r."id" = t."referrerId" AND r."emailHash" IN ${ADDRESSES})
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f WHERE f."userId" = t."referrerId" AND f."emailHash" IN ${ADDRESSES})
   ))`;
+/** One of them has converted a referral, or is a former one of somebody who converted. */
 const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
     EXISTS (SELECT 1 FROM "Referral" AS c WHERE c."convertedAt" IS NOT NULL AND c."referredHash" IN ${ADDRESSES})
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f JOIN "Referral" AS c ON c."referredId" = f."userId"
