@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { explain } from '../src/commands/explain.ts';
 import { grantCredit } from '../src/commands/grant-credit.ts';
+import type { Tx } from '../src/db/transaction.ts';
 import { creditLeft } from '../src/credits/balance.ts';
 import type { Spending } from '../src/credits/explain.ts';
 import type { AccountStory, ToldEntry } from '../src/operations/explain.ts';
@@ -505,20 +506,27 @@ test('reads one moment: what is granted while it reads is in all of the story, o
   const person = await signUp(server, 'person@example.com');
   let granted = false;
   // Right after the account was found, and before its ledger is read.
-  const db = server.db.$extends({
-    query: {
+  const hooked = (tx: Tx): Tx =>
+    Object.create(tx, {
       user: {
-        async findUnique({ args, query }) {
-          const row = await query(args);
-          if (!granted) {
-            granted = true;
-            await grantCredit(commandContext(server), person.email, 30, 'sorry');
-          }
-          return row;
-        },
+        value: Object.create(tx.user, {
+          findUnique: {
+            value: async (args: Parameters<Tx['user']['findUnique']>[0]) => {
+              const row = await tx.user.findUnique(args);
+              if (!granted) {
+                granted = true;
+                await grantCredit(commandContext(server), person.email, 30, 'sorry');
+              }
+              return row;
+            },
+          },
+        }) as Tx['user'],
       },
-    },
-  }) as unknown as TestServer['db'];
+    }) as Tx;
+  const db = {
+    $transaction: (work: (tx: Tx) => Promise<unknown>, options: object) =>
+      server.db.$transaction((tx) => work(hooked(tx as Tx)), options),
+  } as unknown as TestServer['db'];
   const context = { ...commandContext(server), db };
   const before = (await explain(context, person.email)).json as AccountStory;
   expect(granted).toBe(true);
