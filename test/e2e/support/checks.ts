@@ -120,7 +120,7 @@ const SMALL_TARGETS = `
 const FOCUSABLE = `
   (() => {
     const scope = document.querySelector('dialog[open]') ?? document;
-    return [...scope.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary')]
+    return [...scope.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex="0"]')]
       .filter((element) => element.checkVisibility({ visibilityProperty: true }))
       .map((element) => element.outerHTML.slice(0, 200));
   })()`;
