@@ -1,5 +1,5 @@
 import type { Prisma } from '../db/generated/client.ts';
-import { instantText } from '../db/columns.ts';
+import { instantText, JSON_ROWS, jsonValue } from '../db/columns.ts';
 import type { Db, Engine, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import type { StripeEvent } from './stripe-shapes/event.ts';
@@ -39,17 +39,12 @@ export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<Rea
   return new Set(claimed.map(({ id }) => id));
 }
 
-function claimStatement(source: string, value: (index: number, type: string) => string): string {
-  const values = [
-    value(0, 'text'),
-    value(1, 'text'),
-    value(2, 'timestamp'),
-    value(3, 'timestamp'),
-    ...[4, 5, 6, 7].map((index) => value(index, 'text')),
-  ];
+function claimStatement(engine: Engine): string {
+  const types = ['text', 'text', 'instant', 'instant', 'text', 'text', 'text', 'text'] as const;
+  const values = types.map((type, index) => jsonValue(engine, index, type));
   return `
     INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId")
-    SELECT ${values.join(', ')} FROM ${source} WHERE true
+    SELECT ${values.join(', ')} FROM ${JSON_ROWS[engine]} WHERE true
     ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "reason" = excluded."reason", "error" = NULL,
       "payload" = excluded."payload", "customerId" = excluded."customerId"
     WHERE "Event"."status" = 'failed'
@@ -57,11 +52,8 @@ function claimStatement(source: string, value: (index: number, type: string) => 
 }
 
 const CLAIM: Readonly<Record<Engine, string>> = {
-  sqlite: claimStatement('json_each(?) AS v', (index) => `v.value ->> ${index}`),
-  postgresql: claimStatement(
-    'jsonb_array_elements($1::jsonb) AS v(value)',
-    (index, type) => `(v.value ->> ${index})::${type}`,
-  ),
+  sqlite: claimStatement('sqlite'),
+  postgresql: claimStatement('postgresql'),
 };
 
 /**
@@ -103,15 +95,15 @@ export async function recordVerdicts(tx: Tx, verdicts: readonly Verdict[]): Prom
   await tx.$executeRawUnsafe(VERDICT[tx.engine], JSON.stringify(rows));
 }
 
-function verdictStatement(source: string): string {
+function verdictStatement(engine: Engine): string {
   return `
     UPDATE "Event" SET "status" = v.value ->> 1, "reason" = v.value ->> 2, "error" = v.value ->> 3
-    FROM ${source} WHERE "Event"."id" = v.value ->> 0`;
+    FROM ${JSON_ROWS[engine]} WHERE "Event"."id" = v.value ->> 0`;
 }
 
 const VERDICT: Readonly<Record<Engine, string>> = {
-  sqlite: verdictStatement('json_each(?) AS v'),
-  postgresql: verdictStatement('jsonb_array_elements($1::jsonb) AS v(value)'),
+  sqlite: verdictStatement('sqlite'),
+  postgresql: verdictStatement('postgresql'),
 };
 
 /**

@@ -105,12 +105,28 @@ export const COLUMNS = {
 export type TableName = keyof typeof COLUMNS;
 
 /** PostgreSQL's names of the types. */
-export const POSTGRESQL_TYPES: Readonly<Record<ColumnType, string>> = {
+const POSTGRESQL_TYPES: Readonly<Record<ColumnType, string>> = {
   text: 'text',
   int: 'integer',
   bool: 'boolean',
   instant: 'timestamp',
 };
+
+/** In SQL: the rows `v` of a JSON array that is the statement's one parameter, each an array of its columns. */
+export const JSON_ROWS: Readonly<Record<Engine, string>> = {
+  sqlite: 'json_each(?) AS v',
+  postgresql: 'jsonb_array_elements($1::jsonb) AS v(value)',
+};
+
+/**
+ * @param engine the database's engine
+ * @param index which column of a row of `JSON_ROWS`
+ * @param type of the column
+ * @returns its value, in SQL
+ */
+export function jsonValue(engine: Engine, index: number, type: ColumnType): string {
+  return engine === 'sqlite' ? `v.value ->> ${index}` : `(v.value ->> ${index})::${POSTGRESQL_TYPES[type]}`;
+}
 
 /** Instants in a JSON document are what the column holds: SQLite's adapter writes the offset out, PostgreSQL has none. */
 const SUFFIX: Readonly<Record<Engine, string>> = { sqlite: '+00:00', postgresql: '' };

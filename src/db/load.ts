@@ -1,3 +1,4 @@
+import { Prisma } from './generated/client.ts';
 import type { CreditEntry } from './generated/client.ts';
 import { COLUMNS, fromJson } from './columns.ts';
 import type { Columns, TableName } from './columns.ts';
@@ -187,6 +188,13 @@ async function lock(
   tx: Tx,
   { payments, invoices, subscriptions, customers, users }: Required<Wanted>,
 ): Promise<void> {
+  const customersNamed = Prisma.sql`
+    SELECT unnest(${customers}::text[]) AS id UNION
+    SELECT "customerId" FROM "Subscription" WHERE "id" = ANY(${subscriptions}::text[]) UNION
+    SELECT s."customerId" FROM "Invoice" AS i JOIN "Subscription" AS s ON s."id" = i."subscriptionId"
+      WHERE i."id" = ANY(${invoices}::text[]) UNION
+    SELECT s."customerId" FROM "Payment" AS p JOIN "Invoice" AS i ON i."id" = p."invoiceId"
+      JOIN "Subscription" AS s ON s."id" = i."subscriptionId" WHERE p."id" = ANY(${payments}::text[])`;
   if (payments.length > 0) {
     await tx.$executeRaw`
       INSERT INTO "Payment" ("id") SELECT id FROM unnest(${payments as string[]}::text[]) AS id ORDER BY id
@@ -202,14 +210,7 @@ async function lock(
   }
   if (payments.length + invoices.length + subscriptions.length + customers.length > 0) {
     await tx.$executeRaw`
-      INSERT INTO "Customer" ("id") SELECT id FROM (
-        SELECT unnest(${customers as string[]}::text[]) AS id UNION
-        SELECT "customerId" FROM "Subscription" WHERE "id" = ANY(${subscriptions as string[]}::text[]) UNION
-        SELECT s."customerId" FROM "Invoice" AS i JOIN "Subscription" AS s ON s."id" = i."subscriptionId"
-          WHERE i."id" = ANY(${invoices as string[]}::text[]) UNION
-        SELECT s."customerId" FROM "Payment" AS p JOIN "Invoice" AS i ON i."id" = p."invoiceId"
-          JOIN "Subscription" AS s ON s."id" = i."subscriptionId" WHERE p."id" = ANY(${payments as string[]}::text[])
-      ) AS ids ORDER BY id
+      INSERT INTO "Customer" ("id") SELECT id FROM (${customersNamed}) AS ids ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt"`;
   }
   // Found without a lock: a customer's user and a referral's referrer are written once.
@@ -217,14 +218,7 @@ async function lock(
     SELECT 1 FROM "User" WHERE "id" = ANY(ARRAY(
       WITH buyers AS MATERIALIZED (
         SELECT unnest(${users as string[]}::text[]) AS id UNION
-        SELECT "userId" FROM "Customer" WHERE "id" = ANY(ARRAY(
-          SELECT unnest(${customers as string[]}::text[]) UNION
-          SELECT "customerId" FROM "Subscription" WHERE "id" = ANY(${subscriptions as string[]}::text[]) UNION
-          SELECT s."customerId" FROM "Invoice" AS i JOIN "Subscription" AS s ON s."id" = i."subscriptionId"
-            WHERE i."id" = ANY(${invoices as string[]}::text[]) UNION
-          SELECT s."customerId" FROM "Payment" AS p JOIN "Invoice" AS i ON i."id" = p."invoiceId"
-            JOIN "Subscription" AS s ON s."id" = i."subscriptionId" WHERE p."id" = ANY(${payments as string[]}::text[])
-        )) AND "userId" IS NOT NULL
+        SELECT "userId" FROM "Customer" WHERE "id" = ANY(ARRAY(${customersNamed})) AND "userId" IS NOT NULL
       )
       SELECT id FROM buyers UNION
       SELECT "referrerId" FROM "Referral" WHERE "referredId" = ANY(ARRAY(SELECT id FROM buyers)) AND "referrerId" IS NOT NULL

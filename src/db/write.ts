@@ -1,4 +1,4 @@
-import { COLUMNS, POSTGRESQL_TYPES, toJson } from './columns.ts';
+import { COLUMNS, JSON_ROWS, jsonValue, toJson } from './columns.ts';
 import type { ColumnType, TableName } from './columns.ts';
 import { changed } from './rows.ts';
 import type { Rows } from './rows.ts';
@@ -23,13 +23,9 @@ function statement(engine: Engine, table: TableName, way: Way): Statement {
   const types: Readonly<Record<string, ColumnType>> = COLUMNS[table];
   const written = WRITTEN[table] ?? Object.keys(types).filter((column) => column !== 'id');
   const columns = [...(way === 'insert' && !('id' in types) ? [] : ['id']), ...written];
-  const value = (column: string): string => {
-    const index = columns.indexOf(column);
-    return engine === 'sqlite'
-      ? `v.value ->> ${index}`
-      : `(v.value ->> ${index})::${POSTGRESQL_TYPES[types[column] ?? 'text']}`;
-  };
-  const source = engine === 'sqlite' ? 'json_each(?) AS v' : 'jsonb_array_elements($1::jsonb) AS v(value)';
+  const value = (column: string): string =>
+    jsonValue(engine, columns.indexOf(column), types[column] ?? 'text');
+  const source = JSON_ROWS[engine];
   if (way === 'update') {
     const assignments = written.map((column) => `"${column}" = ${value(column)}`);
     return {

@@ -14,8 +14,8 @@ import type { Known, PaidTime } from './paid-time.ts';
 import { breakTie, differingFields, orderSnapshot, TERMINAL_STATUSES } from './ordering.ts';
 
 /**
- * Two snapshots of one second disagree, and only Stripe knows which one holds. Whoever catches it rolls back, asks
- * Stripe outside any transaction, and tries again with the answer.
+ * Two snapshots of one second disagree, and only Stripe knows which one holds. Stripe is asked outside any transaction, and
+ * the event is handled again with the answer.
  */
 export class UndecidedTie extends Error {
   override name = 'UndecidedTie';
