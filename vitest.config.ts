@@ -3,9 +3,9 @@ import { defineConfig } from 'vitest/config';
 const EVERY_TEST = 'test/**/*.test.ts';
 
 /**
- * What has no database of its own (the sandbox), what is about SQLite (its adapter, its file, how many statements it
- * takes), processes, of which postgresql-processes.test.ts has the other half, and what no database has a part in (how
- * passwords are hashed, prices, slow clients, whose turn it is).
+ * What has no database of its own (the sandbox), what is about SQLite (its adapter, its file), processes, of which
+ * postgresql-processes.test.ts has the other half, and what no database has a part in (how passwords are hashed, prices,
+ * slow clients, whose turn it is).
  */
 const SQLITE_ONLY = [
   'test/sqlite-adapter.test.ts',
@@ -18,7 +18,6 @@ const SQLITE_ONLY = [
   'test/docs.test.ts',
   'test/files.test.ts',
   'test/start.test.ts',
-  'test/statements.test.ts',
   'test/backup.test.ts',
   'test/compile.test.ts',
   'test/crash-disk.test.ts',
@@ -65,6 +64,7 @@ const QUICK_ON_POSTGRESQL = [
   'races',
   'recent-credit',
   'schema',
+  'statements',
   'transaction',
   'webhook',
 ].map((name) => `test/${name}.test.ts`);
