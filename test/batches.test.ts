@@ -68,8 +68,51 @@ describe('events that are handled together', () => {
     expect(await handle(events)).toEqual(['ok', 'ok', 'failed', 'ok', 'ok']);
     await refusal.lift();
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(4 * 45) });
+    server.clock.now = daysAfter(1);
     expect(await handle(events)).toEqual(['duplicate', 'duplicate', 'ok', 'duplicate', 'duplicate']);
+    // When an event came is one thing, and when it was applied another.
+    expect(await server.db.event.findUnique({ where: { id: events[2]?.id ?? '' } })).toMatchObject({
+      receivedAt: daysAfter(0),
+      appliedAt: daysAfter(1),
+    });
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(5 * 45) });
+    expect(await soundness(server)).toEqual([]);
+  });
+
+  test('one whose rule throws leaves its failed row, and the others are applied', async () => {
+    const { server, people, handle } = await friends(4);
+    const [broken, ...others] = people;
+    if (!broken) throw new Error('there is one');
+    const { person, stripe } = broken;
+    await deliverAll(server, [
+      stripe.created(),
+      stripe.invoicePaid(),
+      stripe.invoicePaymentPaid(),
+      stripe.chargeRefunded(),
+    ]);
+    // A damaged ledger: the days of this person were never taken back, so they cannot be given back.
+    const { db } = server;
+    await db.creditEntry.deleteMany({ where: { userId: person.id, kind: 'reversal' } });
+    const refundFailed = stripe.refundFailed({}, { at: daysAfter(1) });
+    const events = others.map((other) => other.stripe.created());
+    expect(await handle([...events.slice(0, 1), refundFailed, ...events.slice(1)])).toEqual([
+      'ok',
+      'failed',
+      'ok',
+      'ok',
+    ]);
+    const failed = await db.event.findUniqueOrThrow({ where: { id: refundFailed.id } });
+    expect(failed).toMatchObject({ status: 'failed', appliedAt: null });
+    expect(failed.error).toContain('was never reversed');
+    expect(await db.payment.count({ where: { refundFailedAt: { not: null } } })).toBe(0);
+    expect(await db.referral.count({ where: { convertedAt: { not: null }, reversedAt: null } })).toBe(3);
+  });
+
+  test('large ones: together they are more than one transaction takes', async () => {
+    const { server, people, handle } = await friends(6);
+    const metadata = { note: 'x'.repeat(900_000) };
+    const outcomes = await handle(people.map(({ stripe }) => stripe.created({ metadata })));
+    expect(outcomes).toEqual(people.map(() => 'ok'));
     expect(await soundness(server)).toEqual([]);
   });
 

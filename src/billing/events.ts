@@ -34,19 +34,21 @@ export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<Rea
       reason,
       payload,
       customerId,
+      instantText(tx.now, tx.engine),
     ]);
   const claimed = await tx.$queryRawUnsafe<{ id: string }[]>(CLAIM[tx.engine], JSON.stringify(rows));
   return new Set(claimed.map(({ id }) => id));
 }
 
 function claimStatement(engine: Engine): string {
-  const types = ['text', 'text', 'instant', 'instant', 'text', 'text', 'text', 'text'] as const;
+  const types = ['text', 'text', 'instant', 'instant', 'text', 'text', 'text', 'text', 'instant'] as const;
   const values = types.map((type, index) => jsonValue(engine, index, type));
   return `
-    INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId")
+    INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId",
+      "appliedAt")
     SELECT ${values.join(', ')} FROM ${JSON_ROWS[engine]} WHERE true
     ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "reason" = excluded."reason", "error" = NULL,
-      "payload" = excluded."payload", "customerId" = excluded."customerId"
+      "payload" = excluded."payload", "customerId" = excluded."customerId", "appliedAt" = excluded."appliedAt"
     WHERE "Event"."status" = 'failed'
     RETURNING "id"`;
 }
@@ -97,7 +99,8 @@ export async function recordVerdicts(tx: Tx, verdicts: readonly Verdict[]): Prom
 
 function verdictStatement(engine: Engine): string {
   return `
-    UPDATE "Event" SET "status" = v.value ->> 1, "reason" = v.value ->> 2, "error" = v.value ->> 3
+    UPDATE "Event" SET "status" = v.value ->> 1, "reason" = v.value ->> 2, "error" = v.value ->> 3,
+      "appliedAt" = CASE WHEN v.value ->> 1 = 'failed' THEN NULL ELSE "appliedAt" END
     FROM ${JSON_ROWS[engine]} WHERE "Event"."id" = v.value ->> 0`;
 }
 

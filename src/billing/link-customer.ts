@@ -9,10 +9,10 @@ import type { Unit } from '../db/unit-of-work.ts';
  * @param userId whose it is
  * @returns false when it belongs to another user, or the user is gone
  */
-export function linkCustomer({ rows }: Unit, customer: Customer, userId: string): boolean {
+export function linkCustomer({ rows, now }: Unit, customer: Customer, userId: string): boolean {
   if (customer.userId !== null) return customer.userId === userId;
   const user = rows.users.get(userId);
   if (!user || user.deletedAt) return false;
-  rows.customers.set(customer.id, { ...customer, userId });
+  rows.customers.set(customer.id, { ...customer, userId, linkedAt: now });
   return true;
 }

@@ -50,7 +50,13 @@ export const COLUMNS = {
     creditEntryAt: 'instant',
     deletedAt: 'instant',
   },
-  Customer: { id: 'text', userId: 'text', deletedAt: 'instant', missingAt: 'instant' },
+  Customer: {
+    id: 'text',
+    userId: 'text',
+    linkedAt: 'instant',
+    deletedAt: 'instant',
+    missingAt: 'instant',
+  },
   Subscription: SUBSCRIPTION,
   Invoice: {
     id: 'text',

@@ -63,10 +63,11 @@ export function* handleEvent(
 
   yield query('BEGIN');
   yield query(
-    `INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId")
-     VALUES ($1, $2, $3, $4, 'applied', NULL, $5, $6)
+    `INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId",
+       "appliedAt")
+     VALUES ($1, $2, $3, $4, 'applied', NULL, $5, $6, $4)
      ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "reason" = excluded."reason", "error" = NULL,
-       "payload" = excluded."payload", "customerId" = excluded."customerId"
+       "payload" = excluded."payload", "customerId" = excluded."customerId", "appliedAt" = excluded."appliedAt"
      WHERE "Event"."status" = 'failed'`,
     event.id,
     event.type,

@@ -10,7 +10,7 @@ import { endSubscriptions } from './subscriptions.ts';
 export function customerOf({ rows }: Unit, id: string): Customer {
   const known = rows.customers.get(id);
   if (known) return known;
-  const customer = { id, userId: null, deletedAt: null, missingAt: null };
+  const customer = { id, userId: null, linkedAt: null, deletedAt: null, missingAt: null };
   rows.customers.set(id, customer);
   return customer;
 }
