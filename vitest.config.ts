@@ -1,4 +1,6 @@
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer } from 'vitest/node';
+import type { TestSpecification } from 'vitest/node';
 
 const EVERY_TEST = 'test/**/*.test.ts';
 
@@ -77,6 +79,20 @@ const SLOW = thorough
 /** On SQLite the same is seen with one writer at a time. */
 const SLOW_ON_SQLITE = thorough ? [] : ['test/concurrency.test.ts'];
 
+/** The files that take a minute or more in the long run. */
+const LONGEST = ['model-2', 'model-1', 'crash-sigkill', 'start', 'crash-sigterm', 'reversal'];
+
+/** The longest first: one that began last would run on alone, on one core. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification): number => {
+      const index = LONGEST.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
+      return index === -1 ? LONGEST.length : index;
+    };
+    return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b));
+  }
+}
+
 export default defineConfig({
   test: {
     // Passwords are hashed for real, and processes are started for real.
@@ -86,6 +102,7 @@ export default defineConfig({
     isolate: false,
     maxWorkers: 2,
     restoreMocks: true,
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
@@ -114,6 +131,8 @@ export default defineConfig({
           include: ['test/e2e/*.e2e.ts'],
           globalSetup: 'test/e2e/support/chromium.ts',
           testTimeout: 300_000,
+          // Each of its workers keeps a browser busy, beside the other tests.
+          maxWorkers: 1,
           // Browser, server and test share one machine: when it stands still for seconds, the server rightly refuses.
           retry: 1,
         },

@@ -74,18 +74,17 @@ async function countsOf({ name }: Stage): Promise<Counts> {
 }
 
 const all = process.argv.includes('--all');
-const testStages = all
-  ? [tests('tests', ['sqlite', 'postgresql'], { THOROUGH: '1' }), tests('browser', ['e2e'])]
-  : [tests('tests', ['sqlite', 'postgresql'])];
+const unit = tests('tests', ['sqlite', 'postgresql'], all ? { THOROUGH: '1' } : {});
+const browser = tests('browser', ['e2e']);
 
 await rm(RESULTS, { recursive: true, force: true });
 await mkdir(RESULTS);
 const begun = performance.now();
 // Side by side: the tests wait for databases and processes often enough to leave room for the rest.
-const others = [lint, types, format, schema, ...(all ? [benchmark] : [])];
-const outcomes = (await Promise.all([others, testStages].map(runAll))).flat();
+const others = [lint, types, format, schema, ...(all ? [benchmark, browser] : [])];
+const outcomes = (await Promise.all([others, [unit]].map(runAll))).flat();
 
-const counts = await Promise.all(testStages.map(countsOf));
+const counts = await Promise.all([unit, ...(all ? [browser] : [])].map(countsOf));
 const sum = (key: keyof Counts): number => counts.reduce((total, one) => total + one[key], 0);
 const allPassed = outcomes.every(({ passed }) => passed);
 // A failed check is a failure too, though no test has failed.

@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 
 import { hash, verify } from '@node-rs/argon2';
 import pLimit from 'p-limit';
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** argon2id; memory KiB, passes and lanes as OWASP's Password Storage Cheat Sheet has them. */
 const OPTIONS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };

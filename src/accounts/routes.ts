@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { inTransaction } from '../db/transaction.ts';
 import type { AppContext } from '../web/context.ts';

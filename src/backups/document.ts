@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** How large a backup may be, bytes: 256 KB. */
 export const MAX_DOCUMENT_BYTES = 256 * 1024;

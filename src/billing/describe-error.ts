@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Kept of what is wrong with something of Stripe's, characters. */
 const MAX_LENGTH = 1_000;

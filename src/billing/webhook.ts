@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { events } from '../metrics.ts';

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { describeUser } from '../access/overview.ts';
 import { subscriptionsOf } from '../billing/facts/subscriptions.ts';

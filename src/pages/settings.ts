@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { describeUser, shownOf } from '../access/overview.ts';
 import type { Place } from '../access/overview.ts';

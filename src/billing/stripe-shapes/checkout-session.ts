@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { idOf, optionalReference, text } from './common.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 // The shapes here hold no more than the fields that we read: parsed by one of them, an object loses all others. What
 // they give is JSON again, so that a payload can be thinned with the very schema that it is read through.

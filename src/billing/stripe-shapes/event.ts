@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { wholeSeconds } from '../../instants.ts';
 import { dateOf, idOf, instant, optionalText, reference, text } from './common.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { dateOf, idOf, instant, optionalReference, optionalText, text } from './common.ts';
 

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { chargeShape } from './charge.ts';
 import { checkoutSessionShape } from './checkout-session.ts';
