@@ -111,28 +111,29 @@ function keepStatements(connection: SqlDriverAdapter): void {
   if (!(client instanceof Database))
     throw new Error('The SQLite adapter keeps its connection elsewhere now.');
   const prepare = client.prepare.bind(client);
-  const kept = new Map<string, Database.Statement>();
+  const kept = new Map<string, ReturnType<typeof withValues>>();
 
-  function statementOf(sql: string): Database.Statement {
-    const known = kept.get(sql);
-    if (known) return known;
+  function withValues(sql: string) {
     const statement = prepare(sql);
-    if (kept.size < PREPARED_LIMIT) kept.set(sql, statement);
-    return statement;
-  }
-
-  const withValues = (sql: string) => {
-    const statement = statementOf(sql);
+    let columns: Database.ColumnDefinition[] | undefined;
     return {
       bind: (values: unknown[]) => ({
         reader: statement.reader,
-        columns: () => statement.columns(),
+        columns: () => (columns ??= statement.columns()),
         run: () => statement.run(values),
         raw: () => ({ all: () => statement.raw().all(values) }),
       }),
     };
-  };
-  Object.assign(client, { prepare: withValues });
+  }
+
+  function keptStatement(sql: string): ReturnType<typeof withValues> {
+    const known = kept.get(sql);
+    if (known) return known;
+    const statement = withValues(sql);
+    if (kept.size < PREPARED_LIMIT) kept.set(sql, statement);
+    return statement;
+  }
+  Object.assign(client, { prepare: keptStatement });
 }
 
 function guard(connection: SqlDriverAdapter, waitMs: number): SqlDriverAdapter {

@@ -1,76 +1,65 @@
 import { COLUMNS, JSON_ROWS, jsonValue, toJson } from './columns.ts';
 import type { ColumnType, TableName } from './columns.ts';
-import { changed } from './rows.ts';
 import type { Rows } from './rows.ts';
 import { isUniqueViolation, LostRace } from './transaction.ts';
 import type { Engine, Tx } from './transaction.ts';
 
-/** How the rows of a table are written. Users and referrals are never made here. */
-type Way = 'insert' | 'upsert' | 'update';
-
-/** A column that others write as well is not written. */
+/** Rows of these tables are made elsewhere, and others write some of their columns as well: only these are written here. */
 const WRITTEN: Readonly<Partial<Record<TableName, readonly string[]>>> = {
   User: ['tier', 'creditUntil', 'creditHeldAt', 'creditEntryCount', 'creditEntryAt'],
   Referral: ['referredHash', 'convertedAt', 'creditedAt', 'reversedAt', 'refusedFor'],
 };
 
-interface Statement {
-  sql: string;
-  columns: readonly string[];
-}
+/** Made once for each engine, table and set of columns: the database keeps each text prepared. */
+const statements = new Map<string, string>();
 
-function statement(engine: Engine, table: TableName, way: Way): Statement {
+function statementOf(
+  engine: Engine,
+  table: TableName,
+  way: 'insert' | 'update',
+  columns: readonly string[],
+): string {
+  const key = `${engine} ${way} ${table} ${columns.join(' ')}`;
+  const known = statements.get(key);
+  if (known !== undefined) return known;
   const types: Readonly<Record<string, ColumnType>> = COLUMNS[table];
-  const written = WRITTEN[table] ?? Object.keys(types).filter((column) => column !== 'id');
-  const columns = [...(way === 'insert' && !('id' in types) ? [] : ['id']), ...written];
-  const value = (column: string): string =>
-    jsonValue(engine, columns.indexOf(column), types[column] ?? 'text');
-  const source = JSON_ROWS[engine];
-  if (way === 'update') {
-    const assignments = written.map((column) => `"${column}" = ${value(column)}`);
-    return {
-      sql: `UPDATE "${table}" SET ${assignments.join(', ')} FROM ${source} WHERE "${table}"."id" = v.value ->> 0`,
-      columns,
-    };
-  }
-  const names = columns.map((column) => `"${column}"`).join(', ');
+  const value = (column: string, index: number): string => jsonValue(engine, index, types[column] ?? 'text');
+  const sql =
+    way === 'insert'
+      ? insertStatement(table, columns, columns.map(value), JSON_ROWS[engine])
+      : updateStatement(table, columns, columns.map(value), JSON_ROWS[engine]);
+  statements.set(key, sql);
+  return sql;
+}
+
+/** The first column is the id. */
+function updateStatement(
+  table: TableName,
+  columns: readonly string[],
+  values: readonly string[],
+  source: string,
+): string {
+  const assignments = columns.map((column, index) => `"${column}" = ${values[index] ?? ''}`).slice(1);
+  return `UPDATE "${table}" SET ${assignments.join(', ')} FROM ${source} WHERE "${table}"."id" = v.value ->> 0`;
+}
+
+function insertStatement(
+  table: TableName,
+  columns: readonly string[],
+  values: readonly string[],
+  source: string,
+): string {
+  const names = columns.map((column) => `"${column}"`);
   // "WHERE true": SQLite's parser would take ON CONFLICT for a join's.
-  const insert = `INSERT INTO "${table}" (${names}) SELECT ${columns.map(value).join(', ')} FROM ${source} WHERE true`;
-  if (way === 'insert') return { sql: insert, columns };
-  const assignments = written.map((column) => `"${column}" = excluded."${column}"`);
-  return { sql: `${insert} ON CONFLICT ("id") DO UPDATE SET ${assignments.join(', ')}`, columns };
+  const insert = `INSERT INTO "${table}" (${names.join(', ')}) SELECT ${values.join(', ')} FROM ${source} WHERE true`;
+  if (!columns.includes('id')) return insert;
+  const assignments = names.filter((name) => name !== '"id"').map((name) => `${name} = excluded.${name}`);
+  return `${insert} ON CONFLICT ("id") DO UPDATE SET ${assignments.join(', ')}`;
 }
-
-/** In the order in which foreign keys want them. */
-const WAYS = {
-  Customer: 'upsert',
-  Subscription: 'upsert',
-  Invoice: 'upsert',
-  Payment: 'upsert',
-  Dispute: 'upsert',
-  User: 'update',
-  Referral: 'update',
-  CreditEntry: 'insert',
-  AuditRow: 'insert',
-} as const satisfies Partial<Record<TableName, Way>>;
-
-type WrittenTable = keyof typeof WAYS;
-
-function statementsOf(engine: Engine): Record<WrittenTable, Statement> {
-  const all = Object.entries(WAYS).map(([table, way]) => [
-    table,
-    statement(engine, table as WrittenTable, way),
-  ]);
-  return Object.fromEntries(all) as Record<WrittenTable, Statement>;
-}
-
-const STATEMENTS: Readonly<Record<Engine, Record<WrittenTable, Statement>>> = {
-  sqlite: statementsOf('sqlite'),
-  postgresql: statementsOf('postgresql'),
-};
 
 /**
- * Writes what has changed: one statement a table, however many rows.
+ * Writes what has changed: one statement a table, however many rows. Rows that were loaded are updated, and only in the
+ * columns that changed in any of them: an index whose columns stay the same is not touched.
  *
  * @param tx the open transaction, which holds the locks of all that was loaded
  * @param before the rows as they were loaded
@@ -78,21 +67,60 @@ const STATEMENTS: Readonly<Record<Engine, Record<WrittenTable, Statement>>> = {
  * @throws LostRace when another transaction has taken what is unique; Error when a row that was loaded is not there any more
  */
 export async function write(tx: Tx, before: Rows, after: Rows): Promise<void> {
-  await put(tx, 'Customer', changed(before.customers, after.customers));
-  await put(tx, 'Subscription', changed(before.subscriptions, after.subscriptions));
-  await put(tx, 'Invoice', changed(before.invoices, after.invoices));
-  await put(tx, 'Payment', changed(before.payments, after.payments));
-  await put(tx, 'Dispute', changed(before.disputes, after.disputes));
-  await put(tx, 'User', changed(before.users, after.users));
-  await put(tx, 'Referral', changed(before.referrals, after.referrals));
-  await put(tx, 'CreditEntry', after.entries);
-  await put(tx, 'AuditRow', after.audit);
+  // In the order in which foreign keys want them.
+  await put(tx, 'Customer', before.customers, after.customers);
+  await put(tx, 'Subscription', before.subscriptions, after.subscriptions);
+  await put(tx, 'Invoice', before.invoices, after.invoices);
+  await put(tx, 'Payment', before.payments, after.payments);
+  await put(tx, 'Dispute', before.disputes, after.disputes);
+  await put(tx, 'User', before.users, after.users);
+  await put(tx, 'Referral', before.referrals, after.referrals);
+  await append(tx, 'CreditEntry', after.entries);
+  await append(tx, 'AuditRow', after.audit);
 }
 
-async function put(tx: Tx, table: WrittenTable, rows: readonly object[]): Promise<void> {
-  if (rows.length === 0) return;
-  const { sql, columns } = STATEMENTS[tx.engine][table];
+async function put<Row extends { id: string }>(
+  tx: Tx,
+  table: TableName,
+  before: ReadonlyMap<string, Row>,
+  after: ReadonlyMap<string, Row>,
+): Promise<void> {
+  const changes = [...after].flatMap(([key, row]) => {
+    const known = before.get(key);
+    return known === row ? [] : [{ known, row }];
+  });
+  if (changes.length === 0) return;
+  const rows = changes.map(({ row }) => row);
+  const all = WRITTEN[table] ?? Object.keys(COLUMNS[table]).filter((column) => column !== 'id');
+  if (changes.some(({ known }) => known === undefined))
+    return execute(tx, table, 'insert', ['id', ...all], rows);
+  const columns = all.filter((column) =>
+    changes.some(({ known, row }) => known && differs(known, row, column)),
+  );
+  if (columns.length > 0) await execute(tx, table, 'update', ['id', ...columns], rows);
+}
+
+function differs(known: object, row: object, column: string): boolean {
+  const [before, after] = [known, row].map((one) => {
+    const value = (one as Record<string, unknown>)[column];
+    return value instanceof Date ? value.getTime() : value;
+  });
+  return before !== after;
+}
+
+async function append(tx: Tx, table: TableName, rows: readonly object[]): Promise<void> {
+  if (rows.length > 0) await execute(tx, table, 'insert', Object.keys(COLUMNS[table]), rows);
+}
+
+async function execute(
+  tx: Tx,
+  table: TableName,
+  way: 'insert' | 'update',
+  columns: readonly string[],
+  rows: readonly object[],
+): Promise<void> {
   const values = rows.map((row) => toJson(row, columns, tx.engine));
+  const sql = statementOf(tx.engine, table, way, columns);
   const count = await tx.$executeRawUnsafe(sql, JSON.stringify(values)).catch((error: unknown) => {
     // One trial and one conversion an address: two that meet on different servers are decided once more.
     throw isUniqueViolation(error) ? new LostRace(error) : error;

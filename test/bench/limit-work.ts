@@ -65,7 +65,7 @@ export function* handleEvent(
   yield query(
     `INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId",
        "appliedAt")
-     VALUES ($1, $2, $3, $4, 'applied', NULL, $5, $6, $4)
+     VALUES ($1, $2, $3, $4, 'applied', NULL, $5, $6, $7)
      ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "reason" = excluded."reason", "error" = NULL,
        "payload" = excluded."payload", "customerId" = excluded."customerId", "appliedAt" = excluded."appliedAt"
      WHERE "Event"."status" = 'failed'`,
@@ -75,6 +75,7 @@ export function* handleEvent(
     now,
     payload,
     object.customer,
+    now,
   );
   const [owner] = yield query(
     `INSERT INTO "Customer" ("id") VALUES ($1)
