@@ -24,8 +24,8 @@ const LAYERS = [
     'src/commands',
     'src/env-file.ts',
     'src/session-secret.ts',
-    'src/stripe-client.ts',
-    'src/app.ts',
+    'src/stripe/client.ts',
+    'src/http/app.ts',
     'src/start.ts',
   ],
 ];
@@ -35,10 +35,10 @@ const DOMAIN = ['db', 'credits', 'referrals', 'accounts', 'billing', 'access', '
 
 /** Routes, though they lie in a domain's folder: they may import what the pages may. */
 const TRANSPORT = [
-  'src/accounts/routes.ts',
-  'src/backups/routes.ts',
-  'src/billing/routes.ts',
-  'src/billing/webhook.ts',
+  'src/http/accounts/accounts.ts',
+  'src/http/portfolio/portfolio.ts',
+  'src/http/billing/billing.ts',
+  'src/stripe/webhook.ts',
 ];
 const PAGES_LAYER = LAYERS.findIndex((layer) => layer.includes('src/pages'));
 

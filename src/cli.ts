@@ -1,4 +1,4 @@
-import { runCommandLine } from './command-line.ts';
+import { runCommandLine } from './operator/command-line.ts';
 import { loadEnvFile } from './env-file.ts';
 import { PlainError } from './plain-error.ts';
 

@@ -6,14 +6,14 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 
 import { rehashAddresses } from './accounts/rehash-addresses.ts';
-import { buildApp } from './app.ts';
+import { buildApp } from './http/app.ts';
 import { checkConfig, readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
 import { dataFolder, openDatabase } from './db/open.ts';
 import { PlainError } from './plain-error.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import { sessionSecretOf } from './session-secret.ts';
-import { createStripe } from './stripe-client.ts';
+import { createStripe } from './stripe/client.ts';
 
 /** So long requests in flight may take to be answered once the server closes, ms; then their connections are cut. */
 const ANSWER_MS = 7_000;

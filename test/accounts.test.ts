@@ -1,7 +1,7 @@
 import type { LightMyRequestResponse } from 'fastify';
 import { expect, test } from 'vitest';
 
-import { resetLink } from '../src/commands/reset-link.ts';
+import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
 import {
   cookiesOf,

@@ -108,8 +108,8 @@ describe('a failure at any single write', () => {
     const friend = await signUp(server, 'friend@example.com');
     const event = buyer(friend.id).checkoutCompleted();
     await deliverAll(server, [event]);
-    const { recordFailure } = await import('../src/billing/events.ts');
-    const { readEvent } = await import('../src/billing/stripe-shapes/event.ts');
+    const { recordFailure } = await import('../src/stripe/event-ledger.ts');
+    const { readEvent } = await import('../src/stripe/objects/event.ts');
     const read = readEvent(event, server.clock.now);
     if (!read) throw new Error('unreadable');
     await recordFailure(server.db, read, '{}', 'too late', server.clock.now);

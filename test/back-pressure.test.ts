@@ -8,11 +8,11 @@ import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
 import { pino } from 'pino';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 
-import { buildApp } from '../src/app.ts';
+import { buildApp } from '../src/http/app.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { inTransaction, isRefused, isUnreachable } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';
-import { BOUNDS } from '../src/web/bounds.ts';
+import { BOUNDS } from '../src/http/bounds.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { runCliProcess, until } from './support/process.ts';
 import {

@@ -1,10 +1,10 @@
 import { describe, expect, inject, test } from 'vitest';
 
-import { eventContextOf, handleEvent } from '../src/billing/handle-event.ts';
-import type { EventOutcome } from '../src/billing/handle-event.ts';
-import { readEvent } from '../src/billing/stripe-shapes/event.ts';
+import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
+import type { EventOutcome } from '../src/stripe/handle-event.ts';
+import { readEvent } from '../src/stripe/objects/event.ts';
 import { openDatabase } from '../src/db/open.ts';
-import { examine } from '../src/operations/doctor.ts';
+import { examine } from '../src/operator/doctor-logic.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';

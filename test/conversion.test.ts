@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { convertReferral } from '../src/referrals/convert.ts';
 import { inTransaction } from '../src/db/transaction.ts';
-import { programmeOf } from '../src/billing/handle-event.ts';
+import { programmeOf } from '../src/stripe/handle-event.ts';
 import { inUnit } from '../src/db/unit-of-work.ts';
 import {
   DAY,

@@ -2,11 +2,11 @@ import { describe, expect, test } from 'vitest';
 
 import { grantCredit } from '../src/credits/ledger.ts';
 import { checkLedger } from '../src/credits/fold.ts';
-import { programmeOf } from '../src/billing/handle-event.ts';
+import { programmeOf } from '../src/stripe/handle-event.ts';
 import { inUnit } from '../src/db/unit-of-work.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
-import { grantCredit as grantCommand } from '../src/commands/grant-credit.ts';
+import { grantCredit as grantCommand } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
 import { deliverWaiting, paymentOf, reconcileWorld, startWorld, subscribe } from './support/stand-in.ts';
 import type { Person } from './support/server.ts';

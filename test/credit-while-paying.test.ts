@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { grantCredit } from '../src/commands/grant-credit.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
 import { SEED, seededRandom, shuffled } from './support/seeded-random.ts';
 import type { Draw } from './support/seeded-random.ts';

@@ -3,10 +3,10 @@ import type { AddressInfo } from 'node:net';
 
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 
-import { doctor } from '../src/commands/doctor.ts';
-import { events } from '../src/commands/events.ts';
-import { replay } from '../src/commands/replay.ts';
-import { createStripe } from '../src/stripe-client.ts';
+import { doctor } from '../src/operator/doctor.ts';
+import { events } from '../src/operator/events.ts';
+import { replay } from '../src/operator/replay.ts';
+import { createStripe } from '../src/stripe/client.ts';
 import { commandContext } from './support/command-context.ts';
 import { impatient, keepBusy, otherConnection, refuseWrites } from './support/other-connection.ts';
 import { runCli } from './support/process.ts';

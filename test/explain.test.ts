@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 
-import { explain } from '../src/commands/explain.ts';
-import { grantCredit } from '../src/commands/grant-credit.ts';
+import { explain } from '../src/operator/explain.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
 import type { Tx } from '../src/db/transaction.ts';
 import { creditLeft } from '../src/credits/balance.ts';
 import type { Spending } from '../src/credits/explain.ts';
-import type { AccountStory, ToldEntry } from '../src/operations/explain.ts';
+import type { AccountStory, ToldEntry } from '../src/operator/explain-logic.ts';
 import { commandContext } from './support/command-context.ts';
 import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';

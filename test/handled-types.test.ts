@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 
 import { expect, test } from 'vitest';
 
-import { HANDLED_TYPES } from '../src/billing/handle-event.ts';
+import { HANDLED_TYPES } from '../src/stripe/handle-event.ts';
 import { reconcileWorld, startWorld } from './support/stand-in.ts';
 
 /** What Stripe's event list takes: https://docs.stripe.com/api/events/list */

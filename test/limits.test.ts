@@ -1,7 +1,7 @@
 import type { LightMyRequestResponse } from 'fastify';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
-import { networkOf } from '../src/web/network.ts';
+import { networkOf } from '../src/http/network.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { until } from './support/process.ts';
 import { deliverRaw, PASSWORD, postFrom, signUp, START, startTestServer } from './support/server.ts';

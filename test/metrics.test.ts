@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { beforeEach, describe, expect, inject, test, vi } from 'vitest';
 
-import { buildApp } from '../src/app.ts';
+import { buildApp } from '../src/http/app.ts';
 import { Prisma } from '../src/db/generated/client.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';

@@ -4,12 +4,12 @@ import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 
-import { doctor } from '../src/commands/doctor.ts';
-import { explain } from '../src/commands/explain.ts';
-import { grantCredit } from '../src/commands/grant-credit.ts';
-import { migrateTo } from '../src/commands/migrate-to.ts';
-import { resetLink } from '../src/commands/reset-link.ts';
-import { user } from '../src/commands/user.ts';
+import { doctor } from '../src/operator/doctor.ts';
+import { explain } from '../src/operator/explain.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
+import { migrateTo } from '../src/operator/migrate-to.ts';
+import { resetLink } from '../src/operator/reset-link.ts';
+import { user } from '../src/operator/user.ts';
 import { readConfig } from '../src/config.ts';
 import { Prisma } from '../src/db/generated/client.ts';
 import { openDatabase } from '../src/db/open.ts';

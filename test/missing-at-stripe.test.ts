@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { Stripe } from 'stripe';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { doctor } from '../src/commands/doctor.ts';
-import { askStripe } from '../src/web/ask-stripe.ts';
+import { doctor } from '../src/operator/doctor.ts';
+import { askStripe } from '../src/http/ask-stripe.ts';
 import { commandContext } from './support/command-context.ts';
 import {
   deliverAll,

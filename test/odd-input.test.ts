@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { errorForLog } from '../src/web/errors.ts';
+import { errorForLog } from '../src/http/errors.ts';
 import {
   daysAfter,
   deliver,

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 
-import { explain } from '../src/commands/explain.ts';
-import { resetLink } from '../src/commands/reset-link.ts';
-import { examine } from '../src/operations/doctor.ts';
+import { explain } from '../src/operator/explain.ts';
+import { resetLink } from '../src/operator/reset-link.ts';
+import { examine } from '../src/operator/doctor-logic.ts';
 import { rehashAddresses } from '../src/accounts/rehash-addresses.ts';
 import { commandContext } from './support/command-context.ts';
 import {

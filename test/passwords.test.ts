@@ -1,7 +1,7 @@
 import { hash } from '@node-rs/argon2';
 import { describe, expect, test } from 'vitest';
 
-import { resetLink } from '../src/commands/reset-link.ts';
+import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
 import { cookiesOf, PASSWORD, postForm, signUp, startTestServer } from './support/server.ts';
 import type { TestServer } from './support/server.ts';

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 
 import { expect, onTestFinished, test } from 'vitest';
 
-import { amountInWords } from '../src/billing/prices.ts';
+import { amountInWords } from '../src/stripe/prices.ts';
 import { startTestServer } from './support/server.ts';
 
 /** Every currency that Stripe takes for a price, by how many of its units an amount of 123000 is. https://docs.stripe.com/currencies */

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 
 import { createResetToken } from '../src/accounts/reset-link.ts';
-import { prune } from '../src/commands/prune.ts';
-import { replay } from '../src/commands/replay.ts';
+import { prune } from '../src/operator/prune.ts';
+import { replay } from '../src/operator/replay.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { commandContext } from './support/command-context.ts';
 import { daysAfter, deliver, deliverAll, signUp, START, startTestServer } from './support/server.ts';

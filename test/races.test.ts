@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
-import { doctor } from '../src/commands/doctor.ts';
-import { resetLink } from '../src/commands/reset-link.ts';
+import { doctor } from '../src/operator/doctor.ts';
+import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
 import {
   cookiesOf,

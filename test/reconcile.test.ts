@@ -2,10 +2,10 @@ import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import type { Stripe } from 'stripe';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
-import type { CommandResult } from '../src/commands/command.ts';
-import { reconcile as runCommand } from '../src/commands/reconcile.ts';
-import type { ReconcileReport } from '../src/billing/reconcile/report.ts';
-import { examine } from '../src/operations/doctor.ts';
+import type { CommandResult } from '../src/operator/command.ts';
+import { reconcile as runCommand } from '../src/operator/reconcile.ts';
+import type { ReconcileReport } from '../src/stripe/reconcile/report.ts';
+import { examine } from '../src/operator/doctor-logic.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { DAY, daysAfter, newDatabase, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {

@@ -3,9 +3,9 @@ import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
 import type { LightMyRequestResponse } from 'fastify';
 
-import { doctor } from '../src/commands/doctor.ts';
-import { grantCredit } from '../src/commands/grant-credit.ts';
-import { resetLink } from '../src/commands/reset-link.ts';
+import { doctor } from '../src/operator/doctor.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
+import { resetLink } from '../src/operator/reset-link.ts';
 import { maskEmail } from '../src/referrals/timeline.ts';
 import { commandContext } from './support/command-context.ts';
 import { refuseWrites } from './support/other-connection.ts';

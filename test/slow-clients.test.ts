@@ -5,9 +5,9 @@ import type { AddressInfo, Socket } from 'node:net';
 import { pino } from 'pino';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { buildApp } from '../src/app.ts';
-import { BOUNDS } from '../src/web/bounds.ts';
-import type { Bounds } from '../src/web/bounds.ts';
+import { buildApp } from '../src/http/app.ts';
+import { BOUNDS } from '../src/http/bounds.ts';
+import type { Bounds } from '../src/http/bounds.ts';
 import { until } from './support/process.ts';
 import { SESSION_SECRET, sign, startTestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';

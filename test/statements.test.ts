@@ -4,8 +4,8 @@ import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import { Client } from 'pg';
 import { expect, inject, onTestFinished, test, vi } from 'vitest';
 
-import { eventContextOf, handleEvent } from '../src/billing/handle-event.ts';
-import { readEvent } from '../src/billing/stripe-shapes/event.ts';
+import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
+import { readEvent } from '../src/stripe/objects/event.ts';
 import { giveConversions } from './support/many-conversions.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { daysAfter, deliverAll, newDatabase, signUp, START, startTestServer } from './support/server.ts';

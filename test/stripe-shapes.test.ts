@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { thinPayload } from '../src/billing/stripe-shapes/thin.ts';
+import { thinPayload } from '../src/stripe/objects/thin.ts';
 import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';

@@ -6,7 +6,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 
-import { createTurns } from '../src/web/turns.ts';
+import { createTurns } from '../src/http/turns.ts';
 import { signUp, startTestServer } from './support/server.ts';
 
 const LIMIT = 5;

@@ -1,5 +1,5 @@
-import { itemsOf } from '../billing/stripe-shapes/subscription.ts';
-import { tierOf } from '../billing/tier.ts';
+import { itemsOf } from '../stripe/objects/subscription.ts';
+import { tierOf } from './tier.ts';
 import type { Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';

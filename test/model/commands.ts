@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { Stripe } from 'stripe';
 
-import { grantCredit } from '../../src/commands/grant-credit.ts';
+import { grantCredit } from '../../src/operator/grant-credit.ts';
 import { commandContext } from '../support/command-context.ts';
 import { refuseWrites } from '../support/other-connection.ts';
 import { PASSWORD, postForm, signUp } from '../support/server.ts';

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 
-import { refundedSince } from '../../src/billing/facts/payments.ts';
-import { hasGoneBack, holds } from '../../src/billing/money-back.ts';
-import type { InvoiceMoney, PaymentFacts } from '../../src/billing/money-back.ts';
+import { refundedSince } from '../../src/stripe/objects/payments.ts';
+import { hasGoneBack, holds } from '../../src/access/money-back.ts';
+import type { InvoiceMoney, PaymentFacts } from '../../src/access/money-back.ts';
 import { day } from './subscription-row.ts';
 
 const CLAWBACK_DAYS = 30;

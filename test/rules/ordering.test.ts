@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 
-import { breakTie, differingFields, orderSnapshot } from '../../src/billing/facts/ordering.ts';
-import { readEvent } from '../../src/billing/stripe-shapes/event.ts';
-import type { StripeEvent } from '../../src/billing/stripe-shapes/event.ts';
-import { readSubscription } from '../../src/billing/stripe-shapes/subscription.ts';
-import type { SubscriptionState } from '../../src/billing/stripe-shapes/subscription.ts';
+import { breakTie, differingFields, orderSnapshot } from '../../src/stripe/objects/snapshot-order.ts';
+import { readEvent } from '../../src/stripe/objects/event.ts';
+import type { StripeEvent } from '../../src/stripe/objects/event.ts';
+import { readSubscription } from '../../src/stripe/objects/subscription.ts';
+import type { SubscriptionState } from '../../src/stripe/objects/subscription.ts';
 import { day } from './subscription-row.ts';
 
 function object(fields: object): object {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
-import { afterProof, afterSnapshot, turnedAt } from '../../src/billing/facts/paid-time.ts';
-import type { Known } from '../../src/billing/facts/paid-time.ts';
+import { afterProof, afterSnapshot, turnedAt } from '../../src/access/paid-time.ts';
+import type { Known } from '../../src/access/paid-time.ts';
 import { day, subscriptionRow } from './subscription-row.ts';
 
 /** A snapshot on a day that gives a paid tier, or none. */

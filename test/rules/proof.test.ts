@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
-import { provesPayment } from '../../src/billing/proof.ts';
-import type { ProofFacts } from '../../src/billing/proof.ts';
+import { provesPayment } from '../../src/access/proof.ts';
+import type { ProofFacts } from '../../src/access/proof.ts';
 import { day } from './subscription-row.ts';
 
 type InvoiceFacts = ProofFacts['invoices'][number];

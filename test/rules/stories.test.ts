@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 
-import { HANDLERS } from '../../src/billing/handle-event.ts';
-import { readEvent } from '../../src/billing/stripe-shapes/event.ts';
-import type { StripeEvent } from '../../src/billing/stripe-shapes/event.ts';
+import { HANDLERS } from '../../src/stripe/handle-event.ts';
+import { readEvent } from '../../src/stripe/objects/event.ts';
+import type { StripeEvent } from '../../src/stripe/objects/event.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
 import { SEED, seededRandom, shuffled } from '../support/seeded-random.ts';
 import type { Draw } from '../support/seeded-random.ts';

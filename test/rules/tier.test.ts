@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { deriveTier, tierOf } from '../../src/billing/tier.ts';
+import { deriveTier, tierOf } from '../../src/access/tier.ts';
 import { day, subscriptionRow } from './subscription-row.ts';
 
 describe('what one subscription gives (design: rule 6)', () => {

@@ -1,4 +1,4 @@
-import type { CommandContext } from '../../src/commands/command.ts';
+import type { CommandContext } from '../../src/operator/command.ts';
 import { readConfig } from '../../src/config.ts';
 import type { TestServer } from './server.ts';
 

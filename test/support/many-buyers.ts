@@ -1,12 +1,12 @@
 import { expect } from 'vitest';
 
 import { createUser } from '../../src/accounts/sign-up.ts';
-import { eventContextOf, handleEvent } from '../../src/billing/handle-event.ts';
-import { readEvent } from '../../src/billing/stripe-shapes/event.ts';
+import { eventContextOf, handleEvent } from '../../src/stripe/handle-event.ts';
+import { readEvent } from '../../src/stripe/objects/event.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
 import { openDatabase } from '../../src/db/open.ts';
 import { inTransaction } from '../../src/db/transaction.ts';
-import { examine } from '../../src/operations/doctor.ts';
+import { examine } from '../../src/operator/doctor-logic.ts';
 import { captureReferral } from '../../src/referrals/capture.ts';
 import { shuffled } from './seeded-random.ts';
 import type { Draw } from './seeded-random.ts';

@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 import { inject, onTestFinished } from 'vitest';
 
-import { runCommandLine } from '../../src/command-line.ts';
+import { runCommandLine } from '../../src/operator/command-line.ts';
 import { freePort } from './free-port.ts';
 
 const RUN = join(import.meta.dirname, '../../src/run.js');

@@ -1,9 +1,9 @@
 import { Stripe } from 'stripe';
 import { expect, onTestFinished } from 'vitest';
 
-import { eventContextOf } from '../../src/billing/handle-event.ts';
-import { reconcile } from '../../src/billing/reconcile/reconcile.ts';
-import type { ReconcileReport } from '../../src/billing/reconcile/report.ts';
+import { eventContextOf } from '../../src/stripe/handle-event.ts';
+import { reconcile } from '../../src/stripe/reconcile/reconcile.ts';
+import type { ReconcileReport } from '../../src/stripe/reconcile/report.ts';
 import { startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { Sandbox } from '../../src/sandbox/sandbox.ts';
 import { postForm, START, startTestServer, WEBHOOK_SECRET } from './server.ts';

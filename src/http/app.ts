@@ -1,0 +1,214 @@
+import { join } from 'node:path';
+
+import compress from '@fastify/compress';
+import cookie from '@fastify/cookie';
+import formbody from '@fastify/formbody';
+import serveStatic from '@fastify/static';
+import underPressure from '@fastify/under-pressure';
+import view from '@fastify/view';
+import { Eta } from 'eta';
+import Fastify, { LogController } from 'fastify';
+import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
+import helmet from 'helmet';
+
+import { accountRoutes } from './accounts/accounts.ts';
+import { backupRoutes } from './portfolio/portfolio.ts';
+import { billingRoutes } from './billing/billing.ts';
+import { webhookRoute } from '../stripe/webhook.ts';
+import { healthRoutes } from './health.ts';
+import { metricsRoute } from './metrics-page.ts';
+import { docsPage, documentRoute } from './docs/docs.ts';
+import { pageRoutes } from './pages.ts';
+import { ROOT } from '../root.ts';
+import { describeApi } from './api.ts';
+import { BOUNDS } from './bounds.ts';
+import type { AppContext } from './context.ts';
+import { answerErrors, answerUnknownAddresses, BUSY, errorForLog, HttpError } from './errors.ts';
+import { declareLimits, limitUnknownPaths } from './limits.ts';
+import { comesFromUs } from './origin-check.ts';
+import { createTurns } from './turns.ts';
+import { declareVisitor, recognizeVisitors } from './visitor.ts';
+
+/** Where the forms of billing lead: browsers hold redirects after a form to the page's form-action, too. */
+const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
+
+/** As long as Node lets a whole address be: a code or a token that is too long is an unknown one. */
+const MAX_PARAM_LENGTH = 16 * 1024;
+
+/** Long enough that one pause, such as that of a machine that stood still, does not count as too much to do, ms. */
+const PRESSURE_SPAN_MS = 3_000;
+
+/** How long requests may be begun in one turn of the event loop, ms: a few pages. */
+const TURN_MS = 5;
+
+const TOO_MUCH_TO_DO = new HttpError(
+  503,
+  BUSY,
+  'There is more to do than this server manages right now. Please try again in a moment.',
+);
+
+const FROM_ANOTHER_SITE = new HttpError(
+  403,
+  'other_origin',
+  'This form was sent from another site. Go to the page itself, and send it from there.',
+);
+
+/**
+ * Builds the server; it does not listen yet.
+ *
+ * @param context what it is built from
+ * @param logger takes its log
+ * @param bounds how much it takes on
+ * @returns the Fastify app, ready to be listened with or injected into
+ */
+export async function buildApp(
+  context: AppContext,
+  logger: FastifyBaseLogger,
+  bounds = BOUNDS,
+): Promise<FastifyInstance> {
+  const { config, sandboxUrl } = context;
+  const app = Fastify({
+    loggerInstance: logger.child({}, { serializers: { err: errorForLog } }),
+    trustProxy: config.trustProxy.length > 0 && config.trustProxy,
+    bodyLimit: 64 * 1024,
+    connectionTimeout: bounds.stalledMs,
+    keepAliveTimeout: bounds.idleMs,
+    requestTimeout: bounds.requestMs,
+    http: {
+      requestTimeout: bounds.requestMs,
+      headersTimeout: bounds.headersMs,
+      connectionsCheckingInterval: bounds.checkEveryMs,
+    },
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    rewriteUrl: (request) => decodable(request.url ?? '/'),
+    // One line a request instead of Fastify's two: see the hook below.
+    logController: new LogController({ disableRequestLogging: true }),
+  });
+  app.server.maxConnections = bounds.connections;
+  const https = config.publicUrl.startsWith('https:');
+  app.decorate('secureCookies', https);
+  app.decorate('sandboxOn', sandboxUrl !== null);
+  await describeApi(app);
+
+  const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);
+  // Not its plugin for Fastify, which puts the headers together anew for each request.
+  const setSecurityHeaders = helmet(securityPolicy(https, standIns));
+  app.addHook('onRequest', function securityHeaders({ raw: request }, { raw: reply }, done) {
+    setSecurityHeaders(request, reply, (error) => {
+      done(error as Error | undefined);
+    });
+  });
+  const turns = createTurns(TURN_MS, () => performance.now());
+  // Before anything that asks the database.
+  await app.register(underPressure, {
+    maxEventLoopDelay: bounds.delayMs,
+    sampleInterval: PRESSURE_SPAN_MS,
+    healthCheck: () => Promise.resolve(turns.shortestWait() < bounds.delayMs),
+    healthCheckInterval: PRESSURE_SPAN_MS,
+    pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
+  });
+  // After the refusals above, which cost next to nothing.
+  app.addHook('onRequest', function waitForTurn(_request, _reply, done) {
+    turns.begin(done);
+  });
+  app.addHook('onResponse', function logRequest(request, reply, done) {
+    const { statusCode, elapsedTime } = reply;
+    request.log.info({ ...describeRequest(request), statusCode, ms: Math.round(elapsedTime) }, 'request');
+    done();
+  });
+
+  await app.register(
+    (scope, _options, done) => {
+      webhookRoute(scope, context, bounds.webhookBodies);
+      done();
+    },
+    { prefix: '/api/stripe/webhook' },
+  );
+
+  // No page holds a secret beside text that somebody else can choose, which compression could tell (BREACH).
+  await app.register(compress, { globalDecompression: false });
+  // No view reads them. Without this line the plugin would empty them in a hook on every route, the webhook's included.
+  app.decorateReply('locals', undefined);
+  await app.register(view, {
+    engine: { eta: new Eta({ views: join(ROOT, 'views') }) },
+    production: config.production,
+    root: join(ROOT, 'views'),
+    viewExt: 'eta',
+  });
+  declareVisitor(app);
+  declareLimits(app, context);
+  answerErrors(app);
+  await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
+  healthRoutes(app, context);
+  metricsRoute(app);
+  documentRoute(app);
+
+  await app.register((scope) => peopleRoutes(scope, context));
+  return app;
+}
+
+/**
+ * Everything that people use, with what only people need: cookies, forms, the origin check and who they are. In a scope
+ * of its own, because Fastify runs a hook of the root on every route, those of scopes that were registered before it
+ * included. https://fastify.dev/docs/latest/Reference/Encapsulation/
+ */
+async function peopleRoutes(people: FastifyInstance, context: AppContext): Promise<void> {
+  await people.register(cookie);
+  await people.register(formbody);
+  people.addHook('onRequest', function checkOrigin(request, reply, done) {
+    // What is answered here can be of one person; the static files set their own.
+    void reply.header('cache-control', 'no-store');
+    done(comesFromUs(request, context.config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
+  });
+  people.addHook('onRequest', limitUnknownPaths);
+  recognizeVisitors(people, context);
+  answerUnknownAddresses(people);
+
+  pageRoutes(people, context);
+  accountRoutes(people, context);
+  billingRoutes(people, context);
+  backupRoutes(people, context);
+  docsPage(people);
+}
+
+/**
+ * An address that cannot be decoded, or has a NUL in it, is taken to the letter: there is nothing at it, and that gets
+ * its ordinary answer. PostgreSQL refuses a NUL even in a question.
+ */
+function decodable(url: string): string {
+  const [path = '/', ...query] = url.split('?');
+  try {
+    if (!decodeURIComponent(path).includes('\0')) return url;
+  } catch {
+    // It is no UTF-8, or no percent-encoding.
+  }
+  return [path.replaceAll('%', '%25'), ...query].join('?');
+}
+
+function securityPolicy(https: boolean, standIns: string[]) {
+  return {
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'none'"],
+        styleSrc: ["'self'"],
+        scriptSrc: ["'self'"],
+        imgSrc: ["'self'"],
+        connectSrc: ["'self'"],
+        formAction: ["'self'", ...STRIPE_PAGES, ...standIns],
+        baseUri: ["'none'"],
+        frameAncestors: ["'none'"],
+      },
+    },
+    strictTransportSecurity: https,
+    referrerPolicy: { policy: 'same-origin' as const },
+  };
+}
+
+/**
+ * What a log line says of a request. Not its address (a person's), not its query and not the path's own parts (they
+ * can carry a code or a token).
+ */
+function describeRequest(request: FastifyRequest): { method: string; route: string } {
+  return { method: request.method, route: request.routeOptions.url ?? '(none)' };
+}

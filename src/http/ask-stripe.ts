@@ -1,0 +1,43 @@
+import { Stripe } from 'stripe';
+
+import { absenceOf } from '../stripe/missing.ts';
+import { HttpError } from './errors.ts';
+
+const UNAVAILABLE =
+  'Stripe, which handles our payments, did not answer as it should. Nothing was paid. Please try again in a moment.';
+const REFUSED =
+  'Stripe, which handles our payments, refused this. Nothing was paid. Trying again will not help: something is set up ' +
+  'wrong on our side, and we have to put it right first.';
+
+/**
+ * Asks Stripe for somebody who waits at their browser.
+ *
+ * @param call asks
+ * @returns what it returned
+ * @throws HttpError 502 in words for them, when Stripe refused or could not be reached; its cause tells the operator why
+ */
+export async function askStripe<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    if (!(error instanceof Stripe.errors.StripeError)) throw error;
+    const { type, code = '', requestId = '', message } = error;
+    const advice =
+      absenceOf(error) === 'other-mode'
+        ? ' STRIPE_API_KEY is of another mode than the ids in the database. Nothing was changed: set the right key, or the right database.'
+        : '';
+    // Not the whole error: it carries the request, and with it an address.
+    const cause = new Error(`${type} ${code}, request ${requestId}: ${message}${advice}`);
+    throw isPermanent(error)
+      ? new HttpError(502, 'stripe_refused', REFUSED, { cause })
+      : new HttpError(502, 'stripe_unavailable', UNAVAILABLE, { cause });
+  }
+}
+
+/** Whether the same request will be refused again. https://docs.stripe.com/api/errors and https://docs.stripe.com/rate-limits */
+function isPermanent({ statusCode }: Stripe.errors.StripeError): boolean {
+  return statusCode !== undefined && statusCode >= 400 && statusCode < 500 && !PASSING.has(statusCode);
+}
+
+/** Timed out, at it already, locked by another request, and too many at a time. */
+const PASSING = new Set([408, 409, 423, 424, 429]);

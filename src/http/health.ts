@@ -1,0 +1,72 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import type { FastifyInstance } from 'fastify';
+
+import { neededMigrations } from '../db/open.ts';
+import { isUnreachable } from '../db/transaction.ts';
+import type { AppContext } from './context.ts';
+
+/** How long the database may take to answer, ms. */
+const ANSWER_MS = 2_000;
+
+/** Options of a route that answers even while the server refuses other requests: it tells how the server is. */
+export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined } };
+
+/**
+ * `/healthz`: the process answers. `/readyz`: the database does too, within 2 s, and it has every migration that this code
+ * knows, finished. One that a newer version has added is no obstacle: while servers are upgraded one by one, the older ones
+ * go on.
+ *
+ * @param app the whole server
+ * @param context what the server is built from
+ */
+export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): void {
+  let needed: Promise<string[]> | null = null;
+  let asked: Promise<string | null> | null = null;
+
+  /** One question at a time: a database that hangs is not asked more and more. */
+  function whyNotReady(): Promise<string | null> {
+    asked ??= compareMigrations().finally(() => (asked = null));
+    return asked;
+  }
+
+  async function compareMigrations(): Promise<string | null> {
+    const rows = await db.$queryRaw<{ name: string; finished: boolean | number | bigint }[]>`
+      SELECT "migration_name" AS "name", "finished_at" IS NOT NULL AS "finished"
+      FROM "_prisma_migrations" WHERE "rolled_back_at" IS NULL`;
+    const unfinished = rows.find(({ finished }) => !finished);
+    if (unfinished) return `the migration ${unfinished.name} of the database is not finished`;
+    const names = new Set(rows.map(({ name }) => name));
+    const missing = (await (needed ??= neededMigrations(config.databaseUrl))).filter(
+      (name) => !names.has(name),
+    );
+    if (missing.length === 0) return null;
+    return `the database lacks the migration ${missing.join(', ')}: restart the server`;
+  }
+
+  app.get('/healthz', EVEN_UNDER_PRESSURE, () => ({ status: 'ok' }));
+  app.get('/readyz', EVEN_UNDER_PRESSURE, async (request, reply) => {
+    try {
+      const problem = await within(ANSWER_MS, whyNotReady());
+      return problem === null ? { status: 'ok' } : await reply.status(503).send({ status: problem });
+    } catch (error) {
+      const status = isUnreachable(error)
+        ? 'the database cannot be reached'
+        : `the database is busy: no answer within ${ANSWER_MS / 1000} s`;
+      request.log.error({ err: error }, status);
+      return reply.status(503).send({ status });
+    }
+  });
+}
+
+async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  const timer = new AbortController();
+  const tooLong = sleep(ms, undefined, { signal: timer.signal }).then(() => {
+    throw new Error(`No answer within ${ms} ms.`);
+  });
+  try {
+    return await Promise.race([work, tooLong]);
+  } finally {
+    timer.abort();
+  }
+}

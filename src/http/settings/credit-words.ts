@@ -1,0 +1,127 @@
+import type { RecentLine } from '../../credits/recent.ts';
+import { DAY_SECONDS } from '../../instants.ts';
+import type { ToldEntry } from '../../referrals/credit-news.ts';
+import type { Notice } from '../page.ts';
+
+/**
+ * @param seconds an amount of credit
+ * @returns it in words: whole days, "less than a day" below one
+ */
+export function inDays(seconds: number): string {
+  const days = Math.round(seconds / DAY_SECONDS);
+  if (days === 0) return 'less than a day';
+  return days === 1 ? '1 day' : `${days} days`;
+}
+
+/**
+ * @param entries what moved somebody's credit since they were last told
+ * @returns what to tell them at the top of the next page
+ */
+export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
+  const real = entries.filter((entry) => !isOfDaysThatNeverWere(entry, entries));
+  const of = (kind: string, side: ToldEntry['side']): ToldEntry[] =>
+    real.filter((entry) => entry.kind === kind && entry.side === side);
+  const sum = (some: readonly ToldEntry[]): string =>
+    inDays(some.reduce((total, { seconds }) => total + seconds, 0));
+  const notices: Notice[] = [];
+  const add = (kind: Notice['kind'], some: readonly ToldEntry[], text: (days: string) => string): void => {
+    if (some.length > 0) notices.push({ kind, text: text(sum(some)) });
+  };
+
+  const friends = of('grant', 'referrer');
+  const whose = friends.length === 1 ? 'A friend of yours' : `${friends.length} friends of yours`;
+  add('success', friends, (days) => `${whose} made a first payment: you got ${days}.`);
+  add(
+    'success',
+    of('grant', 'referred'),
+    (days) => `Your first payment arrived, and a friend had invited you: you got ${days}.`,
+  );
+  add('success', of('grant', null), (days) => `You were given ${days} of paid access.`);
+  for (const side of ['referrer', 'referred'] as const) {
+    const reversals = of('reversal', side);
+    // Of 0 seconds when all of it had been used: that took nothing, and there is nothing to give back.
+    const took = reversals.filter(({ seconds }) => seconds > 0);
+    add(
+      'info',
+      took,
+      (days) => `${firstPayments(took)} went back, and so did what was left of the credit: ${days}.`,
+    );
+    const tookNothing = reversals.filter(({ seconds }) => seconds === 0);
+    add(
+      'info',
+      tookNothing,
+      () =>
+        `${firstPayments(tookNothing)} went back. The credit had been used already, so nothing was taken from you.`,
+    );
+    const gaveBack = of('restoration', side).filter(({ seconds }) => seconds > 0);
+    add('success', gaveBack, (days) => `${firstPayments(gaveBack)} held after all: you got ${days} back.`);
+  }
+  return notices;
+}
+
+/** The grant and the reversal of a conversion whose refund was known before: both are of one moment, and of the same days. */
+function isOfDaysThatNeverWere(entry: ToldEntry, entries: readonly ToldEntry[]): boolean {
+  const opposite = { grant: 'reversal', reversal: 'grant' }[entry.kind];
+  return entries.some(
+    ({ kind, referralId, seconds, at }) =>
+      kind === opposite &&
+      referralId !== null &&
+      referralId === entry.referralId &&
+      seconds === entry.seconds &&
+      at.getTime() === entry.at.getTime(),
+  );
+}
+
+/** Whose payments some entries of one side are about; what follows fits one and many. */
+function firstPayments(entries: readonly ToldEntry[]): string {
+  if (entries[0]?.side === 'referred') return 'Your first payment';
+  const friends = new Set(entries.map(({ referralId }) => referralId)).size;
+  return friends === 1 ? 'The first payment of a friend' : `The first payments of ${friends} friends`;
+}
+
+/** A line of the history that Settings shows. */
+export interface HistoryLine {
+  at: Date;
+  text: string;
+  /** Signed, in days; null for what moves nothing. */
+  days: string | null;
+}
+
+/**
+ * @param line a line of a credit ledger's story
+ * @returns it in the words of Settings
+ */
+export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
+  if (line.kind === 'spent') {
+    return { at: line.from, text: 'Used as paid access', days: signed('−', line.seconds) };
+  }
+  const { at, kind, seconds, side } = line.entry;
+  switch (kind) {
+    case 'grant':
+      return { at, text: GRANTED[side ?? 'operator'], days: signed('+', seconds) };
+    case 'reversal': {
+      const what = seconds > 0 ? 'the rest was taken back' : 'nothing was left to take';
+      return { at, text: `${firstPayments([line.entry])} went back: ${what}`, days: signed('−', seconds) };
+    }
+    case 'restoration': {
+      const what = seconds > 0 ? ': given back' : '';
+      return { at, text: `${firstPayments([line.entry])} held after all${what}`, days: signed('+', seconds) };
+    }
+    case 'hold':
+      return { at, text: 'You started to pay: days stand still from here on', days: null };
+    default:
+      return { at, text: 'You stopped paying: days run from here on', days: null };
+  }
+}
+
+function signed(sign: '+' | '−', seconds: number): string | null {
+  if (seconds === 0) return null;
+  const days = inDays(seconds);
+  return /^\d/.test(days) ? `${sign}${days}` : days;
+}
+
+const GRANTED = {
+  referrer: 'A friend you invited made a first payment',
+  referred: 'You were invited, and made your first payment',
+  operator: 'Given to you',
+};

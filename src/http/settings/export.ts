@@ -1,0 +1,75 @@
+import { describeUser } from '../../access/overview.ts';
+import type { Place } from '../../access/overview.ts';
+import { subscriptionsOf } from '../../access/subscriptions.ts';
+import type { User } from '../../db/generated/client.ts';
+import type { Db } from '../../db/transaction.ts';
+import { listInvitations } from '../../referrals/timeline.ts';
+
+/**
+ * Everything that is kept of a person, for themselves: nothing that would open their account (hashes of passwords, sessions
+ * and reset links), and of others no more than Settings shows. Payments are told by the invoices that they belong to; cards
+ * and amounts are kept at Stripe alone, and of Stripe's events it holds what came of them.
+ *
+ * @param db the database
+ * @param user whose
+ * @param place where we are, and the ids of our prices
+ * @param now the instant, UTC
+ * @returns a document to be sent as JSON
+ */
+export async function exportAccount(db: Db, user: User, place: Place, now: Date): Promise<object> {
+  const ofUser = { where: { userId: user.id } };
+  const subscriptions = await subscriptionsOf(db, user.id);
+  const account = await describeUser(db, user, subscriptions, place, now);
+  const [
+    invitedBy,
+    creditEntries,
+    auditRows,
+    customers,
+    openCheckout,
+    invoices,
+    sessions,
+    resetLinks,
+    backups,
+    invitations,
+  ] = await Promise.all([
+    db.referral.findUnique({
+      where: { referredId: user.id },
+      select: {
+        id: true,
+        createdAt: true,
+        convertedAt: true,
+        creditedAt: true,
+        reversedAt: true,
+        refusedFor: true,
+      },
+    }),
+    db.creditEntry.findMany({ ...ofUser, orderBy: { seq: 'asc' }, omit: { userId: true } }),
+    // The note is an operator's, for other operators.
+    db.auditRow.findMany({ ...ofUser, orderBy: { at: 'asc' }, omit: { userId: true, note: true } }),
+    db.customer.findMany({ ...ofUser, omit: { userId: true } }),
+    db.checkout.findUnique({ ...ofUser, omit: { userId: true } }),
+    db.invoice.findMany({
+      where: { subscriptionId: { in: subscriptions.map(({ id }) => id) } },
+      include: { payments: { include: { disputes: true } } },
+    }),
+    db.session.findMany({ ...ofUser, select: { expiresAt: true } }),
+    db.resetLink.findMany({ ...ofUser, select: { expiresAt: true } }),
+    db.backup.findMany({ ...ofUser, orderBy: { number: 'asc' }, omit: { userId: true } }),
+    listInvitations(db, user.id, account.referral.invited),
+  ]);
+  return {
+    exportedAt: now,
+    account: { ...account, createdAt: user.createdAt },
+    sessions,
+    resetLinks,
+    invitedBy,
+    invitations,
+    creditEntries,
+    auditRows,
+    customers,
+    openCheckout,
+    subscriptions,
+    invoices,
+    backups: backups.map((backup) => ({ ...backup, document: JSON.parse(backup.document) as unknown })),
+  };
+}

@@ -1,0 +1,255 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import * as z from 'zod';
+
+import { describeUser, shownOf } from '../../access/overview.ts';
+import type { Place } from '../../access/overview.ts';
+import { changeAddress, changePassword } from '../../accounts/credentials.ts';
+import { emailAddress } from '../../accounts/email.ts';
+import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
+import { closeOtherSessions } from '../../accounts/sessions.ts';
+import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
+import { deleteAccount } from '../../accounts/delete-account.ts';
+import { subscriptionsOf } from '../../access/subscriptions.ts';
+import { isOneLive } from '../../stripe/portal.ts';
+import { linesSince, pointBefore } from '../../credits/recent.ts';
+import type { User } from '../../db/generated/client.ts';
+import type { Db } from '../../db/transaction.ts';
+import { inTransaction } from '../../db/transaction.ts';
+import { addSeconds, DAY_SECONDS, wholeSeconds } from '../../instants.ts';
+import { REFERRAL_CREDIT_DAYS } from '../../referrals/convert.ts';
+import { entriesWithSides } from '../../referrals/credit-news.ts';
+import { listInvitations } from '../../referrals/timeline.ts';
+import { askStripe } from '../ask-stripe.ts';
+import type { AppContext } from '../context.ts';
+import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
+import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
+import {
+  limitedByAccount,
+  takeOfAccount,
+  takeOfAddress,
+  TOO_MANY_TRIES,
+  tryPassword,
+} from '../limits.ts';
+import { sendPage } from '../page.ts';
+import type { Notice } from '../page.ts';
+import { inWords } from './credit-words.ts';
+import type { HistoryLine } from './credit-words.ts';
+import { exportAccount } from './export.ts';
+import { qrCode } from './qr-code.ts';
+
+/** While the webhook of a payment is on its way, Settings looks again after this long, s. */
+const REFRESH_SECONDS = 3;
+
+/** So many lines of each list are shown, the newest first; the export has them all. */
+const LISTED = 50;
+
+const NO_PASSWORD = 'Enter your current password.';
+const WRONG_PASSWORD = 'This is not your current password.';
+const NOT_DELETED = {
+  'payments-not-set-up':
+    'Payments are not set up on this server, so your subscription cannot be cancelled now.',
+  'checkout-opened-meanwhile': 'A payment was begun in another window just now. Please try again.',
+};
+const THANKS: Notice = {
+  kind: 'success',
+  text: 'Thank you. Your payment has arrived, and you have paid access.',
+};
+
+const currentPassword = z.string().min(1).max(200);
+
+/** What the two forms of Settings show when they are rendered again. */
+interface SettingsForms {
+  address?: { values: { email: string }; errors: { email?: string; currentPassword?: string } };
+  password?: { errors: { currentPassword?: string; newPassword?: string } };
+  deletion?: { errors: { currentPassword?: string } };
+}
+
+/**
+ * Settings, and its forms.
+ *
+ * @param app the scope of the pages
+ * @param context what the server is built from
+ * @param place where we are, and the ids of our prices
+ */
+export function settingsRoutes(app: FastifyInstance, context: AppContext, place: Place): void {
+  const { db, stripe, sessionSecret, now } = context;
+  const limitPaymentChecks = limitedByAccount('paymentChecksOfAccount');
+  const { products } = context.config.stripe;
+
+  app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    const cameFromCheckout = request.query.checkout === 'done';
+    // Each one can ask Stripe, which allows us only so many requests a second, for all accounts together.
+    if (cameFromCheckout) await limitPaymentChecks(request, reply);
+    return settings(request, reply, request.user, {}, cameFromCheckout);
+  });
+
+  app.post('/settings/address', async (request, reply) => {
+    const token = sessionToken(request);
+    if (!request.user || token === null) return reply.redirect('/login', 303);
+    const { user } = request;
+    const typed = typedText(request.body, 'email');
+    const again = (
+      status: number,
+      errors: { email?: string; currentPassword?: string },
+    ): Promise<FastifyReply> =>
+      settings(request, reply.status(status), user, { address: { values: { email: typed }, errors } });
+
+    const form = z.object({ email: emailAddress, currentPassword }).safeParse(request.body ?? {});
+    if (!form.success) {
+      return again(400, errorsFor(form.error, { email: BAD_EMAIL, currentPassword: NO_PASSWORD }));
+    }
+    // Whether an address has an account is no easier to find out here than at sign-up.
+    const allowed =
+      (await takeOfAccount(request, reply, 'addressChangesOfAccount')) &&
+      (await takeOfAddress(request, reply, 'signUpsOfAddress'));
+    if (!allowed) return again(429, { email: TOO_MANY_TRIES });
+    const here = { secret: sessionSecret, token };
+    const refusal = await tryCurrentPassword(
+      request,
+      reply,
+      user,
+      () => changeAddress(db, here, user.id, form.data, now()),
+      (outcome) => outcome === 'wrong-password',
+    );
+    if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
+    if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
+    if (refusal === 'address-taken') return again(409, { email: 'This address has an account already.' });
+    setFlash(request, reply, 'address-changed');
+    return reply.redirect('/settings', 303);
+  });
+
+  app.post('/settings/password', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    const { user } = request;
+    const again = (
+      status: number,
+      errors: { currentPassword?: string; newPassword?: string },
+    ): Promise<FastifyReply> => settings(request, reply.status(status), user, { password: { errors } });
+
+    const form = z.object({ currentPassword, newPassword }).safeParse(request.body ?? {});
+    if (!form.success) {
+      return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
+    }
+    const token = await tryCurrentPassword(
+      request,
+      reply,
+      user,
+      () => changePassword(db, sessionSecret, user.id, form.data, now()),
+      (outcome) => outcome === null,
+    );
+    if (token === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
+    if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
+    setSession(request, reply, token);
+    setFlash(request, reply, 'password-changed');
+    return reply.redirect('/settings', 303);
+  });
+
+  app.post('/settings/sign-out', async (request, reply) => {
+    const token = sessionToken(request);
+    if (!request.user || token === null) return reply.redirect('/login', 303);
+    const { id } = request.user;
+    await inTransaction(db, now(), (tx) => closeOtherSessions(tx, sessionSecret, id, token));
+    setFlash(request, reply, 'signed-out-elsewhere');
+    return reply.redirect('/settings', 303);
+  });
+
+  app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    return reply
+      .header('cache-control', 'no-store')
+      .header('content-disposition', 'attachment; filename="tandem-data.json"')
+      .type('application/json')
+      .send(JSON.stringify(await exportAccount(db, request.user, place, now()), null, 2));
+  });
+
+  app.post('/settings/delete', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    const { user } = request;
+    const again = (status: number, problem: string): Promise<FastifyReply> =>
+      settings(request, reply.status(status), user, { deletion: { errors: { currentPassword: problem } } });
+
+    const form = z.object({ currentPassword }).safeParse(request.body ?? {});
+    if (!form.success) return again(400, NO_PASSWORD);
+    const refusal = await askStripe(() =>
+      tryCurrentPassword(
+        request,
+        reply,
+        user,
+        () => deleteAccount({ db, stripe, products }, user.id, form.data.currentPassword, now()),
+        (outcome) => outcome === 'wrong-password',
+      ),
+    );
+    if (refusal === undefined) return again(429, TOO_MANY_TRIES);
+    if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);
+    if (refusal !== null) return again(409, NOT_DELETED[refusal]);
+    clearSession(request, reply);
+    setFlash(request, reply, 'account-deleted');
+    return reply.redirect('/', 303);
+  });
+
+  async function settings(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    user: User,
+    forms: SettingsForms,
+    cameFromCheckout = false,
+  ): Promise<FastifyReply> {
+    const at = wholeSeconds(now());
+    const subscriptions = await subscriptionsOf(db, user.id);
+    const me = await describeUser(db, user, subscriptions, place, at);
+    const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
+    const shown = shownOf(subscriptions);
+    const awaited =
+      cameFromCheckout && me.tier === 'free'
+        ? await findAwaitedPayment({ db, stripe }, user.id, subscriptions, at)
+        : 'none';
+    return sendPage(request, reply, 'settings', {
+      title: 'Settings',
+      me,
+      pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
+      canManageBilling: isOneLive(subscriptions),
+      invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
+      creditHistory: await creditHistory(db, user, at),
+      qrCode: await qrCode(me.referral.url),
+      awaited,
+      ...(awaited === 'waiting' && { refreshSeconds: REFRESH_SECONDS }),
+      ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
+      address: forms.address ?? { values: { email: '' }, errors: {} },
+      password: forms.password ?? { errors: {} },
+      deletion: forms.deletion ?? { errors: {} },
+    });
+  }
+}
+
+/** The newest lines of the history of a user's credit, the newest first; none for whoever was never granted any. */
+async function creditHistory(
+  db: Db,
+  user: User,
+  at: Date,
+): Promise<{ lines: HistoryLine[]; earlier: number }> {
+  if (user.creditUntil === null) return { lines: [], earlier: 0 };
+  const point = await pointBefore(db, user.id, user.creditEntryCount, LISTED);
+  const lines = linesSince(point, await entriesWithSides(db, user.id, point.seq), at);
+  return {
+    lines: lines.slice(-LISTED).map(inWords).reverse(),
+    earlier: Math.max(0, point.lines + lines.length - LISTED),
+  };
+}
+
+/** As `tryPassword`, for somebody who is logged in. */
+async function tryCurrentPassword<T>(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { email }: User,
+  compare: () => Promise<T>,
+  isFailure: (outcome: T) => boolean,
+): Promise<T | undefined> {
+  // Whoever is logged in has an address: a tombstone has no sessions.
+  return tryPassword(request, reply, email ?? '', compare, isFailure);
+}
+
+/** Active credits are counted so long (design: Settings). */
+function creditedUntil(convertedAt: Date | null): Date | null {
+  return convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
+}

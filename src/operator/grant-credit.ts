@@ -1,0 +1,43 @@
+import { randomUUID } from 'node:crypto';
+
+import { creditView } from '../access/access.ts';
+import { grantCredit as grant } from '../credits/ledger.ts';
+import { programmeOf } from '../stripe/handle-event.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { inUnit } from '../db/unit-of-work.ts';
+import { PlainError } from '../plain-error.ts';
+import { accountOf, inText } from './command.ts';
+import type { CommandContext, CommandResult } from './command.ts';
+import { DAY_SECONDS } from '../instants.ts';
+
+/**
+ * `grant-credit`: an operator gives an account days of paid access; they stack as all credit does.
+ *
+ * @param context what every command gets
+ * @param email whose account
+ * @param days how many, 1 to 3650
+ * @param note why, for the audit
+ * @returns what to print
+ * @throws PlainError when there is no such account
+ */
+export async function grantCredit(
+  { db, config, now }: CommandContext,
+  email: string,
+  days: number,
+  note: string | undefined,
+): Promise<CommandResult> {
+  const account = await accountOf(db, email);
+  const cause = { id: randomUUID(), actor: 'operator' as const, ...(note !== undefined && { note }) };
+  const { creditUntil, creditHeld } = await inTransaction(db, now, (tx) =>
+    inUnit(tx, programmeOf(config), { users: [account.id] }, (unit) => {
+      const user = unit.rows.users.get(account.id);
+      if (!user || user.deletedAt) throw new PlainError(`The account ${email} was deleted just now.`);
+      return creditView(grant(unit, user, days * DAY_SECONDS, cause), unit.now);
+    }),
+  );
+  const held = creditHeld ? ', were it to run from now on; it stands still while they pay' : '';
+  return {
+    text: `${account.email ?? email} has ${days} more days: credit until ${inText(creditUntil)}${held}.`,
+    json: { email: account.email, days, creditUntil },
+  };
+}

@@ -1,0 +1,210 @@
+import type { Stripe } from 'stripe';
+import type { Config } from '../config.ts';
+import { isRefused, isUnreachable } from '../db/transaction.ts';
+import type { Db } from '../db/transaction.ts';
+import { secondsBetween } from '../instants.ts';
+import { eventHandling, eventLag, events } from '../metrics.ts';
+import { describeError } from './describe-error.ts';
+import type { Programme } from '../db/unit-of-work.ts';
+import { remember } from '../remember.ts';
+import { openInbox, Recorded } from './inbox.ts';
+import type { Inbox } from './inbox.ts';
+import { isDuplicate, recordFailure } from './event-ledger.ts';
+import type { TieBreaker } from '../access/subscriptions.ts';
+import { onChargeRefunded } from './objects/on-charge-refunded.ts';
+import { onCheckoutCompleted } from './objects/on-checkout-completed.ts';
+import { onCustomerDeleted } from './objects/on-customer-deleted.ts';
+import { onCustomerUpdated } from './objects/on-customer-updated.ts';
+import { onDisputeChanged } from './objects/on-dispute-changed.ts';
+import { onInvoicePaid } from './objects/on-invoice-paid.ts';
+import { onInvoicePaymentPaid } from './objects/on-invoice-payment-paid.ts';
+import { onInvoiceUnpaid } from './objects/on-invoice-unpaid.ts';
+import { ignored } from './objects/handler.ts';
+import type { EventHandler, HandlerOutcome, Ignored } from './objects/handler.ts';
+import { onRefundChanged } from './objects/on-refund-changed.ts';
+import { onSubscriptionChanged } from './objects/on-subscription-changed.ts';
+import type { StripeEvent } from './objects/event.ts';
+import { readSubscription } from './objects/subscription.ts';
+
+/** What is done with each type of event. */
+export const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
+  ['customer.subscription.created', onSubscriptionChanged],
+  ['customer.subscription.updated', onSubscriptionChanged],
+  ['customer.subscription.deleted', onSubscriptionChanged],
+  ['customer.subscription.paused', onSubscriptionChanged],
+  ['customer.subscription.resumed', onSubscriptionChanged],
+  ['checkout.session.completed', onCheckoutCompleted],
+  ['checkout.session.async_payment_succeeded', onCheckoutCompleted],
+  ['checkout.session.async_payment_failed', onCheckoutCompleted],
+  ['invoice.paid', onInvoicePaid],
+  ['invoice.payment_failed', onInvoiceUnpaid],
+  ['invoice.payment_action_required', onInvoiceUnpaid],
+  ['invoice_payment.paid', onInvoicePaymentPaid],
+  ['charge.refunded', onChargeRefunded],
+  ['charge.refund.updated', onRefundChanged],
+  ['refund.updated', onRefundChanged],
+  ['refund.failed', onRefundChanged],
+  ['charge.dispute.created', onDisputeChanged],
+  ['charge.dispute.updated', onDisputeChanged],
+  ['charge.dispute.closed', onDisputeChanged],
+  ['customer.updated', onCustomerUpdated],
+  ['customer.deleted', onCustomerDeleted],
+]);
+
+/** The types of events that change something. */
+export const HANDLED_TYPES: readonly string[] = [...HANDLERS.keys()];
+
+/** How long Stripe may take to break a tie, ms (design: rule 7). */
+const TIE_TIMEOUT_MS = 2_000;
+
+export type EventOutcome = HandlerOutcome | { status: 'duplicate' };
+
+export interface EventContext {
+  db: Db;
+  /** Null when no key is configured: then Stripe cannot be asked. */
+  stripe: Stripe | null;
+  /** Whether our key is a live one; null when that is not known. */
+  live: boolean | null;
+  programme: Programme;
+  /** Handles an event in one transaction with others that wait. */
+  inbox: Inbox;
+  /** Ids of events that came lately: of these it is worth asking whether they are duplicates. */
+  seen: Map<string, true>;
+}
+
+/** So many ids are kept. Stripe mostly repeats an event within minutes. */
+const SEEN = 10_000;
+
+/**
+ * @param parts the database, Stripe, and the configuration
+ * @returns what events are handled with
+ */
+export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: Config }): EventContext {
+  const { db, stripe, config } = parts;
+  const programme = programmeOf(config);
+  return {
+    db,
+    stripe,
+    live: isLiveKey(config.stripe.apiKey),
+    programme,
+    inbox: openInbox(db, programme),
+    seen: new Map(),
+  };
+}
+
+/**
+ * @param config the configuration
+ * @returns what the rules depend on
+ */
+export function programmeOf({ clawbackDays, stripe: { products } }: Config): Programme {
+  return { clawbackDays, products };
+}
+
+function isLiveKey(apiKey: string | null): boolean | null {
+  const mode = /^[sr]k_(live|test)_/.exec(apiKey ?? '')?.[1];
+  return mode === undefined ? null : mode === 'live';
+}
+
+/**
+ * Applies one verified event, once: claim, facts, tier, audit, referral and credit in one transaction, or nothing of it
+ * but the event's own `failed` row (design: rules 1 and 10).
+ *
+ * @param context the database, and Stripe to be asked when two snapshots tie
+ * @param event the event
+ * @param payload its body, as received
+ * @param now the instant, UTC
+ * @returns what came of it, durable
+ * @throws whatever made it fail, once that is recorded; an error that `isRefused` when the database was too busy or could
+ *   not be reached
+ */
+export async function handleEvent(
+  context: EventContext,
+  event: StripeEvent,
+  payload: string,
+  now: Date,
+): Promise<EventOutcome> {
+  const type = HANDLERS.has(event.type) ? event.type : 'other';
+  const stopTimer = eventHandling.startTimer();
+  const count = (outcome: string): void => {
+    events.inc({ type, outcome });
+    stopTimer({ outcome });
+  };
+  try {
+    const outcome = await applyOrRecord(context, event, payload, now);
+    count(outcome.status === 'ok' ? 'applied' : outcome.status);
+    // Stripe's clock and ours differ a little. A duplicate was in time when it came first.
+    if (outcome.status !== 'duplicate') eventLag.observe(Math.max(0, secondsBetween(event.created, now)));
+    return outcome;
+  } catch (error) {
+    count(isUnreachable(error) ? 'unreachable' : isRefused(error) ? 'busy' : 'failed');
+    throw error;
+  }
+}
+
+async function applyOrRecord(
+  context: EventContext,
+  event: StripeEvent,
+  payload: string,
+  now: Date,
+): Promise<EventOutcome> {
+  try {
+    return await applyOnce(context, event, payload, now);
+  } catch (error) {
+    // The database did not take it: the event was not even tried, and Stripe sends it again.
+    if (isRefused(error)) throw error;
+    if (error instanceof Recorded) throw error.cause;
+    await recordFailure(context.db, event, payload, describeError(error), now).catch((second: unknown) => {
+      throw new AggregateError(
+        [error, second],
+        `The event ${event.id} failed, and could not even be recorded.`,
+      );
+    });
+    throw error;
+  }
+}
+
+async function applyOnce(
+  context: EventContext,
+  event: StripeEvent,
+  payload: string,
+  now: Date,
+): Promise<EventOutcome> {
+  const { db, live, programme, seen } = context;
+  // Only a hint: what it does not know is found when the event is claimed.
+  if (seen.has(event.id) && (await isDuplicate(db, event.id))) return { status: 'duplicate' };
+  if (event.malformed) throw event.malformed;
+  const handler = HANDLERS.get(event.type);
+  const read = notForUs(live, event) ?? (handler ? handler(event, programme) : unused(event));
+  const outcome = await context.inbox({ event, payload, now, read, tieBreaker: null });
+  remember(seen, event.id, true, SEEN);
+  if ('status' in outcome) return outcome;
+  const tieBreaker = await askStripe(context, outcome.tieOf);
+  const second = await context.inbox({ event, payload, now, read, tieBreaker });
+  if ('status' in second) return second;
+  throw new Error(`The tie of two snapshots of the subscription ${outcome.tieOf} could not be broken.`);
+}
+
+function notForUs(live: boolean | null, event: StripeEvent): Ignored | null {
+  // Only events of connected accounts name one. https://docs.stripe.com/connect/webhooks
+  if (event.account !== null) return ignored(`an event of the connected account ${event.account}`);
+  if (live === null || event.livemode === null || event.livemode === live) return null;
+  return ignored(live ? 'a test event on a live server' : 'a live event on a test server');
+}
+
+function unused({ type }: StripeEvent): Ignored {
+  return ignored(`events of the type ${type} are not used`);
+}
+
+async function askStripe({ stripe, programme }: EventContext, subscriptionId: string): Promise<TieBreaker> {
+  if (!stripe) return 'unavailable';
+  try {
+    const options = { timeout: TIE_TIMEOUT_MS, maxNetworkRetries: 0 };
+    return readSubscription(
+      await stripe.subscriptions.retrieve(subscriptionId, {}, options),
+      programme.products,
+    );
+  } catch {
+    // The last one received holds then, and the row is marked for `reconcile`.
+    return 'unavailable';
+  }
+}

@@ -1,0 +1,70 @@
+import type { Subscription, User } from '../db/generated/client.ts';
+import { TERMINAL_STATUSES } from './objects/snapshot-order.ts';
+import { noteCustomerMissing, noteSubscription, unlessGone } from './missing.ts';
+import type { BillingContext } from './ensure-customer.ts';
+
+/**
+ * @param subscription one of a user's
+ * @returns whether it counts and is not over: it is managed in the portal, and no second one is sold
+ */
+export function isLive({ status, counts }: Pick<Subscription, 'status' | 'counts'>): boolean {
+  return counts && status !== null && status !== 'incomplete' && !TERMINAL_STATUSES.has(status);
+}
+
+/**
+ * @param subscriptions a user's
+ * @returns whether one of them is not over, as far as Stripe knows it
+ */
+export function isOneLive(
+  subscriptions: readonly Pick<Subscription, 'status' | 'counts' | 'missingAt'>[],
+): boolean {
+  return subscriptions.some((subscription) => isLive(subscription) && subscription.missingAt === null);
+}
+
+/**
+ * Asks Stripe whether one of a user's subscriptions is not over, before they are sent to the portal for it: our row may be
+ * of a subscription that Stripe does not know.
+ *
+ * @param context Stripe and the database
+ * @param subscriptions the user's
+ * @param now the instant, UTC
+ * @returns whether Stripe knows one that is not over
+ * @throws StripeError when Stripe cannot be reached, or knows one in its other mode
+ */
+export async function isOneLiveAtStripe(
+  { db, stripe }: BillingContext,
+  subscriptions: readonly Subscription[],
+  now: Date,
+): Promise<boolean> {
+  for (const subscription of subscriptions.filter(isLive)) {
+    const known = await unlessGone(() => stripe.subscriptions.retrieve(subscription.id));
+    await noteSubscription(db, subscription, known !== null, now);
+    if (known && isLive({ status: known.status, counts: true })) return true;
+  }
+  return false;
+}
+
+/**
+ * Opens the customer portal at Stripe. https://docs.stripe.com/api/customer_portal/sessions/create
+ *
+ * @param context Stripe, the database, and where we are
+ * @param user who asks
+ * @param now the instant, UTC
+ * @returns the address of the portal, or null when the user is no customer that Stripe knows
+ * @throws StripeError when Stripe refuses or cannot be reached, or knows the customer in its other mode
+ */
+export async function openPortal(context: BillingContext, user: User, now: Date): Promise<string | null> {
+  const { db, stripe, publicUrl } = context;
+  const customers = await db.customer.findMany({
+    where: { userId: user.id, deletedAt: null, missingAt: null },
+    orderBy: [{ subscriptions: { _count: 'desc' } }, { id: 'asc' }],
+  });
+  for (const { id } of customers) {
+    const session = await unlessGone(() =>
+      stripe.billingPortal.sessions.create({ customer: id, return_url: `${publicUrl}/settings` }),
+    );
+    if (session) return session.url;
+    await noteCustomerMissing(db, id, now);
+  }
+  return null;
+}

@@ -1,0 +1,73 @@
+import type { Stripe } from 'stripe';
+
+import type { Customer, Subscription } from '../../db/generated/client.ts';
+import type { Db } from '../../db/transaction.ts';
+import { onCheckoutCompleted } from '../objects/on-checkout-completed.ts';
+import { readCheckoutSession } from '../objects/checkout-session.ts';
+import { byId, compareAll, mendBy } from './objects.ts';
+import type { Finding } from './objects.ts';
+import type { Comparison, ReconcileContext } from './context.ts';
+
+/** Completed checkouts: they tell whose customer it is, and whether a bank debit is under way. */
+export const compareCheckouts: Comparison = (context) => {
+  const { db, stripe } = context;
+  return compareAll<Stripe.Checkout.Session, Rows>(context, {
+    stage: 'checkout sessions',
+    list: (page) => stripe.checkout.sessions.list({ ...page, status: 'complete' }),
+    read: (sessions) => read(db, sessions),
+    differs: (session, rows) => compare(context, session, rows) !== null,
+    examine: async (session) => compare(context, session, await read(db, [session])),
+  });
+};
+
+/** What we hold of what some sessions name. */
+interface Rows {
+  users: ReadonlyMap<string, { id: string }>;
+  customers: ReadonlyMap<string, Customer>;
+  subscriptions: ReadonlyMap<string, Subscription>;
+}
+
+async function read(db: Db, sessions: readonly object[]): Promise<Rows> {
+  const said = sessions.map(readCheckoutSession);
+  const named = (ids: (string | null)[]) => ({ in: ids.filter((id) => id !== null) });
+  const [users, customers, subscriptions] = await Promise.all([
+    db.user.findMany({
+      where: { id: named(said.flatMap(({ userReferences }) => userReferences)), deletedAt: null },
+      select: { id: true },
+    }),
+    db.customer.findMany({ where: { id: named(said.map(({ customerId }) => customerId)) } }),
+    db.subscription.findMany({ where: { id: named(said.map(({ subscriptionId }) => subscriptionId)) } }),
+  ]);
+  return { users: byId(users), customers: byId(customers), subscriptions: byId(subscriptions) };
+}
+
+function compare(
+  context: ReconcileContext,
+  session: { id: string; created: number },
+  rows: Rows,
+): Finding | null {
+  const { customerId, subscriptionId, userReferences, unpaid } = readCheckoutSession(session);
+  if (customerId === null) return null;
+  const userId = userReferences.find((id) => rows.users.has(id));
+  if (userId === undefined) return null;
+  const owner = rows.customers.get(customerId)?.userId ?? null;
+  const linked = owner !== null;
+  const debitKnown = !unpaid || rows.subscriptions.get(subscriptionId ?? '')?.checkoutUnpaid === true;
+  // A customer who belongs to another user stays with them: `doctor` names it.
+  if ((linked && debitKnown) || (linked && owner !== userId)) return null;
+
+  const object = { object: 'checkout session', id: session.id };
+  return {
+    differences: [
+      ...(linked ? [] : [{ ...object, field: 'user of the customer', here: 'none', there: userId }]),
+      ...(debitKnown ? [] : [{ ...object, field: 'payment', here: 'done', there: 'under way' }]),
+    ],
+    mend: mendBy(
+      context,
+      onCheckoutCompleted,
+      'checkout.session.completed',
+      session,
+      new Date(session.created * 1000),
+    ),
+  };
+}

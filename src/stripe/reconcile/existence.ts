@@ -1,0 +1,103 @@
+import type { Stripe } from 'stripe';
+
+import { inTransaction } from '../../db/transaction.ts';
+import { addSeconds, DAY_SECONDS, wholeSeconds } from '../../instants.ts';
+import { onCustomerDeleted } from '../objects/on-customer-deleted.ts';
+import { absenceOf, noteCustomerMissing } from '../missing.ts';
+import type { Absence } from '../missing.ts';
+import type { Comparison, ReconcileContext } from './context.ts';
+import { mend, mendBy } from './objects.ts';
+import type { Finding } from './objects.ts';
+import type { Difference } from './report.ts';
+
+/** A checkout session is over after this long, and replaced when somebody wants it: https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at */
+const SESSION_DAYS = 1;
+
+/** In words: what Stripe says of an object that we keep, when it does not find it. */
+export const WORDS_OF_ABSENCE: Readonly<Record<Absence, string>> = {
+  gone: 'no: it was deleted there, or belongs to another Stripe account',
+  'other-mode': 'only in the other mode: STRIPE_API_KEY is of another mode than this database',
+};
+
+/** Our users' customers, which Stripe may not know (any more): they are used for nothing new then, and nothing is ended. */
+export const compareCustomers: Comparison = async (context) => {
+  const { db, stripe, now, dryRun, progress } = context;
+  const known = new Set<string>();
+  for await (const { id } of stripe.customers.list({ limit: 100 })) known.add(id);
+  const ours = await db.customer.findMany({
+    where: { userId: { not: null }, deletedAt: null },
+    orderBy: { id: 'asc' },
+  });
+  const differences: Difference[] = [];
+  for (const { id, missingAt } of ours) {
+    // Stripe lists none of a test clock, nor any that was made a moment ago: it is asked before it says no.
+    const state = known.has(id) ? 'known' : await stateOfCustomer(stripe, id);
+    if (state === 'gone' && !dryRun) await noteCustomerMissing(db, id, now());
+    if (state === 'deleted') differences.push(...(await mend(context, deletion(context, id))));
+    else if (state !== 'known') differences.push(unknown('customer', id, state));
+    else if (missingAt !== null) differences.push(await foundAgain(context, id));
+  }
+  progress({ stage: 'customers', done: ours.length, total: ours.length });
+  return { compared: ours.length, differences };
+};
+
+/** Our open checkouts: one that Stripe does not know is forgotten, so that the next one is new. */
+export const compareOpenCheckouts: Comparison = async ({ db, stripe, now, dryRun }) => {
+  const ours = await db.checkout.findMany({
+    where: { sessionId: { not: null }, createdAt: { gte: addSeconds(now(), -SESSION_DAYS * DAY_SECONDS) } },
+    orderBy: { id: 'asc' },
+  });
+  const differences: Difference[] = [];
+  for (const { id, sessionId } of ours) {
+    const session = sessionId ?? '';
+    const state = await stateOf(() =>
+      stripe.checkout.sessions.retrieve(session).then(() => 'known' as const),
+    );
+    if (state === 'known') continue;
+    const mended = state === 'gone' && !dryRun;
+    if (mended) await inTransaction(db, now(), (tx) => tx.checkout.deleteMany({ where: { id, sessionId } }));
+    differences.push({ ...unknown('checkout session', session, state), mended });
+  }
+  return { compared: ours.length, differences };
+};
+
+/** Of one that was deleted Stripe still knows that it was. */
+async function stateOfCustomer(stripe: Stripe, id: string): Promise<'known' | 'deleted' | Absence> {
+  return stateOf(async () => ((await stripe.customers.retrieve(id)).deleted === true ? 'deleted' : 'known'));
+}
+
+/** Its event never came: it is stored as if it came now. */
+function deletion(context: ReconcileContext, id: string): Finding {
+  return {
+    differences: [{ object: 'customer', id, field: 'deleted', here: 'no', there: 'yes' }],
+    mend: mendBy(context, onCustomerDeleted, 'customer.deleted', { id }, wholeSeconds(context.now())),
+  };
+}
+
+async function stateOf<State>(ask: () => Promise<State>): Promise<State | Absence> {
+  try {
+    return await ask();
+  } catch (error) {
+    const absence = absenceOf(error);
+    if (absence === null) throw error;
+    return absence;
+  }
+}
+
+/**
+ * @param object what kind of thing
+ * @param id Stripe's id of it, which we keep
+ * @param absence why Stripe did not find it
+ * @returns the difference: a person has to see to it
+ */
+export function unknown(object: string, id: string, absence: Absence): Difference {
+  const there = WORDS_OF_ABSENCE[absence];
+  return { object, id, field: 'existence', here: 'yes', there, mended: false, problem: null };
+}
+
+async function foundAgain({ db, now, dryRun }: ReconcileContext, id: string): Promise<Difference> {
+  if (!dryRun)
+    await inTransaction(db, now(), (tx) => tx.customer.update({ where: { id }, data: { missingAt: null } }));
+  const words = { field: 'existence', here: 'unknown to Stripe', there: 'yes' };
+  return { object: 'customer', id, ...words, mended: !dryRun, problem: null };
+}

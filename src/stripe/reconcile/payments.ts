@@ -1,0 +1,178 @@
+import type { Stripe } from 'stripe';
+
+import type { Payment } from '../../db/generated/client.ts';
+import type { Db } from '../../db/transaction.ts';
+import { addSeconds, later } from '../../instants.ts';
+import { inUnit } from '../../db/unit-of-work.ts';
+import { paymentOf, refundedSince, storeFetchedDispute } from '../objects/payments.ts';
+import type { RefundFacts } from '../objects/payments.ts';
+import { onChargeRefunded } from '../objects/on-charge-refunded.ts';
+import { onInvoicePaymentPaid } from '../objects/on-invoice-payment-paid.ts';
+import { onRefundChanged } from '../objects/on-refund-changed.ts';
+import { reviewPayment } from '../../access/review-payment.ts';
+import { readCharge } from '../objects/charge.ts';
+import { readDispute } from '../objects/dispute.ts';
+import { readInvoicePayment } from '../objects/invoice-payment.ts';
+import { byId, causeNow, compareAll, mendBy } from './objects.ts';
+import type { Finding } from './objects.ts';
+import type { Comparison, ReconcileContext } from './context.ts';
+import { inWords } from './report.ts';
+
+/** Which payment is of which invoice. */
+export const compareInvoicePayments: Comparison = (context) => {
+  const { db, stripe } = context;
+  const read = (objects: readonly Stripe.InvoicePayment[]) =>
+    readPayments(
+      db,
+      objects.map((object) => readInvoicePayment(object).paymentId),
+    );
+  return compareAll(context, {
+    stage: 'invoice payments',
+    list: (page) => stripe.invoicePayments.list({ ...page, status: 'paid' }),
+    read,
+    differs: (object, rows) => compareInvoicePayment(context, object, rows) !== null,
+    examine: async (object) => compareInvoicePayment(context, object, await read([object])),
+  });
+};
+
+/** Every refund: whether its payment went back in full. */
+export const compareRefunds: Comparison = (context) => {
+  const { db, stripe } = context;
+  return compareAll(context, {
+    stage: 'refunds',
+    list: (page) => stripe.refunds.list({ ...page, expand: ['data.charge'] }),
+    read: (refunds) =>
+      readPayments(
+        db,
+        refunds.map(chargeOf).map((charge) => charge && readCharge(charge).paymentId),
+      ),
+    differs: (refund, rows) => {
+      const charge = chargeOf(refund);
+      return charge !== null && !saysTheSame(rows.get(readCharge(charge).paymentId) ?? null, charge);
+    },
+    examine: (refund) => compareRefund(context, refund),
+  });
+};
+
+/** Every dispute. */
+export const compareDisputes: Comparison = (context) => {
+  const { db, stripe } = context;
+  return compareAll(context, {
+    stage: 'disputes',
+    list: (page) => stripe.disputes.list(page),
+    read: async (disputes) =>
+      byId(await db.dispute.findMany({ where: { id: { in: disputes.map(({ id }) => id) } } })),
+    differs: ({ id, status }, rows) => rows.get(id)?.status !== status,
+    examine: (dispute) => compareDispute(context, dispute),
+  });
+};
+
+async function readPayments(db: Db, ids: (string | null)[]): Promise<ReadonlyMap<string, Payment>> {
+  return byId(await db.payment.findMany({ where: { id: { in: ids.filter((id) => id !== null) } } }));
+}
+
+function compareInvoicePayment(
+  context: ReconcileContext,
+  object: Stripe.InvoicePayment,
+  rows: ReadonlyMap<string, Payment>,
+): Finding | null {
+  const { paymentId, invoiceId } = readInvoicePayment(object);
+  if (paymentId === null) return null;
+  const row = rows.get(paymentId);
+  if (row?.invoiceId === invoiceId) return null;
+  const here = inWords(row?.invoiceId);
+  return {
+    differences: [{ object: 'payment', id: paymentId, field: 'invoice', here, there: invoiceId }],
+    mend: mendBy(
+      context,
+      onInvoicePaymentPaid,
+      'invoice_payment.paid',
+      object,
+      new Date(object.created * 1000),
+    ),
+  };
+}
+
+async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): Promise<Finding | null> {
+  const { stripe, db, events } = context;
+  const listedCharge = chargeOf(listed);
+  if (listedCharge === null) return null;
+  const { paymentId } = readCharge(listedCharge);
+  const row = await db.payment.findUnique({ where: { id: paymentId } });
+  // What Stripe listed may be older than the row, which a webhook can have changed since: it is asked anew.
+  const charge = await stripe.charges.retrieve(listedCharge.id);
+  const refunds = await stripe.refunds.list({ charge: charge.id, limit: 100 });
+  if (saysTheSame(row, charge)) return null;
+  const full = readCharge(charge).refundedInFull;
+  const mend = full
+    ? mendBy(context, onChargeRefunded, 'charge.refunded', charge, newestRefund(refunds.data, row))
+    : mendBy(context, onRefundChanged, 'refund.failed', listed, newestFailure(refunds.data, row));
+  const here = inWords(row !== null && refundedSince(row) !== null);
+  return {
+    differences: [
+      { object: 'payment', id: paymentId, field: 'refunded in full', here, there: inWords(full) },
+    ],
+    mend: async (tx) => {
+      const isSame = await inUnit(tx, events.programme, { payments: [paymentId] }, (unit) =>
+        sameRefunds(paymentOf(unit, paymentId), row),
+      );
+      return isSame && mend(tx);
+    },
+  };
+}
+
+/** The charge of a refund that was listed with it. */
+function chargeOf({ charge }: Stripe.Refund): Stripe.Charge | null {
+  return typeof charge === 'string' ? null : charge;
+}
+
+function saysTheSame(row: RefundFacts | null, charge: Stripe.Charge): boolean {
+  return (row !== null && refundedSince(row) !== null) === readCharge(charge).refundedInFull;
+}
+
+function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {
+  return (
+    locked.refundedAt?.getTime() === before?.refundedAt?.getTime() &&
+    locked.refundFailedAt?.getTime() === before?.refundFailedAt?.getTime()
+  );
+}
+
+/** When the refund was made that made it full: newer than the failure that we know of, for Stripe has the last word. */
+function newestRefund(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
+  const made = refunds
+    .filter(({ status }) => status !== 'failed' && status !== 'canceled')
+    .map(({ created }) => created);
+  const failedAt = row?.refundFailedAt ? addSeconds(row.refundFailedAt, 1) : null;
+  return later(new Date(Math.max(...made) * 1000), failedAt);
+}
+
+/** As new as what failed, and as the refund that we know of. */
+function newestFailure(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
+  const made = refunds.map(({ created }) => created);
+  return later(new Date(Math.max(...made) * 1000), row?.refundedAt ?? null);
+}
+
+async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute): Promise<Finding | null> {
+  const { stripe, db, events } = context;
+  const { id } = listed;
+  const row = await db.dispute.findUnique({ where: { id } });
+  const dispute = readDispute(await stripe.disputes.retrieve(id));
+  const { paymentId, status } = dispute;
+  if (paymentId === null || row?.status === status) return null;
+  return {
+    differences: [{ object: 'dispute', id, field: 'status', here: inWords(row?.status), there: status }],
+    mend: (tx) =>
+      inUnit(
+        tx,
+        events.programme,
+        { payments: [paymentId], returned: [paymentId], disputes: [id] },
+        (unit) => {
+          if (unit.rows.disputes.get(id)?.status !== row?.status) return false;
+          const payment = paymentOf(unit, paymentId);
+          storeFetchedDispute(unit, paymentId, dispute);
+          reviewPayment(unit, payment, causeNow());
+          return true;
+        },
+      ),
+  };
+}

@@ -1,0 +1,134 @@
+import type { Stripe } from 'stripe';
+
+import type { Subscription } from '../../db/generated/client.ts';
+import type { Db } from '../../db/transaction.ts';
+import { follow } from '../../access/follow.ts';
+import { inUnit } from '../../db/unit-of-work.ts';
+import { customerOf } from '../../access/customers.ts';
+import { TERMINAL_STATUSES } from '../objects/snapshot-order.ts';
+import { differences, storeFetched } from '../../access/subscriptions.ts';
+import { absenceOf, noteSubscription } from '../missing.ts';
+import { readSubscription } from '../objects/subscription.ts';
+import type { SubscriptionSnapshot } from '../objects/subscription.ts';
+import { byId, causeNow, compareAll, mend } from './objects.ts';
+import type { Finding, Page } from './objects.ts';
+import type { Comparison, ReconcileContext } from './context.ts';
+import { unknown as unknownToStripe } from './existence.ts';
+import { inWords } from './report.ts';
+import type { Difference } from './report.ts';
+
+/**
+ * Every subscription, whatever its status, and ours that are not in Stripe's list. When the look back is bounded, those
+ * that are not over are compared all the same: what became of them since does not depend on their age.
+ */
+export const compareSubscriptions: Comparison = async (context) => {
+  const { subscriptions } = context.stripe;
+  const seen = new Set<string>();
+  const lists: [stage: string, since: Date | null, list: (page: Page) => Promise<Listed>][] =
+    context.since === null
+      ? [['subscriptions', null, (page) => subscriptions.list({ ...page, status: 'all' })]]
+      : [
+          ['subscriptions', null, (page) => subscriptions.list(page)],
+          ['ended subscriptions', context.since, (page) => subscriptions.list({ ...page, status: 'ended' })],
+        ];
+  const total: Awaited<ReturnType<Comparison>> = { compared: 0, differences: [] };
+  for (const [stage, since, list] of lists) {
+    const found = await compareList({ ...context, since }, stage, list, seen);
+    total.compared += found.compared;
+    total.differences.push(...found.differences);
+  }
+  total.differences.push(...(await compareUnlisted(context, seen)));
+  return total;
+};
+
+type Listed = Stripe.ApiList<Stripe.Subscription>;
+
+/** What Stripe listed may be older than a row that a webhook has changed since: before anything is mended it is asked anew. */
+function compareList(
+  context: ReconcileContext,
+  stage: string,
+  list: (page: Page) => Promise<Listed>,
+  seen: Set<string>,
+): ReturnType<Comparison> {
+  const { db, events } = context;
+  return compareAll(context, {
+    stage,
+    list,
+    read: async (listed) => {
+      const ids = listed.map(({ id }) => id);
+      for (const id of ids) seen.add(id);
+      return byId(await db.subscription.findMany({ where: { id: { in: ids } } }));
+    },
+    differs: (listed, rows) =>
+      isOther(rows.get(listed.id) ?? null, readSubscription(listed, events.programme.products)),
+    examine: ({ id }) => askAnew(context, id),
+  });
+}
+
+/** Whether it is one that we keep, and our row says something else. */
+function isOther(row: Subscription | null, snapshot: SubscriptionSnapshot): boolean {
+  if (snapshot.testClock || snapshot.customerId === null) return false;
+  if (row?.needsReconcile === true || (row?.missingAt ?? null) !== null) return true;
+  return differences(row, snapshot).length > 0;
+}
+
+async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Promise<Finding | null> {
+  // The row first: only if it is still the same afterwards is the answer newer than it.
+  const row = await db.subscription.findUnique({ where: { id } });
+  const snapshot = readSubscription(await stripe.subscriptions.retrieve(id), events.programme.products);
+  const { customerId } = snapshot;
+  if (customerId === null || !isOther(row, snapshot)) return null;
+
+  const subscription = { object: 'subscription', id };
+  const unknown = { ...subscription, field: 'status', here: 'unknown', there: snapshot.state.status };
+  const missing = { ...subscription, field: 'existence', here: 'unknown to Stripe', there: 'yes' };
+  const undecided = { ...subscription, field: 'order of its events', here: 'undecided', there: 'as fetched' };
+  return {
+    differences: [
+      ...(row?.status ? [] : [unknown]),
+      ...(row?.needsReconcile ? [undecided] : []),
+      ...(row?.missingAt ? [missing] : []),
+      ...(row?.status ? differences(row, snapshot) : []).map(({ field, here, there }) => ({
+        ...subscription,
+        field,
+        here: inWords(here),
+        there: inWords(there),
+      })),
+    ],
+    mend: (tx) =>
+      inUnit(tx, events.programme, { customers: [customerId], subscriptions: [id] }, (unit) => {
+        const customer = customerOf(unit, customerId);
+        const stored = storeFetched(unit, customer, snapshot, row);
+        if (!stored) return false;
+        const { changed, onProof } = stored;
+        if (customer.userId && (changed || onProof)) follow(unit, customer.userId, causeNow(), onProof);
+        return true;
+      }),
+  };
+}
+
+/** Of an interrupted run the list is not whole, and Stripe does not list those of test clocks: they are asked for. */
+async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<string>): Promise<Difference[]> {
+  const { db, now, dryRun } = context;
+  const found: Difference[] = [];
+  for (const row of await liveSubscriptions(db)) {
+    if (seen.has(row.id)) continue;
+    try {
+      const finding = await askAnew(context, row.id);
+      if (finding) found.push(...(await mend(context, finding)));
+    } catch (error) {
+      const absence = absenceOf(error);
+      if (absence === null) throw error;
+      if (absence === 'gone' && !dryRun) await noteSubscription(db, row, false, now());
+      found.push(unknownToStripe('subscription', row.id, absence));
+    }
+  }
+  return found;
+}
+
+async function liveSubscriptions(db: Db): Promise<Pick<Subscription, 'id' | 'customerId' | 'missingAt'>[]> {
+  return db.subscription.findMany({
+    where: { status: { notIn: [...TERMINAL_STATUSES] } },
+    select: { id: true, customerId: true, missingAt: true },
+  });
+}

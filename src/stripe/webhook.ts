@@ -1,0 +1,186 @@
+import type { IncomingMessage } from 'node:http';
+
+import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
+import * as z from 'zod';
+
+import { isRefused, isUnreachable } from '../db/transaction.ts';
+import { events } from '../metrics.ts';
+import { json } from '../http/api.ts';
+import type { WebhookBodyBounds } from '../http/bounds.ts';
+import type { AppContext } from '../http/context.ts';
+import { HttpError } from '../http/errors.ts';
+import { networkOf } from '../http/network.ts';
+import { createBodyReader } from '../http/unverified-bodies.ts';
+import { eventContextOf, handleEvent } from './handle-event.ts';
+import { readEvent, whyNoEvent } from './objects/event.ts';
+import { isSigned } from './signature.ts';
+
+/** Drain this much of a refused body before the answer, bytes; otherwise the client would not see it. */
+const DRAIN_LIMIT_BYTES = 16 * 1024 * 1024;
+
+/** So many events are handled at a time. More would wait too long for the database: Stripe sends them again. */
+const HANDLED_AT_A_TIME = 256;
+
+/** When a refused one is worth sending again. */
+const RETRY_AFTER_SECONDS = '1';
+
+const TOO_MANY = new HttpError(503, 'busy', 'too many events are being handled: send it again');
+const TOO_MUCH = new HttpError(503, 'busy', 'too much is being received: send it again');
+
+const webhookError = z.object({ error: z.string() }).meta({ id: 'WebhookError' });
+
+const WEBHOOK = {
+  tags: ['Stripe'],
+  summary: "Stripe's webhook",
+  description:
+    'Takes a signed event, at this address or with a slash at its end. It answers 200 once the event is on disk; Stripe ' +
+    'sends an event again that was answered with anything else.',
+  headers: z.object({ 'stripe-signature': z.string().meta({ description: 'At most 300 s old.' }) }),
+  body: z
+    .looseObject({
+      id: z.string(),
+      type: z.string(),
+      created: z.int().optional().meta({ description: 'Seconds since 1970.' }),
+      livemode: z.boolean().optional(),
+      data: z.looseObject({ object: z.looseObject({}) }),
+    })
+    .meta({ description: "An event of Stripe's." }),
+  response: {
+    200: json(
+      'Applied now or before, or nothing that changes anything.',
+      z.union([
+        z.object({ status: z.enum(['ok', 'duplicate']) }),
+        z.object({ status: z.literal('ignored'), reason: z.string() }),
+      ]),
+    ),
+    400: json('The signature is missing, wrong or too old, or the body is no event.', webhookError),
+    413: json('The body is larger than 1 MiB.', webhookError),
+    500: json('Handling the event failed, and nothing is kept but the event and its error.', webhookError),
+    503: json(
+      'No secret is set, or there is too much to do. Retry-After says when to send it again.',
+      webhookError,
+    ),
+  },
+};
+
+/**
+ * `POST /api/stripe/webhook`: verifies, reads, and hands the event on. No rate limit stands before it: Stripe sends
+ * bursts from few addresses. Past a bounded number of events at a time it refuses at once, before it reads the body, and
+ * what it holds of bodies before their signatures are checked is bounded.
+ * https://docs.stripe.com/webhooks
+ *
+ * @param app a scope of its own, at that address: with and without a slash at its end; bodies are read raw
+ * @param context what the server is built from
+ * @param bodyBounds how much of unchecked bodies may be held
+ */
+export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBounds: WebhookBodyBounds): void {
+  const { webhookSecrets } = context.config.stripe;
+  const eventContext = eventContextOf(context);
+
+  // The signature is over the bytes as they came, whatever they are called: one parser for every type leaves them so. Without
+  // a type it takes those, too, whose name Fastify would refuse.
+  app.removeAllContentTypeParsers();
+  app.addHook('onRequest', function ignoreContentType({ raw }, _reply, done) {
+    delete raw.headers['content-type'];
+    done();
+  });
+  const readBody = createBodyReader(bodyBounds, () => refused(TOO_MUCH));
+  app.addContentTypeParser('*', (request: FastifyRequest, payload: IncomingMessage) =>
+    readBody(networkOf(request.ip), payload),
+  );
+
+  app.setErrorHandler(async (error: FastifyError | HttpError, request, reply) => {
+    const status = error.statusCode ?? (isRefused(error) ? 503 : 500);
+    if (status === 413 || error === TOO_MUCH) await drain(request.raw);
+    if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
+    if (status >= 500 && error !== TOO_MANY && error !== TOO_MUCH) {
+      request.log[status === 503 ? 'warn' : 'error'](
+        { err: error.cause ?? error },
+        'handling a Stripe event failed',
+      );
+    }
+    const told = status < 500 || error instanceof HttpError ? error.message : inWords(error);
+    return reply.status(status).send({ error: told });
+  });
+
+  // Only an event whose signature is good holds a place: nobody but Stripe can fill them.
+  let handling = 0;
+
+  function refused(why: HttpError): HttpError {
+    events.inc({ type: 'unknown', outcome: 'refused' });
+    return why;
+  }
+
+  app.addHook('onRequest', function refuseTooMany(_request, _reply, done) {
+    done(handling < HANDLED_AT_A_TIME ? undefined : refused(TOO_MANY));
+  });
+
+  const options = {
+    schema: WEBHOOK,
+    // It only describes: whether this is an event is asked once the signature over its bytes is good.
+    validatorCompiler: () => () => true,
+    config: { pressureHandler: () => Promise.reject(refused(TOO_MANY)) },
+  };
+  app.post('/', options, async (request, reply) => {
+    if (webhookSecrets.length === 0)
+      return reply.status(503).send({ error: 'STRIPE_WEBHOOK_SECRET is not set' });
+    const now = context.now();
+    const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
+    if (!isSigned(body, request.headers['stripe-signature'], webhookSecrets, now)) {
+      return reply.status(400).send({ error: 'the signature is missing, wrong or older than 300 s' });
+    }
+    const payload = body.toString('utf8');
+    const json = parseJson(payload);
+    const event = readEvent(json, now);
+    if (!event) return reply.status(400).send({ error: whyNoEvent(json) });
+
+    // From here on every line of this request's log names the event.
+    request.log = request.log.child({ eventId: event.id, type: event.type });
+    if (handling >= HANDLED_AT_A_TIME) throw refused(TOO_MANY);
+    handling += 1;
+    try {
+      const outcome = await handleEvent(eventContext, event, payload, now);
+      request.log.info({ outcome: outcome.status }, 'Stripe event');
+      return outcome;
+    } catch (error) {
+      throw isRefused(error) ? error : failed(error);
+    } finally {
+      handling -= 1;
+    }
+  });
+}
+
+/** What is told of an event that could not be handled. */
+function failed(error: unknown): HttpError {
+  const message =
+    error instanceof AggregateError
+      ? 'handling the event failed, and it could not even be recorded; nothing was changed'
+      : 'handling the event failed; it is recorded, and nothing else was changed';
+  return new HttpError(500, 'event_failed', message, { cause: error });
+}
+
+function inWords(error: unknown): string {
+  if (isUnreachable(error)) return 'the database cannot be reached: send it again';
+  if (isRefused(error)) return 'the database is busy: send it again';
+  return 'something went wrong on our side; the event was neither handled nor recorded: send it again';
+}
+
+async function drain(body: AsyncIterable<Buffer>): Promise<void> {
+  let read = 0;
+  try {
+    for await (const chunk of body) {
+      read += chunk.length;
+      if (read > DRAIN_LIMIT_BYTES) return;
+    }
+  } catch {
+    // The client went away, and needs no answer.
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
