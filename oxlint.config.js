@@ -1,6 +1,6 @@
 import { defineConfig } from 'oxlint';
 
-/** Who may import whom: each folder only what stands before it. The sandbox stands alone. */
+/** From the ground up: each entry imports only from those before it. The sandbox stands alone. */
 const LAYERS = [
   [
     'src/root.ts',
@@ -8,6 +8,7 @@ const LAYERS = [
     'src/instants.ts',
     'src/native-module.ts',
     'src/owner-only.ts',
+    'src/remember.ts',
     'src/config.ts',
     'src/metrics.ts',
   ],
@@ -15,32 +16,17 @@ const LAYERS = [
   ['src/audit.ts'],
   ['src/credits'],
   ['src/referrals'],
-  ['src/accounts'],
-  ['src/billing'],
   ['src/access'],
+  ['src/stripe'],
+  ['src/accounts'],
   ['src/backups'],
-  ['src/web', 'src/pages', 'src/operations'],
-  [
-    'src/commands',
-    'src/env-file.ts',
-    'src/session-secret.ts',
-    'src/stripe/client.ts',
-    'src/http/app.ts',
-    'src/start.ts',
-  ],
+  ['src/env-file.ts', 'src/session-secret.ts'],
+  ['src/http', 'src/operator'],
+  ['src/start.ts'],
 ];
 
-/** Folders that know nothing of HTTP. */
-const DOMAIN = ['db', 'credits', 'referrals', 'accounts', 'billing', 'access', 'backups', 'commands'];
-
-/** Routes, though they lie in a domain's folder: they may import what the pages may. */
-const TRANSPORT = [
-  'src/http/accounts/accounts.ts',
-  'src/http/portfolio/portfolio.ts',
-  'src/http/billing/billing.ts',
-  'src/stripe/webhook.ts',
-];
-const PAGES_LAYER = LAYERS.findIndex((layer) => layer.includes('src/pages'));
+/** Only this folder knows of HTTP. */
+const TRANSPORT = 'src/http';
 
 /** typescript-eslint's strictest set: no `any`, no forgotten promise, no check that is always true. */
 const STRICT = [
@@ -121,7 +107,7 @@ const isFile = (path) => path.endsWith('.ts');
 const imported = (path) => path.replace('src', '**') + (isFile(path) ? '' : '/**');
 
 /** The rule that keeps files from importing what stands above them. */
-function importsOneWay(files, layer, { transport }) {
+function importsOneWay(files, layer, { transport = false }) {
   const patterns = [
     {
       group: [
@@ -135,8 +121,8 @@ function importsOneWay(files, layer, { transport }) {
   ];
   if (!transport) {
     patterns.push({
-      group: ['fastify', '@fastify/*', '**/web/*'],
-      message: 'The domain knows nothing of HTTP.',
+      group: ['fastify', '@fastify/*', '**/http/*'],
+      message: 'Only src/http/ knows of HTTP.',
     });
   }
   return { files, rules: { 'no-restricted-imports': ['error', { patterns }] } };
@@ -147,11 +133,10 @@ const oneWay = [
   ...LAYERS.flatMap((layer, index) =>
     layer.map((path) =>
       importsOneWay([isFile(path) ? path : `${path}/**`], index, {
-        transport: !DOMAIN.includes(path.replace('src/', '')),
+        transport: path === TRANSPORT || path === 'src/start.ts',
       }),
     ),
   ),
-  importsOneWay(TRANSPORT, PAGES_LAYER, { transport: true }),
   { files: ['src/start.ts'], rules: { 'no-restricted-imports': 'off' } },
   ...['..', '../..'].map((src, depth) => ({
     files: [`src/sandbox/${'*/'.repeat(depth)}*.ts`],

@@ -4,7 +4,7 @@ import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
 import type { EventOutcome } from '../src/stripe/handle-event.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
 import { openDatabase } from '../src/db/open.ts';
-import { examine } from '../src/operator/doctor-logic.ts';
+import { examine } from '../src/operator/doctor.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';

@@ -6,7 +6,7 @@ import { createUser } from '../src/accounts/sign-up.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { inSnapshot, inTransaction } from '../src/db/transaction.ts';
 import type { Db } from '../src/db/transaction.ts';
-import { examine } from '../src/operator/doctor-logic.ts';
+import { examine } from '../src/operator/doctor.ts';
 import { keepBusy, otherConnection } from './support/other-connection.ts';
 import { emptyFolder, runCli, runServer } from './support/process.ts';
 import { DAY, newDatabase, SESSION_SECRET, sign, START, WEBHOOK_SECRET } from './support/server.ts';

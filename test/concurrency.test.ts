@@ -6,7 +6,7 @@ import type { User } from '../src/db/generated/client.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import type { Db } from '../src/db/transaction.ts';
-import { examine } from '../src/operator/doctor-logic.ts';
+import { examine } from '../src/operator/doctor.ts';
 import { captureReferral } from '../src/referrals/capture.ts';
 import { runCliProcess, runServer } from './support/process.ts';
 import { DAY, newDatabase, SESSION_SECRET, sign, WEBHOOK_SECRET } from './support/server.ts';

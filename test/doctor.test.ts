@@ -4,8 +4,8 @@ import { describe, expect, inject, test } from 'vitest';
 
 import { doctor } from '../src/operator/doctor.ts';
 import { grantCredit } from '../src/operator/grant-credit.ts';
-import { examine, INVARIANTS } from '../src/operator/doctor-logic.ts';
-import type { Finding } from '../src/operator/doctor-logic.ts';
+import { examine, INVARIANTS } from '../src/operator/doctor.ts';
+import type { Finding } from '../src/operator/doctor.ts';
 import { commandContext } from './support/command-context.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { until } from './support/process.ts';

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { explain } from '../src/operator/explain.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
-import { examine } from '../src/operator/doctor-logic.ts';
+import { examine } from '../src/operator/doctor.ts';
 import { rehashAddresses } from '../src/accounts/rehash-addresses.ts';
 import { commandContext } from './support/command-context.ts';
 import {

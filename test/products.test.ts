@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
-import { examine } from '../src/operator/doctor-logic.ts';
+import { examine } from '../src/operator/doctor.ts';
 import {
   DAY,
   daysAfter,

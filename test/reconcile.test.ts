@@ -5,7 +5,7 @@ import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import type { CommandResult } from '../src/operator/command.ts';
 import { reconcile as runCommand } from '../src/operator/reconcile.ts';
 import type { ReconcileReport } from '../src/stripe/reconcile/report.ts';
-import { examine } from '../src/operator/doctor-logic.ts';
+import { examine } from '../src/operator/doctor.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { DAY, daysAfter, newDatabase, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { examine } from '../src/operator/doctor-logic.ts';
+import { examine } from '../src/operator/doctor.ts';
 import { seededRandom, shuffled } from './support/seeded-random.ts';
 import { daysAfter, deliver, signUp, START, startTestServer, userRow } from './support/server.ts';
 import type { TestServer } from './support/server.ts';

@@ -1,8 +1,33 @@
-import type { Dispute, Invoice, Subscription } from '../db/generated/client.ts';
+import type { Dispute, Invoice, Payment, Subscription } from '../db/generated/client.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
-import { isLost, refundedSince } from '../stripe/objects/payments.ts';
-import type { RefundFacts } from '../stripe/objects/payments.ts';
+
+/** A dispute that was lost can be appealed against (`appeal_needs_response`, `appeal_under_review`). */
+export const APPEAL = 'appeal_';
+
+/**
+ * Whether a dispute is lost. An appeal changes nothing until it is won (design: rule 9).
+ * https://docs.stripe.com/api/disputes/object#dispute_object-status
+ */
+export function isLost({ status }: Pick<Dispute, 'status'>): boolean {
+  return status === 'lost' || status.startsWith(APPEAL);
+}
+
+/** What we hold of a payment's refunds. */
+export type RefundFacts = Pick<Payment, 'firstRefundedAt' | 'refundedAt' | 'refundFailedAt'>;
+
+/**
+ * Since when a payment is refunded in full, with no refund of it that failed or was cancelled since (design: rule 9).
+ *
+ * @param payment what we hold of it
+ * @returns event.created of the event that showed it first, UTC; null while it is not
+ */
+export function refundedSince({ firstRefundedAt, refundedAt, refundFailedAt }: RefundFacts): Date | null {
+  const holds = (at: Date | null): at is Date =>
+    at !== null && (refundFailedAt === null || refundFailedAt < at);
+  if (holds(firstRefundedAt)) return firstRefundedAt;
+  return holds(refundedAt) ? refundedAt : null;
+}
 
 /** A payment with all that is known of its way back. */
 export type PaymentFacts = RefundFacts & {

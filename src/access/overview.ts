@@ -1,4 +1,4 @@
-import { itemsOf } from '../stripe/objects/subscription.ts';
+import { itemsOf } from './subscriptions.ts';
 import { tierOf } from './tier.ts';
 import type { Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';

@@ -6,7 +6,7 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { expire } from '../stripe/checkout.ts';
 import { thinEvents } from '../stripe/event-ledger.ts';
-import { TERMINAL_STATUSES } from '../stripe/objects/snapshot-order.ts';
+import { TERMINAL_STATUSES } from '../access/live.ts';
 import { unlessGone } from '../stripe/missing.ts';
 import { readSubscription } from '../stripe/objects/subscription.ts';
 import type { Products } from '../stripe/objects/subscription.ts';

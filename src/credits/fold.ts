@@ -40,6 +40,16 @@ export interface SpentPart {
   seconds: number;
 }
 
+/** Credit that ran for a while: how much of it, and of which grants. */
+export interface Spending {
+  kind: 'spent';
+  from: Date;
+  until: Date;
+  seconds: number;
+  /** The oldest grant or restoration first, named by the number of its entry. */
+  of: SpentPart[];
+}
+
 /** One entry of a ledger, and what was spent since the entry before it, the oldest lot first. */
 export interface LedgerStep<Entry extends CreditEntry = CreditEntry> {
   entry: Entry;

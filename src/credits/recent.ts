@@ -6,7 +6,7 @@ import { later } from '../instants.ts';
 import { remember } from '../remember.ts';
 import { creditLeft } from './balance.ts';
 import type { CreditBalance } from './balance.ts';
-import type { Spending } from './explain.ts';
+import type { Spending } from './fold.ts';
 import { applyEntry, NEVER_ANY } from './fold.ts';
 
 /** A line of a ledger's story, without the grants that were spent: to know these, all of the ledger must be folded. */

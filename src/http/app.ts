@@ -11,14 +11,21 @@ import Fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
 import helmet from 'helmet';
 
-import { accountRoutes } from './accounts/accounts.ts';
 import { backupRoutes } from './portfolio/portfolio.ts';
 import { billingRoutes } from './billing/billing.ts';
-import { webhookRoute } from '../stripe/webhook.ts';
+import { webhookRoute } from './webhook.ts';
 import { healthRoutes } from './health.ts';
 import { metricsRoute } from './metrics-page.ts';
 import { docsPage, documentRoute } from './docs/docs.ts';
-import { pageRoutes } from './pages.ts';
+import { invitationRoute } from './invitation.ts';
+import { logInRoutes } from './login/login.ts';
+import { meRoute } from './me.ts';
+import { tellCreditNews } from './news.ts';
+import { sendPage } from './page.ts';
+import { pricingRoute } from './pricing/pricing.ts';
+import { resetRoutes } from './reset/reset.ts';
+import { settingsRoutes } from './settings/settings.ts';
+import { signUpRoutes } from './signup/signup.ts';
 import { ROOT } from '../root.ts';
 import { describeApi } from './api.ts';
 import { BOUNDS } from './bounds.ts';
@@ -164,10 +171,17 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   recognizeVisitors(people, context);
   answerUnknownAddresses(people);
 
-  pageRoutes(people, context);
-  accountRoutes(people, context);
+  tellCreditNews(people, context);
+  people.get('/', (request, reply) => sendPage(request, reply, 'landing', { title: 'Tandem' }));
+  invitationRoute(people, context);
+  signUpRoutes(people, context);
+  logInRoutes(people, context);
+  resetRoutes(people, context);
+  pricingRoute(people, context);
+  settingsRoutes(people, context);
   billingRoutes(people, context);
   backupRoutes(people, context);
+  meRoute(people, context);
   docsPage(people);
 }
 

@@ -1,5 +1,14 @@
-import { examine, INVARIANTS } from './doctor-logic.ts';
-import type { Finding, Invariant } from './doctor-logic.ts';
+import { TERMINAL_STATUSES } from '../access/live.ts';
+import { CLAIMED_BY_ANOTHER } from '../stripe/objects/checkout-session.ts';
+import { holds } from '../access/money-back.ts';
+import { provesPayment } from '../access/proof.ts';
+import { deriveTier } from '../access/tier.ts';
+import { checkLedger } from '../credits/fold.ts';
+import type { CreditEntry, Prisma } from '../db/generated/client.ts';
+import type { Db } from '../db/transaction.ts';
+import { inSnapshot } from '../db/transaction.ts';
+import { DAY_SECONDS, isoText, secondsBetween } from '../instants.ts';
+import { firstPaymentOf } from '../access/first-payment.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
@@ -25,4 +34,420 @@ function section({ name, says }: Invariant, findings: readonly Finding[]): strin
   const broken = findings.filter(({ check }) => check === name);
   if (broken.length === 0) return null;
   return [`${name}: ${says}`, ...broken.map(({ row, problem }) => `  ${row}: ${problem}`)].join('\n');
+}
+
+/** Rows read at a time: memory stays flat. */
+const PAGE = 500;
+
+/** Longer than Stripe tries to collect by any of its schedules, days. */
+const PAST_DUE_DAYS = 60;
+
+/** A user pays by one of these, or is about to; two of them are charged twice. */
+const LIVE_STATUSES: ReadonlySet<string> = new Set(['active', 'trialing', 'past_due', 'unpaid', 'paused']);
+
+/** One row that breaks an invariant. */
+export interface Finding {
+  /** The name of the invariant. */
+  check: string;
+  /** The table and the id. */
+  row: string;
+  problem: string;
+}
+
+/** What must hold for every row. */
+export interface Invariant {
+  name: string;
+  /** It, as a sentence. */
+  says: string;
+}
+
+/** What the checks are told besides the rows. */
+export interface ExamineOptions {
+  /** REFERRAL_CLAWBACK_DAYS. */
+  clawbackDays: number;
+  /** The instant, UTC. */
+  now: Date;
+}
+
+type Problem = Omit<Finding, 'check'>;
+
+interface Check<Row> extends Invariant {
+  problems: (row: Row, options: ExamineOptions) => Problem[];
+}
+
+const ACCOUNT_CHECKS: readonly Check<Account>[] = [
+  {
+    name: 'credit-ledger',
+    says: 'The credit ledger of a user is in order, and folds to their two columns.',
+    problems: ledgerProblems,
+  },
+  {
+    name: 'tier',
+    says: "A user's tier is the best that their subscriptions give.",
+    problems: tierProblems,
+  },
+  {
+    name: 'one-subscription',
+    says: 'A user has at most one subscription to our products that is charged for.',
+    problems: liveSubscriptionProblems,
+  },
+  {
+    name: 'conversion-grants',
+    says: 'A converted referral granted once to each side that was there, any other referral nothing.',
+    problems: grantProblems,
+  },
+  {
+    name: 'reversed-credit',
+    says: 'The credit of a referral is taken back on both sides exactly while it is reversed.',
+    problems: reversedCreditProblems,
+  },
+  {
+    name: 'deleted-account',
+    says: 'A deleted account has no session, reset link, backup or open checkout.',
+    problems: tombstoneProblems,
+  },
+  {
+    name: 'referral-follows-payment',
+    says: 'A referral is converted once a payment is proven, and reversed exactly while no subscription holds.',
+    problems: referralProblems,
+  },
+];
+
+const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
+  {
+    name: 'proof',
+    says: 'A subscription is proven exactly when its facts prove a payment.',
+    problems: proofProblems,
+  },
+  {
+    name: 'first-payment',
+    says: 'A subscription was first paid when its earliest positive invoice was.',
+    problems: firstPaymentProblems,
+  },
+  {
+    name: 'paid-time',
+    says: 'A subscription that was heard of says since when it gives a paid tier, or none.',
+    problems: paidTimeProblems,
+  },
+  {
+    name: 'deleted-customer',
+    says: 'The subscriptions of a customer who is deleted at Stripe are over.',
+    problems: deletedCustomerProblems,
+  },
+  {
+    name: 'past-due',
+    says: `No subscription is past due for more than ${PAST_DUE_DAYS} days.`,
+    problems: pastDueProblems,
+  },
+  {
+    name: 'reconciled',
+    says: 'No subscription waits for `reconcile` to ask Stripe which of two snapshots holds.',
+    problems: reconcileProblems,
+  },
+  {
+    name: 'known-at-stripe',
+    says: 'Stripe knows every customer, and every subscription that is not over.',
+    problems: missingProblems,
+  },
+];
+
+const CLAIM_CHECKS: readonly Check<Claim>[] = [
+  {
+    name: 'one-owner',
+    says: 'No customer is claimed by two users.',
+    problems: claimProblems,
+  },
+];
+
+/** All that is checked, in the order of the findings. */
+export const INVARIANTS: readonly Invariant[] = [...ACCOUNT_CHECKS, ...CUSTOMER_CHECKS, ...CLAIM_CHECKS].map(
+  ({ name, says }) => ({ name, says }),
+);
+
+/**
+ * Checks every invariant of the database. It only reads, page by page, and holds nobody up; each page is a snapshot, so
+ * that a server which works on meanwhile gives no false finding.
+ *
+ * @param db the database
+ * @param options the clawback days and the instant
+ * @returns a finding for each row that breaks one; none when all hold
+ */
+export async function examine(db: Db, options: ExamineOptions): Promise<Finding[]> {
+  return [
+    ...(await examineAll(db, readAccounts, ACCOUNT_CHECKS, options)),
+    ...(await examineAll(db, readCustomers, CUSTOMER_CHECKS, options)),
+    ...(await examineAll(db, readClaims, CLAIM_CHECKS, options)),
+  ];
+}
+
+/** Reads the next page of rows, those after an id. */
+type ReadPage<Row> = (snapshot: Prisma.TransactionClient, after: string) => Promise<Row[]>;
+
+async function examineAll<Row extends { id: string }>(
+  db: Db,
+  read: ReadPage<Row>,
+  checks: readonly Check<Row>[],
+  options: ExamineOptions,
+): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  let after = '';
+  for (;;) {
+    const rows = await inSnapshot(db, (snapshot) => read(snapshot, after));
+    const last = rows.at(-1);
+    if (!last) return findings;
+    for (const row of rows) findings.push(...findingsOf(row, checks, options));
+    after = last.id;
+  }
+}
+
+function findingsOf<Row>(row: Row, checks: readonly Check<Row>[], options: ExamineOptions): Finding[] {
+  return checks.flatMap(({ name, problems }) =>
+    problems(row, options).map((problem) => ({ check: name, ...problem })),
+  );
+}
+
+type Account = Awaited<ReturnType<typeof readAccounts>>[number];
+
+function readAccounts(snapshot: Prisma.TransactionClient, after: string) {
+  return snapshot.user.findMany({
+    where: { id: { gt: after } },
+    orderBy: { id: 'asc' },
+    take: PAGE,
+    include: {
+      creditEntries: { orderBy: { seq: 'asc' } },
+      checkout: true,
+      _count: { select: { sessions: true, resetLinks: true, backups: true } },
+      referredBy: { include: { referrer: true, creditEntries: { orderBy: { seq: 'asc' } } } },
+      customers: {
+        include: {
+          subscriptions: {
+            include: {
+              invoices: { where: { positive: true }, include: { payments: { include: { disputes: true } } } },
+            },
+          },
+        },
+      },
+    },
+  });
+}
+
+type CustomerFacts = Awaited<ReturnType<typeof readCustomers>>[number];
+
+function readCustomers(snapshot: Prisma.TransactionClient, after: string) {
+  return snapshot.customer.findMany({
+    where: { id: { gt: after } },
+    orderBy: { id: 'asc' },
+    take: PAGE,
+    include: { subscriptions: { include: { invoices: true } } },
+  });
+}
+
+type Claim = Awaited<ReturnType<typeof readClaims>>[number];
+
+async function readClaims(snapshot: Prisma.TransactionClient, after: string) {
+  const events = await snapshot.event.findMany({
+    where: { id: { gt: after }, status: 'ignored', reason: CLAIMED_BY_ANOTHER },
+    orderBy: { id: 'asc' },
+    take: PAGE,
+    select: { id: true, customerId: true },
+  });
+  const ids = events.map(({ customerId }) => customerId).filter((id) => id !== null);
+  const customers = await snapshot.customer.findMany({ where: { id: { in: ids } } });
+  const byId = new Map(customers.map((customer) => [customer.id, customer]));
+  return events.map(({ id, customerId }) => ({ id, customer: byId.get(customerId ?? '') ?? null }));
+}
+
+function ledgerProblems({ id, creditEntries, ...user }: Account): Problem[] {
+  const broken = (problem: string): Problem => ({ row: `User ${id}`, problem });
+  try {
+    return checkLedger(user, creditEntries).map(broken);
+  } catch (error) {
+    // The fold refuses entries that it does not know.
+    return [broken(error instanceof Error ? error.message : String(error))];
+  }
+}
+
+function tierProblems(account: Account): Problem[] {
+  const derived = deriveTier(subscriptionsOf(account));
+  if (account.tier === derived) return [];
+  return [
+    {
+      row: `User ${account.id}`,
+      problem: `the tier is ${account.tier}, and the subscriptions give ${derived}`,
+    },
+  ];
+}
+
+function liveSubscriptionProblems(account: Account): Problem[] {
+  const live = subscriptionsOf(account).filter(
+    ({ status, counts }) => counts && LIVE_STATUSES.has(status ?? ''),
+  );
+  if (live.length <= 1) return [];
+  const ids = live.map(({ id }) => id).join(', ');
+  return [{ row: `User ${account.id}`, problem: `${live.length} subscriptions are live: ${ids}` }];
+}
+
+function grantProblems({ id, referredBy }: Account): Problem[] {
+  if (!referredBy) return [];
+  const { referrerId, referrer, convertedAt, creditEntries } = referredBy;
+  const grants = creditEntries.filter(({ kind }) => kind === 'grant');
+  const count = (userId: string | null): number => grants.filter((grant) => grant.userId === userId).length;
+  const [toReferred, toReferrer] = [count(id), count(referrerId)];
+  const toOthers = grants.length - toReferred - toReferrer;
+
+  const problems: string[] = [];
+  const expect = (side: string, granted: number, wanted: readonly number[]): void => {
+    if (!wanted.includes(granted))
+      problems.push(`${side} has ${granted} grants of it, and should have ${wanted.join(' or ')}`);
+  };
+  expect('the referred user', toReferred, [convertedAt ? 1 : 0]);
+  expect('the referrer', toReferrer, referrerGrants(convertedAt, referrer));
+  expect('somebody else', toOthers, [0]);
+  return problems.map((problem) => ({ row: `Referral ${referredBy.id}`, problem }));
+}
+
+/** How many grants a referrer can have: none when they were gone at the conversion. */
+function referrerGrants(convertedAt: Date | null, referrer: { deletedAt: Date | null } | null): number[] {
+  if (!convertedAt || !referrer) return [0];
+  if (!referrer.deletedAt || referrer.deletedAt > convertedAt) return [1];
+  // Deleted in the second of the conversion: before or after it.
+  return referrer.deletedAt < convertedAt ? [0] : [0, 1];
+}
+
+function reversedCreditProblems({ id, referredBy }: Account): Problem[] {
+  if (!referredBy) return [];
+  const { referrerId, referrer, reversedAt, creditEntries } = referredBy;
+  // A referrer's tombstone is left alone, whatever becomes of the referral.
+  const sides = [id, referrer?.deletedAt === null ? referrerId : null].filter((side) => side !== null);
+  return sides
+    .map((side) => creditEntries.filter((entry) => entry.userId === side))
+    .filter((entries) => entries.length > 0 && isTaken(entries) !== (reversedAt !== null))
+    .map((entries) => ({
+      row: `Referral ${referredBy.id}`,
+      problem: reversedAt
+        ? `it is reversed, and user ${entries[0]?.userId ?? ''} has the credit`
+        : `it is not reversed, and the credit of user ${entries[0]?.userId ?? ''} is taken back`,
+    }));
+}
+
+function isTaken(entries: readonly CreditEntry[]): boolean {
+  return entries.at(-1)?.kind === 'reversal';
+}
+
+function tombstoneProblems({ id, deletedAt, checkout, _count }: Account): Problem[] {
+  if (!deletedAt) return [];
+  const left = { sessions: _count.sessions, 'reset links': _count.resetLinks, backups: _count.backups };
+  const counts = Object.entries({ ...left, 'open checkouts': checkout ? 1 : 0 }).filter(
+    ([, count]) => count > 0,
+  );
+  if (counts.length === 0) return [];
+  const what = counts.map(([name, count]) => `${name}: ${count}`).join(', ');
+  return [{ row: `User ${id}`, problem: `the account is deleted and has rows of it left (${what})` }];
+}
+
+function referralProblems(account: Account, { clawbackDays }: ExamineOptions): Problem[] {
+  const { referredBy, deletedAt } = account;
+  if (!referredBy) return [];
+  const { convertedAt, reversedAt, refusedFor } = referredBy;
+  const proven = subscriptionsOf(account).some(({ provenAt }) => provenAt !== null);
+  const broken = (problem: string): Problem[] => [{ row: `Referral ${referredBy.id}`, problem }];
+
+  if (!convertedAt) {
+    // The open referral of a deleted account never converts, and neither does one that was refused.
+    return proven && !deletedAt && !refusedFor ? broken('a payment is proven, and it is not converted') : [];
+  }
+  const holding = subscriptionsOf(account).some((subscription) => holds(subscription, clawbackDays));
+  if (holding && reversedAt) return broken('the payment holds, and it is reversed');
+  if (!holding && !reversedAt) {
+    return broken(`${proven ? 'the money went back' : 'no payment is proven'}, and it is not reversed`);
+  }
+  return [];
+}
+
+function subscriptionsOf({ customers }: Account) {
+  return customers.flatMap(({ subscriptions }) => subscriptions);
+}
+
+function proofProblems({ subscriptions }: CustomerFacts): Problem[] {
+  return subscriptions
+    .filter((subscription) => provesPayment(subscription) !== (subscription.provenAt !== null))
+    .map(({ id, provenAt }) => ({
+      row: `Subscription ${id}`,
+      problem: provenAt ? 'it is proven, and its facts prove no payment' : 'its facts prove a payment',
+    }));
+}
+
+function firstPaymentProblems({ subscriptions }: CustomerFacts): Problem[] {
+  return subscriptions.flatMap((subscription) => {
+    const { id, firstPaidAt } = subscription;
+    const earliest = firstPaymentOf([subscription])?.paidAt ?? null;
+    if (firstPaidAt?.getTime() === earliest?.getTime()) return [];
+    const [has, should] = [firstPaidAt, earliest].map((instant) => instant?.toISOString() ?? 'never');
+    const problem = `it says ${has ?? ''}, and its earliest positive invoice says ${should ?? ''}`;
+    return [{ row: `Subscription ${id}`, problem }];
+  });
+}
+
+function paidTimeProblems({ subscriptions }: CustomerFacts): Problem[] {
+  return subscriptions
+    .filter(({ status, givesSince }) => (status === null) !== (givesSince === null))
+    .map(({ id, status, givesSince }) => ({
+      row: `Subscription ${id}`,
+      problem: givesSince
+        ? 'it says since when it gives something, and no snapshot of it is known'
+        : `it is ${status ?? ''}, and does not say since when it gives what it gives`,
+    }));
+}
+
+function deletedCustomerProblems({ id: customerId, deletedAt, subscriptions }: CustomerFacts): Problem[] {
+  if (!deletedAt) return [];
+  return subscriptions
+    .filter(({ status }) => status !== null && !TERMINAL_STATUSES.has(status))
+    .map(({ id, status }) => ({
+      row: `Subscription ${id}`,
+      problem: `it is ${status ?? ''}, and the customer ${customerId} is deleted`,
+    }));
+}
+
+function pastDueProblems({ subscriptions }: CustomerFacts, { now }: ExamineOptions): Problem[] {
+  const isLong = (at: Date | null): at is Date =>
+    at !== null && secondsBetween(at, now) > PAST_DUE_DAYS * DAY_SECONDS;
+  return subscriptions
+    .filter(({ status, statusAt, counts }) => counts && status === 'past_due' && isLong(statusAt))
+    .map(({ id, statusAt }) => ({
+      row: `Subscription ${id}`,
+      problem: `it is past due since ${statusAt?.toISOString() ?? ''}`,
+    }));
+}
+
+function reconcileProblems({ subscriptions }: CustomerFacts): Problem[] {
+  return subscriptions
+    .filter(({ needsReconcile }) => needsReconcile)
+    .map(({ id }) => ({
+      row: `Subscription ${id}`,
+      problem: 'two snapshots of one second disagreed, and Stripe could not be asked',
+    }));
+}
+
+function missingProblems({ id, deletedAt, missingAt, subscriptions }: CustomerFacts): Problem[] {
+  const problem = (since: Date): string =>
+    `Stripe has not known it since ${isoText(since)}: it was deleted there, or STRIPE_API_KEY is of another account; \`reconcile\` asks again`;
+  const ofCustomer = missingAt && !deletedAt ? [{ row: `Customer ${id}`, problem: problem(missingAt) }] : [];
+  const ofSubscriptions = subscriptions.flatMap((one) =>
+    one.missingAt && one.status !== null && !TERMINAL_STATUSES.has(one.status)
+      ? [{ row: `Subscription ${one.id}`, problem: problem(one.missingAt) }]
+      : [],
+  );
+  return [...ofCustomer, ...ofSubscriptions];
+}
+
+function claimProblems({ id, customer }: Claim): Problem[] {
+  // Deleting the customer at Stripe is how an operator settles it: then nobody is charged for another's access.
+  if (!customer || customer.deletedAt) return [];
+  return [
+    {
+      row: `Customer ${customer.id}`,
+      problem: `it belongs to user ${customer.userId ?? '-'}, and by event ${id} another user's checkout named it`,
+    },
+  ];
 }

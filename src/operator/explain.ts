@@ -1,9 +1,20 @@
-import type { Spending } from '../credits/explain.ts';
-import { inSnapshot } from '../db/transaction.ts';
+import { describeUser } from '../access/overview.ts';
+import type { Overview } from '../access/overview.ts';
+import { subscriptionsOf } from '../access/subscriptions.ts';
+import { hasGoneBack, holds } from '../access/money-back.ts';
+import type { Config } from '../config.ts';
+import { creditLeft } from '../credits/balance.ts';
+import { explainCredit } from './explain-credit.ts';
+import type { CreditLine, CreditSum } from './explain-credit.ts';
+import type { Spending } from '../credits/fold.ts';
+import type { Prisma, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
-import { DAY_SECONDS } from '../instants.ts';
-import { explainAccount, nameOf } from './explain-logic.ts';
-import type { AccountStory, ToldEntry, ToldReferral } from './explain-logic.ts';
+import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
+import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
+import { explainReferral } from './explain-referral.ts';
+import type { ReferralFacts, ReferralStory, ReversalReason } from './explain-referral.ts';
+import { firstPaymentOf } from '../access/first-payment.ts';
+import { inSnapshot } from '../db/transaction.ts';
 import { accountOf, inText } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
@@ -100,4 +111,258 @@ function inDays(seconds: number): string {
   const name = `${days} ${days === 1 ? 'day' : 'days'}`;
   if (rest === 0) return name;
   return `${name} ${new Date(rest * 1000).toISOString().slice(11, 19)}`;
+}
+
+/** An account, explained to an operator. Credit is in seconds. */
+export interface AccountStory {
+  id: string;
+  email: string;
+  at: Date;
+  now: Pick<Overview, 'tier' | 'access'> & {
+    credit: { left: number; held: boolean; until: Date | null };
+  };
+  credit: { history: (ToldEntry | Spending)[]; sum: CreditSum };
+  /** The friends they invited, in the order of their sign-ups. */
+  invited: ToldReferral[];
+  invitedBy: ToldReferral | null;
+}
+
+/** An entry of the credit ledger, with why it is there. */
+export interface ToldEntry {
+  kind: string;
+  seq: number;
+  at: Date;
+  seconds: number;
+  by: 'stripe' | 'operator';
+  /** In words; null when an operator gave none. */
+  because: string | null;
+  causeId: string;
+}
+
+/** A referral, as the one at its other end is named. */
+export interface ToldReferral extends ReferralStory {
+  /** Null: the account was deleted. */
+  email: string | null;
+  signedUpAt: Date;
+  convertedAt: Date | null;
+  reversedAt: Date | null;
+}
+
+/**
+ * Explains an account: where every second of credit came from and went, and what became of each of its referrals.
+ *
+ * @param db the database
+ * @param user the user's row
+ * @param config the configuration
+ * @param now the instant, UTC
+ * @returns the story until that instant
+ */
+export async function explainAccount(db: Db, user: User, config: Config, now: Date): Promise<AccountStory> {
+  const at = wholeSeconds(now);
+  const { publicUrl, clawbackDays } = config;
+  const subscriptions = await subscriptionsOf(db, user.id);
+  const place = { publicUrl, prices: config.stripe.prices };
+  const { tier, access, creditUntil, creditHeld } = await describeUser(db, user, subscriptions, place, at);
+  const entries = await readEntries(db, user.id);
+  const history = explainCredit(entries, at);
+  const [invited, invitedBy] = await readReferrals(db, user.id);
+  const current = currentReasons(entries, invitedBy ? [...invited, invitedBy] : invited, clawbackDays);
+  const reasons = await readReasons(db, user.id, entries, current);
+  return {
+    id: user.id,
+    email: user.email ?? '',
+    at,
+    now: { tier, access, credit: { left: creditLeft(user, at), held: creditHeld, until: creditUntil } },
+    credit: { history: history.lines.map((line) => tellLine(line, reasons)), sum: history.sum },
+    invited: invited.map((row) => tellReferral(row, row.referred.email, clawbackDays, at)),
+    invitedBy: invitedBy && tellReferral(invitedBy, invitedBy.referrer?.email ?? null, clawbackDays, at),
+  };
+}
+
+type Entry = Awaited<ReturnType<typeof readEntries>>[number];
+
+function readEntries(db: Db, userId: string) {
+  return db.creditEntry.findMany({
+    where: { userId },
+    orderBy: { seq: 'asc' },
+    include: { referral: { include: { referrer: true, referred: true } } },
+  });
+}
+
+/** What is known of the causes of entries. */
+interface Reasons {
+  /** Operators' words, by the cause. */
+  notes: ReadonlyMap<string, string>;
+  /** Types of Stripe events, by the event. */
+  eventTypes: ReadonlyMap<string, string>;
+  /** Why a referral is reversed now, by the entry with which that was done. */
+  current: ReadonlyMap<Entry, ReversalReason>;
+}
+
+async function readReasons(
+  db: Db,
+  userId: string,
+  entries: readonly Entry[],
+  current: Reasons['current'],
+): Promise<Reasons> {
+  const causes = entries
+    .filter(({ kind }) => kind === 'reversal' || kind === 'restoration')
+    .map(({ causeId }) => causeId);
+  const [rows, events] = await Promise.all([
+    db.auditRow.findMany({ where: { userId, kind: 'credit', note: { not: null } } }),
+    db.event.findMany({ where: { id: { in: causes } }, select: { id: true, type: true } }),
+  ]);
+  return {
+    notes: new Map(rows.map(({ causeId, note }) => [causeId, note ?? ''])),
+    eventTypes: new Map(events.map(({ id, type }) => [id, type])),
+    current,
+  };
+}
+
+function currentReasons(
+  entries: readonly Entry[],
+  referrals: readonly ReferralRow[],
+  clawbackDays: number,
+): Map<Entry, ReversalReason> {
+  const reasons = new Map<Entry, ReversalReason>();
+  for (const row of referrals.filter(({ reversedAt }) => reversedAt !== null)) {
+    const last = entries.findLast(({ referralId }) => referralId === row.id);
+    const { reversal } = factsOf(row, clawbackDays);
+    if (last && reversal) reasons.set(last, reversal);
+  }
+  return reasons;
+}
+
+function tellLine(line: CreditLine<Entry>, reasons: Reasons): ToldEntry | Spending {
+  if (line.kind === 'spent') return line;
+  const { kind, seq, at, seconds, causeId } = line.entry;
+  const by = kind === 'grant' && line.entry.referralId === null ? 'operator' : 'stripe';
+  return { kind, seq, at, seconds, by, because: becauseOf(line.entry, reasons), causeId };
+}
+
+function becauseOf(entry: Entry, reasons: Reasons): string | null {
+  const { kind, referral, causeId } = entry;
+  if (kind === 'hold') return 'they pay';
+  if (kind === 'resume') return 'they pay no longer';
+  if (!referral) return reasons.notes.get(causeId) ?? null;
+
+  const own = referral.referredId === entry.userId;
+  if (kind === 'grant') {
+    return own
+      ? `they paid for the first time, invited by ${nameOf(referral.referrer?.email)}`
+      : `${nameOf(referral.referred.email)} paid`;
+  }
+  const payment = own ? 'their first payment' : `the first payment of ${nameOf(referral.referred.email)}`;
+  const type = reasons.eventTypes.get(causeId) ?? '';
+  if (kind === 'restoration') return whyGivenBack(type, payment);
+  return whyTaken(reasonOf(type) ?? reasons.current.get(entry) ?? null, payment);
+}
+
+/** What the event that took credit back says of the reason; null when it only brought old facts together. */
+function reasonOf(eventType: string): ReversalReason | null {
+  if (eventType === 'charge.refunded') return 'refunded';
+  return eventType.startsWith('charge.dispute.') ? 'dispute-lost' : null;
+}
+
+function whyTaken(reason: ReversalReason | null, payment: string): string {
+  switch (reason) {
+    case 'refunded':
+      return `${payment} was refunded`;
+    case 'dispute-lost':
+      return `the dispute of ${payment} was lost`;
+    case 'unproven':
+      return `no money had moved in ${payment}`;
+    case null:
+      return `${payment} did not hold`;
+  }
+}
+
+function whyGivenBack(eventType: string, payment: string): string {
+  if (eventType === 'refund.failed') return `the refund of ${payment} failed`;
+  if (eventType.endsWith('refund.updated')) return `the refund of ${payment} was called off`;
+  if (eventType.startsWith('charge.dispute.')) return `the dispute of ${payment} was won`;
+  return `${payment} holds after all`;
+}
+
+/**
+ * @param email the address of an account, if it has one
+ * @returns how it is named to an operator
+ */
+export function nameOf(email: string | null | undefined): string {
+  return email ?? '(deleted account)';
+}
+
+const REFERRAL_FACTS = {
+  referrer: true,
+  creditEntries: { where: { kind: 'grant' } },
+  referred: {
+    include: {
+      customers: {
+        include: {
+          subscriptions: {
+            include: { invoices: { include: { payments: { include: { disputes: true } } } } },
+          },
+        },
+      },
+    },
+  },
+} satisfies Prisma.ReferralInclude;
+
+type ReferralRow = Prisma.ReferralGetPayload<{ include: typeof REFERRAL_FACTS }>;
+
+async function readReferrals(db: Db, userId: string): Promise<[ReferralRow[], ReferralRow | null]> {
+  return Promise.all([
+    db.referral.findMany({
+      where: { referrerId: userId },
+      orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+      include: REFERRAL_FACTS,
+    }),
+    db.referral.findUnique({ where: { referredId: userId }, include: REFERRAL_FACTS }),
+  ]);
+}
+
+function tellReferral(row: ReferralRow, email: string | null, clawbackDays: number, now: Date): ToldReferral {
+  const { createdAt, convertedAt, reversedAt } = row;
+  const story = explainReferral(factsOf(row, clawbackDays), REFERRAL_CREDIT_DAYS, now);
+  return { email, signedUpAt: createdAt, convertedAt, reversedAt, ...story };
+}
+
+function factsOf(row: ReferralRow, clawbackDays: number): ReferralFacts {
+  const { convertedAt, reversedAt, refusedFor, referred, referrer, creditEntries } = row;
+  const subscriptions = referred.customers.flatMap((customer) => customer.subscriptions);
+  // The earliest payment that is still here: once it is out of reach, so is the conversion.
+  const still = subscriptions.map(({ provenAt, invoices }) => ({
+    invoices: provenAt ? invoices.filter((invoice) => !hasGoneBack(invoice, clawbackDays)) : [],
+  }));
+  const first = firstPaymentOf(still);
+  const proven = subscriptions.some(({ provenAt }) => provenAt !== null);
+  return {
+    convertedAt,
+    reversedAt,
+    refusedFor,
+    deleted: referred.deletedAt !== null,
+    referrerThere: referrer?.deletedAt === null,
+    sidesCredited: creditEntries.length,
+    subscriptions,
+    proven,
+    reversal: whyReversed(subscriptions, clawbackDays),
+    clawbackUntil: first && addSeconds(first.paidAt, clawbackDays * DAY_SECONDS),
+  };
+}
+
+type Subscription = ReferralRow['referred']['customers'][number]['subscriptions'][number];
+
+/** Why no subscription holds; null while one does. Refunded says: all that was paid was, without any dispute. */
+function whyReversed(subscriptions: readonly Subscription[], clawbackDays: number): ReversalReason | null {
+  if (subscriptions.some((subscription) => holds(subscription, clawbackDays))) return null;
+  const proven = subscriptions.filter(({ provenAt }) => provenAt !== null);
+  if (proven.length === 0) return 'unproven';
+  const undisputed = proven.map(({ provenAt, invoices }) => ({
+    provenAt,
+    invoices: invoices.map((invoice) => ({
+      ...invoice,
+      payments: invoice.payments.map((payment) => ({ ...payment, disputes: [] })),
+    })),
+  }));
+  return undisputed.some((subscription) => holds(subscription, clawbackDays)) ? 'dispute-lost' : 'refunded';
 }

@@ -1,4 +1,7 @@
-import { pruneDatabase } from './prune-logic.ts';
+import { thinEvents } from '../stripe/event-ledger.ts';
+import type { Db, Tx } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
@@ -12,4 +15,62 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
   const { events, sessions, resetLinks } = pruned;
   const text = `Thinned ${events} events; deleted ${sessions} sessions and ${resetLinks} reset links that had ended.`;
   return { text, json: pruned };
+}
+
+/** Rows written in one transaction: few enough that nobody waits long for their turn. */
+const THINNED_AT_ONCE = 50;
+const DELETED_AT_ONCE = 500;
+
+/** How many rows of each kind were thinned or deleted. */
+export interface Pruned {
+  events: number;
+  sessions: number;
+  resetLinks: number;
+}
+
+/**
+ * Lets go of what is kept too long: thins the payload of every applied or ignored event to the fields that we read once
+ * it is old enough, and deletes sessions and reset links that have ended. A failed event stays whole: it can be replayed.
+ *
+ * @param db the database
+ * @param retentionDays EVENT_RETENTION_DAYS: how long after its receipt a payload stays whole
+ * @param now the instant, UTC
+ * @returns how many of each
+ */
+export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
+  const before = addSeconds(now, -retentionDays * DAY_SECONDS);
+  const ended = { where: { expiresAt: { lte: wholeSeconds(now) } }, limit: DELETED_AT_ONCE };
+  return {
+    events: await thinOldEvents(db, before, now),
+    sessions: await deleteAll(db, now, (tx) => tx.session.deleteMany(ended)),
+    resetLinks: await deleteAll(db, now, (tx) => tx.resetLink.deleteMany(ended)),
+  };
+}
+
+/** Deletes batch after batch, until one is not full. */
+async function deleteAll(
+  db: Db,
+  now: Date,
+  deleteBatch: (tx: Tx) => Promise<{ count: number }>,
+): Promise<number> {
+  let deleted = 0;
+  for (;;) {
+    const { count } = await inTransaction(db, now, deleteBatch);
+    deleted += count;
+    if (count < DELETED_AT_ONCE) return deleted;
+  }
+}
+
+async function thinOldEvents(db: Db, before: Date, now: Date): Promise<number> {
+  let thinned = 0;
+  let after = '';
+  for (;;) {
+    // Going on by id reads no event twice.
+    const which = { id: { gt: after }, receivedAt: { lt: before } };
+    const ids = await inTransaction(db, now, (tx) => thinEvents(tx, which, THINNED_AT_ONCE));
+    const last = ids.at(-1);
+    if (last === undefined) return thinned;
+    thinned += ids.length;
+    after = last;
+  }
 }

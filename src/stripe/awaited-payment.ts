@@ -3,7 +3,7 @@ import { Stripe } from 'stripe';
 import type { Subscription } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
-import { isLive } from './checkout.ts';
+import { isNotOver } from './checkout.ts';
 
 /** A webhook usually takes seconds. After this long, s, waiting for it is no use to a person. */
 const PATIENCE_SECONDS = 120;
@@ -39,7 +39,7 @@ export async function findAwaitedPayment(
       { expand: ['subscription'] },
       { timeout: TIMEOUT_MS, maxNetworkRetries: 0 },
     );
-    if (status !== 'complete' || subscription === null || !isLive(subscription)) return 'none';
+    if (status !== 'complete' || subscription === null || !isNotOver(subscription)) return 'none';
     const { id, created } =
       typeof subscription === 'string' ? { id: subscription, created: null } : subscription;
     if (subscriptions.some((known) => known.id === id && known.status !== null)) return 'none';

@@ -6,7 +6,7 @@ import type { Checkout, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { TERMINAL_STATUSES } from './objects/snapshot-order.ts';
+import { TERMINAL_STATUSES } from '../access/live.ts';
 import type { Plan } from './prices.ts';
 import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { ensureCustomer } from './ensure-customer.ts';
@@ -63,7 +63,7 @@ export async function openCheckout(
       continue;
     }
     const { subscription } = session;
-    if (session.status === 'complete' && isLive(subscription) && isOurs(subscription, config.products))
+    if (session.status === 'complete' && isNotOver(subscription) && isOurs(subscription, config.products))
       return null;
     if (session.status === 'open' && session.url !== null) {
       if (checkout.plan === plan && checkout.priceId === priceId) return session.url;
@@ -196,7 +196,7 @@ async function cancelUnfinished(
  * @param subscription of a checkout session
  * @returns whether there is one that is not over
  */
-export function isLive(subscription: string | Stripe.Subscription | null): boolean {
+export function isNotOver(subscription: string | Stripe.Subscription | null): boolean {
   if (subscription === null) return false;
   return typeof subscription === 'string' || !TERMINAL_STATUSES.has(subscription.status);
 }

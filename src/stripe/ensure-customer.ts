@@ -6,8 +6,7 @@ import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import type { Programme } from '../db/unit-of-work.ts';
-import { customerOf } from '../access/customers.ts';
-import { linkCustomer } from '../access/link-customer.ts';
+import { customerOf, linkCustomer } from '../access/customers.ts';
 
 export interface BillingContext {
   db: Db;

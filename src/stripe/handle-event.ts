@@ -1,4 +1,5 @@
 import type { Stripe } from 'stripe';
+
 import type { Config } from '../config.ts';
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
@@ -10,21 +11,18 @@ import { remember } from '../remember.ts';
 import { openInbox, Recorded } from './inbox.ts';
 import type { Inbox } from './inbox.ts';
 import { isDuplicate, recordFailure } from './event-ledger.ts';
-import type { TieBreaker } from '../access/subscriptions.ts';
-import { onChargeRefunded } from './objects/on-charge-refunded.ts';
-import { onCheckoutCompleted } from './objects/on-checkout-completed.ts';
-import { onCustomerDeleted } from './objects/on-customer-deleted.ts';
-import { onCustomerUpdated } from './objects/on-customer-updated.ts';
-import { onDisputeChanged } from './objects/on-dispute-changed.ts';
-import { onInvoicePaid } from './objects/on-invoice-paid.ts';
-import { onInvoicePaymentPaid } from './objects/on-invoice-payment-paid.ts';
-import { onInvoiceUnpaid } from './objects/on-invoice-unpaid.ts';
+import type { TieBreaker } from './objects/subscription.ts';
+import { onChargeRefunded } from './objects/charge.ts';
+import { onCheckoutCompleted } from './objects/checkout-session.ts';
+import { onCustomerDeleted, onCustomerUpdated } from './objects/customer.ts';
+import { onDisputeChanged } from './objects/dispute.ts';
+import { onInvoicePaid, onInvoiceUnpaid } from './objects/invoice.ts';
+import { onInvoicePaymentPaid } from './objects/invoice-payment.ts';
 import { ignored } from './objects/handler.ts';
 import type { EventHandler, HandlerOutcome, Ignored } from './objects/handler.ts';
-import { onRefundChanged } from './objects/on-refund-changed.ts';
-import { onSubscriptionChanged } from './objects/on-subscription-changed.ts';
+import { onRefundChanged } from './objects/refund.ts';
+import { onSubscriptionChanged, readSubscription } from './objects/subscription.ts';
 import type { StripeEvent } from './objects/event.ts';
-import { readSubscription } from './objects/subscription.ts';
 
 /** What is done with each type of event. */
 export const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([

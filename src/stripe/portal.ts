@@ -1,25 +1,7 @@
 import type { Subscription, User } from '../db/generated/client.ts';
-import { TERMINAL_STATUSES } from './objects/snapshot-order.ts';
+import { isLive } from '../access/live.ts';
 import { noteCustomerMissing, noteSubscription, unlessGone } from './missing.ts';
 import type { BillingContext } from './ensure-customer.ts';
-
-/**
- * @param subscription one of a user's
- * @returns whether it counts and is not over: it is managed in the portal, and no second one is sold
- */
-export function isLive({ status, counts }: Pick<Subscription, 'status' | 'counts'>): boolean {
-  return counts && status !== null && status !== 'incomplete' && !TERMINAL_STATUSES.has(status);
-}
-
-/**
- * @param subscriptions a user's
- * @returns whether one of them is not over, as far as Stripe knows it
- */
-export function isOneLive(
-  subscriptions: readonly Pick<Subscription, 'status' | 'counts' | 'missingAt'>[],
-): boolean {
-  return subscriptions.some((subscription) => isLive(subscription) && subscription.missingAt === null);
-}
 
 /**
  * Asks Stripe whether one of a user's subscriptions is not over, before they are sent to the portal for it: our row may be

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, inject } from 'vitest';
 
-import { examine } from '../../src/operator/doctor-logic.ts';
+import { examine } from '../../src/operator/doctor.ts';
 import { deliverWaiting, reconcileWorld, startWorld } from '../support/stand-in.ts';
 import type { World } from '../support/stand-in.ts';
 import { addPerson, COMMANDS } from './commands.ts';

@@ -6,7 +6,7 @@ import { readEvent } from '../../src/stripe/objects/event.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
 import { openDatabase } from '../../src/db/open.ts';
 import { inTransaction } from '../../src/db/transaction.ts';
-import { examine } from '../../src/operator/doctor-logic.ts';
+import { examine } from '../../src/operator/doctor.ts';
 import { captureReferral } from '../../src/referrals/capture.ts';
 import { shuffled } from './seeded-random.ts';
 import type { Draw } from './seeded-random.ts';

@@ -4,8 +4,8 @@ import { test } from 'vitest';
 
 import { readConfig } from '../../src/config.ts';
 import { openDatabase } from '../../src/db/open.ts';
-import { examine } from '../../src/operator/doctor-logic.ts';
-import { explainAccount } from '../../src/operator/explain-logic.ts';
+import { examine } from '../../src/operator/doctor.ts';
+import { explainAccount } from '../../src/operator/explain.ts';
 
 const databases = JSON.parse(process.env['UPGRADE_DATABASES'] ?? '[]') as string[];
 const now = new Date('2030-01-01T00:00:00Z');

@@ -12,7 +12,8 @@ import { sendToLogIn } from '../log-in-first.ts';
 import { CheckoutImpossible, openCheckout } from '../../stripe/checkout.ts';
 import { subscriptionsOf } from '../../access/subscriptions.ts';
 import { programmeOf } from '../../stripe/handle-event.ts';
-import { isLive, isOneLiveAtStripe, openPortal } from '../../stripe/portal.ts';
+import { isLive } from '../../access/live.ts';
+import { isOneLiveAtStripe, openPortal } from '../../stripe/portal.ts';
 import type { BillingContext } from '../../stripe/ensure-customer.ts';
 
 const STRIPE_FAILED = 'Stripe cannot be reached, or refuses.';

@@ -2,7 +2,6 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
 import { describeUser, shownOf } from '../../access/overview.ts';
-import type { Place } from '../../access/overview.ts';
 import { changeAddress, changePassword } from '../../accounts/credentials.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
@@ -10,7 +9,7 @@ import { closeOtherSessions } from '../../accounts/sessions.ts';
 import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
 import { deleteAccount } from '../../accounts/delete-account.ts';
 import { subscriptionsOf } from '../../access/subscriptions.ts';
-import { isOneLive } from '../../stripe/portal.ts';
+import { isOneLive } from '../../access/live.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
 import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
@@ -23,17 +22,11 @@ import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
-import {
-  limitedByAccount,
-  takeOfAccount,
-  takeOfAddress,
-  TOO_MANY_TRIES,
-  tryPassword,
-} from '../limits.ts';
+import { limitedByAccount, takeOfAccount, takeOfAddress, TOO_MANY_TRIES, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
-import { inWords } from './credit-words.ts';
-import type { HistoryLine } from './credit-words.ts';
+import { inWords } from '../credit-words.ts';
+import type { HistoryLine } from '../credit-words.ts';
 import { exportAccount } from './export.ts';
 import { qrCode } from './qr-code.ts';
 
@@ -69,10 +62,10 @@ interface SettingsForms {
  *
  * @param app the scope of the pages
  * @param context what the server is built from
- * @param place where we are, and the ids of our prices
  */
-export function settingsRoutes(app: FastifyInstance, context: AppContext, place: Place): void {
-  const { db, stripe, sessionSecret, now } = context;
+export function settingsRoutes(app: FastifyInstance, context: AppContext): void {
+  const { config, db, stripe, sessionSecret, now } = context;
+  const place = { publicUrl: config.publicUrl, prices: config.stripe.prices };
   const limitPaymentChecks = limitedByAccount('paymentChecksOfAccount');
   const { products } = context.config.stripe;
 

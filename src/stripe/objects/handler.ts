@@ -1,7 +1,7 @@
 import type { Cause } from '../../audit.ts';
 import type { Wanted } from '../../db/load.ts';
 import type { Programme, Unit } from '../../db/unit-of-work.ts';
-import type { TieBreaker } from '../../access/subscriptions.ts';
+import type { TieBreaker } from './subscription.ts';
 import type { StripeEvent } from './event.ts';
 
 /** What came of an event. */

@@ -1,6 +1,10 @@
 import * as z from 'zod';
 
+import { followMoney } from '../../access/follow.ts';
+import { anyMoneyBack, invoiceOf, storePaymentOfInvoice } from '../../access/payments.ts';
 import { idOf, optionalReference, reference, text } from './common.ts';
+import { causeOf, ignored, OK } from './handler.ts';
+import type { EventHandler } from './handler.ts';
 
 export const invoicePaymentShape = z.object({
   id: text,
@@ -29,3 +33,21 @@ export function readInvoicePayment(object: unknown): InvoicePayment {
     paymentId: idOf(payment.payment_intent ?? payment.charge),
   };
 }
+
+/**
+ * `invoice_payment.paid`: since API 2025-03 (basil) the one place where an invoice and its payment meet. A refund or a
+ * dispute of that payment, heard of before, takes effect now.
+ */
+export const onInvoicePaymentPaid: EventHandler = (event) => {
+  const { paymentId, invoiceId } = readInvoicePayment(event.object);
+  if (paymentId === null) return ignored('the money moved outside Stripe, and cannot come back through it');
+  return {
+    wants: { payments: [paymentId], invoices: [invoiceId] },
+    apply: (tx) => {
+      const payment = storePaymentOfInvoice(tx, paymentId, invoiceId);
+      invoiceOf(tx, invoiceId);
+      if (anyMoneyBack(tx, invoiceId)) followMoney(tx, payment, causeOf(event));
+      return OK;
+    },
+  };
+};

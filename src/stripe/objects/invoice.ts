@@ -1,6 +1,14 @@
 import * as z from 'zod';
 
+import { follow, followRenewal } from '../../access/follow.ts';
+import { customerOf } from '../../access/customers.ts';
+import { anyMoneyBack, invoiceOf, storePaymentOfInvoice } from '../../access/payments.ts';
+import { ensureSubscription, refreshProof } from '../../access/subscriptions.ts';
+import type { Subscription } from '../../db/generated/client.ts';
+import type { Unit } from '../../db/unit-of-work.ts';
 import { dateOf, idOf, instant, optionalReference, text } from './common.ts';
+import { causeOf, ignored, OK } from './handler.ts';
+import type { EventHandler } from './handler.ts';
 
 export const invoiceShape = z.object({
   id: text,
@@ -62,4 +70,97 @@ export function readInvoice(object: unknown): InvoiceFacts {
     attempted: raw.attempted ?? false,
     testClock: idOf(raw.test_clock) !== null,
   };
+}
+
+/**
+ * `invoice.paid`: the proof of payment where being active is none, or (a first invoice of zero) the sign that nothing
+ * was paid. Kept even when the subscription or the user is not known yet. A renewal's changes nothing, unless the money of
+ * all earlier ones went back.
+ */
+export const onInvoicePaid: EventHandler = (event) => {
+  const invoice = readInvoice(event.object);
+  const { id, subscriptionId, customerId, paymentId } = invoice;
+  if (subscriptionId === null) return ignored('the invoice is of no subscription');
+  if (customerId === null) return ignored('the invoice has no customer');
+  return {
+    wants: {
+      payments: paymentId === null ? [] : [paymentId],
+      invoices: [id],
+      customers: [customerId],
+      subscriptions: [subscriptionId],
+    },
+    apply: (tx) => {
+      const paidAt = invoice.paidAt ?? event.created;
+      if (paymentId !== null) storePaymentOfInvoice(tx, paymentId, id);
+      storePaidInvoice(tx, invoice, paidAt);
+      const { userId } = customerOf(tx, customerId);
+      const known = ensureSubscription(tx, subscriptionId, customerId);
+      // Its payment can be one whose refund or dispute was heard of before.
+      const isBack = anyMoneyBack(tx, id);
+      const subscription = isBack ? { ...known, moneyBack: true } : known;
+      tx.rows.subscriptions.set(subscriptionId, subscription);
+
+      if (invoice.positive && isRenewal(subscription, paidAt) && !isBack) {
+        if (userId !== null) followRenewal(tx, userId, causeOf(event));
+        return OK;
+      }
+      const onProof = refreshProof(tx, subscription, event.created) || isBack;
+      if (onProof && userId !== null) follow(tx, userId, causeOf(event), true);
+      return OK;
+    },
+  };
+};
+
+/** An earlier invoice was paid already, or one of the same second: this one proves nothing new. */
+function isRenewal({ firstPaidAt }: Subscription, paidAt: Date): boolean {
+  return firstPaidAt !== null && firstPaidAt <= paidAt;
+}
+
+/**
+ * `invoice.payment_failed` and `invoice.payment_action_required`: when it is the first invoice, being active proves no
+ * payment. What a failed renewal means, the subscription's own status says.
+ */
+export const onInvoiceUnpaid: EventHandler = (event) => {
+  const invoice = readInvoice(event.object);
+  const { id, subscriptionId, customerId } = invoice;
+  if (subscriptionId === null) return ignored('the invoice is of no subscription');
+  if (customerId === null) return ignored('the invoice has no customer');
+  if (!invoice.first) return ignored("a renewal that failed shows in the subscription's status");
+  return {
+    wants: { invoices: [id], customers: [customerId], subscriptions: [subscriptionId] },
+    apply: (tx) => {
+      storeFailedInvoice(tx, invoice, event.created);
+      const { userId } = customerOf(tx, customerId);
+      const subscription = ensureSubscription(tx, subscriptionId, customerId);
+      const onProof = refreshProof(tx, subscription, event.created);
+      if (onProof && userId !== null) follow(tx, userId, causeOf(event), true);
+      return OK;
+    },
+  };
+};
+
+/**
+ * Keeps what a paid invoice says.
+ *
+ * @param tx the unit of work, which holds the invoice's lock
+ * @param invoice the invoice
+ * @param paidAt when it was paid, UTC
+ */
+export function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date): void {
+  const { id, subscriptionId, first, positive } = invoice;
+  tx.rows.invoices.set(id, { ...invoiceOf(tx, id), subscriptionId, first, positive, paidAt });
+}
+
+/**
+ * Keeps that a try to collect a subscription's first invoice failed.
+ *
+ * @param tx the unit of work, which holds the invoice's lock
+ * @param invoice the invoice
+ * @param failedAt when, UTC; of several tries the earliest is kept
+ */
+export function storeFailedInvoice(tx: Unit, invoice: InvoiceFacts, failedAt: Date): void {
+  const { id, subscriptionId, first } = invoice;
+  const known = invoiceOf(tx, id);
+  if (known.failedAt && known.failedAt <= failedAt) return;
+  tx.rows.invoices.set(id, { ...known, subscriptionId, first, failedAt });
 }

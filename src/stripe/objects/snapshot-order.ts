@@ -1,9 +1,7 @@
+import { TERMINAL_STATUSES } from '../../access/live.ts';
 import type { StripeEvent } from './event.ts';
 import { readSubscription } from './subscription.ts';
 import type { Products, SubscriptionState } from './subscription.ts';
-
-/** Statuses that nothing follows: they win over every other snapshot. */
-export const TERMINAL_STATUSES: ReadonlySet<string> = new Set(['canceled', 'incomplete_expired']);
 
 /** What the row of a subscription holds now, as far as it decides which snapshot comes after which. */
 export interface HeldSnapshot {

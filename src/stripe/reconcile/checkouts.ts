@@ -2,8 +2,7 @@ import type { Stripe } from 'stripe';
 
 import type { Customer, Subscription } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
-import { onCheckoutCompleted } from '../objects/on-checkout-completed.ts';
-import { readCheckoutSession } from '../objects/checkout-session.ts';
+import { onCheckoutCompleted, readCheckoutSession } from '../objects/checkout-session.ts';
 import { byId, compareAll, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';

@@ -2,7 +2,7 @@ import type { Stripe } from 'stripe';
 
 import { inTransaction } from '../../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../../instants.ts';
-import { onCustomerDeleted } from '../objects/on-customer-deleted.ts';
+import { onCustomerDeleted } from '../objects/customer.ts';
 import { absenceOf, noteCustomerMissing } from '../missing.ts';
 import type { Absence } from '../missing.ts';
 import type { Comparison, ReconcileContext } from './context.ts';

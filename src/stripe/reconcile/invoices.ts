@@ -1,7 +1,5 @@
 import type { Invoice } from '../../db/generated/client.ts';
-import { onInvoicePaid } from '../objects/on-invoice-paid.ts';
-import { onInvoiceUnpaid } from '../objects/on-invoice-unpaid.ts';
-import { readInvoice } from '../objects/invoice.ts';
+import { onInvoicePaid, onInvoiceUnpaid, readInvoice } from '../objects/invoice.ts';
 import { byId, compareAll, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';

@@ -4,15 +4,14 @@ import type { Payment } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { addSeconds, later } from '../../instants.ts';
 import { inUnit } from '../../db/unit-of-work.ts';
-import { paymentOf, refundedSince, storeFetchedDispute } from '../objects/payments.ts';
-import type { RefundFacts } from '../objects/payments.ts';
-import { onChargeRefunded } from '../objects/on-charge-refunded.ts';
-import { onInvoicePaymentPaid } from '../objects/on-invoice-payment-paid.ts';
-import { onRefundChanged } from '../objects/on-refund-changed.ts';
-import { reviewPayment } from '../../access/review-payment.ts';
-import { readCharge } from '../objects/charge.ts';
-import { readDispute } from '../objects/dispute.ts';
-import { readInvoicePayment } from '../objects/invoice-payment.ts';
+import { paymentOf } from '../../access/payments.ts';
+import { refundedSince } from '../../access/money-back.ts';
+import { storeFetchedDispute, readDispute } from '../objects/dispute.ts';
+import type { RefundFacts } from '../../access/money-back.ts';
+import { onChargeRefunded, readCharge } from '../objects/charge.ts';
+import { onInvoicePaymentPaid, readInvoicePayment } from '../objects/invoice-payment.ts';
+import { onRefundChanged } from '../objects/refund.ts';
+import { followMoney } from '../../access/follow.ts';
 import { byId, causeNow, compareAll, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
@@ -170,7 +169,7 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
           if (unit.rows.disputes.get(id)?.status !== row?.status) return false;
           const payment = paymentOf(unit, paymentId);
           storeFetchedDispute(unit, paymentId, dispute);
-          reviewPayment(unit, payment, causeNow());
+          followMoney(unit, payment, causeNow());
           return true;
         },
       ),

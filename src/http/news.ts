@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 
-import { markCreditNewsSeen, readCreditNews } from '../../referrals/credit-news.ts';
-import type { AppContext } from '../context.ts';
+import { markCreditNewsSeen, readCreditNews } from '../referrals/credit-news.ts';
+import type { AppContext } from './context.ts';
 import { noticesOf } from './credit-words.ts';
 
 /** What somebody with an account reads: what is told on it is seen. */

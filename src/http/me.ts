@@ -3,16 +3,9 @@ import * as z from 'zod';
 
 import { describeUser } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
-import { isOneLive } from '../stripe/portal.ts';
-import { createPriceReader } from '../stripe/prices.ts';
 import { answers, json } from './api.ts';
 import type { AppContext } from './context.ts';
-import { setFlash } from './cookies.ts';
 import { HttpError } from './errors.ts';
-import { sendPage } from './page.ts';
-import { followInvitation } from './visitor.ts';
-import { tellCreditNews } from './settings/credit-news.ts';
-import { settingsRoutes } from './settings/settings.ts';
 
 const overview = z
   .object({
@@ -59,46 +52,16 @@ const ME = {
 };
 
 /**
- * The pages that people read, a friend's link, and `/api/me`.
+ * `GET /api/me`.
  *
- * @param app the scope of the pages
+ * @param app the people's scope
  * @param context what the server is built from
  */
-export function pageRoutes(app: FastifyInstance, context: AppContext): void {
-  const { config, db, stripe, now } = context;
-  const prices = createPriceReader(stripe, config.stripe.prices, now);
+export function meRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
   const place = { publicUrl: config.publicUrl, prices: config.stripe.prices };
-
-  app.get('/', (request, reply) => sendPage(request, reply, 'landing', { title: 'Tandem' }));
-
-  app.get('/pricing', async (request, reply) => {
-    const texts = await prices();
-    const live = request.user !== null && isOneLive(await subscriptionsOf(db, request.user.id));
-    return sendPage(request, reply, 'pricing', {
-      title: 'Pricing',
-      plans: [
-        { plan: 'monthly', name: 'Monthly', price: texts.monthly, interval: 'month' },
-        { plan: 'annual', name: 'Annual', price: texts.annual, interval: 'year' },
-      ],
-      billing: request.user ? (live ? 'manage' : 'upgrade') : 'signed-out',
-      trialDays: config.stripe.trialDays,
-      clawbackDays: config.clawbackDays,
-    });
-  });
-
-  // A link that was pasted can have more behind its code, such as a slash.
-  app.get<{ Params: { '*': string } }>('/r/*', async (request, reply) => {
-    await followInvitation(context, request, reply, request.params['*']);
-    if (request.flash) setFlash(request, reply, request.flash);
-    return reply.redirect('/pricing', 303);
-  });
-
   app.get('/api/me', { schema: ME }, async (request) => {
     if (!request.user) throw new HttpError(401, 'unauthorized', 'Log in first.');
     const subscriptions = await subscriptionsOf(db, request.user.id);
     return describeUser(db, request.user, subscriptions, place, now());
   });
-
-  settingsRoutes(app, context, place);
-  tellCreditNews(app, context);
 }

@@ -1,17 +1,7 @@
 import type { CreditEntry } from '../db/generated/client.ts';
 import { addSeconds, later } from '../instants.ts';
-import { traceLedger, unspentOf } from './fold.ts';
-import type { SpentPart } from './fold.ts';
-
-/** Credit that ran for a while: how much of it, and of which grants. */
-export interface Spending {
-  kind: 'spent';
-  from: Date;
-  until: Date;
-  seconds: number;
-  /** The oldest grant or restoration first, named by the number of its entry. */
-  of: SpentPart[];
-}
+import { traceLedger, unspentOf } from '../credits/fold.ts';
+import type { Spending, SpentPart } from '../credits/fold.ts';
 
 /** An entry of the ledger, or what was spent between two. */
 export type CreditLine<Entry extends CreditEntry = CreditEntry> = { kind: 'entry'; entry: Entry } | Spending;

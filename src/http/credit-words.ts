@@ -1,7 +1,7 @@
-import type { RecentLine } from '../../credits/recent.ts';
-import { DAY_SECONDS } from '../../instants.ts';
-import type { ToldEntry } from '../../referrals/credit-news.ts';
-import type { Notice } from '../page.ts';
+import type { RecentLine } from '../credits/recent.ts';
+import { DAY_SECONDS } from '../instants.ts';
+import type { ToldEntry } from '../referrals/credit-news.ts';
+import type { Notice } from './page.ts';
 
 /**
  * @param seconds an amount of credit

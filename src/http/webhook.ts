@@ -5,15 +5,15 @@ import * as z from 'zod';
 
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { events } from '../metrics.ts';
-import { json } from '../http/api.ts';
-import type { WebhookBodyBounds } from '../http/bounds.ts';
-import type { AppContext } from '../http/context.ts';
-import { HttpError } from '../http/errors.ts';
-import { networkOf } from '../http/network.ts';
-import { createBodyReader } from '../http/unverified-bodies.ts';
-import { eventContextOf, handleEvent } from './handle-event.ts';
-import { readEvent, whyNoEvent } from './objects/event.ts';
-import { isSigned } from './signature.ts';
+import { json } from './api.ts';
+import type { WebhookBodyBounds } from './bounds.ts';
+import type { AppContext } from './context.ts';
+import { HttpError } from './errors.ts';
+import { networkOf } from './network.ts';
+import { createBodyReader } from './unverified-bodies.ts';
+import { eventContextOf, handleEvent } from '../stripe/handle-event.ts';
+import { readEvent, whyNoEvent } from '../stripe/objects/event.ts';
+import { isSigned } from '../stripe/signature.ts';
 
 /** Drain this much of a refused body before the answer, bytes; otherwise the client would not see it. */
 const DRAIN_LIMIT_BYTES = 16 * 1024 * 1024;

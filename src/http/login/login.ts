@@ -1,0 +1,89 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import * as z from 'zod';
+
+import { inTransaction } from '../../db/transaction.ts';
+import type { AppContext } from '../context.ts';
+import { clearSession, sessionToken, setSession } from '../cookies.ts';
+import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
+import { TOO_MANY_TRIES, tryPassword } from '../limits.ts';
+import { sendPage } from '../page.ts';
+import { emailAddress } from '../../accounts/email.ts';
+import { logIn } from '../../accounts/log-in.ts';
+import type { LogIn } from '../../accounts/log-in.ts';
+import { closeSession } from '../../accounts/sessions.ts';
+
+const NO_PASSWORD = 'Enter your password.';
+
+const logInForm = z.object({ email: emailAddress, password: z.string().min(1).max(200) });
+
+/** What a form shows when it is rendered again. */
+export interface FormErrors {
+  email?: string;
+  password?: string;
+  form?: string;
+}
+
+/**
+ * Log-in and log-out.
+ *
+ * @param app the people's scope
+ * @param context what the server is built from
+ */
+export function logInRoutes(app: FastifyInstance, context: AppContext): void {
+  const { db, sessionSecret, now } = context;
+
+  app.get('/login', (request, reply) =>
+    request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'login', {}),
+  );
+
+  app.post('/login', async (request, reply) => {
+    const again = (status: number, errors: FormErrors): FastifyReply =>
+      accountForm(request, reply.status(status), 'login', errors);
+    const form = logInForm.safeParse(request.body ?? {});
+    if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: NO_PASSWORD }));
+
+    const token = await tryLogIn(context, request, reply, { ...form.data, oldToken: sessionToken(request) });
+    if (token === undefined) return again(429, { form: TOO_MANY_TRIES });
+    if (token === null) return again(401, { form: 'The e-mail address or the password is wrong.' });
+    setSession(request, reply, token);
+    return reply.redirect('/settings', 303);
+  });
+
+  app.post('/logout', async (request, reply) => {
+    const token = sessionToken(request);
+    if (token !== null) await inTransaction(db, now(), (tx) => closeSession(tx, sessionSecret, token));
+    clearSession(request, reply);
+    return reply.redirect('/', 303);
+  });
+}
+
+/** @returns the session's token; null when the address or the password is wrong, undefined when there are no tries left */
+export function tryLogIn(
+  { db, sessionSecret, now }: AppContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  input: LogIn,
+): Promise<string | null | undefined> {
+  return tryPassword(
+    request,
+    reply,
+    input.email,
+    () => logIn(db, sessionSecret, input, now()),
+    (opened) => opened === null,
+  );
+}
+
+/** The form of sign-up or log-in, with what was typed. */
+export function accountForm(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  template: 'signup' | 'login',
+  errors: FormErrors,
+): FastifyReply {
+  const title = template === 'signup' ? 'Sign up' : 'Log in';
+  return sendPage(request, reply, template, {
+    title,
+    values: { email: typedText(request.body, 'email') },
+    errors,
+  });
+}

@@ -1,0 +1,48 @@
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import * as z from 'zod';
+
+import type { AppContext } from '../context.ts';
+import { clearInvitation, sessionToken, setSession } from '../cookies.ts';
+import { BAD_EMAIL, errorsFor } from '../forms.ts';
+import { takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
+import { emailAddress } from '../../accounts/email.ts';
+import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
+import { accountForm, tryLogIn } from '../login/login.ts';
+import type { FormErrors } from '../login/login.ts';
+import { signUp, wasJustMade } from '../../accounts/sign-up.ts';
+
+const signUpForm = z.object({ email: emailAddress, password: newPassword });
+
+/**
+ * Sign-up.
+ *
+ * @param app the people's scope
+ * @param context what the server is built from
+ */
+export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
+  const { db, sessionSecret, now } = context;
+
+  app.get('/signup', (request, reply) =>
+    request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'signup', {}),
+  );
+
+  app.post('/signup', async (request, reply) => {
+    const again = (status: number, errors: FormErrors): FastifyReply =>
+      accountForm(request, reply.status(status), 'signup', errors);
+    if (!(await takeOfAddress(request, reply, 'signUpsOfAddress')))
+      return again(429, { form: TOO_MANY_TRIES });
+    const form = signUpForm.safeParse(request.body ?? {});
+    if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: BAD_PASSWORD }));
+
+    const input = { ...form.data, code: request.invitationCode, oldToken: sessionToken(request) };
+    let token: string | null | undefined = await signUp(db, sessionSecret, input, now());
+    if (token === null && (await wasJustMade(db, input.email, now()))) {
+      token = await tryLogIn(context, request, reply, input);
+    }
+    if (token === undefined) return again(429, { form: TOO_MANY_TRIES });
+    if (token === null) return again(409, { email: 'This address has an account already. Log in instead.' });
+    clearInvitation(request, reply);
+    setSession(request, reply, token);
+    return reply.redirect('/settings', 303);
+  });
+}
