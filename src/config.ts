@@ -24,6 +24,23 @@ export interface Config {
   eventRetentionDays: number;
   /** No Stripe is configured, and this is not production: a stand-in takes its place. */
   sandbox: boolean;
+  /** How mail is sent; null: no mail is sent, and none is queued. */
+  mail: MailConfig | null;
+  /** Where people find help. */
+  contactEmail: string | null;
+  /** Who is told while something is wrong. */
+  operatorEmail: string | null;
+  /** The product's name, as people read it. */
+  brand: string;
+  termsUrl: string | null;
+  privacyUrl: string | null;
+}
+
+export interface MailConfig {
+  /** `smtp://` or `smtps://`, with user and password if the server wants them; null: the sandbox's mailbox. */
+  smtpUrl: string | null;
+  /** An address, or a name with an address in angle brackets (RFC 5322, section 3.4). */
+  from: string;
 }
 
 export interface StripeConfig {
@@ -66,6 +83,20 @@ function httpOrigin(value: string): boolean {
   if (!URL.canParse(value)) return false;
   const { protocol, origin, href } = new URL(value);
   return /^https?:$/.test(protocol) && href === `${origin}/`;
+}
+
+function webAddress(value: string): boolean {
+  return URL.canParse(value) && /^https?:$/.test(new URL(value).protocol);
+}
+
+function mailServer(value: string): boolean {
+  return URL.canParse(value) && /^smtps?:$/.test(new URL(value).protocol) && new URL(value).hostname !== '';
+}
+
+/** `ann@example.com` or `Ann <ann@example.com>`, on one line. */
+function mailbox(value: string): boolean {
+  const [, address = value] = /^[^<>\r\n]*<([^<>]+)>$/.exec(value) ?? [];
+  return z.email().safeParse(address).success;
 }
 
 function databaseAddress(value: string): boolean {
@@ -159,6 +190,26 @@ const VARIABLES = {
   TRUST_PROXY: [list((entry) => addressOrRange(entry) && !isTooWide(entry)).default([]), proxiesWanted],
   REFERRAL_CLAWBACK_DAYS: [wholeNumber(0, 3650).default(30), 'a whole number of days, 0 to 3650'],
   EVENT_RETENTION_DAYS: [wholeNumber(1, 3650).default(90), 'a whole number of days, 1 to 3650'],
+  SMTP_URL: [
+    z.string().refine(mailServer).optional(),
+    'the address of a mail server: smtp:// or smtps://, with user:password@ if it wants them',
+  ],
+  MAIL_FROM: [
+    z.string().refine(mailbox).optional(),
+    'the address that mail comes from, as ann@example.com or Ann <ann@example.com>',
+  ],
+  CONTACT_EMAIL: [z.email().optional(), 'the email address where people find help'],
+  OPERATOR_EMAIL: [z.email().optional(), 'the email address of who runs this server'],
+  BRAND: [
+    z
+      .string()
+      .trim()
+      .regex(/^[^\p{Cc}<>"]{1,60}$/u)
+      .default('Tandem'),
+    'a name of 1 to 60 characters',
+  ],
+  TERMS_URL: [z.string().refine(webAddress).optional(), 'an http or https address'],
+  PRIVACY_URL: [z.string().refine(webAddress).optional(), 'an http or https address'],
 } as const;
 
 export type VariableName = keyof typeof VARIABLES;
@@ -217,6 +268,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
  */
 export function checkConfig(env: NodeJS.ProcessEnv): CheckedConfig {
   const { values, problems } = parse(env);
+  if (values.SMTP_URL !== undefined && values.MAIL_FROM === undefined) {
+    const says = `MAIL_FROM is missing: with SMTP_URL it wants ${VARIABLES.MAIL_FROM[1]}.`;
+    if (!problems.some(({ name }) => name === 'MAIL_FROM')) problems.push({ name: 'MAIL_FROM', says });
+  }
   // Somebody who wrote "Production" or "prod" is to hear at once what production wants as well.
   const production = values.NODE_ENV === 'production' || /^prod/i.test(env['NODE_ENV'] ?? '');
   if (production) problems.push(...refusedInProduction(values, problems));
@@ -275,7 +330,19 @@ function configOf(values: Variables, production: boolean): Config {
     clawbackDays: values.REFERRAL_CLAWBACK_DAYS,
     eventRetentionDays: values.EVENT_RETENTION_DAYS,
     sandbox,
+    mail: mailOf(values, sandbox),
+    contactEmail: values.CONTACT_EMAIL ?? null,
+    operatorEmail: values.OPERATOR_EMAIL ?? null,
+    brand: values.BRAND,
+    termsUrl: values.TERMS_URL ?? null,
+    privacyUrl: values.PRIVACY_URL ?? null,
   };
+}
+
+/** In the sandbox, mail goes to its mailbox unless a mail server is set. */
+function mailOf({ SMTP_URL, MAIL_FROM, BRAND }: Variables, sandbox: boolean): MailConfig | null {
+  if (SMTP_URL !== undefined && MAIL_FROM !== undefined) return { smtpUrl: SMTP_URL, from: MAIL_FROM };
+  return sandbox ? { smtpUrl: null, from: MAIL_FROM ?? `${BRAND} <tandem@localhost.localdomain>` } : null;
 }
 
 function warningsOf({ production, publicUrl, trustProxy, stripe, sandbox }: Config): Remark[] {

@@ -4,6 +4,7 @@ import type {
   Customer,
   Dispute,
   Invoice,
+  OutboxItem,
   Payment,
   Referral,
   Subscription,
@@ -43,6 +44,8 @@ export interface Rows {
   entries: CreditEntry[];
   /** Appended to the audit. */
   audit: AuditRow[];
+  /** Appended to the outbox. */
+  outbox: OutboxItem[];
 }
 
 /** @returns the same rows, to be changed without changing the others */
@@ -57,6 +60,7 @@ export function fork(rows: Rows): Rows {
     referrals: new Map(rows.referrals),
     entries: [...rows.entries],
     audit: [...rows.audit],
+    outbox: [...rows.outbox],
   };
 }
 
@@ -72,6 +76,7 @@ export function noRows(): Rows {
     referrals: new Map(),
     entries: [],
     audit: [],
+    outbox: [],
   };
 }
 

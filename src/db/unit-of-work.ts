@@ -12,6 +12,8 @@ export interface Programme {
   clawbackDays: number;
   /** STRIPE_PRODUCTS; null: every product counts. */
   products: readonly string[] | null;
+  /** Whether mail can be sent; otherwise none is queued. */
+  mail: boolean;
 }
 
 /**

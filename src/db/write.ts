@@ -77,6 +77,7 @@ export async function write(tx: Tx, before: Rows, after: Rows): Promise<void> {
   await put(tx, 'Referral', before.referrals, after.referrals);
   await append(tx, 'CreditEntry', after.entries);
   await append(tx, 'AuditRow', after.audit);
+  await append(tx, 'OutboxItem', after.outbox);
 }
 
 async function put<Row extends { id: string }>(

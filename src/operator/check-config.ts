@@ -8,6 +8,7 @@ const SECRETS: ReadonlySet<VariableName> = new Set([
   'STRIPE_API_KEY',
   'STRIPE_WEBHOOK_SECRET',
   'SESSION_SECRET',
+  'SMTP_URL',
 ]);
 
 /** A secret of Stripe's that was put into the wrong variable. */
@@ -70,6 +71,26 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
     `A refund, or a dispute that is lost, takes credit back for ${clawbackDays} days after the payment.`,
   EVENT_RETENTION_DAYS: ({ eventRetentionDays }) =>
     `The payloads of Stripe's events are kept whole for ${eventRetentionDays} days.`,
+  SMTP_URL: ({ mail }) => {
+    if (mail === null) return 'No mail is sent; pages say what to do instead.';
+    return mail.smtpUrl === null
+      ? "Mail goes to the sandbox's mailbox."
+      : 'Mail is sent through this server.';
+  },
+  MAIL_FROM: ({ mail }) => (mail === null ? 'Not used without SMTP_URL.' : `Mail comes from ${mail.from}.`),
+  CONTACT_EMAIL: ({ contactEmail }) =>
+    contactEmail === null
+      ? 'Pages and mail name nobody to ask.'
+      : `People are told to write to ${contactEmail}.`,
+  OPERATOR_EMAIL: ({ operatorEmail }) =>
+    operatorEmail === null
+      ? 'Nobody is told when something is wrong.'
+      : 'Told once a day while something is wrong.',
+  BRAND: ({ brand }) => `Pages and mail call the product ${brand}.`,
+  TERMS_URL: ({ termsUrl }) =>
+    termsUrl === null ? 'The footer links to no terms.' : 'Linked in the footer.',
+  PRIVACY_URL: ({ privacyUrl }) =>
+    privacyUrl === null ? 'The footer links to no privacy policy.' : 'Linked in the footer.',
 };
 
 function soldAt({ sandbox, stripe }: Config, plan: 'monthly' | 'annual'): string {

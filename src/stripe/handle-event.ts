@@ -94,8 +94,8 @@ export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: C
  * @param config the configuration
  * @returns what the rules depend on
  */
-export function programmeOf({ clawbackDays, stripe: { products } }: Config): Programme {
-  return { clawbackDays, products };
+export function programmeOf({ clawbackDays, mail, stripe: { products } }: Config): Programme {
+  return { clawbackDays, products, mail: mail !== null };
 }
 
 function isLiveKey(apiKey: string | null): boolean | null {

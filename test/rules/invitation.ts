@@ -48,7 +48,7 @@ export function invitation(): Rows {
 export function unitOf(rows: Rows, now: Date, events: readonly string[] = []): Unit {
   return {
     now,
-    programme: { clawbackDays: CLAWBACK_DAYS, products: null },
+    programme: { clawbackDays: CLAWBACK_DAYS, products: null, mail: false },
     rows,
     answers: {
       ledgers: new Map([...rows.users.keys()].map((id) => [id, []])),

@@ -1,0 +1,29 @@
+/** What each kind of outbox item needs to know, besides the account. Never a token: links are derived when a mail is sent. */
+export interface OutboxKinds {
+  /** Prove the address: the account's, or the one that a change is pending to. */
+  'mail.prove-address': null;
+  'mail.reset-password': null;
+  'mail.password-changed': null;
+  /** To the old address, when a change to another one was asked for. */
+  'mail.address-changing': null;
+  /** To the old address, when the new one was proven. */
+  'mail.address-changed': null;
+  'mail.account-deleted': null;
+  /** Of a conversion, to both sides. */
+  'mail.days-granted': { referralId: string; side: 'referrer' | 'referred' };
+  'mail.days-reversed': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
+  'mail.days-restored': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
+  /** A paid plan ended while days were left: they count down from now on. */
+  'mail.days-running': null;
+  /** `until`: when credit runs out, ISO 8601; the mail is dropped when that has changed. */
+  'mail.days-ending': { until: string };
+  'mail.days-ended': { until: string };
+  /** `nextAttempt`: when Stripe tries again, ISO 8601; null when it does not say. */
+  'mail.payment-failed': { invoiceId: string; nextAttempt: string | null };
+  /** To the operator. */
+  'mail.operator': { problems: string[] };
+  /** Tell Stripe the account's address of the moment. */
+  'stripe.customer-address': { customerId: string };
+}
+
+export type OutboxKind = keyof OutboxKinds;

@@ -1,0 +1,48 @@
+import { randomUUID } from 'node:crypto';
+
+import type { OutboxItem } from '../db/generated/client.ts';
+import type { Tx } from '../db/transaction.ts';
+import type { Unit } from '../db/unit-of-work.ts';
+import type { OutboxKind, OutboxKinds } from './kinds.ts';
+
+/** Work to be done after the commit. */
+export interface NewItem<Kind extends OutboxKind = OutboxKind> {
+  kind: Kind;
+  userId: string;
+  data: OutboxKinds[Kind];
+  /** Where a mail goes, if not to the account's address of the moment. */
+  address?: string;
+}
+
+/** Queues in a unit of work. Mail is left out when the programme sends none. */
+export function queue<Kind extends OutboxKind>(
+  { now, rows, programme }: Pick<Unit, 'now' | 'rows' | 'programme'>,
+  item: NewItem<Kind>,
+): void {
+  if (programme.mail || !isMail(item.kind)) rows.outbox.push(rowOf(item, now));
+}
+
+/** Queues in an open transaction outside of billing. The caller leaves mail out when none is sent. */
+export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void> {
+  if (items.length > 0) await tx.outboxItem.createMany({ data: items.map((item) => rowOf(item, tx.now)) });
+}
+
+export function isMail(kind: string): boolean {
+  return kind.startsWith('mail.');
+}
+
+function rowOf({ kind, userId, data, address }: NewItem, now: Date): OutboxItem {
+  return {
+    id: randomUUID(),
+    kind,
+    userId,
+    address: address ?? null,
+    data: JSON.stringify(data),
+    createdAt: now,
+    dueAt: now,
+    attempts: 0,
+    status: 'queued',
+    endedAt: null,
+    error: null,
+  };
+}
