@@ -56,6 +56,7 @@ describe('the database holds its rules by itself', () => {
       'Event_reason_check',
       'Event_status_check',
       'Invoice_positive_is_paid_check',
+      'OutboxItem_status_check',
       'Payment_refundedAt_check',
       'Referral_converted_is_credited_check',
       'Referral_not_oneself_check',

@@ -190,6 +190,7 @@ describe('events that are not about us', () => {
       id: other.customer,
       userId: null,
       deletedAt: null,
+      linkedAt: null,
       missingAt: null,
     });
     expect(await server.db.subscription.findUnique({ where: { id: other.subscription } })).toMatchObject({
