@@ -3,17 +3,17 @@ ALTER TABLE "User" ADD COLUMN "mailOff" BOOLEAN NOT NULL DEFAULT false;
 
 -- CreateTable
 CREATE TABLE "OutboxItem" (
-    "id" TEXT NOT NULL,
-    "kind" TEXT NOT NULL,
-    "userId" TEXT NOT NULL,
-    "address" TEXT,
-    "data" TEXT NOT NULL,
+    "id" TEXT COLLATE "C" NOT NULL,
+    "kind" TEXT COLLATE "C" NOT NULL,
+    "userId" TEXT COLLATE "C" NOT NULL,
+    "address" TEXT COLLATE "C",
+    "data" TEXT COLLATE "C" NOT NULL,
     "createdAt" TIMESTAMP(3) NOT NULL,
     "dueAt" TIMESTAMP(3) NOT NULL,
     "attempts" INTEGER NOT NULL DEFAULT 0,
-    "status" TEXT NOT NULL,
+    "status" TEXT COLLATE "C" NOT NULL,
     "endedAt" TIMESTAMP(3),
-    "error" TEXT,
+    "error" TEXT COLLATE "C",
 
     CONSTRAINT "OutboxItem_pkey" PRIMARY KEY ("id"),
     CONSTRAINT "OutboxItem_status_check" CHECK ("status" IN ('queued', 'done', 'dropped', 'failed'))
