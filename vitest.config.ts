@@ -24,6 +24,7 @@ const SQLITE_ONLY = [
   'test/compile.test.ts',
   'test/crash-disk.test.ts',
   'test/handled-types.test.ts',
+  'test/pages-of-docs.test.ts',
   'test/passwords.test.ts',
   'test/prices.test.ts',
   'test/routes.test.ts',

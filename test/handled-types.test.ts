@@ -8,9 +8,9 @@ import { reconcileWorld, startWorld } from './support/stand-in.ts';
 /** What Stripe's event list takes: https://docs.stripe.com/api/events/list */
 const MAX_TYPES = 20;
 
-test('the README names every type of event that is handled, and no other', async () => {
-  const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
-  const [, list = ''] = /for these events,[^:]*:\n([^:]*?)\n3\./.exec(readme) ?? [];
+test('docs/running.md names every type of event that is handled, and no other', async () => {
+  const page = await readFile(new URL('../docs/running.md', import.meta.url), 'utf8');
+  const [, list = ''] = /for these events,[^:]*:\n([^:]*?)\n3\./.exec(page) ?? [];
   const named = [...list.matchAll(/`([a-z_.]+)`/g)].map(([, type = '']) => type);
   expect(named.sort()).toEqual([...HANDLED_TYPES].sort());
 });
