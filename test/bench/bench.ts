@@ -43,7 +43,7 @@ const engines = chosen(ENGINES, values.engine ?? (values.quick ? ['sqlite'] : EN
 const choice = {
   kinds: chosen(KINDS, values.kind),
   connections: values.connections?.map(Number) ?? (values.quick ? [16] : CONNECTIONS),
-  rounds: Number(values.rounds ?? (values.quick ? 1 : 5)),
+  rounds: Number(values.rounds ?? (values.quick ? 1 : 3)),
   extent: values.quick ? QUICK : WHOLE,
   profiles: values.profile ?? null,
 };
