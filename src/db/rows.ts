@@ -74,8 +74,3 @@ export function noRows(): Rows {
     audit: [],
   };
 }
-
-/** The rows that were added or replaced. */
-export function changed<Row>(before: ReadonlyMap<string, Row>, after: ReadonlyMap<string, Row>): Row[] {
-  return [...after].filter(([key, row]) => before.get(key) !== row).map(([, row]) => row);
-}
