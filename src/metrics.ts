@@ -1,18 +1,18 @@
 import { Counter, Histogram, Registry } from 'prom-client';
 
 /**
- * What this process counts, for `GET /metrics`. Every label has few values, all known beforehand: no ids, nothing of a
- * person. What is counted about accounts is counted after the commit (`tx.afterCommit`), so that it happened.
- * Names: https://prometheus.io/docs/practices/naming/
+ * The counters of this process, for `GET /metrics`. Labels have few, fixed values: no ids and nothing personal.
+ * Account changes are counted after the commit (`tx.afterCommit`), so that only what happened is counted. Names:
+ * https://prometheus.io/docs/practices/naming/
  */
 export const registry = new Registry();
 
 const registers = [registry];
 
-/** Up to what a transaction may wait for its turn and then run, twice: seconds. */
+/** Seconds, up to twice what a transaction may wait and run. */
 const HANDLING_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
 
-/** Seconds, from one to a week: Stripe sends a failed event again for three days, and `reconcile` looks back further. */
+/** Seconds, up to a week: Stripe retries a failed event for three days, and `reconcile` looks back further. */
 const LAG_BUCKETS = [
   1,
   2,
@@ -32,14 +32,14 @@ const LAG_BUCKETS = [
 
 export const events = new Counter({
   name: 'tandem_events_total',
-  help: 'Stripe events, by their type and what came of them. A type that changes nothing counts as "other".',
+  help: 'Stripe events by type and outcome. Types that Tandem does not use count as "other".',
   labelNames: ['type', 'outcome'],
   registers,
 });
 
 export const eventHandling = new Histogram({
   name: 'tandem_event_handling_seconds',
-  help: 'How long it took to handle an event, until its transaction had ended.',
+  help: 'Time to handle an event, until its transaction ended.',
   labelNames: ['outcome'],
   buckets: HANDLING_BUCKETS,
   registers,
@@ -47,21 +47,21 @@ export const eventHandling = new Histogram({
 
 export const eventLag = new Histogram({
   name: 'tandem_event_lag_seconds',
-  help: 'How long after it happened at Stripe an event was applied or ignored.',
+  help: 'Time from an event at Stripe until it was applied or ignored.',
   buckets: LAG_BUCKETS,
   registers,
 });
 
 export const transactionRetries = new Counter({
   name: 'tandem_transaction_retries_total',
-  help: "Transactions that were tried again, by Prisma's code of why.",
+  help: 'Retried transactions, by Prisma error code.',
   labelNames: ['code'],
   registers,
 });
 
 export const transactionsGivenUp = new Counter({
   name: 'tandem_transactions_given_up_total',
-  help: "Transactions that were given up, because the database was busy or could not be reached, by Prisma's code of why.",
+  help: 'Transactions given up because the database was busy or unreachable, by Prisma error code.',
   labelNames: ['code'],
   registers,
 });
@@ -74,13 +74,13 @@ export const conversions = new Counter({
 
 export const reversals = new Counter({
   name: 'tandem_reversals_total',
-  help: 'Conversions whose credit was taken back.',
+  help: 'Conversions that were reversed.',
   registers,
 });
 
 export const restorations = new Counter({
   name: 'tandem_restorations_total',
-  help: 'Reversed conversions whose credit was given back.',
+  help: 'Reversed conversions that were restored.',
   registers,
 });
 

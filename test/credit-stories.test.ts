@@ -258,14 +258,14 @@ describe('the check of the ledger', () => {
     });
     expect(checkLedger(user, entries)).toEqual([]);
     expect(checkLedger({ ...user, creditUntil: daysAfter(56) }, entries)).toEqual([
-      'the ledger folds to another creditUntil',
+      'the ledger gives a different creditUntil',
     ]);
     expect(checkLedger({ ...user, creditHeldAt: null }, entries)).toEqual([
-      'the ledger folds to another creditHeldAt',
-      'credit is not held exactly while the tier is paid',
+      'the ledger gives a different creditHeldAt',
+      'credit must be held exactly while the tier is paid',
     ]);
     expect(checkLedger(user, entries.slice(0, 1))).toContain(
-      'the user counts another number of entries than there are',
+      'creditEntryCount differs from the number of ledger entries',
     );
   });
 });

@@ -184,7 +184,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'credit-ledger',
         row: `User ${referrer.id}`,
-        problem: 'the ledger folds to another creditUntil',
+        problem: 'the ledger gives a different creditUntil',
       },
     ]);
   });
@@ -199,7 +199,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'credit-ledger',
         row: `User ${referrer.id}`,
-        problem: 'The credit ledger holds an entry of the unknown kind gift.',
+        problem: 'The credit ledger has an entry of the unknown kind gift.',
       },
     ]);
   });

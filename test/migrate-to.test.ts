@@ -277,7 +277,7 @@ describe('nothing is copied', () => {
 
   test('when the target cannot be reached; its password is not told', async () => {
     const said = await refusal(await smallSource(), 'postgresql://nobody:secret@127.0.0.1:1/tandem');
-    expect(said).toContain('mend the host and the port in the address of the target');
+    expect(said).toContain('correct the host and port in the address of the target');
     expect(said).not.toContain('secret');
   });
 

@@ -91,7 +91,7 @@ describe('an event in which something is wrong', () => {
     }
     const row = await server.db.event.findUniqueOrThrow({ where: { id: event.id } });
     expect(row).toMatchObject({ status: 'failed', payload: JSON.stringify(event), created: START });
-    expect(row.error).toMatch(/^Stripe sent an object of a shape we do not know: .{10,300}$/);
+    expect(row.error).toMatch(/^Stripe sent an object of an unknown shape: .{10,300}$/);
     expect(await everythingElse(server)).toEqual(before);
   });
 
@@ -106,7 +106,7 @@ describe('an event in which something is wrong', () => {
     const server = await startTestServer();
     const answer = await deliver(server, { ...buyer().created(), ...wrong });
     expect(answer.statusCode).toBe(400);
-    expect(answer.json<{ error: string }>().error).toMatch(/^the body is no event/);
+    expect(answer.json<{ error: string }>().error).toMatch(/^the body is not a Stripe event/);
     expect(await server.db.event.count()).toBe(0);
   });
 

@@ -116,7 +116,7 @@ describe('a snapshot that comes late', () => {
     const late = await deliver(server, stripe.updated({ status: 'active' }, { at: daysAfter(2) }));
     expect(late.json()).toEqual({
       status: 'ignored',
-      reason: 'a later snapshot of the subscription is known',
+      reason: 'a later snapshot of the subscription is already known',
     });
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });

@@ -156,7 +156,7 @@ describe('an address at which nothing can be opened is one line that tells why, 
   }
 
   test('a wrong password', async () => {
-    expect(await refusal(changed({}))).toContain('the server refuses the user or the password.');
+    expect(await refusal(changed({}))).toContain('the server rejects the user name or the password.');
   });
 
   test('no server', async () => {

@@ -156,7 +156,7 @@ describe('a DATABASE_URL that cannot be used stops both programs with one line, 
     [
       'a wrong password',
       async () => Object.assign(new URL(await newDatabase()), { password: SECRET }).href,
-      /^The database \S+ at \S+ cannot be opened: the server refuses the user or the password\./,
+      /^The database \S+ at \S+ cannot be opened: the server rejects the user name or the password\./,
     ],
     [
       'no server',

@@ -86,7 +86,7 @@ describe('a refund that is called off', () => {
       await hear(10, stripe.chargeRefunded({}, { at: daysAfter(10) }));
       for (const type of ['refund.updated', 'charge.refund.updated']) {
         expect(await hear(12, refundChanged(stripe, type, status, 12, { status: 'pending' }))).toEqual([
-          { status: 'ignored', reason: 'a refund that stands is told by charge.refunded' },
+          { status: 'ignored', reason: 'charge.refunded reports refunds that succeed' },
         ]);
       }
       expect(await state()).toEqual(reversedOn(10));

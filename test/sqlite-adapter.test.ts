@@ -129,6 +129,6 @@ test('a database that another process keeps for itself cannot be opened, and the
   onTestFinished(() => void other.close());
   other.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE; COMMIT');
   await expect(openDatabase(databaseUrl, 0)).rejects.toThrow(
-    /cannot be opened: another process keeps it locked\. Wait until that one is done, then try again\.$/,
+    /cannot be opened: another process has locked it\. Wait for that process to finish, then try again\.$/,
   );
 });

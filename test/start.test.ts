@@ -369,7 +369,7 @@ test('a file that is no database stops the start with one line, and is left as i
   const text = 'This is a diary, and not a database. '.repeat(200);
   await writeFile(path, text);
   const line = await failure({ DATABASE_URL: `file:${path}` });
-  expect(line).toMatch(/cannot be opened: the file is damaged, or is no SQLite database/);
+  expect(line).toMatch(/cannot be opened: the file is damaged or is not a SQLite database/);
   expect(await readFile(path, 'utf8')).toBe(text);
 });
 

@@ -418,7 +418,7 @@ describe('an object that fits no shape we know', () => {
       expect((await deliver(server, broken)).statusCode).toBe(500);
       const failed = await server.db.event.findUniqueOrThrow({ where: { id: broken.id } });
       expect(failed).toMatchObject({ status: 'failed', type: broken.type, payload: JSON.stringify(broken) });
-      expect(failed.error).toMatch(/^Stripe sent an object of a shape we do not know: \S[^\n]*$/);
+      expect(failed.error).toMatch(/^Stripe sent an object of an unknown shape: \S[^\n]*$/);
       expect(failed.error).toMatch(where);
       expect(await rowsOf(server, [referrer, friend], stripe)).toEqual(before);
 

@@ -70,7 +70,7 @@ describe('laravel/cashier-stripe 1760: "Webhook race condition"', () => {
     const late = await deliver(server, stripe.created({ status: 'incomplete' }, { at: seconds(0) }));
     expect(late.json()).toEqual({
       status: 'ignored',
-      reason: 'a later snapshot of the subscription is known',
+      reason: 'a later snapshot of the subscription is already known',
     });
     expect(await me(server, friend)).toMatchObject({
       tier: 'paid',

@@ -368,7 +368,7 @@ describe('a payment that did not go through', () => {
     const answer = await deliver(server, failing(type, stripe, renewal, daysAfter(31)));
     expect(answer.json()).toEqual({
       status: 'ignored',
-      reason: "a renewal that failed shows in the subscription's status",
+      reason: "a failed renewal shows in the subscription's status",
     });
     expect(await everythingElse(server)).toEqual(before);
     await deliverAll(server, [stripe.updated({ status: 'past_due' }, { at: daysAfter(31) })]);
@@ -443,7 +443,7 @@ describe('customer.updated', () => {
     );
     expect(answer.json()).toEqual({
       status: 'ignored',
-      reason: 'nothing that we keep of a customer can change',
+      reason: 'Tandem stores nothing that a customer update can change',
     });
     expect(await everythingElse(server)).toEqual(before);
     expect(await userRow(server, friend.id)).toMatchObject({ email: 'friend@example.com' });

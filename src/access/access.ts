@@ -2,29 +2,24 @@ import { creditLeft } from '../credits/balance.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 
-/** Whether a user may use what is paid for, until when, and why. Derived, never stored. */
+/** Whether a user has paid features, until when, and why. Derived, never stored. */
 export interface Access {
   granted: boolean;
-  /** When the reason ends, as far as that is known now: the period's or the trial's end, or the end of the subscription. */
+  /** The end that is known now: of the period, the trial, the credit, or the subscription if it was canceled. */
   until: Date | null;
   reason: 'paid' | 'trial' | 'credit' | null;
 }
 
-/** A user's credit in words that a page can use. */
+/** A user's credit, as shown on pages and in the API. */
 export interface CreditView {
   /** When credit would run out if it ran from now on; null when none is left. */
   creditUntil: Date | null;
-  /** There is some, and it stands still. */
+  /** There is credit left and it is held. */
   creditHeld: boolean;
   /** Days left, rounded up. */
   creditDays: number;
 }
 
-/**
- * @param user the user's row
- * @param now the instant, UTC
- * @returns the credit they have at that instant
- */
 export function creditView(user: Pick<User, 'creditUntil' | 'creditHeldAt'>, now: Date): CreditView {
   const left = creditLeft(user, now);
   return {
@@ -34,12 +29,7 @@ export function creditView(user: Pick<User, 'creditUntil' | 'creditHeldAt'>, now
   };
 }
 
-/**
- * @param user the user's row
- * @param subscription the subscription that gives their tier, if any
- * @param now the instant, UTC
- * @returns the access they have at that instant
- */
+/** @param subscription the subscription that gives the user's tier; null when there is none */
 export function accessOf(
   user: Pick<User, 'tier' | 'creditUntil' | 'creditHeldAt'>,
   subscription: Pick<Subscription, 'currentPeriodEnd' | 'trialEnd' | 'cancelAt'> | null,

@@ -1,14 +1,11 @@
 import type { Invoice } from '../db/generated/client.ts';
 
-/** Of an invoice, what tells which one was paid first. */
 type PaidInvoice = Pick<Invoice, 'id' | 'positive' | 'paidAt'>;
 
 /**
- * A user's earliest positive invoice, the one that decides about a conversion (design: rule 9), of rows that are read
- * already; `isMoneyBack` asks the database for the same one.
+ * The earliest positive invoice, which dates the first payment (design: rule 9).
  *
- * @param subscriptions all subscriptions of all of the user's customers, with their invoices
- * @returns the invoice and when it was paid; null when no money is known to have moved
+ * @returns null when no payment is known
  */
 export function firstPaymentOf<I extends PaidInvoice>(
   subscriptions: readonly { invoices: readonly I[] }[],

@@ -10,13 +10,10 @@ import type { Unit } from '../db/unit-of-work.ts';
 import { reviewReferral } from '../referrals/reverse.ts';
 
 /**
- * From facts to access: makes a user's tier what the facts say, and lets the referral follow when a new fact bears on
- * the proof of payment, or on whether its money went back. Everything that brings facts ends here.
+ * Makes the tier match the facts and, when a new fact bears on proof of payment or on refunds, the referral too.
+ * Everything that brings facts ends here. The unit of work must hold the locks of the user and the referrer.
  *
- * @param tx the unit of work, which holds the locks of the user and of the referrer
- * @param userId whose facts
- * @param cause what brought the new facts
- * @param onProof one of them bears on the proof: a renewal does not, and costs no look at the referral
+ * @param onProof whether a new fact bears on the proof; false for a renewal, which then leaves the referral alone
  */
 export function follow(tx: Unit, userId: string, cause: Cause, onProof: boolean): void {
   const user = tx.rows.users.get(userId);
@@ -29,24 +26,14 @@ export function follow(tx: Unit, userId: string, cause: Cause, onProof: boolean)
   reviewReferral(tx, current, { proven, holds: anyHolds(tx, subscriptions) }, cause);
 }
 
-/**
- * What a renewal changes: nothing, unless the user's conversion stands reversed. Money that came anew can restore it.
- *
- * @param tx the unit of work, which holds the locks of the user and of the referrer
- * @param userId who paid
- * @param cause what brought the renewal
- */
+/** A renewal changes nothing, unless the user's conversion stands reversed: the new money can restore it. */
 export function followRenewal(tx: Unit, userId: string, cause: Cause): void {
   if (tx.rows.referrals.get(userId)?.reversedAt) follow(tx, userId, cause, true);
 }
 
 /**
- * Lets the referral follow what became of a payment's money. A payment whose invoice, subscription or user is not known
- * yet waits: whatever makes the link looks at it again.
- *
- * @param tx the unit of work
- * @param payment the payment, whose facts were stored
- * @param cause what brought the fact
+ * Reviews the referral after a payment was refunded or disputed. If the payment's invoice, subscription or user is
+ * unknown, it is reviewed later by whatever provides the link.
  */
 export function followMoney(tx: Unit, { invoiceId }: Payment, cause: Cause): void {
   const { invoices, subscriptions, customers } = tx.rows;

@@ -5,17 +5,12 @@ import type { UserRow } from '../db/rows.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import type { Tier } from './tier.ts';
 
-/** What changes a tier, and when it did so by Stripe's clock. The ledger clamps that instant (design: rule 8). */
+/** The cause of a tier change. `at` is Stripe's time of the change; the ledger clamps it (design: rule 8). */
 export type TierCause = Cause & { at: Date };
 
 /**
- * Makes a user paid: flips the tier, writes the audit row, and lets their credit stand still from when they
- * began to pay. A user who is paid already is left alone: a renewal changes nothing.
- *
- * @param tx the unit of work, which holds the user's lock
- * @param user the user
- * @param cause what made them paid, and when
- * @returns the user as they are now
+ * Makes a user paid: changes the tier, writes the audit row and holds their credit from the moment they began to pay.
+ * Does nothing if the user is paid already. The unit of work must hold the user's lock.
  */
 export function grantPaid(tx: Unit, user: UserRow, cause: TierCause): UserRow {
   const firstPaidTransition = user.tier !== 'paid';
@@ -24,13 +19,9 @@ export function grantPaid(tx: Unit, user: UserRow, cause: TierCause): UserRow {
 }
 
 /**
- * The mirror of `grantPaid`: the user ceases to be paid, and their credit runs again from when they stopped paying.
+ * The mirror of `grantPaid`: the user is no longer paid, and their credit runs from the moment they stopped paying.
  *
- * @param tx the unit of work, which holds the user's lock
- * @param user the user
- * @param cause what ended it, and when
- * @param tier what they are from now on
- * @returns the user as they are now
+ * @param tier the new tier
  */
 export function revokePaid(
   tx: Unit,
@@ -42,15 +33,7 @@ export function revokePaid(
   return flipTier(tx, resumeCredit(tx, user, cause.id, cause.at), tier, cause);
 }
 
-/**
- * Makes a user's tier what their subscriptions say.
- *
- * @param tx the unit of work, which holds the user's lock
- * @param user the user
- * @param tier what the subscriptions say
- * @param cause what changed it
- * @returns the user as they are now
- */
+/** Sets the tier that the user's subscriptions give. */
 export function setTier(tx: Unit, user: UserRow, tier: Tier, cause: TierCause): UserRow {
   if (user.tier === tier) return user;
   if (tier === 'paid') return grantPaid(tx, user, cause);

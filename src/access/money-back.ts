@@ -2,7 +2,7 @@ import type { Dispute, Invoice, Payment, Subscription } from '../db/generated/cl
 import type { Unit } from '../db/unit-of-work.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
 
-/** A dispute that was lost can be appealed against (`appeal_needs_response`, `appeal_under_review`). */
+/** The prefix of the statuses of an appeal against a lost dispute (`appeal_needs_response`, `appeal_under_review`). */
 export const APPEAL = 'appeal_';
 
 /**
@@ -13,14 +13,12 @@ export function isLost({ status }: Pick<Dispute, 'status'>): boolean {
   return status === 'lost' || status.startsWith(APPEAL);
 }
 
-/** What we hold of a payment's refunds. */
 export type RefundFacts = Pick<Payment, 'firstRefundedAt' | 'refundedAt' | 'refundFailedAt'>;
 
 /**
- * Since when a payment is refunded in full, with no refund of it that failed or was cancelled since (design: rule 9).
+ * Since when a payment is fully refunded, with no refund that failed or was canceled since (design: rule 9).
  *
- * @param payment what we hold of it
- * @returns event.created of the event that showed it first, UTC; null while it is not
+ * @returns event.created of the first event that showed it, UTC; null if it is not fully refunded
  */
 export function refundedSince({ firstRefundedAt, refundedAt, refundFailedAt }: RefundFacts): Date | null {
   const holds = (at: Date | null): at is Date =>
@@ -29,21 +27,20 @@ export function refundedSince({ firstRefundedAt, refundedAt, refundFailedAt }: R
   return holds(refundedAt) ? refundedAt : null;
 }
 
-/** A payment with all that is known of its way back. */
+/** A payment with its refunds and disputes. */
 export type PaymentFacts = RefundFacts & {
   disputes: readonly Pick<Dispute, 'status' | 'createdAt'>[];
 };
 
-/** What decides whether the money of a paid invoice is still here. */
+/** What decides whether we still have the money of a paid invoice. */
 export type InvoiceMoney = Pick<Invoice, 'positive' | 'paidAt'> & { payments: readonly PaymentFacts[] };
 
 /**
- * Whether a conversion may rest on a subscription (design: rule 9): one of its positive invoices has not gone back, or no
- * positive invoice is known and it was active in a way that proves payment. Its status now does not matter.
+ * Whether a conversion can rest on this subscription (design: rule 9): one of its positive invoices has not gone
+ * back, or no positive invoice is known and it was active in a way that proves payment. Its current status does not
+ * matter.
  *
- * @param subscription since when it is proven, and its invoices
- * @param clawbackDays how long after an invoice was paid a refund, or the opening of a dispute, counts
- * @returns whether it holds
+ * @param clawbackDays how many days after the payment a refund or a new dispute still counts
  */
 export function holds(
   { provenAt, invoices }: Pick<Subscription, 'provenAt'> & { invoices: readonly InvoiceMoney[] },
@@ -55,9 +52,9 @@ export function holds(
 }
 
 /**
- * @param invoice a paid invoice, with all of its known payments
- * @param clawbackDays how long after it was paid a refund, or the opening of a dispute, counts
- * @returns whether the money of each payment went back; false while no payment is known
+ * Whether every payment of a paid invoice was refunded or lost to a dispute; false while no payment is known.
+ *
+ * @param clawbackDays how many days after the payment a refund or a new dispute still counts
  */
 export function hasGoneBack({ paidAt, payments }: InvoiceMoney, clawbackDays: number): boolean {
   if (paidAt === null || payments.length === 0) return false;
@@ -65,14 +62,10 @@ export function hasGoneBack({ paidAt, payments }: InvoiceMoney, clawbackDays: nu
   return payments.every((payment) => isBack(payment, inTime));
 }
 
-/**
- * @param tx the unit of work
- * @param subscriptions all of a user's
- * @returns whether any of them holds
- */
+/** Whether any of a user's subscriptions holds (design: rule 9). */
 export function anyHolds({ rows, programme }: Unit, subscriptions: readonly Subscription[]): boolean {
   return subscriptions.some((subscription) => {
-    // Nothing of it went back: its invoices need not be looked at.
+    // No refund or dispute, so there is no need to look at its invoices, and not all of them are loaded.
     if (!subscription.moneyBack) return subscription.provenAt !== null;
     const { id, provenAt } = subscription;
     const invoices = [...rows.invoices.values()]

@@ -9,7 +9,7 @@ import { accessOf, creditView } from './access.ts';
 import type { Access, CreditView } from './access.ts';
 import { wholeSeconds } from '../instants.ts';
 
-/** Everything that a user is shown of their account: `GET /api/me`, Settings, and the operator's `user`. */
+/** What a user sees of their account: `GET /api/me`, Settings, and the operator's `user`. */
 export interface Overview extends CreditView {
   id: string;
   email: string;
@@ -21,30 +21,21 @@ export interface Overview extends CreditView {
 
 export interface SubscriptionView {
   status: string;
-  /** Of the item whose price is ours, else of the first; null when the price is not ours. */
+  /** From the item with one of our prices, else from the first item; null when the price is not ours. */
   plan: 'monthly' | 'annual' | null;
   currentPeriodEnd: Date | null;
-  /** When it was decided that it ends, if Stripe names an instant. */
+  /** When the subscription will end; null unless Stripe gives a time. */
   cancelAt: Date | null;
   /** It ends with the current period. */
   cancelAtPeriodEnd: boolean;
   trialEnd: Date | null;
 }
 
-/** What an overview needs to know of the server. */
 export interface Place {
   publicUrl: string;
   prices: Prices;
 }
 
-/**
- * @param db the database
- * @param user the user's row
- * @param subscriptions all that are known of them
- * @param place where we are, and the ids of our prices
- * @param now the instant, UTC
- * @returns the overview of the account at that instant
- */
 export async function describeUser(
   db: Db,
   user: User,
@@ -67,10 +58,7 @@ export async function describeUser(
   };
 }
 
-/**
- * @param subscriptions all that are known of a user
- * @returns the one that is shown of them; null when there is none
- */
+/** The subscription shown to the user; null when there is none. */
 export function shownOf(subscriptions: readonly Subscription[]): Subscription | null {
   return (
     subscriptions.filter(({ status, counts }) => counts && status !== null).sort(byImportance)[0] ?? null
@@ -79,7 +67,7 @@ export function shownOf(subscriptions: readonly Subscription[]): Subscription | 
 
 const TIER_ORDER = ['paid', 'trial', 'free'];
 
-/** The one that gives the tier first, `active` before `past_due`; then the newest by its own `created`; then by id. */
+/** By tier, `active` before `past_due`, then the newest by its own `created`, then by id. */
 function byImportance(a: Subscription, b: Subscription): number {
   return (
     TIER_ORDER.indexOf(tierOf(a)) - TIER_ORDER.indexOf(tierOf(b)) ||

@@ -3,7 +3,10 @@ import { later } from '../instants.ts';
 import { tierOf } from './tier.ts';
 import type { Tier } from './tier.ts';
 
-/** Since when a subscription gives what it gives, a paid tier or none: the two columns of its row (design: rule 8). */
+/**
+ * Since when a subscription gives its current answer to "paid tier or not", and when it last gave the other one
+ * (design: rule 8).
+ */
 export type PaidTime = Pick<Subscription, 'givesSince' | 'gaveOtherwiseAt'>;
 
 /** What is known of a subscription at one point of its history. */
@@ -22,10 +25,7 @@ export interface Heard {
   at: Date;
 }
 
-/**
- * @param row a subscription's row
- * @returns what it says of its paid time; null when no snapshot of it is known
- */
+/** @returns null when no snapshot is known */
 export function knownOf(row: Subscription): Known | null {
   if (row.status === null) return null;
   const { givesSince, gaveOtherwiseAt, snapshotAt } = row;
@@ -33,14 +33,12 @@ export function knownOf(row: Subscription): Known | null {
 }
 
 /**
- * Takes one more snapshot into account, whenever it is heard. Two instants are kept, not a whole history: when a late
- * snapshot splits a stretch in two, its second part counts from the newest snapshot, which is the later end of the two
- * that are possible.
+ * Applies one more snapshot, in whatever order it arrives. Only two instants are kept, not a whole history: when a
+ * late snapshot splits a stretch in two, the second part counts from the newest snapshot, the later of its two
+ * possible starts.
  *
- * @param known what was known before; null when this is the first snapshot
- * @param heard what the snapshot says
- * @param isNewest whether the row takes it over
- * @returns what is known now
+ * @param known null when this is the first snapshot
+ * @param isNewest whether the row takes this snapshot over
  */
 export function afterSnapshot(known: Known | null, heard: Heard, isNewest: boolean): Known {
   const { paid, at } = heard;
@@ -62,13 +60,11 @@ export function afterSnapshot(known: Known | null, heard: Heard, isNewest: boole
 }
 
 /**
- * A past due subscription gives a paid tier exactly while its payment is proven. When the proof comes, it does so from
- * the event that brought the proof; when the proof turns out to be none, it never has since it is past due.
+ * Applies a change of the proof to a past due subscription, which gives a paid tier only while payment is proven. A
+ * new proof counts from the event that brought it. If the proof falls away, the subscription has given nothing since
+ * it became past due.
  *
- * @param known what was known before
- * @param pastDueSince since when it is past due
  * @param at event.created of what changed the proof
- * @returns what is known now
  */
 export function afterProof(known: Known, pastDueSince: Date | null, at: Date): Known {
   if (known.paid) {
@@ -85,12 +81,11 @@ export function afterProof(known: Known, pastDueSince: Date | null, at: Date): K
 }
 
 /**
- * When a user's tier turned into what their subscriptions now give (design: rule 8): they began to pay with the first of
- * the subscriptions that make them paid, and ceased with the last end of all that ever did.
+ * When the user's tier became what their subscriptions now give (design: rule 8). A user begins to pay with the first
+ * of the subscriptions that make them paid, and stops with the latest end of all that ever did.
  *
  * @param subscriptions all subscriptions of all of the user's customers
- * @param tier what they give
- * @returns the instant, by Stripe's clock; null when none of them says
+ * @returns the instant by Stripe's clock; null when no subscription tells
  */
 export function turnedAt(subscriptions: readonly Subscription[], tier: Tier): Date | null {
   if (tier !== 'paid') return latest(subscriptions.map(endOf));
@@ -98,9 +93,9 @@ export function turnedAt(subscriptions: readonly Subscription[], tier: Tier): Da
   return earliest(paying.map(({ givesSince }) => givesSince));
 }
 
-/** When a subscription stopped making its user paid; null when it never made them paid. */
+/** When a subscription stopped making its user paid; null when it never did. */
 function endOf({ givesSince, gaveOtherwiseAt, provenAt, endedAt }: Subscription): Date | null {
-  // A payment proves that it gave a paid tier, though we may never have heard the snapshot that said so.
+  // A payment proves a paid tier even if we never received the snapshot that said so.
   const everPaid = gaveOtherwiseAt !== null || provenAt !== null;
   return everPaid ? earliest([givesSince, endedAt]) : null;
 }

@@ -1,11 +1,7 @@
 import type { Invoice, Payment } from '../db/generated/client.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 
-/**
- * @param tx the unit of work, which holds the invoice's lock
- * @param id Stripe's id of the invoice
- * @returns its row; an empty one when nothing was known of it
- */
+/** The invoice's row, created empty if nothing was known. The unit of work must hold the invoice's lock. */
 export function invoiceOf({ rows }: Unit, id: string): Invoice {
   const known = rows.invoices.get(id);
   if (known) return known;
@@ -22,9 +18,9 @@ export function invoiceOf({ rows }: Unit, id: string): Invoice {
 }
 
 /**
- * @param tx the unit of work, which holds the payment's lock
- * @param id of the payment intent, else of the charge
- * @returns its row; an empty one when nothing was known of it
+ * The payment's row, created empty if nothing was known. The unit of work must hold the payment's lock.
+ *
+ * @param id the payment intent's id, or the charge's if it has no payment intent
  */
 export function paymentOf({ rows }: Unit, id: string): Payment {
   const known = rows.payments.get(id);
@@ -32,24 +28,13 @@ export function paymentOf({ rows }: Unit, id: string): Payment {
   return put(rows, { id, invoiceId: null, firstRefundedAt: null, refundedAt: null, refundFailedAt: null });
 }
 
-/**
- * Keeps which invoice a payment is of.
- *
- * @param tx the unit of work, which holds the payment's lock
- * @param id of the payment
- * @param invoiceId of the invoice
- * @returns the row as it is now
- */
+/** Stores which invoice a payment belongs to. */
 export function storePaymentOfInvoice(tx: Unit, id: string, invoiceId: string): Payment {
   const payment = paymentOf(tx, id);
   return payment.invoiceId === invoiceId ? payment : put(tx.rows, { ...payment, invoiceId });
 }
 
-/**
- * @param tx the unit of work
- * @param invoiceId of an invoice that was named
- * @returns whether a refund or a dispute of any of its payments is known
- */
+/** Whether a payment of this invoice has a known refund or dispute. */
 export function anyMoneyBack({ rows }: Unit, invoiceId: string): boolean {
   return [...rows.payments.values()].some(
     (payment) =>

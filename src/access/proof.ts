@@ -6,16 +6,13 @@ export type ProofFacts = Pick<Subscription, 'counted' | 'activeAt' | 'doubtAt' |
 };
 
 /**
- * Whether the facts of a subscription prove that its money moved (design: rule 9). Only one that counted once proves
- * anything: money for another product is none of ours (rule 6).
+ * Whether the facts prove that a subscription's money moved (design: rule 9). They prove nothing unless the
+ * subscription counted at least once: payments for other products are not ours (rule 6).
  *
- * A positive invoice that was paid always does. Being active does too, unless it need not mean that: Stripe turns a
- * trial active about an hour before it charges the card, and a coupon of 100 % or a bank debit under way make a
- * subscription active without money.
- * See https://docs.stripe.com/billing/subscriptions/overview and https://docs.stripe.com/billing/subscriptions/trials.
- *
- * @param facts the subscription's facts, in whatever order they were heard
- * @returns true when they prove a payment
+ * A paid positive invoice is always proof. So is being active, unless it can mean something else: Stripe turns a
+ * trial active about an hour before it charges the card, and a 100 % coupon or a pending bank debit makes a
+ * subscription active without money. See https://docs.stripe.com/billing/subscriptions/overview and
+ * https://docs.stripe.com/billing/subscriptions/trials.
  */
 export function provesPayment(facts: ProofFacts): boolean {
   if (!facts.counted) return false;
@@ -23,12 +20,12 @@ export function provesPayment(facts: ProofFacts): boolean {
   return wasActiveWithoutDoubt(facts) && !facts.checkoutUnpaid && !facts.invoices.some(isUnpaidFirstInvoice);
 }
 
-/** The doubt of a later snapshot does not count: a discount given next year does not undo this year's payment. */
+/** A doubt from a later snapshot does not count: a discount given next year does not undo this year's payment. */
 function wasActiveWithoutDoubt({ activeAt, doubtAt }: ProofFacts): boolean {
   return activeAt !== null && (doubtAt === null || activeAt < doubtAt);
 }
 
-/** It was of zero, or a try to collect it failed. */
+/** It was zero, or collecting it failed. */
 function isUnpaidFirstInvoice({
   first,
   positive,

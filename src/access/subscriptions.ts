@@ -12,10 +12,7 @@ import { provesPayment } from './proof.ts';
 import { tierOf } from './tier.ts';
 
 /**
- * @param db the database, or the open transaction
- * @param userId whose
- * @returns all subscriptions of all of the user's customers; without a status those of which only an invoice or a
- *   checkout has been heard
+ * All subscriptions of all of the user's customers. The status is null where only an invoice or a checkout is known.
  */
 export async function subscriptionsOf(db: Db | Tx, userId: string): Promise<Subscription[]> {
   return db.$queryRaw<Subscription[]>`
@@ -23,11 +20,7 @@ export async function subscriptionsOf(db: Db | Tx, userId: string): Promise<Subs
     WHERE c."userId" = ${userId}`;
 }
 
-/**
- * @param tx the unit of work
- * @param userId whose
- * @returns all subscriptions of all of the user's customers
- */
+/** The same, from the rows of the unit of work. */
 export function subscriptionsOfUser({ rows }: Unit, userId: string): Subscription[] {
   return [...rows.subscriptions.values()].filter(
     ({ customerId }) => rows.customers.get(customerId)?.userId === userId,
@@ -35,13 +28,8 @@ export function subscriptionsOfUser({ rows }: Unit, userId: string): Subscriptio
 }
 
 /**
- * Makes sure that a subscription has a row to hang facts on.
- *
- * @param tx the unit of work, which holds the customer's lock
- * @param id Stripe's id of the subscription
- * @param customerId whose it is
- * @returns the row; empty but for its ids when nothing was known of it: unless every product counts, it counts with its
- *   first snapshot only
+ * The subscription's row, created empty if nothing was known. The unit of work must hold the customer's lock. If only
+ * some products count, an empty row does not count until its first snapshot.
  */
 export function ensureSubscription({ rows, programme }: Unit, id: string, customerId: string): Subscription {
   const known = rows.subscriptions.get(id);
@@ -82,12 +70,10 @@ const NOTHING_KNOWN: Omit<Subscription, 'id' | 'customerId' | 'counts' | 'counte
 };
 
 /**
- * Derives anew what a subscription's facts say of its payment. Called when one that bears on it has changed.
+ * Derives the proof of payment again after a fact that bears on it has changed.
  *
- * @param tx the unit of work
- * @param subscription the row as it is now
  * @param at event.created of what brought that fact, UTC
- * @returns whether it says something else than before: that it is proven, or when its first positive invoice was paid
+ * @returns whether the result changed: that payment is proven, or when the first positive invoice was paid
  */
 export function refreshProof(tx: Unit, subscription: Subscription, at: Date): boolean {
   const proof = deriveProof(tx, subscription);
@@ -97,13 +83,7 @@ export function refreshProof(tx: Unit, subscription: Subscription, at: Date): bo
   return true;
 }
 
-/**
- * Ends every subscription of a customer who is deleted at Stripe.
- *
- * @param tx the unit of work, which holds the customer's lock
- * @param customerId the customer
- * @param endedAt when it was deleted, UTC
- */
+/** Ends every subscription of a customer that was deleted at Stripe. */
 export function endSubscriptions(tx: Unit, customerId: string, endedAt: Date): void {
   for (const row of tx.rows.subscriptions.values()) {
     if (row.customerId !== customerId || row.status === null || TERMINAL_STATUSES.has(row.status)) continue;
@@ -113,7 +93,7 @@ export function endSubscriptions(tx: Unit, customerId: string, endedAt: Date): v
   }
 }
 
-/** What is known of a row's paid time once its proof is another one. */
+/** The row's paid time after its proof has changed. */
 export function withProof(row: Subscription, provenAt: Date | null, at: Date): Known | null {
   const known = knownOf(row);
   if (!known) return null;
@@ -122,9 +102,9 @@ export function withProof(row: Subscription, provenAt: Date | null, at: Date): K
 }
 
 /**
- * What is known of a row's paid time once it says what no snapshot said: that the customer was deleted, or what Stripe
- * answered when asked. An answer that names no end counts from the instant of asking; one that says "paid", from the
- * newest snapshot or from the trial's end, whichever is later.
+ * The row's paid time after a change that no snapshot brought: a deleted customer, or Stripe's answer to our
+ * question. If the answer names no end, the subscription ended at the moment of asking; if it says paid, it is paid
+ * since the newest snapshot or the end of the trial, whichever is later.
  */
 export function settle({ now }: Unit, known: Known | null, after: Subscription): Known {
   const paid = tierOf(after) === 'paid';
@@ -134,7 +114,7 @@ export function settle({ now }: Unit, known: Known | null, after: Subscription):
   return afterSnapshot(known, { paid, at }, true);
 }
 
-/** The columns to write; none when the row says the same. */
+/** The columns to write; empty when nothing changed. */
 export function paidTimeOf(row: Subscription, known: Known | null): Partial<PaidTime> {
   if (!known) return {};
   const { givesSince, gaveOtherwiseAt } = known;
@@ -146,11 +126,11 @@ export function paidTimeOf(row: Subscription, known: Known | null): Partial<Paid
 
 export type Proof = Pick<Subscription, 'provenAt' | 'firstPaidAt'>;
 
-/** What the facts say of the payment; null when the row says the same. */
+/** What the facts say of the payment; null when the row says so already. */
 export function deriveProof({ rows, now }: Unit, row: Subscription): Proof | null {
   const invoices = [...rows.invoices.values()].filter(({ subscriptionId }) => subscriptionId === row.id);
   const first = firstPaymentOf([{ invoices }])?.paidAt ?? null;
-  // Not every invoice is loaded once the first payment is known: only an earlier one is news.
+  // Once the first payment is known, not every invoice is loaded, so only an earlier one is news.
   const firstPaidAt =
     row.firstPaidAt && (first === null || row.firstPaidAt < first) ? row.firstPaidAt : first;
   const proven = provesPayment({ ...row, invoices }) || (row.counted && firstPaidAt !== null);
@@ -158,13 +138,12 @@ export function deriveProof({ rows, now }: Unit, row: Subscription): Proof | nul
   return same ? null : { provenAt: proven ? (row.provenAt ?? now) : null, firstPaidAt };
 }
 
-/** Writes changes on what the unit of work holds now; nothing when there are none. */
+/** Applies changes to the row as the unit of work holds it now, which may be newer than the caller's copy. */
 export function put({ rows }: Unit, { id }: Subscription, changes: Partial<Subscription>): void {
   const row = rows.subscriptions.get(id);
   if (row && Object.keys(changes).length > 0) rows.subscriptions.set(id, { ...row, ...changes });
 }
 
-/** One thing that a subscription is for. */
 export interface SubscriptionItem {
   priceId: string | null;
   currentPeriodEnd: Date | null;
@@ -172,10 +151,7 @@ export interface SubscriptionItem {
 
 const keptItems = z.array(z.object({ priceId: z.string().nullable(), currentPeriodEnd: z.int().nullable() }));
 
-/**
- * @param state what is kept of a subscription
- * @returns all its items, in Stripe's order
- */
+/** All items, in Stripe's order. */
 export function itemsOf(
   state: Pick<Subscription, 'priceId' | 'currentPeriodEnd' | 'otherItems'>,
 ): [SubscriptionItem, ...SubscriptionItem[]] {

@@ -1,19 +1,12 @@
 import type { Subscription } from '../db/generated/client.ts';
 
-/** What decides which tier a subscription gives. */
 export type TierFacts = Pick<Subscription, 'status' | 'counts' | 'provenAt' | 'trialRefused'>;
 
 export type Tier = 'free' | 'trial' | 'paid';
 
 const RANK: Record<Tier, number> = { free: 0, trial: 1, paid: 2 };
 
-/**
- * What one subscription gives (design: rule 6). Statuses we do not know give nothing.
- *
- * @param subscription its status, whether it counts, since when its facts prove a payment, and whether its trial is the
- *   second of an address
- * @returns the tier it gives by itself
- */
+/** What one subscription gives (design: rule 6). Unknown statuses give nothing. */
 export function tierOf(subscription: TierFacts): Tier {
   if (!subscription.counts) return 'free';
   switch (subscription.status) {
@@ -22,17 +15,14 @@ export function tierOf(subscription: TierFacts): Tier {
     case 'trialing':
       return subscription.trialRefused ? 'free' : 'trial';
     case 'past_due':
-      // A trial whose card fails was "active" for an hour, and never paid.
+      // A trial whose card fails was "active" for an hour and never paid.
       return subscription.provenAt ? 'paid' : 'free';
     default:
       return 'free';
   }
 }
 
-/**
- * @param subscriptions all subscriptions of all of a user's customers
- * @returns the user's tier: the best that one of them gives
- */
+/** The user's tier: the best of all subscriptions of all of their customers. */
 export function deriveTier(subscriptions: readonly TierFacts[]): Tier {
   return subscriptions
     .map(tierOf)

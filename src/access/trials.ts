@@ -5,12 +5,8 @@ import { ask, countTrialsByAnother } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 
 /**
- * A trial is offered once per address (design: rule 11): to an account that had none, and whose address is not that of
- * another account which had one.
- *
- * @param db the database
- * @param user who buys
- * @returns whether their checkout may offer a trial
+ * Whether a checkout may offer this user a trial. A trial is offered once per address (design: rule 11): neither this
+ * account nor another one with the same address may have had one.
  */
 export async function mayTry(db: Db, user: User): Promise<boolean> {
   const own = await db.subscription.count({
@@ -20,13 +16,11 @@ export async function mayTry(db: Db, user: User): Promise<boolean> {
 }
 
 /**
- * Decides about trials when they start, under the user's lock: a checkout that was opened earlier can be completed after
- * another account of the same address had its trial. Such a trial gives no access; the plan starts with its first payment.
+ * Decides about trials when they start, under the user's lock: a checkout opened earlier can be completed after
+ * another account with the same address had its trial. Such a trial gives no access; the plan begins with its first
+ * payment.
  *
- * @param tx the unit of work, which holds the user's lock
- * @param user the user
- * @param subscriptions all of theirs
- * @returns the same, with what was decided now
+ * @returns the subscriptions with the decisions applied
  */
 export function admitTrials(
   tx: Unit,
@@ -49,7 +43,7 @@ function isUndecided({ status, counts, trialHash, trialRefused }: Subscription):
 function decide(tx: Unit, user: UserRow, subscription: Subscription): Subscription {
   const { byAnother, own } = ask(tx, 'trials', user.id);
   if (byAnother > 0) return { ...subscription, trialRefused: true };
-  // Somebody with two trials of their own was given the second one by an operator, at Stripe.
+  // A second trial of the same account can only have been given by an operator, at Stripe.
   const again =
     own > 0 || [...tx.rows.subscriptions.values()].some((one) => one.trialHash === user.emailHash);
   return again ? subscription : { ...subscription, trialHash: user.emailHash };

@@ -4,7 +4,7 @@ import { accessOf } from '../access/access.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 
-/** So many backups of a user are kept; one more drops the oldest. */
+/** How many backups a user may keep; one more drops the oldest. */
 export const BACKUPS_KEPT = 20;
 
 /** A backup without its document. */
@@ -14,11 +14,7 @@ export interface BackupView {
   bytes: number;
 }
 
-/**
- * @param db the database
- * @param userId whose
- * @returns their backups, the newest first
- */
+/** A user's backups, newest first. */
 export async function listBackups(db: Db, userId: string): Promise<BackupView[]> {
   const rows = await db.$queryRaw<(Omit<BackupView, 'bytes'> & { bytes: bigint | number })[]>`
     SELECT "id", "createdAt", octet_length("document") AS "bytes"
@@ -27,17 +23,15 @@ export async function listBackups(db: Db, userId: string): Promise<BackupView[]>
 }
 
 /**
- * Keeps a backup, if the user has access at this moment, and drops what is more than `BACKUPS_KEPT`.
+ * Stores a backup if the user has access now, and drops the oldest beyond `BACKUPS_KEPT`.
  *
- * @param tx the open transaction
- * @param userId whose
- * @param document a portfolio as JSON, checked
- * @returns the new backup, or null when the user has no access: then nothing is changed
+ * @param document a validated portfolio, as JSON
+ * @returns null when the user has no access; nothing is changed then
  */
 export async function keepBackup(tx: Tx, userId: string, document: string): Promise<BackupView | null> {
   const user = await lockUser(tx, userId);
   if (!user || user.deletedAt || !accessOf(user, null, tx.now).granted) return null;
-  // Under the user's lock nobody else takes this number.
+  // The user's lock makes this number unique.
   const kept = await tx.backup.findMany({
     where: { userId },
     orderBy: { number: 'desc' },
@@ -51,12 +45,7 @@ export async function keepBackup(tx: Tx, userId: string, document: string): Prom
   return { id, createdAt: tx.now, bytes: Buffer.byteLength(document) };
 }
 
-/**
- * @param db the database
- * @param userId whose
- * @param id the backup's
- * @returns when it was made, and its document as JSON; null when they have no such backup
- */
+/** @returns null when the user has no such backup */
 export async function readBackup(
   db: Db,
   userId: string,
@@ -65,12 +54,7 @@ export async function readBackup(
   return db.backup.findUnique({ where: { id, userId }, select: { createdAt: true, document: true } });
 }
 
-/**
- * @param tx the open transaction
- * @param userId whose
- * @param id the backup's
- * @returns whether there was one to delete
- */
+/** @returns false when the user has no such backup */
 export async function deleteBackup(tx: Tx, userId: string, id: string): Promise<boolean> {
   const { count } = await tx.backup.deleteMany({ where: { id, userId } });
   return count > 0;

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 
-/** How large a backup may be, bytes: 256 KB. */
+/** 256 KB */
 export const MAX_DOCUMENT_BYTES = 256 * 1024;
 
 const MAX_HOLDINGS = 2_000;
@@ -13,13 +13,13 @@ const holding = z.strictObject({
     .number()
     .nonnegative()
     .max(MAX_AMOUNT)
-    .meta({ description: "Paid for one of them, in the document's currency." }),
+    .meta({ description: "Price paid per unit, in the document's currency." }),
   note: z.string().max(500),
 });
 
 /**
- * A portfolio as it is backed up, and as it is exported by the page: version 1. A later version gets a schema of its own
- * beside this one, because what is stored stays as it is.
+ * A portfolio as it is backed up, and as the page exports it: version 1. Stored documents are never converted, so a
+ * later version gets its own schema beside this one.
  */
 export const portfolioDocument = z
   .strictObject({

@@ -6,72 +6,69 @@ import type { CreditBalance } from './balance.ts';
 export const NEVER_ANY: CreditBalance = { creditUntil: null, creditHeldAt: null };
 
 /**
- * Folds a credit ledger from its start.
+ * The balance that a user's row must hold.
  *
- * @param entries one user's entries, in the order of their sequence numbers
- * @returns the columns that the user's row must hold
+ * @param entries one user's entries, in order of their sequence numbers
  */
 export function foldLedger(entries: readonly CreditEntry[]): CreditBalance {
   return entries.reduce(applyEntry, NEVER_ANY);
 }
 
 /**
- * @param entries one user's entries, in the order of their sequence numbers
- * @param referralId a referral that paid out to this user
- * @param at an instant, UTC, not before the last entry
- * @returns the seconds of that referral's credit (grant and restorations) that are not spent at that instant
+ * Seconds of a referral's credit (its grant and restorations) that are unspent at an instant.
+ *
+ * @param entries one user's entries, in order of their sequence numbers
+ * @param at UTC, not before the last entry
  */
 export function unspentOfReferral(entries: readonly CreditEntry[], referralId: string, at: Date): number {
   return unspentOf(traceLedger(entries, at).lots.filter((lot) => lot.referralId === referralId));
 }
 
-/** A grant or restoration, and how much of it is not spent yet. */
+/** A grant or restoration, with its unspent seconds. */
 export interface Lot {
-  /** The number of the entry that made it. */
+  /** Sequence number of its entry. */
   seq: number;
   referralId: string | null;
   unspent: number;
 }
 
-/** How much of a grant or restoration was spent in some time. */
+/** How much of one grant or restoration was spent. */
 export interface SpentPart {
-  /** The number of the entry that made it. */
+  /** Sequence number of its entry. */
   seq: number;
   seconds: number;
 }
 
-/** Credit that ran for a while: how much of it, and of which grants. */
+/** Credit spent during a stretch of time, and from which grants. */
 export interface Spending {
   kind: 'spent';
   from: Date;
   until: Date;
   seconds: number;
-  /** The oldest grant or restoration first, named by the number of its entry. */
+  /** Oldest grant or restoration first. */
   of: SpentPart[];
 }
 
-/** One entry of a ledger, and what was spent since the entry before it, the oldest lot first. */
+/** An entry, and what was spent since the entry before it, oldest grant first. */
 export interface LedgerStep<Entry extends CreditEntry = CreditEntry> {
   entry: Entry;
   spentBefore: SpentPart[];
 }
 
-/** A ledger told from its start until an instant. */
+/** A ledger's history from its start to an instant. */
 export interface LedgerTrace<Entry extends CreditEntry = CreditEntry> {
   steps: LedgerStep<Entry>[];
-  /** What was spent between the last entry and that instant, the oldest lot first. */
+  /** What was spent between the last entry and that instant, oldest grant first. */
   spentSince: SpentPart[];
-  /** What is left at that instant, the oldest first. */
+  /** What is left at that instant, oldest grant first. */
   lots: readonly Readonly<Lot>[];
 }
 
 /**
- * Folds a credit ledger from its start and tells every step of it. Its time grows with the number of entries, and no
- * faster: a lot that is spent is not looked at again.
+ * Replays a ledger step by step. Linear in the number of entries, because spent lots are skipped.
  *
- * @param entries one user's entries, in the order of their sequence numbers
- * @param at an instant, UTC, not before the last entry
- * @returns the steps, and what is left of every lot at that instant
+ * @param entries one user's entries, in order of their sequence numbers
+ * @param at UTC, not before the last entry
  */
 export function traceLedger<Entry extends CreditEntry>(
   entries: readonly Entry[],
@@ -83,7 +80,7 @@ export function traceLedger<Entry extends CreditEntry>(
   let balance = NEVER_ANY;
   let last: Date | null = null;
 
-  /** Lets time pass: credit that runs is spent, the oldest lot first. */
+  /** Spends the credit that ran until an instant, oldest lot first. */
   const passUntil = (instant: Date): SpentPart[] => {
     const spent = last === null ? 0 : creditLeft(balance, last) - creditLeft(balance, instant);
     last = instant;
@@ -110,20 +107,16 @@ export function traceLedger<Entry extends CreditEntry>(
   return { steps, spentSince: passUntil(at), lots };
 }
 
-/**
- * @param lots some lots
- * @returns the seconds that are left of them all
- */
+/** Unspent seconds of all these lots together. */
 export function unspentOf(lots: readonly Lot[]): number {
   return lots.reduce((sum, { unspent }) => sum + unspent, 0);
 }
 
 /**
- * Checks the invariants of one user's ledger (README.md in this folder lists them).
+ * Checks the invariants of one user's ledger (README.md lists them).
  *
- * @param user the user's row
- * @param entries all of the user's entries, in the order of their sequence numbers
- * @returns a sentence for each invariant that is broken; empty when all hold
+ * @param entries all of the user's entries, in order of their sequence numbers
+ * @returns a sentence for each broken invariant; empty when all hold
  */
 export function checkLedger(
   user: Pick<User, 'creditUntil' | 'creditHeldAt' | 'creditEntryCount' | 'creditEntryAt' | 'tier'>,
@@ -134,10 +127,10 @@ export function checkLedger(
     if (!holds) broken.push(sentence);
   };
 
-  say(user.creditEntryCount === entries.length, 'the user counts another number of entries than there are');
+  say(user.creditEntryCount === entries.length, 'creditEntryCount differs from the number of ledger entries');
   say(
     sameInstant(user.creditEntryAt, entries.at(-1)?.at ?? null),
-    'the user has another instant for the last entry than that entry',
+    "creditEntryAt differs from the last entry's instant",
   );
   say(
     entries.every((entry, index) => entry.seq === index + 1),
@@ -145,23 +138,23 @@ export function checkLedger(
   );
   say(
     entries.every((entry, index) => index === 0 || entry.at >= (entries[index - 1]?.at ?? entry.at)),
-    'an entry is earlier than the one before it',
+    'an entry is earlier than its predecessor',
   );
   const balance = foldLedger(entries);
-  say(sameInstant(balance.creditUntil, user.creditUntil), 'the ledger folds to another creditUntil');
-  say(sameInstant(balance.creditHeldAt, user.creditHeldAt), 'the ledger folds to another creditHeldAt');
+  say(sameInstant(balance.creditUntil, user.creditUntil), 'the ledger gives a different creditUntil');
+  say(sameInstant(balance.creditHeldAt, user.creditHeldAt), 'the ledger gives a different creditHeldAt');
   say(
     (user.tier === 'paid') === (user.creditHeldAt !== null),
-    'credit is not held exactly while the tier is paid',
+    'credit must be held exactly while the tier is paid',
   );
   say(takesAlternate(entries), 'a reversal and its restoration do not match');
   return broken;
 }
 
 /**
- * @param balance what the ledger gives before an entry
- * @returns what it gives with that entry
- * @throws Error when the entry is of an unknown kind
+ * The balance after one more entry.
+ *
+ * @throws Error when the entry's kind is unknown
  */
 export function applyEntry(balance: CreditBalance, { kind, at, seconds }: CreditEntry): CreditBalance {
   switch (kind) {
@@ -175,11 +168,11 @@ export function applyEntry(balance: CreditBalance, { kind, at, seconds }: Credit
     case 'reversal':
       return taken(balance, at, seconds);
     default:
-      throw new Error(`The credit ledger holds an entry of the unknown kind ${kind}.`);
+      throw new Error(`The credit ledger has an entry of the unknown kind ${kind}.`);
   }
 }
 
-/** Takes seconds from lots, the oldest first, and tells of which. */
+/** Takes seconds from the lots, oldest first, and returns the parts. */
 function takeFrom(lots: readonly Lot[], from: number, seconds: number): SpentPart[] {
   const parts: SpentPart[] = [];
   let rest = seconds;
@@ -194,7 +187,7 @@ function takeFrom(lots: readonly Lot[], from: number, seconds: number): SpentPar
   return parts;
 }
 
-/** Of each referral: a grant, then reversals and restorations in turn, each restoration giving back what was taken. */
+/** For each referral: a grant, then reversals and restorations in turn, each restoration returning what was taken. */
 function takesAlternate(entries: readonly CreditEntry[]): boolean {
   const openReversal = new Map<string, number | null>();
   for (const { kind, referralId, seconds } of entries) {

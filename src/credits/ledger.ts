@@ -11,13 +11,10 @@ import type { CreditBalance } from './balance.ts';
 import { unspentOfReferral } from './fold.ts';
 
 /**
- * Credit stands still: the user turns paid.
+ * Holds a user's credit because they turn paid. The unit of work must hold the user's lock, as in all functions of
+ * this file.
  *
- * @param tx the unit of work, which holds the user's lock
- * @param user the user
- * @param causeId what made them paid
  * @param since when they began to pay; clamped between the last ledger entry and now (design: rule 8)
- * @returns the user as they are now
  */
 export function holdCredit(tx: Unit, user: UserRow, causeId: string, since: Date): UserRow {
   const at = clamped(tx, user, since);
@@ -25,13 +22,9 @@ export function holdCredit(tx: Unit, user: UserRow, causeId: string, since: Date
 }
 
 /**
- * Held credit runs again: the user ceases to be paid.
+ * Lets held credit run again because the user is no longer paid.
  *
- * @param tx the unit of work, which holds the user's lock
- * @param user the user, whose credit is held
- * @param causeId what ended it
  * @param endedAt when they stopped paying; clamped between the last ledger entry and now (design: rule 8)
- * @returns the user as they are now
  */
 export function resumeCredit(tx: Unit, user: UserRow, causeId: string, endedAt: Date): UserRow {
   const at = clamped(tx, user, endedAt);
@@ -41,12 +34,9 @@ export function resumeCredit(tx: Unit, user: UserRow, causeId: string, endedAt: 
 /**
  * Grants credit.
  *
- * @param tx the unit of work, which holds the user's lock
- * @param user the user
- * @param seconds how much, more than 0
- * @param cause who grants it and why; one cause grants a user once
- * @param referralId the conversion that it is for; null: an operator grants it
- * @returns the user as they are now
+ * @param seconds more than 0
+ * @param cause the same cause can grant a user credit only once
+ * @param referralId the conversion; null for an operator's grant
  */
 export function grantCredit(
   tx: Unit,
@@ -62,13 +52,8 @@ export function grantCredit(
 }
 
 /**
- * Takes back what is unspent of a conversion's credit. Nothing left is an entry too, of 0 seconds: a later
- * restoration gives back exactly what the last reversal took.
- *
- * @param tx the unit of work, which holds the user's lock
- * @param user the user
- * @param referralId the conversion
- * @param cause what reversed it
+ * Takes back what is unspent of a conversion's credit. If nothing is left, it writes an entry of 0 seconds, because a
+ * later restoration returns exactly what the last reversal took.
  */
 export function reverseCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): void {
   const seconds = unspentOfReferral(ledgerOf(tx, user.id), referralId, momentOf(tx, user));
@@ -76,12 +61,8 @@ export function reverseCredit(tx: Unit, user: UserRow, referralId: string, cause
 }
 
 /**
- * Gives back exactly what the last reversal of a conversion took, as a grant of its own moment.
+ * Returns exactly what the last reversal of a conversion took, as a grant made now.
  *
- * @param tx the unit of work, which holds the user's lock
- * @param user the user
- * @param referralId the conversion
- * @param cause what ended the reversal
  * @throws Error when there is no such reversal
  */
 export function restoreCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): void {
@@ -92,21 +73,21 @@ export function restoreCredit(tx: Unit, user: UserRow, referralId: string, cause
   move(tx, user, 'restoration', reversal.seconds, referralId, cause);
 }
 
-/** What is loaded of a ledger, and what this unit of work has appended. */
+/** The loaded ledger, and what this unit of work has appended. */
 function ledgerOf(tx: Unit, userId: string): CreditEntry[] {
   const appended = tx.rows.entries.filter((entry) => entry.userId === userId);
   return [...ask(tx, 'ledgers', userId), ...appended];
 }
 
 /**
- * The instant at which an entry is made: now, but never before the last entry. Another process that took its `now` later
- * can have been first at the lock.
+ * The instant of a new entry: now, but never before the last entry. A process with a later `now` may have had the
+ * lock first.
  */
 function momentOf({ now }: Unit, user: UserRow): Date {
   return later(now, user.creditEntryAt);
 }
 
-/** An instant that we were told, between the last entry and now: entries are in the order of their instants. */
+/** Clamps an instant between the last entry and now, because entries are in order of time. */
 function clamped(tx: Unit, user: UserRow, at: Date): Date {
   const latest = momentOf(tx, user);
   const notBefore = later(at, user.creditEntryAt);

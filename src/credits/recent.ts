@@ -9,44 +9,41 @@ import type { CreditBalance } from './balance.ts';
 import type { Spending } from './fold.ts';
 import { applyEntry, NEVER_ANY } from './fold.ts';
 
-/** A line of a ledger's story, without the grants that were spent: to know these, all of the ledger must be folded. */
+/** A line of a ledger's recent history. Spending is not split by grant: that would need the whole ledger. */
 export type RecentLine<Entry extends CreditEntry = CreditEntry> =
   | { kind: 'entry'; entry: Entry }
   | Pick<Spending, 'kind' | 'from' | 'seconds'>;
 
-/** What one entry of a ledger left behind. The ledger is append-only, so this never changes. */
+/** The state after one entry. The ledger is append-only, so it never changes and can be cached. */
 export interface LedgerPoint {
   /** The entry's number; 0 before the first. */
   seq: number;
   /** The entry's instant; null before the first. */
   at: Date | null;
   balance: CreditBalance;
-  /** How many lines the story has up to this entry. */
+  /** How many lines the history has up to this entry. */
   lines: number;
 }
 
 const BEGINNING: LedgerPoint = { seq: 0, at: null, balance: NEVER_ANY, lines: 0 };
 
-/** A story is told from an entry whose number is a multiple of this, so that most views find that point kept. */
+/** History starts at a multiple of this sequence number, so that most views find the point in the cache. */
 const STEP = 50;
 
-/** Users of whom a point is kept: those with a long ledger who looked at it. */
+/** How many users' points are cached. */
 const KEPT = 1_000;
 
-/** Entries folded in one turn of the event loop, when a long ledger is met for the first time. */
+/** How many entries are folded in one turn of the event loop. */
 const CHUNK = 500;
 
 const pointsOf = new WeakMap<Db, Map<string, LedgerPoint>>();
 
 /**
- * Finds where to begin so that the newest lines of a ledger can be told without reading all of it. The first time that a
- * long ledger is asked for, its old entries are folded once; from then on no more than the new ones are.
+ * Finds where to start so that the newest lines can be shown without reading the whole ledger. A long ledger is
+ * folded once, and after that only its new entries are.
  *
- * @param db the database
- * @param userId whose ledger
- * @param entryCount how many entries it has
  * @param lines how many lines are wanted
- * @returns a point with at least that many entries after it, or the beginning; and at most 50 more
+ * @returns a point with at least that many entries after it, and at most 50 more; or the beginning
  */
 export async function pointBefore(
   db: Db,
@@ -72,12 +69,10 @@ export async function pointBefore(
 }
 
 /**
- * Tells a ledger from one of its points on: every entry, and between them how much credit was spent.
+ * The history from a point on: every entry, and how much credit was spent in between.
  *
- * @param point where to begin
- * @param entries all entries after it, in the order of their sequence numbers
- * @param at until when, UTC; until the last entry when that is later, which another machine's clock can have made
- * @returns the lines in order
+ * @param entries all entries after the point, in order of their sequence numbers
+ * @param at end of the history, UTC; the last entry if that is later (another machine's clock may be ahead)
  */
 export function linesSince<Entry extends CreditEntry>(
   point: LedgerPoint,
@@ -103,7 +98,7 @@ function pass(point: LedgerPoint, entry: CreditEntry): LedgerPoint {
   };
 }
 
-/** What was spent since an entry: no line when that is nothing. */
+/** What was spent since an entry; empty when nothing was. */
 function spending(
   { at: from, balance }: LedgerPoint,
   until: Date,

@@ -1,6 +1,6 @@
 import type { Engine } from './transaction.ts';
 
-/** How a column is read from JSON and written to it. */
+/** How a column's value travels in a JSON document. */
 export type ColumnType = 'text' | 'int' | 'bool' | 'instant';
 
 export type Columns = Readonly<Record<string, ColumnType>>;
@@ -38,7 +38,7 @@ const SUBSCRIPTION = {
   trialRefused: 'bool',
 } as const;
 
-/** The columns that billing loads and writes, table by table. */
+/** The columns that billing loads and writes, by table. */
 export const COLUMNS = {
   User: {
     id: 'text',
@@ -123,7 +123,6 @@ export const COLUMNS = {
 
 export type TableName = keyof typeof COLUMNS;
 
-/** PostgreSQL's names of the types. */
 const POSTGRESQL_TYPES: Readonly<Record<ColumnType, string>> = {
   text: 'text',
   int: 'integer',
@@ -131,30 +130,21 @@ const POSTGRESQL_TYPES: Readonly<Record<ColumnType, string>> = {
   instant: 'timestamp',
 };
 
-/** In SQL: the rows `v` of a JSON array that is the statement's one parameter, each an array of its columns. */
+/** SQL for the statement's one parameter: a JSON array of rows `v`, each an array of column values. */
 export const JSON_ROWS: Readonly<Record<Engine, string>> = {
   sqlite: 'json_each(?) AS v',
   postgresql: 'jsonb_array_elements($1::jsonb) AS v(value)',
 };
 
-/**
- * @param engine the database's engine
- * @param index which column of a row of `JSON_ROWS`
- * @param type of the column
- * @returns its value, in SQL
- */
+/** SQL for column `index` of a row of `JSON_ROWS`. */
 export function jsonValue(engine: Engine, index: number, type: ColumnType): string {
   return engine === 'sqlite' ? `v.value ->> ${index}` : `(v.value ->> ${index})::${POSTGRESQL_TYPES[type]}`;
 }
 
-/** Instants in a JSON document are what the column holds: SQLite's adapter writes the offset out, PostgreSQL has none. */
+/** Instants are written as the column stores them: SQLite's adapter writes the UTC offset, PostgreSQL has none. */
 const SUFFIX: Readonly<Record<Engine, string>> = { sqlite: '+00:00', postgresql: '' };
 
-/**
- * @param values a row as a JSON array, in the order of the columns
- * @param columns the columns
- * @returns the row
- */
+/** @param values a row as a JSON array, in the order of `columns` */
 export function fromJson(values: readonly unknown[], columns: Columns): Record<string, unknown> {
   const row: Record<string, unknown> = {};
   let index = 0;
@@ -175,12 +165,7 @@ function instantOf(text: string): Date {
   return new Date(/[Z+]/.test(text) ? text : `${text}Z`);
 }
 
-/**
- * @param row a row
- * @param columns the columns to write
- * @param engine whose instants to write
- * @returns the row as an array for JSON, in the order of the columns
- */
+/** The row as a JSON array, in the order of `columns`. */
 export function toJson(row: object, columns: readonly string[], engine: Engine): unknown[] {
   return columns.map((column) => {
     const value = (row as Record<string, unknown>)[column];
@@ -188,11 +173,7 @@ export function toJson(row: object, columns: readonly string[], engine: Engine):
   });
 }
 
-/**
- * @param instant an instant
- * @param engine the database's engine
- * @returns the text by which the database knows it
- */
+/** The instant as the database stores it. */
 export function instantText(instant: Date, engine: Engine): string {
   return instant.toISOString().replace('Z', SUFFIX[engine]);
 }

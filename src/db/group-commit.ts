@@ -1,22 +1,25 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-/** So many transactions are committed together at most: a group holds the one writer for some tens of ms. */
+/**
+ * How many transactions are committed together at most. A group of this size holds the write lock for tens of
+ * milliseconds.
+ */
 const GROUP_LIMIT = 64;
 
-/** And together they are at most this large, characters; one alone may be larger. */
+/** How large the jobs of a group are together at most, in characters. A single job may be larger. */
 const GROUP_SIZE = 4 * 1024 * 1024;
 
 /**
- * Group commit, for a database with one writer, where each commit costs a flush to disk: what waits while a group is
- * written, or arrives in the same turn of the event loop, forms the next group. Nobody waits longer for company.
+ * Group commit, for a database with one writer where each commit costs a flush to disk. Jobs that arrive while a
+ * group is being written form the next group; nobody waits just for company.
  *
- * A group that fails has committed nothing; then each of its jobs is tried alone, so that only the one that fails is
- * told so.
+ * If a group fails, nothing of it was committed, and each job is tried alone, so that only the failing one is
+ * rejected.
  *
- * @param commit runs jobs one after the other in one transaction; what each of them returned, once it is committed
- * @param isHopeless tells from what a group threw whether trying its jobs alone would end the same
- * @param options how many groups may be written at the same time, and how large a job is
- * @returns adds one job; what it returned, once it is committed, or what made it fail
+ * @param commit runs jobs one after the other in one transaction and returns their results after the commit
+ * @param isHopeless whether the error of a group would hit each job alone as well
+ * @param options how many groups may be written concurrently, and the size of a job in characters
+ * @returns a function that adds a job and resolves to its result once it is committed
  */
 export function createGroups<Job>(
   commit: (jobs: readonly Job[]) => Promise<unknown[]>,
@@ -35,11 +38,11 @@ export function createGroups<Job>(
   async function writeAll(): Promise<void> {
     writing += 1;
     while (waiting.length > 0) {
-      // Not before every connection that has something to say was heard: SQLite answers within one turn of the event
-      // loop, and each job would be written before the next one arrives.
+      // Yield one tick so that queued requests join this group. SQLite answers within a single turn of the event loop,
+      // so without it every job would be written alone.
       await nextTurn();
       const group = waiting.splice(0, countOfNextGroup());
-      // Another one of those at work can have taken all.
+      // A concurrent writer may have taken them all.
       if (group.length > 0) await write(group);
     }
     writing -= 1;

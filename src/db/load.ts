@@ -6,10 +6,10 @@ import { noRows } from './rows.ts';
 import type { ReferralRow, Rows } from './rows.ts';
 import type { Engine, Tx } from './transaction.ts';
 
-/** The ids that some events, or a command, name; everything that decides about them is loaded with them. */
+/** The ids named by events or a command. Everything that bears on them is loaded with them. */
 export interface Wanted {
   payments?: readonly string[];
-  /** Those of the payments whose money goes back, or comes back: then all invoices of their subscription matter. */
+  /** Payments with a refund or a dispute in these events: all invoices of their subscriptions are loaded. */
   returned?: readonly string[];
   disputes?: readonly string[];
   invoices?: readonly string[];
@@ -30,17 +30,17 @@ const KINDS: readonly Kind[] = [
   'users',
 ];
 
-/** @returns all that is wanted by any of these, each id once and in order */
+/** Merges the lists: every id once, sorted. */
 export function union(wanted: readonly Wanted[]): Required<Wanted> {
   const all = KINDS.map((kind) => [kind, [...new Set(wanted.flatMap((one) => one[kind] ?? []))].sort()]);
   return Object.fromEntries(all) as Required<Wanted>;
 }
 
-/** What differs between the two engines' JSON. */
+/** How the engines differ in JSON. */
 interface Dialect {
-  /** The texts of a list in the document that is the statement's one parameter, as rows with one column `id`. */
+  /** A list in the parameter's document, as rows with one column `id`. */
   ids: (kind: Kind) => string;
-  /** Whether a column is among the ids that a common table expression holds. */
+  /** A condition: the column's value is one of the ids in a common table expression. */
   among: (column: string, cte: string) => string;
   array: string;
   group: string;
@@ -57,7 +57,7 @@ const DIALECTS: Readonly<Record<Engine, Dialect>> = {
   },
   postgresql: {
     ids: (kind) => `SELECT jsonb_array_elements_text((SELECT doc FROM input) -> '${kind}') AS id`,
-    // As an array it is planned as a look-up of few rows, which a subselect is not.
+    // With an array, the planner expects few rows and uses the index; with a subselect it does not.
     among: (column, cte) => `${column} = ANY(ARRAY(SELECT id FROM ${cte}))`,
     array: 'jsonb_build_array',
     group: 'jsonb_agg',
@@ -65,7 +65,7 @@ const DIALECTS: Readonly<Record<Engine, Dialect>> = {
   },
 };
 
-/** The rows of a table, each as a JSON array of its columns, as one JSON array. */
+/** A table's rows as a JSON array of arrays. */
 function arrayOf({ array, group }: Dialect, table: TableName, where: string, more: string[] = []): string {
   const columns = [...Object.keys(COLUMNS[table]).map((column) => `t."${column}"`), ...more];
   return `(SELECT ${group}(${array}(${columns.join(', ')})) FROM "${table}" AS t WHERE ${where})`;
@@ -75,21 +75,21 @@ function arrayOf({ array, group }: Dialect, table: TableName, where: string, mor
 const ADDRESSES = `(
   SELECT u."emailHash" FROM "User" AS u WHERE u."id" = t."referredId"
   UNION ALL SELECT f."emailHash" FROM "FormerAddress" AS f WHERE f."userId" = t."referredId")`;
-/** Neither converted nor refused: only then is it asked what decides about that. */
+/** The address checks below are made only for open referrals. */
 const IS_OPEN = `t."convertedAt" IS NULL AND t."refusedFor" IS NULL`;
-/** One of them is the referrer's. */
+/** The referrer has, or had, one of these addresses. */
 const OWN_ADDRESS = `(${IS_OPEN} AND (
     EXISTS (SELECT 1 FROM "User" AS r WHERE r."id" = t."referrerId" AND r."emailHash" IN ${ADDRESSES})
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f WHERE f."userId" = t."referrerId" AND f."emailHash" IN ${ADDRESSES})
   ))`;
-/** One of them has converted a referral, or is a former one of somebody who converted. */
+/** One of these addresses has already converted a referral, now or as a former address. */
 const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
     EXISTS (SELECT 1 FROM "Referral" AS c WHERE c."convertedAt" IS NOT NULL AND c."referredHash" IN ${ADDRESSES})
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f JOIN "Referral" AS c ON c."referredId" = f."userId"
       WHERE c."convertedAt" IS NOT NULL AND f."emailHash" IN ${ADDRESSES})
   ))`;
 
-/** From payments to invoices, subscriptions, customers and users, and back to all that these have. */
+/** Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own. */
 function loadStatement(engine: Engine): string {
   const dialect = DIALECTS[engine];
   const { ids, among, array } = dialect;
@@ -142,12 +142,8 @@ const LOAD: Readonly<Record<Engine, string>> = {
 };
 
 /**
- * Locks what is wanted and loads it with everything that decides about it: the user of each customer, all their
- * customers, subscriptions, referral and referrer; of invoices, payments and disputes what can matter (design: rule 5).
- *
- * @param tx the open transaction
- * @param wanted what is named
- * @returns the rows as they are under the locks
+ * Locks the named rows and loads everything that bears on them: the users of the customers, all their customers,
+ * subscriptions, referrals and referrers, and those invoices, payments and disputes that can matter (design: rule 5).
  */
 export async function load(tx: Tx, wanted: Required<Wanted>): Promise<Rows> {
   if (tx.engine === 'postgresql') await lock(tx, wanted);
@@ -181,8 +177,8 @@ function fill<Row extends { id: string }>(
 }
 
 /**
- * Inserts or locks payments, invoices and customers, and then locks users: buyers and their referrers together. Each kind
- * is one statement and is taken in the order of its ids, so that two transactions never wait for each other in a circle.
+ * Inserts or locks payments, invoices and customers, then locks users: buyers and referrers together. Each kind takes
+ * one statement sorted by id, so that concurrent transactions cannot deadlock.
  */
 async function lock(
   tx: Tx,
@@ -213,7 +209,7 @@ async function lock(
       INSERT INTO "Customer" ("id") SELECT id FROM (${customersNamed}) AS ids ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt"`;
   }
-  // Found without a lock: a customer's user and a referral's referrer are written once.
+  // Looked up without a lock: a customer's user and a referral's referrer never change once written.
   await tx.$executeRaw`
     SELECT 1 FROM "User" WHERE "id" = ANY(ARRAY(
       WITH buyers AS MATERIALIZED (
@@ -226,10 +222,9 @@ async function lock(
 }
 
 /**
- * Deletes rows that were inserted only to be locked, and that nothing was learnt of. On SQLite there are none.
+ * Deletes rows that were inserted only to be locked and are still empty. SQLite has none.
  *
- * @param tx the open transaction
- * @param wanted what was named by those of which nothing is kept
+ * @param wanted the ids named by events that left nothing behind
  */
 export async function dropEmptyRows(
   tx: Tx,
@@ -250,11 +245,7 @@ export async function dropEmptyRows(
       AND "deletedAt" IS NULL AND NOT EXISTS (SELECT 1 FROM "Subscription" WHERE "customerId" = c."id")`;
 }
 
-/**
- * @param tx the open transaction, which holds the users' locks
- * @param users whose ledgers
- * @returns all entries of each, in order
- */
+/** @returns by user id, all entries in order of their sequence numbers */
 export async function loadLedgers(
   tx: Tx,
   users: readonly string[],

@@ -10,7 +10,7 @@ import { PlainError } from '../plain-error.ts';
 
 const NO_FILTER = { externalTables: [], externalEnums: [] };
 
-/** What we use of Node's global; its types come only with the browser's. */
+/** The part of Node's global that we use; its types come only with the DOM library. */
 declare const WebAssembly: {
   instantiate(
     bytes: Uint8Array,
@@ -19,12 +19,11 @@ declare const WebAssembly: {
 };
 
 /**
- * Brings a database to the schema of this code. The migrations are Prisma's ordinary ones and are applied by
- * Prisma's own engine (its WASM build: nothing to download), so `prisma migrate` accepts the database too.
+ * Applies pending migrations. They are ordinary Prisma migrations, applied by Prisma's own engine (its WASM build, so
+ * there is nothing to download); `prisma migrate` accepts the database too.
  *
- * @param adapterFactory connects to the database
- * @param folder where the schema and the migrations of its kind of database are
- * @returns the names of the migrations that were applied now; empty when it was up to date
+ * @param folder the schema and migrations of this engine
+ * @returns the names of the migrations just applied
  * @throws PlainError when the database is newer than the code, or a migration failed earlier or fails now
  */
 export async function migrate(
@@ -45,12 +44,12 @@ export async function migrate(
   const broken = applied.find((migration) => !migration.finished);
   if (broken) {
     throw new PlainError(
-      `The migration ${broken.name} was begun on this database and did not finish. Restore a backup made before it, then start again.`,
+      `The migration ${broken.name} was started on this database but did not finish. Restore a backup made before it, then start again.`,
     );
   }
   if (applied.length === known.length) return [];
 
-  // The engine keeps its connections, locked, for as long as the process lives: we end them ourselves.
+  // The engine never closes its connections and keeps them locked, so we close them.
   const connections: SqlDriverAdapter[] = [];
   const remembering = {
     ...adapterFactory,
@@ -100,8 +99,8 @@ async function appliedMigrations(
 }
 
 /**
- * @param folder where the migrations of a kind of database are
- * @returns the names of those that this code knows, in their order
+ * @param folder the schema and migrations of one engine
+ * @returns in the order in which they are applied
  */
 export async function migrationNames(folder: string): Promise<string[]> {
   const entries = await readdir(join(folder, 'migrations'), { withFileTypes: true });
@@ -134,11 +133,7 @@ async function migrationsList(folder: string, names: string[]): Promise<engine.M
   };
 }
 
-/**
- * @param adapterFactory connects to the database
- * @param folder where the schema of its kind of database is
- * @returns Prisma's schema engine; free it after use
- */
+/** Prisma's schema engine. The caller must free it. */
 export async function loadSchemaEngine(
   adapterFactory: SqlMigrationAwareDriverAdapterFactory,
   folder: string,
@@ -153,7 +148,7 @@ export async function loadSchemaEngine(
   );
 }
 
-/** Once a process: what was made by a first instance panics in the hands of a second one. */
+/** Loaded once per process: objects of one WASM instance panic when used with another. */
 let loaded: Promise<void> | null = null;
 
 async function loadWasm(): Promise<void> {

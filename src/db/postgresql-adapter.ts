@@ -8,46 +8,45 @@ import type {
   Transaction,
 } from '@prisma/driver-adapter-utils';
 
-/** Connections of one process. The sum over all processes must stay below the server's max_connections. */
+/** Pool size per process. The sum over all processes must stay below the server's max_connections. */
 const POOL_SIZE = 10;
 
-/** How long to wait for a connection to be made, ms. */
+/** ms */
 const CONNECT_TIMEOUT_MS = 5_000;
 
-/** How long a statement may wait for another transaction's lock, ms. The transaction is tried again then, some times. */
+/** How long a statement may wait for another transaction's lock, ms. After that the transaction is retried. */
 const LOCK_TIMEOUT_MS = 2_000;
 
-/** After this time the server gives up a transaction whose process went silent, and frees its locks, ms. */
+/** After this many ms the server aborts a transaction whose process went silent, and releases its locks. */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000;
 
-/** So many statements are kept prepared on each connection; further ones are sent as they are. */
+/** How many statements are kept prepared on each connection. */
 const PREPARED_LIMIT = 500;
 
 /** 55P03 lock_not_available. https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const LOCK_NOT_AVAILABLE = '55P03';
 
-/** 57P01 to 57P03 and class 08: the server is going down, starting up, or the connection broke. */
+/** 57P01 to 57P03 and class 08: the server is shutting down or starting up, or the connection broke. */
 const CONNECTION_LOST = /^(57P0[123]|08...)$/;
 
-/** The pool's words when all of its connections are in use for too long; a connection that cannot be made is told otherwise. */
+/** pg's message when the pool is exhausted. A failed connection attempt has a different one. */
 const POOL_BUSY = /^timeout exceeded when trying to connect/;
 
-/** The same as CONNECTION_LOST where the driver (pg) has only words for it. */
+/** The same as CONNECTION_LOST, where pg has only a message. */
 const DRIVER_LOST = /^(Connection terminated|Client has encountered a connection error|Client was closed)/;
 
 /**
- * Prisma's PostgreSQL adapter, set up for money:
+ * Prisma's PostgreSQL adapter, with these changes:
  *
- * - a transaction with an isolation level is a snapshot, and only reads, as on SQLite;
- * - a lock that cannot be had in time is a conflict, to be tried again, like a dead-lock;
- * - a connection that breaks is told as such, whatever words the driver has for it;
- * - COMMIT of a transaction in which a statement failed is an error. PostgreSQL itself answers it with a quiet ROLLBACK.
+ * - a transaction with an isolation level is a read-only snapshot, as on SQLite;
+ * - a lock timeout counts as a write conflict and is retried, like a deadlock;
+ * - a broken connection is always reported as ConnectionClosed;
+ * - COMMIT of a transaction with a failed statement is an error. PostgreSQL itself would answer with a silent
+ *   ROLLBACK.
  *
  * https://www.postgresql.org/docs/current/sql-commit.html
  *
  * @param url `postgresql://user:password@host:port/database`
- * @param poolSize how many connections it may have at a time
- * @returns a factory for PrismaClient and for the schema engine
  */
 export function postgresqlAdapterFactory(
   url: string,
@@ -76,22 +75,23 @@ export function postgresqlAdapterFactory(
 type OfficialAdapter = Awaited<ReturnType<PrismaPg['connect']>>;
 
 function guard(connection: OfficialAdapter): SqlDriverAdapter {
-  // A connection that breaks while nobody listens, as one does that was just given back for an error, would end the
-  // process. Whoever uses it is told by what they asked; nobody else needs to know.
+  // pg emits 'error' on idle clients; unhandled, it would end the process. A running query reports the error itself.
   connection.underlyingDriver().on('connect', (client) => {
     client.on('error', () => undefined);
   });
   return {
     ...queries(connection),
-    // In one message, and so in one transaction: a migration is applied whole or not at all. The official adapter
-    // cuts the script at every semicolon.
+    // Sent as one message, and so in one transaction: a migration is applied whole or not at all. The official adapter
+    // splits the script at every semicolon.
     executeScript: (script) =>
-      inWords(async () => {
+      translatingErrors(async () => {
         await connection.underlyingDriver().query(script);
       }),
     startTransaction: async (isolationLevel) =>
       transaction(
-        await inWords(() => (isolationLevel ? snapshot(connection) : connection.startTransaction())),
+        await translatingErrors(() =>
+          isolationLevel ? snapshot(connection) : connection.startTransaction(),
+        ),
       ),
     getConnectionInfo: () => connection.getConnectionInfo(),
     dispose: () => connection.dispose(),
@@ -102,13 +102,13 @@ function queries(queryable: SqlQueryable): SqlQueryable {
   return {
     provider: queryable.provider,
     adapterName: queryable.adapterName,
-    queryRaw: (query) => inWords(() => queryable.queryRaw(query)),
-    executeRaw: (query) => inWords(() => queryable.executeRaw(query)),
+    queryRaw: (query) => translatingErrors(() => queryable.queryRaw(query)),
+    executeRaw: (query) => translatingErrors(() => queryable.executeRaw(query)),
   };
 }
 
 /**
- * All of its statements see one moment, that of the first one. As it only reads, it is never refused for that.
+ * All statements see the state at the first one. Read-only transactions never fail for that reason.
  * https://www.postgresql.org/docs/current/transaction-iso.html
  */
 async function snapshot(connection: OfficialAdapter): Promise<Transaction> {
@@ -126,9 +126,9 @@ function transaction(official: Transaction): Transaction {
   let broken = false;
   let last: Promise<unknown> = Promise.resolve();
 
-  /** One after the other: Prisma reads several relations at once, and one connection takes one query at a time. */
+  /** Serialises queries: Prisma reads several relations at once, but a connection runs one query at a time. */
   function watched<T>(work: () => Promise<T>): Promise<T> {
-    const result = last.then(() => inWords(work));
+    const result = last.then(() => translatingErrors(work));
     last = result.catch(() => {
       broken = true;
     });
@@ -138,9 +138,9 @@ function transaction(official: Transaction): Transaction {
   function executeRaw(query: SqlQuery): Promise<number> {
     return watched(async () => {
       if (broken && query.sql === 'COMMIT') {
-        // The connection goes back to the pool as it is: not in a transaction that refuses every statement.
+        // Roll back, so that the pool does not get back a connection that refuses every statement.
         await official.executeRaw({ sql: 'ROLLBACK', args: [], argTypes: [] });
-        throw new Error('A statement of this transaction failed: it cannot be committed.');
+        throw new Error('A statement of this transaction failed, so it cannot be committed.');
       }
       return official.executeRaw(query);
     });
@@ -166,8 +166,8 @@ function transaction(official: Transaction): Transaction {
   }
 }
 
-/** Runs a query; what the driver throws is told in the words that Prisma knows. */
-async function inWords<T>(query: () => Promise<T>): Promise<T> {
+/** Runs a query and translates pg's errors into the ones that Prisma knows. */
+async function translatingErrors<T>(query: () => Promise<T>): Promise<T> {
   try {
     return await query();
   } catch (error) {
@@ -178,7 +178,7 @@ async function inWords<T>(query: () => Promise<T>): Promise<T> {
 function translate(error: unknown): unknown {
   if (!isDriverAdapterError(error)) {
     const { message } = error as Error;
-    // Not ConnectionClosed: the database is there, and busy with what we have asked already.
+    // Not ConnectionClosed: the database is up, but busy with our other queries.
     if (POOL_BUSY.test(message))
       return new DriverAdapterError({ kind: 'SocketTimeout', originalMessage: message });
     if (!DRIVER_LOST.test(message)) return error;
@@ -194,7 +194,7 @@ function translate(error: unknown): unknown {
   return error;
 }
 
-/** Names the statements that are to be kept prepared: one a text, and none ('') once there are too many. */
+/** Names the statements to keep prepared, one name per text; '' once the limit is reached. */
 function createStatementNames(): (query: SqlQuery) => string {
   const names = new Map<string, string>();
   return ({ sql }) => {

@@ -11,7 +11,7 @@ import type {
   User,
 } from './generated/client.ts';
 
-/** Of a user, what billing reads and changes. */
+/** The columns of a user that billing reads and changes. */
 export type UserRow = Pick<
   User,
   | 'id'
@@ -24,12 +24,15 @@ export type UserRow = Pick<
   | 'deletedAt'
 >;
 
-/** A referral, and whether it may convert as far as addresses decide that (design: rule 11); asked while it is open. */
+/**
+ * A referral, with what decides whether its addresses allow a conversion (design: rule 11). Only loaded while it is
+ * open.
+ */
 export type ReferralRow = Referral & { ownAddress: boolean; addressConverted: boolean };
 
 /**
- * The rows that a transaction has loaded, one object a row, and those that it adds. A row is never changed: a change puts
- * another object in its place, so what has changed is what is another object than was loaded.
+ * The rows a transaction has loaded or added. Rows are never mutated: a change replaces the object, so comparing
+ * references tells what has changed.
  */
 export interface Rows {
   users: Map<string, UserRow>;
@@ -38,17 +41,15 @@ export interface Rows {
   invoices: Map<string, Invoice>;
   payments: Map<string, Payment>;
   disputes: Map<string, Dispute>;
-  /** By the referred user. */
+  /** Keyed by the referred user. */
   referrals: Map<string, ReferralRow>;
-  /** Appended to the credit ledger. */
   entries: CreditEntry[];
-  /** Appended to the audit. */
   audit: AuditRow[];
   /** Appended to the outbox. */
   outbox: OutboxItem[];
 }
 
-/** @returns the same rows, to be changed without changing the others */
+/** A copy that can be changed without affecting the original. */
 export function fork(rows: Rows): Rows {
   return {
     users: new Map(rows.users),
@@ -64,7 +65,6 @@ export function fork(rows: Rows): Rows {
   };
 }
 
-/** @returns no rows at all */
 export function noRows(): Rows {
   return {
     users: new Map(),
@@ -78,13 +78,4 @@ export function noRows(): Rows {
     audit: [],
     outbox: [],
   };
-}
-
-/**
- * @param before rows as they were loaded
- * @param after the same rows later
- * @returns those that were added or changed
- */
-export function changed<Row>(before: ReadonlyMap<string, Row>, after: ReadonlyMap<string, Row>): Row[] {
-  return [...after].filter(([key, row]) => before.get(key) !== row).map(([, row]) => row);
 }

@@ -9,10 +9,13 @@ import type {
 
 import { createTurns, whenUnlocked } from './write-lock.ts';
 
-/** So many statements are kept prepared; further ones are prepared each time. */
+/** How many statements are kept prepared. */
 const PREPARED_LIMIT = 500;
 
-/** temp_store: RETURNING collects its rows in a temporary table, and making a file for each costs ten times the rest. */
+/**
+ * temp_store: RETURNING collects its rows in a temporary table; creating a file for it would cost ten times the
+ * statement.
+ */
 const PRAGMAS = `
   PRAGMA journal_mode = WAL;
   PRAGMA synchronous = FULL;
@@ -21,25 +24,23 @@ const PRAGMAS = `
 `;
 
 /**
- * Prisma's better-sqlite3 adapter with the transactions that money needs (docs/decisions/002):
+ * Prisma's better-sqlite3 adapter with the transactions we need (docs/decisions/002):
  *
  * - a transaction begins IMMEDIATE, so that what it reads cannot change before it writes;
  * - it shares the write lock fairly with other processes, and waits for it without blocking the event loop
  *   (write-lock.ts);
- * - a query made outside a transaction waits until the open one has ended, instead of running inside it on
- *   the shared connection;
- * - COMMIT and ROLLBACK are part of the transaction's own end: one that fails leaves nothing open behind it;
- * - statements are kept prepared, which saves an eighth of all time.
+ * - a query outside a transaction waits for the open one to end instead of running inside it on the shared
+ *   connection;
+ * - if COMMIT or ROLLBACK fails, nothing stays open;
+ * - statements stay prepared, which saves an eighth of the time.
  *
- * Every connection is in WAL mode, keeps foreign keys, and returns from COMMIT only once the data is on disk.
+ * Every connection is in WAL mode, enforces foreign keys, and returns from COMMIT only once the data is on disk.
  *
- * @param path the database file
  * @param waitMs how long to wait for another process, ms
- * @returns a factory for PrismaClient and for the schema engine
  */
 export function sqliteAdapterFactory(path: string, waitMs: number): SqlMigrationAwareDriverAdapterFactory {
-  // SQLite's own wait blocks the event loop, so it is only for opening and migrating. Once a database is open, reads wait
-  // for nobody, and writes wait in `whenUnlocked`.
+  // SQLite's own busy timeout blocks the event loop, so it is used only for opening and migrating. Later, reads never
+  // wait, and writes wait in `whenUnlocked`.
   const official = new PrismaBetterSqlite3({ url: path, timeout: waitMs });
   return {
     provider: official.provider,
@@ -50,13 +51,11 @@ export function sqliteAdapterFactory(path: string, waitMs: number): SqlMigration
 }
 
 /**
- * The same, with a second connection for what is only read outside a transaction: it sees what is committed, and waits
- * for no writer (https://www.sqlite.org/wal.html#concurrency). A transaction with an isolation level is a snapshot: it
- * only reads, on a connection of its own, and neither waits for a writer nor holds one up.
+ * Adds a second connection for reads outside transactions: it sees committed data and waits for no writer
+ * (https://www.sqlite.org/wal.html#concurrency). A transaction with an isolation level is a read-only snapshot on a
+ * connection of its own.
  *
- * @param path the database file
  * @param waitMs how long to wait for another process, ms
- * @returns a factory for PrismaClient
  */
 export function withReader(path: string, waitMs: number): SqlDriverAdapterFactory {
   const factory = sqliteAdapterFactory(path, waitMs);
@@ -103,13 +102,13 @@ async function prepared(connection: SqlDriverAdapter): Promise<SqlDriverAdapter>
 }
 
 /**
- * The official adapter prepares every statement anew, and binds its values to it for good. Here it gets kept statements
- * that take their values with each run. It uses no more of a statement than what stands here.
+ * The official adapter prepares each statement again and binds its values permanently. This gives it cached
+ * statements that take their values on each run, with just the methods that it calls.
  */
 function keepStatements(connection: SqlDriverAdapter): void {
   const { client } = connection as { client?: unknown };
   if (!(client instanceof Database))
-    throw new Error('The SQLite adapter keeps its connection elsewhere now.');
+    throw new Error('The SQLite adapter no longer exposes its connection as `client`.');
   const prepare = client.prepare.bind(client);
   const kept = new Map<string, ReturnType<typeof withValues>>();
 
@@ -181,8 +180,8 @@ function transaction(connection: SqlDriverAdapter, release: () => void): Transac
     try {
       await run(connection, statement);
     } catch (error) {
-      // A COMMIT that failed (a full disk, say) can leave the transaction open, and then everything
-      // "committed" after it would vanish with it. SQLite may also have rolled back by itself: no matter.
+      // After a failed COMMIT (a full disk, say) the transaction can still be open, and everything "committed" later
+      // would be lost with it. If SQLite has already rolled back, this ROLLBACK fails harmlessly.
       await run(connection, 'ROLLBACK').catch(() => undefined);
       throw error;
     } finally {
@@ -193,7 +192,7 @@ function transaction(connection: SqlDriverAdapter, release: () => void): Transac
   return {
     provider: connection.provider,
     adapterName: connection.adapterName,
-    // "Phantom": Prisma only calls commit() or rollback() and leaves their SQL to us.
+    // "Phantom": Prisma only calls commit() or rollback() and leaves the SQL to us.
     options: { usePhantomQuery: true },
     queryRaw: (query) => connection.queryRaw(query),
     executeRaw: (query) => connection.executeRaw(query),
@@ -209,7 +208,7 @@ async function run(connection: SqlDriverAdapter, sql: string): Promise<void> {
   await connection.executeRaw({ sql, args: [], argTypes: [] });
 }
 
-/** First come, first served: resolves to the function that lets the next one in. */
+/** A FIFO lock: resolves to the function that releases it. */
 function createLock(): () => Promise<() => void> {
   let last = Promise.resolve();
   return async () => {

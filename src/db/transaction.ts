@@ -13,40 +13,45 @@ export type Db = PrismaClient;
 export type Engine = 'sqlite' | 'postgresql';
 
 /**
- * An open interactive transaction. `now` is the one instant of everything done in it (UTC, whole seconds).
- * Service functions that write take it first and never open one of their own.
+ * An open interactive transaction. `now` is the one instant of everything done in it (UTC, whole seconds). Service
+ * functions that write take it as their first argument and never open their own.
  */
 export type Tx = Prisma.TransactionClient & {
   readonly now: Date;
   readonly engine: Engine;
-  /** Has something done once, after the commit, and not at all if there is none: counting, say. It must not throw. */
+  /** Runs `work` once after the commit, for example to count in a metric. It must not throw. */
   readonly afterCommit: (work: () => void) => void;
 };
 
-/** How long a transaction may wait to begin, ms. The adapters give up earlier, and with a better reason. */
+/** How long a transaction may wait to begin, ms. The adapters give up earlier, with a better error. */
 const MAX_WAIT_MS = 60_000;
 
-/** How long a transaction may run, ms. Nobody waits for a snapshot. */
+/** How long a transaction may run, ms. A snapshot may take longer because it blocks nobody. */
 const TIMEOUT_MS = 10_000;
 const SNAPSHOT_TIMEOUT_MS = 60_000;
 
-/** A refused transaction is tried again whole, at most this often, and not after so long: Stripe does not wait longer, ms. */
+/** Retry budget for a whole transaction: attempts, and ms. Stripe does not wait longer. */
 const MAX_TRIES = 8;
 const MAX_TRYING_MS = 10_000;
 
-/** Worth another try at once: write conflict or dead-lock. */
+/** Write conflict or deadlock: retry at once. */
 const RETRIED = 'P2034';
 
 /**
- * Not worth one: P1008 another process wrote, or all connections were in use, and P2028 it waited or ran, for too long
- * already; P2037 the database has as many connections as it takes.
+ * Not retried, because the wait was too long already: P1008 (another process was writing, or the pool was exhausted),
+ * P2028 (the transaction waited or ran too long), P2037 (too many connections).
  */
 const TOO_SLOW = new Set(['P1008', 'P2028', 'P2037']);
 
-/** The database is down, refuses us, or the connection broke. https://www.prisma.io/docs/orm/reference/error-reference */
+/**
+ * The database is down, refuses us, or the connection broke. https://www.prisma.io/docs/orm/reference/error-reference
+ */
 const UNREACHABLE = new Set(['P1000', 'P1001', 'P1003', 'P1010', 'P1011', 'P1017']);
 
-/** Prisma calls whatever fails in a raw query P2010, and in a COMMIT nothing at all: the driver's word for it counts. */
+/**
+ * Prisma reports every failure of a raw query as P2010, and one in COMMIT without a code, so we map the driver's
+ * error kind.
+ */
 const CODE_OF_KIND: Readonly<Record<string, string>> = {
   AuthenticationFailed: 'P1000',
   DatabaseNotReachable: 'P1001',
@@ -60,23 +65,18 @@ const CODE_OF_KIND: Readonly<Record<string, string>> = {
   TooManyConnections: 'P2037',
 };
 
-/** Of the network's own errors the driver tells some as they are. */
+/** Network errors that the driver passes through unmapped. */
 const NETWORK_DOWN = new Set(['EHOSTUNREACH', 'ENETUNREACH', 'EAI_AGAIN', 'EPIPE']);
 
-/** What runs in a transaction, and the instant of it. */
 interface Job {
   now: Date;
   work: (tx: Tx) => Promise<unknown>;
 }
 
-/** The databases that have one writer. */
+/** The databases with one writer, which commit in groups. */
 const groups = new WeakMap<Db, (job: Job) => Promise<unknown>>();
 
-/**
- * Has transactions that wait for each other committed together (`createGroups`): for a database with one writer.
- *
- * @param db the database
- */
+/** Commits concurrent transactions in groups (`createGroups`). For a database with one writer. */
 export function commitInGroups(db: Db): void {
   groups.set(
     db,
@@ -84,22 +84,16 @@ export function commitInGroups(db: Db): void {
   );
 }
 
-/**
- * @param db the database
- * @returns which kind it is
- */
 export function engineOf(db: Db): Engine {
   return groups.has(db) ? 'sqlite' : 'postgresql';
 }
 
 /**
- * Runs `work` in one transaction: all of it commits, or none. A transaction that the database refuses because of
- * another one is run again from its start, and so is one that was to be committed together with another that failed:
- * `work` must not do anything outside `tx`.
+ * Runs `work` in one transaction. `work` must have no effects outside `tx`: it is run again after a write conflict,
+ * and after a failure of another transaction in its group.
  *
- * @param db the database
- * @param now the instant of the transaction; cut to whole seconds
- * @param work what to do; whatever it throws rolls everything back and is thrown on
+ * @param now cut to whole seconds
+ * @param work whatever it throws rolls everything back and is rethrown
  * @returns what `work` returned, once it is committed and on disk
  */
 export async function inTransaction<T>(db: Db, now: Date, work: (tx: Tx) => Promise<T>): Promise<T> {
@@ -111,33 +105,29 @@ export async function inTransaction<T>(db: Db, now: Date, work: (tx: Tx) => Prom
 }
 
 /**
- * Runs `work` on one state of the database, that of its first statement. It can only read; it waits for no writer and
- * holds none up.
- *
- * @param db the database
- * @param work what to read; it may be run again from its start
- * @returns what `work` returned
+ * Runs `work` on a read-only snapshot, taken at its first statement. It neither waits for writers nor blocks them.
+ * `work` may run more than once.
  */
 export function inSnapshot<T>(db: Db, work: (snapshot: Prisma.TransactionClient) => Promise<T>): Promise<T> {
-  // Prisma hands nothing but the isolation level on to an adapter. Ours take any for a snapshot.
+  // Prisma passes only the isolation level on to an adapter, so ours treat any level as a request for a snapshot.
   const options = {
     isolationLevel: 'Serializable',
     maxWait: MAX_WAIT_MS,
     timeout: SNAPSHOT_TIMEOUT_MS,
   } as const;
-  return untilTaken(() => db.$transaction(work, options));
+  return withRetries(() => db.$transaction(work, options));
 }
 
-/** Runs jobs one after the other in one transaction; what each of them returned. */
+/** Runs jobs one after the other in one transaction and returns their results. */
 async function commit(db: Db, jobs: readonly Job[]): Promise<unknown[]> {
   const engine = engineOf(db);
-  return untilTaken(async () => {
+  return withRetries(async () => {
     const afterCommit: (() => void)[] = [];
     const runAll = async (client: Prisma.TransactionClient): Promise<unknown[]> => {
       const results = [];
       for (const { now, work } of jobs) {
         results.push(await work(openTx(client, now, engine, afterCommit)));
-        // SQLite answers at once, and a whole group of such answers would let nothing else in.
+        // SQLite answers synchronously; yield so that a large group does not block the event loop.
         if (jobs.length > 1) await nextTurn();
       }
       return results;
@@ -148,8 +138,8 @@ async function commit(db: Db, jobs: readonly Job[]): Promise<unknown[]> {
   });
 }
 
-/** Runs a transaction, again from its start when the database refuses it because of another one. */
-async function untilTaken<T>(transaction: () => Promise<T>): Promise<T> {
+/** Retries a transaction after write conflicts. */
+async function withRetries<T>(transaction: () => Promise<T>): Promise<T> {
   const begun = performance.now();
   for (let tries = 1; ; tries += 1) {
     try {
@@ -168,9 +158,8 @@ async function untilTaken<T>(transaction: () => Promise<T>): Promise<T> {
 }
 
 /**
- * @param error what a transaction threw
- * @returns whether it says nothing about the work: the database was busy with other transactions, or `isUnreachable`.
- *   The same can succeed later
+ * Whether a transaction failed because the database was busy or unreachable, and not because of its work. It can
+ * succeed later.
  */
 export function isRefused(error: unknown): boolean {
   const code = codeOf(error);
@@ -178,27 +167,25 @@ export function isRefused(error: unknown): boolean {
 }
 
 /**
- * @param error what a query or a transaction threw
- * @returns whether the database cannot be reached, or the connection broke. Of a transaction that was about to commit
- *   nobody knows then whether it did
+ * Whether the database cannot be reached or the connection broke. If this happens during COMMIT, the outcome is
+ * unknown.
  */
 export function isUnreachable(error: unknown): boolean {
   return UNREACHABLE.has(codeOf(error));
 }
 
-/**
- * @param error what a query threw
- * @returns whether it broke a uniqueness constraint
- */
 export function isUniqueViolation(error: unknown): boolean {
   return codeOf(error) === 'P2002';
 }
 
-/** Thrown by work that another transaction was faster than: run again from its start, it sees what that one wrote. */
+/**
+ * Thrown when a concurrent transaction won a race. The whole transaction runs again and sees what the other one
+ * wrote.
+ */
 export class LostRace extends Error {
   override name = 'LostRace';
   constructor(cause: unknown) {
-    super('Another transaction was faster, so this one is run again.', { cause });
+    super('A concurrent transaction won the race; this one runs again.', { cause });
   }
 }
 
@@ -225,7 +212,7 @@ function openTx(
   }) as Tx;
 }
 
-/** What is committed stays so: an error here is one to mend, and not the caller's. */
+/** Already committed: warn, do not fail the request. */
 function runAfterCommit(work: () => void): void {
   try {
     work();

@@ -6,44 +6,44 @@ import type { Rows } from './rows.ts';
 import type { Db, Tx } from './transaction.ts';
 import { write } from './write.ts';
 
-/** The programme's settings, as far as rules depend on them. */
+/** The settings that rules depend on. */
 export interface Programme {
-  /** REFERRAL_CLAWBACK_DAYS. */
+  /** REFERRAL_CLAWBACK_DAYS */
   clawbackDays: number;
-  /** STRIPE_PRODUCTS; null: every product counts. */
+  /** STRIPE_PRODUCTS; null when every product counts. */
   products: readonly string[] | null;
   /** Whether mail can be sent; otherwise none is queued. */
   mail: boolean;
 }
 
 /**
- * What a decision works on: the rows of the open transaction, and its instant. Rules read and change it without waiting
- * for anything; nothing outside of it changes until all of it is written.
+ * What a decision works on. Rules read and change `rows` synchronously; nothing reaches the database until all of it
+ * is written.
  */
 export interface Unit {
   readonly now: Date;
   readonly programme: Programme;
   readonly rows: Rows;
   readonly answers: Answers;
-  /** Has something done once, after the commit: counting, say. */
+  /** Runs `work` once after the commit, for example to count in a metric. */
   readonly afterCommit: (work: () => void) => void;
 }
 
-/** How often trials were had with the address of a user: by another account, and by this one. */
+/** How many trials were started with a user's address. */
 export interface TrialsHad {
   byAnother: number;
   own: number;
 }
 
-/** An event of the ledger, as far as a tie needs it. */
+/** The part of a stored event that deciding a tie needs. */
 export interface KeptEvent {
   payload: string | null;
   created: Date;
 }
 
-/** What was asked for, because it is rarely needed and not loaded with the rest. */
+/** Data that is rarely needed, so it is loaded only when a decision asks for it. */
 export interface Answers {
-  /** The credit ledgers of users. */
+  /** By user id. */
   ledgers: ReadonlyMap<string, readonly CreditEntry[]>;
   trials: ReadonlyMap<string, TrialsHad>;
   events: ReadonlyMap<string, KeptEvent | null>;
@@ -51,7 +51,7 @@ export interface Answers {
 
 const NO_ANSWERS: Answers = { ledgers: new Map(), trials: new Map(), events: new Map() };
 
-/** Thrown by a decision that lacks something: it is loaded, and the decision is made again from its start. */
+/** Thrown by a decision that needs more data. The data is loaded and the decision runs again from the start. */
 export class Question extends Error {
   override name = 'Question';
   readonly about: keyof Answers;
@@ -64,25 +64,16 @@ export class Question extends Error {
 }
 
 /**
- * Asks for several things at once, so that they are loaded together.
+ * Requires several answers at once, so that they are loaded together.
  *
- * @param tx the unit of work
- * @param about what kind of thing is asked for
- * @param ids whose
- * @throws Question when any of them is not loaded yet
+ * @throws Question when one of them is not loaded yet
  */
 export function need({ answers }: Pick<Unit, 'answers'>, about: keyof Answers, ids: readonly string[]): void {
   const missing = ids.filter((id) => !answers[about].has(id));
   if (missing.length > 0) throw new Question(about, missing);
 }
 
-/**
- * @param tx the unit of work
- * @param about what kind of thing is asked for
- * @param id whose
- * @returns it
- * @throws Question when it is not loaded yet
- */
+/** @throws Question when the answer is not loaded yet */
 export function ask<About extends keyof Answers>(
   { answers }: Pick<Unit, 'answers'>,
   about: About,
@@ -93,26 +84,22 @@ export function ask<About extends keyof Answers>(
   return answer as never;
 }
 
-/** What became of one decision: what it returned, or what it threw; then nothing that it changed is kept. */
+/** The value a decision returned, or what it threw. If it threw, none of its changes are kept. */
 export type Decided<T> = { value: T } | { error: unknown };
 
-/** One decision, and the ids that it is about. */
 export interface Decision<T> {
   wants: Wanted;
   decide: (tx: Unit) => T;
 }
 
-/** Questions lead to questions, but not for long: a ledger, a trial and a tie at the most. */
+/** A decision asks three times at most: for a ledger, a trial and a tie. */
 const MAX_ROUNDS = 5;
 
 /**
- * Makes decisions one after the other on rows that are locked and loaded together, and writes what they change. The number
- * of statements does not depend on the number of decisions.
+ * Loads and locks the rows of all decisions, runs the decisions in order and writes what they changed. The number of
+ * statements does not depend on the number of decisions.
  *
- * @param tx the open transaction
- * @param programme the programme's settings
- * @param decisions in their order
- * @returns what became of each
+ * @returns the outcome of each decision, in the same order
  */
 export async function decideAll<T>(
   tx: Tx,
@@ -133,14 +120,10 @@ export async function decideAll<T>(
 }
 
 /**
- * Makes one decision on rows of its own, and writes what it changes.
+ * Runs one decision on rows of its own and writes what it changed.
  *
- * @param tx the open transaction
- * @param programme the programme's settings
- * @param wants the ids that it is about
- * @param decide changes the rows; it may be called again from its start
- * @returns what it returned
- * @throws what it threw; nothing is written then
+ * @param decide may run more than once
+ * @throws what `decide` threw; nothing is written then
  */
 export async function inUnit<T>(
   tx: Tx,
@@ -202,12 +185,7 @@ async function loadTrials(tx: Tx, users: readonly string[], rows: Rows): Promise
   return had;
 }
 
-/**
- * @param db the database, or the open transaction
- * @param userId a user
- * @param emailHash the hash of their address
- * @returns how many trials other accounts had that have, or had, this address
- */
+/** How many trials were started by other accounts that have, or had, this address. */
 export function countTrialsByAnother(db: Db | Tx, userId: string, emailHash: string): Promise<number> {
   return db.subscription.count({
     where: {

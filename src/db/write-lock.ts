@@ -2,30 +2,32 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 
-// SQLite has one write lock for all processes, and no queue for it: a process that waits polls, in pauses that grow to
-// 100 ms, and one that commits back to back takes the lock again before the others look. So ours poll in short, even
-// pauses, and leave gaps that are longer than those.
+// SQLite has one write lock for all processes and no queue for it. Waiting processes poll with pauses that grow to 100
+// ms, so a process that commits back to back can starve them. Ours poll at short, even intervals and leave gaps longer
+// than those.
 
-/** Pause between two attempts to take the lock, ms. */
+/** ms */
 const POLL_MS = 2;
 
-/** A process that has held the lock for this long in all leaves a gap before it takes it again, ms. */
+/** After holding the lock for this long in total, a process leaves a gap before taking it again, ms. */
 const TURN_MS = 100;
 
-/** The least gap, ms. */
+/** ms */
 const GAP_MS = 5;
 
-/** The least gap as a share of the time that the lock was held: on a slow machine the others poll more slowly, too. */
+/**
+ * The smallest gap as a share of the time the lock was held: on a slow machine the other processes poll more slowly
+ * too.
+ */
 const GAP_SHARE = 1 / 20;
 
 /**
- * Runs a statement that begins a transaction, or is one by itself. While another process holds the lock it is tried
- * again, without blocking the event loop.
+ * Runs a statement that begins a transaction or is one by itself, and retries it while another process holds the
+ * lock, without blocking the event loop.
  *
- * @param statement runs it on a connection that does not wait by itself
+ * @param statement must run on a connection with no busy timeout
  * @param waitMs when to give up, ms
- * @returns what the statement returned
- * @throws what the statement throws; the driver's error for a locked database when the wait is over
+ * @throws the driver's error for a locked database when the time is up
  */
 export async function whenUnlocked<T>(statement: () => Promise<T>, waitMs: number): Promise<T> {
   const giveUpAt = performance.now() + waitMs;
@@ -39,20 +41,19 @@ export async function whenUnlocked<T>(statement: () => Promise<T>, waitMs: numbe
   }
 }
 
-/** The official adapter's word for SQLITE_BUSY. */
+/** The official adapter's name for SQLITE_BUSY. */
 function isLocked(error: unknown): boolean {
   return isDriverAdapterError(error) && error.cause.kind === 'SocketTimeout';
 }
 
-/** Keeps track of how long one connection has held the lock, and leaves the gaps that are due to other processes. */
+/** Tracks how long a connection has held the lock and leaves the gaps it owes to other processes. */
 export interface Turns {
-  /** Call it before taking the lock: it waits when a gap is due. */
+  /** Call before taking the lock; waits if a gap is due. */
   leaveGap: () => Promise<void>;
-  /** Call it when the lock is taken; it returns what to call when the lock is released. */
+  /** Call after taking the lock; returns the function to call after releasing it. */
   start: () => () => void;
 }
 
-/** @returns the turns of a new connection */
 export function createTurns(): Turns {
   let heldMs = 0;
   let freeMs = 0;
@@ -61,7 +62,7 @@ export function createTurns(): Turns {
     leaveGap: async () => {
       freeMs += performance.now() - releasedAt;
       if (heldMs < TURN_MS) return;
-      // A process that is not busy leaves enough room by itself.
+      // An idle process leaves enough room anyway.
       const missingMs = Math.max(GAP_MS, heldMs * GAP_SHARE) - freeMs;
       if (missingMs > 0) await sleep(missingMs);
       heldMs = freeMs = 0;

@@ -4,13 +4,13 @@ import type { Rows } from './rows.ts';
 import { isUniqueViolation, LostRace } from './transaction.ts';
 import type { Engine, Tx } from './transaction.ts';
 
-/** Rows of these tables are made elsewhere, and others write some of their columns as well: only these are written here. */
+/** These rows are created elsewhere, and other code writes their other columns. Only these columns are written here. */
 const WRITTEN: Readonly<Partial<Record<TableName, readonly string[]>>> = {
   User: ['tier', 'creditUntil', 'creditHeldAt', 'creditEntryCount', 'creditEntryAt'],
   Referral: ['referredHash', 'convertedAt', 'creditedAt', 'reversedAt', 'refusedFor'],
 };
 
-/** Made once for each engine, table and set of columns: the database keeps each text prepared. */
+/** Cached by engine, table and columns, so that the database keeps each text prepared. */
 const statements = new Map<string, string>();
 
 function statementOf(
@@ -32,7 +32,7 @@ function statementOf(
   return sql;
 }
 
-/** The first column is the id. */
+/** Expects the id as the first column. */
 function updateStatement(
   table: TableName,
   columns: readonly string[],
@@ -50,7 +50,7 @@ function insertStatement(
   source: string,
 ): string {
   const names = columns.map((column) => `"${column}"`);
-  // "WHERE true": SQLite's parser would take ON CONFLICT for a join's.
+  // "WHERE true": without it SQLite's parser would take ON CONFLICT for a join condition.
   const insert = `INSERT INTO "${table}" (${names.join(', ')}) SELECT ${values.join(', ')} FROM ${source} WHERE true`;
   if (!columns.includes('id')) return insert;
   const assignments = names.filter((name) => name !== '"id"').map((name) => `${name} = excluded.${name}`);
@@ -58,16 +58,14 @@ function insertStatement(
 }
 
 /**
- * Writes what has changed: one statement a table, however many rows. Rows that were loaded are updated, and only in the
- * columns that changed in any of them: an index whose columns stay the same is not touched.
+ * Writes what has changed, with one statement a table. Loaded rows are updated only in the columns that changed in at
+ * least one of them, so unaffected indexes are not touched.
  *
- * @param tx the open transaction, which holds the locks of all that was loaded
- * @param before the rows as they were loaded
- * @param after the rows as they are to be
- * @throws LostRace when another transaction has taken what is unique; Error when a row that was loaded is not there any more
+ * @param tx holds the locks of all loaded rows
+ * @throws LostRace when another transaction took a unique value; Error when a loaded row no longer exists
  */
 export async function write(tx: Tx, before: Rows, after: Rows): Promise<void> {
-  // In the order in which foreign keys want them.
+  // In the order that foreign keys require.
   await put(tx, 'Customer', before.customers, after.customers);
   await put(tx, 'Subscription', before.subscriptions, after.subscriptions);
   await put(tx, 'Invoice', before.invoices, after.invoices);
@@ -123,9 +121,9 @@ async function execute(
   const values = rows.map((row) => toJson(row, columns, tx.engine));
   const sql = statementOf(tx.engine, table, way, columns);
   const count = await tx.$executeRawUnsafe(sql, JSON.stringify(values)).catch((error: unknown) => {
-    // One trial and one conversion an address: two that meet on different servers are decided once more.
+    // One trial and one conversion an address: when two servers collide, decide again.
     throw isUniqueViolation(error) ? new LostRace(error) : error;
   });
   if (count !== rows.length)
-    throw new Error(`Of ${rows.length} rows of the table ${table}, ${count} were written.`);
+    throw new Error(`Only ${count} of ${rows.length} rows of the table ${table} were written.`);
 }

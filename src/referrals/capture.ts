@@ -5,13 +5,12 @@ import type { Tx } from '../db/transaction.ts';
 import { findReferrer } from './codes.ts';
 
 /**
- * Ties a new user to the one whose code they used. An unknown code, and one's own code under another +tag or a former
- * address, are silently no referral (design: rule 11). Whether the address has converted one before is looked at when
- * this one would: the account that did may be of a stranger who typed it.
+ * Ties a new user to the owner of the code they used. An unknown code creates no referral, and neither does one's own
+ * code used under another +tag or a former address (design: rule 11). Whether the address has already converted a
+ * referral is checked only at conversion, because a stranger may have typed it into the account that did.
  *
- * @param tx the transaction that makes the user
- * @param user the new user
- * @param code the code they came with, or null
+ * @param tx the transaction that creates the user
+ * @param code null when the user came without one
  */
 export async function captureReferral(tx: Tx, user: User, code: string | null): Promise<void> {
   const referrer = code === null ? null : await findReferrer(tx, code);

@@ -2,15 +2,12 @@ import { randomInt } from 'node:crypto';
 
 import type { Db, Tx } from '../db/transaction.ts';
 
-/** No 0 or O, no 1, I or L: nothing that is mistaken when read aloud or written by hand. */
+/** Without 0, O, 1, I and L, which are easily confused when read aloud or written by hand. */
 const ALPHABET = '23456789ABCDEFGHJKMNPQRSTUVWXYZ';
 const LENGTH = 8;
 const CODE = new RegExp(`^[${ALPHABET}]{${LENGTH}}$`);
 
-/**
- * @param tx the open transaction
- * @returns a referral code that no account has
- */
+/** A new code that no account has. */
 export async function newReferralCode(tx: Tx): Promise<string> {
   for (;;) {
     const code = Array.from({ length: LENGTH }, () => ALPHABET.charAt(randomInt(ALPHABET.length))).join('');
@@ -18,13 +15,14 @@ export async function newReferralCode(tx: Tx): Promise<string> {
   }
 }
 
-/** More than this of a text is not searched for a code. */
+/** Only this much of a text is searched for a code. */
 const LONGEST_TEXT = 500;
 
 /**
- * @param db the database, or an open transaction
- * @param text a code as somebody typed or pasted it: case does not matter, nor does what stands around or inside it
- * @returns the account it belongs to, or null when there is none (any more)
+ * Finds the account behind a code as somebody typed or pasted it. Ignores case and anything around or inside the
+ * code.
+ *
+ * @returns null when no account, or only a deleted one, has the code
  */
 export async function findReferrer(
   db: Db | Tx,
@@ -41,8 +39,8 @@ export async function findReferrer(
 }
 
 /**
- * Everything in a text that can be a code, the likeliest first: a whole line without punctuation, spaces and invisible
- * characters ("ABCD-2345)"), then each word of it ("ABCD2345?utm_source=mail").
+ * All possible codes in a text, the likeliest first: each line without punctuation, spaces and invisible characters
+ * ("ABCD-2345)"), then each of its words ("ABCD2345?utm_source=mail").
  */
 function codesIn(text: string): string[] {
   const plain = text.slice(0, LONGEST_TEXT).normalize('NFKC').toUpperCase();

@@ -7,18 +7,16 @@ import { conversions } from '../metrics.ts';
 /** What a conversion grants to each side, days. */
 export const REFERRAL_CREDIT_DAYS = 45;
 
-/** Why a referral never converts though a payment is proven (design: rule 11). */
+/** Why a referral never converts although payment is proven (design: rule 11). */
 export type ReferralRefusal = 'own-address' | 'address-converted';
 
 /**
- * The one moment a referral pays out (design: rule 2): stamps it, and grants `REFERRAL_CREDIT_DAYS` to the buyer
- * and to the referrer. Safe to call again: a stamped referral is returned as it is. A referrer who is gone is
- * skipped, and the buyer is credited all the same. A referral of oneself, or of an address that converted one already, is
- * refused for good (design: rule 11).
+ * The one moment a referral pays out (design: rule 2): stamps it and grants `REFERRAL_CREDIT_DAYS` to the buyer and
+ * the referrer. Idempotent: a stamped referral is returned unchanged. A missing referrer is skipped, and the buyer is
+ * credited all the same. A self-referral, or an address that has already converted one, is refused for good (design:
+ * rule 11). The unit of work must hold the locks of the buyer and the referrer.
  *
- * @param tx the unit of work, which holds the locks of the buyer and the referrer
- * @param user the buyer, whose payment is proven
- * @returns the referral, or null when the user was referred by nobody
+ * @returns null when nobody referred the user
  */
 export function convertReferral(tx: Unit, user: UserRow): ReferralRow | null {
   const referral = tx.rows.referrals.get(user.id);
@@ -40,19 +38,15 @@ export function convertReferral(tx: Unit, user: UserRow): ReferralRow | null {
   return stamped;
 }
 
-/**
- * @param tx the unit of work
- * @param referral whose referrer
- * @returns the referrer; null when there is none any more, or only their tombstone
- */
+/** The referrer; null when they are missing or only a tombstone. */
 export function referrerOf({ rows }: Unit, { referrerId }: ReferralRow): UserRow | null {
   const referrer = referrerId === null ? undefined : rows.users.get(referrerId);
   return referrer && !referrer.deletedAt ? referrer : null;
 }
 
 /**
- * Why it is refused: an address of the user's is one of the referrer's, or has converted a referral. Former addresses that
- * count are looked at as well, when the rows are loaded; of two accounts that convert together the first one goes first.
+ * Why a referral is refused. The loaded row already takes former addresses into account; if two accounts convert in
+ * one batch, the first one wins.
  */
 function refusalOf(
   { rows }: Unit,

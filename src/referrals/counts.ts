@@ -5,27 +5,30 @@ import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import { remember } from '../remember.ts';
 
 export interface ReferralCounts {
-  /** Signed up with the user's code. */
+  /** Users who signed up with the code. */
   invited: number;
-  /** Of these, converted and not reversed. */
+  /** Those who converted and are not reversed. */
   converted: number;
-  /** Of these, credited within the last 45 days. */
+  /** Those of the converted who were credited within the last 45 days. */
   activeCredits: number;
 }
 
 const ACTIVE_SECONDS = REFERRAL_CREDIT_DAYS * DAY_SECONDS;
 
-/** From this many conversions on, an account's counts are kept, because counting takes longer than the rest of a page. */
+/** From this many conversions on the counts are cached, because counting takes longer than the rest of the page. */
 const MANY = 100;
 
-/** Accounts whose counts are kept. */
+/** How many accounts' counts are cached. */
 const KEPT = 1_000;
 
-/** What was counted of the referrals that have converted. */
+/** The cached counts of converted referrals. */
 interface Counted {
-  /** The user's ledger then: every conversion, reversal and restoration adds an entry to it. */
+  /**
+   * The length of the user's ledger when they were counted. Every conversion, reversal and restoration adds an entry
+   * to it, and so invalidates the counts.
+   */
   entryCount: number;
-  /** Between these instants the active credits are the same. Null: for ever. */
+  /** `activeCredits` stays the same between these instants; until null means for ever. */
   from: Date;
   until: Date | null;
   /** Converted, reversed or not. */
@@ -37,13 +40,8 @@ interface Counted {
 const countedOf = new WeakMap<Db, Map<string, Counted>>();
 
 /**
- * Counts a user's referrals. Where many have converted they are counted anew only when that can have changed; only the
- * invitations that are still open are counted each time.
- *
- * @param db the database
- * @param user the referrer
- * @param now the instant to count at, UTC
- * @returns what Settings shows of them
+ * Counts a user's referrals for Settings. With many conversions, only the open invitations are counted each time; the
+ * rest is cached until it can have changed.
  */
 export async function countReferrals(
   db: Db,
@@ -82,10 +80,10 @@ async function countAll(
 ): Promise<Counted & { open: number }> {
   const since = addSeconds(now, -ACTIVE_SECONDS);
   interface Row extends Record<'invited' | 'credited' | 'converted' | 'activeCredits', bigint> {
-    /** Text on SQLite, which knows no type of an expression. */
+    /** A string on SQLite, which does not know the type of an expression. */
     firstActive: Date | string | null;
   }
-  // creditedAt is set exactly when convertedAt is, and the index holds it.
+  // creditedAt is set exactly when convertedAt is, and the index contains it.
   const [row] = await db.$queryRaw<[Row]>`
     SELECT count(*) AS "invited", count("creditedAt") AS "credited",
       count(CASE WHEN "creditedAt" IS NOT NULL AND "reversedAt" IS NULL THEN 1 END) AS "converted",

@@ -2,15 +2,10 @@ import type { CreditEntry, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 
-/** An entry of somebody's credit ledger, and whether its referral is one that they made or the one they came by. */
+/** A ledger entry, and the user's side of its referral; null when it has none. */
 export type ToldEntry = CreditEntry & { side: 'referrer' | 'referred' | null };
 
-/**
- * @param db the database
- * @param userId whose ledger
- * @param after the sequence number after which to begin; 0 for all
- * @returns the entries in order
- */
+/** A user's ledger entries after a sequence number (0 for all), in order. */
 export async function entriesWithSides(db: Db, userId: string, after: number): Promise<ToldEntry[]> {
   const entries = await db.$queryRaw<(CreditEntry & { referrerId: string | null })[]>`
     SELECT e.*, r."referrerId" FROM "CreditEntry" AS e LEFT JOIN "Referral" AS r ON r."id" = e."referralId"
@@ -21,26 +16,13 @@ export async function entriesWithSides(db: Db, userId: string, after: number): P
   }));
 }
 
-/**
- * What moved a user's credit since they were last told. Costs nothing when there is no news.
- *
- * @param db the database
- * @param user the user's row
- * @returns the new entries of their ledger, in order
- */
+/** The ledger entries that the user has not seen yet. Runs no statement when there are none. */
 export async function readCreditNews(db: Db, user: User): Promise<ToldEntry[]> {
   const { id, creditEntriesSeen } = user;
   return creditEntriesSeen < user.creditEntryCount ? entriesWithSides(db, id, creditEntriesSeen) : [];
 }
 
-/**
- * Notes that a user was told of their credit, so that they are not told again.
- *
- * @param db the database
- * @param userId whom
- * @param seq the sequence number of the last entry that they were told of
- * @param now the instant, UTC
- */
+/** Records that the user has seen their ledger up to an entry. */
 export async function markCreditNewsSeen(db: Db, userId: string, seq: number, now: Date): Promise<void> {
   await inTransaction(db, now, (tx) =>
     tx.user.updateMany({

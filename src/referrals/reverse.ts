@@ -8,22 +8,18 @@ import { convertReferral, referrerOf } from './convert.ts';
 
 /** What the facts say of a user's payments. */
 export interface PaymentVerdict {
-  /** One was made. */
+  /** A payment was made. */
   proven: boolean;
   /** A subscription holds: its money came and did not go back. */
   holds: boolean;
 }
 
 /**
- * Makes a user's referral follow the facts, whatever their order was: it converts with the first proof of payment, and
- * is reversed exactly while no subscription holds (design: rule 9). Called whenever a fact that
- * bears on that is new.
+ * Makes a user's referral match the facts, in whatever order they came: it converts with the first proof of payment,
+ * and is reversed exactly while no subscription holds (design: rule 9). Call it for every new fact that bears on
+ * that. The unit of work must hold the locks of the referred user and the referrer.
  *
- * @param tx the unit of work, which holds the locks of the referred user and the referrer
- * @param user the referred user
- * @param payment what the facts say of their payments
- * @param cause what brought the fact
- * @returns the referral as it is now, or null when the user was referred by nobody
+ * @returns null when nobody referred the user
  */
 export function reviewReferral(
   tx: Unit,
@@ -35,7 +31,7 @@ export function reviewReferral(
   if (!referral?.convertedAt || holds === (referral.reversedAt === null)) return referral;
 
   const [move, count] = holds ? [restoreCredit, restorations] : [reverseCredit, reversals];
-  // A referrer who is there now was there at the conversion, too, and was credited.
+  // A referrer who still exists also existed at the conversion and was credited then.
   const both = [tx.rows.users.get(user.id) ?? user, referrerOf(tx, referral)].filter((one) => one !== null);
   need(
     tx,

@@ -5,25 +5,23 @@ import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
 import { isNotOver } from './checkout.ts';
 
-/** A webhook usually takes seconds. After this long, s, waiting for it is no use to a person. */
+/** A webhook usually arrives within seconds. After this many, telling the user to wait is no use. */
 const PATIENCE_SECONDS = 120;
 
-/** How long Stripe may take to tell, ms: somebody waits for their page. */
+/** How long Stripe may take to answer while a page waits, ms. */
 const TIMEOUT_MS = 5_000;
 
 /**
- * `none`: nothing was paid. `waiting`: a payment was made, and its webhook is on its way. `late`: it has been on its way
- * for two minutes. `unknown`: Stripe did not answer.
+ * `none`: nothing was paid. `waiting`: a payment was made and its webhook is still to come. `late`: it has been for
+ * two minutes. `unknown`: Stripe did not answer.
  */
 export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';
 
 /**
- * Asks Stripe about a user's last checkout: only Stripe knows of a payment before its webhook arrives.
+ * Asks Stripe about a user's last checkout, because only Stripe knows of a payment before its webhook arrives.
  *
  * @param parts the database, and Stripe; null when no key is configured
- * @param userId whose
- * @param subscriptions those of theirs that we have heard of
- * @param now the instant, UTC
+ * @param subscriptions the user's subscriptions that we know
  */
 export async function findAwaitedPayment(
   { db, stripe }: { db: Db; stripe: Stripe | null },
@@ -46,7 +44,7 @@ export async function findAwaitedPayment(
     const paidAt = created === null ? checkout.createdAt : new Date(created * 1000);
     return secondsBetween(paidAt, now) < PATIENCE_SECONDS ? 'waiting' : 'late';
   } catch (error) {
-    // Stripe does not know the session: of another mode, or in a copied database.
+    // Stripe does not know the session: it belongs to the other mode, or the database was copied.
     if (error instanceof Stripe.errors.StripeInvalidRequestError) return 'none';
     if (error instanceof Stripe.errors.StripeError) return 'unknown';
     throw error;

@@ -15,35 +15,28 @@ import { readSubscription } from './objects/subscription.ts';
 import type { Products } from './objects/subscription.ts';
 import { mayTry } from '../access/trials.ts';
 
-/** So often a checkout that turns out to be over, or that another tab replaced meanwhile, is replaced by a new one. */
+/** Attempts before giving up. */
 const MAX_TRIES = 5;
 
-/** Other requests of the same user were faster: they deleted the account, or opened another checkout again and again. */
+/** Other requests of the same user won a race: they deleted the account, or kept opening other checkouts. */
 export class CheckoutImpossible extends Error {
   override name = 'CheckoutImpossible';
   readonly reason: 'account-deleted' | 'replaced-too-often';
   constructor(reason: CheckoutImpossible['reason']) {
-    super(`The checkout cannot be opened: ${reason}.`);
+    super(`No checkout can be opened: ${reason}.`);
     this.reason = reason;
   }
 }
 
-/** What a checkout sells. */
 export type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
 
 /**
- * Opens a checkout at Stripe. A user has at most one open: the same plan gets the one that is open already, another
- * plan closes it first, so that two tabs can never pay twice.
- * https://docs.stripe.com/api/checkout/sessions/create
+ * Opens a checkout at Stripe. A user has at most one open checkout: the same plan reuses it, another plan expires it
+ * first, so that two tabs can never pay twice. https://docs.stripe.com/api/checkout/sessions/create
  *
- * @param context Stripe, the database, and where we are
- * @param user who buys
- * @param plan what they buy
- * @param priceId its price at Stripe
- * @param now the instant, UTC
- * @returns the address of the checkout page; null when the last checkout was paid, and its webhook is on its way
+ * @returns the checkout page's URL; null when the last checkout was paid and its webhook is still to come
  * @throws StripeError when Stripe refuses or cannot be reached
- * @throws CheckoutImpossible when other requests of the user were faster
+ * @throws CheckoutImpossible when other requests of the user won a race
  */
 export async function openCheckout(
   context: BillingContext,
@@ -69,7 +62,7 @@ export async function openCheckout(
       if (checkout.plan === plan && checkout.priceId === priceId) return session.url;
       await expire(stripe, session.id);
       await cancelUnfinished(stripe, session.customer, config.products);
-      // It is looked at again before it is replaced: it may have been paid at the last moment.
+      // Look again before replacing it: it may have been paid at the last moment.
       continue;
     }
     over = checkout.id;
@@ -77,7 +70,7 @@ export async function openCheckout(
   throw new CheckoutImpossible('replaced-too-often');
 }
 
-/** The user's one checkout; a new one when there is none, or when the one called `over` is still in its place. */
+/** The user's one checkout. Creates one when there is none, or when the current one is `over`. */
 async function claimCheckout(
   db: Db,
   userId: string,
@@ -96,8 +89,8 @@ async function claimCheckout(
 }
 
 /**
- * The session of a checkout as it is now, created when it has none yet; null when nobody can pay in it: another tab replaced
- * the checkout meanwhile, or Stripe does not know the session, or the customer it was to be for.
+ * The current session of a checkout, created if it has none; null when nobody can pay in it: another tab replaced the
+ * checkout, or Stripe does not know the session or its customer.
  */
 async function sessionOf(
   context: BillingContext,
@@ -118,11 +111,11 @@ async function sessionOf(
       tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } }),
     );
     if (noted.count > 0) return session;
-    // Another tab replaced the checkout meanwhile, or the account is deleted: nobody must pay here.
+    // Another tab replaced the checkout meanwhile, or the account was deleted: nobody must pay here.
     await expire(stripe, session.id);
     return null;
   } catch (error) {
-    // Stripe keeps the answer to a key, a refusal as well: the next try wants a new one.
+    // Stripe repeats its answer to an idempotency key, even an error, so the next attempt needs a new key.
     if (isKept(error)) {
       await inTransaction(db, now, async (tx) => {
         await tx.checkout.deleteMany({ where: { id: checkout.id, sessionId: null } });
@@ -156,16 +149,14 @@ async function createSession(
       success_url: `${publicUrl}/settings?checkout=done`,
       cancel_url: `${publicUrl}/pricing`,
     },
-    // Two tabs at once get one session. https://docs.stripe.com/api/idempotent_requests
+    // Two concurrent tabs get one session. https://docs.stripe.com/api/idempotent_requests
     { idempotencyKey: `checkout-${id}` },
   );
 }
 
 /**
- * Closes a checkout session at Stripe; one that is over already stays as it is, and so does one that Stripe does not know.
+ * Expires a checkout session. Does nothing if it is over or unknown to Stripe.
  *
- * @param stripe Stripe
- * @param sessionId the session
  * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
  */
 export async function expire(stripe: Stripe, sessionId: string): Promise<void> {
@@ -177,7 +168,7 @@ export async function expire(stripe: Stripe, sessionId: string): Promise<void> {
   }
 }
 
-/** A first payment of ours that the bank has yet to allow keeps a subscription waiting: it must not be allowed later. */
+/** Cancels subscriptions whose first payment awaits the bank's approval, so that it cannot be approved later. */
 async function cancelUnfinished(
   stripe: Stripe,
   customer: Stripe.Checkout.Session['customer'],
@@ -192,16 +183,13 @@ async function cancelUnfinished(
   }
 }
 
-/**
- * @param subscription of a checkout session
- * @returns whether there is one that is not over
- */
+/** Whether a checkout session's subscription exists and is not over. */
 export function isNotOver(subscription: string | Stripe.Subscription | null): boolean {
   if (subscription === null) return false;
   return typeof subscription === 'string' || !TERMINAL_STATUSES.has(subscription.status);
 }
 
-/** What a checkout of ours sold need not be sold any more: a plan of today is another product then. */
+/** The products may have changed since: a subscription sold by our own checkout may no longer count. */
 function isOurs(subscription: Stripe.Checkout.Session['subscription'], products: Products): boolean {
   return (
     subscription === null ||
@@ -210,14 +198,17 @@ function isOurs(subscription: Stripe.Checkout.Session['subscription'], products:
   );
 }
 
-/** Whether Stripe answered, and would give the same answer to the same key: not when it never did, or is still at it. */
+/**
+ * Whether Stripe stored its answer under the idempotency key. It did not if it never answered, or is still working
+ * (409).
+ */
 function isKept(error: unknown): boolean {
   return (
     error instanceof Stripe.errors.StripeError && error.statusCode !== undefined && error.statusCode !== 409
   );
 }
 
-/** The customer and not, say, the price. */
+/** The missing object is the customer, and not, say, the price. */
 function isCustomerGone(error: unknown): boolean {
   return (
     absenceOf(error) === 'gone' &&

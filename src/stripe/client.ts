@@ -2,13 +2,10 @@ import { Stripe } from 'stripe';
 
 import type { StripeConfig } from '../config.ts';
 
-/** Somebody waits for the answer at their browser: rather an error after 10 s than Stripe's own 80 s. */
+/** A browser waits for the answer: an error after 10 s is better than Stripe's default of 80 s. */
 const OPTIONS = { telemetry: false, timeout: 10_000 };
 
-/**
- * @param config the key, and where Stripe's API is when that is not Stripe
- * @returns the client, or null when no key is configured
- */
+/** @returns null when no key is configured */
 export function createStripe({ apiKey, apiBase }: StripeConfig): Stripe | null {
   if (apiKey === null) return null;
   if (apiBase === null) return new Stripe(apiKey, OPTIONS);

@@ -17,13 +17,10 @@ export interface BillingContext {
 }
 
 /**
- * The customer that a user is at Stripe, made now if there is none. https://docs.stripe.com/api/customers/create
+ * The user's customer at Stripe, created and linked if there is none. https://docs.stripe.com/api/customers/create
  *
- * @param context Stripe and the database
- * @param user who buys
- * @param checkoutId the checkout that they buy in; two tabs in one checkout get one customer
- * @param now the instant, UTC
- * @returns Stripe's id of the customer, linked to the user
+ * @param checkoutId two tabs in one checkout get one customer
+ * @returns Stripe's id of the customer
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function ensureCustomer(

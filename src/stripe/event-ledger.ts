@@ -5,22 +5,19 @@ import { inTransaction } from '../db/transaction.ts';
 import type { StripeEvent } from './objects/event.ts';
 import { thinPayload } from './objects/thin.ts';
 
-/** An event as it is claimed. */
 export interface Claim {
   event: StripeEvent;
-  /** Its body, as received. */
+  /** The body as received. */
   payload: string;
-  /** Why it is ignored, for people; null when it is to be applied. */
+  /** Why the event is ignored; null when it is to be applied. */
   reason: string | null;
 }
 
 /**
- * Claims events for this transaction: new ones, and those that failed before. What their rows say from here on becomes true
- * with the commit.
+ * Claims events for this transaction: new ones, and those that failed before. Their rows are final once it commits.
  *
- * @param tx the open transaction
  * @param claims each event once
- * @returns the ids of those that were neither applied nor ignored before
+ * @returns the ids of the claimed events; the others are duplicates
  */
 export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<ReadonlySet<string>> {
   const rows = claims
@@ -59,12 +56,8 @@ const CLAIM: Readonly<Record<Engine, string>> = {
 };
 
 /**
- * Whether an event was applied or ignored before. Asked outside any transaction: no answer but yes is final, since
- * somebody else may just be handling it, and `claimEvent` decides.
- *
- * @param db the database
- * @param eventId the event
- * @returns whether it is a duplicate
+ * Whether an event was applied or ignored before. Only true is final: it runs outside any transaction, so the event
+ * may be in progress elsewhere, and `claimEvents` decides.
  */
 export async function isDuplicate(db: Db, eventId: string): Promise<boolean> {
   const rows = await db.$queryRaw<unknown[]>`
@@ -72,20 +65,14 @@ export async function isDuplicate(db: Db, eventId: string): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** What became of a claimed event that was not applied. */
 export interface Verdict {
   id: string;
   status: 'ignored' | 'failed';
-  /** Why it was ignored, or the error, for people. */
+  /** The reason it was ignored, or the error. */
   why: string;
 }
 
-/**
- * Records what became of claimed events that were not applied.
- *
- * @param tx the transaction that claimed them
- * @param verdicts one an event
- */
+/** Records the outcome of claimed events that were not applied. */
 export async function recordVerdicts(tx: Tx, verdicts: readonly Verdict[]): Promise<void> {
   if (verdicts.length === 0) return;
   const rows = verdicts.map(({ id, status, why }) => [
@@ -110,14 +97,10 @@ const VERDICT: Readonly<Record<Engine, string>> = {
 };
 
 /**
- * Records that handling an event failed, in a transaction of its own, after the one that tried was rolled back.
- * An event that somebody else has applied or ignored meanwhile stays so.
+ * Records that an event failed, in a new transaction after the first one was rolled back. If the event was applied or
+ * ignored elsewhere meanwhile, that stands.
  *
- * @param db the database
- * @param event the event
- * @param payload its body, as received
- * @param error why, for people
- * @param now the instant, UTC
+ * @param payload the body as received
  */
 export async function recordFailure(
   db: Db,
@@ -137,12 +120,10 @@ export async function recordFailure(
 }
 
 /**
- * Thins the payloads of events to the fields that we read. One that failed keeps its payload until it is applied.
+ * Thins event payloads to the fields that we read. Failed events keep theirs until they are applied.
  *
- * @param tx the open transaction
- * @param which the events in question
- * @param limit how many at most, in the order of their ids; all when it is left out
- * @returns the ids of those that were thinned now
+ * @param limit the maximum number, in order of ids; undefined for all
+ * @returns the ids of the thinned events
  */
 export async function thinEvents(tx: Tx, which: Prisma.EventWhereInput, limit?: number): Promise<string[]> {
   const events = await tx.event.findMany({

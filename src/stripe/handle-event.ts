@@ -8,7 +8,7 @@ import { eventHandling, eventLag, events } from '../metrics.ts';
 import { describeError } from './describe-error.ts';
 import type { Programme } from '../db/unit-of-work.ts';
 import { remember } from '../remember.ts';
-import { openInbox, Recorded } from './inbox.ts';
+import { openInbox, RecordedFailure } from './inbox.ts';
 import type { Inbox } from './inbox.ts';
 import { isDuplicate, recordFailure } from './event-ledger.ts';
 import type { TieBreaker } from './objects/subscription.ts';
@@ -24,7 +24,6 @@ import { onRefundChanged } from './objects/refund.ts';
 import { onSubscriptionChanged, readSubscription } from './objects/subscription.ts';
 import type { StripeEvent } from './objects/event.ts';
 
-/** What is done with each type of event. */
 export const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.subscription.created', onSubscriptionChanged],
   ['customer.subscription.updated', onSubscriptionChanged],
@@ -49,7 +48,7 @@ export const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.deleted', onCustomerDeleted],
 ]);
 
-/** The types of events that change something. */
+/** The event types that change something. */
 export const HANDLED_TYPES: readonly string[] = [...HANDLERS.keys()];
 
 /** How long Stripe may take to break a tie, ms (design: rule 7). */
@@ -59,24 +58,20 @@ export type EventOutcome = HandlerOutcome | { status: 'duplicate' };
 
 export interface EventContext {
   db: Db;
-  /** Null when no key is configured: then Stripe cannot be asked. */
+  /** Null when no key is configured. */
   stripe: Stripe | null;
-  /** Whether our key is a live one; null when that is not known. */
+  /** Whether our key is a live key; null when unknown. */
   live: boolean | null;
   programme: Programme;
-  /** Handles an event in one transaction with others that wait. */
+  /** Handles an event in one transaction together with others that are waiting. */
   inbox: Inbox;
-  /** Ids of events that came lately: of these it is worth asking whether they are duplicates. */
+  /** Recently received event ids: only for these is it worth asking whether they are duplicates. */
   seen: Map<string, true>;
 }
 
-/** So many ids are kept. Stripe mostly repeats an event within minutes. */
+/** How many recent ids are kept. Stripe mostly repeats an event within minutes. */
 const SEEN = 10_000;
 
-/**
- * @param parts the database, Stripe, and the configuration
- * @returns what events are handled with
- */
 export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: Config }): EventContext {
   const { db, stripe, config } = parts;
   const programme = programmeOf(config);
@@ -90,10 +85,7 @@ export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: C
   };
 }
 
-/**
- * @param config the configuration
- * @returns what the rules depend on
- */
+/** The settings that rules depend on. */
 export function programmeOf({ clawbackDays, mail, stripe: { products } }: Config): Programme {
   return { clawbackDays, products, mail: mail !== null };
 }
@@ -104,16 +96,13 @@ function isLiveKey(apiKey: string | null): boolean | null {
 }
 
 /**
- * Applies one verified event, once: claim, facts, tier, audit, referral and credit in one transaction, or nothing of it
- * but the event's own `failed` row (design: rules 1 and 10).
+ * Applies one verified event exactly once: claim, facts, tier, audit, referral and credit in one transaction. On
+ * failure nothing is kept but the event's own `failed` row (design: rules 1 and 10).
  *
- * @param context the database, and Stripe to be asked when two snapshots tie
- * @param event the event
- * @param payload its body, as received
- * @param now the instant, UTC
- * @returns what came of it, durable
- * @throws whatever made it fail, once that is recorded; an error that `isRefused` when the database was too busy or could
- *   not be reached
+ * @param payload the body as received
+ * @returns the outcome, already committed
+ * @throws whatever made the event fail, after recording it; an error that `isRefused` when the database was busy or
+ *   unreachable
  */
 export async function handleEvent(
   context: EventContext,
@@ -130,7 +119,7 @@ export async function handleEvent(
   try {
     const outcome = await applyOrRecord(context, event, payload, now);
     count(outcome.status === 'ok' ? 'applied' : outcome.status);
-    // Stripe's clock and ours differ a little. A duplicate was in time when it came first.
+    // Stripe's clock and ours differ a little. For a duplicate, the lag was measured the first time.
     if (outcome.status !== 'duplicate') eventLag.observe(Math.max(0, secondsBetween(event.created, now)));
     return outcome;
   } catch (error) {
@@ -148,13 +137,13 @@ async function applyOrRecord(
   try {
     return await applyOnce(context, event, payload, now);
   } catch (error) {
-    // The database did not take it: the event was not even tried, and Stripe sends it again.
+    // The database was busy or unreachable, so the event itself did not fail; Stripe retries it.
     if (isRefused(error)) throw error;
-    if (error instanceof Recorded) throw error.cause;
+    if (error instanceof RecordedFailure) throw error.cause;
     await recordFailure(context.db, event, payload, describeError(error), now).catch((second: unknown) => {
       throw new AggregateError(
         [error, second],
-        `The event ${event.id} failed, and could not even be recorded.`,
+        `The event ${event.id} failed, and the failure could not be recorded.`,
       );
     });
     throw error;
@@ -168,7 +157,7 @@ async function applyOnce(
   now: Date,
 ): Promise<EventOutcome> {
   const { db, live, programme, seen } = context;
-  // Only a hint: what it does not know is found when the event is claimed.
+  // Only a hint: other duplicates are found by the claim.
   if (seen.has(event.id) && (await isDuplicate(db, event.id))) return { status: 'duplicate' };
   if (event.malformed) throw event.malformed;
   const handler = HANDLERS.get(event.type);
@@ -183,7 +172,7 @@ async function applyOnce(
 }
 
 function notForUs(live: boolean | null, event: StripeEvent): Ignored | null {
-  // Only events of connected accounts name one. https://docs.stripe.com/connect/webhooks
+  // Only events of connected accounts name an account. https://docs.stripe.com/connect/webhooks
   if (event.account !== null) return ignored(`an event of the connected account ${event.account}`);
   if (live === null || event.livemode === null || event.livemode === live) return null;
   return ignored(live ? 'a test event on a live server' : 'a live event on a test server');
@@ -202,7 +191,7 @@ async function askStripe({ stripe, programme }: EventContext, subscriptionId: st
       programme.products,
     );
   } catch {
-    // The last one received holds then, and the row is marked for `reconcile`.
+    // Then the last snapshot received wins, and the row is marked for `reconcile`.
     return 'unavailable';
   }
 }

@@ -14,10 +14,10 @@ import { decideAll } from '../db/unit-of-work.ts';
 import type { Decided, Programme } from '../db/unit-of-work.ts';
 import { later } from '../instants.ts';
 
-/** An event that was verified and read, and waits for its turn. */
+/** A verified and parsed event that waits to be handled. */
 export interface Waiting {
   event: StripeEvent;
-  /** Its body, as received. */
+  /** The body as received. */
   payload: string;
   /** When it was received, UTC. */
   now: Date;
@@ -26,29 +26,27 @@ export interface Waiting {
   tieBreaker: TieBreaker | null;
 }
 
-/** What came of it: durable; or the subscription of which Stripe must be asked first, and nothing else. */
+/** The committed outcome; or the subscription whose tie Stripe must break first. */
 export type InboxOutcome = HandlerOutcome | { status: 'duplicate' } | { tieOf: string };
 
 export type Inbox = (waiting: Waiting) => Promise<InboxOutcome>;
 
-/** It failed, and that is recorded. */
-export class Recorded extends Error {
-  override name = 'Recorded';
+/** The event failed, and its failure is recorded. */
+export class RecordedFailure extends Error {
+  override name = 'RecordedFailure';
 }
 
-const ASKING = 'Stripe was to be asked which of two snapshots of one second holds, and was not heard.';
+const ASKING = 'Two snapshots have the same second, and Stripe has not yet said which one is current.';
 
-/** So many transactions may run at once where the database can: more only wait for each other. */
+/** How many transactions may run concurrently; more would only wait for each other. */
 const BATCHES_AT_ONCE = { sqlite: 1, postgresql: 4 };
 
 /**
- * Handles events as they come: those that wait for a transaction are handled together in the next one. There they are
- * claimed, loaded, decided one by one in memory, and written, each in a number of statements that does not depend on how
- * many they are. An event that fails spoils nothing but itself; when the database refuses a write, each is tried alone.
+ * Handles events in batches: all events that wait for a transaction share the next one. They are claimed, loaded,
+ * decided one by one in memory and written, with a number of statements that does not depend on the size of the
+ * batch. A failing event does not affect the others. If the database refuses a write, each event is tried alone.
  *
- * @param db the database
- * @param programme the programme's settings
- * @returns takes one event; what came of it, once that is committed
+ * @returns a function that takes one event and resolves to its committed outcome
  */
 export function openInbox(db: Db, programme: Programme): Inbox {
   const commit = (batch: readonly Waiting[]) => handleBatch(db, programme, batch);
@@ -60,7 +58,7 @@ export function openInbox(db: Db, programme: Programme): Inbox {
   return async (waiting) => {
     const decided = (await submit(waiting)) as Decided<InboxOutcome>;
     if ('value' in decided) return decided.value;
-    throw new Recorded('The event failed, and that is recorded.', { cause: decided.error });
+    throw new RecordedFailure('The event failed and was recorded.', { cause: decided.error });
   };
 }
 
@@ -91,7 +89,7 @@ async function handleBatch(
   });
 }
 
-/** The same event twice in one batch: the second is a duplicate, unless the first one is not done. */
+/** The same event twice in one batch: the second is a duplicate, unless the first failed or is undecided. */
 function repeated(first: Decided<InboxOutcome> | undefined): Decided<InboxOutcome> {
   return first && ('error' in first || 'tieOf' in first.value) ? first : { value: { status: 'duplicate' } };
 }
@@ -122,23 +120,34 @@ async function decideFresh(
       if (one) outcomes.set(waiting, tieFrom(one));
     });
   }
+  await recordOutcomes(tx, toDecide, outcomes);
+  return outcomes;
+}
+
+async function recordOutcomes(
+  tx: Tx,
+  decided: readonly { waiting: Waiting; read: ReadEvent }[],
+  outcomes: ReadonlyMap<Waiting, Decided<InboxOutcome>>,
+): Promise<void> {
   const verdicts: Verdict[] = [];
-  const inVain: Wanted[] = [];
-  for (const { waiting, read } of toDecide) {
+  const nothingKept: Wanted[] = [];
+  for (const { waiting, read } of decided) {
     const outcome = outcomes.get(waiting);
-    const { id } = waiting.event;
-    if (!outcome) continue;
-    if ('error' in outcome) verdicts.push({ id, status: 'failed', why: describeError(outcome.error) });
-    // Until Stripe has answered: should this process end before, `replay` and Stripe's next delivery find it.
-    else if ('tieOf' in outcome.value) verdicts.push({ id, status: 'failed', why: ASKING });
-    else if (outcome.value.status === 'ignored')
-      verdicts.push({ id, status: 'ignored', why: outcome.value.reason });
-    if ('error' in outcome || 'tieOf' in outcome.value || outcome.value.status === 'ignored')
-      inVain.push(read.wants);
+    const verdict = outcome && verdictOf(waiting.event.id, outcome);
+    if (!verdict) continue;
+    verdicts.push(verdict);
+    nothingKept.push(read.wants);
   }
   await recordVerdicts(tx, verdicts);
-  await dropEmptyRows(tx, union(inVain));
-  return outcomes;
+  await dropEmptyRows(tx, union(nothingKept));
+}
+
+/** Null when the event was applied. */
+function verdictOf(id: string, outcome: Decided<InboxOutcome>): Verdict | null {
+  if ('error' in outcome) return { id, status: 'failed', why: describeError(outcome.error) };
+  // If this process dies before Stripe has answered, Stripe's next delivery or `replay` picks the event up.
+  if ('tieOf' in outcome.value) return { id, status: 'failed', why: ASKING };
+  return outcome.value.status === 'ignored' ? { id, status: 'ignored', why: outcome.value.reason } : null;
 }
 
 function tieFrom(decided: Decided<HandlerOutcome>): Decided<InboxOutcome> {

@@ -4,27 +4,24 @@ import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 
 /**
- * What Stripe means by refusing an id. `gone`: it knows no such object (deleted test data, a database copied from elsewhere).
- * `other-mode`: it knows the object in its other mode, so that our key is the wrong one; then nothing may be dropped.
+ * Why Stripe does not find an id. `gone`: it knows no such object (deleted test data, or a database copied from
+ * elsewhere). `other-mode`: the object exists in the other mode, so our key is the wrong one and nothing may be
+ * dropped.
  */
 export type Absence = 'gone' | 'other-mode';
 
-/**
- * @param error what asking Stripe threw
- * @returns why Stripe did not find what it was asked for; null when the error says something else
- */
+/** @returns null when the error means something else */
 export function absenceOf(error: unknown): Absence | null {
   if (!(error instanceof Stripe.errors.StripeInvalidRequestError)) return null;
   if (error.code !== 'resource_missing') return null;
-  // There is no code of its own for it.
+  // Stripe has no error code for this.
   return /a similar object exists in (live|test) mode/.test(error.message) ? 'other-mode' : 'gone';
 }
 
 /**
  * Asks Stripe about one object.
  *
- * @param call asks
- * @returns what it returned; null when Stripe knows no such object
+ * @returns null when Stripe knows no such object
  * @throws StripeError of any other kind, also when the object exists in the other mode
  */
 export async function unlessGone<T>(call: () => Promise<T>): Promise<T | null> {
@@ -37,12 +34,8 @@ export async function unlessGone<T>(call: () => Promise<T>): Promise<T | null> {
 }
 
 /**
- * Notes that Stripe does not know a customer, and so none of its subscriptions: they are used for nothing new. That ends
- * no subscription and changes no tier (design: rule 6).
- *
- * @param db the database
- * @param customerId the customer
- * @param now the instant, UTC
+ * Records that Stripe does not know a customer, nor therefore its subscriptions: they are no longer used for new
+ * sessions. No subscription ends and no tier changes (design: rule 6).
  */
 export async function noteCustomerMissing(db: Db, customerId: string, now: Date): Promise<void> {
   await inTransaction(db, now, async (tx) => {
@@ -52,14 +45,7 @@ export async function noteCustomerMissing(db: Db, customerId: string, now: Date)
   });
 }
 
-/**
- * Notes whether Stripe knows a subscription. If it does, it knows the customer as well.
- *
- * @param db the database
- * @param subscription our row
- * @param isKnown what Stripe says now
- * @param now the instant, UTC
- */
+/** Records whether Stripe knows a subscription. If it does, it knows the customer too. */
 export async function noteSubscription(
   db: Db,
   { id, customerId, missingAt }: { id: string; customerId: string; missingAt: Date | null },
@@ -68,7 +54,7 @@ export async function noteSubscription(
 ): Promise<void> {
   if (isKnown === (missingAt === null)) return;
   await inTransaction(db, now, async (tx) => {
-    // The customer first, as everybody does who locks both.
+    // Lock order: the customer before its subscriptions.
     if (isKnown) await tx.customer.updateMany({ where: { id: customerId }, data: { missingAt: null } });
     await tx.subscription.updateMany({ where: { id }, data: { missingAt: isKnown ? null : tx.now } });
   });

@@ -4,13 +4,9 @@ import { noteCustomerMissing, noteSubscription, unlessGone } from './missing.ts'
 import type { BillingContext } from './ensure-customer.ts';
 
 /**
- * Asks Stripe whether one of a user's subscriptions is not over, before they are sent to the portal for it: our row may be
- * of a subscription that Stripe does not know.
+ * Asks Stripe whether one of a user's subscriptions is live before sending them to the portal, because Stripe may not
+ * know the subscriptions in our rows.
  *
- * @param context Stripe and the database
- * @param subscriptions the user's
- * @param now the instant, UTC
- * @returns whether Stripe knows one that is not over
  * @throws StripeError when Stripe cannot be reached, or knows one in its other mode
  */
 export async function isOneLiveAtStripe(
@@ -29,10 +25,7 @@ export async function isOneLiveAtStripe(
 /**
  * Opens the customer portal at Stripe. https://docs.stripe.com/api/customer_portal/sessions/create
  *
- * @param context Stripe, the database, and where we are
- * @param user who asks
- * @param now the instant, UTC
- * @returns the address of the portal, or null when the user is no customer that Stripe knows
+ * @returns the portal's URL; null when Stripe knows none of the user's customers
  * @throws StripeError when Stripe refuses or cannot be reached, or knows the customer in its other mode
  */
 export async function openPortal(context: BillingContext, user: User, now: Date): Promise<string | null> {

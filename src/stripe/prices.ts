@@ -2,24 +2,22 @@ import type { Stripe } from 'stripe';
 
 import type { Prices } from '../config.ts';
 
-/** A price is asked for again after this long, ms. */
+/** How long prices are cached, ms. */
 const KEEP_MS = 60 * 60 * 1000;
-/** After a failure, sooner. */
+/** The same after a failure. */
 const RETRY_MS = 60 * 1000;
 const TIMEOUT_MS = 2_000;
 
 export type Plan = keyof Prices;
 
-/** What each plan costs, in words ("$9.00"); null when Stripe could not be asked. */
+/** What each plan costs, formatted ("$9.00"); null when Stripe could not be asked. */
 export type PriceTexts = Record<Plan, string | null>;
 
 /**
- * Reads the prices of the plans from Stripe, and keeps them for an hour.
+ * Reads the plans' prices from Stripe and caches them for an hour.
  *
- * @param stripe Stripe, or null when there is none to ask
- * @param prices the ids of the prices
- * @param now the clock
- * @returns a function that resolves to the prices in words; it never throws: pages show no amount instead
+ * @param stripe null when no key is configured
+ * @returns a function that never throws: without Stripe, pages show no amount
  */
 export function createPriceReader(
   stripe: Stripe | null,
@@ -41,7 +39,7 @@ export function createPriceReader(
 
   return () => {
     if (!kept || now().getTime() >= until) {
-      // Set before the answer: visitors who come meanwhile wait for the same one.
+      // Set before the answer arrives, so that concurrent visitors share one request.
       until = Number.POSITIVE_INFINITY;
       kept = read();
     }
@@ -60,8 +58,8 @@ async function readPrice(stripe: Stripe | null, id: string | null): Promise<stri
 }
 
 /**
- * Currencies of which Stripe's amounts are not hundredths. Not the decimals of Intl, which go by what is in use: there the
- * forint has none. ISK and UGX have none in use, and are hundredths at Stripe all the same; so are HUF and TWD.
+ * Currencies whose amounts at Stripe are not in hundredths. Intl's decimals do not help, because they follow actual
+ * use: HUF, TWD, ISK and UGX have none in use, but are hundredths at Stripe.
  * https://docs.stripe.com/currencies#minor-units, #zero-decimal, #three-decimal and #special-cases
  */
 const DECIMALS: ReadonlyMap<string, number> = new Map([
@@ -72,9 +70,10 @@ const DECIMALS: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * @param unitAmount an amount as Stripe counts it, in the smallest unit of its currency
+ * Formats an amount. Zero cents are left out where people do not write them.
+ *
+ * @param unitAmount in the currency's smallest unit, as Stripe counts it
  * @param currency three letters, such as `usd`
- * @returns the amount as people write it; cents of zero are left out where nobody writes any
  */
 export function amountInWords(unitAmount: number, currency: string): string {
   const code = currency.toUpperCase();

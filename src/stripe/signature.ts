@@ -2,22 +2,19 @@ import { isUtf8 } from 'node:buffer';
 
 import { Stripe } from 'stripe';
 
-/** A signature older than this is refused, s: whoever recorded a webhook cannot send it again next week. */
+/** Signatures older than this are refused, s, so that a recorded webhook cannot be replayed later. */
 const TOLERANCE_SECONDS = 300;
 
-/** What the package may be shown of a header: on `v1=`, `v1` or `t=NaN` it throws, or takes them for something else. */
+/** The only forms passed on to the stripe package: on `v1=`, `v1` or `t=NaN` it throws or misreads the header. */
 const TIMESTAMP = /^t=\d{1,15}$/;
 const SIGNATURE = /^v1=[0-9a-f]{64}$/;
 
 /**
- * Whether Stripe signed a webhook. https://docs.stripe.com/webhooks/signature
+ * Whether Stripe signed a webhook recently. https://docs.stripe.com/webhooks/signature
  *
- * @param body the bytes as they came
- * @param header the Stripe-Signature header: `t=…,v1=…`, with other schemes and several signatures allowed
- * @param secrets any of them may have signed it: while a secret is rotated there are two
- * @param now the instant, UTC
- * @returns true when one of the secrets signed these very bytes, and not too long ago; anything that cannot be verified
- *   is false
+ * @param header the Stripe-Signature header: `t=…,v1=…`, possibly with other schemes and several signatures
+ * @param secrets any of them may have signed it; there are two while a secret is rotated
+ * @returns false for anything that cannot be verified
  */
 export function isSigned(
   body: Buffer,
@@ -25,7 +22,7 @@ export function isSigned(
   secrets: readonly string[],
   now: Date,
 ): boolean {
-  // The package verifies text. Text of valid UTF-8 stands for the same bytes again; of anything else it does not.
+  // The package verifies text, which stands for the same bytes only if they are valid UTF-8.
   if (typeof header !== 'string' || !isUtf8(body)) return false;
   const fields = header.split(',').map((field) => field.trim());
   const timestamp = fields.find((field) => TIMESTAMP.test(field));
@@ -38,7 +35,7 @@ export function isSigned(
 
 function verify(text: string, header: string, secret: string, now: Date): boolean {
   const { signature } = Stripe.webhooks;
-  if (!signature) throw new Error('This build of the stripe package verifies no signatures.');
+  if (!signature) throw new Error('This build of the stripe package cannot verify signatures.');
   try {
     return signature.verifyHeader(text, header, secret, TOLERANCE_SECONDS, undefined, now.getTime());
   } catch (error) {

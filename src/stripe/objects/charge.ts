@@ -16,23 +16,19 @@ export const chargeShape = z.object({
   refunded: z.boolean().nullish(),
 });
 
-/** A charge, as far as it says whether its money went back. */
+/** Whether a charge was refunded. */
 export interface ChargeFacts {
-  /** Of the payment intent, else of the charge. */
+  /** The payment intent's id, or the charge's if it has no payment intent. */
   paymentId: string;
-  /** Its invoice, in the shapes that name it. */
+  /** Null in API versions that do not name it. */
   invoiceId: string | null;
-  /** All of it went back. */
   refundedInFull: boolean;
 }
 
 /**
- * Reads a charge in today's API shape and in those before 2025-03 (basil).
- * https://docs.stripe.com/api/charges/object
+ * Reads a charge in the API versions before and since 2025-03 (basil). https://docs.stripe.com/api/charges/object
  *
- * @param object the JSON object
- * @returns what we keep of it
- * @throws ZodError when it is no charge in any of these shapes
+ * @throws ZodError when the object is not a charge
  */
 export function readCharge(object: unknown): ChargeFacts {
   const raw = chargeShape.parse(object);
@@ -44,12 +40,10 @@ export function readCharge(object: unknown): ChargeFacts {
 }
 
 /**
- * Keeps that a payment was refunded in full.
+ * Stores a full refund.
  *
- * @param tx the unit of work, which holds the payment's lock
- * @param payment the payment
- * @param at event.created of what showed it, UTC; the earliest and the newest are kept
- * @returns the row as it is now; null when that was no news
+ * @param at event.created, UTC; the earliest and the newest are kept
+ * @returns the changed row; null when nothing changed
  */
 export function storeFullRefund({ rows }: Unit, payment: Payment, at: Date): Payment | null {
   const { firstRefundedAt, refundedAt } = payment;
@@ -65,17 +59,17 @@ export function storeFullRefund({ rows }: Unit, payment: Payment, at: Date): Pay
   return refunded;
 }
 
-/** `charge.refunded`: a full refund of the payment that converted takes the conversion back. A partial one does nothing. */
+/** `charge.refunded`: a full refund can reverse the conversion. A partial refund changes nothing. */
 export const onChargeRefunded: EventHandler = (event) => {
   const { paymentId, invoiceId, refundedInFull } = readCharge(event.object);
-  if (!refundedInFull) return ignored('a partial refund takes nothing back');
+  if (!refundedInFull) return ignored('a partial refund changes nothing');
   return {
     wants: { payments: [paymentId], returned: [paymentId], invoices: invoiceId === null ? [] : [invoiceId] },
     apply: (tx) => {
       const known =
         invoiceId === null ? paymentOf(tx, paymentId) : storePaymentOfInvoice(tx, paymentId, invoiceId);
       const payment = storeFullRefund(tx, known, event.created);
-      if (!payment) return ignored('this refund is known');
+      if (!payment) return ignored('this refund is already known');
       followMoney(tx, payment, causeOf(event));
       return OK;
     },

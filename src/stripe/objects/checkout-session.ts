@@ -16,26 +16,23 @@ export const checkoutSessionShape = z.object({
   payment_status: z.string().nullish(),
 });
 
-/** A checkout session that has ended. */
 export interface CompletedCheckout {
   customerId: string | null;
   subscriptionId: string | null;
   /** The ids that may name one of our users, best first. */
   userReferences: string[];
-  /** The payment is still under way: a bank debit. */
+  /** The payment is still pending: a bank debit. */
   unpaid: boolean;
 }
 
 /**
  * Reads a checkout session. https://docs.stripe.com/api/checkout/sessions/object
  *
- * @param object the JSON object
- * @returns what we keep of it
- * @throws ZodError when it is no checkout session
+ * @throws ZodError when the object is not a checkout session
  */
 export function readCheckoutSession(object: unknown): CompletedCheckout {
   const raw = checkoutSessionShape.parse(object);
-  // Another product's checkout can hold any text there: such a text names none of our users.
+  // Another product's checkout can hold any text here; ignore texts that cannot be a user id.
   const references = [raw.client_reference_id, raw.metadata?.userId].flatMap(
     (id) => text.safeParse(id).data ?? [],
   );
@@ -47,15 +44,14 @@ export function readCheckoutSession(object: unknown): CompletedCheckout {
   };
 }
 
-/** What an ignored checkout says when its customer has an owner already; `doctor` looks for it. */
+/** The reason for ignoring a checkout whose customer belongs to another user; `doctor` looks for it. */
 export const CLAIMED_BY_ANOTHER = 'the customer belongs to another user';
 
-const OF_NOBODY = 'the checkout session names none of our users';
+const NO_USER = 'the checkout session names none of our users';
 
 /**
- * `checkout.session.completed`, `async_payment_succeeded` and `async_payment_failed`: tells whose customer it is.
- * Linking applies all facts that waited for it. Also tells when the payment is, or was, still under way: then only a
- * paid invoice proves it.
+ * `checkout.session.completed`, `async_payment_succeeded` and `async_payment_failed`: links the customer to the user,
+ * which applies all facts that waited for the link. A bank debit, pending or not, needs a paid invoice as proof.
  */
 export const onCheckoutCompleted: EventHandler = (event) => {
   const { customerId, subscriptionId, userReferences, unpaid } = readCheckoutSession(event.object);
@@ -69,7 +65,7 @@ export const onCheckoutCompleted: EventHandler = (event) => {
     apply: (tx) => {
       const users = userReferences.flatMap((id) => tx.rows.users.get(id) ?? []);
       const [user, ...others] = users.filter(({ deletedAt }) => deletedAt === null);
-      if (!user) return ignored(OF_NOBODY);
+      if (!user) return ignored(NO_USER);
       if (others.length > 0) return ignored('the checkout session names two of our users');
 
       const customer = customerOf(tx, customerId);

@@ -11,16 +11,15 @@ export const customerShape = z.object({ id: text });
 /**
  * Reads a customer. https://docs.stripe.com/api/customers/object
  *
- * @param object the JSON object
- * @returns the customer's id
- * @throws ZodError when it is no customer
+ * @throws ZodError when the object is not a customer
  */
 export function readCustomer(object: unknown): { id: string } {
   return customerShape.parse(object);
 }
 
 /**
- * `customer.deleted`: ends the customer's subscriptions for good, those heard of later included, and keeps the link.
+ * `customer.deleted`: ends the customer's subscriptions for good, including those that we hear of later, and keeps
+ * the link.
  */
 export const onCustomerDeleted: EventHandler = (event) => {
   const { id } = readCustomer(event.object);
@@ -35,5 +34,6 @@ export const onCustomerDeleted: EventHandler = (event) => {
   };
 };
 
-/** `customer.updated`: address, name and card are Stripe's affair, and we keep none of them. */
-export const onCustomerUpdated: EventHandler = () => ignored('nothing that we keep of a customer can change');
+/** `customer.updated`: we store no address, name or card of a customer. */
+export const onCustomerUpdated: EventHandler = () =>
+  ignored('Tandem stores nothing that a customer update can change');

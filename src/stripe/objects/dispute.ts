@@ -9,7 +9,7 @@ import { causeOf, ignored, OK } from './handler.ts';
 import type { EventHandler } from './handler.ts';
 
 export const disputeShape = z.object({
-  /** Events of API versions before 2014 can lack it. */
+  /** Can be missing in events of API versions before 2014. */
   id: optionalText,
   payment_intent: optionalReference,
   charge: optionalReference,
@@ -17,11 +17,11 @@ export const disputeShape = z.object({
   status: text,
 });
 
-/** A dispute as one event, or Stripe's answer, shows it. */
+/** A dispute as shown by an event or by Stripe's API. */
 export interface DisputeSnapshot {
-  /** Its own id, else its charge's; empty when it names neither, and so no payment. */
+  /** The dispute's id, or the id of what it disputes if it has none. */
   id: string;
-  /** Of the payment intent, else of the charge; null when it names none. */
+  /** The payment intent's id, or the charge's if it has no payment intent; null when it names neither. */
   paymentId: string | null;
   /** When it was opened. */
   createdAt: Date | null;
@@ -31,9 +31,7 @@ export interface DisputeSnapshot {
 /**
  * Reads a dispute. https://docs.stripe.com/api/disputes/object
  *
- * @param object the JSON object
- * @returns what we keep of it
- * @throws ZodError when it is no dispute
+ * @throws ZodError when the object is not a dispute
  */
 export function readDispute(object: unknown): DisputeSnapshot {
   const raw = disputeShape.parse(object);
@@ -46,8 +44,8 @@ export function readDispute(object: unknown): DisputeSnapshot {
 }
 
 /**
- * `charge.dispute.created`, `updated` and `closed`: a dispute that is lost takes the conversion back, however long it
- * took; one that is won after all gives it back.
+ * `charge.dispute.created`, `updated` and `closed`: a lost dispute can reverse the conversion, however long it took.
+ * If it is won later, the conversion is restored.
  */
 export const onDisputeChanged: EventHandler = (event) => {
   const dispute = readDispute(event.object);
@@ -58,7 +56,7 @@ export const onDisputeChanged: EventHandler = (event) => {
     apply: (tx) => {
       const payment = paymentOf(tx, paymentId);
       if (!storeDispute(tx, paymentId, dispute, event.created)) {
-        return ignored('a later snapshot of the dispute is known');
+        return ignored('a later snapshot of the dispute is already known');
       }
       followMoney(tx, payment, causeOf(event));
       return OK;
@@ -67,13 +65,10 @@ export const onDisputeChanged: EventHandler = (event) => {
 };
 
 /**
- * Keeps what a snapshot of a dispute says, unless a newer one is known.
+ * Stores a snapshot of a dispute, unless a newer one is stored.
  *
- * @param tx the unit of work, which holds the payment's lock
- * @param paymentId the payment that is disputed
- * @param dispute the snapshot
- * @param snapshotAt its event.created, UTC
- * @returns whether the row took it over
+ * @param snapshotAt event.created, UTC
+ * @returns whether the row changed
  */
 export function storeDispute(
   { rows }: Unit,
@@ -89,13 +84,7 @@ export function storeDispute(
   return true;
 }
 
-/**
- * Sets a dispute's row to what Stripe answered when asked. It stays as new as the newest event that was seen of it.
- *
- * @param tx the unit of work, which holds the payment's lock
- * @param paymentId the payment that is disputed
- * @param dispute Stripe's answer
- */
+/** Sets a dispute's row to Stripe's current answer. The row keeps the time of the newest event seen. */
 export function storeFetchedDispute({ rows, now }: Unit, paymentId: string, dispute: DisputeSnapshot): void {
   const { id, status } = dispute;
   const createdAt = dispute.createdAt ?? now;
@@ -114,7 +103,7 @@ function isNewer(snapshot: DisputeState, known: DisputeState): boolean {
   return progressOf(snapshot.status) > progressOf(known.status);
 }
 
-/** Of two snapshots of one second the one further along holds: a bank can still give a lost dispute back. */
+/** Of two snapshots of the same second, the one further along wins: a bank can still return a lost dispute. */
 function progressOf(status: string): number {
   if (status === 'won') return 3;
   if (status.startsWith(APPEAL)) return 2;

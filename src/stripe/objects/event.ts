@@ -5,10 +5,10 @@ import { dateOf, idOf, instant, optionalText, reference, text } from './common.t
 
 const json = z.record(z.string(), z.unknown());
 
-/** Without these it is no event, and cannot be recorded as one. */
+/** Without these it is not an event and cannot be recorded as one. */
 const essentials = z.object({ id: text, type: text, data: z.looseObject({ object: json }) });
 
-/** The rest is looked at for itself: an event in which it is wrong is recorded all the same, as failed. */
+/** Checked separately: an event with an invalid detail is recorded as failed. */
 const details = z.object({
   created: instant.nullish(),
   livemode: z.boolean().nullish(),
@@ -19,29 +19,28 @@ const details = z.object({
 /** https://docs.stripe.com/event-destinations#thin-events */
 const thinEvent = z.object({ object: z.literal('v2.core.event') });
 
-/** One Stripe event. https://docs.stripe.com/api/events/object */
+/** A Stripe event. https://docs.stripe.com/api/events/object */
 export interface StripeEvent {
   id: string;
   type: string;
-  /** When it happened, at Stripe. */
+  /** When it happened, by Stripe's clock. */
   created: Date;
-  /** Whether it is about real money; null when it does not say. */
+  /** Whether real money is involved; null when the event does not say. */
   livemode: boolean | null;
-  /** The connected account that it happened in; null for our own. */
+  /** The connected account it happened in; null for our own. */
   account: string | null;
-  /** The customer that its object is, or is of; null when it names none. */
+  /** The customer that the object is or belongs to; null when it names none. */
   customerId: string | null;
   object: Record<string, unknown>;
-  /** Of an `updated` event: what the changed fields were before; empty when it does not say. */
+  /** The changed fields' previous values, in an `updated` event; empty when it does not say. */
   previousAttributes: Record<string, unknown>;
-  /** What is wrong with one of the above, so that it cannot be handled; what is wrong counts as absent. */
+  /** What is invalid in one of the above, so that the event cannot be handled. Invalid values count as absent. */
   malformed: z.ZodError | null;
 }
 
 /**
- * @param body the parsed body of a webhook
  * @param receivedAt stands in for an absent `created`, UTC
- * @returns the event, or null when it has no id, type or `data.object` that can be kept (`whyNoEvent`)
+ * @returns null when there is no storable id, type or `data.object` (`whyNoEvent` tells)
  */
 export function readEvent(body: unknown, receivedAt: Date): StripeEvent | null {
   const parsed = essentials.safeParse(body);
@@ -62,14 +61,15 @@ export function readEvent(body: unknown, receivedAt: Date): StripeEvent | null {
 }
 
 /**
- * @param body a parsed body of which `readEvent` made no event; undefined when it was no JSON
- * @returns what is wrong with it, in words for whoever sent it
+ * Tells the sender why `readEvent` returned null.
+ *
+ * @param body undefined when it was not JSON
  */
 export function whyNoEvent(body: unknown): string {
   if (thinEvent.safeParse(body).success) {
-    return 'this is a thin event, which names its object without holding it: set the event destination to snapshot events';
+    return 'this is a thin event, which does not contain its object: switch the event destination to snapshot events';
   }
-  return 'the body is no event: it wants an id, a type and data.object';
+  return 'the body is not a Stripe event: it needs an id, a type and data.object';
 }
 
 function customerOf(type: string, object: Record<string, unknown>): string | null {

@@ -12,19 +12,20 @@ export const invoicePaymentShape = z.object({
   payment: z.object({ payment_intent: optionalReference, charge: optionalReference }),
 });
 
-/** What ties a payment to its invoice, since API 2025-03 (basil). */
+/** The link between a payment and its invoice, since API 2025-03 (basil). */
 export interface InvoicePayment {
   invoiceId: string;
-  /** Of the payment intent, else of the charge; null for money that moved outside Stripe. */
+  /**
+   * The payment intent's id, or the charge's if it has no payment intent; null when the invoice was paid outside
+   * Stripe.
+   */
   paymentId: string | null;
 }
 
 /**
  * Reads an invoice payment. https://docs.stripe.com/api/invoice-payment/object
  *
- * @param object the JSON object
- * @returns what we keep of it
- * @throws ZodError when it is no invoice payment, or of no invoice
+ * @throws ZodError when the object is not an invoice payment
  */
 export function readInvoicePayment(object: unknown): InvoicePayment {
   const { invoice, payment } = invoicePaymentShape.parse(object);
@@ -35,12 +36,12 @@ export function readInvoicePayment(object: unknown): InvoicePayment {
 }
 
 /**
- * `invoice_payment.paid`: since API 2025-03 (basil) the one place where an invoice and its payment meet. A refund or a
- * dispute of that payment, heard of before, takes effect now.
+ * `invoice_payment.paid`: since API 2025-03 (basil) the only place where an invoice and its payment meet. A refund or
+ * dispute of the payment that came earlier takes effect now.
  */
 export const onInvoicePaymentPaid: EventHandler = (event) => {
   const { paymentId, invoiceId } = readInvoicePayment(event.object);
-  if (paymentId === null) return ignored('the money moved outside Stripe, and cannot come back through it');
+  if (paymentId === null) return ignored('the invoice was paid outside Stripe, so Stripe cannot refund it');
   return {
     wants: { payments: [paymentId], invoices: [invoiceId] },
     apply: (tx) => {

@@ -19,42 +19,39 @@ export const invoiceShape = z.object({
   amount_paid: z.number().nullish(),
   status_transitions: z.object({ paid_at: instant.nullish() }).nullish(),
   test_clock: optionalReference,
-  /** Until API 2025-03 (basil) an invoice named its subscription and its payment by itself. */
+  /** Until API 2025-03 (basil) an invoice named its subscription and its payment. */
   subscription: optionalReference,
   payment_intent: optionalReference,
   charge: optionalReference,
-  /** Since then its subscription is here, and its payments are objects of their own (see invoice-payment.ts). */
+  /** Since then the subscription is here, and payments are separate objects (see invoice-payment.ts). */
   parent: z
     .object({ subscription_details: z.object({ subscription: optionalReference }).nullish() })
     .nullish(),
 });
 
-/** An invoice, as far as it says something about a subscription's money. */
+/** What an invoice says about a subscription's money. */
 export interface InvoiceFacts {
   id: string;
   customerId: string | null;
   subscriptionId: string | null;
-  /** Its payment, in the shapes that name it: of the payment intent, else of the charge. */
+  /** The payment intent's id, or the charge's if it has no payment intent; null in API versions that name neither. */
   paymentId: string | null;
-  /** It started the subscription. */
+  /** The subscription's first invoice. */
   first: boolean;
   /** Money moved. */
   positive: boolean;
   paidAt: Date | null;
   status: string | null;
-  /** Collecting it was tried. */
+  /** Stripe tried to collect it. */
   attempted: boolean;
-  /** Its time is a simulation. https://docs.stripe.com/billing/testing/test-clocks */
+  /** Its time is simulated. https://docs.stripe.com/billing/testing/test-clocks */
   testClock: boolean;
 }
 
 /**
- * Reads an invoice in today's API shape and in those before 2025-03 (basil).
- * https://docs.stripe.com/api/invoices/object
+ * Reads an invoice in the API versions before and since 2025-03 (basil). https://docs.stripe.com/api/invoices/object
  *
- * @param object the JSON object
- * @returns what we keep of it
- * @throws ZodError when it is no invoice in any of these shapes
+ * @throws ZodError when the object is not an invoice
  */
 export function readInvoice(object: unknown): InvoiceFacts {
   const raw = invoiceShape.parse(object);
@@ -73,14 +70,14 @@ export function readInvoice(object: unknown): InvoiceFacts {
 }
 
 /**
- * `invoice.paid`: the proof of payment where being active is none, or (a first invoice of zero) the sign that nothing
- * was paid. Kept even when the subscription or the user is not known yet. A renewal's changes nothing, unless the money of
- * all earlier ones went back.
+ * `invoice.paid`: the proof of payment where being active is not enough; a first invoice of zero is the sign that
+ * nothing was paid. Stored even before the subscription or the user is known. A renewal changes nothing, unless all
+ * earlier invoices went back.
  */
 export const onInvoicePaid: EventHandler = (event) => {
   const invoice = readInvoice(event.object);
   const { id, subscriptionId, customerId, paymentId } = invoice;
-  if (subscriptionId === null) return ignored('the invoice is of no subscription');
+  if (subscriptionId === null) return ignored('the invoice does not belong to a subscription');
   if (customerId === null) return ignored('the invoice has no customer');
   return {
     wants: {
@@ -95,7 +92,7 @@ export const onInvoicePaid: EventHandler = (event) => {
       storePaidInvoice(tx, invoice, paidAt);
       const { userId } = customerOf(tx, customerId);
       const known = ensureSubscription(tx, subscriptionId, customerId);
-      // Its payment can be one whose refund or dispute was heard of before.
+      // Its payment's refund or dispute may have come earlier.
       const isBack = anyMoneyBack(tx, id);
       const subscription = isBack ? { ...known, moneyBack: true } : known;
       tx.rows.subscriptions.set(subscriptionId, subscription);
@@ -111,21 +108,21 @@ export const onInvoicePaid: EventHandler = (event) => {
   };
 };
 
-/** An earlier invoice was paid already, or one of the same second: this one proves nothing new. */
+/** An invoice of the same second or earlier was paid already, so this one proves nothing new. */
 function isRenewal({ firstPaidAt }: Subscription, paidAt: Date): boolean {
   return firstPaidAt !== null && firstPaidAt <= paidAt;
 }
 
 /**
- * `invoice.payment_failed` and `invoice.payment_action_required`: when it is the first invoice, being active proves no
- * payment. What a failed renewal means, the subscription's own status says.
+ * `invoice.payment_failed` and `invoice.payment_action_required`: if it is the first invoice, being active is no
+ * proof of payment. A failed renewal shows in the subscription's own status.
  */
 export const onInvoiceUnpaid: EventHandler = (event) => {
   const invoice = readInvoice(event.object);
   const { id, subscriptionId, customerId } = invoice;
-  if (subscriptionId === null) return ignored('the invoice is of no subscription');
+  if (subscriptionId === null) return ignored('the invoice does not belong to a subscription');
   if (customerId === null) return ignored('the invoice has no customer');
-  if (!invoice.first) return ignored("a renewal that failed shows in the subscription's status");
+  if (!invoice.first) return ignored("a failed renewal shows in the subscription's status");
   return {
     wants: { invoices: [id], customers: [customerId], subscriptions: [subscriptionId] },
     apply: (tx) => {
@@ -139,24 +136,16 @@ export const onInvoiceUnpaid: EventHandler = (event) => {
   };
 };
 
-/**
- * Keeps what a paid invoice says.
- *
- * @param tx the unit of work, which holds the invoice's lock
- * @param invoice the invoice
- * @param paidAt when it was paid, UTC
- */
+/** Stores a paid invoice. */
 export function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date): void {
   const { id, subscriptionId, first, positive } = invoice;
   tx.rows.invoices.set(id, { ...invoiceOf(tx, id), subscriptionId, first, positive, paidAt });
 }
 
 /**
- * Keeps that a try to collect a subscription's first invoice failed.
+ * Stores that collecting a subscription's first invoice failed.
  *
- * @param tx the unit of work, which holds the invoice's lock
- * @param invoice the invoice
- * @param failedAt when, UTC; of several tries the earliest is kept
+ * @param failedAt event.created, UTC; the earliest is kept
  */
 export function storeFailedInvoice(tx: Unit, invoice: InvoiceFacts, failedAt: Date): void {
   const { id, subscriptionId, first } = invoice;

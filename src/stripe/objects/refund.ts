@@ -16,9 +16,9 @@ export const refundShape = z.object({
   status: z.string().nullish(),
 });
 
-/** A refund, as far as it says what became of it. */
+/** A refund and its status. */
 export interface RefundSnapshot {
-  /** The payment that it gives back: of the payment intent, else of the charge; null when it names none. */
+  /** The payment intent's id, or the charge's if it has no payment intent; null when the refund names neither. */
   paymentId: string | null;
   status: string | null;
 }
@@ -26,9 +26,7 @@ export interface RefundSnapshot {
 /**
  * Reads a refund. https://docs.stripe.com/api/refunds/object
  *
- * @param object the JSON object
- * @returns what we keep of it
- * @throws ZodError when it is no refund
+ * @throws ZodError when the object is not a refund
  */
 export function readRefund(object: unknown): RefundSnapshot {
   const raw = refundShape.parse(object);
@@ -36,12 +34,10 @@ export function readRefund(object: unknown): RefundSnapshot {
 }
 
 /**
- * Keeps that a refund of a payment failed or was cancelled: the money is back with us.
+ * Stores that a refund failed or was canceled, so that we have the money again.
  *
- * @param tx the unit of work, which holds the payment's lock
- * @param payment the payment
- * @param refundFailedAt event.created of what showed it, UTC; the newest is kept
- * @returns the row as it is now; null when that was no news
+ * @param refundFailedAt event.created, UTC; the newest is kept
+ * @returns the changed row; null when nothing changed
  */
 export function storeFailedRefund({ rows }: Unit, payment: Payment, refundFailedAt: Date): Payment | null {
   if (payment.refundFailedAt && payment.refundFailedAt >= refundFailedAt) return null;
@@ -50,32 +46,32 @@ export function storeFailedRefund({ rows }: Unit, payment: Payment, refundFailed
   return failed;
 }
 
-/** What becomes of a refund whose money came back. https://docs.stripe.com/api/refunds/object#refund_object-status */
-const CALLED_OFF: ReadonlySet<string> = new Set(['failed', 'canceled']);
+/** Statuses of a refund that was not made after all. https://docs.stripe.com/api/refunds/object#refund_object-status */
+const NOT_MADE: ReadonlySet<string> = new Set(['failed', 'canceled']);
 
 /**
- * `refund.failed`, and `refund.updated` or `charge.refund.updated` with the status `failed` or `canceled`: the money is back
- * with us, and what the refund took back is returned.
+ * `refund.failed`, and `refund.updated` or `charge.refund.updated` with the status `failed` or `canceled`: we have
+ * the money again, and what the refund took back is returned.
  */
 export const onRefundChanged: EventHandler = (event) => {
   const { paymentId, status } = readRefund(event.object);
-  const calledOff = event.type === 'refund.failed' || CALLED_OFF.has(status ?? '');
-  if (!calledOff) return ignored('a refund that stands is told by charge.refunded');
-  // An update of a refund that failed long ago must not undo a refund that was made since.
+  const notMade = event.type === 'refund.failed' || NOT_MADE.has(status ?? '');
+  if (!notMade) return ignored('charge.refunded reports refunds that succeed');
+  // A later update of an old failed refund must not undo a refund made since.
   if (!tellsOfStatus(event)) return ignored('the status of the refund did not change');
   if (paymentId === null) return ignored('the refund names no payment');
   return {
     wants: { payments: [paymentId], returned: [paymentId] },
     apply: (tx) => {
       const payment = storeFailedRefund(tx, paymentOf(tx, paymentId), event.created);
-      if (!payment) return ignored('a later failure is known');
+      if (!payment) return ignored('a later failure is already known');
       followMoney(tx, payment, causeOf(event));
       return OK;
     },
   };
 };
 
-/** An update that does not say what it changed counts as one of the status. */
+/** An update that does not say what changed may have changed the status. */
 function tellsOfStatus({ type, previousAttributes }: StripeEvent): boolean {
   const changed = Object.keys(previousAttributes);
   return type === 'refund.failed' || changed.length === 0 || changed.includes('status');

@@ -3,24 +3,21 @@ import type { StripeEvent } from './event.ts';
 import { readSubscription } from './subscription.ts';
 import type { Products, SubscriptionState } from './subscription.ts';
 
-/** What the row of a subscription holds now, as far as it decides which snapshot comes after which. */
+/** What the subscription's row holds now. */
 export interface HeldSnapshot {
   state: SubscriptionState;
   /** event.created of the newest snapshot. */
   at: Date;
 }
 
-/** `later`: it replaces what the row holds. `earlier`: it is stale. `tie`: one second, and they disagree. */
+/** `later`: it replaces the row. `earlier`: it is stale. `tie`: the same second, but different content. */
 export type Order = 'later' | 'earlier' | 'same' | 'tie';
 
 /**
- * Whether a snapshot comes before or after what the row holds (design: rule 7). Stripe promises no order:
+ * Whether a snapshot is older or newer than the row (design: rule 7). Stripe does not guarantee order:
  * https://docs.stripe.com/webhooks#event-ordering
  *
- * @param held what the row holds
- * @param state the snapshot
- * @param created its event.created
- * @returns its place
+ * @param created the snapshot's event.created
  */
 export function orderSnapshot(held: HeldSnapshot, state: SubscriptionState, created: Date): Order {
   const heldTerminal = TERMINAL_STATUSES.has(held.state.status);
@@ -32,13 +29,12 @@ export function orderSnapshot(held: HeldSnapshot, state: SubscriptionState, crea
 }
 
 /**
- * Breaks the tie of two events of one second whose snapshots disagree. `created` comes first always; of two `updated`,
- * B follows A when everything that B says to have changed was, before, as A says.
+ * Breaks the tie of two events of the same second whose snapshots differ. `created` always comes first. Of two
+ * `updated` events, B follows A if the previous values in B equal those in A.
  *
- * @param a the event whose snapshot the row holds; null when that is not known any more
+ * @param a the event whose snapshot the row holds; null when unknown
  * @param b the event that arrived
- * @param products the products whose subscriptions count
- * @returns whether B replaces what the row holds, or 'undecided'
+ * @returns whether B replaces the row, or 'undecided'
  */
 export function breakTie(
   a: StripeEvent | null,
@@ -57,17 +53,13 @@ export function breakTie(
 
 function follows(second: StripeEvent, first: StripeEvent, products: Products): boolean {
   const after = readSubscription(second.object, products).state;
-  // previous_attributes holds the changed fields with their values before: laid over the object, they give it as it was.
+  // Laying previous_attributes over the object gives it as it was before.
   const before = readSubscription({ ...second.object, ...second.previousAttributes }, products).state;
   const claimed = readSubscription(first.object, products).state;
   return differingFields(before, after).every((field) => sameValue(before[field], claimed[field]));
 }
 
-/**
- * @param a one state; null for none at all
- * @param b another one
- * @returns the fields in which they differ
- */
+/** The fields that differ; all when `a` is null. */
 export function differingFields(
   a: SubscriptionState | null,
   b: SubscriptionState,

@@ -29,7 +29,7 @@ const item = z.object({
   price: z
     .object({ id: optionalText, product: optionalReference, unit_amount: z.number().nullish() })
     .nullish(),
-  /** Since API 2025-03 (basil) the period is the item's. */
+  /** Since API 2025-03 (basil) each item has its own period. */
   current_period_end: instant.nullish(),
   discounts: z.array(discount).nullish(),
 });
@@ -53,47 +53,44 @@ export const subscriptionShape = z.object({
   test_clock: optionalReference,
 });
 
-/** What the row of a subscription takes over from its newest snapshot. */
+/** What a subscription's row takes from its newest snapshot. */
 export interface SubscriptionState {
   status: string;
   createdAt: Date | null;
   priceId: string | null;
   currentPeriodEnd: Date | null;
-  /** Its items after the first, as `itemsOf` reads them; null when it has no more than one. */
+  /** The items after the first, as `itemsOf` reads them; null when there is only one. */
   otherItems: string | null;
   trialEnd: Date | null;
   cancelAt: Date | null;
   cancelAtPeriodEnd: boolean;
-  /** No payment is collected, until `collectionResumesAt` if that is set. */
+  /** Payment collection is paused, until `collectionResumesAt` if that is set. */
   collectionPaused: boolean;
   collectionResumesAt: Date | null;
   endedAt: Date | null;
-  /** It sells a product that counts (design: rule 6). */
+  /** It contains a product that counts (design: rule 6). */
   counts: boolean;
 }
 
-/** The products whose subscriptions count (STRIPE_PRODUCTS); null: every one. */
+/** The products whose subscriptions count (STRIPE_PRODUCTS); null when all do. */
 export type Products = readonly string[] | null;
 
-/** A subscription as one event, or Stripe's answer, shows it. */
+/** A subscription as shown by an event or by Stripe's API. */
 export interface SubscriptionSnapshot {
   id: string;
   customerId: string | null;
   state: SubscriptionState;
-  /** Being active need not mean that money moved (design: rule 9). */
+  /** Being active may not mean that money moved (design: rule 9). */
   doubtful: boolean;
-  /** Its time is a simulation. https://docs.stripe.com/billing/testing/test-clocks */
+  /** Its time is simulated. https://docs.stripe.com/billing/testing/test-clocks */
   testClock: boolean;
 }
 
 /**
- * Reads a subscription in today's API shape and in those before 2025-03 (basil).
+ * Reads a subscription in the API versions before and since 2025-03 (basil).
  * https://docs.stripe.com/api/subscriptions/object
  *
- * @param object the JSON object
- * @param products the products whose subscriptions count
- * @returns what we keep of it
- * @throws ZodError when it is no subscription in any of these shapes
+ * @throws ZodError when the object is not a subscription
  */
 export function readSubscription(object: unknown, products: Products): SubscriptionSnapshot {
   const raw = subscriptionShape.parse(object);
@@ -129,14 +126,14 @@ export function readSubscription(object: unknown, products: Products): Subscript
   };
 }
 
-/** An id that is empty counts as none. */
+/** An empty id counts as absent. */
 function isDiscount(one: z.infer<typeof discount>): boolean {
   return (one ?? '') !== '';
 }
 
 /**
  * `customer.subscription.created`, `updated`, `deleted`, `paused` and `resumed`: each carries a whole snapshot of the
- * subscription, and all are handled alike.
+ * subscription, so all are handled alike.
  */
 export const onSubscriptionChanged: EventHandler = (event, { products }) => {
   const snapshot = readSnapshot(event, products);
@@ -148,7 +145,7 @@ export const onSubscriptionChanged: EventHandler = (event, { products }) => {
       const customer = customerOf(tx, customerId);
       noteCustomerKnown(tx, customer);
       const { current, changed, taught, onProof } = storeSnapshot(tx, customer, snapshot, event, tieBreaker);
-      if (!current && !taught) return ignored('a later snapshot of the subscription is known');
+      if (!current && !taught) return ignored('a later snapshot of the subscription is already known');
       if (customer.userId && (changed || onProof)) follow(tx, customer.userId, causeOf(event), onProof);
       return OK;
     },
@@ -163,8 +160,8 @@ function readSnapshot(event: StripeEvent, products: Products): SubscriptionSnaps
 }
 
 /**
- * Two snapshots of one second disagree, and only Stripe knows which one holds. Stripe is asked outside any transaction, and
- * the event is handled again with the answer.
+ * Two snapshots of the same second differ, and only Stripe knows which one is current. Stripe is asked outside any
+ * transaction, and the event is handled again with the answer.
  */
 export class UndecidedTie extends Error {
   override name = 'UndecidedTie';
@@ -175,32 +172,27 @@ export class UndecidedTie extends Error {
   }
 }
 
-/** What Stripe said when it was asked to break a tie; 'unavailable' when it could not be asked. */
+/** Stripe's answer when asked to break a tie; 'unavailable' when it could not be asked. */
 export type TieBreaker = SubscriptionSnapshot | 'unavailable';
 
-/** What came of a snapshot. */
+/** The effect of a snapshot. */
 export interface StoredSnapshot {
   /** The row took its state over, or already held the same. */
   current: boolean;
-  /** Its status, or whether it counts, is another one than the row held. */
+  /** The status, or whether it counts, changed. */
   changed: boolean;
-  /** It taught something about the subscription's payment. */
+  /** The snapshot taught something new about payment. */
   taught: boolean;
-  /** By what it taught, the facts now say something else of the payment. */
+  /** As a result, the proof of payment changed. */
   onProof: boolean;
 }
 
 /**
- * Keeps what a snapshot of a subscription says (design: rule 7): its state, unless the row holds a later one, and
- * always what it teaches about payment.
+ * Stores a snapshot of a subscription (design: rule 7): its state, unless the row holds a later one, and always what
+ * it teaches about payment. The unit of work must hold the customer's lock.
  *
- * @param tx the unit of work, which holds the customer's lock
- * @param customer the customer
- * @param snapshot the snapshot
- * @param event the event that brought it
- * @param tieBreaker Stripe's answer, when this is the second try after an UndecidedTie
- * @returns what came of it
- * @throws UndecidedTie when only Stripe can tell which of two snapshots holds
+ * @param tieBreaker Stripe's answer, on the second attempt after an UndecidedTie; else null
+ * @throws UndecidedTie when only Stripe can tell which of two snapshots is current
  */
 export function storeSnapshot(
   tx: Unit,
@@ -235,15 +227,12 @@ export function storeSnapshot(
 }
 
 /**
- * Sets a subscription's row to what Stripe answered when asked. It stays as new as the newest event that was seen of
- * it, for our own clock never orders Stripe's events, and teaches nothing about payment but that the subscription counts
- * (design: rules 6 and 7).
+ * Sets a subscription's row to Stripe's current answer. The row keeps the time of the newest event seen, because our
+ * own clock never orders Stripe's events. The answer teaches nothing about payment, except that the subscription
+ * counts (design: rules 6 and 7). The unit of work must hold the customer's lock.
  *
- * @param tx the unit of work, which holds the customer's lock
- * @param customer the customer
- * @param snapshot Stripe's answer
  * @param before the row as it was before Stripe was asked; null when there was none
- * @returns what came of it; null when the row has changed meanwhile, so that the answer may be older than it
+ * @returns null when the row has changed since, so that it may be newer than the answer
  */
 export function storeFetched(
   tx: Unit,
@@ -281,11 +270,7 @@ export function storeFetched(
   };
 }
 
-/**
- * @param row what we hold of a subscription
- * @param snapshot what Stripe says of it
- * @returns the fields in which they differ, each with both values
- */
+/** The fields in which our row and Stripe differ, each with both values. */
 export function differences(
   row: Subscription | null,
   snapshot: SubscriptionSnapshot,
@@ -304,13 +289,13 @@ function ended(state: SubscriptionState, at: Date): SubscriptionState {
 }
 
 function givesPaid(state: SubscriptionState, provenAt: Date | null): boolean {
-  // Whether a trial is refused makes nobody paid or unpaid.
+  // A refused trial makes no difference to whether the subscription is paid.
   return tierOf({ ...state, provenAt, trialRefused: false }) === 'paid';
 }
 
 type Lessons = Partial<Pick<Subscription, 'activeAt' | 'doubtAt' | 'counted'>>;
 
-/** Earliest instants only: they come out the same in whatever order the snapshots are heard. */
+/** Only the earliest instants are kept, so that the order of snapshots does not matter. */
 function teach(row: Subscription, snapshot: SubscriptionSnapshot, created: Date): Lessons | null {
   const earlier = (known: Date | null): boolean => known === null || created < known;
   const lessons: Lessons = {};
@@ -345,7 +330,7 @@ function nextState(
     case 'same':
       return {};
     case 'later':
-      // The end of a subscription can be older than what the row holds; the row stays as new as it was.
+      // A final status can come from an older snapshot than the row's; the row keeps its newer time.
       return created < row.snapshotAt ? { ...takeOver, snapshotAt: row.snapshotAt } : takeOver;
     case 'tie':
       break;
@@ -355,7 +340,7 @@ function nextState(
   if (order === 'earlier') return null;
   if (tieBreaker === null) throw new UndecidedTie(row.id);
   if (tieBreaker === 'unavailable') return { ...takeOver, needsReconcile: true };
-  // Fetched: newer than both, and of no event. It sets the row and teaches nothing.
+  // A fetched state is newer than both events and belongs to neither. It sets the row and teaches nothing.
   const counted = row.counted || tieBreaker.state.counts;
   return { ...tieBreaker.state, counted, snapshotEventId: null, needsReconcile: false };
 }

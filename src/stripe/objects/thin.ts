@@ -9,7 +9,7 @@ import { invoiceShape } from './invoice.ts';
 import { refundShape } from './refund.ts';
 import { subscriptionShape } from './subscription.ts';
 
-/** What we read of the object of each type of event; the first that fits. */
+/** What we read of each type's object; the first matching prefix wins. */
 const SHAPES: readonly [prefix: string, shape: z.ZodObject][] = [
   ['customer.subscription.', subscriptionShape],
   ['customer.', customerShape],
@@ -36,11 +36,8 @@ const eventShape = z.object({
 });
 
 /**
- * Thins an event to the fields that we read: it can be handled again and gives the same, and no address, name or card
- * is left in it (design: rules 10 and 11).
- *
- * @param payload an event that was applied or ignored, as received
- * @returns the thinned event
+ * Thins an event to the fields that we read: handling it again gives the same result, but it contains no address,
+ * name or card (design: rules 10 and 11).
  */
 export function thinPayload(payload: string): string {
   const parsed = eventShape.safeParse(JSON.parse(payload));

@@ -7,7 +7,7 @@ import { byId, compareAll, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 
-/** Completed checkouts: they tell whose customer it is, and whether a bank debit is under way. */
+/** Completed checkouts: they show whose customer it is, and whether a bank debit is pending. */
 export const compareCheckouts: Comparison = (context) => {
   const { db, stripe } = context;
   return compareAll<Stripe.Checkout.Session, Rows>(context, {
@@ -19,7 +19,7 @@ export const compareCheckouts: Comparison = (context) => {
   });
 };
 
-/** What we hold of what some sessions name. */
+/** Our rows for the ids that the sessions name. */
 interface Rows {
   users: ReadonlyMap<string, { id: string }>;
   customers: ReadonlyMap<string, Customer>;
@@ -52,14 +52,14 @@ function compare(
   const owner = rows.customers.get(customerId)?.userId ?? null;
   const linked = owner !== null;
   const debitKnown = !unpaid || rows.subscriptions.get(subscriptionId ?? '')?.checkoutUnpaid === true;
-  // A customer who belongs to another user stays with them: `doctor` names it.
+  // A customer that belongs to another user stays with them; `doctor` reports it.
   if ((linked && debitKnown) || (linked && owner !== userId)) return null;
 
   const object = { object: 'checkout session', id: session.id };
   return {
     differences: [
       ...(linked ? [] : [{ ...object, field: 'user of the customer', here: 'none', there: userId }]),
-      ...(debitKnown ? [] : [{ ...object, field: 'payment', here: 'done', there: 'under way' }]),
+      ...(debitKnown ? [] : [{ ...object, field: 'payment', here: 'done', there: 'pending' }]),
     ],
     mend: mendBy(
       context,

@@ -4,22 +4,20 @@ import type { Db } from '../../db/transaction.ts';
 import type { EventContext } from '../handle-event.ts';
 import type { Difference, Progress } from './report.ts';
 
-/** What every part of a run gets. */
 export interface ReconcileContext {
   db: Db;
   stripe: Stripe;
-  /** What events are handled with. */
   events: EventContext;
-  /** The clock: each transaction has a `now` of its own. */
+  /** The clock: each transaction takes its own `now`. */
   now: () => Date;
-  /** Objects that were made before are left out, UTC; null: all are compared. */
+  /** Compare only objects created since then, UTC; null for all. */
   since: Date | null;
-  /** Only tell what differs. */
+  /** Report differences without fixing them. */
   dryRun: boolean;
   progress: (progress: Progress) => void;
 }
 
-/** Compares one kind of object, and mends what differs; how many were compared, and what differed. */
+/** Compares one kind of object and fixes the differences. */
 export type Comparison = (
   context: ReconcileContext,
 ) => Promise<{ compared: number; differences: Difference[] }>;

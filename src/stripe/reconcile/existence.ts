@@ -10,16 +10,18 @@ import { mend, mendBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Difference } from './report.ts';
 
-/** A checkout session is over after this long, and replaced when somebody wants it: https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at */
+/**
+ * Checkout sessions expire after this long:
+ * https://docs.stripe.com/api/checkout/sessions/create#create_checkout_session-expires_at
+ */
 const SESSION_DAYS = 1;
 
-/** In words: what Stripe says of an object that we keep, when it does not find it. */
-export const WORDS_OF_ABSENCE: Readonly<Record<Absence, string>> = {
+const ABSENCE_TEXTS: Readonly<Record<Absence, string>> = {
   gone: 'no: it was deleted there, or belongs to another Stripe account',
-  'other-mode': 'only in the other mode: STRIPE_API_KEY is of another mode than this database',
+  'other-mode': 'only in the other mode: STRIPE_API_KEY does not match the mode of this database',
 };
 
-/** Our users' customers, which Stripe may not know (any more): they are used for nothing new then, and nothing is ended. */
+/** Customers of our users that Stripe does not know: they are no longer used for new sessions, but nothing ends. */
 export const compareCustomers: Comparison = async (context) => {
   const { db, stripe, now, dryRun, progress } = context;
   const known = new Set<string>();
@@ -30,7 +32,7 @@ export const compareCustomers: Comparison = async (context) => {
   });
   const differences: Difference[] = [];
   for (const { id, missingAt } of ours) {
-    // Stripe lists none of a test clock, nor any that was made a moment ago: it is asked before it says no.
+    // The list omits customers of test clocks and very new ones, so ask before concluding that a customer is missing.
     const state = known.has(id) ? 'known' : await stateOfCustomer(stripe, id);
     if (state === 'gone' && !dryRun) await noteCustomerMissing(db, id, now());
     if (state === 'deleted') differences.push(...(await mend(context, deletion(context, id))));
@@ -41,7 +43,7 @@ export const compareCustomers: Comparison = async (context) => {
   return { compared: ours.length, differences };
 };
 
-/** Our open checkouts: one that Stripe does not know is forgotten, so that the next one is new. */
+/** Open checkouts that Stripe does not know are deleted, so that the next one is created afresh. */
 export const compareOpenCheckouts: Comparison = async ({ db, stripe, now, dryRun }) => {
   const ours = await db.checkout.findMany({
     where: { sessionId: { not: null }, createdAt: { gte: addSeconds(now(), -SESSION_DAYS * DAY_SECONDS) } },
@@ -61,12 +63,12 @@ export const compareOpenCheckouts: Comparison = async ({ db, stripe, now, dryRun
   return { compared: ours.length, differences };
 };
 
-/** Of one that was deleted Stripe still knows that it was. */
+/** Stripe still answers for a deleted customer. */
 async function stateOfCustomer(stripe: Stripe, id: string): Promise<'known' | 'deleted' | Absence> {
   return stateOf(async () => ((await stripe.customers.retrieve(id)).deleted === true ? 'deleted' : 'known'));
 }
 
-/** Its event never came: it is stored as if it came now. */
+/** The event never arrived: handle it as if it arrived now. */
 function deletion(context: ReconcileContext, id: string): Finding {
   return {
     differences: [{ object: 'customer', id, field: 'deleted', here: 'no', there: 'yes' }],
@@ -85,13 +87,12 @@ async function stateOf<State>(ask: () => Promise<State>): Promise<State | Absenc
 }
 
 /**
- * @param object what kind of thing
- * @param id Stripe's id of it, which we keep
- * @param absence why Stripe did not find it
- * @returns the difference: a person has to see to it
+ * A difference that only a person can resolve.
+ *
+ * @param object the kind of object
  */
 export function unknown(object: string, id: string, absence: Absence): Difference {
-  const there = WORDS_OF_ABSENCE[absence];
+  const there = ABSENCE_TEXTS[absence];
   return { object, id, field: 'existence', here: 'yes', there, mended: false, problem: null };
 }
 

@@ -5,7 +5,7 @@ import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
 
-/** Every invoice of a subscription: who paid, and whose first invoice was of zero or could not be collected. */
+/** Every invoice of a subscription: which were paid, and which first invoices were zero or could not be collected. */
 export const compareInvoices: Comparison = (context) => {
   const { db, stripe } = context;
   const read = async (invoices: readonly { id: string }[]) =>
@@ -19,7 +19,7 @@ export const compareInvoices: Comparison = (context) => {
   });
 };
 
-/** Statuses of an invoice that was not paid, though that was tried. */
+/** Statuses of an invoice that is unpaid after an attempt to collect it. */
 const UNPAID = new Set(['open', 'uncollectible', 'void']);
 
 function compare(

@@ -11,21 +11,21 @@ import { epoch, PAGE, pagesOf } from './objects.ts';
 import { inWords } from './report.ts';
 import type { Difference } from './report.ts';
 
-/** Stripe lists events for so long. https://docs.stripe.com/api/events */
+/** How many days of events Stripe lists. https://docs.stripe.com/api/events */
 const EVENT_LIST_DAYS = 30;
 
-/** The most types that Stripe's event list can be asked for at once. */
+/** The most types that Stripe's event list accepts in one request. */
 const MAX_TYPES = 20;
 
-/** All that we handle, in groups of no more than that. */
+/** All handled types, in groups of at most MAX_TYPES. */
 const TYPE_GROUPS = Array.from({ length: Math.ceil(HANDLED_TYPES.length / MAX_TYPES) }, (_, group) =>
   HANDLED_TYPES.slice(group * MAX_TYPES, (group + 1) * MAX_TYPES),
 );
 
-/** An event can appear in the list a little after its `created`: so much is read again, s. */
+/** An event can appear in the list a little after its `created`, so the next run reads this many seconds again. */
 const OVERLAP_SECONDS = 3600;
 
-/** Until when everything that Stripe told of has been handled. */
+/** The setting that holds the time up to which all listed events were handled. */
 const MARK = 'reconciledUntil';
 
 export interface MissingEvents {
@@ -37,14 +37,12 @@ export interface MissingEvents {
 }
 
 /**
- * Reads Stripe's event list, and hands every event that never reached us, or failed, to the handler that webhooks use.
- * Goes day by day, the oldest first; a day that is done is not read again by the next run. Events that all fit on one page
- * of Stripe's list are read at once: a quiet account needs no request for every day.
+ * Reads Stripe's event list and handles every event that never arrived or failed, with the webhook's own handler.
+ * Goes day by day, oldest first; the next run skips finished days. If all events fit on one page, they are read at
+ * once, so that a quiet account does not need a request for each day.
  *
- * @param context Stripe, the database, and whether to change anything
- * @param seconds how far to look back, s; null: to where the last run came
- * @returns what was found
- * @throws what Stripe or a busy database throws; what is done until then stays done
+ * @param seconds how far to look back, s; null for as far as the last run got
+ * @throws whatever Stripe or a busy database throws; finished work is kept
  */
 export async function handleMissingEvents(
   context: ReconcileContext,
@@ -52,9 +50,9 @@ export async function handleMissingEvents(
 ): Promise<MissingEvents> {
   const { db, now, progress, dryRun } = context;
   const until = wholeSeconds(now());
-  const since = seconds === null ? await whereLastRunCame(db, until) : addSeconds(until, -seconds);
+  const since = seconds === null ? await endOfLastRun(db, until) : addSeconds(until, -seconds);
   const found: MissingEvents = { since, seen: 0, missing: 0, failed: 0, differences: [] };
-  // One more than whole days have passed: the second in which we ask is looked at, too.
+  // One more than the whole days, so that the current second is included.
   const days = Math.floor(secondsBetween(since, until) / DAY_SECONDS) + 1;
   const step = (await fitOnOnePage(context, since)) ? days : 1;
   for (let day = 0; day < days; day += step) {
@@ -62,7 +60,7 @@ export async function handleMissingEvents(
     await handleDays(context, from, step, found);
     progress({ stage: 'days of events', done: day + step, total: days });
     const done = addSeconds(from, step * DAY_SECONDS);
-    // A shorter look back leaves a gap before it: the next run starts where the last whole one came.
+    // A bounded run leaves a gap before it, so it does not move the mark.
     if (seconds === null && !dryRun && found.failed === 0) await setMark(db, done > until ? until : done);
   }
   return found;
@@ -92,7 +90,7 @@ async function handleDays(
       missing.push(...events.filter((event) => !isOfTestClock(event) && !done.has(event.id)));
     }
   }
-  // The lists have the newest first; in the order of things most events need no second look.
+  // Stripe lists newest first; oldest first avoids most ties and stale snapshots.
   for (const raw of missing.reverse().sort((a, b) => a.created - b.created)) {
     found.missing += 1;
     const problem = dryRun ? null : await handleMissed(context, raw);
@@ -109,11 +107,11 @@ async function handleDays(
   }
 }
 
-/** Why it could not be handled, or null. It is in the event ledger with its error then, and the others go on. */
+/** Returns why the event could not be handled, or null. A failed event is in the event ledger; the others go on. */
 async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event): Promise<string | null> {
   const at = now();
   const event = readEvent(raw, at);
-  if (!event) return 'It is no event: it wants an id, a type and data.object.';
+  if (!event) return 'This is not a Stripe event: it needs an id, a type and data.object.';
   try {
     await handleEvent(events, event, JSON.stringify(raw), at);
     return null;
@@ -123,7 +121,7 @@ async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event
   }
 }
 
-async function whereLastRunCame(db: Db, until: Date): Promise<Date> {
+async function endOfLastRun(db: Db, until: Date): Promise<Date> {
   const earliest = addSeconds(until, -EVENT_LIST_DAYS * DAY_SECONDS);
   const mark = await db.setting.findUnique({ where: { key: MARK } });
   return mark ? later(addSeconds(new Date(mark.value), -OVERLAP_SECONDS), earliest) : earliest;
@@ -136,7 +134,7 @@ async function setMark(db: Db, at: Date): Promise<void> {
   });
 }
 
-/** The ids of those that were applied or ignored. */
+/** The ids that were applied or ignored. */
 async function doneAmong(db: Db, events: readonly { id: string }[]): Promise<ReadonlySet<string>> {
   const known = await db.event.findMany({
     where: { id: { in: events.map(({ id }) => id) }, status: { not: 'failed' } },

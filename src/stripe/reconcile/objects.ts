@@ -13,15 +13,15 @@ import type { ReconcileContext } from './context.ts';
 import type { Difference } from './report.ts';
 
 /**
- * What one object differs in, and what makes our rows say the same. That returns false when a webhook was faster, and
- * what Stripe said may be older than the row.
+ * The differences of one object, and a function that fixes our rows. It returns false when a webhook changed the row
+ * first, so that Stripe's answer may be older.
  */
 export interface Finding {
   differences: Omit<Difference, 'mended' | 'problem'>[];
   mend: (tx: Tx) => Promise<boolean>;
 }
 
-/** What Stripe's lists are asked for. https://docs.stripe.com/api/pagination */
+/** Parameters of Stripe's lists. https://docs.stripe.com/api/pagination */
 export interface Page {
   limit: number;
   starting_after?: string;
@@ -30,31 +30,27 @@ export interface Page {
 
 /** One kind of object at Stripe, and how it is compared with our rows. */
 export interface Kind<T, Rows> {
-  /** What it is called, in the plural. */
+  /** Its name in the plural. */
   stage: string;
-  /** Asks Stripe for a page of its list, the newest first. */
+  /** Fetches a page of Stripe's list, newest first. */
   list: (page: Page) => Promise<Stripe.ApiList<T>>;
-  /** Reads what we hold of some objects, in few statements. */
+  /** Reads our rows for a page of objects. */
   read: (objects: readonly T[]) => Promise<Rows>;
-  /** Whether our rows may say something else of an object. */
+  /** Whether our rows may differ from an object. */
   differs: (object: T, rows: Rows) => boolean;
-  /** Looks again at one that may differ, now that it is its turn; null when nothing does after all. */
+  /** Checks again an object that may differ; null when it does not after all. */
   examine: (object: T) => Promise<Finding | null>;
 }
 
-/** The most that Stripe lists in one answer. */
+/** The most objects that Stripe lists in one page. */
 export const PAGE = 100;
 
-/** A run that was interrupted is taken up where it was, if that is not longer ago than this, ms. */
+/** An interrupted run is resumed within this time, ms. */
 const RESUME_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Goes through the objects of one kind, newest first, and mends what differs, each in a transaction of its own. An
- * interrupted run goes on where it was.
- *
- * @param context Stripe, the database, how far to look back, and whether to change anything
- * @param kind the kind of object
- * @returns how many were compared, and what differed
+ * Goes through the objects of one kind, newest first, and fixes each difference in a transaction of its own. Resumes
+ * an interrupted run.
  */
 export async function compareAll<T extends { id: string }, Rows>(
   context: ReconcileContext,
@@ -82,11 +78,9 @@ export async function compareAll<T extends { id: string }, Rows>(
 }
 
 /**
- * Goes through a list of Stripe's page by page.
+ * Reads a Stripe list page by page.
  *
- * @param list asks Stripe for a page
- * @param start the id after which to begin; null: at the newest
- * @yields what is on each page
+ * @param start the id to start after; null for the newest
  */
 export async function* pagesOf<T extends { id: string }>(
   list: (page: Page) => Promise<Stripe.ApiList<T>>,
@@ -102,13 +96,7 @@ export async function* pagesOf<T extends { id: string }>(
   }
 }
 
-/**
- * Mends what one object differs in, unless this is a dry run.
- *
- * @param context the database, and whether to change anything
- * @param finding what differs
- * @returns the differences, and whether each is mended
- */
+/** Fixes the differences of one object, unless this is a dry run. */
 export async function mend(
   { db, now, dryRun }: Pick<ReconcileContext, 'db' | 'now' | 'dryRun'>,
   finding: Finding,
@@ -120,20 +108,16 @@ export async function mend(
     return told(await inTransaction(db, now(), finding.mend));
   } catch (error) {
     if (isRefused(error)) throw error;
-    // Rolled back. One object that cannot be mended must not keep the others from it.
+    // Rolled back. An object that cannot be fixed must not stop the others.
     return told(false, describeError(error));
   }
 }
 
 /**
- * Lets an event's own handler store what an object says, as if Stripe had sent the event only now.
+ * Stores an object through the event's own handler, as if Stripe had sent the event only now.
  *
- * @param context what events are handled with
- * @param handler the handler
- * @param type the type of event that carries such an object
- * @param object the object
- * @param created the second at which Stripe would have sent it, UTC
- * @returns mends the object
+ * @param type an event type that carries such an object
+ * @param created when Stripe would have sent it, UTC
  */
 export function mendBy(
   { events }: ReconcileContext,
@@ -163,23 +147,15 @@ export function mendBy(
   };
 }
 
-/** @returns the cause of what is mended in one object */
 export function causeNow(): Cause {
   return { id: `reconcile-${randomUUID()}`, actor: 'stripe' };
 }
 
-/**
- * @param rows rows with ids
- * @returns them by their ids
- */
 export function byId<Row extends { id: string }>(rows: readonly Row[]): ReadonlyMap<string, Row> {
   return new Map(rows.map((row) => [row.id, row]));
 }
 
-/**
- * @param instant an instant
- * @returns it as Stripe writes it: whole seconds since 1970
- */
+/** Whole seconds since 1970, as Stripe writes instants. */
 export function epoch(instant: Date): number {
   return Math.floor(instant.getTime() / 1000);
 }

@@ -17,7 +17,7 @@ import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
 
-/** Which payment is of which invoice. */
+/** Which invoice each payment belongs to. */
 export const compareInvoicePayments: Comparison = (context) => {
   const { db, stripe } = context;
   const read = (objects: readonly Stripe.InvoicePayment[]) =>
@@ -34,7 +34,7 @@ export const compareInvoicePayments: Comparison = (context) => {
   });
 };
 
-/** Every refund: whether its payment went back in full. */
+/** Every refund: whether its payment is fully refunded. */
 export const compareRefunds: Comparison = (context) => {
   const { db, stripe } = context;
   return compareAll(context, {
@@ -53,7 +53,6 @@ export const compareRefunds: Comparison = (context) => {
   });
 };
 
-/** Every dispute. */
 export const compareDisputes: Comparison = (context) => {
   const { db, stripe } = context;
   return compareAll(context, {
@@ -98,7 +97,7 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   if (listedCharge === null) return null;
   const { paymentId } = readCharge(listedCharge);
   const row = await db.payment.findUnique({ where: { id: paymentId } });
-  // What Stripe listed may be older than the row, which a webhook can have changed since: it is asked anew.
+  // The listed refund may be older than the row, which a webhook can have changed since, so ask again.
   const charge = await stripe.charges.retrieve(listedCharge.id);
   const refunds = await stripe.refunds.list({ charge: charge.id, limit: 100 });
   if (saysTheSame(row, charge)) return null;
@@ -120,7 +119,7 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   };
 }
 
-/** The charge of a refund that was listed with it. */
+/** The expanded charge of a listed refund. */
 function chargeOf({ charge }: Stripe.Refund): Stripe.Charge | null {
   return typeof charge === 'string' ? null : charge;
 }
@@ -136,7 +135,10 @@ function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {
   );
 }
 
-/** When the refund was made that made it full: newer than the failure that we know of, for Stripe has the last word. */
+/**
+ * When the refund that made it full was created; newer than the failure that we know, because Stripe has the last
+ * word.
+ */
 function newestRefund(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
   const made = refunds
     .filter(({ status }) => status !== 'failed' && status !== 'canceled')
@@ -145,7 +147,7 @@ function newestRefund(refunds: readonly Stripe.Refund[], row: RefundFacts | null
   return later(new Date(Math.max(...made) * 1000), failedAt);
 }
 
-/** As new as what failed, and as the refund that we know of. */
+/** As new as the failed refund and the refund that we know. */
 function newestFailure(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
   const made = refunds.map(({ created }) => created);
   return later(new Date(Math.max(...made) * 1000), row?.refundedAt ?? null);

@@ -13,7 +13,7 @@ const COMPARISONS: readonly Comparison[] = [
   compareOpenCheckouts,
   compareCheckouts,
   compareSubscriptions,
-  // After these: what the deletion of a customer ended has its own instant.
+  // After subscriptions: those ended by deleting a customer have their own end.
   compareCustomers,
   compareInvoices,
   compareInvoicePayments,
@@ -22,14 +22,12 @@ const COMPARISONS: readonly Comparison[] = [
 ];
 
 /**
- * Brings our rows back to what Stripe says: first the events that we missed, which Stripe lists for 30 days, then every
- * object, so that older gaps close as well. Tier, credit and referrals follow from the facts as they always do. Safe to
- * run while the server runs, to interrupt, and to run again.
+ * Brings our rows in line with Stripe: first the events that we missed, which Stripe lists for 30 days, then every
+ * object, which closes older gaps. Tier, credit and referrals follow from the facts as always. Safe to run beside a
+ * server, to interrupt and to repeat.
  *
- * @param parts Stripe, the database, the clock, and whether to change anything
- * @param seconds how far to look back, s; null: for events to where the last run came, for objects to the first one
- * @returns what differed, and what was mended
- * @throws StripeError when Stripe cannot be asked; an error that `isRefused` when the database was too busy
+ * @param seconds how far to look back, s; null for events since the last run and for all objects
+ * @throws StripeError when Stripe cannot be asked; an error that `isRefused` when the database was busy
  */
 export async function reconcile(
   parts: Omit<ReconcileContext, 'since'>,

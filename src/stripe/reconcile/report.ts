@@ -1,46 +1,40 @@
 import { isoText } from '../../instants.ts';
 
-/** Something that Stripe says otherwise than our rows. */
+/** A difference between Stripe and our rows. */
 export interface Difference {
-  /** What kind of thing: event, checkout session, subscription, invoice, payment or dispute. */
+  /** The kind of object: event, checkout session, subscription, invoice, payment or dispute. */
   object: string;
-  /** Stripe's id of it. */
+  /** Stripe's id. */
   id: string;
   field: string;
   here: string;
   there: string;
-  /** Our rows say the same now. */
+  /** Our rows now agree with Stripe. */
   mended: boolean;
-  /** Why mending failed, if it did. */
+  /** Why fixing it failed; null if it did not. */
   problem: string | null;
 }
 
-/** Told as the work goes on. */
 export interface Progress {
-  /** What is being looked at: events, subscriptions, … */
+  /** What is being compared: events, subscriptions, … */
   stage: string;
-  /** How many of them so far. */
   done: number;
-  /** Of how many; null while Stripe does not say. */
+  /** Null when Stripe does not say. */
   total: number | null;
 }
 
-/** What a run found. */
 export interface ReconcileReport {
-  /** From when on Stripe's event list was read, UTC. */
+  /** The start of the event list that was read, UTC. */
   since: Date;
   dryRun: boolean;
-  /** Events that Stripe told of, and of these the ones that we had missed or failed at. */
+  /** Events listed by Stripe, and how many of them were missing or failed. */
   events: { seen: number; missing: number; failed: number };
   /** How many objects were compared. */
   compared: number;
   differences: Difference[];
 }
 
-/**
- * @param value a field of one of our rows, or what Stripe says it should be
- * @returns it in words; instants in ISO 8601, UTC
- */
+/** A value as text; instants in ISO 8601, UTC. */
 export function inWords(value: unknown): string {
   if (value === null || value === undefined) return 'none';
   if (value instanceof Date) return isoText(value);

@@ -17,8 +17,8 @@ import { inWords } from './report.ts';
 import type { Difference } from './report.ts';
 
 /**
- * Every subscription, whatever its status, and ours that are not in Stripe's list. When the look back is bounded, those
- * that are not over are compared all the same: what became of them since does not depend on their age.
+ * Every subscription of any status, and those of ours that Stripe does not list. A bounded run still compares all
+ * that are not over, whatever their age.
  */
 export const compareSubscriptions: Comparison = async (context) => {
   const { subscriptions } = context.stripe;
@@ -42,7 +42,10 @@ export const compareSubscriptions: Comparison = async (context) => {
 
 type Listed = Stripe.ApiList<Stripe.Subscription>;
 
-/** What Stripe listed may be older than a row that a webhook has changed since: before anything is mended it is asked anew. */
+/**
+ * The list may be older than a row that a webhook has changed since, so Stripe is asked again before anything is
+ * fixed.
+ */
 function compareList(
   context: ReconcileContext,
   stage: string,
@@ -64,7 +67,7 @@ function compareList(
   });
 }
 
-/** Whether it is one that we keep, and our row says something else. */
+/** Whether we keep this subscription and our row differs. */
 function isOther(row: Subscription | null, snapshot: SubscriptionSnapshot): boolean {
   if (snapshot.testClock || snapshot.customerId === null) return false;
   if (row?.needsReconcile === true || (row?.missingAt ?? null) !== null) return true;
@@ -72,7 +75,7 @@ function isOther(row: Subscription | null, snapshot: SubscriptionSnapshot): bool
 }
 
 async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Promise<Finding | null> {
-  // The row first: only if it is still the same afterwards is the answer newer than it.
+  // Read the row first: only if it is unchanged afterwards is the answer newer.
   const row = await db.subscription.findUnique({ where: { id } });
   const snapshot = readSubscription(await stripe.subscriptions.retrieve(id), events.programme.products);
   const { customerId } = snapshot;
@@ -106,7 +109,10 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
   };
 }
 
-/** Of an interrupted run the list is not whole, and Stripe does not list those of test clocks: they are asked for. */
+/**
+ * A resumed run does not see the whole list, and Stripe does not list those of test clocks, so these are fetched one
+ * by one.
+ */
 async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<string>): Promise<Difference[]> {
   const { db, now, dryRun } = context;
   const found: Difference[] = [];
