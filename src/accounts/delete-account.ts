@@ -8,8 +8,8 @@ import { expire } from '../stripe/checkout.ts';
 import { thinEvents } from '../stripe/event-ledger.ts';
 import { TERMINAL_STATUSES } from '../access/live.ts';
 import { unlessGone } from '../stripe/missing.ts';
-import { readSubscription } from '../stripe/objects/subscription.ts';
-import type { Products } from '../stripe/objects/subscription.ts';
+import { readSubscription } from '../stripe/objects/subscription-shape.ts';
+import type { Products } from '../stripe/objects/subscription-shape.ts';
 
 /** Why an account was not deleted. */
 export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checkout-opened-meanwhile';

@@ -11,8 +11,8 @@ import type { Plan } from './prices.ts';
 import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { ensureCustomer } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';
-import { readSubscription } from './objects/subscription.ts';
-import type { Products } from './objects/subscription.ts';
+import { readSubscription } from './objects/subscription-shape.ts';
+import type { Products } from './objects/subscription-shape.ts';
 import { mayTry } from '../access/trials.ts';
 
 /** Attempts before giving up. */

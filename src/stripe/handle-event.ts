@@ -11,7 +11,7 @@ import { remember } from '../remember.ts';
 import { openInbox, RecordedFailure } from './inbox.ts';
 import type { Inbox } from './inbox.ts';
 import { isDuplicate, recordFailure } from './event-ledger.ts';
-import type { TieBreaker } from './objects/subscription.ts';
+import type { TieBreaker } from './objects/snapshot-order.ts';
 import { onChargeRefunded } from './objects/charge.ts';
 import { onCheckoutCompleted } from './objects/checkout-session.ts';
 import { onCustomerDeleted, onCustomerUpdated } from './objects/customer.ts';
@@ -21,7 +21,8 @@ import { onInvoicePaymentPaid } from './objects/invoice-payment.ts';
 import { ignored } from './objects/handler.ts';
 import type { EventHandler, HandlerOutcome, Ignored } from './objects/handler.ts';
 import { onRefundChanged } from './objects/refund.ts';
-import { onSubscriptionChanged, readSubscription } from './objects/subscription.ts';
+import { onSubscriptionChanged } from './objects/subscription.ts';
+import { readSubscription } from './objects/subscription-shape.ts';
 import type { StripeEvent } from './objects/event.ts';
 
 export const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([

@@ -1,8 +1,8 @@
 import { claimEvents, recordVerdicts } from './event-ledger.ts';
 import type { Verdict } from './event-ledger.ts';
 import { describeError } from './describe-error.ts';
-import { UndecidedTie } from './objects/subscription.ts';
-import type { TieBreaker } from './objects/subscription.ts';
+import { UndecidedTie } from './objects/snapshot-order.ts';
+import type { TieBreaker } from './objects/snapshot-order.ts';
 import type { HandlerOutcome, Ignored, ReadEvent } from './objects/handler.ts';
 import type { StripeEvent } from './objects/event.ts';
 import { createGroups } from '../db/group-commit.ts';

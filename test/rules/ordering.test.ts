@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { breakTie, differingFields, orderSnapshot } from '../../src/stripe/objects/snapshot-order.ts';
 import { readEvent } from '../../src/stripe/objects/event.ts';
 import type { StripeEvent } from '../../src/stripe/objects/event.ts';
-import { readSubscription } from '../../src/stripe/objects/subscription.ts';
-import type { SubscriptionState } from '../../src/stripe/objects/subscription.ts';
+import { readSubscription } from '../../src/stripe/objects/subscription-shape.ts';
+import type { SubscriptionState } from '../../src/stripe/objects/subscription-shape.ts';
 import { day } from './subscription-row.ts';
 
 function object(fields: object): object {

@@ -1,7 +1,7 @@
 import type { Cause } from '../../audit.ts';
 import type { Wanted } from '../../db/load.ts';
 import type { Programme, Unit } from '../../db/unit-of-work.ts';
-import type { TieBreaker } from './subscription.ts';
+import type { TieBreaker } from './snapshot-order.ts';
 import type { StripeEvent } from './event.ts';
 
 export type HandlerOutcome = { status: 'ok' } | Ignored;

@@ -1,7 +1,23 @@
 import { TERMINAL_STATUSES } from '../../access/live.ts';
 import type { StripeEvent } from './event.ts';
-import { readSubscription } from './subscription.ts';
-import type { Products, SubscriptionState } from './subscription.ts';
+import { readSubscription } from './subscription-shape.ts';
+import type { Products, SubscriptionSnapshot, SubscriptionState } from './subscription-shape.ts';
+
+/**
+ * Two snapshots of the same second differ, and only Stripe knows which one is current. Stripe is asked outside any
+ * transaction, and the event is handled again with the answer.
+ */
+export class UndecidedTie extends Error {
+  override name = 'UndecidedTie';
+  readonly subscriptionId: string;
+  constructor(subscriptionId: string) {
+    super(`Two snapshots of the subscription ${subscriptionId} have the same second and disagree.`);
+    this.subscriptionId = subscriptionId;
+  }
+}
+
+/** Stripe's answer when asked to break a tie; 'unavailable' when it could not be asked. */
+export type TieBreaker = SubscriptionSnapshot | 'unavailable';
 
 /** What the subscription's row holds now. */
 export interface HeldSnapshot {

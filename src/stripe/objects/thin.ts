@@ -7,7 +7,7 @@ import { disputeShape } from './dispute.ts';
 import { invoicePaymentShape } from './invoice-payment.ts';
 import { invoiceShape } from './invoice.ts';
 import { refundShape } from './refund.ts';
-import { subscriptionShape } from './subscription.ts';
+import { subscriptionShape } from './subscription-shape.ts';
 
 /** What we read of each type's object; the first matching prefix wins. */
 const SHAPES: readonly [prefix: string, shape: z.ZodObject][] = [
