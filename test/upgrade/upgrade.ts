@@ -21,7 +21,12 @@ const SEED = process.env['SEED'] ?? '5';
 interface Told {
   databaseUrl: string;
   accounts: unknown[];
-  findings: unknown[];
+  findings: { check: string; row: string }[];
+}
+
+/** Without the words of a finding, which may differ. */
+function comparable({ accounts, findings }: Told): unknown {
+  return { accounts, findings: findings.map(({ check, row }) => ({ check, row })) };
 }
 
 const run = promisify(execFile);
@@ -91,7 +96,10 @@ try {
   }
   const before = await told(older, databases, join(scratch, 'before.json'));
   const after = await told(HERE, databases, join(scratch, 'after.json'));
-  const differing = after.filter((one, index) => !isDeepStrictEqual(one, before[index]));
+  const differing = after.filter((one, index) => {
+    const earlier = before[index];
+    return !earlier || !isDeepStrictEqual(comparable(one), comparable(earlier));
+  });
   const accounts = after.reduce((sum, one) => sum + one.accounts.length, 0);
   const findings = after.reduce((sum, one) => sum + one.findings.length, 0);
   process.stdout.write(
