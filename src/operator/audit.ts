@@ -4,14 +4,7 @@ import { accountOf, inText } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { DAY_SECONDS } from '../instants.ts';
 
-/**
- * `audit`: shows who changed what about an account's access, when and why, the oldest first.
- *
- * @param context what every command gets
- * @param email whose account
- * @returns what to print
- * @throws PlainError when there is no such account
- */
+/** `audit`: shows who changed what about an account's access, when and why, oldest first. */
 export async function audit({ db }: CommandContext, email: string): Promise<CommandResult> {
   const account = await accountOf(db, email);
   const rows = await listAudit(db, account.id);

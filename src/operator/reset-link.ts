@@ -5,14 +5,7 @@ import type { CommandContext, CommandResult } from './command.ts';
 import { PlainError } from '../plain-error.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
 
-/**
- * `reset-link`: prints a link with which the account's owner sets a new password, once, within an hour.
- *
- * @param context what every command gets
- * @param email whose account
- * @returns what to print
- * @throws PlainError when there is no such account
- */
+/** `reset-link`: prints a one-time link with which the account's owner sets a new password within an hour. */
 export async function resetLink(
   { db, config, sessionSecret, now }: CommandContext,
   email: string,

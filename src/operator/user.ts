@@ -3,14 +3,7 @@ import { subscriptionsOf } from '../access/subscriptions.ts';
 import { accountOf, inText } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
-/**
- * `user`: shows an account as its owner sees it.
- *
- * @param context what every command gets
- * @param email whose account
- * @returns what to print; as JSON, the document of `GET /api/me`
- * @throws PlainError when there is no such account
- */
+/** `user`: shows an account as its owner sees it. As JSON, the document of `GET /api/me`. */
 export async function user({ db, config, now }: CommandContext, email: string): Promise<CommandResult> {
   const { publicUrl } = config;
   const account = await accountOf(db, email);

@@ -1,6 +1,6 @@
 import type { Invoice } from '../../db/generated/client.ts';
 import { onInvoicePaid, onInvoiceUnpaid, readInvoice } from '../objects/invoice.ts';
-import { byId, compareAll, mendBy } from './objects.ts';
+import { byId, compareAll, fixBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { inWords } from './report.ts';
@@ -48,19 +48,13 @@ function compare(
       })),
     ];
     if (differences.length === 0) return null;
-    return { differences, mend: mendBy(context, onInvoicePaid, 'invoice.paid', invoice, paidAt) };
+    return { differences, fix: fixBy(context, onInvoicePaid, 'invoice.paid', invoice, paidAt) };
   }
 
   const failed = said.first && said.attempted && UNPAID.has(said.status ?? '');
   if (!failed || row?.failedAt) return null;
   return {
     differences: [{ ...object, field: 'payment', here: 'not tried', there: 'failed' }],
-    mend: mendBy(
-      context,
-      onInvoiceUnpaid,
-      'invoice.payment_failed',
-      invoice,
-      new Date(invoice.created * 1000),
-    ),
+    fix: fixBy(context, onInvoiceUnpaid, 'invoice.payment_failed', invoice, new Date(invoice.created * 1000)),
   };
 }

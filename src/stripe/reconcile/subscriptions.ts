@@ -9,7 +9,7 @@ import { TERMINAL_STATUSES } from '../../access/live.ts';
 import { differences, storeFetched, readSubscription } from '../objects/subscription.ts';
 import { absenceOf, noteSubscription } from '../missing.ts';
 import type { SubscriptionSnapshot } from '../objects/subscription.ts';
-import { byId, causeNow, compareAll, mend } from './objects.ts';
+import { byId, causeNow, compareAll, fix } from './objects.ts';
 import type { Finding, Page } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { unknown as unknownToStripe } from './existence.ts';
@@ -97,7 +97,7 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
         there: inWords(there),
       })),
     ],
-    mend: (tx) =>
+    fix: (tx) =>
       inUnit(tx, events.programme, { customers: [customerId], subscriptions: [id] }, (unit) => {
         const customer = customerOf(unit, customerId);
         const stored = storeFetched(unit, customer, snapshot, row);
@@ -120,7 +120,7 @@ async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<stri
     if (seen.has(row.id)) continue;
     try {
       const finding = await askAnew(context, row.id);
-      if (finding) found.push(...(await mend(context, finding)));
+      if (finding) found.push(...(await fix(context, finding)));
     } catch (error) {
       const absence = absenceOf(error);
       if (absence === null) throw error;
