@@ -213,13 +213,13 @@ describe('without SESSION_SECRET it says where the servers have it', () => {
     const source = await smallSource();
     const secret = join(dirname(source.slice('file:'.length)), 'session-secret');
     await writeFile(secret, 'x');
-    expect(await copyWithoutSecret(source)).toContain(`Set SESSION_SECRET to the content of ${secret} holds`);
+    expect(await copyWithoutSecret(source)).toContain(`Set SESSION_SECRET to the content of ${secret}`);
   });
 
   test('and of a backup that is copied does not name a file that is not there', async () => {
     const text = await copyWithoutSecret(await smallSource());
-    expect(text).toContain('Set SESSION_SECRET to the one that the servers have now');
-    expect(text).toContain('session-secret beside the database that they use');
+    expect(text).toContain('Set SESSION_SECRET to the one that the servers use now');
+    expect(text).toContain('session-secret next to their database');
     expect(text).not.toMatch(/\/session-secret/);
   });
 });
@@ -290,7 +290,7 @@ describe('nothing is copied', () => {
     const said = await refusal(source, target);
     clearInterval(writing);
     server.close();
-    expect(said).toMatch(/^The database was written to while it was copied/);
+    expect(said).toMatch(/^Nothing was copied, because the database was written to meanwhile/);
     expect(await rowCounts(target)).toEqual({});
     await copy(source, target);
     expect(await rowCounts(target)).toEqual(await rowCounts(source));
@@ -321,7 +321,7 @@ describe('nothing is copied', () => {
       `CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
        CREATE TRIGGER lost BEFORE INSERT ON "Setting" FOR EACH ROW WHEN (NEW."key" = 'b') EXECUTE FUNCTION lose()`,
     );
-    expect(await refusal(source, target)).toContain('table Setting differs: 1 rows of 2');
+    expect(await refusal(source, target)).toContain('table Setting differs: it has 1 of 2 rows');
     expect(await rowCounts(target)).toEqual({});
   });
 });
