@@ -201,7 +201,7 @@ test('in words it says how much was copied, and what to do next', async () => {
   const source = await smallSource();
   const { text } = await copy(source, await newDatabase());
   expect(text).toMatch(/^Setting +2 rows$/m);
-  expect(text).toContain('Copied 3 rows.');
+  expect(text).toContain('Copied and compared 3 rows.');
   expect(text).toContain('Keep SESSION_SECRET as it is');
 });
 
@@ -233,7 +233,7 @@ test('a source of an older version is brought up to date and copied in one run',
     SESSION_SECRET: 'a session secret for the tests only',
   });
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  expect(stdout).toContain('Copied 0 rows in all');
+  expect(stdout).toContain('Copied and compared 0 rows');
   expect(stdout).toContain('The SQLite file was migrated to this version and is otherwise unchanged.');
 });
 
@@ -263,7 +263,7 @@ describe('nothing is copied', () => {
 
   test('when the source is no SQLite database, such as the target itself', async () => {
     const target = await newDatabase();
-    expect(await refusal(target, target)).toMatch(/^DATABASE_URL is a PostgreSQL database already/);
+    expect(await refusal(target, target)).toMatch(/^DATABASE_URL is already a PostgreSQL database/);
   });
 
   test('when there is no source: none is made either', async () => {

@@ -177,7 +177,7 @@ test('a refund takes a part or all of what is left, and no more', async () => {
   expect(whole?.refunds?.data).toHaveLength(2);
   expect(() => {
     started.acts.failRefund(rest.id);
-  }).toThrow('failed already');
+  }).toThrow('already failed');
 });
 
 test('a dispute is lost by accepting it, and can be won later', async () => {

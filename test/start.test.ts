@@ -342,7 +342,7 @@ test.each([
 ])('a port in use stops the start with one line that names it, %s', async (_name, env) => {
   const port = await takenPort();
   expect(await failureOfProcess({ ...env, PORT: String(port) })).toMatch(
-    new RegExp(`^Port ${port} is in use`),
+    new RegExp(`^Port ${port} is already in use`),
   );
 });
 
