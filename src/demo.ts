@@ -13,7 +13,7 @@ import { startServer } from './start.ts';
  * Plays the story of a referral against the server at PUBLIC_URL (or PORT) if it runs in sandbox mode, else against a
  * fresh one. Every step prints what it saw, and fails if that is not as expected.
  */
-async function tell(origin: string): Promise<void> {
+async function playStory(origin: string): Promise<void> {
   const story = randomUUID().slice(0, 8);
   const ann = openBrowser(origin);
   const ben = openBrowser(origin);
@@ -153,14 +153,14 @@ async function freePort(): Promise<number> {
   });
 }
 
-async function tellOnFreshServer(): Promise<void> {
+async function playOnFreshServer(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'tandem-demo-'));
   const port = await freePort();
   const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'tandem.db')}`, LOG_LEVEL: 'warn' };
   const server = await startServer(env, () => new Date());
   say('No server is running; a fresh one is at', `http://localhost:${port}`);
   try {
-    await tell(`http://localhost:${port}`);
+    await playStory(`http://localhost:${port}`);
   } finally {
     await server.close();
     await rm(folder, { recursive: true });
@@ -170,7 +170,7 @@ async function tellOnFreshServer(): Promise<void> {
 try {
   const running = await findRunningServer();
   if (running) say('A server is running at', running);
-  await (running ? tell(running) : tellOnFreshServer());
+  await (running ? playStory(running) : playOnFreshServer());
   say('The end', 'a friend paid, and both got 45 days');
 } catch (error) {
   if (!(error instanceof PlainError)) throw error;

@@ -5,7 +5,7 @@ import { grantCredit } from '../src/operator/grant-credit.ts';
 import type { Tx } from '../src/db/transaction.ts';
 import { creditLeft } from '../src/credits/balance.ts';
 import type { Spending } from '../src/credits/fold.ts';
-import type { AccountStory, ToldEntry } from '../src/operator/explain.ts';
+import type { AccountStory, ExplainedEntry } from '../src/operator/explain.ts';
 import { commandContext } from './support/command-context.ts';
 import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
@@ -23,7 +23,7 @@ async function explained(server: TestServer, person: Person): Promise<{ story: A
 }
 
 /** The lines of a history, short: kind, and days where there are any. */
-function short(history: readonly (ToldEntry | Spending)[]): string[] {
+function short(history: readonly (ExplainedEntry | Spending)[]): string[] {
   return history.map((line) => {
     if ('of' in line)
       return `spent ${line.of.map(({ seq, seconds }) => `${seconds / DAY} of #${seq}`).join(' + ')}`;

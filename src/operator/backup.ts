@@ -49,7 +49,7 @@ export async function backup({ databaseUrl }: Config, file: string): Promise<Com
     });
     // As every start does. If this user may not change it, make the backup anyway.
     await ownerOnly(source).catch(() => undefined);
-    return tell(path, await makeBackup(source, path));
+    return summarise(path, await makeBackup(source, path));
   } catch (error) {
     throw explain(error, path);
   }
@@ -126,7 +126,7 @@ async function toDisk(path: string): Promise<number> {
   }
 }
 
-function tell(path: string, made: Made): CommandResult {
+function summarise(path: string, made: Made): CommandResult {
   const { bytes, users, events } = made;
   const text = `The backup is in ${path}: ${bytes} bytes, ${users} users, ${events} events.`;
   return { text, json: { path, ...made } };

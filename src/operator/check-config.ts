@@ -78,7 +78,7 @@ function soldAt({ sandbox, stripe }: Config, plan: 'monthly' | 'annual'): string
 }
 
 /** A variable as it is shown. */
-interface Told {
+interface ShownVariable {
   name: VariableName;
   set: boolean;
   from: 'environment' | '.env' | 'default' | null;
@@ -101,18 +101,18 @@ export function checkConfigCommand(
 ): Promise<CommandResult> {
   const checked = checkConfig(env);
   const { problems, warnings } = checked;
-  const variables = VARIABLE_NAMES.map((name) => tell(name, env, fromFile, checked));
+  const variables = VARIABLE_NAMES.map((name) => describeVariable(name, env, fromFile, checked));
   const starts = problems.length === 0;
-  const text = [...variables.map(inText), verdict(problems.length, warnings.length)].join('\n');
+  const text = [...variables.map(formatVariable), verdict(problems.length, warnings.length)].join('\n');
   return Promise.resolve({ text, json: { starts, variables }, failed: !starts });
 }
 
-function tell(
+function describeVariable(
   name: VariableName,
   env: NodeJS.ProcessEnv,
   fromFile: ReadonlySet<string>,
   { config, problems, warnings }: CheckedConfig,
-): Told {
+): ShownVariable {
   const given = env[name] ?? '';
   const set = given !== '';
   const of = (remarks: Remark[]): string | null =>
@@ -170,7 +170,7 @@ function defaultOf(name: VariableName, config: Config): string | null {
   }
 }
 
-function inText({ name, from, value, effect, problem, warning }: Told): string {
+function formatVariable({ name, from, value, effect, problem, warning }: ShownVariable): string {
   const origin = from === null ? 'not set' : from === 'default' ? 'not set, default' : `set, from ${from}`;
   const lines = [`${name.padEnd(22)} ${value === null ? origin : `${value} (${origin})`}`];
   if (problem === null) lines.push(effect);

@@ -39,6 +39,6 @@ export async function accountOf(db: Db, email: string): Promise<User> {
 }
 
 /** ISO 8601, UTC, to the second; "-" for null. */
-export function inText(instant: Date | null): string {
+export function formatInstant(instant: Date | null): string {
   return instant ? isoText(instant) : '-';
 }

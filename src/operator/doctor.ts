@@ -15,11 +15,11 @@ import type { CommandContext, CommandResult } from './command.ts';
 export async function doctor({ db, config, now }: CommandContext): Promise<CommandResult> {
   const findings = await examine(db, { clawbackDays: config.clawbackDays, now });
   const failed = findings.length > 0;
-  const text = failed ? inText(findings) : `All ${INVARIANTS.length} invariants hold.`;
+  const text = failed ? formatFindings(findings) : `All ${INVARIANTS.length} invariants hold.`;
   return { text, json: { invariants: INVARIANTS.length, findings }, failed };
 }
 
-function inText(findings: readonly Finding[]): string {
+function formatFindings(findings: readonly Finding[]): string {
   return INVARIANTS.map((invariant) => section(invariant, findings))
     .filter((text) => text !== null)
     .join('\n');

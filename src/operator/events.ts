@@ -1,5 +1,5 @@
 import type { Event } from '../db/generated/client.ts';
-import { inText } from './command.ts';
+import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 const NEWEST = 100;
@@ -35,6 +35,6 @@ export async function events({ db }: CommandContext, onlyFailed: boolean): Promi
 }
 
 function line({ receivedAt, status, type, id, reason, error }: ShownEvent): string {
-  const words = [inText(receivedAt), status.padEnd(7), type, id, reason ?? error];
+  const words = [formatInstant(receivedAt), status.padEnd(7), type, id, reason ?? error];
   return words.filter((word) => word !== null).join('  ');
 }

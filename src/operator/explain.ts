@@ -12,7 +12,7 @@ import { DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { explainReferral, REFERRAL_FACTS, reversalReason } from './explain-referral.ts';
 import type { ReferralFacts, ReferralStory, ReversalReason } from './explain-referral.ts';
 import { inSnapshot } from '../db/transaction.ts';
-import { accountOf, inText } from './command.ts';
+import { accountOf, formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
@@ -25,13 +25,13 @@ export async function explain({ db, config, now }: CommandContext, email: string
     const moment = snapshot as Db;
     return explainAccount(moment, await accountOf(moment, email), config, now);
   });
-  return { text: tell(story), json: story };
+  return { text: format(story), json: story };
 }
 
-function tell(story: AccountStory): string {
+function format(story: AccountStory): string {
   const { email, at, credit, invited, invitedBy } = story;
   return [
-    `${email} at ${inText(at)}`,
+    `${email} at ${formatInstant(at)}`,
     section('Now', nowLines(story)),
     section('Credit', creditLines(credit)),
     section('Friends they invited', invited.length === 0 ? ['none'] : invited.flatMap(referralLines)),
@@ -45,11 +45,11 @@ function section(title: string, lines: readonly string[]): string {
 
 function nowLines({ now: { tier, access, credit } }: AccountStory): string[] {
   const runs = credit.held
-    ? `held while they pay; it would last until ${inText(credit.until)} if it ran from now on`
-    : `running until ${inText(credit.until)}`;
+    ? `held while they pay; it would last until ${formatInstant(credit.until)} if it ran from now on`
+    : `running until ${formatInstant(credit.until)}`;
   return [
     `tier    ${tier}`,
-    `access  ${access.reason ? `${access.reason}, until ${inText(access.until)}` : 'none'}`,
+    `access  ${access.reason ? `${access.reason}, until ${formatInstant(access.until)}` : 'none'}`,
     `credit  ${credit.left > 0 ? `${inDays(credit.left)} left, ${runs}` : 'none left'}`,
   ];
 }
@@ -63,11 +63,11 @@ function creditLines({ history, sum }: AccountStory['credit']): string[] {
   ];
 }
 
-function entryLine(entry: ToldEntry): string {
-  return `${inText(entry.at)}  ${`#${entry.seq}`.padEnd(3)}  ${whatHappened(entry)}`;
+function entryLine(entry: ExplainedEntry): string {
+  return `${formatInstant(entry.at)}  ${`#${entry.seq}`.padEnd(3)}  ${whatHappened(entry)}`;
 }
 
-function whatHappened({ kind, seconds, by, because }: ToldEntry): string {
+function whatHappened({ kind, seconds, by, because }: ExplainedEntry): string {
   const why = because === null ? '' : ` because ${because}`;
   switch (kind) {
     case 'hold':
@@ -88,12 +88,12 @@ function spendingLine({ from, until, seconds, of }: Spending): string {
   const grants = of.map((part) =>
     of.length > 1 ? `${inDays(part.seconds)} of #${part.seq}` : `#${part.seq}`,
   );
-  const spent = `${inDays(seconds)} spent until ${inText(until)}`;
-  return `${inText(from)}  ...  ${spent}${of.length > 1 ? ': ' : ' of '}${grants.join(', ')}`;
+  const spent = `${inDays(seconds)} spent until ${formatInstant(until)}`;
+  return `${formatInstant(from)}  ...  ${spent}${of.length > 1 ? ': ' : ' of '}${grants.join(', ')}`;
 }
 
-function referralLines({ email, signedUpAt, says, next }: ToldReferral): string[] {
-  return [`${nameOf(email)}, signed up on ${inText(signedUpAt)}: ${says}.`, `  ${next}`];
+function referralLines({ email, signedUpAt, says, next }: ExplainedReferral): string[] {
+  return [`${nameOf(email)}, signed up on ${formatInstant(signedUpAt)}: ${says}.`, `  ${next}`];
 }
 
 /** To the second, so that sums add up: "45 days", "24 days 03:12:05". */
@@ -113,14 +113,14 @@ export interface AccountStory {
   now: Pick<Overview, 'tier' | 'access'> & {
     credit: { left: number; held: boolean; until: Date | null };
   };
-  credit: { history: (ToldEntry | Spending)[]; sum: CreditSum };
+  credit: { history: (ExplainedEntry | Spending)[]; sum: CreditSum };
   /** The friends they invited, in order of sign-up. */
-  invited: ToldReferral[];
-  invitedBy: ToldReferral | null;
+  invited: ExplainedReferral[];
+  invitedBy: ExplainedReferral | null;
 }
 
 /** An entry of the credit ledger, with the reason for it. */
-export interface ToldEntry {
+export interface ExplainedEntry {
   kind: string;
   seq: number;
   at: Date;
@@ -132,7 +132,7 @@ export interface ToldEntry {
 }
 
 /** A referral, with the address of the other side. */
-export interface ToldReferral extends ReferralStory {
+export interface ExplainedReferral extends ReferralStory {
   /** Null when that account was deleted. */
   email: string | null;
   signedUpAt: Date;
@@ -157,9 +157,9 @@ export async function explainAccount(db: Db, user: User, config: Config, now: Da
     email: user.email ?? '',
     at,
     now: { tier, access, credit: { left: creditLeft(user, at), held: creditHeld, until: creditUntil } },
-    credit: { history: history.lines.map((line) => tellLine(line, reasons)), sum: history.sum },
-    invited: invited.map((row) => tellReferral(row, row.referred.email, clawbackDays, at)),
-    invitedBy: invitedBy && tellReferral(invitedBy, invitedBy.referrer?.email ?? null, clawbackDays, at),
+    credit: { history: history.lines.map((line) => explainLine(line, reasons)), sum: history.sum },
+    invited: invited.map((row) => explainInvitation(row, row.referred.email, clawbackDays, at)),
+    invitedBy: invitedBy && explainInvitation(invitedBy, invitedBy.referrer?.email ?? null, clawbackDays, at),
   };
 }
 
@@ -217,7 +217,7 @@ function currentReasons(
   return reasons;
 }
 
-function tellLine(line: CreditLine<Entry>, reasons: Reasons): ToldEntry | Spending {
+function explainLine(line: CreditLine<Entry>, reasons: Reasons): ExplainedEntry | Spending {
   if (line.kind === 'spent') return line;
   const { kind, seq, at, seconds, causeId } = line.entry;
   const by = kind === 'grant' && line.entry.referralId === null ? 'operator' : 'stripe';
@@ -283,12 +283,12 @@ async function readReferrals(db: Db, userId: string): Promise<[ReferralFacts[], 
   ]);
 }
 
-function tellReferral(
+function explainInvitation(
   row: ReferralFacts,
   email: string | null,
   clawbackDays: number,
   now: Date,
-): ToldReferral {
+): ExplainedReferral {
   const { createdAt, convertedAt, reversedAt } = row;
   const story = explainReferral(row, clawbackDays, now);
   return { email, signedUpAt: createdAt, convertedAt, reversedAt, ...story };

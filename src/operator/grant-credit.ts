@@ -6,7 +6,7 @@ import { programmeOf } from '../stripe/handle-event.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import { PlainError } from '../plain-error.ts';
-import { accountOf, inText } from './command.ts';
+import { accountOf, formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { DAY_SECONDS } from '../instants.ts';
 
@@ -33,7 +33,7 @@ export async function grantCredit(
   );
   const held = creditHeld ? ', if it ran from now on; it is held while they pay' : '';
   return {
-    text: `${account.email ?? email} has ${days} more days: credit until ${inText(creditUntil)}${held}.`,
+    text: `${account.email ?? email} has ${days} more days: credit until ${formatInstant(creditUntil)}${held}.`,
     json: { email: account.email, days, creditUntil },
   };
 }

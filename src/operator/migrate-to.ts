@@ -53,7 +53,7 @@ export async function migrateTo(config: Config, url: string): Promise<CommandRes
   const source = new Database(path, { readonly: true, fileMustExist: true, timeout: COMMAND_WAIT_MS });
   try {
     const copied = await inOneTransaction(url, (tx) => copyEverything(source, tx));
-    return tell(copied, isUpgraded, await whichSecret(config));
+    return summarise(copied, isUpgraded, await whichSecret(config));
   } catch (error) {
     throw explain(error);
   } finally {
@@ -284,7 +284,7 @@ async function whichSecret({ sessionSecret, databaseUrl }: Config): Promise<stri
   }
 }
 
-function tell(copied: ReadonlyMap<string, Content>, isUpgraded: boolean, secret: string): CommandResult {
+function summarise(copied: ReadonlyMap<string, Content>, isUpgraded: boolean, secret: string): CommandResult {
   const tables = [...copied].map(([name, content]) => ({ name, ...content }));
   const rows = tables.reduce((sum, table) => sum + table.rows, 0);
   const text = [

@@ -5,7 +5,7 @@ import { eventContextOf } from '../stripe/handle-event.ts';
 import { reconcile as run } from '../stripe/reconcile/reconcile.ts';
 import type { Difference, Progress, ReconcileReport } from '../stripe/reconcile/report.ts';
 import { PlainError } from '../plain-error.ts';
-import { inText } from './command.ts';
+import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
@@ -29,7 +29,11 @@ export async function reconcile(
     const events = eventContextOf(context);
     const report = await run({ db, stripe, events, now: clock, dryRun, progress: show }, seconds);
     stop();
-    return { text: inWords(report), json: report, failed: !dryRun && !report.differences.every(isFixed) };
+    return {
+      text: formatReport(report),
+      json: report,
+      failed: !dryRun && !report.differences.every(isFixed),
+    };
   } catch (error) {
     stop();
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
@@ -43,7 +47,7 @@ function isFixed({ mended }: Difference): boolean {
   return mended;
 }
 
-function inWords({ since, dryRun, events, compared, differences }: ReconcileReport): string {
+function formatReport({ since, dryRun, events, compared, differences }: ReconcileReport): string {
   const left = differences.filter(({ mended }) => !mended).length;
   const lines = differences.map(
     ({ object, id, field, here, there, mended, problem }) =>
@@ -58,7 +62,7 @@ function inWords({ since, dryRun, events, compared, differences }: ReconcileRepo
         : `${differ}, ${left === 0 ? 'all fixed' : `${left} not fixed`}.`;
   return [
     ...lines,
-    `${events.seen} events since ${inText(since)} and ${compared} objects were compared. ${verdict}`,
+    `${events.seen} events since ${formatInstant(since)} and ${compared} objects were compared. ${verdict}`,
   ].join('\n');
 }
 

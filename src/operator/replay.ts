@@ -18,7 +18,7 @@ export async function replay(context: CommandContext, eventId: string): Promise<
   const row = await context.db.event.findUnique({ where: { id: eventId } });
   if (!row) throw new PlainError(`No event has the id ${eventId}.`);
   const outcome: EventOutcome = row.status === 'failed' ? await again(context, row) : { status: 'duplicate' };
-  return { text: `${eventId} ${inWords(outcome)}.`, json: { id: eventId, ...outcome } };
+  return { text: `${eventId} ${formatOutcome(outcome)}.`, json: { id: eventId, ...outcome } };
 }
 
 async function again(context: CommandContext, row: Event): Promise<EventOutcome> {
@@ -49,7 +49,7 @@ async function whyItFailed({ db }: CommandContext, id: string, error: unknown): 
   return row?.error ?? String(error);
 }
 
-function inWords(outcome: EventOutcome): string {
+function formatOutcome(outcome: EventOutcome): string {
   switch (outcome.status) {
     case 'ok':
       return 'was applied';

@@ -1,6 +1,6 @@
 import { createResetToken, RESET_LINK_SECONDS } from '../accounts/reset-link.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { accountOf, inText } from './command.ts';
+import { accountOf, formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { PlainError } from '../plain-error.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
@@ -17,7 +17,7 @@ export async function resetLink(
   const url = `${config.publicUrl}/reset/${token}`;
   const expiresAt = addSeconds(wholeSeconds(now), RESET_LINK_SECONDS);
   return {
-    text: `${url}\nIt works once, until ${inText(expiresAt)}. Using it logs ${account.email ?? email} out everywhere.`,
+    text: `${url}\nIt works once, until ${formatInstant(expiresAt)}. Using it logs ${account.email ?? email} out everywhere.`,
     json: { email: account.email, url, expiresAt },
   };
 }

@@ -91,7 +91,7 @@ export function createDeliveries(
     if (problem !== undefined && !held) {
       tryLater(event, failures, problem);
     }
-    tellIfIdle();
+    notifyIfIdle();
   }
 
   function tryLater(event: StripeEvent, failures: number, problem: string): void {
@@ -136,7 +136,7 @@ export function createDeliveries(
     retries.clear();
   }
 
-  function tellIfIdle(): void {
+  function notifyIfIdle(): void {
     if (inFlight.size === 0 && retries.size === 0) {
       const listeners = idleListeners;
       idleListeners = [];
@@ -179,7 +179,7 @@ export function createDeliveries(
     for (const [event, problem] of problems) {
       tryLater(event, 0, problem);
     }
-    tellIfIdle();
+    notifyIfIdle();
   }
 
   return {
@@ -198,7 +198,7 @@ export function createDeliveries(
       held = true;
       holds += 1;
       cancelRetries();
-      tellIfIdle();
+      notifyIfIdle();
     },
     async release() {
       if (held) {
@@ -213,25 +213,25 @@ export function createDeliveries(
     },
     async send(eventId) {
       const { status } = await attempt(eventOf(eventId));
-      tellIfIdle();
+      notifyIfIdle();
       return status;
     },
     drop(eventId) {
       eventOf(eventId);
       settle(eventId);
-      tellIfIdle();
+      notifyIfIdle();
     },
     settled() {
       return new Promise((resolve) => {
         idleListeners.push(resolve);
-        tellIfIdle();
+        notifyIfIdle();
       });
     },
     async close() {
       closed = true;
       cancelRetries();
       await Promise.all(inFlight);
-      tellIfIdle();
+      notifyIfIdle();
     },
   };
 }

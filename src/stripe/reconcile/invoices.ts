@@ -3,7 +3,7 @@ import { onInvoicePaid, onInvoiceUnpaid, readInvoice } from '../objects/invoice.
 import { byId, compareAll, fixBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
-import { inWords } from './report.ts';
+import { formatValue } from './report.ts';
 
 /** Every invoice of a subscription: which were paid, and which first invoices were zero or could not be collected. */
 export const compareInvoices: Comparison = (context) => {
@@ -39,12 +39,12 @@ function compare(
       ? Object.entries(there).filter(([field, value]) => row[field as keyof typeof there] !== value)
       : [];
     const differences = [
-      ...(row?.paidAt ? [] : [{ ...object, field: 'paid', here: 'unknown', there: inWords(paidAt) }]),
+      ...(row?.paidAt ? [] : [{ ...object, field: 'paid', here: 'unknown', there: formatValue(paidAt) }]),
       ...differing.map(([field, value]) => ({
         ...object,
         field,
-        here: inWords(row?.[field as keyof typeof there]),
-        there: inWords(value),
+        here: formatValue(row?.[field as keyof typeof there]),
+        there: formatValue(value),
       })),
     ];
     if (differences.length === 0) return null;

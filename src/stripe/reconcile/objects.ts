@@ -101,15 +101,15 @@ export async function fix(
   { db, now, dryRun }: Pick<ReconcileContext, 'db' | 'now' | 'dryRun'>,
   finding: Finding,
 ): Promise<Difference[]> {
-  const told = (mended: boolean, problem: string | null = null): Difference[] =>
+  const report = (mended: boolean, problem: string | null = null): Difference[] =>
     finding.differences.map((difference) => ({ ...difference, mended, problem }));
-  if (dryRun) return told(false);
+  if (dryRun) return report(false);
   try {
-    return told(await inTransaction(db, now(), finding.fix));
+    return report(await inTransaction(db, now(), finding.fix));
   } catch (error) {
     if (isRefused(error)) throw error;
     // Rolled back. An object that cannot be fixed must not stop the others.
-    return told(false, describeError(error));
+    return report(false, describeError(error));
   }
 }
 

@@ -15,7 +15,7 @@ import { followMoney } from '../../access/follow.ts';
 import { byId, causeNow, compareAll, fixBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
-import { inWords } from './report.ts';
+import { formatValue } from './report.ts';
 
 /** Which invoice each payment belongs to. */
 export const compareInvoicePayments: Comparison = (context) => {
@@ -78,7 +78,7 @@ function compareInvoicePayment(
   if (paymentId === null) return null;
   const row = rows.get(paymentId);
   if (row?.invoiceId === invoiceId) return null;
-  const here = inWords(row?.invoiceId);
+  const here = formatValue(row?.invoiceId);
   return {
     differences: [{ object: 'payment', id: paymentId, field: 'invoice', here, there: invoiceId }],
     fix: fixBy(
@@ -105,10 +105,10 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   const fix = full
     ? fixBy(context, onChargeRefunded, 'charge.refunded', charge, newestRefund(refunds.data, row))
     : fixBy(context, onRefundChanged, 'refund.failed', listed, newestFailure(refunds.data, row));
-  const here = inWords(row !== null && refundedSince(row) !== null);
+  const here = formatValue(row !== null && refundedSince(row) !== null);
   return {
     differences: [
-      { object: 'payment', id: paymentId, field: 'refunded in full', here, there: inWords(full) },
+      { object: 'payment', id: paymentId, field: 'refunded in full', here, there: formatValue(full) },
     ],
     fix: async (tx) => {
       const isSame = await inUnit(tx, events.programme, { payments: [paymentId] }, (unit) =>
@@ -161,7 +161,7 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
   const { paymentId, status } = dispute;
   if (paymentId === null || row?.status === status) return null;
   return {
-    differences: [{ object: 'dispute', id, field: 'status', here: inWords(row?.status), there: status }],
+    differences: [{ object: 'dispute', id, field: 'status', here: formatValue(row?.status), there: status }],
     fix: (tx) =>
       inUnit(
         tx,

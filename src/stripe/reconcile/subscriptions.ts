@@ -13,7 +13,7 @@ import { byId, causeNow, compareAll, fix } from './objects.ts';
 import type { Finding, Page } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { unknown as unknownToStripe } from './existence.ts';
-import { inWords } from './report.ts';
+import { formatValue } from './report.ts';
 import type { Difference } from './report.ts';
 
 /**
@@ -93,8 +93,8 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
       ...(row?.status ? differences(row, snapshot) : []).map(({ field, here, there }) => ({
         ...subscription,
         field,
-        here: inWords(here),
-        there: inWords(there),
+        here: formatValue(here),
+        there: formatValue(there),
       })),
     ],
     fix: (tx) =>
