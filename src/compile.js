@@ -15,16 +15,13 @@ const SOURCE = import.meta.dirname;
 const ROOT = join(SOURCE, '..');
 const DIST = join(ROOT, 'dist');
 
-/** What every install by npm changes: packages are compiled into the programs, too. */
+/** npm rewrites this file at every install; packages are compiled into the programs too. */
 const INSTALLED = join(ROOT, 'node_modules/.package-lock.json');
 
-/**
- * Packages that stay outside: those with native code or a file of their own beside their code, and one that pg asks for and
- * does not need.
- */
+/** Packages that are not bundled: those with native code or data files, and one that pg imports optionally. */
 const OUTSIDE = ['@node-rs/argon2', '@prisma/schema-engine-wasm', 'better-sqlite3', 'esbuild', 'pg-native'];
 
-/** What packages in CommonJS expect to find. */
+/** What CommonJS packages expect to find. */
 const COMMON_JS = `
 import { createRequire as $createRequire } from 'node:module';
 const require = $createRequire(import.meta.url);
@@ -32,16 +29,16 @@ const __filename = import.meta.filename;
 const __dirname = import.meta.dirname;
 `;
 
-/** Its time is that of the newest source that was compiled. */
+/** Its mtime is that of the newest compiled source. */
 const STAMP = join(DIST, 'compiled');
 
-/** How long what an earlier compilation wrote is kept, ms: a program that is starting may still import its chunks. */
+/** How long older output is kept, ms: a program that is starting may still import its chunks. */
 const KEPT_MS = 3_600_000;
 
-/** The programs: each becomes one file in dist/, with what they share in chunks beside them. */
+/** Each program becomes one file in dist/, with shared chunks next to it. */
 const PROGRAMS = ['server', 'cli', 'demo'];
 
-/** A source map without a mapping: it keeps packages out of the map of the program, which is read at every start. */
+/** An empty source map keeps packages out of the programs' maps, which are read at every start. */
 const NO_MAP = Buffer.from('{"version":3,"sources":[""],"mappings":"A"}').toString('base64');
 
 /** @type {import('esbuild').Plugin} */
@@ -56,11 +53,11 @@ const withoutMapsOfPackages = {
 };
 
 /**
- * Compiles the programs and the packages that they use into `dist/`, if a source or an install is newer than what is there
- * or `dist/` is missing. Types are not checked: `npm run typecheck` does that.
+ * Compiles the programs and their packages into `dist/` if a source or an install is newer, or `dist/` is missing.
+ * Does not check types; `npm run typecheck` does.
  *
- * Chunks are named after their content and older ones stay for an hour, so a program that is starting finds its own. Each
- * file appears whole, and the stamp last, so two processes may compile at the same time.
+ * Chunks are named by content and old ones stay for an hour, so a program that is starting finds its own. Each file
+ * is written atomically and the stamp last, so two processes may compile at the same time.
  *
  * @returns {Promise<string>} the folder of the compiled programs
  */
@@ -86,23 +83,23 @@ async function compile(newest) {
     target: 'node20.19',
     sourcemap: true,
     sourcesContent: false,
-    // Half the size to parse at each start.
+    // Halves what has to be parsed at each start.
     minifyWhitespace: true,
     minifySyntax: true,
     plugins: [withoutMapsOfPackages],
     write: false,
     logLevel: 'error',
   });
-  // The programs last: they name the chunks.
+  // The programs last, because they import the chunks.
   const ordered = outputFiles.toSorted((a, b) => rank(a.path) - rank(b.path));
   for (const { path, contents } of ordered) writeWhole(path, contents);
   writeWhole(STAMP, '');
-  // Rounded up: a file's time can be set to the millisecond only, and is kept more finely.
+  // Rounded up: mtimes can be set only to the millisecond, but are stored more precisely.
   utimesSync(STAMP, new Date(), new Date(Math.ceil(newest)));
   deleteOldFiles(new Set([STAMP, ...outputFiles.map(({ path }) => path)]));
 }
 
-/** @param {Set<string>} current the paths of what is in use */
+/** @param {Set<string>} current the paths in use */
 function deleteOldFiles(current) {
   const oldest = Date.now() - KEPT_MS;
   for (const entry of readdirSync(DIST, { withFileTypes: true })) {
@@ -129,7 +126,7 @@ function writeWhole(path, contents) {
 }
 
 /**
- * The newest change of a file in a folder, or of a folder itself (something was added or removed), ms since 1970.
+ * The newest mtime of a file or folder (a folder's changes when something is added or removed), ms since 1970.
  *
  * @param {string} folder
  * @returns {number}

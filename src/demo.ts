@@ -10,10 +10,10 @@ import { PlainError } from './plain-error.ts';
 import { startServer } from './start.ts';
 
 /**
- * The story of a referral, told without hands: against the server that runs at PUBLIC_URL (or on PORT), if it is in
- * sandbox mode, else against a fresh one. Every step prints what it saw, and fails when that is not what it must be.
+ * Plays the story of a referral against the server at PUBLIC_URL (or PORT) if it runs in sandbox mode, else against a
+ * fresh one. Every step prints what it saw, and fails if that is not as expected.
  */
-async function tell(origin: string): Promise<void> {
+async function playStory(origin: string): Promise<void> {
   const story = randomUUID().slice(0, 8);
   const ann = openBrowser(origin);
   const ben = openBrowser(origin);
@@ -61,15 +61,15 @@ async function tell(origin: string): Promise<void> {
   );
 
   await ben.post(portal.url, { action: 'cancel_now' });
-  const cancelled = await eventually(
+  const canceled = await eventually(
     () => ben.me(),
     (me) => me.tier === 'free',
   );
-  must(cancelled.access.reason === 'credit' && cancelled.creditDays === 45, "Ben's 45 days run from here");
-  say('Ben cancels. Ben', describe(cancelled));
+  must(canceled.access.reason === 'credit' && canceled.creditDays === 45, "Ben's 45 days run from here");
+  say('Ben cancels. Ben', describe(canceled));
 }
 
-/** A browser that follows redirects and keeps cookies, of one origin at a time as all of them do. */
+/** A browser that follows redirects and keeps cookies per host. */
 function openBrowser(origin: string) {
   const cookies = new Map<string, Map<string, string>>();
 
@@ -112,7 +112,7 @@ async function eventually<T>(read: () => Promise<T>, enough: (value: T) => boole
 }
 
 function must(holds: boolean, sentence: string): void {
-  if (!holds) throw new PlainError(`The story went wrong here: it is not so that ${sentence}.`);
+  if (!holds) throw new PlainError(`The demo failed. Expected: ${sentence}.`);
 }
 
 function say(what: string, seen: string): void {
@@ -125,7 +125,7 @@ function describe({ tier, creditDays, creditHeld, access, referral }: Overview):
   return `tier ${tier}, access ${access.reason ?? 'none'}, ${credit}; ${counts}`;
 }
 
-/** The server that is running, when it answers and is in sandbox mode; null when none answers. */
+/** The running server's origin; null when nothing answers. Throws if it is not in sandbox mode. */
 async function findRunningServer(): Promise<string | null> {
   const origin = process.env['PUBLIC_URL'] ?? `http://localhost:${process.env['PORT'] ?? '3000'}`;
   const page = await fetch(new URL('/', origin)).then(
@@ -135,7 +135,7 @@ async function findRunningServer(): Promise<string | null> {
   if (page === null) return null;
   if (!page.includes('Sandbox: a stand-in for Stripe is running')) {
     throw new PlainError(
-      `What answers at ${origin} is no Tandem in sandbox mode. Set PORT to a free port for a fresh one.`,
+      `The server at ${origin} is not Tandem in sandbox mode. Set PORT to a free port to start a fresh one.`,
     );
   }
   return origin;
@@ -153,14 +153,14 @@ async function freePort(): Promise<number> {
   });
 }
 
-async function tellOnFreshServer(): Promise<void> {
+async function playOnFreshServer(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'tandem-demo-'));
   const port = await freePort();
   const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'tandem.db')}`, LOG_LEVEL: 'warn' };
   const server = await startServer(env, () => new Date());
   say('No server is running; a fresh one is at', `http://localhost:${port}`);
   try {
-    await tell(`http://localhost:${port}`);
+    await playStory(`http://localhost:${port}`);
   } finally {
     await server.close();
     await rm(folder, { recursive: true });
@@ -170,7 +170,7 @@ async function tellOnFreshServer(): Promise<void> {
 try {
   const running = await findRunningServer();
   if (running) say('A server is running at', running);
-  await (running ? tell(running) : tellOnFreshServer());
+  await (running ? playStory(running) : playOnFreshServer());
   say('The end', 'a friend paid, and both got 45 days');
 } catch (error) {
   if (!(error instanceof PlainError)) throw error;

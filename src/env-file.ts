@@ -4,8 +4,7 @@ import { parseEnv } from 'node:util';
 import { PlainError } from './plain-error.ts';
 
 /**
- * Reads `.env` in the working directory, if there is one, into `process.env`. What stands in the environment itself goes
- * first.
+ * Loads `.env` from the working directory, if there is one, into `process.env`. Variables that are already set win.
  *
  * @returns the names of the variables that came from the file
  * @throws PlainError when the file cannot be read
@@ -22,6 +21,6 @@ function readEnvFile(): string {
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') return '';
-    throw new PlainError(`.env is there and cannot be read (${code}). Mend its permissions, or remove it.`);
+    throw new PlainError(`.env cannot be read (${code}). Fix its permissions, or remove it.`);
   }
 }

@@ -3,15 +3,13 @@ import { ROOT } from './root.ts';
 
 const NOT_FOUND = /Could not locate the bindings file|Cannot find native binding/;
 
-/** In the message, or in the stack, of an error about a package. */
+/** Finds the package's name in an error's message or stack. */
 const PACKAGE = /node_modules[\\/]((?:@[^\\/\s]+[\\/])?[^\\/\s]+)/;
 
 /**
- * Packages with native code are built for one version of Node.js and one machine. After either has changed, the error says
- * little of what to do.
+ * Packages with native code are built for one version of Node.js and one machine, and their own errors do not say so.
  *
- * @param error what loading or using a package threw
- * @returns what to tell instead; null when it is about something else
+ * @returns an error that says what to do; null when the error has another cause
  */
 export function nativeModuleProblem(error: unknown): PlainError | null {
   if (!(error instanceof Error)) return null;
@@ -20,7 +18,7 @@ export function nativeModuleProblem(error: unknown): PlainError | null {
   const [, name = 'with native code'] = PACKAGE.exec(`${error.message}\n${error.stack ?? ''}`) ?? [];
   return new PlainError(
     error.message.includes('NODE_MODULE_VERSION')
-      ? `The package ${name} was built for another version of Node.js than this one (${process.version}): run npm rebuild ${name} in ${ROOT}, then try again.`
-      : `The package ${name} was not built for this machine: run npm ci in ${ROOT}, then try again.`,
+      ? `The package ${name} was built for another version of Node.js than ${process.version}. Run npm rebuild ${name} in ${ROOT}, then try again.`
+      : `The package ${name} was not built for this machine. Run npm ci in ${ROOT}, then try again.`,
   );
 }

@@ -6,9 +6,8 @@ const OTHERS = 0o077;
 const OWNER = 0o700;
 
 /**
- * Takes a file that is there from everybody but its owner.
+ * Removes everybody else's permissions from a file, if it exists.
  *
- * @param path of the file; there may be none
  * @throws PlainError when others can read it and we may not change that
  */
 export async function ownerOnly(path: string): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * An error that is told to people as it is: its message says what happened and what to do, on one line. Anything
- * else that is thrown is a fault of ours and shows its stack.
+ * An error shown to people as it is: its message says what happened and what to do, on one line. Anything else that
+ * is thrown is a bug and shows its stack.
  */
 export class PlainError extends Error {
   override name = 'PlainError';

@@ -1,10 +1,4 @@
-/**
- * Keeps a value in a map of bounded size, for what is cheaper to keep than to find out again.
- *
- * @param map the map; whoever reads it must be able to do without a value
- * @param limit how many values it may hold; the one that was kept first makes room
- * @returns the value
- */
+/** Stores a value in a map used as a bounded cache: beyond `limit`, the oldest entry is dropped. */
 export function remember<Key, Value>(map: Map<Key, Value>, key: Key, value: Value, limit: number): Value {
   map.delete(key);
   map.set(key, value);

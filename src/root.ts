@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 
 /**
- * The project's folder, where `prisma/`, `views/` and `public/` are. This file stands directly in `src/` because the
- * compiled code stands directly in `dist/`: the way up is the same from both.
+ * The project's folder, with `prisma/`, `views/` and `public/`. This file must stay directly in `src/`, because the
+ * compiled code is directly in `dist/`.
  */
 export const ROOT = join(import.meta.dirname, '..');

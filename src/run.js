@@ -5,17 +5,17 @@ import v8 from 'node:v8';
 
 import { compileIfStale } from './compile.js';
 
-// `node src/run.js PROGRAM [ARGUMENT…]` runs a compiled program, and compiles it first if a source has changed since.
-// Without a program it only compiles.
+// `node src/run.js PROGRAM [ARGUMENT…]` runs a compiled program, compiling it first if a source has changed. Without a
+// program it only compiles.
 
-/** V8 would let the server's heap grow to three times what is in use before it collects. docs/benchmarks.md, memory. */
+/** By default, V8 would let the server's heap grow to three times its live size. See docs/benchmarks.md, memory. */
 const HEAP_GROWTH = '--heap-growing-percent=40';
 
 const [node = '', , program, ...args] = process.argv;
 if (program === 'server') v8.setFlagsFromString(HEAP_GROWTH);
 const folder = await compileIfStale().catch((error) => {
   process.stderr.write(
-    `The source is newer than dist/, and could not be compiled: ${error.message} Run npm ci as the owner of this folder.\n`,
+    `The source is newer than dist/ and could not be compiled: ${error.message} Run npm ci as the owner of this folder.\n`,
   );
   process.exit(1);
 });
@@ -23,7 +23,7 @@ if (program !== undefined) {
   const path = join(folder, `${program}.js`);
   process.argv = [node, path, ...args];
   process.setSourceMapsEnabled(true);
-  // Since Node 22.8: the next start need not parse the same code again.
+  // Since Node 22.8: caches the compiled code for the next start.
   module.enableCompileCache?.(join(folder, 'cache'));
   await import(pathToFileURL(path).href);
 }

@@ -8,14 +8,12 @@ const SHUTDOWN_MS = 10_000;
 
 try {
   loadEnvFile();
-  // Here, so that a package that cannot be loaded is told in one line as well.
+  // Imported here, so that a package that cannot be loaded is reported in one line.
   const { startServer } = await import('./start.ts');
   const server = await startServer(process.env, () => new Date());
   process.stdout.write(`${server.banner}\n`);
   const onTimeout = (): void => {
-    process.stderr.write(
-      `The server did not end within ${SHUTDOWN_MS / 1000} s: what it was doing is broken off.\n`,
-    );
+    process.stderr.write(`The server did not shut down within ${SHUTDOWN_MS / 1000} s and was stopped.\n`);
   };
   closeWithGrace({ delay: SHUTDOWN_MS, logger: false, onTimeout }, async ({ err }) => {
     if (err) process.stderr.write(`${err.stack ?? err.message}\n`);
@@ -25,6 +23,6 @@ try {
   const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
   if (!plain) throw error;
   process.stderr.write(`${plain.message}\n`);
-  // At once: Node rejects the import of a package that cannot be loaded a second time, where nobody listens.
+  // Exit at once: Node rejects the failed import of a package a second time, unhandled.
   process.exit(1);
 }

@@ -9,12 +9,10 @@ import { ownerOnly } from './owner-only.ts';
 import { PlainError } from './plain-error.ts';
 
 /**
- * The secret that keys the hashes of session and reset tokens: SESSION_SECRET, or, outside production, one that is made
- * at the first start and kept in the data folder.
+ * The secret that keys the hashes of session and reset tokens: SESSION_SECRET or, outside production, one generated
+ * at the first start and stored in the data folder.
  *
- * @param config the configuration
- * @returns the secret
- * @throws PlainError when the kept one cannot be made, read or used
+ * @throws PlainError when the stored secret cannot be created, read or used
  */
 export async function sessionSecretOf(config: Config): Promise<string> {
   if (config.sessionSecret !== null) return config.sessionSecret;
@@ -26,7 +24,7 @@ export async function sessionSecretOf(config: Config): Promise<string> {
   });
   if (!isStrongSecret(secret)) {
     throw new PlainError(
-      `The session secret ${path} is damaged. Delete it: a new one is made, and everybody logs in again.`,
+      `The session secret ${path} is damaged. Delete it; the next start generates a new one, and everybody has to log in again.`,
     );
   }
   return secret;
@@ -37,7 +35,7 @@ async function makeOrRead(folder: string, path: string): Promise<string> {
   const made = `${path}.${process.pid}`;
   await writeFile(made, randomBytes(32).toString('base64url'), { mode: 0o600 });
   try {
-    // A link is whole or not there: of two processes that start together, the second one reads the first one's secret.
+    // Creating a link is atomic: of two processes that start together, the second one reads the first one's secret.
     await link(made, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;

@@ -15,30 +15,28 @@ import type { Sandbox } from './sandbox/sandbox.ts';
 import { sessionSecretOf } from './session-secret.ts';
 import { createStripe } from './stripe/client.ts';
 
-/** So long requests in flight may take to be answered once the server closes, ms; then their connections are cut. */
+/** Shutdown grace period for requests in flight, ms. */
 const ANSWER_MS = 7_000;
 
 export interface RunningServer {
-  /** What a person at the terminal wants to know. */
+  /** For the person at the terminal. */
   banner: string;
-  /** Refuses new requests, finishes those in flight (within 7 s, or they are cut off), and closes the database. */
+  /** Refuses new requests, finishes those in flight (for at most 7 s) and closes the database. */
   close: () => Promise<void>;
 }
 
 /**
- * Starts everything: configuration, database, sandbox if it is on, server.
+ * Starts everything: configuration, database, the sandbox if it is on, and the server.
  *
- * @param env the environment
  * @param now the clock
- * @returns the running server
- * @throws PlainError of one line when something that a person can mend is wrong
+ * @throws PlainError when something is wrong that a person can fix
  */
 export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Promise<RunningServer> {
   const config = readConfig(env);
   const logger = pino({ level: config.logLevel });
   for (const { says } of checkConfig(env).warnings) logger.warn(says);
   const { db, migrations } = await openDatabase(config.databaseUrl);
-  if (migrations.length > 0) logger.info({ migrations }, 'the database was brought up to date');
+  if (migrations.length > 0) logger.info({ migrations }, 'applied database migrations');
   await rehashAddresses(db, now());
 
   const sessionSecret = await sessionSecretOf(config);
@@ -61,7 +59,7 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
   );
 
   const endConnections = watchConnections(app.server);
-  // Just before it stops to listen: nobody comes in between.
+  // Runs right before the server stops listening, so no connection slips in between.
   app.addHook('preClose', (done) => {
     endConnections();
     done();
@@ -69,7 +67,7 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
 
   async function close(): Promise<void> {
     await app.close();
-    // A request in flight may wait for the sandbox.
+    // A request in flight may need the sandbox.
     await sandbox?.running.close();
     await db.$disconnect();
   }
@@ -83,12 +81,13 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
 }
 
 /**
- * Lets connections end with the server. Node ends only those that had a request and have none now, and then waits for
- * the others: for a browser that connected in advance, and for a proxy that keeps the connection after its answer.
+ * Closes connections with the server. Node closes only idle ones that had a request before, and waits for all others:
+ * browsers connect in advance, and proxies keep connections open.
  * https://nodejs.org/docs/latest-v20.x/api/http.html#serverclosecallback
  *
- * @param server the server, before it listens
- * @returns ends them: at once where no request is in flight, the others with their answer, or after ANSWER_MS
+ * @param server must not listen yet
+ * @returns a function that closes connections: at once if no request is in flight, the others after their answer or
+ *   ANSWER_MS
  */
 function watchConnections(server: Server): () => void {
   const connections = new Set<Socket>();
@@ -139,9 +138,9 @@ async function openSandbox(
     stateFile: join(dataFolder(config.databaseUrl), 'sandbox.json'),
     log,
   };
-  // Loaded only when it is on: it is a third of the code.
+  // Loaded on demand: it is a third of the code.
   const { startSandbox } = await import('./sandbox/sandbox.ts');
-  // The next port keeps open checkout pages where they were after a restart; any other does, too.
+  // The next port keeps open checkout pages valid after a restart; if it is taken, any other will do.
   const running = await startSandbox({ ...options, port: config.port + 1 })
     .catch(() => startSandbox({ ...options, port: 0 }))
     .catch((error: unknown) => {
@@ -160,7 +159,7 @@ async function openSandbox(
   };
 }
 
-/** Where this machine reaches an address that it listens on. */
+/** The address at which this machine reaches a server listening on `host`. */
 function reachable(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   if (host === '::') return '[::1]';
@@ -170,12 +169,16 @@ function reachable(host: string): string {
 function explainListen(error: unknown, { host, port }: Config): unknown {
   const { code } = error as NodeJS.ErrnoException;
   if (code === 'EADDRINUSE') {
-    return new PlainError(`Port ${port} is in use already. Stop what uses it, or set PORT to another one.`);
+    return new PlainError(
+      `Port ${port} is already in use. Stop the program that uses it, or set PORT to another port.`,
+    );
   }
   if (code === 'EACCES')
-    return new PlainError(`Port ${port} may not be used by this account. Set PORT to one above 1023.`);
+    return new PlainError(`This user may not listen on port ${port}. Set PORT to a port above 1023.`);
   if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') {
-    return new PlainError(`HOST ${host} is no address of this machine.`);
+    return new PlainError(
+      `HOST ${host} is not an address of this machine. Set HOST to one of its addresses.`,
+    );
   }
   return error;
 }

@@ -358,7 +358,7 @@ describe.runIf(onPostgresql)('a database that cannot be reached', () => {
     expect(answer).toEqual({
       code: 1,
       stdout: '',
-      stderr: 'The database cannot be reached any more: see that it runs, then try again.\n',
+      stderr: 'The connection to the database was lost. Check that it is running, then try again.\n',
     });
   });
 });

@@ -157,7 +157,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     expect(outcome).toEqual({
       code: 1,
       stdout: '',
-      stderr: `There is no folder ${dirname(path)}. Make it, or name a file in another one.\n`,
+      stderr: `The folder ${dirname(path)} does not exist. Create it, or name a file in another folder.\n`,
     });
   });
 
@@ -165,7 +165,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     const path = join(await emptyFolder(), 'copy.db');
     await writeFile(path, 'precious');
     expect(await refusal(await newDatabase(), path)).toBe(
-      `${path} is there already, and is not overwritten. Name another file.`,
+      `${path} already exists and is not overwritten. Name another file.`,
     );
     expect(await readFile(path, 'utf8')).toBe('precious');
     expect(await readdir(dirname(path))).toEqual(['copy.db']);
@@ -173,7 +173,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
 
   test('when the folder is none', async () => {
     expect(await refusal(await newDatabase(), '/dev/null/copy.db')).toContain(
-      'There is no folder /dev/null.',
+      'The folder /dev/null does not exist.',
     );
   });
 
@@ -181,7 +181,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     const [data, folder] = [await emptyFolder(), await emptyFolder()];
     const source = join(data, 'tandem.db');
     expect(await refusal(`file:${source}`, join(folder, 'copy.db'))).toBe(
-      `The database ${source} cannot be read (ENOENT). Mend DATABASE_URL, or its permissions.`,
+      `The database ${source} cannot be read (ENOENT). Correct DATABASE_URL or the file's permissions.`,
     );
     expect([...(await readdir(data)), ...(await readdir(folder))]).toEqual([]);
   });
@@ -191,7 +191,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     const source = join(data, 'tandem.db');
     await writeFile(source, 'x'.repeat(10_000));
     expect(await refusal(`file:${source}`, join(folder, 'copy.db'))).toMatch(
-      /^The database is damaged: .* No backup was made: keep the older ones\.$/,
+      /^The database is damaged: .* No backup was made\. Keep your older backups\.$/,
     );
     expect(await readdir(folder)).toEqual([]);
   });
@@ -225,7 +225,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     database.close();
     const folder = await emptyFolder();
     expect(await refusal(databaseUrl, join(folder, 'copy.db'))).toContain(
-      'The database is damaged: a row of FormerAddress points at one of User that is not there.',
+      'The database is damaged: a row of FormerAddress refers to a row of User that does not exist.',
     );
     expect(await readdir(folder)).toEqual([]);
   });
@@ -233,7 +233,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
   test('when the database is PostgreSQL, which is not asked: pg_dump makes its backups', async () => {
     const path = join(await emptyFolder(), 'copy.dump');
     expect(await refusal('postgresql://nobody:secret@127.0.0.1:1/tandem', path)).toBe(
-      `The database is PostgreSQL, and its own tool makes the backup: pg_dump --format=custom --file='${path}' "$DATABASE_URL"`,
+      `The database is PostgreSQL. Back it up with its own tool: pg_dump --format=custom --file='${path}' "$DATABASE_URL"`,
     );
   });
 });

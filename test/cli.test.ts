@@ -132,7 +132,7 @@ test('a grant to somebody who pays is held: all their days are left', async () =
   expect(creditUntil?.toISOString()).toBe(plusDays(creditHeldAt, 55));
   expect(granted.creditUntil).toBe(creditUntil?.toISOString());
   expect(await cliText(server, 'grant-credit', 'bob@example.com', '1')).toContain(
-    'it stands still while they pay',
+    'it is held while they pay',
   );
 });
 

@@ -120,7 +120,7 @@ test('deleted-account: what a request in flight left behind', async () => {
     {
       check: 'deleted-account',
       row: `User ${gone.id}`,
-      problem: 'the account is deleted and has rows of it left (sessions: 1, reset links: 1)',
+      problem: 'the account is deleted but still has rows (sessions: 1, reset links: 1)',
     },
   ]);
 });
@@ -145,8 +145,8 @@ test('what is found is told in words, below the invariant that it breaks', async
   const { text, json, failed } = await doctor(commandContext(server));
   expect(failed).toBe(true);
   expect(text).toBe(
-    'reconciled: No subscription waits for `reconcile` to ask Stripe which of two snapshots holds.\n' +
-      `  Subscription ${loner.stripe.subscription}: two snapshots of one second disagreed, and Stripe could not be asked`,
+    'reconciled: No subscription waits for `reconcile` to ask Stripe which of two snapshots is current.\n' +
+      `  Subscription ${loner.stripe.subscription}: two snapshots of the same second differed, and Stripe could not be asked`,
   );
   expect(json).toMatchObject({ invariants: INVARIANTS.length, findings: [{ check: 'reconciled' }] });
 });
@@ -217,7 +217,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'tier',
         row: `User ${trying.id}`,
-        problem: 'the tier is free, and the subscriptions give trial',
+        problem: 'the tier is free, but the subscriptions give trial',
       },
     ]);
   });
@@ -251,7 +251,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'conversion-grants',
         row: `Referral ${paying.referral}`,
-        problem: 'the referrer has 0 grants of it, and should have 1',
+        problem: 'the referrer has 0 grants from it, but should have 1',
       },
     ]);
   });
@@ -263,7 +263,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'conversion-grants',
         row: `Referral ${paying.referral}`,
-        problem: 'the referred user has 0 grants of it, and should have 1',
+        problem: 'the referred user has 0 grants from it, but should have 1',
       },
     ]);
   });
@@ -279,7 +279,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'conversion-grants',
         row: `Referral ${trying.referral}`,
-        problem: 'the referrer has 1 grants of it, and should have 0',
+        problem: 'the referrer has 1 grants from it, but should have 0',
       },
     ]);
   });
@@ -296,7 +296,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'conversion-grants',
         row: `Referral ${trying.referral}`,
-        problem: 'somebody else has 1 grants of it, and should have 0',
+        problem: 'somebody else has 1 grants from it, but should have 0',
       },
     ]);
   });
@@ -313,7 +313,7 @@ describe('each invariant, broken alone, is found alone', () => {
     await markDeleted(START);
     expect(await findings(server)).toEqual([]);
     await markDeleted(daysAfter(-1));
-    const problem = 'the referrer has 1 grants of it, and should have 0';
+    const problem = 'the referrer has 1 grants from it, but should have 0';
     expect(byRow(await findings(server))).toEqual(
       byRow([
         { check: 'conversion-grants', row: `Referral ${paying.referral}`, problem },
@@ -344,7 +344,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'reversed-credit',
         row: `Referral ${paying.referral}`,
-        problem: `it is not reversed, and the credit of user ${referrer.id} is taken back`,
+        problem: `it is not reversed, but the credit of user ${referrer.id} was taken back`,
       },
     ]);
   });
@@ -364,7 +364,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'reversed-credit',
         row: `Referral ${refunded.referral}`,
-        problem: `it is reversed, and user ${refunded.id} has the credit`,
+        problem: `it is reversed, but user ${refunded.id} still has the credit`,
       },
     ]);
   });
@@ -382,7 +382,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${trying.referral}`,
-        problem: 'a payment is proven, and it is not converted',
+        problem: 'a payment is proven, but it is not converted',
       },
     ]);
     await server.db.user.update({
@@ -404,7 +404,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${paying.referral}`,
-        problem: 'no payment is proven, and it is not reversed',
+        problem: 'no payment is proven, but it is not reversed',
       },
     ]);
   });
@@ -423,7 +423,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${paying.referral}`,
-        problem: 'the money went back, and it is not reversed',
+        problem: 'the money went back, but it is not reversed',
       },
     ]);
   });
@@ -453,7 +453,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${refunded.referral}`,
-        problem: 'the payment holds, and it is reversed',
+        problem: 'a payment holds, but it is reversed',
       },
     ]);
   });
@@ -473,12 +473,12 @@ describe('each invariant, broken alone, is found alone', () => {
         {
           check: 'proof',
           row: `Subscription ${loner.stripe.subscription}`,
-          problem: 'its facts prove a payment',
+          problem: 'its facts prove a payment, but it is not marked as proven',
         },
         {
           check: 'proof',
           row: `Subscription ${gone.stripe.subscription}`,
-          problem: 'it is proven, and its facts prove no payment',
+          problem: 'it is marked as proven, but its facts do not prove a payment',
         },
       ]),
     );
@@ -491,7 +491,11 @@ describe('each invariant, broken alone, is found alone', () => {
     });
     await server.db.subscription.update({ where: { id: nobodys.id }, data: { provenAt: null } });
     expect(await findings(server)).toEqual([
-      { check: 'proof', row: `Subscription ${nobodys.id}`, problem: 'its facts prove a payment' },
+      {
+        check: 'proof',
+        row: `Subscription ${nobodys.id}`,
+        problem: 'its facts prove a payment, but it is not marked as proven',
+      },
     ]);
   });
 
@@ -503,7 +507,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'first-payment',
         row: `Subscription ${id}`,
-        problem: 'it says never, and its earliest positive invoice says 2027-01-10T09:00:00.000Z',
+        problem: 'it says never, but its earliest positive invoice says 2027-01-10T09:00:00.000Z',
       },
     ]);
   });
@@ -515,7 +519,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'deleted-customer',
         row: `Subscription ${loner.stripe.subscription}`,
-        problem: `it is active, and the customer ${loner.stripe.customer} is deleted`,
+        problem: `it is active, but the customer ${loner.stripe.customer} is deleted`,
       },
     ]);
   });
@@ -530,7 +534,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'past-due',
         row: `Subscription ${loner.stripe.subscription}`,
-        problem: 'it is past due since 2027-01-15T09:00:00.000Z',
+        problem: 'it has been past due since 2027-01-15T09:00:00.000Z',
       },
     ]);
   });
@@ -543,7 +547,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'one-owner',
         row: `Customer ${loner.stripe.customer}`,
-        problem: `it belongs to user ${loner.id}, and by event ${claim.id} another user's checkout named it`,
+        problem: `it belongs to user ${loner.id}, but another user's checkout named it (event ${claim.id})`,
       },
     ]);
     await deliverAll(server, [loner.stripe.customerDeleted({ at: daysAfter(10) })]);

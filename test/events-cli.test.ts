@@ -126,7 +126,7 @@ describe('replay', () => {
 
     server.clock.now = daysAfter(2);
     expect(await replay(commandContext(server), event.id)).toEqual({
-      text: `${event.id} is applied now.`,
+      text: `${event.id} was applied.`,
       json: { id: event.id, status: 'ok' },
     });
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(47) });
@@ -135,7 +135,7 @@ describe('replay', () => {
     expect(kept).toMatchObject({ status: 'applied', error: null });
 
     expect(await replay(commandContext(server), event.id)).toEqual({
-      text: `${event.id} was applied or ignored before: nothing was changed.`,
+      text: `${event.id} was already applied or ignored, so nothing changed.`,
       json: { id: event.id, status: 'duplicate' },
     });
     expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
@@ -172,7 +172,7 @@ describe('replay', () => {
       },
     });
     expect(await replay(commandContext(server), unused.id)).toEqual({
-      text: `${unused.id} is ignored now: events of the type product.created are not used.`,
+      text: `${unused.id} was ignored: events of the type product.created are not used.`,
       json: {
         id: unused.id,
         status: 'ignored',
@@ -241,7 +241,7 @@ describe('replay', () => {
     for (const payload of [null, '{}']) {
       await server.db.event.update({ where: { id: event.id }, data: { payload } });
       await expect(replay(commandContext(server), event.id)).rejects.toThrow(
-        `Of the event ${event.id} too little is kept to handle it: send it again from Stripe.`,
+        `The event ${event.id} cannot be handled from what is stored of it. Resend it from Stripe.`,
       );
     }
   });
@@ -317,7 +317,7 @@ describe('on the command line', () => {
       expect(await cli({ databaseUrl: impatient(server.databaseUrl) }, 'replay', event.id)).toEqual({
         code: 1,
         stdout: '',
-        stderr: 'The database is busy: try again.\n',
+        stderr: 'The database is busy. Try again.\n',
       });
       await writer.lift();
       expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({

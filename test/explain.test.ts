@@ -5,7 +5,7 @@ import { grantCredit } from '../src/operator/grant-credit.ts';
 import type { Tx } from '../src/db/transaction.ts';
 import { creditLeft } from '../src/credits/balance.ts';
 import type { Spending } from '../src/credits/fold.ts';
-import type { AccountStory, ToldEntry } from '../src/operator/explain.ts';
+import type { AccountStory, ExplainedEntry } from '../src/operator/explain.ts';
 import { commandContext } from './support/command-context.ts';
 import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
@@ -23,7 +23,7 @@ async function explained(server: TestServer, person: Person): Promise<{ story: A
 }
 
 /** The lines of a history, short: kind, and days where there are any. */
-function short(history: readonly (ToldEntry | Spending)[]): string[] {
+function short(history: readonly (ExplainedEntry | Spending)[]): string[] {
   return history.map((line) => {
     if ('of' in line)
       return `spent ${line.of.map(({ seq, seconds }) => `${seconds / DAY} of #${seq}`).join(' + ')}`;
@@ -238,10 +238,10 @@ describe("the stories of the design's table, to the second", () => {
     ]);
     expect(days(told.credit.sum)).toEqual([90, 75, 0, 15]);
     expect(text).toContain(
-      '25 days taken back because the dispute of the first payment of a@example.com was lost',
+      '25 days taken back because the dispute about the first payment of a@example.com was lost',
     );
     expect(text).toContain(
-      '25 days given back because the dispute of the first payment of a@example.com was won',
+      '25 days returned because the dispute about the first payment of a@example.com was won',
     );
   });
 });
@@ -260,15 +260,15 @@ test('in words: one line an entry, and sums that add up to the second', async ()
     'Now',
     '  tier    free',
     '  access  credit, until 2027-03-13T09:00:00Z',
-    '  credit  0 days 22:57:55 left: it runs until 2027-03-13T09:00:00Z',
+    '  credit  0 days 22:57:55 left, running until 2027-03-13T09:00:00Z',
     '',
     'Credit',
     '  2027-01-10T09:00:00Z  #1   granted 30 days by an operator "sorry for the "outage""',
     '  2027-01-10T09:00:00Z  ...  1 day spent until 2027-01-11T09:00:00Z of #1',
     '  2027-01-11T09:00:00Z  #2   granted 2 days by an operator',
     '  2027-01-11T09:00:00Z  ...  19 days spent until 2027-01-30T09:00:00Z of #1',
-    '  2027-01-30T09:00:00Z  #3   stands still because they pay',
-    '  2027-03-01T09:00:00Z  #4   runs again because they pay no longer',
+    '  2027-01-30T09:00:00Z  #3   held because they pay',
+    '  2027-03-01T09:00:00Z  #4   runs again because they stopped paying',
     '  2027-03-01T09:00:00Z  ...  11 days 01:02:05 spent until 2027-03-12T10:02:05Z: 10 days of #1, 1 day 01:02:05 of #2',
     '  32 days granted = 31 days 01:02:05 spent + 0 days taken back + 0 days 22:57:55 left',
     '',
@@ -280,9 +280,9 @@ test('in words: one line an entry, and sums that add up to the second', async ()
   ]);
 });
 
-test('held credit is said to stand still, and who never had any is told so', async () => {
+test('held credit is said to be held, and who never had any is told so', async () => {
   const { server, referrer, friend, stripe } = await oneFriend();
-  expect((await explained(server, referrer)).text).toContain('Credit\n  There never was any.\n');
+  expect((await explained(server, referrer)).text).toContain('Credit\n  none so far\n');
   await deliverAll(server, [stripe.created()]);
   server.clock.now = daysAfter(3);
   const { story: told, text } = await explained(server, friend);
@@ -290,7 +290,7 @@ test('held credit is said to stand still, and who never had any is told so', asy
     tier: 'paid',
     credit: { left: 45 * DAY, held: true, until: daysAfter(48) },
   });
-  expect(text).toContain('45 days left: it stands still while they pay');
+  expect(text).toContain('45 days left, held while they pay');
   expect(text).toContain(
     'granted 45 days because they paid for the first time, invited by referrer@example.com',
   );
@@ -332,12 +332,12 @@ describe('why a referral has or has not converted, and what comes next', () => {
   test.each([
     [
       'a coupon',
-      'it was on trial, or has a coupon, a price of zero or an invoice that is sent',
+      'it had a trial, a discount or a price of zero, or its invoices are sent',
       (stripe: ReturnType<typeof buyer>) => [stripe.created({ discounts: ['di_1'] })],
     ],
     [
       'a first invoice of zero',
-      'its first invoice was of zero',
+      'its first invoice was zero',
       (stripe: ReturnType<typeof buyer>) => [
         stripe.created({ discounts: ['di_1'] }),
         stripe.invoicePaid({ amount_paid: 0 }),
@@ -345,7 +345,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     ],
     [
       'a bank debit under way',
-      'a bank debit is under way',
+      'a bank debit is pending',
       (stripe: ReturnType<typeof buyer>) => [
         stripe.checkoutCompleted({ payment_status: 'unpaid' }),
         stripe.created(),
@@ -354,14 +354,14 @@ describe('why a referral has or has not converted, and what comes next', () => {
   ])('paying, but nothing proves it: %s', async (_name, why, events) => {
     expect(await told(({ stripe }) => events(stripe))).toMatchObject({
       state: 'unproven',
-      says: `paying, but nothing proves that money moved (${why})`,
+      says: `active, but no payment is proven (${why})`,
       next: firstInvoice,
     });
   });
 
   test.each([
     ['incomplete', 'payment-failed', 'the first payment failed', firstInvoice],
-    ['incomplete_expired', 'payment-failed', 'the first payment failed, and was given up', null],
+    ['incomplete_expired', 'payment-failed', 'the first payment failed and the subscription expired', null],
     ['past_due', 'past-due', 'past due, never paid', firstInvoice],
     ['unpaid', 'stopped', 'unpaid, never paid', firstInvoice],
     ['canceled', 'ended', 'the subscription ended without a payment', null],
@@ -386,7 +386,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(referral).toMatchObject({
       state: 'converted',
       says: 'converted on 2027-01-10T09:00:00Z: 45 days each',
-      next: 'A full refund, or a dispute opened, until 2027-02-09T09:00:00Z can take it back.',
+      next: 'A full refund or a dispute opened until 2027-02-09T09:00:00Z can take the days back.',
       convertedAt: daysAfter(0),
       reversedAt: null,
     });
@@ -403,7 +403,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
       {
         state: 'reversed',
         says: 'converted on 2027-01-10T09:00:00Z: 45 days each; taken back on 2027-01-30T09:00:00Z because the payment was refunded',
-        next: 'The same is given back if the refund fails, or if they pay again.',
+        next: 'The days are returned if the refund fails or they pay again.',
       },
     ]);
     server.clock.now = daysAfter(50);
@@ -413,11 +413,11 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(restored.invited).toMatchObject([
       {
         state: 'converted',
-        next: 'Nothing more: only a dispute opened until 2027-02-09T09:00:00Z, and lost later, can take it back.',
+        next: 'It is final, unless a dispute opened until 2027-02-09T09:00:00Z is lost later.',
       },
     ]);
     expect(text).toContain(
-      '25 days given back because the refund of the first payment of friend@example.com failed',
+      '25 days returned because the refund of the first payment of friend@example.com failed',
     );
   });
 
@@ -437,11 +437,11 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(of.invited).toMatchObject([
       {
         says: expect.stringMatching(/because no money had moved$/) as string,
-        next: 'The same is given back with the first paid invoice.',
+        next: 'The days are returned with the first paid invoice.',
       },
     ]);
     expect(text).toContain(
-      '45 days taken back because no money had moved in the first payment of friend@example.com',
+      '45 days taken back because the first payment of friend@example.com moved no money',
     );
   });
 
@@ -482,10 +482,10 @@ describe('why a referral has or has not converted, and what comes next', () => {
     await tombstone(server, referrer);
     const before = (await explained(server, friend)).story.invitedBy;
     expect(before?.email).toBeNull();
-    expect(before?.next).toMatch(/Whoever invited them is gone, and gets nothing\.$/);
+    expect(before?.next).toMatch(/The referrer has deleted their account and gets nothing\.$/);
     await deliverAll(server, [stripe.created()]);
     const after = (await explained(server, friend)).story.invitedBy;
-    expect(after?.says).toMatch(/: 45 days for the one invited; whoever invited them was gone$/);
+    expect(after?.says).toMatch(/: 45 days for the invited user; the referrer was deleted$/);
   });
 });
 

@@ -201,7 +201,7 @@ test('in words it says how much was copied, and what to do next', async () => {
   const source = await smallSource();
   const { text } = await copy(source, await newDatabase());
   expect(text).toMatch(/^Setting +2 rows$/m);
-  expect(text).toContain('Copied 3 rows in all, and compared each one.');
+  expect(text).toContain('Copied and compared 3 rows.');
   expect(text).toContain('Keep SESSION_SECRET as it is');
 });
 
@@ -213,13 +213,13 @@ describe('without SESSION_SECRET it says where the servers have it', () => {
     const source = await smallSource();
     const secret = join(dirname(source.slice('file:'.length)), 'session-secret');
     await writeFile(secret, 'x');
-    expect(await copyWithoutSecret(source)).toContain(`Set SESSION_SECRET to what ${secret} holds`);
+    expect(await copyWithoutSecret(source)).toContain(`Set SESSION_SECRET to the content of ${secret}`);
   });
 
   test('and of a backup that is copied does not name a file that is not there', async () => {
     const text = await copyWithoutSecret(await smallSource());
-    expect(text).toContain('Set SESSION_SECRET to the one that the servers have now');
-    expect(text).toContain('session-secret beside the database that they use');
+    expect(text).toContain('Set SESSION_SECRET to the one that the servers use now');
+    expect(text).toContain('session-secret next to their database');
     expect(text).not.toMatch(/\/session-secret/);
   });
 });
@@ -233,8 +233,8 @@ test('a source of an older version is brought up to date and copied in one run',
     SESSION_SECRET: 'a session secret for the tests only',
   });
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  expect(stdout).toContain('Copied 0 rows in all');
-  expect(stdout).toContain('The SQLite file was brought up to date, and is otherwise as it was.');
+  expect(stdout).toContain('Copied and compared 0 rows');
+  expect(stdout).toContain('The SQLite file was migrated to this version and is otherwise unchanged.');
 });
 
 describe('nothing is copied', () => {
@@ -243,7 +243,7 @@ describe('nothing is copied', () => {
     const { run } = await otherConnection({ databaseUrl: target });
     await run(`INSERT INTO "Setting" VALUES ('theirs', 'x')`);
     expect(await refusal(await smallSource(), target)).toBe(
-      'The target is not empty: its table Setting has rows. Name a new database; createdb makes one.',
+      'The target is not empty: its table Setting has rows. Name an empty database; createdb creates one.',
     );
     expect(await rowCounts(target)).toEqual({ Setting: 1 });
   });
@@ -257,20 +257,20 @@ describe('nothing is copied', () => {
 
   test.each(['file:./other.db', 'postgresql://127.0.0.1:1', 'tandem'])('to %s', async (target) => {
     expect(await refusal(await smallSource(), target)).toBe(
-      'The target wants to be a PostgreSQL database: postgresql://user:password@host:port/database.',
+      'The target must be a PostgreSQL database: postgresql://user:password@host:port/database.',
     );
   });
 
   test('when the source is no SQLite database, such as the target itself', async () => {
     const target = await newDatabase();
-    expect(await refusal(target, target)).toMatch(/^DATABASE_URL is a PostgreSQL database already/);
+    expect(await refusal(target, target)).toMatch(/^DATABASE_URL is already a PostgreSQL database/);
   });
 
   test('when there is no source: none is made either', async () => {
     const folder = await emptyFolder();
     const path = join(folder, 'tandem.db');
     expect(await refusal(`file:${path}`, await newDatabase())).toBe(
-      `The database ${path} cannot be read (ENOENT). Mend DATABASE_URL, or its permissions.`,
+      `The database ${path} cannot be read (ENOENT). Correct DATABASE_URL or the file's permissions.`,
     );
     expect(await readdir(folder)).toEqual([]);
   });
@@ -290,7 +290,7 @@ describe('nothing is copied', () => {
     const said = await refusal(source, target);
     clearInterval(writing);
     server.close();
-    expect(said).toMatch(/^The database was written to while it was copied/);
+    expect(said).toMatch(/^Nothing was copied, because the database was written to meanwhile/);
     expect(await rowCounts(target)).toEqual({});
     await copy(source, target);
     expect(await rowCounts(target)).toEqual(await rowCounts(source));
@@ -310,7 +310,7 @@ describe('nothing is copied', () => {
     const [source, target] = [await smallSource(), await newDatabase()];
     // The same instant in another zone: PostgreSQL drops the zone.
     change(source, `UPDATE "User" SET "createdAt" = '2027-01-10T10:00:00.000+01:00'`);
-    expect(await refusal(source, target)).toMatch(/^The copy of the table User is not the same: /);
+    expect(await refusal(source, target)).toMatch(/^The copy of the table User differs: /);
     expect(await rowCounts(target)).toEqual({});
   });
 
@@ -321,7 +321,7 @@ describe('nothing is copied', () => {
       `CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
        CREATE TRIGGER lost BEFORE INSERT ON "Setting" FOR EACH ROW WHEN (NEW."key" = 'b') EXECUTE FUNCTION lose()`,
     );
-    expect(await refusal(source, target)).toContain('table Setting is not the same: 1 rows of 2');
+    expect(await refusal(source, target)).toContain('table Setting differs: it has 1 of 2 rows');
     expect(await rowCounts(target)).toEqual({});
   });
 });

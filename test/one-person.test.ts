@@ -130,7 +130,7 @@ describe('an address that was paid for counts', () => {
     expect(await userRow(server, again.id)).toMatchObject({ tier: 'paid', creditUntil: null });
     expect(await userRow(server, ann.id)).toMatchObject({ creditUntil: daysAfter(45) });
     const told = await explain(commandContext(server), 'ann@example.com');
-    expect(told.text).toContain('refused: the address has converted a referral before');
+    expect(told.text).toContain('refused: the address has already converted a referral');
     await expectSound(server);
   });
 
@@ -185,7 +185,7 @@ describe('nobody refers themselves', () => {
     await deliverAll(server, [late.checkoutCompleted(), late.created(), late.invoicePaid()]);
     expect(await referralOf(server, second)).toMatchObject({ convertedAt: null });
     const told = await explain(commandContext(server), 'other@example.com');
-    expect(told.text).toContain('refused: the address is one of the person who invited them');
+    expect(told.text).toContain('refused: the address belongs to the referrer');
   });
 
   test('by giving theirs to the one whom they invited', async () => {

@@ -113,7 +113,7 @@ test('sessions and reset links that have ended are deleted, others stay', async 
   await linkOf(bob.id, daysAfter(30));
 
   expect(await prune(commandContext(server))).toEqual({
-    text: 'Thinned 0 events; deleted 1 sessions and 1 reset links that had ended.',
+    text: 'Thinned 0 events; deleted 1 expired sessions and 1 expired reset links.',
     json: { events: 0, sessions: 1, resetLinks: 1 },
   });
   expect(await server.db.session.findMany()).toMatchObject([{ userId: bob.id }]);

@@ -177,7 +177,7 @@ test('a refund takes a part or all of what is left, and no more', async () => {
   expect(whole?.refunds?.data).toHaveLength(2);
   expect(() => {
     started.acts.failRefund(rest.id);
-  }).toThrow('failed already');
+  }).toThrow('already failed');
 });
 
 test('a dispute is lost by accepting it, and can be won later', async () => {
@@ -192,7 +192,7 @@ test('a dispute is lost by accepting it, and can be won later', async () => {
     payment_intent: { id: intent },
   });
   await expect(stripe.refunds.create({ charge })).rejects.toMatchObject({ code: 'charge_disputed' });
-  expect(() => started.acts.openDispute(charge)).toThrow('is disputed already');
+  expect(() => started.acts.openDispute(charge)).toThrow('is already disputed');
   expect(await stripe.disputes.close(id)).toMatchObject({ status: 'lost' });
   expect(started.told()).toEqual(['charge.dispute.closed']);
   await expect(stripe.disputes.close(id)).rejects.toMatchObject({ statusCode: 400 });
@@ -204,7 +204,7 @@ test('a dispute is lost by accepting it, and can be won later', async () => {
   });
   expect(() => {
     started.acts.closeDispute(id, 'lost');
-  }).toThrow('is won already');
+  }).toThrow('is already won');
   expect((await stripe.disputes.list({ charge })).data.map((one) => one.status)).toEqual(['won']);
   expect((await stripe.disputes.list({ payment_intent: 'pi_x' })).data).toEqual([]);
 });
@@ -232,7 +232,7 @@ test('a bank debit completes the checkout unpaid, and settles later', async () =
   ]);
   expect(() => {
     started.acts.settleDebit(session, true);
-  }).toThrow('No bank debit is under way');
+  }).toThrow('No bank debit is pending');
 });
 
 test('a bank debit that fails leaves the subscription past due', async () => {
@@ -249,7 +249,7 @@ test('a bank debit that fails leaves the subscription past due', async () => {
   expect(events[3]?.data.previous_attributes).toEqual({ status: 'active' });
   expect(() => {
     started.acts.settleDebit(session, true);
-  }).toThrow('No bank debit is under way');
+  }).toThrow('No bank debit is pending');
   started.acts.retryPayment(subscription);
   expect(await started.stripe.subscriptions.retrieve(subscription)).toMatchObject({ status: 'active' });
   expect(() => {

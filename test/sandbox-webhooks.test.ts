@@ -105,7 +105,7 @@ test('an event can be sent in any order, and again', async () => {
   expect(await webhooks.send(second)).toBe(200);
   expect(receiver.ids).toEqual([second, second, second]);
   expect((await stripe.events.retrieve(second)).pending_webhooks).toBe(0);
-  await expect(webhooks.send('evt_none')).rejects.toThrow('no event');
+  await expect(webhooks.send('evt_none')).rejects.toThrow('does not exist');
 });
 
 test('an event that is dropped is never sent by itself, and stays in the list', async () => {
@@ -124,7 +124,7 @@ test('an event that is dropped is never sent by itself, and stays in the list', 
   expect(await webhooks.send(first)).toBe(200);
   expect(() => {
     webhooks.drop('evt_none');
-  }).toThrow('no event');
+  }).toThrow('does not exist');
 });
 
 test('a hold stops the retries, and a release takes them up again', async () => {

@@ -278,7 +278,7 @@ test('as a process, a bad variable is exit 1 and one line on stderr, and nothing
 test('a .env that cannot be read is exit 1 and one line on stderr', async () => {
   const folder = await emptyFolder();
   await mkdir(join(folder, '.env'));
-  expect(await failureOfProcess({}, folder)).toMatch(/^\.env is there and cannot be read \(EISDIR\)\./);
+  expect(await failureOfProcess({}, folder)).toMatch(/^\.env cannot be read \(EISDIR\)\./);
 });
 
 /** Has Node load no native code of a package, as after it was replaced by another version, or moved to another machine. */
@@ -301,7 +301,7 @@ test('SQLite built for another version of Node.js stops the start and the comman
     'was compiled against a different Node.js version using NODE_MODULE_VERSION 115.',
   );
   const says = new RegExp(
-    `^The package better-sqlite3 was built for another version of Node.js than this one \\(${process.version}\\): run npm rebuild better-sqlite3 in /`,
+    `^The package better-sqlite3 was built for another version of Node.js than ${process.version}\\. Run npm rebuild better-sqlite3 in /`,
   );
   expect(await failureOfProcess(env)).toMatch(says);
   const folder = await emptyFolder();
@@ -314,7 +314,7 @@ test('SQLite built for another version of Node.js stops the start and the comman
 test('a package that was built for another machine stops the start, which says what to run', async () => {
   const env = await breakNative('argon2', 'has an invalid ELF header.');
   expect(await failureOfProcess(env)).toMatch(
-    /^The package @node-rs\/argon2 was not built for this machine: run npm ci in \//,
+    /^The package @node-rs\/argon2 was not built for this machine\. Run npm ci in \//,
   );
 });
 
@@ -342,7 +342,7 @@ test.each([
 ])('a port in use stops the start with one line that names it, %s', async (_name, env) => {
   const port = await takenPort();
   expect(await failureOfProcess({ ...env, PORT: String(port) })).toMatch(
-    new RegExp(`^Port ${port} is in use`),
+    new RegExp(`^Port ${port} is already in use`),
   );
 });
 

@@ -1,17 +1,10 @@
 import { listAudit } from '../audit.ts';
 import type { AuditRow } from '../db/generated/client.ts';
-import { accountOf, inText } from './command.ts';
+import { accountOf, formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { DAY_SECONDS } from '../instants.ts';
 
-/**
- * `audit`: shows who changed what about an account's access, when and why, the oldest first.
- *
- * @param context what every command gets
- * @param email whose account
- * @returns what to print
- * @throws PlainError when there is no such account
- */
+/** `audit`: shows who changed what about an account's access, when and why, oldest first. */
 export async function audit({ db }: CommandContext, email: string): Promise<CommandResult> {
   const account = await accountOf(db, email);
   const rows = await listAudit(db, account.id);
@@ -22,7 +15,7 @@ export async function audit({ db }: CommandContext, email: string): Promise<Comm
 
 function line(row: AuditRow): string {
   const note = row.note === null ? '' : ` "${row.note}"`;
-  return `${inText(row.at)}  ${row.actor.padEnd(8)}  ${change(row)}  (${row.causeId})${note}`;
+  return `${formatInstant(row.at)}  ${row.actor.padEnd(8)}  ${change(row)}  (${row.causeId})${note}`;
 }
 
 function change({ kind, fromTier, toTier, seconds }: AuditRow): string {

@@ -12,9 +12,9 @@ import { PlainError } from '../plain-error.ts';
 import type { CommandResult } from './command.ts';
 
 /**
- * All pages in one step. SQLite starts a copy anew when another process writes between two of its steps: step by step,
- * it would never end while servers write. One step reads one state of the database, and in WAL mode no writer waits for
- * it; what waits is this process, which has nothing else to do. https://www.sqlite.org/backup.html
+ * Copy all pages in one step. SQLite restarts a copy when another process writes between two steps, so it would never
+ * finish under load. A single step reads one state of the database; in WAL mode it blocks no writer.
+ * https://www.sqlite.org/backup.html
  */
 const ALL_PAGES = 0x7fffffff;
 
@@ -28,19 +28,17 @@ interface Made extends Counts {
 }
 
 /**
- * `backup`: copies the SQLite database into one file while servers write to it. The copy is checked and on disk before
- * the file has its name; a file that is there is never overwritten. The database is not brought up to date first: a
- * backup before an upgrade is one of the older version.
+ * `backup`: copies the SQLite database into one file while servers write to it. The copy is checked and flushed to
+ * disk before it gets its final name, and never overwrites a file. Migrations are not applied first, so that a backup
+ * before an upgrade has the older schema.
  *
- * @param config the configuration
- * @param file where to; relative to the working directory
- * @returns what to print
- * @throws PlainError when it cannot be done: then nothing is left of it
+ * @param file relative to the working directory
+ * @throws PlainError when it fails; nothing is left behind then
  */
 export async function backup({ databaseUrl }: Config, file: string): Promise<CommandResult> {
   if (isPostgresql(databaseUrl)) {
     throw new PlainError(
-      `The database is PostgreSQL, and its own tool makes the backup: pg_dump --format=custom --file='${file}' "$DATABASE_URL"`,
+      `The database is PostgreSQL. Back it up with its own tool: pg_dump --format=custom --file='${file}' "$DATABASE_URL"`,
     );
   }
   const source = databasePath(databaseUrl);
@@ -49,25 +47,25 @@ export async function backup({ databaseUrl }: Config, file: string): Promise<Com
     await access(source, constants.R_OK).catch((error: unknown) => {
       throw cannotRead(source, error);
     });
-    // As every start does. Where this user may not, a backup is worth more.
+    // As every start does. If this user may not change it, make the backup anyway.
     await ownerOnly(source).catch(() => undefined);
-    return tell(path, await makeBackup(source, path));
+    return summarise(path, await makeBackup(source, path));
   } catch (error) {
     throw explain(error, path);
   }
 }
 
 async function makeBackup(source: string, path: string): Promise<Made> {
-  // Before the work, so that it is not in vain; at its end the link decides.
-  if (await isThere(path)) throw alreadyThere(path);
+  // Check early, to save the work; the link at the end is what decides.
+  if (await exists(path)) throw alreadyExists(path);
   const unfinished = `${path}.${randomUUID()}.unfinished`;
-  // SQLite keeps the mode of a file that it finds.
+  // SQLite keeps the mode of an existing file.
   await writeFile(unfinished, '', { flag: 'wx', mode: 0o600 });
   try {
     await copy(source, unfinished);
     const counts = checkAndClose(unfinished);
     const bytes = await toDisk(unfinished);
-    // Unlike a rename, a link does not overwrite what appeared there meanwhile.
+    // Unlike rename, link does not overwrite a file that appeared meanwhile.
     await link(unfinished, path);
     return { bytes, ...counts };
   } finally {
@@ -76,7 +74,7 @@ async function makeBackup(source: string, path: string): Promise<Made> {
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
+async function exists(path: string): Promise<boolean> {
   try {
     await lstat(path);
     return true;
@@ -102,12 +100,13 @@ async function copy(source: string, path: string): Promise<void> {
 function checkAndClose(path: string): Counts {
   const database = new Database(path);
   try {
-    // The copy says that it is in WAL mode, as the database does: out of it, this one file is all of the backup.
+    // The copy is marked as WAL, like the original. Leaving WAL mode puts the whole backup into this one file.
     database.pragma('journal_mode = DELETE');
     const damage = database.pragma('integrity_check', { simple: true });
     if (damage !== 'ok') throw damaged(String(damage));
     const [loose] = database.pragma('foreign_key_check') as { table: string; parent: string }[];
-    if (loose) throw damaged(`a row of ${loose.table} points at one of ${loose.parent} that is not there`);
+    if (loose)
+      throw damaged(`a row of ${loose.table} refers to a row of ${loose.parent} that does not exist`);
     const rows = (table: string) =>
       database.prepare<[], number>(`SELECT count(*) FROM "${table}"`).pluck().get() ?? 0;
     return { users: rows('User'), events: rows('Event') };
@@ -116,7 +115,7 @@ function checkAndClose(path: string): Counts {
   }
 }
 
-/** Waits until a file, or the names in a folder, survive a power cut; its size in bytes. */
+/** Flushes a file or folder to disk; returns its size in bytes. */
 async function toDisk(path: string): Promise<number> {
   const handle = await open(path);
   try {
@@ -127,7 +126,7 @@ async function toDisk(path: string): Promise<number> {
   }
 }
 
-function tell(path: string, made: Made): CommandResult {
+function summarise(path: string, made: Made): CommandResult {
   const { bytes, users, events } = made;
   const text = `The backup is in ${path}: ${bytes} bytes, ${users} users, ${events} events.`;
   return { text, json: { path, ...made } };
@@ -135,18 +134,18 @@ function tell(path: string, made: Made): CommandResult {
 
 function damaged(how: string): PlainError {
   return new PlainError(
-    `The database is damaged: ${how.replaceAll('\n', ' ')}. No backup was made: keep the older ones.`,
+    `The database is damaged: ${how.replaceAll('\n', ' ')}. No backup was made. Keep your older backups.`,
   );
 }
 
-function alreadyThere(path: string): PlainError {
-  return new PlainError(`${path} is there already, and is not overwritten. Name another file.`);
+function alreadyExists(path: string): PlainError {
+  return new PlainError(`${path} already exists and is not overwritten. Name another file.`);
 }
 
 function cannotRead(source: string, error: unknown): PlainError {
   const { code = '' } = error as NodeJS.ErrnoException;
   return new PlainError(
-    `The database ${source} cannot be read (${code}). Mend DATABASE_URL, or its permissions.`,
+    `The database ${source} cannot be read (${code}). Correct DATABASE_URL or the file's permissions.`,
   );
 }
 
@@ -157,23 +156,25 @@ function explain(error: unknown, path: string): unknown {
   const folder = dirname(path);
   switch (code) {
     case 'EEXIST':
-      return alreadyThere(path);
+      return alreadyExists(path);
     case 'ENOENT':
     case 'ENOTDIR':
-      return new PlainError(`There is no folder ${folder}. Make it, or name a file in another one.`);
+      return new PlainError(
+        `The folder ${folder} does not exist. Create it, or name a file in another folder.`,
+      );
     case 'ENOSPC':
     case 'EDQUOT':
     case 'SQLITE_FULL':
       return new PlainError(
-        `There is no room for the backup in ${folder}. Make some, or name another folder.`,
+        `There is not enough space for the backup in ${folder}. Free some space, or name another folder.`,
       );
     case 'SQLITE_CORRUPT':
     case 'SQLITE_NOTADB':
       return damaged(message);
   }
   if (code.startsWith('SQLITE_')) return new PlainError(`The backup failed: ${message} (${code}).`);
-  // What is left are the file system's own: EACCES, EPERM, EROFS …
+  // File system errors: EACCES, EPERM, EROFS …
   if (code)
-    return new PlainError(`The folder ${folder} cannot be written (${code}). Name a file in another one.`);
+    return new PlainError(`The folder ${folder} is not writable (${code}). Name a file in another folder.`);
   return error;
 }

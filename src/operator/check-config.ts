@@ -3,7 +3,7 @@ import type { CheckedConfig, Config, Remark, VariableName } from '../config.ts';
 import { dataFolder, databasePath, isPostgresql } from '../db/open.ts';
 import type { CommandResult } from './command.ts';
 
-/** Whatever of these is set, its value is never shown. */
+/** The values of these are never shown. */
 const SECRETS: ReadonlySet<VariableName> = new Set([
   'STRIPE_API_KEY',
   'STRIPE_WEBHOOK_SECRET',
@@ -11,26 +11,26 @@ const SECRETS: ReadonlySet<VariableName> = new Set([
   'SMTP_URL',
 ]);
 
-/** A secret of Stripe's that was put into the wrong variable. */
+/** A Stripe secret in the wrong variable. */
 const STRIPE_SECRET = /\b(sk|rk|whsec)_\S+/g;
 
-/** What each variable switches on or off, as it is set now. */
+/** The effect of each variable's current value. */
 const EFFECTS: Record<VariableName, (config: Config) => string> = {
   NODE_ENV: ({ production }) =>
     production
       ? 'Production: every secret must be set, and the sandbox is off.'
-      : 'Not production: a session secret is made where none is set, and the sandbox may run.',
+      : 'Not production: a missing session secret is generated, and the sandbox may run.',
   HOST: ({ host }) =>
     /^(127\.|::1$|localhost$)/.test(host)
-      ? 'Only this machine reaches the server.'
-      : 'Other machines reach the server, too.',
+      ? 'Only this machine can reach the server.'
+      : 'Other machines can reach the server too.',
   PORT: ({ port }) => `The server listens on port ${port}.`,
   PUBLIC_URL: ({ publicUrl }) =>
-    `Links lead to ${publicUrl}. ${publicUrl.startsWith('https:') ? 'Cookies are Secure.' : 'Cookies are not Secure.'}`,
+    `Links point to ${publicUrl}. ${publicUrl.startsWith('https:') ? 'Cookies are Secure.' : 'Cookies are not Secure.'}`,
   DATABASE_URL: ({ databaseUrl }) =>
     isPostgresql(databaseUrl)
       ? 'PostgreSQL: any number of servers, which share the rate limits.'
-      : 'SQLite: one server, which counts rate limits in its memory.',
+      : 'SQLite: a single server, which keeps rate limits in memory.',
   STRIPE_API_KEY: ({ sandbox, stripe }) => {
     if (sandbox) return 'The sandbox is on: a stand-in for Stripe runs, and no real money moves.';
     if (stripe.apiKey === null) return 'Checkout, portal and reconcile are off.';
@@ -40,8 +40,8 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
     if (sandbox) return 'The sandbox signs its webhooks with a secret of its own.';
     if (webhookSecrets.length === 0) return 'The webhook answers 503.';
     return webhookSecrets.length === 1
-      ? 'The webhook takes events signed with it.'
-      : `The webhook takes events signed with any of these ${webhookSecrets.length} secrets.`;
+      ? 'The webhook accepts events signed with it.'
+      : `The webhook accepts events signed with any of these ${webhookSecrets.length} secrets.`;
   },
   STRIPE_PRICE_MONTHLY: (config) => soldAt(config, 'monthly'),
   STRIPE_PRICE_ANNUAL: (config) => soldAt(config, 'annual'),
@@ -50,8 +50,8 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
       ? 'Every subscription in the Stripe account gives access.'
       : 'Only subscriptions to these products give access.',
   STRIPE_API_BASE: ({ sandbox, stripe: { apiBase } }) => {
-    if (sandbox) return 'Stripe is the sandbox.';
-    return apiBase === null ? 'Stripe is asked at Stripe.' : 'Stripe is asked there, and not at Stripe.';
+    if (sandbox) return 'Requests go to the sandbox.';
+    return apiBase === null ? 'Requests go to Stripe.' : 'Requests go there instead of to Stripe.';
   },
   STRIPE_TRIAL_DAYS: ({ stripe: { trialDays } }) =>
     trialDays === 0 ? 'No trial is offered.' : `A first checkout offers a trial of ${trialDays} days.`,
@@ -59,18 +59,18 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
     if (sessionSecret !== null) return 'Sessions and reset links are hashed with it.';
     return production
       ? 'Nobody can log in.'
-      : `A secret is made at the first start and kept in ${dataFolder(databaseUrl)}/session-secret.`;
+      : `A secret is generated at the first start and kept in ${dataFolder(databaseUrl)}/session-secret.`;
   },
   LOG_LEVEL: ({ logLevel }) =>
-    logLevel === 'silent' ? 'Nothing is logged.' : `Lines of the level ${logLevel} and above are logged.`,
+    logLevel === 'silent' ? 'Nothing is logged.' : `Messages of level ${logLevel} and above are logged.`,
   TRUST_PROXY: ({ trustProxy }) =>
     trustProxy.length === 0
-      ? 'Clients are counted by the address that connects; X-Forwarded-For is not believed.'
-      : 'X-Forwarded-For is believed from these addresses; clients are counted by what it says.',
+      ? 'Rate limits use the address of the connection; X-Forwarded-For is ignored.'
+      : 'X-Forwarded-For is trusted from these addresses, and rate limits use it.',
   REFERRAL_CLAWBACK_DAYS: ({ clawbackDays }) =>
-    `A refund, or a dispute that is lost, takes credit back for ${clawbackDays} days after the payment.`,
+    `A refund, or a dispute that is lost later, takes credit back if it begins within ${clawbackDays} days of the payment.`,
   EVENT_RETENTION_DAYS: ({ eventRetentionDays }) =>
-    `The payloads of Stripe's events are kept whole for ${eventRetentionDays} days.`,
+    `The payloads of Stripe events are kept whole for ${eventRetentionDays} days.`,
   SMTP_URL: ({ mail }) => {
     if (mail === null) return 'No mail is sent; pages say what to do instead.';
     return mail.smtpUrl === null
@@ -98,12 +98,12 @@ function soldAt({ sandbox, stripe }: Config, plan: 'monthly' | 'annual'): string
   return `The ${plan} plan is ${stripe.prices[plan] === null ? 'not sold' : 'sold at this price'}.`;
 }
 
-/** A variable, as it is told. */
-interface Told {
+/** A variable as it is shown. */
+interface ShownVariable {
   name: VariableName;
   set: boolean;
   from: 'environment' | '.env' | 'default' | null;
-  /** Null: not set and without a default, a secret, or nothing that could be shown. */
+  /** Null when not set and without a default, when secret, or when the value is invalid. */
   value: string | null;
   effect: string;
   problem: string | null;
@@ -111,12 +111,10 @@ interface Told {
 }
 
 /**
- * `check-config`: shows every variable: whether it is set, where it comes from, what it switches on or off, and what is
- * wrong with it. It reads no file but `.env`, and does not open the database.
+ * `check-config`: shows where each variable comes from, its effect, and what is wrong with it. It reads no file
+ * except `.env`, and does not open the database.
  *
- * @param env the environment
- * @param fromFile the names of the variables that `.env` has set
- * @returns what to print; failed when the server would not start
+ * @param fromFile the names of the variables that came from `.env`
  */
 export function checkConfigCommand(
   env: NodeJS.ProcessEnv,
@@ -124,18 +122,18 @@ export function checkConfigCommand(
 ): Promise<CommandResult> {
   const checked = checkConfig(env);
   const { problems, warnings } = checked;
-  const variables = VARIABLE_NAMES.map((name) => tell(name, env, fromFile, checked));
+  const variables = VARIABLE_NAMES.map((name) => describeVariable(name, env, fromFile, checked));
   const starts = problems.length === 0;
-  const text = [...variables.map(inText), verdict(problems.length, warnings.length)].join('\n');
+  const text = [...variables.map(formatVariable), verdict(problems.length, warnings.length)].join('\n');
   return Promise.resolve({ text, json: { starts, variables }, failed: !starts });
 }
 
-function tell(
+function describeVariable(
   name: VariableName,
   env: NodeJS.ProcessEnv,
   fromFile: ReadonlySet<string>,
   { config, problems, warnings }: CheckedConfig,
-): Told {
+): ShownVariable {
   const given = env[name] ?? '';
   const set = given !== '';
   const of = (remarks: Remark[]): string | null =>
@@ -149,7 +147,7 @@ function tell(
     name,
     set,
     from: set ? (fromFile.has(name) ? '.env' : 'environment') : byDefault === null ? null : 'default',
-    // A bad value could be anything, a password with a typing error in front of it included.
+    // An invalid value could be anything, even a misplaced password, so it is not shown.
     value: set ? (problem === null ? shown(name, given, config) : null) : byDefault,
     effect: EFFECTS[name](config),
     problem,
@@ -162,14 +160,14 @@ function shown(name: VariableName, value: string, { databaseUrl }: Config): stri
   return name === 'DATABASE_URL' ? withoutPassword(databaseUrl) : value.replaceAll(STRIPE_SECRET, '$1_…');
 }
 
-/** Only what cannot hold a password: one can stand in the query as well. */
+/** Keeps only the parts that cannot contain a password; the query can. */
 function withoutPassword(databaseUrl: string): string {
   if (!isPostgresql(databaseUrl)) return `file:${databasePath(databaseUrl)}`;
   const { username, host, pathname } = new URL(databaseUrl);
   return `postgresql://${username === '' ? '' : `${username}@`}${host}${pathname}`;
 }
 
-/** The value that stands in for one that is not set. */
+/** The default of a variable that is not set; null when there is none. */
 function defaultOf(name: VariableName, config: Config): string | null {
   switch (name) {
     case 'HOST':
@@ -193,7 +191,7 @@ function defaultOf(name: VariableName, config: Config): string | null {
   }
 }
 
-function inText({ name, from, value, effect, problem, warning }: Told): string {
+function formatVariable({ name, from, value, effect, problem, warning }: ShownVariable): string {
   const origin = from === null ? 'not set' : from === 'default' ? 'not set, default' : `set, from ${from}`;
   const lines = [`${name.padEnd(22)} ${value === null ? origin : `${value} (${origin})`}`];
   if (problem === null) lines.push(effect);

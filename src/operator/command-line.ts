@@ -18,7 +18,7 @@ const WRONG_USAGE = 2;
 
 const UNIT_SECONDS = { h: 3600, d: DAY_SECONDS };
 
-/** What a run of the command line takes from outside. */
+/** The environment of a command. */
 export interface Surroundings {
   env: NodeJS.ProcessEnv;
   /** The names of the variables that came from `.env`. */
@@ -29,16 +29,15 @@ export interface Surroundings {
 }
 
 /**
- * Runs one command. Each command's module is imported when it runs, so that none waits for what only others need.
+ * Runs one command. Its module is imported on demand, so that no command loads what only others need.
  *
- * @param args what stands behind the program's name
  * @returns the exit code: 0 done, 1 failed, 2 wrong usage
  */
 export async function runCommandLine(args: readonly string[], surroundings: Surroundings): Promise<number> {
   const { stdout, stderr } = surroundings;
   let exitCode = DONE;
   const program = new Command('cli')
-    .description("Tandem's command line: look at accounts, and mend them.")
+    .description("Tandem's command line for operators.")
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void stdout.write(text),
@@ -48,8 +47,8 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     .helpCommand(false);
 
   accountCommand('grant-credit', 'give an account days of paid access')
-    .argument('<days>', 'how many, a whole number from 1 to 3650', wholeDays)
-    .option('--note <text>', 'why, in your own words: it stands in the audit')
+    .argument('<days>', 'a whole number from 1 to 3650', wholeDays)
+    .option('--note <text>', 'the reason, shown in the audit')
     .action((email: string, days: number, options: { note?: string; json?: true }) =>
       run(options, async (context) => {
         const { grantCredit } = await import('./grant-credit.ts');
@@ -69,44 +68,42 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
   ).action((email: string, options: { json?: true }) =>
     run(options, async (context) => (await import('./explain.ts')).explain(context, email)),
   );
-  accountCommand('reset-link', 'print a link that sets a new password, once, within an hour').action(
+  accountCommand('reset-link', 'print a one-time link that sets a new password, valid for an hour').action(
     (email: string, options: { json?: true }) =>
       run(options, async (context) => (await import('./reset-link.ts')).resetLink(context, email)),
   );
-  command('events', 'list the newest 100 Stripe events, and what came of them')
-    .option('--failed', 'all that failed, the oldest first')
+  command('events', 'list the newest 100 Stripe events and their outcomes')
+    .option('--failed', 'list all failed events, oldest first')
     .action((options: { failed?: true; json?: true }) =>
       run(options, async (context) => {
         const { events } = await import('./events.ts');
         return events(context, options.failed ?? false);
       }),
     );
-  command('replay', 'handle an event that failed once more, from what is kept of it')
+  command('replay', 'handle a failed event again, from its stored payload')
     .argument('<event-id>', "Stripe's id of the event (evt_…)")
     .action((eventId: string, options: { json?: true }) =>
       run(options, async (context) => (await import('./replay.ts')).replay(context, eventId)),
     );
-  command('reconcile', 'bring the database back to what Stripe says, and tell what differed')
+  command('reconcile', 'compare the database with Stripe, and fix and list the differences')
     .option('--since <duration>', 'how far to look back, such as 36h or 7d', duration)
-    .option('--dry-run', 'only tell what differs')
+    .option('--dry-run', 'list the differences without fixing them')
     .action((options: { since?: number; dryRun?: true; json?: true }) =>
       run(options, async (context) => {
         const { reconcile } = await import('./reconcile.ts');
         return reconcile(context, options.since ?? null, options.dryRun ?? false);
       }),
     );
-  command(
-    'prune',
-    'thin the payloads of old events, and delete sessions and reset links that have ended',
-  ).action((options: { json?: true }) =>
-    run(options, async (context) => (await import('./prune.ts')).prune(context)),
+  command('prune', 'thin the payloads of old events, and delete expired sessions and reset links').action(
+    (options: { json?: true }) =>
+      run(options, async (context) => (await import('./prune.ts')).prune(context)),
   );
-  command('doctor', 'check every invariant of the database, and name the rows that break one').action(
+  command('doctor', 'check every invariant of the database, and list the rows that break one').action(
     (options: { json?: true }) =>
       run(options, async (context) => (await import('./doctor.ts')).doctor(context)),
   );
   command('backup', 'copy the SQLite database into one file, while servers write to it')
-    .argument('<file>', 'a file that is not there yet')
+    .argument('<file>', 'a file that does not exist yet')
     .action((file: string, options: { json?: true }) =>
       runAlone(options, async (config) => (await import('./backup.ts')).backup(config, file)),
     );
@@ -115,14 +112,14 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     .action((url: string, options: { json?: true }) =>
       runAlone(options, async (config) => (await import('./migrate-to.ts')).migrateTo(config, url)),
     );
-  command('migrate', 'bring the database up to date (starting the server does it too)').action(
+  command('migrate', 'apply pending database migrations (starting the server does this too)').action(
     (options: { json?: true }) =>
       run(options, async (context) => (await import('./migrate.ts')).migrate(context)),
   );
 
   command(
     'check-config',
-    'show every variable: where it comes from, what it does, and what is wrong with it',
+    'show where each variable comes from, its effect, and what is wrong with it',
   ).action(async (options: { json?: true }) => {
     const { checkConfigCommand } = await import('./check-config.ts');
     print(options, await checkConfigCommand(surroundings.env, surroundings.fromFile));
@@ -166,7 +163,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     });
   }
 
-  /** Runs a command that opens the database itself. */
+  /** For commands that open the database themselves. */
   async function runAlone(
     options: { json?: true },
     work: (config: Config) => Promise<CommandResult>,
@@ -179,18 +176,18 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     if (result.failed) exitCode = FAILED;
   }
 
-  /** Says what went wrong; the exit code. */
+  /** Prints what went wrong and returns the exit code. */
   function explainFailure(error: unknown): number {
     if (error instanceof InvalidArgumentError)
       stderr.write(`${error.message}\n\n${program.helpInformation()}`);
-    // Commander throws for a help that was asked for as well, with 0.
+    // Commander also throws for requested help, with exit code 0.
     if (error instanceof CommanderError) return error.exitCode === 0 ? DONE : WRONG_USAGE;
     if (isUnreachable(error)) {
-      stderr.write('The database cannot be reached any more: see that it runs, then try again.\n');
+      stderr.write('The connection to the database was lost. Check that it is running, then try again.\n');
       return FAILED;
     }
     if (isRefused(error)) {
-      stderr.write('The database is busy: try again.\n');
+      stderr.write('The database is busy. Try again.\n');
       return FAILED;
     }
     const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
@@ -202,12 +199,13 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
 
 function wholeDays(text: string): number {
   const days = /^\d{1,4}$/.test(text) ? Number(text) : 0;
-  if (days < 1 || days > 3650) throw new InvalidArgumentError('It wants a whole number from 1 to 3650.');
+  if (days < 1 || days > 3650) throw new InvalidArgumentError('It must be a whole number from 1 to 3650.');
   return days;
 }
 
 function duration(text: string): number {
   const [, count, unit] = /^([1-9]\d{0,4})([hd])$/.exec(text) ?? [];
-  if (!count || !unit) throw new InvalidArgumentError('It wants hours or days, such as 36h or 7d.');
+  if (!count || !unit)
+    throw new InvalidArgumentError('It must be a number of hours or days, such as 36h or 7d.');
   return Number(count) * UNIT_SECONDS[unit as keyof typeof UNIT_SECONDS];
 }

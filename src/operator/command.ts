@@ -6,14 +6,13 @@ import type { Db } from '../db/transaction.ts';
 import { isoText } from '../instants.ts';
 import { PlainError } from '../plain-error.ts';
 
-/** What every command gets. */
 export interface CommandContext {
   config: Config;
   db: Db;
   /** The migrations that opening the database applied. */
   migrations: string[];
   sessionSecret: string;
-  /** Null when no key is configured: then Stripe cannot be asked. */
+  /** Null when no key is configured. */
   stripe: Stripe | null;
   /** The instant of the command, UTC. */
   now: Date;
@@ -21,19 +20,17 @@ export interface CommandContext {
   clock: () => Date;
 }
 
-/** What a command prints: as text for people, or as one JSON document. */
+/** A command's output, as text for people or as one JSON document. */
 export interface CommandResult {
   text: string;
   json: unknown;
-  /** It was done, and what came out is bad news: printed all the same, and exit 1. */
+  /** The command ran but found something wrong: it prints its result and exits with 1. */
   failed?: boolean;
 }
 
 /**
- * @param db the database
- * @param email an address, in any case
- * @returns the account
- * @throws PlainError when there is none
+ * @param email in any case
+ * @throws PlainError when there is no such account
  */
 export async function accountOf(db: Db, email: string): Promise<User> {
   const user = await db.user.findUnique({ where: { email: email.trim().toLowerCase() } });
@@ -41,10 +38,7 @@ export async function accountOf(db: Db, email: string): Promise<User> {
   return user;
 }
 
-/**
- * @param instant an instant, or null for none
- * @returns it in ISO 8601, UTC, to the second; "-" for none
- */
-export function inText(instant: Date | null): string {
+/** ISO 8601, UTC, to the second; "-" for null. */
+export function formatInstant(instant: Date | null): string {
   return instant ? isoText(instant) : '-';
 }

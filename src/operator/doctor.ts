@@ -11,20 +11,15 @@ import { DAY_SECONDS, isoText, secondsBetween } from '../instants.ts';
 import { firstPaymentOf } from '../access/first-payment.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
-/**
- * `doctor`: checks every invariant of the database, and names the rows that break one.
- *
- * @param context what every command gets
- * @returns what to print; failed when there is any finding
- */
+/** `doctor`: checks every invariant of the database and lists the rows that break one. */
 export async function doctor({ db, config, now }: CommandContext): Promise<CommandResult> {
   const findings = await examine(db, { clawbackDays: config.clawbackDays, now });
   const failed = findings.length > 0;
-  const text = failed ? inText(findings) : `All ${INVARIANTS.length} invariants hold.`;
+  const text = failed ? formatFindings(findings) : `All ${INVARIANTS.length} invariants hold.`;
   return { text, json: { invariants: INVARIANTS.length, findings }, failed };
 }
 
-function inText(findings: readonly Finding[]): string {
+function formatFindings(findings: readonly Finding[]): string {
   return INVARIANTS.map((invariant) => section(invariant, findings))
     .filter((text) => text !== null)
     .join('\n');
@@ -36,36 +31,33 @@ function section({ name, says }: Invariant, findings: readonly Finding[]): strin
   return [`${name}: ${says}`, ...broken.map(({ row, problem }) => `  ${row}: ${problem}`)].join('\n');
 }
 
-/** Rows read at a time: memory stays flat. */
+/** Rows read at a time, to keep memory flat. */
 const PAGE = 500;
 
-/** Longer than Stripe tries to collect by any of its schedules, days. */
+/** Longer than any of Stripe's retry schedules, days. */
 const PAST_DUE_DAYS = 60;
 
-/** A user pays by one of these, or is about to; two of them are charged twice. */
+/** Statuses in which a user pays or is about to; with two such subscriptions they are charged twice. */
 const LIVE_STATUSES: ReadonlySet<string> = new Set(['active', 'trialing', 'past_due', 'unpaid', 'paused']);
 
-/** One row that breaks an invariant. */
 export interface Finding {
-  /** The name of the invariant. */
+  /** The invariant's name. */
   check: string;
   /** The table and the id. */
   row: string;
   problem: string;
 }
 
-/** What must hold for every row. */
 export interface Invariant {
   name: string;
-  /** It, as a sentence. */
+  /** The invariant as a sentence. */
   says: string;
 }
 
-/** What the checks are told besides the rows. */
 export interface ExamineOptions {
-  /** REFERRAL_CLAWBACK_DAYS. */
+  /** REFERRAL_CLAWBACK_DAYS */
   clawbackDays: number;
-  /** The instant, UTC. */
+  /** UTC */
   now: Date;
 }
 
@@ -78,7 +70,7 @@ interface Check<Row> extends Invariant {
 const ACCOUNT_CHECKS: readonly Check<Account>[] = [
   {
     name: 'credit-ledger',
-    says: 'The credit ledger of a user is in order, and folds to their two columns.',
+    says: "A user's credit ledger is in order and gives the two columns of the user's row.",
     problems: ledgerProblems,
   },
   {
@@ -93,12 +85,12 @@ const ACCOUNT_CHECKS: readonly Check<Account>[] = [
   },
   {
     name: 'conversion-grants',
-    says: 'A converted referral granted once to each side that was there, any other referral nothing.',
+    says: 'A converted referral has one grant for each side that existed; any other referral has none.',
     problems: grantProblems,
   },
   {
     name: 'reversed-credit',
-    says: 'The credit of a referral is taken back on both sides exactly while it is reversed.',
+    says: 'The credit of a referral is taken back from both sides exactly while it is reversed.',
     problems: reversedCreditProblems,
   },
   {
@@ -116,22 +108,22 @@ const ACCOUNT_CHECKS: readonly Check<Account>[] = [
 const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
   {
     name: 'proof',
-    says: 'A subscription is proven exactly when its facts prove a payment.',
+    says: 'A subscription is marked as proven exactly when its facts prove a payment.',
     problems: proofProblems,
   },
   {
     name: 'first-payment',
-    says: 'A subscription was first paid when its earliest positive invoice was.',
+    says: "A subscription's first payment is that of its earliest positive invoice.",
     problems: firstPaymentProblems,
   },
   {
     name: 'paid-time',
-    says: 'A subscription that was heard of says since when it gives a paid tier, or none.',
+    says: 'A subscription with a snapshot records since when it gives a paid tier or does not.',
     problems: paidTimeProblems,
   },
   {
     name: 'deleted-customer',
-    says: 'The subscriptions of a customer who is deleted at Stripe are over.',
+    says: 'All subscriptions of a customer deleted at Stripe have ended.',
     problems: deletedCustomerProblems,
   },
   {
@@ -141,7 +133,7 @@ const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
   },
   {
     name: 'reconciled',
-    says: 'No subscription waits for `reconcile` to ask Stripe which of two snapshots holds.',
+    says: 'No subscription waits for `reconcile` to ask Stripe which of two snapshots is current.',
     problems: reconcileProblems,
   },
   {
@@ -159,18 +151,14 @@ const CLAIM_CHECKS: readonly Check<Claim>[] = [
   },
 ];
 
-/** All that is checked, in the order of the findings. */
+/** All checks, in the order of their findings. */
 export const INVARIANTS: readonly Invariant[] = [...ACCOUNT_CHECKS, ...CUSTOMER_CHECKS, ...CLAIM_CHECKS].map(
   ({ name, says }) => ({ name, says }),
 );
 
 /**
- * Checks every invariant of the database. It only reads, page by page, and holds nobody up; each page is a snapshot, so
- * that a server which works on meanwhile gives no false finding.
- *
- * @param db the database
- * @param options the clawback days and the instant
- * @returns a finding for each row that breaks one; none when all hold
+ * Checks every invariant. Reads page by page, each page in a snapshot, so that servers are not held up and their
+ * writes cause no false findings.
  */
 export async function examine(db: Db, options: ExamineOptions): Promise<Finding[]> {
   return [
@@ -180,7 +168,7 @@ export async function examine(db: Db, options: ExamineOptions): Promise<Finding[
   ];
 }
 
-/** Reads the next page of rows, those after an id. */
+/** Reads the next page: the rows after an id. */
 type ReadPage<Row> = (snapshot: Prisma.TransactionClient, after: string) => Promise<Row[]>;
 
 async function examineAll<Row extends { id: string }>(
@@ -262,7 +250,7 @@ function ledgerProblems({ id, creditEntries, ...user }: Account): Problem[] {
   try {
     return checkLedger(user, creditEntries).map(broken);
   } catch (error) {
-    // The fold refuses entries that it does not know.
+    // The fold throws on an unknown kind of entry.
     return [broken(error instanceof Error ? error.message : String(error))];
   }
 }
@@ -273,7 +261,7 @@ function tierProblems(account: Account): Problem[] {
   return [
     {
       row: `User ${account.id}`,
-      problem: `the tier is ${account.tier}, and the subscriptions give ${derived}`,
+      problem: `the tier is ${account.tier}, but the subscriptions give ${derived}`,
     },
   ];
 }
@@ -298,7 +286,7 @@ function grantProblems({ id, referredBy }: Account): Problem[] {
   const problems: string[] = [];
   const expect = (side: string, granted: number, wanted: readonly number[]): void => {
     if (!wanted.includes(granted))
-      problems.push(`${side} has ${granted} grants of it, and should have ${wanted.join(' or ')}`);
+      problems.push(`${side} has ${granted} grants from it, but should have ${wanted.join(' or ')}`);
   };
   expect('the referred user', toReferred, [convertedAt ? 1 : 0]);
   expect('the referrer', toReferrer, referrerGrants(convertedAt, referrer));
@@ -306,7 +294,7 @@ function grantProblems({ id, referredBy }: Account): Problem[] {
   return problems.map((problem) => ({ row: `Referral ${referredBy.id}`, problem }));
 }
 
-/** How many grants a referrer can have: none when they were gone at the conversion. */
+/** How many grants a referrer may have: none if they were deleted at the conversion. */
 function referrerGrants(convertedAt: Date | null, referrer: { deletedAt: Date | null } | null): number[] {
   if (!convertedAt || !referrer) return [0];
   if (!referrer.deletedAt || referrer.deletedAt > convertedAt) return [1];
@@ -317,7 +305,7 @@ function referrerGrants(convertedAt: Date | null, referrer: { deletedAt: Date | 
 function reversedCreditProblems({ id, referredBy }: Account): Problem[] {
   if (!referredBy) return [];
   const { referrerId, referrer, reversedAt, creditEntries } = referredBy;
-  // A referrer's tombstone is left alone, whatever becomes of the referral.
+  // A deleted referrer's credit is never touched.
   const sides = [id, referrer?.deletedAt === null ? referrerId : null].filter((side) => side !== null);
   return sides
     .map((side) => creditEntries.filter((entry) => entry.userId === side))
@@ -325,8 +313,8 @@ function reversedCreditProblems({ id, referredBy }: Account): Problem[] {
     .map((entries) => ({
       row: `Referral ${referredBy.id}`,
       problem: reversedAt
-        ? `it is reversed, and user ${entries[0]?.userId ?? ''} has the credit`
-        : `it is not reversed, and the credit of user ${entries[0]?.userId ?? ''} is taken back`,
+        ? `it is reversed, but user ${entries[0]?.userId ?? ''} still has the credit`
+        : `it is not reversed, but the credit of user ${entries[0]?.userId ?? ''} was taken back`,
     }));
 }
 
@@ -342,7 +330,7 @@ function tombstoneProblems({ id, deletedAt, checkout, _count }: Account): Proble
   );
   if (counts.length === 0) return [];
   const what = counts.map(([name, count]) => `${name}: ${count}`).join(', ');
-  return [{ row: `User ${id}`, problem: `the account is deleted and has rows of it left (${what})` }];
+  return [{ row: `User ${id}`, problem: `the account is deleted but still has rows (${what})` }];
 }
 
 function referralProblems(account: Account, { clawbackDays }: ExamineOptions): Problem[] {
@@ -353,13 +341,13 @@ function referralProblems(account: Account, { clawbackDays }: ExamineOptions): P
   const broken = (problem: string): Problem[] => [{ row: `Referral ${referredBy.id}`, problem }];
 
   if (!convertedAt) {
-    // The open referral of a deleted account never converts, and neither does one that was refused.
-    return proven && !deletedAt && !refusedFor ? broken('a payment is proven, and it is not converted') : [];
+    // The open referral of a deleted account never converts, and neither does a refused one.
+    return proven && !deletedAt && !refusedFor ? broken('a payment is proven, but it is not converted') : [];
   }
   const holding = subscriptionsOf(account).some((subscription) => holds(subscription, clawbackDays));
-  if (holding && reversedAt) return broken('the payment holds, and it is reversed');
+  if (holding && reversedAt) return broken('a payment holds, but it is reversed');
   if (!holding && !reversedAt) {
-    return broken(`${proven ? 'the money went back' : 'no payment is proven'}, and it is not reversed`);
+    return broken(`${proven ? 'the money went back' : 'no payment is proven'}, but it is not reversed`);
   }
   return [];
 }
@@ -373,7 +361,9 @@ function proofProblems({ subscriptions }: CustomerFacts): Problem[] {
     .filter((subscription) => provesPayment(subscription) !== (subscription.provenAt !== null))
     .map(({ id, provenAt }) => ({
       row: `Subscription ${id}`,
-      problem: provenAt ? 'it is proven, and its facts prove no payment' : 'its facts prove a payment',
+      problem: provenAt
+        ? 'it is marked as proven, but its facts do not prove a payment'
+        : 'its facts prove a payment, but it is not marked as proven',
     }));
 }
 
@@ -383,7 +373,7 @@ function firstPaymentProblems({ subscriptions }: CustomerFacts): Problem[] {
     const earliest = firstPaymentOf([subscription])?.paidAt ?? null;
     if (firstPaidAt?.getTime() === earliest?.getTime()) return [];
     const [has, should] = [firstPaidAt, earliest].map((instant) => instant?.toISOString() ?? 'never');
-    const problem = `it says ${has ?? ''}, and its earliest positive invoice says ${should ?? ''}`;
+    const problem = `it says ${has ?? ''}, but its earliest positive invoice says ${should ?? ''}`;
     return [{ row: `Subscription ${id}`, problem }];
   });
 }
@@ -394,8 +384,8 @@ function paidTimeProblems({ subscriptions }: CustomerFacts): Problem[] {
     .map(({ id, status, givesSince }) => ({
       row: `Subscription ${id}`,
       problem: givesSince
-        ? 'it says since when it gives something, and no snapshot of it is known'
-        : `it is ${status ?? ''}, and does not say since when it gives what it gives`,
+        ? 'it has no snapshot, but records since when it gives a tier'
+        : `it is ${status ?? ''}, but does not record since when`,
     }));
 }
 
@@ -405,7 +395,7 @@ function deletedCustomerProblems({ id: customerId, deletedAt, subscriptions }: C
     .filter(({ status }) => status !== null && !TERMINAL_STATUSES.has(status))
     .map(({ id, status }) => ({
       row: `Subscription ${id}`,
-      problem: `it is ${status ?? ''}, and the customer ${customerId} is deleted`,
+      problem: `it is ${status ?? ''}, but the customer ${customerId} is deleted`,
     }));
 }
 
@@ -416,7 +406,7 @@ function pastDueProblems({ subscriptions }: CustomerFacts, { now }: ExamineOptio
     .filter(({ status, statusAt, counts }) => counts && status === 'past_due' && isLong(statusAt))
     .map(({ id, statusAt }) => ({
       row: `Subscription ${id}`,
-      problem: `it is past due since ${statusAt?.toISOString() ?? ''}`,
+      problem: `it has been past due since ${statusAt?.toISOString() ?? ''}`,
     }));
 }
 
@@ -425,13 +415,13 @@ function reconcileProblems({ subscriptions }: CustomerFacts): Problem[] {
     .filter(({ needsReconcile }) => needsReconcile)
     .map(({ id }) => ({
       row: `Subscription ${id}`,
-      problem: 'two snapshots of one second disagreed, and Stripe could not be asked',
+      problem: 'two snapshots of the same second differed, and Stripe could not be asked',
     }));
 }
 
 function missingProblems({ id, deletedAt, missingAt, subscriptions }: CustomerFacts): Problem[] {
   const problem = (since: Date): string =>
-    `Stripe has not known it since ${isoText(since)}: it was deleted there, or STRIPE_API_KEY is of another account; \`reconcile\` asks again`;
+    `Stripe has not known it since ${isoText(since)}: it was deleted there, or STRIPE_API_KEY belongs to another account. \`reconcile\` checks again`;
   const ofCustomer = missingAt && !deletedAt ? [{ row: `Customer ${id}`, problem: problem(missingAt) }] : [];
   const ofSubscriptions = subscriptions.flatMap((one) =>
     one.missingAt && one.status !== null && !TERMINAL_STATUSES.has(one.status)
@@ -442,12 +432,12 @@ function missingProblems({ id, deletedAt, missingAt, subscriptions }: CustomerFa
 }
 
 function claimProblems({ id, customer }: Claim): Problem[] {
-  // Deleting the customer at Stripe is how an operator settles it: then nobody is charged for another's access.
+  // An operator settles this by deleting the customer at Stripe: then nobody pays for another user's access.
   if (!customer || customer.deletedAt) return [];
   return [
     {
       row: `Customer ${customer.id}`,
-      problem: `it belongs to user ${customer.userId ?? '-'}, and by event ${id} another user's checkout named it`,
+      problem: `it belongs to user ${customer.userId ?? '-'}, but another user's checkout named it (event ${id})`,
     },
   ];
 }

@@ -1,11 +1,10 @@
 import type { Event } from '../db/generated/client.ts';
-import { inText } from './command.ts';
+import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
-/** So many of the newest are shown. */
 const NEWEST = 100;
 
-/** No payload: it can hold an address, a name or a card. */
+/** No payload: it can contain an address, a name or a card. */
 const SHOWN = {
   id: true,
   type: true,
@@ -18,13 +17,7 @@ const SHOWN = {
 
 type ShownEvent = Pick<Event, keyof typeof SHOWN>;
 
-/**
- * `events`: shows the event ledger: the newest 100, the newest first; or all that failed, the oldest first.
- *
- * @param context what every command gets
- * @param onlyFailed whether to show all that failed
- * @returns what to print
- */
+/** `events`: shows the newest 100 events of the ledger, newest first; or all failed ones, oldest first. */
 export async function events({ db }: CommandContext, onlyFailed: boolean): Promise<CommandResult> {
   const rows = onlyFailed
     ? await db.event.findMany({
@@ -42,6 +35,6 @@ export async function events({ db }: CommandContext, onlyFailed: boolean): Promi
 }
 
 function line({ receivedAt, status, type, id, reason, error }: ShownEvent): string {
-  const words = [inText(receivedAt), status.padEnd(7), type, id, reason ?? error];
+  const words = [formatInstant(receivedAt), status.padEnd(7), type, id, reason ?? error];
   return words.filter((word) => word !== null).join('  ');
 }

@@ -6,27 +6,25 @@ import type { Spending, SpentPart } from '../credits/fold.ts';
 /** An entry of the ledger, or what was spent between two. */
 export type CreditLine<Entry extends CreditEntry = CreditEntry> = { kind: 'entry'; entry: Entry } | Spending;
 
-/** Where credit came from and where it went, seconds: granted = spent + takenBack + left, always. */
+/** Where credit came from and went, seconds: granted = spent + takenBack + left. */
 export interface CreditSum {
   granted: number;
   spent: number;
-  /** By reversals, less what restorations gave back. */
+  /** By reversals, less what restorations returned. */
   takenBack: number;
   left: number;
 }
 
-/** A credit ledger, told from its start. */
 export interface CreditHistory<Entry extends CreditEntry = CreditEntry> {
   lines: CreditLine<Entry>[];
   sum: CreditSum;
 }
 
 /**
- * Tells a credit ledger from its start: every entry, and between them what was spent of which grant.
+ * A ledger's whole history: every entry, and in between what was spent from which grants.
  *
- * @param entries one user's entries, in the order of their sequence numbers
- * @param at until when, UTC; until the last entry when that is later, which another machine's clock can have made
- * @returns the lines in order, and the sum of it all
+ * @param entries one user's entries, in order of their sequence numbers
+ * @param at end of the history, UTC; the last entry if that is later (another machine's clock may be ahead)
  */
 export function explainCredit<Entry extends CreditEntry>(
   entries: readonly Entry[],
@@ -55,7 +53,7 @@ export function explainCredit<Entry extends CreditEntry>(
   };
 }
 
-/** Credit is spent from the moment of the entry on, until it is used up or stands still. */
+/** Credit is spent from the moment of the entry until it is used up or held. */
 function spending(from: Date | null, of: SpentPart[]): Spending[] {
   if (from === null || of.length === 0) return [];
   const seconds = sumOf(of);

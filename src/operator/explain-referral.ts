@@ -1,183 +1,193 @@
-import type { Subscription } from '../db/generated/client.ts';
-import { isoText } from '../instants.ts';
-
-/** Why a conversion is taken back: the money went back in full, or no money had moved. */
-export type ReversalReason = 'refunded' | 'dispute-lost' | 'unproven';
-
-/** What a subscription of a referred user shows of itself. */
-export type SubscriptionFacts = Pick<Subscription, 'status' | 'counts' | 'trialEnd' | 'checkoutUnpaid'> & {
-  invoices: readonly { first: boolean; paidAt: Date | null; failedAt: Date | null }[];
-};
+import { firstPaymentOf } from '../access/first-payment.ts';
+import { hasGoneBack, holds } from '../access/money-back.ts';
+import type { Prisma } from '../db/generated/client.ts';
+import { addSeconds, DAY_SECONDS, isoText } from '../instants.ts';
+import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 
 /** Everything that decides what a referral is now. */
-export interface ReferralFacts {
-  convertedAt: Date | null;
-  reversedAt: Date | null;
-  /** Why it did not convert when a payment was proven. */
-  refusedFor: string | null;
-  /** The referred user deleted their account. */
-  deleted: boolean;
-  /** The referrer is there to be credited. */
-  referrerThere: boolean;
-  /** How many sides the conversion granted to. */
-  sidesCredited: number;
-  subscriptions: readonly SubscriptionFacts[];
-  /** A payment is proven. */
-  proven: boolean;
-  /** Why no payment holds; null while one does, or none was made. */
-  reversal: ReversalReason | null;
-  /** Until when a refund, or the opening of a dispute, can take the conversion back; null when no paid invoice is known. */
-  clawbackUntil: Date | null;
-}
+export const REFERRAL_FACTS = {
+  referrer: true,
+  creditEntries: { where: { kind: 'grant' } },
+  referred: {
+    include: {
+      customers: {
+        include: {
+          subscriptions: {
+            include: { invoices: { include: { payments: { include: { disputes: true } } } } },
+          },
+        },
+      },
+    },
+  },
+} satisfies Prisma.ReferralInclude;
 
-export type ReferralState =
-  | 'signed-up'
-  | 'trial'
-  | 'unproven'
-  | 'payment-failed'
-  | 'past-due'
-  | 'stopped'
-  | 'ended'
-  | 'proven'
-  | 'converted'
-  | 'reversed'
-  | 'refused'
-  | 'deleted';
+export type ReferralFacts = Prisma.ReferralGetPayload<{ include: typeof REFERRAL_FACTS }>;
 
-/** What a referral is now, and what comes next, in words for an operator. */
+type Subscription = ReferralFacts['referred']['customers'][number]['subscriptions'][number];
+
+/** Why a conversion is reversed: the payment was refunded, a dispute was lost, or no money had moved. */
+export type ReversalReason = 'refunded' | 'dispute-lost' | 'unproven';
+
+/** What a referral is now and what can happen next, for an operator. */
 export interface ReferralStory {
-  state: ReferralState;
+  state:
+    | 'signed-up'
+    | 'trial'
+    | 'unproven'
+    | 'payment-failed'
+    | 'past-due'
+    | 'stopped'
+    | 'ended'
+    | 'proven'
+    | 'converted'
+    | 'reversed'
+    | 'refused'
+    | 'deleted';
   says: string;
   next: string;
 }
 
 const ON_FIRST_INVOICE = 'It converts with the first paid invoice.';
 const ON_NEW_SUBSCRIPTION = 'It converts with the first paid invoice of a new subscription.';
+const NEVER = 'It never converts.';
+const AN_ERROR = 'This is an error. Run `doctor`.';
 
-/** The one of several subscriptions that is nearest to a payment comes first. */
+/** Of several subscriptions, the one nearest to a payment comes first. */
 const NEAREST_FIRST = ['active', 'trialing', 'past_due', 'incomplete', 'unpaid', 'paused'];
 
-/**
- * @param facts all that decides it
- * @param days what a conversion grants to each side, days
- * @param now the instant, UTC
- * @returns what the referral is now and what comes next
- */
-export function explainReferral(facts: ReferralFacts, days: number, now: Date): ReferralStory {
-  const { convertedAt, reversedAt } = facts;
-  if (convertedAt) {
-    const each = facts.sidesCredited > 1 ? 'each' : 'for the one invited; whoever invited them was gone';
-    const converted = `converted on ${isoText(convertedAt)}: ${days} days ${each}`;
-    return reversedAt
-      ? { state: 'reversed', ...reversed(facts, `${converted}; taken back on ${isoText(reversedAt)}`) }
-      : { state: 'converted', says: converted, next: whatUndoesIt(facts, now) };
-  }
-  if (facts.refusedFor) {
-    const why =
-      facts.refusedFor === 'own-address'
-        ? 'the address is one of the person who invited them'
-        : 'the address has converted a referral before';
-    return { state: 'refused', says: `refused: ${why}`, next: 'It never converts.' };
-  }
-  if (facts.deleted) {
-    return {
-      state: 'deleted',
-      says: 'the account was deleted before a payment',
-      next: 'It never converts.',
-    };
-  }
-  const story = facts.proven
-    ? {
-        state: 'proven' as const,
-        says: 'a payment is proven, yet it did not convert',
-        next: 'This must not be: `doctor` names it.',
-      }
-    : beforePayment(facts.subscriptions);
-  return facts.referrerThere
-    ? story
-    : { ...story, next: `${story.next} Whoever invited them is gone, and gets nothing.` };
+export function explainReferral(referral: ReferralFacts, clawbackDays: number, now: Date): ReferralStory {
+  const { convertedAt, refusedFor, referred, referrer } = referral;
+  if (convertedAt) return explainConverted(referral, convertedAt, clawbackDays, now);
+  if (refusedFor === 'own-address')
+    return story('refused', 'refused: the address belongs to the referrer', NEVER);
+  if (refusedFor) return story('refused', 'refused: the address has already converted a referral', NEVER);
+  if (referred.deletedAt) return story('deleted', 'the account was deleted before a payment', NEVER);
+
+  const subscriptions = subscriptionsOf(referral);
+  const open = subscriptions.some(({ provenAt }) => provenAt !== null)
+    ? story('proven', 'a payment is proven, but the referral is not converted', AN_ERROR)
+    : beforePayment(subscriptions);
+  if (referrer?.deletedAt === null) return open;
+  return { ...open, next: `${open.next} The referrer has deleted their account and gets nothing.` };
 }
 
-function reversed({ reversal }: ReferralFacts, when: string): Omit<ReferralStory, 'state'> {
-  switch (reversal) {
+/** Why no subscription holds; null while one does. A conversion counts as refunded if it is reversed without disputes. */
+export function reversalReason(referral: ReferralFacts, clawbackDays: number): ReversalReason | null {
+  const subscriptions = subscriptionsOf(referral);
+  if (subscriptions.some((subscription) => holds(subscription, clawbackDays))) return null;
+  const proven = subscriptions.filter(({ provenAt }) => provenAt !== null);
+  if (proven.length === 0) return 'unproven';
+  const undisputed = proven.map(({ provenAt, invoices }) => ({
+    provenAt,
+    invoices: invoices.map((invoice) => ({
+      ...invoice,
+      payments: invoice.payments.map((payment) => ({ ...payment, disputes: [] })),
+    })),
+  }));
+  return undisputed.some((subscription) => holds(subscription, clawbackDays)) ? 'dispute-lost' : 'refunded';
+}
+
+function story(state: ReferralStory['state'], says: string, next: string): ReferralStory {
+  return { state, says, next };
+}
+
+function subscriptionsOf({ referred }: ReferralFacts): Subscription[] {
+  return referred.customers.flatMap(({ subscriptions }) => subscriptions);
+}
+
+function explainConverted(
+  referral: ReferralFacts,
+  convertedAt: Date,
+  clawbackDays: number,
+  now: Date,
+): ReferralStory {
+  const whom = referral.creditEntries.length > 1 ? 'each' : 'for the invited user; the referrer was deleted';
+  const converted = `converted on ${isoText(convertedAt)}: ${REFERRAL_CREDIT_DAYS} days ${whom}`;
+  if (!referral.reversedAt) return story('converted', converted, whatUndoesIt(referral, clawbackDays, now));
+
+  const reversed = `${converted}; taken back on ${isoText(referral.reversedAt)}`;
+  switch (reversalReason(referral, clawbackDays)) {
     case 'refunded':
-      return {
-        says: `${when} because the payment was refunded`,
-        next: 'The same is given back if the refund fails, or if they pay again.',
-      };
+      return story(
+        'reversed',
+        `${reversed} because the payment was refunded`,
+        'The days are returned if the refund fails or they pay again.',
+      );
     case 'dispute-lost':
-      return {
-        says: `${when} because the dispute was lost`,
-        next: 'The same is given back if the dispute is won after all, or if they pay again.',
-      };
+      return story(
+        'reversed',
+        `${reversed} because the dispute was lost`,
+        'The days are returned if the dispute is won or they pay again.',
+      );
     case 'unproven':
-      return {
-        says: `${when} because no money had moved`,
-        next: 'The same is given back with the first paid invoice.',
-      };
+      return story(
+        'reversed',
+        `${reversed} because no money had moved`,
+        'The days are returned with the first paid invoice.',
+      );
     case null:
-      return { says: when, next: 'A payment holds, and it should not be taken back: `doctor` names it.' };
+      return story('reversed', `${reversed}, although a payment holds`, AN_ERROR);
   }
 }
 
-function whatUndoesIt({ clawbackUntil }: ReferralFacts, now: Date): string {
-  if (!clawbackUntil) return 'A full refund, or a lost dispute, of their first payment takes it back.';
+function whatUndoesIt(referral: ReferralFacts, clawbackDays: number, now: Date): string {
+  // The conversion rests on the earliest payment that has not gone back.
+  const remaining = subscriptionsOf(referral).map(({ provenAt, invoices }) => ({
+    invoices: provenAt ? invoices.filter((invoice) => !hasGoneBack(invoice, clawbackDays)) : [],
+  }));
+  const first = firstPaymentOf(remaining);
+  if (!first) return 'A full refund or a lost dispute of their first payment takes the days back.';
+  const clawbackUntil = addSeconds(first.paidAt, clawbackDays * DAY_SECONDS);
   const until = isoText(clawbackUntil);
   return clawbackUntil >= now
-    ? `A full refund, or a dispute opened, until ${until} can take it back.`
-    : `Nothing more: only a dispute opened until ${until}, and lost later, can take it back.`;
+    ? `A full refund or a dispute opened until ${until} can take the days back.`
+    : `It is final, unless a dispute opened until ${until} is lost later.`;
 }
 
-function beforePayment(subscriptions: readonly SubscriptionFacts[]): ReferralStory {
+function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {
   const [nearest] = subscriptions
     .filter(({ status, counts }) => counts && status !== null)
     .sort((a, b) => rank(a.status) - rank(b.status));
   switch (nearest?.status) {
     case undefined:
     case null:
-      return {
-        state: 'signed-up',
-        says: 'signed up, no subscription yet',
-        next: 'It converts when they subscribe and their first payment is proven.',
-      };
-    case 'trialing':
-      return {
-        state: 'trial',
-        says: `on trial until ${nearest.trialEnd ? isoText(nearest.trialEnd) : 'its end'}, no payment yet`,
-        next: ON_FIRST_INVOICE,
-      };
+      return story(
+        'signed-up',
+        'signed up, no subscription yet',
+        'It converts when they subscribe and their first payment is proven.',
+      );
+    case 'trialing': {
+      const end = nearest.trialEnd ? isoText(nearest.trialEnd) : 'its end';
+      return story('trial', `on trial until ${end}, no payment yet`, ON_FIRST_INVOICE);
+    }
     case 'active':
-      return {
-        state: 'unproven',
-        says: `paying, but nothing proves that money moved (${whyUnproven(nearest)})`,
-        next: ON_FIRST_INVOICE,
-      };
+      return story(
+        'unproven',
+        `active, but no payment is proven (${whyUnproven(nearest)})`,
+        ON_FIRST_INVOICE,
+      );
     case 'past_due':
-      return { state: 'past-due', says: 'past due, never paid', next: ON_FIRST_INVOICE };
+      return story('past-due', 'past due, never paid', ON_FIRST_INVOICE);
     case 'incomplete':
-      return { state: 'payment-failed', says: 'the first payment failed', next: ON_FIRST_INVOICE };
+      return story('payment-failed', 'the first payment failed', ON_FIRST_INVOICE);
     case 'incomplete_expired':
-      return {
-        state: 'payment-failed',
-        says: 'the first payment failed, and was given up',
-        next: ON_NEW_SUBSCRIPTION,
-      };
+      return story(
+        'payment-failed',
+        'the first payment failed and the subscription expired',
+        ON_NEW_SUBSCRIPTION,
+      );
     case 'canceled':
-      return {
-        state: 'ended',
-        says: 'the subscription ended without a payment',
-        next: ON_NEW_SUBSCRIPTION,
-      };
+      return story('ended', 'the subscription ended without a payment', ON_NEW_SUBSCRIPTION);
     default:
-      return { state: 'stopped', says: `${nearest?.status ?? ''}, never paid`, next: ON_FIRST_INVOICE };
+      return story('stopped', `${nearest?.status ?? ''}, never paid`, ON_FIRST_INVOICE);
   }
 }
 
-function whyUnproven({ checkoutUnpaid, invoices }: SubscriptionFacts): string {
-  if (invoices.some(({ first, paidAt }) => first && paidAt !== null)) return 'its first invoice was of zero';
+function whyUnproven({ checkoutUnpaid, invoices }: Subscription): string {
+  if (invoices.some(({ first, paidAt }) => first && paidAt !== null)) return 'its first invoice was zero';
   if (invoices.some(({ first, failedAt }) => first && failedAt !== null)) return 'its first payment failed';
-  if (checkoutUnpaid) return 'a bank debit is under way';
-  return 'it was on trial, or has a coupon, a price of zero or an invoice that is sent';
+  if (checkoutUnpaid) return 'a bank debit is pending';
+  return 'it had a trial, a discount or a price of zero, or its invoices are sent';
 }
 
 function rank(status: string | null): number {

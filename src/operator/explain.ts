@@ -1,45 +1,37 @@
 import { describeUser } from '../access/overview.ts';
 import type { Overview } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
-import { hasGoneBack, holds } from '../access/money-back.ts';
 import type { Config } from '../config.ts';
 import { creditLeft } from '../credits/balance.ts';
 import { explainCredit } from './explain-credit.ts';
 import type { CreditLine, CreditSum } from './explain-credit.ts';
 import type { Spending } from '../credits/fold.ts';
-import type { Prisma, User } from '../db/generated/client.ts';
+import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
-import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
-import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
-import { explainReferral } from './explain-referral.ts';
+import { DAY_SECONDS, wholeSeconds } from '../instants.ts';
+import { explainReferral, REFERRAL_FACTS, reversalReason } from './explain-referral.ts';
 import type { ReferralFacts, ReferralStory, ReversalReason } from './explain-referral.ts';
-import { firstPaymentOf } from '../access/first-payment.ts';
 import { inSnapshot } from '../db/transaction.ts';
-import { accountOf, inText } from './command.ts';
+import { accountOf, formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
- * `explain`: shows where every day of an account's credit came from and where it went, and for each of its referrals
- * why it has or has not converted and what comes next.
- *
- * @param context what every command gets
- * @param email whose account
- * @returns what to print
- * @throws PlainError when there is no such account
+ * `explain`: shows where every day of an account's credit came from and went, and for each of its referrals why it
+ * has or has not converted and what can happen next.
  */
 export async function explain({ db, config, now }: CommandContext, email: string): Promise<CommandResult> {
-  // Of one moment: whatever is written meanwhile, the sum adds up. What only reads takes a snapshot for the database.
+  // In one snapshot, so that the sums add up whatever is written meanwhile.
   const story = await inSnapshot(db, async (snapshot) => {
     const moment = snapshot as Db;
     return explainAccount(moment, await accountOf(moment, email), config, now);
   });
-  return { text: tell(story), json: story };
+  return { text: format(story), json: story };
 }
 
-function tell(story: AccountStory): string {
+function format(story: AccountStory): string {
   const { email, at, credit, invited, invitedBy } = story;
   return [
-    `${email} at ${inText(at)}`,
+    `${email} at ${formatInstant(at)}`,
     section('Now', nowLines(story)),
     section('Credit', creditLines(credit)),
     section('Friends they invited', invited.length === 0 ? ['none'] : invited.flatMap(referralLines)),
@@ -53,17 +45,17 @@ function section(title: string, lines: readonly string[]): string {
 
 function nowLines({ now: { tier, access, credit } }: AccountStory): string[] {
   const runs = credit.held
-    ? `stands still while they pay; were it to run from now on, until ${inText(credit.until)}`
-    : `runs until ${inText(credit.until)}`;
+    ? `held while they pay; it would last until ${formatInstant(credit.until)} if it ran from now on`
+    : `running until ${formatInstant(credit.until)}`;
   return [
     `tier    ${tier}`,
-    `access  ${access.reason ? `${access.reason}, until ${inText(access.until)}` : 'none'}`,
-    `credit  ${credit.left > 0 ? `${inDays(credit.left)} left: it ${runs}` : 'none left'}`,
+    `access  ${access.reason ? `${access.reason}, until ${formatInstant(access.until)}` : 'none'}`,
+    `credit  ${credit.left > 0 ? `${inDays(credit.left)} left, ${runs}` : 'none left'}`,
   ];
 }
 
 function creditLines({ history, sum }: AccountStory['credit']): string[] {
-  if (history.length === 0) return ['There never was any.'];
+  if (history.length === 0) return ['none so far'];
   const { granted, spent, takenBack, left } = sum;
   return [
     ...history.map((line) => ('of' in line ? spendingLine(line) : entryLine(line))),
@@ -71,15 +63,15 @@ function creditLines({ history, sum }: AccountStory['credit']): string[] {
   ];
 }
 
-function entryLine(entry: ToldEntry): string {
-  return `${inText(entry.at)}  ${`#${entry.seq}`.padEnd(3)}  ${whatHappened(entry)}`;
+function entryLine(entry: ExplainedEntry): string {
+  return `${formatInstant(entry.at)}  ${`#${entry.seq}`.padEnd(3)}  ${whatHappened(entry)}`;
 }
 
-function whatHappened({ kind, seconds, by, because }: ToldEntry): string {
+function whatHappened({ kind, seconds, by, because }: ExplainedEntry): string {
   const why = because === null ? '' : ` because ${because}`;
   switch (kind) {
     case 'hold':
-      return `stands still${why}`;
+      return `held${why}`;
     case 'resume':
       return `runs again${why}`;
     case 'grant':
@@ -88,7 +80,7 @@ function whatHappened({ kind, seconds, by, because }: ToldEntry): string {
     case 'reversal':
       return `${inDays(seconds)} taken back${why}`;
     default:
-      return `${inDays(seconds)} given back${why}`;
+      return `${inDays(seconds)} returned${why}`;
   }
 }
 
@@ -96,12 +88,12 @@ function spendingLine({ from, until, seconds, of }: Spending): string {
   const grants = of.map((part) =>
     of.length > 1 ? `${inDays(part.seconds)} of #${part.seq}` : `#${part.seq}`,
   );
-  const spent = `${inDays(seconds)} spent until ${inText(until)}`;
-  return `${inText(from)}  ...  ${spent}${of.length > 1 ? ': ' : ' of '}${grants.join(', ')}`;
+  const spent = `${inDays(seconds)} spent until ${formatInstant(until)}`;
+  return `${formatInstant(from)}  ...  ${spent}${of.length > 1 ? ': ' : ' of '}${grants.join(', ')}`;
 }
 
-function referralLines({ email, signedUpAt, says, next }: ToldReferral): string[] {
-  return [`${nameOf(email)}, signed up on ${inText(signedUpAt)}: ${says}.`, `  ${next}`];
+function referralLines({ email, signedUpAt, says, next }: ExplainedReferral): string[] {
+  return [`${nameOf(email)}, signed up on ${formatInstant(signedUpAt)}: ${says}.`, `  ${next}`];
 }
 
 /** To the second, so that sums add up: "45 days", "24 days 03:12:05". */
@@ -121,42 +113,34 @@ export interface AccountStory {
   now: Pick<Overview, 'tier' | 'access'> & {
     credit: { left: number; held: boolean; until: Date | null };
   };
-  credit: { history: (ToldEntry | Spending)[]; sum: CreditSum };
-  /** The friends they invited, in the order of their sign-ups. */
-  invited: ToldReferral[];
-  invitedBy: ToldReferral | null;
+  credit: { history: (ExplainedEntry | Spending)[]; sum: CreditSum };
+  /** The friends they invited, in order of sign-up. */
+  invited: ExplainedReferral[];
+  invitedBy: ExplainedReferral | null;
 }
 
-/** An entry of the credit ledger, with why it is there. */
-export interface ToldEntry {
+/** An entry of the credit ledger, with the reason for it. */
+export interface ExplainedEntry {
   kind: string;
   seq: number;
   at: Date;
   seconds: number;
   by: 'stripe' | 'operator';
-  /** In words; null when an operator gave none. */
+  /** Null when an operator gave no note. */
   because: string | null;
   causeId: string;
 }
 
-/** A referral, as the one at its other end is named. */
-export interface ToldReferral extends ReferralStory {
-  /** Null: the account was deleted. */
+/** A referral, with the address of the other side. */
+export interface ExplainedReferral extends ReferralStory {
+  /** Null when that account was deleted. */
   email: string | null;
   signedUpAt: Date;
   convertedAt: Date | null;
   reversedAt: Date | null;
 }
 
-/**
- * Explains an account: where every second of credit came from and went, and what became of each of its referrals.
- *
- * @param db the database
- * @param user the user's row
- * @param config the configuration
- * @param now the instant, UTC
- * @returns the story until that instant
- */
+/** Explains an account up to an instant. */
 export async function explainAccount(db: Db, user: User, config: Config, now: Date): Promise<AccountStory> {
   const at = wholeSeconds(now);
   const { publicUrl, clawbackDays } = config;
@@ -173,9 +157,9 @@ export async function explainAccount(db: Db, user: User, config: Config, now: Da
     email: user.email ?? '',
     at,
     now: { tier, access, credit: { left: creditLeft(user, at), held: creditHeld, until: creditUntil } },
-    credit: { history: history.lines.map((line) => tellLine(line, reasons)), sum: history.sum },
-    invited: invited.map((row) => tellReferral(row, row.referred.email, clawbackDays, at)),
-    invitedBy: invitedBy && tellReferral(invitedBy, invitedBy.referrer?.email ?? null, clawbackDays, at),
+    credit: { history: history.lines.map((line) => explainLine(line, reasons)), sum: history.sum },
+    invited: invited.map((row) => explainInvitation(row, row.referred.email, clawbackDays, at)),
+    invitedBy: invitedBy && explainInvitation(invitedBy, invitedBy.referrer?.email ?? null, clawbackDays, at),
   };
 }
 
@@ -191,11 +175,11 @@ function readEntries(db: Db, userId: string) {
 
 /** What is known of the causes of entries. */
 interface Reasons {
-  /** Operators' words, by the cause. */
+  /** Operators' notes, by cause. */
   notes: ReadonlyMap<string, string>;
-  /** Types of Stripe events, by the event. */
+  /** Types of Stripe events, by event id. */
   eventTypes: ReadonlyMap<string, string>;
-  /** Why a referral is reversed now, by the entry with which that was done. */
+  /** Why a referral is reversed now, by the entry that reversed it. */
   current: ReadonlyMap<Entry, ReversalReason>;
 }
 
@@ -221,19 +205,19 @@ async function readReasons(
 
 function currentReasons(
   entries: readonly Entry[],
-  referrals: readonly ReferralRow[],
+  referrals: readonly ReferralFacts[],
   clawbackDays: number,
 ): Map<Entry, ReversalReason> {
   const reasons = new Map<Entry, ReversalReason>();
   for (const row of referrals.filter(({ reversedAt }) => reversedAt !== null)) {
     const last = entries.findLast(({ referralId }) => referralId === row.id);
-    const { reversal } = factsOf(row, clawbackDays);
+    const reversal = reversalReason(row, clawbackDays);
     if (last && reversal) reasons.set(last, reversal);
   }
   return reasons;
 }
 
-function tellLine(line: CreditLine<Entry>, reasons: Reasons): ToldEntry | Spending {
+function explainLine(line: CreditLine<Entry>, reasons: Reasons): ExplainedEntry | Spending {
   if (line.kind === 'spent') return line;
   const { kind, seq, at, seconds, causeId } = line.entry;
   const by = kind === 'grant' && line.entry.referralId === null ? 'operator' : 'stripe';
@@ -243,7 +227,7 @@ function tellLine(line: CreditLine<Entry>, reasons: Reasons): ToldEntry | Spendi
 function becauseOf(entry: Entry, reasons: Reasons): string | null {
   const { kind, referral, causeId } = entry;
   if (kind === 'hold') return 'they pay';
-  if (kind === 'resume') return 'they pay no longer';
+  if (kind === 'resume') return 'they stopped paying';
   if (!referral) return reasons.notes.get(causeId) ?? null;
 
   const own = referral.referredId === entry.userId;
@@ -258,7 +242,7 @@ function becauseOf(entry: Entry, reasons: Reasons): string | null {
   return whyTaken(reasonOf(type) ?? reasons.current.get(entry) ?? null, payment);
 }
 
-/** What the event that took credit back says of the reason; null when it only brought old facts together. */
+/** The reason for a reversal as the event tells it; null when the event only linked older facts. */
 function reasonOf(eventType: string): ReversalReason | null {
   if (eventType === 'charge.refunded') return 'refunded';
   return eventType.startsWith('charge.dispute.') ? 'dispute-lost' : null;
@@ -269,9 +253,9 @@ function whyTaken(reason: ReversalReason | null, payment: string): string {
     case 'refunded':
       return `${payment} was refunded`;
     case 'dispute-lost':
-      return `the dispute of ${payment} was lost`;
+      return `the dispute about ${payment} was lost`;
     case 'unproven':
-      return `no money had moved in ${payment}`;
+      return `${payment} moved no money`;
     case null:
       return `${payment} did not hold`;
   }
@@ -279,38 +263,16 @@ function whyTaken(reason: ReversalReason | null, payment: string): string {
 
 function whyGivenBack(eventType: string, payment: string): string {
   if (eventType === 'refund.failed') return `the refund of ${payment} failed`;
-  if (eventType.endsWith('refund.updated')) return `the refund of ${payment} was called off`;
-  if (eventType.startsWith('charge.dispute.')) return `the dispute of ${payment} was won`;
+  if (eventType.endsWith('refund.updated')) return `the refund of ${payment} did not go through`;
+  if (eventType.startsWith('charge.dispute.')) return `the dispute about ${payment} was won`;
   return `${payment} holds after all`;
 }
 
-/**
- * @param email the address of an account, if it has one
- * @returns how it is named to an operator
- */
 export function nameOf(email: string | null | undefined): string {
   return email ?? '(deleted account)';
 }
 
-const REFERRAL_FACTS = {
-  referrer: true,
-  creditEntries: { where: { kind: 'grant' } },
-  referred: {
-    include: {
-      customers: {
-        include: {
-          subscriptions: {
-            include: { invoices: { include: { payments: { include: { disputes: true } } } } },
-          },
-        },
-      },
-    },
-  },
-} satisfies Prisma.ReferralInclude;
-
-type ReferralRow = Prisma.ReferralGetPayload<{ include: typeof REFERRAL_FACTS }>;
-
-async function readReferrals(db: Db, userId: string): Promise<[ReferralRow[], ReferralRow | null]> {
+async function readReferrals(db: Db, userId: string): Promise<[ReferralFacts[], ReferralFacts | null]> {
   return Promise.all([
     db.referral.findMany({
       where: { referrerId: userId },
@@ -321,48 +283,13 @@ async function readReferrals(db: Db, userId: string): Promise<[ReferralRow[], Re
   ]);
 }
 
-function tellReferral(row: ReferralRow, email: string | null, clawbackDays: number, now: Date): ToldReferral {
+function explainInvitation(
+  row: ReferralFacts,
+  email: string | null,
+  clawbackDays: number,
+  now: Date,
+): ExplainedReferral {
   const { createdAt, convertedAt, reversedAt } = row;
-  const story = explainReferral(factsOf(row, clawbackDays), REFERRAL_CREDIT_DAYS, now);
+  const story = explainReferral(row, clawbackDays, now);
   return { email, signedUpAt: createdAt, convertedAt, reversedAt, ...story };
-}
-
-function factsOf(row: ReferralRow, clawbackDays: number): ReferralFacts {
-  const { convertedAt, reversedAt, refusedFor, referred, referrer, creditEntries } = row;
-  const subscriptions = referred.customers.flatMap((customer) => customer.subscriptions);
-  // The earliest payment that is still here: once it is out of reach, so is the conversion.
-  const still = subscriptions.map(({ provenAt, invoices }) => ({
-    invoices: provenAt ? invoices.filter((invoice) => !hasGoneBack(invoice, clawbackDays)) : [],
-  }));
-  const first = firstPaymentOf(still);
-  const proven = subscriptions.some(({ provenAt }) => provenAt !== null);
-  return {
-    convertedAt,
-    reversedAt,
-    refusedFor,
-    deleted: referred.deletedAt !== null,
-    referrerThere: referrer?.deletedAt === null,
-    sidesCredited: creditEntries.length,
-    subscriptions,
-    proven,
-    reversal: whyReversed(subscriptions, clawbackDays),
-    clawbackUntil: first && addSeconds(first.paidAt, clawbackDays * DAY_SECONDS),
-  };
-}
-
-type Subscription = ReferralRow['referred']['customers'][number]['subscriptions'][number];
-
-/** Why no subscription holds; null while one does. Refunded says: all that was paid was, without any dispute. */
-function whyReversed(subscriptions: readonly Subscription[], clawbackDays: number): ReversalReason | null {
-  if (subscriptions.some((subscription) => holds(subscription, clawbackDays))) return null;
-  const proven = subscriptions.filter(({ provenAt }) => provenAt !== null);
-  if (proven.length === 0) return 'unproven';
-  const undisputed = proven.map(({ provenAt, invoices }) => ({
-    provenAt,
-    invoices: invoices.map((invoice) => ({
-      ...invoice,
-      payments: invoice.payments.map((payment) => ({ ...payment, disputes: [] })),
-    })),
-  }));
-  return undisputed.some((subscription) => holds(subscription, clawbackDays)) ? 'dispute-lost' : 'refunded';
 }

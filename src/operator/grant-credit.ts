@@ -6,19 +6,15 @@ import { programmeOf } from '../stripe/handle-event.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import { PlainError } from '../plain-error.ts';
-import { accountOf, inText } from './command.ts';
+import { accountOf, formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { DAY_SECONDS } from '../instants.ts';
 
 /**
- * `grant-credit`: an operator gives an account days of paid access; they stack as all credit does.
+ * `grant-credit`: gives an account days of paid access, which stack like all credit.
  *
- * @param context what every command gets
- * @param email whose account
- * @param days how many, 1 to 3650
- * @param note why, for the audit
- * @returns what to print
- * @throws PlainError when there is no such account
+ * @param days 1 to 3650
+ * @param note the reason, for the audit
  */
 export async function grantCredit(
   { db, config, now }: CommandContext,
@@ -35,9 +31,9 @@ export async function grantCredit(
       return creditView(grant(unit, user, days * DAY_SECONDS, cause), unit.now);
     }),
   );
-  const held = creditHeld ? ', were it to run from now on; it stands still while they pay' : '';
+  const held = creditHeld ? ', if it ran from now on; it is held while they pay' : '';
   return {
-    text: `${account.email ?? email} has ${days} more days: credit until ${inText(creditUntil)}${held}.`,
+    text: `${account.email ?? email} has ${days} more days: credit until ${formatInstant(creditUntil)}${held}.`,
     json: { email: account.email, days, creditUntil },
   };
 }

@@ -13,7 +13,7 @@ import { postgresqlAdapterFactory } from '../db/postgresql-adapter.ts';
 import { PlainError } from '../plain-error.ts';
 import type { CommandResult } from './command.ts';
 
-/** What is sent in one statement: so many rows, or as many as fill so much. The adapter remembers its last 100 statements. */
+/** Limits of one statement. The adapter remembers its last 100 statements. */
 const BATCH_ROWS = 1000;
 const BATCH_CHARACTERS = 250_000;
 
@@ -21,18 +21,17 @@ type Value = string | number | bigint | Buffer | null;
 
 interface Column {
   name: string;
-  /** As SQLite's schema declares it: TEXT, INTEGER, BOOLEAN or DATETIME. */
+  /** As declared in SQLite's schema: TEXT, INTEGER, BOOLEAN or DATETIME. */
   type: string;
 }
 
 interface Table {
   name: string;
   columns: Column[];
-  /** The columns of the primary key, in its order. */
+  /** The columns of the primary key, in order. */
   key: string[];
 }
 
-/** What a table holds. */
 interface Content {
   rows: number;
   /** SHA-256 over the SHA-256 of every row, in the order of the primary key, in hexadecimal. */
@@ -41,13 +40,11 @@ interface Content {
 
 /**
  * `migrate-to`: copies everything from the configured SQLite database into an empty PostgreSQL database, in one
- * transaction and from one state of the source. Before it commits, every row is compared with what the target made of it.
- * Both are brought to this code's schema first.
+ * transaction and from one state of the source. Every row is compared before the commit. Migrations are applied to
+ * both databases first.
  *
- * @param config the configuration
  * @param url the target, `postgresql://…`
- * @returns what to print
- * @throws PlainError when it cannot be done: then the target has no row of it
+ * @throws PlainError when it fails; nothing was copied then
  */
 export async function migrateTo(config: Config, url: string): Promise<CommandResult> {
   const path = await sourcePath(config, url);
@@ -56,7 +53,7 @@ export async function migrateTo(config: Config, url: string): Promise<CommandRes
   const source = new Database(path, { readonly: true, fileMustExist: true, timeout: COMMAND_WAIT_MS });
   try {
     const copied = await inOneTransaction(url, (tx) => copyEverything(source, tx));
-    return tell(copied, isUpgraded, await whichSecret(config));
+    return summarise(copied, isUpgraded, await whichSecret(config));
   } catch (error) {
     throw explain(error);
   } finally {
@@ -67,12 +64,12 @@ export async function migrateTo(config: Config, url: string): Promise<CommandRes
 async function sourcePath({ databaseUrl }: Config, url: string): Promise<string> {
   if (!isPostgresql(url) || !URL.canParse(url) || new URL(url).pathname.length < 2) {
     throw new PlainError(
-      'The target wants to be a PostgreSQL database: postgresql://user:password@host:port/database.',
+      'The target must be a PostgreSQL database: postgresql://user:password@host:port/database.',
     );
   }
   if (isPostgresql(databaseUrl)) {
     throw new PlainError(
-      'DATABASE_URL is a PostgreSQL database already, and only a SQLite database can be copied from. ' +
+      'DATABASE_URL is already a PostgreSQL database, and only a SQLite database can be copied. ' +
         'To move it to another server, use pg_dump and pg_restore.',
     );
   }
@@ -82,13 +79,13 @@ async function sourcePath({ databaseUrl }: Config, url: string): Promise<string>
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     throw new PlainError(
-      `The database ${path} cannot be read (${code}). Mend DATABASE_URL, or its permissions.`,
+      `The database ${path} cannot be read (${code}). Correct DATABASE_URL or the file's permissions.`,
     );
   }
   return path;
 }
 
-/** Source and target are brought to this code's schema, and so have the same tables; whether the source was not yet. */
+/** Migrates the source, so that source and target have the same tables. Returns whether anything was applied. */
 async function prepareSource(url: string): Promise<boolean> {
   const { db, migrations } = await openDatabase(url, COMMAND_WAIT_MS);
   await db.$disconnect();
@@ -100,12 +97,12 @@ async function prepareTarget(url: string): Promise<void> {
     await (await openDatabase(url)).db.$disconnect();
   } catch (error) {
     if (!(error instanceof PlainError)) throw error;
-    // DATABASE_URL names the source here.
+    // The message means the target; DATABASE_URL is the source.
     throw new PlainError(error.message.replaceAll('DATABASE_URL', 'the address of the target'));
   }
 }
 
-/** On the adapter itself, and not in a transaction of Prisma's client: this one takes as long as it takes. */
+/** Uses the adapter directly, because Prisma's transactions have a time limit. */
 async function inOneTransaction<T>(url: string, work: (tx: Transaction) => Promise<T>): Promise<T> {
   const connection = await postgresqlAdapterFactory(url, 1).connect();
   try {
@@ -115,7 +112,7 @@ async function inOneTransaction<T>(url: string, work: (tx: Transaction) => Promi
       await execute(tx, 'COMMIT');
       return result;
     } finally {
-      // It only gives the connection back. What is not committed by now ends with it.
+      // Only returns the connection to the pool; anything uncommitted ends with it.
       await tx.rollback();
     }
   } finally {
@@ -133,7 +130,7 @@ async function query(tx: Transaction, sql: string): Promise<unknown[][]> {
 }
 
 async function copyEverything(source: Database.Database, tx: Transaction): Promise<Map<string, Content>> {
-  // A transaction that reads: it keeps the state that its first statement sees, whatever others write.
+  // A read transaction: it keeps the state that its first statement sees.
   source.exec('BEGIN');
   const version = dataVersion(source);
   const tables = tablesInOrder(source);
@@ -149,19 +146,19 @@ async function copyEverything(source: Database.Database, tx: Transaction): Promi
   source.exec('COMMIT');
   if (dataVersion(source) !== version) {
     throw new PlainError(
-      'The database was written to while it was copied, so nothing was. Stop the servers and start again; ' +
-        'to try it while they run, copy from a backup.',
+      'Nothing was copied, because the database was written to meanwhile. Stop the servers and try again; ' +
+        'to rehearse while they run, copy from a backup.',
     );
   }
   return copied;
 }
 
-/** Changes when another connection has written. https://www.sqlite.org/pragma.html#pragma_data_version */
+/** Changes when another connection writes. https://www.sqlite.org/pragma.html#pragma_data_version */
 function dataVersion(source: Database.Database): unknown {
   return source.pragma('data_version', { simple: true });
 }
 
-/** Every table of the models, each after those that its foreign keys point at. */
+/** Every table of the models, each after the tables that its foreign keys refer to. */
 function tablesInOrder(source: Database.Database): Table[] {
   const ordered = new Set<string>();
   const waiting = new Set<string>(Object.values(Prisma.ModelName));
@@ -169,7 +166,7 @@ function tablesInOrder(source: Database.Database): Table[] {
     const free = [...waiting].filter((name) =>
       parentsOf(source, name).every((parent) => ordered.has(parent)),
     );
-    if (free.length === 0) throw new Error(`These tables point at each other: ${[...waiting].join(', ')}.`);
+    if (free.length === 0) throw new Error(`These tables refer to each other: ${[...waiting].join(', ')}.`);
     for (const name of free) {
       ordered.add(name);
       waiting.delete(name);
@@ -189,17 +186,17 @@ function describeTable(source: Database.Database, name: string): Table {
 }
 
 async function makeReady(tx: Transaction, tables: Table[]): Promise<void> {
-  // The administrator's limit for a statement is meant for pages, not for this.
+  // The administrator's statement timeout is not meant for this.
   await execute(tx, 'SET LOCAL statement_timeout = 0');
-  // Parents come before children, and so a wrong reference is told here and not at the commit.
+  // Report a broken reference at its insert and not at the commit. Parents are inserted before children.
   await execute(tx, 'SET CONSTRAINTS ALL IMMEDIATE');
-  // Nobody else writes from now on; of two that copy at once, the second one finds it filled.
+  // Block other writers. Of two concurrent copies, the second finds the target filled.
   await execute(tx, `LOCK TABLE ${list(tables.map(({ name }) => name))} IN EXCLUSIVE MODE`);
   for (const { name } of tables) {
     const rows = await query(tx, `SELECT 1 FROM "${name}" LIMIT 1`);
     if (rows.length > 0) {
       throw new PlainError(
-        `The target is not empty: its table ${name} has rows. Name a new database; createdb makes one.`,
+        `The target is not empty: its table ${name} has rows. Name an empty database; createdb creates one.`,
       );
     }
   }
@@ -207,7 +204,7 @@ async function makeReady(tx: Transaction, tables: Table[]): Promise<void> {
 
 async function copyTable(source: Database.Database, tx: Transaction, table: Table): Promise<Content> {
   const columns = list(table.columns.map(({ name }) => name));
-  // The values are cast by PostgreSQL, from the JSON of what SQLite holds, to the types of the table's columns.
+  // PostgreSQL casts the values from SQLite's JSON to the types of the columns.
   const insert = `INSERT INTO "${table.name}" (${columns})
     SELECT ${columns} FROM json_populate_recordset(NULL::"${table.name}", $1::text::json)`;
   const read = source.prepare<[], Record<string, Value>>(
@@ -235,7 +232,7 @@ async function copyTable(source: Database.Database, tx: Transaction, table: Tabl
   return { rows, sha256: hash.digest('hex') };
 }
 
-/** A row as text that no other row has: of each value the length in bytes and the value, in the columns' order. */
+/** A row as unambiguous text: for each value, in order of the columns, its length in bytes and the value. */
 function lineOf({ columns }: Table, row: Record<string, Value>): string {
   return columns
     .map(({ name }) => {
@@ -245,7 +242,7 @@ function lineOf({ columns }: Table, row: Record<string, Value>): string {
     .join(',');
 }
 
-/** The same text, made by PostgreSQL of what it holds: an instant and a truth value as SQLite writes them. */
+/** The same text produced by PostgreSQL, with instants and booleans written as SQLite stores them. */
 function lineInSql({ columns }: Table): string {
   const values = columns.map(({ name, type }) => {
     if (type === 'DATETIME') return `to_char("${name}", 'YYYY-MM-DD"T"HH24:MI:SS.MS"+00:00"')`;
@@ -263,8 +260,8 @@ async function verify(tx: Transaction, table: Table, copied: Content): Promise<v
   );
   if (rows === copied.rows && sha256 === copied.sha256) return;
   throw new PlainError(
-    `The copy of the table ${table.name} is not the same: ${Number(rows)} rows of ${copied.rows}, or other values in them. ` +
-      'Nothing was copied. Is the encoding of the target UTF8? Is every instant of the source written as 2027-01-10T09:00:00.000+00:00?',
+    `The copy of the table ${table.name} differs: it has ${Number(rows)} of ${copied.rows} rows, or other values in them. ` +
+      'Nothing was copied. Check that the encoding of the target is UTF8 and that every instant in the source is written like 2027-01-10T09:00:00.000+00:00.',
   );
 }
 
@@ -272,31 +269,31 @@ function list(names: readonly string[]): string {
   return names.map((name) => `"${name}"`).join(', ');
 }
 
-/** Where the secret is that keeps everybody logged in: beside a database that servers use, but not beside a backup. */
+/** Which session secret keeps everybody logged in. It is next to the servers' database, but not next to a backup. */
 async function whichSecret({ sessionSecret, databaseUrl }: Config): Promise<string> {
   if (sessionSecret !== null) return 'Keep SESSION_SECRET as it is';
   const path = join(dataFolder(databaseUrl), 'session-secret');
   try {
     await access(path);
-    return `Set SESSION_SECRET to what ${path} holds`;
+    return `Set SESSION_SECRET to the content of ${path}`;
   } catch {
     return (
-      'Set SESSION_SECRET to the one that the servers have now; ' +
-      'where it is not set, it is in the file session-secret beside the database that they use'
+      'Set SESSION_SECRET to the one that the servers use now; ' +
+      'if it is not set, it is in the file session-secret next to their database'
     );
   }
 }
 
-function tell(copied: ReadonlyMap<string, Content>, isUpgraded: boolean, secret: string): CommandResult {
+function summarise(copied: ReadonlyMap<string, Content>, isUpgraded: boolean, secret: string): CommandResult {
   const tables = [...copied].map(([name, content]) => ({ name, ...content }));
   const rows = tables.reduce((sum, table) => sum + table.rows, 0);
   const text = [
     ...tables.map((table) => `${table.name.padEnd(14)}  ${table.rows} rows`),
-    `Copied ${rows} rows in all, and compared each one.`,
+    `Copied and compared ${rows} rows.`,
     'Now set DATABASE_URL to the new address, run doctor, and start the servers.',
-    `${secret}: with another one everybody has to log in again.`,
-    `The SQLite file ${isUpgraded ? 'was brought up to date, and is otherwise' : 'is'} as it was. ` +
-      'Keep it until you are sure, then delete it: what it holds is personal.',
+    `${secret}. With a different secret everybody has to log in again.`,
+    `The SQLite file ${isUpgraded ? 'was migrated to this version and is otherwise' : 'is'} unchanged. ` +
+      'Keep it until you are sure, then delete it: it contains personal data.',
   ].join('\n');
   return { text, json: { rows, tables } };
 }
@@ -305,7 +302,7 @@ function explain(error: unknown): unknown {
   if (error instanceof Database.SqliteError) return nothingCopied(error.message);
   if (!isDriverAdapterError(error)) return error;
   if (error.cause.kind === 'TransactionWriteConflict') {
-    return nothingCopied('somebody else is writing to the target. Stop its servers, and start again.');
+    return nothingCopied('another process is writing to the target. Stop its servers and try again.');
   }
   return nothingCopied(error.cause.originalMessage ?? error.message);
 }

@@ -4,24 +4,18 @@ import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
-/**
- * `prune`: thins the payloads of old events, and deletes sessions and reset links that have ended.
- *
- * @param context what every command gets
- * @returns what to print
- */
+/** `prune`: thins the payloads of old events and deletes expired sessions and reset links. */
 export async function prune({ db, config, now }: CommandContext): Promise<CommandResult> {
   const pruned = await pruneDatabase(db, config.eventRetentionDays, now);
   const { events, sessions, resetLinks } = pruned;
-  const text = `Thinned ${events} events; deleted ${sessions} sessions and ${resetLinks} reset links that had ended.`;
+  const text = `Thinned ${events} events; deleted ${sessions} expired sessions and ${resetLinks} expired reset links.`;
   return { text, json: pruned };
 }
 
-/** Rows written in one transaction: few enough that nobody waits long for their turn. */
+/** Rows per transaction: few enough that nobody waits long. */
 const THINNED_AT_ONCE = 50;
 const DELETED_AT_ONCE = 500;
 
-/** How many rows of each kind were thinned or deleted. */
 export interface Pruned {
   events: number;
   sessions: number;
@@ -29,13 +23,11 @@ export interface Pruned {
 }
 
 /**
- * Lets go of what is kept too long: thins the payload of every applied or ignored event to the fields that we read once
- * it is old enough, and deletes sessions and reset links that have ended. A failed event stays whole: it can be replayed.
+ * Thins the payloads of old applied or ignored events to the fields that we read, and deletes expired sessions and
+ * reset links. Failed events stay whole, so that they can be replayed.
  *
- * @param db the database
- * @param retentionDays EVENT_RETENTION_DAYS: how long after its receipt a payload stays whole
- * @param now the instant, UTC
- * @returns how many of each
+ * @param retentionDays EVENT_RETENTION_DAYS, counted from an event's receipt
+ * @returns how many rows of each kind were thinned or deleted
  */
 export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
   const before = addSeconds(now, -retentionDays * DAY_SECONDS);
@@ -47,7 +39,7 @@ export async function pruneDatabase(db: Db, retentionDays: number, now: Date): P
   };
 }
 
-/** Deletes batch after batch, until one is not full. */
+/** Deletes batch by batch until one is not full. */
 async function deleteAll(
   db: Db,
   now: Date,
@@ -65,7 +57,7 @@ async function thinOldEvents(db: Db, before: Date, now: Date): Promise<number> {
   let thinned = 0;
   let after = '';
   for (;;) {
-    // Going on by id reads no event twice.
+    // Continuing by id reads no event twice.
     const which = { id: { gt: after }, receivedAt: { lt: before } };
     const ids = await inTransaction(db, now, (tx) => thinEvents(tx, which, THINNED_AT_ONCE));
     const last = ids.at(-1);

@@ -5,18 +5,16 @@ import { eventContextOf } from '../stripe/handle-event.ts';
 import { reconcile as run } from '../stripe/reconcile/reconcile.ts';
 import type { Difference, Progress, ReconcileReport } from '../stripe/reconcile/report.ts';
 import { PlainError } from '../plain-error.ts';
-import { inText } from './command.ts';
+import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
- * `reconcile`: brings the database back to what Stripe says, and tells what differed. Its progress goes to stderr: a bar
+ * `reconcile`: compares the database with Stripe, and fixes and lists the differences. Progress goes to stderr: a bar
  * on a terminal, plain lines elsewhere.
  *
- * @param context what every command gets
- * @param seconds how far to look back, s; null: for events to where the last run came, for objects to the first one
- * @param dryRun only tell what differs
- * @returns what to print; failed when something differs still
- * @throws PlainError when no key is configured, or Stripe cannot be asked; an error that `isRefused` when the database is busy
+ * @param seconds how far to look back, s; null for events since the last run and for all objects
+ * @throws PlainError when no key is configured, or Stripe cannot be asked; an error that `isRefused` when the
+ *   database is busy
  */
 export async function reconcile(
   context: CommandContext,
@@ -24,42 +22,47 @@ export async function reconcile(
   dryRun: boolean,
 ): Promise<CommandResult> {
   const { db, stripe, clock } = context;
-  if (!stripe) throw new PlainError('STRIPE_API_KEY is not set: without it Stripe cannot be asked.');
+  if (!stripe)
+    throw new PlainError('STRIPE_API_KEY is not set, so Stripe cannot be asked. Set it, then try again.');
   const { show, stop } = process.stderr.isTTY ? progressBar() : progressLines();
   try {
     const events = eventContextOf(context);
     const report = await run({ db, stripe, events, now: clock, dryRun, progress: show }, seconds);
     stop();
-    return { text: inWords(report), json: report, failed: !dryRun && !report.differences.every(isMended) };
+    return {
+      text: formatReport(report),
+      json: report,
+      failed: !dryRun && !report.differences.every(isFixed),
+    };
   } catch (error) {
     stop();
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
     throw new PlainError(
-      `Stripe could not be asked: ${error.message} What was mended until then stays so; run it again to go on.`,
+      `Stripe could not be asked: ${error.message} What was fixed so far is kept; run reconcile again to continue.`,
     );
   }
 }
 
-function isMended({ mended }: Difference): boolean {
+function isFixed({ mended }: Difference): boolean {
   return mended;
 }
 
-function inWords({ since, dryRun, events, compared, differences }: ReconcileReport): string {
+function formatReport({ since, dryRun, events, compared, differences }: ReconcileReport): string {
   const left = differences.filter(({ mended }) => !mended).length;
   const lines = differences.map(
     ({ object, id, field, here, there, mended, problem }) =>
-      `${object} ${id}: ${field} is ${here} here, ${there} at Stripe${mended ? ' (mended)' : ''}${problem ? ` (could not be mended: ${problem})` : ''}`,
+      `${object} ${id}: ${field} is ${here} here, ${there} at Stripe${mended ? ' (fixed)' : ''}${problem ? ` (could not be fixed: ${problem})` : ''}`,
   );
   const differ = `${differences.length} ${differences.length === 1 ? 'difference' : 'differences'}`;
   const verdict =
     differences.length === 0
-      ? 'Nothing differs.'
+      ? 'No differences.'
       : dryRun
         ? `${differ}; nothing was changed.`
-        : `${differ}, ${left === 0 ? 'all mended' : `${left} not mended`}.`;
+        : `${differ}, ${left === 0 ? 'all fixed' : `${left} not fixed`}.`;
   return [
     ...lines,
-    `${events.seen} events since ${inText(since)} and ${compared} objects were compared. ${verdict}`,
+    `${events.seen} events since ${formatInstant(since)} and ${compared} objects were compared. ${verdict}`,
   ].join('\n');
 }
 

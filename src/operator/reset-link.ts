@@ -1,18 +1,11 @@
 import { createResetToken, RESET_LINK_SECONDS } from '../accounts/reset-link.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { accountOf, inText } from './command.ts';
+import { accountOf, formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { PlainError } from '../plain-error.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
 
-/**
- * `reset-link`: prints a link with which the account's owner sets a new password, once, within an hour.
- *
- * @param context what every command gets
- * @param email whose account
- * @returns what to print
- * @throws PlainError when there is no such account
- */
+/** `reset-link`: prints a one-time link with which the account's owner sets a new password within an hour. */
 export async function resetLink(
   { db, config, sessionSecret, now }: CommandContext,
   email: string,
@@ -24,7 +17,7 @@ export async function resetLink(
   const url = `${config.publicUrl}/reset/${token}`;
   const expiresAt = addSeconds(wholeSeconds(now), RESET_LINK_SECONDS);
   return {
-    text: `${url}\nIt works once, until ${inText(expiresAt)}. Using it logs ${account.email ?? email} out everywhere.`,
+    text: `${url}\nIt works once, until ${formatInstant(expiresAt)}. Using it logs ${account.email ?? email} out everywhere.`,
     json: { email: account.email, url, expiresAt },
   };
 }

@@ -1,16 +1,9 @@
 import { describeUser } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
-import { accountOf, inText } from './command.ts';
+import { accountOf, formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
-/**
- * `user`: shows an account as its owner sees it.
- *
- * @param context what every command gets
- * @param email whose account
- * @returns what to print; as JSON, the document of `GET /api/me`
- * @throws PlainError when there is no such account
- */
+/** `user`: shows an account as its owner sees it. As JSON, the document of `GET /api/me`. */
 export async function user({ db, config, now }: CommandContext, email: string): Promise<CommandResult> {
   const { publicUrl } = config;
   const account = await accountOf(db, email);
@@ -22,8 +15,11 @@ export async function user({ db, config, now }: CommandContext, email: string): 
     ['id', me.id],
     ['email', me.email],
     ['tier', me.tier],
-    ['access', access.reason ? `${access.reason}, until ${inText(access.until)}` : 'none'],
-    ['credit', `${me.creditDays} days, until ${inText(me.creditUntil)}${me.creditHeld ? ' (held)' : ''}`],
+    ['access', access.reason ? `${access.reason}, until ${formatInstant(access.until)}` : 'none'],
+    [
+      'credit',
+      `${me.creditDays} days, until ${formatInstant(me.creditUntil)}${me.creditHeld ? ' (held)' : ''}`,
+    ],
     [
       'subscription',
       subscription ? `${subscription.status}, ${subscription.plan ?? 'unknown plan'}` : 'none',

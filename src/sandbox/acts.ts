@@ -17,53 +17,50 @@ import { toEpoch } from './time.ts';
 import type { Charge } from './types.ts';
 
 /**
- * What people, banks and time do, for a test to let it happen. Each act tells of itself by events of the clock's
- * second, delivered as all events are, and throws an Error of one sentence when it makes no sense. What time alone
- * brings about happens in `advance` only: let that catch up first when the clock was moved.
+ * What people, banks and time do, as functions for tests. Each act publishes events dated at the clock's second, and
+ * throws an Error of one sentence when it is not possible. Only `advance` lets time take effect: call it after moving
+ * the clock.
  */
 export interface Acts {
   /**
    * Pays an open checkout, or fails to.
    *
    * @param sessionId `cs_…`
-   * @param how `paid` unless said otherwise. `declined` changes nothing. `bank_debit` completes the session unpaid
-   *   until `settleDebit`. `incomplete` needs the bank's consent first: the subscription waits for `retryPayment` or
-   *   another `pay`, and the session stays open. `percentOff` is a promotion code for the first payment.
-   * @returns whether money moved or nothing was due, and the subscription, if there is one now
+   * @param how the outcome, `paid` by default. `declined` changes nothing. `bank_debit` completes the session unpaid
+   *   until `settleDebit`. `incomplete` means that the bank asks for authentication: the subscription waits for
+   *   `retryPayment` or another `pay`, and the session stays open. `percentOff` is a promotion code for the first
+   *   payment.
+   * @returns whether money moved or nothing was due, and the subscription if there is one now
    */
   pay: (
     sessionId: string,
     how?: { outcome?: CheckoutOutcome | 'declined'; percentOff?: number },
   ) => { paid: boolean; subscription: string | null };
-  /** Ends the bank debit of a completed session; a failed one is tried again by card after 3, 5 and 7 days. */
+  /** Settles a completed session's bank debit; a failed one is retried by card after 3, 5 and 7 days. */
   settleDebit: (sessionId: string, succeeded: boolean) => void;
-  /** Decides how a customer's later charges go; a checkout that is paid works all the same. No event. */
+  /** Decides how a customer's later charges go; a checkout can be paid all the same. Publishes no event. */
   setCard: (customerId: string, behaviour: 'works' | 'declined') => void;
-  /** Ends the tries to collect from a past due subscription by leaving it unpaid. */
+  /** Gives up collecting from a past due subscription and leaves it unpaid. */
   markUnpaid: (subscriptionId: string) => void;
-  /** Charges the open invoice of a past due, unpaid or incomplete subscription with the card as it is. */
+  /** Charges the open invoice of a past due, unpaid or incomplete subscription with the current card. */
   retryPayment: (subscriptionId: string) => void;
-  /** Lets the bank ask a charge back; returns the dispute's id. */
+  /** Opens a dispute and returns its id. */
   openDispute: (chargeOrPaymentIntentId: string) => string;
-  /** Decides a dispute; one that was lost can still be won. */
+  /** Decides a dispute; a lost one can still be won. */
   closeDispute: (id: string, outcome: 'won' | 'lost') => void;
-  /** Appeals against a dispute that was lost; `closeDispute` decides the appeal. */
+  /** Appeals against a lost dispute; `closeDispute` decides the appeal. */
   appealDispute: (id: string) => void;
-  /** Lets a refund that went through come back. */
+  /** Makes a successful refund fail. */
   failRefund: (id: string) => void;
-  /** Calls a refund off. */
+  /** Cancels a refund. */
   cancelRefund: (id: string) => void;
   /**
-   * Lets everything happen that is due up to the clock's now, in the order of its moments; each event is of the
-   * second at which it was due. Resolves when the events are published, which is not yet delivered.
+   * Lets everything happen that is due by now, in order of time; each event is dated at the second when it was due.
+   * Resolves when the events are published, which is before they are delivered.
    */
   advance: () => Promise<void>;
 }
 
-/**
- * @param context what the acts work with
- * @returns the acts
- */
 export function createActs(context: Context): Acts {
   const { state, options } = context;
 
@@ -90,7 +87,7 @@ export function createActs(context: Context): Acts {
       }
       const waits = waitingSubscription(state, order) !== undefined;
       if (percentOff !== undefined && (order.coupon !== null || waits)) {
-        throw new Error(`Checkout ${sessionId} takes no promotion code any more.`);
+        throw new Error(`Checkout ${sessionId} no longer takes a promotion code.`);
       }
       const free = session.amount_total === 0 || percentOff === 100;
       if (free && outcome !== 'paid') {

@@ -16,11 +16,10 @@ import { serveSubscriptions } from './routes/subscriptions.ts';
 import { toEpoch } from './time.ts';
 
 /**
- * Serves the part of Stripe's API that a subscription business needs. Parameters that it does not know are
- * ignored, those that it knows are checked. See https://docs.stripe.com/api
+ * Serves the part of Stripe's API that a subscription business needs. Known parameters are checked, unknown ones
+ * ignored. See https://docs.stripe.com/api
  *
- * @param app a Fastify scope of its own, mounted at `/v1`, whose bodies and queries are decoded bracket by bracket
- * @param context what the routes work with
+ * @param app a Fastify scope mounted at `/v1`, with bodies and queries parsed by qs
  */
 export function serveApi(app: FastifyInstance, context: Context): void {
   const { options, state } = context;
@@ -34,7 +33,7 @@ export function serveApi(app: FastifyInstance, context: Context): void {
     if (!isAuthorized(request.headers.authorization, options.apiKey)) {
       throw new StripeApiError(401, {
         type: 'invalid_request_error',
-        message: 'Invalid API Key provided. The sandbox takes only the key that it was started with.',
+        message: 'Invalid API Key provided. The sandbox accepts only the key it was started with.',
       });
     }
     done();

@@ -7,7 +7,7 @@ import type { CardBehaviour, State } from './state.ts';
 import { cardOf } from './subscriptions.ts';
 import type { Charge, Dispute, StripeEvent } from './types.ts';
 
-/** Something that the bank or the seller at Stripe can do to a customer, and how a button says it. */
+/** Something the bank or the seller can do to a customer, with the label of its button. */
 export interface BankAct {
   action: string;
   label: string;
@@ -15,11 +15,7 @@ export interface BankAct {
   act: (cause: Cause) => StripeEvent[];
 }
 
-/**
- * @param state where to look, and what the acts change
- * @param customer a customer's id
- * @returns what makes sense now
- */
+/** The acts that are possible now. */
 export function bankActs(state: State, customer: string): BankAct[] {
   const charge = lastPayment(state, customer);
   const dispute = lastDispute(state, customer);
@@ -72,22 +68,14 @@ export function bankActs(state: State, customer: string): BankAct[] {
   }
 }
 
-/**
- * @param state where to look
- * @param customer a customer's id
- * @returns their newest charge that went through
- */
+/** The customer's newest successful charge. */
 export function lastPayment(state: State, customer: string): Charge | undefined {
   return newestFirst(state.charges.values()).find(
     (one) => one.customer === customer && one.status === 'succeeded',
   );
 }
 
-/**
- * @param state where to look
- * @param customer a customer's id
- * @returns the newest dispute over a charge of theirs
- */
+/** The newest dispute about one of the customer's charges. */
 export function lastDispute(state: State, customer: string): Dispute | undefined {
   return newestFirst(state.disputes.values()).find(
     (one) => state.charges.get(one.charge)?.customer === customer,

@@ -11,10 +11,9 @@ import type { State } from './state.ts';
 import { cardOf, followPayment, payByHand, scheduleRetry } from './subscriptions.ts';
 import type { CheckoutSession, Customer, Invoice, Order, StripeEvent, Subscription } from './types.ts';
 
-/** How paying ends: at once, with a bank debit that takes days, or with a bank that asks for more first. */
+/** How paying ends: at once, by a bank debit that takes days, or with the bank asking for authentication first. */
 export type CheckoutOutcome = 'paid' | 'bank_debit' | 'incomplete';
 
-/** What each of them means for the first payment. */
 const PAYMENTS: Record<CheckoutOutcome, PaymentOutcome> = {
   paid: 'succeeded',
   bank_debit: 'processing',
@@ -22,16 +21,12 @@ const PAYMENTS: Record<CheckoutOutcome, PaymentOutcome> = {
 };
 
 /**
- * Lets the buyer pay: a subscription starts with its first invoice, and the checkout is completed, unless the bank
- * asks for more first. See https://docs.stripe.com/billing/subscriptions/build-subscriptions
+ * Pays a checkout: a subscription starts with its first invoice, and the checkout completes unless the bank asks for
+ * authentication. See https://docs.stripe.com/billing/subscriptions/build-subscriptions
  *
- * @param state what to change
- * @param session an open session
- * @param order what it sells
- * @param outcome how paying ends; where nothing is due it is always `paid`
- * @param cause when, and who asked
- * @returns the events, in no order that a receiver may rely on; undefined, and nothing changed, when the
- *   session's customer was deleted meanwhile
+ * @param outcome always `paid` when nothing is due
+ * @returns the events, in no particular order; undefined, with nothing changed, when the session's customer was
+ *   deleted
  */
 export function payCheckout(
   state: State,
@@ -67,7 +62,7 @@ export function payCheckout(
   events.push(...money);
   if (due && outcome === 'incomplete') {
     order.incompleteSubscription = subscription.id;
-    // The session is not complete, but whoever pays it later is the same person.
+    // The session is not complete, but only the same customer can pay it now.
     session.customer = customer.id;
     return events;
   }
@@ -76,14 +71,10 @@ export function payCheckout(
 }
 
 /**
- * Tries the open invoice of a subscription that is past due, unpaid or incomplete once more, with the card as it is. The
- * checkout of an incomplete one completes with it.
+ * Retries the open invoice of a past due, unpaid or incomplete subscription with the current card. If the
+ * subscription was incomplete, its checkout completes.
  *
- * @param state what to change
- * @param subscription the subscription
- * @param cause when, and who asked
- * @returns the events
- * @throws Error when there is nothing to pay, or a bank debit is still under way
+ * @throws Error when there is nothing to pay, or a bank debit is pending
  */
 export function retryPayment(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const invoice = state.invoices.get(subscription.latest_invoice ?? '');
@@ -100,14 +91,9 @@ export function retryPayment(state: State, subscription: Subscription, cause: Ca
 }
 
 /**
- * Ends the bank debit that paid for a checkout: https://docs.stripe.com/payments/checkout/fulfill-orders#delayed
+ * Settles the bank debit that paid for a checkout: https://docs.stripe.com/payments/checkout/fulfill-orders#delayed
  *
- * @param state what to change
- * @param session a completed session
- * @param succeeded whether the bank paid
- * @param cause when
- * @returns the events
- * @throws Error when no debit is under way
+ * @throws Error when no debit is pending
  */
 export function settleCheckout(
   state: State,
@@ -117,9 +103,9 @@ export function settleCheckout(
 ): StripeEvent[] {
   const invoice = state.invoices.get(session.invoice ?? '');
   const subscription = state.subscriptions.get(session.subscription ?? '');
-  const underWay = invoice !== undefined && paymentOf(state, invoice.id)?.intent.status === 'processing';
-  if (!underWay || subscription === undefined) {
-    throw new Error(`No bank debit is under way for checkout ${session.id}.`);
+  const pending = invoice !== undefined && paymentOf(state, invoice.id)?.intent.status === 'processing';
+  if (!pending || subscription === undefined) {
+    throw new Error(`No bank debit is pending for checkout ${session.id}.`);
   }
   if (!succeeded) {
     scheduleRetry(invoice, cause.at);
@@ -135,13 +121,10 @@ export function settleCheckout(
 }
 
 /**
- * Lets the buyer enter a promotion code, which counts for the first payment only.
+ * Applies a promotion code to the first payment.
  *
- * @param state what to change
- * @param session an open session without a discount
- * @param order what it sells
- * @param percentOff what the code takes off, more than 0 and at most 100
- * @param cause when
+ * @param session must be open and without a discount
+ * @param percentOff more than 0 and at most 100
  */
 export function enterPromotionCode(
   state: State,
@@ -165,23 +148,13 @@ export function enterPromotionCode(
   session.total_details.amount_discount = off;
 }
 
-/**
- * @param state where to look
- * @param order what a checkout sells
- * @returns the subscription that waits for that checkout's first payment, while it does
- */
+/** The subscription that waits for the checkout's first payment, if it still does. */
 export function waitingSubscription(state: State, order: Order): Subscription | undefined {
   const subscription = state.subscriptions.get(order.incompleteSubscription ?? '');
   return subscription?.status === 'incomplete' ? subscription : undefined;
 }
 
-/**
- * Closes an open checkout for good: https://docs.stripe.com/api/checkout/sessions/expire
- *
- * @param session an open session
- * @param cause when, and who asked
- * @returns the event
- */
+/** Expires an open checkout: https://docs.stripe.com/api/checkout/sessions/expire */
 export function expireCheckout(session: CheckoutSession, cause: Cause): StripeEvent[] {
   session.status = 'expired';
   session.url = null;
@@ -189,13 +162,11 @@ export function expireCheckout(session: CheckoutSession, cause: Cause): StripeEv
 }
 
 /**
- * Expires a checkout whose time is over. The clock is not watched all the time: whoever looks at a session calls
- * this first.
+ * Expires a checkout whose time is over. Must be called before a session is used, because the clock is not watched
+ * all the time.
  *
- * @param context what to change
- * @param session any session
- * @param at epoch seconds of the look
- * @returns resolves when the webhook was told, if there was something to tell
+ * @param at epoch seconds
+ * @returns resolves when the webhook was told, if necessary
  */
 export async function expireIfDue(context: Context, session: CheckoutSession, at: number): Promise<void> {
   if (session.status === 'open' && at >= session.expires_at) {
@@ -204,7 +175,7 @@ export async function expireIfDue(context: Context, session: CheckoutSession, at
   }
 }
 
-/** The customer who pays a checkout; one that was opened for nobody in particular makes a new customer. */
+/** The customer who pays a checkout; creates one if the checkout has none. */
 function payingCustomer(
   state: State,
   session: CheckoutSession,

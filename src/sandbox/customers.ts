@@ -5,14 +5,7 @@ import type { CardBehaviour, State } from './state.ts';
 import { cancelNow, hasEnded, subscriptionsOf } from './subscriptions.ts';
 import type { Customer, DeletedCustomer, StripeEvent } from './types.ts';
 
-/**
- * Makes a customer: https://docs.stripe.com/api/customers/create
- *
- * @param state what to change
- * @param given what the caller told about them
- * @param cause when, and who asked
- * @returns the customer, and the event
- */
+/** Creates a customer: https://docs.stripe.com/api/customers/create */
 export function createCustomer(
   state: State,
   given: Parameters<typeof buildCustomer>[1],
@@ -24,12 +17,9 @@ export function createCustomer(
 }
 
 /**
- * Changes what is known of a customer: https://docs.stripe.com/api/customers/update
+ * Updates a customer: https://docs.stripe.com/api/customers/update
  *
- * @param customer one that is not deleted
- * @param changes the new values
- * @param cause when, and who asked
- * @returns the event; none when all was so already
+ * @returns no event when nothing changed
  */
 export function changeCustomer(
   customer: Customer,
@@ -43,12 +33,9 @@ export function changeCustomer(
 }
 
 /**
- * Deletes a customer and ends what they subscribed to: https://docs.stripe.com/api/customers/delete
+ * Deletes a customer and cancels their subscriptions: https://docs.stripe.com/api/customers/delete
  *
- * @param state what to change
- * @param customer one that is not deleted
- * @param cause when, and who asked
- * @returns the events: one for each subscription that ended, then the customer's own
+ * @returns the events: one for each canceled subscription, then the customer's own
  */
 export function deleteCustomer(state: State, customer: Customer, cause: Cause): StripeEvent[] {
   const events = subscriptionsOf(state, customer.id)
@@ -59,13 +46,7 @@ export function deleteCustomer(state: State, customer: Customer, cause: Cause): 
   return [...events, buildEvent(cause, 'customer.deleted', customer)];
 }
 
-/**
- * Decides how a customer's card takes the charges that come later.
- *
- * @param state what to change
- * @param customer a customer's id
- * @param behaviour how; `none` takes the card away
- */
+/** Decides how a customer's card takes later charges; `none` removes the card. */
 export function setCard(state: State, customer: string, behaviour: CardBehaviour): void {
   state.cards.set(customer, { id: customer, behaviour });
 }

@@ -4,58 +4,56 @@ import type { State } from './state.ts';
 import { toEpoch } from './time.ts';
 import type { StripeEvent } from './types.ts';
 
-/** Seconds between one failed try and the next: quick at first, for a server that is just starting, then hourly. */
+/** Pauses between attempts, s: short at first, for a server that is just starting, then hourly. */
 const RETRY_DELAYS = [1, 5, 30, 300, 3600, 3600, 3600, 3600, 3600];
 
-/** A receiver that has not answered after this many milliseconds has failed. */
+/** A receiver that does not answer within this time has failed, ms. */
 const ANSWER_TIMEOUT = 10_000;
 
-/** Stripe's side of the webhook, in somebody's hands. */
+/** Controls the delivery of events. */
 export interface Webhooks {
-  /** From now on nothing is sent by itself; events wait, and so do retries. */
+  /** Stops automatic deliveries: events and retries wait. */
   hold: () => void;
-  /** Sends what waits, oldest first, one after the other; from then on events are sent by themselves again. */
+  /** Sends what is waiting one by one, oldest first, and resumes automatic deliveries. */
   release: () => Promise<void>;
   /** Ids of the events that are neither acknowledged nor given up, oldest first. */
   waiting: () => string[];
   /**
-   * Sends one event now, whether or not it was acknowledged before; a 2xx acknowledges it, a failure schedules
-   * nothing. Answers the HTTP status, 0 when nobody answered.
+   * Sends one event now, even if it was acknowledged before. A 2xx acknowledges it; a failure schedules no retry.
+   * Resolves to the HTTP status, or 0 when there was no answer.
    *
-   * @throws Error when there is no such event
+   * @throws Error when the event does not exist
    */
   send: (eventId: string) => Promise<number>;
   /**
-   * Gives an event up: it is never sent by itself, and stays in the list of events.
+   * Gives an event up: it is no longer sent automatically, but stays in the list of events.
    *
-   * @throws Error when there is no such event
+   * @throws Error when the event does not exist
    */
   drop: (eventId: string) => void;
 }
 
-/** Carries events to the webhook. */
+/** Delivers events to the webhook. */
 export interface Deliveries extends Webhooks {
   /**
-   * Tries each event now, all at once as Stripe does; resolves, and never rejects, when each was tried once. While
-   * events are held it does nothing.
+   * Tries all events now, concurrently as Stripe does. Never rejects. Resolves when each was tried once; does nothing
+   * while events are held.
    */
   publish: (events: StripeEvent[]) => Promise<void>;
-  /** Takes up what an earlier run did not deliver. */
+  /** Resumes what an earlier run did not deliver. */
   resume: () => void;
-  /** Resolves when no delivery is in flight or waiting to be retried; held events are not waited for. */
+  /** Resolves when no delivery is in flight or waiting for a retry; held events do not count. */
   settled: () => Promise<void>;
-  /** Stops retrying and waits for what is in flight; what is undelivered stays so in the state. */
+  /** Stops retrying and waits for deliveries in flight; undelivered events stay in the state. */
   close: () => Promise<void>;
 }
 
 /**
- * Makes the carrier. Each event is tried until the webhook answers 2xx, ten times at most, and each try is signed
- * anew. See https://docs.stripe.com/webhooks#retries
+ * Creates the deliverer, at rest. Each event is tried up to ten times until the webhook answers 2xx; each attempt is
+ * signed afresh. See https://docs.stripe.com/webhooks#retries
  *
- * @param options where to, the secret, the clock and the log
- * @param state whose `undelivered` is kept up to date
+ * @param state its `undelivered` is kept up to date
  * @param save called after each change to the state
- * @returns the carrier, at rest
  */
 export function createDeliveries(
   options: Pick<SandboxOptions, 'webhookUrl' | 'webhookSecret' | 'now' | 'log'>,
@@ -63,16 +61,16 @@ export function createDeliveries(
   save: () => void,
 ): Deliveries {
   const inFlight = new Set<Promise<unknown>>();
-  /** Retries that are scheduled, by the event's id. */
+  /** Scheduled retries, by event id. */
   const retries = new Map<string, NodeJS.Timeout>();
   let idleListeners: (() => void)[] = [];
   let closed = false;
   let held = false;
-  /** Counts the holds: a new one ends the release that is under way. */
+  /** Counts calls of hold(): a new one ends a release in progress. */
   let holds = 0;
   let releasing: Promise<void> | undefined;
 
-  /** Posts once and keeps count of what is in flight. */
+  /** Posts once and tracks what is in flight. */
   function attempt(event: StripeEvent): Promise<Outcome> {
     const outcome = post(options, event).then((result) => {
       if (result.problem === undefined) {
@@ -87,17 +85,17 @@ export function createDeliveries(
     });
   }
 
-  /** Tries an event that nobody but the clock asked for, and tries it again later when that fails. */
+  /** An automatic attempt: a failure schedules a retry. */
   async function tryOnce(event: StripeEvent, failures: number): Promise<void> {
     const { problem } = await attempt(event);
     if (problem !== undefined && !held) {
       tryLater(event, failures, problem);
     }
-    tellIfIdle();
+    notifyIfIdle();
   }
 
   function tryLater(event: StripeEvent, failures: number, problem: string): void {
-    // Meanwhile somebody may have dropped or sent it.
+    // It may have been dropped or sent meanwhile.
     if (closed || !state.undelivered.has(event.id)) {
       return;
     }
@@ -123,7 +121,7 @@ export function createDeliveries(
     retries.set(event.id, timer);
   }
 
-  /** Nothing more is to be done about an event. */
+  /** Nothing more to do for this event. */
   function settle(eventId: string): void {
     clearTimeout(retries.get(eventId));
     retries.delete(eventId);
@@ -138,7 +136,7 @@ export function createDeliveries(
     retries.clear();
   }
 
-  function tellIfIdle(): void {
+  function notifyIfIdle(): void {
     if (inFlight.size === 0 && retries.size === 0) {
       const listeners = idleListeners;
       idleListeners = [];
@@ -151,7 +149,7 @@ export function createDeliveries(
   function eventOf(eventId: string): StripeEvent {
     const event = state.events.get(eventId);
     if (event === undefined) {
-      throw new Error(`There is no event ${eventId}.`);
+      throw new Error(`Event ${eventId} does not exist.`);
     }
     return event;
   }
@@ -166,7 +164,7 @@ export function createDeliveries(
     const hold = holds;
     const problems = new Map<StripeEvent, string>();
     const tried = new Set<string>();
-    // Events that come up meanwhile wait for their turn, so that none is sent before an older one.
+    // New events wait for their turn, so that none is sent before an older one.
     for (let event = waiting()[0]; event !== undefined; event = waiting().find((one) => !tried.has(one.id))) {
       tried.add(event.id);
       const { problem } = await attempt(event);
@@ -181,7 +179,7 @@ export function createDeliveries(
     for (const [event, problem] of problems) {
       tryLater(event, 0, problem);
     }
-    tellIfIdle();
+    notifyIfIdle();
   }
 
   return {
@@ -192,7 +190,7 @@ export function createDeliveries(
     },
     resume() {
       for (const event of waiting()) {
-        // The receiver is probably starting too, so that trying at once would only log a failure.
+        // The receiver is probably still starting: an immediate attempt would only log a failure.
         startLater(event, 0, RETRY_DELAYS[0] ?? 0);
       }
     },
@@ -200,7 +198,7 @@ export function createDeliveries(
       held = true;
       holds += 1;
       cancelRetries();
-      tellIfIdle();
+      notifyIfIdle();
     },
     async release() {
       if (held) {
@@ -215,34 +213,33 @@ export function createDeliveries(
     },
     async send(eventId) {
       const { status } = await attempt(eventOf(eventId));
-      tellIfIdle();
+      notifyIfIdle();
       return status;
     },
     drop(eventId) {
       eventOf(eventId);
       settle(eventId);
-      tellIfIdle();
+      notifyIfIdle();
     },
     settled() {
       return new Promise((resolve) => {
         idleListeners.push(resolve);
-        tellIfIdle();
+        notifyIfIdle();
       });
     },
     async close() {
       closed = true;
       cancelRetries();
       await Promise.all(inFlight);
-      tellIfIdle();
+      notifyIfIdle();
     },
   };
 }
 
-/** What came of one try. */
 interface Outcome {
-  /** The answer's HTTP status, 0 when nobody answered. */
+  /** 0 when there was no answer. */
   status: number;
-  /** What went wrong; undefined when the receiver took it. */
+  /** Undefined when the receiver accepted the event. */
   problem: string | undefined;
 }
 
@@ -261,11 +258,11 @@ async function post(
         'user-agent': 'Stripe-Sandbox/1.0',
       },
       body,
-      // To Stripe a redirect is a failure like any other.
+      // For Stripe, a redirect is a failure.
       redirect: 'manual',
       signal: AbortSignal.timeout(ANSWER_TIMEOUT),
     });
-    // The answer's text is of no interest, but read to its end it frees the connection for the next delivery.
+    // Drain the body to free the connection for the next delivery.
     await response.arrayBuffer();
     return { status: response.status, problem: response.ok ? undefined : `HTTP ${response.status}` };
   } catch (error) {
@@ -273,13 +270,13 @@ async function post(
   }
 }
 
-/** `fetch` says only "fetch failed" and hides why in the cause. */
+/** `fetch` only says "fetch failed"; the reason is in the cause. */
 function reason(error: unknown): string {
   if (!(error instanceof Error)) {
     return String(error);
   }
   if (error.cause instanceof Error) {
-    // Several addresses tried (::1, 127.0.0.1) make a cause without a message, but with a code.
+    // After several addresses (::1, 127.0.0.1) the cause has a code but no message.
     return error.cause.message || ('code' in error.cause ? String(error.cause.code) : error.cause.name);
   }
   return error.message;

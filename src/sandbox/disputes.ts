@@ -5,13 +5,9 @@ import type { State } from './state.ts';
 import type { Charge, Dispute, StripeEvent } from './types.ts';
 
 /**
- * Lets the buyer's bank ask a charge back: https://docs.stripe.com/disputes/how-disputes-work
+ * Opens a dispute about a charge: https://docs.stripe.com/disputes/how-disputes-work
  *
- * @param state what to change
- * @param charge a charge
- * @param cause when
- * @returns the dispute, and the event
- * @throws Error when the charge was not paid or is disputed already
+ * @throws Error when the charge was not paid or is already disputed
  */
 export function openDispute(
   state: State,
@@ -19,7 +15,7 @@ export function openDispute(
   cause: Cause,
 ): { dispute: Dispute; events: StripeEvent[] } {
   if (charge.status !== 'succeeded' || charge.disputed) {
-    const why = charge.disputed ? 'is disputed already' : 'was not paid, so nobody can dispute it';
+    const why = charge.disputed ? 'is already disputed' : 'was not paid, so nobody can dispute it';
     throw new Error(`Charge ${charge.id} ${why}.`);
   }
   const dispute = buildDispute(cause.at, charge);
@@ -29,17 +25,15 @@ export function openDispute(
 }
 
 /**
- * Decides a dispute. One that was lost can still be won, by an appeal or if the bank changes its mind; that is no closing.
+ * Decides a dispute. A lost one can still be won by an appeal, or if the bank changes its mind; Stripe reports that
+ * as an update.
  *
- * @param dispute the dispute
- * @param outcome who gets the money: `won` is the seller
- * @param cause when, and who asked
- * @returns the event
+ * @param outcome `won` means that the seller keeps the money
  * @throws Error when it was decided before, unless it turns from lost to won
  */
 export function closeDispute(dispute: Dispute, outcome: 'won' | 'lost', cause: Cause): StripeEvent[] {
   if (!canBecome(dispute, outcome)) {
-    throw new Error(`Dispute ${dispute.id} is ${dispute.status} already.`);
+    throw new Error(`Dispute ${dispute.id} is already ${dispute.status}.`);
   }
   const before = structuredClone(dispute);
   dispute.status = outcome;
@@ -50,11 +44,8 @@ export function closeDispute(dispute: Dispute, outcome: 'won' | 'lost', cause: C
 }
 
 /**
- * Appeals against a dispute that was lost.
+ * Appeals against a lost dispute.
  *
- * @param dispute the dispute
- * @param cause when
- * @returns the event
  * @throws Error when it is not lost
  */
 export function appealDispute(dispute: Dispute, cause: Cause): StripeEvent[] {
@@ -66,11 +57,7 @@ export function appealDispute(dispute: Dispute, cause: Cause): StripeEvent[] {
   return [buildEvent(cause, 'charge.dispute.updated', dispute, before)];
 }
 
-/**
- * @param dispute any dispute
- * @param outcome a decision
- * @returns whether it can still be decided so
- */
+/** Whether a dispute can still end this way. */
 export function canBecome(dispute: Dispute, outcome: 'won' | 'lost'): boolean {
   const { status } = dispute;
   return (

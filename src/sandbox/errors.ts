@@ -6,7 +6,7 @@ export interface ErrorDetails {
   param?: string;
 }
 
-/** An answer of the API that is an error; see https://docs.stripe.com/api/errors */
+/** An error answer of the API: https://docs.stripe.com/api/errors */
 export class StripeApiError extends Error {
   readonly status: number;
   readonly details: ErrorDetails;
@@ -19,10 +19,8 @@ export class StripeApiError extends Error {
 }
 
 /**
- * @param message what is wrong with the request
  * @param code Stripe's error code, e.g. `parameter_missing`
  * @param param the parameter at fault, in bracket form
- * @returns the 400 to throw
  */
 export function badRequest(message: string, code?: string, param?: string): StripeApiError {
   return new StripeApiError(400, {
@@ -34,12 +32,10 @@ export function badRequest(message: string, code?: string, param?: string): Stri
 }
 
 /**
- * An id that names nothing. Stripe answers 404 when the id was in the path and 400 when a parameter held it.
+ * An unknown id. Stripe answers 404 when the id was in the path and 400 when it was in a parameter.
  *
- * @param noun what was looked for, e.g. `customer`
- * @param id the id that was given
- * @param param the parameter that held it; without one the id was in the path
- * @returns the error to throw
+ * @param noun e.g. `customer`
+ * @param param undefined when the id was in the path
  */
 export function missing(noun: string, id: string, param?: string): StripeApiError {
   return new StripeApiError(param === undefined ? 404 : 400, {

@@ -3,10 +3,10 @@ import { isDeepStrictEqual } from 'node:util';
 import { newId } from './ids.ts';
 import type { EventObject, StripeEvent } from './types.ts';
 
-/** The API version whose shapes the sandbox speaks, the one that `stripe` 23.1 pins. */
+/** The API version of the sandbox's objects, the one pinned by `stripe` 23.1. */
 export const API_VERSION = '2026-10-28.endive';
 
-/** When something happened and which request asked for it (none when a person did, on a page). */
+/** When something happened, and the request that caused it (null when a person did it on a page). */
 export interface Cause {
   /** Epoch seconds. */
   at: number;
@@ -15,13 +15,10 @@ export interface Cause {
 }
 
 /**
- * Records what just happened to an object: https://docs.stripe.com/api/events/object
+ * An event about an object: https://docs.stripe.com/api/events/object
  *
- * @param cause when and by whom
- * @param type e.g. `customer.subscription.updated`
- * @param object the object as it is now; the event keeps a copy
- * @param before the object as it was, for an `updated` event
- * @returns an event that nobody was told of yet
+ * @param object the current object; the event keeps a copy
+ * @param before the previous object, for an `updated` event
  */
 export function buildEvent(
   cause: Cause,
@@ -46,12 +43,8 @@ export function buildEvent(
 }
 
 /**
- * Says what an object looked like where it differs now, as `previous_attributes` does: nested objects are
- * narrowed to the keys that changed, a list that changed is given whole.
- *
- * @param before the object as it was
- * @param after the object as it is
- * @returns the old values of what changed
+ * The old values of what changed, as in `previous_attributes`: nested objects contain only the changed keys, lists
+ * are given whole.
  */
 export function changedFrom(before: object, after: object): Record<string, unknown> {
   const now = new Map<string, unknown>(Object.entries(after));

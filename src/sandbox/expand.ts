@@ -4,10 +4,10 @@ import { asParams } from './params.ts';
 import type { Params } from './params.ts';
 import type { State } from './state.ts';
 
-/** Stripe follows references four deep at most: https://docs.stripe.com/expand */
+/** Stripe expands at most four levels: https://docs.stripe.com/expand */
 const MAX_DEPTH = 4;
 
-/** Which fields hold the id of which objects. Ids that are somebody else's text are not among them. */
+/** Fields that contain the id of another object. */
 const REFERENCES: Record<string, (state: State) => ReadonlyMap<string, object>> = {
   customer: (state) => state.customers,
   subscription: (state) => state.subscriptions,
@@ -21,13 +21,11 @@ const REFERENCES: Record<string, (state: State) => ReadonlyMap<string, object>> 
 };
 
 /**
- * Puts whole objects in the place of their ids, as `expand[]` asks: https://docs.stripe.com/expand
+ * Replaces ids by whole objects, as `expand[]` asks: https://docs.stripe.com/expand
  *
- * @param state where the objects are
- * @param answer an object or a list, whose paths start with `data.`; it stays as it is
- * @param params where to look for `expand`
- * @returns a copy that is expanded; the answer itself when nothing was asked
- * @throws 400 when a path leads nowhere, or too far
+ * @param answer an object, or a list, whose paths start with `data.`; not modified
+ * @returns an expanded copy; the answer itself when nothing was asked for
+ * @throws 400 when a path does not exist or is too deep
  */
 export function expand(state: State, answer: object, params: Params): object {
   const paths = Object.values(asParams(params['expand'])).filter((path) => typeof path === 'string');
@@ -72,7 +70,7 @@ function follow(state: State, thing: unknown, steps: string[], path: string): vo
   follow(state, thing[step], rest, path);
 }
 
-/** Lists that Stripe leaves out unless they are asked for. */
+/** Lists that Stripe omits unless asked for. */
 function includable(state: State, thing: Record<string, unknown>, step: string): unknown {
   if (step in thing) {
     return thing[step];

@@ -4,26 +4,21 @@ import { StripeApiError } from './errors.ts';
 import type { State } from './state.ts';
 import { DAY } from './time.ts';
 
-/** A POST as far as its idempotency goes. */
 export interface KeyedRequest {
   /** The `Idempotency-Key` header. */
   key: string;
   /** Path with its ids, e.g. `/v1/customers`. */
   path: string;
-  /** Decoded body. */
+  /** Parsed body. */
   params: unknown;
   /** Epoch seconds. */
   at: number;
 }
 
 /**
- * Does something once for each key: a repeated request gets the answer of the first one. Keys are forgotten
- * after a day, and requests that failed are not remembered. See https://docs.stripe.com/api/idempotent_requests
+ * Runs an action once per key: a repeated request gets the first answer. Keys are forgotten after a day, and failed
+ * requests are not remembered. See https://docs.stripe.com/api/idempotent_requests
  *
- * @param state where answers are kept
- * @param request the request
- * @param act does the work and returns the answer's body
- * @returns the body, and whether it is a repeated one
  * @throws 400 `idempotency_error` when the key was used for another request
  */
 export function answerOnce(

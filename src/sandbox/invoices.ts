@@ -6,15 +6,8 @@ import type { State } from './state.ts';
 import type { BillingReason, Coupon, Customer, Invoice, StripeEvent, Subscription } from './types.ts';
 
 /**
- * Makes the draft of a subscription's current period. A coupon that counts once is gone from the subscription
- * with the first invoice that it lowered: https://docs.stripe.com/billing/subscriptions/coupons
- *
- * @param state what to change
- * @param customer who pays
- * @param subscription what is paid for; the draft becomes its latest invoice
- * @param reason why there is an invoice
- * @param cause when, and who asked
- * @returns the draft
+ * Drafts the invoice of a subscription's current period and makes it the latest invoice. A `once` coupon leaves the
+ * subscription with the first invoice that it reduced: https://docs.stripe.com/billing/subscriptions/coupons
  */
 export function draftInvoice(
   state: State,
@@ -34,13 +27,7 @@ export function draftInvoice(
   return invoice;
 }
 
-/**
- * Turns a draft into an open invoice with a number: https://docs.stripe.com/invoicing/integration/workflow-transitions
- *
- * @param state what to change
- * @param invoice a draft
- * @param cause when
- */
+/** Finalizes a draft, which gives it a number: https://docs.stripe.com/invoicing/integration/workflow-transitions */
 export function finalizeInvoice(state: State, invoice: Invoice, cause: Cause): void {
   const customer = state.customers.get(invoice.customer);
   if (customer !== undefined && !('deleted' in customer)) {
@@ -52,14 +39,7 @@ export function finalizeInvoice(state: State, invoice: Invoice, cause: Cause): v
   invoice.status_transitions.finalized_at = cause.at;
 }
 
-/**
- * Makes an open invoice one that nobody has to pay.
- *
- * @param state what to change
- * @param invoice an open invoice
- * @param cause when, and who asked
- * @returns the event
- */
+/** Voids an open invoice. */
 export function voidInvoice(state: State, invoice: Invoice, cause: Cause): StripeEvent[] {
   leaveAlone(invoice);
   cancelPayment(state, invoice, cause);
@@ -68,13 +48,7 @@ export function voidInvoice(state: State, invoice: Invoice, cause: Cause): Strip
   return [buildEvent(cause, 'invoice.voided', invoice)];
 }
 
-/**
- * Writes an open invoice off.
- *
- * @param invoice an open invoice
- * @param cause when, and who asked
- * @returns the event
- */
+/** Marks an open invoice as uncollectible. */
 export function markUncollectible(invoice: Invoice, cause: Cause): StripeEvent[] {
   leaveAlone(invoice);
   invoice.status = 'uncollectible';
@@ -82,29 +56,21 @@ export function markUncollectible(invoice: Invoice, cause: Cause): StripeEvent[]
   return [buildEvent(cause, 'invoice.marked_uncollectible', invoice)];
 }
 
-/**
- * Stops all that would happen to an invoice by itself.
- *
- * @param invoice any invoice
- */
+/** Stops everything that would happen to an invoice automatically. */
 export function leaveAlone(invoice: Invoice): void {
   invoice.auto_advance = false;
   invoice.automatically_finalizes_at = null;
   invoice.next_payment_attempt = null;
 }
 
-/**
- * @param state where to look
- * @param subscription any subscription
- * @returns all its invoices, oldest first
- */
+/** All invoices of a subscription, oldest first. */
 export function invoicesOf(state: State, subscription: Subscription): Invoice[] {
   return [...state.invoices.values()].filter(
     (invoice) => invoice.parent.subscription_details.subscription === subscription.id,
   );
 }
 
-/** What lowers a subscription's invoice of that second; null for nothing, or nothing any more. */
+/** The discount on an invoice of that second; null when there is none, or it has ended. */
 function discountAt(
   state: State,
   subscription: Subscription,

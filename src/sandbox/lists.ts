@@ -4,12 +4,11 @@ import type { Params } from './params.ts';
 import type { List } from './types.ts';
 
 /**
- * Cuts one page out of a list: https://docs.stripe.com/api/pagination
+ * One page of a list: https://docs.stripe.com/api/pagination
  *
  * @param newestFirst all that match
- * @param query `limit` (1 to 100, else 10) and `starting_after`, the last id of the page before
- * @param url path of the list
- * @returns the page
+ * @param query `limit` (1 to 100, default 10) and `starting_after`, the last id of the previous page
+ * @param url the list's path
  * @throws 400 for a bad limit or an unknown id
  */
 export function page<T extends { id: string }>(newestFirst: T[], query: Params, url: string): List<T> {
@@ -24,20 +23,19 @@ export function page<T extends { id: string }>(newestFirst: T[], query: Params, 
 }
 
 /**
- * @param things objects in the order in which they were made
- * @returns them as Stripe lists them: the newest first, and of one second the one that was made last
+ * Sorts as Stripe lists: newest first; within a second, the last created first.
+ *
+ * @param things in order of creation
  */
 export function newestFirst<T extends { created: number }>(things: Iterable<T>): T[] {
   return [...things].reverse().sort((a, b) => b.created - a.created);
 }
 
 /**
- * Reads filters that want a field to be exactly so, and the filter by time.
+ * Filters by equal fields and by creation time.
  *
- * @param query where to look
- * @param fields how to read each field that may be filtered by, by its parameter's name
- * @returns whether an object passes all filters that were given
- * @throws 400 for a filter that is a group, and for a time that is none
+ * @param fields by parameter name, how to read the field
+ * @throws 400 for an invalid filter
  */
 export function filterBy<T extends { created: number }>(
   query: Params,
@@ -52,10 +50,8 @@ export function filterBy<T extends { created: number }>(
 }
 
 /**
- * Reads a filter by time, given as `created=…` or `created[gte]=…` and the like (epoch seconds).
+ * Reads a filter by time: `created=…` or `created[gte]=…` and the like (epoch seconds).
  *
- * @param query where to look for `created`
- * @returns whether an object made at that second is wanted
  * @throws 400 for anything but whole seconds
  */
 export function createdFilter(query: Params): (created: number) => boolean {

@@ -1,9 +1,8 @@
 /**
- * Writes an amount for people.
+ * Formats an amount, e.g. `$9.00`.
  *
- * @param cents the amount in the currency's smallest unit
+ * @param cents in the currency's smallest unit
  * @param currency three-letter code, e.g. `usd`
- * @returns e.g. `$9.00`
  */
 export function formatMoney(cents: number, currency: string): string {
   return new Intl.NumberFormat('en-US', { style: 'currency', currency }).format(cents / 100);

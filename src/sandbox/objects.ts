@@ -14,21 +14,16 @@ import type {
   Subscription,
 } from './types.ts';
 
-/** Prices exist "since always": epoch seconds of 1 January 2025. */
+/** When all prices were created: 1 January 2025, epoch seconds. */
 const PRICES_CREATED = 1_735_689_600;
 
-/** An open checkout expires after a day, Stripe's default. */
+/** Stripe's default: a day. */
 const CHECKOUT_LIFETIME = DAY;
 
 /**
- * Builds a price that recurs: https://docs.stripe.com/api/prices/object
+ * A recurring price: https://docs.stripe.com/api/prices/object
  *
- * @param id the price's id
- * @param nickname what people call it
- * @param interval how often it is charged
- * @param amount cents of US dollars
- * @param product what it is the price of
- * @returns the price
+ * @param amount US cents
  */
 export function buildPrice(
   id: string,
@@ -63,13 +58,7 @@ export function buildPrice(
   };
 }
 
-/**
- * Builds a customer: https://docs.stripe.com/api/customers/object
- *
- * @param at epoch seconds
- * @param given what the caller told about them
- * @returns a customer with an id and an invoice prefix of its own
- */
+/** A customer: https://docs.stripe.com/api/customers/object */
 export function buildCustomer(
   at: number,
   given: Pick<Customer, 'email' | 'name' | 'description' | 'metadata' | 'test_clock'>,
@@ -95,16 +84,7 @@ export function buildCustomer(
   };
 }
 
-/**
- * Builds an open checkout: https://docs.stripe.com/api/checkout/sessions/object
- *
- * @param at epoch seconds
- * @param baseUrl where the sandbox's pages are
- * @param order what is bought
- * @param coupon what the price is lowered by, if anything
- * @param given the rest of what the caller asked for
- * @returns a session that expires a day later; with a trial it costs nothing today
- */
+/** An open checkout that expires after a day: https://docs.stripe.com/api/checkout/sessions/object */
 export function buildCheckout(
   at: number,
   baseUrl: string,
@@ -154,22 +134,12 @@ export function buildCheckout(
   };
 }
 
-/**
- * @param amount cents
- * @param coupon what lowers it, if anything
- * @returns the cents that the coupon takes off, rounded to whole ones
- */
+/** The cents that a coupon takes off, rounded. */
 export function discountOn(amount: number, coupon: Coupon | null): number {
   return coupon === null ? 0 : Math.round((amount * coupon.percent_off) / 100);
 }
 
-/**
- * Builds a coupon: https://docs.stripe.com/api/coupons/object
- *
- * @param at epoch seconds
- * @param given per cent, how long it lasts, and perhaps an id and a name of the caller's own
- * @returns the coupon
- */
+/** A coupon: https://docs.stripe.com/api/coupons/object */
 export function buildCoupon(
   at: number,
   given: Pick<Coupon, 'percent_off' | 'duration' | 'duration_in_months' | 'name' | 'metadata'> & {
@@ -195,15 +165,7 @@ export function buildCoupon(
   };
 }
 
-/**
- * Builds a discount, a coupon at work on a subscription: https://docs.stripe.com/api/discounts/object
- *
- * @param at epoch seconds from which it counts
- * @param coupon what it is made from
- * @param subscription what it lowers the price of
- * @param session the checkout where it was redeemed
- * @returns the discount; one that repeats ends after the coupon's months
- */
+/** A coupon applied to a subscription: https://docs.stripe.com/api/discounts/object */
 export function buildDiscount(
   at: number,
   coupon: Coupon,
@@ -228,12 +190,9 @@ export function buildDiscount(
 }
 
 /**
- * Builds a running subscription: https://docs.stripe.com/api/subscriptions/object
- *
- * @param at epoch seconds of its start
- * @param customer whose it is
- * @param order what was bought; a trial is its first period, and billing is anchored at the trial's end
- * @returns a subscription that is `trialing` or `active`, without an invoice as yet
+ * A subscription that is `trialing` or `active`, without an invoice yet:
+ * https://docs.stripe.com/api/subscriptions/object. A trial is its first period; billing is anchored at the trial's
+ * end.
  */
 export function buildSubscription(at: number, customer: Customer, order: Order): Subscription {
   const id = newId('sub');
@@ -292,15 +251,8 @@ export function buildSubscription(at: number, customer: Customer, order: Order):
 }
 
 /**
- * Builds the draft of a subscription's current period: https://docs.stripe.com/api/invoices/object
- * A period on trial is invoiced too, for nothing.
- *
- * @param at epoch seconds at which it is made
- * @param customer who pays
- * @param subscription what is paid for
- * @param reason `subscription_create` for the first, `subscription_cycle` for a renewal
- * @param discount what lowers it, with its coupon; null for none
- * @returns the invoice, without a number as yet
+ * The draft of a subscription's current period, without a number yet: https://docs.stripe.com/api/invoices/object. A
+ * trial period is invoiced too, for zero.
  */
 export function buildInvoice(
   at: number,
@@ -389,15 +341,7 @@ export function buildInvoice(
   };
 }
 
-/**
- * Builds a portal session: https://docs.stripe.com/api/customer_portal/sessions/object
- *
- * @param at epoch seconds
- * @param baseUrl where the sandbox's pages are
- * @param customer whose subscriptions the page shows
- * @param returnUrl where its "Return" leads, if anywhere
- * @returns the session
- */
+/** A portal session: https://docs.stripe.com/api/customer_portal/sessions/object */
 export function buildPortal(
   at: number,
   baseUrl: string,

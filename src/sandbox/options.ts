@@ -4,27 +4,27 @@ export interface SandboxOptions {
   host: string;
   /** Port to bind; 0 takes any free one. */
   port: number;
-  /** Host name browsers use, e.g. `localhost`. */
+  /** Host name that browsers use, e.g. `localhost`. */
   publicHost: string;
-  /** The only API key that is accepted (`sk_test_…`). */
+  /** The only accepted API key (`sk_test_…`). */
   apiKey: string;
   /** Signs the webhooks (`whsec_…`). */
   webhookSecret: string;
-  /** Where webhooks go; asked at each delivery, since the receiver may not have a port yet. */
+  /** Where webhooks go; asked at each delivery, because the receiver may not have a port yet. */
   webhookUrl: () => string;
-  /** Ids of the two prices that exist. */
+  /** Ids of the two prices. */
   prices: { monthly: string; annual: string };
-  /** The id of a price of another product in the same account, if there is to be one. */
+  /** Id of a price of another product in the same account, if there should be one. */
   otherPrice?: string;
-  /** The sandbox's clock: every time in its objects and signatures comes from here. */
+  /** The sandbox's clock, the source of all times in objects and signatures. */
   now: () => Date;
-  /** When given, state is kept in this file and survives a restart. */
+  /** If given, the state is kept in this file and survives a restart. */
   stateFile?: string;
   /**
-   * Whether time passes by itself: what is due then happens at the start and every minute. When absent, exactly
-   * when there is a state file, that is in a sandbox that people use; a test lets time pass by `acts.advance()`.
+   * Whether due things happen automatically, at the start and every minute. Defaults to true when there is a state
+   * file; tests call `acts.advance()` instead.
    */
   timePasses?: boolean;
-  /** Takes one line for a human for each noteworthy thing. */
+  /** Receives one line for each noteworthy event. */
   log: (line: string) => void;
 }

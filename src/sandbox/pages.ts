@@ -33,7 +33,7 @@ import type {
   Subscription,
 } from './types.ts';
 
-/** How long, in milliseconds, a page waits for webhooks to arrive before it sends the browser on. */
+/** How long a page waits for webhooks before it sends the browser on, ms. */
 const PATIENCE = 1500;
 
 const views = join(ROOT, 'src/sandbox/views');
@@ -41,11 +41,10 @@ const stylesheet = readFileSync(`${views}/sandbox.css`, 'utf8');
 const eta = new Eta({ views, cache: true });
 
 /**
- * Serves what Stripe would show to people: the checkout and the customer portal. The pages need no sign-in; as
- * with Stripe, the unguessable id in the address is what lets a person in.
+ * Serves what Stripe would show to people: the checkout and the customer portal. As with Stripe, the pages need no
+ * login; the unguessable id in the address is the key.
  *
- * @param app a Fastify scope whose form bodies are decoded
- * @param context what the routes work with
+ * @param app a Fastify scope whose form bodies are parsed
  */
 export function servePages(app: FastifyInstance, context: Context): void {
   const { state } = context;
@@ -127,7 +126,7 @@ export function servePages(app: FastifyInstance, context: Context): void {
     if (act === undefined && !BANK_ACTIONS.has(action ?? '')) {
       return sendMessage(reply, 400, 'This button is not one of the portal’s.');
     }
-    // Without a subscription the form means the newest one that still runs.
+    // Without a subscription, the form means the newest one that has not ended.
     const wanted = readText(form, 'subscription');
     const subscription = subscriptionsOf(state, portal.customer).find(
       (one) => !hasEnded(one) && (wanted === undefined || one.id === wanted),
@@ -135,12 +134,12 @@ export function servePages(app: FastifyInstance, context: Context): void {
     if (act !== undefined && subscription !== undefined) {
       await inTime(context.publish(act(state, subscription, byPerson(context))));
     }
-    // A button of a page that is out of date does nothing: what it stands for makes no sense any more.
+    // A button of an outdated page does nothing.
     const bankAct = bankActs(state, portal.customer).find((one) => one.action === action);
     if (bankAct !== undefined) {
       await inTime(context.publish(bankAct.act(byPerson(context))));
     }
-    // To see the page again instead of rendering it here keeps "reload" from doing the same thing twice.
+    // Redirect instead of rendering, so that "reload" does not repeat the action.
     return reply.redirect(`/portal/${portal.id}`, 303);
   });
 
@@ -208,12 +207,12 @@ const DISPUTES: Record<Dispute['status'], string> = {
   won: 'won',
 };
 
-/** A person at a page, unlike a call of the API, leaves no request in the events. */
+/** Unlike an API call, a person at a page leaves no request in the events. */
 function byPerson(context: Context): Cause {
   return { at: toEpoch(context.options.now()), requestId: null, idempotencyKey: null };
 }
 
-/** Waits for webhooks, so that the next page shows what they changed, but not for a receiver that hangs. */
+/** Waits for webhooks so that the next page shows their effect, but not for a receiver that hangs. */
 async function inTime(delivered: Promise<void>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const patience = new Promise<void>((resolve) => {
@@ -227,7 +226,6 @@ function successUrl(session: CheckoutSession): string {
   return session.success_url.replaceAll('{CHECKOUT_SESSION_ID}', session.id);
 }
 
-/** What the portal shows of one subscription. */
 function describeSubscription(state: State, subscription: Subscription): object {
   const [item] = subscription.items.data;
   const end = subscription.cancel_at ?? currentPeriodEnd(subscription);
@@ -244,7 +242,7 @@ function describeSubscription(state: State, subscription: Subscription): object 
   };
 }
 
-/** What letting time pass would do; undefined when time does nothing. */
+/** The label for letting time pass; undefined when time does nothing. */
 function passLabel(state: State, subscription: Subscription): string | undefined {
   const { status, cancel_at: cancelAt } = subscription;
   const trial = status === 'trialing';
@@ -295,7 +293,7 @@ function sendMessage(reply: FastifyReply, status: number, message: string): Fast
   return sendPage(reply, status, 'message', [], { title: 'Sandbox', message });
 }
 
-/** `targets` are the addresses that the page's forms may lead to by a redirect; browsers check those as well. */
+/** @param targets addresses that the page's forms may redirect to; browsers check those against the CSP too */
 function sendPage(
   reply: FastifyReply,
   status: number,
@@ -317,7 +315,7 @@ function sendPage(
     .headers({
       'content-security-policy': policy.join('; '),
       'cache-control': 'no-store',
-      // The address lets whoever has it in; it is nothing to tell the next site.
+      // The address grants access, so do not reveal it to the next site.
       'referrer-policy': 'no-referrer',
       'x-content-type-options': 'nosniff',
     })

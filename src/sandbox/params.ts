@@ -1,20 +1,15 @@
 import { badRequest } from './errors.ts';
 
-/** Decoded form or query parameters: texts, and groups of them where a key had brackets. */
+/** Parsed form or query parameters: strings, and nested groups where a key had brackets. */
 export type Params = Record<string, unknown>;
 
-/**
- * @param value a decoded body, query or nested group; anything else counts as empty
- * @returns it as parameters
- */
+/** Anything but a parsed body, query or group counts as empty. */
 export function asParams(value: unknown): Params {
   return typeof value === 'object' && value !== null ? Object.fromEntries(Object.entries(value)) : {};
 }
 
 /**
- * @param params where to look
- * @param name the parameter
- * @returns its text; undefined when it is absent or empty (Stripe reads an empty value as "unset")
+ * @returns undefined when absent or empty (Stripe reads an empty value as "unset")
  * @throws 400 when it is a group
  */
 export function readText(params: Params, name: string): string | undefined {
@@ -29,10 +24,7 @@ export function readText(params: Params, name: string): string | undefined {
 }
 
 /**
- * @param params where to look
- * @param name the parameter
- * @param path its full name in bracket form, for the error
- * @returns its text
+ * @param path the full name in bracket form, for the error
  * @throws 400 `parameter_missing`
  */
 export function needText(params: Params, name: string, path = name): string {
@@ -44,10 +36,7 @@ export function needText(params: Params, name: string, path = name): string {
 }
 
 /**
- * @param params where to look
- * @param name the parameter
- * @param range smallest and largest value allowed
- * @returns the whole number, or undefined when absent
+ * @returns undefined when absent
  * @throws 400 `parameter_invalid_integer`
  */
 export function readWhole(
@@ -71,9 +60,7 @@ export function readWhole(
 }
 
 /**
- * @param params where to look
- * @param name the parameter
- * @returns whether it is `true`; undefined when absent
+ * @returns undefined when absent
  * @throws 400 for anything but `true` and `false`
  */
 export function readFlag(params: Params, name: string): boolean | undefined {
@@ -85,11 +72,8 @@ export function readFlag(params: Params, name: string): boolean | undefined {
 }
 
 /**
- * @param params where to look
- * @param name the parameter
- * @param choices the texts that are allowed
- * @returns the one that was given; undefined when absent
- * @throws 400 for any other text
+ * @returns undefined when absent
+ * @throws 400 for anything but the choices
  */
 export function readChoice<T extends string>(
   params: Params,
@@ -105,10 +89,8 @@ export function readChoice<T extends string>(
 }
 
 /**
- * @param params where to look
- * @param name the parameter
- * @returns its per cent, more than 0 and at most 100
- * @throws 400 when it is absent or no such number
+ * @returns a percentage, more than 0 and at most 100
+ * @throws 400 when it is absent or invalid
  */
 export function needPercent(params: Params, name: string): number {
   const value = Number(needText(params, name));
@@ -118,24 +100,18 @@ export function needPercent(params: Params, name: string): number {
   return value;
 }
 
-/**
- * @param params where to look
- * @param name the parameter
- * @returns whether it was given as an empty value, which unsets what it names
- */
+/** Whether the parameter is present but empty, which unsets its field. */
 export function isUnset(params: Params, name: string): boolean {
   return params[name] === '';
 }
 
 /**
- * @param params where to look
- * @param name the parameter
- * @returns its absolute http(s) URL as it was given, or undefined when absent
+ * @returns an absolute http(s) URL as it was given; undefined when absent
  * @throws 400 `url_invalid`
  */
 export function readUrl(params: Params, name: string): string | undefined {
   const text = readText(params, name);
-  // Stripe fills this placeholder in later; its braces are no part of the URL to check.
+  // Stripe fills this placeholder in later; its braces are not part of the URL to check.
   if (text !== undefined && !/^https?:$/.test(protocolOf(text.replaceAll('{CHECKOUT_SESSION_ID}', 'id')))) {
     throw badRequest('Not a valid URL', 'url_invalid', name);
   }
@@ -143,9 +119,7 @@ export function readUrl(params: Params, name: string): string | undefined {
 }
 
 /**
- * @param params where to look
- * @param name the parameter
- * @returns its absolute http(s) URL as it was given
+ * @returns an absolute http(s) URL as it was given
  * @throws 400 `parameter_missing` or `url_invalid`
  */
 export function needUrl(params: Params, name: string): string {
@@ -156,10 +130,7 @@ function protocolOf(text: string): string {
   return URL.canParse(text) ? new URL(text).protocol : '';
 }
 
-/**
- * @param params where to look for `metadata`
- * @returns the key-value pairs that are texts
- */
+/** The `metadata` pairs with a string value. */
 export function readMetadata(params: Params): Record<string, string> {
   const pairs = Object.entries(asParams(params['metadata']));
   return Object.fromEntries(
@@ -168,12 +139,8 @@ export function readMetadata(params: Params): Record<string, string> {
 }
 
 /**
- * Applies an update of metadata: keys that are absent stay, an empty value takes a key away, and an empty
- * `metadata` takes all away. See https://docs.stripe.com/api/metadata
- *
- * @param params where to look for `metadata`
- * @param old the pairs as they are
- * @returns the pairs as they are to be
+ * Updates metadata: absent keys stay, an empty value removes its key, and an empty `metadata` removes all. See
+ * https://docs.stripe.com/api/metadata
  */
 export function changeMetadata(params: Params, old: Record<string, string>): Record<string, string> {
   if (isUnset(params, 'metadata')) {

@@ -5,13 +5,7 @@ import type { Charge, Dispute, Invoice, InvoicePayment, PaymentIntent, Refund } 
 /** Seconds in which a dispute has to be answered. */
 const EVIDENCE_TIME = 20 * DAY;
 
-/**
- * Builds the intent to collect an invoice: https://docs.stripe.com/api/payment_intents/object
- *
- * @param at epoch seconds
- * @param invoice what is collected
- * @returns an intent that nobody tried to pay yet
- */
+/** A payment intent for an invoice, not tried yet: https://docs.stripe.com/api/payment_intents/object */
 export function buildPaymentIntent(at: number, invoice: Invoice): PaymentIntent {
   const id = newId('pi');
   return {
@@ -38,14 +32,7 @@ export function buildPaymentIntent(at: number, invoice: Invoice): PaymentIntent 
   };
 }
 
-/**
- * Builds the tie between an invoice and its payment: https://docs.stripe.com/api/invoice-payment/object
- *
- * @param at epoch seconds
- * @param invoice what is paid
- * @param intent what pays it
- * @returns an open invoice payment
- */
+/** The link between an invoice and its payment: https://docs.stripe.com/api/invoice-payment/object */
 export function buildInvoicePayment(at: number, invoice: Invoice, intent: PaymentIntent): InvoicePayment {
   return {
     id: newId('inpay'),
@@ -64,13 +51,9 @@ export function buildInvoicePayment(at: number, invoice: Invoice, intent: Paymen
 }
 
 /**
- * Builds one try to move the money of an intent: https://docs.stripe.com/api/charges/object
+ * A pending charge: https://docs.stripe.com/api/charges/object
  *
- * @param at epoch seconds
- * @param invoice what the money is for
- * @param intent what is tried
  * @param method `us_bank_account` for a bank debit, which takes days
- * @returns a charge under way: neither paid nor failed
  */
 export function buildCharge(
   at: number,
@@ -105,14 +88,7 @@ export function buildCharge(
   };
 }
 
-/**
- * Builds a refund that went through: https://docs.stripe.com/api/refunds/object
- *
- * @param at epoch seconds
- * @param charge what is paid back
- * @param given how many cents, and why
- * @returns the refund
- */
+/** A successful refund: https://docs.stripe.com/api/refunds/object */
 export function buildRefund(
   at: number,
   charge: Charge,
@@ -135,13 +111,7 @@ export function buildRefund(
   };
 }
 
-/**
- * Builds a dispute over a whole charge: https://docs.stripe.com/api/disputes/object
- *
- * @param at epoch seconds
- * @param charge what the bank asks back
- * @returns a dispute that waits for an answer
- */
+/** A dispute about a whole charge that waits for an answer: https://docs.stripe.com/api/disputes/object */
 export function buildDispute(at: number, charge: Charge): Dispute {
   return {
     id: newId('du'),

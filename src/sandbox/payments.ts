@@ -4,26 +4,19 @@ import { buildCharge, buildInvoicePayment, buildPaymentIntent } from './payment-
 import type { State } from './state.ts';
 import type { Charge, Invoice, InvoicePayment, PaymentIntent, StripeEvent } from './types.ts';
 
-// How the money of an open invoice moves, or does not. Nothing here knows of subscriptions.
+// How the money of an open invoice moves. Nothing here depends on subscriptions.
 
-/** How a try to collect an invoice ends; a bank debit is `processing` for days. */
+/** How an attempt to collect an invoice ends; a bank debit is `processing` for days. */
 export type PaymentOutcome = 'succeeded' | 'declined' | 'requires_action' | 'processing';
 
-/** An invoice's payment, on both of its sides. */
 export interface Payment {
   invoicePayment: InvoicePayment;
   intent: PaymentIntent;
 }
 
 /**
- * Tries to collect an open invoice; one of zero is paid without a payment. All tries share one payment intent,
- * and each is a charge of its own. See https://docs.stripe.com/payments/paymentintents/lifecycle
- *
- * @param state what to change
- * @param invoice an open invoice
- * @param outcome how the try ends
- * @param cause when, and who asked
- * @returns the events
+ * Tries to collect an open invoice; one of zero is paid without a payment. All attempts share one payment intent, and
+ * each has its own charge. See https://docs.stripe.com/payments/paymentintents/lifecycle
  */
 export function collect(
   state: State,
@@ -56,31 +49,20 @@ export function collect(
 }
 
 /**
- * Ends a bank debit that is under way.
+ * Settles a pending bank debit.
  *
- * @param state what to change
- * @param invoice the invoice that it is for
- * @param succeeded whether the bank paid
- * @param cause when, and who asked
- * @returns the events
- * @throws Error when no debit is under way for the invoice
+ * @throws Error when no debit is pending for the invoice
  */
 export function settleDebit(state: State, invoice: Invoice, succeeded: boolean, cause: Cause): StripeEvent[] {
   const payment = paymentOf(state, invoice.id);
   const charge = state.charges.get(payment?.intent.latest_charge ?? '');
   if (payment?.intent.status !== 'processing' || charge === undefined) {
-    throw new Error(`No bank debit is under way for invoice ${invoice.id}.`);
+    throw new Error(`No bank debit is pending for invoice ${invoice.id}.`);
   }
   return finish(payment, charge, invoice, succeeded, cause);
 }
 
-/**
- * Gives up a payment whose invoice nobody is to pay any more.
- *
- * @param state what to change
- * @param invoice the invoice
- * @param cause when
- */
+/** Cancels the payment of an invoice that is no longer due. */
 export function cancelPayment(state: State, invoice: Invoice, cause: Cause): void {
   const payment = paymentOf(state, invoice.id);
   if (payment !== undefined) {
@@ -94,11 +76,7 @@ export function cancelPayment(state: State, invoice: Invoice, cause: Cause): voi
   }
 }
 
-/**
- * @param state where to look
- * @param invoiceId an invoice's id
- * @returns its payment; undefined when nothing was to be paid or nobody tried yet
- */
+/** An invoice's payment; undefined when nothing was due or nobody tried yet. */
 export function paymentOf(state: State, invoiceId: string): Payment | undefined {
   for (const invoicePayment of state.invoicePayments.values()) {
     if (invoicePayment.invoice === invoiceId) {

@@ -7,14 +7,10 @@ import type { State } from './state.ts';
 import type { Charge, Refund, StripeEvent } from './types.ts';
 
 /**
- * Pays a charge back, all of it or a part: https://docs.stripe.com/api/refunds/create
+ * Refunds a charge, fully or in part: https://docs.stripe.com/api/refunds/create
  *
- * @param state what to change
- * @param charge what is paid back
- * @param given cents (all that is left when absent), and why
- * @param cause when, and who asked
- * @returns the refund, and the events
- * @throws 400, as Stripe does, when there is nothing to pay back, too little of it, or the bank disputes it
+ * @param given `amount` in cents; by default all that is left
+ * @throws 400, as Stripe does, when nothing was paid, too little is left, or the charge is disputed
  */
 export function refundCharge(
   state: State,
@@ -52,14 +48,10 @@ export function refundCharge(
 }
 
 /**
- * Calls a refund off; the money is the seller's again. Stripe tells it by an update alone.
- * See https://docs.stripe.com/refunds#cancel-refund
+ * Cancels a refund, so that the seller has the money again. Stripe reports it only as an update. See
+ * https://docs.stripe.com/refunds#cancel-refund
  *
- * @param state what to change
- * @param refund one that went through
- * @param cause when
- * @returns the events
- * @throws Error when its money came back already
+ * @throws Error when the refund has already failed or been canceled
  */
 export function cancelRefund(state: State, refund: Refund, cause: Cause): StripeEvent[] {
   const before = takeBack(state, refund, 'canceled');
@@ -70,14 +62,9 @@ export function cancelRefund(state: State, refund: Refund, cause: Cause): Stripe
 }
 
 /**
- * Lets the buyer's bank send a refund back; the money is the seller's again.
- * See https://docs.stripe.com/refunds#failed-refunds
+ * Makes a refund fail, so that the seller has the money again. See https://docs.stripe.com/refunds#failed-refunds
  *
- * @param state what to change
- * @param refund one that went through
- * @param cause when
- * @returns the events
- * @throws Error when it has failed already
+ * @throws Error when the refund has already failed or been canceled
  */
 export function failRefund(state: State, refund: Refund, cause: Cause): StripeEvent[] {
   const before = takeBack(state, refund, 'failed');
@@ -85,12 +72,12 @@ export function failRefund(state: State, refund: Refund, cause: Cause): StripeEv
   return [buildEvent(cause, 'refund.updated', refund, before), buildEvent(cause, 'refund.failed', refund)];
 }
 
-/** The refund as it was before. */
+/** Returns a copy of the refund before the change. */
 function takeBack(state: State, refund: Refund, status: 'failed' | 'canceled'): Refund {
   const charge = state.charges.get(refund.charge);
   if (refund.status !== 'succeeded' || charge === undefined) {
     throw new Error(
-      `Refund ${refund.id} has ${refund.status === 'failed' ? 'failed' : 'been canceled'} already.`,
+      `Refund ${refund.id} has already ${refund.status === 'failed' ? 'failed' : 'been canceled'}.`,
     );
   }
   const before = structuredClone(refund);

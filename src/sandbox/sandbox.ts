@@ -20,13 +20,13 @@ export type { Acts } from './acts.ts';
 export type { Webhooks } from './deliveries.ts';
 export type { SandboxOptions } from './options.ts';
 
-/** Stripe, too, keeps events for 30 days: https://docs.stripe.com/api/events */
+/** Like Stripe, which keeps events for 30 days: https://docs.stripe.com/api/events */
 const EVENT_LIFETIME = 30 * DAY;
 
-/** Milliseconds between one look at the clock and the next, where time passes by itself. */
+/** How often the clock is checked, ms. */
 const TICK = 60_000;
 
-/** What the sandbox knows, to be read. */
+/** The sandbox's objects, read-only. */
 export type Objects = {
   readonly [K in keyof Omit<State, 'answers' | 'undelivered' | 'portals' | 'orders'>]: ReadonlyMap<
     string,
@@ -34,30 +34,25 @@ export type Objects = {
   >;
 };
 
-/** A running sandbox. */
 export interface Sandbox {
-  /** Where its pages and its API are, without a trailing slash. */
+  /** The URL of its pages and API, without a trailing slash. */
   url: string;
-  /** The port that it got. */
   apiPort: number;
-  /** Stops listening and retrying, and waits for the deliveries that are in flight. */
+  /** Stops listening and retrying, and waits for deliveries in flight. */
   close: () => Promise<void>;
-  /** Resolves when no webhook is in flight or waiting to be retried; held events are not waited for. */
+  /** Resolves when no webhook is in flight or waiting for a retry; held events do not count. */
   settled: () => Promise<void>;
-  /** When and in which order events reach the webhook. */
+  /** Controls when and in which order events reach the webhook. */
   webhooks: Webhooks;
   /** What people, banks and time do. */
   acts: Acts;
-  /** What the sandbox knows, as it is now. */
   objects: Objects;
 }
 
 /**
- * Starts a stand-in for Stripe on a port of its own: its API for the `stripe` package, its checkout and portal
- * for people, its signed webhooks for the server. No money moves, and nothing leaves the machine.
+ * Starts a stand-in for Stripe on its own port: the API for the `stripe` package, checkout and portal for people, and
+ * signed webhooks for the server. No money moves, and nothing leaves the machine.
  *
- * @param options where to listen, whom to call, and what to sell
- * @returns the running sandbox
  * @throws Error when the port is taken or the state file cannot be read
  */
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
@@ -103,17 +98,17 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
         state.events.set(event.id, event);
         state.undelivered.add(event.id);
       }
-      // All of them are on disk before the first one is sent: a crash in between loses none.
+      // Save all events before sending the first one: a crash in between loses none.
       save();
-      // What was due while nobody ran is taken up with what an earlier run did not deliver.
+      // What became due before listening is delivered by `resume`.
       return listening ? deliveries.publish(events) : Promise.resolve();
     },
   };
 
   const app = Fastify({
-    // Shown as Request-Id.
+    // Sent as Request-Id.
     genReqId: () => newId('req'),
-    // A client that keeps its connection open must not keep the sandbox from closing.
+    // A client that keeps its connection open must not delay closing.
     forceCloseConnections: true,
     routerOptions: { querystringParser: (text) => qs.parse(text) },
   });

@@ -13,7 +13,7 @@ import {
 } from './subscriptions.ts';
 import type { CheckoutSession, Invoice, StripeEvent, Subscription } from './types.ts';
 
-/** Something that happens by itself. */
+/** Something that happens automatically. */
 interface Due {
   /** Epoch seconds. */
   at: number;
@@ -21,16 +21,15 @@ interface Due {
 }
 
 /**
- * Lets everything happen that time alone brings about: trials end, plans renew and run out, payments are tried
- * again, checkouts and unpaid subscriptions expire.
+ * Lets everything happen that is due: trials end, plans renew or end, payments are retried, checkouts and unpaid
+ * subscriptions expire.
  *
- * @param state what to change
- * @param now epoch seconds up to which, that second included
- * @returns the events in the order in which they happened, each of the second at which it was due
+ * @param now epoch seconds, inclusive
+ * @returns the events in order of time, each dated at the second when it was due
  */
 export function letHappen(state: State, now: number): StripeEvent[] {
   const events: StripeEvent[] = [];
-  // What happens makes other things due, so that the next one is looked for anew each time.
+  // Each step can make other things due, so look again after each one.
   for (let next = nextDue(state); next !== undefined && next.at <= now; next = nextDue(state)) {
     events.push(...next.happen({ at: next.at, requestId: null, idempotencyKey: null }));
   }
@@ -40,7 +39,7 @@ export function letHappen(state: State, now: number): StripeEvent[] {
 function nextDue(state: State): Due | undefined {
   let first: Due | undefined;
   const candidates = [
-    // A payment that is due together with a renewal belongs to the period before.
+    // Invoices first: a payment due together with a renewal belongs to the previous period.
     ...[...state.invoices.values()].flatMap((one) => dueOfInvoice(state, one)),
     ...[...state.subscriptions.values()].flatMap((one) => dueOfSubscription(state, one)),
     ...[...state.checkouts.values()].flatMap((one) => dueOfCheckout(one)),

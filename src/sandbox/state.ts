@@ -19,26 +19,26 @@ import type {
   Subscription,
 } from './types.ts';
 
-/** What a POST with an `Idempotency-Key` was answered, under that key. */
+/** The answer to a POST with an `Idempotency-Key`, stored under that key. */
 export interface StoredAnswer {
   id: string;
-  /** Digest of method, path and parameters. */
+  /** Digest of path and parameters. */
   request: string;
   /** Epoch seconds. */
   at: number;
   answer: unknown;
 }
 
-/** How a customer's card takes later charges; without a card nothing can be charged. */
+/** How a customer's card takes later charges; `none` means there is no card. */
 export type CardBehaviour = 'works' | 'declined' | 'none';
 
-/** A customer's card, under the customer's id. */
+/** A customer's card, stored under the customer's id. */
 export interface Card {
   id: string;
   behaviour: CardBehaviour;
 }
 
-/** Everything the sandbox knows. Maps keep the order in which things were made. */
+/** All of the sandbox's state. Maps keep the order of creation. */
 export interface State {
   customers: Map<string, Customer | DeletedCustomer>;
   checkouts: Map<string, CheckoutSession>;
@@ -52,27 +52,26 @@ export interface State {
   disputes: Map<string, Dispute>;
   coupons: Map<string, Coupon>;
   discounts: Map<string, Discount>;
-  /** Cards that are not simply ones that work. */
+  /** Only cards that were changed; all others work. */
   cards: Map<string, Card>;
   portals: Map<string, PortalSession>;
   events: Map<string, StripeEvent>;
   answers: Map<string, StoredAnswer>;
-  /** Ids of the events that the webhook has not yet acknowledged. */
+  /** Ids of the events that the webhook has not acknowledged. */
   undelivered: Set<string>;
 }
 
-/** Goes up whenever a file of the old shape would no longer do. */
+/** Increased when old files can no longer be read. */
 const VERSION = 2;
 
-/** The file holds plain arrays: each thing carries its own id. */
+/** The file contains plain arrays, because each object has its own id. */
 type StateFile = { version: typeof VERSION; undelivered: string[] } & {
   [K in keyof Omit<State, 'undelivered'>]: State[K] extends Map<string, infer T> ? T[] : never;
 };
 
 /**
- * @param file where state was saved; a missing file, or none, gives an empty state
- * @returns the state
- * @throws Error with one line for a human when the file is not a state file of this version
+ * @param file a missing file, or undefined, gives an empty state
+ * @throws Error with a message for people when the file is not a state file of this version
  */
 export function loadState(file: string | undefined): State {
   const saved = file === undefined ? undefined : readStateFile(file);
@@ -98,12 +97,8 @@ export function loadState(file: string | undefined): State {
 }
 
 /**
- * Writes the state to a new file and puts it in the old one's place, so that a crash leaves either the old
- * state or the new one. Only its owner may read the file.
- *
- * @param state what to write
- * @param file where to
- * @throws Error of the file system
+ * Writes the state to a new file and renames it over the old one, so that a crash leaves one of the two intact. Only
+ * the owner can read it.
  */
 export function saveState(state: State, file: string): void {
   const saved: StateFile = {
@@ -151,7 +146,7 @@ function readStateFile(file: string): StateFile | undefined {
   return saved;
 }
 
-/** Only this module writes the file, so a version number says enough about what is in it. */
+/** Only this module writes the file, so the version number is check enough. */
 function parse(text: string): StateFile | undefined {
   try {
     const saved = JSON.parse(text) as StateFile | null;

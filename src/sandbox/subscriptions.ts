@@ -14,23 +14,22 @@ import type { CardBehaviour, State } from './state.ts';
 import { DAY, HOUR, periodEnd } from './time.ts';
 import type { Customer, Invoice, PauseCollection, Price, StripeEvent, Subscription } from './types.ts';
 
-// What can happen to a subscription once it exists. Each function changes the state at once and returns the
-// events that tell of it; publishing them is the caller's part.
-// https://docs.stripe.com/billing/subscriptions/overview#subscription-lifecycle
+// What can happen to a subscription after it was created. Each function changes the state at once and returns the
+// events; the caller publishes them. https://docs.stripe.com/billing/subscriptions/overview#subscription-lifecycle
 
-/** A first payment that is not made within 23 hours ends the subscription before it began. */
+/** A subscription expires if its first payment is not made within 23 hours. */
 export const INCOMPLETE_LIFETIME = 23 * HOUR;
 
-/** The draft of a trial's end, unlike that of a renewal here, waits for an hour before it is charged. */
+/** The invoice at a trial's end is charged after an hour. The sandbox charges renewals at once. */
 const DRAFT_LIFETIME = HOUR;
 
-/** Seconds from one failed try to the next; after the last one the subscription is canceled. */
+/** Pauses between failed attempts, s; after the last one the subscription is canceled. */
 const RETRY_DELAYS = [3 * DAY, 5 * DAY, 7 * DAY];
 
-/** What `POST /v1/subscriptions/:id` can change; what is absent stays. */
+/** What `POST /v1/subscriptions/:id` can change; absent fields stay. */
 export interface SubscriptionChanges {
   cancelAtPeriodEnd?: boolean | undefined;
-  /** Epoch seconds; null takes it back. */
+  /** Epoch seconds; null removes it. */
   cancelAt?: number | null | undefined;
   metadata?: Record<string, string> | undefined;
   price?: Price | undefined;
@@ -40,14 +39,10 @@ export interface SubscriptionChanges {
 }
 
 /**
- * Changes a subscription: https://docs.stripe.com/api/subscriptions/update
- * A price of another interval starts a new period and charges it whole; nothing is prorated.
+ * Updates a subscription: https://docs.stripe.com/api/subscriptions/update. A price with another interval starts a
+ * new period and charges it in full; nothing is prorated.
  *
- * @param state what to change
- * @param subscription one that has not ended
- * @param changes what is to be different
- * @param cause when, and who asked
- * @returns the events; none when all was so already
+ * @returns no events when nothing changed
  */
 export function changeSubscription(
   state: State,
@@ -92,14 +87,10 @@ export function changeSubscription(
 }
 
 /**
- * Ends a subscription now; nothing is paid back, and what is unpaid is not asked for any more.
- * See https://docs.stripe.com/api/subscriptions/cancel
+ * Cancels a subscription now; nothing is refunded, and open invoices are no longer collected. See
+ * https://docs.stripe.com/api/subscriptions/cancel
  *
- * @param state what to change
- * @param subscription one that has not ended
- * @param cause when, and who asked
  * @param reason `payment_failed` when Stripe gave up on the card
- * @returns the event
  */
 export function cancelNow(
   state: State,
@@ -115,14 +106,7 @@ export function cancelNow(
   return [buildEvent(cause, 'customer.subscription.deleted', subscription)];
 }
 
-/**
- * Ends a subscription whose first payment was never made; its invoice becomes void.
- *
- * @param state what to change
- * @param subscription an incomplete one
- * @param cause when
- * @returns the events
- */
+/** Ends a subscription whose first payment was never made; its invoice is voided. */
 export function expireIncomplete(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const before = structuredClone(subscription);
   subscription.status = 'incomplete_expired';
@@ -136,14 +120,8 @@ export function expireIncomplete(state: State, subscription: Subscription, cause
 }
 
 /**
- * Ends a trial because its time is over: the subscription turns active, and its invoice is charged an hour later.
- * Without a payment method it does what its trial settings say.
- * See https://docs.stripe.com/billing/subscriptions/trials
- *
- * @param state what to change
- * @param subscription a trialing one
- * @param cause when
- * @returns the events
+ * Ends a trial that ran its time: the subscription turns active, and its invoice is charged an hour later. Without a
+ * payment method, the trial settings decide. See https://docs.stripe.com/billing/subscriptions/trials
  */
 export function endTrial(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const { invoice, events } = startNextPeriod(state, subscription, cause);
@@ -153,27 +131,16 @@ export function endTrial(state: State, subscription: Subscription, cause: Cause)
   return events;
 }
 
-/**
- * Starts a subscription's next period, or its first one after a trial, and charges it at once.
- *
- * @param state what to change
- * @param subscription one that is active, past due or trialing
- * @param cause when
- * @returns the events
- */
+/** Starts the next period, or the first one after a trial, and charges it at once. */
 export function renew(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const { invoice, events } = startNextPeriod(state, subscription, cause);
   return invoice === undefined ? events : [...events, ...chargeInvoice(state, subscription, invoice, cause)];
 }
 
 /**
- * Takes up a paused subscription with a new period, if the card can be charged for it:
+ * Resumes a paused subscription with a new period, if the card can be charged:
  * https://docs.stripe.com/api/subscriptions/resume
  *
- * @param state what to change
- * @param subscription a paused one
- * @param cause when, and who asked
- * @returns the events
  * @throws 402 when there is no card or it is declined
  */
 export function resume(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
@@ -197,14 +164,10 @@ export function resume(state: State, subscription: Subscription, cause: Cause): 
 }
 
 /**
- * Charges an invoice because its time has come: a draft becomes final first, and while collection is paused
- * nothing is collected. See https://docs.stripe.com/billing/subscriptions/pause-payment
+ * Charges an invoice automatically: a draft is finalized first, and while collection is paused nothing is collected.
+ * See https://docs.stripe.com/billing/subscriptions/pause-payment
  *
- * @param state what to change
- * @param subscription what it is for
- * @param invoice a draft, or an open invoice
- * @param cause when
- * @returns the events
+ * @param invoice a draft or an open invoice
  */
 export function chargeInvoice(
   state: State,
@@ -224,7 +187,7 @@ export function chargeInvoice(
     }
   }
   if (invoice.amount_remaining > 0) {
-    // Only tries that are made by themselves count, so that a person's own try does not shorten the schedule.
+    // Only automatic attempts count, so that a manual one does not shorten the schedule.
     invoice.attempt_count += 1;
     scheduleRetry(invoice, cause.at);
   }
@@ -234,25 +197,17 @@ export function chargeInvoice(
 }
 
 /**
- * Sets when an invoice is charged again, should the try that is being made fail; after the last one, never.
+ * Schedules the next automatic attempt, in case this one fails; none after the last.
  *
- * @param invoice an open invoice whose `attempt_count` counts the try
- * @param at epoch seconds of the try
+ * @param invoice its `attempt_count` includes this attempt
+ * @param at epoch seconds of the attempt
  */
 export function scheduleRetry(invoice: Invoice, at: number): void {
   const delay = RETRY_DELAYS[invoice.attempt_count - 1];
   invoice.next_payment_attempt = delay === undefined || !invoice.auto_advance ? null : at + delay;
 }
 
-/**
- * Charges an open invoice because a person wants it paid now. The schedule of tries stays as it is.
- *
- * @param state what to change
- * @param subscription what it is for
- * @param invoice an open invoice
- * @param cause when, and who asked
- * @returns the events
- */
+/** Charges an open invoice on request. The retry schedule stays as it is. */
 export function payByHand(
   state: State,
   subscription: Subscription,
@@ -265,15 +220,10 @@ export function payByHand(
 }
 
 /**
- * Lets a subscription follow what became of its invoice: paid, it is active again; failed, it is past due, and
- * canceled once there is no further try. See https://docs.stripe.com/billing/revenue-recovery
+ * Updates a subscription after an attempt to collect its invoice: paid makes it active again, failed makes it past
+ * due, and it is canceled when no retries are left. See https://docs.stripe.com/billing/revenue-recovery
  *
- * @param state what to change
- * @param subscription what the invoice is for
- * @param invoice one that was just tried
- * @param cause when, and who asked
- * @param by whether a person tried; then the schedule says what happens next
- * @returns the events; none when nothing follows
+ * @param by after a manual attempt, the retry schedule decides what happens next
  */
 export function followPayment(
   state: State,
@@ -298,13 +248,9 @@ export function followPayment(
 }
 
 /**
- * Leaves a past due subscription unpaid: what Stripe does instead of canceling it, when the account is set so.
- * See https://docs.stripe.com/billing/revenue-recovery
+ * Leaves a past due subscription unpaid, which an account can choose instead of canceling. See
+ * https://docs.stripe.com/billing/revenue-recovery
  *
- * @param state what to change
- * @param subscription a past due one
- * @param cause when
- * @returns the event
  * @throws Error when it is not past due
  */
 export function leaveUnpaid(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
@@ -318,13 +264,10 @@ export function leaveUnpaid(state: State, subscription: Subscription, cause: Cau
 }
 
 /**
- * Lets the next thing that waits for time happen to a subscription, as if its moment had come: a payment is
- * tried, or the current period passes. Only this subscription moves, the clock does not.
+ * Lets the next scheduled thing happen to a subscription as if its time had come: a payment attempt, or the end of
+ * the period. Moves only this subscription, not the clock.
  *
- * @param state what to change
- * @param subscription one that has not ended
- * @param cause when, and who asked
- * @returns the events; none for a paused one, which no time moves
+ * @returns no events for a paused one
  */
 export function letTimePass(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const invoice = waitingInvoice(state, subscription);
@@ -346,47 +289,27 @@ export function letTimePass(state: State, subscription: Subscription, cause: Cau
   }
 }
 
-/**
- * @param state where to look
- * @param subscription any subscription
- * @returns its latest invoice while that is to be charged, or charged again, by itself
- */
+/** The latest invoice, while it will still be charged automatically. */
 export function waitingInvoice(state: State, subscription: Subscription): Invoice | undefined {
   const invoice = state.invoices.get(subscription.latest_invoice ?? '');
   const due = invoice?.automatically_finalizes_at ?? invoice?.next_payment_attempt ?? null;
   return due === null ? undefined : invoice;
 }
 
-/**
- * @param state where to look
- * @param customer a customer's id
- * @returns all subscriptions of that customer, newest first
- */
+/** All subscriptions of a customer, newest first. */
 export function subscriptionsOf(state: State, customer: string): Subscription[] {
   return [...state.subscriptions.values()].filter((one) => one.customer === customer).reverse();
 }
 
-/**
- * @param subscription any subscription
- * @returns whether it is over for good
- */
 export function hasEnded(subscription: Subscription): boolean {
   return subscription.status === 'canceled' || subscription.status === 'incomplete_expired';
 }
 
-/**
- * @param subscription any subscription
- * @returns epoch seconds at which the period that is paid for (or the trial) ends
- */
+/** The end of the paid period or of the trial, epoch seconds. */
 export function currentPeriodEnd(subscription: Subscription): number {
   return Math.max(...subscription.items.data.map((item) => item.current_period_end));
 }
 
-/**
- * @param state where to look
- * @param customer a customer's id
- * @returns how their card takes charges
- */
 export function cardOf(state: State, customer: string): CardBehaviour {
   return state.cards.get(customer)?.behaviour ?? 'works';
 }
@@ -437,7 +360,7 @@ function startPeriodNow(subscription: Subscription, at: number): void {
   }
 }
 
-/** Decides when, if ever, a subscription runs out. */
+/** Decides when a subscription will end, if at all. */
 function changeEnd(subscription: Subscription, changes: SubscriptionChanges, at: number): void {
   const { cancelAtPeriodEnd, cancelAt } = changes;
   const atPeriodEnd = cancelAtPeriodEnd ?? (cancelAt === undefined && subscription.cancel_at_period_end);

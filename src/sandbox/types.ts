@@ -1,7 +1,7 @@
 import type { Interval } from './time.ts';
 
-// The Stripe objects of the sandbox, in the shapes of API version 2025-03-31.basil and later: periods sit on
-// subscription items, an invoice names its subscription under `parent`. Times are epoch seconds, amounts cents.
+// The sandbox's Stripe objects, in the shapes of API version 2025-03-31.basil and later: periods are on subscription
+// items, and an invoice names its subscription under `parent`. Times are epoch seconds, amounts cents.
 // https://docs.stripe.com/changelog/basil
 
 export type Metadata = Record<string, string>;
@@ -51,7 +51,7 @@ export interface Customer {
   test_clock: string | null;
 }
 
-/** What Stripe answers once a customer is deleted: https://docs.stripe.com/api/customers/delete */
+/** What Stripe returns for a deleted customer: https://docs.stripe.com/api/customers/delete */
 export interface DeletedCustomer {
   id: string;
   object: 'customer';
@@ -88,19 +88,19 @@ export interface CheckoutSession {
   url: string | null;
 }
 
-/** What a checkout is about; Stripe keeps this off the session object. */
+/** What a checkout sells; Stripe does not show this in the session object. */
 export interface Order {
   price: Price;
   quantity: number;
   /** Whole days, 0 for no trial. */
   trialDays: number;
-  /** Goes to the subscription, not to the session. */
+  /** For the subscription, not the session. */
   metadata: Metadata;
-  /** Id of the coupon that lowers the price. */
+  /** Id of the coupon. */
   coupon: string | null;
-  /** What becomes of a trial that ends without a payment method. */
+  /** What happens to a trial that ends without a payment method. */
   missingPaymentMethod: MissingPaymentMethod;
-  /** A subscription that waits for its first payment; the session completes when that is made. */
+  /** A subscription that waits for its first payment; paying it completes the session. */
   incompleteSubscription: string | null;
 }
 
@@ -125,7 +125,7 @@ export interface Coupon {
   valid: boolean;
 }
 
-/** A coupon at work on a subscription: https://docs.stripe.com/api/discounts/object */
+/** A coupon applied to a subscription: https://docs.stripe.com/api/discounts/object */
 export interface Discount {
   id: string;
   object: 'discount';
@@ -156,7 +156,7 @@ export interface SubscriptionItem {
   tax_rates: string[];
 }
 
-/** A subscription whose payments keep failing is canceled here; `unpaid` it becomes by an act alone. */
+/** A subscription whose payments keep failing is canceled here; only `acts.markUnpaid` makes it `unpaid`. */
 export type SubscriptionStatus =
   | 'incomplete'
   | 'incomplete_expired'
@@ -167,7 +167,7 @@ export type SubscriptionStatus =
   | 'unpaid'
   | 'paused';
 
-/** What happens to invoices while nothing is collected; `resumes_at` ends it by itself. */
+/** What happens to invoices while collection is paused; `resumes_at` ends the pause. */
 export interface PauseCollection {
   behavior: 'keep_as_draft' | 'mark_uncollectible' | 'void';
   resumes_at: number | null;
@@ -244,7 +244,7 @@ export interface Invoice {
   attempt_count: number;
   attempted: boolean;
   auto_advance: boolean;
-  /** When a draft becomes final and is charged. */
+  /** When a draft is finalized and charged. */
   automatically_finalizes_at: number | null;
   billing_reason: BillingReason;
   collection_method: 'charge_automatically';
@@ -257,7 +257,7 @@ export interface Invoice {
   lines: List<InvoiceLine>;
   livemode: false;
   metadata: Metadata;
-  /** When an open invoice is charged again by itself. */
+  /** When an open invoice is charged again automatically. */
   next_payment_attempt: number | null;
   number: string | null;
   parent: {
@@ -281,7 +281,7 @@ export interface Invoice {
   total_discount_amounts: { amount: number; discount: string }[];
 }
 
-/** Ties an invoice to what pays it: https://docs.stripe.com/api/invoice-payment/object */
+/** The link between an invoice and its payment: https://docs.stripe.com/api/invoice-payment/object */
 export interface InvoicePayment {
   id: string;
   object: 'invoice_payment';
@@ -321,7 +321,7 @@ export interface PaymentIntent {
   status: 'requires_payment_method' | 'requires_action' | 'processing' | 'succeeded' | 'canceled';
 }
 
-/** One try to move money: https://docs.stripe.com/api/charges/object */
+/** An attempt to move money: https://docs.stripe.com/api/charges/object */
 export interface Charge {
   id: string;
   object: 'charge';

@@ -9,15 +9,10 @@ import type { Routes } from './routes.ts';
 
 const DURATIONS: readonly Coupon['duration'][] = ['once', 'forever', 'repeating'];
 
-/** Longer than anybody sells. */
+/** An arbitrary upper limit. */
 const MAX_MONTHS = 1200;
 
-/**
- * What is sold, and for how much less: https://docs.stripe.com/api/prices and https://docs.stripe.com/api/coupons
- *
- * @param routes where to register
- * @param context what the routes work with
- */
+/** Prices and coupons: https://docs.stripe.com/api/prices and https://docs.stripe.com/api/coupons */
 export function serveCatalog({ get, post }: Routes, context: Context): void {
   const { state, prices } = context;
 
@@ -34,7 +29,7 @@ export function serveCatalog({ get, post }: Routes, context: Context): void {
     const months = readWhole(params, 'duration_in_months', { min: 1, max: MAX_MONTHS }) ?? null;
     if ((duration === 'repeating') !== (months !== null)) {
       throw badRequest(
-        'duration_in_months goes with duration=repeating, and only with it.',
+        'duration_in_months is required with duration=repeating and not allowed otherwise.',
         undefined,
         'duration_in_months',
       );

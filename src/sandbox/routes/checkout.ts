@@ -25,12 +25,7 @@ const MAX_QUANTITY = 1_000_000;
 const COLLECTIONS: readonly CheckoutSession['payment_method_collection'][] = ['always', 'if_required'];
 const WITHOUT_PAYMENT_METHOD: readonly MissingPaymentMethod[] = ['create_invoice', 'pause', 'cancel'];
 
-/**
- * Checkout: https://docs.stripe.com/api/checkout/sessions
- *
- * @param routes where to register
- * @param context what the routes work with
- */
+/** Checkout: https://docs.stripe.com/api/checkout/sessions */
 export function serveCheckout({ get, post }: Routes, context: Context): void {
   const { state, publish } = context;
 
@@ -86,23 +81,27 @@ export function serveCheckout({ get, post }: Routes, context: Context): void {
   }
 }
 
-/** Reads what a new checkout sells: one price, any quantity, perhaps a trial first, perhaps for less. */
+/** Reads what a new checkout sells: one price in any quantity, optionally with a trial and a discount. */
 function readOrder(context: Context, params: Params): Order {
   const mode = needText(params, 'mode');
   if (mode !== 'subscription') {
-    throw badRequest(`The sandbox sells subscriptions only, not mode=${mode}.`, undefined, 'mode');
+    throw badRequest(`The sandbox supports only mode=subscription, not mode=${mode}.`, undefined, 'mode');
   }
   const items = Object.values(asParams(params['line_items'])).map(asParams);
   const [item = {}] = items;
   const priceId = needText(item, 'price', 'line_items[0][price]');
   if (items.length > 1) {
-    throw badRequest('The sandbox takes one line item a checkout.', undefined, 'line_items');
+    throw badRequest('The sandbox supports one line item per checkout.', undefined, 'line_items');
   }
   const price = find(context.prices, priceId, 'price', 'line_items[0][price]');
   const discounts = Object.values(asParams(params['discounts'])).map(asParams);
   const coupon = readText(discounts[0] ?? {}, 'coupon') ?? null;
   if (discounts.length > 1 || (discounts.length === 1 && coupon === null)) {
-    throw badRequest('The sandbox takes one discount a checkout, by its coupon.', undefined, 'discounts');
+    throw badRequest(
+      'The sandbox supports one discount per checkout, given by its coupon.',
+      undefined,
+      'discounts',
+    );
   }
   if (coupon !== null) {
     find(context.state.coupons, coupon, 'coupon', 'discounts[0][coupon]');

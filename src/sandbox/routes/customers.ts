@@ -9,11 +9,8 @@ import { find, living } from './routes.ts';
 import type { Routes } from './routes.ts';
 
 /**
- * Customers, and the portal's sessions: https://docs.stripe.com/api/customers and
+ * Customers and portal sessions: https://docs.stripe.com/api/customers and
  * https://docs.stripe.com/api/customer_portal/sessions
- *
- * @param routes where to register
- * @param context what the routes work with
  */
 export function serveCustomers({ get, post, del }: Routes, context: Context): void {
   const { state, publish } = context;
@@ -34,7 +31,7 @@ export function serveCustomers({ get, post, del }: Routes, context: Context): vo
   get('/customers', ({ params }) => {
     const customers = [...state.customers.values()].filter((one): one is Customer => !('deleted' in one));
     const wanted = filterBy<Customer>(params, { email: (one) => one.email });
-    // Customers of a test clock are listed only when they are asked for.
+    // Customers of a test clock are listed only on request.
     const clock = readText(params, 'test_clock') ?? null;
     const listed = newestFirst(customers).filter((one) => wanted(one) && one.test_clock === clock);
     return page(listed, params, '/v1/customers');
@@ -69,7 +66,7 @@ export function serveCustomers({ get, post, del }: Routes, context: Context): vo
   });
 }
 
-/** The new value of a field, null when it is unset; nothing when the parameter is absent. */
+/** The new value of a field: null when it is unset, nothing when the parameter is absent. */
 function readChange(params: Params, name: 'email' | 'name' | 'description'): Partial<Customer> {
   const value = isUnset(params, name) ? null : readText(params, name);
   return value === undefined ? {} : { [name]: value };

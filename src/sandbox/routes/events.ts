@@ -6,15 +6,10 @@ import type { StripeEvent } from '../types.ts';
 import { find } from './routes.ts';
 import type { Routes } from './routes.ts';
 
-/** The most types that can be asked for at once. */
+/** The most types in one request. */
 const MAX_TYPES = 20;
 
-/**
- * Events: https://docs.stripe.com/api/events
- *
- * @param routes where to register
- * @param context what the routes work with
- */
+/** Events: https://docs.stripe.com/api/events */
 export function serveEvents({ get }: Routes, { state }: Context): void {
   get('/events', ({ params }) => {
     const types = Object.values(asParams(params['types']));

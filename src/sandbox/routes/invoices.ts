@@ -5,13 +5,7 @@ import type { Invoice, InvoicePayment } from '../types.ts';
 import { find } from './routes.ts';
 import type { Routes } from './routes.ts';
 
-/**
- * Invoices and what pays them: https://docs.stripe.com/api/invoices and
- * https://docs.stripe.com/api/invoice-payment
- *
- * @param routes where to register
- * @param context what the routes work with
- */
+/** Invoices and their payments: https://docs.stripe.com/api/invoices and https://docs.stripe.com/api/invoice-payment */
 export function serveInvoices({ get }: Routes, { state }: Context): void {
   get('/invoices', ({ params }) => {
     const wanted = filterBy<Invoice>(params, {

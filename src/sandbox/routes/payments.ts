@@ -15,15 +15,12 @@ const REASONS: readonly NonNullable<Refund['reason']>[] = [
   'requested_by_customer',
 ];
 
-/** Stripe takes amounts of eight digits. */
+/** Stripe accepts amounts of up to eight digits. */
 const MAX_AMOUNT = 99_999_999;
 
 /**
- * Money that moved: https://docs.stripe.com/api/payment_intents, https://docs.stripe.com/api/charges,
+ * Payments: https://docs.stripe.com/api/payment_intents, https://docs.stripe.com/api/charges,
  * https://docs.stripe.com/api/refunds and https://docs.stripe.com/api/disputes
- *
- * @param routes where to register
- * @param context what the routes work with
  */
 export function servePayments({ get, post }: Routes, context: Context): void {
   const { state, publish } = context;
@@ -85,7 +82,7 @@ export function servePayments({ get, post }: Routes, context: Context): void {
     return dispute;
   });
 
-  /** The charge that is to be refunded, named by itself or by its payment intent. */
+  /** The charge to refund, named by its own id or by its payment intent. */
   function chargeOf(params: Params): Charge {
     const charge = readText(params, 'charge');
     const intent = readText(params, 'payment_intent');

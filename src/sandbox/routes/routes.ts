@@ -3,14 +3,14 @@ import type { Cause } from '../events.ts';
 import type { Params } from '../params.ts';
 import type { Customer, DeletedCustomer } from '../types.ts';
 
-/** What a route is given: the id of the path, decoded parameters, and who asks when. */
+/** The id in the path, the parsed parameters, and the request's cause. */
 export interface Call {
   id: string;
   params: Params;
   cause: Cause;
 }
 
-/** Registers routes below `/v1`; what they answer is expanded, and a POST is answered once for each key. */
+/** Registers routes below `/v1`. Answers are expanded, and a POST runs once per idempotency key. */
 export interface Routes {
   get: (path: string, answer: (call: Call) => object) => void;
   del: (path: string, answer: (call: Call) => object) => void;
@@ -18,11 +18,8 @@ export interface Routes {
 }
 
 /**
- * @param things where to look
- * @param id what for
- * @param noun what it would be, for the error
- * @param param the parameter that held the id, if the path did not
- * @returns the object
+ * @param noun what is looked for, for the error
+ * @param param the parameter that held the id; undefined when it was in the path
  * @throws 404, or 400 when a parameter held the id
  */
 export function find<T>(things: ReadonlyMap<string, T>, id: string, noun: string, param?: string): T {
@@ -33,13 +30,7 @@ export function find<T>(things: ReadonlyMap<string, T>, id: string, noun: string
   return thing;
 }
 
-/**
- * @param customers where to look
- * @param id a customer's id
- * @param param the parameter that held the id, if the path did not
- * @returns the customer
- * @throws 404, or 400 when a parameter held the id; for a deleted customer, too
- */
+/** Like `find`, and throws for a deleted customer too. */
 export function living(
   customers: ReadonlyMap<string, Customer | DeletedCustomer>,
   id: string,

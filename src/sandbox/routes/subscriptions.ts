@@ -20,12 +20,7 @@ import type { Routes } from './routes.ts';
 
 const BEHAVIORS: readonly PauseCollection['behavior'][] = ['keep_as_draft', 'mark_uncollectible', 'void'];
 
-/**
- * Subscriptions: https://docs.stripe.com/api/subscriptions
- *
- * @param routes where to register
- * @param context what the routes work with
- */
+/** Subscriptions: https://docs.stripe.com/api/subscriptions */
 export function serveSubscriptions({ get, post, del }: Routes, context: Context): void {
   const { state, publish } = context;
 
@@ -37,10 +32,10 @@ export function serveSubscriptions({ get, post, del }: Routes, context: Context)
     const wanted = filterBy<Subscription>(params, { customer: (one) => one.customer });
     const listed = newestFirst(state.subscriptions.values())
       .filter(wanted)
-      // Without a status Stripe lists all but the canceled ones; `ended` means both ways to end.
+      // Without a status Stripe lists all but canceled ones; `ended` means both final statuses.
       .filter((one) => status === 'all' || hasStatus(one, status))
       .filter((one) => price === undefined || one.items.data.some((item) => item.price.id === price))
-      // Those of a test clock are listed only when their customer or their clock is asked for.
+      // Subscriptions of a test clock are listed only when their customer or clock is asked for.
       .filter((one) => (customer !== undefined && clock === undefined) || one.test_clock === (clock ?? null));
     return page(listed, params, '/v1/subscriptions');
   });
@@ -55,7 +50,7 @@ export function serveSubscriptions({ get, post, del }: Routes, context: Context)
     const changes = readChanges(context, subscription, params, cause.at);
     const others = { ...changes, metadata: undefined };
     if (subscription.status === 'incomplete' && Object.values(others).some((one) => one !== undefined)) {
-      throw badRequest('Of an incomplete subscription only the metadata can be updated.');
+      throw badRequest('Only the metadata of an incomplete subscription can be updated.');
     }
     void publish(changeSubscription(state, subscription, changes, cause));
     return subscription;
@@ -73,7 +68,7 @@ export function serveSubscriptions({ get, post, del }: Routes, context: Context)
   del('/subscriptions/:id', ({ id, cause }) => {
     const subscription = find(state.subscriptions, id, 'subscription');
     if (hasEnded(subscription)) {
-      // Stripe, too, treats one that has ended as one that it cannot find.
+      // As Stripe does for a subscription that has ended.
       throw missing('subscription', id);
     }
     void publish(cancelNow(state, subscription, cause));
@@ -96,7 +91,7 @@ function readChanges(
 ): SubscriptionChanges {
   const trialEnd = readText(params, 'trial_end');
   if (trialEnd !== undefined && trialEnd !== 'now') {
-    throw badRequest('The sandbox ends a trial only now: trial_end=now.', undefined, 'trial_end');
+    throw badRequest('The sandbox supports only trial_end=now.', undefined, 'trial_end');
   }
   const cancelAtPeriodEnd = readFlag(params, 'cancel_at_period_end');
   const cancelAt = readInstant(params, 'cancel_at', now);
@@ -113,7 +108,7 @@ function readChanges(
   };
 }
 
-/** Epoch seconds that are still to come; null when unset, undefined when absent. */
+/** Epoch seconds in the future; null when unset, undefined when absent. */
 function readInstant(params: Params, name: string, now: number): number | null | undefined {
   return isUnset(params, name)
     ? null

@@ -3,7 +3,7 @@ import type { Stripe } from 'stripe';
 import type { Customer, Subscription } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { onCheckoutCompleted, readCheckoutSession } from '../objects/checkout-session.ts';
-import { byId, compareAll, mendBy } from './objects.ts';
+import { byId, compareAll, fixBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 
@@ -61,7 +61,7 @@ function compare(
       ...(linked ? [] : [{ ...object, field: 'user of the customer', here: 'none', there: userId }]),
       ...(debitKnown ? [] : [{ ...object, field: 'payment', here: 'done', there: 'pending' }]),
     ],
-    mend: mendBy(
+    fix: fixBy(
       context,
       onCheckoutCompleted,
       'checkout.session.completed',

@@ -6,7 +6,7 @@ import { onCustomerDeleted } from '../objects/customer.ts';
 import { absenceOf, noteCustomerMissing } from '../missing.ts';
 import type { Absence } from '../missing.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
-import { mend, mendBy } from './objects.ts';
+import { fix, fixBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Difference } from './report.ts';
 
@@ -35,7 +35,7 @@ export const compareCustomers: Comparison = async (context) => {
     // The list omits customers of test clocks and very new ones, so ask before concluding that a customer is missing.
     const state = known.has(id) ? 'known' : await stateOfCustomer(stripe, id);
     if (state === 'gone' && !dryRun) await noteCustomerMissing(db, id, now());
-    if (state === 'deleted') differences.push(...(await mend(context, deletion(context, id))));
+    if (state === 'deleted') differences.push(...(await fix(context, deletion(context, id))));
     else if (state !== 'known') differences.push(unknown('customer', id, state));
     else if (missingAt !== null) differences.push(await foundAgain(context, id));
   }
@@ -72,7 +72,7 @@ async function stateOfCustomer(stripe: Stripe, id: string): Promise<'known' | 'd
 function deletion(context: ReconcileContext, id: string): Finding {
   return {
     differences: [{ object: 'customer', id, field: 'deleted', here: 'no', there: 'yes' }],
-    mend: mendBy(context, onCustomerDeleted, 'customer.deleted', { id }, wholeSeconds(context.now())),
+    fix: fixBy(context, onCustomerDeleted, 'customer.deleted', { id }, wholeSeconds(context.now())),
   };
 }
 

@@ -1,9 +1,9 @@
 import type { Invoice } from '../../db/generated/client.ts';
 import { onInvoicePaid, onInvoiceUnpaid, readInvoice } from '../objects/invoice.ts';
-import { byId, compareAll, mendBy } from './objects.ts';
+import { byId, compareAll, fixBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
-import { inWords } from './report.ts';
+import { formatValue } from './report.ts';
 
 /** Every invoice of a subscription: which were paid, and which first invoices were zero or could not be collected. */
 export const compareInvoices: Comparison = (context) => {
@@ -39,28 +39,22 @@ function compare(
       ? Object.entries(there).filter(([field, value]) => row[field as keyof typeof there] !== value)
       : [];
     const differences = [
-      ...(row?.paidAt ? [] : [{ ...object, field: 'paid', here: 'unknown', there: inWords(paidAt) }]),
+      ...(row?.paidAt ? [] : [{ ...object, field: 'paid', here: 'unknown', there: formatValue(paidAt) }]),
       ...differing.map(([field, value]) => ({
         ...object,
         field,
-        here: inWords(row?.[field as keyof typeof there]),
-        there: inWords(value),
+        here: formatValue(row?.[field as keyof typeof there]),
+        there: formatValue(value),
       })),
     ];
     if (differences.length === 0) return null;
-    return { differences, mend: mendBy(context, onInvoicePaid, 'invoice.paid', invoice, paidAt) };
+    return { differences, fix: fixBy(context, onInvoicePaid, 'invoice.paid', invoice, paidAt) };
   }
 
   const failed = said.first && said.attempted && UNPAID.has(said.status ?? '');
   if (!failed || row?.failedAt) return null;
   return {
     differences: [{ ...object, field: 'payment', here: 'not tried', there: 'failed' }],
-    mend: mendBy(
-      context,
-      onInvoiceUnpaid,
-      'invoice.payment_failed',
-      invoice,
-      new Date(invoice.created * 1000),
-    ),
+    fix: fixBy(context, onInvoiceUnpaid, 'invoice.payment_failed', invoice, new Date(invoice.created * 1000)),
   };
 }

@@ -8,7 +8,7 @@ import { handleEvent, HANDLED_TYPES } from '../handle-event.ts';
 import { readEvent } from '../objects/event.ts';
 import type { ReconcileContext } from './context.ts';
 import { epoch, PAGE, pagesOf } from './objects.ts';
-import { inWords } from './report.ts';
+import { formatValue } from './report.ts';
 import type { Difference } from './report.ts';
 
 /** How many days of events Stripe lists. https://docs.stripe.com/api/events */
@@ -100,7 +100,7 @@ async function handleDays(
       id: raw.id,
       field: raw.type,
       here: 'not handled',
-      there: `sent on ${inWords(new Date(raw.created * 1000))}`,
+      there: `sent on ${formatValue(new Date(raw.created * 1000))}`,
       mended: !dryRun && problem === null,
       problem,
     });

@@ -18,7 +18,7 @@ import type { Difference } from './report.ts';
  */
 export interface Finding {
   differences: Omit<Difference, 'mended' | 'problem'>[];
-  mend: (tx: Tx) => Promise<boolean>;
+  fix: (tx: Tx) => Promise<boolean>;
 }
 
 /** Parameters of Stripe's lists. https://docs.stripe.com/api/pagination */
@@ -67,7 +67,7 @@ export async function compareAll<T extends { id: string }, Rows>(
     const rows = await read(objects);
     for (const object of objects.filter((one) => differs(one, rows))) {
       const finding = await examine(object);
-      if (finding) differences.push(...(await mend(context, finding)));
+      if (finding) differences.push(...(await fix(context, finding)));
     }
     compared += objects.length;
     progress({ stage, done: compared, total: null });
@@ -97,19 +97,19 @@ export async function* pagesOf<T extends { id: string }>(
 }
 
 /** Fixes the differences of one object, unless this is a dry run. */
-export async function mend(
+export async function fix(
   { db, now, dryRun }: Pick<ReconcileContext, 'db' | 'now' | 'dryRun'>,
   finding: Finding,
 ): Promise<Difference[]> {
-  const told = (mended: boolean, problem: string | null = null): Difference[] =>
+  const report = (mended: boolean, problem: string | null = null): Difference[] =>
     finding.differences.map((difference) => ({ ...difference, mended, problem }));
-  if (dryRun) return told(false);
+  if (dryRun) return report(false);
   try {
-    return told(await inTransaction(db, now(), finding.mend));
+    return report(await inTransaction(db, now(), finding.fix));
   } catch (error) {
     if (isRefused(error)) throw error;
     // Rolled back. An object that cannot be fixed must not stop the others.
-    return told(false, describeError(error));
+    return report(false, describeError(error));
   }
 }
 
@@ -119,13 +119,13 @@ export async function mend(
  * @param type an event type that carries such an object
  * @param created when Stripe would have sent it, UTC
  */
-export function mendBy(
+export function fixBy(
   { events }: ReconcileContext,
   handler: EventHandler,
   type: string,
   object: object,
   created: Date,
-): Finding['mend'] {
+): Finding['fix'] {
   const event: StripeEvent = {
     id: `reconcile-${randomUUID()}`,
     type,

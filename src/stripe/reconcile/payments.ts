@@ -12,10 +12,10 @@ import { onChargeRefunded, readCharge } from '../objects/charge.ts';
 import { onInvoicePaymentPaid, readInvoicePayment } from '../objects/invoice-payment.ts';
 import { onRefundChanged } from '../objects/refund.ts';
 import { followMoney } from '../../access/follow.ts';
-import { byId, causeNow, compareAll, mendBy } from './objects.ts';
+import { byId, causeNow, compareAll, fixBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
-import { inWords } from './report.ts';
+import { formatValue } from './report.ts';
 
 /** Which invoice each payment belongs to. */
 export const compareInvoicePayments: Comparison = (context) => {
@@ -78,10 +78,10 @@ function compareInvoicePayment(
   if (paymentId === null) return null;
   const row = rows.get(paymentId);
   if (row?.invoiceId === invoiceId) return null;
-  const here = inWords(row?.invoiceId);
+  const here = formatValue(row?.invoiceId);
   return {
     differences: [{ object: 'payment', id: paymentId, field: 'invoice', here, there: invoiceId }],
-    mend: mendBy(
+    fix: fixBy(
       context,
       onInvoicePaymentPaid,
       'invoice_payment.paid',
@@ -102,19 +102,19 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   const refunds = await stripe.refunds.list({ charge: charge.id, limit: 100 });
   if (saysTheSame(row, charge)) return null;
   const full = readCharge(charge).refundedInFull;
-  const mend = full
-    ? mendBy(context, onChargeRefunded, 'charge.refunded', charge, newestRefund(refunds.data, row))
-    : mendBy(context, onRefundChanged, 'refund.failed', listed, newestFailure(refunds.data, row));
-  const here = inWords(row !== null && refundedSince(row) !== null);
+  const fix = full
+    ? fixBy(context, onChargeRefunded, 'charge.refunded', charge, newestRefund(refunds.data, row))
+    : fixBy(context, onRefundChanged, 'refund.failed', listed, newestFailure(refunds.data, row));
+  const here = formatValue(row !== null && refundedSince(row) !== null);
   return {
     differences: [
-      { object: 'payment', id: paymentId, field: 'refunded in full', here, there: inWords(full) },
+      { object: 'payment', id: paymentId, field: 'refunded in full', here, there: formatValue(full) },
     ],
-    mend: async (tx) => {
+    fix: async (tx) => {
       const isSame = await inUnit(tx, events.programme, { payments: [paymentId] }, (unit) =>
         sameRefunds(paymentOf(unit, paymentId), row),
       );
-      return isSame && mend(tx);
+      return isSame && fix(tx);
     },
   };
 }
@@ -161,8 +161,8 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
   const { paymentId, status } = dispute;
   if (paymentId === null || row?.status === status) return null;
   return {
-    differences: [{ object: 'dispute', id, field: 'status', here: inWords(row?.status), there: status }],
-    mend: (tx) =>
+    differences: [{ object: 'dispute', id, field: 'status', here: formatValue(row?.status), there: status }],
+    fix: (tx) =>
       inUnit(
         tx,
         events.programme,

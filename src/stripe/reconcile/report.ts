@@ -35,7 +35,7 @@ export interface ReconcileReport {
 }
 
 /** A value as text; instants in ISO 8601, UTC. */
-export function inWords(value: unknown): string {
+export function formatValue(value: unknown): string {
   if (value === null || value === undefined) return 'none';
   if (value instanceof Date) return isoText(value);
   return JSON.stringify(value).replaceAll('"', '');

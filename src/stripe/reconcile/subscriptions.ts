@@ -10,11 +10,11 @@ import { differences, storeFetched } from '../objects/subscription.ts';
 import { readSubscription } from '../objects/subscription-shape.ts';
 import { absenceOf, noteSubscription } from '../missing.ts';
 import type { SubscriptionSnapshot } from '../objects/subscription-shape.ts';
-import { byId, causeNow, compareAll, mend } from './objects.ts';
+import { byId, causeNow, compareAll, fix } from './objects.ts';
 import type { Finding, Page } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { unknown as unknownToStripe } from './existence.ts';
-import { inWords } from './report.ts';
+import { formatValue } from './report.ts';
 import type { Difference } from './report.ts';
 
 /**
@@ -94,11 +94,11 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
       ...(row?.status ? differences(row, snapshot) : []).map(({ field, here, there }) => ({
         ...subscription,
         field,
-        here: inWords(here),
-        there: inWords(there),
+        here: formatValue(here),
+        there: formatValue(there),
       })),
     ],
-    mend: (tx) =>
+    fix: (tx) =>
       inUnit(tx, events.programme, { customers: [customerId], subscriptions: [id] }, (unit) => {
         const customer = customerOf(unit, customerId);
         const stored = storeFetched(unit, customer, snapshot, row);
@@ -121,7 +121,7 @@ async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<stri
     if (seen.has(row.id)) continue;
     try {
       const finding = await askAnew(context, row.id);
-      if (finding) found.push(...(await mend(context, finding)));
+      if (finding) found.push(...(await fix(context, finding)));
     } catch (error) {
       const absence = absenceOf(error);
       if (absence === null) throw error;
