@@ -10,6 +10,12 @@ import { buildApp } from './http/app.ts';
 import { checkConfig, readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
 import { dataFolder, openDatabase } from './db/open.ts';
+import { letterheadOf } from './outbox/compose.ts';
+import { performerOf } from './outbox/perform.ts';
+import { startSender } from './outbox/sender.ts';
+import type { Sender } from './outbox/sender.ts';
+import { smtpSender } from './outbox/smtp.ts';
+import type { SendMail } from './outbox/smtp.ts';
 import { PlainError } from './plain-error.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import { sessionSecretOf } from './session-secret.ts';
@@ -67,8 +73,9 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
     done();
   });
 
+  let sender: Sender | null = null;
   async function close(): Promise<void> {
-    await app.close();
+    await Promise.all([app.close(), sender?.close()]);
     // A request in flight may wait for the sandbox.
     await sandbox?.running.close();
     await db.$disconnect();
@@ -79,7 +86,22 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
     await close();
     throw explainListen(error, config);
   }
+  const send = await mailSender(config);
+  const mailer = send && {
+    db,
+    letterhead: letterheadOf(config),
+    secret: sessionSecret,
+    send,
+    now,
+  };
+  sender = startSender({ db, perform: performerOf({ mailer }), logger, now });
   return { banner: banner(config, sandbox?.running ?? null), close };
+}
+
+/** Null when no mail is sent. */
+async function mailSender({ mail, publicUrl }: Config): Promise<SendMail | null> {
+  if (mail?.smtpUrl == null) return null;
+  return smtpSender(mail.smtpUrl, publicUrl);
 }
 
 /**

@@ -69,10 +69,12 @@ export function grantCredit(
  * @param user the user
  * @param referralId the conversion
  * @param cause what reversed it
+ * @returns how much, s
  */
-export function reverseCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): void {
+export function reverseCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): number {
   const seconds = unspentOfReferral(ledgerOf(tx, user.id), referralId, momentOf(tx, user));
   move(tx, user, 'reversal', seconds, referralId, cause);
+  return seconds;
 }
 
 /**
@@ -82,14 +84,16 @@ export function reverseCredit(tx: Unit, user: UserRow, referralId: string, cause
  * @param user the user
  * @param referralId the conversion
  * @param cause what ended the reversal
+ * @returns how much, s
  * @throws Error when there is no such reversal
  */
-export function restoreCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): void {
+export function restoreCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): number {
   const reversal = ledgerOf(tx, user.id).findLast(
     (entry) => entry.kind === 'reversal' && entry.referralId === referralId,
   );
   if (!reversal) throw new Error(`The conversion ${referralId} was never reversed for the user ${user.id}.`);
   move(tx, user, 'restoration', reversal.seconds, referralId, cause);
+  return reversal.seconds;
 }
 
 /** What is loaded of a ledger, and what this unit of work has appended. */
