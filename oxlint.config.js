@@ -14,7 +14,7 @@ const LAYERS = [
   ],
   ['src/db'],
   ['src/audit.ts'],
-  ['src/outbox/kinds.ts', 'src/outbox/queue.ts'],
+  ['src/outbox/kinds.ts', 'src/outbox/queue.ts', 'src/outbox/links.ts'],
   ['src/credits'],
   ['src/referrals'],
   ['src/access'],

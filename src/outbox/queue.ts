@@ -10,6 +10,8 @@ export interface NewItem<Kind extends OutboxKind = OutboxKind> {
   kind: Kind;
   userId: string;
   data: OutboxKinds[Kind];
+  /** The item's id, when something else is made of it. */
+  id?: string;
   /** Where a mail goes, if not to the account's address of the moment. */
   address?: string;
 }
@@ -31,9 +33,9 @@ export function isMail(kind: string): boolean {
   return kind.startsWith('mail.');
 }
 
-function rowOf({ kind, userId, data, address }: NewItem, now: Date): OutboxItem {
+function rowOf({ kind, userId, data, address, id }: NewItem, now: Date): OutboxItem {
   return {
-    id: randomUUID(),
+    id: id ?? randomUUID(),
     kind,
     userId,
     address: address ?? null,
