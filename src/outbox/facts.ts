@@ -1,5 +1,6 @@
 import type { OutboxItem, Referral, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
+import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import type { MailWork } from './kinds.ts';
 
 /** What decides whether a mail is still true, and what it says: as it is now, not as it was when the mail was queued. */
@@ -10,15 +11,23 @@ export interface MailFacts {
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
   /** The invoice that the mail is about has been paid. */
   invoicePaid: boolean;
+  /** Mails to the account within the last day; counted only while its address is unproven. */
+  sentToday: number;
 }
 
 /**
  * @param db the database
  * @param item a mail's row
  * @param work what it says
+ * @param now the instant, UTC
  * @returns the facts
  */
-export async function readMailFacts(db: Db, { userId }: OutboxItem, { data }: MailWork): Promise<MailFacts> {
+export async function readMailFacts(
+  db: Db,
+  { userId }: OutboxItem,
+  { data }: MailWork,
+  now: Date,
+): Promise<MailFacts> {
   const user = userId === null ? null : await db.user.findUnique({ where: { id: userId } });
   const referral =
     data !== null && 'referralId' in data
@@ -31,5 +40,16 @@ export async function readMailFacts(db: Db, { userId }: OutboxItem, { data }: Ma
     data !== null && 'invoiceId' in data
       ? await db.invoice.findUnique({ where: { id: data.invoiceId }, select: { paidAt: true } })
       : null;
-  return { user, referral, invoicePaid: invoice?.paidAt != null };
+  const sentToday =
+    user && user.emailProvenAt === null
+      ? await db.outboxItem.count({
+          where: {
+            userId: user.id,
+            kind: { startsWith: 'mail.' },
+            status: 'done',
+            endedAt: { gt: addSeconds(now, -DAY_SECONDS) },
+          },
+        })
+      : 0;
+  return { user, referral, invoicePaid: invoice?.paidAt != null, sentToday };
 }

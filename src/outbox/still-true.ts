@@ -1,25 +1,35 @@
 import { creditLeft } from '../credits/balance.ts';
-import type { User } from '../db/generated/client.ts';
+import type { OutboxItem, User } from '../db/generated/client.ts';
 import type { MailFacts } from './facts.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
+
+/** At most this many mails go to an unproven address within a day (design: rule 12). */
+export const MAILS_TO_UNPROVEN = 5;
 
 /**
  * Whether a mail is to be dropped when its turn comes, because what it says is no longer true or no longer wanted.
  *
  * @param work the mail
+ * @param item its row: an address of its own is not the account's of the moment
  * @param facts as they are now
  * @param now the instant, UTC
  * @returns why, for the operator; null when it is to be sent
  */
-export function whyDrop(work: MailWork, facts: MailFacts, now: Date): string | null {
-  const { user } = facts;
-  if (work.kind === 'mail.operator') return null;
+export function whyDrop(
+  work: MailWork,
+  { address }: Pick<OutboxItem, 'address'>,
+  facts: MailFacts,
+  now: Date,
+): string | null {
+  const { user, sentToday } = facts;
+  if (address === null && (user?.email ?? null) === null) return 'There is no address to send it to.';
+  if (work.kind === 'mail.operator' || work.kind === 'mail.account-deleted') return null;
   if (!user) return 'There is no such account.';
-  // The rest goes to an address that it brings along.
-  if (work.kind === 'mail.account-deleted') return null;
   if (user.deletedAt) return 'The account was deleted.';
-  if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account does not want such mail.';
+  if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
+  if (address === null && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN)
+    return `The address is unproven, and ${MAILS_TO_UNPROVEN} mails went there within a day.`;
   return whyUntrue(work, facts, user, now);
 }
 
@@ -40,10 +50,10 @@ function whyUntrue(
       return creditLeft(user, now) > 0 ? null : 'No days are left.';
     case 'mail.days-ending':
       return (
-        whyOtherEnd(work.data.until, user) ?? (creditLeft(user, now) > 0 ? null : 'The days have ended.')
+        whyAnotherEnd(work.data.until, user) ?? (creditLeft(user, now) > 0 ? null : 'The days have ended.')
       );
     case 'mail.days-ended':
-      return whyOtherEnd(work.data.until, user);
+      return whyAnotherEnd(work.data.until, user);
     case 'mail.payment-failed':
       return invoicePaid ? 'The invoice was paid.' : null;
     default:
@@ -51,7 +61,7 @@ function whyUntrue(
   }
 }
 
-function whyOtherEnd(until: string, { tier, creditUntil }: User): string | null {
+function whyAnotherEnd(until: string, { tier, creditUntil }: User): string | null {
   if (tier !== 'free') return 'The user has a plan.';
   return creditUntil?.getTime() === Date.parse(until) ? null : 'The days end at another time.';
 }
