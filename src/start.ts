@@ -86,7 +86,7 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
     await close();
     throw explainListen(error, config);
   }
-  const send = await mailSender(config);
+  const send = await mailSender(config, sandbox?.running ?? null);
   const mailer = send && {
     db,
     letterhead: letterheadOf(config),
@@ -99,9 +99,13 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
 }
 
 /** Null when no mail is sent. */
-async function mailSender({ mail, publicUrl }: Config): Promise<SendMail | null> {
-  if (mail?.smtpUrl == null) return null;
-  return smtpSender(mail.smtpUrl, publicUrl);
+async function mailSender({ mail, publicUrl }: Config, sandbox: Sandbox | null): Promise<SendMail | null> {
+  if (mail === null) return null;
+  if (mail.smtpUrl !== null) return smtpSender(mail.smtpUrl, publicUrl);
+  return (one) => {
+    sandbox?.takeMail(one);
+    return Promise.resolve({ status: 'done' });
+  };
 }
 
 /**
@@ -207,6 +211,7 @@ function banner(config: Config, sandbox: Sandbox | null): string {
   if (sandbox) {
     lines.push(
       `The sandbox is on: a stand-in for Stripe runs at ${sandbox.url}, and no real money moves.`,
+      ...(config.mail?.smtpUrl === null ? [`Mail is not sent: read it at ${sandbox.url}/mail`] : []),
       'Sign up, open your own referral link in a second browser, and press Upgrade there.',
     );
   }

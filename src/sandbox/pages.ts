@@ -291,12 +291,13 @@ function day(epoch: number): string {
   return new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' }).format(epoch * 1000);
 }
 
-function sendMessage(reply: FastifyReply, status: number, message: string): FastifyReply {
+/** A page that says one sentence. */
+export function sendMessage(reply: FastifyReply, status: number, message: string): FastifyReply {
   return sendPage(reply, status, 'message', [], { title: 'Sandbox', message });
 }
 
 /** `targets` are the addresses that the page's forms may lead to by a redirect; browsers check those as well. */
-function sendPage(
+export function sendPage(
   reply: FastifyReply,
   status: number,
   view: string,
@@ -307,6 +308,7 @@ function sendPage(
   const policy = [
     "default-src 'none'",
     "style-src 'self'",
+    "frame-src 'self'",
     `form-action ${["'self'", ...new Set(origins)].join(' ')}`,
     "base-uri 'none'",
     "frame-ancestors 'none'",
