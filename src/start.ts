@@ -11,6 +11,7 @@ import { checkConfig, readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
 import { dataFolder, openDatabase } from './db/open.ts';
 import { letterheadOf } from './outbox/compose.ts';
+import { startHourly } from './outbox/hourly.ts';
 import { performerOf } from './outbox/perform.ts';
 import { startSender } from './outbox/sender.ts';
 import type { Sender } from './outbox/sender.ts';
@@ -74,8 +75,9 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
   });
 
   let sender: Sender | null = null;
+  let endHourly: (() => Promise<void>) | null = null;
   async function close(): Promise<void> {
-    await Promise.all([app.close(), sender?.close()]);
+    await Promise.all([app.close(), sender?.close(), endHourly?.()]);
     // A request in flight may wait for the sandbox.
     await sandbox?.running.close();
     await db.$disconnect();
@@ -95,6 +97,7 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
     now,
   };
   sender = startSender({ db, perform: performerOf({ mailer }), logger, now });
+  if (mailer) endHourly = startHourly({ db, operatorEmail: config.operatorEmail, logger, now });
   return { banner: banner(config, sandbox?.running ?? null), close };
 }
 

@@ -1,8 +1,10 @@
 import { writeAudit } from '../audit.ts';
 import type { Cause } from '../audit.ts';
+import { creditLeft } from '../credits/balance.ts';
 import { holdCredit, resumeCredit } from '../credits/ledger.ts';
 import type { UserRow } from '../db/rows.ts';
 import type { Unit } from '../db/unit-of-work.ts';
+import { queue } from '../outbox/queue.ts';
 import type { Tier } from './tier.ts';
 
 /** What changes a tier, and when it did so by Stripe's clock. The ledger clamps that instant (design: rule 8). */
@@ -24,7 +26,8 @@ export function grantPaid(tx: Unit, user: UserRow, cause: TierCause): UserRow {
 }
 
 /**
- * The mirror of `grantPaid`: the user ceases to be paid, and their credit runs again from when they stopped paying.
+ * The mirror of `grantPaid`: the user ceases to be paid, and their credit runs again from when they stopped paying. They
+ * are told when they have any.
  *
  * @param tx the unit of work, which holds the user's lock
  * @param user the user
@@ -39,7 +42,10 @@ export function revokePaid(
   tier: Exclude<Tier, 'paid'> = 'free',
 ): UserRow {
   if (user.tier !== 'paid') return user;
-  return flipTier(tx, resumeCredit(tx, user, cause.id, cause.at), tier, cause);
+  const revoked = flipTier(tx, resumeCredit(tx, user, cause.id, cause.at), tier, cause);
+  if (tier === 'free' && !user.deletedAt && creditLeft(revoked, tx.now) > 0)
+    queue(tx, { kind: 'mail.days-running', userId: user.id, data: null });
+  return revoked;
 }
 
 /**

@@ -86,6 +86,16 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     .action((eventId: string, options: { json?: true }) =>
       run(options, async (context) => (await import('./replay.ts')).replay(context, eventId)),
     );
+  command('mail', 'list the newest 100 mails and changes at Stripe, and what came of them')
+    .option('--failed', 'all that failed for good, the oldest first')
+    .action((options: { failed?: true; json?: true }) =>
+      run(options, async (context) => (await import('./mail.ts')).mail(context, options.failed ?? false)),
+    );
+  command('mail-resend', 'send a mail, or make a change at Stripe, once more')
+    .argument('<id>', 'its id, as `mail` shows it')
+    .action((id: string, options: { json?: true }) =>
+      run(options, async (context) => (await import('./mail.ts')).mailResend(context, id)),
+    );
   command('reconcile', 'bring the database back to what Stripe says, and tell what differed')
     .option('--since <duration>', 'how far to look back, such as 36h or 7d', duration)
     .option('--dry-run', 'only tell what differs')
@@ -97,7 +107,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     );
   command(
     'prune',
-    'thin the payloads of old events, and delete sessions and reset links that have ended',
+    'thin the payloads of old events, and delete sessions, reset links and mails that have ended',
   ).action((options: { json?: true }) =>
     run(options, async (context) => (await import('./prune.ts')).prune(context)),
   );

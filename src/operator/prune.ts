@@ -5,15 +5,17 @@ import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
- * `prune`: thins the payloads of old events, and deletes sessions and reset links that have ended.
+ * `prune`: thins the payloads of old events, and deletes sessions, reset links and mails that have ended.
  *
  * @param context what every command gets
  * @returns what to print
  */
 export async function prune({ db, config, now }: CommandContext): Promise<CommandResult> {
   const pruned = await pruneDatabase(db, config.eventRetentionDays, now);
-  const { events, sessions, resetLinks } = pruned;
-  const text = `Thinned ${events} events; deleted ${sessions} sessions and ${resetLinks} reset links that had ended.`;
+  const { events, sessions, resetLinks, outboxItems } = pruned;
+  const text =
+    `Thinned ${events} events; deleted ${sessions} sessions and ${resetLinks} reset links that had ended, ` +
+    `and ${outboxItems} old mails and changes at Stripe.`;
   return { text, json: pruned };
 }
 
@@ -21,29 +23,40 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
 const THINNED_AT_ONCE = 50;
 const DELETED_AT_ONCE = 500;
 
+/** The row of a reminder that was sent keeps it from being sent again: it must outlive the week before the days end. */
+const OUTBOX_DAYS = 30;
+
 /** How many rows of each kind were thinned or deleted. */
 export interface Pruned {
   events: number;
   sessions: number;
   resetLinks: number;
+  /** Mails, and changes at Stripe, that ended long ago. */
+  outboxItems: number;
 }
 
 /**
  * Lets go of what is kept too long: thins the payload of every applied or ignored event to the fields that we read once
- * it is old enough, and deletes sessions and reset links that have ended. A failed event stays whole: it can be replayed.
+ * it is old enough, and deletes sessions and reset links that have ended, and what ended in the outbox long ago. A failed
+ * event stays whole: it can be replayed.
  *
  * @param db the database
- * @param retentionDays EVENT_RETENTION_DAYS: how long after its receipt a payload stays whole
+ * @param retentionDays EVENT_RETENTION_DAYS: how long after its receipt a payload stays whole, and what ended in the outbox
+ *   is kept
  * @param now the instant, UTC
  * @returns how many of each
  */
 export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
   const before = addSeconds(now, -retentionDays * DAY_SECONDS);
   const ended = { where: { expiresAt: { lte: wholeSeconds(now) } }, limit: DELETED_AT_ONCE };
+  const keptDays = Math.max(retentionDays, OUTBOX_DAYS);
+  const endedBefore = addSeconds(now, -keptDays * DAY_SECONDS);
+  const endedInOutbox = { where: { endedAt: { lt: endedBefore } }, limit: DELETED_AT_ONCE };
   return {
     events: await thinOldEvents(db, before, now),
     sessions: await deleteAll(db, now, (tx) => tx.session.deleteMany(ended)),
     resetLinks: await deleteAll(db, now, (tx) => tx.resetLink.deleteMany(ended)),
+    outboxItems: await deleteAll(db, now, (tx) => tx.outboxItem.deleteMany(endedInOutbox)),
   };
 }
 

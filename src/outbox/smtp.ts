@@ -8,7 +8,7 @@ import type { Outcome } from './items.ts';
  */
 export type SendMail = (mail: Mail, signal: AbortSignal) => Promise<Outcome>;
 
-/** How long a mail server may take for each step, ms. */
+/** How long a mail server may take for each step: to connect, to greet, to answer a command, ms. */
 const STEP_MS = 15_000;
 
 /** What nodemailer's errors carry. https://nodemailer.com/errors */
@@ -24,9 +24,10 @@ interface SmtpError {
  * @param smtpUrl SMTP_URL: `smtps://` is encrypted from the start; `smtp://` as soon as the server offers it, and always
  *   before a password is sent to another machine
  * @param publicUrl PUBLIC_URL: its host is who we say we are
+ * @param stepMs how long a mail server may take for each step, ms
  * @returns sends one mail, over a connection of its own
  */
-export async function smtpSender(smtpUrl: string, publicUrl: string): Promise<SendMail> {
+export async function smtpSender(smtpUrl: string, publicUrl: string, stepMs = STEP_MS): Promise<SendMail> {
   const { createTransport } = await import('nodemailer');
   const { hostname, protocol, username } = new URL(smtpUrl);
   const isLocal = /^(localhost|127\.|\[::1\])/.test(hostname);
@@ -34,10 +35,10 @@ export async function smtpSender(smtpUrl: string, publicUrl: string): Promise<Se
     url: smtpUrl,
     name: new URL(publicUrl).hostname,
     requireTLS: protocol === 'smtp:' && username !== '' && !isLocal,
-    connectionTimeout: STEP_MS,
-    greetingTimeout: STEP_MS,
-    socketTimeout: STEP_MS,
-    dnsTimeout: STEP_MS,
+    connectionTimeout: stepMs,
+    greetingTimeout: stepMs,
+    socketTimeout: stepMs,
+    dnsTimeout: stepMs,
     disableFileAccess: true,
     disableUrlAccess: true,
   });

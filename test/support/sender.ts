@@ -19,12 +19,11 @@ export interface TestSender extends Sender {
 }
 
 /** Starts the sender of a test server's outbox, by the test's clock; it is closed after the test. */
-export async function startTestSender({
-  db,
-  config,
-  clock,
-}: Pick<TestServer, 'db' | 'config' | 'clock'>): Promise<TestSender> {
-  const send = await smtpSender(config.mail?.smtpUrl ?? '', config.publicUrl);
+export async function startTestSender(
+  { db, config, clock }: Pick<TestServer, 'db' | 'config' | 'clock'>,
+  stepMs?: number,
+): Promise<TestSender> {
+  const send = await smtpSender(config.mail?.smtpUrl ?? '', config.publicUrl, stepMs);
   const now = (): Date => clock.now;
   const log: object[] = [];
   const sender = startSender({
