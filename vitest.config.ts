@@ -57,6 +57,8 @@ const QUICK_ON_POSTGRESQL = [
   'conversion',
   'delete-account',
   'limits',
+  'mail',
+  'mail-reminders',
   'migrate-to',
   'model-*',
   'odd-input',

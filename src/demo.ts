@@ -52,6 +52,8 @@ async function playStory(origin: string): Promise<void> {
   must((await ann.get('/settings')).includes('+45 days on your account'), 'Settings says +45 days');
   say("Ann's Settings", '"+45 days on your account"');
 
+  await readMail(ann, `ann-${story}@example.com`);
+
   const portal = await ben.post('/api/billing/portal', {});
   await ben.post(portal.url, { action: 'renew_now' });
   say('A month passes, Ben renews. Ann', describe(await ann.me()));
@@ -68,6 +70,22 @@ async function playStory(origin: string): Promise<void> {
   must(canceled.access.reason === 'credit' && canceled.creditDays === 45, "Ben's 45 days run from here");
   say('Ben cancels. Ben', describe(canceled));
 }
+
+/** Reads in the sandbox's mailbox that a friend has paid. With SMTP_URL set there is no mailbox: the mail was sent. */
+async function readMail(browser: Browser, to: string): Promise<void> {
+  const [, mailbox] = /href="([^"]+\/mail)"/.exec(await browser.get('/pricing')) ?? [];
+  if (mailbox === undefined) return;
+  const list = await eventually(
+    () => browser.get(`${mailbox}?to=${encodeURIComponent(to)}`),
+    (page) => page.includes('A friend you invited has paid'),
+  );
+  const [, id = ''] = /href="\/mail\/(mail_\w+)">A friend you invited has paid/.exec(list) ?? [];
+  const mail = await browser.get(`${mailbox}/${id}`);
+  must(mail.includes('You both got 45 free days'), 'the mail tells Ann of her 45 days');
+  say("Ann's mailbox", `"A friend you invited has paid", at ${mailbox}/${id}`);
+}
+
+type Browser = ReturnType<typeof openBrowser>;
 
 /** A browser that follows redirects and keeps cookies per host. */
 function openBrowser(origin: string) {

@@ -1,4 +1,4 @@
-import { Counter, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 /**
  * The counters of this process, for `GET /metrics`. Labels have few, fixed values: no ids and nothing personal.
@@ -87,5 +87,31 @@ export const restorations = new Counter({
 export const creditDaysGranted = new Counter({
   name: 'tandem_credit_days_granted_total',
   help: 'Days of credit granted, to both sides of conversions together. Restorations are not grants.',
+  registers,
+});
+
+export const outboxQueued = new Counter({
+  name: 'tandem_outbox_queued_total',
+  help: 'Mails, and changes at Stripe, that were queued.',
+  registers,
+});
+
+export const outboxTries = new Counter({
+  name: 'tandem_outbox_tries_total',
+  help: 'Tries to send a mail or to change something at Stripe, by kind and by what came of them: done, dropped because it was no longer true, to be tried again, or failed for good.',
+  labelNames: ['kind', 'outcome'],
+  registers,
+});
+
+export const outboxItems = new Gauge({
+  name: 'tandem_outbox_items',
+  help: 'Mails and changes at Stripe that wait, or that failed and are kept for an operator.',
+  labelNames: ['status'],
+  registers,
+});
+
+export const outboxOldest = new Gauge({
+  name: 'tandem_outbox_oldest_seconds',
+  help: 'How long the oldest mail or change at Stripe has waited; 0 when none waits.',
   registers,
 });

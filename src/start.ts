@@ -10,6 +10,13 @@ import { buildApp } from './http/app.ts';
 import { checkConfig, readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
 import { dataFolder, openDatabase } from './db/open.ts';
+import { letterheadOf } from './outbox/compose.ts';
+import { startHourly } from './outbox/hourly.ts';
+import { performerOf } from './outbox/perform.ts';
+import { startSender } from './outbox/sender.ts';
+import type { Sender } from './outbox/sender.ts';
+import { smtpSender } from './outbox/smtp.ts';
+import type { SendMail } from './outbox/smtp.ts';
 import { PlainError } from './plain-error.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import { sessionSecretOf } from './session-secret.ts';
@@ -65,8 +72,10 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
     done();
   });
 
+  let sender: Sender | null = null;
+  let endHourly: (() => Promise<void>) | null = null;
   async function close(): Promise<void> {
-    await app.close();
+    await Promise.all([app.close(), sender?.close(), endHourly?.()]);
     // A request in flight may need the sandbox.
     await sandbox?.running.close();
     await db.$disconnect();
@@ -77,7 +86,27 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
     await close();
     throw explainListen(error, config);
   }
+  const send = await mailSender(config, sandbox?.running ?? null);
+  const mailer = send && {
+    db,
+    letterhead: letterheadOf(config),
+    secret: sessionSecret,
+    send,
+    now,
+  };
+  sender = startSender({ db, perform: performerOf({ mailer }), logger, now });
+  if (mailer) endHourly = startHourly({ db, operatorEmail: config.operatorEmail, logger, now });
   return { banner: banner(config, sandbox?.running ?? null), close };
+}
+
+/** Null when no mail is sent. */
+async function mailSender({ mail, publicUrl }: Config, sandbox: Sandbox | null): Promise<SendMail | null> {
+  if (mail === null) return null;
+  if (mail.smtpUrl !== null) return smtpSender(mail.smtpUrl, publicUrl);
+  return (one) => {
+    sandbox?.takeMail(one);
+    return Promise.resolve({ status: 'done' });
+  };
 }
 
 /**
@@ -188,6 +217,7 @@ function banner(config: Config, sandbox: Sandbox | null): string {
   if (sandbox) {
     lines.push(
       `The sandbox is on: a stand-in for Stripe runs at ${sandbox.url}, and no real money moves.`,
+      ...(config.mail?.smtpUrl === null ? [`Mail is not sent: read it at ${sandbox.url}/mail`] : []),
       'Sign up, open your own referral link in a second browser, and press Upgrade there.',
     );
   }

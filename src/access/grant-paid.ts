@@ -1,8 +1,10 @@
 import { writeAudit } from '../audit.ts';
 import type { Cause } from '../audit.ts';
+import { creditLeft } from '../credits/balance.ts';
 import { holdCredit, resumeCredit } from '../credits/ledger.ts';
 import type { UserRow } from '../db/rows.ts';
 import type { Unit } from '../db/unit-of-work.ts';
+import { queue } from '../outbox/queue.ts';
 import type { Tier } from './tier.ts';
 
 /** The cause of a tier change. `at` is Stripe's time of the change; the ledger clamps it (design: rule 8). */
@@ -19,7 +21,8 @@ export function grantPaid(tx: Unit, user: UserRow, cause: TierCause): UserRow {
 }
 
 /**
- * The mirror of `grantPaid`: the user is no longer paid, and their credit runs from the moment they stopped paying.
+ * The mirror of `grantPaid`: the user is no longer paid, and their credit runs from the moment they stopped paying. A mail
+ * tells them, if they have any.
  *
  * @param tier the new tier
  */
@@ -30,7 +33,10 @@ export function revokePaid(
   tier: Exclude<Tier, 'paid'> = 'free',
 ): UserRow {
   if (user.tier !== 'paid') return user;
-  return flipTier(tx, resumeCredit(tx, user, cause.id, cause.at), tier, cause);
+  const revoked = flipTier(tx, resumeCredit(tx, user, cause.id, cause.at), tier, cause);
+  if (tier === 'free' && !user.deletedAt && creditLeft(revoked, tx.now) > 0)
+    queue(tx, { kind: 'mail.days-running', userId: user.id, data: null });
+  return revoked;
 }
 
 /** Sets the tier that the user's subscriptions give. */

@@ -52,25 +52,28 @@ export function grantCredit(
 }
 
 /**
- * Takes back what is unspent of a conversion's credit. If nothing is left, it writes an entry of 0 seconds, because a
- * later restoration returns exactly what the last reversal took.
+ * Takes back what is unspent of a conversion's credit, and returns how much, in seconds. If nothing is left, it writes
+ * an entry of 0 seconds, because a later restoration returns exactly what the last reversal took.
  */
-export function reverseCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): void {
+export function reverseCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): number {
   const seconds = unspentOfReferral(ledgerOf(tx, user.id), referralId, momentOf(tx, user));
   move(tx, user, 'reversal', seconds, referralId, cause);
+  return seconds;
 }
 
 /**
  * Returns exactly what the last reversal of a conversion took, as a grant made now.
  *
+ * @returns how much, in seconds
  * @throws Error when there is no such reversal
  */
-export function restoreCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): void {
+export function restoreCredit(tx: Unit, user: UserRow, referralId: string, cause: Cause): number {
   const reversal = ledgerOf(tx, user.id).findLast(
     (entry) => entry.kind === 'reversal' && entry.referralId === referralId,
   );
   if (!reversal) throw new Error(`The conversion ${referralId} was never reversed for the user ${user.id}.`);
   move(tx, user, 'restoration', reversal.seconds, referralId, cause);
+  return reversal.seconds;
 }
 
 /** The loaded ledger, and what this unit of work has appended. */

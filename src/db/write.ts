@@ -1,6 +1,9 @@
 import { COLUMNS, JSON_ROWS, jsonValue, toJson } from './columns.ts';
 import type { ColumnType, TableName } from './columns.ts';
 import type { Rows } from './rows.ts';
+import type { OutboxItem } from './generated/client.ts';
+import { tellQueued } from './queued.ts';
+import { outboxQueued } from '../metrics.ts';
 import { isUniqueViolation, LostRace } from './transaction.ts';
 import type { Engine, Tx } from './transaction.ts';
 
@@ -10,24 +13,22 @@ const WRITTEN: Readonly<Partial<Record<TableName, readonly string[]>>> = {
   Referral: ['referredHash', 'convertedAt', 'creditedAt', 'reversedAt', 'refusedFor'],
 };
 
+/** `once`: a row whose id exists already is skipped. */
+type Way = 'insert' | 'once' | 'update';
+
 /** Cached by engine, table and columns, so that the database keeps each text prepared. */
 const statements = new Map<string, string>();
 
-function statementOf(
-  engine: Engine,
-  table: TableName,
-  way: 'insert' | 'update',
-  columns: readonly string[],
-): string {
+function statementOf(engine: Engine, table: TableName, way: Way, columns: readonly string[]): string {
   const key = `${engine} ${way} ${table} ${columns.join(' ')}`;
   const known = statements.get(key);
   if (known !== undefined) return known;
   const types: Readonly<Record<string, ColumnType>> = COLUMNS[table];
   const value = (column: string, index: number): string => jsonValue(engine, index, types[column] ?? 'text');
   const sql =
-    way === 'insert'
-      ? insertStatement(table, columns, columns.map(value), JSON_ROWS[engine])
-      : updateStatement(table, columns, columns.map(value), JSON_ROWS[engine]);
+    way === 'update'
+      ? updateStatement(table, columns, columns.map(value), JSON_ROWS[engine])
+      : insertStatement(table, way, columns, columns.map(value), JSON_ROWS[engine]);
   statements.set(key, sql);
   return sql;
 }
@@ -45,6 +46,7 @@ function updateStatement(
 
 function insertStatement(
   table: TableName,
+  way: 'insert' | 'once',
   columns: readonly string[],
   values: readonly string[],
   source: string,
@@ -52,6 +54,7 @@ function insertStatement(
   const names = columns.map((column) => `"${column}"`);
   // "WHERE true": without it SQLite's parser would take ON CONFLICT for a join condition.
   const insert = `INSERT INTO "${table}" (${names.join(', ')}) SELECT ${values.join(', ')} FROM ${source} WHERE true`;
+  if (way === 'once') return `${insert} ON CONFLICT ("id") DO NOTHING`;
   if (!columns.includes('id')) return insert;
   const assignments = names.filter((name) => name !== '"id"').map((name) => `${name} = excluded.${name}`);
   return `${insert} ON CONFLICT ("id") DO UPDATE SET ${assignments.join(', ')}`;
@@ -75,7 +78,27 @@ export async function write(tx: Tx, before: Rows, after: Rows): Promise<void> {
   await put(tx, 'Referral', before.referrals, after.referrals);
   await append(tx, 'CreditEntry', after.entries);
   await append(tx, 'AuditRow', after.audit);
-  await append(tx, 'OutboxItem', after.outbox);
+  await appendOutbox(tx, after.outbox);
+}
+
+/**
+ * Appends to the outbox, and has the sender told after the commit. An item whose id is there already is left out: it was
+ * queued before, and perhaps done.
+ *
+ * @param tx the open transaction
+ * @param items what is queued
+ * @returns how many of them are new
+ */
+export async function appendOutbox(tx: Tx, items: readonly OutboxItem[]): Promise<number> {
+  if (items.length === 0) return 0;
+  const count = await run(tx, 'OutboxItem', 'once', Object.keys(COLUMNS.OutboxItem), items);
+  if (count > 0) {
+    tx.afterCommit(() => {
+      outboxQueued.inc(count);
+      tellQueued();
+    });
+  }
+  return count;
 }
 
 async function put<Row extends { id: string }>(
@@ -114,16 +137,26 @@ async function append(tx: Tx, table: TableName, rows: readonly object[]): Promis
 async function execute(
   tx: Tx,
   table: TableName,
-  way: 'insert' | 'update',
+  way: Way,
   columns: readonly string[],
   rows: readonly object[],
 ): Promise<void> {
-  const values = rows.map((row) => toJson(row, columns, tx.engine));
-  const sql = statementOf(tx.engine, table, way, columns);
-  const count = await tx.$executeRawUnsafe(sql, JSON.stringify(values)).catch((error: unknown) => {
-    // One trial and one conversion an address: when two servers collide, decide again.
-    throw isUniqueViolation(error) ? new LostRace(error) : error;
-  });
+  const count = await run(tx, table, way, columns, rows);
   if (count !== rows.length)
     throw new Error(`Only ${count} of ${rows.length} rows of the table ${table} were written.`);
+}
+
+async function run(
+  tx: Tx,
+  table: TableName,
+  way: Way,
+  columns: readonly string[],
+  rows: readonly object[],
+): Promise<number> {
+  const values = rows.map((row) => toJson(row, columns, tx.engine));
+  const sql = statementOf(tx.engine, table, way, columns);
+  return tx.$executeRawUnsafe(sql, JSON.stringify(values)).catch((error: unknown) => {
+    // One trial and one conversion an address: two that meet on different servers are decided once more.
+    throw isUniqueViolation(error) ? new LostRace(error) : error;
+  });
 }

@@ -95,6 +95,10 @@ export async function buildApp(
   const https = config.publicUrl.startsWith('https:');
   app.decorate('secureCookies', https);
   app.decorate('sandboxOn', sandboxUrl !== null);
+  app.decorate(
+    'mailboxUrl',
+    sandboxUrl !== null && config.mail?.smtpUrl === null ? `${sandboxUrl}/mail` : null,
+  );
   await describeApi(app);
 
   const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);

@@ -41,6 +41,7 @@ export function sendPage(
     path: request.url.split('?')[0],
     user: user && { email: user.email },
     sandbox: request.server.sandboxOn,
+    mailboxUrl: request.server.mailboxUrl,
     invitation: invitationCode === null ? null : { code: invitationCode },
     creditDays: REFERRAL_CREDIT_DAYS,
     date: dateText,
@@ -64,6 +65,8 @@ function dateText(instant: Date): string {
 declare module 'fastify' {
   interface FastifyInstance {
     sandboxOn: boolean;
+    /** Where the sandbox shows the mail that was sent; null when there is no such page. */
+    mailboxUrl: string | null;
   }
   interface FastifyRequest {
     /** What happened to the user's credit since their last visit. */

@@ -85,6 +85,16 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     .action((eventId: string, options: { json?: true }) =>
       run(options, async (context) => (await import('./replay.ts')).replay(context, eventId)),
     );
+  command('mail', 'list the newest 100 mails and changes at Stripe, and what came of them')
+    .option('--failed', 'all that failed for good, the oldest first')
+    .action((options: { failed?: true; json?: true }) =>
+      run(options, async (context) => (await import('./mail.ts')).mail(context, options.failed ?? false)),
+    );
+  command('mail-resend', 'send a mail, or make a change at Stripe, again')
+    .argument('<id>', 'its id, as `mail` shows it')
+    .action((id: string, options: { json?: true }) =>
+      run(options, async (context) => (await import('./mail.ts')).mailResend(context, id)),
+    );
   command('reconcile', 'compare the database with Stripe, and fix and list the differences')
     .option('--since <duration>', 'how far to look back, such as 36h or 7d', duration)
     .option('--dry-run', 'list the differences without fixing them')
@@ -94,9 +104,11 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
         return reconcile(context, options.since ?? null, options.dryRun ?? false);
       }),
     );
-  command('prune', 'thin the payloads of old events, and delete expired sessions and reset links').action(
-    (options: { json?: true }) =>
-      run(options, async (context) => (await import('./prune.ts')).prune(context)),
+  command(
+    'prune',
+    'thin the payloads of old events, and delete expired sessions and reset links, and old mails',
+  ).action((options: { json?: true }) =>
+    run(options, async (context) => (await import('./prune.ts')).prune(context)),
   );
   command('doctor', 'check every invariant of the database, and list the rows that break one').action(
     (options: { json?: true }) =>

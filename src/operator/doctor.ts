@@ -151,10 +151,21 @@ const CLAIM_CHECKS: readonly Check<Claim>[] = [
   },
 ];
 
+const OUTBOX_CHECKS: readonly Check<FailedItem>[] = [
+  {
+    name: 'outbox',
+    says: 'Every mail was sent, and every change was made at Stripe.',
+    problems: outboxProblems,
+  },
+];
+
 /** All checks, in the order of their findings. */
-export const INVARIANTS: readonly Invariant[] = [...ACCOUNT_CHECKS, ...CUSTOMER_CHECKS, ...CLAIM_CHECKS].map(
-  ({ name, says }) => ({ name, says }),
-);
+export const INVARIANTS: readonly Invariant[] = [
+  ...ACCOUNT_CHECKS,
+  ...CUSTOMER_CHECKS,
+  ...CLAIM_CHECKS,
+  ...OUTBOX_CHECKS,
+].map(({ name, says }) => ({ name, says }));
 
 /**
  * Checks every invariant. Reads page by page, each page in a snapshot, so that servers are not held up and their
@@ -165,6 +176,7 @@ export async function examine(db: Db, options: ExamineOptions): Promise<Finding[
     ...(await examineAll(db, readAccounts, ACCOUNT_CHECKS, options)),
     ...(await examineAll(db, readCustomers, CUSTOMER_CHECKS, options)),
     ...(await examineAll(db, readClaims, CLAIM_CHECKS, options)),
+    ...(await examineAll(db, readFailedItems, OUTBOX_CHECKS, options)),
   ];
 }
 
@@ -243,6 +255,17 @@ async function readClaims(snapshot: Prisma.TransactionClient, after: string) {
   const customers = await snapshot.customer.findMany({ where: { id: { in: ids } } });
   const byId = new Map(customers.map((customer) => [customer.id, customer]));
   return events.map(({ id, customerId }) => ({ id, customer: byId.get(customerId ?? '') ?? null }));
+}
+
+type FailedItem = Awaited<ReturnType<typeof readFailedItems>>[number];
+
+function readFailedItems(snapshot: Prisma.TransactionClient, after: string) {
+  return snapshot.outboxItem.findMany({
+    where: { id: { gt: after }, status: 'failed' },
+    orderBy: { id: 'asc' },
+    take: PAGE,
+    select: { id: true, kind: true, error: true },
+  });
 }
 
 function ledgerProblems({ id, creditEntries, ...user }: Account): Problem[] {
@@ -440,4 +463,9 @@ function claimProblems({ id, customer }: Claim): Problem[] {
       problem: `it belongs to user ${customer.userId ?? '-'}, but another user's checkout named it (event ${id})`,
     },
   ];
+}
+
+function outboxProblems({ id, kind, error }: FailedItem): Problem[] {
+  const problem = `${kind} failed for good: ${error ?? ''} \`mail-resend\` tries it again`;
+  return [{ row: `OutboxItem ${id}`, problem }];
 }

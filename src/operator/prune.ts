@@ -4,11 +4,13 @@ import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
-/** `prune`: thins the payloads of old events and deletes expired sessions and reset links. */
+/** `prune`: thins the payloads of old events and deletes expired sessions and reset links, and old outbox items. */
 export async function prune({ db, config, now }: CommandContext): Promise<CommandResult> {
   const pruned = await pruneDatabase(db, config.eventRetentionDays, now);
-  const { events, sessions, resetLinks } = pruned;
-  const text = `Thinned ${events} events; deleted ${sessions} expired sessions and ${resetLinks} expired reset links.`;
+  const { events, sessions, resetLinks, outboxItems } = pruned;
+  const text =
+    `Thinned ${events} events; deleted ${sessions} expired sessions, ${resetLinks} expired reset links, ` +
+    `and ${outboxItems} old mails and changes at Stripe.`;
   return { text, json: pruned };
 }
 
@@ -16,26 +18,35 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
 const THINNED_AT_ONCE = 50;
 const DELETED_AT_ONCE = 500;
 
+/** A sent reminder's row keeps it from being sent again: it must outlive the week before the days end. */
+const OUTBOX_DAYS = 30;
+
 export interface Pruned {
   events: number;
   sessions: number;
   resetLinks: number;
+  /** Mails, and changes at Stripe, that ended long ago. */
+  outboxItems: number;
 }
 
 /**
  * Thins the payloads of old applied or ignored events to the fields that we read, and deletes expired sessions and
- * reset links. Failed events stay whole, so that they can be replayed.
+ * reset links, and old items of the outbox that have ended. Failed events stay whole, so that they can be replayed.
  *
- * @param retentionDays EVENT_RETENTION_DAYS, counted from an event's receipt
+ * @param retentionDays EVENT_RETENTION_DAYS, counted from an event's receipt, or from the end of an outbox item
  * @returns how many rows of each kind were thinned or deleted
  */
 export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
   const before = addSeconds(now, -retentionDays * DAY_SECONDS);
   const ended = { where: { expiresAt: { lte: wholeSeconds(now) } }, limit: DELETED_AT_ONCE };
+  const keptDays = Math.max(retentionDays, OUTBOX_DAYS);
+  const endedBefore = addSeconds(now, -keptDays * DAY_SECONDS);
+  const endedInOutbox = { where: { endedAt: { lt: endedBefore } }, limit: DELETED_AT_ONCE };
   return {
     events: await thinOldEvents(db, before, now),
     sessions: await deleteAll(db, now, (tx) => tx.session.deleteMany(ended)),
     resetLinks: await deleteAll(db, now, (tx) => tx.resetLink.deleteMany(ended)),
+    outboxItems: await deleteAll(db, now, (tx) => tx.outboxItem.deleteMany(endedInOutbox)),
   };
 }
 

@@ -1,15 +1,19 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 
 import type { OutboxItem } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import type { Unit } from '../db/unit-of-work.ts';
+import { appendOutbox } from '../db/write.ts';
 import type { OutboxKind, OutboxKinds } from './kinds.ts';
 
 /** Work to be done after the commit. */
 export interface NewItem<Kind extends OutboxKind = OutboxKind> {
   kind: Kind;
-  userId: string;
+  /** Null: a mail to the operator. */
+  userId: string | null;
   data: OutboxKinds[Kind];
+  /** The item's id, when something else is made of it, or when it is to be queued only once (`idOnce`). */
+  id?: string;
   /** Where a mail goes, if not to the account's address of the moment. */
   address?: string;
 }
@@ -24,16 +28,27 @@ export function queue<Kind extends OutboxKind>(
 
 /** Queues in an open transaction outside of billing. The caller leaves mail out when none is sent. */
 export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void> {
-  if (items.length > 0) await tx.outboxItem.createMany({ data: items.map((item) => rowOf(item, tx.now)) });
+  await appendOutbox(
+    tx,
+    items.map((item) => rowOf(item, tx.now)),
+  );
+}
+
+/**
+ * @param parts what an item is about
+ * @returns its id: of two items about the same, only the first one is queued
+ */
+export function idOnce(...parts: string[]): string {
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
 }
 
 export function isMail(kind: string): boolean {
   return kind.startsWith('mail.');
 }
 
-function rowOf({ kind, userId, data, address }: NewItem, now: Date): OutboxItem {
+function rowOf({ kind, userId, data, address, id }: NewItem, now: Date): OutboxItem {
   return {
-    id: randomUUID(),
+    id: id ?? randomUUID(),
     kind,
     userId,
     address: address ?? null,

@@ -3,6 +3,7 @@ import type { ReferralRow, UserRow } from '../db/rows.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { DAY_SECONDS } from '../instants.ts';
 import { conversions } from '../metrics.ts';
+import { tellSide } from './tell.ts';
 
 /** What a conversion grants to each side, days. */
 export const REFERRAL_CREDIT_DAYS = 45;
@@ -29,8 +30,11 @@ export function convertReferral(tx: Unit, user: UserRow): ReferralRow | null {
   const { now } = tx;
   const stamped = put(tx, { ...referral, convertedAt: now, creditedAt: now, referredHash: user.emailHash });
   const cause = { id: referral.id, actor: 'stripe' } as const;
+  const seconds = REFERRAL_CREDIT_DAYS * DAY_SECONDS;
   for (const one of [user, referrerOf(tx, referral)]) {
-    if (one) grantCredit(tx, one, REFERRAL_CREDIT_DAYS * DAY_SECONDS, cause, referral.id);
+    if (!one) continue;
+    grantCredit(tx, one, seconds, cause, referral.id);
+    tellSide(tx, one, referral, 'mail.days-granted', seconds);
   }
   tx.afterCommit(() => {
     conversions.inc();

@@ -5,6 +5,7 @@ import { need } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { restorations, reversals } from '../metrics.ts';
 import { convertReferral, referrerOf } from './convert.ts';
+import { tellSide } from './tell.ts';
 
 /** What the facts say of a user's payments. */
 export interface PaymentVerdict {
@@ -38,7 +39,10 @@ export function reviewReferral(
     'ledgers',
     both.map(({ id }) => id),
   );
-  for (const one of both) move(tx, one, referral.id, cause);
+  for (const one of both) {
+    const seconds = move(tx, one, referral.id, cause);
+    tellSide(tx, one, referral, holds ? 'mail.days-restored' : 'mail.days-reversed', seconds);
+  }
   tx.afterCommit(() => {
     count.inc();
   });

@@ -289,12 +289,13 @@ function day(epoch: number): string {
   return new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' }).format(epoch * 1000);
 }
 
-function sendMessage(reply: FastifyReply, status: number, message: string): FastifyReply {
+/** A page that says one sentence. */
+export function sendMessage(reply: FastifyReply, status: number, message: string): FastifyReply {
   return sendPage(reply, status, 'message', [], { title: 'Sandbox', message });
 }
 
 /** @param targets addresses that the page's forms may redirect to; browsers check those against the CSP too */
-function sendPage(
+export function sendPage(
   reply: FastifyReply,
   status: number,
   view: string,
@@ -305,6 +306,7 @@ function sendPage(
   const policy = [
     "default-src 'none'",
     "style-src 'self'",
+    "frame-src 'self'",
     `form-action ${["'self'", ...new Set(origins)].join(' ')}`,
     "base-uri 'none'",
     "frame-ancestors 'none'",

@@ -9,6 +9,8 @@ import type { Context } from './context.ts';
 import { createDeliveries } from './deliveries.ts';
 import type { Webhooks } from './deliveries.ts';
 import { newId } from './ids.ts';
+import { serveMailbox, takeMail } from './mailbox.ts';
+import type { HandedMail } from './mailbox.ts';
 import { buildPrice } from './objects.ts';
 import type { SandboxOptions } from './options.ts';
 import { servePages } from './pages.ts';
@@ -17,6 +19,7 @@ import type { State } from './state.ts';
 import { DAY, toEpoch } from './time.ts';
 
 export type { Acts } from './acts.ts';
+export type { HandedMail } from './mailbox.ts';
 export type { Webhooks } from './deliveries.ts';
 export type { SandboxOptions } from './options.ts';
 
@@ -38,6 +41,8 @@ export interface Sandbox {
   /** The URL of its pages and API, without a trailing slash. */
   url: string;
   apiPort: number;
+  /** Puts a mail into the mailbox, the page `/mail`. A repeated one is recognised by its Message-ID. */
+  takeMail: (mail: HandedMail) => void;
   /** Stops listening and retrying, and waits for deliveries in flight. */
   close: () => Promise<void>;
   /** Resolves when no webhook is in flight or waiting for a retry; held events do not count. */
@@ -121,6 +126,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     { prefix: '/v1' },
   );
   servePages(app, context);
+  serveMailbox(app, context);
   const acts = createActs(context);
 
   await app.listen({ host, port });
@@ -137,6 +143,9 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   return {
     url,
     apiPort,
+    takeMail: (mail) => {
+      takeMail(context, mail);
+    },
     async close() {
       clearInterval(ticks);
       await app.close();

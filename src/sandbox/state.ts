@@ -11,6 +11,7 @@ import type {
   Dispute,
   Invoice,
   InvoicePayment,
+  Mail,
   Order,
   PaymentIntent,
   PortalSession,
@@ -57,6 +58,7 @@ export interface State {
   portals: Map<string, PortalSession>;
   events: Map<string, StripeEvent>;
   answers: Map<string, StoredAnswer>;
+  mails: Map<string, Mail>;
   /** Ids of the events that the webhook has not acknowledged. */
   undelivered: Set<string>;
 }
@@ -92,6 +94,7 @@ export function loadState(file: string | undefined): State {
     portals: byId(saved?.portals),
     events: byId(saved?.events),
     answers: byId(saved?.answers),
+    mails: byId(saved?.mails),
     undelivered: new Set(saved?.undelivered),
   };
 }
@@ -119,6 +122,7 @@ export function saveState(state: State, file: string): void {
     portals: [...state.portals.values()],
     events: [...state.events.values()],
     answers: [...state.answers.values()],
+    mails: [...state.mails.values()],
     undelivered: [...state.undelivered],
   };
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });

@@ -4,6 +4,22 @@ import type { Interval } from './time.ts';
 // items, and an invoice names its subscription under `parent`. Times are epoch seconds, amounts cents.
 // https://docs.stripe.com/changelog/basil
 
+/** A mail that the server has sent. No object of Stripe's. */
+export interface Mail {
+  id: string;
+  /** ISO 8601, UTC. */
+  at: string;
+  messageId: string;
+  from: string;
+  to: string;
+  replyTo: string | null;
+  subject: string;
+  text: string;
+  html: string;
+  /** What `List-Unsubscribe` names. */
+  unsubscribe: string | null;
+}
+
 export type Metadata = Record<string, string>;
 
 export interface Price {

@@ -5,7 +5,7 @@ ALTER TABLE "User" ADD COLUMN "mailOff" BOOLEAN NOT NULL DEFAULT false;
 CREATE TABLE "OutboxItem" (
     "id" TEXT NOT NULL PRIMARY KEY,
     "kind" TEXT NOT NULL,
-    "userId" TEXT NOT NULL,
+    "userId" TEXT,
     "address" TEXT,
     "data" TEXT NOT NULL,
     "createdAt" DATETIME NOT NULL,
@@ -17,6 +17,9 @@ CREATE TABLE "OutboxItem" (
     CONSTRAINT "OutboxItem_status_check" CHECK ("status" IN ('queued', 'done', 'dropped', 'failed')),
     CONSTRAINT "OutboxItem_userId_fkey" FOREIGN KEY ("userId") REFERENCES "User" ("id") ON DELETE RESTRICT ON UPDATE CASCADE
 );
+
+-- CreateIndex
+CREATE INDEX "User_creditUntil_idx" ON "User"("creditUntil");
 
 -- CreateIndex
 CREATE INDEX "OutboxItem_status_dueAt_idx" ON "OutboxItem"("status", "dueAt");

@@ -6,6 +6,8 @@ import { anyMoneyBack, invoiceOf, storePaymentOfInvoice } from '../../access/pay
 import { ensureSubscription, refreshProof } from '../../access/subscriptions.ts';
 import type { Subscription } from '../../db/generated/client.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
+import { DAY_SECONDS, isoText, secondsBetween } from '../../instants.ts';
+import { idOnce, queue } from '../../outbox/queue.ts';
 import { dateOf, idOf, instant, optionalReference, text } from './common.ts';
 import { causeOf, ignored, OK } from './handler.ts';
 import type { EventHandler } from './handler.ts';
@@ -17,6 +19,8 @@ export const invoiceShape = z.object({
   attempted: z.boolean().nullish(),
   billing_reason: z.string().nullish(),
   amount_paid: z.number().nullish(),
+  attempt_count: z.number().nullish(),
+  next_payment_attempt: instant.nullish(),
   status_transitions: z.object({ paid_at: instant.nullish() }).nullish(),
   test_clock: optionalReference,
   /** Until API 2025-03 (basil) an invoice named its subscription and its payment. */
@@ -44,6 +48,10 @@ export interface InvoiceFacts {
   status: string | null;
   /** Stripe tried to collect it. */
   attempted: boolean;
+  /** Attempts to collect it; null when it does not say. */
+  attempts: number | null;
+  /** When Stripe tries to collect it next. */
+  nextAttemptAt: Date | null;
   /** Its time is simulated. https://docs.stripe.com/billing/testing/test-clocks */
   testClock: boolean;
 }
@@ -65,6 +73,8 @@ export function readInvoice(object: unknown): InvoiceFacts {
     paidAt: dateOf(raw.status_transitions?.paid_at),
     status: raw.status ?? null,
     attempted: raw.attempted ?? false,
+    attempts: raw.attempt_count ?? null,
+    nextAttemptAt: dateOf(raw.next_payment_attempt),
     testClock: idOf(raw.test_clock) !== null,
   };
 }
@@ -113,19 +123,24 @@ function isRenewal({ firstPaidAt }: Subscription, paidAt: Date): boolean {
   return firstPaidAt !== null && firstPaidAt <= paidAt;
 }
 
+const SHOWS_IN_STATUS = ignored("a failed renewal shows in the subscription's status");
+
 /**
  * `invoice.payment_failed` and `invoice.payment_action_required`: if it is the first invoice, being active is no
- * proof of payment. A failed renewal shows in the subscription's own status.
+ * proof of payment. A failed renewal shows in the subscription's own status. The user gets a mail about each failed attempt.
  */
-export const onInvoiceUnpaid: EventHandler = (event) => {
+export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
   const invoice = readInvoice(event.object);
-  const { id, subscriptionId, customerId } = invoice;
+  const { id, first, subscriptionId, customerId } = invoice;
   if (subscriptionId === null) return ignored('the invoice does not belong to a subscription');
   if (customerId === null) return ignored('the invoice has no customer');
-  if (!invoice.first) return ignored("a failed renewal shows in the subscription's status");
+  const tells = mail && event.type === 'invoice.payment_failed';
+  if (!first && !tells) return SHOWS_IN_STATUS;
   return {
-    wants: { invoices: [id], customers: [customerId], subscriptions: [subscriptionId] },
+    wants: { invoices: first ? [id] : [], customers: [customerId], subscriptions: [subscriptionId] },
     apply: (tx) => {
+      const isTold = tells && tellPaymentFailed(tx, invoice, event.created);
+      if (!first) return isTold ? OK : SHOWS_IN_STATUS;
       storeFailedInvoice(tx, invoice, event.created);
       const { userId } = customerOf(tx, customerId);
       const subscription = ensureSubscription(tx, subscriptionId, customerId);
@@ -135,6 +150,28 @@ export const onInvoiceUnpaid: EventHandler = (event) => {
     },
   };
 };
+
+/** After this time, nobody is told of a failed payment: there has been another attempt by then, s. */
+const TELLING_SECONDS = 3 * DAY_SECONDS;
+
+/** Queues the mail about one failed attempt, once. Returns whether there is anybody to tell. */
+function tellPaymentFailed({ rows, ...tx }: Unit, invoice: InvoiceFacts, failedAt: Date): boolean {
+  const { id: invoiceId, customerId, subscriptionId, attempts, nextAttemptAt } = invoice;
+  const user = rows.users.get(rows.customers.get(customerId ?? '')?.userId ?? '');
+  const counts = rows.subscriptions.get(subscriptionId ?? '')?.counts ?? tx.programme.products === null;
+  const isOld = secondsBetween(failedAt, tx.now) > TELLING_SECONDS;
+  if (!user || user.deletedAt || !counts || isOld) return false;
+  queue(
+    { ...tx, rows },
+    {
+      id: idOnce('mail.payment-failed', invoiceId, String(attempts ?? failedAt.getTime())),
+      kind: 'mail.payment-failed',
+      userId: user.id,
+      data: { invoiceId, nextAttempt: nextAttemptAt && isoText(nextAttemptAt) },
+    },
+  );
+  return true;
+}
 
 /** Stores a paid invoice. */
 export function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date): void {

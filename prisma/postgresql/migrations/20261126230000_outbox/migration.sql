@@ -5,7 +5,7 @@ ALTER TABLE "User" ADD COLUMN "mailOff" BOOLEAN NOT NULL DEFAULT false;
 CREATE TABLE "OutboxItem" (
     "id" TEXT COLLATE "C" NOT NULL,
     "kind" TEXT COLLATE "C" NOT NULL,
-    "userId" TEXT COLLATE "C" NOT NULL,
+    "userId" TEXT COLLATE "C",
     "address" TEXT COLLATE "C",
     "data" TEXT COLLATE "C" NOT NULL,
     "createdAt" TIMESTAMP(3) NOT NULL,
@@ -18,6 +18,9 @@ CREATE TABLE "OutboxItem" (
     CONSTRAINT "OutboxItem_pkey" PRIMARY KEY ("id"),
     CONSTRAINT "OutboxItem_status_check" CHECK ("status" IN ('queued', 'done', 'dropped', 'failed'))
 );
+
+-- CreateIndex
+CREATE INDEX "User_creditUntil_idx" ON "User"("creditUntil");
 
 -- CreateIndex
 CREATE INDEX "OutboxItem_status_dueAt_idx" ON "OutboxItem"("status", "dueAt");

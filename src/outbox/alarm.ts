@@ -1,0 +1,61 @@
+import type { Db } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { addSeconds, DAY_SECONDS } from '../instants.ts';
+import { readOutboxState } from './items.ts';
+import { idOnce, queueNow } from './queue.ts';
+
+/** Something that waits longer than this is stuck, s. */
+const STUCK_SECONDS = 3_600;
+
+/**
+ * @param db the database
+ * @param now the instant, UTC
+ * @returns what an operator should know of, a sentence each; none when all is well
+ */
+export async function readProblems(db: Db, now: Date): Promise<string[]> {
+  const failedEvents = await db.event.count({ where: { status: 'failed' } });
+  // An address that does not exist fails for good: told once is enough.
+  const failed = await db.outboxItem.count({
+    where: { status: 'failed', endedAt: { gt: addSeconds(now, -DAY_SECONDS) } },
+  });
+  const { oldestSeconds } = await readOutboxState(db, now);
+  const problems: string[] = [];
+  if (failedEvents > 0) {
+    problems.push(
+      `${counted(failedEvents, 'Stripe event')} could not be handled. "events --failed" shows why; mend it, then "replay" each of them.`,
+    );
+  }
+  if (failed > 0) {
+    problems.push(
+      `${counted(failed, 'mail or change at Stripe', 'mails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why; mend it, then "mail-resend" each of them.`,
+    );
+  }
+  if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {
+    const hours = Math.floor(oldestSeconds / 3_600);
+    problems.push(
+      `A mail or a change at Stripe has waited for ${counted(hours, 'hour')}. "mail" shows why the last try failed.`,
+    );
+  }
+  return problems;
+}
+
+/**
+ * Queues a mail to the operator while something is wrong: one a day at most, however many servers look.
+ *
+ * @param db the database
+ * @param address OPERATOR_EMAIL
+ * @param now the instant, UTC
+ */
+export async function queueAlarm(db: Db, address: string, now: Date): Promise<void> {
+  const id = idOnce('mail.operator', now.toISOString().slice(0, 10));
+  if (await db.outboxItem.findUnique({ where: { id }, select: { id: true } })) return;
+  const problems = await readProblems(db, now);
+  if (problems.length === 0) return;
+  await inTransaction(db, now, (tx) =>
+    queueNow(tx, [{ id, kind: 'mail.operator', userId: null, data: { problems }, address }]),
+  );
+}
+
+function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}

@@ -1,0 +1,55 @@
+import type { OutboxItem, Referral, User } from '../db/generated/client.ts';
+import type { Db } from '../db/transaction.ts';
+import { addSeconds, DAY_SECONDS } from '../instants.ts';
+import type { MailWork } from './kinds.ts';
+
+/** What decides whether a mail is still true, and what it says: as it is now, not as it was when the mail was queued. */
+export interface MailFacts {
+  /** Null: the mail goes to the operator. */
+  user: User | null;
+  /** The conversion that the mail is about. */
+  referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
+  /** The invoice that the mail is about has been paid. */
+  invoicePaid: boolean;
+  /** Mails to the account within the last day; counted only while its address is unproven. */
+  sentToday: number;
+}
+
+/**
+ * @param db the database
+ * @param item a mail's row
+ * @param work what it says
+ * @param now the instant, UTC
+ * @returns the facts
+ */
+export async function readMailFacts(
+  db: Db,
+  { userId }: OutboxItem,
+  { data }: MailWork,
+  now: Date,
+): Promise<MailFacts> {
+  const user = userId === null ? null : await db.user.findUnique({ where: { id: userId } });
+  const referral =
+    data !== null && 'referralId' in data
+      ? await db.referral.findUnique({
+          where: { id: data.referralId },
+          select: { convertedAt: true, reversedAt: true },
+        })
+      : null;
+  const invoice =
+    data !== null && 'invoiceId' in data
+      ? await db.invoice.findUnique({ where: { id: data.invoiceId }, select: { paidAt: true } })
+      : null;
+  const sentToday =
+    user && user.emailProvenAt === null
+      ? await db.outboxItem.count({
+          where: {
+            userId: user.id,
+            kind: { startsWith: 'mail.' },
+            status: 'done',
+            endedAt: { gt: addSeconds(now, -DAY_SECONDS) },
+          },
+        })
+      : 0;
+  return { user, referral, invoicePaid: invoice?.paidAt != null, sentToday };
+}

@@ -1,0 +1,74 @@
+import { hashToken } from '../accounts/tokens.ts';
+import type { OutboxItem, User } from '../db/generated/client.ts';
+import type { Db } from '../db/transaction.ts';
+import { compose } from './compose.ts';
+import type { Letterhead, Particulars } from './compose.ts';
+import { readMailFacts } from './facts.ts';
+import type { Outcome } from './items.ts';
+import { canBeTurnedOff } from './kinds.ts';
+import type { MailWork } from './kinds.ts';
+import { proveLink, resetToken, resetUrl, unsubscribeUrl } from './links.ts';
+import type { SendMail } from './smtp.ts';
+import { whyDrop } from './still-true.ts';
+
+/** What mails are made of and sent with. */
+export interface MailerContext {
+  db: Db;
+  letterhead: Letterhead;
+  /** SESSION_SECRET. */
+  secret: string;
+  send: SendMail;
+  now: () => Date;
+}
+
+/**
+ * Sends one mail of the outbox, unless what it says is no longer true.
+ *
+ * @param context what mails are made of and sent with
+ * @param item its row
+ * @param work what it says
+ * @param signal aborts when nobody waits for it any more
+ * @returns what came of it
+ */
+export async function sendMailOf(
+  context: MailerContext,
+  item: OutboxItem,
+  work: MailWork,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const { db, letterhead, secret } = context;
+  const now = context.now();
+  const facts = await readMailFacts(db, item, work, now);
+  const why = whyDrop(work, item, facts, now);
+  if (why !== null) return { status: 'dropped', why };
+  const addressed = await addressOf(context, item, work, facts.user, now);
+  if (addressed === null) return { status: 'dropped', why: 'Its link does not work any more.' };
+  const unsubscribe =
+    facts.user && canBeTurnedOff(work.kind)
+      ? unsubscribeUrl({ publicUrl: letterhead.publicUrl, secret }, facts.user.id)
+      : null;
+  const mail = compose(work, letterhead, { id: item.id, facts, unsubscribe, now, ...addressed });
+  signal.throwIfAborted();
+  return context.send(mail, signal);
+}
+
+/** Where a mail goes, and the link with a token if it has one; null when that link does not work any more. */
+async function addressOf(
+  { db, letterhead: { publicUrl }, secret }: MailerContext,
+  item: OutboxItem,
+  { kind }: MailWork,
+  user: User | null,
+  now: Date,
+): Promise<Pick<Particulars, 'to' | 'link' | 'isChange'> | null> {
+  const to = item.address ?? user?.email ?? '';
+  if (kind === 'mail.prove-address') {
+    const link = user && proveLink({ publicUrl, secret }, user, item, now);
+    return link && { to: link.address, link: link.url, isChange: link.isChange };
+  }
+  if (kind === 'mail.reset-password') {
+    const token = resetToken(secret, item.id);
+    const link = await db.resetLink.findUnique({ where: { tokenHash: hashToken(secret, token) } });
+    return link && link.expiresAt > now ? { to, link: resetUrl(publicUrl, token), isChange: false } : null;
+  }
+  return { to, link: null, isChange: false };
+}

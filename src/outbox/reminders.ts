@@ -1,0 +1,63 @@
+import type { Db } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { addSeconds, DAY_SECONDS, isoText } from '../instants.ts';
+import { idOnce, queueNow } from './queue.ts';
+import type { NewItem } from './queue.ts';
+
+/** So long before free days end, their owner is reminded, s. */
+const REMINDER_SECONDS = 7 * DAY_SECONDS;
+
+/** Days that ended longer ago than this are told to nobody: this server was off, or did not send mail yet, s. */
+const TELLING_SECONDS = 3 * DAY_SECONDS;
+
+/** Accounts looked at in one statement. */
+const PAGE = 500;
+
+/**
+ * Queues a mail to everybody whose free days end within a week, and to everybody whose days have ended: once for each
+ * account and each end, however often it runs and on however many servers.
+ *
+ * @param db the database
+ * @param now the instant, UTC
+ */
+export async function queueReminders(db: Db, now: Date): Promise<void> {
+  let after = '';
+  for (;;) {
+    const users = await db.user.findMany({
+      where: {
+        id: { gt: after },
+        tier: 'free',
+        deletedAt: null,
+        mailOff: false,
+        creditUntil: { gt: addSeconds(now, -TELLING_SECONDS), lte: addSeconds(now, REMINDER_SECONDS) },
+      },
+      select: { id: true, creditUntil: true },
+      orderBy: { id: 'asc' },
+      take: PAGE,
+    });
+    const items = users.flatMap(({ id, creditUntil }) =>
+      creditUntil ? [reminder(id, creditUntil, now)] : [],
+    );
+    await queueNew(db, items, now);
+    const last = users.at(-1);
+    if (users.length < PAGE || !last) return;
+    after = last.id;
+  }
+}
+
+function reminder(userId: string, creditUntil: Date, now: Date): NewItem & { id: string } {
+  const kind = creditUntil > now ? 'mail.days-ending' : 'mail.days-ended';
+  const until = isoText(creditUntil);
+  return { id: idOnce(kind, userId, until), kind, userId, data: { until } };
+}
+
+/** Most were queued by an earlier run: without a new one nothing is written. */
+async function queueNew(db: Db, items: readonly (NewItem & { id: string })[], now: Date): Promise<void> {
+  const rows = await db.outboxItem.findMany({
+    where: { id: { in: items.map(({ id }) => id) } },
+    select: { id: true },
+  });
+  const known = new Set(rows.map(({ id }) => id));
+  const fresh = items.filter(({ id }) => !known.has(id));
+  if (fresh.length > 0) await inTransaction(db, now, (tx) => queueNow(tx, fresh));
+}

@@ -1,0 +1,158 @@
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+
+import type { Logger } from 'pino';
+
+import type { OutboxItem } from '../db/generated/client.ts';
+import { onQueued } from '../db/queued.ts';
+import type { Db } from '../db/transaction.ts';
+import { outboxItems, outboxOldest, outboxTries } from '../metrics.ts';
+import { keepOutcome, readOutboxState, takeDue } from './items.ts';
+import type { Outcome } from './items.ts';
+
+/** How many items are worked on at a time. */
+const AT_ONCE = 5;
+
+/** What other servers queued, and what is to be tried again, is looked for this often, ms. */
+const POLL_MS = 30_000;
+
+/** A try that takes longer has failed, ms. It must end before the item's lease does. */
+const TRY_MS = 60_000;
+
+/** How long tries in flight may take to end once the server closes, ms. */
+const GRACE_MS = 3_000;
+
+/**
+ * Does what one item says.
+ *
+ * @param signal aborts when nobody waits for it any more
+ * @throws anything: then it is tried again
+ */
+export type Perform = (item: OutboxItem, signal: AbortSignal) => Promise<Outcome>;
+
+export interface SenderContext {
+  db: Db;
+  perform: Perform;
+  logger: Pick<Logger, 'warn'>;
+  now: () => Date;
+}
+
+export interface Sender {
+  /** Looks for due items now. It resolves once all that were due have been tried. */
+  wake: () => Promise<void>;
+  /** Stops. What is in flight gets a few seconds, and is due again later if it has not ended by then. */
+  close: () => Promise<void>;
+}
+
+/**
+ * Sends what is in the outbox: after each commit that queued something, and every half minute. It works outside any
+ * transaction; the row says what came of it.
+ *
+ * @param context the database, and what does an item's work
+ * @returns the running sender
+ */
+export function startSender(context: SenderContext): Sender {
+  const stop = new AbortController();
+  const inFlight = new Set<Promise<void>>();
+  let closing = false;
+  let looking: Promise<void> | null = null;
+  let lookAgain = false;
+
+  function look(): Promise<void> {
+    lookAgain = true;
+    looking ??= takeAll();
+    return looking;
+  }
+
+  async function takeAll(): Promise<void> {
+    // Commits of one moment are looked for together.
+    await nextTurn();
+    while (lookAgain && !closing && inFlight.size < AT_ONCE) {
+      lookAgain = false;
+      const items = await takeDue(context.db, context.now(), AT_ONCE - inFlight.size).catch(tellFailure);
+      for (const item of items) begin(item);
+    }
+    looking = null;
+  }
+
+  function begin(item: OutboxItem): void {
+    const work: Promise<void> = tryItem(context, item, stop.signal)
+      .catch(tellFailure)
+      .then(() => {
+        inFlight.delete(work);
+        return look();
+      });
+    inFlight.add(work);
+  }
+
+  function tellFailure(error: unknown): [] {
+    // Not the error's own words: a database repeats the values that it was given.
+    context.logger.warn({ err: nameOf(error) }, 'the outbox cannot be read or written; it is tried again');
+    return [];
+  }
+
+  async function poll(): Promise<void> {
+    await look();
+    await measure(context).catch(tellFailure);
+  }
+  const endListening = onQueued(() => void look());
+  const timer = setInterval(() => void poll(), POLL_MS).unref();
+  void poll();
+
+  return {
+    wake: async () => {
+      await look();
+      while (inFlight.size > 0) await Promise.all(inFlight);
+    },
+    close: async () => {
+      closing = true;
+      endListening();
+      clearInterval(timer);
+      await looking;
+      const grace = new AbortController();
+      await Promise.race([
+        Promise.all(inFlight),
+        sleep(GRACE_MS, undefined, { signal: grace.signal }).catch(() => undefined),
+      ]);
+      grace.abort();
+      stop.abort();
+      await Promise.all(inFlight);
+    },
+  };
+}
+
+async function tryItem(
+  { db, perform, now }: SenderContext,
+  item: OutboxItem,
+  stop: AbortSignal,
+): Promise<void> {
+  const signal = AbortSignal.any([stop, AbortSignal.timeout(TRY_MS)]);
+  const tried = await Promise.race([perform(item, signal), aborted(signal)]).catch(
+    (error: unknown): Outcome => ({ status: 'again', why: nameOf(error) }),
+  );
+  // The server closes, and what became of the try is not known: the item is due again when its lease is over.
+  if (stop.aborted && tried.status === 'again') return;
+  const { status } = await keepOutcome(db, item, tried, now());
+  outboxTries.inc({ kind: item.kind, outcome: status });
+}
+
+function aborted(signal: AbortSignal): Promise<Outcome> {
+  return new Promise((resolve) => {
+    const again = (): void => {
+      resolve({ status: 'again', why: `It took longer than ${TRY_MS / 1000} s.` });
+    };
+    signal.addEventListener('abort', again, { once: true });
+  });
+}
+
+async function measure({ db, now }: SenderContext): Promise<void> {
+  const { queued, failed, oldestSeconds } = await readOutboxState(db, now());
+  outboxItems.set({ status: 'queued' }, queued);
+  outboxItems.set({ status: 'failed' }, failed);
+  outboxOldest.set(oldestSeconds ?? 0);
+}
+
+/** Without the message, which can hold an address. */
+function nameOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'An unknown error.';
+  return 'code' in error ? `${error.name} ${String(error.code)}` : error.name;
+}

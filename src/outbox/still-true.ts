@@ -1,0 +1,67 @@
+import { creditLeft } from '../credits/balance.ts';
+import type { OutboxItem, User } from '../db/generated/client.ts';
+import type { MailFacts } from './facts.ts';
+import { canBeTurnedOff } from './kinds.ts';
+import type { MailWork } from './kinds.ts';
+
+/** At most this many mails go to an unproven address within a day (design: rule 12). */
+export const MAILS_TO_UNPROVEN = 5;
+
+/**
+ * Whether a mail is to be dropped when its turn comes, because what it says is no longer true or no longer wanted.
+ *
+ * @param work the mail
+ * @param item its row: an address of its own is not the account's of the moment
+ * @param facts as they are now
+ * @param now the instant, UTC
+ * @returns why, for the operator; null when it is to be sent
+ */
+export function whyDrop(
+  work: MailWork,
+  { address }: Pick<OutboxItem, 'address'>,
+  facts: MailFacts,
+  now: Date,
+): string | null {
+  const { user, sentToday } = facts;
+  if (address === null && (user?.email ?? null) === null) return 'There is no address to send it to.';
+  if (work.kind === 'mail.operator' || work.kind === 'mail.account-deleted') return null;
+  if (!user) return 'There is no such account.';
+  if (user.deletedAt) return 'The account was deleted.';
+  if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
+  if (address === null && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN)
+    return `The address is unproven, and ${MAILS_TO_UNPROVEN} mails went there within a day.`;
+  return whyUntrue(work, facts, user, now);
+}
+
+function whyUntrue(
+  work: MailWork,
+  { referral, invoicePaid }: MailFacts,
+  user: User,
+  now: Date,
+): string | null {
+  switch (work.kind) {
+    case 'mail.days-granted':
+    case 'mail.days-restored':
+      return referral?.convertedAt && !referral.reversedAt ? null : 'The days were taken back.';
+    case 'mail.days-reversed':
+      return referral?.reversedAt ? null : 'The days were given back.';
+    case 'mail.days-running':
+      if (user.tier === 'paid') return 'The user pays again.';
+      return creditLeft(user, now) > 0 ? null : 'No days are left.';
+    case 'mail.days-ending':
+      return (
+        whyAnotherEnd(work.data.until, user) ?? (creditLeft(user, now) > 0 ? null : 'The days have ended.')
+      );
+    case 'mail.days-ended':
+      return whyAnotherEnd(work.data.until, user);
+    case 'mail.payment-failed':
+      return invoicePaid ? 'The invoice was paid.' : null;
+    default:
+      return null;
+  }
+}
+
+function whyAnotherEnd(until: string, { tier, creditUntil }: User): string | null {
+  if (tier !== 'free') return 'The user has a plan.';
+  return creditUntil?.getTime() === Date.parse(until) ? null : 'The days end at another time.';
+}

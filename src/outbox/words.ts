@@ -1,0 +1,226 @@
+import { creditLeft } from '../credits/balance.ts';
+import type { User } from '../db/generated/client.ts';
+import { DAY_SECONDS } from '../instants.ts';
+import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
+import type { MailFacts } from './facts.ts';
+import type { MailKind, MailWork } from './kinds.ts';
+
+/** What a mail says. The HTML and the plain text are both made of it. */
+export interface Words {
+  subject: string;
+  /** One a paragraph, as plain text. */
+  paragraphs: string[];
+  /** After the first paragraphs. */
+  list?: string[];
+  button?: { label: string; url: string };
+  /** What comes after the button. */
+  after?: string[];
+}
+
+/** What the words need besides the mail's own data. */
+export interface WordsContext {
+  brand: string;
+  /** CONTACT_EMAIL. */
+  contact: string | null;
+  publicUrl: string;
+  facts: MailFacts;
+  /** The link with a token, of the mails that have one. */
+  link: string | null;
+  /** The address to be proven is one that the account is to change to. */
+  isChange: boolean;
+  now: Date;
+}
+
+type WordsOf<Kind extends MailKind> = (
+  data: Extract<MailWork, { kind: Kind }>['data'],
+  context: WordsContext,
+) => Words;
+
+const DATE = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' });
+
+function inDays(seconds: number): string {
+  const days = Math.round(seconds / DAY_SECONDS);
+  if (days === 0) return 'less than a day';
+  return days === 1 ? '1 day' : `${days} days`;
+}
+
+/** What a user has left, in the present tense. */
+function whatIsLeft(user: User | null, now: Date): string {
+  const left = user ? creditLeft(user, now) : 0;
+  if (!user?.creditUntil || left <= 0) return 'You have no free days left.';
+  if (user.creditHeldAt) {
+    return `You have ${freeDays(left)}. They are paused while you pay and start counting down when your plan ends.`;
+  }
+  return `Your free days are counting down now. They last until ${DATE.format(user.creditUntil)}.`;
+}
+
+function freeDays(seconds: number): string {
+  const days = inDays(seconds);
+  return days.replace(/ (days?)$/, ' free $1');
+}
+
+const GRANTED = `${REFERRAL_CREDIT_DAYS} free days`;
+
+/** Whose payment a mail to one side is about. Never more of the friend than that. */
+const WHOSE = {
+  referrer: 'the first payment of a friend you invited',
+  referred: 'your first payment',
+};
+
+const IN_YOUR_BROWSER =
+  'Your portfolio stays in your browser, and you can still restore and export your cloud backups. You cannot make new ones without access.';
+
+function ifNotYou({ contact }: WordsContext): string {
+  return contact === null ? 'contact us' : `write to ${contact}`;
+}
+
+const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
+  'mail.prove-address': (_data, { brand, isChange, link }) => ({
+    subject: `Confirm your email address for ${brand}`,
+    paragraphs: [
+      isChange
+        ? `You asked to change the address of your ${brand} account to this one. Confirm that the address is yours, and the change takes effect.`
+        : `You signed up for ${brand} with this address. Confirm that it is yours, so that you can reset your password if you forget it.`,
+    ],
+    button: { label: 'Confirm this address', url: link ?? '' },
+    after: [
+      'The link works for three days.',
+      `If you do not know what this is about, ignore this email: somebody typed your address by mistake, and nothing happens.`,
+    ],
+  }),
+  'mail.reset-password': (_data, { brand, link }) => ({
+    subject: `Reset your ${brand} password`,
+    paragraphs: [`Somebody, probably you, asked for a new password for your ${brand} account.`],
+    button: { label: 'Choose a new password', url: link ?? '' },
+    after: [
+      'The link works once, within an hour.',
+      'If you did not ask for it, ignore this email. Your password stays the same.',
+    ],
+  }),
+  'mail.password-changed': (_data, context) => ({
+    subject: `Your ${context.brand} password was changed`,
+    paragraphs: [
+      `The password of your ${context.brand} account was changed, and all other devices were logged out.`,
+      'If that was you, there is nothing to do.',
+      `If it was not you, choose a new password now, then ${ifNotYou(context)}.`,
+    ],
+    button: { label: 'Choose a new password', url: `${context.publicUrl}/forgot` },
+  }),
+  'mail.address-changing': (_data, context) => ({
+    subject: `Your ${context.brand} address is about to change`,
+    paragraphs: [
+      `Somebody logged in to your ${context.brand} account asked to change its email address. The change takes effect once the new address is confirmed. Until then, this address counts.`,
+      'If that was you, there is nothing to do here: open the email that we sent to the new address.',
+      `If it was not you, reset your password now. That cancels the change and logs everybody else out.`,
+    ],
+    button: { label: 'Reset your password', url: `${context.publicUrl}/forgot` },
+  }),
+  'mail.address-changed': (_data, context) => ({
+    subject: `Your ${context.brand} address was changed`,
+    paragraphs: [
+      `The email address of your ${context.brand} account was changed, and the new address was confirmed. You log in with the new address now, and this is the last email to the old one.`,
+      'If that was you, there is nothing to do.',
+      `If it was not you, ${ifNotYou(context)} at once.`,
+    ],
+  }),
+  'mail.account-deleted': (_data, context) => ({
+    subject: `Your ${context.brand} account was deleted`,
+    paragraphs: [
+      `Your ${context.brand} account was deleted, together with its cloud backups and free days. If you had a plan, it was cancelled and you will not be charged again.`,
+      `Thanks for trying ${context.brand}.`,
+      `If you did not delete it, ${ifNotYou(context)}.`,
+    ],
+  }),
+  'mail.days-granted': ({ side }, { brand, publicUrl, facts, now }) => ({
+    subject:
+      side === 'referrer'
+        ? `A friend you invited has paid: you both got ${GRANTED}`
+        : `Your payment has arrived: you and your friend got ${GRANTED} each`,
+    paragraphs: [
+      side === 'referrer'
+        ? `A friend you invited to ${brand} has made their first payment. You both got ${GRANTED} for it.`
+        : `Your first payment for ${brand} has arrived. Because a friend invited you, you both got ${GRANTED}.`,
+      whatIsLeft(facts.user, now),
+    ],
+    button: { label: 'See your free days', url: `${publicUrl}/settings` },
+    after: [`Each friend who pays brings you both another ${GRANTED}. Your referral link is in Settings.`],
+  }),
+  'mail.days-reversed': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
+    subject: `${capital(freeDays(seconds))} ${seconds > 1.5 * DAY_SECONDS ? 'were' : 'was'} taken back`,
+    paragraphs: [
+      `You got free days on ${brand} because of ${WHOSE[side]}. That payment did not last: it was refunded, lost in a dispute, or never went through.`,
+      `So what was left of those days, ${inDays(seconds)}, was taken back. Days you have already used stay used.`,
+      whatIsLeft(facts.user, now),
+    ],
+    button: { label: 'See your free days', url: `${publicUrl}/settings` },
+  }),
+  'mail.days-restored': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
+    subject: `You got ${freeDays(seconds)} back`,
+    paragraphs: [
+      `We had taken back free days on ${brand} because ${WHOSE[side]} had been returned. The money has arrived after all, so you have the same ${inDays(seconds)} again.`,
+      whatIsLeft(facts.user, now),
+    ],
+    button: { label: 'See your free days', url: `${publicUrl}/settings` },
+  }),
+  'mail.days-running': (_data, { brand, publicUrl, facts: { user }, now }) => ({
+    subject: `Your plan has ended, and your free days last until ${dateOf(user?.creditUntil)}`,
+    paragraphs: [
+      `Your paid plan on ${brand} has ended. The free days that were paused while you paid are counting down now.`,
+      `You have access for ${inDays(user ? creditLeft(user, now) : 0)} more, until ${dateOf(user?.creditUntil)}. Nothing is charged.`,
+    ],
+    button: { label: 'See the plans', url: `${publicUrl}/pricing` },
+  }),
+  'mail.days-ending': ({ until }, { brand, publicUrl, facts: { user }, now }) => ({
+    subject: `Your free days end on ${dateOf(new Date(until))}`,
+    paragraphs: [
+      `You have access to ${brand} for ${inDays(user ? creditLeft(user, now) : 0)} more, until ${dateOf(new Date(until))}.`,
+      IN_YOUR_BROWSER,
+      `To keep access, choose a plan or invite a friend: when they pay, you both get ${GRANTED}.`,
+    ],
+    button: { label: 'See the plans', url: `${publicUrl}/pricing` },
+  }),
+  'mail.days-ended': (_data, { brand, publicUrl }) => ({
+    subject: 'Your free days have ended',
+    paragraphs: [
+      `Your free days on ${brand} have ended, and so has your access. Nothing was charged.`,
+      IN_YOUR_BROWSER,
+    ],
+    button: { label: 'See the plans', url: `${publicUrl}/pricing` },
+  }),
+  'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, now }) => ({
+    subject: `Your payment for ${brand} did not go through`,
+    paragraphs: [
+      `We could not collect the payment for your ${brand} plan: the bank or the card declined it.`,
+      nextAttempt !== null && new Date(nextAttempt) > now
+        ? `We try again on ${dateOf(new Date(nextAttempt))}. Check your card before then, so that you keep your plan.`
+        : 'Check your card and pay, so that you keep your plan.',
+    ],
+    button: { label: 'Check your card', url: `${publicUrl}/settings` },
+    after: ['On that page, press “Manage billing”.'],
+  }),
+  'mail.operator': ({ problems }, { brand, publicUrl }) => ({
+    subject: `${brand} needs your attention`,
+    paragraphs: [`Something is wrong with the server at ${publicUrl}:`],
+    list: problems,
+    after: ['You get this email once a day while something is wrong.'],
+  }),
+};
+
+/**
+ * @param work the mail
+ * @param context what its words need
+ * @returns what it says
+ */
+export function wordsOf(work: MailWork, context: WordsContext): Words {
+  // Each kind's function takes that kind's data; the compiler cannot follow the pair through the look-up.
+  const words = WORDS[work.kind] as (data: MailWork['data'], context: WordsContext) => Words;
+  return words(work.data, context);
+}
+
+function dateOf(instant: Date | null | undefined): string {
+  return instant ? DATE.format(instant) : 'today';
+}
+
+function capital(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

@@ -1,0 +1,122 @@
+import { expect, test } from 'vitest';
+
+import type { User } from '../../src/db/generated/client.ts';
+import type { MailFacts } from '../../src/outbox/facts.ts';
+import type { MailWork } from '../../src/outbox/kinds.ts';
+import { whyDrop } from '../../src/outbox/still-true.ts';
+
+const NOW = new Date('2027-01-10T09:00:00Z');
+const days = (count: number): Date => new Date(NOW.getTime() + count * 86_400_000);
+
+const ANN: User = {
+  id: 'ann',
+  email: 'ann@example.com',
+  emailHash: '',
+  emailSetAt: null,
+  emailProvenAt: NOW,
+  pendingEmail: null,
+  pendingEmailAt: null,
+  passwordHash: '',
+  code: 'ABCDEFGH',
+  tier: 'free',
+  creditUntil: days(7),
+  creditHeldAt: null,
+  creditEntryCount: 1,
+  creditEntryAt: NOW,
+  creditEntriesSeen: 0,
+  createdAt: NOW,
+  deletedAt: null,
+  mailOff: false,
+};
+
+const CONVERTED = { convertedAt: NOW, reversedAt: null };
+const REVERSED = { convertedAt: NOW, reversedAt: NOW };
+const until = days(7).toISOString();
+const referral = { referralId: 'r', side: 'referrer', seconds: 86_400 } as const;
+
+/** Of what is true when nothing else is said: Ann is free, has seven days left, and her friend's payment holds. */
+function why(work: MailWork, changes: Partial<User> = {}, facts: Partial<MailFacts> = {}): string | null {
+  const user = { ...ANN, ...changes };
+  const all = { user, referral: CONVERTED, invoicePaid: false, sentToday: 0, ...facts };
+  return whyDrop(work, { address: null }, all, NOW);
+}
+
+const granted: MailWork = { kind: 'mail.days-granted', data: referral };
+const reversed: MailWork = { kind: 'mail.days-reversed', data: referral };
+const restored: MailWork = { kind: 'mail.days-restored', data: referral };
+const running: MailWork = { kind: 'mail.days-running', data: null };
+const ending: MailWork = { kind: 'mail.days-ending', data: { until } };
+const ended: MailWork = { kind: 'mail.days-ended', data: { until } };
+const declined: MailWork = { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } };
+const password: MailWork = { kind: 'mail.password-changed', data: null };
+const deleted: MailWork = { kind: 'mail.account-deleted', data: null };
+
+test('what is still true is sent', () => {
+  for (const work of [granted, restored, running, ending, ended, declined, password])
+    expect(why(work), work.kind).toBeNull();
+  expect(why(reversed, {}, { referral: REVERSED })).toBeNull();
+});
+
+test('days that were granted, and reversed meanwhile, are not told of', () => {
+  expect(why(granted, {}, { referral: REVERSED })).toBe('The days were taken back.');
+  expect(why(granted, {}, { referral: null })).toBe('The days were taken back.');
+  expect(why(restored, {}, { referral: REVERSED })).toBe('The days were taken back.');
+});
+
+test('days that were reversed, and given back meanwhile, are not told of', () => {
+  expect(why(reversed)).toBe('The days were given back.');
+});
+
+test('nobody is told that days run who pays again, or has none left', () => {
+  expect(why(running, { tier: 'paid', creditHeldAt: NOW })).toBe('The user pays again.');
+  expect(why(running, { creditUntil: NOW })).toBe('No days are left.');
+});
+
+test.each(['paid', 'trial'])('nobody is told that days end who is %s', (tier) => {
+  for (const work of [ending, ended]) expect(why(work, { tier })).toBe('The user has a plan.');
+});
+
+test('nobody is told of an end that has moved', () => {
+  for (const work of [ending, ended]) {
+    expect(why(work, { creditUntil: days(52) })).toBe('The days end at another time.');
+    expect(why(work, { creditUntil: null })).toBe('The days end at another time.');
+  }
+});
+
+test('nobody is told that days will end that have ended', () => {
+  const over: MailWork = { kind: 'mail.days-ending', data: { until: NOW.toISOString() } };
+  expect(why(over, { creditUntil: NOW })).toBe('The days have ended.');
+});
+
+test('nobody is told that a payment failed that was made meanwhile', () => {
+  expect(why(declined, {}, { invoicePaid: true })).toBe('The invoice was paid.');
+});
+
+test('who has turned mail off gets only what is about the account', () => {
+  const off = { mailOff: true };
+  for (const work of [granted, restored, running, ending, ended, declined])
+    expect(why(work, off), work.kind).toBe('The owner of the account has turned such mail off.');
+  expect(why(password, off)).toBeNull();
+});
+
+test('a deleted account gets nothing but the news that it was deleted', () => {
+  const gone = { deletedAt: NOW, email: null };
+  expect(why(granted, gone)).toBe('There is no address to send it to.');
+  const toFormer = (work: MailWork): string | null =>
+    whyDrop(
+      work,
+      { address: 'ann@example.com' },
+      { user: { ...ANN, ...gone }, referral: null, invoicePaid: false, sentToday: 0 },
+      NOW,
+    );
+  expect(toFormer({ kind: 'mail.address-changed', data: null })).toBe('The account was deleted.');
+  expect(toFormer(deleted)).toBeNull();
+});
+
+test('an unproven address gets five mails a day, a proven one any number', () => {
+  expect(why(granted, { emailProvenAt: null }, { sentToday: 4 })).toBeNull();
+  expect(why(granted, { emailProvenAt: null }, { sentToday: 5 })).toBe(
+    'The address is unproven, and 5 mails went there within a day.',
+  );
+  expect(why(granted, {}, { sentToday: 50 })).toBeNull();
+});
