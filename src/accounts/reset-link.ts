@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
-import type { OutboxItem, User } from '../db/generated/client.ts';
+import type { User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
@@ -68,23 +68,6 @@ async function replaceLink(
   await tx.resetLink.deleteMany({ where: { userId } });
   const expiresAt = addSeconds(tx.now, RESET_LINK_SECONDS);
   await tx.resetLink.create({ data: { tokenHash: hashToken(secret, token), userId, expiresAt, mailed } });
-}
-
-/**
- * The token of the link of a `mail.reset-password`.
- *
- * @param item the mail
- * @param now the instant, UTC
- * @returns null when the mail is to be dropped: the link was used or replaced, or has expired
- */
-export async function mailedResetToken(
-  db: Db,
-  secret: string,
-  item: Pick<OutboxItem, 'id'>,
-  now: Date,
-): Promise<string | null> {
-  const token = resetToken(secret, item.id);
-  return (await findResetLink(db, secret, token, now)) ? token : null;
 }
 
 /** A reset link that works. */
