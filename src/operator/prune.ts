@@ -2,9 +2,13 @@ import { thinEvents } from '../stripe/event-ledger.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
+import { PROVE_SECONDS } from '../outbox/links.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
-/** `prune`: thins the payloads of old events and deletes expired sessions and reset links, and old outbox items. */
+/**
+ * `prune`: thins the payloads of old events, deletes expired sessions and reset links and old outbox items, and forgets
+ * changes of address that were never proven.
+ */
 export async function prune({ db, config, now }: CommandContext): Promise<CommandResult> {
   const pruned = await pruneDatabase(db, config.eventRetentionDays, now);
   const { events, sessions, resetLinks, outboxItems } = pruned;
@@ -30,14 +34,16 @@ export interface Pruned {
 }
 
 /**
- * Thins the payloads of old applied or ignored events to the fields that we read, and deletes expired sessions and
- * reset links, and old items of the outbox that have ended. Failed events stay whole, so that they can be replayed.
+ * Thins the payloads of old applied or ignored events to the fields that we read; deletes expired sessions, expired
+ * reset links and old items of the outbox that have ended; forgets changes of address that were never proven. Failed
+ * events stay whole, so that they can be replayed.
  *
  * @param retentionDays EVENT_RETENTION_DAYS, counted from an event's receipt, or from the end of an outbox item
  * @returns how many rows of each kind were thinned or deleted
  */
 export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
   const before = addSeconds(now, -retentionDays * DAY_SECONDS);
+  await forgetLapsedChanges(db, now);
   const ended = { where: { expiresAt: { lte: wholeSeconds(now) } }, limit: DELETED_AT_ONCE };
   const keptDays = Math.max(retentionDays, OUTBOX_DAYS);
   const endedBefore = addSeconds(now, -keptDays * DAY_SECONDS);
@@ -48,6 +54,14 @@ export async function pruneDatabase(db: Db, retentionDays: number, now: Date): P
     resetLinks: await deleteAll(db, now, (tx) => tx.resetLink.deleteMany(ended)),
     outboxItems: await deleteAll(db, now, (tx) => tx.outboxItem.deleteMany(endedInOutbox)),
   };
+}
+
+/** An address that was never proven may be somebody else's. */
+async function forgetLapsedChanges(db: Db, now: Date): Promise<void> {
+  const lapsed = { pendingEmailAt: { lte: addSeconds(wholeSeconds(now), -PROVE_SECONDS) } };
+  await inTransaction(db, now, (tx) =>
+    tx.user.updateMany({ where: lapsed, data: { pendingEmail: null, pendingEmailAt: null } }),
+  );
 }
 
 /** Deletes batch by batch until one is not full. */

@@ -13,7 +13,7 @@ export async function user({ db, config, now }: CommandContext, email: string): 
   const { access, referral, subscription } = me;
   const rows = [
     ['id', me.id],
-    ['email', me.email],
+    ['email', `${me.email}${me.emailProven ? ' (proven)' : ''}`],
     ['tier', me.tier],
     ['access', access.reason ? `${access.reason}, until ${formatInstant(access.until)}` : 'none'],
     [
