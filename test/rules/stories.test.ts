@@ -183,4 +183,4 @@ test(`${STORIES} random stories end as the facts say, in whatever order they are
       expect(given, why).toBe(convertedAt ? 45 * DAY : 0);
     }
   }
-});
+}, 300_000);
