@@ -177,6 +177,23 @@ test.runIf(inject('engine') === 'postgresql')(
 );
 
 describe('each invariant, broken alone, is found alone', () => {
+  test('outbox: a mail that failed for good', async () => {
+    const { server, referrer } = await healthy();
+    const row = { kind: 'mail.password-changed', userId: referrer.id, data: 'null', dueAt: START };
+    const item = { ...row, createdAt: START, status: 'queued', error: 'No mail server took it: EDNS.' };
+    await server.db.outboxItem.create({ data: { ...item, id: 'one' } });
+    expect(await findings(server)).toEqual([]);
+    await server.db.outboxItem.update({ where: { id: 'one' }, data: { status: 'failed', endedAt: START } });
+    expect(await findings(server)).toEqual([
+      {
+        check: 'outbox',
+        row: 'OutboxItem one',
+        problem:
+          'mail.password-changed failed for good: No mail server took it: EDNS. `mail-resend` tries it again',
+      },
+    ]);
+  });
+
   test('credit-ledger: a column that the ledger does not give', async () => {
     const { server, referrer } = await healthy();
     await server.db.user.update({ where: { id: referrer.id }, data: { creditUntil: daysAfter(999) } });

@@ -122,7 +122,11 @@ async function allRows(db: Db): Promise<Record<string, string[]>> {
  * large.
  */
 async function fullServer(): Promise<TestServer & { cookie: string }> {
-  const server = await startTestServer({ DATABASE_URL: await newSource() });
+  const server = await startTestServer({
+    DATABASE_URL: await newSource(),
+    SMTP_URL: 'smtp://127.0.0.1',
+    MAIL_FROM: 'hello@tandem.test',
+  });
   const referrer = await signUp(server, 'referrer@example.com');
   const friend = async (email: string) => {
     const person = await signUp(server, email, referrer.code);

@@ -113,8 +113,8 @@ test('sessions and reset links that have ended are deleted, others stay', async 
   await linkOf(bob.id, daysAfter(30));
 
   expect(await prune(commandContext(server))).toEqual({
-    text: 'Thinned 0 events; deleted 1 expired sessions and 1 expired reset links.',
-    json: { events: 0, sessions: 1, resetLinks: 1 },
+    text: 'Thinned 0 events; deleted 1 expired sessions, 1 expired reset links, and 0 old mails and changes at Stripe.',
+    json: { events: 0, sessions: 1, resetLinks: 1, outboxItems: 0 },
   });
   expect(await server.db.session.findMany()).toMatchObject([{ userId: bob.id }]);
   expect(await server.db.resetLink.findMany()).toMatchObject([{ userId: bob.id }]);

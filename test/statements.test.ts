@@ -79,11 +79,14 @@ const START_SENT: Readonly<Record<Engine, () => { ofServer: () => Promise<Sent> 
   },
 };
 
+/** Nothing is sent there: a test server queues, and sends nothing. */
+const MAIL = { SMTP_URL: 'smtp://127.0.0.1', MAIL_FROM: 'hello@tandem.test' };
+
 /** A server whose database tells what it was asked, BEGIN and COMMIT left out. */
-async function countingServer() {
+async function countingServer(mail = false) {
   const begun = START_SENT[engine]();
   // Its own, because a kept one is connected already.
-  const server = await startTestServer({ DATABASE_URL: await newDatabase() });
+  const server = await startTestServer({ DATABASE_URL: await newDatabase(), ...(mail && MAIL) });
   const referrer = await signUp(server, 'referrer@example.com');
   const sent = await begun.ofServer();
 
@@ -150,22 +153,22 @@ function shortened(sql: string): string {
   return `${verb} ${table}`;
 }
 
-async function invited() {
-  const counting = await countingServer();
+async function invited(mail: boolean) {
+  const counting = await countingServer(mail);
   const friend = await signUp(counting.server, 'friend@example.com', counting.referrer.code);
   return { ...counting, friend, stripe: buyer(friend.id) };
 }
 
 /** Somebody who was referred by nobody. */
-async function loner() {
-  const counting = await countingServer();
+async function loner(mail: boolean) {
+  const counting = await countingServer(mail);
   const { id } = await signUp(counting.server, 'loner@example.com');
   return { ...counting, stripe: buyer(id) };
 }
 
 /** A friend who paid and converted, a month later; and what their renewal then brings. */
-async function converted(day = 31) {
-  const story = await invited();
+async function converted(mail: boolean, day = 31) {
+  const story = await invited(mail);
   const { server, stripe } = story;
   await deliverAll(server, [
     stripe.checkoutCompleted(),
@@ -192,15 +195,18 @@ async function converted(day = 31) {
 interface Cost {
   what: string;
   statements: Record<Engine, number>;
-  measure: () => Promise<string[]>;
+  /** One more where the server sends mail and somebody is told. */
+  withMail: 0 | 1;
+  measure: (mail: boolean) => Promise<string[]>;
 }
 
 const COSTS: Cost[] = [
   {
     what: 'an event that came before (duplicate)',
     statements: { sqlite: 1, postgresql: 1 },
-    measure: async () => {
-      const { server, renewal, statementsOf } = await converted();
+    withMail: 0,
+    measure: async (mail) => {
+      const { server, renewal, statementsOf } = await converted(mail);
       await deliverAll(server, [renewal.updated]);
       return statementsOf(renewal.updated, 'duplicate');
     },
@@ -208,24 +214,27 @@ const COSTS: Cost[] = [
   {
     what: 'an event of a type that is not used',
     statements: { sqlite: 1, postgresql: 1 },
-    measure: async () => {
-      const { statementsOf } = await countingServer();
+    withMail: 0,
+    measure: async (mail) => {
+      const { statementsOf } = await countingServer(mail);
       return statementsOf(stripeEvent('product.created', { id: 'prod_1' }), 'ignored');
     },
   },
   {
     what: 'a renewal: `customer.subscription.updated`',
     statements: { sqlite: 3, postgresql: 5 },
-    measure: async () => {
-      const { renewal, statementsOf } = await converted();
+    withMail: 0,
+    measure: async (mail) => {
+      const { renewal, statementsOf } = await converted(mail);
       return statementsOf(renewal.updated, 'ok');
     },
   },
   {
     what: 'a renewal: `invoice.paid`',
     statements: { sqlite: 3, postgresql: 6 },
-    measure: async () => {
-      const { server, renewal, statementsOf } = await converted();
+    withMail: 0,
+    measure: async (mail) => {
+      const { server, renewal, statementsOf } = await converted(mail);
       await deliverAll(server, [renewal.updated]);
       return statementsOf(renewal.invoice, 'ok');
     },
@@ -233,8 +242,9 @@ const COSTS: Cost[] = [
   {
     what: 'a renewal: `invoice_payment.paid`',
     statements: { sqlite: 3, postgresql: 7 },
-    measure: async () => {
-      const { server, renewal, statementsOf } = await converted();
+    withMail: 0,
+    measure: async (mail) => {
+      const { server, renewal, statementsOf } = await converted(mail);
       await deliverAll(server, [renewal.updated, renewal.invoice]);
       return statementsOf(renewal.payment, 'ok');
     },
@@ -242,8 +252,9 @@ const COSTS: Cost[] = [
   {
     what: 'a snapshot that is stale',
     statements: { sqlite: 3, postgresql: 6 },
-    measure: async () => {
-      const { server, stripe, renewal, statementsOf } = await converted();
+    withMail: 0,
+    measure: async (mail) => {
+      const { server, stripe, renewal, statementsOf } = await converted(mail);
       await deliverAll(server, [renewal.updated]);
       return statementsOf(stripe.updated({}, { at: daysAfter(30) }), 'ignored');
     },
@@ -251,16 +262,18 @@ const COSTS: Cost[] = [
   {
     what: 'a purchase: `checkout.session.completed`, heard first',
     statements: { sqlite: 3, postgresql: 5 },
-    measure: async () => {
-      const { stripe, statementsOf } = await invited();
+    withMail: 0,
+    measure: async (mail) => {
+      const { stripe, statementsOf } = await invited(mail);
       return statementsOf(stripe.checkoutCompleted(), 'ok');
     },
   },
   {
     what: 'a purchase: `customer.subscription.created`, nobody referred the buyer',
     statements: { sqlite: 6, postgresql: 8 },
-    measure: async () => {
-      const { server, stripe, statementsOf } = await loner();
+    withMail: 0,
+    measure: async (mail) => {
+      const { server, stripe, statementsOf } = await loner(mail);
       await deliverAll(server, [stripe.checkoutCompleted()]);
       return statementsOf(stripe.created(), 'ok');
     },
@@ -268,8 +281,9 @@ const COSTS: Cost[] = [
   {
     what: 'a purchase: `customer.subscription.created` that converts a referral',
     statements: { sqlite: 7, postgresql: 9 },
-    measure: async () => {
-      const { server, stripe, statementsOf } = await invited();
+    withMail: 1,
+    measure: async (mail) => {
+      const { server, stripe, statementsOf } = await invited(mail);
       await deliverAll(server, [stripe.checkoutCompleted()]);
       return statementsOf(stripe.created(), 'ok');
     },
@@ -277,8 +291,9 @@ const COSTS: Cost[] = [
   {
     what: 'a purchase: the first `invoice.paid`, after that',
     statements: { sqlite: 4, postgresql: 7 },
-    measure: async () => {
-      const { server, stripe, statementsOf } = await invited();
+    withMail: 0,
+    measure: async (mail) => {
+      const { server, stripe, statementsOf } = await invited(mail);
       await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
       return statementsOf(stripe.invoicePaid(), 'ok');
     },
@@ -286,8 +301,9 @@ const COSTS: Cost[] = [
   {
     what: 'the first money after a trial: `invoice.paid` that converts a referral',
     statements: { sqlite: 8, postgresql: 11 },
-    measure: async () => {
-      const { server, stripe, statementsOf } = await invited();
+    withMail: 1,
+    measure: async (mail) => {
+      const { server, stripe, statementsOf } = await invited(mail);
       const trial = { trial_end: epoch(daysAfter(7)) };
       await deliverAll(server, [
         stripe.checkoutCompleted(),
@@ -303,28 +319,40 @@ const COSTS: Cost[] = [
   {
     what: 'a full refund: `charge.refunded` that reverses a conversion',
     statements: { sqlite: 9, postgresql: 13 },
-    measure: async () => {
-      const { stripe, statementsOf } = await converted(20);
+    withMail: 1,
+    measure: async (mail) => {
+      const { stripe, statementsOf } = await converted(mail, 20);
       return statementsOf(stripe.chargeRefunded({}, { at: daysAfter(20) }), 'ok');
     },
   },
   {
     what: 'a cancellation: `customer.subscription.deleted`',
     statements: { sqlite: 6, postgresql: 8 },
-    measure: async () => {
-      const { stripe, statementsOf } = await converted();
+    withMail: 1,
+    measure: async (mail) => {
+      const { stripe, statementsOf } = await converted(mail);
       return statementsOf(stripe.ended(daysAfter(31)), 'ok');
     },
   },
 ];
 
 test.each(COSTS.map((cost) => [cost.what, cost] as const))('%s', async (_what, { statements, measure }) => {
-  const log = await measure();
+  const log = await measure(false);
   expect(log, log.join('\n')).toHaveLength(statements[engine]);
 });
 
-test('64 events of a kind cost as many statements as one', async () => {
-  const { server, referrer, statementsOfBatch } = await countingServer();
+test.each(COSTS.map((cost) => [cost.what, cost] as const))(
+  '%s, on a server that sends mail',
+  async (_what, { statements, withMail, measure }) => {
+    const log = await measure(true);
+    expect(log, log.join('\n')).toHaveLength(statements[engine] + withMail);
+    expect(log.filter((statement) => statement === 'INSERT OutboxItem')).toHaveLength(withMail);
+  },
+);
+
+test.each([false, true])('64 events of a kind cost as many statements as one (mail: %s)', async (mail) => {
+  const { server, referrer, statementsOfBatch } = await countingServer(mail);
+  const more = mail ? 1 : 0;
   const purchases: ReturnType<typeof buyer>[] = [];
   for (let n = 0; n < 64; n += 1) {
     const { id } = await signUp(server, `friend${n}@example.com`, referrer.code);
@@ -335,7 +363,7 @@ test('64 events of a kind cost as many statements as one', async () => {
   const numbers = (sqlite: number, postgresql: number): number => ({ sqlite, postgresql })[engine];
   const all = (event: (purchase: ReturnType<typeof buyer>) => object): object[] => purchases.map(event);
   expect(await costs(all((purchase) => purchase.checkoutCompleted()))).toBe(numbers(3, 5));
-  expect(await costs(all((purchase) => purchase.created()))).toBe(numbers(7, 9));
+  expect(await costs(all((purchase) => purchase.created()))).toBe(numbers(7, 9) + more);
   expect(await costs(all((purchase) => purchase.invoicePaid()))).toBe(numbers(4, 7));
   expect(await costs(all((purchase) => purchase.invoicePaymentPaid()))).toBe(numbers(3, 7));
   const renewed = all((purchase) =>
@@ -344,8 +372,10 @@ test('64 events of a kind cost as many statements as one', async () => {
   expect(await costs(renewed)).toBe(numbers(3, 5));
   expect(await costs(renewed)).toBe(numbers(1, 1));
   expect(await costs(all((purchase) => purchase.chargeRefunded({}, { at: daysAfter(2) })))).toBe(
-    numbers(9, 13),
+    numbers(9, 13) + more,
   );
+  // Each conversion told two people, and so did each reversal.
+  expect(await server.db.outboxItem.count()).toBe(more * 64 * 4);
   expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(64);
 });
 
@@ -375,11 +405,12 @@ test.runIf(engine === 'sqlite')(
 test('the page says the same', async () => {
   const page = await readFile(new URL('../docs/what-happens-when.md', import.meta.url), 'utf8');
   const section = page.split('\n## ').find((part) => part.startsWith('What an event costs\n')) ?? '';
-  const rows = [...section.matchAll(/^\| (.+?) +\| +(\d+) +\| +(\d+) +\|$/gm)].map(
-    ([, what, sqlite, postgresql]) => ({
+  const rows = [...section.matchAll(/^\| (.+?) +\| +(\d+) +\| +(\d+) +\| +(\d+) +\|$/gm)].map(
+    ([, what, sqlite, postgresql, withMail]) => ({
       what,
       statements: { sqlite: Number(sqlite), postgresql: Number(postgresql) },
+      withMail: Number(withMail),
     }),
   );
-  expect(rows).toEqual(COSTS.map(({ what, statements }) => ({ what, statements })));
+  expect(rows).toEqual(COSTS.map(({ what, statements, withMail }) => ({ what, statements, withMail })));
 });

@@ -30,15 +30,14 @@ export function tellSide(
   seconds: number,
 ): void {
   const { rows } = tx;
-  const undone = UNDOES[kind];
-  const kept = rows.outbox.filter(
+  const undone = rows.outbox.find(
     (item) =>
-      item.kind !== undone ||
-      item.userId !== user.id ||
-      (JSON.parse(item.data) as OutboxKinds[About]).referralId !== referralId,
+      item.kind === UNDOES[kind] &&
+      item.userId === user.id &&
+      (JSON.parse(item.data) as OutboxKinds[About]).referralId === referralId,
   );
-  if (kept.length < rows.outbox.length) {
-    rows.outbox = kept;
+  if (undone) {
+    rows.outbox = rows.outbox.filter((item) => item !== undone);
     return;
   }
   const side = user.id === referredId ? 'referred' : 'referrer';

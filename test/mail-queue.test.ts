@@ -1,0 +1,327 @@
+import { describe, expect, test } from 'vitest';
+
+import { workOf } from '../src/outbox/kinds.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
+import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
+import { readEvent } from '../src/stripe/objects/event.ts';
+import { commandContext } from './support/command-context.ts';
+import { startMailServer } from './support/mail-server.ts';
+import { mailEnv, startTestSender } from './support/sender.ts';
+import { daysAfter, deliver, deliverAll, signUp, START, startTestServer } from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
+
+const MAIL = { SMTP_URL: 'smtp://127.0.0.1', MAIL_FROM: 'hello@tandem.test' };
+
+/** What an account that was deleted looks like. */
+const TOMBSTONE = { deletedAt: START, email: null, passwordHash: null };
+
+/** Somebody who was invited, on a server that queues mail and sends none. */
+async function invitation(env: NodeJS.ProcessEnv = {}) {
+  const server = await startTestServer({ ...MAIL, ...env }, { now: START });
+  const ann = await signUp(server, 'ann@example.com');
+  const ben = await signUp(server, 'ben@example.com', ann.code);
+  const names = new Map([
+    [ann.id, 'ann'],
+    [ben.id, 'ben'],
+  ]);
+  /** What was queued since the last look: whom it is for, and what it says. */
+  async function queued(): Promise<object[]> {
+    const items = await server.db.outboxItem.findMany();
+    await server.db.outboxItem.deleteMany();
+    return items
+      .map((item) => {
+        const { kind, data } = workOf(item);
+        const { referralId: _unguessable, ...rest } = { referralId: '', ...data };
+        return { to: names.get(item.userId ?? '') ?? '', kind, ...rest };
+      })
+      .sort((a, b) => a.to.localeCompare(b.to));
+  }
+  return { server, ann, ben, stripe: buyer(ben.id), queued };
+}
+
+/** Events that are handled in one transaction. */
+async function handleTogether(server: TestServer, events: object[]): Promise<void> {
+  const context = eventContextOf(server);
+  await Promise.all(
+    events.map((body) => {
+      const event = readEvent(body, server.clock.now);
+      if (!event) throw new Error('this is an event');
+      return handleEvent(context, event, JSON.stringify(body), server.clock.now);
+    }),
+  );
+}
+
+const days = (count: number): number => count * 86_400;
+
+/** Ben has paid, and both know. */
+async function converted() {
+  const story = await invitation();
+  const { server, stripe, queued } = story;
+  await deliverAll(server, [
+    stripe.checkoutCompleted(),
+    stripe.created(),
+    stripe.invoicePaid(),
+    stripe.invoicePaymentPaid(),
+  ]);
+  expect(await queued()).toEqual([
+    { to: 'ann', kind: 'mail.days-granted', side: 'referrer', seconds: days(45) },
+    { to: 'ben', kind: 'mail.days-granted', side: 'referred', seconds: days(45) },
+  ]);
+  return story;
+}
+
+describe('a referral', () => {
+  test('that is reversed tells each side what was taken from it', async () => {
+    const { server, stripe, queued } = await converted();
+    server.clock.now = daysAfter(20);
+    await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(20) })]);
+    expect(await queued()).toEqual([
+      { to: 'ann', kind: 'mail.days-reversed', side: 'referrer', seconds: days(25) },
+      { to: 'ben', kind: 'mail.days-reversed', side: 'referred', seconds: days(45) },
+    ]);
+
+    await deliverAll(server, [stripe.refundFailed({}, { at: daysAfter(20.5) })]);
+    expect(await queued()).toEqual([
+      { to: 'ann', kind: 'mail.days-restored', side: 'referrer', seconds: days(25) },
+      { to: 'ben', kind: 'mail.days-restored', side: 'referred', seconds: days(45) },
+    ]);
+  });
+
+  test('tells nobody of nothing: who had used all days loses none', async () => {
+    const { server, stripe, queued } = await converted();
+    server.clock.now = daysAfter(29);
+    const dispute = stripe.dispute(daysAfter(29));
+    await deliverAll(server, [dispute.opened()]);
+    server.clock.now = daysAfter(80);
+    await deliverAll(server, [dispute.lost(daysAfter(80))]);
+    expect(await queued()).toEqual([
+      { to: 'ben', kind: 'mail.days-reversed', side: 'referred', seconds: days(45) },
+    ]);
+  });
+
+  test('whose refund was known before tells nobody of days that never were', async () => {
+    const { server, stripe, queued } = await invitation();
+    await deliverAll(server, [
+      stripe.checkoutCompleted(),
+      stripe.invoicePaymentPaid(),
+      stripe.chargeRefunded(),
+      stripe.invoicePaid(),
+    ]);
+    expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(1);
+    expect(await queued()).toEqual([]);
+  });
+
+  test('that converts and is reversed in one batch tells nobody either', async () => {
+    const { server, stripe, queued } = await invitation();
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.invoicePaymentPaid()]);
+    await handleTogether(server, [stripe.created(), stripe.invoicePaid(), stripe.chargeRefunded()]);
+    expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(1);
+    expect(await queued()).toEqual([]);
+  });
+
+  test('that is reversed and restored in one batch tells nobody', async () => {
+    const { server, stripe, queued } = await converted();
+    server.clock.now = daysAfter(20);
+    await handleTogether(server, [
+      stripe.chargeRefunded({}, { at: daysAfter(20) }),
+      stripe.refundFailed({}, { at: daysAfter(20.5) }),
+    ]);
+    expect(await server.db.creditEntry.count({ where: { kind: 'restoration' } })).toBe(2);
+    expect(await queued()).toEqual([]);
+  });
+
+  test('whose referrer is gone tells the buyer alone', async () => {
+    const { server, ann, stripe, queued } = await invitation();
+    await server.db.user.update({ where: { id: ann.id }, data: TOMBSTONE });
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
+    expect(await queued()).toEqual([
+      { to: 'ben', kind: 'mail.days-granted', side: 'referred', seconds: days(45) },
+    ]);
+  });
+});
+
+test('days that were granted and reversed before the mail left are not told of as granted', async () => {
+  const mailServer = await startMailServer();
+  const { server, stripe } = await invitation(mailEnv(mailServer));
+  await deliverAll(server, [
+    stripe.checkoutCompleted(),
+    stripe.created(),
+    stripe.invoicePaid(),
+    stripe.invoicePaymentPaid(),
+    stripe.chargeRefunded(),
+  ]);
+  const sender = await startTestSender(server);
+  await sender.wake();
+  const granted = await server.db.outboxItem.findMany({ where: { kind: 'mail.days-granted' } });
+  for (const { status, error } of granted) {
+    expect({ status, error }).toEqual({ status: 'dropped', error: 'The days were taken back.' });
+  }
+  expect(granted).toHaveLength(2);
+  expect(mailServer.mails.map(({ headers }) => headers.get('subject'))).toEqual([
+    '45 free days were taken back',
+    '45 free days were taken back',
+  ]);
+});
+
+describe('a plan that ends', () => {
+  test('with days left tells that they run now', async () => {
+    const { server, stripe, queued } = await converted();
+    server.clock.now = daysAfter(40);
+    await deliverAll(server, [stripe.ended(daysAfter(40))]);
+    expect(await queued()).toEqual([{ to: 'ben', kind: 'mail.days-running' }]);
+  });
+
+  test('without any tells nothing', async () => {
+    const { server, ann, queued } = await invitation();
+    const stripe = buyer(ann.id);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.ended(daysAfter(1))]);
+    expect(await queued()).toEqual([]);
+  });
+
+  test('of an account that is gone tells nothing', async () => {
+    const { server, ben, stripe, queued } = await converted();
+    await server.db.user.update({ where: { id: ben.id }, data: TOMBSTONE });
+    await deliverAll(server, [stripe.ended(daysAfter(1))]);
+    expect(await queued()).toEqual([]);
+  });
+});
+
+test('days that an operator grants are told by nobody: that is what the operator writes', async () => {
+  const { server, queued } = await invitation();
+  await grantCredit(commandContext(server), 'ann@example.com', 10, undefined);
+  expect(await queued()).toEqual([]);
+});
+
+describe('a payment that failed', () => {
+  const failed = (stripe: ReturnType<typeof buyer>, fields: Record<string, unknown>, at = START) =>
+    stripeEvent(
+      'invoice.payment_failed',
+      {
+        id: 'in_renewal',
+        object: 'invoice',
+        customer: stripe.customer,
+        billing_reason: 'subscription_cycle',
+        status: 'open',
+        attempted: true,
+        attempt_count: 1,
+        amount_paid: 0,
+        parent: {
+          type: 'subscription_details',
+          subscription_details: { subscription: stripe.subscription },
+        },
+        ...fields,
+      },
+      { at },
+    );
+
+  test('is told of once for each try, with the date of the next one', async () => {
+    const { server, stripe, queued } = await converted();
+    const next = { next_payment_attempt: epoch(daysAfter(3)) };
+    await deliverAll(server, [failed(stripe, next)]);
+    expect(await queued()).toEqual([
+      {
+        to: 'ben',
+        kind: 'mail.payment-failed',
+        invoiceId: 'in_renewal',
+        nextAttempt: '2027-01-13T09:00:00Z',
+      },
+    ]);
+
+    // Another event of the same try, then the next try.
+    await deliverAll(server, [failed(stripe, next), failed(stripe, next)]);
+    expect(await server.db.outboxItem.count()).toBe(1);
+    await deliverAll(server, [failed(stripe, { attempt_count: 2 })]);
+    expect(await server.db.outboxItem.count()).toBe(2);
+    // Nothing was learnt but that.
+    expect(await server.db.invoice.count({ where: { id: 'in_renewal' } })).toBe(0);
+  });
+
+  test('twice in one batch is told of once', async () => {
+    const { server, stripe, queued } = await converted();
+    await handleTogether(server, [failed(stripe, {}), failed(stripe, {})]);
+    expect(await queued()).toHaveLength(1);
+  });
+
+  test('is told of when it is the first one, too', async () => {
+    const { server, stripe, queued } = await invitation();
+    await deliverAll(server, [
+      stripe.checkoutCompleted(),
+      failed(stripe, { id: stripe.firstInvoice, billing_reason: 'subscription_create' }),
+    ]);
+    expect(await queued()).toMatchObject([{ to: 'ben', kind: 'mail.payment-failed', nextAttempt: null }]);
+  });
+
+  test.each<[string, (story: Awaited<ReturnType<typeof converted>>) => Promise<object>]>([
+    [
+      'of an account that is gone',
+      async ({ server, ben, stripe }) => {
+        await server.db.user.update({ where: { id: ben.id }, data: TOMBSTONE });
+        return failed(stripe, {});
+      },
+    ],
+    ['of a customer that is nobody’s', () => Promise.resolve(failed(buyer(), {}))],
+    [
+      'of another product',
+      async ({ server, stripe }) => {
+        await server.db.subscription.updateMany({ data: { counts: false } });
+        return failed(stripe, {});
+      },
+    ],
+    ['that is heard of days later', ({ stripe }) => Promise.resolve(failed(stripe, {}, daysAfter(-4)))],
+    [
+      'that only waits for the bank',
+      ({ stripe }) => Promise.resolve({ ...failed(stripe, {}), type: 'invoice.payment_action_required' }),
+    ],
+  ])('%s is told to nobody', async (_what, event) => {
+    const story = await converted();
+    const answer = await deliver(story.server, await event(story));
+    expect(answer.json()).toEqual({
+      status: 'ignored',
+      reason: "a renewal that failed shows in the subscription's status",
+    });
+    expect(await story.queued()).toEqual([]);
+    // Nothing of a customer that nobody knows stays.
+    expect(await story.server.db.customer.count()).toBe(1);
+  });
+
+  test('and was made meanwhile is not told of', async () => {
+    const mailServer = await startMailServer();
+    const { server, stripe } = await invitation(mailEnv(mailServer));
+    const id = stripeId('in');
+    await deliverAll(server, [
+      stripe.checkoutCompleted(),
+      failed(stripe, { id }),
+      stripe.invoicePaid({ id, billing_reason: 'subscription_cycle' }),
+    ]);
+    const sender = await startTestSender(server);
+    await sender.wake();
+    expect(await server.db.outboxItem.findFirst({ where: { kind: 'mail.payment-failed' } })).toMatchObject({
+      status: 'dropped',
+      error: 'The invoice was paid.',
+    });
+  });
+});
+
+test('no mail to one side names the other', async () => {
+  const mailServer = await startMailServer();
+  const { server, stripe } = await invitation(mailEnv(mailServer));
+  const sender = await startTestSender(server);
+  await deliverAll(server, [
+    stripe.checkoutCompleted(),
+    stripe.created(),
+    stripe.invoicePaid(),
+    stripe.invoicePaymentPaid(),
+  ]);
+  await sender.wake();
+  server.clock.now = daysAfter(10);
+  await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);
+  await sender.wake();
+  await deliverAll(server, [stripe.refundFailed({}, { at: daysAfter(10.5) })]);
+  await sender.wake();
+  expect(mailServer.mails).toHaveLength(6);
+  for (const { to, text, html, headers } of mailServer.mails) {
+    const other = to.startsWith('ann') ? 'ben' : 'ann';
+    expect(text + html + [...headers.values()].join(' ')).not.toMatch(new RegExp(`\\b${other}\\b|${other}@`));
+  }
+});

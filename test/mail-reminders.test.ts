@@ -1,0 +1,189 @@
+import { describe, expect, onTestFinished, test } from 'vitest';
+
+import { openDatabase } from '../src/db/open.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
+import { queueAlarm, readProblems } from '../src/outbox/alarm.ts';
+import { startHourly } from '../src/outbox/hourly.ts';
+import { queueReminders } from '../src/outbox/reminders.ts';
+import { commandContext } from './support/command-context.ts';
+import { startMailServer } from './support/mail-server.ts';
+import { mailEnv, startTestSender } from './support/sender.ts';
+import { daysAfter, deliver, newDatabase, signUp, START, startTestServer } from './support/server.ts';
+import { refuseWrites } from './support/other-connection.ts';
+import { buyer } from './support/stripe-events.ts';
+
+/** Somebody with ten free days, on a server that sends mail. */
+async function tenDays(env: NodeJS.ProcessEnv = {}) {
+  const mailServer = await startMailServer();
+  const server = await startTestServer({ ...mailEnv(mailServer), ...env }, { now: START });
+  const ann = await signUp(server, 'ann@example.com');
+  await grantCredit(commandContext(server), ann.email, 10, undefined);
+  const sender = await startTestSender(server);
+  /** Lets the hourly work be done at an instant, and all mail leave. */
+  async function hourAt(days: number): Promise<void> {
+    server.clock.now = daysAfter(days);
+    await queueReminders(server.db, server.clock.now);
+    await sender.wake();
+  }
+  const subjects = () => mailServer.mails.map(({ headers }) => headers.get('subject'));
+  return { mailServer, server, ann, sender, hourAt, subjects };
+}
+
+const ENDING = 'Your free days end on 20 January 2027';
+const ENDED = 'Your free days have ended';
+
+describe('free days', () => {
+  test('that end are told of a week before and at their end, once each', async () => {
+    const { hourAt, subjects, mailServer } = await tenDays();
+    for (const day of [0, 2.9]) await hourAt(day);
+    expect(subjects()).toEqual([]);
+    for (const day of [3, 3.1, 5, 9.9]) await hourAt(day);
+    expect(subjects()).toEqual([ENDING]);
+    expect(mailServer.mails[0]?.text).toContain('for 7 days more, until 20 January 2027');
+    for (const day of [10, 10.1, 12]) await hourAt(day);
+    expect(subjects()).toEqual([ENDING, ENDED]);
+  });
+
+  test('that end later than they would have are told of again', async () => {
+    const { server, ann, hourAt, subjects } = await tenDays();
+    await hourAt(4);
+    await grantCredit(commandContext(server), ann.email, 10, undefined);
+    await hourAt(4.1);
+    await hourAt(14);
+    expect(subjects()).toEqual([ENDING, 'Your free days end on 30 January 2027']);
+  });
+
+  test('that ended long ago are told of by nobody', async () => {
+    const { hourAt, subjects } = await tenDays();
+    await hourAt(14);
+    expect(subjects()).toEqual([]);
+  });
+
+  test('of somebody who pays, is gone, or has turned mail off are told of by nobody', async () => {
+    const { server, ann, hourAt, subjects } = await tenDays();
+    await server.db.user.update({ where: { id: ann.id }, data: { mailOff: true } });
+    await hourAt(4);
+    await server.db.user.update({ where: { id: ann.id }, data: { mailOff: false, tier: 'trial' } });
+    await hourAt(5);
+    expect(await server.db.outboxItem.count()).toBe(0);
+    expect(subjects()).toEqual([]);
+  });
+
+  test('whose owner pays before the mail leaves are not told of', async () => {
+    const { server, ann, sender, subjects } = await tenDays();
+    await sender.close();
+    server.clock.now = daysAfter(4);
+    await queueReminders(server.db, server.clock.now);
+    const stripe = buyer(ann.id);
+    for (const event of [stripe.checkoutCompleted(), stripe.created({}, { at: daysAfter(4) })])
+      await deliver(server, event);
+    await (await startTestSender(server)).wake();
+    expect(subjects()).toEqual([]);
+    expect(await server.db.outboxItem.findMany()).toMatchObject([
+      { kind: 'mail.days-ending', status: 'dropped', error: 'The user has a plan.' },
+    ]);
+  });
+
+  test('are told of once, however many servers look', async () => {
+    const mailServer = await startMailServer();
+    const databaseUrl = await newDatabase();
+    const server = await startTestServer(
+      { ...mailEnv(mailServer), DATABASE_URL: databaseUrl },
+      { now: START },
+    );
+    const { db } = await openDatabase(databaseUrl);
+    onTestFinished(() => db.$disconnect());
+    const ann = await signUp(server, 'ann@example.com');
+    await grantCredit(commandContext(server), ann.email, 5, undefined);
+    await Promise.all([server.db, db].map((each) => queueReminders(each, START)));
+    expect(await db.outboxItem.count()).toBe(1);
+  });
+});
+
+describe('the operator', () => {
+  const OPERATOR_EMAIL = 'ops@tandem.test';
+
+  /** A server with an event that failed. */
+  async function troubled() {
+    const story = await tenDays({ OPERATOR_EMAIL });
+    const { server, ann } = story;
+    const lift = await refuseWrites(server, 'INSERT', 'Subscription');
+    const stripe = buyer(ann.id);
+    await deliver(server, stripe.checkoutCompleted());
+    expect((await deliver(server, stripe.created())).statusCode).toBe(500);
+    return { ...story, lift };
+  }
+
+  test('is told once a day while something is wrong, and by one server', async () => {
+    const { server, sender, mailServer } = await troubled();
+    const look = async (days: number): Promise<number> => {
+      server.clock.now = daysAfter(days);
+      await Promise.all([1, 2].map(() => queueAlarm(server.db, OPERATOR_EMAIL, server.clock.now)));
+      await sender.wake();
+      return mailServer.mails.length;
+    };
+    expect(await look(0)).toBe(1);
+    expect(await look(0.2)).toBe(1);
+    expect(await look(1)).toBe(2);
+    const [mail] = mailServer.mails;
+    expect(mail?.to).toBe(OPERATOR_EMAIL);
+    expect(mail?.text).toContain('- 1 Stripe event could not be handled.');
+    expect(mail?.headers.has('list-unsubscribe')).toBe(false);
+    // The row of a mail that was sent keeps no address.
+    expect(await server.db.outboxItem.findFirst({ where: { kind: 'mail.operator' } })).toMatchObject({
+      userId: null,
+      address: null,
+      status: 'done',
+    });
+  });
+
+  test('is told nothing when all is well', async () => {
+    const { server } = await tenDays({ OPERATOR_EMAIL });
+    await queueAlarm(server.db, OPERATOR_EMAIL, START);
+    expect(await server.db.outboxItem.count()).toBe(0);
+  });
+
+  test('hears of a mail that failed today, and of one that waits for more than an hour', async () => {
+    const { server, ann } = await tenDays({ OPERATOR_EMAIL });
+    const row = {
+      kind: 'mail.password-changed',
+      userId: ann.id,
+      data: 'null',
+      createdAt: START,
+      dueAt: START,
+    };
+    await server.db.outboxItem.create({ data: { ...row, id: 'a', status: 'failed', endedAt: START } });
+    await server.db.outboxItem.create({ data: { ...row, id: 'b', status: 'queued', dueAt: daysAfter(9) } });
+    expect(await readProblems(server.db, daysAfter(0.04))).toEqual([
+      expect.stringMatching(/^1 mail or change at Stripe failed for good within the last day\./),
+    ]);
+    expect(await readProblems(server.db, daysAfter(0.1))).toEqual([
+      expect.stringMatching(/^1 mail or change at Stripe failed for good within the last day\./),
+      expect.stringMatching(/^A mail or a change at Stripe has waited for 2 hours\./),
+    ]);
+    expect(await readProblems(server.db, daysAfter(2))).toEqual([
+      expect.stringMatching(/^A mail or a change at Stripe has waited for 48 hours\./),
+    ]);
+  });
+});
+
+test('a server does this at its start, and says so when the database refuses it', async () => {
+  const { server } = await tenDays({});
+  server.clock.now = daysAfter(5);
+  const warnings: unknown[] = [];
+  const context = {
+    db: server.db,
+    operatorEmail: null,
+    logger: { warn: (...said: unknown[]) => void warnings.push(said) },
+    now: () => server.clock.now,
+  };
+  await startHourly(context)();
+  expect(await server.db.outboxItem.count()).toBe(1);
+  expect(warnings).toEqual([]);
+
+  await server.db.outboxItem.deleteMany();
+  await refuseWrites(server, 'INSERT', 'OutboxItem');
+  await startHourly(context)();
+  expect(warnings).toHaveLength(1);
+  expect(JSON.stringify(warnings)).not.toContain('example.com');
+});
