@@ -211,7 +211,7 @@ describe('a reset link that was mailed', () => {
     const { person } = await squatter(server);
     const path = await pathFor(server);
     expect((await server.app.inject({ url: path })).body).toContain(
-      'Nobody had proven this account’s address',
+      'Nobody has confirmed this account’s address',
     );
     expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(await server.db.user.findUnique({ where: { id: person.id } })).toMatchObject({
@@ -227,7 +227,7 @@ describe('a reset link that was mailed', () => {
     const stripe = buyer(person.id);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
     const path = await pathFor(server);
-    expect((await server.app.inject({ url: path })).body).not.toContain('Nobody had proven');
+    expect((await server.app.inject({ url: path })).body).not.toContain('Nobody has confirmed');
     expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(await rowsOf(server, person.id)).toEqual({ backups: 1, referrals: 1, sessions: 0 });
     expect(await server.db.user.findUnique({ where: { id: friend.id } })).toMatchObject({

@@ -57,7 +57,7 @@ describe('without mail', () => {
     const server = await startTestServer();
     const ann = await newcomer(server);
     expect(await outbox(server)).toEqual([]);
-    for (const words of ['not proven', 'Send the link again', 'Mail about credit', 'We send a link'])
+    for (const words of ['not confirmed', 'Send the link again', 'Mail about credit', 'We send a link'])
       expect(await settings(server, ann)).not.toContain(words);
     expect((await postForm(server.app, '/settings/verify', {}, ann.cookie)).statusCode).toBe(303);
     expect((await askFor(server, ann, 'new@example.com')).statusCode).toBe(303);
@@ -84,7 +84,7 @@ describe('a new address', () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     expect(await kindsFor(server, ann)).toEqual(['mail.prove-address']);
-    expect(await settings(server, ann)).toContain('We have sent a link to <strong>ann@example.com</strong>');
+    expect(await settings(server, ann)).toContain('We sent a link to <strong>ann@example.com</strong>');
     const path = await provePath(server, ann);
     expect(JSON.stringify(await outbox(server))).not.toContain(path.split('/').at(-1));
     for (const method of ['GET', 'HEAD'] as const) {
@@ -101,10 +101,10 @@ describe('a new address', () => {
     const path = await provePath(server, ann);
     const answer = await postForm(server.app, path, {});
     expect(answer.statusCode).toBe(200);
-    expect(answer.body).toContain('Your address is proven');
+    expect(answer.body).toContain('Your address is confirmed');
     expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'ann@example.com', emailProven: true });
     expect(await settings(server, ann)).not.toContain('Send the link again');
-    expect(await settings(server, ann)).toContain('(proven)');
+    expect(await settings(server, ann)).toContain('(confirmed)');
     expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: START });
   });
 
@@ -115,7 +115,7 @@ describe('a new address', () => {
     const answer = await postForm(server.app, path, {}, ann.cookie);
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
     server.clock.now = daysAfter(1);
-    expect((await get(server, path)).body).toContain('Your address is proven');
+    expect((await get(server, path)).body).toContain('Your address is confirmed');
     expect((await postForm(server.app, path, {})).statusCode).toBe(200);
     expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: START });
     expect(await whoIs(server, ann.cookie)).not.toBeNull();
@@ -275,7 +275,7 @@ describe('a change of address', () => {
     await askFor(server, ann, 'new@example.com');
     const path = await provePath(server, ann);
     const answer = await postForm(server.app, path, {});
-    expect(answer.body).toContain('You log in with it from now on');
+    expect(answer.body).toContain('is now the address of your account');
     expect(await whoIs(server, ann.cookie)).toBeNull();
     expect((await postForm(server.app, path, {})).statusCode).toBe(200);
     expect(await kindsFor(server, ann)).toHaveLength(3);
@@ -426,7 +426,7 @@ describe('a change of address', () => {
     const other = await proven(server, 'new@example.com');
     const answer = await postForm(server.app, path, {});
     expect(answer.statusCode).toBe(409);
-    expect(answer.body).toContain('Another account has proven this address');
+    expect(answer.body).toContain('Another account has confirmed this address');
     expect(await userOf(server, ann)).toMatchObject({
       email: 'ann@example.com',
       pendingEmail: 'new@example.com',
@@ -458,7 +458,7 @@ describe('an account with an address that nobody proved or paid for', () => {
     expect((await askFor(server, ann, 'new@example.com')).statusCode).toBe(303);
     expect(await userOf(server, squatter)).toMatchObject({ deletedAt: null });
     const path = await provePath(server, ann);
-    expect((await get(server, path)).body).toContain('That account is deleted');
+    expect((await get(server, path)).body).toContain('That account will');
     expect((await postForm(server.app, path, {}, ann.cookie)).statusCode).toBe(303);
     expect(await userOf(server, squatter)).toMatchObject({ email: null, deletedAt: START, emailHash: '' });
     expect(await userOf(server, ann)).toMatchObject({ email: 'new@example.com', emailProvenAt: START });

@@ -10,7 +10,7 @@ import { mayMailTo } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
 const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
-  'address-taken': 'Another account has proven this address, so yours keeps the address it has.',
+  'address-taken': 'Another account has confirmed this address, so yours keeps the address that it has.',
   'payments-not-set-up':
     'An older account with this address has a subscription that cannot be cancelled now, because payments are not set up on this server.',
   'checkout-opened-meanwhile':
@@ -59,7 +59,7 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
     error?: string,
   ): FastifyReply {
     return sendPage(request, reply, 'verify', {
-      title: 'Prove your email address',
+      title: 'Confirm your email address',
       token: request.params.token,
       proof: proof && {
         address: proof.address,
