@@ -7,11 +7,12 @@ import { admitTrials } from './trials.ts';
 import { subscriptionsOfUser } from './subscriptions.ts';
 import type { Payment } from '../db/generated/client.ts';
 import type { Unit } from '../db/unit-of-work.ts';
-import { reviewReferral } from '../referrals/reverse.ts';
+import { reviewReferral } from '../referrals/review.ts';
 
 /**
- * Makes the tier match the facts and, when a new fact bears on proof of payment or on refunds, the referral too.
- * Everything that brings facts ends here. The unit of work must hold the locks of the user and the referrer.
+ * Makes the user's tier follow from the facts (`setTier`, which also holds or resumes credit) and then, if a new fact
+ * bears on payment or refunds, their referral (`reviewReferral`, which converts, reverses or restores it). Every handler
+ * of a Stripe object ends here. The unit of work must hold the locks of the user and the referrer.
  *
  * @param onProof whether a new fact bears on the proof; false for a renewal, which then leaves the referral alone
  */

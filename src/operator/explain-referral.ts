@@ -2,7 +2,6 @@ import { firstPaymentOf } from '../access/first-payment.ts';
 import { hasGoneBack, holds } from '../access/money-back.ts';
 import type { Prisma } from '../db/generated/client.ts';
 import { addSeconds, DAY_SECONDS, isoText } from '../instants.ts';
-import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 
 /** Everything that decides what a referral is now. */
 export const REFERRAL_FACTS = {
@@ -102,7 +101,9 @@ function explainConverted(
   now: Date,
 ): ReferralStory {
   const whom = referral.creditEntries.length > 1 ? 'each' : 'for the invited user; the referrer was deleted';
-  const converted = `converted on ${isoText(convertedAt)}: ${REFERRAL_CREDIT_DAYS} days ${whom}`;
+  // From the ledger: REFERRAL_CREDIT_DAYS may have been different then.
+  const days = (referral.creditEntries[0]?.seconds ?? 0) / DAY_SECONDS;
+  const converted = `converted on ${isoText(convertedAt)}: ${days} days ${whom}`;
   if (!referral.reversedAt) return story('converted', converted, whatUndoesIt(referral, clawbackDays, now));
 
   const reversed = `${converted}; taken back on ${isoText(referral.reversedAt)}`;

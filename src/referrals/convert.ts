@@ -5,7 +5,10 @@ import { DAY_SECONDS } from '../instants.ts';
 import { conversions } from '../metrics.ts';
 import { tellSide } from './tell.ts';
 
-/** What a conversion grants to each side, days. */
+/**
+ * What a conversion grants to each side, days; also how long Settings counts it as active. Pages and commands take the
+ * number from here. docs/contributing.md lists what else names it.
+ */
 export const REFERRAL_CREDIT_DAYS = 45;
 
 /** Why a referral never converts although payment is proven (design: rule 11). */

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { ReferralRow, Rows, UserRow } from '../../src/db/rows.ts';
 import { grantPaid, revokePaid } from '../../src/access/grant-paid.ts';
 import { convertReferral, REFERRAL_CREDIT_DAYS } from '../../src/referrals/convert.ts';
-import { reviewReferral } from '../../src/referrals/reverse.ts';
+import { reviewReferral } from '../../src/referrals/review.ts';
 import { FRIEND, invitation, REFERRER, unitOf } from './invitation.ts';
 import { day } from './subscription-row.ts';
 
