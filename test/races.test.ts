@@ -16,6 +16,8 @@ import {
   userRow,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
+import { askFor, MAIL, outbox, provePath, resetPathOf } from './support/mail.ts';
+import { until } from './support/process.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { holdBefore, SIDE_BY_SIDE } from './support/race-point.ts';
 import { buyer } from './support/stripe-events.ts';
@@ -496,6 +498,227 @@ describe('an account is deleted while', () => {
     expect(String(await made)).toContain('deleted just now');
     await expectNothingLeft(one, ann.id);
   });
+});
+
+describe('an address is proven while', () => {
+  const NEW = 'new@example.com';
+  const MOVED = 'NEW."email" <> OLD."email"';
+  /** The address is taken by then. */
+  const TOLD: Point = ['INSERT', 'OutboxItem', `NEW."kind" = 'mail.address-changed'`];
+
+  /** Ann has asked for another address; two servers can prove it. */
+  async function annWantsAnother() {
+    const one = await startTestServer(MAIL);
+    const other = await startTestServer({ ...MAIL, DATABASE_URL: one.databaseUrl }, one.clock);
+    const ann = await signUp(one, 'ann@example.com');
+    expect((await askFor(one, ann, NEW)).statusCode).toBe(303);
+    return { one, other, ann, proof: posting(await provePath(one, ann), {}) };
+  }
+
+  const emailOf = async ({ db }: TestServer, { id }: Person) =>
+    (await db.user.findUniqueOrThrow({ where: { id } })).email;
+
+  async function expectSound(server: TestServer): Promise<void> {
+    expect((await doctor(commandContext(server))).json).toMatchObject({ findings: [] });
+  }
+
+  test('the account is deleted, the deletion first: the address stays free', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const answers = await race(
+      one,
+      () => deleteAccount(one, ann),
+      ['UPDATE', 'User', 'NEW."deletedAt" IS NOT NULL'],
+      () => proof.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 404]);
+    expect(await emailOf(one, ann)).toBe(answers[0] === 303 ? null : NEW);
+    await expectSound(one);
+  });
+
+  test('the account is deleted, the proof first: the deletion stands, or was not asked for any more', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const answers = await race(
+      one,
+      () => proof.post(one),
+      ['UPDATE', 'User', MOVED],
+      () => deleteAccount(other, ann),
+    );
+    if (SIDE_BY_SIDE) {
+      expect(answers).toEqual([200, 303]);
+      expect(await emailOf(one, ann)).toBeNull();
+    }
+    await expectSound(one);
+  });
+
+  test('another change is asked for: the link that was mailed before it is void, or has done its work', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const PENDING = 'NEW."pendingEmail" <> OLD."pendingEmail"';
+    const answers = await race(
+      one,
+      () => askFor(one, ann, 'newer@example.com'),
+      ['UPDATE', 'User', PENDING],
+      () => proof.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 404]);
+    expect(await emailOf(one, ann)).toBe(answers[1] === 404 ? 'ann@example.com' : NEW);
+  });
+
+  test('the password is changed: the link is void, or has done its work', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const change = posting(
+      '/settings/password',
+      { currentPassword: PASSWORD, newPassword: NEW_PASSWORD },
+      ann.cookie,
+    );
+    const answers = await race(
+      one,
+      () => change.post(one),
+      ['UPDATE', 'User', NEW_HASH],
+      () => proof.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 404]);
+    expect(await emailOf(one, ann)).toBe(answers[1] === 404 ? 'ann@example.com' : NEW);
+  });
+
+  test('somebody signs up with it, the sign-up first: they have proven nothing, and lose it', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const signingUp = posting('/signup', { email: NEW, password: NEW_PASSWORD });
+    const answers = await race(
+      one,
+      () => signingUp.post(one),
+      ['INSERT', 'Session'],
+      () => proof.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 200]);
+    expect(await emailOf(one, ann)).toBe(NEW);
+    expect(await one.db.user.count({ where: { email: NEW } })).toBe(1);
+    expect(await isLoggedIn(one, signingUp.kept.cookies)).toBe(false);
+    await expectSound(one);
+  });
+
+  test('somebody signs up with it, the proof first: the address has an account', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const signingUp = posting('/signup', { email: NEW, password: NEW_PASSWORD });
+    const answers = await race(
+      one,
+      () => proof.post(one),
+      TOLD,
+      () => signingUp.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([200, 409]);
+    expect(await emailOf(one, ann)).toBe(NEW);
+    expect(await one.db.user.count({ where: { email: NEW } })).toBe(1);
+  });
+
+  test('the same link is used twice at once: both are told that it is proven, and it is done once', async () => {
+    const { one, other, proof } = await annWantsAnother();
+    const answers = await race(
+      one,
+      () => proof.post(one),
+      ['UPDATE', 'User', MOVED],
+      () => proof.post(other),
+    );
+    expect(answers).toEqual([200, 200]);
+    expect(await outbox(one, 'mail.address-changed')).toHaveLength(1);
+  });
+
+  test('another account proves it as well: one of both has it', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const bob = await signUp(one, 'bob@example.com');
+    await askFor(one, bob, NEW);
+    const theirs = posting(await provePath(one, bob), {});
+    const answers = await race(
+      one,
+      () => proof.post(one),
+      TOLD,
+      () => theirs.post(other),
+    );
+    expect(answers.toSorted()).toEqual([200, 409]);
+    const [annHas, bobHas] = [await emailOf(one, ann), await emailOf(one, bob)];
+    expect([annHas, bobHas].filter((email) => email === NEW)).toHaveLength(1);
+    await expectSound(one);
+  });
+
+  /** Somebody has an account with the address that Ann wants, and proved nothing. */
+  async function withHolder() {
+    const world = await annWantsAnother();
+    const holder = await signUp(world.one, NEW);
+    return { ...world, holder };
+  }
+
+  test.each(['the payment first', 'the proof first'])(
+    'whoever has it pays, %s: nobody who paid is deleted',
+    async (order) => {
+      const { one, other, ann, holder, proof } = await withHolder();
+      const stripe = buyer(holder.id);
+      await deliverAll(one, [stripe.created()]);
+      const pays = () => deliver(order === 'the payment first' ? one : other, stripe.checkoutCompleted());
+      const answers =
+        order === 'the payment first'
+          ? await race(one, pays, ['UPDATE', 'User', `NEW."tier" = 'paid' AND OLD."tier" = 'free'`], () =>
+              proof.post(other),
+            )
+          : await race(one, () => proof.post(one), ['UPDATE', 'User', 'NEW."deletedAt" IS NOT NULL'], pays);
+      if (SIDE_BY_SIDE) expect(answers).toEqual(order === 'the payment first' ? [200, 409] : [200, 200]);
+      const { deletedAt, tier } = await userRow(one, holder.id);
+      expect([deletedAt === null, tier]).toEqual(deletedAt === null ? [true, 'paid'] : [false, 'free']);
+      expect(await emailOf(one, ann)).toBe(deletedAt === null ? 'ann@example.com' : NEW);
+      await expectSound(one);
+    },
+  );
+
+  test.each(['the reset first', 'the proof first'])(
+    'whoever has it proves it by a reset link, %s: one of both has it',
+    async (order) => {
+      const { one, other, ann, holder, proof } = await withHolder();
+      await postForm(one.app, '/forgot', { email: NEW });
+      const mail = await until(async () => (await outbox(one, 'mail.reset-password'))[0]);
+      const reset = posting(resetPathOf(one, mail), { password: NEW_PASSWORD });
+      const answers =
+        order === 'the reset first'
+          ? await race(
+              one,
+              () => reset.post(one),
+              ['UPDATE', 'User', NEW_HASH],
+              () => proof.post(other),
+            )
+          : await race(
+              one,
+              () => proof.post(one),
+              ['UPDATE', 'User', 'NEW."deletedAt" IS NOT NULL'],
+              () => reset.post(other),
+            );
+      if (SIDE_BY_SIDE) expect(answers).toEqual(order === 'the reset first' ? [303, 409] : [200, 404]);
+      const kept = (await userRow(one, holder.id)).deletedAt === null;
+      expect(await emailOf(one, ann)).toBe(kept ? 'ann@example.com' : NEW);
+      expect(await logsIn(one, NEW, NEW_PASSWORD)).toBe(kept ? 303 : 401);
+      await expectSound(one);
+    },
+  );
+});
+
+test('a reset link that was mailed is used twice at once: one of both counts', async () => {
+  const one = await startTestServer(MAIL);
+  const other = await startTestServer({ ...MAIL, DATABASE_URL: one.databaseUrl }, one.clock);
+  await signUp(one, 'ann@example.com');
+  await postForm(one.app, '/forgot', { email: 'ann@example.com' });
+  const mail = await until(async () => (await outbox(one, 'mail.reset-password'))[0]);
+  const path = resetPathOf(one, mail);
+  const [first, second] = [
+    posting(path, { password: NEW_PASSWORD }),
+    posting(path, { password: 'another staple' }),
+  ];
+  const answers = await race(
+    one,
+    () => first.post(one),
+    ['UPDATE', 'User', NEW_HASH],
+    () => second.post(other),
+  );
+  expect(answers.toSorted()).toEqual([303, 404]);
+  expect(await logsIn(one, 'ann@example.com', answers[0] === 303 ? NEW_PASSWORD : 'another staple')).toBe(
+    303,
+  );
+  expect(await outbox(one, 'mail.password-changed')).toHaveLength(1);
 });
 
 test('an address is changed twice at once: every former one that counts is kept', async () => {

@@ -13,6 +13,10 @@ const MACHINES = [
 
 /** The hooks of people's routes; a route's own come after the one that knows who asks. */
 function people(...own: string[]): string[] {
+  return hooksOf(own, []);
+}
+
+function hooksOf(own: readonly string[], afterwards: readonly string[]): string[] {
   const first = [
     'securityHeaders',
     'onRequest',
@@ -25,7 +29,7 @@ function people(...own: string[]): string[] {
     `onRequest: ${[...first, 'recognizeVisitor', ...own, 'onRequest'].join(', ')}`,
     'preHandler: readNews',
     'onSend: fastifyCookieOnSendHandler, markNewsSeen, onSend',
-    'onResponse: logRequest',
+    `onResponse: ${['logRequest', ...afterwards].join(', ')}`,
   ];
 }
 
@@ -34,12 +38,26 @@ const WEBHOOK = [
   'onResponse: logRequest',
 ];
 
+/** Mail providers come from elsewhere. */
+const UNSUBSCRIBE = [
+  'onRequest: securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, recognizeVisitor, onRequest',
+  'onSend: fastifyCookieOnSendHandler, onSend',
+  'onResponse: logRequest',
+];
+
 const ROUTES: readonly [hooks: string[], routes: string[]][] = [
   [WEBHOOK, ['POST /api/stripe/webhook', 'POST /api/stripe/webhook/']],
   [MACHINES, ['GET /healthz', 'GET /metrics', 'GET /public/*', 'GET /readyz', 'GET /docs/openapi.json']],
+  [UNSUBSCRIBE, ['GET /unsubscribe/:token', 'POST /unsubscribe/:token']],
+  [hooksOf([], ['mailLink']), ['POST /forgot']],
   [
     people(),
     [
+      'GET /forgot',
+      'GET /verify/:token',
+      'POST /verify/:token',
+      'POST /settings/verify',
+      'POST /settings/mail',
       'GET /',
       'GET /docs',
       'GET /pricing',

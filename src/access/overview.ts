@@ -13,6 +13,7 @@ import { wholeSeconds } from '../instants.ts';
 export interface Overview extends CreditView {
   id: string;
   email: string;
+  emailProven: boolean;
   tier: 'free' | 'trial' | 'paid';
   access: Access;
   referral: ReferralCounts & { code: string; url: string };
@@ -59,6 +60,7 @@ export async function describeUser(
   return {
     id: user.id,
     email: user.email ?? '',
+    emailProven: user.emailProvenAt !== null,
     tier: user.tier as Overview['tier'],
     ...creditView(user, at),
     access: accessOf(user, view, at),

@@ -1,4 +1,4 @@
-import type { User } from '../db/generated/client.ts';
+import type { Prisma, User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 
 /** The `emailHash` of a tombstone whose address does not count. No address has it. */
@@ -13,7 +13,8 @@ export const NO_ADDRESS = '';
  * @returns whether it counts from now on
  */
 export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
-  if (user.emailProvenAt !== null || (await wasPaidUnder(tx, user))) return true;
+  // A payment in the very second in which the address was taken may be older than it, and does not count.
+  if (user.emailProvenAt !== null || (await hasPaid(tx, user.id, user.emailSetAt))) return true;
   await tx.subscription.updateMany({
     where: { trialHash: user.emailHash, customer: { userId: user.id } },
     data: { trialHash: null },
@@ -21,12 +22,25 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
   return false;
 }
 
-/** A payment in the very second in which the address was taken may be older than it, and does not count. */
-async function wasPaidUnder(tx: Tx, { id, emailSetAt }: User): Promise<boolean> {
-  const since = emailSetAt === null ? { not: null } : { gt: emailSetAt };
-  const paid = await tx.subscription.count({
+/**
+ * Whether an account loses its address to whoever proves it (design: rule 12): nobody proved it, and nothing was ever paid.
+ *
+ * @param client the database, or the transaction that holds the user's lock
+ */
+export async function isUnclaimed(client: Prisma.TransactionClient, user: User): Promise<boolean> {
+  return user.emailProvenAt === null && !(await hasPaid(client, user.id, null));
+}
+
+/** @param after only payments later than this count; null: all do */
+async function hasPaid(
+  client: Prisma.TransactionClient,
+  userId: string,
+  after: Date | null,
+): Promise<boolean> {
+  const since = after === null ? { not: null } : { gt: after };
+  const paid = await client.subscription.count({
     where: {
-      customer: { userId: id },
+      customer: { userId },
       OR: [{ provenAt: since }, { invoices: { some: { positive: true, paidAt: since } } }],
     },
   });

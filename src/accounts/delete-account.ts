@@ -2,8 +2,10 @@ import type { Stripe } from 'stripe';
 
 import { leaveTombstone } from './tombstone.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
+import type { Checkout, User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
+import { queueNow } from '../outbox/queue.ts';
 import { expire } from '../stripe/checkout.ts';
 import { thinEvents } from '../stripe/event-ledger.ts';
 import { TERMINAL_STATUSES } from '../access/live.ts';
@@ -14,54 +16,104 @@ import type { Products } from '../stripe/objects/subscription.ts';
 /** Why an account was not deleted. */
 export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checkout-opened-meanwhile';
 
+/** What deletion needs besides a transaction. */
+export interface DeletionParts {
+  db: Db;
+  /** Null when no key is configured. */
+  stripe: Stripe | null;
+  /** The products whose subscriptions count. */
+  products: Products;
+}
+
+/** What was ended at Stripe for an account that is to be deleted. */
+export interface EndedAtStripe {
+  userId: string;
+  checkout: Pick<Checkout, 'id' | 'sessionId'> | null;
+  customers: number;
+}
+
 /**
  * Deletes a user's account (design: rule 11): closes their open checkout and cancels their subscriptions at Stripe, and
  * only then leaves a tombstone. A subscription to another product of the same Stripe account is not ours to cancel, unless
  * it counted when it was bought. When Stripe cannot be reached nothing is deleted.
  *
- * @param parts the database; Stripe, null when no key is configured; and the products whose subscriptions count
  * @param userId who asks
- * @param password what they typed as their password
+ * @param typed what they typed as their password; `mail`: whether a mail may tell them that it is done
  * @param now the instant, UTC
  * @returns why it was refused, or null when it is done
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function deleteAccount(
-  { db, stripe, products }: { db: Db; stripe: Stripe | null; products: Products },
+  parts: DeletionParts,
   userId: string,
-  password: string,
+  typed: { currentPassword: string; mail: boolean },
   now: Date,
 ): Promise<DeletionRefusal | null> {
-  const verified = await verifyUser(await db.user.findUnique({ where: { id: userId } }), password);
+  const { db } = parts;
+  const verified = await verifyUser(
+    await db.user.findUnique({ where: { id: userId } }),
+    typed.currentPassword,
+  );
   if (!verified) return 'wrong-password';
-  const before = await db.checkout.findUnique({ where: { userId: userId } });
+  const ended = await endAtStripe(parts, userId);
+  if (ended === 'payments-not-set-up') return ended;
+  return inTransaction(db, now, async (tx) => {
+    const user = await lockVerified(tx, verified);
+    if (!user) return 'wrong-password';
+    if (!(await leaveNothing(tx, user, ended))) return 'checkout-opened-meanwhile';
+    if (typed.mail && user.email !== null)
+      await queueNow(tx, [{ kind: 'mail.account-deleted', userId, data: null, address: user.email }]);
+    return null;
+  });
+}
+
+/**
+ * Closes an account's open checkout and cancels its subscriptions at Stripe, outside of any transaction: `leaveNothing` looks
+ * whether that is still all there is.
+ *
+ * @throws StripeError when Stripe refuses or cannot be reached
+ */
+export async function endAtStripe(
+  { db, stripe, products }: DeletionParts,
+  userId: string,
+): Promise<EndedAtStripe | 'payments-not-set-up'> {
+  const checkout = await db.checkout.findUnique({ where: { userId } });
   const customers = await db.customer.findMany({
-    where: { userId: userId, deletedAt: null },
+    where: { userId, deletedAt: null },
     include: { subscriptions: { where: { counted: true }, select: { id: true } } },
   });
   if (customers.length > 0 && !stripe) return 'payments-not-set-up';
   if (stripe) {
-    if (before?.sessionId) await expire(stripe, before.sessionId);
+    if (checkout?.sessionId) await expire(stripe, checkout.sessionId);
     for (const customer of customers) await cancelAll(stripe, customer, products);
   }
-  return inTransaction(db, now, async (tx) => {
-    const user = await lockVerified(tx, verified);
-    if (!user) return 'wrong-password';
-    const checkout = await tx.checkout.findUnique({ where: { userId: userId } });
-    const linked = await tx.customer.count({ where: { userId: userId, deletedAt: null } });
-    // Another tab pressed Upgrade, or a customer came to be theirs: it could be paid for an account that is gone.
-    if (
-      checkout?.id !== before?.id ||
-      checkout?.sessionId !== before?.sessionId ||
-      linked > customers.length
-    ) {
-      return 'checkout-opened-meanwhile';
-    }
-    await tx.checkout.deleteMany({ where: { userId: userId } });
-    await leaveTombstone(tx, user);
-    await thinPayloads(tx, userId);
-    return null;
-  });
+  return { userId, checkout, customers: customers.length };
+}
+
+/**
+ * Turns an account into its tombstone.
+ *
+ * @param user locked
+ * @param ended what was ended at Stripe for it; null when there was nothing
+ * @returns false when more than that is to be ended by now: then nothing is changed
+ */
+export async function leaveNothing(tx: Tx, user: User, ended: EndedAtStripe | null): Promise<boolean> {
+  const { id: userId } = user;
+  const before = ended?.userId === userId ? ended : null;
+  const checkout = await tx.checkout.findUnique({ where: { userId } });
+  const customers = await tx.customer.count({ where: { userId, deletedAt: null } });
+  // Another tab pressed Upgrade, or a customer came to be theirs: it could be paid for an account that is gone.
+  if (
+    checkout?.id !== before?.checkout?.id ||
+    checkout?.sessionId !== before?.checkout?.sessionId ||
+    customers > (before?.customers ?? 0)
+  ) {
+    return false;
+  }
+  await tx.checkout.deleteMany({ where: { userId } });
+  await leaveTombstone(tx, user);
+  await thinPayloads(tx, userId);
+  return true;
 }
 
 /**

@@ -18,6 +18,13 @@ export async function leaveTombstone(tx: Tx, user: User): Promise<void> {
   await tx.backup.deleteMany({ where: { userId } });
   await tx.user.update({
     where: { id: userId },
-    data: { email: null, passwordHash: null, deletedAt: tx.now, ...(!counts && { emailHash: NO_ADDRESS }) },
+    data: {
+      email: null,
+      passwordHash: null,
+      pendingEmail: null,
+      pendingEmailAt: null,
+      deletedAt: tx.now,
+      ...(!counts && { emailHash: NO_ADDRESS }),
+    },
   });
 }

@@ -17,6 +17,7 @@ import { webhookRoute } from './webhook.ts';
 import { healthRoutes } from './health.ts';
 import { metricsRoute } from './metrics-page.ts';
 import { docsPage, documentRoute } from './docs/docs.ts';
+import { forgotRoutes } from './forgot/forgot.ts';
 import { invitationRoute } from './invitation.ts';
 import { logInRoutes } from './login/login.ts';
 import { meRoute } from './me.ts';
@@ -26,6 +27,8 @@ import { pricingRoute } from './pricing/pricing.ts';
 import { resetRoutes } from './reset/reset.ts';
 import { settingsRoutes } from './settings/settings.ts';
 import { signUpRoutes } from './signup/signup.ts';
+import { unsubscribeRoutes } from './unsubscribe/unsubscribe.ts';
+import { verifyRoutes } from './verify/verify.ts';
 import { ROOT } from '../root.ts';
 import { describeApi } from './api.ts';
 import { BOUNDS } from './bounds.ts';
@@ -154,6 +157,7 @@ export async function buildApp(
   metricsRoute(app);
   documentRoute(app);
 
+  await app.register((scope) => unsubscribeRoutes(scope, context));
   await app.register((scope) => peopleRoutes(scope, context));
   return app;
 }
@@ -180,7 +184,9 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   invitationRoute(people, context);
   signUpRoutes(people, context);
   logInRoutes(people, context);
+  forgotRoutes(people, context);
   resetRoutes(people, context);
+  verifyRoutes(people, context);
   pricingRoute(people, context);
   settingsRoutes(people, context);
   billingRoutes(people, context);

@@ -13,6 +13,15 @@ const INVITATION_SECONDS = 30 * DAY_SECONDS;
 /** What a page says once, after the redirect that follows a form or a link. */
 export const FLASHES = {
   'address-changed': { kind: 'success', text: 'Your e-mail address is changed.' },
+  'address-proven': { kind: 'success', text: 'Your email address is confirmed.' },
+  'address-kept': { kind: 'success', text: 'Your address stays as it is.' },
+  'change-mailed': {
+    kind: 'info',
+    text: 'We sent a link to your new address. The change takes effect once you confirm it there.',
+  },
+  'proof-mailed': { kind: 'info', text: 'We sent the link again. It works for three days.' },
+  'mail-off': { kind: 'success', text: 'You get no more mail about credit and payments.' },
+  'mail-on': { kind: 'success', text: 'You get mail about credit and payments again.' },
   'password-changed': {
     kind: 'success',
     text: 'Your password is changed, and you are logged out everywhere else.',

@@ -4,11 +4,12 @@ import type { RateLimiterAbstract } from 'rate-limiter-flexible';
 
 import { hashToken } from '../accounts/tokens.ts';
 import { isPostgresql } from '../db/open.ts';
+import { DAY_SECONDS } from '../instants.ts';
 import type { AppContext } from './context.ts';
 import { HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 
-/** The window of every limit. It begins with the first try. */
+/** The window of a limit, unless it has one of its own. It begins with the first try. */
 const WINDOW_SECONDS = 10 * 60;
 
 /** How many a window has. "Of an address" means of a client's network address (`networkOf`). */
@@ -17,6 +18,8 @@ const LIMITS = {
   failedLogInsOfAccount: 50,
   signUpsOfAddress: 30,
   resetsOfAddress: 30,
+  forgottenOfAddress: 30,
+  proofsOfAddress: 30,
   addressChangesOfAccount: 10,
   checkoutsOfAccount: 20,
   portalsOfAccount: 20,
@@ -25,12 +28,24 @@ const LIMITS = {
   exportsOfAccount: 5,
   backupsOfAccount: 120,
   unknownPathsOfAddress: 300,
+  resetMailsToMailbox: 5,
+  // Anybody can type anybody's address (design: rule 12).
+  mailsToUnprovenMailbox: 5,
 } as const;
+
+const OTHER_WINDOWS: Readonly<Partial<Record<LimitName, number>>> = {
+  resetMailsToMailbox: 60 * 60,
+  mailsToUnprovenMailbox: DAY_SECONDS,
+};
 
 type LimitName = keyof typeof LIMITS;
 
-/** Names that are counted by `tryPassword`, which gives points back. */
-const GIVEN_BACK: ReadonlySet<LimitName> = new Set(['failedLogInsOfAddress', 'failedLogInsOfAccount']);
+/** What was taken of these can be given back. */
+const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
+  'failedLogInsOfAddress',
+  'failedLogInsOfAccount',
+  'mailsToUnprovenMailbox',
+]);
 
 /** What a form says when its limit is reached. */
 export const TOO_MANY_TRIES = 'Too many tries. Wait ten minutes, then try again.';
@@ -59,7 +74,11 @@ export function declareLimits(app: FastifyInstance, context: AppContext): void {
 }
 
 function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared: boolean): Limit {
-  const options = { points: LIMITS[name], duration: WINDOW_SECONDS, keyPrefix: name };
+  const options = {
+    points: LIMITS[name],
+    duration: OTHER_WINDOWS[name] ?? WINDOW_SECONDS,
+    keyPrefix: name,
+  };
   const inMemory = new RateLimiterMemory(options);
   const limiter: RateLimiterAbstract = shared
     ? new RateLimiterPrisma({
@@ -191,6 +210,20 @@ export async function tryPassword<T>(
   } finally {
     if (!failed) for (const [limit, key] of taken) await limit.giveBack(key);
   }
+}
+
+/**
+ * Takes one of a limit that counts by the address that mail goes to.
+ *
+ * @param mailbox in lower case
+ * @returns false when there is none left
+ */
+export async function takeOfMailbox(
+  request: FastifyRequest,
+  name: LimitName & `${string}Mailbox`,
+  mailbox: string,
+): Promise<boolean> {
+  return (await request.server.limits[name].take(mailbox)) === 0;
 }
 
 async function take(reply: FastifyReply, limit: Limit, key: string): Promise<boolean> {

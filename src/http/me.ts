@@ -11,6 +11,7 @@ const overview = z
   .object({
     id: z.string(),
     email: z.string(),
+    emailProven: z.boolean().meta({ description: 'A link that was mailed there proved it.' }),
     tier: z.enum(['free', 'trial', 'paid']).meta({ description: "What the account's subscriptions say." }),
     creditUntil: z
       .date()

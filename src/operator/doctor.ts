@@ -357,12 +357,11 @@ function isTaken(entries: readonly CreditEntry[]): boolean {
   return entries.at(-1)?.kind === 'reversal';
 }
 
-function tombstoneProblems({ id, deletedAt, checkout, _count }: Account): Problem[] {
+function tombstoneProblems({ id, deletedAt, pendingEmail, checkout, _count }: Account): Problem[] {
   if (!deletedAt) return [];
   const left = { sessions: _count.sessions, 'reset links': _count.resetLinks, backups: _count.backups };
-  const counts = Object.entries({ ...left, 'open checkouts': checkout ? 1 : 0 }).filter(
-    ([, count]) => count > 0,
-  );
+  const pending = { 'open checkouts': checkout ? 1 : 0, 'pending addresses': pendingEmail === null ? 0 : 1 };
+  const counts = Object.entries({ ...left, ...pending }).filter(([, count]) => count > 0);
   if (counts.length === 0) return [];
   const what = counts.map(([name, count]) => `${name}: ${count}`).join(', ');
   return [{ row: `User ${id}`, problem: `the account is deleted and has rows of it left (${what})` }];

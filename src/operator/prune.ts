@@ -2,10 +2,12 @@ import { thinEvents } from '../stripe/event-ledger.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
+import { PROVE_SECONDS } from '../outbox/links.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
- * `prune`: thins the payloads of old events, and deletes sessions, reset links and mails that have ended.
+ * `prune`: thins the payloads of old events, deletes sessions, reset links and mails that have ended, and forgets changes of
+ * address that were never proven.
  *
  * @param context what every command gets
  * @returns what to print
@@ -37,8 +39,8 @@ export interface Pruned {
 
 /**
  * Lets go of what is kept too long: thins the payload of every applied or ignored event to the fields that we read once
- * it is old enough, and deletes sessions and reset links that have ended, and what ended in the outbox long ago. A failed
- * event stays whole: it can be replayed.
+ * it is old enough, deletes sessions and reset links that have ended, and what ended in the outbox long ago, and forgets
+ * addresses that were asked for and never proven. A failed event stays whole: it can be replayed.
  *
  * @param db the database
  * @param retentionDays EVENT_RETENTION_DAYS: how long after its receipt a payload stays whole, and what ended in the outbox
@@ -48,6 +50,7 @@ export interface Pruned {
  */
 export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
   const before = addSeconds(now, -retentionDays * DAY_SECONDS);
+  await forgetLapsedChanges(db, now);
   const ended = { where: { expiresAt: { lte: wholeSeconds(now) } }, limit: DELETED_AT_ONCE };
   const keptDays = Math.max(retentionDays, OUTBOX_DAYS);
   const endedBefore = addSeconds(now, -keptDays * DAY_SECONDS);
@@ -58,6 +61,14 @@ export async function pruneDatabase(db: Db, retentionDays: number, now: Date): P
     resetLinks: await deleteAll(db, now, (tx) => tx.resetLink.deleteMany(ended)),
     outboxItems: await deleteAll(db, now, (tx) => tx.outboxItem.deleteMany(endedInOutbox)),
   };
+}
+
+/** Such an address may be somebody else's. */
+async function forgetLapsedChanges(db: Db, now: Date): Promise<void> {
+  const lapsed = { pendingEmailAt: { lte: addSeconds(wholeSeconds(now), -PROVE_SECONDS) } };
+  await inTransaction(db, now, (tx) =>
+    tx.user.updateMany({ where: lapsed, data: { pendingEmail: null, pendingEmailAt: null } }),
+  );
 }
 
 /** Deletes batch after batch, until one is not full. */

@@ -20,7 +20,7 @@ export async function user({ db, config, now }: CommandContext, email: string): 
   const { access, referral, subscription } = me;
   const rows = [
     ['id', me.id],
-    ['email', me.email],
+    ['email', `${me.email}${me.emailProven ? ' (proven)' : ''}`],
     ['tier', me.tier],
     ['access', access.reason ? `${access.reason}, until ${inText(access.until)}` : 'none'],
     ['credit', `${me.creditDays} days, until ${inText(me.creditUntil)}${me.creditHeld ? ' (held)' : ''}`],

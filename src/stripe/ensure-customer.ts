@@ -6,6 +6,7 @@ import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import type { Programme } from '../db/unit-of-work.ts';
+import { queueNow } from '../outbox/queue.ts';
 import { customerOf, linkCustomer } from '../access/customers.ts';
 
 export interface BillingContext {
@@ -42,10 +43,16 @@ export async function ensureCustomer(
     { metadata: { userId: user.id }, ...(user.email !== null && { email: user.email }) },
     { idempotencyKey: `customer-${checkoutId}` },
   );
-  await inTransaction(db, now, (tx) =>
-    inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
+  await inTransaction(db, now, async (tx) => {
+    await inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
       linkCustomer(unit, customerOf(unit, created.id), user.id);
-    }),
-  );
+    });
+    // Changed while Stripe made the customer, the address was told to the other ones only.
+    const { email } = await tx.user.findUniqueOrThrow({ where: { id: user.id }, select: { email: true } });
+    if (email !== null && email !== user.email) {
+      const data = { customerId: created.id };
+      await queueNow(tx, [{ kind: 'stripe.customer-address', userId: user.id, data }]);
+    }
+  });
   return created.id;
 }

@@ -1,5 +1,5 @@
 import type { Page } from 'playwright-core';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 
 import {
   atThePortal,
@@ -13,6 +13,8 @@ import {
   useBrowser,
   WIDE,
 } from './support/browser.ts';
+import { openDatabase } from '../../src/db/open.ts';
+import { proveLink, unsubscribeUrl } from '../../src/outbox/links.ts';
 import { refuseWrites } from '../support/other-connection.ts';
 import { checkLoading, checkPage, checkPrinted, showForcedColours } from './support/checks.ts';
 
@@ -209,6 +211,64 @@ test('two friends: the money goes back', async () => {
   await ann.goto('/settings');
   await ann.getByText('went back').first().waitFor();
   await checkPage(ann, 'settings payment of a friend back');
+});
+
+test('mail: a forgotten password, an address to confirm, a change of address, and mail turned off', async () => {
+  const secret = 'a session secret of some forty characters';
+  const site = await startSite({ SESSION_SECRET: secret });
+  const { db } = await openDatabase(site.databaseUrl);
+  onTestFinished(() => db.$disconnect());
+  const maker = { publicUrl: site.url, secret };
+  const userRow = () => db.user.findFirstOrThrow({ where: { deletedAt: null } });
+  const provingPage = async (): Promise<string> => {
+    const newest = { createdAt: 'desc' } as const;
+    const item = await db.outboxItem.findFirstOrThrow({
+      where: { kind: 'mail.prove-address' },
+      orderBy: newest,
+    });
+    return proveLink(maker, await userRow(), item, new Date())?.url ?? '';
+  };
+
+  const page = await openPage(site);
+  await page.goto('/forgot');
+  await checkPage(page, 'forgot');
+  await page.getByLabel('Email address').fill('ann@example.com');
+  await page.getByRole('button', { name: 'Send the link' }).click();
+  await page.getByText('If there is an account').waitFor();
+  await checkPage(page, 'forgot sent');
+  for (const [path, name] of [
+    ['/verify/used-up', 'verify used up'],
+    ['/unsubscribe/damaged', 'unsubscribe damaged'],
+  ] as const) {
+    await page.goto(path);
+    await checkPage(page, name);
+  }
+
+  await signUp(page, 'ann@example.com');
+  await page.goto(await provingPage());
+  await checkPage(page, 'verify');
+  await page.getByRole('button', { name: 'Yes, this is my address' }).click();
+  await page.getByText('Your email address is confirmed').waitFor();
+  await checkPage(page, 'settings confirmed');
+
+  const form = page.getByRole('form', { name: 'Change your address' });
+  await form.getByLabel('New email address').fill('new@example.com');
+  await form.getByLabel('Current password').fill(PASSWORD);
+  await form.getByRole('button', { name: 'Change address' }).click();
+  await page.getByText('We sent a link to your new address').waitFor();
+  await checkPage(page, 'settings change waits');
+  const other = await openPage(site);
+  await other.goto(await provingPage());
+  await checkPage(other, 'verify a change');
+  await other.getByRole('button', { name: 'Yes, this is my address' }).click();
+  await other.getByText('is now the address of your account').waitFor();
+  await checkPage(other, 'verified a change');
+
+  await other.goto(unsubscribeUrl(maker, (await userRow()).id));
+  await checkPage(other, 'unsubscribe');
+  await other.getByRole('button', { name: 'Turn mail off' }).click();
+  await other.getByText('You get no more mail').waitFor();
+  await checkPage(other, 'unsubscribed');
 });
 
 test('an account is deleted', async () => {

@@ -1,13 +1,15 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
+import type { WorkingResetLink } from '../../accounts/reset-link.ts';
+import { mayMail } from '../may-mail.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
 import { errorsFor } from '../forms.ts';
 import { takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
-import { resetLinkWorks, resetPassword } from '../../accounts/reset-link.ts';
+import { findResetLink, resetPassword } from '../../accounts/reset-link.ts';
 
 /** What a form shows when it is rendered again. */
 interface FormErrors {
@@ -26,36 +28,44 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, sessionSecret, now } = context;
 
   app.get<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
-    const works = await resetLinkWorks(db, sessionSecret, request.params.token, now());
-    return resetForm(request, reply.status(works ? 200 : 404), works, {});
+    const link = await findResetLink(db, sessionSecret, request.params.token, now());
+    return resetForm(request, reply.status(link ? 200 : 404), link, {});
   });
 
   app.post<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
-    if (!(await takeOfAddress(request, reply, 'resetsOfAddress'))) {
-      return resetForm(request, reply.status(429), true, { form: TOO_MANY_TRIES });
-    }
     const { token } = request.params;
-    // The link first: what is wrong with the password helps nobody whose link does not work.
-    if (!(await resetLinkWorks(db, sessionSecret, token, now()))) {
-      return resetForm(request, reply.status(404), false, {});
+    if (!(await takeOfAddress(request, reply, 'resetsOfAddress'))) {
+      return resetForm(request, reply.status(429), { startsAfresh: false }, { form: TOO_MANY_TRIES });
     }
+    // The link first: what is wrong with the password helps nobody whose link does not work.
+    const link = await findResetLink(db, sessionSecret, token, now());
+    if (!link) return resetForm(request, reply.status(404), null, {});
     const form = z.object({ password: newPassword }).safeParse(request.body ?? {});
     if (!form.success) {
-      return resetForm(request, reply.status(400), true, errorsFor(form.error, { password: BAD_PASSWORD }));
+      return resetForm(request, reply.status(400), link, errorsFor(form.error, { password: BAD_PASSWORD }));
     }
-    const done = await resetPassword(db, sessionSecret, token, form.data.password, now());
-    if (!done) return resetForm(request, reply.status(404), false, {});
+    const { user, mailed } = link;
+    const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
+    const done = await resetPassword(db, sessionSecret, token, form.data.password, mail, now());
+    if (!done) return resetForm(request, reply.status(404), null, {});
     clearSession(request, reply);
     setFlash(request, reply, 'password-reset');
     return reply.redirect('/login', 303);
   });
 }
+
 function resetForm(
   request: FastifyRequest<{ Params: { token: string } }>,
   reply: FastifyReply,
-  valid: boolean,
+  link: Pick<WorkingResetLink, 'startsAfresh'> | null,
   errors: FormErrors,
 ): FastifyReply {
   const { token } = request.params;
-  return sendPage(request, reply, 'reset', { title: 'Set a new password', token, valid, errors });
+  return sendPage(request, reply, 'reset', {
+    title: 'Set a new password',
+    token,
+    valid: link !== null,
+    startsAfresh: link?.startsAfresh ?? false,
+    errors,
+  });
 }

@@ -59,7 +59,12 @@ export async function exportAccount(db: Db, user: User, place: Place, now: Date)
   ]);
   return {
     exportedAt: now,
-    account: { ...account, createdAt: user.createdAt },
+    account: {
+      ...account,
+      createdAt: user.createdAt,
+      pendingEmail: user.pendingEmail,
+      mailOff: user.mailOff,
+    },
     sessions,
     resetLinks,
     invitedBy,

@@ -2,8 +2,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
 import { describeUser, shownOf } from '../../access/overview.ts';
-import { changeAddress, changePassword } from '../../accounts/credentials.ts';
+import { askForAddress, changeAddress, mailProofAgain } from '../../accounts/change-address.ts';
+import { changePassword } from '../../accounts/change-password.ts';
 import { emailAddress } from '../../accounts/email.ts';
+import { setMailOff } from '../../accounts/mail-off.ts';
 import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
 import { closeOtherSessions } from '../../accounts/sessions.ts';
 import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
@@ -15,6 +17,7 @@ import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { inTransaction } from '../../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../../instants.ts';
+import { addressToProve } from '../../outbox/links.ts';
 import { REFERRAL_CREDIT_DAYS } from '../../referrals/convert.ts';
 import { entriesWithSides } from '../../referrals/credit-news.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
@@ -23,6 +26,7 @@ import type { AppContext } from '../context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { limitedByAccount, takeOfAccount, takeOfAddress, TOO_MANY_TRIES, tryPassword } from '../limits.ts';
+import { mayMail, mayMailTo } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
 import { inWords } from '../credit-words.ts';
@@ -43,6 +47,8 @@ const NOT_DELETED = {
     'Payments are not set up on this server, so your subscription cannot be cancelled now.',
   'checkout-opened-meanwhile': 'A payment was begun in another window just now. Please try again.',
 };
+const TOO_MANY_MAILS =
+  'Too many mails have gone to this address today. Look in the spam folder, or try again tomorrow.';
 const THANKS: Notice = {
   kind: 'success',
   text: 'Thank you. Your payment has arrived, and you have paid access.',
@@ -55,6 +61,8 @@ interface SettingsForms {
   address?: { values: { email: string }; errors: { email?: string; currentPassword?: string } };
   password?: { errors: { currentPassword?: string; newPassword?: string } };
   deletion?: { errors: { currentPassword?: string } };
+  /** Why the link that proves the address was not mailed again. */
+  proving?: { error: string };
 }
 
 /**
@@ -97,18 +105,48 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       (await takeOfAccount(request, reply, 'addressChangesOfAccount')) &&
       (await takeOfAddress(request, reply, 'signUpsOfAddress'));
     if (!allowed) return again(429, { email: TOO_MANY_TRIES });
-    const here = { secret: sessionSecret, token };
+    const { email } = form.data;
+    const keeps = email === user.email;
+    const byMail = config.mail !== null;
+    if (byMail && !keeps && !(await mayMail(context, request, email, false)))
+      return again(429, { email: TOO_MANY_MAILS });
+    const tellOld = byMail && !keeps && (await mayMailTo(context, request, user));
     const refusal = await tryCurrentPassword(
       request,
       reply,
       user,
-      () => changeAddress(db, here, user.id, form.data, now()),
+      () =>
+        byMail
+          ? askForAddress(db, user.id, { ...form.data, tellOld }, now())
+          : changeAddress(db, { secret: sessionSecret, token }, user.id, form.data, now()),
       (outcome) => outcome === 'wrong-password',
     );
     if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address has an account already.' });
-    setFlash(request, reply, 'address-changed');
+    setFlash(request, reply, !byMail ? 'address-changed' : keeps ? 'address-kept' : 'change-mailed');
+    return reply.redirect('/settings', 303);
+  });
+
+  app.post('/settings/verify', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    const { user } = request;
+    const toProve = config.mail === null ? null : addressToProve(user, now());
+    if (!toProve) return reply.redirect('/settings', 303);
+    if (!(await mayMail(context, request, toProve.address, false)))
+      return settings(request, reply.status(429), user, { proving: { error: TOO_MANY_MAILS } });
+    await mailProofAgain(db, user.id, toProve.address, now());
+    setFlash(request, reply, 'proof-mailed');
+    return reply.redirect('/settings', 303);
+  });
+
+  app.post('/settings/mail', async (request, reply) => {
+    if (!request.user) return reply.redirect('/login', 303);
+    const form = z.object({ wanted: z.enum(['yes', 'no']) }).safeParse(request.body ?? {});
+    if (!form.success) return settings(request, reply.status(400), request.user, {});
+    const mailOff = form.data.wanted === 'no';
+    await setMailOff(db, request.user.id, mailOff, now());
+    setFlash(request, reply, mailOff ? 'mail-off' : 'mail-on');
     return reply.redirect('/settings', 303);
   });
 
@@ -124,11 +162,12 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     if (!form.success) {
       return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
     }
+    const mail = await mayMailTo(context, request, user);
     const token = await tryCurrentPassword(
       request,
       reply,
       user,
-      () => changePassword(db, sessionSecret, user.id, form.data, now()),
+      () => changePassword(db, sessionSecret, user.id, { ...form.data, mail }, now()),
       (outcome) => outcome === null,
     );
     if (token === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
@@ -164,12 +203,13 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
 
     const form = z.object({ currentPassword }).safeParse(request.body ?? {});
     if (!form.success) return again(400, NO_PASSWORD);
+    const mail = await mayMailTo(context, request, user);
     const refusal = await askStripe(() =>
       tryCurrentPassword(
         request,
         reply,
         user,
-        () => deleteAccount({ db, stripe, products }, user.id, form.data.currentPassword, now()),
+        () => deleteAccount({ db, stripe, products }, user.id, { ...form.data, mail }, now()),
         (outcome) => outcome === 'wrong-password',
       ),
     );
@@ -208,6 +248,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       awaited,
       ...(awaited === 'waiting' && { refreshSeconds: REFRESH_SECONDS }),
       ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
+      mail: config.mail && { toProve: addressToProve(user, at), isOff: user.mailOff },
+      proving: forms.proving ?? null,
       address: forms.address ?? { values: { email: '' }, errors: {} },
       password: forms.password ?? { errors: {} },
       deletion: forms.deletion ?? { errors: {} },

@@ -1,0 +1,56 @@
+import type { Db, Tx } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { queueNow } from '../outbox/queue.ts';
+import { hashPassword } from './passwords.ts';
+import { closeAllSessions, openSession } from './sessions.ts';
+import { lockVerified, verifyUser } from './verified-user.ts';
+
+/**
+ * Changes a user's password, ends all their sessions and pending links, and opens a new session where they are.
+ *
+ * @param db the database
+ * @param secret SESSION_SECRET
+ * @param userId who asks
+ * @param typed what they typed as their password, and the new one; `mail`: whether a mail may tell them that it is done
+ * @param now the instant, UTC
+ * @returns the new session's token, or null when the current password is wrong
+ */
+export async function changePassword(
+  db: Db,
+  secret: string,
+  userId: string,
+  typed: { currentPassword: string; newPassword: string; mail: boolean },
+  now: Date,
+): Promise<string | null> {
+  const verified = await verifyUser(
+    await db.user.findUnique({ where: { id: userId } }),
+    typed.currentPassword,
+  );
+  if (!verified) return null;
+  const passwordHash = await hashPassword(typed.newPassword);
+  return inTransaction(db, now, async (tx) => {
+    // Reset meanwhile: the password that was right is none any more.
+    if (!(await lockVerified(tx, verified))) return null;
+    await setPassword(tx, userId, passwordHash);
+    if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
+    return openSession(tx, secret, userId);
+  });
+}
+
+/**
+ * Sets a new password: that ends all sessions and pending links, and a pending change of address.
+ *
+ * @param tx the open transaction, which holds the user's lock
+ * @param more what else changes
+ */
+export async function setPassword(
+  tx: Tx,
+  userId: string,
+  passwordHash: string,
+  more: { emailProvenAt?: Date } = {},
+): Promise<void> {
+  const data = { passwordHash, pendingEmail: null, pendingEmailAt: null, ...more };
+  await tx.user.update({ where: { id: userId }, data });
+  await tx.resetLink.deleteMany({ where: { userId } });
+  await closeAllSessions(tx, userId);
+}

@@ -1,0 +1,128 @@
+import type { User } from '../db/generated/client.ts';
+import { lockUser } from '../db/lock-user.ts';
+import type { Db, Tx } from '../db/transaction.ts';
+import { inTransaction, isUniqueViolation, LostRace } from '../db/transaction.ts';
+import { claimedUser, provenBy } from '../outbox/links.ts';
+import type { ToProve } from '../outbox/links.ts';
+import { queueNow } from '../outbox/queue.ts';
+import { isUnclaimed } from './addresses.ts';
+import { moveTo } from './change-address.ts';
+import type { Place } from './change-address.ts';
+import { endAtStripe, leaveNothing } from './delete-account.ts';
+import type { DeletionParts, EndedAtStripe } from './delete-account.ts';
+
+/** What a link proves. */
+export interface Proof extends ToProve {
+  user: User;
+  /** It has been used. */
+  isDone: boolean;
+  /**
+   * The account that has the address of a change by now: `unclaimed` loses it to the proof and is deleted, `claimed` keeps it.
+   */
+  holder: 'none' | 'unclaimed' | 'claimed';
+}
+
+/** Why an address was not proven. */
+export type ProofRefusal =
+  | 'link-gone'
+  | 'address-taken'
+  | 'payments-not-set-up'
+  | 'checkout-opened-meanwhile';
+
+/**
+ * @param secret SESSION_SECRET
+ * @param token the token in the link
+ * @param now the instant, UTC
+ * @returns what the link proves; null when it does not work (any more)
+ */
+export async function readProof(db: Db, secret: string, token: string, now: Date): Promise<Proof | null> {
+  const userId = claimedUser(token);
+  const user = userId === null ? null : await db.user.findUnique({ where: { id: userId } });
+  const toProve = user && provenBy(secret, token, user, now);
+  if (!user || !toProve) return null;
+  const found = toProve.isChange ? await db.user.findUnique({ where: { email: toProve.address } }) : null;
+  const holder = found ? ((await isUnclaimed(db, found)) ? 'unclaimed' : 'claimed') : 'none';
+  return { ...toProve, user, isDone: !toProve.isChange && user.emailProvenAt !== null, holder };
+}
+
+/**
+ * Uses a link that proves an address: the account's own, or the one that a change is pending to, which takes effect by it.
+ *
+ * @param parts what deleting an account needs: one that nobody proved or paid for loses its address to a change
+ * @param place the session that stays when the address is changed
+ * @param token the token in the link
+ * @param tellOld whether a mail may go to the address that is left
+ * @param now the instant, UTC
+ * @returns why it was refused, or null when the address is proven, now or before
+ * @throws StripeError when Stripe refuses to end what the other account has there, or cannot be reached
+ */
+export async function proveAddress(
+  parts: DeletionParts,
+  place: Place,
+  token: string,
+  tellOld: boolean,
+  now: Date,
+): Promise<ProofRefusal | null> {
+  const { db } = parts;
+  const proof = await readProof(db, place.secret, token, now);
+  if (!proof) return 'link-gone';
+  const { user: prover, isChange, address } = proof;
+  if (!isChange) return inTransaction(db, now, (tx) => proveOwn(tx, place.secret, prover.id, token));
+
+  const holder =
+    proof.holder === 'unclaimed' ? await db.user.findUnique({ where: { email: address } }) : null;
+  const ended = holder && (await endAtStripe(parts, holder.id));
+  if (ended === 'payments-not-set-up') return ended;
+  return inTransaction(db, now, async (tx) => {
+    const other = await tx.user.findUnique({ where: { email: address }, select: { id: true } });
+    // By id, as everybody does who locks several.
+    const locked = new Map<string, User>();
+    for (const id of [prover.id, ...(other ? [other.id] : [])].toSorted()) {
+      const row = await lockUser(tx, id);
+      if (row) locked.set(id, row);
+    }
+    const user = locked.get(prover.id);
+    const toProve = user && provenBy(place.secret, token, user, tx.now);
+    if (!toProve) return 'link-gone';
+    if (!toProve.isChange) return null;
+    const refusal = await free(tx, other && locked.get(other.id), toProve.address, ended);
+    if (refusal !== null) return refusal;
+    await takeAddress(tx, user, toProve.address, place);
+    if (tellOld && user.email !== null)
+      await queueNow(tx, [
+        { kind: 'mail.address-changed', userId: user.id, data: null, address: user.email },
+      ]);
+    return null;
+  });
+}
+
+async function proveOwn(tx: Tx, secret: string, userId: string, token: string): Promise<ProofRefusal | null> {
+  const user = await lockUser(tx, userId);
+  const toProve = user && provenBy(secret, token, user, tx.now);
+  if (!toProve || toProve.isChange) return 'link-gone';
+  if (user.emailProvenAt === null)
+    await tx.user.update({ where: { id: userId }, data: { emailProvenAt: tx.now } });
+  return null;
+}
+
+/** Frees an address that is to be proven, if the account that has it loses it. */
+async function free(
+  tx: Tx,
+  holder: User | null | undefined,
+  address: string,
+  ended: EndedAtStripe | null,
+): Promise<ProofRefusal | null> {
+  // It left the address while we waited for its lock.
+  if (holder?.email !== address) return null;
+  if (!(await isUnclaimed(tx, holder))) return 'address-taken';
+  return (await leaveNothing(tx, holder, ended)) ? null : 'checkout-opened-meanwhile';
+}
+
+async function takeAddress(tx: Tx, user: User, email: string, place: Place): Promise<void> {
+  try {
+    await moveTo(tx, user, { email, isProven: true }, place);
+  } catch (error) {
+    // Somebody signed up with it, or proved it, since we looked: the next try finds their account.
+    throw isUniqueViolation(error) ? new LostRace(error) : error;
+  }
+}

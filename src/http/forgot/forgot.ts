@@ -1,0 +1,82 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import * as z from 'zod';
+
+import { emailAddress } from '../../accounts/email.ts';
+import { mailResetLink } from '../../accounts/reset-link.ts';
+import type { AppContext } from '../context.ts';
+import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
+import { takeOfAddress, takeOfMailbox, TOO_MANY_TRIES } from '../limits.ts';
+import { mayMailTo } from '../may-mail.ts';
+import { sendPage } from '../page.ts';
+
+/**
+ * A forgotten password. The answer is the same whether or not there is such an account, and does not wait for the mail to be
+ * queued: neither its words nor its time tell.
+ *
+ * @param app the people's scope
+ * @param context what the server is built from
+ */
+export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
+  const { config, db, sessionSecret, now } = context;
+  const mailing = new Set<Promise<void>>();
+  app.decorateRequest('forgottenEmail', null);
+
+  app.get('/forgot', (request, reply) => forgotPage(request, reply, {}));
+
+  app.post('/forgot', { onResponse: mailLink }, async (request, reply) => {
+    if (config.mail === null) return forgotPage(request, reply, {});
+    if (!(await takeOfAddress(request, reply, 'forgottenOfAddress')))
+      return forgotPage(request, reply.status(429), { errors: { email: TOO_MANY_TRIES } });
+    const form = z.object({ email: emailAddress }).safeParse(request.body ?? {});
+    if (!form.success)
+      return forgotPage(request, reply.status(400), { errors: errorsFor(form.error, { email: BAD_EMAIL }) });
+    const { email } = form.data;
+    if (await takeOfMailbox(request, 'resetMailsToMailbox', email)) request.forgottenEmail = email;
+    return forgotPage(request, reply, { sentTo: email });
+  });
+
+  /** After the answer has left. */
+  function mailLink(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
+    const { forgottenEmail: email, log } = request;
+    if (email !== null) {
+      const mailed = mailResetLink(
+        db,
+        sessionSecret,
+        email,
+        (user) => mayMailTo(context, request, user),
+        now(),
+      )
+        .catch((error: unknown) => {
+          log.error({ err: error }, 'a reset link could not be queued');
+        })
+        .finally(() => mailing.delete(mailed));
+      mailing.add(mailed);
+    }
+    done();
+  }
+  app.addHook('onClose', async () => {
+    await Promise.all(mailing);
+  });
+
+  function forgotPage(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    { sentTo = null, errors = {} }: { sentTo?: string | null; errors?: { email?: string } },
+  ): FastifyReply {
+    return sendPage(request, reply, 'forgot', {
+      title: 'Forgotten password',
+      mailOn: config.mail !== null,
+      contact: config.contactEmail,
+      sentTo,
+      values: { email: typedText(request.body, 'email') },
+      errors,
+    });
+  }
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Where a reset link is to be mailed once this request is answered. */
+    forgottenEmail: string | null;
+  }
+}

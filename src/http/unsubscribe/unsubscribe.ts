@@ -1,0 +1,53 @@
+import cookie from '@fastify/cookie';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+
+import { setMailOff } from '../../accounts/mail-off.ts';
+import { unsubscribedUser } from '../../outbox/links.ts';
+import type { AppContext } from '../context.ts';
+import { sendPage } from '../page.ts';
+import { recognizeVisitors } from '../visitor.ts';
+
+type WithToken = FastifyRequest<{ Params: { token: string } }>;
+
+/**
+ * Turns mail about credit and payments off by a link, without a log-in. In a scope of its own, without the check where a
+ * request comes from: mail providers send the POST themselves, from their servers, without cookies and without following
+ * redirects. https://www.rfc-editor.org/rfc/rfc8058#section-3.1
+ *
+ * @param app a scope of its own
+ * @param context what the server is built from
+ */
+export async function unsubscribeRoutes(app: FastifyInstance, context: AppContext): Promise<void> {
+  const { db, sessionSecret, now } = context;
+  await app.register(cookie);
+  recognizeVisitors(app, context);
+  // The body, multipart or a form, says no more than the POST itself.
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, done) => {
+    done(null);
+  });
+
+  app.get<{ Params: { token: string } }>('/unsubscribe/:token', (request, reply) => {
+    const userId = unsubscribedUser(sessionSecret, request.params.token);
+    return unsubscribePage(request, reply, userId === null ? 'unknown' : 'ask');
+  });
+
+  app.post<{ Params: { token: string } }>('/unsubscribe/:token', async (request, reply) => {
+    const userId = unsubscribedUser(sessionSecret, request.params.token);
+    if (userId === null) return unsubscribePage(request, reply, 'unknown');
+    await setMailOff(db, userId, true, now());
+    return unsubscribePage(request, reply, 'done');
+  });
+}
+
+function unsubscribePage(
+  request: WithToken,
+  reply: FastifyReply,
+  state: 'ask' | 'done' | 'unknown',
+): FastifyReply {
+  return sendPage(request, reply.status(state === 'unknown' ? 404 : 200), 'unsubscribe', {
+    title: 'Mail about credit and payments',
+    token: request.params.token,
+    state,
+  });
+}

@@ -1,0 +1,73 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+
+import { proveAddress, readProof } from '../../accounts/prove-address.ts';
+import type { Proof, ProofRefusal } from '../../accounts/prove-address.ts';
+import { askStripe } from '../ask-stripe.ts';
+import type { AppContext } from '../context.ts';
+import { sessionToken, setFlash } from '../cookies.ts';
+import { takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
+import { mayMailTo } from '../may-mail.ts';
+import { sendPage } from '../page.ts';
+
+const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
+  'address-taken': 'Another account has confirmed this address, so yours keeps the address that it has.',
+  'payments-not-set-up':
+    'An older account with this address has a subscription that cannot be cancelled now, because payments are not set up on this server.',
+  'checkout-opened-meanwhile':
+    'An older account with this address began a payment just now. Please try again in a moment.',
+};
+
+type WithToken = FastifyRequest<{ Params: { token: string } }>;
+
+/**
+ * Proving an address by the link that was mailed there. Opening it shows a button and changes nothing: mail scanners open
+ * links. It works in a browser that is not logged in, too.
+ *
+ * @param app the people's scope
+ * @param context what the server is built from
+ */
+export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
+  const { config, db, stripe, sessionSecret, now } = context;
+  const parts = { db, stripe, products: config.stripe.products };
+
+  app.get<{ Params: { token: string } }>('/verify/:token', async (request, reply) => {
+    const proof = await readProof(db, sessionSecret, request.params.token, now());
+    return verifyPage(request, reply.status(proof ? 200 : 404), proof);
+  });
+
+  app.post<{ Params: { token: string } }>('/verify/:token', async (request, reply) => {
+    const { token } = request.params;
+    const proof = await readProof(db, sessionSecret, token, now());
+    if (!proof) return verifyPage(request, reply.status(404), null);
+    if (!(await takeOfAddress(request, reply, 'proofsOfAddress')))
+      return verifyPage(request, reply.status(429), proof, TOO_MANY_TRIES);
+    const isHere = request.user?.id === proof.user.id;
+    const place = { secret: sessionSecret, token: isHere ? sessionToken(request) : null };
+    const tellOld = proof.isChange && (await mayMailTo(context, request, proof.user));
+    const refusal = await askStripe(() => proveAddress(parts, place, token, tellOld, now()));
+    if (refusal === 'link-gone') return verifyPage(request, reply.status(404), null);
+    if (refusal !== null) return verifyPage(request, reply.status(409), proof, REFUSED[refusal]);
+    if (!isHere) return verifyPage(request, reply, { ...proof, isDone: true });
+    setFlash(request, reply, proof.isChange ? 'address-changed' : 'address-proven');
+    return reply.redirect('/settings', 303);
+  });
+
+  function verifyPage(
+    request: WithToken,
+    reply: FastifyReply,
+    proof: Proof | null,
+    error?: string,
+  ): FastifyReply {
+    return sendPage(request, reply, 'verify', {
+      title: 'Confirm your email address',
+      token: request.params.token,
+      proof: proof && {
+        address: proof.address,
+        isChange: proof.isChange,
+        isDone: proof.isDone,
+        deletesHolder: proof.holder === 'unclaimed',
+      },
+      error,
+    });
+  }
+}

@@ -1,0 +1,282 @@
+import { describe, expect, test } from 'vitest';
+
+import { resetLink } from '../src/operator/reset-link.ts';
+import { commandContext } from './support/command-context.ts';
+import { MAIL, outbox, prove, resetPathOf } from './support/mail.ts';
+import { refuseWrites } from './support/other-connection.ts';
+import { until } from './support/process.ts';
+import {
+  daysAfter,
+  deliverAll,
+  PASSWORD,
+  postForm,
+  postFrom,
+  signUp,
+  startTestServer,
+} from './support/server.ts';
+import type { TestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const NEW_PASSWORD = 'battery staple';
+
+/** Asks for a link, and waits until so many mails with one have been queued. */
+async function forgot(server: TestServer, email: string, mails: number) {
+  const answer = await postForm(server.app, '/forgot', { email });
+  expect(answer.statusCode).toBe(200);
+  return until(async () => {
+    const items = await outbox(server, 'mail.reset-password');
+    return items.length === mails ? items : undefined;
+  });
+}
+
+/** Whatever was asked for before has been done by the time that this has. */
+async function settle(server: TestServer): Promise<void> {
+  await signUp(server, 'last@example.com');
+  await server.db.user.update({
+    where: { email: 'last@example.com' },
+    data: { emailProvenAt: server.clock.now },
+  });
+  const before = (await outbox(server, 'mail.reset-password')).length;
+  await postForm(server.app, '/forgot', { email: 'last@example.com' });
+  const last = await server.db.user.findUniqueOrThrow({ where: { email: 'last@example.com' } });
+  await until(async () => {
+    const found = await server.db.outboxItem.count({
+      where: { userId: last.id, kind: 'mail.reset-password' },
+    });
+    return found > 0 || undefined;
+  });
+  await server.db.outboxItem.deleteMany({ where: { userId: last.id } });
+  expect((await outbox(server, 'mail.reset-password')).length).toBe(before);
+}
+
+const logsIn = async ({ app }: TestServer, password: string): Promise<number> =>
+  (await postForm(app, '/login', { email: 'ann@example.com', password })).statusCode;
+
+describe('without mail', () => {
+  test('the page says whom to ask, and nothing is queued', async () => {
+    const server = await startTestServer();
+    await signUp(server, 'ann@example.com');
+    expect((await server.app.inject({ url: '/login' })).body).toContain('href="/forgot"');
+    const page = await server.app.inject({ url: '/forgot' });
+    expect(page.statusCode).toBe(200);
+    expect(page.body).toContain('Ask the people who run it');
+    expect(page.body).not.toContain('<form');
+    const answer = await postForm(server.app, '/forgot', { email: 'ann@example.com' });
+    expect(answer.body).toBe(page.body);
+    expect(await server.db.resetLink.count()).toBe(0);
+    expect(await outbox(server)).toEqual([]);
+  });
+
+  test('the page names the address where help is found, if there is one', async () => {
+    const { app } = await startTestServer({ CONTACT_EMAIL: 'help@example.com' });
+    expect((await app.inject({ url: '/forgot' })).body).toContain('href="mailto:help@example.com"');
+  });
+});
+
+describe('a forgotten password', () => {
+  test('is answered alike whether or not there is such an account', async () => {
+    const server = await startTestServer(MAIL);
+    await signUp(server, 'ann@example.com');
+    const answers = [];
+    for (const email of ['ann@example.com', 'bob@example.com', ' ANN@example.com'])
+      answers.push(await postForm(server.app, '/forgot', { email }));
+    const told = answers.map(({ statusCode, headers, body }) => ({
+      statusCode,
+      headers: { ...headers, date: '' },
+      body: body.replaceAll(/(ann|bob)@example\.com/g, 'x@example.com'),
+    }));
+    expect(told[0]?.statusCode).toBe(200);
+    expect(told[0]?.body).toContain('If there is an account');
+    expect(told[1]).toEqual(told[0]);
+    expect(told[2]).toEqual(told[0]);
+  });
+
+  test('is answered before anything is written, so that the time tells nothing either', async () => {
+    const server = await startTestServer(MAIL);
+    await signUp(server, 'ann@example.com');
+    const { lift } = await refuseWrites(server, 'INSERT', 'ResetLink');
+    const answer = await postForm(server.app, '/forgot', { email: 'ann@example.com' });
+    expect(answer.statusCode).toBe(200);
+    expect(answer.body).toContain('If there is an account');
+    await lift();
+  });
+
+  test('gets a link that sets a new password, once, and that is in no row', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await signUp(server, 'ann@example.com');
+    const [item] = await forgot(server, 'ann@example.com', 1);
+    if (!item) throw new Error('no mail');
+    expect(item).toMatchObject({ userId: ann.id, address: null, data: 'null', status: 'queued' });
+    const path = resetPathOf(server, item);
+    const rows = JSON.stringify([await outbox(server), await server.db.resetLink.findMany()]);
+    expect(rows).not.toContain(path.split('/').at(-1));
+
+    expect((await server.app.inject({ url: path })).statusCode).toBe(200);
+    const answer = await postForm(server.app, path, { password: NEW_PASSWORD });
+    expect([answer.statusCode, answer.headers.location]).toEqual([303, '/login']);
+    expect((await postForm(server.app, path, { password: 'another staple' })).statusCode).toBe(404);
+    expect(await logsIn(server, NEW_PASSWORD)).toBe(303);
+    expect(await outbox(server, 'mail.password-changed')).toMatchObject([{ userId: ann.id }]);
+  });
+
+  test('gets a link that works for an hour, and ends with a newer one', async () => {
+    const server = await startTestServer(MAIL);
+    await signUp(server, 'ann@example.com');
+    const [first] = await forgot(server, 'ann@example.com', 1);
+    server.clock.now = new Date(server.clock.now.getTime() + 1000);
+    const [, second] = await forgot(server, 'ann@example.com', 2);
+    if (!first || !second) throw new Error('no mails');
+    expect((await server.app.inject({ url: resetPathOf(server, first) })).statusCode).toBe(404);
+    expect((await server.app.inject({ url: resetPathOf(server, second) })).statusCode).toBe(200);
+    server.clock.now = new Date(server.clock.now.getTime() + 3_600_000);
+    const late = await server.app.inject({ url: resetPathOf(server, second) });
+    expect(late.statusCode).toBe(404);
+    expect(late.body).toContain('href="/forgot"');
+  });
+
+  test('keeps what was typed when it is no address', async () => {
+    const server = await startTestServer(MAIL);
+    const answer = await postForm(server.app, '/forgot', { email: '"><b>ann' });
+    expect(answer.statusCode).toBe(400);
+    expect(answer.body).toContain('value="&quot;&gt;&lt;b&gt;ann"');
+    expect(answer.body).toContain('Enter an e-mail address');
+  });
+
+  test('is asked for 30 times by one client, whatever the address', async () => {
+    const server = await startTestServer(MAIL);
+    const ask = (n: number, from: string) =>
+      postFrom(server, '/forgot', from, { email: `nobody${n}@example.com` });
+    for (let n = 0; n < 30; n += 1) expect((await ask(n, '192.0.2.1')).statusCode).toBe(200);
+    const refused = await ask(30, '192.0.2.1');
+    expect(refused.statusCode).toBe(429);
+    expect(refused.headers['retry-after']).toBeDefined();
+    expect(refused.body).toContain('value="nobody30@example.com"');
+    expect((await ask(31, '192.0.2.2')).statusCode).toBe(200);
+  });
+
+  test('brings five mails within the hour, and then the same answer without a mail', async () => {
+    const server = await startTestServer(MAIL);
+    await signUp(server, 'ann@example.com');
+    await server.db.user.updateMany({ data: { emailProvenAt: server.clock.now } });
+    for (let n = 1; n <= 5; n += 1) await forgot(server, 'ann@example.com', n);
+    const sixth = await postFrom(server, '/forgot', '192.0.2.7', { email: 'ann@example.com' });
+    expect(sixth.statusCode).toBe(200);
+    expect(sixth.body).toContain('If there is an account');
+    await settle(server);
+    expect(await outbox(server, 'mail.reset-password')).toHaveLength(5);
+  });
+
+  test('brings no more than five mails a day to an unproven address, the one of the sign-up included', async () => {
+    const server = await startTestServer(MAIL);
+    await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
+    for (let n = 1; n <= 4; n += 1) await forgot(server, 'ann@example.com', n);
+    expect((await postForm(server.app, '/forgot', { email: 'ann@example.com' })).statusCode).toBe(200);
+    await settle(server);
+    expect(await outbox(server)).toHaveLength(5);
+  });
+
+  test('that is being queued when the server closes is queued', async () => {
+    const server = await startTestServer(MAIL);
+    await signUp(server, 'ann@example.com');
+    await postForm(server.app, '/forgot', { email: 'ann@example.com' });
+    await server.app.close();
+    expect(await outbox(server, 'mail.reset-password')).toHaveLength(1);
+  });
+});
+
+describe('a reset link that was mailed', () => {
+  /** Somebody who signed up with Ann's address, by a friend's code, and has backups. */
+  async function squatter(server: TestServer) {
+    const friend = await signUp(server, 'friend@example.com');
+    const person = await signUp(server, 'ann@example.com', friend.code);
+    await server.db.backup.create({
+      data: { id: 'b1', userId: person.id, number: 1, document: '{}', createdAt: server.clock.now },
+    });
+    return { friend, person };
+  }
+
+  const rowsOf = async ({ db }: TestServer, userId: string) => ({
+    backups: await db.backup.count({ where: { userId } }),
+    referrals: await db.referral.count({ where: { referredId: userId } }),
+    sessions: await db.session.count({ where: { userId } }),
+  });
+
+  async function pathFor(server: TestServer): Promise<string> {
+    const [item] = await forgot(server, 'ann@example.com', 1);
+    return item ? resetPathOf(server, item) : '';
+  }
+
+  test('proves the address, and empties an account that nobody had proven or paid for', async () => {
+    const server = await startTestServer(MAIL);
+    const { person } = await squatter(server);
+    const path = await pathFor(server);
+    expect((await server.app.inject({ url: path })).body).toContain(
+      'Nobody has confirmed this account’s address',
+    );
+    expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await server.db.user.findUnique({ where: { id: person.id } })).toMatchObject({
+      emailProvenAt: server.clock.now,
+    });
+    expect(await rowsOf(server, person.id)).toEqual({ backups: 0, referrals: 0, sessions: 0 });
+    expect(await logsIn(server, PASSWORD)).toBe(401);
+  });
+
+  test('leaves the account of somebody who paid as it is', async () => {
+    const server = await startTestServer(MAIL);
+    const { person, friend } = await squatter(server);
+    const stripe = buyer(person.id);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    const path = await pathFor(server);
+    expect((await server.app.inject({ url: path })).body).not.toContain('Nobody has confirmed');
+    expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await rowsOf(server, person.id)).toEqual({ backups: 1, referrals: 1, sessions: 0 });
+    expect(await server.db.user.findUnique({ where: { id: friend.id } })).toMatchObject({
+      creditUntil: daysAfter(45),
+    });
+  });
+
+  test('leaves the account of somebody who proved the address as it is', async () => {
+    const server = await startTestServer(MAIL);
+    const { person } = await squatter(server);
+    await server.db.outboxItem.create({
+      data: {
+        id: 'proof',
+        kind: 'mail.prove-address',
+        userId: person.id,
+        data: 'null',
+        createdAt: server.clock.now,
+        dueAt: server.clock.now,
+        status: 'queued',
+      },
+    });
+    await prove(server, person);
+    const path = await pathFor(server);
+    server.clock.now = new Date(server.clock.now.getTime() + 60_000);
+    expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await rowsOf(server, person.id)).toEqual({ backups: 1, referrals: 1, sessions: 0 });
+    expect(await server.db.user.findUnique({ where: { id: person.id } })).toMatchObject({
+      emailProvenAt: daysAfter(0),
+    });
+  });
+
+  test('that an operator gave out proves nothing, and empties nothing', async () => {
+    const server = await startTestServer(MAIL);
+    const { person } = await squatter(server);
+    const { json } = await resetLink(commandContext(server), 'ann@example.com');
+    const path = new URL((json as { url: string }).url).pathname;
+    expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await rowsOf(server, person.id)).toEqual({ backups: 1, referrals: 1, sessions: 0 });
+    expect(await server.db.user.findUnique({ where: { id: person.id } })).toMatchObject({
+      emailProvenAt: null,
+    });
+  });
+
+  test('ends with the account', async () => {
+    const server = await startTestServer(MAIL);
+    const { person } = await squatter(server);
+    const path = await pathFor(server);
+    await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, person.cookie);
+    expect((await server.app.inject({ url: path })).statusCode).toBe(404);
+    expect(await server.db.resetLink.count()).toBe(0);
+  });
+});

@@ -1,0 +1,609 @@
+import { describe, expect, test } from 'vitest';
+
+import { doctor } from '../src/operator/doctor.ts';
+import { prune } from '../src/operator/prune.ts';
+import { resetLink } from '../src/operator/reset-link.ts';
+import { tellCustomerAddress } from '../src/stripe/tell-customer-address.ts';
+import { commandContext } from './support/command-context.ts';
+import { askFor, kindsFor, MAIL, outbox, prove, provePath } from './support/mail.ts';
+import {
+  cookiesOf,
+  daysAfter,
+  deliverAll,
+  PASSWORD,
+  postForm,
+  postFrom,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
+import { buyer } from './support/stripe-events.ts';
+
+const NEW_PASSWORD = 'battery staple';
+
+/** Signs somebody up through the form, so that a link is mailed to them. */
+async function newcomer(server: TestServer, email = 'ann@example.com'): Promise<Person> {
+  const answer = await postForm(server.app, '/signup', { email, password: PASSWORD });
+  expect(answer.statusCode).toBe(303);
+  const { id, code } = await server.db.user.findUniqueOrThrow({ where: { email } });
+  return { id, email, code, cookie: cookiesOf(answer) };
+}
+
+const get = ({ app }: TestServer, url: string, cookie = '') => app.inject({ url, headers: { cookie } });
+
+async function settings(server: TestServer, { cookie }: Person): Promise<string> {
+  return (await get(server, '/settings', cookie)).body.replaceAll(/\s+/g, ' ');
+}
+
+async function whoIs(server: TestServer, cookie: string) {
+  const answer = await get(server, '/api/me', cookie);
+  return answer.statusCode === 401 ? null : answer.json<{ email: string; emailProven: boolean }>();
+}
+
+const userOf = ({ db }: TestServer, { id }: Pick<Person, 'id'>) =>
+  db.user.findUniqueOrThrow({ where: { id } });
+
+const logsIn = async ({ app }: TestServer, email: string, password = PASSWORD): Promise<number> =>
+  (await postForm(app, '/login', { email, password })).statusCode;
+
+async function expectSound(server: TestServer): Promise<void> {
+  expect((await doctor(commandContext(server))).json).toMatchObject({ findings: [] });
+}
+
+describe('without mail', () => {
+  test('nothing is queued or shown, and a changed address counts at once', async () => {
+    const server = await startTestServer();
+    const ann = await newcomer(server);
+    expect(await outbox(server)).toEqual([]);
+    for (const words of ['not confirmed', 'Send the link again', 'Mail about credit', 'We send a link'])
+      expect(await settings(server, ann)).not.toContain(words);
+    expect((await postForm(server.app, '/settings/verify', {}, ann.cookie)).statusCode).toBe(303);
+    expect((await askFor(server, ann, 'new@example.com')).statusCode).toBe(303);
+    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'new@example.com', emailProven: false });
+    expect(await outbox(server)).toEqual([]);
+  });
+
+  test('a changed address is told to Stripe, for every customer', async () => {
+    const server = await startTestServer();
+    const ann = await newcomer(server);
+    await deliverAll(server, [buyer(ann.id).checkoutCompleted(), buyer(ann.id).checkoutCompleted()]);
+    await askFor(server, ann, 'new@example.com');
+    const customers = await server.db.customer.findMany({ orderBy: { id: 'asc' } });
+    const told = await outbox(server, 'stripe.customer-address');
+    expect(
+      told.map(({ data }) => (JSON.parse(data) as { customerId: string }).customerId).toSorted(),
+    ).toEqual(customers.map(({ id }) => id));
+    expect(customers).toHaveLength(2);
+  });
+});
+
+describe('a new address', () => {
+  test('gets a link, which shows a button to anybody and proves nothing by being opened', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    expect(await kindsFor(server, ann)).toEqual(['mail.prove-address']);
+    expect(await settings(server, ann)).toContain('We sent a link to <strong>ann@example.com</strong>');
+    const path = await provePath(server, ann);
+    expect(JSON.stringify(await outbox(server))).not.toContain(path.split('/').at(-1));
+    for (const method of ['GET', 'HEAD'] as const) {
+      const page = await server.app.inject({ method, url: path });
+      expect(page.statusCode).toBe(200);
+      if (method === 'GET') expect(page.body).toContain(`<form class="form" method="post" action="${path}">`);
+    }
+    expect(await whoIs(server, ann.cookie)).toMatchObject({ emailProven: false });
+  });
+
+  test('is proven by the button, in a browser that is logged out', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    const path = await provePath(server, ann);
+    const answer = await postForm(server.app, path, {});
+    expect(answer.statusCode).toBe(200);
+    expect(answer.body).toContain('Your address is confirmed');
+    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'ann@example.com', emailProven: true });
+    expect(await settings(server, ann)).not.toContain('Send the link again');
+    expect(await settings(server, ann)).toContain('(confirmed)');
+    expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: START });
+  });
+
+  test('is proven once: the link says so afterwards, and changes nothing', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    const path = await provePath(server, ann);
+    const answer = await postForm(server.app, path, {}, ann.cookie);
+    expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
+    server.clock.now = daysAfter(1);
+    expect((await get(server, path)).body).toContain('Your address is confirmed');
+    expect((await postForm(server.app, path, {})).statusCode).toBe(200);
+    expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: START });
+    expect(await whoIs(server, ann.cookie)).not.toBeNull();
+  });
+
+  test('is not proven by a link that was tampered with', async () => {
+    const server = await startTestServer(MAIL);
+    const [ann, bob] = [await newcomer(server), await newcomer(server, 'bob@example.com')];
+    const token = (await provePath(server, ann)).replace('/verify/', '');
+    const [id = '', expiry = '', signature = ''] = token.split('.');
+    const bad = [
+      `${bob.id}.${expiry}.${signature}`,
+      `${id}.${Number(expiry) + 1}.${signature}`,
+      `${id}.${expiry}.${signature.slice(0, -2)}AA`,
+      `${id}.${expiry}`,
+      `${'9'.repeat(36)}.${expiry}.${signature}`,
+      'x',
+      '%00',
+    ];
+    for (const one of bad) {
+      expect((await get(server, `/verify/${one}`)).statusCode, one).toBe(404);
+      expect((await postForm(server.app, `/verify/${one}`, {})).statusCode, one).toBe(404);
+    }
+    expect(await server.db.user.count({ where: { emailProvenAt: { not: null } } })).toBe(0);
+  });
+
+  test('is proven within three days', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    const path = await provePath(server, ann);
+    server.clock.now = daysAfter(3);
+    expect((await get(server, path)).statusCode).toBe(404);
+    expect((await postForm(server.app, path, {})).body).toContain('This link no longer works');
+    expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: null });
+  });
+
+  test.each([
+    ['a changed password', '/settings/password', { currentPassword: PASSWORD, newPassword: NEW_PASSWORD }],
+    ['a deletion', '/settings/delete', { currentPassword: PASSWORD }],
+  ])('is not proven after %s', async (_what, url, fields) => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    const path = await provePath(server, ann);
+    expect((await postForm(server.app, url, fields, ann.cookie)).statusCode).toBe(303);
+    expect((await postForm(server.app, path, {})).statusCode).toBe(404);
+    expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: null });
+  });
+
+  test('gets the link again, five mails a day in all; signing up works all the same', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    const again = () => postForm(server.app, '/settings/verify', {}, ann.cookie);
+    for (let n = 1; n <= 4; n += 1) expect((await again()).statusCode).toBe(303);
+    const refused = await again();
+    expect(refused.statusCode).toBe(429);
+    expect(refused.body).toContain('Too many mails have gone to this address today');
+    expect(await outbox(server)).toHaveLength(5);
+
+    await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, ann.cookie);
+    await newcomer(server);
+    // Neither the deletion nor the second sign-up sent a sixth one.
+    expect(await outbox(server)).toHaveLength(5);
+  });
+
+  test('has a share of mails of its own, whoever asks for it', async () => {
+    const server = await startTestServer(MAIL);
+    const people = [];
+    for (let n = 0; n < 6; n += 1) people.push(await signUp(server, `eve${n}@example.com`));
+    const answers = [];
+    for (const one of people) answers.push(await askFor(server, one, 'victim@example.com'));
+    expect(answers.map(({ statusCode }) => statusCode)).toEqual([303, 303, 303, 303, 303, 429]);
+    expect(answers.at(-1)?.body).toContain('value="victim@example.com"');
+    expect(await outbox(server, 'mail.prove-address')).toHaveLength(5);
+  });
+
+  test('a sign-up that makes no account takes none of its mails', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    for (let n = 0; n < 6; n += 1)
+      await postFrom(server, '/signup', '192.0.2.9', { email: 'ann@example.com', password: NEW_PASSWORD });
+    expect((await postForm(server.app, '/settings/verify', {}, ann.cookie)).statusCode).toBe(303);
+    expect(await outbox(server)).toHaveLength(2);
+  });
+
+  test('proofs are tried 30 times by one client', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    const path = await provePath(server, ann);
+    for (let n = 0; n < 30; n += 1) expect((await postFrom(server, path, '192.0.2.1')).statusCode).toBe(200);
+    expect((await postFrom(server, path, '192.0.2.1')).statusCode).toBe(429);
+    expect((await postFrom(server, path, '192.0.2.2')).statusCode).toBe(200);
+  });
+});
+
+/** Somebody whose address is proven. */
+async function proven(server: TestServer, email = 'ann@example.com'): Promise<Person> {
+  const ann = await newcomer(server, email);
+  await prove(server, ann);
+  await server.db.outboxItem.deleteMany({ where: { userId: ann.id } });
+  return ann;
+}
+
+describe('a change of address', () => {
+  test('waits for the proof, and the old address is told at once', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    const answer = await askFor(server, ann, 'new@example.com');
+    expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
+    expect(await outbox(server)).toMatchObject([
+      { kind: 'mail.address-changing', address: 'ann@example.com', userId: ann.id },
+      { kind: 'mail.prove-address', address: null, userId: ann.id },
+    ]);
+    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'ann@example.com', emailProven: true });
+    expect(await settings(server, ann)).toContain('Your address changes to <strong>new@example.com</strong>');
+    expect([await logsIn(server, 'ann@example.com'), await logsIn(server, 'new@example.com')]).toEqual([
+      303, 401,
+    ]);
+  });
+
+  test('takes effect with the proof: other sessions and links end, the old address and Stripe are told', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    await deliverAll(server, [buyer(ann.id).checkoutCompleted()]);
+    const elsewhere = cookiesOf(
+      await postForm(server.app, '/login', { email: 'ann@example.com', password: PASSWORD }),
+    );
+    await askFor(server, ann, 'new@example.com');
+    await resetLink(commandContext(server), 'ann@example.com');
+    const path = await provePath(server, ann);
+    const page = await get(server, path);
+    expect(page.body).toContain('new@example.com');
+    expect(page.body).not.toContain('ann@example.com');
+
+    const answer = await postForm(server.app, path, {}, ann.cookie);
+    expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
+    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'new@example.com', emailProven: true });
+    expect(await whoIs(server, elsewhere)).toBeNull();
+    expect(await server.db.resetLink.count()).toBe(0);
+    expect(await outbox(server)).toMatchObject([
+      { kind: 'mail.address-changed', address: 'ann@example.com' },
+      { kind: 'mail.address-changing', address: 'ann@example.com' },
+      { kind: 'mail.prove-address' },
+      { kind: 'stripe.customer-address', userId: ann.id },
+    ]);
+    expect(await userOf(server, ann)).toMatchObject({ pendingEmail: null, pendingEmailAt: null });
+    // The old one was proven: it stays theirs.
+    expect(await server.db.formerAddress.count({ where: { userId: ann.id } })).toBe(1);
+    expect([await logsIn(server, 'ann@example.com'), await logsIn(server, 'new@example.com')]).toEqual([
+      401, 303,
+    ]);
+    await expectSound(server);
+  });
+
+  test('that is proven in another browser ends every session; pressing the button again changes nothing', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    await askFor(server, ann, 'new@example.com');
+    const path = await provePath(server, ann);
+    const answer = await postForm(server.app, path, {});
+    expect(answer.body).toContain('is now the address of your account');
+    expect(await whoIs(server, ann.cookie)).toBeNull();
+    expect((await postForm(server.app, path, {})).statusCode).toBe(200);
+    expect(await kindsFor(server, ann)).toHaveLength(3);
+    expect(await logsIn(server, 'new@example.com')).toBe(303);
+  });
+
+  test('keeps the session of another account that the browser is logged in with', async () => {
+    const server = await startTestServer(MAIL);
+    const [ann, bob] = [await proven(server), await newcomer(server, 'bob@example.com')];
+    await askFor(server, ann, 'new@example.com');
+    expect((await postForm(server.app, await provePath(server, ann), {}, bob.cookie)).statusCode).toBe(200);
+    expect(await whoIs(server, bob.cookie)).toMatchObject({ email: 'bob@example.com', emailProven: false });
+    expect(await whoIs(server, ann.cookie)).toBeNull();
+  });
+
+  test('wants the password', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    const answer = await askFor(server, ann, 'new@example.com', 'wrong password');
+    expect(answer.statusCode).toBe(403);
+    expect(answer.body).toContain('value="new@example.com"');
+    expect(await outbox(server)).toEqual([]);
+  });
+
+  test('is voided by a newer one', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    await askFor(server, ann, 'first@example.com');
+    const first = await provePath(server, ann);
+    server.clock.now = new Date(START.getTime() + 1000);
+    await askFor(server, ann, 'second@example.com');
+    expect((await postForm(server.app, first, {})).statusCode).toBe(404);
+    await prove(server, ann);
+    expect(await userOf(server, ann)).toMatchObject({ email: 'second@example.com' });
+  });
+
+  test('is voided by asking for the present address', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    await askFor(server, ann, 'new@example.com');
+    const path = await provePath(server, ann);
+    expect((await askFor(server, ann, 'ann@example.com')).statusCode).toBe(303);
+    expect((await postForm(server.app, path, {})).statusCode).toBe(404);
+    expect(await settings(server, ann)).not.toContain('new@example.com');
+    expect(await kindsFor(server, ann)).toHaveLength(2);
+  });
+
+  test.each([
+    [
+      'a changed password',
+      (server: TestServer, { cookie }: Person) =>
+        postForm(
+          server.app,
+          '/settings/password',
+          { currentPassword: PASSWORD, newPassword: NEW_PASSWORD },
+          cookie,
+        ),
+    ],
+    [
+      'a reset password',
+      async (server: TestServer, { email }: Person) => {
+        const { json } = await resetLink(commandContext(server), email);
+        const path = new URL((json as { url: string }).url).pathname;
+        return postForm(server.app, path, { password: NEW_PASSWORD });
+      },
+    ],
+    [
+      'a deletion',
+      (server: TestServer, { cookie }: Person) =>
+        postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, cookie),
+    ],
+  ])('is voided by %s', async (_what, act) => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    await askFor(server, ann, 'new@example.com');
+    const path = await provePath(server, ann);
+    expect((await act(server, ann)).statusCode).toBe(303);
+    expect((await get(server, path)).statusCode).toBe(404);
+    expect((await postForm(server.app, path, {})).statusCode).toBe(404);
+    expect(await userOf(server, ann)).toMatchObject({ pendingEmail: null, pendingEmailAt: null });
+    expect(await server.db.user.count({ where: { email: 'new@example.com' } })).toBe(0);
+    await expectSound(server);
+  });
+
+  test('lapses after three days, counted from the last mail, and is forgotten by prune', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    await askFor(server, ann, 'new@example.com');
+    server.clock.now = daysAfter(2);
+    expect((await postForm(server.app, '/settings/verify', {}, ann.cookie)).statusCode).toBe(303);
+    server.clock.now = daysAfter(4);
+    expect(await settings(server, ann)).toContain('Your address changes to');
+    const path = await provePath(server, ann);
+    server.clock.now = daysAfter(5);
+    expect(await settings(server, ann)).not.toContain('Your address changes to');
+    expect((await postForm(server.app, path, {})).statusCode).toBe(404);
+    expect(await userOf(server, ann)).toMatchObject({ pendingEmail: 'new@example.com' });
+    await prune(commandContext(server));
+    expect(await userOf(server, ann)).toMatchObject({ pendingEmail: null, pendingEmailAt: null });
+  });
+
+  test('to another +tag is proven as well, and what was paid for stays', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    const { emailHash } = await userOf(server, ann);
+    await askFor(server, ann, 'ann+2@example.com');
+    expect(await userOf(server, ann)).toMatchObject({ email: 'ann@example.com' });
+    await prove(server, ann);
+    expect(await userOf(server, ann)).toMatchObject({
+      email: 'ann+2@example.com',
+      emailHash,
+      emailProvenAt: START,
+    });
+    expect(await server.db.formerAddress.count()).toBe(0);
+  });
+
+  test('from an address that was neither proven nor paid for leaves nothing of it', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server, 'owner@example.com');
+    await askFor(server, ann, 'new@example.com');
+    await prove(server, ann);
+    expect(await server.db.formerAddress.count()).toBe(0);
+    expect(await userOf(server, await newcomer(server, 'owner@example.com'))).toMatchObject({
+      deletedAt: null,
+    });
+  });
+
+  test('to an address that somebody has proven or paid with is refused', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    await proven(server, 'bob@example.com');
+    const payer = await newcomer(server, 'payer@example.com');
+    const stripe = buyer(payer.id);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    for (const email of ['bob@example.com', 'payer@example.com']) {
+      const answer = await askFor(server, ann, email);
+      expect(answer.statusCode).toBe(409);
+      expect(answer.body).toContain('This address has an account already');
+    }
+    expect(await kindsFor(server, ann)).toEqual([]);
+  });
+
+  test('reserves nothing: it fails when somebody else has proven the address meanwhile', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    await askFor(server, ann, 'new@example.com');
+    const path = await provePath(server, ann);
+    const other = await proven(server, 'new@example.com');
+    const answer = await postForm(server.app, path, {});
+    expect(answer.statusCode).toBe(409);
+    expect(answer.body).toContain('Another account has confirmed this address');
+    expect(await userOf(server, ann)).toMatchObject({
+      email: 'ann@example.com',
+      pendingEmail: 'new@example.com',
+    });
+    expect(await userOf(server, other)).toMatchObject({ email: 'new@example.com', deletedAt: null });
+    await expectSound(server);
+  });
+
+  test('of two people who ask for one address, the first to prove it has it', async () => {
+    const server = await startTestServer(MAIL);
+    const [ann, bob] = [await proven(server), await proven(server, 'bob@example.com')];
+    await askFor(server, ann, 'new@example.com');
+    await askFor(server, bob, 'new@example.com');
+    await prove(server, bob);
+    expect((await postForm(server.app, await provePath(server, ann), {})).statusCode).toBe(409);
+    expect(await userOf(server, bob)).toMatchObject({ email: 'new@example.com' });
+    expect(await userOf(server, ann)).toMatchObject({ email: 'ann@example.com' });
+  });
+});
+
+describe('an account with an address that nobody proved or paid for', () => {
+  test('is deleted when somebody else proves the address, who is told before', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    const squatter = await signUp(server, 'new@example.com', ann.code);
+    await server.db.backup.create({
+      data: { id: 'b1', userId: squatter.id, number: 1, document: '{}', createdAt: START },
+    });
+    expect((await askFor(server, ann, 'new@example.com')).statusCode).toBe(303);
+    expect(await userOf(server, squatter)).toMatchObject({ deletedAt: null });
+    const path = await provePath(server, ann);
+    expect((await get(server, path)).body).toContain('That account will');
+    expect((await postForm(server.app, path, {}, ann.cookie)).statusCode).toBe(303);
+    expect(await userOf(server, squatter)).toMatchObject({ email: null, deletedAt: START, emailHash: '' });
+    expect(await userOf(server, ann)).toMatchObject({ email: 'new@example.com', emailProvenAt: START });
+    expect(await server.db.backup.count()).toBe(0);
+    expect(await whoIs(server, squatter.cookie)).toBeNull();
+    await expectSound(server);
+  });
+
+  test('keeps it when it proved it, or paid, before the other one did', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    const holder = await newcomer(server, 'new@example.com');
+    await askFor(server, ann, 'new@example.com');
+    const stripe = buyer(holder.id);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    expect((await postForm(server.app, await provePath(server, ann), {})).statusCode).toBe(409);
+    expect(await userOf(server, holder)).toMatchObject({ email: 'new@example.com', deletedAt: null });
+  });
+
+  test('has its trial and its checkout ended at Stripe first, and stays when Stripe cannot be reached', async () => {
+    const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
+    const ann = await proven(world);
+    const squatter = await newcomer(world, 'new@example.com');
+    const subscription = await subscribe(world, squatter);
+    await deliverWaiting(world);
+    expect(await userOf(world, squatter)).toMatchObject({ tier: 'trial' });
+    await askFor(world, ann, 'new@example.com');
+    const path = await provePath(world, ann);
+
+    const { emailHash: trialHash } = await userOf(world, squatter);
+    expect(await world.db.subscription.count({ where: { trialHash } })).toBe(1);
+    expect((await postForm(world.app, path, {})).statusCode).toBe(200);
+    expect(world.sandbox.objects.subscriptions.get(subscription)).toMatchObject({ status: 'canceled' });
+    expect(await userOf(world, squatter)).toMatchObject({ deletedAt: START });
+    // The trial was had with an address that was never theirs.
+    expect(await world.db.subscription.count({ where: { trialHash } })).toBe(0);
+    await deliverWaiting(world);
+    await expectSound(world);
+  });
+
+  test('is not deleted when Stripe cannot be asked to end what it has there', async () => {
+    const server = await startTestServer({
+      ...MAIL,
+      STRIPE_API_KEY: 'sk_test_x',
+      STRIPE_API_BASE: 'http://127.0.0.1:9',
+    });
+    const ann = await proven(server);
+    const squatter = await newcomer(server, 'new@example.com');
+    await deliverAll(server, [buyer(squatter.id).checkoutCompleted()]);
+    await askFor(server, ann, 'new@example.com');
+    const path = await provePath(server, ann);
+    expect((await postForm(server.app, path, {})).statusCode).toBe(502);
+    expect(await userOf(server, squatter)).toMatchObject({ deletedAt: null });
+    expect(await userOf(server, ann)).toMatchObject({
+      email: 'ann@example.com',
+      pendingEmail: 'new@example.com',
+    });
+  });
+
+  test('whose customer cannot be looked after, because no key is configured, stays', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    const squatter = await newcomer(server, 'new@example.com');
+    await deliverAll(server, [buyer(squatter.id).checkoutCompleted()]);
+    await askFor(server, ann, 'new@example.com');
+    const answer = await postForm(server.app, await provePath(server, ann), {});
+    expect(answer.statusCode).toBe(409);
+    expect(answer.body).toContain('payments are not set up');
+    expect(await userOf(server, squatter)).toMatchObject({ deletedAt: null });
+  });
+});
+
+describe('mail about the account', () => {
+  test('tells of a changed password, and of a deletion at the address that the account had', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    const fields = { currentPassword: PASSWORD, newPassword: NEW_PASSWORD };
+    const changed = await postForm(server.app, '/settings/password', fields, ann.cookie);
+    expect(await outbox(server)).toMatchObject([
+      { kind: 'mail.password-changed', userId: ann.id, address: null, data: 'null' },
+    ]);
+    await postForm(server.app, '/settings/delete', { currentPassword: NEW_PASSWORD }, cookiesOf(changed));
+    expect(await outbox(server, 'mail.account-deleted')).toMatchObject([
+      { userId: ann.id, address: 'ann@example.com' },
+    ]);
+  });
+
+  test('is not queued for what was refused', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    const fields = { currentPassword: 'wrong password', newPassword: NEW_PASSWORD };
+    expect((await postForm(server.app, '/settings/password', fields, ann.cookie)).statusCode).toBe(403);
+    expect((await postForm(server.app, '/settings/delete', fields, ann.cookie)).statusCode).toBe(403);
+    expect(await outbox(server)).toEqual([]);
+  });
+});
+
+describe('a changed address is told to Stripe', () => {
+  test('by the customer’s id, and again without harm', async () => {
+    const world = await startWorld();
+    const ann = await newcomer(world);
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    await askFor(world, ann, 'new@example.com');
+    const [item] = await outbox(world, 'stripe.customer-address');
+    const { customerId } = JSON.parse(item?.data ?? '{}') as { customerId: string };
+    const { db, stripe } = world;
+    if (!stripe) throw new Error('no key');
+    for (let n = 0; n < 2; n += 1) {
+      expect(await tellCustomerAddress({ db, stripe }, customerId, START)).toBe('told');
+      expect(world.sandbox.objects.customers.get(customerId)).toMatchObject({ email: 'new@example.com' });
+    }
+  });
+
+  test('unless the account, or the customer, is gone', async () => {
+    const world = await startWorld();
+    const ann = await newcomer(world);
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    const { db, stripe } = world;
+    if (!stripe) throw new Error('no key');
+    const { id } = await db.customer.findFirstOrThrow();
+    await world.merchant.customers.del(id);
+    expect(await tellCustomerAddress({ db, stripe }, id, START)).toBe('dropped');
+    expect(await db.customer.findUnique({ where: { id } })).toMatchObject({
+      missingAt: START,
+      deletedAt: null,
+    });
+    expect(await tellCustomerAddress({ db, stripe }, 'cus_unknown', START)).toBe('dropped');
+  });
+
+  test('when it changed while Stripe made the customer', async () => {
+    const world = await startWorld();
+    const ann = await newcomer(world);
+    const { stripe } = world;
+    if (!stripe) throw new Error('no key');
+    const create = stripe.customers.create.bind(stripe.customers);
+    stripe.customers.create = (async (...given: Parameters<typeof create>) => {
+      expect((await askFor(world, ann, 'new@example.com')).statusCode).toBe(303);
+      return create(...given);
+    }) as typeof create;
+    sessionIdOf(await pressUpgrade(world, ann));
+    const { id } = await world.db.customer.findFirstOrThrow();
+    expect(await outbox(world)).toMatchObject([
+      { kind: 'stripe.customer-address', userId: ann.id, data: JSON.stringify({ customerId: id }) },
+    ]);
+  });
+});
