@@ -72,6 +72,7 @@ test('/api/me of a new account is a free one without credit', async () => {
   expect(await me(server, ann)).toEqual({
     id: ann.id,
     email: 'ann@example.com',
+    emailProven: false,
     tier: 'free',
     ...nothing,
     access: { granted: false, until: null, reason: null },
@@ -88,6 +89,7 @@ test('/api/me of a referrer who does not pay shows credit that runs', async () =
   expect(await me(server, ann)).toEqual({
     id: ann.id,
     email: 'ann@example.com',
+    emailProven: false,
     tier: 'free',
     creditUntil,
     creditHeld: false,
@@ -105,6 +107,7 @@ test('/api/me of a buyer shows credit that is held, as if it ran from now on', a
   expect(await me(server, bob)).toEqual({
     id: bob.id,
     email: 'bob@example.com',
+    emailProven: false,
     tier: 'paid',
     creditUntil: daysAfter(55).toISOString(),
     creditHeld: true,

@@ -8,7 +8,7 @@ import { noticesOf } from './credit-words.ts';
 const PAGES: ReadonlySet<string | undefined> = new Set(['/', '/pricing', '/settings', '/portfolio']);
 
 /**
- * Tells on the next page what moved somebody's credit since their last visit: there is no e-mail to tell it. News counts
+ * Tells on the next page what moved somebody's credit since their last visit, whether or not a mail told it. News counts
  * as seen when its page is made and about to be sent: rather told twice, on two pages opened at once, than never.
  *
  * @param app the scope of the pages
