@@ -53,11 +53,12 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
       })
     : null;
   const stripe = sandbox?.stripe ?? config.stripe;
+  const stripeClient = createStripe(stripe);
   const app = await buildApp(
     {
       config: { ...config, stripe },
       db,
-      stripe: createStripe(stripe),
+      stripe: stripeClient,
       sessionSecret,
       sandboxUrl: sandbox?.running.url ?? null,
       now,
@@ -94,7 +95,8 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
     send,
     now,
   };
-  sender = startSender({ db, perform: performerOf({ mailer }), logger, now });
+  const perform = performerOf({ db, stripe: stripeClient, mailer, now });
+  sender = startSender({ db, perform, logger, now });
   if (mailer) endHourly = startHourly({ db, operatorEmail: config.operatorEmail, logger, now });
   return { banner: banner(config, sandbox?.running ?? null), close };
 }

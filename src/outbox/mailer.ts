@@ -1,4 +1,4 @@
-import { hashToken } from '../accounts/tokens.ts';
+import { findResetLink } from '../accounts/reset-link.ts';
 import type { OutboxItem, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { compose } from './compose.ts';
@@ -67,8 +67,8 @@ async function addressOf(
   }
   if (kind === 'mail.reset-password') {
     const token = resetToken(secret, item.id);
-    const link = await db.resetLink.findUnique({ where: { tokenHash: hashToken(secret, token) } });
-    return link && link.expiresAt > now ? { to, link: resetUrl(publicUrl, token), isChange: false } : null;
+    const works = (await findResetLink(db, secret, token, now)) !== null;
+    return works ? { to, link: resetUrl(publicUrl, token), isChange: false } : null;
   }
   return { to, link: null, isChange: false };
 }

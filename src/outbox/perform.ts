@@ -1,3 +1,8 @@
+import type { Stripe } from 'stripe';
+
+import type { Db } from '../db/transaction.ts';
+import { tellCustomerAddress } from '../stripe/tell-customer-address.ts';
+import type { Outcome } from './items.ts';
 import { isMailWork, workOf } from './kinds.ts';
 import { sendMailOf } from './mailer.ts';
 import type { MailerContext } from './mailer.ts';
@@ -5,19 +10,33 @@ import type { Perform } from './sender.ts';
 
 /** What each kind of item is done with. */
 export interface Performers {
-  /** Null: no mail is sent. What was queued before that waits. */
+  db: Db;
+  /** Null: no key is configured. */
+  stripe: Stripe | null;
+  /** Null: no mail is sent. */
   mailer: MailerContext | null;
+  now: () => Date;
 }
 
 /**
  * @param performers what each kind of item is done with
  * @returns does what one item says
  */
-export function performerOf({ mailer }: Performers): Perform {
+export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
   return async (item, signal) => {
     const work = workOf(item);
-    if (!isMailWork(work)) throw new Error(`Nothing does items of the kind ${work.kind}.`);
-    if (!mailer) return { status: 'again', why: 'SMTP_URL is not set.' };
-    return await sendMailOf(mailer, item, work, signal);
+    if (isMailWork(work)) {
+      // It was queued while mail was on, and waits in case that it is only off for a while.
+      return mailer ? await sendMailOf(mailer, item, work, signal) : again('SMTP_URL is not set.');
+    }
+    if (!stripe) return again('STRIPE_API_KEY is not set.');
+    const told = await tellCustomerAddress({ db, stripe }, work.data.customerId, now());
+    return told === 'told'
+      ? { status: 'done' }
+      : { status: 'dropped', why: 'There is nobody to tell it of.' };
   };
+}
+
+function again(why: string): Outcome {
+  return { status: 'again', why };
 }

@@ -20,7 +20,7 @@ export interface TestSender extends Sender {
 
 /** Starts the sender of a test server's outbox, by the test's clock; it is closed after the test. */
 export async function startTestSender(
-  { db, config, clock }: Pick<TestServer, 'db' | 'config' | 'clock'>,
+  { db, stripe, config, clock }: Pick<TestServer, 'db' | 'stripe' | 'config' | 'clock'>,
   stepMs?: number,
 ): Promise<TestSender> {
   const send = await smtpSender(config.mail?.smtpUrl ?? '', config.publicUrl, stepMs);
@@ -29,7 +29,10 @@ export async function startTestSender(
   const sender = startSender({
     db,
     perform: performerOf({
+      db,
+      stripe,
       mailer: { db, letterhead: letterheadOf(config), secret: SESSION_SECRET, send, now },
+      now,
     }),
     logger: { warn: (...said: unknown[]) => void log.push(said) },
     now,

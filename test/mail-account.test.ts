@@ -1,0 +1,119 @@
+import { expect, test } from 'vitest';
+
+import { startMailServer } from './support/mail-server.ts';
+import { mailEnv, startTestSender } from './support/sender.ts';
+import { cookiesOf, PASSWORD, postForm, startTestServer } from './support/server.ts';
+
+/** A server that sends mail, and Ann, who has signed up there. */
+async function signedUp() {
+  const mailServer = await startMailServer();
+  const server = await startTestServer(mailEnv(mailServer));
+  const sender = await startTestSender(server);
+  const form = { email: 'ann@example.com', password: PASSWORD };
+  const cookie = cookiesOf(await postForm(server.app, '/signup', form));
+  let seen = 0;
+  /** The mails that have left since the last look. */
+  async function newMails() {
+    await sender.wake();
+    const mails = mailServer.mails.slice(seen);
+    seen += mails.length;
+    return mails;
+  }
+  const path = (text: string, route: string): string =>
+    new RegExp(`http://tandem\\.test(/${route}/\\S+)`).exec(text)?.[1] ?? '';
+  return { mailServer, server, sender, cookie, newMails, path };
+}
+
+test('the link in the mail after a sign-up proves the address', async () => {
+  const { mailServer, server, sender, cookie, path } = await signedUp();
+  await sender.wake();
+  expect(mailServer.mails.map(({ to }) => to)).toEqual(['ann@example.com']);
+  const link = path(mailServer.mails[0]?.text ?? '', 'verify');
+  expect(mailServer.mails[0]?.html).toContain(`href="http://tandem.test${link}"`);
+  expect((await postForm(server.app, link, {})).statusCode).toBe(200);
+  const me = await server.app.inject({ url: '/api/me', headers: { cookie } });
+  expect(me.json()).toMatchObject({ emailProven: true });
+});
+
+test('the link in the mail of a forgotten password sets a new one; a link that was replaced is not mailed', async () => {
+  const { mailServer, server, sender, path } = await signedUp();
+  await sender.wake();
+  await sender.close();
+  for (let asked = 0; asked < 2; asked += 1) {
+    await postForm(server.app, '/forgot', { email: 'ann@example.com' });
+    // The answer does not wait for it.
+    await expect.poll(() => server.db.outboxItem.count()).toBe(asked + 2);
+  }
+  mailServer.mails.splice(0);
+  await (await startTestSender(server)).wake();
+  expect(mailServer.mails.map(({ headers }) => headers.get('subject'))).toEqual([
+    'Reset your Tandem password',
+  ]);
+  expect(
+    await server.db.outboxItem.findMany({ where: { status: 'dropped' }, select: { error: true } }),
+  ).toEqual([{ error: 'Its link does not work any more.' }]);
+
+  const link = path(mailServer.mails[0]?.text ?? '', 'reset');
+  const answer = await postForm(server.app, link, { password: 'a new password' });
+  expect(answer.statusCode).toBe(303);
+});
+
+test('an address that is to change is proven by the new one, and the old one is told', async () => {
+  const { mailServer, server, cookie, newMails, path } = await signedUp();
+  await postForm(server.app, path((await newMails())[0]?.text ?? '', 'verify'), {});
+  await postForm(
+    server.app,
+    '/settings/address',
+    { email: 'new@example.com', currentPassword: PASSWORD },
+    cookie,
+  );
+  const asked = await newMails();
+  expect(asked.map(({ to, headers }) => `${to}: ${headers.get('subject') ?? ''}`).sort()).toEqual([
+    'ann@example.com: Your Tandem address is about to change',
+    'new@example.com: Confirm your email address for Tandem',
+  ]);
+  // Neither tells the other address.
+  for (const { to, text, html } of asked) {
+    expect(text + html).not.toContain(to === 'ann@example.com' ? 'new@example.com' : 'ann@example.com');
+  }
+
+  const link = path(asked.find(({ to }) => to === 'new@example.com')?.text ?? '', 'verify');
+  expect((await postForm(server.app, link, {}, cookie)).statusCode).toBe(303);
+  const changed = await newMails();
+  expect(changed.map(({ to, headers }) => `${to}: ${headers.get('subject') ?? ''}`)).toEqual([
+    'ann@example.com: Your Tandem address was changed',
+  ]);
+  expect(mailServer.mails.every(({ headers }) => !headers.has('list-unsubscribe'))).toBe(true);
+});
+
+test('one click on the link of a mail about days turns such mail off', async () => {
+  const { server, newMails } = await signedUp();
+  await newMails();
+  const ann = await server.db.user.findUniqueOrThrow({ where: { email: 'ann@example.com' } });
+  const row = { kind: 'mail.days-running', userId: ann.id, data: 'null', status: 'queued' };
+  const due = { ...row, createdAt: server.clock.now, dueAt: server.clock.now };
+  await server.db.user.update({
+    where: { id: ann.id },
+    data: { creditUntil: new Date(server.clock.now.getTime() + 86_400_000) },
+  });
+  await server.db.outboxItem.create({ data: { ...due, id: 'first' } });
+  const [mail] = await newMails();
+  expect(mail?.headers.get('list-unsubscribe-post')).toBe('List-Unsubscribe=One-Click');
+  const url = /^<http:\/\/tandem\.test(.+)>$/.exec(mail?.headers.get('list-unsubscribe') ?? '')?.[1] ?? '';
+  expect(mail?.text).toContain(url);
+
+  // As the reader's mail provider does it: https://www.rfc-editor.org/rfc/rfc8058#section-3.2
+  const answer = await server.app.inject({
+    method: 'POST',
+    url,
+    headers: { 'content-type': 'application/x-www-form-urlencoded' },
+    payload: 'List-Unsubscribe=One-Click',
+  });
+  expect(answer.statusCode).toBe(200);
+  await server.db.outboxItem.create({ data: { ...due, id: 'second' } });
+  expect(await newMails()).toEqual([]);
+  expect(await server.db.outboxItem.findUnique({ where: { id: 'second' } })).toMatchObject({
+    status: 'dropped',
+    error: 'The owner of the account has turned such mail off.',
+  });
+});
