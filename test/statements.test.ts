@@ -79,7 +79,7 @@ const START_SENT: Readonly<Record<Engine, () => { ofServer: () => Promise<Sent> 
   },
 };
 
-/** A server whose database tells what it was asked, BEGIN and COMMIT left out. */
+/** A server whose statements are recorded, without BEGIN and COMMIT. */
 async function countingServer() {
   const begun = START_SENT[engine]();
   // Its own, because a kept one is connected already.
@@ -156,7 +156,7 @@ async function invited() {
   return { ...counting, friend, stripe: buyer(friend.id) };
 }
 
-/** Somebody who was referred by nobody. */
+/** Somebody whom nobody referred. */
 async function loner() {
   const counting = await countingServer();
   const { id } = await signUp(counting.server, 'loner@example.com');
@@ -188,7 +188,7 @@ async function converted(day = 31) {
   return { ...story, renewal };
 }
 
-/** The same table stands in docs/what-happens-when.md. */
+/** docs/what-happens-when.md has the same table. */
 interface Cost {
   what: string;
   statements: Record<Engine, number>;
@@ -249,7 +249,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'a purchase: `checkout.session.completed`, heard first',
+    what: 'a purchase: `checkout.session.completed`, arriving first',
     statements: { sqlite: 3, postgresql: 5 },
     measure: async () => {
       const { stripe, statementsOf } = await invited();
@@ -372,7 +372,7 @@ test.runIf(engine === 'sqlite')(
   },
 );
 
-test('the page says the same', async () => {
+test('docs/what-happens-when.md has the same table', async () => {
   const page = await readFile(new URL('../docs/what-happens-when.md', import.meta.url), 'utf8');
   const section = page.split('\n## ').find((part) => part.startsWith('What an event costs\n')) ?? '';
   const rows = [...section.matchAll(/^\| (.+?) +\| +(\d+) +\| +(\d+) +\|$/gm)].map(
