@@ -91,7 +91,7 @@ test('accounts from before: only addresses that were paid for count, and only co
   expect(await all(`SELECT "value" FROM "Setting" WHERE "key" = 'rehashAddresses'`)).toEqual(['gmail.com']);
 });
 
-test('without an address at Gmail there is nothing to hash anew', async () => {
+test('without a Gmail address nothing is hashed again', async () => {
   const { database, migrate } = await oldDatabase();
   await database.run(user('ann', 'ann@example.com'));
   await migrate();

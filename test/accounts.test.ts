@@ -113,7 +113,7 @@ test('neither the password nor the token of a session is stored', async () => {
   expect(rows).not.toContain(tokenOf(ann.cookie));
 });
 
-test('every account gets a code of its own without characters that are mistaken when read aloud', async () => {
+test('every account gets a code of its own without characters that are easily confused when read aloud', async () => {
   const server = await startTestServer();
   const codes = new Set<string>();
   for (let n = 0; n < 12; n += 1) codes.add((await signUp(server, `user${n}@example.com`)).code);
@@ -147,7 +147,7 @@ test.each([
   },
 );
 
-test('a sign-up that sends nothing at all is told what is missing', async () => {
+test('an empty sign-up says what is missing', async () => {
   const { app } = await startTestServer();
   const answer = await app.inject({ method: 'POST', url: '/signup' });
   expect(answer.statusCode).toBe(400);
@@ -175,7 +175,7 @@ test.each(['/signup', '/login'])(
   },
 );
 
-test('an address has one account, in whatever case it is typed', async () => {
+test('an address has one account, in upper or lower case', async () => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, '/signup', { email: 'ANN@example.com', password: NEW_PASSWORD });
@@ -327,7 +327,7 @@ test('a session that is not used ends after 30 days to the second', async () => 
   expect(await whoIs(server, bob.cookie)).toBeNull();
 });
 
-test('a session in use goes on: 30 days from its last use, and its cookie too', async () => {
+test('a session in use is prolonged: 30 days from its last use, and so is its cookie', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   server.clock.now = daysAfter(29);
@@ -339,7 +339,7 @@ test('a session in use goes on: 30 days from its last use, and its cookie too', 
   expect(await whoIs(server, ann.cookie)).toBeNull();
 });
 
-test('the cookie of a session that is over is taken from the browser', async () => {
+test('the cookie of a session that has ended is deleted from the browser', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   server.clock.now = daysAfter(31);

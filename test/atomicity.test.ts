@@ -13,8 +13,8 @@ import {
 import { buyer } from './support/stripe-events.ts';
 
 /**
- * Each single write of the transaction in which a purchase makes a referral convert, the event that brings it, and what has
- * been heard before: a row that is known is updated.
+ * Each single write of the transaction in which a purchase makes a referral convert, the event that brings it, and what
+ * arrived before: a row that is known is updated.
  */
 const WRITES = [
   ['INSERT', 'Subscription', 'created', ['checkout']],
@@ -31,7 +31,7 @@ const WRITES = [
 
 describe('a failure at any single write', () => {
   test.each(WRITES)(
-    '%s of %s: 5xx, nothing behind but the failed event, and the redelivery applies it all',
+    '%s of %s: 5xx, nothing is left but the failed event, and the redelivery applies everything',
     async (...args) => {
       const [write, table, failing, heard] = args;
       const server = await startTestServer();

@@ -72,7 +72,7 @@ describe('webhooks past the number that is handled at a time', () => {
     expect(await server.db.event.count({ where: { status: 'applied' } })).toBe(AT_A_TIME + 1);
   });
 
-  test('whoever cannot sign takes no place away', async () => {
+  test('requests with a bad signature take no place', async () => {
     const server = await startTestServer();
     const forged = Array.from({ length: AT_A_TIME }, () => deliverRaw(server.app, '{}', 't=1,v1=00'));
     const [answer] = await Promise.all([deliver(server, buyer().created()), ...forged]);
@@ -81,7 +81,7 @@ describe('webhooks past the number that is handled at a time', () => {
   });
 });
 
-describe('when the event loop comes too late', () => {
+describe('when the event loop lags', () => {
   /** Nothing else runs for so long. */
   function block(ms: number): void {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
@@ -98,7 +98,7 @@ describe('when the event loop comes too late', () => {
     return server;
   }
 
-  test('a page is a page that says so, and /api/ is JSON', async () => {
+  test('a page request gets a page that says so, and /api/ gets JSON', async () => {
     const { app } = await pressed();
     const urls = ['/', '/no-such-page', '/api/me'];
     const [page, nothing, api] = await Promise.all(urls.map((url) => app.inject({ url })));
@@ -128,7 +128,7 @@ describe('when the event loop comes too late', () => {
     ]);
   });
 
-  test('one pause is none of it', async () => {
+  test('a single pause refuses nothing', async () => {
     const { app } = await startTestServer({}, { now: START }, BOUNDS);
     block(1_500);
     await setTimeout(100);
@@ -144,7 +144,7 @@ describe('when the event loop comes too late', () => {
     expect(await server.db.event.count()).toBe(0);
   });
 
-  test('health, readiness and metrics are still told', async () => {
+  test('health, readiness and metrics still answer', async () => {
     const { app } = await pressed();
     const urls = ['/healthz', '/readyz', '/metrics'];
     for (const { statusCode } of await Promise.all(urls.map((url) => app.inject({ url }))))
@@ -198,7 +198,7 @@ describe('/readyz', () => {
     );
   });
 
-  test('goes on when a newer version has added a migration', async () => {
+  test('stays 200 when a newer version has added a migration', async () => {
     const server = await startTestServer();
     const { run } = await otherConnection(server);
     await run(
@@ -226,7 +226,7 @@ test.each([
 });
 
 describe.runIf(onPostgresql)('a pool whose connections are all in use', () => {
-  test('is busy, and not a database that cannot be reached: 503 in other words', async () => {
+  test('is 503 and reported as busy, not as a database that cannot be reached', async () => {
     const server = await startTestServer();
     const { cookie } = await signUp(server, 'ann@example.com');
     // Transactions that stand still, as many as there are connections.

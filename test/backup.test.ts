@@ -86,7 +86,7 @@ async function largeServer(): Promise<TestServer> {
   return server;
 }
 
-test('a backup ends while others write without a pause, and holds all up to one transaction and nothing after it', async () => {
+test('a backup finishes while others write without a pause, and holds everything up to one transaction and nothing after it', async () => {
   const server = await largeServer();
   await startWriter(server.databaseUrl, 'one_');
   await startWriter(server.databaseUrl, 'two_');
@@ -161,7 +161,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     });
   });
 
-  test('when there is such a file already', async () => {
+  test('when the file already exists', async () => {
     const path = join(await emptyFolder(), 'copy.db');
     await writeFile(path, 'precious');
     expect(await refusal(await newDatabase(), path)).toBe(
@@ -177,7 +177,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     );
   });
 
-  test('when there is no database: none is made either', async () => {
+  test('when there is no database, and none is created', async () => {
     const [data, folder] = [await emptyFolder(), await emptyFolder()];
     const source = join(data, 'tandem.db');
     expect(await refusal(`file:${source}`, join(folder, 'copy.db'))).toBe(
@@ -186,7 +186,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     expect([...(await readdir(data)), ...(await readdir(folder))]).toEqual([]);
   });
 
-  test('when the file is no database', async () => {
+  test('when the file is not a database', async () => {
     const [data, folder] = [await emptyFolder(), await emptyFolder()];
     const source = join(data, 'tandem.db');
     await writeFile(source, 'x'.repeat(10_000));
@@ -218,7 +218,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     expect(await readdir(folder)).toEqual([]);
   });
 
-  test('when a row points at one that is not there', async () => {
+  test('when a row refers to one that does not exist', async () => {
     const databaseUrl = await newDatabase();
     const database = new Database(pathOf(databaseUrl));
     database.exec(`PRAGMA foreign_keys = OFF; INSERT INTO "FormerAddress" VALUES ('nobody', 'x')`);

@@ -97,7 +97,7 @@ test('when access has ended, backups are still listed, restored and deleted: onl
   expect((await call(server, 'DELETE', `/api/backups/${id}`, ann)).statusCode).toBe(204);
 });
 
-test('credit is access: who invited somebody backs up until it is used up', async () => {
+test('credit gives access: a referrer can back up until it is used up', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const bob = await signUp(server, 'bob@example.com', ann.code);
@@ -129,7 +129,7 @@ test('backups that are made at once all get a place, and no more than twenty sta
   expect(await idsOf(server, ann)).toHaveLength(20);
 });
 
-test('nobody reaches the backups of somebody else', async () => {
+test('nobody can reach the backups of somebody else', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   const eve = await signUp(server, 'eve@example.com');
@@ -143,7 +143,7 @@ test('nobody reaches the backups of somebody else', async () => {
   expect(await idsOf(server, ann)).toEqual([id]);
 });
 
-test('whoever is not logged in gets 401', async () => {
+test('somebody who is not logged in gets 401', async () => {
   const server = await startTestServer();
   for (const [method, url] of [
     ['GET', '/api/backups'],
@@ -168,7 +168,7 @@ test.each([
   ],
   ['a field that we do not know', { ...PORTFOLIO, owner: 'Ann' }, 'owner'],
   ['no object', [], 'the document'],
-])('a document with %s is refused, and told why', async (_what, document, place) => {
+])('a document with %s is refused, with the reason', async (_what, document, place) => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   const answer = await call(server, 'POST', '/api/backups', ann, document);
@@ -179,7 +179,7 @@ test.each([
   expect(await server.db.backup.count()).toBe(0);
 });
 
-test('a body that is no JSON is refused', async () => {
+test('a body that is not JSON is refused', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   expect((await call(server, 'POST', '/api/backups', ann, '{"format":')).statusCode).toBe(400);

@@ -60,7 +60,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('one that the database refuses does too: each is tried alone then', async () => {
+  test('one that the database refuses does too, because each is then tried alone', async () => {
     const { server, referrer, people, handle } = await friends(5);
     const refused = people[2]?.person.id ?? '';
     const refusal = await refuseWrites(server, 'UPDATE', 'User', `NEW."id" = '${refused}'`);
@@ -108,7 +108,7 @@ describe('events that are handled together', () => {
     expect(await db.referral.count({ where: { convertedAt: { not: null }, reversedAt: null } })).toBe(3);
   });
 
-  test('large ones: together they are more than one transaction takes', async () => {
+  test('large ones that do not fit into one transaction', async () => {
     const { server, people, handle } = await friends(6);
     const metadata = { note: 'x'.repeat(900_000) };
     const outcomes = await handle(people.map(({ stripe }) => stripe.created({ metadata })));
@@ -129,7 +129,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('a conversion and its refund, heard together in any order', async () => {
+  test('a conversion and its refund in one batch, in any order', async () => {
     const { server, referrer, people, handle } = await friends(1);
     const [friend] = people;
     if (!friend) throw new Error('there is one');
@@ -148,7 +148,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('a tie in the middle: Stripe is asked, and the others do not wait for it', async () => {
+  test('a tie among them: Stripe is asked, and the others do not wait for it', async () => {
     const { server, people, handle } = await friends(3);
     const [tied, ...others] = people;
     if (!tied) throw new Error('there is one');
@@ -202,7 +202,7 @@ describe('events that are handled together', () => {
   );
 });
 
-test('an event whose payment is of nobody leaves no empty row when it is ignored', async () => {
+test('an ignored event about an unknown payment leaves no empty row', async () => {
   const server = await startTestServer();
   const handle = inbox(server);
   const partial = buyer().chargeRefunded({ id: stripeId('ch'), refunded: false });

@@ -209,7 +209,7 @@ test("an invitation whose account is gone gives way to the next friend's", async
   expect(invitationCookie(await visit(server, `/r/${bob.code}`, cookie))?.value).toBe(bob.code);
 });
 
-test('an invitation whose account goes before the sign-up is silently none', async () => {
+test('an invitation whose account is deleted before the sign-up is silently dropped', async () => {
   const { server, ann } = await withAnn();
   const cookie = cookiesOf(await visit(server, `/r/${ann.code}`));
   await leaveTombstone(server, ann);
@@ -230,7 +230,7 @@ const UNKNOWN = [
   ['that is nothing', ''],
 ];
 
-test.each(UNKNOWN)('a link with a code %s is silently no referral', async (_name, code) => {
+test.each(UNKNOWN)('a link with a code %s silently makes no referral', async (_name, code) => {
   const { server } = await withAnn();
   const answer = await visit(server, `/r/${code}`);
   expect(answer.statusCode).toBe(303);
@@ -276,7 +276,7 @@ test.each([(code: string) => `/r/${code}`, (code: string) => `/r/${code.toLowerC
   },
 );
 
-test("whoever has an account and follows a friend's link reads that codes count at sign-up only", async () => {
+test("somebody with an account who follows a friend's link reads that codes count only at sign-up", async () => {
   const { server, ann } = await withAnn();
   const bob = await signUp(server, 'bob@example.com');
   const answer = await visit(server, `/r/${ann.code}`, bob.cookie);
@@ -287,24 +287,24 @@ test("whoever has an account and follows a friend's link reads that codes count 
   expect(await server.db.referral.count()).toBe(0);
 });
 
-test('whoever opens a page with their own code in ?ref= reads there that it is theirs', async () => {
+test('somebody who opens a page with their own code in ?ref= reads there that it is theirs', async () => {
   const { server, ann } = await withAnn();
   expect((await visit(server, `/pricing?ref=${ann.code}`, ann.cookie)).body).toContain(OWN_LINK);
 });
 
-test("whoever has an account and opens a page with a friend's code reads there that it counts at sign-up", async () => {
+test("somebody with an account who opens a page with a friend's code reads there that it counts at sign-up", async () => {
   const { server, ann } = await withAnn();
   const bob = await signUp(server, 'bob@example.com');
   expect((await visit(server, `/pricing?ref=${ann.code}`, bob.cookie)).body).toContain(AT_SIGN_UP_ONLY);
 });
 
-test('an unknown code says nothing to whoever has an account', async () => {
+test('an unknown code shows nothing to somebody with an account', async () => {
   const { server, ann } = await withAnn();
   expect((await visit(server, '/r/22222222', ann.cookie)).cookies).toEqual([]);
   expect((await visit(server, '/pricing?ref=22222222', ann.cookie)).cookies).toEqual([]);
 });
 
-test('an invitation is not shown to whoever has an account, and logging in with it is no referral', async () => {
+test('an invitation is not shown to somebody with an account, and logging in with it makes no referral', async () => {
   const { server, ann } = await withAnn();
   const bob = await signUp(server, 'bob@example.com');
   const invited = cookiesOf(await visit(server, `/r/${ann.code}`));

@@ -17,7 +17,7 @@ function openSessions({ sandbox }: World): string[] {
 }
 
 describe('a checkout', () => {
-  test('makes one customer, names our user, and sells the plan for a card', async () => {
+  test('creates one customer, names our user, and sells the plan, by card only', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const url = await pressUpgrade(world, ann, 'annual');
@@ -53,7 +53,7 @@ describe('a checkout', () => {
     expect(world.sandbox.objects.checkouts.get(monthly)).toMatchObject({ status: 'expired' });
   });
 
-  test('of another plan also ends a first payment that the bank has yet to allow', async () => {
+  test('of another plan also ends a first payment that the bank has yet to approve', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });
@@ -110,7 +110,7 @@ describe('a checkout', () => {
     }
   });
 
-  test('can be bought anew once the subscription is over', async () => {
+  test('can be bought again once the subscription is over', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await world.merchant.subscriptions.cancel(await subscribe(world, ann));
@@ -120,7 +120,7 @@ describe('a checkout', () => {
     expect(world.sandbox.objects.customers.size).toBe(1);
   });
 
-  test('that Stripe refuses is tried with a new key the next time', async () => {
+  test('that Stripe refuses is tried again with a new key', async () => {
     const world = await startWorld({ STRIPE_PRICE_MONTHLY: 'price_gone' });
     const ann = await signUp(world, 'ann@example.com');
     const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
@@ -129,7 +129,7 @@ describe('a checkout', () => {
     expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
   });
 
-  test('of a customer who was deleted at Stripe without our hearing of it makes a new customer', async () => {
+  test('of a customer deleted at Stripe without our knowledge creates a new customer', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await pressUpgrade(world, ann);

@@ -281,7 +281,7 @@ test('a reset link sets a new password and ends all sessions', async () => {
   expect((await logIn(server, NEW_PASSWORD)).statusCode).toBe(303);
 });
 
-test('a reset link works once, also when it is used twice at the same moment', async () => {
+test('a reset link works once, even when it is used twice at the same moment', async () => {
   const { server } = await withAnn();
   const { path } = await resetLink(server);
   const answers = await Promise.all(

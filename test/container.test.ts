@@ -34,7 +34,7 @@ test('the container file uses one version of Node.js, which package.json allows'
   expect(satisfies(`${major ?? ''}.999.0`, engines.node)).toBe(true);
 });
 
-test('the container runs as somebody else than root, keeps its data in a volume, and says how it is', async () => {
+test('the container does not run as root, keeps its data in a volume, and reports its health', async () => {
   expect(await instructions('USER')).toEqual(['node']);
   expect(await instructions('VOLUME')).toEqual(['/data']);
   expect((await instructions('ENV')).join(' ')).toContain('DATABASE_URL=file:/data/');

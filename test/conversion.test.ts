@@ -60,7 +60,7 @@ describe('a referred user pays', () => {
     });
   });
 
-  test('the tier flip and both credits stand in the audit, with their cause', async () => {
+  test('the change of tier and both credits are in the audit, with their cause', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     const created = stripe.created();
@@ -108,7 +108,7 @@ describe('a referred user pays', () => {
     expect(await server.db.auditRow.count()).toBe(0);
   });
 
-  test('an existing window of credit is extended from its end', async () => {
+  test('existing credit is extended from its end', async () => {
     const server = await startTestServer();
     const { referrer, stripe } = await invitedFriend(server);
     const other = await signUp(server, 'other@example.com', referrer.code);
@@ -120,7 +120,7 @@ describe('a referred user pays', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(90) });
   });
 
-  test('a window that has run out is left behind: the grant starts now', async () => {
+  test('credit that has run out does not count: the grant starts now', async () => {
     const server = await startTestServer();
     const { referrer, stripe } = await invitedFriend(server);
     const other = await signUp(server, 'other@example.com', referrer.code);
@@ -145,7 +145,7 @@ describe('a referred user pays', () => {
     expect(await server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(1);
   });
 
-  test('a referrer of whom only the tombstone is left gets nothing', async () => {
+  test('a deleted referrer gets nothing, although their tombstone is left', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await server.db.user.update({
@@ -177,7 +177,7 @@ describe('a referred user pays', () => {
     expect(await server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
   });
 
-  test('who cancels and comes back does not convert again', async () => {
+  test('somebody who cancels and comes back does not convert again', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
@@ -218,7 +218,7 @@ describe('at once', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('20 buyers of one referrer give the exact sum', async () => {
+  test('20 buyers with one referrer add up exactly', async () => {
     const server = await startTestServer();
     const referrer = await signUp(server, 'referrer@example.com');
     const friends = await Promise.all(
@@ -249,7 +249,7 @@ describe('linking', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('a reference that is none of ours is ignored and leaves no customer behind', async () => {
+  test('a reference to none of our users is ignored and leaves no customer behind', async () => {
     const server = await startTestServer();
     const answer = await deliver(server, buyer('order-1234').checkoutCompleted());
     expect(answer.json()).toMatchObject({ status: 'ignored' });
@@ -263,7 +263,7 @@ describe('linking', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('a customer deleted at Stripe ends for good, and later subscriptions of it count for nothing', async () => {
+  test('a customer deleted at Stripe ends for good, and their later subscriptions count for nothing', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);

@@ -13,10 +13,10 @@ const BUYERS = 60;
 /** How PostgreSQL goes down, in turn: as an operator ends it, and killed. */
 const ENDS = ['SIGINT', 'SIGKILL', 'SIGINT', 'SIGKILL'] as const;
 
-/** It goes down after so many more acknowledgements at most. */
+/** It goes down after at most this many further acknowledgements. */
 const MAX_ACKNOWLEDGED = 30;
 
-test('PostgreSQL goes down and comes up again at work: the server survives, says so, and loses nothing', async () => {
+test('PostgreSQL goes down and comes back under load: the server survives, says so, and loses nothing', async () => {
   const why = `SEED=${SEED}`;
   const draw = seededRandom('ends');
   // Its disk is flushed to here, as in production.

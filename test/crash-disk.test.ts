@@ -18,11 +18,11 @@ const run = promisify(execFile);
 
 const MIB = 1024 * 1024;
 
-/** So often the disk becomes full at work, and has room again. */
+/** How often the disk fills up under load and has room again. */
 const TIMES = 10;
 const BUYERS = 60;
 
-/** It becomes full after so many more acknowledgements at most, and has room again after so many refusals. */
+/** It fills up after at most this many further acknowledgements, and has room again after this many refusals. */
 const MAX_ACKNOWLEDGED = 20;
 const REFUSED = 20;
 
@@ -30,7 +30,7 @@ const REFUSED = 20;
 const MAX_LIMIT = 200_000;
 
 /**
- * No file of the process can grow past so many bytes: to SQLite a disk that takes no more. Needs no rights, and the
+ * No file of the process can grow past this many bytes: to SQLite, the disk is full. Needs no rights, and the
  * limit can be lifted again.
  */
 async function limitFiles({ child }: RunningServer, limit: number | 'unlimited'): Promise<void> {
@@ -52,7 +52,7 @@ async function post(server: RunningServer, event: StripeEvent): Promise<number> 
   return (await fetchPatiently(url, { method: 'POST', body, headers })).status;
 }
 
-/** An event of a customer who is nobody's, so many bytes long. */
+/** An event of an unknown customer, this many bytes long. */
 function largeEvent(bytes: number): StripeEvent {
   return buyer().created({ metadata: { note: 'x'.repeat(bytes) } }, { at: new Date() });
 }
@@ -86,7 +86,7 @@ describe('a disk that is full', () => {
     await expectTakenOnce(databaseUrl, [events, together], `SEED=${SEED}`);
   });
 
-  test(`${TIMES} times at work: nothing that was acknowledged is lost`, async () => {
+  test(`${TIMES} times under load: nothing that was acknowledged is lost`, async () => {
     const why = `SEED=${SEED}`;
     const draw = seededRandom('limits');
     const databaseUrl = await newDatabase();
@@ -98,7 +98,7 @@ describe('a disk that is full', () => {
     for (let times = 0; times < TIMES; times += 1) {
       await stripe.reach(stripe.acknowledged.size + 1 + draw(MAX_ACKNOWLEDGED));
       const before = refused();
-      // The log is beyond that, or soon will be: it cannot be used anew either while the database takes no more.
+      // The log is beyond that, or soon will be: it cannot be reused either while the database cannot grow.
       await limitFiles(server, draw(MAX_LIMIT));
       await until(() => Promise.resolve(refused() > before + REFUSED || undefined));
       await limitFiles(server, 'unlimited');
@@ -112,7 +112,7 @@ describe('a disk that is full', () => {
   });
 });
 
-test('the write-ahead log is used anew, and does not grow with what is written', async () => {
+test('the write-ahead log is reused, and does not grow with what is written', async () => {
   const databaseUrl = await newDatabase();
   const server = await runOn(databaseUrl);
   let written = 0;

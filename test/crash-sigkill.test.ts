@@ -11,10 +11,10 @@ import { startDeliveries } from './support/stripe-deliveries.ts';
 
 const KILLS = inject('thorough') ? 50 : 5;
 
-/** More than are told of before the last kill. */
+/** More than are delivered before the last kill. */
 const BUYERS = inject('thorough') ? 240 : 40;
 
-/** A kill comes after so many more acknowledgements at most, and then so much later at most, ms. */
+/** A kill comes after at most this many further acknowledgements, and then at most this much later, ms. */
 const MAX_ACKNOWLEDGED = 15;
 const MAX_DELAY_MS = 20;
 
@@ -44,7 +44,7 @@ test(`a server that is killed at any moment, ${KILLS} times, loses nothing that 
   expect(await last.stop()).toBe(0);
 
   expect(stripe.surprises, why).toEqual([]);
-  // Otherwise nobody was at work when the kills came.
+  // Otherwise nothing was in progress when the kills came.
   expect(cutOff, why).toBeGreaterThan(KILLS);
   expect(atTheLastKill, why).toBeLessThan(stripe.acknowledged.size);
   await expectTakenOnce(databaseUrl, purchases, why);

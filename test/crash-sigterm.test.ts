@@ -18,10 +18,10 @@ import { startDeliveries } from './support/stripe-deliveries.ts';
 const ENDS = 5;
 const BUYERS = 40;
 
-/** An end comes after so many more acknowledgements at most. */
+/** It is stopped after at most this many further acknowledgements. */
 const MAX_ACKNOWLEDGED = 20;
 
-test(`a server that is ended ${ENDS} times at work answers all that it took, whole, and takes no more`, async () => {
+test(`a server that is stopped ${ENDS} times under load answers everything it accepted, completely, and accepts no more`, async () => {
   const why = `SEED=${SEED}`;
   const draw = seededRandom('ends');
   const databaseUrl = await newDatabase();
@@ -55,7 +55,7 @@ test(`a server that is ended ${ENDS} times at work answers all that it took, who
   await expectTakenOnce(databaseUrl, purchases, why);
 }, 300_000);
 
-describe('the end is not held up by', () => {
+describe('the shutdown is not held up by', () => {
   test('connections that wait for nothing', async () => {
     const server = await startServer();
     const used = await openConnection(server, 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -93,7 +93,7 @@ describe('the end is not held up by', () => {
   });
 });
 
-test('at the end a request in flight gets its answer, and new ones are refused', async () => {
+test('during the shutdown a request in flight is answered, and new ones are refused', async () => {
   const stripe = await startSilentStripe();
   const server = await startServer(stripe.env);
   const cookie = await signUp(server);

@@ -172,7 +172,7 @@ describe.each(['webhooks', 'reconcile'] as const)("the design's table, heard by 
   });
 });
 
-describe("the stories of the design's table", () => {
+describe('the stories of docs/how-it-works.md', () => {
   test('pays from 0, grant at 10, cancels at 40: until 85', async () => {
     const { pays, granted, ends, credit } = await story();
     await pays(0);

@@ -54,7 +54,7 @@ describe('of several subscriptions the latest end counts', () => {
   test.each([
     ['the earlier end is heard first', false],
     ['the later end is heard first', true],
-  ])('two ended on day 20 and on day 60: credit runs from day 60, when %s', async (_name, swapped) => {
+  ])('two that ended on day 20 and on day 60: credit runs from day 60 when %s', async (_name, swapped) => {
     const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0), ...bought(b, 0));
@@ -75,7 +75,7 @@ describe('of several subscriptions the latest end counts', () => {
     expect(await credit()).toEqual(runsFrom(10));
   });
 
-  test('one of which only the end and the payment were heard', async () => {
+  test('one of which only the end and the payment arrived', async () => {
     const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0), b.checkoutCompleted(), b.invoicePaid());
@@ -84,7 +84,7 @@ describe('of several subscriptions the latest end counts', () => {
     expect(await credit()).toEqual(runsFrom(60));
   });
 
-  test('a customer who is deleted ends when they were deleted', async () => {
+  test('the subscriptions of a deleted customer ended when the customer was deleted', async () => {
     for (const swapped of [false, true]) {
       const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
       const [a, b = buyer()] = subscriptions;
@@ -96,7 +96,7 @@ describe('of several subscriptions the latest end counts', () => {
     }
   });
 
-  test('a subscription whose customer was known to be deleted before it was heard of', async () => {
+  test('a subscription that first arrives after its customer was deleted', async () => {
     const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0));
@@ -108,7 +108,7 @@ describe('of several subscriptions the latest end counts', () => {
 });
 
 describe('a subscription ended when it stopped making its user paid', () => {
-  test('unpaid on day 45 and cancelled on day 90, heard late: on day 45', async () => {
+  test('unpaid on day 45 and cancelled on day 90, both received late: on day 45', async () => {
     const {
       bought: [a],
       grant,
@@ -121,7 +121,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
     expect(await credit()).toEqual(runsFrom(45));
   });
 
-  test('the cancellation is heard before the status that ended it, and another one ends later', async () => {
+  test('the cancellation arrives before the status that ended it, and another one ends later', async () => {
     const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0), ...bought(b, 0));
@@ -162,7 +162,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
     expect(await credit()).toEqual(runsFrom(70));
   });
 
-  test('past due without a payment any more: since it is past due', async () => {
+  test('past due whose payment no longer counts: since it became past due', async () => {
     const {
       bought: [a],
       grant,
@@ -190,7 +190,7 @@ describe('credit stands still from when the user began to pay', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
   });
 
-  test('of the first snapshot that said so, though a later one was heard first', async () => {
+  test('of the first snapshot that said so, though a later one arrived first', async () => {
     const {
       bought: [a],
       grant,
@@ -284,7 +284,7 @@ describe('what reconcile fetches', () => {
     for (const id of world.sandbox.webhooks.waiting()) world.sandbox.webhooks.drop(id);
   }
 
-  /** Without a renewal meanwhile, whose event would tell. */
+  /** Without a renewal in between, whose event would reveal it. */
   async function subscribeForAYear(world: World, person: Person): Promise<void> {
     world.sandbox.acts.pay(sessionIdOf(await pressUpgrade(world, person, 'annual')));
   }
@@ -308,7 +308,7 @@ describe('what reconcile fetches', () => {
     expect(await credit()).toEqual(runsFrom(10));
   });
 
-  test('of an unpaid one that its own event is heard of afterwards: from then, for a later end', async () => {
+  test('of an unpaid one whose own event arrives afterwards: from then, for a later end', async () => {
     const { world, subscription, customer, credit } = await payer();
     world.sandbox.acts.setCard(customer, 'declined');
     await passTime(world, 32 * DAY);
@@ -351,7 +351,7 @@ describe('what reconcile fetches', () => {
   });
 });
 
-test('every entry of a ledger is at or after the one before it, whatever was heard when', async () => {
+test('every entry of a ledger is at or after the one before it, in whatever order events arrive', async () => {
   const {
     bought: [a],
     server,

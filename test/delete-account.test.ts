@@ -37,7 +37,7 @@ describe('deleting an account', () => {
     expect(login.statusCode).toBe(401);
   });
 
-  test('wants the password', async () => {
+  test('requires the password', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     expect((await deleteAccount(world, ann, 'wrong')).statusCode).toBe(403);
@@ -45,7 +45,7 @@ describe('deleting an account', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null });
   });
 
-  test('cancels at Stripe first, what was paid a moment ago included', async () => {
+  test('cancels at Stripe first, including what was paid a moment ago', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);
@@ -63,7 +63,7 @@ describe('deleting an account', () => {
     expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
   });
 
-  test('when Stripe cannot be reached deletes nothing, and says so', async () => {
+  test('deletes nothing when Stripe cannot be reached, and says so', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -129,7 +129,7 @@ describe('deleting an account', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ creditUntil: world.clock.now });
   });
 
-  test('leaves no address in what is kept of its events', async () => {
+  test('leaves no address in the stored events', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);

@@ -40,7 +40,7 @@ describe('the OpenAPI document', () => {
     ]);
   });
 
-  test('says of every answer what it means, and describes every body', async () => {
+  test('says what every answer means, and describes every body', async () => {
     const { paths } = await theDocument();
     for (const item of Object.values(paths)) {
       for (const { summary, responses } of Object.values(item)) {
@@ -54,7 +54,7 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  test('is what answers are compared with: a status, a type, a field or a form that it does not have is found', async () => {
+  test('is what answers are compared with: a status, type, field or shape that it lacks is found', async () => {
     const { app } = await startTestServer();
     const answer = (statusCode: number, body: unknown, type = 'application/json; charset=utf-8') => ({
       statusCode,
@@ -102,7 +102,7 @@ describe('GET /docs', () => {
     expect(answer.body).not.toMatch(/undefined|\[object/);
   });
 
-  test('knows its visitor as every page does; the document does not', async () => {
+  test('shows who is logged in, as every page does; the document does not', async () => {
     const server = await startTestServer();
     const { cookie } = await signUp(server, 'ann@example.com');
     const page = await server.app.inject({ url: '/docs', headers: { cookie } });

@@ -31,7 +31,7 @@ const PAST_EVERY_CONSTRAINT = {
     END $$`,
 };
 
-/** Writes past every constraint, as broken code, a broken disk or a hand at the database does. */
+/** Writes past every constraint, as broken code, a broken disk or a manual edit would. */
 async function damage(server: TestServer, ...statements: string[]): Promise<void> {
   const { run, close } = await otherConnection(server);
   await run([PAST_EVERY_CONSTRAINT[inject('engine')], ...statements].join('; '));
@@ -63,7 +63,7 @@ function firstPayment(stripe: ReturnType<typeof buyer>) {
 
 /**
  * A healthy database on day 10: somebody with an operator's days who invited a friend who pays, one who was refunded,
- * one on trial and one who deleted their account; a payer whom nobody invited; a customer whom nobody claimed.
+ * one on trial and one who deleted their account; a payer whom nobody invited; an unclaimed customer.
  */
 async function healthy() {
   const server = await startTestServer();
@@ -136,7 +136,7 @@ test('a healthy database has no finding', async () => {
   });
 });
 
-test('what is found is told in words, below the invariant that it breaks', async () => {
+test('findings are put into words, below the invariant that they break', async () => {
   const { server, loner } = await healthy();
   await damage(
     server,
@@ -206,7 +206,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('credit-ledger: an entry of a kind that there is not', async () => {
+  test('credit-ledger: an entry of an unknown kind', async () => {
     const { server, referrer } = await healthy();
     await damage(
       server,
@@ -301,7 +301,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('conversion-grants: credit of somebody whom it is not about', async () => {
+  test('conversion-grants: credit of somebody outside the referral', async () => {
     const { server, loner, trying } = await healthy();
     await grantCredit(commandContext(server), loner.email, 5, undefined);
     await damage(
@@ -475,7 +475,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('proof: a payment that nobody noted, and one that the facts do not prove', async () => {
+  test('proof: a payment that was not marked, and one that the facts do not prove', async () => {
     const { server, loner, gone } = await healthy();
     await server.db.subscription.update({
       where: { id: loner.stripe.subscription },
@@ -501,7 +501,7 @@ describe('each invariant, broken alone, is found alone', () => {
     );
   });
 
-  test('proof: of a customer whom nobody claimed as well', async () => {
+  test('proof: of an unclaimed customer as well', async () => {
     const { server } = await healthy();
     const nobodys = await server.db.subscription.findFirstOrThrow({
       where: { customer: { userId: null }, status: 'active' },

@@ -235,7 +235,7 @@ describe('replay', () => {
     });
   });
 
-  test('of an event of which too little is kept says so', async () => {
+  test('of an event that is not stored completely says so', async () => {
     const { server, event, lift } = await failedPurchase();
     await lift();
     for (const payload of [null, '{}']) {

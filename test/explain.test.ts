@@ -125,7 +125,7 @@ async function oneFriend() {
   return { server, referrer, ...only };
 }
 
-describe("the stories of the design's table, to the second", () => {
+describe('the stories of docs/how-it-works.md, to the second', () => {
   test('pays from 0, grant at 10, cancels at 40, all spent at 85', async () => {
     const { pays, granted, ends, explainedAt } = await story();
     await pays(0);
@@ -280,7 +280,7 @@ test('in words: one line an entry, and sums that add up to the second', async ()
   ]);
 });
 
-test('held credit is said to be held, and who never had any is told so', async () => {
+test('says when credit is held, and when somebody never had any', async () => {
   const { server, referrer, friend, stripe } = await oneFriend();
   expect((await explained(server, referrer)).text).toContain('Credit\n  none so far\n');
   await deliverAll(server, [stripe.created()]);
@@ -297,7 +297,7 @@ test('held credit is said to be held, and who never had any is told so', async (
 });
 
 describe('why a referral has or has not converted, and what comes next', () => {
-  /** The referral as the referrer's explanation tells it, after some events. */
+  /** The referral as explained to the referrer, after some events. */
   async function told(events: (friend: Awaited<ReturnType<typeof oneFriend>>) => object[]) {
     const all = await oneFriend();
     await deliverAll(all.server, events(all));
@@ -373,7 +373,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     });
   });
 
-  test('of two subscriptions the one that is nearest to a payment speaks', async () => {
+  test('of two subscriptions the one that is nearest to a payment decides', async () => {
     const referral = await told(({ stripe }) => [
       stripe.created({ id: stripeId('sub'), status: 'canceled' }),
       stripe.created({ status: 'trialing', ...trialEnd }),
@@ -489,7 +489,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
   });
 });
 
-test('an address without an account, and that of a deleted one, is told so', async () => {
+test('an address without an account, or of a deleted one, is refused', async () => {
   const { server, person } = await story();
   await expect(explain(commandContext(server), 'nobody@example.com')).rejects.toThrow(
     'No account has the address nobody@example.com.',

@@ -14,13 +14,13 @@ import { newDatabase } from './support/server.ts';
 
 const OWNER_ONLY = '600';
 
-/** The most permissive there is: nothing is private that we do not make so. */
+/** The most permissive umask: nothing is private unless we make it so. */
 beforeEach(() => {
   const before = process.umask(0);
   onTestFinished(() => void process.umask(before));
 });
 
-/** A folder that everybody may read and that was there before. */
+/** An existing folder that everybody may read. */
 async function openFolder(): Promise<string> {
   const folder = await emptyFolder();
   await chmod(folder, 0o755);
@@ -57,7 +57,7 @@ async function start(folder: string): Promise<void> {
 }
 
 describe('whatever the umask, only their owner can read', () => {
-  test('a new database, its WAL and its shared memory, in a folder that was there before', async () => {
+  test('a new database, its WAL and its shared memory, in an existing folder', async () => {
     const folder = await openFolder();
     await openIn(folder);
     expect(await modes(folder)).toEqual({
@@ -81,7 +81,7 @@ describe('whatever the umask, only their owner can read', () => {
     expect(Object.values(await modes(folder))).toEqual([OWNER_ONLY, OWNER_ONLY, OWNER_ONLY]);
   });
 
-  test('the folder that we make, and all that a first start puts there', async () => {
+  test('the folder that we create, and everything that a first start puts there', async () => {
     const folder = join(await openFolder(), 'a', 'b');
     await start(folder);
     expect(await modeOf(folder)).toBe('700');
@@ -98,7 +98,7 @@ describe('whatever the umask, only their owner can read', () => {
     expect(await modeOf(join(folder, 'session-secret'))).toBe(OWNER_ONLY);
   });
 
-  test('a backup, and the database that it is made of', async () => {
+  test('a backup, and the database that it is made from', async () => {
     const folder = await openFolder();
     const databaseUrl = await newDatabase();
     const source = databaseUrl.replace('file:', '');
@@ -108,7 +108,7 @@ describe('whatever the umask, only their owner can read', () => {
     expect(await modeOf(source)).toBe(OWNER_ONLY);
   });
 
-  test('the state of the sandbox, and the folder that it makes', async () => {
+  test('the state of the sandbox, and the folder that it creates', async () => {
     const { loadState, saveState } = await import('../src/sandbox/state.ts');
     const folder = join(await openFolder(), 'data');
     saveState(loadState(undefined), join(folder, 'sandbox.json'));
@@ -117,7 +117,7 @@ describe('whatever the umask, only their owner can read', () => {
   });
 });
 
-test('a folder that was there before keeps its mode', async () => {
+test('an existing folder keeps its mode', async () => {
   const folder = join(await openFolder(), 'data');
   await mkdir(folder, { mode: 0o750 });
   await openIn(folder);

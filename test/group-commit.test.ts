@@ -31,7 +31,7 @@ test('events that come at once over many connections share the flushes to disk',
   const sendAtOnce = (round: string): Promise<number[]> =>
     Promise.all(Array.from({ length: EVENTS }, (_, index) => send(`evt_${round}_${index}`)));
 
-  // The first ones wait for what is loaded and connected at their coming, and would share for that reason.
+  // The first events wait for modules to load and connections to open, and would share a flush for that reason.
   await sendAtOnce('first');
   const before = countCommits(databaseUrl);
   await send('evt_alone');

@@ -143,7 +143,7 @@ test('behind a trusted proxy the limit counts by the client address', async () =
 });
 
 describe('wherever a password is asked for', () => {
-  test('50 failures for one account, from anywhere, are the most; other accounts go on', async () => {
+  test('50 failures for one account, from anywhere, are the most; other accounts are not affected', async () => {
     const server = await startTestServer();
     await signUp(server, 'ann@example.com');
     await signUp(server, 'bob@example.com');
@@ -158,7 +158,7 @@ describe('wherever a password is asked for', () => {
     await failLogIns(server, 10, '198.51.100.60');
   });
 
-  test('a try that is refused counts as none: many right ones at once do not lock anybody out', async () => {
+  test('a refused attempt does not count: many correct ones at once lock nobody out', async () => {
     const server = await startTestServer();
     await signUp(server, 'ann@example.com');
     const logIn = () =>
@@ -226,7 +226,7 @@ describe('wherever a password is asked for', () => {
 });
 
 describe('whether an address has an account', () => {
-  test('is told by Settings and sign-up together 30 times to an address, and no more', async () => {
+  test('is revealed to an address 30 times, by Settings and sign-up together', async () => {
     const server = await startTestServer();
     await signUp(server, 'taken@example.com');
     const ask = (cookie: string) =>
@@ -282,7 +282,7 @@ describe('an account’s', () => {
   });
 });
 
-test('an address may ask for 300 paths at which there is nothing; the webhook and what there is go on', async () => {
+test('an address may ask for 300 paths that do not exist; the webhook and other paths are not affected', async () => {
   const server = await startTestServer();
   const ask = (n: number, remoteAddress: string) =>
     server.app.inject({ url: n % 2 === 0 ? `/no-such-page-${n}` : `/api/no-such-${n}`, remoteAddress });
@@ -296,7 +296,7 @@ test('an address may ask for 300 paths at which there is nothing; the webhook an
   expect((await deliverRaw(server.app, '{}')).statusCode).toBe(400);
 });
 
-test('nobody who is not logged in makes the server hold a backup’s body', async () => {
+test('a visitor cannot make the server hold the body of a backup', async () => {
   const { app } = await startTestServer();
   const headers = { 'content-type': 'application/json' };
   const payload = `"${'x'.repeat(300 * 1024)}"`;

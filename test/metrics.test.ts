@@ -86,7 +86,7 @@ describe('events', () => {
     expect((await scrape(server.app))(events('other', 'ignored'))).toBe(3);
   });
 
-  test('tell how late they were, once: not when they come again', async () => {
+  test('record how late they were, but not when they come again', async () => {
     const server = await startTestServer();
     const event = buyer().created({}, { at: new Date(START.getTime() - 7_200_000) });
     await deliver(server, event);
@@ -178,7 +178,7 @@ describe('after the commit', () => {
     expect((await scrape(app))('tandem_transactions_given_up_total{code="P2034"}')).toBe(1);
   });
 
-  test('an error does not make a failure of what is committed', async () => {
+  test('an error does not turn a commit into a failure', async () => {
     const { db } = await startTestServer();
     const warning = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     const done = vi.fn();
@@ -294,7 +294,7 @@ describe('the log', () => {
     for (const personal of ['@example.com', friend.id]) expect(lines.join('')).not.toContain(personal);
   });
 
-  test('keeps back what the database says of a row', async () => {
+  test('leaves out what the database says about a row', async () => {
     const { server, lines, said } = await logging();
     const { run } = await otherConnection(server);
     const words = 'no row for ann@example.com of Ann';

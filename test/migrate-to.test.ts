@@ -220,7 +220,7 @@ describe('without SESSION_SECRET it says where the servers have it', () => {
     expect(await copyWithoutSecret(source)).toContain(`Set SESSION_SECRET to the content of ${secret}`);
   });
 
-  test('and of a backup that is copied does not name a file that is not there', async () => {
+  test('and does not name a missing file when a backup is copied', async () => {
     const text = await copyWithoutSecret(await smallSource());
     expect(text).toContain('Set SESSION_SECRET to the one that the servers use now');
     expect(text).toContain('session-secret next to their database');
@@ -265,12 +265,12 @@ describe('nothing is copied', () => {
     );
   });
 
-  test('when the source is no SQLite database, such as the target itself', async () => {
+  test('when the source is not a SQLite database, such as the target itself', async () => {
     const target = await newDatabase();
     expect(await refusal(target, target)).toMatch(/^DATABASE_URL is already a PostgreSQL database/);
   });
 
-  test('when there is no source: none is made either', async () => {
+  test('when there is no source, and none is created', async () => {
     const folder = await emptyFolder();
     const path = join(folder, 'tandem.db');
     expect(await refusal(`file:${path}`, await newDatabase())).toBe(
@@ -279,7 +279,7 @@ describe('nothing is copied', () => {
     expect(await readdir(folder)).toEqual([]);
   });
 
-  test('when the target cannot be reached; its password is not told', async () => {
+  test('when the target cannot be reached; its password is not shown', async () => {
     const said = await refusal(await smallSource(), 'postgresql://nobody:secret@127.0.0.1:1/tandem');
     expect(said).toContain('correct the host and port in the address of the target');
     expect(said).not.toContain('secret');
@@ -300,7 +300,7 @@ describe('nothing is copied', () => {
     expect(await rowCounts(target)).toEqual(await rowCounts(source));
   });
 
-  test('of a source in which a row points at one that is not there', async () => {
+  test('from a source in which a row refers to one that does not exist', async () => {
     const [source, target] = [await smallSource(), await newDatabase()];
     change(
       source,

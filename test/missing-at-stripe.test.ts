@@ -85,7 +85,7 @@ describe('what Stripe does not know', () => {
     expect(await world.db.customer.count()).toBe(1);
   });
 
-  test('a subscription: Upgrade sells anew, and the tier stays what the facts say', async () => {
+  test('a subscription: Upgrade sells again, and the tier stays what the facts say', async () => {
     const { world, ann, subscription } = await forgottenSubscriber();
     expect(await pressUpgrade(world, ann)).toContain('/checkout/');
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
@@ -128,7 +128,7 @@ describe('what Stripe does not know', () => {
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
   });
 
-  test('is named by reconcile, and by doctor after it; a dry run notes nothing', async () => {
+  test('is named by reconcile, and by doctor after it; a dry run marks nothing', async () => {
     const { world, ann, subscription } = await forgottenSubscriber();
     const ben = await signUp(world, 'ben@example.com');
     await pressUpgrade(world, ben);
@@ -164,7 +164,7 @@ describe('what Stripe does not know', () => {
     });
   });
 
-  test('and knows again, when the key is the right one: reconcile and an event take that back', async () => {
+  test('and knows again, with the right key: reconcile or an event clears the mark', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -205,7 +205,7 @@ describe('what Stripe does not know', () => {
   });
 });
 
-test('a customer whose deletion was never heard of is found by reconcile', async () => {
+test('a customer whose deletion event was lost is found by reconcile', async () => {
   const world = await startWorld();
   const ann = await signUp(world, 'ann@example.com');
   await subscribe(world, ann);
@@ -254,7 +254,7 @@ const OTHER_MODE: Stripe.StripeRawError = {
 };
 
 describe('what Stripe knows in its other mode', () => {
-  test('is not dropped: nothing is sold, opened or deleted, and the words do not say to try again', async () => {
+  test('is not dropped: nothing is sold, opened or deleted, and the message does not say to try again', async () => {
     const { server, ann } = await startRefused(400, OTHER_MODE);
     const stripe = buyer(ann.id);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
@@ -280,7 +280,7 @@ describe('what Stripe knows in its other mode', () => {
     );
   });
 
-  test('is told to the operator', async () => {
+  test('is reported to the operator', async () => {
     const { server } = await startRefused(400, OTHER_MODE);
     const asked = askStripe(() => server.stripe?.customers.retrieve('cus_1') ?? Promise.reject(new Error()));
     await expect(asked).rejects.toMatchObject({
@@ -325,7 +325,7 @@ test.each([
   [409, { type: 'invalid_request_error', code: 'lock_timeout', message: 'busy' }, true],
   [429, { type: 'rate_limit_error', code: 'rate_limit', message: 'too many' }, true],
   [500, { type: 'api_error', message: 'oops' }, true],
-])("Stripe answers %i: %s, 'try again in a moment' is told: %s", async (status, error, passes) => {
+])("Stripe answers %i: %s, 'try again in a moment' is shown: %s", async (status, error, passes) => {
   const { server, ann } = await startRefused(status, error);
   const answer = await upgrade(server, ann);
   expect(answer.statusCode).toBe(502);

@@ -22,7 +22,7 @@ const NUL = 'a\0b';
 const HALF = 'a\ud800b';
 
 describe('a dispute without an id', () => {
-  test('has its charge for one: it takes the credit when it is lost, and gives it back when it is won', async () => {
+  test('uses the id of its charge: it takes the credit when it is lost, and gives it back when it is won', async () => {
     const server = await startTestServer();
     const referrer = await signUp(server, 'referrer@example.com');
     const friend = await signUp(server, 'friend@example.com', referrer.code);
@@ -43,7 +43,7 @@ describe('a dispute without an id', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('nor any payment is ignored', async () => {
+  test('and without a payment is ignored', async () => {
     const server = await startTestServer();
     const none = { id: undefined, charge: null, payment_intent: null };
     await deliverAll(server, [buyer().dispute(START, none).opened()], 'ignored');
@@ -51,7 +51,7 @@ describe('a dispute without an id', () => {
   });
 });
 
-test('a thin event is 400, and is called by its name', async () => {
+test('a thin event is 400, and the answer calls it by its name', async () => {
   const server = await startTestServer();
   const thin = {
     id: 'evt_thin',
@@ -67,7 +67,7 @@ test('a thin event is 400, and is called by its name', async () => {
   expect(await server.db.event.count()).toBe(0);
 });
 
-describe('an event in which something is wrong', () => {
+describe('an event with an invalid field', () => {
   test.each([
     ['created beyond the range of dates', { created: 9_007_199_254_740_991 }],
     ['created after the year 9999', { created: 253_402_300_800 }],
@@ -75,10 +75,13 @@ describe('an event in which something is wrong', () => {
     ['created within a second', { created: 1.5 }],
     ['created as text', { created: '2027-01-10T09:00:00Z' }],
     ['livemode as text', { livemode: 'no' }],
-    ['an account that is no text', { account: 7 }],
+    ['an account that is not text', { account: 7 }],
     ['an account of hundreds of kilobytes', { account: HUGE }],
     ['an account with a NUL in it', { account: NUL }],
-    ['no object of what changed', { data: { object: { id: 'sub_1' }, previous_attributes: 'none' } }],
+    [
+      'previous_attributes that are not an object',
+      { data: { object: { id: 'sub_1' }, previous_attributes: 'none' } },
+    ],
   ])('is kept as failed and answered 5xx: %s', async (_name, wrong) => {
     const server = await startTestServer();
     const friend = await signUp(server, 'friend@example.com');
@@ -128,7 +131,7 @@ describe('an event in which something is wrong', () => {
     ['the id of a dispute', (text: string) => stripe.dispute(START, { id: text }).opened()],
     ['the status of a dispute', (text: string) => stripe.dispute(START, { status: text }).opened()],
     ['the id of a customer', (text: string) => stripeEvent('customer.deleted', { id: text })],
-  ])('is kept as failed, whatever text is too long or cannot be stored: %s', async (_name, eventWith) => {
+  ])('is kept as failed when a text is too long or cannot be stored: %s', async (_name, eventWith) => {
     const server = await startTestServer();
     for (const text of [HUGE, NUL, HALF]) {
       const event = eventWith(text);
@@ -235,7 +238,7 @@ test('a thousand things that are wrong with one object are kept as one short lin
 });
 
 describe('what is logged of an error', () => {
-  test('takes no time that grows with the square of its length, and is short', () => {
+  test('takes no time quadratic in its length, and is short', () => {
     // With such a length nothing but a linear search comes back.
     for (const text of [HUGE, `${HUGE}@`, ` ${'x@'.repeat(150_000)}`, ' '.repeat(300_000)]) {
       expect(JSON.stringify(errorForLog(new Error(text))).length).toBeLessThan(10_000);
@@ -288,7 +291,7 @@ test('a form with a NUL or half of a surrogate pair in it is answered like any o
   }
 });
 
-test('a body that is JSON but no event is 400', async () => {
+test('a body that is JSON but not an event is 400', async () => {
   const server = await startTestServer();
   for (const body of [
     '7',

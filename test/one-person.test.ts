@@ -103,7 +103,7 @@ describe.each(STRANGERS)('a stranger %s', (_how, had) => {
     await expectSound(server);
   });
 
-  test('costs nobody who invites its owner anything', async () => {
+  test('costs nothing to somebody who invites its owner', async () => {
     const server = await startTestServer();
     const eve = await signUp(server, 'eve@example.com');
     await had(server, 'friend@example.com', eve.code);
@@ -170,7 +170,7 @@ describe('an address that was paid for counts', () => {
 });
 
 describe('nobody refers themselves', () => {
-  test('by taking the address of the one who invited them', async () => {
+  test('by taking the address of their referrer', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     const second = await signUp(server, 'other@example.com', ann.code);
@@ -188,7 +188,7 @@ describe('nobody refers themselves', () => {
     expect(told.text).toContain('refused: the address belongs to the referrer');
   });
 
-  test('by giving theirs to the one whom they invited', async () => {
+  test('by giving their own address to the friend they invited', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     const second = await signUp(server, 'other@example.com', ann.code);
@@ -218,7 +218,7 @@ test('an address converts one referral, that of the first to pay; a tombstone th
   await expectSound(server);
 });
 
-test('hashes of Gmail addresses from before their dots were ignored are made anew, once', async () => {
+test('Gmail addresses hashed before their dots were ignored are hashed again, once', async () => {
   const server = await startTestServer();
   const plain = await signUp(server, 'annlee@gmail.com');
   const ann = await signUp(server, 'ann.lee@googlemail.com');
@@ -277,7 +277,7 @@ describe('a trial is given once per address', () => {
     expect(server.sandbox.objects.subscriptions.get(again)).toMatchObject({ status: 'active' });
   });
 
-  test('a stranger who tried with somebody’s address and deleted the account costs its owner none', async () => {
+  test('a stranger who had a trial with somebody’s address and deleted the account costs its owner none', async () => {
     const server = await world();
     const stranger = await signUp(server, 'owner@example.com');
     await subscribe(server, stranger);

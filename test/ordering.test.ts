@@ -20,7 +20,7 @@ async function invitedFriend(server: TestServer) {
   return { referrer, friend, stripe: buyer(friend.id) };
 }
 
-/** All that an order of events may not change. */
+/** Everything that the order of events must not change. */
 async function endState(server: TestServer) {
   const users = await server.db.user.findMany({ orderBy: { email: 'asc' } });
   const [referral] = await server.db.referral.findMany();
@@ -150,7 +150,7 @@ describe('a snapshot that comes late', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('without created counts as the second in which it came', async () => {
+  test('without created counts as of the second in which it arrived', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);
@@ -175,7 +175,7 @@ describe('two updates of one second', () => {
   });
 
   test.each([[['cancels', 'changesPlan']], [['changesPlan', 'cancels']]] as const)(
-    'come out right in whatever order: %s',
+    'come out right in any order: %s',
     async (order) => {
       const server = await startTestServer();
       const { stripe } = await invitedFriend(server);
@@ -189,7 +189,7 @@ describe('two updates of one second', () => {
     },
   );
 
-  /** Stripe's API, as far as a tie asks it. */
+  /** The part of Stripe's API that is asked about a tie. */
   async function stripeThatSays(
     answer: (id: string) => object | null | Promise<object>,
   ): Promise<{ url: string; asked: string[] }> {
@@ -217,7 +217,7 @@ describe('two updates of one second', () => {
     ),
   ];
 
-  test('that nobody can order are settled by asking Stripe', async () => {
+  test('that the events themselves do not order are settled by asking Stripe', async () => {
     let stripe = buyer();
     const api = await stripeThatSays(() => stripe.subscriptionObject({ ...willEnd, status: 'past_due' }));
     const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });

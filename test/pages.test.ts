@@ -36,7 +36,7 @@ async function me({ app }: TestServer, { cookie }: Person): Promise<unknown> {
   return answer.json();
 }
 
-/** Somebody buys a plan: what Stripe tells of it, with the subscription's fields as given. */
+/** Somebody buys a plan: Stripe's events, with the given fields of the subscription. */
 async function buy(server: TestServer, person: Person, fields: Record<string, unknown> = {}) {
   const stripe = buyer(person.id);
   const at = server.clock.now;
@@ -242,7 +242,7 @@ test.each([
   expect(await me(server, ann)).toMatchObject({ access: { granted: true, until: until.toISOString() } });
 });
 
-test('a pause of the payments that is over is shown no more', async () => {
+test('a pause of the payments that is over is no longer shown', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const stripe = await buy(server, ann, { pause_collection: { behavior: 'void', resumes_at: null } });
@@ -439,7 +439,7 @@ test('Settings counts friends, active credits and days, and the days round up', 
   );
 });
 
-test('days beyond the last 45 are on the account although no credit is active', async () => {
+test('days granted more than 45 days ago are on the account although no credit is active', async () => {
   const { server, ann, bob } = await annAndBob();
   const cat = await signUp(server, 'cat@example.com', ann.code);
   await buy(server, bob);
@@ -462,7 +462,7 @@ test('Settings says until when credit gives access, and that it waits while its 
   expect(bobReads).toContain('+45 days on your account');
 });
 
-test('Settings after a checkout says thanks once the payment is there, and waits for none that nobody made', async () => {
+test('Settings after a checkout says thanks once the payment is there, and does not wait for one that nobody made', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const before = await visit(server, '/settings?checkout=done', ann.cookie);
@@ -474,7 +474,7 @@ test('Settings after a checkout says thanks once the payment is there, and waits
   expect(afterwards.body).not.toContain('We are waiting');
 });
 
-test('an address is shown as it is, whatever HTML would make of it', async () => {
+test('an address is shown as it is, escaped for HTML', async () => {
   const server = await startTestServer();
   const answer = await postForm(server.app, '/signup', {
     email: "o'neil@example.com",
@@ -493,7 +493,7 @@ test.each(['/pricing', '/settings'])('%s promises 45 days of paid access for bot
   expect(words).toMatch(/both/);
 });
 
-test('no page ever speaks of a discount', async () => {
+test('no page mentions a discount', async () => {
   const { server, ann, bob } = await annAndBob();
   await buy(server, bob);
   const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
@@ -512,7 +512,7 @@ test('Pricing leads a visitor to sign up, and sells nothing', async () => {
   expect(body).not.toContain('action="/api/billing');
 });
 
-test('Pricing sells both plans to whoever has none, and leads whoever has one to the portal', async () => {
+test('Pricing sells both plans to somebody without one, and leads a subscriber to the portal', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const before = (await visit(server, '/pricing', ann.cookie)).body;
@@ -526,7 +526,7 @@ test('Pricing sells both plans to whoever has none, and leads whoever has one to
   expect(afterwards).toContain('action="/api/billing/portal"');
 });
 
-test('Pricing speaks of a trial only when one is offered', async () => {
+test('Pricing mentions a trial only when one is offered', async () => {
   const offered = await read(await startTestServer({ STRIPE_TRIAL_DAYS: '14' }), '/pricing');
   expect(offered).toContain('free trial of 14 days');
   expect(await read(await startTestServer(), '/pricing')).not.toContain('trial of');
@@ -557,9 +557,9 @@ test('no page says that the sandbox is on while it is off', async () => {
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
 
 test.each([
-  ['an address that is nothing', 404, { url: '/no-such-page' }],
+  ['an unknown address', 404, { url: '/no-such-page' }],
   ['a method that is not served', 404, { method: 'PUT', url: '/pricing' }],
-  ['an address that is no UTF-8', 404, { url: '/%E0%A4%A' }],
+  ['an address that is not UTF-8', 404, { url: '/%E0%A4%A' }],
   ['an address that cannot be decoded', 404, { url: '/%zz' }],
   ['a reset link that never was', 404, { url: '/reset/never' }],
   ['a reset link that is too long', 404, { url: `/reset/${'a'.repeat(300)}` }],
@@ -591,7 +591,7 @@ test.each([
 });
 
 test.each([
-  ['an address that is nothing', 404, { url: '/api/no-such-thing' }],
+  ['an unknown address', 404, { url: '/api/no-such-thing' }],
   ['a method that is not served', 404, { method: 'DELETE', url: '/api/me' }],
   ['an address that cannot be decoded', 404, { url: '/api/%zz' }],
   ['no session', 401, { url: '/api/me', headers: { accept: 'text/html' } }],
@@ -624,7 +624,7 @@ test.each([
   expect(answer.headers['content-security-policy']).toContain("default-src 'none'");
 });
 
-test('a fault of ours is 500 and tells nothing of the inside', async () => {
+test('an internal error is 500 and reveals nothing', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await server.db.$executeRaw`ALTER TABLE "Referral" RENAME TO "Elsewhere"`;
@@ -657,7 +657,7 @@ test.each(['/', '/settings', '/no-such-page', '/r/22222222', '/api/me', '/health
   },
 );
 
-test('on https browsers are told to stay there', async () => {
+test('browsers are told to stay on https', async () => {
   const { app } = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
   const { headers } = await app.inject({ url: '/' });
   expect(headers['strict-transport-security']).toMatch(/max-age=\d{7,}/);
@@ -821,7 +821,7 @@ test('without a price a checkout is 503 and names the variable', async () => {
   expect(answer.json<{ error: { message: string } }>().error.message).toContain('STRIPE_PRICE_ANNUAL');
 });
 
-test('the portal leads whoever was never a customer to Pricing', async () => {
+test('the portal leads somebody who was never a customer to Pricing', async () => {
   const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_1' });
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, '/api/billing/portal', {}, ann.cookie);

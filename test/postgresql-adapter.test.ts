@@ -93,7 +93,7 @@ describe('a connection that breaks', () => {
     `SELECT pg_terminate_backend(pid, 10000) AS ended FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid() AND ${which}`;
 
-  test('in the middle of a transaction is told as such; nothing is committed, and the next one works', async () => {
+  test('in the middle of a transaction is reported as such; nothing is committed, and the next one works', async () => {
     const { db, other } = await open();
     const broken = inTransaction(db, START, async (tx) => {
       await tx.setting.create(setting('lost'));
@@ -106,7 +106,7 @@ describe('a connection that breaks', () => {
     expect(await db.setting.findMany()).toEqual([setting('kept').data]);
   });
 
-  test('just before the COMMIT is told as such', async () => {
+  test('just before the COMMIT is reported as such', async () => {
     const { db, other } = await open();
     const broken = inTransaction(db, START, async (tx) => {
       await tx.setting.create(setting('lost'));
@@ -116,7 +116,7 @@ describe('a connection that breaks', () => {
     expect(await db.setting.findMany()).toEqual([]);
   });
 
-  test('while a statement runs is told as such', async () => {
+  test('while a statement runs is reported as such', async () => {
     const { db, other } = await open();
     const broken = db.$queryRaw`SELECT pg_sleep(30) IS NULL`.catch((error: unknown) => error);
     const sleeping = "state = 'active' AND query LIKE '%pg_sleep(30)%'";
@@ -126,19 +126,19 @@ describe('a connection that breaks', () => {
     expect(await db.setting.findMany()).toEqual([]);
   });
 
-  test('while nobody uses it harms nobody', async () => {
+  test('while nobody uses it does no harm', async () => {
     const { db, other } = await open();
     await Promise.all([1, 2, 3].map(() => db.setting.findMany()));
     const ended = await other.rows(terminate("application_name = 'tandem'"));
     expect(ended.length).toBeGreaterThan(0);
-    // Its end may be news when the next query is sent on it.
+    // We may learn of its end only when the next query is sent.
     const next = await db.setting.findMany().catch((error: unknown) => error);
     if (!Array.isArray(next)) expect(next).toMatchObject({ code: 'P1017' });
     expect(await db.setting.findMany()).toEqual([]);
   });
 });
 
-describe('an address at which nothing can be opened is one line that tells why, without the password', () => {
+describe('an address that cannot be opened is one line that says why, without the password', () => {
   const PASSWORD = 'pass-in-the-url';
 
   function changed(change: Partial<Record<'password' | 'port' | 'host' | 'pathname', string>>): string {
@@ -163,7 +163,7 @@ describe('an address at which nothing can be opened is one line that tells why, 
     expect(await refusal(changed({ port: String(await freePort()) }))).toContain('no server answers there.');
   });
 
-  test('a host that is none', async () => {
+  test('an unknown host', async () => {
     expect(await refusal(changed({ host: 'tandem.invalid' }))).toContain('no server answers there.');
   });
 

@@ -33,7 +33,7 @@ test('the server starts on an empty database, takes a sign-up and a payment, end
   const server = await runServer(env, folder);
   expect(server.output.stdout).toMatch(/^Tandem is at http:\/\/localhost:\d+$/m);
   expect((await fetch(`${server.url}/readyz`)).status).toBe(200);
-  // What is no row lies where the process runs, as no file of the database has a place for it.
+  // What is not a row is kept in the working directory, because there is no database file to keep it beside.
   expect(await readdir(join(folder, 'data'))).toEqual(['session-secret']);
 
   const signedUp = await fetch(`${server.url}/signup`, {
@@ -118,7 +118,7 @@ test('each command does its work', async () => {
   expect((await server.app.inject({ url: new URL(url).pathname })).statusCode).toBe(200);
 }, 180_000);
 
-test('reconcile asks Stripe, and brings what was missed', async () => {
+test('reconcile asks Stripe, and fetches what was missed', async () => {
   // On the real time, as the command line is.
   const sandbox = await startHeldSandbox({}, new Date());
   const server = await startTestServer();

@@ -9,13 +9,13 @@ import { startDeliveries } from './support/stripe-deliveries.ts';
 
 const BUYERS = 40;
 
-/** So many events are acknowledged before each time that the database goes down. */
+/** How many events are acknowledged each time before the database goes down. */
 const BEFORE = 40;
 
-/** So many are refused before it comes up again. */
+/** How many are refused before it comes back. */
 const REFUSED = 40;
 
-test('a database that is stopped, and then killed, at work: the server lives, refuses what it cannot store, and goes on by itself', async () => {
+test('a database that is stopped, and then killed, under load: the server survives, refuses what it cannot store, and recovers by itself', async () => {
   const why = `SEED=${SEED}`;
   // Unlike the tests' other server this one writes to disk as it does for anybody.
   const postgresql = await startPostgresql();

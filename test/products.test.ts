@@ -57,7 +57,7 @@ const PAID = { tier: 'paid', converted: true, reversed: false };
 const NOTHING = { tier: 'free', converted: false, reversed: false };
 
 describe('STRIPE_PRODUCTS', () => {
-  test('takes product ids with commas between them, and nothing else', () => {
+  test('takes product ids separated by commas, and nothing else', () => {
     expect(readConfig(ENV).stripe.products).toEqual(['prod_also_ours', OURS]);
     expect(readConfig({}).stripe.products).toBeNull();
     expect(() => readConfig({ STRIPE_PRODUCTS: 'price_m' })).toThrow(
@@ -119,14 +119,14 @@ describe('STRIPE_PRODUCTS', () => {
     });
   });
 
-  test('changed from another product to ours it converts then', async () => {
+  test('changed from another product to ours, it converts at that moment', async () => {
     const { stripe, hear, state } = await invited();
     await hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other')), stripe.invoicePaid());
     await hear(10, stripe.updated(of(OURS), { at: daysAfter(10) }));
     expect(await state()).toEqual(PAID);
   });
 
-  test('a payment proves nothing before a snapshot says what for', async () => {
+  test('a payment proves nothing until a snapshot says what it was for', async () => {
     for (const [product, then] of [
       [OURS, PAID],
       ['prod_other', NOTHING],
@@ -205,7 +205,7 @@ describe('with the stand-in for Stripe', () => {
     return { before, after, person };
   }
 
-  test('Upgrade sells a plan of today to somebody whose own plan is of a product that is sold no more', async () => {
+  test('Upgrade sells a current plan to somebody whose own plan is for a product that is no longer sold', async () => {
     const { before, after: restart, person } = await planOfYesterday();
     const after = await restart();
     for (const event of before.sandbox.objects.events.values()) await deliver(after, event);
@@ -242,7 +242,7 @@ describe('with the stand-in for Stripe', () => {
     ]);
   });
 
-  test('Upgrade to another plan drops a first payment of ours that waits, and none of another product', async () => {
+  test('Upgrade to another plan drops a pending first payment of ours, and none for another product', async () => {
     const server = await startWorld({ STRIPE_PRODUCTS: 'prod_sandbox' });
     const person = await signUp(server, 'person@example.com');
     const ours = await subscribe(server, person, { outcome: 'incomplete' });
@@ -272,7 +272,7 @@ describe('with the stand-in for Stripe', () => {
     expect((await reconcileWorld(server)).differences).toEqual([]);
   });
 
-  test('reconcile proves a payment of ours that no event told of', async () => {
+  test('reconcile proves a payment of ours that no event reported', async () => {
     const server = await startWorld({ STRIPE_PRODUCTS: 'prod_sandbox' });
     const referrer = await signUp(server, 'referrer@example.com');
     const friend = await signUp(server, 'friend@example.com', referrer.code);

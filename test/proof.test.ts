@@ -74,7 +74,7 @@ describe('a trial', () => {
   });
 });
 
-describe('active that need not mean money', () => {
+describe('active that may not mean money', () => {
   test.each([
     ['a coupon of 100 %', { discounts: ['di_1'] }],
     ['a coupon of 100 % as older APIs show it', { discount: { id: 'di_1' }, discounts: undefined }],

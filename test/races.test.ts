@@ -116,7 +116,7 @@ test('a zero first invoice meets the snapshot that is active', async () => {
   await deliverAll(one, [stripe.checkoutCompleted()]);
   const zero = stripe.invoicePaid({ amount_paid: 0 });
   await raceOfEvents({ one, other }, stripe.created(), ['INSERT', 'Subscription'], zero);
-  // Whichever came first: nothing proves a payment, and nobody has anything of it.
+  // Whichever came first: nothing proves a payment, and nobody has credit from it.
   expect(await userRow(one, friend.id)).toMatchObject({ tier: 'paid' });
   for (const { id } of [friend, referrer]) {
     const { creditUntil } = await userRow(one, id);
@@ -157,7 +157,7 @@ test('a reversal meets another conversion of the same referrer', async () => {
   expect(await userRow(one, second.id)).toMatchObject({ creditUntil: daysAfter(45) });
 });
 
-test('somebody converts while the friend whom they invited does', async () => {
+test('somebody converts at the same time as the friend they invited', async () => {
   const { one, other, referrer, friend, stripe } = await twoServers();
   const third = await signUp(one, 'third@example.com', friend.code);
   const theirs = buyer(third.id);
@@ -390,7 +390,7 @@ describe('a password is reset while', () => {
     }
   });
 
-  test('the same link is used twice at once: one of both counts', async () => {
+  test('the same link is used twice at once: only one counts', async () => {
     const { one, other } = await annOnTwoServers();
     const path = await resetPath(one);
     const [first, second] = [
@@ -439,7 +439,7 @@ describe('an account is deleted while', () => {
       { currentPassword: PASSWORD, newPassword: NEW_PASSWORD },
       403,
     ],
-    ['it is deleted once more', '/settings/delete', { currentPassword: PASSWORD }, 403],
+    ['it is deleted a second time', '/settings/delete', { currentPassword: PASSWORD }, 403],
   ])('%s: the tombstone holds nothing', async (_what, url, fields, refused) => {
     const { one, other, ann } = await annOnTwoServers();
     const meanwhile = posting(url, fields, url === '/login' ? '' : ann.cookie);

@@ -33,7 +33,7 @@ function someLedger(userId: string, referralId: string, length: number): CreditE
   });
 }
 
-test('told from the middle, a ledger reads as it does when it is told from its start', async () => {
+test('read from the middle, a ledger gives the same lines as when it is read from its start', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await signUp(server, 'ben@example.com', ann.code);

@@ -59,7 +59,7 @@ async function invited(world: World) {
 }
 
 describe('a server that was away', () => {
-  test('for a week comes back to the truth, and a second run finds nothing', async () => {
+  test('for a week catches up with Stripe, and a second run finds nothing', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '3' });
     const { referrer, friend } = await invited(world);
     const cancels = await signUp(world, 'cancels@example.com', referrer.code);
@@ -97,7 +97,7 @@ describe('a server that was away', () => {
     expect(await reconcile(world)).toMatchObject({ events: { missing: 0 }, differences: [] });
   });
 
-  test('for longer than Stripe lists events is mended from the objects', async () => {
+  test('for longer than Stripe lists events is repaired from the objects', async () => {
     const world = await startWorld();
     const { referrer, friend } = await invited(world);
     const gone = await signUp(world, 'gone@example.com', referrer.code);
@@ -170,7 +170,7 @@ describe('a server that was away', () => {
 });
 
 describe('reconcile', () => {
-  test('handles an event that failed once more', async () => {
+  test('handles a failed event again', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     await subscribe(world, friend);
@@ -202,7 +202,7 @@ describe('reconcile', () => {
     expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('goes on where it was interrupted', async () => {
+  test('continues where it was interrupted', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     await subscribe(world, friend);
@@ -233,7 +233,7 @@ describe('reconcile', () => {
     expect(list).toHaveBeenCalledTimes(asked);
   });
 
-  test('takes up a list where it was interrupted, page by page', async () => {
+  test('resumes an interrupted list at the same page', async () => {
     const world = await startWorld();
     for (let count = 0; count < 130; count += 1) {
       const session = await world.merchant.checkout.sessions.create({
@@ -266,7 +266,7 @@ describe('reconcile', () => {
     expect(asked[1]?.starting_after).toBeUndefined();
   });
 
-  test('dates what it mends by the clock of that moment, not by that of its start', async () => {
+  test('dates each fix by the clock of that moment, not by the start of the run', async () => {
     const world = await startWorld();
     const referrer = await signUp(world, 'referrer@example.com');
     const friends = [
@@ -287,7 +287,7 @@ describe('reconcile', () => {
     expect(await userRow(world, referrer.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('with --since leaves alone what is older, but for subscriptions that are not over', async () => {
+  test('with --since leaves alone what is older, except subscriptions that are not over', async () => {
     const world = await startWorld();
     const { friend, referrer } = await invited(world);
     const old = await subscribe(world, friend);
@@ -355,7 +355,7 @@ describe('reconcile', () => {
     expect(count).toBeLessThan(60);
   });
 
-  test('leaves what lives on a test clock alone', async () => {
+  test('leaves objects of a test clock alone', async () => {
     const world = await startWorld();
     const customer = await world.merchant.customers.create({ test_clock: 'clock_1' });
     const session = await world.merchant.checkout.sessions.create({
@@ -370,7 +370,7 @@ describe('reconcile', () => {
     expect(await world.db.subscription.count()).toBe(0);
   });
 
-  test('a snapshot that was fetched does not overwrite what a webhook brought meanwhile', async () => {
+  test('a fetched snapshot does not overwrite what a webhook brought meanwhile', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);
@@ -396,7 +396,7 @@ describe('reconcile', () => {
     });
   });
 
-  test('a customer who is deleted after a first payment that never came is mended once', async () => {
+  test('a customer who is deleted after a first payment that never came is fixed once', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann, { outcome: 'incomplete' });
@@ -441,7 +441,7 @@ describe('reconcile', () => {
     await expect(command({ ...world, stripe: null })).rejects.toThrow('STRIPE_API_KEY is not set');
   });
 
-  test('when Stripe does not answer, says so, and what was done stays done', async () => {
+  test('says so when Stripe does not answer, and keeps what was done', async () => {
     const world = await startWorld();
     await pressUpgrade(world, await signUp(world, 'ann@example.com')).then(sessionIdOf);
     await world.sandbox.close();

@@ -56,13 +56,13 @@ describe('a refund that is called off', () => {
     ['canceled', 'failed'].map((status) => [type, status] as const),
   );
 
-  test.each(told)('%s with the status %s gives exactly that back', async (type, status) => {
+  test.each(told)('%s with the status %s gives back exactly what the refund took', async (type, status) => {
     const { stripe, hear, state } = await conversion();
     await hear(10, stripe.chargeRefunded({}, { at: daysAfter(10) }));
     expect(await state()).toEqual(reversedOn(10));
     await hear(12, refundChanged(stripe, type, status, 12, { status: 'pending' }));
     expect(await state()).toEqual(restoredOn(12, 10));
-    // All that Stripe tells of one cancellation is told of one second.
+    // All of Stripe's events about one cancellation have the same second.
     await hear(13, refundChanged(stripe, 'charge.refund.updated', status, 12, { status: 'pending' }));
     expect(await state()).toEqual(restoredOn(12, 10));
     await hear(15, stripe.chargeRefunded({}, { at: daysAfter(15) }));
@@ -70,7 +70,7 @@ describe('a refund that is called off', () => {
   });
 
   test.each(told)(
-    '%s with the status %s, heard before the refund: nothing is taken',
+    '%s with the status %s, arriving before the refund: nothing is taken',
     async (type, status) => {
       const { stripe, hear, state } = await conversion();
       await hear(12, refundChanged(stripe, type, status, 12));
@@ -118,7 +118,7 @@ describe('an appeal against a lost dispute', () => {
     expect(await state()).toEqual(restoredOn(20, 10));
   });
 
-  test.each(APPEALS)('%s, of which the loss was never heard, takes the days back', async (status) => {
+  test.each(APPEALS)('%s, whose loss never arrived, takes the days back', async (status) => {
     const { stripe, hear, state } = await conversion();
     const dispute = stripe.dispute(daysAfter(5));
     await hear(12, dispute.opened(), dispute.updated(status, daysAfter(12)));

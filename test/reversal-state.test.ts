@@ -153,10 +153,10 @@ async function pair({ db }: TestServer) {
   return { referrer, friend };
 }
 
-/** So many orders of each story: in order, backwards, and at random. */
+/** How many orders of each story are tried: in order, backwards, and at random. */
 const ORDERS = 12;
 
-describe('a referral is reversed exactly while no subscription holds, whatever is heard first', () => {
+describe('a referral is reversed exactly while no subscription holds, whatever arrives first', () => {
   test.each(Object.entries(STORIES))('%s', async (_name, story) => {
     const server = await startTestServer();
     const draw = seededRandom('orders of reversals');
@@ -209,7 +209,7 @@ describe('as it happens', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditHeldAt: START });
   });
 
-  test('whoever buys again gets the days back that were left: the same ones, once', async () => {
+  test('somebody who buys again gets back the days that were left, once', async () => {
     const { friend, server, hear, credit, reversedAt } = await invitation();
     const [first, second] = [buyer(friend.id), buyer(friend.id)];
     await hear(0, purchase(first, 0));
@@ -226,7 +226,7 @@ describe('as it happens', () => {
     expect(await server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
   });
 
-  test('a conversion whose refund was known before tells nobody of days that never were', async () => {
+  test('a conversion whose refund was known before announces no days to anybody', async () => {
     const { server, referrer, friend, hear, reversedAt } = await invitation();
     const stripe = buyer(friend.id);
     await hear(1, [...purchase(stripe, 0).reverse(), ...takenBack(stripe, 1)].toReversed());

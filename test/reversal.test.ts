@@ -42,7 +42,7 @@ const purchase = (stripe: Buyer) => [
   stripe.invoicePaymentPaid(),
 ];
 
-/** A friend who paid at START: both have 45 days, the friend's stand still. */
+/** A friend who paid at START: both have 45 days, and the friend's are paused. */
 async function conversion(env: NodeJS.ProcessEnv = {}): Promise<Story> {
   const story = await invitation(env);
   await deliverAll(story.server, purchase(story.stripe));
@@ -108,7 +108,7 @@ function permutations<T>(items: readonly T[]): T[][] {
 }
 
 describe('a full refund', () => {
-  test('takes what is unspent from both, and stands in the audit', async () => {
+  test('takes what is unspent from both, and is in the audit', async () => {
     const story = await conversion();
     const refund = story.stripe.chargeRefunded({}, { at: daysAfter(20) });
     await onDay(story, 20, [refund]);
@@ -149,7 +149,7 @@ describe('a full refund', () => {
     expect(await stateOf(story)).toEqual(reversedOn(30));
   });
 
-  test('leaves the tier alone: the subscription says it', async () => {
+  test('leaves the tier alone: the subscription decides it', async () => {
     const story = await conversion();
     await onDay(story, 20, [story.stripe.chargeRefunded({}, { at: daysAfter(20) })]);
     expect(await userRow(story.server, story.friend.id)).toMatchObject({ tier: 'paid' });
@@ -181,7 +181,7 @@ describe('a full refund', () => {
     expect(await userRow(story.server, other.id)).toMatchObject({ creditUntil: daysAfter(50) });
   });
 
-  test('of somebody who was referred by nobody touches nobody', async () => {
+  test('of somebody whom nobody referred changes nothing', async () => {
     const server = await startTestServer();
     const loner = await signUp(server, 'loner@example.com');
     const stripe = buyer(loner.id);
@@ -214,7 +214,7 @@ describe('a full refund', () => {
     expect(await story.server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
   });
 
-  test('is made good when the friend cancels and buys anew', async () => {
+  test('is made good when the friend cancels and buys again', async () => {
     const story = await conversion();
     await onDay(story, 20, [
       story.stripe.chargeRefunded({}, { at: daysAfter(20) }),
@@ -298,7 +298,7 @@ describe('REFERRAL_CLAWBACK_DAYS', () => {
 describe('partial refunds', () => {
   const part = (amount_refunded: number) => ({ refunded: false, amount_refunded });
 
-  test('take nothing, also when there are several', async () => {
+  test('take nothing, even when there are several', async () => {
     const story = await conversion();
     await onDay(
       story,
@@ -311,7 +311,7 @@ describe('partial refunds', () => {
     expect(await stateOf(story)).toEqual(HOLDS);
   });
 
-  test('that reach the whole sum take it, and one of them heard late gives nothing back', async () => {
+  test('that add up to the whole sum take it, and a late one gives nothing back', async () => {
     const story = await conversion();
     const [first, second] = [400, 800].map((cents, day) =>
       story.stripe.chargeRefunded(part(cents), { at: daysAfter(day + 1) }),
@@ -323,7 +323,7 @@ describe('partial refunds', () => {
     expect(await stateOf(story)).toEqual(reversedOn(3));
   });
 
-  test('that reach the whole sum after the limit take nothing', async () => {
+  test('that add up to the whole sum after the limit take nothing', async () => {
     const story = await conversion();
     await onDay(story, 29, [story.stripe.chargeRefunded(part(899), { at: daysAfter(29) })], 'ignored');
     await onDay(story, 31, [story.stripe.chargeRefunded({}, { at: daysAfter(31) })]);
@@ -332,7 +332,7 @@ describe('partial refunds', () => {
 });
 
 describe('a refund that fails', () => {
-  test('gives exactly that back, once; the next one takes again', async () => {
+  test('gives back exactly what it took, once; the next one takes again', async () => {
     const story = await conversion();
     const failed = story.stripe.refundFailed({}, { at: daysAfter(12) });
     await onDay(story, 10, [story.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
@@ -351,7 +351,7 @@ describe('a refund that fails', () => {
     ]);
   });
 
-  test('and is given again after the limit takes nothing', async () => {
+  test('and is made again after the limit takes nothing', async () => {
     const story = await conversion();
     await onDay(story, 10, [story.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
     await onDay(story, 12, [story.stripe.refundFailed({}, { at: daysAfter(12) })]);
@@ -376,7 +376,7 @@ describe('a refund that fails', () => {
     },
   );
 
-  test('and was heard of before it was given takes nothing', async () => {
+  test('and whose failure arrives first takes nothing', async () => {
     const story = await conversion();
     await onDay(story, 12, [
       story.stripe.refundFailed({}, { at: daysAfter(12) }),
@@ -387,7 +387,7 @@ describe('a refund that fails', () => {
 });
 
 describe('a dispute', () => {
-  test('that is open takes nothing, whatever it is called', async () => {
+  test('that is open takes nothing, whatever its status is called', async () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(5));
     await onDay(story, 5, [dispute.opened()]);
@@ -424,7 +424,7 @@ describe('a dispute', () => {
     expect(await stateOf(story)).toEqual(HOLDS);
   });
 
-  test('won after it was lost gives exactly that back, once', async () => {
+  test('won after it was lost gives back exactly what it took, once', async () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(5));
     await onDay(story, 10, [dispute.opened(), dispute.lost(daysAfter(10))]);
@@ -484,7 +484,7 @@ describe('a dispute', () => {
     expect(await stateOf(story)).toEqual(reversedOn(10));
   });
 
-  test('heard of before its payment is tied to an invoice waits for that', async () => {
+  test('that arrives before its payment is tied to an invoice waits for that', async () => {
     const story = await invitation();
     const { stripe } = story;
     const dispute = stripe.dispute(daysAfter(1));
@@ -594,7 +594,7 @@ describe('which payments count', () => {
     expect(await stateOf(story)).toEqual(reversedOn(10));
   });
 
-  test('a second part that is heard of after the first went back gives back', async () => {
+  test('a second part that arrives after the first went back gives the days back', async () => {
     const story = await conversion();
     const { stripe } = story;
     await onDay(story, 10, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);
@@ -636,7 +636,7 @@ describe('which payments count', () => {
     expect(await stateOf(story)).toEqual(reversedOn(30));
   });
 
-  test('an earlier invoice heard of later that was refunded takes nothing: the renewal holds', async () => {
+  test('an earlier invoice that arrives later and was refunded takes nothing: the renewal holds', async () => {
     const story = await invitation();
     const { stripe } = story;
     const [invoice, payment] = [stripeId('in'), stripeId('pi')];
@@ -652,7 +652,7 @@ describe('which payments count', () => {
     expect(await stateOf(story)).toEqual(HOLDS);
   });
 
-  test('an earlier invoice heard of later that was not refunded gives back what the renewal took', async () => {
+  test('an earlier invoice that arrives later and was not refunded gives back what the renewal took', async () => {
     const story = await invitation();
     const { stripe } = story;
     const [invoice, payment] = [stripeId('in'), stripeId('pi')];
@@ -686,7 +686,7 @@ describe('which payments count', () => {
     },
   );
 
-  test('one payment of all of the customers of the user is enough', async () => {
+  test('one payment by any of the user’s customers is enough', async () => {
     const story = await invitation();
     const second = buyer(story.friend.id);
     await onDay(story, 0, purchase(second));
@@ -702,7 +702,7 @@ describe('which payments count', () => {
     expect(await stateOf(story)).toEqual(reversedOn(3));
   });
 
-  test('a refund of something that is no subscription waits for ever and hurts nobody', async () => {
+  test('a refund of something other than a subscription waits for ever and does no harm', async () => {
     const story = await conversion();
     const other = { id: stripeId('ch'), payment_intent: stripeId('pi') };
     await onDay(story, 5, [story.stripe.chargeRefunded(other, { at: daysAfter(5) })]);
@@ -735,7 +735,7 @@ describe('the shapes of Stripe before 2025-03', () => {
         return [dispute.opened(), dispute.lost(daysAfter(10))];
       },
     ],
-  ])('an invoice that is told again and now names a payment that was %s before', async (_name, back) => {
+  ])('an invoice that comes again and now names a payment that was %s before', async (_name, back) => {
     const story = await invitation();
     const { stripe } = story;
     await onDay(story, 0, old(stripe, {}));
@@ -832,7 +832,7 @@ describe('credit that is spent', () => {
       ['reversal', 0],
       ['restoration', 0],
     ]);
-    // A restoration of nothing, on a day long after the credit ran out, is no day of access.
+    // A restoration of nothing, on a day long after the credit ran out, gives no day of access.
     const { app } = story.server;
     const logIn = await postForm(app, '/login', { email: story.referrer.email, password: PASSWORD });
     const answer = await app.inject({ url: '/api/me', headers: { cookie: cookiesOf(logIn) } });
@@ -844,7 +844,7 @@ describe('credit that is spent', () => {
   });
 });
 
-describe("the rows of the design's table that take back", () => {
+describe('the stories of docs/how-it-works.md that take days back', () => {
   test('a buyer granted 45 at 0 while paying, refunded at 20: 65 / 20, then 20 / 20', async () => {
     const story = await conversion();
     await onDay(story, 20, [story.stripe.chargeRefunded({}, { at: daysAfter(20) })]);

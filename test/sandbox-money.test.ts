@@ -426,7 +426,7 @@ test('lists are filtered by what they are asked for', async () => {
   expect(await found(stripe.invoices.list({ status: 'open' }))).toEqual([]);
 });
 
-test('only what is a reference can be expanded, and not without end', async () => {
+test('only references can be expanded, and only to a limited depth', async () => {
   const started = await startHeldSandbox();
   const { charge } = await buy(started);
   const { stripe } = started;

@@ -123,7 +123,7 @@ test('a trial that ends without a payment method is canceled, where its settings
   expect(story(started.fresh())).toEqual([[7 * DAY, 'customer.subscription.deleted']]);
 });
 
-test('what is due happens in its order, and at its seconds', async () => {
+test('what is due happens in order, and to the second', async () => {
   const started = await startHeldSandbox();
   const monthly = await buy(started);
   started.later(10);

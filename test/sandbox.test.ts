@@ -130,7 +130,7 @@ function only<T extends Stripe.Event['type']>(events: Stripe.Event[], type: T) {
   return found[0] as Extract<Stripe.Event, { type: T }>;
 }
 
-/** What a paid checkout tells of, beside its customer. */
+/** The events of a paid checkout, apart from its customer. */
 const PAYMENT_EVENTS = [
   'charge.succeeded',
   'checkout.session.completed',
@@ -144,7 +144,7 @@ function typesOf(events: Stripe.Event[]): string[] {
 }
 
 describe('paying', () => {
-  it('tells of one payment in signed events and sends the browser on', async () => {
+  it('reports one payment in signed events and sends the browser on', async () => {
     const receiver = await startReceiver();
     const { sandbox, stripe, page } = await start(receiver.url);
     const { customer, session } = await checkout(stripe, {
@@ -281,7 +281,7 @@ describe('paying', () => {
 });
 
 describe('webhooks', () => {
-  it('are sent again, signed anew, when the receiver fails', async () => {
+  it('are sent again with a new signature when the receiver fails', async () => {
     const receiver = await startReceiver([500, 500]);
     // A clock that moves on whenever it is read, so that no two signatures can be of the same second.
     let time = Date.now();

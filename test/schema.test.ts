@@ -42,7 +42,7 @@ async function constraints(database: OtherConnection): Promise<{ checks: string[
   };
 }
 
-describe('the database holds its rules by itself', () => {
+describe('the database enforces its own rules', () => {
   test('the CHECK constraints, which the schema cannot name, are still in the tables', async () => {
     expect((await constraints(await migrated())).checks).toEqual([
       'AuditRow_actor_check',
@@ -212,7 +212,7 @@ describe("the engines' schemas are in step", () => {
     expect(await structure(await migrated(), ON_POSTGRESQL)).toEqual(sqlite);
   });
 
-  test.runIf(!onSqlite)('text has the order of its bytes, as on SQLite, whatever the locale', async () => {
+  test.runIf(!onSqlite)('text sorts by its bytes, as on SQLite, whatever the locale', async () => {
     const columns = `
       FROM pg_attribute c JOIN pg_class t ON t.oid = c.attrelid
       WHERE t.relnamespace = 'public'::regnamespace AND t.relkind = 'r' AND t.relname <> '_prisma_migrations'

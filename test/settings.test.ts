@@ -45,7 +45,7 @@ async function friendPays(server: TestServer, code: string, email: string) {
   return { friend, stripe };
 }
 
-test('each invitation tells what became of it, and of the friend no more than a masked address', async () => {
+test('each invitation shows what became of it, and only a masked address of the friend', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await signUp(server, 'carol@example.org', ann.code);
@@ -124,7 +124,7 @@ test.each([
   expect(maskEmail(email)).toBe(masked);
 });
 
-test('the history of credit tells grants, what was used, and when it stood still', async () => {
+test('the history of credit shows grants, what was used, and when it was paused', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -144,7 +144,7 @@ test('the history of credit tells grants, what was used, and when it stood still
   expect(text).toContain('They stand still while you pay, and start when you stop.');
 });
 
-test('of a long history the newest 50 lines are shown, and said how many more there are', async () => {
+test('of a long history the newest 50 lines are shown, with the number of the others', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const grants = 400;
@@ -180,7 +180,7 @@ test('of a long history the newest 50 lines are shown, and said how many more th
   expect(exported.creditEntries).toHaveLength(grants);
 });
 
-test('whoever pays and was never given days has no history of them', async () => {
+test('somebody who pays and was never given days has no history of them', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const stripe = buyer(ann.id);
@@ -188,7 +188,7 @@ test('whoever pays and was never given days has no history of them', async () =>
   expect(await words(server, ann)).not.toContain('stand still from here on');
 });
 
-test('payments that went back are told by whose they were, together, and so is what comes back', async () => {
+test('payments that went back are reported together, by whose they were, and so is what comes back', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const ben = await friendPays(server, ann.code, 'ben@example.com');
@@ -211,7 +211,7 @@ test('payments that went back are told by whose they were, together, and so is w
   expect(await words(server, ben.friend, '/')).toContain('Your first payment went back, and so did');
 });
 
-test('the next visit tells once that a friend paid, whatever page it is', async () => {
+test('the next visit says once that a friend paid, on whatever page', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { friend } = await friendPays(server, ann.code, 'ben@example.com');
@@ -224,7 +224,7 @@ test('the next visit tells once that a friend paid, whatever page it is', async 
   expect(await words(server, friend, '/pricing')).not.toContain(first);
 });
 
-test('several friends are told together, and an address that was changed beside it', async () => {
+test('several friends are reported together, beside the notice of a changed address', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -236,7 +236,7 @@ test('several friends are told together, and an address that was changed beside 
   expect(text).toContain('Your e-mail address is changed.');
 });
 
-test('what is no page of theirs leaves the news for the next one', async () => {
+test('an answer that is not their page leaves the news for the next one', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -246,7 +246,7 @@ test('what is no page of theirs leaves the news for the next one', async () => {
   expect(await words(server, ann)).toContain('you got 45 days');
 });
 
-test('news that cannot be marked as seen is told all the same, and again', async () => {
+test('news that cannot be marked as seen is shown all the same, and again', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -257,7 +257,7 @@ test('news that cannot be marked as seen is told all the same, and again', async
   expect(await words(server, ann)).not.toContain('you got 45 days');
 });
 
-test('news whose page could not be made is told on the next one', async () => {
+test('news whose page failed is shown on the next one', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -267,7 +267,7 @@ test('news whose page could not be made is told on the next one', async () => {
   expect(await words(server, ann)).toContain('you got 45 days');
 });
 
-test('the export holds what is kept of a person, and nothing of a friend or that opens an account', async () => {
+test('the export holds what is kept about a person, and nothing about a friend and nothing that opens an account', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { friend } = await friendPays(server, ann.code, 'ben@example.com');

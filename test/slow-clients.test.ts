@@ -145,7 +145,7 @@ describe('bodies that cannot be checked yet', () => {
       await open(HALF_SENT, '127.0.0.2');
       const gone = await open(HALF_SENT, '127.0.0.3');
       expect(await untilAnswered(open, text, 503)).toMatch(/\r\nretry-after: [1-9]/i);
-      // What a client leaves behind is let go of.
+      // What a client leaves behind is released.
       gone.socket.destroy();
       await untilAnswered(open, text, 400);
       const event = JSON.stringify(buyer().created());

@@ -123,7 +123,7 @@ describe('a process that has held the write lock for long', () => {
   });
 });
 
-test('a database that another process keeps for itself cannot be opened, and the error says why', async () => {
+test('a database that another process has locked cannot be opened, and the error says why', async () => {
   const databaseUrl = await newDatabase();
   const other = new Database(databasePath(databaseUrl));
   onTestFinished(() => void other.close());

@@ -205,7 +205,7 @@ test.each([
   expect(() => readConfig({ [name]: value })).toThrow(new RegExp(`^${name} wants [^\\n]+$`));
 });
 
-test('TRUST_PROXY says why it wants no number and no range that holds everybody', () => {
+test('TRUST_PROXY says why it takes no number and no range that includes everybody', () => {
   expect(() => readConfig({ TRUST_PROXY: '1' })).toThrow(/a number would trust nobody/);
   expect(() => readConfig({ TRUST_PROXY: '0.0.0.0/0' })).toThrow(/could then write its own address/);
 });
@@ -239,7 +239,7 @@ test('an empty environment has the defaults that are documented', () => {
   expect(readConfig({ PORT: '8080' }).publicUrl).toBe('http://localhost:8080');
 });
 
-test('several webhook secrets and proxies stand with commas between them', () => {
+test('several webhook secrets and proxies are separated by commas', () => {
   const config = readConfig({ STRIPE_WEBHOOK_SECRET: 'whsec_a, whsec_b', TRUST_PROXY: '10.0.0.0/8, ::1' });
   expect(config.stripe.webhookSecrets).toEqual(['whsec_a', 'whsec_b']);
   expect(config.trustProxy).toEqual(['10.0.0.0/8', '::1']);
@@ -281,7 +281,7 @@ test('a .env that cannot be read is exit 1 and one line on stderr', async () => 
   expect(await failureOfProcess({}, folder)).toMatch(/^\.env cannot be read \(EISDIR\)\./);
 });
 
-/** Has Node load no native code of a package, as after it was replaced by another version, or moved to another machine. */
+/** Makes a package's native code fail to load, as after Node.js was replaced, or the folder moved to another machine. */
 async function breakNative(file: string, why: string): Promise<Record<string, string>> {
   const path = join(await emptyFolder(), 'break.cjs');
   await writeFile(
@@ -311,7 +311,7 @@ test('SQLite built for another version of Node.js stops the start and the comman
   expect(backup).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(says) as string });
 });
 
-test('a package that was built for another machine stops the start, which says what to run', async () => {
+test('a package built for another machine stops the start, which says what to run', async () => {
   const env = await breakNative('argon2', 'has an invalid ELF header.');
   expect(await failureOfProcess(env)).toMatch(
     /^The package @node-rs\/argon2 was not built for this machine\. Run npm ci in \//,
@@ -349,7 +349,7 @@ test.each([
 test.each([
   ['with the sandbox', {}],
   ['without it', { STRIPE_API_KEY: 'sk_test_1' }],
-])('a HOST that is not of this machine stops the start with one line, %s', async (_name, env) => {
+])('a HOST that does not belong to this machine stops the start with one line, %s', async (_name, env) => {
   expect(await failure({ ...env, HOST: '192.0.2.1' })).toContain('192.0.2.1');
 });
 
@@ -364,7 +364,7 @@ test('a database that is a folder stops the start with one line that names it', 
   expect(line).toContain(`The database ${folder} cannot be opened: `);
 });
 
-test('a file that is no database stops the start with one line, and is left as it is', async () => {
+test('a file that is not a database stops the start with one line, and is left as it is', async () => {
   const path = join(await emptyFolder(), 'tandem.db');
   const text = 'This is a diary, and not a database. '.repeat(200);
   await writeFile(path, text);

@@ -82,7 +82,7 @@ const START_SENT: Readonly<Record<Engine, () => { ofServer: () => Promise<Sent> 
 /** Nothing is sent there: a test server queues, and sends nothing. */
 const MAIL = { SMTP_URL: 'smtp://127.0.0.1', MAIL_FROM: 'hello@tandem.test' };
 
-/** A server whose database tells what it was asked, BEGIN and COMMIT left out. */
+/** A server whose statements are recorded, without BEGIN and COMMIT. */
 async function countingServer(mail = false) {
   const begun = START_SENT[engine]();
   // Its own, because a kept one is connected already.
@@ -159,7 +159,7 @@ async function invited(mail: boolean) {
   return { ...counting, friend, stripe: buyer(friend.id) };
 }
 
-/** Somebody who was referred by nobody. */
+/** Somebody whom nobody referred. */
 async function loner(mail: boolean) {
   const counting = await countingServer(mail);
   const { id } = await signUp(counting.server, 'loner@example.com');
@@ -191,7 +191,7 @@ async function converted(mail: boolean, day = 31) {
   return { ...story, renewal };
 }
 
-/** The same table stands in docs/what-happens-when.md. */
+/** docs/what-happens-when.md has the same table. */
 interface Cost {
   what: string;
   statements: Record<Engine, number>;
@@ -260,7 +260,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'a purchase: `checkout.session.completed`, heard first',
+    what: 'a purchase: `checkout.session.completed`, arriving first',
     statements: { sqlite: 3, postgresql: 5 },
     withMail: 0,
     measure: async (mail) => {
@@ -402,7 +402,7 @@ test.runIf(engine === 'sqlite')(
   },
 );
 
-test('the page says the same', async () => {
+test('docs/what-happens-when.md has the same table', async () => {
   const page = await readFile(new URL('../docs/what-happens-when.md', import.meta.url), 'utf8');
   const section = page.split('\n## ').find((part) => part.startsWith('What an event costs\n')) ?? '';
   const rows = [...section.matchAll(/^\| (.+?) +\| +(\d+) +\| +(\d+) +\| +(\d+) +\|$/gm)].map(

@@ -8,7 +8,7 @@ import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts'
 type Buyer = ReturnType<typeof buyer>;
 type StripeEvent = ReturnType<typeof stripeEvent>;
 
-/** A friend who was invited, and their side at Stripe, heard of by nobody yet. */
+/** A friend who was invited, and their side at Stripe, of which no event has arrived yet. */
 async function invitation() {
   const server = await startTestServer();
   const referrer = await signUp(server, 'referrer@example.com');
@@ -303,7 +303,7 @@ describe('a field that is absent, or null, counts as none', () => {
     }
   });
 
-  test('a dispute that does not say when it was opened was opened when we first heard of it', async () => {
+  test('a dispute that does not say when it was opened counts from when we first heard of it', async () => {
     const rows = await rowsAfter((stripe) => {
       const dispute = stripe.dispute(START, { created: null });
       return [...bought(stripe), dispute.updated('under_review', daysAfter(1)), dispute.lost(daysAfter(2))];
@@ -458,7 +458,7 @@ describe('a thinned event', () => {
     'a secret note',
     'acme-secret',
   ];
-  /** What Stripe sends along that is nobody's business here. */
+  /** What Stripe sends that we must not keep. */
   const PERSONAL = {
     name: 'Ann Secret',
     email: 'ann.secret@example.com',
@@ -557,7 +557,7 @@ describe('a thinned event', () => {
     'refund.failed',
   ];
 
-  test('gives the very same rows as the whole one, for every type that is handled', async () => {
+  test('gives the same rows as the whole one, for every type that is handled', async () => {
     const [whole, thin] = [await invitation(), await invitation()];
     const events = everyType(whole.stripe, whole.friend.id);
     const twins = everyType(thin.stripe, thin.friend.id);
@@ -583,7 +583,7 @@ describe('a thinned event', () => {
     expect(seen.size).toBeGreaterThan(events.length - 5);
   });
 
-  test('holds no address, name, street, card, telephone or metadata, and says who it is of all the same', () => {
+  test('holds no address, name, street, card, telephone or metadata, and still says whose it is', () => {
     const stripe = buyer('user_1');
     for (const event of everyType(stripe, 'user_1')) {
       const whole = JSON.stringify(event);
@@ -603,7 +603,7 @@ describe('a thinned event', () => {
     }
   });
 
-  test('keeps of an object that is not used, or that fits no shape, nothing but its kind and id', () => {
+  test('keeps only the kind and id of an object that is not used or fits no shape', () => {
     const unused = stripeEvent('product.created', { id: 'prod_1', object: 'product', ...PERSONAL });
     expect(JSON.parse(thinPayload(JSON.stringify(unused)))).toMatchObject({
       data: { object: { id: 'prod_1', object: 'product' } },

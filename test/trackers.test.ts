@@ -27,7 +27,7 @@ async function linkedFriend() {
   return { server, referrer, friend, stripe };
 }
 
-/** What their own browser is told. */
+/** What their own browser is shown. */
 async function me({ app }: TestServer, person: Person): Promise<Record<string, unknown>> {
   return (await app.inject({ url: '/api/me', headers: { cookie: person.cookie } })).json();
 }
@@ -83,7 +83,7 @@ describe('laravel/cashier-stripe 1760: "Webhook race condition"', () => {
 describe('invertase/stripe-firebase-extensions 119: "Race Condition in Firestore DB Updates"', () => {
   // "a transient state of a Stripe subscription [overwrote] the current state […] a long function invocation […] is the
   //  culprit"
-  test('a snapshot whose handling takes long does not win over a newer one', async () => {
+  test('a snapshot whose handling takes a long time does not replace a newer one', async () => {
     const { server, friend, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.created({ status: 'incomplete' })]);
     const transient = stripe.updated({ status: 'past_due' }, { at: seconds(1) });
@@ -124,7 +124,7 @@ describe('invertase/stripe-firebase-extensions 119: "Race Condition in Firestore
 
 describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when listing active subscriptions"', () => {
   // "In Stripe, cancel the subscription immediately […] See a subscription that still has `status: active` returned"
-  test('a subscription cancelled at Stripe is listed active no more', async () => {
+  test('a subscription cancelled at Stripe is no longer listed as active', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);
@@ -145,7 +145,7 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
     ['of before the end', 4],
     ['of the very second of the end', 5],
     ['that claims to be newer than the end', 6],
-  ])('nor is it again by an updated %s that comes afterwards', async (_name, second) => {
+  ])('nor does an updated %s that comes afterwards bring it back', async (_name, second) => {
     const { server, friend, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.created(), stripe.ended(seconds(5))]);
     const late = stripe.updated({}, { at: seconds(second), previous: { cancel_at_period_end: true } });
@@ -157,7 +157,7 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
     });
   });
 
-  test('nor by the resumed of a subscription that is over, nor when its deleted says active itself', async () => {
+  test('nor does a resumed of a subscription that is over, nor a deleted that says active itself', async () => {
     const { server, friend, stripe } = await linkedFriend();
     const deleted = { ...stripe.updated({}, { at: seconds(5) }), type: 'customer.subscription.deleted' };
     const resumed = { ...stripe.updated({}, { at: seconds(6) }), type: 'customer.subscription.resumed' };
@@ -167,7 +167,7 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
   });
 });
 
-describe('better-auth/better-auth 5976: fields that a version of the API moved turn to null', () => {
+describe('better-auth/better-auth 5976: fields that an API version moved become null', () => {
   // `current_period_end` "now lives on the subscription's items, an invoice's subscription under `parent`"
   const OLD_ITEMS = { data: [{ price: { id: 'price_m', unit_amount: 900 } }] };
 
@@ -183,7 +183,7 @@ describe('better-auth/better-auth 5976: fields that a version of the API moved t
     }
   });
 
-  test('a version changed between two events of one subscription loses nothing', async () => {
+  test('an API version that changes between two events of one subscription loses nothing', async () => {
     const { server, friend, stripe } = await linkedFriend();
     const [before, after] = [epoch(daysAfter(31)), epoch(daysAfter(62))];
     await deliverAll(server, [stripe.created({ items: OLD_ITEMS, current_period_end: before })]);

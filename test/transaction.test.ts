@@ -16,7 +16,7 @@ async function open(): Promise<{ db: Db; databaseUrl: string }> {
 
 const setting = (key: string) => ({ data: { key, value: 'x' } });
 
-test('a query outside an open transaction neither sees it nor is undone with it', async () => {
+test('a query outside an open transaction neither sees its changes nor is rolled back with it', async () => {
   const { db } = await open();
   const outside: Promise<unknown>[] = [];
   const rolledBack = inTransaction(db, START, async (tx) => {

@@ -73,7 +73,7 @@ describe('the requests of one turn of the event loop', () => {
     expect(begun.length - after).toBeLessThanOrEqual(60);
   });
 
-  test('tell how long the luckiest one had to wait', async () => {
+  test('report how long the luckiest one had to wait', async () => {
     const { turns, add, turnsPass, passTime } = turnsByHand();
     expect(turns.shortestWait()).toBe(0);
     await add(0, LIMIT);
@@ -97,7 +97,7 @@ describe('the requests of one turn of the event loop', () => {
 
 // PostgreSQL answers later: there every request gives its turn away by itself.
 test.runIf(inject('engine') === 'sqlite')(
-  'whoever connects while the server is busy is heard before the others are served many times',
+  'a client that connects while the server is busy is served before the others are served many times',
   async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');

@@ -27,12 +27,12 @@ async function expectNothingChanged({ db }: TestServer): Promise<void> {
   expect(await db.auditRow.count()).toBe(0);
 }
 
-/** With a byte that is no UTF-8. */
+/** With a byte that is not UTF-8. */
 const alike = JSON.stringify(stripeEvent('product.created', { id: 'prod_1', name: '\xff' }));
 
 const good = JSON.stringify(buyer('nobody').created());
 
-/** Signed with the right secret over a time as it stands. */
+/** Signed with the right secret, with the time exactly as given. */
 function signedAt(time: string): string {
   return `t=${time},v1=${createHmac('sha256', WEBHOOK_SECRET).update(`${time}.${good}`).digest('hex')}`;
 }
@@ -73,7 +73,7 @@ test.each([
     '{"id":"e","type":"x","data":{}}',
     sign('{"id":"e","type":"x","data":{}}', START),
   ],
-  // Signed as text, in which a byte that is no UTF-8 and the sign that stands for it are the same.
+  // Signed as text, in which a byte that is not UTF-8 and its replacement character are the same.
   [
     'another body that reads alike',
     Buffer.from(alike, 'latin1'),
@@ -105,7 +105,7 @@ test.each([
   expect(answer.statusCode).toBe(200);
 });
 
-test('signed bytes that are no UTF-8 are 400 and change nothing', async () => {
+test('signed bytes that are not UTF-8 are 400 and change nothing', async () => {
   const server = await startTestServer();
   const body = Buffer.from(alike, 'latin1');
   const time = START.getTime() / 1000;
@@ -146,7 +146,7 @@ test('a body over 1 MiB is 413 and changes nothing', async () => {
   await expectNothingChanged(server);
 });
 
-test('whoever is still writing a body that is too large gets to see the 413', async () => {
+test('a client that is still sending a body that is too large sees the 413', async () => {
   const { app } = await startTestServer();
   const origin = await app.listen({ port: 0, host: '127.0.0.1' });
   const socket = connect(Number(new URL(origin).port), '127.0.0.1');
@@ -197,7 +197,7 @@ test('the answers are the documented words', async () => {
   ]);
 });
 
-test('an ignored event stands in the ledger with its reason, and is a duplicate when it comes again', async () => {
+test('an ignored event is in the ledger with its reason, and is a duplicate when it comes again', async () => {
   const server = await startTestServer();
   const event = stripeEvent('product.created', { id: 'prod_1' });
   await deliver(server, event);

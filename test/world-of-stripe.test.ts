@@ -92,14 +92,17 @@ describe('the signing secret', () => {
   test.each([
     ['the old one', WEBHOOK_SECRET],
     ['the new one', NEXT_SECRET],
-  ])('an event that Stripe signed with both is accepted by who knows only %s', async (_name, known) => {
-    const { server, stripe } = await invitation({ STRIPE_WEBHOOK_SECRET: known });
-    const both = (payload: string) => {
-      const [, second = ''] = by(NEXT_SECRET)(payload).split(',');
-      return `${by(WEBHOOK_SECRET)(payload)},${second}`;
-    };
-    expect((await send(server, stripe.created(), both)).json()).toEqual({ status: 'ok' });
-  });
+  ])(
+    'an event that Stripe signed with both is accepted by a server that knows only %s',
+    async (_name, known) => {
+      const { server, stripe } = await invitation({ STRIPE_WEBHOOK_SECRET: known });
+      const both = (payload: string) => {
+        const [, second = ''] = by(NEXT_SECRET)(payload).split(',');
+        return `${by(WEBHOOK_SECRET)(payload)},${second}`;
+      };
+      expect((await send(server, stripe.created(), both)).json()).toEqual({ status: 'ok' });
+    },
+  );
 });
 
 describe('the age of a signature', () => {
@@ -169,7 +172,7 @@ describe('events that are not about us', () => {
     await deliverAll(server, [{ ...stripe.created(), account: null }]);
   });
 
-  test("of another product's customer in the same account are kept as facts, and change nobody", async () => {
+  test("of another product's customer in the same account are kept as facts, and change nothing for anybody", async () => {
     const { server, friend, referrer, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
     const { users, referrals, credit, audit } = await everythingElse(server);
@@ -241,7 +244,7 @@ describe("a clock that is not Stripe's", () => {
   test.each([
     ['an hour in our future', HOUR],
     ['an hour in our past', -HOUR],
-  ])('events %s: credit starts and stands still by our clock, to the second', async (_name, skew) => {
+  ])('events %s: credit starts and is paused by our clock, to the second', async (_name, skew) => {
     const { server, friend, referrer, stripe } = await invitation();
     const at = { at: seconds(skew) };
     await deliverAll(server, [
@@ -335,7 +338,7 @@ describe('a payment that did not go through', () => {
   });
 
   test.each(types)(
-    '%s of the first invoice, heard late: what was credited is taken until it is paid',
+    '%s of the first invoice, received late: what was credited is taken back until it is paid',
     async (type) => {
       const { server, friend, referrer, stripe } = await invitation();
       await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
@@ -385,7 +388,7 @@ describe('a bank debit', () => {
     type: `checkout.session.async_payment_${outcome}`,
   });
 
-  test('that is under way is access, and no conversion; that it succeeded, its invoice proves', async () => {
+  test('that is pending gives access but no conversion; its paid invoice proves that it succeeded', async () => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted({ payment_status: 'unpaid' }), stripe.created()]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
@@ -422,7 +425,7 @@ describe('a bank debit', () => {
     },
   );
 
-  test('whose checkout is heard of after the subscription takes a hasty conversion back', async () => {
+  test('whose checkout arrives after the subscription reverses a premature conversion', async () => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted({ subscription: null }), stripe.created()]);
     expect(await converted(server, friend)).toEqual({ at: START, reversed: false });
@@ -432,7 +435,7 @@ describe('a bank debit', () => {
 });
 
 describe('customer.updated', () => {
-  test('changes nothing, and what it says of a person is in no table but the event ledger', async () => {
+  test('changes nothing, and its personal data is in no table but the event ledger', async () => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     const before = await everythingElse(server);
@@ -483,7 +486,7 @@ describe('what a status gives', () => {
     expect(await userRow(server, other.id)).toMatchObject({ tier: neverPaid });
   });
 
-  test('paused and resumed are heard by their own events', async () => {
+  test('paused and resumed arrive as events of their own', async () => {
     const { server, friend, stripe } = await invitation();
     const told = (what: string, status: string, at: number) => ({
       ...stripe.updated({ status }, { at: seconds(at) }),
@@ -498,7 +501,7 @@ describe('what a status gives', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditHeldAt: daysAfter(20) });
   });
 
-  test('of two subscriptions of one customer the better one counts, in whatever order they are heard', async () => {
+  test('of two subscriptions of one customer the better one counts, in whatever order they arrive', async () => {
     for (const swapped of [false, true]) {
       const { server, friend, stripe } = await invitation();
       const second = stripe.subscriptionObject({ id: stripeId('sub'), status: 'trialing', ...NEVER_PAID });
@@ -513,7 +516,7 @@ describe('what a status gives', () => {
 });
 
 describe('the page "What happens when…"', () => {
-  test('names only tests that there are', async () => {
+  test('names only tests that exist', async () => {
     const page = await readFile(new URL('../docs/what-happens-when.md', import.meta.url), 'utf8');
     const proofs = [...page.matchAll(/`(test\/[\w-]+\.test\.ts)` "([^|]+)" +\|$/gm)];
     const cases = page.split('\n').filter((line) => /^\| .*`test\//.test(line));

@@ -33,11 +33,11 @@ export interface Field {
   at: number;
   /** Their addresses. */
   databases: { tandem: string; limit: string };
-  /** Events that nobody has sent yet: the next so many buyers pay. */
+  /** Events that nobody has sent yet: the next buyers pay. */
   conversions: (count: number) => string[];
   /** Events that nobody has sent yet: somebody who converted in the past renews. */
   renewals: (count: number) => string[];
-  /** Events of the past: they stand in the event ledger. */
+  /** Events of the past, which are in the event ledger. */
   duplicates: (count: number) => string[];
   /** Has both servers handle so many requests of each kind. @throws Error when one is not answered as expected */
   warmUp: (count: number) => Promise<void>;

@@ -66,7 +66,7 @@ export async function measureHistory(
   return [...tableOf(head, rows), '', ...plans];
 }
 
-/** The median of rounds in turns, of each field. */
+/** The median over alternating rounds, of each field. */
 async function measureKind(
   fields: readonly [Field, Field],
   kind: Kind,

@@ -18,7 +18,7 @@ export const READER = {
 
 /** How many people invited all the others. Each has invited somebody who paid, once 1 000 are past. */
 const REFERRERS = 500;
-/** So many of the past conversions are the reader's. */
+/** How many of the past conversions are the reader's. */
 const READERS_REFERRALS = 20;
 const CHUNK = 5000;
 const DAYS_45 = 45 * DAY_SECONDS;

@@ -13,7 +13,7 @@ const FIRST = { events: 500, connections: 16 };
 export interface Extent {
   /** Referrals that converted before the run. */
   past: number;
-  /** Requests of each kind that both servers have had before anything but the first events is measured. */
+  /** Requests of each kind to both servers before anything but the first events is measured. */
   warmUp: number;
   /** Requests in one round, by connections. */
   shots: Readonly<Record<number, number>>;
@@ -22,7 +22,7 @@ export interface Extent {
 /** A round takes half a second to some seconds. */
 export const WHOLE: Extent = { past: 1000, warmUp: 3000, shots: { 1: 1000, 16: 2000, 64: 4000 } };
 
-/** To see in a minute whether all is as expected; the figures say little. */
+/** Shows in a minute whether everything works; the figures mean little. */
 export const QUICK: Extent = { past: 200, warmUp: 50, shots: { 1: 50, 16: 100, 64: 200 } };
 
 /** The share of the limit's throughput to reach on SQLite, by connections. */
@@ -116,7 +116,7 @@ export async function measureThroughput(
   ];
 }
 
-/** Whether that is all there is to measure. */
+/** Whether the choice covers everything that can be measured. */
 export function isWhole({ kinds, connections, extent }: Choice): boolean {
   return (
     extent === WHOLE &&
@@ -134,7 +134,7 @@ interface Cell {
 /** What was measured of one server, and its processor time for one request, ms. */
 type Summary = Measured & { cpu: number };
 
-/** Rounds in turns, so that whatever the machine does meanwhile happens to both. */
+/** Alternates rounds, so that whatever the machine does meanwhile affects both. */
 async function measureCell(
   field: Field,
   kind: Kind,

@@ -11,7 +11,7 @@ import type { World } from '../support/stand-in.ts';
 import { epoch } from '../support/stripe-events.ts';
 import type { CreditBook } from './credit-book.ts';
 
-/** What the commands know: everything else is asked of the stand-in, which is the truth. */
+/** What the commands know; for everything else they ask the stand-in, which is the truth. */
 export interface Real {
   world: World;
   people: Person[];

@@ -60,7 +60,7 @@ describe('convertReferral (design: rule 2)', () => {
     expect(creditOf(rows)).toEqual(BOTH);
   });
 
-  test('of somebody whom nobody invited is null, and touches nothing', () => {
+  test('of somebody whom nobody invited is null, and changes nothing', () => {
     const rows = invitation();
     rows.referrals.clear();
     expect(convert(rows)).toBeNull();
@@ -112,7 +112,7 @@ describe('convertReferral (design: rule 2)', () => {
     expect(creditOf(rows)).toEqual(NOBODY);
   });
 
-  test('of a deleted account never happens', () => {
+  test('never happens for a deleted account', () => {
     const rows = invitation();
     rows.users.set(FRIEND, { ...userOf(rows, FRIEND), deletedAt: day(0) });
     expect(convert(rows)).toMatchObject({ convertedAt: null, refusedFor: null });
@@ -149,7 +149,7 @@ describe('reversal and restoration (design: rule 9)', () => {
     ]);
   });
 
-  test('a conversion whose money went back before is reversed in the same moment', () => {
+  test('a conversion whose money had already gone back is reversed at once', () => {
     const rows = invitation();
     expect(review(rows, day(5), false)).toMatchObject({ convertedAt: day(5), reversedAt: day(5) });
     expect(creditOf(rows)).toEqual([
@@ -175,7 +175,7 @@ describe('grantPaid and revokePaid (design: rules 3 and 8)', () => {
     ]);
   });
 
-  test('change nothing for who is paid, or is not, already', () => {
+  test('change nothing for somebody who is, or is not, paid already', () => {
     const rows = invitation();
     grantPaid(unitOf(rows, day(0)), userOf(rows, FRIEND), { ...CAUSE, at: day(0) });
     const paid = userOf(rows, FRIEND);

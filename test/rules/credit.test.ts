@@ -9,7 +9,7 @@ import { day } from './subscription-row.ts';
 
 const DAY = 86_400;
 
-/** What moves credit, as the stories of design.md tell it: at so many days, so many days. */
+/** What moves credit, as in the stories of docs/how-it-works.md: on which day, and how many days. */
 type Move =
   | { at: number; kind: 'hold' | 'resume' }
   | { at: number; kind: 'grant' | 'reversal' | 'restoration'; days: number; of?: string };
@@ -37,7 +37,7 @@ describe('stacking (design: rule 4)', () => {
   });
 });
 
-describe('the stories of design.md, rule 8', () => {
+describe('the stories of docs/how-it-works.md (design: rule 8)', () => {
   test.each<{ story: string; moves: Move[]; is: CreditBalance }>([
     {
       story: 'pays from 0, grant at 10',
@@ -172,7 +172,7 @@ describe('held credit', () => {
   });
 });
 
-describe('a ledger that is broken is told', () => {
+describe('a broken ledger is reported', () => {
   const moves: Move[] = [
     { at: 0, kind: 'grant', days: 45, of: 'A' },
     { at: 10, kind: 'reversal', days: 35, of: 'A' },

@@ -26,7 +26,7 @@ describe('which snapshot holds (design: rule 7)', () => {
       at: day(-1),
       order: 'earlier',
     },
-    { what: 'the same again', held: state(), heard: state(), at: day(0), order: 'same' },
+    { what: 'the same state again', held: state(), heard: state(), at: day(0), order: 'same' },
     {
       what: 'another of one second',
       held: state(),
@@ -87,13 +87,13 @@ describe('two snapshots of one second (design: rule 7)', () => {
 
   test.each([
     { what: 'created never overrides', a: activated, b: created, is: 'earlier' },
-    { what: 'created, when what is held is not known any more', a: null, b: created, is: 'earlier' },
-    { what: 'whatever follows created', a: created, b: activated, is: 'later' },
-    { what: 'B says that it was before as A says', a: activated, b: cancelling, is: 'later' },
-    { what: 'A says that it was before as B says', a: cancelling, b: activated, is: 'earlier' },
+    { what: 'created, when the event of the row is no longer known', a: null, b: created, is: 'earlier' },
+    { what: 'anything that follows created', a: created, b: activated, is: 'later' },
+    { what: 'the previous values in B are those of A', a: activated, b: cancelling, is: 'later' },
+    { what: 'the previous values in A are those of B', a: cancelling, b: activated, is: 'earlier' },
     { what: 'neither fits', a: unpaid, b: activated, is: 'undecided' },
     { what: 'both fit', a: activated, b: toAndFro, is: 'undecided' },
-    { what: 'the event of what is held is not known any more', a: null, b: activated, is: 'undecided' },
+    { what: 'the event of the row is no longer known', a: null, b: activated, is: 'undecided' },
   ])('$what: $is', ({ a, b, is }) => {
     expect(breakTie(a, b, null)).toBe(is);
   });

@@ -7,7 +7,7 @@ import { day, subscriptionRow } from './subscription-row.ts';
 /** A snapshot on a day that gives a paid tier, or none. */
 type Heard = [at: number, paid: boolean];
 
-/** What is known after these snapshots, in the order in which they were heard; the row takes the newest over. */
+/** What is known after these snapshots, in the order of their arrival; the row keeps the newest. */
 function hear(...snapshots: Heard[]): Known | null {
   return snapshots.reduce<Known | null>((known, [at, paid]) => {
     const isNewest = known?.snapshotAt == null || day(at) > known.snapshotAt;
@@ -59,7 +59,7 @@ describe('since when a subscription gives what it gives (design: rule 8)', () =>
       ],
       since: 1,
     },
-  ])('$story, heard in any order', ({ snapshots, since }) => {
+  ])('$story, in any order of arrival', ({ snapshots, since }) => {
     for (const order of orders(snapshots))
       expect([order, hear(...order)?.givesSince]).toEqual([order, day(since)]);
   });
@@ -89,7 +89,7 @@ describe('since when a subscription gives what it gives (design: rule 8)', () =>
     });
   });
 
-  test('a proof that is heard late counts from when it became past due', () => {
+  test('a proof that arrives late counts from when it became past due', () => {
     const unproven: Known = { paid: false, givesSince: day(8), gaveOtherwiseAt: null, snapshotAt: day(8) };
     expect(afterProof(unproven, day(8), day(3))).toMatchObject({
       paid: true,
@@ -98,13 +98,13 @@ describe('since when a subscription gives what it gives (design: rule 8)', () =>
     });
   });
 
-  test('a proof that turns out to be none never counted since it is past due', () => {
+  test('a proof that falls away has not counted since it became past due', () => {
     const proven: Known = { paid: true, givesSince: day(0), gaveOtherwiseAt: null, snapshotAt: day(8) };
     expect(afterProof(proven, day(8), day(9))).toMatchObject({ paid: false, givesSince: day(8) });
   });
 });
 
-describe('when a user began or ceased to pay (design: rule 8)', () => {
+describe('when a user began or stopped paying (design: rule 8)', () => {
   const paying = (since: number) => subscriptionRow({ givesSince: day(since) });
   const over = (end: number, columns = {}) =>
     subscriptionRow({

@@ -9,8 +9,8 @@ import type { Draw } from '../support/seeded-random.ts';
 import { CLAWBACK_DAYS, FRIEND, invitation, unitOf } from './invitation.ts';
 import { day } from './subscription-row.ts';
 
-// Random stories of a friend who was invited, told to the rules alone: no database, no server, no Stripe. Whatever the order in
-// which the events of a story are heard, the tier and the referral are in the end what the facts say.
+// Random stories of a friend who was invited, played on the rules alone: no database, no server, no Stripe. Whatever
+// order the events of a story arrive in, the tier and the referral end up as the facts say.
 
 const STORIES = 10_000;
 const DAY = 86_400;
@@ -30,7 +30,7 @@ function event(id: string, type: string, at: number, object: object): StripeEven
   return read;
 }
 
-/** One subscription from its beginning to its end, as Stripe tells of it, and what is true of it. */
+/** One subscription from beginning to end: Stripe's events, and what is true of it. */
 function subscription(name: string, draw: Draw): Told {
   const id = `sub_${name}`;
   const customer = `cus_${name}`;
@@ -144,7 +144,7 @@ function subscription(name: string, draw: Draw): Told {
   }
 }
 
-test(`${STORIES} random stories end as the facts say, in whatever order they are heard`, () => {
+test(`${STORIES} random stories end as the facts say, in whatever order they arrive`, () => {
   const rank = { free: 0, trial: 1, paid: 2 };
   for (let story = 0; story < STORIES; story += 1) {
     const draw = seededRandom(`story ${story}`);
@@ -154,7 +154,7 @@ test(`${STORIES} random stories end as the facts say, in whatever order they are
       told.flatMap((one) => one.events),
     );
     const rows = invitation();
-    // Heard long after it happened, one event an hour: whatever is late has happened.
+    // Received long after it happened, one event an hour, so that nothing lies in the future.
     events.forEach((one, hour) => {
       const handler = HANDLERS.get(one.type);
       const now = new Date(day(200).getTime() + hour * 3_600_000);

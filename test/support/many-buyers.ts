@@ -17,7 +17,7 @@ import type { EventOptions } from './stripe-events.ts';
 
 export type StripeEvent = ReturnType<typeof stripeEvent>;
 
-/** Everybody but the first one was invited; each of them invites so many. */
+/** Everybody but the first one was invited; this is how many each of them invites. */
 const INVITES = 3;
 
 const CONVERSION_SECONDS = 45 * DAY;

@@ -40,7 +40,7 @@ export async function otherConnection({ databaseUrl }: { databaseUrl: string }):
   };
 }
 
-/** Something that stands in the way of the server under test, until it is lifted. */
+/** Something that blocks the server under test until it is lifted. */
 interface Obstacle {
   lift: () => Promise<void>;
 }

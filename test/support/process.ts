@@ -15,12 +15,12 @@ const RUN = join(import.meta.dirname, '../../src/run.js');
 
 export interface Started {
   child: ChildProcess;
-  /** All that it wrote so far. */
+  /** Everything that it has written so far. */
   output: { stdout: string; stderr: string };
 }
 
 export interface RunningServer extends Started {
-  /** Where it says that it is. */
+  /** The address that it printed. */
   url: string;
   /** Sends the signal, and waits for the end; the exit code, null when the signal killed it. */
   stop: (signal?: NodeJS.Signals) => Promise<number | null>;
@@ -56,7 +56,7 @@ export async function ended({ child, output }: Started): Promise<CliOutcome> {
   return { code, ...output };
 }
 
-/** What a run of the command line came to. */
+/** The outcome of a run of the command line. */
 export interface CliOutcome {
   code: number | null;
   stdout: string;
@@ -92,7 +92,7 @@ export async function runCliProcess(
   return ended(await startProgram('cli', args, env, folder));
 }
 
-/** Starts a server on a free port (or on the one that is given), and waits until it has said where it is. */
+/** Starts a server on a free port, or on the given one, and waits until it has printed its address. */
 export async function runServer(env: Record<string, string>, folder?: string): Promise<RunningServer> {
   const started = await startProgram(
     'server',
@@ -113,7 +113,7 @@ export async function runServer(env: Record<string, string>, folder?: string): P
   return { ...started, url, stop };
 }
 
-/** As fetch; a server that says it is busy, as one is on a machine that is, is asked again. */
+/** As fetch, but asks again when the server says that it is busy. */
 export async function fetchPatiently(url: string, init: RequestInit): Promise<Response> {
   return until(async () => {
     const answer = await fetch(url, init);
@@ -121,7 +121,7 @@ export async function fetchPatiently(url: string, init: RequestInit): Promise<Re
   });
 }
 
-/** Looks again and again, for 30 s at most, until there is something to see. */
+/** Polls, for 30 s at most, until there is a result. */
 export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
   for (let tries = 0; tries < 600; tries += 1) {
     const seen = await look();

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 /** Draws whole numbers from 0 up to, not including, a limit. */
 export type Draw = (limit: number) => number;
 
-/** The seed of this run: SEED of the environment, so that a run that failed can be told again. */
+/** The seed of this run: SEED in the environment, so that a failed run can be repeated. */
 export const SEED = process.env['SEED'] ?? String(Date.now() % 1_000_000);
 
 /**

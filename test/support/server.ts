@@ -216,7 +216,7 @@ export async function userRow({ db }: TestServer, id: string): Promise<User> {
   return user;
 }
 
-/** The instant so many days after START (or another one). */
+/** The instant this many days after START (or another instant). */
 export function daysAfter(days: number, from: Date = START): Date {
   return new Date(from.getTime() + days * DAY * 1000);
 }

@@ -106,7 +106,7 @@ export function paymentOf({ sandbox }: World, subscription: string, which = 0): 
   return payment?.payment.payment_intent ?? '';
 }
 
-/** What `reconcile` does, without a word. */
+/** What `reconcile` does, without its output. */
 export function reconcileWorld(
   { db, config, stripe, clock }: World,
   seconds: number | null = null,

@@ -4,16 +4,16 @@ import type { StripeEvent } from './many-buyers.ts';
 import type { Draw } from './seeded-random.ts';
 import { sign } from './server.ts';
 
-/** So many events are under way at a time. */
+/** How many events are under way at a time. */
 const IN_FLIGHT = 16;
 
-/** One try in so many repeats an event that was acknowledged. */
+/** One attempt in this many repeats an acknowledged event. */
 const REPEATED = 10;
 
 /** Until an event is sent again, ms. */
 const RETRY_MS = 200;
 
-/** So long an answer may take, ms. A server that hangs is found by it, and not one that is slow. */
+/** How long an answer may take, ms: long enough for a slow server, to find only one that hangs. */
 const ANSWER_MS = 30_000;
 
 export interface Deliveries {
@@ -24,7 +24,7 @@ export interface Deliveries {
    * or broke before an answer, `half` when it broke within one.
    */
   answers: ReadonlyMap<string, number>;
-  /** Resolves when so many events have been acknowledged, or all. */
+  /** Resolves when this many events have been acknowledged, or all. */
   reach: (count: number) => Promise<void>;
   /** How many events are under way now. */
   underWay: () => number;
