@@ -22,8 +22,8 @@ interface Client {
 }
 
 /** A server that listens, with some bounds of its own; `connectTo` connects from one of this machine's addresses. */
-async function listen(bounds: Partial<Bounds>) {
-  const { db, config, stripe, clock } = await startTestServer();
+async function listen(bounds: Partial<Bounds>, env: NodeJS.ProcessEnv = {}) {
+  const { db, config, stripe, clock } = await startTestServer(env);
   const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
   const app = await buildApp({ ...context, now: () => clock.now }, pino({ level: 'silent' }), {
     ...BOUNDS,
@@ -100,6 +100,79 @@ describe('a connection is closed', () => {
       await Promise.race([next.closed, once(next.socket, 'data')]);
       return next.answered().startsWith('HTTP/1.1 200 ') || undefined;
     });
+  });
+});
+
+describe('of the connections one address gets no more than its share', () => {
+  test('and there is room again once another one has ended', async () => {
+    const { open } = await listen({ connectionsOfAddress: 1 });
+    const first = await open('');
+    expect(await (await open(PAGE)).closed).toBe('');
+    const other = await open(PAGE, '127.0.0.2');
+    await once(other.socket, 'data');
+    first.socket.destroy();
+    await until(async () => {
+      const next = await open(PAGE);
+      await Promise.race([next.closed, once(next.socket, 'data')]);
+      return next.answered().startsWith('HTTP/1.1 200 ') || undefined;
+    });
+  });
+
+  test.each([
+    ['a form', '/login', 'Content-Length: 9', 'email=a&b'],
+    ['a webhook', '/api/stripe/webhook', 'Content-Length: 9', '{"id": 1}'],
+    ['a chunked form', '/login', 'Transfer-Encoding: chunked', '9\r\nemail=a&b\r\n0\r\n\r\n'],
+    ['a form that nobody reads', '/no-such-page', 'Content-Length: 9', 'email=a&b'],
+  ])('behind a proxy those in the middle of a request count: %s', async (_name, path, length, body) => {
+    const { open } = await listen({ connectionsOfAddress: 1 }, { TRUST_PROXY: '127.0.0.1' });
+    const of = (client: string): string =>
+      [
+        `POST ${path} HTTP/1.1`,
+        'Host: x',
+        `X-Forwarded-For: ${client}`,
+        'Content-Type: application/x-www-form-urlencoded',
+        `${length}\r\n\r\n`,
+      ].join('\r\n');
+    const get = 'GET /healthz HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.1\r\nConnection: close\r\n\r\n';
+    const half = body.slice(0, 5);
+
+    const held = await open(of('192.0.2.1') + half);
+    const refused = await until(async () => {
+      const next = await open(of('192.0.2.1') + half);
+      await Promise.race([next.closed, once(next.socket, 'data')]);
+      return next.answered().startsWith('HTTP/1.1 503 ') ? next : undefined;
+    });
+    // Not kept for the rest of the body.
+    expect(await refused.closed).toMatch(/\r\nretry-after: [1-9]/i);
+    expect(await (await open(get)).closed).toMatch(/^HTTP\/1\.1 200 /);
+    const other = await open(of('192.0.2.2') + body);
+    await once(other.socket, 'data');
+    expect(other.answered()).toMatch(/^HTTP\/1\.1 40[04] /);
+
+    held.socket.write(body.slice(5));
+    await until(async () => {
+      const next = await open(of('192.0.2.1') + body);
+      await Promise.race([next.closed, once(next.socket, 'data')]);
+      return /^HTTP\/1\.1 40[04] /.test(next.answered()) || undefined;
+    });
+  });
+});
+
+describe('requests that do not wait for the answer to an earlier one', () => {
+  test('are answered in turn while they are few', async () => {
+    const { open } = await listen({ pipelined: 2 });
+    const last = PAGE.replace('Host: x', 'Host: x\r\nConnection: close');
+    expect((await (await open(PAGE + PAGE + last)).closed).match(/HTTP\/1\.1 200 /g)).toHaveLength(3);
+  });
+
+  test('end the connection when they are many: nobody makes us hold a thousand pages that they do not read', async () => {
+    const { open } = await listen({ pipelined: 2 });
+    const client = await open(PAGE.repeat(100));
+    const answered = await client.closed;
+    expect(answered.match(/HTTP\/1\.1 200 /g)?.length ?? 0).toBeLessThan(100);
+    expect(await (await open(PAGE.replace('Host: x', 'Host: x\r\nConnection: close'))).closed).toMatch(
+      /^HTTP\/1\.1 200 /,
+    );
   });
 });
 

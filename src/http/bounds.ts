@@ -10,6 +10,10 @@ export interface Bounds {
   delayMs: number;
   /** Open connections. Further ones are closed at once. */
   connections: number;
+  /** Of these, from one network address. Behind a proxy: those of one client with a request that is not all here yet. */
+  connectionsOfAddress: number;
+  /** Requests that wait on one connection for the answer to an earlier one. Browsers and proxies send none. */
+  pipelined: number;
   /** Until all headers of a request must be here; a new connection must send them in this time as well. */
   headersMs: number;
   /** Until a whole request must be here, its body included. */
@@ -35,6 +39,8 @@ const MIB = 1024 * 1024;
 export const BOUNDS: Bounds = {
   delayMs: 1_000,
   connections: 2_000,
+  connectionsOfAddress: 500,
+  pipelined: 4,
   headersMs: 10_000,
   requestMs: 30_000,
   // Longer than proxies keep theirs (nginx: 60 s), or they would send a request to a connection that ends just now.
