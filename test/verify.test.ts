@@ -596,10 +596,10 @@ describe('a changed address is told to Stripe', () => {
     const { stripe } = world;
     if (!stripe) throw new Error('no key');
     const create = stripe.customers.create.bind(stripe.customers);
-    stripe.customers.create = (async (...given: Parameters<typeof create>) => {
+    stripe.customers.create = async (...given: Parameters<typeof create>) => {
       expect((await askFor(world, ann, 'new@example.com')).statusCode).toBe(303);
       return create(...given);
-    }) as typeof create;
+    };
     sessionIdOf(await pressUpgrade(world, ann));
     const { id } = await world.db.customer.findFirstOrThrow();
     expect(await outbox(world)).toMatchObject([
