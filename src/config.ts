@@ -345,7 +345,8 @@ function mailOf({ SMTP_URL, MAIL_FROM, BRAND }: Variables, sandbox: boolean): Ma
   return sandbox ? { smtpUrl: null, from: MAIL_FROM ?? `${BRAND} <tandem@localhost.localdomain>` } : null;
 }
 
-function warningsOf({ production, publicUrl, trustProxy, stripe, sandbox }: Config): Remark[] {
+function warningsOf(config: Config): Remark[] {
+  const { production, publicUrl, trustProxy, stripe, sandbox } = config;
   const warnings: Remark[] = [];
   const https = publicUrl.startsWith('https:');
   if (production && !https) {
@@ -360,6 +361,15 @@ function warningsOf({ production, publicUrl, trustProxy, stripe, sandbox }: Conf
     const says =
       'TRUST_PROXY is not set, and https needs a proxy in front: all visitors share the limits of its address.';
     warnings.push({ name: 'TRUST_PROXY', says });
+  }
+  if (production && config.mail === null) {
+    const says =
+      'SMTP_URL is not set: no mail is sent, addresses are not confirmed, and a forgotten password needs `reset-link`.';
+    warnings.push({ name: 'SMTP_URL', says });
+  }
+  if (config.operatorEmail !== null && config.mail === null) {
+    const says = 'OPERATOR_EMAIL is not used without SMTP_URL: nobody is told when something is wrong.';
+    warnings.push({ name: 'OPERATOR_EMAIL', says });
   }
   if (production || sandbox) return warnings;
 

@@ -19,6 +19,9 @@ const PRODUCTION = {
   STRIPE_PRICE_MONTHLY: 'price_m',
   STRIPE_PRICE_ANNUAL: 'price_a',
   TRUST_PROXY: '127.0.0.1',
+  SMTP_URL: 'smtps://hidden:hidden@mail.tandem.test',
+  MAIL_FROM: 'hello@tandem.test',
+  OPERATOR_EMAIL: '',
 };
 
 interface Told {
@@ -121,6 +124,8 @@ test.each<[name: string, env: Record<string, string>]>([
   ['PUBLIC_URL', { ...PRODUCTION, PUBLIC_URL: 'http://tandem.test' }],
   ['STRIPE_API_KEY', { ...PRODUCTION, STRIPE_API_KEY: 'sk_test_1' }],
   ['TRUST_PROXY', { ...PRODUCTION, TRUST_PROXY: '' }],
+  ['SMTP_URL', { ...PRODUCTION, SMTP_URL: '' }],
+  ['OPERATOR_EMAIL', { ...PRODUCTION, NODE_ENV: '', SMTP_URL: '', OPERATOR_EMAIL: 'ops@tandem.test' }],
   ['STRIPE_WEBHOOK_SECRET', { ...PRODUCTION, NODE_ENV: '', STRIPE_WEBHOOK_SECRET: '' }],
   ['STRIPE_PRICE_ANNUAL', { ...PRODUCTION, NODE_ENV: '', STRIPE_PRICE_ANNUAL: '' }],
   ['STRIPE_API_KEY', { ...PRODUCTION, NODE_ENV: '', STRIPE_API_KEY: '' }],

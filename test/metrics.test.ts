@@ -6,7 +6,10 @@ import { buildApp } from '../src/http/app.ts';
 import { Prisma } from '../src/db/generated/client.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';
+import { queueNow } from '../src/outbox/queue.ts';
+import { startMailServer } from './support/mail-server.ts';
 import { otherConnection, refuseWrites } from './support/other-connection.ts';
+import { mailEnv, startTestSender } from './support/sender.ts';
 import {
   daysAfter,
   deliver,
@@ -260,6 +263,44 @@ describe('GET /metrics', () => {
     expect(answer.body.replaceAll('/metrics', '/nothing')).toBe(nothing.body);
     expect(answer.headers['content-type']).toBe(nothing.headers['content-type']);
   });
+});
+
+test('the outbox: what was queued, what came of each try, what waits, and for how long', async () => {
+  const mailServer = await startMailServer();
+  const server = await startTestServer(mailEnv(mailServer), { now: START });
+  const ann = await signUp(server, 'ann@example.com');
+  const queue = (count: number) =>
+    inTransaction(server.db, server.clock.now, (tx) =>
+      queueNow(
+        tx,
+        Array.from({ length: count }, () => ({ kind: 'mail.password-changed', userId: ann.id, data: null })),
+      ),
+    );
+  await queue(2);
+  const first = await startTestSender(server);
+  await first.wake();
+  mailServer.refuse = () => ({ code: 451, text: 'later' });
+  await queue(1);
+  await first.wake();
+  mailServer.refuse = () => ({ code: 550, text: 'never' });
+  await queue(1);
+  await first.wake();
+  await first.close();
+
+  // A sender measures when it begins.
+  server.clock.now = daysAfter(1 / 24 / 60);
+  await startTestSender(server);
+  const oldest = 'tandem_outbox_oldest_seconds';
+  await vi.waitFor(async () => {
+    expect((await scrape(server.app))(oldest)).toBe(60);
+  });
+  const value = await scrape(server.app);
+  const tries = (outcome: string): number =>
+    value(`tandem_outbox_tries_total{kind="mail.password-changed",outcome="${outcome}"}`);
+  expect(value('tandem_outbox_queued_total')).toBe(4);
+  expect([tries('done'), tries('again'), tries('failed')]).toEqual([2, 1, 1]);
+  expect(value('tandem_outbox_items{status="queued"}')).toBe(1);
+  expect(value('tandem_outbox_items{status="failed"}')).toBe(1);
 });
 
 describe('the log', () => {

@@ -82,8 +82,8 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
     contactEmail === null
       ? 'Pages and mail name nobody to ask.'
       : `People are told to write to ${contactEmail}.`,
-  OPERATOR_EMAIL: ({ operatorEmail }) =>
-    operatorEmail === null
+  OPERATOR_EMAIL: ({ operatorEmail, mail }) =>
+    operatorEmail === null || mail === null
       ? 'Nobody is told when something is wrong.'
       : 'Told once a day while something is wrong.',
   BRAND: ({ brand }) => `Pages and mail call the product ${brand}.`,
