@@ -1,7 +1,8 @@
-import { badRequest, missing } from './errors.ts';
+import type { Stripe } from 'stripe';
+
+import { missing } from './errors.ts';
 import { asParams, readText, readWhole } from './params.ts';
 import type { Params } from './params.ts';
-import type { List } from './types.ts';
 
 /**
  * One page of a list: https://docs.stripe.com/api/pagination
@@ -11,7 +12,11 @@ import type { List } from './types.ts';
  * @param url the list's path
  * @throws 400 for a bad limit or an unknown id
  */
-export function page<T extends { id: string }>(newestFirst: T[], query: Params, url: string): List<T> {
+export function page<T extends { id: string }>(
+  newestFirst: T[],
+  query: Params,
+  url: string,
+): Stripe.ApiList<T> {
   const limit = readWhole(query, 'limit', { min: 1, max: 100 }) ?? 10;
   const after = readText(query, 'starting_after');
   const start = after === undefined ? 0 : newestFirst.findIndex((one) => one.id === after) + 1;
@@ -49,26 +54,11 @@ export function filterBy<T extends { created: number }>(
   return (thing) => inTime(thing.created) && wanted.every(({ read, value }) => read(thing) === value);
 }
 
-/**
- * Reads a filter by time: `created=…` or `created[gte]=…` and the like (epoch seconds).
- *
- * @throws 400 for anything but whole seconds
- */
-export function createdFilter(query: Params): (created: number) => boolean {
+/** Reads a filter by time: `created=…` or `created[gte]=…` and the like (epoch seconds). */
+function createdFilter(query: Params): (created: number) => boolean {
   const given = query['created'];
   const bounds = typeof given === 'string' ? { gte: given, lte: given } : asParams(given);
-  const [gt, gte, lt, lte] = ['gt', 'gte', 'lt', 'lte'].map((name) => readSecond(bounds, name));
-  return (created) =>
-    (gt === undefined || created > gt) &&
-    (gte === undefined || created >= gte) &&
-    (lt === undefined || created < lt) &&
-    (lte === undefined || created <= lte);
-}
-
-function readSecond(bounds: Params, name: string): number | undefined {
-  const text = readText(bounds, name);
-  if (text !== undefined && !/^\d+$/.test(text)) {
-    throw badRequest(`Invalid integer: ${text}`, 'parameter_invalid_integer', `created[${name}]`);
-  }
-  return text === undefined ? undefined : Number(text);
+  const read = (name: string) => readWhole(bounds, name, { min: 0, max: Number.MAX_SAFE_INTEGER });
+  const [gt = -1, gte = 0, lt = Infinity, lte = Infinity] = ['gt', 'gte', 'lt', 'lte'].map(read);
+  return (created) => created > gt && created >= gte && created < lt && created <= lte;
 }
