@@ -5,26 +5,36 @@ import { asParams, readText, readWhole } from './params.ts';
 import type { Params } from './params.ts';
 
 /**
- * One page of a list: https://docs.stripe.com/api/pagination
+ * One page of a list, newest first: https://docs.stripe.com/api/pagination
  *
- * @param newestFirst all that match
- * @param query `limit` (1 to 100, default 10) and `starting_after`, the last id of the previous page
+ * @param things in order of creation
+ * @param query `limit` (1 to 100, default 10), `starting_after`, the last id of the previous page, and filters
  * @param url the list's path
- * @throws 400 for a bad limit or an unknown id
+ * @param filters by parameter name, how to read the field that must be equal; `created` is one everywhere
+ * @throws 400 for a bad limit or filter, or an unknown id
  */
-export function page<T extends { id: string }>(
-  newestFirst: T[],
+export function page<T extends { id: string; created: number }>(
+  things: Iterable<T>,
   query: Params,
   url: string,
+  filters: Record<string, (thing: T) => string | null> = {},
 ): Stripe.ApiList<T> {
   const limit = readWhole(query, 'limit', { min: 1, max: 100 }) ?? 10;
   const after = readText(query, 'starting_after');
-  const start = after === undefined ? 0 : newestFirst.findIndex((one) => one.id === after) + 1;
+  const inTime = createdFilter(query);
+  const wanted = Object.entries(filters).flatMap(([name, read]) => {
+    const value = readText(query, name);
+    return value === undefined ? [] : [{ read, value }];
+  });
+  const listed = newestFirst(things).filter(
+    (thing) => inTime(thing.created) && wanted.every(({ read, value }) => read(thing) === value),
+  );
+  const start = after === undefined ? 0 : listed.findIndex((one) => one.id === after) + 1;
   if (after !== undefined && start === 0) {
     throw missing('object', after, 'starting_after');
   }
-  const data = newestFirst.slice(start, start + limit);
-  return { object: 'list', data, has_more: start + limit < newestFirst.length, url };
+  const data = listed.slice(start, start + limit);
+  return { object: 'list', data, has_more: start + limit < listed.length, url };
 }
 
 /**
@@ -34,24 +44,6 @@ export function page<T extends { id: string }>(
  */
 export function newestFirst<T extends { created: number }>(things: Iterable<T>): T[] {
   return [...things].reverse().sort((a, b) => b.created - a.created);
-}
-
-/**
- * Filters by equal fields and by creation time.
- *
- * @param fields by parameter name, how to read the field
- * @throws 400 for an invalid filter
- */
-export function filterBy<T extends { created: number }>(
-  query: Params,
-  fields: Record<string, (thing: T) => string | null>,
-): (thing: T) => boolean {
-  const inTime = createdFilter(query);
-  const wanted = Object.entries(fields).flatMap(([name, read]) => {
-    const value = readText(query, name);
-    return value === undefined ? [] : [{ read, value }];
-  });
-  return (thing) => inTime(thing.created) && wanted.every(({ read, value }) => read(thing) === value);
 }
 
 /** Reads a filter by time: `created=…` or `created[gte]=…` and the like (epoch seconds). */

@@ -1,7 +1,7 @@
 import { expireCheckout, expireIfDue } from '../checkouts.ts';
 import type { Context } from '../context.ts';
 import { badRequest } from '../errors.ts';
-import { filterBy, newestFirst, page } from '../lists.ts';
+import { page } from '../lists.ts';
 import { buildCheckout } from '../objects.ts';
 import { asParams, needText, needUrl, readMetadata, readText, readUrl, readWhole } from '../params.ts';
 import type { Params } from '../params.ts';
@@ -42,8 +42,7 @@ export function serveCheckout({ get, post }: Routes, context: Context): void {
     for (const session of state.checkouts.values()) {
       void expireIfDue(context, session, cause.at);
     }
-    const wanted = filterBy<CheckoutSession>(params, { status: (one) => one.status });
-    return page(newestFirst(state.checkouts.values()).filter(wanted), params, '/v1/checkout/sessions');
+    return page(state.checkouts.values(), params, '/v1/checkout/sessions', { status: (one) => one.status });
   });
 
   get('/checkout/sessions/:id', openOrNot);

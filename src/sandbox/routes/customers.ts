@@ -1,6 +1,6 @@
 import type { Context } from '../context.ts';
 import { changeCustomer, createCustomer, deleteCustomer } from '../customers.ts';
-import { filterBy, newestFirst, page } from '../lists.ts';
+import { page } from '../lists.ts';
 import { needText, readMetadata, readText, readUrl } from '../params.ts';
 import { buildPortal } from '../objects.ts';
 import type { Customer } from '../types.ts';
@@ -28,9 +28,8 @@ export function serveCustomers({ get, post, del }: Routes, context: Context): vo
 
   get('/customers', ({ params }) => {
     const customers = [...state.customers.values()].filter((one): one is Customer => !('deleted' in one));
-    const wanted = filterBy<Customer>(params, {});
-    // Customers of a test clock are listed only on request.
-    const listed = newestFirst(customers).filter((one) => wanted(one) && one.test_clock === null);
+    // Stripe lists the customers of a test clock only on request.
+    const listed = customers.filter((one) => one.test_clock === null);
     return page(listed, params, '/v1/customers');
   });
 

@@ -1,10 +1,10 @@
 import type { Context } from '../context.ts';
 import { badRequest } from '../errors.ts';
-import { filterBy, newestFirst, page } from '../lists.ts';
+import { page } from '../lists.ts';
 import { readText, readWhole } from '../params.ts';
 import type { Params } from '../params.ts';
 import { refundCharge } from '../refunds.ts';
-import type { Charge, Dispute, Invoice, InvoicePayment, Refund } from '../types.ts';
+import type { Charge } from '../types.ts';
 import { find } from './routes.ts';
 import type { Routes } from './routes.ts';
 
@@ -19,15 +19,11 @@ const MAX_AMOUNT = 99_999_999;
 export function servePayments({ get, post }: Routes, context: Context): void {
   const { state, publish } = context;
 
-  get('/invoices', ({ params }) => {
-    const wanted = filterBy<Invoice>(params, {});
-    return page(newestFirst(state.invoices.values()).filter(wanted), params, '/v1/invoices');
-  });
+  get('/invoices', ({ params }) => page(state.invoices.values(), params, '/v1/invoices'));
 
-  get('/invoice_payments', ({ params }) => {
-    const wanted = filterBy<InvoicePayment>(params, { status: (one) => one.status });
-    return page(newestFirst(state.invoicePayments.values()).filter(wanted), params, '/v1/invoice_payments');
-  });
+  get('/invoice_payments', ({ params }) =>
+    page(state.invoicePayments.values(), params, '/v1/invoice_payments', { status: (one) => one.status }),
+  );
 
   get('/charges/:id', ({ id }) => find(state.charges, id, 'charge'));
 
@@ -38,15 +34,11 @@ export function servePayments({ get, post }: Routes, context: Context): void {
     return refund;
   });
 
-  get('/refunds', ({ params }) => {
-    const wanted = filterBy<Refund>(params, { charge: (one) => one.charge });
-    return page(newestFirst(state.refunds.values()).filter(wanted), params, '/v1/refunds');
-  });
+  get('/refunds', ({ params }) =>
+    page(state.refunds.values(), params, '/v1/refunds', { charge: (one) => one.charge }),
+  );
 
-  get('/disputes', ({ params }) => {
-    const wanted = filterBy<Dispute>(params, {});
-    return page(newestFirst(state.disputes.values()).filter(wanted), params, '/v1/disputes');
-  });
+  get('/disputes', ({ params }) => page(state.disputes.values(), params, '/v1/disputes'));
 
   get('/disputes/:id', ({ id }) => find(state.disputes, id, 'dispute'));
 

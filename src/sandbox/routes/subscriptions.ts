@@ -1,6 +1,6 @@
 import type { Context } from '../context.ts';
 import { badRequest, missing } from '../errors.ts';
-import { filterBy, newestFirst, page } from '../lists.ts';
+import { page } from '../lists.ts';
 import { readFlag, readText } from '../params.ts';
 import { cancelAtPeriodEnd, cancelNow, hasEnded } from '../subscriptions.ts';
 import type { Subscription } from '../types.ts';
@@ -14,14 +14,12 @@ export function serveSubscriptions({ get, post, del }: Routes, context: Context)
   get('/subscriptions', ({ params }) => {
     const customer = readText(params, 'customer');
     const status = readText(params, 'status');
-    const wanted = filterBy<Subscription>(params, { customer: (one) => one.customer });
-    const listed = newestFirst(state.subscriptions.values())
-      .filter(wanted)
+    const listed = [...state.subscriptions.values()]
       // Without a status Stripe lists all but canceled ones; `ended` means both final statuses.
       .filter((one) => status === 'all' || hasStatus(one, status))
       // Subscriptions of a test clock are listed only when their customer is asked for.
       .filter((one) => customer !== undefined || one.test_clock === null);
-    return page(listed, params, '/v1/subscriptions');
+    return page(listed, params, '/v1/subscriptions', { customer: (one) => one.customer });
   });
 
   get('/subscriptions/:id', ({ id }) => find(state.subscriptions, id, 'subscription'));
