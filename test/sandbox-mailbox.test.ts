@@ -17,7 +17,6 @@ async function start(stateFile?: string): Promise<{ sandbox: Sandbox; page: stri
     webhookUrl: () => 'http://127.0.0.1:9/webhook',
     prices: { monthly: 'price_monthly', annual: 'price_annual' },
     now: () => new Date('2027-01-10T09:00:00Z'),
-    timePasses: false,
     log: () => undefined,
     ...(stateFile !== undefined && { stateFile }),
   });

@@ -73,9 +73,9 @@ test('a card that is declined makes a renewal fail, until the plan ends or the c
 });
 
 test('the last payment can be refunded, once', async () => {
-  const { stripe, page, press, offers } = await atPortal();
+  const { sandbox, stripe, page, press, offers } = await atPortal();
   await press('refund_last');
-  expect((await stripe.charges.list()).data[0]).toMatchObject({ refunded: true, amount_refunded: 900 });
+  expect([...sandbox.objects.charges.values()][0]).toMatchObject({ refunded: true, amount_refunded: 900 });
   expect(await page()).toContain('$9.00 refunded');
   expect(await offers()).toEqual(['renew_now', 'card_declined', 'dispute_open']);
   // A page that is out of date does no harm.

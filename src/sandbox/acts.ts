@@ -26,7 +26,7 @@ export interface Acts {
    * Pays an open checkout, or fails to.
    *
    * @param sessionId `cs_…`
-   * @param how the outcome, `paid` by default. `declined` changes nothing. `bank_debit` completes the session unpaid
+   * @param how the outcome, `paid` by default. `bank_debit` completes the session unpaid
    *   until `settleDebit`. `incomplete` means that the bank asks for authentication: the subscription waits for
    *   `retryPayment` or another `pay`, and the session stays open. `percentOff` is a promotion code for the first
    *   payment.
@@ -34,7 +34,7 @@ export interface Acts {
    */
   pay: (
     sessionId: string,
-    how?: { outcome?: CheckoutOutcome | 'declined'; percentOff?: number },
+    how?: { outcome?: CheckoutOutcome; percentOff?: number },
   ) => { paid: boolean; subscription: string | null };
   /** Settles a completed session's bank debit; a failed one is retried by card after 3, 5 and 7 days. */
   settleDebit: (sessionId: string, succeeded: boolean) => void;
@@ -86,18 +86,15 @@ export function createActs(context: Context): Acts {
         throw new Error(`A promotion code takes more than 0 and at most 100 % off, not ${percentOff}.`);
       }
       const waits = waitingSubscription(state, order) !== undefined;
-      if (percentOff !== undefined && (order.coupon !== null || waits)) {
+      if (percentOff !== undefined && (order.percentOff > 0 || waits)) {
         throw new Error(`Checkout ${sessionId} no longer takes a promotion code.`);
       }
       const free = session.amount_total === 0 || percentOff === 100;
       if (free && outcome !== 'paid') {
         throw new Error(`Checkout ${sessionId} costs nothing today, so no payment can be ${outcome}.`);
       }
-      if (outcome === 'declined') {
-        return { paid: false, subscription: order.incompleteSubscription };
-      }
       if (percentOff !== undefined) {
-        enterPromotionCode(state, session, order, percentOff, by);
+        enterPromotionCode(session, order, percentOff);
       }
       void context.publish(payCheckout(state, session, order, outcome, by) ?? []);
       return { paid: outcome === 'paid', subscription: session.subscription ?? order.incompleteSubscription };

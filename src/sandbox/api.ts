@@ -5,11 +5,9 @@ import { StripeApiError } from './errors.ts';
 import { expand } from './expand.ts';
 import { answerOnce } from './idempotency.ts';
 import { asParams, readText } from './params.ts';
-import { serveCatalog } from './routes/catalog.ts';
 import { serveCheckout } from './routes/checkout.ts';
 import { serveCustomers } from './routes/customers.ts';
 import { serveEvents } from './routes/events.ts';
-import { serveInvoices } from './routes/invoices.ts';
 import { servePayments } from './routes/payments.ts';
 import type { Call, Routes } from './routes/routes.ts';
 import { serveSubscriptions } from './routes/subscriptions.ts';
@@ -103,10 +101,8 @@ export function serveApi(app: FastifyInstance, context: Context): void {
   };
 
   serveCustomers(routes, context);
-  serveCatalog(routes, context);
   serveCheckout(routes, context);
   serveSubscriptions(routes, context);
-  serveInvoices(routes, context);
   servePayments(routes, context);
   serveEvents(routes, context);
 }

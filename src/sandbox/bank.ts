@@ -33,8 +33,7 @@ export function bankActs(state: State, customer: string): BankAct[] {
     acts.push({
       action: 'refund_last',
       label: 'Refund the last payment',
-      act: (cause) =>
-        refundCharge(state, charge, { reason: 'requested_by_customer', metadata: {} }, cause).events,
+      act: (cause) => refundCharge(state, charge, undefined, cause).events,
     });
   }
   if (charge !== undefined && !charge.disputed) {

@@ -1,14 +1,14 @@
 import type { Context } from './context.ts';
-import { createCustomer, setCard } from './customers.ts';
+import { createCustomer } from './customers.ts';
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
 import { newId } from './ids.ts';
 import { draftInvoice, finalizeInvoice } from './invoices.ts';
-import { buildCoupon, buildDiscount, buildSubscription, discountOn } from './objects.ts';
+import { buildSubscription, discountOn } from './objects.ts';
 import { collect, paymentOf, settleDebit } from './payments.ts';
 import type { PaymentOutcome } from './payments.ts';
 import type { State } from './state.ts';
-import { cardOf, followPayment, payByHand, scheduleRetry } from './subscriptions.ts';
+import { followPayment, payByHand, scheduleRetry } from './subscriptions.ts';
 import type { CheckoutSession, Customer, Invoice, Order, StripeEvent, Subscription } from './types.ts';
 
 /** How paying ends: at once, by a bank debit that takes days, or with the bank asking for authentication first. */
@@ -42,16 +42,11 @@ export function payCheckout(
   const { customer, events } = payer;
   const waiting = waitingSubscription(state, order);
   const before = structuredClone(waiting);
-  const subscription = waiting ?? startSubscription(state, session, order, customer, cause);
+  const subscription = waiting ?? startSubscription(state, order, customer, cause);
   const invoice = firstInvoice(state, subscription);
   const due = invoice.amount_remaining > 0;
   if (due) {
     subscription.status = outcome === 'incomplete' ? 'incomplete' : 'active';
-    if (cardOf(state, customer.id) === 'none') {
-      setCard(state, customer.id, 'works');
-    }
-  } else if (session.payment_method_collection === 'if_required' && !state.cards.has(customer.id)) {
-    setCard(state, customer.id, 'none');
   }
   const money = collect(state, invoice, PAYMENTS[outcome], cause);
   if (before === undefined) {
@@ -126,23 +121,9 @@ export function settleCheckout(
  * @param session must be open and without a discount
  * @param percentOff more than 0 and at most 100
  */
-export function enterPromotionCode(
-  state: State,
-  session: CheckoutSession,
-  order: Order,
-  percentOff: number,
-  cause: Cause,
-): void {
-  const coupon = buildCoupon(cause.at, {
-    percent_off: percentOff,
-    duration: 'once',
-    duration_in_months: null,
-    name: null,
-    metadata: {},
-  });
-  state.coupons.set(coupon.id, coupon);
-  order.coupon = coupon.id;
-  const off = discountOn(session.amount_subtotal, coupon);
+export function enterPromotionCode(session: CheckoutSession, order: Order, percentOff: number): void {
+  order.percentOff = percentOff;
+  const off = discountOn(session.amount_subtotal, percentOff);
   session.discounts = [{ coupon: null, promotion_code: newId('promo') }];
   session.amount_total = session.amount_subtotal - off;
   session.total_details.amount_discount = off;
@@ -185,26 +166,17 @@ function payingCustomer(
     const known = state.customers.get(session.customer);
     return known === undefined || 'deleted' in known ? undefined : { customer: known, events: [] };
   }
-  const email = session.customer_email;
-  const given = { email, name: null, description: null, metadata: {}, test_clock: null };
+  const given = { email: session.customer_email, name: null, metadata: {}, test_clock: null };
   return createCustomer(state, given, cause);
 }
 
-function startSubscription(
-  state: State,
-  session: CheckoutSession,
-  order: Order,
-  customer: Customer,
-  cause: Cause,
-): Subscription {
+function startSubscription(state: State, order: Order, customer: Customer, cause: Cause): Subscription {
   const subscription = buildSubscription(cause.at, customer, order);
   state.subscriptions.set(subscription.id, subscription);
-  const coupon = state.coupons.get(order.coupon ?? '');
-  if (coupon !== undefined) {
-    const discount = buildDiscount(cause.at, coupon, subscription, session);
+  if (order.percentOff > 0) {
+    const discount = { id: newId('di'), percentOff: order.percentOff };
     state.discounts.set(discount.id, discount);
     subscription.discounts = [discount.id];
-    coupon.times_redeemed += 1;
   }
   const invoice = draftInvoice(state, customer, subscription, 'subscription_create', cause);
   finalizeInvoice(state, invoice, cause);

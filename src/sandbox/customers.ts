@@ -23,7 +23,7 @@ export function createCustomer(
  */
 export function changeCustomer(
   customer: Customer,
-  changes: Partial<Pick<Customer, 'email' | 'name' | 'description' | 'metadata'>>,
+  changes: Pick<Customer, 'email' | 'name'>,
   cause: Cause,
 ): StripeEvent[] {
   const before = structuredClone(customer);
@@ -46,7 +46,7 @@ export function deleteCustomer(state: State, customer: Customer, cause: Cause): 
   return [...events, buildEvent(cause, 'customer.deleted', customer)];
 }
 
-/** Decides how a customer's card takes later charges; `none` removes the card. */
+/** Decides how a customer's card takes later charges. */
 export function setCard(state: State, customer: string, behaviour: CardBehaviour): void {
   state.cards.set(customer, { id: customer, behaviour });
 }

@@ -12,10 +12,8 @@ const ANSWER_TIMEOUT = 10_000;
 
 /** Controls the delivery of events. */
 export interface Webhooks {
-  /** Stops automatic deliveries: events and retries wait. */
+  /** Stops automatic deliveries for good: only `send` delivers from now on. */
   hold: () => void;
-  /** Sends what is waiting one by one, oldest first, and resumes automatic deliveries. */
-  release: () => Promise<void>;
   /** Ids of the events that are neither acknowledged nor given up, oldest first. */
   waiting: () => string[];
   /**
@@ -42,8 +40,6 @@ export interface Deliveries extends Webhooks {
   publish: (events: StripeEvent[]) => Promise<void>;
   /** Resumes what an earlier run did not deliver. */
   resume: () => void;
-  /** Resolves when no delivery is in flight or waiting for a retry; held events do not count. */
-  settled: () => Promise<void>;
   /** Stops retrying and waits for deliveries in flight; undelivered events stay in the state. */
   close: () => Promise<void>;
 }
@@ -63,12 +59,8 @@ export function createDeliveries(
   const inFlight = new Set<Promise<unknown>>();
   /** Scheduled retries, by event id. */
   const retries = new Map<string, NodeJS.Timeout>();
-  let idleListeners: (() => void)[] = [];
   let closed = false;
   let held = false;
-  /** Counts calls of hold(): a new one ends a release in progress. */
-  let holds = 0;
-  let releasing: Promise<void> | undefined;
 
   /** Posts once and tracks what is in flight. */
   function attempt(event: StripeEvent): Promise<Outcome> {
@@ -91,7 +83,6 @@ export function createDeliveries(
     if (problem !== undefined && !held) {
       tryLater(event, failures, problem);
     }
-    notifyIfIdle();
   }
 
   function tryLater(event: StripeEvent, failures: number, problem: string): void {
@@ -136,16 +127,6 @@ export function createDeliveries(
     retries.clear();
   }
 
-  function notifyIfIdle(): void {
-    if (inFlight.size === 0 && retries.size === 0) {
-      const listeners = idleListeners;
-      idleListeners = [];
-      for (const listener of listeners) {
-        listener();
-      }
-    }
-  }
-
   function eventOf(eventId: string): StripeEvent {
     const event = state.events.get(eventId);
     if (event === undefined) {
@@ -158,28 +139,6 @@ export function createDeliveries(
     return [...state.undelivered]
       .flatMap((id) => state.events.get(id) ?? [])
       .sort((a, b) => a.created - b.created);
-  }
-
-  async function sendWaiting(): Promise<void> {
-    const hold = holds;
-    const problems = new Map<StripeEvent, string>();
-    const tried = new Set<string>();
-    // New events wait for their turn, so that none is sent before an older one.
-    for (let event = waiting()[0]; event !== undefined; event = waiting().find((one) => !tried.has(one.id))) {
-      tried.add(event.id);
-      const { problem } = await attempt(event);
-      if (problem !== undefined) {
-        problems.set(event, problem);
-      }
-      if (hold !== holds || closed) {
-        return;
-      }
-    }
-    held = false;
-    for (const [event, problem] of problems) {
-      tryLater(event, 0, problem);
-    }
-    notifyIfIdle();
   }
 
   return {
@@ -196,42 +155,23 @@ export function createDeliveries(
     },
     hold() {
       held = true;
-      holds += 1;
       cancelRetries();
-      notifyIfIdle();
-    },
-    async release() {
-      if (held) {
-        releasing ??= sendWaiting().finally(() => {
-          releasing = undefined;
-        });
-        await releasing;
-      }
     },
     waiting() {
       return waiting().map((event) => event.id);
     },
     async send(eventId) {
       const { status } = await attempt(eventOf(eventId));
-      notifyIfIdle();
       return status;
     },
     drop(eventId) {
       eventOf(eventId);
       settle(eventId);
-      notifyIfIdle();
-    },
-    settled() {
-      return new Promise((resolve) => {
-        idleListeners.push(resolve);
-        notifyIfIdle();
-      });
     },
     async close() {
       closed = true;
       cancelRetries();
       await Promise.all(inFlight);
-      notifyIfIdle();
     },
   };
 }

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 
 import { newId } from './ids.ts';
-import type { EventObject, StripeEvent } from './types.ts';
+import type { StripeEvent } from './types.ts';
 
 /** The API version of the sandbox's objects, the one pinned by `stripe` 23.1. */
 export const API_VERSION = '2026-10-28.endive';
@@ -20,12 +20,7 @@ export interface Cause {
  * @param object the current object; the event keeps a copy
  * @param before the previous object, for an `updated` event
  */
-export function buildEvent(
-  cause: Cause,
-  type: string,
-  object: EventObject,
-  before?: EventObject,
-): StripeEvent {
+export function buildEvent(cause: Cause, type: string, object: object, before?: object): StripeEvent {
   return {
     id: newId('evt'),
     object: 'event',

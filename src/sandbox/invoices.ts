@@ -3,10 +3,10 @@ import type { Cause } from './events.ts';
 import { buildInvoice } from './objects.ts';
 import { cancelPayment } from './payments.ts';
 import type { State } from './state.ts';
-import type { BillingReason, Coupon, Customer, Invoice, StripeEvent, Subscription } from './types.ts';
+import type { BillingReason, Customer, Invoice, StripeEvent, Subscription } from './types.ts';
 
 /**
- * Drafts the invoice of a subscription's current period and makes it the latest invoice. A `once` coupon leaves the
+ * Drafts the invoice of a subscription's current period and makes it the latest invoice. A promotion code leaves the
  * subscription with the first invoice that it reduced: https://docs.stripe.com/billing/subscriptions/coupons
  */
 export function draftInvoice(
@@ -16,9 +16,9 @@ export function draftInvoice(
   reason: BillingReason,
   cause: Cause,
 ): Invoice {
-  const discount = discountAt(state, subscription, cause.at);
+  const discount = state.discounts.get(subscription.discounts[0] ?? '') ?? null;
   const invoice = buildInvoice(cause.at, customer, subscription, reason, discount);
-  if (discount === null || (discount.coupon.duration === 'once' && invoice.subtotal > 0)) {
+  if (invoice.subtotal > 0) {
     subscription.discounts = [];
   }
   customer.currency = invoice.currency;
@@ -48,14 +48,6 @@ export function voidInvoice(state: State, invoice: Invoice, cause: Cause): Strip
   return [buildEvent(cause, 'invoice.voided', invoice)];
 }
 
-/** Marks an open invoice as uncollectible. */
-export function markUncollectible(invoice: Invoice, cause: Cause): StripeEvent[] {
-  leaveAlone(invoice);
-  invoice.status = 'uncollectible';
-  invoice.status_transitions.marked_uncollectible_at = cause.at;
-  return [buildEvent(cause, 'invoice.marked_uncollectible', invoice)];
-}
-
 /** Stops everything that would happen to an invoice automatically. */
 export function leaveAlone(invoice: Invoice): void {
   invoice.auto_advance = false;
@@ -68,16 +60,4 @@ export function invoicesOf(state: State, subscription: Subscription): Invoice[] 
   return [...state.invoices.values()].filter(
     (invoice) => invoice.parent.subscription_details.subscription === subscription.id,
   );
-}
-
-/** The discount on an invoice of that second; null when there is none, or it has ended. */
-function discountAt(
-  state: State,
-  subscription: Subscription,
-  at: number,
-): { id: string; coupon: Coupon } | null {
-  const discount = state.discounts.get(subscription.discounts[0] ?? '');
-  const coupon = state.coupons.get(discount?.source.coupon ?? '');
-  const over = discount?.end != null && discount.end <= at;
-  return discount === undefined || coupon === undefined || over ? null : { id: discount.id, coupon };
 }

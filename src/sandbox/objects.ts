@@ -1,18 +1,11 @@
+import type { Stripe } from 'stripe';
+
 import { newId } from './ids.ts';
-import { DAY, addMonths, periodEnd } from './time.ts';
+import { DAY, periodEnd } from './time.ts';
 import type { Interval } from './time.ts';
-import type {
-  BillingReason,
-  CheckoutSession,
-  Coupon,
-  Customer,
-  Discount,
-  Invoice,
-  Order,
-  PortalSession,
-  Price,
-  Subscription,
-} from './types.ts';
+import type { BillingReason, Customer, Discount, Order, PartOf, Subscription, Unexpanded } from './types.ts';
+
+// Objects as they are when they are created. In each, `changing` holds the fields that can have another value later.
 
 /** When all prices were created: 1 January 2025, epoch seconds. */
 const PRICES_CREATED = 1_735_689_600;
@@ -31,7 +24,7 @@ export function buildPrice(
   interval: Interval,
   amount: number,
   product = 'prod_sandbox',
-): Price {
+) {
   return {
     id,
     object: 'price',
@@ -44,44 +37,42 @@ export function buildPrice(
     metadata: {},
     nickname,
     product,
-    recurring: {
-      interval,
-      interval_count: 1,
-      meter: null,
-      trial_period_days: null,
-      usage_type: 'licensed',
-    },
+    recurring: { interval, interval_count: 1, meter: null, trial_period_days: null, usage_type: 'licensed' },
     tax_behavior: 'unspecified',
     type: 'recurring',
     unit_amount: amount,
-    unit_amount_decimal: String(amount),
-  };
+  } satisfies PartOf<Stripe.Price>;
 }
 
 /** A customer: https://docs.stripe.com/api/customers/object */
 export function buildCustomer(
   at: number,
-  given: Pick<Customer, 'email' | 'name' | 'description' | 'metadata' | 'test_clock'>,
-): Customer {
+  given: {
+    email: string | null;
+    name: string | null;
+    metadata: Stripe.Metadata;
+    test_clock: string | null;
+  },
+) {
+  const changing: { currency: string | null; next_invoice_sequence: number } = {
+    currency: null,
+    next_invoice_sequence: 1,
+  };
   return {
     id: newId('cus'),
     object: 'customer',
     balance: 0,
     created: at,
-    currency: null,
     default_source: null,
     delinquent: false,
-    description: given.description,
-    email: given.email,
+    description: null,
     invoice_prefix: newId('in').slice(3, 11).toUpperCase(),
     livemode: false,
-    metadata: given.metadata,
-    name: given.name,
-    next_invoice_sequence: 1,
     phone: null,
     shipping: null,
-    test_clock: given.test_clock,
-  };
+    ...given,
+    ...changing,
+  } satisfies PartOf<Stripe.Customer>;
 }
 
 /** An open checkout that expires after a day: https://docs.stripe.com/api/checkout/sessions/object */
@@ -89,104 +80,54 @@ export function buildCheckout(
   at: number,
   baseUrl: string,
   order: Order,
-  coupon: Coupon | null,
-  given: Pick<
-    CheckoutSession,
-    | 'customer'
-    | 'customer_email'
-    | 'client_reference_id'
-    | 'metadata'
-    | 'success_url'
-    | 'cancel_url'
-    | 'payment_method_collection'
-  >,
-): CheckoutSession {
+  given: {
+    customer: string | null;
+    customer_email: string | null;
+    client_reference_id: string | null;
+    metadata: Stripe.Metadata;
+    success_url: string;
+    cancel_url: string | null;
+  },
+) {
   const id = newId('cs_test');
-  const amount = order.trialDays > 0 ? 0 : order.price.unit_amount * order.quantity;
+  const amount = order.trialDays > 0 ? 0 : order.price.unit_amount;
+  const changing: Unexpanded<
+    Pick<
+      Stripe.Checkout.Session,
+      'discounts' | 'invoice' | 'payment_status' | 'status' | 'subscription' | 'url'
+    >
+  > = {
+    discounts: [],
+    invoice: null,
+    payment_status: 'unpaid',
+    status: 'open',
+    subscription: null,
+    url: `${baseUrl}/checkout/${id}`,
+  };
   return {
     id,
     object: 'checkout.session',
     amount_subtotal: amount,
-    amount_total: amount - discountOn(amount, coupon),
-    cancel_url: given.cancel_url,
-    client_reference_id: given.client_reference_id,
+    amount_total: amount,
     created: at,
     currency: order.price.currency,
-    customer: given.customer,
-    customer_email: given.customer_email,
-    discounts: coupon === null ? [] : [{ coupon: coupon.id, promotion_code: null }],
     expires_at: at + CHECKOUT_LIFETIME,
-    invoice: null,
     livemode: false,
-    metadata: given.metadata,
     mode: 'subscription',
     payment_intent: null,
-    payment_method_collection: given.payment_method_collection,
+    payment_method_collection: 'always',
     payment_method_types: ['card', 'us_bank_account'],
-    payment_status: 'unpaid',
     setup_intent: null,
-    status: 'open',
-    subscription: null,
-    success_url: given.success_url,
-    total_details: { amount_discount: discountOn(amount, coupon), amount_shipping: 0, amount_tax: 0 },
-    ui_mode: 'hosted',
-    url: `${baseUrl}/checkout/${id}`,
-  };
+    total_details: { amount_discount: 0, amount_shipping: 0, amount_tax: 0 },
+    ui_mode: 'hosted_page',
+    ...given,
+    ...changing,
+  } satisfies PartOf<Stripe.Checkout.Session>;
 }
 
-/** The cents that a coupon takes off, rounded. */
-export function discountOn(amount: number, coupon: Coupon | null): number {
-  return coupon === null ? 0 : Math.round((amount * coupon.percent_off) / 100);
-}
-
-/** A coupon: https://docs.stripe.com/api/coupons/object */
-export function buildCoupon(
-  at: number,
-  given: Pick<Coupon, 'percent_off' | 'duration' | 'duration_in_months' | 'name' | 'metadata'> & {
-    id?: string | undefined;
-  },
-): Coupon {
-  return {
-    id: given.id ?? newId('co').slice(3, 11),
-    object: 'coupon',
-    amount_off: null,
-    created: at,
-    currency: null,
-    duration: given.duration,
-    duration_in_months: given.duration_in_months,
-    livemode: false,
-    max_redemptions: null,
-    metadata: given.metadata,
-    name: given.name,
-    percent_off: given.percent_off,
-    redeem_by: null,
-    times_redeemed: 0,
-    valid: true,
-  };
-}
-
-/** A coupon applied to a subscription: https://docs.stripe.com/api/discounts/object */
-export function buildDiscount(
-  at: number,
-  coupon: Coupon,
-  subscription: Subscription,
-  session: CheckoutSession,
-): Discount {
-  return {
-    id: newId('di'),
-    object: 'discount',
-    checkout_session: session.id,
-    customer: subscription.customer,
-    customer_account: null,
-    end: coupon.duration === 'repeating' ? addMonths(at, coupon.duration_in_months ?? 0) : null,
-    invoice: null,
-    invoice_item: null,
-    promotion_code: session.discounts[0]?.promotion_code ?? null,
-    source: { type: 'coupon', coupon: coupon.id },
-    start: at,
-    subscription: subscription.id,
-    subscription_item: null,
-  };
+/** The cents that a discount takes off, rounded. */
+export function discountOn(amount: number, percentOff: number): number {
+  return Math.round((amount * percentOff) / 100);
 }
 
 /**
@@ -194,18 +135,35 @@ export function buildDiscount(
  * https://docs.stripe.com/api/subscriptions/object. A trial is its first period; billing is anchored at the trial's
  * end.
  */
-export function buildSubscription(at: number, customer: Customer, order: Order): Subscription {
+export function buildSubscription(at: number, customer: Customer, order: Order) {
   const id = newId('sub');
-  const { price, quantity, trialDays } = order;
+  const { price, trialDays } = order;
   const trialEnd = trialDays > 0 ? at + trialDays * DAY : null;
+  const changing: Unexpanded<
+    Pick<
+      Stripe.Subscription,
+      | 'cancel_at'
+      | 'cancel_at_period_end'
+      | 'canceled_at'
+      | 'discounts'
+      | 'ended_at'
+      | 'latest_invoice'
+      | 'status'
+    >
+  > & { cancellation_details: Unexpanded<Pick<Stripe.Subscription.CancellationDetails, 'reason'>> } = {
+    cancel_at: null,
+    cancel_at_period_end: false,
+    canceled_at: null,
+    cancellation_details: { reason: null },
+    discounts: [],
+    ended_at: null,
+    latest_invoice: null,
+    status: trialEnd === null ? 'active' : 'trialing',
+  };
   return {
     id,
     object: 'subscription',
     billing_cycle_anchor: trialEnd ?? at,
-    cancel_at: null,
-    cancel_at_period_end: false,
-    canceled_at: null,
-    cancellation_details: { comment: null, feedback: null, reason: null },
     collection_method: 'charge_automatically',
     created: at,
     currency: price.currency,
@@ -213,8 +171,6 @@ export function buildSubscription(at: number, customer: Customer, order: Order):
     days_until_due: null,
     default_payment_method: null,
     description: null,
-    discounts: [],
-    ended_at: null,
     items: {
       object: 'list',
       data: [
@@ -227,7 +183,7 @@ export function buildSubscription(at: number, customer: Customer, order: Order):
           discounts: [],
           metadata: {},
           price,
-          quantity,
+          quantity: 1,
           subscription: id,
           tax_rates: [],
         },
@@ -235,19 +191,18 @@ export function buildSubscription(at: number, customer: Customer, order: Order):
       has_more: false,
       url: `/v1/subscription_items?subscription=${id}`,
     },
-    latest_invoice: null,
     livemode: false,
     metadata: order.metadata,
     pause_collection: null,
     pending_setup_intent: null,
     schedule: null,
     start_date: at,
-    status: trialEnd === null ? 'active' : 'trialing',
     test_clock: customer.test_clock,
     trial_end: trialEnd,
-    trial_settings: { end_behavior: { missing_payment_method: order.missingPaymentMethod } },
+    trial_settings: { end_behavior: { missing_payment_method: 'create_invoice' } },
     trial_start: trialEnd === null ? null : at,
-  };
+    ...changing,
+  } satisfies PartOf<Stripe.Subscription>;
 }
 
 /**
@@ -259,18 +214,18 @@ export function buildInvoice(
   customer: Customer,
   subscription: Subscription,
   reason: BillingReason,
-  discount: { id: string; coupon: Coupon } | null,
-): Invoice {
+  discount: Discount | null,
+) {
   const id = newId('in');
   const trial = subscription.status === 'trialing';
-  const lines: Invoice['lines']['data'] = subscription.items.data.map((item) => {
-    const amount = trial ? 0 : item.price.unit_amount * item.quantity;
+  const lines = subscription.items.data.map(({ id: item, price, ...period }) => {
+    const amount = trial ? 0 : price.unit_amount;
     return {
       id: newId('il'),
       object: 'line_item',
       amount,
-      currency: item.price.currency,
-      description: `${item.quantity} × ${item.price.nickname}${trial ? ' (trial period)' : ''}`,
+      currency: price.currency,
+      description: `1 × ${price.nickname}${trial ? ' (trial period)' : ''}`,
       discounts: [],
       invoice: id,
       livemode: false,
@@ -280,22 +235,42 @@ export function buildInvoice(
         subscription_item_details: {
           proration: false,
           subscription: subscription.id,
-          subscription_item: item.id,
+          subscription_item: item,
         },
       },
-      period: { start: item.current_period_start, end: item.current_period_end },
-      pricing: {
-        type: 'price_details',
-        price_details: { price: item.price.id, product: item.price.product },
-        unit_amount_decimal: trial ? '0' : item.price.unit_amount_decimal,
-      },
-      quantity: item.quantity,
+      period: { start: period.current_period_start, end: period.current_period_end },
+      pricing: { type: 'price_details', price_details: { price: price.id, product: price.product } },
+      quantity: 1,
       subtotal: amount,
-    };
+    } satisfies PartOf<Stripe.InvoiceLineItem>;
   });
   const subtotal = lines.reduce((sum, line) => sum + line.amount, 0);
-  const off = discountOn(subtotal, discount?.coupon ?? null);
+  const off = discountOn(subtotal, discount?.percentOff ?? 0);
   const total = subtotal - off;
+  const changing: Unexpanded<
+    Pick<
+      Stripe.Invoice,
+      | 'attempted'
+      | 'automatically_finalizes_at'
+      | 'next_payment_attempt'
+      | 'number'
+      | 'status'
+      | 'status_transitions'
+    >
+  > & { auto_advance: boolean } = {
+    attempted: false,
+    auto_advance: true,
+    automatically_finalizes_at: null,
+    next_payment_attempt: null,
+    number: null,
+    status: 'draft',
+    status_transitions: {
+      finalized_at: null,
+      marked_uncollectible_at: null,
+      paid_at: null,
+      voided_at: null,
+    },
+  };
   return {
     id,
     object: 'invoice',
@@ -303,9 +278,6 @@ export function buildInvoice(
     amount_paid: 0,
     amount_remaining: total,
     attempt_count: 0,
-    attempted: false,
-    auto_advance: true,
-    automatically_finalizes_at: null,
     billing_reason: reason,
     collection_method: 'charge_automatically',
     created: at,
@@ -317,8 +289,6 @@ export function buildInvoice(
     lines: { object: 'list', data: lines, has_more: false, url: `/v1/invoices/${id}/lines` },
     livemode: false,
     metadata: {},
-    next_payment_attempt: null,
-    number: null,
     parent: {
       type: 'subscription_details',
       quote_details: null,
@@ -327,27 +297,16 @@ export function buildInvoice(
     period_end: at,
     period_start: at,
     starting_balance: 0,
-    status: 'draft',
-    status_transitions: {
-      finalized_at: null,
-      marked_uncollectible_at: null,
-      paid_at: null,
-      voided_at: null,
-    },
     subtotal,
     test_clock: subscription.test_clock,
     total,
     total_discount_amounts: discount === null ? [] : [{ amount: off, discount: discount.id }],
-  };
+    ...changing,
+  } satisfies PartOf<Stripe.Invoice>;
 }
 
 /** A portal session: https://docs.stripe.com/api/customer_portal/sessions/object */
-export function buildPortal(
-  at: number,
-  baseUrl: string,
-  customer: string,
-  returnUrl: string | null,
-): PortalSession {
+export function buildPortal(at: number, baseUrl: string, customer: string, returnUrl: string | null) {
   const id = newId('bps');
   return {
     id,
@@ -361,5 +320,5 @@ export function buildPortal(
     on_behalf_of: null,
     return_url: returnUrl,
     url: `${baseUrl}/portal/${id}`,
-  };
+  } satisfies PartOf<Stripe.BillingPortal.Session>;
 }

@@ -18,13 +18,11 @@ export interface SandboxOptions {
   otherPrice?: string;
   /** The sandbox's clock, the source of all times in objects and signatures. */
   now: () => Date;
-  /** If given, the state is kept in this file and survives a restart. */
-  stateFile?: string;
   /**
-   * Whether due things happen automatically, at the start and every minute. Defaults to true when there is a state
-   * file; tests call `acts.advance()` instead.
+   * If given, the state is kept in this file and survives a restart, and due things happen automatically, at the
+   * start and every minute. Without it, `acts.advance()` lets them happen.
    */
-  timePasses?: boolean;
+  stateFile?: string;
   /** Receives one line for each noteworthy event. */
   log: (line: string) => void;
 }

@@ -12,9 +12,9 @@ import { formatMoney } from './money.ts';
 import { asParams, readText } from './params.ts';
 import type { State } from './state.ts';
 import {
+  cancelAtPeriodEnd,
   cancelNow,
   cardOf,
-  changeSubscription,
   currentPeriodEnd,
   hasEnded,
   letTimePass,
@@ -157,7 +157,7 @@ export function servePages(app: FastifyInstance, context: Context): void {
       problem,
       successUrl: goOn,
       plan: order?.price.nickname ?? '',
-      price: order === undefined ? '' : describePrice(order.price, order.quantity),
+      price: order === undefined ? '' : describePrice(order.price),
       trialDays: order?.trialDays ?? 0,
       today: formatMoney(session.amount_total, session.currency),
     });
@@ -182,8 +182,7 @@ const PORTAL_ACTIONS = new Map<string, (state: State, one: Subscription, cause: 
   ['cancel_now', cancelNow],
   [
     'cancel_at_period_end',
-    (state, one, cause) =>
-      one.status === 'incomplete' ? [] : changeSubscription(state, one, { cancelAtPeriodEnd: true }, cause),
+    (_state, one, cause) => (one.status === 'incomplete' ? [] : cancelAtPeriodEnd(one, true, cause)),
   ],
   ['renew_now', letTimePass],
 ]);
@@ -198,7 +197,7 @@ const BANK_ACTIONS = new Set([
   'dispute_won',
 ]);
 
-const CARDS = { works: 'works', declined: 'is declined', none: 'there is none' };
+const CARDS = { works: 'works', declined: 'is declined' };
 
 const DISPUTES: Record<Dispute['status'], string> = {
   needs_response: 'open',
@@ -232,7 +231,7 @@ function describeSubscription(state: State, subscription: Subscription): object 
   return {
     id: subscription.id,
     plan: item?.price.nickname ?? '',
-    price: item === undefined ? '' : describePrice(item.price, item.quantity),
+    price: item === undefined ? '' : describePrice(item.price),
     status: subscription.status,
     ended: subscription.ended_at === null ? undefined : day(subscription.ended_at),
     periodEnd: day(end),
@@ -244,12 +243,12 @@ function describeSubscription(state: State, subscription: Subscription): object 
 
 /** The label for letting time pass; undefined when time does nothing. */
 function passLabel(state: State, subscription: Subscription): string | undefined {
-  const { status, cancel_at: cancelAt } = subscription;
+  const { status } = subscription;
   const trial = status === 'trialing';
   const interval = subscription.items.data[0]?.price.recurring.interval ?? 'month';
   const span = trial ? 'the trial' : `a ${interval}`;
   const waiting = waitingInvoice(state, subscription);
-  if (hasEnded(subscription) || status === 'paused') {
+  if (hasEnded(subscription)) {
     return undefined;
   }
   if (status === 'incomplete') {
@@ -260,7 +259,7 @@ function passLabel(state: State, subscription: Subscription): string | undefined
       ? 'Let an hour pass: the card is charged'
       : 'Let some days pass: the payment is tried again';
   }
-  if (cancelAt !== null && cancelAt <= currentPeriodEnd(subscription)) {
+  if (subscription.cancel_at_period_end) {
     return `Let ${span} pass: the plan ends`;
   }
   return `Let ${span} pass: the plan ${trial ? 'starts and is charged' : 'renews'}`;
@@ -281,8 +280,8 @@ function describeDispute(dispute: Dispute | undefined): string | undefined {
     : `${formatMoney(dispute.amount, dispute.currency)}, ${DISPUTES[dispute.status]}`;
 }
 
-function describePrice(price: Price, quantity: number): string {
-  return `${formatMoney(price.unit_amount * quantity, price.currency)} a ${price.recurring.interval}`;
+function describePrice(price: Price): string {
+  return `${formatMoney(price.unit_amount, price.currency)} a ${price.recurring.interval}`;
 }
 
 function day(epoch: number): string {

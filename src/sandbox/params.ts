@@ -72,40 +72,6 @@ export function readFlag(params: Params, name: string): boolean | undefined {
 }
 
 /**
- * @returns undefined when absent
- * @throws 400 for anything but the choices
- */
-export function readChoice<T extends string>(
-  params: Params,
-  name: string,
-  choices: readonly T[],
-): T | undefined {
-  const text = readText(params, name);
-  const choice = choices.find((one) => one === text);
-  if (text !== undefined && choice === undefined) {
-    throw badRequest(`Invalid ${name}: must be one of ${choices.join(', ')}`, undefined, name);
-  }
-  return choice;
-}
-
-/**
- * @returns a percentage, more than 0 and at most 100
- * @throws 400 when it is absent or invalid
- */
-export function needPercent(params: Params, name: string): number {
-  const value = Number(needText(params, name));
-  if (!(value > 0 && value <= 100)) {
-    throw badRequest(`Invalid ${name}: must be more than 0 and at most 100`, undefined, name);
-  }
-  return value;
-}
-
-/** Whether the parameter is present but empty, which unsets its field. */
-export function isUnset(params: Params, name: string): boolean {
-  return params[name] === '';
-}
-
-/**
  * @returns an absolute http(s) URL as it was given; undefined when absent
  * @throws 400 `url_invalid`
  */
@@ -136,17 +102,4 @@ export function readMetadata(params: Params): Record<string, string> {
   return Object.fromEntries(
     pairs.filter((pair): pair is [string, string] => typeof pair[1] === 'string' && pair[1] !== ''),
   );
-}
-
-/**
- * Updates metadata: absent keys stay, an empty value removes its key, and an empty `metadata` removes all. See
- * https://docs.stripe.com/api/metadata
- */
-export function changeMetadata(params: Params, old: Record<string, string>): Record<string, string> {
-  if (isUnset(params, 'metadata')) {
-    return {};
-  }
-  const unset = Object.entries(asParams(params['metadata'])).filter(([, value]) => value === '');
-  const pairs = Object.entries({ ...old, ...readMetadata(params) });
-  return Object.fromEntries(pairs.filter(([key]) => !unset.some(([name]) => name === key)));
 }

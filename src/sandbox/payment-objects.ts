@@ -1,20 +1,35 @@
+import type { Stripe } from 'stripe';
+
 import { newId } from './ids.ts';
 import { DAY } from './time.ts';
-import type { Charge, Dispute, Invoice, InvoicePayment, PaymentIntent, Refund } from './types.ts';
+import type { Charge, Invoice, PartOf, PaymentIntent, Unexpanded } from './types.ts';
+
+// As in objects.ts, `changing` holds the fields that can have another value later.
 
 /** Seconds in which a dispute has to be answered. */
 const EVIDENCE_TIME = 20 * DAY;
 
 /** A payment intent for an invoice, not tried yet: https://docs.stripe.com/api/payment_intents/object */
-export function buildPaymentIntent(at: number, invoice: Invoice): PaymentIntent {
+export function buildPaymentIntent(at: number, invoice: Invoice) {
   const id = newId('pi');
+  const changing: Unexpanded<
+    Pick<Stripe.PaymentIntent, 'canceled_at' | 'cancellation_reason' | 'latest_charge' | 'status'>
+  > & {
+    last_payment_error: PartOf<Stripe.PaymentIntent.LastPaymentError> | null;
+    next_action: PartOf<Stripe.PaymentIntent.NextAction> | null;
+  } = {
+    canceled_at: null,
+    cancellation_reason: null,
+    last_payment_error: null,
+    latest_charge: null,
+    next_action: null,
+    status: 'requires_payment_method',
+  };
   return {
     id,
     object: 'payment_intent',
     amount: invoice.amount_remaining,
     amount_received: 0,
-    canceled_at: null,
-    cancellation_reason: null,
     capture_method: 'automatic',
     client_secret: `${id}_${newId('secret')}`,
     confirmation_method: 'automatic',
@@ -22,22 +37,23 @@ export function buildPaymentIntent(at: number, invoice: Invoice): PaymentIntent 
     currency: invoice.currency,
     customer: invoice.customer,
     description: describe(invoice),
-    last_payment_error: null,
-    latest_charge: null,
     livemode: false,
     metadata: {},
-    next_action: null,
     payment_method_types: ['card', 'us_bank_account'],
-    status: 'requires_payment_method',
-  };
+    ...changing,
+  } satisfies PartOf<Stripe.PaymentIntent>;
 }
 
 /** The link between an invoice and its payment: https://docs.stripe.com/api/invoice-payment/object */
-export function buildInvoicePayment(at: number, invoice: Invoice, intent: PaymentIntent): InvoicePayment {
+export function buildInvoicePayment(at: number, invoice: Invoice, intent: PaymentIntent) {
+  const changing: Pick<Stripe.InvoicePayment, 'amount_paid' | 'status' | 'status_transitions'> = {
+    amount_paid: null,
+    status: 'open',
+    status_transitions: { canceled_at: null, paid_at: null },
+  };
   return {
     id: newId('inpay'),
     object: 'invoice_payment',
-    amount_paid: null,
     amount_requested: invoice.amount_remaining,
     created: at,
     currency: invoice.currency,
@@ -45,9 +61,8 @@ export function buildInvoicePayment(at: number, invoice: Invoice, intent: Paymen
     is_default: true,
     livemode: false,
     payment: { type: 'payment_intent', payment_intent: intent.id },
-    status: 'open',
-    status_transitions: { canceled_at: null, paid_at: null },
-  };
+    ...changing,
+  } satisfies PartOf<Stripe.InvoicePayment>;
 }
 
 /**
@@ -59,8 +74,22 @@ export function buildCharge(
   at: number,
   invoice: Invoice,
   intent: PaymentIntent,
-  method: Charge['payment_method_details']['type'],
-): Charge {
+  method: 'card' | 'us_bank_account',
+) {
+  const changing: Unexpanded<
+    Pick<
+      Stripe.Charge,
+      'captured' | 'disputed' | 'failure_code' | 'failure_message' | 'paid' | 'refunded' | 'status'
+    >
+  > = {
+    captured: false,
+    disputed: false,
+    failure_code: null,
+    failure_message: null,
+    paid: false,
+    refunded: false,
+    status: 'pending',
+  };
   return {
     id: newId(method === 'card' ? 'ch' : 'py'),
     object: 'charge',
@@ -68,51 +97,46 @@ export function buildCharge(
     amount_captured: 0,
     amount_refunded: 0,
     balance_transaction: null,
-    captured: false,
     created: at,
     currency: intent.currency,
     customer: intent.customer,
     description: intent.description,
-    disputed: false,
-    failure_code: null,
-    failure_message: null,
     livemode: false,
     metadata: {},
-    paid: false,
     payment_intent: intent.id,
     payment_method: null,
     payment_method_details: { type: method },
     receipt_email: invoice.customer_email,
-    refunded: false,
-    status: 'pending',
-  };
+    ...changing,
+  } satisfies PartOf<Stripe.Charge>;
 }
 
 /** A successful refund: https://docs.stripe.com/api/refunds/object */
-export function buildRefund(
-  at: number,
-  charge: Charge,
-  given: Pick<Refund, 'amount' | 'reason' | 'metadata'>,
-): Refund {
+export function buildRefund(at: number, charge: Charge, amount: number) {
+  const changing: Pick<Stripe.Refund, 'failure_reason' | 'status'> = { status: 'succeeded' };
   return {
     id: newId('re'),
     object: 'refund',
-    amount: given.amount,
+    amount,
     balance_transaction: null,
     charge: charge.id,
     created: at,
     currency: charge.currency,
     customer: charge.customer,
-    metadata: given.metadata,
+    metadata: {},
     payment_intent: charge.payment_intent,
-    reason: given.reason,
+    reason: 'requested_by_customer',
     receipt_number: null,
-    status: 'succeeded',
-  };
+    ...changing,
+  } satisfies PartOf<Stripe.Refund>;
 }
 
 /** A dispute about a whole charge that waits for an answer: https://docs.stripe.com/api/disputes/object */
-export function buildDispute(at: number, charge: Charge): Dispute {
+export function buildDispute(at: number, charge: Charge) {
+  const changing: {
+    evidence_details: { due_by: number | null };
+    status: 'needs_response' | 'won' | 'lost' | 'appeal_under_review';
+  } = { evidence_details: { due_by: at + EVIDENCE_TIME }, status: 'needs_response' };
   return {
     id: newId('du'),
     object: 'dispute',
@@ -122,19 +146,13 @@ export function buildDispute(at: number, charge: Charge): Dispute {
     created: at,
     currency: charge.currency,
     evidence: {},
-    evidence_details: {
-      due_by: at + EVIDENCE_TIME,
-      has_evidence: false,
-      past_due: false,
-      submission_count: 0,
-    },
     is_charge_refundable: false,
     livemode: false,
     metadata: {},
     payment_intent: charge.payment_intent,
     reason: 'fraudulent',
-    status: 'needs_response',
-  };
+    ...changing,
+  } satisfies PartOf<Stripe.Dispute>;
 }
 
 function describe(invoice: Invoice): string {

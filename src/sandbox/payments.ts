@@ -104,18 +104,14 @@ function finish(
 ): StripeEvent[] {
   if (!succeeded) {
     const card = charge.payment_method_details.type === 'card';
-    const failure = card
-      ? { type: 'card_error' as const, code: 'card_declined', message: 'Your card was declined.' }
-      : {
-          type: 'invalid_request_error' as const,
-          code: 'payment_intent_payment_attempt_failed',
-          message: 'The bank returned the debit.',
-        };
+    const message = card ? 'Your card was declined.' : 'The bank returned the debit.';
     charge.status = 'failed';
     charge.failure_code = card ? 'card_declined' : 'insufficient_funds';
-    charge.failure_message = failure.message;
+    charge.failure_message = message;
     intent.status = 'requires_payment_method';
-    intent.last_payment_error = failure;
+    intent.last_payment_error = card
+      ? { type: 'card_error', code: 'card_declined', message }
+      : { type: 'invalid_request_error', code: 'payment_intent_payment_attempt_failed', message };
     return [buildEvent(cause, 'charge.failed', charge), buildEvent(cause, 'invoice.payment_failed', invoice)];
   }
   charge.status = 'succeeded';

@@ -9,17 +9,17 @@ import type { Charge, Refund, StripeEvent } from './types.ts';
 /**
  * Refunds a charge, fully or in part: https://docs.stripe.com/api/refunds/create
  *
- * @param given `amount` in cents; by default all that is left
+ * @param asked cents; by default all that is left
  * @throws 400, as Stripe does, when nothing was paid, too little is left, or the charge is disputed
  */
 export function refundCharge(
   state: State,
   charge: Charge,
-  given: Pick<Refund, 'reason' | 'metadata'> & { amount?: number | undefined },
+  asked: number | undefined,
   cause: Cause,
 ): { refund: Refund; events: StripeEvent[] } {
   const left = charge.amount - charge.amount_refunded;
-  const { amount = left, ...rest } = given;
+  const amount = asked ?? left;
   if (charge.status !== 'succeeded') {
     throw badRequest(`Charge ${charge.id} was not paid, so it cannot be refunded.`, undefined, 'charge');
   }
@@ -30,14 +30,14 @@ export function refundCharge(
     throw badRequest(`Charge ${charge.id} has been charged back; cannot issue a refund.`, 'charge_disputed');
   }
   if (amount > left) {
-    const [asked, most] = [amount, left].map((cents) => formatMoney(cents, charge.currency));
     throw badRequest(
-      `Refund amount (${asked ?? ''}) is greater than unrefunded amount on charge (${most ?? ''})`,
+      `Refund amount (${formatMoney(amount, charge.currency)}) is greater than unrefunded amount on charge ` +
+        `(${formatMoney(left, charge.currency)})`,
       undefined,
       'amount',
     );
   }
-  const refund = buildRefund(cause.at, charge, { ...rest, amount });
+  const refund = buildRefund(cause.at, charge, amount);
   state.refunds.set(refund.id, refund);
   charge.amount_refunded += amount;
   charge.refunded = charge.amount_refunded === charge.amount;

@@ -45,9 +45,7 @@ export interface Sandbox {
   takeMail: (mail: HandedMail) => void;
   /** Stops listening and retrying, and waits for deliveries in flight. */
   close: () => Promise<void>;
-  /** Resolves when no webhook is in flight or waiting for a retry; held events do not count. */
-  settled: () => Promise<void>;
-  /** Controls when and in which order events reach the webhook. */
+  /** Controls which events reach the webhook, and in which order. */
   webhooks: Webhooks;
   /** What people, banks and time do. */
   acts: Acts;
@@ -84,8 +82,9 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   }
 
   const deliveries = createDeliveries(options, state, save);
-  const { hold, release, waiting, send, drop } = deliveries;
-  const timePasses = options.timePasses ?? stateFile !== undefined;
+  const { hold, waiting, send, drop } = deliveries;
+  // Tests, which keep no file, let time pass themselves.
+  const timePasses = stateFile !== undefined;
   let url = '';
   let listening = false;
   const context: Context = {
@@ -151,8 +150,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       await app.close();
       await deliveries.close();
     },
-    settled: deliveries.settled,
-    webhooks: { hold, release, waiting, send, drop },
+    webhooks: { hold, waiting, send, drop },
     acts,
     objects: state,
   };

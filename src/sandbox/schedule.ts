@@ -4,7 +4,6 @@ import type { State } from './state.ts';
 import {
   INCOMPLETE_LIFETIME,
   cancelNow,
-  changeSubscription,
   chargeInvoice,
   currentPeriodEnd,
   endTrial,
@@ -61,32 +60,21 @@ function dueOfInvoice(state: State, invoice: Invoice): Due[] {
 }
 
 function dueOfSubscription(state: State, subscription: Subscription): Due[] {
-  const { status, cancel_at: cancelAt, pause_collection: pause } = subscription;
-  const dues: Due[] = [];
-  if (status === 'incomplete') {
-    const at = subscription.created + INCOMPLETE_LIFETIME;
-    dues.push({ at, happen: (cause) => expireIncomplete(state, subscription, cause) });
-  }
-  const runs = status === 'trialing' || status === 'active' || status === 'past_due';
-  if (cancelAt !== null && (runs || status === 'paused')) {
-    dues.push({ at: cancelAt, happen: (cause) => cancelNow(state, subscription, cause) });
-  }
-  if (runs) {
-    const resumesAt = pause?.resumes_at ?? null;
-    if (resumesAt !== null) {
-      const changes = { pauseCollection: null };
-      dues.push({
-        at: resumesAt,
-        happen: (cause) => changeSubscription(state, subscription, changes, cause),
-      });
+  switch (subscription.status) {
+    case 'incomplete': {
+      const at = subscription.created + INCOMPLETE_LIFETIME;
+      return [{ at, happen: (cause) => expireIncomplete(state, subscription, cause) }];
     }
-    const next = status === 'trialing' ? endTrial : renew;
-    dues.push({
-      at: currentPeriodEnd(subscription),
-      happen: (cause) => next(state, subscription, cause),
-    });
+    case 'trialing':
+    case 'active':
+    case 'past_due': {
+      const next = subscription.status === 'trialing' ? endTrial : renew;
+      const happens = subscription.cancel_at_period_end ? cancelNow : next;
+      return [{ at: currentPeriodEnd(subscription), happen: (cause) => happens(state, subscription, cause) }];
+    }
+    default:
+      return [];
   }
-  return dues;
 }
 
 function dueOfCheckout(session: CheckoutSession): Due[] {

@@ -4,7 +4,6 @@ import { dirname } from 'node:path';
 import type {
   Charge,
   CheckoutSession,
-  Coupon,
   Customer,
   DeletedCustomer,
   Discount,
@@ -30,8 +29,8 @@ export interface StoredAnswer {
   answer: unknown;
 }
 
-/** How a customer's card takes later charges; `none` means there is no card. */
-export type CardBehaviour = 'works' | 'declined' | 'none';
+/** How a customer's card takes later charges. */
+export type CardBehaviour = 'works' | 'declined';
 
 /** A customer's card, stored under the customer's id. */
 export interface Card {
@@ -51,7 +50,6 @@ export interface State {
   charges: Map<string, Charge>;
   refunds: Map<string, Refund>;
   disputes: Map<string, Dispute>;
-  coupons: Map<string, Coupon>;
   discounts: Map<string, Discount>;
   /** Only cards that were changed; all others work. */
   cards: Map<string, Card>;
@@ -88,7 +86,6 @@ export function loadState(file: string | undefined): State {
     charges: byId(saved?.charges),
     refunds: byId(saved?.refunds),
     disputes: byId(saved?.disputes),
-    coupons: byId(saved?.coupons),
     discounts: byId(saved?.discounts),
     cards: byId(saved?.cards),
     portals: byId(saved?.portals),
@@ -116,7 +113,6 @@ export function saveState(state: State, file: string): void {
     charges: [...state.charges.values()],
     refunds: [...state.refunds.values()],
     disputes: [...state.disputes.values()],
-    coupons: [...state.coupons.values()],
     discounts: [...state.discounts.values()],
     cards: [...state.cards.values()],
     portals: [...state.portals.values()],

@@ -1,18 +1,10 @@
-import { StripeApiError } from './errors.ts';
-import { buildEvent, changedFrom } from './events.ts';
+import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
-import {
-  draftInvoice,
-  finalizeInvoice,
-  invoicesOf,
-  leaveAlone,
-  markUncollectible,
-  voidInvoice,
-} from './invoices.ts';
+import { draftInvoice, finalizeInvoice, invoicesOf, leaveAlone, voidInvoice } from './invoices.ts';
 import { collect } from './payments.ts';
 import type { CardBehaviour, State } from './state.ts';
 import { DAY, HOUR, periodEnd } from './time.ts';
-import type { Customer, Invoice, PauseCollection, Price, StripeEvent, Subscription } from './types.ts';
+import type { Customer, Invoice, StripeEvent, Subscription } from './types.ts';
 
 // What can happen to a subscription after it was created. Each function changes the state at once and returns the
 // events; the caller publishes them. https://docs.stripe.com/billing/subscriptions/overview#subscription-lifecycle
@@ -26,64 +18,22 @@ const DRAFT_LIFETIME = HOUR;
 /** Pauses between failed attempts, s; after the last one the subscription is canceled. */
 const RETRY_DELAYS = [3 * DAY, 5 * DAY, 7 * DAY];
 
-/** What `POST /v1/subscriptions/:id` can change; absent fields stay. */
-export interface SubscriptionChanges {
-  cancelAtPeriodEnd?: boolean | undefined;
-  /** Epoch seconds; null removes it. */
-  cancelAt?: number | null | undefined;
-  metadata?: Record<string, string> | undefined;
-  price?: Price | undefined;
-  pauseCollection?: PauseCollection | null | undefined;
-  /** Ends the trial at once. */
-  endTrial?: boolean | undefined;
-}
-
 /**
- * Updates a subscription: https://docs.stripe.com/api/subscriptions/update. A price with another interval starts a
- * new period and charges it in full; nothing is prorated.
+ * Cancels a subscription at the end of its period, or lets it go on after all:
+ * https://docs.stripe.com/api/subscriptions/update
  *
- * @returns no events when nothing changed
+ * @returns no event when nothing changed
  */
-export function changeSubscription(
-  state: State,
-  subscription: Subscription,
-  changes: SubscriptionChanges,
-  cause: Cause,
-): StripeEvent[] {
-  const before = structuredClone(subscription);
-  let startsPeriod = false;
-  if (changes.metadata !== undefined) {
-    subscription.metadata = changes.metadata;
-  }
-  if (changes.pauseCollection !== undefined) {
-    subscription.pause_collection = changes.pauseCollection;
-  }
-  for (const item of changes.price === undefined ? [] : subscription.items.data) {
-    const { price } = changes;
-    if (price !== undefined && price.id !== item.price.id) {
-      const trial = subscription.status === 'trialing';
-      startsPeriod ||= !trial && price.recurring.interval !== item.price.recurring.interval;
-      item.price = price;
-    }
-  }
-  if (changes.endTrial === true && subscription.status === 'trialing') {
-    subscription.trial_end = cause.at;
-    subscription.status = 'active';
-    startsPeriod = true;
-  }
-  if (startsPeriod) {
-    startPeriodNow(subscription, cause.at);
-  }
-  changeEnd(subscription, changes, cause.at);
-  const customer = startsPeriod ? livingCustomer(state, subscription) : undefined;
-  const invoice = customer && draftInvoice(state, customer, subscription, 'subscription_update', cause);
-  if (Object.keys(changedFrom(before, subscription)).length === 0) {
+export function cancelAtPeriodEnd(subscription: Subscription, ends: boolean, cause: Cause): StripeEvent[] {
+  if (subscription.cancel_at_period_end === ends) {
     return [];
   }
-  return [
-    buildEvent(cause, 'customer.subscription.updated', subscription, before),
-    ...(invoice ? chargeInvoice(state, subscription, invoice, cause) : []),
-  ];
+  const before = structuredClone(subscription);
+  subscription.cancel_at_period_end = ends;
+  subscription.cancel_at = ends ? currentPeriodEnd(subscription) : null;
+  subscription.canceled_at = ends ? cause.at : null;
+  subscription.cancellation_details.reason = ends ? 'cancellation_requested' : null;
+  return [buildEvent(cause, 'customer.subscription.updated', subscription, before)];
 }
 
 /**
@@ -120,8 +70,8 @@ export function expireIncomplete(state: State, subscription: Subscription, cause
 }
 
 /**
- * Ends a trial that ran its time: the subscription turns active, and its invoice is charged an hour later. Without a
- * payment method, the trial settings decide. See https://docs.stripe.com/billing/subscriptions/trials
+ * Ends a trial that ran its time: the subscription turns active, and its invoice is charged an hour later. See
+ * https://docs.stripe.com/billing/subscriptions/trials
  */
 export function endTrial(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const { invoice, events } = startNextPeriod(state, subscription, cause);
@@ -137,38 +87,7 @@ export function renew(state: State, subscription: Subscription, cause: Cause): S
   return invoice === undefined ? events : [...events, ...chargeInvoice(state, subscription, invoice, cause)];
 }
 
-/**
- * Resumes a paused subscription with a new period, if the card can be charged:
- * https://docs.stripe.com/api/subscriptions/resume
- *
- * @throws 402 when there is no card or it is declined
- */
-export function resume(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
-  const customer = livingCustomer(state, subscription);
-  if (customer === undefined || cardOf(state, subscription.customer) !== 'works') {
-    throw new StripeApiError(402, {
-      type: 'card_error',
-      code: 'card_declined',
-      message: 'The subscription cannot be resumed: there is no card that can be charged.',
-    });
-  }
-  const before = structuredClone(subscription);
-  subscription.status = 'active';
-  startPeriodNow(subscription, cause.at);
-  const invoice = draftInvoice(state, customer, subscription, 'subscription_update', cause);
-  return [
-    buildEvent(cause, 'customer.subscription.updated', subscription, before),
-    buildEvent(cause, 'customer.subscription.resumed', subscription),
-    ...chargeInvoice(state, subscription, invoice, cause),
-  ];
-}
-
-/**
- * Charges an invoice automatically: a draft is finalized first, and while collection is paused nothing is collected.
- * See https://docs.stripe.com/billing/subscriptions/pause-payment
- *
- * @param invoice a draft or an open invoice
- */
+/** Charges an invoice, a draft or an open one, automatically; a draft is finalized first. */
 export function chargeInvoice(
   state: State,
   subscription: Subscription,
@@ -176,15 +95,7 @@ export function chargeInvoice(
   cause: Cause,
 ): StripeEvent[] {
   if (invoice.status === 'draft') {
-    const paused = subscription.pause_collection?.behavior;
-    if (paused === 'keep_as_draft') {
-      leaveAlone(invoice);
-      return [];
-    }
     finalizeInvoice(state, invoice, cause);
-    if (paused !== undefined) {
-      return paused === 'void' ? voidInvoice(state, invoice, cause) : markUncollectible(invoice, cause);
-    }
   }
   if (invoice.amount_remaining > 0) {
     // Only automatic attempts count, so that a manual one does not shorten the schedule.
@@ -266,22 +177,19 @@ export function leaveUnpaid(state: State, subscription: Subscription, cause: Cau
 /**
  * Lets the next scheduled thing happen to a subscription as if its time had come: a payment attempt, or the end of
  * the period. Moves only this subscription, not the clock.
- *
- * @returns no events for a paused one
  */
 export function letTimePass(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const invoice = waitingInvoice(state, subscription);
   if (invoice !== undefined) {
     return chargeInvoice(state, subscription, invoice, cause);
   }
-  const { cancel_at: cancelAt } = subscription;
   switch (subscription.status) {
     case 'incomplete':
       return expireIncomplete(state, subscription, cause);
     case 'trialing':
     case 'active':
     case 'past_due':
-      return cancelAt !== null && cancelAt <= currentPeriodEnd(subscription)
+      return subscription.cancel_at_period_end
         ? cancelNow(state, subscription, cause)
         : renew(state, subscription, cause);
     default:
@@ -325,19 +233,6 @@ function startNextPeriod(
   }
   const before = structuredClone(subscription);
   if (subscription.status === 'trialing') {
-    const { missing_payment_method: otherwise } = subscription.trial_settings.end_behavior;
-    const without = cardOf(state, customer.id) === 'none';
-    if (without && otherwise === 'cancel') {
-      return { events: cancelNow(state, subscription, cause, null) };
-    }
-    if (without && otherwise === 'pause') {
-      return {
-        events: [
-          turn(subscription, 'paused', cause),
-          buildEvent(cause, 'customer.subscription.paused', subscription),
-        ],
-      };
-    }
     subscription.status = 'active';
   }
   for (const item of subscription.items.data) {
@@ -350,31 +245,6 @@ function startNextPeriod(
   }
   const invoice = draftInvoice(state, customer, subscription, 'subscription_cycle', cause);
   return { invoice, events: [buildEvent(cause, 'customer.subscription.updated', subscription, before)] };
-}
-
-function startPeriodNow(subscription: Subscription, at: number): void {
-  subscription.billing_cycle_anchor = at;
-  for (const item of subscription.items.data) {
-    item.current_period_start = at;
-    item.current_period_end = periodEnd(at, item.price.recurring.interval, at);
-  }
-}
-
-/** Decides when a subscription will end, if at all. */
-function changeEnd(subscription: Subscription, changes: SubscriptionChanges, at: number): void {
-  const { cancelAtPeriodEnd, cancelAt } = changes;
-  const atPeriodEnd = cancelAtPeriodEnd ?? (cancelAt === undefined && subscription.cancel_at_period_end);
-  const fixed = cancelAt === undefined && cancelAtPeriodEnd === undefined ? subscription.cancel_at : cancelAt;
-  const end = atPeriodEnd ? currentPeriodEnd(subscription) : (fixed ?? null);
-  if (end === null) {
-    subscription.canceled_at = null;
-    subscription.cancellation_details.reason = null;
-  } else if (subscription.cancel_at === null) {
-    subscription.canceled_at = at;
-    subscription.cancellation_details.reason = 'cancellation_requested';
-  }
-  subscription.cancel_at_period_end = atPeriodEnd;
-  subscription.cancel_at = end;
 }
 
 function turn(subscription: Subscription, status: Subscription['status'], cause: Cause): StripeEvent {

@@ -63,10 +63,9 @@ async function letPass(real: Real, seconds: number): Promise<void> {
 /** When something may happen by itself that bears on payments, epoch seconds. */
 function nextDue({ sandbox: { objects }, clock }: World): number {
   const instants = [
-    ...[...objects.subscriptions.values()].flatMap(({ items, cancel_at: end, pause_collection: pause }) => [
+    ...[...objects.subscriptions.values()].flatMap(({ items, cancel_at: end }) => [
       ...items.data.map((item) => item.current_period_end),
       end,
-      pause?.resumes_at,
     ]),
     ...[...objects.invoices.values()].flatMap((invoice) => [
       invoice.automatically_finalizes_at,

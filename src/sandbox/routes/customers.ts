@@ -1,8 +1,7 @@
 import type { Context } from '../context.ts';
 import { changeCustomer, createCustomer, deleteCustomer } from '../customers.ts';
-import { filterBy, newestFirst, page } from '../lists.ts';
-import { changeMetadata, isUnset, needText, readMetadata, readText, readUrl } from '../params.ts';
-import type { Params } from '../params.ts';
+import { page } from '../lists.ts';
+import { needText, readMetadata, readText, readUrl } from '../params.ts';
 import { buildPortal } from '../objects.ts';
 import type { Customer } from '../types.ts';
 import { find, living } from './routes.ts';
@@ -19,7 +18,6 @@ export function serveCustomers({ get, post, del }: Routes, context: Context): vo
     const given = {
       email: readText(params, 'email') ?? null,
       name: readText(params, 'name') ?? null,
-      description: readText(params, 'description') ?? null,
       metadata: readMetadata(params),
       test_clock: readText(params, 'test_clock') ?? null,
     };
@@ -30,10 +28,8 @@ export function serveCustomers({ get, post, del }: Routes, context: Context): vo
 
   get('/customers', ({ params }) => {
     const customers = [...state.customers.values()].filter((one): one is Customer => !('deleted' in one));
-    const wanted = filterBy<Customer>(params, { email: (one) => one.email });
-    // Customers of a test clock are listed only on request.
-    const clock = readText(params, 'test_clock') ?? null;
-    const listed = newestFirst(customers).filter((one) => wanted(one) && one.test_clock === clock);
+    // Stripe lists the customers of a test clock only on request.
+    const listed = customers.filter((one) => one.test_clock === null);
     return page(listed, params, '/v1/customers');
   });
 
@@ -42,10 +38,8 @@ export function serveCustomers({ get, post, del }: Routes, context: Context): vo
   post('/customers/:id', ({ id, params, cause }) => {
     const customer = living(state.customers, id);
     const changes = {
-      ...readChange(params, 'email'),
-      ...readChange(params, 'name'),
-      ...readChange(params, 'description'),
-      metadata: changeMetadata(params, customer.metadata),
+      email: readText(params, 'email') ?? customer.email,
+      name: readText(params, 'name') ?? customer.name,
     };
     void publish(changeCustomer(customer, changes, cause));
     return customer;
@@ -64,10 +58,4 @@ export function serveCustomers({ get, post, del }: Routes, context: Context): vo
     context.save();
     return portal;
   });
-}
-
-/** The new value of a field: null when it is unset, nothing when the parameter is absent. */
-function readChange(params: Params, name: 'email' | 'name' | 'description'): Partial<Customer> {
-  const value = isUnset(params, name) ? null : readText(params, name);
-  return value === undefined ? {} : { [name]: value };
 }

@@ -1,9 +1,7 @@
 import type { Context } from '../context.ts';
 import { badRequest } from '../errors.ts';
-import { filterBy, newestFirst, page } from '../lists.ts';
-import { asParams, readText } from '../params.ts';
-import type { StripeEvent } from '../types.ts';
-import { find } from './routes.ts';
+import { page } from '../lists.ts';
+import { asParams } from '../params.ts';
 import type { Routes } from './routes.ts';
 
 /** The most types in one request. */
@@ -16,16 +14,9 @@ export function serveEvents({ get }: Routes, { state }: Context): void {
     if (types.length > MAX_TYPES) {
       throw badRequest(`Array types exceeded maximum ${MAX_TYPES} allowed elements.`, undefined, 'types');
     }
-    const delivered = readText(params, 'delivery_success');
-    const wanted = filterBy<StripeEvent>(params, { type: (one) => one.type });
-    const listed = newestFirst(state.events.values())
-      .filter(wanted)
-      .filter((event) => types.length === 0 || types.includes(event.type))
-      .filter(
-        (event) => delivered === undefined || (event.pending_webhooks === 0) === (delivered === 'true'),
-      );
+    const listed = [...state.events.values()].filter(
+      (event) => types.length === 0 || types.includes(event.type),
+    );
     return page(listed, params, '/v1/events');
   });
-
-  get('/events/:id', ({ id }) => find(state.events, id, 'event'));
 }
