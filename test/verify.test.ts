@@ -458,7 +458,7 @@ describe('an account with an address that nobody proved or paid for', () => {
     expect((await askFor(server, ann, 'new@example.com')).statusCode).toBe(303);
     expect(await userOf(server, squatter)).toMatchObject({ deletedAt: null });
     const path = await provePath(server, ann);
-    expect((await get(server, path)).body).toContain('That account will');
+    expect((await get(server, path)).body).toContain('Another account was made with this address');
     expect((await postForm(server.app, path, {}, ann.cookie)).statusCode).toBe(303);
     expect(await userOf(server, squatter)).toMatchObject({ email: null, deletedAt: START, emailHash: '' });
     expect(await userOf(server, ann)).toMatchObject({ email: 'new@example.com', emailProvenAt: START });
@@ -596,10 +596,10 @@ describe('a changed address is told to Stripe', () => {
     const { stripe } = world;
     if (!stripe) throw new Error('no key');
     const create = stripe.customers.create.bind(stripe.customers);
-    stripe.customers.create = (async (...given: Parameters<typeof create>) => {
+    stripe.customers.create = async (...given: Parameters<typeof create>) => {
       expect((await askFor(world, ann, 'new@example.com')).statusCode).toBe(303);
       return create(...given);
-    }) as typeof create;
+    };
     sessionIdOf(await pressUpgrade(world, ann));
     const { id } = await world.db.customer.findFirstOrThrow();
     expect(await outbox(world)).toMatchObject([
