@@ -356,11 +356,11 @@ function remove(index) {
 
 const FIELDS = ['symbol', 'quantity', 'price', 'note'];
 
-// A spreadsheet runs a cell as a formula that begins with one of these, after blanks too. Where the system's separator is
-// another one, or a line break is not kept together, a new cell begins in the middle of a field. A quotation mark is put
-// in front, and taken away again on import. https://owasp.org/www-community/attacks/CSV_Injection
+// A spreadsheet runs a cell as a formula that begins with one of these, after blanks and quotation marks too. Where the
+// system's separator is another one, or a line break is not kept together, a new cell begins in the middle of a field. A
+// quotation mark is put in front, and taken away again on import. https://owasp.org/www-community/attacks/CSV_Injection
 const CELL_STARTS = '(?<=^|[;,|\\t\\r\\n])';
-const FORMULA_AHEAD = "(?=[ \\u00A0\\u3000]*['=+\\-@\uFF1D\uFF0B\uFF0D\uFF20])";
+const FORMULA_AHEAD = '(?=[ \\u00A0\\u3000"]*[\'=+\\-@\uFF1D\uFF0B\uFF0D\uFF20])';
 const FORMULA = new RegExp(`${CELL_STARTS}${FORMULA_AHEAD}`, 'g');
 const GUARDED_FORMULA = new RegExp(`${CELL_STARTS}'${FORMULA_AHEAD}`, 'g');
 

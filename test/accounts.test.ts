@@ -269,6 +269,19 @@ test('logging in ends the session that the browser had, and opens another', asyn
   expect(await whoIs(server, cookiesOf(answer))).toBe('ann@example.com');
 });
 
+test('an account has at most 100 sessions: one more ends the one that was not used for longest', async () => {
+  const server = await startTestServer();
+  const { id, cookie } = await signUp(server, 'ann@example.com');
+  const days = Array.from({ length: 99 }, (_, index) => index / 4);
+  await server.db.session.createMany({
+    data: days.map((day) => ({ tokenHash: `after ${day} days`, userId: id, expiresAt: daysAfter(day + 1) })),
+  });
+  expect((await logIn(server, 'ann@example.com')).statusCode).toBe(303);
+  expect(await server.db.session.count()).toBe(100);
+  expect(await server.db.session.count({ where: { tokenHash: 'after 0 days' } })).toBe(0);
+  expect(await whoIs(server, cookie)).toBe('ann@example.com');
+});
+
 test('a wrong log-in shows the form again to somebody who is logged in, too', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');

@@ -4,6 +4,7 @@ import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 import { networkOf } from '../src/http/network.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { until } from './support/process.ts';
+import { holdBefore } from './support/race-point.ts';
 import { deliverRaw, PASSWORD, postFrom, signUp, START, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 
@@ -296,12 +297,19 @@ test('an address may ask for 300 paths that do not exist; the webhook and other 
   expect((await deliverRaw(server.app, '{}')).statusCode).toBe(400);
 });
 
-test('a visitor cannot make the server hold the body of a backup', async () => {
-  const { app } = await startTestServer();
-  const headers = { 'content-type': 'application/json' };
+test('nobody who may not make a backup makes the server hold its body', async () => {
+  const server = await startTestServer();
+  const { cookie } = await signUp(server, 'ann@example.com');
   const payload = `"${'x'.repeat(300 * 1024)}"`;
-  const answer = await app.inject({ method: 'POST', url: '/api/backups', headers, payload });
-  expect(answer.statusCode).toBe(401);
+  const send = (headers: Record<string, string>) =>
+    server.app.inject({
+      method: 'POST',
+      url: '/api/backups',
+      headers: { 'content-type': 'application/json', ...headers },
+      payload,
+    });
+  expect((await send({})).statusCode).toBe(401);
+  expect((await send({ cookie })).statusCode).toBe(402);
 });
 
 describe.runIf(onPostgresql)('on PostgreSQL', () => {
@@ -315,6 +323,22 @@ describe.runIf(onPostgresql)('on PostgreSQL', () => {
     const rows = await one.db.rateLimit.findMany();
     expect(rows).toMatchObject([{ points: 10 }, { points: 10 }]);
     expect(JSON.stringify(rows)).not.toMatch(/192\.0\.2\.1|nobody/);
+  });
+
+  test('a try that outlasts its window gives nothing back to the next one', async () => {
+    vi.useFakeTimers({ toFake: ['Date'], now: START });
+    onTestFinished(() => void vi.useRealTimers());
+    const server = await startTestServer();
+    await signUp(server, 'ann@example.com');
+    await failLogIns(server, 1, '192.0.2.1');
+    const { arrived, open } = await holdBefore(server, 'INSERT', 'Session');
+    const right = postFrom(server, '/login', '192.0.2.1', { email: 'ann@example.com', password: PASSWORD });
+    await arrived();
+    vi.setSystemTime(new Date(START.getTime() + 601_000));
+    await failLogIns(server, 10, '192.0.2.1');
+    await open();
+    expect((await right).statusCode).toBe(303);
+    expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
   });
 
   test('windows that have ended are deleted, and others stay', async () => {

@@ -90,7 +90,7 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'DELETE /api/backups/:id',
     ],
   ],
-  [people('refuseStrangers', 'limitAccount'), ['POST /api/backups']],
+  [people('limitAccount', 'refuseWithoutAccess'), ['POST /api/backups']],
 ];
 
 /** Fastify's own list of the routes, as `METHOD path` with the hooks of each. HEAD is left out: it comes with each GET. */

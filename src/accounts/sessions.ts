@@ -10,6 +10,9 @@ export const SESSION_SECONDS = 30 * DAY_SECONDS;
 /** A session in use is prolonged at most once in this time, s: not every page view is worth a write. */
 const PROLONG_EVERY_SECONDS = DAY_SECONDS;
 
+/** So many sessions of a user are kept; one more ends the one that was not used for longest. */
+const SESSIONS_KEPT = 100;
+
 export interface OpenSession {
   user: User;
   /** It was prolonged just now: the cookie must be as well. */
@@ -27,6 +30,16 @@ export interface OpenSession {
 export async function openSession(tx: Tx, secret: string, userId: string): Promise<string> {
   const token = newToken();
   await tx.session.deleteMany({ where: { userId, expiresAt: { lte: tx.now } } });
+  const tooMany = await tx.session.findMany({
+    where: { userId },
+    orderBy: { expiresAt: 'desc' },
+    skip: SESSIONS_KEPT - 1,
+    select: { tokenHash: true },
+  });
+  if (tooMany.length > 0) {
+    const hashes = tooMany.map(({ tokenHash }) => tokenHash);
+    await tx.session.deleteMany({ where: { tokenHash: { in: hashes } } });
+  }
   await tx.session.create({
     data: { tokenHash: hashToken(secret, token), userId, expiresAt: addSeconds(tx.now, SESSION_SECONDS) },
   });

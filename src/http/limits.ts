@@ -47,13 +47,24 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'mailsToUnprovenMailbox',
 ]);
 
+/**
+ * In the last seconds of a window nothing is given back, ms: what reached the database after its end would be taken off the
+ * next window. Longer than a statement waits for its turn.
+ */
+const TOO_LATE_MS = 30_000;
+
 /** What a form says when its limit is reached. */
 export const TOO_MANY_TRIES = 'Too many tries. Wait ten minutes, then try again.';
 
+interface Taken {
+  isLeft: boolean;
+  /** When the window ends, ms since 1970. */
+  endsAt: number;
+}
+
 interface Limit {
-  /** Takes one; the seconds to wait when there is none left, else 0. */
-  take: (key: string) => Promise<number>;
-  giveBack: (key: string) => Promise<void>;
+  take: (key: string) => Promise<Taken>;
+  giveBack: (key: string, taken: Taken) => Promise<void>;
 }
 
 type Limits = Readonly<Record<LimitName, Limit>>;
@@ -96,15 +107,15 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
   return {
     take: async (key) => {
       try {
-        await limiter.consume(hashed(key));
-        return 0;
+        const { msBeforeNext } = await limiter.consume(hashed(key));
+        return { isLeft: true, endsAt: Date.now() + msBeforeNext };
       } catch (refusal) {
         if (!(refusal instanceof RateLimiterRes)) throw refusal;
-        return Math.max(1, Math.ceil(refusal.msBeforeNext / 1000));
+        return { isLeft: false, endsAt: Date.now() + refusal.msBeforeNext };
       }
     },
-    giveBack: async (key) => {
-      await limiter.reward(hashed(key));
+    giveBack: async (key, { endsAt }) => {
+      if (Date.now() < endsAt - TOO_LATE_MS) await limiter.reward(hashed(key));
     },
   };
 }
@@ -134,7 +145,7 @@ export async function takeOfAddress(
   reply: FastifyReply,
   name: LimitName & `${string}OfAddress`,
 ): Promise<boolean> {
-  return take(reply, request.server.limits[name], networkOf(request.ip));
+  return (await take(reply, request.server.limits[name], networkOf(request.ip))).isLeft;
 }
 
 /**
@@ -148,7 +159,7 @@ export async function takeOfAccount(
   reply: FastifyReply,
   name: LimitName & `${string}OfAccount`,
 ): Promise<boolean> {
-  return request.user === null || take(reply, request.server.limits[name], request.user.id);
+  return request.user === null || (await take(reply, request.server.limits[name], request.user.id)).isLeft;
 }
 
 /**
@@ -197,18 +208,19 @@ export async function tryPassword<T>(
     [failedLogInsOfAddress, networkOf(request.ip)],
     [failedLogInsOfAccount, email],
   ] as const;
-  const taken: (typeof counted)[number][] = [];
+  const takenOf: [...(typeof counted)[number], Taken][] = [];
   let failed = false;
   try {
     for (const [limit, key] of counted) {
-      taken.push([limit, key]);
-      if (!(await take(reply, limit, key))) return undefined;
+      const taken = await take(reply, limit, key);
+      takenOf.push([limit, key, taken]);
+      if (!taken.isLeft) return undefined;
     }
     const outcome = await compare();
     failed = isFailure(outcome);
     return outcome;
   } finally {
-    if (!failed) for (const [limit, key] of taken) await limit.giveBack(key);
+    if (!failed) for (const [limit, key, taken] of takenOf) await limit.giveBack(key, taken);
   }
 }
 
@@ -223,13 +235,25 @@ export async function takeOfMailbox(
   name: LimitName & `${string}Mailbox`,
   mailbox: string,
 ): Promise<boolean> {
-  return (await request.server.limits[name].take(mailbox)) === 0;
+  return (await request.server.limits[name].take(mailbox)).isLeft;
 }
 
-async function take(reply: FastifyReply, limit: Limit, key: string): Promise<boolean> {
-  const wait = await limit.take(key);
-  if (wait > 0) void reply.header('retry-after', String(wait));
-  return wait === 0;
+/** Gives back what was taken for a mail that is not sent after all. An extra one at a day's end does no harm. */
+export async function giveBackToMailbox(
+  request: FastifyRequest,
+  name: LimitName & `${string}Mailbox`,
+  mailbox: string,
+): Promise<void> {
+  await request.server.limits[name].giveBack(mailbox, { isLeft: true, endsAt: Number.POSITIVE_INFINITY });
+}
+
+async function take(reply: FastifyReply, limit: Limit, key: string): Promise<Taken> {
+  const taken = await limit.take(key);
+  if (!taken.isLeft) {
+    const seconds = Math.max(1, Math.ceil((taken.endsAt - Date.now()) / 1000));
+    void reply.header('retry-after', String(seconds));
+  }
+  return taken;
 }
 
 function tooManyRequests(): HttpError {

@@ -23,6 +23,12 @@ const common = { tags: ['Backups'], security: [{ session: [] }] };
 const TO_LOG_IN = nothing('A redirect to /login: nobody is logged in, and the client accepts HTML.');
 const NO_SUCH_BACKUP = 'There is no such backup in this account.';
 
+const ACCESS_NEEDED = new HttpError(
+  402,
+  'access_needed',
+  'A new backup needs paid access: upgrade, or invite a friend. The backups that you have stay yours.',
+);
+
 const LIST = {
   ...common,
   summary: 'List the backups',
@@ -82,6 +88,12 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
   const typed = app.withTypeProvider<ZodTypeProvider>();
   const limited = { onRequest: limitedByAccount('backupsOfAccount') };
 
+  /** Before the body: nobody else is to make us hold bodies that are larger than those of other forms. */
+  async function refuseWithoutAccess(request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    if (!request.user) await sendToLogIn(request, reply);
+    else if (!accessOf(request.user, null, now()).granted) throw ACCESS_NEEDED;
+  }
+
   app.get('/portfolio', async (request, reply) => {
     const { user } = request;
     return sendPage(request, reply, 'portfolio', {
@@ -117,7 +129,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
       attachValidation: true,
       bodyLimit: MAX_DOCUMENT_BYTES,
       errorHandler: tellTooLarge,
-      onRequest: [refuseStrangers, limited.onRequest],
+      onRequest: [limited.onRequest, refuseWithoutAccess],
     },
     async (request, reply) => {
       const { user } = request;
@@ -125,11 +137,8 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
       if (request.validationError) throw badDocument(request.validationError);
       const document = JSON.stringify(request.body);
       const backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user.id, document));
-      if (!backup) {
-        const message =
-          'A new backup needs paid access: upgrade, or invite a friend. The backups that you have stay yours.';
-        throw new HttpError(402, 'access_needed', message);
-      }
+      // It ended meanwhile.
+      if (!backup) throw ACCESS_NEEDED;
       return reply.status(201).send(backup);
     },
   );
@@ -156,11 +165,6 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id)))) throw noSuchBackup();
     return reply.status(204).send();
   });
-}
-
-/** Before the body: strangers are not to make us hold bodies that are larger than those of other forms. */
-async function refuseStrangers(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  if (!request.user) await sendToLogIn(request, reply);
 }
 
 function badDocument({ validation }: { validation?: unknown }): HttpError {

@@ -4,7 +4,7 @@ import * as z from 'zod';
 import type { AppContext } from '../context.ts';
 import { clearInvitation, sessionToken, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor } from '../forms.ts';
-import { takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
+import { giveBackToMailbox, takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
 import { mayMail } from '../may-mail.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
@@ -39,7 +39,7 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
     const mail = await mayMail(context, request, email, false);
     const input = { ...form.data, code: request.invitationCode, oldToken: sessionToken(request), mail };
     let token: string | null | undefined = await signUp(db, sessionSecret, input, now());
-    if (token === null && mail) await request.server.limits.mailsToUnprovenMailbox.giveBack(email);
+    if (token === null && mail) await giveBackToMailbox(request, 'mailsToUnprovenMailbox', email);
     if (token === null && (await wasJustMade(db, input.email, now()))) {
       token = await tryLogIn(context, request, reply, input);
     }
