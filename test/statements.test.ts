@@ -100,11 +100,11 @@ async function countingServer(mail = false) {
       .filter((statement) => !/^(BEGIN|COMMIT)/.test(statement));
   }
 
-  /** The statements that one event costs, which must be answered with this. */
+  /** The statements that one event costs; its answer must have this status. */
   const statementsOf = (event: object, status: string): Promise<string[]> =>
     statementsWhile(() => deliverAll(server, [event], status));
 
-  /** The statements that events cost which arrive in one moment. */
+  /** The statements that events cost when they arrive together. */
   function statementsOfBatch(events: readonly object[]): Promise<string[]> {
     const context = eventContextOf(server);
     const now = server.clock.now;
@@ -379,7 +379,7 @@ test.each([false, true])('64 events of a kind cost as many statements as one (ma
   expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(64);
 });
 
-// Which rows a plan looks through is told on SQLite.
+// Only SQLite says which rows a plan looks through.
 test.runIf(engine === 'sqlite')(
   'the settings page costs somebody with many conversions no more than somebody with few',
   async () => {
@@ -387,7 +387,7 @@ test.runIf(engine === 'sqlite')(
     const [few, many] = [await signUp(server, 'few@example.com'), await signUp(server, 'many@example.com')];
     await giveConversions(server, few, 10, START);
     await giveConversions(server, many, 1_234, START);
-    // The first view tells what is new since the last one, and folds what is old once.
+    // The first view shows what is new since the last one, and folds the older entries once.
     for (const person of [few, many]) await costOfSettings(person);
 
     const [cost, costOfMany] = [await costOfSettings(few), await costOfSettings(many)];

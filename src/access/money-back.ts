@@ -62,7 +62,7 @@ export function hasGoneBack({ paidAt, payments }: InvoiceMoney, clawbackDays: nu
   return payments.every((payment) => isBack(payment, inTime));
 }
 
-/** Whether any of a user's subscriptions holds (design: rule 9). */
+/** Whether any of a user's subscriptions holds (`holds`), from the rows of the unit of work. */
 export function anyHolds({ rows, programme }: Unit, subscriptions: readonly Subscription[]): boolean {
   return subscriptions.some((subscription) => {
     // No refund or dispute, so there is no need to look at its invoices, and not all of them are loaded.

@@ -102,7 +102,7 @@ export function withProof(row: Subscription, provenAt: Date | null, at: Date): K
 }
 
 /**
- * The row's paid time after a change that no snapshot brought: a deleted customer, or Stripe's answer to our
+ * The row's paid time after a change that no event's snapshot brought: a deleted customer, or Stripe's answer to our
  * question. If the answer names no end, the subscription ended at the moment of asking; if it says paid, it is paid
  * since the newest snapshot or the end of the trial, whichever is later.
  */

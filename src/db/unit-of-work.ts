@@ -17,8 +17,8 @@ export interface Programme {
 }
 
 /**
- * What a decision works on. Rules read and change `rows` synchronously; nothing reaches the database until all of it
- * is written.
+ * What a decision works on: rows in memory. Rules call it `tx`, like the database transaction that it is loaded and
+ * written in, but they read and change `rows` synchronously; nothing reaches the database until all of it is written.
  */
 export interface Unit {
   readonly now: Date;

@@ -27,13 +27,13 @@ async function expectSound({ db, config, clock }: World): Promise<void> {
 }
 
 /**
- * Tells random stories of people, money, time and a network that reorders, repeats and loses; after each of them the
- * rows are sound. They say what Stripe's side says once everything has arrived; where something never does, after
- * `reconcile`. In some stories everything arrives at once, and everybody's credit is right to the second. A failure prints its seed and its shortest story; to tell that one again, give the seed and the path to
- * `fc.assert` here.
+ * Plays random stories of people, money, time and a network that reorders, repeats and loses events. After each story
+ * the rows must be sound, and must agree with Stripe's side: once everything has arrived or, if something never does,
+ * after `reconcile`. In some stories everything arrives at once, and everybody's credit must be right to the second. A
+ * failure prints its seed and its shortest story; to play that one again, give the seed and the path to `fc.assert`.
  *
- * @param which one of two sets that are the same in every run, and long in the long one, or a few that nobody has told
- *   yet; RUNS and SEED in the environment tell others
+ * @param which one of two fixed sets (longer in the long run), or a few new stories; RUNS and SEED in the environment
+ *   choose others
  */
 export async function tellStories(which: 0 | 1 | 'fresh'): Promise<void> {
   const engine = inject('engine');

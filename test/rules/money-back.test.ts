@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { refundedSince } from '../../src/access/money-back.ts';
-import { hasGoneBack, holds } from '../../src/access/money-back.ts';
+import { hasGoneBack, holds, refundedSince } from '../../src/access/money-back.ts';
 import type { InvoiceMoney, PaymentFacts } from '../../src/access/money-back.ts';
 import { day } from './subscription-row.ts';
 

@@ -46,9 +46,8 @@ export async function addPeople(databaseUrl: string, count: number): Promise<str
 }
 
 /**
- * What Stripe tells of one buyer, in the order in which it is delivered: they begin to pay (told in any order), perhaps
- * renew, get their money back, lose it in a dispute, get it back after all, end. All of it lies in the last minutes, a
- * second each.
+ * Stripe's events about one buyer, in the order of their delivery: a purchase (in any order) and perhaps a renewal, a
+ * refund, a dispute that is lost or won after all, and the end. All happened in the last minutes, a second apart.
  */
 export function purchaseEvents(draw: Draw, userId: string): StripeEvent[] {
   const stripe = buyer(userId);
@@ -103,7 +102,7 @@ export function purchaseEvents(draw: Draw, userId: string): StripeEvent[] {
  *
  * @param people their ids
  * @param purchases the events of each, in the order in which they were delivered
- * @param why told when it fails
+ * @param why shown when it fails
  */
 export async function expectTakenOnce(
   databaseUrl: string,

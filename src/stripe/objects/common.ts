@@ -41,7 +41,7 @@ export const optionalReference = z
   .union([reference, empty, z.object({ id: z.literal('') }).transform(() => null)])
   .nullish();
 
-/** Null when the field is absent or empty (design: rule 9). */
+/** Null when the field is absent or empty. */
 export function idOf(reference: string | { id: string } | null | undefined): string | null {
   return (typeof reference === 'object' ? reference?.id : reference) ?? null;
 }
