@@ -47,8 +47,8 @@ async function soundness({ db, config, clock }: TestServer) {
   return examine(db, { clawbackDays: config.clawbackDays, now: clock.now });
 }
 
-describe('events that are handled together', () => {
-  test('one that fails leaves its failed row, and the others are applied', async () => {
+describe('events handled in one batch', () => {
+  test('an event that fails leaves its failed row, and the rest of the batch is applied', async () => {
     const { server, referrer, people, handle } = await friends(12);
     const events = people.map(({ stripe }) => stripe.created());
     const broken = buyer().created({ items: 'no list' });
@@ -60,7 +60,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('one that the database refuses does too: each is tried alone then', async () => {
+  test('when the database refuses a write, each event of the batch is tried alone, and only the bad one fails', async () => {
     const { server, referrer, people, handle } = await friends(5);
     const refused = people[2]?.person.id ?? '';
     const refusal = await refuseWrites(server, 'UPDATE', 'User', `NEW."id" = '${refused}'`);
@@ -79,7 +79,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('one whose rule throws leaves its failed row, and the others are applied', async () => {
+  test('an event whose rule throws leaves its failed row, and the rest of the batch is applied', async () => {
     const { server, people, handle } = await friends(4);
     const [broken, ...others] = people;
     if (!broken) throw new Error('there is one');
@@ -108,7 +108,7 @@ describe('events that are handled together', () => {
     expect(await db.referral.count({ where: { convertedAt: { not: null }, reversedAt: null } })).toBe(3);
   });
 
-  test('large ones: together they are more than one transaction takes', async () => {
+  test('large events that exceed one transaction together are all applied', async () => {
     const { server, people, handle } = await friends(6);
     const metadata = { note: 'x'.repeat(900_000) };
     const outcomes = await handle(people.map(({ stripe }) => stripe.created({ metadata })));
@@ -116,7 +116,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('several of one account, and one of them twice', async () => {
+  test('several events of one account in a batch, one of them twice, are each applied once', async () => {
     const { server, referrer, people, handle } = await friends(1);
     const [friend] = people;
     if (!friend) throw new Error('there is one');
@@ -129,7 +129,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('a conversion and its refund, heard together in any order', async () => {
+  test('a conversion and its refund in one batch give the same result in any order', async () => {
     const { server, referrer, people, handle } = await friends(1);
     const [friend] = people;
     if (!friend) throw new Error('there is one');
@@ -148,7 +148,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('a tie in the middle: Stripe is asked, and the others do not wait for it', async () => {
+  test('a tie in the middle of a batch is settled by asking Stripe, and the other events do not wait for it', async () => {
     const { server, people, handle } = await friends(3);
     const [tied, ...others] = people;
     if (!tied) throw new Error('there is one');
@@ -168,7 +168,7 @@ describe('events that are handled together', () => {
     expect(marked).toMatchObject([{ status: 'active' }]);
   });
 
-  test('chains in which everybody invited the next one', async () => {
+  test('a batch of buyers who invited one another in a chain converts each referral', async () => {
     const server = await startTestServer();
     const people: Person[] = [];
     for (let n = 0; n < 8; n += 1)
@@ -185,7 +185,7 @@ describe('events that are handled together', () => {
   });
 
   test.runIf(inject('engine') === 'postgresql')(
-    'the same ones in opposite order on two servers are applied once each',
+    'the same events in opposite order on two servers are each applied once',
     async () => {
       const { server, referrer, people, handle } = await friends(20);
       const { db } = await openDatabase(server.databaseUrl);
@@ -202,7 +202,7 @@ describe('events that are handled together', () => {
   );
 });
 
-test('an event whose payment is of nobody leaves no empty row when it is ignored', async () => {
+test('an ignored event about an unknown payment leaves no empty row behind', async () => {
   const server = await startTestServer();
   const handle = inbox(server);
   const partial = buyer().chargeRefunded({ id: stripeId('ch'), refunded: false });

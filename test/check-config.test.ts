@@ -47,7 +47,7 @@ async function told(
   return { code, starts, of };
 }
 
-test('check-config of a sound production is exit 0, and says of each variable where it is from and what it does', async () => {
+test('check-config of a valid production setup exits 0 and says where each variable comes from and what it does', async () => {
   const { code, starts, of } = await told(PRODUCTION, new Set(['PUBLIC_URL']));
   expect({ code, starts }).toEqual({ code: 0, starts: true });
   for (const name of VARIABLE_NAMES) {
@@ -61,7 +61,7 @@ test('check-config of a sound production is exit 0, and says of each variable wh
   expect(of('STRIPE_WEBHOOK_SECRET').effect).toContain('any of these 2 secrets');
 });
 
-test('check-config never shows a secret, in whatever variable it is', async () => {
+test('check-config never shows a secret, whatever variable holds it', async () => {
   const secrets = ['hidden', PRODUCTION.SESSION_SECRET, 'pass-word'];
   for (const env of [
     PRODUCTION,
@@ -84,7 +84,7 @@ test('check-config never shows a secret, in whatever variable it is', async () =
   expect(of('DATABASE_URL').value).toBe('postgresql://ann@db.test:5432/tandem');
 });
 
-test('check-config tells everything that is wrong at once, and is exit 1', async () => {
+test('check-config lists every error at once and exits 1', async () => {
   const env = {
     DATABASE_URL,
     NODE_ENV: 'Production',
@@ -124,7 +124,7 @@ test.each<[name: string, env: Record<string, string>]>([
   ['STRIPE_WEBHOOK_SECRET', { ...PRODUCTION, NODE_ENV: '', STRIPE_WEBHOOK_SECRET: '' }],
   ['STRIPE_PRICE_ANNUAL', { ...PRODUCTION, NODE_ENV: '', STRIPE_PRICE_ANNUAL: '' }],
   ['STRIPE_API_KEY', { ...PRODUCTION, NODE_ENV: '', STRIPE_API_KEY: '' }],
-])('half a configuration that starts is a warning, and exit 0: %s', async (name, env) => {
+])('check-config warns about an incomplete setup that still starts, and exits 0: %s', async (name, env) => {
   const { code, of } = await told({ DATABASE_URL, ...env });
   expect(code).toBe(0);
   expect(of(name).warning).toMatch(new RegExp(`^${name} is (not|a test key)`));
@@ -137,7 +137,7 @@ test('check-config says that the sandbox is on', async () => {
   expect(of('STRIPE_API_KEY').effect).toMatch(/^The sandbox is on/);
 });
 
-test('as a process, check-config tells .env and the environment apart, and makes nothing', async () => {
+test('as a process, check-config tells .env from the environment and creates nothing', async () => {
   const folder = await emptyFolder();
   await writeFile(join(folder, '.env'), 'HOST=127.0.0.2\nPORT=4000\n');
   const { code, stdout } = await runCliProcess(['check-config', '--json'], { PORT: '5000' }, folder);

@@ -14,7 +14,7 @@ async function instructions(name: string): Promise<string[]> {
   return [...text.matchAll(new RegExp(`^${name} (.*)$`, 'gm'))].map(([, rest = '']) => rest);
 }
 
-test('the container file copies only what is there, and nothing that it is told to leave out', async () => {
+test('the Dockerfile copies only files that exist, and nothing that .dockerignore excludes', async () => {
   const left = new Set((await read('.dockerignore')).split('\n'));
   const copies = (await instructions('COPY')).filter((rest) => !rest.startsWith('--from='));
   const sources = copies.flatMap((rest) => rest.split(' ').slice(0, -1));
@@ -26,7 +26,7 @@ test('the container file copies only what is there, and nothing that it is told 
   for (const secret of ['.env', '.git', 'data']) expect(left).toContain(secret);
 });
 
-test('the container file uses one version of Node.js, which package.json allows', async () => {
+test('the Dockerfile uses one version of Node.js, which package.json allows', async () => {
   const { engines } = JSON.parse(await read('package.json')) as { engines: { node: string } };
   const bases = (await instructions('FROM')).map((rest) => rest.split(' ')[0]);
   expect(new Set(bases).size).toBe(1);
@@ -34,7 +34,7 @@ test('the container file uses one version of Node.js, which package.json allows'
   expect(satisfies(`${major ?? ''}.999.0`, engines.node)).toBe(true);
 });
 
-test('the container runs as somebody else than root, keeps its data in a volume, and says how it is', async () => {
+test('the container does not run as root, keeps its data in a volume, and has a health check', async () => {
   expect(await instructions('USER')).toEqual(['node']);
   expect(await instructions('VOLUME')).toEqual(['/data']);
   expect((await instructions('ENV')).join(' ')).toContain('DATABASE_URL=file:/data/');

@@ -60,7 +60,7 @@ describe('a referred user pays', () => {
     });
   });
 
-  test('the tier flip and both credits stand in the audit, with their cause', async () => {
+  test('the tier change and both grants have audit rows with their cause', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     const created = stripe.created();
@@ -84,7 +84,7 @@ describe('a referred user pays', () => {
     expect(new Set(rows.slice(1).map((row) => row.userId))).toEqual(new Set([friend.id, referrer.id]));
   });
 
-  test('a repeat returns the stamped referral and changes nothing', async () => {
+  test('a repeated proof of payment returns the converted referral and changes nothing', async () => {
     const server = await startTestServer();
     const { referrer, friend } = await invitedFriend(server);
     const first = await convert(server, friend);
@@ -97,7 +97,7 @@ describe('a referred user pays', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('without a referral nothing is converted and nothing is touched', async () => {
+  test("a buyer without a referral converts nothing and changes nobody's credit", async () => {
     const server = await startTestServer();
     const loner = await signUp(server, 'loner@example.com');
     const before = await userRow(server, loner.id);
@@ -108,7 +108,7 @@ describe('a referred user pays', () => {
     expect(await server.db.auditRow.count()).toBe(0);
   });
 
-  test('an existing window of credit is extended from its end', async () => {
+  test('a grant extends credit that is still running from its end', async () => {
     const server = await startTestServer();
     const { referrer, stripe } = await invitedFriend(server);
     const other = await signUp(server, 'other@example.com', referrer.code);
@@ -120,7 +120,7 @@ describe('a referred user pays', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(90) });
   });
 
-  test('a window that has run out is left behind: the grant starts now', async () => {
+  test('a grant after credit ran out starts now', async () => {
     const server = await startTestServer();
     const { referrer, stripe } = await invitedFriend(server);
     const other = await signUp(server, 'other@example.com', referrer.code);
@@ -132,7 +132,7 @@ describe('a referred user pays', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(145) });
   });
 
-  test('a deleted referrer does not stop it: the buyer is credited all the same', async () => {
+  test('a deleted referrer is skipped: the buyer is credited all the same', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await server.db.user.delete({ where: { id: referrer.id } });
@@ -145,7 +145,7 @@ describe('a referred user pays', () => {
     expect(await server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(1);
   });
 
-  test('a referrer of whom only the tombstone is left gets nothing', async () => {
+  test('a referrer whose account is only a tombstone gets nothing', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await server.db.user.update({
@@ -177,7 +177,7 @@ describe('a referred user pays', () => {
     expect(await server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
   });
 
-  test('who cancels and comes back does not convert again', async () => {
+  test('a user who cancels and subscribes again is not credited again', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
@@ -192,7 +192,7 @@ describe('a referred user pays', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('metadata on the checkout session links the customer as well', async () => {
+  test('metadata on the checkout session also links the customer', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     const metadata = { userId: friend.id };
@@ -204,8 +204,8 @@ describe('a referred user pays', () => {
   });
 });
 
-describe('at once', () => {
-  test('one event delivered 20 times is applied once', async () => {
+describe('concurrent conversions', () => {
+  test('one event delivered 20 times at once is applied once', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);
@@ -218,7 +218,7 @@ describe('at once', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('20 buyers of one referrer give the exact sum', async () => {
+  test('20 buyers of one referrer at once give the exact sum', async () => {
     const server = await startTestServer();
     const referrer = await signUp(server, 'referrer@example.com');
     const friends = await Promise.all(
@@ -237,8 +237,8 @@ describe('at once', () => {
   });
 });
 
-describe('linking', () => {
-  test('a customer who belongs to somebody is not linked to another user', async () => {
+describe('linking a customer to a user', () => {
+  test('a customer who is already linked is not linked to another user', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     const thief = await signUp(server, 'thief@example.com');
@@ -249,21 +249,21 @@ describe('linking', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('a reference that is none of ours is ignored and leaves no customer behind', async () => {
+  test('a checkout that names none of our users is ignored and leaves no customer behind', async () => {
     const server = await startTestServer();
     const answer = await deliver(server, buyer('order-1234').checkoutCompleted());
     expect(answer.json()).toMatchObject({ status: 'ignored' });
     expect(await server.db.customer.count()).toBe(0);
   });
 
-  test('metadata on the subscription never links', async () => {
+  test('metadata on the subscription never links the customer', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.created({ metadata: { userId: friend.id } })]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('a customer deleted at Stripe ends for good, and later subscriptions of it count for nothing', async () => {
+  test('a customer deleted at Stripe stays ended: later subscriptions of theirs do not count', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
@@ -279,7 +279,7 @@ describe('linking', () => {
     });
   });
 
-  test('two customers of one user: the best subscription gives the tier', async () => {
+  test('when a user has two customers, the best subscription gives the tier', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     const second = buyer(friend.id);

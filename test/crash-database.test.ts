@@ -16,7 +16,7 @@ const ENDS = ['SIGINT', 'SIGKILL', 'SIGINT', 'SIGKILL'] as const;
 /** It goes down after so many more acknowledgements at most. */
 const MAX_ACKNOWLEDGED = 30;
 
-test('PostgreSQL goes down and comes up again at work: the server survives, says so, and loses nothing', async () => {
+test('when PostgreSQL goes down and comes back under load, the server survives, answers 503 and loses nothing', async () => {
   const why = `SEED=${SEED}`;
   const draw = seededRandom('ends');
   // Its disk is flushed to here, as in production.

@@ -57,8 +57,8 @@ function largeEvent(bytes: number): StripeEvent {
   return buyer().created({ metadata: { note: 'x'.repeat(bytes) } }, { at: new Date() });
 }
 
-describe('a disk that is full', () => {
-  test('refuses events and changes nothing, and there is no trace of them once there is room', async () => {
+describe('a full disk', () => {
+  test('a full disk refuses events and changes nothing, and they leave no trace once there is room', async () => {
     const databaseUrl = await newDatabase();
     const [, id = ''] = await addPeople(databaseUrl, 2);
     const server = await runOn(databaseUrl);
@@ -86,7 +86,7 @@ describe('a disk that is full', () => {
     await expectTakenOnce(databaseUrl, [events, together], `SEED=${SEED}`);
   });
 
-  test(`${TIMES} times at work: nothing that was acknowledged is lost`, async () => {
+  test(`a disk that fills up ${TIMES} times under load loses nothing that was acknowledged`, async () => {
     const why = `SEED=${SEED}`;
     const draw = seededRandom('limits');
     const databaseUrl = await newDatabase();
@@ -112,7 +112,7 @@ describe('a disk that is full', () => {
   });
 });
 
-test('the write-ahead log is used anew, and does not grow with what is written', async () => {
+test('the write-ahead log is reused and does not grow with what is written', async () => {
   const databaseUrl = await newDatabase();
   const server = await runOn(databaseUrl);
   let written = 0;

@@ -21,7 +21,7 @@ const BUYERS = 40;
 /** An end comes after so many more acknowledgements at most. */
 const MAX_ACKNOWLEDGED = 20;
 
-test(`a server that is ended ${ENDS} times at work answers all that it took, whole, and takes no more`, async () => {
+test(`a server stopped ${ENDS} times under load finishes every request it accepted and accepts no more`, async () => {
   const why = `SEED=${SEED}`;
   const draw = seededRandom('ends');
   const databaseUrl = await newDatabase();
@@ -55,8 +55,8 @@ test(`a server that is ended ${ENDS} times at work answers all that it took, who
   await expectTakenOnce(databaseUrl, purchases, why);
 }, 300_000);
 
-describe('the end is not held up by', () => {
-  test('connections that wait for nothing', async () => {
+describe('shutdown is not held up', () => {
+  test('idle connections do not delay the shutdown', async () => {
     const server = await startServer();
     const used = await openConnection(server, 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
     await until(() => Promise.resolve(used.said().endsWith('{"status":"ok"}') || undefined));
@@ -67,7 +67,7 @@ describe('the end is not held up by', () => {
     expect(server.output.stderr).toBe('');
   });
 
-  test('clients that send a request slowly, head or body, and a checkout that Stripe does not answer', async () => {
+  test('clients that send a request slowly, or a checkout that Stripe does not answer, do not delay the shutdown', async () => {
     const stripe = await startSilentStripe();
     const server = await startServer(stripe.env);
     const webhook = 'POST /api/stripe/webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n{';
@@ -93,7 +93,7 @@ describe('the end is not held up by', () => {
   });
 });
 
-test('at the end a request in flight gets its answer, and new ones are refused', async () => {
+test('during shutdown a request in flight is answered, and new ones are refused', async () => {
   const stripe = await startSilentStripe();
   const server = await startServer(stripe.env);
   const cookie = await signUp(server);

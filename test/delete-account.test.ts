@@ -18,7 +18,7 @@ const deleteAccount = (world: World, { cookie }: Person, currentPassword = PASSW
   postForm(world.app, '/settings/delete', { currentPassword }, cookie);
 
 describe('deleting an account', () => {
-  test('leaves a tombstone, and logs out everywhere', async () => {
+  test('deleting an account leaves a tombstone and ends every session', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const answer = await deleteAccount(world, ann);
@@ -37,7 +37,7 @@ describe('deleting an account', () => {
     expect(login.statusCode).toBe(401);
   });
 
-  test('wants the password', async () => {
+  test('deleting an account requires the password', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     expect((await deleteAccount(world, ann, 'wrong')).statusCode).toBe(403);
@@ -45,7 +45,7 @@ describe('deleting an account', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null });
   });
 
-  test('cancels at Stripe first, what was paid a moment ago included', async () => {
+  test('deleting an account cancels at Stripe first, including a plan paid a moment ago', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);
@@ -55,7 +55,7 @@ describe('deleting an account', () => {
     expect(await world.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject({ tier: 'free' });
   });
 
-  test('closes the checkout that is open', async () => {
+  test('deleting an account closes its open checkout', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const session = sessionIdOf(await pressUpgrade(world, ann));
@@ -63,7 +63,7 @@ describe('deleting an account', () => {
     expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
   });
 
-  test('when Stripe cannot be reached deletes nothing, and says so', async () => {
+  test('when Stripe cannot be reached, the account is not deleted and the page says so', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -74,7 +74,7 @@ describe('deleting an account', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null, tier: 'paid' });
   });
 
-  test('its open referral never converts, and its own conversions skip it', async () => {
+  test("a deleted account's open referral never converts, and friends' conversions skip it", async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const ben = await signUp(world, 'ben@example.com', ann.code);
@@ -96,7 +96,7 @@ describe('deleting an account', () => {
     expect(await world.db.creditEntry.count({ where: { userId: cem.id, kind: 'grant' } })).toBe(1);
   });
 
-  test('the same person, who paid, earns no second referral and no second trial', async () => {
+  test('somebody who paid, deleted the account and signs up again earns no second referral or trial', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
     const ann = await signUp(world, 'ann@example.com');
     const ben = await signUp(world, 'ben@example.com', ann.code);
@@ -116,7 +116,7 @@ describe('deleting an account', () => {
     });
   });
 
-  test('a refund after it takes the credit of the friend who stays', async () => {
+  test('a refund after the deletion takes the credit of the friend who stays', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const ben = await signUp(world, 'ben@example.com', ann.code);
@@ -129,7 +129,7 @@ describe('deleting an account', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ creditUntil: world.clock.now });
   });
 
-  test('leaves no address in what is kept of its events', async () => {
+  test('deleting an account removes the address from the stored event payloads', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);

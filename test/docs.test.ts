@@ -22,7 +22,7 @@ async function theDocument(): Promise<Document> {
 }
 
 describe('the OpenAPI document', () => {
-  test('is of version 3.1 and has the routes under /api/, and nothing else', async () => {
+  test('the OpenAPI document is version 3.1 and covers exactly the routes under /api/', async () => {
     const document = await theDocument();
     expect(document.openapi).toBe('3.1.0');
     const described = Object.entries(document.paths).flatMap(([path, item]) =>
@@ -40,7 +40,7 @@ describe('the OpenAPI document', () => {
     ]);
   });
 
-  test('says of every answer what it means, and describes every body', async () => {
+  test('the OpenAPI document explains every answer and describes every body', async () => {
     const { paths } = await theDocument();
     for (const item of Object.values(paths)) {
       for (const { summary, responses } of Object.values(item)) {
@@ -54,7 +54,7 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  test('is what answers are compared with: a status, a type, a field or a form that it does not have is found', async () => {
+  test('an answer with a status, type, field or format missing from the OpenAPI document is detected', async () => {
     const { app } = await startTestServer();
     const answer = (statusCode: number, body: unknown, type = 'application/json; charset=utf-8') => ({
       statusCode,
@@ -80,7 +80,7 @@ describe('the OpenAPI document', () => {
 });
 
 describe('GET /docs', () => {
-  test('is a page of ours that shows every operation, and needs no script and nobody else', async () => {
+  test('GET /docs shows every operation, without scripts or third-party resources', async () => {
     const { app } = await startTestServer();
     const answer = await app.inject({ url: '/docs' });
     expect(answer.statusCode).toBe(200);
@@ -102,7 +102,7 @@ describe('GET /docs', () => {
     expect(answer.body).not.toMatch(/undefined|\[object/);
   });
 
-  test('knows its visitor as every page does; the document does not', async () => {
+  test('GET /docs knows whether its visitor is logged in; the OpenAPI document does not', async () => {
     const server = await startTestServer();
     const { cookie } = await signUp(server, 'ann@example.com');
     const page = await server.app.inject({ url: '/docs', headers: { cookie } });

@@ -111,7 +111,7 @@ async function referralOf({ db }: TestServer, referredId: string): Promise<strin
   return referral?.id ?? '';
 }
 
-test('deleted-account: what a request in flight left behind', async () => {
+test('deleted-account: rows that a request in flight left behind', async () => {
   const { server, gone } = await healthy();
   const left = { userId: gone.id, expiresAt: daysAfter(30) };
   await server.db.session.create({ data: { ...left, tokenHash: 'a session' } });
@@ -125,7 +125,7 @@ test('deleted-account: what a request in flight left behind', async () => {
   ]);
 });
 
-test('a healthy database has no finding', async () => {
+test('a healthy database has no findings', async () => {
   const { server } = await healthy();
   expect(await findings(server)).toEqual([]);
   expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(1);
@@ -136,7 +136,7 @@ test('a healthy database has no finding', async () => {
   });
 });
 
-test('what is found is told in words, below the invariant that it breaks', async () => {
+test('findings are printed below the invariant that they violate', async () => {
   const { server, loner } = await healthy();
   await damage(
     server,
@@ -153,7 +153,7 @@ test('what is found is told in words, below the invariant that it breaks', async
 
 /** On SQLite nothing can be held half-way through a page; busy-database.test.ts shows that its snapshots keep still. */
 test.runIf(inject('engine') === 'postgresql')(
-  'a server that works on while a page is read gives no false finding',
+  'a server that writes while a page is read causes no false finding',
   async () => {
     const { server, loner } = await healthy();
     const other = await otherConnection(server);
@@ -176,8 +176,8 @@ test.runIf(inject('engine') === 'postgresql')(
   },
 );
 
-describe('each invariant, broken alone, is found alone', () => {
-  test('credit-ledger: a column that the ledger does not give', async () => {
+describe('each invariant, violated alone, is the only finding', () => {
+  test('credit-ledger: a column that does not match the ledger', async () => {
     const { server, referrer } = await healthy();
     await server.db.user.update({ where: { id: referrer.id }, data: { creditUntil: daysAfter(999) } });
     expect(await findings(server)).toEqual([
@@ -189,7 +189,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('credit-ledger: an entry of a kind that there is not', async () => {
+  test('credit-ledger: an entry of an unknown kind', async () => {
     const { server, referrer } = await healthy();
     await damage(
       server,
@@ -204,13 +204,13 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('credit-ledger: held credit of somebody who does not pay', async () => {
+  test('credit-ledger: credit held for a user who does not pay', async () => {
     const { server, trying } = await healthy();
     await damage(server, `UPDATE "User" SET "tier" = 'paid' WHERE "id" = '${trying.id}'`);
     expect((await findings(server)).map(({ check }) => check)).toEqual(['credit-ledger', 'tier']);
   });
 
-  test('tier', async () => {
+  test('tier: a stored tier that differs from what the subscriptions give', async () => {
     const { server, trying } = await healthy();
     await damage(server, `UPDATE "User" SET "tier" = 'free' WHERE "id" = '${trying.id}'`);
     expect(await findings(server)).toEqual([
@@ -240,7 +240,7 @@ describe('each invariant, broken alone, is found alone', () => {
     },
   );
 
-  test('conversion-grants: a referrer who was there and got nothing', async () => {
+  test('conversion-grants: an existing referrer got nothing', async () => {
     const { server, referrer, paying } = await healthy();
     await damage(
       server,
@@ -256,7 +256,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('conversion-grants: a buyer who got nothing', async () => {
+  test('conversion-grants: the buyer got nothing', async () => {
     const { server, paying } = await healthy();
     await damage(server, `UPDATE "CreditEntry" SET "referralId" = NULL WHERE "userId" = '${paying.id}'`);
     expect(await findings(server)).toEqual([
@@ -268,7 +268,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('conversion-grants: credit of a referral that has not converted', async () => {
+  test('conversion-grants: credit for a referral that has not converted', async () => {
     const { server, referrer, trying } = await healthy();
     await damage(
       server,
@@ -284,7 +284,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('conversion-grants: credit of somebody whom it is not about', async () => {
+  test('conversion-grants: credit for a third person', async () => {
     const { server, loner, trying } = await healthy();
     await grantCredit(commandContext(server), loner.email, 5, undefined);
     await damage(
@@ -301,7 +301,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('conversion-grants: credit of a referrer who was gone before', async () => {
+  test('conversion-grants: credit for a referrer who was already gone', async () => {
     const { server, referrer, paying, refunded } = await healthy();
     const markDeleted = (at: Date) =>
       server.db.user.update({
@@ -322,7 +322,7 @@ describe('each invariant, broken alone, is found alone', () => {
     );
   });
 
-  test('reversed-credit: taken back from one side of a referral that holds', async () => {
+  test('reversed-credit: taken from one side of a referral that is not reversed', async () => {
     const { server, referrer, paying } = await healthy();
     const user = await server.db.user.findUniqueOrThrow({ where: { id: referrer.id } });
     await server.db.creditEntry.create({
@@ -349,7 +349,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('reversed-credit: given back to one side of a referral that is reversed', async () => {
+  test('reversed-credit: returned to one side of a referral that is reversed', async () => {
     const { server, refunded } = await healthy();
     const user = await server.db.user.findUniqueOrThrow({ where: { id: refunded.id } });
     const { seq, ...reversal } = await server.db.creditEntry.findFirstOrThrow({
@@ -369,7 +369,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('referral-follows-payment: proven and not converted, unless the account is gone', async () => {
+  test('referral-follows-payment: payment proven but not converted, unless the account is gone', async () => {
     const { server, trying } = await healthy();
     const id = trying.stripe.subscription;
     await damage(
@@ -392,7 +392,7 @@ describe('each invariant, broken alone, is found alone', () => {
     expect(await findings(server)).toEqual([]);
   });
 
-  test('referral-follows-payment: converted, and no payment is proven', async () => {
+  test('referral-follows-payment: converted without a proven payment', async () => {
     const { server, paying } = await healthy();
     const id = paying.stripe.subscription;
     await damage(
@@ -409,7 +409,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('referral-follows-payment: the money went back, in time', async () => {
+  test('referral-follows-payment: the money went back in time but the referral is not reversed', async () => {
     const { server, paying } = await healthy();
     const refund = (refundedAt: Date) =>
       server.db.payment.update({
@@ -443,7 +443,7 @@ describe('each invariant, broken alone, is found alone', () => {
     expect(await findings(server)).toEqual([]);
   });
 
-  test('referral-follows-payment: reversed, and the payment holds', async () => {
+  test('referral-follows-payment: reversed although the payment stands', async () => {
     const { server, refunded } = await healthy();
     await server.db.payment.update({
       where: { id: refunded.payment.intent },
@@ -458,7 +458,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('proof: a payment that nobody noted, and one that the facts do not prove', async () => {
+  test('proof: a payment that was not noted, and one that the facts do not prove', async () => {
     const { server, loner, gone } = await healthy();
     await server.db.subscription.update({
       where: { id: loner.stripe.subscription },
@@ -484,7 +484,7 @@ describe('each invariant, broken alone, is found alone', () => {
     );
   });
 
-  test('proof: of a customer whom nobody claimed as well', async () => {
+  test('proof: customers without a user are checked too', async () => {
     const { server } = await healthy();
     const nobodys = await server.db.subscription.findFirstOrThrow({
       where: { customer: { userId: null }, status: 'active' },
@@ -499,7 +499,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('first-payment', async () => {
+  test('first-payment: a stored first payment that differs from the invoices', async () => {
     const { server, loner } = await healthy();
     const id = loner.stripe.subscription;
     await server.db.subscription.update({ where: { id }, data: { firstPaidAt: null } });
@@ -512,7 +512,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('deleted-customer', async () => {
+  test('deleted-customer: a subscription of a deleted customer that is not over', async () => {
     const { server, loner } = await healthy();
     await server.db.customer.update({ where: { id: loner.stripe.customer }, data: { deletedAt: START } });
     expect(await findings(server)).toEqual([
@@ -539,7 +539,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('one-owner: a customer whom two users claimed, until it is deleted at Stripe', async () => {
+  test('one-owner: a customer claimed by two users, until it is deleted at Stripe', async () => {
     const { server, loner, referrer } = await healthy();
     const claim = loner.stripe.checkoutCompleted({ client_reference_id: referrer.id });
     expect((await deliver(server, claim)).json()).toMatchObject({ status: 'ignored' });
@@ -555,7 +555,7 @@ describe('each invariant, broken alone, is found alone', () => {
   });
 });
 
-test('a database of many pages is read to its end', async () => {
+test('doctor reads a database of many pages to its end', async () => {
   const server = await startTestServer();
   const ids = Array.from({ length: 1_001 }, () => randomUUID()).sort();
   await server.db.user.createMany({

@@ -56,8 +56,8 @@ async function start(folder: string): Promise<void> {
   onTestFinished(server.close);
 }
 
-describe('whatever the umask, only their owner can read', () => {
-  test('a new database, its WAL and its shared memory, in a folder that was there before', async () => {
+describe('only their owner can read these files, whatever the umask', () => {
+  test('a new database, its WAL and its shared memory in an existing folder are readable by their owner only', async () => {
     const folder = await openFolder();
     await openIn(folder);
     expect(await modes(folder)).toEqual({
@@ -68,7 +68,7 @@ describe('whatever the umask, only their owner can read', () => {
     expect(await modeOf(folder)).toBe('755');
   });
 
-  test('the same files that others could read until now, even while another process has them open', async () => {
+  test('database files that others could read become private, even while another process has them open', async () => {
     const folder = await openFolder();
     const path = join(folder, 'tandem.db');
     await copyFile((await newDatabase()).replace('file:', ''), path);
@@ -81,7 +81,7 @@ describe('whatever the umask, only their owner can read', () => {
     expect(Object.values(await modes(folder))).toEqual([OWNER_ONLY, OWNER_ONLY, OWNER_ONLY]);
   });
 
-  test('the folder that we make, and all that a first start puts there', async () => {
+  test('a newly created data folder and everything from a first start are private', async () => {
     const folder = join(await openFolder(), 'a', 'b');
     await start(folder);
     expect(await modeOf(folder)).toBe('700');
@@ -91,14 +91,14 @@ describe('whatever the umask, only their owner can read', () => {
     expect(new Set(Object.values(made))).toEqual(new Set([OWNER_ONLY]));
   });
 
-  test('a session secret that others could read until now', async () => {
+  test('a session secret that others could read becomes private', async () => {
     const folder = await openFolder();
     await writeFile(join(folder, 'session-secret'), 'a session secret for the tests only', { mode: 0o644 });
     await start(folder);
     expect(await modeOf(join(folder, 'session-secret'))).toBe(OWNER_ONLY);
   });
 
-  test('a backup, and the database that it is made of', async () => {
+  test('a backup and its source database are private', async () => {
     const folder = await openFolder();
     const databaseUrl = await newDatabase();
     const source = databaseUrl.replace('file:', '');
@@ -108,7 +108,7 @@ describe('whatever the umask, only their owner can read', () => {
     expect(await modeOf(source)).toBe(OWNER_ONLY);
   });
 
-  test('the state of the sandbox, and the folder that it makes', async () => {
+  test("the sandbox's state file and its new folder are private", async () => {
     const { loadState, saveState } = await import('../src/sandbox/state.ts');
     const folder = join(await openFolder(), 'data');
     saveState(loadState(undefined), join(folder, 'sandbox.json'));
@@ -117,7 +117,7 @@ describe('whatever the umask, only their owner can read', () => {
   });
 });
 
-test('a folder that was there before keeps its mode', async () => {
+test('an existing folder keeps its mode', async () => {
   const folder = join(await openFolder(), 'data');
   await mkdir(folder, { mode: 0o750 });
   await openIn(folder);

@@ -64,8 +64,8 @@ async function referredBuyer(server: TestServer) {
   return { referrer, friend, stripe: buyer(friend.id) };
 }
 
-describe('events', () => {
-  test('are counted by type and by what came of them', async () => {
+describe('event metrics', () => {
+  test('events are counted by type and outcome', async () => {
     const server = await startTestServer();
     const event = buyer().created();
     await deliver(server, event);
@@ -79,14 +79,14 @@ describe('events', () => {
     expect(value('tandem_event_handling_seconds_count{outcome="failed"}')).toBe(1);
   });
 
-  test('of types that change nothing share one label, whatever they are called', async () => {
+  test('unused event types share one label, whatever they are called', async () => {
     const server = await startTestServer();
     for (const type of ['product.created', 'made.up', '__proto__'])
       await deliver(server, stripeEvent(type, { id: 'x' }));
     expect((await scrape(server.app))(events('other', 'ignored'))).toBe(3);
   });
 
-  test('tell how late they were, once: not when they come again', async () => {
+  test('the delay of an event is measured once, not again when it is redelivered', async () => {
     const server = await startTestServer();
     const event = buyer().created({}, { at: new Date(START.getTime() - 7_200_000) });
     await deliver(server, event);
@@ -100,8 +100,8 @@ describe('events', () => {
   });
 });
 
-describe('conversions, reversals, restorations and days granted', () => {
-  test('are counted as they happen', async () => {
+describe('metrics of conversions, reversals, restorations and days granted', () => {
+  test('conversions, reversals, restorations and granted days are counted when they happen', async () => {
     const server = await startTestServer();
     const { stripe } = await referredBuyer(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
@@ -121,7 +121,7 @@ describe('conversions, reversals, restorations and days granted', () => {
     expect(restored('tandem_credit_days_granted_total')).toBe(90);
   });
 
-  test('count only what is committed', async () => {
+  test('only committed changes are counted', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await referredBuyer(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);
@@ -142,13 +142,13 @@ describe('conversions, reversals, restorations and days granted', () => {
   });
 });
 
-describe('after the commit', () => {
+describe('metrics are updated after the commit', () => {
   const conflict = new Prisma.PrismaClientKnownRequestError('conflict', {
     code: 'P2034',
     clientVersion: 'x',
   });
 
-  test('of a transaction that was tried again, only the last try is counted, and the retry is, too', async () => {
+  test('a retried transaction counts its last attempt only, and counts the retry', async () => {
     const { app, db } = await startTestServer();
     const done: number[] = [];
     let tries = 0;
@@ -166,7 +166,7 @@ describe('after the commit', () => {
     expect(value('tandem_transactions_given_up_total{code="P2034"}')).toBe(0);
   });
 
-  test('a transaction that is given up is counted, and nothing of what it would have done', async () => {
+  test('a transaction that gives up is counted, but none of its changes are', async () => {
     const { app, db } = await startTestServer();
     const done = vi.fn();
     const given = inTransaction(db, START, (tx) => {
@@ -178,7 +178,7 @@ describe('after the commit', () => {
     expect((await scrape(app))('tandem_transactions_given_up_total{code="P2034"}')).toBe(1);
   });
 
-  test('an error does not make a failure of what is committed', async () => {
+  test('an error while counting does not fail a committed transaction', async () => {
     const { db } = await startTestServer();
     const warning = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     const done = vi.fn();
@@ -198,7 +198,7 @@ describe('after the commit', () => {
   });
 });
 
-test('the process itself is measured, and nobody is named', async () => {
+test('the metrics measure the process itself and name nobody', async () => {
   const server = await startTestServer();
   const { referrer, friend, stripe } = await referredBuyer(server);
   const all = [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()];
@@ -275,7 +275,7 @@ describe('the log', () => {
     return { server: { ...server, app }, lines, said };
   }
 
-  test('names the request, the event and its type where one failed, and nothing of its people', async () => {
+  test('the log names the request, event and type of a failure, and no personal data', async () => {
     const { server, lines, said } = await logging();
     const { friend, stripe } = await referredBuyer(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);
@@ -294,7 +294,7 @@ describe('the log', () => {
     for (const personal of ['@example.com', friend.id]) expect(lines.join('')).not.toContain(personal);
   });
 
-  test('keeps back what the database says of a row', async () => {
+  test('the log leaves out row contents that the database quotes in errors', async () => {
     const { server, lines, said } = await logging();
     const { run } = await otherConnection(server);
     const words = 'no row for ann@example.com of Ann';

@@ -57,8 +57,8 @@ async function checksThatFail(world: World): Promise<string[]> {
   );
 }
 
-describe('what Stripe does not know', () => {
-  test('a customer: Upgrade makes a new one', async () => {
+describe('objects that Stripe does not know', () => {
+  test('unknown customer: Upgrade creates a new one', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await pressUpgrade(world, ann);
@@ -74,7 +74,7 @@ describe('what Stripe does not know', () => {
     });
   });
 
-  test('a checkout session: Upgrade makes a new one', async () => {
+  test('unknown checkout session: Upgrade creates a new one', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const old = sessionIdOf(await pressUpgrade(world, ann));
@@ -85,7 +85,7 @@ describe('what Stripe does not know', () => {
     expect(await world.db.customer.count()).toBe(1);
   });
 
-  test('a subscription: Upgrade sells anew, and the tier stays what the facts say', async () => {
+  test('unknown subscription: Upgrade sells a new one, and the tier stays what the facts say', async () => {
     const { world, ann, subscription } = await forgottenSubscriber();
     expect(await pressUpgrade(world, ann)).toContain('/checkout/');
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
@@ -96,7 +96,7 @@ describe('what Stripe does not know', () => {
     });
   });
 
-  test('the customer of a subscriber: the portal leads to Pricing, which offers the upgrade', async () => {
+  test('unknown customer of a subscriber: the portal redirects to Pricing, which offers the upgrade', async () => {
     const { world, ann } = await forgottenSubscriber();
     const answer = await openPortal(world, ann);
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/pricing']);
@@ -105,14 +105,14 @@ describe('what Stripe does not know', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('of two customers only one: the portal opens for the other', async () => {
+  test('one of two customers is unknown: the portal opens for the other', async () => {
     const { world, ann } = await forgottenSubscriber();
     await subscribe(world, ann);
     await deliverWaiting(world);
     expect((await openPortal(world, ann)).headers.location).toContain('/portal/');
   });
 
-  test('anything of an account: it can be deleted', async () => {
+  test('an account whose Stripe objects are all unknown can be deleted', async () => {
     const { world, ann } = await forgottenSubscriber();
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
     expect(await world.db.user.findUnique({ where: { id: ann.id } })).toMatchObject({
@@ -120,7 +120,7 @@ describe('what Stripe does not know', () => {
     });
   });
 
-  test('the open checkout of an account: it can be deleted', async () => {
+  test('an account whose open checkout is unknown can be deleted', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await pressUpgrade(world, ann);
@@ -128,7 +128,7 @@ describe('what Stripe does not know', () => {
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
   });
 
-  test('is named by reconcile, and by doctor after it; a dry run notes nothing', async () => {
+  test('reconcile, and then doctor, name what Stripe does not know; a dry run stores nothing', async () => {
     const { world, ann, subscription } = await forgottenSubscriber();
     const ben = await signUp(world, 'ben@example.com');
     await pressUpgrade(world, ben);
@@ -164,7 +164,7 @@ describe('what Stripe does not know', () => {
     });
   });
 
-  test('and knows again, when the key is the right one: reconcile and an event take that back', async () => {
+  test('once Stripe knows the objects again (the key was wrong), reconcile or an event clears the mark', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -190,7 +190,7 @@ describe('what Stripe does not know', () => {
     ]);
   });
 
-  test('and knows again: Upgrade asks before it sells a second time', async () => {
+  test('Upgrade asks Stripe again before it sells a second subscription', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -205,7 +205,7 @@ describe('what Stripe does not know', () => {
   });
 });
 
-test('a customer whose deletion was never heard of is found by reconcile', async () => {
+test('reconcile finds a customer whose deletion we never heard of', async () => {
   const world = await startWorld();
   const ann = await signUp(world, 'ann@example.com');
   await subscribe(world, ann);
@@ -253,8 +253,8 @@ const OTHER_MODE: Stripe.StripeRawError = {
     "No such customer: 'cus_1'; a similar object exists in live mode, but a test mode key was used to make this request.",
 };
 
-describe('what Stripe knows in its other mode', () => {
-  test('is not dropped: nothing is sold, opened or deleted, and the words do not say to try again', async () => {
+describe('objects that Stripe knows in its other mode', () => {
+  test("an object in Stripe's other mode is kept: nothing is sold, opened or deleted, and the page does not say to try again", async () => {
     const { server, ann } = await startRefused(400, OTHER_MODE);
     const stripe = buyer(ann.id);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
@@ -280,7 +280,7 @@ describe('what Stripe knows in its other mode', () => {
     );
   });
 
-  test('is told to the operator', async () => {
+  test("the operator is told of an object in Stripe's other mode", async () => {
     const { server } = await startRefused(400, OTHER_MODE);
     const asked = askStripe(() => server.stripe?.customers.retrieve('cus_1') ?? Promise.reject(new Error()));
     await expect(asked).rejects.toMatchObject({
@@ -290,7 +290,7 @@ describe('what Stripe knows in its other mode', () => {
     });
   });
 
-  test('is named by reconcile, and stays as it is', async () => {
+  test("reconcile names an object in Stripe's other mode and leaves it unchanged", async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -325,7 +325,7 @@ test.each([
   [409, { type: 'invalid_request_error', code: 'lock_timeout', message: 'busy' }, true],
   [429, { type: 'rate_limit_error', code: 'rate_limit', message: 'too many' }, true],
   [500, { type: 'api_error', message: 'oops' }, true],
-])("Stripe answers %i: %s, 'try again in a moment' is told: %s", async (status, error, passes) => {
+])("Stripe answers %i: %s, and the page says 'try again in a moment': %s", async (status, error, passes) => {
   const { server, ann } = await startRefused(status, error);
   const answer = await upgrade(server, ann);
   expect(answer.statusCode).toBe(502);

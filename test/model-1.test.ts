@@ -2,6 +2,6 @@ import { test } from 'vitest';
 
 import { tellStories } from './model/story.ts';
 
-test('whatever happens, in whatever order, the rows are sound and reconcile brings the truth (first half)', async () => {
+test('in random stories, in any order, the rows stay consistent and reconcile makes them match Stripe (first half)', async () => {
   await tellStories(0);
 }, 900_000);

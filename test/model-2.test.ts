@@ -2,10 +2,10 @@ import { test } from 'vitest';
 
 import { tellStories } from './model/story.ts';
 
-test('whatever happens, in whatever order, the rows are sound and reconcile brings the truth (second half)', async () => {
+test('in random stories, in any order, the rows stay consistent and reconcile makes them match Stripe (second half)', async () => {
   await tellStories(1);
 }, 900_000);
 
-test('the same holds of stories that nobody has told yet', async () => {
+test('the same holds for stories from a new random seed', async () => {
   await tellStories('fresh');
 }, 900_000);

@@ -22,7 +22,7 @@ const NUL = 'a\0b';
 const HALF = 'a\ud800b';
 
 describe('a dispute without an id', () => {
-  test('has its charge for one: it takes the credit when it is lost, and gives it back when it is won', async () => {
+  test("a dispute without an id is kept under its charge's id: lost, it takes the credit, and won, it returns it", async () => {
     const server = await startTestServer();
     const referrer = await signUp(server, 'referrer@example.com');
     const friend = await signUp(server, 'friend@example.com', referrer.code);
@@ -43,7 +43,7 @@ describe('a dispute without an id', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('nor any payment is ignored', async () => {
+  test('a dispute without an id or a payment is ignored', async () => {
     const server = await startTestServer();
     const none = { id: undefined, charge: null, payment_intent: null };
     await deliverAll(server, [buyer().dispute(START, none).opened()], 'ignored');
@@ -51,7 +51,7 @@ describe('a dispute without an id', () => {
   });
 });
 
-test('a thin event is 400, and is called by its name', async () => {
+test('a thin event is 400, and the answer names it', async () => {
   const server = await startTestServer();
   const thin = {
     id: 'evt_thin',
@@ -67,19 +67,19 @@ test('a thin event is 400, and is called by its name', async () => {
   expect(await server.db.event.count()).toBe(0);
 });
 
-describe('an event in which something is wrong', () => {
+describe('an invalid event', () => {
   test.each([
     ['created beyond the range of dates', { created: 9_007_199_254_740_991 }],
     ['created after the year 9999', { created: 253_402_300_800 }],
     ['created before 1970', { created: -1 }],
-    ['created within a second', { created: 1.5 }],
+    ['created with a fraction of a second', { created: 1.5 }],
     ['created as text', { created: '2027-01-10T09:00:00Z' }],
     ['livemode as text', { livemode: 'no' }],
-    ['an account that is no text', { account: 7 }],
+    ['an account that is not text', { account: 7 }],
     ['an account of hundreds of kilobytes', { account: HUGE }],
     ['an account with a NUL in it', { account: NUL }],
-    ['no object of what changed', { data: { object: { id: 'sub_1' }, previous_attributes: 'none' } }],
-  ])('is kept as failed and answered 5xx: %s', async (_name, wrong) => {
+    ['no object in its data', { data: { object: { id: 'sub_1' }, previous_attributes: 'none' } }],
+  ])('an event with %s is kept as failed and answered 5xx', async (_name, wrong) => {
     const server = await startTestServer();
     const friend = await signUp(server, 'friend@example.com');
     const before = await everythingElse(server);
@@ -98,11 +98,11 @@ describe('an event in which something is wrong', () => {
   test.each([
     ['an id of hundreds of kilobytes', { id: HUGE }],
     ['an id with a NUL in it', { id: NUL }],
-    ['an id with half of a surrogate pair in it', { id: HALF }],
+    ['an id with half a surrogate pair in it', { id: HALF }],
     ['a type of hundreds of kilobytes', { type: HUGE }],
     ['a type with a NUL in it', { type: NUL }],
-    ['a type with half of a surrogate pair in it', { type: HALF }],
-  ])('cannot be recorded and is 400: %s', async (_name, wrong) => {
+    ['a type with half a surrogate pair in it', { type: HALF }],
+  ])('an event with %s cannot be recorded and is 400', async (_name, wrong) => {
     const server = await startTestServer();
     const answer = await deliver(server, { ...buyer().created(), ...wrong });
     expect(answer.statusCode).toBe(400);
@@ -128,22 +128,25 @@ describe('an event in which something is wrong', () => {
     ['the id of a dispute', (text: string) => stripe.dispute(START, { id: text }).opened()],
     ['the status of a dispute', (text: string) => stripe.dispute(START, { status: text }).opened()],
     ['the id of a customer', (text: string) => stripeEvent('customer.deleted', { id: text })],
-  ])('is kept as failed, whatever text is too long or cannot be stored: %s', async (_name, eventWith) => {
-    const server = await startTestServer();
-    for (const text of [HUGE, NUL, HALF]) {
-      const event = eventWith(text);
-      expect((await deliver(server, event)).statusCode).toBe(500);
-      const row = await server.db.event.findUniqueOrThrow({ where: { id: event.id } });
-      expect(row).toMatchObject({ status: 'failed' });
-      expect(row.error?.length).toBeLessThan(300);
-    }
-    expect(await server.db.customer.count()).toBe(0);
-    expect(await server.db.payment.count()).toBe(0);
-    // It is as well as before.
-    await deliverAll(server, [buyer().created()]);
-  });
+  ])(
+    'an event is kept as failed when this text is too long or cannot be stored: %s',
+    async (_name, eventWith) => {
+      const server = await startTestServer();
+      for (const text of [HUGE, NUL, HALF]) {
+        const event = eventWith(text);
+        expect((await deliver(server, event)).statusCode).toBe(500);
+        const row = await server.db.event.findUniqueOrThrow({ where: { id: event.id } });
+        expect(row).toMatchObject({ status: 'failed' });
+        expect(row.error?.length).toBeLessThan(300);
+      }
+      expect(await server.db.customer.count()).toBe(0);
+      expect(await server.db.payment.count()).toBe(0);
+      // It is as well as before.
+      await deliverAll(server, [buyer().created()]);
+    },
+  );
 
-  test('names nobody by a reference that is too long or cannot be stored', async () => {
+  test('a checkout reference that is too long or cannot be stored names no user', async () => {
     const server = await startTestServer();
     const friend = await signUp(server, 'friend@example.com');
     for (const text of [HUGE, NUL, HALF]) {
@@ -154,7 +157,7 @@ describe('an event in which something is wrong', () => {
   });
 });
 
-describe('an id that is empty counts as none', () => {
+describe('an empty id counts as absent', () => {
   const stripe = buyer();
   const invoicePayment = (payment: object) => stripe.invoicePaymentPaid({ payment });
   const item = (price: object) => ({ items: { data: [{ price }] } });
@@ -166,7 +169,7 @@ describe('an id that is empty counts as none', () => {
       (none) => stripe.dispute(START, { id: 'du_1', payment_intent: none }).opened(),
     ],
     [
-      'everything in a dispute',
+      'both the charge and the payment of a dispute',
       (none) => stripe.dispute(START, { id: none, charge: none, payment_intent: none }).opened(),
     ],
     ['the payment of a charge', (none) => stripe.chargeRefunded({ payment_intent: none })],
@@ -201,7 +204,7 @@ describe('an id that is empty counts as none', () => {
     ['the subscription of a checkout', (none) => stripe.checkoutCompleted({ subscription: none })],
     ['the reference of a checkout', (none) => stripe.checkoutCompleted({ client_reference_id: none })],
     ['the account of an event', (none) => ({ ...stripe.created(), account: none })],
-  ])('%s', async (_name, eventWith) => {
+  ])('an empty id counts as absent: %s', async (_name, eventWith) => {
     const outcomes: unknown[] = [];
     for (const none of [null, '']) {
       const server = await startTestServer();
@@ -211,21 +214,21 @@ describe('an id that is empty counts as none', () => {
     expect(outcomes[1]).toEqual(outcomes[0]);
   });
 
-  test('that of an object that Stripe expanded, too', async () => {
+  test('an empty id inside an expanded object counts as absent', async () => {
     const server = await startTestServer();
     await deliverAll(server, [stripe.created({ customer: { id: '' } })], 'ignored');
     await deliverAll(server, [stripe.chargeRefunded({ payment_intent: { id: '' } })]);
     expect(await server.db.payment.findMany()).toMatchObject([{ id: stripe.charge }]);
   });
 
-  test('in a list of discounts', async () => {
+  test('an empty id in a list of discounts counts as absent', async () => {
     const server = await startTestServer();
     await deliverAll(server, [stripe.created({ discounts: [''] })]);
     expect(await server.db.subscription.findFirst()).toMatchObject({ doubtAt: null, provenAt: START });
   });
 });
 
-test('a thousand things that are wrong with one object are kept as one short line', async () => {
+test('a thousand faults in one object are kept as one short line', async () => {
   const server = await startTestServer();
   const items = { data: Array.from({ length: 20_000 }, () => ({ price: 7, current_period_end: 'never' })) };
   const event = buyer().created({ items });
@@ -234,8 +237,8 @@ test('a thousand things that are wrong with one object are kept as one short lin
   expect(row.error?.length).toBeLessThan(1_100);
 });
 
-describe('what is logged of an error', () => {
-  test('takes no time that grows with the square of its length, and is short', () => {
+describe('logging an error', () => {
+  test('logging a long error takes linear time and one short line', () => {
     // With such a length nothing but a linear search comes back.
     for (const text of [HUGE, `${HUGE}@`, ` ${'x@'.repeat(150_000)}`, ' '.repeat(300_000)]) {
       expect(JSON.stringify(errorForLog(new Error(text))).length).toBeLessThan(10_000);
@@ -243,7 +246,7 @@ describe('what is logged of an error', () => {
     }
   });
 
-  test('holds no address, however long', () => {
+  test('a logged error holds no address, however long', () => {
     const address = `${'x'.repeat(300)}@${'y.'.repeat(200)}example`;
     const told = errorForLog(new Error(`Of ann@example.com, <${address}> and "b@c" nothing.`));
     expect(told).toMatchObject({ message: 'Of (an address), <(an address)> and "(an address)" nothing.' });
@@ -252,7 +255,7 @@ describe('what is logged of an error', () => {
   });
 });
 
-test('an address with a NUL in it leads nowhere', async () => {
+test('a URL with a NUL in it finds nothing', async () => {
   const server = await startTestServer();
   const { cookie } = await signUp(server, 'ann@example.com');
   for (const url of ['/%00', '/r/%00', '/reset/%00', '/public/%00', '/api/backups/%00', '/pricing?ref=%00']) {
@@ -273,7 +276,7 @@ test('an address with a NUL in it leads nowhere', async () => {
   expect(deleted.statusCode).toBe(404);
 });
 
-test('a form with a NUL or half of a surrogate pair in it is answered like any other', async () => {
+test('a form with a NUL or half a surrogate pair in it is answered like any other', async () => {
   const server = await startTestServer();
   for (const text of [NUL, HALF, HUGE.slice(0, 60_000)]) {
     for (const path of ['/signup', '/login']) {
@@ -288,7 +291,7 @@ test('a form with a NUL or half of a surrogate pair in it is answered like any o
   }
 });
 
-test('a body that is JSON but no event is 400', async () => {
+test('a JSON body that is not an event is 400', async () => {
   const server = await startTestServer();
   for (const body of [
     '7',

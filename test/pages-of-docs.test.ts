@@ -27,7 +27,7 @@ async function missing(paths: string[]): Promise<string[]> {
   return found.flat();
 }
 
-test('every file and folder that a page names is there', async () => {
+test('every file and folder named in the docs exists', async () => {
   for (const { name, text } of await pages()) {
     // Decisions tell of their time.
     if (name.includes('decisions')) continue;
@@ -37,7 +37,7 @@ test('every file and folder that a page names is there', async () => {
   }
 });
 
-test('every link from one page to another leads somewhere', async () => {
+test('every link between the docs leads to an existing page', async () => {
   for (const { name, text } of await pages()) {
     const links = [...text.matchAll(/\]\(([^)]+)\)/g)].flatMap(([, link = '']) =>
       /^(https?:|#)/.test(link) ? [] : [link.replace(/#.*$/, '')],

@@ -66,7 +66,7 @@ function referralOf({ code }: Person, invited: number, converted: number, active
   return { code, url: `http://tandem.test/r/${code}`, invited, converted, activeCredits };
 }
 
-test('/api/me of a new account is a free one without credit', async () => {
+test('/api/me of a new account shows tier free without credit', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   expect(await me(server, ann)).toEqual({
@@ -80,7 +80,7 @@ test('/api/me of a new account is a free one without credit', async () => {
   });
 });
 
-test('/api/me of a referrer who does not pay shows credit that runs', async () => {
+test('/api/me of a referrer who does not pay shows running credit', async () => {
   const { server, ann, bob } = await annAndBob();
   await buy(server, bob);
   server.clock.now = daysAfter(10);
@@ -98,7 +98,7 @@ test('/api/me of a referrer who does not pay shows credit that runs', async () =
   });
 });
 
-test('/api/me of a buyer shows credit that is held, as if it ran from now on', async () => {
+test('/api/me of a paying buyer shows held credit, as if it ran from now on', async () => {
   const { server, bob } = await annAndBob();
   await buy(server, bob);
   server.clock.now = daysAfter(10);
@@ -122,7 +122,7 @@ test('/api/me of a buyer shows credit that is held, as if it ran from now on', a
   });
 });
 
-test('/api/me of a trial ends with the trial', async () => {
+test('/api/me of a trial shows access until the trial ends', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const trialEnd = daysAfter(14);
@@ -135,7 +135,7 @@ test('/api/me of a trial ends with the trial', async () => {
   });
 });
 
-test('/api/me of a subscription that is over keeps the subscription and grants nothing', async () => {
+test('/api/me of an ended subscription shows it and no access', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const stripe = await buy(server, ann);
@@ -171,7 +171,7 @@ const LATER = daysAfter(90);
 
 test.each([
   ['the annual price', { items: items('price_a') }, { plan: 'annual' }],
-  ['a price that is not ours', { items: items('price_other') }, { plan: null }],
+  ['a price that is not configured', { items: items('price_other') }, { plan: null }],
   ['cancel_at_period_end', { cancel_at_period_end: true }, { cancelAtPeriodEnd: true }],
   [
     'cancel_at',
@@ -189,26 +189,26 @@ test.each([
     { cancelAt: LATER.toISOString(), cancelAtPeriodEnd: false },
   ],
   [
-    'an add-on before the plan',
+    'an add-on listed before the plan',
     { items: items('price_add_on', 'price_a') },
     { plan: 'annual', currentPeriodEnd: NEXT_PERIOD_END.toISOString() },
   ],
   [
-    'an add-on before the plan, in the shape before 2025-03',
+    'an add-on listed before the plan, in the shape before 2025-03',
     oldItems('price_add_on', 'price_a'),
     { plan: 'annual', currentPeriodEnd: PERIOD_END.toISOString() },
   ],
   [
-    'an add-on after the plan',
+    'an add-on listed after the plan',
     { items: items('price_m', 'price_add_on') },
     { plan: 'monthly', currentPeriodEnd: PERIOD_END.toISOString() },
   ],
   [
-    'two prices that are not ours',
+    'two prices that are not configured',
     { items: items('price_x', 'price_y') },
     { plan: null, currentPeriodEnd: PERIOD_END.toISOString() },
   ],
-  ['a status that we do not know', { status: 'dancing' }, { status: 'dancing' }],
+  ['an unknown status', { status: 'dancing' }, { status: 'dancing' }],
 ])('/api/me shows a subscription with %s', async (_name, fields, shown) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
@@ -219,9 +219,9 @@ test.each([
 test.each([
   ['a plan that renews', {}, PERIOD_END],
   ['a plan that ends with its period', { cancel_at_period_end: true }, PERIOD_END],
-  ['a plan that ends within its period', { cancel_at: epoch(daysAfter(10)) }, daysAfter(10)],
+  ['a plan that ends during its period', { cancel_at: epoch(daysAfter(10)) }, daysAfter(10)],
   ['a plan that ends after two more periods', { cancel_at: epoch(LATER) }, LATER],
-  ['a plan with an add-on before it', { items: items('price_add_on', 'price_a') }, NEXT_PERIOD_END],
+  ['a plan with an add-on listed before it', { items: items('price_add_on', 'price_a') }, NEXT_PERIOD_END],
   [
     'a trial that ends early',
     { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(daysAfter(10)) },
@@ -232,14 +232,14 @@ test.each([
     { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(LATER) },
     daysAfter(14),
   ],
-])('/api/me says until when there is access: %s', async (_name, fields, until) => {
+])('/api/me says how long access lasts: %s', async (_name, fields, until) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await buy(server, ann, fields);
   expect(await me(server, ann)).toMatchObject({ access: { granted: true, until: until.toISOString() } });
 });
 
-test('a pause of the payments that is over is shown no more', async () => {
+test('Settings no longer shows a payment pause that is over', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const stripe = await buy(server, ann, { pause_collection: { behavior: 'void', resumes_at: null } });
@@ -252,19 +252,19 @@ test('a pause of the payments that is over is shown no more', async () => {
 
 test.each([
   [
-    'an active one before a newer one past due',
+    'an active one before a newer one that is past due',
     [{ status: 'past_due', created: epoch(START) + 60 }, { items: items('price_a') }],
   ],
   [
-    'one past due that was paid before a newer one that is over',
+    'a past-due one that was paid before a newer one that is over',
     [
       { status: 'canceled', created: epoch(START) + 60 },
       { status: 'past_due', items: items('price_a') },
     ],
   ],
-  ['of two active ones the newer', [{}, { created: epoch(START) + 60, items: items('price_a') }]],
+  ['the newer of two active ones', [{}, { created: epoch(START) + 60, items: items('price_a') }]],
   [
-    'of two that are over the newer',
+    'the newer of two that are over',
     [{ status: 'canceled' }, { status: 'canceled', created: epoch(START) + 60, items: items('price_a') }],
   ],
 ])('of several subscriptions /api/me shows %s, whichever came first', async (_name, subscriptions) => {
@@ -280,7 +280,7 @@ test.each([
   }
 });
 
-test('a referral that is reversed is invited, and neither converted nor active', async () => {
+test('a reversed referral counts as invited, not as converted or active', async () => {
   const { server, ann, bob } = await annAndBob();
   const stripe = await buy(server, bob);
   await deliverAll(server, [stripe.invoicePaid({ amount_paid: 0 })]);
@@ -294,7 +294,7 @@ test('/api/me without a session is 401 in JSON', async () => {
   expect(answer.json()).toEqual({ error: { code: 'unauthorized', message: 'Log in first.' } });
 });
 
-test('Settings without a session leads to the log-in', async () => {
+test('Settings without a session redirects to the login page', async () => {
   const server = await startTestServer();
   const answer = await visit(server, '/settings');
   expect(answer.statusCode).toBe(303);
@@ -344,7 +344,7 @@ test.each([
     ['lasts until 24 January 2027.', 'nothing is charged'],
   ],
   [
-    'ending within its period',
+    'ending during its period',
     { cancel_at: epoch(daysAfter(10)) },
     ['Ends on 20 January 2027.', 'paid access until then'],
   ],
@@ -364,17 +364,17 @@ test.each([
     ['lasts until 24 January 2027.', 'with your first payment.', 'The plan ends on 10 April 2027.'],
   ],
   [
-    'paused in its payments',
+    'with payments paused',
     { pause_collection: { behavior: 'void', resumes_at: null } },
     ['Monthly plan', 'nothing is charged until they are resumed.'],
   ],
   [
-    'paused in its payments for a time',
+    'with payments paused until a date',
     { pause_collection: { behavior: 'keep_as_draft', resumes_at: epoch(LATER) } },
     ['Monthly plan', 'nothing is charged before 10 April 2027.'],
   ],
   [
-    'a trial whose payments are paused',
+    'a trial with payments paused',
     {
       status: 'trialing',
       trial_end: epoch(daysAfter(14)),
@@ -394,7 +394,7 @@ test.each([
     if (!expected.some((part) => part.includes(untrue))) expect(words).not.toContain(untrue);
 });
 
-test('Settings of a renewal that failed says so, and that access goes on', async () => {
+test('Settings says that a renewal failed and that access continues', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const stripe = await buy(server, ann);
@@ -404,7 +404,7 @@ test('Settings of a renewal that failed says so, and that access goes on', async
   expect(words).toContain(`Your last payment failed. ${CHECK_CARD} Your paid access goes on`);
 });
 
-test('Settings counts friends, active credits and days, and the days round up', async () => {
+test('Settings counts friends, active credits and days, and rounds the days up', async () => {
   const { server, ann, bob } = await annAndBob();
   const cat = await signUp(server, 'cat@example.com', ann.code);
   const counts = (invited: number, converted: number, active: string) =>
@@ -436,7 +436,7 @@ test('Settings counts friends, active credits and days, and the days round up', 
   );
 });
 
-test('days beyond the last 45 are on the account although no credit is active', async () => {
+test('Settings shows the days on the account even when no conversion is from the last 45 days', async () => {
   const { server, ann, bob } = await annAndBob();
   const cat = await signUp(server, 'cat@example.com', ann.code);
   await buy(server, bob);
@@ -448,7 +448,7 @@ test('days beyond the last 45 are on the account although no credit is active', 
   );
 });
 
-test('Settings says until when credit gives access, and that it waits while its owner pays', async () => {
+test('Settings says until when credit gives access, and that it is paused while its owner pays', async () => {
   const { server, ann, bob } = await annAndBob();
   await buy(server, bob);
   const annReads = await read(server, '/settings', ann.cookie);
@@ -459,7 +459,7 @@ test('Settings says until when credit gives access, and that it waits while its 
   expect(bobReads).toContain('+45 days on your account');
 });
 
-test('Settings after a checkout says thanks once the payment is there, and waits for none that nobody made', async () => {
+test('Settings after a checkout says thanks once the payment has arrived, and waits only if a checkout was opened', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const before = await visit(server, '/settings?checkout=done', ann.cookie);
@@ -471,7 +471,7 @@ test('Settings after a checkout says thanks once the payment is there, and waits
   expect(afterwards.body).not.toContain('We are waiting');
 });
 
-test('an address is shown as it is, whatever HTML would make of it', async () => {
+test('an address is shown escaped', async () => {
   const server = await startTestServer();
   const answer = await postForm(server.app, '/signup', {
     email: "o'neil@example.com",
@@ -490,7 +490,7 @@ test.each(['/pricing', '/settings'])('%s promises 45 days of paid access for bot
   expect(words).toMatch(/both/);
 });
 
-test('no page ever speaks of a discount', async () => {
+test('no page ever mentions a discount', async () => {
   const { server, ann, bob } = await annAndBob();
   await buy(server, bob);
   const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
@@ -502,14 +502,14 @@ test('no page ever speaks of a discount', async () => {
   }
 });
 
-test('Pricing leads a visitor to sign up, and sells nothing', async () => {
+test('Pricing leads a visitor to sign up and sells nothing', async () => {
   const server = await startTestServer();
   const { body } = await visit(server, '/pricing');
   expect(body).toContain('href="/signup"');
   expect(body).not.toContain('action="/api/billing');
 });
 
-test('Pricing sells both plans to whoever has none, and leads whoever has one to the portal', async () => {
+test('Pricing sells both plans to users without one, and leads subscribers to the portal', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const before = (await visit(server, '/pricing', ann.cookie)).body;
@@ -523,7 +523,7 @@ test('Pricing sells both plans to whoever has none, and leads whoever has one to
   expect(afterwards).toContain('action="/api/billing/portal"');
 });
 
-test('Pricing speaks of a trial only when one is offered', async () => {
+test('Pricing mentions a trial only when one is offered', async () => {
   const offered = await read(await startTestServer({ STRIPE_TRIAL_DAYS: '14' }), '/pricing');
   expect(offered).toContain('free trial of 14 days');
   expect(await read(await startTestServer(), '/pricing')).not.toContain('trial of');
@@ -546,7 +546,7 @@ test('every button is of the settings-btn family', async () => {
   expect(buttons).toBeGreaterThan(10);
 });
 
-test('no page says that the sandbox is on while it is off', async () => {
+test('no page mentions the sandbox while it is off', async () => {
   const server = await startTestServer();
   for (const url of PUBLIC_PAGES) expect((await visit(server, url)).body).not.toContain('Sandbox');
 });
@@ -554,19 +554,19 @@ test('no page says that the sandbox is on while it is off', async () => {
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
 
 test.each([
-  ['an address that is nothing', 404, { url: '/no-such-page' }],
+  ['an unknown path', 404, { url: '/no-such-page' }],
   ['a method that is not served', 404, { method: 'PUT', url: '/pricing' }],
-  ['an address that is no UTF-8', 404, { url: '/%E0%A4%A' }],
-  ['an address that cannot be decoded', 404, { url: '/%zz' }],
-  ['a reset link that never was', 404, { url: '/reset/never' }],
+  ['a path that is not UTF-8', 404, { url: '/%E0%A4%A' }],
+  ['a path that cannot be decoded', 404, { url: '/%zz' }],
+  ['a reset link that never existed', 404, { url: '/reset/never' }],
   ['a reset link that is too long', 404, { url: `/reset/${'a'.repeat(300)}` }],
   [
-    'a form of another origin',
+    'a form from another origin',
     403,
     { method: 'POST', url: '/login', headers: { 'sec-fetch-site': 'cross-site' } },
   ],
   [
-    'a form that is none',
+    'a body that is not a form',
     415,
     { method: 'POST', url: '/login', headers: { 'content-type': 'text/xml' }, payload: '<a/>' },
   ],
@@ -575,7 +575,7 @@ test.each([
     413,
     { method: 'POST', url: '/login', headers: FORM, payload: `a=${'x'.repeat(70_000)}` },
   ],
-  ['a file that is not there', 404, { url: '/public/no-such-file.css' }],
+  ['a file that does not exist', 404, { url: '/public/no-such-file.css' }],
   ['a file outside the folder', 404, { url: '/public/%2e%2e/package.json' }],
 ] as const)("a page's error is a page: %s", async (_name, status, request) => {
   const { app } = await startTestServer();
@@ -588,17 +588,17 @@ test.each([
 });
 
 test.each([
-  ['an address that is nothing', 404, { url: '/api/no-such-thing' }],
+  ['an unknown path', 404, { url: '/api/no-such-thing' }],
   ['a method that is not served', 404, { method: 'DELETE', url: '/api/me' }],
-  ['an address that cannot be decoded', 404, { url: '/api/%zz' }],
+  ['a path that cannot be decoded', 404, { url: '/api/%zz' }],
   ['no session', 401, { url: '/api/me', headers: { accept: 'text/html' } }],
   [
-    'a form of another origin',
+    'a form from another origin',
     403,
     { method: 'POST', url: '/api/billing/checkout', headers: { 'sec-fetch-site': 'cross-site' } },
   ],
   [
-    'a body that is no JSON',
+    'a body that is not JSON',
     400,
     {
       method: 'POST',
@@ -621,7 +621,7 @@ test.each([
   expect(answer.headers['content-security-policy']).toContain("default-src 'none'");
 });
 
-test('a fault of ours is 500 and tells nothing of the inside', async () => {
+test('an internal error is 500 and reveals nothing internal', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await server.db.$executeRaw`ALTER TABLE "Referral" RENAME TO "Elsewhere"`;
@@ -636,7 +636,7 @@ test('a fault of ours is 500 and tells nothing of the inside', async () => {
 });
 
 test.each(['/', '/settings', '/no-such-page', '/r/22222222', '/api/me', '/healthz', '/public/style.css'])(
-  'the security headers stand on %s',
+  '%s has the security headers',
   async (url) => {
     const { app } = await startTestServer();
     const { headers } = await app.inject({ url });
@@ -654,13 +654,13 @@ test.each(['/', '/settings', '/no-such-page', '/r/22222222', '/api/me', '/health
   },
 );
 
-test('on https browsers are told to stay there', async () => {
+test('on https browsers are told to stay on https', async () => {
   const { app } = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
   const { headers } = await app.inject({ url: '/' });
   expect(headers['strict-transport-security']).toMatch(/max-age=\d{7,}/);
 });
 
-test('pages are never kept by a cache', async () => {
+test('pages are never cached', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   for (const url of PUBLIC_PAGES)
@@ -669,7 +669,7 @@ test('pages are never kept by a cache', async () => {
 });
 
 test.each(['/api/me', '/api/backups', '/settings/export', '/r/x', '/nothing', '/api/nothing'])(
-  'neither is %s, signed in or not',
+  '%s is never cached, signed in or not',
   async (url) => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
@@ -678,7 +678,7 @@ test.each(['/api/me', '/api/backups', '/settings/export', '/r/x', '/nothing', '/
   },
 );
 
-test('static files are kept for an hour', async () => {
+test('static files are cached for an hour', async () => {
   const server = await startTestServer();
   expect((await visit(server, '/public/style.css')).headers['cache-control']).toBe('public, max-age=3600');
 });
@@ -686,8 +686,8 @@ test('static files are kept for an hour', async () => {
 test.each([
   ['https with our host', 'https://tandem.test', 303],
   ['http with our host', 'http://tandem.test', 403],
-  ['http with the host that was asked', 'http://box.test:3000', 403],
-  ['https with the host that was asked', 'https://box.test:3000', 303],
+  ['http with the host of the request', 'http://box.test:3000', 403],
+  ['https with the host of the request', 'https://box.test:3000', 303],
 ])('on https, without Sec-Fetch-Site, an Origin of %s, %s: %i', async (_which, origin, status) => {
   const server = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
   const answer = await server.app.inject({
@@ -698,7 +698,7 @@ test.each([
   expect(answer.statusCode).toBe(status);
 });
 
-test('no page has a script or a style in it that the policy would refuse', async () => {
+test('no page has an inline script or style that the CSP would block', async () => {
   const { server, ann, bob } = await annAndBob();
   await buy(server, bob);
   for (const cookie of ['', ann.cookie, bob.cookie]) {
@@ -718,7 +718,7 @@ test.each<[string, 'accepted' | 'refused', Record<string, string>]>([
   ['Sec-Fetch-Site none', 'accepted', { 'sec-fetch-site': 'none' }],
   ['Sec-Fetch-Site same-site', 'refused', { 'sec-fetch-site': 'same-site' }],
   ['Sec-Fetch-Site cross-site', 'refused', { 'sec-fetch-site': 'cross-site' }],
-  ['Sec-Fetch-Site of nonsense', 'refused', { 'sec-fetch-site': 'whatever' }],
+  ['an invalid Sec-Fetch-Site', 'refused', { 'sec-fetch-site': 'whatever' }],
   ['cross-site, with our Origin', 'refused', { 'sec-fetch-site': 'cross-site', origin: `http://${HERE}` }],
   [
     'same-origin, with another Origin',
@@ -733,10 +733,10 @@ test.each<[string, 'accepted' | 'refused', Record<string, string>]>([
     { origin: 'http://box.test:3001', host: 'box.test:3000' },
   ],
   ['another Origin', 'refused', { origin: 'http://evil.test' }],
-  ['an Origin that begins with ours', 'refused', { origin: `http://${HERE}.evil.test` }],
+  ['an Origin that starts with ours', 'refused', { origin: `http://${HERE}.evil.test` }],
   ['an Origin that ends with ours', 'refused', { origin: `http://evil-${HERE}` }],
   ['the Origin null', 'refused', { origin: 'null' }],
-  ['an Origin that is no address', 'refused', { origin: HERE }],
+  ['an Origin that is not a URL', 'refused', { origin: HERE }],
   ['an empty Origin', 'refused', { origin: '' }],
   ['neither header, as no browser sends it', 'accepted', {}],
 ])('a form with %s is %s', async (_name, outcome, headers) => {
@@ -760,14 +760,14 @@ test.each([
   '/reset/token',
   '/api/billing/checkout',
   '/api/billing/portal',
-])('%s refuses the form of another site', async (url) => {
+])('%s refuses a form from another site', async (url) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, url, {}, ann.cookie, { 'sec-fetch-site': 'cross-site' });
   expect(answer.statusCode).toBe(403);
 });
 
-test('a link from another site is followed: only what changes something is refused', async () => {
+test('a link from another site is followed: only requests that change something are refused', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const headers = { 'sec-fetch-site': 'cross-site', origin: 'http://evil.test' };
@@ -776,7 +776,7 @@ test('a link from another site is followed: only what changes something is refus
 });
 
 test.each(['/api/billing/checkout', '/api/billing/portal'])(
-  '%s signed out leads a browser to the log-in, and is 401 for everything else',
+  '%s without a session redirects a browser to the login page, and is 401 for everything else',
   async (url) => {
     const { app } = await startTestServer();
     const accept = 'text/html,application/xhtml+xml;q=0.9,*/*;q=0.8';
@@ -802,7 +802,7 @@ test.each([{}, { plan: '' }, { plan: 'weekly' }, { plan: 'Monthly' }, { plan: '_
   },
 );
 
-test('without a Stripe key a checkout is 503 and says what is missing', async () => {
+test('without a Stripe key, checkout is 503 and says what is missing', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
@@ -810,7 +810,7 @@ test('without a Stripe key a checkout is 503 and says what is missing', async ()
   expect(answer.json<{ error: { message: string } }>().error.message).toContain('STRIPE_API_KEY');
 });
 
-test('without a price a checkout is 503 and names the variable', async () => {
+test('without a price, checkout is 503 and names the variable', async () => {
   const server = await startTestServer({ STRIPE_PRICE_ANNUAL: '', STRIPE_API_KEY: 'sk_test_1' });
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
@@ -818,7 +818,7 @@ test('without a price a checkout is 503 and names the variable', async () => {
   expect(answer.json<{ error: { message: string } }>().error.message).toContain('STRIPE_PRICE_ANNUAL');
 });
 
-test('the portal leads whoever was never a customer to Pricing', async () => {
+test('the portal redirects users who were never customers to Pricing', async () => {
   const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_1' });
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, '/api/billing/portal', {}, ann.cookie);
@@ -826,13 +826,13 @@ test('the portal leads whoever was never a customer to Pricing', async () => {
   expect(answer.headers.location).toBe('/pricing');
 });
 
-test('the server is alive and ready', async () => {
+test('a running server is alive and ready', async () => {
   const { app } = await startTestServer();
   expect((await app.inject({ url: '/healthz' })).statusCode).toBe(200);
   expect((await app.inject({ url: '/readyz' })).statusCode).toBe(200);
 });
 
-test('when Stripe does not answer, the checkout says so and nothing is sold', async () => {
+test('when Stripe does not answer, checkout says so and sells nothing', async () => {
   const server = await startTestServer({
     STRIPE_API_KEY: 'sk_test_x',
     STRIPE_API_BASE: 'http://127.0.0.1:1',

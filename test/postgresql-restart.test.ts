@@ -15,7 +15,7 @@ const BEFORE = 40;
 /** So many are refused before it comes up again. */
 const REFUSED = 40;
 
-test('a database that is stopped, and then killed, at work: the server lives, refuses what it cannot store, and goes on by itself', async () => {
+test('while PostgreSQL is stopped and then killed under load, the server survives, refuses what it cannot store, and recovers by itself', async () => {
   const why = `SEED=${SEED}`;
   // Unlike the tests' other server this one writes to disk as it does for anybody.
   const postgresql = await startPostgresql();

@@ -33,7 +33,7 @@ function someLedger(userId: string, referralId: string, length: number): CreditE
   });
 }
 
-test('told from the middle, a ledger reads as it does when it is told from its start', async () => {
+test('a ledger read from the middle shows the same lines as one read from its start', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await signUp(server, 'ben@example.com', ann.code);
@@ -63,7 +63,7 @@ async function counts({ app }: TestServer, { cookie }: Person) {
   return me.referral;
 }
 
-test('the counts of an account with many conversions follow all that happens to them', async () => {
+test('the counts of an account with many conversions follow every change to them', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await giveConversions(server, ann, 120, START);

@@ -59,7 +59,7 @@ async function invited(world: World) {
 }
 
 describe('a server that was away', () => {
-  test('for a week comes back to the truth, and a second run finds nothing', async () => {
+  test('after a week away, reconcile catches up, and a second run finds nothing', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '3' });
     const { referrer, friend } = await invited(world);
     const cancels = await signUp(world, 'cancels@example.com', referrer.code);
@@ -97,7 +97,7 @@ describe('a server that was away', () => {
     expect(await reconcile(world)).toMatchObject({ events: { missing: 0 }, differences: [] });
   });
 
-  test('for longer than Stripe lists events is mended from the objects', async () => {
+  test('after being away for longer than Stripe lists events, reconcile repairs from the objects', async () => {
     const world = await startWorld();
     const { referrer, friend } = await invited(world);
     const gone = await signUp(world, 'gone@example.com', referrer.code);
@@ -117,7 +117,7 @@ describe('a server that was away', () => {
     expect(await reconcile(world)).toMatchObject({ events: { missing: 0 }, differences: [] });
   });
 
-  test('finds a lost dispute, and one that was won after all', async () => {
+  test('reconcile finds a lost dispute, and one that was won afterwards', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     // For a year: the money of a renewal meanwhile would hold by itself.
@@ -142,7 +142,7 @@ describe('a server that was away', () => {
     expect(await reversed()).toBe(false);
   });
 
-  test('finds a refund that failed', async () => {
+  test('reconcile finds a refund that failed', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     const subscription = await subscribe(world, friend);
@@ -156,7 +156,7 @@ describe('a server that was away', () => {
     expect(await world.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(0);
   });
 
-  test('learns whose customer it is from the checkout', async () => {
+  test('reconcile learns from the checkout whose customer it is', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     await subscribe(world, friend);
@@ -170,7 +170,7 @@ describe('a server that was away', () => {
 });
 
 describe('reconcile', () => {
-  test('handles an event that failed once more', async () => {
+  test('reconcile retries a failed event', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     await subscribe(world, friend);
@@ -188,7 +188,7 @@ describe('reconcile', () => {
     expect(await world.db.event.count({ where: { status: 'failed' } })).toBe(0);
   });
 
-  test('an event that fails again is named, and the next run looks at it again', async () => {
+  test('reconcile names an event that fails again, and the next run retries it', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     await subscribe(world, friend);
@@ -202,7 +202,7 @@ describe('reconcile', () => {
     expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('goes on where it was interrupted', async () => {
+  test('reconcile resumes where it was interrupted', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     await subscribe(world, friend);
@@ -218,7 +218,7 @@ describe('reconcile', () => {
   test.each([
     { sent: 100, asked: 4, requests: 'twice for each group of types while all events fit on one page' },
     { sent: 101, asked: 64, requests: 'for each day and group of types when there are more' },
-  ])("asks for Stripe's events $requests", async ({ sent, asked }) => {
+  ])("reconcile asks for Stripe's events $requests", async ({ sent, asked }) => {
     const world = await startWorld();
     const { id } = await world.merchant.customers.create();
     await passTime(world, 20 * DAY);
@@ -233,7 +233,7 @@ describe('reconcile', () => {
     expect(list).toHaveBeenCalledTimes(asked);
   });
 
-  test('takes up a list where it was interrupted, page by page', async () => {
+  test('reconcile resumes an interrupted list page by page', async () => {
     const world = await startWorld();
     for (let count = 0; count < 130; count += 1) {
       const session = await world.merchant.checkout.sessions.create({
@@ -266,7 +266,7 @@ describe('reconcile', () => {
     expect(asked[1]?.starting_after).toBeUndefined();
   });
 
-  test('dates what it mends by the clock of that moment, not by that of its start', async () => {
+  test('reconcile dates each repair when it is made, not when the run started', async () => {
     const world = await startWorld();
     const referrer = await signUp(world, 'referrer@example.com');
     const friends = [
@@ -287,7 +287,7 @@ describe('reconcile', () => {
     expect(await userRow(world, referrer.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('with --since leaves alone what is older, but for subscriptions that are not over', async () => {
+  test('reconcile --since leaves older objects alone, except subscriptions that are not over', async () => {
     const world = await startWorld();
     const { friend, referrer } = await invited(world);
     const old = await subscribe(world, friend);
@@ -309,7 +309,7 @@ describe('reconcile', () => {
     expect(await invoice(old)).toMatchObject({ first: true });
   });
 
-  test('with --since finds that an old subscription ended, and one that came and ended meanwhile', async () => {
+  test('reconcile --since finds an old subscription that ended, and one that started and ended meanwhile', async () => {
     const world = await startWorld();
     const old = await subscribe(world, await signUp(world, 'old@example.com'));
     await deliverWaiting(world);
@@ -328,34 +328,37 @@ describe('reconcile', () => {
   });
 
   /** On PostgreSQL the same statements go another way. */
-  test.runIf(inject('engine') === 'sqlite')('reads a page of objects in few statements', async () => {
-    const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
-    onTestFinished(() => {
-      connects.mockRestore();
-    });
-    const world = await startWorld({ DATABASE_URL: await newDatabase() });
-    for (let count = 0; count < 90; count += 1) {
-      const session = await world.merchant.checkout.sessions.create({
-        mode: 'subscription',
-        line_items: [{ price: 'price_a', quantity: 1 }],
-        success_url: 'http://another-product.test/',
+  test.runIf(inject('engine') === 'sqlite')(
+    'reconcile reads a page of objects in few statements',
+    async () => {
+      const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
+      onTestFinished(() => {
+        connects.mockRestore();
       });
-      world.sandbox.acts.pay(session.id);
-    }
-    await deliverWaiting(world);
-    expect((await reconcileWorld(world)).differences).toEqual([]);
-    const connections = await Promise.all(
-      connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),
-    );
-    const queries = connections.map((connection) => vi.spyOn(connection, 'queryRaw'));
-    const report = await reconcileWorld(world);
-    expect(report).toMatchObject({ differences: [], compared: 360 });
-    const count = queries.flatMap(({ mock }) => mock.calls).length;
-    expect(count).toBeGreaterThan(5);
-    expect(count).toBeLessThan(60);
-  });
+      const world = await startWorld({ DATABASE_URL: await newDatabase() });
+      for (let count = 0; count < 90; count += 1) {
+        const session = await world.merchant.checkout.sessions.create({
+          mode: 'subscription',
+          line_items: [{ price: 'price_a', quantity: 1 }],
+          success_url: 'http://another-product.test/',
+        });
+        world.sandbox.acts.pay(session.id);
+      }
+      await deliverWaiting(world);
+      expect((await reconcileWorld(world)).differences).toEqual([]);
+      const connections = await Promise.all(
+        connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),
+      );
+      const queries = connections.map((connection) => vi.spyOn(connection, 'queryRaw'));
+      const report = await reconcileWorld(world);
+      expect(report).toMatchObject({ differences: [], compared: 360 });
+      const count = queries.flatMap(({ mock }) => mock.calls).length;
+      expect(count).toBeGreaterThan(5);
+      expect(count).toBeLessThan(60);
+    },
+  );
 
-  test('leaves what lives on a test clock alone', async () => {
+  test('reconcile leaves objects on a test clock alone', async () => {
     const world = await startWorld();
     const customer = await world.merchant.customers.create({ test_clock: 'clock_1' });
     const session = await world.merchant.checkout.sessions.create({
@@ -370,7 +373,7 @@ describe('reconcile', () => {
     expect(await world.db.subscription.count()).toBe(0);
   });
 
-  test('a snapshot that was fetched does not overwrite what a webhook brought meanwhile', async () => {
+  test("reconcile's fetched snapshot does not overwrite what a webhook brought meanwhile", async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);
@@ -396,7 +399,7 @@ describe('reconcile', () => {
     });
   });
 
-  test('a customer who is deleted after a first payment that never came is mended once', async () => {
+  test('reconcile repairs once a customer deleted after a first payment that never came', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann, { outcome: 'incomplete' });
@@ -407,7 +410,7 @@ describe('reconcile', () => {
     expect((await reconcile(world)).differences).toEqual([]);
   });
 
-  test('Stripe is never asked while a transaction is open', async () => {
+  test('reconcile never asks Stripe while a transaction is open', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     let open = 0;
@@ -436,12 +439,12 @@ describe('reconcile', () => {
     expect(askedWhileOpen).toBe(0);
   });
 
-  test('without a key says so', async () => {
+  test('reconcile without a key says so', async () => {
     const world = await startWorld();
     await expect(command({ ...world, stripe: null })).rejects.toThrow('STRIPE_API_KEY is not set');
   });
 
-  test('when Stripe does not answer, says so, and what was done stays done', async () => {
+  test('reconcile says when Stripe does not answer, and keeps what was done', async () => {
     const world = await startWorld();
     await pressUpgrade(world, await signUp(world, 'ann@example.com')).then(sessionIdOf);
     await world.sandbox.close();

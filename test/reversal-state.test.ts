@@ -156,7 +156,7 @@ async function pair({ db }: TestServer) {
 /** So many orders of each story: in order, backwards, and at random. */
 const ORDERS = 12;
 
-describe('a referral is reversed exactly while no subscription holds, whatever is heard first', () => {
+describe('a referral is reversed exactly while no subscription holds, in any order of events', () => {
   test.each(Object.entries(STORIES))('%s', async (_name, story) => {
     const server = await startTestServer();
     const draw = seededRandom('orders of reversals');
@@ -180,7 +180,7 @@ describe('a referral is reversed exactly while no subscription holds, whatever i
   });
 });
 
-describe('as it happens', () => {
+describe('payments and refunds in their real order', () => {
   async function invitation() {
     const server = await startTestServer();
     const referrer = await signUp(server, 'referrer@example.com');
@@ -198,7 +198,7 @@ describe('as it happens', () => {
     return { server, referrer, friend, hear, credit, reversedAt };
   }
 
-  test('a refunded duplicate costs nobody a day', async () => {
+  test('a refunded duplicate purchase costs nobody a day', async () => {
     const { friend, server, hear, credit, reversedAt } = await invitation();
     const [first, second] = [buyer(friend.id), buyer(friend.id)];
     await hear(0, purchase(first, 0));
@@ -209,7 +209,7 @@ describe('as it happens', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditHeldAt: START });
   });
 
-  test('whoever buys again gets the days back that were left: the same ones, once', async () => {
+  test('a refunded customer who buys again gets the remaining days back, the same ones, once', async () => {
     const { friend, server, hear, credit, reversedAt } = await invitation();
     const [first, second] = [buyer(friend.id), buyer(friend.id)];
     await hear(0, purchase(first, 0));
@@ -226,7 +226,7 @@ describe('as it happens', () => {
     expect(await server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
   });
 
-  test('a conversion whose refund was known before tells nobody of days that never were', async () => {
+  test('a conversion whose refund was already known announces no days', async () => {
     const { server, referrer, friend, hear, reversedAt } = await invitation();
     const stripe = buyer(friend.id);
     await hear(1, [...purchase(stripe, 0).reverse(), ...takenBack(stripe, 1)].toReversed());
@@ -239,7 +239,7 @@ describe('as it happens', () => {
     }
   });
 
-  test('a renewal gives back, and its own refund takes again', async () => {
+  test('a renewal returns the days, and its own refund takes them again', async () => {
     const { friend, hear, reversedAt } = await invitation();
     const stripe = buyer(friend.id);
     const [invoice, payment_intent] = [stripeId('in'), stripeId('pi')];

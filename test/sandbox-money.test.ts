@@ -37,7 +37,7 @@ async function buy(
   };
 }
 
-test('a payment is an intent, a charge and an invoice payment, tied to each other and to nothing else', async () => {
+test('a payment creates an intent, a charge and an invoice payment, tied only to each other', async () => {
   const started = await startHeldSandbox();
   const { stripe } = started;
   const { customer, session } = await openCheckout(started);
@@ -94,7 +94,7 @@ test('a payment is an intent, a charge and an invoice payment, tied to each othe
   expect((await stripe.paymentIntents.list({ customer })).data).toHaveLength(1);
 });
 
-test('what costs nothing is paid without a payment', async () => {
+test('a total of zero is paid without a payment', async () => {
   const started = await startHeldSandbox();
   const { customer, session } = await openCheckout(started);
   started.acts.pay(session, { percentOff: 100 });
@@ -128,7 +128,7 @@ test.each([
   ['once', undefined, [450, 900, 900]],
   ['forever', undefined, [450, 450, 450]],
   ['repeating', 2, [450, 450, 900]],
-] as const)('a coupon that counts %s lowers the invoices it is for', async (duration, months, amounts) => {
+] as const)('a coupon with duration %s lowers the right invoices', async (duration, months, amounts) => {
   const started = await startHeldSandbox();
   const coupon = await started.stripe.coupons.create({
     percent_off: 50,
@@ -148,7 +148,7 @@ test.each([
   expect([...started.objects.invoices.values()].map((one) => one.amount_paid)).toEqual(amounts);
 });
 
-test('a refund takes a part or all of what is left, and no more', async () => {
+test('a refund takes a part or the rest, and no more', async () => {
   const started = await startHeldSandbox();
   const { stripe } = started;
   const { charge, intent } = await buy(started);
@@ -180,7 +180,7 @@ test('a refund takes a part or all of what is left, and no more', async () => {
   }).toThrow('already failed');
 });
 
-test('a dispute is lost by accepting it, and can be won later', async () => {
+test('accepting a dispute loses it, and it can be won later', async () => {
   const started = await startHeldSandbox();
   const { stripe } = started;
   const { charge, intent } = await buy(started);
@@ -209,7 +209,7 @@ test('a dispute is lost by accepting it, and can be won later', async () => {
   expect((await stripe.disputes.list({ payment_intent: 'pi_x' })).data).toEqual([]);
 });
 
-test('a bank debit completes the checkout unpaid, and settles later', async () => {
+test('a bank debit completes the checkout unpaid and settles later', async () => {
   const started = await startHeldSandbox();
   const { session, subscription } = await buy(started, { outcome: 'bank_debit' });
   expect(
@@ -257,7 +257,7 @@ test('a bank debit that fails leaves the subscription past due', async () => {
   }).toThrow('has nothing to pay');
 });
 
-test('a first payment that the bank must allow makes the subscription wait', async () => {
+test("a first payment that needs the bank's approval keeps the subscription incomplete", async () => {
   const started = await startHeldSandbox();
   const { session, customer } = await openCheckout(started);
   started.fresh();
@@ -298,7 +298,7 @@ test('a first payment that the bank must allow makes the subscription wait', asy
   });
 });
 
-test('the buyer can pay the same checkout once the bank has allowed it', async () => {
+test('the buyer can pay the same checkout once the bank has approved', async () => {
   const started = await startHeldSandbox();
   const { session } = await openCheckout(started);
   const first = started.acts.pay(session, { outcome: 'incomplete' });
@@ -307,7 +307,7 @@ test('the buyer can pay the same checkout once the bank has allowed it', async (
   expect(started.objects.subscriptions.size).toBe(1);
 });
 
-test('acts that make no sense say so, and change nothing', async () => {
+test('actions that make no sense say so and change nothing', async () => {
   const started = await startHeldSandbox();
   const { session, customer } = await openCheckout(started);
   expect(started.acts.pay(session, { outcome: 'declined' })).toEqual({ paid: false, subscription: null });
@@ -386,7 +386,7 @@ test('a customer can be changed and found', async () => {
   expect(await ids({})).toEqual([]);
 });
 
-test('what belongs to a test clock says so', async () => {
+test('objects on a test clock name it', async () => {
   const started = await startHeldSandbox();
   const { stripe } = started;
   const customer = await stripe.customers.create({ test_clock: 'clock_1' });
@@ -399,7 +399,7 @@ test('what belongs to a test clock says so', async () => {
   expect((await stripe.subscriptions.list({ test_clock: 'clock_1' })).data).toHaveLength(1);
 });
 
-test('lists are filtered by what they are asked for', async () => {
+test('lists can be filtered', async () => {
   const started = await startHeldSandbox();
   const { stripe } = started;
   const { customer, session, subscription } = await buy(started);
@@ -426,7 +426,7 @@ test('lists are filtered by what they are asked for', async () => {
   expect(await found(stripe.invoices.list({ status: 'open' }))).toEqual([]);
 });
 
-test('only what is a reference can be expanded, and not without end', async () => {
+test('only references can be expanded, and only to a limited depth', async () => {
   const started = await startHeldSandbox();
   const { charge } = await buy(started);
   const { stripe } = started;

@@ -32,7 +32,7 @@ function story(events: ReturnType<HeldSandbox['fresh']>) {
   return events.map((event) => [event.created - START.getTime() / 1000, event.type]);
 }
 
-test('a trial ends in an active subscription, which is charged an hour later', async () => {
+test('a trial becomes active when it ends and is charged an hour later', async () => {
   const started = await startHeldSandbox();
   const { subscription } = await buy(started, { subscription_data: { trial_period_days: 7 } });
   started.later(7 * DAY - 1);
@@ -80,7 +80,7 @@ test('a trial whose card fails is past due an hour after its end', async () => {
   });
 });
 
-test('a trial that ends without a payment method pauses, until it is resumed', async () => {
+test('a trial that ends without a payment method pauses until it is resumed', async () => {
   const started = await startHeldSandbox();
   const { customer, subscription } = await buy(started, {
     payment_method_collection: 'if_required',
@@ -109,7 +109,7 @@ test('a trial that ends without a payment method pauses, until it is resumed', a
   ]);
 });
 
-test('a trial that ends without a payment method is canceled, where its settings say so', async () => {
+test('a trial that ends without a payment method is canceled when its settings say so', async () => {
   const started = await startHeldSandbox();
   await buy(started, {
     payment_method_collection: 'if_required',
@@ -123,7 +123,7 @@ test('a trial that ends without a payment method is canceled, where its settings
   expect(story(started.fresh())).toEqual([[7 * DAY, 'customer.subscription.deleted']]);
 });
 
-test('what is due happens in its order, and at its seconds', async () => {
+test('due actions happen in order and at their exact seconds', async () => {
   const started = await startHeldSandbox();
   const monthly = await buy(started);
   started.later(10);
@@ -150,7 +150,7 @@ test('what is due happens in its order, and at its seconds', async () => {
   expect(started.told()).toEqual([]);
 });
 
-test('a renewal that fails is tried again after 3, 5 and 7 days, and then the subscription ends', async () => {
+test('a failed renewal is retried after 3, 5 and 7 days, and then the subscription ends', async () => {
   const started = await startHeldSandbox();
   const { customer, subscription } = await buy(started);
   started.acts.setCard(customer, 'declined');
@@ -180,7 +180,7 @@ test('a renewal that fails is tried again after 3, 5 and 7 days, and then the su
   }).toThrow('has nothing to pay');
 });
 
-test('a card that works again saves a subscription that is past due', async () => {
+test('a card that works again saves a past-due subscription', async () => {
   const started = await startHeldSandbox();
   const { customer, subscription } = await buy(started);
   started.acts.setCard(customer, 'declined');
@@ -272,7 +272,7 @@ test('a subscription can be changed', async () => {
   await expect(update({ metadata: { b: '2' } })).rejects.toMatchObject({ statusCode: 400 });
 });
 
-test('a price of another interval starts a new period and is charged at once', async () => {
+test('a price with another interval starts a new period and is charged at once', async () => {
   const started = await startHeldSandbox();
   const { subscription: id } = await buy(started);
   started.later(5 * DAY);
@@ -295,7 +295,7 @@ test('a price of another interval starts a new period and is charged at once', a
   expect(invoice).toMatchObject({ amount_paid: 9000, billing_reason: 'subscription_update' });
 });
 
-test('a trial can be ended at once, and is charged at once', async () => {
+test('a trial can be ended early and is charged at once', async () => {
   const started = await startHeldSandbox();
   const { subscription } = await buy(started, { subscription_data: { trial_period_days: 7 } });
   started.later(DAY);
@@ -337,7 +337,7 @@ test.each([
   });
 });
 
-test('a deleted customer is charged no more', async () => {
+test('a deleted customer is no longer charged', async () => {
   const started = await startHeldSandbox();
   const { customer } = await buy(started, { subscription_data: { trial_period_days: 7 } });
   started.later(7 * DAY);
@@ -349,7 +349,7 @@ test('a deleted customer is charged no more', async () => {
   expect(started.told()).toEqual([]);
 });
 
-test('with a state file, what was due while nobody ran happens at the start', async () => {
+test('with a state file, actions that came due while the sandbox was off happen at the start', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'sandbox-time-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const stateFile = join(folder, 'sandbox.json');

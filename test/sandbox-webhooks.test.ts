@@ -54,7 +54,7 @@ async function start(webhookUrl: string) {
   return { ...sandbox, stripe, lines };
 }
 
-test('events that are held wait, and are released oldest first, one after the other', async () => {
+test('held events wait, and are released one after the other, oldest first', async () => {
   const receiver = await startReceiver();
   const { webhooks, stripe, settled, objects } = await start(receiver.url);
   webhooks.hold();
@@ -89,7 +89,7 @@ test('events that are held wait, and are released oldest first, one after the ot
   expect(receiver.ids).toHaveLength(5);
 });
 
-test('an event can be sent in any order, and again', async () => {
+test('an event can be sent in any order, and more than once', async () => {
   const receiver = await startReceiver();
   const { webhooks, stripe } = await start(receiver.url);
   webhooks.hold();
@@ -108,7 +108,7 @@ test('an event can be sent in any order, and again', async () => {
   await expect(webhooks.send('evt_none')).rejects.toThrow('does not exist');
 });
 
-test('an event that is dropped is never sent by itself, and stays in the list', async () => {
+test('a dropped event is never sent automatically and stays in the list', async () => {
   const receiver = await startReceiver();
   const { webhooks, stripe } = await start(receiver.url);
   webhooks.hold();
@@ -127,7 +127,7 @@ test('an event that is dropped is never sent by itself, and stays in the list', 
   }).toThrow('does not exist');
 });
 
-test('a hold stops the retries, and a release takes them up again', async () => {
+test('a hold stops the retries, and a release resumes them', async () => {
   const receiver = await startReceiver();
   const { webhooks, stripe, settled, lines } = await start(receiver.url);
   receiver.status = 503;
@@ -146,7 +146,7 @@ test('a hold stops the retries, and a release takes them up again', async () => 
   expect(webhooks.waiting()).toEqual([]);
 });
 
-test('where nobody answers the status is 0', async () => {
+test('the status is 0 when nobody answers', async () => {
   const { webhooks, stripe } = await start('http://127.0.0.1:9');
   webhooks.hold();
   await stripe.customers.create();
@@ -155,7 +155,7 @@ test('where nobody answers the status is 0', async () => {
   expect(webhooks.waiting()).toEqual([event]);
 });
 
-test('a hundred sandboxes start and close at once, whoever is still connected', async () => {
+test('a hundred sandboxes start and close at once, whatever connections are open', async () => {
   const began = Date.now();
   for (let count = 0; count < 100; count += 1) {
     const { webhooks, stripe, close } = await start('http://127.0.0.1:9');

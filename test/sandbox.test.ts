@@ -143,8 +143,8 @@ function typesOf(events: Stripe.Event[]): string[] {
   return events.map((event) => event.type).sort();
 }
 
-describe('paying', () => {
-  it('tells of one payment in signed events and sends the browser on', async () => {
+describe('paying in the sandbox', () => {
+  it('a payment sends signed events and redirects the browser back', async () => {
     const receiver = await startReceiver();
     const { sandbox, stripe, page } = await start(receiver.url);
     const { customer, session } = await checkout(stripe, {
@@ -209,7 +209,7 @@ describe('paying', () => {
     expect(all.map((event) => event.pending_webhooks)).toEqual([0, 0, 0, 0, 0, 0]);
   });
 
-  it('pays once, however often the button is pressed', async () => {
+  it('a checkout is paid once, however often the button is pressed', async () => {
     const receiver = await startReceiver();
     const { sandbox, stripe, page } = await start(receiver.url);
     const { session } = await checkout(stripe);
@@ -221,7 +221,7 @@ describe('paying', () => {
     expect(typesOf(receiver.events)).toEqual([...PAYMENT_EVENTS, 'customer.created'].sort());
   });
 
-  it('changes nothing when the card is declined or the buyer goes back', async () => {
+  it('a declined card or going back changes nothing', async () => {
     const { stripe, page } = await start((await startReceiver()).url);
     const { session } = await checkout(stripe);
 
@@ -237,7 +237,7 @@ describe('paying', () => {
     expect((await stripe.events.list()).data.map((event) => event.type)).toEqual(['customer.created']);
   });
 
-  it('does not take money for a checkout that has expired', async () => {
+  it('an expired checkout takes no money', async () => {
     const receiver = await startReceiver();
     const { sandbox, stripe, page } = await start(receiver.url);
     const { session } = await checkout(stripe);
@@ -250,7 +250,7 @@ describe('paying', () => {
     await expect(stripe.checkout.sessions.expire(session.id)).rejects.toMatchObject({ statusCode: 400 });
   });
 
-  it('expires a checkout by itself after a day', async () => {
+  it('a checkout expires after a day', async () => {
     const receiver = await startReceiver();
     let time = Date.now();
     const { sandbox, stripe, page } = await start(receiver.url, { now: () => new Date(time) });
@@ -263,7 +263,7 @@ describe('paying', () => {
     only(receiver.events, 'checkout.session.expired');
   });
 
-  it('escapes what it shows and lets its forms lead only to the two given addresses', async () => {
+  it('the checkout page escapes what it shows, and its forms lead only to the two given addresses', async () => {
     const { stripe, page } = await start('http://127.0.0.1:9');
     const session = await stripe.checkout.sessions.create({
       mode: 'subscription',
@@ -280,8 +280,8 @@ describe('paying', () => {
   });
 });
 
-describe('webhooks', () => {
-  it('are sent again, signed anew, when the receiver fails', async () => {
+describe('webhooks of the sandbox', () => {
+  it('webhooks are sent again with a new signature when the receiver fails', async () => {
     const receiver = await startReceiver([500, 500]);
     // A clock that moves on whenever it is read, so that no two signatures can be of the same second.
     let time = Date.now();
@@ -295,7 +295,7 @@ describe('webhooks', () => {
     expect(started.lines[0]).toMatch(/failed: HTTP 500; next try in 1 s$/);
   });
 
-  it('that were not delivered survive a restart, as everything else does', async () => {
+  it('undelivered webhooks and all other state survive a restart', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'sandbox-'));
     cleanups.push(() => rm(folder, { recursive: true }));
     const stateFile = join(folder, 'data', 'sandbox.json');
@@ -321,8 +321,8 @@ describe('webhooks', () => {
   });
 });
 
-describe('a subscription', () => {
-  it('starts with a trial that costs nothing and is charged when it ends', async () => {
+describe('a subscription in the sandbox', () => {
+  it('a trial costs nothing at first and is charged when it ends', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { session, subscription, portal } = await subscribe(started, {
@@ -352,7 +352,7 @@ describe('a subscription', () => {
     expect(await started.stripe.subscriptions.retrieve(subscription)).toMatchObject({ status: 'active' });
   });
 
-  it('renews for one more period', async () => {
+  it('a subscription renews for one more period', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { portal } = await subscribe(started, { line_items: [{ price: PRICES.annual, quantity: 1 }] });
@@ -377,7 +377,7 @@ describe('a subscription', () => {
     expect(invoice.number).toMatch(/-0002$/);
   });
 
-  it('runs out when canceled at the end of its period', async () => {
+  it('a subscription canceled at the end of its period runs out', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { subscription, portal } = await subscribe(started);
@@ -399,7 +399,7 @@ describe('a subscription', () => {
     expect(await started.stripe.subscriptions.retrieve(subscription)).toMatchObject({ status: 'canceled' });
   });
 
-  it('ends at once, by the portal or by the API, and only once', async () => {
+  it('a subscription ends at once, by the portal or the API, and only once', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { customer, subscription, portal } = await subscribe(started);
@@ -422,7 +422,7 @@ describe('a subscription', () => {
     );
   });
 
-  it('ends with its customer', async () => {
+  it('a subscription ends with its customer', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { customer } = await subscribe(started);
@@ -444,8 +444,8 @@ describe('a subscription', () => {
   });
 });
 
-describe('the API', () => {
-  it('answers a repeated idempotency key with what it answered first', async () => {
+describe('the API of the sandbox', () => {
+  it('the API answers a repeated idempotency key with its first answer', async () => {
     const { stripe } = await start('http://127.0.0.1:9');
     const options = { idempotencyKey: 'sign-up-1' };
     const first = await stripe.customers.create({ email: 'ann@example.com' }, options);
@@ -456,7 +456,7 @@ describe('the API', () => {
     );
   });
 
-  it('says what is wrong in the way the library understands', async () => {
+  it('the API reports errors in the form that the stripe library understands', async () => {
     const { sandbox, stripe } = await start('http://127.0.0.1:9');
     await expect(client(sandbox, 'sk_test_wrong').prices.list()).rejects.toBeInstanceOf(
       Stripe.errors.StripeAuthenticationError,
@@ -483,7 +483,7 @@ describe('the API', () => {
     await expect(stripe.products.list()).rejects.toMatchObject({ statusCode: 404 });
   });
 
-  it('knows its two prices', async () => {
+  it('the API has two prices', async () => {
     const { stripe } = await start('http://127.0.0.1:9');
     expect((await stripe.prices.list()).data.map((price) => price.id)).toEqual([
       PRICES.monthly,
@@ -493,8 +493,8 @@ describe('the API', () => {
   });
 });
 
-describe('billing periods', () => {
-  it('keep the day of the month where the month has it', () => {
+describe('billing periods in the sandbox', () => {
+  it('a billing period ends on the same day of the month where the month has it', () => {
     const at = (text: string) => Date.parse(`${text}T12:00:00Z`) / 1000;
     const anchor = at('2027-01-31');
     expect(periodEnd(anchor, 'month', anchor)).toBe(at('2027-02-28'));

@@ -45,7 +45,7 @@ async function friendPays(server: TestServer, code: string, email: string) {
   return { friend, stripe };
 }
 
-test('each invitation tells what became of it, and of the friend no more than a masked address', async () => {
+test('each invitation shows what became of it, and only a masked address of the friend', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await signUp(server, 'carol@example.org', ann.code);
@@ -64,7 +64,7 @@ test('each invitation tells what became of it, and of the friend no more than a 
   expect(await words(server, ann)).toContain('A deleted account joined. First payment');
 });
 
-test('an invitation whose payment went back says so', async () => {
+test('an invitation whose payment was refunded says so', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { stripe } = await friendPays(server, ann.code, 'ben@example.com');
@@ -76,7 +76,7 @@ test('an invitation whose payment went back says so', async () => {
   expect(text).toContain('The first payment of a friend went back: the rest was taken back −35 days');
 });
 
-test('a payment that goes back after its credit was used takes nothing, and says so', async () => {
+test('a refund after the credit was used takes nothing, and says so', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { stripe } = await friendPays(server, ann.code, 'ben@example.com');
@@ -120,11 +120,11 @@ test.each([
   ['ben@example.com', 'b•••@e•••.com'],
   ['b@mail.example.co.uk', 'b•••@m•••.uk'],
   ['😀x@localhost', '😀•••@l•••'],
-])('%s is shown as %s', (email, masked) => {
+])('the address %s is masked as %s', (email, masked) => {
   expect(maskEmail(email)).toBe(masked);
 });
 
-test('the history of credit tells grants, what was used, and when it stood still', async () => {
+test('the credit history shows grants, what was used, and when credit was held', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -144,7 +144,7 @@ test('the history of credit tells grants, what was used, and when it stood still
   expect(text).toContain('They stand still while you pay, and start when you stop.');
 });
 
-test('of a long history the newest 50 lines are shown, and said how many more there are', async () => {
+test('a long history shows its newest 50 lines and says how many more there are', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const grants = 400;
@@ -180,7 +180,7 @@ test('of a long history the newest 50 lines are shown, and said how many more th
   expect(exported.creditEntries).toHaveLength(grants);
 });
 
-test('whoever pays and was never given days has no history of them', async () => {
+test('a paying user who was never granted days has no credit history', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const stripe = buyer(ann.id);
@@ -188,7 +188,7 @@ test('whoever pays and was never given days has no history of them', async () =>
   expect(await words(server, ann)).not.toContain('stand still from here on');
 });
 
-test('payments that went back are told by whose they were, together, and so is what comes back', async () => {
+test('refunds are grouped by the friend whose payment it was, and so are returned days', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const ben = await friendPays(server, ann.code, 'ben@example.com');
@@ -211,7 +211,7 @@ test('payments that went back are told by whose they were, together, and so is w
   expect(await words(server, ben.friend, '/')).toContain('Your first payment went back, and so did');
 });
 
-test('the next visit tells once that a friend paid, whatever page it is', async () => {
+test('the next page visited announces once that a friend paid', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { friend } = await friendPays(server, ann.code, 'ben@example.com');
@@ -224,7 +224,7 @@ test('the next visit tells once that a friend paid, whatever page it is', async 
   expect(await words(server, friend, '/pricing')).not.toContain(first);
 });
 
-test('several friends are told together, and an address that was changed beside it', async () => {
+test('payments of several friends are announced together, beside a notice of a changed address', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -236,7 +236,7 @@ test('several friends are told together, and an address that was changed beside 
   expect(text).toContain('Your e-mail address is changed.');
 });
 
-test('what is no page of theirs leaves the news for the next one', async () => {
+test('an answer that is not a page leaves the news for the next page', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -246,7 +246,7 @@ test('what is no page of theirs leaves the news for the next one', async () => {
   expect(await words(server, ann)).toContain('you got 45 days');
 });
 
-test('news that cannot be marked as seen is told all the same, and again', async () => {
+test('news that cannot be marked as seen is shown, and shown again', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -257,7 +257,7 @@ test('news that cannot be marked as seen is told all the same, and again', async
   expect(await words(server, ann)).not.toContain('you got 45 days');
 });
 
-test('news whose page could not be made is told on the next one', async () => {
+test('news on a page that could not be rendered is shown on the next one', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');
@@ -267,7 +267,7 @@ test('news whose page could not be made is told on the next one', async () => {
   expect(await words(server, ann)).toContain('you got 45 days');
 });
 
-test('the export holds what is kept of a person, and nothing of a friend or that opens an account', async () => {
+test('the export holds everything kept about a person, nothing about a friend, and no secrets', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { friend } = await friendPays(server, ann.code, 'ben@example.com');
@@ -306,7 +306,7 @@ test('the export holds what is kept of a person, and nothing of a friend or that
   expect((await server.app.inject({ url: '/settings/export' })).statusCode).toBe(303);
 });
 
-test('logging out everywhere else ends the other sessions, and not this one or those of others', async () => {
+test("logging out everywhere else ends the other sessions, not this one or other users'", async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const eve = await signUp(server, 'eve@example.com');
@@ -318,7 +318,7 @@ test('logging out everywhere else ends the other sessions, and not this one or t
   expect((await open(server, eve)).statusCode).toBe(200);
 });
 
-test('the QR code is an image without script or style, which the page may hold', async () => {
+test('the QR code is an image without script or style, which the CSP allows', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { body } = await open(server, ann);

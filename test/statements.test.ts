@@ -197,7 +197,7 @@ interface Cost {
 
 const COSTS: Cost[] = [
   {
-    what: 'an event that came before (duplicate)',
+    what: 'a duplicate',
     statements: { sqlite: 1, postgresql: 1 },
     measure: async () => {
       const { server, renewal, statementsOf } = await converted();
@@ -206,7 +206,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'an event of a type that is not used',
+    what: 'an event of an unused type',
     statements: { sqlite: 1, postgresql: 1 },
     measure: async () => {
       const { statementsOf } = await countingServer();
@@ -240,7 +240,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'a snapshot that is stale',
+    what: 'a stale snapshot',
     statements: { sqlite: 3, postgresql: 6 },
     measure: async () => {
       const { server, stripe, renewal, statementsOf } = await converted();
@@ -249,7 +249,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'a purchase: `checkout.session.completed`, heard first',
+    what: 'a purchase: `checkout.session.completed`, arriving first',
     statements: { sqlite: 3, postgresql: 5 },
     measure: async () => {
       const { stripe, statementsOf } = await invited();
@@ -275,7 +275,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'a purchase: the first `invoice.paid`, after that',
+    what: 'a purchase: the first `invoice.paid`, after the conversion',
     statements: { sqlite: 4, postgresql: 7 },
     measure: async () => {
       const { server, stripe, statementsOf } = await invited();
@@ -351,7 +351,7 @@ test('64 events of a kind cost as many statements as one', async () => {
 
 // Which rows a plan looks through is told on SQLite.
 test.runIf(engine === 'sqlite')(
-  'the settings page costs somebody with many conversions no more than somebody with few',
+  'the settings page costs a user with many conversions no more than a user with few',
   async () => {
     const { server, costOfSettings } = await countingServer();
     const [few, many] = [await signUp(server, 'few@example.com'), await signUp(server, 'many@example.com')];
@@ -372,7 +372,7 @@ test.runIf(engine === 'sqlite')(
   },
 );
 
-test('the page says the same', async () => {
+test('docs/what-happens-when.md states the same number of statements', async () => {
   const page = await readFile(new URL('../docs/what-happens-when.md', import.meta.url), 'utf8');
   const section = page.split('\n## ').find((part) => part.startsWith('What an event costs\n')) ?? '';
   const rows = [...section.matchAll(/^\| (.+?) +\| +(\d+) +\| +(\d+) +\|$/gm)].map(

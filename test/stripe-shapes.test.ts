@@ -74,7 +74,7 @@ const OLD_ITEMS = { object: 'list', data: [{ price: { id: 'price_m', unit_amount
 const oldInvoice = (stripe: Buyer, fields: object = {}) =>
   stripe.invoicePaid({ parent: undefined, subscription: stripe.subscription, ...fields });
 
-describe("today's shape and the one before 2025-03 give the same rows", () => {
+describe("Stripe's current shapes and those before 2025-03 give the same rows", () => {
   const shapes: [string, (stripe: Buyer) => object[], (stripe: Buyer) => object[]][] = [
     [
       'a subscription',
@@ -161,11 +161,11 @@ describe("today's shape and the one before 2025-03 give the same rows", () => {
   });
 });
 
-describe('a field that is absent, or null, counts as none', () => {
+describe('an absent or null field counts as none', () => {
   test.each([
     ['absent', undefined],
     ['null', null],
-  ])('of a subscription: %s', async (_name, none) => {
+  ])('an absent or null field of a subscription: %s', async (_name, none) => {
     const fields = [
       'created',
       'collection_method',
@@ -223,7 +223,7 @@ describe('a field that is absent, or null, counts as none', () => {
   test.each([
     ['absent', undefined],
     ['null', null],
-  ])('of an item of a subscription: %s', async (_name, none) => {
+  ])('an absent or null field of a subscription item: %s', async (_name, none) => {
     const items = { data: [{ price: none, current_period_end: none, discounts: none }] };
     const rows = await rowsAfter((stripe) => [stripe.checkoutCompleted(), stripe.created({ items })]);
     expect(rows.subscriptions).toMatchObject([{ priceId: null, currentPeriodEnd: null, doubtAt: null }]);
@@ -232,7 +232,7 @@ describe('a field that is absent, or null, counts as none', () => {
   test.each([
     ['absent', undefined],
     ['null', null],
-  ])('of an invoice: %s', async (_name, none) => {
+  ])('an absent or null field of an invoice: %s', async (_name, none) => {
     const rows = await rowsAfter((stripe) => [
       ...bought(stripe),
       oldInvoice(stripe, {
@@ -256,9 +256,12 @@ describe('a field that is absent, or null, counts as none', () => {
       'a subscription without a customer',
       (stripe: Buyer, none: unknown) => stripe.created({ customer: none }),
     ],
-    ['an invoice of no subscription', (stripe: Buyer, none: unknown) => stripe.invoicePaid({ parent: none })],
     [
-      'an invoice whose parent is no subscription',
+      'an invoice without a subscription',
+      (stripe: Buyer, none: unknown) => stripe.invoicePaid({ parent: none }),
+    ],
+    [
+      'an invoice whose parent is not a subscription',
       (stripe: Buyer, none: unknown) => stripe.invoicePaid({ parent: { subscription_details: none } }),
     ],
     [
@@ -270,7 +273,7 @@ describe('a field that is absent, or null, counts as none', () => {
       (stripe: Buyer, none: unknown) => stripe.checkoutCompleted({ customer: none }),
     ],
     [
-      'a checkout that names nobody',
+      'a checkout that names no user',
       (stripe: Buyer, none: unknown) =>
         stripe.checkoutCompleted({ client_reference_id: none, metadata: none }),
     ],
@@ -288,11 +291,11 @@ describe('a field that is absent, or null, counts as none', () => {
         stripe.dispute(START, { payment_intent: none, charge: none }).opened(),
     ],
     [
-      'money that moved outside Stripe',
+      'a payment made outside Stripe',
       (stripe: Buyer, none: unknown) =>
         stripe.invoicePaymentPaid({ payment: { payment_intent: none, charge: none } }),
     ],
-  ] as const)('%s is ignored with a reason, and leaves nothing', async (_name, event) => {
+  ] as const)('%s is ignored with a reason and leaves no rows', async (_name, event) => {
     for (const none of [undefined, null]) {
       const { server, referrer, friend, stripe } = await invitation();
       const before = await rowsOf(server, [referrer, friend], stripe);
@@ -303,7 +306,7 @@ describe('a field that is absent, or null, counts as none', () => {
     }
   });
 
-  test('a dispute that does not say when it was opened was opened when we first heard of it', async () => {
+  test('a dispute without an opening time was opened when we first heard of it', async () => {
     const rows = await rowsAfter((stripe) => {
       const dispute = stripe.dispute(START, { created: null });
       return [...bought(stripe), dispute.updated('under_review', daysAfter(1)), dispute.lost(daysAfter(2))];
@@ -311,7 +314,7 @@ describe('a field that is absent, or null, counts as none', () => {
     expect(rows.disputes).toMatchObject([{ createdAt: daysAfter(1).toISOString(), status: 'lost' }]);
   });
 
-  test('a checkout that does not say whether it is paid, or of which subscription, is no reason to doubt', async () => {
+  test('a checkout that does not say whether it is paid, or for which subscription, raises no doubt', async () => {
     for (const none of [undefined, null]) {
       const rows = await rowsAfter((stripe) => [
         stripe.checkoutCompleted({ payment_status: none, subscription: none, metadata: none }),
@@ -354,7 +357,7 @@ test('references that Stripe expanded to objects work as ids', async () => {
   );
 });
 
-describe('an object that fits no shape we know', () => {
+describe('an object of unknown shape', () => {
   const misfits: [string, (stripe: Buyer, broken: boolean) => StripeEvent, RegExp][] = [
     ['a subscription', (stripe, broken) => stripe.created(broken ? { status: null } : {}), /at status$/],
     [
@@ -435,7 +438,7 @@ describe('an object that fits no shape we know', () => {
     },
   );
 
-  test('the payload that is kept of an event is the one that was applied', async () => {
+  test('the payload kept for an event is the one that was applied', async () => {
     const { server, stripe } = await invitation();
     const good = stripe.created();
     const object = { ...good.data.object, status: 7 };
@@ -557,7 +560,7 @@ describe('a thinned event', () => {
     'refund.failed',
   ];
 
-  test('gives the very same rows as the whole one, for every type that is handled', async () => {
+  test('a thinned event gives the same rows as the whole one, for every handled type', async () => {
     const [whole, thin] = [await invitation(), await invitation()];
     const events = everyType(whole.stripe, whole.friend.id);
     const twins = everyType(thin.stripe, thin.friend.id);
@@ -583,7 +586,7 @@ describe('a thinned event', () => {
     expect(seen.size).toBeGreaterThan(events.length - 5);
   });
 
-  test('holds no address, name, street, card, telephone or metadata, and says who it is of all the same', () => {
+  test('a thinned event holds no address, name, street, card, telephone or metadata, but still identifies its user', () => {
     const stripe = buyer('user_1');
     for (const event of everyType(stripe, 'user_1')) {
       const whole = JSON.stringify(event);
@@ -603,7 +606,7 @@ describe('a thinned event', () => {
     }
   });
 
-  test('keeps of an object that is not used, or that fits no shape, nothing but its kind and id', () => {
+  test('a thinned event of an unused or unreadable object keeps only its kind and id', () => {
     const unused = stripeEvent('product.created', { id: 'prod_1', object: 'product', ...PERSONAL });
     expect(JSON.parse(thinPayload(JSON.stringify(unused)))).toMatchObject({
       data: { object: { id: 'prod_1', object: 'product' } },

@@ -37,7 +37,7 @@ const seconds = (n: number): Date => new Date(START.getTime() + n * 1000);
 describe('laravel/cashier-stripe 1759: "Duplicate subscriptions"', () => {
   // "`handleCustomerSubscriptionUpdated()` saves the new subscription with `status: active`;
   //  `handleCustomerSubscriptionCreated()` calls `updateOrCreate` and updates the subscription back to `status: incomplete`"
-  test('created and updated handled at the same time leave one subscription, active', async () => {
+  test('created and updated handled at the same time leave one active subscription', async () => {
     const { server, friend, referrer, stripe } = await linkedFriend();
     const created = stripe.created({ status: 'incomplete' }, { at: seconds(0) });
     const updated = stripe.updated({}, { at: seconds(1), previous: { status: 'incomplete' } });
@@ -52,7 +52,7 @@ describe('laravel/cashier-stripe 1759: "Duplicate subscriptions"', () => {
     }
   });
 
-  test('so do the two of one second, created last', async () => {
+  test('a created that arrives after an updated of the same second leaves the subscription active', async () => {
     const { server, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.updated({}, { previous: { status: 'incomplete' } })]);
     const answer = await deliver(server, stripe.created({ status: 'incomplete' }));
@@ -64,7 +64,7 @@ describe('laravel/cashier-stripe 1759: "Duplicate subscriptions"', () => {
 describe('laravel/cashier-stripe 1760: "Webhook race condition"', () => {
   // "a customer's subscription ended up in an `incomplete` status […] the `update` has a later `created` timestamp but
   //  seems to have made it to the server first"
-  test('an updated of one second later that comes first is not overwritten by created', async () => {
+  test('an updated that arrives before the created of a second earlier is not overwritten by it', async () => {
     const { server, friend, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.updated({}, { at: seconds(1), previous: { status: 'incomplete' } })]);
     const late = await deliver(server, stripe.created({ status: 'incomplete' }, { at: seconds(0) }));
@@ -101,7 +101,7 @@ describe('invertase/stripe-firebase-extensions 119: "Race Condition in Firestore
     });
   });
 
-  test('nothing of a stale snapshot stays: not its plan, its period or its cancellation', async () => {
+  test('nothing of a stale snapshot is kept: not its plan, its period or its cancellation', async () => {
     const { server, friend, stripe } = await linkedFriend();
     const item = { price: { id: 'price_a', unit_amount: 9000 }, current_period_end: epoch(daysAfter(365)) };
     await deliverAll(server, [
@@ -124,7 +124,7 @@ describe('invertase/stripe-firebase-extensions 119: "Race Condition in Firestore
 
 describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when listing active subscriptions"', () => {
   // "In Stripe, cancel the subscription immediately […] See a subscription that still has `status: active` returned"
-  test('a subscription cancelled at Stripe is listed active no more', async () => {
+  test('a subscription cancelled at Stripe is no longer listed as active', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);
@@ -142,10 +142,10 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
   });
 
   test.each([
-    ['of before the end', 4],
-    ['of the very second of the end', 5],
+    ['from before the end', 4],
+    ['from the same second as the end', 5],
     ['that claims to be newer than the end', 6],
-  ])('nor is it again by an updated %s that comes afterwards', async (_name, second) => {
+  ])('a cancelled subscription is not revived by a later-arriving updated %s', async (_name, second) => {
     const { server, friend, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.created(), stripe.ended(seconds(5))]);
     const late = stripe.updated({}, { at: seconds(second), previous: { cancel_at_period_end: true } });
@@ -157,7 +157,7 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
     });
   });
 
-  test('nor by the resumed of a subscription that is over, nor when its deleted says active itself', async () => {
+  test('a resumed event, or a deleted event that itself says active, does not revive an ended subscription', async () => {
     const { server, friend, stripe } = await linkedFriend();
     const deleted = { ...stripe.updated({}, { at: seconds(5) }), type: 'customer.subscription.deleted' };
     const resumed = { ...stripe.updated({}, { at: seconds(6) }), type: 'customer.subscription.resumed' };
@@ -167,11 +167,11 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
   });
 });
 
-describe('better-auth/better-auth 5976: fields that a version of the API moved turn to null', () => {
+describe('better-auth/better-auth 5976: fields moved by a new API version become null', () => {
   // `current_period_end` "now lives on the subscription's items, an invoice's subscription under `parent`"
   const OLD_ITEMS = { data: [{ price: { id: 'price_m', unit_amount: 900 } }] };
 
-  test('the end of the period is read where either version has it, and shown', async () => {
+  test("the period's end is read in either API version and shown", async () => {
     const until = daysAfter(31).toISOString();
     for (const fields of [{}, { items: OLD_ITEMS, current_period_end: epoch(daysAfter(31)) }]) {
       const { server, friend, stripe } = await linkedFriend();
@@ -183,7 +183,7 @@ describe('better-auth/better-auth 5976: fields that a version of the API moved t
     }
   });
 
-  test('a version changed between two events of one subscription loses nothing', async () => {
+  test('an API version that changes between two events of one subscription loses nothing', async () => {
     const { server, friend, stripe } = await linkedFriend();
     const [before, after] = [epoch(daysAfter(31)), epoch(daysAfter(62))];
     await deliverAll(server, [stripe.created({ items: OLD_ITEMS, current_period_end: before })]);
@@ -194,7 +194,7 @@ describe('better-auth/better-auth 5976: fields that a version of the API moved t
     });
   });
 
-  test('the subscription of an invoice is found where either version names it', async () => {
+  test('the subscription of an invoice is found in either API version', async () => {
     for (const named of [{}, { parent: undefined, subscription: 'named' }]) {
       const { server, referrer, stripe } = await linkedFriend();
       const subscription = stripe.subscription;
@@ -221,7 +221,7 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
   };
 
   test.each(Object.keys(events) as (keyof typeof events)[])(
-    '%s that cannot be kept is answered 5xx, and applied when Stripe sends it again',
+    '%s that cannot be stored is answered 5xx, and applied when Stripe sends it again',
     async (type) => {
       const server = await startTestServer();
       const friend = await signUp(server, 'friend@example.com');

@@ -35,8 +35,8 @@ function turnsByHand() {
   return { turns, add, begun, turnsPass, passTime: (ms: number) => (now += ms) };
 }
 
-describe('the requests of one turn of the event loop', () => {
-  test('begin in the order in which they came, until the turn has been long enough', async () => {
+describe('requests within one turn of the event loop', () => {
+  test("requests begin in order of arrival until the turn's time is used up", async () => {
     const { add, begun, turnsPass } = turnsByHand();
     for (let name = 0; name < 30; name += 1) await add(name, 2);
     await turnsPass(3);
@@ -50,14 +50,14 @@ describe('the requests of one turn of the event loop', () => {
     for (let turn = 0; turn < 43; turn += 1) expect(inOneTurn(turn)).toBeLessThanOrEqual(2 * 3);
   });
 
-  test('begin at once while there is time', async () => {
+  test('requests begin at once while there is time', async () => {
     const { add, begun } = turnsByHand();
     await add(0, 0);
     await add(1, 0);
     expect(begun).toHaveLength(2);
   });
 
-  test('get as much time as everything else took while they waited', async () => {
+  test('requests get as much time as everything else took while they waited', async () => {
     const { add, begun, turnsPass, passTime } = turnsByHand();
     for (let name = 0; name < 300; name += 1) await add(name, 1);
     await turnsPass(1);
@@ -73,7 +73,7 @@ describe('the requests of one turn of the event loop', () => {
     expect(begun.length - after).toBeLessThanOrEqual(60);
   });
 
-  test('tell how long the luckiest one had to wait', async () => {
+  test('the shortest wait of a request is measured', async () => {
     const { turns, add, turnsPass, passTime } = turnsByHand();
     expect(turns.shortestWait()).toBe(0);
     await add(0, LIMIT);
@@ -97,7 +97,7 @@ describe('the requests of one turn of the event loop', () => {
 
 // PostgreSQL answers later: there every request gives its turn away by itself.
 test.runIf(inject('engine') === 'sqlite')(
-  'whoever connects while the server is busy is heard before the others are served many times',
+  'a new connection to a busy server is served before the others are served many times',
   async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');

@@ -15,44 +15,56 @@ function state(fields: object = {}): SubscriptionState {
   return readSubscription(object(fields), null).state;
 }
 
-describe('which snapshot holds (design: rule 7)', () => {
+describe('which snapshot is current (design: rule 7)', () => {
   const canceled = state({ status: 'canceled' });
   test.each([
-    { what: 'a newer one', held: state(), heard: state({ status: 'unpaid' }), at: day(1), order: 'later' },
     {
-      what: 'an older one',
+      what: 'a newer snapshot',
+      held: state(),
+      heard: state({ status: 'unpaid' }),
+      at: day(1),
+      order: 'later',
+    },
+    {
+      what: 'an older snapshot',
       held: state(),
       heard: state({ status: 'unpaid' }),
       at: day(-1),
       order: 'earlier',
     },
-    { what: 'the same again', held: state(), heard: state(), at: day(0), order: 'same' },
+    { what: 'the same snapshot again', held: state(), heard: state(), at: day(0), order: 'same' },
     {
-      what: 'another of one second',
+      what: 'a different snapshot of the same second',
       held: state(),
       heard: state({ status: 'unpaid' }),
       at: day(0),
       order: 'tie',
     },
-    { what: 'an end, older than what is held', held: state(), heard: canceled, at: day(-9), order: 'later' },
-    { what: 'an end of one second', held: state(), heard: canceled, at: day(0), order: 'later' },
-    { what: 'anything newer than an end', held: canceled, heard: state(), at: day(9), order: 'earlier' },
     {
-      what: 'anything of the second of an end',
+      what: 'an end that is older than the stored snapshot',
+      held: state(),
+      heard: canceled,
+      at: day(-9),
+      order: 'later',
+    },
+    { what: 'an end of the same second', held: state(), heard: canceled, at: day(0), order: 'later' },
+    { what: 'a snapshot newer than an end', held: canceled, heard: state(), at: day(9), order: 'earlier' },
+    {
+      what: 'a snapshot of the same second as an end',
       held: canceled,
       heard: state(),
       at: day(0),
       order: 'earlier',
     },
     {
-      what: 'another end, newer',
+      what: 'a newer second end',
       held: canceled,
       heard: state({ status: 'incomplete_expired' }),
       at: day(1),
       order: 'later',
     },
     {
-      what: 'another end, older',
+      what: 'an older second end',
       held: canceled,
       heard: state({ status: 'incomplete_expired' }),
       at: day(-1),
@@ -87,14 +99,19 @@ describe('two snapshots of one second (design: rule 7)', () => {
 
   test.each([
     { what: 'created never overrides', a: activated, b: created, is: 'earlier' },
-    { what: 'created, when what is held is not known any more', a: null, b: created, is: 'earlier' },
-    { what: 'whatever follows created', a: created, b: activated, is: 'later' },
-    { what: 'B says that it was before as A says', a: activated, b: cancelling, is: 'later' },
-    { what: 'A says that it was before as B says', a: cancelling, b: activated, is: 'earlier' },
-    { what: 'neither fits', a: unpaid, b: activated, is: 'undecided' },
-    { what: 'both fit', a: activated, b: toAndFro, is: 'undecided' },
-    { what: 'the event of what is held is not known any more', a: null, b: activated, is: 'undecided' },
-  ])('$what: $is', ({ a, b, is }) => {
+    {
+      what: 'created never overrides, even when the stored event is gone',
+      a: null,
+      b: created,
+      is: 'earlier',
+    },
+    { what: 'an updated follows created', a: created, b: activated, is: 'later' },
+    { what: "B's previous values are A's", a: activated, b: cancelling, is: 'later' },
+    { what: "A's previous values are B's", a: cancelling, b: activated, is: 'earlier' },
+    { what: "neither has the other's previous values", a: unpaid, b: activated, is: 'undecided' },
+    { what: "each has the other's previous values", a: activated, b: toAndFro, is: 'undecided' },
+    { what: 'the stored event is gone', a: null, b: activated, is: 'undecided' },
+  ])('tie: $what, so B is $is', ({ a, b, is }) => {
     expect(breakTie(a, b, null)).toBe(is);
   });
 });

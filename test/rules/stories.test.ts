@@ -144,7 +144,7 @@ function subscription(name: string, draw: Draw): Told {
   }
 }
 
-test(`${STORIES} random stories end as the facts say, in whatever order they are heard`, () => {
+test(`${STORIES} random stories end as the facts say, in any order of events`, () => {
   const rank = { free: 0, trial: 1, paid: 2 };
   for (let story = 0; story < STORIES; story += 1) {
     const draw = seededRandom(`story ${story}`);
