@@ -39,7 +39,7 @@ function subscription(userId: string, { trial = false, proven = false }): string
     VALUES ('sub_${userId}', 'cus_${userId}', ${trial ? AT : 'NULL'}, ${proven ? AT : 'NULL'}, ${AT});`;
 }
 
-test('accounts from before: only addresses that were paid for count, and only converted referrals keep theirs', async () => {
+test('upgrading older accounts keeps only addresses that were paid for, and the address hashes of converted referrals only', async () => {
   const { database, migrate } = await oldDatabase();
   await database.run(
     [

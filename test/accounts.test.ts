@@ -55,13 +55,13 @@ test('signing up makes a free account, logs the browser in and leads to Settings
   });
 });
 
-test('an address is kept trimmed and in lower case', async () => {
+test('an address is stored trimmed and in lower case', async () => {
   const { app, db } = await startTestServer();
   await postForm(app, '/signup', { email: '  Ann@Example.COM ', password: PASSWORD });
   expect(await db.user.findMany({ select: { email: true } })).toEqual([{ email: 'ann@example.com' }]);
 });
 
-test('the session cookie is out of reach of scripts and other sites, and lasts 30 days', async () => {
+test('the session cookie is HttpOnly and SameSite, and lasts 30 days', async () => {
   const { app } = await startTestServer();
   const answer = await postForm(app, '/signup', { email: 'ann@example.com', password: PASSWORD });
   const cookie = sessionCookie(answer);
@@ -69,7 +69,7 @@ test('the session cookie is out of reach of scripts and other sites, and lasts 3
   expect(cookie?.secure).toBeUndefined();
 });
 
-test('on https all cookies are sent over https only, and no other site of the domain can set them', async () => {
+test('on https every cookie is Secure, and a sibling domain cannot set it', async () => {
   const server = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
   const ann = await signUp(server, 'ann@example.com');
   const visit = await server.app.inject({ url: `/r/${ann.code}` });
@@ -93,7 +93,7 @@ test('on https all cookies are sent over https only, and no other site of the do
   expect(await server.db.referral.count()).toBe(1);
 });
 
-test('on https a session without the prefix opens nothing, and an invitation without it still counts', async () => {
+test('on https a session cookie without the __Host- prefix is rejected, and an invitation cookie without it still counts', async () => {
   const server = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
   const ann = await signUp(server, 'ann@example.com');
   expect(await whoIs(server, ann.cookie)).toBe('ann@example.com');
@@ -104,7 +104,7 @@ test('on https a session without the prefix opens nothing, and an invitation wit
   expect(await server.db.referral.count()).toBe(1);
 });
 
-test('neither the password nor the token of a session is stored', async () => {
+test('neither the password nor the session token is stored in plain text', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const rows = JSON.stringify([await server.db.user.findMany(), await server.db.session.findMany()]);
@@ -136,7 +136,7 @@ test.each([
   ['a password of 7 characters', { email: 'ann@example.com', password: '1234567' }, weak],
   ['a password of 201 characters', { email: 'ann@example.com', password: 'p'.repeat(201) }, weak],
 ])(
-  'a sign-up with %s shows the form again, says why, and makes no account',
+  'sign-up with %s shows the form again with the reason and makes no account',
   async (_name, fields, message) => {
     const { app, db } = await startTestServer();
     const answer = await postForm(app, '/signup', fields);
@@ -155,7 +155,7 @@ test('an empty sign-up says what is missing', async () => {
   expect(answer.body).toContain(weak);
 });
 
-test.each([8, 200])('a password of %i characters will do', async (length) => {
+test.each([8, 200])('a password of %i characters is accepted', async (length) => {
   const server = await startTestServer();
   const password = 'xk'.repeat(length / 2);
   const answer = await postForm(server.app, '/signup', { email: 'ann@example.com', password });
@@ -164,7 +164,7 @@ test.each([8, 200])('a password of %i characters will do', async (length) => {
 });
 
 test.each(['/signup', '/login'])(
-  'what was typed stands in %s again, harmless, the password does not',
+  '%s shows the typed address again, escaped, and never the password',
   async (url) => {
     const { app } = await startTestServer();
     const answer = await postForm(app, url, { email: '"><script>alert(1)</script>', password: 'secret7' });
@@ -187,7 +187,7 @@ test('an address has one account, in upper or lower case', async () => {
   expect((await logIn(server, 'ann@example.com', PASSWORD)).statusCode).toBe(303);
 });
 
-test('a sign-up that is sent several times by a double click makes one account, and each answer logs in', async () => {
+test('a sign-up form submitted several times by a double click makes one account, and each answer logs in', async () => {
   const server = await startTestServer();
   const fields = { email: 'ann@example.com', password: PASSWORD };
   const answers = await Promise.all(Array.from({ length: 6 }, () => postForm(server.app, '/signup', fields)));
@@ -196,7 +196,7 @@ test('a sign-up that is sent several times by a double click makes one account, 
   expect(await server.db.user.count()).toBe(1);
 });
 
-test('of sign-ups with one address and several passwords at once one makes the account, and the others show the form', async () => {
+test('of simultaneous sign-ups with one address and different passwords, one makes the account and the others see the form again', async () => {
   const { app, db } = await startTestServer();
   const answers = await Promise.all(
     Array.from({ length: 6 }, (_, n) =>
@@ -208,7 +208,7 @@ test('of sign-ups with one address and several passwords at once one makes the a
   expect(await db.session.count()).toBe(1);
 });
 
-test('a minute after it was made, signing up with an account’s address and password is no way to log in', async () => {
+test('a minute after signing up, the sign-up form no longer logs in with that address and password', async () => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   const fields = { email: 'ann@example.com', password: PASSWORD };
@@ -218,7 +218,7 @@ test('a minute after it was made, signing up with an account’s address and pas
   expect((await postForm(server.app, '/signup', fields)).statusCode).toBe(409);
 });
 
-test('signing up ends the session that the browser had', async () => {
+test('signing up ends the session that the browser had before', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const fields = { email: 'bob@example.com', password: PASSWORD };
@@ -227,7 +227,7 @@ test('signing up ends the session that the browser had', async () => {
   expect(await whoIs(server, ann.cookie)).toBeNull();
 });
 
-test('the right password logs in, with the address in any case', async () => {
+test('the right password logs in, whatever the case of the address', async () => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   const answer = await logIn(server, ' ANN@Example.com ');
@@ -252,15 +252,15 @@ test('a wrong password and an unknown address get the same answer', async () => 
 
 test.each([
   ['differs in case', PASSWORD.toUpperCase()],
-  ['has a space at its end', `${PASSWORD} `],
-  ['is only its start', PASSWORD.slice(0, -1)],
+  ['has a trailing space', `${PASSWORD} `],
+  ['is only the beginning of the right one', PASSWORD.slice(0, -1)],
 ])('a password that %s is wrong', async (_name, password) => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   expect((await logIn(server, 'ann@example.com', password)).statusCode).toBe(401);
 });
 
-test('logging in ends the session that the browser had, and opens another', async () => {
+test('logging in ends the session that the browser had before and starts a new one', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const answer = await logIn(server, 'ann@example.com', PASSWORD, ann.cookie);
@@ -290,7 +290,7 @@ test('a wrong log-in shows the form again to somebody who is logged in, too', as
   expect(answer.body).toContain('The e-mail address or the password is wrong.');
 });
 
-test('a sign-up that fails shows the form again to somebody who is logged in, too', async () => {
+test('a failed sign-up shows the form again even when already logged in', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(
@@ -303,7 +303,7 @@ test('a sign-up that fails shows the form again to somebody who is logged in, to
   expect(answer.body).toContain('has an account already');
 });
 
-test('logging out ends the session itself and leads to the start page', async () => {
+test('logging out ends the session and redirects to the start page', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const elsewhere = cookiesOf(await logIn(server, 'ann@example.com'));
@@ -315,14 +315,14 @@ test('logging out ends the session itself and leads to the start page', async ()
   expect(await whoIs(server, elsewhere)).toBe('ann@example.com');
 });
 
-test('logging out without a session leads to the start page as well', async () => {
+test('logging out without a session also redirects to the start page', async () => {
   const { app } = await startTestServer();
   const answer = await postForm(app, '/logout', {});
   expect(answer.statusCode).toBe(303);
   expect(answer.headers.location).toBe('/');
 });
 
-test.each(['/login', '/signup'])('whoever is logged in is led from %s to Settings', async (url) => {
+test.each(['/login', '/signup'])('%s redirects a logged-in user to Settings', async (url) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const answer = await server.app.inject({ url, headers: { cookie: ann.cookie } });
@@ -330,7 +330,7 @@ test.each(['/login', '/signup'])('whoever is logged in is led from %s to Setting
   expect(answer.headers.location).toBe('/settings');
 });
 
-test('a session that is not used ends after 30 days to the second', async () => {
+test('an unused session ends after exactly 30 days', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const bob = await signUp(server, 'bob@example.com');
@@ -368,7 +368,7 @@ test.each([
   `tandem_session=${'x'.repeat(4000)}`,
   'tandem_session=a; tandem_session=b',
   'tandem_flash=__proto__; tandem_ref=%F0%9F%92%A9',
-])('the made-up cookie %.40s is a visitor', async (cookie) => {
+])('the made-up cookie %.40s counts as a visitor', async (cookie) => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   expect(await whoIs(server, cookie)).toBeNull();
@@ -390,7 +390,7 @@ test('Settings changes the address with the current password', async () => {
   expect((await logIn(server, 'ann@example.com')).statusCode).toBe(401);
 });
 
-test('a changed address ends all other sessions and every reset link', async () => {
+test('changing the address ends all other sessions and every reset link', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const elsewhere = cookiesOf(await logIn(server, 'ann@example.com'));
@@ -414,9 +414,9 @@ test.each([
     wrongPassword,
   ],
   ['without a password', { email: 'new@example.com' }, 400, 'address-password-error'],
-  ['to no address', { email: 'new', currentPassword: PASSWORD }, 400, bad],
+  ['to an empty one', { email: 'new', currentPassword: PASSWORD }, 400, bad],
   [
-    "to somebody else's",
+    'to one that another account has',
     { email: 'BOB@example.com', currentPassword: PASSWORD },
     409,
     'has an account already',
@@ -436,7 +436,7 @@ test.each([
   },
 );
 
-test('Settings changes the password, stays logged in here, and logs out everywhere else', async () => {
+test('changing the password in Settings keeps this session and ends all others', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const elsewhere = cookiesOf(await logIn(server, 'ann@example.com'));
@@ -453,7 +453,12 @@ test('Settings changes the password, stays logged in here, and logs out everywhe
 });
 
 test.each([
-  ['with a wrong one', { currentPassword: 'wrong password', newPassword: NEW_PASSWORD }, 403, wrongPassword],
+  [
+    'with a wrong current one',
+    { currentPassword: 'wrong password', newPassword: NEW_PASSWORD },
+    403,
+    wrongPassword,
+  ],
   ['without the current one', { newPassword: NEW_PASSWORD }, 400, 'password-current-error'],
   ['to one of 7 characters', { currentPassword: PASSWORD, newPassword: '1234567' }, 400, weak],
   ['to one of 201 characters', { currentPassword: PASSWORD, newPassword: 'p'.repeat(201) }, 400, weak],
@@ -471,13 +476,16 @@ test.each([
   },
 );
 
-test.each(['/settings/address', '/settings/password'])('signed out, %s leads to the log-in', async (url) => {
-  const { app } = await startTestServer();
-  const answer = await postForm(app, url, {
-    currentPassword: PASSWORD,
-    newPassword: NEW_PASSWORD,
-    email: 'a@b.test',
-  });
-  expect(answer.statusCode).toBe(303);
-  expect(answer.headers.location).toBe('/login');
-});
+test.each(['/settings/address', '/settings/password'])(
+  '%s redirects a visitor to the login page',
+  async (url) => {
+    const { app } = await startTestServer();
+    const answer = await postForm(app, url, {
+      currentPassword: PASSWORD,
+      newPassword: NEW_PASSWORD,
+      email: 'a@b.test',
+    });
+    expect(answer.statusCode).toBe(303);
+    expect(answer.headers.location).toBe('/login');
+  },
+);

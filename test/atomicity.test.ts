@@ -29,7 +29,7 @@ const WRITES = [
   ['UPDATE', 'Customer', 'checkout', ['created']],
 ] as const;
 
-describe('a failure at any single write', () => {
+describe('when a single write fails', () => {
   test.each(WRITES)(
     '%s of %s: 5xx, nothing is left but the failed event, and the redelivery applies everything',
     async (...args) => {
@@ -72,27 +72,30 @@ describe('a failure at any single write', () => {
     },
   );
 
-  test.each([1, 2, 3])('the ledger entry number %i of the conversion', async (nth) => {
-    const server = await startTestServer();
-    const referrer = await signUp(server, 'referrer@example.com');
-    const friend = await signUp(server, 'friend@example.com', referrer.code);
-    const stripe = buyer(friend.id);
-    await deliverAll(server, [stripe.checkoutCompleted()]);
-    const before = await everythingElse(server);
+  test.each([1, 2, 3])(
+    'ledger entry number %i of the conversion fails: everything is rolled back, and the redelivery applies everything',
+    async (nth) => {
+      const server = await startTestServer();
+      const referrer = await signUp(server, 'referrer@example.com');
+      const friend = await signUp(server, 'friend@example.com', referrer.code);
+      const stripe = buyer(friend.id);
+      await deliverAll(server, [stripe.checkoutCompleted()]);
+      const before = await everythingElse(server);
 
-    const earlier = '(SELECT count(*) FROM "CreditEntry")';
-    const refusal = await refuseWrites(server, 'INSERT', 'CreditEntry', `${earlier} = ${nth - 1}`);
-    const event = stripe.created();
-    expect((await deliver(server, event)).statusCode).toBe(500);
-    expect(await everythingElse(server)).toEqual(before);
+      const earlier = '(SELECT count(*) FROM "CreditEntry")';
+      const refusal = await refuseWrites(server, 'INSERT', 'CreditEntry', `${earlier} = ${nth - 1}`);
+      const event = stripe.created();
+      expect((await deliver(server, event)).statusCode).toBe(500);
+      expect(await everythingElse(server)).toEqual(before);
 
-    await refusal.lift();
-    await deliverAll(server, [event]);
-    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
-    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
-  });
+      await refusal.lift();
+      await deliverAll(server, [event]);
+      expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
+      expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+    },
+  );
 
-  test('an event that cannot even be claimed is answered 5xx, and applied when it comes again', async () => {
+  test('an event whose claim fails is answered 5xx, and applied when it is sent again', async () => {
     const server = await startTestServer();
     const friend = await signUp(server, 'friend@example.com');
     const stripe = buyer(friend.id);
@@ -103,7 +106,7 @@ describe('a failure at any single write', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('a failure recorded late does not overwrite what was applied meanwhile', async () => {
+  test('recording a failure late does not overwrite an event that was applied in the meantime', async () => {
     const server = await startTestServer();
     const friend = await signUp(server, 'friend@example.com');
     const event = buyer(friend.id).checkoutCompleted();

@@ -49,8 +49,8 @@ async function lockDatabase(server: TestServer): Promise<{ lift: () => Promise<v
   return { lift: () => run('COMMIT') };
 }
 
-describe('webhooks past the number that is handled at a time', () => {
-  test('are refused at once, unread, and taken again once there is room', async () => {
+describe('too many webhooks at once', () => {
+  test('webhooks over the limit are refused at once, unread, and accepted again once there is room', async () => {
     registry.resetMetrics();
     const server = await startTestServer();
     const { lift } = await lockDatabase(server);
@@ -112,7 +112,7 @@ describe('when the event loop lags', () => {
     expect(api?.json()).toMatchObject({ error: { code: 'busy' } });
   });
 
-  test('a refusal is one line in the log, not an error of ours', async () => {
+  test('a refused request is one line in the log, not logged as a server error', async () => {
     const { db, config, clock } = await startTestServer();
     const lines: string[] = [];
     const logger = pino({}, { write: (line: string) => void lines.push(line) });
@@ -135,7 +135,7 @@ describe('when the event loop lags', () => {
     expect((await app.inject({ url: '/' })).statusCode).toBe(200);
   });
 
-  test('a webhook is refused, so that Stripe sends it again', async () => {
+  test('an overloaded server refuses webhooks, so that Stripe sends them again', async () => {
     registry.resetMetrics();
     const server = await pressed();
     const event = buyer().created();
@@ -153,7 +153,7 @@ describe('when the event loop lags', () => {
 });
 
 describe('/readyz', () => {
-  test.runIf(onPostgresql)('does not wait for a database that hangs', async () => {
+  test.runIf(onPostgresql)('/readyz does not wait for a database that hangs', async () => {
     const server = await startTestServer();
     const { run } = await otherConnection(server);
     await run('BEGIN; LOCK TABLE "_prisma_migrations"');
@@ -168,14 +168,14 @@ describe('/readyz', () => {
     });
   });
 
-  test('does not take a long transaction for a database that hangs', async () => {
+  test('/readyz does not mistake a long transaction for a database that hangs', async () => {
     const server = await startTestServer();
     await inTransaction(server.db, START, async () => {
       expect((await server.app.inject({ url: '/readyz' })).statusCode).toBe(200);
     });
   });
 
-  test('says so when a migration is not finished', async () => {
+  test('/readyz says when a migration is unfinished', async () => {
     const server = await startTestServer();
     const { run } = await otherConnection(server);
     await run(`UPDATE "_prisma_migrations" SET "finished_at" = NULL WHERE "migration_name" LIKE '%_backups'`);
@@ -186,7 +186,7 @@ describe('/readyz', () => {
     );
   });
 
-  test('compares the names of the migrations: one that is missing is 503, whatever else is there', async () => {
+  test('/readyz compares migrations by name: a missing one is 503, even when there are others', async () => {
     const server = await startTestServer();
     const { run } = await otherConnection(server);
     const name = `"migration_name" LIKE '%_backups'`;
@@ -209,17 +209,20 @@ describe('/readyz', () => {
   });
 });
 
-test.each(['EHOSTUNREACH', 'EPIPE'])('%s is a database that cannot be reached, a bug is none', (code) => {
-  expect(isUnreachable(Object.assign(new Error(`connect ${code} 192.0.2.1:5432`), { code }))).toBe(true);
-  expect(isUnreachable(new Error(code))).toBe(false);
-});
+test.each(['EHOSTUNREACH', 'EPIPE'])(
+  '%s means that the database is unreachable, and an ordinary error does not',
+  (code) => {
+    expect(isUnreachable(Object.assign(new Error(`connect ${code} 192.0.2.1:5432`), { code }))).toBe(true);
+    expect(isUnreachable(new Error(code))).toBe(false);
+  },
+);
 
 test.each([
   ['SocketTimeout', true, false],
   ['TooManyConnections', true, false],
   ['DatabaseNotReachable', true, true],
   ['ConnectionClosed', true, true],
-] as const)('the driver says %s: refused %s, unreachable %s', (kind, refused, unreachable) => {
+] as const)('driver error %s: refused %s, unreachable %s', (kind, refused, unreachable) => {
   const error = new DriverAdapterError({ kind } as ConstructorParameters<typeof DriverAdapterError>[0]);
   expect(isRefused(error)).toBe(refused);
   expect(isUnreachable(error)).toBe(unreachable);
@@ -257,7 +260,7 @@ describe.runIf(onPostgresql)('a pool whose connections are all in use', () => {
   });
 });
 
-describe.runIf(onPostgresql)('a database that cannot be reached', () => {
+describe.runIf(onPostgresql)('a database that is unreachable', () => {
   /** Stands between us and the database; once it sees some words from us, the database is gone. */
   async function proxyTo(databaseUrl: string) {
     const { hostname, port } = new URL(databaseUrl);
@@ -312,7 +315,7 @@ describe.runIf(onPostgresql)('a database that cannot be reached', () => {
   }
 
   test.each(['BEGIN', 'INSERT INTO "Event"', '"Subscription"', 'COMMIT'])(
-    'at %s: 503, no failed row, and the event is applied once it is back',
+    'connection lost at %s: 503, no failed row, and the event is applied once the database is back',
     async (words) => {
       registry.resetMetrics();
       const { direct, proxy, behind } = await serverBehindProxy();
@@ -330,7 +333,7 @@ describe.runIf(onPostgresql)('a database that cannot be reached', () => {
     },
   );
 
-  test('pages say so, /readyz too, and /healthz says that the server lives', async () => {
+  test('with the database down, pages and /readyz say so and /healthz stays 200', async () => {
     const { direct, proxy, behind } = await serverBehindProxy();
     const { cookie } = await signUp(direct, 'ann@example.com');
     proxy.goDown();
@@ -346,7 +349,7 @@ describe.runIf(onPostgresql)('a database that cannot be reached', () => {
     expect((await behind.app.inject({ url: '/readyz' })).statusCode).toBe(200);
   });
 
-  test('while a command runs is one line and exit 1', async () => {
+  test('a command whose database goes away prints one line and exits 1', async () => {
     const { proxy, behind } = await serverBehindProxy();
     await signUp(behind, 'ann@example.com');
     proxy.goDownAt('INSERT INTO "CreditEntry"');

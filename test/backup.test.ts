@@ -118,14 +118,14 @@ test('a backup finishes while others write without a pause, and holds everything
   expect(await db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
 });
 
-test('in words it says where the backup is, how large, and what it holds', async () => {
+test('backup prints where the file is, how large it is and what it holds', async () => {
   const databaseUrl = await newDatabase();
   const path = join(await emptyFolder(), 'copy.db');
   const { text } = await backupOf(databaseUrl, path);
   expect(text).toBe(`The backup is in ${path}: ${(await stat(path)).size} bytes, 0 users, 0 events.`);
 });
 
-test('the database of an older version is copied as it is', async () => {
+test("backing up an older version's database copies it unchanged", async () => {
   const databaseUrl = await newDatabase();
   const database = new Database(pathOf(databaseUrl));
   onTestFinished(() => {
@@ -140,7 +140,7 @@ test('the database of an older version is copied as it is', async () => {
   copy.close();
 });
 
-describe('a backup is refused, and leaves nothing behind,', () => {
+describe('a backup is refused and leaves no file behind', () => {
   function refusal(databaseUrl: string, file: string): Promise<string> {
     return backupOf(databaseUrl, file).then(
       () => 'It was not refused.',
@@ -151,7 +151,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     );
   }
 
-  test('with one line on stderr and exit 1', async () => {
+  test('as a process, a refused backup prints one line on stderr and exits 1', async () => {
     const path = join(await emptyFolder(), 'nowhere', 'copy.db');
     const outcome = await runCli(['backup', path, '--json'], { DATABASE_URL: await newDatabase() });
     expect(outcome).toEqual({
@@ -171,7 +171,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     expect(await readdir(dirname(path))).toEqual(['copy.db']);
   });
 
-  test('when the folder is none', async () => {
+  test('backup is refused when the folder does not exist', async () => {
     expect(await refusal(await newDatabase(), '/dev/null/copy.db')).toContain(
       'The folder /dev/null does not exist.',
     );
@@ -196,7 +196,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     expect(await readdir(folder)).toEqual([]);
   });
 
-  test('when an index of the database is damaged', async () => {
+  test('backup is refused when an index of the database is damaged', async () => {
     const databaseUrl = await newDatabase();
     const database = new Database(pathOf(databaseUrl));
     database.exec(`INSERT INTO "Setting" VALUES ('a', 'x'), ('b', 'x')`);
@@ -230,7 +230,7 @@ describe('a backup is refused, and leaves nothing behind,', () => {
     expect(await readdir(folder)).toEqual([]);
   });
 
-  test('when the database is PostgreSQL, which is not asked: pg_dump makes its backups', async () => {
+  test('backup is refused for PostgreSQL without connecting to it, and points to pg_dump', async () => {
     const path = join(await emptyFolder(), 'copy.dump');
     expect(await refusal('postgresql://nobody:secret@127.0.0.1:1/tandem', path)).toBe(
       `The database is PostgreSQL. Back it up with its own tool: pg_dump --format=custom --file='${path}' "$DATABASE_URL"`,

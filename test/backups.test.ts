@@ -44,7 +44,7 @@ async function backUp(server: TestServer, person: Person, document: object = POR
   return answer.json<{ id: string }>().id;
 }
 
-test('a backup is kept, listed, restored and deleted', async () => {
+test('a backup is stored, listed, restored and deleted', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   const made = await call(server, 'POST', '/api/backups', ann, PORTFOLIO);
@@ -68,7 +68,7 @@ test('a backup is kept, listed, restored and deleted', async () => {
   expect(again.statusCode).toBe(404);
 });
 
-test('bytes count what the document takes, not its characters', async () => {
+test('bytes is the size of the document in bytes, not in characters', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   await backUp(server, ann, { ...PORTFOLIO, holdings: [{ ...HOLDING, note: 'für später' }] });
@@ -77,7 +77,7 @@ test('bytes count what the document takes, not its characters', async () => {
   expect(answer.json()).toMatchObject({ backups: [{ bytes: plain + 12 }] });
 });
 
-test('without access a new backup is refused, and nothing is kept', async () => {
+test('without access a new backup is refused and nothing is stored', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const answer = await call(server, 'POST', '/api/backups', ann, PORTFOLIO);
@@ -86,7 +86,7 @@ test('without access a new backup is refused, and nothing is kept', async () => 
   expect(await server.db.backup.count()).toBe(0);
 });
 
-test('when access has ended, backups are still listed, restored and deleted: only new ones are refused', async () => {
+test('after access ends, backups can still be listed, restored and deleted, but not made', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   const id = await backUp(server, ann);
@@ -112,7 +112,7 @@ test('credit gives access: a referrer can back up until it is used up', async ()
   expect((await call(server, 'POST', '/api/backups', ann, PORTFOLIO)).statusCode).toBe(402);
 });
 
-test('twenty are kept: the next one drops the oldest, also when several came in one second', async () => {
+test('twenty backups are kept: the next one deletes the oldest, even when several were made in one second', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   const ids: string[] = [];
@@ -122,7 +122,7 @@ test('twenty are kept: the next one drops the oldest, also when several came in 
   expect(await idsOf(server, ann)).toEqual(ids.slice(0, 20));
 });
 
-test('backups that are made at once all get a place, and no more than twenty stay', async () => {
+test('backups made at the same time are all stored, up to twenty', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   await Promise.all(Array.from({ length: 25 }, () => backUp(server, ann)));
@@ -162,11 +162,11 @@ test.each([
   ['no currency', { ...PORTFOLIO, currency: 'euros' }, 'currency'],
   ['a quantity of zero', { ...PORTFOLIO, holdings: [{ ...HOLDING, quantity: 0 }] }, 'holdings.0.quantity'],
   [
-    'a price that is no number',
+    'a price that is not a number',
     { ...PORTFOLIO, holdings: [{ ...HOLDING, price: '12' }] },
     'holdings.0.price',
   ],
-  ['a field that we do not know', { ...PORTFOLIO, owner: 'Ann' }, 'owner'],
+  ['an unknown field', { ...PORTFOLIO, owner: 'Ann' }, 'owner'],
   ['no object', [], 'the document'],
 ])('a document with %s is refused, with the reason', async (_what, document, place) => {
   const server = await startTestServer();
@@ -185,7 +185,7 @@ test('a body that is not JSON is refused', async () => {
   expect((await call(server, 'POST', '/api/backups', ann, '{"format":')).statusCode).toBe(400);
 });
 
-test('256 KB is the most, in words that say so', async () => {
+test('a document over 256 KB is refused, and the message names the limit', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   const full = (holdings: number): string =>
@@ -197,7 +197,7 @@ test('256 KB is the most, in words that say so', async () => {
   expect(answer.json()).toMatchObject({ error: { message: expect.stringContaining('256 KB') as string } });
 });
 
-test('a deleted account leaves no backup behind', async () => {
+test('deleting an account deletes its backups', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await server.db.backup.create({
@@ -208,7 +208,7 @@ test('a deleted account leaves no backup behind', async () => {
   expect(await server.db.backup.count()).toBe(0);
 });
 
-test('the page shows the backups, and a form deletes one without JavaScript', async () => {
+test('the page lists the backups, and a form deletes one without JavaScript', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
   const id = await backUp(server, ann);

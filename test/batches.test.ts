@@ -47,8 +47,8 @@ async function soundness({ db, config, clock }: TestServer) {
   return examine(db, { clawbackDays: config.clawbackDays, now: clock.now });
 }
 
-describe('events that are handled together', () => {
-  test('one that fails leaves its failed row, and the others are applied', async () => {
+describe('events handled in one batch', () => {
+  test('an event that fails leaves its failed row, and the rest of the batch is applied', async () => {
     const { server, referrer, people, handle } = await friends(12);
     const events = people.map(({ stripe }) => stripe.created());
     const broken = buyer().created({ items: 'no list' });
@@ -79,7 +79,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('one whose rule throws leaves its failed row, and the others are applied', async () => {
+  test('an event whose rule throws leaves its failed row, and the rest of the batch is applied', async () => {
     const { server, people, handle } = await friends(4);
     const [broken, ...others] = people;
     if (!broken) throw new Error('there is one');
@@ -116,7 +116,7 @@ describe('events that are handled together', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('several of one account, and one of them twice', async () => {
+  test('several events of one account in a batch, one of them twice, are each applied once', async () => {
     const { server, referrer, people, handle } = await friends(1);
     const [friend] = people;
     if (!friend) throw new Error('there is one');
@@ -168,7 +168,7 @@ describe('events that are handled together', () => {
     expect(marked).toMatchObject([{ status: 'active' }]);
   });
 
-  test('chains in which everybody invited the next one', async () => {
+  test('a batch of buyers who invited one another in a chain converts each referral', async () => {
     const server = await startTestServer();
     const people: Person[] = [];
     for (let n = 0; n < 8; n += 1)
@@ -185,7 +185,7 @@ describe('events that are handled together', () => {
   });
 
   test.runIf(inject('engine') === 'postgresql')(
-    'the same ones in opposite order on two servers are applied once each',
+    'the same events in opposite order on two servers are each applied once',
     async () => {
       const { server, referrer, people, handle } = await friends(20);
       const { db } = await openDatabase(server.databaseUrl);

@@ -98,7 +98,7 @@ test(
 describe('a snapshot', () => {
   const setting = { key: 'key', value: 'before' };
 
-  test('sees one moment, waits for no writer and holds none up', async () => {
+  test('a snapshot sees one moment, does not wait for writers and does not hold them up', async () => {
     const databaseUrl = await newDatabase();
     const db = await open(databaseUrl);
     await inTransaction(db, START, (tx) => tx.setting.create({ data: setting }));
@@ -117,13 +117,13 @@ describe('a snapshot', () => {
     expect(await db.setting.findUnique({ where: { key: 'key' } })).toMatchObject({ value: 'after' });
   });
 
-  test('cannot write', async () => {
+  test('a snapshot cannot write', async () => {
     const db = await open(await newDatabase());
     await expect(inSnapshot(db, (snapshot) => snapshot.setting.create({ data: setting }))).rejects.toThrow();
     expect(await db.setting.count()).toBe(0);
   });
 
-  test('is what doctor reads, so that it works while another process writes', async () => {
+  test('doctor reads a snapshot, so it works while another process writes', async () => {
     const databaseUrl = await newDatabase();
     const db = await open(databaseUrl);
     await account(db, 'ann');

@@ -48,7 +48,7 @@ async function withAnn(): Promise<{ server: TestServer; ann: Person }> {
   return { server, ann: await signUp(server, 'ann@example.com') };
 }
 
-test("a friend's link leads to Pricing and is remembered for 30 days", async () => {
+test("a friend's link redirects to Pricing and is remembered for 30 days", async () => {
   const { server, ann } = await withAnn();
   const answer = await visit(server, `/r/${ann.code}`);
   expect(answer.statusCode).toBe(303);
@@ -61,13 +61,16 @@ test("a friend's link leads to Pricing and is remembered for 30 days", async () 
   });
 });
 
-test.each(['/pricing', '/signup', '/'])('after it %s says who gets what', async (url) => {
-  const { server, ann } = await withAnn();
-  const page = await visit(server, url, cookiesOf(await visit(server, `/r/${ann.code}`)));
-  expect(page.body).toContain(BANNER);
-  expect(page.body).toMatch(PROMISE);
-  expect(page.body).toContain(ann.code);
-});
+test.each(['/pricing', '/signup', '/'])(
+  "after following a friend's link, %s says who gets what",
+  async (url) => {
+    const { server, ann } = await withAnn();
+    const page = await visit(server, url, cookiesOf(await visit(server, `/r/${ann.code}`)));
+    expect(page.body).toContain(BANNER);
+    expect(page.body).toMatch(PROMISE);
+    expect(page.body).toContain(ann.code);
+  },
+);
 
 test.each(['/pricing', '/signup', '/'])('%s without an invitation has no banner', async (url) => {
   const { server } = await withAnn();
@@ -75,7 +78,7 @@ test.each(['/pricing', '/signup', '/'])('%s without an invitation has no banner'
 });
 
 test.each(['/pricing', '/signup', '/'])(
-  '?ref= on %s is remembered, and shows the banner at once',
+  '?ref= on %s is remembered and shows the banner at once',
   async (url) => {
     const { server, ann } = await withAnn();
     const answer = await visit(server, `${url}?ref=${ann.code}`);
@@ -85,13 +88,16 @@ test.each(['/pricing', '/signup', '/'])(
   },
 );
 
-test.each(['/login', '/settings', '/no-such-page'])('?ref= on %s is remembered as well', async (url) => {
-  const { server, ann } = await withAnn();
-  await follow(server, `${url}?ref=${ann.code}`, 'bob@example.com');
-  expect(await referrals(server)).toEqual([['ann@example.com', 'bob@example.com']]);
-});
+test.each(['/login', '/settings', '/no-such-page'])(
+  '?ref= on %s is remembered without a banner',
+  async (url) => {
+    const { server, ann } = await withAnn();
+    await follow(server, `${url}?ref=${ann.code}`, 'bob@example.com');
+    expect(await referrals(server)).toEqual([['ann@example.com', 'bob@example.com']]);
+  },
+);
 
-test('signing up after it makes the referral, not converted, and the browser forgets the invitation', async () => {
+test('signing up after following a link makes an unconverted referral and clears the invitation cookie', async () => {
   const { server, ann } = await withAnn();
   const answer = await signUpWith(
     server,
@@ -112,17 +118,17 @@ test('signing up without an invitation makes no referral', async () => {
 });
 
 test.each([
-  ['in small letters', (code: string) => code.toLowerCase()],
+  ['in lower case', (code: string) => code.toLowerCase()],
   ['in mixed case', (code: string) => code.slice(0, 4) + code.slice(4).toLowerCase()],
   ['with spaces around it', (code: string) => ` ${code}\u00A0\t`],
-  ['with a slash at its end', (code: string) => `${code}/`],
-  ['with a full stop at its end', (code: string) => `${code}.`],
-  ['with a comma at its end', (code: string) => `${code},`],
-  ['with an exclamation mark at its end', (code: string) => `${code}!`],
-  ['with a bracket at its end', (code: string) => `${code})`],
+  ['with a slash at the end', (code: string) => `${code}/`],
+  ['with a full stop at the end', (code: string) => `${code}.`],
+  ['with a comma at the end', (code: string) => `${code},`],
+  ['with an exclamation mark at the end', (code: string) => `${code}!`],
+  ['with a bracket at the end', (code: string) => `${code})`],
   ['in brackets', (code: string) => `(${code}).`],
   ['in angle brackets', (code: string) => `<${code}>`],
-  ['as a link in Markdown', (code: string) => `${code}](https://tandem.test)`],
+  ['as a Markdown link', (code: string) => `${code}](https://tandem.test)`],
   ['in straight quotes', (code: string) => `"${code}"`],
   ['in single quotes', (code: string) => `'${code}'`],
   ['in curly quotes', (code: string) => `“${code}”`],
@@ -132,18 +138,18 @@ test.each([
   ['with dashes inside', (code: string) => `${code.slice(0, 4)}–${code.slice(4)}`],
   ['with a soft hyphen inside', (code: string) => `${code.slice(0, 4)}\u00AD${code.slice(4)}`],
   ['with zero-width characters', (code: string) => `\u200B${code.slice(0, 4)}\u2060${code.slice(4)}\uFEFF`],
-  ['with a direction mark', (code: string) => `\u202A${code}\u202C`],
+  ['with a text direction mark', (code: string) => `\u202A${code}\u202C`],
   [
     'in full-width letters',
     (code: string) => code.replace(/./g, (c) => String.fromCodePoint((c.codePointAt(0) ?? 0) + 0xfee0)),
   ],
-  ['with a line break at its end', (code: string) => `${code}\r\n`],
-  ['with an ellipsis at its end', (code: string) => `${code}…`],
+  ['with a line break at the end', (code: string) => `${code}\r\n`],
+  ['with an ellipsis at the end', (code: string) => `${code}…`],
   ['with asterisks around it', (code: string) => `**${code}**`],
   ['with words around it', (code: string) => `${code} is my code`],
-  ['with a query that was encoded', (code: string) => `${code}?utm_source=mail&x=1`],
+  ['with a percent-encoded query', (code: string) => `${code}?utm_source=mail&x=1`],
   ['as a whole link', (code: string) => `https://tandem.test/r/${code}`],
-])('a code counts %s', async (_name, change) => {
+])('a code pasted %s counts', async (_name, change) => {
   const { server, ann } = await withAnn();
   const written = (code: string) => encodeURIComponent(change(code));
   await follow(server, `/r/${written(ann.code)}`, 'bob@example.com');
@@ -158,19 +164,19 @@ test.each([
   ['a slash', (code: string) => `/r/${code}/`],
   ['two slashes', (code: string) => `/r//${code}//`],
   ['a query', (code: string) => `/r/${code}?utm_source=mail`],
-  ['a slash and a query', (code: string) => `/r/${code}/?utm_source=mail`],
-  ['a slash and a query on a page', (code: string) => `/?ref=${code}/&utm_source=mail`],
+  ['a trailing slash and a query', (code: string) => `/r/${code}/?utm_source=mail`],
+  ['a page path, a trailing slash and a query', (code: string) => `/?ref=${code}/&utm_source=mail`],
   ['a second ref', (code: string) => `/pricing?ref=${code}&ref=x`],
-  ['another ref before it', (code: string) => `/pricing?ref=x&ref=${code}`],
+  ['a different ref before it', (code: string) => `/pricing?ref=x&ref=${code}`],
   ['an empty ref before it', (code: string) => `/pricing?ref=&ref=${code}`],
-  ['the whole link for a ref', (code: string) => `/pricing?ref=http://tandem.test/r/${code}/`],
+  ['the whole link as the ref', (code: string) => `/pricing?ref=http://tandem.test/r/${code}/`],
 ])('a link with %s counts', async (_name, link) => {
   const { server, ann } = await withAnn();
   await follow(server, link(ann.code), 'bob@example.com');
   expect(await referrals(server)).toEqual([['ann@example.com', 'bob@example.com']]);
 });
 
-test('of two known codes in one link the first one counts', async () => {
+test('when a link holds two known codes, the first one counts', async () => {
   const { server, ann } = await withAnn();
   const bob = await signUp(server, 'bob@example.com');
   for (const [n, [one, two]] of [
@@ -200,7 +206,7 @@ test.each([
   expect(await referrals(server)).toEqual([['ann@example.com', 'cat@example.com']]);
 });
 
-test("an invitation whose account is gone gives way to the next friend's", async () => {
+test("an invitation whose referrer's account is gone is replaced by the next friend's", async () => {
   const { server, ann } = await withAnn();
   const bob = await signUp(server, 'bob@example.com');
   const cookie = cookiesOf(await visit(server, `/r/${ann.code}`));
@@ -238,8 +244,8 @@ test.each(UNKNOWN)('a link with a code %s silently makes no referral', async (_n
   expect(answer.cookies).toEqual([]);
 });
 
-test.each([...UNKNOWN, ['given twice', 'A&ref=B'], ['that is no UTF-8', '%E0%A4%A']])(
-  '?ref= with a code %s is silently no referral',
+test.each([...UNKNOWN, ['given twice', 'A&ref=B'], ['that is not UTF-8', '%E0%A4%A']])(
+  '?ref= with a code %s makes no referral, without an error',
   async (_name, code) => {
     const { server } = await withAnn();
     const answer = await visit(server, `/pricing?ref=${code}`);
@@ -251,7 +257,7 @@ test.each([...UNKNOWN, ['given twice', 'A&ref=B'], ['that is no UTF-8', '%E0%A4%
 );
 
 test.each(['22222222', '%00', '%zz', '%F0%9F%92%A9', 'A'.repeat(3000)])(
-  'the made-up cookie %.20s is no referral, and signing up works',
+  'the made-up cookie %.20s makes no referral, and signing up works',
   async (value) => {
     const { server } = await withAnn();
     const answer = await signUpWith(server, 'bob@example.com', `tandem_ref=${value}`);
@@ -261,7 +267,7 @@ test.each(['22222222', '%00', '%zz', '%F0%9F%92%A9', 'A'.repeat(3000)])(
 );
 
 test.each([(code: string) => `/r/${code}`, (code: string) => `/r/${code.toLowerCase()}`])(
-  'whoever follows their own link reads on the next page that it is theirs',
+  'users who follow their own link are told on the next page that it is their own',
   async (link) => {
     const { server, ann } = await withAnn();
     const answer = await visit(server, link(ann.code), ann.cookie);
@@ -327,7 +333,7 @@ test.each([
   ['ann+work@example.com', 'ann+home@example.com'],
   ['ann.lee@gmail.com', 'a.n.n.l.e.e+2@googlemail.com'],
   ['annlee@googlemail.com', 'ann.lee@gmail.com'],
-])('%s cannot refer themselves as %s: an account, and no referral', async (email, alias) => {
+])('%s cannot refer themselves as %s: the account is made, without a referral', async (email, alias) => {
   const server = await startTestServer();
   const ann = await signUp(server, email);
   await follow(server, `/r/${ann.code}`, alias);
@@ -336,7 +342,7 @@ test.each([
 });
 
 test.each(['ann@example.org', 'ann2@example.com', 'x+ann@example.com', 'a.nn@example.com'])(
-  'ann@example.com can refer %s, who is somebody else',
+  'ann@example.com can refer %s, a different person',
   async (email) => {
     const { server, ann } = await withAnn();
     await follow(server, `/r/${ann.code}`, email);
@@ -344,7 +350,7 @@ test.each(['ann@example.org', 'ann2@example.com', 'x+ann@example.com', 'a.nn@exa
   },
 );
 
-test('one person under several +tags has a referral for each account: the first one to pay decides', async () => {
+test('one person under several +tags gets a referral for each account, and the first account to pay decides', async () => {
   const { server, ann } = await withAnn();
   const cat = await signUp(server, 'cat@example.com');
   await follow(server, `/r/${ann.code}`, 'bob+1@example.com');
@@ -358,7 +364,7 @@ test('one person under several +tags has a referral for each account: the first 
   ]);
 });
 
-test('the referral is made with the user or not at all', async () => {
+test('the referral is created in the same transaction as the user', async () => {
   const { server, ann } = await withAnn();
   const refusal = await refuseWrites(server, 'INSERT', 'Referral');
   const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
@@ -369,7 +375,7 @@ test('the referral is made with the user or not at all', async () => {
   expect(await referrals(server)).toEqual([['ann@example.com', 'bob@example.com']]);
 });
 
-test('a sign-up that fails keeps the invitation for the next try', async () => {
+test('a failed sign-up keeps the invitation for the next attempt', async () => {
   const { server, ann } = await withAnn();
   const invited = cookiesOf(await visit(server, `/r/${ann.code}`));
   const failed = await signUpWith(server, 'no address', invited);

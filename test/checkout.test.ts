@@ -36,7 +36,7 @@ describe('a checkout', () => {
     });
   });
 
-  test('pressed again for the same plan is the same one', async () => {
+  test('pressing Upgrade again for the same plan opens the same checkout', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const first = await pressUpgrade(world, ann);
@@ -44,7 +44,7 @@ describe('a checkout', () => {
     expect(openSessions(world)).toHaveLength(1);
   });
 
-  test('of another plan closes the first one', async () => {
+  test('choosing another plan closes the first checkout', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const monthly = sessionIdOf(await pressUpgrade(world, ann, 'monthly'));
@@ -67,7 +67,7 @@ describe('a checkout', () => {
     expect(live.map(({ id }) => id)).toEqual([paid.subscription]);
   });
 
-  test('pressed in many tabs at once, for two plans, leaves one that can be paid', async () => {
+  test('Upgrade pressed in many tabs at once, for two plans, leaves one checkout that can be paid', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const plans = ['monthly', 'annual', 'monthly', 'annual', 'monthly', 'annual'] as const;
@@ -86,7 +86,7 @@ describe('a checkout', () => {
     expect(openSessions(world)).toEqual(paid ? [] : expect.anything());
   });
 
-  test('pressed again once it is paid, before any webhook came, waits in Settings', async () => {
+  test('pressing Upgrade after paying, before the webhook, leads to Settings, which waits for the payment', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -98,7 +98,7 @@ describe('a checkout', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('pressed by a subscriber leads to the portal, also when a payment failed or collection is paused', async () => {
+  test('Upgrade leads a subscriber to the portal, also when a payment failed or collection is paused', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);
@@ -140,7 +140,7 @@ describe('a checkout', () => {
     expect(await world.db.customer.count({ where: { userId: ann.id, missingAt: null } })).toBe(1);
   });
 
-  test('offers a trial once per address, former addresses that were paid for included', async () => {
+  test('a trial is offered once per address, including former addresses that were paid for', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);
@@ -169,7 +169,7 @@ describe('Settings after a checkout', () => {
     return (await app.inject({ url: '/settings?checkout=done', headers: { cookie } })).body;
   }
 
-  test('of somebody who never opened one, or opened one and never paid, waits for nothing', async () => {
+  test('Settings does not wait for a payment of somebody who never opened a checkout or never paid it', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     expect(await settings(world, ann)).not.toContain(WAITING);
@@ -179,7 +179,7 @@ describe('Settings after a checkout', () => {
     expect(page).toContain(UPGRADE);
   });
 
-  test('that was paid waits for two minutes, and then says what to do', async () => {
+  test('Settings waits two minutes for a paid checkout, then says what to do', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -201,14 +201,14 @@ describe('Settings after a checkout', () => {
     expect(await settings(world, ann)).toContain('Your payment has arrived');
   });
 
-  test('whose subscription is over already waits for nothing', async () => {
+  test('Settings does not wait when the subscription is already over', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await world.merchant.subscriptions.cancel(await subscribe(world, ann));
     expect(await settings(world, ann)).toContain(UPGRADE);
   });
 
-  test('says so when Stripe cannot be asked', async () => {
+  test('Settings says when Stripe cannot be reached', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -219,7 +219,7 @@ describe('Settings after a checkout', () => {
     expect(page).not.toContain(WAITING);
   });
 
-  test('whose session Stripe does not know waits for nothing', async () => {
+  test('Settings does not wait for a session that Stripe does not know', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await pressUpgrade(world, ann);
@@ -247,7 +247,7 @@ describe('a checkout that fails', () => {
   ];
 
   test.each(reasons)(
-    '%s is a page in a browser, and JSON for a script',
+    '%s is a page in a browser and JSON for a script',
     async (_why, env, plan, status, text) => {
       const world = await startWorld(env);
       const ann = await signUp(world, 'ann@example.com');
@@ -261,7 +261,7 @@ describe('a checkout that fails', () => {
     },
   );
 
-  test('because Stripe cannot be reached, or the form comes from another site, is a page as well', async () => {
+  test('a checkout that fails because Stripe is unreachable, or because the form comes from another site, is also a page', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const foreign = await press(world, ann, 'monthly', { ...BROWSER, 'sec-fetch-site': 'cross-site' });

@@ -86,7 +86,7 @@ async function lastEntryAt({ db }: TestServer, { id }: Person): Promise<Date> {
   return entry.at;
 }
 
-test('grant-credit gives days from now on, and says until when', async () => {
+test('grant-credit adds days from now and says until when', async () => {
   const { server, ann } = await withAnn();
   const granted = await cliJson<Granted>(server, 'grant-credit', 'ANN@example.com', '30');
   const creditUntil = plusDays(await lastEntryAt(server, ann), 30);
@@ -94,7 +94,7 @@ test('grant-credit gives days from now on, and says until when', async () => {
   expect((await userRow(server, ann.id)).creditUntil?.toISOString()).toBe(creditUntil);
 });
 
-test('grant-credit in words names the days and the end, to the second', async () => {
+test('grant-credit prints the days and the exact end', async () => {
   const { server, ann } = await withAnn();
   const text = await cliText(server, 'grant-credit', 'ann@example.com', '1');
   const until = plusDays(await lastEntryAt(server, ann), 1).replace('.000Z', 'Z');
@@ -117,14 +117,14 @@ test("a grant stacks on a conversion's credit", async () => {
   expect(granted.creditUntil).toBe(plusDays(before, 10));
 });
 
-test('a grant after credit ran out begins now', async () => {
+test('a grant after credit ran out starts now', async () => {
   const { server, ann } = await withCreditSince(new Date('2020-01-01T00:00:00Z'));
   const granted = await cliJson<Granted>(server, 'grant-credit', 'ann@example.com', '10');
   expect(granted.creditUntil).toBe(plusDays(await lastEntryAt(server, ann), 10));
   await userRow(server, ann.id);
 });
 
-test('a grant to somebody who pays is held: all their days are left', async () => {
+test('a grant to a paying user is held: all days are left', async () => {
   const { server, bob } = await withCreditSince(new Date('2026-01-01T00:00:00Z'));
   const granted = await cliJson<Granted>(server, 'grant-credit', 'bob@example.com', '10');
   const { creditUntil, creditHeldAt } = await userRow(server, bob.id);
@@ -158,7 +158,7 @@ test('grants by several processes at once all count', async () => {
   expect(creditUntil?.toISOString()).toBe(plusDays(first.at, 6));
 });
 
-test('audit shows who changed what, when and why, the oldest first', async () => {
+test('audit shows who changed what, when and why, oldest first', async () => {
   const { server, ann } = await withAnn();
   expect(await cliJson(server, 'audit', 'ann@example.com')).toEqual([]);
   expect(await cliText(server, 'audit', 'ann@example.com')).toContain('Nothing has changed');
@@ -211,7 +211,7 @@ test('audit shows what a payment changed', async () => {
   expect(await cliText(server, 'audit', 'bob@example.com')).toMatch(/free -> paid/);
 });
 
-test('user --json is the document of /api/me', async () => {
+test('user --json prints the document of /api/me', async () => {
   const { server, ann } = await withCreditSince(new Date());
   const me = await server.app.inject({ url: '/api/me', headers: { cookie: ann.cookie } });
   const shown = await cliJson<{ creditDays: number }>(server, 'user', ' Ann@Example.com ');
@@ -219,7 +219,7 @@ test('user --json is the document of /api/me', async () => {
   expect(shown.creditDays).toBe(45);
 });
 
-test('user in words shows access, credit, subscription and referrals', async () => {
+test('user prints access, credit, subscription and referrals', async () => {
   const { server, ann } = await withCreditSince(new Date());
   const text = await cliText(server, 'user', 'ann@example.com');
   expect(text).toMatch(/^email +ann@example.com$/m);
@@ -234,7 +234,7 @@ test('user in words shows access, credit, subscription and referrals', async () 
   expect(bob).toMatch(/^subscription +active, monthly$/m);
 });
 
-test('migrate brings a new database up to date once', async () => {
+test('migrate brings a new database up to date, and does nothing the second time', async () => {
   const url = `${await newDatabase()}.new`;
   const first = await cli(url, 'migrate', '--json');
   expect(first.code).toBe(0);
@@ -293,7 +293,7 @@ test('a reset link works once, even when it is used twice at the same moment', a
   expect((await logIn(server, NEW_PASSWORD)).statusCode).toBe(401);
 });
 
-test('looking at a reset link, or typing too short a password, does not use it up', async () => {
+test('opening a reset link, or typing too short a password, does not use it up', async () => {
   const { server } = await withAnn();
   const { path } = await resetLink(server);
   await server.app.inject({ url: path });
@@ -304,7 +304,7 @@ test('looking at a reset link, or typing too short a password, does not use it u
   expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
 });
 
-test('a reset link works for one hour, to the second', async () => {
+test('a reset link works for exactly one hour', async () => {
   const { server } = await withAnn();
   const earliest = Math.floor(Date.now() / 1000) * 1000;
   const { path, expiresAt } = await resetLink(server);
@@ -321,7 +321,7 @@ test('a reset link works for one hour, to the second', async () => {
   expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
 });
 
-test('a new reset link takes the place of an older one', async () => {
+test('a new reset link replaces an older one', async () => {
   const { server } = await withAnn();
   const older = await resetLink(server);
   const newer = await resetLink(server);
@@ -329,7 +329,7 @@ test('a new reset link takes the place of an older one', async () => {
   expect((await postForm(server.app, newer.path, { password: NEW_PASSWORD })).statusCode).toBe(303);
 });
 
-test('reset-link in words begins with the link; the database does not hold it', async () => {
+test('reset-link prints the link first, and the database does not hold the token', async () => {
   const { server } = await withAnn();
   const [url = '', rest] = (await cliText(server, 'reset-link', 'ann@example.com')).split('\n');
   expect(url).toMatch(/^http:\/\/tandem\.test\/reset\//);
@@ -343,7 +343,7 @@ test.each([
   ['audit', 'nobody@example.com', '--json'],
   ['reset-link', 'nobody@example.com', '--json'],
   ['grant-credit', 'nobody@example.com', '10'],
-])('%s of an address without an account is exit 1 and one line', async (...args) => {
+])('%s of an address without an account prints one line and exits 1', async (...args) => {
   const outcome = await cli(await newDatabase(), ...args);
   expect(outcome).toEqual({
     code: 1,
@@ -352,7 +352,7 @@ test.each([
   });
 });
 
-test('a database that cannot be opened is exit 1 and one line', async () => {
+test('a database that cannot be opened prints one line and exits 1', async () => {
   const { code, stdout, stderr } = await cli(NOWHERE, 'user', 'ann@example.com');
   expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
   expect(stderr).toMatch(/^The database .* cannot be opened: .*\n$/);
@@ -362,7 +362,7 @@ test.each([
   ['no command', []],
   ['an unknown command', ['dance']],
   ['a missing address', ['user']],
-  ['one word too many', ['audit', 'ann@example.com', 'bob@example.com']],
+  ['one argument too many', ['audit', 'ann@example.com', 'bob@example.com']],
   ['an unknown option', ['user', 'ann@example.com', '--loud']],
   ['missing days', ['grant-credit', 'ann@example.com']],
   ['an option without its value', ['grant-credit', 'ann@example.com', '10', '--note']],
@@ -371,8 +371,8 @@ test.each([
   ['days below zero', ['grant-credit', 'ann@example.com', '-5']],
   ['half a day', ['grant-credit', 'ann@example.com', '1.5']],
   ['days in another notation', ['grant-credit', 'ann@example.com', '1e3']],
-  ['days that are none', ['grant-credit', 'ann@example.com', 'ten']],
-])('%s is wrong usage: exit 2, how to use it on stderr, and nothing done', async (_name, args) => {
+  ['days that are not a number', ['grant-credit', 'ann@example.com', 'ten']],
+])('%s is wrong usage: exit 2, usage on stderr, nothing done', async (_name, args) => {
   const server = await startServerNow();
   const ann = await signUp(server, 'ann@example.com');
   const { code, stdout, stderr } = await cli(server.databaseUrl, ...args);
@@ -386,7 +386,7 @@ test.each([
   ['done', 0, ['--help'], /^Usage: cli/, /^$/],
   ['failed', 1, ['user', 'nobody@example.com'], /^$/, /^No account has the address nobody@example\.com\.\n$/],
   ['wrong usage', 2, ['user'], /^$/, /^error: missing required argument/],
-])('the exit code and the streams of a process: %s', async (_name, code, args, stdout, stderr) => {
+])('exit code and streams of a process: %s', async (_name, code, args, stdout, stderr) => {
   const outcome = await runCliProcess(args, { ...ENV, DATABASE_URL: await newDatabase() });
   expect(outcome).toEqual({
     code,
@@ -395,13 +395,13 @@ test.each([
   });
 });
 
-test('wrong usage is exit 2 whatever the state of the database', async () => {
+test('wrong usage exits 2 whatever the state of the database', async () => {
   const { code, stderr } = await cli(NOWHERE, 'grant-credit', 'ann@example.com', 'ten');
   expect(code).toBe(2);
   expect(stderr).toMatch(/^Usage: cli/m);
 });
 
-test('--help lists the commands and is exit 0', async () => {
+test('--help lists the commands and exits 0', async () => {
   const { code, stdout, stderr } = await cli(NOWHERE, '--help');
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   for (const name of ['grant-credit', 'user', 'audit', 'reset-link']) expect(stdout).toContain(name);

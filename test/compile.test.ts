@@ -44,7 +44,7 @@ async function project() {
   return { dist: join(folder, 'dist'), say, install, cli };
 }
 
-test('a program is compiled when a source or a package has changed, and only then', async () => {
+test('a program is recompiled only when a source file or a package has changed', async () => {
   const { dist, say, install, cli } = await project();
   expect(await cli()).toBe('hello world\n');
   const compiled = await readdir(dist);

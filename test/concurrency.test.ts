@@ -84,7 +84,7 @@ async function expectHealthy(db: Db): Promise<void> {
   expect(await examine(db, { clawbackDays: 30, now: new Date(Date.now() + DAY * 1000) })).toEqual([]);
 }
 
-test('the same events to both servers at once are applied once each', async () => {
+test('the same events sent to two servers at once are each applied once', async () => {
   const { db, deliver, deliverAtOnce } = await twoServers();
   const referrer = await account(db, 'referrer');
   const friends = await Promise.all(
@@ -111,7 +111,7 @@ test('the same events to both servers at once are applied once each', async () =
 });
 
 test(
-  `${BUYERS} buyers of one referrer convert at once, and an operator gives days in the middle: the sum is exact`,
+  `${BUYERS} buyers of one referrer convert at once while an operator grants days: the sum is exact`,
   { timeout: 180_000 },
   async () => {
     const { db, env, deliverAtOnce } = await twoServers();
@@ -147,7 +147,7 @@ test(
   },
 );
 
-test('chains in which everybody invited the next one convert at once', async () => {
+test('buyers who invited one another in a chain all convert at once', async () => {
   const { db, deliverAtOnce } = await twoServers();
   const chains: User[][] = [];
   for (let chain = 0; chain < CHAINS; chain += 1) {
@@ -171,7 +171,7 @@ test('chains in which everybody invited the next one convert at once', async () 
   await expectHealthy(db);
 });
 
-test('the link and the subscription on different servers at once never leave a payer free', async () => {
+test('linking a customer and storing their subscription on two servers at once never leaves a paying user free', async () => {
   const { db, deliver } = await twoServers();
   const friends = await Promise.all(Array.from({ length: LINKS }, (_, n) => account(db, `friend${n}`)));
   await Promise.all(

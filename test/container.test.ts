@@ -14,7 +14,7 @@ async function instructions(name: string): Promise<string[]> {
   return [...text.matchAll(new RegExp(`^${name} (.*)$`, 'gm'))].map(([, rest = '']) => rest);
 }
 
-test('the container file copies only what is there, and nothing that it is told to leave out', async () => {
+test('the Dockerfile copies only files that exist, and nothing that .dockerignore excludes', async () => {
   const left = new Set((await read('.dockerignore')).split('\n'));
   const copies = (await instructions('COPY')).filter((rest) => !rest.startsWith('--from='));
   const sources = copies.flatMap((rest) => rest.split(' ').slice(0, -1));
@@ -26,7 +26,7 @@ test('the container file copies only what is there, and nothing that it is told 
   for (const secret of ['.env', '.git', 'data']) expect(left).toContain(secret);
 });
 
-test('the container file uses one version of Node.js, which package.json allows', async () => {
+test('the Dockerfile uses one version of Node.js, which package.json allows', async () => {
   const { engines } = JSON.parse(await read('package.json')) as { engines: { node: string } };
   const bases = (await instructions('FROM')).map((rest) => rest.split(' ')[0]);
   expect(new Set(bases).size).toBe(1);

@@ -84,7 +84,7 @@ describe('a referred user pays', () => {
     expect(new Set(rows.slice(1).map((row) => row.userId))).toEqual(new Set([friend.id, referrer.id]));
   });
 
-  test('a repeat returns the stamped referral and changes nothing', async () => {
+  test('a repeated proof of payment returns the converted referral and changes nothing', async () => {
     const server = await startTestServer();
     const { referrer, friend } = await invitedFriend(server);
     const first = await convert(server, friend);
@@ -97,7 +97,7 @@ describe('a referred user pays', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('without a referral nothing is converted and nothing is touched', async () => {
+  test("a buyer without a referral converts nothing and changes nobody's credit", async () => {
     const server = await startTestServer();
     const loner = await signUp(server, 'loner@example.com');
     const before = await userRow(server, loner.id);
@@ -132,7 +132,7 @@ describe('a referred user pays', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(145) });
   });
 
-  test('a deleted referrer does not stop it: the buyer is credited all the same', async () => {
+  test('a deleted referrer is skipped: the buyer is credited all the same', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await server.db.user.delete({ where: { id: referrer.id } });
@@ -192,7 +192,7 @@ describe('a referred user pays', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('metadata on the checkout session links the customer as well', async () => {
+  test('metadata on the checkout session also links the customer', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     const metadata = { userId: friend.id };
@@ -204,8 +204,8 @@ describe('a referred user pays', () => {
   });
 });
 
-describe('at once', () => {
-  test('one event delivered 20 times is applied once', async () => {
+describe('concurrent conversions', () => {
+  test('one event delivered 20 times at once is applied once', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);
@@ -237,8 +237,8 @@ describe('at once', () => {
   });
 });
 
-describe('linking', () => {
-  test('a customer who belongs to somebody is not linked to another user', async () => {
+describe('linking a customer to a user', () => {
+  test('a customer who is already linked is not linked to another user', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     const thief = await signUp(server, 'thief@example.com');
@@ -256,7 +256,7 @@ describe('linking', () => {
     expect(await server.db.customer.count()).toBe(0);
   });
 
-  test('metadata on the subscription never links', async () => {
+  test('metadata on the subscription never links the customer', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.created({ metadata: { userId: friend.id } })]);
@@ -279,7 +279,7 @@ describe('linking', () => {
     });
   });
 
-  test('two customers of one user: the best subscription gives the tier', async () => {
+  test('when a user has two customers, the best subscription gives the tier', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     const second = buyer(friend.id);

@@ -57,8 +57,8 @@ function largeEvent(bytes: number): StripeEvent {
   return buyer().created({ metadata: { note: 'x'.repeat(bytes) } }, { at: new Date() });
 }
 
-describe('a disk that is full', () => {
-  test('refuses events and changes nothing, and there is no trace of them once there is room', async () => {
+describe('a full disk', () => {
+  test('a full disk refuses events and changes nothing, and they leave no trace once there is room', async () => {
     const databaseUrl = await newDatabase();
     const [, id = ''] = await addPeople(databaseUrl, 2);
     const server = await runOn(databaseUrl);

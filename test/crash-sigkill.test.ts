@@ -18,7 +18,7 @@ const BUYERS = inject('thorough') ? 240 : 40;
 const MAX_ACKNOWLEDGED = 15;
 const MAX_DELAY_MS = 20;
 
-test(`a server that is killed at any moment, ${KILLS} times, loses nothing that it acknowledged and applies nothing twice`, async () => {
+test(`a server killed at any moment, ${KILLS} times, loses nothing that it acknowledged and applies nothing twice`, async () => {
   const why = `SEED=${SEED}`;
   const draw = seededRandom('kills');
   const databaseUrl = await newDatabase();

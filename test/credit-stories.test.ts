@@ -79,8 +79,8 @@ async function storyAtStripe(by: 'webhooks' | 'reconcile') {
   return { world, referrer, onDay, credit, buys, grant };
 }
 
-describe.each(['webhooks', 'reconcile'] as const)("the design's table, heard by %s", (by) => {
-  test('pays from 0, grant at 10, cancels at 40, pays again from 60, ends at 200: until 85, then 225', async () => {
+describe.each(['webhooks', 'reconcile'] as const)('the credit stories of the design, told by %s', (by) => {
+  test('pays from day 0, grant on day 10, cancels on day 40, pays again from day 60 to 200: credit until day 85, then 225', async () => {
     const { world, referrer, onDay, credit, buys, grant } = await storyAtStripe(by);
     let subscription = '';
     const pays = async () => (subscription = await buys(referrer));
@@ -96,7 +96,7 @@ describe.each(['webhooks', 'reconcile'] as const)("the design's table, heard by 
     expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(225), creditHeldAt: null });
   });
 
-  test('pays from 0, grants at 10 and 70, ends at 100: until 190', async () => {
+  test('pays from day 0, grants on days 10 and 70, ends on day 100: credit until day 190', async () => {
     const { world, referrer, onDay, credit, grant } = await storyAtStripe(by);
     let subscription = '';
     await onDay(0, async () => (subscription = await subscribe(world, referrer)));
@@ -107,7 +107,7 @@ describe.each(['webhooks', 'reconcile'] as const)("the design's table, heard by 
     expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(190), creditHeldAt: null });
   });
 
-  test('credit until 30, pays from 20, ends at 50: until 60', async () => {
+  test('credit until day 30, pays from day 20 to 50: credit until day 60', async () => {
     const { world, referrer, onDay, credit, grant } = await storyAtStripe(by);
     let subscription = '';
     await onDay(0, () => grant(30));
@@ -117,7 +117,7 @@ describe.each(['webhooks', 'reconcile'] as const)("the design's table, heard by 
     expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(60), creditHeldAt: null });
   });
 
-  test('a buyer granted 45 at 0 while paying, refunded at 20: they lose 45, a free referrer 25', async () => {
+  test('the buyer, granted 45 days on day 0 while paying and refunded on day 20, loses 45; a free referrer loses 25', async () => {
     const { world, referrer, onDay, credit } = await storyAtStripe(by);
     const buyer = await signUp(world, 'buyer@example.com', referrer.code);
     let subscription = '';
@@ -128,7 +128,7 @@ describe.each(['webhooks', 'reconcile'] as const)("the design's table, heard by 
     expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(20), creditHeldAt: null });
   });
 
-  test('free, grant A at 0 and B at 5; A reversed at 20; its dispute won at 80: 90, then 65, then 105', async () => {
+  test('free, grants A on day 0 and B on day 5; A reversed on day 20, its dispute won on day 80: credit until day 90, then 65, then 105', async () => {
     const { world, referrer, onDay, credit } = await storyAtStripe(by);
     const [a, b] = [
       await signUp(world, 'a@example.com', referrer.code),
@@ -151,7 +151,7 @@ describe.each(['webhooks', 'reconcile'] as const)("the design's table, heard by 
     expect(await credit(b)).toEqual({ creditUntil: daysAfter(50), creditHeldAt: daysAfter(5) });
   });
 
-  test('two subscriptions, one ended on day 20 and one on day 60: credit runs from day 60', async () => {
+  test('of two subscriptions, ended on day 20 and day 60, credit runs from day 60', async () => {
     const { world, referrer, onDay, credit, buys, grant } = await storyAtStripe(by);
     let [first, second] = ['', ''];
     await onDay(0, async () => {
@@ -182,7 +182,7 @@ describe('the stories of docs/how-it-works.md', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(85), creditHeldAt: null });
   });
 
-  test('pays from 0, grants at 10 and 70, ends at 100: until 190, nothing lost', async () => {
+  test('pays from day 0, grants on days 10 and 70, ends on day 100: credit until day 190, nothing lost', async () => {
     const { pays, granted, ends, credit } = await story();
     await pays(0);
     await granted(10);
@@ -192,7 +192,7 @@ describe('the stories of docs/how-it-works.md', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(190), creditHeldAt: null });
   });
 
-  test('the first story, pays again from 60, ends at 200: until 225', async () => {
+  test('pays again from day 60 to 200 after cancelling on day 40: credit until day 225', async () => {
     const { pays, granted, ends, credit } = await story();
     await pays(0);
     await granted(10);
@@ -203,7 +203,7 @@ describe('the stories of docs/how-it-works.md', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(225), creditHeldAt: null });
   });
 
-  test('credit until 30, pays from 20, ends at 50: until 60', async () => {
+  test('credit until day 30, pays from day 20 to 50: held days are added, until day 60', async () => {
     const { pays, granted, ends, credit } = await story();
     await granted(0, 30);
     await pays(20);
@@ -214,7 +214,7 @@ describe('the stories of docs/how-it-works.md', () => {
 });
 
 describe('when the paid time ended', () => {
-  test('credit runs from then, not from when we heard of it', async () => {
+  test('credit runs from the end of the paid time, not from when we heard of it', async () => {
     const { pays, granted, ends, credit } = await story();
     await pays(0);
     await granted(10);
@@ -222,7 +222,7 @@ describe('when the paid time ended', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(85), creditHeldAt: null });
   });
 
-  test('an end before the last entry of the ledger counts from that entry', async () => {
+  test('an end earlier than the last ledger entry counts from that entry', async () => {
     const { pays, granted, ends, credit } = await story();
     await pays(0);
     await granted(10);
@@ -239,15 +239,15 @@ describe('when the paid time ended', () => {
   });
 });
 
-test('a grant whose clock is behind the last entry counts from that entry', async () => {
+test('a grant dated before the last ledger entry counts from that entry', async () => {
   const { granted, credit } = await story();
   await granted(10);
   await granted(9);
   expect(await credit()).toEqual({ creditUntil: daysAfter(100), creditHeldAt: null });
 });
 
-describe('the check of the ledger', () => {
-  test('names what does not hold', async () => {
+describe('the ledger check', () => {
+  test('the ledger check names every inconsistency', async () => {
     const { server, person, pays, granted } = await story();
     await pays(0);
     await granted(10);

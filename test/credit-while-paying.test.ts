@@ -50,7 +50,7 @@ const became = (stripe: Buyer, status: string, day: number) =>
 
 const runsFrom = (day: number, days = 45) => ({ creditUntil: daysAfter(day + days), creditHeldAt: null });
 
-describe('of several subscriptions the latest end counts', () => {
+describe('of several subscriptions, the latest end counts', () => {
   test.each([
     ['the earlier end is heard first', false],
     ['the later end is heard first', true],
@@ -64,7 +64,7 @@ describe('of several subscriptions the latest end counts', () => {
     expect(await credit()).toEqual(runsFrom(60));
   });
 
-  test('one that is on trial, or was never paid for, ends nothing', async () => {
+  test('the end of a subscription that was on trial or never paid for does not count', async () => {
     const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     const trial = { status: 'trialing', trial_end: epoch(daysAfter(30)) };
@@ -130,7 +130,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
     expect(await credit()).toEqual(runsFrom(60));
   });
 
-  test('of several snapshots without a paid tier the first one counts, in every order', async () => {
+  test('the first snapshot without a paid tier counts, in any order', async () => {
     const orders = [
       ['unpaid', 'again', 'ended'],
       ['again', 'unpaid', 'ended'],
@@ -152,7 +152,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
     }
   });
 
-  test('a stretch that was paid again counts: unpaid, active, unpaid', async () => {
+  test('a later paid stretch counts: unpaid, active, unpaid', async () => {
     const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0), ...bought(b, 0));
@@ -177,8 +177,8 @@ describe('a subscription ended when it stopped making its user paid', () => {
   });
 });
 
-describe('credit stands still from when the user began to pay', () => {
-  test('not from when we heard of it', async () => {
+describe('credit is held from when the user began to pay', () => {
+  test('credit is held from the start of the subscription, not from when we heard of it', async () => {
     const {
       bought: [a],
       grant,
@@ -203,7 +203,7 @@ describe('credit stands still from when the user began to pay', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
   });
 
-  test('whose customer was linked late, after an earlier subscription of theirs had ended', async () => {
+  test('credit is held from the right start when the customer is linked late, after an earlier subscription ended', async () => {
     const {
       bought: [a],
       server,
@@ -221,7 +221,7 @@ describe('credit stands still from when the user began to pay', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
   });
 
-  test('never before the last entry of the ledger', async () => {
+  test('credit is never held from before the last ledger entry', async () => {
     const {
       bought: [a],
       grant,
@@ -234,7 +234,7 @@ describe('credit stands still from when the user began to pay', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(40), creditHeldAt: daysAfter(22) });
   });
 
-  test('never in our future', async () => {
+  test('credit is never held from a time in our future', async () => {
     const {
       bought: [a],
       grant,
@@ -246,7 +246,7 @@ describe('credit stands still from when the user began to pay', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
   });
 
-  test('past due that turns out to be paid for: since that payment', async () => {
+  test('past due that proves to be paid for holds credit from that payment', async () => {
     const {
       bought: [a],
       grant,
@@ -263,7 +263,7 @@ describe('credit stands still from when the user began to pay', () => {
   });
 });
 
-describe('what reconcile fetches', () => {
+describe('what reconcile fetches from Stripe', () => {
   async function payer() {
     const world = await startWorld();
     const person = await signUp(world, 'person@example.com');
@@ -289,7 +289,7 @@ describe('what reconcile fetches', () => {
     world.sandbox.acts.pay(sessionIdOf(await pressUpgrade(world, person, 'annual')));
   }
 
-  test('unpaid names no end: credit runs from the instant of the fetch', async () => {
+  test('a fetched unpaid subscription names no end: credit runs from the time of the fetch', async () => {
     const { world, subscription, customer, credit } = await payer();
     world.sandbox.acts.setCard(customer, 'declined');
     await passTime(world, 32 * DAY);
@@ -299,7 +299,7 @@ describe('what reconcile fetches', () => {
     expect(await credit()).toEqual(runsFrom(72));
   });
 
-  test('cancelled names its end', async () => {
+  test('a fetched cancelled subscription names its end', async () => {
     const { world, subscription, credit } = await payer();
     await passTime(world, 10 * DAY);
     await world.merchant.subscriptions.cancel(subscription);
@@ -319,7 +319,7 @@ describe('what reconcile fetches', () => {
     expect(await credit()).toEqual(runsFrom(32));
   });
 
-  test('a purchase that was lost holds credit from the purchase on', async () => {
+  test('a purchase whose events were lost holds credit from the purchase on', async () => {
     const world = await startWorld();
     const person = await signUp(world, 'person@example.com');
     await grantCredit(commandContext(world), person.email, 45, undefined);
@@ -334,7 +334,7 @@ describe('what reconcile fetches', () => {
     });
   });
 
-  test('a trial that turned active meanwhile holds credit from its end on', async () => {
+  test("a trial that became active unnoticed holds credit from the trial's end", async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
     const person = await signUp(world, 'person@example.com');
     await grantCredit(commandContext(world), person.email, 45, undefined);
@@ -369,7 +369,7 @@ test('every entry of a ledger is at or after the one before it, in whatever orde
   ]);
 });
 
-describe('no credit runs while any subscription is paid for', () => {
+describe('credit does not run while any subscription is paid for', () => {
   const PAYING = ['active', 'past_due'];
   const OVER = ['unpaid', 'paused', 'canceled'];
   const STORIES = 25;
@@ -392,8 +392,8 @@ describe('no credit runs while any subscription is paid for', () => {
 
   const endOf = (life: Life): number => life.find(({ status }) => OVER.includes(status))?.day ?? Infinity;
 
-  test.each(['in the order of each subscription', 'in any order'])(
-    'of three, heard late and mixed: %s',
+  test.each(['subscription by subscription', 'in random order'])(
+    'three subscriptions, heard late, %s',
     async (order) => {
       const draw = seededRandom(order);
       for (let count = 0; count < STORIES; count += 1) {
@@ -412,7 +412,7 @@ describe('no credit runs while any subscription is paid for', () => {
         // Whose turn it is stays mixed; each subscription tells its own events in order.
         const queues = subscriptions.map((_, index) => told.filter((one) => one.index === index));
         const inOrder = mixed.map(({ index }) => queues[index]?.shift() ?? { event: {} });
-        const events = order === 'in any order' ? mixed : inOrder;
+        const events = order === 'in random order' ? mixed : inOrder;
         await hear(100, ...events.map(({ event }) => event));
 
         const last = Math.max(...lives.map(endOf));
@@ -422,7 +422,7 @@ describe('no credit runs while any subscription is paid for', () => {
           where: { userId: person.id, kind: 'resume' },
         });
         for (const { at } of entries) expect(at >= daysAfter(last), story).toBe(true);
-        if (last !== Infinity && order !== 'in any order') {
+        if (last !== Infinity && order !== 'in random order') {
           expect(await credit(), story).toEqual(runsFrom(last, 1000));
         }
         await server.stop();

@@ -18,7 +18,7 @@ const deleteAccount = (world: World, { cookie }: Person, currentPassword = PASSW
   postForm(world.app, '/settings/delete', { currentPassword }, cookie);
 
 describe('deleting an account', () => {
-  test('leaves a tombstone, and logs out everywhere', async () => {
+  test('deleting an account leaves a tombstone and ends every session', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const answer = await deleteAccount(world, ann);
@@ -55,7 +55,7 @@ describe('deleting an account', () => {
     expect(await world.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject({ tier: 'free' });
   });
 
-  test('closes the checkout that is open', async () => {
+  test('deleting an account closes its open checkout', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const session = sessionIdOf(await pressUpgrade(world, ann));
@@ -74,7 +74,7 @@ describe('deleting an account', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null, tier: 'paid' });
   });
 
-  test('its open referral never converts, and its own conversions skip it', async () => {
+  test("a deleted account's open referral never converts, and friends' conversions skip it", async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const ben = await signUp(world, 'ben@example.com', ann.code);
@@ -96,7 +96,7 @@ describe('deleting an account', () => {
     expect(await world.db.creditEntry.count({ where: { userId: cem.id, kind: 'grant' } })).toBe(1);
   });
 
-  test('the same person, who paid, earns no second referral and no second trial', async () => {
+  test('somebody who paid, deleted the account and signs up again earns no second referral or trial', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
     const ann = await signUp(world, 'ann@example.com');
     const ben = await signUp(world, 'ben@example.com', ann.code);
@@ -116,7 +116,7 @@ describe('deleting an account', () => {
     });
   });
 
-  test('a refund after it takes the credit of the friend who stays', async () => {
+  test('a refund after the deletion takes the credit of the friend who stays', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const ben = await signUp(world, 'ben@example.com', ann.code);

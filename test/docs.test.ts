@@ -22,7 +22,7 @@ async function theDocument(): Promise<Document> {
 }
 
 describe('the OpenAPI document', () => {
-  test('is of version 3.1 and has the routes under /api/, and nothing else', async () => {
+  test('the OpenAPI document is version 3.1 and covers exactly the routes under /api/', async () => {
     const document = await theDocument();
     expect(document.openapi).toBe('3.1.0');
     const described = Object.entries(document.paths).flatMap(([path, item]) =>
@@ -80,7 +80,7 @@ describe('the OpenAPI document', () => {
 });
 
 describe('GET /docs', () => {
-  test('is a page of ours that shows every operation, and needs no script and nobody else', async () => {
+  test('GET /docs shows every operation, without scripts or third-party resources', async () => {
     const { app } = await startTestServer();
     const answer = await app.inject({ url: '/docs' });
     expect(answer.statusCode).toBe(200);

@@ -111,7 +111,7 @@ async function referralOf({ db }: TestServer, referredId: string): Promise<strin
   return referral?.id ?? '';
 }
 
-test('deleted-account: what a request in flight left behind', async () => {
+test('deleted-account: rows that a request in flight left behind', async () => {
   const { server, gone } = await healthy();
   const left = { userId: gone.id, expiresAt: daysAfter(30) };
   await server.db.session.create({ data: { ...left, tokenHash: 'a session' } });
@@ -125,7 +125,7 @@ test('deleted-account: what a request in flight left behind', async () => {
   ]);
 });
 
-test('a healthy database has no finding', async () => {
+test('a healthy database has no findings', async () => {
   const { server } = await healthy();
   expect(await findings(server)).toEqual([]);
   expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(1);
@@ -153,7 +153,7 @@ test('findings are put into words, below the invariant that they break', async (
 
 /** On SQLite nothing can be held half-way through a page; busy-database.test.ts shows that its snapshots keep still. */
 test.runIf(inject('engine') === 'postgresql')(
-  'a server that works on while a page is read gives no false finding',
+  'a server that writes while a page is read causes no false finding',
   async () => {
     const { server, loner } = await healthy();
     const other = await otherConnection(server);
@@ -221,13 +221,13 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('credit-ledger: held credit of somebody who does not pay', async () => {
+  test('credit-ledger: credit held for a user who does not pay', async () => {
     const { server, trying } = await healthy();
     await damage(server, `UPDATE "User" SET "tier" = 'paid' WHERE "id" = '${trying.id}'`);
     expect((await findings(server)).map(({ check }) => check)).toEqual(['credit-ledger', 'tier']);
   });
 
-  test('tier', async () => {
+  test('tier: a stored tier that differs from what the subscriptions give', async () => {
     const { server, trying } = await healthy();
     await damage(server, `UPDATE "User" SET "tier" = 'free' WHERE "id" = '${trying.id}'`);
     expect(await findings(server)).toEqual([
@@ -257,7 +257,7 @@ describe('each invariant, broken alone, is found alone', () => {
     },
   );
 
-  test('conversion-grants: a referrer who was there and got nothing', async () => {
+  test('conversion-grants: an existing referrer got nothing', async () => {
     const { server, referrer, paying } = await healthy();
     await damage(
       server,
@@ -273,7 +273,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('conversion-grants: a buyer who got nothing', async () => {
+  test('conversion-grants: the buyer got nothing', async () => {
     const { server, paying } = await healthy();
     await damage(server, `UPDATE "CreditEntry" SET "referralId" = NULL WHERE "userId" = '${paying.id}'`);
     expect(await findings(server)).toEqual([
@@ -285,7 +285,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('conversion-grants: credit of a referral that has not converted', async () => {
+  test('conversion-grants: credit for a referral that has not converted', async () => {
     const { server, referrer, trying } = await healthy();
     await damage(
       server,
@@ -318,7 +318,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('conversion-grants: credit of a referrer who was gone before', async () => {
+  test('conversion-grants: credit for a referrer who was already gone', async () => {
     const { server, referrer, paying, refunded } = await healthy();
     const markDeleted = (at: Date) =>
       server.db.user.update({
@@ -339,7 +339,7 @@ describe('each invariant, broken alone, is found alone', () => {
     );
   });
 
-  test('reversed-credit: taken back from one side of a referral that holds', async () => {
+  test('reversed-credit: taken from one side of a referral that is not reversed', async () => {
     const { server, referrer, paying } = await healthy();
     const user = await server.db.user.findUniqueOrThrow({ where: { id: referrer.id } });
     await server.db.creditEntry.create({
@@ -366,7 +366,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('reversed-credit: given back to one side of a referral that is reversed', async () => {
+  test('reversed-credit: returned to one side of a referral that is reversed', async () => {
     const { server, refunded } = await healthy();
     const user = await server.db.user.findUniqueOrThrow({ where: { id: refunded.id } });
     const { seq, ...reversal } = await server.db.creditEntry.findFirstOrThrow({
@@ -386,7 +386,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('referral-follows-payment: proven and not converted, unless the account is gone', async () => {
+  test('referral-follows-payment: payment proven but not converted, unless the account is gone', async () => {
     const { server, trying } = await healthy();
     const id = trying.stripe.subscription;
     await damage(
@@ -409,7 +409,7 @@ describe('each invariant, broken alone, is found alone', () => {
     expect(await findings(server)).toEqual([]);
   });
 
-  test('referral-follows-payment: converted, and no payment is proven', async () => {
+  test('referral-follows-payment: converted without a proven payment', async () => {
     const { server, paying } = await healthy();
     const id = paying.stripe.subscription;
     await damage(
@@ -426,7 +426,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('referral-follows-payment: the money went back, in time', async () => {
+  test('referral-follows-payment: the money went back in time but the referral is not reversed', async () => {
     const { server, paying } = await healthy();
     const refund = (refundedAt: Date) =>
       server.db.payment.update({
@@ -460,7 +460,7 @@ describe('each invariant, broken alone, is found alone', () => {
     expect(await findings(server)).toEqual([]);
   });
 
-  test('referral-follows-payment: reversed, and the payment holds', async () => {
+  test('referral-follows-payment: reversed although the payment stands', async () => {
     const { server, refunded } = await healthy();
     await server.db.payment.update({
       where: { id: refunded.payment.intent },
@@ -516,7 +516,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('first-payment', async () => {
+  test('first-payment: a stored first payment that differs from the invoices', async () => {
     const { server, loner } = await healthy();
     const id = loner.stripe.subscription;
     await server.db.subscription.update({ where: { id }, data: { firstPaidAt: null } });
@@ -529,7 +529,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('deleted-customer', async () => {
+  test('deleted-customer: a subscription of a deleted customer that is not over', async () => {
     const { server, loner } = await healthy();
     await server.db.customer.update({ where: { id: loner.stripe.customer }, data: { deletedAt: START } });
     expect(await findings(server)).toEqual([
@@ -556,7 +556,7 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('one-owner: a customer whom two users claimed, until it is deleted at Stripe', async () => {
+  test('one-owner: a customer claimed by two users, until it is deleted at Stripe', async () => {
     const { server, loner, referrer } = await healthy();
     const claim = loner.stripe.checkoutCompleted({ client_reference_id: referrer.id });
     expect((await deliver(server, claim)).json()).toMatchObject({ status: 'ignored' });
@@ -572,7 +572,7 @@ describe('each invariant, broken alone, is found alone', () => {
   });
 });
 
-test('a database of many pages is read to its end', async () => {
+test('doctor reads a database of many pages to its end', async () => {
   const server = await startTestServer();
   const ids = Array.from({ length: 1_001 }, () => randomUUID()).sort();
   await server.db.user.createMany({

@@ -46,7 +46,7 @@ async function failedPurchase() {
 }
 
 describe('events', () => {
-  test('shows the newest first, with what came of each, and no payload', async () => {
+  test('events lists the newest first with their outcomes, without payloads', async () => {
     const server = await startTestServer();
     const friend = await signUp(server, 'friend@example.com');
     const stripe = buyer(friend.id);
@@ -83,7 +83,7 @@ describe('events', () => {
     ]);
   });
 
-  test('shows no more than 100, but all that failed, the oldest first', async () => {
+  test('events lists at most 100, and with --failed all failed ones, oldest first', async () => {
     const server = await startTestServer();
     const row = (n: number) => ({
       id: `evt_${String(n).padStart(3, '0')}`,
@@ -108,7 +108,7 @@ describe('events', () => {
     expect(JSON.stringify(failed)).not.toContain('secret');
   });
 
-  test('says so when there is none', async () => {
+  test('events says when there are none', async () => {
     const server = await startTestServer();
     expect(await events(commandContext(server), false)).toEqual({
       text: 'No event has arrived yet.',
@@ -119,7 +119,7 @@ describe('events', () => {
 });
 
 describe('replay', () => {
-  test('of an event that failed does all that it should have done, once', async () => {
+  test('replay of a failed event does everything it should have done, once', async () => {
     const { server, referrer, friend, event, lift } = await failedPurchase();
     await lift();
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
@@ -145,7 +145,7 @@ describe('replay', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(47) });
   });
 
-  test('that fails again says why on one line, and the event stays failed', async () => {
+  test('replay of an event that fails again says why on one line, and the event stays failed', async () => {
     const { server, friend, event, lift } = await failedPurchase();
     const failing = replay(commandContext(server), event.id);
     await expect(failing).rejects.toThrow(
@@ -157,7 +157,7 @@ describe('replay', () => {
     await lift();
   });
 
-  test('of an event that turns out to change nothing says why', async () => {
+  test('replay of an event that changes nothing says why', async () => {
     const server = await startTestServer();
     const unused = stripeEvent('product.created', { id: 'prod_1' });
     await server.db.event.create({
@@ -181,7 +181,7 @@ describe('replay', () => {
     });
   });
 
-  test('without a `created` counts from the first receipt, not from now', async () => {
+  test('replay of an event without `created` counts from its first receipt, not from now', async () => {
     const { server, stripe, event, lift } = await failedPurchase();
     const { created, ...dateless } = event;
     expect(created).toBeGreaterThan(0);
@@ -194,7 +194,7 @@ describe('replay', () => {
     });
   });
 
-  test('asks Stripe when only Stripe can tell which of two snapshots holds', async () => {
+  test('replay asks Stripe when only Stripe can tell which of two snapshots is current', async () => {
     const { server, stripe, event, lift } = await failedPurchase();
     await lift();
     const api = createServer((_request, response) => {
@@ -278,7 +278,7 @@ describe('on the command line', () => {
     });
   });
 
-  test('explain and prune are there as well', async () => {
+  test('explain and prune work from the command line', async () => {
     const { server, lift } = await failedPurchase();
     await lift();
     const explained = await cli(server, 'explain', 'friend@example.com', '--json');
@@ -289,7 +289,7 @@ describe('on the command line', () => {
     expect(JSON.parse(pruned.stdout)).toEqual({ events: 0, sessions: 0, resetLinks: 0, outboxItems: 0 });
   });
 
-  test('an unknown event is exit 1 and one line', async () => {
+  test('an unknown event prints one line and exits 1', async () => {
     const server = await startTestServer();
     expect(await cli(server, 'replay', 'evt_none', '--json')).toEqual({
       code: 1,
@@ -298,7 +298,7 @@ describe('on the command line', () => {
     });
   });
 
-  test('an event that fails again is exit 1 and one line', async () => {
+  test('replaying an event that fails again prints one line and exits 1', async () => {
     const { server, event, lift } = await failedPurchase();
     const { code, stdout, stderr } = await cli(server, 'replay', event.id);
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
@@ -308,7 +308,7 @@ describe('on the command line', () => {
 
   // On SQLite a command waits 30 s.
   test.runIf(inject('thorough') || inject('engine') === 'postgresql')(
-    'a database that somebody else keeps busy is exit 1, and says to try again',
+    'a command that finds the database busy for too long exits 1 and says to try again',
     { timeout: 120_000 },
     async () => {
       const { server, friend, event, lift } = await failedPurchase();
@@ -329,10 +329,10 @@ describe('on the command line', () => {
 
   test.each([
     ['replay without an event', ['replay']],
-    ['an address too many', ['doctor', 'ann@example.com']],
+    ['one address too many', ['doctor', 'ann@example.com']],
     ['an unknown option of events', ['events', '--applied']],
     ['explain without an address', ['explain']],
-    ['prune with a word', ['prune', 'everything']],
+    ['prune with an argument', ['prune', 'everything']],
   ])('%s is wrong usage', async (_name, args) => {
     const { code, stdout, stderr } = await cli(await startTestServer(), ...args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });

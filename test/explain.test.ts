@@ -139,7 +139,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(over.story.credit.history.at(-1)).toMatchObject({ from: daysAfter(40), until: daysAfter(85) });
   });
 
-  test('pays from 0, grants at 10 and 70, ends at 100: the oldest is spent first', async () => {
+  test('explain: pays from day 0, grants on days 10 and 70, ends on day 100; the oldest grant is spent first', async () => {
     const { pays, granted, ends, explainedAt } = await story();
     await pays(0);
     await granted(10);
@@ -156,7 +156,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(days(told.credit.sum)).toEqual([90, 60, 0, 30]);
   });
 
-  test('the first story, pays again from 60, ends at 200', async () => {
+  test('explain: pays again from day 60 to 200 after cancelling on day 40', async () => {
     const { pays, granted, ends, explainedAt } = await story();
     await pays(0);
     await granted(10);
@@ -177,7 +177,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(days(told.credit.sum)).toEqual([45, 30, 0, 15]);
   });
 
-  test('credit until 30, pays from 20, ends at 50', async () => {
+  test('explain: credit until day 30, pays from day 20 to 50', async () => {
     const { pays, granted, ends, explainedAt } = await story();
     await granted(0, 30);
     await pays(20);
@@ -193,7 +193,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(days(told.credit.sum)).toEqual([30, 25, 0, 5]);
   });
 
-  test('buyer granted 45 at 0 while paying, refunded at 20: the buyer loses 45, the referrer 25', async () => {
+  test('explain: the buyer, granted 45 days on day 0 while paying and refunded on day 20, loses 45, the referrer 25', async () => {
     const { server, referrer, friend, stripe, payment } = await oneFriend();
     await deliverAll(server, [stripe.created(), ...payment.paid(0)]);
     server.clock.now = daysAfter(20);
@@ -211,7 +211,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(buyers.text).toContain('45 days taken back because their first payment was refunded');
   });
 
-  test('grant A at 0 and B at 5, A lost in a dispute at 20, won at 80: whole throughout', async () => {
+  test('explain: grants A on day 0 and B on day 5, A lost in a dispute on day 20 and won on day 80; B is whole throughout', async () => {
     const { server, referrer, friends } = await inviter('a@example.com', 'b@example.com');
     const [a, b] = friends;
     if (!a || !b) throw new Error('no friends');
@@ -246,7 +246,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
   });
 });
 
-test('in words: one line an entry, and sums that add up to the second', async () => {
+test('explain prints one line for each entry, and sums that add up to the second', async () => {
   const { server, person, granted, pays, ends } = await story();
   await granted(0, 30, 'sorry for the "outage"');
   await granted(1, 2);
@@ -311,7 +311,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
   const firstInvoice = 'It converts with the first paid invoice.';
   const trialEnd = { trial_end: epoch(daysAfter(7)) };
 
-  test('signed up, no subscription yet', async () => {
+  test('explain: signed up, no subscription yet', async () => {
     expect(await told(() => [])).toMatchObject({
       state: 'signed-up',
       says: 'signed up, no subscription yet',
@@ -320,7 +320,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     });
   });
 
-  test('on trial', async () => {
+  test('explain: on trial', async () => {
     const referral = await told(({ stripe }) => [stripe.created({ status: 'trialing', ...trialEnd })]);
     expect(referral).toMatchObject({
       state: 'trial',
@@ -351,7 +351,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
         stripe.created(),
       ],
     ],
-  ])('paying, but nothing proves it: %s', async (_name, why, events) => {
+  ])('explain: paying, but no payment is proven: %s', async (_name, why, events) => {
     expect(await told(({ stripe }) => events(stripe))).toMatchObject({
       state: 'unproven',
       says: `active, but no payment is proven (${why})`,
@@ -365,7 +365,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     ['past_due', 'past-due', 'past due, never paid', firstInvoice],
     ['unpaid', 'stopped', 'unpaid, never paid', firstInvoice],
     ['canceled', 'ended', 'the subscription ended without a payment', null],
-  ])('%s without a payment', async (status, state, says, next) => {
+  ])('explain: %s without a payment', async (status, state, says, next) => {
     expect(await told(({ stripe }) => [stripe.created({ status })])).toMatchObject({
       state,
       says,
@@ -381,7 +381,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(referral?.state).toBe('trial');
   });
 
-  test('converted, and until when it can be taken back', async () => {
+  test('explain: converted, and until when it can be reversed', async () => {
     const referral = await told(({ stripe, payment }) => [stripe.created(), ...payment.paid(0)]);
     expect(referral).toMatchObject({
       state: 'converted',
@@ -392,7 +392,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     });
   });
 
-  test('taken back by a refund, given back when the refund fails', async () => {
+  test('explain: reversed by a refund, restored when the refund fails', async () => {
     const all = await oneFriend();
     const { server, referrer, stripe, payment } = all;
     await deliverAll(server, [stripe.created(), ...payment.paid(0)]);
@@ -421,7 +421,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     );
   });
 
-  test('taken back by a lost dispute', async () => {
+  test('explain: reversed by a lost dispute', async () => {
     const referral = await told(({ stripe, payment }) => [
       stripe.created(),
       ...payment.paid(0),
@@ -430,7 +430,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(referral?.says).toMatch(/; taken back on .* because the dispute was lost$/);
   });
 
-  test('taken back because a first invoice of zero came late', async () => {
+  test('explain: reversed because a first invoice of zero arrived late', async () => {
     const all = await oneFriend();
     await deliverAll(all.server, [all.stripe.created(), all.stripe.invoicePaid({ amount_paid: 0 })]);
     const { story: of, text } = await explained(all.server, all.referrer);
@@ -445,7 +445,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     );
   });
 
-  test('converted and taken back in one moment, when a checkout links what was refunded long ago', async () => {
+  test('explain: converted and reversed at once, when a checkout links a purchase refunded long ago', async () => {
     const server = await startTestServer();
     const referrer = await signUp(server, 'referrer@example.com');
     const friend = await signUp(server, 'friend@example.com', referrer.code);
@@ -467,7 +467,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
       data: { deletedAt: server.clock.now, email: null, passwordHash: null },
     });
 
-  test('a friend whose account was deleted never converts', async () => {
+  test('explain: a friend whose account was deleted never converts', async () => {
     const { server, referrer, friend } = await oneFriend();
     await tombstone(server, friend);
     const { story: of, text } = await explained(server, referrer);
@@ -477,7 +477,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     );
   });
 
-  test('whose referrer is gone gets their days all the same', async () => {
+  test('explain: a friend whose referrer is gone still gets their days', async () => {
     const { server, referrer, friend, stripe } = await oneFriend();
     await tombstone(server, referrer);
     const before = (await explained(server, friend)).story.invitedBy;
@@ -501,7 +501,7 @@ test('an address without an account, or of a deleted one, is refused', async () 
   await expect(explain(commandContext(server), person.email)).rejects.toThrow('No account has the address');
 });
 
-test('reads one moment: what is granted while it reads is in all of the story, or in none of it', async () => {
+test('explain reads one moment: a grant made meanwhile is in the whole story or in none of it', async () => {
   const server = await startTestServer();
   const person = await signUp(server, 'person@example.com');
   let granted = false;

@@ -19,7 +19,7 @@ function countCommits(databaseUrl: string): number {
   return commits;
 }
 
-test('events that come at once over many connections share the flushes to disk', async () => {
+test('simultaneous events over many connections share flushes to disk', async () => {
   const { app, db, clock, databaseUrl } = await startTestServer();
   const address = await app.listen();
 

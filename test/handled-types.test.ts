@@ -8,14 +8,14 @@ import { reconcileWorld, startWorld } from './support/stand-in.ts';
 /** What Stripe's event list takes: https://docs.stripe.com/api/events/list */
 const MAX_TYPES = 20;
 
-test('docs/running.md names every type of event that is handled, and no other', async () => {
+test('docs/running.md lists every handled event type, and no other', async () => {
   const page = await readFile(new URL('../docs/running.md', import.meta.url), 'utf8');
   const [, list = ''] = /for these events,[^:]*:\n([^:]*?)\n3\./.exec(page) ?? [];
   const named = [...list.matchAll(/`([a-z_.]+)`/g)].map(([, type = '']) => type);
   expect(named.sort()).toEqual([...HANDLED_TYPES].sort());
 });
 
-test('reconcile asks for every type that is handled, and for no more at a time than Stripe takes', async () => {
+test('reconcile asks Stripe for every handled type, and for no more at a time than Stripe allows', async () => {
   const world = await startWorld();
   const { stripe } = world;
   if (!stripe) throw new Error('the server has a key');

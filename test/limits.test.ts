@@ -28,7 +28,7 @@ function expectTooMany(answer: LightMyRequestResponse): void {
   expect(answer.headers['retry-after']).toMatch(/^[1-9]\d*$/);
 }
 
-describe('a client is counted by its network', () => {
+describe('rate limits count clients by network', () => {
   test.each([
     ['192.0.2.1', '192.0.2.1'],
     ['::ffff:192.0.2.1', '192.0.2.1'],
@@ -46,15 +46,15 @@ describe('a client is counted by its network', () => {
     ['', 'unknown'],
     ['unknown', 'unknown'],
     ['_hidden', 'unknown'],
-  ])('%j as %s', (address, network) => {
+  ])('%j counts as %s', (address, network) => {
     expect(networkOf(address)).toBe(network);
   });
 
-  test('however long the address claims to be', () => {
+  test('a forwarded address of any length is counted without slowing down', () => {
     expect(networkOf('1.'.repeat(8_000))).toBe('unknown');
   });
 
-  test('however a proxy spells it', async () => {
+  test('different spellings of one address count as one client', async () => {
     const server = await startTestServer({ TRUST_PROXY: '10.0.0.0/8' });
     const from = (client: string) =>
       postFrom(server, '/login', '10.0.0.1', WRONG, { 'x-forwarded-for': client });
@@ -65,7 +65,7 @@ describe('a client is counted by its network', () => {
   });
 });
 
-test('the eleventh failed log-in of an address is 429, even with the right password', async () => {
+test('the eleventh failed login for an address is 429, even with the right password', async () => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   await failLogIns(server, 10, '192.0.2.1');
@@ -79,7 +79,7 @@ test('the eleventh failed log-in of an address is 429, even with the right passw
   expect((await postFrom(server, '/login', '192.0.2.2', fields)).statusCode).toBe(303);
 });
 
-test('20 wrong log-ins at once are no way round the limit', async () => {
+test('20 wrong logins at once do not get around the limit', async () => {
   const server = await startTestServer();
   const answers = await Promise.all(
     Array.from({ length: 20 }, () => postFrom(server, '/login', '192.0.2.1', WRONG)),
@@ -88,7 +88,7 @@ test('20 wrong log-ins at once are no way round the limit', async () => {
   expect(answers.filter((answer) => answer.statusCode === 429)).toHaveLength(10);
 });
 
-test('a log-in that succeeds does not count towards the limit', async () => {
+test('a successful login does not count towards the limit', async () => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   await failLogIns(server, 9, '192.0.2.1');
@@ -112,7 +112,7 @@ test('ten minutes after the first failure the address may try again', async () =
   expect((await postFrom(server, '/login', '192.0.2.1', WRONG)).statusCode).toBe(401);
 });
 
-test('the thirty-first sign-up of an address is 429, and makes no account', async () => {
+test('the thirty-first sign-up from an address is 429 and makes no account', async () => {
   const server = await startTestServer();
   const from = (remoteAddress: string, n: number) =>
     postFrom(server, '/signup', remoteAddress, { email: `user${n}@example.com`, password: PASSWORD });
@@ -126,14 +126,14 @@ test('the thirty-first sign-up of an address is 429, and makes no account', asyn
   expect((await from('192.0.2.2', 31)).statusCode).toBe(303);
 });
 
-test('without a trusted proxy nobody escapes the limit by a made-up X-Forwarded-For', async () => {
+test('without a trusted proxy, a made-up X-Forwarded-For does not evade the limit', async () => {
   const server = await startTestServer();
   await failLogIns(server, 10, '192.0.2.1');
   const answer = await postFrom(server, '/login', '192.0.2.1', WRONG, { 'x-forwarded-for': '203.0.113.9' });
   expect(answer.statusCode).toBe(429);
 });
 
-test('behind a trusted proxy the limit counts by the client address', async () => {
+test("behind a trusted proxy the limit counts the client's address", async () => {
   const server = await startTestServer({ TRUST_PROXY: '10.0.0.0/8' });
   const behind = (client: string, made = '') => ({ 'x-forwarded-for': `${made}${client}` });
   await failLogIns(server, 10, '10.0.0.1', behind('203.0.113.9'));
@@ -175,23 +175,26 @@ describe('wherever a password is asked for', () => {
     ['/settings/delete', {}],
   ] as const;
 
-  test.each(forms)('%s counts with the log-ins of the address', async (url, fields) => {
-    const server = await startTestServer();
-    const { id, cookie } = await signUp(server, 'ann@example.com');
-    const attempt = (currentPassword: string, address: string) =>
-      postFrom(server, url, address, { ...fields, currentPassword }, { cookie });
-    const before = await server.db.user.findUniqueOrThrow({ where: { id } });
-    await failLogIns(server, 5, '192.0.2.1');
-    for (let n = 0; n < 5; n += 1) expect((await attempt('wrong', '192.0.2.1')).statusCode).toBe(403);
-    const refused = await attempt(PASSWORD, '192.0.2.1');
-    expectTooMany(refused);
-    expect(refused.body).toContain('Too many tries');
-    expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
-    expect(await server.db.user.findUniqueOrThrow({ where: { id } })).toEqual(before);
-    expect((await attempt(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
-  });
+  test.each(forms)(
+    'wrong passwords at %s count together with the failed logins from the address',
+    async (url, fields) => {
+      const server = await startTestServer();
+      const { id, cookie } = await signUp(server, 'ann@example.com');
+      const attempt = (currentPassword: string, address: string) =>
+        postFrom(server, url, address, { ...fields, currentPassword }, { cookie });
+      const before = await server.db.user.findUniqueOrThrow({ where: { id } });
+      await failLogIns(server, 5, '192.0.2.1');
+      for (let n = 0; n < 5; n += 1) expect((await attempt('wrong', '192.0.2.1')).statusCode).toBe(403);
+      const refused = await attempt(PASSWORD, '192.0.2.1');
+      expectTooMany(refused);
+      expect(refused.body).toContain('Too many tries');
+      expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
+      expect(await server.db.user.findUniqueOrThrow({ where: { id } })).toEqual(before);
+      expect((await attempt(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
+    },
+  );
 
-  test('and so does the second sign-up of a double click, by address', async () => {
+  test('the second sign-up of a double click counts together with the failed logins from the address', async () => {
     const server = await startTestServer();
     await signUp(server, 'ann@example.com');
     const again = (password: string, address: string) =>
@@ -206,7 +209,7 @@ describe('wherever a password is asked for', () => {
     expect((await again(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
   });
 
-  test('so do all of them together, by account', async () => {
+  test('wrong passwords count together for one account, wherever they are typed', async () => {
     const server = await startTestServer();
     const { cookie } = await signUp(server, 'ann@example.com');
     const change = (n: number) => {
@@ -250,7 +253,7 @@ describe('whether an address has an account', () => {
   });
 });
 
-describe('an account’s', () => {
+describe('limits of one account', () => {
   type Call = (server: TestServer, person: Person) => Promise<LightMyRequestResponse>;
   const call =
     (method: 'GET' | 'POST' | 'DELETE', url: string): Call =>
@@ -259,9 +262,9 @@ describe('an account’s', () => {
 
   test.each([
     ['checkouts', 20, [call('POST', '/api/billing/checkout')]],
-    ['visits to the portal', 20, [call('POST', '/api/billing/portal')]],
+    ['portal visits', 20, [call('POST', '/api/billing/portal')]],
     ['exports', 5, [call('GET', '/settings/export')]],
-    ['looks at Stripe for a payment', 100, [call('GET', '/settings?checkout=done')]],
+    ['checks with Stripe for a payment', 100, [call('GET', '/settings?checkout=done')]],
     [
       'backups',
       120,
@@ -273,7 +276,7 @@ describe('an account’s', () => {
         call('POST', '/portfolio/backups/x/delete'),
       ],
     ],
-  ] as const)('%s are %i in ten minutes', async (_name, most, calls) => {
+  ] as const)('%s are limited to %i in ten minutes for an account', async (_name, most, calls) => {
     const server = await startTestServer();
     const [ann, bob] = [await signUp(server, 'ann@example.com'), await signUp(server, 'bob@example.com')];
     const next = (n: number, person: Person) => calls[n % calls.length]?.(server, person);
@@ -312,8 +315,8 @@ test('nobody who may not make a backup makes the server hold its body', async ()
   expect((await send({ cookie })).statusCode).toBe(402);
 });
 
-describe.runIf(onPostgresql)('on PostgreSQL', () => {
-  test('two servers share the limits, and keep no address', async () => {
+describe.runIf(onPostgresql)('limits on PostgreSQL', () => {
+  test('two servers share the limits, and store no address', async () => {
     const one = await startTestServer();
     const other = await startTestServer({ DATABASE_URL: one.databaseUrl });
     await failLogIns(one, 5, '192.0.2.1');
@@ -358,14 +361,14 @@ describe.runIf(onPostgresql)('on PostgreSQL', () => {
     expect(await left()).toEqual([{ key: 'open' }]);
   });
 
-  test('a restarted server goes on counting', async () => {
+  test('a restarted server continues counting', async () => {
     const first = await startTestServer();
     await failLogIns(first, 10, '192.0.2.1');
     const second = await startTestServer({ DATABASE_URL: first.databaseUrl });
     expectTooMany(await postFrom(second, '/login', '192.0.2.1', WRONG));
   });
 
-  test('a server that cannot count in the database counts for itself', async () => {
+  test('a server that cannot count in the database counts in memory', async () => {
     const server = await startTestServer();
     const { run } = await otherConnection(server);
     await run('ALTER TABLE "RateLimit" RENAME TO "Away"');

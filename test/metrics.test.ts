@@ -67,8 +67,8 @@ async function referredBuyer(server: TestServer) {
   return { referrer, friend, stripe: buyer(friend.id) };
 }
 
-describe('events', () => {
-  test('are counted by type and by what came of them', async () => {
+describe('event metrics', () => {
+  test('events are counted by type and outcome', async () => {
     const server = await startTestServer();
     const event = buyer().created();
     await deliver(server, event);
@@ -82,7 +82,7 @@ describe('events', () => {
     expect(value('tandem_event_handling_seconds_count{outcome="failed"}')).toBe(1);
   });
 
-  test('of types that change nothing share one label, whatever they are called', async () => {
+  test('unused event types share one label, whatever they are called', async () => {
     const server = await startTestServer();
     for (const type of ['product.created', 'made.up', '__proto__'])
       await deliver(server, stripeEvent(type, { id: 'x' }));
@@ -103,8 +103,8 @@ describe('events', () => {
   });
 });
 
-describe('conversions, reversals, restorations and days granted', () => {
-  test('are counted as they happen', async () => {
+describe('metrics of conversions, reversals, restorations and days granted', () => {
+  test('conversions, reversals, restorations and granted days are counted when they happen', async () => {
     const server = await startTestServer();
     const { stripe } = await referredBuyer(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
@@ -124,7 +124,7 @@ describe('conversions, reversals, restorations and days granted', () => {
     expect(restored('tandem_credit_days_granted_total')).toBe(90);
   });
 
-  test('count only what is committed', async () => {
+  test('only committed changes are counted', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await referredBuyer(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);
@@ -145,13 +145,13 @@ describe('conversions, reversals, restorations and days granted', () => {
   });
 });
 
-describe('after the commit', () => {
+describe('metrics are updated after the commit', () => {
   const conflict = new Prisma.PrismaClientKnownRequestError('conflict', {
     code: 'P2034',
     clientVersion: 'x',
   });
 
-  test('of a transaction that was tried again, only the last try is counted, and the retry is, too', async () => {
+  test('a retried transaction counts its last attempt only, and counts the retry', async () => {
     const { app, db } = await startTestServer();
     const done: number[] = [];
     let tries = 0;
@@ -169,7 +169,7 @@ describe('after the commit', () => {
     expect(value('tandem_transactions_given_up_total{code="P2034"}')).toBe(0);
   });
 
-  test('a transaction that is given up is counted, and nothing of what it would have done', async () => {
+  test('a transaction that gives up is counted, but none of its changes are', async () => {
     const { app, db } = await startTestServer();
     const done = vi.fn();
     const given = inTransaction(db, START, (tx) => {
@@ -201,7 +201,7 @@ describe('after the commit', () => {
   });
 });
 
-test('the process itself is measured, and nobody is named', async () => {
+test('the metrics measure the process itself and name nobody', async () => {
   const server = await startTestServer();
   const { referrer, friend, stripe } = await referredBuyer(server);
   const all = [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()];
@@ -316,7 +316,7 @@ describe('the log', () => {
     return { server: { ...server, app }, lines, said };
   }
 
-  test('names the request, the event and its type where one failed, and nothing of its people', async () => {
+  test('the log names the request, event and type of a failure, and no personal data', async () => {
     const { server, lines, said } = await logging();
     const { friend, stripe } = await referredBuyer(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);

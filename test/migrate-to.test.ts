@@ -171,7 +171,7 @@ async function fullServer(): Promise<TestServer & { cookie: string }> {
   return { ...server, cookie: referrer.cookie };
 }
 
-test('everything is copied, and the accounts, their sessions and the books are the same', async () => {
+test('migrate-to copies everything; accounts, sessions and ledgers are the same', async () => {
   const server = await fullServer();
   const counts = await rowCounts(server.databaseUrl);
   expect(Object.keys(counts)).toEqual(TABLES);
@@ -201,7 +201,7 @@ test('everything is copied, and the accounts, their sessions and the books are t
   expect(me.json()).toMatchObject({ email: 'referrer@example.com' });
 });
 
-test('in words it says how much was copied, and what to do next', async () => {
+test('migrate-to prints how much was copied and what to do next', async () => {
   const source = await smallSource();
   const { text } = await copy(source, await newDatabase());
   expect(text).toMatch(/^Setting +2 rows$/m);
@@ -209,11 +209,11 @@ test('in words it says how much was copied, and what to do next', async () => {
   expect(text).toContain('Keep SESSION_SECRET as it is');
 });
 
-describe('without SESSION_SECRET it says where the servers have it', () => {
+describe('without SESSION_SECRET, migrate-to says where the servers keep it', () => {
   const copyWithoutSecret = async (source: string): Promise<string> =>
     (await migrateTo(readConfig({ DATABASE_URL: source }), await newDatabase())).text;
 
-  test('beside the database that they use', async () => {
+  test('migrate-to names the session secret beside the database that the servers use', async () => {
     const source = await smallSource();
     const secret = join(dirname(source.slice('file:'.length)), 'session-secret');
     await writeFile(secret, 'x');
@@ -228,7 +228,7 @@ describe('without SESSION_SECRET it says where the servers have it', () => {
   });
 });
 
-test('a source of an older version is brought up to date and copied in one run', async () => {
+test('migrate-to brings a source of an older version up to date and copies it in one run', async () => {
   const source = `file:${join(await emptyFolder(), 'tandem.db')}`;
   new Database(source.slice(5)).close();
   const target = await bareTarget();
@@ -241,8 +241,8 @@ test('a source of an older version is brought up to date and copied in one run',
   expect(stdout).toContain('The SQLite file was migrated to this version and is otherwise unchanged.');
 });
 
-describe('nothing is copied', () => {
-  test('into a database that has rows', async () => {
+describe('migrate-to refuses and copies nothing', () => {
+  test('migrate-to refuses a target that has rows', async () => {
     const target = await newDatabase();
     const { run } = await otherConnection({ databaseUrl: target });
     await run(`INSERT INTO "Setting" VALUES ('theirs', 'x')`);
@@ -252,18 +252,21 @@ describe('nothing is copied', () => {
     expect(await rowCounts(target)).toEqual({ Setting: 1 });
   });
 
-  test('a second time', async () => {
+  test('migrate-to refuses to run a second time', async () => {
     const [source, target] = [await smallSource(), await newDatabase()];
     await copy(source, target);
     expect(await refusal(source, target)).toContain('The target is not empty: ');
     expect(await rowCounts(target)).toEqual({ Setting: 2, User: 1 });
   });
 
-  test.each(['file:./other.db', 'postgresql://127.0.0.1:1', 'tandem'])('to %s', async (target) => {
-    expect(await refusal(await smallSource(), target)).toBe(
-      'The target must be a PostgreSQL database: postgresql://user:password@host:port/database.',
-    );
-  });
+  test.each(['file:./other.db', 'postgresql://127.0.0.1:1', 'tandem'])(
+    'migrate-to refuses the target %s',
+    async (target) => {
+      expect(await refusal(await smallSource(), target)).toBe(
+        'The target must be a PostgreSQL database: postgresql://user:password@host:port/database.',
+      );
+    },
+  );
 
   test('when the source is not a SQLite database, such as the target itself', async () => {
     const target = await newDatabase();
@@ -285,7 +288,7 @@ describe('nothing is copied', () => {
     expect(said).not.toContain('secret');
   });
 
-  test('while a server writes to the source; it can be done once it has stopped', async () => {
+  test('migrate-to refuses while a server writes to the source, and works once it has stopped', async () => {
     const [source, target] = [await smallSource(), await newDatabase()];
     const server = new Database(source.slice(5));
     const write = server.prepare(`INSERT INTO "Setting" VALUES (?, 'x')`);
@@ -310,7 +313,7 @@ describe('nothing is copied', () => {
     expect(await rowCounts(target)).toEqual({});
   });
 
-  test('when the target would hold another value', async () => {
+  test('migrate-to rolls back when the target would store a different value', async () => {
     const [source, target] = [await smallSource(), await newDatabase()];
     // The same instant in another zone: PostgreSQL drops the zone.
     change(source, `UPDATE "User" SET "createdAt" = '2027-01-10T10:00:00.000+01:00'`);
@@ -318,7 +321,7 @@ describe('nothing is copied', () => {
     expect(await rowCounts(target)).toEqual({});
   });
 
-  test('when the target loses a row', async () => {
+  test('migrate-to rolls back when the target loses a row', async () => {
     const [source, target] = [await smallSource(), await newDatabase()];
     const { run } = await otherConnection({ databaseUrl: target });
     await run(

@@ -57,8 +57,8 @@ async function checksThatFail(world: World): Promise<string[]> {
   );
 }
 
-describe('what Stripe does not know', () => {
-  test('a customer: Upgrade makes a new one', async () => {
+describe('objects that Stripe does not know', () => {
+  test('unknown customer: Upgrade creates a new one', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await pressUpgrade(world, ann);
@@ -74,7 +74,7 @@ describe('what Stripe does not know', () => {
     });
   });
 
-  test('a checkout session: Upgrade makes a new one', async () => {
+  test('unknown checkout session: Upgrade creates a new one', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const old = sessionIdOf(await pressUpgrade(world, ann));
@@ -96,7 +96,7 @@ describe('what Stripe does not know', () => {
     });
   });
 
-  test('the customer of a subscriber: the portal leads to Pricing, which offers the upgrade', async () => {
+  test('unknown customer of a subscriber: the portal redirects to Pricing, which offers the upgrade', async () => {
     const { world, ann } = await forgottenSubscriber();
     const answer = await openPortal(world, ann);
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/pricing']);
@@ -105,14 +105,14 @@ describe('what Stripe does not know', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('of two customers only one: the portal opens for the other', async () => {
+  test('one of two customers is unknown: the portal opens for the other', async () => {
     const { world, ann } = await forgottenSubscriber();
     await subscribe(world, ann);
     await deliverWaiting(world);
     expect((await openPortal(world, ann)).headers.location).toContain('/portal/');
   });
 
-  test('anything of an account: it can be deleted', async () => {
+  test('an account whose Stripe objects are all unknown can be deleted', async () => {
     const { world, ann } = await forgottenSubscriber();
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
     expect(await world.db.user.findUnique({ where: { id: ann.id } })).toMatchObject({
@@ -120,7 +120,7 @@ describe('what Stripe does not know', () => {
     });
   });
 
-  test('the open checkout of an account: it can be deleted', async () => {
+  test('an account whose open checkout is unknown can be deleted', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await pressUpgrade(world, ann);
@@ -190,7 +190,7 @@ describe('what Stripe does not know', () => {
     ]);
   });
 
-  test('and knows again: Upgrade asks before it sells a second time', async () => {
+  test('Upgrade asks Stripe again before it sells a second subscription', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);
@@ -290,7 +290,7 @@ describe('what Stripe knows in its other mode', () => {
     });
   });
 
-  test('is named by reconcile, and stays as it is', async () => {
+  test("reconcile names an object in Stripe's other mode and leaves it unchanged", async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);

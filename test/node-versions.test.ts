@@ -19,7 +19,7 @@ async function supported(): Promise<string> {
   return engines.node;
 }
 
-test('every package in the lock file accepts every version of Node.js that we support', async () => {
+test('every package in the lock file accepts every Node.js version that we support', async () => {
   const ours = await supported();
   const { packages } = JSON.parse(await read('package-lock.json')) as { packages: Record<string, Package> };
   const narrower = Object.entries(packages)
@@ -38,7 +38,7 @@ function inWords(range: string): string {
   return `${lines.slice(0, -1).join(', ')} or ${lines.at(-1) ?? ''}`;
 }
 
-test.each(['README.md', 'docs/running.md'])('%s names the versions of package.json', async (page) => {
+test.each(['README.md', 'docs/running.md'])('%s names the Node.js versions of package.json', async (page) => {
   const text = (await read(page)).replaceAll(/\s+/g, ' ');
   expect(text).toContain(`Node.js ${inWords(await supported())}`);
 });

@@ -72,7 +72,7 @@ describe('an event with an invalid field', () => {
     ['created beyond the range of dates', { created: 9_007_199_254_740_991 }],
     ['created after the year 9999', { created: 253_402_300_800 }],
     ['created before 1970', { created: -1 }],
-    ['created within a second', { created: 1.5 }],
+    ['created with a fraction of a second', { created: 1.5 }],
     ['created as text', { created: '2027-01-10T09:00:00Z' }],
     ['livemode as text', { livemode: 'no' }],
     ['an account that is not text', { account: 7 }],
@@ -101,11 +101,11 @@ describe('an event with an invalid field', () => {
   test.each([
     ['an id of hundreds of kilobytes', { id: HUGE }],
     ['an id with a NUL in it', { id: NUL }],
-    ['an id with half of a surrogate pair in it', { id: HALF }],
+    ['an id with half a surrogate pair in it', { id: HALF }],
     ['a type of hundreds of kilobytes', { type: HUGE }],
     ['a type with a NUL in it', { type: NUL }],
-    ['a type with half of a surrogate pair in it', { type: HALF }],
-  ])('cannot be recorded and is 400: %s', async (_name, wrong) => {
+    ['a type with half a surrogate pair in it', { type: HALF }],
+  ])('an event with %s cannot be recorded and is 400', async (_name, wrong) => {
     const server = await startTestServer();
     const answer = await deliver(server, { ...buyer().created(), ...wrong });
     expect(answer.statusCode).toBe(400);
@@ -146,7 +146,7 @@ describe('an event with an invalid field', () => {
     await deliverAll(server, [buyer().created()]);
   });
 
-  test('names nobody by a reference that is too long or cannot be stored', async () => {
+  test('a checkout reference that is too long or cannot be stored names no user', async () => {
     const server = await startTestServer();
     const friend = await signUp(server, 'friend@example.com');
     for (const text of [HUGE, NUL, HALF]) {
@@ -157,7 +157,7 @@ describe('an event with an invalid field', () => {
   });
 });
 
-describe('an id that is empty counts as none', () => {
+describe('an empty id counts as absent', () => {
   const stripe = buyer();
   const invoicePayment = (payment: object) => stripe.invoicePaymentPaid({ payment });
   const item = (price: object) => ({ items: { data: [{ price }] } });
@@ -169,7 +169,7 @@ describe('an id that is empty counts as none', () => {
       (none) => stripe.dispute(START, { id: 'du_1', payment_intent: none }).opened(),
     ],
     [
-      'everything in a dispute',
+      'both the charge and the payment of a dispute',
       (none) => stripe.dispute(START, { id: none, charge: none, payment_intent: none }).opened(),
     ],
     ['the payment of a charge', (none) => stripe.chargeRefunded({ payment_intent: none })],
@@ -204,7 +204,7 @@ describe('an id that is empty counts as none', () => {
     ['the subscription of a checkout', (none) => stripe.checkoutCompleted({ subscription: none })],
     ['the reference of a checkout', (none) => stripe.checkoutCompleted({ client_reference_id: none })],
     ['the account of an event', (none) => ({ ...stripe.created(), account: none })],
-  ])('%s', async (_name, eventWith) => {
+  ])('an empty id counts as absent: %s', async (_name, eventWith) => {
     const outcomes: unknown[] = [];
     for (const none of [null, '']) {
       const server = await startTestServer();
@@ -214,21 +214,21 @@ describe('an id that is empty counts as none', () => {
     expect(outcomes[1]).toEqual(outcomes[0]);
   });
 
-  test('that of an object that Stripe expanded, too', async () => {
+  test('an empty id inside an expanded object counts as absent', async () => {
     const server = await startTestServer();
     await deliverAll(server, [stripe.created({ customer: { id: '' } })], 'ignored');
     await deliverAll(server, [stripe.chargeRefunded({ payment_intent: { id: '' } })]);
     expect(await server.db.payment.findMany()).toMatchObject([{ id: stripe.charge }]);
   });
 
-  test('in a list of discounts', async () => {
+  test('an empty id in a list of discounts counts as absent', async () => {
     const server = await startTestServer();
     await deliverAll(server, [stripe.created({ discounts: [''] })]);
     expect(await server.db.subscription.findFirst()).toMatchObject({ doubtAt: null, provenAt: START });
   });
 });
 
-test('a thousand things that are wrong with one object are kept as one short line', async () => {
+test('a thousand faults in one object are kept as one short line', async () => {
   const server = await startTestServer();
   const items = { data: Array.from({ length: 20_000 }, () => ({ price: 7, current_period_end: 'never' })) };
   const event = buyer().created({ items });
@@ -246,7 +246,7 @@ describe('what is logged of an error', () => {
     }
   });
 
-  test('holds no address, however long', () => {
+  test('a logged error holds no address, however long', () => {
     const address = `${'x'.repeat(300)}@${'y.'.repeat(200)}example`;
     const told = errorForLog(new Error(`Of ann@example.com, <${address}> and "b@c" nothing.`));
     expect(told).toMatchObject({ message: 'Of (an address), <(an address)> and "(an address)" nothing.' });
@@ -255,7 +255,7 @@ describe('what is logged of an error', () => {
   });
 });
 
-test('an address with a NUL in it leads nowhere', async () => {
+test('a URL with a NUL in it finds nothing', async () => {
   const server = await startTestServer();
   const { cookie } = await signUp(server, 'ann@example.com');
   for (const url of ['/%00', '/r/%00', '/reset/%00', '/public/%00', '/api/backups/%00', '/pricing?ref=%00']) {
@@ -276,7 +276,7 @@ test('an address with a NUL in it leads nowhere', async () => {
   expect(deleted.statusCode).toBe(404);
 });
 
-test('a form with a NUL or half of a surrogate pair in it is answered like any other', async () => {
+test('a form with a NUL or half a surrogate pair in it is answered like any other', async () => {
   const server = await startTestServer();
   for (const text of [NUL, HALF, HUGE.slice(0, 60_000)]) {
     for (const path of ['/signup', '/login']) {

@@ -87,8 +87,8 @@ const STRANGERS: [string, (server: TestServer, email: string, code: string) => P
   ],
 ];
 
-describe.each(STRANGERS)('a stranger %s', (_how, had) => {
-  test('costs its owner no referral', async () => {
+describe.each(STRANGERS)('when a stranger %s', (_how, had) => {
+  test("a stranger who used somebody's address costs its owner no referral", async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     const eve = await signUp(server, 'eve@example.com');
@@ -114,8 +114,8 @@ describe.each(STRANGERS)('a stranger %s', (_how, had) => {
   });
 });
 
-describe('an address that was paid for counts', () => {
-  test('after its account took another one: it converts no second referral', async () => {
+describe('an address that was paid for keeps counting', () => {
+  test('an address that was paid for converts no second referral after its account changed to another one', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     const bob = await signUp(server, 'bob@example.com', ann.code);
@@ -134,7 +134,7 @@ describe('an address that was paid for counts', () => {
     await expectSound(server);
   });
 
-  test('and so does one that a renewal was paid for', async () => {
+  test('an address that a renewal was paid for cannot be used to refer oneself', async () => {
     const server = await startTestServer();
     const bob = await signUp(server, 'bob@example.com');
     const stripe = buyer(bob.id);
@@ -154,7 +154,7 @@ describe('an address that was paid for counts', () => {
     expect(await server.db.referral.count({ where: { referredId: self.id } })).toBe(0);
   });
 
-  test('after its account was deleted: nobody refers themselves with it', async () => {
+  test('an address that was paid for cannot refer itself after its account was deleted', async () => {
     const server = await startWorld();
     const ann = await signUp(server, 'ann@example.com');
     const friend = await signUp(server, 'friend@example.com', ann.code);
@@ -198,7 +198,7 @@ describe('nobody refers themselves', () => {
   });
 });
 
-test('an address converts one referral, that of the first to pay; a tombstone that never paid holds no hash', async () => {
+test('one address converts one referral, that of the first account to pay; a tombstone that never paid holds no hash', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const [first, second] = [
@@ -233,12 +233,12 @@ test('Gmail addresses hashed before their dots were ignored are hashed again, on
   expect(await server.db.setting.count({ where: { key: 'rehashAddresses' } })).toBe(0);
 });
 
-describe('a trial is given once per address', () => {
+describe('a trial is given once for each address', () => {
   async function world(): Promise<World> {
     return startWorld({ STRIPE_TRIAL_DAYS: '7' });
   }
 
-  test('a checkout that was opened earlier and completed later starts none', async () => {
+  test('a checkout opened earlier and completed after the trial was used starts no second trial', async () => {
     const server = await world();
     const [first, second] = [
       await signUp(server, 'a+1@example.com'),
@@ -266,7 +266,7 @@ describe('a trial is given once per address', () => {
     await expectSound(server);
   });
 
-  test('an account has one, whatever address it takes', async () => {
+  test('one account has one trial, whatever address it takes', async () => {
     const server = await world();
     const ann = await signUp(server, 'ann@example.com');
     const subscription = await subscribe(server, ann);
@@ -290,7 +290,7 @@ describe('a trial is given once per address', () => {
     await expectSound(server);
   });
 
-  test('a stranger on trial who passes through somebody’s address costs its owner none', async () => {
+  test("a stranger on trial who passes through somebody's address costs the owner no trial", async () => {
     const server = await world();
     const stranger = await signUp(server, 'stranger@example.com');
     await subscribe(server, stranger);
@@ -305,7 +305,7 @@ describe('a trial is given once per address', () => {
   });
 });
 
-test('a reset link of a deleted account cannot be made', async () => {
+test('a reset link cannot be made for a deleted account', async () => {
   const server = await startTestServer();
   await deleteAccount(server, await signUp(server, 'ann@example.com'));
   await expect(resetLink(commandContext(server), 'ann@example.com')).rejects.toThrow();

@@ -40,7 +40,7 @@ async function endState(server: TestServer) {
   };
 }
 
-describe('every order of the events of a purchase ends the same', () => {
+describe('the events of a purchase in any order', () => {
   const minute = (n: number): Date => new Date(START.getTime() + n * 60_000);
   const stories = {
     'spread over minutes': minute,
@@ -84,7 +84,7 @@ describe('every order of the events of a purchase ends the same', () => {
 
   const trialOrders = permutations(['created', 'active', 'checkout', 'zero'] as const);
   test.each(trialOrders.map((order) => [order.join(', ')]))(
-    'a trial converts in no order: %s',
+    'a trial does not convert in any order of its events: %s',
     async (order) => {
       const server = await startTestServer();
       const { friend, stripe } = await invitedFriend(server);
@@ -104,8 +104,8 @@ describe('every order of the events of a purchase ends the same', () => {
   );
 });
 
-describe('a snapshot that comes late', () => {
-  test('changes nothing and is ignored', async () => {
+describe('a late snapshot', () => {
+  test('a late snapshot changes nothing and is ignored', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [
@@ -121,7 +121,7 @@ describe('a snapshot that comes late', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('still teaches that the subscription was active, and converts', async () => {
+  test('a late snapshot still teaches that the subscription was active, and converts', async () => {
     const server = await startTestServer();
     const { friend, referrer, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.ended(daysAfter(3))]);
@@ -131,7 +131,7 @@ describe('a snapshot that comes late', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('cannot bring a cancelled subscription back, however new it is', async () => {
+  test('no snapshot revives a cancelled subscription, however new it is', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.ended(daysAfter(1))]);
@@ -139,7 +139,7 @@ describe('a snapshot that comes late', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('ends a subscription even when something newer is known', async () => {
+  test('an end counts even when something newer is known', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [
@@ -233,7 +233,7 @@ describe('two updates of one second', () => {
     });
   });
 
-  test('that Stripe settles too late: something newer came while it was asked, and holds', async () => {
+  test("a newer event that arrives while Stripe is asked about a tie wins over Stripe's answer", async () => {
     let newer: () => Promise<void> = () => Promise.reject(new Error('asked too early'));
     let stripe = buyer();
     const api = await stripeThatSays(async () => {
@@ -257,7 +257,7 @@ describe('two updates of one second', () => {
     });
   });
 
-  test('that Stripe cannot settle now: the last one holds, and the row is marked', async () => {
+  test('a tie that Stripe cannot settle now: the last update holds, and the row is marked for reconcile', async () => {
     const api = await stripeThatSays(() => null);
     const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
     const { stripe } = await invitedFriend(server);
@@ -272,8 +272,8 @@ describe('two updates of one second', () => {
   });
 });
 
-describe('the shapes of Stripe before 2025-03', () => {
-  test('are read as well', async () => {
+describe("Stripe's shapes before 2025-03", () => {
+  test("objects in Stripe's shape before 2025-03 are read as well", async () => {
     const server = await startTestServer();
     const { friend, referrer, stripe } = await invitedFriend(server);
     const periodEnd = epoch(daysAfter(31));

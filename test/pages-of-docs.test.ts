@@ -37,7 +37,7 @@ test('every file and folder that a page names exists', async () => {
   }
 });
 
-test('every link from one page to another leads somewhere', async () => {
+test('every link between the docs leads to an existing page', async () => {
   for (const { name, text } of await pages()) {
     const links = [...text.matchAll(/\]\(([^)]+)\)/g)].flatMap(([, link = '']) =>
       /^(https?:|#)/.test(link) ? [] : [link.replace(/#.*$/, '')],

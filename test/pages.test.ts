@@ -66,7 +66,7 @@ function referralOf({ code }: Person, invited: number, converted: number, active
   return { code, url: `http://tandem.test/r/${code}`, invited, converted, activeCredits };
 }
 
-test('/api/me of a new account is a free one without credit', async () => {
+test('/api/me of a new account shows tier free without credit', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   expect(await me(server, ann)).toEqual({
@@ -81,7 +81,7 @@ test('/api/me of a new account is a free one without credit', async () => {
   });
 });
 
-test('/api/me of a referrer who does not pay shows credit that runs', async () => {
+test('/api/me of a referrer who does not pay shows running credit', async () => {
   const { server, ann, bob } = await annAndBob();
   await buy(server, bob);
   server.clock.now = daysAfter(10);
@@ -100,7 +100,7 @@ test('/api/me of a referrer who does not pay shows credit that runs', async () =
   });
 });
 
-test('/api/me of a buyer shows credit that is held, as if it ran from now on', async () => {
+test('/api/me of a paying buyer shows held credit, as if it ran from now on', async () => {
   const { server, bob } = await annAndBob();
   await buy(server, bob);
   server.clock.now = daysAfter(10);
@@ -125,7 +125,7 @@ test('/api/me of a buyer shows credit that is held, as if it ran from now on', a
   });
 });
 
-test('/api/me of a trial ends with the trial', async () => {
+test('/api/me of a trial shows access until the trial ends', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const trialEnd = daysAfter(14);
@@ -138,7 +138,7 @@ test('/api/me of a trial ends with the trial', async () => {
   });
 });
 
-test('/api/me of a subscription that is over keeps the subscription and grants nothing', async () => {
+test('/api/me of an ended subscription shows it and no access', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const stripe = await buy(server, ann);
@@ -174,7 +174,7 @@ const LATER = daysAfter(90);
 
 test.each([
   ['the annual price', { items: items('price_a') }, { plan: 'annual' }],
-  ['a price that is not ours', { items: items('price_other') }, { plan: null }],
+  ['a price that is not configured', { items: items('price_other') }, { plan: null }],
   ['cancel_at_period_end', { cancel_at_period_end: true }, { cancelAtPeriodEnd: true }],
   [
     'cancel_at',
@@ -192,26 +192,26 @@ test.each([
     { cancelAt: LATER.toISOString(), cancelAtPeriodEnd: false },
   ],
   [
-    'an add-on before the plan',
+    'an add-on listed before the plan',
     { items: items('price_add_on', 'price_a') },
     { plan: 'annual', currentPeriodEnd: NEXT_PERIOD_END.toISOString() },
   ],
   [
-    'an add-on before the plan, in the shape before 2025-03',
+    'an add-on listed before the plan, in the shape before 2025-03',
     oldItems('price_add_on', 'price_a'),
     { plan: 'annual', currentPeriodEnd: PERIOD_END.toISOString() },
   ],
   [
-    'an add-on after the plan',
+    'an add-on listed after the plan',
     { items: items('price_m', 'price_add_on') },
     { plan: 'monthly', currentPeriodEnd: PERIOD_END.toISOString() },
   ],
   [
-    'two prices that are not ours',
+    'two prices that are not configured',
     { items: items('price_x', 'price_y') },
     { plan: null, currentPeriodEnd: PERIOD_END.toISOString() },
   ],
-  ['a status that we do not know', { status: 'dancing' }, { status: 'dancing' }],
+  ['an unknown status', { status: 'dancing' }, { status: 'dancing' }],
 ])('/api/me shows a subscription with %s', async (_name, fields, shown) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
@@ -222,9 +222,9 @@ test.each([
 test.each([
   ['a plan that renews', {}, PERIOD_END],
   ['a plan that ends with its period', { cancel_at_period_end: true }, PERIOD_END],
-  ['a plan that ends within its period', { cancel_at: epoch(daysAfter(10)) }, daysAfter(10)],
+  ['a plan that ends during its period', { cancel_at: epoch(daysAfter(10)) }, daysAfter(10)],
   ['a plan that ends after two more periods', { cancel_at: epoch(LATER) }, LATER],
-  ['a plan with an add-on before it', { items: items('price_add_on', 'price_a') }, NEXT_PERIOD_END],
+  ['a plan with an add-on listed before it', { items: items('price_add_on', 'price_a') }, NEXT_PERIOD_END],
   [
     'a trial that ends early',
     { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(daysAfter(10)) },
@@ -235,7 +235,7 @@ test.each([
     { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(LATER) },
     daysAfter(14),
   ],
-])('/api/me says until when there is access: %s', async (_name, fields, until) => {
+])('/api/me says how long access lasts: %s', async (_name, fields, until) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await buy(server, ann, fields);
@@ -255,19 +255,19 @@ test('a pause of the payments that is over is no longer shown', async () => {
 
 test.each([
   [
-    'an active one before a newer one past due',
+    'an active one before a newer one that is past due',
     [{ status: 'past_due', created: epoch(START) + 60 }, { items: items('price_a') }],
   ],
   [
-    'one past due that was paid before a newer one that is over',
+    'a past-due one that was paid before a newer one that is over',
     [
       { status: 'canceled', created: epoch(START) + 60 },
       { status: 'past_due', items: items('price_a') },
     ],
   ],
-  ['of two active ones the newer', [{}, { created: epoch(START) + 60, items: items('price_a') }]],
+  ['the newer of two active ones', [{}, { created: epoch(START) + 60, items: items('price_a') }]],
   [
-    'of two that are over the newer',
+    'the newer of two that are over',
     [{ status: 'canceled' }, { status: 'canceled', created: epoch(START) + 60, items: items('price_a') }],
   ],
 ])('of several subscriptions /api/me shows %s, whichever came first', async (_name, subscriptions) => {
@@ -283,7 +283,7 @@ test.each([
   }
 });
 
-test('a referral that is reversed is invited, and neither converted nor active', async () => {
+test('a reversed referral counts as invited, not as converted or active', async () => {
   const { server, ann, bob } = await annAndBob();
   const stripe = await buy(server, bob);
   await deliverAll(server, [stripe.invoicePaid({ amount_paid: 0 })]);
@@ -297,7 +297,7 @@ test('/api/me without a session is 401 in JSON', async () => {
   expect(answer.json()).toEqual({ error: { code: 'unauthorized', message: 'Log in first.' } });
 });
 
-test('Settings without a session leads to the log-in', async () => {
+test('Settings without a session redirects to the login page', async () => {
   const server = await startTestServer();
   const answer = await visit(server, '/settings');
   expect(answer.statusCode).toBe(303);
@@ -347,7 +347,7 @@ test.each([
     ['lasts until 24 January 2027.', 'nothing is charged'],
   ],
   [
-    'ending within its period',
+    'ending during its period',
     { cancel_at: epoch(daysAfter(10)) },
     ['Ends on 20 January 2027.', 'paid access until then'],
   ],
@@ -367,17 +367,17 @@ test.each([
     ['lasts until 24 January 2027.', 'with your first payment.', 'The plan ends on 10 April 2027.'],
   ],
   [
-    'paused in its payments',
+    'with payments paused',
     { pause_collection: { behavior: 'void', resumes_at: null } },
     ['Monthly plan', 'nothing is charged until they are resumed.'],
   ],
   [
-    'paused in its payments for a time',
+    'with payments paused until a date',
     { pause_collection: { behavior: 'keep_as_draft', resumes_at: epoch(LATER) } },
     ['Monthly plan', 'nothing is charged before 10 April 2027.'],
   ],
   [
-    'a trial whose payments are paused',
+    'a trial with payments paused',
     {
       status: 'trialing',
       trial_end: epoch(daysAfter(14)),
@@ -397,7 +397,7 @@ test.each([
     if (!expected.some((part) => part.includes(untrue))) expect(words).not.toContain(untrue);
 });
 
-test('Settings of a renewal that failed says so, and that access goes on', async () => {
+test('Settings says that a renewal failed and that access continues', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const stripe = await buy(server, ann);
@@ -407,7 +407,7 @@ test('Settings of a renewal that failed says so, and that access goes on', async
   expect(words).toContain(`Your last payment failed. ${CHECK_CARD} Your paid access goes on`);
 });
 
-test('Settings counts friends, active credits and days, and the days round up', async () => {
+test('Settings counts friends, active credits and days, and rounds the days up', async () => {
   const { server, ann, bob } = await annAndBob();
   const cat = await signUp(server, 'cat@example.com', ann.code);
   const counts = (invited: number, converted: number, active: string) =>
@@ -451,7 +451,7 @@ test('days granted more than 45 days ago are on the account although no credit i
   );
 });
 
-test('Settings says until when credit gives access, and that it waits while its owner pays', async () => {
+test('Settings says until when credit gives access, and that it is paused while its owner pays', async () => {
   const { server, ann, bob } = await annAndBob();
   await buy(server, bob);
   const annReads = await read(server, '/settings', ann.cookie);
@@ -505,7 +505,7 @@ test('no page mentions a discount', async () => {
   }
 });
 
-test('Pricing leads a visitor to sign up, and sells nothing', async () => {
+test('Pricing leads a visitor to sign up and sells nothing', async () => {
   const server = await startTestServer();
   const { body } = await visit(server, '/pricing');
   expect(body).toContain('href="/signup"');
@@ -549,7 +549,7 @@ test('every button is of the settings-btn family', async () => {
   expect(buttons).toBeGreaterThan(10);
 });
 
-test('no page says that the sandbox is on while it is off', async () => {
+test('no page mentions the sandbox while it is off', async () => {
   const server = await startTestServer();
   for (const url of PUBLIC_PAGES) expect((await visit(server, url)).body).not.toContain('Sandbox');
 });
@@ -564,12 +564,12 @@ test.each([
   ['a reset link that never was', 404, { url: '/reset/never' }],
   ['a reset link that is too long', 404, { url: `/reset/${'a'.repeat(300)}` }],
   [
-    'a form of another origin',
+    'a form from another origin',
     403,
     { method: 'POST', url: '/login', headers: { 'sec-fetch-site': 'cross-site' } },
   ],
   [
-    'a form that is none',
+    'a body that is not a form',
     415,
     { method: 'POST', url: '/login', headers: { 'content-type': 'text/xml' }, payload: '<a/>' },
   ],
@@ -578,7 +578,7 @@ test.each([
     413,
     { method: 'POST', url: '/login', headers: FORM, payload: `a=${'x'.repeat(70_000)}` },
   ],
-  ['a file that is not there', 404, { url: '/public/no-such-file.css' }],
+  ['a file that does not exist', 404, { url: '/public/no-such-file.css' }],
   ['a file outside the folder', 404, { url: '/public/%2e%2e/package.json' }],
 ] as const)("a page's error is a page: %s", async (_name, status, request) => {
   const { app } = await startTestServer();
@@ -593,15 +593,15 @@ test.each([
 test.each([
   ['an unknown address', 404, { url: '/api/no-such-thing' }],
   ['a method that is not served', 404, { method: 'DELETE', url: '/api/me' }],
-  ['an address that cannot be decoded', 404, { url: '/api/%zz' }],
+  ['a path that cannot be decoded', 404, { url: '/api/%zz' }],
   ['no session', 401, { url: '/api/me', headers: { accept: 'text/html' } }],
   [
-    'a form of another origin',
+    'a form from another origin',
     403,
     { method: 'POST', url: '/api/billing/checkout', headers: { 'sec-fetch-site': 'cross-site' } },
   ],
   [
-    'a body that is no JSON',
+    'a body that is not JSON',
     400,
     {
       method: 'POST',
@@ -639,7 +639,7 @@ test('an internal error is 500 and reveals nothing', async () => {
 });
 
 test.each(['/', '/settings', '/no-such-page', '/r/22222222', '/api/me', '/healthz', '/public/style.css'])(
-  'the security headers stand on %s',
+  '%s has the security headers',
   async (url) => {
     const { app } = await startTestServer();
     const { headers } = await app.inject({ url });
@@ -663,7 +663,7 @@ test('browsers are told to stay on https', async () => {
   expect(headers['strict-transport-security']).toMatch(/max-age=\d{7,}/);
 });
 
-test('pages are never kept by a cache', async () => {
+test('pages are never cached', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   for (const url of PUBLIC_PAGES)
@@ -672,7 +672,7 @@ test('pages are never kept by a cache', async () => {
 });
 
 test.each(['/api/me', '/api/backups', '/settings/export', '/r/x', '/nothing', '/api/nothing'])(
-  'neither is %s, signed in or not',
+  '%s is never cached, signed in or not',
   async (url) => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
@@ -681,7 +681,7 @@ test.each(['/api/me', '/api/backups', '/settings/export', '/r/x', '/nothing', '/
   },
 );
 
-test('static files are kept for an hour', async () => {
+test('static files are cached for an hour', async () => {
   const server = await startTestServer();
   expect((await visit(server, '/public/style.css')).headers['cache-control']).toBe('public, max-age=3600');
 });
@@ -689,8 +689,8 @@ test('static files are kept for an hour', async () => {
 test.each([
   ['https with our host', 'https://tandem.test', 303],
   ['http with our host', 'http://tandem.test', 403],
-  ['http with the host that was asked', 'http://box.test:3000', 403],
-  ['https with the host that was asked', 'https://box.test:3000', 303],
+  ['http with the host of the request', 'http://box.test:3000', 403],
+  ['https with the host of the request', 'https://box.test:3000', 303],
 ])('on https, without Sec-Fetch-Site, an Origin of %s, %s: %i', async (_which, origin, status) => {
   const server = await startTestServer({ PUBLIC_URL: 'https://tandem.test' });
   const answer = await server.app.inject({
@@ -701,7 +701,7 @@ test.each([
   expect(answer.statusCode).toBe(status);
 });
 
-test('no page has a script or a style in it that the policy would refuse', async () => {
+test('no page has an inline script or style that the CSP would block', async () => {
   const { server, ann, bob } = await annAndBob();
   await buy(server, bob);
   for (const cookie of ['', ann.cookie, bob.cookie]) {
@@ -721,7 +721,7 @@ test.each<[string, 'accepted' | 'refused', Record<string, string>]>([
   ['Sec-Fetch-Site none', 'accepted', { 'sec-fetch-site': 'none' }],
   ['Sec-Fetch-Site same-site', 'refused', { 'sec-fetch-site': 'same-site' }],
   ['Sec-Fetch-Site cross-site', 'refused', { 'sec-fetch-site': 'cross-site' }],
-  ['Sec-Fetch-Site of nonsense', 'refused', { 'sec-fetch-site': 'whatever' }],
+  ['an invalid Sec-Fetch-Site', 'refused', { 'sec-fetch-site': 'whatever' }],
   ['cross-site, with our Origin', 'refused', { 'sec-fetch-site': 'cross-site', origin: `http://${HERE}` }],
   [
     'same-origin, with another Origin',
@@ -736,10 +736,10 @@ test.each<[string, 'accepted' | 'refused', Record<string, string>]>([
     { origin: 'http://box.test:3001', host: 'box.test:3000' },
   ],
   ['another Origin', 'refused', { origin: 'http://evil.test' }],
-  ['an Origin that begins with ours', 'refused', { origin: `http://${HERE}.evil.test` }],
+  ['an Origin that starts with ours', 'refused', { origin: `http://${HERE}.evil.test` }],
   ['an Origin that ends with ours', 'refused', { origin: `http://evil-${HERE}` }],
   ['the Origin null', 'refused', { origin: 'null' }],
-  ['an Origin that is no address', 'refused', { origin: HERE }],
+  ['an Origin that is not a URL', 'refused', { origin: HERE }],
   ['an empty Origin', 'refused', { origin: '' }],
   ['neither header, as no browser sends it', 'accepted', {}],
 ])('a form with %s is %s', async (_name, outcome, headers) => {
@@ -763,14 +763,14 @@ test.each([
   '/reset/token',
   '/api/billing/checkout',
   '/api/billing/portal',
-])('%s refuses the form of another site', async (url) => {
+])('%s refuses a form from another site', async (url) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, url, {}, ann.cookie, { 'sec-fetch-site': 'cross-site' });
   expect(answer.statusCode).toBe(403);
 });
 
-test('a link from another site is followed: only what changes something is refused', async () => {
+test('a link from another site is followed: only requests that change something are refused', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const headers = { 'sec-fetch-site': 'cross-site', origin: 'http://evil.test' };
@@ -779,7 +779,7 @@ test('a link from another site is followed: only what changes something is refus
 });
 
 test.each(['/api/billing/checkout', '/api/billing/portal'])(
-  '%s signed out leads a browser to the log-in, and is 401 for everything else',
+  '%s without a session redirects a browser to the login page, and is 401 for everything else',
   async (url) => {
     const { app } = await startTestServer();
     const accept = 'text/html,application/xhtml+xml;q=0.9,*/*;q=0.8';
@@ -805,7 +805,7 @@ test.each([{}, { plan: '' }, { plan: 'weekly' }, { plan: 'Monthly' }, { plan: '_
   },
 );
 
-test('without a Stripe key a checkout is 503 and says what is missing', async () => {
+test('without a Stripe key, checkout is 503 and says what is missing', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
@@ -813,7 +813,7 @@ test('without a Stripe key a checkout is 503 and says what is missing', async ()
   expect(answer.json<{ error: { message: string } }>().error.message).toContain('STRIPE_API_KEY');
 });
 
-test('without a price a checkout is 503 and names the variable', async () => {
+test('without a price, checkout is 503 and names the variable', async () => {
   const server = await startTestServer({ STRIPE_PRICE_ANNUAL: '', STRIPE_API_KEY: 'sk_test_1' });
   const ann = await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
@@ -829,13 +829,13 @@ test('the portal leads somebody who was never a customer to Pricing', async () =
   expect(answer.headers.location).toBe('/pricing');
 });
 
-test('the server is alive and ready', async () => {
+test('a running server is alive and ready', async () => {
   const { app } = await startTestServer();
   expect((await app.inject({ url: '/healthz' })).statusCode).toBe(200);
   expect((await app.inject({ url: '/readyz' })).statusCode).toBe(200);
 });
 
-test('when Stripe does not answer, the checkout says so and nothing is sold', async () => {
+test('when Stripe does not answer, checkout says so and sells nothing', async () => {
   const server = await startTestServer({
     STRIPE_API_KEY: 'sk_test_x',
     STRIPE_API_BASE: 'http://127.0.0.1:1',

@@ -14,21 +14,21 @@ async function resetPath(server: TestServer): Promise<string> {
   return new URL((json as { url: string }).url).pathname;
 }
 
-describe('a password that is typed on another keyboard', () => {
+describe('a password typed on another keyboard', () => {
   const composed = 'pass\u00e9word\ufb01';
   const decomposed = 'passe\u0301wordfi';
 
   test.each([
     [composed, decomposed],
     [decomposed, composed],
-  ])('logs in: %s, then %s', async (first, then) => {
+  ])('one password in two Unicode forms logs in: %s, then %s', async (first, then) => {
     const server = await startTestServer();
     await postForm(server.app, '/signup', { email: 'ann@example.com', password: first });
     expect((await logIn(server, then)).statusCode).toBe(303);
     expect((await logIn(server, 'passeword\ufb01')).statusCode).toBe(401);
   });
 
-  test('a hash from before they were composed still matches, and log-in replaces it', async () => {
+  test('a hash from before passwords were normalised still matches, and the next login replaces it', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     const old = await hash(decomposed);
@@ -55,7 +55,7 @@ describe('a password that is refused', () => {
     ['\ud83d\ude00\ud83d\ude00\ud83d\ude00\ud83d\ude00', '8 to 200 characters'],
   ];
 
-  test.each(refused)('%j, at sign-up, says why and makes no account', async (password, why) => {
+  test.each(refused)('the weak password %j is refused at sign-up with the reason', async (password, why) => {
     const { app, db } = await startTestServer();
     const answer = await postForm(app, '/signup', { email: 'ann@example.com', password });
     expect(answer.statusCode).toBe(400);
@@ -63,7 +63,7 @@ describe('a password that is refused', () => {
     expect(await db.user.count()).toBe(0);
   });
 
-  test('is refused in Settings and by a reset link, too', async () => {
+  test('a weak password is also refused in Settings and by a reset link', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     const fields = { currentPassword: PASSWORD, newPassword: 'iloveyou' };
@@ -76,7 +76,7 @@ describe('a password that is refused', () => {
     expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
   });
 
-  test('lets its owner log in where it was chosen earlier', async () => {
+  test('a weak password chosen earlier still logs its owner in', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     const passwordHash = await hash('password');
@@ -85,7 +85,7 @@ describe('a password that is refused', () => {
   });
 });
 
-describe('hashing is bounded', () => {
+describe('password hashing is bounded', () => {
   /** One of many clients, so that no limit by address is met. */
   const from = (n: number) => `198.51.100.${n}`;
 
@@ -108,7 +108,7 @@ describe('hashing is bounded', () => {
     for (const n of [0, 1, 2, 3]) await signUp(server, someone(n));
   }
 
-  test('too many log-ins at once are 503 with Retry-After, and static files are answered meanwhile', async () => {
+  test('too many logins at once are 503 with Retry-After, and static files are still served', async () => {
     const server = await startTestServer();
     await signUpAll(server);
     const answered: string[] = [];
@@ -134,7 +134,7 @@ describe('hashing is bounded', () => {
     expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
   });
 
-  test('a log-in that was refused for that does not count as a failed one', async () => {
+  test('a login refused because hashing is busy does not count as failed', async () => {
     const server = await startTestServer();
     await signUpAll(server);
     const answers = await Promise.all(
@@ -148,21 +148,21 @@ describe('hashing is bounded', () => {
     expect((await post(server, '/login', refused, wrong)).statusCode).toBe(429);
   });
 
-  test('a reset link that does not work costs no hash', async () => {
+  test('an invalid reset link costs no hashing', async () => {
     const server = await startTestServer();
     const resets = many.map((n) => post(server, '/reset/x', n, { password: 'battery staple' }));
     const answers = await Promise.all(resets);
     expect(new Set(answers.map(({ statusCode }) => statusCode))).toEqual(new Set([404]));
   });
 
-  test('a bad link says nothing of the new password', async () => {
+  test('an invalid reset link says nothing about the new password', async () => {
     const server = await startTestServer();
     const answer = await post(server, '/reset/x', 1, { password: '1' });
     expect(answer.statusCode).toBe(404);
     expect(answer.body).toContain('This link no longer works');
   });
 
-  test('the thirty-first reset of an address is 429, and other addresses go on', async () => {
+  test('the thirty-first reset from an address is 429, and other addresses are not affected', async () => {
     const server = await startTestServer();
     await signUp(server, 'ann@example.com');
     const fields = { password: 'battery staple' };
@@ -175,7 +175,7 @@ describe('hashing is bounded', () => {
   });
 });
 
-test('a reset ends every session and every other link', async () => {
+test('a reset ends every session and every other reset link', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const elsewhere = cookiesOf(await logIn(server, PASSWORD));

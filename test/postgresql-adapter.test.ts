@@ -27,8 +27,8 @@ async function open(): Promise<{ db: Db; other: OtherConnection }> {
 const setting = (key: string) => ({ data: { key, value: 'x' } });
 const touch = (tx: Tx, key: string) => tx.setting.update({ where: { key }, data: { value: 'touched' } });
 
-describe('COMMIT', () => {
-  test('of a transaction in which a statement failed is an error, also when the failure was caught', async () => {
+describe('COMMIT on PostgreSQL', () => {
+  test('COMMIT after a failed statement is an error, even when the failure was caught', async () => {
     const { db } = await open();
     const failing = () =>
       inTransaction(db, START, async (tx) => {
@@ -41,7 +41,7 @@ describe('COMMIT', () => {
     expect(await db.setting.findMany()).toEqual([setting('kept').data]);
   });
 
-  test('that fails gives its connection back', async () => {
+  test('a COMMIT that fails releases its connection', async () => {
     const { db } = await open();
     const failing = () =>
       inTransaction(db, START, (tx) =>
@@ -52,8 +52,8 @@ describe('COMMIT', () => {
   });
 });
 
-describe('a conflict is tried again', () => {
-  test('when a lock cannot be had in time', async () => {
+describe('a conflict is retried', () => {
+  test('a transaction is retried when a lock is not available in time', async () => {
     const { db, other } = await open();
     await db.setting.create(setting('wanted'));
     await other.run(`BEGIN; UPDATE "Setting" SET "value" = 'held'`);
@@ -67,7 +67,7 @@ describe('a conflict is tried again', () => {
     expect(await db.setting.findMany()).toEqual([{ key: 'wanted', value: 'touched' }]);
   });
 
-  test('when two wait for each other', async () => {
+  test('a transaction is retried after a deadlock', async () => {
     const databaseUrl = await newDatabase();
     const { db } = await openDatabase(databaseUrl);
     onTestFinished(() => db.$disconnect());
@@ -87,7 +87,7 @@ describe('a conflict is tried again', () => {
   });
 });
 
-describe('a connection that breaks', () => {
+describe('a broken connection', () => {
   /** Waits until the server has ended it. */
   const terminate = (which: string) =>
     `SELECT pg_terminate_backend(pid, 10000) AS ended FROM pg_stat_activity
@@ -155,11 +155,11 @@ describe('an address that cannot be opened is one line that says why, without th
     return message;
   }
 
-  test('a wrong password', async () => {
+  test('a wrong password is one line without it', async () => {
     expect(await refusal(changed({}))).toContain('the server rejects the user name or the password.');
   });
 
-  test('no server', async () => {
+  test('no server at the address is one line', async () => {
     expect(await refusal(changed({ port: String(await freePort()) }))).toContain('no server answers there.');
   });
 
@@ -167,7 +167,7 @@ describe('an address that cannot be opened is one line that says why, without th
     expect(await refusal(changed({ host: 'tandem.invalid' }))).toContain('no server answers there.');
   });
 
-  test('no such database', async () => {
+  test('an unknown database is one line', async () => {
     const { password } = new URL(inject('postgresqlServer') ?? '');
     const url = changed({ password, pathname: '/nowhere' });
     const error: unknown = await openDatabase(url).catch((thrown: unknown) => thrown);
@@ -180,7 +180,7 @@ describe('an address that cannot be opened is one line that says why, without th
   });
 });
 
-test('several that migrate an empty database at once all succeed, and each migration is applied once', async () => {
+test('several servers that migrate an empty database at once all succeed, and each migration is applied once', async () => {
   const names = (await readdir(MIGRATIONS)).filter((name) => !name.endsWith('.toml')).sort();
   for (let times = 0; times < 3; times += 1) {
     const databaseUrl = await newEmptyDatabase();

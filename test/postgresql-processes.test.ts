@@ -27,7 +27,7 @@ interface Me {
   tier: string;
 }
 
-test('the server starts on an empty database, takes a sign-up and a payment, ends, and starts on it again', async () => {
+test('the server starts on an empty PostgreSQL database, takes a sign-up and a payment, stops, and starts again', async () => {
   const folder = await emptyFolder();
   const env = { DATABASE_URL: await newEmptyDatabase(), STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET };
   const server = await runServer(env, folder);
@@ -67,14 +67,14 @@ test('the server starts on an empty database, takes a sign-up and a payment, end
   expect(await again.stop('SIGINT')).toBe(0);
 });
 
-test('with nothing but a database set, the sandbox is on', async () => {
+test('with only a database configured, the sandbox is on', async () => {
   const folder = await emptyFolder();
   const server = await runServer({ DATABASE_URL: await newDatabase() }, folder);
   expect(server.output.stdout).toContain('The sandbox is on');
   expect((await readdir(join(folder, 'data'))).sort()).toContain('session-secret');
 });
 
-test('each command does its work', async () => {
+test('each command works on PostgreSQL', async () => {
   const server = await startTestServer();
   server.clock.now = new Date();
   const ann = await signUp(server, 'ann@example.com');
@@ -143,14 +143,14 @@ test('reconcile asks Stripe, and fetches what was missed', async () => {
   });
 });
 
-test('backup is for SQLite, and says so', async () => {
+test('backup says that it is for SQLite only', async () => {
   const env = { DATABASE_URL: await newDatabase(), SESSION_SECRET: 'a session secret for the tests only' };
   const { code, stdout, stderr } = await runCli(['backup', 'copy.db'], env);
   expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
   expect(stderr).toMatch(/^[^\n]*pg_dump[^\n]*\n$/);
 });
 
-describe('a DATABASE_URL that cannot be used stops both programs with one line, without the password', () => {
+describe('an unusable DATABASE_URL stops both programs with one line, without the password', () => {
   const SECRET = 'pass-in-the-url';
   const cases: [string, () => Promise<string>, RegExp][] = [
     [
@@ -170,7 +170,7 @@ describe('a DATABASE_URL that cannot be used stops both programs with one line, 
     ],
   ];
 
-  test.each(cases)('%s', async (_name, address, words) => {
+  test.each(cases)('an unusable DATABASE_URL: %s', async (_name, address, words) => {
     const env = { DATABASE_URL: await address(), PORT: String(await freePort()) };
     const outcomes = await Promise.all(
       [startProgram('server', [], env), startProgram('cli', ['doctor'], env)].map(async (one) =>

@@ -24,7 +24,7 @@ test.each(
   UNITS.flatMap(([units, currencies]) =>
     currencies.split(/\s+/).map((currency) => [currency, units] as const),
   ),
-)('an amount of 123000 in %s is %i of it', (currency, units) => {
+)("123000 in Stripe's smallest unit of %s is %i", (currency, units) => {
   const words = amountInWords(123_000, currency);
   expect(Number(words.replace(/^\D*/, '').replaceAll(',', ''))).toBe(units);
 });
@@ -40,7 +40,7 @@ test.each([
   [30_000, 'twd', 'NT$300.00'],
   [5_120, 'kwd', 'KWD 5.120'],
   [900, 'xxx', '¤9.00'],
-])('%i of %s is written %s', (amount, currency, words) => {
+])('%i in %s is written %s', (amount, currency, words) => {
   // Intl puts a space that does not break between a code and a number.
   expect(amountInWords(amount, currency).replaceAll(/\s/g, ' ')).toBe(words);
 });

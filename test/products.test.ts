@@ -65,7 +65,7 @@ describe('STRIPE_PRODUCTS', () => {
     );
   });
 
-  test('a subscription to one of them counts, whatever shape its product has', async () => {
+  test('a subscription to a product of STRIPE_PRODUCTS counts, whatever the shape of its product field', async () => {
     for (const product of [OURS, { id: OURS, object: 'product' }]) {
       const { stripe, hear, state } = await invited();
       await hear(0, stripe.checkoutCompleted(), stripe.created(of(product)), stripe.invoicePaid());
@@ -88,19 +88,19 @@ describe('STRIPE_PRODUCTS', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('one item of several is enough', async () => {
+  test('a subscription counts when one of its items is of a product of STRIPE_PRODUCTS', async () => {
     const { stripe, hear, state } = await invited();
     await hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other', OURS)));
     expect(await state()).toEqual(PAID);
   });
 
-  test('without it every product counts', async () => {
+  test('without STRIPE_PRODUCTS every product counts', async () => {
     const { stripe, hear, state } = await invited({});
     await hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other')));
     expect(await state()).toEqual(PAID);
   });
 
-  test('the newest snapshot decides for the tier; for the proof, one that counted once is enough', async () => {
+  test('the newest snapshot decides the tier, and a subscription that once counted stays proof of payment', async () => {
     const { stripe, hear, state } = await invited();
     await hear(0, stripe.checkoutCompleted(), stripe.created(of(OURS)), stripe.invoicePaid());
     await hear(10, stripe.updated(of('prod_other'), { at: daysAfter(10) }));
@@ -139,14 +139,14 @@ describe('STRIPE_PRODUCTS', () => {
     }
   });
 
-  test('a late snapshot teaches that it once counted, and changes no tier', async () => {
+  test('a late snapshot shows that the subscription once counted, and changes no tier', async () => {
     const { stripe, hear, state } = await invited();
     await hear(10, stripe.checkoutCompleted(), stripe.updated(of('prod_other'), { at: daysAfter(10) }));
     await hear(11, stripe.created(of(OURS)));
     expect(await state()).toEqual({ tier: 'free', converted: true, reversed: false });
   });
 
-  test('the payment of another product gives no reversed days back', async () => {
+  test('the payment for another product returns no reversed days', async () => {
     const { friend, stripe, hear, state } = await invited();
     await hear(0, stripe.checkoutCompleted(), stripe.created(of(OURS)));
     await hear(0, stripe.invoicePaid(), stripe.invoicePaymentPaid());
@@ -156,7 +156,7 @@ describe('STRIPE_PRODUCTS', () => {
     expect(await state()).toEqual({ tier: 'free', converted: true, reversed: true });
   });
 
-  test('rows from before the variable was set count until a snapshot says otherwise', async () => {
+  test('rows from before STRIPE_PRODUCTS was set count until a snapshot says otherwise', async () => {
     const before = await invited({});
     const { stripe } = before;
     await before.hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other')), stripe.invoicePaid());
@@ -170,7 +170,7 @@ describe('STRIPE_PRODUCTS', () => {
   });
 });
 
-describe('with the stand-in for Stripe', () => {
+describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
   async function world() {
     const world = await startWorld({ STRIPE_PRODUCTS: 'prod_sandbox', STRIPE_TRIAL_DAYS: '3' });
     const person = await signUp(world, 'person@example.com');
@@ -185,7 +185,7 @@ describe('with the stand-in for Stripe', () => {
     return { world, person };
   }
 
-  test('Upgrade sells a plan to somebody who subscribes to another product, with the trial', async () => {
+  test('Upgrade sells a plan, with the trial, to a subscriber of another product', async () => {
     const { world: server, person } = await world();
     await deliverWaiting(server);
     expect(await userRow(server, person.id)).toMatchObject({ tier: 'free' });
@@ -213,7 +213,7 @@ describe('with the stand-in for Stripe', () => {
     expect(await pressUpgrade(after, person)).toContain('/checkout/');
   });
 
-  test('deleting the account cancels our plan, and not the subscription to another product', async () => {
+  test('deleting the account cancels our plan, not the subscription to another product', async () => {
     const { world: server, person } = await world();
     await deliverWaiting(server);
     const ours = await subscribe(server, person);
@@ -262,7 +262,7 @@ describe('with the stand-in for Stripe', () => {
     ]);
   });
 
-  test('reconcile makes nobody paid by it either', async () => {
+  test('reconcile makes nobody paid by a subscription to another product', async () => {
     const { world: server, person } = await world();
     await passTime(server, 40 * DAY);
     for (const id of server.sandbox.webhooks.waiting()) server.sandbox.webhooks.drop(id);

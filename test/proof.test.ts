@@ -29,7 +29,7 @@ const trialTurnsActive = (stripe: Buyer) =>
   stripe.updated({ status: 'active', ...TRIAL_END }, { at: daysAfter(7), previous: { status: 'trialing' } });
 
 describe('a trial', () => {
-  test('gives the tier trial, and converts with its first positive invoice', async () => {
+  test('a trial gives the tier trial, and converts with its first positive invoice', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await deliverAll(server, trialStarts(stripe));
@@ -46,7 +46,7 @@ describe('a trial', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(52) });
   });
 
-  test('never converts when the card fails: past_due without a payment is free', async () => {
+  test('a trial whose card fails never converts: past_due without a payment is free', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await deliverAll(server, trialStarts(stripe));
@@ -65,7 +65,7 @@ describe('a trial', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: null });
   });
 
-  test('does not hold credit: it runs on', async () => {
+  test('a trial does not hold credit: it runs on', async () => {
     const server = await startTestServer();
     const { referrer } = await invitedFriend(server);
     const own = buyer(referrer.id);
@@ -77,7 +77,7 @@ describe('a trial', () => {
 describe('active that may not mean money', () => {
   test.each([
     ['a coupon of 100 %', { discounts: ['di_1'] }],
-    ['a coupon of 100 % as older APIs show it', { discount: { id: 'di_1' }, discounts: undefined }],
+    ['a coupon of 100 % in the shape of older APIs', { discount: { id: 'di_1' }, discounts: undefined }],
     ['an invoice that is sent', { collection_method: 'send_invoice' }],
     ['a price of zero', { items: { data: [{ price: { id: 'price_free', unit_amount: 0 } }] } }],
   ])('%s does not convert until money comes', async (_name, fields) => {
@@ -100,7 +100,7 @@ describe('active that may not mean money', () => {
     expect(await converted(server, friend.id)).toBe(true);
   });
 
-  test('a checkout whose bank debit is under way does not convert until its invoice is paid', async () => {
+  test('a checkout with a bank debit under way does not convert until its invoice is paid', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted({ payment_status: 'unpaid' }), stripe.created()]);
@@ -109,7 +109,7 @@ describe('active that may not mean money', () => {
     expect(await converted(server, friend.id)).toBe(true);
   });
 
-  test('a discount given later does not undo what was paid before', async () => {
+  test('a discount given later does not undo an earlier payment', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [
@@ -142,8 +142,8 @@ describe('active that may not mean money', () => {
   );
 });
 
-describe('a zero first invoice that comes late', () => {
-  test('takes back what is unspent from both, and the first money gives exactly that back', async () => {
+describe('a first invoice of zero that arrives late', () => {
+  test('a late first invoice of zero reverses both credits, and the first money returns exactly what was taken', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.created()]);
@@ -171,7 +171,7 @@ describe('a zero first invoice that comes late', () => {
     expect(restored).toMatchObject({ convertedAt: START, reversedAt: null });
   });
 
-  test('takes nothing from the days of another friend', async () => {
+  test("a late first invoice of zero takes nothing from another friend's days", async () => {
     const server = await startTestServer();
     const { referrer, stripe } = await invitedFriend(server);
     const other = await signUp(server, 'other@example.com', referrer.code);
@@ -191,7 +191,7 @@ describe('a zero first invoice that comes late', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(105) });
   });
 
-  test('reverses nothing of a referral whose referrer was already gone', async () => {
+  test('a late first invoice of zero takes nothing from a referrer who was already gone', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await server.db.user.delete({ where: { id: referrer.id } });

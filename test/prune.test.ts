@@ -32,7 +32,7 @@ async function withEvents() {
   return { server, person, stripe, applied, ignored, failed };
 }
 
-test('old applied and ignored events lose what we do not read; failed ones stay whole', async () => {
+test('prune removes from old applied and ignored events what we do not read, and keeps failed ones whole', async () => {
   const { server, person, applied, ignored, failed } = await withEvents();
   server.clock.now = justAfter(daysAfter(90));
   expect((await prune(commandContext(server))).json).toMatchObject({ events: 2 });
@@ -50,7 +50,7 @@ test('old applied and ignored events lose what we do not read; failed ones stay 
   await expect(replay(commandContext(server), failed.id)).rejects.toThrow('failed again');
 });
 
-test('an event is thinned once, and not before its time, which can be configured', async () => {
+test('prune thins an event once, and not before its configurable retention ends', async () => {
   const { server, applied } = await withEvents();
   server.clock.now = daysAfter(90);
   expect((await prune(commandContext(server))).json).toMatchObject({ events: 0 });
@@ -64,7 +64,7 @@ test('an event is thinned once, and not before its time, which can be configured
   expect(await payloadOf(server, applied.id)).toBe(thin);
 });
 
-test('more events than fit in one transaction are all thinned', async () => {
+test('prune thins all old events when they exceed one transaction', async () => {
   const server = await startTestServer();
   await server.db.event.createMany({
     data: Array.from({ length: 701 }, (_, n) => {
@@ -86,7 +86,7 @@ test('more events than fit in one transaction are all thinned', async () => {
   expect(await server.db.event.count({ where: { payload: { contains: 'secret' } } })).toBe(0);
 });
 
-test('more sessions and reset links than fit in one transaction are all deleted', async () => {
+test('prune deletes all ended sessions and reset links when they exceed one transaction', async () => {
   const server = await startTestServer();
   const { id: userId } = await signUp(server, 'ann@example.com');
   const ended = Array.from({ length: 1_001 }, (_, n) => ({
@@ -102,7 +102,7 @@ test('more sessions and reset links than fit in one transaction are all deleted'
   expect(await server.db.resetLink.count()).toBe(0);
 });
 
-test('sessions and reset links that have ended are deleted, others stay', async () => {
+test('prune deletes ended sessions and reset links and keeps the others', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const linkOf = (id: string, now: Date) =>

@@ -75,15 +75,15 @@ async function raceOfEvents(
   expect(answers).toEqual([200, 200]);
 }
 
-describe('a customer is linked on one server while the other stores its subscription', () => {
-  test('the link first', async () => {
+describe('a customer is linked on one server while the other stores their subscription', () => {
+  test('the link commits before the subscription, and the user is paid', async () => {
     const { one, other, referrer, friend, stripe } = await twoServers();
     await raceOfEvents({ one, other }, stripe.checkoutCompleted(), ['UPDATE', 'Customer'], stripe.created());
     expect(await userRow(one, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
     expect(await userRow(one, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
   });
 
-  test('the subscription first', async () => {
+  test('the subscription commits before the link, and the user is paid', async () => {
     const { one, other, referrer, friend, stripe } = await twoServers();
     await raceOfEvents(
       { one, other },
@@ -96,7 +96,7 @@ describe('a customer is linked on one server while the other stores its subscrip
   });
 });
 
-test('two customers of one user are linked at once', async () => {
+test('two customers of one user are linked at the same time', async () => {
   const { one, other, friend, stripe } = await twoServers();
   const second = buyer(friend.id);
   await deliverAll(one, [second.created()]);
@@ -111,7 +111,7 @@ test('two customers of one user are linked at once', async () => {
   expect(await userRow(one, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
 });
 
-test('a zero first invoice meets the snapshot that is active', async () => {
+test('a first invoice of zero and the active snapshot arrive together', async () => {
   const { one, other, referrer, friend, stripe } = await twoServers();
   await deliverAll(one, [stripe.checkoutCompleted()]);
   const zero = stripe.invoicePaid({ amount_paid: 0 });
@@ -124,7 +124,7 @@ test('a zero first invoice meets the snapshot that is active', async () => {
   }
 });
 
-test('a dispute that is lost meets the event that ties its payment to the invoice', async () => {
+test('a lost dispute and the event that ties its payment to the invoice arrive together', async () => {
   const { one, other, referrer, friend, stripe } = await twoServers();
   await deliverAll(one, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
   const lost = stripe.dispute(START).lost(START);
@@ -134,7 +134,7 @@ test('a dispute that is lost meets the event that ties its payment to the invoic
     expect(await userRow(one, id)).toMatchObject({ creditUntil: START });
 });
 
-test('a reversal meets another conversion of the same referrer', async () => {
+test('a reversal and another conversion of the same referrer happen together', async () => {
   const { one, other, referrer, friend, stripe } = await twoServers();
   const second = await signUp(one, 'second@example.com', referrer.code);
   const theirs = buyer(second.id);
@@ -174,7 +174,7 @@ test('somebody converts at the same time as the friend they invited', async () =
 });
 
 test.runIf(SIDE_BY_SIDE)(
-  'a failure is recorded after the event was applied by the other server: it stays applied',
+  'recording a failure does not overwrite an event that the other server has applied',
   async () => {
     const { one, other, friend, stripe } = await twoServers();
     const refusal = await refuseWrites(one, 'UPDATE', 'Customer');
@@ -195,7 +195,7 @@ test.runIf(SIDE_BY_SIDE)(
   },
 );
 
-test('one person signs up twice at once, under two tags: a referral each', async () => {
+test('one person signs up twice at once under two tags and gets a referral for each', async () => {
   const { one, other, referrer } = await twoServers();
   const cookie = `tandem_ref=${referrer.code}`;
   const answers = await Promise.all(
@@ -215,7 +215,7 @@ test('one person signs up twice at once, under two tags: a referral each', async
   expect(await one.db.referral.count({ where: { referredId: { in: ids } } })).toBe(2);
 });
 
-test('the same event reaches both servers at the same moment: it is applied once', async () => {
+test('the same event reaching both servers at once is applied once', async () => {
   const { one, other, friend, stripe } = await twoServers();
   await deliverAll(one, [stripe.checkoutCompleted()]);
   const event = stripe.created();
@@ -228,7 +228,7 @@ const deleteAccount = ({ app }: TestServer, { cookie }: Person) =>
   postForm(app, '/settings/delete', { currentPassword: PASSWORD }, cookie);
 
 describe('an account is deleted while a checkout that names it completes', () => {
-  test('the checkout first: it stays, for somebody has paid', async () => {
+  test('the checkout commits first: the account stays, because it has paid', async () => {
     const { one, other, friend, stripe } = await twoServers();
     await deliverAll(one, [stripe.created()]);
     const answers = await race(
@@ -241,7 +241,7 @@ describe('an account is deleted while a checkout that names it completes', () =>
     expect(await userRow(one, friend.id)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
-  test.runIf(SIDE_BY_SIDE)('the deletion first: the customer is nobody’s', async () => {
+  test.runIf(SIDE_BY_SIDE)('the deletion commits first: the customer belongs to nobody', async () => {
     const { one, other, referrer, friend, stripe } = await twoServers();
     await deliverAll(one, [stripe.created()]);
     const event = stripe.checkoutCompleted();
@@ -262,7 +262,7 @@ describe('an account is deleted while a checkout that names it completes', () =>
   });
 });
 
-test('an account is deleted while somebody signs up with its code: they convert as if the friend were gone', async () => {
+test('an account is deleted while somebody signs up with its code: they convert without a referrer', async () => {
   const { one, other, referrer } = await twoServers();
   const visit = await other.app.inject({ url: `/r/${referrer.code}` });
   const form = { email: 'new@example.com', password: PASSWORD };
@@ -321,9 +321,9 @@ const logsIn = async ({ app }: TestServer, email: string, password: string): Pro
 
 const NEW_HASH = 'NEW."passwordHash" <> OLD."passwordHash"';
 
-describe('a password is reset while', () => {
-  test.each(['the log-in first', 'the reset first'])(
-    'somebody logs in with the old one, %s: no session of theirs stays',
+describe('a password is reset at the same time as another request', () => {
+  test.each(['the login first', 'the reset first'])(
+    'a login with the old password during a reset, %s, leaves no session',
     async (order) => {
       const { one, other } = await annOnTwoServers();
       const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
@@ -350,7 +350,7 @@ describe('a password is reset while', () => {
     },
   );
 
-  test('somebody changes it with the old one: the reset holds', async () => {
+  test('changing the password with the old one during a reset does not undo the reset', async () => {
     const { one, other, ann } = await annOnTwoServers();
     const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
     const fields = { currentPassword: PASSWORD, newPassword: 'of a thief' };
@@ -371,7 +371,7 @@ describe('a password is reset while', () => {
   test.each([
     ['/settings/address', { email: 'thief@example.com', currentPassword: PASSWORD }],
     ['/settings/delete', { currentPassword: PASSWORD }],
-  ])('%s is asked for with the old one: it is refused, or came first', async (url, fields) => {
+  ])('%s with the old password during a reset is refused, or came first', async (url, fields) => {
     const { one, other, ann } = await annOnTwoServers();
     const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
     const asked = posting(url, fields, ann.cookie);
@@ -409,7 +409,7 @@ describe('a password is reset while', () => {
   });
 });
 
-describe('an account is deleted while', () => {
+describe('an account is deleted at the same time as another request', () => {
   const DELETED = 'NEW."deletedAt" IS NOT NULL';
 
   async function expectNothingLeft({ db }: TestServer, id: string): Promise<void> {
@@ -456,7 +456,7 @@ describe('an account is deleted while', () => {
   });
 
   test.runIf(SIDE_BY_SIDE)(
-    'a checkout is opened: there is none, and the browser is led to the log-in',
+    'a checkout during a deletion is not opened, and the browser is sent to the login page',
     async () => {
       const stripe = { STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: 'http://127.0.0.1:9' };
       const one = await startTestServer(stripe);
@@ -486,7 +486,7 @@ describe('an account is deleted while', () => {
     },
   );
 
-  test.runIf(SIDE_BY_SIDE)('an operator makes a reset link: there is none', async () => {
+  test.runIf(SIDE_BY_SIDE)('an operator cannot make a reset link during a deletion', async () => {
     const { one, ann } = await annOnTwoServers();
     const { arrived, blocked, open } = await holdBefore(one, 'UPDATE', 'User', DELETED);
     const deleted = deleteAccount(one, ann);
@@ -765,7 +765,7 @@ test('two accounts of one address pay at once: one referral converts, the other 
   expect((await doctor(commandContext(one))).json).toMatchObject({ findings: [] });
 });
 
-test('two trials of one address start at once: one is admitted', async () => {
+test('two trials of one address start at once: one is accepted', async () => {
   const { one, other } = await twoServers();
   const [first, second] = [await signUp(one, 'pair+1@example.com'), await signUp(one, 'pair+2@example.com')];
   const [theirs, others] = [buyer(first.id), buyer(second.id)];

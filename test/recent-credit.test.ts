@@ -63,7 +63,7 @@ async function counts({ app }: TestServer, { cookie }: Person) {
   return me.referral;
 }
 
-test('the counts of an account with many conversions follow all that happens to them', async () => {
+test('the counts of an account with many conversions follow every change to them', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await giveConversions(server, ann, 120, START);

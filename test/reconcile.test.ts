@@ -117,7 +117,7 @@ describe('a server that was away', () => {
     expect(await reconcile(world)).toMatchObject({ events: { missing: 0 }, differences: [] });
   });
 
-  test('finds a lost dispute, and one that was won after all', async () => {
+  test('reconcile finds a lost dispute, and one that was won afterwards', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     // For a year: the money of a renewal meanwhile would hold by itself.
@@ -142,7 +142,7 @@ describe('a server that was away', () => {
     expect(await reversed()).toBe(false);
   });
 
-  test('finds a refund that failed', async () => {
+  test('reconcile finds a refund that failed', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     const subscription = await subscribe(world, friend);
@@ -156,7 +156,7 @@ describe('a server that was away', () => {
     expect(await world.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(0);
   });
 
-  test('learns whose customer it is from the checkout', async () => {
+  test('reconcile learns from the checkout whose customer it is', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     await subscribe(world, friend);
@@ -188,7 +188,7 @@ describe('reconcile', () => {
     expect(await world.db.event.count({ where: { status: 'failed' } })).toBe(0);
   });
 
-  test('an event that fails again is named, and the next run looks at it again', async () => {
+  test('reconcile names an event that fails again, and the next run retries it', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     await subscribe(world, friend);
@@ -218,7 +218,7 @@ describe('reconcile', () => {
   test.each([
     { sent: 100, asked: 4, requests: 'twice for each group of types while all events fit on one page' },
     { sent: 101, asked: 64, requests: 'for each day and group of types when there are more' },
-  ])("asks for Stripe's events $requests", async ({ sent, asked }) => {
+  ])("reconcile asks for Stripe's events $requests", async ({ sent, asked }) => {
     const world = await startWorld();
     const { id } = await world.merchant.customers.create();
     await passTime(world, 20 * DAY);
@@ -309,7 +309,7 @@ describe('reconcile', () => {
     expect(await invoice(old)).toMatchObject({ first: true });
   });
 
-  test('with --since finds that an old subscription ended, and one that came and ended meanwhile', async () => {
+  test('reconcile --since finds an old subscription that ended, and one that started and ended meanwhile', async () => {
     const world = await startWorld();
     const old = await subscribe(world, await signUp(world, 'old@example.com'));
     await deliverWaiting(world);
@@ -328,32 +328,35 @@ describe('reconcile', () => {
   });
 
   /** On PostgreSQL the same statements go another way. */
-  test.runIf(inject('engine') === 'sqlite')('reads a page of objects in few statements', async () => {
-    const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
-    onTestFinished(() => {
-      connects.mockRestore();
-    });
-    const world = await startWorld({ DATABASE_URL: await newDatabase() });
-    for (let count = 0; count < 90; count += 1) {
-      const session = await world.merchant.checkout.sessions.create({
-        mode: 'subscription',
-        line_items: [{ price: 'price_a', quantity: 1 }],
-        success_url: 'http://another-product.test/',
+  test.runIf(inject('engine') === 'sqlite')(
+    'reconcile reads a page of objects in few statements',
+    async () => {
+      const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
+      onTestFinished(() => {
+        connects.mockRestore();
       });
-      world.sandbox.acts.pay(session.id);
-    }
-    await deliverWaiting(world);
-    expect((await reconcileWorld(world)).differences).toEqual([]);
-    const connections = await Promise.all(
-      connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),
-    );
-    const queries = connections.map((connection) => vi.spyOn(connection, 'queryRaw'));
-    const report = await reconcileWorld(world);
-    expect(report).toMatchObject({ differences: [], compared: 360 });
-    const count = queries.flatMap(({ mock }) => mock.calls).length;
-    expect(count).toBeGreaterThan(5);
-    expect(count).toBeLessThan(60);
-  });
+      const world = await startWorld({ DATABASE_URL: await newDatabase() });
+      for (let count = 0; count < 90; count += 1) {
+        const session = await world.merchant.checkout.sessions.create({
+          mode: 'subscription',
+          line_items: [{ price: 'price_a', quantity: 1 }],
+          success_url: 'http://another-product.test/',
+        });
+        world.sandbox.acts.pay(session.id);
+      }
+      await deliverWaiting(world);
+      expect((await reconcileWorld(world)).differences).toEqual([]);
+      const connections = await Promise.all(
+        connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),
+      );
+      const queries = connections.map((connection) => vi.spyOn(connection, 'queryRaw'));
+      const report = await reconcileWorld(world);
+      expect(report).toMatchObject({ differences: [], compared: 360 });
+      const count = queries.flatMap(({ mock }) => mock.calls).length;
+      expect(count).toBeGreaterThan(5);
+      expect(count).toBeLessThan(60);
+    },
+  );
 
   test('leaves objects of a test clock alone', async () => {
     const world = await startWorld();
@@ -407,7 +410,7 @@ describe('reconcile', () => {
     expect((await reconcile(world)).differences).toEqual([]);
   });
 
-  test('Stripe is never asked while a transaction is open', async () => {
+  test('reconcile never asks Stripe while a transaction is open', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     let open = 0;
@@ -436,7 +439,7 @@ describe('reconcile', () => {
     expect(askedWhileOpen).toBe(0);
   });
 
-  test('without a key says so', async () => {
+  test('reconcile without a key says so', async () => {
     const world = await startWorld();
     await expect(command({ ...world, stripe: null })).rejects.toThrow('STRIPE_API_KEY is not set');
   });

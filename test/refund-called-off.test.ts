@@ -51,7 +51,7 @@ function refundChanged(
   return { ...stripe.refundFailed({ status }, options), type };
 }
 
-describe('a refund that is called off', () => {
+describe('a refund that fails or is cancelled', () => {
   const told = ['refund.updated', 'charge.refund.updated'].flatMap((type) =>
     ['canceled', 'failed'].map((status) => [type, status] as const),
   );
@@ -80,7 +80,7 @@ describe('a refund that is called off', () => {
   );
 
   test.each(['pending', 'requires_action', 'succeeded', 'a_status_of_next_year'])(
-    'an update with the status %s changes nothing',
+    'a refund update with the status %s changes nothing',
     async (status) => {
       const { stripe, hear, state } = await conversion();
       await hear(10, stripe.chargeRefunded({}, { at: daysAfter(10) }));
@@ -93,7 +93,7 @@ describe('a refund that is called off', () => {
     },
   );
 
-  test('an update of something else, long after it failed, does not undo the refund that was made since', async () => {
+  test('an unrelated update of a refund that failed long ago does not undo a later refund', async () => {
     const { stripe, hear, state } = await conversion();
     await hear(10, stripe.chargeRefunded({}, { at: daysAfter(10) }));
     await hear(12, stripe.refundFailed({}, { at: daysAfter(12) }));
@@ -107,7 +107,7 @@ describe('a refund that is called off', () => {
 describe('an appeal against a lost dispute', () => {
   const APPEALS = ['appeal_needs_response', 'appeal_under_review', 'appeal_of_next_year'];
 
-  test.each(APPEALS)('%s: it is still lost until it is won', async (status) => {
+  test.each(APPEALS)('a dispute with status %s is still lost until it is won', async (status) => {
     const { stripe, hear, state } = await conversion();
     const dispute = stripe.dispute(daysAfter(5));
     await hear(10, dispute.opened(), dispute.lost(daysAfter(10)));
@@ -125,7 +125,7 @@ describe('an appeal against a lost dispute', () => {
     expect(await state()).toEqual(reversedOn(12));
   });
 
-  test('that is lost as well changes nothing', async () => {
+  test('an appeal that is lost as well changes nothing', async () => {
     const { stripe, hear, state } = await conversion();
     const dispute = stripe.dispute(daysAfter(5));
     await hear(10, dispute.opened(), dispute.lost(daysAfter(10)));
@@ -133,7 +133,7 @@ describe('an appeal against a lost dispute', () => {
     expect(await state()).toEqual(reversedOn(10));
   });
 
-  test('lost, appealed and won in one second is won, in every order', async () => {
+  test('a dispute lost, appealed and won in one second is won, in any order', async () => {
     const orders = [
       ['lost', 'appeal', 'won'],
       ['won', 'appeal', 'lost'],
@@ -153,10 +153,13 @@ describe('an appeal against a lost dispute', () => {
     }
   });
 
-  test.each(['prevented', 'warning_closed', 'charge_refunded'])('%s is not lost', async (status) => {
-    const { stripe, hear, state } = await conversion();
-    const dispute = stripe.dispute(daysAfter(5));
-    await hear(12, dispute.opened(), dispute.updated(status, daysAfter(12)));
-    expect(await state()).toEqual(HOLDS);
-  });
+  test.each(['prevented', 'warning_closed', 'charge_refunded'])(
+    'a dispute with status %s is not lost',
+    async (status) => {
+      const { stripe, hear, state } = await conversion();
+      const dispute = stripe.dispute(daysAfter(5));
+      await hear(12, dispute.opened(), dispute.updated(status, daysAfter(12)));
+      expect(await state()).toEqual(HOLDS);
+    },
+  );
 });

@@ -180,7 +180,7 @@ describe('a referral is reversed exactly while no subscription holds, whatever a
   });
 });
 
-describe('as it happens', () => {
+describe('payments and refunds in their real order', () => {
   async function invitation() {
     const server = await startTestServer();
     const referrer = await signUp(server, 'referrer@example.com');
@@ -198,7 +198,7 @@ describe('as it happens', () => {
     return { server, referrer, friend, hear, credit, reversedAt };
   }
 
-  test('a refunded duplicate costs nobody a day', async () => {
+  test('a refunded duplicate purchase costs nobody a day', async () => {
     const { friend, server, hear, credit, reversedAt } = await invitation();
     const [first, second] = [buyer(friend.id), buyer(friend.id)];
     await hear(0, purchase(first, 0));
@@ -239,7 +239,7 @@ describe('as it happens', () => {
     }
   });
 
-  test('a renewal gives back, and its own refund takes again', async () => {
+  test('a renewal returns the days, and its own refund takes them again', async () => {
     const { friend, hear, reversedAt } = await invitation();
     const stripe = buyer(friend.id);
     const [invoice, payment_intent] = [stripeId('in'), stripeId('pi')];

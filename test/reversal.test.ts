@@ -130,7 +130,7 @@ describe('a full refund', () => {
     ]);
   });
 
-  test('takes it once: a redelivery and a second event of the same refund change nothing', async () => {
+  test('a redelivered refund, or a second event of the same refund, takes nothing more', async () => {
     const story = await conversion();
     const refund = story.stripe.chargeRefunded({}, { at: daysAfter(20) });
     await onDay(story, 20, [refund]);
@@ -142,7 +142,7 @@ describe('a full refund', () => {
     expect(await story.server.db.creditEntry.count({ where: { kind: 'reversal' } })).toBe(2);
   });
 
-  test('in time stays in time when a second event of it comes after the limit', async () => {
+  test('a refund made in time still counts when a second event of it arrives after the limit', async () => {
     const story = await conversion();
     await onDay(story, 30, [story.stripe.chargeRefunded({}, { at: daysAfter(30) })]);
     await onDay(story, 31, [story.stripe.chargeRefunded({}, { at: daysAfter(31) })]);
@@ -155,7 +155,7 @@ describe('a full refund', () => {
     expect(await userRow(story.server, story.friend.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('takes the referral out of what the referrer is shown, and a failed refund puts it back', async () => {
+  test("a refund removes the referral from the referrer's counts, and a failed refund puts it back", async () => {
     const story = await conversion();
     const counts = async (): Promise<object> => {
       const answer = await story.server.app.inject({
@@ -172,7 +172,7 @@ describe('a full refund', () => {
     expect(await counts()).toMatchObject({ invited: 1, converted: 1, activeCredits: 1 });
   });
 
-  test('leaves the days of other friends and of an operator alone', async () => {
+  test('a full refund takes no days from other friends or operator grants', async () => {
     const story = await conversion();
     const other = await signUp(story.server, 'other@example.com', story.referrer.code);
     await onDay(story, 5, purchase(buyer(other.id)));
@@ -190,7 +190,7 @@ describe('a full refund', () => {
     expect(await server.db.auditRow.count()).toBe(1);
   });
 
-  test('is made good by the renewal that follows, once, and no renewal converts', async () => {
+  test('the renewal after a refund returns the days once, and no renewal converts', async () => {
     const story = await conversion();
     await onDay(story, 20, [story.stripe.chargeRefunded({}, { at: daysAfter(20) })]);
     for (const day of [31, 62]) {
@@ -244,7 +244,7 @@ describe('REFERRAL_CLAWBACK_DAYS', () => {
     ['7', 7],
     ['0', 0],
   ])(
-    'set to %s: a refund exactly %i days after the payment counts, one second later does not',
+    'with the limit %s, a refund exactly %i days after the payment counts, and one second later it does not',
     async (...args) => {
       const [value, days] = args;
       const env = value === undefined ? {} : { REFERRAL_CLAWBACK_DAYS: value };
@@ -259,7 +259,7 @@ describe('REFERRAL_CLAWBACK_DAYS', () => {
     },
   );
 
-  test('a dispute opened exactly then counts, one opened a second later does not', async () => {
+  test('a dispute opened exactly at the limit counts, and one opened a second later does not', async () => {
     const story = await conversion();
     const late = story.stripe.dispute(daysAfter(30 + second));
     await onDay(story, 31, [late.opened(), late.lost(daysAfter(31))]);
@@ -269,7 +269,7 @@ describe('REFERRAL_CLAWBACK_DAYS', () => {
     expect(await stateOf(story)).toEqual(reversedOn(32));
   });
 
-  test('counts from the first payment, not from the sign-up: after a trial of 7 days, until day 37', async () => {
+  test('the limit counts from the first payment, not the sign-up: after a trial of 7 days, until day 37', async () => {
     const story = await invitation();
     const { stripe } = story;
     const trial = { trial_end: epoch(daysAfter(7)) };
@@ -288,7 +288,7 @@ describe('REFERRAL_CLAWBACK_DAYS', () => {
     expect(await stateOf(story)).toEqual({ ...reversedOn(37), convertedAt: daysAfter(7) });
   });
 
-  test('is about when it happened, not when we heard of it', async () => {
+  test('a refund counts by when it happened, not when we heard of it', async () => {
     const story = await conversion();
     await onDay(story, 40, [story.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
     expect(await stateOf(story)).toEqual(reversedOn(40));
@@ -361,7 +361,7 @@ describe('a refund that fails', () => {
 
   const orders = permutations(['refunded', 'failed', 'refunded again'] as const);
   test.each(orders.map((order) => [order.join(', ')]))(
-    'comes out the same in this order: %s',
+    'a failed and repeated refund ends the same in this order: %s',
     async (order) => {
       const story = await conversion();
       const events = {
@@ -397,7 +397,7 @@ describe('a dispute', () => {
     expect(await stateOf(story)).toEqual(HOLDS);
   });
 
-  test('opened on day 5 and lost on day 70 takes what is unspent then', async () => {
+  test('a dispute opened on day 5 and lost on day 70 takes what is unspent on day 70', async () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(5));
     await onDay(story, 5, [dispute.opened()]);
@@ -409,14 +409,14 @@ describe('a dispute', () => {
     });
   });
 
-  test('opened after the limit takes nothing, though it is lost', async () => {
+  test('a dispute opened after the limit takes nothing, even when it is lost', async () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(31));
     await onDay(story, 40, [dispute.opened(), dispute.lost(daysAfter(40))]);
     expect(await stateOf(story)).toEqual(HOLDS);
   });
 
-  test('that is won takes nothing, and a late snapshot that says lost is ignored', async () => {
+  test('a dispute that is won takes nothing, and a late snapshot that says lost is ignored', async () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(5));
     await onDay(story, 20, [dispute.opened(), dispute.won(daysAfter(20))]);
@@ -437,7 +437,7 @@ describe('a dispute', () => {
     expect(await stateOf(story)).toEqual(restoredOn(12, 10));
   });
 
-  test('lost and won in one second is won, in both orders', async () => {
+  test('a dispute lost and won in one second is won, in either order', async () => {
     for (const swapped of [false, true]) {
       const story = await conversion();
       const dispute = story.stripe.dispute(daysAfter(5));
@@ -448,7 +448,7 @@ describe('a dispute', () => {
     }
   });
 
-  test('that is won does not undo a refund', async () => {
+  test('winning a dispute does not undo a refund', async () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(11));
     await onDay(story, 10, [story.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
@@ -456,7 +456,7 @@ describe('a dispute', () => {
     expect(await stateOf(story)).toEqual(reversedOn(10));
   });
 
-  test('lost beside a refund and won after all: the refund still stands', async () => {
+  test('when a dispute beside a refund is lost and then won, the refund still stands', async () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(5));
     await onDay(story, 10, [dispute.opened(), dispute.lost(daysAfter(10))]);
@@ -465,7 +465,7 @@ describe('a dispute', () => {
     expect(await stateOf(story)).toEqual(reversedOn(10));
   });
 
-  test('that is lost stays when a refund beside it fails', async () => {
+  test('a lost dispute still counts when a refund beside it fails', async () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(5));
     await onDay(story, 10, [dispute.opened(), dispute.lost(daysAfter(10))]);
@@ -476,7 +476,7 @@ describe('a dispute', () => {
     expect(await stateOf(story)).toEqual(reversedOn(10));
   });
 
-  test('of two the second one lost is enough, and winning the first gives nothing back', async () => {
+  test('of two disputes one lost is enough, and winning the other returns nothing', async () => {
     const story = await conversion();
     const [first, second] = [story.stripe.dispute(daysAfter(2)), story.stripe.dispute(daysAfter(3))];
     await onDay(story, 10, [first.opened(), second.opened(), second.lost(daysAfter(10))]);
@@ -496,7 +496,7 @@ describe('a dispute', () => {
   });
 });
 
-describe('every order of a purchase and its refund ends in the same rows', () => {
+describe('the events of a purchase and its refund in any order end in the same rows', () => {
   const keys = ['created', 'checkout', 'invoice.paid', 'invoice_payment.paid', 'charge.refunded'] as const;
   const minute = (n: number): Date => new Date(START.getTime() + n * 60_000);
 
@@ -513,7 +513,7 @@ describe('every order of a purchase and its refund ends in the same rows', () =>
     return { referrer, friend };
   }
 
-  test.each(keys)('with %s first: 24 orders', async (first) => {
+  test.each(keys)('with %s first, all 24 orders of the other events end in the same rows', async (first) => {
     const server = await startTestServer();
     server.clock.now = daysAfter(1);
     for (const order of permutations(keys).filter(([key]) => key === first)) {
@@ -549,8 +549,8 @@ describe('every order of a purchase and its refund ends in the same rows', () =>
   });
 });
 
-describe('a refund that comes too early', () => {
-  test('waits until there is something to take back', async () => {
+describe('a refund that arrives too early', () => {
+  test('a refund that arrives before the conversion waits for it', async () => {
     const story = await invitation();
     const { stripe } = story;
     await onDay(story, 1, [stripe.chargeRefunded({}, { at: daysAfter(1) })]);
@@ -567,11 +567,11 @@ describe('a refund that comes too early', () => {
   });
 });
 
-describe('which payments count', () => {
+describe('which payments count for a reversal', () => {
   const paymentOfInvoice = (stripe: Buyer, payment: string, invoice: string) =>
     stripe.invoicePaymentPaid({ invoice, payment: { type: 'payment_intent', payment_intent: payment } });
 
-  test('of an invoice paid in two parts both must go back', async () => {
+  test('an invoice paid in two parts goes back only when both parts do', async () => {
     const story = await conversion();
     const { stripe } = story;
     const second = stripeId('pi');
@@ -584,7 +584,7 @@ describe('which payments count', () => {
     expect(await stateOf(story)).toEqual(reversedOn(12));
   });
 
-  test('one part refunded and the other lost in a dispute is both', async () => {
+  test('an invoice with one part refunded and the other lost in a dispute has gone back', async () => {
     const story = await conversion();
     const { stripe } = story;
     const second = stripeId('pi');
@@ -615,7 +615,7 @@ describe('which payments count', () => {
     return { story, payment };
   }
 
-  test('a renewal refunded or lost takes nothing', async () => {
+  test('a renewal that is refunded or lost in a dispute takes nothing', async () => {
     const { story, payment } = await renewed();
     const renewal = { id: stripeId('ch'), payment_intent: payment };
     const dispute = story.stripe.dispute(daysAfter(21), { charge: renewal.id, payment_intent: payment });
@@ -627,7 +627,7 @@ describe('which payments count', () => {
     expect(await stateOf(story)).toEqual(HOLDS);
   });
 
-  test('the first payment refunded after a renewal takes nothing until the renewal goes back as well', async () => {
+  test('refunding the first payment after a renewal takes nothing until the renewal goes back as well', async () => {
     const { story, payment } = await renewed();
     await onDay(story, 25, [story.stripe.chargeRefunded({}, { at: daysAfter(25) })]);
     expect(await stateOf(story)).toEqual(HOLDS);
@@ -668,7 +668,7 @@ describe('which payments count', () => {
   });
 
   test.each([['a, b'], ['b, a']])(
-    'of two invoices paid in one second one that was refunded takes nothing: %s',
+    'of two invoices paid in one second, refunding one takes nothing: %s',
     async (order) => {
       const story = await invitation();
       const { stripe } = story;
@@ -710,7 +710,7 @@ describe('which payments count', () => {
   });
 });
 
-describe('the shapes of Stripe before 2025-03', () => {
+describe("reversals in Stripe's shapes before 2025-03", () => {
   /** Without `invoice_payment.paid`: the invoice, or the charge, names the other. */
   const old = (stripe: Buyer, fields: Record<string, unknown>) => [
     stripe.checkoutCompleted(),
@@ -718,7 +718,7 @@ describe('the shapes of Stripe before 2025-03', () => {
     stripe.invoicePaid({ parent: undefined, subscription: stripe.subscription, ...fields }),
   ];
 
-  test('an invoice that names its payment intent', async () => {
+  test('an invoice in the old shape names its payment intent', async () => {
     const story = await invitation();
     const { stripe } = story;
     await onDay(story, 0, old(stripe, { payment_intent: stripe.payment, charge: stripe.charge }));
@@ -746,7 +746,7 @@ describe('the shapes of Stripe before 2025-03', () => {
     expect(await stateOf(story)).toEqual(reversedOn(11));
   });
 
-  test('a charge that names its invoice', async () => {
+  test('a charge in the old shape names its invoice', async () => {
     const story = await invitation();
     const { stripe } = story;
     await onDay(story, 0, old(stripe, {}));
@@ -754,7 +754,7 @@ describe('the shapes of Stripe before 2025-03', () => {
     expect(await stateOf(story)).toEqual(reversedOn(10));
   });
 
-  test('a charge without a payment intent, refunded or disputed', async () => {
+  test('a charge without a payment intent can be refunded or disputed', async () => {
     const none = { payment_intent: null };
     const story = await invitation();
     const { stripe } = story;
@@ -772,7 +772,7 @@ describe('the shapes of Stripe before 2025-03', () => {
 describe('a referrer who is gone', () => {
   const tombstone = { deletedAt: START, email: null, passwordHash: null };
 
-  test('before the conversion: the friend loses alone, and gets it back alone', async () => {
+  test('with the referrer deleted before the conversion, only the friend loses and regains credit', async () => {
     const story = await invitation();
     const { server, friend, referrer, stripe } = story;
     await server.db.user.delete({ where: { id: referrer.id } });
@@ -784,7 +784,7 @@ describe('a referrer who is gone', () => {
     expect(await server.db.creditEntry.count({ where: { userId: { not: friend.id } } })).toBe(0);
   });
 
-  test('before the conversion, a tombstone left: the same', async () => {
+  test('with only a tombstone of the referrer before the conversion, only the friend loses and regains credit', async () => {
     const story = await invitation();
     await story.server.db.user.update({ where: { id: story.referrer.id }, data: tombstone });
     await onDay(story, 0, purchase(story.stripe));
@@ -795,7 +795,7 @@ describe('a referrer who is gone', () => {
     });
   });
 
-  test('since the conversion: nothing is taken from the tombstone, nor given back to it', async () => {
+  test('with the referrer deleted after the conversion, nothing is taken from or returned to the tombstone', async () => {
     const story = await conversion();
     await story.server.db.user.update({ where: { id: story.referrer.id }, data: tombstone });
     await onDay(story, 10, [story.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
@@ -807,7 +807,7 @@ describe('a referrer who is gone', () => {
 });
 
 describe('credit that is spent', () => {
-  test('partly: only the rest is taken, from a friend who has cancelled as well', async () => {
+  test('partly spent credit: only the rest is taken, even from a friend who has cancelled', async () => {
     const story = await conversion();
     await onDay(story, 10, [story.stripe.ended(daysAfter(10))]);
     await onDay(story, 20, [story.stripe.chargeRefunded({}, { at: daysAfter(20) })]);
@@ -822,7 +822,7 @@ describe('credit that is spent', () => {
     });
   });
 
-  test('wholly: a reversal of nothing, and a restoration of nothing', async () => {
+  test('fully spent credit: the reversal takes nothing, and the restoration returns nothing', async () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(5));
     await onDay(story, 70, [dispute.opened(), dispute.lost(daysAfter(70))]);
@@ -859,7 +859,7 @@ describe('the stories of docs/how-it-works.md that take days back', () => {
     expect(await movesOf(story, story.referrer)).toContainEqual(['reversal', 25]);
   });
 
-  test('free, grant A at 0 and B at 5; A reversed at 20, its dispute won at 80: 90, then 65, then 105', async () => {
+  test('free, grants A on day 0 and B on day 5; A reversed on day 20, its dispute won on day 80: 90, then 65, then 105', async () => {
     const story = await conversion();
     const { server, referrer, stripe } = story;
     const other = await signUp(server, 'other@example.com', referrer.code);
@@ -876,8 +876,8 @@ describe('the stories of docs/how-it-works.md that take days back', () => {
   });
 });
 
-describe('a first invoice of zero that comes late', () => {
-  test('reverses once; money restores; and its refund reverses again', async () => {
+describe('a first invoice of zero that arrives late', () => {
+  test('a late first invoice of zero reverses once, money restores, and its refund reverses again', async () => {
     const story = await invitation();
     const { stripe } = story;
     await onDay(story, 0, [stripe.checkoutCompleted(), stripe.created()]);
@@ -899,7 +899,7 @@ describe('a first invoice of zero that comes late', () => {
   });
 });
 
-describe('with the stand-in for Stripe', () => {
+describe('reversals with the stand-in for Stripe', () => {
   async function world() {
     const server = await startWorld();
     const referrer = await signUp(server, 'referrer@example.com');
@@ -912,7 +912,7 @@ describe('with the stand-in for Stripe', () => {
     return { ...story, subscription, state };
   }
 
-  test('a refund in two parts takes with the second, fails, and is given again', async () => {
+  test('a refund in two parts reverses with the second part, fails, and is made again', async () => {
     const { server, subscription, state } = await world();
     const payment_intent = paymentOf(server, subscription);
     await passTime(server, 10 * DAY);
@@ -934,7 +934,7 @@ describe('with the stand-in for Stripe', () => {
     expect(await state()).toEqual(reversedOn(15));
   });
 
-  test('a dispute that is lost, and won after all', async () => {
+  test('a dispute is lost, then won', async () => {
     const { server, subscription, state } = await world();
     await passTime(server, 5 * DAY);
     const dispute = server.sandbox.acts.openDispute(paymentOf(server, subscription));
@@ -953,7 +953,7 @@ describe('with the stand-in for Stripe', () => {
     expect(await state()).toEqual(restoredOn(26, 25));
   });
 
-  test('a renewal refunded takes nothing', async () => {
+  test('refunding a renewal takes nothing', async () => {
     const { server, subscription, state } = await world();
     await passTime(server, 31 * DAY);
     await server.merchant.refunds.create({ payment_intent: paymentOf(server, subscription, 1) });
@@ -961,7 +961,7 @@ describe('with the stand-in for Stripe', () => {
     expect(await state()).toEqual(HOLDS);
   });
 
-  test('everything of a purchase and its refund, delivered backwards, ends the same', async () => {
+  test('the events of a purchase and its refund, delivered backwards, end in the same rows', async () => {
     const server = await startWorld();
     const referrer = await signUp(server, 'referrer@example.com');
     const friend = await signUp(server, 'friend@example.com', referrer.code);

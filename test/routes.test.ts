@@ -116,7 +116,7 @@ function hooksOfRoutes({ app }: TestServer): Record<string, string[]> {
   return routes;
 }
 
-test('each route runs the hooks that it needs, and those of people run on no other', async () => {
+test('each route runs the hooks it needs, and hooks for browsers run on no other route', async () => {
   const server = await startTestServer();
   await server.app.ready();
   const expected = ROUTES.flatMap(([hooks, routes]) => routes.map((route) => [route, hooks] as const));
@@ -135,7 +135,7 @@ test('every route under /api/ is in the OpenAPI document', async () => {
   }
 });
 
-describe('what only people need', () => {
+describe('hooks for browsers', () => {
   /** Whatever a browser on another site's page can send: a session, an invitation, and where it comes from. */
   async function visit() {
     const server = await startTestServer();
@@ -148,23 +148,26 @@ describe('what only people need', () => {
     return { server, person, headers };
   }
 
-  test.each(['/api/stripe/webhook', '/api/stripe/webhook/'])('does not touch %s', async (path) => {
-    const { server, person, headers } = await visit();
-    const payload = JSON.stringify(buyer().created());
-    for (const cookie of [headers.cookie, 'tandem_session=made-up', '']) {
-      const answer = await server.app.inject({
-        method: 'POST',
-        url: `${path}?ref=${person.code}`,
-        headers: { ...headers, cookie, 'stripe-signature': sign(payload, START) },
-        payload,
-      });
-      expect(answer.statusCode).toBe(200);
-      expect(answer.headers).not.toHaveProperty('set-cookie');
-    }
-  });
+  test.each(['/api/stripe/webhook', '/api/stripe/webhook/'])(
+    '%s ignores origin, cookies and invitation, and sets no cookie',
+    async (path) => {
+      const { server, person, headers } = await visit();
+      const payload = JSON.stringify(buyer().created());
+      for (const cookie of [headers.cookie, 'tandem_session=made-up', '']) {
+        const answer = await server.app.inject({
+          method: 'POST',
+          url: `${path}?ref=${person.code}`,
+          headers: { ...headers, cookie, 'stripe-signature': sign(payload, START) },
+          payload,
+        });
+        expect(answer.statusCode).toBe(200);
+        expect(answer.headers).not.toHaveProperty('set-cookie');
+      }
+    },
+  );
 
   test.each(['/public/style.css', '/public/no-such-file', '/healthz', '/readyz', '/metrics'])(
-    'does not touch %s',
+    '%s ignores session and invitation, and sets no cookie',
     async (path) => {
       const { server, person, headers } = await visit();
       // A visit now would prolong the session.
@@ -181,7 +184,7 @@ describe('what only people need', () => {
     },
   );
 
-  test('is there where there is nothing else: the page knows its visitor', async () => {
+  test('the page for an unknown path knows its visitor', async () => {
     const { server, person } = await visit();
     const answer = await server.app.inject({ url: '/no-such-page', headers: { cookie: person.cookie } });
     expect(answer.statusCode).toBe(404);

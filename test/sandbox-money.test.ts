@@ -37,7 +37,7 @@ async function buy(
   };
 }
 
-test('a payment is an intent, a charge and an invoice payment, tied to each other and to nothing else', async () => {
+test('a payment creates an intent, a charge and an invoice payment, tied only to each other', async () => {
   const started = await startHeldSandbox();
   const { stripe } = started;
   const { customer, session } = await openCheckout(started);
@@ -75,7 +75,7 @@ test('a payment is an intent, a charge and an invoice payment, tied to each othe
   expect((await stripe.invoicePayments.list({ status: 'open' })).data).toEqual([]);
 });
 
-test('what costs nothing is paid without a payment', async () => {
+test('a total of zero is paid without a payment', async () => {
   const started = await startHeldSandbox();
   const { customer, session } = await openCheckout(started);
   started.acts.pay(session, { percentOff: 100 });
@@ -115,7 +115,7 @@ test('a promotion code lowers the first invoice that is not zero, and no other',
   expect([...started.objects.invoices.values()].map((one) => one.amount_paid)).toEqual([0, 450, 900]);
 });
 
-test('a refund takes a part or all of what is left, and no more', async () => {
+test('a refund takes a part or the rest, and no more', async () => {
   const started = await startHeldSandbox();
   const { stripe } = started;
   const { charge, intent } = await buy(started);
@@ -176,7 +176,7 @@ test('a dispute can be lost, and won later', async () => {
   expect((await stripe.disputes.list()).data.map((one) => one.status)).toEqual(['won']);
 });
 
-test('a bank debit completes the checkout unpaid, and settles later', async () => {
+test('a bank debit completes the checkout unpaid and settles later', async () => {
   const started = await startHeldSandbox();
   const { session, subscription } = await buy(started, { outcome: 'bank_debit' });
   expect(
@@ -224,7 +224,7 @@ test('a bank debit that fails leaves the subscription past due', async () => {
   }).toThrow('has nothing to pay');
 });
 
-test('a first payment that the bank must allow makes the subscription wait', async () => {
+test("a first payment that needs the bank's approval keeps the subscription incomplete", async () => {
   const started = await startHeldSandbox();
   const { session, customer } = await openCheckout(started);
   started.fresh();
@@ -261,7 +261,7 @@ test('a first payment that the bank must allow makes the subscription wait', asy
   });
 });
 
-test('the buyer can pay the same checkout once the bank has allowed it', async () => {
+test('the buyer can pay the same checkout once the bank has approved', async () => {
   const started = await startHeldSandbox();
   const { session } = await openCheckout(started);
   const first = started.acts.pay(session, { outcome: 'incomplete' });
@@ -270,7 +270,7 @@ test('the buyer can pay the same checkout once the bank has allowed it', async (
   expect(started.objects.subscriptions.size).toBe(1);
 });
 
-test('acts that make no sense say so, and change nothing', async () => {
+test('actions that make no sense say so and change nothing', async () => {
   const started = await startHeldSandbox();
   const { session, customer } = await openCheckout(started);
   started.fresh();
@@ -346,7 +346,7 @@ test('a customer can be changed and found', async () => {
   expect(await ids()).toEqual([]);
 });
 
-test('what belongs to a test clock says so', async () => {
+test('objects on a test clock name it', async () => {
   const started = await startHeldSandbox();
   const { stripe } = started;
   const customer = await stripe.customers.create({ test_clock: 'clock_1' });
@@ -358,7 +358,7 @@ test('what belongs to a test clock says so', async () => {
   expect((await stripe.subscriptions.list()).data).toEqual([]);
 });
 
-test('lists are filtered by what they are asked for', async () => {
+test('lists can be filtered', async () => {
   const started = await startHeldSandbox();
   const { stripe } = started;
   const { customer, session, subscription } = await buy(started);

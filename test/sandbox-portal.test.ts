@@ -36,7 +36,7 @@ async function atPortal(trialDays?: number) {
   };
 }
 
-test('the bank and Stripe have a section of their own, apart from what a customer can do', async () => {
+test('the portal keeps the actions of the bank and Stripe apart from those of a customer', async () => {
   const { url, page } = await atPortal();
   const [own = '', bank = ''] = (await page()).split('What the bank and Stripe can do</h2>');
   expect(own).toContain('value="cancel_now"');
@@ -49,7 +49,7 @@ test('the bank and Stripe have a section of their own, apart from what a custome
   expect(own + bank).not.toContain('<script');
 });
 
-test('a card that is declined makes a renewal fail, until the plan ends or the card works again', async () => {
+test('a declined card makes a renewal fail, until the plan ends or the card works again', async () => {
   const { sandbox, page, press, offers, subscription } = await atPortal();
   const status = () => sandbox.objects.subscriptions.get(subscription)?.status;
   expect(await offers()).toEqual(['renew_now', 'card_declined', 'refund_last', 'dispute_open']);
@@ -83,7 +83,7 @@ test('the last payment can be refunded, once', async () => {
   expect((await stripe.refunds.list()).data).toHaveLength(1);
 });
 
-test('a dispute is opened, lost, and won after all', async () => {
+test('a dispute is opened, lost, and then won', async () => {
   const { stripe, press, offers } = await atPortal();
   await press('dispute_open');
   expect(await offers()).toEqual(['renew_now', 'card_declined', 'dispute_lost', 'dispute_won']);
@@ -97,7 +97,7 @@ test('a dispute is opened, lost, and won after all', async () => {
   expect(await press('rob_the_bank')).toBe(400);
 });
 
-test('what nobody paid cannot be refunded or disputed', async () => {
+test('a payment that was never made cannot be refunded or disputed', async () => {
   const { offers } = await atPortal(7);
   expect(await offers()).toEqual(['renew_now', 'card_declined']);
 });

@@ -32,7 +32,7 @@ function story(events: ReturnType<HeldSandbox['fresh']>) {
   return events.map((event) => [event.created - START.getTime() / 1000, event.type]);
 }
 
-test('a trial ends in an active subscription, which is charged an hour later', async () => {
+test('a trial becomes active when it ends and is charged an hour later', async () => {
   const started = await startHeldSandbox();
   const { subscription } = await buy(started, { subscription_data: { trial_period_days: 7 } });
   started.later(7 * DAY - 1);
@@ -109,7 +109,7 @@ test('what is due happens in its order, and at its seconds', async () => {
   expect(started.told()).toEqual([]);
 });
 
-test('a renewal that fails is tried again after 3, 5 and 7 days, and then the subscription ends', async () => {
+test('a failed renewal is retried after 3, 5 and 7 days, and then the subscription ends', async () => {
   const started = await startHeldSandbox();
   const { customer, subscription } = await buy(started);
   started.acts.setCard(customer, 'declined');
@@ -139,7 +139,7 @@ test('a renewal that fails is tried again after 3, 5 and 7 days, and then the su
   }).toThrow('has nothing to pay');
 });
 
-test('a card that works again saves a subscription that is past due', async () => {
+test('a card that works again saves a past-due subscription', async () => {
   const started = await startHeldSandbox();
   const { customer, subscription } = await buy(started);
   started.acts.setCard(customer, 'declined');
@@ -222,7 +222,7 @@ test('a subscription is canceled at the end of its period, unless it goes on aft
   });
 });
 
-test('a deleted customer is charged no more', async () => {
+test('a deleted customer is no longer charged', async () => {
   const started = await startHeldSandbox();
   const { customer } = await buy(started, { subscription_data: { trial_period_days: 7 } });
   started.later(7 * DAY);
@@ -234,7 +234,7 @@ test('a deleted customer is charged no more', async () => {
   expect(started.told()).toEqual([]);
 });
 
-test('with a state file, what was due while nobody ran happens at the start', async () => {
+test('with a state file, actions that came due while the sandbox was off happen at the start', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'sandbox-time-'));
   onTestFinished(() => rm(folder, { recursive: true }));
   const stateFile = join(folder, 'sandbox.json');

@@ -63,7 +63,7 @@ test('events that are held wait, oldest first', async () => {
   expect(receiver.ids).toEqual([]);
 });
 
-test('an event can be sent in any order, and again', async () => {
+test('an event can be sent in any order, and more than once', async () => {
   const receiver = await startReceiver();
   const { webhooks, stripe, objects } = await start(receiver.url);
   webhooks.hold();
@@ -82,7 +82,7 @@ test('an event can be sent in any order, and again', async () => {
   await expect(webhooks.send('evt_none')).rejects.toThrow('does not exist');
 });
 
-test('an event that is dropped is never sent by itself, and stays in the list', async () => {
+test('a dropped event is never sent automatically and stays in the list', async () => {
   const receiver = await startReceiver();
   const { webhooks, stripe } = await start(receiver.url);
   webhooks.hold();

@@ -214,7 +214,7 @@ describe('paying', () => {
     expect(all.map((event) => event.pending_webhooks)).toEqual([0, 0, 0, 0, 0, 0]);
   });
 
-  it('pays once, however often the button is pressed', async () => {
+  it('a checkout is paid once, however often the button is pressed', async () => {
     const receiver = await startReceiver();
     const { sandbox, stripe, page } = await start(receiver.url);
     const { session } = await checkout(stripe);
@@ -226,7 +226,7 @@ describe('paying', () => {
     expect(typesOf(receiver.events)).toEqual([...PAYMENT_EVENTS, 'customer.created'].sort());
   });
 
-  it('changes nothing when the card is declined or the buyer goes back', async () => {
+  it('a declined card or going back changes nothing', async () => {
     const { stripe, page } = await start((await startReceiver()).url);
     const { session } = await checkout(stripe);
 
@@ -242,7 +242,7 @@ describe('paying', () => {
     expect((await stripe.events.list()).data.map((event) => event.type)).toEqual(['customer.created']);
   });
 
-  it('does not take money for a checkout that has expired', async () => {
+  it('an expired checkout takes no money', async () => {
     const receiver = await startReceiver();
     const { sandbox, stripe, page } = await start(receiver.url);
     const { session } = await checkout(stripe);
@@ -255,7 +255,7 @@ describe('paying', () => {
     await expect(stripe.checkout.sessions.expire(session.id)).rejects.toMatchObject({ statusCode: 400 });
   });
 
-  it('expires a checkout by itself after a day', async () => {
+  it('a checkout expires after a day', async () => {
     const receiver = await startReceiver();
     let time = Date.now();
     const { sandbox, stripe, page } = await start(receiver.url, { now: () => new Date(time) });
@@ -268,7 +268,7 @@ describe('paying', () => {
     only(receiver.events, 'checkout.session.expired');
   });
 
-  it('escapes what it shows and lets its forms lead only to the two given addresses', async () => {
+  it('the checkout page escapes what it shows, and its forms lead only to the two given addresses', async () => {
     const { stripe, page } = await start('http://127.0.0.1:9');
     const session = await stripe.checkout.sessions.create({
       mode: 'subscription',
@@ -299,7 +299,7 @@ describe('webhooks', () => {
     expect(started.lines[0]).toMatch(/failed: HTTP 500; next try in 1 s$/);
   });
 
-  it('that were not delivered survive a restart, as everything else does', async () => {
+  it('undelivered webhooks and all other state survive a restart', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'sandbox-'));
     cleanups.push(() => rm(folder, { recursive: true }));
     const stateFile = join(folder, 'data', 'sandbox.json');
@@ -327,8 +327,8 @@ describe('webhooks', () => {
   });
 });
 
-describe('a subscription', () => {
-  it('starts with a trial that costs nothing and is charged when it ends', async () => {
+describe('a subscription in the sandbox', () => {
+  it('a trial costs nothing at first and is charged when it ends', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { session, subscription, portal } = await subscribe(started, {
@@ -358,7 +358,7 @@ describe('a subscription', () => {
     expect(await started.stripe.subscriptions.retrieve(subscription)).toMatchObject({ status: 'active' });
   });
 
-  it('renews for one more period', async () => {
+  it('a subscription renews for one more period', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { portal } = await subscribe(started, { line_items: [{ price: PRICES.annual, quantity: 1 }] });
@@ -383,7 +383,7 @@ describe('a subscription', () => {
     expect(invoice.number).toMatch(/-0002$/);
   });
 
-  it('runs out when canceled at the end of its period', async () => {
+  it('a subscription canceled at the end of its period runs out', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { subscription, portal } = await subscribe(started);
@@ -405,7 +405,7 @@ describe('a subscription', () => {
     expect(await started.stripe.subscriptions.retrieve(subscription)).toMatchObject({ status: 'canceled' });
   });
 
-  it('ends at once, by the portal or by the API, and only once', async () => {
+  it('a subscription ends at once, by the portal or the API, and only once', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { customer, subscription, portal } = await subscribe(started);
@@ -428,7 +428,7 @@ describe('a subscription', () => {
     );
   });
 
-  it('ends with its customer', async () => {
+  it('a subscription ends with its customer', async () => {
     const receiver = await startReceiver();
     const started = await start(receiver.url);
     const { customer } = await subscribe(started);
@@ -450,8 +450,8 @@ describe('a subscription', () => {
   });
 });
 
-describe('the API', () => {
-  it('answers a repeated idempotency key with what it answered first', async () => {
+describe('the API of the sandbox', () => {
+  it('the API answers a repeated idempotency key with its first answer', async () => {
     const { stripe } = await start('http://127.0.0.1:9');
     const options = { idempotencyKey: 'sign-up-1' };
     const first = await stripe.customers.create({ email: 'ann@example.com' }, options);
@@ -462,7 +462,7 @@ describe('the API', () => {
     );
   });
 
-  it('says what is wrong in the way the library understands', async () => {
+  it('the API reports errors in the form that the stripe library understands', async () => {
     const { sandbox, stripe } = await start('http://127.0.0.1:9');
     await expect(client(sandbox, 'sk_test_wrong').prices.retrieve(PRICES.monthly)).rejects.toBeInstanceOf(
       Stripe.errors.StripeAuthenticationError,
@@ -489,15 +489,15 @@ describe('the API', () => {
     await expect(stripe.products.list()).rejects.toMatchObject({ statusCode: 404 });
   });
 
-  it('knows its two prices', async () => {
+  it('the API has two prices', async () => {
     const { stripe } = await start('http://127.0.0.1:9');
     expect(await stripe.prices.retrieve(PRICES.monthly)).toMatchObject({ unit_amount: 900, currency: 'usd' });
     expect(await stripe.prices.retrieve(PRICES.annual)).toMatchObject({ unit_amount: 9000, currency: 'usd' });
   });
 });
 
-describe('billing periods', () => {
-  it('keep the day of the month where the month has it', () => {
+describe('billing periods in the sandbox', () => {
+  it('a billing period ends on the same day of the month where the month has it', () => {
     const at = (text: string) => Date.parse(`${text}T12:00:00Z`) / 1000;
     const anchor = at('2027-01-31');
     expect(periodEnd(anchor, 'month', anchor)).toBe(at('2027-02-28'));

@@ -72,14 +72,14 @@ describe('the database enforces its own rules', () => {
     ]);
   });
 
-  test('a fact may point at a row that follows in the same transaction', async () => {
+  test('a fact may refer to a row that is inserted later in the same transaction', async () => {
     expect((await constraints(await migrated())).deferred).toEqual([
       'Invoice_subscriptionId_fkey',
       'Payment_invoiceId_fkey',
     ]);
   });
 
-  test('one instant is one value, whoever writes it', async () => {
+  test('one instant is stored as one value, whoever writes it', async () => {
     const server = await startTestServer();
     const a = await signUp(server, 'a@example.com');
     await signUp(server, 'b@example.com', a.code);
@@ -91,7 +91,7 @@ describe('the database enforces its own rules', () => {
     expect(row?.['raw']).toEqual(row?.['model']);
   });
 
-  test('a second referral of one user, or of one person, is refused', async () => {
+  test('a second referral of one user, or a second conversion of one person, is refused', async () => {
     const server = await startTestServer();
     const [a, b, c] = [
       await signUp(server, 'a@example.com'),
@@ -108,7 +108,7 @@ describe('the database enforces its own rules', () => {
     await expect(referral(a.id, a.id, 'hash of a')).rejects.toThrow('Referral_not_oneself_check');
   });
 
-  test('one cause cannot grant a user twice, even from broken code', async () => {
+  test('one cause cannot grant a user twice, even if the code is wrong', async () => {
     const server = await startTestServer();
     const person = await signUp(server, 'a@example.com');
     const entry = (seq: number) =>
@@ -186,8 +186,8 @@ async function structure(database: OtherConnection, queries: typeof ON_SQLITE) {
   return { columns, indexes, foreignKeys };
 }
 
-describe("the engines' schemas are in step", () => {
-  test('each has the same migrations', async () => {
+describe('the schemas of both engines match', () => {
+  test('both engines have the same migrations', async () => {
     const folders = async (folder: string) =>
       (await readdir(join(PRISMA, folder), { withFileTypes: true }))
         .filter((entry) => entry.isDirectory())
@@ -199,18 +199,21 @@ describe("the engines' schemas are in step", () => {
   });
 
   // PostgreSQL's schema is derived from the same models, and its tables are held against SQLite's.
-  test.runIf(onSqlite)('the migrations make what schema.prisma says', async () => {
+  test.runIf(onSqlite)('the migrations produce what schema.prisma describes', async () => {
     expect(await differencesToSchema(await newDatabase(), PRISMA)).toBe('No difference detected.');
   });
 
-  test.runIf(!onSqlite)('the migrations make the same tables, indexes and foreign keys on both', async () => {
-    const databaseUrl = `file:${join(inject('scratch'), `${randomUUID()}.db`)}`;
-    const { db } = await openDatabase(databaseUrl);
-    await db.$disconnect();
-    const sqlite = await structure(await otherConnection({ databaseUrl }), ON_SQLITE);
-    expect(sqlite.columns).toContain('User.creditUntil timestamp(3) without time zone');
-    expect(await structure(await migrated(), ON_POSTGRESQL)).toEqual(sqlite);
-  });
+  test.runIf(!onSqlite)(
+    'the migrations produce the same tables, indexes and foreign keys on both engines',
+    async () => {
+      const databaseUrl = `file:${join(inject('scratch'), `${randomUUID()}.db`)}`;
+      const { db } = await openDatabase(databaseUrl);
+      await db.$disconnect();
+      const sqlite = await structure(await otherConnection({ databaseUrl }), ON_SQLITE);
+      expect(sqlite.columns).toContain('User.creditUntil timestamp(3) without time zone');
+      expect(await structure(await migrated(), ON_POSTGRESQL)).toEqual(sqlite);
+    },
+  );
 
   test.runIf(!onSqlite)('text sorts by its bytes, as on SQLite, whatever the locale', async () => {
     const columns = `

@@ -64,7 +64,7 @@ test('each invitation shows what became of it, and only a masked address of the 
   expect(await words(server, ann)).toContain('A deleted account joined. First payment');
 });
 
-test('an invitation whose payment went back says so', async () => {
+test('an invitation whose payment was refunded says so', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { stripe } = await friendPays(server, ann.code, 'ben@example.com');
@@ -76,7 +76,7 @@ test('an invitation whose payment went back says so', async () => {
   expect(text).toContain('The first payment of a friend went back: the rest was taken back −35 days');
 });
 
-test('a payment that goes back after its credit was used takes nothing, and says so', async () => {
+test('a refund after the credit was used takes nothing, and says so', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { stripe } = await friendPays(server, ann.code, 'ben@example.com');
@@ -120,7 +120,7 @@ test.each([
   ['ben@example.com', 'b•••@e•••.com'],
   ['b@mail.example.co.uk', 'b•••@m•••.uk'],
   ['😀x@localhost', '😀•••@l•••'],
-])('%s is shown as %s', (email, masked) => {
+])('the address %s is masked as %s', (email, masked) => {
   expect(maskEmail(email)).toBe(masked);
 });
 
@@ -306,7 +306,7 @@ test('the export holds what is kept about a person, and nothing about a friend a
   expect((await server.app.inject({ url: '/settings/export' })).statusCode).toBe(303);
 });
 
-test('logging out everywhere else ends the other sessions, and not this one or those of others', async () => {
+test("logging out everywhere else ends the other sessions, not this one or other users'", async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const eve = await signUp(server, 'eve@example.com');
@@ -318,7 +318,7 @@ test('logging out everywhere else ends the other sessions, and not this one or t
   expect((await open(server, eve)).statusCode).toBe(200);
 });
 
-test('the QR code is an image without script or style, which the page may hold', async () => {
+test('the QR code is an image without script or style, which the CSP allows', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const { body } = await open(server, ann);

@@ -55,19 +55,19 @@ function webhook(headers: string, body = ''): string {
 const PAGE = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
 const NEVER = 10 * 60_000;
 
-describe('a connection is closed', () => {
+describe('closing slow connections', () => {
   const slow = { headersMs: NEVER, requestMs: NEVER, idleMs: NEVER, checkEveryMs: 50 };
 
   test.each([
     ['no headers', ''],
-    ['half its headers', 'POST /login HTTP/1.1\r\nHost: x\r\n'],
-  ])('that sends %s', async (_name, text) => {
+    ['only half its headers', 'POST /login HTTP/1.1\r\nHost: x\r\n'],
+  ])('a connection that sends %s is closed', async (_name, text) => {
     const { open } = await listen({ ...slow, headersMs: 100 });
     expect(await (await open(text)).closed).toMatch(/^(HTTP\/1\.1 408 |$)/);
   });
 
   test.each(['/login', '/api/stripe/webhook', '/api/backups', '/no-such-page'])(
-    'whose body for %s drips, however steadily',
+    'a connection whose body for %s drips is closed, however steady it is',
     async (path) => {
       const { open } = await listen({ ...slow, headersMs: 100, requestMs: 200 });
       const type = 'Content-Type: application/json\r\nContent-Length: 60000\r\n';
@@ -80,17 +80,17 @@ describe('a connection is closed', () => {
     },
   );
 
-  test('that is idle between two requests', async () => {
+  test('a connection that is idle between two requests is closed', async () => {
     const { open } = await listen({ ...slow, idleMs: 1 });
     expect(await (await open(PAGE)).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 
-  test('on which nothing moves in the middle of a request', async () => {
+  test('a connection that stalls in the middle of a request is closed', async () => {
     const { open } = await listen({ ...slow, stalledMs: 100 });
     expect(await (await open(webhook('Content-Length: 9', 'x'))).closed).toBe('');
   });
 
-  test('that is one too many, and there is room again once another one has ended', async () => {
+  test('a connection over the limit is closed, and another is accepted once one has ended', async () => {
     const { open } = await listen({ connections: 1 });
     const first = await open(PAGE);
     expect(await (await open(PAGE)).closed).toBe('');
@@ -196,7 +196,7 @@ describe('bodies that cannot be checked yet', () => {
     ['announced', WHOLE],
     ['chunked', CHUNKED],
   ])(
-    'of one address have their share: a further one, %s, is 503, and other addresses go on',
+    'an address that holds its share of half-sent webhook bodies gets 503 for a further one, %s; other addresses are not affected',
     async (_name, text) => {
       const { open } = await listen({ webhookBodies: { ofAddress: 1_000, inAll: 10_000 } });
       const held = await open(HALF_SENT);
@@ -212,7 +212,7 @@ describe('bodies that cannot be checked yet', () => {
     ['announced', WHOLE],
     ['chunked', CHUNKED],
   ])(
-    'of all addresses have a bound: past it one that is %s is 503, and taken again afterwards',
+    'past the limit for half-sent webhook bodies of all addresses, one that is %s gets 503, and is accepted later',
     async (_name, text) => {
       const { open, clock } = await listen({ webhookBodies: { ofAddress: 1_000, inAll: 2_000 } });
       await open(HALF_SENT, '127.0.0.2');
@@ -231,7 +231,7 @@ describe('bodies that cannot be checked yet', () => {
   test.each([
     ['announced', 'Content-Length: 1048577', ''],
     ['chunked', 'Transfer-Encoding: chunked', '100001\r\n'],
-  ])('of more than 1 MiB are 413: %s', async (_name, header, before) => {
+  ])('a webhook body over 1 MiB is 413: %s', async (_name, header, before) => {
     const { open } = await listen({});
     const client = await open(webhook(`Connection: close\r\n${header}`, `${before}${'x'.repeat(1_048_577)}`));
     if (before !== '') client.socket.write('\r\n0\r\n\r\n');

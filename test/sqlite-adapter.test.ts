@@ -20,7 +20,7 @@ async function open(waitMs?: number): Promise<{ db: Db; other: Database.Database
   return { db, other };
 }
 
-test('every connection keeps foreign keys, WAL, and commits that survive power loss', async () => {
+test('every connection enforces foreign keys, uses WAL, and commits durably', async () => {
   const { db } = await open();
   const pragmas = async (client: Pick<Db, '$queryRaw'>) => [
     await client.$queryRaw`PRAGMA foreign_keys`,
@@ -32,7 +32,7 @@ test('every connection keeps foreign keys, WAL, and commits that survive power l
   expect(await inTransaction(db, START, pragmas)).toEqual(wanted);
 });
 
-test('a transaction holds off the writer of another process from its first statement on', async () => {
+test("a transaction blocks other processes' writes from its first statement", async () => {
   const { db, other } = await open();
   await inTransaction(db, START, async (tx) => {
     await tx.setting.findMany();
@@ -41,7 +41,7 @@ test('a transaction holds off the writer of another process from its first state
   other.exec('BEGIN IMMEDIATE; ROLLBACK');
 });
 
-test('transactions of one process run one after the other, whatever they read', async () => {
+test('transactions of one process run one after the other, even if they only read', async () => {
   const { db } = await open();
   await db.setting.create({ data: { key: 'counter', value: '0' } });
   await Promise.all(
@@ -59,7 +59,7 @@ describe('while another process holds the write lock', () => {
   const write = (db: Db, key: string): Promise<unknown> =>
     inTransaction(db, START, (tx) => tx.setting.create({ data: { key, value: 'x' } }));
 
-  test('a transaction waits, and the event loop goes on', async () => {
+  test('a transaction waits for the write lock without blocking the event loop', async () => {
     const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
     onTestFinished(() => {
       connects.mockRestore();
@@ -86,7 +86,7 @@ describe('while another process holds the write lock', () => {
     ]);
   });
 
-  test('a transaction that has waited long enough is refused, and the next one is not in its way', async () => {
+  test('a transaction that has waited too long is refused and does not block the next one', async () => {
     const { db, other } = await open(0);
     other.exec('BEGIN IMMEDIATE');
     const error: unknown = await write(db, 'refused').catch((thrown: unknown) => thrown);
@@ -114,11 +114,11 @@ describe('a process that has held the write lock for long', () => {
     return others;
   }
 
-  test('leaves a gap before it takes it again', async () => {
+  test('a process that has held the write lock for long leaves a gap before taking it again', async () => {
     expect(await isGapLeft(0)).toBe(true);
   });
 
-  test('does not wait when there was one anyway', async () => {
+  test('a process does not pause when there was a gap anyway', async () => {
     expect(await isGapLeft(300)).toBe(false);
   });
 });

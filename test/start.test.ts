@@ -154,7 +154,7 @@ test.each([
   ['TRUST_PROXY', '0.0.0.0/0'],
   ['REFERRAL_CLAWBACK_DAYS', '-1'],
   ['EVENT_RETENTION_DAYS', '0'],
-])('a bad %s stops the start with one line that names it, and does nothing', async (name, value) => {
+])('a bad %s stops the start with one line that names it, before anything is done', async (name, value) => {
   const folder = await emptyFolder();
   expect(await failure({ [name]: value }, folder)).toMatch(new RegExp(`^${name} wants `));
   expect(await readdir(folder)).toEqual([]);
@@ -201,7 +201,7 @@ test.each([
   ['TRUST_PROXY', 'true'],
   ['REFERRAL_CLAWBACK_DAYS', '1e3'],
   ['EVENT_RETENTION_DAYS', 'forever'],
-])('%s=%s is refused by its name', (name, value) => {
+])('%s=%s is refused with the name of the variable', (name, value) => {
   expect(() => readConfig({ [name]: value })).toThrow(new RegExp(`^${name} wants [^\\n]+$`));
 });
 
@@ -211,19 +211,19 @@ test('TRUST_PROXY says why it takes no number and no range that includes everybo
 });
 
 test.each(['10.0.0.0/8', '172.16.0.0/12', 'fc00::/7', 'fe80::/10', '::ffff:10.0.0.0/104'])(
-  'the private network %s may be trusted',
+  'the private network %s can be trusted',
   (range) => {
     expect(readConfig({ TRUST_PROXY: range }).trustProxy).toEqual([range]);
   },
 );
 
-test('of several bad variables the start names the first one, and where to see the others', () => {
+test('when several variables are bad, the start names the first one and where to see the others', () => {
   expect(() => readConfig({ PORT: 'http', LOG_LEVEL: 'loud', TRUST_PROXY: '1' })).toThrow(
     /^PORT wants [^\n]+ \(The command check-config shows 2 more\.\)$/,
   );
 });
 
-test('an empty environment has the defaults that are documented', () => {
+test('an empty environment gives the documented defaults', () => {
   expect(readConfig({})).toMatchObject({
     production: false,
     host: '127.0.0.1',
@@ -254,7 +254,7 @@ test.each<[boolean, Record<string, string>]>([
   [false, { STRIPE_WEBHOOK_SECRET: 'whsec_1' }],
   [false, { STRIPE_API_BASE: 'http://127.0.0.1:1' }],
   [false, PRODUCTION],
-])('the sandbox is on (%s) exactly when this is not production and no Stripe is set: %o', (on, env) => {
+])('the sandbox is on (%s) only outside production with no Stripe setting: %o', (on, env) => {
   expect(readConfig(env).sandbox).toBe(on);
 });
 
@@ -265,17 +265,17 @@ test.each([
   'STRIPE_WEBHOOK_SECRET',
   'STRIPE_PRICE_MONTHLY',
   'STRIPE_PRICE_ANNUAL',
-])('production without %s does not start, and one line says so', async (name) => {
+])('production without %s stops with one line that names it', async (name) => {
   expect(await failure({ ...PRODUCTION, [name]: '' })).toMatch(new RegExp(`^${name} is missing`));
 });
 
-test('as a process, a bad variable is exit 1 and one line on stderr, and nothing is made', async () => {
+test('as a process, a bad variable exits 1 with one line on stderr and creates nothing', async () => {
   const folder = await emptyFolder();
   expect(await failureOfProcess({ PORT: 'http' }, folder)).toMatch(/^PORT wants /);
   expect(await readdir(folder)).toEqual([]);
 });
 
-test('a .env that cannot be read is exit 1 and one line on stderr', async () => {
+test('a .env that cannot be read exits 1 with one line on stderr', async () => {
   const folder = await emptyFolder();
   await mkdir(join(folder, '.env'));
   expect(await failureOfProcess({}, folder)).toMatch(/^\.env cannot be read \(EISDIR\)\./);
@@ -326,7 +326,7 @@ test('production refuses STRIPE_API_BASE', async () => {
   expect(line).toMatch(/^STRIPE_API_BASE /);
 });
 
-test('production starts with its secrets, without the sandbox, and makes no secret of its own', async () => {
+test('production starts with its secrets, without the sandbox, and creates no secret', async () => {
   const folder = await emptyFolder();
   const port = String(await freePort());
   const server = await runServer({ ...PRODUCTION, PORT: port }, folder);
@@ -358,7 +358,7 @@ test('a data folder that cannot be written stops the start with one line that na
   expect(line).toMatch(/^The database \/dev\/null\/x\/t\.db cannot be opened: /);
 });
 
-test('a database that is a folder stops the start with one line that names it', async () => {
+test('a database path that is a folder stops the start with one line that names it', async () => {
   const folder = await emptyFolder();
   const line = await failure({ DATABASE_URL: `file:${folder}` });
   expect(line).toContain(`The database ${folder} cannot be opened: `);
@@ -396,7 +396,7 @@ test('a database newer than the code stops the start and the command line with o
   expect(user).toEqual({ code: 1, stdout: '', stderr: `${line}\n` });
 });
 
-test('a state of the sandbox that cannot be read stops the start with one line that names the file', async () => {
+test('a sandbox state that cannot be read stops the start with one line that names the file', async () => {
   const folder = await emptyFolder();
   await writeFile(join(folder, 'sandbox.json'), '{"version":');
   const line = await failure({ DATABASE_URL: `file:${join(folder, 'tandem.db')}` });
@@ -413,7 +413,7 @@ test('a session secret that cannot be read stops the start with one line that na
   expect(line).toContain('session-secret');
 });
 
-test('an empty session secret, as a crash leaves it, is never used as one', async () => {
+test('an empty session secret, left by a crash, is never used', async () => {
   const folder = await emptyFolder();
   const path = join(folder, 'session-secret');
   await writeFile(path, '');
@@ -430,7 +430,7 @@ test('an empty session secret, as a crash leaves it, is never used as one', asyn
 });
 
 test.each(['SIGTERM', 'SIGINT'] as const)(
-  '%s ends the server with exit 0, and frees the port',
+  '%s stops the server with exit 0 and frees the port',
   async (signal) => {
     const port = await freePort();
     const server = await runServer({ PORT: String(port) });
@@ -442,7 +442,7 @@ test.each(['SIGTERM', 'SIGINT'] as const)(
   },
 );
 
-test('a first start makes the database and a secret that only its owner can read', async () => {
+test('a first start creates the database and a secret that only its owner can read', async () => {
   const folder = await emptyFolder();
   await runServer({}, folder);
   const { mode } = await stat(join(folder, 'data', 'session-secret'));
@@ -450,7 +450,7 @@ test('a first start makes the database and a secret that only its owner can read
   await access(join(folder, 'data', 'tandem.db'));
 });
 
-test('accounts and sessions outlive a restart', async () => {
+test('accounts and sessions survive a restart', async () => {
   const folder = await emptyFolder();
   const port = await freePort();
   const first = await runServer({ PORT: String(port) }, folder);
@@ -473,7 +473,7 @@ test('a key without a webhook secret starts, and the webhook is 503', async () =
   });
 });
 
-test('a webhook secret without a key starts without the sandbox, and takes signed events', async () => {
+test('a webhook secret without a key starts without the sandbox and accepts signed events', async () => {
   const server = await runServer({ STRIPE_WEBHOOK_SECRET: `whsec_old,${WEBHOOK_SECRET}` });
   expect(server.output.stdout).not.toMatch(/sandbox/i);
   const body = JSON.stringify(buyer().created());
@@ -489,7 +489,7 @@ test('a webhook secret without a key starts without the sandbox, and takes signe
   expect((await post(sign(body, new Date(), 'whsec_other'))).status).toBe(400);
 });
 
-test("the sandbox's port is printed, and is another free one when the next one is taken", async () => {
+test("the sandbox's port is printed, and another free port is used when the next one is taken", async () => {
   // The next port may be somebody else's already: then it is taken, too.
   const port = await freePort();
   await takenPort(port + 1).catch(() => undefined);
@@ -500,7 +500,7 @@ test("the sandbox's port is printed, and is another free one when the next one i
   expect(await (await fetch(`${sandbox}/nothing`)).text()).toContain('There is nothing at this address.');
 });
 
-test("a newcomer's story: with nothing set, two people, a link and a payment give 45 days to both", async () => {
+test("a newcomer's first try: with no settings, two people, a link and a payment give 45 days to both", async () => {
   const folder = await emptyFolder();
   const server = await runServer({ LOG_LEVEL: '' }, folder);
   expect(server.output.stdout).toContain('The sandbox is on');

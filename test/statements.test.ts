@@ -202,7 +202,7 @@ interface Cost {
 
 const COSTS: Cost[] = [
   {
-    what: 'an event that came before (duplicate)',
+    what: 'a duplicate',
     statements: { sqlite: 1, postgresql: 1 },
     withMail: 0,
     measure: async (mail) => {
@@ -212,7 +212,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'an event of a type that is not used',
+    what: 'an event of an unused type',
     statements: { sqlite: 1, postgresql: 1 },
     withMail: 0,
     measure: async (mail) => {
@@ -250,7 +250,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'a snapshot that is stale',
+    what: 'a stale snapshot',
     statements: { sqlite: 3, postgresql: 6 },
     withMail: 0,
     measure: async (mail) => {
@@ -289,7 +289,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'a purchase: the first `invoice.paid`, after that',
+    what: 'a purchase: the first `invoice.paid`, after the conversion',
     statements: { sqlite: 4, postgresql: 7 },
     withMail: 0,
     measure: async (mail) => {
@@ -381,7 +381,7 @@ test.each([false, true])('64 events of a kind cost as many statements as one (ma
 
 // Only SQLite says which rows a plan looks through.
 test.runIf(engine === 'sqlite')(
-  'the settings page costs somebody with many conversions no more than somebody with few',
+  'the settings page costs a user with many conversions no more than a user with few',
   async () => {
     const { server, costOfSettings } = await countingServer();
     const [few, many] = [await signUp(server, 'few@example.com'), await signUp(server, 'many@example.com')];

@@ -74,7 +74,7 @@ const OLD_ITEMS = { object: 'list', data: [{ price: { id: 'price_m', unit_amount
 const oldInvoice = (stripe: Buyer, fields: object = {}) =>
   stripe.invoicePaid({ parent: undefined, subscription: stripe.subscription, ...fields });
 
-describe("today's shape and the one before 2025-03 give the same rows", () => {
+describe("Stripe's current shapes and those before 2025-03 give the same rows", () => {
   const shapes: [string, (stripe: Buyer) => object[], (stripe: Buyer) => object[]][] = [
     [
       'a subscription',
@@ -161,11 +161,11 @@ describe("today's shape and the one before 2025-03 give the same rows", () => {
   });
 });
 
-describe('a field that is absent, or null, counts as none', () => {
+describe('an absent or null field counts as none', () => {
   test.each([
     ['absent', undefined],
     ['null', null],
-  ])('of a subscription: %s', async (_name, none) => {
+  ])('an absent or null field of a subscription: %s', async (_name, none) => {
     const fields = [
       'created',
       'collection_method',
@@ -223,7 +223,7 @@ describe('a field that is absent, or null, counts as none', () => {
   test.each([
     ['absent', undefined],
     ['null', null],
-  ])('of an item of a subscription: %s', async (_name, none) => {
+  ])('an absent or null field of a subscription item: %s', async (_name, none) => {
     const items = { data: [{ price: none, current_period_end: none, discounts: none }] };
     const rows = await rowsAfter((stripe) => [stripe.checkoutCompleted(), stripe.created({ items })]);
     expect(rows.subscriptions).toMatchObject([{ priceId: null, currentPeriodEnd: null, doubtAt: null }]);
@@ -232,7 +232,7 @@ describe('a field that is absent, or null, counts as none', () => {
   test.each([
     ['absent', undefined],
     ['null', null],
-  ])('of an invoice: %s', async (_name, none) => {
+  ])('an absent or null field of an invoice: %s', async (_name, none) => {
     const rows = await rowsAfter((stripe) => [
       ...bought(stripe),
       oldInvoice(stripe, {
@@ -256,9 +256,12 @@ describe('a field that is absent, or null, counts as none', () => {
       'a subscription without a customer',
       (stripe: Buyer, none: unknown) => stripe.created({ customer: none }),
     ],
-    ['an invoice of no subscription', (stripe: Buyer, none: unknown) => stripe.invoicePaid({ parent: none })],
     [
-      'an invoice whose parent is no subscription',
+      'an invoice without a subscription',
+      (stripe: Buyer, none: unknown) => stripe.invoicePaid({ parent: none }),
+    ],
+    [
+      'an invoice whose parent is not a subscription',
       (stripe: Buyer, none: unknown) => stripe.invoicePaid({ parent: { subscription_details: none } }),
     ],
     [
@@ -270,7 +273,7 @@ describe('a field that is absent, or null, counts as none', () => {
       (stripe: Buyer, none: unknown) => stripe.checkoutCompleted({ customer: none }),
     ],
     [
-      'a checkout that names nobody',
+      'a checkout that names no user',
       (stripe: Buyer, none: unknown) =>
         stripe.checkoutCompleted({ client_reference_id: none, metadata: none }),
     ],
@@ -288,11 +291,11 @@ describe('a field that is absent, or null, counts as none', () => {
         stripe.dispute(START, { payment_intent: none, charge: none }).opened(),
     ],
     [
-      'money that moved outside Stripe',
+      'a payment made outside Stripe',
       (stripe: Buyer, none: unknown) =>
         stripe.invoicePaymentPaid({ payment: { payment_intent: none, charge: none } }),
     ],
-  ] as const)('%s is ignored with a reason, and leaves nothing', async (_name, event) => {
+  ] as const)('%s is ignored with a reason and leaves no rows', async (_name, event) => {
     for (const none of [undefined, null]) {
       const { server, referrer, friend, stripe } = await invitation();
       const before = await rowsOf(server, [referrer, friend], stripe);
@@ -311,7 +314,7 @@ describe('a field that is absent, or null, counts as none', () => {
     expect(rows.disputes).toMatchObject([{ createdAt: daysAfter(1).toISOString(), status: 'lost' }]);
   });
 
-  test('a checkout that does not say whether it is paid, or of which subscription, is no reason to doubt', async () => {
+  test('a checkout that does not say whether it is paid, or for which subscription, raises no doubt', async () => {
     for (const none of [undefined, null]) {
       const rows = await rowsAfter((stripe) => [
         stripe.checkoutCompleted({ payment_status: none, subscription: none, metadata: none }),
@@ -354,7 +357,7 @@ test('references that Stripe expanded to objects work as ids', async () => {
   );
 });
 
-describe('an object that fits no shape we know', () => {
+describe('an object of unknown shape', () => {
   const misfits: [string, (stripe: Buyer, broken: boolean) => StripeEvent, RegExp][] = [
     ['a subscription', (stripe, broken) => stripe.created(broken ? { status: null } : {}), /at status$/],
     [
@@ -435,7 +438,7 @@ describe('an object that fits no shape we know', () => {
     },
   );
 
-  test('the payload that is kept of an event is the one that was applied', async () => {
+  test('the payload kept for an event is the one that was applied', async () => {
     const { server, stripe } = await invitation();
     const good = stripe.created();
     const object = { ...good.data.object, status: 7 };

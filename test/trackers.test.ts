@@ -37,7 +37,7 @@ const seconds = (n: number): Date => new Date(START.getTime() + n * 1000);
 describe('laravel/cashier-stripe 1759: "Duplicate subscriptions"', () => {
   // "`handleCustomerSubscriptionUpdated()` saves the new subscription with `status: active`;
   //  `handleCustomerSubscriptionCreated()` calls `updateOrCreate` and updates the subscription back to `status: incomplete`"
-  test('created and updated handled at the same time leave one subscription, active', async () => {
+  test('created and updated handled at the same time leave one active subscription', async () => {
     const { server, friend, referrer, stripe } = await linkedFriend();
     const created = stripe.created({ status: 'incomplete' }, { at: seconds(0) });
     const updated = stripe.updated({}, { at: seconds(1), previous: { status: 'incomplete' } });
@@ -52,7 +52,7 @@ describe('laravel/cashier-stripe 1759: "Duplicate subscriptions"', () => {
     }
   });
 
-  test('so do the two of one second, created last', async () => {
+  test('a created that arrives after an updated of the same second leaves the subscription active', async () => {
     const { server, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.updated({}, { previous: { status: 'incomplete' } })]);
     const answer = await deliver(server, stripe.created({ status: 'incomplete' }));
@@ -64,7 +64,7 @@ describe('laravel/cashier-stripe 1759: "Duplicate subscriptions"', () => {
 describe('laravel/cashier-stripe 1760: "Webhook race condition"', () => {
   // "a customer's subscription ended up in an `incomplete` status […] the `update` has a later `created` timestamp but
   //  seems to have made it to the server first"
-  test('an updated of one second later that comes first is not overwritten by created', async () => {
+  test('an updated that arrives before the created of a second earlier is not overwritten by it', async () => {
     const { server, friend, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.updated({}, { at: seconds(1), previous: { status: 'incomplete' } })]);
     const late = await deliver(server, stripe.created({ status: 'incomplete' }, { at: seconds(0) }));
@@ -101,7 +101,7 @@ describe('invertase/stripe-firebase-extensions 119: "Race Condition in Firestore
     });
   });
 
-  test('nothing of a stale snapshot stays: not its plan, its period or its cancellation', async () => {
+  test('nothing of a stale snapshot is kept: not its plan, its period or its cancellation', async () => {
     const { server, friend, stripe } = await linkedFriend();
     const item = { price: { id: 'price_a', unit_amount: 9000 }, current_period_end: epoch(daysAfter(365)) };
     await deliverAll(server, [
@@ -142,8 +142,8 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
   });
 
   test.each([
-    ['of before the end', 4],
-    ['of the very second of the end', 5],
+    ['from before the end', 4],
+    ['from the same second as the end', 5],
     ['that claims to be newer than the end', 6],
   ])('nor does an updated %s that comes afterwards bring it back', async (_name, second) => {
     const { server, friend, stripe } = await linkedFriend();
@@ -171,7 +171,7 @@ describe('better-auth/better-auth 5976: fields that an API version moved become 
   // `current_period_end` "now lives on the subscription's items, an invoice's subscription under `parent`"
   const OLD_ITEMS = { data: [{ price: { id: 'price_m', unit_amount: 900 } }] };
 
-  test('the end of the period is read where either version has it, and shown', async () => {
+  test("the period's end is read in either API version and shown", async () => {
     const until = daysAfter(31).toISOString();
     for (const fields of [{}, { items: OLD_ITEMS, current_period_end: epoch(daysAfter(31)) }]) {
       const { server, friend, stripe } = await linkedFriend();
@@ -194,7 +194,7 @@ describe('better-auth/better-auth 5976: fields that an API version moved become 
     });
   });
 
-  test('the subscription of an invoice is found where either version names it', async () => {
+  test('the subscription of an invoice is found in either API version', async () => {
     for (const named of [{}, { parent: undefined, subscription: 'named' }]) {
       const { server, referrer, stripe } = await linkedFriend();
       const subscription = stripe.subscription;
@@ -221,7 +221,7 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
   };
 
   test.each(Object.keys(events) as (keyof typeof events)[])(
-    '%s that cannot be kept is answered 5xx, and applied when Stripe sends it again',
+    '%s that cannot be stored is answered 5xx, and applied when Stripe sends it again',
     async (type) => {
       const server = await startTestServer();
       const friend = await signUp(server, 'friend@example.com');

@@ -61,7 +61,7 @@ test('transactions that lock the same user run one after the other', async () =>
   expect(await db.user.findUnique({ where: { id } })).toMatchObject({ code: '25' });
 });
 
-test('a COMMIT that fails leaves no transaction open: what is committed after it stays', async () => {
+test('after a COMMIT fails, no transaction stays open, and later commits persist', async () => {
   const { db, databaseUrl } = await open();
   const refused = inTransaction(db, START, async (tx) => {
     await tx.setting.create(setting('lost'));
@@ -76,7 +76,7 @@ test('a COMMIT that fails leaves no transaction open: what is committed after it
   expect(await rows('SELECT "id" FROM "Invoice"')).toEqual([]);
 });
 
-test('the one instant of a transaction is cut to whole seconds', async () => {
+test("a transaction's one instant is cut to whole seconds", async () => {
   const { db } = await open();
   const now = await inTransaction(db, new Date('2027-01-10T09:00:00.999Z'), (tx) => Promise.resolve(tx.now));
   expect(now).toEqual(START);

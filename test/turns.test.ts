@@ -35,8 +35,8 @@ function turnsByHand() {
   return { turns, add, begun, turnsPass, passTime: (ms: number) => (now += ms) };
 }
 
-describe('the requests of one turn of the event loop', () => {
-  test('begin in the order in which they came, until the turn has been long enough', async () => {
+describe('requests within one turn of the event loop', () => {
+  test("requests begin in order of arrival until the turn's time is used up", async () => {
     const { add, begun, turnsPass } = turnsByHand();
     for (let name = 0; name < 30; name += 1) await add(name, 2);
     await turnsPass(3);
@@ -50,14 +50,14 @@ describe('the requests of one turn of the event loop', () => {
     for (let turn = 0; turn < 43; turn += 1) expect(inOneTurn(turn)).toBeLessThanOrEqual(2 * 3);
   });
 
-  test('begin at once while there is time', async () => {
+  test('requests begin at once while there is time', async () => {
     const { add, begun } = turnsByHand();
     await add(0, 0);
     await add(1, 0);
     expect(begun).toHaveLength(2);
   });
 
-  test('get as much time as everything else took while they waited', async () => {
+  test('requests get as much time as everything else took while they waited', async () => {
     const { add, begun, turnsPass, passTime } = turnsByHand();
     for (let name = 0; name < 300; name += 1) await add(name, 1);
     await turnsPass(1);

@@ -40,21 +40,21 @@ function signedAt(time: string): string {
 test.each([
   ['no signature', good, undefined],
   ['an empty signature', good, ''],
-  ['a signature that is none', good, 't=1,v1=zz'],
+  ['a malformed signature', good, 't=1,v1=zz'],
   ['a signature without a time', good, sign(good, START).replace(/t=\d+,/, '')],
   ['a signature by another secret', good, sign(good, START, 'whsec_other')],
   ['a signature of another body', good, sign(`${good} `, START)],
-  ['a signature of 301 seconds ago', good, sign(good, new Date(START.getTime() - 301_000))],
+  ['a signature from 301 seconds ago', good, sign(good, new Date(START.getTime() - 301_000))],
   ['a scheme that is not v1', good, sign(good, START).replace('v1=', 'v0=')],
   ['a v1 with nothing after it', good, sign(good, START).replace(/v1=.*/, 'v1=')],
-  ['a v1 without a =', good, sign(good, START).replace(/v1=.*/, 'v1')],
-  ['a signature with a byte that is no ASCII', good, `${sign(good, START).slice(0, -1)}\u00e9`],
+  ['a v1 without =', good, sign(good, START).replace(/v1=.*/, 'v1')],
+  ['a signature with a non-ASCII byte', good, `${sign(good, START).slice(0, -1)}\u00e9`],
   ['a signature of half the length', good, sign(good, START).slice(0, -32)],
   ['a signature twice as long', good, sign(good, START).replace(/v1=(.*)/, 'v1=$1$1')],
-  ['a time that is no number', good, signedAt('NaN')],
-  ['a time with something behind it', good, signedAt(`${START.getTime() / 1000}x`)],
-  ['a signature that is only commas', good, ',,,'],
-  ['a signed body that is no JSON', '{"id":', sign('{"id":', START)],
+  ['a time that is not a number', good, signedAt('NaN')],
+  ['a time with trailing text', good, signedAt(`${START.getTime() / 1000}x`)],
+  ['a signature made of commas only', good, ',,,'],
+  ['a signed body that is not JSON', '{"id":', sign('{"id":', START)],
   ['a signed empty body', '', sign('', START)],
   ['a signed null', 'null', sign('null', START)],
   ['a signed list', '[]', sign('[]', START)],
@@ -75,11 +75,11 @@ test.each([
   ],
   // Signed as text, in which a byte that is not UTF-8 and its replacement character are the same.
   [
-    'another body that reads alike',
+    'different bytes that decode to the same text',
     Buffer.from(alike, 'latin1'),
     sign(alike.replace('\xff', '\ufffd'), START),
   ],
-  ['a body with a byte order mark that was not signed', `\ufeff${good}`, sign(good, START)],
+  ['a body with an unsigned byte order mark', `\ufeff${good}`, sign(good, START)],
 ])('%s is 400 and changes nothing', async (_name, body, signature) => {
   const server = await startTestServer();
   const answer = await deliverRaw(server.app, body, signature);
@@ -88,7 +88,7 @@ test.each([
   await expectNothingChanged(server);
 });
 
-test('a signature of 300 seconds ago is accepted', async () => {
+test('a signature from 300 seconds ago is accepted', async () => {
   const server = await startTestServer();
   const answer = await deliverRaw(server.app, good, sign(good, new Date(START.getTime() - 300_000)));
   expect(answer.statusCode).toBe(200);
@@ -96,7 +96,7 @@ test('a signature of 300 seconds ago is accepted', async () => {
 
 test.each([
   ['an empty one', (header: string) => header.replace('v1=', 'v1=,v1=')],
-  ['one without a =', (header: string) => header.replace('v1=', 'v1,v1=')],
+  ['one without =', (header: string) => header.replace('v1=', 'v1,v1=')],
   ['a wrong one', (header: string) => `${header},v1=${'0'.repeat(64)}`],
   ['one of another scheme', (header: string) => `${header},v0=${'0'.repeat(64)}`],
 ])('a good signature is accepted beside %s', async (_name, change) => {
@@ -115,7 +115,7 @@ test('signed bytes that are not UTF-8 are 400 and change nothing', async () => {
   await expectNothingChanged(server);
 });
 
-test('the bytes are verified as they came, whatever the content type says', async () => {
+test('the bytes are verified as received, whatever the content type', async () => {
   const server = await startTestServer();
   const spaced = good.replace('{', '{  ').replaceAll(':', ' : ');
   for (const type of [
@@ -183,7 +183,7 @@ test('while a secret is rotated, either one is accepted', async () => {
   }
 });
 
-test('the answers are the documented words', async () => {
+test('the webhook answers in the documented words', async () => {
   const server = await startTestServer();
   const event = buyer().created();
   const first = await deliver(server, event);
@@ -210,7 +210,7 @@ test('an ignored event is in the ledger with its reason, and is a duplicate when
   expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
 });
 
-test('a type that is the name of something else in JavaScript is an unused type', async () => {
+test('an event type named like a JavaScript built-in is an unused type', async () => {
   const server = await startTestServer();
   for (const type of ['constructor', '__proto__', 'toString']) {
     const answer = await deliver(server, stripeEvent(type, { id: 'x' }));
@@ -224,7 +224,7 @@ test('a subscription without a customer is ignored', async () => {
   expect(answer.json()).toEqual({ status: 'ignored', reason: 'the subscription has no customer' });
 });
 
-test('an object that fits no shape we know is kept as failed, readably, and answered 5xx', async () => {
+test('an object of unknown shape is kept as failed with a readable error and answered 5xx', async () => {
   const server = await startTestServer();
   const event = buyer().created({ status: 7 });
   const answer = await deliver(server, event);
@@ -255,7 +255,7 @@ describe('while another process writes to the database', () => {
     return { server, event: buyer(friend.id).checkoutCompleted(), other: await keepBusy(server) };
   }
 
-  test('an event waits for it, and is applied', async () => {
+  test('an event waits for the other process and is applied', async () => {
     const { server, event, other } = await busyServer(await newDatabase());
     const answer = deliver(server, event);
     await new Promise((resolve) => setTimeout(resolve, 300));
@@ -265,7 +265,7 @@ describe('while another process writes to the database', () => {
 
   // On SQLite a server waits 10 s.
   test.runIf(inject('thorough') || inject('engine') === 'postgresql')(
-    'for too long, an event is 503: Stripe sends it again, and then it is applied',
+    'an event that waits too long is 503; Stripe sends it again, and it is applied',
     async () => {
       const { server, event, other } = await busyServer(impatient(await newDatabase()));
       const answer = await deliver(server, event);

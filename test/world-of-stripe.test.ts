@@ -60,14 +60,14 @@ async function converted(
   return { at: convertedAt, reversed: reversedAt !== null };
 }
 
-describe('the signing secret', () => {
+describe('rotating the signing secret', () => {
   const send = ({ app }: TestServer, event: object, signature: (payload: string) => string) => {
     const payload = JSON.stringify(event);
     return deliverRaw(app, payload, signature(payload));
   };
   const by = (secret: string) => (payload: string) => sign(payload, START, secret);
 
-  test('while it is rotated, what either one signed is applied', async () => {
+  test('while the secret is rotated, events signed with either one are applied', async () => {
     const { server, friend, stripe } = await invitation({
       STRIPE_WEBHOOK_SECRET: `${WEBHOOK_SECRET},${NEXT_SECRET}`,
     });
@@ -78,7 +78,7 @@ describe('the signing secret', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
   });
 
-  test('an old one that was removed is refused, and nothing of what it signed is kept', async () => {
+  test('an event signed with a removed secret is refused, and nothing of it is kept', async () => {
     const { server, stripe } = await invitation({ STRIPE_WEBHOOK_SECRET: NEXT_SECRET });
     const before = await everythingElse(server);
     for (const event of everything(stripe)) {
@@ -107,11 +107,11 @@ describe('the signing secret', () => {
 
 describe('the age of a signature', () => {
   test.each([
-    ['of 299 seconds ago', -299, 200],
-    ['of 301 seconds ago', -301, 400],
-    ['of the same second', 0, 200],
-    ['of a clock that is ten minutes ahead of ours', 600, 200],
-  ])('%s', async (_name, offset, status) => {
+    ['one 299 seconds old is accepted', -299, 200],
+    ['one 301 seconds old is refused', -301, 400],
+    ['one from the same second is accepted', 0, 200],
+    ['one from a clock ten minutes ahead of ours is accepted', 600, 200],
+  ])('the age limit of signatures: %s', async (_name, offset, status) => {
     const { server, stripe } = await invitation();
     server.clock.now = new Date(START.getTime() + 999);
     const payload = JSON.stringify(stripe.created());
@@ -121,7 +121,7 @@ describe('the age of a signature', () => {
   });
 });
 
-describe('the mode', () => {
+describe('test and live mode', () => {
   test.each([
     ['a test event on a live server', 'sk_live_x', false],
     ['a test event on a live server', 'rk_live_x', false],
@@ -145,8 +145,8 @@ describe('the mode', () => {
   test.each([
     ['a live event on a live server', 'sk_live_x', true],
     ['a test event on a test server', 'sk_test_x', false],
-    ['a live event where no key says which server this is', '', true],
-    ['a test event where no key says which server this is', '', false],
+    ['a live event when no key says which mode this server is in', '', true],
+    ['a test event when no key says which mode this server is in', '', false],
     ['an event that does not say its mode, on a live server', 'sk_live_x', undefined],
   ])('%s is applied', async (_name, key, livemode) => {
     const { server, friend, stripe } = await invitation({ STRIPE_API_KEY: key });
@@ -158,8 +158,8 @@ describe('the mode', () => {
   });
 });
 
-describe('events that are not about us', () => {
-  test('of a connected account are ignored with a reason that names it, and change nothing', async () => {
+describe('events that are not about our users', () => {
+  test('events of a connected account are ignored with a reason that names it, and change nothing', async () => {
     const { server, stripe } = await invitation();
     const before = await everythingElse(server);
     for (const event of everything(stripe)) {
@@ -203,15 +203,15 @@ describe('events that are not about us', () => {
   });
 
   test.each([
-    ['that is none of ours', 'order-4711', {}, 'the checkout session names none of our users'],
+    ['that is not one of ours', 'order-4711', {}, 'the checkout session names none of our users'],
     ['that looks like a path', '../../settings', {}, 'the checkout session names none of our users'],
     [
-      'in its metadata that is none of ours',
+      'in its metadata that is not one of ours',
       null,
       { userId: '42' },
       'the checkout session names none of our users',
     ],
-    ['of a customer alone', null, {}, 'the checkout session names none of our users'],
+    ['to a customer only', null, {}, 'the checkout session names none of our users'],
   ])('a checkout with a reference %s is ignored', async (_name, client_reference_id, metadata, reason) => {
     const { server, stripe } = await invitation();
     const before = await everythingElse(server);
@@ -240,7 +240,7 @@ describe('events that are not about us', () => {
   });
 });
 
-describe("a clock that is not Stripe's", () => {
+describe("when Stripe's clock and ours differ", () => {
   test.each([
     ['an hour in our future', HOUR],
     ['an hour in our past', -HOUR],
@@ -268,7 +268,7 @@ describe("a clock that is not Stripe's", () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(10) });
   });
 
-  test('an end an hour in our future: credit runs from now', async () => {
+  test('a subscription that ended an hour in our future: credit runs from now', async () => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     server.clock.now = daysAfter(10);
@@ -281,7 +281,7 @@ describe("a clock that is not Stripe's", () => {
     });
   });
 
-  test('an end an hour before the last entry of the ledger: credit runs from that entry', async () => {
+  test('a subscription that ended an hour before the last ledger entry: credit runs from that entry', async () => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     server.clock.now = seconds(60);
@@ -294,7 +294,7 @@ describe("a clock that is not Stripe's", () => {
     });
   });
 
-  test('our own clock set back by an hour between two events leaves no entry before another', async () => {
+  test('setting our clock back by an hour between two events does not put ledger entries out of order', async () => {
     const { server, friend, referrer, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
     server.clock.now = seconds(-HOUR);
@@ -305,7 +305,7 @@ describe("a clock that is not Stripe's", () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free', creditEntryAt: START });
   });
 
-  test("a subscription's snapshots are ordered by Stripe's clock, whatever ours says", async () => {
+  test("the snapshots of a subscription are ordered by Stripe's clock, whatever ours says", async () => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [
       stripe.checkoutCompleted(),
@@ -319,14 +319,14 @@ describe("a clock that is not Stripe's", () => {
   });
 });
 
-describe('a payment that did not go through', () => {
+describe('a first payment or renewal that fails', () => {
   const types = ['invoice.payment_failed', 'invoice.payment_action_required'] as const;
   const failing = (type: string, stripe: Buyer, fields: object = {}, at = START) => ({
     ...stripe.invoicePaid({ amount_paid: 0, status_transitions: { paid_at: null }, ...fields }, { at }),
     type,
   });
 
-  test.each(types)('%s of the first invoice: being active proves nothing until it is paid', async (type) => {
+  test.each(types)('%s for the first invoice: being active proves nothing until it is paid', async (type) => {
     const { server, friend, referrer, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), failing(type, stripe), stripe.created()]);
     expect(await converted(server, friend)).toEqual({ at: null, reversed: false });
@@ -353,7 +353,7 @@ describe('a payment that did not go through', () => {
     },
   );
 
-  test.each(types)('%s of the first invoice that was paid meanwhile changes nothing', async (type) => {
+  test.each(types)('%s for a first invoice that has been paid since changes nothing', async (type) => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
     const { users, referrals, credit } = await everythingElse(server);
@@ -362,7 +362,7 @@ describe('a payment that did not go through', () => {
     expect(await converted(server, friend)).toEqual({ at: START, reversed: false });
   });
 
-  test.each(types)('%s of a renewal is ignored: the status says what it means', async (type) => {
+  test.each(types)("%s for a renewal is ignored: the subscription's status decides", async (type) => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
     const before = await everythingElse(server);
@@ -399,7 +399,7 @@ describe('a bank debit', () => {
     expect(await converted(server, friend)).toEqual({ at: daysAfter(4), reversed: false });
   });
 
-  test('that fails never converts, though the subscription was called active', async () => {
+  test('a bank debit that fails never converts, even when the subscription was called active', async () => {
     const { server, friend, referrer, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted({ payment_status: 'unpaid' }), stripe.created()]);
     server.clock.now = daysAfter(4);
@@ -413,7 +413,7 @@ describe('a bank debit', () => {
   });
 
   test.each(['succeeded', 'failed'] as const)(
-    'whose %s is all that we hear of its checkout links, and is doubt',
+    'an asynchronous payment that %s, with no other event of its checkout, links the customer but proves no payment',
     async (outcome) => {
       const { server, friend, stripe } = await invitation();
       await deliverAll(server, [
@@ -453,7 +453,7 @@ describe('customer.updated', () => {
   });
 });
 
-describe('what a status gives', () => {
+describe('the tier that a status gives', () => {
   const NEVER_PAID = { trial_end: epoch(daysAfter(7)) };
   const statuses: [status: string, paid: string, neverPaid: string][] = [
     ['active', 'paid', 'paid'],
@@ -467,24 +467,27 @@ describe('what a status gives', () => {
     ['a_status_of_next_year', 'free', 'free'],
   ];
 
-  test.each(statuses)('%s: %s after a payment, %s without one', async (status, paid, neverPaid) => {
-    const { server, friend, stripe } = await invitation();
-    await deliverAll(server, [
-      stripe.checkoutCompleted(),
-      stripe.created(),
-      stripe.updated({ status }, { at: seconds(1) }),
-    ]);
-    expect(await userRow(server, friend.id)).toMatchObject({ tier: paid });
+  test.each(statuses)(
+    'status %s: tier %s after a payment, %s without one',
+    async (status, paid, neverPaid) => {
+      const { server, friend, stripe } = await invitation();
+      await deliverAll(server, [
+        stripe.checkoutCompleted(),
+        stripe.created(),
+        stripe.updated({ status }, { at: seconds(1) }),
+      ]);
+      expect(await userRow(server, friend.id)).toMatchObject({ tier: paid });
 
-    const other = await signUp(server, 'other@example.com');
-    const theirs = buyer(other.id);
-    await deliverAll(server, [
-      theirs.checkoutCompleted(),
-      theirs.created({ status: 'trialing', ...NEVER_PAID }),
-      theirs.updated({ status, ...NEVER_PAID }, { at: seconds(1) }),
-    ]);
-    expect(await userRow(server, other.id)).toMatchObject({ tier: neverPaid });
-  });
+      const other = await signUp(server, 'other@example.com');
+      const theirs = buyer(other.id);
+      await deliverAll(server, [
+        theirs.checkoutCompleted(),
+        theirs.created({ status: 'trialing', ...NEVER_PAID }),
+        theirs.updated({ status, ...NEVER_PAID }, { at: seconds(1) }),
+      ]);
+      expect(await userRow(server, other.id)).toMatchObject({ tier: neverPaid });
+    },
+  );
 
   test('paused and resumed arrive as events of their own', async () => {
     const { server, friend, stripe } = await invitation();

@@ -49,7 +49,7 @@ async function twoFriends(): Promise<{ ann: Page; ben: Page }> {
   return { ann, ben };
 }
 
-test('a visitor', async () => {
+test('pages for a visitor', async () => {
   const site = await startSite();
   const page = await openPage(site);
   for (const [path, name] of [
@@ -73,7 +73,7 @@ test('a visitor', async () => {
   await checkPage(page, 'login wrong');
 });
 
-test('an invited visitor, and their form with mistakes', async () => {
+test('pages for an invited visitor, and their form with mistakes', async () => {
   const site = await startSite();
   const ann = await openPage(site);
   await signUp(ann, 'ann@example.com');
@@ -91,7 +91,7 @@ test('an invited visitor, and their form with mistakes', async () => {
   await checkPage(page, 'signup taken');
 });
 
-test('somebody new', async () => {
+test('pages for a new user', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await signUp(page, 'ann@example.com');
@@ -125,7 +125,7 @@ test('somebody new', async () => {
   await checkPage(page, 'settings wrong password');
 });
 
-test('two friends: one pays, both have credit', async () => {
+test('pages for two friends when one pays and both have credit', async () => {
   const { ann, ben } = await twoFriends();
   await checkPage(ann, 'settings invited one');
   await upgrade(ben);
@@ -144,7 +144,7 @@ test('two friends: one pays, both have credit', async () => {
   await checkPage(ann, 'portfolio credit');
 });
 
-test('a payment whose webhook is late', async () => {
+test('pages while the webhook of a payment is late', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await signUp(page, 'ann@example.com');
@@ -168,7 +168,7 @@ test('a payment whose webhook is late', async () => {
   await page.getByText('Your payment has arrived').waitFor({ timeout: 60_000 });
 });
 
-test('a payment that fails, a plan that ends, and backups that stay', async () => {
+test('pages after a failed payment and an ended plan, with backups kept', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await signUp(page, 'ann@example.com');
@@ -191,7 +191,7 @@ test('a payment that fails, a plan that ends, and backups that stay', async () =
   await checkPage(page, 'portfolio access ended');
 });
 
-test('a trial', async () => {
+test('pages during a trial', async () => {
   const site = await startSite({ STRIPE_TRIAL_DAYS: '14' });
   const page = await openPage(site);
   await signUp(page, 'ann@example.com');
@@ -203,7 +203,7 @@ test('a trial', async () => {
   await checkPage(page, 'settings trial');
 });
 
-test('two friends: the money goes back', async () => {
+test('pages for two friends after the payment was refunded', async () => {
   const { ann, ben } = await twoFriends();
   await upgrade(ben);
   await atThePortal(ben, 'Refund the last payment');
@@ -282,7 +282,7 @@ test('an account is deleted', async () => {
   await checkPage(page, 'landing account deleted');
 });
 
-test('on paper, and in a high-contrast theme', async () => {
+test('pages in print and in a high-contrast theme', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await signUp(page, 'ann@example.com');
@@ -299,7 +299,7 @@ test('on paper, and in a high-contrast theme', async () => {
   }
 });
 
-test('pages are small, wait for no script, load nothing from elsewhere, and do not jump', async () => {
+test('pages are small, wait for no script, load nothing from other sites and do not shift', async () => {
   const site = await startSite();
   for (const viewport of [PHONE, WIDE]) {
     const page = await openPage(site, { viewport });
@@ -322,7 +322,7 @@ const OTHER_BUTTONS = `
   [...document.querySelectorAll('button:not(.settings-btn), input[type=submit]:not(.settings-btn)')]
     .filter((element) => !element.closest('th')).map((element) => element.outerHTML)`;
 
-test('every action button is of one family, the Restore of a backup among them', async () => {
+test('every action button, including Restore of a backup, uses the settings-btn styles', async () => {
   const site = await startSite();
   const page = await openPage(site);
   const seen = new Map<string, string>();

@@ -40,7 +40,7 @@ async function exported(page: Page, button: string): Promise<string> {
   return readFile(await file.path(), 'utf8');
 }
 
-test('holdings are added, sorted, changed, deleted and brought back, and outlive a reload', async () => {
+test('holdings are added, sorted, changed, deleted and restored, and survive a reload', async () => {
   const site = await startSite();
   const page = await openPage(site, { viewport: PHONE });
   await page.goto('/portfolio');
@@ -75,7 +75,7 @@ test('holdings are added, sorted, changed, deleted and brought back, and outlive
   expect(await symbols(page)).toEqual(['ACME', 'GLOBEX']);
 });
 
-test('files go out and come in, and a wrong one changes nothing', async () => {
+test('files are exported and imported, and an invalid file changes nothing', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await page.goto('/portfolio');
@@ -108,7 +108,7 @@ test('files go out and come in, and a wrong one changes nothing', async () => {
   expect(await symbols(page)).toEqual(['-X', 'ACME', 'NEW']);
 });
 
-test('no cell of an exported file begins with a formula, whatever separates its cells, and it comes in as it was', async () => {
+test('no exported cell starts a formula, whatever the separator, and the file imports unchanged', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await page.goto('/portfolio');
@@ -147,7 +147,7 @@ test('no cell of an exported file begins with a formula, whatever separates its 
   expect(JSON.parse(await exported(page, 'Export as JSON'))).toEqual(portfolio);
 });
 
-test('what cannot be read is never written over', async () => {
+test('data that cannot be read is never overwritten', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await page.goto('/portfolio');
@@ -174,7 +174,7 @@ async function backedUp(): Promise<{ site: Site; ann: Page }> {
   return { site, ann };
 }
 
-test('a backup is made, restored in another browser, restored over something after asking, undone, and deleted', async () => {
+test('a backup is made, restored in another browser, restored over existing data after a question, undone and deleted', async () => {
   const { site, ann } = await backedUp();
   const elsewhere = await openPage(site);
   await elsewhere.goto('/login');
@@ -215,7 +215,7 @@ test('a backup is made, restored in another browser, restored over something aft
   await ann.getByText('You have no backups yet.').waitFor();
 });
 
-test('without JavaScript a backup is downloaded and deleted', async () => {
+test('without JavaScript a backup can be downloaded and deleted', async () => {
   const { site, ann } = await backedUp();
 
   const cookies = await ann.context().cookies();
@@ -230,7 +230,7 @@ test('without JavaScript a backup is downloaded and deleted', async () => {
   await plain.getByText('You have no backups yet.').waitFor();
 });
 
-test('everything by keyboard: a holding is entered, deleted and brought back', async () => {
+test('a holding can be entered, deleted and restored with the keyboard alone', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await page.goto('/portfolio');

@@ -7,7 +7,7 @@ useBrowser();
 test.each([
   ['with JavaScript', true],
   ['without JavaScript', false],
-])('Ann invites Ben, Ben pays, and both have 45 days: %s', async (_how, javaScriptEnabled) => {
+])('Ann invites Ben, Ben pays, and both get 45 days: %s', async (_how, javaScriptEnabled) => {
   const site = await startSite();
   const ann = await openPage(site, { javaScriptEnabled });
   const ben = await openPage(site, { javaScriptEnabled, viewport: PHONE });
@@ -32,7 +32,7 @@ test.each([
   expect(settings).not.toContain('ben@example.com');
 });
 
-test('the copy button says that it copied, and what it copied is the link', async () => {
+test('the copy button copies the link and says so', async () => {
   const site = await startSite();
   const ann = await openPage(site, { permissions: ['clipboard-read', 'clipboard-write'] });
   await signUp(ann, 'ann@example.com');
@@ -41,7 +41,7 @@ test('the copy button says that it copied, and what it copied is the link', asyn
   expect(await ann.evaluate<string>('navigator.clipboard.readText()')).toBe(await referralLink(ann));
 });
 
-test('whoever is back from a payment sees it arrive without doing anything', async () => {
+test('Settings shows an arriving payment by itself after the return from checkout', async () => {
   const site = await startSite();
   const ann = await openPage(site);
   await signUp(ann, 'ann@example.com');

@@ -43,7 +43,7 @@ const NOBODY = [
 ];
 
 describe('convertReferral (design: rule 2)', () => {
-  test('stamps the referral and gives 45 days to both, with an audit row each', () => {
+  test('convertReferral stamps the referral and grants 45 days to both, with an audit row each', () => {
     const rows = invitation();
     expect(convert(rows)).toMatchObject({ convertedAt: day(0), creditedAt: day(0), referredHash: FRIEND });
     expect(creditOf(rows)).toEqual(BOTH);
@@ -53,7 +53,7 @@ describe('convertReferral (design: rule 2)', () => {
     ]);
   });
 
-  test('of a stamped referral changes nothing and returns it', () => {
+  test('convertReferral returns a stamped referral unchanged', () => {
     const rows = invitation();
     const first = convert(rows);
     expect(convert(rows, day(3))).toBe(first);
@@ -88,7 +88,7 @@ describe('convertReferral (design: rule 2)', () => {
   test.each([
     { why: 'own-address', columns: { ownAddress: true } },
     { why: 'address-converted', columns: { addressConverted: true } },
-  ])('is refused for good: $why', ({ why, columns }) => {
+  ])('the conversion is refused for good: $why', ({ why, columns }) => {
     const rows = invitation();
     put(rows, columns);
     expect(convert(rows)).toMatchObject({ refusedFor: why, convertedAt: null });
@@ -97,7 +97,7 @@ describe('convertReferral (design: rule 2)', () => {
     expect(convert(rows)).toMatchObject({ refusedFor: why, convertedAt: null });
   });
 
-  test('is refused when another account of the address converts in the same unit of work', () => {
+  test('the conversion is refused when another account of the address converts in the same unit of work', () => {
     const rows = invitation();
     const [open] = rows.referrals.values();
     if (!open) throw new Error('there is one');
@@ -123,7 +123,7 @@ describe('reversal and restoration (design: rule 9)', () => {
   const review = (rows: Rows, at: Date, holds: boolean) =>
     reviewReferral(unitOf(rows, at), userOf(rows, FRIEND), { proven: true, holds }, CAUSE);
 
-  test('take what is unspent from both, and give exactly that back', () => {
+  test('a reversal takes what is unspent from both, and the restoration returns exactly that', () => {
     const rows = invitation();
     convert(rows);
     expect(review(rows, day(20), false)).toMatchObject({ convertedAt: day(0), reversedAt: day(20) });
@@ -138,7 +138,7 @@ describe('reversal and restoration (design: rule 9)', () => {
     ]);
   });
 
-  test('happen once each, however often they are looked at', () => {
+  test('a reversal and a restoration each happen once, however often the facts are checked', () => {
     const rows = invitation();
     convert(rows);
     for (const holds of [true, false, false, true, true]) review(rows, day(10), holds);
@@ -160,7 +160,7 @@ describe('reversal and restoration (design: rule 9)', () => {
 });
 
 describe('grantPaid and revokePaid (design: rules 3 and 8)', () => {
-  test('hold credit while the user pays, each from the instant that Stripe says', () => {
+  test('credit is held while the user pays, from the instants that Stripe gives', () => {
     const rows = invitation();
     convert(rows);
     grantPaid(unitOf(rows, day(12)), userOf(rows, FRIEND), { ...CAUSE, at: day(10) });
@@ -185,7 +185,7 @@ describe('grantPaid and revokePaid (design: rules 3 and 8)', () => {
     expect(rows.entries).toHaveLength(1);
   });
 
-  test('an instant before the last entry, or after now, is clamped', () => {
+  test('an instant before the last ledger entry, or after now, is clamped', () => {
     const rows = invitation();
     convert(rows, day(5));
     grantPaid(unitOf(rows, day(6)), userOf(rows, FRIEND), { ...CAUSE, at: day(1) });

@@ -28,11 +28,11 @@ function ledger(moves: readonly Move[]): CreditEntry[] {
 
 describe('stacking (design: rule 4)', () => {
   test.each([
-    { left: 'never any', until: null, ends: day(55) },
+    { left: 'never existed', until: null, ends: day(55) },
     { left: 'ran out', until: day(3), ends: day(55) },
-    { left: 'runs out at this second', until: day(10), ends: day(55) },
-    { left: 'still runs', until: day(20), ends: day(65) },
-  ])('45 days on day 10, credit $left', ({ until, ends }) => {
+    { left: 'runs out in this second', until: day(10), ends: day(55) },
+    { left: 'is still running', until: day(20), ends: day(65) },
+  ])('45 days granted on day 10 when credit $left', ({ until, ends }) => {
     expect(stackCredit(day(10), until, 45 * DAY)).toEqual(ends);
   });
 });
@@ -40,7 +40,7 @@ describe('stacking (design: rule 4)', () => {
 describe('the stories of docs/how-it-works.md (design: rule 8)', () => {
   test.each<{ story: string; moves: Move[]; is: CreditBalance }>([
     {
-      story: 'pays from 0, grant at 10',
+      story: 'pays from day 0, grant on day 10: credit is held',
       moves: [
         { at: 0, kind: 'hold' },
         { at: 10, kind: 'grant', days: 45 },
@@ -48,7 +48,7 @@ describe('the stories of docs/how-it-works.md (design: rule 8)', () => {
       is: { creditUntil: day(55), creditHeldAt: day(10) },
     },
     {
-      story: 'and cancels at 40: until 85',
+      story: 'pays from day 0, grant on day 10, cancels on day 40: until day 85',
       moves: [
         { at: 0, kind: 'hold' },
         { at: 10, kind: 'grant', days: 45 },
@@ -57,7 +57,7 @@ describe('the stories of docs/how-it-works.md (design: rule 8)', () => {
       is: { creditUntil: day(85), creditHeldAt: null },
     },
     {
-      story: 'pays from 0, grants at 10 and 70, ends at 100: until 190',
+      story: 'pays from day 0, grants on days 10 and 70, ends on day 100: until day 190',
       moves: [
         { at: 0, kind: 'hold' },
         { at: 10, kind: 'grant', days: 45 },
@@ -67,7 +67,7 @@ describe('the stories of docs/how-it-works.md (design: rule 8)', () => {
       is: { creditUntil: day(190), creditHeldAt: null },
     },
     {
-      story: 'cancels at 40, pays again from 60 with 25 left, ends at 200: until 225',
+      story: 'cancels on day 40, pays again from day 60 with 25 days left, ends on day 200: until day 225',
       moves: [
         { at: 0, kind: 'hold' },
         { at: 10, kind: 'grant', days: 45 },
@@ -78,7 +78,7 @@ describe('the stories of docs/how-it-works.md (design: rule 8)', () => {
       is: { creditUntil: day(225), creditHeldAt: null },
     },
     {
-      story: 'credit until 30, pays from 20, ends at 50: until 60',
+      story: 'credit until day 30, pays from day 20 to 50: until day 60',
       moves: [
         { at: 0, kind: 'grant', days: 30 },
         { at: 20, kind: 'hold' },
@@ -87,7 +87,7 @@ describe('the stories of docs/how-it-works.md (design: rule 8)', () => {
       is: { creditUntil: day(60), creditHeldAt: null },
     },
     {
-      story: 'granted 45 at 0 while paying, refunded at 20 while paying: the buyer loses 45',
+      story: 'granted 45 days on day 0 and refunded on day 20, both while paying: the buyer loses 45',
       moves: [
         { at: 0, kind: 'hold' },
         { at: 0, kind: 'grant', days: 45, of: 'A' },
@@ -96,7 +96,8 @@ describe('the stories of docs/how-it-works.md (design: rule 8)', () => {
       is: { creditUntil: day(20), creditHeldAt: day(20) },
     },
     {
-      story: 'free, A at 0 and B at 5, A reversed at 20, the dispute won at 80: until 105',
+      story:
+        'free, grants A on day 0 and B on day 5, A reversed on day 20, the dispute won on day 80: until day 105',
       moves: [
         { at: 0, kind: 'grant', days: 45, of: 'A' },
         { at: 5, kind: 'grant', days: 45, of: 'B' },
@@ -115,22 +116,34 @@ describe('what is unspent of a conversion (design: rule 9)', () => {
   const B: Move = { at: 5, kind: 'grant', days: 45, of: 'B' };
 
   test.each<{ story: string; moves: Move[]; at: number; of: string; days: number }>([
-    { story: 'free, at once', moves: [A], at: 0, of: 'A', days: 45 },
+    { story: 'free, on the day of the grant', moves: [A], at: 0, of: 'A', days: 45 },
     { story: 'free, after 20 days', moves: [A], at: 20, of: 'A', days: 25 },
     { story: 'free, after 50 days', moves: [A], at: 50, of: 'A', days: 0 },
-    { story: 'the oldest is spent first', moves: [A, B], at: 20, of: 'A', days: 25 },
-    { story: 'and the younger one is whole meanwhile', moves: [A, B], at: 20, of: 'B', days: 45 },
-    { story: 'until the older one is spent', moves: [A, B], at: 50, of: 'B', days: 40 },
+    { story: 'of two grants the oldest is spent first', moves: [A, B], at: 20, of: 'A', days: 25 },
+    {
+      story: 'the newer of two grants is whole while the older one lasts',
+      moves: [A, B],
+      at: 20,
+      of: 'B',
+      days: 45,
+    },
+    {
+      story: 'the newer of two grants is spent once the older one is gone',
+      moves: [A, B],
+      at: 50,
+      of: 'B',
+      days: 40,
+    },
     { story: 'held credit is not spent', moves: [A, { at: 10, kind: 'hold' }], at: 30, of: 'A', days: 35 },
     {
-      story: 'a reversal leaves nothing of it',
+      story: 'after a reversal',
       moves: [A, { at: 10, kind: 'reversal', days: 35, of: 'A' }],
       at: 10,
       of: 'A',
       days: 0,
     },
     {
-      story: 'what was restored is unspent again',
+      story: 'after a restoration',
       moves: [
         A,
         { at: 10, kind: 'reversal', days: 35, of: 'A' },
@@ -140,7 +153,7 @@ describe('what is unspent of a conversion (design: rule 9)', () => {
       of: 'A',
       days: 30,
     },
-  ])('$story: $days days of $of', ({ moves, at, of, days }) => {
+  ])('$story: $days days of $of are unspent', ({ moves, at, of, days }) => {
     expect(unspentOfReferral(ledger(moves), of, day(at))).toBe(days * DAY);
   });
 });
@@ -148,7 +161,7 @@ describe('what is unspent of a conversion (design: rule 9)', () => {
 describe('held credit', () => {
   const running: CreditBalance = { creditUntil: day(30), creditHeldAt: null };
 
-  test('stands still from the moment of the hold, and runs again for what was left', () => {
+  test('held credit stands still from the hold on, and what was left runs after the release', () => {
     const still = held(running, day(20));
     expect(creditLeft(still, day(500))).toBe(10 * DAY);
     expect(resumed(still, day(500))).toEqual({ creditUntil: day(510), creditHeldAt: null });
@@ -159,13 +172,13 @@ describe('held credit', () => {
     expect(resumed(held(running, day(31)), day(40))).toEqual({ creditUntil: day(40), creditHeldAt: null });
   });
 
-  test('a grant and a reversal while it is held count from their own moment', () => {
+  test('a grant and a reversal during a hold count from their own instants', () => {
     const more = granted(held(running, day(20)), day(25), 45 * DAY);
     expect(more).toEqual({ creditUntil: day(80), creditHeldAt: day(25) });
     expect(taken(more, day(26), 45 * DAY)).toEqual({ creditUntil: day(36), creditHeldAt: day(26) });
   });
 
-  test('no credit is none, held or not', () => {
+  test('a hold or release without credit leaves no credit', () => {
     expect(creditLeft(NEVER_ANY, day(0))).toBe(0);
     expect(creditLeft(held(NEVER_ANY, day(0)), day(1))).toBe(0);
     expect(resumed(held(NEVER_ANY, day(0)), day(9))).toEqual(NEVER_ANY);
@@ -188,56 +201,56 @@ describe('a broken ledger is reported', () => {
   const [first, second, third] = entries as [CreditEntry, CreditEntry, CreditEntry];
 
   test.each([
-    { what: 'sound', user, entries, says: [] },
+    { what: 'a consistent ledger has no findings', user, entries, says: [] },
     {
-      what: 'another creditUntil',
+      what: 'creditUntil differs from the ledger',
       user: { ...user, creditUntil: day(1) },
       entries,
       says: ['the ledger gives a different creditUntil'],
     },
     {
-      what: 'held by its column alone',
+      what: 'the column says held, the ledger does not',
       user: { ...user, creditHeldAt: day(20), tier: 'paid' },
       entries,
       says: ['the ledger gives a different creditHeldAt'],
     },
     {
-      what: 'paid, and not held',
+      what: 'a paid user whose credit is not held',
       user: { ...user, tier: 'paid' },
       entries,
       says: ['credit must be held exactly while the tier is paid'],
     },
     {
-      what: 'another count',
+      what: 'the number of entries differs',
       user: { ...user, creditEntryCount: 2 },
       entries,
       says: ['creditEntryCount differs from the number of ledger entries'],
     },
     {
-      what: 'another last instant',
+      what: 'the instant of the last entry differs',
       user: { ...user, creditEntryAt: day(19) },
       entries,
       says: ["creditEntryAt differs from the last entry's instant"],
     },
     {
-      what: 'a gap in the numbers',
+      what: 'a gap in the sequence numbers',
       user,
       entries: [first, second, { ...third, seq: 4 }],
       says: ['the sequence numbers are not 1, 2, 3 …'],
     },
     {
-      what: 'an entry before the one before it',
+      what: 'an entry dated before the previous one',
       user: { ...user, ...foldLedger([first, { ...second, at: day(-1) }, third]) },
       entries: [first, { ...second, at: day(-1) }, third],
       says: ['an entry is earlier than its predecessor'],
     },
     {
-      what: 'more given back than was taken',
+      what: 'more returned than was taken',
       user: { ...user, ...foldLedger([first, second, { ...third, seconds: 36 * DAY }]) },
       entries: [first, second, { ...third, seconds: 36 * DAY }],
       says: ['a reversal and its restoration do not match'],
     },
-  ])('$what', ({ user, entries, says }) => {
+  ])('ledger check: $what', ({ user, entries, says }) => {
     expect(checkLedger(user, entries)).toEqual(says);
   });
 });

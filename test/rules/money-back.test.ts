@@ -34,13 +34,13 @@ describe('an invoice has gone back (design: rule 9)', () => {
     { money: 'both payments went back', invoice: paidBy(refunded(day(5)), disputed('lost')), back: true },
     { money: 'refunded in the last second that counts', invoice: paidBy(refunded(LAST_DAY)), back: true },
     {
-      money: 'refunded a second later',
+      money: 'refunded a second after the limit',
       invoice: paidBy(refunded(new Date(LAST_DAY.getTime() + SECOND))),
       back: false,
     },
-    { money: 'refunded before we heard that it was paid', invoice: paidBy(refunded(day(-1))), back: true },
+    { money: 'refunded before we heard of the payment', invoice: paidBy(refunded(day(-1))), back: true },
     {
-      money: 'refunded in time, and heard again much later',
+      money: 'refunded in time, with a second event much later',
       invoice: paidBy(refunded(day(5), day(90))),
       back: true,
     },
@@ -50,19 +50,19 @@ describe('an invoice has gone back (design: rule 9)', () => {
       back: false,
     },
     {
-      money: 'a refund that failed, and another one in time',
+      money: 'a refund that failed, and another made in time',
       invoice: paidBy({ ...refunded(day(5), day(7)), refundFailedAt: day(6) }),
       back: true,
     },
     {
-      money: 'a refund that failed, and another one too late',
+      money: 'a refund that failed, and another made too late',
       invoice: paidBy({ ...refunded(day(5), day(31)), refundFailedAt: day(6) }),
       back: false,
     },
     { money: 'an open dispute', invoice: paidBy(disputed('under_review')), back: false },
     { money: 'a lost dispute', invoice: paidBy(disputed('lost')), back: true },
     {
-      money: 'a lost dispute that was appealed against',
+      money: 'a lost dispute under appeal',
       invoice: paidBy(disputed('appeal_under_review')),
       back: true,
     },
@@ -73,15 +73,15 @@ describe('an invoice has gone back (design: rule 9)', () => {
       back: false,
     },
     {
-      money: 'when it was paid is not known',
+      money: 'the time of payment is unknown',
       invoice: { ...paidBy(refunded(day(5))), paidAt: null },
       back: false,
     },
-  ])('$money: $back', ({ invoice, back }) => {
+  ])('$money: gone back is $back', ({ invoice, back }) => {
     expect(hasGoneBack(invoice, CLAWBACK_DAYS)).toBe(back);
   });
 
-  test('a refund and its failure of one second: it failed', () => {
+  test('a refund and its failure in the same second: it failed', () => {
     expect(refundedSince({ ...refunded(day(5)), refundFailedAt: day(5) })).toBeNull();
   });
 });
@@ -101,7 +101,7 @@ describe('a subscription holds (design: rule 9)', () => {
       invoices: [gone, { ...stands, positive: false }],
       is: false,
     },
-  ])('$money: $is', ({ provenAt, invoices, is }) => {
+  ])('$money: holds is $is', ({ provenAt, invoices, is }) => {
     expect(holds({ provenAt, invoices }, CLAWBACK_DAYS)).toBe(is);
   });
 });

@@ -15,12 +15,18 @@ function state(fields: object = {}): SubscriptionState {
   return readSubscription(object(fields), null).state;
 }
 
-describe('which snapshot holds (design: rule 7)', () => {
+describe('which snapshot is current (design: rule 7)', () => {
   const canceled = state({ status: 'canceled' });
   test.each([
-    { what: 'a newer one', held: state(), heard: state({ status: 'unpaid' }), at: day(1), order: 'later' },
     {
-      what: 'an older one',
+      what: 'a newer snapshot',
+      held: state(),
+      heard: state({ status: 'unpaid' }),
+      at: day(1),
+      order: 'later',
+    },
+    {
+      what: 'an older snapshot',
       held: state(),
       heard: state({ status: 'unpaid' }),
       at: day(-1),
@@ -28,31 +34,37 @@ describe('which snapshot holds (design: rule 7)', () => {
     },
     { what: 'the same state again', held: state(), heard: state(), at: day(0), order: 'same' },
     {
-      what: 'another of one second',
+      what: 'a different snapshot of the same second',
       held: state(),
       heard: state({ status: 'unpaid' }),
       at: day(0),
       order: 'tie',
     },
-    { what: 'an end, older than what is held', held: state(), heard: canceled, at: day(-9), order: 'later' },
-    { what: 'an end of one second', held: state(), heard: canceled, at: day(0), order: 'later' },
-    { what: 'anything newer than an end', held: canceled, heard: state(), at: day(9), order: 'earlier' },
     {
-      what: 'anything of the second of an end',
+      what: 'an end that is older than the stored snapshot',
+      held: state(),
+      heard: canceled,
+      at: day(-9),
+      order: 'later',
+    },
+    { what: 'an end of the same second', held: state(), heard: canceled, at: day(0), order: 'later' },
+    { what: 'a snapshot newer than an end', held: canceled, heard: state(), at: day(9), order: 'earlier' },
+    {
+      what: 'a snapshot of the same second as an end',
       held: canceled,
       heard: state(),
       at: day(0),
       order: 'earlier',
     },
     {
-      what: 'another end, newer',
+      what: 'a newer second end',
       held: canceled,
       heard: state({ status: 'incomplete_expired' }),
       at: day(1),
       order: 'later',
     },
     {
-      what: 'another end, older',
+      what: 'an older second end',
       held: canceled,
       heard: state({ status: 'incomplete_expired' }),
       at: day(-1),

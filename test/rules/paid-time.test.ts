@@ -22,11 +22,11 @@ function orders<T>(items: readonly T[]): T[][] {
   );
 }
 
-describe('since when a subscription gives what it gives (design: rule 8)', () => {
+describe('since when a subscription gives its tier (design: rule 8)', () => {
   test.each<{ story: string; snapshots: Heard[]; since: number }>([
-    { story: 'paid from its first snapshot', snapshots: [[0, true]], since: 0 },
+    { story: 'a subscription paid from its first snapshot', snapshots: [[0, true]], since: 0 },
     {
-      story: 'renewed',
+      story: 'a subscription that renewed',
       snapshots: [
         [0, true],
         [30, true],
@@ -35,7 +35,7 @@ describe('since when a subscription gives what it gives (design: rule 8)', () =>
       since: 0,
     },
     {
-      story: 'ended',
+      story: 'a subscription that ended',
       snapshots: [
         [0, true],
         [40, false],
@@ -43,7 +43,7 @@ describe('since when a subscription gives what it gives (design: rule 8)', () =>
       since: 40,
     },
     {
-      story: 'unpaid on day 45, canceled on day 90',
+      story: 'unpaid on day 45 and canceled on day 90',
       snapshots: [
         [0, true],
         [45, false],
@@ -52,7 +52,7 @@ describe('since when a subscription gives what it gives (design: rule 8)', () =>
       since: 45,
     },
     {
-      story: 'paid after an incomplete start',
+      story: 'a subscription paid after an incomplete start',
       snapshots: [
         [0, false],
         [1, true],
@@ -64,14 +64,14 @@ describe('since when a subscription gives what it gives (design: rule 8)', () =>
       expect([order, hear(...order)?.givesSince]).toEqual([order, day(since)]);
   });
 
-  test('a late snapshot splits a stretch: its second part counts from the newest snapshot', () => {
+  test('a late snapshot splits a paid stretch, whose second part counts from the newest snapshot', () => {
     expect(hear([0, true], [30, true], [20, false])).toMatchObject({
       givesSince: day(30),
       gaveOtherwiseAt: day(20),
     });
   });
 
-  test('a late snapshot of an earlier stretch changes nothing', () => {
+  test('a late snapshot from an earlier stretch changes nothing', () => {
     const story: Heard[] = [
       [0, true],
       [10, false],
@@ -80,7 +80,7 @@ describe('since when a subscription gives what it gives (design: rule 8)', () =>
     expect(hear(...story, [5, false])).toEqual(hear(...story));
   });
 
-  test('a payment that comes while it is past due counts from its own instant', () => {
+  test('a payment that arrives while past due counts from its own instant', () => {
     const unproven: Known = { paid: false, givesSince: day(8), gaveOtherwiseAt: day(7), snapshotAt: day(8) };
     expect(afterProof(unproven, day(8), day(12))).toMatchObject({
       paid: true,
@@ -115,26 +115,26 @@ describe('when a user began or stopped paying (design: rule 8)', () => {
       ...columns,
     });
 
-  test('with the first of the subscriptions that make them paid', () => {
+  test('a user began to pay with the first subscription that made them paid', () => {
     expect(turnedAt([paying(20), paying(10), over(5)], 'paid')).toEqual(day(10));
   });
 
-  test('with the latest end of all that ever did, whichever is heard first', () => {
+  test('a user stopped paying at the latest end of all subscriptions that ever made them paid, in any order', () => {
     expect(turnedAt([over(60), over(20)], 'free')).toEqual(day(60));
     expect(turnedAt([over(20), over(60)], 'trial')).toEqual(day(60));
   });
 
-  test('the end of one that never made them paid does not count', () => {
+  test('the end of a subscription that never made them paid does not count', () => {
     const never = over(90, { gaveOtherwiseAt: null, provenAt: null });
     expect(turnedAt([over(20), never], 'free')).toEqual(day(20));
     expect(turnedAt([never], 'free')).toBeNull();
   });
 
-  test('a payment shows that it gave a paid tier, though no snapshot said so', () => {
+  test('a payment shows that a subscription gave a paid tier, even without a snapshot that said so', () => {
     expect(turnedAt([over(90, { gaveOtherwiseAt: null, provenAt: day(0) })], 'free')).toEqual(day(90));
   });
 
-  test('it ended when it stopped giving a paid tier, or when Stripe says so, whichever came first', () => {
+  test('a subscription ended when it stopped giving a paid tier or when Stripe says, whichever was earlier', () => {
     expect(turnedAt([over(90, { givesSince: day(45) })], 'free')).toEqual(day(45));
     expect(turnedAt([over(45, { givesSince: day(90) })], 'free')).toEqual(day(45));
   });

@@ -24,18 +24,18 @@ const FAILED = invoice({ first: true, failedAt: day(0) });
 
 describe('what proves a payment (design: rule 9)', () => {
   test.each<{ facts: string; is: Partial<ProofFacts>; proven: boolean }>([
-    { facts: 'nothing at all', is: {}, proven: false },
+    { facts: 'no facts', is: {}, proven: false },
     { facts: 'active', is: { activeAt: day(0) }, proven: true },
     {
-      facts: 'active, and doubtful in the same snapshot',
+      facts: 'active, with a doubt in the same snapshot',
       is: { activeAt: day(1), doubtAt: day(1) },
       proven: false,
     },
     { facts: 'active after a trial', is: { activeAt: day(7), doubtAt: day(0) }, proven: false },
     { facts: 'active, and a discount later', is: { activeAt: day(0), doubtAt: day(100) }, proven: true },
-    { facts: 'doubtful alone', is: { doubtAt: day(0) }, proven: false },
+    { facts: 'only a doubt', is: { doubtAt: day(0) }, proven: false },
     {
-      facts: 'active by a bank debit under way',
+      facts: 'active with a bank debit under way',
       is: { activeAt: day(0), checkoutUnpaid: true },
       proven: false,
     },
@@ -59,13 +59,13 @@ describe('what proves a payment (design: rule 9)', () => {
     },
     { facts: 'a paid invoice of a bank debit', is: { checkoutUnpaid: true, invoices: [PAID] }, proven: true },
     {
-      facts: 'a first invoice that failed and was paid',
+      facts: 'a first invoice that failed and was then paid',
       is: { invoices: [{ ...FAILED, ...PAID }] },
       proven: true,
     },
     { facts: 'a paid invoice of another product', is: { counted: false, invoices: [PAID] }, proven: false },
     { facts: 'another product, active', is: { counted: false, activeAt: day(0) }, proven: false },
-  ])('$facts: $proven', ({ is, proven }) => {
+  ])('$facts: proven is $proven', ({ is, proven }) => {
     expect(provesPayment({ ...NOTHING, ...is })).toBe(proven);
   });
 });

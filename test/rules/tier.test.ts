@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { deriveTier, tierOf } from '../../src/access/tier.ts';
 import { day, subscriptionRow } from './subscription-row.ts';
 
-describe('what one subscription gives (design: rule 6)', () => {
+describe('the tier that one subscription gives (design: rule 6)', () => {
   test.each([
     { status: 'active', gives: 'paid' },
     { status: 'trialing', gives: 'trial' },
@@ -15,7 +15,7 @@ describe('what one subscription gives (design: rule 6)', () => {
     { status: 'paused', gives: 'free' },
     { status: 'a status of tomorrow', gives: 'free' },
     { status: null, gives: 'free' },
-  ])('$status is $gives', ({ status, gives }) => {
+  ])('a subscription with status $status gives $gives', ({ status, gives }) => {
     expect(tierOf(subscriptionRow({ status }))).toBe(gives);
   });
 
@@ -23,15 +23,18 @@ describe('what one subscription gives (design: rule 6)', () => {
     expect(tierOf(subscriptionRow({ status: 'past_due', provenAt: null }))).toBe('free');
   });
 
-  test('active needs no proof of payment', () => {
+  test('an active subscription is paid without proof of payment', () => {
     expect(tierOf(subscriptionRow({ provenAt: null }))).toBe('paid');
   });
 
-  test.each(['active', 'trialing', 'past_due'])('another product gives nothing when it is %s', (status) => {
-    expect(tierOf(subscriptionRow({ status, counts: false }))).toBe('free');
-  });
+  test.each(['active', 'trialing', 'past_due'])(
+    'a subscription to another product gives nothing when it is %s',
+    (status) => {
+      expect(tierOf(subscriptionRow({ status, counts: false }))).toBe('free');
+    },
+  );
 
-  test('the second trial of an address gives nothing, its first payment does', () => {
+  test('a second trial of an address gives nothing, and its first payment does', () => {
     expect(tierOf(subscriptionRow({ status: 'trialing', trialRefused: true }))).toBe('free');
     expect(tierOf(subscriptionRow({ status: 'active', trialRefused: true }))).toBe('paid');
   });
@@ -43,6 +46,6 @@ test.each([
   { statuses: ['trialing', 'active', 'canceled'], tier: 'paid' },
   { statuses: ['active', 'trialing'], tier: 'paid' },
   { statuses: ['unpaid', 'incomplete'], tier: 'free' },
-])('the best subscription decides: $statuses is $tier', ({ statuses, tier }) => {
+])('the best subscription decides: $statuses gives $tier', ({ statuses, tier }) => {
   expect(deriveTier(statuses.map((status) => subscriptionRow({ status, provenAt: day(0) })))).toBe(tier);
 });

@@ -21,7 +21,7 @@ type Explain = typeof import('../../src/operator/explain.ts');
 
 const now = new Date('2030-01-01T00:00:00Z');
 
-test('what explain and doctor say of the databases', async () => {
+test('explain and doctor describe the upgraded databases', async () => {
   const { examine } = await operatorFile<Doctor>('doctor.ts');
   const { explainAccount } = await operatorFile<Explain>('explain.ts');
   const config = readConfig({ PUBLIC_URL: 'http://tandem.test' });
