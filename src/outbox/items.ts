@@ -54,8 +54,7 @@ export type Outcome =
  * @returns the same; `failed` when that was the last try
  */
 export async function keepOutcome(db: Db, item: OutboxItem, outcome: Outcome, now: Date): Promise<Outcome> {
-  const attempts =
-    item.status === 'queued' && outcome.status !== 'dropped' ? item.attempts + 1 : item.attempts;
+  const attempts = outcome.status === 'dropped' ? item.attempts : item.attempts + 1;
   const pause = outcome.status === 'again' ? pauseAfter(attempts, Math.random()) : null;
   const kept: Outcome =
     outcome.status === 'again' && pause === null ? { ...outcome, status: 'failed' } : outcome;
