@@ -35,7 +35,7 @@ import { BOUNDS } from './bounds.ts';
 import type { AppContext } from './context.ts';
 import { answerErrors, answerUnknownAddresses, BUSY, errorForLog, HttpError } from './errors.ts';
 import { declareLimits, limitUnknownPaths } from './limits.ts';
-import { boundBodies, createBoundedServer } from './one-client.ts';
+import { boundOneClient } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
 import { createTurns } from './turns.ts';
 import { declareVisitor, recognizeVisitors } from './visitor.ts';
@@ -78,17 +78,24 @@ export async function buildApp(
   bounds = BOUNDS,
 ): Promise<FastifyInstance> {
   const { config, sandboxUrl } = context;
-  const behindProxy = config.trustProxy.length > 0;
   const app = Fastify({
     loggerInstance: logger.child({}, { serializers: { err: errorForLog } }),
-    trustProxy: behindProxy && config.trustProxy,
+    trustProxy: config.trustProxy.length > 0 && config.trustProxy,
     bodyLimit: 64 * 1024,
-    serverFactory: (serve) => createBoundedServer(serve, bounds, behindProxy),
+    connectionTimeout: bounds.stalledMs,
+    keepAliveTimeout: bounds.idleMs,
+    requestTimeout: bounds.requestMs,
+    http: {
+      requestTimeout: bounds.requestMs,
+      headersTimeout: bounds.headersMs,
+      connectionsCheckingInterval: bounds.checkEveryMs,
+    },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     rewriteUrl: (request) => decodable(request.url ?? '/'),
     // One line a request instead of Fastify's two: see the hook below.
     logController: new LogController({ disableRequestLogging: true }),
   });
+  app.server.maxConnections = bounds.connections;
   const https = config.publicUrl.startsWith('https:');
   app.decorate('secureCookies', https);
   app.decorate('sandboxOn', sandboxUrl !== null);
@@ -106,7 +113,7 @@ export async function buildApp(
       done(error as Error | undefined);
     });
   });
-  if (behindProxy) boundBodies(app, bounds.connectionsOfAddress);
+  boundOneClient(app, bounds, config.trustProxy.length > 0);
   const turns = createTurns(TURN_MS, () => performance.now());
   // Before anything that asks the database.
   await app.register(underPressure, {

@@ -1,4 +1,3 @@
-import { createServer } from 'node:http';
 import type { RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 
@@ -15,36 +14,20 @@ const TOO_MANY_AT_ONCE = new HttpError(
 );
 
 /**
- * Makes Node's server, which bounds what one client can take from all others.
- *
- * @param serve handles a request
- * @param bounds how much it takes on
- * @param behindProxy all connections come from a proxy, so they are not counted by address
- * @returns the server; it does not listen yet
- */
-export function createBoundedServer(serve: RequestListener, bounds: Bounds, behindProxy: boolean): Server {
-  const server = createServer(
-    {
-      headersTimeout: bounds.headersMs,
-      requestTimeout: bounds.requestMs,
-      keepAliveTimeout: bounds.idleMs,
-      connectionsCheckingInterval: bounds.checkEveryMs,
-    },
-    boundPipelines(serve, bounds.pipelined),
-  );
-  server.setTimeout(bounds.stalledMs);
-  server.maxConnections = bounds.connections;
-  if (!behindProxy) boundConnections(server, bounds.connectionsOfAddress);
-  return server;
-}
-
-/**
- * Bounds the requests of one client that are not all here yet: behind a proxy each of them holds one of our connections.
+ * Bounds what one client can take from all others.
  *
  * @param app the whole server, before any hook that costs something
- * @param most how many a client may have
+ * @param bounds how much it takes on
+ * @param behindProxy all connections come from a proxy, so they are not counted by address
  */
-export function boundBodies(app: FastifyInstance, most: number): void {
+export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
+  boundPipelines(app.server, bounds.pipelined);
+  if (behindProxy) boundBodies(app, bounds.connectionsOfAddress);
+  else boundConnections(app.server, bounds.connectionsOfAddress);
+}
+
+/** Bounds the requests of one client that are not all here yet: each of them holds one of our connections. */
+function boundBodies(app: FastifyInstance, most: number): void {
   const take = createShares(most);
 
   app.addHook('onRequest', function boundBodiesOfClient({ raw, ip }, reply, done) {
@@ -71,9 +54,13 @@ export function boundBodies(app: FastifyInstance, most: number): void {
  * over every request in it: a client could ask for thousands of pages at once and read none of them, and all would be made
  * and held.
  */
-function boundPipelines(serve: RequestListener, most: number): RequestListener {
+function boundPipelines(server: Server, most: number): void {
   const waitingOn = new WeakMap<Socket, number>();
-  return (request, response) => {
+  // Fastify's own: what is refused must not reach it.
+  const [serve] = server.listeners('request') as RequestListener[];
+  server.removeAllListeners('request');
+
+  server.on('request', (request, response) => {
     const { socket } = request;
     // A response has no connection until the one before it is sent.
     if (response.socket === null) {
@@ -84,8 +71,8 @@ function boundPipelines(serve: RequestListener, most: number): RequestListener {
       waitingOn.set(socket, waiting + 1);
       response.once('close', () => waitingOn.set(socket, (waitingOn.get(socket) ?? 1) - 1));
     }
-    serve(request, response);
-  };
+    serve?.(request, response);
+  });
 }
 
 function boundConnections(server: Server, most: number): void {
