@@ -7,22 +7,22 @@ import type { Engine } from './shared.ts';
 
 export const CONNECTIONS = [1, 16, 64];
 
-/** Events that servers which have just been started get first, and over how many connections. */
+/** Events sent first to freshly started servers, and over how many connections. */
 const FIRST = { events: 500, connections: 16 };
 
 export interface Extent {
   /** Referrals that converted before the run. */
   past: number;
-  /** Requests of each kind that both servers have had before anything but the first events is measured. */
+  /** Requests of each kind that both servers handle before anything but the first events is measured. */
   warmUp: number;
   /** Requests in one round, by connections. */
   shots: Readonly<Record<number, number>>;
 }
 
-/** A round takes half a second to some seconds. */
+/** A round takes between half a second and a few seconds. */
 export const WHOLE: Extent = { past: 1000, warmUp: 3000, shots: { 1: 1000, 16: 2000, 64: 4000 } };
 
-/** To see in a minute whether all is as expected; the figures say little. */
+/** For a check within a minute; the figures mean little. */
 export const QUICK: Extent = { past: 200, warmUp: 50, shots: { 1: 50, 16: 100, 64: 200 } };
 
 /** The share of the limit's throughput to reach on SQLite, by connections. */
@@ -60,7 +60,7 @@ export interface Choice {
 /**
  * Measures Tandem and the limit side by side, and compares what they wrote after each kind.
  *
- * @param log takes a line as soon as it is known
+ * @param log receives each line as soon as it is known
  * @returns lines of Markdown
  */
 export async function measureThroughput(
@@ -116,7 +116,7 @@ export async function measureThroughput(
   ];
 }
 
-/** Whether that is all there is to measure. */
+/** Whether everything is measured, at full length. */
 export function isWhole({ kinds, connections, extent }: Choice): boolean {
   return (
     extent === WHOLE &&
@@ -127,14 +127,13 @@ export function isWhole({ kinds, connections, extent }: Choice): boolean {
 
 interface Cell {
   rounds: number;
-  /** Requests in one round. */
   shots: number;
 }
 
-/** What was measured of one server, and its processor time for one request, ms. */
+/** What was measured of one server, with its processor time for each request, ms. */
 type Summary = Measured & { cpu: number };
 
-/** Rounds in turns, so that whatever the machine does meanwhile happens to both. */
+/** The rounds alternate, so that a disturbance of the machine affects both servers. */
 async function measureCell(
   field: Field,
   kind: Kind,
@@ -154,7 +153,7 @@ async function measureCell(
   return { tandem: summaryOf(results.tandem), limit: summaryOf(results.limit) };
 }
 
-/** The median of the rounds; the latencies of all of them. */
+/** The median of the rounds, and the latencies of all of them. */
 function summaryOf(measured: readonly Summary[]): Summary {
   return {
     perSecond: median(measured.map(({ perSecond }) => perSecond)),
