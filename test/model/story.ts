@@ -9,15 +9,15 @@ import type { Model, Real } from './commands.ts';
 import { CreditBook } from './credit-book.ts';
 import { expectTruth } from './oracle.ts';
 
-/** How many stories a test tells: in the long run 500 in all. PostgreSQL takes several times as long for one. */
+/** How many stories a test tells: 500 in total in the long run. A story takes several times as long on PostgreSQL. */
 const FEW = { sqlite: 10, postgresql: 4 };
 const MANY = { sqlite: 200, postgresql: 50 };
 
 const FIXED_SEEDS = { sqlite: [1, 2], postgresql: [3, 4] } as const;
 
 /**
- * For a person to look at, and no broken rows: a card that fails for months, somebody who pays twice, and a customer that
- * Stripe did not know when somebody pressed Upgrade (its deletion may not have been heard of yet).
+ * Findings for an operator to review that do not mean broken rows: a card that fails for months, a user who pays twice,
+ * and a customer unknown to Stripe when the user pressed Upgrade (we may not have heard of its deletion yet).
  */
 const FOR_PEOPLE: ReadonlySet<string> = new Set(['past-due', 'one-subscription', 'known-at-stripe']);
 
@@ -27,13 +27,14 @@ async function expectSound({ db, config, clock }: World): Promise<void> {
 }
 
 /**
- * Tells random stories of people, money, time and a network that reorders, repeats and loses; after each of them the
- * rows are sound. They say what Stripe's side says once everything has arrived; where something never does, after
- * `reconcile`. In some stories everything arrives at once, and everybody's credit is right to the second. A failure prints its seed and its shortest story; to tell that one again, give the seed and the path to
- * `fc.assert` here.
+ * Tells random stories of people, money, time and a network that reorders, repeats and loses events. After each story
+ * the rows are consistent. They match Stripe once every event has arrived, or after `reconcile` where some never do. In
+ * some stories every event arrives at once, and everybody's credit is right to the second.
  *
- * @param which one of two sets that are the same in every run, and long in the long one, or a few that nobody has told
- *   yet; RUNS and SEED in the environment tell others
+ * A failure prints its seed and its shortest story; to repeat it, give the seed and the path to `fc.assert` here.
+ *
+ * @param which one of two fixed sets (longer in the long run), or a few stories from a new seed; RUNS and SEED in the
+ * environment select others
  */
 export async function tellStories(which: 0 | 1 | 'fresh'): Promise<void> {
   const engine = inject('engine');
@@ -50,11 +51,11 @@ export async function tellStories(which: 0 | 1 | 'fresh'): Promise<void> {
     fc.asyncProperty(stories, trialDays, products, network, async (story, trial, sold, delivery) => {
       const world = await startWorld({ STRIPE_TRIAL_DAYS: trial, STRIPE_PRODUCTS: sold });
       try {
-        // What survives a power cut is tested elsewhere; here it would only take time.
+        // Durability is tested elsewhere; here it would only cost time.
         if (engine === 'sqlite') await world.db.$queryRaw`PRAGMA synchronous=OFF`;
         const book = delivery === 'prompt' ? new CreditBook(world) : null;
         const real: Real = { world, people: [], dropped: false, book };
-        // Two friends to begin with: most of what can happen needs them.
+        // Two friends to begin with: most actions need them.
         await addPerson(real, null);
         await addPerson(real, 0);
         const model: Model = {};
