@@ -17,13 +17,13 @@ import type { EventOptions } from './stripe-events.ts';
 
 export type StripeEvent = ReturnType<typeof stripeEvent>;
 
-/** Everybody but the first one was invited; each of them invites so many. */
+/** How many friends each person invites; everybody but the first was invited. */
 const INVITES = 3;
 
 const CONVERSION_SECONDS = 45 * DAY;
 
 /**
- * Makes accounts, tied by referrals: the first one invited the next ones, those invited others, and so on.
+ * Makes accounts tied by referrals: the first invited the next ones, those invited others, and so on.
  *
  * @returns their ids
  */
@@ -46,9 +46,8 @@ export async function addPeople(databaseUrl: string, count: number): Promise<str
 }
 
 /**
- * What Stripe tells of one buyer, in the order in which it is delivered: they begin to pay (told in any order), perhaps
- * renew, get their money back, lose it in a dispute, get it back after all, end. All of it lies in the last minutes, a
- * second each.
+ * Stripe's events for one buyer, in the order of delivery: they begin to pay (in any order), perhaps renew, are
+ * refunded, lose a dispute, win it later, end. All lie in the last minutes, a second apart.
  */
 export function purchaseEvents(draw: Draw, userId: string): StripeEvent[] {
   const stripe = buyer(userId);
@@ -97,13 +96,13 @@ export function purchaseEvents(draw: Draw, userId: string): StripeEvent[] {
 }
 
 /**
- * Checks what must hold once every event has been delivered, however often and whatever happened meanwhile: each was
- * taken once, the rows are sound, every conversion gave 45 days to each side once, and everything is as on a server on
- * which nothing ever happened, the instants of our own clock aside.
+ * Checks what must hold once every event has been delivered, whatever happened meanwhile: each event was applied once,
+ * the rows are consistent, every conversion gave 45 days to each side once, and everything equals a server without
+ * disturbances, apart from our own clock's instants.
  *
  * @param people their ids
- * @param purchases the events of each, in the order in which they were delivered
- * @param why told when it fails
+ * @param purchases the events of each, in the order of delivery
+ * @param why shown when it fails
  */
 export async function expectTakenOnce(
   databaseUrl: string,
@@ -134,7 +133,7 @@ async function expectGrants({ db }: TestServer, why: string): Promise<void> {
   expect(referrals.length, why).toBeGreaterThan(0);
 }
 
-/** A server with the same people, on which each event was handled once, and nothing happened. */
+/** A server with the same people that handled each event once, without disturbances. */
 async function undisturbed(
   { db }: TestServer,
   purchases: readonly (readonly StripeEvent[])[],
@@ -162,7 +161,7 @@ async function undisturbed(
   return control;
 }
 
-/** What came of each event. */
+/** The outcome of each event. */
 function eventLedger({ db }: TestServer) {
   return db.event.findMany({
     orderBy: { id: 'asc' },
@@ -179,7 +178,7 @@ function eventLedger({ db }: TestServer) {
   });
 }
 
-/** Columns that hold instants of our own clock, or what is counted from them. */
+/** Columns with instants of our own clock, or derived from them. */
 const OUR_CLOCK = new Set([
   'at',
   'convertedAt',
@@ -191,10 +190,10 @@ const OUR_CLOCK = new Set([
   'provenAt',
 ]);
 
-/** Of our own making, or by the order in which the events of different buyers came. */
+/** Made by us, or dependent on the order of different buyers' events. */
 const BY_CHANCE = new Set(['seq']);
 
-/** Every row but the event ledger's, without what two runs need not have in common, in one order. */
+/** Every row except the event ledger's, in one order, without what two runs need not share. */
 async function comparable(server: TestServer): Promise<Record<string, string[]>> {
   const { audit, ...tables } = await everythingElse(server);
   const rows = { ...tables, audit: audit.map((row) => ({ ...row, id: null })) };
@@ -209,7 +208,7 @@ async function comparable(server: TestServer): Promise<Record<string, string[]>>
 function comparableColumn([name, value]: [string, unknown]): unknown {
   if (BY_CHANCE.has(name)) return null;
   if (OUR_CLOCK.has(name)) return [name, value !== null];
-  // Credit that ran for some seconds is taken back without them.
+  // If credit ran for some seconds, the reversal takes that much less.
   if (name === 'seconds' && typeof value === 'number') return [name, Math.round(value / DAY)];
   return [name, value];
 }

@@ -15,22 +15,22 @@ const RUN = join(import.meta.dirname, '../../src/run.js');
 
 export interface Started {
   child: ChildProcess;
-  /** All that it wrote so far. */
+  /** Everything it has written so far. */
   output: { stdout: string; stderr: string };
 }
 
 export interface RunningServer extends Started {
-  /** Where it says that it is. */
+  /** The address that it printed. */
   url: string;
-  /** Sends the signal, and waits for the end; the exit code, null when the signal killed it. */
+  /** Sends the signal and waits for the exit code; null when the signal killed it. */
   stop: (signal?: NodeJS.Signals) => Promise<number | null>;
 }
 
 /**
- * Starts one of our programs as its own process, with no environment but the one that is given. It is killed when the
- * test has finished.
+ * Starts one of our programs as a separate process, with only the given environment. It is killed when the test has
+ * finished.
  *
- * @param folder where it runs; an empty one of its own when it is left out
+ * @param folder where it runs; a new empty one when omitted
  */
 export async function startProgram(
   program: 'server' | 'cli',
@@ -50,20 +50,20 @@ export async function startProgram(
   return { child, output };
 }
 
-/** Waits for the end of a process, and of what it writes. */
+/** Waits for a process and its output to end. */
 export async function ended({ child, output }: Started): Promise<CliOutcome> {
   const [code] = (await once(child, 'close')) as [number | null];
   return { code, ...output };
 }
 
-/** What a run of the command line came to. */
+/** The result of a command-line run. */
 export interface CliOutcome {
   code: number | null;
   stdout: string;
   stderr: string;
 }
 
-/** Runs the command line to its end, in this process; `runCliProcess` starts one for it. */
+/** Runs the command line to its end in this process; `runCliProcess` starts a process for it. */
 export async function runCli(
   args: string[],
   env: { DATABASE_URL: string } & Record<string, string>,
@@ -83,7 +83,7 @@ class Collected extends Writable {
   }
 }
 
-/** Runs the command line to its end, as a process of its own. */
+/** Runs the command line to its end as a separate process. */
 export async function runCliProcess(
   args: string[],
   env: Record<string, string>,
@@ -92,7 +92,7 @@ export async function runCliProcess(
   return ended(await startProgram('cli', args, env, folder));
 }
 
-/** Starts a server on a free port (or on the one that is given), and waits until it has said where it is. */
+/** Starts a server on a free port (or the given one) and waits until it has printed its address. */
 export async function runServer(env: Record<string, string>, folder?: string): Promise<RunningServer> {
   const started = await startProgram(
     'server',
@@ -102,7 +102,7 @@ export async function runServer(env: Record<string, string>, folder?: string): P
   );
   const { child, output } = started;
   const url = await until(() => {
-    if (child.exitCode !== null) throw new Error(`The server ended: ${output.stderr}`);
+    if (child.exitCode !== null) throw new Error(`The server exited: ${output.stderr}`);
     return Promise.resolve(/^Tandem is at (\S+)$/m.exec(output.stdout)?.[1]);
   });
   async function stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
@@ -113,7 +113,7 @@ export async function runServer(env: Record<string, string>, folder?: string): P
   return { ...started, url, stop };
 }
 
-/** As fetch; a server that says it is busy, as one is on a machine that is, is asked again. */
+/** Like fetch, but retries when a server says that it is busy. */
 export async function fetchPatiently(url: string, init: RequestInit): Promise<Response> {
   return until(async () => {
     const answer = await fetch(url, init);
@@ -121,14 +121,14 @@ export async function fetchPatiently(url: string, init: RequestInit): Promise<Re
   });
 }
 
-/** Looks again and again, for 30 s at most, until there is something to see. */
+/** Polls every 50 ms, 600 times at most, until there is a value. */
 export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
   for (let tries = 0; tries < 600; tries += 1) {
     const seen = await look();
     if (seen !== undefined) return seen;
     await pause(50);
   }
-  throw new Error('What was awaited did not come.');
+  throw new Error('Still nothing after 600 attempts.');
 }
 
 export function emptyFolder(): Promise<string> {
