@@ -9,7 +9,7 @@ import { day } from './subscription-row.ts';
 
 const DAY = 86_400;
 
-/** What moves credit, as the stories of design.md tell it: at so many days, so many days. */
+/** What moves credit, as in the stories of design.md, in days. */
 type Move =
   | { at: number; kind: 'hold' | 'resume' }
   | { at: number; kind: 'grant' | 'reversal' | 'restoration'; days: number; of?: string };

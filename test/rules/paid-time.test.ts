@@ -4,10 +4,10 @@ import { afterProof, afterSnapshot, turnedAt } from '../../src/access/paid-time.
 import type { Known } from '../../src/access/paid-time.ts';
 import { day, subscriptionRow } from './subscription-row.ts';
 
-/** A snapshot on a day that gives a paid tier, or none. */
+/** The day of a snapshot, and whether it gives a paid tier. */
 type Heard = [at: number, paid: boolean];
 
-/** What is known after these snapshots, in the order in which they were heard; the row takes the newest over. */
+/** What is known after these snapshots, in order of arrival; the row is updated from the newest. */
 function hear(...snapshots: Heard[]): Known | null {
   return snapshots.reduce<Known | null>((known, [at, paid]) => {
     const isNewest = known?.snapshotAt == null || day(at) > known.snapshotAt;

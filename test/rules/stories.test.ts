@@ -9,17 +9,17 @@ import type { Draw } from '../support/seeded-random.ts';
 import { CLAWBACK_DAYS, FRIEND, invitation, unitOf } from './invitation.ts';
 import { day } from './subscription-row.ts';
 
-// Random stories of a friend who was invited, told to the rules alone: no database, no server, no Stripe. Whatever the order in
-// which the events of a story are heard, the tier and the referral are in the end what the facts say.
+// Random stories of an invited friend, run through the rules alone: no database, no server, no Stripe. In any order of
+// events, the tier and the referral end up as the facts say.
 
 const STORIES = 10_000;
 const DAY = 86_400;
 
 interface Told {
   events: StripeEvent[];
-  /** What the subscription gives in the end. */
+  /** The tier that the subscription gives in the end. */
   tier: 'paid' | 'trial' | 'free';
-  /** Its money came, and did not all go back. */
+  /** Its money arrived and did not all go back. */
   holds: boolean;
 }
 
@@ -30,7 +30,7 @@ function event(id: string, type: string, at: number, object: object): StripeEven
   return read;
 }
 
-/** One subscription from its beginning to its end, as Stripe tells of it, and what is true of it. */
+/** One subscription from beginning to end, as Stripe reports it, and the expected result. */
 function subscription(name: string, draw: Draw): Told {
   const id = `sub_${name}`;
   const customer = `cus_${name}`;
@@ -65,7 +65,7 @@ function subscription(name: string, draw: Draw): Told {
   } else {
     events.push(invoicePaid(`in_${name}_zero`, start, 0, true));
     if (draw(3) > 0) {
-      // The trial turns active before the card is charged; the coupon ends.
+      // The trial becomes active before the card is charged; the coupon ends.
       if (kind === 'trial') snapshot(start + 7, (status = 'active'), trial);
       if (draw(3) > 0) paidAt.push(start + 7 + draw(3));
       else if (kind === 'trial') snapshot(start + 8, (status = 'past_due'), trial);
@@ -154,7 +154,7 @@ test(`${STORIES} random stories end as the facts say, in any order of events`, (
       told.flatMap((one) => one.events),
     );
     const rows = invitation();
-    // Heard long after it happened, one event an hour: whatever is late has happened.
+    // The events arrive long after they happened, one an hour, so whatever is late has already happened.
     events.forEach((one, hour) => {
       const handler = HANDLERS.get(one.type);
       const now = new Date(day(200).getTime() + hour * 3_600_000);
