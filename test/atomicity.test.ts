@@ -13,8 +13,8 @@ import {
 import { buyer } from './support/stripe-events.ts';
 
 /**
- * Each single write of the transaction in which a purchase makes a referral convert, the event that brings it, and what has
- * been heard before: a row that is known is updated.
+ * Each write in the transaction that converts a referral, the event that causes it, and the events sent before it (a
+ * row that already exists is updated instead of inserted).
  */
 const WRITES = [
   ['INSERT', 'Subscription', 'created', ['checkout']],

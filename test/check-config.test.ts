@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { checkConfig, VARIABLE_NAMES } from '../src/config.ts';
 import { emptyFolder, runCli, runCliProcess } from './support/process.ts';
 
-/** Where no database is: the command makes none. */
+/** A path without a database: the command creates none. */
 const DATABASE_URL = 'file:/dev/null/x/tandem.db';
 
 const PRODUCTION = {
@@ -41,7 +41,7 @@ async function told(
   expect(variables.map(({ name }) => name)).toEqual(VARIABLE_NAMES);
   const of = (name: string): Told => {
     const found = variables.find((variable) => variable.name === name);
-    if (!found) throw new Error(`${name} is not told.`);
+    if (!found) throw new Error(`${name} is missing from the output.`);
     return found;
   };
   return { code, starts, of };

@@ -18,20 +18,20 @@ const run = promisify(execFile);
 
 const MIB = 1024 * 1024;
 
-/** So often the disk becomes full at work, and has room again. */
+/** How often the disk fills up under load and is given room again. */
 const TIMES = 10;
 const BUYERS = 60;
 
-/** It becomes full after so many more acknowledgements at most, and has room again after so many refusals. */
+/** The most acknowledgements before it fills up, and the refusals after which it gets room again. */
 const MAX_ACKNOWLEDGED = 20;
 const REFUSED = 20;
 
-/** The largest size at which a file can be stopped then, bytes. */
+/** The largest limit that still stops a file, bytes. */
 const MAX_LIMIT = 200_000;
 
 /**
- * No file of the process can grow past so many bytes: to SQLite a disk that takes no more. Needs no rights, and the
- * limit can be lifted again.
+ * Limits the size of the process's files; to SQLite this is a full disk. It needs no privileges, and the limit can be
+ * lifted.
  */
 async function limitFiles({ child }: RunningServer, limit: number | 'unlimited'): Promise<void> {
   await run('prlimit', ['--pid', String(child.pid), `--fsize=${limit}:`]);
@@ -52,7 +52,7 @@ async function post(server: RunningServer, event: StripeEvent): Promise<number> 
   return (await fetchPatiently(url, { method: 'POST', body, headers })).status;
 }
 
-/** An event of a customer who is nobody's, so many bytes long. */
+/** An event of this many bytes about an unknown customer. */
 function largeEvent(bytes: number): StripeEvent {
   return buyer().created({ metadata: { note: 'x'.repeat(bytes) } }, { at: new Date() });
 }
@@ -70,7 +70,8 @@ describe('a full disk', () => {
     const before = await everythingElse(reader);
 
     await limitFiles(server, await walSize(databaseUrl));
-    // One at a time, which COMMIT refuses; then more of them together than SQLite keeps in memory before that.
+    // First one event at a time, refused by COMMIT; then more together than SQLite's cache holds, refused before
+    // COMMIT.
     for (const event of rest) expect(await post(server, event)).toBe(500);
     const together = Array.from({ length: 8 }, () => largeEvent(MIB - 10_000));
     expect(new Set(await Promise.all(together.map((event) => post(server, event))))).toEqual(new Set([500]));
@@ -98,7 +99,7 @@ describe('a full disk', () => {
     for (let times = 0; times < TIMES; times += 1) {
       await stripe.reach(stripe.acknowledged.size + 1 + draw(MAX_ACKNOWLEDGED));
       const before = refused();
-      // The log is beyond that, or soon will be: it cannot be used anew either while the database takes no more.
+      // The log has reached the limit or soon will: it cannot be reset either while the database is full.
       await limitFiles(server, draw(MAX_LIMIT));
       await until(() => Promise.resolve(refused() > before + REFUSED || undefined));
       await limitFiles(server, 'unlimited');

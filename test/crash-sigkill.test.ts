@@ -11,10 +11,10 @@ import { startDeliveries } from './support/stripe-deliveries.ts';
 
 const KILLS = inject('thorough') ? 50 : 5;
 
-/** More than are told of before the last kill. */
+/** More buyers than can be delivered before the last kill. */
 const BUYERS = inject('thorough') ? 240 : 40;
 
-/** A kill comes after so many more acknowledgements at most, and then so much later at most, ms. */
+/** The most acknowledgements before a kill, and the longest wait after them, ms. */
 const MAX_ACKNOWLEDGED = 15;
 const MAX_DELAY_MS = 20;
 
@@ -44,7 +44,7 @@ test(`a server killed at any moment, ${KILLS} times, loses nothing that it ackno
   expect(await last.stop()).toBe(0);
 
   expect(stripe.surprises, why).toEqual([]);
-  // Otherwise nobody was at work when the kills came.
+  // Otherwise the kills came while the server was idle.
   expect(cutOff, why).toBeGreaterThan(KILLS);
   expect(atTheLastKill, why).toBeLessThan(stripe.acknowledged.size);
   await expectTakenOnce(databaseUrl, purchases, why);

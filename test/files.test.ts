@@ -14,13 +14,13 @@ import { newDatabase } from './support/server.ts';
 
 const OWNER_ONLY = '600';
 
-/** The most permissive there is: nothing is private that we do not make so. */
+/** The most permissive umask: nothing is private unless the code makes it so. */
 beforeEach(() => {
   const before = process.umask(0);
   onTestFinished(() => void process.umask(before));
 });
 
-/** A folder that everybody may read and that was there before. */
+/** An existing folder that everybody can read. */
 async function openFolder(): Promise<string> {
   const folder = await emptyFolder();
   await chmod(folder, 0o755);

@@ -10,7 +10,10 @@ const EVENTS = 48;
 const event = (id: string): string =>
   JSON.stringify({ id, type: 'product.created', data: { object: { id: 'prod_1' } } });
 
-/** A frame of the log that ends a transaction tells the size of the database. https://www.sqlite.org/fileformat.html#the_wal_file_format */
+/**
+ * A WAL frame that ends a transaction holds the size of the database.
+ * https://www.sqlite.org/fileformat.html#the_wal_file_format
+ */
 function countCommits(databaseUrl: string): number {
   const wal = readFileSync(`${databasePath(databaseUrl)}-wal`);
   const frameBytes = 24 + wal.readUInt32BE(8);
@@ -31,7 +34,7 @@ test('simultaneous events over many connections share flushes to disk', async ()
   const sendAtOnce = (round: string): Promise<number[]> =>
     Promise.all(Array.from({ length: EVENTS }, (_, index) => send(`evt_${round}_${index}`)));
 
-  // The first ones wait for what is loaded and connected at their coming, and would share for that reason.
+  // The first events wait for modules and connections to load, and would share a flush for that reason.
   await sendAtOnce('first');
   const before = countCommits(databaseUrl);
   await send('evt_alone');

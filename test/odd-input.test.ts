@@ -16,7 +16,7 @@ import {
 } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
-/** As much as fits into a webhook, and more than any index of a database takes. */
+/** It fits into a webhook but exceeds any database index. */
 const HUGE = 'x'.repeat(300_000);
 const NUL = 'a\0b';
 const HALF = 'a\ud800b';
@@ -141,7 +141,6 @@ describe('an invalid event', () => {
       }
       expect(await server.db.customer.count()).toBe(0);
       expect(await server.db.payment.count()).toBe(0);
-      // It is as well as before.
       await deliverAll(server, [buyer().created()]);
     },
   );
@@ -239,7 +238,7 @@ test('a thousand faults in one object are kept as one short line', async () => {
 
 describe('logging an error', () => {
   test('logging a long error takes linear time and one short line', () => {
-    // With such a length nothing but a linear search comes back.
+    // At this length only a linear search finishes.
     for (const text of [HUGE, `${HUGE}@`, ` ${'x@'.repeat(150_000)}`, ' '.repeat(300_000)]) {
       expect(JSON.stringify(errorForLog(new Error(text))).length).toBeLessThan(10_000);
       expect(JSON.stringify(errorForLog(text)).length).toBeLessThan(10_000);
@@ -250,7 +249,7 @@ describe('logging an error', () => {
     const address = `${'x'.repeat(300)}@${'y.'.repeat(200)}example`;
     const told = errorForLog(new Error(`Of ann@example.com, <${address}> and "b@c" nothing.`));
     expect(told).toMatchObject({ message: 'Of (an address), <(an address)> and "(an address)" nothing.' });
-    // Not even a part of one that stands where the message is cut.
+    // Not even a part of an address where the message is cut.
     expect(JSON.stringify(errorForLog(`${'- '.repeat(998)} ann.of.the.${address}`))).not.toContain('ann');
   });
 });

@@ -20,7 +20,7 @@ async function invitedFriend(server: TestServer) {
   return { referrer, friend, stripe: buyer(friend.id) };
 }
 
-/** All that an order of events may not change. */
+/** Everything that must not depend on the order of events. */
 async function endState(server: TestServer) {
   const users = await server.db.user.findMany({ orderBy: { email: 'asc' } });
   const [referral] = await server.db.referral.findMany();
@@ -166,7 +166,7 @@ describe('a late snapshot', () => {
 describe('two updates of one second', () => {
   const willEnd = { cancel_at_period_end: true };
   const pairs = (stripe: ReturnType<typeof buyer>) => ({
-    // One person presses "cancel" and "keep" within a second: the second update follows the first.
+    // Somebody presses "cancel" and "keep" within a second: the second update follows the first.
     cancels: stripe.updated(willEnd, { at: daysAfter(1), previous: { cancel_at_period_end: false } }),
     changesPlan: stripe.updated(
       { ...willEnd, status: 'past_due' },
@@ -189,7 +189,7 @@ describe('two updates of one second', () => {
     },
   );
 
-  /** Stripe's API, as far as a tie asks it. */
+  /** Stripe's API, as far as a tie uses it. */
   async function stripeThatSays(
     answer: (id: string) => object | null | Promise<object>,
   ): Promise<{ url: string; asked: string[] }> {

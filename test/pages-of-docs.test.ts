@@ -29,7 +29,7 @@ async function missing(paths: string[]): Promise<string[]> {
 
 test('every file and folder named in the docs exists', async () => {
   for (const { name, text } of await pages()) {
-    // Decisions tell of their time.
+    // Decisions describe the time they were made.
     if (name.includes('decisions')) continue;
     const named = [...text.matchAll(/`((?:src|test|prisma|views|public|docs)\/[^`\s]*)`/g)];
     const paths = named.flatMap(([, path = '']) => (/[<*…]/.test(path) ? [] : [path]));

@@ -33,7 +33,7 @@ test('the server starts on an empty PostgreSQL database, takes a sign-up and a p
   const server = await runServer(env, folder);
   expect(server.output.stdout).toMatch(/^Tandem is at http:\/\/localhost:\d+$/m);
   expect((await fetch(`${server.url}/readyz`)).status).toBe(200);
-  // What is no row lies where the process runs, as no file of the database has a place for it.
+  // With PostgreSQL, only data that is not in the database is in the process's folder.
   expect(await readdir(join(folder, 'data'))).toEqual(['session-secret']);
 
   const signedUp = await fetch(`${server.url}/signup`, {
@@ -104,7 +104,7 @@ test('each command works on PostgreSQL', async () => {
   expect(await told(['grant-credit', 'ann@example.com', '5', '--note', 'sorry'])).toMatchObject({ days: 5 });
   expect(await told(['user', 'ann@example.com'])).toMatchObject({ tier: 'free', creditDays: 50 });
   const audit = (await told(['audit', 'ann@example.com'])) as { actor: string }[];
-  // Both may be of one second, in which no row comes before another.
+  // Both may be in the same second, which leaves their order open.
   expect(audit.sort((a, b) => b.actor.localeCompare(a.actor))).toMatchObject([
     { actor: 'stripe', seconds: 45 * DAY },
     { actor: 'operator', seconds: 5 * DAY, note: 'sorry' },
@@ -119,7 +119,7 @@ test('each command works on PostgreSQL', async () => {
 }, 180_000);
 
 test('reconcile asks Stripe and applies what was missed', async () => {
-  // On the real time, as the command line is.
+  // On real time, as the command line is.
   const sandbox = await startHeldSandbox({}, new Date());
   const server = await startTestServer();
   const customer = await sandbox.stripe.customers.create();

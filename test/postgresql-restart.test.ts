@@ -9,15 +9,15 @@ import { startDeliveries } from './support/stripe-deliveries.ts';
 
 const BUYERS = 40;
 
-/** So many events are acknowledged before each time that the database goes down. */
+/** Events that are acknowledged before each time the database goes down. */
 const BEFORE = 40;
 
-/** So many are refused before it comes up again. */
+/** Events that are refused before it comes up again. */
 const REFUSED = 40;
 
 test('while PostgreSQL is stopped and then killed under load, the server survives, refuses what it cannot store, and recovers by itself', async () => {
   const why = `SEED=${SEED}`;
-  // Unlike the tests' other server this one writes to disk as it does for anybody.
+  // Unlike the tests' other server, this one flushes to disk as in production.
   const postgresql = await startPostgresql();
   onTestFinished(() => postgresql.stop());
   const people = await addPeople(postgresql.url, BUYERS);

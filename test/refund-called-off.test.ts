@@ -5,7 +5,7 @@ import { buyer } from './support/stripe-events.ts';
 
 type Buyer = ReturnType<typeof buyer>;
 
-/** A friend who paid on day 0, whose referral has converted. */
+/** A friend who paid on day 0, with a converted referral. */
 async function conversion() {
   const server = await startTestServer();
   const referrer = await signUp(server, 'referrer@example.com');
@@ -62,7 +62,7 @@ describe('a refund that fails or is cancelled', () => {
     expect(await state()).toEqual(reversedOn(10));
     await hear(12, refundChanged(stripe, type, status, 12, { status: 'pending' }));
     expect(await state()).toEqual(restoredOn(12, 10));
-    // All that Stripe tells of one cancellation is told of one second.
+    // Stripe dates all events of one cancellation in the same second.
     await hear(13, refundChanged(stripe, 'charge.refund.updated', status, 12, { status: 'pending' }));
     expect(await state()).toEqual(restoredOn(12, 10));
     await hear(15, stripe.chargeRefunded({}, { at: daysAfter(15) }));

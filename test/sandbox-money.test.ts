@@ -19,7 +19,7 @@ async function openCheckout({ stripe }: HeldSandbox, extra: Stripe.Checkout.Sess
   return { customer: customer.id, session: session.id };
 }
 
-/** Buys a plan and looks up what the money moved through. */
+/** Buys a plan and looks up the objects that its money moved through. */
 async function buy(
   started: HeldSandbox,
   ...how: Parameters<HeldSandbox['acts']['pay']> extends [string, ...infer R] ? R : never
@@ -112,7 +112,7 @@ test('a total of zero is paid without a payment', async () => {
     [0, 0],
   ]);
   expect(started.objects.charges.size + started.objects.invoicePayments.size).toBe(0);
-  // The code counted once: it is gone from the subscription, and stays on the invoice that it lowered.
+  // The code counted once: it is gone from the subscription and stays on the invoice that it discounted.
   const [invoice] = (await started.stripe.invoices.list({ customer, expand: ['data.discounts'] })).data;
   expect(invoice).toMatchObject({
     subtotal: 900,
@@ -437,7 +437,7 @@ test('only references can be expanded, and only to a limited depth', async () =>
       message: sentence,
     });
   }
-  // Nothing of it stays: the next answer is as short as ever.
+  // Nothing is left of it: the next answer is as short as before.
   await stripe.charges.retrieve(charge, { expand: ['customer'] });
   expect(typeof (await stripe.charges.retrieve(charge)).customer).toBe('string');
 });

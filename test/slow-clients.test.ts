@@ -15,13 +15,13 @@ import { buyer } from './support/stripe-events.ts';
 /** One connection to the server under test. */
 interface Client {
   socket: Socket;
-  /** All that the server has answered so far. */
+  /** Everything that the server has answered so far. */
   answered: () => string;
-  /** Resolves once the server has closed the connection, with all that it answered. */
+  /** Resolves to everything that the server answered, once it has closed the connection. */
   closed: Promise<string>;
 }
 
-/** A server that listens, with some bounds of its own; `connectTo` connects from one of this machine's addresses. */
+/** A listening server with its own limits; `connectTo` connects from one of this machine's addresses. */
 async function listen(bounds: Partial<Bounds>) {
   const { db, config, stripe, clock } = await startTestServer();
   const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
@@ -38,7 +38,7 @@ async function listen(bounds: Partial<Bounds>) {
     onTestFinished(() => void socket.destroy());
     let answered = '';
     socket.on('data', (chunk) => (answered += chunk.toString()));
-    // The server may cut it while we write.
+    // The server may close it while we write.
     socket.on('error', () => undefined);
     const closed = once(socket, 'close').then(() => answered);
     await once(socket, 'connect');
@@ -111,7 +111,10 @@ describe('webhook bodies that cannot be verified yet', () => {
 
   type Open = Awaited<ReturnType<typeof listen>>['open'];
 
-  /** Sends it again and again until the answer has that status: the server may not have read what others sent before. */
+  /**
+   * Sends it repeatedly until the answer has this status: the server may not have read the earlier connections' data
+   * yet.
+   */
   async function untilAnswered(open: Open, text: string, status: number, from?: string): Promise<string> {
     return until(async () => {
       const answer = await (await open(text, from)).closed;
@@ -145,7 +148,7 @@ describe('webhook bodies that cannot be verified yet', () => {
       await open(HALF_SENT, '127.0.0.2');
       const gone = await open(HALF_SENT, '127.0.0.3');
       expect(await untilAnswered(open, text, 503)).toMatch(/\r\nretry-after: [1-9]/i);
-      // What a client leaves behind is let go of.
+      // The bytes of a client that left are released.
       gone.socket.destroy();
       await untilAnswered(open, text, 400);
       const event = JSON.stringify(buyer().created());

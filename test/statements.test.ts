@@ -16,11 +16,11 @@ type Engine = 'sqlite' | 'postgresql';
 
 const engine: Engine = inject('engine');
 
-/** Every statement that a server sends to its database, from now on. */
+/** Records every statement that a server sends to its database from now on. */
 interface Sent {
   clear: () => void;
   statements: () => string[];
-  /** What the database answered to each; on SQLite only. */
+  /** What the database answered to each statement; on SQLite only. */
   answers: () => Promise<(number | { rows: unknown[] })[]>;
 }
 
@@ -79,15 +79,15 @@ const START_SENT: Readonly<Record<Engine, () => { ofServer: () => Promise<Sent> 
   },
 };
 
-/** A server whose database tells what it was asked, BEGIN and COMMIT left out. */
+/** A server whose statements are recorded, without BEGIN and COMMIT. */
 async function countingServer() {
   const begun = START_SENT[engine]();
-  // Its own, because a kept one is connected already.
+  // A database of its own, because a reused one is already connected.
   const server = await startTestServer({ DATABASE_URL: await newDatabase() });
   const referrer = await signUp(server, 'referrer@example.com');
   const sent = await begun.ofServer();
 
-  /** The statements that some work costs. */
+  /** The statements of some work. */
   async function statementsWhile(work: () => Promise<unknown>): Promise<string[]> {
     sent.clear();
     await work();
@@ -97,11 +97,11 @@ async function countingServer() {
       .filter((statement) => !/^(BEGIN|COMMIT)/.test(statement));
   }
 
-  /** The statements that one event costs, which must be answered with this. */
+  /** The statements of one event, which must be answered with this status. */
   const statementsOf = (event: object, status: string): Promise<string[]> =>
     statementsWhile(() => deliverAll(server, [event], status));
 
-  /** The statements that events cost which arrive in one moment. */
+  /** The statements of events that arrive at once. */
   function statementsOfBatch(events: readonly object[]): Promise<string[]> {
     const context = eventContextOf(server);
     const now = server.clock.now;
@@ -116,7 +116,7 @@ async function countingServer() {
     );
   }
 
-  /** What the settings page asks, how many rows it gets, what it counts, and how SQLite finds the rows. */
+  /** The statements of the settings page, its number of rows, what it counts, and how SQLite finds the rows. */
   async function costOfSettings({
     cookie,
   }: Person): Promise<{ asked: string[]; rows: number; counted: string; plans: string[] }> {
@@ -143,7 +143,7 @@ async function countingServer() {
   return { server, referrer, statementsOf, statementsOfBatch, costOfSettings };
 }
 
-/** What a statement does, and to which table. */
+/** A statement's verb and table. */
 function shortened(sql: string): string {
   const [, verb = '?'] = /^\s*([A-Z]+)/.exec(sql) ?? [];
   const [, table = '?'] = /(?:INTO|UPDATE|FROM) (?:`main`\.)?[`"](\w+)[`"]/.exec(sql) ?? [];
@@ -156,14 +156,14 @@ async function invited() {
   return { ...counting, friend, stripe: buyer(friend.id) };
 }
 
-/** Somebody who was referred by nobody. */
+/** A user without a referrer. */
 async function loner() {
   const counting = await countingServer();
   const { id } = await signUp(counting.server, 'loner@example.com');
   return { ...counting, stripe: buyer(id) };
 }
 
-/** A friend who paid and converted, a month later; and what their renewal then brings. */
+/** A friend who converted a month ago, and what their renewal then sends. */
 async function converted(day = 31) {
   const story = await invited();
   const { server, stripe } = story;
@@ -188,7 +188,7 @@ async function converted(day = 31) {
   return { ...story, renewal };
 }
 
-/** The same table stands in docs/what-happens-when.md. */
+/** docs/what-happens-when.md has the same table; the last test compares them. */
 interface Cost {
   what: string;
   statements: Record<Engine, number>;
@@ -349,7 +349,7 @@ test('64 events of a kind cost as many statements as one', async () => {
   expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(64);
 });
 
-// Which rows a plan looks through is told on SQLite.
+// Only SQLite reports which rows a query plan scans.
 test.runIf(engine === 'sqlite')(
   'the settings page costs a user with many conversions no more than a user with few',
   async () => {
@@ -357,7 +357,7 @@ test.runIf(engine === 'sqlite')(
     const [few, many] = [await signUp(server, 'few@example.com'), await signUp(server, 'many@example.com')];
     await giveConversions(server, few, 10, START);
     await giveConversions(server, many, 1_234, START);
-    // The first view tells what is new since the last one, and folds what is old once.
+    // The first view shows the news since the last one, and folds the old entries once.
     for (const person of [few, many]) await costOfSettings(person);
 
     const [cost, costOfMany] = [await costOfSettings(few), await costOfSettings(many)];
@@ -365,9 +365,9 @@ test.runIf(engine === 'sqlite')(
     expect(cost.asked).toHaveLength(5);
     // 50 invitations; of the ledger, at most 50 entries more than the 50 lines that are shown.
     expect(costOfMany.rows).toBeLessThanOrEqual(3 + 50 + 100);
-    // Conversions that were counted before are not counted again.
+    // Conversions that are already counted are not counted again.
     expect(costOfMany.counted).toContain('"creditedAt" IS NULL');
-    // Each row is found by an index, and in its order.
+    // Each row is found by an index, in the index's order.
     expect(costOfMany.plans.filter((step) => !step.startsWith('SEARCH'))).toEqual([]);
   },
 );

@@ -27,12 +27,12 @@ async function expectNothingChanged({ db }: TestServer): Promise<void> {
   expect(await db.auditRow.count()).toBe(0);
 }
 
-/** With a byte that is no UTF-8. */
+/** With a byte that is not valid UTF-8. */
 const alike = JSON.stringify(stripeEvent('product.created', { id: 'prod_1', name: '\xff' }));
 
 const good = JSON.stringify(buyer('nobody').created());
 
-/** Signed with the right secret over a time as it stands. */
+/** Signed with the right secret and the given time. */
 function signedAt(time: string): string {
   return `t=${time},v1=${createHmac('sha256', WEBHOOK_SECRET).update(`${time}.${good}`).digest('hex')}`;
 }
@@ -73,7 +73,7 @@ test.each([
     '{"id":"e","type":"x","data":{}}',
     sign('{"id":"e","type":"x","data":{}}', START),
   ],
-  // Signed as text, in which a byte that is no UTF-8 and the sign that stands for it are the same.
+  // Signed as text, in which an invalid UTF-8 byte and its replacement character are the same.
   [
     'different bytes that decode to the same text',
     Buffer.from(alike, 'latin1'),
@@ -263,7 +263,7 @@ describe('while another process writes to the database', () => {
     expect((await answer).json()).toEqual({ status: 'ok' });
   });
 
-  // On SQLite a server waits 10 s.
+  // On SQLite a server waits 10 s for the lock.
   test.runIf(inject('thorough') || inject('engine') === 'postgresql')(
     'an event that waits too long is 503; Stripe sends it again, and it is applied',
     async () => {
@@ -281,7 +281,7 @@ test('a burst from one address is not limited', async () => {
   const server = await startTestServer();
   const burst = Array.from({ length: 200 }, () => buyer().created());
   const answers = await Promise.all(burst.map((event) => deliver(server, event)));
-  // On a machine that is busy with something else, PostgreSQL's queue can be too long for some: Stripe sends them again.
+  // On a busy machine PostgreSQL's queue can be too long for some events: Stripe sends them again.
   const refused = burst.filter((_, index) => answers[index]?.statusCode === 503);
   expect(new Set(answers.map(({ statusCode }) => statusCode))).toEqual(
     new Set(refused.length > 0 ? [200, 503] : [200]),
