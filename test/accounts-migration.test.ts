@@ -11,7 +11,7 @@ import { newEmptyDatabase } from './support/server.ts';
 const onSqlite = inject('engine') === 'sqlite';
 const MIGRATION = '20261126120000_accounts';
 
-/** A database as it was before the migration. */
+/** A database in the state before the migration. */
 async function oldDatabase(): Promise<{ database: OtherConnection; migrate: () => Promise<void> }> {
   const databaseUrl = onSqlite
     ? `file:${join(inject('scratch'), `${randomUUID()}.db`)}`

@@ -27,7 +27,7 @@ function logIn(
   return postForm(app, '/login', { email, password }, cookie);
 }
 
-/** Who the browser with this cookie is, by what the server says of it; null for a visitor. */
+/** The address that the server shows for this cookie; null for a visitor. */
 async function whoIs({ app }: TestServer, cookie: string): Promise<string | null> {
   const answer = await app.inject({ url: '/api/me', headers: { cookie } });
   return answer.statusCode === 401 ? null : answer.json<{ email: string }>().email;

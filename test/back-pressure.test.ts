@@ -42,7 +42,7 @@ function expectRefused(answer: LightMyRequestResponse, why: RegExp): void {
   expect(answer.json<{ error: string }>().error).toMatch(why);
 }
 
-/** Nobody else can write to the database until it is lifted. */
+/** Locks the database for writing until lifted. */
 async function lockDatabase(server: TestServer): Promise<{ lift: () => Promise<void> }> {
   const { run } = await otherConnection(server);
   await run(onPostgresql ? 'BEGIN; LOCK TABLE "Event"' : 'BEGIN IMMEDIATE');
@@ -56,7 +56,7 @@ describe('too many webhooks at once', () => {
     const { lift } = await lockDatabase(server);
     const events = Array.from({ length: AT_A_TIME + 1 }, () => buyer().created());
     const answers = events.map((event) => deliver(server, event));
-    // None of the others can be answered while the database is locked.
+    // With the database locked, none of the other requests can be answered.
     expectRefused(await Promise.race(answers), /too many events/);
     expectRefused(await deliverRaw(server.app, 'not even signed'), /too many events/);
     expect((await server.app.inject({ url: '/healthz' })).statusCode).toBe(200);
@@ -65,7 +65,7 @@ describe('too many webhooks at once', () => {
     await lift();
     const all = await Promise.all(answers);
     expect(all.filter(({ body }) => body.includes('too many events'))).toHaveLength(1);
-    // On a slow machine some others may have waited too long for the database: they come again as well.
+    // On a slow machine some of the others may have waited too long for the database; they are sent again too.
     const again = events.filter((_event, index) => all[index]?.statusCode !== 200);
     expect(again.length).toBeLessThan(AT_A_TIME);
     await deliverAll(server, again);
@@ -82,12 +82,12 @@ describe('too many webhooks at once', () => {
 });
 
 describe('when the event loop lags', () => {
-  /** Nothing else runs for so long. */
+  /** Blocks the event loop. */
   function block(ms: number): void {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
   }
 
-  /** A server that is busy with itself; for a moment it still is. */
+  /** A server whose event loop lags; for a moment it still counts as busy. */
   async function pressed(): Promise<TestServer> {
     const server = await startTestServer({}, { now: START }, BOUNDS);
     await until(() => {
@@ -117,7 +117,7 @@ describe('when the event loop lags', () => {
     const lines: string[] = [];
     const logger = pino({}, { write: (line: string) => void lines.push(line) });
     const context = { config, db, stripe: null, sessionSecret: SESSION_SECRET, sandboxUrl: null };
-    // Every delay is too long.
+    // A threshold of zero: every delay counts as too long.
     const bounds = { ...BOUNDS, delayMs: 0 };
     const app = await buildApp({ ...context, now: () => clock.now }, logger, bounds);
     onTestFinished(() => app.close());
@@ -161,7 +161,7 @@ describe('/readyz', () => {
     await run('COMMIT');
     expect(answer.statusCode).toBe(503);
     expect(answer.json()).toEqual({ status: 'the database is busy: no answer within 2 s' });
-    // The question that hung may still be on its way to its own end.
+    // The query that hung may still be running.
     await until(async () => {
       const { statusCode } = await server.app.inject({ url: '/readyz' });
       return statusCode === 200 || undefined;
@@ -232,7 +232,7 @@ describe.runIf(onPostgresql)('a pool whose connections are all in use', () => {
   test('is 503 and reported as busy, not as a database that cannot be reached', async () => {
     const server = await startTestServer();
     const { cookie } = await signUp(server, 'ann@example.com');
-    // Transactions that stand still, as many as there are connections.
+    // As many idle transactions as there are connections.
     let letGo = (): void => undefined;
     const held = new Promise<void>((resolve) => (letGo = resolve));
     let begun = 0;
@@ -261,7 +261,7 @@ describe.runIf(onPostgresql)('a pool whose connections are all in use', () => {
 });
 
 describe.runIf(onPostgresql)('a database that is unreachable', () => {
-  /** Stands between us and the database; once it sees some words from us, the database is gone. */
+  /** A proxy to the database that goes down when it sees certain words from us. */
   async function proxyTo(databaseUrl: string) {
     const { hostname, port } = new URL(databaseUrl);
     const sockets = new Set<Socket>();

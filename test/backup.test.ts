@@ -22,8 +22,9 @@ const backupOf = (databaseUrl: string, file: string) =>
   backup(readConfig({ DATABASE_URL: databaseUrl }), file);
 
 /**
- * Writes to a database for as long as it lives, as another server does: two rows a transaction, with a millisecond in
- * between in which the other writer gets the lock (SQLite hands it to whoever asks next, not to who waits longest).
+ * Writes to a database until it is closed, as another server would: two rows in each transaction, and a millisecond
+ * between transactions in which the other writer gets the lock (SQLite gives it to whoever asks next, not to whoever
+ * has waited longest).
  */
 const WRITER = `
   const [path, name] = process.argv.slice(1);
@@ -45,14 +46,14 @@ async function startWriter(databaseUrl: string, name: string): Promise<void> {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   onTestFinished(async () => {
-    if (writer.exitCode !== null) throw new Error(`The writer ${name} ended by itself.`);
+    if (writer.exitCode !== null) throw new Error(`The writer ${name} exited unexpectedly.`);
     writer.kill('SIGKILL');
     await once(writer, 'exit');
   });
   await until(async () => ((await writtenBy(databaseUrl, name)).length > 0 ? true : undefined));
 }
 
-/** The numbers of the transactions of a writer, in order, as the event ledger has them. */
+/** The numbers of a writer's transactions, in the order of the event ledger. */
 function writtenBy(databaseUrl: string, name: string, table = 'Event', key = 'id'): Promise<number[]> {
   const database = new Database(pathOf(databaseUrl), { readonly: true });
   const rows = database
@@ -65,7 +66,7 @@ function writtenBy(databaseUrl: string, name: string, table = 'Event', key = 'id
   return Promise.resolve(rows.map((id) => Number(id.slice(name.length))));
 }
 
-/** A server on which a friend converted, whose database takes many steps to copy if it is copied step by step. */
+/** A server with a conversion, and a database that takes many steps to copy when it is copied step by step. */
 async function largeServer(): Promise<TestServer> {
   const server = await startTestServer();
   const referrer = await signUp(server, 'referrer@example.com');
@@ -208,7 +209,7 @@ describe('a backup is refused and leaves no file behind', () => {
       .get();
     const size = database.pragma('page_size', { simple: true }) as number;
     database.close();
-    // The number of cells of the index's page: as if it held none.
+    // Overwrites the cell count of the index's page, so that the index looks empty.
     const file = await open(pathOf(databaseUrl), 'r+');
     await file.write(Buffer.from([0, 0]), 0, 2, ((root ?? 0) - 1) * size + 3);
     await file.close();

@@ -12,7 +12,7 @@ import { buyer, stripeId } from './support/stripe-events.ts';
 
 type Handled = EventOutcome['status'] | 'failed';
 
-/** Takes events that all arrive in one moment, and so are handled together. */
+/** Delivers events that all arrive at once, so that they are handled in one batch. */
 function inbox({ db, stripe, config, clock }: Pick<TestServer, 'db' | 'stripe' | 'config' | 'clock'>) {
   const context = eventContextOf({ db, stripe, config });
   return (events: readonly object[]): Promise<Handled[]> =>
@@ -29,7 +29,7 @@ function inbox({ db, stripe, config, clock }: Pick<TestServer, 'db' | 'stripe' |
     );
 }
 
-/** Friends of one referrer, who have all been to the checkout. */
+/** Friends of one referrer, each linked by a completed checkout. */
 async function friends(count: number) {
   const server = await startTestServer();
   const referrer = await signUp(server, 'referrer@example.com');
@@ -70,7 +70,7 @@ describe('events handled in one batch', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(4 * 45) });
     server.clock.now = daysAfter(1);
     expect(await handle(events)).toEqual(['duplicate', 'duplicate', 'ok', 'duplicate', 'duplicate']);
-    // When an event came is one thing, and when it was applied another.
+    // The time of receipt differs from the time of application.
     expect(await server.db.event.findUnique({ where: { id: events[2]?.id ?? '' } })).toMatchObject({
       receivedAt: daysAfter(0),
       appliedAt: daysAfter(1),
@@ -90,7 +90,7 @@ describe('events handled in one batch', () => {
       stripe.invoicePaymentPaid(),
       stripe.chargeRefunded(),
     ]);
-    // A damaged ledger: the days of this person were never taken back, so they cannot be given back.
+    // A damaged ledger: this person's days were never taken, so they cannot be returned.
     const { db } = server;
     await db.creditEntry.deleteMany({ where: { userId: person.id, kind: 'reversal' } });
     const refundFailed = stripe.refundFailed({}, { at: daysAfter(1) });
@@ -163,7 +163,7 @@ describe('events handled in one batch', () => {
       ),
     );
     expect(outcomes).toEqual(['ok', 'ok', 'ok']);
-    // Nobody can be asked here: the last one received holds, and is marked.
+    // Stripe cannot be asked here: the last update received holds, and the row is marked.
     const marked = await server.db.subscription.findMany({ where: { needsReconcile: true } });
     expect(marked).toMatchObject([{ status: 'active' }]);
   });

@@ -28,7 +28,7 @@ async function open(databaseUrl: string): Promise<Db> {
 const account = (db: Db, name: string) =>
   inTransaction(db, new Date(), (tx) => createUser(tx, `${name}@example.com`, 'no password'));
 
-/** Events whose payloads are old enough to be thinned. */
+/** Events with payloads that are old enough to be thinned. */
 async function addOldEvents(db: Db, count: number): Promise<void> {
   const receivedAt = new Date(Date.now() - 365 * DAY * 1000);
   const data = Array.from({ length: count }, (_, n) => {
@@ -109,7 +109,7 @@ describe('a snapshot', () => {
       const first = await snapshot.setting.findMany();
       await writer.run('COMMIT');
       await inTransaction(db, START, (tx) => tx.setting.create({ data: { key: 'new', value: 'x' } }));
-      // Outside of it everybody sees what is committed.
+      // Outside the snapshot, a query sees what is committed.
       expect(await db.setting.count()).toBe(2);
       return [first, await snapshot.setting.findMany()];
     });

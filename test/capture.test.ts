@@ -18,18 +18,18 @@ function invitationCookie(answer: LightMyRequestResponse) {
   return answer.cookies.find((cookie) => cookie.name === 'tandem_ref');
 }
 
-/** Signs somebody up in a browser that has these cookies. */
+/** Signs up in a browser with these cookies. */
 function signUpWith({ app }: TestServer, email: string, cookie: string): Promise<LightMyRequestResponse> {
   return postForm(app, '/signup', { email, password: PASSWORD }, cookie);
 }
 
-/** Follows a link and signs up in the same browser; the account must be made. */
+/** Follows a link and signs up in the same browser; the sign-up must succeed. */
 async function follow(server: TestServer, url: string, email: string): Promise<void> {
   const answer = await signUpWith(server, email, cookiesOf(await visit(server, url)));
   expect(answer.statusCode).toBe(303);
 }
 
-/** Who was referred by whom, as [referrer's address, referred user's address]. */
+/** Who referred whom, as [referrer's address, referred user's address]. */
 async function referrals({ db }: TestServer): Promise<(string | null | undefined)[][]> {
   const rows = await db.referral.findMany({
     include: { referrer: true, referred: true },
@@ -38,7 +38,7 @@ async function referrals({ db }: TestServer): Promise<(string | null | undefined
   return rows.map((row) => [row.referrer?.email, row.referred.email]);
 }
 
-/** What is left of an account that was deleted. */
+/** Turns an account into a tombstone. */
 async function leaveTombstone({ db }: TestServer, { id }: Person): Promise<void> {
   await db.user.update({ where: { id }, data: { email: null, passwordHash: null, deletedAt: START } });
 }
@@ -277,7 +277,7 @@ test.each([(code: string) => `/r/${code}`, (code: string) => `/r/${code.toLowerC
     const page = await visit(server, '/pricing', cookie);
     expect(page.body).toContain(OWN_LINK);
     expect(page.body).not.toContain(BANNER);
-    // It is said once.
+    // The notice is shown once.
     expect(page.cookies.find(({ name }) => name === 'tandem_flash')).toMatchObject({ value: '', maxAge: 0 });
   },
 );

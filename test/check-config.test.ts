@@ -44,7 +44,7 @@ async function told(
   expect(variables.map(({ name }) => name)).toEqual(VARIABLE_NAMES);
   const of = (name: string): Told => {
     const found = variables.find((variable) => variable.name === name);
-    if (!found) throw new Error(`${name} is not told.`);
+    if (!found) throw new Error(`${name} is missing from the output.`);
     return found;
   };
   return { code, starts, of };

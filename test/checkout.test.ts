@@ -74,7 +74,7 @@ describe('a checkout', () => {
     const answers = await Promise.all(
       plans.map((plan) => postForm(world.app, '/api/billing/checkout', { plan }, ann.cookie)),
     );
-    // A tab that lost the race too often is told to try again; none is sent to a second open session.
+    // A tab that lost the race too often is told to try again; no tab is sent to a second open session.
     expect(new Set(answers.map((answer) => answer.statusCode))).toContain(303);
     expect(openSessions(world).length).toBeLessThanOrEqual(1);
     expect(world.sandbox.objects.customers.size).toBe(1);

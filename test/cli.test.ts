@@ -28,37 +28,36 @@ const ENV = {
   STRIPE_PRICE_ANNUAL: 'price_a',
 };
 
-/** Runs the command line on a database. */
 function cli(databaseUrl: string, ...args: string[]): Promise<CliOutcome> {
   return runCli(args, { ...ENV, DATABASE_URL: databaseUrl });
 }
 
-/** The text of a command that must succeed, and say nothing on stderr. */
+/** The output of a command that must succeed with nothing on stderr. */
 async function cliText({ databaseUrl }: TestServer, ...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await cli(databaseUrl, ...args);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   return stdout;
 }
 
-/** The one JSON document of a command that must succeed. */
+/** The JSON document of a command that must succeed. */
 async function cliJson<T>(server: TestServer, ...args: string[]): Promise<T> {
   return JSON.parse(await cliText(server, ...args, '--json')) as T;
 }
 
-/** A server whose clock stands at the real time, as that of the command line does. */
+/** A server on real time, as the command line is. */
 async function startServerNow(): Promise<TestServer> {
   const server = await startTestServer();
   server.clock.now = new Date();
   return server;
 }
 
-/** An account on a server whose clock stands at the real time. */
+/** An account on a server on real time. */
 async function withAnn(): Promise<{ server: TestServer; ann: Person }> {
   const server = await startServerNow();
   return { server, ann: await signUp(server, 'ann@example.com') };
 }
 
-/** Ann, with 45 days of credit since `at`: a friend of hers, Bob, paid then. */
+/** Ann, with 45 days of credit since `at`, when her friend Bob paid. */
 async function withCreditSince(at: Date): Promise<{ server: TestServer; ann: Person; bob: Person }> {
   const server = await startTestServer();
   server.clock.now = at;
@@ -80,7 +79,7 @@ function plusDays(instant: Date | string | null, days: number): string {
   return new Date(new Date(instant).getTime() + days * DAY * 1000).toISOString();
 }
 
-/** When the newest entry of somebody's credit ledger was made. */
+/** When the newest entry of a user's credit ledger was made. */
 async function lastEntryAt({ db }: TestServer, { id }: Person): Promise<Date> {
   const entry = await db.creditEntry.findFirstOrThrow({ where: { userId: id }, orderBy: { seq: 'desc' } });
   return entry.at;
@@ -248,7 +247,7 @@ interface Link {
   expiresAt: string;
 }
 
-/** A reset link of Ann's: its path, and when it ends. */
+/** A reset link for Ann: its path and its expiry. */
 async function resetLink(server: TestServer): Promise<{ path: string; expiresAt: Date }> {
   const link = await cliJson<Link>(server, 'reset-link', 'ann@example.com');
   expect(link.email).toBe('ann@example.com');

@@ -13,7 +13,7 @@ const PROGRAMS = ['server', 'cli', 'demo'];
 
 const run = promisify(execFile);
 
-/** A project with programs that say a word, and one package that does. */
+/** A project with programs that print a word, and a package that they import. */
 async function project() {
   const folder = await emptyFolder();
   const [src, installed] = [join(folder, 'src'), join(folder, 'node_modules')];
@@ -23,7 +23,7 @@ async function project() {
   for (const file of ['run.js', 'compile.js']) await copyFile(join(SRC, file), join(src, file));
   await writeFile(join(folder, 'package.json'), '{ "type": "module" }');
   let time = Math.ceil(Date.now() / 1000);
-  /** Writes a file that is newer than all before it. */
+  /** Writes a file with a newer time than all before. */
   async function write(path: string, text: string): Promise<void> {
     time += 1;
     await writeFile(path, text);
@@ -55,7 +55,7 @@ test('a program is recompiled only when a source file or a package has changed',
   await install('everybody');
   expect(await cli()).toBe('goodbye everybody\n');
 
-  // What older compilations wrote goes, once no program can be about to import it.
+  // Output of older compilations is removed once no program can be about to import it.
   const left = join(dist, 'chunk-OLD.js');
   await writeFile(left, '');
   await say('good morning');

@@ -14,7 +14,6 @@ import { buyer } from './support/stripe-events.ts';
 
 const THOROUGH = inject('thorough');
 
-/** The buyers of one referrer. */
 const BUYERS = THOROUGH ? 200 : 50;
 
 /** Chains of eight people. */
@@ -23,10 +22,10 @@ const CHAINS = THOROUGH ? 10 : 3;
 /** Users whose link and subscription arrive at once. */
 const LINKS = THOROUGH ? 40 : 12;
 
-/** How often Stripe, as this test plays it, sends an event that was answered 503. */
+/** Attempts before giving up on an event that is answered 503. */
 const REDELIVERIES = 5;
 
-/** Two server processes on one database, and a client of it for the test. */
+/** Two server processes on one database, and a database client for the test. */
 async function twoServers() {
   const databaseUrl = await newDatabase();
   const env = { DATABASE_URL: databaseUrl, SESSION_SECRET, STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET };
@@ -44,7 +43,10 @@ async function twoServers() {
     return { status: answer.status, body: await answer.json() };
   }
 
-  /** Delivers as Stripe does: what a busy server refuses comes again. Anything else but 200 fails the test. */
+  /**
+   * Delivers like Stripe: an event that a busy server refuses is sent again. Any answer other than 200 or 503 fails the
+   * test.
+   */
   async function deliver(event: object, which: number): Promise<unknown> {
     for (let tries = 1; ; tries += 1) {
       const { status, body } = await post(event, which);
@@ -54,14 +56,14 @@ async function twoServers() {
     }
   }
 
-  /** Events to both servers in turn, all at once. */
+  /** Sends events to both servers alternately, all at once. */
   const deliverAtOnce = (events: readonly object[]): Promise<unknown[]> =>
     Promise.all(events.map((event, index) => deliver(event, index)));
 
   return { db, env, deliver, deliverAtOnce };
 }
 
-/** An account; with the code of a friend, a referred one. */
+/** Makes an account, referred when a friend's code is given. */
 function account(db: Db, name: string, friend?: User): Promise<User> {
   return inTransaction(db, new Date(), async (tx) => {
     const user = await createUser(tx, `${name}@example.com`, 'no password');
@@ -70,7 +72,7 @@ function account(db: Db, name: string, friend?: User): Promise<User> {
   });
 }
 
-/** The row, after checking that the ledger gives its columns. */
+/** The user's row, after checking that the ledger gives its columns. */
 async function checked(db: Db, { id }: User) {
   const user = await db.user.findUniqueOrThrow({
     where: { id },
@@ -135,7 +137,7 @@ test(
 
     const { creditUntil, creditEntries } = await checked(db, referrer);
     expect(creditEntries).toHaveLength(BUYERS + 2);
-    // From the first grant on the days run: all of them after it stack on what is left.
+    // The days run from the first grant on: all later grants stack on what is left.
     const first = creditEntries[0]?.at.getTime() ?? 0;
     expect(first).toBeGreaterThanOrEqual(before - 1000);
     expect(creditUntil?.getTime()).toBe(first + (BUYERS * 45 + 7 + 11) * DAY * 1000);
@@ -163,7 +165,7 @@ test('buyers who invited one another in a chain all convert at once', async () =
     for (const [n, person] of people.entries()) {
       const { creditEntries, tier } = await checked(db, person);
       expect(tier).toBe('paid');
-      // Everybody but the first was invited, and everybody but the last has invited somebody.
+      // Everybody but the first was invited, and everybody but the last is a referrer.
       const grants = Number(n > 0) + Number(n < people.length - 1);
       expect(creditEntries.filter(({ kind }) => kind === 'grant')).toHaveLength(grants);
     }

@@ -8,7 +8,7 @@ const ROOT = join(import.meta.dirname, '..');
 
 const read = (name: string): Promise<string> => readFile(join(ROOT, name), 'utf8');
 
-/** The arguments of every such instruction, one that goes on over several lines as one. */
+/** The arguments of every such instruction, with continuation lines joined. */
 async function instructions(name: string): Promise<string[]> {
   const text = (await read('Dockerfile')).replaceAll(/\\\n\s*/g, '');
   return [...text.matchAll(new RegExp(`^${name} (.*)$`, 'gm'))].map(([, rest = '']) => rest);

@@ -17,7 +17,7 @@ import {
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, stripeEvent, stripeId } from './support/stripe-events.ts';
 
-/** A referrer, the friend they invited, and the friend at Stripe. */
+/** A referrer, the friend they invited, and the friend's Stripe objects. */
 async function invitedFriend(server: TestServer) {
   const referrer = await signUp(server, 'referrer@example.com');
   const friend = await signUp(server, 'friend@example.com', referrer.code);

@@ -10,7 +10,7 @@ import { startDeliveries } from './support/stripe-deliveries.ts';
 
 const BUYERS = 60;
 
-/** How PostgreSQL goes down, in turn: as an operator ends it, and killed. */
+/** How PostgreSQL goes down, alternately: a clean stop and a kill. */
 const ENDS = ['SIGINT', 'SIGKILL', 'SIGINT', 'SIGKILL'] as const;
 
 /** It goes down after at most this many further acknowledgements. */
@@ -19,7 +19,7 @@ const MAX_ACKNOWLEDGED = 30;
 test('PostgreSQL goes down and comes back under load: the server survives, says so, and loses nothing', async () => {
   const why = `SEED=${SEED}`;
   const draw = seededRandom('ends');
-  // Its disk is flushed to here, as in production.
+  // It flushes to disk here, as in production.
   const postgresql = await startPostgresql();
   onTestFinished(() => postgresql.stop());
   await asAdministrator(postgresql.url, 'CREATE DATABASE tandem');
@@ -45,7 +45,7 @@ test('PostgreSQL goes down and comes back under load: the server survives, says 
   await stripe.done;
   expect(await server.stop(), why).toBe(0);
   expect(stripe.surprises, why).toEqual([]);
-  // Neither a broken connection to the server, nor an event that counts as failed.
+  // Neither a broken connection to the server nor an event that counts as failed.
   expect([...stripe.answers.keys()].sort(), why).toEqual(['200', '503 Retry-After']);
   await expectTakenOnce(databaseUrl, purchases, why);
 }, 300_000);

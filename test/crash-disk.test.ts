@@ -26,7 +26,7 @@ const BUYERS = 60;
 const MAX_ACKNOWLEDGED = 20;
 const REFUSED = 20;
 
-/** The largest size at which a file can be stopped then, bytes. */
+/** The largest limit that still stops a file, bytes. */
 const MAX_LIMIT = 200_000;
 
 /**
@@ -70,7 +70,8 @@ describe('a full disk', () => {
     const before = await everythingElse(reader);
 
     await limitFiles(server, await walSize(databaseUrl));
-    // One at a time, which COMMIT refuses; then more of them together than SQLite keeps in memory before that.
+    // First one event at a time, refused by COMMIT; then more together than SQLite's cache holds, refused before
+    // COMMIT.
     for (const event of rest) expect(await post(server, event)).toBe(500);
     const together = Array.from({ length: 8 }, () => largeEvent(MIB - 10_000));
     expect(new Set(await Promise.all(together.map((event) => post(server, event))))).toEqual(new Set([500]));

@@ -109,7 +109,7 @@ test('during the shutdown a request in flight is answered, and new ones are refu
   answer.end(JSON.stringify({ error: { type: 'invalid_request_error', message: 'no such price' } }));
   const { status, headers } = await checkout;
   expect(status).toBe(502);
-  // A client that keeps its connections must not hold up the end with this one.
+  // The answer closes its connection: a kept-alive one would delay the shutdown.
   expect(headers.get('connection')).toBe('close');
   expect(await end).toBe(0);
   expect(server.output.stderr).toBe('');
@@ -123,12 +123,12 @@ function startServer(env: Record<string, string> = {}): Promise<RunningServer> {
 
 interface Connection {
   socket: Socket;
-  /** All that came on it so far. */
+  /** Everything received so far. */
   said: () => string;
   closed: Promise<unknown>;
 }
 
-/** Connects, and sends the beginning of something. */
+/** Connects and sends the beginning of a request. */
 async function openConnection({ url }: RunningServer, beginning: string): Promise<Connection> {
   const { hostname, port } = new URL(url);
   const socket = connect(Number(port), hostname);
@@ -153,13 +153,13 @@ async function isListening(server: RunningServer): Promise<boolean> {
 }
 
 interface SilentStripe {
-  /** What a server needs to ask this one. */
+  /** The settings that make a server use this Stripe. */
   env: Record<string, string>;
-  /** The answer to the first request, to be written. */
+  /** The answer to the first request, still to be written. */
   asked: Promise<ServerResponse>;
 }
 
-/** A Stripe that answers nothing by itself. */
+/** A Stripe that answers only when told to. */
 async function startSilentStripe(): Promise<SilentStripe> {
   let tell: (answer: ServerResponse) => void = () => undefined;
   const asked = new Promise<ServerResponse>((resolve) => (tell = resolve));
@@ -175,7 +175,7 @@ async function startSilentStripe(): Promise<SilentStripe> {
   return { env: { STRIPE_API_KEY: 'sk_test_1', STRIPE_PRICE_MONTHLY: 'price_m', STRIPE_API_BASE }, asked };
 }
 
-/** Makes an account; the Cookie header of its browser. */
+/** Makes an account and returns its Cookie header. */
 async function signUp({ url }: RunningServer): Promise<string> {
   const answer = await fetchPatiently(`${url}/signup`, {
     method: 'POST',

@@ -12,7 +12,7 @@ import { deliverWaiting, paymentOf, reconcileWorld, startWorld, subscribe } from
 import type { Person } from './support/server.ts';
 import { buyer, stripeId } from './support/stripe-events.ts';
 
-/** One person's story, told in days after START. */
+/** One person's story, in days after START. */
 async function story() {
   const server = await startTestServer();
   const person = await signUp(server, 'person@example.com');
@@ -47,7 +47,7 @@ async function story() {
   };
 }
 
-/** The same story with the stand-in for Stripe: it is heard by webhooks, or lost and found by `reconcile`. */
+/** The same story with the stand-in for Stripe, told by webhooks or recovered by `reconcile`. */
 async function storyAtStripe(by: 'webhooks' | 'reconcile') {
   const world = await startWorld();
   const referrer = await signUp(world, 'person@example.com');
@@ -65,7 +65,7 @@ async function storyAtStripe(by: 'webhooks' | 'reconcile') {
     const { creditUntil, creditHeldAt } = await userRow(world, person.id);
     return { creditUntil, creditHeldAt };
   };
-  /** At a checkout of the merchant's own: no session of a browser lasts as long as these stories. */
+  /** Pays at a checkout of the merchant's own, because no session cookie lasts as long as these stories. */
   const buys = async ({ id }: Person): Promise<string> => {
     const session = await world.merchant.checkout.sessions.create({
       mode: 'subscription',
@@ -163,10 +163,10 @@ describe.each(['webhooks', 'reconcile'] as const)('the credit stories of the des
     await world.merchant.subscriptions.cancel(first);
     world.clock.now = daysAfter(60);
     await world.merchant.subscriptions.cancel(second);
-    // The later end is heard first.
+    // The later end arrives first.
     const ends = world.sandbox.webhooks.waiting().reverse();
     if (by === 'webhooks') for (const id of ends) expect(await world.sandbox.webhooks.send(id)).toBe(200);
-    // Too long ago for the list of events.
+    // Too long ago for Stripe's event list.
     await onDay(by === 'webhooks' ? 61 : 100, () => undefined);
     expect(await credit(referrer)).toEqual({ creditUntil: daysAfter(105), creditHeldAt: null });
   });

@@ -20,7 +20,7 @@ import { buyer, epoch } from './support/stripe-events.ts';
 
 type Buyer = ReturnType<typeof buyer>;
 
-/** Somebody with as many subscriptions as are asked for, each of a customer of its own. */
+/** A user with several subscriptions, each of its own customer. */
 async function subscriber(count: number) {
   const server = await startTestServer();
   const person = await signUp(server, 'person@example.com');
@@ -278,7 +278,7 @@ describe('what reconcile fetches from Stripe', () => {
     return { world, person, subscription, customer, credit };
   }
 
-  /** Everything until now is lost, and too old for Stripe's list of events. */
+  /** Drops all events so far; they are too old for Stripe's event list. */
   async function loseEverything(world: World): Promise<void> {
     await passTime(world, 40 * DAY);
     for (const id of world.sandbox.webhooks.waiting()) world.sandbox.webhooks.drop(id);
@@ -374,10 +374,10 @@ describe('credit does not run while any subscription is paid for', () => {
   const OVER = ['unpaid', 'paused', 'canceled'];
   const STORIES = 25;
 
-  /** A subscription's statuses, each with the day since which it has it. */
+  /** A subscription's statuses, each with the day it began. */
   type Life = { day: number; status: string }[];
 
-  /** Paid for until some day, and never again: what began out of order before a later beginning cannot be mended. */
+  /** Paid until some day and never again: a start heard out of order before a later start cannot be repaired. */
   function drawLife(draw: Draw): Life {
     const life: Life = [{ day: 0, status: 'active' }];
     const paidUntil = 1 + draw(110);
@@ -409,7 +409,7 @@ describe('credit does not run while any subscription is paid for', () => {
           })),
         );
         const mixed = shuffled(draw, told);
-        // Whose turn it is stays mixed; each subscription tells its own events in order.
+        // The subscriptions are still mixed, but each one's own events are in order.
         const queues = subscriptions.map((_, index) => told.filter((one) => one.index === index));
         const inOrder = mixed.map(({ index }) => queues[index]?.shift() ?? { event: {} });
         const events = order === 'in random order' ? mixed : inOrder;

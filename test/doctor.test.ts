@@ -19,7 +19,7 @@ function findings({ db, clock }: TestServer): Promise<Finding[]> {
   return examine(db, { clawbackDays: CLAWBACK_DAYS, now: clock.now });
 }
 
-/** Lets a connection write past every constraint; on PostgreSQL the CHECKs are gone for good. */
+/** Lets a connection write past every constraint; on PostgreSQL the CHECKs are dropped for good. */
 const PAST_EVERY_CONSTRAINT = {
   sqlite: 'PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF',
   postgresql: `
@@ -38,7 +38,7 @@ async function damage(server: TestServer, ...statements: string[]): Promise<void
   await close();
 }
 
-/** The payment of a buyer's first invoice at START, and the events that tell of it. */
+/** The payment of a buyer's first invoice at START, and its events. */
 function firstPayment(stripe: ReturnType<typeof buyer>) {
   const invoice = stripeId('in');
   const intent = stripeId('pi');
@@ -151,13 +151,13 @@ test('findings are put into words, below the invariant that they break', async (
   expect(json).toMatchObject({ invariants: INVARIANTS.length, findings: [{ check: 'reconciled' }] });
 });
 
-/** On SQLite nothing can be held half-way through a page; busy-database.test.ts shows that its snapshots keep still. */
+/** SQLite cannot be paused half-way through a page; busy-database.test.ts shows that its snapshots are stable. */
 test.runIf(inject('engine') === 'postgresql')(
   'a server that writes while a page is read causes no false finding',
   async () => {
     const { server, loner } = await healthy();
     const other = await otherConnection(server);
-    // A grant by another process: doctor has read the user, and waits for the ledger, when it is committed.
+    // Another process commits a grant after doctor has read the user and before it reads the ledger.
     await other.run(`
       BEGIN;
       LOCK TABLE "CreditEntry" IN ACCESS EXCLUSIVE MODE;

@@ -23,7 +23,6 @@ import {
 } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
-/** Runs the command line on a server's database. */
 function cli({ databaseUrl }: { databaseUrl: string }, ...args: string[]): Promise<CliOutcome> {
   return runCli(args, {
     DATABASE_URL: databaseUrl,
@@ -32,7 +31,7 @@ function cli({ databaseUrl }: { databaseUrl: string }, ...args: string[]): Promi
   });
 }
 
-/** A friend whose purchase failed while it was handled: what made it fail can be lifted. */
+/** A friend whose purchase failed while it was handled; the cause can be removed. */
 async function failedPurchase() {
   const server = await startTestServer();
   const referrer = await signUp(server, 'referrer@example.com');
@@ -139,7 +138,7 @@ describe('replay', () => {
       json: { id: event.id, status: 'duplicate' },
     });
     expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
-    // Also when nothing is kept of it any more.
+    // Also when no payload is kept.
     await server.db.event.update({ where: { id: event.id }, data: { payload: '{}', thinned: true } });
     expect((await replay(commandContext(server), event.id)).json).toMatchObject({ status: 'duplicate' });
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(47) });
@@ -306,7 +305,7 @@ describe('on the command line', () => {
     await lift();
   });
 
-  // On SQLite a command waits 30 s.
+  // On SQLite a command waits 30 s for the lock.
   test.runIf(inject('thorough') || inject('engine') === 'postgresql')(
     'a command that finds the database busy for too long exits 1 and says to try again',
     { timeout: 120_000 },

@@ -11,7 +11,7 @@ import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
 
-/** Explains somebody at the clock's instant, and checks that the sum adds up to the second. */
+/** Explains a user at the clock's instant, and checks that the sum adds up to the second. */
 async function explained(server: TestServer, person: Person): Promise<{ story: AccountStory; text: string }> {
   const { text, json } = await explain(commandContext(server), person.email);
   const story = json as AccountStory;
@@ -22,7 +22,7 @@ async function explained(server: TestServer, person: Person): Promise<{ story: A
   return { story, text };
 }
 
-/** The lines of a history, short: kind, and days where there are any. */
+/** The lines of a history in short: the kind, and the days if there are any. */
 function short(history: readonly (ExplainedEntry | Spending)[]): string[] {
   return history.map((line) => {
     if ('of' in line)
@@ -35,7 +35,7 @@ function days({ granted, spent, takenBack, left }: AccountStory['credit']['sum']
   return [granted, spent, takenBack, left].map((seconds) => seconds / DAY);
 }
 
-/** One person's story, told in days after START, as in credit-stories.test.ts. */
+/** One person's story, in days after START, as in credit-stories.test.ts. */
 async function story() {
   const server = await startTestServer();
   const person = await signUp(server, 'person@example.com');
@@ -103,7 +103,7 @@ function firstPayment(stripe: ReturnType<typeof buyer>) {
   };
 }
 
-/** A referrer and friends of theirs, each with a customer at Stripe. */
+/** A referrer and their friends, each with a Stripe customer. */
 async function inviter(...emails: string[]) {
   const server = await startTestServer();
   const referrer = await signUp(server, 'referrer@example.com');
@@ -117,7 +117,7 @@ async function inviter(...emails: string[]) {
   return { server, referrer, friends };
 }
 
-/** The one friend of an inviter. */
+/** The only friend of a referrer. */
 async function oneFriend() {
   const { server, referrer, friends } = await inviter('friend@example.com');
   const [only] = friends;
@@ -505,7 +505,7 @@ test('explain reads one moment: a grant made meanwhile is in the whole story or 
   const server = await startTestServer();
   const person = await signUp(server, 'person@example.com');
   let granted = false;
-  // Right after the account was found, and before its ledger is read.
+  // After the account is found and before its ledger is read.
   const hooked = (tx: Tx): Tx =>
     Object.create(tx, {
       user: {

@@ -10,7 +10,10 @@ const EVENTS = 48;
 const event = (id: string): string =>
   JSON.stringify({ id, type: 'product.created', data: { object: { id: 'prod_1' } } });
 
-/** A frame of the log that ends a transaction tells the size of the database. https://www.sqlite.org/fileformat.html#the_wal_file_format */
+/**
+ * A WAL frame that ends a transaction holds the size of the database.
+ * https://www.sqlite.org/fileformat.html#the_wal_file_format
+ */
 function countCommits(databaseUrl: string): number {
   const wal = readFileSync(`${databasePath(databaseUrl)}-wal`);
   const frameBytes = 24 + wal.readUInt32BE(8);

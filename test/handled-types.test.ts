@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { HANDLED_TYPES } from '../src/stripe/handle-event.ts';
 import { reconcileWorld, startWorld } from './support/stand-in.ts';
 
-/** What Stripe's event list takes: https://docs.stripe.com/api/events/list */
+/** The limits of Stripe's event list: https://docs.stripe.com/api/events/list */
 const MAX_TYPES = 20;
 
 test('docs/running.md lists every handled event type, and no other', async () => {

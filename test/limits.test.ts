@@ -155,7 +155,7 @@ describe('wherever a password is asked for', () => {
     expectTooMany(refused);
     expect(refused.body).toContain('Too many tries');
     expect((await from(60, 'bob@example.com', PASSWORD)).statusCode).toBe(303);
-    // Neither the refusal nor what succeeded counts for the address.
+    // Neither the refused nor the successful attempt counts for the address.
     await failLogIns(server, 10, '198.51.100.60');
   });
 

@@ -29,7 +29,7 @@ beforeEach(() => {
   registry.resetMetrics();
 });
 
-/** What `GET /metrics` says: the value of each line, 0 for one that is not there. */
+/** The values of `GET /metrics` by line; 0 for an absent line. */
 async function scrape(app: FastifyInstance): Promise<(line: string) => number> {
   const { statusCode, headers, body } = await app.inject({ url: '/metrics' });
   expect(statusCode).toBe(200);
@@ -47,7 +47,7 @@ function events(type: string, outcome: string): string {
   return `tandem_events_total{type="${type}",outcome="${outcome}"}`;
 }
 
-/** A COMMIT that comes after an update of this table fails, and with it all that the transaction did. */
+/** Makes COMMIT fail after an update of this table, which rolls back the whole transaction. */
 async function refuseCommit(server: TestServer, table: string): Promise<{ lift: () => Promise<void> }> {
   const { run } = await otherConnection(server);
   const late = 'INSERT INTO "Late" VALUES (\'nobody\')';
@@ -227,7 +227,7 @@ describe('GET /metrics', () => {
     ['192.0.2.7', {}, '', 404],
     ['::ffff:192.0.2.7', {}, '', 404],
     ['2001:db8::1', {}, '', 404],
-    // A proxy on this machine, whether or not we know it, says that it is one in one of these ways.
+    // A proxy on this machine, trusted or not, gives itself away by one of these headers.
     ['127.0.0.1', { 'x-forwarded-for': '192.0.2.7' }, '', 404],
     ['127.0.0.1', { 'x-forwarded-for': '127.0.0.1' }, '', 404],
     ['127.0.0.1', { 'x-forwarded-proto': 'https' }, '', 404],
@@ -245,14 +245,14 @@ describe('GET /metrics', () => {
     ['127.0.0.1', { 'x-forwarded-for': '127.0.0.1, 192.0.2.7' }, proxy, 404],
     ['127.0.0.1', { forwarded: 'for=192.0.2.7' }, proxy, 404],
     ['127.0.0.1', { 'x-forwarded-proto': 'http' }, proxy, 404],
-    // It passes on what its client claims.
+    // It forwards what its client claims.
     ['127.0.0.1', { 'x-forwarded-for': '127.0.0.1' }, proxy, 404],
     ['127.0.0.1', { 'x-forwarded-for': '::1' }, proxy, 404],
-    // It says nothing, and asks for the site.
+    // It sends no such header, but the request's Host is the site's.
     ['127.0.0.1', { host: 'tandem.test' }, '', 404],
     ['127.0.0.1', { host: 'tandem.test' }, proxy, 404],
     ['127.0.0.1', { host: 'localhost.tandem.test' }, '', 404],
-    // One elsewhere: it is not this machine, whatever it says.
+    // A proxy elsewhere is not this machine, whatever it claims.
     ['192.0.2.1', { 'x-forwarded-for': '127.0.0.1' }, '192.0.2.1', 404],
   ])('from %s with %j, TRUST_PROXY=%s: %i', async (remoteAddress, headers, TRUST_PROXY, status) => {
     const { app } = await startTestServer({ TRUST_PROXY });

@@ -42,14 +42,14 @@ beforeAll(async () => {
   await db.$disconnect();
 });
 
-/** The address of a SQLite database that is migrated and empty. */
+/** The URL of a migrated, empty SQLite database. */
 async function newSource(): Promise<string> {
   const path = join(await emptyFolder(), 'tandem.db');
   await copyFile(sqliteTemplate, path);
   return `file:${path}`;
 }
 
-/** The address of a PostgreSQL database without any table. */
+/** The URL of a PostgreSQL database without tables. */
 async function bareTarget(): Promise<string> {
   const server = inject('postgresqlServer') ?? '';
   const name = newDatabaseName();
@@ -64,7 +64,7 @@ const copy = (source: string, target: string) =>
     target,
   );
 
-/** Why a copy was refused. */
+/** The message of a refused copy. */
 function refusal(source: string, target: string): Promise<string> {
   return copy(source, target).then(
     () => 'It was not refused.',
@@ -82,7 +82,7 @@ function change(source: string, statements: string): void {
   database.close();
 }
 
-/** A source with so many settings, and an account. */
+/** A source with an account and this many settings. */
 async function smallSource(): Promise<string> {
   const source = await newSource();
   change(
@@ -94,7 +94,7 @@ async function smallSource(): Promise<string> {
   return source;
 }
 
-/** How many rows each table has that has any. */
+/** The row count of each table that has rows. */
 async function rowCounts(databaseUrl: string): Promise<Record<string, number>> {
   const { rows, close } = await otherConnection({ databaseUrl });
   const counts: [string, number][] = [];
@@ -117,9 +117,8 @@ async function allRows(db: Db): Promise<Record<string, string[]>> {
 }
 
 /**
- * A server on SQLite with rows in every table: conversions, one of them refunded, one disputed and won after all, credit
- * from an operator, an event that failed, an open checkout, a reset link, a deleted account; and many events, small and
- * large.
+ * A server on SQLite with rows in every table: conversions, one refunded, one disputed and won, operator credit, a
+ * failed event, an open checkout, a reset link, a deleted account, and many small and large events.
  */
 async function fullServer(): Promise<TestServer & { cookie: string }> {
   const server = await startTestServer({
@@ -315,7 +314,7 @@ describe('migrate-to refuses and copies nothing', () => {
 
   test('migrate-to rolls back when the target would store a different value', async () => {
     const [source, target] = [await smallSource(), await newDatabase()];
-    // The same instant in another zone: PostgreSQL drops the zone.
+    // The same instant in another zone; PostgreSQL drops the zone.
     change(source, `UPDATE "User" SET "createdAt" = '2027-01-10T10:00:00.000+01:00'`);
     expect(await refusal(source, target)).toMatch(/^The copy of the table User differs: /);
     expect(await rowCounts(target)).toEqual({});

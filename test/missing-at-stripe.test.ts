@@ -35,12 +35,12 @@ const upgrade = ({ app }: TestServer, { cookie }: Person) =>
 const deleteAccount = ({ app }: TestServer, { cookie }: Person) =>
   postForm(app, '/settings/delete', { currentPassword: PASSWORD }, cookie);
 
-/** Stripe forgets some kinds of objects, as it does when test data is deleted, or the key is one of another account. */
+/** Stripe forgets some kinds of objects, as when test data is deleted or the key belongs to another account. */
 function forget({ sandbox }: World, ...kinds: ('customers' | 'checkouts' | 'subscriptions')[]): void {
   for (const kind of kinds) (sandbox.objects[kind] as Map<string, unknown>).clear();
 }
 
-/** Somebody who pays, and everything of theirs forgotten by Stripe. */
+/** A paying user whose Stripe objects have all been forgotten. */
 async function forgottenSubscriber() {
   const world = await startWorld();
   const ann = await signUp(world, 'ann@example.com');
@@ -212,7 +212,7 @@ test('a customer whose deletion event was lost is found by reconcile', async () 
   await deliverWaiting(world);
   const customer = await world.db.customer.findFirstOrThrow();
   await world.merchant.customers.del(customer.id);
-  // By then Stripe lists no event of it any more.
+  // Stripe no longer lists their events by then.
   (world.sandbox.objects.events as Map<string, unknown>).clear();
   await pressUpgrade(world, ann);
   await reconcileWorld(world);
@@ -225,7 +225,7 @@ test('a customer whose deletion event was lost is found by reconcile', async () 
   expect((await reconcileWorld(world)).differences).toEqual([]);
 });
 
-/** A server whose Stripe answers everything with one error. */
+/** A server whose Stripe answers every request with one error. */
 async function startRefused(status: number, error: object) {
   const api = createServer((_request, answer) => {
     answer.statusCode = status;

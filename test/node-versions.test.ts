@@ -12,7 +12,7 @@ interface Package {
 
 const read = (name: string): Promise<string> => readFile(join(ROOT, name), 'utf8');
 
-/** The versions of Node.js that package.json allows. */
+/** The Node.js versions that package.json allows. */
 async function supported(): Promise<string> {
   const { engines } = JSON.parse(await read('package.json')) as Package;
   if (!engines?.node) throw new Error('package.json does not say which versions of Node.js it supports.');
@@ -28,7 +28,7 @@ test('every package in the lock file accepts every Node.js version that we suppo
   expect(narrower).toEqual([]);
 });
 
-/** `^20.19 || ^24` as the docs say it: "20 (from 20.19) or 24". */
+/** `^20.19 || ^24` in the words of the docs: "20 (from 20.19) or 24". */
 function inWords(range: string): string {
   const lines = range.split(' || ').map((line) => {
     const [, major, minor] = /^\^(\d+)(\.\d+)?$/.exec(line) ?? [];

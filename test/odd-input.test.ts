@@ -16,7 +16,7 @@ import {
 } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
-/** As much as fits into a webhook, and more than any index of a database takes. */
+/** It fits into a webhook but exceeds any database index. */
 const HUGE = 'x'.repeat(300_000);
 const NUL = 'a\0b';
 const HALF = 'a\ud800b';
@@ -250,7 +250,7 @@ describe('what is logged of an error', () => {
     const address = `${'x'.repeat(300)}@${'y.'.repeat(200)}example`;
     const told = errorForLog(new Error(`Of ann@example.com, <${address}> and "b@c" nothing.`));
     expect(told).toMatchObject({ message: 'Of (an address), <(an address)> and "(an address)" nothing.' });
-    // Not even a part of one that stands where the message is cut.
+    // Not even a part of an address where the message is cut.
     expect(JSON.stringify(errorForLog(`${'- '.repeat(998)} ann.of.the.${address}`))).not.toContain('ann');
   });
 });

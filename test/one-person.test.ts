@@ -37,7 +37,7 @@ async function deleteAccount({ app }: TestServer, { cookie }: Person): Promise<v
   expect(answer.statusCode).toBe(303);
 }
 
-/** A first payment, proven. */
+/** A proven first payment. */
 async function pay(server: TestServer, { id }: Person): Promise<void> {
   const stripe = buyer(id);
   const at = server.clock.now;
@@ -56,7 +56,7 @@ async function expectSound({ db, clock }: TestServer): Promise<void> {
   expect(await examine(db, { clawbackDays: 30, now: clock.now })).toEqual([]);
 }
 
-/** How a stranger can have had somebody's address for a while. */
+/** The ways in which a stranger can have used an address for a while. */
 const STRANGERS: [string, (server: TestServer, email: string, code: string) => Promise<void>][] = [
   [
     'signed up with it and deleted the account',
@@ -149,7 +149,7 @@ describe('an address that was paid for keeps counting', () => {
     await changeAddress(server, { ...bob, cookie }, 'bobby@example.com');
     const former = await server.db.formerAddress.count({ where: { userId: bob.id } });
     expect(former).toBe(2);
-    // Nobody refers themselves by a former address that counts.
+    // A former address that counts cannot be used to refer oneself.
     const self = await signUp(server, 'robert+2@example.com', bob.code);
     expect(await server.db.referral.count({ where: { referredId: self.id } })).toBe(0);
   });
@@ -179,7 +179,7 @@ describe('nobody refers themselves', () => {
     expect(await referralOf(server, second)).toMatchObject({ convertedAt: null, refusedFor: 'own-address' });
     expect(await userRow(server, ann.id)).toMatchObject({ creditUntil: null });
     await expectSound(server);
-    // It is refused for good.
+    // The refusal is final.
     await changeAddress(server, second, 'other@example.com');
     const late = buyer(second.id);
     await deliverAll(server, [late.checkoutCompleted(), late.created(), late.invoicePaid()]);

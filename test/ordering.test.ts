@@ -166,7 +166,7 @@ describe('a late snapshot', () => {
 describe('two updates of one second', () => {
   const willEnd = { cancel_at_period_end: true };
   const pairs = (stripe: ReturnType<typeof buyer>) => ({
-    // One person presses "cancel" and "keep" within a second: the second update follows the first.
+    // Somebody presses "cancel" and "keep" within a second: the second update follows the first.
     cancels: stripe.updated(willEnd, { at: daysAfter(1), previous: { cancel_at_period_end: false } }),
     changesPlan: stripe.updated(
       { ...willEnd, status: 'past_due' },

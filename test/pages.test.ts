@@ -22,7 +22,7 @@ function visit({ app }: TestServer, url: string, cookie = ''): Promise<LightMyRe
   return app.inject({ url, headers: { cookie, accept: 'text/html' } });
 }
 
-/** What a person reads on a page. */
+/** The visible text of a page. */
 async function read(server: TestServer, url: string, cookie = ''): Promise<string> {
   const { body } = await visit(server, url, cookie);
   const words = body.replaceAll(/<head>.*<\/head>/gs, '').replaceAll(/<[^>]*>/g, '');
@@ -44,7 +44,7 @@ async function buy(server: TestServer, person: Person, fields: Record<string, un
   return stripe;
 }
 
-/** A new session: an old one ends while the clock moves on. */
+/** A new session, because the old one expires as the clock moves on. */
 async function logInAgain({ app }: TestServer, { email }: Person): Promise<string> {
   return cookiesOf(await postForm(app, '/login', { email, password: PASSWORD }));
 }
@@ -157,13 +157,13 @@ function items(...prices: string[]) {
     data: prices.map((price, index) => ({
       id: `si_${index}`,
       price: { id: price, unit_amount: 900 },
-      // Each its own: the first one's is the period's end of all the other tests.
+      // A different end for each item: the first one's is PERIOD_END, as in all other tests.
       current_period_end: epoch(PERIOD_END) + index * DAY,
     })),
   };
 }
 
-/** In the shape before 2025-03, in which all items have the subscription's period. */
+/** In the shape before 2025-03, in which all items share the subscription's period. */
 function oldItems(...prices: string[]) {
   const data = prices.map((price) => ({ price: { id: price, unit_amount: 900 } }));
   return { items: { data }, current_period_end: epoch(PERIOD_END) };

@@ -33,7 +33,7 @@ describe('a password typed on another keyboard', () => {
     const ann = await signUp(server, 'ann@example.com');
     const old = await hash(decomposed);
     await server.db.user.update({ where: { id: ann.id }, data: { passwordHash: old } });
-    // Once each: nobody must be refused because somebody else replaced the hash meanwhile.
+    // A login must succeed even if another one replaced the hash meanwhile.
     const answers = await Promise.all([1, 2, 3].map(() => logIn(server, decomposed)));
     expect(answers.map(({ statusCode }) => statusCode)).toEqual([303, 303, 303]);
     expect((await server.db.user.findUniqueOrThrow({ where: { id: ann.id } })).passwordHash).not.toBe(old);
@@ -86,7 +86,7 @@ describe('a password that is refused', () => {
 });
 
 describe('password hashing is bounded', () => {
-  /** One of many clients, so that no limit by address is met. */
+  /** A different client each time, so that no limit by address applies. */
   const from = (n: number) => `198.51.100.${n}`;
 
   function post({ app }: TestServer, url: string, n: number, fields: Record<string, string>) {
@@ -101,7 +101,7 @@ describe('password hashing is bounded', () => {
 
   const many = Array.from({ length: 120 }, (_, n) => n);
 
-  /** One of a few accounts, so that no limit by account is met. */
+  /** One of a few accounts, so that no limit by account applies. */
   const someone = (n: number) => `${['ann', 'bob', 'cleo', 'dan'][n % 4] ?? ''}@example.com`;
 
   async function signUpAll(server: TestServer): Promise<void> {
@@ -129,7 +129,7 @@ describe('password hashing is bounded', () => {
       expect(answer.headers['retry-after']).toBe('5');
       expect(answer.body).toContain('Too many people are logging in');
     }
-    // Hashing does not take every thread: the file did not wait for all of it.
+    // Hashing does not use every thread: the file did not wait for all of it.
     expect(answered.at(-1)).toBe('log-in');
     expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
   });

@@ -14,7 +14,7 @@ import { newDatabase, newEmptyDatabase, START } from './support/server.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '../prisma/postgresql/migrations');
 
-/** More than a process has connections. */
+/** More than the size of the connection pool. */
 const MANY = 12;
 
 async function open(): Promise<{ db: Db; other: OtherConnection }> {
@@ -88,7 +88,7 @@ describe('a conflict is retried', () => {
 });
 
 describe('a broken connection', () => {
-  /** Waits until the server has ended it. */
+  /** Waits until the server has closed the connection. */
   const terminate = (which: string) =>
     `SELECT pg_terminate_backend(pid, 10000) AS ended FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid() AND ${which}`;

@@ -104,7 +104,7 @@ test('each command works on PostgreSQL', async () => {
   expect(await told(['grant-credit', 'ann@example.com', '5', '--note', 'sorry'])).toMatchObject({ days: 5 });
   expect(await told(['user', 'ann@example.com'])).toMatchObject({ tier: 'free', creditDays: 50 });
   const audit = (await told(['audit', 'ann@example.com'])) as { actor: string }[];
-  // Both may be of one second, in which no row comes before another.
+  // Both may be in the same second, which leaves their order open.
   expect(audit.sort((a, b) => b.actor.localeCompare(a.actor))).toMatchObject([
     { actor: 'stripe', seconds: 45 * DAY },
     { actor: 'operator', seconds: 5 * DAY, note: 'sorry' },

@@ -17,7 +17,7 @@ const REFUSED = 40;
 
 test('a database that is stopped, and then killed, under load: the server survives, refuses what it cannot store, and recovers by itself', async () => {
   const why = `SEED=${SEED}`;
-  // Unlike the tests' other server this one writes to disk as it does for anybody.
+  // Unlike the tests' other server, this one flushes to disk as in production.
   const postgresql = await startPostgresql();
   onTestFinished(() => postgresql.stop());
   const people = await addPeople(postgresql.url, BUYERS);

@@ -6,7 +6,10 @@ import { expect, onTestFinished, test } from 'vitest';
 import { amountInWords } from '../src/stripe/prices.ts';
 import { startTestServer } from './support/server.ts';
 
-/** Every currency that Stripe takes for a price, by how many of its units an amount of 123000 is. https://docs.stripe.com/currencies */
+/**
+ * Every currency that Stripe accepts for a price, by how many units an amount of 123000 is.
+ * https://docs.stripe.com/currencies
+ */
 const UNITS: readonly [units: number, currencies: string][] = [
   [123_000, 'bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf'],
   [
@@ -41,7 +44,7 @@ test.each([
   [5_120, 'kwd', 'KWD 5.120'],
   [900, 'xxx', '¤9.00'],
 ])('%i in %s is written %s', (amount, currency, words) => {
-  // Intl puts a space that does not break between a code and a number.
+  // Intl puts a non-breaking space between a code and a number.
   expect(amountInWords(amount, currency).replaceAll(/\s/g, ' ')).toBe(words);
 });
 

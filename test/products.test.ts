@@ -194,7 +194,7 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
     expect(orders.at(-1)).toMatchObject({ amount_total: 0, status: 'open' });
   });
 
-  /** Somebody whose plan is of a product that counted when they bought it, and does not any more. */
+  /** A user whose plan is of a product that counted when they bought it and no longer does. */
   async function planOfYesterday() {
     const before = await startWorld();
     const person = await signUp(before, 'person@example.com');

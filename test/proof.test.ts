@@ -150,7 +150,7 @@ describe('a first invoice of zero that arrives late', () => {
 
     server.clock.now = daysAfter(20);
     await deliverAll(server, [stripe.invoicePaid({ amount_paid: 0 })]);
-    // The buyer's stood still while they paid: all of it is left. The referrer's ran for 20 days.
+    // The buyer's credit was held while they paid, so all of it is left. The referrer's ran for 20 days.
     expect(await userRow(server, friend.id)).toMatchObject({
       creditUntil: daysAfter(20),
       creditHeldAt: daysAfter(20),

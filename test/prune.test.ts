@@ -17,7 +17,7 @@ async function payloadOf({ db }: TestServer, id: string): Promise<string> {
   return (await db.event.findUniqueOrThrow({ where: { id } })).payload ?? '';
 }
 
-/** Three events received at START: one applied, one ignored, one that failed. Each holds an address. */
+/** Three events received at START: one applied, one ignored, one failed. Each holds an address. */
 async function withEvents() {
   const server = await startTestServer();
   const person = await signUp(server, 'person@example.com');

@@ -34,8 +34,8 @@ async function twoServers() {
 type Point = [write: string, table: string, when?: string];
 
 /**
- * Begins something, holds it before a write, begins something else on the other server until that waits for the first
- * one's lock, and lets both go. On SQLite they are only begun at once: there one waits for the other's end.
+ * Starts one request, stops it before a write, starts another on the second server until it waits for the first one's
+ * lock, and lets both go. On SQLite both are only started at once, because one always waits for the other's end.
  *
  * @returns the status of both answers
  */
@@ -59,7 +59,7 @@ async function race(
   return (await Promise.all(answers)).map(({ statusCode }) => statusCode);
 }
 
-/** Two events race; both are taken. */
+/** Two events race, and both are applied. */
 async function raceOfEvents(
   { one, other }: { one: TestServer; other: TestServer },
   held: object,
@@ -289,7 +289,7 @@ test('an account is deleted while somebody signs up with its code: they convert 
 
 const NEW_PASSWORD = 'battery staple';
 
-/** Somebody who is logged in on two servers of one database. */
+/** A user who is logged in on two servers of one database. */
 async function annOnTwoServers() {
   const one = await startTestServer();
   const other = await startTestServer({ DATABASE_URL: one.databaseUrl }, one.clock);
@@ -301,7 +301,7 @@ async function resetPath(server: TestServer): Promise<string> {
   return new URL((json as { url: string }).url).pathname;
 }
 
-/** The same request at one of several servers; its answer is kept. */
+/** Sends one request to a server and keeps its answer. */
 function posting(url: string, fields: Record<string, string>, cookie = '') {
   const kept: { cookies: string } = { cookies: '' };
   const post = async ({ app }: TestServer) => {
@@ -362,7 +362,7 @@ describe('a password is reset at the same time as another request', () => {
       () => change.post(other),
     );
     if (SIDE_BY_SIDE) expect(answers).toEqual([303, 403]);
-    // Where the change came first, it ended the link: then the reset was refused.
+    // If the change came first, it ended the link, and the reset was refused.
     const holds = answers[0] === 303 ? NEW_PASSWORD : 'of a thief';
     expect(await logsIn(one, 'ann@example.com', holds)).toBe(303);
     expect(answers.filter((status) => status === 303)).toHaveLength(1);
@@ -736,7 +736,7 @@ test('an address is changed twice at once: every former one that counts is kept'
   expect(answers).toEqual([303, 303]);
   const { emailHash } = await one.db.user.findUniqueOrThrow({ where: { id: friend.id } });
   const former = await one.db.formerAddress.findMany({ where: { userId: friend.id } });
-  // The one in between was held for no payment: it does not count.
+  // The address in between was held without a payment, so it does not count.
   expect(former).toHaveLength(1);
   expect(former.map((row) => row.emailHash)).not.toContain(emailHash);
   const again = await signUp(one, 'friend+again@example.com');

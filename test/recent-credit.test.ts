@@ -15,7 +15,7 @@ import { buyer } from './support/stripe-events.ts';
 
 const WANTED = 50;
 
-/** A ledger in which everything happens: credit runs out, is held, and is taken back whole or in part. */
+/** A ledger with every case: credit runs out, is held, and is reversed whole or in part. */
 function someLedger(userId: string, referralId: string, length: number): CreditEntry[] {
   const draw = seededRandom('a ledger');
   let balance: CreditBalance = { creditUntil: null, creditHeldAt: null };
@@ -41,7 +41,7 @@ test('read from the middle, a ledger gives the same lines as when it is read fro
   const ledger = someLedger(ann.id, referralId, 700);
   await server.db.creditEntry.createMany({ data: ledger });
 
-  // Also backwards: another server's view of the user can be older than the point that is kept here.
+  // Also backwards: another server's view of the user can be older than the saved point.
   for (const count of [0, 1, 49, 99, 100, 101, 149, 150, 640, 120, 641, 700]) {
     const entries = ledger.slice(0, count);
     const at = new Date((entries.at(-1)?.at ?? START).getTime() + DAY * 1000);
@@ -57,7 +57,7 @@ test('read from the middle, a ledger gives the same lines as when it is read fro
   }
 });
 
-/** What `/api/me` counts of somebody's referrals. */
+/** The referral counts of `/api/me`. */
 async function counts({ app }: TestServer, { cookie }: Person) {
   const me = (await app.inject({ url: '/api/me', headers: { cookie } })).json<{ referral: object }>();
   return me.referral;
@@ -87,7 +87,7 @@ test('the counts of an account with many conversions follow every change to them
   await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(20) })]);
   expect(await counts(server, ann)).toMatchObject({ invited: 121, converted: 120, activeCredits: 120 });
 
-  // The first of them is credited exactly 45 days ago, the last 119 seconds later.
+  // The first was credited exactly 45 days ago, the last 119 seconds later.
   server.clock.now = daysAfter(45);
   expect(await counts(server, ann)).toMatchObject({ converted: 120, activeCredits: 120 });
   server.clock.now = new Date(daysAfter(45).getTime() + 1000);

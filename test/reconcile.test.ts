@@ -22,7 +22,7 @@ import type { World } from './support/stand-in.ts';
 
 const HOUR = 3600;
 
-/** Runs it at the world's clock; the rows are sound afterwards. */
+/** Runs reconcile at the world's clock and checks the rows afterwards. */
 async function reconcile(
   world: World,
   { seconds = null, dryRun = false }: { seconds?: number | null; dryRun?: boolean } = {},
@@ -33,7 +33,7 @@ async function reconcile(
   return report;
 }
 
-/** The command's own function, where what it prints or throws is the point. */
+/** The command's function itself, for tests of what it prints or throws. */
 function command({ db, config, stripe, clock }: World): Promise<CommandResult> {
   const context = {
     db,
@@ -47,7 +47,7 @@ function command({ db, config, stripe, clock }: World): Promise<CommandResult> {
   return runCommand(context, null, false);
 }
 
-/** What was not delivered until now never will be. */
+/** Drops everything that has not been delivered. */
 function loseEverything({ sandbox }: World): void {
   for (const id of sandbox.webhooks.waiting()) sandbox.webhooks.drop(id);
 }
@@ -64,13 +64,13 @@ describe('a server that was away', () => {
     const { referrer, friend } = await invited(world);
     const cancels = await signUp(world, 'cancels@example.com', referrer.code);
     const refunded = await signUp(world, 'refunded@example.com', referrer.code);
-    // Before: one is paid and will cancel, one starts a trial, one has paid and will get the money back.
+    // Before the outage: one user is paid and will cancel, one starts a trial, one has paid and will be refunded.
     const old = await subscribe(world, cancels);
     await passTime(world, 4 * DAY);
     await deliverWaiting(world);
     expect(await userRow(world, cancels.id)).toMatchObject({ tier: 'paid' });
 
-    // The week: nothing is delivered.
+    // During the week nothing is delivered.
     const money = await subscribe(world, refunded);
     await subscribe(world, friend);
     await passTime(world, 3 * DAY + 2 * HOUR);
@@ -120,7 +120,7 @@ describe('a server that was away', () => {
   test('reconcile finds a lost dispute, and one that was won afterwards', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);
-    // For a year: the money of a renewal meanwhile would hold by itself.
+    // A yearly plan: the money of a renewal in between would hold by itself.
     const session = sessionIdOf(await pressUpgrade(world, friend, 'annual'));
     const { subscription } = world.sandbox.acts.pay(session);
     await deliverWaiting(world);
@@ -276,7 +276,7 @@ describe('reconcile', () => {
     for (const friend of friends) await subscribe(world, friend);
     loseEverything(world);
     const { db, config, stripe, clock } = world;
-    // Every look at the clock is an hour later: a run that takes its time.
+    // Each reading of the clock is an hour later, like a run that takes its time.
     const ticking = (): Date => (clock.now = new Date(clock.now.getTime() + HOUR * 1000));
     const context = { db, config, stripe, now: clock.now, clock: ticking, migrations: [], sessionSecret: '' };
     expect((await runCommand(context, null, false)).failed).toBe(false);
@@ -327,7 +327,7 @@ describe('reconcile', () => {
     }
   });
 
-  /** On PostgreSQL the same statements go another way. */
+  /** PostgreSQL sends the same statements by another path. */
   test.runIf(inject('engine') === 'sqlite')(
     'reconcile reads a page of objects in few statements',
     async () => {
@@ -379,7 +379,7 @@ describe('reconcile', () => {
     const subscription = await subscribe(world, ann);
     await deliverWaiting(world);
     await world.db.subscription.update({ where: { id: subscription }, data: { status: 'past_due' } });
-    // Between the list and the mending another event comes in: here, right after Stripe has answered.
+    // Another event arrives between the list and the repair: here, right after Stripe has answered.
     const { stripe } = world;
     if (!stripe) throw new Error('the server has a key');
     const list = stripe.subscriptions.list.bind(stripe.subscriptions);

@@ -5,7 +5,7 @@ import { buyer } from './support/stripe-events.ts';
 
 type Buyer = ReturnType<typeof buyer>;
 
-/** A friend who paid on day 0, whose referral has converted. */
+/** A friend who paid on day 0, with a converted referral. */
 async function conversion() {
   const server = await startTestServer();
   const referrer = await signUp(server, 'referrer@example.com');

@@ -19,7 +19,7 @@ const purchase = (stripe: Buyer, day: number) => {
   ];
 };
 
-/** The money goes back and the subscription ends, on one day. */
+/** The money goes back and the subscription ends on the same day. */
 const takenBack = (stripe: Buyer, day: number) => [
   stripe.chargeRefunded({}, { at: daysAfter(day) }),
   stripe.ended(daysAfter(day)),
@@ -27,7 +27,7 @@ const takenBack = (stripe: Buyer, day: number) => [
 
 const SECOND = 1 / 86_400;
 
-/** What happens to one friend in days after START, and whether their referral holds in the end. */
+/** What happens to one friend, in days after START, and whether their referral holds in the end. */
 const STORIES: Record<string, { holds: boolean; tier: string; events: (userId: string) => object[] }> = {
   'a duplicate is refunded and cancelled, the other one goes on': {
     holds: true,
@@ -140,7 +140,10 @@ const STORIES: Record<string, { holds: boolean; tier: string; events: (userId: s
   },
 };
 
-/** Two accounts with a referral between them, without the forms: so many sign-ups of one address are too many. */
+/**
+ * Two accounts with a referral between them, inserted directly: this many sign-ups from one address would hit the
+ * limit.
+ */
 async function pair({ db }: TestServer) {
   const [referrer, friend] = [stripeId('referrer'), stripeId('friend')];
   const account = { passwordHash: 'none', tier: 'free', creditEntryCount: 0, createdAt: START };
@@ -218,7 +221,7 @@ describe('payments and refunds in their real order', () => {
     expect(await credit()).toEqual({ friend: daysAfter(20), referrer: daysAfter(20) });
     await hear(60, purchase(second, 60));
     expect(await reversedAt()).toBeNull();
-    // The friend had spent none of theirs, the referrer 20 days.
+    // The friend had spent none of their days, the referrer 20.
     expect(await credit()).toEqual({ friend: daysAfter(105), referrer: daysAfter(85) });
     await hear(70, takenBack(second, 70));
     expect(await reversedAt()).toEqual(daysAfter(70));

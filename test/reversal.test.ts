@@ -19,7 +19,7 @@ import { buyer, epoch, stripeId } from './support/stripe-events.ts';
 
 type Buyer = ReturnType<typeof buyer>;
 
-/** A referrer, the friend they invited, and the friend at Stripe. */
+/** A referrer, the friend they invited, and the friend's Stripe objects. */
 interface Story {
   server: TestServer;
   referrer: Person;
@@ -27,7 +27,7 @@ interface Story {
   stripe: Buyer;
 }
 
-/** A friend who signed up with a code, and who has not paid yet. */
+/** A friend who signed up with a code and has not paid yet. */
 async function invitation(env: NodeJS.ProcessEnv = {}): Promise<Story> {
   const server = await startTestServer(env);
   const referrer = await signUp(server, 'referrer@example.com');
@@ -50,13 +50,13 @@ async function conversion(env: NodeJS.ProcessEnv = {}): Promise<Story> {
   return story;
 }
 
-/** Delivers events on a day; each must be answered `ok`, or with what is given. */
+/** Delivers events on a day; each must be answered `ok`, or with the given status. */
 async function onDay({ server }: Story, day: number, events: object[], status?: string): Promise<void> {
   server.clock.now = daysAfter(day);
   await deliverAll(server, events, status);
 }
 
-/** The credit of both, after checking their ledgers, and what the referral says. */
+/** The credit of both, after checking their ledgers, and the referral's state. */
 async function stateOf({ server, referrer, friend }: Story) {
   const [theirs, friends] = [await userRow(server, referrer.id), await userRow(server, friend.id)];
   const referral = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
@@ -75,7 +75,7 @@ const HOLDS = {
   reversedAt: null,
 };
 
-/** Reversed on a day while the friend pays: nothing is left to either from then on. */
+/** Reversed on a day while the friend pays: from then on neither has any days left. */
 const reversedOn = (day: number) => ({
   friend: { creditUntil: daysAfter(day), creditHeldAt: daysAfter(day) },
   referrer: { creditUntil: daysAfter(day), creditHeldAt: null },
@@ -91,7 +91,7 @@ const restoredOn = (day: number, reversed: number) => ({
   reversedAt: null,
 });
 
-/** Kind and days of somebody's credit ledger, holds left out. */
+/** Kind and days of a user's credit ledger, without holds. */
 async function movesOf({ server }: Story, person: Person): Promise<[string, number][]> {
   const entries = await server.db.creditEntry.findMany({
     where: { userId: person.id, kind: { notIn: ['hold', 'resume'] } },
@@ -113,7 +113,7 @@ describe('a full refund', () => {
     const refund = story.stripe.chargeRefunded({}, { at: daysAfter(20) });
     await onDay(story, 20, [refund]);
     expect(await stateOf(story)).toEqual(reversedOn(20));
-    // The friend's 45 days stood still; of the referrer's, 20 are spent.
+    // The friend's 45 days were held; of the referrer's, 20 are spent.
     expect(await movesOf(story, story.friend)).toEqual([
       ['grant', 45],
       ['reversal', 45],
@@ -402,7 +402,7 @@ describe('a dispute', () => {
     const dispute = story.stripe.dispute(daysAfter(5));
     await onDay(story, 5, [dispute.opened()]);
     await onDay(story, 70, [dispute.lost(daysAfter(70))]);
-    // The friend's stood still, and all of it is taken; the referrer's ran out on day 45.
+    // The friend's days were held, so all are taken; the referrer's ran out on day 45.
     expect(await stateOf(story)).toEqual({
       ...reversedOn(70),
       referrer: { creditUntil: daysAfter(45), creditHeldAt: null },
@@ -500,7 +500,9 @@ describe('the events of a purchase and its refund in any order end in the same r
   const keys = ['created', 'checkout', 'invoice.paid', 'invoice_payment.paid', 'charge.refunded'] as const;
   const minute = (n: number): Date => new Date(START.getTime() + n * 60_000);
 
-  /** Two accounts with a referral between them, without the forms: 120 sign-ups from one address are too many. */
+  /**
+   * Two accounts with a referral between them, inserted directly: 120 sign-ups from one address would hit the limit.
+   */
   async function pair({ db }: TestServer, name: string) {
     const [referrer, friend] = [stripeId('referrer'), stripeId('friend')];
     const account = { passwordHash: 'none', tier: 'free', creditEntryCount: 0, createdAt: START };
@@ -603,7 +605,7 @@ describe('which payments count for a reversal', () => {
     expect(await stateOf(story)).toEqual(restoredOn(11, 10));
   });
 
-  /** A renewal on day 20, as a weekly plan or a change of plan brings it within the limit. */
+  /** A renewal on day 20, within the limit, as with a weekly plan or a change of plan. */
   async function renewed() {
     const story = await conversion();
     const { stripe } = story;
@@ -711,7 +713,7 @@ describe('which payments count for a reversal', () => {
 });
 
 describe("reversals in Stripe's shapes before 2025-03", () => {
-  /** Without `invoice_payment.paid`: the invoice, or the charge, names the other. */
+  /** Without `invoice_payment.paid`: the invoice or the charge names the other. */
   const old = (stripe: Buyer, fields: Record<string, unknown>) => [
     stripe.checkoutCompleted(),
     stripe.created(),
@@ -811,7 +813,7 @@ describe('credit that is spent', () => {
     const story = await conversion();
     await onDay(story, 10, [story.stripe.ended(daysAfter(10))]);
     await onDay(story, 20, [story.stripe.chargeRefunded({}, { at: daysAfter(20) })]);
-    // The friend's stood still for 10 days and ran for 10.
+    // The friend's days were held for 10 days and ran for 10.
     expect(await movesOf(story, story.friend)).toEqual([
       ['grant', 45],
       ['reversal', 35],

@@ -4,14 +4,14 @@ import { daysAfter, sign, signUp, START, startTestServer } from './support/serve
 import type { TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
-/** The first `onRequest` that has no name of its own is back-pressure; the second one and `onSend` are compression. */
+/** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
   'onRequest: securityHeaders, onRequest, waitForTurn, onRequest',
   'onSend: onSend',
   'onResponse: logRequest',
 ];
 
-/** The hooks of people's routes; a route's own come after the one that knows who asks. */
+/** The hooks of routes for browsers; a route's own hooks come after the one that identifies the visitor. */
 function people(...own: string[]): string[] {
   return hooksOf(own, []);
 }
@@ -93,7 +93,7 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
   [people('limitAccount', 'refuseWithoutAccess'), ['POST /api/backups']],
 ];
 
-/** Fastify's own list of the routes, as `METHOD path` with the hooks of each. HEAD is left out: it comes with each GET. */
+/** Fastify's own list of routes, as `METHOD path` with the hooks of each. HEAD is left out: it comes with each GET. */
 function hooksOfRoutes({ app }: TestServer): Record<string, string[]> {
   const routes: Record<string, string[]> = {};
   /** The part of the path at each depth of the tree. */
@@ -136,7 +136,7 @@ test('every route under /api/ is in the OpenAPI document', async () => {
 });
 
 describe('hooks for browsers', () => {
-  /** Whatever a browser on another site's page can send: a session, an invitation, and where it comes from. */
+  /** Everything that another site's page can send: a session, an invitation, and its origin. */
   async function visit() {
     const server = await startTestServer();
     const person = await signUp(server, 'person@example.com');
@@ -170,7 +170,7 @@ describe('hooks for browsers', () => {
     '%s ignores session and invitation, and sets no cookie',
     async (path) => {
       const { server, person, headers } = await visit();
-      // A visit now would prolong the session.
+      // At this time, a visit would extend the session.
       server.clock.now = daysAfter(2);
       const before = await server.db.session.findMany();
       for (const cookie of [headers.cookie, 'tandem_session=made-up', '']) {

@@ -4,8 +4,8 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 
 // `npm test` runs the checks and the tests on both engines. `npm run test:all` adds what takes too long for every
-// change: every story and every kill, the pages in a real browser, and the quick benchmark. Both say how long each stage
-// took, and end with one line of counts.
+// change: every story and every kill, the pages in a real browser, and the quick benchmark. Both print how long each
+// stage took and end with one line of counts.
 
 const ROOT = join(import.meta.dirname, '..');
 const RESULTS = join(ROOT, 'test-results');
@@ -53,7 +53,7 @@ async function run({ name, command: [program = '', ...args], env = {} }: Stage):
   return { passed, line };
 }
 
-/** Runs stages one after the other; all of them, so that each tells what it finds. */
+/** Runs all stages, one after the other, even when one fails, so that each reports its findings. */
 async function runAll(stages: Stage[]): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
   for (const stage of stages) outcomes.push(await run(stage));
@@ -66,7 +66,7 @@ interface Counts {
   numPendingTests: number;
 }
 
-/** What a stage counted; a stage that did not get as far as its tests counts none. */
+/** The counts of a stage; zero for a stage that did not reach its tests. */
 async function countsOf({ name }: Stage): Promise<Counts> {
   const text = await readFile(resultsOf(name), 'utf8').catch(() => null);
   if (text === null) return { numPassedTests: 0, numFailedTests: 0, numPendingTests: 0 };
@@ -80,14 +80,14 @@ const browser = tests('browser', ['e2e']);
 await rm(RESULTS, { recursive: true, force: true });
 await mkdir(RESULTS);
 const begun = performance.now();
-// Side by side: the tests wait for databases and processes often enough to leave room for the rest.
+// In parallel: the tests spend enough time waiting for databases and processes.
 const others = [lint, types, format, schema, ...(all ? [benchmark, browser] : [])];
 const outcomes = (await Promise.all([others, [unit]].map(runAll))).flat();
 
 const counts = await Promise.all([unit, ...(all ? [browser] : [])].map(countsOf));
 const sum = (key: keyof Counts): number => counts.reduce((total, one) => total + one[key], 0);
 const allPassed = outcomes.every(({ passed }) => passed);
-// A failed check is a failure too, though no test has failed.
+// A failed check counts as a failure although no test failed.
 const failed = Math.max(sum('numFailedTests'), allPassed ? 0 : 1);
 process.stdout.write(
   [

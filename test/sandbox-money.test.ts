@@ -19,7 +19,7 @@ async function openCheckout({ stripe }: HeldSandbox, extra: Stripe.Checkout.Sess
   return { customer: customer.id, session: session.id };
 }
 
-/** Buys a plan and looks up what the money moved through. */
+/** Buys a plan and looks up the objects that its money moved through. */
 async function buy(
   started: HeldSandbox,
   ...how: Parameters<HeldSandbox['acts']['pay']> extends [string, ...infer R] ? R : never

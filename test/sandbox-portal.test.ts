@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 
 import { PRICES, startHeldSandbox } from './support/held-sandbox.ts';
 
-/** Somebody who bought a plan, and is at the portal. */
+/** A user who bought a plan and has opened the portal. */
 async function atPortal(trialDays?: number) {
   const sandbox = await startHeldSandbox();
   const { stripe } = sandbox;
@@ -28,7 +28,7 @@ async function atPortal(trialDays?: number) {
       const answer = await fetch(url, { method: 'POST', body, redirect: 'manual' });
       return answer.status;
     },
-    /** What the bank's section offers. */
+    /** The actions in the bank's section. */
     offers: async () => {
       const [, bank = ''] = (await (await fetch(url)).text()).split('What the bank and Stripe can do</h2>');
       return [...bank.matchAll(/name="action" value="(\w+)"/g)].map(([, action]) => action);
@@ -78,7 +78,7 @@ test('the last payment can be refunded, once', async () => {
   expect([...sandbox.objects.charges.values()][0]).toMatchObject({ refunded: true, amount_refunded: 900 });
   expect(await page()).toContain('$9.00 refunded');
   expect(await offers()).toEqual(['renew_now', 'card_declined', 'dispute_open']);
-  // A page that is out of date does no harm.
+  // An outdated page does no harm.
   expect(await press('refund_last')).toBe(303);
   expect((await stripe.refunds.list()).data).toHaveLength(1);
 });

@@ -12,7 +12,6 @@ import { START } from './support/server.ts';
 const HOUR = 3600;
 const DAY = 24 * HOUR;
 
-/** Buys a plan. */
 async function buy({ stripe, acts, fresh }: HeldSandbox, extra: Stripe.Checkout.SessionCreateParams = {}) {
   const customer = await stripe.customers.create({ email: 'ann@example.com' });
   const session = await stripe.checkout.sessions.create({
@@ -27,7 +26,7 @@ async function buy({ stripe, acts, fresh }: HeldSandbox, extra: Stripe.Checkout.
   return { customer: customer.id, session: session.id, subscription: subscription ?? '' };
 }
 
-/** Each event's type, and how many seconds after the start it happened. */
+/** Each event's type, and its time in seconds after the start. */
 function story(events: ReturnType<HeldSandbox['fresh']>) {
   return events.map((event) => [event.created - START.getTime() / 1000, event.type]);
 }
@@ -125,7 +124,7 @@ test('a failed renewal is retried after 3, 5 and 7 days, and then the subscripti
     [46 * DAY, 'invoice.payment_failed'],
     [46 * DAY, 'customer.subscription.deleted'],
   ]);
-  // The second of one second follows the first: its period has moved already.
+  // Of two in the same second, the second follows the first: its period has already moved.
   const [moved, failed] = events.filter((event) => event.type === 'customer.subscription.updated');
   expect(Object.keys(moved?.data.previous_attributes ?? {}).sort()).toEqual(['items', 'latest_invoice']);
   expect(failed?.data.previous_attributes).toEqual({ status: 'active' });
@@ -146,7 +145,7 @@ test('a card that works again saves a past-due subscription', async () => {
   started.later(32 * DAY);
   await started.acts.advance();
   started.fresh();
-  // A person's own try leaves the schedule as it is.
+  // A manual attempt leaves the schedule unchanged.
   started.acts.retryPayment(subscription);
   expect(started.told()).toEqual(['charge.failed', 'invoice.payment_failed']);
   started.acts.setCard(customer, 'works');

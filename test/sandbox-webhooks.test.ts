@@ -10,7 +10,7 @@ const API_KEY = 'sk_test_sandbox';
 const SECRET = 'whsec_sandbox';
 const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
 
-/** A webhook that checks each signature, notes the event's id, and answers what it is told to. */
+/** A webhook receiver that checks each signature, records the event's id, and gives the answer it is told to. */
 async function startReceiver() {
   const ids: string[] = [];
   const receiver = { ids, status: 200 };

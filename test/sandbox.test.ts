@@ -13,7 +13,7 @@ import { periodEnd } from '../src/sandbox/time.ts';
 
 /** An object's id, where the API did not expand it. */
 function idOf(reference: unknown): string {
-  if (typeof reference !== 'string') throw new Error('This is not the id of an object.');
+  if (typeof reference !== 'string') throw new Error('This is not the id of a Stripe object.');
   return reference;
 }
 
@@ -30,7 +30,7 @@ afterEach(async () => {
   }
 });
 
-/** A webhook that verifies what it gets with the real library and answers with the next of `statuses`, then 200. */
+/** A webhook receiver that verifies with the real library and answers with the next of `statuses`, then 200. */
 async function startReceiver(statuses: number[] = []) {
   const events: Stripe.Event[] = [];
   const signatures: string[] = [];
@@ -107,7 +107,7 @@ function press(url: string, fields: Record<string, string>): Promise<Response> {
   return fetch(url, { method: 'POST', body: new URLSearchParams(fields), redirect: 'manual' });
 }
 
-/** Buys a plan, and opens the portal of whoever bought it. */
+/** Buys a plan and opens its buyer's portal. */
 async function subscribe(
   { sandbox, stripe, page }: Awaited<ReturnType<typeof start>>,
   extra: Partial<Stripe.Checkout.SessionCreateParams> = {},
@@ -163,7 +163,7 @@ describe('paying', () => {
     const answer = await press(`${page}/checkout/${session.id}`, { outcome: 'pay' });
     expect(answer.status).toBe(303);
     expect(answer.headers.get('location')).toBe(`http://app.test/settings?session=${session.id}`);
-    // The webhooks came before the redirect did.
+    // The webhooks arrived before the redirect.
     expect(typesOf(receiver.events)).toEqual([...PAYMENT_EVENTS, 'customer.created'].sort());
 
     const completed = only(receiver.events, 'checkout.session.completed').data.object;
@@ -288,7 +288,7 @@ describe('paying', () => {
 describe('webhooks', () => {
   it('are sent again with a new signature when the receiver fails', async () => {
     const receiver = await startReceiver([500, 500]);
-    // A clock that moves on whenever it is read, so that no two signatures can be of the same second.
+    // A clock that advances at each reading, so that no two signatures fall in the same second.
     let time = Date.now();
     const started = await start(receiver.url, { now: () => new Date((time += 1000)) });
     await subscribe(started);

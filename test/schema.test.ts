@@ -18,12 +18,12 @@ async function migrated(): Promise<OtherConnection> {
   return otherConnection({ databaseUrl: await newDatabase() });
 }
 
-/** The lines that a query gives, one a row, in the order of their text. */
+/** The rows that a query returns, one line each, sorted as text. */
 async function lines({ rows }: OtherConnection, query: string): Promise<string[]> {
   return (await rows(query)).map(({ line }) => String(line)).sort();
 }
 
-/** The names of all CHECK constraints, and of the foreign keys that wait for the COMMIT. */
+/** The names of all CHECK constraints and of the deferred foreign keys. */
 async function constraints(database: OtherConnection): Promise<{ checks: string[]; deferred: string[] }> {
   if (!onSqlite) {
     const named = (which: string) =>
@@ -130,7 +130,7 @@ describe('the database enforces its own rules', () => {
   });
 });
 
-/** Each engine's own words for the same columns, indexes and foreign keys. */
+/** Each engine's own description of the columns, indexes and foreign keys. */
 const ON_SQLITE = {
   columns: `
     SELECT t.name || '.' || c.name || ' '
@@ -198,7 +198,7 @@ describe('the schemas of both engines match', () => {
     expect(await folders('postgresql/migrations')).toEqual(names);
   });
 
-  // PostgreSQL's schema is derived from the same models, and its tables are held against SQLite's.
+  // PostgreSQL's schema is derived from the same models, and its tables are compared with SQLite's.
   test.runIf(onSqlite)('the migrations produce what schema.prisma describes', async () => {
     expect(await differencesToSchema(await newDatabase(), PRISMA)).toBe('No difference detected.');
   });

@@ -30,14 +30,14 @@ function open(
   return app.inject({ url, headers: { cookie } });
 }
 
-/** What somebody reads on a page, without its markup. */
+/** The visible text of a page. */
 async function words(server: TestServer, person: Person, url = '/settings'): Promise<string> {
   const { body } = await open(server, person, url);
   const main = body.slice(body.indexOf('<main'), body.indexOf('</main>'));
   return main.replace(/<[^>]+>/g, ' ').replace(/\s+/g, ' ');
 }
 
-/** A friend of somebody's signs up and pays. */
+/** A friend of a user signs up and pays. */
 async function friendPays(server: TestServer, code: string, email: string) {
   const friend = await signUp(server, email, code);
   const stripe = buyer(friend.id);
@@ -172,7 +172,7 @@ test('of a long history the newest 50 lines are shown, with the number of the ot
 
   const text = await words(server, ann);
   expect(text).toContain('You were given 800 days of paid access.');
-  // Between any two gifts, a second was used.
+  // Between two gifts, one second of credit was used.
   expect(text.match(/Given to you/g)).toHaveLength(25);
   expect(text.match(/Used as paid access/g)).toHaveLength(25);
   expect(text).toContain('And 750 more from earlier, in the export of your data.');

@@ -15,9 +15,9 @@ import { buyer } from './support/stripe-events.ts';
 /** One connection to the server under test. */
 interface Client {
   socket: Socket;
-  /** All that the server has answered so far. */
+  /** Everything that the server has answered so far. */
   answered: () => string;
-  /** Resolves once the server has closed the connection, with all that it answered. */
+  /** Resolves to everything that the server answered, once it has closed the connection. */
   closed: Promise<string>;
 }
 
@@ -38,7 +38,7 @@ async function listen(bounds: Partial<Bounds>, env: NodeJS.ProcessEnv = {}) {
     onTestFinished(() => void socket.destroy());
     let answered = '';
     socket.on('data', (chunk) => (answered += chunk.toString()));
-    // The server may cut it while we write.
+    // The server may close it while we write.
     socket.on('error', () => undefined);
     const closed = once(socket, 'close').then(() => answered);
     await once(socket, 'connect');
@@ -184,7 +184,10 @@ describe('bodies that cannot be checked yet', () => {
 
   type Open = Awaited<ReturnType<typeof listen>>['open'];
 
-  /** Sends it again and again until the answer has that status: the server may not have read what others sent before. */
+  /**
+   * Sends it repeatedly until the answer has this status: the server may not have read the earlier connections' data
+   * yet.
+   */
   async function untilAnswered(open: Open, text: string, status: number, from?: string): Promise<string> {
     return until(async () => {
       const answer = await (await open(text, from)).closed;

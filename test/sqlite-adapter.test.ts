@@ -75,7 +75,7 @@ describe('while another process holds the write lock', () => {
 
     other.exec('BEGIN IMMEDIATE');
     const written = write(db, 'after');
-    // The same event loop releases the lock: it would never come to that if waiting blocked it.
+    // The same event loop releases the lock; if waiting blocked it, that would never happen.
     await until(() => Promise.resolve(attempts() > 1 || undefined));
     other.exec(`INSERT INTO "Setting" VALUES ('before', 'x'); COMMIT`);
     await written;
@@ -98,10 +98,10 @@ describe('while another process holds the write lock', () => {
 });
 
 describe('a process that has held the write lock for long', () => {
-  /** Nothing else runs for so long. */
+  /** Blocks the event loop. */
   const block = (ms: number): unknown => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 
-  /** Whether there is time for others between two transactions. */
+  /** Whether others have time between two transactions. */
   async function isGapLeft(betweenMs: number): Promise<boolean> {
     const turns = createTurns();
     const release = turns.start();

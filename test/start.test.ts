@@ -35,9 +35,9 @@ const PRODUCTION = {
 };
 
 /**
- * A start that must fail, in this process: what it says, in one line. `failureOfProcess` starts one for it.
+ * A start in this process that must fail; returns its one-line message. `failureOfProcess` starts a process for it.
  *
- * @param folder where its data would be, if DATABASE_URL does not say
+ * @param folder where its data would be, unless DATABASE_URL says
  */
 async function failure(env: Record<string, string>, folder?: string): Promise<string> {
   const data = folder ?? (await emptyFolder());
@@ -57,10 +57,10 @@ async function failure(env: Record<string, string>, folder?: string): Promise<st
   return message;
 }
 
-/** The same as a process: exit 1, and one line on stderr, which is returned. */
+/** The same as a process: exit 1 and one line on stderr, which is returned. */
 async function failureOfProcess(env: Record<string, string>, folder?: string): Promise<string> {
   const started = await startProgram('server', [], { PORT: String(await freePort()), ...env }, folder);
-  // Should it start after all, the test must not wait for its end.
+  // If it starts after all, the test must not wait for it to end.
   started.child.stdout?.on('data', () => {
     if (started.output.stdout.includes('Tandem is at')) started.child.kill('SIGKILL');
   });
@@ -76,14 +76,14 @@ async function listen(port = 0): Promise<{ server: Server; port: number }> {
   return { server, port: (server.address() as AddressInfo).port };
 }
 
-/** A port that something listens on until the test has finished. */
+/** A port with a listener until the test has finished. */
 async function takenPort(port?: number): Promise<number> {
   const taken = await listen(port);
   onTestFinished(() => void taken.server.close());
   return taken.port;
 }
 
-/** A browser, as far as our pages need one: it keeps cookies and does not follow redirects by itself. */
+/** As much of a browser as our pages need: it keeps cookies and does not follow redirects automatically. */
 function newBrowser(base: string) {
   const jar = new Map<string, string>();
 
@@ -108,7 +108,7 @@ function newBrowser(base: string) {
     post: (url: string, fields: Record<string, string>) =>
       send(url, { method: 'POST', body: new URLSearchParams(fields) }),
     me,
-    /** Waits until the webhooks have made this of the account. */
+    /** Waits until the webhooks have brought the account to this state. */
     become: (tier: Me['tier']) =>
       until(async () => {
         const now = await me();
@@ -127,7 +127,7 @@ interface Me {
   subscription: { status: string; plan: string | null } | null;
 }
 
-/** The address that an answer leads to. */
+/** The address that an answer redirects to. */
 function leadsTo(answer: Response): string {
   expect(answer.status).toBe(303);
   return answer.headers.get('location') ?? '';
@@ -421,7 +421,7 @@ test('an empty session secret, left by a crash, is never used', async () => {
     DATABASE_URL: `file:${join(folder, 'tandem.db')}`,
     PORT: String(await freePort()),
   });
-  // Either it refuses to start, in one line, or it makes a new secret.
+  // It either refuses to start, in one line, or creates a new secret.
   const outcome = await until(async () => {
     if (started.child.exitCode !== null) return started.output.stderr;
     return started.output.stdout.includes('Tandem is at') ? readFile(path, 'utf8') : undefined;
@@ -490,7 +490,7 @@ test('a webhook secret without a key starts without the sandbox and accepts sign
 });
 
 test("the sandbox's port is printed, and another free port is used when the next one is taken", async () => {
-  // The next port may be somebody else's already: then it is taken, too.
+  // The next port may already be taken by something else; that also counts as taken.
   const port = await freePort();
   await takenPort(port + 1).catch(() => undefined);
   const server = await runServer({ PORT: String(port) });
@@ -515,7 +515,7 @@ test("a newcomer's first try: with no settings, two people, a link and a payment
   const pricing = await bob.get('/pricing');
   expect(await pricing.text()).toContain('$9.00');
   const checkout = leadsTo(await bob.post('/api/billing/checkout', { plan: 'monthly' }));
-  // A browser follows the redirect only where the page's policy lets its forms lead.
+  // A browser follows the redirect only where the CSP's form-action allows it.
   expect(pricing.headers.get('content-security-policy')).toContain(new URL(checkout).origin);
   expect(await bob.page(checkout)).toContain('$9.00');
   const declined = await bob.post(checkout, { outcome: 'decline' });
@@ -538,7 +538,7 @@ test("a newcomer's first try: with no settings, two people, a link and a payment
   });
   expect(await bob.page(back)).toContain('Your payment has arrived');
 
-  // A renewal gives nothing more; a second checkout leads to the portal.
+  // A renewal gives no more days; a second checkout leads to the portal.
   const portal = leadsTo(await bob.post('/api/billing/checkout', { plan: 'annual' }));
   expect(portal).toContain('/portal/');
   expect(leadsTo(await bob.post('/api/billing/portal', {}))).toContain('/portal/');

@@ -16,11 +16,11 @@ type Engine = 'sqlite' | 'postgresql';
 
 const engine: Engine = inject('engine');
 
-/** Every statement that a server sends to its database, from now on. */
+/** Records every statement that a server sends to its database from now on. */
 interface Sent {
   clear: () => void;
   statements: () => string[];
-  /** What the database answered to each; on SQLite only. */
+  /** What the database answered to each statement; on SQLite only. */
   answers: () => Promise<(number | { rows: unknown[] })[]>;
 }
 
@@ -90,7 +90,7 @@ async function countingServer(mail = false) {
   const referrer = await signUp(server, 'referrer@example.com');
   const sent = await begun.ofServer();
 
-  /** The statements that some work costs. */
+  /** The statements of some work. */
   async function statementsWhile(work: () => Promise<unknown>): Promise<string[]> {
     sent.clear();
     await work();
@@ -119,7 +119,7 @@ async function countingServer(mail = false) {
     );
   }
 
-  /** What the settings page asks, how many rows it gets, what it counts, and how SQLite finds the rows. */
+  /** The statements of the settings page, its number of rows, what it counts, and how SQLite finds the rows. */
   async function costOfSettings({
     cookie,
   }: Person): Promise<{ asked: string[]; rows: number; counted: string; plans: string[] }> {
@@ -146,7 +146,7 @@ async function countingServer(mail = false) {
   return { server, referrer, statementsOf, statementsOfBatch, costOfSettings };
 }
 
-/** What a statement does, and to which table. */
+/** A statement's verb and table. */
 function shortened(sql: string): string {
   const [, verb = '?'] = /^\s*([A-Z]+)/.exec(sql) ?? [];
   const [, table = '?'] = /(?:INTO|UPDATE|FROM) (?:`main`\.)?[`"](\w+)[`"]/.exec(sql) ?? [];
@@ -395,9 +395,9 @@ test.runIf(engine === 'sqlite')(
     expect(cost.asked).toHaveLength(5);
     // 50 invitations; of the ledger, at most 50 entries more than the 50 lines that are shown.
     expect(costOfMany.rows).toBeLessThanOrEqual(3 + 50 + 100);
-    // Conversions that were counted before are not counted again.
+    // Conversions that are already counted are not counted again.
     expect(costOfMany.counted).toContain('"creditedAt" IS NULL');
-    // Each row is found by an index, and in its order.
+    // Each row is found by an index, in the index's order.
     expect(costOfMany.plans.filter((step) => !step.startsWith('SEARCH'))).toEqual([]);
   },
 );

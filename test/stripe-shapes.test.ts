@@ -16,7 +16,7 @@ async function invitation() {
   return { server, referrer, friend, stripe: buyer(friend.id) };
 }
 
-/** Everything that events can change, with names in the place of ids that no two servers share. */
+/** Everything that events can change, with names in place of ids that differ between servers. */
 async function rowsOf({ db }: TestServer, people: Person[], { customer, subscription, ...ids }: Buyer) {
   for (const { id } of people) await userRow({ db } as TestServer, id);
   const rows = {
@@ -69,7 +69,7 @@ async function rowsAfter(events: (stripe: Buyer) => object[]) {
 
 const bought = (stripe: Buyer) => [stripe.checkoutCompleted(), stripe.created()];
 const PERIOD_END = epoch(daysAfter(31));
-/** One item as it was when the period was the subscription's. */
+/** One item as it was when the period belonged to the subscription. */
 const OLD_ITEMS = { object: 'list', data: [{ price: { id: 'price_m', unit_amount: 900 } }] };
 const oldInvoice = (stripe: Buyer, fields: object = {}) =>
   stripe.invoicePaid({ parent: undefined, subscription: stripe.subscription, ...fields });
@@ -247,7 +247,7 @@ describe('an absent or null field counts as none', () => {
       }),
     ]);
     expect(rows.invoices).toMatchObject([{ first: false, positive: false, paidAt: START.toISOString() }]);
-    // It does not say that it is the first one: what being active proved stays.
+    // It does not say that it is the first invoice, so the proof by being active stays.
     expect(rows.subscriptions).toMatchObject([{ provenAt: daysAfter(2).toISOString(), firstPaidAt: null }]);
   });
 
@@ -425,7 +425,7 @@ describe('an object of unknown shape', () => {
       expect(failed.error).toMatch(where);
       expect(await rowsOf(server, [referrer, friend], stripe)).toEqual(before);
 
-      // Again, it fails again; once it comes as it should be, it is applied.
+      // Sent again, it fails again; in a known shape it is applied.
       expect((await deliver(server, broken)).statusCode).toBe(500);
       const good = { ...make(stripe, false), id: broken.id };
       await deliverAll(server, [good]);
@@ -480,7 +480,7 @@ describe('a thinned event', () => {
   const METADATA = { note: 'a secret note', project: 'acme-secret' };
   const at = (day: number) => ({ at: daysAfter(day) });
 
-  /** One event at least of each type that is handled, whole as Stripe sends them. */
+  /** At least one whole event of each handled type, as Stripe sends it. */
   function everyType(stripe: Buyer, userId: string): StripeEvent[] {
     const person = { id: stripe.customer, object: 'customer', ...PERSONAL };
     const private_ = { ...PERSONAL, metadata: METADATA };
@@ -525,7 +525,7 @@ describe('a thinned event', () => {
       dispute.wonAfterAll(daysAfter(6)),
       stripe.chargeRefunded(private_, at(7)),
       stripe.refundFailed(private_, at(8)),
-      // Two of one second: the second is told from the first by what it says to have changed.
+      // Two in the same second: the previous values put the second after the first.
       changed('updated', { cancel_at_period_end: true }, 9, { cancel_at_period_end: false, ...PERSONAL }),
       changed('updated', { cancel_at_period_end: true, status: 'past_due' }, 9, {
         status: 'active',
@@ -582,7 +582,7 @@ describe('a thinned event', () => {
       expect(await rowsOf(thin.server, [thin.referrer, thin.friend], thin.stripe), event.type).toEqual(rows);
       seen.add(JSON.stringify(rows));
     }
-    // The story is one: nearly every event changed something.
+    // The story has no gaps: nearly every event changed something.
     expect(seen.size).toBeGreaterThan(events.length - 5);
   });
 

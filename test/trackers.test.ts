@@ -15,9 +15,9 @@ import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, passTime, startWorld, subscribe } from './support/stand-in.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
 
-// What has gone wrong elsewhere, as the public trackers of other integrations tell it: each of it is a test here.
+// Failures of other integrations, taken from their public trackers; each has a test here.
 
-/** A friend who was invited and has pressed Pay: their customer is linked, the rest is to come. */
+/** An invited friend who has pressed Pay: the customer is linked, and the other events follow. */
 async function linkedFriend() {
   const server = await startTestServer();
   const referrer = await signUp(server, 'referrer@example.com');
@@ -89,7 +89,7 @@ describe('invertase/stripe-firebase-extensions 119: "Race Condition in Firestore
     const transient = stripe.updated({ status: 'past_due' }, { at: seconds(1) });
     const current = stripe.updated({ cancel_at_period_end: true }, { at: seconds(2) });
 
-    // Both wait for somebody who is writing, and are tried again in whatever order.
+    // Both wait for another writer and are then retried in any order.
     const writer = await keepBusy(server);
     const answers = [deliver(server, transient), deliver(server, current)];
     await new Promise((resolve) => setTimeout(resolve, 250));

@@ -65,7 +65,7 @@ test('after a COMMIT fails, no transaction stays open, and later commits persist
   const { db, databaseUrl } = await open();
   const refused = inTransaction(db, START, async (tx) => {
     await tx.setting.create(setting('lost'));
-    // A deferred foreign key: COMMIT is what finds it broken.
+    // A deferred foreign key: only COMMIT finds the violation.
     await tx.invoice.create({ data: { id: 'in_1', subscriptionId: 'nowhere' } });
   });
   await expect(refused).rejects.toThrow();

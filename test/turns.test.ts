@@ -11,7 +11,7 @@ import { signUp, startTestServer } from './support/server.ts';
 
 const LIMIT = 5;
 
-/** Turns by a clock that only work moves forward, and in which turn of the event loop each request began. */
+/** Turns by a clock that only work advances, and the turn of the event loop in which each request began. */
 function turnsByHand() {
   let now = 0;
   const turns = createTurns(LIMIT, () => now);
@@ -20,10 +20,10 @@ function turnsByHand() {
   async function add(name: number, ms: number): Promise<void> {
     turns.begin(() => {
       begun.push({ name, turn });
-      // As what follows an answer of SQLite's: not at once, and before anything else.
+      // Like the continuation after a SQLite answer: not synchronous, but before anything else.
       void Promise.resolve().then(() => (now += ms));
     });
-    // What it does is done before the next one arrives.
+    // Its work is done before the next request arrives.
     await Promise.resolve().then(() => undefined);
   }
   async function turnsPass(count: number): Promise<void> {
@@ -40,12 +40,12 @@ describe('requests within one turn of the event loop', () => {
     const { add, begun, turnsPass } = turnsByHand();
     for (let name = 0; name < 30; name += 1) await add(name, 2);
     await turnsPass(3);
-    // Later ones wait for those that wait already.
+    // Later requests queue behind the waiting ones.
     for (let name = 30; name < 40; name += 1) await add(name, 2);
     await turnsPass(40);
 
     expect(begun.map(({ name }) => name)).toEqual(Array.from({ length: 40 }, (_, name) => name));
-    // The third of 2 ms begins after 4 of the 5 ms; the test's own count of turns can be off by one.
+    // The third request of 2 ms begins after 4 of the 5 ms; the test's own count of turns can be off by one.
     const inOneTurn = (turn: number): number => begun.filter((one) => one.turn === turn).length;
     for (let turn = 0; turn < 43; turn += 1) expect(inOneTurn(turn)).toBeLessThanOrEqual(2 * 3);
   });
@@ -62,11 +62,11 @@ describe('requests within one turn of the event loop', () => {
     for (let name = 0; name < 300; name += 1) await add(name, 1);
     await turnsPass(1);
     const before = begun.length;
-    // Refusing others took this long.
+    // Refusing other requests took this long.
     passTime(4 * LIMIT);
     await turnsPass(1);
     expect(begun.length - before).toBeGreaterThanOrEqual(4 * LIMIT - 1);
-    // New connections wait for the end of the turn: it is no longer than this, whatever the rest took.
+    // New connections wait for the end of the turn, which is limited whatever the rest took.
     const after = begun.length;
     passTime(10_000);
     await turnsPass(1);
@@ -81,7 +81,7 @@ describe('requests within one turn of the event loop', () => {
     await add(1, LIMIT);
     await add(2, LIMIT);
     await turnsPass(3);
-    // The one that began at once did not wait.
+    // The request that began at once did not wait.
     expect(turns.shortestWait()).toBe(0);
 
     passTime(LIMIT);
@@ -95,7 +95,7 @@ describe('requests within one turn of the event loop', () => {
   });
 });
 
-// PostgreSQL answers later: there every request gives its turn away by itself.
+// PostgreSQL answers later, so there every request yields its turn automatically.
 test.runIf(inject('engine') === 'sqlite')(
   'a client that connects while the server is busy is served before the others are served many times',
   async () => {
@@ -119,7 +119,6 @@ test.runIf(inject('engine') === 'sqlite')(
       });
       return agent;
     };
-    // They have been accepted.
     const connected = Array.from({ length: busy }, connect);
     await Promise.all(connected.map(pageOver));
 
@@ -135,7 +134,7 @@ test.runIf(inject('engine') === 'sqlite')(
     const servedMeanwhile = served;
     allHeard = true;
     await Promise.all(loads);
-    // One newcomer a turn and in each turn a page for everybody would be 1 200 pages.
+    // With one newcomer in each turn, and a page for everybody in each turn, it would be 1 200 pages.
     expect(servedMeanwhile).toBeLessThan((busy * newcomers) / 3);
   },
 );

@@ -263,7 +263,7 @@ describe('while another process writes to the database', () => {
     expect((await answer).json()).toEqual({ status: 'ok' });
   });
 
-  // On SQLite a server waits 10 s.
+  // On SQLite a server waits 10 s for the lock.
   test.runIf(inject('thorough') || inject('engine') === 'postgresql')(
     'an event that waits too long is 503; Stripe sends it again, and it is applied',
     async () => {
@@ -281,7 +281,7 @@ test('a burst from one address is not limited', async () => {
   const server = await startTestServer();
   const burst = Array.from({ length: 200 }, () => buyer().created());
   const answers = await Promise.all(burst.map((event) => deliver(server, event)));
-  // On a machine that is busy with something else, PostgreSQL's queue can be too long for some: Stripe sends them again.
+  // On a busy machine PostgreSQL's queue can be too long for some events: Stripe sends them again.
   const refused = burst.filter((_, index) => answers[index]?.statusCode === 503);
   expect(new Set(answers.map(({ statusCode }) => statusCode))).toEqual(
     new Set(refused.length > 0 ? [200, 503] : [200]),

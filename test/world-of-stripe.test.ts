@@ -25,7 +25,7 @@ const NEXT_SECRET = 'whsec_next';
 const HOUR = 3600;
 const seconds = (n: number): Date => new Date(START.getTime() + n * 1000);
 
-/** A referrer, and a friend of theirs who has not been to the checkout. */
+/** A referrer and an invited friend who has not been to the checkout. */
 async function invitation(env: NodeJS.ProcessEnv = {}) {
   const server = await startTestServer(env);
   const referrer = await signUp(server, 'referrer@example.com');
@@ -88,7 +88,7 @@ describe('rotating the signing secret', () => {
     expect(await server.db.event.count()).toBe(0);
   });
 
-  // Until an old secret has expired Stripe signs with both: https://docs.stripe.com/webhooks#roll-endpoint-secrets
+  // Until an old secret has expired, Stripe signs with both: https://docs.stripe.com/webhooks#roll-endpoint-secrets
   test.each([
     ['the old one', WEBHOOK_SECRET],
     ['the new one', NEXT_SECRET],

@@ -1,15 +1,15 @@
-// `npm run bench` measures Tandem beside a bare server that does the same work (limit.ts), some minutes long, and writes
-// docs/benchmarks.md. While tuning, one kind at one number of connections, in half a minute and without writing:
+// `npm run bench` compares Tandem with a bare server that does the same work (limit.ts). It takes some minutes and
+// writes docs/benchmarks.md. While tuning, measure one kind at one number of connections; this takes half a minute and
+// writes nothing:
 //
 //   npm run bench -- --engine sqlite --kind conversions --connections 1 --rounds 3
 //   npm run bench -- --engine sqlite --kind renewals --connections 64 --rounds 3 --profile /tmp/profiles
 //
-// To see in about a minute whether everything still is what it is compared with, on SQLite: --quick, or
-// `npm run test:bench`. It fails when pages, rows or statements differ, and writes nothing down.
+// `--quick` (or `npm run test:bench`) checks in about a minute, on SQLite, that both servers still do the same work. It
+// fails when pages, rows or statements differ, and writes nothing.
 //
-// Kinds are conversions, renewals, duplicates, "settings page" and "pricing page"; --kind and --connections can be given
-// several times. --history and --memory are two long measurements by themselves; with --size they are shorter, and then
-// not written down.
+// Kinds are conversions, renewals, duplicates, "settings page" and "pricing page"; --kind and --connections can be
+// repeated. --history and --memory are two separate long measurements; with --size they are shorter and write nothing.
 
 import { parseArgs } from 'node:util';
 
@@ -62,7 +62,7 @@ if (values.history) {
     await publish(engine, await measureThroughput(engine, choice, log), isWhole(choice));
   }
 }
-// A PostgreSQL server leaves connections behind that would keep this process alive.
+// The PostgreSQL server leaves connections open that would keep this process alive.
 process.exit();
 
 function chosen<T extends string>(all: readonly T[], names: readonly string[]): T[] {

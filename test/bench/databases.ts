@@ -19,14 +19,17 @@ import type { Engine } from './shared.ts';
 
 const CREDIT_MS = 45 * DAY_SECONDS * 1000;
 
-/** Two databases with the very same rows: Tandem's, and the limit's. */
+/** Two databases with identical rows: Tandem's and the limit's. */
 export interface Databases {
   tandem: string;
   limit: string;
   remove: () => Promise<void>;
 }
 
-/** Seeds one and copies it. A PostgreSQL server is started for it, in its ordinary configuration: it flushes at a commit. */
+/**
+ * Seeds one database and copies it. For PostgreSQL it starts a server in its default configuration, which flushes at
+ * each commit.
+ */
 export async function makeDatabases(engine: Engine, rows: Seed): Promise<Databases> {
   return engine === 'sqlite' ? makeFiles(rows) : makeServer(rows);
 }
@@ -36,7 +39,7 @@ process.once('exit', () => {
   for (const folder of folders) rmSync(folder, { recursive: true, force: true });
 });
 
-/** A new temporary folder; it goes with this process at the latest. */
+/** A new temporary folder, removed at the latest when this process exits. */
 export function scratchFolder(): { folder: string; clear: () => void } {
   const folder = mkdtempSync(join(tmpdir(), 'tandem-bench-'));
   folders.add(folder);
@@ -69,14 +72,13 @@ async function makeServer(rows: Seed): Promise<Databases> {
 }
 
 /**
- * Compares every row of every table. Ids made at random are left out, and the order in which a referrer was credited for
- * several friends at once; of the instants made during the run only that they are, since the two servers did not do the
- * same thing in the same second.
+ * Compares every row of every table. It leaves out random ids and the order in which a referrer was credited for
+ * several simultaneous friends. Instants from the run only have to be set, because the two servers did not work in the
+ * same seconds.
  *
- * @param databases the two
  * @param since when the run began
  * @returns how many rows were compared
- * @throws Error when they do not hold the same: then the servers did not do the same work
+ * @throws Error when the rows differ, so the servers did not do the same work
  */
 export async function compare({ tandem, limit }: Databases, since: Date): Promise<number> {
   const [ours, theirs] = [await openReader(tandem), await openReader(limit)];
@@ -168,7 +170,7 @@ function isOurs(table: string): boolean {
   return !/^(_prisma|sqlite_)/.test(table);
 }
 
-/** @throws Error when `doctor` finds anything: then rows were seeded or written that Tandem would not write */
+/** @throws Error when `doctor` finds anything: then the seed or the run wrote rows that Tandem would not write */
 export async function examine(url: string): Promise<void> {
   const child = spawn(process.execPath, [...programArguments('cli'), 'doctor'], {
     env: { PATH: process.env['PATH'], DATABASE_URL: url },

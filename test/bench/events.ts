@@ -5,20 +5,23 @@ import { shotOf } from './load.ts';
 import type { Shot } from './load.ts';
 import { stripeIdOf, WEBHOOK_SECRET } from './shared.ts';
 
-/** The subscription of somebody becomes active: their referral converts. */
+/** A subscription becomes active, and the referral converts. */
 export function conversion(name: string, at: number): string {
   return event(stripeIdOf('evt', name), 'customer.subscription.created', at, subscription(name, at, 0));
 }
 
-/** So many months later: the same subscription, with its next period. Stripe's clock counts them as seconds here. */
+/**
+ * A renewal that many months later: the same subscription with its next period. In Stripe's timestamps a month is one
+ * second here.
+ */
 export function renewal(name: string, at: number, month: number): string {
   const id = stripeIdOf('evt', `month ${month} of ${name}`);
   return event(id, 'customer.subscription.updated', at + month, subscription(name, at, month));
 }
 
 /**
- * A webhook, signed as Stripe does (https://docs.stripe.com/webhooks#verify-manually). A signature is good for 300 s: to
- * be made shortly before it is sent.
+ * A webhook, signed as by Stripe (https://docs.stripe.com/webhooks#verify-manually). Signatures expire after 300 s, so
+ * make it shortly before sending.
  */
 export function webhook(payload: string, status: 'ok' | 'duplicate'): Shot {
   const time = Math.floor(Date.now() / 1000);

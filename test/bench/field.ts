@@ -25,41 +25,39 @@ export const SETTINGS_SHOT = shotOf(
 );
 const PRICING_SHOT = shotOf('GET /pricing', {}, '', '45 days');
 
-/** Both servers, each on its own database, with the same rows in them. */
+/** Both servers, each on its own database with the same rows. */
 export interface Field {
   tandem: Server;
   limit: Server;
-  /** When the past of the databases was. */
+  /** When the seeded conversions happened. */
   at: number;
-  /** Their addresses. */
   databases: { tandem: string; limit: string };
   /** Events that nobody has sent yet: the next buyers pay. */
   conversions: (count: number) => string[];
-  /** Events that nobody has sent yet: somebody who converted in the past renews. */
+  /** Unsent events: buyers who converted in the past renew. */
   renewals: (count: number) => string[];
   /** Events of the past, which are in the event ledger. */
   duplicates: (count: number) => string[];
-  /** Has both servers handle so many requests of each kind. @throws Error when one is not answered as expected */
+  /** Sends both servers this many requests of each kind. @throws Error when one is not answered as expected */
   warmUp: (count: number) => Promise<void>;
-  /** How many rows the two databases hold. @throws Error when they do not hold the same */
+  /** How many rows the two databases hold. @throws Error when they differ */
   check: () => Promise<number>;
   /**
    * How many statements Tandem and the limit run for the settings page, on SQLite, once both servers are stopped.
-   * @throws Error when they do not run the same
+   * @throws Error when they run different statements
    */
   checkStatements: () => Promise<number>;
-  /** Stops both servers; their databases stay. */
+  /** Stops both servers and keeps their databases. */
   stop: () => Promise<void>;
-  /** Has `doctor` look at Tandem's database, which the other is the same as. @throws Error when it finds anything */
+  /** Runs `doctor` on Tandem's database, which equals the other one. @throws Error when it finds anything */
   examine: () => Promise<void>;
-  /** Removes the databases. */
   remove: () => Promise<void>;
 }
 
 /**
  * Starts both servers.
  *
- * @param size how many referrals are past, and how many buyers can still pay, those of the warm-up included
+ * @param size how many referrals have converted, and how many buyers can still pay, including those of the warm-up
  * @param profiles a folder for Tandem's CPU profile, or null
  */
 export async function openField(
@@ -69,7 +67,7 @@ export async function openField(
 ): Promise<Field> {
   const began = Math.floor(Date.now() / 1000);
   const at = began - 600;
-  // One more, for the statements.
+  // One extra for counting the statements.
   const buyers = size.buyers + 1;
   const databases = await makeDatabases(engine, { past: size.past, buyers, at });
   if (profiles !== null) await mkdir(profiles, { recursive: true });
@@ -134,7 +132,7 @@ async function compareStatements({ databases }: Field): Promise<number> {
   return tandems.length;
 }
 
-/** What to fire at both in one round. Signed at each call: shortly before it is sent. */
+/** What to send both servers in one round, signed at each call because signatures expire. */
 export function shotsFor(field: Field, kind: Kind, count: number): () => Shot[] {
   const webhooks = (payloads: readonly string[], status: 'ok' | 'duplicate') => () =>
     payloads.map((payload) => webhook(payload, status));
@@ -163,7 +161,7 @@ const VALUE_NAMES = [
   'activeCredits',
 ] as const satisfies readonly (keyof SettingsValues)[];
 
-/** Where the values of the reader stand in the settings page. */
+/** Where the reader's values are in the settings page. */
 const VALUES = new RegExp(
   [
     `(?<email>${READER.email.replace('.', '\\.')})`,
@@ -180,7 +178,10 @@ const VALUES = new RegExp(
   'g',
 );
 
-/** Puts Tandem's own pages into a folder, for the limit to send: the settings page cut where the reader's values stand. */
+/**
+ * Writes Tandem's own pages to a folder for the limit to send; the settings page is split where the reader's values
+ * are.
+ */
 async function copyPages(port: number, folder: string): Promise<void> {
   const html = await pageOf(port, SETTINGS_SHOT);
   const parts: PageParts = [];

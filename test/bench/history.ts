@@ -5,13 +5,13 @@ import { fire, median } from './load.ts';
 import { tableOf } from './report.ts';
 import { scans, statementsOf } from './statements.ts';
 
-/** How long the short past is: referrals that converted. */
+/** The short history, in converted referrals. */
 const SHORT = 1000;
 const SHOTS = 400;
 const WARM_UP = 3000;
 const ASKED = KINDS.filter((kind) => kind !== 'pricing page');
 
-/** The share of the throughput that must be left with a long past. */
+/** The share of the throughput that must remain with a long history. */
 const TARGET = 0.9;
 
 interface Rates {
@@ -20,11 +20,11 @@ interface Rates {
 }
 
 /**
- * Measures at one connection with a short and with a long past, on SQLite, and asks SQLite how it finds the rows.
+ * Measures at one connection with a short and a long history, on SQLite, and asks SQLite how it finds the rows.
  *
- * @param past how long the long one is: referrals that converted
+ * @param past the long history, in converted referrals
  * @param rounds how often each is measured
- * @param log takes a line as soon as it is known
+ * @param log receives each line as soon as it is known
  * @returns lines of Markdown
  */
 export async function measureHistory(
@@ -32,7 +32,7 @@ export async function measureHistory(
   rounds: number,
   log: (line: string) => void,
 ): Promise<string[]> {
-  // One more than are measured, for the plans.
+  // One more than is measured, for the query plans.
   const buyers = rounds * SHOTS + 1 + WARM_UP;
   const short = await openField('sqlite', { past: SHORT, buyers });
   const long = await openField('sqlite', { past, buyers });

@@ -3,11 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { DAY_SECONDS } from '../../src/instants.ts';
 import type { SettingsValues } from './shared.ts';
 
-// What Tandem does for the events and the page that are measured, as bare SQL: for an event one plain statement after the
-// other, which leave the same rows; for the page the same statements. Without a framework, an ORM or a question that these
-// events do not ask. Both limits run it, each through its driver.
+// Tandem's work for the measured events and page, as bare SQL. For an event: plain statements, one after the other,
+// that leave the same rows. For the page: the same statements as Tandem's. No framework, no ORM, and no query that
+// these events do not need. Both limits run it, each through its own driver.
 
-/** `$1`, `$2` … once each and in their order: so that they can become the `?` of SQLite. */
+/** `$1`, `$2` … once each and in order, so that they can be replaced with SQLite's `?`. */
 export interface Query {
   sql: string;
   args: unknown[];
@@ -15,7 +15,7 @@ export interface Query {
 
 type Row = Record<string, unknown>;
 
-/** Yields statements, and gets the rows of each. */
+/** Yields statements and receives their rows. */
 export type Work<T> = Generator<Query, T, Row[]>;
 
 export interface SubscriptionEvent {
@@ -37,7 +37,7 @@ export interface SubscriptionEvent {
   };
 }
 
-/** How a database wants an instant, of epoch seconds. */
+/** Converts epoch seconds to the instant that the database expects. */
 export type Instant = (seconds: number) => unknown;
 
 const DAYS_45 = 45 * DAY_SECONDS;
@@ -181,7 +181,7 @@ export function* handleEvent(
   return 'ok';
 }
 
-/** What a snapshot says of its subscription, in the order of the columns above. */
+/** What a snapshot says about its subscription, in the order of the columns above. */
 function stateOf({ id, created, data: { object } }: SubscriptionEvent, instant: Instant): unknown[] {
   const [item] = object.items.data;
   const orNull = (seconds: number | null): unknown => (seconds === null ? null : instant(seconds));
@@ -207,7 +207,7 @@ interface LockedUser {
   emailHash: unknown;
 }
 
-/** @param which the id in SQL, with one parameter */
+/** @param which the id as SQL, with one parameter */
 function* lockUser(which: string, parameter: unknown): Work<LockedUser> {
   const [row] = yield query(`UPDATE "User" SET "tier" = "tier" WHERE "id" = ${which} RETURNING *`, parameter);
   return {
@@ -236,12 +236,12 @@ function* grant(
   );
 }
 
-/** Epoch seconds of an instant as the driver gives it: text or a Date; 0 for none. */
+/** Epoch seconds of the driver's instant (text or a Date); 0 for none. */
 function secondsOf(instant: unknown): number {
   return instant === null ? 0 : new Date(instant as string | Date).getTime() / 1000;
 }
 
-/** What the settings page of a user who pays is made of; null when nobody has such a session. */
+/** The values in a paying user's settings page; null when there is no such session. */
 export function* readSettings(
   tokenHash: string,
   nowSeconds: number,
@@ -267,7 +267,7 @@ export function* readSettings(
     instant(nowSeconds - DAYS_45),
     user['id'],
   );
-  // What it makes of the rows does not change while it is measured: the page's text holds it.
+  // The texts made from these rows do not change during the measurement: the page's text contains them.
   yield query(
     `SELECT u."email", r."createdAt" AS "joinedAt", r."convertedAt", r."reversedAt"
      FROM "Referral" AS r JOIN "User" AS u ON u."id" = r."referredId"

@@ -12,13 +12,13 @@ import type { Instant, SubscriptionEvent, Work } from './limit-work.ts';
 import { instantFor, SESSION_SECRET, WEBHOOK_SECRET } from './shared.ts';
 import type { PageParts } from './shared.ts';
 
-// The limit that the benchmark compares with: a bare node:http server over the driver alone. `limit.ts <port>
+// The limit that the benchmark compares with: a bare node:http server over the database driver. Usage: `limit.ts <port>
 // <database url> <folder of the pages>`.
 
 const [port = '', databaseUrl = '', pages = ''] = process.argv.slice(2);
 const TOLERANCE_SECONDS = 300;
 
-/** Runs a piece of work: all of it on one connection. */
+/** Runs a piece of work, all of it on one connection. */
 type Run = <T>(work: Work<T>) => T | Promise<T>;
 
 const { run, instant } = databaseUrl.startsWith('file:') ? onSqlite() : onPostgresql();
@@ -111,7 +111,7 @@ function onSqlite(): { run: Run; instant: Instant } {
     kept.set(sql, statement);
     return statement;
   };
-  // From its first statement to its last without giving the turn away: so one transaction never meets another.
+  // It runs synchronously from its first statement to its last, so transactions never overlap.
   const run = <T>(work: Work<T>): T => {
     let step = work.next();
     while (step.done !== true) {

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 
-/** One request of the load, as it goes over the wire. */
+/** One request of the load, as sent over the wire. */
 export interface Shot {
   bytes: Buffer;
   /** What the answer's body must contain. */
@@ -11,13 +11,13 @@ export interface Shot {
 
 export interface Measured {
   perSecond: number;
-  /** Of each request, ms. */
+  /** Latency of each request, ms. */
   latencies: number[];
-  /** The share of the time in which this process itself was busy, 0 to 1: near 1 it would measure itself. */
+  /** The share of the time in which this process was busy, 0 to 1. Near 1, the benchmark measures itself. */
   busy: number;
-  /** Answers that refused a request for now; it was sent again. */
+  /** Requests refused for the moment and sent again. */
   refused: number;
-  /** How many requests the connection that got the fewest had, as a share of what it would get of an equal division. */
+  /** Requests on the least-served connection, as a share of an equal division. */
   leastShare: number;
 }
 
@@ -26,14 +26,14 @@ interface Answer {
   body: Buffer;
 }
 
-/** Sends one request over a connection of its own, and resolves to the answer. */
+/** Sends one request over its own connection and resolves to the answer. */
 type Send = (bytes: Buffer) => Promise<Answer>;
 
 /**
- * A request, made before the clock starts.
+ * A request, prepared before the clock starts.
  *
  * @param line method and path
- * @param headers all but the length
+ * @param headers all except the length
  * @param body empty for none
  * @param expected what the answer's body must contain
  */
@@ -49,15 +49,15 @@ export function shotOf(
   return { bytes: Buffer.from(`${head}\r\n\r\n${body}`), expected };
 }
 
-/** A refused request is sent again after this long, ms: what Tandem says in Retry-After. */
+/** Retry delay after a refusal, ms: the Retry-After that Tandem sends. */
 const RETRY_MS = 1_000;
 
 /**
- * Sends every shot once, over so many connections that are opened at the same time: each sends its next one when it has
- * the answer to its last. Bare sockets, because an HTTP client would need more of the processor than the servers that it
- * measures. A request that a busy server refuses is sent again, and has taken that much longer.
+ * Sends every shot once over this many connections, opened at the same time; each connection sends its next request
+ * after the answer to the last. It uses bare sockets because an HTTP client would need more processor time than the
+ * servers it measures. A refused request is sent again, and the wait counts as latency.
  *
- * @throws Error when an answer is not the expected one: what was measured would be something else
+ * @throws Error when an answer is not the expected one, because something else would be measured
  */
 export async function fire(port: number, shots: readonly Shot[], connections: number): Promise<Measured> {
   const latencies: number[] = [];
@@ -138,24 +138,23 @@ async function open(port: number): Promise<{ send: Send; close: () => void }> {
   return { send, close: () => void socket.destroy() };
 }
 
-/** Null while it is not all there. */
+/** Null while incomplete. */
 function readAnswer(received: Buffer): Answer | null {
   const end = received.indexOf('\r\n\r\n');
   if (end === -1) return null;
   const head = received.toString('latin1', 0, end);
   const length = /^content-length: *(\d+)/im.exec(head)?.[1];
-  if (length === undefined) throw new Error(`An answer does not tell its length:\n${head}`);
+  if (length === undefined) throw new Error(`An answer has no length:\n${head}`);
   const body = received.subarray(end + 4);
   return body.length < Number(length) ? null : { status: Number(head.slice(9, 12)), body };
 }
 
-/** The value below which that share of the values lies, 0 to 1. */
+/** The value below which the given share (0 to 1) of the values lies. */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
 
-/** The middle one of some values. */
 export function median(values: readonly number[]): number {
   return percentile(values, 0.5);
 }

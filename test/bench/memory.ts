@@ -8,17 +8,17 @@ const PAST = 1000;
 const CONNECTIONS = 16;
 const WARM_UP = 3000;
 
-/** Events made and signed at a time. */
+/** Events that are made and signed at a time. */
 const STEP = 500;
 
-/** What one process may need at most, MB. */
+/** The most memory that one process may use, MB. */
 const TARGET = 200;
 
 /**
- * Sends events to one Tandem process, on SQLite, and looks at its memory meanwhile.
+ * Sends events to one Tandem process on SQLite and watches its memory.
  *
  * @param total how many events
- * @param log takes a line as soon as it is known
+ * @param log receives each line as soon as it is known
  * @returns lines of Markdown
  */
 export async function measureMemory(total: number, log: (line: string) => void): Promise<string[]> {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 const PAGE = join(import.meta.dirname, '../../docs/benchmarks.md');
 
-/** A table of Markdown, laid out as the formatter does. */
+/** A Markdown table in the formatter's layout. */
 export function tableOf(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
   const widths = head.map((title, column) =>
     Math.max(3, title.length, ...rows.map((row) => row[column]?.length ?? 0)),
@@ -13,7 +13,7 @@ export function tableOf(head: readonly string[], rows: readonly (readonly string
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)];
 }
 
-/** Replaces one part of docs/benchmarks.md, between its two marks. */
+/** Replaces the part of docs/benchmarks.md between its two markers. */
 export async function report(part: string, lines: readonly string[]): Promise<void> {
   const page = await readFile(PAGE, 'utf8');
   const [begin, end] = [`<!-- ${part} -->`, `<!-- end of ${part} -->`];

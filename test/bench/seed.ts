@@ -7,16 +7,16 @@ import { DAY_SECONDS } from '../../src/instants.ts';
 import { instantFor, SESSION_SECRET, stripeIdOf, userIdOf } from './shared.ts';
 import type { Engine } from './shared.ts';
 
-/** Whoever reads Settings: a subscription, credit that is held, and invitations. */
+/** The user who reads Settings: a subscription, held credit and invitations. */
 export const READER = {
   name: 'past0',
   email: 'reader@example.com',
   code: 'READER',
-  /** The cookie that they send. */
+  /** The reader's cookie. */
   token: 'the-session-of-the-benchmark',
 };
 
-/** How many people invited all the others. Each has invited somebody who paid, once 1 000 are past. */
+/** How many referrers there are. Each has a converted referral once 1 000 have converted. */
 const REFERRERS = 500;
 /** How many of the past conversions are the reader's. */
 const READERS_REFERRALS = 20;
@@ -24,18 +24,18 @@ const CHUNK = 5000;
 const DAYS_45 = 45 * DAY_SECONDS;
 
 export interface Seed {
-  /** Referrals that converted, with everything that belongs to them. */
+  /** Converted referrals, with everything that belongs to them. */
   past: number;
-  /** Referred users with a customer who have not paid yet. */
+  /** Referred users with a customer who have not yet paid. */
   buyers: number;
-  /** When the past was; the buyers signed up then, too. Epoch seconds. */
+  /** When the past conversions happened and the buyers signed up, epoch seconds. */
   at: number;
 }
 
 type Row = Record<string, string | number | boolean | null>;
 type Insert = (table: string, rows: Row[]) => Promise<void>;
 
-/** A referral that converted, as names. */
+/** A converted referral, as names. */
 interface Conversion {
   buyer: string;
   referrer: string;
@@ -43,14 +43,14 @@ interface Conversion {
   seq: number;
 }
 
-/** Makes the database's schema and fills it with rows as Tandem itself would have written them. */
+/** Creates the database's schema and fills it with the rows that Tandem itself would have written. */
 export async function seed(databaseUrl: string, engine: Engine, { past, buyers, at }: Seed): Promise<void> {
   const { db } = await openDatabase(databaseUrl);
   await db.$disconnect();
   const { insert, finish } = engine === 'sqlite' ? onSqlite(databaseUrl) : await onPostgresql(databaseUrl);
   const rows = rowsOf(engine, at);
 
-  // First whoever invited somebody: a referral needs both to be there.
+  // Referrers first: a referral refers to both users.
   const counts = new Map<string, number>();
   for (let n = 0; n < past; n += 1) nextEntry(counts, inviterOf(n));
   const inviters = [...range(0, REFERRERS).map(referrerOf), READER.name];
@@ -86,7 +86,7 @@ function nextEntry(entries: Map<string, number>, name: string): number {
   return seq;
 }
 
-/** Who invited past number n. */
+/** The referrer of past conversion n. */
 function inviterOf(n: number): string {
   return n > 0 && n <= READERS_REFERRALS ? READER.name : referrerOf(n);
 }
@@ -99,7 +99,7 @@ function range(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, index) => from + index);
 }
 
-/** What makes the rows, by table; every row of a table has the same columns. */
+/** What makes the rows of each table; all rows of a table have the same columns. */
 function rowsOf(engine: Engine, at: number) {
   const instant = instantFor(engine);
   const when = instant(at);
@@ -117,7 +117,7 @@ function rowsOf(engine: Engine, at: number) {
       creditHeldAt: paid ? when : null,
       creditEntryCount: entryCount,
       creditEntryAt: entryCount > 0 ? when : null,
-      // Nobody in the past has news to read: the page would tell it once and never again.
+      // Marks past news as seen: the page would announce it once and never again.
       creditEntriesSeen: entryCount,
       createdAt: when,
     };
@@ -265,7 +265,7 @@ function onSqlite(databaseUrl: string): {
   finish: () => Promise<void>;
 } {
   const database = new Database(databasePath(databaseUrl));
-  // A million scattered rows are put together in memory (KiB), and written once.
+  // A large cache (KiB), so that a million scattered rows are assembled in memory and written once.
   database.pragma('synchronous = OFF');
   database.pragma('cache_size = -2000000');
   database.exec('BEGIN');

@@ -14,10 +14,10 @@ const TSX = createRequire(import.meta.url).resolve('tsx');
 const RUN = join(import.meta.dirname, '../../src/run.js');
 const LIMIT = join(import.meta.dirname, 'limit.ts');
 
-/** The unit of /proc/PID/stat, ms: USER_HZ is 100 on every Linux that Node runs on. */
+/** The unit of /proc/PID/stat, ms: USER_HZ is 100 on every Linux that Node.js runs on. */
 const TICK_MS = 10;
 
-/** How Tandem's programs are started: compiled, and as `npm start` and `npm run cli` do. */
+/** Starts Tandem's programs compiled, as `npm start` and `npm run cli` do. */
 export function programArguments(program: 'server' | 'cli'): string[] {
   return program === 'server' ? ['--max-semi-space-size=8', RUN, program] : [RUN, program];
 }
@@ -26,12 +26,12 @@ export interface Server {
   port: number;
   /** Resident memory, MB. */
   memory: () => number;
-  /** Processor time so far, all threads, ms. */
+  /** Processor time of all threads so far, ms. */
   cpu: () => number;
   stop: () => Promise<void>;
 }
 
-/** Tandem's environment as in production, with nothing set that has a default. */
+/** Tandem's environment as in production, with every default left alone. */
 export function tandemEnvironment(databaseUrl: string, port: number): Record<string, string> {
   return {
     NODE_ENV: 'production',
@@ -46,7 +46,7 @@ export function tandemEnvironment(databaseUrl: string, port: number): Record<str
   };
 }
 
-/** Tandem as an operator runs it in production. With a folder for profiles it leaves a CPU profile there. */
+/** Tandem as in production. With a folder for profiles it writes a CPU profile there. */
 export async function startTandem(databaseUrl: string, profiles: string | null): Promise<Server> {
   const port = await freePort();
   const flags = profiles === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
@@ -57,7 +57,7 @@ export async function startTandem(databaseUrl: string, profiles: string | null):
  * The bare server.
  *
  * @param databaseUrl its own database
- * @param pages the folder of the pages that it sends
+ * @param pages the folder of the pages it sends
  */
 export async function startLimit(databaseUrl: string, pages: string): Promise<Server> {
   const port = await freePort();
@@ -78,7 +78,7 @@ async function start(args: string[], port: number, env: Record<string, string>):
   });
   running.add(child);
   child.once('exit', () => running.delete(child));
-  // Its log is written as in production, and read by nobody.
+  // It logs as in production; nobody reads the log.
   child.stdout.resume();
   while (!(await isListening(port))) {
     if (child.exitCode !== null) throw new Error('A server of the benchmark did not start.');
@@ -114,7 +114,7 @@ async function stop(child: ChildProcess): Promise<void> {
 }
 
 function processorTime({ pid = 0 }: ChildProcess): number {
-  // User and system time are fields 14 and 15; the second, the name, may hold spaces and ends with the last ")".
+  // User and system time are fields 14 and 15. Field 2, the name, may contain spaces and ends with the last ")".
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS;

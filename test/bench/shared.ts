@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto';
 
-/** What both servers are started with. */
 export const WEBHOOK_SECRET = 'whsec_benchmark';
 export const SESSION_SECRET = 'a session secret for the benchmark only';
 
@@ -18,10 +17,10 @@ export interface SettingsValues {
   activeCredits: string;
 }
 
-/** The settings page as the limit sends it: text, and the names of the values between. */
+/** The settings page as the limit sends it: text, with the names of the values in between. */
 export type PageParts = (string | { value: keyof SettingsValues })[];
 
-/** An instant as the engine's driver wants it, of epoch seconds. */
+/** Epoch seconds as the instant that the engine's driver expects. */
 export function instantFor(engine: Engine): (seconds: number) => string {
   const iso = (seconds: number): string => new Date(seconds * 1000).toISOString();
   return engine === 'sqlite'
@@ -29,9 +28,9 @@ export function instantFor(engine: Engine): (seconds: number) => string {
     : (seconds) => iso(seconds).replace('T', ' ').replace('Z', '');
 }
 
-// Ids lie as scattered in an index as real ones do, and are the same in every run.
+// Ids are as scattered in an index as real ones, and the same in every run.
 
-/** The id of a user, by a name for them. */
+/** A user's id, derived from a name. */
 export function userIdOf(name: string): string {
   const hex = hash('sha1', name);
   return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20, 32)].join(
@@ -39,7 +38,7 @@ export function userIdOf(name: string): string {
   );
 }
 
-/** The id of something at Stripe: its prefix, and a name for whose it is. */
+/** A Stripe object's id: its prefix and the name of its owner. */
 export function stripeIdOf(prefix: string, name: string): string {
   return `${prefix}_1${hash('sha1', `${prefix} ${name}`).slice(0, 23)}`;
 }

@@ -18,16 +18,17 @@ export interface Statement {
 
 type Connection = ReturnType<PrismaBetterSqlite3['connect']>;
 
-/** A statement that was sent, and how many values with it. */
+/** A statement and the number of its values. */
 interface Asked {
   sql: string;
   values: number;
 }
 
 /**
- * What Tandem asks SQLite for some requests, in a server within this process: none of it is measured.
+ * The statements that Tandem sends SQLite for some requests, recorded in a server inside this process. Nothing is
+ * measured.
  *
- * @param databaseUrl a database that no other server uses now
+ * @param databaseUrl a database that no other server is using
  * @param shots the requests, one after the other
  * @returns for each request its statements in order, without BEGIN and COMMIT
  */
@@ -38,7 +39,7 @@ export async function askedFor(databaseUrl: string, shots: readonly Shot[]): Pro
   };
   const adapter = PrismaBetterSqlite3.prototype;
   const official = Object.getOwnPropertyDescriptor(adapter, 'connect');
-  if (!official) throw new Error('The SQLite adapter connects in another way now.');
+  if (!official) throw new Error('The SQLite adapter no longer connects in the expected way.');
   const connect = official.value as (this: PrismaBetterSqlite3) => Connection;
   adapter.connect = async function () {
     const connection = await connect.call(this);
@@ -67,9 +68,9 @@ export async function askedFor(databaseUrl: string, shots: readonly Shot[]): Pro
 }
 
 /**
- * As `askedFor`.
+ * Like `askedFor`.
  *
- * @returns each different statement once, and how SQLite finds its rows
+ * @returns each distinct statement once, and how SQLite finds its rows
  */
 export async function statementsOf(databaseUrl: string, shots: readonly Shot[]): Promise<Statement[]> {
   const asked = new Map((await askedFor(databaseUrl, shots)).flat().map(({ sql, values }) => [sql, values]));
@@ -84,7 +85,7 @@ export async function statementsOf(databaseUrl: string, shots: readonly Shot[]):
 }
 
 /**
- * What the limit asks for one piece of its work, which is done.
+ * Does one piece of the limit's work and records its statements.
  *
  * @param databaseUrl a SQLite database
  * @returns its statements in order, without BEGIN and COMMIT
@@ -107,7 +108,7 @@ export function askedByLimit<T>(databaseUrl: string, work: Work<T>): string[] {
   return asked;
 }
 
-/** What a statement does, and to which table: `UPDATE User`. */
+/** A statement's verb and table: `UPDATE User`. */
 export function inShort(sql: string): string {
   const [, verb = '?'] = /^\s*([A-Z]+)/.exec(sql) ?? [];
   const [, table = '?'] = /(?:INTO|UPDATE|FROM) (?:`main`\.)?[`"](\w+)[`"]/.exec(sql) ?? [];
@@ -118,11 +119,11 @@ function isBracket(sql: string): boolean {
   return /^\s*(BEGIN|COMMIT|SAVEPOINT|RELEASE)/.test(sql);
 }
 
-/** What is no table: values, documents, and what a statement has found before. */
+/** Names that are not tables: values, documents and results of earlier parts of the statement. */
 const NO_TABLE =
   /^SCAN (CONSTANT ROW|\d+-ROW VALUES CLAUSE|\w+ VIRTUAL TABLE|\w+_[01]\b|input\b|unsure\b|returned\b|\(subquery)/;
 
-/** Whether a statement looks through a whole table. */
+/** Whether a statement scans a whole table. */
 export function scans({ plan }: Statement): boolean {
   return plan.some((step) => step.startsWith('SCAN ') && !NO_TABLE.test(step));
 }

@@ -7,7 +7,7 @@ import type { Engine } from './shared.ts';
 
 export const CONNECTIONS = [1, 16, 64];
 
-/** Events that servers which have just been started get first, and over how many connections. */
+/** Events sent first to freshly started servers, and over how many connections. */
 const FIRST = { events: 500, connections: 16 };
 
 export interface Extent {
@@ -19,7 +19,7 @@ export interface Extent {
   shots: Readonly<Record<number, number>>;
 }
 
-/** A round takes half a second to some seconds. */
+/** A round takes between half a second and a few seconds. */
 export const WHOLE: Extent = { past: 1000, warmUp: 3000, shots: { 1: 1000, 16: 2000, 64: 4000 } };
 
 /** Shows in a minute whether everything works; the figures mean little. */
@@ -60,7 +60,7 @@ export interface Choice {
 /**
  * Measures Tandem and the limit side by side, and compares what they wrote after each kind.
  *
- * @param log takes a line as soon as it is known
+ * @param log receives each line as soon as it is known
  * @returns lines of Markdown
  */
 export async function measureThroughput(
@@ -127,11 +127,10 @@ export function isWhole({ kinds, connections, extent }: Choice): boolean {
 
 interface Cell {
   rounds: number;
-  /** Requests in one round. */
   shots: number;
 }
 
-/** What was measured of one server, and its processor time for one request, ms. */
+/** What was measured of one server, with its processor time for each request, ms. */
 type Summary = Measured & { cpu: number };
 
 /** Alternates rounds, so that whatever the machine does meanwhile affects both. */
@@ -154,7 +153,7 @@ async function measureCell(
   return { tandem: summaryOf(results.tandem), limit: summaryOf(results.limit) };
 }
 
-/** The median of the rounds; the latencies of all of them. */
+/** The median of the rounds, and the latencies of all of them. */
 function summaryOf(measured: readonly Summary[]): Summary {
   return {
     perSecond: median(measured.map(({ perSecond }) => perSecond)),

@@ -26,7 +26,7 @@ const HOLDINGS = [
   { symbol: 'INITECH', quantity: 100, price: 4.2, note: 'For the stapler' },
 ];
 
-/** Puts a portfolio into the browser, as if it had been entered earlier. */
+/** Puts a portfolio into the browser, as if entered earlier. */
 async function withHoldings(page: Page): Promise<void> {
   const document = { format: 'tandem-portfolio', version: 1, currency: 'EUR', holdings: HOLDINGS };
   await page.goto('/portfolio');
@@ -37,7 +37,7 @@ async function withHoldings(page: Page): Promise<void> {
   await page.getByText('INITECH').first().waitFor();
 }
 
-/** Ann, and Ben whom she invited, each in a browser of their own. */
+/** Ann, and Ben whom she invited, each in their own browser. */
 async function twoFriends(): Promise<{ ann: Page; ben: Page }> {
   const site = await startSite();
   const ann = await openPage(site);
@@ -84,7 +84,7 @@ test('pages for an invited visitor, and their form with mistakes', async () => {
   await checkPage(page, 'landing invited');
   await page.goto('/signup');
   await page.getByLabel('Email address').fill('ann@example.com');
-  // With the same password it would be the same person, clicking twice.
+  // With the same password it would count as the same person clicking twice.
   await page.getByLabel('Password').fill(`not ${PASSWORD}`);
   await page.getByRole('button', { name: 'Sign up' }).click();
   await page.getByText('This address has an account already').waitFor();
@@ -155,7 +155,7 @@ test('pages while the webhook of a payment is late', async () => {
   await page.getByText('We are waiting for Stripe').waitFor();
   await checkPage(page, 'settings waiting for the payment');
 
-  // What is no answer about the payment does not end the waiting.
+  // An answer that does not concern the payment does not end the waiting.
   await page.goto('/settings?checkout=done');
   await page.route('**/api/me', (route) => route.fulfill({ status: 429, json: { error: {} } }));
   await page.evaluate('window.sameDocument = true');
@@ -309,7 +309,7 @@ test('pages are small, wait for no script, load nothing from other sites and do 
   }
 });
 
-/** What makes buttons look alike, whatever their colour. */
+/** The styles that make buttons look alike, apart from their colour. */
 const SHAPE = `
   [...document.querySelectorAll('.settings-btn')].filter((element) => element.checkVisibility()).map((element) => {
     const style = getComputedStyle(element);

@@ -21,7 +21,7 @@ async function said(page: Page, text: string): Promise<void> {
   await page.locator('[data-status]', { hasText: text }).waitFor();
 }
 
-/** The symbols in the order in which they stand. */
+/** The symbols in their order on the page. */
 function symbols(page: Page): Promise<string[]> {
   return page.locator('tbody th').allInnerTexts();
 }
@@ -161,7 +161,7 @@ test('data that cannot be read is never overwritten', async () => {
   await page.getByText('Nothing here yet.').waitFor();
 });
 
-/** Somebody who pays, with one holding and a backup of it. */
+/** A paying user with one holding and a backup of it. */
 async function backedUp(): Promise<{ site: Site; ann: Page }> {
   const site = await startSite();
   const ann = await openPage(site);
@@ -183,7 +183,7 @@ test('a backup is made, restored in another browser, restored over existing data
   await elsewhere.getByRole('button', { name: 'Log in' }).click();
   await elsewhere.waitForURL('**/settings');
   await elsewhere.goto('/portfolio');
-  // There is nothing here that it could replace, and so nothing to ask.
+  // There is nothing to replace here, so no question is asked.
   await elsewhere.getByRole('button', { name: 'Restore' }).click();
   await said(elsewhere, 'Restored 1 holding');
   expect(await symbols(elsewhere)).toEqual(['ACME']);

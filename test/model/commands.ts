@@ -15,9 +15,11 @@ import type { CreditBook } from './credit-book.ts';
 export interface Real {
   world: World;
   people: Person[];
-  /** Stripe gave up on an event: without `reconcile` the truth cannot be known. */
+  /** Stripe gave up on an event, so only `reconcile` can recover the truth. */
   dropped: boolean;
-  /** Where everything is delivered in the second in which it happens: what everybody's credit must be. Null: it is not. */
+  /**
+   * The expected credit of every user, where each event is delivered in the second it happens; null where it is not.
+   */
   book: CreditBook | null;
 }
 
@@ -25,7 +27,7 @@ export type Model = Record<string, never>;
 
 type Command = fc.AsyncCommand<Model, Real>;
 
-/** Of several things the one that a number means; none when there are none. */
+/** The item that a number selects; undefined when there are none. */
 function pick<T>(things: Iterable<T>, which: number): T | undefined {
   const all = [...things];
   return all[which % Math.max(all.length, 1)];
@@ -49,7 +51,7 @@ async function keepBook({ world, book }: Real): Promise<void> {
   await book.compare();
 }
 
-/** Lets time pass; with a book from one thing that happens by itself to the next, each delivered at once. */
+/** Lets time pass. With a book it stops at each automatic event, and each is delivered at once. */
 async function letPass(real: Real, seconds: number): Promise<void> {
   const { world, book } = real;
   const until = epoch(world.clock.now) + seconds;
@@ -60,7 +62,7 @@ async function letPass(real: Real, seconds: number): Promise<void> {
   await passTime(world, until - epoch(world.clock.now));
 }
 
-/** When something may happen by itself that bears on payments, epoch seconds. */
+/** When something that affects payments may happen automatically, epoch seconds. */
 function nextDue({ sandbox: { objects }, clock }: World): number {
   const instants = [
     ...[...objects.subscriptions.values()].flatMap(({ items, cancel_at: end }) => [
@@ -76,13 +78,15 @@ function nextDue({ sandbox: { objects }, clock }: World): number {
   return Math.min(...instants.map((at) => at ?? Infinity).filter((at) => at > now));
 }
 
-/** An account, and its browser. */
+/** An account and its browser. */
 export async function addPerson({ world, people }: Real, friend: number | null): Promise<void> {
   const code = friend === null ? undefined : pick(people, friend)?.code;
   people.push(await signUp(world, `${people.length}@example.com`, code));
 }
 
-/** What the merchant or the bank does may make no sense at the moment: Stripe refuses it, and nothing has happened. */
+/**
+ * An action of the merchant or bank may make no sense at the moment; then Stripe refuses it, and nothing has happened.
+ */
 async function unlessRefused(act: () => unknown): Promise<void> {
   try {
     await act();
@@ -93,21 +97,21 @@ async function unlessRefused(act: () => unknown): Promise<void> {
   }
 }
 
-/** Lets the database refuse one kind of write, as a crash before the commit would; whatever it was, it is rolled back. */
+/** Makes the database refuse one kind of write, as a crash before the commit would; the transaction is rolled back. */
 async function crashingAt(world: World, table: string, work: () => Promise<unknown>): Promise<void> {
   const refusal = await refuseWrites(world, 'INSERT', table);
   await work();
   await refusal.lift();
 }
 
-/** A command that is drawn so many times as often as the others: without it most stories never get far. */
+/** A command that is drawn more often than the others; without it most stories never get far. */
 function often(times: number, one: fc.Arbitrary<Command>): fc.Arbitrary<Command>[] {
   return Array.from({ length: times }, () => one);
 }
 
 const n = fc.nat({ max: 30 });
 
-/** Steps of time, s; none of them, added up, hits the clawback to the second. */
+/** Steps of time, s; no sum of them equals the clawback limit to the second. */
 const step = fc.constantFrom(0, 1, 4_021, 90_007, 277_219, 731_413, 2_678_531);
 
 const outcome = fc.constantFrom('paid', 'paid', 'paid', 'paid', 'bank_debit', 'incomplete');
@@ -147,7 +151,7 @@ const delivers = fc.boolean().map((backwards) =>
 );
 
 /**
- * Somebody buys past the server, at a checkout of the merchant's own that names them: the same plan a second time, or
+ * A purchase at a checkout of the merchant's own that names the user: a second subscription to the same plan, or
  * another product of the same account.
  */
 async function buyElsewhere(real: Real, who: number, price: string, how: Payment): Promise<void> {
@@ -179,7 +183,7 @@ const buysElsewhere = fc
     ),
   );
 
-/** Everything that users, merchants, banks, the network and time can do. */
+/** Every action of users, merchants, banks, the network and time. */
 export const COMMANDS: readonly fc.Arbitrary<Command>[] = [
   ...often(5, buys),
   ...often(4, delivers),

@@ -6,14 +6,14 @@ import { whatHolds, whoPays } from './oracle.ts';
 
 const CONVERSION_SECONDS = 45 * DAY;
 
-/** One grant, and what is left of it. */
+/** One grant and what is left of it. */
 interface Lot {
   referralId: string | null;
   left: number;
 }
 
 interface Purse {
-  /** The oldest first: it is spent first. */
+  /** Oldest first: the oldest is spent first. */
   lots: Lot[];
   paying: boolean;
   /** What the last reversal of a referral took. */
@@ -21,9 +21,9 @@ interface Purse {
 }
 
 /**
- * Everybody's credit, kept second by second beside the server. It looks at who pays and which payments hold at Stripe, and
- * at none of the server's facts or ledgers. It is right where everything is delivered in the second in which it happens:
- * what is heard late can hold credit later than it should have.
+ * Every user's credit, kept second by second beside the server. It uses only who pays and which payments hold at
+ * Stripe, not the server's facts or ledgers. It is right where each event is delivered in the second it happens: an
+ * event heard late can hold credit for longer.
  */
 export class CreditBook {
   readonly #world: World;
@@ -37,19 +37,19 @@ export class CreditBook {
     this.#at = world.clock.now.getTime();
   }
 
-  /** Days from an operator, now. */
+  /** Days granted by an operator now. */
   grant(userId: string, days: number): void {
     this.#purse(userId).lots.push({ referralId: null, left: days * DAY });
   }
 
-  /** Takes note of everything until now. Called after each thing that happens, before time passes. */
+  /** Records everything until now. Call it after each event, before time passes. */
   async observe(): Promise<void> {
     this.#passTime();
     for (const [userId, pays] of await whoPays(this.#world)) this.#purse(userId).paying = pays;
     await this.#followReferrals();
   }
 
-  /** Holds what everybody has left, and whether it stands still, against the rows. */
+  /** Compares what everybody has left, and whether it is held, with the rows. */
   async compare(): Promise<void> {
     const { db, clock } = this.#world;
     for (const { id, creditUntil, creditHeldAt } of await db.user.findMany({ where: { deletedAt: null } })) {
@@ -80,12 +80,12 @@ export class CreditBook {
     const changed = referrals.filter(({ id, referred, convertedAt }) => {
       const before = this.#conversions.get(id);
       const holds = holding.has(id);
-      // A bank debit is "active" before its checkout says that it is under way: it can have converted, and been reversed
-      // at once, before the account was deleted.
+      // A bank debit is "active" before its checkout says that it is under way, so it can have converted and been
+      // reversed at once, before the account was deleted.
       const mayConvert = referred.deletedAt === null || convertedAt !== null;
       return before === undefined ? holds && mayConvert : before !== holds;
     });
-    // Two of one second: which of them comes first is the server's to say.
+    // Of two in the same second, the server decides which comes first.
     const order = new Map(
       (await db.creditEntry.findMany({ orderBy: [{ seq: 'asc' }] })).map((entry, index) => [
         `${entry.userId} ${entry.referralId ?? ''}`,

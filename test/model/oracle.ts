@@ -5,8 +5,7 @@ import type { Sandbox } from '../../src/sandbox/sandbox.ts';
 import { DAY } from '../support/server.ts';
 import type { World } from '../support/stand-in.ts';
 
-// What must be true of every user, worked out from nothing but the stand-in's own objects: none of the server's code
-// and none of its facts are asked.
+// What must be true of every user, derived from the stand-in's objects alone, without the server's code or facts.
 
 type Objects = Sandbox['objects'];
 type Subscription = Objects['subscriptions'] extends ReadonlyMap<string, infer T> ? T : never;
@@ -23,7 +22,7 @@ function paidAt(invoice: Invoice): number {
   return invoice.status_transitions.paid_at ?? 0;
 }
 
-/** Every payment of it went back, in full and in time, and none of that was called off. */
+/** Every payment of it went back, in full and in time, and no refund failed or was cancelled. */
 function isMoneyBack(objects: Objects, invoice: Invoice, clawbackDays: number): boolean {
   const inTime = (at: number): boolean => at - paidAt(invoice) <= clawbackDays * DAY;
   const payments = [...objects.invoicePayments.values()].filter(
@@ -37,7 +36,7 @@ function isMoneyBack(objects: Objects, invoice: Invoice, clawbackDays: number): 
       (one) => one.payment_intent === intent && one.status === 'succeeded',
     );
     const fullAt = Math.max(...refunds.map(({ created }) => created));
-    // Lost, and not won since: an appeal has decided nothing yet.
+    // Lost and not won since: an undecided appeal changes nothing.
     const lost = [...objects.disputes.values()].some(
       (one) =>
         one.payment_intent === intent &&
@@ -49,7 +48,7 @@ function isMoneyBack(objects: Objects, invoice: Invoice, clawbackDays: number): 
   return payments.length > 0 && payments.every(({ payment }) => isBack(payment.payment_intent));
 }
 
-/** It is a subscription to what the server sells, or the server sells everything. */
+/** It is for a product that the server sells, or the server sells every product. */
 function isOurs(subscription: Subscription, products: readonly string[] | null): boolean {
   return products === null || subscription.items.data.some(({ price }) => products.includes(price.product));
 }
@@ -63,12 +62,12 @@ function tierOf(objects: Objects, subscriptions: readonly Subscription[]): strin
 
 type UserWithFacts = Prisma.UserGetPayload<{ include: { customers: true; referredBy: true } }>;
 
-/** Every user, and the subscriptions of all of their customers that are to one of our products, as Stripe has them. */
+/** Every user with the subscriptions, to our products, of all their customers, as Stripe has them. */
 async function usersAtStripe({ db, sandbox, config }: World): Promise<[UserWithFacts, Subscription[]][]> {
   const users = await db.user.findMany({ include: { customers: true, referredBy: true } });
   return users.map((user) => {
     const customers = new Set(user.customers.map(({ id }) => id));
-    // No plan here ever changes from one product to another: what counts now is what counted once.
+    // No plan here changes to another product, so what counts now has always counted.
     const subscriptions = [...sandbox.objects.subscriptions.values()].filter(
       (one) => customers.has(one.customer) && isOurs(one, config.stripe.products),
     );
@@ -76,14 +75,14 @@ async function usersAtStripe({ db, sandbox, config }: World): Promise<[UserWithF
   });
 }
 
-/** Of every user, whether they pay. */
+/** Whether each user pays. */
 export async function whoPays(world: World): Promise<Map<string, boolean>> {
   const { objects } = world.sandbox;
   const users = await usersAtStripe(world);
   return new Map(users.map(([{ id }, subscriptions]) => [id, tierOf(objects, subscriptions) === 'paid']));
 }
 
-/** The referrals whose friend made a payment that did not go back. */
+/** The referrals with a payment by the friend that did not go back. */
 export async function whatHolds(world: World): Promise<Set<string>> {
   const { objects } = world.sandbox;
   const users = await usersAtStripe(world);
@@ -95,7 +94,7 @@ export async function whatHolds(world: World): Promise<Set<string>> {
   return new Set(holding.flatMap(([{ referredBy }]) => referredBy?.id ?? []));
 }
 
-/** Holds every user, and every referral of a living one, against what Stripe's side says. */
+/** Compares every user, and every referral of a living user, with Stripe's side. */
 export async function expectTruth(world: World): Promise<void> {
   const holding = await whatHolds(world);
   for (const [user, subscriptions] of await usersAtStripe(world)) {
@@ -108,7 +107,7 @@ export async function expectTruth(world: World): Promise<void> {
   await expectConversionCredit(world, holding);
 }
 
-/** Of each conversion that holds both have got 45 days, and of each that does not what they had spent of them. */
+/** For a conversion that holds both have 45 days; for a reversed one, only what they had spent. */
 async function expectConversionCredit({ db }: World, holding: ReadonlySet<string>): Promise<void> {
   const referrals = await db.referral.findMany({ include: { referrer: true, referred: true } });
   for (const { id, referrer, referred } of referrals) {

@@ -9,15 +9,15 @@ import type { Model, Real } from './commands.ts';
 import { CreditBook } from './credit-book.ts';
 import { expectTruth } from './oracle.ts';
 
-/** How many stories a test tells: in the long run 500 in all. PostgreSQL takes several times as long for one. */
+/** How many stories a test tells: 500 in total in the long run. A story takes several times as long on PostgreSQL. */
 const FEW = { sqlite: 10, postgresql: 4 };
 const MANY = { sqlite: 200, postgresql: 50 };
 
 const FIXED_SEEDS = { sqlite: [1, 2], postgresql: [3, 4] } as const;
 
 /**
- * For a person to look at, and no broken rows: a card that fails for months, somebody who pays twice, and a customer that
- * Stripe did not know when somebody pressed Upgrade (its deletion may not have been heard of yet).
+ * Findings for an operator to review that do not mean broken rows: a card that fails for months, a user who pays twice,
+ * and a customer unknown to Stripe when the user pressed Upgrade (we may not have heard of its deletion yet).
  */
 const FOR_PEOPLE: ReadonlySet<string> = new Set(['past-due', 'one-subscription', 'known-at-stripe']);
 
@@ -50,11 +50,11 @@ export async function tellStories(which: 0 | 1 | 'fresh'): Promise<void> {
     fc.asyncProperty(stories, trialDays, products, network, async (story, trial, sold, delivery) => {
       const world = await startWorld({ STRIPE_TRIAL_DAYS: trial, STRIPE_PRODUCTS: sold });
       try {
-        // What survives a power cut is tested elsewhere; here it would only take time.
+        // Durability is tested elsewhere; here it would only cost time.
         if (engine === 'sqlite') await world.db.$queryRaw`PRAGMA synchronous=OFF`;
         const book = delivery === 'prompt' ? new CreditBook(world) : null;
         const real: Real = { world, people: [], dropped: false, book };
-        // Two friends to begin with: most of what can happen needs them.
+        // Two friends to begin with: most actions need them.
         await addPerson(real, null);
         await addPerson(real, 0);
         const model: Model = {};

@@ -15,7 +15,6 @@ function userOf(rows: Rows, id: string): UserRow {
   return user;
 }
 
-/** Changes the friend's referral. */
 function put(rows: Rows, columns: Partial<ReferralRow>): void {
   const referral = rows.referrals.get(FRIEND);
   if (referral) rows.referrals.set(FRIEND, { ...referral, ...columns });
@@ -25,7 +24,7 @@ function convert(rows: Rows, at = day(0)) {
   return convertReferral(unitOf(rows, at), userOf(rows, FRIEND));
 }
 
-/** Until when each of both has credit, and how many entries their ledgers have. */
+/** Until when each of both has credit, and the length of their ledgers. */
 function creditOf(rows: Rows) {
   return [FRIEND, REFERRER].map((id) => {
     const { creditUntil, creditEntryCount } = userOf(rows, id);

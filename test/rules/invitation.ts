@@ -7,7 +7,7 @@ export const FRIEND = 'friend';
 export const REFERRER = 'referrer';
 export const CLAWBACK_DAYS = 30;
 
-/** Somebody with an account and nothing else. */
+/** A user with an account and nothing else. */
 export function userRow(id: string): UserRow {
   return {
     id,
@@ -21,7 +21,7 @@ export function userRow(id: string): UserRow {
   };
 }
 
-/** Somebody who was invited by somebody, and has not paid. */
+/** An invited user who has not paid. */
 export function invitation(): Rows {
   const rows = noRows();
   for (const id of [FRIEND, REFERRER]) rows.users.set(id, userRow(id));
@@ -42,8 +42,8 @@ export function invitation(): Rows {
 }
 
 /**
- * A unit of work on rows in memory. Everything that can be asked for is there: the ledgers are in the rows, nobody had a
- * trial, and no event is kept.
+ * A unit of work on rows in memory. Whatever it asks for is there: the ledgers are in the rows, nobody had a trial, and
+ * no event is stored.
  */
 export function unitOf(rows: Rows, now: Date, events: readonly string[] = []): Unit {
   return {

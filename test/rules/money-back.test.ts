@@ -20,7 +20,7 @@ function disputed(status: string, createdAt = day(5)): PaymentFacts {
   return payment({ disputes: [{ status, createdAt }] });
 }
 
-/** An invoice that was paid on day 0 by these payments. */
+/** An invoice paid on day 0 by these payments. */
 function paidBy(...payments: PaymentFacts[]): InvoiceMoney {
   return { positive: true, paidAt: day(0), payments };
 }

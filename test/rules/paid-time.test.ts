@@ -4,7 +4,7 @@ import { afterProof, afterSnapshot, turnedAt } from '../../src/access/paid-time.
 import type { Known } from '../../src/access/paid-time.ts';
 import { day, subscriptionRow } from './subscription-row.ts';
 
-/** A snapshot on a day that gives a paid tier, or none. */
+/** The day of a snapshot, and whether it gives a paid tier. */
 type Heard = [at: number, paid: boolean];
 
 /** What is known after these snapshots, in the order of their arrival; the row keeps the newest. */

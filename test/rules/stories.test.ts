@@ -17,9 +17,9 @@ const DAY = 86_400;
 
 interface Told {
   events: StripeEvent[];
-  /** What the subscription gives in the end. */
+  /** The tier that the subscription gives in the end. */
   tier: 'paid' | 'trial' | 'free';
-  /** Its money came, and did not all go back. */
+  /** Its money arrived and did not all go back. */
   holds: boolean;
 }
 
@@ -65,7 +65,7 @@ function subscription(name: string, draw: Draw): Told {
   } else {
     events.push(invoicePaid(`in_${name}_zero`, start, 0, true));
     if (draw(3) > 0) {
-      // The trial turns active before the card is charged; the coupon ends.
+      // The trial becomes active before the card is charged; the coupon ends.
       if (kind === 'trial') snapshot(start + 7, (status = 'active'), trial);
       if (draw(3) > 0) paidAt.push(start + 7 + draw(3));
       else if (kind === 'trial') snapshot(start + 8, (status = 'past_due'), trial);

@@ -1,6 +1,6 @@
 import type { Subscription } from '../../src/db/generated/client.ts';
 
-/** The day that stands for day 0 of a story. */
+/** Day 0 of a story. */
 const DAY_0 = Date.UTC(2027, 0, 10);
 
 /** The instant `days` after day 0, UTC. */
@@ -8,7 +8,7 @@ export function day(days: number): Date {
   return new Date(DAY_0 + days * 86_400_000);
 }
 
-/** A subscription's row: active since day 0 and paid, unless the test says otherwise. */
+/** A subscription's row: active since day 0 and paid, unless the test overrides it. */
 export function subscriptionRow(columns: Partial<Subscription> = {}): Subscription {
   return {
     id: 'sub_1',

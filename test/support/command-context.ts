@@ -2,7 +2,7 @@ import type { CommandContext } from '../../src/operator/command.ts';
 import { readConfig } from '../../src/config.ts';
 import type { TestServer } from './server.ts';
 
-/** What a command gets, at the instant of the server's clock. */
+/** A command's context at the instant of the server's clock. */
 export function commandContext(
   { db, clock }: Pick<TestServer, 'db' | 'clock'>,
   env: NodeJS.ProcessEnv = {},

@@ -9,21 +9,21 @@ import type { Db } from '../../src/db/transaction.ts';
 import { asAdministrator, databaseOn, newDatabaseName } from './postgresql-databases.ts';
 import './provided.ts';
 
-/** A migrated database with a client that is open on it. */
+/** A migrated database with an open client. */
 export interface OpenDatabase {
   databaseUrl: string;
   db: Db;
-  /** What its schema was when it was new. */
+  /** Its schema when it was new. */
   schema: string;
 }
 
 /**
- * Databases that earlier tests of this worker have given back, empty again. Opening a client costs more than most tests
- * take, and emptying a database costs almost nothing.
+ * Databases that earlier tests of this worker gave back, emptied. Opening a client takes longer than most tests, and
+ * emptying a database takes almost no time.
  */
 const free: OpenDatabase[] = [];
 
-/** An empty database that nobody else uses; give it back with `giveBack`. */
+/** An empty database for one test; return it with `giveBack`. */
 export async function takeDatabase(): Promise<OpenDatabase> {
   const kept = free.pop();
   if (kept) return kept;
@@ -32,7 +32,7 @@ export async function takeDatabase(): Promise<OpenDatabase> {
   return { databaseUrl, db, schema: await schemaOf(db) };
 }
 
-/** Empties a database and keeps it for another test, unless somebody changed its schema: that one is closed for good. */
+/** Empties a database and keeps it for another test, unless its schema was changed: then it is closed for good. */
 export async function giveBack(database: OpenDatabase): Promise<void> {
   const { db, databaseUrl, schema } = database;
   if ((await schemaOf(db)) === schema) {
@@ -43,7 +43,7 @@ export async function giveBack(database: OpenDatabase): Promise<void> {
   }
 }
 
-/** The address of a copy of the migrated, empty database; on PostgreSQL it is gone after the test. */
+/** The URL of a copy of the migrated, empty database; on PostgreSQL it is dropped after the test. */
 export async function newDatabase(): Promise<string> {
   const url = await makeDatabase();
   const server = inject('postgresqlServer');
@@ -51,7 +51,7 @@ export async function newDatabase(): Promise<string> {
   return url;
 }
 
-/** A PostgreSQL database that has not been migrated; it is gone after the test. */
+/** A PostgreSQL database without migrations, dropped after the test. */
 export async function newEmptyDatabase(): Promise<string> {
   const server = inject('postgresqlServer') ?? '';
   const url = await makePostgresqlDatabase(server, 'template1');
@@ -79,7 +79,7 @@ function dropAfterTest(server: string, url: string): void {
   onTestFinished(() => asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`));
 }
 
-/** Everything that a test can have added or taken away: columns, constraints, indexes, triggers, migrations. */
+/** Everything that a test can add or remove: columns, constraints, indexes, triggers, migrations. */
 async function schemaOf(db: Db): Promise<string> {
   if (inject('engine') === 'sqlite') {
     const parts = await db.$queryRaw`SELECT coalesce("sql", "name") AS part FROM sqlite_schema ORDER BY 1`;

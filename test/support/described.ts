@@ -13,7 +13,7 @@ interface ApiDocument {
   paths: Record<string, Record<string, Described>>;
 }
 
-/** One document, and what was compiled of it: every server of a process describes the same. */
+/** The document and its compiled schemas, shared because every server of a process has the same. */
 let known: { document: ApiDocument; ajv: Ajv2020; compiled: Map<string, ValidateFunction> } | null = null;
 
 function describedBy(app: FastifyInstance) {
@@ -25,7 +25,7 @@ function describedBy(app: FastifyInstance) {
   return (known = { document, ajv, compiled: new Map<string, ValidateFunction>() });
 }
 
-/** Has every answer under /api/ that a test asks this server for compared with the OpenAPI document. */
+/** Compares every answer under /api/ in a test with the OpenAPI document. */
 export function compareWithDescription(app: FastifyInstance): void {
   const inject = app.inject.bind(app) as (options: InjectOptions | string) => Promise<LightMyRequestResponse>;
   const compared = async (options: InjectOptions | string): Promise<LightMyRequestResponse> => {
@@ -54,7 +54,7 @@ export function differenceFrom(
   const operation = path === undefined ? undefined : document.paths[path]?.[method];
   const type = headers['content-type']?.toString().split(';')[0];
   if (path === undefined || !operation) {
-    // Nothing is there: any path of the API has the same errors.
+    // An unknown path: any path of the API has the same errors.
     return statusCode >= 400 ? null : 'The document has no such path.';
   }
   const described = operation.responses?.[statusCode];

@@ -11,7 +11,7 @@ export const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
 
 export type HeldSandbox = Awaited<ReturnType<typeof startHeldSandbox>>;
 
-/** A sandbox by itself, whose events wait, with a clock that stands still until the test moves it. */
+/** A sandbox on its own, with held events and a clock that the test moves. */
 export async function startHeldSandbox(extra: { stateFile?: string } = {}, now = START) {
   const clock = { now };
   const sandbox = await startSandbox({
@@ -36,7 +36,7 @@ export async function startHeldSandbox(extra: { stateFile?: string } = {}, now =
   });
   let seen = 0;
 
-  /** The events since the last look. */
+  /** The events since the last call. */
   function fresh() {
     const all = [...sandbox.objects.events.values()];
     const events = all.slice(seen);

@@ -23,7 +23,7 @@ const INVITES = 3;
 const CONVERSION_SECONDS = 45 * DAY;
 
 /**
- * Makes accounts, tied by referrals: the first one invited the next ones, those invited others, and so on.
+ * Makes accounts tied by referrals: the first invited the next ones, those invited others, and so on.
  *
  * @returns their ids
  */
@@ -96,9 +96,9 @@ export function purchaseEvents(draw: Draw, userId: string): StripeEvent[] {
 }
 
 /**
- * Checks what must hold once every event has been delivered, however often and whatever happened meanwhile: each was
- * taken once, the rows are sound, every conversion gave 45 days to each side once, and everything is as on a server on
- * which nothing ever happened, the instants of our own clock aside.
+ * Checks what must hold once every event has been delivered, whatever happened meanwhile: each event was applied once,
+ * the rows are consistent, every conversion gave 45 days to each side once, and everything equals a server without
+ * disturbances, apart from our own clock's instants.
  *
  * @param people their ids
  * @param purchases the events of each, in the order in which they were delivered
@@ -133,7 +133,7 @@ async function expectGrants({ db }: TestServer, why: string): Promise<void> {
   expect(referrals.length, why).toBeGreaterThan(0);
 }
 
-/** A server with the same people, on which each event was handled once, and nothing happened. */
+/** A server with the same people that handled each event once, without disturbances. */
 async function undisturbed(
   { db }: TestServer,
   purchases: readonly (readonly StripeEvent[])[],
@@ -161,7 +161,7 @@ async function undisturbed(
   return control;
 }
 
-/** What came of each event. */
+/** The outcome of each event. */
 function eventLedger({ db }: TestServer) {
   return db.event.findMany({
     orderBy: { id: 'asc' },
@@ -178,7 +178,7 @@ function eventLedger({ db }: TestServer) {
   });
 }
 
-/** Columns that hold instants of our own clock, or what is counted from them. */
+/** Columns with instants of our own clock, or derived from them. */
 const OUR_CLOCK = new Set([
   'at',
   'convertedAt',
@@ -190,10 +190,10 @@ const OUR_CLOCK = new Set([
   'provenAt',
 ]);
 
-/** Of our own making, or by the order in which the events of different buyers came. */
+/** Made by us, or dependent on the order of different buyers' events. */
 const BY_CHANCE = new Set(['seq']);
 
-/** Every row but the event ledger's, without what two runs need not have in common, in one order. */
+/** Every row except the event ledger's, in one order, without what two runs need not share. */
 async function comparable(server: TestServer): Promise<Record<string, string[]>> {
   const { audit, ...tables } = await everythingElse(server);
   const rows = { ...tables, audit: audit.map((row) => ({ ...row, id: null })) };
@@ -208,7 +208,7 @@ async function comparable(server: TestServer): Promise<Record<string, string[]>>
 function comparableColumn([name, value]: [string, unknown]): unknown {
   if (BY_CHANCE.has(name)) return null;
   if (OUR_CLOCK.has(name)) return [name, value !== null];
-  // Credit that ran for some seconds is taken back without them.
+  // If credit ran for some seconds, the reversal takes that much less.
   if (name === 'seconds' && typeof value === 'number') return [name, Math.round(value / DAY)];
   return [name, value];
 }

@@ -4,8 +4,8 @@ import { DAY } from './server.ts';
 import type { Person, TestServer } from './server.ts';
 
 /**
- * Gives an account that nothing has happened to yet many friends who signed up and paid one second after the other,
- * the first of them at `from`: the rows of the referrer's side.
+ * Gives a new account many friends who signed up and paid one second after the other, starting at `from`: the rows of
+ * the referrer's side.
  */
 export async function giveConversions(
   { db }: TestServer,

@@ -5,8 +5,8 @@ import { promisify } from 'node:util';
 const RUN = join(import.meta.dirname, '../../src/run.js');
 
 /**
- * Migrates the database that tests copy, in a process of its own: this one sets up both engines' tests, each with our
- * modules anew, and cannot load the schema engine twice.
+ * Migrates the database that tests copy, in a separate process: this one sets up the tests of both engines, each with
+ * our modules loaded anew, and cannot load the schema engine twice.
  *
  * @param folder where the process runs: one without an `.env`
  */

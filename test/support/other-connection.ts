@@ -2,12 +2,12 @@ import Database from 'better-sqlite3';
 import { Client } from 'pg';
 import { onTestFinished } from 'vitest';
 
-/** A connection of its own to a server's database, as another process has one. It is closed after the test. */
+/** A separate connection to a server's database, like another process's. It is closed after the test. */
 export interface OtherConnection {
-  /** Runs statements, with semicolons between them. */
+  /** Runs statements separated by semicolons. */
   run: (statements: string) => Promise<void>;
   rows: (query: string) => Promise<Record<string, unknown>[]>;
-  /** Ends it before the test has finished. */
+  /** Closes it before the test has finished. */
   close: () => Promise<void>;
 }
 
@@ -27,7 +27,7 @@ export async function otherConnection({ databaseUrl }: { databaseUrl: string }):
   }
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
-  // Its database is dropped, with force, when the test has finished.
+  // Its database is force-dropped when the test has finished.
   client.on('error', () => undefined);
   const close = (): Promise<void> => client.end().catch(() => undefined);
   onTestFinished(close);
@@ -49,7 +49,7 @@ interface Obstacle {
  * Makes the database refuse one kind of write, as a full disk or a bug would.
  *
  * @param write `INSERT`, `UPDATE`, `UPDATE OF "column"` …
- * @param when refuses only while this SQL condition holds; always when it is left out
+ * @param when refuses only while this SQL condition holds; always when omitted
  * @returns lifts it
  */
 export async function refuseWrites(
@@ -65,8 +65,8 @@ export async function refuseWrites(
 }
 
 /**
- * Lets the COMMIT of every transaction fail that inserted into a table, as a disk that becomes full does: each such insert
- * leaves a row behind that points nowhere, which only COMMIT finds out.
+ * Makes COMMIT fail for every transaction that inserted into a table, as when a disk fills up: each such insert adds a
+ * row with a dangling deferred foreign key, which only COMMIT checks.
  *
  * @returns lifts it
  */
@@ -100,8 +100,8 @@ async function addTrigger(
 }
 
 /**
- * Another process that is in the middle of a long write, and in the way of every event: on SQLite it is the one that may
- * write, on PostgreSQL it has locked the event ledger.
+ * Another process in the middle of a long write that blocks every event: on SQLite it holds the write lock, on
+ * PostgreSQL it has locked the event ledger.
  *
  * @returns lifts it: the other process commits
  */
@@ -121,8 +121,8 @@ export async function keepBusy(server: { databaseUrl: string }): Promise<Obstacl
 }
 
 /**
- * @param databaseUrl the address of a database
- * @returns the address by which nobody waits long for another's lock there, so that a test need not either
+ * @param databaseUrl the URL of a database
+ * @returns the same with a short lock timeout, so that tests need not wait long
  */
 export function impatient(databaseUrl: string): string {
   return databaseUrl.startsWith('file:') ? databaseUrl : `${databaseUrl}?lock_timeout=100`;

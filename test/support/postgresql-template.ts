@@ -8,13 +8,13 @@ import { newScratchFolder } from './scratch.ts';
 import './provided.ts';
 
 /**
- * Migrates one PostgreSQL database for all tests to copy: on the server of TEST_DATABASE_URL (its user must be allowed to
- * make databases), or on one that is started for this run and stopped after it.
+ * Migrates one PostgreSQL database for all tests to copy: on the server of TEST_DATABASE_URL (its user needs permission
+ * to create databases), or on one started for this run and stopped after it.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const scratch = await newScratchFolder();
   const given = process.env['TEST_DATABASE_URL'];
-  // Nothing here has to survive a power cut. Other settings, and STRATEGY FILE_COPY, save nothing that can be measured.
+  // Nothing here has to survive a power cut. Other settings, and STRATEGY FILE_COPY, save no measurable time.
   const server = given ? null : await startPostgresql({ flags: ['-c', 'fsync=off'] });
   const postgresqlServer = given ?? server?.url ?? '';
 

@@ -22,15 +22,15 @@ export interface Started {
 export interface RunningServer extends Started {
   /** The address that it printed. */
   url: string;
-  /** Sends the signal, and waits for the end; the exit code, null when the signal killed it. */
+  /** Sends the signal and waits for the exit code; null when the signal killed it. */
   stop: (signal?: NodeJS.Signals) => Promise<number | null>;
 }
 
 /**
- * Starts one of our programs as its own process, with no environment but the one that is given. It is killed when the
- * test has finished.
+ * Starts one of our programs as a separate process, with only the given environment. It is killed when the test has
+ * finished.
  *
- * @param folder where it runs; an empty one of its own when it is left out
+ * @param folder where it runs; a new empty one when omitted
  */
 export async function startProgram(
   program: 'server' | 'cli',
@@ -50,7 +50,7 @@ export async function startProgram(
   return { child, output };
 }
 
-/** Waits for the end of a process, and of what it writes. */
+/** Waits for a process and its output to end. */
 export async function ended({ child, output }: Started): Promise<CliOutcome> {
   const [code] = (await once(child, 'close')) as [number | null];
   return { code, ...output };
@@ -63,7 +63,7 @@ export interface CliOutcome {
   stderr: string;
 }
 
-/** Runs the command line to its end, in this process; `runCliProcess` starts one for it. */
+/** Runs the command line to its end in this process; `runCliProcess` starts a process for it. */
 export async function runCli(
   args: string[],
   env: { DATABASE_URL: string } & Record<string, string>,
@@ -83,7 +83,7 @@ class Collected extends Writable {
   }
 }
 
-/** Runs the command line to its end, as a process of its own. */
+/** Runs the command line to its end as a separate process. */
 export async function runCliProcess(
   args: string[],
   env: Record<string, string>,
@@ -102,7 +102,7 @@ export async function runServer(env: Record<string, string>, folder?: string): P
   );
   const { child, output } = started;
   const url = await until(() => {
-    if (child.exitCode !== null) throw new Error(`The server ended: ${output.stderr}`);
+    if (child.exitCode !== null) throw new Error(`The server exited: ${output.stderr}`);
     return Promise.resolve(/^Tandem is at (\S+)$/m.exec(output.stdout)?.[1]);
   });
   async function stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
@@ -128,7 +128,7 @@ export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
     if (seen !== undefined) return seen;
     await pause(50);
   }
-  throw new Error('What was awaited did not come.');
+  throw new Error('Still nothing after 600 attempts.');
 }
 
 export function emptyFolder(): Promise<string> {

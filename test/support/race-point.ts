@@ -3,24 +3,24 @@ import { inject, onTestFinished } from 'vitest';
 import { otherConnection } from './other-connection.ts';
 import { until } from './process.ts';
 
-/** Some number that no other lock of a test has. */
+/** A number that no other lock of a test has. */
 const LOCK = 4_242;
 
 export interface RacePoint {
-  /** Waits until a transaction stands still here. */
+  /** Waits until a transaction has stopped here. */
   arrived: () => Promise<void>;
-  /** Waits until another transaction waits for a lock that is held by the one here. */
+  /** Waits until another transaction waits for a lock held by the one stopped here. */
   blocked: () => Promise<void>;
-  /** Lets everybody go on. */
+  /** Lets all transactions continue. */
   open: () => Promise<void>;
 }
 
 /**
- * A place in a transaction where it stands still until the test says so: right before one kind of write. PostgreSQL alone
- * has transactions that are open side by side; on SQLite there is nothing to hold, and a race is only an order.
+ * A point, right before one kind of write, at which a transaction stops until the test lets it continue. Only
+ * PostgreSQL has concurrent transactions; on SQLite nothing stops, and a race is only an order.
  *
  * @param write `INSERT` or `UPDATE`
- * @param when holds only while this SQL condition on NEW is true
+ * @param when stops only while this SQL condition on NEW is true
  */
 export async function holdBefore(
   server: { databaseUrl: string },
@@ -60,5 +60,5 @@ export async function holdBefore(
   };
 }
 
-/** Whether transactions of this run can be open side by side. */
+/** Whether this run's transactions can be open concurrently. */
 export const SIDE_BY_SIDE = inject('engine') === 'postgresql';

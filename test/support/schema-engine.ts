@@ -6,8 +6,8 @@ import { databasePath } from '../../src/db/open.ts';
 import { sqliteAdapterFactory } from '../../src/db/sqlite-adapter.ts';
 
 /**
- * What Prisma's own engine says of how a SQLite database differs from its schema, as `prisma migrate diff` prints it. (It
- * cannot read PostgreSQL's catalogue through an adapter.)
+ * How a SQLite database differs from its schema according to Prisma's own engine, as `prisma migrate diff` prints it.
+ * (It cannot read PostgreSQL's catalogue through an adapter.)
  *
  * @param folder where schema.prisma is
  */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 const IN_MEMORY = '/dev/shm';
 
-/** In memory where that is possible: the tests wait for thousands of commits, each of which is a flush to disk. */
+/** In memory where possible: the tests wait for thousands of commits, and each is a flush to disk. */
 export const SCRATCH = existsSync(IN_MEMORY) ? IN_MEMORY : tmpdir();
 
 /** Makes an empty folder for temporary files of one run. */

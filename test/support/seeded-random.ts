@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto';
 
-/** Draws whole numbers from 0 up to, not including, a limit. */
+/** Draws an integer from 0 up to, but not including, a limit. */
 export type Draw = (limit: number) => number;
 
 /** The seed of this run: SEED in the environment, so that a failed run can be repeated. */
 export const SEED = process.env['SEED'] ?? String(Date.now() % 1_000_000);
 
 /**
- * @param purpose each has draws of its own, which do not depend on how often another one drew
- * @returns the same draws for the same seed
+ * @param purpose each purpose has its own sequence, independent of how often others draw
+ * @returns the same sequence for the same seed
  */
 export function seededRandom(purpose: string): Draw {
   let count = 0;
@@ -19,7 +19,7 @@ export function seededRandom(purpose: string): Draw {
   };
 }
 
-/** The same things in another order. */
+/** The same items in another order. */
 export function shuffled<T>(draw: Draw, things: readonly T[]): T[] {
   const rest = [...things];
   return things.flatMap(() => rest.splice(draw(rest.length), 1));

@@ -26,28 +26,27 @@ export const WEBHOOK_SECRET = 'whsec_test';
 export const SESSION_SECRET = 'a session secret for the tests only';
 export const DAY = 86_400;
 
-/** The instant at which every test's clock stands until the test moves it. */
+/** Where every test's clock starts and stays until the test moves it. */
 export const START = new Date('2027-01-10T09:00:00Z');
 
-/** The server under test, with a database of its own. */
+/** The server under test, with its own database. */
 export interface TestServer {
   app: FastifyInstance;
   db: Db;
   config: Config;
   stripe: Stripe | null;
-  /** The address of its database. */
   databaseUrl: string;
   clock: { now: Date };
   /** Stops it before the test has finished. */
   stop: () => Promise<void>;
 }
 
-/** The tests keep a machine busy, and only some are about a server that refuses work. */
+/** The tests keep the machine busy, and only some are about a server that refuses work. */
 export const PATIENT: Bounds = { ...BOUNDS, delayMs: 60_000 };
 
 /**
- * Starts a server for one test, on an empty database unless the environment names one; it is stopped after the test. Its
- * database is another test's then.
+ * Starts a server for one test, on an empty database unless the environment names one, and stops it after the test.
+ * Another test then reuses its database.
  */
 export async function startTestServer(
   env: NodeJS.ProcessEnv = {},
@@ -90,7 +89,7 @@ export async function startTestServer(
   return { app, db, config, stripe, databaseUrl, clock, stop };
 }
 
-/** Somebody with an account, and the browser they are logged in with. */
+/** A user with an account and a logged-in browser. */
 export interface Person {
   id: string;
   email: string;
@@ -101,11 +100,11 @@ export interface Person {
 
 export const PASSWORD = 'correct horse';
 
-/** The hash of PASSWORD. Hashing is meant to be slow, and most tests need people, not their passwords. */
+/** The hash of PASSWORD, computed once: hashing is slow, and most tests do not test passwords. */
 export const PASSWORD_HASH =
   '$argon2id$v=19$m=19456,t=2,p=1$cfXaFjbps9Ql0J66X7zD3w$195/f3xsh/2/sa2U35cBV5uVeIr91yf8pa8wcos6XI0';
 
-/** Makes somebody an account as sign-up does, with a friend's code when there is one, and a browser that is logged in. */
+/** Makes an account as sign-up does, referred when a friend's code is given, with a logged-in browser. */
 export async function signUp(
   { db, clock, config }: Pick<TestServer, 'db' | 'clock' | 'config'>,
   typed: string,
@@ -121,7 +120,7 @@ export async function signUp(
   });
 }
 
-/** Posts a form as a browser of ours does. */
+/** Posts a form as a browser on our own pages does. */
 export function postForm(
   app: FastifyInstance,
   url: string,
@@ -142,7 +141,7 @@ export function postForm(
   });
 }
 
-/** Posts a form from a client's address, as a program that is no browser does. */
+/** Posts a form from a client's address, like a program that is not a browser. */
 export function postFrom(
   { app }: Pick<TestServer, 'app'>,
   url: string,
@@ -189,7 +188,7 @@ export function deliverRaw(
   });
 }
 
-/** The Stripe-Signature header of a payload. */
+/** The Stripe-Signature header for a payload. */
 export function sign(payload: string, at: Date, secret = WEBHOOK_SECRET): string {
   return Stripe.webhooks.generateTestHeaderString({
     payload,
@@ -198,7 +197,7 @@ export function sign(payload: string, at: Date, secret = WEBHOOK_SECRET): string
   });
 }
 
-/** Delivers events in turn; each must be answered `ok`, or with what is given. */
+/** Delivers events in turn; each must be answered `ok`, or with the given status. */
 export async function deliverAll(server: TestServer, events: object[], status = 'ok'): Promise<void> {
   for (const event of events) {
     const answer = await deliver(server, event);
@@ -221,7 +220,7 @@ export function daysAfter(days: number, from: Date = START): Date {
   return new Date(from.getTime() + days * DAY * 1000);
 }
 
-/** Every table but the event ledger, row by row. */
+/** Every table except the event ledger, row by row. */
 export async function everythingElse({ db }: TestServer) {
   return {
     users: await db.user.findMany({ orderBy: { id: 'asc' } }),

@@ -13,7 +13,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   const scratch = await newScratchFolder();
   const templateDatabase = join(scratch, 'template.db');
   await migrateTemplate(`file:${templateDatabase}`, scratch);
-  // Out of WAL mode, so that the one file is all of it.
+  // Leave WAL mode, so that one file holds everything.
   const file = new Database(templateDatabase);
   file.pragma('journal_mode = DELETE');
   file.close();

@@ -11,17 +11,14 @@ import type { Person, TestServer } from './server.ts';
 
 const API_KEY = 'sk_test_standin';
 
-/** The server under test with the stand-in for Stripe as its other side, both on one clock. */
+/** The server under test with the stand-in for Stripe, both on one clock. */
 export interface World extends TestServer {
   sandbox: Sandbox;
-  /** What a merchant does at Stripe, through the real package. */
+  /** A merchant's actions at Stripe, through the real package. */
   merchant: Stripe;
 }
 
-/**
- * Starts both. Webhooks are held: nothing is delivered until a test says so, with `deliverWaiting` or
- * `sandbox.webhooks`.
- */
+/** Starts both. Webhooks are held: nothing is delivered until a test calls `deliverWaiting` or `sandbox.webhooks`. */
 export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
   const clock = { now: START };
   let webhookUrl = '';
@@ -59,18 +56,18 @@ export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
   return { ...server, sandbox, merchant, stop };
 }
 
-/** Delivers everything that waits, in order; each must be taken. */
+/** Delivers all waiting events in order; each must be acknowledged. */
 export async function deliverWaiting({ sandbox }: World): Promise<void> {
   for (const id of sandbox.webhooks.waiting()) expect(await sandbox.webhooks.send(id)).toBe(200);
 }
 
-/** Moves the clock, and lets everything happen that is due until then. Nothing is delivered by it. */
+/** Moves the clock and runs everything that is due until then. It delivers nothing. */
 export async function passTime({ clock, sandbox }: World, seconds: number): Promise<void> {
   clock.now = new Date(clock.now.getTime() + seconds * 1000);
   await sandbox.acts.advance();
 }
 
-/** Presses Upgrade; where that leads. */
+/** Presses Upgrade and returns where it leads. */
 export async function pressUpgrade(
   { app }: World,
   person: Person,
@@ -81,12 +78,12 @@ export async function pressUpgrade(
   return answer.headers.location ?? '';
 }
 
-/** The id of the checkout session that an address leads to. */
+/** The id of the checkout session in a URL. */
 export function sessionIdOf(url: string): string {
   return new URL(url).pathname.split('/').at(-1) ?? '';
 }
 
-/** Presses Upgrade and pays there; nothing is delivered yet. The id of the subscription. */
+/** Presses Upgrade and pays, delivers nothing, and returns the subscription's id. */
 export async function subscribe(
   world: World,
   person: Person,
@@ -96,7 +93,7 @@ export async function subscribe(
   return subscription ?? '';
 }
 
-/** The payment of a subscription's invoice, the first one or another. */
+/** The payment of a subscription's first invoice, or of another one. */
 export function paymentOf({ sandbox }: World, subscription: string, which = 0): string {
   const invoices = [...sandbox.objects.invoices.values()].filter(
     (invoice) => invoice.parent.subscription_details.subscription === subscription,

@@ -10,7 +10,7 @@ const IN_FLIGHT = 16;
 /** One attempt in this many repeats an acknowledged event. */
 const REPEATED = 10;
 
-/** Until an event is sent again, ms. */
+/** Retry delay, ms. */
 const RETRY_MS = 200;
 
 /** How long an answer may take, ms: long enough for a slow server, to find only one that hangs. */
@@ -20,27 +20,26 @@ export interface Deliveries {
   /** The ids of the events that were answered 200. */
   acknowledged: ReadonlySet<string>;
   /**
-   * How often each answer came: its status (`503 Retry-After` with that header), `none` when the connection was refused
-   * or broke before an answer, `half` when it broke within one.
+   * How often each answer occurred: its status (`503 Retry-After` with that header), `none` when the connection was
+   * refused or broke before an answer, `half` when it broke during one.
    */
   answers: ReadonlyMap<string, number>;
   /** Resolves when this many events have been acknowledged, or all. */
   reach: (count: number) => Promise<void>;
-  /** How many events are under way now. */
+  /** How many events are in flight now. */
   underWay: () => number;
-  /** What an answer said that it must not say, as sentences. */
+  /** Contents that an answer must not have, as sentences. */
   surprises: readonly string[];
-  /** Resolves when every event has been acknowledged. */
   done: Promise<void>;
-  /** Delivers no more; what is under way ends. */
+  /** Stops delivering; events in flight end. */
   stop: () => Promise<void>;
 }
 
 /**
- * Stripe's side of the webhook: delivers each buyer's events in turn, many buyers at a time, over connections that are
- * kept; again and again until it is acknowledged, and some once more after that.
+ * Stripe's side of the webhook: delivers each buyer's events in turn, many buyers at a time, over kept-alive
+ * connections. It retries each event until it is acknowledged, and repeats some after that.
  *
- * @param webhook where to
+ * @param webhook the URL
  * @param purchases the events of each buyer
  */
 export function startDeliveries(
@@ -56,7 +55,7 @@ export function startDeliveries(
   let underWay = 0;
   let stopped = false;
 
-  /** One try. */
+  /** One attempt. */
   async function post(event: StripeEvent): Promise<{ kind: string; outcome?: string }> {
     const body = JSON.stringify(event);
     let headers: Response | null = null;
@@ -80,10 +79,9 @@ export function startDeliveries(
     }
   }
 
-  /** Delivers an event until it is acknowledged. */
   async function deliver(event: StripeEvent): Promise<void> {
     const known = acknowledged.has(event.id);
-    // A try that was not acknowledged may have been committed all the same.
+    // An unacknowledged attempt may still have been committed.
     let tries = 0;
     while (!stopped) {
       const { kind, outcome = 'nothing' } = await post(event);

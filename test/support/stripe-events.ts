@@ -33,7 +33,7 @@ export function stripeEvent(type: string, object: object, { at = START, id, prev
   };
 }
 
-/** One buyer at Stripe: a customer, a subscription, its first invoice and payment, and the events that tell of them. */
+/** One buyer at Stripe: a customer, a subscription, its first invoice and payment, and their events. */
 export function buyer(userId: string | null = null) {
   const customer = stripeId('cus');
   const subscription = stripeId('sub');
@@ -133,7 +133,7 @@ export function buyer(userId: string | null = null) {
         },
         options,
       ),
-    /** All of the first payment goes back, unless the fields say otherwise. */
+    /** A full refund of the first payment, unless the fields say otherwise. */
     chargeRefunded: (fields: Record<string, unknown> = {}, options: EventOptions = {}) =>
       stripeEvent(
         'charge.refunded',
@@ -163,7 +163,7 @@ export function buyer(userId: string | null = null) {
         },
         options,
       ),
-    /** A dispute of the first payment, unless the fields say otherwise, and the events that tell of it. */
+    /** A dispute of the first payment, unless the fields say otherwise, and its events. */
     dispute: (openedAt: Date, fields: Record<string, unknown> = {}) => {
       const id = stripeId('du');
       const told = (what: string, status: string, at: Date) =>
@@ -186,7 +186,7 @@ export function buyer(userId: string | null = null) {
         updated: (status: string, at: Date) => told('updated', status, at),
         lost: (at: Date) => told('closed', 'lost', at),
         won: (at: Date) => told('closed', 'won', at),
-        /** A bank can give back what it has decided to take. */
+        /** A bank can return money that it had decided to take. */
         wonAfterAll: (at: Date) => told('updated', 'won', at),
       };
     },

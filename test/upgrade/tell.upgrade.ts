@@ -9,7 +9,7 @@ import { openDatabase } from '../../src/db/open.ts';
 
 const databases = JSON.parse(process.env['UPGRADE_DATABASES'] ?? '[]') as string[];
 
-/** Older versions have these files elsewhere. */
+/** Older versions have these files at other paths. */
 async function operatorFile<Exports>(name: string): Promise<Exports> {
   const folders = ['operator', 'operations'].map((folder) => join(import.meta.dirname, '../../src', folder));
   const path = folders.map((folder) => join(folder, name)).find((file) => existsSync(file));

@@ -10,9 +10,9 @@ import { asAdministrator, databaseOn, newDatabaseName } from '../support/postgre
 import { startPostgresql } from '../support/postgresql-server.ts';
 
 // `npm run test:upgrade -- REF` checks that this checkout can take over the databases of an older version. The version
-// REF fills databases on both engines with the demo and with random stories, and says of each account what `explain`
-// says. This checkout migrates them, says it again, and the two must be equal; `doctor` must find nothing that it did not
-// find before. RUNS and SEED in the environment choose the stories.
+// REF fills databases on both engines with the demo and random stories, and records what `explain` says about each
+// account. This checkout migrates the databases and records it again: both must be equal, and `doctor` must have no new
+// findings. RUNS and SEED in the environment choose the stories.
 
 const HERE = join(import.meta.dirname, '../..');
 const RUNS = Number(process.env['RUNS'] ?? 40);
@@ -24,7 +24,7 @@ interface Told {
   findings: { check: string; row: string }[];
 }
 
-/** Without the words of a finding, which may differ. */
+/** A finding without its text, which may differ. */
 function comparable({ accounts, findings }: Told): unknown {
   return { accounts, findings: findings.map(({ check, row }) => ({ check, row })) };
 }
@@ -47,7 +47,7 @@ function part(folder: string, name: 'fill' | 'tell', env: Record<string, string>
   return inCheckout(folder, 'npx', vitest, env);
 }
 
-/** Has the demo told against a server of the older version. */
+/** Runs the demo against a server of the older version. */
 async function tellDemo(folder: string, databaseUrl: string): Promise<void> {
   const PORT = String(await freePort());
   const env = { ...process.env, DATABASE_URL: databaseUrl, PORT, LOG_LEVEL: 'warn' };
@@ -57,7 +57,7 @@ async function tellDemo(folder: string, databaseUrl: string): Promise<void> {
       once(server, 'close').then(() => ['ended', false] as const),
       once(server.stdout, 'data').then(() => ['begun', true] as const),
     ]);
-    if (!begun) throw new Error('The server of the older version ended.');
+    if (!begun) throw new Error("The older version's server exited.");
     await inCheckout(folder, process.execPath, ['src/run.js', 'demo'], { PORT });
   } finally {
     server.kill('SIGTERM');

@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** The two parts of `upgrade.ts` that run inside a checkout: the older one, or this one. */
+/** The two parts of `upgrade.ts` that run inside a checkout, the older one or this one. */
 export default defineConfig({
   test: {
     include: ['test/upgrade/*.upgrade.ts'],

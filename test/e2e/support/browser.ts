@@ -11,17 +11,17 @@ export const WIDE = { width: 1920, height: 1080 };
 
 export const PASSWORD = 'correct horse';
 
-/** A server in sandbox mode, on a database of its own, and the operator's command line beside it. */
+/** A server in sandbox mode with its own database, and the operator's command line. */
 export interface Site {
   url: string;
   databaseUrl: string;
-  /** Runs a command of the CLI on the server's database. */
+  /** Runs a CLI command on the server's database. */
   cli: (...args: string[]) => Promise<void>;
 }
 
 let browser: Browser;
 
-/** Starts one browser for the tests of a file. */
+/** Starts one browser for all tests of a file. */
 export function useBrowser(): void {
   beforeAll(async () => {
     browser = await chromium.launch({ executablePath: inject('chromium'), args: ['--no-sandbox'] });
@@ -31,7 +31,7 @@ export function useBrowser(): void {
 
 let databases = 0;
 
-/** @param settings of the server beyond the default ones, as they are named in the environment */
+/** @param settings environment variables in addition to the defaults */
 export async function startSite(settings: Record<string, string> = {}): Promise<Site> {
   databases += 1;
   const file = join(inject('scratch'), `site-${process.pid}-${databases}.db`);
@@ -47,7 +47,7 @@ export async function startSite(settings: Record<string, string> = {}): Promise<
   };
 }
 
-/** Somebody's browser: cookies of their own, gone after the test. Anything wrong on a page fails the test. */
+/** A browser with its own cookies, closed after the test. Any fault on a page fails the test. */
 export async function openPage(site: Site, options: BrowserContextOptions = {}): Promise<Page> {
   const context = await browser.newContext({
     baseURL: site.url,
@@ -61,7 +61,7 @@ export async function openPage(site: Site, options: BrowserContextOptions = {}):
   const problems: string[] = [];
   page.on('pageerror', (error) => problems.push(error.message));
   page.on('console', (message) => {
-    // A refused form is answered 4xx on purpose, and the console says so.
+    // A refused form is answered 4xx on purpose, and the console reports it.
     if (message.type() === 'error' && !message.text().includes('the server responded with a status of')) {
       problems.push(message.text());
     }
@@ -75,7 +75,7 @@ export async function openPage(site: Site, options: BrowserContextOptions = {}):
   return page;
 }
 
-/** Signs somebody up, as they do it; ends on their settings. */
+/** Signs up through the form; ends on Settings. */
 export async function signUp(page: Page, email: string): Promise<void> {
   await page.goto('/signup');
   await page.getByLabel('Email address').fill(email);
@@ -84,7 +84,7 @@ export async function signUp(page: Page, email: string): Promise<void> {
   await page.waitForURL('**/settings');
 }
 
-/** Pays for the monthly plan at the sandbox's checkout; ends on settings that say so. */
+/** Pays for the monthly plan at the sandbox's checkout; ends on Settings showing the payment. */
 export async function upgrade(page: Page): Promise<void> {
   await page.goto('/pricing');
   await page.getByRole('button', { name: 'Upgrade to monthly' }).click();
@@ -94,9 +94,9 @@ export async function upgrade(page: Page): Promise<void> {
 }
 
 /**
- * Goes to the sandbox's billing portal, presses buttons there one after the other, and comes back to Settings.
+ * Opens the sandbox's billing portal, presses buttons there in order, and returns to Settings.
  *
- * @param buttons by name; what time, the bank and the seller do is among them
+ * @param buttons by name; actions of time, the bank and the seller are among them
  */
 export async function atThePortal(page: Page, ...buttons: string[]): Promise<void> {
   await page.goto('/settings');
@@ -106,7 +106,7 @@ export async function atThePortal(page: Page, ...buttons: string[]): Promise<voi
   await page.waitForURL('**/settings**');
 }
 
-/** The referral link that stands in somebody's settings. */
+/** The referral link shown in a user's settings. */
 export async function referralLink(page: Page): Promise<string> {
   await page.goto('/settings');
   return page.getByLabel('Your link', { exact: true }).inputValue();

@@ -11,23 +11,23 @@ import { SCREENSHOTS } from './chromium.ts';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
-/** WCAG 2.2 AA and what axe calls good practice. */
+/** WCAG 2.2 AA and axe's best practices. */
 const ALL_RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 
-/** Of these, what a colour scheme can change. */
+/** The rules that a colour scheme can affect. */
 const OF_COLOUR = ['color-contrast', 'link-in-text-block'];
 
-/** Everything a page loads, over the wire, bytes. */
+/** The most that a page may load over the wire, bytes. */
 const MAX_TRANSFER_BYTES = 30 * 1024;
 
-/** Of what is pressed with a thumb, CSS px. */
+/** The smallest target for a thumb, CSS px. */
 const MIN_TARGET = 44;
 
 /**
- * Looks at a page as it is now: on a phone, on a desktop and on a wide screen, light and dark, and walks through it by
- * keyboard. Leaves a picture of each.
+ * Checks the current page on a phone, a desktop and a wide screen, in light and dark, and by keyboard. Saves a
+ * screenshot of each.
  *
- * @param name of the page and its state, for the pictures
+ * @param name the page and its state, for the screenshots
  */
 export async function checkPage(page: Page, name: string): Promise<void> {
   for (const colorScheme of ['light', 'dark'] as const) {
@@ -50,7 +50,7 @@ export async function checkPage(page: Page, name: string): Promise<void> {
   await checkKeyboard(page, name);
 }
 
-/** Looks at a page as it is printed by somebody who likes it dark. Leaves a picture. */
+/** Checks a page in print for a visitor in dark mode. Saves a screenshot. */
 export async function checkPrinted(page: Page, name: string): Promise<void> {
   const state = `${name} printed`;
   await page.emulateMedia({ media: 'print', colorScheme: 'dark' });
@@ -58,33 +58,31 @@ export async function checkPrinted(page: Page, name: string): Promise<void> {
   expect([state, await axeFindings(page, ALL_RULES)]).toEqual([state, []]);
 }
 
-/** Leaves a picture of a page in a high-contrast theme, whose colours are the visitor's own. */
+/** Saves a screenshot of a page in a high-contrast theme, which uses the visitor's own colours. */
 export async function showForcedColours(page: Page, name: string): Promise<void> {
   await page.emulateMedia({ media: 'screen', forcedColors: 'active' });
   await page.screenshot({ path: pictureOf(`${name} forced colours`), fullPage: true });
   await page.emulateMedia({ forcedColors: 'none' });
 }
 
-/** Tab reaches everything that can be pressed or filled in, in the order of reading, and it shows where the focus is. */
+/** Tab reaches every control in reading order, and the focus is visible. */
 async function checkKeyboard(page: Page, name: string): Promise<void> {
   const wanted = await page.evaluate<string[]>(FOCUSABLE);
   const reached: string[] = [];
   for (let presses = 0; presses <= wanted.length && reached.length < wanted.length; presses += 1) {
     await page.keyboard.press('Tab');
     const focus = await page.evaluate<{ element: string; seen: boolean } | null>(FOCUSED);
-    // Between the last and the first comes the browser itself.
+    // Between the last control and the first, the focus is in the browser itself.
     if (focus === null) continue;
     expect([name, focus]).toEqual([name, { ...focus, seen: true }]);
     reached.push(focus.element);
   }
-  // Tab goes on from where the focus is, which may be in the middle.
+  // Tab continues from the focus, which may be in the middle of the page.
   const start = wanted.indexOf(reached[0] ?? '');
   expect([name, ...reached]).toEqual([name, ...wanted.slice(start), ...wanted.slice(0, start)]);
 }
 
-/**
- * Loads a page anew and looks at how it comes: how much, what holds up the first paint, and whether anything jumps.
- */
+/** Reloads a page and checks its size, what blocks the first paint, and layout shifts. */
 export async function checkLoading(page: Page, path: string): Promise<void> {
   await page.goto(path, { waitUntil: 'load' });
   const { bytes, blockingScripts, elsewhere, shifts } = await page.evaluate<Loading>(LOADING);
@@ -112,7 +110,7 @@ interface Loading {
   shifts: string[];
 }
 
-// What runs in the page is text: the tests are compiled for Node, which knows no document.
+// Code for the page is text: the tests are compiled for Node.js, without DOM types.
 
 const SIDEWAYS = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
 

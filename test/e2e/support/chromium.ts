@@ -7,12 +7,12 @@ import type { TestProject } from 'vitest/node';
 
 import '../../support/provided.ts';
 
-/** Where the tests leave a picture of every page in every state. */
+/** Where the tests save a screenshot of every page in every state. */
 export const SCREENSHOTS = join(import.meta.dirname, '../../../artefacts/screenshots');
 
 const PATH = process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium';
 
-/** Finds the browser, before any test starts. @throws Error when there is none */
+/** Finds the browser before any test starts. @throws Error when there is none */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   if (!existsSync(PATH)) {
     throw new Error(
