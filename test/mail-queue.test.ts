@@ -278,7 +278,7 @@ describe('a payment that failed', () => {
     const answer = await deliver(story.server, await event(story));
     expect(answer.json()).toEqual({
       status: 'ignored',
-      reason: "a renewal that failed shows in the subscription's status",
+      reason: "a failed renewal shows in the subscription's status",
     });
     expect(await story.queued()).toEqual([]);
     // Nothing of a customer that nobody knows stays.
