@@ -188,6 +188,7 @@ const OUR_CLOCK = new Set([
   'creditHeldAt',
   'creditEntryAt',
   'provenAt',
+  'linkedAt',
 ]);
 
 /** Made by us, or dependent on the order of different buyers' events. */
