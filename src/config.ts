@@ -4,31 +4,31 @@ import * as z from 'zod';
 
 import { PlainError } from './plain-error.ts';
 
-/** Everything that the environment decides. */
+/** Everything configured by the environment. */
 export interface Config {
   production: boolean;
   host: string;
   port: number;
-  /** Where browsers reach us: an origin, without a slash at the end. */
+  /** Our public origin, without a trailing slash. */
   publicUrl: string;
   databaseUrl: string;
-  /** Null outside production: then one is made and kept in the data folder. */
+  /** Null outside production: one is then generated and kept in the data folder. */
   sessionSecret: string | null;
   logLevel: string;
   /** Addresses and CIDRs of the proxies in front. */
   trustProxy: string[];
   stripe: StripeConfig;
-  /** How long after a payment its refund, or a dispute, takes a conversion's credit back, days. */
+  /** A refund or dispute this long after a payment still takes back a conversion's credit, days. */
   clawbackDays: number;
-  /** How long the payloads of events are kept whole, days. */
+  /** Retention of whole event payloads, days. */
   eventRetentionDays: number;
-  /** No Stripe is configured, and this is not production: a stand-in takes its place. */
+  /** Use the Stripe stand-in: not production, and no Stripe is configured. */
   sandbox: boolean;
-  /** How mail is sent; null: no mail is sent, and none is queued. */
+  /** Null: no mail is sent or queued. */
   mail: MailConfig | null;
-  /** Where people find help. */
+  /** Shown where people need help. */
   contactEmail: string | null;
-  /** Who is told while something is wrong. */
+  /** Gets a mail while something is wrong. */
   operatorEmail: string | null;
   /** The product's name, as people read it. */
   brand: string;
@@ -37,7 +37,9 @@ export interface Config {
 }
 
 export interface MailConfig {
-  /** `smtp://` or `smtps://`, with user and password if the server wants them; null: the sandbox's mailbox. */
+  /**
+   * `smtp://` or `smtps://`, with user and password if the server wants them; null: the sandbox's mailbox.
+   */
   smtpUrl: string | null;
   /** An address, or a name with an address in angle brackets (RFC 5322, section 3.4). */
   from: string;
@@ -45,14 +47,14 @@ export interface MailConfig {
 
 export interface StripeConfig {
   apiKey: string | null;
-  /** Where Stripe's API is, when that is not Stripe. */
+  /** Base URL of a Stripe stand-in; null: Stripe itself. */
   apiBase: string | null;
-  /** Any of them may have signed a webhook; none: webhooks are refused. */
+  /** Webhooks signed with any of these are accepted; when empty, webhooks are refused. */
   webhookSecrets: string[];
   prices: Prices;
-  /** Only subscriptions with an item of one of these products count; null: every subscription does. */
+  /** Only subscriptions with an item of one of these products count; null: every subscription counts. */
   products: string[] | null;
-  /** Length of the trial that a first checkout offers, days; 0 offers none. */
+  /** Length of the trial offered at a first checkout, days; 0 offers none. */
   trialDays: number;
 }
 
@@ -61,7 +63,7 @@ export interface Prices {
   annual: string | null;
 }
 
-/** The prices that the sandbox sells at. */
+/** The sandbox's prices. */
 export const SANDBOX_PRICES = { monthly: 'price_sandbox_monthly', annual: 'price_sandbox_annual' };
 
 function wholeNumber(min: number, max: number) {
@@ -93,7 +95,7 @@ function mailServer(value: string): boolean {
   return URL.canParse(value) && /^smtps?:$/.test(new URL(value).protocol) && new URL(value).hostname !== '';
 }
 
-/** `ann@example.com` or `Ann <ann@example.com>`, on one line. */
+/** Accepts `ann@example.com` or `Ann <ann@example.com>`, on one line. */
 function mailbox(value: string): boolean {
   const [, address = value] = /^[^<>\r\n]*<([^<>]+)>$/.exec(value) ?? [];
   return z.email().safeParse(address).success;
@@ -111,7 +113,7 @@ function addressOrRange(entry: string): boolean {
   return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
 }
 
-/** Wider than every private network there is: 10.0.0.0/8, fc00::/7, and the former as IPv4 in IPv6. */
+/** Wider than any private network: 10.0.0.0/8, fc00::/7, or the former mapped into IPv6. */
 function isTooWide(entry: string): boolean {
   const [address = '', bits] = entry.split('/');
   if (bits === undefined || !addressOrRange(entry)) return false;
@@ -128,7 +130,7 @@ function proxiesWanted(value: string): string {
   return wanted;
 }
 
-/** The same piece over and over, the last one perhaps cut short, is as easy to guess as the piece. */
+/** A repeated piece, even if the last repeat is cut short, is as easy to guess as the piece itself. */
 function repeatsItself(value: string): boolean {
   for (let length = 1; length <= value.length / 2; length += 1) {
     if (value.startsWith(value.slice(length))) return true;
@@ -136,18 +138,15 @@ function repeatsItself(value: string): boolean {
   return false;
 }
 
-/**
- * @param value a secret
- * @returns whether it is long enough, and no piece repeated
- */
+/** Whether a secret is long enough and not a repeated piece. */
 export function isStrongSecret(value: string): boolean {
   return value.length >= 32 && !repeatsItself(value);
 }
 
-/** Older prices have ids of any form, but not that of a product or of a key. */
+/** Older prices have ids of any form, so only reject the prefixes of products and keys. */
 const priceId = z.string().regex(/^(?!(?:prod|sk|rk|pk|whsec)_)\S+$/);
 
-/** Each variable, and in words what it wants: the words follow its name when the value is bad. */
+/** Each variable's schema and what it wants, in words that follow its name in an error. */
 const VARIABLES = {
   NODE_ENV: [
     z.enum(['development', 'test', 'production']).optional(),
@@ -214,12 +213,11 @@ const VARIABLES = {
 
 export type VariableName = keyof typeof VARIABLES;
 
-/** Every variable there is. */
 export const VARIABLE_NAMES = Object.keys(VARIABLES) as VariableName[];
 
 type Variables = { [Name in VariableName]: z.output<(typeof VARIABLES)[Name][0]> };
 
-/** In production nothing is made up: each of these must be set. */
+/** Production has no defaults for these. */
 const REQUIRED_IN_PRODUCTION = [
   'PUBLIC_URL',
   'SESSION_SECRET',
@@ -235,22 +233,19 @@ export interface Remark {
   says: string;
 }
 
-/** The configuration, and all that can be said against it. */
+/** The configuration, with its problems and warnings. */
 export interface CheckedConfig {
-  /** With the default in place of each value that is bad. */
+  /** With the default in place of each bad value. */
   config: Config;
-  /** Each stops the start. */
+  /** Each one stops the start. */
   problems: Remark[];
-  /** The server starts all the same, and something does not work or is not safe. */
+  /** The server starts anyway, but something does not work or is not safe. */
   warnings: Remark[];
 }
 
 /**
- * Reads the configuration. A variable that is set to nothing counts as not set.
- *
- * @param env the environment
- * @returns the configuration
- * @throws PlainError of one line that names the variable and what it wants
+ * Reads the configuration. An empty variable counts as unset.
+ * @throws PlainError with one line that names the variable and what it wants
  */
 export function readConfig(env: NodeJS.ProcessEnv): Config {
   const { config, problems } = checkConfig(env);
@@ -260,19 +255,14 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   throw new PlainError(`${first.says}${more}`);
 }
 
-/**
- * Reads the configuration, however bad it is.
- *
- * @param env the environment
- * @returns the configuration, and everything that is wrong with it
- */
+/** Reads the configuration and collects everything wrong with it instead of throwing. */
 export function checkConfig(env: NodeJS.ProcessEnv): CheckedConfig {
   const { values, problems } = parse(env);
   if (values.SMTP_URL !== undefined && values.MAIL_FROM === undefined) {
     const says = `MAIL_FROM is missing: with SMTP_URL it wants ${VARIABLES.MAIL_FROM[1]}.`;
     if (!problems.some(({ name }) => name === 'MAIL_FROM')) problems.push({ name: 'MAIL_FROM', says });
   }
-  // Somebody who wrote "Production" or "prod" is to hear at once what production wants as well.
+  // Someone who wrote "Production" or "prod" should see production's requirements at once as well.
   const production = values.NODE_ENV === 'production' || /^prod/i.test(env['NODE_ENV'] ?? '');
   if (production) problems.push(...refusedInProduction(values, problems));
   const config = configOf(values, production);
@@ -373,7 +363,7 @@ function warningsOf(config: Config): Remark[] {
   }
   if (production || sandbox) return warnings;
 
-  // Half of Stripe's variables: in production each of these is a problem.
+  // Only some of Stripe's variables are set. In production each missing one is a problem.
   if (!stripe.apiKey) {
     const says = 'STRIPE_API_KEY is not set: nobody can upgrade, and reconcile cannot ask Stripe.';
     warnings.push({ name: 'STRIPE_API_KEY', says });

@@ -1,19 +1,19 @@
 import type { Prisma, User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 
-/** The `emailHash` of a tombstone whose address does not count. No address has it. */
+/** The `emailHash` of a tombstone whose address does not count. No real address hashes to it. */
 export const NO_ADDRESS = '';
 
 /**
- * Whether an address still counts as a person's once their account has left it (design: rule 11): it was proven, or a
- * payment was, while the account had it. Any other one may be somebody else's, and a trial given to it is given back.
- *
- * @param tx the open transaction
- * @param user the locked user, who is about to leave the address
+ * Decides whether an address still counts as a person's after their account leaves it (design: rule 11). It
+ * counts if the address or a payment was proven while the account had it. Otherwise it may be someone else's,
+ * and a trial given to it is given back.
+ * @param user locked
  * @returns whether it counts from now on
  */
 export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
-  // A payment in the very second in which the address was taken may be older than it, and does not count.
+  // A payment in the same second in which the address was set may be older than the address, so it does not
+  // count.
   if (user.emailProvenAt !== null || (await hasPaid(tx, user.id, user.emailSetAt))) return true;
   await tx.subscription.updateMany({
     where: { trialHash: user.emailHash, customer: { userId: user.id } },
@@ -23,15 +23,15 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
 }
 
 /**
- * Whether an account loses its address to whoever proves it (design: rule 12): nobody proved it, and nothing was ever paid.
- *
+ * Whether an account loses its address to whoever proves it (design: rule 12): the address was never proven
+ * and nothing was ever paid.
  * @param client the database, or the transaction that holds the user's lock
  */
 export async function isUnclaimed(client: Prisma.TransactionClient, user: User): Promise<boolean> {
   return user.emailProvenAt === null && !(await hasPaid(client, user.id, null));
 }
 
-/** @param after only payments later than this count; null: all do */
+/** @param after count only payments later than this; null counts all */
 async function hasPaid(
   client: Prisma.TransactionClient,
   userId: string,

@@ -12,28 +12,22 @@ import { withPassword } from './verified-user.ts';
 /** Why a change was refused. */
 export type Refusal = 'wrong-password' | 'address-taken';
 
-/** The session of the account that stays when all others end: SESSION_SECRET, and its token; null: none stays. */
+/**
+ * The session that stays when all others of the account end: SESSION_SECRET and its token. A null token keeps
+ * none.
+ */
 export interface Place {
   secret: string;
   token: string | null;
 }
 
-/** What somebody typed to change their address, in lower case. */
+/** What the user typed to change their address, in lower case. */
 export interface TypedAddress {
   currentPassword: string;
   email: string;
 }
 
-/**
- * Changes a user's address at once, for a server that sends no mail.
- *
- * @param db the database
- * @param place the session that stays
- * @param userId who asks
- * @param typed what they typed
- * @param now the instant, UTC
- * @returns why it was refused, or null when it is done
- */
+/** Changes a user's address at once, for a server that sends no mail. Returns null when done. */
 export async function changeAddress(
   db: Db,
   place: Place,
@@ -54,14 +48,12 @@ export async function changeAddress(
 }
 
 /**
- * Asks for another address: a link is mailed there, and the address is changed once that proves it (design: rule 12). One
- * change is pending at a time. It reserves nothing, so an address that somebody else could lose to its owner may be asked for.
- *
- * @param db the database
- * @param userId who asks
- * @param typed what they typed; `tellOld`: whether a mail may go to the present address
- * @param now the instant, UTC
- * @returns why it was refused, or null when it is done
+ * Requests another address: a link is mailed there, and the address changes once the link proves it (design:
+ * rule 12).
+ * Only one change is pending at a time. It reserves nothing, so a user may request an address that its
+ * present account would lose to them.
+ * @param typed `tellOld`: whether a mail may be sent to the current address
+ * @returns why it was refused, or null when done
  */
 export async function askForAddress(
   db: Db,
@@ -90,31 +82,25 @@ export async function askForAddress(
 }
 
 /**
- * Mails the link once more that proves a user's address, or the one that a change is pending to.
- *
- * @param db the database
- * @param userId whose
- * @param address the one that a mail may go to
- * @param now the instant, UTC
+ * Mails the link again that proves a user's address or their pending one.
+ * @param address the only address that the mail may be sent to
  */
 export async function mailProofAgain(db: Db, userId: string, address: string, now: Date): Promise<void> {
   await inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
     const toProve = user && addressToProve(user, tx.now);
     if (toProve?.address !== address) return;
-    // The change lapses that much later.
+    // Extends the deadline of the change.
     if (toProve.isChange) await tx.user.update({ where: { id: userId }, data: { pendingEmailAt: tx.now } });
     await queueNow(tx, [{ kind: 'mail.prove-address', userId, data: null }]);
   });
 }
 
 /**
- * Gives an account another address. That ends all its sessions but one, and its pending links, and is told to Stripe.
- *
- * @param tx the open transaction
- * @param user whose, locked
- * @param to in lower case; `isProven`: by a link that was mailed there
- * @param place the session that stays
+ * Gives an account another address. This ends all its sessions but one and its pending links, and queues the
+ * change at Stripe.
+ * @param user locked
+ * @param to in lower case; `isProven`: by a link mailed there
  */
 export async function moveTo(
   tx: Tx,
@@ -136,7 +122,7 @@ async function setAddress(
 ): Promise<void> {
   const { id: userId } = user;
   const emailHash = await hashEmail(tx, email);
-  // Another +tag is the same address to us: what was paid for under it still counts.
+  // A different +tag is the same address to us: what was paid under the old one still counts.
   const moved = emailHash !== user.emailHash && { emailHash, emailSetAt: tx.now };
   if (moved && (await leaveAddress(tx, user))) {
     const former = { userId, emailHash: user.emailHash };

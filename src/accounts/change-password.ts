@@ -6,13 +6,9 @@ import { closeAllSessions, openSession } from './sessions.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
 
 /**
- * Changes a user's password, ends all their sessions and pending links, and opens a new session where they are.
- *
- * @param db the database
- * @param secret SESSION_SECRET
- * @param userId who asks
- * @param typed what they typed as their password, and the new one; `mail`: whether a mail may tell them that it is done
- * @param now the instant, UTC
+ * Changes a user's password, ends all their sessions and pending links, and opens a new session for this
+ * browser.
+ * @param typed the current password and the new one; `mail`: whether a confirmation may be mailed
  * @returns the new session's token, or null when the current password is wrong
  */
 export async function changePassword(
@@ -29,7 +25,7 @@ export async function changePassword(
   if (!verified) return null;
   const passwordHash = await hashPassword(typed.newPassword);
   return inTransaction(db, now, async (tx) => {
-    // Reset meanwhile: the password that was right is none any more.
+    // The password was reset in the meantime, so the verified one is no longer valid.
     if (!(await lockVerified(tx, verified))) return null;
     await setPassword(tx, userId, passwordHash);
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
@@ -38,10 +34,9 @@ export async function changePassword(
 }
 
 /**
- * Sets a new password: that ends all sessions and pending links, and a pending change of address.
- *
- * @param tx the open transaction, which holds the user's lock
- * @param more what else changes
+ * Sets a new password. This ends all sessions and pending links, and cancels a pending change of address.
+ * @param tx must hold the user's lock
+ * @param more further columns to update
  */
 export async function setPassword(
   tx: Tx,

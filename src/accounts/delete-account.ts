@@ -25,7 +25,7 @@ export interface DeletionParts {
   products: Products;
 }
 
-/** What was ended at Stripe for an account that is to be deleted. */
+/** What was ended at Stripe before an account is deleted. */
 export interface EndedAtStripe {
   userId: string;
   checkout: Pick<Checkout, 'id' | 'sessionId'> | null;
@@ -33,14 +33,12 @@ export interface EndedAtStripe {
 }
 
 /**
- * Deletes a user's account (design: rule 11): closes their open checkout and cancels their subscriptions at Stripe, and
- * only then leaves a tombstone. A subscription to another product of the same Stripe account is not ours to cancel, unless
- * it counted when it was bought. When Stripe cannot be reached nothing is deleted.
- *
- * @param userId who asks
- * @param typed what they typed as their password; `mail`: whether a mail may tell them that it is done
- * @param now the instant, UTC
- * @returns why it was refused, or null when it is done
+ * Deletes a user's account (design: rule 11). It first closes their open checkout and cancels their
+ * subscriptions at Stripe, and only then leaves a tombstone. If Stripe cannot be reached, nothing is deleted.
+ * A subscription to another product in the same Stripe account is not ours to cancel, unless it counted when
+ * it was bought.
+ * @param typed `mail`: whether a confirmation may be mailed
+ * @returns why it was refused, or null when done
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function deleteAccount(
@@ -68,9 +66,8 @@ export async function deleteAccount(
 }
 
 /**
- * Closes an account's open checkout and cancels its subscriptions at Stripe, outside of any transaction: `leaveNothing` looks
- * whether that is still all there is.
- *
+ * Closes an account's open checkout and cancels its subscriptions at Stripe. This happens outside any
+ * transaction, so `leaveNothing` checks that nothing was added since.
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function endAtStripe(
@@ -92,17 +89,16 @@ export async function endAtStripe(
 
 /**
  * Turns an account into its tombstone.
- *
  * @param user locked
  * @param ended what was ended at Stripe for it; null when there was nothing
- * @returns false when more than that is to be ended by now: then nothing is changed
+ * @returns false, with nothing changed, when there is more to end at Stripe by now
  */
 export async function leaveNothing(tx: Tx, user: User, ended: EndedAtStripe | null): Promise<boolean> {
   const { id: userId } = user;
   const before = ended?.userId === userId ? ended : null;
   const checkout = await tx.checkout.findUnique({ where: { userId } });
   const customers = await tx.customer.count({ where: { userId, deletedAt: null } });
-  // Another tab pressed Upgrade, or a customer came to be theirs: it could be paid for an account that is gone.
+  // Another tab opened a checkout, or a customer was linked: a payment could arrive for a deleted account.
   if (
     checkout?.id !== before?.checkout?.id ||
     checkout?.sessionId !== before?.checkout?.sessionId ||
@@ -117,8 +113,8 @@ export async function leaveNothing(tx: Tx, user: User, ended: EndedAtStripe | nu
 }
 
 /**
- * Asks Stripe rather than our rows: what was paid for a second ago is known there first. A customer or a subscription that
- * Stripe does not know charges nobody.
+ * Lists subscriptions at Stripe rather than in our rows, which may lag behind a recent payment. A customer or
+ * subscription unknown to Stripe charges nobody, so it is skipped.
  */
 async function cancelAll(
   stripe: Stripe,
@@ -135,7 +131,7 @@ async function cancelAll(
   });
 }
 
-/** A failed event keeps its payload until it is applied; `prune` thins it after that. */
+/** A failed event keeps its payload until it is applied; `prune` thins it afterwards. */
 async function thinPayloads(tx: Tx, userId: string): Promise<void> {
   const customers = await tx.customer.findMany({ where: { userId }, select: { id: true } });
   await thinEvents(tx, { customerId: { in: customers.map(({ id }) => id) } });

@@ -6,19 +6,14 @@ export interface LogIn {
   /** In lower case. */
   email: string;
   password: string;
-  /** The token of the session that the browser had before; it ends. */
+  /** The token of the browser's previous session, which ends. */
   oldToken: string | null;
 }
 
 /**
- * Opens a new session for somebody who knows the password. An unknown address and a wrong password cannot be told apart, by
- * the answer or by its time.
- *
- * @param db the database
- * @param secret SESSION_SECRET
- * @param input what was typed
- * @param now the instant, UTC
- * @returns the session's token, or null when the address or the password is wrong
+ * Opens a new session for someone who knows the password. An unknown address and a wrong password give the
+ * same answer in the same time.
+ * @returns the session token, or null when the address or password is wrong
  */
 export async function logIn(db: Db, secret: string, input: LogIn, now: Date): Promise<string | null> {
   const { email, password, oldToken } = input;

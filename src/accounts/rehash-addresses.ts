@@ -3,21 +3,19 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { hashEmail } from './email.ts';
 
-/** A migration leaves this setting behind when the hashes of addresses at a provider have to be made anew. */
+/** A migration leaves this setting when a provider's addresses must be hashed again. */
 const TO_REHASH = 'rehashAddresses';
 
 /**
- * Makes the hashes of the addresses at Gmail anew, once, after the migration that has them hashed without their dots. Of
- * two accounts whose addresses turn out to be one, the referral and the trial of the first keep it. The address of a
- * deleted account is not known any more, so its hash stays as it was.
- *
- * @param db the database, migrated
- * @param now the instant, UTC
+ * Hashes Gmail addresses again, once, after the migration that ignores their dots. If two accounts turn out
+ * to have the same address, the first keeps its referral and trial. The address of a deleted account is no
+ * longer known, so its hash stays.
+ * @param db migrated
  */
 export async function rehashAddresses(db: Db, now: Date): Promise<void> {
   if (!(await db.setting.findUnique({ where: { key: TO_REHASH } }))) return;
   await inTransaction(db, now, async (tx) => {
-    // Deleting it is what claims the work: several servers may start at once.
+    // Deleting the setting claims the work: several servers may start at once.
     const { count } = await tx.setting.deleteMany({ where: { key: TO_REHASH } });
     if (count === 0) return;
     const atGmail = [{ email: { endsWith: '@gmail.com' } }, { email: { endsWith: '@googlemail.com' } }];

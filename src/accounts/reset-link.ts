@@ -12,16 +12,12 @@ import { hashPassword } from './passwords.ts';
 import { hashToken, newToken } from './tokens.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
 
-/** A reset link works this long, s. */
+/** Lifetime of a reset link, s. */
 export const RESET_LINK_SECONDS = 3_600;
 
 /**
- * Makes the token of a link that an operator gives out, with which a user can set a new password, once. Older links of
- * theirs stop working.
- *
- * @param tx the open transaction
- * @param secret SESSION_SECRET
- * @param userId whose password
+ * Creates the token of a single-use reset link that an operator hands out. The user's older links stop
+ * working.
  * @returns the token, of which only the hash is stored; null when the account is gone
  */
 export async function createResetToken(tx: Tx, secret: string, userId: string): Promise<string | null> {
@@ -33,11 +29,9 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
 }
 
 /**
- * Queues a mail with such a link for the account that has an address, if there is one. Nothing tells whether there is.
- *
+ * Queues a mail with a reset link if an account has the address. The caller cannot tell whether one has.
  * @param email in lower case
- * @param mayMail whether one more mail may go to the account's address
- * @param now the instant, UTC
+ * @param mayMail whether one more mail may be sent to the account's address
  */
 export async function mailResetLink(
   db: Db,
@@ -50,7 +44,8 @@ export async function mailResetLink(
   if (!found || !(await mayMail(found))) return;
   await inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, found.id);
-    // It was changed, or the account deleted: then the mail would go to somebody else, or to nobody.
+    // The address was changed or the account deleted in the meantime. The mail would go to someone else or to
+    // nobody.
     if (user?.email !== email) return;
     const id = randomUUID();
     await replaceLink(tx, secret, user.id, resetToken(secret, id), true);
@@ -73,17 +68,13 @@ async function replaceLink(
 /** A reset link that works. */
 export interface WorkingResetLink {
   user: User;
-  /** It went to the account's address, so that using it proves the address. */
+  /** The link was mailed to the account's address, so using it proves the address. */
   mailed: boolean;
-  /** Nobody proved the account's address, and nothing was paid: whoever uses a link that was mailed there gets it empty. */
+  /** The account is unclaimed (never proven, never paid): using a mailed link empties it. */
   startsAfresh: boolean;
 }
 
-/**
- * @param token the token in the link
- * @param now the instant, UTC
- * @returns null when the link does not work (any more)
- */
+/** @returns null when the link does not work or no longer does */
 export async function findResetLink(
   db: Db,
   secret: string,
@@ -98,14 +89,11 @@ export async function findResetLink(
 }
 
 /**
- * Uses a link up: sets the new password, and ends all sessions and pending links of the user. A link that was mailed proves
- * the address; an account that nobody had proven or paid for is emptied then, because somebody else may have made it.
- *
- * @param token the token in the link
- * @param password the new password
- * @param mayMail whether one more mail may go to the account's address
- * @param now the instant, UTC
- * @returns false when the link does not work (any more): then nothing is changed
+ * Uses up a reset link: sets the new password and ends all the user's sessions and pending links.
+ * A mailed link also proves the address. An account that was never proven or paid for is then emptied,
+ * because someone else may have created it.
+ * @param mayMail whether one more mail may be sent to the account's address
+ * @returns false, with nothing changed, when the link does not work or no longer does
  */
 export async function resetPassword(
   db: Db,
@@ -115,7 +103,7 @@ export async function resetPassword(
   mayMail: boolean,
   now: Date,
 ): Promise<boolean> {
-  // Before hashing, which is slow: anybody can send a token.
+  // Check before hashing, which is slow: anyone can send a token.
   const link = await findResetLink(db, secret, token, now);
   if (!link) return false;
   const userId = link.user.id;

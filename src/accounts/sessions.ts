@@ -4,27 +4,23 @@ import { inTransaction } from '../db/transaction.ts';
 import { hashToken, newToken } from './tokens.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 
-/** A session ends this long after it was last used, s. */
+/** A session expires this long after its last use, s. */
 export const SESSION_SECONDS = 30 * DAY_SECONDS;
 
-/** A session in use is prolonged at most once in this time, s: not every page view is worth a write. */
+/** Extend a session in use at most this often, s, to save a write on every page view. */
 const PROLONG_EVERY_SECONDS = DAY_SECONDS;
 
-/** So many sessions of a user are kept; one more ends the one that was not used for longest. */
+/** Sessions kept for each user. Opening one more ends the least recently used. */
 const SESSIONS_KEPT = 100;
 
 export interface OpenSession {
   user: User;
-  /** It was prolonged just now: the cookie must be as well. */
+  /** The session was just extended, so the cookie must be too. */
   prolonged: boolean;
 }
 
 /**
  * Opens a session for a user who has just proven who they are.
- *
- * @param tx the open transaction
- * @param secret SESSION_SECRET
- * @param userId whose session
  * @returns the token for the cookie; only its hash is stored
  */
 export async function openSession(tx: Tx, secret: string, userId: string): Promise<string> {
@@ -47,13 +43,8 @@ export async function openSession(tx: Tx, secret: string, userId: string): Promi
 }
 
 /**
- * Finds who a session's token belongs to, and prolongs the session when it is due.
- *
- * @param db the database
- * @param secret SESSION_SECRET
- * @param token the token in the cookie
- * @param now the instant, UTC
- * @returns the user, or null when there is no such session (any more)
+ * Finds a session's user and extends the session when due. Returns null when there is no such session, or no
+ * longer.
  */
 export async function findSession(
   db: Db,
@@ -80,35 +71,15 @@ export async function findSession(
   return { user, prolonged };
 }
 
-/**
- * Ends one session.
- *
- * @param tx the open transaction
- * @param secret SESSION_SECRET
- * @param token the token in the cookie
- */
 export async function closeSession(tx: Tx, secret: string, token: string): Promise<void> {
   await tx.session.deleteMany({ where: { tokenHash: hashToken(secret, token) } });
 }
 
-/**
- * Ends all sessions of a user.
- *
- * @param tx the open transaction
- * @param userId whose sessions
- */
 export async function closeAllSessions(tx: Tx, userId: string): Promise<void> {
   await tx.session.deleteMany({ where: { userId } });
 }
 
-/**
- * Ends all sessions of a user but one.
- *
- * @param tx the open transaction
- * @param secret SESSION_SECRET
- * @param userId whose sessions
- * @param token the token of the session that stays
- */
+/** Ends all sessions of a user except the one with this token. */
 export async function closeOtherSessions(
   tx: Tx,
   secret: string,

@@ -17,23 +17,19 @@ export interface SignUp {
   password: string;
   /** The referral code they came with. */
   code: string | null;
-  /** The token of the session that the browser had before; it ends. */
+  /** The token of the browser's previous session, which ends. */
   oldToken: string | null;
-  /** Whether a link that proves the address may be mailed there. */
+  /** Whether a mail that proves the address may be sent there. */
   mail: boolean;
 }
 
-/** A form that is sent twice arrives within this time, s. */
+/** A double click submits a form twice within this time, s. */
 const SENT_TWICE_SECONDS = 60;
 
 /**
- * Makes an account, its referral and its first session, in one transaction.
- *
- * @param db the database
- * @param secret SESSION_SECRET
- * @param input what was asked for, checked
- * @param now the instant, UTC
- * @returns the session's token, or null when the address has an account already
+ * Creates an account, its referral and its first session in one transaction.
+ * @param input validated
+ * @returns the session token, or null when the address already has an account
  */
 export async function signUp(db: Db, secret: string, input: SignUp, now: Date): Promise<string | null> {
   const passwordHash = await hashPassword(input.password);
@@ -52,12 +48,9 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
 }
 
 /**
- * A double click sends the form twice, and the browser shows the answer to the second: that one must log in.
- *
- * @param db the database
+ * Whether an account is so new that this may be the same form again. A double click submits it twice and the
+ * browser shows the second answer, so that request must log in.
  * @param email the address that has an account, in lower case
- * @param now the instant, UTC
- * @returns whether the account was made so recently that this can be the same form
  */
 export async function wasJustMade(db: Db, email: string, now: Date): Promise<boolean> {
   const since = addSeconds(now, -SENT_TWICE_SECONDS);
@@ -65,12 +58,8 @@ export async function wasJustMade(db: Db, email: string, now: Date): Promise<boo
 }
 
 /**
- * Makes an account, free and without credit.
- *
- * @param tx the open transaction
- * @param email its address, in lower case
- * @param passwordHash the hash of its password
- * @returns its row
+ * Creates an account with tier `free` and without credit.
+ * @param email in lower case
  */
 export async function createUser(tx: Tx, email: string, passwordHash: string): Promise<User> {
   return tx.user.create({

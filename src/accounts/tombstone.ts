@@ -4,11 +4,10 @@ import { leaveAddress, NO_ADDRESS } from './addresses.ts';
 import { closeAllSessions } from './sessions.ts';
 
 /**
- * Turns an account into its tombstone (design: rule 11): no address, no password, no session, no backup. What stays are
- * the ledger, and keyed hashes of the addresses that count, so that the same person earns no second referral.
- *
- * @param tx the open transaction
- * @param user whose account, locked
+ * Turns an account into its tombstone (design: rule 11): no address, password, sessions or backups. The
+ * ledger stays, and so do keyed hashes of the addresses that count, so that the same person cannot earn a
+ * second referral.
+ * @param user locked
  */
 export async function leaveTombstone(tx: Tx, user: User): Promise<void> {
   const userId = user.id;

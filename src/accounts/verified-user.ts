@@ -4,26 +4,24 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { checkPassword, hashPassword } from './passwords.ts';
 
-/** Attempts before giving up: each one means that the password was changed while it was compared. */
+/** Attempts before giving up. Each retry means that the password changed during the comparison. */
 const MAX_TRIES = 3;
 
-/** Finds the row whose password is to be compared. */
+/** Finds the row whose password is compared. */
 type FindUser = () => Promise<User | null>;
 
-/** A user whose password was right, before anything is locked. */
+/** A user whose password was right, not locked yet. */
 export interface VerifiedUser {
   user: User;
-  /** A new hash to store, because the old one is outdated. */
+  /** A new hash to store because the old one is outdated. */
   rehashed: string | null;
 }
 
 /**
- * Compares a password with a user's. Hashing is slow, so this happens outside any transaction: what depends on it must
- * look again with `lockVerified`.
- *
- * @param user the user, as read; null when there is none
- * @param password what was typed
- * @returns the user, or null when the password is wrong
+ * Compares a password with a user's. Hashing is slow, so this runs outside any transaction; check again with
+ * `lockVerified`.
+ * @param user as read, or null when there is none
+ * @returns null when the password is wrong
  */
 export async function verifyUser(user: User | null, password: string): Promise<VerifiedUser | null> {
   const verdict = await checkPassword(user?.passwordHash ?? null, password);
@@ -32,9 +30,9 @@ export async function verifyUser(user: User | null, password: string): Promise<V
 }
 
 /**
- * Locks a user whose password was right, unless it has been changed or the account deleted since (design: rule 5).
- *
- * @returns the row as it is under the lock, or null when the password must be compared again
+ * Locks a user whose password was right, unless the password changed or the account was deleted since
+ * (design: rule 5).
+ * @returns the locked row, or null when the password must be compared again
  */
 export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Promise<User | null> {
   const locked = await lockUser(tx, user.id);
@@ -44,14 +42,8 @@ export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Pr
 }
 
 /**
- * Does something that needs a user's password, under the user's lock.
- *
- * @param db the database
- * @param find finds the user
- * @param password what was typed
- * @param now the instant, UTC
- * @param work what to do with the locked user
- * @returns what `work` returned, or null when the password is wrong, or there is no such user
+ * Runs work that requires the user's password, under the user's lock.
+ * @returns the result of `work`, or null when the password is wrong or there is no such user
  */
 export async function withPassword<T>(
   db: Db,

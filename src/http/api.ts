@@ -26,7 +26,7 @@ const apiError = z
 
 const page = z.string();
 
-/** What an error of a route of people means, where the route does not say it in its own words. */
+/** Default description of each error status, for routes that give none of their own. */
 const ERRORS: Readonly<Record<number, string>> = {
   400: 'The request cannot be read, or something in it is wrong.',
   401: 'Nobody is logged in.',
@@ -39,7 +39,7 @@ const ERRORS: Readonly<Record<number, string>> = {
   503: 'Not possible right now. Try again after the seconds in Retry-After, where there is one.',
 };
 
-/** What any route of people can answer. */
+/** Errors that any page or API route can answer with. */
 const ANYWHERE = [400, 403, 413, 415, 429, 500, 503];
 
 /** An answer without a body. */
@@ -47,16 +47,15 @@ export function nothing(description: string): z.ZodType {
   return z.null().meta({ description });
 }
 
-/** An answer that is a JSON document. */
+/** A JSON answer. */
 export function json(description: string, schema: z.ZodType): unknown {
   return { description, content: { 'application/json': { schema } } };
 }
 
 /**
- * The answers of a route of people.
- *
- * @param own those that are no errors, by their status
- * @param errors the errors that not every route has, with what each means where it is special
+ * Builds the documented answers of one route.
+ * @param own the successful answers, by status
+ * @param errors further errors of this route, with a description where the default does not fit
  */
 export function answers(
   own: Record<number, unknown>,
@@ -74,11 +73,9 @@ export function answers(
 }
 
 /**
- * Describes the API: from here on every route under /api/ is in the document that `app.swagger()` returns, as its schemas
- * say. Requests are checked by them; answers are sent as they are, so that a description costs nothing and changes nothing.
- * The tests compare every answer with the document.
- *
- * @param app the whole server, before its routes
+ * Describes the API. Every route under /api/ registered after this call appears in `app.swagger()`.
+ * The schemas validate requests. Answers are sent without validation or serialisation by schema, so
+ * describing them costs nothing at run time; the tests compare every answer with the document.
  */
 export async function describeApi(app: FastifyInstance): Promise<void> {
   app.setValidatorCompiler(validatorCompiler);
@@ -106,7 +103,7 @@ export async function describeApi(app: FastifyInstance): Promise<void> {
     },
     transform: (route) => {
       if (!route.url.startsWith('/api/')) return { schema: { hide: true }, url: route.url };
-      // A scope's own address is with and without a slash at its end, and stands here once.
+      // The root route of a scope is registered with and without a trailing slash; document it once.
       const url = route.url.replace(/\/$/, '');
       return jsonSchemaTransform({ ...route, url });
     },

@@ -40,16 +40,16 @@ import { comesFromUs } from './origin-check.ts';
 import { createTurns } from './turns.ts';
 import { declareVisitor, recognizeVisitors } from './visitor.ts';
 
-/** Where the forms of billing lead: browsers hold redirects after a form to the page's form-action, too. */
+/** The billing forms redirect here. Browsers apply the page's form-action to such redirects too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
 
-/** As long as Node lets a whole address be: a code or a token that is too long is an unknown one. */
+/** Node's own limit for a URL. With it, a code or token that is too long is handled as an unknown one. */
 const MAX_PARAM_LENGTH = 16 * 1024;
 
-/** Long enough that one pause, such as that of a machine that stood still, does not count as too much to do, ms. */
+/** Long enough that a single pause, such as a suspended machine, is not taken for overload, ms. */
 const PRESSURE_SPAN_MS = 3_000;
 
-/** How long requests may be begun in one turn of the event loop, ms: a few pages. */
+/** Time budget for starting requests in one turn of the event loop, ms: a few pages. */
 const TURN_MS = 5;
 
 const TOO_MUCH_TO_DO = new HttpError(
@@ -64,14 +64,7 @@ const FROM_ANOTHER_SITE = new HttpError(
   'This form was sent from another site. Go to the page itself, and send it from there.',
 );
 
-/**
- * Builds the server; it does not listen yet.
- *
- * @param context what it is built from
- * @param logger takes its log
- * @param bounds how much it takes on
- * @returns the Fastify app, ready to be listened with or injected into
- */
+/** Builds the server without listening. */
 export async function buildApp(
   context: AppContext,
   logger: FastifyBaseLogger,
@@ -92,7 +85,7 @@ export async function buildApp(
     },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     rewriteUrl: (request) => decodable(request.url ?? '/'),
-    // One line a request instead of Fastify's two: see the hook below.
+    // One log line per request instead of Fastify's two: see the hook below.
     logController: new LogController({ disableRequestLogging: true }),
   });
   app.server.maxConnections = bounds.connections;
@@ -106,7 +99,7 @@ export async function buildApp(
   await describeApi(app);
 
   const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);
-  // Not its plugin for Fastify, which puts the headers together anew for each request.
+  // Plain helmet: Fastify's helmet plugin builds the headers again for each request.
   const setSecurityHeaders = helmet(securityPolicy(https, standIns));
   app.addHook('onRequest', function securityHeaders({ raw: request }, { raw: reply }, done) {
     setSecurityHeaders(request, reply, (error) => {
@@ -115,7 +108,7 @@ export async function buildApp(
   });
   boundOneClient(app, bounds, config.trustProxy.length > 0);
   const turns = createTurns(TURN_MS, () => performance.now());
-  // Before anything that asks the database.
+  // Registered before anything that queries the database.
   await app.register(underPressure, {
     maxEventLoopDelay: bounds.delayMs,
     sampleInterval: PRESSURE_SPAN_MS,
@@ -123,7 +116,7 @@ export async function buildApp(
     healthCheckInterval: PRESSURE_SPAN_MS,
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
-  // After the refusals above, which cost next to nothing.
+  // Registered after the overload refusals above, which are cheap.
   app.addHook('onRequest', function waitForTurn(_request, _reply, done) {
     turns.begin(done);
   });
@@ -141,9 +134,10 @@ export async function buildApp(
     { prefix: '/api/stripe/webhook' },
   );
 
-  // No page holds a secret beside text that somebody else can choose, which compression could tell (BREACH).
+  // Compression is safe from BREACH: no page holds a secret beside text that an attacker can choose.
   await app.register(compress, { globalDecompression: false });
-  // No view reads them. Without this line the plugin would empty them in a hook on every route, the webhook's included.
+  // No view reads `locals`. Without this line the plugin would reset them in a hook on every route, the
+  // webhook included.
   app.decorateReply('locals', undefined);
   await app.register(view, {
     engine: { eta: new Eta({ views: join(ROOT, 'views') }) },
@@ -165,15 +159,15 @@ export async function buildApp(
 }
 
 /**
- * Everything that people use, with what only people need: cookies, forms, the origin check and who they are. In a scope
- * of its own, because Fastify runs a hook of the root on every route, those of scopes that were registered before it
- * included. https://fastify.dev/docs/latest/Reference/Encapsulation/
+ * Everything people use, with what only they need: cookies, forms, the origin check and the visitor.
+ * It has a scope of its own because Fastify runs a root hook on every route, even in scopes registered
+ * earlier. https://fastify.dev/docs/latest/Reference/Encapsulation/
  */
 async function peopleRoutes(people: FastifyInstance, context: AppContext): Promise<void> {
   await people.register(cookie);
   await people.register(formbody);
   people.addHook('onRequest', function checkOrigin(request, reply, done) {
-    // What is answered here can be of one person; the static files set their own.
+    // Answers here can be personal. The static files set their own header.
     void reply.header('cache-control', 'no-store');
     done(comesFromUs(request, context.config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
   });
@@ -198,15 +192,15 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
 }
 
 /**
- * An address that cannot be decoded, or has a NUL in it, is taken to the letter: there is nothing at it, and that gets
- * its ordinary answer. PostgreSQL refuses a NUL even in a question.
+ * Escapes a path that cannot be decoded or that contains a NUL, so that it gets an ordinary 404. PostgreSQL
+ * rejects a NUL even in a query parameter.
  */
 function decodable(url: string): string {
   const [path = '/', ...query] = url.split('?');
   try {
     if (!decodeURIComponent(path).includes('\0')) return url;
   } catch {
-    // It is no UTF-8, or no percent-encoding.
+    // Invalid UTF-8 or invalid percent-encoding.
   }
   return [path.replaceAll('%', '%25'), ...query].join('?');
 }
@@ -232,8 +226,8 @@ function securityPolicy(https: boolean, standIns: string[]) {
 }
 
 /**
- * What a log line says of a request. Not its address (a person's), not its query and not the path's own parts (they
- * can carry a code or a token).
+ * What a log line says about a request. It leaves out the client's address, which is personal data, and the
+ * path and query, which can carry a code or a token.
  */
 function describeRequest(request: FastifyRequest): { method: string; route: string } {
   return { method: request.method, route: request.routeOptions.url ?? '(none)' };

@@ -10,11 +10,9 @@ const REFUSED =
   'wrong on our side, and we have to put it right first.';
 
 /**
- * Asks Stripe for somebody who waits at their browser.
- *
- * @param call asks
- * @returns what it returned
- * @throws HttpError 502 in words for them, when Stripe refused or could not be reached; its cause tells the operator why
+ * Calls Stripe on behalf of someone waiting at their browser.
+ * @throws HttpError 502 with a message for them when Stripe refused or could not be reached; its cause is for
+ * the operator
  */
 export async function askStripe<T>(call: () => Promise<T>): Promise<T> {
   try {
@@ -26,7 +24,7 @@ export async function askStripe<T>(call: () => Promise<T>): Promise<T> {
       absenceOf(error) === 'other-mode'
         ? ' STRIPE_API_KEY is of another mode than the ids in the database. Nothing was changed: set the right key, or the right database.'
         : '';
-    // Not the whole error: it carries the request, and with it an address.
+    // Do not log the whole error: it carries the request, which contains an email address.
     const cause = new Error(`${type} ${code}, request ${requestId}: ${message}${advice}`);
     throw isPermanent(error)
       ? new HttpError(502, 'stripe_refused', REFUSED, { cause })
@@ -34,10 +32,13 @@ export async function askStripe<T>(call: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Whether the same request will be refused again. https://docs.stripe.com/api/errors and https://docs.stripe.com/rate-limits */
+/**
+ * Whether Stripe would refuse the same request again. https://docs.stripe.com/api/errors and
+ * https://docs.stripe.com/rate-limits
+ */
 function isPermanent({ statusCode }: Stripe.errors.StripeError): boolean {
   return statusCode !== undefined && statusCode >= 400 && statusCode < 500 && !PASSING.has(statusCode);
 }
 
-/** Timed out, at it already, locked by another request, and too many at a time. */
+/** Timeout, conflict, locked, failed dependency and too many requests. */
 const PASSING = new Set([408, 409, 423, 424, 429]);

@@ -1,33 +1,35 @@
 /**
- * What one client, or many at once, can make the server hold: connections, and bodies that are not all here yet; and when
- * it refuses more work. Times are in ms.
+ * Limits on what clients can make the server hold (connections and incomplete bodies), and when it refuses
+ * more work. Times are in ms.
  */
 export interface Bounds {
   /**
-   * Requests are refused once the event loop comes this late on average over a few seconds, or every request waited this
-   * long for its turn.
+   * Refuse requests once the average event loop delay over a few seconds reaches this, or once every request
+   * waited this long for its turn.
    */
   delayMs: number;
   /** Open connections. Further ones are closed at once. */
   connections: number;
-  /** Of these, from one network address. Behind a proxy: those of one client with a request that is not all here yet. */
+  /** Open connections from one network address. Behind a proxy: one client's incomplete requests. */
   connectionsOfAddress: number;
-  /** Requests that wait on one connection for the answer to an earlier one. Browsers and proxies send none. */
+  /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
   pipelined: number;
-  /** Until all headers of a request must be here; a new connection must send them in this time as well. */
+  /**
+   * Deadline for all headers of a request. A new connection must send its first headers in this time as well.
+   */
   headersMs: number;
-  /** Until a whole request must be here, its body included. */
+  /** Deadline for a whole request, body included. */
   requestMs: number;
-  /** How long a connection may stay open between two requests. */
+  /** Keep-alive timeout between two requests. */
   idleMs: number;
-  /** How long nothing may move on a connection in the middle of a request or its answer. */
+  /** Inactivity timeout in the middle of a request or its answer. */
   stalledMs: number;
-  /** How often it is looked for requests that take too long. */
+  /** How often to check for requests that exceed their deadline. */
   checkEveryMs: number;
   webhookBodies: WebhookBodyBounds;
 }
 
-/** What is held of webhook bodies before their signatures can be checked, bytes. */
+/** Limits on webhook bodies held before their signature can be checked, bytes. */
 export interface WebhookBodyBounds {
   /** From one network address. */
   ofAddress: number;
@@ -43,7 +45,8 @@ export const BOUNDS: Bounds = {
   pipelined: 4,
   headersMs: 10_000,
   requestMs: 30_000,
-  // Longer than proxies keep theirs (nginx: 60 s), or they would send a request to a connection that ends just now.
+  // Longer than a proxy's keep-alive (nginx: 60 s). Otherwise a proxy could send a request on a connection
+  // that is just closing.
   idleMs: 72_000,
   stalledMs: 120_000,
   checkEveryMs: 5_000,

@@ -5,26 +5,26 @@ import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import type { Flash } from './cookies.ts';
 
-/** What the server is built from, and every route gets. */
+/** What the server is built from. Every route receives it. */
 export interface AppContext {
   config: Config;
   db: Db;
   /** Null when no key is configured. */
   stripe: Stripe | null;
-  /** Keys the hashes of session and reset tokens. */
+  /** Key for the hashes of session and reset tokens. */
   sessionSecret: string;
-  /** Where the sandbox's pages are; null when it is off. */
+  /** Where the sandbox's pages are; null when the sandbox is off. */
   sandboxUrl: string | null;
   now: () => Date;
 }
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who is logged in; null for a visitor. */
+    /** Null for a visitor who is not logged in. */
     user: User | null;
-    /** The code of the friend who invited this visitor. */
+    /** The referral code that this visitor came with. */
     invitationCode: string | null;
-    /** What the page says once, at its top; after a redirect it comes from a cookie instead. */
+    /** A message shown once at the top of the page. After a redirect it comes from a cookie. */
     flash: Flash | null;
   }
 }

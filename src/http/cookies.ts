@@ -7,10 +7,10 @@ const SESSION = 'tandem_session';
 const INVITATION = 'tandem_ref';
 const FLASH = 'tandem_flash';
 
-/** A friend's code is remembered this long, s. */
+/** How long a referral code is remembered, s. */
 const INVITATION_SECONDS = 30 * DAY_SECONDS;
 
-/** What a page says once, after the redirect that follows a form or a link. */
+/** Messages shown once, after the redirect that follows a form or a link. */
 export const FLASHES = {
   'address-changed': { kind: 'success', text: 'Your e-mail address is changed.' },
   'address-proven': { kind: 'success', text: 'Your email address is confirmed.' },
@@ -46,14 +46,14 @@ export const FLASHES = {
 export type Flash = keyof typeof FLASHES;
 
 /**
- * On https no other site of our domain can set our cookies: browsers take a name with this prefix from us alone.
- * https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Set-Cookie#cookie_prefixes
+ * On https, browsers accept a `__Host-` cookie only from this exact host, so no other site under our domain
+ * can set it. https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Set-Cookie#cookie_prefixes
  */
 function named(request: FastifyRequest, name: string): string {
   return request.server.secureCookies ? `__Host-${name}` : name;
 }
 
-/** All our cookies: out of reach of scripts, not sent along from other sites, and on https only over https. */
+/** Options of all our cookies: hidden from scripts, not sent from other sites, and Secure on https. */
 function options(request: FastifyRequest, maxAge: number) {
   return {
     path: '/',
@@ -64,7 +64,10 @@ function options(request: FastifyRequest, maxAge: number) {
   } as const;
 }
 
-/** There are none outside the people's scope, where a page can be made for an error, nor before its hook has read them. */
+/**
+ * Cookies are absent outside the people's scope, where an error page can still be rendered, and before the
+ * cookie hook has run.
+ */
 function cookieOf(request: FastifyRequest, name: string): string | null {
   const cookies = request.cookies as FastifyRequest['cookies'] | null | undefined;
   return cookies?.[name] ?? null;
@@ -82,7 +85,10 @@ export function clearSession(request: FastifyRequest, reply: FastifyReply): void
   void reply.clearCookie(named(request, SESSION), options(request, 0));
 }
 
-/** An invitation from before the prefix still counts: nobody can do more with it than with a link. */
+/**
+ * Also accepts a cookie set before the prefix was introduced. Forging one achieves no more than sending a
+ * link.
+ */
 export function invitationCookie(request: FastifyRequest): string | null {
   return cookieOf(request, named(request, INVITATION)) ?? cookieOf(request, INVITATION);
 }
@@ -101,7 +107,7 @@ export function setFlash(request: FastifyRequest, reply: FastifyReply, flash: Fl
   void reply.setCookie(named(request, FLASH), flash, options(request, 60));
 }
 
-/** The one-off message of this page, or of the redirect that led to it; read once. */
+/** The one-off message for this page or from the redirect that led to it. Reading it clears it. */
 export function takeFlash(request: FastifyRequest, reply: FastifyReply): (typeof FLASHES)[Flash] | null {
   const name = named(request, FLASH);
   const kept = cookieOf(request, name);
@@ -112,7 +118,7 @@ export function takeFlash(request: FastifyRequest, reply: FastifyReply): (typeof
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** We are reached over https: cookies must be too. */
+    /** Whether the public URL is https, so that cookies must be Secure. */
     secureCookies: boolean;
   }
 }

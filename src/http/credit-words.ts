@@ -3,20 +3,14 @@ import { DAY_SECONDS } from '../instants.ts';
 import type { ToldEntry } from '../referrals/credit-news.ts';
 import type { Notice } from './page.ts';
 
-/**
- * @param seconds an amount of credit
- * @returns it in words: whole days, "less than a day" below one
- */
+/** Puts an amount of credit, in seconds, into words: whole days, or "less than a day". */
 export function inDays(seconds: number): string {
   const days = Math.round(seconds / DAY_SECONDS);
   if (days === 0) return 'less than a day';
   return days === 1 ? '1 day' : `${days} days`;
 }
 
-/**
- * @param entries what moved somebody's credit since they were last told
- * @returns what to tell them at the top of the next page
- */
+/** Turns credit ledger entries since the user's last visit into notices for the next page. */
 export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
   const real = entries.filter((entry) => !isOfDaysThatNeverWere(entry, entries));
   const of = (kind: string, side: ToldEntry['side']): ToldEntry[] =>
@@ -39,7 +33,8 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
   add('success', of('grant', null), (days) => `You were given ${days} of paid access.`);
   for (const side of ['referrer', 'referred'] as const) {
     const reversals = of('reversal', side);
-    // Of 0 seconds when all of it had been used: that took nothing, and there is nothing to give back.
+    // A reversal of 0 seconds means that all the credit had been used: nothing was taken and nothing can be
+    // given back.
     const took = reversals.filter(({ seconds }) => seconds > 0);
     add(
       'info',
@@ -59,7 +54,10 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
   return notices;
 }
 
-/** The grant and the reversal of a conversion whose refund was known before: both are of one moment, and of the same days. */
+/**
+ * Whether the entry belongs to a conversion reversed in its own transaction because its refund was already
+ * known. Its grant and reversal share the instant and the days.
+ */
 function isOfDaysThatNeverWere(entry: ToldEntry, entries: readonly ToldEntry[]): boolean {
   const opposite = { grant: 'reversal', reversal: 'grant' }[entry.kind];
   return entries.some(
@@ -72,25 +70,22 @@ function isOfDaysThatNeverWere(entry: ToldEntry, entries: readonly ToldEntry[]):
   );
 }
 
-/** Whose payments some entries of one side are about; what follows fits one and many. */
+/** Names whose payments the entries of one side are about. The text around it works for one or several. */
 function firstPayments(entries: readonly ToldEntry[]): string {
   if (entries[0]?.side === 'referred') return 'Your first payment';
   const friends = new Set(entries.map(({ referralId }) => referralId)).size;
   return friends === 1 ? 'The first payment of a friend' : `The first payments of ${friends} friends`;
 }
 
-/** A line of the history that Settings shows. */
+/** One line of the credit history in Settings. */
 export interface HistoryLine {
   at: Date;
   text: string;
-  /** Signed, in days; null for what moves nothing. */
+  /** Signed, in days; null when the line moves no credit. */
   days: string | null;
 }
 
-/**
- * @param line a line of a credit ledger's story
- * @returns it in the words of Settings
- */
+/** Puts one line of the credit history into words for Settings. */
 export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
   if (line.kind === 'spent') {
     return { at: line.from, text: 'Used as paid access', days: signed('−', line.seconds) };

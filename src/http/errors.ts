@@ -4,9 +4,7 @@ import { HashingBusy } from '../accounts/passwords.ts';
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { sendPage } from './page.ts';
 
-/**
- * An error that is the answer to a request: its message is told as it is. Its cause is for the log alone.
- */
+/** An error that is the answer to a request. Its message is shown to the client; its cause is only logged. */
 export class HttpError extends Error {
   override name = 'HttpError';
   readonly statusCode: number;
@@ -19,17 +17,15 @@ export class HttpError extends Error {
 }
 
 /**
- * Answers what goes wrong in the words of the place: JSON under /api/, a page elsewhere. A fault of ours is logged with
- * its stack, and told without it.
- *
- * @param app the whole server
+ * Answers errors as JSON under /api/ and as a page elsewhere. Server errors are logged with their stack; the
+ * client does not see it.
  */
 export function answerErrors(app: FastifyInstance): void {
   app.setErrorHandler((thrown: FastifyError | HttpError, request, reply) => {
     const error =
       thrown instanceof HashingBusy ? busy(thrown) : isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
     const status = error.statusCode ?? 500;
-    // The request's own line tells of a server that is busy: a line more for each would make it busier.
+    // A refusal for overload already has its request line. A second log line would add to the load.
     if (status >= 500 && error.code !== BUSY)
       request.log.error({ err: error.cause ?? error }, 'a request failed');
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
@@ -38,21 +34,17 @@ export function answerErrors(app: FastifyInstance): void {
   });
 }
 
-/**
- * Answers an address at which there is nothing with 404. In the people's scope, so that its page knows its visitor.
- *
- * @param app the people's scope
- */
+/** Answers unknown paths with 404. It belongs in the people's scope so that the page knows its visitor. */
 export function answerUnknownAddresses(app: FastifyInstance): void {
   app.setNotFoundHandler((request) => {
     throw new HttpError(404, 'not_found', `There is nothing at ${request.url.split('?')[0] ?? '/'}.`);
   });
 }
 
-/** The code of refusals because there is too much to do. */
+/** Error code of refusals for overload. */
 export const BUSY = 'busy';
 
-/** When it is worth trying again. */
+/** Value of Retry-After. */
 const RETRY_AFTER_SECONDS = '5';
 
 function databaseUnavailable(cause: Error): HttpError {
@@ -95,33 +87,31 @@ function answer(
   return sendPage(request, reply, 'error', { title: heading, status, heading, text: message });
 }
 
-/** A form that a browser sends shows its answer as a page; scripts ask for JSON. */
+/** A browser that submits a form gets a page as the answer; scripts ask for JSON. */
 function isBrowsersForm({ headers }: FastifyRequest): boolean {
   const isForm = headers['content-type']?.startsWith('application/x-www-form-urlencoded') ?? false;
   return isForm && (headers.accept?.includes('text/html') ?? false);
 }
 
-/** Logged of one message, characters. */
+/** Maximum length of a logged message, characters. */
 const MAX_LOGGED = 2_000;
 
-/** Whatever could be an address of a person. */
+/** Anything that could be an email address. */
 const WORD = /[^\s"'`<>(),;:=]+/g;
 const ADDRESS_HIDDEN = '(an address)';
 
 /**
- * A message without the addresses of people, and not too long. It can hold whatever somebody sent us: a search that
- * backtracks would take hours on a long one.
+ * Removes email addresses from a message and shortens it. The message can contain anything a client sent, so
+ * the regular expressions must not backtrack: a long one would block for hours.
  */
 function forLog(message: string): string {
   return message.replaceAll(WORD, (word) => (/.@./.test(word) ? ADDRESS_HIDDEN : word)).slice(0, MAX_LOGGED);
 }
 
 /**
- * What a log line says of an error. Not what else hangs on it: an error of Stripe's carries the request and its answer,
- * one of Prisma's the driver's error with the row in question.
- *
- * @param error what was thrown
- * @returns its name, code, message without addresses, place, and the same of what it was caused by
+ * What a log line says about an error: name, code, message without addresses, stack, and the same for its
+ * cause. Other properties are left out: a Stripe error carries the request and response, and a Prisma error
+ * carries the driver's error with the row in question.
  */
 export function errorForLog(error: unknown): unknown {
   if (!(error instanceof Error)) return { message: forLog(String(error)) };
@@ -132,7 +122,7 @@ export function errorForLog(error: unknown): unknown {
     ...(typeof code === 'string' && { code }),
     ...(typeof requestId === 'string' && { requestId }),
     message: forLog(message),
-    // Its first lines are the message once more.
+    // The first lines of a stack repeat the message.
     stack: stack
       ?.split('\n')
       .filter((line) => /^\s+at /.test(line))

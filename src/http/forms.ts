@@ -3,9 +3,8 @@ import type { z } from 'zod';
 export const BAD_EMAIL = 'Enter an e-mail address, such as name@example.com.';
 
 /**
- * @param error what a form's schema found
- * @param messages what to say at each field, unless its check says it itself (a custom issue)
- * @returns the messages of the fields that are wrong
+ * Maps a form's validation error to one message for each wrong field.
+ * @param messages the message for each field, unless its check brings its own (a custom issue)
  */
 export function errorsFor<Field extends string>(
   error: z.ZodError,
@@ -19,11 +18,7 @@ export function errorsFor<Field extends string>(
   return errors;
 }
 
-/**
- * @param body a form as it came
- * @param field the name of a field
- * @returns what was typed there, to be shown again; empty when it was nothing
- */
+/** Returns what was typed in a field so that it can be shown again; empty unless it was text. */
 export function typedText(body: unknown, field: string): string {
   const value = (body as Record<string, unknown> | null | undefined)?.[field];
   return typeof value === 'string' ? value : '';

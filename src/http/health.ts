@@ -6,25 +6,26 @@ import { neededMigrations } from '../db/open.ts';
 import { isUnreachable } from '../db/transaction.ts';
 import type { AppContext } from './context.ts';
 
-/** How long the database may take to answer, ms. */
+/** Time limit for the database to answer, ms. */
 const ANSWER_MS = 2_000;
 
-/** Options of a route that answers even while the server refuses other requests: it tells how the server is. */
+/**
+ * Route options: answer even while the server refuses other requests, because these routes report its state.
+ */
 export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined } };
 
 /**
- * `/healthz`: the process answers. `/readyz`: the database does too, within 2 s, and it has every migration that this code
- * knows, finished. One that a newer version has added is no obstacle: while servers are upgraded one by one, the older ones
- * go on.
- *
- * @param app the whole server
- * @param context what the server is built from
+ * `/healthz`: the process answers. `/readyz`: the database answers within 2 s and every migration this code
+ * knows is finished.
+ * Migrations from a newer version are accepted: in a rolling upgrade the older servers must stay ready.
  */
 export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): void {
   let needed: Promise<string[]> | null = null;
   let asked: Promise<string | null> | null = null;
 
-  /** One question at a time: a database that hangs is not asked more and more. */
+  /**
+   * Share one check between concurrent requests, so that a hanging database is not queried again and again.
+   */
   function whyNotReady(): Promise<string | null> {
     asked ??= compareMigrations().finally(() => (asked = null));
     return asked;

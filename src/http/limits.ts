@@ -9,10 +9,10 @@ import type { AppContext } from './context.ts';
 import { HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 
-/** The window of a limit, unless it has one of its own. It begins with the first try. */
+/** Default window of a limit. It begins with the first try. */
 const WINDOW_SECONDS = 10 * 60;
 
-/** How many a window has. "Of an address" means of a client's network address (`networkOf`). */
+/** Tries allowed in one window. "OfAddress" means the client's network address (`networkOf`). */
 const LIMITS = {
   failedLogInsOfAddress: 10,
   failedLogInsOfAccount: 50,
@@ -23,13 +23,13 @@ const LIMITS = {
   addressChangesOfAccount: 10,
   checkoutsOfAccount: 20,
   portalsOfAccount: 20,
-  // Without JavaScript a page that waits for a payment looks 40 times.
+  // Without JavaScript, a page that waits for a payment reloads 40 times.
   paymentChecksOfAccount: 100,
   exportsOfAccount: 5,
   backupsOfAccount: 120,
   unknownPathsOfAddress: 300,
   resetMailsToMailbox: 5,
-  // Anybody can type anybody's address (design: rule 12).
+  // Anyone can type anyone's address (design: rule 12).
   mailsToUnprovenMailbox: 5,
 } as const;
 
@@ -40,7 +40,7 @@ const OTHER_WINDOWS: Readonly<Partial<Record<LimitName, number>>> = {
 
 type LimitName = keyof typeof LIMITS;
 
-/** What was taken of these can be given back. */
+/** Limits whose points can be given back. */
 const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'failedLogInsOfAddress',
   'failedLogInsOfAccount',
@@ -48,8 +48,8 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
 ]);
 
 /**
- * In the last seconds of a window nothing is given back, ms: what reached the database after its end would be taken off the
- * next window. Longer than a statement waits for its turn.
+ * Give nothing back this close to the end of a window, ms. Longer than a statement can wait for its turn: a
+ * late one would be deducted from the next window.
  */
 const TOO_LATE_MS = 30_000;
 
@@ -70,11 +70,9 @@ interface Limit {
 type Limits = Readonly<Record<LimitName, Limit>>;
 
 /**
- * Makes the limits, and keeps them at the server: `request.server.limits`. On PostgreSQL all servers count in the database,
- * and each for itself while the database does not answer; on SQLite there is one server, which counts in memory.
- *
- * @param app the whole server
- * @param context what the server is built from
+ * Creates the limits as `request.server.limits`. On PostgreSQL all servers count in the database, and each
+ * falls back to its own memory while the database is down. On SQLite there is one server and it counts in
+ * memory.
  */
 export function declareLimits(app: FastifyInstance, context: AppContext): void {
   const shared = isPostgresql(context.config.databaseUrl);
@@ -98,11 +96,12 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
         tableName: 'rateLimit',
         insuranceLimiter: inMemory,
         clearExpiredByTimeout: false,
-        // Past the limit nobody can make us ask the database, unless points are given back: then it must be asked.
+        // Block in memory once a limit is reached, so that further tries cost no query. Limits that can be
+        // given back must always query.
         ...(!GIVEN_BACK.has(name) && { inMemoryBlockOnConsumed: LIMITS[name] + 1 }),
       })
     : inMemory;
-  // Addresses of people are not kept, not even for ten minutes.
+  // Store hashes: email and network addresses are personal data, even for ten minutes.
   const hashed = (key: string): string => hashToken(sessionSecret, key);
   return {
     take: async (key) => {
@@ -120,7 +119,7 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
   };
 }
 
-/** Otherwise the table would grow with every address that ever tried. */
+/** Deletes ended windows. Otherwise the table would grow with every address that ever tried. */
 function deleteEndedWindows(app: FastifyInstance, { db }: AppContext): void {
   const timer = setInterval(() => {
     db.rateLimit.deleteMany({ where: { expire: { lte: new Date() } } }).catch((error: unknown) => {
@@ -135,10 +134,7 @@ function deleteEndedWindows(app: FastifyInstance, { db }: AppContext): void {
 }
 
 /**
- * Takes one of a limit that counts by the client's network address.
- *
- * @param reply takes Retry-After when there is none left
- * @returns false when there is none left
+ * Counts one try against a limit by network address. Sets Retry-After and returns false when none is left.
  */
 export async function takeOfAddress(
   request: FastifyRequest,
@@ -149,10 +145,8 @@ export async function takeOfAddress(
 }
 
 /**
- * Takes one of a limit that counts by the account that is logged in.
- *
- * @param reply takes Retry-After when there is none left
- * @returns false when there is none left; who is not logged in has no limit here
+ * Counts one try against a limit by account. Sets Retry-After and returns false when none is left. Visitors
+ * who are not logged in have no limit here.
  */
 export async function takeOfAccount(
   request: FastifyRequest,
@@ -163,9 +157,7 @@ export async function takeOfAccount(
 }
 
 /**
- * An `onRequest` hook for routes: 429 once the account's limit is reached, before any body is read.
- *
- * @param name what the route counts as
+ * Creates an `onRequest` hook that answers 429 once the account's limit is reached, before any body is read.
  */
 export function limitedByAccount(name: LimitName & `${string}OfAccount`) {
   return async function limitAccount(request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -174,8 +166,8 @@ export function limitedByAccount(name: LimitName & `${string}OfAccount`) {
 }
 
 /**
- * An `onRequest` hook: 429 to an address that has asked for too many paths at which there is nothing. Before anything
- * that asks the database who it is.
+ * `onRequest` hook that answers 429 to an address that requested too many unknown paths. It runs before the
+ * visitor is looked up in the database.
  */
 export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyReply): Promise<void> {
   if (request.is404 && !(await takeOfAddress(request, reply, 'unknownPathsOfAddress'))) {
@@ -184,17 +176,15 @@ export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyR
 }
 
 /**
- * Compares a password with an account's, unless too many comparisons have failed from this network address or for this
- * account. Every comparison with a stored password goes through here.
- *
- * One is taken of both limits before the comparison, and given back unless it failed, so that many tries at once get no
- * further than as many in turn. A try that is refused here counts as none.
- *
- * @param reply takes Retry-After when there are no tries left
- * @param email the account's address in lower case, whether or not there is such an account
- * @param compare compares, and does what the right password allows
- * @param isFailure whether what it returned means that the password was wrong
- * @returns what `compare` returned, or undefined when there are no tries left
+ * Compares a password with an account's, unless too many comparisons failed from this network address or for
+ * this account. Every comparison with a stored password goes through here.
+ * A point is taken from both limits before the comparison and given back unless it failed. Concurrent tries
+ * therefore get no further than sequential ones. A try refused here does not count.
+ * @param reply gets Retry-After when no tries are left
+ * @param email the account's address in lower case, whether or not the account exists
+ * @param compare compares the password and does what the right one allows
+ * @param isFailure whether the result of `compare` means a wrong password
+ * @returns the result of `compare`, or undefined when no tries are left
  */
 export async function tryPassword<T>(
   request: FastifyRequest,
@@ -225,10 +215,8 @@ export async function tryPassword<T>(
 }
 
 /**
- * Takes one of a limit that counts by the address that mail goes to.
- *
+ * Counts one mail against a limit by mailbox. Returns false when none is left.
  * @param mailbox in lower case
- * @returns false when there is none left
  */
 export async function takeOfMailbox(
   request: FastifyRequest,
@@ -238,7 +226,10 @@ export async function takeOfMailbox(
   return (await request.server.limits[name].take(mailbox)).isLeft;
 }
 
-/** Gives back what was taken for a mail that is not sent after all. An extra one at a day's end does no harm. */
+/**
+ * Gives back the point of a mail that was not sent. One that arrives after the window's end allows an extra
+ * mail, which does no harm.
+ */
 export async function giveBackToMailbox(
   request: FastifyRequest,
   name: LimitName & `${string}Mailbox`,

@@ -3,12 +3,8 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { HttpError } from './errors.ts';
 
 /**
- * Answers somebody who is not logged in and needs to be: a browser that wants a page is sent to the log-in.
- *
- * @param request theirs
- * @param reply the answer
- * @returns the reply: 303 to `/login`
- * @throws HttpError 401 when no page is wanted
+ * Sends someone who must log in to `/login` with 303, if they accept HTML.
+ * @throws HttpError 401 when they do not
  */
 export function sendToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   if (request.headers.accept?.includes('text/html')) return reply.redirect('/login', 303);

@@ -5,10 +5,8 @@ import type { AppContext } from './context.ts';
 import { takeOfMailbox } from './limits.ts';
 
 /**
- * Whether one more mail may go to an address: mail is on, and the address is proven or has had fewer than five mails today
- * (design: rule 12). It counts as sent.
- *
- * @param context what the server is built from
+ * Whether one more mail may be sent to an address. Mail must be on, and an unproven address gets at most five
+ * a day (design: rule 12). A call that allows the mail counts it.
  * @param address in lower case
  */
 export async function mayMail(
@@ -22,7 +20,7 @@ export async function mayMail(
   );
 }
 
-/** The same, for the address of an account. */
+/** The same for an account's address. */
 export async function mayMailTo(
   context: AppContext,
   request: FastifyRequest,

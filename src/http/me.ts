@@ -52,12 +52,7 @@ const ME = {
   response: answers({ 200: json('The account.', overview) }, { 401: null }),
 };
 
-/**
- * `GET /api/me`.
- *
- * @param app the people's scope
- * @param context what the server is built from
- */
+/** `GET /api/me`. */
 export function meRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
   const place = { publicUrl: config.publicUrl, prices: config.stripe.prices };
   app.get('/api/me', { schema: ME }, async (request) => {

@@ -6,21 +6,17 @@ import { collectDefaultMetrics } from 'prom-client';
 import { registry } from '../metrics.ts';
 import { EVEN_UNDER_PRESSURE } from './health.ts';
 
-/** By one of these a proxy gives itself away, or by what it passes on of a proxy in front of it. */
+/** Headers that a proxy sets or passes on. */
 const FORWARDED = /^(via|forwarded|x-forwarded.*|x-original-.*|x-real-ip|.*client-ip|.*connecting-ip)$/;
 
 const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
 LOOPBACK.addAddress('::1', 'ipv6');
 
-// The process itself: event loop, memory, garbage collection. They keep the names that dashboards know.
+// Process metrics: event loop, memory, garbage collection. They keep the names that dashboards know.
 collectDefaultMetrics({ register: registry });
 
-/**
- * `GET /metrics`, for Prometheus on this machine. To anybody else there is nothing here.
- *
- * @param app the whole server
- */
+/** `GET /metrics`, for Prometheus on this machine. Everyone else gets 404. */
 export function metricsRoute(app: FastifyInstance): void {
   app.get('/metrics', EVEN_UNDER_PRESSURE, async (request, reply) => {
     if (!comesFromThisMachine(request)) {
@@ -32,8 +28,9 @@ export function metricsRoute(app: FastifyInstance): void {
 }
 
 /**
- * A proxy on this machine connects from it, too. TRUST_PROXY does not matter here: a proxy that we trust can pass on what its
- * client claims to be. One that sets no header at all asks for the site by its name, and not for this machine.
+ * A local proxy also connects from loopback, so requests that passed a proxy are refused. TRUST_PROXY is
+ * ignored: even a trusted proxy can pass on an address that its client made up. A proxy that sets none of the
+ * headers still asks for the site's host name rather than for this machine.
  */
 function comesFromThisMachine({ headers, socket }: FastifyRequest): boolean {
   if (Object.keys(headers).some((name) => FORWARDED.test(name))) return false;

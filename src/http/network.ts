@@ -1,22 +1,22 @@
 import ipaddr from 'ipaddr.js';
 
-/** The 16-bit groups of an IPv6 address that make up its /64. A client can take any address in its own. */
+/** The 16-bit groups of an IPv6 address that make up its /64. A client can use any address in its own /64. */
 const NETWORK_GROUPS = 4;
 
-/** No address is longer, however it is spelt, characters. */
+/** No valid address is longer in any notation, characters. */
 const MAX_LENGTH = 64;
 
 const UNKNOWN = 'unknown';
 
-/** An address with a port behind it, as some proxies write it in X-Forwarded-For. */
+/** An address with a port, as some proxies write it in X-Forwarded-For. */
 const WITH_PORT = /^\[(.*)\](?::\d+)?$|^([^:]*|.*:[\d.]+\.\d+):\d+$/;
 
 /**
- * What a limit counts a client by, however their address is spelt: an IPv4 address, also one that is mapped into IPv6, or
- * the /64 of an IPv6 address.
- *
- * @param address a client's address, with or without a port
- * @returns the same text for everybody in that network; `unknown` for everything that is no address
+ * The key by which limits count a client: the IPv4 address, also when mapped into IPv6, or the /64 of an IPv6
+ * address.
+ * @param address with or without a port
+ * @returns the same text for every notation and everyone in that network; `unknown` for anything that is not
+ * an address
  */
 export function networkOf(address: string): string {
   if (address.length > MAX_LENGTH) return UNKNOWN;

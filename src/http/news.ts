@@ -4,15 +4,13 @@ import { markCreditNewsSeen, readCreditNews } from '../referrals/credit-news.ts'
 import type { AppContext } from './context.ts';
 import { noticesOf } from './credit-words.ts';
 
-/** What somebody with an account reads: what is told on it is seen. */
+/** Pages on which news counts as seen. */
 const PAGES: ReadonlySet<string | undefined> = new Set(['/', '/pricing', '/settings', '/portfolio']);
 
 /**
- * Tells on the next page what moved somebody's credit since their last visit, whether or not a mail told it. News counts
- * as seen when its page is made and about to be sent: rather told twice, on two pages opened at once, than never.
- *
- * @param app the scope of the pages
- * @param context what the server is built from
+ * Shows on the next page what changed a user's credit since their last visit, whether or not it was also
+ * mailed. News is marked as seen when the page is ready to send: two pages opened at once may both show it,
+ * but it is never lost.
  */
 export function tellCreditNews(app: FastifyInstance, { db, now }: AppContext): void {
   app.decorateRequest('lastNewsSeq', null);
@@ -30,7 +28,7 @@ export function tellCreditNews(app: FastifyInstance, { db, now }: AppContext): v
     try {
       await markCreditNewsSeen(db, user.id, lastNewsSeq, now());
     } catch (error) {
-      // The page is theirs all the same; the next one tells it again.
+      // Send the page anyway; the next one shows the news again.
       log.warn({ err: error }, 'News of credit was told, and could not be marked as seen.');
     }
   });
@@ -38,7 +36,7 @@ export function tellCreditNews(app: FastifyInstance, { db, now }: AppContext): v
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The number of the last entry of the user's credit ledger that this page tells as news. */
+    /** Sequence number of the newest credit ledger entry that this page shows as news. */
     lastNewsSeq: number | null;
   }
 }

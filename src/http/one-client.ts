@@ -14,11 +14,8 @@ const TOO_MANY_AT_ONCE = new HttpError(
 );
 
 /**
- * Bounds what one client can take from all others.
- *
- * @param app the whole server, before any hook that costs something
- * @param bounds how much it takes on
- * @param behindProxy all connections come from a proxy, so they are not counted by address
+ * Limits what one client can take from all others. Call it before registering any expensive hook.
+ * @param behindProxy all connections come from a proxy, so do not count them by address
  */
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
   boundPipelines(app.server, bounds.pipelined);
@@ -26,7 +23,7 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
   else boundConnections(app.server, bounds.connectionsOfAddress);
 }
 
-/** Bounds the requests of one client that are not all here yet: each of them holds one of our connections. */
+/** Limits one client's incomplete requests: each of them holds a connection. */
 function boundBodies(app: FastifyInstance, most: number): void {
   const take = createShares(most);
 
@@ -38,7 +35,7 @@ function boundBodies(app: FastifyInstance, most: number): void {
     }
     const giveBack = take(ip);
     if (giveBack) {
-      // The body is all here, or never will be.
+      // The body is complete, or never will be.
       raw.once('close', giveBack);
       done();
       return;
@@ -50,22 +47,22 @@ function boundBodies(app: FastifyInstance, most: number): void {
 }
 
 /**
- * Closes a connection on which too many requests wait for the answer to an earlier one. Node reads 64 KiB at a time and hands
- * over every request in it: a client could ask for thousands of pages at once and read none of them, and all would be made
- * and held.
+ * Closes a connection with too many pipelined requests. Node reads 64 KiB at a time and hands over every
+ * request in it, so a client could ask for thousands of pages and read none; all of them would be rendered
+ * and held in memory.
  */
 function boundPipelines(server: Server, most: number): void {
   const waitingOn = new WeakMap<Socket, number>();
-  // Fastify's own: what is refused must not reach it.
+  // Replace Fastify's listener, so that refused requests never reach it.
   const [serve] = server.listeners('request') as RequestListener[];
   server.removeAllListeners('request');
 
   server.on('request', (request, response) => {
     const { socket } = request;
-    // A response has no connection until the one before it is sent.
+    // A response has no socket until the one before it is sent.
     if (response.socket === null) {
       const waiting = waitingOn.get(socket) ?? 0;
-      // Node goes on handing over the rest of what it has read.
+      // Node still hands over the remaining requests that it has read.
       if (waiting >= most) socket.destroy();
       if (socket.destroyed) return;
       waitingOn.set(socket, waiting + 1);
@@ -84,7 +81,10 @@ function boundConnections(server: Server, most: number): void {
   });
 }
 
-/** Takes one for an address; null when its network has all that it may have, else what gives it back. */
+/**
+ * Takes a slot for an address. Returns the function that gives it back, or null when the network has no slot
+ * left.
+ */
 type Take = (address: string | undefined) => (() => void) | null;
 
 function createShares(most: number): Take {

@@ -14,20 +14,15 @@ export interface Notice {
   text: string;
 }
 
-/** What a page shows: its own data, and what it says at the top. */
+/** The page's own data and the messages at its top. */
 export interface PageData extends Record<string, unknown> {
   title: string;
   notice?: Notice;
 }
 
 /**
- * Sends a page, with what every page needs to know.
- *
- * @param request whose page
- * @param reply the answer; its status stands
- * @param template the view's name, without its ending
- * @param data the page's own data
- * @returns the reply
+ * Renders a page with the data that every page needs. The status of the reply stays as set.
+ * @param template the view's name without its extension
  */
 export function sendPage(
   request: FastifyRequest,
@@ -51,12 +46,17 @@ export function sendPage(
   });
 }
 
-/** A day as HTML. No partial: a page shows a hundred of them, and including a template a hundred times takes its time. */
+/**
+ * A date as HTML. Not a partial: a page shows a hundred of them, and including a template that often is slow.
+ */
 function day(instant: Date): string {
   return `<time datetime="${instant.toISOString()}">${dateText(instant)}</time>`;
 }
 
-/** A date in words, in UTC. Putting one into words takes longer than the line around it, and most lines share theirs. */
+/**
+ * A date in words, UTC. Cached, because formatting a date takes longer than rendering the rest of its line
+ * and most lines share theirs.
+ */
 function dateText(instant: Date): string {
   const date = instant.toISOString().slice(0, 10);
   return dateTexts.get(date) ?? remember(dateTexts, date, DATE.format(instant), KEPT_DATES);
@@ -65,11 +65,11 @@ function dateText(instant: Date): string {
 declare module 'fastify' {
   interface FastifyInstance {
     sandboxOn: boolean;
-    /** Where the sandbox shows the mail that was sent; null when there is no such page. */
+    /** Where the sandbox shows sent mail; null when there is no such page. */
     mailboxUrl: string | null;
   }
   interface FastifyRequest {
-    /** What happened to the user's credit since their last visit. */
+    /** What changed the user's credit since their last visit. */
     news: readonly Notice[] | null;
   }
 }

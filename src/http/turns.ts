@@ -1,34 +1,33 @@
-/** Lets requests begin so that no turn of the event loop gets long. */
+/** Spreads the start of requests so that no turn of the event loop gets long. */
 export interface Turns {
-  /** Begins a request now, or in a later turn when this one has been long enough: first come, first served. */
+  /**
+   * Starts a request now, or in a later turn when this one has been long enough. First come, first served.
+   */
   begin: (request: () => void) => void;
   /**
-   * The shortest wait since the last call, ms. One pause, such as that of a machine that stood still, makes some requests
-   * wait; where even the luckiest one waited long, there is too much to do.
+   * The shortest wait since the last call, ms. A single pause, such as a suspended machine, delays only some
+   * requests; if even the shortest wait is long, the server is overloaded.
    */
   shortestWait: () => number;
 }
 
-/** The most of one turn that requests get to begin, ms. */
+/** Maximum time for starting requests in one turn, ms. */
 const LONGEST_SHARE_MS = 50;
 
 /**
- * Bounds the work that begins in one turn of the event loop.
- *
- * SQLite answers at once, so a request runs from its first byte to its answer without giving the turn away, and a turn
- * takes as long as all requests that have arrived. Node accepts one new connection in each turn: of 64 browsers that
- * connected at the same time, the last one was heard after 63 turns in which everybody else got a page.
- *
- * Requests that are refused for overload never come here, and refusing a flood of them can take most of a turn. So while
- * requests wait they get as much time as everything else took since their last share.
- *
- * @param limitMs how long requests may be begun in one turn, ms
- * @param clock milliseconds of a clock that only goes forward
+ * Limits the work started in one turn of the event loop.
+ * SQLite answers synchronously, so a request runs from its first byte to its answer without yielding, and a
+ * turn lasts as long as all the requests that have arrived. Node accepts one new connection per turn: of 64
+ * browsers that connect at once, the last would wait 63 turns in which everyone else gets a page.
+ * Requests refused for overload never come here, and refusing a flood of them can take most of a turn. While
+ * requests wait, they therefore get as much time as everything else took since their last share.
+ * @param limitMs time budget for starting requests in one turn, ms
+ * @param clock a monotonic clock, ms
  */
 export function createTurns(limitMs: number, clock: () => number): Turns {
   let waiting = 0;
   let turnBegan: number | null = null;
-  /** How much of this turn requests get, ms, and when they had used it up. */
+  /** The time requests get in this turn, ms, and when they had used it up. */
   let share = limitMs;
   let shareEnded: number | null = null;
   let shortest: number | null = null;
@@ -56,7 +55,7 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
     request();
   }
 
-  // One immediate for each request: what a request does at once is done before the next immediate looks at the clock.
+  // One immediate per request: its synchronous work finishes before the next immediate reads the clock.
   function wait(request: () => void, arrived: number): void {
     setImmediate(() => {
       if (isOver()) {

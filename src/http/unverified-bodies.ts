@@ -8,17 +8,16 @@ const BODY_LIMIT_BYTES = 1024 * 1024;
 
 const TOO_LARGE = new HttpError(413, 'too_large', 'the body is larger than 1 MiB');
 
-/** Reads a body whole. */
+/** Reads a whole body into memory. */
 type ReadBody = (address: string, request: IncomingMessage) => Promise<Buffer>;
 
 /**
- * Bounds what is held of bodies that anybody may send, because a signature can only be checked over the whole body. Bytes
- * count once they are here, not once they are announced: otherwise a few headers could take all the room.
- *
- * @param bounds how much may be held
- * @param busy what to throw when there is no room: the sender should try again
- * @returns reads a body; it throws 413 for one that is too large, and `busy`, as early as the Content-Length allows. The rest
- *   of a refused body is left unread
+ * Limits the memory held by unverified bodies. Anyone can send one, and its signature can only be checked
+ * over the whole body. Bytes count when they arrive, not when they are announced: otherwise a few headers
+ * could reserve all the room.
+ * @param busy the error to throw when there is no room; the sender should retry
+ * @returns a reader that throws 413 for a body that is too large, or `busy`, as early as Content-Length
+ * allows. It leaves the rest of a refused body unread
  */
 export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpError): ReadBody {
   const heldOf = new Map<string, number>();
@@ -43,7 +42,7 @@ export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpErro
     const chunks: Buffer[] = [];
     let length = 0;
     try {
-      // The connection must outlive a refusal, which is still to be answered.
+      // Keep the connection open: a refusal must still be answered.
       for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
         if (length + chunk.length > BODY_LIMIT_BYTES) throw TOO_LARGE;
         checkRoom(address, chunk.length);

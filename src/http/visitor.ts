@@ -6,10 +6,8 @@ import type { AppContext } from './context.ts';
 import { clearSession, invitationCookie, sessionToken, setInvitation, setSession } from './cookies.ts';
 
 /**
- * Gives every request the fields that pages read. They stay empty outside the people's scope: there an error's page is
- * for a stranger.
- *
- * @param app the whole server
+ * Gives every request the fields that pages read. Outside the people's scope they stay empty, so an error
+ * page there shows no user.
  */
 export function declareVisitor(app: FastifyInstance): void {
   app.decorateRequest('user', null);
@@ -19,30 +17,23 @@ export function declareVisitor(app: FastifyInstance): void {
 }
 
 /**
- * Makes every request of a scope know who asks: `request.user` from the session's cookie, `request.invitationCode` from
- * a friend's link, now or earlier.
- *
- * @param app the people's scope
- * @param context what the server is built from
+ * Identifies the visitor of each request in a scope: `request.user` from the session cookie,
+ * `request.invitationCode` from a referral link followed now or earlier.
  */
 export function recognizeVisitors(app: FastifyInstance, context: AppContext): void {
   app.addHook('onRequest', async function recognizeVisitor(request, reply) {
     await recognizeUser(context, request, reply);
     const { ref } = request.query as { ref?: unknown };
-    // Given twice, it is an array: some link got a second one added.
+    // It is an array when given twice, because a second one was appended to the link.
     const codes = [ref].flat().filter((code) => typeof code === 'string');
     await followInvitation(context, request, reply, codes.length > 0 ? codes.join('\n') : null);
   });
 }
 
 /**
- * Follows a friend's code. The first one that a visitor came with is remembered; an unknown one is silently none; whoever
- * has an account reads what it means for them, from `request.flash`.
- *
- * @param context what the server is built from
- * @param request whose visitor
- * @param reply takes the cookie
- * @param code what the link they follow now has for a code, or null
+ * Follows a referral code. The visitor's first code is remembered and an unknown one is ignored. Someone who
+ * has an account reads in `request.flash` what the code means for them.
+ * @param code the code in the link they follow now, or null
  */
 export async function followInvitation(
   context: AppContext,

@@ -15,13 +15,13 @@ import { eventContextOf, handleEvent } from '../stripe/handle-event.ts';
 import { readEvent, whyNoEvent } from '../stripe/objects/event.ts';
 import { isSigned } from '../stripe/signature.ts';
 
-/** Drain this much of a refused body before the answer, bytes; otherwise the client would not see it. */
+/** Drain this much of a refused body before answering, bytes; otherwise the client never sees the answer. */
 const DRAIN_LIMIT_BYTES = 16 * 1024 * 1024;
 
-/** So many events are handled at a time. More would wait too long for the database: Stripe sends them again. */
+/** Concurrent events. More would wait too long for the database; they are refused and Stripe retries them. */
 const HANDLED_AT_A_TIME = 256;
 
-/** When a refused one is worth sending again. */
+/** Value of Retry-After. */
 const RETRY_AFTER_SECONDS = '1';
 
 const TOO_MANY = new HttpError(503, 'busy', 'too many events are being handled: send it again');
@@ -64,21 +64,19 @@ const WEBHOOK = {
 };
 
 /**
- * `POST /api/stripe/webhook`: verifies, reads, and hands the event on. No rate limit stands before it: Stripe sends
- * bursts from few addresses. Past a bounded number of events at a time it refuses at once, before it reads the body, and
- * what it holds of bodies before their signatures are checked is bounded.
+ * `POST /api/stripe/webhook`: reads the body, verifies the signature and hands the event on.
+ * There is no rate limit: Stripe sends bursts from few addresses. Instead, concurrent events and the memory
+ * for unverified bodies are bounded. When too many events are in progress it refuses at once, before reading
+ * the body.
  * https://docs.stripe.com/webhooks
- *
- * @param app a scope of its own, at that address: with and without a slash at its end; bodies are read raw
- * @param context what the server is built from
- * @param bodyBounds how much of unchecked bodies may be held
+ * @param app a scope of its own at that path, with and without a trailing slash; bodies are read raw
  */
 export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBounds: WebhookBodyBounds): void {
   const { webhookSecrets } = context.config.stripe;
   const eventContext = eventContextOf(context);
 
-  // The signature is over the bytes as they came, whatever they are called: one parser for every type leaves them so. Without
-  // a type it takes those, too, whose name Fastify would refuse.
+  // The signature covers the raw bytes, whatever their content type, so one parser takes every type
+  // unchanged. The header is removed because Fastify would refuse a malformed one.
   app.removeAllContentTypeParsers();
   app.addHook('onRequest', function ignoreContentType({ raw }, _reply, done) {
     delete raw.headers['content-type'];
@@ -103,7 +101,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
     return reply.status(status).send({ error: told });
   });
 
-  // Only an event whose signature is good holds a place: nobody but Stripe can fill them.
+  // Only an event with a valid signature takes a slot, so nobody but Stripe can fill them.
   let handling = 0;
 
   function refused(why: HttpError): HttpError {
@@ -117,7 +115,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
 
   const options = {
     schema: WEBHOOK,
-    // It only describes: whether this is an event is asked once the signature over its bytes is good.
+    // The schema is documentation only: the body is checked after its signature is verified.
     validatorCompiler: () => () => true,
     config: { pressureHandler: () => Promise.reject(refused(TOO_MANY)) },
   };
@@ -134,7 +132,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
     const event = readEvent(json, now);
     if (!event) return reply.status(400).send({ error: whyNoEvent(json) });
 
-    // From here on every line of this request's log names the event.
+    // From here on every log line of this request names the event.
     request.log = request.log.child({ eventId: event.id, type: event.type });
     if (handling >= HANDLED_AT_A_TIME) throw refused(TOO_MANY);
     handling += 1;
@@ -150,7 +148,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
   });
 }
 
-/** What is told of an event that could not be handled. */
+/** The answer for an event that could not be handled. */
 function failed(error: unknown): HttpError {
   const message =
     error instanceof AggregateError
@@ -173,7 +171,7 @@ async function drain(body: AsyncIterable<Buffer>): Promise<void> {
       if (read > DRAIN_LIMIT_BYTES) return;
     }
   } catch {
-    // The client went away, and needs no answer.
+    // The client disconnected and needs no answer.
   }
 }
 

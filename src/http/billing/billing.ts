@@ -51,12 +51,7 @@ const PORTAL = {
   ),
 };
 
-/**
- * Checkout and portal: both lead to Stripe.
- *
- * @param app the scope of the pages
- * @param context what the server is built from
- */
+/** Checkout and portal. Both redirect to Stripe. */
 export function billingRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db } = context;
   const typed = app.withTypeProvider<ZodTypeProvider>();
@@ -72,7 +67,7 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     { schema: CHECKOUT, attachValidation: true, onRequest: limitedByAccount('checkoutsOfAccount') },
     async (request, reply) => {
       if (!request.user) return sendToLogIn(request, reply);
-      // Only now: who is not logged in is to log in, whatever they sent.
+      // Validate only now: someone who is not logged in must log in first, whatever they sent.
       if (request.validationError) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
       const { user } = request;
       const subscriptions = await subscriptionsOf(db, user.id);
@@ -85,7 +80,7 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
       if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
       try {
         const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
-        // Paid already: Settings waits for the webhook.
+        // Already paid: Settings waits for the webhook.
         return await reply.redirect(url ?? '/settings?checkout=done', 303);
       } catch (error) {
         if (!(error instanceof CheckoutImpossible)) throw error;

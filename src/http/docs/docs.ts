@@ -7,7 +7,7 @@ type Document = OpenAPIV3_1.Document;
 type Schema = OpenAPIV3_1.SchemaObject | OpenAPIV3_1.ReferenceObject;
 type Operation = OpenAPIV3_1.OperationObject;
 
-/** A JSON document as its schema describes it, written down like one. */
+/** A schema written out like the JSON it describes. */
 interface Shape {
   contentType: string;
   lines: string;
@@ -25,19 +25,14 @@ interface ToldOperation {
 }
 
 /**
- * `GET /docs/openapi.json`: the API as an OpenAPI 3.1 document. For programs: it knows no visitor.
- *
- * @param app the whole server
+ * `GET /docs/openapi.json`: the API as an OpenAPI 3.1 document. It is for programs, so it does not look up
+ * the visitor.
  */
 export function documentRoute(app: FastifyInstance): void {
   app.get('/docs/openapi.json', () => app.swagger());
 }
 
-/**
- * `GET /docs`: the same document as a page.
- *
- * @param app the people's scope
- */
+/** `GET /docs`: the same document as a page. */
 export function docsPage(app: FastifyInstance): void {
   app.get('/docs', (request, reply) => {
     const document = app.swagger() as Document;
@@ -92,7 +87,7 @@ function shapesOf(
   }));
 }
 
-/** Writes a schema down like the JSON that it describes, with what is said of a field behind it. */
+/** Writes out a schema like the JSON it describes, with the description of each field after it. */
 function shapeOf(document: Document, given: Schema, indent: string): string {
   const schema = resolve(document, given);
   const choices = schema.anyOf ?? schema.oneOf;
@@ -106,7 +101,7 @@ function shapeOf(document: Document, given: Schema, indent: string): string {
     const shape = shapeOf(document, field, `${indent}  `);
     const optional = schema.required?.includes(name) ? '' : ' (optional)';
     const said = resolve(document, field).description;
-    // Behind the shape of an object it would be far from the field's name.
+    // After a multi-line object the comment would be far from the field's name.
     const comment = said === undefined ? '' : ` // ${said}`;
     return shape.includes('\n')
       ? `${indent}  "${name}"${optional}:${comment}\n${indent}  ${shape}`

@@ -10,11 +10,8 @@ import { mayMailTo } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
 /**
- * A forgotten password. The answer is the same whether or not there is such an account, and does not wait for the mail to be
- * queued: neither its words nor its time tell.
- *
- * @param app the people's scope
- * @param context what the server is built from
+ * Forgotten password. The answer is the same whether or not the account exists, and it does not wait for the
+ * mail to be queued: neither its text nor its timing reveals an account.
  */
 export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, sessionSecret, now } = context;
@@ -35,7 +32,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     return forgotPage(request, reply, { sentTo: email });
   });
 
-  /** After the answer has left. */
+  /** Runs after the answer was sent. */
   function mailLink(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
     const { forgottenEmail: email, log } = request;
     if (email !== null) {
@@ -76,7 +73,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Where a reset link is to be mailed once this request is answered. */
+    /** Where to mail a reset link once this request is answered. */
     forgottenEmail: string | null;
   }
 }

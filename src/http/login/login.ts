@@ -16,19 +16,14 @@ const NO_PASSWORD = 'Enter your password.';
 
 const logInForm = z.object({ email: emailAddress, password: z.string().min(1).max(200) });
 
-/** What a form shows when it is rendered again. */
+/** Messages shown when the form is rendered again. */
 export interface FormErrors {
   email?: string;
   password?: string;
   form?: string;
 }
 
-/**
- * Log-in and log-out.
- *
- * @param app the people's scope
- * @param context what the server is built from
- */
+/** Login and logout. */
 export function logInRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, sessionSecret, now } = context;
 
@@ -57,7 +52,9 @@ export function logInRoutes(app: FastifyInstance, context: AppContext): void {
   });
 }
 
-/** @returns the session's token; null when the address or the password is wrong, undefined when there are no tries left */
+/**
+ * @returns the session token; null when the address or password is wrong, undefined when no tries are left
+ */
 export function tryLogIn(
   { db, sessionSecret, now }: AppContext,
   request: FastifyRequest,
@@ -73,7 +70,7 @@ export function tryLogIn(
   );
 }
 
-/** The form of sign-up or log-in, with what was typed. */
+/** Renders the sign-up or login form with what was typed. */
 export function accountForm(
   request: FastifyRequest,
   reply: FastifyReply,

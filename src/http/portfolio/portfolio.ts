@@ -77,18 +77,15 @@ const DELETE = {
 };
 
 /**
- * The portfolio's page, and its cloud backups. The portfolio itself stays in the browser. Only a new backup needs access:
- * what is kept can be listed, restored and deleted by its owner for ever.
- *
- * @param app the scope of the pages
- * @param context what the server is built from
+ * The portfolio page and its cloud backups. The portfolio itself stays in the browser. Only a new backup
+ * needs access: owners can list, restore and delete existing ones for ever.
  */
 export function backupRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, now } = context;
   const typed = app.withTypeProvider<ZodTypeProvider>();
   const limited = { onRequest: limitedByAccount('backupsOfAccount') };
 
-  /** Before the body: nobody else is to make us hold bodies that are larger than those of other forms. */
+  /** Runs before the body is read: only users with access may send bodies larger than other forms. */
   async function refuseWithoutAccess(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     if (!request.user) await sendToLogIn(request, reply);
     else if (!accessOf(request.user, null, now()).granted) throw ACCESS_NEEDED;
@@ -103,7 +100,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     });
   });
 
-  // The form of a browser without JavaScript: it cannot send DELETE.
+  // For browsers without JavaScript, whose forms cannot send DELETE.
   typed.post(
     '/portfolio/backups/:id/delete',
     { ...limited, schema: { params: ofOne } },
@@ -137,7 +134,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
       if (request.validationError) throw badDocument(request.validationError);
       const document = JSON.stringify(request.body);
       const backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user.id, document));
-      // It ended meanwhile.
+      // Access ended in the meantime.
       if (!backup) throw ACCESS_NEEDED;
       return reply.status(201).send(backup);
     },
@@ -153,7 +150,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
       reply
         .type('application/json')
         .header('cache-control', 'no-store')
-        // A browser without JavaScript keeps it as a file.
+        // A browser without JavaScript saves it as a file.
         .header('content-disposition', `attachment; filename="portfolio-${day}.json"`)
         .send(backup.document)
     );
@@ -182,7 +179,7 @@ function noSuchBackup(): HttpError {
   );
 }
 
-/** Fastify's own words for it name no size. */
+/** Replaces Fastify's message, which does not name the size limit. */
 function tellTooLarge(error: Error & { statusCode?: number }): void {
   if (error.statusCode !== 413) throw error;
   throw new HttpError(413, 'too_large', 'This portfolio is too large for a backup: 256 KB is the most.');

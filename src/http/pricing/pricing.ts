@@ -6,12 +6,7 @@ import { createPriceReader } from '../../stripe/prices.ts';
 import type { AppContext } from '../context.ts';
 import { sendPage } from '../page.ts';
 
-/**
- * The pricing page.
- *
- * @param app the people's scope
- * @param context what the server is built from
- */
+/** The pricing page. */
 export function pricingRoute(app: FastifyInstance, { config, db, stripe, now }: AppContext): void {
   const prices = createPriceReader(stripe, config.stripe.prices, now);
   app.get('/pricing', async (request, reply) => {

@@ -11,19 +11,14 @@ import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
 import { findResetLink, resetPassword } from '../../accounts/reset-link.ts';
 
-/** What a form shows when it is rendered again. */
+/** Messages shown when the form is rendered again. */
 interface FormErrors {
   email?: string;
   password?: string;
   form?: string;
 }
 
-/**
- * Setting a new password by a link.
- *
- * @param app the people's scope
- * @param context what the server is built from
- */
+/** Setting a new password with a reset link. */
 export function resetRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, sessionSecret, now } = context;
 
@@ -37,7 +32,7 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     if (!(await takeOfAddress(request, reply, 'resetsOfAddress'))) {
       return resetForm(request, reply.status(429), { startsAfresh: false }, { form: TOO_MANY_TRIES });
     }
-    // The link first: what is wrong with the password helps nobody whose link does not work.
+    // Check the link first: errors about the password are of no use when the link does not work.
     const link = await findResetLink(db, sessionSecret, token, now());
     if (!link) return resetForm(request, reply.status(404), null, {});
     const form = z.object({ password: newPassword }).safeParse(request.body ?? {});

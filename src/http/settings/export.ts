@@ -6,15 +6,11 @@ import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
 
 /**
- * Everything that is kept of a person, for themselves: nothing that would open their account (hashes of passwords, sessions
- * and reset links), and of others no more than Settings shows. Payments are told by the invoices that they belong to; cards
- * and amounts are kept at Stripe alone, and of Stripe's events it holds what came of them.
- *
- * @param db the database
- * @param user whose
- * @param place where we are, and the ids of our prices
- * @param now the instant, UTC
- * @returns a document to be sent as JSON
+ * Exports everything stored about a user as one JSON document. It leaves out whatever would open their
+ * account (hashes of passwords, sessions and reset links), and shows no more of other people than Settings
+ * does.
+ * Payments appear through their invoices; cards and amounts are stored only at Stripe. Of Stripe's events it
+ * contains the outcomes.
  */
 export async function exportAccount(db: Db, user: User, place: Place, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };
@@ -44,7 +40,7 @@ export async function exportAccount(db: Db, user: User, place: Place, now: Date)
       },
     }),
     db.creditEntry.findMany({ ...ofUser, orderBy: { seq: 'asc' }, omit: { userId: true } }),
-    // The note is an operator's, for other operators.
+    // Notes are written by operators for operators.
     db.auditRow.findMany({ ...ofUser, orderBy: { at: 'asc' }, omit: { userId: true, note: true } }),
     db.customer.findMany({ ...ofUser, omit: { userId: true } }),
     db.checkout.findUnique({ ...ofUser, omit: { userId: true } }),

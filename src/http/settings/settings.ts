@@ -34,10 +34,10 @@ import type { HistoryLine } from '../credit-words.ts';
 import { exportAccount } from './export.ts';
 import { qrCode } from './qr-code.ts';
 
-/** While the webhook of a payment is on its way, Settings looks again after this long, s. */
+/** While waiting for the webhook of a payment, Settings reloads after this long, s. */
 const REFRESH_SECONDS = 3;
 
-/** So many lines of each list are shown, the newest first; the export has them all. */
+/** Lines shown of each list, newest first. The export contains all of them. */
 const LISTED = 50;
 
 const NO_PASSWORD = 'Enter your current password.';
@@ -56,21 +56,16 @@ const THANKS: Notice = {
 
 const currentPassword = z.string().min(1).max(200);
 
-/** What the two forms of Settings show when they are rendered again. */
+/** State of the two Settings forms when they are rendered again. */
 interface SettingsForms {
   address?: { values: { email: string }; errors: { email?: string; currentPassword?: string } };
   password?: { errors: { currentPassword?: string; newPassword?: string } };
   deletion?: { errors: { currentPassword?: string } };
-  /** Why the link that proves the address was not mailed again. */
+  /** Why the mail that proves the address was not sent again. */
   proving?: { error: string };
 }
 
-/**
- * Settings, and its forms.
- *
- * @param app the scope of the pages
- * @param context what the server is built from
- */
+/** The Settings page and its forms. */
 export function settingsRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, stripe, sessionSecret, now } = context;
   const place = { publicUrl: config.publicUrl, prices: config.stripe.prices };
@@ -80,7 +75,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
     if (!request.user) return reply.redirect('/login', 303);
     const cameFromCheckout = request.query.checkout === 'done';
-    // Each one can ask Stripe, which allows us only so many requests a second, for all accounts together.
+    // Each check can call Stripe, whose rate limit is shared by all accounts.
     if (cameFromCheckout) await limitPaymentChecks(request, reply);
     return settings(request, reply, request.user, {}, cameFromCheckout);
   });
@@ -100,7 +95,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     if (!form.success) {
       return again(400, errorsFor(form.error, { email: BAD_EMAIL, currentPassword: NO_PASSWORD }));
     }
-    // Whether an address has an account is no easier to find out here than at sign-up.
+    // Limited so that probing for existing accounts is no easier here than at sign-up.
     const allowed =
       (await takeOfAccount(request, reply, 'addressChangesOfAccount')) &&
       (await takeOfAddress(request, reply, 'signUpsOfAddress'));
@@ -257,7 +252,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   }
 }
 
-/** The newest lines of the history of a user's credit, the newest first; none for whoever was never granted any. */
+/** The latest lines of a user's credit history, newest first; empty when they were never granted any. */
 async function creditHistory(
   db: Db,
   user: User,
@@ -272,7 +267,7 @@ async function creditHistory(
   };
 }
 
-/** As `tryPassword`, for somebody who is logged in. */
+/** Like `tryPassword`, for a logged-in user. */
 async function tryCurrentPassword<T>(
   request: FastifyRequest,
   reply: FastifyReply,
@@ -280,11 +275,11 @@ async function tryCurrentPassword<T>(
   compare: () => Promise<T>,
   isFailure: (outcome: T) => boolean,
 ): Promise<T | undefined> {
-  // Whoever is logged in has an address: a tombstone has no sessions.
+  // A logged-in user always has an address: a tombstone has no sessions.
   return tryPassword(request, reply, email ?? '', compare, isFailure);
 }
 
-/** Active credits are counted so long (design: Settings). */
+/** When the credit of a conversion stops counting as active (design: Settings). */
 function creditedUntil(convertedAt: Date | null): Date | null {
   return convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
 }

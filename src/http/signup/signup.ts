@@ -14,12 +14,7 @@ import { signUp, wasJustMade } from '../../accounts/sign-up.ts';
 
 const signUpForm = z.object({ email: emailAddress, password: newPassword });
 
-/**
- * Sign-up.
- *
- * @param app the people's scope
- * @param context what the server is built from
- */
+/** Sign-up. */
 export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, sessionSecret, now } = context;
 

@@ -10,18 +10,15 @@ import { recognizeVisitors } from '../visitor.ts';
 type WithToken = FastifyRequest<{ Params: { token: string } }>;
 
 /**
- * Turns mail about credit and payments off by a link, without a log-in. In a scope of its own, without the check where a
- * request comes from: mail providers send the POST themselves, from their servers, without cookies and without following
- * redirects. https://www.rfc-editor.org/rfc/rfc8058#section-3.1
- *
- * @param app a scope of its own
- * @param context what the server is built from
+ * One-click unsubscribe from mail about credit and payments, without a login. It has a scope of its own
+ * without the origin check: mail providers send the POST from their servers, without cookies and without
+ * following redirects. https://www.rfc-editor.org/rfc/rfc8058#section-3.1
  */
 export async function unsubscribeRoutes(app: FastifyInstance, context: AppContext): Promise<void> {
   const { db, sessionSecret, now } = context;
   await app.register(cookie);
   recognizeVisitors(app, context);
-  // The body, multipart or a form, says no more than the POST itself.
+  // The body, multipart or a form, adds nothing to the POST itself, so ignore it.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, done) => {
     done(null);

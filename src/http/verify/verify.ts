@@ -20,11 +20,8 @@ const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
 type WithToken = FastifyRequest<{ Params: { token: string } }>;
 
 /**
- * Proving an address by the link that was mailed there. Opening it shows a button and changes nothing: mail scanners open
- * links. It works in a browser that is not logged in, too.
- *
- * @param app the people's scope
- * @param context what the server is built from
+ * Proves an address with a mailed link. Opening the link only shows a button, because mail scanners follow
+ * links. It also works in a browser that is not logged in.
  */
 export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, stripe, sessionSecret, now } = context;
