@@ -24,7 +24,7 @@ interface SmtpError {
  * Creates a sender that opens a new connection for each mail.
  *
  * @param smtpUrl SMTP_URL. `smtps://` is encrypted from the start. `smtp://` uses STARTTLS when the server
- * offers it, and requires it before sending a password to another machine.
+ *   offers it, and requires it before sending a password to another machine.
  * @param publicUrl PUBLIC_URL. Its host is our name in the SMTP greeting.
  * @param stepMs timeout of each SMTP step, ms
  */
