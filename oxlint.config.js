@@ -1,6 +1,8 @@
 import { defineConfig } from 'oxlint';
 
-/** From the ground up: each entry imports only from those before it. The sandbox stands alone. */
+/**
+ * Layers from the bottom up. Each entry may import only from the entries before it. The sandbox stands alone.
+ */
 const LAYERS = [
   [
     'src/root.ts',
@@ -41,10 +43,10 @@ const LAYERS = [
   ['src/start.ts'],
 ];
 
-/** Only this folder knows of HTTP. */
+/** The only folder that may import HTTP code. */
 const TRANSPORT = 'src/http';
 
-/** typescript-eslint's strictest set: no `any`, no forgotten promise, no check that is always true. */
+/** The rules of typescript-eslint's strictest preset. */
 const STRICT = [
   'no-var',
   'prefer-const',
@@ -119,10 +121,10 @@ const STRICT = [
 ];
 
 const isFile = (path) => path.endsWith('.ts');
-/** How an import names a file or a folder of src/: by a relative path. */
+/** The pattern that matches relative imports of a file or folder of src/. */
 const imported = (path) => path.replace('src', '**') + (isFile(path) ? '' : '/**');
 
-/** The rule that keeps files from importing what stands above them. */
+/** Forbids imports from higher layers. */
 function importsOneWay(files, layer, { transport = false }) {
   const patterns = [
     {

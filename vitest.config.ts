@@ -5,9 +5,8 @@ import type { TestSpecification } from 'vitest/node';
 const EVERY_TEST = 'test/**/*.test.ts';
 
 /**
- * What has no database of its own (the sandbox), what is about SQLite (its adapter, its file), processes, of which
- * postgresql-processes.test.ts has the other half, and what no database has a part in (how passwords are hashed, prices,
- * slow clients, whose turn it is).
+ * Tests that run on SQLite only. They use no database, test SQLite itself (its adapter, its file), or start
+ * processes, which postgresql-processes.test.ts covers for PostgreSQL.
  */
 const SQLITE_ONLY = [
   'test/sqlite-adapter.test.ts',
@@ -33,19 +32,19 @@ const SQLITE_ONLY = [
   'test/turns.test.ts',
 ];
 
-/** What is about PostgreSQL, or needs one beside SQLite. */
+/** Tests of PostgreSQL itself, and tests that need it beside SQLite. */
 const POSTGRESQL_ONLY = [
   'test/migrate-to.test.ts',
   'test/postgresql*.test.ts',
   'test/crash-database.test.ts',
 ];
 
-/** The long run (`npm run test:all`): every kill and every story. */
+/** The long run (`npm run test:all`) includes every crash test and every model test. */
 const thorough = process.env['THOROUGH'] === '1';
 
 /**
- * What every change is tried with on PostgreSQL: where its locks, constraints, types and failures matter. That the rules
- * hold is seen on SQLite then; the long run tries everything on both.
+ * Tests that every change runs on PostgreSQL too, because locks, constraints, types or failures differ there.
+ * The rules themselves are tested on SQLite. The long run runs everything on both.
  */
 const QUICK_ON_POSTGRESQL = [
   'accounts-migration',
@@ -74,18 +73,20 @@ const QUICK_ON_POSTGRESQL = [
   'webhook',
 ].map((name) => `test/${name}.test.ts`);
 
-/** Processes under load that are killed, ended, or lose their database or disk: half a minute each. */
+/**
+ * Processes under load that are killed, stopped, or lose their database or disk. Each takes half a minute.
+ */
 const SLOW = thorough
   ? []
   : ['test/crash-*.test.ts', 'test/postgresql-restart.test.ts', 'test/busy-database.test.ts'];
 
-/** On SQLite the same is seen with one writer at a time. */
+/** SQLite has a single writer, so the short run leaves this to PostgreSQL. */
 const SLOW_ON_SQLITE = thorough ? [] : ['test/concurrency.test.ts'];
 
-/** The files that take a minute or more in the long run. */
+/** Files that take a minute or more in the long run. */
 const LONGEST = ['model-2', 'model-1', 'crash-sigkill', 'start', 'crash-sigterm', 'reversal'];
 
-/** The longest first: one that began last would run on alone, on one core. */
+/** Start the longest files first. One that started last would run on alone, on one core. */
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const rank = ({ moduleId }: TestSpecification): number => {
@@ -98,10 +99,10 @@ class LongestFirst extends BaseSequencer {
 
 export default defineConfig({
   test: {
-    // Passwords are hashed for real, and processes are started for real.
+    // Tests hash real passwords and start real processes.
     testTimeout: 60_000,
     hookTimeout: 60_000,
-    // The modules of src/ and the databases that tests use are kept from one file to the next.
+    // Share the modules of src/ and the test databases between files.
     isolate: false,
     maxWorkers: 2,
     restoreMocks: true,
@@ -134,9 +135,10 @@ export default defineConfig({
           include: ['test/e2e/*.e2e.ts'],
           globalSetup: 'test/e2e/support/chromium.ts',
           testTimeout: 300_000,
-          // Each of its workers keeps a browser busy, beside the other tests.
+          // Each worker keeps a browser busy while the other tests run.
           maxWorkers: 1,
-          // Browser, server and test share one machine: when it stands still for seconds, the server rightly refuses.
+          // Browser, server and test share one machine. If it stalls for seconds, the server rightly refuses
+          // requests.
           retry: 1,
         },
       },

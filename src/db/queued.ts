@@ -1,16 +1,16 @@
-/** The senders of this process. */
 const listeners = new Set<() => void>();
 
 /**
- * @param listener called after each commit that queued something in the outbox
- * @returns ends that
+ * Registers a listener that runs after each commit that queued something in the outbox.
+ *
+ * @returns a function that removes the listener
  */
 export function onQueued(listener: () => void): () => void {
   listeners.add(listener);
   return () => void listeners.delete(listener);
 }
 
-/** Tells the senders of this process that something was queued. Those of other processes find it when they next look. */
+/** Wakes the senders of this process. Senders in other processes find new items when they next poll. */
 export function tellQueued(): void {
   for (const listener of listeners) listener();
 }

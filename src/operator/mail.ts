@@ -4,10 +4,10 @@ import { PlainError } from '../plain-error.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
-/** So many of the newest are shown. */
+/** How many of the newest items are shown. */
 const NEWEST = 100;
 
-/** No address. */
+/** The address is left out on purpose. */
 const SHOWN = {
   id: true,
   kind: true,
@@ -23,11 +23,8 @@ const SHOWN = {
 type ShownItem = Pick<OutboxItem, keyof typeof SHOWN>;
 
 /**
- * `mail`: shows the outbox: the newest 100 items, the newest first; or all that failed, the oldest first.
- *
- * @param context what every command gets
- * @param onlyFailed whether to show all that failed
- * @returns what to print
+ * `mail`: shows the newest 100 items of the outbox, newest first. With `onlyFailed` it shows all failed items
+ * instead, oldest first.
  */
 export async function mail({ db }: CommandContext, onlyFailed: boolean): Promise<CommandResult> {
   const items = onlyFailed
@@ -52,7 +49,10 @@ function line({ createdAt, status, kind, id, userId, attempts, dueAt, error }: S
   return words.filter((word) => word !== null).join('  ');
 }
 
-/** They go to an address of their own, which is not kept, or their link is made anew where the user asks for it. */
+/**
+ * Kinds that cannot be sent again, with the reason. Their recipient's address is not kept, or the user can
+ * ask for a new link.
+ */
 const NOT_AGAIN: Readonly<Record<string, string>> = {
   'mail.prove-address': 'the user can have it sent again in Settings',
   'mail.address-changing': 'the address that it went to is not kept',
@@ -62,13 +62,10 @@ const NOT_AGAIN: Readonly<Record<string, string>> = {
 };
 
 /**
- * `mail-resend`: has an item of the outbox done once more, by the next server that looks. A mail keeps its Message-ID. What is
- * no longer true by then is dropped.
+ * `mail-resend`: makes an item of the outbox due now, and the next server that polls tries it again. A mail
+ * keeps its Message-ID. It is still dropped if it is no longer true by then.
  *
- * @param context what every command gets
- * @param id the item's id
- * @returns what to print
- * @throws PlainError when there is no such item, or it cannot be done again
+ * @throws PlainError when there is no such item, or it cannot be sent again
  */
 export async function mailResend({ db, config, now }: CommandContext, id: string): Promise<CommandResult> {
   const item = await db.outboxItem.findUnique({ where: { id } });

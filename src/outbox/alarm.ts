@@ -4,17 +4,16 @@ import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import { readOutboxState } from './items.ts';
 import { idOnce, queueNow } from './queue.ts';
 
-/** Something that waits longer than this is stuck, s. */
+/** An item that has waited longer than this is stuck, s. */
 const STUCK_SECONDS = 3_600;
 
 /**
- * @param db the database
- * @param now the instant, UTC
- * @returns what an operator should know of, a sentence each; none when all is well
+ * Finds what an operator should know about. Each problem is one sentence; an empty list means that all is
+ * well.
  */
 export async function readProblems(db: Db, now: Date): Promise<string[]> {
   const failedEvents = await db.event.count({ where: { status: 'failed' } });
-  // An address that does not exist fails for good: told once is enough.
+  // A mail to an address that does not exist fails for good, so report each failure for one day only.
   const failed = await db.outboxItem.count({
     where: { status: 'failed', endedAt: { gt: addSeconds(now, -DAY_SECONDS) } },
   });
@@ -40,11 +39,10 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
 }
 
 /**
- * Queues a mail to the operator while something is wrong: one a day at most, however many servers look.
+ * Queues a mail to the operator if something is wrong. At most one is queued a day, however many servers
+ * look.
  *
- * @param db the database
  * @param address OPERATOR_EMAIL
- * @param now the instant, UTC
  */
 export async function queueAlarm(db: Db, address: string, now: Date): Promise<void> {
   const id = idOnce('mail.operator', now.toISOString().slice(0, 10));

@@ -3,25 +3,23 @@ import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import type { MailWork } from './kinds.ts';
 
-/** What decides whether a mail is still true, and what it says: as it is now, not as it was when the mail was queued. */
+/**
+ * Decides whether a mail is still true, and fills in its text. Read when the mail is sent, not when it was
+ * queued.
+ */
 export interface MailFacts {
-  /** Null: the mail goes to the operator. */
+  /** Null for mail to the operator. */
   user: User | null;
-  /** The conversion that the mail is about. */
+  /** The conversion that the mail is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
-  /** The invoice that the mail is about has been paid. */
+  /** Whether the invoice that the mail is about has been paid. */
   invoicePaid: boolean;
-  /** Mails to the account within the last day; counted only while its address is unproven. */
+  /**
+   * Mails sent to the account within the last day. Counted only while its address is unproven, otherwise 0.
+   */
   sentToday: number;
 }
 
-/**
- * @param db the database
- * @param item a mail's row
- * @param work what it says
- * @param now the instant, UTC
- * @returns the facts
- */
 export async function readMailFacts(
   db: Db,
   { userId }: OutboxItem,

@@ -8,18 +8,17 @@ const HOUR_MS = 3_600_000;
 
 export interface HourlyContext {
   db: Db;
-  /** OPERATOR_EMAIL. */
+  /** OPERATOR_EMAIL; null when it is not set. */
   operatorEmail: string | null;
   logger: Pick<Logger, 'warn'>;
   now: () => Date;
 }
 
 /**
- * Queues what no event queues: reminders of days that end, and the operator's mail while something is wrong. It does so at
- * once and then every hour, in every server.
+ * Queues the mails that no event triggers: reminders of free days that end, and the alarm to the operator. It
+ * runs at once and then every hour, on every server.
  *
- * @param context the database, and whom to tell
- * @returns stops it, and waits for the run under way
+ * @returns a function that stops it and waits for a run in progress
  */
 export function startHourly({ db, operatorEmail, logger, now }: HourlyContext): () => Promise<void> {
   async function run(): Promise<void> {
@@ -27,7 +26,7 @@ export function startHourly({ db, operatorEmail, logger, now }: HourlyContext): 
       await queueReminders(db, now());
       if (operatorEmail !== null) await queueAlarm(db, operatorEmail, now());
     } catch {
-      // A busy or unreachable database tells of itself elsewhere.
+      // A busy or unreachable database is reported elsewhere.
       logger.warn('reminders could not be queued; it is tried again within an hour');
     }
   }

@@ -5,19 +5,16 @@ import type { Db } from '../db/transaction.ts';
 import { addSeconds, secondsBetween } from '../instants.ts';
 import { pauseAfter } from './retries.ts';
 
-/** How long an item belongs to the server that took it, s. A server that ends before it is done leaves it to the others. */
+/** Lease on an item, s. If a server dies while it holds the lease, another one takes the item afterwards. */
 const LEASE_SECONDS = 180;
 
 /**
- * Takes items that are due: no other server takes them until the lease is over.
+ * Takes due items and leases them, so that no other server takes them at the same time.
  *
- * @param db the database
- * @param now the instant, UTC
- * @param limit how many at most
- * @returns them, the one that has been due for longest first
+ * @returns at most `limit` items, the oldest first
  */
 export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxItem[]> {
-  // Mostly nothing is due, and asking takes no lock.
+  // Usually nothing is due, and this read takes no lock.
   const due = { status: 'queued', dueAt: { lte: now } };
   if (!(await db.outboxItem.findFirst({ where: due, select: { id: true } }))) return [];
   const items = await inTransaction(db, now, (tx) => {
@@ -35,23 +32,20 @@ export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxI
   return items.sort((a, b) => a.createdAt.getTime() - b.createdAt.getTime());
 }
 
-/** What a try came to. */
+/** The result of an attempt. */
 export type Outcome =
   | { status: 'done' }
-  /** It was no longer true. */
+  /** What it says was no longer true. */
   | { status: 'dropped'; why: string }
-  /** Another try cannot help. */
+  /** Trying again cannot help. */
   | { status: 'failed'; why: string }
   | { status: 'again'; why: string };
 
 /**
- * Keeps what a try came to. An item that has ended keeps no address.
+ * Stores the outcome of an attempt. The address is deleted once the item has ended.
  *
- * @param db the database
- * @param item as it was taken
- * @param outcome what the try came to
- * @param now the instant, UTC
- * @returns the same; `failed` when that was the last try
+ * @param item as `takeDue` returned it
+ * @returns the outcome as stored: `again` becomes `failed` after the last attempt
  */
 export async function keepOutcome(db: Db, item: OutboxItem, outcome: Outcome, now: Date): Promise<Outcome> {
   const attempts = outcome.status === 'dropped' ? item.attempts : item.attempts + 1;
@@ -59,7 +53,8 @@ export async function keepOutcome(db: Db, item: OutboxItem, outcome: Outcome, no
   const kept: Outcome =
     outcome.status === 'again' && pause === null ? { ...outcome, status: 'failed' } : outcome;
   const error = 'why' in kept ? kept.why : null;
-  // A try that took longer than its lease may not undo what another server did meanwhile; but done is done.
+  // If the attempt outlasted its lease, another server may have the item now. Only `done` may still be stored
+  // then.
   const isOurs = { id: item.id, status: 'queued', ...(kept.status !== 'done' && { dueAt: item.dueAt }) };
   await inTransaction(db, now, (tx) =>
     tx.outboxItem.updateMany({
@@ -73,19 +68,14 @@ export async function keepOutcome(db: Db, item: OutboxItem, outcome: Outcome, no
   return kept;
 }
 
-/** What waits in the outbox, and what failed. */
 export interface OutboxState {
   queued: number;
   failed: number;
-  /** How long the oldest one has waited, s; null when none waits. */
+  /** Age of the oldest queued item, s; null when none is queued. */
   oldestSeconds: number | null;
 }
 
-/**
- * @param db the database
- * @param now the instant, UTC
- * @returns what waits in the outbox, and what failed
- */
+/** Counts the queued and failed items. */
 export async function readOutboxState(db: Db, now: Date): Promise<OutboxState> {
   const groups = await db.outboxItem.groupBy({
     by: ['status'],

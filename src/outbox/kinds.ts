@@ -1,37 +1,38 @@
-/** What each kind of outbox item needs to know, besides the account. Never a token: links are derived when a mail is sent. */
+/**
+ * The data of each kind of item, besides the account. It never holds a token: links are derived when a mail
+ * is sent.
+ */
 export interface OutboxKinds {
-  /** Prove the address: the account's, or the one that a change is pending to. */
+  /** To the account's own address, or to the new one while a change is pending. */
   'mail.prove-address': null;
   'mail.reset-password': null;
   'mail.password-changed': null;
-  /** To the old address, when a change to another one was asked for. */
+  /** To the old address, when a change is requested. */
   'mail.address-changing': null;
-  /** To the old address, when the new one was proven. */
+  /** To the old address, when the new one has been proven. */
   'mail.address-changed': null;
   'mail.account-deleted': null;
-  /** Of a conversion, to both sides. */
+  /** Sent to both sides of a conversion. */
   'mail.days-granted': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
   'mail.days-reversed': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
   'mail.days-restored': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
-  /** A paid plan ended while days were left: they count down from now on. */
+  /** A paid plan ended while free days were left, and they are counting down now. */
   'mail.days-running': null;
-  /** `until`: when credit runs out, ISO 8601; the mail is dropped when that has changed. */
+  /** `until`: when the credit runs out, ISO 8601. The mail is dropped if that has changed. */
   'mail.days-ending': { until: string };
   'mail.days-ended': { until: string };
-  /** `nextAttempt`: when Stripe tries again, ISO 8601; null when it does not say. */
+  /** `nextAttempt`: when Stripe tries again, ISO 8601; null when Stripe does not say. */
   'mail.payment-failed': { invoiceId: string; nextAttempt: string | null };
-  /** To the operator. */
   'mail.operator': { problems: string[] };
-  /** Tell Stripe the account's address of the moment. */
+  /** Sends the account's current address to Stripe. */
   'stripe.customer-address': { customerId: string };
 }
 
 export type OutboxKind = keyof OutboxKinds;
 
-/** A mail's kind. */
 export type MailKind = Extract<OutboxKind, `mail.${string}`>;
 
-/** Mail about the account is always sent. The rest can be turned off (design: rule 12). */
+/** Mail about the account is always sent. All other mail can be turned off (design: rule 12). */
 const ABOUT_THE_ACCOUNT: ReadonlySet<MailKind> = new Set([
   'mail.prove-address',
   'mail.reset-password',
@@ -42,7 +43,7 @@ const ABOUT_THE_ACCOUNT: ReadonlySet<MailKind> = new Set([
   'mail.operator',
 ]);
 
-/** @returns whether an account's owner can turn mail of this kind off */
+/** Whether the account's owner can turn off mail of this kind. */
 export function canBeTurnedOff(kind: MailKind): boolean {
   return !ABOUT_THE_ACCOUNT.has(kind);
 }
@@ -50,18 +51,13 @@ export function canBeTurnedOff(kind: MailKind): boolean {
 /** An item of any kind, with its data parsed. */
 export type OutboxWork = { [Kind in OutboxKind]: { kind: Kind; data: OutboxKinds[Kind] } }[OutboxKind];
 
-/** An item that is a mail. */
 export type MailWork = Extract<OutboxWork, { kind: MailKind }>;
 
-/** @returns whether the work is a mail, and no change at Stripe */
 export function isMailWork(work: OutboxWork): work is MailWork {
   return work.kind.startsWith('mail.');
 }
 
-/**
- * @param item a row of the outbox
- * @returns what is to be done. Only this code writes rows, so the data is what the kind says
- */
+/** Parses a row of the outbox. The cast is safe because only `queue` and `queueNow` write these rows. */
 export function workOf({ kind, data }: { kind: string; data: string }): OutboxWork {
   return { kind, data: JSON.parse(data) as unknown } as OutboxWork;
 }

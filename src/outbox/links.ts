@@ -3,20 +3,18 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { OutboxItem, User } from '../db/generated/client.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 
-/** What the links of mails are made of. */
 export interface LinkMaker {
   publicUrl: string;
   /** SESSION_SECRET. */
   secret: string;
 }
 
-/** A link that proves an address works this long, s. A change of address that is not proven by then lapses. */
+/** Lifetime of a link that proves an address, s. A pending change of address lapses after the same time. */
 export const PROVE_SECONDS = 3 * DAY_SECONDS;
 
-/** An address to be proven. */
 export interface ToProve {
   address: string;
-  /** It is the one that a change is pending to, and not the account's own. */
+  /** True for the new address of a pending change, false for the account's own address. */
   isChange: boolean;
 }
 
@@ -25,7 +23,7 @@ type ProvingUser = Pick<
   'id' | 'email' | 'emailProvenAt' | 'pendingEmail' | 'pendingEmailAt' | 'passwordHash' | 'deletedAt'
 >;
 
-/** @returns the address that a change is pending to; null when there is none, or it has lapsed */
+/** Returns the new address of a pending change; null when there is none or it has lapsed. */
 export function pendingAddress(
   { pendingEmail, pendingEmailAt }: Pick<User, 'pendingEmail' | 'pendingEmailAt'>,
   now: Date,
@@ -34,7 +32,7 @@ export function pendingAddress(
   return isPending ? pendingEmail : null;
 }
 
-/** @returns the address that `mail.prove-address` is for; null when there is none left to be proven */
+/** Returns the address that `mail.prove-address` is for; null when nothing is left to prove. */
 export function addressToProve(user: ProvingUser, now: Date): ToProve | null {
   if (user.deletedAt !== null || user.email === null) return null;
   const pending = pendingAddress(user, now);
@@ -43,9 +41,8 @@ export function addressToProve(user: ProvingUser, now: Date): ToProve | null {
 }
 
 /**
- * The link of a `mail.prove-address`, and where that mail goes.
- *
- * @returns null when the mail is to be dropped: the address is proven, the change was voided, or a newer mail has its link
+ * Returns the link of a `mail.prove-address` and the address it goes to. Null means that the mail is to be
+ * dropped: the address is proven, the change was voided, or a newer mail has the link.
  */
 export function proveLink(
   { publicUrl, secret }: LinkMaker,
@@ -61,7 +58,10 @@ export function proveLink(
   return { ...toProve, url: `${publicUrl}/verify/${proveToken(secret, user, toProve.address, expiresAt)}` };
 }
 
-/** The token names the account and when it expires. Another address or password voids it: the signature holds both. */
+/**
+ * The token names the account and the expiry. The signature covers the address and the password hash too, so
+ * changing either one voids the link.
+ */
 function proveToken(
   secret: string,
   { id, passwordHash }: Pick<User, 'id' | 'passwordHash'>,
@@ -72,15 +72,19 @@ function proveToken(
   return `${id}.${expiry}.${sign(secret, ['verify', id, expiry, address, passwordHash])}`;
 }
 
-/** @returns whose link it claims to be, or null; `provenBy` tells whether it is */
+/**
+ * Returns the user id in the token; null when the token is malformed. The id is not verified: `provenBy` does
+ * that.
+ */
 export function claimedUser(token: string): string | null {
   return /^([\w-]{1,64})\.\d{1,12}\.[\w-]{43}$/.exec(token)?.[1] ?? null;
 }
 
 /**
+ * Returns the address that the link proves: the account's own or that of a pending change. Null when the link
+ * is not or no longer valid.
+ *
  * @param user the row of `claimedUser`
- * @returns the address that the link was mailed to, if it is the account's or the one that a change is pending to; null when
- *   the link does not work (any more)
  */
 export function provenBy(secret: string, token: string, user: ProvingUser, now: Date): ToProve | null {
   const expiresAt = new Date(Number(token.split('.')[1]) * 1000);
@@ -93,8 +97,8 @@ export function provenBy(secret: string, token: string, user: ProvingUser, now: 
 }
 
 /**
- * The token of a reset link that is mailed: it is made of the outbox item's id, so that the item holds no secret. What is
- * stored of it is its hash (`ResetLink`), as of any reset link.
+ * The token of a mailed reset link. It is derived from the outbox item's id, so that the item holds no
+ * secret. Only its hash is stored (`ResetLink`), as for any reset link.
  */
 export function resetToken(secret: string, itemId: string): string {
   return sign(secret, ['reset', itemId]);
@@ -104,7 +108,9 @@ export function resetUrl(publicUrl: string, token: string): string {
   return `${publicUrl}/reset/${token}`;
 }
 
-/** The link that turns mail about credit off. It works as long as the account is there, and for nothing else. */
+/**
+ * The link that turns off mail about credit. It works as long as the account exists, and does nothing else.
+ */
 export function unsubscribeUrl({ publicUrl, secret }: LinkMaker, userId: string): string {
   return `${publicUrl}/unsubscribe/${unsubscribeToken(secret, userId)}`;
 }
@@ -113,13 +119,16 @@ function unsubscribeToken(secret: string, userId: string): string {
   return `${userId}.${sign(secret, ['unsubscribe', userId])}`;
 }
 
-/** @returns whose mail an unsubscribe link turns off, or null when it is none of ours */
+/** Returns the user of an unsubscribe link; null when the signature is wrong. */
 export function unsubscribedUser(secret: string, token: string): string | null {
   const userId = /^([\w-]{1,64})\.[\w-]{43}$/.exec(token)?.[1];
   return userId !== undefined && isEqual(token, unsubscribeToken(secret, userId)) ? userId : null;
 }
 
-/** The parts are told apart, and none of what else is keyed with this secret is a JSON array. */
+/**
+ * JSON keeps the parts apart. Nothing else keyed with this secret is a JSON array, so signatures cannot be
+ * confused.
+ */
 function sign(secret: string, parts: readonly (string | null)[]): string {
   return createHmac('sha256', secret).update(JSON.stringify(parts)).digest('base64url');
 }

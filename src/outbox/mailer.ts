@@ -11,7 +11,6 @@ import { proveLink, resetToken, resetUrl, unsubscribeUrl } from './links.ts';
 import type { SendMail } from './smtp.ts';
 import { whyDrop } from './still-true.ts';
 
-/** What mails are made of and sent with. */
 export interface MailerContext {
   db: Db;
   letterhead: Letterhead;
@@ -22,13 +21,9 @@ export interface MailerContext {
 }
 
 /**
- * Sends one mail of the outbox, unless what it says is no longer true.
+ * Sends one mail of the outbox, or drops it when what it says is no longer true.
  *
- * @param context what mails are made of and sent with
- * @param item its row
- * @param work what it says
- * @param signal aborts when nobody waits for it any more
- * @returns what came of it
+ * @param signal aborts when the attempt has timed out or the server closes
  */
 export async function sendMailOf(
   context: MailerContext,
@@ -52,7 +47,7 @@ export async function sendMailOf(
   return context.send(mail, signal);
 }
 
-/** Where a mail goes, and the link with a token if it has one; null when that link does not work any more. */
+/** Returns the recipient, and the link if the mail has one. Null when the link no longer works. */
 async function addressOf(
   { db, letterhead: { publicUrl }, secret }: MailerContext,
   item: OutboxItem,

@@ -8,25 +8,21 @@ import { sendMailOf } from './mailer.ts';
 import type { MailerContext } from './mailer.ts';
 import type { Perform } from './sender.ts';
 
-/** What each kind of item is done with. */
+/** What the items are carried out with. */
 export interface Performers {
   db: Db;
-  /** Null: no key is configured. */
+  /** Null when no API key is configured. */
   stripe: Stripe | null;
-  /** Null: no mail is sent. */
+  /** Null when mail is off. */
   mailer: MailerContext | null;
   now: () => Date;
 }
 
-/**
- * @param performers what each kind of item is done with
- * @returns does what one item says
- */
 export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
   return async (item, signal) => {
     const work = workOf(item);
     if (isMailWork(work)) {
-      // It was queued while mail was on, and waits in case that it is only off for a while.
+      // The item was queued while mail was on. Keep it, in case mail is off only for a while.
       return mailer ? await sendMailOf(mailer, item, work, signal) : again('SMTP_URL is not set.');
     }
     if (!stripe) return again('STRIPE_API_KEY is not set.');

@@ -9,16 +9,19 @@ import type { OutboxKind, OutboxKinds } from './kinds.ts';
 /** Work to be done after the commit. */
 export interface NewItem<Kind extends OutboxKind = OutboxKind> {
   kind: Kind;
-  /** Null: a mail to the operator. */
+  /** Null for mail to the operator. */
   userId: string | null;
   data: OutboxKinds[Kind];
-  /** The item's id, when something else is made of it, or when it is to be queued only once (`idOnce`). */
+  /**
+   * Set when something is derived from the id, or when the item must be queued only once (`idOnce`). Random
+   * by default.
+   */
   id?: string;
-  /** Where a mail goes, if not to the account's address of the moment. */
+  /** Recipient of a mail, if not the account's current address. */
   address?: string;
 }
 
-/** Queues in a unit of work. Mail is left out when the programme sends none. */
+/** Queues an item in a unit of work. Mail is skipped when the programme sends none. */
 export function queue<Kind extends OutboxKind>(
   { now, rows, programme }: Pick<Unit, 'now' | 'rows' | 'programme'>,
   item: NewItem<Kind>,
@@ -26,7 +29,7 @@ export function queue<Kind extends OutboxKind>(
   if (programme.mail || !isMail(item.kind)) rows.outbox.push(rowOf(item, now));
 }
 
-/** Queues in an open transaction outside of billing. The caller leaves mail out when none is sent. */
+/** Queues items in an open transaction outside billing. The caller must skip mail when none is sent. */
 export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void> {
   await appendOutbox(
     tx,
@@ -35,8 +38,8 @@ export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void>
 }
 
 /**
- * @param parts what an item is about
- * @returns its id: of two items about the same, only the first one is queued
+ * Derives an id from what an item is about. A second item about the same thing gets the same id and is not
+ * queued.
  */
 export function idOnce(...parts: string[]): string {
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);

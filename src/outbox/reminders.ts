@@ -4,21 +4,21 @@ import { addSeconds, DAY_SECONDS, isoText } from '../instants.ts';
 import { idOnce, queueNow } from './queue.ts';
 import type { NewItem } from './queue.ts';
 
-/** So long before free days end, their owner is reminded, s. */
+/** Remind the owner this long before free days end, s. */
 const REMINDER_SECONDS = 7 * DAY_SECONDS;
 
-/** Days that ended longer ago than this are told to nobody: this server was off, or did not send mail yet, s. */
+/**
+ * Send no mail about days that ended longer ago than this, s. The server was off then, or did not send mail
+ * yet.
+ */
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
-/** Accounts looked at in one statement. */
+/** Accounts read per query. */
 const PAGE = 500;
 
 /**
- * Queues a mail to everybody whose free days end within a week, and to everybody whose days have ended: once for each
- * account and each end, however often it runs and on however many servers.
- *
- * @param db the database
- * @param now the instant, UTC
+ * Queues a mail to everyone whose free days end within a week or have just ended. Each end of an account's
+ * days is mailed once, however often this runs and on however many servers.
  */
 export async function queueReminders(db: Db, now: Date): Promise<void> {
   let after = '';
@@ -51,7 +51,7 @@ function reminder(userId: string, creditUntil: Date, now: Date): NewItem & { id:
   return { id: idOnce(kind, userId, until), kind, userId, data: { until } };
 }
 
-/** Most were queued by an earlier run: without a new one nothing is written. */
+/** Most reminders were queued by an earlier run. If none is new, this writes nothing. */
 async function queueNew(db: Db, items: readonly (NewItem & { id: string })[], now: Date): Promise<void> {
   const rows = await db.outboxItem.findMany({
     where: { id: { in: items.map(({ id }) => id) } },

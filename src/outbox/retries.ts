@@ -1,13 +1,17 @@
-/** Pauses before each further try, minutes: three days in all. Greylisting lets the second or third one through. */
+/**
+ * Pause before each retry, minutes. They add up to three days. Greylisting accepts the second or third
+ * attempt.
+ */
 const PAUSES = [1, 5, 15, 30, 60, 120, 240, 480, 720, 720, 720, 720, 480];
 
-/** Each pause is longer by up to this share of it: what failed together is not tried again together. */
+/** Lengthen each pause by up to this share, so that items that failed together are not retried together. */
 const JITTER = 0.2;
 
 /**
- * @param failures how many tries have failed, at least 1
- * @param random a number from 0 to 1
- * @returns how long to wait for the next try, s; null when there is none
+ * Returns the pause before the next attempt, s; null when no retry is left.
+ *
+ * @param failures failed attempts so far, at least 1
+ * @param random from 0 to 1
  */
 export function pauseAfter(failures: number, random: number): number | null {
   const minutes = PAUSES[failures - 1];

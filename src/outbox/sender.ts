@@ -9,23 +9,23 @@ import { outboxItems, outboxOldest, outboxTries } from '../metrics.ts';
 import { keepOutcome, readOutboxState, takeDue } from './items.ts';
 import type { Outcome } from './items.ts';
 
-/** How many items are worked on at a time. */
+/** Items in progress at the same time. */
 const AT_ONCE = 5;
 
-/** What other servers queued, and what is to be tried again, is looked for this often, ms. */
+/** How often to look for retries and for items that other servers queued, ms. */
 const POLL_MS = 30_000;
 
-/** A try that takes longer has failed, ms. It must end before the item's lease does. */
+/** Timeout of an attempt, ms. It must be shorter than the item's lease. */
 const TRY_MS = 60_000;
 
-/** How long tries in flight may take to end once the server closes, ms. */
+/** Shutdown grace period, ms. */
 const GRACE_MS = 3_000;
 
 /**
- * Does what one item says.
+ * Carries out one item.
  *
- * @param signal aborts when nobody waits for it any more
- * @throws anything: then it is tried again
+ * @param signal aborts when the attempt has timed out or the server closes
+ * @throws any error: the item is then tried again
  */
 export type Perform = (item: OutboxItem, signal: AbortSignal) => Promise<Outcome>;
 
@@ -37,18 +37,15 @@ export interface SenderContext {
 }
 
 export interface Sender {
-  /** Looks for due items now. It resolves once all that were due have been tried. */
+  /** Looks for due items now. Resolves when all of them have been tried. */
   wake: () => Promise<void>;
-  /** Stops. What is in flight gets a few seconds, and is due again later if it has not ended by then. */
+  /** Stops. Attempts in flight get a grace period; after that they are aborted and are due again later. */
   close: () => Promise<void>;
 }
 
 /**
- * Sends what is in the outbox: after each commit that queued something, and every half minute. It works outside any
- * transaction; the row says what came of it.
- *
- * @param context the database, and what does an item's work
- * @returns the running sender
+ * Starts the sender. It carries out outbox items after each commit that queued some, and every half minute.
+ * The work runs outside any transaction, and the row records the outcome.
  */
 export function startSender(context: SenderContext): Sender {
   const stop = new AbortController();
@@ -64,7 +61,7 @@ export function startSender(context: SenderContext): Sender {
   }
 
   async function takeAll(): Promise<void> {
-    // Commits of one moment are looked for together.
+    // Yield one tick so that commits of the same moment share a look-up.
     await nextTurn();
     while (lookAgain && !closing && inFlight.size < AT_ONCE) {
       lookAgain = false;
@@ -85,7 +82,7 @@ export function startSender(context: SenderContext): Sender {
   }
 
   function tellFailure(error: unknown): [] {
-    // Not the error's own words: a database repeats the values that it was given.
+    // Log no message: database errors repeat the values they were given.
     context.logger.warn({ err: nameOf(error) }, 'the outbox cannot be read or written; it is tried again');
     return [];
   }
@@ -129,7 +126,7 @@ async function tryItem(
   const tried = await Promise.race([perform(item, signal), aborted(signal)]).catch(
     (error: unknown): Outcome => ({ status: 'again', why: nameOf(error) }),
   );
-  // The server closes, and what became of the try is not known: the item is due again when its lease is over.
+  // The server is closing and the result is unknown. The item is due again when its lease ends.
   if (stop.aborted && tried.status === 'again') return;
   const { status } = await keepOutcome(db, item, tried, now());
   outboxTries.inc({ kind: item.kind, outcome: status });
@@ -151,7 +148,7 @@ async function measure({ db, now }: SenderContext): Promise<void> {
   outboxOldest.set(oldestSeconds ?? 0);
 }
 
-/** Without the message, which can hold an address. */
+/** Names the error without its message, which can contain an address. */
 function nameOf(error: unknown): string {
   if (!(error instanceof Error)) return 'An unknown error.';
   return 'code' in error ? `${error.name} ${String(error.code)}` : error.name;

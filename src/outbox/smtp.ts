@@ -2,16 +2,16 @@ import type { Mail } from './compose.ts';
 import type { Outcome } from './items.ts';
 
 /**
- * Sends one mail.
+ * Sends one mail. The mail server's answer is an outcome, not an error.
  *
- * @throws Error only when something is wrong with us: what the mail server answers is an outcome
+ * @throws Error only when something is wrong on our side
  */
 export type SendMail = (mail: Mail, signal: AbortSignal) => Promise<Outcome>;
 
-/** How long a mail server may take for each step: to connect, to greet, to answer a command, ms. */
+/** Timeout of each SMTP step (connect, greeting, command), ms. */
 const STEP_MS = 15_000;
 
-/** What nodemailer's errors carry. https://nodemailer.com/errors */
+/** The fields of nodemailer's errors: https://nodemailer.com/errors */
 interface SmtpError {
   code?: string;
   /** The command that was refused. */
@@ -21,11 +21,12 @@ interface SmtpError {
 }
 
 /**
- * @param smtpUrl SMTP_URL: `smtps://` is encrypted from the start; `smtp://` as soon as the server offers it, and always
- *   before a password is sent to another machine
- * @param publicUrl PUBLIC_URL: its host is who we say we are
- * @param stepMs how long a mail server may take for each step, ms
- * @returns sends one mail, over a connection of its own
+ * Creates a sender that opens a new connection for each mail.
+ *
+ * @param smtpUrl SMTP_URL. `smtps://` is encrypted from the start. `smtp://` uses STARTTLS when the server
+ *   offers it, and requires it before sending a password to another machine.
+ * @param publicUrl PUBLIC_URL. Its host is our name in the SMTP greeting.
+ * @param stepMs timeout of each SMTP step, ms
  */
 export async function smtpSender(smtpUrl: string, publicUrl: string, stepMs = STEP_MS): Promise<SendMail> {
   const { createTransport } = await import('nodemailer');
@@ -47,14 +48,14 @@ export async function smtpSender(smtpUrl: string, publicUrl: string, stepMs = ST
       await transport.sendMail({
         messageId,
         from,
-        // As an object it is one address, whatever it looks like.
+        // As an object it is always a single address: nodemailer does not parse it.
         to: { name: '', address: to },
         ...(replyTo !== null && { replyTo }),
         subject,
         text,
         html,
         headers: {
-          // RFC 3834: no out-of-office reply.
+          // RFC 3834: asks for no out-of-office replies.
           'Auto-Submitted': 'auto-generated',
           ...(unsubscribe !== null && {
             'List-Unsubscribe': `<${unsubscribe}>`,
@@ -70,10 +71,10 @@ export async function smtpSender(smtpUrl: string, publicUrl: string, stepMs = ST
   };
 }
 
-/** Nothing of what the server wrote but its codes: it likes to repeat the address. */
+/** Keeps only the codes of the server's answer, because its text often repeats the address. */
 function outcomeOf({ code = 'unknown', command, responseCode, response }: SmtpError): Outcome {
   if (responseCode === undefined) {
-    // The address itself cannot be used, whatever the server.
+    // EENVELOPE means that the address itself is unusable, on any server.
     const status = code === 'EENVELOPE' ? 'failed' : 'again';
     return {
       status,

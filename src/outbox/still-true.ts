@@ -4,17 +4,15 @@ import type { MailFacts } from './facts.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
 
-/** At most this many mails go to an unproven address within a day (design: rule 12). */
+/** Most mails sent to an unproven address within a day (design: rule 12). */
 export const MAILS_TO_UNPROVEN = 5;
 
 /**
- * Whether a mail is to be dropped when its turn comes, because what it says is no longer true or no longer wanted.
+ * Decides whether to drop a mail because what it says is no longer true or no longer wanted.
  *
- * @param work the mail
- * @param item its row: an address of its own is not the account's of the moment
+ * @param item `address` is set only when the mail does not go to the account's current address
  * @param facts as they are now
- * @param now the instant, UTC
- * @returns why, for the operator; null when it is to be sent
+ * @returns the reason, for the operator; null when the mail is to be sent
  */
 export function whyDrop(
   work: MailWork,

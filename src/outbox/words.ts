@@ -5,28 +5,28 @@ import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import type { MailFacts } from './facts.ts';
 import type { MailKind, MailWork } from './kinds.ts';
 
-/** What a mail says. The HTML and the plain text are both made of it. */
+/** The content of a mail. Both the HTML and the plain text are made from it. */
 export interface Words {
   subject: string;
-  /** One a paragraph, as plain text. */
+  /** Plain text, one entry per paragraph. */
   paragraphs: string[];
-  /** After the first paragraphs. */
+  /** Shown after the paragraphs. */
   list?: string[];
   button?: { label: string; url: string };
-  /** What comes after the button. */
+  /** Paragraphs after the button. */
   after?: string[];
 }
 
-/** What the words need besides the mail's own data. */
+/** What the texts need besides the mail's own data. */
 export interface WordsContext {
   brand: string;
-  /** CONTACT_EMAIL. */
+  /** CONTACT_EMAIL; null when it is not set. */
   contact: string | null;
   publicUrl: string;
   facts: MailFacts;
-  /** The link with a token, of the mails that have one. */
+  /** The link with a token; null for mails that have none. */
   link: string | null;
-  /** The address to be proven is one that the account is to change to. */
+  /** True when the address to be proven is the new one of a pending change. */
   isChange: boolean;
   now: Date;
 }
@@ -44,7 +44,7 @@ function inDays(seconds: number): string {
   return days === 1 ? '1 day' : `${days} days`;
 }
 
-/** What a user has left, in the present tense. */
+/** Says in the present tense how many free days the user has. */
 function whatIsLeft(user: User | null, now: Date): string {
   const left = user ? creditLeft(user, now) : 0;
   if (!user?.creditUntil || left <= 0) return 'You have no free days left.';
@@ -61,7 +61,7 @@ function freeDays(seconds: number): string {
 
 const GRANTED = `${REFERRAL_CREDIT_DAYS} free days`;
 
-/** Whose payment a mail to one side is about. Never more of the friend than that. */
+/** Names the payment that a mail to one side is about. It must say nothing else about the friend. */
 const WHOSE = {
   referrer: 'the first payment of a friend you invited',
   referred: 'your first payment',
@@ -206,13 +206,9 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   }),
 };
 
-/**
- * @param work the mail
- * @param context what its words need
- * @returns what it says
- */
+/** Returns the content of a mail. */
 export function wordsOf(work: MailWork, context: WordsContext): Words {
-  // Each kind's function takes that kind's data; the compiler cannot follow the pair through the look-up.
+  // Each function takes the data of its own kind, but the compiler cannot follow that through the look-up.
   const words = WORDS[work.kind] as (data: MailWork['data'], context: WordsContext) => Words;
   return words(work.data, context);
 }

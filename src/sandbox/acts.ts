@@ -17,36 +17,39 @@ import { toEpoch } from './time.ts';
 import type { Charge } from './types.ts';
 
 /**
- * What people, banks and time do, as functions for tests. Each act publishes events dated at the clock's second, and
- * throws an Error of one sentence when it is not possible. Only `advance` lets time take effect: call it after moving
- * the clock.
+ * Actions of people, banks and time, as functions for tests. Each one dates its events at the clock's current
+ * second, and throws an Error with a one-sentence message when it is not possible. Only `advance` makes due
+ * things happen: call it after moving the clock.
  */
 export interface Acts {
   /**
    * Pays an open checkout, or fails to.
    *
    * @param sessionId `cs_…`
-   * @param how the outcome, `paid` by default. `bank_debit` completes the session unpaid
-   *   until `settleDebit`. `incomplete` means that the bank asks for authentication: the subscription waits for
-   *   `retryPayment` or another `pay`, and the session stays open. `percentOff` is a promotion code for the first
-   *   payment.
-   * @returns whether money moved or nothing was due, and the subscription if there is one now
+   * @param how `outcome` is `paid` by default. `bank_debit` completes the session unpaid until `settleDebit`.
+   *   With `incomplete` the bank asks for authentication: the subscription waits for `retryPayment` or another
+   *   `pay`, and the session stays open. `percentOff` applies a promotion code to the first payment, in
+   *   percent.
+   * @returns `paid`: whether money moved or nothing was due. `subscription`: its id, or null if there is none
+   *   yet.
    */
   pay: (
     sessionId: string,
     how?: { outcome?: CheckoutOutcome; percentOff?: number },
   ) => { paid: boolean; subscription: string | null };
-  /** Settles a completed session's bank debit; a failed one is retried by card after 3, 5 and 7 days. */
+  /** Settles a completed session's bank debit. If it fails, it is retried by card after 3, 5 and 7 days. */
   settleDebit: (sessionId: string, succeeded: boolean) => void;
-  /** Decides how a customer's later charges go; a checkout can be paid all the same. Publishes no event. */
+  /**
+   * Sets whether the customer's later charges succeed. A checkout can be paid either way. Publishes no event.
+   */
   setCard: (customerId: string, behaviour: 'works' | 'declined') => void;
-  /** Gives up collecting from a past due subscription and leaves it unpaid. */
+  /** Gives up collecting a past due subscription and leaves it unpaid. */
   markUnpaid: (subscriptionId: string) => void;
   /** Charges the open invoice of a past due, unpaid or incomplete subscription with the current card. */
   retryPayment: (subscriptionId: string) => void;
   /** Opens a dispute and returns its id. */
   openDispute: (chargeOrPaymentIntentId: string) => string;
-  /** Decides a dispute; a lost one can still be won. */
+  /** Decides a dispute. A lost one can still be won. */
   closeDispute: (id: string, outcome: 'won' | 'lost') => void;
   /** Appeals against a lost dispute; `closeDispute` decides the appeal. */
   appealDispute: (id: string) => void;
@@ -55,8 +58,8 @@ export interface Acts {
   /** Cancels a refund. */
   cancelRefund: (id: string) => void;
   /**
-   * Lets everything happen that is due by now, in order of time; each event is dated at the second when it was due.
-   * Resolves when the events are published, which is before they are delivered.
+   * Makes everything that is due by now happen, in order of time. Each event is dated at the second it was
+   * due. Resolves when the events are published, which is before they are delivered.
    */
   advance: () => Promise<void>;
 }

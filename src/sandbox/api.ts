@@ -14,8 +14,8 @@ import { serveSubscriptions } from './routes/subscriptions.ts';
 import { toEpoch } from './time.ts';
 
 /**
- * Serves the part of Stripe's API that a subscription business needs. Known parameters are checked, unknown ones
- * ignored. See https://docs.stripe.com/api
+ * Serves the part of Stripe's API that a subscription business needs. It checks the parameters it knows and
+ * ignores all others. See https://docs.stripe.com/api
  *
  * @param app a Fastify scope mounted at `/v1`, with bodies and queries parsed by qs
  */
@@ -107,7 +107,7 @@ export function serveApi(app: FastifyInstance, context: Context): void {
   serveEvents(routes, context);
 }
 
-/** Bearer, or Basic with the key as user name: https://docs.stripe.com/api/authentication */
+/** Accepts Bearer, or Basic with the key as the user name: https://docs.stripe.com/api/authentication */
 function isAuthorized(header: string | undefined, apiKey: string): boolean {
   const basic = Buffer.from(`${apiKey}:`).toString('base64');
   return header === `Bearer ${apiKey}` || header === `Basic ${basic}`;

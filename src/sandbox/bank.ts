@@ -7,7 +7,7 @@ import type { CardBehaviour, State } from './state.ts';
 import { cardOf } from './subscriptions.ts';
 import type { Charge, Dispute, StripeEvent } from './types.ts';
 
-/** Something the bank or the seller can do to a customer, with the label of its button. */
+/** Something the bank or the seller can do to a customer, with its button label. */
 export interface BankAct {
   action: string;
   label: string;
@@ -15,7 +15,7 @@ export interface BankAct {
   act: (cause: Cause) => StripeEvent[];
 }
 
-/** The acts that are possible now. */
+/** Returns the acts that are possible now. */
 export function bankActs(state: State, customer: string): BankAct[] {
   const charge = lastPayment(state, customer);
   const dispute = lastDispute(state, customer);
@@ -67,14 +67,14 @@ export function bankActs(state: State, customer: string): BankAct[] {
   }
 }
 
-/** The customer's newest successful charge. */
+/** Returns the customer's newest successful charge. */
 export function lastPayment(state: State, customer: string): Charge | undefined {
   return newestFirst(state.charges.values()).find(
     (one) => one.customer === customer && one.status === 'succeeded',
   );
 }
 
-/** The newest dispute about one of the customer's charges. */
+/** Returns the newest dispute of one of the customer's charges. */
 export function lastDispute(state: State, customer: string): Dispute | undefined {
   return newestFirst(state.disputes.values()).find(
     (one) => state.charges.get(one.charge)?.customer === customer,

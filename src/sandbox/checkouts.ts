@@ -11,7 +11,10 @@ import type { State } from './state.ts';
 import { followPayment, payByHand, scheduleRetry } from './subscriptions.ts';
 import type { CheckoutSession, Customer, Invoice, Order, StripeEvent, Subscription } from './types.ts';
 
-/** How paying ends: at once, by a bank debit that takes days, or with the bank asking for authentication first. */
+/**
+ * How a payment goes: at once, by a bank debit that takes days, or with the bank asking for authentication
+ * first.
+ */
 export type CheckoutOutcome = 'paid' | 'bank_debit' | 'incomplete';
 
 const PAYMENTS: Record<CheckoutOutcome, PaymentOutcome> = {
@@ -21,12 +24,12 @@ const PAYMENTS: Record<CheckoutOutcome, PaymentOutcome> = {
 };
 
 /**
- * Pays a checkout: a subscription starts with its first invoice, and the checkout completes unless the bank asks for
- * authentication. See https://docs.stripe.com/billing/subscriptions/build-subscriptions
+ * Pays a checkout. A subscription starts with its first invoice, and the checkout completes unless the bank
+ * asks for authentication. See https://docs.stripe.com/billing/subscriptions/build-subscriptions
  *
- * @param outcome always `paid` when nothing is due
- * @returns the events, in no particular order; undefined, with nothing changed, when the session's customer was
- *   deleted
+ * @param outcome must be `paid` when nothing is due
+ * @returns the events, in no particular order. Undefined when the session's customer was deleted; nothing has
+ *   changed then.
  */
 export function payCheckout(
   state: State,
@@ -57,7 +60,7 @@ export function payCheckout(
   events.push(...money);
   if (due && outcome === 'incomplete') {
     order.incompleteSubscription = subscription.id;
-    // The session is not complete, but only the same customer can pay it now.
+    // The session is not complete, but from now on only this customer can pay it.
     session.customer = customer.id;
     return events;
   }
@@ -66,8 +69,8 @@ export function payCheckout(
 }
 
 /**
- * Retries the open invoice of a past due, unpaid or incomplete subscription with the current card. If the
- * subscription was incomplete, its checkout completes.
+ * Retries the open invoice of a past due, unpaid or incomplete subscription with the current card. A
+ * successful payment completes the checkout of an incomplete subscription.
  *
  * @throws Error when there is nothing to pay, or a bank debit is pending
  */
@@ -129,7 +132,7 @@ export function enterPromotionCode(session: CheckoutSession, order: Order, perce
   session.total_details.amount_discount = off;
 }
 
-/** The subscription that waits for the checkout's first payment, if it still does. */
+/** Returns the subscription that still waits for the checkout's first payment. */
 export function waitingSubscription(state: State, order: Order): Subscription | undefined {
   const subscription = state.subscriptions.get(order.incompleteSubscription ?? '');
   return subscription?.status === 'incomplete' ? subscription : undefined;
@@ -143,11 +146,10 @@ export function expireCheckout(session: CheckoutSession, cause: Cause): StripeEv
 }
 
 /**
- * Expires a checkout whose time is over. Must be called before a session is used, because the clock is not watched
- * all the time.
+ * Expires a checkout whose time is over. Call it before using a session, because the clock is checked only
+ * now and then. Resolves when the event has been published.
  *
  * @param at epoch seconds
- * @returns resolves when the webhook was told, if necessary
  */
 export async function expireIfDue(context: Context, session: CheckoutSession, at: number): Promise<void> {
   if (session.status === 'open' && at >= session.expires_at) {
@@ -156,7 +158,10 @@ export async function expireIfDue(context: Context, session: CheckoutSession, at
   }
 }
 
-/** The customer who pays a checkout; creates one if the checkout has none. */
+/**
+ * Returns the customer who pays a checkout, and creates one if the checkout has none. Undefined when the
+ * customer was deleted.
+ */
 function payingCustomer(
   state: State,
   session: CheckoutSession,

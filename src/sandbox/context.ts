@@ -7,13 +7,16 @@ export interface Context {
   state: State;
   /** The available prices, by id. */
   prices: Map<string, Price>;
-  /** The sandbox's URL without a trailing slash; known once it listens. */
+  /** The sandbox's URL without a trailing slash. Empty until it listens. */
   baseUrl: () => string;
-  /** Writes the state to its file, if it has one. A failure is only logged, because the state in memory is intact. */
+  /**
+   * Writes the state to its file, if it has one. A failure is only logged, because the state in memory is
+   * intact.
+   */
   save: () => void;
   /**
-   * Stores events with everything else that changed, and starts delivering them. Never rejects. Resolves when each
-   * was tried once, or at once while events are held.
+   * Stores the events and every other change, and starts delivering. Never rejects. Resolves when each event
+   * has been tried once, or at once while events are held.
    */
   publish: (events: StripeEvent[]) => Promise<void>;
 }

@@ -35,7 +35,7 @@ export function changeCustomer(
 /**
  * Deletes a customer and cancels their subscriptions: https://docs.stripe.com/api/customers/delete
  *
- * @returns the events: one for each canceled subscription, then the customer's own
+ * @returns one event for each canceled subscription, then the customer's own
  */
 export function deleteCustomer(state: State, customer: Customer, cause: Cause): StripeEvent[] {
   const events = subscriptionsOf(state, customer.id)
@@ -46,7 +46,7 @@ export function deleteCustomer(state: State, customer: Customer, cause: Cause): 
   return [...events, buildEvent(cause, 'customer.deleted', customer)];
 }
 
-/** Decides how a customer's card takes later charges. */
+/** Sets whether the customer's card accepts later charges. */
 export function setCard(state: State, customer: string, behaviour: CardBehaviour): void {
   state.cards.set(customer, { id: customer, behaviour });
 }

@@ -4,49 +4,50 @@ import type { State } from './state.ts';
 import { toEpoch } from './time.ts';
 import type { StripeEvent } from './types.ts';
 
-/** Pauses between attempts, s: short at first, for a server that is just starting, then hourly. */
+/**
+ * Pauses between attempts, s. They are short at first, for a server that is still starting, and then hourly.
+ */
 const RETRY_DELAYS = [1, 5, 30, 300, 3600, 3600, 3600, 3600, 3600];
 
-/** A receiver that does not answer within this time has failed, ms. */
+/** Timeout of a delivery, ms. */
 const ANSWER_TIMEOUT = 10_000;
 
 /** Controls the delivery of events. */
 export interface Webhooks {
   /** Stops automatic deliveries for good: only `send` delivers from now on. */
   hold: () => void;
-  /** Ids of the events that are neither acknowledged nor given up, oldest first. */
+  /** Ids of the events that were neither acknowledged nor given up, oldest first. */
   waiting: () => string[];
   /**
-   * Sends one event now, even if it was acknowledged before. A 2xx acknowledges it; a failure schedules no retry.
-   * Resolves to the HTTP status, or 0 when there was no answer.
+   * Sends one event now, even if it was acknowledged before. A 2xx acknowledges it. A failure schedules no
+   * retry. Resolves to the HTTP status, or 0 when there was no answer.
    *
    * @throws Error when the event does not exist
    */
   send: (eventId: string) => Promise<number>;
   /**
-   * Gives an event up: it is no longer sent automatically, but stays in the list of events.
+   * Gives an event up. It is no longer sent automatically, but stays in the list of events.
    *
    * @throws Error when the event does not exist
    */
   drop: (eventId: string) => void;
 }
 
-/** Delivers events to the webhook. */
 export interface Deliveries extends Webhooks {
   /**
-   * Tries all events now, concurrently as Stripe does. Never rejects. Resolves when each was tried once; does nothing
-   * while events are held.
+   * Tries all events now, concurrently as Stripe does. Never rejects. Resolves when each has been tried once.
+   * Does nothing while events are held.
    */
   publish: (events: StripeEvent[]) => Promise<void>;
-  /** Resumes what an earlier run did not deliver. */
+  /** Schedules the events that an earlier run did not deliver. */
   resume: () => void;
-  /** Stops retrying and waits for deliveries in flight; undelivered events stay in the state. */
+  /** Stops retrying and waits for deliveries in flight. Undelivered events stay in the state. */
   close: () => Promise<void>;
 }
 
 /**
- * Creates the deliverer, at rest. Each event is tried up to ten times until the webhook answers 2xx; each attempt is
- * signed afresh. See https://docs.stripe.com/webhooks#retries
+ * Creates the deliverer without starting it. Each event is tried up to ten times, until the webhook answers
+ * 2xx. Each attempt has its own signature. See https://docs.stripe.com/webhooks#retries
  *
  * @param state its `undelivered` is kept up to date
  * @param save called after each change to the state
@@ -62,7 +63,7 @@ export function createDeliveries(
   let closed = false;
   let held = false;
 
-  /** Posts once and tracks what is in flight. */
+  /** Posts once and keeps track of it while it is in flight. */
   function attempt(event: StripeEvent): Promise<Outcome> {
     const outcome = post(options, event).then((result) => {
       if (result.problem === undefined) {
@@ -77,7 +78,7 @@ export function createDeliveries(
     });
   }
 
-  /** An automatic attempt: a failure schedules a retry. */
+  /** Attempts a delivery automatically: a failure schedules a retry. */
   async function tryOnce(event: StripeEvent, failures: number): Promise<void> {
     const { problem } = await attempt(event);
     if (problem !== undefined && !held) {
@@ -86,7 +87,7 @@ export function createDeliveries(
   }
 
   function tryLater(event: StripeEvent, failures: number, problem: string): void {
-    // It may have been dropped or sent meanwhile.
+    // The event may have been dropped or sent in the meantime.
     if (closed || !state.undelivered.has(event.id)) {
       return;
     }
@@ -107,12 +108,12 @@ export function createDeliveries(
       retries.delete(event.id);
       void tryOnce(event, failures);
     }, delay * 1000);
-    // A retry that is hours away must not keep the process alive.
+    // A retry hours away must not keep the process alive.
     timer.unref();
     retries.set(event.id, timer);
   }
 
-  /** Nothing more to do for this event. */
+  /** Removes an event that needs no more attempts. */
   function settle(eventId: string): void {
     clearTimeout(retries.get(eventId));
     retries.delete(eventId);
@@ -149,7 +150,7 @@ export function createDeliveries(
     },
     resume() {
       for (const event of waiting()) {
-        // The receiver is probably still starting: an immediate attempt would only log a failure.
+        // The receiver is probably still starting, so an immediate attempt would only log a failure.
         startLater(event, 0, RETRY_DELAYS[0] ?? 0);
       }
     },
@@ -198,7 +199,7 @@ async function post(
         'user-agent': 'Stripe-Sandbox/1.0',
       },
       body,
-      // For Stripe, a redirect is a failure.
+      // Stripe treats a redirect as a failure.
       redirect: 'manual',
       signal: AbortSignal.timeout(ANSWER_TIMEOUT),
     });
@@ -210,13 +211,13 @@ async function post(
   }
 }
 
-/** `fetch` only says "fetch failed"; the reason is in the cause. */
+/** `fetch` itself only says "fetch failed". The reason is in its cause. */
 function reason(error: unknown): string {
   if (!(error instanceof Error)) {
     return String(error);
   }
   if (error.cause instanceof Error) {
-    // After several addresses (::1, 127.0.0.1) the cause has a code but no message.
+    // When several addresses were tried (::1, 127.0.0.1), the cause has a code but no message.
     return error.cause.message || ('code' in error.cause ? String(error.cause.code) : error.cause.name);
   }
   return error.message;

@@ -5,7 +5,7 @@ import type { State } from './state.ts';
 import type { Charge, Dispute, StripeEvent } from './types.ts';
 
 /**
- * Opens a dispute about a charge: https://docs.stripe.com/disputes/how-disputes-work
+ * Opens a dispute of a charge: https://docs.stripe.com/disputes/how-disputes-work
  *
  * @throws Error when the charge was not paid or is already disputed
  */
@@ -25,11 +25,11 @@ export function openDispute(
 }
 
 /**
- * Decides a dispute. A lost one can still be won by an appeal, or if the bank changes its mind; Stripe reports that
- * as an update.
+ * Decides a dispute. A lost one can still be won, by an appeal or because the bank changes its mind. Stripe
+ * reports that as an update.
  *
  * @param outcome `won` means that the seller keeps the money
- * @throws Error when it was decided before, unless it turns from lost to won
+ * @throws Error when it was decided before, unless it goes from lost to won
  */
 export function closeDispute(dispute: Dispute, outcome: 'won' | 'lost', cause: Cause): StripeEvent[] {
   if (!canBecome(dispute, outcome)) {

@@ -1,4 +1,4 @@
-/** The parts of Stripe's error object that the sandbox fills in. */
+/** The fields of Stripe's error object that the sandbox fills in. */
 export interface ErrorDetails {
   type: 'invalid_request_error' | 'idempotency_error' | 'card_error' | 'api_error';
   message: string;
@@ -6,7 +6,7 @@ export interface ErrorDetails {
   param?: string;
 }
 
-/** An error answer of the API: https://docs.stripe.com/api/errors */
+/** An error response of the API: https://docs.stripe.com/api/errors */
 export class StripeApiError extends Error {
   readonly status: number;
   readonly details: ErrorDetails;
@@ -32,7 +32,8 @@ export function badRequest(message: string, code?: string, param?: string): Stri
 }
 
 /**
- * An unknown id. Stripe answers 404 when the id was in the path and 400 when it was in a parameter.
+ * Builds the error for an unknown id. Stripe answers 404 when the id was in the path and 400 when it was in a
+ * parameter.
  *
  * @param noun e.g. `customer`
  * @param param undefined when the id was in the path

@@ -3,10 +3,12 @@ import { isDeepStrictEqual } from 'node:util';
 import { newId } from './ids.ts';
 import type { StripeEvent } from './types.ts';
 
-/** The API version of the sandbox's objects, the one pinned by `stripe` 23.1. */
+/** The API version of the sandbox's objects. `stripe` 23.1 pins the same one. */
 export const API_VERSION = '2026-10-28.endive';
 
-/** When something happened, and the request that caused it (null when a person did it on a page). */
+/**
+ * When something happened and which request caused it. The request is null when a person did it on a page.
+ */
 export interface Cause {
   /** Epoch seconds. */
   at: number;
@@ -15,7 +17,7 @@ export interface Cause {
 }
 
 /**
- * An event about an object: https://docs.stripe.com/api/events/object
+ * Builds an event about an object: https://docs.stripe.com/api/events/object
  *
  * @param object the current object; the event keeps a copy
  * @param before the previous object, for an `updated` event
@@ -38,8 +40,8 @@ export function buildEvent(cause: Cause, type: string, object: object, before?: 
 }
 
 /**
- * The old values of what changed, as in `previous_attributes`: nested objects contain only the changed keys, lists
- * are given whole.
+ * Returns the old values of what changed, as in `previous_attributes`. Nested objects contain only the
+ * changed keys; lists are given whole.
  */
 export function changedFrom(before: object, after: object): Record<string, unknown> {
   const now = new Map<string, unknown>(Object.entries(after));

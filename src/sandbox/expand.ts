@@ -3,14 +3,14 @@ import { asParams } from './params.ts';
 import type { Params } from './params.ts';
 import type { State } from './state.ts';
 
-/** The fields that can be expanded, and where their objects are. */
+/** The fields that can be expanded, and where to find their objects. */
 const REFERENCES = new Map<string, (state: State) => ReadonlyMap<string, object>>([
   ['subscription', (state) => state.subscriptions],
   ['charge', (state) => state.charges],
 ]);
 
 /**
- * Replaces ids by whole objects, as `expand[]` asks, one level deep: https://docs.stripe.com/expand
+ * Replaces ids with whole objects, as `expand[]` asks, one level deep: https://docs.stripe.com/expand
  *
  * @param answer an object, or a list, whose paths start with `data.`; not modified
  * @throws 400 for a field that the sandbox cannot expand

@@ -7,7 +7,7 @@ import { DAY } from './time.ts';
 export interface KeyedRequest {
   /** The `Idempotency-Key` header. */
   key: string;
-  /** Path with its ids, e.g. `/v1/customers`. */
+  /** Path including ids, e.g. `/v1/customers`. */
   path: string;
   /** Parsed body. */
   params: unknown;
@@ -16,8 +16,8 @@ export interface KeyedRequest {
 }
 
 /**
- * Runs an action once per key: a repeated request gets the first answer. Keys are forgotten after a day, and failed
- * requests are not remembered. See https://docs.stripe.com/api/idempotent_requests
+ * Runs an action once per key, and answers a repeated request with the first answer. Keys are forgotten after
+ * a day, and failed requests are not stored. See https://docs.stripe.com/api/idempotent_requests
  *
  * @throws 400 `idempotency_error` when the key was used for another request
  */

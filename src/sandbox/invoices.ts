@@ -6,8 +6,9 @@ import type { State } from './state.ts';
 import type { BillingReason, Customer, Invoice, StripeEvent, Subscription } from './types.ts';
 
 /**
- * Drafts the invoice of a subscription's current period and makes it the latest invoice. A promotion code leaves the
- * subscription with the first invoice that it reduced: https://docs.stripe.com/billing/subscriptions/coupons
+ * Drafts the invoice of a subscription's current period and makes it the latest invoice. The first invoice
+ * that a promotion code reduces removes the code from the subscription:
+ * https://docs.stripe.com/billing/subscriptions/coupons
  */
 export function draftInvoice(
   state: State,
@@ -27,7 +28,7 @@ export function draftInvoice(
   return invoice;
 }
 
-/** Finalizes a draft, which gives it a number: https://docs.stripe.com/invoicing/integration/workflow-transitions */
+/** Finalizes a draft and numbers it: https://docs.stripe.com/invoicing/integration/workflow-transitions */
 export function finalizeInvoice(state: State, invoice: Invoice, cause: Cause): void {
   const customer = state.customers.get(invoice.customer);
   if (customer !== undefined && !('deleted' in customer)) {
@@ -39,7 +40,6 @@ export function finalizeInvoice(state: State, invoice: Invoice, cause: Cause): v
   invoice.status_transitions.finalized_at = cause.at;
 }
 
-/** Voids an open invoice. */
 export function voidInvoice(state: State, invoice: Invoice, cause: Cause): StripeEvent[] {
   leaveAlone(invoice);
   cancelPayment(state, invoice, cause);
@@ -48,14 +48,14 @@ export function voidInvoice(state: State, invoice: Invoice, cause: Cause): Strip
   return [buildEvent(cause, 'invoice.voided', invoice)];
 }
 
-/** Stops everything that would happen to an invoice automatically. */
+/** Cancels everything that would happen to an invoice automatically. */
 export function leaveAlone(invoice: Invoice): void {
   invoice.auto_advance = false;
   invoice.automatically_finalizes_at = null;
   invoice.next_payment_attempt = null;
 }
 
-/** All invoices of a subscription, oldest first. */
+/** Returns all invoices of a subscription, oldest first. */
 export function invoicesOf(state: State, subscription: Subscription): Invoice[] {
   return [...state.invoices.values()].filter(
     (invoice) => invoice.parent.subscription_details.subscription === subscription.id,

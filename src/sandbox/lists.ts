@@ -5,12 +5,13 @@ import { asParams, readText, readWhole } from './params.ts';
 import type { Params } from './params.ts';
 
 /**
- * One page of a list, newest first: https://docs.stripe.com/api/pagination
+ * Returns one page of a list, newest first: https://docs.stripe.com/api/pagination
  *
  * @param things in order of creation
- * @param query `limit` (1 to 100, default 10), `starting_after`, the last id of the previous page, and filters
+ * @param query `limit` (1 to 100, default 10), `starting_after` (the last id of the previous page), and
+ *   filters
  * @param url the list's path
- * @param filters by parameter name, how to read the field that must be equal; `created` is one everywhere
+ * @param filters by parameter name, reads the field that must be equal; `created` works everywhere
  * @throws 400 for a bad limit or filter, or an unknown id
  */
 export function page<T extends { id: string; created: number }>(
@@ -38,7 +39,7 @@ export function page<T extends { id: string; created: number }>(
 }
 
 /**
- * Sorts as Stripe lists: newest first; within a second, the last created first.
+ * Sorts as Stripe does: newest first, and within a second the last created first.
  *
  * @param things in order of creation
  */
@@ -46,7 +47,7 @@ export function newestFirst<T extends { created: number }>(things: Iterable<T>):
   return [...things].reverse().sort((a, b) => b.created - a.created);
 }
 
-/** Reads a filter by time: `created=…` or `created[gte]=…` and the like (epoch seconds). */
+/** Reads a filter by time: `created=…`, or `created[gt]`, `[gte]`, `[lt]` and `[lte]` (epoch seconds). */
 function createdFilter(query: Params): (created: number) => boolean {
   const given = query['created'];
   const bounds = typeof given === 'string' ? { gte: given, lte: given } : asParams(given);

@@ -7,18 +7,13 @@ import { sendMessage, sendPage } from './pages.ts';
 import { asParams, readText } from './params.ts';
 import type { Mail } from './types.ts';
 
-/** The newest of them are kept. */
+/** How many of the newest mails are kept. */
 const KEPT = 200;
 
 /** A mail as the server hands it over. */
 export type HandedMail = Omit<Mail, 'id' | 'at'>;
 
-/**
- * Takes a mail that would leave the machine otherwise. One that comes again is recognised by its Message-ID.
- *
- * @param context what keeps it
- * @param mail the mail
- */
+/** Stores a mail that would otherwise leave the machine. A duplicate is recognised by its Message-ID. */
 export function takeMail({ state, options, save }: Context, mail: HandedMail): void {
   const id = `mail_${createHash('sha256').update(mail.messageId).digest('hex').slice(0, 24)}`;
   if (state.mails.has(id)) {
@@ -31,12 +26,7 @@ export function takeMail({ state, options, save }: Context, mail: HandedMail): v
   save();
 }
 
-/**
- * Serves the mailbox of everybody: all mail that the server has sent, as text and as HTML.
- *
- * @param app a Fastify scope
- * @param context what the routes work with
- */
+/** Serves one mailbox for all recipients, with every mail that the server has sent, as text and as HTML. */
 export function serveMailbox(app: FastifyInstance, { state }: Context): void {
   app.get('/mail', (request, reply) => {
     const to = readText(asParams(request.query), 'to');
@@ -60,7 +50,8 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
     if (mail === undefined) {
       return sendMessage(reply, 404, 'This mail is not kept any more.');
     }
-    // In a frame, as mail programs show it: no script, no picture, and links lead out of it.
+    // The page is shown in a frame, with the limits of a mail program: no scripts, no pictures, and links
+    // open outside it.
     const policy = [
       "default-src 'none'",
       "style-src 'unsafe-inline'",
@@ -84,7 +75,7 @@ function describe(mail: Mail): object {
   return { ...mail, at: `${at.format(new Date(mail.at))} UTC` };
 }
 
-/** A text in pieces, those that are addresses of the web told apart. */
+/** Splits a text so that web addresses are separate pieces. */
 function withLinks(text: string): { text: string; isLink: boolean }[] {
   return text
     .split(/(https?:\/\/[^\s<>"]+)/)

@@ -5,16 +5,17 @@ import { DAY, periodEnd } from './time.ts';
 import type { Interval } from './time.ts';
 import type { BillingReason, Customer, Discount, Order, PartOf, Subscription, Unexpanded } from './types.ts';
 
-// Objects as they are when they are created. In each, `changing` holds the fields that can have another value later.
+// Builders of objects in their initial state. In each, `changing` holds the fields whose values can change
+// later.
 
 /** When all prices were created: 1 January 2025, epoch seconds. */
 const PRICES_CREATED = 1_735_689_600;
 
-/** Stripe's default: a day. */
+/** Seconds; a day is Stripe's default. */
 const CHECKOUT_LIFETIME = DAY;
 
 /**
- * A recurring price: https://docs.stripe.com/api/prices/object
+ * Builds a recurring price: https://docs.stripe.com/api/prices/object
  *
  * @param amount US cents
  */
@@ -44,7 +45,7 @@ export function buildPrice(
   } satisfies PartOf<Stripe.Price>;
 }
 
-/** A customer: https://docs.stripe.com/api/customers/object */
+/** https://docs.stripe.com/api/customers/object */
 export function buildCustomer(
   at: number,
   given: {
@@ -75,7 +76,7 @@ export function buildCustomer(
   } satisfies PartOf<Stripe.Customer>;
 }
 
-/** An open checkout that expires after a day: https://docs.stripe.com/api/checkout/sessions/object */
+/** Builds an open checkout that expires after a day: https://docs.stripe.com/api/checkout/sessions/object */
 export function buildCheckout(
   at: number,
   baseUrl: string,
@@ -125,15 +126,14 @@ export function buildCheckout(
   } satisfies PartOf<Stripe.Checkout.Session>;
 }
 
-/** The cents that a discount takes off, rounded. */
+/** Returns the discount in cents, rounded. */
 export function discountOn(amount: number, percentOff: number): number {
   return Math.round((amount * percentOff) / 100);
 }
 
 /**
- * A subscription that is `trialing` or `active`, without an invoice yet:
- * https://docs.stripe.com/api/subscriptions/object. A trial is its first period; billing is anchored at the trial's
- * end.
+ * Builds a subscription that is `trialing` or `active` and has no invoice yet. A trial is its first period,
+ * and billing is anchored at the trial's end. https://docs.stripe.com/api/subscriptions/object
  */
 export function buildSubscription(at: number, customer: Customer, order: Order) {
   const id = newId('sub');
@@ -206,8 +206,8 @@ export function buildSubscription(at: number, customer: Customer, order: Order) 
 }
 
 /**
- * The draft of a subscription's current period, without a number yet: https://docs.stripe.com/api/invoices/object. A
- * trial period is invoiced too, for zero.
+ * Builds the draft invoice of a subscription's current period, without a number. A trial period is invoiced
+ * too, for zero. https://docs.stripe.com/api/invoices/object
  */
 export function buildInvoice(
   at: number,
@@ -305,7 +305,7 @@ export function buildInvoice(
   } satisfies PartOf<Stripe.Invoice>;
 }
 
-/** A portal session: https://docs.stripe.com/api/customer_portal/sessions/object */
+/** https://docs.stripe.com/api/customer_portal/sessions/object */
 export function buildPortal(at: number, baseUrl: string, customer: string, returnUrl: string | null) {
   const id = newId('bps');
   return {

@@ -33,7 +33,7 @@ import type {
   Subscription,
 } from './types.ts';
 
-/** How long a page waits for webhooks before it sends the browser on, ms. */
+/** How long a page waits for webhooks before it redirects the browser, ms. */
 const PATIENCE = 1500;
 
 const views = join(ROOT, 'src/sandbox/views');
@@ -41,8 +41,8 @@ const stylesheet = readFileSync(`${views}/sandbox.css`, 'utf8');
 const eta = new Eta({ views, cache: true });
 
 /**
- * Serves what Stripe would show to people: the checkout and the customer portal. As with Stripe, the pages need no
- * login; the unguessable id in the address is the key.
+ * Serves the pages that Stripe shows to people: the checkout and the customer portal. As at Stripe, they need
+ * no login, because the address contains an unguessable id.
  *
  * @param app a Fastify scope whose form bodies are parsed
  */
@@ -126,7 +126,7 @@ export function servePages(app: FastifyInstance, context: Context): void {
     if (act === undefined && !BANK_ACTIONS.has(action ?? '')) {
       return sendMessage(reply, 400, 'This button is not one of the portal’s.');
     }
-    // Without a subscription, the form means the newest one that has not ended.
+    // Without an id, the form means the newest subscription that has not ended.
     const wanted = readText(form, 'subscription');
     const subscription = subscriptionsOf(state, portal.customer).find(
       (one) => !hasEnded(one) && (wanted === undefined || one.id === wanted),
@@ -139,7 +139,7 @@ export function servePages(app: FastifyInstance, context: Context): void {
     if (bankAct !== undefined) {
       await inTime(context.publish(bankAct.act(byPerson(context))));
     }
-    // Redirect instead of rendering, so that "reload" does not repeat the action.
+    // Redirect instead of rendering, so that a reload does not repeat the action.
     return reply.redirect(`/portal/${portal.id}`, 303);
   });
 
@@ -206,12 +206,14 @@ const DISPUTES: Record<Dispute['status'], string> = {
   won: 'won',
 };
 
-/** Unlike an API call, a person at a page leaves no request in the events. */
+/** An action on a page has no API request behind it, so its events name none. */
 function byPerson(context: Context): Cause {
   return { at: toEpoch(context.options.now()), requestId: null, idempotencyKey: null };
 }
 
-/** Waits for webhooks so that the next page shows their effect, but not for a receiver that hangs. */
+/**
+ * Waits for webhooks so that the next page shows their effect, but does not wait for a receiver that hangs.
+ */
 async function inTime(delivered: Promise<void>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const patience = new Promise<void>((resolve) => {
@@ -241,7 +243,7 @@ function describeSubscription(state: State, subscription: Subscription): object 
   };
 }
 
-/** The label for letting time pass; undefined when time does nothing. */
+/** Returns the label of the button that lets time pass; undefined when time changes nothing. */
 function passLabel(state: State, subscription: Subscription): string | undefined {
   const { status } = subscription;
   const trial = status === 'trialing';
@@ -288,12 +290,15 @@ function day(epoch: number): string {
   return new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' }).format(epoch * 1000);
 }
 
-/** A page that says one sentence. */
+/** Sends a page with one sentence. */
 export function sendMessage(reply: FastifyReply, status: number, message: string): FastifyReply {
   return sendPage(reply, status, 'message', [], { title: 'Sandbox', message });
 }
 
-/** @param targets addresses that the page's forms may redirect to; browsers check those against the CSP too */
+/**
+ * @param targets addresses that the page's forms may redirect to; browsers check redirects against the CSP
+ *   too
+ */
 export function sendPage(
   reply: FastifyReply,
   status: number,
@@ -316,7 +321,7 @@ export function sendPage(
     .headers({
       'content-security-policy': policy.join('; '),
       'cache-control': 'no-store',
-      // The address grants access, so do not reveal it to the next site.
+      // The address grants access, so the next site must not see it.
       'referrer-policy': 'no-referrer',
       'x-content-type-options': 'nosniff',
     })

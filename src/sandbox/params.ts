@@ -1,9 +1,9 @@
 import { badRequest } from './errors.ts';
 
-/** Parsed form or query parameters: strings, and nested groups where a key had brackets. */
+/** Parsed form or query parameters: strings, and nested groups for keys with brackets. */
 export type Params = Record<string, unknown>;
 
-/** Anything but a parsed body, query or group counts as empty. */
+/** Anything other than a parsed body, query or group counts as empty. */
 export function asParams(value: unknown): Params {
   return typeof value === 'object' && value !== null ? Object.fromEntries(Object.entries(value)) : {};
 }
@@ -77,7 +77,7 @@ export function readFlag(params: Params, name: string): boolean | undefined {
  */
 export function readUrl(params: Params, name: string): string | undefined {
   const text = readText(params, name);
-  // Stripe fills this placeholder in later; its braces are not part of the URL to check.
+  // Stripe fills in this placeholder later. Its braces would make the URL invalid.
   if (text !== undefined && !/^https?:$/.test(protocolOf(text.replaceAll('{CHECKOUT_SESSION_ID}', 'id')))) {
     throw badRequest('Not a valid URL', 'url_invalid', name);
   }
@@ -96,7 +96,7 @@ function protocolOf(text: string): string {
   return URL.canParse(text) ? new URL(text).protocol : '';
 }
 
-/** The `metadata` pairs with a string value. */
+/** Reads the `metadata` pairs, and skips values that are empty or not strings. */
 export function readMetadata(params: Params): Record<string, string> {
   const pairs = Object.entries(asParams(params['metadata']));
   return Object.fromEntries(

@@ -4,12 +4,15 @@ import { newId } from './ids.ts';
 import { DAY } from './time.ts';
 import type { Charge, Invoice, PartOf, PaymentIntent, Unexpanded } from './types.ts';
 
-// As in objects.ts, `changing` holds the fields that can have another value later.
+// As in objects.ts, `changing` holds the fields whose values can change later.
 
-/** Seconds in which a dispute has to be answered. */
+/** Time to answer a dispute, s. */
 const EVIDENCE_TIME = 20 * DAY;
 
-/** A payment intent for an invoice, not tried yet: https://docs.stripe.com/api/payment_intents/object */
+/**
+ * Builds a payment intent for an invoice, before the first attempt:
+ * https://docs.stripe.com/api/payment_intents/object
+ */
 export function buildPaymentIntent(at: number, invoice: Invoice) {
   const id = newId('pi');
   const changing: Unexpanded<
@@ -44,7 +47,7 @@ export function buildPaymentIntent(at: number, invoice: Invoice) {
   } satisfies PartOf<Stripe.PaymentIntent>;
 }
 
-/** The link between an invoice and its payment: https://docs.stripe.com/api/invoice-payment/object */
+/** Builds the link between an invoice and its payment: https://docs.stripe.com/api/invoice-payment/object */
 export function buildInvoicePayment(at: number, invoice: Invoice, intent: PaymentIntent) {
   const changing: Pick<Stripe.InvoicePayment, 'amount_paid' | 'status' | 'status_transitions'> = {
     amount_paid: null,
@@ -66,7 +69,7 @@ export function buildInvoicePayment(at: number, invoice: Invoice, intent: Paymen
 }
 
 /**
- * A pending charge: https://docs.stripe.com/api/charges/object
+ * Builds a pending charge: https://docs.stripe.com/api/charges/object
  *
  * @param method `us_bank_account` for a bank debit, which takes days
  */
@@ -111,7 +114,7 @@ export function buildCharge(
   } satisfies PartOf<Stripe.Charge>;
 }
 
-/** A successful refund: https://docs.stripe.com/api/refunds/object */
+/** Builds a successful refund: https://docs.stripe.com/api/refunds/object */
 export function buildRefund(at: number, charge: Charge, amount: number) {
   const changing: Pick<Stripe.Refund, 'failure_reason' | 'status'> = { status: 'succeeded' };
   return {
@@ -131,7 +134,7 @@ export function buildRefund(at: number, charge: Charge, amount: number) {
   } satisfies PartOf<Stripe.Refund>;
 }
 
-/** A dispute about a whole charge that waits for an answer: https://docs.stripe.com/api/disputes/object */
+/** Builds a dispute of a whole charge that needs a response: https://docs.stripe.com/api/disputes/object */
 export function buildDispute(at: number, charge: Charge) {
   const changing: {
     evidence_details: { due_by: number | null };

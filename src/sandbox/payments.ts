@@ -4,9 +4,9 @@ import { buildCharge, buildInvoicePayment, buildPaymentIntent } from './payment-
 import type { State } from './state.ts';
 import type { Charge, Invoice, InvoicePayment, PaymentIntent, StripeEvent } from './types.ts';
 
-// How the money of an open invoice moves. Nothing here depends on subscriptions.
+// Moves the money of open invoices. Nothing here depends on subscriptions.
 
-/** How an attempt to collect an invoice ends; a bank debit is `processing` for days. */
+/** The result of an attempt to collect an invoice. A bank debit stays `processing` for days. */
 export type PaymentOutcome = 'succeeded' | 'declined' | 'requires_action' | 'processing';
 
 export interface Payment {
@@ -15,8 +15,8 @@ export interface Payment {
 }
 
 /**
- * Tries to collect an open invoice; one of zero is paid without a payment. All attempts share one payment intent, and
- * each has its own charge. See https://docs.stripe.com/payments/paymentintents/lifecycle
+ * Tries to collect an open invoice. An invoice of zero is paid without a payment. All attempts share one
+ * payment intent, and each has its own charge. See https://docs.stripe.com/payments/paymentintents/lifecycle
  */
 export function collect(
   state: State,
@@ -76,7 +76,7 @@ export function cancelPayment(state: State, invoice: Invoice, cause: Cause): voi
   }
 }
 
-/** An invoice's payment; undefined when nothing was due or nobody tried yet. */
+/** Returns an invoice's payment; undefined when nothing was due or no attempt was made yet. */
 export function paymentOf(state: State, invoiceId: string): Payment | undefined {
   for (const invoicePayment of state.invoicePayments.values()) {
     if (invoicePayment.invoice === invoiceId) {

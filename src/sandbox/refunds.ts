@@ -9,7 +9,7 @@ import type { Charge, Refund, StripeEvent } from './types.ts';
 /**
  * Refunds a charge, fully or in part: https://docs.stripe.com/api/refunds/create
  *
- * @param asked cents; by default all that is left
+ * @param asked cents; everything that is left by default
  * @throws 400, as Stripe does, when nothing was paid, too little is left, or the charge is disputed
  */
 export function refundCharge(
@@ -48,7 +48,7 @@ export function refundCharge(
 }
 
 /**
- * Cancels a refund, so that the seller has the money again. Stripe reports it only as an update. See
+ * Cancels a refund, so that the seller has the money again. Stripe reports this only as an update. See
  * https://docs.stripe.com/refunds#cancel-refund
  *
  * @throws Error when the refund has already failed or been canceled
@@ -72,7 +72,7 @@ export function failRefund(state: State, refund: Refund, cause: Cause): StripeEv
   return [buildEvent(cause, 'refund.updated', refund, before), buildEvent(cause, 'refund.failed', refund)];
 }
 
-/** Returns a copy of the refund before the change. */
+/** Returns a copy of the refund as it was before the change. */
 function takeBack(state: State, refund: Refund, status: 'failed' | 'canceled'): Refund {
   const charge = state.charges.get(refund.charge);
   if (refund.status !== 'succeeded' || charge === undefined) {

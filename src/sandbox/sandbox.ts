@@ -23,7 +23,7 @@ export type { HandedMail } from './mailbox.ts';
 export type { Webhooks } from './deliveries.ts';
 export type { SandboxOptions } from './options.ts';
 
-/** Like Stripe, which keeps events for 30 days: https://docs.stripe.com/api/events */
+/** Stripe keeps events for 30 days too: https://docs.stripe.com/api/events */
 const EVENT_LIFETIME = 30 * DAY;
 
 /** How often the clock is checked, ms. */
@@ -41,20 +41,21 @@ export interface Sandbox {
   /** The URL of its pages and API, without a trailing slash. */
   url: string;
   apiPort: number;
-  /** Puts a mail into the mailbox, the page `/mail`. A repeated one is recognised by its Message-ID. */
+  /** Puts a mail into the mailbox at `/mail`. A duplicate is recognised by its Message-ID. */
   takeMail: (mail: HandedMail) => void;
   /** Stops listening and retrying, and waits for deliveries in flight. */
   close: () => Promise<void>;
   /** Controls which events reach the webhook, and in which order. */
   webhooks: Webhooks;
-  /** What people, banks and time do. */
+  /** Actions of people, banks and time. */
   acts: Acts;
   objects: Objects;
 }
 
 /**
- * Starts a stand-in for Stripe on its own port: the API for the `stripe` package, checkout and portal for people, and
- * signed webhooks for the server. No money moves, and nothing leaves the machine.
+ * Starts a stand-in for Stripe on its own port. It serves the API for the `stripe` package and the checkout
+ * and portal for people, and sends signed webhooks to the server. No money moves, and nothing leaves the
+ * machine.
  *
  * @throws Error when the port is taken or the state file cannot be read
  */
@@ -83,7 +84,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
 
   const deliveries = createDeliveries(options, state, save);
   const { hold, waiting, send, drop } = deliveries;
-  // Tests, which keep no file, let time pass themselves.
+  // Tests keep no state file and let time pass themselves.
   const timePasses = stateFile !== undefined;
   let url = '';
   let listening = false;
@@ -102,9 +103,9 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
         state.events.set(event.id, event);
         state.undelivered.add(event.id);
       }
-      // Save all events before sending the first one: a crash in between loses none.
+      // Save all events before sending the first one, so that a crash in between loses none.
       save();
-      // What became due before listening is delivered by `resume`.
+      // `resume` delivers the events that became due before listening.
       return listening ? deliveries.publish(events) : Promise.resolve();
     },
   };

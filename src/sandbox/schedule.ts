@@ -20,11 +20,11 @@ interface Due {
 }
 
 /**
- * Lets everything happen that is due: trials end, plans renew or end, payments are retried, checkouts and unpaid
- * subscriptions expire.
+ * Makes everything happen that is due: trials end, plans renew or end, payments are retried, and checkouts
+ * and unpaid subscriptions expire.
  *
  * @param now epoch seconds, inclusive
- * @returns the events in order of time, each dated at the second when it was due
+ * @returns the events in order of time, each dated at the second it was due
  */
 export function letHappen(state: State, now: number): StripeEvent[] {
   const events: StripeEvent[] = [];
@@ -38,7 +38,7 @@ export function letHappen(state: State, now: number): StripeEvent[] {
 function nextDue(state: State): Due | undefined {
   let first: Due | undefined;
   const candidates = [
-    // Invoices first: a payment due together with a renewal belongs to the previous period.
+    // Invoices come first, because a payment due together with a renewal belongs to the previous period.
     ...[...state.invoices.values()].flatMap((one) => dueOfInvoice(state, one)),
     ...[...state.subscriptions.values()].flatMap((one) => dueOfSubscription(state, one)),
     ...[...state.checkouts.values()].flatMap((one) => dueOfCheckout(one)),

@@ -29,7 +29,7 @@ export interface StoredAnswer {
   answer: unknown;
 }
 
-/** How a customer's card takes later charges. */
+/** Whether a customer's card accepts later charges. */
 export type CardBehaviour = 'works' | 'declined';
 
 /** A customer's card, stored under the customer's id. */
@@ -51,7 +51,7 @@ export interface State {
   refunds: Map<string, Refund>;
   disputes: Map<string, Dispute>;
   discounts: Map<string, Discount>;
-  /** Only cards that were changed; all others work. */
+  /** Only the cards that were changed. All others work. */
   cards: Map<string, Card>;
   portals: Map<string, PortalSession>;
   events: Map<string, StripeEvent>;
@@ -61,7 +61,7 @@ export interface State {
   undelivered: Set<string>;
 }
 
-/** Increased when old files can no longer be read. */
+/** Increase this when old files can no longer be read. */
 const VERSION = 2;
 
 /** The file contains plain arrays, because each object has its own id. */
@@ -70,8 +70,10 @@ type StateFile = { version: typeof VERSION; undelivered: string[] } & {
 };
 
 /**
- * @param file a missing file, or undefined, gives an empty state
- * @throws Error with a message for people when the file is not a state file of this version
+ * Loads the state from its file.
+ *
+ * @param file the state is empty when this is undefined or the file is missing
+ * @throws Error with a readable message when the file is not a state file of this version
  */
 export function loadState(file: string | undefined): State {
   const saved = file === undefined ? undefined : readStateFile(file);
@@ -97,8 +99,8 @@ export function loadState(file: string | undefined): State {
 }
 
 /**
- * Writes the state to a new file and renames it over the old one, so that a crash leaves one of the two intact. Only
- * the owner can read it.
+ * Writes the state to a new file and renames it over the old one, so that a crash leaves one of the two
+ * intact. Only the owner can read the file.
  */
 export function saveState(state: State, file: string): void {
   const saved: StateFile = {
@@ -123,7 +125,7 @@ export function saveState(state: State, file: string): void {
   };
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const fresh = `${file}.${process.pid}.tmp`;
-  // A file left by a crash would keep its own mode.
+  // A file left behind by a crash would keep its own mode.
   rmSync(fresh, { force: true });
   writeFileSync(fresh, JSON.stringify(saved), { mode: 0o600 });
   renameSync(fresh, file);
@@ -146,7 +148,7 @@ function readStateFile(file: string): StateFile | undefined {
   return saved;
 }
 
-/** Only this module writes the file, so the version number is check enough. */
+/** Only this module writes the file, so checking the version number is enough. */
 function parse(text: string): StateFile | undefined {
   try {
     const saved = JSON.parse(text) as StateFile | null;

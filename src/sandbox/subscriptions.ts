@@ -6,20 +6,21 @@ import type { CardBehaviour, State } from './state.ts';
 import { DAY, HOUR, periodEnd } from './time.ts';
 import type { Customer, Invoice, StripeEvent, Subscription } from './types.ts';
 
-// What can happen to a subscription after it was created. Each function changes the state at once and returns the
-// events; the caller publishes them. https://docs.stripe.com/billing/subscriptions/overview#subscription-lifecycle
+// What can happen to a subscription after its creation. Each function changes the state at once and returns
+// the events, and the caller publishes them.
+// https://docs.stripe.com/billing/subscriptions/overview#subscription-lifecycle
 
-/** A subscription expires if its first payment is not made within 23 hours. */
+/** A subscription expires if its first payment is not made within this time, s. */
 export const INCOMPLETE_LIFETIME = 23 * HOUR;
 
-/** The invoice at a trial's end is charged after an hour. The sandbox charges renewals at once. */
+/** The invoice at a trial's end is charged after this time, s. The sandbox charges renewals at once. */
 const DRAFT_LIFETIME = HOUR;
 
-/** Pauses between failed attempts, s; after the last one the subscription is canceled. */
+/** Pauses between failed attempts, s. After the last one the subscription is canceled. */
 const RETRY_DELAYS = [3 * DAY, 5 * DAY, 7 * DAY];
 
 /**
- * Cancels a subscription at the end of its period, or lets it go on after all:
+ * Cancels a subscription at the end of its period, or withdraws that cancellation:
  * https://docs.stripe.com/api/subscriptions/update
  *
  * @returns no event when nothing changed
@@ -37,7 +38,7 @@ export function cancelAtPeriodEnd(subscription: Subscription, ends: boolean, cau
 }
 
 /**
- * Cancels a subscription now; nothing is refunded, and open invoices are no longer collected. See
+ * Cancels a subscription now. Nothing is refunded, and open invoices are no longer collected. See
  * https://docs.stripe.com/api/subscriptions/cancel
  *
  * @param reason `payment_failed` when Stripe gave up on the card
@@ -56,7 +57,7 @@ export function cancelNow(
   return [buildEvent(cause, 'customer.subscription.deleted', subscription)];
 }
 
-/** Ends a subscription whose first payment was never made; its invoice is voided. */
+/** Ends a subscription whose first payment was never made, and voids its invoice. */
 export function expireIncomplete(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const before = structuredClone(subscription);
   subscription.status = 'incomplete_expired';
@@ -70,8 +71,8 @@ export function expireIncomplete(state: State, subscription: Subscription, cause
 }
 
 /**
- * Ends a trial that ran its time: the subscription turns active, and its invoice is charged an hour later. See
- * https://docs.stripe.com/billing/subscriptions/trials
+ * Ends a trial that ran its full time. The subscription becomes active, and its invoice is charged an hour
+ * later. See https://docs.stripe.com/billing/subscriptions/trials
  */
 export function endTrial(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const { invoice, events } = startNextPeriod(state, subscription, cause);
@@ -87,7 +88,7 @@ export function renew(state: State, subscription: Subscription, cause: Cause): S
   return invoice === undefined ? events : [...events, ...chargeInvoice(state, subscription, invoice, cause)];
 }
 
-/** Charges an invoice, a draft or an open one, automatically; a draft is finalized first. */
+/** Charges a draft or open invoice automatically. A draft is finalized first. */
 export function chargeInvoice(
   state: State,
   subscription: Subscription,
@@ -108,7 +109,7 @@ export function chargeInvoice(
 }
 
 /**
- * Schedules the next automatic attempt, in case this one fails; none after the last.
+ * Schedules the next automatic attempt, in case this one fails. After the last attempt it schedules none.
  *
  * @param invoice its `attempt_count` includes this attempt
  * @param at epoch seconds of the attempt
@@ -131,10 +132,11 @@ export function payByHand(
 }
 
 /**
- * Updates a subscription after an attempt to collect its invoice: paid makes it active again, failed makes it past
- * due, and it is canceled when no retries are left. See https://docs.stripe.com/billing/revenue-recovery
+ * Updates a subscription after an attempt to collect its invoice. Success makes it active again. Failure
+ * makes it past due, and cancels it when no retries are left. See
+ * https://docs.stripe.com/billing/revenue-recovery
  *
- * @param by after a manual attempt, the retry schedule decides what happens next
+ * @param by `by hand` never cancels: the retry schedule decides what happens next
  */
 export function followPayment(
   state: State,
@@ -159,7 +161,7 @@ export function followPayment(
 }
 
 /**
- * Leaves a past due subscription unpaid, which an account can choose instead of canceling. See
+ * Leaves a past due subscription unpaid. An account can choose this instead of canceling. See
  * https://docs.stripe.com/billing/revenue-recovery
  *
  * @throws Error when it is not past due
@@ -175,8 +177,8 @@ export function leaveUnpaid(state: State, subscription: Subscription, cause: Cau
 }
 
 /**
- * Lets the next scheduled thing happen to a subscription as if its time had come: a payment attempt, or the end of
- * the period. Moves only this subscription, not the clock.
+ * Makes the next scheduled thing happen to a subscription as if its time had come: a payment attempt, or the
+ * end of the period. Affects only this subscription and does not move the clock.
  */
 export function letTimePass(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const invoice = waitingInvoice(state, subscription);
@@ -197,14 +199,14 @@ export function letTimePass(state: State, subscription: Subscription, cause: Cau
   }
 }
 
-/** The latest invoice, while it will still be charged automatically. */
+/** Returns the latest invoice while it will still be charged automatically. */
 export function waitingInvoice(state: State, subscription: Subscription): Invoice | undefined {
   const invoice = state.invoices.get(subscription.latest_invoice ?? '');
   const due = invoice?.automatically_finalizes_at ?? invoice?.next_payment_attempt ?? null;
   return due === null ? undefined : invoice;
 }
 
-/** All subscriptions of a customer, newest first. */
+/** Returns all subscriptions of a customer, newest first. */
 export function subscriptionsOf(state: State, customer: string): Subscription[] {
   return [...state.subscriptions.values()].filter((one) => one.customer === customer).reverse();
 }
@@ -213,7 +215,7 @@ export function hasEnded(subscription: Subscription): boolean {
   return subscription.status === 'canceled' || subscription.status === 'incomplete_expired';
 }
 
-/** The end of the paid period or of the trial, epoch seconds. */
+/** Returns the end of the paid period or of the trial, epoch seconds. */
 export function currentPeriodEnd(subscription: Subscription): number {
   return Math.max(...subscription.items.data.map((item) => item.current_period_end));
 }

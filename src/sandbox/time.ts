@@ -1,25 +1,23 @@
-/** The intervals of the sandbox's prices. */
 export type Interval = 'month' | 'year';
 
-/** Seconds; trials are whole days, whatever the calendar does. */
+/** Seconds. Trials are whole days, regardless of the calendar. */
 export const DAY = 86_400;
 
 /** Seconds. */
 export const HOUR = 3600;
 
-/** Whole epoch seconds, as Stripe writes times. */
+/** Converts to whole epoch seconds, Stripe's format for times. */
 export function toEpoch(date: Date): number {
   return Math.floor(date.getTime() / 1000);
 }
 
 /**
- * The end of the period that starts at `start`. Periods are counted from the billing anchor, not from the previous
- * period: a plan of 31 January renews on 28 February and then on 31 March, not on 28 March. See
- * https://docs.stripe.com/billing/subscriptions/billing-cycle
+ * Returns the end of the period that starts at `start`, epoch seconds. Periods are counted from the billing
+ * anchor, not from the previous period: a plan that starts on 31 January renews on 28 February and then on 31
+ * March, not on 28 March. See https://docs.stripe.com/billing/subscriptions/billing-cycle
  *
  * @param anchor epoch seconds
  * @param start epoch seconds, not before the anchor
- * @returns epoch seconds
  */
 export function periodEnd(anchor: number, interval: Interval, start: number): number {
   const months = interval === 'year' ? 12 : 1;
@@ -32,10 +30,11 @@ export function periodEnd(anchor: number, interval: Interval, start: number): nu
 }
 
 /**
- * Adds calendar months in UTC; a day that the target month lacks becomes its last day.
+ * Adds calendar months in UTC and keeps the time of day. If the target month is too short, its last day is
+ * used.
  *
  * @param epoch epoch seconds
- * @returns epoch seconds, at the same time of day
+ * @returns epoch seconds
  */
 export function addMonths(epoch: number, months: number): number {
   const date = new Date(epoch * 1000);

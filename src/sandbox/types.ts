@@ -16,12 +16,12 @@ import type {
   buildRefund,
 } from './payment-objects.ts';
 
-// The sandbox's Stripe objects, in the shapes of API version 2025-03-31.basil and later: periods are on subscription
-// items, and an invoice names its subscription under `parent`. Times are epoch seconds, amounts cents.
-// https://docs.stripe.com/changelog/basil
+// The sandbox's Stripe objects, in the shapes of API version 2025-03-31.basil and later: periods are on
+// subscription items, and an invoice names its subscription under `parent`. Times are epoch seconds, amounts
+// are cents. https://docs.stripe.com/changelog/basil
 //
-// An object has the fields that its builder fills in, a part of what Stripe sends; the builder checks each against the
-// type of the `stripe` package.
+// An object has only the fields that its builder fills in, which is a part of what Stripe sends. The builder
+// checks each field against the types of the `stripe` package.
 
 export type Price = ReturnType<typeof buildPrice>;
 export type Customer = ReturnType<typeof buildCustomer>;
@@ -36,7 +36,7 @@ export type Dispute = ReturnType<typeof buildDispute>;
 export type PortalSession = ReturnType<typeof buildPortal>;
 export type DeletedCustomer = Stripe.DeletedCustomer;
 
-/** One of Stripe's types as the API sends it when nothing is expanded: with ids in place of whole objects. */
+/** One of Stripe's types as the API sends it when nothing is expanded, with ids in place of whole objects. */
 export type Unexpanded<T> = string extends T
   ? Exclude<T, object>
   : T extends readonly (infer E)[]
@@ -54,20 +54,23 @@ export type PartOf<T> = string extends T
       ? { [K in keyof T]?: PartOf<T[K]> }
       : T;
 
-/** What a checkout sells; Stripe does not show this in the session object. */
+/** What a checkout sells. Stripe does not show this in the session object. */
 export interface Order {
   price: Price;
-  /** Whole days, 0 for no trial. */
+  /** Whole days; 0 for no trial. */
   trialDays: number;
   /** For the subscription, not the session. */
   metadata: Stripe.Metadata;
-  /** What a promotion code takes off the first payment, 0 for none. */
+  /** Discount on the first payment, in percent; 0 for none. */
   percentOff: number;
-  /** A subscription that waits for its first payment; paying it completes the session. */
+  /**
+   * The subscription that waits for its first payment. Paying it completes the session. Null when there is
+   * none.
+   */
   incompleteSubscription: string | null;
 }
 
-/** What a promotion code takes off a subscription's next payment. Stripe's own discount names a coupon instead. */
+/** Discount on a subscription's next payment. Stripe's own discount names a coupon instead. */
 export interface Discount {
   id: string;
   percentOff: number;
@@ -75,7 +78,7 @@ export interface Discount {
 
 export type BillingReason = 'subscription_create' | 'subscription_cycle' | 'subscription_update';
 
-/** Stripe's own type of an event is a union over all types of event, each with the whole object that it is about. */
+/** Stripe's own type is a union over all event types, each with its whole object. This one is simpler. */
 export interface StripeEvent {
   id: string;
   object: 'event';
@@ -88,7 +91,7 @@ export interface StripeEvent {
   type: string;
 }
 
-/** A mail that the server has sent. No object of Stripe's. */
+/** A mail that the server has sent. This is not a Stripe object. */
 export interface Mail {
   id: string;
   /** ISO 8601, UTC. */
@@ -100,6 +103,6 @@ export interface Mail {
   subject: string;
   text: string;
   html: string;
-  /** What `List-Unsubscribe` names. */
+  /** The URL in `List-Unsubscribe`; null when the mail has none. */
   unsubscribe: string | null;
 }

@@ -3,17 +3,14 @@ import type { Stripe } from 'stripe';
 import type { Db } from '../db/transaction.ts';
 import { noteCustomerMissing, unlessGone } from './missing.ts';
 
-/** `told`; or `dropped`, because there is nobody left to tell it of. */
+/** `dropped` when the customer or the account is gone, or has no address. */
 export type Told = 'told' | 'dropped';
 
 /**
- * Tells Stripe a customer's address of the moment, so that its receipts go there. Doing it again changes nothing.
+ * Sends a customer's current address to Stripe, so that receipts go there. It is safe to repeat.
  * https://docs.stripe.com/api/customers/update
  *
- * @param parts the database, and Stripe
- * @param customerId whose
- * @param now the instant, UTC
- * @throws StripeError when Stripe refuses or cannot be reached, or knows the customer in its other mode
+ * @throws StripeError when Stripe refuses or cannot be reached, or knows the customer only in its other mode
  */
 export async function tellCustomerAddress(
   { db, stripe }: { db: Db; stripe: Stripe },
