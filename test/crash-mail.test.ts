@@ -35,10 +35,12 @@ async function selling(mailServer: MailServer) {
       expect(await answer.json()).toEqual({ status: 'ok' });
     }
   }
+  const items = () => other.rows('SELECT * FROM "OutboxItem" ORDER BY "id"');
   return {
     pay,
     start: () => runServer(env),
-    items: () => other.rows('SELECT * FROM "OutboxItem" ORDER BY "id"'),
+    items,
+    allDone: () => until(async () => (await items()).every(({ status }) => status === 'done') || undefined),
     /** As if the time of the lease had passed. */
     endLeases: () => other.run(`UPDATE "OutboxItem" SET "dueAt" = "createdAt" WHERE "status" = 'queued'`),
   };
@@ -51,7 +53,7 @@ const wanted = (items: Record<string, unknown>[]) => items.map(({ id }) => `<${S
 test('killed between the commit and the mail: it is sent after the next start', async () => {
   const mailServer = await startMailServer();
   mailServer.greet = () => new Promise(() => undefined);
-  const { start, pay, items, endLeases } = await selling(mailServer);
+  const { start, pay, items, allDone, endLeases } = await selling(mailServer);
   const server = await start();
   // The mail server hangs, and the webhook is answered.
   await pay(server);
@@ -62,14 +64,14 @@ test('killed between the commit and the mail: it is sent after the next start', 
   mailServer.greet = () => Promise.resolve();
   await endLeases();
   const next = await start();
-  await until(async () => (await items()).every(({ status }) => status === 'done') || undefined);
+  await allDone();
   expect(idsOf(mailServer)).toEqual(wanted(await items()));
   expect(await next.stop()).toBe(0);
 });
 
 test('killed between the mail and its mark: it comes again, with the same Message-ID', async () => {
   const mailServer = await startMailServer();
-  const { start, pay, items, endLeases } = await selling(mailServer);
+  const { start, pay, items, allDone, endLeases } = await selling(mailServer);
   const server = await start();
   const had: string[] = [];
   mailServer.accept = (mail) => {
@@ -84,7 +86,7 @@ test('killed between the mail and its mark: it comes again, with the same Messag
   mailServer.accept = () => Promise.resolve(true);
   await endLeases();
   const next = await start();
-  await until(async () => (await items()).every(({ status }) => status === 'done') || undefined);
+  await allDone();
   expect(idsOf(mailServer)).toEqual(wanted(await items()));
   expect(had.sort()).toEqual(idsOf(mailServer));
   expect(await next.stop()).toBe(0);
@@ -95,7 +97,7 @@ test('killed between the mail and its mark: it comes again, with the same Messag
 test('ended while the mail server hangs: it ends in time, and nothing is lost', async () => {
   const mailServer = await startMailServer();
   mailServer.greet = () => new Promise(() => undefined);
-  const { start, pay, items, endLeases } = await selling(mailServer);
+  const { start, pay, items, allDone, endLeases } = await selling(mailServer);
   const server = await start();
   await pay(server);
   await until(() => Promise.resolve(mailServer.connections() === 2 || undefined));
@@ -106,13 +108,13 @@ test('ended while the mail server hangs: it ends in time, and nothing is lost', 
   mailServer.greet = () => Promise.resolve();
   await endLeases();
   await start();
-  await until(async () => (await items()).every(({ status }) => status === 'done') || undefined);
+  await allDone();
   expect(idsOf(mailServer)).toEqual(wanted(await items()));
 });
 
 test('killed again and again at work: every mail arrives, and one that comes twice has one Message-ID', async () => {
   const mailServer = await startMailServer();
-  const { start, pay, items, endLeases } = await selling(mailServer);
+  const { start, pay, items, allDone, endLeases } = await selling(mailServer);
   let server = await start();
   await pay(server);
   for (let kills = 0; kills < 4; kills += 1) {
@@ -125,6 +127,6 @@ test('killed again and again at work: every mail arrives, and one that comes twi
     await endLeases();
     server = await start();
   }
-  await until(async () => (await items()).every(({ status }) => status === 'done') || undefined);
+  await allDone();
   expect([...new Set(idsOf(mailServer))]).toEqual(wanted(await items()));
 });

@@ -74,6 +74,17 @@ test('without SMTP_URL nothing is queued', async () => {
   expect(await items()).toEqual([]);
 });
 
+/** Sends one mail to ann@example.com, by a sender of its own. */
+async function sendOne(server: TestServer) {
+  const { id } = await signUp(server, 'ann@example.com');
+  const sender = await startTestSender(server);
+  await inTransaction(server.db, server.clock.now, (tx) =>
+    queueNow(tx, [{ kind: 'mail.password-changed', userId: id, data: null }]),
+  );
+  await sender.wake();
+  return sender;
+}
+
 describe('a mail server', () => {
   test.each<[string, MailServerOptions]>([
     ['in plain text', {}],
@@ -89,12 +100,7 @@ describe('a mail server', () => {
     // Its certificate is nobody's.
     const smtpUrl = `${url.protocol}//${credentials}${url.host}?tls.rejectUnauthorized=false`;
     const server = await startTestServer({ ...mailEnv(mailServer), SMTP_URL: smtpUrl });
-    const { id } = await signUp(server, 'ann@example.com');
-    const sender = await startTestSender(server);
-    await inTransaction(server.db, server.clock.now, (tx) =>
-      queueNow(tx, [{ kind: 'mail.password-changed', userId: id, data: null }]),
-    );
-    await sender.wake();
+    await sendOne(server);
     expect(mailServer.mails).toMatchObject([
       {
         to: 'ann@example.com',
@@ -119,12 +125,7 @@ describe('a mail server', () => {
     const mailServer = await startMailServer({ login: { user: 'tandem', password: 'right' } });
     const smtpUrl = mailServer.url.replace('://', '://tandem:wrong@');
     const server = await startTestServer({ ...mailEnv(mailServer), SMTP_URL: smtpUrl });
-    const { id } = await signUp(server, 'ann@example.com');
-    const sender = await startTestSender(server);
-    await inTransaction(server.db, server.clock.now, (tx) =>
-      queueNow(tx, [{ kind: 'mail.password-changed', userId: id, data: null }]),
-    );
-    await sender.wake();
+    const sender = await sendOne(server);
     expect(await server.db.outboxItem.findMany()).toMatchObject([
       { status: 'queued', attempts: 1, error: 'The mail server refused AUTH PLAIN: 535.' },
     ]);

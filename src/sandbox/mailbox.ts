@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 
 import type { Context } from './context.ts';
-import { sendMessage, sendPage } from './pages.ts';
+import { securityHeaders, sendMessage, sendPage } from './pages.ts';
 import { asParams, readText } from './params.ts';
 import type { Mail } from './types.ts';
 
@@ -60,12 +60,7 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
     ];
     return reply
       .type('text/html; charset=utf-8')
-      .headers({
-        'content-security-policy': policy.join('; '),
-        'cache-control': 'no-store',
-        'referrer-policy': 'no-referrer',
-        'x-content-type-options': 'nosniff',
-      })
+      .headers(securityHeaders(policy))
       .send(mail.html.replace('<head>', '<head><base target="_top">'));
   });
 }

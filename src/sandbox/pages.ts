@@ -318,12 +318,17 @@ export function sendPage(
   return reply
     .code(status)
     .type('text/html; charset=utf-8')
-    .headers({
-      'content-security-policy': policy.join('; '),
-      'cache-control': 'no-store',
-      // The address grants access, so the next site must not see it.
-      'referrer-policy': 'no-referrer',
-      'x-content-type-options': 'nosniff',
-    })
+    .headers(securityHeaders(policy))
     .send(eta.render(`./${view}`, data));
+}
+
+/** @param policy the directives of the Content-Security-Policy */
+export function securityHeaders(policy: readonly string[]): Record<string, string> {
+  return {
+    'content-security-policy': policy.join('; '),
+    'cache-control': 'no-store',
+    // The address grants access, so the next site must not see it.
+    'referrer-policy': 'no-referrer',
+    'x-content-type-options': 'nosniff',
+  };
 }
