@@ -11,7 +11,9 @@ import { checkConfig, readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
 import { dataFolder, openDatabase } from './db/open.ts';
 import { letterheadOf } from './outbox/compose.ts';
+import { examine, summarize } from './operator/doctor.ts';
 import { startHourly } from './outbox/hourly.ts';
+import type { Hourly } from './outbox/hourly.ts';
 import { performerOf } from './outbox/perform.ts';
 import { startSender } from './outbox/sender.ts';
 import type { Sender } from './outbox/sender.ts';
@@ -74,9 +76,9 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
   });
 
   let sender: Sender | null = null;
-  let endHourly: (() => Promise<void>) | null = null;
+  let hourly: Hourly | null = null;
   async function close(): Promise<void> {
-    await Promise.all([app.close(), sender?.close(), endHourly?.()]);
+    await Promise.all([app.close(), sender?.close(), hourly?.close()]);
     // A request in flight may need the sandbox.
     await sandbox?.running.close();
     await db.$disconnect();
@@ -97,7 +99,15 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
   };
   const perform = performerOf({ db, stripe: stripeClient, mailer, now });
   sender = startSender({ db, perform, logger, now });
-  if (mailer) endHourly = startHourly({ db, operatorEmail: config.operatorEmail, logger, now });
+  if (mailer) {
+    hourly = startHourly({
+      db,
+      operatorEmail: config.operatorEmail,
+      examine: async () => summarize(await examine(db, { clawbackDays: config.clawbackDays, now: now() })),
+      logger,
+      now,
+    });
+  }
   return { banner: banner(config, sandbox?.running ?? null), close };
 }
 

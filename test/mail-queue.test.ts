@@ -77,8 +77,8 @@ describe('a referral', () => {
     server.clock.now = daysAfter(20);
     await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(20) })]);
     expect(await queued()).toEqual([
-      { to: 'ann', kind: 'mail.days-reversed', side: 'referrer', seconds: days(25) },
-      { to: 'ben', kind: 'mail.days-reversed', side: 'referred', seconds: days(45) },
+      { to: 'ann', kind: 'mail.days-reversed', side: 'referrer', seconds: days(25), because: 'refund' },
+      { to: 'ben', kind: 'mail.days-reversed', side: 'referred', seconds: days(45), because: 'refund' },
     ]);
 
     await deliverAll(server, [stripe.refundFailed({}, { at: daysAfter(20.5) })]);
@@ -96,7 +96,7 @@ describe('a referral', () => {
     server.clock.now = daysAfter(80);
     await deliverAll(server, [dispute.lost(daysAfter(80))]);
     expect(await queued()).toEqual([
-      { to: 'ben', kind: 'mail.days-reversed', side: 'referred', seconds: days(45) },
+      { to: 'ben', kind: 'mail.days-reversed', side: 'referred', seconds: days(45), because: 'dispute' },
     ]);
   });
 
@@ -141,7 +141,7 @@ describe('a referral', () => {
   });
 });
 
-test('days that were granted and reversed before the mail left are not told of as granted', async () => {
+test('days that were granted and reversed before the mail left are in neither mail', async () => {
   const mailServer = await startMailServer();
   const { server, stripe } = await invitation(mailEnv(mailServer));
   await deliverAll(server, [
@@ -153,15 +153,39 @@ test('days that were granted and reversed before the mail left are not told of a
   ]);
   const sender = await startTestSender(server);
   await sender.wake();
-  const granted = await server.db.outboxItem.findMany({ where: { kind: 'mail.days-granted' } });
-  for (const { status, error } of granted) {
-    expect({ status, error }).toEqual({ status: 'dropped', error: 'The days were taken back.' });
-  }
-  expect(granted).toHaveLength(2);
+  const dropped = await server.db.outboxItem.findMany({
+    where: { status: 'dropped' },
+    select: { kind: true, error: true },
+    orderBy: { kind: 'asc' },
+  });
+  const granted = { kind: 'mail.days-granted', error: 'The days were taken back.' };
+  const reversed = {
+    kind: 'mail.days-reversed',
+    error: 'The mail that the days came has not left either.',
+  };
+  expect(dropped).toEqual([granted, granted, reversed, reversed]);
+  expect(mailServer.mails).toEqual([]);
+});
+
+test('days that are taken back after the mail about them are in a mail, with the reason', async () => {
+  const mailServer = await startMailServer();
+  const { server, stripe } = await invitation(mailEnv(mailServer));
+  const sender = await startTestSender(server);
+  await deliverAll(server, [
+    stripe.checkoutCompleted(),
+    stripe.created(),
+    stripe.invoicePaid(),
+    stripe.invoicePaymentPaid(),
+  ]);
+  await sender.wake();
+  mailServer.mails.length = 0;
+  await deliverAll(server, [stripe.chargeRefunded()]);
+  await sender.wake();
   expect(mailServer.mails.map(({ headers }) => headers.get('subject'))).toEqual([
     '45 free days were taken back',
     '45 free days were taken back',
   ]);
+  for (const { text } of mailServer.mails) expect(text).toContain('That payment was refunded.');
 });
 
 describe('a plan that ends', () => {

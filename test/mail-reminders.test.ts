@@ -1,8 +1,9 @@
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { openDatabase } from '../src/db/open.ts';
+import { examine, summarize } from '../src/operator/doctor.ts';
 import { grantCredit } from '../src/operator/grant-credit.ts';
-import { queueAlarm, readProblems } from '../src/outbox/alarm.ts';
+import { queueAlarm, readProblems, unusualSilence } from '../src/outbox/alarm.ts';
 import { startHourly } from '../src/outbox/hourly.ts';
 import { queueReminders } from '../src/outbox/reminders.ts';
 import { commandContext } from './support/command-context.ts';
@@ -103,6 +104,8 @@ describe('free days', () => {
 describe('the operator', () => {
   const OPERATOR_EMAIL = 'ops@tandem.test';
 
+  const NOTHING_ELSE = { examine: () => Promise.resolve([]), isDue: false };
+
   /** A server with an event that failed. */
   async function troubled() {
     const story = await tenDays({ OPERATOR_EMAIL });
@@ -118,7 +121,9 @@ describe('the operator', () => {
     const { server, sender, mailServer } = await troubled();
     const look = async (days: number): Promise<number> => {
       server.clock.now = daysAfter(days);
-      await Promise.all([1, 2].map(() => queueAlarm(server.db, OPERATOR_EMAIL, server.clock.now)));
+      await Promise.all(
+        [1, 2].map(() => queueAlarm(server.db, OPERATOR_EMAIL, NOTHING_ELSE, server.clock.now)),
+      );
       await sender.wake();
       return mailServer.mails.length;
     };
@@ -139,8 +144,59 @@ describe('the operator', () => {
 
   test('is told nothing when all is well', async () => {
     const { server } = await tenDays({ OPERATOR_EMAIL });
-    await queueAlarm(server.db, OPERATOR_EMAIL, START);
+    await queueAlarm(server.db, OPERATOR_EMAIL, NOTHING_ELSE, START);
     expect(await server.db.outboxItem.count()).toBe(0);
+  });
+
+  test('hears once a day what doctor finds, even when nothing else is wrong', async () => {
+    const { server, ann, sender, mailServer } = await tenDays();
+    const context = {
+      db: server.db,
+      operatorEmail: OPERATOR_EMAIL,
+      examine: async () => summarize(await examine(server.db, { clawbackDays: 30, now: server.clock.now })),
+      logger: { warn: vi.fn() },
+      now: () => server.clock.now,
+    };
+    const { run, close } = startHourly(context);
+    onTestFinished(close);
+    /** How many mails the operator has got after the run at an instant. */
+    const mailsAfter = async (days: number): Promise<number> => {
+      server.clock.now = daysAfter(days);
+      await run();
+      await sender.wake();
+      return mailServer.mails.filter(({ to }) => to === OPERATOR_EMAIL).length;
+    };
+    expect(await mailsAfter(0.1)).toBe(0);
+    await server.db.user.update({ where: { id: ann.id }, data: { tier: 'paid', creditHeldAt: START } });
+    // The database is examined once a day.
+    expect(await mailsAfter(0.2)).toBe(0);
+    expect(await mailsAfter(1.1)).toBe(1);
+    expect(await mailsAfter(1.2)).toBe(1);
+    expect(await mailsAfter(2.2)).toBe(2);
+    const text = mailServer.mails.at(-1)?.text;
+    expect(text).toContain(
+      '- "doctor" finds rows that break a rule: credit-ledger (1), tier (1). Run it to see',
+    );
+    expect(text).not.toContain(ann.id);
+    expect(context.logger.warn).not.toHaveBeenCalled();
+  });
+
+  test('hears when Stripe has been silent for longer than usual', async () => {
+    const { server } = await tenDays({ OPERATOR_EMAIL });
+    const row = { type: 'invoice.paid', created: START, payload: null, thinned: false };
+    await server.db.event.createMany({
+      data: Array.from({ length: 30 }, (_, index) => ({
+        ...row,
+        id: `evt_${index}`,
+        receivedAt: daysAfter(index / 2),
+        ...(index % 3 === 0 ? { status: 'ignored', reason: 'unused' } : { status: 'applied' }),
+      })),
+    });
+    expect(await readProblems(server.db, daysAfter(15.5))).toEqual([]);
+    expect(await readProblems(server.db, daysAfter(18))).toEqual([
+      'No event has come from Stripe for 3 days. The longest pause before was 12 hours. Look at the webhook endpoint in ' +
+        `Stripe's dashboard, then run "reconcile".`,
+    ]);
   });
 
   test('hears of a mail that failed today, and of one that waits for more than an hour', async () => {
@@ -174,16 +230,40 @@ test('a server does this at its start, and says so when the database refuses it'
   const context = {
     db: server.db,
     operatorEmail: null,
+    examine: () => Promise.resolve([]),
     logger: { warn: (...said: unknown[]) => void warnings.push(said) },
     now: () => server.clock.now,
   };
-  await startHourly(context)();
+  await startHourly(context).close();
   expect(await server.db.outboxItem.count()).toBe(1);
   expect(warnings).toEqual([]);
 
   await server.db.outboxItem.deleteMany();
   await refuseWrites(server, 'INSERT', 'OutboxItem');
-  await startHourly(context)();
+  await startHourly(context).close();
   expect(warnings).toHaveLength(1);
   expect(JSON.stringify(warnings)).not.toContain('example.com');
+});
+
+describe('a silence of Stripe is unusual', () => {
+  /** The newest first, one every hour. */
+  const hourly = (count: number): Date[] =>
+    Array.from({ length: count }, (_, index) => daysAfter((count - 1 - index) / 24));
+  const hoursAfter = (hours: number): Date => daysAfter(hours / 24);
+
+  test('after six hours, when an event comes every hour', () => {
+    expect(unusualSilence(hourly(25), hoursAfter(24 + 6))).toBeNull();
+    expect(unusualSilence(hourly(25), hoursAfter(24 + 6.1))).toMatchObject({ longest: 3600 });
+  });
+
+  test('after twice the longest pause, when there was a long one', () => {
+    const receipts = hourly(60).filter((_, index) => index < 20 || index > 40);
+    expect(unusualSilence(receipts, hoursAfter(59 + 44))).toBeNull();
+    expect(unusualSilence(receipts, hoursAfter(59 + 44.1))).toMatchObject({ longest: 22 * 3600 });
+  });
+
+  test('never while there are too few events to tell', () => {
+    expect(unusualSilence(hourly(19), hoursAfter(1000))).toBeNull();
+    expect(unusualSilence([], hoursAfter(1000))).toBeNull();
+  });
 });

@@ -1,7 +1,7 @@
 import type { Cause } from '../audit.ts';
 import { turnedAt } from './paid-time.ts';
 import { setTier } from './grant-paid.ts';
-import { anyHolds } from './money-back.ts';
+import { anyHolds, whyNoneHolds } from './money-back.ts';
 import { deriveTier } from './tier.ts';
 import { admitTrials } from './trials.ts';
 import { subscriptionsOfUser } from './subscriptions.ts';
@@ -24,7 +24,8 @@ export function follow(tx: Unit, userId: string, cause: Cause, onProof: boolean)
   const current = setTier(tx, user, tier, { ...cause, at: turnedAt(subscriptions, tier) ?? tx.now });
   if (!onProof) return;
   const proven = subscriptions.some(({ provenAt }) => provenAt !== null);
-  reviewReferral(tx, current, { proven, holds: anyHolds(tx, subscriptions) }, cause);
+  const lost = anyHolds(tx, subscriptions) ? null : whyNoneHolds(tx, subscriptions);
+  reviewReferral(tx, current, { proven, lost }, cause);
 }
 
 /** A renewal changes nothing, unless the user's conversion stands reversed: the new money can restore it. */

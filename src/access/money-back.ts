@@ -1,6 +1,7 @@
 import type { Dispute, Invoice, Payment, Subscription } from '../db/generated/client.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { DAY_SECONDS, secondsBetween } from '../instants.ts';
+import type { ReversalReason } from '../outbox/kinds.ts';
 
 /** The prefix of the statuses of an appeal against a lost dispute (`appeal_needs_response`, `appeal_under_review`). */
 export const APPEAL = 'appeal_';
@@ -67,12 +68,31 @@ export function anyHolds({ rows, programme }: Unit, subscriptions: readonly Subs
   return subscriptions.some((subscription) => {
     // No refund or dispute, so there is no need to look at its invoices, and not all of them are loaded.
     if (!subscription.moneyBack) return subscription.provenAt !== null;
-    const { id, provenAt } = subscription;
-    const invoices = [...rows.invoices.values()]
-      .filter(({ subscriptionId }) => subscriptionId === id)
-      .map((invoice) => ({ ...invoice, payments: paymentsOf(rows, invoice.id) }));
-    return holds({ provenAt, invoices }, programme.clawbackDays);
+    const { provenAt } = subscription;
+    return holds({ provenAt, invoices: invoicesOf(rows, subscription) }, programme.clawbackDays);
   });
+}
+
+/** Why none of a user's subscriptions holds (`whyGone`), from the rows of the unit of work. */
+export function whyNoneHolds({ rows }: Unit, subscriptions: readonly Subscription[]): ReversalReason {
+  const invoices = subscriptions.flatMap((subscription) => invoicesOf(rows, subscription));
+  return whyGone(invoices.flatMap(({ payments }) => payments));
+}
+
+/** What last took one of these payments back. */
+export function whyGone(payments: readonly PaymentFacts[]): ReversalReason {
+  const refunds = payments.map(refundedSince).filter((at) => at !== null);
+  const disputes = payments.flatMap((payment) => payment.disputes.filter(isLost));
+  const lastOf = (instants: readonly Date[]): number => Math.max(...instants.map(Number));
+  const [refunded, disputed] = [lastOf(refunds), lastOf(disputes.map(({ createdAt }) => createdAt))];
+  if (refunded > disputed) return 'refund';
+  return disputes.length > 0 ? 'dispute' : 'unpaid';
+}
+
+function invoicesOf(rows: Unit['rows'], { id }: Pick<Subscription, 'id'>) {
+  return [...rows.invoices.values()]
+    .filter(({ subscriptionId }) => subscriptionId === id)
+    .map((invoice) => ({ ...invoice, payments: paymentsOf(rows, invoice.id) }));
 }
 
 function paymentsOf({ payments, disputes }: Unit['rows'], invoice: string): PaymentFacts[] {

@@ -31,6 +31,17 @@ function section({ name, says }: Invariant, findings: readonly Finding[]): strin
   return [`${name}: ${says}`, ...broken.map(({ row, problem }) => `  ${row}: ${problem}`)].join('\n');
 }
 
+/** The findings in one sentence, without ids, for the mail to the operator; empty when there are none. */
+export function summarize(findings: readonly Finding[]): string[] {
+  // The mail counts failed items by itself, and only those of the last day.
+  const counts = INVARIANTS.filter(({ name }) => name !== FAILED_ITEMS)
+    .map(({ name }) => ({ name, count: findings.filter(({ check }) => check === name).length }))
+    .filter(({ count }) => count > 0);
+  if (counts.length === 0) return [];
+  const list = counts.map(({ name, count }) => `${name} (${count})`).join(', ');
+  return [`"doctor" finds rows that break a rule: ${list}. Run it to see which.`];
+}
+
 /** Rows read at a time, to keep memory flat. */
 const PAGE = 500;
 
@@ -39,6 +50,9 @@ const PAST_DUE_DAYS = 60;
 
 /** Statuses in which a user pays or is about to; with two such subscriptions they are charged twice. */
 const LIVE_STATUSES: ReadonlySet<string> = new Set(['active', 'trialing', 'past_due', 'unpaid', 'paused']);
+
+/** The check for failed outbox items. */
+const FAILED_ITEMS = 'outbox';
 
 export interface Finding {
   /** The invariant's name. */
@@ -153,7 +167,7 @@ const CLAIM_CHECKS: readonly Check<Claim>[] = [
 
 const OUTBOX_CHECKS: readonly Check<FailedItem>[] = [
   {
-    name: 'outbox',
+    name: FAILED_ITEMS,
     says: 'Every mail was sent, and every change was made at Stripe.',
     problems: outboxProblems,
   },

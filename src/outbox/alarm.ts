@@ -1,15 +1,28 @@
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { addSeconds, DAY_SECONDS } from '../instants.ts';
+import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { readOutboxState } from './items.ts';
 import { idOnce, queueNow } from './queue.ts';
 
 /** An item that has waited longer than this is stuck, s. */
 const STUCK_SECONDS = 3_600;
 
+/** Events whose pauses show what is usual, and the fewest that show anything. */
+const RECENT_EVENTS = 1_000;
+const FEWEST_EVENTS = 20;
+
+/** Silence is unusual when it lasts this many times the longest pause, and at least this long, s. */
+const TIMES_THE_LONGEST = 2;
+const SHORTEST_SILENCE_SECONDS = 6 * 3_600;
+
+const STATUSES = ['applied', 'ignored', 'failed'];
+
+/** Finds what is wrong in the whole database. It reads every row, so it takes long. */
+export type Examine = () => Promise<string[]>;
+
 /**
- * Finds what an operator should know about. Each problem is one sentence; an empty list means that all is
- * well.
+ * Finds what an operator should know about and what takes a few statements to see. Each problem is one or two
+ * sentences; an empty list means that all is well.
  */
 export async function readProblems(db: Db, now: Date): Promise<string[]> {
   const failedEvents = await db.event.count({ where: { status: 'failed' } });
@@ -18,6 +31,7 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
     where: { status: 'failed', endedAt: { gt: addSeconds(now, -DAY_SECONDS) } },
   });
   const { oldestSeconds } = await readOutboxState(db, now);
+  const silence = unusualSilence(await readReceipts(db), now);
   const problems: string[] = [];
   if (failedEvents > 0) {
     problems.push(
@@ -30,12 +44,56 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
     );
   }
   if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {
-    const hours = Math.floor(oldestSeconds / 3_600);
     problems.push(
-      `A mail or a change at Stripe has waited for ${counted(hours, 'hour')}. "mail" shows why the last try failed.`,
+      `A mail or a change at Stripe has waited for ${inHours(oldestSeconds)}. "mail" shows why the last try failed.`,
+    );
+  }
+  if (silence) {
+    problems.push(
+      `No event has come from Stripe for ${inHours(silence.seconds)}. The longest pause before was ${inHours(silence.longest)}. Look at the webhook endpoint in Stripe's dashboard, then run "reconcile".`,
     );
   }
   return problems;
+}
+
+/** When each of the newest events reached us, the newest first. */
+async function readReceipts(db: Db): Promise<Date[]> {
+  // One query a status, because the index begins with the status.
+  const pages = await Promise.all(
+    STATUSES.map((status) =>
+      db.event.findMany({
+        where: { status },
+        orderBy: { receivedAt: 'desc' },
+        take: RECENT_EVENTS,
+        select: { receivedAt: true },
+      }),
+    ),
+  );
+  return pages
+    .flat()
+    .map(({ receivedAt }) => receivedAt)
+    .sort((a, b) => b.getTime() - a.getTime())
+    .slice(0, RECENT_EVENTS);
+}
+
+/**
+ * Decides whether Stripe has been silent for longer than is usual for this account.
+ *
+ * @param receipts when events reached us, the newest first
+ * @returns how long the silence has lasted and the longest pause before it, s; null when it is not unusual, or when
+ *   there are too few events to tell
+ */
+export function unusualSilence(
+  receipts: readonly Date[],
+  now: Date,
+): { seconds: number; longest: number } | null {
+  const [newest] = receipts;
+  if (!newest || receipts.length < FEWEST_EVENTS) return null;
+  const pauses = receipts.slice(1).map((older, index) => secondsBetween(older, receipts[index] ?? older));
+  const longest = Math.max(...pauses);
+  const seconds = secondsBetween(newest, now);
+  const isUnusual = seconds > Math.max(SHORTEST_SILENCE_SECONDS, TIMES_THE_LONGEST * longest);
+  return isUnusual ? { seconds, longest } : null;
 }
 
 /**
@@ -43,15 +101,32 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
  * look.
  *
  * @param address OPERATOR_EMAIL
+ * @param examine what else goes into the mail. It is called when there is a mail to write anyway, or when `isDue`
+ * @returns whether `examine` was called
  */
-export async function queueAlarm(db: Db, address: string, now: Date): Promise<void> {
+export async function queueAlarm(
+  db: Db,
+  address: string,
+  { examine, isDue }: { examine: Examine; isDue: boolean },
+  now: Date,
+): Promise<boolean> {
   const id = idOnce('mail.operator', now.toISOString().slice(0, 10));
-  if (await db.outboxItem.findUnique({ where: { id }, select: { id: true } })) return;
+  if (await db.outboxItem.findUnique({ where: { id }, select: { id: true } })) return false;
   const problems = await readProblems(db, now);
-  if (problems.length === 0) return;
-  await inTransaction(db, now, (tx) =>
-    queueNow(tx, [{ id, kind: 'mail.operator', userId: null, data: { problems }, address }]),
-  );
+  if (problems.length === 0 && !isDue) return false;
+  problems.push(...(await examine()));
+  if (problems.length > 0) {
+    await inTransaction(db, now, (tx) =>
+      queueNow(tx, [{ id, kind: 'mail.operator', userId: null, data: { problems }, address }]),
+    );
+  }
+  return true;
+}
+
+function inHours(seconds: number): string {
+  const hours = Math.floor(seconds / 3_600);
+  if (hours < 1) return 'less than an hour';
+  return hours < 72 ? counted(hours, 'hour') : counted(Math.floor(hours / 24), 'day');
 }
 
 function counted(count: number, one: string, many = `${one}s`): string {

@@ -3,6 +3,9 @@ import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import type { MailWork } from './kinds.ts';
 
+/** Why a mail about days is dropped after their reversal. */
+export const DAYS_TAKEN_BACK = 'The days were taken back.';
+
 /**
  * Decides whether a mail is still true, and fills in its text. Read when the mail is sent, not when it was
  * queued.
@@ -12,6 +15,8 @@ export interface MailFacts {
   user: User | null;
   /** The conversion that the mail is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
+  /** Whether the mail about the days of that conversion has yet to leave, or was dropped because they were reversed. */
+  grantUntold: boolean;
   /** Whether the invoice that the mail is about has been paid. */
   invoicePaid: boolean;
   /**
@@ -23,9 +28,10 @@ export interface MailFacts {
 export async function readMailFacts(
   db: Db,
   { userId }: OutboxItem,
-  { data }: MailWork,
+  work: MailWork,
   now: Date,
 ): Promise<MailFacts> {
+  const { data } = work;
   const user = userId === null ? null : await db.user.findUnique({ where: { id: userId } });
   const referral =
     data !== null && 'referralId' in data
@@ -49,5 +55,16 @@ export async function readMailFacts(
           },
         })
       : 0;
-  return { user, referral, invoicePaid: invoice?.paidAt != null, sentToday };
+  const grantUntold =
+    work.kind === 'mail.days-reversed' &&
+    (await db.outboxItem.findFirst({
+      where: {
+        kind: 'mail.days-granted',
+        userId,
+        data: { contains: work.data.referralId },
+        OR: [{ status: 'queued' }, { status: 'dropped', error: DAYS_TAKEN_BACK }],
+      },
+      select: { id: true },
+    })) !== null;
+  return { user, referral, grantUntold, invoicePaid: invoice?.paidAt != null, sentToday };
 }

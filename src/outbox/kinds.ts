@@ -14,7 +14,12 @@ export interface OutboxKinds {
   'mail.account-deleted': null;
   /** Sent to both sides of a conversion. */
   'mail.days-granted': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
-  'mail.days-reversed': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
+  'mail.days-reversed': {
+    referralId: string;
+    side: 'referrer' | 'referred';
+    seconds: number;
+    because: ReversalReason;
+  };
   'mail.days-restored': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
   /** A paid plan ended while free days were left, and they are counting down now. */
   'mail.days-running': null;
@@ -27,6 +32,9 @@ export interface OutboxKinds {
   /** Sends the account's current address to Stripe. */
   'stripe.customer-address': { customerId: string };
 }
+
+/** What became of the payment: refunded, lost in a dispute, or never collected. */
+export type ReversalReason = 'refund' | 'dispute' | 'unpaid';
 
 export type OutboxKind = keyof OutboxKinds;
 

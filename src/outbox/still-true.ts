@@ -1,5 +1,6 @@
 import { creditLeft } from '../credits/balance.ts';
 import type { OutboxItem, User } from '../db/generated/client.ts';
+import { DAYS_TAKEN_BACK } from './facts.ts';
 import type { MailFacts } from './facts.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
@@ -33,15 +34,16 @@ export function whyDrop(
 
 function whyUntrue(
   work: MailWork,
-  { referral, invoicePaid }: MailFacts,
+  { referral, grantUntold, invoicePaid }: MailFacts,
   user: User,
   now: Date,
 ): string | null {
   switch (work.kind) {
     case 'mail.days-granted':
     case 'mail.days-restored':
-      return referral?.convertedAt && !referral.reversedAt ? null : 'The days were taken back.';
+      return referral?.convertedAt && !referral.reversedAt ? null : DAYS_TAKEN_BACK;
     case 'mail.days-reversed':
+      if (grantUntold) return 'The mail that the days came has not left either.';
       return referral?.reversedAt ? null : 'The days were given back.';
     case 'mail.days-running':
       if (user.tier === 'paid') return 'The user pays again.';

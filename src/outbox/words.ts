@@ -3,7 +3,7 @@ import type { User } from '../db/generated/client.ts';
 import { DAY_SECONDS } from '../instants.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import type { MailFacts } from './facts.ts';
-import type { MailKind, MailWork } from './kinds.ts';
+import type { MailKind, MailWork, ReversalReason } from './kinds.ts';
 
 /** The content of a mail. Both the HTML and the plain text are made from it. */
 export interface Words {
@@ -65,6 +65,12 @@ const GRANTED = `${REFERRAL_CREDIT_DAYS} free days`;
 const WHOSE = {
   referrer: 'the first payment of a friend you invited',
   referred: 'your first payment',
+};
+
+const BECAUSE: Readonly<Record<ReversalReason, string>> = {
+  refund: 'That payment was refunded.',
+  dispute: 'That payment was disputed at the bank, and the money went back.',
+  unpaid: 'That payment did not go through after all.',
 };
 
 const IN_YOUR_BROWSER =
@@ -145,10 +151,10 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
     after: [`Each friend who pays brings you both another ${GRANTED}. Your referral link is in Settings.`],
   }),
-  'mail.days-reversed': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
+  'mail.days-reversed': ({ side, seconds, because }, { brand, publicUrl, facts, now }) => ({
     subject: `${capital(freeDays(seconds))} ${seconds > 1.5 * DAY_SECONDS ? 'were' : 'was'} taken back`,
     paragraphs: [
-      `You got free days on ${brand} because of ${WHOSE[side]}. That payment did not last: it was refunded, lost in a dispute, or never went through.`,
+      `You got free days on ${brand} because of ${WHOSE[side]}. ${BECAUSE[because]}`,
       `So what was left of those days, ${inDays(seconds)}, was taken back. Days you have already used stay used.`,
       whatIsLeft(facts.user, now),
     ],

@@ -37,7 +37,7 @@ export function convertReferral(tx: Unit, user: UserRow): ReferralRow | null {
   for (const one of [user, referrerOf(tx, referral)]) {
     if (!one) continue;
     grantCredit(tx, one, seconds, cause, referral.id);
-    tellSide(tx, one, referral, 'mail.days-granted', seconds);
+    tellSide(tx, one, referral, { kind: 'mail.days-granted', seconds });
   }
   tx.afterCommit(() => {
     conversions.inc();

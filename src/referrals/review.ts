@@ -4,6 +4,7 @@ import type { ReferralRow, UserRow } from '../db/rows.ts';
 import { need } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { restorations, reversals } from '../metrics.ts';
+import type { ReversalReason } from '../outbox/kinds.ts';
 import { convertReferral, referrerOf } from './convert.ts';
 import { tellSide } from './tell.ts';
 
@@ -11,8 +12,8 @@ import { tellSide } from './tell.ts';
 export interface PaymentVerdict {
   /** A payment was made. */
   proven: boolean;
-  /** A subscription holds: its money came and did not go back. */
-  holds: boolean;
+  /** Why no subscription holds; null while one does: its money came and did not go back. */
+  lost: ReversalReason | null;
 }
 
 /**
@@ -25,9 +26,10 @@ export interface PaymentVerdict {
 export function reviewReferral(
   tx: Unit,
   user: UserRow,
-  { proven, holds }: PaymentVerdict,
+  { proven, lost }: PaymentVerdict,
   cause: Cause,
 ): ReferralRow | null {
+  const holds = lost === null;
   const referral = proven ? convertReferral(tx, user) : (tx.rows.referrals.get(user.id) ?? null);
   if (!referral?.convertedAt || holds === (referral.reversedAt === null)) return referral;
 
@@ -41,7 +43,8 @@ export function reviewReferral(
   );
   for (const one of both) {
     const seconds = move(tx, one, referral.id, cause);
-    tellSide(tx, one, referral, holds ? 'mail.days-restored' : 'mail.days-reversed', seconds);
+    if (holds) tellSide(tx, one, referral, { kind: 'mail.days-restored', seconds });
+    else tellSide(tx, one, referral, { kind: 'mail.days-reversed', seconds, because: lost });
   }
   tx.afterCommit(() => {
     count.inc();

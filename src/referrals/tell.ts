@@ -1,45 +1,47 @@
 import type { ReferralRow, UserRow } from '../db/rows.ts';
 import type { Unit } from '../db/unit-of-work.ts';
-import type { OutboxKinds } from '../outbox/kinds.ts';
+import type { OutboxKinds, ReversalReason } from '../outbox/kinds.ts';
 import { queue } from '../outbox/queue.ts';
 
-/** What a referral's mails are about. */
-type About = 'mail.days-granted' | 'mail.days-reversed' | 'mail.days-restored';
+/** What happened to one side's days, and how many seconds were moved. */
+type Told =
+  | { kind: 'mail.days-granted' | 'mail.days-restored'; seconds: number }
+  | { kind: 'mail.days-reversed'; seconds: number; because: ReversalReason };
 
-/** What each of them takes back, when both would leave together. */
-const UNDOES: Readonly<Partial<Record<About, About>>> = {
+/** The mail that each one makes untrue while it has not left. */
+const UNDOES: Readonly<Partial<Record<Told['kind'], Told['kind']>>> = {
   'mail.days-reversed': 'mail.days-granted',
   'mail.days-restored': 'mail.days-reversed',
 };
 
 /**
- * Queues a mail to one side of a referral about what became of its days. Days that came and went in one transaction are
- * told to nobody (design: rule 9): then the mail about the first is taken out, and none is queued about the second.
- *
- * @param tx the unit of work
- * @param user the side that is told
- * @param referral the referral
- * @param kind what became of the days
- * @param seconds how many seconds were moved; with none there is nothing to tell
+ * Queues a mail to one side of a referral about their days. Days that came and went in one transaction are not
+ * mentioned (design: rule 9): the mail about the first change is taken out, and none is queued about the second.
  */
 export function tellSide(
   tx: Unit,
   user: UserRow,
   { id: referralId, referredId }: ReferralRow,
-  kind: About,
-  seconds: number,
+  told: Told,
 ): void {
   const { rows } = tx;
   const undone = rows.outbox.find(
     (item) =>
-      item.kind === UNDOES[kind] &&
+      item.kind === UNDOES[told.kind] &&
       item.userId === user.id &&
-      (JSON.parse(item.data) as OutboxKinds[About]).referralId === referralId,
+      (JSON.parse(item.data) as OutboxKinds[Told['kind']]).referralId === referralId,
   );
   if (undone) {
     rows.outbox = rows.outbox.filter((item) => item !== undone);
     return;
   }
+  const { seconds } = told;
+  if (seconds === 0) return;
   const side = user.id === referredId ? 'referred' : 'referrer';
-  if (seconds > 0) queue(tx, { kind, userId: user.id, data: { referralId, side, seconds } });
+  const data = { referralId, side, seconds } as const;
+  if (told.kind === 'mail.days-reversed') {
+    queue(tx, { kind: told.kind, userId: user.id, data: { ...data, because: told.because } });
+  } else {
+    queue(tx, { kind: told.kind, userId: user.id, data });
+  }
 }

@@ -120,7 +120,12 @@ describe('convertReferral (design: rule 2)', () => {
 
 describe('reversal and restoration (design: rule 9)', () => {
   const review = (rows: Rows, at: Date, holds: boolean) =>
-    reviewReferral(unitOf(rows, at), userOf(rows, FRIEND), { proven: true, holds }, CAUSE);
+    reviewReferral(
+      unitOf(rows, at),
+      userOf(rows, FRIEND),
+      { proven: true, lost: holds ? null : 'refund' },
+      CAUSE,
+    );
 
   test('a reversal takes what is unspent from both, and the restoration returns exactly that', () => {
     const rows = invitation();

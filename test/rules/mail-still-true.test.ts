@@ -37,12 +37,12 @@ const referral = { referralId: 'r', side: 'referrer', seconds: 86_400 } as const
 /** Of what is true when nothing else is said: Ann is free, has seven days left, and her friend's payment holds. */
 function why(work: MailWork, changes: Partial<User> = {}, facts: Partial<MailFacts> = {}): string | null {
   const user = { ...ANN, ...changes };
-  const all = { user, referral: CONVERTED, invoicePaid: false, sentToday: 0, ...facts };
+  const all = { user, referral: CONVERTED, grantUntold: false, invoicePaid: false, sentToday: 0, ...facts };
   return whyDrop(work, { address: null }, all, NOW);
 }
 
 const granted: MailWork = { kind: 'mail.days-granted', data: referral };
-const reversed: MailWork = { kind: 'mail.days-reversed', data: referral };
+const reversed: MailWork = { kind: 'mail.days-reversed', data: { ...referral, because: 'refund' } };
 const restored: MailWork = { kind: 'mail.days-restored', data: referral };
 const running: MailWork = { kind: 'mail.days-running', data: null };
 const ending: MailWork = { kind: 'mail.days-ending', data: { until } };
@@ -65,6 +65,12 @@ test('days that were granted, and reversed meanwhile, are not told of', () => {
 
 test('days that were reversed, and given back meanwhile, are not told of', () => {
   expect(why(reversed)).toBe('The days were given back.');
+});
+
+test('days that came and went before either mail left are not told of as taken back', () => {
+  expect(why(reversed, {}, { referral: REVERSED, grantUntold: true })).toBe(
+    'The mail that the days came has not left either.',
+  );
 });
 
 test('nobody is told that days run who pays again, or has none left', () => {
@@ -106,7 +112,7 @@ test('a deleted account gets nothing but the news that it was deleted', () => {
     whyDrop(
       work,
       { address: 'ann@example.com' },
-      { user: { ...ANN, ...gone }, referral: null, invoicePaid: false, sentToday: 0 },
+      { user: { ...ANN, ...gone }, referral: null, grantUntold: false, invoicePaid: false, sentToday: 0 },
       NOW,
     );
   expect(toFormer({ kind: 'mail.address-changed', data: null })).toBe('The account was deleted.');

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { hasGoneBack, holds, refundedSince } from '../../src/access/money-back.ts';
+import { hasGoneBack, holds, refundedSince, whyGone } from '../../src/access/money-back.ts';
 import type { InvoiceMoney, PaymentFacts } from '../../src/access/money-back.ts';
 import { day } from './subscription-row.ts';
 
@@ -103,5 +103,18 @@ describe('a subscription holds (design: rule 9)', () => {
     },
   ])('$money: holds is $is', ({ provenAt, invoices, is }) => {
     expect(holds({ provenAt, invoices }, CLAWBACK_DAYS)).toBe(is);
+  });
+});
+
+describe('what took a payment back', () => {
+  test.each([
+    { what: 'a refund', payments: [refunded(day(5))], why: 'refund' },
+    { what: 'a lost dispute', payments: [payment(), disputed('lost')], why: 'dispute' },
+    { what: 'the later of the two', payments: [disputed('lost', day(5)), refunded(day(6))], why: 'refund' },
+    { what: 'the later of the two', payments: [disputed('lost', day(7)), refunded(day(6))], why: 'dispute' },
+    { what: 'nothing: it was not made', payments: [payment(), disputed('won')], why: 'unpaid' },
+    { what: 'nothing: none is known', payments: [], why: 'unpaid' },
+  ])('is $what ($why)', ({ payments, why }) => {
+    expect(whyGone(payments)).toBe(why);
   });
 });

@@ -17,6 +17,13 @@ const ALL_RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best
 /** The rules that a colour scheme can affect. */
 const OF_COLOUR = ['color-contrast', 'link-in-text-block'];
 
+/** What axe looks at. A dark page has the content of a light one, and a wide page that of a desktop's. */
+const RULES: Readonly<Record<string, readonly string[]>> = {
+  'phone light': ALL_RULES,
+  'desktop light': ALL_RULES,
+  'desktop dark': OF_COLOUR,
+};
+
 /** The most that a page may load over the wire, bytes. */
 const MAX_TRANSFER_BYTES = 30 * 1024;
 
@@ -40,14 +47,32 @@ export async function checkPage(page: Page, name: string): Promise<void> {
       await page.emulateMedia({ colorScheme });
       await page.setViewportSize(size);
       await page.screenshot({ path: pictureOf(state), fullPage: true });
-      const rules = colorScheme === 'light' ? ALL_RULES : OF_COLOUR;
-      expect([state, await axeFindings(page, rules)]).toEqual([state, []]);
+      const rules = RULES[`${device} ${colorScheme}`];
+      if (rules) expect([state, await axeFindings(page, rules)]).toEqual([state, []]);
       if (colorScheme === 'dark') continue;
       expect([state, await page.evaluate<number>(SIDEWAYS)]).toEqual([state, 0]);
       expect([state, await page.evaluate<string[]>(SMALL_TARGETS)]).toEqual([state, []]);
     }
   }
   await checkKeyboard(page, name);
+}
+
+/** Checks the HTML of a mail on a phone and a desktop, in light and dark. Saves a screenshot of each. */
+export async function checkMail(page: Page, name: string, html: string): Promise<void> {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await page.emulateMedia({ colorScheme });
+    for (const [device, size] of [
+      ['phone', PHONE],
+      ['desktop', DESKTOP],
+    ] as const) {
+      const state = `mail ${name} ${device} ${colorScheme}`;
+      await page.setViewportSize(size);
+      await page.setContent(html);
+      await page.screenshot({ path: pictureOf(state), fullPage: true });
+      expect([state, await axeFindings(page, OF_COLOUR)]).toEqual([state, []]);
+      expect([state, await page.evaluate<number>(SIDEWAYS)]).toEqual([state, 0]);
+    }
+  }
 }
 
 /** Checks a page in print for a visitor in dark mode. Saves a screenshot. */
@@ -91,7 +116,7 @@ export async function checkLoading(page: Page, path: string): Promise<void> {
 }
 
 function pictureOf(state: string): string {
-  return join(SCREENSHOTS, `${state.replaceAll(' ', '-')}.png`);
+  return join(SCREENSHOTS, `${state.replaceAll(/[^\w.]+/g, '-')}.png`);
 }
 
 /** @param runOnly tags or names of axe's rules */

@@ -1,0 +1,205 @@
+import { compose } from '../../src/outbox/compose.ts';
+import type { Mail, Particulars } from '../../src/outbox/compose.ts';
+import { canBeTurnedOff } from '../../src/outbox/kinds.ts';
+import type { MailWork } from '../../src/outbox/kinds.ts';
+import { daysAfter, START } from './server.ts';
+
+export const LETTERHEAD = {
+  brand: 'Tandem & Co',
+  contact: 'help@tandem.test',
+  publicUrl: 'https://tandem.test',
+  from: 'hello@tandem.test',
+};
+
+/** Somebody free, whose days run for ten more. */
+export const USER = {
+  tier: 'free',
+  creditUntil: daysAfter(10),
+  creditHeldAt: null,
+  email: 'ann@example.com',
+};
+
+export function mailOf(
+  work: MailWork,
+  user: Partial<typeof USER | { creditHeldAt: Date }> = {},
+  more: Partial<Particulars> = {},
+): Mail {
+  return compose(work, LETTERHEAD, {
+    id: 'id',
+    to: 'ann@example.com',
+    unsubscribe: canBeTurnedOff(work.kind) ? 'https://tandem.test/unsubscribe/t' : null,
+    facts: {
+      user: { ...USER, ...user } as never,
+      referral: null,
+      grantUntold: false,
+      invoicePaid: false,
+      sentToday: 0,
+    },
+    link: 'https://tandem.test/token-link',
+    isChange: false,
+    now: START,
+    ...more,
+  });
+}
+
+const SETTINGS = 'https://tandem.test/settings';
+const PRICING = 'https://tandem.test/pricing';
+const FORGOT = 'https://tandem.test/forgot';
+const LINK = 'https://tandem.test/token-link';
+
+export const referral = (side: 'referrer' | 'referred', days = 45) => ({
+  referralId: 'r',
+  side,
+  seconds: days * 86_400,
+});
+
+/** Each kind: its subject, sentences that it must say, and where its button leads. */
+export const MAILS: [
+  what: string,
+  mail: () => Mail,
+  subject: string,
+  says: string[],
+  button: string | null,
+][] = [
+  [
+    'mail.prove-address',
+    () => mailOf({ kind: 'mail.prove-address', data: null }),
+    'Confirm your email address for Tandem & Co',
+    ['You signed up for Tandem & Co with this address.', 'The link works for three days.'],
+    LINK,
+  ],
+  [
+    'mail.prove-address, of a change',
+    () => mailOf({ kind: 'mail.prove-address', data: null }, {}, { isChange: true }),
+    'Confirm your email address for Tandem & Co',
+    ['You asked to change the address of your Tandem & Co account to this one.'],
+    LINK,
+  ],
+  [
+    'mail.reset-password',
+    () => mailOf({ kind: 'mail.reset-password', data: null }),
+    'Reset your Tandem & Co password',
+    ['The link works once, within an hour.', 'Your password stays the same.'],
+    LINK,
+  ],
+  [
+    'mail.password-changed',
+    () => mailOf({ kind: 'mail.password-changed', data: null }),
+    'Your Tandem & Co password was changed',
+    ['If it was not you, choose a new password now, then write to help@tandem.test.'],
+    FORGOT,
+  ],
+  [
+    'mail.address-changing',
+    () => mailOf({ kind: 'mail.address-changing', data: null }),
+    'Your Tandem & Co address is about to change',
+    ['Until then, this address counts.', 'If it was not you, reset your password now.'],
+    FORGOT,
+  ],
+  [
+    'mail.address-changed',
+    () => mailOf({ kind: 'mail.address-changed', data: null }),
+    'Your Tandem & Co address was changed',
+    ['If it was not you, write to help@tandem.test at once.'],
+    null,
+  ],
+  [
+    'mail.account-deleted',
+    () => mailOf({ kind: 'mail.account-deleted', data: null }),
+    'Your Tandem & Co account was deleted',
+    ['you will not be charged again', 'Thanks for trying Tandem & Co.'],
+    null,
+  ],
+  [
+    'mail.days-granted, to the friend who invited',
+    () => mailOf({ kind: 'mail.days-granted', data: referral('referrer') }),
+    'A friend you invited has paid: you both got 45 free days',
+    ['You both got 45 free days for it.', 'They last until 20 January 2027.'],
+    SETTINGS,
+  ],
+  [
+    'mail.days-granted, to the one who paid',
+    () => mailOf({ kind: 'mail.days-granted', data: referral('referred') }, { creditHeldAt: START }),
+    'Your payment has arrived: you and your friend got 45 free days each',
+    [
+      'Because a friend invited you, you both got 45 free days.',
+      'You have 10 free days. They are paused while you pay',
+    ],
+    SETTINGS,
+  ],
+  [
+    'mail.days-reversed, to the friend who invited',
+    () => mailOf({ kind: 'mail.days-reversed', data: { ...referral('referrer', 30), because: 'refund' } }),
+    '30 free days were taken back',
+    ['because of the first payment of a friend you invited', 'That payment was refunded.', '30 days'],
+    SETTINGS,
+  ],
+  [
+    'mail.days-reversed, to the one who paid',
+    () =>
+      mailOf(
+        { kind: 'mail.days-reversed', data: { ...referral('referred', 1), because: 'dispute' } },
+        { creditUntil: START },
+      ),
+    '1 free day was taken back',
+    [
+      'because of your first payment',
+      'That payment was disputed at the bank, and the money went back.',
+      'You have no free days left.',
+    ],
+    SETTINGS,
+  ],
+  [
+    'mail.days-restored',
+    () => mailOf({ kind: 'mail.days-restored', data: referral('referrer', 30) }),
+    'You got 30 free days back',
+    ['The money has arrived after all', 'the same 30 days again'],
+    SETTINGS,
+  ],
+  [
+    'mail.days-running',
+    () => mailOf({ kind: 'mail.days-running', data: null }),
+    'Your plan has ended, and your free days last until 20 January 2027',
+    ['You have access for 10 days more, until 20 January 2027.'],
+    PRICING,
+  ],
+  [
+    'mail.days-ending',
+    () => mailOf({ kind: 'mail.days-ending', data: { until: daysAfter(10).toISOString() } }),
+    'Your free days end on 20 January 2027',
+    ['for 10 days more, until 20 January 2027', 'you can still restore and export your cloud backups'],
+    PRICING,
+  ],
+  [
+    'mail.days-ended',
+    () => mailOf({ kind: 'mail.days-ended', data: { until: START.toISOString() } }),
+    'Your free days have ended',
+    ['so has your access', 'Nothing was charged.'],
+    PRICING,
+  ],
+  [
+    'mail.payment-failed, when Stripe says that it tries again',
+    () =>
+      mailOf({
+        kind: 'mail.payment-failed',
+        data: { invoiceId: 'in', nextAttempt: daysAfter(3).toISOString() },
+      }),
+    'Your payment for Tandem & Co did not go through',
+    ['We try again on 13 January 2027.', 'press “Manage billing”'],
+    SETTINGS,
+  ],
+  [
+    'mail.payment-failed, when it does not',
+    () => mailOf({ kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } }),
+    'Your payment for Tandem & Co did not go through',
+    ['Check your card and pay, so that you keep your plan.'],
+    SETTINGS,
+  ],
+  [
+    'mail.operator',
+    () => mailOf({ kind: 'mail.operator', data: { problems: ['2 events failed.', 'A <mail> waits.'] } }),
+    'Tandem & Co needs your attention',
+    ['2 events failed.', 'A <mail> waits.', 'once a day while something is wrong'],
+    null,
+  ],
+];
