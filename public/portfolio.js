@@ -589,7 +589,7 @@ async function deleteBackup(path, when) {
     return;
   await call('DELETE', path.replace('/portfolio/', '/api/').replace(/\/delete$/, ''));
   await showBackups();
-  say('The backup is deleted.');
+  say('The backup has been deleted.');
   document.getElementById('cloud').focus();
 }
 

@@ -121,7 +121,7 @@ test('every account gets a code of its own without characters that are easily co
   for (const code of codes) expect(code).toMatch(/^[2-9A-HJKMNP-Z]{8}$/);
 });
 
-const bad = 'Enter an e-mail address';
+const bad = 'Enter an email address';
 const weak = 'Choose a password of 8 to 200 characters';
 
 test.each([
@@ -243,7 +243,7 @@ test('a wrong password and an unknown address get the same answer', async () => 
   const wrong = await logIn(server, 'ann@example.com', 'wrong password');
   const unknown = await logIn(server, 'bob@example.com', 'wrong password');
   expect(wrong.statusCode).toBe(401);
-  expect(wrong.body).toContain('The e-mail address or the password is wrong.');
+  expect(wrong.body).toContain('The email address or the password is wrong.');
   expect(unknown.statusCode).toBe(401);
   expect(unknown.body.replaceAll('bob@', 'ann@')).toBe(wrong.body);
   expect(wrong.body).not.toContain('wrong password"');
@@ -287,7 +287,7 @@ test('a wrong log-in shows the form again to somebody who is logged in, too', as
   const ann = await signUp(server, 'ann@example.com');
   const answer = await logIn(server, 'bob@example.com', 'wrong password', ann.cookie);
   expect(answer.statusCode).toBe(401);
-  expect(answer.body).toContain('The e-mail address or the password is wrong.');
+  expect(answer.body).toContain('The email address or the password is wrong.');
 });
 
 test('a failed sign-up shows the form again even when already logged in', async () => {
@@ -384,7 +384,7 @@ test('Settings changes the address with the current password', async () => {
   expect(answer.headers.location).toBe('/settings');
   const cookie = `${ann.cookie}; ${cookiesOf(answer)}`;
   const settings = await server.app.inject({ url: '/settings', headers: { cookie } });
-  expect(settings.body).toContain('Your e-mail address is changed.');
+  expect(settings.body).toContain('Your email address has been changed.');
   expect(await whoIs(server, ann.cookie)).toBe('anna@example.com');
   expect((await logIn(server, 'anna@example.com')).statusCode).toBe(303);
   expect((await logIn(server, 'ann@example.com')).statusCode).toBe(401);
@@ -445,7 +445,7 @@ test('changing the password in Settings keeps this session and ends all others',
   expect(answer.statusCode).toBe(303);
   const settings = await server.app.inject({ url: '/settings', headers: { cookie: cookiesOf(answer) } });
   expect(settings.statusCode).toBe(200);
-  expect(settings.body).toContain('Your password is changed');
+  expect(settings.body).toContain('Your password has been changed');
   expect(await whoIs(server, elsewhere)).toBeNull();
   expect(await whoIs(server, ann.cookie)).toBeNull();
   expect((await logIn(server, 'ann@example.com', PASSWORD)).statusCode).toBe(401);

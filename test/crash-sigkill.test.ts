@@ -12,7 +12,7 @@ import { startDeliveries } from './support/stripe-deliveries.ts';
 const KILLS = inject('thorough') ? 50 : 5;
 
 /** More than are delivered before the last kill. */
-const BUYERS = inject('thorough') ? 240 : 40;
+const BUYERS = inject('thorough') ? 120 : 40;
 
 /** A kill comes after at most this many further acknowledgements, and then at most this much later, ms. */
 const MAX_ACKNOWLEDGED = 15;

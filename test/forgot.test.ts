@@ -59,7 +59,7 @@ describe('without mail', () => {
     expect((await server.app.inject({ url: '/login' })).body).toContain('href="/forgot"');
     const page = await server.app.inject({ url: '/forgot' });
     expect(page.statusCode).toBe(200);
-    expect(page.body).toContain('Ask the people who run it');
+    expect(page.body).toContain('Ask the people who run Tandem');
     expect(page.body).not.toContain('<form');
     const answer = await postForm(server.app, '/forgot', { email: 'ann@example.com' });
     expect(answer.body).toBe(page.body);
@@ -139,7 +139,7 @@ describe('a forgotten password', () => {
     const answer = await postForm(server.app, '/forgot', { email: '"><b>ann' });
     expect(answer.statusCode).toBe(400);
     expect(answer.body).toContain('value="&quot;&gt;&lt;b&gt;ann"');
-    expect(answer.body).toContain('Enter an e-mail address');
+    expect(answer.body).toContain('Enter an email address');
   });
 
   test('is asked for 30 times by one client, whatever the address', async () => {

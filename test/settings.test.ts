@@ -72,8 +72,8 @@ test('an invitation whose payment was refunded says so', async () => {
   server.clock.now = daysAfter(10);
   await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);
   const text = await words(server, ann);
-  expect(text).toContain('went back on 20 January 2027');
-  expect(text).toContain('The first payment of a friend went back: the rest was taken back −35 days');
+  expect(text).toContain('was returned on 20 January 2027');
+  expect(text).toContain('A friend’s first payment was returned: the remaining days were removed −35 days');
 });
 
 test('a refund after the credit was used takes nothing, and says so', async () => {
@@ -87,8 +87,8 @@ test('a refund after the credit was used takes nothing, and says so', async () =
   await deliverAll(server, [dispute.lost(daysAfter(60))]);
   const logIn = await postForm(server.app, '/login', { email: ann.email, password: PASSWORD });
   const text = await words(server, { ...ann, cookie: cookiesOf(logIn) });
-  expect(text).toContain('The credit had been used already, so nothing was taken from you.');
-  expect(text).toContain('The first payment of a friend went back: nothing was left to take');
+  expect(text).toContain('You had already used those days, so nothing was removed.');
+  expect(text).toContain('A friend’s first payment was returned: no days were left');
   expect(text).not.toContain('less than a day');
 });
 
@@ -111,7 +111,7 @@ test('the page lists the newest 50 invitations, the export all', async () => {
   });
   const text = await words(server, ann);
   expect(text.match(/ joined\./g)).toHaveLength(50);
-  expect(text).toContain('And 3 more from earlier, in the export of your data.');
+  expect(text).toContain('Your data export has 3 earlier ones.');
   const exported = (await open(server, ann, '/settings/export')).json<{ invitations: unknown[] }>();
   expect(exported.invitations).toHaveLength(53);
 });
@@ -136,12 +136,12 @@ test('the history of credit shows grants, what was used, and when it was paused'
   ]);
   const text = await words(server, ann);
   const lines = [
-    'You started to pay: days stand still from here on',
+    'You started paying: your days were paused',
     'Used as paid access −20 days',
     'A friend you invited made a first payment +45 days',
   ];
   expect(lines.map((line) => text.indexOf(line)).every((at, n, all) => at > (all[n - 1] ?? 0))).toBe(true);
-  expect(text).toContain('They stand still while you pay, and start when you stop.');
+  expect(text).toContain('They are paused while you pay and start when your plan ends.');
 });
 
 test('of a long history the newest 50 lines are shown, with the number of the others', async () => {
@@ -175,7 +175,7 @@ test('of a long history the newest 50 lines are shown, with the number of the ot
   // Between two gifts, one second of credit was used.
   expect(text.match(/Given to you/g)).toHaveLength(25);
   expect(text.match(/Used as paid access/g)).toHaveLength(25);
-  expect(text).toContain('And 750 more from earlier, in the export of your data.');
+  expect(text).toContain('Your data export has 750 earlier entries.');
   const exported = (await open(server, ann, '/settings/export')).json<{ creditEntries: unknown[] }>();
   expect(exported.creditEntries).toHaveLength(grants);
 });
@@ -185,10 +185,10 @@ test('somebody who pays and was never given days has no history of them', async 
   const ann = await signUp(server, 'ann@example.com');
   const stripe = buyer(ann.id);
   await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
-  expect(await words(server, ann)).not.toContain('stand still from here on');
+  expect(await words(server, ann)).not.toContain('History of your free days');
 });
 
-test('payments that went back are reported together, by whose they were, and so is what comes back', async () => {
+test('payments that were returned are reported together, by whose they were, and so is what comes back', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const ben = await friendPays(server, ann.code, 'ben@example.com');
@@ -206,9 +206,9 @@ test('payments that went back are reported together, by whose they were, and so 
     disputes.map((dispute) => dispute.lost(daysAfter(6))),
   );
   expect(await words(server, ann, '/')).toMatch(
-    /The first payments of 2 friends went back, and so did what was left of the credit: \d+ days\./,
+    /The first payments of 2 friends were returned, so the \d+ days that remained were removed\./,
   );
-  expect(await words(server, ben.friend, '/')).toContain('Your first payment went back, and so did');
+  expect(await words(server, ben.friend, '/')).toContain('Your first payment was returned, so the');
 });
 
 test('the next visit says once that a friend paid, on whatever page', async () => {
@@ -233,7 +233,7 @@ test('several friends are reported together, beside the notice of a changed addr
   const changed = await postForm(server.app, '/settings/address', form, ann.cookie);
   const text = await words(server, { ...ann, cookie: `${ann.cookie}; ${cookiesOf(changed)}` });
   expect(text).toContain('2 friends of yours made a first payment: you got 90 days.');
-  expect(text).toContain('Your e-mail address is changed.');
+  expect(text).toContain('Your email address has been changed.');
 });
 
 test('an answer that is not their page leaves the news for the next one', async () => {

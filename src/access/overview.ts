@@ -20,10 +20,12 @@ export interface Overview extends CreditView {
   subscription: SubscriptionView | null;
 }
 
+type Plan = keyof Prices;
+
 export interface SubscriptionView {
   status: string;
   /** From the item with one of our prices, else from the first item; null when the price is not ours. */
-  plan: 'monthly' | 'annual' | null;
+  plan: Plan | null;
   currentPeriodEnd: Date | null;
   /** When the subscription will end; null unless Stripe gives a time. */
   cancelAt: Date | null;
@@ -79,14 +81,23 @@ function byImportance(a: Subscription, b: Subscription): number {
   );
 }
 
+/** The plan of a subscription; null when its price is not ours. */
+export function planOf(subscription: Subscription, prices: Prices): Plan | null {
+  return planOfPrice(itemShown(subscription, prices).priceId, prices);
+}
+
+function itemShown(subscription: Subscription, prices: Prices) {
+  const items = itemsOf(subscription);
+  return items.find((item) => planOfPrice(item.priceId, prices)) ?? items[0];
+}
+
 function viewOf(subscription: Subscription, prices: Prices): SubscriptionView {
   const { status, cancelAt, trialEnd } = subscription;
-  const items = itemsOf(subscription);
-  const { priceId, currentPeriodEnd } = items.find((item) => planOf(item.priceId, prices)) ?? items[0];
+  const { priceId, currentPeriodEnd } = itemShown(subscription, prices);
   const endsInThePeriod = cancelAt !== null && (currentPeriodEnd === null || cancelAt <= currentPeriodEnd);
   return {
     status: status ?? '',
-    plan: planOf(priceId, prices),
+    plan: planOfPrice(priceId, prices),
     currentPeriodEnd,
     cancelAt,
     cancelAtPeriodEnd: subscription.cancelAtPeriodEnd || endsInThePeriod,
@@ -94,7 +105,7 @@ function viewOf(subscription: Subscription, prices: Prices): SubscriptionView {
   };
 }
 
-function planOf(priceId: string | null, prices: Prices): 'monthly' | 'annual' | null {
+function planOfPrice(priceId: string | null, prices: Prices): Plan | null {
   if (priceId === null) return null;
   if (priceId === prices.monthly) return 'monthly';
   return priceId === prices.annual ? 'annual' : null;

@@ -23,6 +23,7 @@ import { logInRoutes } from './login/login.ts';
 import { meRoute } from './me.ts';
 import { tellCreditNews } from './news.ts';
 import { sendPage } from './page.ts';
+import type { SiteInfo } from './page.ts';
 import { pricingRoute } from './pricing/pricing.ts';
 import { resetRoutes } from './reset/reset.ts';
 import { settingsRoutes } from './settings/settings.ts';
@@ -91,11 +92,7 @@ export async function buildApp(
   app.server.maxConnections = bounds.connections;
   const https = config.publicUrl.startsWith('https:');
   app.decorate('secureCookies', https);
-  app.decorate('sandboxOn', sandboxUrl !== null);
-  app.decorate(
-    'mailboxUrl',
-    sandboxUrl !== null && config.mail?.smtpUrl === null ? `${sandboxUrl}/mail` : null,
-  );
+  app.decorate('site', siteInfo(context));
   await describeApi(app);
 
   const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);
@@ -176,7 +173,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   answerUnknownAddresses(people);
 
   tellCreditNews(people, context);
-  people.get('/', (request, reply) => sendPage(request, reply, 'landing', { title: 'Tandem' }));
+  people.get('/', (request, reply) => sendPage(request, reply, 'landing', { title: context.config.brand }));
   invitationRoute(people, context);
   signUpRoutes(people, context);
   logInRoutes(people, context);
@@ -203,6 +200,19 @@ function decodable(url: string): string {
     // Invalid UTF-8 or invalid percent-encoding.
   }
   return [path.replaceAll('%', '%25'), ...query].join('?');
+}
+
+function siteInfo({ config, sandboxUrl }: AppContext): SiteInfo {
+  const { brand, publicUrl, contactEmail, termsUrl, privacyUrl, mail } = config;
+  return {
+    brand,
+    publicUrl,
+    contactEmail,
+    termsUrl,
+    privacyUrl,
+    sandboxOn: sandboxUrl !== null,
+    mailboxUrl: sandboxUrl !== null && mail?.smtpUrl === null ? `${sandboxUrl}/mail` : null,
+  };
 }
 
 function securityPolicy(https: boolean, standIns: string[]) {

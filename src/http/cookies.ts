@@ -10,9 +10,9 @@ const FLASH = 'tandem_flash';
 /** How long a referral code is remembered, s. */
 const INVITATION_SECONDS = 30 * DAY_SECONDS;
 
-/** Messages shown once, after the redirect that follows a form or a link. */
+/** Messages shown once, after the redirect that follows a form or a link. Pages fill in `{brand}`. */
 export const FLASHES = {
-  'address-changed': { kind: 'success', text: 'Your e-mail address is changed.' },
+  'address-changed': { kind: 'success', text: 'Your email address has been changed.' },
   'address-proven': { kind: 'success', text: 'Your email address is confirmed.' },
   'address-kept': { kind: 'success', text: 'Your address stays as it is.' },
   'change-mailed': {
@@ -24,22 +24,30 @@ export const FLASHES = {
   'mail-on': { kind: 'success', text: 'You get mail about credit and payments again.' },
   'password-changed': {
     kind: 'success',
-    text: 'Your password is changed, and you are logged out everywhere else.',
+    text: 'Your password has been changed, and you have been logged out everywhere else.',
   },
   'password-reset': { kind: 'success', text: 'Your new password is set. Log in with it.' },
   'account-deleted': {
     kind: 'success',
-    text: 'Your account is deleted, and nothing will be charged any more. Thank you for having been here.',
+    text: 'Your account has been deleted, and nothing more will be charged. Thanks for trying {brand}.',
   },
-  'backup-deleted': { kind: 'success', text: 'The backup is deleted.' },
+  'backup-deleted': { kind: 'success', text: 'The backup has been deleted.' },
   'signed-out-elsewhere': {
     kind: 'success',
-    text: 'You are logged out everywhere else. This browser stays logged in.',
+    text: 'You have been logged out everywhere else. This browser stays logged in.',
   },
-  'own-link': { kind: 'info', text: 'This is your own link. Send it to a friend: it is for them.' },
+  'own-link': { kind: 'info', text: 'This is your own link. Share it with a friend.' },
+  'unknown-code': {
+    kind: 'info',
+    text: 'We do not know this invitation code. Ask your friend for the link again, or go on without it.',
+  },
+  'no-checkout': {
+    kind: 'error',
+    text: 'You are logged in, but the payment page could not be opened. Please try again in a moment.',
+  },
   'code-at-sign-up': {
     kind: 'info',
-    text: 'You have an account already. An invitation counts for new accounts only, at sign-up.',
+    text: 'You already have an account. Invitations only count when you sign up.',
   },
 } as const;
 

@@ -39,17 +39,21 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     add(
       'info',
       took,
-      (days) => `${firstPayments(took)} went back, and so did what was left of the credit: ${days}.`,
+      (days) => `${firstPayments(took)} returned, so the ${days} that remained were removed.`,
     );
     const tookNothing = reversals.filter(({ seconds }) => seconds === 0);
     add(
       'info',
       tookNothing,
       () =>
-        `${firstPayments(tookNothing)} went back. The credit had been used already, so nothing was taken from you.`,
+        `${firstPayments(tookNothing)} returned. You had already used those days, so nothing was removed.`,
     );
     const gaveBack = of('restoration', side).filter(({ seconds }) => seconds > 0);
-    add('success', gaveBack, (days) => `${firstPayments(gaveBack)} held after all: you got ${days} back.`);
+    add(
+      'success',
+      gaveBack,
+      (days) => `${firstPayments(gaveBack)} not returned after all: you got ${days} back.`,
+    );
   }
   return notices;
 }
@@ -70,11 +74,11 @@ function isOfDaysThatNeverWere(entry: ToldEntry, entries: readonly ToldEntry[]):
   );
 }
 
-/** Names whose payments the entries of one side are about. The text around it works for one or several. */
+/** Names whose payments the entries of one side are about, with the verb. */
 function firstPayments(entries: readonly ToldEntry[]): string {
-  if (entries[0]?.side === 'referred') return 'Your first payment';
+  if (entries[0]?.side === 'referred') return 'Your first payment was';
   const friends = new Set(entries.map(({ referralId }) => referralId)).size;
-  return friends === 1 ? 'The first payment of a friend' : `The first payments of ${friends} friends`;
+  return friends === 1 ? 'A friend’s first payment was' : `The first payments of ${friends} friends were`;
 }
 
 /** One line of the credit history in Settings. */
@@ -95,17 +99,21 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
     case 'grant':
       return { at, text: GRANTED[side ?? 'operator'], days: signed('+', seconds) };
     case 'reversal': {
-      const what = seconds > 0 ? 'the rest was taken back' : 'nothing was left to take';
-      return { at, text: `${firstPayments([line.entry])} went back: ${what}`, days: signed('−', seconds) };
+      const what = seconds > 0 ? 'the remaining days were removed' : 'no days were left';
+      return { at, text: `${firstPayments([line.entry])} returned: ${what}`, days: signed('−', seconds) };
     }
     case 'restoration': {
-      const what = seconds > 0 ? ': given back' : '';
-      return { at, text: `${firstPayments([line.entry])} held after all${what}`, days: signed('+', seconds) };
+      const what = seconds > 0 ? ': days given back' : '';
+      return {
+        at,
+        text: `${firstPayments([line.entry])} not returned after all${what}`,
+        days: signed('+', seconds),
+      };
     }
     case 'hold':
-      return { at, text: 'You started to pay: days stand still from here on', days: null };
+      return { at, text: 'You started paying: your days were paused', days: null };
     default:
-      return { at, text: 'You stopped paying: days run from here on', days: null };
+      return { at, text: 'You stopped paying: your days continued', days: null };
   }
 }
 
@@ -117,6 +125,6 @@ function signed(sign: '+' | '−', seconds: number): string | null {
 
 const GRANTED = {
   referrer: 'A friend you invited made a first payment',
-  referred: 'You were invited, and made your first payment',
+  referred: 'Your first payment, as an invited friend',
   operator: 'Given to you',
 };

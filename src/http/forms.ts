@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 
-export const BAD_EMAIL = 'Enter an e-mail address, such as name@example.com.';
+export const BAD_EMAIL = 'Enter an email address, such as name@example.com.';
 
 /**
  * Maps a form's validation error to one message for each wrong field.

@@ -17,7 +17,7 @@ const overview = z
       .date()
       .nullable()
       .meta({ description: 'When credit would run out if it ran from now on; null when none is left.' }),
-    creditHeld: z.boolean().meta({ description: 'There is credit, and it stands still while they pay.' }),
+    creditHeld: z.boolean().meta({ description: 'There is credit, and it is paused while they pay.' }),
     creditDays: z.int().meta({ description: 'Days of credit left, rounded up.' }),
     access: z.object({
       granted: z.boolean(),

@@ -14,6 +14,18 @@ export interface Notice {
   text: string;
 }
 
+/** What every page says about the site itself. */
+export interface SiteInfo {
+  brand: string;
+  publicUrl: string;
+  contactEmail: string | null;
+  termsUrl: string | null;
+  privacyUrl: string | null;
+  sandboxOn: boolean;
+  /** Where the sandbox shows sent mail; null when there is no such page. */
+  mailboxUrl: string | null;
+}
+
 /** The page's own data and the messages at its top. */
 export interface PageData extends Record<string, unknown> {
   title: string;
@@ -35,15 +47,19 @@ export function sendPage(
   return reply.header('cache-control', 'no-store').view(template, {
     path: request.url.split('?')[0],
     user: user && { email: user.email },
-    sandbox: request.server.sandboxOn,
-    mailboxUrl: request.server.mailboxUrl,
+    site: request.server.site,
     invitation: invitationCode === null ? null : { code: invitationCode },
     creditDays: REFERRAL_CREDIT_DAYS,
     date: dateText,
     day,
     ...data,
-    notices: [...(said ? [said] : []), ...(request.news ?? [])],
+    notices: [...(said ? [named(said, request.server.site)] : []), ...(request.news ?? [])],
   });
+}
+
+/** Fills in the brand. */
+function named({ kind, text }: Notice, { brand }: SiteInfo): Notice {
+  return { kind, text: text.replace('{brand}', brand) };
 }
 
 /**
@@ -64,9 +80,7 @@ function dateText(instant: Date): string {
 
 declare module 'fastify' {
   interface FastifyInstance {
-    sandboxOn: boolean;
-    /** Where the sandbox shows sent mail; null when there is no such page. */
-    mailboxUrl: string | null;
+    site: SiteInfo;
   }
   interface FastifyRequest {
     /** What changed the user's credit since their last visit. */

@@ -31,8 +31,8 @@ export function recognizeVisitors(app: FastifyInstance, context: AppContext): vo
 }
 
 /**
- * Follows a referral code. The visitor's first code is remembered and an unknown one is ignored. Someone who
- * has an account reads in `request.flash` what the code means for them.
+ * Follows a referral code. The visitor's first code is remembered. `request.flash` says that a code is unknown, or what
+ * it means for someone who has an account.
  * @param code the code in the link they follow now, or null
  */
 export async function followInvitation(
@@ -52,8 +52,12 @@ export async function followInvitation(
     request.invitationCode = first.code;
     return;
   }
-  const referrer = code === null ? null : await findReferrer(context.db, code);
-  if (!referrer) return;
+  if (code === null) return;
+  const referrer = await findReferrer(context.db, code);
+  if (!referrer) {
+    request.flash = 'unknown-code';
+    return;
+  }
   request.invitationCode = referrer.code;
   setInvitation(request, reply, referrer.code);
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
 import type { User } from '../db/generated/client.ts';
-import type { Tx } from '../db/transaction.ts';
+import type { Db, Tx } from '../db/transaction.ts';
 import { findReferrer } from './codes.ts';
 
 /**
@@ -18,6 +18,12 @@ export async function captureReferral(tx: Tx, user: User, code: string | null): 
   await tx.$executeRaw`
     INSERT INTO "Referral" ("id", "referrerId", "referredId", "createdAt")
     VALUES (${randomUUID()}, ${referrer.id}, ${user.id}, ${tx.now})`;
+}
+
+/** Whether somebody invited the user, and the first payment that brings both their days is still to come. */
+export async function isInvitationOpen(db: Db, userId: string): Promise<boolean> {
+  const referral = await db.referral.findUnique({ where: { referredId: userId } });
+  return referral !== null && referral.convertedAt === null && referral.refusedFor === null;
 }
 
 async function isOwnAddress(

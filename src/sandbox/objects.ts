@@ -88,8 +88,11 @@ export function buildCheckout(
     metadata: Stripe.Metadata;
     success_url: string;
     cancel_url: string | null;
+    /** Shown above the button. */
+    message: string | null;
   },
 ) {
+  const { message, ...shown } = given;
   const id = newId('cs_test');
   const amount = order.trialDays > 0 ? 0 : order.price.unit_amount;
   const changing: Unexpanded<
@@ -121,7 +124,13 @@ export function buildCheckout(
     setup_intent: null,
     total_details: { amount_discount: 0, amount_shipping: 0, amount_tax: 0 },
     ui_mode: 'hosted_page',
-    ...given,
+    custom_text: {
+      after_submit: null,
+      shipping_address: null,
+      submit: message === null ? null : { message },
+      terms_of_service_acceptance: null,
+    },
+    ...shown,
     ...changing,
   } satisfies PartOf<Stripe.Checkout.Session>;
 }

@@ -14,9 +14,14 @@ import type { BillingContext } from './ensure-customer.ts';
 import { readSubscription } from './objects/subscription-shape.ts';
 import type { Products } from './objects/subscription-shape.ts';
 import { mayTry } from '../access/trials.ts';
+import { isInvitationOpen } from '../referrals/capture.ts';
+import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 
 /** Attempts before giving up. */
 const MAX_TRIES = 5;
+
+/** Shown on Stripe's page, above the button. */
+const INVITATION = `Your invitation: you and your friend each get ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
 
 /** Other requests of the same user won a race: they deleted the account, or kept opening other checkouts. */
 export class CheckoutImpossible extends Error {
@@ -106,7 +111,8 @@ async function sessionOf(
   let customer: string | null = null;
   try {
     customer = await ensureCustomer(context, user, checkout.id, now);
-    const session = await createSession(context, user, customer, checkout);
+    const isInvited = await isInvitationOpen(db, user.id);
+    const session = await createSession(context, user, customer, checkout, isInvited);
     const noted = await inTransaction(db, now, async (tx) =>
       tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } }),
     );
@@ -132,6 +138,7 @@ async function createSession(
   user: User,
   customer: string,
   { id, plan, priceId, trialDays }: Checkout,
+  isInvited: boolean,
 ): Promise<Stripe.Checkout.Session> {
   return stripe.checkout.sessions.create(
     {
@@ -146,6 +153,7 @@ async function createSession(
         metadata: { userId: user.id, plan },
         ...(trialDays > 0 && { trial_period_days: trialDays }),
       },
+      ...(isInvited && { custom_text: { submit: { message: INVITATION } } }),
       success_url: `${publicUrl}/settings?checkout=done`,
       cancel_url: `${publicUrl}/pricing`,
     },

@@ -11,7 +11,10 @@ const TIMEOUT_MS = 2_000;
 export type Plan = keyof Prices;
 
 /** What each plan costs, formatted ("$9.00"); null when Stripe could not be asked. */
-export type PriceTexts = Record<Plan, string | null>;
+export type PriceTexts = Record<Plan, string | null> & {
+  /** What a year costs less than twelve months, formatted; null when it costs no less. */
+  saving: string | null;
+};
 
 /**
  * Reads the plans' prices from Stripe and caches them for an hour.
@@ -34,7 +37,11 @@ export function createPriceReader(
     ]);
     const complete = monthly !== null && annual !== null;
     until = now().getTime() + (complete ? KEEP_MS : RETRY_MS);
-    return { monthly, annual };
+    return {
+      monthly: monthly && inWords(monthly),
+      annual: annual && inWords(annual),
+      saving: monthly && annual && savingOf(monthly, annual),
+    };
   }
 
   return () => {
@@ -47,11 +54,28 @@ export function createPriceReader(
   };
 }
 
-async function readPrice(stripe: Stripe | null, id: string | null): Promise<string | null> {
+interface Amount {
+  /** In the currency's smallest unit, as Stripe counts it. */
+  unitAmount: number;
+  currency: string;
+}
+
+function inWords({ unitAmount, currency }: Amount): string {
+  return amountInWords(unitAmount, currency);
+}
+
+function savingOf(monthly: Amount, annual: Amount): string | null {
+  const saved = 12 * monthly.unitAmount - annual.unitAmount;
+  if (saved <= 0 || monthly.currency !== annual.currency) return null;
+  return inWords({ ...annual, unitAmount: saved });
+}
+
+async function readPrice(stripe: Stripe | null, id: string | null): Promise<Amount | null> {
   if (!stripe || !id) return null;
   try {
     const price = await stripe.prices.retrieve(id, {}, { timeout: TIMEOUT_MS, maxNetworkRetries: 0 });
-    return price.unit_amount === null ? null : amountInWords(price.unit_amount, price.currency);
+    const { unit_amount: unitAmount, currency } = price;
+    return unitAmount === null ? null : { unitAmount, currency };
   } catch {
     return null;
   }

@@ -209,7 +209,7 @@ test('pages for two friends after the payment was refunded', async () => {
   await atThePortal(ben, 'Refund the last payment');
   await checkPage(ben, 'settings own payment back');
   await ann.goto('/settings');
-  await ann.getByText('went back').first().waitFor();
+  await ann.getByText('returned').first().waitFor();
   await checkPage(ann, 'settings payment of a friend back');
 });
 
@@ -278,7 +278,7 @@ test('an account is deleted', async () => {
   const form = page.getByRole('form', { name: 'Delete your account' });
   await form.getByLabel('Current password').fill(PASSWORD);
   await form.getByRole('button', { name: 'Delete account' }).click();
-  await page.getByText('Your account is deleted').waitFor();
+  await page.getByText('Your account has been deleted').waitFor();
   await checkPage(page, 'landing account deleted');
 });
 

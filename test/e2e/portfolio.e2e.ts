@@ -226,7 +226,7 @@ test('without JavaScript a backup can be downloaded and deleted', async () => {
   expect(await plain.getByLabel('Symbol').isVisible()).toBe(false);
   expect(JSON.parse(await exported(plain, 'Restore'))).toMatchObject({ holdings: [{ symbol: 'ACME' }] });
   await plain.getByRole('button', { name: 'Delete' }).click();
-  await plain.getByText('The backup is deleted.').waitFor();
+  await plain.getByText('The backup has been deleted.').waitFor();
   await plain.getByText('You have no backups yet.').waitFor();
 });
 

@@ -1,4 +1,4 @@
-import type { FastifyInstance, FastifyReply } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 
@@ -7,14 +7,19 @@ import { answers, nothing } from '../api.ts';
 import type { AppContext } from '../context.ts';
 import { HttpError } from '../errors.ts';
 import { askStripe } from '../ask-stripe.ts';
-import { limitedByAccount } from '../limits.ts';
+import { setFlash } from '../cookies.ts';
+import { limitedByAccount, takeOfAccount } from '../limits.ts';
 import { sendToLogIn } from '../log-in-first.ts';
 import { CheckoutImpossible, openCheckout } from '../../stripe/checkout.ts';
 import { subscriptionsOf } from '../../access/subscriptions.ts';
 import { programmeOf } from '../../stripe/handle-event.ts';
 import { isLive } from '../../access/live.ts';
+import { findSession } from '../../accounts/sessions.ts';
+import type { Plan } from '../../stripe/prices.ts';
 import { isOneLiveAtStripe, openPortal } from '../../stripe/portal.ts';
 import type { BillingContext } from '../../stripe/ensure-customer.ts';
+
+const PLANS = ['monthly', 'annual'] as const;
 
 const STRIPE_FAILED = 'Stripe cannot be reached, or refuses.';
 
@@ -25,7 +30,7 @@ const CHECKOUT = {
     'Opens a checkout at Stripe, or the customer portal if the account has a subscription already.',
   security: [{ session: [] }],
   consumes: ['application/x-www-form-urlencoded', 'application/json'],
-  body: z.object({ plan: z.enum(['monthly', 'annual']) }),
+  body: z.object({ plan: z.enum(PLANS) }),
   response: answers(
     {
       303: nothing(
@@ -53,43 +58,21 @@ const PORTAL = {
 
 /** Checkout and portal. Both redirect to Stripe. */
 export function billingRoutes(app: FastifyInstance, context: AppContext): void {
-  const { config, db } = context;
   const typed = app.withTypeProvider<ZodTypeProvider>();
-
-  function billing(): BillingContext {
-    if (!context.stripe) throw notSetUp('STRIPE_API_KEY');
-    const { stripe, publicUrl } = config;
-    return { db, stripe: context.stripe, config: stripe, publicUrl, programme: programmeOf(config) };
-  }
 
   typed.post(
     '/api/billing/checkout',
     { schema: CHECKOUT, attachValidation: true, onRequest: limitedByAccount('checkoutsOfAccount') },
     async (request, reply) => {
-      if (!request.user) return sendToLogIn(request, reply);
+      const plan = planIn(request.body);
+      if (!request.user) return sendToLogIn(request, reply, plan);
       // Validate only now: someone who is not logged in must log in first, whatever they sent.
       if (request.validationError) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
-      const { user } = request;
-      const subscriptions = await subscriptionsOf(db, user.id);
-      if (subscriptions.some(isLive)) {
-        const isManaged = await askStripe(() => isOneLiveAtStripe(billing(), subscriptions, context.now()));
-        if (isManaged) return toPortal(reply, billing(), user, context.now());
-      }
-      const { plan } = request.body;
-      const priceId = config.stripe.prices[plan];
-      if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
       try {
-        const url = await askStripe(() => openCheckout(billing(), user, plan, priceId, context.now()));
-        // Already paid: Settings waits for the webhook.
-        return await reply.redirect(url ?? '/settings?checkout=done', 303);
+        return await reply.redirect(await checkoutUrl(context, request.user, request.body.plan), 303);
       } catch (error) {
-        if (!(error instanceof CheckoutImpossible)) throw error;
-        if (error.reason === 'account-deleted') return sendToLogIn(request, reply);
-        throw new HttpError(
-          409,
-          'checkout_replaced',
-          'Another window opened a checkout just now. Please try again.',
-        );
+        if (error instanceof CheckoutImpossible) return sendToLogIn(request, reply, plan);
+        throw error;
       }
     },
   );
@@ -99,19 +82,79 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     { schema: PORTAL, onRequest: limitedByAccount('portalsOfAccount') },
     async (request, reply) => {
       if (!request.user) return sendToLogIn(request, reply);
-      return toPortal(reply, billing(), request.user, context.now());
+      return reply.redirect(await portalUrl(billingOf(context), request.user, context.now()), 303);
     },
   );
 }
 
-async function toPortal(
+/**
+ * Where a user buys a plan: Stripe's checkout, or the customer portal when they have a plan. Settings when they have
+ * just paid and the webhook is still to come.
+ *
+ * @throws HttpError when Stripe refuses or cannot be reached, or another window keeps replacing the checkout
+ * @throws CheckoutImpossible when the account has been deleted meanwhile
+ */
+async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise<string> {
+  const billing = billingOf(context);
+  const subscriptions = await subscriptionsOf(context.db, user.id);
+  if (subscriptions.some(isLive)) {
+    const isManaged = await askStripe(() => isOneLiveAtStripe(billing, subscriptions, context.now()));
+    if (isManaged) return portalUrl(billing, user, context.now());
+  }
+  const priceId = context.config.stripe.prices[plan];
+  if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
+  try {
+    const url = await askStripe(() => openCheckout(billing, user, plan, priceId, context.now()));
+    return url ?? '/settings?checkout=done';
+  } catch (error) {
+    if (!(error instanceof CheckoutImpossible) || error.reason === 'account-deleted') throw error;
+    throw new HttpError(
+      409,
+      'checkout_replaced',
+      'Another window opened a checkout just now. Please try again.',
+    );
+  }
+}
+
+/**
+ * Goes on to the checkout of the plan that somebody chose before they signed up or logged in, or to Settings when they
+ * chose none. They are logged in already, so a checkout that cannot be opened is told on the pricing page.
+ *
+ * @param token of the session that was just opened
+ */
+export async function continueToPlan(
+  context: AppContext,
+  request: FastifyRequest,
   reply: FastifyReply,
-  billing: BillingContext,
-  user: User,
-  now: Date,
+  token: string,
 ): Promise<FastifyReply> {
-  const url = await askStripe(() => openPortal(billing, user, now));
-  return reply.redirect(url ?? '/pricing', 303);
+  const plan = planIn(request.body);
+  const session = plan && (await findSession(context.db, context.sessionSecret, token, context.now()));
+  if (!plan || !session) return reply.redirect('/settings', 303);
+  request.user = session.user;
+  try {
+    if (await takeOfAccount(request, reply, 'checkoutsOfAccount'))
+      return await reply.redirect(await checkoutUrl(context, session.user, plan), 303);
+  } catch (error) {
+    const err = error instanceof Error ? (error.cause ?? error) : error;
+    request.log.error({ err }, 'no checkout could be opened after a log-in');
+  }
+  setFlash(request, reply, 'no-checkout');
+  return reply.redirect('/pricing', 303);
+}
+
+/** The plan that a form or an address names; null when it names none. */
+export function planIn(input: unknown): Plan | null {
+  return z.object({ plan: z.enum(PLANS) }).safeParse(input).data?.plan ?? null;
+}
+
+function billingOf({ config, db, stripe }: AppContext): BillingContext {
+  if (!stripe) throw notSetUp('STRIPE_API_KEY');
+  return { db, stripe, config: config.stripe, publicUrl: config.publicUrl, programme: programmeOf(config) };
+}
+
+async function portalUrl(billing: BillingContext, user: User, now: Date): Promise<string> {
+  return (await askStripe(() => openPortal(billing, user, now))) ?? '/pricing';
 }
 
 function notSetUp(variable: string): HttpError {

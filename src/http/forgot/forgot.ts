@@ -63,7 +63,6 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     return sendPage(request, reply, 'forgot', {
       title: 'Forgotten password',
       mailOn: config.mail !== null,
-      contact: config.contactEmail,
       sentTo,
       values: { email: typedText(request.body, 'email') },
       errors,

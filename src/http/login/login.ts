@@ -7,6 +7,7 @@ import { clearSession, sessionToken, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { TOO_MANY_TRIES, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
+import { continueToPlan, planIn } from '../billing/billing.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { logIn } from '../../accounts/log-in.ts';
 import type { LogIn } from '../../accounts/log-in.ts';
@@ -39,9 +40,9 @@ export function logInRoutes(app: FastifyInstance, context: AppContext): void {
 
     const token = await tryLogIn(context, request, reply, { ...form.data, oldToken: sessionToken(request) });
     if (token === undefined) return again(429, { form: TOO_MANY_TRIES });
-    if (token === null) return again(401, { form: 'The e-mail address or the password is wrong.' });
+    if (token === null) return again(401, { form: 'The email address or the password is wrong.' });
     setSession(request, reply, token);
-    return reply.redirect('/settings', 303);
+    return continueToPlan(context, request, reply, token);
   });
 
   app.post('/logout', async (request, reply) => {
@@ -81,6 +82,7 @@ export function accountForm(
   return sendPage(request, reply, template, {
     title,
     values: { email: typedText(request.body, 'email') },
+    plan: planIn(request.body) ?? planIn(request.query),
     errors,
   });
 }

@@ -1,7 +1,11 @@
 import type { FastifyInstance } from 'fastify';
 
 import { subscriptionsOf } from '../../access/subscriptions.ts';
+import { creditView } from '../../access/access.ts';
 import { isOneLive } from '../../access/live.ts';
+import { planOf, shownOf } from '../../access/overview.ts';
+import { wholeSeconds } from '../../instants.ts';
+import { isInvitationOpen } from '../../referrals/capture.ts';
 import { createPriceReader } from '../../stripe/prices.ts';
 import type { AppContext } from '../context.ts';
 import { sendPage } from '../page.ts';
@@ -11,14 +15,21 @@ export function pricingRoute(app: FastifyInstance, { config, db, stripe, now }: 
   const prices = createPriceReader(stripe, config.stripe.prices, now);
   app.get('/pricing', async (request, reply) => {
     const texts = await prices();
-    const live = request.user !== null && isOneLive(await subscriptionsOf(db, request.user.id));
+    const { user } = request;
+    const subscriptions = user ? await subscriptionsOf(db, user.id) : [];
+    const hasPaid = subscriptions.some(({ provenAt }) => provenAt !== null);
+    const live = isOneLive(subscriptions);
+    const shown = shownOf(subscriptions);
     return sendPage(request, reply, 'pricing', {
       title: 'Pricing',
       plans: [
         { plan: 'monthly', name: 'Monthly', price: texts.monthly, interval: 'month' },
-        { plan: 'annual', name: 'Annual', price: texts.annual, interval: 'year' },
+        { plan: 'annual', name: 'Annual', price: texts.annual, interval: 'year', saving: texts.saving },
       ],
-      billing: request.user ? (live ? 'manage' : 'upgrade') : 'signed-out',
+      billing: user ? (live ? 'manage' : 'upgrade') : 'signed-out',
+      currentPlan: user && (live && shown ? planOf(shown, config.stripe.prices) : 'free'),
+      isInvited: user !== null && !hasPaid && (await isInvitationOpen(db, user.id)),
+      credit: user && creditView(user, wholeSeconds(now())),
       trialDays: config.stripe.trialDays,
       clawbackDays: config.clawbackDays,
     });

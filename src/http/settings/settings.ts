@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
 import { describeUser, shownOf } from '../../access/overview.ts';
+import type { Overview } from '../../access/overview.ts';
 import { askForAddress, changeAddress, mailProofAgain } from '../../accounts/change-address.ts';
 import { changePassword } from '../../accounts/change-password.ts';
 import { emailAddress } from '../../accounts/email.ts';
@@ -16,9 +17,10 @@ import { linesSince, pointBefore } from '../../credits/recent.ts';
 import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { inTransaction } from '../../db/transaction.ts';
-import { addSeconds, DAY_SECONDS, wholeSeconds } from '../../instants.ts';
+import { addSeconds, DAY_SECONDS, secondsBetween, wholeSeconds } from '../../instants.ts';
 import { addressToProve } from '../../outbox/links.ts';
 import { REFERRAL_CREDIT_DAYS } from '../../referrals/convert.ts';
+import { isInvitationOpen } from '../../referrals/capture.ts';
 import { entriesWithSides } from '../../referrals/credit-news.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
 import { askStripe } from '../ask-stripe.ts';
@@ -226,6 +228,9 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     const at = wholeSeconds(now());
     const subscriptions = await subscriptionsOf(db, user.id);
     const me = await describeUser(db, user, subscriptions, place, at);
+    // Whoever has paid has had the days.
+    const hasPaid = subscriptions.some(({ provenAt }) => provenAt !== null);
+    const isInvited = !hasPaid && (await isInvitationOpen(db, user.id));
     const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
     const shown = shownOf(subscriptions);
     const awaited =
@@ -236,7 +241,9 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       title: 'Settings',
       me,
       pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
-      canManageBilling: isOneLive(subscriptions),
+      isInvited,
+      days: daysLeft(me, at),
+      billing: isOneLive(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
       invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
       creditHistory: await creditHistory(db, user, at),
       qrCode: await qrCode(me.referral.url),
@@ -277,6 +284,19 @@ async function tryCurrentPassword<T>(
 ): Promise<T | undefined> {
   // A logged-in user always has an address: a tombstone has no sessions.
   return tryPassword(request, reply, email ?? '', compare, isFailure);
+}
+
+/** The number at the top of Settings and what it counts; null when the user has no access, or it has no known end. */
+function daysLeft({ access, subscription }: Overview, at: Date): { count: number; what: string } | null {
+  if (!access.until) return null;
+  const count = Math.max(0, Math.ceil(secondsBetween(at, access.until) / DAY_SECONDS));
+  const renews =
+    access.reason === 'paid' && subscription?.status === 'active' && !subscription.cancelAtPeriodEnd;
+  const unit = count === 1 ? 'day' : 'days';
+  return {
+    count,
+    what: renews && subscription.cancelAt === null ? `${unit} until it renews` : `${unit} left`,
+  };
 }
 
 /** When the credit of a conversion stops counting as active (design: Settings). */

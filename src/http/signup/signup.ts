@@ -8,6 +8,7 @@ import { giveBackToMailbox, takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
 import { mayMail } from '../may-mail.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
+import { continueToPlan } from '../billing/billing.ts';
 import { accountForm, tryLogIn } from '../login/login.ts';
 import type { FormErrors } from '../login/login.ts';
 import { signUp, wasJustMade } from '../../accounts/sign-up.ts';
@@ -42,6 +43,6 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
     if (token === null) return again(409, { email: 'This address has an account already. Log in instead.' });
     clearInvitation(request, reply);
     setSession(request, reply, token);
-    return reply.redirect('/settings', 303);
+    return continueToPlan(context, request, reply, token);
   });
 }

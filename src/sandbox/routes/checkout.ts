@@ -31,6 +31,7 @@ export function serveCheckout({ get, post }: Routes, context: Context): void {
       metadata: readMetadata(params),
       success_url: needUrl(params, 'success_url'),
       cancel_url: readUrl(params, 'cancel_url') ?? null,
+      message: readText(asParams(asParams(params['custom_text'])['submit']), 'message') ?? null,
     });
     state.checkouts.set(session.id, session);
     state.orders.set(session.id, { ...order, id: session.id });
