@@ -7,6 +7,7 @@ const LAYERS = [
   [
     'src/root.ts',
     'src/plain-error.ts',
+    'src/readable-stack.ts',
     'src/instants.ts',
     'src/native-module.ts',
     'src/owner-only.ts',

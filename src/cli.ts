@@ -1,6 +1,7 @@
 import { runCommandLine } from './operator/command-line.ts';
 import { loadEnvFile } from './env-file.ts';
 import { PlainError } from './plain-error.ts';
+import { readableStack } from './readable-stack.ts';
 
 try {
   const fromFile = loadEnvFile();
@@ -13,7 +14,6 @@ try {
     now: () => new Date(),
   });
 } catch (error) {
-  if (!(error instanceof PlainError)) throw error;
-  process.stderr.write(`${error.message}\n`);
+  process.stderr.write(`${error instanceof PlainError ? error.message : readableStack(error)}\n`);
   process.exitCode = 1;
 }

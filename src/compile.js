@@ -2,7 +2,6 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
@@ -38,20 +37,6 @@ const KEPT_MS = 3_600_000;
 /** Each program becomes one file in dist/, with shared chunks next to it. */
 const PROGRAMS = ['server', 'cli', 'demo'];
 
-/** An empty source map keeps packages out of the programs' maps, which are read at every start. */
-const NO_MAP = Buffer.from('{"version":3,"sources":[""],"mappings":"A"}').toString('base64');
-
-/** @type {import('esbuild').Plugin} */
-const withoutMapsOfPackages = {
-  name: 'without maps of packages',
-  setup: ({ onLoad }) => {
-    onLoad({ filter: /node_modules.*\.[cm]?js$/ }, ({ path }) => ({
-      contents: `${readFileSync(path, 'utf8')}\n//# sourceMappingURL=data:application/json;base64,${NO_MAP}`,
-      loader: 'default',
-    }));
-  },
-};
-
 /**
  * Compiles the programs and their packages into `dist/` if a source or an install is newer, or `dist/` is missing.
  * Does not check types; `npm run typecheck` does.
@@ -86,7 +71,6 @@ async function compile(newest) {
     // Halves what has to be parsed at each start.
     minifyWhitespace: true,
     minifySyntax: true,
-    plugins: [withoutMapsOfPackages],
     write: false,
     logLevel: 'error',
   });

@@ -9,7 +9,7 @@ import { compileIfStale } from './compile.js';
 // program it only compiles.
 
 /** By default, V8 would let the server's heap grow to three times its live size. See docs/benchmarks.md, memory. */
-const HEAP_GROWTH = '--heap-growing-percent=40';
+const HEAP_GROWTH = '--heap-growing-percent=20';
 
 const [node = '', , program, ...args] = process.argv;
 if (program === 'server') v8.setFlagsFromString(HEAP_GROWTH);
@@ -22,7 +22,6 @@ const folder = await compileIfStale().catch((error) => {
 if (program !== undefined) {
   const path = join(folder, `${program}.js`);
   process.argv = [node, path, ...args];
-  process.setSourceMapsEnabled(true);
   // Since Node 22.8: caches the compiled code for the next start.
   module.enableCompileCache?.(join(folder, 'cache'));
   await import(pathToFileURL(path).href);

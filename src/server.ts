@@ -3,6 +3,7 @@ import closeWithGrace from 'close-with-grace';
 import { loadEnvFile } from './env-file.ts';
 import { nativeModuleProblem } from './native-module.ts';
 import { PlainError } from './plain-error.ts';
+import { readableStack } from './readable-stack.ts';
 
 const SHUTDOWN_MS = 10_000;
 
@@ -16,13 +17,12 @@ try {
     process.stderr.write(`The server did not shut down within ${SHUTDOWN_MS / 1000} s and was stopped.\n`);
   };
   closeWithGrace({ delay: SHUTDOWN_MS, logger: false, onTimeout }, async ({ err }) => {
-    if (err) process.stderr.write(`${err.stack ?? err.message}\n`);
+    if (err) process.stderr.write(`${readableStack(err)}\n`);
     await server.close();
   });
 } catch (error) {
   const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
-  if (!plain) throw error;
-  process.stderr.write(`${plain.message}\n`);
+  process.stderr.write(`${plain?.message ?? readableStack(error)}\n`);
   // Exit at once: Node rejects the failed import of a package a second time, unhandled.
   process.exit(1);
 }

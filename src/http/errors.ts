@@ -2,6 +2,7 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from
 
 import { HashingBusy } from '../accounts/passwords.ts';
 import { isRefused, isUnreachable } from '../db/transaction.ts';
+import { readableStack } from '../readable-stack.ts';
 import { sendPage } from './page.ts';
 
 /** An error that is the answer to a request. Its message is shown to the client; its cause is only logged. */
@@ -115,7 +116,7 @@ function forLog(message: string): string {
  */
 export function errorForLog(error: unknown): unknown {
   if (!(error instanceof Error)) return { message: forLog(String(error)) };
-  const { name, message, stack, cause } = error;
+  const { name, message, cause } = error;
   const { code, requestId } = error as { code?: unknown; requestId?: unknown };
   return {
     type: name,
@@ -123,8 +124,8 @@ export function errorForLog(error: unknown): unknown {
     ...(typeof requestId === 'string' && { requestId }),
     message: forLog(message),
     // The first lines of a stack repeat the message.
-    stack: stack
-      ?.split('\n')
+    stack: readableStack(error)
+      .split('\n')
       .filter((line) => /^\s+at /.test(line))
       .join('\n'),
     ...(cause instanceof Error && { cause: errorForLog(cause) }),
