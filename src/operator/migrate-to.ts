@@ -34,7 +34,10 @@ interface Table {
 
 interface Content {
   rows: number;
-  /** SHA-256 over the SHA-256 of every row, in the order of the primary key, in hexadecimal. */
+  /**
+   * SHA-256 over the SHA-256 of every row, in the order of the primary key, in hexadecimal. Rows are hashed first, so
+   * that PostgreSQL collects 32 bytes of each and not the whole table.
+   */
   sha256: string;
 }
 
