@@ -53,7 +53,7 @@ function addedTo(portfolio, holdings) {
     said:
       both === 0
         ? `${counted(holdings.length)} added.`
-        : `${counted(holdings.length)} added. ${number(both)} of them went to symbols that you had: quantities were added up, prices paid averaged.`,
+        : `${counted(holdings.length)} added. ${number(both)} of them went to ${both === 1 ? 'a symbol' : 'symbols'} that you had: quantities were added up, prices paid averaged.`,
   };
 }
 
