@@ -91,8 +91,8 @@ async function importTable(table, name, portfolio) {
   );
   show();
   const answer = await answerOf($('mapping'));
-  // Its labels are also those of the form behind it.
   $('columns').replaceChildren();
+  $('preview').querySelector('tbody').replaceChildren();
   if (answer === '') return null;
   return answer === 'add'
     ? addedTo(portfolio, found.holdings)

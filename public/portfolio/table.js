@@ -73,7 +73,8 @@ function showTotals(holdings, currency, priced) {
   $('count').textContent = number(holdings.length);
   $('total').textContent = money(cost, currency);
   $('value').textContent = money(value, currency);
-  $('gain').textContent = gainText(value - cost, cost, currency);
+  const share = gainShare(value - cost, cost);
+  $('gain').textContent = money(value - cost, currency, SIGNED) + (share && ` (${share})`);
   $('gain').dataset.sign = Math.sign(value - cost);
   for (const one of document.querySelectorAll('[data-priced]')) one.hidden = priced === 0;
   const unpriced = holdings.length - priced;
@@ -82,11 +83,8 @@ function showTotals(holdings, currency, priced) {
     `${counted(unpriced)} without a current price ${unpriced === 1 ? 'counts' : 'count'} at cost.`;
 }
 
-/** The percentage only where something was paid. */
-function gainText(gain, cost, currency) {
-  const amount = money(gain, currency, SIGNED);
-  return cost > 0 ? `${amount} (${percent(gain / cost, SIGNED)})` : amount;
-}
+/** As a share of the cost; nothing where nothing was paid. */
+const gainShare = (gain, cost) => (cost > 0 ? percent(gain / cost, SIGNED) : '');
 
 function rowOf({ holding, index }, currency, showValue, { edit, remove }) {
   const { symbol } = holding;
@@ -98,12 +96,12 @@ function rowOf({ holding, index }, currency, showValue, { edit, remove }) {
     button('Delete', { ariaLabel: `Delete ${symbol}`, onclick: () => remove(index) }),
   );
   const value = cell('Current value', known ? money(valueOf(holding), currency) : '', true);
+  const gain = cell('Gain or loss', known ? money(gainOf(holding), currency, SIGNED) : '', true);
   if (known) {
-    const price = money(holding.currentPrice, currency);
-    value.append(element('span', { className: 'small', textContent: `at ${price}` }));
+    value.append(small(`at ${money(holding.currentPrice, currency)}`));
+    gain.append(small(gainShare(gainOf(holding), costOf(holding))));
+    gain.dataset.sign = Math.sign(gainOf(holding));
   }
-  const gain = cell('Gain or loss', known ? gainText(gainOf(holding), costOf(holding), currency) : '', true);
-  gain.dataset.sign = known ? Math.sign(gainOf(holding)) : 0;
   const actions = element('td', {}, buttons);
   actions.dataset.wide = '';
   return element(
@@ -118,6 +116,8 @@ function rowOf({ holding, index }, currency, showValue, { edit, remove }) {
     actions,
   );
 }
+
+const small = (text) => element('span', { className: 'small', textContent: text });
 
 function cell(label, text, isNumber = false) {
   const made = element('td', { textContent: text });

@@ -168,7 +168,7 @@ test('a current price gives a current value and the gain; without one a holding 
     '£100.00',
     '£1,000.00',
     '£800.00at £80.00',
-    '-£200.00 (-20%)',
+    '-£200.00-20%',
     '',
     'EditDelete',
   ]);
