@@ -16,6 +16,7 @@ const SQLITE_ONLY = [
   'test/check-config.test.ts',
   'test/cli.test.ts',
   'test/container.test.ts',
+  'test/csv.test.ts',
   'test/docs.test.ts',
   'test/files.test.ts',
   'test/start.test.ts',

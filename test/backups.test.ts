@@ -68,6 +68,14 @@ test('a backup is stored, listed, restored and deleted', async () => {
   expect(again.statusCode).toBe(404);
 });
 
+test('a document with a current price is kept and comes back as it was', async () => {
+  const server = await startTestServer();
+  const ann = await payingUser(server);
+  const document = { ...PORTFOLIO, holdings: [HOLDING, { ...HOLDING, symbol: 'NEW', currentPrice: 13.5 }] };
+  const id = await backUp(server, ann, document);
+  expect((await call(server, 'POST', `/api/backups/${id}/restore`, ann)).json()).toEqual(document);
+});
+
 test('bytes is the size of the document in bytes, not in characters', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
@@ -165,6 +173,11 @@ test.each([
     'a price that is not a number',
     { ...PORTFOLIO, holdings: [{ ...HOLDING, price: '12' }] },
     'holdings.0.price',
+  ],
+  [
+    'a current price below zero',
+    { ...PORTFOLIO, holdings: [{ ...HOLDING, currentPrice: -1 }] },
+    'holdings.0.currentPrice',
   ],
   ['an unknown field', { ...PORTFOLIO, owner: 'Ann' }, 'owner'],
   ['no object', [], 'the document'],

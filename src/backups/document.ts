@@ -14,6 +14,9 @@ const holding = z.strictObject({
     .nonnegative()
     .max(MAX_AMOUNT)
     .meta({ description: "Price paid per unit, in the document's currency." }),
+  currentPrice: z.number().nonnegative().max(MAX_AMOUNT).optional().meta({
+    description: "What one unit is worth now, in the document's currency, as far as the user knows.",
+  }),
   note: z.string().max(500),
 });
 

@@ -21,17 +21,18 @@ import { checkLoading, checkPage, checkPrinted, showForcedColours } from './supp
 useBrowser();
 
 const HOLDINGS = [
-  { symbol: 'ACME', quantity: 10, price: 120.5, note: 'Bought on a Tuesday' },
-  { symbol: 'GLOBEX', quantity: 2.25, price: 310, note: '' },
+  { symbol: 'ACME', quantity: 10, price: 120.5, currentPrice: 131.2, note: 'Bought on a Tuesday' },
+  { symbol: 'GLOBEX', quantity: 2.25, price: 310, currentPrice: 297, note: '' },
   { symbol: 'INITECH', quantity: 100, price: 4.2, note: 'For the stapler' },
 ];
 
+const DOCUMENT = { format: 'tandem-portfolio', version: 1, currency: 'EUR', holdings: HOLDINGS };
+
 /** Puts a portfolio into the browser, as if entered earlier. */
 async function withHoldings(page: Page): Promise<void> {
-  const document = { format: 'tandem-portfolio', version: 1, currency: 'EUR', holdings: HOLDINGS };
   await page.goto('/portfolio');
   await page.evaluate(
-    `localStorage.setItem('tandem.portfolio', ${JSON.stringify(JSON.stringify(document))})`,
+    `localStorage.setItem('tandem.portfolio', ${JSON.stringify(JSON.stringify(DOCUMENT))})`,
   );
   await page.goto('/portfolio');
   await page.getByText('INITECH').first().waitFor();
@@ -108,7 +109,15 @@ test('pages for a new user', async () => {
   await page.getByLabel('Import a JSON or CSV file').setInputFiles({
     name: 'more.csv',
     mimeType: 'text/csv',
-    buffer: Buffer.from('symbol,quantity,price\nNEW,1,2\n'),
+    buffer: Buffer.from(`Ticker;Shares;Price\n${'NEW;1,5;12,50\n'.repeat(2)}BAD;none;1\nOTHER;1.250;7\n`),
+  });
+  await page.getByRole('dialog').getByText('1 line will be left out').waitFor();
+  await checkPage(page, 'portfolio import');
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await page.getByLabel('Import a JSON or CSV file').setInputFiles({
+    name: 'more.json',
+    mimeType: 'application/json',
+    buffer: Buffer.from(JSON.stringify({ ...DOCUMENT, holdings: HOLDINGS.slice(1) })),
   });
   await page.getByRole('dialog').waitFor();
   await checkPage(page, 'portfolio question');

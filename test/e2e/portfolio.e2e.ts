@@ -14,7 +14,7 @@ async function add(page: Page, symbol: string, quantity: string, price: string, 
   await page.getByLabel('Price paid for one').fill(price);
   await page.getByLabel('Note').fill(note);
   await page.getByRole('button', { name: 'Add holding' }).click();
-  await said(page, `${symbol} is added.`);
+  await said(page, `${symbol.toUpperCase()} is added.`);
 }
 
 async function said(page: Page, text: string): Promise<void> {
@@ -52,7 +52,7 @@ test('holdings are added, sorted, changed, deleted and restored, and survive a r
 
   await add(page, 'ACME', '10', '120.50', 'First');
   await add(page, 'GLOBEX', '2,5', '300');
-  expect(await page.locator('[data-total]').innerText()).toBe('€1,955.00');
+  expect(await page.locator('[data-total]').innerText()).toBe('£1,955.00');
   expect(await page.locator('[data-legend]').innerText()).toContain('ACME 61.6%');
 
   await page.getByRole('button', { name: 'Cost' }).click();
@@ -71,8 +71,183 @@ test('holdings are added, sorted, changed, deleted and restored, and survive a r
   await said(page, 'ACME is deleted.');
   await page.reload();
   expect(await symbols(page)).toEqual(['GLOBEX']);
-  await page.getByRole('button', { name: 'Undo' }).click();
+  await page.getByRole('button', { name: 'Undo the deletion' }).click();
+  await said(page, 'The deletion is undone.');
   expect(await symbols(page)).toEqual(['ACME', 'GLOBEX']);
+});
+
+test('a symbol is one holding: adding it again adds to it at the average price, and that can be undone', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  await add(page, 'acme', '10', '100');
+  await page.getByLabel('Symbol').fill('Acme');
+  await page.getByText('You have 10 ACME.').waitFor();
+  await page.getByLabel('Quantity').fill('30');
+  await page.getByLabel('Price paid for one').fill('120');
+  await page.getByRole('button', { name: 'Add holding' }).click();
+  await said(page, '30 added to ACME: you have 40 now, for £115.00 each on average.');
+  expect(await symbols(page)).toEqual(['ACME']);
+  expect(await page.locator('[data-total]').innerText()).toBe('£4,600.00');
+  await page.getByRole('button', { name: 'Undo the addition' }).click();
+  expect(await page.locator('[data-total]').innerText()).toBe('£1,000.00');
+
+  // So does a holding whose symbol is changed to one that exists.
+  await add(page, 'ACNE', '10', '200');
+  await page.getByRole('button', { name: 'Edit ACNE' }).click();
+  await page.getByLabel('Symbol').fill('acme');
+  await page.getByRole('button', { name: 'Save changes' }).click();
+  await said(page, '10 added to ACME: you have 20 now, for £150.00 each on average.');
+  expect(await symbols(page)).toEqual(['ACME']);
+});
+
+test('what an older version of the page kept is read, and its doubles become one', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  const holdings = [10, 20].map((price) => ({ symbol: 'acme', quantity: 1, price, note: '' }));
+  const old = { format: 'tandem-portfolio', version: 1, currency: 'EUR', holdings };
+  await page.evaluate(`localStorage.setItem('tandem.portfolio', ${JSON.stringify(JSON.stringify(old))})`);
+  await page.reload();
+  await said(page, 'Holdings of the same symbol are shown as one now');
+  expect(await symbols(page)).toEqual(['ACME']);
+  expect(await page.locator('[data-total]').innerText()).toBe('€30.00');
+});
+
+test('Undo is of the notice beside it: the next notice takes it away, and sorting does not', async () => {
+  const { ann } = await backedUp();
+  await add(ann, 'GLOBEX', '1', '1');
+  const undo = ann.getByRole('button', { name: 'Undo' });
+  await ann.getByRole('button', { name: 'Cost' }).click();
+  expect(await undo.innerText()).toBe('Undo the addition');
+  await ann.getByRole('button', { name: 'Back up now' }).click();
+  await said(ann, 'Backed up 2 holdings.');
+  expect(await undo.count()).toBe(0);
+  await ann.reload();
+  expect(await symbols(ann)).toEqual(['ACME', 'GLOBEX']);
+  expect(await undo.count()).toBe(0);
+});
+
+test('a change in another tab takes the Undo away, because it would undo that change as well', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  await add(page, 'ACME', '1', '1');
+  const other = await page.context().newPage();
+  await other.goto('/portfolio');
+  await add(other, 'GLOBEX', '1', '1');
+  await page.locator('tbody th', { hasText: 'GLOBEX' }).waitFor();
+  expect(await page.getByRole('button', { name: 'Undo' }).count()).toBe(0);
+  await other.getByRole('button', { name: 'Undo the addition' }).click();
+  expect(await symbols(other)).toEqual(['ACME']);
+});
+
+test('a current price gives a current value and the gain; without one a holding counts at cost', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  await add(page, 'ACME', '10', '100');
+  await add(page, 'GLOBEX', '1', '500');
+  expect(await page.locator('[data-value]').isVisible()).toBe(false);
+  expect(await page.getByRole('button', { name: 'Gain or loss' }).isVisible()).toBe(false);
+
+  await page.getByRole('button', { name: 'Edit ACME' }).click();
+  await page.getByLabel('Current price').fill('much');
+  await page.getByRole('button', { name: 'Save changes' }).click();
+  await page.getByText('Enter what one is worth now').waitFor();
+  await page.getByLabel('Current price').fill('80');
+  await page.getByRole('button', { name: 'Save changes' }).click();
+  await said(page, 'ACME is changed.');
+  expect(await page.locator('[data-total]').innerText()).toBe('£1,500.00');
+  expect(await page.locator('[data-value]').innerText()).toBe('£1,300.00');
+  expect(await page.locator('[data-gain]').innerText()).toBe('-£200.00 (-13.3%)');
+  await page.getByText('1 holding without a current price counts at cost.').waitFor();
+  const row = page.locator('tbody tr', { hasText: 'ACME' });
+  expect(await row.locator('td').allTextContents()).toEqual([
+    '10',
+    '£100.00',
+    '£1,000.00',
+    '£800.00at £80.00',
+    '-£200.00-20%',
+    '',
+    'EditDelete',
+  ]);
+
+  await page.getByRole('button', { name: 'Gain or loss' }).click();
+  await page.getByRole('button', { name: 'Gain or loss' }).click();
+  expect(await symbols(page)).toEqual(['ACME', 'GLOBEX']);
+  await page.reload();
+  expect(await page.locator('[data-value]').innerText()).toBe('£1,300.00');
+  await page.getByRole('button', { name: 'Edit ACME' }).click();
+  await page.getByLabel('Current price').fill('');
+  await page.getByRole('button', { name: 'Save changes' }).click();
+  await page.locator('[data-value]').waitFor({ state: 'hidden' });
+});
+
+test('the currency of the region comes first, and numbers are edited as they are written there', async () => {
+  const site = await startSite();
+  for (const [locale, currency, shown] of [
+    ['de-CH', 'CHF', '1.5'],
+    ['pl', 'PLN', '1,5'],
+    ['en-US', 'USD', '1.5'],
+    ['fr-FR', 'EUR', '1,5'],
+    // Egypt's is not in the list.
+    ['ar-EG', 'EUR', '1.5'],
+  ] as const) {
+    const page = await openPage(site, { locale });
+    await page.goto('/portfolio');
+    const all = await page.getByLabel('Currency').locator('option').allTextContents();
+    expect([locale, all[0], new Set(all).size]).toEqual([locale, currency, all.length]);
+    await add(page, 'ACME', '1.5', '7');
+    await page.getByRole('button', { name: 'Edit ACME' }).click();
+    expect([locale, await page.getByLabel('Quantity').inputValue()]).toEqual([locale, shown]);
+    await page.getByRole('button', { name: 'Save changes' }).click();
+    expect(JSON.parse(await exported(page, 'Export as JSON'))).toMatchObject({
+      currency,
+      holdings: [{ symbol: 'ACME', quantity: 1.5, price: 7 }],
+    });
+  }
+});
+
+test("any broker's file is imported after its columns were checked and corrected", async () => {
+  const site = await startSite();
+  const page = await openPage(site, { viewport: PHONE });
+  await page.goto('/portfolio');
+  await add(page, 'ACME', '10', '100');
+  const file = '\uFEFFTicker;Shares;Then;Now\r\nacme;10;120,00;130\r\n"GLO;BEX";1.500;2,000;\r\nTotal;;;\r\n';
+  await importFile(page, 'depot.csv', file);
+  const dialog = page.getByRole('dialog', { name: 'Import “depot.csv”' });
+  await dialog.getByText('2 holdings found. Amounts are in GBP. No column says what was paid').waitFor();
+  await dialog.getByText('Line 4: its quantity is not a number above 0.').waitFor();
+  const preview = dialog.locator('tbody tr');
+  const cellsOf = (row: number): Promise<string[]> => preview.nth(row).locator('th, td').allTextContents();
+  expect(await cellsOf(0)).toEqual(['ACME', '10', '£0.00', '', '']);
+
+  await dialog.getByLabel('Price paid for one').selectOption({ label: 'Then (120,00)' });
+  await dialog.getByLabel('Current price of one').selectOption({ label: 'Now (130)' });
+  expect(await cellsOf(0)).toEqual(['ACME', '10', '£120.00', '£130.00', '']);
+  expect(await cellsOf(1)).toEqual(['GLO;BEX', '1,500', '£2.00', '', '']);
+  await dialog.getByLabel('Decimal sign').selectOption({ label: 'Point, as in 1,234.56' });
+  expect(await cellsOf(1)).toEqual(['GLO;BEX', '1.5', '£2,000.00', '', '']);
+  await dialog.getByLabel('Quantity').selectOption({ label: 'Choose a column' });
+  await dialog.getByText('No holdings found yet').waitFor();
+  expect(await dialog.getByRole('button').allTextContents()).toEqual(['Cancel']);
+
+  await page.keyboard.press('Escape');
+  await dialog.waitFor({ state: 'hidden' });
+  expect(await symbols(page)).toEqual(['ACME']);
+  expect(await page.evaluate('document.activeElement.id')).toBe('file');
+
+  await importFile(page, 'depot.csv', file);
+  await dialog.getByLabel('Price paid for one').selectOption({ label: 'Then (120,00)' });
+  await dialog.getByRole('button', { name: 'Add to my holdings' }).click();
+  await said(page, '2 holdings added. 1 of them went to a symbol that you had');
+  expect(JSON.parse(await exported(page, 'Export as JSON'))).toMatchObject({
+    holdings: [
+      { symbol: 'ACME', quantity: 20, price: 110 },
+      { symbol: 'GLO;BEX', quantity: 1500, price: 2 },
+    ],
+  });
 });
 
 test('files are exported and imported, and an invalid file changes nothing', async () => {
@@ -84,19 +259,21 @@ test('files are exported and imported, and an invalid file changes nothing', asy
 
   const csv = await exported(page, 'Export as CSV');
   expect(csv).toBe(
-    `symbol,quantity,price,note\r\nACME,10,120.5,"'=1+1, ""quoted"""\r\n'-X,1,0,für später\r\n`,
+    `symbol,quantity,price,note,current price\r\nACME,10,120.5,"'=1+1, ""quoted""",\r\n'-X,1,0,für später,\r\n`,
   );
   const json = await exported(page, 'Export as JSON');
-  expect(JSON.parse(json)).toMatchObject({ format: 'tandem-portfolio', version: 1, currency: 'EUR' });
+  expect(JSON.parse(json)).toMatchObject({ format: 'tandem-portfolio', version: 1, currency: 'GBP' });
 
-  await importFile(page, 'bad.csv', 'symbol,quantity,price\r\nOK,1,1\r\nBAD,-1,1\r\n');
-  await page.getByText('Line 3: Enter a number above 0').waitFor();
+  await importFile(page, 'bad.csv', 'symbol,quantity,price\r\n"OK,1,1\r\n');
+  await page.getByText('Line 2: a quotation mark is not closed. Nothing was changed.').waitFor();
+  await importFile(page, 'none.csv', '\r\n');
+  await page.getByText('This file is empty. Nothing was changed.').waitFor();
   await importFile(page, 'other.json', '{"format":"other"}');
   await page.getByText('This is not a portfolio of this page. Nothing was changed.').waitFor();
   expect(await symbols(page)).toEqual(['-X', 'ACME']);
 
   await importFile(page, 'more.csv', 'symbol,quantity,price,note\nNEW,"1",2,"two\nlines"\n');
-  await page.getByRole('dialog').getByRole('button', { name: 'Add' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Add to my holdings' }).click();
   await said(page, '1 holding added.');
   expect(await symbols(page)).toEqual(['-X', 'ACME', 'NEW']);
 
@@ -104,7 +281,7 @@ test('files are exported and imported, and an invalid file changes nothing', asy
   await page.getByRole('dialog').getByRole('button', { name: 'Replace' }).click();
   await said(page, '2 holdings imported.');
   expect(JSON.parse(await exported(page, 'Export as JSON'))).toEqual(JSON.parse(json));
-  await page.getByRole('button', { name: 'Undo' }).click();
+  await page.getByRole('button', { name: 'Undo the import' }).click();
   expect(await symbols(page)).toEqual(['-X', 'ACME', 'NEW']);
 });
 
@@ -192,14 +369,14 @@ test('a backup is made, restored in another browser, restored over existing data
   await ann.getByRole('button', { name: 'Restore' }).click();
   const dialog = ann.getByRole('dialog');
   await dialog.getByText('Replace the 2 holdings of this browser?').waitFor();
-  await dialog.getByRole('button', { name: 'Leave as it is' }).click();
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
   expect(await symbols(ann)).toEqual(['ACME', 'GLOBEX']);
   expect(await ann.evaluate('document.activeElement.textContent')).toBe('Restore');
   await ann.getByRole('button', { name: 'Restore' }).click();
   await dialog.getByRole('button', { name: 'Replace' }).click();
   await said(ann, 'Restored 1 holding');
   expect(await symbols(ann)).toEqual(['ACME']);
-  await ann.getByRole('button', { name: 'Undo' }).click();
+  await ann.getByRole('button', { name: 'Undo the restore' }).click();
   expect(await symbols(ann)).toEqual(['ACME', 'GLOBEX']);
 
   await ann.evaluate(`localStorage.setItem('tandem.portfolio', 'damaged')`);
@@ -259,6 +436,6 @@ test('a holding can be entered, deleted and restored with the keyboard alone', a
   await page.keyboard.press('Enter');
   await said(page, 'ACME is deleted.');
   await page.keyboard.press('Enter');
-  await said(page, 'Undone.');
+  await said(page, 'The deletion is undone.');
   expect(await symbols(page)).toEqual(['ACME']);
 });

@@ -1,0 +1,44 @@
+// Which currency people pay with where they live. https://www.unicode.org/cldr/charts/latest/supplemental/detailed_territory_currency_information.html
+
+const REGIONS = {
+  EUR: 'AD AT BE BG CY DE EE ES FI FR GR HR IE IT LT LU LV MC ME MT NL PT SI SK SM VA XK',
+  USD: 'US AS EC GU MP PR SV VI',
+  GBP: 'GB GG IM JE',
+  CHF: 'CH LI',
+  AUD: 'AU',
+  BRL: 'BR',
+  CAD: 'CA',
+  CNY: 'CN',
+  CZK: 'CZ',
+  DKK: 'DK FO GL',
+  HKD: 'HK',
+  HUF: 'HU',
+  ILS: 'IL PS',
+  INR: 'IN',
+  JPY: 'JP',
+  KRW: 'KR',
+  MXN: 'MX',
+  NOK: 'NO SJ',
+  NZD: 'NZ',
+  PLN: 'PL',
+  RON: 'RO',
+  SEK: 'SE',
+  SGD: 'SG',
+  TRY: 'TR',
+  TWD: 'TW',
+  UAH: 'UA',
+  ZAR: 'ZA',
+};
+
+/** EUR where the region is not in the table. */
+function currencyHere() {
+  // A language alone stands for where most of its speakers live: "de" for Germany.
+  const { region } = new Intl.Locale(navigator.language).maximize();
+  return Object.keys(REGIONS).find((code) => REGIONS[code].split(' ').includes(region)) ?? 'EUR';
+}
+
+/** The currency of the browser's region. */
+export const LOCAL_CURRENCY = currencyHere();
+
+/** All that can be chosen, that of the browser's region first. */
+export const CURRENCIES = [LOCAL_CURRENCY, ...Object.keys(REGIONS).filter((code) => code !== LOCAL_CURRENCY)];
