@@ -263,6 +263,7 @@ describe('limits of one account', () => {
   test.each([
     ['checkouts', 20, [call('POST', '/api/billing/checkout')]],
     ['portal visits', 20, [call('POST', '/api/billing/portal')]],
+    ['deletions', 20, [call('POST', '/settings/delete')]],
     ['exports', 5, [call('GET', '/settings/export')]],
     ['checks with Stripe for a payment', 100, [call('GET', '/settings?checkout=done')]],
     [

@@ -590,6 +590,16 @@ test.each([
   expect(answer.headers['content-security-policy']).toContain("default-src 'none'");
 });
 
+test.each(['/call-0900-now', '/api/call-0900-now'])(
+  'the answer to %s does not repeat the path',
+  async (url) => {
+    const { app } = await startTestServer();
+    const answer = await app.inject({ url });
+    expect(answer.statusCode).toBe(404);
+    expect(answer.body).not.toContain('0900');
+  },
+);
+
 test.each([
   ['an unknown address', 404, { url: '/api/no-such-thing' }],
   ['a method that is not served', 404, { method: 'DELETE', url: '/api/me' }],

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 
 import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
-import { cookiesOf, PASSWORD, postForm, signUp, startTestServer } from './support/server.ts';
+import { cookiesOf, PASSWORD, postForm, postFrom, signUp, START, startTestServer } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 
 const logIn = ({ app }: TestServer, password: string) =>
@@ -175,6 +175,37 @@ describe('password hashing is bounded', () => {
   });
 });
 
+test('the second request of a double click on a reset form gives the answer of the first', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  const path = await resetPath(server);
+  const press = (password: string) => postForm(server.app, path, { password });
+  const twice = [await press('battery staple'), await press('battery staple')];
+  for (const { statusCode, headers, cookies } of twice) {
+    expect({ statusCode, location: headers.location }).toEqual({ statusCode: 303, location: '/login' });
+    expect(cookies).toContainEqual(
+      expect.objectContaining({ name: 'tandem_flash', value: 'password-reset' }),
+    );
+  }
+  expect((await press('another staple')).statusCode).toBe(404);
+  expect((await server.app.inject({ url: path })).statusCode).toBe(404);
+  expect((await logIn(server, 'battery staple')).statusCode).toBe(303);
+  server.clock.now = new Date(START.getTime() + 60_000);
+  expect((await press('battery staple')).statusCode).toBe(404);
+});
+
+test('a used reset link is no way to try passwords', async () => {
+  const server = await startTestServer();
+  await signUp(server, 'ann@example.com');
+  const path = await resetPath(server);
+  const press = (password: string) => postFrom(server, path, '192.0.2.1', { password });
+  expect((await press('battery staple')).statusCode).toBe(303);
+  for (let n = 0; n < 10; n += 1) expect((await press(`guess ${n} of ten`)).statusCode).toBe(404);
+  expect((await press('battery staple')).statusCode).toBe(404);
+  const fields = { email: 'ann@example.com', password: 'battery staple' };
+  expect((await postFrom(server, '/login', '192.0.2.1', fields)).statusCode).toBe(429);
+});
+
 test('a reset ends every session and every other reset link', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
@@ -185,7 +216,7 @@ test('a reset ends every session and every other reset link', async () => {
     const me = await server.app.inject({ url: '/api/me', headers: { cookie } });
     expect(me.statusCode).toBe(401);
   }
-  expect(await server.db.resetLink.count()).toBe(0);
+  expect(await server.db.resetLink.count({ where: { used: false } })).toBe(0);
   expect((await postForm(server.app, path, { password: 'another staple' })).statusCode).toBe(404);
   expect((await logIn(server, 'battery staple')).statusCode).toBe(303);
 });

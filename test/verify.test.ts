@@ -200,6 +200,39 @@ describe('a new address', () => {
     expect(await outbox(server)).toHaveLength(2);
   });
 
+  test('has one share of mails under all its +tags', async () => {
+    const server = await startTestServer(MAIL);
+    for (let n = 0; n < 6; n += 1) await newcomer(server, `ann+${n}@example.com`);
+    expect(await outbox(server, 'mail.prove-address')).toHaveLength(5);
+  });
+
+  test('a refused change to it takes none of its mails, so nobody can use them up unseen', async () => {
+    const server = await startTestServer(MAIL);
+    const eve = await signUp(server, 'eve@example.com');
+    const ask = async () => (await askFor(server, eve, 'ann@example.com', 'wrong password')).statusCode;
+    for (let n = 0; n < 4; n += 1) expect(await ask()).toBe(403);
+    expect(await Promise.all([ask(), ask(), ask(), ask(), ask(), ask()])).not.toContain(303);
+    const ann = await newcomer(server);
+    for (let n = 0; n < 4; n += 1)
+      expect((await postForm(server.app, '/settings/verify', {}, ann.cookie)).statusCode).toBe(303);
+    expect(await outbox(server, 'mail.prove-address')).toHaveLength(5);
+  });
+
+  test.each([
+    ['/settings/address', { email: 'new@example.com' }],
+    ['/settings/password', { newPassword: NEW_PASSWORD }],
+    ['/settings/delete', {}],
+  ])('a wrong password at %s takes none of its mails', async (path, fields) => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    for (let n = 0; n < 5; n += 1) {
+      const typed = { ...fields, currentPassword: 'wrong password' };
+      expect((await postForm(server.app, path, typed, ann.cookie)).statusCode).toBe(403);
+    }
+    expect((await postForm(server.app, '/settings/verify', {}, ann.cookie)).statusCode).toBe(303);
+    expect(await outbox(server)).toHaveLength(2);
+  });
+
   test('proofs are tried 30 times by one client', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);

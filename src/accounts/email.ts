@@ -24,7 +24,11 @@ export async function hashEmail(tx: Tx, email: string): Promise<string> {
     .digest('base64url');
 }
 
-function personOf(email: string): string {
+/**
+ * One person's address, however they spell it.
+ * @param email in lower case
+ */
+export function personOf(email: string): string {
   const at = email.lastIndexOf('@');
   const [mailbox = ''] = email.slice(0, at).split('+');
   const domain = email.slice(at + 1);

@@ -15,6 +15,9 @@ import { addSeconds, wholeSeconds } from '../instants.ts';
 /** Lifetime of a reset link, s. */
 export const RESET_LINK_SECONDS = 3_600;
 
+/** A used link is kept this long, s. A double click sends a form twice within this time. */
+const USED_LINK_SECONDS = 60;
+
 /**
  * Creates the token of a single-use reset link that an operator hands out. The user's older links stop
  * working.
@@ -81,11 +84,24 @@ export async function findResetLink(
   token: string,
   now: Date,
 ): Promise<WorkingResetLink | null> {
-  const where = { tokenHash: hashToken(secret, token), expiresAt: { gt: wholeSeconds(now) } };
-  const link = await db.resetLink.findUnique({ where, include: { user: true } });
-  if (!link) return null;
+  const link = await findLink(db, secret, token, now);
+  if (!link || link.used) return null;
   const { user, mailed } = link;
   return { user, mailed, startsAfresh: mailed && (await isUnclaimed(db, user)) };
+}
+
+/**
+ * The account whose password was set with a link a moment ago; null when there is none. The second request of
+ * a double click needs it, because the browser shows only that one's answer.
+ */
+export async function findJustReset(db: Db, secret: string, token: string, now: Date): Promise<User | null> {
+  const link = await findLink(db, secret, token, now);
+  return link?.used ? link.user : null;
+}
+
+function findLink(client: Db | Tx, secret: string, token: string, now: Date) {
+  const where = { tokenHash: hashToken(secret, token), expiresAt: { gt: wholeSeconds(now) } };
+  return client.resetLink.findUnique({ where, include: { user: true } });
 }
 
 /**
@@ -110,15 +126,17 @@ export async function resetPassword(
   const passwordHash = await hashPassword(password);
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
-    const where = { tokenHash: hashToken(secret, token), expiresAt: { gt: tx.now } };
-    const used = await tx.resetLink.findUnique({ where });
-    if (!user || !used) return false;
-    if (used.mailed && (await isUnclaimed(tx, user))) {
+    const where = { tokenHash: hashToken(secret, token), used: false, expiresAt: { gt: tx.now } };
+    const locked = await tx.resetLink.findUnique({ where });
+    if (!user || !locked) return false;
+    if (locked.mailed && (await isUnclaimed(tx, user))) {
       await tx.backup.deleteMany({ where: { userId } });
       await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
     }
-    const proven = used.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now };
+    const proven = locked.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now };
     await setPassword(tx, userId, passwordHash, proven || {});
+    const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
+    await tx.resetLink.create({ data: { ...locked, used: true, expiresAt } });
     if (mayMail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
     return true;
   });

@@ -20,6 +20,7 @@ import { docsPage, documentRoute } from './docs/docs.ts';
 import { forgotRoutes } from './forgot/forgot.ts';
 import { invitationRoute } from './invitation.ts';
 import { logInRoutes } from './login/login.ts';
+import { countOnlySentMails } from './may-mail.ts';
 import { meRoute } from './me.ts';
 import { tellCreditNews } from './news.ts';
 import { sendPage } from './page.ts';
@@ -172,6 +173,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   recognizeVisitors(people, context);
   answerUnknownAddresses(people);
 
+  countOnlySentMails(people);
   tellCreditNews(people, context);
   people.get('/', (request, reply) => sendPage(request, reply, 'landing', { title: context.config.brand }));
   invitationRoute(people, context);

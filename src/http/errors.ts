@@ -37,8 +37,9 @@ export function answerErrors(app: FastifyInstance): void {
 
 /** Answers unknown paths with 404. It belongs in the people's scope so that the page knows its visitor. */
 export function answerUnknownAddresses(app: FastifyInstance): void {
-  app.setNotFoundHandler((request) => {
-    throw new HttpError(404, 'not_found', `There is nothing at ${request.url.split('?')[0] ?? '/'}.`);
+  // The message does not repeat the path: whoever makes a link could write on our page.
+  app.setNotFoundHandler(() => {
+    throw new HttpError(404, 'not_found', 'There is nothing at this address.');
   });
 }
 

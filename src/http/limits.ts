@@ -23,6 +23,7 @@ const LIMITS = {
   addressChangesOfAccount: 10,
   checkoutsOfAccount: 20,
   portalsOfAccount: 20,
+  deletionsOfAccount: 20,
   // Without JavaScript, a page that waits for a payment reloads 40 times.
   paymentChecksOfAccount: 100,
   exportsOfAccount: 5,

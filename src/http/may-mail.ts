@@ -1,12 +1,13 @@
-import type { FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 
+import { personOf } from '../accounts/email.ts';
 import type { User } from '../db/generated/client.ts';
 import type { AppContext } from './context.ts';
-import { takeOfMailbox } from './limits.ts';
+import { giveBackToMailbox, takeOfMailbox } from './limits.ts';
 
 /**
- * Whether one more mail may be sent to an address. Mail must be on, and an unproven address gets at most five
- * a day (design: rule 12). A call that allows the mail counts it.
+ * Whether one more mail may be sent to an address. Mail must be on, and a person whose address is unproven
+ * gets at most five a day (design: rule 12), under all +tags together. A call that allows the mail counts it.
  * @param address in lower case
  */
 export async function mayMail(
@@ -15,9 +16,12 @@ export async function mayMail(
   address: string,
   isProven: boolean,
 ): Promise<boolean> {
-  return (
-    config.mail !== null && (isProven || (await takeOfMailbox(request, 'mailsToUnprovenMailbox', address)))
-  );
+  if (config.mail === null || isProven) return config.mail !== null;
+  const mailbox = personOf(address);
+  const isLeft = await takeOfMailbox(request, 'mailsToUnprovenMailbox', mailbox);
+  if (isLeft) (request.mailsCounted ??= []).push(mailbox);
+  else await giveBackToMailbox(request, 'mailsToUnprovenMailbox', mailbox);
+  return isLeft;
 }
 
 /** The same for an account's address. */
@@ -27,4 +31,29 @@ export async function mayMailTo(
   { email, emailProvenAt }: Pick<User, 'email' | 'emailProvenAt'>,
 ): Promise<boolean> {
   return email !== null && (await mayMail(context, request, email, emailProvenAt !== null));
+}
+
+/** Takes back what `mayMail` counted for a request that queued no mail. */
+export async function uncountMails(request: FastifyRequest): Promise<void> {
+  const mailboxes = request.mailsCounted ?? [];
+  request.mailsCounted = null;
+  for (const mailbox of mailboxes) await giveBackToMailbox(request, 'mailsToUnprovenMailbox', mailbox);
+}
+
+/**
+ * Counts no mails for requests that fail, because they queue none. Otherwise anybody could use up the mails
+ * of somebody else's address, and its owner would never see one.
+ */
+export function countOnlySentMails(app: FastifyInstance): void {
+  app.decorateRequest('mailsCounted', null);
+  app.addHook('onSend', async function uncountMailsOfFailure(request, reply) {
+    if (reply.statusCode >= 400) await uncountMails(request);
+  });
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The mailboxes of the mails that `mayMail` counted for this request. */
+    mailsCounted: string[] | null;
+  }
 }

@@ -2,14 +2,14 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
 import type { WorkingResetLink } from '../../accounts/reset-link.ts';
-import { mayMail } from '../may-mail.ts';
+import { mayMail, uncountMails } from '../may-mail.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
-import { errorsFor } from '../forms.ts';
-import { takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
+import { errorsFor, typedText } from '../forms.ts';
+import { takeOfAddress, TOO_MANY_TRIES, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
-import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
-import { findResetLink, resetPassword } from '../../accounts/reset-link.ts';
+import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
+import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
 
 /** Messages shown when the form is rendered again. */
 interface FormErrors {
@@ -34,7 +34,7 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     }
     // Check the link first: errors about the password are of no use when the link does not work.
     const link = await findResetLink(db, sessionSecret, token, now());
-    if (!link) return resetForm(request, reply.status(404), null, {});
+    if (!link) return answerSpentLink(request, reply);
     const form = z.object({ password: newPassword }).safeParse(request.body ?? {});
     if (!form.success) {
       return resetForm(request, reply.status(400), link, errorsFor(form.error, { password: BAD_PASSWORD }));
@@ -42,11 +42,34 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     const { user, mailed } = link;
     const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
     const done = await resetPassword(db, sessionSecret, token, form.data.password, mail, now());
-    if (!done) return resetForm(request, reply.status(404), null, {});
-    clearSession(request, reply);
-    setFlash(request, reply, 'password-reset');
-    return reply.redirect('/login', 303);
+    return done ? toLogIn(request, reply) : answerSpentLink(request, reply);
   });
+
+  /** Gives the second request of a double click the answer of the first; anyone else's link works no more. */
+  async function answerSpentLink(
+    request: FastifyRequest<{ Params: { token: string } }>,
+    reply: FastifyReply,
+  ): Promise<FastifyReply> {
+    await uncountMails(request);
+    const user = await findJustReset(db, sessionSecret, request.params.token, now());
+    const typed = typedText(request.body, 'password');
+    const verdict =
+      user &&
+      (await tryPassword(
+        request,
+        reply,
+        user.email ?? '',
+        () => checkPassword(user.passwordHash, typed),
+        (outcome) => outcome === 'wrong',
+      ));
+    return verdict === 'right' ? toLogIn(request, reply) : resetForm(request, reply.status(404), null, {});
+  }
+}
+
+function toLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  clearSession(request, reply);
+  setFlash(request, reply, 'password-reset');
+  return reply.redirect('/login', 303);
 }
 
 function resetForm(

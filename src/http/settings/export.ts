@@ -49,7 +49,7 @@ export async function exportAccount(db: Db, user: User, place: Place, now: Date)
       include: { payments: { include: { disputes: true } } },
     }),
     db.session.findMany({ ...ofUser, select: { expiresAt: true } }),
-    db.resetLink.findMany({ ...ofUser, select: { expiresAt: true } }),
+    db.resetLink.findMany({ where: { userId: user.id, used: false }, select: { expiresAt: true } }),
     db.backup.findMany({ ...ofUser, orderBy: { number: 'asc' }, omit: { userId: true } }),
     listInvitations(db, user.id, account.referral.invited),
   ]);

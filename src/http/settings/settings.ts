@@ -192,31 +192,36 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       .send(JSON.stringify(await exportAccount(db, request.user, place, now()), null, 2));
   });
 
-  app.post('/settings/delete', async (request, reply) => {
-    if (!request.user) return reply.redirect('/login', 303);
-    const { user } = request;
-    const again = (status: number, problem: string): Promise<FastifyReply> =>
-      settings(request, reply.status(status), user, { deletion: { errors: { currentPassword: problem } } });
+  // Each one can ask Stripe.
+  app.post(
+    '/settings/delete',
+    { onRequest: limitedByAccount('deletionsOfAccount') },
+    async (request, reply) => {
+      if (!request.user) return reply.redirect('/login', 303);
+      const { user } = request;
+      const again = (status: number, problem: string): Promise<FastifyReply> =>
+        settings(request, reply.status(status), user, { deletion: { errors: { currentPassword: problem } } });
 
-    const form = z.object({ currentPassword }).safeParse(request.body ?? {});
-    if (!form.success) return again(400, NO_PASSWORD);
-    const mail = await mayMailTo(context, request, user);
-    const refusal = await askStripe(() =>
-      tryCurrentPassword(
-        request,
-        reply,
-        user,
-        () => deleteAccount({ db, stripe, products }, user.id, { ...form.data, mail }, now()),
-        (outcome) => outcome === 'wrong-password',
-      ),
-    );
-    if (refusal === undefined) return again(429, TOO_MANY_TRIES);
-    if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);
-    if (refusal !== null) return again(409, NOT_DELETED[refusal]);
-    clearSession(request, reply);
-    setFlash(request, reply, 'account-deleted');
-    return reply.redirect('/', 303);
-  });
+      const form = z.object({ currentPassword }).safeParse(request.body ?? {});
+      if (!form.success) return again(400, NO_PASSWORD);
+      const mail = await mayMailTo(context, request, user);
+      const refusal = await askStripe(() =>
+        tryCurrentPassword(
+          request,
+          reply,
+          user,
+          () => deleteAccount({ db, stripe, products }, user.id, { ...form.data, mail }, now()),
+          (outcome) => outcome === 'wrong-password',
+        ),
+      );
+      if (refusal === undefined) return again(429, TOO_MANY_TRIES);
+      if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);
+      if (refusal !== null) return again(409, NOT_DELETED[refusal]);
+      clearSession(request, reply);
+      setFlash(request, reply, 'account-deleted');
+      return reply.redirect('/', 303);
+    },
+  );
 
   async function settings(
     request: FastifyRequest,

@@ -4,8 +4,8 @@ import * as z from 'zod';
 import type { AppContext } from '../context.ts';
 import { clearInvitation, sessionToken, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor } from '../forms.ts';
-import { giveBackToMailbox, takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
-import { mayMail } from '../may-mail.ts';
+import { takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
+import { mayMail, uncountMails } from '../may-mail.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
 import { continueToPlan } from '../billing/billing.ts';
@@ -31,11 +31,10 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
     const form = signUpForm.safeParse(request.body ?? {});
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: BAD_PASSWORD }));
 
-    const { email } = form.data;
-    const mail = await mayMail(context, request, email, false);
+    const mail = await mayMail(context, request, form.data.email, false);
     const input = { ...form.data, code: request.invitationCode, oldToken: sessionToken(request), mail };
     let token: string | null | undefined = await signUp(db, sessionSecret, input, now());
-    if (token === null && mail) await giveBackToMailbox(request, 'mailsToUnprovenMailbox', email);
+    if (token === null) await uncountMails(request);
     if (token === null && (await wasJustMade(db, input.email, now()))) {
       token = await tryLogIn(context, request, reply, input);
     }
