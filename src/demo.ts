@@ -61,7 +61,10 @@ async function playStory(origin: string, movesClock: boolean): Promise<void> {
     await ben.post(portal.url, { action: 'pass_month' });
     const annLater = await ann.me();
     say('A month passes, and Ben renews. Ann', describe(annLater));
-    must(annLater.referral.converted === 1 && annLater.creditDays < 20, "a renewal credits nobody; Ann's days run");
+    must(
+      annLater.referral.converted === 1 && annLater.creditDays < 20,
+      "a renewal credits nobody; Ann's days run",
+    );
     must((await ben.me()).creditDays === 45, "Ben's days are held while he pays");
   }
 

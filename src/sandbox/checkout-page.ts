@@ -54,7 +54,7 @@ export function serveCheckoutPage(app: FastifyInstance, context: Context): void 
       return show(reply, found);
     }
     if (await direct(context, null, form)) {
-      return reply.redirect(`/checkout/${session.id}`, 303);
+      return reply.redirect(`/checkout/${session.id}#director`, 303);
     }
     return sendMessage(reply, 400, 'This button is not one of the checkout’s.');
   });
@@ -71,12 +71,14 @@ export function serveCheckoutPage(app: FastifyInstance, context: Context): void 
     problem?: string,
   ): Promise<FastifyReply> {
     await inTime(expireIfDue(context, session, byPerson(context).at));
+    const known = state.customers.get(session.customer ?? '');
     const open = session.status === 'open';
     const decline = { field: 'outcome', action: 'decline', label: 'Let the card be declined' };
     return sendPage(reply, problem === undefined ? 200 : 402, 'checkout', [successUrl(session)], {
       title: 'Checkout',
       seller: options.seller,
       session,
+      email: session.customer_email ?? (known === undefined || 'deleted' in known ? null : known.email),
       problem,
       successUrl: successUrl(session),
       plan: order.price.nickname,

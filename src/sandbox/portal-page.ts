@@ -64,17 +64,16 @@ export function servePortalPage(app: FastifyInstance, context: Context): void {
       return reply;
     }
     const form = asParams(request.body);
-    if (ACTIONS.has(readText(form, 'action') ?? '')) {
-      const { events, problem } = act(context, portal.customer, form);
-      await inTime(context.publish(events));
-      if (problem !== undefined) {
-        return show(reply, portal, problem);
-      }
-    } else if (!(await direct(context, portal.customer, form))) {
+    // Each redirects instead of rendering, so that a reload does not repeat the action.
+    if (await direct(context, portal.customer, form)) {
+      return reply.redirect(`/portal/${portal.id}#director`, 303);
+    }
+    if (!ACTIONS.has(readText(form, 'action') ?? '')) {
       return sendMessage(reply, 400, 'This button is not one of the portal’s.');
     }
-    // Redirect instead of rendering, so that a reload does not repeat the action.
-    return reply.redirect(`/portal/${portal.id}`, 303);
+    const { events, problem } = act(context, portal.customer, form);
+    await inTime(context.publish(events));
+    return problem === undefined ? reply.redirect(`/portal/${portal.id}`, 303) : show(reply, portal, problem);
   });
 
   function show(reply: FastifyReply, portal: PortalSession, problem?: string): FastifyReply {
