@@ -47,13 +47,7 @@ function actionsIn(html = ''): string[] {
 test('the portal keeps what a customer can do apart from what the director can do', async () => {
   const { url, page, own, offers } = await atPortal();
   expect(await own()).toEqual(['cancel_at_period_end', 'switch', 'change_card']);
-  expect(await offers()).toEqual([
-    'pass_next',
-    'card_declined',
-    'dispute_open',
-    'refund_last',
-    'cancel_now',
-  ]);
+  expect(await offers()).toEqual(['pass_next', 'card_declined', 'dispute_open', 'refund_last', 'cancel_now']);
   const html = await page();
   expect(html).toMatch(/<main[^]*<\/main>\s*<aside class="director" aria-labelledby="director">/);
   const policy = (await fetch(url)).headers.get('content-security-policy');

@@ -79,7 +79,7 @@ export function serveDirector(app: FastifyInstance, context: Context): void {
       return sendMessage(reply, 403, 'This form was sent from another site.');
     }
     return (await direct(context, null, asParams(request.body)))
-      ? reply.redirect('/', 303)
+      ? reply.redirect('/#director', 303)
       : sendMessage(reply, 400, 'This button is not one of the panel’s.');
   });
 }
