@@ -1,15 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import type { Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { join } from 'node:path';
 
 import { pino } from 'pino';
 
 import { rehashAddresses } from './accounts/rehash-addresses.ts';
+import { prolongSessions } from './accounts/sessions.ts';
 import { buildApp } from './http/app.ts';
 import { checkConfig, readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
-import { dataFolder, openDatabase } from './db/open.ts';
+import { openDatabase } from './db/open.ts';
+import { inTransaction } from './db/transaction.ts';
 import { letterheadOf } from './outbox/compose.ts';
 import { examine, summarize } from './operator/doctor.ts';
 import { startHourly } from './outbox/hourly.ts';
@@ -21,6 +22,7 @@ import { smtpSender } from './outbox/smtp.ts';
 import type { SendMail } from './outbox/smtp.ts';
 import { PlainError } from './plain-error.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
+import { sandboxFile } from './sandbox-file.ts';
 import { sessionSecretOf } from './session-secret.ts';
 import { createStripe } from './stripe/client.ts';
 
@@ -37,23 +39,24 @@ export interface RunningServer {
 /**
  * Starts everything: configuration, database, the sandbox if it is on, and the server.
  *
- * @param now the clock
+ * @param realNow the clock; in the sandbox people can move it forward
  * @throws PlainError when something is wrong that a person can fix
  */
-export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Promise<RunningServer> {
+export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): Promise<RunningServer> {
   const config = readConfig(env);
   const logger = pino({ level: config.logLevel });
   for (const { says } of checkConfig(env).warnings) logger.warn(says);
   const { db, migrations } = await openDatabase(config.databaseUrl);
   if (migrations.length > 0) logger.info({ migrations }, 'applied database migrations');
-  await rehashAddresses(db, now());
 
   const sessionSecret = await sessionSecretOf(config);
   const sandbox = config.sandbox
-    ? await openSandbox(config, now, (line) => {
+    ? await openSandbox(config, realNow, timePassed, (line) => {
         logger.warn(line);
       })
     : null;
+  const now = sandbox?.running.now ?? realNow;
+  await rehashAddresses(db, now());
   const stripe = sandbox?.stripe ?? config.stripe;
   const stripeClient = createStripe(stripe);
   const app = await buildApp(
@@ -77,6 +80,14 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
 
   let sender: Sender | null = null;
   let hourly: Hourly | null = null;
+
+  /** Does what is due after the sandbox's clock moved. Nobody is logged out by that. */
+  async function timePassed(): Promise<void> {
+    await inTransaction(db, now(), prolongSessions);
+    await hourly?.run();
+    await sender?.wake();
+  }
+
   async function close(): Promise<void> {
     await Promise.all([app.close(), sender?.close(), hourly?.close()]);
     // A request in flight may need the sandbox.
@@ -164,6 +175,7 @@ interface OpenSandbox {
 async function openSandbox(
   config: Config,
   now: () => Date,
+  timePassed: () => Promise<void>,
   log: (line: string) => void,
 ): Promise<OpenSandbox> {
   const apiKey = `sk_test_sandbox_${randomBytes(12).toString('hex')}`;
@@ -171,12 +183,15 @@ async function openSandbox(
   const options = {
     host: config.host,
     publicHost: new URL(config.publicUrl).hostname,
+    localHost: reachable(config.host),
+    seller: config.brand,
     apiKey,
     webhookSecret,
     webhookUrl: () => `http://${reachable(config.host)}:${config.port}/api/stripe/webhook`,
     prices: SANDBOX_PRICES,
     now,
-    stateFile: join(dataFolder(config.databaseUrl), 'sandbox.json'),
+    timePassed,
+    stateFile: sandboxFile(config),
     log,
   };
   // Loaded on demand: it is a third of the code.
@@ -194,7 +209,7 @@ async function openSandbox(
     stripe: {
       ...config.stripe,
       apiKey,
-      apiBase: `http://${reachable(config.host)}:${running.apiPort}`,
+      apiBase: running.apiBase,
       webhookSecrets: [webhookSecret],
     },
   };

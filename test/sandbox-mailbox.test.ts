@@ -12,6 +12,8 @@ async function start(stateFile?: string): Promise<{ sandbox: Sandbox; page: stri
     host: '127.0.0.1',
     port: 0,
     publicHost: '127.0.0.1',
+    localHost: '127.0.0.1',
+    seller: 'Tandem',
     apiKey: 'sk_test_sandbox',
     webhookSecret: 'whsec_sandbox',
     webhookUrl: () => 'http://127.0.0.1:9/webhook',

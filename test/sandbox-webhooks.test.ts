@@ -36,6 +36,8 @@ async function start(webhookUrl: string) {
     host: '127.0.0.1',
     port: 0,
     publicHost: 'localhost',
+    localHost: '127.0.0.1',
+    seller: 'Tandem',
     apiKey: API_KEY,
     webhookSecret: SECRET,
     webhookUrl: () => webhookUrl,

@@ -204,7 +204,7 @@ function decodable(url: string): string {
   return [path.replaceAll('%', '%25'), ...query].join('?');
 }
 
-function siteInfo({ config, sandboxUrl }: AppContext): SiteInfo {
+function siteInfo({ config, sandboxUrl, now }: AppContext): SiteInfo {
   const { brand, publicUrl, contactEmail, termsUrl, privacyUrl, mail } = config;
   return {
     brand,
@@ -213,6 +213,8 @@ function siteInfo({ config, sandboxUrl }: AppContext): SiteInfo {
     termsUrl,
     privacyUrl,
     sandboxOn: sandboxUrl !== null,
+    sandboxUrl,
+    now,
     mailboxUrl: sandboxUrl !== null && mail?.smtpUrl === null ? `${sandboxUrl}/mail` : null,
   };
 }

@@ -22,6 +22,9 @@ export interface SiteInfo {
   termsUrl: string | null;
   privacyUrl: string | null;
   sandboxOn: boolean;
+  /** Where people move the sandbox's clock; null when the sandbox is off. */
+  sandboxUrl: string | null;
+  now: () => Date;
   /** Where the sandbox shows sent mail; null when there is no such page. */
   mailboxUrl: string | null;
 }

@@ -10,6 +10,7 @@ import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { DAY_SECONDS } from '../instants.ts';
 import { nativeModuleProblem } from '../native-module.ts';
 import { PlainError } from '../plain-error.ts';
+import { readSandbox } from '../sandbox-file.ts';
 import { sessionSecretOf } from '../session-secret.ts';
 
 const DONE = 0;
@@ -163,11 +164,13 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       const { db, migrations } = await openDatabase(config.databaseUrl, COMMAND_WAIT_MS);
       try {
         const sessionSecret = await sessionSecretOf(config);
+        const sandbox = config.sandbox ? await readSandbox(config) : null;
+        const stripeConfig = sandbox?.stripe ?? config.stripe;
         const stripe =
-          config.stripe.apiKey === null
+          stripeConfig.apiKey === null
             ? null
-            : (await import('../stripe/client.ts')).createStripe(config.stripe);
-        const { now: clock } = surroundings;
+            : (await import('../stripe/client.ts')).createStripe(stripeConfig);
+        const clock = (): Date => new Date(surroundings.now().getTime() + (sandbox?.aheadMs ?? 0));
         return await work({ config, db, migrations, sessionSecret, stripe, now: clock(), clock });
       } finally {
         await db.$disconnect();

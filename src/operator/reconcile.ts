@@ -8,6 +8,9 @@ import { PlainError } from '../plain-error.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
+const SANDBOX_OFF =
+  'The sandbox cannot be reached, because it runs inside the server. Start the server, then try again in another terminal.';
+
 /**
  * `reconcile`: compares the database with Stripe, and fixes and lists the differences. Progress goes to stderr: a bar
  * on a terminal, plain lines elsewhere.
@@ -21,7 +24,8 @@ export async function reconcile(
   seconds: number | null,
   dryRun: boolean,
 ): Promise<CommandResult> {
-  const { db, stripe, clock } = context;
+  const { config, db, stripe, clock } = context;
+  if (!stripe && config.sandbox) throw new PlainError(SANDBOX_OFF);
   if (!stripe)
     throw new PlainError('STRIPE_API_KEY is not set, so Stripe cannot be asked. Set it, then try again.');
   const { show, stop } = process.stderr.isTTY ? progressBar() : progressLines();
@@ -37,6 +41,8 @@ export async function reconcile(
   } catch (error) {
     stop();
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
+    if (config.sandbox && error instanceof Stripe.errors.StripeConnectionError)
+      throw new PlainError(SANDBOX_OFF);
     throw new PlainError(
       `Stripe could not be asked: ${error.message} What was fixed so far is kept; run reconcile again to continue.`,
     );

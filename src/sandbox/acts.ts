@@ -65,10 +65,10 @@ export interface Acts {
 }
 
 export function createActs(context: Context): Acts {
-  const { state, options } = context;
+  const { state, now } = context;
 
   function cause(): Cause {
-    return { at: toEpoch(options.now()), requestId: null, idempotencyKey: null };
+    return { at: toEpoch(now()), requestId: null, idempotencyKey: null };
   }
 
   return {
@@ -155,7 +155,7 @@ export function createActs(context: Context): Acts {
     },
 
     advance() {
-      const events = letHappen(state, toEpoch(options.now()));
+      const events = letHappen(state, toEpoch(now()));
       if (events.length > 0) {
         void context.publish(events);
       }

@@ -20,7 +20,7 @@ import { toEpoch } from './time.ts';
  * @param app a Fastify scope mounted at `/v1`, with bodies and queries parsed by qs
  */
 export function serveApi(app: FastifyInstance, context: Context): void {
-  const { options, state } = context;
+  const { options, state, now } = context;
 
   app.addHook('onRequest', (request, reply, done) => {
     reply.header('request-id', request.id);
@@ -62,7 +62,7 @@ export function serveApi(app: FastifyInstance, context: Context): void {
       id: readText(asParams(request.params), 'id') ?? '',
       params: asParams(request.method === 'POST' ? request.body : request.query),
       cause: {
-        at: toEpoch(options.now()),
+        at: toEpoch(now()),
         requestId: request.id,
         idempotencyKey: typeof key === 'string' && request.method === 'POST' ? key : null,
       },

@@ -5,6 +5,8 @@ import type { Price, StripeEvent } from './types.ts';
 export interface Context {
   options: SandboxOptions;
   state: State;
+  /** The sandbox's clock. All times in objects and signatures come from it. */
+  now: () => Date;
   /** The available prices, by id. */
   prices: Map<string, Price>;
   /** The sandbox's URL without a trailing slash. Empty until it listens. */
@@ -15,8 +17,9 @@ export interface Context {
    */
   save: () => void;
   /**
-   * Stores the events and every other change, and starts delivering. Never rejects. Resolves when each event
-   * has been tried once, or at once while events are held.
+   * Stores the events and every other change, and starts delivering, unless the webhooks of what happens next
+   * are to be lost. Never rejects. Resolves when each event has been tried once, or at once while events are
+   * held.
    */
   publish: (events: StripeEvent[]) => Promise<void>;
 }

@@ -1,9 +1,13 @@
 import { buildEvent, changedFrom } from './events.ts';
+import { newId } from './ids.ts';
 import type { Cause } from './events.ts';
 import { buildCustomer } from './objects.ts';
 import type { CardBehaviour, State } from './state.ts';
 import { cancelNow, hasEnded, subscriptionsOf } from './subscriptions.ts';
 import type { Customer, DeletedCustomer, StripeEvent } from './types.ts';
+
+/** Stripe's own: https://docs.stripe.com/testing#cards */
+export const TEST_CARDS = ['Visa •••• 4242', 'Mastercard •••• 4444'] as const;
 
 /** Creates a customer: https://docs.stripe.com/api/customers/create */
 export function createCustomer(
@@ -48,5 +52,27 @@ export function deleteCustomer(state: State, customer: Customer, cause: Cause): 
 
 /** Sets whether the customer's card accepts later charges. */
 export function setCard(state: State, customer: string, behaviour: CardBehaviour): void {
-  state.cards.set(customer, { id: customer, behaviour });
+  state.cards.set(customer, { ...state.cards.get(customer), id: customer, behaviour });
+}
+
+/** Gives the customer the other test card, which works. */
+export function changeCard(state: State, customer: Customer, cause: Cause): StripeEvent[] {
+  const before = structuredClone(customer);
+  state.cards.set(customer.id, {
+    id: customer.id,
+    behaviour: 'works',
+    name: otherCard(state, customer.id),
+  });
+  customer.invoice_settings = { default_payment_method: newId('pm') };
+  return [buildEvent(cause, 'customer.updated', customer, before)];
+}
+
+/** The card that pays, in words. */
+export function cardName(state: State, customer: string): string {
+  return state.cards.get(customer)?.name ?? TEST_CARDS[0];
+}
+
+/** The card that the customer can change to. */
+export function otherCard(state: State, customer: string): string {
+  return cardName(state, customer) === TEST_CARDS[0] ? TEST_CARDS[1] : TEST_CARDS[0];
 }

@@ -3,12 +3,13 @@ import type { Cause } from './events.ts';
 import { buildInvoice } from './objects.ts';
 import { cancelPayment } from './payments.ts';
 import type { State } from './state.ts';
-import type { BillingReason, Customer, Invoice, StripeEvent, Subscription } from './types.ts';
+import type { BillingReason, Customer, Invoice, StripeEvent, Subscription, UnusedTime } from './types.ts';
 
 /**
  * Drafts the invoice of a subscription's current period and makes it the latest invoice. The first invoice
  * that a promotion code reduces removes the code from the subscription:
  * https://docs.stripe.com/billing/subscriptions/coupons
+ * The customer's balance pays first: https://docs.stripe.com/billing/customer/balance
  */
 export function draftInvoice(
   state: State,
@@ -16,13 +17,15 @@ export function draftInvoice(
   subscription: Subscription,
   reason: BillingReason,
   cause: Cause,
+  unused: UnusedTime | null = null,
 ): Invoice {
   const discount = state.discounts.get(subscription.discounts[0] ?? '') ?? null;
-  const invoice = buildInvoice(cause.at, customer, subscription, reason, discount);
+  const invoice = buildInvoice(cause.at, customer, subscription, reason, { discount, unused });
   if (invoice.subtotal > 0) {
     subscription.discounts = [];
   }
   customer.currency = invoice.currency;
+  customer.balance = invoice.ending_balance;
   subscription.latest_invoice = invoice.id;
   state.invoices.set(invoice.id, invoice);
   return invoice;

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 
 import type { Context } from './context.ts';
-import { securityHeaders, sendMessage, sendPage } from './pages.ts';
+import { securityHeaders, sendMessage, sendPage } from './page.ts';
 import { asParams, readText } from './params.ts';
 import type { Mail } from './types.ts';
 
@@ -14,12 +14,12 @@ const KEPT = 200;
 export type HandedMail = Omit<Mail, 'id' | 'at'>;
 
 /** Stores a mail that would otherwise leave the machine. A duplicate is recognised by its Message-ID. */
-export function takeMail({ state, options, save }: Context, mail: HandedMail): void {
+export function takeMail({ state, now, save }: Context, mail: HandedMail): void {
   const id = `mail_${createHash('sha256').update(mail.messageId).digest('hex').slice(0, 24)}`;
   if (state.mails.has(id)) {
     return;
   }
-  state.mails.set(id, { id, at: options.now().toISOString(), ...mail });
+  state.mails.set(id, { id, at: now().toISOString(), ...mail });
   for (const oldest of [...state.mails.keys()].slice(0, -KEPT)) {
     state.mails.delete(oldest);
   }

@@ -3,7 +3,16 @@ import type { Stripe } from 'stripe';
 import { newId } from './ids.ts';
 import { DAY, periodEnd } from './time.ts';
 import type { Interval } from './time.ts';
-import type { BillingReason, Customer, Discount, Order, PartOf, Subscription, Unexpanded } from './types.ts';
+import type {
+  BillingReason,
+  Customer,
+  Discount,
+  Order,
+  PartOf,
+  Subscription,
+  Unexpanded,
+  UnusedTime,
+} from './types.ts';
 
 // Builders of objects in their initial state. In each, `changing` holds the fields whose values can change
 // later.
@@ -55,14 +64,20 @@ export function buildCustomer(
     test_clock: string | null;
   },
 ) {
-  const changing: { currency: string | null; next_invoice_sequence: number } = {
+  const changing: {
+    balance: number;
+    currency: string | null;
+    invoice_settings: { default_payment_method: string | null };
+    next_invoice_sequence: number;
+  } = {
+    balance: 0,
     currency: null,
+    invoice_settings: { default_payment_method: null },
     next_invoice_sequence: 1,
   };
   return {
     id: newId('cus'),
     object: 'customer',
-    balance: 0,
     created: at,
     default_source: null,
     delinquent: false,
@@ -223,18 +238,29 @@ export function buildInvoice(
   customer: Customer,
   subscription: Subscription,
   reason: BillingReason,
-  discount: Discount | null,
+  { discount, unused }: { discount: Discount | null; unused: UnusedTime | null },
 ) {
   const id = newId('in');
   const trial = subscription.status === 'trialing';
-  const lines = subscription.items.data.map(({ id: item, price, ...period }) => {
-    const amount = trial ? 0 : price.unit_amount;
+  const credits = unused === null ? [] : [lineOf(unused.item, at, -unused.credit)];
+  const lines = [
+    ...credits,
+    ...subscription.items.data.map((item) =>
+      lineOf(item, item.current_period_start, trial ? 0 : item.price.unit_amount),
+    ),
+  ];
+  function lineOf(item: UnusedTime['item'], start: number, amount: number) {
+    const { price } = item;
+    const proration = amount < 0;
+    const description = proration
+      ? `Unused time on ${price.nickname}`
+      : `1 × ${price.nickname}${trial ? ' (trial period)' : ''}`;
     return {
       id: newId('il'),
       object: 'line_item',
       amount,
       currency: price.currency,
-      description: `1 × ${price.nickname}${trial ? ' (trial period)' : ''}`,
+      description,
       discounts: [],
       invoice: id,
       livemode: false,
@@ -242,20 +268,22 @@ export function buildInvoice(
       parent: {
         type: 'subscription_item_details',
         subscription_item_details: {
-          proration: false,
+          proration,
           subscription: subscription.id,
-          subscription_item: item,
+          subscription_item: item.id,
         },
       },
-      period: { start: period.current_period_start, end: period.current_period_end },
+      period: { start, end: item.current_period_end },
       pricing: { type: 'price_details', price_details: { price: price.id, product: price.product } },
       quantity: 1,
       subtotal: amount,
     } satisfies PartOf<Stripe.InvoiceLineItem>;
-  });
+  }
   const subtotal = lines.reduce((sum, line) => sum + line.amount, 0);
   const off = discountOn(subtotal, discount?.percentOff ?? 0);
   const total = subtotal - off;
+  const owed = total + customer.balance;
+  const due = Math.max(0, owed);
   const changing: Unexpanded<
     Pick<
       Stripe.Invoice,
@@ -283,9 +311,9 @@ export function buildInvoice(
   return {
     id,
     object: 'invoice',
-    amount_due: total,
+    amount_due: due,
     amount_paid: 0,
-    amount_remaining: total,
+    amount_remaining: due,
     attempt_count: 0,
     billing_reason: reason,
     collection_method: 'charge_automatically',
@@ -294,7 +322,7 @@ export function buildInvoice(
     customer: customer.id,
     customer_email: customer.email,
     discounts: discount === null ? [] : [discount.id],
-    ending_balance: 0,
+    ending_balance: Math.min(0, owed),
     lines: { object: 'list', data: lines, has_more: false, url: `/v1/invoices/${id}/lines` },
     livemode: false,
     metadata: {},
@@ -305,7 +333,7 @@ export function buildInvoice(
     },
     period_end: at,
     period_start: at,
-    starting_balance: 0,
+    starting_balance: customer.balance,
     subtotal,
     test_clock: subscription.test_clock,
     total,

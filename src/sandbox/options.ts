@@ -5,6 +5,10 @@ export interface SandboxOptions {
   port: number;
   /** Host name that browsers use, e.g. `localhost`. */
   publicHost: string;
+  /** Host name that programs on this machine use, e.g. `127.0.0.1`. */
+  localHost: string;
+  /** Who sells, as the pages name it. */
+  seller: string;
   /** The only API key that is accepted (`sk_test_…`). */
   apiKey: string;
   /** Signs the webhooks (`whsec_…`). */
@@ -15,8 +19,10 @@ export interface SandboxOptions {
   prices: { monthly: string; annual: string };
   /** Id of a price of another product in the same account. Without it there is no such price. */
   otherPrice?: string;
-  /** The sandbox's clock. All times in objects and signatures come from it. */
+  /** The real clock. The sandbox's own is this one plus the time that people let pass on its pages. */
   now: () => Date;
+  /** Called after each day, or part of a day, that people let pass: it does what is due by then elsewhere. */
+  timePassed?: () => Promise<void>;
   /**
    * If given, the state is kept in this file and survives a restart, and due things happen automatically, at
    * the start and every minute. Without it, nothing happens until `acts.advance()` is called.

@@ -5,17 +5,20 @@ import qs from 'qs';
 import { createActs } from './acts.ts';
 import type { Acts } from './acts.ts';
 import { serveApi } from './api.ts';
+import { serveCheckoutPage } from './checkout-page.ts';
 import type { Context } from './context.ts';
 import { createDeliveries } from './deliveries.ts';
 import type { Webhooks } from './deliveries.ts';
+import { serveDirector } from './director.ts';
 import { newId } from './ids.ts';
 import { serveMailbox, takeMail } from './mailbox.ts';
 import type { HandedMail } from './mailbox.ts';
 import { buildPrice } from './objects.ts';
 import type { SandboxOptions } from './options.ts';
-import { servePages } from './pages.ts';
+import { serveShared } from './page.ts';
+import { servePortalPage } from './portal-page.ts';
 import { loadState, saveState } from './state.ts';
-import type { State } from './state.ts';
+import type { Settings, State } from './state.ts';
 import { DAY, toEpoch } from './time.ts';
 
 export type { Acts } from './acts.ts';
@@ -31,7 +34,7 @@ const TICK = 60_000;
 
 /** The sandbox's objects, read-only. */
 export type Objects = {
-  readonly [K in keyof Omit<State, 'answers' | 'undelivered' | 'portals' | 'orders'>]: ReadonlyMap<
+  readonly [K in keyof Omit<State, Settings | 'answers' | 'portals' | 'orders'>]: ReadonlyMap<
     string,
     Readonly<State[K] extends Map<string, infer T> ? T : never>
   >;
@@ -41,6 +44,10 @@ export interface Sandbox {
   /** The URL of its pages and API, without a trailing slash. */
   url: string;
   apiPort: number;
+  /** The API's URL for programs on this machine, without a path. */
+  apiBase: string;
+  /** The sandbox's clock: the real one plus the time that people let pass. */
+  now: () => Date;
   /** Puts a mail into the mailbox at `/mail`. A duplicate is recognised by its Message-ID. */
   takeMail: (mail: HandedMail) => void;
   /** Stops listening and retrying, and waits for deliveries in flight. */
@@ -60,11 +67,15 @@ export interface Sandbox {
  * @throws Error when the port is taken or the state file cannot be read
  */
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
-  const { host, port, publicHost, prices, stateFile, log } = options;
+  const { host, port, publicHost, localHost, apiKey, prices, stateFile, log } = options;
   const state = loadState(stateFile);
   const others = options.otherPrice === undefined ? [] : [options.otherPrice];
 
-  const oldest = toEpoch(options.now()) - EVENT_LIFETIME;
+  function now(): Date {
+    return new Date(options.now().getTime() + state.aheadMs);
+  }
+
+  const oldest = toEpoch(now()) - EVENT_LIFETIME;
   for (const event of state.events.values()) {
     if (event.created < oldest && !state.undelivered.has(event.id)) {
       state.events.delete(event.id);
@@ -82,7 +93,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     }
   }
 
-  const deliveries = createDeliveries(options, state, save);
+  const deliveries = createDeliveries({ ...options, now }, state, save);
   const { hold, waiting, send, drop } = deliveries;
   // Tests keep no state file and let time pass themselves.
   const timePasses = stateFile !== undefined;
@@ -91,6 +102,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const context: Context = {
     options,
     state,
+    now,
     prices: new Map([
       [prices.monthly, buildPrice(prices.monthly, 'Monthly', 'month', 900)],
       [prices.annual, buildPrice(prices.annual, 'Annual', 'year', 9000)],
@@ -99,14 +111,19 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     baseUrl: () => url,
     save,
     publish(events) {
+      // What the server itself asked for over the API does not count as something that happens.
+      const areLost = state.losesNext && events.some(({ request }) => request.id === null);
+      state.losesNext &&= !areLost;
       for (const event of events) {
         state.events.set(event.id, event);
-        state.undelivered.add(event.id);
+        if (!areLost) {
+          state.undelivered.add(event.id);
+        }
       }
       // Save all events before sending the first one, so that a crash in between loses none.
       save();
       // `resume` delivers the events that became due before listening.
-      return listening ? deliveries.publish(events) : Promise.resolve();
+      return listening && !areLost ? deliveries.publish(events) : Promise.resolve();
     },
   };
 
@@ -125,7 +142,10 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     },
     { prefix: '/v1' },
   );
-  servePages(app, context);
+  serveShared(app, context);
+  serveCheckoutPage(app, context);
+  servePortalPage(app, context);
+  serveDirector(app, context);
   serveMailbox(app, context);
   const acts = createActs(context);
 
@@ -133,6 +153,9 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const [address] = app.addresses();
   const apiPort = typeof address === 'object' ? address.port : port;
   url = `http://${publicHost}:${apiPort}`;
+  const apiBase = `http://${localHost}:${apiPort}`;
+  state.access = { apiBase, apiKey };
+  save();
   if (timePasses) {
     await acts.advance();
   }
@@ -143,6 +166,8 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   return {
     url,
     apiPort,
+    apiBase,
+    now,
     takeMail: (mail) => {
       takeMail(context, mail);
     },
@@ -150,6 +175,8 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       clearInterval(ticks);
       await app.close();
       await deliveries.close();
+      state.access = null;
+      save();
     },
     webhooks: { hold, waiting, send, drop },
     acts,

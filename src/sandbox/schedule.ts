@@ -1,5 +1,6 @@
 import { expireCheckout } from './checkouts.ts';
 import type { Cause } from './events.ts';
+import { invoicesOf } from './invoices.ts';
 import type { State } from './state.ts';
 import {
   INCOMPLETE_LIFETIME,
@@ -13,9 +14,11 @@ import {
 import type { CheckoutSession, Invoice, StripeEvent, Subscription } from './types.ts';
 
 /** Something that happens automatically. */
-interface Due {
+export interface Due {
   /** Epoch seconds. */
   at: number;
+  /** A main clause for people. */
+  what: string;
   happen: (cause: Cause) => StripeEvent[];
 }
 
@@ -35,42 +38,60 @@ export function letHappen(state: State, now: number): StripeEvent[] {
   return events;
 }
 
+/** Returns what happens next to a subscription; undefined when it has ended. */
+export function nextOf(state: State, subscription: Subscription): Due | undefined {
+  return first([
+    ...invoicesOf(state, subscription).flatMap((one) => dueOfInvoice(state, one)),
+    ...dueOfSubscription(state, subscription),
+  ]);
+}
+
 function nextDue(state: State): Due | undefined {
-  let first: Due | undefined;
-  const candidates = [
+  return first([
     // Invoices come first, because a payment due together with a renewal belongs to the previous period.
     ...[...state.invoices.values()].flatMap((one) => dueOfInvoice(state, one)),
     ...[...state.subscriptions.values()].flatMap((one) => dueOfSubscription(state, one)),
     ...[...state.checkouts.values()].flatMap((one) => dueOfCheckout(one)),
-  ];
+  ]);
+}
+
+/** The earliest; of two at the same second, the one that comes first in the list. */
+function first(candidates: readonly Due[]): Due | undefined {
+  let earliest: Due | undefined;
   for (const due of candidates) {
-    if (first === undefined || due.at < first.at) {
-      first = due;
+    if (earliest === undefined || due.at < earliest.at) {
+      earliest = due;
     }
   }
-  return first;
+  return earliest;
 }
 
 function dueOfInvoice(state: State, invoice: Invoice): Due[] {
   const at = invoice.automatically_finalizes_at ?? invoice.next_payment_attempt;
   const subscription = state.subscriptions.get(invoice.parent.subscription_details.subscription);
+  const what = invoice.status === 'draft' ? 'the card is charged' : 'the payment is tried again';
   return at === null || subscription === undefined
     ? []
-    : [{ at, happen: (cause) => chargeInvoice(state, subscription, invoice, cause) }];
+    : [{ at, what, happen: (cause) => chargeInvoice(state, subscription, invoice, cause) }];
 }
 
 function dueOfSubscription(state: State, subscription: Subscription): Due[] {
   switch (subscription.status) {
     case 'incomplete': {
       const at = subscription.created + INCOMPLETE_LIFETIME;
-      return [{ at, happen: (cause) => expireIncomplete(state, subscription, cause) }];
+      const what = 'the unpaid plan expires';
+      return [{ at, what, happen: (cause) => expireIncomplete(state, subscription, cause) }];
     }
     case 'trialing':
     case 'active':
     case 'past_due': {
-      const next = subscription.status === 'trialing' ? endTrial : renew;
-      const happens = subscription.cancel_at_period_end ? cancelNow : next;
-      return [{ at: currentPeriodEnd(subscription), happen: (cause) => happens(state, subscription, cause) }];
+      const [what, happens] = subscription.cancel_at_period_end
+        ? (['the plan ends', cancelNow] as const)
+        : subscription.status === 'trialing'
+          ? (['the trial ends', endTrial] as const)
+          : (['the plan renews', renew] as const);
+      const at = currentPeriodEnd(subscription);
+      return [{ at, what, happen: (cause) => happens(state, subscription, cause) }];
     }
     default:
       return [];
@@ -79,6 +100,12 @@ function dueOfSubscription(state: State, subscription: Subscription): Due[] {
 
 function dueOfCheckout(session: CheckoutSession): Due[] {
   return session.status === 'open'
-    ? [{ at: session.expires_at, happen: (cause) => expireCheckout(session, cause) }]
+    ? [
+        {
+          at: session.expires_at,
+          what: 'the checkout expires',
+          happen: (cause) => expireCheckout(session, cause),
+        },
+      ]
     : [];
 }

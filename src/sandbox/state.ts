@@ -36,6 +36,14 @@ export type CardBehaviour = 'works' | 'declined';
 export interface Card {
   id: string;
   behaviour: CardBehaviour;
+  /** In words; the first test card when there is none. */
+  name?: string;
+}
+
+/** How programs on this machine reach the API of the running sandbox. */
+export interface Access {
+  apiBase: string;
+  apiKey: string;
 }
 
 /** All of the sandbox's state. Maps keep the order of creation. */
@@ -59,15 +67,24 @@ export interface State {
   mails: Map<string, Mail>;
   /** Ids of the events that the webhook has not acknowledged. */
   undelivered: Set<string>;
+  /** How far the clock is ahead of the real one, ms. */
+  aheadMs: number;
+  /** Whether the webhooks of what happens next will be lost. */
+  losesNext: boolean;
+  /** Null while the sandbox is off, except after a crash. */
+  access: Access | null;
 }
+
+/** The parts of the state that are not collections of objects. */
+export type Settings = 'undelivered' | 'aheadMs' | 'losesNext' | 'access';
 
 /** Increase this when old files can no longer be read. */
 const VERSION = 2;
 
 /** The file contains plain arrays, because each object has its own id. */
 type StateFile = { version: typeof VERSION; undelivered: string[] } & {
-  [K in keyof Omit<State, 'undelivered'>]: State[K] extends Map<string, infer T> ? T[] : never;
-};
+  [K in keyof Omit<State, Settings>]: State[K] extends Map<string, infer T> ? T[] : never;
+} & Partial<Pick<State, 'aheadMs' | 'losesNext' | 'access'>>;
 
 /**
  * Loads the state from its file.
@@ -95,6 +112,10 @@ export function loadState(file: string | undefined): State {
     answers: byId(saved?.answers),
     mails: byId(saved?.mails),
     undelivered: new Set(saved?.undelivered),
+    // The first files of this version lack these.
+    aheadMs: saved?.aheadMs ?? 0,
+    losesNext: saved?.losesNext ?? false,
+    access: saved?.access ?? null,
   };
 }
 
@@ -122,6 +143,9 @@ export function saveState(state: State, file: string): void {
     answers: [...state.answers.values()],
     mails: [...state.mails.values()],
     undelivered: [...state.undelivered],
+    aheadMs: state.aheadMs,
+    losesNext: state.losesNext,
+    access: state.access,
   };
   mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
   const fresh = `${file}.${process.pid}.tmp`;

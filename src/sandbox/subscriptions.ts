@@ -4,7 +4,7 @@ import { draftInvoice, finalizeInvoice, invoicesOf, leaveAlone, voidInvoice } fr
 import { collect } from './payments.ts';
 import type { CardBehaviour, State } from './state.ts';
 import { DAY, HOUR, periodEnd } from './time.ts';
-import type { Customer, Invoice, StripeEvent, Subscription } from './types.ts';
+import type { Customer, Invoice, Price, StripeEvent, Subscription } from './types.ts';
 
 // What can happen to a subscription after its creation. Each function changes the state at once and returns
 // the events, and the caller publishes them.
@@ -176,34 +176,63 @@ export function leaveUnpaid(state: State, subscription: Subscription, cause: Cau
   return [turn(subscription, 'unpaid', cause)];
 }
 
-/**
- * Makes the next scheduled thing happen to a subscription as if its time had come: a payment attempt, or the
- * end of the period. Affects only this subscription and does not move the clock.
- */
-export function letTimePass(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
-  const invoice = waitingInvoice(state, subscription);
-  if (invoice !== undefined) {
-    return chargeInvoice(state, subscription, invoice, cause);
-  }
-  switch (subscription.status) {
-    case 'incomplete':
-      return expireIncomplete(state, subscription, cause);
-    case 'trialing':
-    case 'active':
-    case 'past_due':
-      return subscription.cancel_at_period_end
-        ? cancelNow(state, subscription, cause)
-        : renew(state, subscription, cause);
-    default:
-      return [];
-  }
+/** What a switch of plans costs, cents. */
+export interface SwitchCost {
+  /** For the time that was paid for and not used. */
+  credit: number;
+  /** To pay now, after the customer's balance. */
+  due: number;
 }
 
-/** Returns the latest invoice while it will still be charged automatically. */
-export function waitingInvoice(state: State, subscription: Subscription): Invoice | undefined {
-  const invoice = state.invoices.get(subscription.latest_invoice ?? '');
-  const due = invoice?.automatically_finalizes_at ?? invoice?.next_payment_attempt ?? null;
-  return due === null ? undefined : invoice;
+/** Returns what a switch to another price would cost now. During a trial it costs nothing. */
+export function costOfSwitch(state: State, subscription: Subscription, price: Price, at: number): SwitchCost {
+  const customer = livingCustomer(state, subscription);
+  const [item] = subscription.items.data;
+  if (subscription.status === 'trialing' || item === undefined) {
+    return { credit: 0, due: 0 };
+  }
+  const { current_period_start: start, current_period_end: end } = item;
+  const credit = Math.round((item.price.unit_amount * Math.max(0, end - at)) / (end - start));
+  return { credit, due: Math.max(0, price.unit_amount - credit + (customer?.balance ?? 0)) };
+}
+
+/**
+ * Switches an active or trialing subscription to another price, as the customer portal does when it is set to
+ * invoice at once. A trial goes on. Otherwise, because the billing interval is another one, a new period starts
+ * now: its invoice takes off the unused time of the old one, and what is left of that goes to the customer's
+ * balance. See https://docs.stripe.com/billing/subscriptions/prorations
+ *
+ * @returns undefined when the card is declined; nothing has changed then
+ */
+export function switchPlan(
+  state: State,
+  subscription: Subscription,
+  price: Price,
+  cause: Cause,
+): StripeEvent[] | undefined {
+  const customer = livingCustomer(state, subscription);
+  const [item] = subscription.items.data;
+  if (customer === undefined || item === undefined) {
+    return [];
+  }
+  const { credit, due } = costOfSwitch(state, subscription, price, cause.at);
+  if (due > 0 && cardOf(state, subscription.customer) === 'declined') {
+    return undefined;
+  }
+  const before = structuredClone(subscription);
+  const unused = { credit, item: structuredClone(item) };
+  item.price = price;
+  if (subscription.status === 'trialing') {
+    return [buildEvent(cause, 'customer.subscription.updated', subscription, before)];
+  }
+  subscription.billing_cycle_anchor = cause.at;
+  item.current_period_start = cause.at;
+  item.current_period_end = periodEnd(cause.at, price.recurring.interval, cause.at);
+  const invoice = draftInvoice(state, customer, subscription, 'subscription_update', cause, unused);
+  return [
+    buildEvent(cause, 'customer.subscription.updated', subscription, before),
+    ...chargeInvoice(state, subscription, invoice, cause),
+  ];
 }
 
 /** Returns all subscriptions of a customer, newest first. */

@@ -76,6 +76,14 @@ export interface Discount {
   percentOff: number;
 }
 
+/** Paid time that a switch of plans leaves unused, taken off the next invoice. */
+export interface UnusedTime {
+  /** Cents. */
+  credit: number;
+  /** As it was before the switch. */
+  item: Subscription['items']['data'][number];
+}
+
 export type BillingReason = 'subscription_create' | 'subscription_cycle' | 'subscription_update';
 
 /** Stripe's own type is a union over all event types, each with its whole object. This one is simpler. */

@@ -189,10 +189,10 @@ test('pages after a failed payment and an ended plan, with backups kept', async 
   await atThePortal(page, 'Decline the card from now on', 'Let a month pass');
   await page.getByText('Your last payment failed').waitFor();
   await checkPage(page, 'settings past due');
-  await atThePortal(page, 'Let the card work again', 'Let some days pass', 'Cancel at the end of the period');
+  await atThePortal(page, 'Let the card work again', 'Let some days pass', 'Cancel plan');
   await page.getByText('You have paid access until then').waitFor();
   await checkPage(page, 'settings ends at the end of the period');
-  await atThePortal(page, 'Cancel now');
+  await atThePortal(page, 'End the plan now');
   await page.getByText('Free plan').waitFor();
   await checkPage(page, 'settings ended');
   await page.goto('/portfolio');
@@ -207,9 +207,52 @@ test('pages during a trial', async () => {
   await page.goto('/pricing');
   await checkPage(page, 'pricing with a trial');
   await page.getByRole('button', { name: 'monthly' }).click();
-  await page.getByRole('button', { name: 'Pay', exact: true }).click();
+  await checkPage(page, 'sandbox checkout of a trial');
+  await page.getByRole('button', { name: 'Start trial' }).click();
   await page.getByText('Your trial lasts until').waitFor();
   await checkPage(page, 'settings trial');
+});
+
+test('pages of the sandbox: a payment page and a customer portal, each beside the director’s panel', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await signUp(page, 'ann@example.com');
+  await page.getByRole('link', { name: 'let time pass' }).click();
+  await page.getByRole('button', { name: '1 day' }).click();
+  await page.getByText('1 day ahead of the real clock').waitFor();
+  await checkPage(page, 'sandbox director');
+  await page.getByRole('link', { name: 'Mail', exact: true }).click();
+  await checkPage(page, 'sandbox mail');
+
+  await page.goto('/pricing');
+  await page.getByRole('button', { name: 'Upgrade to monthly' }).click();
+  await checkPage(page, 'sandbox checkout');
+  await page.getByRole('button', { name: 'Let the card be declined' }).click();
+  await page.getByText('Your card was declined').waitFor();
+  await checkPage(page, 'sandbox checkout declined');
+  await page.getByRole('button', { name: 'Pay', exact: true }).click();
+  await page.getByText('Monthly plan').waitFor();
+
+  await page.getByRole('button', { name: 'Manage billing' }).click();
+  await checkPage(page, 'sandbox portal');
+  await page.getByRole('button', { name: 'Decline the card from now on' }).click();
+  await page.getByRole('button', { name: 'Let a month pass' }).click();
+  await page.getByText('The payment of $9.00 failed.').waitFor();
+  await checkPage(page, 'sandbox portal past due');
+  await page.getByRole('button', { name: 'Change to Mastercard' }).click();
+  await page.getByRole('button', { name: 'Pay $9.00' }).click();
+  await page.getByRole('button', { name: 'Switch to annual' }).click();
+  await page.getByRole('button', { name: 'Lose the next webhooks' }).click();
+  await page.getByText('The next webhooks get lost.').waitFor();
+  await page.getByRole('button', { name: 'Cancel plan' }).click();
+  await page.getByText('Never delivered').waitFor();
+  await checkPage(page, 'sandbox portal canceled');
+  await page.getByRole('link', { name: 'Return' }).click();
+  await page.getByText('Annual plan').waitFor();
+  expect(await page.locator('#main').innerText()).not.toContain('You have paid access until then');
+  await site.cli('reconcile');
+  await page.reload();
+  await page.getByText('You have paid access until then').waitFor();
 });
 
 test('pages for two friends after the payment was refunded', async () => {

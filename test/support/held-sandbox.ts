@@ -18,6 +18,8 @@ export async function startHeldSandbox(extra: { stateFile?: string } = {}, now =
     host: '127.0.0.1',
     port: 0,
     publicHost: 'localhost',
+    localHost: '127.0.0.1',
+    seller: 'Tandem',
     apiKey: API_KEY,
     webhookSecret: 'whsec_sandbox',
     webhookUrl: () => 'http://127.0.0.1:9',

@@ -68,9 +68,10 @@ export async function runCli(
   args: string[],
   env: { DATABASE_URL: string } & Record<string, string>,
   fromFile: ReadonlySet<string> = new Set(),
+  now: () => Date = () => new Date(),
 ): Promise<CliOutcome> {
   const [stdout, stderr] = [new Collected(), new Collected()];
-  const code = await runCommandLine(args, { env, fromFile, stdout, stderr, now: () => new Date() });
+  const code = await runCommandLine(args, { env, fromFile, stdout, stderr, now });
   return { code, stdout: stdout.text, stderr: stderr.text };
 }
 

@@ -26,6 +26,8 @@ export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
     host: '127.0.0.1',
     port: 0,
     publicHost: '127.0.0.1',
+    localHost: '127.0.0.1',
+    seller: 'Tandem',
     apiKey: API_KEY,
     webhookSecret: WEBHOOK_SECRET,
     webhookUrl: () => webhookUrl,

@@ -2,7 +2,7 @@ import { chromium } from 'playwright-core';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, inject, onTestFinished } from 'vitest';
 
-import { runCliProcess, runServer } from '../../support/process.ts';
+import { emptyFolder, runCliProcess, runServer } from '../../support/process.ts';
 import { join } from 'node:path';
 
 export const PHONE = { width: 390, height: 844 };
@@ -29,13 +29,10 @@ export function useBrowser(): void {
   afterAll(() => browser.close());
 }
 
-let databases = 0;
-
 /** @param settings environment variables in addition to the defaults */
 export async function startSite(settings: Record<string, string> = {}): Promise<Site> {
-  databases += 1;
-  const file = join(inject('scratch'), `site-${process.pid}-${databases}.db`);
-  const env = { DATABASE_URL: `file:${file}`, ...settings };
+  // A folder of its own, because the sandbox keeps its state beside the database.
+  const env = { DATABASE_URL: `file:${join(await emptyFolder(), 'tandem.db')}`, ...settings };
   const { url } = await runServer(env);
   return {
     url,
@@ -102,7 +99,7 @@ export async function atThePortal(page: Page, ...buttons: string[]): Promise<voi
   await page.goto('/settings');
   await page.getByRole('button', { name: 'Manage billing' }).click();
   for (const name of buttons) await page.getByRole('button', { name }).click();
-  await page.getByRole('button', { name: 'Return' }).click();
+  await page.getByRole('link', { name: 'Return' }).click();
   await page.waitForURL('**/settings**');
 }
 

@@ -1,0 +1,43 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import * as z from 'zod';
+
+import type { Config, StripeConfig } from './config.ts';
+import { dataFolder } from './db/open.ts';
+import { PlainError } from './plain-error.ts';
+
+/** The part of the sandbox's file that commands need. Other programs write none of it. */
+const savedSandbox = z.object({
+  aheadMs: z.number().default(0),
+  access: z.object({ apiBase: z.url(), apiKey: z.string() }).nullable().default(null),
+});
+
+/** The file in which the sandbox keeps its state, readable by its owner alone. */
+export function sandboxFile({ databaseUrl }: Config): string {
+  return join(dataFolder(databaseUrl), 'sandbox.json');
+}
+
+/**
+ * The sandbox as a command in another process sees it.
+ *
+ * @param config with the sandbox on
+ * @returns how far its clock is ahead of the real one, ms, and how to reach it; without a key while it is off
+ * @throws PlainError when its file cannot be read
+ */
+export async function readSandbox(config: Config): Promise<{ aheadMs: number; stripe: StripeConfig }> {
+  const path = sandboxFile(config);
+  const { aheadMs, access } = savedSandbox.parse(await readSaved(path));
+  return { aheadMs, stripe: { ...config.stripe, ...access } };
+}
+
+async function readSaved(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    // The server has not been started yet.
+    if (code === 'ENOENT') return {};
+    throw new PlainError(`The sandbox's file ${path} cannot be read: ${message}`);
+  }
+}

@@ -1,0 +1,20 @@
+import type { Context } from './context.ts';
+import { inTime } from './page.ts';
+import { letHappen } from './schedule.ts';
+import { DAY, toEpoch } from './time.ts';
+
+/**
+ * Moves the clock forward, and with it the server's. It goes day by day, so that the server acts at the right
+ * time on what is due on the way, such as a reminder a week before free days end.
+ *
+ * @param until epoch seconds; nothing happens when that is now or past
+ */
+export async function moveClock(context: Context, until: number): Promise<void> {
+  const { state, options, now, publish } = context;
+  while (toEpoch(now()) < until) {
+    const next = Math.min(toEpoch(now()) + DAY, until);
+    state.aheadMs += next * 1000 - now().getTime();
+    await inTime(publish(letHappen(state, next)));
+    await options.timePassed?.();
+  }
+}

@@ -1,0 +1,310 @@
+import type { FastifyInstance } from 'fastify';
+
+import { moveClock } from './clock.ts';
+import type { Context } from './context.ts';
+import { cardName, setCard } from './customers.ts';
+import { canBecome, closeDispute, openDispute } from './disputes.ts';
+import { newestFirst } from './lists.ts';
+import { formatMoney } from './money.ts';
+import { byPerson, day, inTime, sendMessage, sendPage } from './page.ts';
+import { asParams, readText } from './params.ts';
+import type { Params } from './params.ts';
+import { refundCharge } from './refunds.ts';
+import { nextOf } from './schedule.ts';
+import type { State } from './state.ts';
+import { cancelNow, cardOf, hasEnded, subscriptionsOf } from './subscriptions.ts';
+import { DAY, HOUR, addMonths, toEpoch } from './time.ts';
+import type { Charge, Dispute, StripeEvent } from './types.ts';
+
+/** A button of the panel. */
+interface Button {
+  label: string;
+  /** Shown after the label. */
+  note?: string;
+  /** The name of the form's field; `action` by default. */
+  field?: string;
+  action: string;
+  /** Which subscription is meant; the newest one that has not ended by default. */
+  subscription?: string;
+}
+
+/** A button of the director's panel with what it does. */
+interface Act extends Button {
+  act: () => Promise<void>;
+}
+
+/** All that the panel can do, at some time or other. */
+const ACTIONS = new Set([
+  'pass_next',
+  'pass_day',
+  'pass_week',
+  'pass_month',
+  'card_declined',
+  'card_works',
+  'refund_last',
+  'cancel_now',
+  'dispute_open',
+  'dispute_lost',
+  'dispute_won',
+  'lose_next',
+  'lose_none',
+]);
+
+/** How many webhooks that never arrived are listed. */
+const LOST_SHOWN = 5;
+
+const DISPUTES: Record<Dispute['status'], string> = {
+  needs_response: 'open',
+  lost: 'lost',
+  appeal_under_review: 'lost, under appeal',
+  won: 'won',
+};
+
+/**
+ * Serves the panel on a page of its own, for people who have nothing at the stand-in for Stripe yet.
+ *
+ * @param app a Fastify scope whose form bodies are parsed
+ */
+export function serveDirector(app: FastifyInstance, context: Context): void {
+  app.get('/', (_request, reply) =>
+    sendPage(reply, 200, 'director-page', [], {
+      title: 'Director’s panel',
+      director: panelOf(context, '/', null),
+    }),
+  );
+
+  app.post('/', async (request, reply) => {
+    // This address is easy to guess, so other sites must not be able to send forms to it.
+    if (request.headers['sec-fetch-site'] === 'cross-site') {
+      return sendMessage(reply, 403, 'This form was sent from another site.');
+    }
+    return (await direct(context, null, asParams(request.body)))
+      ? reply.redirect('/#director', 303)
+      : sendMessage(reply, 400, 'This button is not one of the panel’s.');
+  });
+}
+
+/**
+ * Describes the panel for its view: what time, the bank, the seller and the network can do.
+ *
+ * @param here the path that its forms are sent to
+ * @param customer whose plan, card and payments it is about; null for nobody's
+ * @param more buttons of the bank that only the page itself understands
+ */
+export function panelOf(
+  context: Context,
+  here: string,
+  customer: string | null,
+  more: readonly Button[] = [],
+): object {
+  const { state, now } = context;
+  const charge = customer === null ? undefined : lastPayment(state, customer);
+  const dispute = customer === null ? undefined : lastDispute(state, customer);
+  const at = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
+  return {
+    here,
+    now: `${at.format(now())} UTC`,
+    daysAhead: Math.round(state.aheadMs / 1000 / DAY),
+    next: nextActs(context, customer),
+    spans: spanActs(context),
+    card:
+      customer === null
+        ? undefined
+        : `${cardName(state, customer)}, ${cardOf(state, customer) === 'works' ? 'works' : 'is declined'}`,
+    bank: [...more, ...bankActs(context, customer)],
+    seller: sellerActs(context, customer),
+    payment: charge && describePayment(charge),
+    dispute: dispute && `${formatMoney(dispute.amount, dispute.currency)}, ${DISPUTES[dispute.status]}`,
+    losesNext: state.losesNext,
+    network: networkActs(context),
+    lost: newestFirst(state.events.values())
+      .filter((event) => event.pending_webhooks > 0 && !state.undelivered.has(event.id))
+      .slice(0, LOST_SHOWN)
+      .map((event) => ({ type: event.type, on: day(event.created) })),
+  };
+}
+
+/**
+ * Does what a button of the panel asks for. A button of an outdated page does nothing.
+ *
+ * @returns false when there is no such button
+ */
+export async function direct(context: Context, customer: string | null, form: Params): Promise<boolean> {
+  const action = readText(form, 'action') ?? '';
+  const subscription = readText(form, 'subscription');
+  const acts = [
+    ...nextActs(context, customer),
+    ...spanActs(context),
+    ...bankActs(context, customer),
+    ...sellerActs(context, customer),
+    ...networkActs(context),
+  ];
+  const wanted = acts.find(
+    (one) => one.action === action && (subscription === undefined || one.subscription === subscription),
+  );
+  await wanted?.act();
+  return ACTIONS.has(action);
+}
+
+/** Lets time pass until something happens to one of the customer's plans. */
+function nextActs(context: Context, customer: string | null): Act[] {
+  const { state, now } = context;
+  return livePlans(state, customer).flatMap(({ id, name }) => {
+    const subscription = state.subscriptions.get(id);
+    const due = subscription && nextOf(state, subscription);
+    return due === undefined
+      ? []
+      : [
+          {
+            action: 'pass_next',
+            subscription: id,
+            label: `${name}Let ${spanOf(due.at - toEpoch(now()))} pass: ${due.what}`,
+            note: day(due.at),
+            act: () => moveClock(context, due.at),
+          },
+        ];
+  });
+}
+
+function spanActs(context: Context): Act[] {
+  const at = toEpoch(context.now());
+  const spans = [
+    ['pass_day', '1 day', at + DAY],
+    ['pass_week', '1 week', at + 7 * DAY],
+    ['pass_month', '1 month', addMonths(at, 1)],
+  ] as const;
+  return spans.map(([action, label, until]) => ({ action, label, act: () => moveClock(context, until) }));
+}
+
+function bankActs(context: Context, customer: string | null): Act[] {
+  const { state } = context;
+  const known = customer === null ? undefined : state.customers.get(customer);
+  if (known === undefined || 'deleted' in known) {
+    return [];
+  }
+  const works = cardOf(state, known.id) === 'works';
+  const [action, label] = works
+    ? (['card_declined', 'Decline the card from now on'] as const)
+    : (['card_works', 'Let the card work again'] as const);
+  const acts: Act[] = [
+    {
+      action,
+      label,
+      act: () => {
+        setCard(state, known.id, works ? 'declined' : 'works');
+        return context.publish([]);
+      },
+    },
+  ];
+  const charge = lastPayment(state, known.id);
+  if (charge !== undefined && !charge.disputed) {
+    acts.push({
+      action: 'dispute_open',
+      label: 'Open a dispute on the last payment',
+      act: () => publishInTime(context, openDispute(state, charge, byPerson(context)).events),
+    });
+  }
+  const dispute = lastDispute(state, known.id);
+  for (const outcome of ['lost', 'won'] as const) {
+    if (dispute !== undefined && canBecome(dispute, outcome)) {
+      const side = outcome === 'won' ? 'the money stays here' : 'the money goes back';
+      acts.push({
+        action: `dispute_${outcome}`,
+        label: `Let the dispute be ${outcome}: ${side}`,
+        act: () => publishInTime(context, closeDispute(dispute, outcome, byPerson(context))),
+      });
+    }
+  }
+  return acts;
+}
+
+function sellerActs(context: Context, customer: string | null): Act[] {
+  const { state } = context;
+  const charge = customer === null ? undefined : lastPayment(state, customer);
+  const acts: Act[] = [];
+  if (charge !== undefined && !charge.refunded && !charge.disputed) {
+    acts.push({
+      action: 'refund_last',
+      label: 'Refund the last payment',
+      act: () => publishInTime(context, refundCharge(state, charge, undefined, byPerson(context)).events),
+    });
+  }
+  for (const { id, name } of livePlans(state, customer)) {
+    acts.push({
+      action: 'cancel_now',
+      subscription: id,
+      label: `${name}End the plan now`,
+      act: async () => {
+        const subscription = state.subscriptions.get(id);
+        if (subscription !== undefined) {
+          await publishInTime(context, cancelNow(state, subscription, byPerson(context)));
+        }
+      },
+    });
+  }
+  return acts;
+}
+
+function networkActs({ state, publish }: Context): Act[] {
+  const { losesNext } = state;
+  return [
+    {
+      action: losesNext ? 'lose_none' : 'lose_next',
+      label: losesNext ? 'Deliver them after all' : 'Lose the next webhooks',
+      act: () => {
+        state.losesNext = !losesNext;
+        return publish([]);
+      },
+    },
+  ];
+}
+
+/** The plans that have not ended, newest first, each with the words that tell it from the others. */
+function livePlans(state: State, customer: string | null): { id: string; name: string }[] {
+  const live = customer === null ? [] : subscriptionsOf(state, customer).filter((one) => !hasEnded(one));
+  return live.map((one) => ({
+    id: one.id,
+    name: live.length === 1 ? '' : `${one.items.data[0]?.price.nickname ?? 'Plan'}: `,
+  }));
+}
+
+function publishInTime(context: Context, events: StripeEvent[]): Promise<void> {
+  return inTime(context.publish(events));
+}
+
+/** @param seconds from now until something is due */
+function spanOf(seconds: number): string {
+  const days = seconds / DAY;
+  if (seconds <= HOUR) {
+    return 'an hour';
+  }
+  if (days <= 1) {
+    return 'a day';
+  }
+  if (days < 27) {
+    return 'some days';
+  }
+  if (days < 32) {
+    return 'a month';
+  }
+  return days < 360 ? 'some months' : 'a year';
+}
+
+/** Returns the customer's newest successful charge. */
+function lastPayment(state: State, customer: string): Charge | undefined {
+  return newestFirst(state.charges.values()).find(
+    (one) => one.customer === customer && one.status === 'succeeded',
+  );
+}
+
+/** Returns the newest dispute of one of the customer's charges. */
+function lastDispute(state: State, customer: string): Dispute | undefined {
+  return newestFirst(state.disputes.values()).find(
+    (one) => state.charges.get(one.charge)?.customer === customer,
+  );
+}
+
+function describePayment({ amount, amount_refunded: back, currency, created }: Charge): string {
+  const refunded = back === 0 ? '' : `, ${formatMoney(back, currency)} refunded`;
+  return `${formatMoney(amount, currency)} on ${day(created)}${refunded}`;
+}
