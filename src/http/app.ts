@@ -23,6 +23,7 @@ import { logInRoutes } from './login/login.ts';
 import { meRoute } from './me.ts';
 import { tellCreditNews } from './news.ts';
 import { sendPage } from './page.ts';
+import { tellPaymentTrouble } from './payment-trouble.ts';
 import type { SiteInfo } from './page.ts';
 import { pricingRoute } from './pricing/pricing.ts';
 import { resetRoutes } from './reset/reset.ts';
@@ -173,6 +174,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   answerUnknownAddresses(people);
 
   tellCreditNews(people, context);
+  tellPaymentTrouble(people, context);
   people.get('/', (request, reply) => sendPage(request, reply, 'landing', { title: context.config.brand }));
   invitationRoute(people, context);
   signUpRoutes(people, context);
