@@ -11,7 +11,7 @@ import type { AppContext } from './context.ts';
 import { PAGES } from './news.ts';
 import { dateText } from './page.ts';
 
-/** What every page says while a payment is in trouble, and the one button that helps. */
+/** What a page says while a payment is in trouble, and which button it shows. */
 export interface PaymentTrouble {
   what: string;
   /** What follows from it: when Stripe tries again, and until when there is access. */
@@ -71,28 +71,19 @@ export function troubleOf(
   switch (subscription.status) {
     case 'past_due': {
       const next = nextAttempt(subscription, now);
-      if (tierOf(subscription) === 'paid') {
-        const days = creditDays === 1 ? 'free day continues' : `${creditDays} free days continue`;
-        const credit = creditUntil ? `If your plan ends, your ${days}.` : '';
-        return {
-          what: 'Your last payment failed.',
-          then: join(
-            next && `Stripe tries again on ${dateText(next)}.`,
-            whilePaid(subscription, next),
-            credit,
-          ),
-          remedy: 'card',
-        };
+      const retry = next && `Stripe tries again on ${dateText(next)}.`;
+      if (tierOf(subscription) !== 'paid') {
+        const starts = 'Your plan starts once the payment goes through.';
+        const then = join(retry, starts, access('Until then you have no paid access.'));
+        return { what: 'Your first payment failed.', then, remedy: 'card' };
       }
-      return {
-        what: 'Your first payment failed.',
-        then: join(
-          next && `Stripe tries again on ${dateText(next)}.`,
-          'Your plan starts once the payment goes through.',
-          access('Until then you have no paid access.'),
-        ),
-        remedy: 'card',
-      };
+      const days = creditDays === 1 ? 'free day continues' : `${creditDays} free days continue`;
+      const then = join(
+        retry,
+        whilePaid(subscription, next),
+        creditUntil && `If your plan ends, your ${days}.`,
+      );
+      return { what: 'Your last payment failed.', then, remedy: 'card' };
     }
     case 'unpaid':
       return {
@@ -125,12 +116,12 @@ export function troubleOf(
   }
 }
 
-/** A time that has passed says nothing: the attempt failed, or its event is still to come. */
+/** Null for a time that has passed: that attempt failed, or its event is still to come. */
 function nextAttempt({ nextAttemptAt }: Subscription, now: Date): Date | null {
   return nextAttemptAt && nextAttemptAt > now ? nextAttemptAt : null;
 }
 
-/** How long access lasts while Stripe tries again: nobody knows which attempt is the last one. */
+/** How long access lasts while Stripe tries again. Stripe does not say which attempt is the last one. */
 function whilePaid({ cancelAt }: Subscription, next: Date | null): string {
   if (cancelAt && (next === null || cancelAt <= next))
     return `You keep paid access until ${dateText(cancelAt)} at the latest.`;
@@ -140,7 +131,7 @@ function whilePaid({ cancelAt }: Subscription, next: Date | null): string {
 }
 
 function join(...sentences: (string | null)[]): string {
-  return sentences.filter(Boolean).join(' ');
+  return sentences.filter((one) => one !== null && one !== '').join(' ');
 }
 
 declare module 'fastify' {
