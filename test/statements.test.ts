@@ -255,6 +255,18 @@ const COSTS: Cost[] = [
     },
   },
   {
+    what: 'a renewal that fails: `invoice.payment_failed`',
+    statements: { sqlite: 3, postgresql: 5 },
+    withMail: 1,
+    measure: async (mail) => {
+      const { renewal, statementsOf } = await converted(mail);
+      const { object } = renewal.invoice.data;
+      const unpaid = { ...object, amount_paid: 0, next_payment_attempt: epoch(daysAfter(34)) };
+      const failed = stripeEvent('invoice.payment_failed', unpaid, { at: daysAfter(31) });
+      return statementsOf(failed, 'ok');
+    },
+  },
+  {
     what: 'a stale snapshot',
     statements: { sqlite: 3, postgresql: 6 },
     withMail: 0,

@@ -200,6 +200,8 @@ describe('an absent or null field counts as none', () => {
         collectionResumesAt: null,
         otherItems: null,
         endedAt: null,
+        endReason: null,
+        nextAttemptAt: null,
         missingAt: null,
         moneyBack: false,
         snapshotAt: START.toISOString(),

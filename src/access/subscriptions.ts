@@ -52,6 +52,8 @@ const NOTHING_KNOWN: Omit<Subscription, 'id' | 'customerId' | 'counts' | 'counte
   collectionPaused: false,
   collectionResumesAt: null,
   endedAt: null,
+  endReason: null,
+  nextAttemptAt: null,
   snapshotAt: null,
   snapshotEventId: null,
   statusAt: null,

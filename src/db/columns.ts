@@ -19,6 +19,8 @@ const SUBSCRIPTION = {
   collectionPaused: 'bool',
   collectionResumesAt: 'instant',
   endedAt: 'instant',
+  endReason: 'text',
+  nextAttemptAt: 'instant',
   snapshotAt: 'instant',
   snapshotEventId: 'text',
   statusAt: 'instant',

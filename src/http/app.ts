@@ -24,6 +24,7 @@ import { countOnlySentMails } from './may-mail.ts';
 import { meRoute } from './me.ts';
 import { tellCreditNews } from './news.ts';
 import { sendPage } from './page.ts';
+import { tellPaymentTrouble } from './payment-trouble.ts';
 import type { SiteInfo } from './page.ts';
 import { pricingRoute } from './pricing/pricing.ts';
 import { resetRoutes } from './reset/reset.ts';
@@ -175,6 +176,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
 
   countOnlySentMails(people);
   tellCreditNews(people, context);
+  tellPaymentTrouble(people, context);
   people.get('/', (request, reply) => sendPage(request, reply, 'landing', { title: context.config.brand }));
   invitationRoute(people, context);
   signUpRoutes(people, context);

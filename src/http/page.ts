@@ -55,6 +55,7 @@ export function sendPage(
     creditDays: REFERRAL_CREDIT_DAYS,
     date: dateText,
     day,
+    trouble: request.trouble,
     ...data,
     notices: [...(said ? [named(said, request.server.site)] : []), ...(request.news ?? [])],
   });
@@ -76,7 +77,7 @@ function day(instant: Date): string {
  * A date in words, UTC. Cached, because formatting a date takes longer than rendering the rest of its line
  * and most lines share theirs.
  */
-function dateText(instant: Date): string {
+export function dateText(instant: Date): string {
   const date = instant.toISOString().slice(0, 10);
   return dateTexts.get(date) ?? remember(dateTexts, date, DATE.format(instant), KEPT_DATES);
 }

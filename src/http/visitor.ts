@@ -14,6 +14,8 @@ export function declareVisitor(app: FastifyInstance): void {
   app.decorateRequest('invitationCode', null);
   app.decorateRequest('flash', null);
   app.decorateRequest('news', null);
+  app.decorateRequest('subscriptions', null);
+  app.decorateRequest('trouble', null);
 }
 
 /**

@@ -189,6 +189,15 @@ test('pages after a failed payment and an ended plan, with backups kept', async 
   await atThePortal(page, 'Decline the card from now on', 'Let a month pass');
   await page.getByText('Your last payment failed').waitFor();
   await checkPage(page, 'settings past due');
+  for (const path of ['/pricing', '/portfolio', '/']) {
+    await page.goto(path);
+    await page.getByRole('region', { name: 'Your payment' }).getByText('Stripe tries again on').waitFor();
+  }
+  await checkPage(page, 'landing past due');
+  // The notice's button leads to the portal.
+  await page.getByRole('button', { name: 'Check your card' }).click();
+  await page.getByRole('button', { name: 'Return' }).click();
+  await page.waitForURL('**/settings**');
   await atThePortal(page, 'Let the card work again', 'Let some days pass', 'Cancel plan');
   await page.getByText('You have paid access until then').waitFor();
   await checkPage(page, 'settings ends at the end of the period');
@@ -198,6 +207,33 @@ test('pages after a failed payment and an ended plan, with backups kept', async 
   await page.goto('/portfolio');
   await page.getByRole('button', { name: 'Restore' }).waitFor();
   await checkPage(page, 'portfolio access ended');
+});
+
+test('pages after the last attempt to collect a payment failed', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await signUp(page, 'ann@example.com');
+  await upgrade(page);
+  await atThePortal(
+    page,
+    'Decline the card from now on',
+    'Let a month pass',
+    'Let some days pass',
+    'Let some days pass',
+    'Let some days pass',
+  );
+  await page.getByText('because its payment failed').waitFor();
+  await checkPage(page, 'settings ended for a failed payment');
+  for (const [path, name] of [
+    ['/', 'landing ended for a failed payment'],
+    ['/portfolio', 'portfolio ended for a failed payment'],
+  ] as const) {
+    await page.goto(path);
+    await checkPage(page, name);
+  }
+  await page.getByRole('link', { name: 'Choose a plan' }).click();
+  await page.getByRole('button', { name: 'Upgrade to monthly' }).waitFor();
+  await checkPage(page, 'pricing ended for a failed payment');
 });
 
 test('pages during a trial', async () => {

@@ -24,6 +24,8 @@ export function subscriptionRow(columns: Partial<Subscription> = {}): Subscripti
     collectionPaused: false,
     collectionResumesAt: null,
     endedAt: null,
+    endReason: null,
+    nextAttemptAt: null,
     snapshotAt: day(0),
     snapshotEventId: 'evt_1',
     statusAt: day(0),

@@ -1,6 +1,5 @@
 import type { FastifyInstance } from 'fastify';
 
-import { subscriptionsOf } from '../../access/subscriptions.ts';
 import { creditView } from '../../access/access.ts';
 import { isOneLive } from '../../access/live.ts';
 import { planOf, shownOf } from '../../access/overview.ts';
@@ -9,14 +8,16 @@ import { isInvitationOpen } from '../../referrals/capture.ts';
 import { createPriceReader } from '../../stripe/prices.ts';
 import type { AppContext } from '../context.ts';
 import { sendPage } from '../page.ts';
+import { readSubscriptions } from '../payment-trouble.ts';
 
 /** The pricing page. */
-export function pricingRoute(app: FastifyInstance, { config, db, stripe, now }: AppContext): void {
+export function pricingRoute(app: FastifyInstance, context: AppContext): void {
+  const { config, db, stripe, now } = context;
   const prices = createPriceReader(stripe, config.stripe.prices, now);
   app.get('/pricing', async (request, reply) => {
     const texts = await prices();
     const { user } = request;
-    const subscriptions = user ? await subscriptionsOf(db, user.id) : [];
+    const subscriptions = user ? await readSubscriptions(context, request, user) : [];
     const hasPaid = subscriptions.some(({ provenAt }) => provenAt !== null);
     const live = isOneLive(subscriptions);
     const shown = shownOf(subscriptions);

@@ -11,7 +11,6 @@ import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
 import { closeOtherSessions } from '../../accounts/sessions.ts';
 import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
 import { deleteAccount } from '../../accounts/delete-account.ts';
-import { subscriptionsOf } from '../../access/subscriptions.ts';
 import { isOneLive } from '../../access/live.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
 import type { User } from '../../db/generated/client.ts';
@@ -31,6 +30,7 @@ import { limitedByAccount, takeOfAccount, takeOfAddress, TOO_MANY_TRIES, tryPass
 import { mayMail, mayMailTo } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
+import { readSubscriptions } from '../payment-trouble.ts';
 import { inWords } from '../credit-words.ts';
 import type { HistoryLine } from '../credit-words.ts';
 import { exportAccount } from './export.ts';
@@ -231,7 +231,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     cameFromCheckout = false,
   ): Promise<FastifyReply> {
     const at = wholeSeconds(now());
-    const subscriptions = await subscriptionsOf(db, user.id);
+    const subscriptions = await readSubscriptions(context, request, user);
     const me = await describeUser(db, user, subscriptions, place, at);
     // Whoever has paid has had the days.
     const hasPaid = subscriptions.some(({ provenAt }) => provenAt !== null);
@@ -253,6 +253,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       creditHistory: await creditHistory(db, user, at),
       qrCode: await qrCode(me.referral.url),
       awaited,
+      // Another payment is on its way, and nobody should pay twice.
+      ...((awaited === 'waiting' || awaited === 'late') && { trouble: null }),
       ...(awaited === 'waiting' && { refreshSeconds: REFRESH_SECONDS }),
       ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
       mail: config.mail && { toProve: addressToProve(user, at), isOff: user.mailOff },
@@ -291,9 +293,12 @@ async function tryCurrentPassword<T>(
   return tryPassword(request, reply, email ?? '', compare, isFailure);
 }
 
-/** The number at the top of Settings and what it counts; null when the user has no access, or it has no known end. */
+/**
+ * The number at the top of Settings and what it counts; null when the user has no access, or it has no known end: while
+ * a payment is past due, access can end before the period does.
+ */
 function daysLeft({ access, subscription }: Overview, at: Date): { count: number; what: string } | null {
-  if (!access.until) return null;
+  if (!access.until || (access.reason === 'paid' && subscription?.status === 'past_due')) return null;
   const count = Math.max(0, Math.ceil(secondsBetween(at, access.until) / DAY_SECONDS));
   const renews =
     access.reason === 'paid' && subscription?.status === 'active' && !subscription.cancelAtPeriodEnd;

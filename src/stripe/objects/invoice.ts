@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { follow, followRenewal } from '../../access/follow.ts';
 import { customerOf } from '../../access/customers.ts';
 import { anyMoneyBack, invoiceOf, storePaymentOfInvoice } from '../../access/payments.ts';
-import { ensureSubscription, refreshProof } from '../../access/subscriptions.ts';
+import { ensureSubscription, put, refreshProof } from '../../access/subscriptions.ts';
 import type { Subscription } from '../../db/generated/client.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
 import { DAY_SECONDS, isoText, secondsBetween } from '../../instants.ts';
@@ -127,20 +127,23 @@ const SHOWS_IN_STATUS = ignored("a failed renewal shows in the subscription's st
 
 /**
  * `invoice.payment_failed` and `invoice.payment_action_required`: if it is the first invoice, being active is no
- * proof of payment. A failed renewal shows in the subscription's own status. The user gets a mail about each failed attempt.
+ * proof of payment. A failed renewal shows in the subscription's own status; only the time of the next attempt is
+ * stored. The user gets a mail about each failed attempt.
  */
 export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
   const invoice = readInvoice(event.object);
-  const { id, first, subscriptionId, customerId } = invoice;
+  const { id, first, subscriptionId, customerId, nextAttemptAt } = invoice;
   if (subscriptionId === null) return ignored('the invoice does not belong to a subscription');
   if (customerId === null) return ignored('the invoice has no customer');
   const tells = mail && event.type === 'invoice.payment_failed';
-  if (!first && !tells) return SHOWS_IN_STATUS;
+  if (!first && !tells && nextAttemptAt === null) return SHOWS_IN_STATUS;
   return {
     wants: { invoices: first ? [id] : [], customers: [customerId], subscriptions: [subscriptionId] },
     apply: (tx) => {
       const isTold = tells && tellPaymentFailed(tx, invoice, event.created);
-      if (!first) return isTold ? OK : SHOWS_IN_STATUS;
+      const isNews =
+        nextAttemptAt !== null && storeNextAttempt(tx, subscriptionId, customerId, nextAttemptAt);
+      if (!first) return isTold || isNews ? OK : SHOWS_IN_STATUS;
       storeFailedInvoice(tx, invoice, event.created);
       const { userId } = customerOf(tx, customerId);
       const subscription = ensureSubscription(tx, subscriptionId, customerId);
@@ -170,6 +173,20 @@ function tellPaymentFailed({ rows, ...tx }: Unit, invoice: InvoiceFacts, failedA
       data: { invoiceId, nextAttempt: nextAttemptAt && isoText(nextAttemptAt) },
     },
   );
+  return true;
+}
+
+/**
+ * Stores when Stripe tries next to collect a subscription's open invoice. The latest time wins, whatever order the
+ * events arrive in, because each attempt is later than the one before.
+ *
+ * @returns whether the row changed
+ */
+function storeNextAttempt(tx: Unit, subscriptionId: string, customerId: string, at: Date): boolean {
+  const known = tx.rows.subscriptions.get(subscriptionId)?.nextAttemptAt ?? null;
+  if (known !== null && known >= at) return false;
+  customerOf(tx, customerId);
+  put(tx, ensureSubscription(tx, subscriptionId, customerId), { nextAttemptAt: at });
   return true;
 }
 

@@ -25,6 +25,7 @@ export const subscriptionShape = z.object({
   cancel_at_period_end: z.boolean().nullish(),
   pause_collection: z.object({ resumes_at: instant.nullish() }).nullish(),
   ended_at: instant.nullish(),
+  cancellation_details: z.object({ reason: optionalText }).nullish(),
   collection_method: z.string().nullish(),
   /** Until API 2025-03 (basil). */
   discount,
@@ -47,6 +48,8 @@ export interface SubscriptionState {
   collectionPaused: boolean;
   collectionResumesAt: Date | null;
   endedAt: Date | null;
+  /** Stripe's word for why it ended, or will end. */
+  endReason: string | null;
   /** It contains a product that counts (design: rule 6). */
   counts: boolean;
 }
@@ -93,6 +96,7 @@ export function readSubscription(object: unknown, products: Products): Subscript
       collectionPaused: (raw.pause_collection ?? null) !== null,
       collectionResumesAt: dateOf(raw.pause_collection?.resumes_at),
       endedAt: dateOf(raw.ended_at),
+      endReason: raw.cancellation_details?.reason ?? null,
       counts: products === null || items.some(({ price }) => products.includes(idOf(price?.product) ?? '')),
     },
     doubtful:

@@ -234,6 +234,7 @@ function stateOf(row: Subscription, status: string): SubscriptionState {
     collectionPaused: row.collectionPaused,
     collectionResumesAt: row.collectionResumesAt,
     endedAt: row.endedAt,
+    endReason: row.endReason,
     counts: row.counts,
   };
 }

@@ -1,20 +1,37 @@
-import type { Invoice } from '../../db/generated/client.ts';
+import type { Invoice, Subscription } from '../../db/generated/client.ts';
 import { onInvoicePaid, onInvoiceUnpaid, readInvoice } from '../objects/invoice.ts';
+import type { InvoiceFacts } from '../objects/invoice.ts';
 import { byId, compareAll, fixBy } from './objects.ts';
 import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { formatValue } from './report.ts';
 
-/** Every invoice of a subscription: which were paid, and which first invoices were zero or could not be collected. */
+/** What is known here about a page of Stripe's invoices. */
+interface Known {
+  invoices: ReadonlyMap<string, Invoice>;
+  /** The subscriptions of the invoices that Stripe tries to collect again. */
+  subscriptions: ReadonlyMap<string, Subscription>;
+}
+
+/**
+ * Every invoice of a subscription: which were paid, which first invoices were zero or could not be collected, and when
+ * Stripe tries to collect a failed payment again.
+ */
 export const compareInvoices: Comparison = (context) => {
   const { db, stripe } = context;
-  const read = async (invoices: readonly { id: string }[]) =>
-    byId(await db.invoice.findMany({ where: { id: { in: invoices.map(({ id }) => id) } } }));
+  const read = async (listed: readonly { id: string }[]): Promise<Known> => {
+    const invoices = await db.invoice.findMany({ where: { id: { in: listed.map(({ id }) => id) } } });
+    const tried = listed.map(readInvoice).filter((invoice) => nextAttemptOf(invoice) !== null);
+    const ids = tried.flatMap(({ subscriptionId }) => subscriptionId ?? []);
+    const subscriptions =
+      ids.length === 0 ? [] : await db.subscription.findMany({ where: { id: { in: ids } } });
+    return { invoices: byId(invoices), subscriptions: byId(subscriptions) };
+  };
   return compareAll(context, {
     stage: 'invoices',
     list: (page) => stripe.invoices.list(page),
     read,
-    differs: (invoice, rows) => compare(context, invoice, rows) !== null,
+    differs: (invoice, known) => compare(context, invoice, known) !== null,
     examine: async (invoice) => compare(context, invoice, await read([invoice])),
   });
 };
@@ -22,14 +39,19 @@ export const compareInvoices: Comparison = (context) => {
 /** Statuses of an invoice that is unpaid after an attempt to collect it. */
 const UNPAID = new Set(['open', 'uncollectible', 'void']);
 
+/** When Stripe will try again to collect an invoice after a failed attempt; null when it will not. */
+function nextAttemptOf({ status, attempted, nextAttemptAt }: InvoiceFacts): Date | null {
+  return status === 'open' && attempted ? nextAttemptAt : null;
+}
+
 function compare(
   context: ReconcileContext,
   invoice: { id: string; created: number },
-  rows: ReadonlyMap<string, Invoice>,
+  { invoices, subscriptions }: Known,
 ): Finding | null {
   const said = readInvoice(invoice);
   if (said.testClock || said.subscriptionId === null || said.customerId === null) return null;
-  const row = rows.get(said.id);
+  const row = invoices.get(said.id);
   const object = { object: 'invoice', id: said.id };
 
   if (said.status === 'paid') {
@@ -52,9 +74,19 @@ function compare(
   }
 
   const failed = said.first && said.attempted && UNPAID.has(said.status ?? '');
-  if (!failed || row?.failedAt) return null;
+  const next = nextAttemptOf(said);
+  const known = subscriptions.get(said.subscriptionId)?.nextAttemptAt ?? null;
+  const differences = [
+    ...(failed && !row?.failedAt
+      ? [{ ...object, field: 'payment', here: 'not tried', there: 'failed' }]
+      : []),
+    ...(next && (!known || next > known)
+      ? [{ ...object, field: 'next attempt', here: formatValue(known), there: formatValue(next) }]
+      : []),
+  ];
+  if (differences.length === 0) return null;
   return {
-    differences: [{ ...object, field: 'payment', here: 'not tried', there: 'failed' }],
+    differences,
     fix: fixBy(context, onInvoiceUnpaid, 'invoice.payment_failed', invoice, new Date(invoice.created * 1000)),
   };
 }

@@ -1,0 +1,3 @@
+-- AlterTable
+ALTER TABLE "Subscription" ADD COLUMN "endReason" TEXT;
+ALTER TABLE "Subscription" ADD COLUMN "nextAttemptAt" DATETIME;
