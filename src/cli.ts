@@ -1,19 +1,15 @@
-import { runCommandLine } from './operator/command-line.ts';
+import { errorDocument, runCommandLine } from './operator/command-line.ts';
 import { loadEnvFile } from './env-file.ts';
 import { PlainError } from './plain-error.ts';
 
+const args = process.argv.slice(2);
+const { env, stdout, stderr } = process;
 try {
   const fromFile = loadEnvFile();
-  const { env, stdout, stderr } = process;
-  process.exitCode = await runCommandLine(process.argv.slice(2), {
-    env,
-    fromFile,
-    stdout,
-    stderr,
-    now: () => new Date(),
-  });
+  process.exitCode = await runCommandLine(args, { env, fromFile, stdout, stderr, now: () => new Date() });
 } catch (error) {
   if (!(error instanceof PlainError)) throw error;
-  process.stderr.write(`${error.message}\n`);
+  if (args.includes('--json')) stdout.write(errorDocument({ code: error.kind, message: error.message }));
+  else stderr.write(`${error.message}\n`);
   process.exitCode = 1;
 }
