@@ -3,8 +3,6 @@ import type { Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 
-import { pino } from 'pino';
-
 import { rehashAddresses } from './accounts/rehash-addresses.ts';
 import { buildApp } from './http/app.ts';
 import { checkConfig, readConfig, SANDBOX_PRICES } from './config.ts';
@@ -12,6 +10,8 @@ import type { Config, StripeConfig } from './config.ts';
 import { dataFolder, openDatabase } from './db/open.ts';
 import { letterheadOf } from './outbox/compose.ts';
 import { examine, summarize } from './operator/doctor.ts';
+import { openLog } from './log.ts';
+import type { Announcement } from './log.ts';
 import { startHourly } from './outbox/hourly.ts';
 import type { Hourly } from './outbox/hourly.ts';
 import { performerOf } from './outbox/perform.ts';
@@ -28,8 +28,8 @@ import { createStripe } from './stripe/client.ts';
 const ANSWER_MS = 7_000;
 
 export interface RunningServer {
-  /** For the person at the terminal. */
-  banner: string;
+  /** Where it can be reached. */
+  announcement: Announcement;
   /** Refuses new requests, finishes those in flight (for at most 7 s) and closes the database. */
   close: () => Promise<void>;
 }
@@ -42,7 +42,7 @@ export interface RunningServer {
  */
 export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Promise<RunningServer> {
   const config = readConfig(env);
-  const logger = pino({ level: config.logLevel });
+  const logger = openLog(config.logLevel);
   for (const { says } of checkConfig(env).warnings) logger.warn(says);
   const { db, migrations } = await openDatabase(config.databaseUrl);
   if (migrations.length > 0) logger.info({ migrations }, 'applied database migrations');
@@ -108,7 +108,7 @@ export async function startServer(env: NodeJS.ProcessEnv, now: () => Date): Prom
       now,
     });
   }
-  return { banner: banner(config, sandbox?.running ?? null), close };
+  return { announcement: announcementOf(config, sandbox?.running ?? null), close };
 }
 
 /** Null when no mail is sent. */
@@ -224,14 +224,10 @@ function explainListen(error: unknown, { host, port }: Config): unknown {
   return error;
 }
 
-function banner(config: Config, sandbox: Sandbox | null): string {
-  const lines = [`Tandem is at ${config.publicUrl}`];
-  if (sandbox) {
-    lines.push(
-      `The sandbox is on: a stand-in for Stripe runs at ${sandbox.url}, and no real money moves.`,
-      ...(config.mail?.smtpUrl === null ? [`Mail is not sent: read it at ${sandbox.url}/mail`] : []),
-      'Sign up, open your own referral link in a second browser, and press Upgrade there.',
-    );
-  }
-  return lines.join('\n');
+function announcementOf({ publicUrl, mail }: Config, sandbox: Sandbox | null): Announcement {
+  return {
+    url: publicUrl,
+    sandboxUrl: sandbox?.url ?? null,
+    mailboxUrl: sandbox && mail?.smtpUrl === null ? `${sandbox.url}/mail` : null,
+  };
 }

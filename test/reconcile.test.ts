@@ -3,7 +3,7 @@ import type { Stripe } from 'stripe';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import type { CommandResult } from '../src/operator/command.ts';
-import { PLAIN } from '../src/operator/show.ts';
+import { PLAIN } from '../src/terminal.ts';
 import { reconcile as runCommand } from '../src/operator/reconcile.ts';
 import type { ReconcileReport } from '../src/stripe/reconcile/report.ts';
 import { examine } from '../src/operator/doctor.ts';

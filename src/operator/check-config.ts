@@ -2,7 +2,7 @@ import { checkConfig, VARIABLE_NAMES } from '../config.ts';
 import type { CheckedConfig, Config, Remark, VariableName } from '../config.ts';
 import { dataFolder, isPostgresql, withoutPassword } from '../db/open.ts';
 import type { CommandResult } from './command.ts';
-import type { Paint } from './show.ts';
+import type { Paint } from '../terminal.ts';
 
 /** The values of these are never shown. */
 const SECRETS: ReadonlySet<VariableName> = new Set([

@@ -11,7 +11,8 @@ import { DAY_SECONDS } from '../instants.ts';
 import { nativeModuleProblem } from '../native-module.ts';
 import { PlainError } from '../plain-error.ts';
 import { sessionSecretOf } from '../session-secret.ts';
-import { alignedLines, isTerminal, painterOf, PLAIN } from './show.ts';
+import { isTerminal, painterOf, PLAIN } from '../terminal.ts';
+import { alignedLines } from './show.ts';
 import { readVersion } from './version.ts';
 
 const DONE = 0;

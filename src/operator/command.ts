@@ -3,7 +3,8 @@ import type { Stripe } from 'stripe';
 import type { Config } from '../config.ts';
 import type { Db } from '../db/transaction.ts';
 import { isoText } from '../instants.ts';
-import type { Paint, Table } from './show.ts';
+import type { Paint } from '../terminal.ts';
+import type { Table } from './show.ts';
 
 export interface CommandContext {
   config: Config;

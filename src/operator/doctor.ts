@@ -15,7 +15,7 @@ import { inSnapshot } from '../db/transaction.ts';
 import { DAY_SECONDS, isoText, secondsBetween } from '../instants.ts';
 import { firstPaymentOf } from '../access/first-payment.ts';
 import type { CommandContext, CommandResult } from './command.ts';
-import type { Paint } from './show.ts';
+import type { Paint } from '../terminal.ts';
 
 /** `doctor`: checks every invariant of the database and lists the rows that break one. */
 export async function doctor({ db, config, now, paint }: CommandContext): Promise<CommandResult> {

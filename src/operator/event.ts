@@ -1,6 +1,7 @@
 import { PlainError } from '../plain-error.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { printable } from '../terminal.ts';
 import { fieldLines } from './show.ts';
 import { customerOfEvent, nameOf } from './who.ts';
 
@@ -38,19 +39,11 @@ export async function event({ db, paint }: CommandContext, id: string): Promise<
     ],
   ]);
   return {
-    text: payload === null ? fields : `${fields}\n\n${forTerminal(JSON.stringify(payload, null, 2))}`,
+    text: payload === null ? fields : `${fields}\n\n${printable(JSON.stringify(payload, null, 2))}`,
     json: {
       ...{ id, type, created, receivedAt, appliedAt, status, reason, error, thinned, customerId },
       user: user && { id: user.id, email: user.email },
       payload,
     },
   };
-}
-
-/** Escapes the control characters that JSON leaves alone: a terminal obeys them, and others write the payload. */
-function forTerminal(json: string): string {
-  return json.replaceAll(
-    /[\u007f-\u009f]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }

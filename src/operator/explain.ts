@@ -14,7 +14,7 @@ import type { ReferralFacts, ReferralStory, ReversalReason } from './explain-ref
 import { inSnapshot } from '../db/transaction.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
-import type { Paint } from './show.ts';
+import type { Paint } from '../terminal.ts';
 import { accountOf, nameOf } from './who.ts';
 
 /**

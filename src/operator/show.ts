@@ -1,22 +1,5 @@
-import { styleText } from 'node:util';
-import type { Writable } from 'node:stream';
-
-/** The few colours and weights in use. */
-export type Style = 'bold' | 'dim' | 'green' | 'yellow' | 'red';
-
-/** Returns the text in a style; unchanged where there is no terminal, or NO_COLOR is set. */
-export type Paint = (style: Style, text: string) => string;
-
-export const PLAIN: Paint = (_style, text) => text;
-
-/** Whether a person reads this stream. */
-export function isTerminal(stream: Writable): boolean {
-  return (stream as Partial<NodeJS.WriteStream>).isTTY === true;
-}
-
-export function painterOf(stream: Writable): Paint {
-  return isTerminal(stream) ? (style, text) => styleText(style, text, { stream }) : PLAIN;
-}
+import { printable } from '../terminal.ts';
+import type { Paint, Style } from '../terminal.ts';
 
 /** Null is an empty cell. */
 export type Cell = string | null;
@@ -47,15 +30,12 @@ export function alignedLines({ head, rows, styleOf, foot }: Table, paint: Paint)
     rows.some((row) => (row[column] ?? '') !== ''),
   );
   const widths = new Map(
-    columns.map((column) => [
-      column,
-      Math.max(...[head, ...rows].map((row) => (row[column] ?? '').trimEnd().length)),
-    ]),
+    columns.map((column) => [column, Math.max(...[head, ...rows].map((row) => textOf(row, column).length))]),
   );
   const line = (row: readonly Cell[], style: (cell: string, column: number) => Style | null): string =>
     columns
       .map((column) => {
-        const cell = (row[column] ?? '').trimEnd();
+        const cell = textOf(row, column);
         const how = cell === '' ? null : style(cell, column);
         // Padded outside the style, so that underlined or coloured cells do not stretch.
         return (how ? paint(how, cell) : cell) + ' '.repeat((widths.get(column) ?? 0) - cell.length);
@@ -67,6 +47,10 @@ export function alignedLines({ head, rows, styleOf, foot }: Table, paint: Paint)
     ...rows.map((row) => line(row, styleOf ?? (() => null))),
     ...(foot === undefined ? [] : [paint('dim', foot)]),
   ].join('\n');
+}
+
+function textOf(row: readonly Cell[], column: number): string {
+  return printable(row[column] ?? '').trimEnd();
 }
 
 const STATUS_STYLES: Readonly<Record<string, Style>> = {

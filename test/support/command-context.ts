@@ -1,5 +1,5 @@
 import type { CommandContext } from '../../src/operator/command.ts';
-import { PLAIN } from '../../src/operator/show.ts';
+import { PLAIN } from '../../src/terminal.ts';
 import { readConfig } from '../../src/config.ts';
 import type { TestServer } from './server.ts';
 

@@ -103,7 +103,7 @@ export async function runServer(env: Record<string, string>, folder?: string): P
   const { child, output } = started;
   const url = await until(() => {
     if (child.exitCode !== null) throw new Error(`The server exited: ${output.stderr}`);
-    return Promise.resolve(/^Tandem is at (\S+)$/m.exec(output.stdout)?.[1]);
+    return Promise.resolve(/^\{.*"url":"([^"]+)".*"msg":"Tandem is at/m.exec(output.stdout)?.[1]);
   });
   async function stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
     const end = ended(started);
