@@ -1,3 +1,5 @@
+import type { Writable } from 'node:stream';
+
 import { levels, pino } from 'pino';
 import type { Logger } from 'pino';
 
@@ -8,6 +10,7 @@ import type { Paint } from './terminal.ts';
 /** The server's log: readable on a terminal, one JSON object a line elsewhere. */
 export function openLog(level: Config['logLevel']): Logger {
   const { stdout } = process;
+  // Without a stream of its own, pino writes fastest.
   if (!isTerminal(stdout)) return pino({ level });
   const paint = painterOf(stdout);
   return pino({ level }, { write: (line) => void stdout.write(`${readableLine(line, paint)}\n`) });
@@ -23,11 +26,10 @@ export interface Announcement {
 }
 
 /** Says that the server is ready, whatever LOG_LEVEL is: on a terminal with its address last and alone. */
-export function announce({ url, sandboxUrl, mailboxUrl }: Announcement): void {
-  const { stdout } = process;
+export function announce({ url, sandboxUrl, mailboxUrl }: Announcement, stdout: Writable): void {
   if (!isTerminal(stdout)) {
     const sandbox = { ...(sandboxUrl !== null && { sandboxUrl }), ...(mailboxUrl !== null && { mailboxUrl }) };
-    pino().info({ url, ...sandbox }, `Tandem is at ${url}`);
+    pino({}, stdout).info({ url, ...sandbox }, `Tandem is at ${url}`);
     return;
   }
   const lines = [

@@ -12,7 +12,7 @@ try {
   const { startServer } = await import('./start.ts');
   const { announce } = await import('./log.ts');
   const server = await startServer(process.env, () => new Date());
-  announce(server.announcement);
+  announce(server.announcement, process.stdout);
   const onTimeout = (): void => {
     process.stderr.write(`The server did not shut down within ${SHUTDOWN_MS / 1000} s and was stopped.\n`);
   };
