@@ -28,7 +28,10 @@ export interface Announcement {
 /** Says that the server is ready, whatever LOG_LEVEL is: on a terminal with its address last and alone. */
 export function announce({ url, sandboxUrl, mailboxUrl }: Announcement, stdout: Writable): void {
   if (!isTerminal(stdout)) {
-    const sandbox = { ...(sandboxUrl !== null && { sandboxUrl }), ...(mailboxUrl !== null && { mailboxUrl }) };
+    const sandbox = {
+      ...(sandboxUrl !== null && { sandboxUrl }),
+      ...(mailboxUrl !== null && { mailboxUrl }),
+    };
     pino({}, stdout).info({ url, ...sandbox }, `Tandem is at ${url}`);
     return;
   }

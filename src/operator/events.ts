@@ -1,7 +1,7 @@
 import type { Event } from '../db/generated/client.ts';
 import { Prisma } from '../db/generated/client.ts';
 import { engineOf } from '../db/transaction.ts';
-import type { Db } from '../db/transaction.ts';
+import type { Db, Engine } from '../db/transaction.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines, styleOfStatus } from './show.ts';
@@ -64,6 +64,12 @@ function cells({ receivedAt, status, type, id, reason, error }: ShownEvent): (st
   return [formatInstant(receivedAt), status.padEnd(7), type, id, reason ?? error];
 }
 
+/** PostgreSQL refuses a document with an escaped NUL or half a surrogate pair. Ids have no escapes. */
+const PAYLOAD: Readonly<Record<Engine, string>> = {
+  sqlite: `e."payload"`,
+  postgresql: `replace(e."payload", '\\u', '/u')::json`,
+};
+
 /**
  * The events about an account: those that name one of its customers, and those that name no customer but one of its
  * invoices (`invoice_payment.*`) or payments (disputes and refunds).
@@ -71,10 +77,7 @@ function cells({ receivedAt, status, type, id, reason, error }: ShownEvent): (st
  * @returns ids: the newest ones, or all that failed
  */
 async function eventsAbout(db: Db, userId: string, onlyFailed: boolean): Promise<string[]> {
-  // Not jsonb: it refuses a NUL anywhere in the document.
-  const object = Prisma.raw(
-    `${engineOf(db) === 'sqlite' ? 'e."payload"' : 'e."payload"::json'} -> 'data' -> 'object'`,
-  );
+  const object = Prisma.raw(`${PAYLOAD[engineOf(db)]} -> 'data' -> 'object'`);
   const rows = await db.$queryRaw<{ id: string }[]>`
     WITH customers AS (SELECT "id" FROM "Customer" WHERE "userId" = ${userId}),
     invoices AS (
