@@ -12,6 +12,7 @@ const LAYERS = [
     'src/native-module.ts',
     'src/owner-only.ts',
     'src/remember.ts',
+    'src/terminal.ts',
     'src/config.ts',
     'src/metrics.ts',
   ],

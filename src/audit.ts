@@ -13,8 +13,14 @@ export interface Cause {
   note?: string;
 }
 
-/** Seconds are added, or removed when negative. */
-export type Change = { kind: 'tier'; fromTier: string; toTier: string } | { kind: 'credit'; seconds: number };
+/**
+ * Seconds are added, or removed when negative. A customer was moved to the user (`link`) or away from them (`unlink`);
+ * `otherUserId` is the other side, null when the customer belonged to nobody.
+ */
+export type Change =
+  | { kind: 'tier'; fromTier: string; toTier: string }
+  | { kind: 'credit'; seconds: number }
+  | { kind: 'link' | 'unlink'; customerId: string; otherUserId: string | null };
 
 /** Appends audit rows for one cause. */
 export function writeAudit(
@@ -23,7 +29,7 @@ export function writeAudit(
   changes: readonly ({ userId: string } & Change)[],
 ): void {
   const { id, actor, note = null } = cause;
-  const nothing = { fromTier: null, toTier: null, seconds: null };
+  const nothing = { fromTier: null, toTier: null, seconds: null, customerId: null, otherUserId: null };
   rows.audit.push(
     ...changes.map((change): AuditRow => ({
       ...nothing,
@@ -37,10 +43,13 @@ export function writeAudit(
   );
 }
 
-/** A user's audit rows, oldest first. At the same instant, the tier comes before the credit that follows from it. */
+/** At the same instant, a cause comes before what follows from it. */
+const ORDER = ['unlink', 'link', 'tier', 'credit'];
+
+/** A user's audit rows, oldest first. */
 export async function listAudit(db: Db, userId: string): Promise<AuditRow[]> {
-  return db.auditRow.findMany({
-    where: { userId },
-    orderBy: [{ at: 'asc' }, { kind: 'desc' }, { id: 'asc' }],
-  });
+  const rows = await db.auditRow.findMany({ where: { userId }, orderBy: [{ at: 'asc' }, { id: 'asc' }] });
+  return rows.sort(
+    (a, b) => a.at.getTime() - b.at.getTime() || ORDER.indexOf(a.kind) - ORDER.indexOf(b.kind),
+  );
 }

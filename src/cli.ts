@@ -1,19 +1,18 @@
-import { runCommandLine } from './operator/command-line.ts';
+import { errorDocument, runCommandLine } from './operator/command-line.ts';
 import { loadEnvFile } from './env-file.ts';
 import { PlainError } from './plain-error.ts';
 import { readableStack } from './readable-stack.ts';
 
+const args = process.argv.slice(2);
+const { env, stdout, stderr } = process;
 try {
   const fromFile = loadEnvFile();
-  const { env, stdout, stderr } = process;
-  process.exitCode = await runCommandLine(process.argv.slice(2), {
-    env,
-    fromFile,
-    stdout,
-    stderr,
-    now: () => new Date(),
-  });
+  process.exitCode = await runCommandLine(args, { env, fromFile, stdout, stderr, now: () => new Date() });
 } catch (error) {
-  process.stderr.write(`${error instanceof PlainError ? error.message : readableStack(error)}\n`);
+  if (error instanceof PlainError && args.includes('--json')) {
+    stdout.write(errorDocument({ code: error.kind, message: error.message }));
+  } else {
+    stderr.write(`${error instanceof PlainError ? error.message : readableStack(error)}\n`);
+  }
   process.exitCode = 1;
 }

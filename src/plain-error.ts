@@ -4,4 +4,10 @@
  */
 export class PlainError extends Error {
   override name = 'PlainError';
+  /** `code` in the command line's JSON. Not named `code`, which tells errors of the system apart. */
+  readonly kind: string;
+  constructor(message: string, kind = 'failed') {
+    super(message);
+    this.kind = kind;
+  }
 }

@@ -11,8 +11,9 @@ try {
   loadEnvFile();
   // Imported here, so that a package that cannot be loaded is reported in one line.
   const { startServer } = await import('./start.ts');
+  const { announce } = await import('./log.ts');
   const server = await startServer(process.env, () => new Date());
-  process.stdout.write(`${server.banner}\n`);
+  announce(server.announcement, process.stdout);
   const onTimeout = (): void => {
     process.stderr.write(`The server did not shut down within ${SHUTDOWN_MS / 1000} s and was stopped.\n`);
   };

@@ -2,8 +2,6 @@ import { randomBytes } from 'node:crypto';
 import type { Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
-import { pino } from 'pino';
-
 import { rehashAddresses } from './accounts/rehash-addresses.ts';
 import { prolongSessions } from './accounts/sessions.ts';
 import { buildApp } from './http/app.ts';
@@ -13,6 +11,8 @@ import { openDatabase } from './db/open.ts';
 import { inTransaction } from './db/transaction.ts';
 import { letterheadOf } from './outbox/compose.ts';
 import { examine, summarize } from './operator/doctor.ts';
+import { openLog } from './log.ts';
+import type { Announcement } from './log.ts';
 import { startHourly } from './outbox/hourly.ts';
 import type { Hourly } from './outbox/hourly.ts';
 import { performerOf } from './outbox/perform.ts';
@@ -30,8 +30,8 @@ import { createStripe } from './stripe/client.ts';
 const ANSWER_MS = 7_000;
 
 export interface RunningServer {
-  /** For the person at the terminal. */
-  banner: string;
+  /** Where it can be reached. */
+  announcement: Announcement;
   /** Refuses new requests, finishes those in flight (for at most 7 s) and closes the database. */
   close: () => Promise<void>;
 }
@@ -44,7 +44,7 @@ export interface RunningServer {
  */
 export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): Promise<RunningServer> {
   const config = readConfig(env);
-  const logger = pino({ level: config.logLevel });
+  const logger = openLog(config.logLevel);
   for (const { says } of checkConfig(env).warnings) logger.warn(says);
   const { db, migrations } = await openDatabase(config.databaseUrl);
   if (migrations.length > 0) logger.info({ migrations }, 'applied database migrations');
@@ -119,7 +119,7 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
       now,
     });
   }
-  return { banner: banner(config, sandbox?.running ?? null), close };
+  return { announcement: announcementOf(config, sandbox?.running ?? null), close };
 }
 
 /** Null when no mail is sent. */
@@ -239,14 +239,10 @@ function explainListen(error: unknown, { host, port }: Config): unknown {
   return error;
 }
 
-function banner(config: Config, sandbox: Sandbox | null): string {
-  const lines = [`Tandem is at ${config.publicUrl}`];
-  if (sandbox) {
-    lines.push(
-      `The sandbox is on: a stand-in for Stripe runs at ${sandbox.url}, and no real money moves.`,
-      ...(config.mail?.smtpUrl === null ? [`Mail is not sent: read it at ${sandbox.url}/mail`] : []),
-      'Sign up, open your own referral link in a second browser, and press Upgrade there.',
-    );
-  }
-  return lines.join('\n');
+function announcementOf({ publicUrl, mail }: Config, sandbox: Sandbox | null): Announcement {
+  return {
+    url: publicUrl,
+    sandboxUrl: sandbox?.url ?? null,
+    mailboxUrl: sandbox && mail?.smtpUrl === null ? `${sandbox.url}/mail` : null,
+  };
 }

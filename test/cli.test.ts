@@ -339,8 +339,8 @@ test('reset-link prints the link first, and the database does not hold the token
 
 test.each([
   ['user', 'nobody@example.com'],
-  ['audit', 'nobody@example.com', '--json'],
-  ['reset-link', 'nobody@example.com', '--json'],
+  ['audit', 'nobody@example.com'],
+  ['reset-link', 'nobody@example.com'],
   ['grant-credit', 'nobody@example.com', '10'],
 ])('%s of an address without an account prints one line and exits 1', async (...args) => {
   const outcome = await cli(await newDatabase(), ...args);
@@ -376,13 +376,13 @@ test.each([
   const ann = await signUp(server, 'ann@example.com');
   const { code, stdout, stderr } = await cli(server.databaseUrl, ...args);
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-  expect(stderr).toMatch(/^Usage: cli/m);
+  expect(stderr).toMatch(/^Usage: tandem/m);
   expect(stderr).not.toMatch(/^ +at /m);
   expect((await userRow(server, ann.id)).creditUntil).toBeNull();
 });
 
 test.each([
-  ['done', 0, ['--help'], /^Usage: cli/, /^$/],
+  ['done', 0, ['--help'], /^Usage: tandem/, /^$/],
   ['failed', 1, ['user', 'nobody@example.com'], /^$/, /^No account has the address nobody@example\.com\.\n$/],
   ['wrong usage', 2, ['user'], /^$/, /^error: missing required argument/],
 ])('exit code and streams of a process: %s', async (_name, code, args, stdout, stderr) => {
@@ -397,7 +397,7 @@ test.each([
 test('wrong usage exits 2 whatever the state of the database', async () => {
   const { code, stderr } = await cli(NOWHERE, 'grant-credit', 'ann@example.com', 'ten');
   expect(code).toBe(2);
-  expect(stderr).toMatch(/^Usage: cli/m);
+  expect(stderr).toMatch(/^Usage: tandem/m);
 });
 
 test('--help lists the commands and exits 0', async () => {

@@ -564,7 +564,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'one-owner',
         row: `Customer ${loner.stripe.customer}`,
-        problem: `it belongs to user ${loner.id}, but another user's checkout named it (event ${claim.id})`,
+        problem: `it belongs to user ${loner.id}, but another user's checkout named it (event ${claim.id}). \`relink\` moves it`,
       },
     ]);
     await deliverAll(server, [loner.stripe.customerDeleted({ at: daysAfter(10) })]);

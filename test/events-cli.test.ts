@@ -290,7 +290,7 @@ describe('on the command line', () => {
 
   test('an unknown event prints one line and exits 1', async () => {
     const server = await startTestServer();
-    expect(await cli(server, 'replay', 'evt_none', '--json')).toEqual({
+    expect(await cli(server, 'replay', 'evt_none')).toEqual({
       code: 1,
       stdout: '',
       stderr: 'No event has the id evt_none.\n',
@@ -335,6 +335,6 @@ describe('on the command line', () => {
   ])('%s is wrong usage', async (_name, args) => {
     const { code, stdout, stderr } = await cli(await startTestServer(), ...args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toMatch(/^Usage: cli/m);
+    expect(stderr).toMatch(/^Usage: tandem/m);
   });
 });

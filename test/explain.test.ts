@@ -505,14 +505,14 @@ test('explain reads one moment: a grant made meanwhile is in the whole story or 
   const server = await startTestServer();
   const person = await signUp(server, 'person@example.com');
   let granted = false;
-  // After the account is found and before its ledger is read.
+  // After the account is read and before its ledger is.
   const hooked = (tx: Tx): Tx =>
     Object.create(tx, {
       user: {
         value: Object.create(tx.user, {
-          findUnique: {
-            value: async (args: Parameters<Tx['user']['findUnique']>[0]) => {
-              const row = await tx.user.findUnique(args);
+          findUniqueOrThrow: {
+            value: async (args: Parameters<Tx['user']['findUniqueOrThrow']>[0]) => {
+              const row = await tx.user.findUniqueOrThrow(args);
               if (!granted) {
                 granted = true;
                 await grantCredit(commandContext(server), person.email, 30, 'sorry');
@@ -524,6 +524,7 @@ test('explain reads one moment: a grant made meanwhile is in the whole story or 
       },
     }) as Tx;
   const db = {
+    user: server.db.user,
     $transaction: (work: (tx: Tx) => Promise<unknown>, options: object) =>
       server.db.$transaction((tx) => work(hooked(tx as Tx)), options),
   } as unknown as TestServer['db'];

@@ -31,7 +31,7 @@ test('the server starts on an empty PostgreSQL database, takes a sign-up and a p
   const folder = await emptyFolder();
   const env = { DATABASE_URL: await newEmptyDatabase(), STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET };
   const server = await runServer(env, folder);
-  expect(server.output.stdout).toMatch(/^Tandem is at http:\/\/localhost:\d+$/m);
+  expect(server.url).toMatch(/^http:\/\/localhost:\d+$/);
   expect((await fetch(`${server.url}/readyz`)).status).toBe(200);
   // What is not a row is kept in the working directory, because there is no database file to keep it beside.
   expect(await readdir(join(folder, 'data'))).toEqual(['session-secret']);
@@ -70,7 +70,7 @@ test('the server starts on an empty PostgreSQL database, takes a sign-up and a p
 test('with only a database configured, the sandbox is on', async () => {
   const folder = await emptyFolder();
   const server = await runServer({ DATABASE_URL: await newDatabase() }, folder);
-  expect(server.output.stdout).toContain('The sandbox is on');
+  expect(server.output.stdout).toMatch(/"sandboxUrl":"http:\/\/localhost:\d+"/);
   expect((await readdir(join(folder, 'data'))).sort()).toContain('session-secret');
 });
 

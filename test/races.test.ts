@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { doctor } from '../src/operator/doctor.ts';
+import { relink } from '../src/operator/relink.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
 import {
@@ -259,6 +260,129 @@ describe('an account is deleted while a checkout that names it completes', () =>
     });
     expect(await userRow(one, friend.id)).toMatchObject({ tier: 'free', creditUntil: null });
     expect(await userRow(one, referrer.id)).toMatchObject({ creditUntil: null });
+  });
+});
+
+/** Moves a customer on a server; 0 when done, 1 when refused. */
+async function relinks(
+  server: TestServer,
+  { customer }: { customer: string },
+  { id }: Person,
+): Promise<{ statusCode: number }> {
+  const moved = relink(commandContext(server), customer, id, undefined);
+  return moved.then(
+    () => ({ statusCode: 0 }),
+    () => ({ statusCode: 1 }),
+  );
+}
+
+/** The friend has paid as a customer that an operator moves to another account, which the same referrer invited. */
+async function aboutToMove() {
+  const story = await twoServers();
+  const { one, referrer, stripe } = story;
+  const owner = await signUp(one, 'owner@example.com', referrer.code);
+  await deliverAll(one, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+  const ownerOf = async () => (await one.db.customer.findFirstOrThrow()).userId;
+  const expectSound = async () => {
+    expect((await doctor(commandContext(one))).json).toMatchObject({ findings: [] });
+  };
+  return { ...story, owner, ownerOf, expectSound };
+}
+
+const MOVES: Point = ['UPDATE', 'Customer', 'NEW."userId" <> OLD."userId"'];
+
+describe('a customer is moved by relink while something else happens to it', () => {
+  test('the move commits before an event of the customer: the event is applied to the new account', async () => {
+    const { one, other, friend, owner, stripe, expectSound } = await aboutToMove();
+    const ends = () => deliver(other, stripe.ended(START));
+    expect(await race(one, () => relinks(one, stripe, owner), MOVES, ends)).toEqual([0, 200]);
+    expect(await userRow(one, friend.id)).toMatchObject({ tier: 'free' });
+    expect(await userRow(one, owner.id)).toMatchObject({ tier: 'free', creditUntil: daysAfter(45) });
+    await expectSound();
+  });
+
+  test('the event commits before the move: the new account gets what it left', async () => {
+    const { one, other, friend, owner, stripe, expectSound } = await aboutToMove();
+    const point: Point = ['UPDATE', 'Subscription', `NEW."status" = 'canceled'`];
+    const moves = () => relinks(other, stripe, owner);
+    expect(await race(one, () => deliver(one, stripe.ended(START)), point, moves)).toEqual([200, 0]);
+    expect(await userRow(one, friend.id)).toMatchObject({ tier: 'free', creditUntil: START });
+    expect(await userRow(one, owner.id)).toMatchObject({ tier: 'free', creditUntil: daysAfter(45) });
+    await expectSound();
+  });
+
+  test('two operators move it to two accounts: one after the other, and nothing is given twice', async () => {
+    const { one, other, friend, referrer, owner, stripe, ownerOf, expectSound } = await aboutToMove();
+    const third = await signUp(one, 'third@example.com', referrer.code);
+    const answers = await race(
+      one,
+      () => relinks(one, stripe, owner),
+      MOVES,
+      () => relinks(other, stripe, third),
+    );
+    expect(answers).toEqual([0, 0]);
+    expect([owner.id, third.id]).toContain(await ownerOf());
+    const paid = await one.db.user.findMany({ where: { tier: 'paid' } });
+    expect(paid.map(({ id }) => id)).toEqual([await ownerOf()]);
+    expect(await userRow(one, friend.id)).toMatchObject({ creditUntil: START });
+    expect(await userRow(one, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+    await expectSound();
+  });
+
+  test('two customers change places between two accounts at once', async () => {
+    const { one, other, friend, owner, stripe, expectSound } = await aboutToMove();
+    const theirs = buyer(owner.id);
+    await deliverAll(one, [theirs.checkoutCompleted(), theirs.created()]);
+    const answers = await race(
+      one,
+      () => relinks(one, stripe, owner),
+      MOVES,
+      () => relinks(other, theirs, friend),
+    );
+    expect(answers).toEqual([0, 0]);
+    for (const { id } of [friend, owner]) expect(await userRow(one, id)).toMatchObject({ tier: 'paid' });
+    await expectSound();
+  });
+
+  test('its new account is deleted: whichever comes first, the other one is refused', async () => {
+    const { one, other, friend, owner, stripe, ownerOf, expectSound } = await aboutToMove();
+    const answers = await race(
+      one,
+      () => relinks(one, stripe, owner),
+      MOVES,
+      () => deleteAccount(other, owner),
+    );
+    const isMoved = (await ownerOf()) === owner.id;
+    expect(answers).toEqual(isMoved ? [0, 409] : [1, 303]);
+    if (SIDE_BY_SIDE) expect(isMoved).toBe(true);
+    expect(await userRow(one, friend.id)).toMatchObject({ tier: isMoved ? 'free' : 'paid' });
+    await expectSound();
+  });
+
+  test.runIf(SIDE_BY_SIDE)('its new account is deleted first: the move is refused', async () => {
+    const { one, other, friend, owner, stripe, ownerOf, expectSound } = await aboutToMove();
+    const point: Point = ['UPDATE', 'User', 'NEW."deletedAt" IS NOT NULL'];
+    const moves = () => relinks(other, stripe, owner);
+    expect(await race(one, () => deleteAccount(one, owner), point, moves)).toEqual([303, 1]);
+    expect(await ownerOf()).toBe(friend.id);
+    await expectSound();
+  });
+
+  test('a checkout links it for the first time while an operator does', async () => {
+    const { one, other, friend } = await twoServers();
+    const owner = await signUp(one, 'owner@example.com');
+    const stripe = buyer(friend.id);
+    await deliverAll(one, [stripe.created()]);
+    const answers = await race(
+      one,
+      () => deliver(one, stripe.checkoutCompleted()),
+      ['UPDATE', 'Customer', 'NEW."userId" IS NOT NULL'],
+      () => relinks(other, stripe, owner),
+    );
+    expect(answers).toEqual([200, 0]);
+    expect(await one.db.customer.findFirst()).toMatchObject({ userId: owner.id });
+    expect(await userRow(one, owner.id)).toMatchObject({ tier: 'paid' });
+    expect(await userRow(one, friend.id)).toMatchObject({ tier: 'free' });
   });
 });
 

@@ -3,6 +3,7 @@ import type { Stripe } from 'stripe';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import type { CommandResult } from '../src/operator/command.ts';
+import { PLAIN } from '../src/terminal.ts';
 import { reconcile as runCommand } from '../src/operator/reconcile.ts';
 import type { ReconcileReport } from '../src/stripe/reconcile/report.ts';
 import { examine } from '../src/operator/doctor.ts';
@@ -43,6 +44,7 @@ function command({ db, config, stripe, clock }: World): Promise<CommandResult> {
     clock: () => clock.now,
     migrations: [],
     sessionSecret: '',
+    paint: PLAIN,
   };
   return runCommand(context, null, false);
 }
@@ -278,7 +280,10 @@ describe('reconcile', () => {
     const { db, config, stripe, clock } = world;
     // Each reading of the clock is an hour later, like a run that takes its time.
     const ticking = (): Date => (clock.now = new Date(clock.now.getTime() + HOUR * 1000));
-    const context = { db, config, stripe, now: clock.now, clock: ticking, migrations: [], sessionSecret: '' };
+    const context = {
+      ...{ db, config, stripe, now: clock.now, clock: ticking },
+      ...{ migrations: [], sessionSecret: '', paint: PLAIN },
+    };
     expect((await runCommand(context, null, false)).failed).toBe(false);
     const referrals = await db.referral.findMany({ orderBy: { convertedAt: 'asc' } });
     const [first, second] = referrals.map(({ convertedAt }) => convertedAt?.getTime() ?? 0);

@@ -494,7 +494,7 @@ test("the sandbox's port is printed, and another free port is used when the next
   const port = await freePort();
   await takenPort(port + 1).catch(() => undefined);
   const server = await runServer({ PORT: String(port) });
-  const [, sandbox = ''] = /runs at (http:\/\/localhost:\d+)/.exec(server.output.stdout) ?? [];
+  const [, sandbox = ''] = /"sandboxUrl":"([^"]+)"/.exec(server.output.stdout) ?? [];
   expect(sandbox).toMatch(/^http/);
   expect([`http://localhost:${port + 1}`, server.url]).not.toContain(sandbox);
   expect(await (await fetch(`${sandbox}/nothing`)).text()).toContain('There is nothing at this address.');
@@ -503,7 +503,7 @@ test("the sandbox's port is printed, and another free port is used when the next
 test("a newcomer's first try: with no settings, two people, a link and a payment give 45 days to both", async () => {
   const folder = await emptyFolder();
   const server = await runServer({ LOG_LEVEL: '' }, folder);
-  expect(server.output.stdout).toContain('The sandbox is on');
+  expect(server.output.stdout).toMatch(/"sandboxUrl":"http:\/\/localhost:\d+"/);
   const [ann, bob] = [newBrowser(server.url), newBrowser(server.url)];
 
   const { referral } = await signUp(ann, 'ann@example.com');

@@ -15,16 +15,19 @@ import { reviewReferral } from '../referrals/review.ts';
  * of a Stripe object ends here. The unit of work must hold the locks of the user and the referrer.
  *
  * @param onProof whether a new fact bears on the proof; false for a renewal, which then leaves the referral alone
+ * @param hasLost whether one of the user's customers was just moved to somebody else: what it gave ended now, and if
+ *   nothing holds any more, that is why
  */
-export function follow(tx: Unit, userId: string, cause: Cause, onProof: boolean): void {
+export function follow(tx: Unit, userId: string, cause: Cause, onProof: boolean, hasLost = false): void {
   const user = tx.rows.users.get(userId);
   if (!user) return;
   const subscriptions = admitTrials(tx, user, subscriptionsOfUser(tx, userId));
   const tier = deriveTier(subscriptions);
-  const current = setTier(tx, user, tier, { ...cause, at: turnedAt(subscriptions, tier) ?? tx.now });
+  const at = (hasLost ? null : turnedAt(subscriptions, tier)) ?? tx.now;
+  const current = setTier(tx, user, tier, { ...cause, at });
   if (!onProof) return;
   const proven = subscriptions.some(({ provenAt }) => provenAt !== null);
-  const lost = anyHolds(tx, subscriptions) ? null : whyNoneHolds(tx, subscriptions);
+  const lost = anyHolds(tx, subscriptions) ? null : hasLost ? 'moved' : whyNoneHolds(tx, subscriptions);
   reviewReferral(tx, current, { proven, lost }, cause);
 }
 

@@ -118,6 +118,8 @@ export const COLUMNS = {
     fromTier: 'text',
     toTier: 'text',
     seconds: 'int',
+    customerId: 'text',
+    otherUserId: 'text',
     causeId: 'text',
     note: 'text',
   },

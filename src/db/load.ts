@@ -209,7 +209,7 @@ async function lock(
       INSERT INTO "Customer" ("id") SELECT id FROM (${customersNamed}) AS ids ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt"`;
   }
-  // Looked up without a lock: a customer's user and a referral's referrer never change once written.
+  // A customer's user changes only under the customer's lock, held by now, and a referral's referrer never does.
   await tx.$executeRaw`
     SELECT 1 FROM "User" WHERE "id" = ANY(ARRAY(
       WITH buyers AS MATERIALIZED (

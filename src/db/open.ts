@@ -52,6 +52,13 @@ export function databasePath(url: string): string {
   return url.replace(/^file:/, '');
 }
 
+/** Keeps only the parts that cannot contain a password; the query can. */
+export function withoutPassword(databaseUrl: string): string {
+  if (!isPostgresql(databaseUrl)) return `file:${databasePath(databaseUrl)}`;
+  const { username, host, pathname } = new URL(databaseUrl);
+  return `postgresql://${username === '' ? '' : `${username}@`}${host}${pathname}`;
+}
+
 /** The folder for the installation's own files: next to the SQLite file, or `./data`. */
 export function dataFolder(url: string): string {
   return isPostgresql(url) ? DATA_FOLDER : dirname(databasePath(url));

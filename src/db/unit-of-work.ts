@@ -92,7 +92,7 @@ export interface Decision<T> {
   decide: (tx: Unit) => T;
 }
 
-/** A decision asks three times at most: for a ledger, a trial and a tie. */
+/** A decision asks four times at most: when a customer moves, for the trials and the ledgers of each account. */
 const MAX_ROUNDS = 5;
 
 /**

@@ -1,25 +1,45 @@
 import { listAudit } from '../audit.ts';
 import type { AuditRow } from '../db/generated/client.ts';
-import { accountOf, formatInstant } from './command.ts';
+import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { DAY_SECONDS } from '../instants.ts';
+import { plainLines } from './show.ts';
+import { accountOf, nameOf } from './who.ts';
 
 /** `audit`: shows who changed what about an account's access, when and why, oldest first. */
-export async function audit({ db }: CommandContext, email: string): Promise<CommandResult> {
-  const account = await accountOf(db, email);
-  const rows = await listAudit(db, account.id);
-  const text =
-    rows.length === 0 ? `Nothing has changed the access of ${email} yet.` : rows.map(line).join('\n');
-  return { text, json: rows };
+export async function audit(context: CommandContext, who: string): Promise<CommandResult> {
+  const account = await accountOf(context, who);
+  const rows = await listAudit(context.db, account.id);
+  if (rows.length === 0)
+    return { text: `Nothing has changed the access of ${nameOf(account)} yet.`, json: rows };
+  return {
+    text: plainLines({ head: [], rows: rows.map(cells) }),
+    table: { head: ['AT', 'BY', 'CHANGE', 'CAUSE'], rows: rows.map(cells) },
+    json: rows,
+  };
 }
 
-function line(row: AuditRow): string {
+function cells(row: AuditRow): string[] {
   const note = row.note === null ? '' : ` "${row.note}"`;
-  return `${formatInstant(row.at)}  ${row.actor.padEnd(8)}  ${change(row)}  (${row.causeId})${note}`;
+  return [formatInstant(row.at), row.actor.padEnd(8), describeChange(row), `(${row.causeId})${note}`];
 }
 
-function change({ kind, fromTier, toTier, seconds }: AuditRow): string {
-  if (kind === 'tier') return `${fromTier} -> ${toTier}`;
-  const days = (seconds ?? 0) / DAY_SECONDS;
-  return `credit ${days < 0 ? '' : '+'}${Number(days.toFixed(2))} days`;
+type ChangeColumns = Pick<AuditRow, 'kind' | 'fromTier' | 'toTier' | 'seconds'> &
+  Partial<Pick<AuditRow, 'customerId' | 'otherUserId'>>;
+
+/** What one audit row says changed. */
+export function describeChange({ kind, fromTier, toTier, seconds, ...moved }: ChangeColumns): string {
+  const { customerId = '', otherUserId = null } = moved;
+  switch (kind) {
+    case 'tier':
+      return `${fromTier} -> ${toTier}`;
+    case 'link':
+      return `got the customer ${customerId} from ${otherUserId ?? 'nobody'}`;
+    case 'unlink':
+      return `lost the customer ${customerId} to ${otherUserId ?? 'nobody'}`;
+    default: {
+      const days = (seconds ?? 0) / DAY_SECONDS;
+      return `credit ${days < 0 ? '' : '+'}${Number(days.toFixed(2))} days`;
+    }
+  }
 }

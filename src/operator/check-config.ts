@@ -1,7 +1,8 @@
 import { checkConfig, VARIABLE_NAMES } from '../config.ts';
 import type { CheckedConfig, Config, Remark, VariableName } from '../config.ts';
-import { dataFolder, databasePath, isPostgresql } from '../db/open.ts';
+import { dataFolder, isPostgresql, withoutPassword } from '../db/open.ts';
 import type { CommandResult } from './command.ts';
+import type { Paint } from '../terminal.ts';
 
 /** The values of these are never shown. */
 const SECRETS: ReadonlySet<VariableName> = new Set([
@@ -119,12 +120,16 @@ interface ShownVariable {
 export function checkConfigCommand(
   env: NodeJS.ProcessEnv,
   fromFile: ReadonlySet<string>,
+  paint: Paint,
 ): Promise<CommandResult> {
   const checked = checkConfig(env);
   const { problems, warnings } = checked;
   const variables = VARIABLE_NAMES.map((name) => describeVariable(name, env, fromFile, checked));
   const starts = problems.length === 0;
-  const text = [...variables.map(formatVariable), verdict(problems.length, warnings.length)].join('\n');
+  const text = [
+    ...variables.map((variable) => formatVariable(variable, paint)),
+    verdict(problems.length, warnings.length),
+  ].join('\n');
   return Promise.resolve({ text, json: { starts, variables }, failed: !starts });
 }
 
@@ -160,13 +165,6 @@ function shown(name: VariableName, value: string, { databaseUrl }: Config): stri
   return name === 'DATABASE_URL' ? withoutPassword(databaseUrl) : value.replaceAll(STRIPE_SECRET, '$1_…');
 }
 
-/** Keeps only the parts that cannot contain a password; the query can. */
-function withoutPassword(databaseUrl: string): string {
-  if (!isPostgresql(databaseUrl)) return `file:${databasePath(databaseUrl)}`;
-  const { username, host, pathname } = new URL(databaseUrl);
-  return `postgresql://${username === '' ? '' : `${username}@`}${host}${pathname}`;
-}
-
 /** The default of a variable that is not set; null when there is none. */
 function defaultOf(name: VariableName, config: Config): string | null {
   switch (name) {
@@ -191,12 +189,15 @@ function defaultOf(name: VariableName, config: Config): string | null {
   }
 }
 
-function formatVariable({ name, from, value, effect, problem, warning }: ShownVariable): string {
+function formatVariable(
+  { name, from, value, effect, problem, warning }: ShownVariable,
+  paint: Paint,
+): string {
   const origin = from === null ? 'not set' : from === 'default' ? 'not set, default' : `set, from ${from}`;
-  const lines = [`${name.padEnd(22)} ${value === null ? origin : `${value} (${origin})`}`];
+  const lines = [`${paint('bold', name.padEnd(22))} ${value === null ? origin : `${value} (${origin})`}`];
   if (problem === null) lines.push(effect);
-  else lines.push(`WRONG: ${problem}`);
-  if (warning !== null) lines.push(`Warning: ${warning}`);
+  else lines.push(paint('red', `WRONG: ${problem}`));
+  if (warning !== null) lines.push(paint('yellow', `Warning: ${warning}`));
   return lines.join(`\n${' '.repeat(23)}`);
 }
 

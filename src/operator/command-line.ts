@@ -12,10 +12,15 @@ import { nativeModuleProblem } from '../native-module.ts';
 import { PlainError } from '../plain-error.ts';
 import { readSandbox } from '../sandbox-file.ts';
 import { sessionSecretOf } from '../session-secret.ts';
+import { isTerminal, painterOf, PLAIN } from '../terminal.ts';
+import { alignedLines } from './show.ts';
+import { readVersion } from './version.ts';
 
 const DONE = 0;
 const FAILED = 1;
 const WRONG_USAGE = 2;
+
+const WHO = 'an address, a user id, a referral code, or a Stripe id that leads to the account';
 
 const UNIT_SECONDS = { h: 3600, d: DAY_SECONDS };
 
@@ -29,6 +34,13 @@ export interface Surroundings {
   now: () => Date;
 }
 
+/** The options that every command takes, and some of those that one does. */
+interface Options {
+  json?: true;
+  failed?: true;
+  note?: string;
+}
+
 /**
  * Runs one command. Its module is imported on demand, so that no command loads what only others need.
  *
@@ -36,106 +48,131 @@ export interface Surroundings {
  */
 export async function runCommandLine(args: readonly string[], surroundings: Surroundings): Promise<number> {
   const { stdout, stderr } = surroundings;
+  const json = args.includes('--json');
+  const paint = json ? PLAIN : painterOf(stdout);
   let exitCode = DONE;
-  const program = new Command('cli')
+  const program = new Command('tandem')
     .description("Tandem's command line for operators.")
+    .version(readVersion())
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void stdout.write(text),
-      writeErr: (text) => void stderr.write(text),
+      // With --json, wrong usage is a document, too.
+      writeErr: (text) => void (json || stderr.write(text)),
     })
     .showHelpAfterError()
     .helpCommand(false);
 
-  accountCommand('grant-credit', 'give an account days of paid access')
-    .argument('<days>', 'a whole number from 1 to 3650', wholeDays)
-    .option('--note <text>', 'the reason, shown in the audit')
-    .action((email: string, days: number, options: { note?: string; json?: true }) =>
-      run(options, async (context) => {
-        const { grantCredit } = await import('./grant-credit.ts');
-        return grantCredit(context, email, days, options.note);
-      }),
+  accountCommand('user', 'show an account').action((who: string, options: Options) =>
+    run(options, async (context) => (await import('./user.ts')).user(context, who)),
+  );
+  command('users', 'list the newest 100 accounts')
+    .argument('[search]', 'only those whose address, code or id contains this')
+    .action((search: string | undefined, options: Options) =>
+      run(options, async (context) => (await import('./users.ts')).users(context, search)),
     );
-  accountCommand('user', 'show an account').action((email: string, options: { json?: true }) =>
-    run(options, async (context) => (await import('./user.ts')).user(context, email)),
-  );
-  accountCommand('audit', "show who changed what about an account's access, when and why").action(
-    (email: string, options: { json?: true }) =>
-      run(options, async (context) => (await import('./audit.ts')).audit(context, email)),
-  );
   accountCommand(
     'explain',
     'show where every day of credit came from and went, and what became of each referral',
-  ).action((email: string, options: { json?: true }) =>
-    run(options, async (context) => (await import('./explain.ts')).explain(context, email)),
+  ).action((who: string, options: Options) =>
+    run(options, async (context) => (await import('./explain.ts')).explain(context, who)),
   );
+  accountCommand('audit', "show who changed what about an account's access, when and why").action(
+    (who: string, options: Options) =>
+      run(options, async (context) => (await import('./audit.ts')).audit(context, who)),
+  );
+  accountCommand('grant-credit', 'give an account days of paid access')
+    .argument('<days>', 'a whole number from 1 to 3650', wholeDays)
+    .option('--note <text>', 'the reason, shown in the audit')
+    .action((who: string, days: number, options: Options) =>
+      run(options, async (context) => {
+        const { grantCredit } = await import('./grant-credit.ts');
+        return grantCredit(context, who, days, options.note);
+      }),
+    );
+  command('relink', 'move a Stripe customer that was linked to the wrong account')
+    .argument('<customer>', "Stripe's id of the customer (cus_…)", customerId)
+    .argument('<who>', WHO)
+    .option('--note <text>', 'the reason, shown in the audit of both accounts')
+    .action((customer: string, who: string, options: Options) =>
+      run(options, async (context) => {
+        const { relink } = await import('./relink.ts');
+        return relink(context, customer, who, options.note);
+      }),
+    );
   accountCommand('reset-link', 'print a one-time link that sets a new password, valid for an hour').action(
-    (email: string, options: { json?: true }) =>
-      run(options, async (context) => (await import('./reset-link.ts')).resetLink(context, email)),
+    (who: string, options: Options) =>
+      run(options, async (context) => (await import('./reset-link.ts')).resetLink(context, who)),
   );
   command('events', 'list the newest 100 Stripe events and their outcomes')
+    .argument('[who]', `only those about this account: ${WHO}`)
     .option('--failed', 'list all failed events, oldest first')
-    .action((options: { failed?: true; json?: true }) =>
+    .action((who: string | undefined, options: Options) =>
       run(options, async (context) => {
         const { events } = await import('./events.ts');
-        return events(context, options.failed ?? false);
+        return events(context, options.failed ?? false, who);
       }),
+    );
+  command('event', 'show one Stripe event, its outcome and its payload')
+    .argument('<event-id>', "Stripe's id of the event (evt_…)")
+    .action((eventId: string, options: Options) =>
+      run(options, async (context) => (await import('./event.ts')).event(context, eventId)),
     );
   command('replay', 'handle a failed event again, from its stored payload')
     .argument('<event-id>', "Stripe's id of the event (evt_…)")
-    .action((eventId: string, options: { json?: true }) =>
+    .action((eventId: string, options: Options) =>
       run(options, async (context) => (await import('./replay.ts')).replay(context, eventId)),
     );
   command('mail', 'list the newest 100 mails and changes at Stripe, and what came of them')
     .option('--failed', 'all that failed for good, the oldest first')
-    .action((options: { failed?: true; json?: true }) =>
+    .action((options: Options) =>
       run(options, async (context) => (await import('./mail.ts')).mail(context, options.failed ?? false)),
     );
   command('mail-resend', 'send a mail, or make a change at Stripe, again')
     .argument('<id>', 'its id, as `mail` shows it')
-    .action((id: string, options: { json?: true }) =>
+    .action((id: string, options: Options) =>
       run(options, async (context) => (await import('./mail.ts')).mailResend(context, id)),
     );
   command('reconcile', 'compare the database with Stripe, and fix and list the differences')
     .option('--since <duration>', 'how far to look back, such as 36h or 7d', duration)
     .option('--dry-run', 'list the differences without fixing them')
-    .action((options: { since?: number; dryRun?: true; json?: true }) =>
+    .action((options: Options & { since?: number; dryRun?: true }) =>
       run(options, async (context) => {
         const { reconcile } = await import('./reconcile.ts');
         return reconcile(context, options.since ?? null, options.dryRun ?? false);
       }),
     );
+  command('status', 'show the version, the database, how much there is, and what waits or has failed').action(
+    (options: Options) => run(options, async (context) => (await import('./status.ts')).status(context)),
+  );
+  command('doctor', 'check every invariant of the database, and list the rows that break one').action(
+    (options: Options) => run(options, async (context) => (await import('./doctor.ts')).doctor(context)),
+  );
   command(
     'prune',
     'thin the payloads of old events, and delete expired sessions and reset links, and old mails',
-  ).action((options: { json?: true }) =>
+  ).action((options: Options) =>
     run(options, async (context) => (await import('./prune.ts')).prune(context)),
-  );
-  command('doctor', 'check every invariant of the database, and list the rows that break one').action(
-    (options: { json?: true }) =>
-      run(options, async (context) => (await import('./doctor.ts')).doctor(context)),
   );
   command('backup', 'copy the SQLite database into one file, while servers write to it')
     .argument('<file>', 'a file that does not exist yet')
-    .action((file: string, options: { json?: true }) =>
+    .action((file: string, options: Options) =>
       runAlone(options, async (config) => (await import('./backup.ts')).backup(config, file)),
     );
   command('migrate-to', 'copy everything from the SQLite database into an empty PostgreSQL database')
     .argument('<url>', 'postgresql://user:password@host:port/database')
-    .action((url: string, options: { json?: true }) =>
+    .action((url: string, options: Options) =>
       runAlone(options, async (config) => (await import('./migrate-to.ts')).migrateTo(config, url)),
     );
   command('migrate', 'apply pending database migrations (starting the server does this too)').action(
-    (options: { json?: true }) =>
-      run(options, async (context) => (await import('./migrate.ts')).migrate(context)),
+    (options: Options) => run(options, async (context) => (await import('./migrate.ts')).migrate(context)),
   );
-
   command(
     'check-config',
     'show where each variable comes from, its effect, and what is wrong with it',
-  ).action(async (options: { json?: true }) => {
+  ).action(async (options: Options) => {
     const { checkConfigCommand } = await import('./check-config.ts');
-    print(options, await checkConfigCommand(surroundings.env, surroundings.fromFile));
+    print(options, await checkConfigCommand(surroundings.env, surroundings.fromFile, paint));
   });
 
   try {
@@ -153,11 +190,11 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
   }
 
   function accountCommand(name: string, description: string): Command {
-    return command(name, description).argument('<email>', 'the address of the account');
+    return command(name, description).argument('<who>', WHO);
   }
 
   async function run(
-    options: { json?: true },
+    options: Options,
     work: (context: CommandContext) => Promise<CommandResult>,
   ): Promise<void> {
     await runAlone(options, async (config) => {
@@ -171,7 +208,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
             ? null
             : (await import('../stripe/client.ts')).createStripe(stripeConfig);
         const clock = (): Date => new Date(surroundings.now().getTime() + (sandbox?.aheadMs ?? 0));
-        return await work({ config, db, migrations, sessionSecret, stripe, now: clock(), clock });
+        return await work({ config, db, migrations, sessionSecret, stripe, now: clock(), clock, paint });
       } finally {
         await db.$disconnect();
       }
@@ -179,37 +216,68 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
   }
 
   /** For commands that open the database themselves. */
-  async function runAlone(
-    options: { json?: true },
-    work: (config: Config) => Promise<CommandResult>,
-  ): Promise<void> {
+  async function runAlone(options: Options, work: (config: Config) => Promise<CommandResult>): Promise<void> {
     print(options, await work(readConfig(surroundings.env)));
   }
 
-  function print(options: { json?: true }, result: CommandResult): void {
-    stdout.write(options.json ? `${JSON.stringify(result.json, null, 2)}\n` : `${result.text}\n`);
-    if (result.failed) exitCode = FAILED;
+  function print(options: Options, { text, table, json: document, failed }: CommandResult): void {
+    const shown = table && isTerminal(stdout) ? alignedLines(table, paint) : text;
+    stdout.write(options.json ? `${JSON.stringify(document, null, 2)}\n` : `${shown}\n`);
+    if (failed) exitCode = FAILED;
   }
 
   /** Prints what went wrong and returns the exit code. */
   function explainFailure(error: unknown): number {
-    if (error instanceof InvalidArgumentError)
-      stderr.write(`${error.message}\n\n${program.helpInformation()}`);
     // Commander also throws for requested help, with exit code 0.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? DONE : WRONG_USAGE;
-    if (isUnreachable(error)) {
-      stderr.write('The connection to the database was lost. Check that it is running, then try again.\n');
-      return FAILED;
-    }
-    if (isRefused(error)) {
-      stderr.write('The database is busy. Try again.\n');
-      return FAILED;
-    }
-    const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
-    if (!plain) throw error;
-    stderr.write(`${plain.message}\n`);
-    return FAILED;
+    if (error instanceof CommanderError && error.exitCode === 0) return DONE;
+    const failure = describeFailure(error);
+    if (json) stdout.write(errorDocument(failure ?? AN_ERROR));
+    if (!failure) throw error;
+    // Commander has printed its own errors.
+    const isUsage = failure.code === USAGE;
+    if (!json && !isUsage) stderr.write(`${failure.message}\n`);
+    return isUsage ? WRONG_USAGE : FAILED;
   }
+}
+
+/** What is printed of a failure. */
+interface Failure {
+  code: string;
+  message: string;
+}
+
+const USAGE = 'wrong_usage';
+
+/** An error in Tandem. Its stack goes to stderr. */
+const AN_ERROR: Failure = {
+  code: 'internal_error',
+  message: 'The command failed because of an error in Tandem.',
+};
+
+/** What a command prints with --json when it fails. */
+export function errorDocument({ code, message }: Failure): string {
+  return `${JSON.stringify({ error: { code, message } }, null, 2)}\n`;
+}
+
+/** @returns null when the error is a bug */
+function describeFailure(error: unknown): Failure | null {
+  if (error instanceof CommanderError) {
+    const message = error.message.replace(/^error: /, '').replaceAll(/\s+/g, ' ');
+    return { code: USAGE, message };
+  }
+  if (isUnreachable(error)) {
+    const message = 'The connection to the database was lost. Check that it is running, then try again.';
+    return { code: 'database_unavailable', message };
+  }
+  if (isRefused(error)) return { code: 'database_busy', message: 'The database is busy. Try again.' };
+  const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
+  return plain && { code: plain.kind, message: plain.message };
+}
+
+function customerId(text: string): string {
+  if (!/^cus_\w+$/.test(text))
+    throw new InvalidArgumentError("It must be Stripe's id of a customer, such as cus_123.");
+  return text;
 }
 
 function wholeDays(text: string): number {

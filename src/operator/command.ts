@@ -1,10 +1,10 @@
 import type { Stripe } from 'stripe';
 
 import type { Config } from '../config.ts';
-import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { isoText } from '../instants.ts';
-import { PlainError } from '../plain-error.ts';
+import type { Paint } from '../terminal.ts';
+import type { Table } from './show.ts';
 
 export interface CommandContext {
   config: Config;
@@ -18,24 +18,18 @@ export interface CommandContext {
   now: Date;
   /** The clock, for a command that takes long. */
   clock: () => Date;
+  /** Colours text on a terminal. */
+  paint: Paint;
 }
 
 /** A command's output, as text for people or as one JSON document. */
 export interface CommandResult {
   text: string;
+  /** What a terminal shows instead of the text. */
+  table?: Table;
   json: unknown;
   /** The command ran but found something wrong: it prints its result and exits with 1. */
   failed?: boolean;
-}
-
-/**
- * @param email in any case
- * @throws PlainError when there is no such account
- */
-export async function accountOf(db: Db, email: string): Promise<User> {
-  const user = await db.user.findUnique({ where: { email: email.trim().toLowerCase() } });
-  if (!user) throw new PlainError(`No account has the address ${email}.`);
-  return user;
 }
 
 /** ISO 8601, UTC, to the second; "-" for null. */

@@ -1,5 +1,10 @@
 import { TERMINAL_STATUSES } from '../access/live.ts';
-import { CLAIMED_BY_ANOTHER } from '../stripe/objects/checkout-session.ts';
+import {
+  checkoutSessionShape,
+  CLAIMED_BY_ANOTHER,
+  readCheckoutSession,
+} from '../stripe/objects/checkout-session.ts';
+import { readEvent } from '../stripe/objects/event.ts';
 import { holds } from '../access/money-back.ts';
 import { provesPayment } from '../access/proof.ts';
 import { deriveTier } from '../access/tier.ts';
@@ -10,25 +15,28 @@ import { inSnapshot } from '../db/transaction.ts';
 import { DAY_SECONDS, isoText, secondsBetween } from '../instants.ts';
 import { firstPaymentOf } from '../access/first-payment.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import type { Paint } from '../terminal.ts';
 
 /** `doctor`: checks every invariant of the database and lists the rows that break one. */
-export async function doctor({ db, config, now }: CommandContext): Promise<CommandResult> {
+export async function doctor({ db, config, now, paint }: CommandContext): Promise<CommandResult> {
   const findings = await examine(db, { clawbackDays: config.clawbackDays, now });
   const failed = findings.length > 0;
-  const text = failed ? formatFindings(findings) : `All ${INVARIANTS.length} invariants hold.`;
+  const text = failed ? formatFindings(findings, paint) : `All ${INVARIANTS.length} invariants hold.`;
   return { text, json: { invariants: INVARIANTS.length, findings }, failed };
 }
 
-function formatFindings(findings: readonly Finding[]): string {
-  return INVARIANTS.map((invariant) => section(invariant, findings))
+function formatFindings(findings: readonly Finding[], paint: Paint): string {
+  return INVARIANTS.map((invariant) => section(invariant, findings, paint))
     .filter((text) => text !== null)
     .join('\n');
 }
 
-function section({ name, says }: Invariant, findings: readonly Finding[]): string | null {
+function section({ name, says }: Invariant, findings: readonly Finding[], paint: Paint): string | null {
   const broken = findings.filter(({ check }) => check === name);
   if (broken.length === 0) return null;
-  return [`${name}: ${says}`, ...broken.map(({ row, problem }) => `  ${row}: ${problem}`)].join('\n');
+  return [`${paint('red', name)}: ${says}`, ...broken.map(({ row, problem }) => `  ${row}: ${problem}`)].join(
+    '\n',
+  );
 }
 
 /** The findings in one sentence, without ids, for the mail to the operator; empty when there are none. */
@@ -263,12 +271,23 @@ async function readClaims(snapshot: Prisma.TransactionClient, after: string) {
     where: { id: { gt: after }, status: 'ignored', reason: CLAIMED_BY_ANOTHER },
     orderBy: { id: 'asc' },
     take: PAGE,
-    select: { id: true, customerId: true },
+    select: { id: true, customerId: true, payload: true, created: true },
   });
   const ids = events.map(({ customerId }) => customerId).filter((id) => id !== null);
   const customers = await snapshot.customer.findMany({ where: { id: { in: ids } } });
   const byId = new Map(customers.map((customer) => [customer.id, customer]));
-  return events.map(({ id, customerId }) => ({ id, customer: byId.get(customerId ?? '') ?? null }));
+  return events.map(({ id, customerId, payload, created }) => ({
+    id,
+    customer: byId.get(customerId ?? '') ?? null,
+    claimants: claimantsIn(payload, created),
+  }));
+}
+
+/** The users that a checkout's event names. */
+function claimantsIn(payload: string | null, created: Date): string[] {
+  const event = payload === null ? null : readEvent(JSON.parse(payload), created);
+  const session = checkoutSessionShape.safeParse(event?.object);
+  return session.success ? readCheckoutSession(session.data).userReferences : [];
 }
 
 type FailedItem = Awaited<ReturnType<typeof readFailedItems>>[number];
@@ -467,13 +486,14 @@ function missingProblems({ id, deletedAt, missingAt, subscriptions }: CustomerFa
   return [...ofCustomer, ...ofSubscriptions];
 }
 
-function claimProblems({ id, customer }: Claim): Problem[] {
-  // An operator settles this by deleting the customer at Stripe: then nobody pays for another user's access.
-  if (!customer || customer.deletedAt) return [];
+function claimProblems({ id, customer, claimants }: Claim): Problem[] {
+  // An operator settles this with `relink`, or by deleting the customer at Stripe: then nobody pays for another user's
+  // access.
+  if (!customer || customer.deletedAt || claimants.includes(customer.userId ?? '')) return [];
   return [
     {
       row: `Customer ${customer.id}`,
-      problem: `it belongs to user ${customer.userId ?? '-'}, but another user's checkout named it (event ${id})`,
+      problem: `it belongs to user ${customer.userId ?? '-'}, but another user's checkout named it (event ${id}). \`relink\` moves it`,
     },
   ];
 }

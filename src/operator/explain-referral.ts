@@ -9,6 +9,7 @@ export const REFERRAL_FACTS = {
   creditEntries: { where: { kind: 'grant' } },
   referred: {
     include: {
+      auditRows: { where: { kind: 'unlink' } },
       customers: {
         include: {
           subscriptions: {
@@ -24,8 +25,11 @@ export type ReferralFacts = Prisma.ReferralGetPayload<{ include: typeof REFERRAL
 
 type Subscription = ReferralFacts['referred']['customers'][number]['subscriptions'][number];
 
-/** Why a conversion is reversed: the payment was refunded, a dispute was lost, or no money had moved. */
-export type ReversalReason = 'refunded' | 'dispute-lost' | 'unproven';
+/**
+ * Why a conversion is reversed: the payment was refunded, a dispute was lost, no money had moved, or an operator moved
+ * the customer who paid to another account.
+ */
+export type ReversalReason = 'refunded' | 'dispute-lost' | 'unproven' | 'moved';
 
 /** What a referral is now and what can happen next, for an operator. */
 export interface ReferralStory {
@@ -75,7 +79,7 @@ export function reversalReason(referral: ReferralFacts, clawbackDays: number): R
   const subscriptions = subscriptionsOf(referral);
   if (subscriptions.some((subscription) => holds(subscription, clawbackDays))) return null;
   const proven = subscriptions.filter(({ provenAt }) => provenAt !== null);
-  if (proven.length === 0) return 'unproven';
+  if (proven.length === 0) return referral.referred.auditRows.length > 0 ? 'moved' : 'unproven';
   const undisputed = proven.map(({ provenAt, invoices }) => ({
     provenAt,
     invoices: invoices.map((invoice) => ({
@@ -125,6 +129,12 @@ function explainConverted(
         'reversed',
         `${reversed} because no money had moved`,
         'The days are returned with the first paid invoice.',
+      );
+    case 'moved':
+      return story(
+        'reversed',
+        `${reversed} because the payment belongs to another account`,
+        'The days are returned if they pay themselves.',
       );
     case null:
       return story('reversed', `${reversed}, although a payment holds`, AN_ERROR);

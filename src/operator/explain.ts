@@ -12,35 +12,38 @@ import { DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { explainReferral, REFERRAL_FACTS, reversalReason } from './explain-referral.ts';
 import type { ReferralFacts, ReferralStory, ReversalReason } from './explain-referral.ts';
 import { inSnapshot } from '../db/transaction.ts';
-import { accountOf, formatInstant } from './command.ts';
+import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import type { Paint } from '../terminal.ts';
+import { accountOf, nameOf } from './who.ts';
 
 /**
  * `explain`: shows where every day of an account's credit came from and went, and for each of its referrals why it
  * has or has not converted and what can happen next.
  */
-export async function explain({ db, config, now }: CommandContext, email: string): Promise<CommandResult> {
+export async function explain(context: CommandContext, who: string): Promise<CommandResult> {
+  const { db, config, now, paint } = context;
+  // Found first: Stripe may have to be asked.
+  const { id } = await accountOf(context, who);
   // In one snapshot, so that the sums add up whatever is written meanwhile.
   const story = await inSnapshot(db, async (snapshot) => {
-    const moment = snapshot as Db;
-    return explainAccount(moment, await accountOf(moment, email), config, now);
+    const account = await snapshot.user.findUniqueOrThrow({ where: { id } });
+    return explainAccount(snapshot as Db, account, config, now);
   });
-  return { text: format(story), json: story };
+  return { text: format(story, paint), json: story };
 }
 
-function format(story: AccountStory): string {
-  const { email, at, credit, invited, invitedBy } = story;
+function format(story: AccountStory, paint: Paint): string {
+  const { id, email, at, credit, invited, invitedBy } = story;
+  const section = (title: string, lines: readonly string[]): string =>
+    [paint('bold', title), ...lines.map((line) => `  ${line}`)].join('\n');
   return [
-    `${email} at ${formatInstant(at)}`,
+    `${nameOf({ id, email: email === '' ? null : email })} at ${formatInstant(at)}`,
     section('Now', nowLines(story)),
     section('Credit', creditLines(credit)),
     section('Friends they invited', invited.length === 0 ? ['none'] : invited.flatMap(referralLines)),
     section('Who invited them', invitedBy ? referralLines(invitedBy) : ['nobody']),
   ].join('\n\n');
-}
-
-function section(title: string, lines: readonly string[]): string {
-  return [title, ...lines.map((line) => `  ${line}`)].join('\n');
 }
 
 function nowLines({ now: { tier, access, credit } }: AccountStory): string[] {
@@ -93,7 +96,7 @@ function spendingLine({ from, until, seconds, of }: Spending): string {
 }
 
 function referralLines({ email, signedUpAt, says, next }: ExplainedReferral): string[] {
-  return [`${nameOf(email)}, signed up on ${formatInstant(signedUpAt)}: ${says}.`, `  ${next}`];
+  return [`${otherSide(email)}, signed up on ${formatInstant(signedUpAt)}: ${says}.`, `  ${next}`];
 }
 
 /** To the second, so that sums add up: "45 days", "24 days 03:12:05". */
@@ -177,6 +180,8 @@ function readEntries(db: Db, userId: string) {
 interface Reasons {
   /** Operators' notes, by cause. */
   notes: ReadonlyMap<string, string>;
+  /** Causes that are an operator's commands. */
+  byOperator: ReadonlySet<string>;
   /** Types of Stripe events, by event id. */
   eventTypes: ReadonlyMap<string, string>;
   /** Why a referral is reversed now, by the entry that reversed it. */
@@ -193,11 +198,12 @@ async function readReasons(
     .filter(({ kind }) => kind === 'reversal' || kind === 'restoration')
     .map(({ causeId }) => causeId);
   const [rows, events] = await Promise.all([
-    db.auditRow.findMany({ where: { userId, kind: 'credit', note: { not: null } } }),
+    db.auditRow.findMany({ where: { userId, actor: 'operator' } }),
     db.event.findMany({ where: { id: { in: causes } }, select: { id: true, type: true } }),
   ]);
   return {
-    notes: new Map(rows.map(({ causeId, note }) => [causeId, note ?? ''])),
+    notes: new Map(rows.flatMap(({ causeId, note }) => (note === null ? [] : [[causeId, note]]))),
+    byOperator: new Set(rows.map(({ causeId }) => causeId)),
     eventTypes: new Map(events.map(({ id, type }) => [id, type])),
     current,
   };
@@ -220,7 +226,7 @@ function currentReasons(
 function explainLine(line: CreditLine<Entry>, reasons: Reasons): ExplainedEntry | Spending {
   if (line.kind === 'spent') return line;
   const { kind, seq, at, seconds, causeId } = line.entry;
-  const by = kind === 'grant' && line.entry.referralId === null ? 'operator' : 'stripe';
+  const by = reasons.byOperator.has(causeId) ? 'operator' : 'stripe';
   return { kind, seq, at, seconds, by, because: becauseOf(line.entry, reasons), causeId };
 }
 
@@ -233,13 +239,15 @@ function becauseOf(entry: Entry, reasons: Reasons): string | null {
   const own = referral.referredId === entry.userId;
   if (kind === 'grant') {
     return own
-      ? `they paid for the first time, invited by ${nameOf(referral.referrer?.email)}`
-      : `${nameOf(referral.referred.email)} paid`;
+      ? `they paid for the first time, invited by ${otherSide(referral.referrer?.email)}`
+      : `${otherSide(referral.referred.email)} paid`;
   }
-  const payment = own ? 'their first payment' : `the first payment of ${nameOf(referral.referred.email)}`;
+  const payment = own ? 'their first payment' : `the first payment of ${otherSide(referral.referred.email)}`;
   const type = reasons.eventTypes.get(causeId) ?? '';
   if (kind === 'restoration') return whyGivenBack(type, payment);
-  return whyTaken(reasonOf(type) ?? reasons.current.get(entry) ?? null, payment);
+  // Of an operator's commands, only `relink` takes days back.
+  const reason = reasons.byOperator.has(causeId) ? 'moved' : reasonOf(type);
+  return whyTaken(reason ?? reasons.current.get(entry) ?? null, payment);
 }
 
 /** The reason for a reversal as the event tells it; null when the event only linked older facts. */
@@ -256,6 +264,8 @@ function whyTaken(reason: ReversalReason | null, payment: string): string {
       return `the dispute about ${payment} was lost`;
     case 'unproven':
       return `${payment} moved no money`;
+    case 'moved':
+      return `${payment} belongs to another account`;
     case null:
       return `${payment} did not hold`;
   }
@@ -268,7 +278,7 @@ function whyGivenBack(eventType: string, payment: string): string {
   return `${payment} holds after all`;
 }
 
-export function nameOf(email: string | null | undefined): string {
+function otherSide(email: string | null | undefined): string {
   return email ?? '(deleted account)';
 }
 

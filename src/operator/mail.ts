@@ -3,6 +3,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { PlainError } from '../plain-error.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { plainLines, styleOfStatus } from './show.ts';
 
 /** How many of the newest items are shown. */
 const NEWEST = 100;
@@ -39,14 +40,23 @@ export async function mail({ db }: CommandContext, onlyFailed: boolean): Promise
         select: SHOWN,
       });
   const none = onlyFailed ? 'No mail has failed.' : 'No mail has been queued yet.';
-  return { text: items.length === 0 ? none : items.map(line).join('\n'), json: items };
+  if (items.length === 0) return { text: none, json: items };
+  return {
+    text: plainLines({ head: [], rows: items.map(cells) }),
+    table: {
+      head: ['QUEUED', 'STATUS', 'KIND', 'ID', 'ACCOUNT', 'NEXT', 'WHY'],
+      rows: items.map(cells),
+      styleOf: (cell, column) => (column === 1 ? styleOfStatus(cell) : null),
+    },
+    json: items,
+  };
 }
 
-function line({ createdAt, status, kind, id, userId, attempts, dueAt, error }: ShownItem): string {
+function cells(item: ShownItem): (string | null)[] {
+  const { createdAt, status, kind, id, userId, attempts, dueAt, error } = item;
   const next =
     status === 'queued' && attempts > 0 ? `tried ${attempts} times, next ${formatInstant(dueAt)}` : null;
-  const words = [formatInstant(createdAt), status.padEnd(7), kind, id, userId, next, error];
-  return words.filter((word) => word !== null).join('  ');
+  return [formatInstant(createdAt), status.padEnd(7), kind, id, userId, next, error];
 }
 
 /**
@@ -69,7 +79,7 @@ const NOT_AGAIN: Readonly<Record<string, string>> = {
  */
 export async function mailResend({ db, config, now }: CommandContext, id: string): Promise<CommandResult> {
   const item = await db.outboxItem.findUnique({ where: { id } });
-  if (!item) throw new PlainError(`Nothing in the outbox has the id ${id}.`);
+  if (!item) throw new PlainError(`Nothing in the outbox has the id ${id}.`, 'not_found');
   const why = item.status === 'queued' ? undefined : NOT_AGAIN[item.kind];
   if (why !== undefined) throw new PlainError(`${item.kind} cannot be sent again: ${why}.`);
   const { operatorEmail } = config;

@@ -16,7 +16,7 @@ import type { CommandContext, CommandResult } from './command.ts';
  */
 export async function replay(context: CommandContext, eventId: string): Promise<CommandResult> {
   const row = await context.db.event.findUnique({ where: { id: eventId } });
-  if (!row) throw new PlainError(`No event has the id ${eventId}.`);
+  if (!row) throw new PlainError(`No event has the id ${eventId}.`, 'not_found');
   const outcome: EventOutcome = row.status === 'failed' ? await again(context, row) : { status: 'duplicate' };
   return { text: `${eventId} ${formatOutcome(outcome)}.`, json: { id: eventId, ...outcome } };
 }

@@ -1,19 +1,27 @@
 import { describeUser } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
-import { accountOf, formatInstant } from './command.ts';
+import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { fieldLines } from './show.ts';
+import { accountOf } from './who.ts';
 
 /** `user`: shows an account as its owner sees it. As JSON, the document of `GET /api/me`. */
-export async function user({ db, config, now }: CommandContext, email: string): Promise<CommandResult> {
+export async function user(context: CommandContext, who: string): Promise<CommandResult> {
+  const { db, config, now, paint } = context;
   const { publicUrl } = config;
-  const account = await accountOf(db, email);
+  const account = await accountOf(context, who);
   const subscriptions = await subscriptionsOf(db, account.id);
   const place = { publicUrl, prices: config.stripe.prices };
   const me = await describeUser(db, account, subscriptions, place, now);
   const { access, referral, subscription } = me;
-  const rows = [
+  const text = fieldLines(paint, [
     ['id', me.id],
-    ['email', `${me.email}${me.emailProven ? ' (proven)' : ''}`],
+    [
+      'email',
+      account.deletedAt
+        ? `(deleted on ${formatInstant(account.deletedAt)})`
+        : `${me.email}${me.emailProven ? ' (proven)' : ''}`,
+    ],
     ['tier', me.tier],
     ['access', access.reason ? `${access.reason}, until ${formatInstant(access.until)}` : 'none'],
     [
@@ -29,6 +37,6 @@ export async function user({ db, config, now }: CommandContext, email: string): 
       'invited',
       `${referral.invited}, converted ${referral.converted}, active credits ${referral.activeCredits}`,
     ],
-  ];
-  return { text: rows.map(([name = '', value = '']) => `${name.padEnd(14)} ${value}`).join('\n'), json: me };
+  ]);
+  return { text, json: me };
 }

@@ -31,10 +31,12 @@ export interface OutboxKinds {
   'mail.operator': { problems: string[] };
   /** Sends the account's current address to Stripe. */
   'stripe.customer-address': { customerId: string };
+  /** Closes a checkout that nobody must pay in any more. */
+  'stripe.expire-checkout': { sessionId: string };
 }
 
-/** What became of the payment: refunded, lost in a dispute, or never collected. */
-export type ReversalReason = 'refund' | 'dispute' | 'unpaid';
+/** What became of the payment: refunded, lost in a dispute, never collected, or found to be another account's. */
+export type ReversalReason = 'refund' | 'dispute' | 'unpaid' | 'moved';
 
 export type OutboxKind = keyof OutboxKinds;
 

@@ -1,6 +1,7 @@
 import type { Stripe } from 'stripe';
 
 import type { Db } from '../db/transaction.ts';
+import { expire } from '../stripe/checkout.ts';
 import { tellCustomerAddress } from '../stripe/tell-customer-address.ts';
 import type { Outcome } from './items.ts';
 import { isMailWork, workOf } from './kinds.ts';
@@ -26,6 +27,10 @@ export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
       return mailer ? await sendMailOf(mailer, item, work, signal) : again('SMTP_URL is not set.');
     }
     if (!stripe) return again('STRIPE_API_KEY is not set.');
+    if (work.kind === 'stripe.expire-checkout') {
+      await expire(stripe, work.data.sessionId);
+      return { status: 'done' };
+    }
     const told = await tellCustomerAddress({ db, stripe }, work.data.customerId, now());
     return told === 'told'
       ? { status: 'done' }

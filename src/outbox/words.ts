@@ -71,6 +71,7 @@ const BECAUSE: Readonly<Record<ReversalReason, string>> = {
   refund: 'That payment was refunded.',
   dispute: 'That payment was disputed at the bank, and the money went back.',
   unpaid: 'That payment did not go through after all.',
+  moved: 'That payment turned out to belong to another account.',
 };
 
 const IN_YOUR_BROWSER =

@@ -196,7 +196,7 @@ test('pages after a failed payment and an ended plan, with backups kept', async 
   await checkPage(page, 'landing past due');
   // The notice's button leads to the portal.
   await page.getByRole('button', { name: 'Check your card' }).click();
-  await page.getByRole('button', { name: 'Return' }).click();
+  await page.getByRole('link', { name: 'Return' }).click();
   await page.waitForURL('**/settings**');
   await atThePortal(page, 'Let the card work again', 'Let some days pass', 'Cancel plan');
   await page.getByText('You have paid access until then').waitFor();

@@ -1,21 +1,28 @@
 import { expect, test } from 'vitest';
 
+import { followMove, moveCustomer } from '../../src/access/move-customer.ts';
+import type { Rows } from '../../src/db/rows.ts';
 import { HANDLERS } from '../../src/stripe/handle-event.ts';
 import { readEvent } from '../../src/stripe/objects/event.ts';
 import type { StripeEvent } from '../../src/stripe/objects/event.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
 import { SEED, seededRandom, shuffled } from '../support/seeded-random.ts';
 import type { Draw } from '../support/seeded-random.ts';
-import { CLAWBACK_DAYS, FRIEND, invitation, unitOf } from './invitation.ts';
+import { CLAWBACK_DAYS, FRIEND, invitation, REFERRER, unitOf, userRow } from './invitation.ts';
 import { day } from './subscription-row.ts';
 
 // Random stories of a friend who was invited, played on the rules alone: no database, no server, no Stripe. Whatever
-// order the events of a story arrive in, the tier and the referral end up as the facts say.
+// order the events of a story arrive in, and whenever an operator moves a customer to another account, the tiers and the
+// referrals end up as the facts say.
 
 const STORIES = 10_000;
 const DAY = 86_400;
 
+/** Another friend of the same referrer. */
+const OTHER = 'other';
+
 interface Told {
+  customer: string;
   events: StripeEvent[];
   /** The tier that the subscription gives in the end. */
   tier: 'paid' | 'trial' | 'free';
@@ -91,6 +98,7 @@ function subscription(name: string, draw: Draw): Told {
 
   const proven = paidAt.length > 0 || kind === 'bought';
   return {
+    customer,
     events,
     tier:
       status === 'active' || (status === 'past_due' && proven)
@@ -144,7 +152,28 @@ function subscription(name: string, draw: Draw): Told {
   }
 }
 
-test(`${STORIES} random stories end as the facts say, in whatever order they arrive`, () => {
+/** The invited friend, and another one. */
+function invitations(): Rows {
+  const rows = invitation();
+  const [referral] = rows.referrals.values();
+  if (!referral) throw new Error('the friend was invited');
+  rows.users.set(OTHER, userRow(OTHER));
+  rows.referrals.set(OTHER, { ...referral, id: 'another referral', referredId: OTHER });
+  return rows;
+}
+
+/** An operator moves a customer to the other friend, or back. Returns the new owner; null when nothing is known of it. */
+function moveOne(rows: Rows, id: string, now: Date, events: readonly string[]): string | null {
+  const customer = rows.customers.get(id);
+  if (!customer) return null;
+  const to = customer.userId === OTHER ? FRIEND : OTHER;
+  const cause = { id: `move ${now.toISOString()}`, actor: 'operator' } as const;
+  moveCustomer(unitOf(rows, now, events), customer, customer.userId, to, cause);
+  followMove(unitOf(rows, now, events), customer.userId, to, cause);
+  return to;
+}
+
+test(`${STORIES} random stories end as the facts say, in whatever order they arrive and whoever gets a customer`, () => {
   const rank = { free: 0, trial: 1, paid: 2 };
   for (let story = 0; story < STORIES; story += 1) {
     const draw = seededRandom(`story ${story}`);
@@ -153,7 +182,10 @@ test(`${STORIES} random stories end as the facts say, in whatever order they arr
       draw,
       told.flatMap((one) => one.events),
     );
-    const rows = invitation();
+    const rows = invitations();
+    const owners = new Map(told.map(({ customer }) => [customer, FRIEND]));
+    const moves = draw(3) === 0 ? 1 + draw(2) : 0;
+    const movedAfter = Array.from({ length: moves }, () => draw(events.length));
     // Received long after it happened, one event an hour, so that nothing lies in the future.
     events.forEach((one, hour) => {
       const handler = HANDLERS.get(one.type);
@@ -165,22 +197,40 @@ test(`${STORIES} random stories end as the facts say, in whatever order they arr
       );
       const read = handler?.(one, unit.programme);
       if (read && 'apply' in read) read.apply(unit, 'unavailable');
+      for (const _move of movedAfter.filter((index) => index === hour)) {
+        const { customer } = told[draw(told.length)] ?? { customer: '' };
+        const owner = moveOne(
+          rows,
+          customer,
+          now,
+          events.map(({ id }) => id),
+        );
+        if (owner !== null) owners.set(customer, owner);
+      }
     });
 
     const why = `SEED=${SEED}, story ${story}: ${events.map(({ id }) => id).join(', ')}`;
-    const best = told.map(({ tier }) => tier).reduce((a, b) => (rank[b] > rank[a] ? b : a));
-    expect(rows.users.get(FRIEND)?.tier, why).toBe(best);
-    const { convertedAt, reversedAt, refusedFor } = rows.referrals.get(FRIEND) ?? {};
-    expect(refusedFor, why).toBeNull();
-    const holds = told.some((one) => one.holds);
-    expect(convertedAt !== null && reversedAt === null, why).toBe(holds);
+    const granted = new Map<string, number>();
+    for (const owner of [FRIEND, OTHER]) {
+      const theirs = told.filter(({ customer }) => owners.get(customer) === owner);
+      const best = theirs
+        .map(({ tier }) => tier)
+        .reduce<Told['tier']>((a, b) => (rank[b] > rank[a] ? b : a), 'free');
+      expect(rows.users.get(owner)?.tier, why).toBe(best);
+      const { convertedAt, reversedAt, refusedFor } = rows.referrals.get(owner) ?? {};
+      expect(refusedFor, why).toBeNull();
+      const holds = theirs.some((one) => one.holds);
+      expect(convertedAt !== null && reversedAt === null, why).toBe(holds);
+      granted.set(owner, convertedAt ? 45 * DAY : 0);
+    }
+    granted.set(REFERRER, (granted.get(FRIEND) ?? 0) + (granted.get(OTHER) ?? 0));
     for (const one of rows.users.values()) {
       const entries = rows.entries.filter(({ userId }) => userId === one.id);
       expect(checkLedger(one, entries), why).toEqual([]);
       const given = entries
         .filter(({ kind }) => kind === 'grant')
         .reduce((sum, { seconds }) => sum + seconds, 0);
-      expect(given, why).toBe(convertedAt ? 45 * DAY : 0);
+      expect(given, why).toBe(granted.get(one.id));
     }
   }
 }, 300_000);

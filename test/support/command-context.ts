@@ -1,4 +1,5 @@
 import type { CommandContext } from '../../src/operator/command.ts';
+import { PLAIN } from '../../src/terminal.ts';
 import { readConfig } from '../../src/config.ts';
 import type { TestServer } from './server.ts';
 
@@ -16,5 +17,6 @@ export function commandContext(
     stripe: null,
     now: clock.now,
     clock: () => clock.now,
+    paint: PLAIN,
   };
 }

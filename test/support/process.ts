@@ -5,6 +5,7 @@ import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
+import { WriteStream } from 'node:tty';
 
 import { inject, onTestFinished } from 'vitest';
 
@@ -75,13 +76,30 @@ export async function runCli(
   return { code, stdout: stdout.text, stderr: stderr.text };
 }
 
-class Collected extends Writable {
+/** Runs the command line to its end in this process, on a terminal. */
+export async function runCliOnTerminal(
+  args: string[],
+  env: { DATABASE_URL: string } & Record<string, string>,
+): Promise<string> {
+  const [stdout, stderr] = [new Terminal(), new Terminal()];
+  await runCommandLine(args, { env, fromFile: new Set(), stdout, stderr, now: () => new Date() });
+  return stdout.text + stderr.text;
+}
+
+/** Keeps what is written to it. */
+export class Collected extends Writable {
   text = '';
 
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     this.text += chunk.toString();
     done();
   }
+}
+
+/** The same, looking like a terminal with colours. */
+export class Terminal extends Collected {
+  isTTY = true;
+  getColorDepth = (): number => WriteStream.prototype.getColorDepth.call(this);
 }
 
 /** Runs the command line to its end as a separate process. */
@@ -104,7 +122,7 @@ export async function runServer(env: Record<string, string>, folder?: string): P
   const { child, output } = started;
   const url = await until(() => {
     if (child.exitCode !== null) throw new Error(`The server exited: ${output.stderr}`);
-    return Promise.resolve(/^Tandem is at (\S+)$/m.exec(output.stdout)?.[1]);
+    return Promise.resolve(/^\{.*"url":"([^"]+)".*"msg":"Tandem is at/m.exec(output.stdout)?.[1]);
   });
   async function stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
     const end = ended(started);

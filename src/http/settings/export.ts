@@ -40,8 +40,12 @@ export async function exportAccount(db: Db, user: User, place: Place, now: Date)
       },
     }),
     db.creditEntry.findMany({ ...ofUser, orderBy: { seq: 'asc' }, omit: { userId: true } }),
-    // Notes are written by operators for operators.
-    db.auditRow.findMany({ ...ofUser, orderBy: { at: 'asc' }, omit: { userId: true, note: true } }),
+    // Notes are written by operators for operators, and the other account is somebody else's.
+    db.auditRow.findMany({
+      ...ofUser,
+      orderBy: { at: 'asc' },
+      omit: { userId: true, note: true, otherUserId: true },
+    }),
     db.customer.findMany({ ...ofUser, omit: { userId: true } }),
     db.checkout.findUnique({ ...ofUser, omit: { userId: true } }),
     db.invoice.findMany({

@@ -1,0 +1,90 @@
+import type { Writable } from 'node:stream';
+
+import { levels, pino } from 'pino';
+import type { Logger } from 'pino';
+
+import type { Config } from './config.ts';
+import { isTerminal, painterOf, printable } from './terminal.ts';
+import type { Paint } from './terminal.ts';
+
+/** The server's log: readable on a terminal, one JSON object a line elsewhere. */
+export function openLog(level: Config['logLevel']): Logger {
+  const { stdout } = process;
+  // Without a stream of its own, pino writes fastest.
+  if (!isTerminal(stdout)) return pino({ level });
+  const paint = painterOf(stdout);
+  return pino({ level }, { write: (line) => void stdout.write(`${readableLine(line, paint)}\n`) });
+}
+
+/** Where a server can be reached, for the person or the program that started it. */
+export interface Announcement {
+  url: string;
+  /** The sandbox; null when it is off. */
+  sandboxUrl: string | null;
+  /** Where the sandbox shows the mail that is not sent; null when there is none. */
+  mailboxUrl: string | null;
+}
+
+/** Says that the server is ready, whatever LOG_LEVEL is: on a terminal with its address last and alone. */
+export function announce({ url, sandboxUrl, mailboxUrl }: Announcement, stdout: Writable): void {
+  if (!isTerminal(stdout)) {
+    const sandbox = {
+      ...(sandboxUrl !== null && { sandboxUrl }),
+      ...(mailboxUrl !== null && { mailboxUrl }),
+    };
+    pino({}, stdout).info({ url, ...sandbox }, `Tandem is at ${url}`);
+    return;
+  }
+  const lines = [
+    '',
+    ...(sandboxUrl === null
+      ? []
+      : [
+          `The sandbox is on: a stand-in for Stripe runs at ${sandboxUrl}, and no real money moves.`,
+          ...(mailboxUrl === null ? [] : [`Mail is not sent: read it at ${mailboxUrl}`]),
+          'Sign up, open your own referral link in a second browser, and press Upgrade there.',
+        ]),
+    'Tandem is ready at',
+    '',
+    painterOf(stdout)('bold', url),
+  ];
+  stdout.write(`${lines.join('\n')}\n`);
+}
+
+/** What pino and Fastify add to every line, and a person need not see. */
+const UNSHOWN: ReadonlySet<string> = new Set(['pid', 'hostname', 'reqId']);
+
+/**
+ * A line of the log for people: the time, the level, the message and the rest. An error follows with its stack.
+ *
+ * @param line one JSON object, as pino writes it
+ */
+export function readableLine(line: string, paint: Paint): string {
+  const { level, time, msg, err, ...rest } = JSON.parse(line) as Record<string, unknown>;
+  const name = levels.labels[Number(level)] ?? 'info';
+  const details = Object.entries(rest)
+    .filter(([key]) => !UNSHOWN.has(key))
+    .map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+  const style = STYLES[name];
+  const label = name.toUpperCase().padEnd(5);
+  const words = [
+    paint('dim', new Date(Number(time)).toTimeString().slice(0, 8)),
+    style ? paint(style, label) : label,
+    printable(String(msg)),
+    ...(details.length > 0 ? [paint('dim', printable(details.join(' ')))] : []),
+  ];
+  return [words.join(' '), ...errorLines(err)].join('\n');
+}
+
+const STYLES: Readonly<Record<string, 'red' | 'yellow'>> = { warn: 'yellow', error: 'red', fatal: 'red' };
+
+/** An error as the log holds it: an object with its type, message and stack, or only its name. */
+function errorLines(error: unknown): string[] {
+  if (error === undefined) return [];
+  const { type, message, stack, cause } = (typeof error === 'object' ? error : { message: error }) as {
+    [Key in 'type' | 'message' | 'stack' | 'cause']?: unknown;
+  };
+  const title = [type, message].filter((part) => typeof part === 'string').join(': ');
+  const lines = [title, ...(typeof stack === 'string' ? stack.split('\n') : [])];
+  return [...lines.map((one) => `    ${printable(one.trim())}`), ...errorLines(cause)];
+}

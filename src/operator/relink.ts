@@ -1,0 +1,120 @@
+import { randomUUID } from 'node:crypto';
+
+import { followMove, moveCustomer } from '../access/move-customer.ts';
+import type { AuditRow, User } from '../db/generated/client.ts';
+import type { Db, Tx } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
+import { inUnit } from '../db/unit-of-work.ts';
+import type { Unit } from '../db/unit-of-work.ts';
+import { queueNow } from '../outbox/queue.ts';
+import { PlainError } from '../plain-error.ts';
+import { programmeOf } from '../stripe/handle-event.ts';
+import { describeChange } from './audit.ts';
+import type { CommandContext, CommandResult } from './command.ts';
+import { accountOf, nameOf } from './who.ts';
+
+/** A change that follows from a move. */
+type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 'seconds'>;
+
+/**
+ * `relink`: moves a Stripe customer that was linked to the wrong account, or to none, with everything that follows for
+ * both accounts, in one transaction.
+ *
+ * @param note the reason, for the audit of both accounts
+ * @throws PlainError when there is no such customer or account, the account was deleted, or it has the customer already
+ */
+export async function relink(
+  context: CommandContext,
+  customerId: string,
+  who: string,
+  note: string | undefined,
+): Promise<CommandResult> {
+  const { db, config, now } = context;
+  const to = await accountOf(context, who);
+  const cause = { id: randomUUID(), actor: 'operator' as const, ...(note !== undefined && { note }) };
+  const programme = programmeOf(config);
+  const { fromId, changes } = await inTransaction(db, now, async (tx) => {
+    const wants = { customers: [customerId], users: [to.id] };
+    const owner = await inUnit(tx, programme, wants, (unit) => {
+      const { customer, userId } = movable(unit, customerId, to);
+      moveCustomer(unit, customer, userId, to.id, cause);
+      return userId;
+    });
+    if (owner !== null) await closeCheckout(tx, owner);
+    const users = owner === null ? [to.id] : [owner, to.id];
+    const followed = await inUnit(tx, programme, { customers: [customerId], users }, (unit) => {
+      followMove(unit, owner, to.id, cause);
+      return unit.rows.audit;
+    });
+    return { fromId: owner, changes: followed };
+  });
+  return report(db, { customerId, fromId, to, changes });
+}
+
+/**
+ * The customer and whom it belongs to, under their locks.
+ *
+ * @throws PlainError when it cannot be moved to this account
+ */
+function movable({ rows }: Unit, customerId: string, to: User) {
+  const customer = rows.customers.get(customerId);
+  // PostgreSQL has inserted an empty row to lock it.
+  const isKnown =
+    customer &&
+    (customer.userId !== null ||
+      customer.deletedAt !== null ||
+      [...rows.subscriptions.values()].some((one) => one.customerId === customerId));
+  if (!isKnown) {
+    throw new PlainError(
+      `No customer has the id ${customerId}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
+      'not_found',
+    );
+  }
+  const user = rows.users.get(to.id);
+  if (!user || user.deletedAt)
+    throw new PlainError(`The account ${to.id} was deleted, so no customer can be linked to it.`);
+  if (customer.userId === to.id) throw new PlainError(`${customerId} already belongs to ${nameOf(to)}.`);
+  return { customer, userId: customer.userId };
+}
+
+/** A payment in a checkout that is still open would be made as the customer that was moved. */
+async function closeCheckout(tx: Tx, userId: string): Promise<void> {
+  const checkout = await tx.checkout.findUnique({ where: { userId } });
+  if (!checkout) return;
+  await tx.checkout.delete({ where: { userId } });
+  const { sessionId } = checkout;
+  if (sessionId !== null)
+    await queueNow(tx, [{ kind: 'stripe.expire-checkout', userId, data: { sessionId } }]);
+}
+
+async function report(
+  db: Db,
+  moved: { customerId: string; fromId: string | null; to: User; changes: readonly Consequence[] },
+): Promise<CommandResult> {
+  const { customerId, fromId, to, changes } = moved;
+  const ids = [to.id, ...changes.map(({ userId }) => userId), ...(fromId === null ? [] : [fromId])];
+  const users = await db.user.findMany({ where: { id: { in: ids } }, select: { id: true, email: true } });
+  const byId = new Map(users.map((user) => [user.id, user]));
+  const from = fromId === null ? null : (byId.get(fromId) ?? null);
+  const before = from ? ` Before, it belonged to ${nameOf(from)}.` : ' Before, it belonged to nobody.';
+  const lines = changes.map((change) => {
+    const user = byId.get(change.userId);
+    return `${user ? nameOf(user) : change.userId}: ${describeChange(change)}`;
+  });
+  return {
+    text: [`${customerId} now belongs to ${nameOf(to)}.${before}`, ...lines].join('\n'),
+    json: {
+      customerId,
+      from,
+      to: { id: to.id, email: to.email },
+      changes: changes.map(({ userId, kind, fromTier, toTier, seconds }) => ({
+        id: userId,
+        email: byId.get(userId)?.email ?? null,
+        kind,
+        fromTier,
+        toTier,
+        seconds,
+      })),
+    },
+  };
+}

@@ -1,0 +1,145 @@
+import type { Stripe } from 'stripe';
+import * as z from 'zod';
+
+import type { Event, User } from '../db/generated/client.ts';
+import type { Db } from '../db/transaction.ts';
+import { PlainError } from '../plain-error.ts';
+import { findReferrer } from '../referrals/codes.ts';
+import { idOf, reference } from '../stripe/objects/common.ts';
+import { readEvent } from '../stripe/objects/event.ts';
+import type { CommandContext } from './command.ts';
+
+/** What is needed to find somebody. */
+export type Finder = Pick<CommandContext, 'db' | 'stripe'>;
+
+const STRIPE_ID = /^(cus|sub|in|pi|ch|evt)_\w+$/;
+const json = z.record(z.string(), z.unknown());
+
+const USER_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
+
+/**
+ * The account that an operator means. Only an id can lead to a deleted one.
+ *
+ * @param who an address in any case, a user id, a referral code as typed or pasted, or a Stripe id that leads to a user
+ * @throws PlainError when nothing or nobody is found, or Stripe has to be asked and does not answer
+ */
+export async function accountOf({ db, stripe }: Finder, who: string): Promise<User> {
+  const text = who.trim();
+  if (STRIPE_ID.test(text)) return ownerOf({ db, stripe }, text);
+  if (text.includes('@')) {
+    const user = await db.user.findUnique({ where: { email: text.toLowerCase() } });
+    if (user) return user;
+    throw notFound(`No account has the address ${who}.`);
+  }
+  const isId = USER_ID.test(text.toLowerCase());
+  const id = isId ? text.toLowerCase() : (await findReferrer(db, text))?.id;
+  const user = id === undefined ? null : await db.user.findUnique({ where: { id } });
+  if (user) return user;
+  throw notFound(
+    isId
+      ? `No account has the id ${who}.`
+      : `No account has the referral code ${who}. Name an address, a user id, a referral code or a Stripe id (cus_, sub_, in_, pi_, ch_ or evt_).`,
+  );
+}
+
+/** A person's name for the operator; a deleted account has only its id. */
+export function nameOf({ id, email }: Pick<User, 'id' | 'email'>): string {
+  return email ?? `the deleted account ${id}`;
+}
+
+async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
+  const customerId = (await customerHere(db, id)) ?? (stripe && (await customerThere(stripe, id)));
+  if (customerId === null) {
+    throw notFound(
+      `Nothing is known of ${id}${stripe ? ', here or at Stripe' : ''}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
+    );
+  }
+  const customer = await db.customer.findUnique({ where: { id: customerId }, include: { user: true } });
+  if (customer?.user) return customer.user;
+  const whose =
+    id === customerId ? `The customer ${id}` : `${id} belongs to the customer ${customerId}, which`;
+  throw notFound(
+    customer
+      ? `${whose} is linked to no account. \`relink ${customerId} WHO\` links it.`
+      : `${whose} is not known here. \`reconcile\` fetches what never arrived from Stripe.`,
+  );
+}
+
+/** The customer that a Stripe id leads to as far as we know; null when that is not far enough. A customer's own id is not checked. */
+async function customerHere(db: Db, id: string): Promise<string | null> {
+  if (!id.startsWith('evt_')) return (await customerInRows(db, id)) ?? customerInEvents(db, id);
+  const event = await db.event.findUnique({ where: { id }, select: NAMES });
+  return event && customerOfEvent(db, event);
+}
+
+async function customerInRows(db: Db, id: string): Promise<string | null> {
+  const which = { where: { id } };
+  const subscription = { select: { customerId: true } };
+  const invoice = { select: { subscription } };
+  switch (STRIPE_ID.exec(id)?.[1]) {
+    case 'cus':
+      return id;
+    case 'sub':
+      return (await db.subscription.findUnique({ ...which, ...subscription }))?.customerId ?? null;
+    case 'in':
+      return (await db.invoice.findUnique({ ...which, ...invoice }))?.subscription?.customerId ?? null;
+    default: {
+      const payment = await db.payment.findUnique({ ...which, select: { invoice } });
+      return payment?.invoice?.subscription?.customerId ?? null;
+    }
+  }
+}
+
+/** The columns of an event that name objects. */
+const NAMES = { customerId: true, payload: true, created: true } as const;
+
+/** Not more than what a payment goes through: the search reads all events of these types. */
+const EVENTS_OF_A_PAYMENT = 20;
+
+/** A charge has no row of its own, because payments are stored under their payment intent; but events name it. */
+async function customerInEvents(db: Db, id: string): Promise<string | null> {
+  if (!/^(pi|ch)_/.test(id)) return null;
+  const events = await db.event.findMany({
+    where: {
+      OR: [{ type: { startsWith: 'charge.' } }, { type: { startsWith: 'refund.' } }],
+      payload: { contains: `"${id}"` },
+    },
+    take: EVENTS_OF_A_PAYMENT,
+    select: NAMES,
+  });
+  for (const event of events) {
+    const found = await customerOfEvent(db, event);
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+/**
+ * The customer that an event names, or the one behind the objects that it names: a dispute, a refund and an invoice
+ * payment name no customer.
+ */
+export async function customerOfEvent(
+  db: Db,
+  { customerId, payload, created }: Pick<Event, keyof typeof NAMES>,
+): Promise<string | null> {
+  if (customerId !== null || payload === null) return customerId;
+  const object = readEvent(JSON.parse(payload), created)?.object ?? {};
+  const payment = json.safeParse(object['payment']).data ?? {};
+  for (const { subscription, invoice, payment_intent: intent, charge } of [object, payment]) {
+    for (const named of [subscription, invoice, intent, charge]) {
+      const id = idOf(reference.safeParse(named).data);
+      const found = id === null ? null : await customerInRows(db, id);
+      if (found !== null) return found;
+    }
+  }
+  return null;
+}
+
+/** Loaded on demand: only who has a key needs it, and Stripe's package takes a while to load. */
+async function customerThere(stripe: Stripe, id: string): Promise<string | null> {
+  return (await import('./customer-at-stripe.ts')).customerAtStripe(stripe, id);
+}
+
+function notFound(message: string): PlainError {
+  return new PlainError(message, 'not_found');
+}
