@@ -277,12 +277,21 @@ test('files are exported and imported, and an invalid file changes nothing', asy
   await said(page, '1 holding added.');
   expect(await symbols(page)).toEqual(['-X', 'ACME', 'NEW']);
 
-  await importFile(page, 'portfolio.csv', csv);
-  await page.getByRole('dialog').getByRole('button', { name: 'Replace' }).click();
-  await said(page, '2 holdings imported.');
-  expect(JSON.parse(await exported(page, 'Export as JSON'))).toEqual(JSON.parse(json));
+  const replaceBy = async (name: string, text: string): Promise<void> => {
+    await importFile(page, name, text);
+    await page.getByRole('dialog').getByRole('button', { name: 'Replace' }).click();
+    await said(page, '2 holdings imported.');
+  };
+  await replaceBy('portfolio.csv', csv);
   await page.getByRole('button', { name: 'Undo the import' }).click();
   expect(await symbols(page)).toEqual(['-X', 'ACME', 'NEW']);
+  for (const [name, text] of [
+    ['portfolio.csv', csv],
+    ['portfolio.json', json],
+  ] as const) {
+    await replaceBy(name, text);
+    expect(JSON.parse(await exported(page, 'Export as JSON'))).toEqual(JSON.parse(json));
+  }
 });
 
 test('no exported cell starts a formula, whatever the separator, and the file imports unchanged', async () => {
