@@ -20,7 +20,7 @@ async function startApp(folder: string) {
     LOG_LEVEL: 'silent',
   };
   let server: RunningServer | null = await startServer(env, () => START);
-  const [, sandbox = ''] = /runs at (\S+),/.exec(server.banner) ?? [];
+  const sandbox = server.announcement.sandboxUrl ?? '';
   const stop = async (): Promise<void> => {
     await server?.close();
     server = null;
