@@ -53,3 +53,15 @@ async function waitForPayment(tierBefore) {
   // After two minutes without news, the page says what to do instead.
   location.reload();
 }
+
+// A double click would send a form twice, and the browser would show the answer to the second request: "wrong
+// password" after a change of password.
+const DOUBLE_CLICK_MS = 1000;
+
+for (const form of document.forms) {
+  let sentAt = -Infinity;
+  form.addEventListener('submit', (event) => {
+    if (event.timeStamp - sentAt < DOUBLE_CLICK_MS) event.preventDefault();
+    else sentAt = event.timeStamp;
+  });
+}

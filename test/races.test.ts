@@ -604,7 +604,7 @@ describe('an account is deleted at the same time as another request', () => {
           return answer;
         },
       );
-      expect([...answers, location]).toEqual([303, 303, '/login']);
+      expect([...answers, location]).toEqual([303, 303, '/login?plan=monthly']);
       expect(await one.db.checkout.count()).toBe(0);
       await expectNothingLeft(one, ann.id);
     },
