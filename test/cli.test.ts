@@ -1,7 +1,12 @@
-import type { LightMyRequestResponse } from 'fastify';
-import { expect, test } from 'vitest';
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 
-import { runCli, runCliProcess } from './support/process.ts';
+import type { LightMyRequestResponse } from 'fastify';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+
+import { runCli, runCliOnTerminal, runCliProcess } from './support/process.ts';
 import type { CliOutcome } from './support/process.ts';
 import {
   cookiesOf,
@@ -17,6 +22,7 @@ import { startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
+const ROOT = join(import.meta.dirname, '..');
 const NOWHERE = 'file:/dev/null/x/t.db';
 const NEW_PASSWORD = 'battery staple';
 
@@ -404,4 +410,102 @@ test('--help lists the commands and exits 0', async () => {
   const { code, stdout, stderr } = await cli(NOWHERE, '--help');
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   for (const name of ['grant-credit', 'user', 'audit', 'reset-link']) expect(stdout).toContain(name);
+});
+
+test.each([
+  ['wrong_usage', 2, ['user'], /^missing required argument 'who'$/],
+  ['wrong_usage', 2, ['usr', 'ann@example.com'], /^unknown command 'usr' \(Did you mean user\?\)$/],
+  ['wrong_usage', 2, ['grant-credit', 'ann@example.com', '0'], /It must be a whole number from 1 to 3650\.$/],
+  ['wrong_usage', 2, ['reconcile', '--since', 'monday'], /such as 36h or 7d\.$/],
+  ['not_found', 1, ['user', 'nobody@example.com'], /^No account has the address nobody@example\.com\.$/],
+  ['failed', 1, ['reconcile'], /^STRIPE_API_KEY is not set/],
+])('with --json an error is one JSON document: %s', async (code, exit, args, message) => {
+  const outcome = await cli(await newDatabase(), ...args, '--json');
+  expect({ code: outcome.code, stderr: outcome.stderr }).toEqual({ code: exit, stderr: '' });
+  expect(JSON.parse(outcome.stdout)).toEqual({
+    error: { code, message: expect.stringMatching(message) as string },
+  });
+});
+
+test('with --json a wrong variable and a database that cannot be opened are JSON documents, too', async () => {
+  const unopened = await cli(NOWHERE, 'user', 'ann@example.com', '--json');
+  expect(JSON.parse(unopened.stdout)).toMatchObject({ error: { code: 'failed' } });
+  const wrong = await runCli(['status', '--json'], { ...ENV, DATABASE_URL: NOWHERE, PORT: 'a port' });
+  expect({ code: wrong.code, stderr: wrong.stderr }).toEqual({ code: 1, stderr: '' });
+  expect(JSON.parse(wrong.stdout)).toMatchObject({
+    error: { message: expect.stringContaining('PORT') as string },
+  });
+});
+
+test('a mistyped command is told the nearest one', async () => {
+  const { code, stdout, stderr } = await cli(NOWHERE, 'grant-credits', 'ann@example.com', '1');
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  expect(stderr).toContain('(Did you mean grant-credit?)');
+});
+
+test('npx tandem runs the command line, and --version prints the version of package.json', async () => {
+  const read = async (name: string): Promise<string> => readFile(join(ROOT, name), 'utf8');
+  const { version, bin } = JSON.parse(await read('package.json')) as { version: string; bin: object };
+  expect(bin).toEqual({ tandem: 'bin/tandem.js' });
+  const { stdout } = await promisify(execFile)(join(ROOT, 'bin/tandem.js'), ['--version']);
+  expect(stdout).toBe(`${version}\n`);
+  expect(await cli(NOWHERE, '--version')).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
+});
+
+describe('on a terminal', () => {
+  beforeEach(() => {
+    vi.stubEnv('FORCE_COLOR', undefined);
+    vi.stubEnv('NO_COLOR', undefined);
+    vi.stubEnv('TERM', 'xterm-256color');
+  });
+  afterEach(() => {
+    vi.unstubAllEnvs();
+  });
+
+  const onTerminal = ({ databaseUrl }: TestServer, ...args: string[]): Promise<string> =>
+    runCliOnTerminal(args, { ...ENV, DATABASE_URL: databaseUrl });
+
+  test('lists are tables with aligned columns, and columns without a value are left out', async () => {
+    vi.stubEnv('NO_COLOR', '1');
+    const { server, ann } = await withAnn();
+    const bob = await signUp(server, 'bob-with-a-long-address@example.com');
+    const lines = (await onTerminal(server, 'users')).trimEnd().split('\n');
+    const [head = '', ...rows] = lines;
+    expect(head).toMatch(/^SIGNED UP +ADDRESS +CODE +TIER +CREDIT +ID$/);
+    expect(rows).toHaveLength(2);
+    for (const { email, code, id } of [ann, bob]) {
+      const row = rows.find((one) => one.includes(id)) ?? '';
+      expect(row.indexOf(email)).toBe(head.indexOf('ADDRESS'));
+      expect(row.indexOf(code)).toBe(head.indexOf('CODE'));
+      expect(row.indexOf(id)).toBe(head.indexOf('ID'));
+    }
+    await deliverAll(server, [buyer(ann.id).checkoutCompleted()]);
+    expect(await onTerminal(server, 'events')).toMatch(
+      /^RECEIVED +OUTCOME +TYPE +ID\n\S+ +applied +checkout/,
+    );
+  });
+
+  test('what went wrong is red; with NO_COLOR, --json or no terminal nothing is coloured', async () => {
+    const { server } = await withAnn();
+    await server.db.event.create({
+      data: {
+        id: 'evt_1',
+        type: 'invoice.paid',
+        created: new Date(0),
+        receivedAt: new Date(0),
+        status: 'failed',
+        error: 'Error: \u001b[2J',
+      },
+    });
+    const red = '\u001b[31mfailed\u001b[39m';
+    const coloured = await onTerminal(server, 'events');
+    expect(coloured).toContain(red);
+    expect(coloured).toContain('\\u001b[2J');
+    expect(await onTerminal(server, 'status')).toContain('\u001b[31m1 failed\u001b[39m');
+    expect(await onTerminal(server, 'event', 'evt_1')).toContain(red);
+    const plain = [await cliText(server, 'status'), await onTerminal(server, 'status', '--json')];
+    vi.stubEnv('NO_COLOR', '1');
+    plain.push(await onTerminal(server, 'events'), await onTerminal(server, 'explain', 'ann@example.com'));
+    for (const text of plain) expect(text).not.toContain('\u001b');
+  });
 });
