@@ -160,7 +160,7 @@ function describePlan(context: Context, subscription: Subscription): object {
     id: subscription.id,
     plan: planName(subscription),
     price: price === undefined ? '' : describePrice(price),
-    status: endsAt === null ? STATUSES[subscription.status] : 'Ends soon',
+    status: endsAt === null ? STATUSES[subscription.status] : 'Canceled',
     isTrouble: open !== undefined,
     term: endsAt !== null ? 'Ends' : subscription.status === 'trialing' ? 'Trial ends' : 'Renews',
     date: subscription.status === 'incomplete' ? undefined : day(endsAt ?? currentPeriodEnd(subscription)),
