@@ -150,6 +150,13 @@ export const MAILS: [
     SETTINGS,
   ],
   [
+    'mail.days-reversed, after a payment was moved to another account',
+    () => mailOf({ kind: 'mail.days-reversed', data: { ...referral('referrer', 45), because: 'moved' } }),
+    '45 free days were taken back',
+    ['That payment turned out to belong to another account.', '45 days'],
+    SETTINGS,
+  ],
+  [
     'mail.days-restored',
     () => mailOf({ kind: 'mail.days-restored', data: referral('referrer', 30) }),
     'You got 30 free days back',
