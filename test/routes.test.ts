@@ -27,8 +27,8 @@ function hooksOf(own: readonly string[], afterwards: readonly string[]): string[
   ];
   return [
     `onRequest: ${[...first, 'recognizeVisitor', ...own, 'onRequest'].join(', ')}`,
-    'preHandler: readNews',
-    'onSend: fastifyCookieOnSendHandler, markNewsSeen, onSend',
+    'preHandler: readNews, readTrouble',
+    'onSend: fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
     `onResponse: ${['logRequest', ...afterwards].join(', ')}`,
   ];
 }
