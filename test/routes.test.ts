@@ -73,7 +73,6 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'POST /settings/address',
       'POST /settings/password',
       'POST /settings/sign-out',
-      'POST /settings/delete',
       'GET /portfolio',
       'GET /api/me',
     ],
@@ -82,6 +81,7 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
     people('limitAccount'),
     [
       'GET /settings/export',
+      'POST /settings/delete',
       'POST /portfolio/backups/:id/delete',
       'POST /api/billing/checkout',
       'POST /api/billing/portal',
