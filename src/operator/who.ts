@@ -93,7 +93,7 @@ async function customerInRows(db: Db, id: string): Promise<string | null> {
 /** The columns of an event that its customer is read from. */
 const NAMES = { customerId: true, payload: true, created: true } as const;
 
-/** Most events that one payment or charge is named in. */
+/** The search scans every event of these types, so it stops after this many that name the payment. */
 const EVENTS_OF_A_PAYMENT = 20;
 
 /** Payments are stored under their payment intent, so a charge has no row of its own. Events name it, though. */
