@@ -31,14 +31,16 @@ function load() {
     try {
       portfolio = readDocument(text);
     } catch (error) {
-      // Never written over: the person decides what becomes of it.
-      $('damage').textContent = `What this browser keeps cannot be read. ${error.message}`;
+      // Never overwritten: the person decides what to do with it.
+      $('damage').textContent = `The portfolio in this browser cannot be read. ${error.message}`;
       $('damaged').hidden = false;
       $('portfolio').hidden = true;
       return;
     }
     if (JSON.parse(text).holdings.length > portfolio.holdings.length) {
-      say('Holdings of the same symbol are shown as one now: quantities added up, prices paid averaged.');
+      say(
+        'Holdings with the same symbol are now combined: their quantities were added and the prices paid averaged.',
+      );
     }
   }
   $('portfolio').hidden = false;
@@ -150,7 +152,7 @@ function showErrors(errors) {
 const placeOf = (symbol) =>
   portfolio.holdings.findIndex((holding, index) => holding.symbol === symbol && index !== editing);
 
-/** Says beforehand that a symbol which exists is added to. */
+/** Says before saving that the quantity will be added to a symbol that exists. */
 function showSum() {
   const there = portfolio.holdings[placeOf(form.elements.symbol.value.trim().toUpperCase())];
   $('sum').textContent = there
@@ -314,8 +316,9 @@ addEventListener('storage', ({ key }) => {
 
 wireCloud({
   current() {
-    // A restore would write over it, and a backup would be of nothing.
-    if (!$('damaged').hidden) throw new Error('First decide above what becomes of what this browser keeps.');
+    // A restore would overwrite it, and a backup would be empty.
+    if (!$('damaged').hidden)
+      throw new Error('First decide above what to do with the portfolio that cannot be read.');
     return portfolio;
   },
   replace: (restored, said) => change(restored, said, 'restore'),

@@ -1,4 +1,4 @@
-// Everything on the settings page works without this file. It adds comforts: a copy button, the share sheet, and
+// Everything on the settings page works without this file. It adds conveniences: a copy button, the share sheet, and
 // a wait for the payment that reloads the page only when there is something new to show.
 
 const POLL_MS = 3000;
@@ -42,9 +42,9 @@ async function waitForPayment(tierBefore) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     try {
       const response = await fetch('/api/me', { headers: { accept: 'application/json' } });
-      // Signed out meanwhile: the reload leads to the log-in page.
+      // Logged out meanwhile: the reload leads to the login page.
       if (response.status === 401) break;
-      // Anything else that is not OK, such as 503 while the server is busy, says nothing about the payment.
+      // Any other error, such as 503 while the server is busy, says nothing about the payment.
       if (response.ok && (await response.json()).tier !== tierBefore) break;
     } catch {
       // Offline or restarting: the next look may succeed.

@@ -38,7 +38,7 @@ export interface Config {
 
 export interface MailConfig {
   /**
-   * `smtp://` or `smtps://`, with user and password if the server wants them; null: the sandbox's mailbox.
+   * `smtp://` or `smtps://`, with user and password if the server needs them; null: the sandbox's mailbox.
    */
   smtpUrl: string | null;
   /** An address, or a name with an address in angle brackets (RFC 5322, section 3.4). */
@@ -150,7 +150,7 @@ const priceId = z.string().regex(/^(?!(?:prod|sk|rk|pk|whsec)_)\S+$/);
 const VARIABLES = {
   NODE_ENV: [
     z.enum(['development', 'test', 'production']).optional(),
-    'production, development or test, in lower case, or to be left out',
+    'production, development or test, in lower case, or no value',
   ],
   HOST: [z.string().default('127.0.0.1'), 'an address to listen on'],
   PORT: [wholeNumber(1, 65_535).default(3000), 'a port, 1 to 65535'],
@@ -191,7 +191,7 @@ const VARIABLES = {
   EVENT_RETENTION_DAYS: [wholeNumber(1, 3650).default(90), 'a whole number of days, 1 to 3650'],
   SMTP_URL: [
     z.string().refine(mailServer).optional(),
-    'the address of a mail server: smtp:// or smtps://, with user:password@ if it wants them',
+    'the address of a mail server: smtp:// or smtps://, with user:password@ if it needs them',
   ],
   MAIL_FROM: [
     z.string().refine(mailbox).optional(),
@@ -292,7 +292,7 @@ function refusedInProduction(values: Variables, known: readonly Remark[]): Remar
     says: `${name} is missing: in production it wants ${VARIABLES[name][1]}.`,
   }));
   if (values.STRIPE_API_BASE === undefined) return refused;
-  const says = 'STRIPE_API_BASE is for tests and the sandbox: in production it wants to be left out.';
+  const says = 'STRIPE_API_BASE is for tests and the sandbox: do not set it in production.';
   return [...refused, { name: 'STRIPE_API_BASE', says }];
 }
 
@@ -341,7 +341,7 @@ function warningsOf(config: Config): Remark[] {
   const https = publicUrl.startsWith('https:');
   if (production && !https) {
     const says =
-      'PUBLIC_URL is not https: cookies are sent without encryption, and everybody on the way can use them.';
+      'PUBLIC_URL is not https: cookies are sent without encryption, and anybody who can read the traffic can use them.';
     warnings.push({ name: 'PUBLIC_URL', says });
   }
   if (production && /^.k_test_/.test(stripe.apiKey ?? '')) {
@@ -369,7 +369,7 @@ function warningsOf(config: Config): Remark[] {
     warnings.push({ name: 'STRIPE_API_KEY', says });
   }
   if (stripe.webhookSecrets.length === 0) {
-    const says = 'STRIPE_WEBHOOK_SECRET is not set: the webhook answers 503, and no payment is heard of.';
+    const says = 'STRIPE_WEBHOOK_SECRET is not set: the webhook answers 503, and payments have no effect.';
     warnings.push({ name: 'STRIPE_WEBHOOK_SECRET', says });
   }
   for (const plan of ['monthly', 'annual'] as const) {

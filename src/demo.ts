@@ -194,7 +194,7 @@ async function playOnFreshServer(): Promise<void> {
 try {
   const running = await findRunningServer();
   if (running) say('A server is running at', running);
-  // The clock of a running sandbox is its people's to move.
+  // In a running sandbox, only the people who use it move the clock.
   await (running ? playStory(running, false) : playOnFreshServer());
   say('The end', 'a friend paid, and both got 45 days');
 } catch (error) {

@@ -25,7 +25,7 @@ export interface Announcement {
   mailboxUrl: string | null;
 }
 
-/** Says that the server is ready, whatever LOG_LEVEL is: on a terminal with its address last and alone. */
+/** Says that the server is ready, whatever LOG_LEVEL is. On a terminal the address is the last line, by itself. */
 export function announce({ url, sandboxUrl, mailboxUrl }: Announcement, stdout: Writable): void {
   if (!isTerminal(stdout)) {
     const sandbox = {

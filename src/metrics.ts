@@ -98,7 +98,7 @@ export const outboxQueued = new Counter({
 
 export const outboxTries = new Counter({
   name: 'tandem_outbox_tries_total',
-  help: 'Tries to send a mail or to change something at Stripe, by kind and by what came of them: done, dropped because it was no longer true, to be tried again, or failed for good.',
+  help: 'Tries to send a mail or to change something at Stripe, by kind and outcome: done, dropped because it was no longer true, to be tried again, or failed for good.',
   labelNames: ['kind', 'outcome'],
   registers,
 });

@@ -18,7 +18,7 @@ export function painterOf(stream: Writable): Paint {
   return isTerminal(stream) ? (style, text) => styleText(style, text, { stream }) : PLAIN;
 }
 
-/** Escapes control characters except line breaks: a terminal would obey them, and others wrote some of the texts. */
+/** Escapes control characters except line breaks: some texts come from strangers, and a terminal would obey them. */
 export function printable(text: string): string {
   return text.replaceAll(
     // oxlint-disable-next-line no-control-regex

@@ -253,7 +253,7 @@ describe.runIf(onPostgresql)('a pool whose connections are all in use', () => {
     letGo();
     await Promise.all(standing);
     expect(page.statusCode).toBe(503);
-    expect(page.body).toContain('Our database has too much to do right now.');
+    expect(page.body).toContain('Our database is too busy right now.');
     expect(api.json()).toMatchObject({ error: { code: 'database_busy' } });
     expect(ready.json()).toEqual({ status: 'the database is busy: no answer within 2 s' });
     expectRefused(event, /the database is busy/);
@@ -339,7 +339,7 @@ describe.runIf(onPostgresql)('a database that is unreachable', () => {
     proxy.goDown();
     const page = await behind.app.inject({ url: '/settings', headers: { cookie } });
     expect(page.statusCode).toBe(503);
-    expect(page.body).toContain('Our database does not answer right now.');
+    expect(page.body).toContain('Our database is not answering right now.');
     expect(page.headers['retry-after']).toBe('5');
     const api = await behind.app.inject({ url: '/api/me', headers: { cookie } });
     expect(api.json()).toMatchObject({ error: { code: 'database_unavailable' } });

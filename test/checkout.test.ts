@@ -214,7 +214,7 @@ describe('Settings after a checkout', () => {
     await subscribe(world, ann);
     await world.sandbox.close();
     const page = await settings(world, ann);
-    expect(page).toContain('Stripe does not answer right now');
+    expect(page).toContain('Stripe is not answering right now');
     expect(page).toContain(CHECK_AGAIN);
     expect(page).not.toContain(WAITING);
   });

@@ -134,7 +134,7 @@ describe('WHO', () => {
       '/v1/subscriptions/sub_known',
     ]);
     expect(await notFound(server, ['user', 'ch_unknown'], env)).toMatch(
-      /^Nothing is known of ch_unknown, here or at Stripe\. /,
+      /^ch_unknown is not known, here or at Stripe\. /,
     );
     // What is known here is not asked for.
     expect(await found(server, stripe.payment, env)).toBe(ann.id);
@@ -150,8 +150,8 @@ describe('WHO', () => {
       ['01234567-0123-0123-0123-0123456789ab', /^No account has the id 0123/],
       ['ABCD2345', /^No account has the referral code ABCD2345\. Name an address, /],
       ['', /^No account has the referral code \. /],
-      ['pi_nothing', /^Nothing is known of pi_nothing\. /],
-      ['evt_nothing', /^Nothing is known of evt_nothing\. /],
+      ['pi_nothing', /^pi_nothing is not known here\. /],
+      ['evt_nothing', /^evt_nothing is not known here\. /],
       ['cus_nothing', /^The customer cus_nothing is not known here\. `reconcile` /],
       [
         unlinked.customer,

@@ -285,7 +285,9 @@ describe('what Stripe knows in its other mode', () => {
     const asked = askStripe(() => server.stripe?.customers.retrieve('cus_1') ?? Promise.reject(new Error()));
     await expect(asked).rejects.toMatchObject({
       cause: {
-        message: expect.stringMatching(/exists in live mode.*STRIPE_API_KEY is of another mode/) as string,
+        message: expect.stringMatching(
+          /exists in live mode.*STRIPE_API_KEY belongs to a different mode/,
+        ) as string,
       },
     });
   });

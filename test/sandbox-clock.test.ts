@@ -206,13 +206,13 @@ test('the webhooks of a payment are lost, and reconcile finds what is missing', 
   const ann = await signUp(app, 'ann@example.com');
   const ben = await signUp(app, 'ben@example.com', (await ann.me()).referral.code);
   await app.direct('lose_next');
-  expect(await app.panel()).toContain('The next webhooks get lost.');
+  expect(await app.panel()).toContain('The next webhooks will be lost.');
   // Making a customer is the server's own request, and does not count as what happens next.
   await ben.pay();
   expect(await ben.me()).toMatchObject({ tier: 'free', subscription: null });
   const panel = await app.panel();
   expect(panel).toContain('<code>customer.subscription.created</code>');
-  expect(panel).not.toContain('The next webhooks get lost.');
+  expect(panel).not.toContain('The next webhooks will be lost.');
 
   const { code, stdout } = await app.cli('reconcile', '--json');
   expect(code).toBe(0);

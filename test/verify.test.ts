@@ -57,7 +57,7 @@ describe('without mail', () => {
     const server = await startTestServer();
     const ann = await newcomer(server);
     expect(await outbox(server)).toEqual([]);
-    for (const words of ['not confirmed', 'Send the link again', 'Mail about credit', 'We send a link'])
+    for (const words of ['not confirmed', 'Send the link again', 'Mail about free days', 'We send a link'])
       expect(await settings(server, ann)).not.toContain(words);
     expect((await postForm(server.app, '/settings/verify', {}, ann.cookie)).statusCode).toBe(303);
     expect((await askFor(server, ann, 'new@example.com')).statusCode).toBe(303);

@@ -76,7 +76,7 @@ export function wireCloud({ current, replace, say }) {
     const restored = readDocument(JSON.stringify(await call('POST', path)));
     const [here, there] = [portfolio.holdings.length, restored.holdings.length];
     if (JSON.stringify(restored) === JSON.stringify(portfolio)) {
-      say('This browser has exactly that already.');
+      say('This browser already has exactly that.');
       return;
     }
     const question = `The backup of ${when} has ${counted(there)}. Replace the ${counted(here)} of this browser?`;

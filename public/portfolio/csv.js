@@ -33,7 +33,9 @@ export const FIELDS = ['symbol', 'quantity', 'price', 'cost', 'currentPrice', 'n
  */
 export function decode(bytes) {
   if (bytes[0] === 0x50 && bytes[1] === 0x4b) {
-    throw new Error('This is a workbook of a spreadsheet. Save it as CSV there, and import that file.');
+    throw new Error(
+      'This is a spreadsheet workbook. Save it as CSV in your spreadsheet program, and import that file.',
+    );
   }
   if (bytes[0] === 0xff && bytes[1] === 0xfe) return new TextDecoder('utf-16le').decode(bytes);
   if (bytes[0] === 0xfe && bytes[1] === 0xff) return new TextDecoder('utf-16be').decode(bytes);
@@ -153,7 +155,7 @@ const NAMES = {
 /** The price paid, or the current one if another column says what was paid. */
 const PRICE = /^(price( per)?( share| unit)?|preis|prix|precio|prezzo)\b/;
 
-/** A total, a change or a gain is not what a column with such a name holds for one. */
+/** Columns with such names hold a total, a change or a gain, not a price per unit. */
 const NOT_OF_ONE = /\b(total|change|chng|gain|loss|currency|date|day)\b/;
 
 /** @param {string} name */
@@ -305,7 +307,7 @@ export function holdingsOf({ rows }, mapping, decimal) {
 }
 
 /**
- * For one. A file that does not tell counts as 0, and the preview says so.
+ * The price paid per unit; 0 if the file does not say, which the preview points out.
  * @param {Mapping} mapping @param {(field: Field) => number} number @param {number} quantity
  */
 function pricePaid(mapping, number, quantity) {
@@ -325,7 +327,7 @@ const FORMULA = new RegExp(`${CELL_STARTS}${FORMULA_AHEAD}`, 'g');
 const GUARDED_FORMULA = new RegExp(`${CELL_STARTS}'${FORMULA_AHEAD}`, 'g');
 
 /**
- * What a cell means: without our guard, and without the ="…" by which some programs keep a spreadsheet from guessing.
+ * A cell's content, without our guard and without the ="…" that some programs use to keep a spreadsheet from guessing.
  * @param {string} cell
  */
 function unguarded(cell) {

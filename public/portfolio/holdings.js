@@ -73,7 +73,7 @@ export function readDocument(text) {
   } catch {
     throw new Error('This is not a JSON file.');
   }
-  if (value?.format !== FORMAT.format) throw new Error('This is not a portfolio of this page.');
+  if (value?.format !== FORMAT.format) throw new Error('This is not a portfolio from this page.');
   if (value.version !== FORMAT.version)
     throw new Error('This portfolio was made by a newer version of this page. Reload it, and try again.');
   if (!/^[A-Z]{3}$/.test(value.currency)) throw new Error('Its currency is not a code of three letters.');

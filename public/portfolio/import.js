@@ -1,4 +1,4 @@
-// Files that are imported: a portfolio as JSON, or a table whose columns the person checks first.
+// Imports files: a portfolio as JSON, or a table whose columns the person checks first.
 
 import { decode, FIELDS, holdingsOf, NONE, readTable } from './csv.js';
 import { MAX_HOLDINGS, oneEach, readDocument } from './holdings.js';
@@ -53,7 +53,7 @@ function addedTo(portfolio, holdings) {
     said:
       both === 0
         ? `${counted(holdings.length)} added.`
-        : `${counted(holdings.length)} added. ${number(both)} of them went to ${both === 1 ? 'a symbol' : 'symbols'} that you had: quantities were added up, prices paid averaged.`,
+        : `${counted(holdings.length)} added. ${number(both)} of them went to ${both === 1 ? 'a symbol' : 'symbols'} that you already had: their quantities were added and the prices paid averaged.`,
   };
 }
 

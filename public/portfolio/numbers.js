@@ -27,7 +27,7 @@ function partsOf(text) {
 const otherThan = (sign) => (sign === ',' ? '.' : ',');
 
 /**
- * The decimal sign where the digits leave no doubt. "1,234" and "1.234" do.
+ * The decimal sign that the digits show; null for "1,234" and "1.234", which could be either.
  * @param {string} digits @returns {Decimal | null}
  */
 function certainDecimal(digits) {

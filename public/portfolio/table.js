@@ -29,7 +29,7 @@ function sorted(holdings) {
   const { direction } = sorting;
   const by = SORTED_BY[sorting.column];
   const compare = (a, b) => {
-    // Nothing comes last in both directions.
+    // Empty cells come last in both directions.
     if (a === null || b === null) return (a === null) - (b === null);
     return direction * (typeof a === 'string' ? a.localeCompare(b) : a - b);
   };
@@ -83,7 +83,7 @@ function showTotals(holdings, currency, priced) {
     `${counted(unpriced)} without a current price ${unpriced === 1 ? 'counts' : 'count'} at cost.`;
 }
 
-/** As a share of the cost; nothing where nothing was paid. */
+/** As a share of the cost; empty when nothing was paid. */
 const gainShare = (gain, cost) => (cost > 0 ? percent(gain / cost, SIGNED) : '');
 
 function rowOf({ holding, index }, currency, showValue, { edit, remove }) {

@@ -4,7 +4,7 @@ import { accessOf } from '../access/access.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 
-/** How many backups a user may keep; one more drops the oldest. */
+/** How many backups a user may keep; a further one replaces the oldest. */
 export const BACKUPS_KEPT = 20;
 
 /** A backup without its document. */

@@ -18,7 +18,7 @@ browser's form gets a page instead.`;
 const apiError = z
   .object({
     error: z.object({
-      code: z.string().meta({ description: 'For programs: it stays as it is.' }),
+      code: z.string().meta({ description: 'For programs: it does not change.' }),
       message: z.string().meta({ description: 'For people: what happened, and what to do.' }),
     }),
   })
@@ -30,11 +30,11 @@ const page = z.string();
 const ERRORS: Readonly<Record<number, string>> = {
   400: 'The request cannot be read, or something in it is wrong.',
   401: 'Nobody is logged in.',
-  403: 'A page of another site sent this.',
-  404: 'There is no such thing.',
+  403: 'The request came from another site.',
+  404: 'It does not exist.',
   413: 'The body is too large.',
-  415: 'The body is of a type that is not read here.',
-  429: 'Asked for too often. Retry-After says how many seconds to wait.',
+  415: 'The content type of the body is not supported.',
+  429: 'Too many requests. Retry-After says how many seconds to wait.',
   500: 'Something went wrong on our side, and nothing was changed.',
   503: 'Not possible right now. Try again after the seconds in Retry-After, where there is one.',
 };
@@ -87,9 +87,9 @@ export async function describeApi(app: FastifyInstance): Promise<void> {
       info: { title: 'Tandem', version, description: DESCRIPTION },
       tags: [
         { name: 'Account', description: 'Who is logged in, and what they have.' },
-        { name: 'Billing', description: "The ways to Stripe's pages." },
+        { name: 'Billing', description: "Redirects to Stripe's pages." },
         { name: 'Backups', description: 'Cloud backups of the portfolio.' },
-        { name: 'Stripe', description: 'What Stripe calls.' },
+        { name: 'Stripe', description: 'The webhook that Stripe calls.' },
       ],
       components: {
         securitySchemes: {

@@ -58,7 +58,7 @@ const TURN_MS = 5;
 const TOO_MUCH_TO_DO = new HttpError(
   503,
   BUSY,
-  'There is more to do than this server manages right now. Please try again in a moment.',
+  'This server is too busy right now. Please try again in a moment.',
 );
 
 const FROM_ANOTHER_SITE = new HttpError(

@@ -4,10 +4,10 @@ import { absenceOf } from '../stripe/missing.ts';
 import { HttpError } from './errors.ts';
 
 const UNAVAILABLE =
-  'Stripe, which handles our payments, did not answer as it should. Nothing was paid. Please try again in a moment.';
+  'Stripe, which handles our payments, did not answer properly. Nothing was paid. Please try again in a moment.';
 const REFUSED =
   'Stripe, which handles our payments, refused this. Nothing was paid. Trying again will not help: something is set up ' +
-  'wrong on our side, and we have to put it right first.';
+  'wrong on our side, and we have to fix it first.';
 
 /**
  * Calls Stripe on behalf of someone waiting at their browser.
@@ -22,7 +22,7 @@ export async function askStripe<T>(call: () => Promise<T>): Promise<T> {
     const { type, code = '', requestId = '', message } = error;
     const advice =
       absenceOf(error) === 'other-mode'
-        ? ' STRIPE_API_KEY is of another mode than the ids in the database. Nothing was changed: set the right key, or the right database.'
+        ? ' STRIPE_API_KEY belongs to a different mode than the ids in the database. Nothing was changed: set the right key, or the right database.'
         : '';
     // Do not log the whole error: it carries the request, which contains an email address.
     const cause = new Error(`${type} ${code}, request ${requestId}: ${message}${advice}`);

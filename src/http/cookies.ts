@@ -20,8 +20,8 @@ export const FLASHES = {
     text: 'We sent a link to your new address. The change takes effect once you confirm it there.',
   },
   'proof-mailed': { kind: 'info', text: 'We sent the link again. It works for three days.' },
-  'mail-off': { kind: 'success', text: 'You get no more mail about credit and payments.' },
-  'mail-on': { kind: 'success', text: 'You get mail about credit and payments again.' },
+  'mail-off': { kind: 'success', text: 'You get no more mail about free days and payments.' },
+  'mail-on': { kind: 'success', text: 'You get mail about free days and payments again.' },
   'password-changed': {
     kind: 'success',
     text: 'Your password has been changed, and you have been logged out everywhere else.',
@@ -39,7 +39,7 @@ export const FLASHES = {
   'own-link': { kind: 'info', text: 'This is your own link. Share it with a friend.' },
   'unknown-code': {
     kind: 'info',
-    text: 'We do not know this invitation code. Ask your friend for the link again, or go on without it.',
+    text: 'We do not know this invitation code. Ask your friend for the link again, or continue without it.',
   },
   'no-checkout': {
     kind: 'error',

@@ -37,7 +37,7 @@ export function answerErrors(app: FastifyInstance): void {
 
 /** Answers unknown paths with 404. It belongs in the people's scope so that the page knows its visitor. */
 export function answerUnknownAddresses(app: FastifyInstance): void {
-  // The message does not repeat the path: whoever makes a link could write on our page.
+  // The message does not repeat the path: otherwise anybody could put words on our page with a link.
   app.setNotFoundHandler(() => {
     throw new HttpError(404, 'not_found', 'There is nothing at this address.');
   });
@@ -51,10 +51,10 @@ const RETRY_AFTER_SECONDS = '5';
 
 function databaseUnavailable(cause: Error): HttpError {
   if (isUnreachable(cause)) {
-    const message = 'Our database does not answer right now. Please try again in a moment.';
+    const message = 'Our database is not answering right now. Please try again in a moment.';
     return new HttpError(503, 'database_unavailable', message, { cause });
   }
-  const message = 'Our database has too much to do right now. Please try again in a moment.';
+  const message = 'Our database is too busy right now. Please try again in a moment.';
   return new HttpError(503, 'database_busy', message, { cause });
 }
 

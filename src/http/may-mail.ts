@@ -33,7 +33,7 @@ export async function mayMailTo(
   return email !== null && (await mayMail(context, request, email, emailProvenAt !== null));
 }
 
-/** Takes back what `mayMail` counted for a request that queued no mail. */
+/** Gives back what `mayMail` counted for a request that queued no mail. */
 export async function uncountMails(request: FastifyRequest): Promise<void> {
   const mailboxes = request.mailsCounted ?? [];
   request.mailsCounted = null;

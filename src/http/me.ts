@@ -11,13 +11,13 @@ const overview = z
   .object({
     id: z.string(),
     email: z.string(),
-    emailProven: z.boolean().meta({ description: 'A link that was mailed there proved it.' }),
+    emailProven: z.boolean().meta({ description: 'Whether a link that was mailed there has proved it.' }),
     tier: z.enum(['free', 'trial', 'paid']).meta({ description: "What the account's subscriptions say." }),
     creditUntil: z
       .date()
       .nullable()
       .meta({ description: 'When credit would run out if it ran from now on; null when none is left.' }),
-    creditHeld: z.boolean().meta({ description: 'There is credit, and it is paused while they pay.' }),
+    creditHeld: z.boolean().meta({ description: 'Whether there is credit that is paused while they pay.' }),
     creditDays: z.int().meta({ description: 'Days of credit left, rounded up.' }),
     access: z.object({
       granted: z.boolean(),
@@ -28,16 +28,16 @@ const overview = z
       code: z.string(),
       url: z.string().meta({ description: 'The link that invites friends.' }),
       invited: z.int().meta({ description: 'Friends who signed up with it.' }),
-      converted: z.int().meta({ description: 'Of these, who paid, and whose payment stands.' }),
-      activeCredits: z.int().meta({ description: 'Of these, who were credited in the last 45 days.' }),
+      converted: z.int().meta({ description: 'Of these, those whose payment was made and not returned.' }),
+      activeCredits: z.int().meta({ description: 'Of these, those credited in the last 45 days.' }),
     }),
     subscription: z
       .object({
-        status: z.string().meta({ description: "Stripe's own word." }),
+        status: z.string().meta({ description: 'As Stripe names it.' }),
         plan: z.enum(['monthly', 'annual']).nullable().meta({ description: 'Null: the price is not ours.' }),
         currentPeriodEnd: z.date().nullable(),
         cancelAt: z.date().nullable(),
-        cancelAtPeriodEnd: z.boolean().meta({ description: 'It ends with the current period.' }),
+        cancelAtPeriodEnd: z.boolean().meta({ description: 'Whether it ends with the current period.' }),
         trialEnd: z.date().nullable(),
       })
       .nullable()

@@ -33,8 +33,8 @@ const WEBHOOK = {
   tags: ['Stripe'],
   summary: "Stripe's webhook",
   description:
-    'Takes a signed event, at this address or with a slash at its end. It answers 200 once the event is on disk; Stripe ' +
-    'sends an event again that was answered with anything else.',
+    'Takes a signed event, at this address or with a slash at its end. It answers 200 once the event is on disk. After ' +
+    'any other answer, Stripe sends the event again.',
   headers: z.object({ 'stripe-signature': z.string().meta({ description: 'At most 300 s old.' }) }),
   body: z
     .looseObject({
@@ -44,16 +44,16 @@ const WEBHOOK = {
       livemode: z.boolean().optional(),
       data: z.looseObject({ object: z.looseObject({}) }),
     })
-    .meta({ description: "An event of Stripe's." }),
+    .meta({ description: 'A Stripe event.' }),
   response: {
     200: json(
-      'Applied now or before, or nothing that changes anything.',
+      'Applied now, applied before, or ignored because it changes nothing.',
       z.union([
         z.object({ status: z.enum(['ok', 'duplicate']) }),
         z.object({ status: z.literal('ignored'), reason: z.string() }),
       ]),
     ),
-    400: json('The signature is missing, wrong or too old, or the body is no event.', webhookError),
+    400: json('The signature is missing, wrong or too old, or the body is not an event.', webhookError),
     413: json('The body is larger than 1 MiB.', webhookError),
     500: json('Handling the event failed, and nothing is kept but the event and its error.', webhookError),
     503: json(

@@ -81,12 +81,12 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
   MAIL_FROM: ({ mail }) => (mail === null ? 'Not used without SMTP_URL.' : `Mail comes from ${mail.from}.`),
   CONTACT_EMAIL: ({ contactEmail }) =>
     contactEmail === null
-      ? 'Pages and mail name nobody to ask.'
+      ? 'Pages and mail name no contact address.'
       : `People are told to write to ${contactEmail}.`,
   OPERATOR_EMAIL: ({ operatorEmail, mail }) =>
     operatorEmail === null || mail === null
       ? 'Nobody is told when something is wrong.'
-      : 'Told once a day while something is wrong.',
+      : 'This address gets a mail once a day while something is wrong.',
   BRAND: ({ brand }) => `Pages and mail call the product ${brand}.`,
   TERMS_URL: ({ termsUrl }) =>
     termsUrl === null ? 'The footer links to no terms.' : 'Linked in the footer.',

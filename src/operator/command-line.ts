@@ -34,7 +34,7 @@ export interface Surroundings {
   now: () => Date;
 }
 
-/** The options that every command takes, and some of those that one does. */
+/** The options that all commands take, and those that only some do. */
 interface Options {
   json?: true;
   failed?: true;
@@ -123,7 +123,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     .action((eventId: string, options: Options) =>
       run(options, async (context) => (await import('./replay.ts')).replay(context, eventId)),
     );
-  command('mail', 'list the newest 100 mails and changes at Stripe, and what came of them')
+  command('mail', 'list the newest 100 mails and changes at Stripe, and their outcomes')
     .option('--failed', 'all that failed for good, the oldest first')
     .action((options: Options) =>
       run(options, async (context) => (await import('./mail.ts')).mail(context, options.failed ?? false)),
@@ -142,7 +142,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
         return reconcile(context, options.since ?? null, options.dryRun ?? false);
       }),
     );
-  command('status', 'show the version, the database, how much there is, and what waits or has failed').action(
+  command('status', 'show the version, the database, counts, and what is queued or has failed').action(
     (options: Options) => run(options, async (context) => (await import('./status.ts')).status(context)),
   );
   command('doctor', 'check every invariant of the database, and list the rows that break one').action(

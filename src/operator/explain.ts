@@ -23,7 +23,7 @@ import { accountOf, nameOf } from './who.ts';
  */
 export async function explain(context: CommandContext, who: string): Promise<CommandResult> {
   const { db, config, now, paint } = context;
-  // Found first: Stripe may have to be asked.
+  // Before the transaction, because Stripe may have to be asked.
   const { id } = await accountOf(context, who);
   // In one snapshot, so that the sums add up whatever is written meanwhile.
   const story = await inSnapshot(db, async (snapshot) => {

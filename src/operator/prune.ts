@@ -18,7 +18,7 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
   return { text, json: pruned };
 }
 
-/** Rows per transaction: few enough that nobody waits long. */
+/** Rows per transaction: few, so that servers never wait long for the lock. */
 const THINNED_AT_ONCE = 50;
 const DELETED_AT_ONCE = 500;
 
@@ -82,7 +82,7 @@ async function thinOldEvents(db: Db, before: Date, now: Date): Promise<number> {
   let thinned = 0;
   let after = '';
   for (;;) {
-    // Continuing by id reads no event twice.
+    // Continue by id, so that no event is read twice.
     const which = { id: { gt: after }, receivedAt: { lt: before } };
     const ids = await inTransaction(db, now, (tx) => thinEvents(tx, which, THINNED_AT_ONCE));
     const last = ids.at(-1);

@@ -6,7 +6,7 @@ import type { CommandContext, CommandResult } from './command.ts';
 import { fieldLines } from './show.ts';
 import { readVersion } from './version.ts';
 
-/** `status`: shows on one screen what is running, how much there is, and what waits or has failed. */
+/** `status`: shows on one screen the version, the database, counts, and what is queued or has failed. */
 export async function status({ db, config, paint }: CommandContext): Promise<CommandResult> {
   const version = readVersion();
   const engine = engineOf(db);

@@ -7,7 +7,6 @@ import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines } from './show.ts';
 import type { Table } from './show.ts';
 
-/** How many accounts are shown at most. */
 const NEWEST = 100;
 
 const MORE = `There are more. These are the newest ${NEWEST}; search for a part of an address, a code or an id.`;

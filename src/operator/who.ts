@@ -9,7 +9,7 @@ import { idOf, reference } from '../stripe/objects/common.ts';
 import { readEvent } from '../stripe/objects/event.ts';
 import type { CommandContext } from './command.ts';
 
-/** What is needed to find somebody. */
+/** What `accountOf` searches. */
 export type Finder = Pick<CommandContext, 'db' | 'stripe'>;
 
 const STRIPE_ID = /^(cus|sub|in|pi|ch|evt)_\w+$/;
@@ -51,7 +51,7 @@ async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
   const customerId = (await customerHere(db, id)) ?? (stripe && (await customerThere(stripe, id)));
   if (customerId === null) {
     throw notFound(
-      `Nothing is known of ${id}${stripe ? ', here or at Stripe' : ''}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
+      `${id} is not known${stripe ? ', here or at Stripe' : ' here'}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
     );
   }
   const customer = await db.customer.findUnique({ where: { id: customerId }, include: { user: true } });
@@ -65,7 +65,7 @@ async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
   );
 }
 
-/** The customer that a Stripe id leads to as far as we know; null when that is not far enough. A customer's own id is not checked. */
+/** The customer that a Stripe id leads to by our rows; null when they do not say. A customer's id is returned unchecked. */
 async function customerHere(db: Db, id: string): Promise<string | null> {
   if (!id.startsWith('evt_')) return (await customerInRows(db, id)) ?? customerInEvents(db, id);
   const event = await db.event.findUnique({ where: { id }, select: NAMES });
@@ -90,13 +90,13 @@ async function customerInRows(db: Db, id: string): Promise<string | null> {
   }
 }
 
-/** The columns of an event that name objects. */
+/** The columns of an event that its customer is read from. */
 const NAMES = { customerId: true, payload: true, created: true } as const;
 
-/** Not more than what a payment goes through: the search reads all events of these types. */
+/** The search scans every event of these types, so it stops after this many that name the payment. */
 const EVENTS_OF_A_PAYMENT = 20;
 
-/** A charge has no row of its own, because payments are stored under their payment intent; but events name it. */
+/** Payments are stored under their payment intent, so a charge has no row of its own. Events name it, though. */
 async function customerInEvents(db: Db, id: string): Promise<string | null> {
   if (!/^(pi|ch)_/.test(id)) return null;
   const events = await db.event.findMany({
@@ -135,7 +135,7 @@ export async function customerOfEvent(
   return null;
 }
 
-/** Loaded on demand: only who has a key needs it, and Stripe's package takes a while to load. */
+/** Imported on demand: it is needed only with a key, and Stripe's package is slow to load. */
 async function customerThere(stripe: Stripe, id: string): Promise<string | null> {
   return (await import('./customer-at-stripe.ts')).customerAtStripe(stripe, id);
 }

@@ -17,11 +17,11 @@ const SHORTEST_SILENCE_SECONDS = 6 * 3_600;
 
 const STATUSES = ['applied', 'ignored', 'failed'];
 
-/** Finds what is wrong in the whole database. It reads every row, so it takes long. */
+/** Finds what is wrong in the whole database. It reads every row, so it is slow. */
 export type Examine = () => Promise<string[]>;
 
 /**
- * Finds what an operator should know about and what takes a few statements to see. Each problem is one or two
+ * Finds problems that an operator should know about and that a few statements reveal. Each problem is one or two
  * sentences; an empty list means that all is well.
  */
 export async function readProblems(db: Db, now: Date): Promise<string[]> {
@@ -35,12 +35,12 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
   const problems: string[] = [];
   if (failedEvents > 0) {
     problems.push(
-      `${counted(failedEvents, 'Stripe event')} could not be handled. "events --failed" shows why; mend it, then "replay" each of them.`,
+      `${counted(failedEvents, 'Stripe event')} could not be handled. "events --failed" shows why; fix the cause, then "replay" each of them.`,
     );
   }
   if (failed > 0) {
     problems.push(
-      `${counted(failed, 'mail or change at Stripe', 'mails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why; mend it, then "mail-resend" each of them.`,
+      `${counted(failed, 'mail or change at Stripe', 'mails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why; fix the cause, then "mail-resend" each of them.`,
     );
   }
   if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {

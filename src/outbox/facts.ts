@@ -15,7 +15,7 @@ export interface MailFacts {
   user: User | null;
   /** The conversion that the mail is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
-  /** Whether the mail about the days of that conversion has yet to leave, or was dropped because they were reversed. */
+  /** Whether the mail about that conversion's days is still queued, or was dropped because they were reversed. */
   grantUntold: boolean;
   /** Whether the invoice that the mail is about has been paid. */
   invoicePaid: boolean;

@@ -43,7 +43,7 @@ function whyUntrue(
     case 'mail.days-restored':
       return referral?.convertedAt && !referral.reversedAt ? null : DAYS_TAKEN_BACK;
     case 'mail.days-reversed':
-      if (grantUntold) return 'The mail that the days came has not left either.';
+      if (grantUntold) return 'The mail about the grant of these days was not sent either.';
       return referral?.reversedAt ? null : 'The days were given back.';
     case 'mail.days-running':
       if (user.tier === 'paid') return 'The user pays again.';

@@ -20,7 +20,7 @@ export async function captureReferral(tx: Tx, user: User, code: string | null): 
     VALUES (${randomUUID()}, ${referrer.id}, ${user.id}, ${tx.now})`;
 }
 
-/** Whether somebody invited the user, and the first payment that brings both their days is still to come. */
+/** Whether the user was invited and has not yet made the first payment that gives both of them their days. */
 export async function isInvitationOpen(db: Db, userId: string): Promise<boolean> {
   const referral = await db.referral.findUnique({ where: { referredId: userId } });
   return referral !== null && referral.convertedAt === null && referral.refusedFor === null;

@@ -8,7 +8,7 @@ type Told =
   | { kind: 'mail.days-granted' | 'mail.days-restored'; seconds: number }
   | { kind: 'mail.days-reversed'; seconds: number; because: ReversalReason };
 
-/** The mail that each one makes untrue while it has not left. */
+/** The queued mail that each one makes untrue. */
 const UNDOES: Readonly<Partial<Record<Told['kind'], Told['kind']>>> = {
   'mail.days-reversed': 'mail.days-granted',
   'mail.days-restored': 'mail.days-reversed',

@@ -56,7 +56,7 @@ export function serveCheckoutPage(app: FastifyInstance, context: Context): void 
     if (await direct(context, null, form)) {
       return reply.redirect(`/checkout/${session.id}#director`, 303);
     }
-    return sendMessage(reply, 400, 'This button is not one of the checkout’s.');
+    return sendMessage(reply, 400, 'The checkout has no such button.');
   });
 
   function find(id: string): { session: CheckoutSession; order: Order } | undefined {

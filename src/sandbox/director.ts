@@ -33,7 +33,7 @@ interface Act extends Button {
   act: () => Promise<void>;
 }
 
-/** All that the panel can do, at some time or other. */
+/** Every button that the panel can show. */
 const ACTIONS = new Set([
   'pass_next',
   'pass_day',
@@ -61,7 +61,7 @@ const DISPUTES: Record<Dispute['status'], string> = {
 };
 
 /**
- * Serves the panel on a page of its own, for people who have nothing at the stand-in for Stripe yet.
+ * Serves the panel on a page of its own, for people without a checkout or a portal session.
  *
  * @param app a Fastify scope whose form bodies are parsed
  */
@@ -80,7 +80,7 @@ export function serveDirector(app: FastifyInstance, context: Context): void {
     }
     return (await direct(context, null, asParams(request.body)))
       ? reply.redirect('/#director', 303)
-      : sendMessage(reply, 400, 'This button is not one of the panel’s.');
+      : sendMessage(reply, 400, 'The panel has no such button.');
   });
 }
 

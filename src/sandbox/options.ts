@@ -7,7 +7,7 @@ export interface SandboxOptions {
   publicHost: string;
   /** Host name that programs on this machine use, e.g. `127.0.0.1`. */
   localHost: string;
-  /** Who sells, as the pages name it. */
+  /** The seller's name on the pages. */
   seller: string;
   /** The only API key that is accepted (`sk_test_…`). */
   apiKey: string;
@@ -17,11 +17,11 @@ export interface SandboxOptions {
   webhookUrl: () => string;
   /** Ids of the two prices. */
   prices: { monthly: string; annual: string };
-  /** Id of a price of another product in the same account. Without it there is no such price. */
+  /** Id of a price of another product in the same account, if there is one. */
   otherPrice?: string;
   /** The real clock. The sandbox's own is this one plus the time that people let pass on its pages. */
   now: () => Date;
-  /** Called after each day, or part of a day, that people let pass: it does what is due by then elsewhere. */
+  /** Called after each day, or part of one, by which people move the clock: lets the server do what is due by then. */
   timePassed?: () => Promise<void>;
   /**
    * If given, the state is kept in this file and survives a restart, and due things happen automatically, at

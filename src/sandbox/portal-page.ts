@@ -69,7 +69,7 @@ export function servePortalPage(app: FastifyInstance, context: Context): void {
       return reply.redirect(`/portal/${portal.id}#director`, 303);
     }
     if (!ACTIONS.has(readText(form, 'action') ?? '')) {
-      return sendMessage(reply, 400, 'This button is not one of the portal’s.');
+      return sendMessage(reply, 400, 'The portal has no such button.');
     }
     const { events, problem } = act(context, portal.customer, form);
     await inTime(context.publish(events));

@@ -279,7 +279,7 @@ test('pages of the sandbox: a payment page and a customer portal, each beside th
   await page.getByRole('button', { name: 'Pay $9.00' }).click();
   await page.getByRole('button', { name: 'Switch to annual' }).click();
   await page.getByRole('button', { name: 'Lose the next webhooks' }).click();
-  await page.getByText('The next webhooks get lost.').waitFor();
+  await page.getByText('The next webhooks will be lost.').waitFor();
   await page.getByRole('button', { name: 'Cancel plan' }).click();
   await page.getByText('Never delivered').waitFor();
   await checkPage(page, 'sandbox portal canceled');

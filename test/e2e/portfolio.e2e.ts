@@ -109,7 +109,7 @@ test('what an older version of the page kept is read, and its doubles become one
   const old = { format: 'tandem-portfolio', version: 1, currency: 'EUR', holdings };
   await page.evaluate(`localStorage.setItem('tandem.portfolio', ${JSON.stringify(JSON.stringify(old))})`);
   await page.reload();
-  await said(page, 'Holdings of the same symbol are shown as one now');
+  await said(page, 'Holdings with the same symbol are now combined');
   expect(await symbols(page)).toEqual(['ACME']);
   expect(await page.locator('[data-total]').innerText()).toBe('€30.00');
 });
@@ -269,7 +269,7 @@ test('files are exported and imported, and an invalid file changes nothing', asy
   await importFile(page, 'none.csv', '\r\n');
   await page.getByText('This file is empty. Nothing was changed.').waitFor();
   await importFile(page, 'other.json', '{"format":"other"}');
-  await page.getByText('This is not a portfolio of this page. Nothing was changed.').waitFor();
+  await page.getByText('This is not a portfolio from this page. Nothing was changed.').waitFor();
   expect(await symbols(page)).toEqual(['-X', 'ACME']);
 
   await importFile(page, 'more.csv', 'symbol,quantity,price,note\nNEW,"1",2,"two\nlines"\n');
@@ -343,7 +343,7 @@ test('data that cannot be read is never overwritten', async () => {
   await page.reload();
   await page.getByText('made by a newer version').waitFor();
   expect(await exported(page, 'Download it as it is')).toBe('{"format":"tandem-portfolio","version":2}');
-  await page.getByRole('button', { name: 'Start anew' }).click();
+  await page.getByRole('button', { name: 'Start again' }).click();
   await page.getByText('Nothing here yet.').waitFor();
 });
 

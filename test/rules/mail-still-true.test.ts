@@ -69,7 +69,7 @@ test('days that were reversed, and given back meanwhile, are not told of', () =>
 
 test('days that came and went before either mail left are not told of as taken back', () => {
   expect(why(reversed, {}, { referral: REVERSED, grantUntold: true })).toBe(
-    'The mail that the days came has not left either.',
+    'The mail about the grant of these days was not sent either.',
   );
 });
 

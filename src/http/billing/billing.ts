@@ -21,7 +21,7 @@ import type { BillingContext } from '../../stripe/ensure-customer.ts';
 
 const PLANS = ['monthly', 'annual'] as const;
 
-const STRIPE_FAILED = 'Stripe cannot be reached, or refuses.';
+const STRIPE_FAILED = 'Stripe refused, or could not be reached.';
 
 const CHECKOUT = {
   tags: ['Billing'],
@@ -137,7 +137,7 @@ export async function continueToPlan(
       return await reply.redirect(await checkoutUrl(context, session.user, plan), 303);
   } catch (error) {
     const err = error instanceof Error ? (error.cause ?? error) : error;
-    request.log.error({ err }, 'no checkout could be opened after a log-in');
+    request.log.error({ err }, 'no checkout could be opened after a login');
   }
   setFlash(request, reply, 'no-checkout');
   return reply.redirect('/pricing', 303);

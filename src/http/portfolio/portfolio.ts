@@ -43,11 +43,11 @@ const LIST = {
 
 const MAKE = {
   ...common,
-  summary: 'Keep a backup',
-  description: `Needs access. ${BACKUPS_KEPT} are kept; one more drops the oldest.`,
+  summary: 'Make a backup',
+  description: `Needs access. ${BACKUPS_KEPT} are kept; a further one replaces the oldest.`,
   body: portfolioDocument,
   response: answers(
-    { 201: json('The backup was kept.', backupView), 303: TO_LOG_IN },
+    { 201: json('The backup was made.', backupView), 303: TO_LOG_IN },
     {
       401: null,
       402: 'The account has no access: upgrade, or invite a friend.',
@@ -61,7 +61,7 @@ const RESTORE = {
   summary: 'Get a backup',
   params: ofOne,
   response: answers(
-    { 200: json('The document as it was kept.', portfolioDocument), 303: TO_LOG_IN },
+    { 200: json('The document as it was backed up.', portfolioDocument), 303: TO_LOG_IN },
     { 401: null, 404: NO_SUCH_BACKUP },
   ),
 };
@@ -168,7 +168,7 @@ function badDocument({ validation }: { validation?: unknown }): HttpError {
   const [issue] = validation as FastifySchemaValidationError[];
   const place = issue?.instancePath.slice(1).replaceAll('/', '.') ?? '';
   const problem = `${place === '' ? 'the document' : place}: ${issue?.message ?? 'wrong'}`;
-  return new HttpError(400, 'bad_document', `This is no portfolio that can be backed up: ${problem}.`);
+  return new HttpError(400, 'bad_document', `This portfolio cannot be backed up: ${problem}.`);
 }
 
 function noSuchBackup(): HttpError {
@@ -182,5 +182,5 @@ function noSuchBackup(): HttpError {
 /** Replaces Fastify's message, which does not name the size limit. */
 function tellTooLarge(error: Error & { statusCode?: number }): void {
   if (error.statusCode !== 413) throw error;
-  throw new HttpError(413, 'too_large', 'This portfolio is too large for a backup: 256 KB is the most.');
+  throw new HttpError(413, 'too_large', 'This portfolio is too large for a backup: the limit is 256 KB.');
 }

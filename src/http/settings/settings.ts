@@ -47,7 +47,7 @@ const WRONG_PASSWORD = 'This is not your current password.';
 const NOT_DELETED = {
   'payments-not-set-up':
     'Payments are not set up on this server, so your subscription cannot be cancelled now.',
-  'checkout-opened-meanwhile': 'A payment was begun in another window just now. Please try again.',
+  'checkout-opened-meanwhile': 'A payment was started in another window just now. Please try again.',
 };
 const TOO_MANY_MAILS =
   'Too many mails have gone to this address today. Look in the spam folder, or try again tomorrow.';
@@ -233,7 +233,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     const at = wholeSeconds(now());
     const subscriptions = await readSubscriptions(context, request, user);
     const me = await describeUser(db, user, subscriptions, place, at);
-    // Whoever has paid has had the days.
+    // The days come with the first payment.
     const hasPaid = subscriptions.some(({ provenAt }) => provenAt !== null);
     const isInvited = !hasPaid && (await isInvitationOpen(db, user.id));
     const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];

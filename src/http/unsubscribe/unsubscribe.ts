@@ -43,7 +43,7 @@ function unsubscribePage(
   state: 'ask' | 'done' | 'unknown',
 ): FastifyReply {
   return sendPage(request, reply.status(state === 'unknown' ? 404 : 200), 'unsubscribe', {
-    title: 'Mail about credit and payments',
+    title: 'Mail about free days and payments',
     token: request.params.token,
     state,
   });

@@ -14,7 +14,7 @@ const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
   'payments-not-set-up':
     'An older account with this address has a subscription that cannot be cancelled now, because payments are not set up on this server.',
   'checkout-opened-meanwhile':
-    'An older account with this address began a payment just now. Please try again in a moment.',
+    'An older account with this address started a payment just now. Please try again in a moment.',
 };
 
 type WithToken = FastifyRequest<{ Params: { token: string } }>;
