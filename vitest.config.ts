@@ -87,8 +87,8 @@ const SLOW = thorough
 /** SQLite has a single writer, so the short run leaves this to PostgreSQL. */
 const SLOW_ON_SQLITE = thorough ? [] : ['test/concurrency.test.ts'];
 
-/** Files that take a minute or more in the long run. */
-const LONGEST = ['model-2', 'model-1', 'crash-sigkill', 'start', 'crash-sigterm', 'reversal'];
+/** Files that take a minute or more in the long run; the first waits for 30 s while lint and types are checked. */
+const LONGEST = ['events-cli', 'model-2', 'model-1', 'crash-sigkill', 'start', 'crash-sigterm', 'reversal'];
 
 /** Start the longest files first. One that started last would run on alone, on one core. */
 class LongestFirst extends BaseSequencer {
