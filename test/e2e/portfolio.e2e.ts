@@ -241,7 +241,7 @@ test("any broker's file is imported after its columns were checked and corrected
   await importFile(page, 'depot.csv', file);
   await dialog.getByLabel('Price paid for one').selectOption({ label: 'Then (120,00)' });
   await dialog.getByRole('button', { name: 'Add to my holdings' }).click();
-  await said(page, '2 holdings added. 1 of them went to a symbol that you had');
+  await said(page, '2 holdings added. 1 of them went to a symbol that you already had');
   expect(JSON.parse(await exported(page, 'Export as JSON'))).toMatchObject({
     holdings: [
       { symbol: 'ACME', quantity: 20, price: 110 },
