@@ -152,13 +152,16 @@ describe('a backup is refused and leaves no file behind', () => {
     );
   }
 
-  test('as a process, a refused backup prints one line on stderr and exits 1', async () => {
+  test('as a command, a refused backup prints one line on stderr, or one JSON document, and exits 1', async () => {
     const path = join(await emptyFolder(), 'nowhere', 'copy.db');
-    const outcome = await runCli(['backup', path, '--json'], { DATABASE_URL: await newDatabase() });
-    expect(outcome).toEqual({
+    const env = { DATABASE_URL: await newDatabase() };
+    const message = `The folder ${dirname(path)} does not exist. Create it, or name a file in another folder.`;
+    expect(await runCli(['backup', path], env)).toEqual({ code: 1, stdout: '', stderr: `${message}\n` });
+    const asJson = await runCli(['backup', path, '--json'], env);
+    expect({ ...asJson, stdout: JSON.parse(asJson.stdout) as unknown }).toEqual({
       code: 1,
-      stdout: '',
-      stderr: `The folder ${dirname(path)} does not exist. Create it, or name a file in another folder.\n`,
+      stdout: { error: { code: 'failed', message } },
+      stderr: '',
     });
   });
 
