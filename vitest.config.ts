@@ -53,24 +53,17 @@ const QUICK_ON_POSTGRESQL = [
   'atomicity',
   'back-pressure',
   'backups',
-  'checkout',
   'concurrency',
   'conversion',
-  'delete-account',
   'limits',
-  'lookups',
   'mail',
-  'mail-reminders',
   'migrate-to',
   'model-*',
   'odd-input',
   'one-person',
   'postgresql-*',
-  'products',
-  'proof',
   'races',
   'recent-credit',
-  'relink',
   'schema',
   'statements',
   'transaction',
@@ -85,7 +78,7 @@ const SLOW = thorough
   : ['test/crash-*.test.ts', 'test/postgresql-restart.test.ts', 'test/busy-database.test.ts'];
 
 /** SQLite has a single writer, so the short run leaves this to PostgreSQL. */
-const SLOW_ON_SQLITE = thorough ? [] : ['test/concurrency.test.ts'];
+const SLOW_ON_SQLITE = thorough ? [] : ['test/concurrency.test.ts', 'test/races.test.ts'];
 
 /** Files that take a minute or more in the long run; the first waits for 30 s while lint and types are checked. */
 const LONGEST = ['events-cli', 'model-2', 'model-1', 'crash-sigkill', 'start', 'crash-sigterm', 'reversal'];
@@ -108,7 +101,8 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Share the modules of src/ and the test databases between files.
     isolate: false,
-    maxWorkers: 2,
+    // One more than the cores of a small machine, because tests also wait for processes and databases.
+    maxWorkers: 3,
     restoreMocks: true,
     sequence: { sequencer: LongestFirst },
     projects: [
