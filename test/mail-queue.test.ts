@@ -54,16 +54,16 @@ async function handleTogether(server: TestServer, events: object[]): Promise<voi
 
 const days = (count: number): number => count * 86_400;
 
+/** The events of a first payment. */
+function purchaseOf(stripe: ReturnType<typeof buyer>): object[] {
+  return [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid(), stripe.invoicePaymentPaid()];
+}
+
 /** Ben has paid, and both know. */
 async function converted() {
   const story = await invitation();
   const { server, stripe, queued } = story;
-  await deliverAll(server, [
-    stripe.checkoutCompleted(),
-    stripe.created(),
-    stripe.invoicePaid(),
-    stripe.invoicePaymentPaid(),
-  ]);
+  await deliverAll(server, purchaseOf(stripe));
   expect(await queued()).toEqual([
     { to: 'ann', kind: 'mail.days-granted', side: 'referrer', seconds: days(45) },
     { to: 'ben', kind: 'mail.days-granted', side: 'referred', seconds: days(45) },
@@ -171,12 +171,7 @@ test('days that are taken back after the mail about them are in a mail, with the
   const mailServer = await startMailServer();
   const { server, stripe } = await invitation(mailEnv(mailServer));
   const sender = await startTestSender(server);
-  await deliverAll(server, [
-    stripe.checkoutCompleted(),
-    stripe.created(),
-    stripe.invoicePaid(),
-    stripe.invoicePaymentPaid(),
-  ]);
+  await deliverAll(server, purchaseOf(stripe));
   await sender.wake();
   mailServer.mails.length = 0;
   await deliverAll(server, [stripe.chargeRefunded()]);
@@ -331,12 +326,7 @@ test('no mail to one side names the other', async () => {
   const mailServer = await startMailServer();
   const { server, stripe } = await invitation(mailEnv(mailServer));
   const sender = await startTestSender(server);
-  await deliverAll(server, [
-    stripe.checkoutCompleted(),
-    stripe.created(),
-    stripe.invoicePaid(),
-    stripe.invoicePaymentPaid(),
-  ]);
+  await deliverAll(server, purchaseOf(stripe));
   await sender.wake();
   server.clock.now = daysAfter(10);
   await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);

@@ -4,10 +4,10 @@ import { creditView } from '../../access/access.ts';
 import { isOneLive } from '../../access/live.ts';
 import { planOf, shownOf } from '../../access/overview.ts';
 import { wholeSeconds } from '../../instants.ts';
-import { isInvitationOpen } from '../../referrals/capture.ts';
 import { createPriceReader } from '../../stripe/prices.ts';
 import type { AppContext } from '../context.ts';
 import { sendPage } from '../page.ts';
+import { awaitsFirstPayment } from '../invitation.ts';
 import { readSubscriptions } from '../payment-trouble.ts';
 
 /** The pricing page. */
@@ -18,7 +18,6 @@ export function pricingRoute(app: FastifyInstance, context: AppContext): void {
     const texts = await prices();
     const { user } = request;
     const subscriptions = user ? await readSubscriptions(context, request, user) : [];
-    const hasPaid = subscriptions.some(({ provenAt }) => provenAt !== null);
     const live = isOneLive(subscriptions);
     const shown = shownOf(subscriptions);
     return sendPage(request, reply, 'pricing', {
@@ -29,7 +28,7 @@ export function pricingRoute(app: FastifyInstance, context: AppContext): void {
       ],
       billing: user ? (live ? 'manage' : 'upgrade') : 'signed-out',
       currentPlan: user && (live && shown ? planOf(shown, config.stripe.prices) : 'free'),
-      isInvited: user !== null && !hasPaid && (await isInvitationOpen(db, user.id)),
+      isInvited: user !== null && (await awaitsFirstPayment(db, user.id, subscriptions)),
       credit: user && creditView(user, wholeSeconds(now())),
       trialDays: config.stripe.trialDays,
       clawbackDays: config.clawbackDays,

@@ -19,7 +19,6 @@ import { inTransaction } from '../../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween, wholeSeconds } from '../../instants.ts';
 import { addressToProve } from '../../outbox/links.ts';
 import { REFERRAL_CREDIT_DAYS } from '../../referrals/convert.ts';
-import { isInvitationOpen } from '../../referrals/capture.ts';
 import { entriesWithSides } from '../../referrals/credit-news.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
 import { askStripe } from '../ask-stripe.ts';
@@ -30,6 +29,7 @@ import { limitedByAccount, takeOfAccount, takeOfAddress, TOO_MANY_TRIES, tryPass
 import { mayMail, mayMailTo } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
+import { awaitsFirstPayment } from '../invitation.ts';
 import { readSubscriptions } from '../payment-trouble.ts';
 import { inWords } from '../credit-words.ts';
 import type { HistoryLine } from '../credit-words.ts';
@@ -233,9 +233,6 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     const at = wholeSeconds(now());
     const subscriptions = await readSubscriptions(context, request, user);
     const me = await describeUser(db, user, subscriptions, place, at);
-    // The days come with the first payment.
-    const hasPaid = subscriptions.some(({ provenAt }) => provenAt !== null);
-    const isInvited = !hasPaid && (await isInvitationOpen(db, user.id));
     const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
     const shown = shownOf(subscriptions);
     const awaited =
@@ -246,7 +243,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       title: 'Settings',
       me,
       pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
-      isInvited,
+      isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
       days: daysLeft(me, at),
       billing: isOneLive(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
       invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
@@ -300,13 +297,10 @@ async function tryCurrentPassword<T>(
 function daysLeft({ access, subscription }: Overview, at: Date): { count: number; what: string } | null {
   if (!access.until || (access.reason === 'paid' && subscription?.status === 'past_due')) return null;
   const count = Math.max(0, Math.ceil(secondsBetween(at, access.until) / DAY_SECONDS));
-  const renews =
-    access.reason === 'paid' && subscription?.status === 'active' && !subscription.cancelAtPeriodEnd;
+  const isEnding = subscription?.cancelAtPeriodEnd || subscription?.cancelAt != null;
+  const renews = access.reason === 'paid' && subscription?.status === 'active' && !isEnding;
   const unit = count === 1 ? 'day' : 'days';
-  return {
-    count,
-    what: renews && subscription.cancelAt === null ? `${unit} until it renews` : `${unit} left`,
-  };
+  return { count, what: renews ? `${unit} until it renews` : `${unit} left` };
 }
 
 /** When the credit of a conversion stops counting as active (design: Settings). */
