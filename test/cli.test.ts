@@ -456,7 +456,6 @@ describe('on a terminal', () => {
   beforeEach(() => {
     vi.stubEnv('FORCE_COLOR', undefined);
     vi.stubEnv('NO_COLOR', undefined);
-    vi.stubEnv('TERM', 'xterm-256color');
   });
   afterEach(() => {
     vi.unstubAllEnvs();

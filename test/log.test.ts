@@ -72,7 +72,6 @@ test('a terminal obeys nothing that somebody wrote into a log line', () => {
 
 test('NO_COLOR is respected', () => {
   vi.stubEnv('FORCE_COLOR', undefined);
-  vi.stubEnv('TERM', 'xterm-256color');
   vi.stubEnv('NO_COLOR', undefined);
   expect(painterOf(new Terminal())('red', 'x')).toBe('\u001b[31mx\u001b[39m');
   vi.stubEnv('NO_COLOR', '1');

@@ -96,10 +96,14 @@ export class Collected extends Writable {
   }
 }
 
-/** The same, looking like a terminal with colours. */
+/** The same, looking like a terminal with colours, also where CI or a plain terminal runs the tests. */
 export class Terminal extends Collected {
   isTTY = true;
-  getColorDepth = (): number => WriteStream.prototype.getColorDepth.call(this);
+  getColorDepth = (): number => {
+    const { NO_COLOR } = process.env;
+    const env = { TERM: 'xterm-256color', ...(NO_COLOR !== undefined && { NO_COLOR }) };
+    return WriteStream.prototype.getColorDepth.call(this, env);
+  };
 }
 
 /** Runs the command line to its end as a separate process. */
