@@ -59,8 +59,23 @@ export function holds(
  */
 export function hasGoneBack({ paidAt, payments }: InvoiceMoney, clawbackDays: number): boolean {
   if (paidAt === null || payments.length === 0) return false;
-  const inTime = (at: Date): boolean => secondsBetween(paidAt, at) <= clawbackDays * DAY_SECONDS;
-  return payments.every((payment) => isBack(payment, inTime));
+  return payments.every((payment) => backSince(payment, paidAt, clawbackDays).length > 0);
+}
+
+/** A payment can go back in two ways. */
+interface Return {
+  why: 'refund' | 'dispute';
+  at: Date;
+}
+
+/** In which ways a payment has gone back, soon enough to count. */
+function backSince(payment: PaymentFacts, paidAt: Date, clawbackDays: number): Return[] {
+  const refundedAt = refundedSince(payment);
+  const returns: Return[] = payment.disputes
+    .filter(isLost)
+    .map(({ createdAt }) => ({ why: 'dispute', at: createdAt }));
+  if (refundedAt) returns.push({ why: 'refund', at: refundedAt });
+  return returns.filter(({ at }) => secondsBetween(paidAt, at) <= clawbackDays * DAY_SECONDS);
 }
 
 /** Whether any of a user's subscriptions holds (`holds`), from the rows of the unit of work. */
@@ -74,19 +89,22 @@ export function anyHolds({ rows, programme }: Unit, subscriptions: readonly Subs
 }
 
 /** Why none of a user's subscriptions holds (`whyGone`), from the rows of the unit of work. */
-export function whyNoneHolds({ rows }: Unit, subscriptions: readonly Subscription[]): ReversalReason {
+export function whyNoneHolds(
+  { rows, programme }: Unit,
+  subscriptions: readonly Subscription[],
+): ReversalReason {
   const invoices = subscriptions.flatMap((subscription) => invoicesOf(rows, subscription));
-  return whyGone(invoices.flatMap(({ payments }) => payments));
+  return whyGone(invoices, programme.clawbackDays);
 }
 
-/** What last took one of these payments back. */
-export function whyGone(payments: readonly PaymentFacts[]): ReversalReason {
-  const refunds = payments.map(refundedSince).filter((at) => at !== null);
-  const disputes = payments.flatMap((payment) => payment.disputes.filter(isLost));
-  const lastOf = (instants: readonly Date[]): number => Math.max(...instants.map(Number));
-  const [refunded, disputed] = [lastOf(refunds), lastOf(disputes.map(({ createdAt }) => createdAt))];
-  if (refunded > disputed) return 'refund';
-  return disputes.length > 0 ? 'dispute' : 'unpaid';
+/** What last took the money of these invoices back; `unpaid` when nothing did, because none had moved. */
+export function whyGone(invoices: readonly InvoiceMoney[], clawbackDays: number): ReversalReason {
+  const [last] = invoices
+    .flatMap(({ paidAt, payments }) =>
+      paidAt === null ? [] : payments.flatMap((payment) => backSince(payment, paidAt, clawbackDays)),
+    )
+    .sort((a, b) => b.at.getTime() - a.at.getTime());
+  return last?.why ?? 'unpaid';
 }
 
 function invoicesOf(rows: Unit['rows'], { id }: Pick<Subscription, 'id'>) {
@@ -102,10 +120,4 @@ function paymentsOf({ payments, disputes }: Unit['rows'], invoice: string): Paym
       ...payment,
       disputes: [...disputes.values()].filter(({ paymentId }) => paymentId === payment.id),
     }));
-}
-
-function isBack(payment: PaymentFacts, inTime: (at: Date) => boolean): boolean {
-  const refundedAt = refundedSince(payment);
-  if (refundedAt && inTime(refundedAt)) return true;
-  return payment.disputes.some((dispute) => isLost(dispute) && inTime(dispute.createdAt));
 }

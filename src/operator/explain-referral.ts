@@ -1,7 +1,8 @@
 import { firstPaymentOf } from '../access/first-payment.ts';
-import { hasGoneBack, holds } from '../access/money-back.ts';
+import { hasGoneBack, holds, whyGone } from '../access/money-back.ts';
 import type { Prisma } from '../db/generated/client.ts';
 import { addSeconds, DAY_SECONDS, isoText } from '../instants.ts';
+import type { ReversalReason } from '../outbox/kinds.ts';
 
 /** Everything that decides what a referral is now. */
 export const REFERRAL_FACTS = {
@@ -24,12 +25,6 @@ export const REFERRAL_FACTS = {
 export type ReferralFacts = Prisma.ReferralGetPayload<{ include: typeof REFERRAL_FACTS }>;
 
 type Subscription = ReferralFacts['referred']['customers'][number]['subscriptions'][number];
-
-/**
- * Why a conversion is reversed: the payment was refunded, a dispute was lost, no money had moved, or an operator moved
- * the customer who paid to another account.
- */
-export type ReversalReason = 'refunded' | 'dispute-lost' | 'unproven' | 'moved';
 
 /** What a referral is now and what can happen next, for an operator. */
 export interface ReferralStory {
@@ -74,20 +69,16 @@ export function explainReferral(referral: ReferralFacts, clawbackDays: number, n
   return { ...open, next: `${open.next} The referrer has deleted their account and gets nothing.` };
 }
 
-/** Why no subscription holds; null while one does. A conversion counts as refunded if it is reversed without disputes. */
+/** Why no subscription holds; null while one does. */
 export function reversalReason(referral: ReferralFacts, clawbackDays: number): ReversalReason | null {
   const subscriptions = subscriptionsOf(referral);
   if (subscriptions.some((subscription) => holds(subscription, clawbackDays))) return null;
-  const proven = subscriptions.filter(({ provenAt }) => provenAt !== null);
-  if (proven.length === 0) return referral.referred.auditRows.length > 0 ? 'moved' : 'unproven';
-  const undisputed = proven.map(({ provenAt, invoices }) => ({
-    provenAt,
-    invoices: invoices.map((invoice) => ({
-      ...invoice,
-      payments: invoice.payments.map((payment) => ({ ...payment, disputes: [] })),
-    })),
-  }));
-  return undisputed.some((subscription) => holds(subscription, clawbackDays)) ? 'dispute-lost' : 'refunded';
+  const isProven = subscriptions.some(({ provenAt }) => provenAt !== null);
+  if (!isProven && referral.referred.auditRows.length > 0) return 'moved';
+  return whyGone(
+    subscriptions.flatMap(({ invoices }) => invoices),
+    clawbackDays,
+  );
 }
 
 function story(state: ReferralStory['state'], says: string, next: string): ReferralStory {
@@ -112,19 +103,19 @@ function explainConverted(
 
   const reversed = `${converted}; taken back on ${isoText(referral.reversedAt)}`;
   switch (reversalReason(referral, clawbackDays)) {
-    case 'refunded':
+    case 'refund':
       return story(
         'reversed',
         `${reversed} because the payment was refunded`,
         'The days are returned if the refund fails or they pay again.',
       );
-    case 'dispute-lost':
+    case 'dispute':
       return story(
         'reversed',
         `${reversed} because the dispute was lost`,
         'The days are returned if the dispute is won or they pay again.',
       );
-    case 'unproven':
+    case 'unpaid':
       return story(
         'reversed',
         `${reversed} because no money had moved`,

@@ -9,8 +9,9 @@ import type { Spending } from '../credits/fold.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { DAY_SECONDS, wholeSeconds } from '../instants.ts';
+import type { ReversalReason } from '../outbox/kinds.ts';
 import { explainReferral, REFERRAL_FACTS, reversalReason } from './explain-referral.ts';
-import type { ReferralFacts, ReferralStory, ReversalReason } from './explain-referral.ts';
+import type { ReferralFacts, ReferralStory } from './explain-referral.ts';
 import { inSnapshot } from '../db/transaction.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
@@ -252,17 +253,17 @@ function becauseOf(entry: Entry, reasons: Reasons): string | null {
 
 /** The reason for a reversal as the event tells it; null when the event only linked older facts. */
 function reasonOf(eventType: string): ReversalReason | null {
-  if (eventType === 'charge.refunded') return 'refunded';
-  return eventType.startsWith('charge.dispute.') ? 'dispute-lost' : null;
+  if (eventType === 'charge.refunded') return 'refund';
+  return eventType.startsWith('charge.dispute.') ? 'dispute' : null;
 }
 
 function whyTaken(reason: ReversalReason | null, payment: string): string {
   switch (reason) {
-    case 'refunded':
+    case 'refund':
       return `${payment} was refunded`;
-    case 'dispute-lost':
+    case 'dispute':
       return `the dispute about ${payment} was lost`;
-    case 'unproven':
+    case 'unpaid':
       return `${payment} moved no money`;
     case 'moved':
       return `${payment} belongs to another account`;

@@ -112,9 +112,14 @@ describe('what took a payment back', () => {
     { what: 'a lost dispute', payments: [payment(), disputed('lost')], why: 'dispute' },
     { what: 'the later of the two', payments: [disputed('lost', day(5)), refunded(day(6))], why: 'refund' },
     { what: 'the later of the two', payments: [disputed('lost', day(7)), refunded(day(6))], why: 'dispute' },
+    {
+      what: 'the one in time',
+      payments: [disputed('lost', day(7)), refunded(day(CLAWBACK_DAYS + 1))],
+      why: 'dispute',
+    },
     { what: 'nothing: it was not made', payments: [payment(), disputed('won')], why: 'unpaid' },
     { what: 'nothing: none is known', payments: [], why: 'unpaid' },
   ])('is $what ($why)', ({ payments, why }) => {
-    expect(whyGone(payments)).toBe(why);
+    expect(whyGone([paidBy(...payments)], CLAWBACK_DAYS)).toBe(why);
   });
 });
