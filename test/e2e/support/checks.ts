@@ -7,7 +7,7 @@ import type { Page } from 'playwright-core';
 import { expect } from 'vitest';
 
 import { DESKTOP, PHONE, WIDE } from './browser.ts';
-import { SCREENSHOTS } from './chromium.ts';
+import { SCREENSHOTS, WITH_SCREENSHOTS } from './chromium.ts';
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
@@ -31,10 +31,9 @@ const MAX_TRANSFER_BYTES = 30 * 1024;
 const MIN_TARGET = 44;
 
 /**
- * Checks the current page on a phone, a desktop and a wide screen, in light and dark, and by keyboard. Saves a
- * screenshot of each.
+ * Checks the current page on a phone, a desktop and a wide screen, in light and dark, and by keyboard.
  *
- * @param name the page and its state, for the screenshots
+ * @param name the page and its state, for failures and screenshots
  */
 export async function checkPage(page: Page, name: string): Promise<void> {
   for (const colorScheme of ['light', 'dark'] as const) {
@@ -44,12 +43,14 @@ export async function checkPage(page: Page, name: string): Promise<void> {
       ['wide', WIDE],
     ] as const) {
       const state = `${name} ${device} ${colorScheme}`;
+      const rules = RULES[`${device} ${colorScheme}`];
+      const isLight = colorScheme === 'light';
+      if (!rules && !isLight && !WITH_SCREENSHOTS) continue;
       await page.emulateMedia({ colorScheme });
       await page.setViewportSize(size);
-      await page.screenshot({ path: pictureOf(state), fullPage: true });
-      const rules = RULES[`${device} ${colorScheme}`];
+      await saveScreenshot(page, state);
       if (rules) expect([state, await axeFindings(page, rules)]).toEqual([state, []]);
-      if (colorScheme === 'dark') continue;
+      if (!isLight) continue;
       expect([state, await page.evaluate<number>(SIDEWAYS)]).toEqual([state, 0]);
       expect([state, await page.evaluate<string[]>(SMALL_TARGETS)]).toEqual([state, []]);
     }
@@ -57,7 +58,7 @@ export async function checkPage(page: Page, name: string): Promise<void> {
   await checkKeyboard(page, name);
 }
 
-/** Checks the HTML of a mail on a phone and a desktop, in light and dark. Saves a screenshot of each. */
+/** Checks the HTML of a mail on a phone and a desktop, in light and dark. */
 export async function checkMail(page: Page, name: string, html: string): Promise<void> {
   for (const colorScheme of ['light', 'dark'] as const) {
     await page.emulateMedia({ colorScheme });
@@ -68,25 +69,25 @@ export async function checkMail(page: Page, name: string, html: string): Promise
       const state = `mail ${name} ${device} ${colorScheme}`;
       await page.setViewportSize(size);
       await page.setContent(html);
-      await page.screenshot({ path: pictureOf(state), fullPage: true });
+      await saveScreenshot(page, state);
       expect([state, await axeFindings(page, OF_COLOUR)]).toEqual([state, []]);
       expect([state, await page.evaluate<number>(SIDEWAYS)]).toEqual([state, 0]);
     }
   }
 }
 
-/** Checks a page in print for a visitor in dark mode. Saves a screenshot. */
+/** Checks a page in print for a visitor in dark mode. */
 export async function checkPrinted(page: Page, name: string): Promise<void> {
   const state = `${name} printed`;
   await page.emulateMedia({ media: 'print', colorScheme: 'dark' });
-  await page.screenshot({ path: pictureOf(state), fullPage: true });
+  await saveScreenshot(page, state);
   expect([state, await axeFindings(page, ALL_RULES)]).toEqual([state, []]);
 }
 
-/** Saves a screenshot of a page in a high-contrast theme, which uses the visitor's own colours. */
+/** A high-contrast theme uses the visitor's own colours, so there is only a screenshot to look at. */
 export async function showForcedColours(page: Page, name: string): Promise<void> {
   await page.emulateMedia({ media: 'screen', forcedColors: 'active' });
-  await page.screenshot({ path: pictureOf(`${name} forced colours`), fullPage: true });
+  await saveScreenshot(page, `${name} forced colours`);
   await page.emulateMedia({ forcedColors: 'none' });
 }
 
@@ -115,13 +116,18 @@ export async function checkLoading(page: Page, path: string): Promise<void> {
   expect(bytes, path).toBeLessThan(MAX_TRANSFER_BYTES);
 }
 
-function pictureOf(state: string): string {
-  return join(SCREENSHOTS, `${state.replaceAll(/[^\w.]+/g, '-')}.png`);
+/** Drawing and compressing the pictures takes longer than the checks, and no test reads them. */
+async function saveScreenshot(page: Page, state: string): Promise<void> {
+  if (!WITH_SCREENSHOTS) return;
+  const path = join(SCREENSHOTS, `${state.replaceAll(/[^\w.]+/g, '-')}.png`);
+  await page.screenshot({ path, fullPage: true });
 }
 
 /** @param runOnly tags or names of axe's rules */
 async function axeFindings(page: Page, runOnly: readonly string[]): Promise<string[]> {
   if (!(await page.evaluate<boolean>('"axe" in globalThis'))) await page.evaluate(AXE);
+  // A button changes to the colours of another scheme within a moment; those in between do not count.
+  await page.evaluate(TRANSITIONS_ENDED);
   const { violations } = await page.evaluate<AxeResults>(
     `axe.run(document, { runOnly: ${JSON.stringify(runOnly)}, resultTypes: ['violations'] })`,
   );
@@ -136,6 +142,12 @@ interface Loading {
 }
 
 // Code for the page is text: the tests are compiled for Node.js, without DOM types.
+
+const TRANSITIONS_ENDED = `
+  Promise.all(
+    document.getAnimations()
+      .filter((one) => one instanceof CSSTransition)
+      .map(({ finished }) => finished))`;
 
 const SIDEWAYS = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
 

@@ -7,7 +7,10 @@ import type { TestProject } from 'vitest/node';
 
 import '../../support/provided.ts';
 
-/** Where the tests save a screenshot of every page in every state. */
+/** With SCREENSHOTS=1 in the environment, the tests save a screenshot of every page in every state. */
+export const WITH_SCREENSHOTS = process.env['SCREENSHOTS'] === '1';
+
+/** Where they save them. */
 export const SCREENSHOTS = join(import.meta.dirname, '../../../artefacts/screenshots');
 
 const PATH = process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium';
@@ -20,8 +23,10 @@ export default async function setup(project: TestProject): Promise<() => Promise
         'or set CHROMIUM_PATH to where yours is.',
     );
   }
-  await rm(SCREENSHOTS, { recursive: true, force: true });
-  await mkdir(SCREENSHOTS, { recursive: true });
+  if (WITH_SCREENSHOTS) {
+    await rm(SCREENSHOTS, { recursive: true, force: true });
+    await mkdir(SCREENSHOTS, { recursive: true });
+  }
   const scratch = await mkdtemp(join(tmpdir(), 'tandem-e2e-'));
   project.provide('scratch', scratch);
   project.provide('chromium', PATH);
