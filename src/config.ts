@@ -125,7 +125,7 @@ function proxiesWanted(value: string): string {
   const wanted = 'the addresses or CIDRs of the proxies in front, with commas between them';
   if (/^\s*\d+\s*$/.test(value)) return `${wanted}: a number would trust nobody`;
   if (value.split(',').some((entry) => isTooWide(entry.trim()))) {
-    return `${wanted}: a range as wide as this one holds clients too, and each of them could then write its own address`;
+    return `${wanted}: a range as wide as this one includes clients, and each of them could then forge its address`;
   }
   return wanted;
 }
@@ -198,7 +198,7 @@ const VARIABLES = {
     'the address that mail comes from, as ann@example.com or Ann <ann@example.com>',
   ],
   CONTACT_EMAIL: [z.email().optional(), 'the email address where people find help'],
-  OPERATOR_EMAIL: [z.email().optional(), 'the email address of who runs this server'],
+  OPERATOR_EMAIL: [z.email().optional(), 'the email address of the person who runs this server'],
   BRAND: [
     z
       .string()

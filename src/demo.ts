@@ -10,8 +10,8 @@ import { PlainError } from './plain-error.ts';
 import { startServer } from './start.ts';
 
 /**
- * Plays the story of a referral against the server at PUBLIC_URL (or PORT) if it runs in sandbox mode, else against a
- * fresh one. Every step prints what it saw, and fails if that is not as expected.
+ * Plays the story of a referral against a server in sandbox mode. Every step prints what it saw, and fails if that is
+ * not as expected.
  *
  * @param movesClock whether a month may pass, for everybody in the sandbox
  */
@@ -149,7 +149,11 @@ function describe({ tier, creditDays, creditHeld, access, referral }: Overview):
   return `tier ${tier}, access ${access.reason ?? 'none'}, ${credit}; ${counts}`;
 }
 
-/** The running server's origin; null when nothing answers. Throws if it is not in sandbox mode. */
+/**
+ * The origin of the server at PUBLIC_URL (or PORT); null when nothing answers there.
+ *
+ * @throws PlainError when it is not Tandem in sandbox mode
+ */
 async function findRunningServer(): Promise<string | null> {
   const origin = process.env['PUBLIC_URL'] ?? `http://localhost:${process.env['PORT'] ?? '3000'}`;
   const page = await fetch(new URL('/', origin)).then(
@@ -194,7 +198,7 @@ async function playOnFreshServer(): Promise<void> {
 try {
   const running = await findRunningServer();
   if (running) say('A server is running at', running);
-  // In a running sandbox, only the people who use it move the clock.
+  // In a sandbox that was running already, only the people who use it move the clock.
   await (running ? playStory(running, false) : playOnFreshServer());
   say('The end', 'a friend paid, and both got 45 days');
 } catch (error) {

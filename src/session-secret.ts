@@ -9,7 +9,7 @@ import { ownerOnly } from './owner-only.ts';
 import { PlainError } from './plain-error.ts';
 
 /**
- * The secret that keys the hashes of session and reset tokens: SESSION_SECRET or, outside production, one generated
+ * The secret that keys the hashes of tokens and the links in mail: SESSION_SECRET or, outside production, one generated
  * at the first start and stored in the data folder.
  *
  * @throws PlainError when the stored secret cannot be created, read or used

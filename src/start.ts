@@ -194,7 +194,7 @@ async function openSandbox(
     stateFile: sandboxFile(config),
     log,
   };
-  // Loaded on demand: it is a third of the code.
+  // Loaded on demand, because only the sandbox mode needs it.
   const { startSandbox } = await import('./sandbox/sandbox.ts');
   // The next port keeps open checkout pages valid after a restart; if it is taken, any other will do.
   const running = await startSandbox({ ...options, port: config.port + 1 })

@@ -240,7 +240,7 @@ describe('replay', () => {
     for (const payload of [null, '{}']) {
       await server.db.event.update({ where: { id: event.id }, data: { payload } });
       await expect(replay(commandContext(server), event.id)).rejects.toThrow(
-        `The event ${event.id} cannot be handled from what is stored of it. Resend it from Stripe.`,
+        `The event ${event.id} cannot be handled again, because its stored payload is missing or incomplete. Resend it from Stripe.`,
       );
     }
   });

@@ -117,7 +117,7 @@ describe('a mail server', () => {
     await sender.wake();
     expect(mailServer.mails).toEqual([]);
     for (const { status, error } of await items()) {
-      expect({ status, error }).toEqual({ status: 'queued', error: 'No mail server took it: ESOCKET.' });
+      expect({ status, error }).toEqual({ status: 'queued', error: 'No mail server accepted it: ESOCKET.' });
     }
   });
 
@@ -143,7 +143,7 @@ describe('a mail server', () => {
       expect({ status, attempts, error }).toEqual({
         status: 'queued',
         attempts: 1,
-        error: 'No mail server took it: ESOCKET.',
+        error: 'No mail server accepted it: ESOCKET.',
       });
     }
 
@@ -261,7 +261,10 @@ describe('a mail server', () => {
     await pay();
     await sender.wake();
     for (const { status, error } of await items()) {
-      expect({ status, error }).toEqual({ status: 'queued', error: 'No mail server took it: ETIMEDOUT.' });
+      expect({ status, error }).toEqual({
+        status: 'queued',
+        error: 'No mail server accepted it: ETIMEDOUT.',
+      });
     }
   });
 });

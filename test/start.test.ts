@@ -207,7 +207,7 @@ test.each([
 
 test('TRUST_PROXY says why it takes no number and no range that includes everybody', () => {
   expect(() => readConfig({ TRUST_PROXY: '1' })).toThrow(/a number would trust nobody/);
-  expect(() => readConfig({ TRUST_PROXY: '0.0.0.0/0' })).toThrow(/could then write its own address/);
+  expect(() => readConfig({ TRUST_PROXY: '0.0.0.0/0' })).toThrow(/could then forge its address/);
 });
 
 test.each(['10.0.0.0/8', '172.16.0.0/12', 'fc00::/7', 'fe80::/10', '::ffff:10.0.0.0/104'])(

@@ -139,8 +139,8 @@ function renderAllocation(holdings, byValue) {
   const shares = sharesOf(holdings);
   $('allocation').hidden = shares.length === 0;
   document.getElementById('allocation-title').textContent = byValue
-    ? 'How the current value is spread'
-    : 'How what you paid is spread';
+    ? 'Allocation by current value'
+    : 'Allocation by cost';
   let x = 0;
   const bar = $('allocation').querySelector('svg');
   bar.querySelectorAll('rect').forEach((rect) => rect.remove());

@@ -23,8 +23,8 @@ export function endCustomer(tx: Unit, customer: Customer, deletedAt: Date): void
 }
 
 /**
- * Links a Stripe customer to a user. The first link is permanent (design: rule 6). The unit of work must hold both
- * locks.
+ * Links a Stripe customer to a user. The first link stays; only `relink` moves a customer (design: rule 6). The unit of
+ * work must hold both locks.
  *
  * @returns false when the customer belongs to another user, or the user was deleted
  */

@@ -15,8 +15,8 @@ import { reviewReferral } from '../referrals/review.ts';
  * of a Stripe object ends here. The unit of work must hold the locks of the user and the referrer.
  *
  * @param onProof whether a new fact bears on the proof; false for a renewal, which then leaves the referral alone
- * @param hasLost whether one of the user's customers was just moved to somebody else: what it gave ended now, and if
- *   nothing holds any more, that is why
+ * @param hasLost whether one of the user's customers was just moved to another user. Then the tier that it gave ends
+ *   now, and the move is the reason if the referral is reversed
  */
 export function follow(tx: Unit, userId: string, cause: Cause, onProof: boolean, hasLost = false): void {
   const user = tx.rows.users.get(userId);

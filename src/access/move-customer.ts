@@ -6,8 +6,8 @@ import { queue } from '../outbox/queue.ts';
 import { follow } from './follow.ts';
 
 /**
- * Moves a customer to another user, with all its facts, and writes an audit row for both. Which addresses its trials
- * belong to is decided anew. The unit of work must hold the locks of the customer and of both users, and
+ * Moves a customer to another user, with all its facts, and writes an audit row for each of them. Its trials are
+ * assigned to addresses again. The unit of work must hold the locks of the customer and of both users, and
  * `followMove` must run in the same transaction.
  *
  * @param from the user that the customer belongs to; null when it belongs to nobody
@@ -34,8 +34,8 @@ export function moveCustomer(
 }
 
 /**
- * Makes the consequences of a move true for both users. It needs a unit of work of its own, loaded after the move was
- * written: it may ask the database who had a trial, and that must know the new owner.
+ * Applies the consequences of a move to both users. It needs a unit of work of its own, loaded after the move was
+ * written: it may ask the database who had a trial, and the answer depends on the new owner.
  */
 export function followMove(tx: Unit, from: string | null, to: string, cause: Cause): void {
   if (from !== null) follow(tx, from, cause, true, true);

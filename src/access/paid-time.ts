@@ -9,7 +9,7 @@ import type { Tier } from './tier.ts';
  */
 export type PaidTime = Pick<Subscription, 'givesSince' | 'gaveOtherwiseAt'>;
 
-/** What is known of a subscription at one point of its history. */
+/** A subscription at one point of its history. */
 export interface Known extends PaidTime {
   /** It gives a paid tier. */
   paid: boolean;
@@ -85,7 +85,7 @@ export function afterProof(known: Known, pastDueSince: Date | null, at: Date): K
  * of the subscriptions that make them paid, and stops with the latest end of all that ever did.
  *
  * @param subscriptions all subscriptions of all of the user's customers
- * @returns the instant by Stripe's clock; null when no subscription tells
+ * @returns the instant by Stripe's clock; null when no subscription shows it
  */
 export function turnedAt(subscriptions: readonly Subscription[], tier: Tier): Date | null {
   if (tier !== 'paid') return latest(subscriptions.map(endOf));

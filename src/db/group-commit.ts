@@ -1,17 +1,17 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /**
- * How many transactions are committed together at most. A group of this size holds the write lock for tens of
+ * Maximum number of transactions committed together. A group of this size holds the write lock for tens of
  * milliseconds.
  */
 const GROUP_LIMIT = 64;
 
-/** How large the jobs of a group are together at most, in characters. A single job may be larger. */
+/** Maximum size of all jobs of a group together, in characters. A single job may be larger. */
 const GROUP_SIZE = 4 * 1024 * 1024;
 
 /**
  * Group commit, for a database with one writer where each commit costs a flush to disk. Jobs that arrive while a
- * group is being written form the next group; nobody waits just for company.
+ * group is being written form the next group. A job never waits for others to arrive.
  *
  * If a group fails, nothing of it was committed, and each job is tried alone, so that only the failing one is
  * rejected.

@@ -89,7 +89,11 @@ const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
       WHERE c."convertedAt" IS NOT NULL AND f."emailHash" IN ${ADDRESSES})
   ))`;
 
-/** Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own. */
+/**
+ * Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own. A
+ * subscription is in `unsure` while no payment of it is known, or if money of it may have gone back: all its first and
+ * positive invoices are loaded.
+ */
 function loadStatement(engine: Engine): string {
   const dialect = DIALECTS[engine];
   const { ids, among, array } = dialect;

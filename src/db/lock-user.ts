@@ -5,7 +5,7 @@ import type { Tx } from './transaction.ts';
  * Locks a user's row until the transaction ends, and reads it. Tier and credit change only under this lock. Lock a
  * buyer before their referrer (design: rule 5).
  *
- * @returns null when the user does not exist or was deleted meanwhile
+ * @returns null when no such row exists; a tombstone is returned like any other row
  */
 export async function lockUser(tx: Tx, id: string): Promise<User | null> {
   // Assigning a column to itself locks the row on both engines. It must not be a key column: writing a key rechecks

@@ -67,7 +67,9 @@ export async function migrate(
     });
     return appliedMigrationNames;
   } catch (error) {
-    throw new PlainError(`A migration of the database failed: ${messageOf(error)}`);
+    throw new PlainError(
+      `A migration of the database failed. Restore a backup made before it, then start again. The error: ${messageOf(error)}`,
+    );
   } finally {
     schemaEngine.free();
     await Promise.all(connections.map((connection) => connection.dispose()));

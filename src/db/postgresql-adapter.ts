@@ -11,7 +11,6 @@ import type {
 /** Pool size per process. The sum over all processes must stay below the server's max_connections. */
 const POOL_SIZE = 10;
 
-/** ms */
 const CONNECT_TIMEOUT_MS = 5_000;
 
 /** How long a statement may wait for another transaction's lock, ms. After that the transaction is retried. */
@@ -108,7 +107,7 @@ function queries(queryable: SqlQueryable): SqlQueryable {
 }
 
 /**
- * All statements see the state at the first one. Read-only transactions never fail for that reason.
+ * All statements see the state at the first one. A read-only transaction never fails with a serialization error.
  * https://www.postgresql.org/docs/current/transaction-iso.html
  */
 async function snapshot(connection: OfficialAdapter): Promise<Transaction> {

@@ -6,13 +6,11 @@ import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 // ms, so a process that commits back to back can starve them. Ours poll at short, even intervals and leave gaps longer
 // than those.
 
-/** ms */
 const POLL_MS = 2;
 
 /** After holding the lock for this long in total, a process leaves a gap before taking it again, ms. */
 const TURN_MS = 100;
 
-/** ms */
 const GAP_MS = 5;
 
 /**

@@ -82,12 +82,10 @@ export async function write(tx: Tx, before: Rows, after: Rows): Promise<void> {
 }
 
 /**
- * Appends to the outbox, and has the sender told after the commit. An item whose id is there already is left out: it was
- * queued before, and perhaps done.
+ * Appends to the outbox and wakes the sender after the commit. An item whose id exists already is skipped: it was
+ * queued before, and may be done.
  *
- * @param tx the open transaction
- * @param items what is queued
- * @returns how many of them are new
+ * @returns how many items are new
  */
 export async function appendOutbox(tx: Tx, items: readonly OutboxItem[]): Promise<number> {
   if (items.length === 0) return 0;
@@ -156,7 +154,7 @@ async function run(
   const values = rows.map((row) => toJson(row, columns, tx.engine));
   const sql = statementOf(tx.engine, table, way, columns);
   return tx.$executeRawUnsafe(sql, JSON.stringify(values)).catch((error: unknown) => {
-    // One trial and one conversion an address: two that meet on different servers are decided once more.
+    // Each address has one trial and one conversion. If two servers write one at once, the loser decides again.
     throw isUniqueViolation(error) ? new LostRace(error) : error;
   });
 }

@@ -10,7 +10,7 @@ import { ROOT } from '../root.ts';
 
 const DESCRIPTION = `Accounts, billing and referrals of a subscription app.
 
-The session cookie, which logging in at /login sets, says whose request it is. Instants are ISO 8601 in UTC.
+Log in at /login to get the session cookie, which authenticates each request. Instants are ISO 8601 in UTC.
 
 An error is {"error": {"code", "message"}}. The code is for programs and does not change; the message is for people. A
 browser's form gets a page instead.`;
@@ -36,7 +36,7 @@ const ERRORS: Readonly<Record<number, string>> = {
   415: 'The content type of the body is not supported.',
   429: 'Too many requests. Retry-After says how many seconds to wait.',
   500: 'Something went wrong on our side, and nothing was changed.',
-  503: 'Not possible right now. Try again after the seconds in Retry-After, where there is one.',
+  503: 'Not possible right now. If there is a Retry-After header, wait that many seconds, then try again.',
 };
 
 /** Errors that any page or API route can answer with. */

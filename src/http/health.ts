@@ -17,7 +17,7 @@ export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined 
 /**
  * `/healthz`: the process answers. `/readyz`: the database answers within 2 s and every migration this code
  * knows is finished.
- * Migrations from a newer version are accepted: in a rolling upgrade the older servers must stay ready.
+ * Migrations from a newer version are accepted: a server that has not been stopped yet keeps answering.
  */
 export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): void {
   let needed: Promise<string[]> | null = null;

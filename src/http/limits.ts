@@ -228,8 +228,8 @@ export async function takeOfMailbox(
 }
 
 /**
- * Gives back the point of a mail that was not sent. One that arrives after the window's end allows an extra
- * mail, which does no harm.
+ * Gives back the point of a mail that was not sent. If the window has ended by then, one extra mail is allowed,
+ * which does no harm.
  */
 export async function giveBackToMailbox(
   request: FastifyRequest,

@@ -7,7 +7,7 @@ import { giveBackToMailbox, takeOfMailbox } from './limits.ts';
 
 /**
  * Whether one more mail may be sent to an address. Mail must be on, and a person whose address is unproven
- * gets at most five a day (design: rule 12), under all +tags together. A call that allows the mail counts it.
+ * gets at most five a day (design: rule 12), counting all +tags together. A call that allows the mail counts it.
  * @param address in lower case
  */
 export async function mayMail(

@@ -11,7 +11,7 @@ const overview = z
   .object({
     id: z.string(),
     email: z.string(),
-    emailProven: z.boolean().meta({ description: 'Whether a link that was mailed there has proved it.' }),
+    emailProven: z.boolean().meta({ description: 'Whether a link mailed to it has proven it.' }),
     tier: z.enum(['free', 'trial', 'paid']).meta({ description: "What the account's subscriptions say." }),
     creditUntil: z
       .date()

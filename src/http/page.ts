@@ -74,8 +74,8 @@ function day(instant: Date): string {
 }
 
 /**
- * A date in words, UTC. Cached, because formatting a date takes longer than rendering the rest of its line
- * and most lines share theirs.
+ * A date in words, UTC. Cached, because formatting a date takes longer than rendering the rest of its line,
+ * and most lines show the same few dates.
  */
 export function dateText(instant: Date): string {
   const date = instant.toISOString().slice(0, 10);

@@ -53,7 +53,9 @@ export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpErro
       return Buffer.concat(chunks, length);
     } catch (error) {
       if (error instanceof HttpError) throw error;
-      throw new HttpError(400, 'broken_off', 'the body broke off', { cause: error });
+      throw new HttpError(400, 'broken_off', 'the connection ended before the whole body arrived', {
+        cause: error,
+      });
     } finally {
       hold(address, -length);
     }

@@ -34,7 +34,7 @@ export function describeChange({ kind, fromTier, toTier, seconds, ...moved }: Ch
     case 'tier':
       return `${fromTier} -> ${toTier}`;
     case 'link':
-      return `got the customer ${customerId} from ${otherUserId ?? 'nobody'}`;
+      return `got the customer ${customerId}${otherUserId === null ? ', which belonged to nobody' : ` from ${otherUserId}`}`;
     case 'unlink':
       return `lost the customer ${customerId} to ${otherUserId ?? 'nobody'}`;
     default: {

@@ -47,7 +47,7 @@ export async function backup({ databaseUrl }: Config, file: string): Promise<Com
     await access(source, constants.R_OK).catch((error: unknown) => {
       throw cannotRead(source, error);
     });
-    // As every start does. If this user may not change it, make the backup anyway.
+    // Every start does this too. If this user may not change the file's mode, make the backup anyway.
     await ownerOnly(source).catch(() => undefined);
     return summarise(path, await makeBackup(source, path));
   } catch (error) {

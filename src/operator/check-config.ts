@@ -57,7 +57,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
   STRIPE_TRIAL_DAYS: ({ stripe: { trialDays } }) =>
     trialDays === 0 ? 'No trial is offered.' : `A first checkout offers a trial of ${trialDays} days.`,
   SESSION_SECRET: ({ sessionSecret, production, databaseUrl }) => {
-    if (sessionSecret !== null) return 'Sessions and reset links are hashed with it.';
+    if (sessionSecret !== null) return 'Sessions and the links in mail depend on it.';
     return production
       ? 'Nobody can log in.'
       : `A secret is generated at the first start and kept in ${dataFolder(databaseUrl)}/session-secret.`;

@@ -57,7 +57,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void stdout.write(text),
-      // With --json, wrong usage is a document, too.
+      // With --json, wrong usage prints a JSON document instead.
       writeErr: (text) => void (json || stderr.write(text)),
     })
     .showHelpAfterError()
@@ -124,7 +124,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       run(options, async (context) => (await import('./replay.ts')).replay(context, eventId)),
     );
   command('mail', 'list the newest 100 mails and changes at Stripe, and their outcomes')
-    .option('--failed', 'all that failed for good, the oldest first')
+    .option('--failed', 'list all that failed for good, oldest first')
     .action((options: Options) =>
       run(options, async (context) => (await import('./mail.ts')).mail(context, options.failed ?? false)),
     );
@@ -240,7 +240,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
   }
 }
 
-/** What is printed of a failure. */
+/** A failure as it is printed. */
 interface Failure {
   code: string;
   message: string;
@@ -251,7 +251,7 @@ const USAGE = 'wrong_usage';
 /** An error in Tandem. Its stack goes to stderr. */
 const AN_ERROR: Failure = {
   code: 'internal_error',
-  message: 'The command failed because of an error in Tandem.',
+  message: 'The command failed because of an error in Tandem. Its stack is on standard error.',
 };
 
 /** What a command prints with --json when it fails. */

@@ -140,7 +140,7 @@ const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
   },
   {
     name: 'paid-time',
-    says: 'A subscription with a snapshot records since when it gives a paid tier or does not.',
+    says: 'A subscription with a snapshot records since when it has given a paid tier, or none.',
     problems: paidTimeProblems,
   },
   {

@@ -177,7 +177,7 @@ function readEntries(db: Db, userId: string) {
   });
 }
 
-/** What is known of the causes of entries. */
+/** The known causes of entries. */
 interface Reasons {
   /** Operators' notes, by cause. */
   notes: ReadonlyMap<string, string>;

@@ -13,7 +13,7 @@ import { postgresqlAdapterFactory } from '../db/postgresql-adapter.ts';
 import { PlainError } from '../plain-error.ts';
 import type { CommandResult } from './command.ts';
 
-/** Limits of one statement. The adapter remembers its last 100 statements. */
+/** Limits of one statement, so that memory stays flat however large the database is. */
 const BATCH_ROWS = 1000;
 const BATCH_CHARACTERS = 250_000;
 

@@ -77,7 +77,7 @@ function movable({ rows }: Unit, customerId: string, to: User) {
   return { customer, userId: customer.userId };
 }
 
-/** A payment in a checkout that is still open would be made as the customer that was moved. */
+/** Closes the user's open checkout: a payment in it would still go to the customer that was moved. */
 async function closeCheckout(tx: Tx, userId: string): Promise<void> {
   const checkout = await tx.checkout.findUnique({ where: { userId } });
   if (!checkout) return;

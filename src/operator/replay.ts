@@ -26,7 +26,7 @@ async function again(context: CommandContext, row: Event): Promise<EventOutcome>
   const event = readPayload(row);
   if (payload === null || event === null) {
     throw new PlainError(
-      `The event ${id} cannot be handled from what is stored of it. Resend it from Stripe.`,
+      `The event ${id} cannot be handled again, because its stored payload is missing or incomplete. Resend it from Stripe.`,
     );
   }
   try {

@@ -42,7 +42,7 @@ export async function accountOf({ db, stripe }: Finder, who: string): Promise<Us
   );
 }
 
-/** A person's name for the operator; a deleted account has only its id. */
+/** How output names an account: by its address, or by its id if it is deleted. */
 export function nameOf({ id, email }: Pick<User, 'id' | 'email'>): string {
   return email ?? `the deleted account ${id}`;
 }

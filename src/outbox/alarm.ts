@@ -7,7 +7,7 @@ import { idOnce, queueNow } from './queue.ts';
 /** An item that has waited longer than this is stuck, s. */
 const STUCK_SECONDS = 3_600;
 
-/** Events whose pauses show what is usual, and the fewest that show anything. */
+/** How many of the newest events show which pauses are usual, and how many are needed to judge. */
 const RECENT_EVENTS = 1_000;
 const FEWEST_EVENTS = 20;
 
@@ -101,7 +101,7 @@ export function unusualSilence(
  * look.
  *
  * @param address OPERATOR_EMAIL
- * @param examine what else goes into the mail. It is called when there is a mail to write anyway, or when `isDue`
+ * @param examine finds what else to report. It is called only when there is a mail to write anyway, or when `isDue`
  * @returns whether `examine` was called
  */
 export async function queueAlarm(

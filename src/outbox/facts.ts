@@ -7,8 +7,8 @@ import type { MailWork } from './kinds.ts';
 export const DAYS_TAKEN_BACK = 'The days were taken back.';
 
 /**
- * Decides whether a mail is still true, and fills in its text. Read when the mail is sent, not when it was
- * queued.
+ * The facts that decide whether a mail is still true and that fill in its text. They are read when the mail is
+ * sent, not when it was queued.
  */
 export interface MailFacts {
   /** Null for mail to the operator. */

@@ -43,7 +43,7 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
       if (await queueAlarm(db, operatorEmail, { examine, isDue }, now())) examinedAt = now();
     } catch {
       // A busy or unreachable database is reported elsewhere.
-      logger.warn('reminders could not be queued; it is tried again within an hour');
+      logger.warn('reminders and the alarm could not be queued; the server tries again within an hour');
     }
   }
   let running = queueAll();

@@ -35,7 +35,7 @@ export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxI
 /** The result of an attempt. */
 export type Outcome =
   | { status: 'done' }
-  /** What it says was no longer true. */
+  /** It was no longer true, or no longer needed. */
   | { status: 'dropped'; why: string }
   /** Trying again cannot help. */
   | { status: 'failed'; why: string }

@@ -82,7 +82,7 @@ export function claimedUser(token: string): string | null {
 
 /**
  * Returns the address that the link proves: the account's own or that of a pending change. Null when the link
- * is not or no longer valid.
+ * is invalid or no longer works.
  *
  * @param user the row of `claimedUser`
  */

@@ -9,7 +9,7 @@ import { sendMailOf } from './mailer.ts';
 import type { MailerContext } from './mailer.ts';
 import type { Perform } from './sender.ts';
 
-/** What the items are carried out with. */
+/** What carrying out an item needs. */
 export interface Performers {
   db: Db;
   /** Null when no API key is configured. */
@@ -34,7 +34,7 @@ export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
     const told = await tellCustomerAddress({ db, stripe }, work.data.customerId, now());
     return told === 'told'
       ? { status: 'done' }
-      : { status: 'dropped', why: 'There is nobody to tell it of.' };
+      : { status: 'dropped', why: 'The customer or its account no longer exists.' };
   };
 }
 

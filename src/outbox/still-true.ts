@@ -5,7 +5,7 @@ import type { MailFacts } from './facts.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
 
-/** Most mails sent to an unproven address within a day (design: rule 12). */
+/** Maximum number of mails to an unproven address within a day (design: rule 12). */
 export const MAILS_TO_UNPROVEN = 5;
 
 /**

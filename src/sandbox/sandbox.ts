@@ -111,7 +111,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     baseUrl: () => url,
     save,
     publish(events) {
-      // What the server itself asked for over the API does not count as something that happens.
+      // Events caused by the server's own API requests are delivered, and do not use up `losesNext`.
       const areLost = state.losesNext && events.some(({ request }) => request.id === null);
       state.losesNext &&= !areLost;
       for (const event of events) {

@@ -17,7 +17,7 @@ import type { CheckoutSession, Invoice, StripeEvent, Subscription } from './type
 export interface Due {
   /** Epoch seconds. */
   at: number;
-  /** A main clause for people. */
+  /** A main clause for people, such as "the plan renews". */
   what: string;
   happen: (cause: Cause) => StripeEvent[];
 }

@@ -198,9 +198,9 @@ export function costOfSwitch(state: State, subscription: Subscription, price: Pr
 
 /**
  * Switches an active or trialing subscription to another price, as the customer portal does when it is set to
- * invoice at once. A trial goes on. Otherwise, because the billing interval is another one, a new period starts
- * now: its invoice takes off the unused time of the old one, and what is left of that goes to the customer's
- * balance. See https://docs.stripe.com/billing/subscriptions/prorations
+ * invoice at once. A trial continues. Otherwise a new period starts now, because the billing interval differs.
+ * Its invoice deducts the unused time of the old period, and any remainder goes to the customer's balance. See
+ * https://docs.stripe.com/billing/subscriptions/prorations
  *
  * @returns undefined when the card is declined; nothing has changed then
  */

@@ -5,15 +5,15 @@ import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
 import { isNotOver } from './checkout.ts';
 
-/** A webhook usually arrives within seconds. After this many, telling the user to wait is no use. */
+/** A webhook usually arrives within seconds. After this many seconds, Settings stops telling the user to wait. */
 const PATIENCE_SECONDS = 120;
 
 /** How long Stripe may take to answer while a page waits, ms. */
 const TIMEOUT_MS = 5_000;
 
 /**
- * `none`: nothing was paid. `waiting`: a payment was made and its webhook is still to come. `late`: it has been for
- * two minutes. `unknown`: Stripe did not answer.
+ * `none`: nothing was paid. `waiting`: a payment was made and its webhook is still to come. `late`: the same, two
+ * minutes or more after the payment. `unknown`: Stripe did not answer.
  */
 export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';
 

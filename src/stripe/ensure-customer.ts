@@ -44,7 +44,7 @@ export async function ensureCustomer(
     await inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
       linkCustomer(unit, customerOf(unit, created.id), user.id);
     });
-    // Changed while Stripe made the customer, the address was told to the other ones only.
+    // If the address changed while Stripe was creating this customer, only the user's other customers were told.
     const { email } = await tx.user.findUniqueOrThrow({ where: { id: user.id }, select: { email: true } });
     if (email !== null && email !== user.email) {
       const data = { customerId: created.id };

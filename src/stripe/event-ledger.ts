@@ -56,8 +56,8 @@ const CLAIM: Readonly<Record<Engine, string>> = {
 };
 
 /**
- * Whether an event was applied or ignored before. Only true is final: it runs outside any transaction, so the event
- * may be in progress elsewhere, and `claimEvents` decides.
+ * Whether an event was applied or ignored before. Only `true` is final: the query runs outside any transaction, so the
+ * event may be in progress elsewhere. `claimEvents` decides.
  */
 export async function isDuplicate(db: Db, eventId: string): Promise<boolean> {
   const rows = await db.$queryRaw<unknown[]>`

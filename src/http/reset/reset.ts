@@ -45,7 +45,7 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     return done ? toLogIn(request, reply) : answerSpentLink(request, reply);
   });
 
-  /** Gives the second request of a double click the answer of the first; anyone else's link works no more. */
+  /** Answers the second request of a double click like the first. For anyone else, the link no longer works. */
   async function answerSpentLink(
     request: FastifyRequest<{ Params: { token: string } }>,
     reply: FastifyReply,

@@ -6,11 +6,10 @@ import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
 
 /**
- * Exports everything stored about a user as one JSON document. It leaves out whatever would open their
- * account (hashes of passwords, sessions and reset links), and shows no more of other people than Settings
- * does.
- * Payments appear through their invoices; cards and amounts are stored only at Stripe. Of Stripe's events it
- * contains the outcomes.
+ * Exports everything stored about a user as one JSON document, except the hashes of passwords, sessions and
+ * reset links. It shows no more of other people than Settings does.
+ * Payments appear under their invoices; cards and amounts are stored only at Stripe. Stripe's events appear
+ * through what they changed.
  */
 export async function exportAccount(db: Db, user: User, place: Place, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };

@@ -58,7 +58,7 @@ const THANKS: Notice = {
 
 const currentPassword = z.string().min(1).max(200);
 
-/** State of the two Settings forms when they are rendered again. */
+/** State of the Settings forms when they are rendered again. */
 interface SettingsForms {
   address?: { values: { email: string }; errors: { email?: string; currentPassword?: string } };
   password?: { errors: { currentPassword?: string; newPassword?: string } };
@@ -192,7 +192,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       .send(JSON.stringify(await exportAccount(db, request.user, place, now()), null, 2));
   });
 
-  // Each one can ask Stripe.
+  // Limited because each deletion can call Stripe.
   app.post(
     '/settings/delete',
     { onRequest: limitedByAccount('deletionsOfAccount') },

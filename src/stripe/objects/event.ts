@@ -34,7 +34,7 @@ export interface StripeEvent {
   object: Record<string, unknown>;
   /** The changed fields' previous values, in an `updated` event; empty when it does not say. */
   previousAttributes: Record<string, unknown>;
-  /** What is invalid in one of the above, so that the event cannot be handled. Invalid values count as absent. */
+  /** Why one of the above is invalid, so that the event cannot be handled; its value counts as absent. */
   malformed: z.ZodError | null;
 }
 

@@ -154,7 +154,7 @@ export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
   };
 };
 
-/** After this time, nobody is told of a failed payment: there has been another attempt by then, s. */
+/** No mail is sent about a failed payment older than this, s: Stripe has made another attempt by then. */
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
 /** Queues the mail about one failed attempt, once. Returns whether there is anybody to tell. */

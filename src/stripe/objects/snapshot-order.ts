@@ -69,7 +69,7 @@ export function breakTie(
 
 function follows(second: StripeEvent, first: StripeEvent, products: Products): boolean {
   const after = readSubscription(second.object, products).state;
-  // Laying previous_attributes over the object gives it as it was before.
+  // The object with its previous_attributes is the object before the update.
   const before = readSubscription({ ...second.object, ...second.previousAttributes }, products).state;
   const claimed = readSubscription(first.object, products).state;
   return differingFields(before, after).every((field) => sameValue(before[field], claimed[field]));

@@ -87,7 +87,7 @@ async function stateOf<State>(ask: () => Promise<State>): Promise<State | Absenc
 }
 
 /**
- * A difference that only a person can resolve.
+ * Reports that Stripe does not know an object that we store. `mended` is false; the caller may set it.
  *
  * @param object the kind of object
  */

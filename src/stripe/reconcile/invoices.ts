@@ -6,7 +6,7 @@ import type { Finding } from './objects.ts';
 import type { Comparison, ReconcileContext } from './context.ts';
 import { formatValue } from './report.ts';
 
-/** What is known here about a page of Stripe's invoices. */
+/** Our rows for a page of Stripe's invoices. */
 interface Known {
   invoices: ReadonlyMap<string, Invoice>;
   /** The subscriptions of the invoices that Stripe tries to collect again. */

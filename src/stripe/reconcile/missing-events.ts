@@ -41,7 +41,7 @@ export interface MissingEvents {
  * Goes day by day, oldest first; the next run skips finished days. If all events fit on one page, they are read at
  * once, so that a quiet account does not need a request for each day.
  *
- * @param seconds how far to look back, s; null for as far as the last run got
+ * @param seconds how far to look back, s; null to continue from where the last run ended
  * @throws whatever Stripe or a busy database throws; finished work is kept
  */
 export async function handleMissingEvents(
@@ -107,7 +107,7 @@ async function handleDays(
   }
 }
 
-/** Returns why the event could not be handled, or null. A failed event is in the event ledger; the others go on. */
+/** Returns why the event could not be handled, or null. The failure is in the event ledger, and the run goes on. */
 async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event): Promise<string | null> {
   const at = now();
   const event = readEvent(raw, at);

@@ -38,7 +38,7 @@ export interface Kind<T, Rows> {
   read: (objects: readonly T[]) => Promise<Rows>;
   /** Whether our rows may differ from an object. */
   differs: (object: T, rows: Rows) => boolean;
-  /** Checks an object that may differ once more; null when it does not differ. */
+  /** Checks again an object that may differ; null when it does not. */
   examine: (object: T) => Promise<Finding | null>;
 }
 

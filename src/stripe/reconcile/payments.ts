@@ -136,8 +136,8 @@ function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {
 }
 
 /**
- * When the refund that made it full was created; newer than the failure that we know, because Stripe has the last
- * word.
+ * When the newest refund that stands was created. It is dated after the failure that we know of, because Stripe has
+ * the last word.
  */
 function newestRefund(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
   const made = refunds
@@ -147,7 +147,7 @@ function newestRefund(refunds: readonly Stripe.Refund[], row: RefundFacts | null
   return later(new Date(Math.max(...made) * 1000), failedAt);
 }
 
-/** As new as the failed refund and the refund that we know. */
+/** When the newest refund was created, but not before the refund that we know of. */
 function newestFailure(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
   const made = refunds.map(({ created }) => created);
   return later(new Date(Math.max(...made) * 1000), row?.refundedAt ?? null);

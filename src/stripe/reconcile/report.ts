@@ -2,7 +2,7 @@ import { isoText } from '../../instants.ts';
 
 /** A difference between Stripe and our rows. */
 export interface Difference {
-  /** The kind of object: event, checkout session, subscription, invoice, payment or dispute. */
+  /** The kind of object: event, checkout session, customer, subscription, invoice, payment or dispute. */
   object: string;
   /** Stripe's id. */
   id: string;
