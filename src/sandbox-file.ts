@@ -26,18 +26,22 @@ export function sandboxFile({ databaseUrl }: Config): string {
  * @throws PlainError when its file cannot be read
  */
 export async function readSandbox(config: Config): Promise<{ aheadMs: number; stripe: StripeConfig }> {
-  const path = sandboxFile(config);
-  const { aheadMs, access } = savedSandbox.parse(await readSaved(path));
+  const { aheadMs, access } = await readSaved(sandboxFile(config));
   return { aheadMs, stripe: { ...config.stripe, ...access } };
 }
 
-async function readSaved(path: string): Promise<unknown> {
+async function readSaved(path: string): Promise<z.infer<typeof savedSandbox>> {
   try {
-    return JSON.parse(await readFile(path, 'utf8'));
+    return savedSandbox.parse(JSON.parse(await readFile(path, 'utf8')));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     // The server has not been started yet.
-    if (code === 'ENOENT') return {};
-    throw new PlainError(`The sandbox's file ${path} cannot be read: ${message}`);
+    if (code === 'ENOENT') return savedSandbox.parse({});
+    const isDamaged = error instanceof SyntaxError || error instanceof z.ZodError;
+    throw new PlainError(
+      isDamaged
+        ? `The sandbox's file ${path} is damaged. Delete it; the sandbox then starts empty.`
+        : `The sandbox's file ${path} cannot be read: ${message}. Let this user read it.`,
+    );
   }
 }

@@ -20,7 +20,9 @@ export async function sessionSecretOf(config: Config): Promise<string> {
   const path = join(folder, 'session-secret');
   const secret = await makeOrRead(folder, path).catch((error: unknown) => {
     if (error instanceof PlainError) throw error;
-    throw new PlainError(`The session secret ${path} cannot be read: ${String(error)}`);
+    throw new PlainError(
+      `The session secret ${path} cannot be read: ${(error as Error).message}. Let this user read and write ${folder}.`,
+    );
   });
   if (!isStrongSecret(secret)) {
     throw new PlainError(

@@ -263,9 +263,11 @@ test('reconcile reaches the sandbox only while it runs, through a file that only
     code: 1,
     stderr: expect.stringMatching(start) as string,
   });
-  await writeFile(file, '{');
-  expect(await app.cli('reconcile')).toMatchObject({
-    code: 1,
-    stderr: expect.stringContaining('sandbox.json cannot be read') as string,
-  });
+  for (const damaged of ['{', '{"aheadMs":"1"}', 'null']) {
+    await writeFile(file, damaged);
+    expect(await app.cli('reconcile')).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/sandbox\.json is damaged\. Delete it; .*\n$/) as string,
+    });
+  }
 });
