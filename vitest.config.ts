@@ -131,7 +131,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/*.e2e.ts'],
-          globalSetup: 'test/e2e/support/chromium.ts',
+          globalSetup: ['test/e2e/support/chromium.ts', 'test/support/sqlite-template.ts'],
           testTimeout: 300_000,
           // Each worker keeps a browser busy while the other tests run.
           maxWorkers: 1,

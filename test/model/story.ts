@@ -11,7 +11,7 @@ import { expectTruth } from './oracle.ts';
 
 /** How many stories a test tells: 500 in total in the long run. A story takes several times as long on PostgreSQL. */
 const FEW = { sqlite: 10, postgresql: 4 };
-const MANY = { sqlite: 200, postgresql: 50 };
+const MANY = { sqlite: 225, postgresql: 25 };
 
 const FIXED_SEEDS = { sqlite: [1, 2], postgresql: [3, 4] } as const;
 

@@ -2,8 +2,8 @@ import { chromium } from 'playwright-core';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, inject, onTestFinished } from 'vitest';
 
-import { emptyFolder, runCliProcess, runServer } from '../../support/process.ts';
-import { join } from 'node:path';
+import { newDatabase } from '../../support/databases.ts';
+import { runCliProcess, runServer } from '../../support/process.ts';
 
 export const PHONE = { width: 390, height: 844 };
 export const DESKTOP = { width: 1280, height: 900 };
@@ -31,8 +31,7 @@ export function useBrowser(): void {
 
 /** @param settings environment variables in addition to the defaults */
 export async function startSite(settings: Record<string, string> = {}): Promise<Site> {
-  // A folder of its own, because the sandbox keeps its state beside the database.
-  const env = { DATABASE_URL: `file:${join(await emptyFolder(), 'tandem.db')}`, ...settings };
+  const env = { DATABASE_URL: await newDatabase(), ...settings };
   const { url } = await runServer(env);
   return {
     url,

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { TestProject } from 'vitest/node';
@@ -16,7 +15,7 @@ export const SCREENSHOTS = join(import.meta.dirname, '../../../artefacts/screens
 const PATH = process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium';
 
 /** Finds the browser before any test starts. @throws Error when there is none */
-export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+export default async function setup(project: TestProject): Promise<void> {
   if (!existsSync(PATH)) {
     throw new Error(
       `There is no Chromium at ${PATH}. Install it (on Debian and Ubuntu: apt-get install chromium), ` +
@@ -27,8 +26,5 @@ export default async function setup(project: TestProject): Promise<() => Promise
     await rm(SCREENSHOTS, { recursive: true, force: true });
     await mkdir(SCREENSHOTS, { recursive: true });
   }
-  const scratch = await mkdtemp(join(tmpdir(), 'tandem-e2e-'));
-  project.provide('scratch', scratch);
   project.provide('chromium', PATH);
-  return () => rm(scratch, { recursive: true, force: true });
 }
