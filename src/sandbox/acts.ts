@@ -6,7 +6,7 @@ import {
   waitingSubscription,
 } from './checkouts.ts';
 import type { CheckoutOutcome } from './checkouts.ts';
-import type { Context } from './context.ts';
+import type { Context } from './sandbox-context.ts';
 import { setCard } from './customers.ts';
 import { appealDispute, closeDispute, openDispute } from './disputes.ts';
 import type { Cause } from './events.ts';

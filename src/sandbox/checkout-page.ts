@@ -1,11 +1,11 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 
 import { expireIfDue, payCheckout } from './checkouts.ts';
-import type { Context } from './context.ts';
+import type { Context } from './sandbox-context.ts';
 import { cardName } from './customers.ts';
 import { direct, panelOf } from './director.ts';
 import { formatMoney } from './money.ts';
-import { byPerson, describePrice, inTime, sendMessage, sendPage } from './page.ts';
+import { byPerson, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { CheckoutSession, Order } from './types.ts';
 

@@ -1,10 +1,10 @@
-import type { Context } from './context.ts';
+import type { Context } from './sandbox-context.ts';
 import { createCustomer } from './customers.ts';
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
 import { newId } from './ids.ts';
 import { draftInvoice, finalizeInvoice } from './invoices.ts';
-import { buildSubscription, discountOn } from './objects.ts';
+import { buildSubscription, discountOn } from './build-objects.ts';
 import { collect, paymentOf, settleDebit } from './payments.ts';
 import type { PaymentOutcome } from './payments.ts';
 import type { State } from './state.ts';

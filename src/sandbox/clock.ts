@@ -1,5 +1,5 @@
-import type { Context } from './context.ts';
-import { inTime } from './page.ts';
+import type { Context } from './sandbox-context.ts';
+import { inTime } from './shared-page.ts';
 import { letHappen } from './schedule.ts';
 import { DAY, toEpoch } from './time.ts';
 

@@ -1,5 +1,5 @@
 import type { SandboxOptions } from './options.ts';
-import { signatureHeader } from './signature.ts';
+import { signatureHeader } from './sign.ts';
 import type { State } from './state.ts';
 import { toEpoch } from './time.ts';
 import type { StripeEvent } from './types.ts';

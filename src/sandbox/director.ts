@@ -1,12 +1,12 @@
 import type { FastifyInstance } from 'fastify';
 
 import { moveClock } from './clock.ts';
-import type { Context } from './context.ts';
+import type { Context } from './sandbox-context.ts';
 import { cardName, setCard } from './customers.ts';
 import { canBecome, closeDispute, openDispute } from './disputes.ts';
 import { newestFirst } from './lists.ts';
 import { formatMoney } from './money.ts';
-import { byPerson, day, inTime, sendMessage, sendPage } from './page.ts';
+import { byPerson, day, inTime, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Params } from './params.ts';
 import { refundCharge } from './refunds.ts';

@@ -1,4 +1,4 @@
-import { badRequest } from './errors.ts';
+import { badRequest } from './api-error.ts';
 import { asParams } from './params.ts';
 import type { Params } from './params.ts';
 import type { State } from './state.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 
-import { StripeApiError } from './errors.ts';
+import { StripeApiError } from './api-error.ts';
 import type { State } from './state.ts';
 import { DAY } from './time.ts';
 

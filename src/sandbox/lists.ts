@@ -1,6 +1,6 @@
 import type { Stripe } from 'stripe';
 
-import { missing } from './errors.ts';
+import { missing } from './api-error.ts';
 import { asParams, readText, readWhole } from './params.ts';
 import type { Params } from './params.ts';
 

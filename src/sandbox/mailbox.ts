@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 
 import type { FastifyInstance } from 'fastify';
 
-import type { Context } from './context.ts';
-import { securityHeaders, sendMessage, sendPage } from './page.ts';
+import type { Context } from './sandbox-context.ts';
+import { securityHeaders, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Mail } from './types.ts';
 

@@ -1,4 +1,4 @@
-import { badRequest } from './errors.ts';
+import { badRequest } from './api-error.ts';
 
 /** Parsed form or query parameters: strings, and nested groups for keys with brackets. */
 export type Params = Record<string, unknown>;

@@ -1,13 +1,13 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 
 import { retryPayment } from './checkouts.ts';
-import type { Context } from './context.ts';
+import type { Context } from './sandbox-context.ts';
 import { cardName, changeCard, otherCard } from './customers.ts';
 import { direct, panelOf } from './director.ts';
 import { invoicesOf } from './invoices.ts';
 import { newestFirst } from './lists.ts';
 import { formatMoney } from './money.ts';
-import { byPerson, day, describePrice, inTime, sendMessage, sendPage } from './page.ts';
+import { byPerson, day, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Params } from './params.ts';
 import { nextOf } from './schedule.ts';

@@ -1,4 +1,4 @@
-import { badRequest } from './errors.ts';
+import { badRequest } from './api-error.ts';
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
 import { formatMoney } from './money.ts';

@@ -7,7 +7,7 @@ import type {
   buildPortal,
   buildPrice,
   buildSubscription,
-} from './objects.ts';
+} from './build-objects.ts';
 import type {
   buildCharge,
   buildDispute,

@@ -1,4 +1,4 @@
-import { missing } from '../errors.ts';
+import { missing } from '../api-error.ts';
 import type { Cause } from '../events.ts';
 import type { Params } from '../params.ts';
 import type { Customer, DeletedCustomer } from '../types.ts';

@@ -1,12 +1,12 @@
 import { addSeconds } from '../../instants.ts';
-import { compareCheckouts } from './checkouts.ts';
-import type { Comparison, ReconcileContext } from './context.ts';
-import { compareCustomers, compareOpenCheckouts } from './existence.ts';
-import { compareInvoices } from './invoices.ts';
+import { compareCheckouts } from './compare-checkouts.ts';
+import type { Comparison, ReconcileContext } from './reconcile-context.ts';
+import { compareCustomers, compareOpenCheckouts } from './compare-existence.ts';
+import { compareInvoices } from './compare-invoices.ts';
 import { handleMissingEvents } from './missing-events.ts';
-import { compareDisputes, compareInvoicePayments, compareRefunds } from './payments.ts';
+import { compareDisputes, compareInvoicePayments, compareRefunds } from './compare-payments.ts';
 import type { ReconcileReport } from './report.ts';
-import { compareSubscriptions } from './subscriptions.ts';
+import { compareSubscriptions } from './compare-subscriptions.ts';
 
 /** In the order in which facts build on each other. */
 const COMPARISONS: readonly Comparison[] = [

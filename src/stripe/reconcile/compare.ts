@@ -9,7 +9,7 @@ import { describeError } from '../describe-error.ts';
 import { inUnit } from '../../db/unit-of-work.ts';
 import type { EventHandler } from '../objects/handler.ts';
 import type { StripeEvent } from '../objects/event.ts';
-import type { ReconcileContext } from './context.ts';
+import type { ReconcileContext } from './reconcile-context.ts';
 import type { Difference } from './report.ts';
 
 /**

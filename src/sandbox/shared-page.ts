@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Eta } from 'eta';
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
 
-import type { Context } from './context.ts';
+import type { Context } from './sandbox-context.ts';
 import type { Cause } from './events.ts';
 import { formatMoney } from './money.ts';
 import { toEpoch } from './time.ts';

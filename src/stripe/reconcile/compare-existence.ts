@@ -5,9 +5,9 @@ import { addSeconds, DAY_SECONDS, wholeSeconds } from '../../instants.ts';
 import { onCustomerDeleted } from '../objects/customer.ts';
 import { absenceOf, noteCustomerMissing } from '../missing.ts';
 import type { Absence } from '../missing.ts';
-import type { Comparison, ReconcileContext } from './context.ts';
-import { fix, fixBy } from './objects.ts';
-import type { Finding } from './objects.ts';
+import type { Comparison, ReconcileContext } from './reconcile-context.ts';
+import { fix, fixBy } from './compare.ts';
+import type { Finding } from './compare.ts';
 import type { Difference } from './report.ts';
 
 /**

@@ -1,5 +1,5 @@
-import type { Context } from '../context.ts';
-import { badRequest } from '../errors.ts';
+import type { Context } from '../sandbox-context.ts';
+import { badRequest } from '../api-error.ts';
 import { page } from '../lists.ts';
 import { asParams } from '../params.ts';
 import type { Routes } from './routes.ts';

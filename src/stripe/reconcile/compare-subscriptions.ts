@@ -10,10 +10,10 @@ import { differences, storeFetched } from '../objects/subscription.ts';
 import { readSubscription } from '../objects/subscription-shape.ts';
 import { absenceOf, noteSubscription } from '../missing.ts';
 import type { SubscriptionSnapshot } from '../objects/subscription-shape.ts';
-import { byId, causeNow, compareAll, fix } from './objects.ts';
-import type { Finding, Page } from './objects.ts';
-import type { Comparison, ReconcileContext } from './context.ts';
-import { unknown as unknownToStripe } from './existence.ts';
+import { byId, causeNow, compareAll, fix } from './compare.ts';
+import type { Finding, Page } from './compare.ts';
+import type { Comparison, ReconcileContext } from './reconcile-context.ts';
+import { unknown as unknownToStripe } from './compare-existence.ts';
 import { formatValue } from './report.ts';
 import type { Difference } from './report.ts';
 

@@ -1,8 +1,8 @@
 import { expireCheckout, expireIfDue } from '../checkouts.ts';
-import type { Context } from '../context.ts';
-import { badRequest } from '../errors.ts';
+import type { Context } from '../sandbox-context.ts';
+import { badRequest } from '../api-error.ts';
 import { page } from '../lists.ts';
-import { buildCheckout } from '../objects.ts';
+import { buildCheckout } from '../build-objects.ts';
 import { asParams, needText, needUrl, readMetadata, readText, readUrl, readWhole } from '../params.ts';
 import type { Params } from '../params.ts';
 import type { CheckoutSession, Order } from '../types.ts';

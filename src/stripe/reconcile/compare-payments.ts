@@ -12,9 +12,9 @@ import { onChargeRefunded, readCharge } from '../objects/charge.ts';
 import { onInvoicePaymentPaid, readInvoicePayment } from '../objects/invoice-payment.ts';
 import { onRefundChanged } from '../objects/refund.ts';
 import { followMoney } from '../../access/follow.ts';
-import { byId, causeNow, compareAll, fixBy } from './objects.ts';
-import type { Finding } from './objects.ts';
-import type { Comparison, ReconcileContext } from './context.ts';
+import { byId, causeNow, compareAll, fixBy } from './compare.ts';
+import type { Finding } from './compare.ts';
+import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 import { formatValue } from './report.ts';
 
 /** Which invoice each payment belongs to. */

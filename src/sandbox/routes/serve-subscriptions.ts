@@ -1,5 +1,5 @@
-import type { Context } from '../context.ts';
-import { badRequest, missing } from '../errors.ts';
+import type { Context } from '../sandbox-context.ts';
+import { badRequest, missing } from '../api-error.ts';
 import { page } from '../lists.ts';
 import { readFlag, readText } from '../params.ts';
 import { cancelAtPeriodEnd, cancelNow, hasEnded } from '../subscriptions.ts';

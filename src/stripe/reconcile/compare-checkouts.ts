@@ -3,9 +3,9 @@ import type { Stripe } from 'stripe';
 import type { Customer, Subscription } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { onCheckoutCompleted, readCheckoutSession } from '../objects/checkout-session.ts';
-import { byId, compareAll, fixBy } from './objects.ts';
-import type { Finding } from './objects.ts';
-import type { Comparison, ReconcileContext } from './context.ts';
+import { byId, compareAll, fixBy } from './compare.ts';
+import type { Finding } from './compare.ts';
+import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 
 /** Completed checkouts: they show whose customer it is, and whether a bank debit is pending. */
 export const compareCheckouts: Comparison = (context) => {

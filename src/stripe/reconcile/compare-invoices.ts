@@ -1,9 +1,9 @@
 import type { Invoice, Subscription } from '../../db/generated/client.ts';
 import { onInvoicePaid, onInvoiceUnpaid, readInvoice } from '../objects/invoice.ts';
 import type { InvoiceFacts } from '../objects/invoice.ts';
-import { byId, compareAll, fixBy } from './objects.ts';
-import type { Finding } from './objects.ts';
-import type { Comparison, ReconcileContext } from './context.ts';
+import { byId, compareAll, fixBy } from './compare.ts';
+import type { Finding } from './compare.ts';
+import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 import { formatValue } from './report.ts';
 
 /** Our rows for a page of Stripe's invoices. */
