@@ -458,7 +458,8 @@ describe('a thinned event', () => {
     'ann.secret@example.com',
     'Ann Secret',
     '1 Secret Street',
-    '4242',
+    // With its quotes: an id may contain these digits.
+    '"4242"',
     '+1555',
     'a secret note',
     'acme-secret',
