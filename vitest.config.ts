@@ -101,8 +101,8 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Share the modules of src/ and the test databases between files.
     isolate: false,
-    // One more than the cores of a small machine: tests also wait for processes, databases and timers.
-    maxWorkers: 3,
+    // Short tests also wait for processes and databases. In the long run a browser is busy beside them.
+    maxWorkers: thorough ? 2 : 3,
     restoreMocks: true,
     sequence: { sequencer: LongestFirst },
     projects: [
