@@ -408,7 +408,7 @@ test('without JavaScript a backup can be downloaded and deleted', async () => {
   const plain = await openPage(site, { javaScriptEnabled: false });
   await plain.context().addCookies(cookies);
   await plain.goto('/portfolio');
-  await plain.getByText('needs JavaScript there').waitFor();
+  await plain.getByText('needs JavaScript').waitFor();
   expect(await plain.getByLabel('Symbol').isVisible()).toBe(false);
   expect(JSON.parse(await exported(plain, 'Restore'))).toMatchObject({ holdings: [{ symbol: 'ACME' }] });
   await plain.getByRole('button', { name: 'Delete' }).click();
