@@ -35,7 +35,7 @@ async function showBackups() {
 
 /** The server knows no time zone but UTC. */
 function tellLocalTimes() {
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: 'long', timeStyle: 'short' });
+  const format = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeStyle: 'short' });
   for (const time of document.querySelectorAll('[data-backups] time')) {
     time.textContent = format.format(new Date(time.dateTime));
     const row = time.closest('li');

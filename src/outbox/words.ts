@@ -197,13 +197,13 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, now }) => ({
     subject: `Your payment for ${brand} did not go through`,
     paragraphs: [
-      `We could not collect the payment for your ${brand} plan: the bank or the card declined it.`,
+      `We could not collect the payment for your ${brand} plan: your card was declined.`,
       nextAttempt !== null && new Date(nextAttempt) > now
         ? `We try again on ${dateOf(new Date(nextAttempt))}. Check your card before then, so that you keep your plan.`
         : 'Check your card and pay, so that you keep your plan.',
     ],
     button: { label: 'Check your card', url: `${publicUrl}/settings` },
-    after: ['On that page, press “Manage billing”.'],
+    after: ['On that page, press “Check your card”.'],
   }),
   'mail.operator': ({ problems }, { brand, publicUrl }) => ({
     subject: `${brand} needs your attention`,

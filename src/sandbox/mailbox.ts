@@ -66,7 +66,7 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
 }
 
 function describe(mail: Mail): object {
-  const at = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short', timeZone: 'UTC' });
+  const at = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
   return { ...mail, at: `${at.format(new Date(mail.at))} UTC` };
 }
 

@@ -192,7 +192,7 @@ export const MAILS: [
         data: { invoiceId: 'in', nextAttempt: daysAfter(3).toISOString() },
       }),
     'Your payment for Tandem & Co did not go through',
-    ['We try again on 13 January 2027.', 'press “Manage billing”'],
+    ['We try again on 13 January 2027.', 'press “Check your card”'],
     SETTINGS,
   ],
   [

@@ -21,6 +21,8 @@ export function servePayments({ get, post }: Routes, context: Context): void {
 
   get('/invoices', ({ params }) => page(state.invoices.values(), params, '/v1/invoices'));
 
+  get('/invoices/:id', ({ id }) => find(state.invoices, id, 'invoice'));
+
   get('/invoice_payments', ({ params }) =>
     page(state.invoicePayments.values(), params, '/v1/invoice_payments', { status: (one) => one.status }),
   );
