@@ -27,9 +27,9 @@ for (const button of document.querySelectorAll('[data-share]')) {
   if (!navigator.share) continue;
   const url = document.getElementById(button.dataset.share).value;
   button.addEventListener('click', () => {
-    const text = 'Join me on Tandem: with your first payment we both get paid access.';
+    const { title, text } = button.dataset;
     // It rejects when the person changes their mind.
-    navigator.share({ title: 'Tandem', text, url }).catch(() => undefined);
+    navigator.share({ title, text, url }).catch(() => undefined);
   });
   button.hidden = false;
 }

@@ -89,6 +89,7 @@ describe('WHO', () => {
       payment,
       charge,
       checkout.id,
+      (checkout.data.object as { id: string }).id,
       refund.id,
       dispute.id,
     ])
@@ -116,7 +117,7 @@ describe('WHO', () => {
     const asked: string[] = [];
     const api = createServer(({ url = '' }, response) => {
       asked.push(url);
-      const isKnown = /ch_known|pi_known|in_known|sub_known/.test(url);
+      const isKnown = /(ch|pi|in|sub|cs)_known/.test(url);
       response.writeHead(isKnown ? 200 : 404, { 'content-type': 'application/json' });
       const missing = { type: 'invalid_request_error', code: 'resource_missing', message: 'No such charge' };
       response.end(JSON.stringify(isKnown ? { id: 'x', customer: stripe.customer } : { error: missing }));
@@ -125,13 +126,14 @@ describe('WHO', () => {
     onTestFinished(() => void api.close());
     const base = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
     const env = { STRIPE_API_KEY: 'sk_test_1', STRIPE_API_BASE: base };
-    for (const id of ['ch_known', 'pi_known', 'in_known', 'sub_known'])
+    for (const id of ['ch_known', 'pi_known', 'in_known', 'sub_known', 'cs_known'])
       expect(await found(server, id, env), id).toBe(ann.id);
     expect(asked).toEqual([
       '/v1/charges/ch_known',
       '/v1/payment_intents/pi_known',
       '/v1/invoices/in_known',
       '/v1/subscriptions/sub_known',
+      '/v1/checkout/sessions/cs_known',
     ]);
     expect(await notFound(server, ['user', 'ch_unknown'], env)).toMatch(
       /^ch_unknown is not known, here or at Stripe\. /,

@@ -107,7 +107,7 @@ export function troubleOf(
       const plan = planOf(subscription, prices);
       return {
         what: `Your ${plan ? `${plan} plan` : 'plan'} ended on ${dateText(endedAt)} because ${why}.`,
-        then: access('Your paid access ended with it. Your backups are still there.'),
+        then: access('Your paid access ended with it. Any backups you made are still there.'),
         remedy: 'plan',
       };
     }

@@ -22,6 +22,8 @@ export async function customerAtStripe(stripe: Stripe, id: string): Promise<stri
         return idOf((await stripe.paymentIntents.retrieve(id)).customer);
       case 'ch':
         return idOf((await stripe.charges.retrieve(id)).customer);
+      case 'cs':
+        return idOf((await stripe.checkout.sessions.retrieve(id)).customer);
       case 'evt':
         return readEvent(await stripe.events.retrieve(id), new Date(0))?.customerId ?? null;
       default:

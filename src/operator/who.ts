@@ -12,7 +12,7 @@ import type { CommandContext } from './command.ts';
 /** What `accountOf` searches. */
 export type Finder = Pick<CommandContext, 'db' | 'stripe'>;
 
-const STRIPE_ID = /^(cus|sub|in|pi|ch|evt)_\w+$/;
+const STRIPE_ID = /^(cus|sub|in|pi|ch|cs|evt)_\w+$/;
 const json = z.record(z.string(), z.unknown());
 
 const USER_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
@@ -38,7 +38,7 @@ export async function accountOf({ db, stripe }: Finder, who: string): Promise<Us
   throw notFound(
     isId
       ? `No account has the id ${who}.`
-      : `No account has the referral code ${who}. Name an address, a user id, a referral code or a Stripe id (cus_, sub_, in_, pi_, ch_ or evt_).`,
+      : `No account has the referral code ${who}. Name an address, a user id, a referral code or a Stripe id (cus_, sub_, in_, pi_, ch_, cs_ or evt_).`,
   );
 }
 
@@ -93,18 +93,21 @@ async function customerInRows(db: Db, id: string): Promise<string | null> {
 /** The columns of an event that its customer is read from. */
 const NAMES = { customerId: true, payload: true, created: true } as const;
 
-/** The search scans every event of these types, so it stops after this many that name the payment. */
-const EVENTS_OF_A_PAYMENT = 20;
+/** Types of the events that name a payment or a checkout session. */
+const NAMING = ['charge.', 'refund.', 'checkout.session.'];
 
-/** Payments are stored under their payment intent, so a charge has no row of its own. Events name it, though. */
+/** The search scans every event of these types, so it stops after this many that name the id. */
+const EVENTS_OF_AN_ID = 20;
+
+/** A charge has no row of its own, because payments are stored under their payment intent; a checkout session has none either. Events name them. */
 async function customerInEvents(db: Db, id: string): Promise<string | null> {
-  if (!/^(pi|ch)_/.test(id)) return null;
+  if (!/^(pi|ch|cs)_/.test(id)) return null;
   const events = await db.event.findMany({
     where: {
-      OR: [{ type: { startsWith: 'charge.' } }, { type: { startsWith: 'refund.' } }],
+      OR: NAMING.map((startsWith) => ({ type: { startsWith } })),
       payload: { contains: `"${id}"` },
     },
-    take: EVENTS_OF_A_PAYMENT,
+    take: EVENTS_OF_AN_ID,
     select: NAMES,
   });
   for (const event of events) {

@@ -200,7 +200,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
       `We could not collect the payment for your ${brand} plan: your card was declined.`,
       nextAttempt !== null && new Date(nextAttempt) > now
         ? `We try again on ${dateOf(new Date(nextAttempt))}. Check your card before then, so that you keep your plan.`
-        : 'Check your card and pay, so that you keep your plan.',
+        : 'Check your card and pay. Without a payment, your plan ends.',
     ],
     button: { label: 'Check your card', url: `${publicUrl}/settings` },
     after: ['On that page, press “Check your card”.'],

@@ -199,7 +199,7 @@ export const MAILS: [
     'mail.payment-failed, when it does not',
     () => mailOf({ kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } }),
     'Your payment for Tandem & Co did not go through',
-    ['Check your card and pay, so that you keep your plan.'],
+    ['Check your card and pay. Without a payment, your plan ends.'],
     SETTINGS,
   ],
   [
