@@ -13,7 +13,7 @@ async function words({ app }: TestServer, url: string, cookie = ''): Promise<str
   return body.replaceAll(/<[^>]+>/g, ' ').replaceAll(/\s+/g, ' ');
 }
 
-const YOURS = 'Your invitation: 45 free days for you and your friend each, with your first payment.';
+const YOURS = 'Your invitation: 45 free days each for you and your friend, with your first payment.';
 
 describe('an invitation', () => {
   /** Ann, and Ben who signed up with her link. */

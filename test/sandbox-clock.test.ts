@@ -114,8 +114,8 @@ test('on the way through two months people are reminded in time, and then their 
   expect(await ann.me()).toMatchObject({ creditDays: 0, access: { granted: false, reason: null } });
   const mail = await app.mail();
   // 45 days after 10 January is 24 February; the reminder comes a week before.
-  expect(mail).toMatch(/Your free days end[^]*?17 Feb 2027, 09:00 UTC/);
-  expect(mail).toMatch(/Your free days have ended[^]*?24 Feb 2027, 09:00 UTC/);
+  expect(mail).toMatch(/Your free days end[^]*?17 February 2027 at 09:00 UTC/);
+  expect(mail).toMatch(/Your free days have ended[^]*?24 February 2027 at 09:00 UTC/);
 });
 
 test('time passes until the next thing happens to a plan, over a year too', async () => {

@@ -3,7 +3,7 @@ import type { Invoice } from '../db/generated/client.ts';
 type PaidInvoice = Pick<Invoice, 'id' | 'positive' | 'paidAt'>;
 
 /**
- * The earliest positive invoice, which dates the first payment (design: rule 9).
+ * The earliest positive invoice, whose date is that of the first payment (design: rule 9).
  *
  * @returns null when no payment is known
  */

@@ -14,7 +14,7 @@ import { reviewReferral } from '../referrals/review.ts';
  * bears on payment or refunds, their referral (`reviewReferral`, which converts, reverses or restores it). Every handler
  * of a Stripe object ends here. The unit of work must hold the locks of the user and the referrer.
  *
- * @param onProof whether a new fact bears on the proof; false for a renewal, which then leaves the referral alone
+ * @param onProof whether a new fact bears on the proof; false when only the tier can have changed; the referral is then left alone
  * @param hasLost whether one of the user's customers was just moved to another user. Then the tier that it gave ends
  *   now, and the move is the reason if the referral is reversed
  */
@@ -31,7 +31,7 @@ export function follow(tx: Unit, userId: string, cause: Cause, onProof: boolean,
   reviewReferral(tx, current, { proven, lost }, cause);
 }
 
-/** A renewal changes nothing, unless the user's conversion stands reversed: the new money can restore it. */
+/** A renewal changes nothing, unless the user's conversion is reversed: the new money can restore it. */
 export function followRenewal(tx: Unit, userId: string, cause: Cause): void {
   if (tx.rows.referrals.get(userId)?.reversedAt) follow(tx, userId, cause, true);
 }

@@ -25,7 +25,7 @@ function wasActiveWithoutDoubt({ activeAt, doubtAt }: ProofFacts): boolean {
   return activeAt !== null && (doubtAt === null || activeAt < doubtAt);
 }
 
-/** It was zero, or collecting it failed. */
+/** A first invoice of zero, or one that could not be collected. */
 function isUnpaidFirstInvoice({
   first,
   positive,

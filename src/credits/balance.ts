@@ -40,7 +40,7 @@ export function taken(balance: CreditBalance, at: Date, seconds: number): Credit
   return { creditUntil: creditUntil && addSeconds(creditUntil, -seconds), creditHeldAt };
 }
 
-/** Moves held credit to `at` without changing how much is left (design: rule 8, settle). */
+/** Moves held credit to `at` without changing how much is left (design: rule 8). */
 function settled(balance: CreditBalance, at: Date): CreditBalance {
   if (balance.creditHeldAt === null) return balance;
   const creditUntil = balance.creditUntil && addSeconds(at, creditLeft(balance, at));

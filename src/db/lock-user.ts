@@ -2,8 +2,8 @@ import type { User } from './generated/client.ts';
 import type { Tx } from './transaction.ts';
 
 /**
- * Locks a user's row until the transaction ends, and reads it. Tier and credit change only under this lock. Lock a
- * buyer before their referrer (design: rule 5).
+ * Locks a user's row until the transaction ends, and reads it. Tier and credit change only under this lock. The
+ * unit of work locks several users together, in the order of their ids.
  *
  * @returns null when no such row exists; a tombstone is returned like any other row
  */

@@ -49,11 +49,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
         `${firstPayments(tookNothing)} returned. You had already used those days, so nothing was removed.`,
     );
     const gaveBack = of('restoration', side).filter(({ seconds }) => seconds > 0);
-    add(
-      'success',
-      gaveBack,
-      (days) => `${firstPayments(gaveBack)} not returned after all: you got ${days} back.`,
-    );
+    add('success', gaveBack, (days) => `${countsAgain(side)}: you got ${days} back.`);
   }
   return notices;
 }
@@ -81,6 +77,10 @@ function firstPayments(entries: readonly ToldEntry[]): string {
   return friends === 1 ? 'A friend’s first payment was' : `The first payments of ${friends} friends were`;
 }
 
+function countsAgain(side: ToldEntry['side']): string {
+  return side === 'referred' ? 'Your payment counts again' : 'A friend’s payment counts again';
+}
+
 /** One line of the credit history in Settings. */
 export interface HistoryLine {
   at: Date;
@@ -106,7 +106,7 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
       const what = seconds > 0 ? ': days given back' : '';
       return {
         at,
-        text: `${firstPayments([line.entry])} not returned after all${what}`,
+        text: `${countsAgain(side)}${what}`,
         days: signed('+', seconds),
       };
     }

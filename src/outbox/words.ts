@@ -164,7 +164,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.days-restored': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
     subject: `You got ${freeDays(seconds)} back`,
     paragraphs: [
-      `We had taken back free days on ${brand} because ${WHOSE[side]} had been returned. The money has arrived after all, so you have the same ${inDays(seconds)} again.`,
+      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. A payment counts now, so you have the same ${inDays(seconds)} again.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
@@ -197,7 +197,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, now }) => ({
     subject: `Your payment for ${brand} did not go through`,
     paragraphs: [
-      `We could not collect the payment for your ${brand} plan: your card was declined.`,
+      `We could not collect the payment for your ${brand} plan.`,
       nextAttempt !== null && new Date(nextAttempt) > now
         ? `We try again on ${dateOf(new Date(nextAttempt))}. Check your card before then, so that you keep your plan.`
         : 'Check your card and pay. Without a payment, your plan ends.',

@@ -160,7 +160,7 @@ export const MAILS: [
     'mail.days-restored',
     () => mailOf({ kind: 'mail.days-restored', data: referral('referrer', 30) }),
     'You got 30 free days back',
-    ['The money has arrived after all', 'the same 30 days again'],
+    ['A payment counts now', 'the same 30 days again'],
     SETTINGS,
   ],
   [

@@ -303,7 +303,7 @@ function daysLeft({ access, subscription }: Overview, at: Date): { count: number
   return { count, what: renews ? `${unit} until it renews` : `${unit} left` };
 }
 
-/** When the credit of a conversion stops counting as active (design: Settings). */
+/** When the credit of a conversion stops counting as active. */
 function creditedUntil(convertedAt: Date | null): Date | null {
   return convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
 }
