@@ -14,7 +14,8 @@ import { reviewReferral } from '../referrals/review.ts';
  * bears on payment or refunds, their referral (`reviewReferral`, which converts, reverses or restores it). Every handler
  * of a Stripe object ends here. The unit of work must hold the locks of the user and the referrer.
  *
- * @param onProof whether a new fact bears on the proof; false when only the tier can have changed; the referral is then left alone
+ * @param onProof whether a new fact bears on the proof. When only the tier can have changed it is false, and the
+ *   referral is left alone
  * @param hasLost whether one of the user's customers was just moved to another user. Then the tier that it gave ends
  *   now, and the move is the reason if the referral is reversed
  */

@@ -59,7 +59,7 @@ export function holds(
  */
 export function hasGoneBack({ paidAt, payments }: InvoiceMoney, clawbackDays: number): boolean {
   if (paidAt === null || payments.length === 0) return false;
-  return payments.every((payment) => backSince(payment, paidAt, clawbackDays).length > 0);
+  return payments.every((payment) => returnsInTime(payment, paidAt, clawbackDays).length > 0);
 }
 
 /** A payment can go back in two ways. */
@@ -68,8 +68,8 @@ interface Return {
   at: Date;
 }
 
-/** In which ways a payment has gone back, soon enough to count. */
-function backSince(payment: PaymentFacts, paidAt: Date, clawbackDays: number): Return[] {
+/** The refund and the lost disputes of a payment that came soon enough to count. */
+function returnsInTime(payment: PaymentFacts, paidAt: Date, clawbackDays: number): Return[] {
   const refundedAt = refundedSince(payment);
   const returns: Return[] = payment.disputes
     .filter(isLost)
@@ -101,7 +101,7 @@ export function whyNoneHolds(
 export function whyGone(invoices: readonly InvoiceMoney[], clawbackDays: number): ReversalReason {
   const [last] = invoices
     .flatMap(({ paidAt, payments }) =>
-      paidAt === null ? [] : payments.flatMap((payment) => backSince(payment, paidAt, clawbackDays)),
+      paidAt === null ? [] : payments.flatMap((payment) => returnsInTime(payment, paidAt, clawbackDays)),
     )
     .sort((a, b) => b.at.getTime() - a.at.getTime());
   return last?.why ?? 'unpaid';

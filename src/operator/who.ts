@@ -99,7 +99,10 @@ const NAMING = ['charge.', 'refund.', 'checkout.session.'];
 /** The search scans every event of these types, so it stops after this many that name the id. */
 const EVENTS_OF_AN_ID = 20;
 
-/** A charge has no row of its own, because payments are stored under their payment intent; a checkout session has none either. Events name them. */
+/**
+ * Payments are stored under their payment intent, and of a user's checkout sessions only the newest has a row. Events
+ * name every charge and session.
+ */
 async function customerInEvents(db: Db, id: string): Promise<string | null> {
   if (!/^(pi|ch|cs)_/.test(id)) return null;
   const events = await db.event.findMany({
