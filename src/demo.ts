@@ -161,7 +161,7 @@ async function findRunningServer(): Promise<string | null> {
     () => null,
   );
   if (page === null) return null;
-  if (!page.includes('Sandbox: a stand-in for Stripe is running')) {
+  if (!page.includes('Sandbox: no real money moves.')) {
     throw new PlainError(
       `The server at ${origin} is not Tandem in sandbox mode. Set PORT to a free port to start a fresh one.`,
     );

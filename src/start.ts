@@ -47,7 +47,9 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
   const logger = openLog(config.logLevel);
   for (const { says } of checkConfig(env).warnings) logger.warn(says);
   const { db, migrations } = await openDatabase(config.databaseUrl);
-  if (migrations.length > 0) logger.info({ migrations }, 'applied database migrations');
+  if (migrations.length > 0) {
+    logger.info({ count: migrations.length, newest: migrations.at(-1) }, 'applied database migrations');
+  }
 
   const sessionSecret = await sessionSecretOf(config);
   const sandbox = config.sandbox

@@ -440,7 +440,9 @@ test('with --json a wrong variable and a database that cannot be opened are JSON
 test('a mistyped command is told the nearest one', async () => {
   const { code, stdout, stderr } = await cli(NOWHERE, 'grant-credits', 'ann@example.com', '1');
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-  expect(stderr).toContain('(Did you mean grant-credit?)');
+  expect(stderr).toBe(
+    "error: unknown command 'grant-credits'\n(Did you mean grant-credit?)\n\nRun `tandem --help` to see all commands.\n",
+  );
 });
 
 test('npx tandem runs the command line, and --version prints the version of package.json', async () => {

@@ -96,6 +96,13 @@ describe('WHO', () => {
       expect(await found(server, id), id).toBe(ann.id);
   });
 
+  test('can be a checkout session that no event names yet', async () => {
+    const { server, other } = await withAnn();
+    const checkout = { userId: other.id, id: 'key', plan: 'monthly', priceId: 'price_m', trialDays: 0 };
+    await server.db.checkout.create({ data: { ...checkout, sessionId: 'cs_open', createdAt: START } });
+    expect(await found(server, 'cs_open')).toBe(other.id);
+  });
+
   test('can be a charge that only a dispute or a refund without a customer names', async () => {
     const { server, ann, stripe } = await withAnn();
     await deliver(server, stripe.refundFailed());

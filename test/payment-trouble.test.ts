@@ -16,12 +16,15 @@ import { deliverWaiting, passTime, reconcileWorld, startWorld, subscribe } from 
 import type { World } from './support/stand-in.ts';
 import { buyer, epoch, stripeEvent } from './support/stripe-events.ts';
 
-const PAGES = ['/', '/pricing', '/settings', '/portfolio'];
+/** An address without a page, which is answered with a page all the same. */
+const NOTHING = '/nothing';
+
+const PAGES = ['/', '/pricing', '/settings', '/portfolio', '/docs', NOTHING];
 
 /** What a page says about trouble with a payment, with its button; null when it says nothing. */
 async function troubleOn({ app }: TestServer, url: string, cookie: string): Promise<string | null> {
   const { body, statusCode } = await app.inject({ url, headers: { cookie, accept: 'text/html' } });
-  expect(statusCode).toBe(200);
+  expect(statusCode).toBe(url === NOTHING ? 404 : 200);
   return troubleIn(body);
 }
 

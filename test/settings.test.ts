@@ -72,8 +72,8 @@ test('an invitation whose payment was refunded says so', async () => {
   server.clock.now = daysAfter(10);
   await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);
   const text = await words(server, ann);
-  expect(text).toContain('was returned on 20 January 2027');
-  expect(text).toContain('A friend’s first payment was returned: the remaining days were removed −35 days');
+  expect(text).toContain('It stopped counting on 20 January 2027, so the remaining days were removed.');
+  expect(text).toContain('A friend’s first payment no longer counts: the remaining days were removed −35 days');
 });
 
 test('a refund after the credit was used takes nothing, and says so', async () => {
@@ -88,7 +88,7 @@ test('a refund after the credit was used takes nothing, and says so', async () =
   const logIn = await postForm(server.app, '/login', { email: ann.email, password: PASSWORD });
   const text = await words(server, { ...ann, cookie: cookiesOf(logIn) });
   expect(text).toContain('You had already used those days, so nothing was removed.');
-  expect(text).toContain('A friend’s first payment was returned: no days were left');
+  expect(text).toContain('A friend’s first payment no longer counts: no days were left');
   expect(text).not.toContain('less than a day');
 });
 
@@ -188,7 +188,7 @@ test('somebody who pays and was never given days has no history of them', async 
   expect(await words(server, ann)).not.toContain('History of your free days');
 });
 
-test('payments that were returned are reported together, by whose they were, and so is what comes back', async () => {
+test('payments that no longer count are reported together, by whose they were, and so is what comes back', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const ben = await friendPays(server, ann.code, 'ben@example.com');
@@ -206,9 +206,9 @@ test('payments that were returned are reported together, by whose they were, and
     disputes.map((dispute) => dispute.lost(daysAfter(6))),
   );
   expect(await words(server, ann, '/')).toMatch(
-    /The first payments of 2 friends were returned, so the \d+ days that remained were removed\./,
+    /The first payments of 2 friends no longer count, so the \d+ days that remained were removed\./,
   );
-  expect(await words(server, ben.friend, '/')).toContain('Your first payment was returned, so the');
+  expect(await words(server, ben.friend, '/')).toContain('Your first payment no longer counts, so the');
 });
 
 test('the next visit says once that a friend paid, on whatever page', async () => {

@@ -557,7 +557,7 @@ test("a newcomer's first try: with no settings, two people, a link and a payment
 test('every page says that the sandbox is on', async () => {
   const server = await runServer({});
   const ann = newBrowser(server.url);
-  const says = 'Sandbox: a stand-in for Stripe is running, and no real money moves.';
+  const says = 'Sandbox: no real money moves.';
   for (const url of ['/', '/pricing', '/signup', '/login', '/no-such-page'])
     expect(await ann.page(url)).toContain(says);
   await signUp(ann, 'ann@example.com');

@@ -141,9 +141,11 @@ function showFound({ holdings, leftOut }, mapping, { currency, holdings: here })
   $('left-out').replaceChildren(...lines.map((text) => element('li', { textContent: text })));
 
   $('preview').hidden = holdings.length === 0;
-  $('preview')
-    .querySelector('tbody')
-    .replaceChildren(...holdings.slice(0, PREVIEWED).map((holding) => previewOf(holding, currency)));
+  const table = $('preview').querySelector('table');
+  table.tBodies[0].replaceChildren(
+    ...holdings.slice(0, PREVIEWED).map((holding) => previewOf(holding, currency)),
+  );
+  hideEmptyColumns(table);
   $('preview-rest').textContent =
     holdings.length > PREVIEWED ? `And ${number(holdings.length - PREVIEWED)} more.` : '';
 
@@ -152,6 +154,16 @@ function showFound({ holdings, leftOut }, mapping, { currency, holdings: here })
   if (holdings.length <= MAX_HOLDINGS)
     choices.push(['replace', here.length > 0 ? 'Replace my holdings' : `Import ${counted(holdings.length)}`]);
   offer($('mapping-choices'), [...(holdings.length > 0 ? choices : []), ['', 'Cancel']]);
+}
+
+/** A phone has no room for columns that say nothing. */
+function hideEmptyColumns({ tHead, tBodies: [body] }) {
+  const rows = [...body.rows];
+  for (const [index, heading] of [...tHead.rows[0].cells].entries()) {
+    const cells = rows.map((row) => row.cells[index]);
+    const isEmpty = cells.every(({ textContent }) => textContent === '');
+    for (const cell of [heading, ...cells]) cell.hidden = isEmpty;
+  }
 }
 
 function previewOf({ symbol, quantity, price, currentPrice, note }, currency) {

@@ -10,7 +10,7 @@ import type { Engine, Tx } from './transaction.ts';
 export interface Wanted {
   payments?: readonly string[];
   /** Payments with a refund or a dispute in these events: all invoices of their subscriptions are loaded. */
-  returned?: readonly string[];
+  moneyBack?: readonly string[];
   disputes?: readonly string[];
   invoices?: readonly string[];
   subscriptions?: readonly string[];
@@ -22,7 +22,7 @@ type Kind = keyof Wanted;
 
 const KINDS: readonly Kind[] = [
   'payments',
-  'returned',
+  'moneyBack',
   'disputes',
   'invoices',
   'subscriptions',
@@ -113,14 +113,14 @@ function loadStatement(engine: Engine): string {
       SELECT "id" FROM "Customer" WHERE ${among('"userId"', 'users_0')}),
     subscriptions_1 AS MATERIALIZED (SELECT id FROM subscriptions_0 UNION
       SELECT "id" FROM "Subscription" WHERE ${among('"customerId"', 'customers_1')}),
-    returned AS MATERIALIZED (${ids('returned')} UNION
+    money_back AS MATERIALIZED (${ids('moneyBack')} UNION
       SELECT p."id" FROM "Payment" AS p
       WHERE (${among('p."id"', 'payments_0')} OR ${among('p."invoiceId"', 'invoices_0')})
         AND (p."refundedAt" IS NOT NULL OR EXISTS (SELECT 1 FROM "Dispute" AS d WHERE d."paymentId" = p."id"))),
     unsure AS MATERIALIZED (
       SELECT "id" FROM "Subscription"
       WHERE ${among('"id"', 'subscriptions_1')} AND ("firstPaidAt" IS NULL OR "moneyBack")
-      UNION SELECT id FROM subscriptions_0 WHERE EXISTS (SELECT 1 FROM returned)),
+      UNION SELECT id FROM subscriptions_0 WHERE EXISTS (SELECT 1 FROM money_back)),
     invoices_1 AS MATERIALIZED (SELECT id FROM invoices_0 UNION
       SELECT "id" FROM "Invoice" WHERE ${among('"subscriptionId"', 'unsure')} AND ("first" OR "positive")),
     payments_1 AS MATERIALIZED (SELECT id FROM payments_0 UNION

@@ -39,14 +39,14 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     add(
       'info',
       took,
-      (days) => `${firstPayments(took)} returned, so the ${days} that remained were removed.`,
+      (days) => `${noLongerCounts(took)}, so the ${days} that remained were removed.`,
     );
     const tookNothing = reversals.filter(({ seconds }) => seconds === 0);
     add(
       'info',
       tookNothing,
       () =>
-        `${firstPayments(tookNothing)} returned. You had already used those days, so nothing was removed.`,
+        `${noLongerCounts(tookNothing)}. You had already used those days, so nothing was removed.`,
     );
     const gaveBack = of('restoration', side).filter(({ seconds }) => seconds > 0);
     add('success', gaveBack, (days) => `${countsAgain(side)}: you got ${days} back.`);
@@ -70,11 +70,16 @@ function isOfDaysThatNeverWere(entry: ToldEntry, entries: readonly ToldEntry[]):
   );
 }
 
-/** Names whose payments the entries of one side are about, with the verb. */
-function firstPayments(entries: readonly ToldEntry[]): string {
-  if (entries[0]?.side === 'referred') return 'Your first payment was';
+/**
+ * Says whose payments the entries of one side are about. Why they do not count (a refund, a dispute, a debit that failed
+ * after all, a customer moved to another account) is in the mail.
+ */
+function noLongerCounts(entries: readonly ToldEntry[]): string {
+  if (entries[0]?.side === 'referred') return 'Your first payment no longer counts';
   const friends = new Set(entries.map(({ referralId }) => referralId)).size;
-  return friends === 1 ? 'A friend’s first payment was' : `The first payments of ${friends} friends were`;
+  return friends === 1
+    ? 'A friend’s first payment no longer counts'
+    : `The first payments of ${friends} friends no longer count`;
 }
 
 function countsAgain(side: ToldEntry['side']): string {
@@ -100,7 +105,7 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
       return { at, text: GRANTED[side ?? 'operator'], days: signed('+', seconds) };
     case 'reversal': {
       const what = seconds > 0 ? 'the remaining days were removed' : 'no days were left';
-      return { at, text: `${firstPayments([line.entry])} returned: ${what}`, days: signed('−', seconds) };
+      return { at, text: `${noLongerCounts([line.entry])}: ${what}`, days: signed('−', seconds) };
     }
     case 'restoration': {
       const what = seconds > 0 ? ': days given back' : '';

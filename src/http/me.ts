@@ -28,7 +28,7 @@ const overview = z
       code: z.string(),
       url: z.string().meta({ description: 'The link that invites friends.' }),
       invited: z.int().meta({ description: 'Friends who signed up with it.' }),
-      converted: z.int().meta({ description: 'Of these, those whose payment was made and not returned.' }),
+      converted: z.int().meta({ description: 'Of these, those whose first payment counts.' }),
       activeCredits: z.int().meta({ description: 'Of these, those credited in the last 45 days.' }),
     }),
     subscription: z

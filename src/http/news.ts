@@ -4,8 +4,8 @@ import { markCreditNewsSeen, readCreditNews } from '../referrals/credit-news.ts'
 import type { AppContext } from './context.ts';
 import { noticesOf } from './credit-words.ts';
 
-/** Pages on which news counts as seen, and trouble with a payment is shown. */
-export const PAGES: ReadonlySet<string | undefined> = new Set(['/', '/pricing', '/settings', '/portfolio']);
+/** Pages on which news is shown and then counts as seen. */
+const PAGES: ReadonlySet<string | undefined> = new Set(['/', '/pricing', '/settings', '/portfolio']);
 
 /**
  * Shows on the next page what changed a user's credit since their last visit, whether or not it was also

@@ -8,7 +8,6 @@ import type { Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import { DAY_SECONDS, secondsBetween, wholeSeconds } from '../instants.ts';
 import type { AppContext } from './context.ts';
-import { PAGES } from './news.ts';
 import { dateText } from './page.ts';
 
 /** What a page says while a payment is in trouble, and which button it shows. */
@@ -29,13 +28,11 @@ const END_REASONS: ReadonlyMap<string | null, string> = new Map([
   ['payment_disputed', 'a payment was disputed'],
 ]);
 
-/** Shows trouble with a payment on every page until it is solved. */
+/** Shows trouble with a payment on every page until it is solved, and on pages that say what does not work. */
 export function tellPaymentTrouble(app: FastifyInstance, context: AppContext): void {
   app.addHook('preHandler', async function readTrouble(request) {
-    const { user, method, routeOptions } = request;
-    if (user && method === 'GET' && PAGES.has(routeOptions.url)) {
-      await readSubscriptions(context, request, user);
-    }
+    const { user, method, url } = request;
+    if (user && method === 'GET' && !url.startsWith('/api/')) await readSubscriptions(context, request, user);
   });
 }
 

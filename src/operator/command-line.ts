@@ -175,6 +175,8 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     print(options, await checkConfigCommand(surroundings.env, surroundings.fromFile, paint));
   });
 
+  // After an unknown command the suggestion would be lost above the list of all commands.
+  program.showHelpAfterError('Run `tandem --help` to see all commands.');
   try {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;

@@ -48,6 +48,10 @@ export function nameOf({ id, email }: Pick<User, 'id' | 'email'>): string {
 }
 
 async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
+  const checkout = id.startsWith('cs_')
+    ? await db.checkout.findFirst({ where: { sessionId: id }, include: { user: true } })
+    : null;
+  if (checkout) return checkout.user;
   const customerId = (await customerHere(db, id)) ?? (stripe && (await customerThere(stripe, id)));
   if (customerId === null) {
     throw notFound(
@@ -81,6 +85,8 @@ async function customerInRows(db: Db, id: string): Promise<string | null> {
       return id;
     case 'sub':
       return (await db.subscription.findUnique({ ...which, ...subscription }))?.customerId ?? null;
+    case 'cs':
+      return (await db.checkout.findUnique({ where: { sessionId: id }, include: { user: true } }))?.user.x ?? null;
     case 'in':
       return (await db.invoice.findUnique({ ...which, ...invoice }))?.subscription?.customerId ?? null;
     default: {

@@ -194,17 +194,22 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
   }),
-  'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, now }) => ({
-    subject: `Your payment for ${brand} did not go through`,
-    paragraphs: [
-      `We could not collect the payment for your ${brand} plan.`,
-      nextAttempt !== null && new Date(nextAttempt) > now
-        ? `We try again on ${dateOf(new Date(nextAttempt))}. Check your card before then, so that you keep your plan.`
-        : 'Check your card and pay. Without a payment, your plan ends.',
-    ],
-    button: { label: 'Check your card', url: `${publicUrl}/settings` },
-    after: ['On that page, press “Check your card”.'],
-  }),
+  'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, now }) => {
+    const next = nextAttempt === null ? null : new Date(nextAttempt);
+    const triesAgain = next !== null && next > now;
+    return {
+      subject: `Your payment for ${brand} did not go through`,
+      paragraphs: [
+        `We could not collect the payment for your ${brand} plan.`,
+        triesAgain
+          ? `We try again on ${dateOf(next)}. Check your card before then, so that you keep your plan.`
+          : 'No further attempt is planned. Without a payment, you lose your plan.',
+      ],
+      // The plan may have ended by now. Settings says how things stand, and its button fits.
+      button: { label: triesAgain ? 'Check your card' : 'See what you can do', url: `${publicUrl}/settings` },
+      after: triesAgain ? ['On that page, press “Check your card”.'] : [],
+    };
+  },
   'mail.operator': ({ problems }, { brand, publicUrl }) => ({
     subject: `${brand} needs your attention`,
     paragraphs: [`Something is wrong with the server at ${publicUrl}:`],

@@ -297,7 +297,7 @@ test('pages for two friends after the payment was refunded', async () => {
   await atThePortal(ben, 'Refund the last payment');
   await checkPage(ben, 'settings own payment back');
   await ann.goto('/settings');
-  await ann.getByText('returned').first().waitFor();
+  await ann.getByText('no longer counts').first().waitFor();
   await checkPage(ann, 'settings payment of a friend back');
 });
 

@@ -21,7 +21,7 @@ useBrowser();
 /** Everything in the sandbox's mailbox for one address, the newest first. */
 async function subjectsFor(page: Page, address: string): Promise<string[]> {
   await page.goto('/');
-  const mailbox = (await page.getByRole('link', { name: 'read it here' }).getAttribute('href')) ?? '';
+  const mailbox = (await page.getByRole('link', { name: 'Read the mail' }).getAttribute('href')) ?? '';
   await page.goto(`${mailbox}?to=${encodeURIComponent(address)}`);
   return page.getByRole('heading', { level: 2 }).allInnerTexts();
 }

@@ -221,11 +221,14 @@ test("any broker's file is imported after its columns were checked and corrected
   await dialog.getByText('Line 4: its quantity is not a number above 0.').waitFor();
   const preview = dialog.locator('tbody tr');
   const cellsOf = (row: number): Promise<string[]> => preview.nth(row).locator('th, td').allTextContents();
+  const headings = () => dialog.locator('thead th').filter({ visible: true }).allTextContents();
   expect(await cellsOf(0)).toEqual(['ACME', '10', '£0.00', '', '']);
+  expect(await headings()).toEqual(['Symbol', 'Quantity', 'Price paid']);
 
   await dialog.getByLabel('Price paid for one').selectOption({ label: 'Then (120,00)' });
   await dialog.getByLabel('Current price of one').selectOption({ label: 'Now (130)' });
   expect(await cellsOf(0)).toEqual(['ACME', '10', '£120.00', '£130.00', '']);
+  expect(await headings()).toEqual(['Symbol', 'Quantity', 'Price paid', 'Current price']);
   expect(await cellsOf(1)).toEqual(['GLO;BEX', '1,500', '£2.00', '', '']);
   await dialog.getByLabel('Decimal sign').selectOption({ label: 'Point, as in 1,234.56' });
   expect(await cellsOf(1)).toEqual(['GLO;BEX', '1.5', '£2,000.00', '', '']);

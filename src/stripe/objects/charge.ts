@@ -64,7 +64,7 @@ export const onChargeRefunded: EventHandler = (event) => {
   const { paymentId, invoiceId, refundedInFull } = readCharge(event.object);
   if (!refundedInFull) return ignored('a partial refund changes nothing');
   return {
-    wants: { payments: [paymentId], returned: [paymentId], invoices: invoiceId === null ? [] : [invoiceId] },
+    wants: { payments: [paymentId], moneyBack: [paymentId], invoices: invoiceId === null ? [] : [invoiceId] },
     apply: (tx) => {
       const known =
         invoiceId === null ? paymentOf(tx, paymentId) : storePaymentOfInvoice(tx, paymentId, invoiceId);

@@ -52,7 +52,7 @@ export const onDisputeChanged: EventHandler = (event) => {
   const { id, paymentId } = dispute;
   if (paymentId === null) return ignored('the dispute names no payment');
   return {
-    wants: { payments: [paymentId], returned: [paymentId], disputes: [id] },
+    wants: { payments: [paymentId], moneyBack: [paymentId], disputes: [id] },
     apply: (tx) => {
       const payment = paymentOf(tx, paymentId);
       if (!storeDispute(tx, paymentId, dispute, event.created)) {

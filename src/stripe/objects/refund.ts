@@ -61,7 +61,7 @@ export const onRefundChanged: EventHandler = (event) => {
   if (!tellsOfStatus(event)) return ignored('the status of the refund did not change');
   if (paymentId === null) return ignored('the refund names no payment');
   return {
-    wants: { payments: [paymentId], returned: [paymentId] },
+    wants: { payments: [paymentId], moneyBack: [paymentId] },
     apply: (tx) => {
       const payment = storeFailedRefund(tx, paymentOf(tx, paymentId), event.created);
       if (!payment) return ignored('a later failure is already known');

@@ -166,7 +166,7 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
       inUnit(
         tx,
         events.programme,
-        { payments: [paymentId], returned: [paymentId], disputes: [id] },
+        { payments: [paymentId], moneyBack: [paymentId], disputes: [id] },
         (unit) => {
           if (unit.rows.disputes.get(id)?.status !== row?.status) return false;
           const payment = paymentOf(unit, paymentId);
