@@ -73,7 +73,9 @@ test('an invitation whose payment was refunded says so', async () => {
   await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);
   const text = await words(server, ann);
   expect(text).toContain('It stopped counting on 20 January 2027, so the remaining days were removed.');
-  expect(text).toContain('A friend’s first payment no longer counts: the remaining days were removed −35 days');
+  expect(text).toContain(
+    'A friend’s first payment no longer counts: the remaining days were removed −35 days',
+  );
 });
 
 test('a refund after the credit was used takes nothing, and says so', async () => {

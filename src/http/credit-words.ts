@@ -36,17 +36,12 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     // A reversal of 0 seconds means that all the credit had been used: nothing was taken and nothing can be
     // given back.
     const took = reversals.filter(({ seconds }) => seconds > 0);
-    add(
-      'info',
-      took,
-      (days) => `${noLongerCounts(took)}, so the ${days} that remained were removed.`,
-    );
+    add('info', took, (days) => `${noLongerCounts(took)}, so the ${days} that remained were removed.`);
     const tookNothing = reversals.filter(({ seconds }) => seconds === 0);
     add(
       'info',
       tookNothing,
-      () =>
-        `${noLongerCounts(tookNothing)}. You had already used those days, so nothing was removed.`,
+      () => `${noLongerCounts(tookNothing)}. You had already used those days, so nothing was removed.`,
     );
     const gaveBack = of('restoration', side).filter(({ seconds }) => seconds > 0);
     add('success', gaveBack, (days) => `${countsAgain(side)}: you got ${days} back.`);

@@ -85,8 +85,6 @@ async function customerInRows(db: Db, id: string): Promise<string | null> {
       return id;
     case 'sub':
       return (await db.subscription.findUnique({ ...which, ...subscription }))?.customerId ?? null;
-    case 'cs':
-      return (await db.checkout.findUnique({ where: { sessionId: id }, include: { user: true } }))?.user.x ?? null;
     case 'in':
       return (await db.invoice.findUnique({ ...which, ...invoice }))?.subscription?.customerId ?? null;
     default: {
