@@ -13,6 +13,7 @@ const LAYERS = [
     'src/owner-only.ts',
     'src/remember.ts',
     'src/terminal.ts',
+    'src/wording.ts',
     'src/config.ts',
     'src/metrics.ts',
   ],

@@ -101,6 +101,8 @@ export default defineConfig({
     hookTimeout: 60_000,
     // Share the modules of src/ and the test databases between files.
     isolate: false,
+    // Tests produce much garbage. With more room for it, collecting takes a seventh less processor time.
+    execArgv: ['--max-semi-space-size=64'],
     // Short tests also wait for processes and databases. In the long run a browser is busy beside them.
     maxWorkers: thorough ? 2 : 3,
     restoreMocks: true,

@@ -1,10 +1,10 @@
-// The portfolio: kept in this browser, backed up to the account on request. Everything that changes it can be undone
-// while the notice of it is shown, after a reload as well.
+// The portfolio: kept in this browser, backed up to the account on request. Every change can be undone while its notice
+// is shown, even after a reload. Deleting a damaged portfolio cannot.
 
 import { wireCloud } from './portfolio/cloud.js';
 import { LOCAL_CURRENCY } from './portfolio/currencies.js';
 import { checkHolding, combine, FORMAT, MAX_HOLDINGS, readDocument } from './portfolio/holdings.js';
-import { $, asTyped, counted, money, number, showError, typed } from './portfolio/page.js';
+import { $, ask, asTyped, counted, money, number, showError, typed } from './portfolio/page.js';
 import { render as renderTable, sortBy } from './portfolio/table.js';
 
 /** In localStorage: for good, and for all tabs. */
@@ -83,7 +83,7 @@ function undo() {
   localStorage.setItem(KEPT, JSON.stringify(portfolio));
   if (editing !== null) stopEditing();
   render();
-  say(`The ${before.what} is undone.`);
+  say(`Undid the ${before.what}.`);
   document.getElementById('holdings').focus();
 }
 
@@ -197,7 +197,7 @@ function saidOf(entered, sum) {
     const average = money(sum.price, portfolio.currency);
     return `${number(entered.quantity)} added to ${sum.symbol}: you have ${number(sum.quantity)} now, for ${average} each on average.`;
   }
-  return editing === null ? `${entered.symbol} is added.` : `${entered.symbol} is changed.`;
+  return editing === null ? `${entered.symbol} added.` : `${entered.symbol} changed.`;
 }
 
 /** @param place where the symbol is already; -1 if nowhere */
@@ -212,7 +212,7 @@ function remove(index) {
   const { symbol } = portfolio.holdings[index];
   change(
     { ...portfolio, holdings: portfolio.holdings.toSpliced(index, 1) },
-    `${symbol} is deleted.`,
+    `${symbol} deleted.`,
     'deletion',
   );
   // The button that was pressed is gone.
@@ -222,7 +222,7 @@ function remove(index) {
 
 // Files -------------------------------------------------------------------------------------------------------------
 
-/** Few need it, so it is loaded only then. */
+/** Loads a module on demand, because few visitors need it. */
 async function part(path) {
   try {
     return await import(path);
@@ -284,7 +284,7 @@ $('currency').addEventListener('change', ({ target }) => {
   change(
     { ...portfolio, currency: target.value },
     `Amounts are in ${target.value} now; the numbers stay as they are.`,
-    'change of currency',
+    'currency change',
   );
 });
 for (const one of document.querySelectorAll('[data-export]')) {
@@ -301,7 +301,12 @@ for (const one of document.querySelectorAll('[data-sort]')) {
 $('download-damaged').addEventListener('click', () =>
   download('portfolio-damaged.json', 'text/plain', read(localStorage, KEPT) ?? ''),
 );
-$('start-anew').addEventListener('click', () => {
+$('start-anew').addEventListener('click', async () => {
+  const choices = [
+    ['yes', 'Delete it'],
+    ['', 'Keep it'],
+  ];
+  if ((await ask('Delete the portfolio in this browser? This cannot be undone.', choices)) === '') return;
   localStorage.removeItem(KEPT);
   load();
   document.getElementById('holdings').focus();

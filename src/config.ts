@@ -12,7 +12,7 @@ export interface Config {
   /** Our public origin, without a trailing slash. */
   publicUrl: string;
   databaseUrl: string;
-  /** Null outside production: one is then generated and kept in the data folder. */
+  /** Null if unset, which production refuses: one is then generated and kept in the data folder. */
   sessionSecret: string | null;
   logLevel: string;
   /** Addresses and CIDRs of the proxies in front. */

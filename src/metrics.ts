@@ -47,7 +47,7 @@ export const eventHandling = new Histogram({
 
 export const eventLag = new Histogram({
   name: 'tandem_event_lag_seconds',
-  help: 'Time from an event at Stripe until it was applied or ignored.',
+  help: 'Time from an event at Stripe until it reached us, for events that were handled.',
   buckets: LAG_BUCKETS,
   registers,
 });

@@ -7,7 +7,7 @@ import type { Config, StripeConfig } from './config.ts';
 import { dataFolder } from './db/open.ts';
 import { PlainError } from './plain-error.ts';
 
-/** The part of the sandbox's file that commands need. Other programs write none of it. */
+/** The part of the sandbox's file that commands need. Only the sandbox writes the file. */
 const savedSandbox = z.object({
   aheadMs: z.number().default(0),
   access: z.object({ apiBase: z.url(), apiKey: z.string() }).nullable().default(null),

@@ -10,7 +10,7 @@ import type { Config, StripeConfig } from './config.ts';
 import { openDatabase } from './db/open.ts';
 import { inTransaction } from './db/transaction.ts';
 import { letterheadOf } from './outbox/compose.ts';
-import { examine, summarize } from './operator/doctor.ts';
+import { examine, summarise } from './operator/doctor.ts';
 import { openLog } from './log.ts';
 import type { Announcement } from './log.ts';
 import { startHourly } from './outbox/hourly.ts';
@@ -116,7 +116,7 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
     hourly = startHourly({
       db,
       operatorEmail: config.operatorEmail,
-      examine: async () => summarize(await examine(db, { clawbackDays: config.clawbackDays, now: now() })),
+      examine: async () => summarise(await examine(db, { clawbackDays: config.clawbackDays, now: now() })),
       logger,
       now,
     });

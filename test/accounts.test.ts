@@ -390,6 +390,17 @@ test('Settings changes the address with the current password', async () => {
   expect((await logIn(server, 'ann@example.com')).statusCode).toBe(401);
 });
 
+test('Settings says that the present address stays, when that is what was typed', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const fields = { email: 'Ann@example.com', currentPassword: PASSWORD };
+  const answer = await postForm(server.app, '/settings/address', fields, ann.cookie);
+  const cookie = `${ann.cookie}; ${cookiesOf(answer)}`;
+  const { body } = await server.app.inject({ url: '/settings', headers: { cookie } });
+  expect(body).toContain('Your address stays as it is.');
+  expect(body).not.toContain('has been changed');
+});
+
 test('changing the address ends all other sessions and every reset link', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');

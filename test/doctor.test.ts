@@ -296,7 +296,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'conversion-grants',
         row: `Referral ${trying.referral}`,
-        problem: 'the referrer has 1 grants from it, but should have 0',
+        problem: 'the referrer has 1 grant from it, but should have 0',
       },
     ]);
   });
@@ -313,7 +313,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'conversion-grants',
         row: `Referral ${trying.referral}`,
-        problem: 'somebody else has 1 grants from it, but should have 0',
+        problem: 'somebody else has 1 grant from it, but should have 0',
       },
     ]);
   });
@@ -330,7 +330,7 @@ describe('each invariant, broken alone, is found alone', () => {
     await markDeleted(START);
     expect(await findings(server)).toEqual([]);
     await markDeleted(daysAfter(-1));
-    const problem = 'the referrer has 1 grants from it, but should have 0';
+    const problem = 'the referrer has 1 grant from it, but should have 0';
     expect(byRow(await findings(server))).toEqual(
       byRow([
         { check: 'conversion-grants', row: `Referral ${paying.referral}`, problem },

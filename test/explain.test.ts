@@ -264,9 +264,9 @@ test('explain prints one line for each entry, and sums that add up to the second
     '',
     'Credit',
     '  2027-01-10T09:00:00Z  #1   granted 30 days by an operator "sorry for the "outage""',
-    '  2027-01-10T09:00:00Z  ...  1 day spent until 2027-01-11T09:00:00Z of #1',
+    '  2027-01-10T09:00:00Z  ...  1 day of #1 spent until 2027-01-11T09:00:00Z',
     '  2027-01-11T09:00:00Z  #2   granted 2 days by an operator',
-    '  2027-01-11T09:00:00Z  ...  19 days spent until 2027-01-30T09:00:00Z of #1',
+    '  2027-01-11T09:00:00Z  ...  19 days of #1 spent until 2027-01-30T09:00:00Z',
     '  2027-01-30T09:00:00Z  #3   held because they pay',
     '  2027-03-01T09:00:00Z  #4   runs again because they stopped paying',
     '  2027-03-01T09:00:00Z  ...  11 days 01:02:05 spent until 2027-03-12T10:02:05Z: 10 days of #1, 1 day 01:02:05 of #2',
@@ -386,7 +386,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(referral).toMatchObject({
       state: 'converted',
       says: 'converted on 2027-01-10T09:00:00Z: 45 days each',
-      next: 'A full refund or a dispute opened until 2027-02-09T09:00:00Z can take the days back.',
+      next: 'A full refund by 2027-02-09T09:00:00Z, or the loss of a dispute opened by then, can take the days back.',
       convertedAt: daysAfter(0),
       reversedAt: null,
     });
@@ -413,7 +413,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(restored.invited).toMatchObject([
       {
         state: 'converted',
-        next: 'It is final, unless a dispute opened until 2027-02-09T09:00:00Z is lost later.',
+        next: 'It is final, unless a dispute opened by 2027-02-09T09:00:00Z is lost later.',
       },
     ]);
     expect(text).toContain(
@@ -485,7 +485,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(before?.next).toMatch(/The referrer has deleted their account and gets nothing\.$/);
     await deliverAll(server, [stripe.created()]);
     const after = (await explained(server, friend)).story.invitedBy;
-    expect(after?.says).toMatch(/: 45 days for the invited user; the referrer was deleted$/);
+    expect(after?.says).toMatch(/: 45 days for the invited user; the referrer had deleted their account$/);
   });
 });
 

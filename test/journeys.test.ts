@@ -13,7 +13,7 @@ async function words({ app }: TestServer, url: string, cookie = ''): Promise<str
   return body.replaceAll(/<[^>]+>/g, ' ').replaceAll(/\s+/g, ' ');
 }
 
-const YOURS = 'Your invitation: 45 free days each for you and your friend, with your first payment.';
+const YOURS = 'Your invitation: 45 free days with your first payment.';
 
 describe('an invitation', () => {
   /** Ann, and Ben who signed up with her link. */
@@ -163,10 +163,10 @@ describe('Pricing', () => {
     await deliver(server, stripe.checkoutCompleted());
     await deliver(server, stripe.created());
     expect(await words(server, '/pricing', ann.cookie)).toContain(
-      'You have 45 free days . They give you paid access until',
+      'You have 45 free days . Your paid access lasts until',
     );
     expect(await words(server, '/pricing', ben.cookie)).toContain(
-      'You have 45 free days . They are paused while you pay',
+      'You have 45 free days . The countdown is paused while you pay',
     );
     expect(await words(server, '/pricing')).not.toContain('You have 45');
   });

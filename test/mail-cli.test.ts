@@ -50,7 +50,7 @@ test('mail lists what was queued, the newest first, and no address', async () =>
   expect(lines[0]).toMatch(
     new RegExp(
       `^2027-01-12T09:00:00Z {2}queued {3}mail.password-changed {2}item-3 {2}${ann.id} {2}` +
-        'tried 1 times, next 2027-01-12T09:01:\\d\\dZ {2}The mail server refused the recipient: 451 4.3.0.$',
+        'tried 1 time, next 2027-01-12T09:01:\\d\\dZ {2}The mail server refused the recipient: 451 4.3.0.$',
     ),
   );
   expect(lines.slice(1)).toEqual([

@@ -1,7 +1,7 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { openDatabase } from '../src/db/open.ts';
-import { examine, summarize } from '../src/operator/doctor.ts';
+import { examine, summarise } from '../src/operator/doctor.ts';
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { queueAlarm, readProblems, unusualSilence } from '../src/outbox/alarm.ts';
 import { startHourly } from '../src/outbox/hourly.ts';
@@ -153,7 +153,7 @@ describe('the operator', () => {
     const context = {
       db: server.db,
       operatorEmail: OPERATOR_EMAIL,
-      examine: async () => summarize(await examine(server.db, { clawbackDays: 30, now: server.clock.now })),
+      examine: async () => summarise(await examine(server.db, { clawbackDays: 30, now: server.clock.now })),
       logger: { warn: vi.fn() },
       now: () => server.clock.now,
     };

@@ -456,7 +456,7 @@ test('Settings says until when credit gives access, and that it is paused while 
   expect(annReads).toContain('You have paid access for 45 days more, until 24 February 2027');
   const bobReads = await read(server, '/settings', bob.cookie);
   expect(bobReads).toContain('45 days of paid access');
-  expect(bobReads).toContain('They are paused while you pay and start when your plan ends.');
+  expect(bobReads).toContain('paused while you pay. The countdown starts when your plan ends.');
   expect(bobReads).toContain('+45 days on your account');
 });
 

@@ -101,13 +101,13 @@ const STATES: [string, Record<string, unknown>, string | null][] = [
   [
     'over because the payment failed',
     OVER,
-    'Your monthly plan ended on 10 February 2027 because its payment failed. Your paid access ended with it. ' +
+    'Your monthly plan ended on 10 February 2027 because its payment failed. You have no paid access now. ' +
       `Any backups you made are still there. Choose a plan ${PLANS}`,
   ],
   [
     'over because a payment was disputed',
     { ...OVER, cancellation_details: { reason: 'payment_disputed' } },
-    'Your monthly plan ended on 10 February 2027 because a payment was disputed. Your paid access ended with it. ' +
+    'Your monthly plan ended on 10 February 2027 because a payment was disputed. You have no paid access now. ' +
       `Any backups you made are still there. Choose a plan ${PLANS}`,
   ],
   [

@@ -235,7 +235,8 @@ describe('reconcile', () => {
     expect(list).toHaveBeenCalledTimes(asked);
   });
 
-  test('resumes an interrupted list at the same page', async () => {
+  /** More subscriptions than fit on a page of Stripe's, none of them heard of, and a run that stops after the first page. */
+  async function interruptedRun(seconds: number | null) {
     const world = await startWorld();
     for (let count = 0; count < 130; count += 1) {
       const session = await world.merchant.checkout.sessions.create({
@@ -254,18 +255,30 @@ describe('reconcile', () => {
       if (query.starting_after !== undefined) throw new Error('interrupted');
       return list(query);
     };
-    await expect(reconcileWorld(world)).rejects.toThrow('interrupted');
+    await expect(reconcileWorld(world, seconds)).rejects.toThrow('interrupted');
     expect(await world.db.subscription.count({ where: { status: 'active' } })).toBe(100);
     const asked: Stripe.SubscriptionListParams[] = [];
     stripe.subscriptions.list = (query: Stripe.SubscriptionListParams) => {
       asked.push(query);
       return list(query);
     };
+    return { world, asked };
+  }
+
+  test('resumes an interrupted list at the same page', async () => {
+    const { world, asked } = await interruptedRun(null);
     await reconcile(world);
     expect(asked).toMatchObject([{ starting_after: expect.stringMatching(/^sub_/) as string }]);
     expect(await world.db.subscription.count({ where: { status: 'active' } })).toBe(130);
     await reconcile(world);
     expect(asked[1]?.starting_after).toBeUndefined();
+  });
+
+  test('compares everything after an interrupted run with --since, which lists other subscriptions', async () => {
+    const { world, asked } = await interruptedRun(7 * DAY);
+    await reconcile(world);
+    expect(asked[0]?.starting_after).toBeUndefined();
+    expect(await world.db.subscription.count({ where: { status: 'active' } })).toBe(130);
   });
 
   test('dates each fix by the clock of that moment, not by the start of the run', async () => {
@@ -453,6 +466,6 @@ describe('reconcile', () => {
     const world = await startWorld();
     await pressUpgrade(world, await signUp(world, 'ann@example.com')).then(sessionIdOf);
     await world.sandbox.close();
-    await expect(command(world)).rejects.toThrow('Stripe could not be asked');
+    await expect(command(world)).rejects.toThrow('Asking Stripe failed');
   });
 });

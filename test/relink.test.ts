@@ -224,7 +224,7 @@ describe('relink moves everything that the customer gave', () => {
     await deliverAll(server, [stripe.created(), stripe.invoicePaid()]);
     const { json, text } = await move(server, stripe, ann);
     expect(json).toMatchObject({ from: null, to: { id: ann.id } });
-    expect(text).toContain('Before, it belonged to nobody.');
+    expect(text).toContain('It belonged to nobody before.');
     expect(await userRow(server, ann.id)).toMatchObject({ tier: 'paid' });
     expect(await server.db.auditRow.findMany({ where: { kind: { in: ['link', 'unlink'] } } })).toMatchObject([
       { userId: ann.id, kind: 'link', otherUserId: null },
@@ -427,7 +427,7 @@ describe('relink on the command line', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const [first, ...rest] = stdout.trimEnd().split('\n');
     expect(first).toBe(
-      `${stripe.customer} now belongs to ben@example.com. Before, it belonged to ann@example.com.`,
+      `${stripe.customer} now belongs to ben@example.com. It belonged to ann@example.com before.`,
     );
     expect(rest.sort()).toEqual([
       'ann@example.com: credit -45 days',

@@ -72,7 +72,7 @@ test('an invitation whose payment was refunded says so', async () => {
   server.clock.now = daysAfter(10);
   await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);
   const text = await words(server, ann);
-  expect(text).toContain('It stopped counting on 20 January 2027, so the remaining days were removed.');
+  expect(text).toContain('It stopped counting on 20 January 2027 , so any remaining days were removed.');
   expect(text).toContain(
     'A friend’s first payment no longer counts: the remaining days were removed −35 days',
   );
@@ -113,7 +113,7 @@ test('the page lists the newest 50 invitations, the export all', async () => {
   });
   const text = await words(server, ann);
   expect(text.match(/ joined\./g)).toHaveLength(50);
-  expect(text).toContain('Your data export has 3 earlier ones.');
+  expect(text).toContain('Earlier invitations are in your data export.');
   const exported = (await open(server, ann, '/settings/export')).json<{ invitations: unknown[] }>();
   expect(exported.invitations).toHaveLength(53);
 });
@@ -138,12 +138,12 @@ test('the history of credit shows grants, what was used, and when it was paused'
   ]);
   const text = await words(server, ann);
   const lines = [
-    'You started paying: your days were paused',
+    'You started paying: free days are paused while you pay',
     'Used as paid access −20 days',
     'A friend you invited made a first payment +45 days',
   ];
   expect(lines.map((line) => text.indexOf(line)).every((at, n, all) => at > (all[n - 1] ?? 0))).toBe(true);
-  expect(text).toContain('They are paused while you pay and start when your plan ends.');
+  expect(text).toContain('paused while you pay. The countdown starts when your plan ends.');
 });
 
 test('of a long history the newest 50 lines are shown, with the number of the others', async () => {
@@ -177,7 +177,7 @@ test('of a long history the newest 50 lines are shown, with the number of the ot
   // Between two gifts, one second of credit was used.
   expect(text.match(/Given to you/g)).toHaveLength(25);
   expect(text.match(/Used as paid access/g)).toHaveLength(25);
-  expect(text).toContain('Your data export has 750 earlier entries.');
+  expect(text).toContain('Earlier entries are in your data export.');
   const exported = (await open(server, ann, '/settings/export')).json<{ creditEntries: unknown[] }>();
   expect(exported.creditEntries).toHaveLength(grants);
 });

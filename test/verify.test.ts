@@ -84,7 +84,7 @@ describe('a new address', () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     expect(await kindsFor(server, ann)).toEqual(['mail.prove-address']);
-    expect(await settings(server, ann)).toContain('We sent a link to <strong>ann@example.com</strong>');
+    expect(await settings(server, ann)).toContain('<strong>ann@example.com</strong> is not confirmed yet.');
     const path = await provePath(server, ann);
     expect(JSON.stringify(await outbox(server))).not.toContain(path.split('/').at(-1));
     for (const method of ['GET', 'HEAD'] as const) {
@@ -459,7 +459,7 @@ describe('a change of address', () => {
     const other = await proven(server, 'new@example.com');
     const answer = await postForm(server.app, path, {});
     expect(answer.statusCode).toBe(409);
-    expect(answer.body).toContain('Another account has confirmed this address');
+    expect(answer.body).toContain('This address belongs to another account');
     expect(await userOf(server, ann)).toMatchObject({
       email: 'ann@example.com',
       pendingEmail: 'new@example.com',

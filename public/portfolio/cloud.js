@@ -76,10 +76,10 @@ export function wireCloud({ current, replace, say }) {
     const restored = readDocument(JSON.stringify(await call('POST', path)));
     const [here, there] = [portfolio.holdings.length, restored.holdings.length];
     if (JSON.stringify(restored) === JSON.stringify(portfolio)) {
-      say('This browser already has exactly that.');
+      say('This browser already has the same portfolio.');
       return;
     }
-    const question = `The backup of ${when} has ${counted(there)}. Replace the ${counted(here)} of this browser?`;
+    const question = `The backup from ${when} has ${counted(there)}. Replace the ${counted(here)} in this browser?`;
     const choices = [
       ['yes', 'Replace'],
       ['', 'Cancel'],

@@ -271,8 +271,8 @@ function guessDecimal(rows, { quantity, price, cost, currentPrice }, separator) 
 /** @type {Record<string, string>} */
 const REASONS = {
   symbol: 'it has no symbol of 1 to 20 characters',
-  quantity: 'its quantity is not a number above 0',
-  price: 'its price is not a number',
+  quantity: 'its quantity is not a number above 0 and up to 1,000,000,000,000',
+  price: 'its price is not a number from 0 to 1,000,000,000,000',
   note: 'its note is longer than 500 characters',
 };
 
@@ -318,9 +318,9 @@ function pricePaid(mapping, number, quantity) {
 
 // Writing -----------------------------------------------------------------------------------------------------------
 
-// A spreadsheet runs a cell as a formula that begins with one of these, after blanks and quotation marks too. Where the
-// system's separator is another one, or a line break is not kept together, a new cell begins in the middle of a field. A
-// quotation mark is put in front, and taken away again on import. https://owasp.org/www-community/attacks/CSV_Injection
+// A spreadsheet runs a cell as a formula if it begins with one of these, even after blanks and quotation marks. With
+// another separator, or if a quoted line break is split, a new cell can begin inside a field. So an apostrophe is put in
+// front, and removed on import. https://owasp.org/www-community/attacks/CSV_Injection
 const CELL_STARTS = '(?<=^|[;,|\\t\\r\\n])';
 const FORMULA_AHEAD = '(?=[ \\u00A0\\u3000"]*[\'=+\\-@\uFF1D\uFF0B\uFF0D\uFF20])';
 const FORMULA = new RegExp(`${CELL_STARTS}${FORMULA_AHEAD}`, 'g');

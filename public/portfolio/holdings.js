@@ -44,10 +44,12 @@ export function checkHolding({ symbol, quantity, price, currentPrice, note }) {
   /** @type {{ [field in keyof Holding]?: string }} */
   const errors = {};
   if (name === '' || name.length > MAX_SYMBOL) errors.symbol = 'Enter a symbol of 1 to 20 characters.';
-  if (!isAmount(quantity) || quantity === 0) errors.quantity = 'Enter a number above 0, such as 1.5.';
-  if (!isAmount(price)) errors.price = 'Enter what you paid for one, such as 12.34.';
+  if (!isAmount(quantity) || quantity === 0)
+    errors.quantity = 'Enter a number above 0 and up to 1,000,000,000,000, such as 1.5.';
+  if (!isAmount(price)) errors.price = 'Enter what you paid for one, such as 12.34, up to 1,000,000,000,000.';
   if (currentPrice !== undefined && !isAmount(currentPrice))
-    errors.currentPrice = 'Enter what one is worth now, such as 12.34, or leave it empty.';
+    errors.currentPrice =
+      'Enter what one is worth now, such as 12.34, up to 1,000,000,000,000, or leave it empty.';
   if (text.length > MAX_NOTE) errors.note = 'A note has 500 characters at most.';
   if (Object.keys(errors).length > 0) return { errors };
   return {
@@ -71,12 +73,13 @@ export function readDocument(text) {
   try {
     value = JSON.parse(text);
   } catch {
-    throw new Error('This is not a JSON file.');
+    throw new Error('This is not valid JSON.');
   }
   if (value?.format !== FORMAT.format) throw new Error('This is not a portfolio from this page.');
   if (value.version !== FORMAT.version)
     throw new Error('This portfolio was made by a newer version of this page. Reload it, and try again.');
-  if (!/^[A-Z]{3}$/.test(value.currency)) throw new Error('Its currency is not a code of three letters.');
+  if (!/^[A-Z]{3}$/.test(value.currency))
+    throw new Error('The currency is not a code of three capital letters.');
   if (!Array.isArray(value.holdings)) throw new Error('It has no list of holdings.');
   if (value.holdings.length > MAX_HOLDINGS) throw new Error(`It has more than ${MAX_HOLDINGS} holdings.`);
   /** @type {Holding[]} */

@@ -22,10 +22,10 @@ export type RefundFacts = Pick<Payment, 'firstRefundedAt' | 'refundedAt' | 'refu
  * @returns event.created of the first event that showed it, UTC; null if it is not fully refunded
  */
 export function refundedSince({ firstRefundedAt, refundedAt, refundFailedAt }: RefundFacts): Date | null {
-  const holds = (at: Date | null): at is Date =>
+  const stands = (at: Date | null): at is Date =>
     at !== null && (refundFailedAt === null || refundFailedAt < at);
-  if (holds(firstRefundedAt)) return firstRefundedAt;
-  return holds(refundedAt) ? refundedAt : null;
+  if (stands(firstRefundedAt)) return firstRefundedAt;
+  return stands(refundedAt) ? refundedAt : null;
 }
 
 /** A payment with its refunds and disputes. */

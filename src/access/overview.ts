@@ -34,7 +34,8 @@ export interface SubscriptionView {
   trialEnd: Date | null;
 }
 
-export interface Place {
+/** What an overview needs from the configuration. */
+export interface OverviewConfig {
   publicUrl: string;
   prices: Prices;
 }
@@ -43,13 +44,13 @@ export async function describeUser(
   db: Db,
   user: User,
   subscriptions: readonly Subscription[],
-  place: Place,
+  config: OverviewConfig,
   now: Date,
 ): Promise<Overview> {
   const at = wholeSeconds(now);
   const counts = await countReferrals(db, user, at);
   const subscription = shownOf(subscriptions);
-  const view = subscription && viewOf(subscription, place.prices);
+  const view = subscription && viewOf(subscription, config.prices);
   return {
     id: user.id,
     email: user.email ?? '',
@@ -57,7 +58,7 @@ export async function describeUser(
     tier: user.tier as Overview['tier'],
     ...creditView(user, at),
     access: accessOf(user, view, at),
-    referral: { code: user.code, url: `${place.publicUrl}/r/${user.code}`, ...counts },
+    referral: { code: user.code, url: `${config.publicUrl}/r/${user.code}`, ...counts },
     subscription: view,
   };
 }

@@ -90,7 +90,7 @@ export function endSubscriptions(tx: Unit, customerId: string, endedAt: Date): v
   for (const row of tx.rows.subscriptions.values()) {
     if (row.customerId !== customerId || row.status === null || TERMINAL_STATUSES.has(row.status)) continue;
     const changes = { status: 'canceled', endedAt, statusAt: endedAt };
-    const known = settle(tx, knownOf(row), { ...row, ...changes });
+    const known = paidTimeNow(tx, knownOf(row), { ...row, ...changes });
     put(tx, row, { ...changes, ...paidTimeOf(row, known) });
   }
 }
@@ -108,7 +108,7 @@ export function withProof(row: Subscription, provenAt: Date | null, at: Date): K
  * question. If the answer names no end, the subscription ended at the moment of asking; if it says paid, it is paid
  * since the newest snapshot or the end of the trial, whichever is later.
  */
-export function settle({ now }: Unit, known: Known | null, after: Subscription): Known {
+export function paidTimeNow({ now }: Unit, known: Known | null, after: Subscription): Known {
   const paid = tierOf(after) === 'paid';
   if (known?.paid === paid) return known;
   const trialEnd = after.trialEnd && after.trialEnd <= now ? after.trialEnd : null;

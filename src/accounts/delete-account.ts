@@ -35,8 +35,7 @@ export interface EndedAtStripe {
 /**
  * Deletes a user's account (design: rule 11). It first closes their open checkout and cancels their
  * subscriptions at Stripe, and only then leaves a tombstone. If Stripe cannot be reached, nothing is deleted.
- * A subscription to another product in the same Stripe account is not ours to cancel, unless it counted when
- * it was bought.
+ * A subscription to another product in the same Stripe account is not ours to cancel, unless it ever counted.
  * @param typed `mail`: whether a confirmation may be mailed
  * @returns why it was refused, or null when done
  * @throws StripeError when Stripe refuses or cannot be reached

@@ -16,7 +16,7 @@ const OPTIONS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 const THREADS = Number(process.env['UV_THREADPOOL_SIZE']) || 4;
 const HASHES_AT_ONCE = Math.max(1, Math.min(availableParallelism(), THREADS - 2));
 
-/** Maximum queue for a thread: about half a second of work. */
+/** Maximum queue of all threads together, 16 for each: about half a second of work. */
 const HASHES_WAITING = 16 * HASHES_AT_ONCE;
 
 const SHORTEST = 8;

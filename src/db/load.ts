@@ -82,7 +82,7 @@ const OWN_ADDRESS = `(${IS_OPEN} AND (
     EXISTS (SELECT 1 FROM "User" AS r WHERE r."id" = t."referrerId" AND r."emailHash" IN ${ADDRESSES})
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f WHERE f."userId" = t."referrerId" AND f."emailHash" IN ${ADDRESSES})
   ))`;
-/** One of these addresses has already converted a referral, now or as a former address. */
+/** One of these addresses converted a referral, or is a former address of an account that did. */
 const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
     EXISTS (SELECT 1 FROM "Referral" AS c WHERE c."convertedAt" IS NOT NULL AND c."referredHash" IN ${ADDRESSES})
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f JOIN "Referral" AS c ON c."referredId" = f."userId"
@@ -91,8 +91,8 @@ const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
 
 /**
  * Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own. A
- * subscription is in `unsure` while no payment of it is known, or if money of it may have gone back: all its first and
- * positive invoices are loaded.
+ * subscription is in `unsure` while none of its payments is known, or if some of its money may have gone back. All its
+ * first and positive invoices are then loaded.
  */
 function loadStatement(engine: Engine): string {
   const dialect = DIALECTS[engine];

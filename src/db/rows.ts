@@ -25,8 +25,8 @@ export type UserRow = Pick<
 >;
 
 /**
- * A referral, with what decides whether its addresses allow a conversion (design: rule 11). Only loaded while it is
- * open.
+ * A referral, and whether its addresses rule out a conversion (design: rule 11). Both flags are false once it is no
+ * longer open.
  */
 export type ReferralRow = Referral & { ownAddress: boolean; addressConverted: boolean };
 

@@ -61,8 +61,8 @@ function insertStatement(
 }
 
 /**
- * Writes what has changed, with one statement a table. Loaded rows are updated only in the columns that changed in at
- * least one of them, so unaffected indexes are not touched.
+ * Writes what has changed, with one statement a table. If a table gets no new rows, only the columns that
+ * changed in at least one row are updated, so unaffected indexes are not touched.
  *
  * @param tx holds the locks of all loaded rows
  * @throws LostRace when another transaction took a unique value; Error when a loaded row no longer exists

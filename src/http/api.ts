@@ -13,7 +13,7 @@ const DESCRIPTION = `Accounts, billing and referrals of a subscription app.
 Log in at /login to get the session cookie, which authenticates each request. Instants are ISO 8601 in UTC.
 
 An error is {"error": {"code", "message"}}. The code is for programs and does not change; the message is for people. A
-browser's form gets a page instead.`;
+browser's form gets a page instead, and Stripe's webhook gets {"error": "…"}.`;
 
 const apiError = z
   .object({
@@ -35,7 +35,7 @@ const ERRORS: Readonly<Record<number, string>> = {
   413: 'The body is too large.',
   415: 'The content type of the body is not supported.',
   429: 'Too many requests. Retry-After says how many seconds to wait.',
-  500: 'Something went wrong on our side, and nothing was changed.',
+  500: 'Something went wrong on our side.',
   503: 'Not possible right now. If there is a Retry-After header, wait that many seconds, then try again.',
 };
 

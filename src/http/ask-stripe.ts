@@ -4,9 +4,9 @@ import { absenceOf } from '../stripe/missing.ts';
 import { HttpError } from './errors.ts';
 
 const UNAVAILABLE =
-  'Stripe, which handles our payments, did not answer properly. Nothing was paid. Please try again in a moment.';
+  'Stripe, which handles our payments, did not answer properly. Nothing was charged. Please try again in a moment.';
 const REFUSED =
-  'Stripe, which handles our payments, refused this. Nothing was paid. Trying again will not help: something is set up ' +
+  'Stripe, which handles our payments, refused this. Nothing was charged. Trying again will not help: something is set up ' +
   'wrong on our side, and we have to fix it first.';
 
 /**

@@ -73,7 +73,7 @@ function options(request: FastifyRequest, maxAge: number) {
 }
 
 /**
- * Cookies are absent outside the people's scope, where an error page can still be rendered, and before the
+ * Cookies are absent outside the scopes that register them, where an error page can still be rendered, and before the
  * cookie hook has run.
  */
 function cookieOf(request: FastifyRequest, name: string): string | null {

@@ -1,14 +1,7 @@
 import type { RecentLine } from '../credits/recent.ts';
-import { DAY_SECONDS } from '../instants.ts';
 import type { ToldEntry } from '../referrals/credit-news.ts';
+import { inDays } from '../wording.ts';
 import type { Notice } from './page.ts';
-
-/** Puts an amount of credit, in seconds, into words: whole days, or "less than a day". */
-export function inDays(seconds: number): string {
-  const days = Math.round(seconds / DAY_SECONDS);
-  if (days === 0) return 'less than a day';
-  return days === 1 ? '1 day' : `${days} days`;
-}
 
 /** Turns credit ledger entries since the user's last visit into notices for the next page. */
 export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
@@ -44,7 +37,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
       () => `${noLongerCounts(tookNothing)}. You had already used those days, so nothing was removed.`,
     );
     const gaveBack = of('restoration', side).filter(({ seconds }) => seconds > 0);
-    add('success', gaveBack, (days) => `${countsAgain(side)}: you got ${days} back.`);
+    add('success', gaveBack, (days) => `${countsNow(side)}: you got ${days} back.`);
   }
   return notices;
 }
@@ -77,8 +70,8 @@ function noLongerCounts(entries: readonly ToldEntry[]): string {
     : `The first payments of ${friends} friends no longer count`;
 }
 
-function countsAgain(side: ToldEntry['side']): string {
-  return side === 'referred' ? 'Your payment counts again' : 'A friend’s payment counts again';
+function countsNow(side: ToldEntry['side']): string {
+  return side === 'referred' ? 'A payment of yours counts now' : 'A friend’s payment counts now';
 }
 
 /** One line of the credit history in Settings. */
@@ -106,14 +99,14 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
       const what = seconds > 0 ? ': days given back' : '';
       return {
         at,
-        text: `${countsAgain(side)}${what}`,
+        text: `${countsNow(side)}${what}`,
         days: signed('+', seconds),
       };
     }
     case 'hold':
-      return { at, text: 'You started paying: your days were paused', days: null };
+      return { at, text: 'You started paying: free days are paused while you pay', days: null };
     default:
-      return { at, text: 'You stopped paying: your days continued', days: null };
+      return { at, text: 'You stopped paying: free days count down again', days: null };
   }
 }
 

@@ -65,12 +65,12 @@ function busy(cause: Error): HttpError {
 
 const OUR_FAULT = {
   code: 'internal_error',
-  message: 'Something went wrong on our side, and nothing was changed. Please try again in a moment.',
+  message: 'Something went wrong on our side. Please try again in a moment.',
 };
 
 const HEADINGS: Readonly<Record<number, string>> = {
   403: 'This did not come from our site',
-  404: 'This page does not exist',
+  404: 'Not found',
   429: 'Too many requests',
   503: 'Not available right now',
 };

@@ -53,17 +53,23 @@ export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): 
     } catch (error) {
       const status = isUnreachable(error)
         ? 'the database cannot be reached'
-        : `the database is busy: no answer within ${ANSWER_MS / 1000} s`;
+        : error instanceof TooLate
+          ? `the database is busy: no answer within ${ANSWER_MS / 1000} s`
+          : 'the check failed; the log says why';
       request.log.error({ err: error }, status);
       return reply.status(503).send({ status });
     }
   });
 }
 
+class TooLate extends Error {
+  override name = 'TooLate';
+}
+
 async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   const timer = new AbortController();
   const tooLong = sleep(ms, undefined, { signal: timer.signal }).then(() => {
-    throw new Error(`No answer within ${ms} ms.`);
+    throw new TooLate(`No answer within ${ms} ms.`);
   });
   try {
     return await Promise.race([work, tooLong]);

@@ -8,6 +8,7 @@ import { DAY_SECONDS } from '../instants.ts';
 import type { AppContext } from './context.ts';
 import { HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
+import { MAILS_TO_UNPROVEN } from '../outbox/still-true.ts';
 
 /** Default window of a limit. It begins with the first try. */
 const WINDOW_SECONDS = 10 * 60;
@@ -31,7 +32,7 @@ const LIMITS = {
   unknownPathsOfAddress: 300,
   resetMailsToMailbox: 5,
   // Anyone can type anyone's address (design: rule 12).
-  mailsToUnprovenMailbox: 5,
+  mailsToUnprovenMailbox: MAILS_TO_UNPROVEN,
 } as const;
 
 const OTHER_WINDOWS: Readonly<Partial<Record<LimitName, number>>> = {

@@ -2,12 +2,11 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import { remember } from '../remember.ts';
+import { longDate } from '../wording.ts';
 import { takeFlash } from './cookies.ts';
 
 const KEPT_DATES = 1_000;
 const dateTexts = new Map<string, string>();
-
-const DATE = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' });
 
 export interface Notice {
   kind: 'success' | 'info' | 'error';
@@ -57,12 +56,11 @@ export function sendPage(
     day,
     trouble: request.trouble,
     ...data,
-    notices: [...(said ? [named(said, request.server.site)] : []), ...(request.news ?? [])],
+    notices: [...(said ? [withBrand(said, request.server.site)] : []), ...(request.news ?? [])],
   });
 }
 
-/** Fills in the brand. */
-function named({ kind, text }: Notice, { brand }: SiteInfo): Notice {
+function withBrand({ kind, text }: Notice, { brand }: SiteInfo): Notice {
   return { kind, text: text.replace('{brand}', brand) };
 }
 
@@ -79,7 +77,7 @@ function day(instant: Date): string {
  */
 export function dateText(instant: Date): string {
   const date = instant.toISOString().slice(0, 10);
-  return dateTexts.get(date) ?? remember(dateTexts, date, DATE.format(instant), KEPT_DATES);
+  return dateTexts.get(date) ?? remember(dateTexts, date, longDate(instant), KEPT_DATES);
 }
 
 declare module 'fastify' {

@@ -28,7 +28,7 @@ const END_REASONS: ReadonlyMap<string | null, string> = new Map([
   ['payment_disputed', 'a payment was disputed'],
 ]);
 
-/** Shows trouble with a payment on every page until it is solved, and on pages that say what does not work. */
+/** Reads the trouble with the user's payment before each page requested with GET, so that the layout can show it. */
 export function tellPaymentTrouble(app: FastifyInstance, context: AppContext): void {
   app.addHook('preHandler', async function readTrouble(request) {
     const { user, method, url } = request;
@@ -104,7 +104,7 @@ export function troubleOf(
       const plan = planOf(subscription, prices);
       return {
         what: `Your ${plan ? `${plan} plan` : 'plan'} ended on ${dateText(endedAt)} because ${why}.`,
-        then: access('Your paid access ended with it. Any backups you made are still there.'),
+        then: access('You have no paid access now. Any backups you made are still there.'),
         remedy: 'plan',
       };
     }

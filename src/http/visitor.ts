@@ -6,8 +6,8 @@ import type { AppContext } from './context.ts';
 import { clearSession, invitationCookie, sessionToken, setInvitation, setSession } from './cookies.ts';
 
 /**
- * Gives every request the fields that pages read. Outside the people's scope they stay empty, so an error
- * page there shows no user.
+ * Gives every request the fields that pages read. Outside the scopes that recognise visitors they stay
+ * empty, so an error page there shows no user.
  */
 export function declareVisitor(app: FastifyInstance): void {
   app.decorateRequest('user', null);

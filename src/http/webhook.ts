@@ -57,7 +57,7 @@ const WEBHOOK = {
     413: json('The body is larger than 1 MiB.', webhookError),
     500: json('Handling the event failed, and nothing is kept but the event and its error.', webhookError),
     503: json(
-      'No secret is set, or there is too much to do. Retry-After says when to send it again.',
+      'No secret is set, the database is not available, or there is too much to do. If there is a Retry-After header, send it again after that many seconds.',
       webhookError,
     ),
   },

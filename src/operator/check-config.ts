@@ -3,6 +3,7 @@ import type { CheckedConfig, Config, Remark, VariableName } from '../config.ts';
 import { dataFolder, isPostgresql, withoutPassword } from '../db/open.ts';
 import type { CommandResult } from './command.ts';
 import type { Paint } from '../terminal.ts';
+import { counted } from '../wording.ts';
 
 /** The values of these are never shown. */
 const SECRETS: ReadonlySet<VariableName> = new Set([
@@ -55,23 +56,27 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
     return apiBase === null ? 'Requests go to Stripe.' : 'Requests go there instead of to Stripe.';
   },
   STRIPE_TRIAL_DAYS: ({ stripe: { trialDays } }) =>
-    trialDays === 0 ? 'No trial is offered.' : `A first checkout offers a trial of ${trialDays} days.`,
+    trialDays === 0
+      ? 'No trial is offered.'
+      : `A first checkout offers a trial of ${counted(trialDays, 'day')}.`,
   SESSION_SECRET: ({ sessionSecret, production, databaseUrl }) => {
     if (sessionSecret !== null) return 'Sessions and the links in mail depend on it.';
     return production
-      ? 'Nobody can log in.'
+      ? 'The server does not start.'
       : `A secret is generated at the first start and kept in ${dataFolder(databaseUrl)}/session-secret.`;
   },
   LOG_LEVEL: ({ logLevel }) =>
-    logLevel === 'silent' ? 'Nothing is logged.' : `Messages of level ${logLevel} and above are logged.`,
+    logLevel === 'silent'
+      ? 'Only the line with the address of the server is logged.'
+      : `Messages of level ${logLevel} and above are logged.`,
   TRUST_PROXY: ({ trustProxy }) =>
     trustProxy.length === 0
       ? 'Rate limits use the address of the connection; X-Forwarded-For is ignored.'
       : 'X-Forwarded-For is trusted from these addresses, and rate limits use it.',
   REFERRAL_CLAWBACK_DAYS: ({ clawbackDays }) =>
-    `A refund, or a dispute that is lost later, takes credit back if it begins within ${clawbackDays} days of the payment.`,
+    `A refund, or a dispute that is lost later, takes credit back if it begins within ${counted(clawbackDays, 'day')} of the payment.`,
   EVENT_RETENTION_DAYS: ({ eventRetentionDays }) =>
-    `The payloads of Stripe events are kept whole for ${eventRetentionDays} days.`,
+    `The payloads of Stripe events are kept whole for ${counted(eventRetentionDays, 'day')}.`,
   SMTP_URL: ({ mail }) => {
     if (mail === null) return 'No mail is sent; pages say what to do instead.';
     return mail.smtpUrl === null
@@ -205,8 +210,4 @@ function verdict(problems: number, warnings: number): string {
   const said = warnings === 0 ? '' : ` ${counted(warnings, 'warning')}.`;
   if (problems > 0) return `\nThe server would not start: ${counted(problems, 'problem')}.${said}`;
   return `\nThe server would start.${said}`;
-}
-
-function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }

@@ -176,7 +176,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
   });
 
   // After an unknown command the suggestion would be lost above the list of all commands.
-  program.showHelpAfterError('Run `tandem --help` to see all commands.');
+  program.showHelpAfterError('Run `npx tandem --help` to see all commands.');
   try {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;

@@ -32,6 +32,6 @@ export async function customerAtStripe(stripe: Stripe, id: string): Promise<stri
   } catch (error) {
     if (absenceOf(error) === 'gone') return null;
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
-    throw new PlainError(`${id} is not known here, and Stripe could not be asked: ${error.message}`);
+    throw new PlainError(`${id} is not known here, and asking Stripe failed: ${error.message}`);
   }
 }

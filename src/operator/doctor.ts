@@ -16,6 +16,8 @@ import { DAY_SECONDS, isoText, secondsBetween } from '../instants.ts';
 import { firstPaymentOf } from '../access/first-payment.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import type { Paint } from '../terminal.ts';
+import { counted } from '../wording.ts';
+import { isLive } from '../access/live.ts';
 
 /** `doctor`: checks every invariant of the database and lists the rows that break one. */
 export async function doctor({ db, config, now, paint }: CommandContext): Promise<CommandResult> {
@@ -40,7 +42,7 @@ function section({ name, says }: Invariant, findings: readonly Finding[], paint:
 }
 
 /** The findings in one sentence, without ids, for the mail to the operator; empty when there are none. */
-export function summarize(findings: readonly Finding[]): string[] {
+export function summarise(findings: readonly Finding[]): string[] {
   // The mail counts failed items by itself, and only those of the last day.
   const counts = INVARIANTS.filter(({ name }) => name !== FAILED_ITEMS)
     .map(({ name }) => ({ name, count: findings.filter(({ check }) => check === name).length }))
@@ -55,9 +57,6 @@ const PAGE = 500;
 
 /** Longer than any of Stripe's retry schedules, days. */
 const PAST_DUE_DAYS = 60;
-
-/** Statuses in which a user pays or is about to; with two such subscriptions they are charged twice. */
-const LIVE_STATUSES: ReadonlySet<string> = new Set(['active', 'trialing', 'past_due', 'unpaid', 'paused']);
 
 /** The check for failed outbox items. */
 const FAILED_ITEMS = 'outbox';
@@ -102,7 +101,7 @@ const ACCOUNT_CHECKS: readonly Check<Account>[] = [
   },
   {
     name: 'one-subscription',
-    says: 'A user has at most one subscription to our products that is charged for.',
+    says: 'A user has at most one live subscription to our products; with two they are charged twice.',
     problems: liveSubscriptionProblems,
   },
   {
@@ -117,7 +116,7 @@ const ACCOUNT_CHECKS: readonly Check<Account>[] = [
   },
   {
     name: 'deleted-account',
-    says: 'A deleted account has no session, reset link, backup or open checkout.',
+    says: 'A deleted account has no session, reset link, backup, open checkout or pending address.',
     problems: tombstoneProblems,
   },
   {
@@ -323,9 +322,7 @@ function tierProblems(account: Account): Problem[] {
 }
 
 function liveSubscriptionProblems(account: Account): Problem[] {
-  const live = subscriptionsOf(account).filter(
-    ({ status, counts }) => counts && LIVE_STATUSES.has(status ?? ''),
-  );
+  const live = subscriptionsOf(account).filter(isLive);
   if (live.length <= 1) return [];
   const ids = live.map(({ id }) => id).join(', ');
   return [{ row: `User ${account.id}`, problem: `${live.length} subscriptions are live: ${ids}` }];
@@ -342,7 +339,9 @@ function grantProblems({ id, referredBy }: Account): Problem[] {
   const problems: string[] = [];
   const expect = (side: string, granted: number, wanted: readonly number[]): void => {
     if (!wanted.includes(granted))
-      problems.push(`${side} has ${granted} grants from it, but should have ${wanted.join(' or ')}`);
+      problems.push(
+        `${side} has ${counted(granted, 'grant')} from it, but should have ${wanted.join(' or ')}`,
+      );
   };
   expect('the referred user', toReferred, [convertedAt ? 1 : 0]);
   expect('the referrer', toReferrer, referrerGrants(convertedAt, referrer));

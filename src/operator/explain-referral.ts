@@ -3,6 +3,7 @@ import { hasGoneBack, holds, whyGone } from '../access/money-back.ts';
 import type { Prisma } from '../db/generated/client.ts';
 import { addSeconds, DAY_SECONDS, isoText } from '../instants.ts';
 import type { ReversalReason } from '../outbox/kinds.ts';
+import { counted } from '../wording.ts';
 
 /** Everything that decides what a referral is now. */
 export const REFERRAL_FACTS = {
@@ -95,10 +96,13 @@ function explainConverted(
   clawbackDays: number,
   now: Date,
 ): ReferralStory {
-  const whom = referral.creditEntries.length > 1 ? 'each' : 'for the invited user; the referrer was deleted';
+  const whom =
+    referral.creditEntries.length > 1
+      ? 'each'
+      : 'for the invited user; the referrer had deleted their account';
   // From the ledger: REFERRAL_CREDIT_DAYS may have been different then.
   const days = (referral.creditEntries[0]?.seconds ?? 0) / DAY_SECONDS;
-  const converted = `converted on ${isoText(convertedAt)}: ${days} days ${whom}`;
+  const converted = `converted on ${isoText(convertedAt)}: ${counted(days, 'day')} ${whom}`;
   if (!referral.reversedAt) return story('converted', converted, whatUndoesIt(referral, clawbackDays, now));
 
   const reversed = `${converted}; taken back on ${isoText(referral.reversedAt)}`;
@@ -142,8 +146,8 @@ function whatUndoesIt(referral: ReferralFacts, clawbackDays: number, now: Date):
   const clawbackUntil = addSeconds(first.paidAt, clawbackDays * DAY_SECONDS);
   const until = isoText(clawbackUntil);
   return clawbackUntil >= now
-    ? `A full refund or a dispute opened until ${until} can take the days back.`
-    : `It is final, unless a dispute opened until ${until} is lost later.`;
+    ? `A full refund by ${until}, or the loss of a dispute opened by then, can take the days back.`
+    : `It is final, unless a dispute opened by ${until} is lost later.`;
 }
 
 function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {

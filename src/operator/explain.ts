@@ -92,8 +92,12 @@ function spendingLine({ from, until, seconds, of }: Spending): string {
   const grants = of.map((part) =>
     of.length > 1 ? `${inDays(part.seconds)} of #${part.seq}` : `#${part.seq}`,
   );
-  const spent = `${inDays(seconds)} spent until ${formatInstant(until)}`;
-  return `${formatInstant(from)}  ...  ${spent}${of.length > 1 ? ': ' : ' of '}${grants.join(', ')}`;
+  const spent = `spent until ${formatInstant(until)}`;
+  const what =
+    of.length > 1
+      ? `${inDays(seconds)} ${spent}: ${grants.join(', ')}`
+      : `${inDays(seconds)} of ${grants.join('')} ${spent}`;
+  return `${formatInstant(from)}  ...  ${what}`;
 }
 
 function referralLines({ email, signedUpAt, says, next }: ExplainedReferral): string[] {

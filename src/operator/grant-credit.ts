@@ -10,6 +10,7 @@ import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { accountOf, nameOf } from './who.ts';
 import { DAY_SECONDS } from '../instants.ts';
+import { counted } from '../wording.ts';
 
 /**
  * `grant-credit`: gives an account days of paid access, which stack like all credit.
@@ -36,7 +37,7 @@ export async function grantCredit(
   );
   const held = creditHeld ? ', if it ran from now on; it is held while they pay' : '';
   return {
-    text: `${nameOf(account)} has ${days} more days: credit until ${formatInstant(creditUntil)}${held}.`,
+    text: `${nameOf(account)} has ${counted(days, 'more day')}: credit until ${formatInstant(creditUntil)}${held}.`,
     json: { email: account.email, days, creditUntil },
   };
 }

@@ -4,6 +4,7 @@ import { PlainError } from '../plain-error.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines, styleOfStatus } from './show.ts';
+import { counted } from '../wording.ts';
 
 /** How many of the newest items are shown. */
 const NEWEST = 100;
@@ -55,7 +56,9 @@ export async function mail({ db }: CommandContext, onlyFailed: boolean): Promise
 function cells(item: ShownItem): (string | null)[] {
   const { createdAt, status, kind, id, userId, attempts, dueAt, error } = item;
   const next =
-    status === 'queued' && attempts > 0 ? `tried ${attempts} times, next ${formatInstant(dueAt)}` : null;
+    status === 'queued' && attempts > 0
+      ? `tried ${counted(attempts, 'time')}, next ${formatInstant(dueAt)}`
+      : null;
   return [formatInstant(createdAt), status.padEnd(7), kind, id, userId, next, error];
 }
 

@@ -16,7 +16,7 @@ const SANDBOX_OFF =
  * on a terminal, plain lines elsewhere.
  *
  * @param seconds how far to look back, s; null for events since the last run and for all objects
- * @throws PlainError when no key is configured, or Stripe cannot be asked; an error that `isRefused` when the
+ * @throws PlainError when no key is configured, or Stripe cannot be asked; an error for which `isRefused` is true when the
  *   database is busy
  */
 export async function reconcile(
@@ -44,7 +44,7 @@ export async function reconcile(
     if (config.sandbox && error instanceof Stripe.errors.StripeConnectionError)
       throw new PlainError(SANDBOX_OFF);
     throw new PlainError(
-      `Stripe could not be asked: ${error.message} What was fixed so far is kept; run reconcile again to continue.`,
+      `Asking Stripe failed: ${error.message} What was fixed so far is kept; run reconcile again to continue.`,
     );
   }
 }

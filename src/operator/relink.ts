@@ -96,7 +96,7 @@ async function report(
   const users = await db.user.findMany({ where: { id: { in: ids } }, select: { id: true, email: true } });
   const byId = new Map(users.map((user) => [user.id, user]));
   const from = fromId === null ? null : (byId.get(fromId) ?? null);
-  const before = from ? ` Before, it belonged to ${nameOf(from)}.` : ' Before, it belonged to nobody.';
+  const before = from ? ` It belonged to ${nameOf(from)} before.` : ' It belonged to nobody before.';
   const lines = changes.map((change) => {
     const user = byId.get(change.userId);
     return `${user ? nameOf(user) : change.userId}: ${describeChange(change)}`;

@@ -5,6 +5,7 @@ import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { fieldLines } from './show.ts';
 import { readVersion } from './version.ts';
+import { counted } from '../wording.ts';
 
 /** `status`: shows on one screen the version, the database, counts, and what is queued or has failed. */
 export async function status({ db, config, paint }: CommandContext): Promise<CommandResult> {
@@ -39,7 +40,7 @@ export async function status({ db, config, paint }: CommandContext): Promise<Com
     [
       'oldest queued',
       oldest
-        ? `${formatInstant(oldest.createdAt)}  ${oldest.kind}  ${oldest.id}, tried ${oldest.attempts} times`
+        ? `${formatInstant(oldest.createdAt)}  ${oldest.kind}  ${oldest.id}, tried ${counted(oldest.attempts, 'time')}`
         : 'none',
     ],
   ]);

@@ -4,6 +4,7 @@ import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { fieldLines } from './show.ts';
 import { accountOf } from './who.ts';
+import { counted } from '../wording.ts';
 
 /** `user`: shows an account as its owner sees it. As JSON, the document of `GET /api/me`. */
 export async function user(context: CommandContext, who: string): Promise<CommandResult> {
@@ -26,7 +27,7 @@ export async function user(context: CommandContext, who: string): Promise<Comman
     ['access', access.reason ? `${access.reason}, until ${formatInstant(access.until)}` : 'none'],
     [
       'credit',
-      `${me.creditDays} days, until ${formatInstant(me.creditUntil)}${me.creditHeld ? ' (held)' : ''}`,
+      `${counted(me.creditDays, 'day')}, until ${formatInstant(me.creditUntil)}${me.creditHeld ? ' (held)' : ''}`,
     ],
     [
       'subscription',

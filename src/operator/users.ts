@@ -6,6 +6,7 @@ import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines } from './show.ts';
 import type { Table } from './show.ts';
+import { counted } from '../wording.ts';
 
 const NEWEST = 100;
 
@@ -45,7 +46,7 @@ export async function users({ db, now }: CommandContext, search?: string): Promi
       email ?? '(deleted account)',
       code,
       tier,
-      `${creditDays} days`,
+      counted(creditDays, 'day'),
       id,
     ]),
     styleOf: (cell, column) => (column === 5 || cell === '0 days' ? 'dim' : null),

@@ -3,6 +3,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { readOutboxState } from './items.ts';
 import { idOnce, queueNow } from './queue.ts';
+import { counted } from '../wording.ts';
 
 /** An item that has waited longer than this is stuck, s. */
 const STUCK_SECONDS = 3_600;
@@ -127,8 +128,4 @@ function inHours(seconds: number): string {
   const hours = Math.floor(seconds / 3_600);
   if (hours < 1) return 'less than an hour';
   return hours < 72 ? counted(hours, 'hour') : counted(Math.floor(hours / 24), 'day');
-}
-
-function counted(count: number, one: string, many = `${one}s`): string {
-  return `${count} ${count === 1 ? one : many}`;
 }

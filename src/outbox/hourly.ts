@@ -41,9 +41,13 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
       if (operatorEmail === null) return;
       const isDue = secondsBetween(examinedAt, now()) >= EXAMINE_SECONDS;
       if (await queueAlarm(db, operatorEmail, { examine, isDue }, now())) examinedAt = now();
-    } catch {
-      // A busy or unreachable database is reported elsewhere.
-      logger.warn('reminders and the alarm could not be queued; the server tries again within an hour');
+    } catch (error) {
+      // Only the name: a message of the database can contain an address.
+      const { name } = error instanceof Error ? error : { name: 'unknown' };
+      logger.warn(
+        { error: name },
+        'reminders and the alarm could not be queued; the server tries again within an hour',
+      );
     }
   }
   let running = queueAll();

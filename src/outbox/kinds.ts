@@ -63,8 +63,12 @@ export type OutboxWork = { [Kind in OutboxKind]: { kind: Kind; data: OutboxKinds
 
 export type MailWork = Extract<OutboxWork, { kind: MailKind }>;
 
+export function isMail(kind: string): boolean {
+  return kind.startsWith('mail.');
+}
+
 export function isMailWork(work: OutboxWork): work is MailWork {
-  return work.kind.startsWith('mail.');
+  return isMail(work.kind);
 }
 
 /** Parses a row of the outbox. The cast is safe because only `queue` and `queueNow` write these rows. */

@@ -4,6 +4,7 @@ import type { OutboxItem } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { appendOutbox } from '../db/write.ts';
+import { isMail } from './kinds.ts';
 import type { OutboxKind, OutboxKinds } from './kinds.ts';
 
 /** Work to be done after the commit. */
@@ -43,10 +44,6 @@ export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void>
  */
 export function idOnce(...parts: string[]): string {
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 32);
-}
-
-export function isMail(kind: string): boolean {
-  return kind.startsWith('mail.');
 }
 
 function rowOf({ kind, userId, data, address, id }: NewItem, now: Date): OutboxItem {

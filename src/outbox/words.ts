@@ -4,6 +4,7 @@ import { DAY_SECONDS } from '../instants.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import type { MailFacts } from './facts.ts';
 import type { MailKind, MailWork, ReversalReason } from './kinds.ts';
+import { inDays, longDate } from '../wording.ts';
 
 /** The content of a mail. Both the HTML and the plain text are made from it. */
 export interface Words {
@@ -36,22 +37,14 @@ type WordsOf<Kind extends MailKind> = (
   context: WordsContext,
 ) => Words;
 
-const DATE = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' });
-
-function inDays(seconds: number): string {
-  const days = Math.round(seconds / DAY_SECONDS);
-  if (days === 0) return 'less than a day';
-  return days === 1 ? '1 day' : `${days} days`;
-}
-
 /** Says in the present tense how many free days the user has. */
 function whatIsLeft(user: User | null, now: Date): string {
   const left = user ? creditLeft(user, now) : 0;
   if (!user?.creditUntil || left <= 0) return 'You have no free days left.';
   if (user.creditHeldAt) {
-    return `You have ${freeDays(left)}. They are paused while you pay and start counting down when your plan ends.`;
+    return `You have ${freeDays(left)}, paused while you pay. The countdown starts when your plan ends.`;
   }
-  return `Your free days are counting down now. They last until ${DATE.format(user.creditUntil)}.`;
+  return `Your free days are counting down now. They last until ${longDate(user.creditUntil)}.`;
 }
 
 function freeDays(seconds: number): string {
@@ -142,18 +135,18 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject:
       side === 'referrer'
         ? `A friend you invited has paid: you both got ${GRANTED}`
-        : `Your payment has arrived: you and your friend got ${GRANTED} each`,
+        : `Your payment has arrived: you got ${GRANTED}`,
     paragraphs: [
       side === 'referrer'
         ? `A friend you invited to ${brand} has made their first payment. You both got ${GRANTED} for it.`
-        : `Your first payment for ${brand} has arrived. Because a friend invited you, you both got ${GRANTED}.`,
+        : `Your first payment for ${brand} has arrived. Because a friend invited you, you got ${GRANTED}.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
     after: [`Each friend who pays brings you both another ${GRANTED}. Your referral link is in Settings.`],
   }),
   'mail.days-reversed': ({ side, seconds, because }, { brand, publicUrl, facts, now }) => ({
-    subject: `${capital(freeDays(seconds))} ${seconds > 1.5 * DAY_SECONDS ? 'were' : 'was'} taken back`,
+    subject: `${capital(freeDays(seconds))} ${seconds >= 1.5 * DAY_SECONDS ? 'were' : 'was'} taken back`,
     paragraphs: [
       `You got free days on ${brand} because of ${WHOSE[side]}. ${BECAUSE[because]}`,
       `So what was left of those days, ${inDays(seconds)}, was taken back. Days you have already used stay used.`,
@@ -197,13 +190,17 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, now }) => {
     const next = nextAttempt === null ? null : new Date(nextAttempt);
     const triesAgain = next !== null && next > now;
+    const otherwise =
+      next === null
+        ? 'No further attempt is planned. Without a payment, you lose your plan.'
+        : `Another attempt was due on ${dateOf(next)}. Settings shows how things stand.`;
     return {
       subject: `Your payment for ${brand} did not go through`,
       paragraphs: [
         `We could not collect the payment for your ${brand} plan.`,
         triesAgain
           ? `We try again on ${dateOf(next)}. Check your card before then, so that you keep your plan.`
-          : 'No further attempt is planned. Without a payment, you lose your plan.',
+          : otherwise,
       ],
       // The plan may have ended by now. Settings says how things stand, and its button fits.
       button: { label: triesAgain ? 'Check your card' : 'See what you can do', url: `${publicUrl}/settings` },
@@ -226,7 +223,7 @@ export function wordsOf(work: MailWork, context: WordsContext): Words {
 }
 
 function dateOf(instant: Date | null | undefined): string {
-  return instant ? DATE.format(instant) : 'today';
+  return instant ? longDate(instant) : 'today';
 }
 
 function capital(text: string): string {

@@ -9,7 +9,7 @@ export interface ReferralCounts {
   invited: number;
   /** Those who converted and are not reversed. */
   converted: number;
-  /** Of the converted, those credited within the last 45 days. */
+  /** Of the converted, those credited within the last `REFERRAL_CREDIT_DAYS`. */
   activeCredits: number;
 }
 

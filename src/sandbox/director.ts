@@ -207,7 +207,9 @@ function bankActs(context: Context, customer: string | null): Act[] {
   const dispute = lastDispute(state, known.id);
   for (const outcome of ['lost', 'won'] as const) {
     if (dispute !== undefined && canBecome(dispute, outcome)) {
-      const side = outcome === 'won' ? 'the money stays here' : 'the money goes back';
+      const kept =
+        dispute.status === 'lost' ? 'the seller gets the money back' : 'the seller keeps the money';
+      const side = outcome === 'won' ? kept : 'the money goes back';
       acts.push({
         action: `dispute_${outcome}`,
         label: `Let the dispute be ${outcome}: ${side}`,
@@ -282,12 +284,12 @@ function spanOf(seconds: number): string {
     return 'a day';
   }
   if (days < 27) {
-    return 'some days';
+    return 'a few days';
   }
   if (days < 32) {
     return 'a month';
   }
-  return days < 360 ? 'some months' : 'a year';
+  return days < 360 ? 'a few months' : 'a year';
 }
 
 /** Returns the customer's newest successful charge. */

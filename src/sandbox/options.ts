@@ -21,7 +21,7 @@ export interface SandboxOptions {
   otherPrice?: string;
   /** The real clock. The sandbox's own is this one plus the time that people let pass on its pages. */
   now: () => Date;
-  /** Called after each day, or part of one, by which people move the clock: lets the server do what is due by then. */
+  /** Called each time the clock has moved by a day or less, so that the server can do what is due. */
   timePassed?: () => Promise<void>;
   /**
    * If given, the state is kept in this file and survives a restart, and due things happen automatically, at

@@ -4,7 +4,7 @@ import { newId } from './ids.ts';
 import { DAY } from './time.ts';
 import type { Charge, Invoice, PartOf, PaymentIntent, Unexpanded } from './types.ts';
 
-// As in objects.ts, `changing` holds the fields whose values can change later.
+// As in build-objects.ts, `changing` holds the fields whose values can change later.
 
 /** Time to answer a dispute, s. */
 const EVIDENCE_TIME = 20 * DAY;

@@ -34,8 +34,8 @@ export async function unlessGone<T>(call: () => Promise<T>): Promise<T | null> {
 }
 
 /**
- * Records that Stripe does not know a customer, nor therefore its subscriptions: they are no longer used for new
- * sessions. No subscription ends and no tier changes (design: rule 6).
+ * Records that Stripe does not know a customer, and so does not know its subscriptions either. They are no longer used
+ * for new sessions. No subscription ends and no tier changes (design: rule 6).
  */
 export async function noteCustomerMissing(db: Db, customerId: string, now: Date): Promise<void> {
   await inTransaction(db, now, async (tx) => {

@@ -14,7 +14,7 @@ async function add(page: Page, symbol: string, quantity: string, price: string, 
   await page.getByLabel('Price paid for one').fill(price);
   await page.getByLabel('Note').fill(note);
   await page.getByRole('button', { name: 'Add holding' }).click();
-  await said(page, `${symbol.toUpperCase()} is added.`);
+  await said(page, `${symbol.toUpperCase()} added.`);
 }
 
 async function said(page: Page, text: string): Promise<void> {
@@ -64,15 +64,15 @@ test('holdings are added, sorted, changed, deleted and restored, and survive a r
   await page.getByRole('button', { name: 'Edit GLOBEX' }).click();
   await page.getByLabel('Quantity').fill('10');
   await page.getByRole('button', { name: 'Save changes' }).click();
-  await said(page, 'GLOBEX is changed.');
+  await said(page, 'GLOBEX changed.');
   expect(await symbols(page)).toEqual(['GLOBEX', 'ACME']);
 
   await page.getByRole('button', { name: 'Delete ACME' }).click();
-  await said(page, 'ACME is deleted.');
+  await said(page, 'ACME deleted.');
   await page.reload();
   expect(await symbols(page)).toEqual(['GLOBEX']);
   await page.getByRole('button', { name: 'Undo the deletion' }).click();
-  await said(page, 'The deletion is undone.');
+  await said(page, 'Undid the deletion.');
   expect(await symbols(page)).toEqual(['ACME', 'GLOBEX']);
 });
 
@@ -157,7 +157,7 @@ test('a current price gives a current value and the gain; without one a holding 
   await page.getByText('Enter what one is worth now').waitFor();
   await page.getByLabel('Current price').fill('80');
   await page.getByRole('button', { name: 'Save changes' }).click();
-  await said(page, 'ACME is changed.');
+  await said(page, 'ACME changed.');
   expect(await page.locator('[data-total]').innerText()).toBe('£1,500.00');
   expect(await page.locator('[data-value]').innerText()).toBe('£1,300.00');
   expect(await page.locator('[data-gain]').innerText()).toBe('-£200.00 (-13.3%)');
@@ -347,6 +347,10 @@ test('data that cannot be read is never overwritten', async () => {
   await page.getByText('made by a newer version').waitFor();
   expect(await exported(page, 'Download it as it is')).toBe('{"format":"tandem-portfolio","version":2}');
   await page.getByRole('button', { name: 'Start again' }).click();
+  await page.getByRole('button', { name: 'Keep it' }).click();
+  await page.getByText('cannot be read').waitFor();
+  await page.getByRole('button', { name: 'Start again' }).click();
+  await page.getByRole('button', { name: 'Delete it' }).click();
   await page.getByText('Nothing here yet.').waitFor();
 });
 
@@ -380,7 +384,7 @@ test('a backup is made, restored in another browser, restored over existing data
   await add(ann, 'GLOBEX', '1', '1');
   await ann.getByRole('button', { name: 'Restore' }).click();
   const dialog = ann.getByRole('dialog');
-  await dialog.getByText('Replace the 2 holdings of this browser?').waitFor();
+  await dialog.getByText('Replace the 2 holdings in this browser?').waitFor();
   await dialog.getByRole('button', { name: 'Cancel' }).click();
   expect(await symbols(ann)).toEqual(['ACME', 'GLOBEX']);
   expect(await ann.evaluate('document.activeElement.textContent')).toBe('Restore');
@@ -440,14 +444,14 @@ test('a holding can be entered, deleted and restored with the keyboard alone', a
   await page.keyboard.press('Tab');
   await page.keyboard.type('7');
   await page.keyboard.press('Enter');
-  await said(page, 'ACME is added.');
+  await said(page, 'ACME added.');
   expect(await focused()).toBe('symbol');
   for (let presses = 0; presses < 40 && (await focused()) !== 'Delete ACME'; presses += 1) {
     await page.keyboard.press('Shift+Tab');
   }
   await page.keyboard.press('Enter');
-  await said(page, 'ACME is deleted.');
+  await said(page, 'ACME deleted.');
   await page.keyboard.press('Enter');
-  await said(page, 'The deletion is undone.');
+  await said(page, 'Undid the deletion.');
   expect(await symbols(page)).toEqual(['ACME']);
 });

@@ -98,7 +98,7 @@ describe('a plan that is over', () => {
     ['payment_failed', 'price_old', 'Your plan ended on 9 February 2027 because its payment failed.'],
   ])('%s of %s says why and when it ended', (endReason, priceId, what) => {
     expect(said({ ...over, endReason, priceId })).toBe(
-      `${what} Your paid access ended with it. Any backups you made are still there. [plan]`,
+      `${what} You have no paid access now. Any backups you made are still there. [plan]`,
     );
   });
 

@@ -120,11 +120,8 @@ export const MAILS: [
   [
     'mail.days-granted, to the one who paid',
     () => mailOf({ kind: 'mail.days-granted', data: referral('referred') }, { creditHeldAt: START }),
-    'Your payment has arrived: you and your friend got 45 free days each',
-    [
-      'Because a friend invited you, you both got 45 free days.',
-      'You have 10 free days. They are paused while you pay',
-    ],
+    'Your payment has arrived: you got 45 free days',
+    ['Because a friend invited you, you got 45 free days.', 'You have 10 free days, paused while you pay.'],
     SETTINGS,
   ],
   [

@@ -34,7 +34,7 @@ const CHECKOUT = {
   response: answers(
     {
       303: nothing(
-        "A redirect to Stripe's checkout or customer portal; to /login if nobody is logged in and the client accepts HTML.",
+        "A redirect to Stripe's checkout or customer portal; to /settings?checkout=done if the last checkout has just been paid; to /pricing if Stripe no longer knows the customer; to /login if nobody is logged in and the client accepts HTML.",
       ),
     },
     { 401: null, 409: 'Another window opened a checkout at the same moment.', 502: STRIPE_FAILED },

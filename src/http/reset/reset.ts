@@ -6,17 +6,11 @@ import { mayMail, uncountMails } from '../may-mail.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
 import { errorsFor, typedText } from '../forms.ts';
+import type { FormErrors } from '../login/login.ts';
 import { takeOfAddress, TOO_MANY_TRIES, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
 import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
-
-/** Messages shown when the form is rendered again. */
-interface FormErrors {
-  email?: string;
-  password?: string;
-  form?: string;
-}
 
 /** Setting a new password with a reset link. */
 export function resetRoutes(app: FastifyInstance, context: AppContext): void {

@@ -1,20 +1,20 @@
 import { describeUser } from '../../access/overview.ts';
-import type { Place } from '../../access/overview.ts';
+import type { OverviewConfig } from '../../access/overview.ts';
 import { subscriptionsOf } from '../../access/subscriptions.ts';
 import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
 
 /**
- * Exports everything stored about a user as one JSON document, except the hashes of passwords, sessions and
- * reset links. It shows no more of other people than Settings does.
+ * Exports what is stored about a user as one JSON document, except the hashes of passwords, sessions and reset links, and
+ * the record of sent mail. It shows no more of other people than Settings does.
  * Payments appear under their invoices; cards and amounts are stored only at Stripe. Stripe's events appear
  * through what they changed.
  */
-export async function exportAccount(db: Db, user: User, place: Place, now: Date): Promise<object> {
+export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };
   const subscriptions = await subscriptionsOf(db, user.id);
-  const account = await describeUser(db, user, subscriptions, place, now);
+  const account = await describeUser(db, user, subscriptions, config, now);
   const [
     invitedBy,
     creditEntries,

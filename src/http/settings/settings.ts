@@ -46,7 +46,7 @@ const NO_PASSWORD = 'Enter your current password.';
 const WRONG_PASSWORD = 'This is not your current password.';
 const NOT_DELETED = {
   'payments-not-set-up':
-    'Payments are not set up on this server, so your subscription cannot be cancelled now.',
+    'Payments are not set up on this server, so we cannot cancel a subscription you may have. Your account was not deleted.',
   'checkout-opened-meanwhile': 'A payment was started in another window just now. Please try again.',
 };
 const TOO_MANY_MAILS =
@@ -121,7 +121,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address has an account already.' });
-    setFlash(request, reply, !byMail ? 'address-changed' : keeps ? 'address-kept' : 'change-mailed');
+    setFlash(request, reply, keeps ? 'address-kept' : byMail ? 'change-mailed' : 'address-changed');
     return reply.redirect('/settings', 303);
   });
 

@@ -10,11 +10,11 @@ import { mayMailTo } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
 const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
-  'address-taken': 'Another account has confirmed this address, so yours keeps the address that it has.',
+  'address-taken': 'This address belongs to another account, so yours keeps the address that it has.',
   'payments-not-set-up':
-    'An older account with this address has a subscription that cannot be cancelled now, because payments are not set up on this server.',
+    'Another account with this address may have a subscription. We cannot cancel it now, because payments are not set up on this server.',
   'checkout-opened-meanwhile':
-    'An older account with this address started a payment just now. Please try again in a moment.',
+    'Another account with this address started a payment just now. Please try again in a moment.',
 };
 
 type WithToken = FastifyRequest<{ Params: { token: string } }>;

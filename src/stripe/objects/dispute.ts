@@ -19,7 +19,7 @@ export const disputeShape = z.object({
 
 /** A dispute as shown by an event or by Stripe's API. */
 export interface DisputeSnapshot {
-  /** The dispute's id, or the id of what it disputes if it has none. */
+  /** The dispute's id; if it has none, the id of the disputed charge or payment intent. */
   id: string;
   /** The payment intent's id, or the charge's if it has no payment intent; null when it names neither. */
   paymentId: string | null;

@@ -34,7 +34,10 @@ export interface StripeEvent {
   object: Record<string, unknown>;
   /** The changed fields' previous values, in an `updated` event; empty when it does not say. */
   previousAttributes: Record<string, unknown>;
-  /** Why one of the above is invalid, so that the event cannot be handled; its value counts as absent. */
+  /**
+   * Why a detail is invalid, so that the event cannot be handled. `created`, `livemode`, `account` and
+   * `previousAttributes` then all count as absent.
+   */
   malformed: z.ZodError | null;
 }
 

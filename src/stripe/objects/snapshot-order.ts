@@ -26,7 +26,10 @@ export interface HeldSnapshot {
   at: Date;
 }
 
-/** `later`: it replaces the row. `earlier`: it is stale. `tie`: the same second, but different content. */
+/**
+ * `later`: it replaces the row. `earlier`: it is stale. `same`: the same second and content. `tie`: the same second, but
+ * different content.
+ */
 export type Order = 'later' | 'earlier' | 'same' | 'tie';
 
 /**

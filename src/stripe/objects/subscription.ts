@@ -7,7 +7,7 @@ import {
   ensureSubscription,
   paidTimeOf,
   put,
-  settle,
+  paidTimeNow,
   withProof,
 } from '../../access/subscriptions.ts';
 import { tierOf } from '../../access/tier.ts';
@@ -93,7 +93,7 @@ export function storeSnapshot(
     { paid: givesPaid(snapshot.state, after.provenAt), at: event.created },
     isNewest,
   );
-  put(tx, row, { ...changes, ...proof, ...paidTimeOf(row, settle(tx, heard, after)) });
+  put(tx, row, { ...changes, ...proof, ...paidTimeOf(row, paidTimeNow(tx, heard, after)) });
   return {
     current: next !== null,
     changed: statusChanged || after.counts !== row.counts,
@@ -136,7 +136,7 @@ export function storeFetched(
   };
   const proof = taught ? deriveProof(tx, { ...row, ...changes }) : null;
   const after = { ...row, ...changes, ...proof };
-  const known = settle(tx, withProof(row, after.provenAt, tx.now), after);
+  const known = paidTimeNow(tx, withProof(row, after.provenAt, tx.now), after);
   put(tx, row, { ...changes, ...proof, ...paidTimeOf(row, known) });
   return {
     current: true,

@@ -6,7 +6,7 @@ import { onCustomerDeleted } from '../objects/customer.ts';
 import { absenceOf, noteCustomerMissing } from '../missing.ts';
 import type { Absence } from '../missing.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';
-import { fix, fixBy } from './compare.ts';
+import { fix, fixBy, PAGE } from './compare.ts';
 import type { Finding } from './compare.ts';
 import type { Difference } from './report.ts';
 
@@ -25,7 +25,7 @@ const ABSENCE_TEXTS: Readonly<Record<Absence, string>> = {
 export const compareCustomers: Comparison = async (context) => {
   const { db, stripe, now, dryRun, progress } = context;
   const known = new Set<string>();
-  for await (const { id } of stripe.customers.list({ limit: 100 })) known.add(id);
+  for await (const { id } of stripe.customers.list({ limit: PAGE })) known.add(id);
   const ours = await db.customer.findMany({
     where: { userId: { not: null }, deletedAt: null },
     orderBy: { id: 'asc' },
@@ -36,7 +36,7 @@ export const compareCustomers: Comparison = async (context) => {
     const state = known.has(id) ? 'known' : await stateOfCustomer(stripe, id);
     if (state === 'gone' && !dryRun) await noteCustomerMissing(db, id, now());
     if (state === 'deleted') differences.push(...(await fix(context, deletion(context, id))));
-    else if (state !== 'known') differences.push(unknown('customer', id, state));
+    else if (state !== 'known') differences.push(unknownToStripe('customer', id, state));
     else if (missingAt !== null) differences.push(await foundAgain(context, id));
   }
   progress({ stage: 'customers', done: ours.length, total: ours.length });
@@ -58,7 +58,7 @@ export const compareOpenCheckouts: Comparison = async ({ db, stripe, now, dryRun
     if (state === 'known') continue;
     const mended = state === 'gone' && !dryRun;
     if (mended) await inTransaction(db, now(), (tx) => tx.checkout.deleteMany({ where: { id, sessionId } }));
-    differences.push({ ...unknown('checkout session', session, state), mended });
+    differences.push({ ...unknownToStripe('checkout session', session, state), mended });
   }
   return { compared: ours.length, differences };
 };
@@ -91,7 +91,7 @@ async function stateOf<State>(ask: () => Promise<State>): Promise<State | Absenc
  *
  * @param object the kind of object
  */
-export function unknown(object: string, id: string, absence: Absence): Difference {
+export function unknownToStripe(object: string, id: string, absence: Absence): Difference {
   const there = ABSENCE_TEXTS[absence];
   return { object, id, field: 'existence', here: 'yes', there, mended: false, problem: null };
 }

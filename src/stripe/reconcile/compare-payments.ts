@@ -12,7 +12,7 @@ import { onChargeRefunded, readCharge } from '../objects/charge.ts';
 import { onInvoicePaymentPaid, readInvoicePayment } from '../objects/invoice-payment.ts';
 import { onRefundChanged } from '../objects/refund.ts';
 import { followMoney } from '../../access/follow.ts';
-import { byId, causeNow, compareAll, fixBy } from './compare.ts';
+import { byId, causeNow, compareAll, fixBy, PAGE } from './compare.ts';
 import type { Finding } from './compare.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 import { formatValue } from './report.ts';
@@ -99,7 +99,7 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   const row = await db.payment.findUnique({ where: { id: paymentId } });
   // The listed refund may be older than the row, which a webhook can have changed since, so ask again.
   const charge = await stripe.charges.retrieve(listedCharge.id);
-  const refunds = await stripe.refunds.list({ charge: charge.id, limit: 100 });
+  const refunds = await stripe.refunds.list({ charge: charge.id, limit: PAGE });
   if (saysTheSame(row, charge)) return null;
   const full = readCharge(charge).refundedInFull;
   const fix = full

@@ -13,7 +13,7 @@ import type { SubscriptionSnapshot } from '../objects/subscription-shape.ts';
 import { byId, causeNow, compareAll, fix } from './compare.ts';
 import type { Finding, Page } from './compare.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';
-import { unknown as unknownToStripe } from './compare-existence.ts';
+import { unknownToStripe } from './compare-existence.ts';
 import { formatValue } from './report.ts';
 import type { Difference } from './report.ts';
 
@@ -28,7 +28,7 @@ export const compareSubscriptions: Comparison = async (context) => {
     context.since === null
       ? [['subscriptions', null, (page) => subscriptions.list({ ...page, status: 'all' })]]
       : [
-          ['subscriptions', null, (page) => subscriptions.list(page)],
+          ['subscriptions that have not ended', null, (page) => subscriptions.list(page)],
           ['ended subscriptions', context.since, (page) => subscriptions.list({ ...page, status: 'ended' })],
         ];
   const total: Awaited<ReturnType<Comparison>> = { compared: 0, differences: [] };
@@ -111,13 +111,13 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
 }
 
 /**
- * Fetches, one by one, our live subscriptions that were not listed: a resumed run does not see the whole list, and
+ * Fetches, one by one, our subscriptions that have not ended and were not listed: a resumed run does not see the whole list, and
  * Stripe does not list those of test clocks.
  */
 async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<string>): Promise<Difference[]> {
   const { db, now, dryRun } = context;
   const found: Difference[] = [];
-  for (const row of await liveSubscriptions(db)) {
+  for (const row of await unendedSubscriptions(db)) {
     if (seen.has(row.id)) continue;
     try {
       const finding = await askAnew(context, row.id);
@@ -132,7 +132,9 @@ async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<stri
   return found;
 }
 
-async function liveSubscriptions(db: Db): Promise<Pick<Subscription, 'id' | 'customerId' | 'missingAt'>[]> {
+async function unendedSubscriptions(
+  db: Db,
+): Promise<Pick<Subscription, 'id' | 'customerId' | 'missingAt'>[]> {
   return db.subscription.findMany({
     where: { status: { notIn: [...TERMINAL_STATUSES] } },
     select: { id: true, customerId: true, missingAt: true },

@@ -114,7 +114,7 @@ export async function fix(
 }
 
 /**
- * Stores an object through the event's own handler, as if Stripe had sent the event only now.
+ * Stores an object through the event's own handler, as if its event had only now been delivered.
  *
  * @param type an event type that carries such an object
  * @param created when Stripe would have sent it, UTC

@@ -10,7 +10,10 @@ export interface ReconcileContext {
   events: EventContext;
   /** The clock: each transaction takes its own `now`. */
   now: () => Date;
-  /** Compare only objects created since then, UTC; null for all. */
+  /**
+   * Compare only objects created since then, UTC; null for all. Customers, and subscriptions that have not ended, are
+   * always compared.
+   */
   since: Date | null;
   /** Report differences without fixing them. */
   dryRun: boolean;

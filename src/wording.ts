@@ -1,0 +1,19 @@
+import { DAY_SECONDS } from './instants.ts';
+
+const LONG_DATE = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' });
+
+/** "1 day", "2 days". */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`;
+}
+
+/** Puts an amount of credit, in seconds, into words: whole days, or "less than a day". */
+export function inDays(seconds: number): string {
+  const days = Math.round(seconds / DAY_SECONDS);
+  return days === 0 ? 'less than a day' : counted(days, 'day');
+}
+
+/** A date in words, UTC: "26 November 2026". */
+export function longDate(instant: Date): string {
+  return LONG_DATE.format(instant);
+}
