@@ -149,7 +149,7 @@ describe('the text of a file', () => {
     const table = readTable('sep=|\r\nTicker|Shares\r\nACME|x\r\nB|2\r\n');
     const { holdings, leftOut } = holdingsOf(table, table.mapping, table.decimal);
     expect(holdings).toMatchObject([{ symbol: 'B', quantity: 2 }]);
-    expect(leftOut).toEqual([{ line: 3, reason: 'its quantity is not a number above 0' }]);
+    expect(leftOut).toEqual([{ line: 3, reason: 'its quantity is not a number above 0, or is too large' }]);
   });
 
   test('that is empty is refused', () => {
@@ -297,12 +297,18 @@ test('each line that is left out is named with its reason', () => {
   expect(holdings.map(({ symbol }) => symbol)).toEqual(['F']);
   expect(leftOut.map(({ line, reason }) => `${line} ${reason}`)).toEqual([
     '2 it has no symbol of 1 to 20 characters',
-    '3 its quantity is not a number above 0',
-    '4 its quantity is not a number above 0',
-    '5 its price is not a number',
+    '3 its quantity is not a number above 0, or is too large',
+    '4 its quantity is not a number above 0, or is too large',
+    '5 its price is not a number from 0 up, or is too large',
     '6 its note is longer than 500 characters',
-    '7 its quantity is not a number above 0',
+    '7 its quantity is not a number above 0, or is too large',
   ]);
+});
+
+test('a holding with a number that is too large says so', () => {
+  const holdings = [{ symbol: 'A', quantity: 2e12, price: 1, note: '' }];
+  const document = { format: 'tandem-portfolio', version: 1, currency: 'EUR', holdings };
+  expect(() => readDocument(JSON.stringify(document))).toThrow('Holding 1: This number is too large');
 });
 
 describe('our own export', () => {

@@ -22,6 +22,12 @@ export const FORMAT = { format: 'tandem-portfolio', version: 1 };
 /** @param {unknown} value */
 const isAmount = (value) => typeof value === 'number' && value >= 0 && value <= MAX_AMOUNT;
 
+/** @param {unknown} value */
+const tooLarge = (value) =>
+  typeof value === 'number' && value > MAX_AMOUNT
+    ? 'This number is too large: the limit is 1,000,000,000,000.'
+    : undefined;
+
 /**
  * Letters that become two, such as ß, stay: the symbol must not outgrow its limit.
  * @param {string} text
@@ -45,11 +51,11 @@ export function checkHolding({ symbol, quantity, price, currentPrice, note }) {
   const errors = {};
   if (name === '' || name.length > MAX_SYMBOL) errors.symbol = 'Enter a symbol of 1 to 20 characters.';
   if (!isAmount(quantity) || quantity === 0)
-    errors.quantity = 'Enter a number above 0 and up to 1,000,000,000,000, such as 1.5.';
-  if (!isAmount(price)) errors.price = 'Enter what you paid for one, such as 12.34, up to 1,000,000,000,000.';
+    errors.quantity = tooLarge(quantity) ?? 'Enter a number above 0, such as 1.5.';
+  if (!isAmount(price)) errors.price = tooLarge(price) ?? 'Enter what you paid for one, such as 12.34.';
   if (currentPrice !== undefined && !isAmount(currentPrice))
     errors.currentPrice =
-      'Enter what one is worth now, such as 12.34, up to 1,000,000,000,000, or leave it empty.';
+      tooLarge(currentPrice) ?? 'Enter what one is worth now, such as 12.34, or leave it empty.';
   if (text.length > MAX_NOTE) errors.note = 'A note has 500 characters at most.';
   if (Object.keys(errors).length > 0) return { errors };
   return {

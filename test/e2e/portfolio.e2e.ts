@@ -218,7 +218,7 @@ test("any broker's file is imported after its columns were checked and corrected
   await importFile(page, 'depot.csv', file);
   const dialog = page.getByRole('dialog', { name: 'Import “depot.csv”' });
   await dialog.getByText('2 holdings found. Amounts are in GBP. No column says what was paid').waitFor();
-  await dialog.getByText('Line 4: its quantity is not a number above 0.').waitFor();
+  await dialog.getByText('Line 4: its quantity is not a number above 0, or is too large.').waitFor();
   const preview = dialog.locator('tbody tr');
   const cellsOf = (row: number): Promise<string[]> => preview.nth(row).locator('th, td').allTextContents();
   const headings = () => dialog.locator('thead th').filter({ visible: true }).allTextContents();
