@@ -280,6 +280,10 @@ test('the export holds what is kept about a person, and nothing about a friend a
   await server.db.checkout.create({
     data: { userId: ann.id, id: 'c1', plan: 'monthly', priceId: 'p', trialDays: 0, createdAt: START },
   });
+  const mail = { id: 'm1', userId: ann.id, createdAt: START, dueAt: START, status: 'done' };
+  await server.db.outboxItem.create({
+    data: { ...mail, kind: 'mail.days-granted', data: JSON.stringify({ referralId: 'of Ben' }) },
+  });
   const answer = await open(server, ann, '/settings/export');
   expect(answer.headers['content-disposition']).toBe('attachment; filename="tandem-data.json"');
   expect(answer.json()).toMatchObject({
@@ -289,6 +293,7 @@ test('the export holds what is kept about a person, and nothing about a friend a
     auditRows: [{ kind: 'credit' }],
     backups: [{ document: { version: 1 } }],
     openCheckout: { id: 'c1', plan: 'monthly' },
+    outbox: [{ kind: 'mail.days-granted', status: 'done' }],
     invitedBy: null,
   });
   const { passwordHash, emailHash } = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
@@ -297,7 +302,7 @@ test('the export holds what is kept about a person, and nothing about a friend a
   expect(answer.json()).toMatchObject({ resetLinks: [{ expiresAt: reset.expiresAt.toISOString() }] });
   const token = (link as { url: string }).url.split('/').pop() ?? '';
   const hashes = [passwordHash ?? '', emailHash, tokenHash, reset.tokenHash];
-  for (const secret of ['ben@example.com', friend.id, token, ...hashes]) {
+  for (const secret of ['ben@example.com', friend.id, 'of Ben', token, ...hashes]) {
     expect(secret).not.toBe('');
     expect(answer.body).not.toContain(secret);
   }

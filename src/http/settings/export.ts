@@ -6,8 +6,8 @@ import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
 
 /**
- * Exports what is stored about a user as one JSON document, except the hashes of passwords, sessions and reset links, and
- * the record of sent mail. It shows no more of other people than Settings does.
+ * Exports everything stored about a user as one JSON document, except the hashes of passwords, sessions and reset links.
+ * It shows no more of other people than Settings does.
  * Payments appear under their invoices; cards and amounts are stored only at Stripe. Stripe's events appear
  * through what they changed.
  */
@@ -25,6 +25,7 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
     sessions,
     resetLinks,
     backups,
+    outbox,
     invitations,
   ] = await Promise.all([
     db.referral.findUnique({
@@ -54,6 +55,12 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
     db.session.findMany({ ...ofUser, select: { expiresAt: true } }),
     db.resetLink.findMany({ where: { userId: user.id, used: false }, select: { expiresAt: true } }),
     db.backup.findMany({ ...ofUser, orderBy: { number: 'asc' }, omit: { userId: true } }),
+    // Their data can name somebody else's referral.
+    db.outboxItem.findMany({
+      ...ofUser,
+      orderBy: { createdAt: 'asc' },
+      select: { kind: true, address: true, createdAt: true, status: true, endedAt: true },
+    }),
     listInvitations(db, user.id, account.referral.invited),
   ]);
   return {
@@ -74,6 +81,7 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
     openCheckout,
     subscriptions,
     invoices,
+    outbox,
     backups: backups.map((backup) => ({ ...backup, document: JSON.parse(backup.document) as unknown })),
   };
 }
