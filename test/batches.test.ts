@@ -8,7 +8,7 @@ import { examine } from '../src/operator/doctor.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { buyer, stripeId } from './support/stripe-events.ts';
+import { buyer, epoch, stripeId } from './support/stripe-events.ts';
 
 type Handled = EventOutcome['status'] | 'failed';
 
@@ -48,6 +48,24 @@ async function soundness({ db, config, clock }: TestServer) {
 }
 
 describe('events handled in one batch', () => {
+  test('of the trials of one address, one is given', async () => {
+    const server = await startTestServer();
+    const people: Person[] = [];
+    for (let n = 0; n < 6; n += 1) people.push(await signUp(server, `many+${n}@example.com`));
+    const purchases = people.map(({ id }) => buyer(id));
+    await deliverAll(
+      server,
+      purchases.map((stripe) => stripe.checkoutCompleted()),
+    );
+    const trial = { status: 'trialing', trial_end: epoch(daysAfter(7)) };
+    // The first event has a batch of its own.
+    const events = [buyer().created(), ...purchases.map((stripe) => stripe.created(trial))];
+    expect(await inbox(server)(events)).toEqual(events.map(() => 'ok'));
+    const tiers = await Promise.all(people.map(async ({ id }) => (await userRow(server, id)).tier));
+    expect(tiers.toSorted()).toEqual(['free', 'free', 'free', 'free', 'free', 'trial']);
+    expect(await soundness(server)).toEqual([]);
+  });
+
   test('an event that fails leaves its failed row, and the rest of the batch is applied', async () => {
     const { server, referrer, people, handle } = await friends(12);
     const events = people.map(({ stripe }) => stripe.created());

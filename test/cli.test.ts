@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import type { LightMyRequestResponse } from 'fastify';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { runCli, runCliOnTerminal, runCliProcess } from './support/process.ts';
 import type { CliOutcome } from './support/process.ts';
@@ -355,6 +356,20 @@ test.each([
     stdout: '',
     stderr: 'No account has the address nobody@example.com.\n',
   });
+});
+
+test.each([
+  ['user', 'ann@example.com'],
+  ['doctor', '--json'],
+])('where there is no database, %s makes none', async (...args) => {
+  const folder = await mkdtemp(join(tmpdir(), 'tandem-nothing-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const { code, stdout, stderr } = await cli(`file:${join(folder, 'x', 't.db')}`, ...args);
+  expect(code).toBe(1);
+  expect(stdout + stderr).toContain('There is no database at ');
+  expect(await readdir(folder)).toEqual([]);
+  expect((await cli(`file:${join(folder, 't.db')}`, 'migrate')).code).toBe(0);
+  expect(await readdir(folder)).toContain('t.db');
 });
 
 test('a database that cannot be opened prints one line and exits 1', async () => {

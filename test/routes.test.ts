@@ -70,6 +70,7 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'GET /reset/:token',
       'POST /reset/:token',
       'GET /settings',
+      'GET /settings/:form',
       'POST /settings/address',
       'POST /settings/password',
       'POST /settings/sign-out',

@@ -190,6 +190,19 @@ test('somebody who pays and was never given days has no history of them', async 
   expect(await words(server, ann)).not.toContain('History of your free days');
 });
 
+test.each(['address', 'password', 'delete'])(
+  'the address of the form /settings/%s leads to Settings',
+  async (form) => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const answer = await open(server, ann, `/settings/${form}`);
+    expect({ status: answer.statusCode, to: answer.headers.location }).toEqual({
+      status: 303,
+      to: '/settings',
+    });
+  },
+);
+
 test('payments that no longer count are reported together, by whose they were, and so is what comes back', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');

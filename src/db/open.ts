@@ -1,4 +1,4 @@
-import { mkdir, open } from 'node:fs/promises';
+import { access, mkdir, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
@@ -57,6 +57,25 @@ export function withoutPassword(databaseUrl: string): string {
   if (!isPostgresql(databaseUrl)) return `file:${databasePath(databaseUrl)}`;
   const { username, host, pathname } = new URL(databaseUrl);
   return `postgresql://${username === '' ? '' : `${username}@`}${host}${pathname}`;
+}
+
+/**
+ * Keeps a command from creating an empty database where a wrong DATABASE_URL points.
+ *
+ * @throws PlainError when there is no SQLite file yet; PostgreSQL says so itself
+ */
+export async function expectDatabase(url: string): Promise<void> {
+  if (isPostgresql(url)) return;
+  const path = databasePath(url);
+  try {
+    await access(path);
+  } catch (error) {
+    // Anything else is explained better when the file is opened.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') return;
+    throw new PlainError(
+      `There is no database at ${path}. Correct DATABASE_URL, or start the server once, which creates it.`,
+    );
+  }
 }
 
 /** The folder for the installation's own files: next to the SQLite file, or `./data`. */

@@ -1,3 +1,4 @@
+import { Prisma } from './generated/client.ts';
 import type { CreditEntry } from './generated/client.ts';
 import { load, loadLedgers, union } from './load.ts';
 import type { Wanted } from './load.ts';
@@ -29,10 +30,10 @@ export interface Unit {
   readonly afterCommit: (work: () => void) => void;
 }
 
-/** How many trials were started with a user's address. */
+/** How many trials were started with a user's address: by other accounts, and those that still count as its one trial. */
 export interface TrialsHad {
   byAnother: number;
-  own: number;
+  held: number;
 }
 
 /** The part of a stored event that deciding a tie needs. */
@@ -175,28 +176,35 @@ async function answer(tx: Tx, questions: readonly Question[], known: Answers, ro
   };
 }
 
+/**
+ * Counts in one statement for each user, which sees one state of the database: between two statements, another server
+ * could give the trial to somebody else.
+ */
 async function loadTrials(tx: Tx, users: readonly string[], rows: Rows): Promise<[string, TrialsHad][]> {
   const had: [string, TrialsHad][] = [];
   for (const id of users) {
-    const emailHash = rows.users.get(id)?.emailHash ?? '';
-    const byAnother = await countTrialsByAnother(tx, id, emailHash);
-    had.push([id, { byAnother, own: await tx.subscription.count({ where: { trialHash: emailHash } }) }]);
+    const hash = rows.users.get(id)?.emailHash ?? '';
+    const [counts] = await tx.$queryRaw<[Record<keyof TrialsHad, number | bigint>]>`
+      SELECT (${trialsByAnother(id, hash)}) AS "byAnother",
+        (SELECT COUNT(*) FROM "Subscription" WHERE "trialHash" = ${hash}) AS "held"`;
+    had.push([id, { byAnother: Number(counts.byAnother), held: Number(counts.held) }]);
   }
   return had;
 }
 
 /** How many trials were started by other accounts that have, or had, this address. */
-export function countTrialsByAnother(db: Db | Tx, userId: string, emailHash: string): Promise<number> {
-  return db.subscription.count({
-    where: {
-      trialEnd: { not: null },
-      counted: true,
-      trialRefused: false,
-      customer: {
-        user: { id: { not: userId }, OR: [{ emailHash }, { formerAddresses: { some: { emailHash } } }] },
-      },
-    },
-  });
+export async function countTrialsByAnother(db: Db | Tx, userId: string, emailHash: string): Promise<number> {
+  const [{ count }] = await db.$queryRaw<[{ count: number | bigint }]>`
+    SELECT (${trialsByAnother(userId, emailHash)}) AS "count"`;
+  return Number(count);
+}
+
+function trialsByAnother(userId: string, emailHash: string): Prisma.Sql {
+  return Prisma.sql`
+    SELECT COUNT(*) FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId"
+    WHERE s."trialEnd" IS NOT NULL AND s."counted" AND NOT s."trialRefused" AND c."userId" <> ${userId} AND c."userId" IN (
+      SELECT "id" FROM "User" WHERE "emailHash" = ${emailHash} UNION ALL
+      SELECT "userId" FROM "FormerAddress" WHERE "emailHash" = ${emailHash})`;
 }
 
 async function loadEvents(tx: Tx, ids: readonly string[]): Promise<[string, KeptEvent | null][]> {

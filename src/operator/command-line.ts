@@ -5,7 +5,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { CommandContext, CommandResult } from './command.ts';
 import { readConfig } from '../config.ts';
 import type { Config } from '../config.ts';
-import { COMMAND_WAIT_MS, openDatabase } from '../db/open.ts';
+import { COMMAND_WAIT_MS, expectDatabase, openDatabase } from '../db/open.ts';
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { DAY_SECONDS } from '../instants.ts';
 import { nativeModuleProblem } from '../native-module.ts';
@@ -134,7 +134,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       run(options, async (context) => (await import('./mail.ts')).mailResend(context, id)),
     );
   command('reconcile', 'compare the database with Stripe, and fix and list the differences')
-    .option('--since <duration>', 'how far to look back, such as 36h or 7d', duration)
+    .option('--since <duration>', 'how far to look back, such as 36h or 7d; everything if omitted', duration)
     .option('--dry-run', 'list the differences without fixing them')
     .action((options: Options & { since?: number; dryRun?: true }) =>
       run(options, async (context) => {
@@ -165,7 +165,8 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       runAlone(options, async (config) => (await import('./migrate-to.ts')).migrateTo(config, url)),
     );
   command('migrate', 'apply pending database migrations (starting the server does this too)').action(
-    (options: Options) => run(options, async (context) => (await import('./migrate.ts')).migrate(context)),
+    (options: Options) =>
+      run(options, async (context) => (await import('./migrate.ts')).migrate(context), true),
   );
   command(
     'check-config',
@@ -198,8 +199,10 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
   async function run(
     options: Options,
     work: (context: CommandContext) => Promise<CommandResult>,
+    mayCreate = false,
   ): Promise<void> {
     await runAlone(options, async (config) => {
+      if (!mayCreate) await expectDatabase(config.databaseUrl);
       const { db, migrations } = await openDatabase(config.databaseUrl, COMMAND_WAIT_MS);
       try {
         const sessionSecret = await sessionSecretOf(config);

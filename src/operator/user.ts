@@ -4,6 +4,7 @@ import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { fieldLines } from './show.ts';
 import { accountOf } from './who.ts';
+import type { SubscriptionView } from '../access/overview.ts';
 import { counted } from '../wording.ts';
 
 /** `user`: shows an account as its owner sees it. As JSON, the document of `GET /api/me`. */
@@ -12,6 +13,7 @@ export async function user(context: CommandContext, who: string): Promise<Comman
   const { publicUrl } = config;
   const account = await accountOf(context, who);
   const subscriptions = await subscriptionsOf(db, account.id);
+  const customers = await db.customer.findMany({ where: { userId: account.id }, orderBy: { id: 'asc' } });
   const place = { publicUrl, prices: config.stripe.prices };
   const me = await describeUser(db, account, subscriptions, place, now);
   const { access, referral, subscription } = me;
@@ -27,12 +29,17 @@ export async function user(context: CommandContext, who: string): Promise<Comman
     ['access', access.reason ? `${access.reason}, until ${formatInstant(access.until)}` : 'none'],
     [
       'credit',
-      `${counted(me.creditDays, 'day')}, until ${formatInstant(me.creditUntil)}${me.creditHeld ? ' (held)' : ''}`,
+      me.creditUntil
+        ? `${counted(me.creditDays, 'day')}, until ${formatInstant(me.creditUntil)}${me.creditHeld ? ' (held)' : ''}`
+        : 'none',
     ],
     [
       'subscription',
-      subscription ? `${subscription.status}, ${subscription.plan ?? 'unknown plan'}` : 'none',
+      subscription
+        ? `${subscription.status}, ${subscription.plan ?? 'unknown plan'}${endOf(subscription)}`
+        : 'none',
     ],
+    ['customers', customers.length > 0 ? customers.map(({ id }) => id).join(', ') : 'none'],
     ['referral link', referral.url],
     [
       'invited',
@@ -40,4 +47,9 @@ export async function user(context: CommandContext, who: string): Promise<Comman
     ],
   ]);
   return { text, json: me };
+}
+
+function endOf({ cancelAt, cancelAtPeriodEnd, currentPeriodEnd }: SubscriptionView): string {
+  const end = cancelAt ?? (cancelAtPeriodEnd ? currentPeriodEnd : null);
+  return end ? `, ends on ${formatInstant(end)}` : '';
 }

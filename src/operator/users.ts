@@ -58,9 +58,9 @@ export async function users({ db, now }: CommandContext, search?: string): Promi
 /** Addresses and ids are in lower case, and codes in upper case without punctuation. */
 function containing(search: string): Prisma.Sql {
   const text = search.trim().toLowerCase();
-  const code = search.toUpperCase().replaceAll(/[^\p{L}\p{N}]/gu, '');
+  const code = search.toUpperCase().replaceAll(/[\s-]/g, '');
   const like = (part: string): string => `%${part.replaceAll(/[\\%_]/g, '\\$&')}%`;
   return Prisma.sql`
     WHERE "email" LIKE ${like(text)} ESCAPE '\\' OR "id" LIKE ${like(text)} ESCAPE '\\'
-      ${code === '' ? Prisma.empty : Prisma.sql`OR "code" LIKE ${like(code)} ESCAPE '\\'`}`;
+      ${/[^\p{L}\p{N}]/u.test(code) || code === '' ? Prisma.empty : Prisma.sql`OR "code" LIKE ${like(code)} ESCAPE '\\'`}`;
 }

@@ -1,3 +1,5 @@
+import { TERMINAL_STATUSES } from '../access/live.ts';
+import { subscriptionsOf } from '../access/subscriptions.ts';
 import type { OutboxItem, Referral, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
@@ -19,6 +21,8 @@ export interface MailFacts {
   grantUntold: boolean;
   /** Whether the invoice that the mail is about has been paid. */
   invoicePaid: boolean;
+  /** Whether a plan of the account has not ended. Read only for a mail about a failed payment, otherwise false. */
+  hasPlan: boolean;
   /**
    * Mails sent to the account within the last day. Counted only while its address is unproven, otherwise 0.
    */
@@ -44,6 +48,10 @@ export async function readMailFacts(
     data !== null && 'invoiceId' in data
       ? await db.invoice.findUnique({ where: { id: data.invoiceId }, select: { paidAt: true } })
       : null;
+  const hasPlan =
+    work.kind === 'mail.payment-failed' &&
+    userId !== null &&
+    (await subscriptionsOf(db, userId)).some(({ status }) => !TERMINAL_STATUSES.has(status ?? ''));
   const sentToday =
     user && user.emailProvenAt === null
       ? await db.outboxItem.count({
@@ -66,5 +74,5 @@ export async function readMailFacts(
       },
       select: { id: true },
     })) !== null;
-  return { user, referral, grantUntold, invoicePaid: invoice?.paidAt != null, sentToday };
+  return { user, referral, grantUntold, invoicePaid: invoice?.paidAt != null, hasPlan, sentToday };
 }

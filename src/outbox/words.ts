@@ -68,7 +68,7 @@ const BECAUSE: Readonly<Record<ReversalReason, string>> = {
 };
 
 const IN_YOUR_BROWSER =
-  'Your portfolio stays in your browser, and you can still restore and export your cloud backups. You cannot make new ones without access.';
+  'Your portfolio stays in your browser, and you can still restore and export your cloud backups. You cannot make new ones without paid access.';
 
 function ifNotYou({ contact }: WordsContext): string {
   return contact === null ? 'contact us' : `write to ${contact}`;
@@ -80,7 +80,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     paragraphs: [
       isChange
         ? `You asked to change the address of your ${brand} account to this one. Confirm that the address is yours, and the change takes effect.`
-        : `You signed up for ${brand} with this address. Confirm that it is yours, so that you can reset your password if you forget it.`,
+        : `You signed up for ${brand} with this address. Confirm that it is yours, so that nobody else can take the account over.`,
     ],
     button: { label: 'Confirm this address', url: link ?? '' },
     after: [
@@ -166,28 +166,39 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject: `Your plan has ended, and your free days last until ${dateOf(user?.creditUntil)}`,
     paragraphs: [
       `Your paid plan on ${brand} has ended. The free days that were paused while you paid are counting down now.`,
-      `You have access for ${inDays(user ? creditLeft(user, now) : 0)} more, until ${dateOf(user?.creditUntil)}. Nothing is charged.`,
+      `You have paid access for ${inDays(user ? creditLeft(user, now) : 0)} more, until ${dateOf(user?.creditUntil)}. Nothing is charged.`,
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
   }),
   'mail.days-ending': ({ until }, { brand, publicUrl, facts: { user }, now }) => ({
     subject: `Your free days end on ${dateOf(new Date(until))}`,
     paragraphs: [
-      `You have access to ${brand} for ${inDays(user ? creditLeft(user, now) : 0)} more, until ${dateOf(new Date(until))}.`,
+      `You have paid access to ${brand} for ${inDays(user ? creditLeft(user, now) : 0)} more, until ${dateOf(new Date(until))}.`,
       IN_YOUR_BROWSER,
-      `To keep access, choose a plan or invite a friend: when they pay, you both get ${GRANTED}.`,
+      `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${GRANTED}.`,
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
   }),
   'mail.days-ended': (_data, { brand, publicUrl }) => ({
     subject: 'Your free days have ended',
     paragraphs: [
-      `Your free days on ${brand} have ended, and so has your access. Nothing was charged.`,
+      `Your free days on ${brand} have ended, and so has your paid access. Nothing was charged.`,
       IN_YOUR_BROWSER,
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
   }),
-  'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, now }) => {
+  'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, facts, now }) => {
+    const subject = `Your payment for ${brand} did not go through`;
+    if (!facts.hasPlan) {
+      return {
+        subject,
+        paragraphs: [
+          `We could not collect the payment for your ${brand} plan, so the plan has ended. Nothing more is charged.`,
+          IN_YOUR_BROWSER,
+        ],
+        button: { label: 'See the plans', url: `${publicUrl}/pricing` },
+      };
+    }
     const next = nextAttempt === null ? null : new Date(nextAttempt);
     const triesAgain = next !== null && next > now;
     const otherwise =
@@ -195,14 +206,13 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
         ? 'No further attempt is planned. Without a payment, you lose your plan.'
         : `Another attempt was due on ${dateOf(next)}. Settings shows how things stand.`;
     return {
-      subject: `Your payment for ${brand} did not go through`,
+      subject,
       paragraphs: [
         `We could not collect the payment for your ${brand} plan.`,
         triesAgain
           ? `We try again on ${dateOf(next)}. Check your card before then, so that you keep your plan.`
           : otherwise,
       ],
-      // The plan may have ended by now. Settings says how things stand, and its button fits.
       button: { label: triesAgain ? 'Check your card' : 'See what you can do', url: `${publicUrl}/settings` },
       after: triesAgain ? ['On that page, press “Check your card”.'] : [],
     };

@@ -52,7 +52,7 @@ export function unitOf(rows: Rows, now: Date, events: readonly string[] = []): U
     rows,
     answers: {
       ledgers: new Map([...rows.users.keys()].map((id) => [id, []])),
-      trials: new Map([...rows.users.keys()].map((id) => [id, { byAnother: 0, own: 0 }])),
+      trials: new Map([...rows.users.keys()].map((id) => [id, { byAnother: 0, held: 0 }])),
       events: new Map(events.map((id) => [id, null])),
     },
     afterCommit: () => undefined,

@@ -37,7 +37,15 @@ const referral = { referralId: 'r', side: 'referrer', seconds: 86_400 } as const
 /** Of what is true when nothing else is said: Ann is free, has seven days left, and her friend's payment holds. */
 function why(work: MailWork, changes: Partial<User> = {}, facts: Partial<MailFacts> = {}): string | null {
   const user = { ...ANN, ...changes };
-  const all = { user, referral: CONVERTED, grantUntold: false, invoicePaid: false, sentToday: 0, ...facts };
+  const all = {
+    user,
+    referral: CONVERTED,
+    grantUntold: false,
+    invoicePaid: false,
+    hasPlan: true,
+    sentToday: 0,
+    ...facts,
+  };
   return whyDrop(work, { address: null }, all, NOW);
 }
 
@@ -112,7 +120,14 @@ test('a deleted account gets nothing but the news that it was deleted', () => {
     whyDrop(
       work,
       { address: 'ann@example.com' },
-      { user: { ...ANN, ...gone }, referral: null, grantUntold: false, invoicePaid: false, sentToday: 0 },
+      {
+        user: { ...ANN, ...gone },
+        referral: null,
+        grantUntold: false,
+        invoicePaid: false,
+        hasPlan: true,
+        sentToday: 0,
+      },
       NOW,
     );
   expect(toFormer({ kind: 'mail.address-changed', data: null })).toBe('The account was deleted.');

@@ -1,5 +1,6 @@
 import { compose } from '../../src/outbox/compose.ts';
 import type { Mail, Particulars } from '../../src/outbox/compose.ts';
+import type { MailFacts } from '../../src/outbox/facts.ts';
 import { canBeTurnedOff } from '../../src/outbox/kinds.ts';
 import type { MailWork } from '../../src/outbox/kinds.ts';
 import { daysAfter, START } from './server.ts';
@@ -23,6 +24,7 @@ export function mailOf(
   work: MailWork,
   user: Partial<typeof USER | { creditHeldAt: Date }> = {},
   more: Partial<Particulars> = {},
+  facts: Partial<MailFacts> = {},
 ): Mail {
   return compose(work, LETTERHEAD, {
     id: 'id',
@@ -33,7 +35,9 @@ export function mailOf(
       referral: null,
       grantUntold: false,
       invoicePaid: false,
+      hasPlan: true,
       sentToday: 0,
+      ...facts,
     },
     link: 'https://tandem.test/token-link',
     isChange: false,
@@ -164,7 +168,7 @@ export const MAILS: [
     'mail.days-running',
     () => mailOf({ kind: 'mail.days-running', data: null }),
     'Your plan has ended, and your free days last until 20 January 2027',
-    ['You have access for 10 days more, until 20 January 2027.'],
+    ['You have paid access for 10 days more, until 20 January 2027.'],
     PRICING,
   ],
   [
@@ -178,7 +182,7 @@ export const MAILS: [
     'mail.days-ended',
     () => mailOf({ kind: 'mail.days-ended', data: { until: START.toISOString() } }),
     'Your free days have ended',
-    ['so has your access', 'Nothing was charged.'],
+    ['so has your paid access', 'Nothing was charged.'],
     PRICING,
   ],
   [
@@ -198,6 +202,19 @@ export const MAILS: [
     'Your payment for Tandem & Co did not go through',
     ['No further attempt is planned. Without a payment, you lose your plan.', 'See what you can do'],
     SETTINGS,
+  ],
+  [
+    'mail.payment-failed, when the plan has ended by then',
+    () =>
+      mailOf(
+        { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } },
+        {},
+        {},
+        { hasPlan: false },
+      ),
+    'Your payment for Tandem & Co did not go through',
+    ['so the plan has ended', 'you can still restore and export your cloud backups'],
+    PRICING,
   ],
   [
     'mail.operator',

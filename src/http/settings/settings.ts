@@ -82,6 +82,9 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     return settings(request, reply, request.user, {}, cameFromCheckout);
   });
 
+  // A form that comes back with a mistake is at its own address, which a browser asks for again with GET.
+  app.get('/settings/:form', (_request, reply) => reply.redirect('/settings', 303));
+
   app.post('/settings/address', async (request, reply) => {
     const token = sessionToken(request);
     if (!request.user || token === null) return reply.redirect('/login', 303);
