@@ -175,6 +175,19 @@ describe('a forgotten password', () => {
     expect(await outbox(server)).toHaveLength(5);
   });
 
+  test('is mailed although a stranger signed up with variants of the address all day', async () => {
+    const server = await startTestServer(MAIL);
+    await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
+    for (let n = 0; n < 10; n += 1) {
+      const typed = { email: `ann+${n}@example.com`, password: NEW_PASSWORD };
+      await postFrom(server, '/signup', '192.0.2.9', typed);
+    }
+    expect(await outbox(server)).toHaveLength(3);
+    await forgot(server, 'ann@example.com', 1);
+    await settle(server);
+    expect(await outbox(server, 'mail.reset-password')).toHaveLength(1);
+  });
+
   test('that is being queued when the server closes is queued', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');

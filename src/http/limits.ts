@@ -60,13 +60,16 @@ export const TOO_MANY_TRIES = 'Too many tries. Wait ten minutes, then try again.
 
 interface Taken {
   isLeft: boolean;
+  /** How many more are left. */
+  left: number;
   /** When the window ends, ms since 1970. */
   endsAt: number;
 }
 
 interface Limit {
   take: (key: string) => Promise<Taken>;
-  giveBack: (key: string, taken: Taken) => Promise<void>;
+  /** @param endsAt of the taken point */
+  giveBack: (key: string, endsAt: number) => Promise<void>;
 }
 
 type Limits = Readonly<Record<LimitName, Limit>>;
@@ -108,14 +111,14 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
   return {
     take: async (key) => {
       try {
-        const { msBeforeNext } = await limiter.consume(hashed(key));
-        return { isLeft: true, endsAt: Date.now() + msBeforeNext };
+        const { msBeforeNext, remainingPoints } = await limiter.consume(hashed(key));
+        return { isLeft: true, left: remainingPoints, endsAt: Date.now() + msBeforeNext };
       } catch (refusal) {
         if (!(refusal instanceof RateLimiterRes)) throw refusal;
-        return { isLeft: false, endsAt: Date.now() + refusal.msBeforeNext };
+        return { isLeft: false, left: 0, endsAt: Date.now() + refusal.msBeforeNext };
       }
     },
-    giveBack: async (key, { endsAt }) => {
+    giveBack: async (key, endsAt) => {
       if (Date.now() < endsAt - TOO_LATE_MS) await limiter.reward(hashed(key));
     },
   };
@@ -212,20 +215,24 @@ export async function tryPassword<T>(
     failed = isFailure(outcome);
     return outcome;
   } finally {
-    if (!failed) for (const [limit, key, taken] of takenOf) await limit.giveBack(key, taken);
+    if (!failed) for (const [limit, key, { endsAt }] of takenOf) await limit.giveBack(key, endsAt);
   }
 }
 
 /**
- * Counts one mail against a limit by mailbox. Returns false when none is left.
+ * Counts one mail against a limit by mailbox.
  * @param mailbox in lower case
+ * @param kept how many must be left afterwards, for others
+ * @returns whether the mail may be sent
  */
 export async function takeOfMailbox(
   request: FastifyRequest,
   name: LimitName & `${string}Mailbox`,
   mailbox: string,
+  kept = 0,
 ): Promise<boolean> {
-  return (await request.server.limits[name].take(mailbox)).isLeft;
+  const { isLeft, left } = await request.server.limits[name].take(mailbox);
+  return isLeft && left >= kept;
 }
 
 /**
@@ -237,7 +244,7 @@ export async function giveBackToMailbox(
   name: LimitName & `${string}Mailbox`,
   mailbox: string,
 ): Promise<void> {
-  await request.server.limits[name].giveBack(mailbox, { isLeft: true, endsAt: Number.POSITIVE_INFINITY });
+  await request.server.limits[name].giveBack(mailbox, Number.POSITIVE_INFINITY);
 }
 
 async function take(reply: FastifyReply, limit: Limit, key: string): Promise<Taken> {

@@ -6,19 +6,27 @@ import type { AppContext } from './context.ts';
 import { giveBackToMailbox, takeOfMailbox } from './limits.ts';
 
 /**
+ * Of the mails a day to an unproven address, this many are kept for links that reset a password. Otherwise a stranger
+ * who signs up with variants of the address could keep its owner out.
+ */
+const KEPT_FOR_RESETS = 2;
+
+/**
  * Whether one more mail may be sent to an address. Mail must be on, and a person whose address is unproven
  * gets at most five a day (design: rule 12), counting all +tags together. A call that allows the mail counts it.
  * @param address in lower case
+ * @param kept how many of the day's mails must be left afterwards; 0 for a link that resets the password
  */
 export async function mayMail(
   { config }: AppContext,
   request: FastifyRequest,
   address: string,
   isProven: boolean,
+  kept = KEPT_FOR_RESETS,
 ): Promise<boolean> {
   if (config.mail === null || isProven) return config.mail !== null;
   const mailbox = personOf(address);
-  const isLeft = await takeOfMailbox(request, 'mailsToUnprovenMailbox', mailbox);
+  const isLeft = await takeOfMailbox(request, 'mailsToUnprovenMailbox', mailbox, kept);
   if (isLeft) (request.mailsCounted ??= []).push(mailbox);
   else await giveBackToMailbox(request, 'mailsToUnprovenMailbox', mailbox);
   return isLeft;
@@ -29,8 +37,9 @@ export async function mayMailTo(
   context: AppContext,
   request: FastifyRequest,
   { email, emailProvenAt }: Pick<User, 'email' | 'emailProvenAt'>,
+  kept = KEPT_FOR_RESETS,
 ): Promise<boolean> {
-  return email !== null && (await mayMail(context, request, email, emailProvenAt !== null));
+  return email !== null && (await mayMail(context, request, email, emailProvenAt !== null, kept));
 }
 
 /** Gives back what `mayMail` counted for a request that queued no mail. */

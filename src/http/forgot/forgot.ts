@@ -40,7 +40,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
         db,
         sessionSecret,
         email,
-        (user) => mayMailTo(context, request, user),
+        (user) => mayMailTo(context, request, user, 0),
         now(),
       )
         .catch((error: unknown) => {
