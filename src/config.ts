@@ -335,6 +335,8 @@ function mailOf({ SMTP_URL, MAIL_FROM, BRAND }: Variables, sandbox: boolean): Ma
   return sandbox ? { smtpUrl: null, from: MAIL_FROM ?? `${BRAND} <tandem@localhost.localdomain>` } : null;
 }
 
+const LOOPBACK = /^(127\.|::1$|localhost$)/;
+
 function warningsOf(config: Config): Remark[] {
   const { production, publicUrl, trustProxy, stripe, sandbox } = config;
   const warnings: Remark[] = [];
@@ -360,6 +362,11 @@ function warningsOf(config: Config): Remark[] {
   if (config.operatorEmail !== null && config.mail === null) {
     const says = 'OPERATOR_EMAIL is not used without SMTP_URL: nobody is told when something is wrong.';
     warnings.push({ name: 'OPERATOR_EMAIL', says });
+  }
+  if (sandbox && !LOOPBACK.test(config.host)) {
+    const says =
+      'HOST is not a loopback address, so other machines reach the sandbox: anybody there can read all mail, reset links included, and move the clock.';
+    warnings.push({ name: 'HOST', says });
   }
   if (production || sandbox) return warnings;
 

@@ -48,6 +48,23 @@ async function soundness({ db, config, clock }: TestServer) {
 }
 
 describe('events handled in one batch', () => {
+  test('of the accounts of one person, one converts a referral', async () => {
+    const { server, referrer, people, handle } = await friends(6);
+    const users = await Promise.all(
+      people.map(({ person }) => server.db.user.findUniqueOrThrow({ where: { id: person.id } })),
+    );
+    const [newest] = users;
+    // The first has had the addresses of all the others.
+    await server.db.formerAddress.createMany({
+      data: users.slice(1).map(({ emailHash }) => ({ userId: newest?.id ?? '', emailHash })),
+    });
+    const events = [buyer().created(), ...people.map(({ stripe }) => stripe.created())];
+    expect(await handle(events)).toEqual(events.map(() => 'ok'));
+    expect(await server.db.referral.count({ where: { convertedAt: { not: null } } })).toBe(1);
+    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+    expect(await soundness(server)).toEqual([]);
+  });
+
   test('of the trials of one address, one is given', async () => {
     const server = await startTestServer();
     const people: Person[] = [];

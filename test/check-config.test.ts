@@ -122,6 +122,7 @@ test('check-config lists everything that is wrong at once, and is exit 1', async
 
 test.each<[name: string, env: Record<string, string>]>([
   ['PUBLIC_URL', { ...PRODUCTION, PUBLIC_URL: 'http://tandem.test' }],
+  ['HOST', { HOST: '0.0.0.0' }],
   ['STRIPE_API_KEY', { ...PRODUCTION, STRIPE_API_KEY: 'sk_test_1' }],
   ['TRUST_PROXY', { ...PRODUCTION, TRUST_PROXY: '' }],
   ['SMTP_URL', { ...PRODUCTION, SMTP_URL: '' }],

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
+import { examine } from '../src/operator/doctor.ts';
 import { DAY, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
@@ -35,6 +36,21 @@ describe('deleting an account', () => {
     );
     const login = await postForm(world.app, '/login', { email: 'ann@example.com', password: PASSWORD });
     expect(login.statusCode).toBe(401);
+  });
+
+  test('is dated after a conversion that committed while it waited', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const ben = await signUp(world, 'ben@example.com', ann.code);
+    const stripe = buyer(ben.id);
+    const asked = world.clock.now;
+    world.clock.now = new Date(asked.getTime() + 2_000);
+    await deliver(world, stripe.checkoutCompleted());
+    await deliver(world, stripe.created());
+    world.clock.now = asked;
+    expect((await deleteAccount(world, ann)).statusCode).toBe(303);
+    const { clawbackDays } = world.config;
+    expect(await examine(world.db, { clawbackDays, now: world.clock.now })).toEqual([]);
   });
 
   test('requires the password', async () => {

@@ -868,12 +868,19 @@ test('an address is changed twice at once: every former one that counts is kept'
   expect(former.map((one) => one.emailHash)).toEqual([row.emailHash]);
 });
 
-test('two accounts of one address pay at once: one referral converts, the other is refused', async () => {
+test.each([
+  ['of one address', 'pair+2@example.com'],
+  ["at a person's present and former address", 'former@example.com'],
+])('two accounts %s pay at once: one referral converts, the other is refused', async (_which, address) => {
   const { one, other, referrer } = await twoServers();
+  const another = await signUp(one, 'another@example.com');
   const [first, second] = [
     await signUp(one, 'pair+1@example.com', referrer.code),
-    await signUp(one, 'pair+2@example.com', referrer.code),
+    // Another referrer, whose lock the first one's conversion does not hold.
+    await signUp(one, address, another.code),
   ];
+  const { emailHash } = await one.db.user.findUniqueOrThrow({ where: { id: second.id } });
+  await one.db.formerAddress.create({ data: { userId: first.id, emailHash } });
   const [theirs, others] = [buyer(first.id), buyer(second.id)];
   await deliverAll(one, [theirs.checkoutCompleted(), others.checkoutCompleted()]);
   await raceOfEvents(
@@ -885,7 +892,10 @@ test('two accounts of one address pay at once: one referral converts, the other 
   const referrals = await one.db.referral.findMany({ where: { referredId: { in: [first.id, second.id] } } });
   const outcomes = referrals.map(({ convertedAt, refusedFor }) => (convertedAt ? 'converted' : refusedFor));
   expect(outcomes.toSorted()).toEqual(['address-converted', 'converted']);
-  expect(await userRow(one, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  const until = [await userRow(one, referrer.id), await userRow(one, another.id)].map(
+    (row) => row.creditUntil,
+  );
+  expect(until.filter((at) => at !== null)).toEqual([daysAfter(45)]);
   expect((await doctor(commandContext(one))).json).toMatchObject({ findings: [] });
 });
 

@@ -42,18 +42,19 @@ function isUndecided({ status, counts, trialHash, trialRefused }: Subscription):
 
 function decide(tx: Unit, user: UserRow, subscription: Subscription): Subscription {
   const { byAnother, held } = ask(tx, 'trials', user.id);
-  const holders = [...tx.rows.subscriptions.values()].filter((one) => one.trialHash === user.emailHash);
-  if (byAnother > 0 || holders.some((one) => isOfAnother(tx, user, one)))
+  const given = [...tx.rows.subscriptions.values()].filter(({ trialHash }) => trialHash !== null);
+  if (byAnother > 0 || given.some((one) => isOfAnother(tx, user, one)))
     return { ...subscription, trialRefused: true };
   // A second trial of the same account can only have been given by an operator, at Stripe.
-  const again = held > 0 || holders.length > 0;
+  const again = held > 0 || given.some(({ trialHash }) => trialHash === user.emailHash);
   return again ? subscription : { ...subscription, trialHash: user.emailHash };
 }
 
-/** Whether the subscription belongs to another account with this address, which may have got its trial in this batch. */
+/** Whether the subscription belongs to another account that has or had this address. It may have got its trial in this batch. */
 function isOfAnother({ rows }: Unit, { id, emailHash }: UserRow, { customerId }: Subscription): boolean {
   const owner = rows.users.get(rows.customers.get(customerId)?.userId ?? '');
-  return owner !== undefined && owner.id !== id && owner.emailHash === emailHash;
+  if (owner === undefined || owner.id === id) return false;
+  return owner.emailHash === emailHash || owner.formerHashes.includes(emailHash);
 }
 
 async function wasTriedByAnother(db: Db, { id, emailHash }: User): Promise<boolean> {

@@ -1,5 +1,6 @@
 import type { User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
+import { later } from '../instants.ts';
 import { leaveAddress, NO_ADDRESS } from './addresses.ts';
 import { closeAllSessions } from './sessions.ts';
 
@@ -22,7 +23,8 @@ export async function leaveTombstone(tx: Tx, user: User): Promise<void> {
       passwordHash: null,
       pendingEmail: null,
       pendingEmailAt: null,
-      deletedAt: tx.now,
+      // The transaction may have waited for one that is dated later. The deletion follows it all the same.
+      deletedAt: later(tx.now, user.creditEntryAt),
       ...(!counts && { emailHash: NO_ADDRESS }),
     },
   });

@@ -3,7 +3,7 @@ import type { CreditEntry } from './generated/client.ts';
 import { COLUMNS, fromJson } from './columns.ts';
 import type { Columns, TableName } from './columns.ts';
 import { noRows } from './rows.ts';
-import type { ReferralRow, Rows } from './rows.ts';
+import type { ReferralRow, Rows, UserRow } from './rows.ts';
 import type { Engine, Tx } from './transaction.ts';
 
 /** The ids named by events or a command. Everything that bears on them is loaded with them. */
@@ -75,6 +75,8 @@ function arrayOf({ array, group }: Dialect, table: TableName, where: string, mor
 const ADDRESSES = `(
   SELECT u."emailHash" FROM "User" AS u WHERE u."id" = t."referredId"
   UNION ALL SELECT f."emailHash" FROM "FormerAddress" AS f WHERE f."userId" = t."referredId")`;
+/** The former addresses of a user, joined by commas; NULL when there are none. */
+const FORMER_HASHES = `(SELECT string_agg(f."emailHash", ',') FROM "FormerAddress" AS f WHERE f."userId" = t."id")`;
 /** The address checks below are made only for open referrals. */
 const IS_OPEN = `t."convertedAt" IS NULL AND t."refusedFor" IS NULL`;
 /** The referrer has, or had, one of these addresses. */
@@ -130,7 +132,7 @@ function loadStatement(engine: Engine): string {
     users_1 AS MATERIALIZED (SELECT id FROM users_0 UNION
       SELECT "referrerId" FROM "Referral" WHERE ${among('"referredId"', 'users_0')} AND "referrerId" IS NOT NULL)
     SELECT ${dialect.text(`${array}(
-      ${arrayOf(dialect, 'User', among('t."id"', 'users_1'))},
+      ${arrayOf(dialect, 'User', among('t."id"', 'users_1'), [FORMER_HASHES])},
       ${arrayOf(dialect, 'Customer', among('t."id"', 'customers_1'))},
       ${arrayOf(dialect, 'Subscription', among('t."id"', 'subscriptions_1'))},
       ${arrayOf(dialect, 'Invoice', among('t."id"', 'invoices_1'))},
@@ -155,7 +157,11 @@ export async function load(tx: Tx, wanted: Required<Wanted>): Promise<Rows> {
   const tables = JSON.parse(answer.rows) as (unknown[][] | null)[];
   const rows = noRows();
   const [users, customers, subscriptions, invoices, payments, disputes, referrals] = tables;
-  fill(rows.users, users, COLUMNS.User);
+  for (const values of users ?? []) {
+    const { formerHashes, ...user } = fromJson(values, { ...COLUMNS.User, formerHashes: 'text' });
+    const former = (formerHashes as string | null)?.split(',') ?? [];
+    rows.users.set(user['id'] as string, { ...user, formerHashes: former } as unknown as UserRow);
+  }
   fill(rows.customers, customers, COLUMNS.Customer);
   fill(rows.subscriptions, subscriptions, COLUMNS.Subscription);
   fill(rows.invoices, invoices, COLUMNS.Invoice);
@@ -181,7 +187,7 @@ function fill<Row extends { id: string }>(
 }
 
 /**
- * Inserts or locks payments, invoices and customers, then locks users: buyers and referrers together. Each kind takes
+ * Inserts or locks payments, invoices and customers, then locks users: buyers and referrers together, and other accounts of invited buyers. Each kind takes
  * one statement sorted by id, so that concurrent transactions cannot deadlock.
  */
 async function lock(
@@ -213,15 +219,24 @@ async function lock(
       INSERT INTO "Customer" ("id") SELECT id FROM (${customersNamed}) AS ids ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt"`;
   }
-  // A customer's user changes only under the customer's lock, held by now, and a referral's referrer never does.
+  // A customer's user changes only under the customer's lock, held by now, and a referral's referrer never does. Other
+  // accounts of an invited buyer are locked too, so that only one of them converts.
   await tx.$executeRaw`
     SELECT 1 FROM "User" WHERE "id" = ANY(ARRAY(
       WITH buyers AS MATERIALIZED (
         SELECT unnest(${users as string[]}::text[]) AS id UNION
         SELECT "userId" FROM "Customer" WHERE "id" = ANY(ARRAY(${customersNamed})) AND "userId" IS NOT NULL
+      ), referrals AS MATERIALIZED (
+        SELECT "referrerId", "referredId", "convertedAt" IS NULL AND "refusedFor" IS NULL AS open
+        FROM "Referral" WHERE "referredId" = ANY(ARRAY(SELECT id FROM buyers))
+      ), addresses AS MATERIALIZED (
+        SELECT u."emailHash" FROM referrals AS r JOIN "User" AS u ON u."id" = r."referredId" WHERE r.open AND u."deletedAt" IS NULL UNION
+        SELECT f."emailHash" FROM referrals AS r JOIN "FormerAddress" AS f ON f."userId" = r."referredId" WHERE r.open
       )
       SELECT id FROM buyers UNION
-      SELECT "referrerId" FROM "Referral" WHERE "referredId" = ANY(ARRAY(SELECT id FROM buyers)) AND "referrerId" IS NOT NULL
+      SELECT "referrerId" FROM referrals WHERE "referrerId" IS NOT NULL UNION
+      SELECT "id" FROM "User" WHERE "emailHash" = ANY(ARRAY(SELECT "emailHash" FROM addresses)) UNION
+      SELECT "userId" FROM "FormerAddress" WHERE "emailHash" = ANY(ARRAY(SELECT "emailHash" FROM addresses))
     )) ORDER BY "id" FOR NO KEY UPDATE`;
 }
 

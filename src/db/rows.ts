@@ -11,7 +11,7 @@ import type {
   User,
 } from './generated/client.ts';
 
-/** The columns of a user that billing reads and changes. */
+/** The columns of a user that billing reads and changes, and the hashes of former addresses that count (design: rule 11). */
 export type UserRow = Pick<
   User,
   | 'id'
@@ -22,7 +22,7 @@ export type UserRow = Pick<
   | 'creditEntryCount'
   | 'creditEntryAt'
   | 'deletedAt'
->;
+> & { formerHashes: readonly string[] };
 
 /**
  * A referral, and whether its addresses rule out a conversion (design: rule 11). Both flags are false once it is no

@@ -1,7 +1,7 @@
 import { grantCredit } from '../credits/ledger.ts';
 import type { ReferralRow, UserRow } from '../db/rows.ts';
 import type { Unit } from '../db/unit-of-work.ts';
-import { DAY_SECONDS } from '../instants.ts';
+import { DAY_SECONDS, later } from '../instants.ts';
 import { conversions } from '../metrics.ts';
 import { tellSide } from './tell.ts';
 
@@ -30,8 +30,9 @@ export function convertReferral(tx: Unit, user: UserRow): ReferralRow | null {
   const refusedFor = refusalOf(tx, referral, user);
   if (refusedFor) return put(tx, { ...referral, refusedFor });
 
-  const { now } = tx;
-  const stamped = put(tx, { ...referral, convertedAt: now, creditedAt: now, referredHash: user.emailHash });
+  // The transaction may have waited for the referrer's deletion, which is dated later.
+  const convertedAt = later(tx.now, tx.rows.users.get(referral.referrerId ?? '')?.deletedAt ?? null);
+  const stamped = put(tx, { ...referral, convertedAt, creditedAt: tx.now, referredHash: user.emailHash });
   const cause = { id: referral.id, actor: 'stripe' } as const;
   const seconds = REFERRAL_CREDIT_DAYS * DAY_SECONDS;
   for (const one of [user, referrerOf(tx, referral)]) {
@@ -52,17 +53,19 @@ export function referrerOf({ rows }: Unit, { referrerId }: ReferralRow): UserRow
 }
 
 /**
- * Why a referral is refused. The loaded row already takes former addresses into account; if two accounts convert in
- * one batch, the first one wins.
+ * Why a referral is refused. The loaded row already takes former addresses into account; if two accounts of one person
+ * convert in one batch, the first one wins.
  */
-function refusalOf(
-  { rows }: Unit,
-  { ownAddress, addressConverted }: ReferralRow,
-  { emailHash }: UserRow,
-): ReferralRefusal | null {
-  if (ownAddress) return 'own-address';
-  const convertedNow = [...rows.referrals.values()].some(({ referredHash }) => referredHash === emailHash);
-  return addressConverted || convertedNow ? 'address-converted' : null;
+function refusalOf({ rows }: Unit, referral: ReferralRow, user: UserRow): ReferralRefusal | null {
+  if (referral.ownAddress) return 'own-address';
+  const addresses: ReadonlySet<string | null> = new Set([user.emailHash, ...user.formerHashes]);
+  const convertedNow = [...rows.referrals.values()].some(
+    ({ id, convertedAt, referredHash, referredId }) =>
+      id !== referral.id &&
+      convertedAt !== null &&
+      [referredHash, ...(rows.users.get(referredId)?.formerHashes ?? [])].some((hash) => addresses.has(hash)),
+  );
+  return referral.addressConverted || convertedNow ? 'address-converted' : null;
 }
 
 function put({ rows }: Unit, referral: ReferralRow): ReferralRow {

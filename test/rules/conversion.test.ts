@@ -201,3 +201,9 @@ describe('grantPaid and revokePaid (design: rules 3 and 8)', () => {
     ]);
   });
 });
+
+test('a referrer whose deletion is dated later was deleted before the conversion that waited for it', () => {
+  const rows = invitation();
+  rows.users.set(REFERRER, { ...userOf(rows, REFERRER), deletedAt: day(1) });
+  expect(convert(rows, day(0))).toMatchObject({ convertedAt: day(1), creditedAt: day(0) });
+});

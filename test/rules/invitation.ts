@@ -18,6 +18,7 @@ export function userRow(id: string): UserRow {
     creditEntryCount: 0,
     creditEntryAt: null,
     deletedAt: null,
+    formerHashes: [],
   };
 }
 
