@@ -77,8 +77,10 @@ const SLOW = thorough
   ? []
   : ['test/crash-*.test.ts', 'test/postgresql-restart.test.ts', 'test/busy-database.test.ts'];
 
-/** SQLite has a single writer, so the short run leaves this to PostgreSQL. */
-const SLOW_ON_SQLITE = thorough ? [] : ['test/concurrency.test.ts', 'test/races.test.ts'];
+/** On PostgreSQL more can happen side by side, so the short run leaves this to it. */
+const SLOW_ON_SQLITE = thorough
+  ? []
+  : ['test/back-pressure.test.ts', 'test/concurrency.test.ts', 'test/races.test.ts'];
 
 /** Files that take a minute or more in the long run; the first waits for 30 s while lint and types are checked. */
 const LONGEST = ['events-cli', 'model-2', 'model-1', 'crash-sigkill', 'start', 'crash-sigterm', 'reversal'];
