@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 
 import { neededMigrations } from '../db/open.ts';
-import { isUnreachable } from '../db/transaction.ts';
+import { isRefused, isUnreachable } from '../db/transaction.ts';
 import type { AppContext } from './context.ts';
 
 /** Time limit for the database to answer, ms. */
@@ -53,7 +53,7 @@ export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): 
     } catch (error) {
       const status = isUnreachable(error)
         ? 'the database cannot be reached'
-        : error instanceof TooLate
+        : error instanceof TooLate || isRefused(error)
           ? `the database is busy: no answer within ${ANSWER_MS / 1000} s`
           : 'the check failed; the log says why';
       request.log.error({ err: error }, status);
