@@ -1,10 +1,10 @@
 // The portfolio: kept in this browser, backed up to the account on request. Every change can be undone while its notice
-// is shown, even after a reload. Deleting a damaged portfolio cannot.
+// is shown, even after a reload. Deleting a damaged portfolio cannot be undone.
 
 import { wireCloud } from './portfolio/cloud.js';
 import { LOCAL_CURRENCY } from './portfolio/currencies.js';
 import { checkHolding, combine, FORMAT, MAX_HOLDINGS, readDocument } from './portfolio/holdings.js';
-import { $, ask, asTyped, counted, money, number, showError, typed } from './portfolio/page.js';
+import { $, asTyped, counted, money, number, showError, typed, wantsToDelete } from './portfolio/page.js';
 import { render as renderTable, sortBy } from './portfolio/table.js';
 
 /** In localStorage: for good, and for all tabs. */
@@ -302,11 +302,7 @@ $('download-damaged').addEventListener('click', () =>
   download('portfolio-damaged.json', 'text/plain', read(localStorage, KEPT) ?? ''),
 );
 $('start-anew').addEventListener('click', async () => {
-  const choices = [
-    ['yes', 'Delete it'],
-    ['', 'Keep it'],
-  ];
-  if ((await ask('Delete the portfolio in this browser? This cannot be undone.', choices)) === '') return;
+  if (!(await wantsToDelete('the portfolio in this browser'))) return;
   localStorage.removeItem(KEPT);
   load();
   document.getElementById('holdings').focus();

@@ -1,13 +1,12 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import type { LightMyRequestResponse } from 'fastify';
-import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
-import { runCli, runCliOnTerminal, runCliProcess } from './support/process.ts';
+import { emptyFolder, runCli, runCliOnTerminal, runCliProcess } from './support/process.ts';
 import type { CliOutcome } from './support/process.ts';
 import {
   cookiesOf,
@@ -362,8 +361,7 @@ test.each([
   ['user', 'ann@example.com'],
   ['doctor', '--json'],
 ])('where there is no database, %s makes none', async (...args) => {
-  const folder = await mkdtemp(join(tmpdir(), 'tandem-nothing-'));
-  onTestFinished(() => rm(folder, { recursive: true }));
+  const folder = await emptyFolder();
   const { code, stdout, stderr } = await cli(`file:${join(folder, 'x', 't.db')}`, ...args);
   expect(code).toBe(1);
   expect(stdout + stderr).toContain('There is no database at ');
@@ -451,12 +449,17 @@ test('with --json a wrong variable and a database that cannot be opened are JSON
   });
 });
 
-test('a mistyped command is told the nearest one', async () => {
-  const { code, stdout, stderr } = await cli(NOWHERE, 'grant-credits', 'ann@example.com', '1');
+test.each([
+  [
+    'with the nearest one',
+    'grant-credits',
+    "error: unknown command 'grant-credits'\n(Did you mean grant-credit?)\n",
+  ],
+  ['that is like no other', 'dance', "error: unknown command 'dance'\n"],
+])('an unknown command %s is wrong usage, and says where all commands are', async (_which, name, error) => {
+  const { code, stdout, stderr } = await cli(NOWHERE, name, 'ann@example.com', '1');
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-  expect(stderr).toBe(
-    "error: unknown command 'grant-credits'\n(Did you mean grant-credit?)\nRun `npx tandem --help` to see all commands.\n",
-  );
+  expect(stderr).toBe(`${error}Run \`npx tandem --help\` to see all commands.\n`);
 });
 
 test('npx tandem runs the command line, and --version prints the version of package.json', async () => {

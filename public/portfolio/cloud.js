@@ -1,7 +1,7 @@
 // Backups in the account.
 
 import { readDocument } from './holdings.js';
-import { $, ask, counted } from './page.js';
+import { $, ask, counted, wantsToDelete } from './page.js';
 
 async function call(method, path, body) {
   const headers = { accept: 'application/json', ...(body && { 'content-type': 'application/json' }) };
@@ -89,11 +89,7 @@ export function wireCloud({ current, replace, say }) {
   }
 
   async function deleteBackup(path, when) {
-    const choices = [
-      ['yes', 'Delete it'],
-      ['', 'Keep it'],
-    ];
-    if ((await ask(`Delete the backup of ${when}? This cannot be undone.`, choices)) === '') return;
+    if (!(await wantsToDelete(`the backup of ${when}`))) return;
     await call('DELETE', path.replace('/portfolio/', '/api/').replace(/\/delete$/, ''));
     await showBackups();
     say('The backup has been deleted.');

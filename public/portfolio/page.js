@@ -72,3 +72,12 @@ export function ask(question, choices) {
   offer($('choices'), choices);
   return answerOf($('dialog'));
 }
+
+/** Asks before something is deleted for good. @param {string} what with its article */
+export async function wantsToDelete(what) {
+  const choices = [
+    ['yes', 'Delete it'],
+    ['', 'Keep it'],
+  ];
+  return (await ask(`Delete ${what}? This cannot be undone.`, choices)) !== '';
+}

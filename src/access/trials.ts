@@ -50,7 +50,10 @@ function decide(tx: Unit, user: UserRow, subscription: Subscription): Subscripti
   return again ? subscription : { ...subscription, trialHash: user.emailHash };
 }
 
-/** Whether the subscription belongs to another account that has or had this address. It may have got its trial in this batch. */
+/**
+ * Whether the subscription belongs to another account that has or had this address. It may have got its trial in this
+ * batch.
+ */
 function isOfAnother({ rows }: Unit, { id, emailHash }: UserRow, { customerId }: Subscription): boolean {
   const owner = rows.users.get(rows.customers.get(customerId)?.userId ?? '');
   if (owner === undefined || owner.id === id) return false;

@@ -187,8 +187,8 @@ function fill<Row extends { id: string }>(
 }
 
 /**
- * Inserts or locks payments, invoices and customers, then locks users: buyers and referrers together, and other accounts of invited buyers. Each kind takes
- * one statement sorted by id, so that concurrent transactions cannot deadlock.
+ * Inserts or locks payments, invoices and customers, then locks users: buyers, referrers and other accounts of invited
+ * buyers together. Each kind takes one statement sorted by id, so that concurrent transactions cannot deadlock.
  */
 async function lock(
   tx: Tx,

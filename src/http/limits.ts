@@ -5,10 +5,10 @@ import type { RateLimiterAbstract } from 'rate-limiter-flexible';
 import { hashToken } from '../accounts/tokens.ts';
 import { isPostgresql } from '../db/open.ts';
 import { DAY_SECONDS } from '../instants.ts';
+import { MAILS_TO_UNPROVEN } from '../outbox/still-true.ts';
 import type { AppContext } from './context.ts';
 import { HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
-import { MAILS_TO_UNPROVEN } from '../outbox/still-true.ts';
 
 /** Default window of a limit. It begins with the first try. */
 const WINDOW_SECONDS = 10 * 60;

@@ -5,6 +5,7 @@ import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { queueAlarm } from './alarm.ts';
 import type { Examine } from './alarm.ts';
 import { queueReminders } from './reminders.ts';
+import { nameOf } from './sender.ts';
 
 const HOUR_SECONDS = 3_600;
 
@@ -42,10 +43,8 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
       const isDue = secondsBetween(examinedAt, now()) >= EXAMINE_SECONDS;
       if (await queueAlarm(db, operatorEmail, { examine, isDue }, now())) examinedAt = now();
     } catch (error) {
-      // Only the name: a message of the database can contain an address.
-      const { name } = error instanceof Error ? error : { name: 'unknown' };
       logger.warn(
-        { error: name },
+        { err: nameOf(error) },
         'reminders and the alarm could not be queued; the server tries again within an hour',
       );
     }

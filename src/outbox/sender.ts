@@ -149,7 +149,7 @@ async function measure({ db, now }: SenderContext): Promise<void> {
 }
 
 /** Names the error without its message, which can contain an address. */
-function nameOf(error: unknown): string {
+export function nameOf(error: unknown): string {
   if (!(error instanceof Error)) return 'An unknown error.';
   return 'code' in error ? `${error.name} ${String(error.code)}` : error.name;
 }

@@ -5,9 +5,9 @@ import { afterSnapshot } from '../../access/paid-time.ts';
 import {
   deriveProof,
   ensureSubscription,
+  paidTimeNow,
   paidTimeOf,
   put,
-  paidTimeNow,
   withProof,
 } from '../../access/subscriptions.ts';
 import { tierOf } from '../../access/tier.ts';
