@@ -51,14 +51,12 @@ const thorough = process.env['THOROUGH'] === '1';
 const QUICK_ON_POSTGRESQL = [
   'accounts-migration',
   'atomicity',
-  'back-pressure',
   'backups',
   'concurrency',
   'conversion',
-  'limits',
   'mail',
   'migrate-to',
-  'model-*',
+  'model-1',
   'odd-input',
   'one-person',
   'postgresql-*',
@@ -71,16 +69,19 @@ const QUICK_ON_POSTGRESQL = [
 ].map((name) => `test/${name}.test.ts`);
 
 /**
- * Processes under load that are killed, stopped, or lose their database or disk. Each takes half a minute.
+ * Servers under load, and processes that are killed, stopped, or lose their database or disk. Each takes half a minute.
  */
 const SLOW = thorough
   ? []
-  : ['test/crash-*.test.ts', 'test/postgresql-restart.test.ts', 'test/busy-database.test.ts'];
+  : [
+      'test/back-pressure.test.ts',
+      'test/busy-database.test.ts',
+      'test/crash-*.test.ts',
+      'test/postgresql-restart.test.ts',
+    ];
 
 /** On PostgreSQL more can happen side by side, so the short run leaves this to it. */
-const SLOW_ON_SQLITE = thorough
-  ? []
-  : ['test/back-pressure.test.ts', 'test/concurrency.test.ts', 'test/races.test.ts'];
+const SLOW_ON_SQLITE = thorough ? [] : ['test/concurrency.test.ts', 'test/races.test.ts'];
 
 /** Files that take a minute or more in the long run; the first waits for 30 s while lint and types are checked. */
 const LONGEST = ['events-cli', 'model-2', 'model-1', 'crash-sigkill', 'start', 'crash-sigterm', 'reversal'];

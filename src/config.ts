@@ -58,10 +58,11 @@ export interface StripeConfig {
   trialDays: number;
 }
 
-export interface Prices {
-  monthly: string | null;
-  annual: string | null;
-}
+export const PLANS = ['monthly', 'annual'] as const;
+export type Plan = (typeof PLANS)[number];
+
+/** The Stripe price of each plan; null: the plan is not sold. */
+export type Prices = Record<Plan, string | null>;
 
 /** The sandbox's prices. */
 export const SANDBOX_PRICES = { monthly: 'price_sandbox_monthly', annual: 'price_sandbox_annual' };
@@ -379,7 +380,7 @@ function warningsOf(config: Config): Remark[] {
     const says = 'STRIPE_WEBHOOK_SECRET is not set: the webhook answers 503, and payments have no effect.';
     warnings.push({ name: 'STRIPE_WEBHOOK_SECRET', says });
   }
-  for (const plan of ['monthly', 'annual'] as const) {
+  for (const plan of PLANS) {
     const name = plan === 'monthly' ? 'STRIPE_PRICE_MONTHLY' : 'STRIPE_PRICE_ANNUAL';
     if (!stripe.prices[plan])
       warnings.push({ name, says: `${name} is not set: the ${plan} plan is not sold.` });

@@ -1,12 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { isStrongSecret } from './config.ts';
 import type { Config } from './config.ts';
 import { dataFolder } from './db/open.ts';
 import { ownerOnly } from './owner-only.ts';
 import { PlainError } from './plain-error.ts';
+
+/** Where the generated secret is stored. */
+export function sessionSecretFile(databaseUrl: string): string {
+  return join(dataFolder(databaseUrl), 'session-secret');
+}
 
 /**
  * The secret that keys the hashes of tokens and the links in mail: SESSION_SECRET or, outside production, one generated
@@ -16,8 +21,8 @@ import { PlainError } from './plain-error.ts';
  */
 export async function sessionSecretOf(config: Config): Promise<string> {
   if (config.sessionSecret !== null) return config.sessionSecret;
-  const folder = dataFolder(config.databaseUrl);
-  const path = join(folder, 'session-secret');
+  const path = sessionSecretFile(config.databaseUrl);
+  const folder = dirname(path);
   const secret = await makeOrRead(folder, path).catch((error: unknown) => {
     if (error instanceof PlainError) throw error;
     throw new PlainError(

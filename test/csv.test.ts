@@ -140,6 +140,10 @@ describe('the text of a file', () => {
     expect(() => decode(bytes(0x50, 0x4b, 3, 4))).toThrow('Save it as CSV');
   });
 
+  test('is not that of a picture', () => {
+    expect(() => decode(bytes(0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0, 0, 13))).toThrow('not a text file');
+  });
+
   test('can begin with a byte order mark', () => {
     expect(imported('\uFEFFTicker;Shares\r\nACME;3\r\n')).toEqual([['ACME', 3, 0]]);
     expect(imported('\uFEFF"Ticker","Shares"\r\n"ACME","3"\r\n')).toEqual([['ACME', 3, 0]]);

@@ -1,32 +1,10 @@
 import type { LightMyRequestResponse } from 'fastify';
-import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { networkOf } from '../src/http/network.ts';
-import { otherConnection } from './support/other-connection.ts';
-import { until } from './support/process.ts';
-import { holdBefore } from './support/race-point.ts';
+import { expectTooMany, failLogIns, WRONG } from './support/failed-log-ins.ts';
 import { deliverRaw, PASSWORD, postFrom, signUp, START, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-
-const onPostgresql = inject('engine') === 'postgresql';
-
-const WRONG = { email: 'nobody@example.com', password: 'wrong' };
-
-async function failLogIns(
-  server: TestServer,
-  times: number,
-  remoteAddress: string,
-  headers: Record<string, string> = {},
-): Promise<void> {
-  for (let time = 0; time < times; time += 1) {
-    expect((await postFrom(server, '/login', remoteAddress, WRONG, headers)).statusCode).toBe(401);
-  }
-}
-
-function expectTooMany(answer: LightMyRequestResponse): void {
-  expect(answer.statusCode).toBe(429);
-  expect(answer.headers['retry-after']).toMatch(/^[1-9]\d*$/);
-}
 
 describe('rate limits count clients by network', () => {
   test.each([
@@ -314,69 +292,4 @@ test('nobody who may not make a backup makes the server hold its body', async ()
     });
   expect((await send({})).statusCode).toBe(401);
   expect((await send({ cookie })).statusCode).toBe(402);
-});
-
-describe.runIf(onPostgresql)('limits on PostgreSQL', () => {
-  test('two servers share the limits, and store no address', async () => {
-    const one = await startTestServer();
-    const other = await startTestServer({ DATABASE_URL: one.databaseUrl });
-    await failLogIns(one, 5, '192.0.2.1');
-    await failLogIns(other, 5, '192.0.2.1');
-    expectTooMany(await postFrom(one, '/login', '192.0.2.1', WRONG));
-    expectTooMany(await postFrom(other, '/login', '192.0.2.1', WRONG));
-    const rows = await one.db.rateLimit.findMany();
-    expect(rows).toMatchObject([{ points: 10 }, { points: 10 }]);
-    expect(JSON.stringify(rows)).not.toMatch(/192\.0\.2\.1|nobody/);
-  });
-
-  test('a try that outlasts its window gives nothing back to the next one', async () => {
-    vi.useFakeTimers({ toFake: ['Date'], now: START });
-    onTestFinished(() => void vi.useRealTimers());
-    const server = await startTestServer();
-    await signUp(server, 'ann@example.com');
-    await failLogIns(server, 1, '192.0.2.1');
-    const { arrived, open } = await holdBefore(server, 'INSERT', 'Session');
-    const right = postFrom(server, '/login', '192.0.2.1', { email: 'ann@example.com', password: PASSWORD });
-    await arrived();
-    vi.setSystemTime(new Date(START.getTime() + 601_000));
-    await failLogIns(server, 10, '192.0.2.1');
-    await open();
-    expect((await right).statusCode).toBe(303);
-    expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
-  });
-
-  test('windows that have ended are deleted, and others stay', async () => {
-    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
-    onTestFinished(() => void vi.useRealTimers());
-    const { db } = await startTestServer();
-    const inMinutes = (minutes: number) => new Date(Date.now() + minutes * 60_000);
-    await db.rateLimit.createMany({
-      data: [
-        { key: 'ended', points: 10, expire: inMinutes(-1) },
-        { key: 'open', points: 10, expire: inMinutes(30) },
-      ],
-    });
-    vi.advanceTimersByTime(10 * 60_000);
-    const left = () => db.rateLimit.findMany({ select: { key: true } });
-    await until(async () => (await left()).length === 1 || undefined);
-    expect(await left()).toEqual([{ key: 'open' }]);
-  });
-
-  test('a restarted server continues counting', async () => {
-    const first = await startTestServer();
-    await failLogIns(first, 10, '192.0.2.1');
-    const second = await startTestServer({ DATABASE_URL: first.databaseUrl });
-    expectTooMany(await postFrom(second, '/login', '192.0.2.1', WRONG));
-  });
-
-  test('a server that cannot count in the database counts in memory', async () => {
-    const server = await startTestServer();
-    const { run } = await otherConnection(server);
-    await run('ALTER TABLE "RateLimit" RENAME TO "Away"');
-    onTestFinished(() => run('ALTER TABLE IF EXISTS "Away" RENAME TO "RateLimit"'));
-    await failLogIns(server, 10, '192.0.2.1');
-    expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
-    await run('ALTER TABLE "Away" RENAME TO "RateLimit"');
-    expect((await postFrom(server, '/login', '192.0.2.1', WRONG)).statusCode).toBe(401);
-  });
 });

@@ -5,8 +5,8 @@ import { MAIL } from './support/mail.ts';
 import { PASSWORD, postForm, SESSION_SECRET, signUp, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 
-function pathFor({ config }: TestServer, { id }: Pick<Person, 'id'>): string {
-  return new URL(unsubscribeUrl({ publicUrl: config.publicUrl, secret: SESSION_SECRET }, id)).pathname;
+function pathFor({ config }: TestServer, person: Pick<Person, 'id' | 'email'>): string {
+  return new URL(unsubscribeUrl({ publicUrl: config.publicUrl, secret: SESSION_SECRET }, person)).pathname;
 }
 
 const isOff = async ({ db }: TestServer, { id }: Pick<Person, 'id'>): Promise<boolean> =>
@@ -84,10 +84,17 @@ test('Settings turns it off and on', async () => {
   expect((await postForm(server.app, '/settings/mail', { wanted: 'no' })).headers.location).toBe('/login');
 });
 
-test('the link of a deleted account changes nothing, and tells nothing', async () => {
-  const server = await startTestServer(MAIL);
+test('a link mailed to a former address, or to a deleted account, turns nothing off', async () => {
+  const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
+  const { statusCode } = await server.app.inject({ url: pathFor(server, ann) });
+  expect(statusCode).toBe(200);
+  const change = { email: 'new@example.com', currentPassword: PASSWORD };
+  expect((await postForm(server.app, '/settings/address', change, ann.cookie)).statusCode).toBe(303);
+  expect((await server.app.inject({ method: 'POST', url: pathFor(server, ann) })).statusCode).toBe(404);
+
+  const moved = { ...ann, email: 'new@example.com' };
   await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, ann.cookie);
-  expect((await server.app.inject({ method: 'POST', url: pathFor(server, ann) })).statusCode).toBe(200);
+  expect((await server.app.inject({ method: 'POST', url: pathFor(server, moved) })).statusCode).toBe(404);
   expect(await isOff(server, ann)).toBe(false);
 });

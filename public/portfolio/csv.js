@@ -29,7 +29,7 @@ export const FIELDS = ['symbol', 'quantity', 'price', 'cost', 'currentPrice', 'n
 /**
  * Text in UTF-8, in UTF-16 with a byte order mark, or in Windows-1252, which older programs still write.
  * @param {Uint8Array} bytes
- * @throws Error for a workbook
+ * @throws Error for a workbook, or anything else that is not text
  */
 export function decode(bytes) {
   if (bytes[0] === 0x50 && bytes[1] === 0x4b) {
@@ -37,6 +37,13 @@ export function decode(bytes) {
       'This is a spreadsheet workbook. Save it as CSV in your spreadsheet program, and import that file.',
     );
   }
+  const text = decodeText(bytes);
+  if (text.includes('\0')) throw new Error('This is not a text file. Choose a CSV or a JSON file.');
+  return text;
+}
+
+/** @param {Uint8Array} bytes */
+function decodeText(bytes) {
   if (bytes[0] === 0xff && bytes[1] === 0xfe) return new TextDecoder('utf-16le').decode(bytes);
   if (bytes[0] === 0xfe && bytes[1] === 0xff) return new TextDecoder('utf-16be').decode(bytes);
   try {

@@ -1,6 +1,6 @@
 import { itemsOf } from './subscriptions.ts';
 import { tierOf } from './tier.ts';
-import type { Prices } from '../config.ts';
+import type { Plan, Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { countReferrals } from '../referrals/counts.ts';
@@ -19,8 +19,6 @@ export interface Overview extends CreditView {
   referral: ReferralCounts & { code: string; url: string };
   subscription: SubscriptionView | null;
 }
-
-type Plan = keyof Prices;
 
 export interface SubscriptionView {
   status: string;

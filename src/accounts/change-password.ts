@@ -42,7 +42,7 @@ export async function setPassword(
   tx: Tx,
   userId: string,
   passwordHash: string,
-  more: { emailProvenAt?: Date } = {},
+  more: { emailProvenAt?: Date; mailOff?: boolean } = {},
 ): Promise<void> {
   const data = { passwordHash, pendingEmail: null, pendingEmailAt: null, ...more };
   await tx.user.update({ where: { id: userId }, data });

@@ -129,12 +129,16 @@ export async function resetPassword(
     const where = { tokenHash: hashToken(secret, token), used: false, expiresAt: { gt: tx.now } };
     const locked = await tx.resetLink.findUnique({ where });
     if (!user || !locked) return false;
-    if (locked.mailed && (await isUnclaimed(tx, user))) {
+    const startsAfresh = locked.mailed && (await isUnclaimed(tx, user));
+    if (startsAfresh) {
       await tx.backup.deleteMany({ where: { userId } });
       await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
     }
-    const proven = locked.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now };
-    await setPassword(tx, userId, passwordHash, proven || {});
+    await setPassword(tx, userId, passwordHash, {
+      ...(locked.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),
+      // Whoever created the account chose for themselves.
+      ...(startsAfresh && { mailOff: false }),
+    });
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...locked, used: true, expiresAt } });
     if (mayMail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);

@@ -1,7 +1,6 @@
 import * as z from 'zod';
 
-/** 256 KB */
-export const MAX_DOCUMENT_BYTES = 256 * 1024;
+export const MAX_DOCUMENT_KB = 256;
 
 const MAX_HOLDINGS = 2_000;
 const MAX_AMOUNT = 1e12;

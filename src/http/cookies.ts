@@ -26,12 +26,22 @@ export const FLASHES = {
     kind: 'success',
     text: 'Your password has been changed, and you have been logged out everywhere else.',
   },
+  'password-changed-address-kept': {
+    kind: 'success',
+    text: 'Your password has been changed, and you have been logged out everywhere else. Your address was going to change, and now stays as it is. If you still want another one, enter it again.',
+  },
   'password-reset': { kind: 'success', text: 'Your new password is set. Log in with it.' },
   'account-deleted': {
     kind: 'success',
     text: 'Your account has been deleted, and nothing more will be charged. Thanks for trying {brand}.',
   },
   'backup-deleted': { kind: 'success', text: 'The backup has been deleted.' },
+  'logged-out': { kind: 'success', text: 'You are logged out.' },
+  'log-in-first': { kind: 'info', text: 'Log in to see this page.' },
+  'nothing-done': {
+    kind: 'info',
+    text: 'You are no longer logged in, so nothing was done. Log in and try again.',
+  },
   'signed-out-elsewhere': {
     kind: 'success',
     text: 'You have been logged out everywhere else. This browser stays logged in.',

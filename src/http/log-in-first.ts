@@ -1,7 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
-import type { Plan } from '../stripe/prices.ts';
+import type { Plan } from '../config.ts';
+import { setFlash } from './cookies.ts';
 import { HttpError } from './errors.ts';
+
+/** Sends someone who must log in to `/login` with 303, which says why. */
+export function redirectToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  setFlash(request, reply, request.method === 'GET' ? 'log-in-first' : 'nothing-done');
+  return reply.redirect('/login', 303);
+}
 
 /**
  * Sends someone who must log in to `/login` with 303, if they accept HTML.
@@ -14,6 +21,6 @@ export function sendToLogIn(
   plan: Plan | null = null,
 ): FastifyReply {
   if (request.headers.accept?.includes('text/html'))
-    return reply.redirect(plan ? `/login?plan=${plan}` : '/login', 303);
+    return plan ? reply.redirect(`/login?plan=${plan}`, 303) : redirectToLogIn(request, reply);
   throw new HttpError(401, 'unauthorized', 'Log in first.');
 }

@@ -3,6 +3,7 @@ import * as z from 'zod';
 
 import { describeUser } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
+import { PLANS } from '../config.ts';
 import { answers, json } from './api.ts';
 import type { AppContext } from './context.ts';
 import { HttpError } from './errors.ts';
@@ -34,7 +35,7 @@ const overview = z
     subscription: z
       .object({
         status: z.string().meta({ description: 'As Stripe names it.' }),
-        plan: z.enum(['monthly', 'annual']).nullable().meta({ description: 'Null: the price is not ours.' }),
+        plan: z.enum(PLANS).nullable().meta({ description: 'Null: the price is not ours.' }),
         currentPeriodEnd: z.date().nullable(),
         cancelAt: z.date().nullable(),
         cancelAtPeriodEnd: z.boolean().meta({ description: 'Whether it ends with the current period.' }),

@@ -1,6 +1,7 @@
 import { checkConfig, VARIABLE_NAMES } from '../config.ts';
 import type { CheckedConfig, Config, Remark, VariableName } from '../config.ts';
-import { dataFolder, isPostgresql, withoutPassword } from '../db/open.ts';
+import { isPostgresql, withoutPassword } from '../db/open.ts';
+import { sessionSecretFile } from '../session-secret.ts';
 import type { CommandResult } from './command.ts';
 import type { Paint } from '../terminal.ts';
 import { counted } from '../wording.ts';
@@ -63,7 +64,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
     if (sessionSecret !== null) return 'Sessions and the links in mail depend on it.';
     return production
       ? 'The server does not start.'
-      : `A secret is generated at the first start and kept in ${dataFolder(databaseUrl)}/session-secret.`;
+      : `A secret is generated at the first start and kept in ${sessionSecretFile(databaseUrl)}.`;
   },
   LOG_LEVEL: ({ logLevel }) =>
     logLevel === 'silent'

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { access, constants } from 'node:fs/promises';
-import { join } from 'node:path';
 
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 import type { Transaction } from '@prisma/driver-adapter-utils';
@@ -8,9 +7,10 @@ import Database from 'better-sqlite3';
 
 import type { Config } from '../config.ts';
 import { Prisma } from '../db/generated/client.ts';
-import { COMMAND_WAIT_MS, dataFolder, databasePath, isPostgresql, openDatabase } from '../db/open.ts';
+import { COMMAND_WAIT_MS, databasePath, isPostgresql, openDatabase } from '../db/open.ts';
 import { postgresqlAdapterFactory } from '../db/postgresql-adapter.ts';
 import { PlainError } from '../plain-error.ts';
+import { sessionSecretFile } from '../session-secret.ts';
 import type { CommandResult } from './command.ts';
 
 /** Limits of one statement, so that memory stays flat however large the database is. */
@@ -275,7 +275,7 @@ function list(names: readonly string[]): string {
 /** Which session secret keeps everybody logged in. It is next to the servers' database, but not next to a backup. */
 async function whichSecret({ sessionSecret, databaseUrl }: Config): Promise<string> {
   if (sessionSecret !== null) return 'Keep SESSION_SECRET as it is';
-  const path = join(dataFolder(databaseUrl), 'session-secret');
+  const path = sessionSecretFile(databaseUrl);
   try {
     await access(path);
     return `Set SESSION_SECRET to the content of ${path}`;

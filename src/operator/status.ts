@@ -3,6 +3,7 @@ import { engineOf } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { EVENT_STATUSES } from '../stripe/event-ledger.ts';
 import { fieldLines } from './show.ts';
 import { readVersion } from './version.ts';
 import { counted } from '../wording.ts';
@@ -83,7 +84,7 @@ async function readEvents(db: Db) {
 /** Looks for each status by itself, because the index begins with it. */
 async function lastEvent(db: Db) {
   const newest = await Promise.all(
-    ['applied', 'ignored', 'failed'].map((outcome) =>
+    EVENT_STATUSES.map((outcome) =>
       db.event.findFirst({
         where: { status: outcome },
         orderBy: [{ receivedAt: 'desc' }, { id: 'desc' }],

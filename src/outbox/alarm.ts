@@ -3,6 +3,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { readOutboxState } from './items.ts';
 import { idOnce, queueNow } from './queue.ts';
+import { EVENT_STATUSES } from '../stripe/event-ledger.ts';
 import { counted } from '../wording.ts';
 
 /** An item that has waited longer than this is stuck, s. */
@@ -15,8 +16,6 @@ const FEWEST_EVENTS = 20;
 /** Silence is unusual when it lasts this many times the longest pause, and at least this long, s. */
 const TIMES_THE_LONGEST = 2;
 const SHORTEST_SILENCE_SECONDS = 6 * 3_600;
-
-const STATUSES = ['applied', 'ignored', 'failed'];
 
 /** Finds what is wrong in the whole database. It reads every row, so it is slow. */
 export type Examine = () => Promise<string[]>;
@@ -61,7 +60,7 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
 async function readReceipts(db: Db): Promise<Date[]> {
   // One query a status, because the index begins with the status.
   const pages = await Promise.all(
-    STATUSES.map((status) =>
+    EVENT_STATUSES.map((status) =>
       db.event.findMany({
         where: { status },
         orderBy: { receivedAt: 'desc' },

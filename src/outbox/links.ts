@@ -108,21 +108,32 @@ export function resetUrl(publicUrl: string, token: string): string {
   return `${publicUrl}/reset/${token}`;
 }
 
+type Subscriber = Pick<User, 'id' | 'email'>;
+
 /**
- * The link that turns off mail about credit. It works as long as the account exists, and does nothing else.
+ * The link that turns off mail about credit. It works as long as the account has the address that the mail went to, and
+ * does nothing else.
  */
-export function unsubscribeUrl({ publicUrl, secret }: LinkMaker, userId: string): string {
-  return `${publicUrl}/unsubscribe/${unsubscribeToken(secret, userId)}`;
+export function unsubscribeUrl({ publicUrl, secret }: LinkMaker, user: Subscriber): string {
+  return `${publicUrl}/unsubscribe/${unsubscribeToken(secret, user)}`;
 }
 
-function unsubscribeToken(secret: string, userId: string): string {
-  return `${userId}.${sign(secret, ['unsubscribe', userId])}`;
+function unsubscribeToken(secret: string, { id, email }: Subscriber): string {
+  return `${id}.${sign(secret, ['unsubscribe', id, email])}`;
 }
 
-/** Returns the user of an unsubscribe link; null when the signature is wrong. */
-export function unsubscribedUser(secret: string, token: string): string | null {
-  const userId = /^([\w-]{1,64})\.[\w-]{43}$/.exec(token)?.[1];
-  return userId !== undefined && isEqual(token, unsubscribeToken(secret, userId)) ? userId : null;
+/** Returns the user id in an unsubscribe link; null when it is malformed. The id is not verified: `unsubscribes` does that. */
+export function unsubscribingUser(token: string): string | null {
+  return /^([\w-]{1,64})\.[\w-]{43}$/.exec(token)?.[1] ?? null;
+}
+
+/**
+ * Whether a link turns off a user's mail.
+ *
+ * @param user the row of `unsubscribingUser`
+ */
+export function unsubscribes(secret: string, token: string, user: Subscriber): boolean {
+  return user.email !== null && isEqual(token, unsubscribeToken(secret, user));
 }
 
 /**

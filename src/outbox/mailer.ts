@@ -40,7 +40,7 @@ export async function sendMailOf(
   if (addressed === null) return { status: 'dropped', why: 'Its link does not work any more.' };
   const unsubscribe =
     facts.user && canBeTurnedOff(work.kind)
-      ? unsubscribeUrl({ publicUrl: letterhead.publicUrl, secret }, facts.user.id)
+      ? unsubscribeUrl({ publicUrl: letterhead.publicUrl, secret }, facts.user)
       : null;
   const mail = compose(work, letterhead, { id: item.id, facts, unsubscribe, now, ...addressed });
   signal.throwIfAborted();

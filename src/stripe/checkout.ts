@@ -7,7 +7,7 @@ import { lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { TERMINAL_STATUSES } from '../access/live.ts';
-import type { Plan } from './prices.ts';
+import type { Plan } from '../config.ts';
 import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { ensureCustomer } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';

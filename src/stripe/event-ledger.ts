@@ -5,6 +5,10 @@ import { inTransaction } from '../db/transaction.ts';
 import type { StripeEvent } from './objects/event.ts';
 import { thinPayload } from './objects/thin.ts';
 
+/** What came of an event. */
+export const EVENT_STATUSES = ['applied', 'ignored', 'failed'] as const;
+export type EventStatus = (typeof EVENT_STATUSES)[number];
+
 export interface Claim {
   event: StripeEvent;
   /** The body as received. */
@@ -67,7 +71,7 @@ export async function isDuplicate(db: Db, eventId: string): Promise<boolean> {
 
 export interface Verdict {
   id: string;
-  status: 'ignored' | 'failed';
+  status: Exclude<EventStatus, 'applied'>;
   /** The reason it was ignored, or the error. */
   why: string;
 }

@@ -1,14 +1,12 @@
 import type { Stripe } from 'stripe';
 
-import type { Prices } from '../config.ts';
+import type { Plan, Prices } from '../config.ts';
 
 /** How long prices are cached, ms. */
 const KEEP_MS = 60 * 60 * 1000;
 /** The same after a failure. */
 const RETRY_MS = 60 * 1000;
 const TIMEOUT_MS = 2_000;
-
-export type Plan = keyof Prices;
 
 /** What each plan costs, formatted ("$9.00"); null when Stripe could not be asked. */
 export type PriceTexts = Record<Plan, string | null> & {

@@ -352,7 +352,7 @@ test('mail: a forgotten password, an address to confirm, a change of address, an
   await other.getByText('is now the address of your account').waitFor();
   await checkPage(other, 'verified a change');
 
-  await other.goto(unsubscribeUrl(maker, (await userRow()).id));
+  await other.goto(unsubscribeUrl(maker, await userRow()));
   await checkPage(other, 'unsubscribe');
   await other.getByRole('button', { name: 'Turn mail off' }).click();
   await other.getByText('You get no more mail').waitFor();

@@ -15,11 +15,10 @@ import { subscriptionsOf } from '../../access/subscriptions.ts';
 import { programmeOf } from '../../stripe/handle-event.ts';
 import { isLive } from '../../access/live.ts';
 import { findSession } from '../../accounts/sessions.ts';
-import type { Plan } from '../../stripe/prices.ts';
+import { PLANS } from '../../config.ts';
+import type { Plan } from '../../config.ts';
 import { isOneLiveAtStripe, openPortal } from '../../stripe/portal.ts';
 import type { BillingContext } from '../../stripe/ensure-customer.ts';
-
-const PLANS = ['monthly', 'annual'] as const;
 
 const STRIPE_FAILED = 'Stripe refused, or could not be reached.';
 

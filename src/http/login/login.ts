@@ -3,7 +3,7 @@ import * as z from 'zod';
 
 import { inTransaction } from '../../db/transaction.ts';
 import type { AppContext } from '../context.ts';
-import { clearSession, sessionToken, setSession } from '../cookies.ts';
+import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { TOO_MANY_TRIES, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
@@ -49,6 +49,7 @@ export function logInRoutes(app: FastifyInstance, context: AppContext): void {
     const token = sessionToken(request);
     if (token !== null) await inTransaction(db, now(), (tx) => closeSession(tx, sessionSecret, token));
     clearSession(request, reply);
+    setFlash(request, reply, 'logged-out');
     return reply.redirect('/', 303);
   });
 }

@@ -10,10 +10,10 @@ import type { AppContext } from '../context.ts';
 import { setFlash } from '../cookies.ts';
 import { HttpError } from '../errors.ts';
 import { limitedByAccount } from '../limits.ts';
-import { sendToLogIn } from '../log-in-first.ts';
+import { redirectToLogIn, sendToLogIn } from '../log-in-first.ts';
 import { sendPage } from '../page.ts';
 import { BACKUPS_KEPT, deleteBackup, keepBackup, listBackups, readBackup } from '../../backups/backups.ts';
-import { MAX_DOCUMENT_BYTES, portfolioDocument } from '../../backups/document.ts';
+import { MAX_DOCUMENT_KB, portfolioDocument } from '../../backups/document.ts';
 
 const ofOne = z.object({ id: z.string().meta({ description: "The backup's id." }) });
 
@@ -51,7 +51,7 @@ const MAKE = {
     {
       401: null,
       402: 'The account has no access: upgrade, or invite a friend.',
-      413: 'The document is larger than 256 KB.',
+      413: `The document is larger than ${MAX_DOCUMENT_KB} KB.`,
     },
   ),
 };
@@ -106,7 +106,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     { ...limited, schema: { params: ofOne } },
     async (request, reply) => {
       const { user, params } = request;
-      if (!user) return reply.redirect('/login', 303);
+      if (!user) return redirectToLogIn(request, reply);
       if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id))))
         throw noSuchBackup();
       setFlash(request, reply, 'backup-deleted');
@@ -124,7 +124,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     {
       schema: MAKE,
       attachValidation: true,
-      bodyLimit: MAX_DOCUMENT_BYTES,
+      bodyLimit: MAX_DOCUMENT_KB * 1024,
       errorHandler: tellTooLarge,
       onRequest: [limited.onRequest, refuseWithoutAccess],
     },
@@ -182,5 +182,9 @@ function noSuchBackup(): HttpError {
 /** Replaces Fastify's message, which does not name the size limit. */
 function tellTooLarge(error: Error & { statusCode?: number }): void {
   if (error.statusCode !== 413) throw error;
-  throw new HttpError(413, 'too_large', 'This portfolio is too large for a backup: the limit is 256 KB.');
+  throw new HttpError(
+    413,
+    'too_large',
+    `This portfolio is too large for a backup: the limit is ${MAX_DOCUMENT_KB} KB.`,
+  );
 }

@@ -17,7 +17,7 @@ import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { inTransaction } from '../../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween, wholeSeconds } from '../../instants.ts';
-import { addressToProve } from '../../outbox/links.ts';
+import { addressToProve, pendingAddress } from '../../outbox/links.ts';
 import { REFERRAL_CREDIT_DAYS } from '../../referrals/convert.ts';
 import { entriesWithSides } from '../../referrals/credit-news.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
@@ -26,6 +26,7 @@ import type { AppContext } from '../context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { limitedByAccount, takeOfAccount, takeOfAddress, TOO_MANY_TRIES, tryPassword } from '../limits.ts';
+import { redirectToLogIn } from '../log-in-first.ts';
 import { mayMail, mayMailTo } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
@@ -75,7 +76,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   const { products } = context.config.stripe;
 
   app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
-    if (!request.user) return reply.redirect('/login', 303);
+    if (!request.user) return redirectToLogIn(request, reply);
     const cameFromCheckout = request.query.checkout === 'done';
     // Each check can call Stripe, whose rate limit is shared by all accounts.
     if (cameFromCheckout) await limitPaymentChecks(request, reply);
@@ -87,7 +88,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
 
   app.post('/settings/address', async (request, reply) => {
     const token = sessionToken(request);
-    if (!request.user || token === null) return reply.redirect('/login', 303);
+    if (!request.user || token === null) return redirectToLogIn(request, reply);
     const { user } = request;
     const typed = typedText(request.body, 'email');
     const again = (
@@ -129,7 +130,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   });
 
   app.post('/settings/verify', async (request, reply) => {
-    if (!request.user) return reply.redirect('/login', 303);
+    if (!request.user) return redirectToLogIn(request, reply);
     const { user } = request;
     const toProve = config.mail === null ? null : addressToProve(user, now());
     if (!toProve) return reply.redirect('/settings', 303);
@@ -141,7 +142,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   });
 
   app.post('/settings/mail', async (request, reply) => {
-    if (!request.user) return reply.redirect('/login', 303);
+    if (!request.user) return redirectToLogIn(request, reply);
     const form = z.object({ wanted: z.enum(['yes', 'no']) }).safeParse(request.body ?? {});
     if (!form.success) return settings(request, reply.status(400), request.user, {});
     const mailOff = form.data.wanted === 'no';
@@ -151,7 +152,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   });
 
   app.post('/settings/password', async (request, reply) => {
-    if (!request.user) return reply.redirect('/login', 303);
+    if (!request.user) return redirectToLogIn(request, reply);
     const { user } = request;
     const again = (
       status: number,
@@ -173,13 +174,14 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     if (token === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
     if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
     setSession(request, reply, token);
-    setFlash(request, reply, 'password-changed');
+    const isAddressKept = pendingAddress(user, now()) !== null;
+    setFlash(request, reply, isAddressKept ? 'password-changed-address-kept' : 'password-changed');
     return reply.redirect('/settings', 303);
   });
 
   app.post('/settings/sign-out', async (request, reply) => {
     const token = sessionToken(request);
-    if (!request.user || token === null) return reply.redirect('/login', 303);
+    if (!request.user || token === null) return redirectToLogIn(request, reply);
     const { id } = request.user;
     await inTransaction(db, now(), (tx) => closeOtherSessions(tx, sessionSecret, id, token));
     setFlash(request, reply, 'signed-out-elsewhere');
@@ -187,7 +189,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   });
 
   app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
-    if (!request.user) return reply.redirect('/login', 303);
+    if (!request.user) return redirectToLogIn(request, reply);
     return reply
       .header('cache-control', 'no-store')
       .header('content-disposition', 'attachment; filename="tandem-data.json"')
@@ -200,7 +202,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     '/settings/delete',
     { onRequest: limitedByAccount('deletionsOfAccount') },
     async (request, reply) => {
-      if (!request.user) return reply.redirect('/login', 303);
+      if (!request.user) return redirectToLogIn(request, reply);
       const { user } = request;
       const again = (status: number, problem: string): Promise<FastifyReply> =>
         settings(request, reply.status(status), user, { deletion: { errors: { currentPassword: problem } } });

@@ -2,7 +2,7 @@ import cookie from '@fastify/cookie';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { setMailOff } from '../../accounts/mail-off.ts';
-import { unsubscribedUser } from '../../outbox/links.ts';
+import { unsubscribes, unsubscribingUser } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
 import { sendPage } from '../page.ts';
 import { recognizeVisitors } from '../visitor.ts';
@@ -24,17 +24,24 @@ export async function unsubscribeRoutes(app: FastifyInstance, context: AppContex
     done(null);
   });
 
-  app.get<{ Params: { token: string } }>('/unsubscribe/:token', (request, reply) => {
-    const userId = unsubscribedUser(sessionSecret, request.params.token);
+  app.get<{ Params: { token: string } }>('/unsubscribe/:token', async (request, reply) => {
+    const userId = await unsubscribedUser(request.params.token);
     return unsubscribePage(request, reply, userId === null ? 'unknown' : 'ask');
   });
 
   app.post<{ Params: { token: string } }>('/unsubscribe/:token', async (request, reply) => {
-    const userId = unsubscribedUser(sessionSecret, request.params.token);
+    const userId = await unsubscribedUser(request.params.token);
     if (userId === null) return unsubscribePage(request, reply, 'unknown');
     await setMailOff(db, userId, true, now());
     return unsubscribePage(request, reply, 'done');
   });
+
+  /** Returns the id of the account whose mail a link turns off; null when the link does not work. */
+  async function unsubscribedUser(token: string): Promise<string | null> {
+    const id = unsubscribingUser(token);
+    const user = id === null ? null : await db.user.findUnique({ where: { id } });
+    return user && unsubscribes(sessionSecret, token, user) ? user.id : null;
+  }
 }
 
 function unsubscribePage(
