@@ -1,13 +1,13 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 
-// Prisma wants one provider a schema. The models stand in schema.prisma alone; PostgreSQL's schema is derived from
-// it: `npm run schema` writes it, and `npm run schema:check`, a part of the tests, fails when it is out of date.
+// Prisma allows one provider per schema. The models are written only in schema.prisma; PostgreSQL's schema is derived
+// from it: `npm run schema` writes it, and `npm run schema:check`, a part of the tests, fails when it is out of date.
 
 const SOURCE = join(import.meta.dirname, 'schema.prisma');
 const DERIVED = join(import.meta.dirname, 'postgresql/schema.prisma');
 
-/** What differs between the two, and how often it must be found. */
+/** The texts that differ. Each must occur exactly once. */
 const REPLACEMENTS = [
   ['provider = "sqlite"', 'provider = "postgresql"'],
   ['"../src/db/generated"', '"../../src/db/generated-postgresql"'],

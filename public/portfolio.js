@@ -68,22 +68,30 @@ function change(next, said, what) {
   say(said);
   try {
     sessionStorage.setItem(BEFORE, JSON.stringify({ document: before, said, what }));
-    localStorage.setItem(KEPT, JSON.stringify(next));
+  } catch {
+    // Without room for it there is no Undo.
+  }
+  keep();
+  showUndo();
+}
+
+function keep() {
+  try {
+    localStorage.setItem(KEPT, JSON.stringify(portfolio));
   } catch {
     $('status').textContent +=
       ' This browser could not keep it, though: its storage is full or blocked. Export it before you leave.';
   }
-  showUndo();
 }
 
 function undo() {
   const before = lastChange();
   if (!before) return;
   portfolio = before.document;
-  localStorage.setItem(KEPT, JSON.stringify(portfolio));
   if (editing !== null) stopEditing();
   render();
   say(`Undid the ${before.what}.`);
+  keep();
   document.getElementById('holdings').focus();
 }
 
@@ -310,7 +318,7 @@ $('start-anew').addEventListener('click', async () => {
 // Another tab changed it, so what this tab could undo is no longer the last change.
 addEventListener('storage', ({ key }) => {
   if (key !== KEPT && key !== null) return;
-  stopEditing();
+  if (editing !== null) stopEditing();
   say('');
   load();
 });

@@ -88,7 +88,7 @@ function deleteOldFiles(current) {
   const oldest = Date.now() - KEPT_MS;
   for (const entry of readdirSync(DIST, { withFileTypes: true })) {
     const path = join(DIST, entry.name);
-    if (entry.isFile() && !current.has(path) && statSync(path).mtimeMs < oldest)
+    if (entry.isFile() && !current.has(path) && changedAt(path, oldest) < oldest)
       rmSync(path, { force: true });
   }
 }
@@ -118,6 +118,15 @@ function writeWhole(path, contents) {
 function newestChange(folder) {
   return readdirSync(folder, { withFileTypes: true }).reduce((newest, entry) => {
     const path = join(folder, entry.name);
-    return Math.max(newest, entry.isDirectory() ? newestChange(path) : statSync(path).mtimeMs);
+    return Math.max(newest, entry.isDirectory() ? newestChange(path) : changedAt(path, newest));
   }, statSync(folder).mtimeMs);
+}
+
+/**
+ * @param {string} path
+ * @param {number} otherwise returned when the file is gone: another process has renamed or deleted it since it was listed
+ * @returns {number} ms since 1970
+ */
+function changedAt(path, otherwise) {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? otherwise;
 }

@@ -12,7 +12,7 @@ export interface Config {
   /** Our public origin, without a trailing slash. */
   publicUrl: string;
   databaseUrl: string;
-  /** Null if unset, which production refuses: one is then generated and kept in the data folder. */
+  /** Null if unset: one is then generated and kept in the data folder. Production refuses to start without it. */
   sessionSecret: string | null;
   logLevel: string;
   /** Addresses and CIDRs of the proxies in front. */
@@ -336,7 +336,15 @@ function mailOf({ SMTP_URL, MAIL_FROM, BRAND }: Variables, sandbox: boolean): Ma
   return sandbox ? { smtpUrl: null, from: MAIL_FROM ?? `${BRAND} <tandem@localhost.localdomain>` } : null;
 }
 
-const LOOPBACK = /^(127\.|::1$|localhost$)/;
+/** Whether only this machine can reach a server at this address. */
+export function isLoopback(host: string): boolean {
+  return /^(127\.|::1$|localhost$)/.test(host);
+}
+
+/** Whether Stripe gave this key for its test mode. */
+export function isTestKey(apiKey: string): boolean {
+  return /^.k_test_/.test(apiKey);
+}
 
 function warningsOf(config: Config): Remark[] {
   const { production, publicUrl, trustProxy, stripe, sandbox } = config;
@@ -347,7 +355,7 @@ function warningsOf(config: Config): Remark[] {
       'PUBLIC_URL is not https: cookies are sent without encryption, and anybody who can read the traffic can use them.';
     warnings.push({ name: 'PUBLIC_URL', says });
   }
-  if (production && /^.k_test_/.test(stripe.apiKey ?? '')) {
+  if (production && isTestKey(stripe.apiKey ?? '')) {
     warnings.push({ name: 'STRIPE_API_KEY', says: 'STRIPE_API_KEY is a test key: no real money moves.' });
   }
   if (https && trustProxy.length === 0) {
@@ -364,7 +372,7 @@ function warningsOf(config: Config): Remark[] {
     const says = 'OPERATOR_EMAIL is not used without SMTP_URL: nobody is told when something is wrong.';
     warnings.push({ name: 'OPERATOR_EMAIL', says });
   }
-  if (sandbox && !LOOPBACK.test(config.host)) {
+  if (sandbox && !isLoopback(config.host)) {
     const says =
       'HOST is not a loopback address, so other machines reach the sandbox: anybody there can read all mail, reset links included, and move the clock.';
     warnings.push({ name: 'HOST', says });

@@ -155,7 +155,9 @@ function describe({ tier, creditDays, creditHeld, access, referral }: Overview):
  * @throws PlainError when it is not Tandem in sandbox mode
  */
 async function findRunningServer(): Promise<string | null> {
-  const origin = process.env['PUBLIC_URL'] ?? `http://localhost:${process.env['PORT'] ?? '3000'}`;
+  const { PUBLIC_URL, PORT } = process.env;
+  // An empty variable counts as unset, as in the server's configuration.
+  const origin = PUBLIC_URL || `http://localhost:${PORT || '3000'}`;
   const page = await fetch(new URL('/', origin)).then(
     (answer) => answer.text(),
     () => null,
@@ -163,7 +165,7 @@ async function findRunningServer(): Promise<string | null> {
   if (page === null) return null;
   if (!page.includes('Sandbox: no real money moves.')) {
     throw new PlainError(
-      `The server at ${origin} is not Tandem in sandbox mode. Set PORT to a free port to start a fresh one.`,
+      `The server at ${origin} is not Tandem in sandbox mode. To start a fresh one, set PORT to a free port${PUBLIC_URL ? ' and unset PUBLIC_URL' : ''}.`,
     );
   }
   return origin;

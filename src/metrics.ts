@@ -9,7 +9,7 @@ export const registry = new Registry();
 
 const registers = [registry];
 
-/** Seconds, up to twice what a transaction may wait and run. */
+/** Seconds. A transaction may wait for 10 s and then run for 10 s. */
 const HANDLING_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
 
 /** Seconds, up to a week: Stripe retries a failed event for three days, and `reconcile` looks back further. */

@@ -15,7 +15,7 @@ const [node = '', , program, ...args] = process.argv;
 if (program === 'server') v8.setFlagsFromString(HEAP_GROWTH);
 const folder = await compileIfStale().catch((error) => {
   process.stderr.write(
-    `The source is newer than dist/ and could not be compiled: ${error.message} Run npm ci as the owner of this folder.\n`,
+    `dist/ is missing or out of date, and compiling failed: ${error.message.trim().replace(/\.?$/, '.')} Run npm ci as the owner of this folder.\n`,
   );
   process.exit(1);
 });

@@ -7,6 +7,11 @@ export function counted(count: number, one: string, many = `${one}s`): string {
   return `${count} ${count === 1 ? one : many}`;
 }
 
+/** Somebody else's message with a full stop at its end, so that another sentence can follow. */
+export function sentence(message: string): string {
+  return message.trim().replace(/\.?$/, '.');
+}
+
 /** Puts an amount of credit, in seconds, into words: whole days, or "less than a day". */
 export function inDays(seconds: number): string {
   const days = Math.round(seconds / DAY_SECONDS);

@@ -141,7 +141,9 @@ describe('the text of a file', () => {
   });
 
   test('is not that of a picture', () => {
-    expect(() => decode(bytes(0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0, 0, 13))).toThrow('not a text file');
+    expect(() => decode(bytes(0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0, 0, 13))).toThrow(
+      'not a text file',
+    );
   });
 
   test('can begin with a byte order mark', () => {

@@ -222,6 +222,7 @@ describe('a reset link that was mailed', () => {
   test('proves the address, and empties an account that nobody had proven or paid for', async () => {
     const server = await startTestServer(MAIL);
     const { person } = await squatter(server);
+    await server.db.user.update({ where: { id: person.id }, data: { mailOff: true } });
     const path = await pathFor(server);
     expect((await server.app.inject({ url: path })).body).toContain(
       'Nobody has confirmed this account’s address',
@@ -229,6 +230,7 @@ describe('a reset link that was mailed', () => {
     expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(await server.db.user.findUnique({ where: { id: person.id } })).toMatchObject({
       emailProvenAt: server.clock.now,
+      mailOff: false,
     });
     expect(await rowsOf(server, person.id)).toEqual({ backups: 0, referrals: 0, sessions: 0 });
     expect(await logsIn(server, PASSWORD)).toBe(401);

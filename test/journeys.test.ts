@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { cookiesOf, deliver, PASSWORD, postForm, signUp, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
+import { MAIL } from './support/mail.ts';
 import { buyer } from './support/stripe-events.ts';
 
 // What a person must not lose on the way: their invitation, the plan that they chose, and the way back.
@@ -240,4 +241,41 @@ describe('Settings', () => {
     await deliverWaiting(world);
     expect(await words(world, '/settings', ann.cookie)).toContain('See your invoices');
   });
+});
+
+describe('somebody who is not logged in', () => {
+  test.each([
+    ['GET', '/settings', 'Log in first.'],
+    ['POST', '/settings/password', 'You are no longer logged in, so nothing was done.'],
+    ['POST', '/portfolio/backups/b1/delete', 'You are no longer logged in, so nothing was done.'],
+    ['POST', '/api/billing/portal', 'You are no longer logged in, so nothing was done.'],
+  ] as const)('reads why they are asked to log in, after %s %s', async (method, url, says) => {
+    const server = await startTestServer();
+    const headers = { accept: 'text/html' };
+    const sent = await server.app.inject({ method, url, headers });
+    expect([sent.statusCode, sent.headers.location]).toEqual([303, '/login']);
+    expect(await words(server, '/login', cookiesOf(sent))).toContain(says);
+  });
+
+  test('reads that they are logged out', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const left = await postForm(server.app, '/logout', {}, ann.cookie);
+    expect(await words(server, '/', cookiesOf(left))).toContain('You are logged out.');
+  });
+});
+
+test('whoever changes the password while a change of address waits reads that the address stays', async () => {
+  const server = await startTestServer(MAIL);
+  const ann = await signUp(server, 'ann@example.com');
+  const change = { email: 'new@example.com', currentPassword: PASSWORD };
+  await postForm(server.app, '/settings/address', change, ann.cookie);
+  const input = { currentPassword: PASSWORD, newPassword: 'another staple' };
+  const first = await postForm(server.app, '/settings/password', input, ann.cookie);
+  expect(await words(server, '/settings', cookiesOf(first))).toContain(
+    'Your address was going to change, and now stays as it is.',
+  );
+  const again = { currentPassword: 'another staple', newPassword: 'a third staple' };
+  const second = await postForm(server.app, '/settings/password', again, cookiesOf(first));
+  expect(await words(server, '/settings', cookiesOf(second))).not.toContain('going to change');
 });

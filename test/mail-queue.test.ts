@@ -177,8 +177,8 @@ test('days that are taken back after the mail about them are in a mail, with the
   await deliverAll(server, [stripe.chargeRefunded()]);
   await sender.wake();
   expect(mailServer.mails.map(({ headers }) => headers.get('subject'))).toEqual([
-    '45 free days were taken back',
-    '45 free days were taken back',
+    'We took back 45 free days',
+    'We took back 45 free days',
   ]);
   for (const { text } of mailServer.mails) expect(text).toContain('That payment was refunded.');
 });

@@ -225,11 +225,16 @@ test('Gmail addresses hashed before their dots were ignored are hashed again, on
   const { emailHash } = await server.db.user.findUniqueOrThrow({ where: { id: plain.id } });
   const old = { where: { id: ann.id }, data: { emailHash: 'of the dotted address' } };
   await server.db.user.update(old);
+  // She had the address without the dot for a while, too.
+  await server.db.formerAddress.createMany({
+    data: [emailHash, old.data.emailHash].map((hash) => ({ userId: ann.id, emailHash: hash })),
+  });
   await rehashAddresses(server.db, server.clock.now);
   expect(await server.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject(old.data);
   await server.db.setting.create({ data: { key: 'rehashAddresses', value: 'gmail.com' } });
   await rehashAddresses(server.db, server.clock.now);
   expect(await server.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject({ emailHash });
+  expect(await server.db.formerAddress.findMany()).toEqual([{ userId: ann.id, emailHash }]);
   expect(await server.db.setting.count({ where: { key: 'rehashAddresses' } })).toBe(0);
 });
 

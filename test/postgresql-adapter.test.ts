@@ -10,6 +10,7 @@ import type { Db, Tx } from '../src/db/transaction.ts';
 import { freePort } from './support/free-port.ts';
 import { impatient, otherConnection } from './support/other-connection.ts';
 import type { OtherConnection } from './support/other-connection.ts';
+import { until } from './support/process.ts';
 import { newDatabase, newEmptyDatabase, START } from './support/server.ts';
 
 const MIGRATIONS = join(import.meta.dirname, '../prisma/postgresql/migrations');
@@ -192,4 +193,23 @@ test('several servers that migrate an empty database at once all succeed, and ea
       names.map((name) => ({ name })),
     );
   }
+});
+
+test('a server that starts while another one migrates waits for it', async () => {
+  const databaseUrl = await newDatabase();
+  const { run, rows } = await otherConnection({ databaseUrl });
+  // As Prisma's engine does while a migration runs.
+  await run('SELECT pg_advisory_lock(72707369); UPDATE _prisma_migrations SET finished_at = NULL');
+  const opening = openDatabase(databaseUrl);
+  const waiting = `SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()`;
+  const isWaiting = until(async () => (await rows(waiting)).length > 0 || undefined);
+  await Promise.race([isWaiting, opening]);
+  await run('UPDATE _prisma_migrations SET finished_at = now(); SELECT pg_advisory_unlock(72707369)');
+  const { db, migrations } = await opening;
+  await db.$disconnect();
+  expect(migrations).toEqual([]);
+
+  await run('UPDATE _prisma_migrations SET finished_at = NULL');
+  await expect(openDatabase(databaseUrl)).rejects.toThrow('was started on this database but did not finish');
 });

@@ -427,7 +427,7 @@ describe('a subscription in the sandbox', () => {
     const { data: all } = await started.stripe.subscriptions.list({ customer: customer.id, status: 'all' });
     expect([live.length, all.length]).toEqual([0, 1]);
     const html = await (await fetch(portal)).text();
-    expect(html).toContain('Monthly, canceled: ended on');
+    expect(html).toContain('Monthly: ended on');
     expect(html).toContain('<a href="http://app.test/settings">');
   });
 

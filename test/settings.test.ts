@@ -221,9 +221,11 @@ test('payments that no longer count are reported together, by whose they were, a
     disputes.map((dispute) => dispute.lost(daysAfter(6))),
   );
   expect(await words(server, ann, '/')).toMatch(
-    /The first payments of 2 friends no longer count, so the \d+ days that remained were removed\./,
+    /The first payments of 2 friends no longer count, so what was left of those days was removed: \d+ days\./,
   );
-  expect(await words(server, ben.friend, '/')).toContain('Your first payment no longer counts, so the');
+  expect(await words(server, ben.friend, '/')).toContain(
+    'Your first payment no longer counts, so what was left',
+  );
 });
 
 test('the next visit says once that a friend paid, on whatever page', async () => {

@@ -8,7 +8,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { buildApp } from '../src/http/app.ts';
 import { BOUNDS } from '../src/http/bounds.ts';
 import type { Bounds } from '../src/http/bounds.ts';
-import { until } from './support/process.ts';
+import { Collected, until } from './support/process.ts';
 import { SESSION_SECRET, sign, startTestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -25,7 +25,8 @@ interface Client {
 async function listen(bounds: Partial<Bounds>, env: NodeJS.ProcessEnv = {}) {
   const { db, config, stripe, clock } = await startTestServer(env);
   const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
-  const app = await buildApp({ ...context, now: () => clock.now }, pino({ level: 'silent' }), {
+  const log = new Collected();
+  const app = await buildApp({ ...context, now: () => clock.now }, pino(log), {
     ...BOUNDS,
     ...bounds,
   });
@@ -45,7 +46,7 @@ async function listen(bounds: Partial<Bounds>, env: NodeJS.ProcessEnv = {}) {
     socket.write(text);
     return { socket, answered: () => answered, closed };
   }
-  return { clock, open };
+  return { clock, open, log };
 }
 
 function webhook(headers: string, body = ''): string {
@@ -124,7 +125,7 @@ describe('of the connections one address gets no more than its share', () => {
     ['a chunked form', '/login', 'Transfer-Encoding: chunked', '9\r\nemail=a&b\r\n0\r\n\r\n'],
     ['a form that nobody reads', '/no-such-page', 'Content-Length: 9', 'email=a&b'],
   ])('behind a proxy those in the middle of a request count: %s', async (_name, path, length, body) => {
-    const { open } = await listen({ connectionsOfAddress: 1 }, { TRUST_PROXY: '127.0.0.1' });
+    const { open, log } = await listen({ connectionsOfAddress: 1 }, { TRUST_PROXY: '127.0.0.1' });
     const of = (client: string): string =>
       [
         `POST ${path} HTTP/1.1`,
@@ -142,6 +143,7 @@ describe('of the connections one address gets no more than its share', () => {
       await Promise.race([next.closed, once(next.socket, 'data')]);
       return next.answered().startsWith('HTTP/1.1 503 ') ? next : undefined;
     });
+    expect(log.text).not.toContain('handling a Stripe event failed');
     // Not kept for the rest of the body.
     expect(await refused.closed).toMatch(/\r\nretry-after: [1-9]/i);
     expect(await (await open(get)).closed).toMatch(/^HTTP\/1\.1 200 /);

@@ -16,7 +16,7 @@ export type Refusal = 'wrong-password' | 'address-taken';
  * The session that stays when all others of the account end: SESSION_SECRET and its token. A null token keeps
  * none.
  */
-export interface Place {
+export interface KeptSession {
   secret: string;
   token: string | null;
 }
@@ -30,14 +30,14 @@ export interface TypedAddress {
 /** Changes a user's address at once, for a server that sends no mail. Returns null when done. */
 export async function changeAddress(
   db: Db,
-  place: Place,
+  kept: KeptSession,
   userId: string,
   typed: TypedAddress,
   now: Date,
 ): Promise<Refusal | null> {
   try {
     const done = await withPassword(db, byId(db, userId), typed.currentPassword, now, async (tx, user) => {
-      await moveTo(tx, user, { email: typed.email, isProven: false }, place);
+      await moveTo(tx, user, { email: typed.email, isProven: false }, kept);
       return 'done';
     });
     return done === null ? 'wrong-password' : null;
@@ -106,13 +106,13 @@ export async function moveTo(
   tx: Tx,
   user: User,
   to: { email: string; isProven: boolean },
-  place: Place,
+  kept: KeptSession,
 ): Promise<void> {
   const { id: userId } = user;
   if (to.email !== user.email) await setAddress(tx, user, to);
   await tx.resetLink.deleteMany({ where: { userId } });
-  if (place.token === null) await closeAllSessions(tx, userId);
-  else await closeOtherSessions(tx, place.secret, userId, place.token);
+  if (kept.token === null) await closeAllSessions(tx, userId);
+  else await closeOtherSessions(tx, kept.secret, userId, kept.token);
 }
 
 async function setAddress(

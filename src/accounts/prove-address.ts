@@ -7,7 +7,7 @@ import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { isUnclaimed } from './addresses.ts';
 import { moveTo } from './change-address.ts';
-import type { Place } from './change-address.ts';
+import type { KeptSession } from './change-address.ts';
 import { endAtStripe, leaveNothing } from './delete-account.ts';
 import type { DeletionParts, EndedAtStripe } from './delete-account.ts';
 
@@ -44,23 +44,23 @@ export async function readProof(db: Db, secret: string, token: string, now: Date
 /**
  * Uses a link that proves an address: the account's own, or the pending one, which then takes effect.
  * @param parts used to delete an unclaimed account that has the pending address
- * @param place the session that stays when the address changes
+ * @param kept the session that stays when the address changes
  * @param tellOld whether a mail may be sent to the old address
  * @returns why it was refused, or null when the address is proven, now or before
  * @throws StripeError when Stripe cannot be reached or refuses to end what the other account has there
  */
 export async function proveAddress(
   parts: DeletionParts,
-  place: Place,
+  kept: KeptSession,
   token: string,
   tellOld: boolean,
   now: Date,
 ): Promise<ProofRefusal | null> {
   const { db } = parts;
-  const proof = await readProof(db, place.secret, token, now);
+  const proof = await readProof(db, kept.secret, token, now);
   if (!proof) return 'link-gone';
   const { user: prover, isChange, address } = proof;
-  if (!isChange) return inTransaction(db, now, (tx) => proveOwn(tx, place.secret, prover.id, token));
+  if (!isChange) return inTransaction(db, now, (tx) => proveOwn(tx, kept.secret, prover.id, token));
 
   const holder =
     proof.holder === 'unclaimed' ? await db.user.findUnique({ where: { email: address } }) : null;
@@ -75,12 +75,12 @@ export async function proveAddress(
       if (row) locked.set(id, row);
     }
     const user = locked.get(prover.id);
-    const toProve = user && provenBy(place.secret, token, user, tx.now);
+    const toProve = user && provenBy(kept.secret, token, user, tx.now);
     if (!toProve) return 'link-gone';
     if (!toProve.isChange) return null;
     const refusal = await free(tx, other && locked.get(other.id), toProve.address, ended);
     if (refusal !== null) return refusal;
-    await takeAddress(tx, user, toProve.address, place);
+    await takeAddress(tx, user, toProve.address, kept);
     if (tellOld && user.email !== null)
       await queueNow(tx, [
         { kind: 'mail.address-changed', userId: user.id, data: null, address: user.email },
@@ -111,9 +111,9 @@ async function free(
   return (await leaveNothing(tx, holder, ended)) ? null : 'checkout-opened-meanwhile';
 }
 
-async function takeAddress(tx: Tx, user: User, email: string, place: Place): Promise<void> {
+async function takeAddress(tx: Tx, user: User, email: string, kept: KeptSession): Promise<void> {
   try {
-    await moveTo(tx, user, { email, isProven: true }, place);
+    await moveTo(tx, user, { email, isProven: true }, kept);
   } catch (error) {
     // Someone signed up with the address or proved it in the meantime: a retry finds their account.
     throw isUniqueViolation(error) ? new LostRace(error) : error;

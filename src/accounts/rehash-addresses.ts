@@ -31,7 +31,11 @@ async function rehash(tx: Tx, { id, email, emailHash: old }: User): Promise<void
   const emailHash = await hashEmail(tx, email ?? '');
   if (emailHash === old) return;
   await tx.user.update({ where: { id }, data: { emailHash } });
-  await tx.formerAddress.updateMany({ where: { userId: id, emailHash: old }, data: { emailHash } });
+  // An owner who only moved a dot and back has both hashes.
+  const isKnown = (await tx.formerAddress.count({ where: { userId: id, emailHash } })) > 0;
+  const former = { where: { userId: id, emailHash: old } };
+  if (isKnown) await tx.formerAddress.deleteMany(former);
+  else await tx.formerAddress.updateMany({ ...former, data: { emailHash } });
   const isTaken = await tx.referral.count({ where: { referredHash: emailHash } });
   if (isTaken === 0) {
     await tx.referral.updateMany({

@@ -136,7 +136,7 @@ export async function resetPassword(
     }
     await setPassword(tx, userId, passwordHash, {
       ...(locked.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),
-      // Whoever created the account chose for themselves.
+      // The stranger who created the account may have turned mail off.
       ...(startsAfresh && { mailOff: false }),
     });
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);

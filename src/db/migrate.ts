@@ -31,7 +31,11 @@ export async function migrate(
   folder: string,
 ): Promise<string[]> {
   const known = await migrationNames(folder);
-  const applied = await appliedMigrations(adapterFactory);
+  let applied = await appliedMigrations(adapterFactory);
+  if (applied.some(({ finished }) => !finished) && adapterFactory.provider === 'postgres') {
+    await othersHaveMigrated(adapterFactory);
+    applied = await appliedMigrations(adapterFactory);
+  }
 
   const unknown = applied.filter((migration) => !known.includes(migration.name));
   if (unknown.length > 0) {
@@ -73,6 +77,20 @@ export async function migrate(
   } finally {
     schemaEngine.free();
     await Promise.all(connections.map((connection) => connection.dispose()));
+  }
+}
+
+/**
+ * Waits while another process migrates. Prisma's engine then holds this lock and has marked a migration as started.
+ * (On SQLite it holds the whole file, so nobody sees a migration half done.)
+ * https://www.prisma.io/docs/orm/prisma-migrate/workflows/development-and-production#advisory-locking
+ */
+async function othersHaveMigrated(adapterFactory: SqlMigrationAwareDriverAdapterFactory): Promise<void> {
+  const connection = await adapterFactory.connect();
+  try {
+    await connection.executeScript('SELECT pg_advisory_lock(72707369); SELECT pg_advisory_unlock(72707369)');
+  } finally {
+    await connection.dispose();
   }
 }
 

@@ -6,6 +6,7 @@ import type { FastifyInstance } from 'fastify';
 import { jsonSchemaTransform, jsonSchemaTransformObject, validatorCompiler } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 
+import { sessionCookieName } from './cookies.ts';
 import { ROOT } from '../root.ts';
 
 const DESCRIPTION = `Accounts, billing and referrals of a subscription app.
@@ -96,7 +97,7 @@ export async function describeApi(app: FastifyInstance): Promise<void> {
           session: {
             type: 'apiKey',
             in: 'cookie',
-            name: app.secureCookies ? '__Host-tandem_session' : 'tandem_session',
+            name: sessionCookieName(app),
           },
         },
       },

@@ -1,4 +1,4 @@
-import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { SESSION_SECONDS } from '../accounts/sessions.ts';
 import { DAY_SECONDS } from '../instants.ts';
@@ -37,7 +37,7 @@ export const FLASHES = {
   },
   'backup-deleted': { kind: 'success', text: 'The backup has been deleted.' },
   'logged-out': { kind: 'success', text: 'You are logged out.' },
-  'log-in-first': { kind: 'info', text: 'Log in to see this page.' },
+  'log-in-first': { kind: 'info', text: 'Log in first.' },
   'nothing-done': {
     kind: 'info',
     text: 'You are no longer logged in, so nothing was done. Log in and try again.',
@@ -67,8 +67,12 @@ export type Flash = keyof typeof FLASHES;
  * On https, browsers accept a `__Host-` cookie only from this exact host, so no other site under our domain
  * can set it. https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Set-Cookie#cookie_prefixes
  */
-function named(request: FastifyRequest, name: string): string {
-  return request.server.secureCookies ? `__Host-${name}` : name;
+function named({ server }: { server: FastifyInstance }, name: string): string {
+  return server.secureCookies ? `__Host-${name}` : name;
+}
+
+export function sessionCookieName(server: FastifyInstance): string {
+  return named({ server }, SESSION);
 }
 
 /** Options of all our cookies: hidden from scripts, not sent from other sites, and Secure on https. */

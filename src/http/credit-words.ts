@@ -29,7 +29,11 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     // A reversal of 0 seconds means that all the credit had been used: nothing was taken and nothing can be
     // given back.
     const took = reversals.filter(({ seconds }) => seconds > 0);
-    add('info', took, (days) => `${noLongerCounts(took)}, so the ${days} that remained were removed.`);
+    add(
+      'info',
+      took,
+      (days) => `${noLongerCounts(took)}, so what was left of those days was removed: ${days}.`,
+    );
     const tookNothing = reversals.filter(({ seconds }) => seconds === 0);
     add(
       'info',

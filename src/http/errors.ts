@@ -18,7 +18,7 @@ export class HttpError extends Error {
 }
 
 /**
- * Answers errors as JSON under /api/ and as a page elsewhere. Server errors are logged with their stack; the
+ * Answers errors as a page, and as JSON under /api/ unless a browser's form sent the request. Server errors are logged with their stack; the
  * client does not see it.
  */
 export function answerErrors(app: FastifyInstance): void {

@@ -4,7 +4,7 @@ import type { Plan } from '../config.ts';
 import { setFlash } from './cookies.ts';
 import { HttpError } from './errors.ts';
 
-/** Sends someone who must log in to `/login` with 303, which says why. */
+/** Redirects someone who must log in to `/login`, which then says why. */
 export function redirectToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   setFlash(request, reply, request.method === 'GET' ? 'log-in-first' : 'nothing-done');
   return reply.redirect('/login', 303);

@@ -55,10 +55,10 @@ const ME = {
 
 /** `GET /api/me`. */
 export function meRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
-  const place = { publicUrl: config.publicUrl, prices: config.stripe.prices };
+  const overviewConfig = { publicUrl: config.publicUrl, prices: config.stripe.prices };
   app.get('/api/me', { schema: ME }, async (request) => {
     if (!request.user) throw new HttpError(401, 'unauthorized', 'Log in first.');
     const subscriptions = await subscriptionsOf(db, request.user.id);
-    return describeUser(db, request.user, subscriptions, place, now());
+    return describeUser(db, request.user, subscriptions, overviewConfig, now());
   });
 }

@@ -8,7 +8,7 @@ import { events } from '../metrics.ts';
 import { json } from './api.ts';
 import type { WebhookBodyBounds } from './bounds.ts';
 import type { AppContext } from './context.ts';
-import { HttpError } from './errors.ts';
+import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 import { createBodyReader } from './unverified-bodies.ts';
 import { eventContextOf, handleEvent } from '../stripe/handle-event.ts';
@@ -24,8 +24,8 @@ const HANDLED_AT_A_TIME = 256;
 /** Value of Retry-After. */
 const RETRY_AFTER_SECONDS = '1';
 
-const TOO_MANY = new HttpError(503, 'busy', 'too many events are being handled: send it again');
-const TOO_MUCH = new HttpError(503, 'busy', 'too much is being received: send it again');
+const TOO_MANY = new HttpError(503, BUSY, 'too many events are being handled: send it again');
+const TOO_MUCH = new HttpError(503, BUSY, 'too much is being received: send it again');
 
 const webhookError = z.object({ error: z.string() }).meta({ id: 'WebhookError' });
 
@@ -91,7 +91,8 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
     const status = error.statusCode ?? (isRefused(error) ? 503 : 500);
     if (status === 413 || error === TOO_MUCH) await drain(request.raw);
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
-    if (status >= 500 && error !== TOO_MANY && error !== TOO_MUCH) {
+    // A refusal for overload already has its request line.
+    if (status >= 500 && error.code !== BUSY) {
       request.log[status === 503 ? 'warn' : 'error'](
         { err: error.cause ?? error },
         'handling a Stripe event failed',

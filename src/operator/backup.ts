@@ -5,6 +5,7 @@ import { dirname, resolve } from 'node:path';
 import Database from 'better-sqlite3';
 
 import type { Config } from '../config.ts';
+import { counted } from '../wording.ts';
 import { COMMAND_WAIT_MS, databasePath, isPostgresql } from '../db/open.ts';
 import { nativeModuleProblem } from '../native-module.ts';
 import { ownerOnly } from '../owner-only.ts';
@@ -128,7 +129,7 @@ async function toDisk(path: string): Promise<number> {
 
 function summarise(path: string, made: Made): CommandResult {
   const { bytes, users, events } = made;
-  const text = `The backup is in ${path}: ${bytes} bytes, ${users} users, ${events} events.`;
+  const text = `The backup is in ${path}: ${bytes} bytes, ${counted(users, 'user')}, ${counted(events, 'event')}.`;
   return { text, json: { path, ...made } };
 }
 

@@ -1,4 +1,4 @@
-import { checkConfig, VARIABLE_NAMES } from '../config.ts';
+import { checkConfig, isLoopback, isTestKey, VARIABLE_NAMES } from '../config.ts';
 import type { CheckedConfig, Config, Remark, VariableName } from '../config.ts';
 import { isPostgresql, withoutPassword } from '../db/open.ts';
 import { sessionSecretFile } from '../session-secret.ts';
@@ -24,9 +24,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
       ? 'Production: every secret must be set, and the sandbox is off.'
       : 'Not production: a missing session secret is generated, and the sandbox may run.',
   HOST: ({ host }) =>
-    /^(127\.|::1$|localhost$)/.test(host)
-      ? 'Only this machine can reach the server.'
-      : 'Other machines can reach the server too.',
+    isLoopback(host) ? 'Only this machine can reach the server.' : 'Other machines can reach the server too.',
   PORT: ({ port }) => `The server listens on port ${port}.`,
   PUBLIC_URL: ({ publicUrl }) =>
     `Links point to ${publicUrl}. ${publicUrl.startsWith('https:') ? 'Cookies are Secure.' : 'Cookies are not Secure.'}`,
@@ -37,7 +35,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
   STRIPE_API_KEY: ({ sandbox, stripe }) => {
     if (sandbox) return 'The sandbox is on: a stand-in for Stripe runs, and no real money moves.';
     if (stripe.apiKey === null) return 'Checkout, portal and reconcile are off.';
-    return `Checkout, portal and reconcile are on${/^.k_test_/.test(stripe.apiKey) ? ', in test mode' : ''}.`;
+    return `Checkout, portal and reconcile are on${isTestKey(stripe.apiKey) ? ', in test mode' : ''}.`;
   },
   STRIPE_WEBHOOK_SECRET: ({ sandbox, stripe: { webhookSecrets } }) => {
     if (sandbox) return 'The sandbox signs its webhooks with a secret of its own.';

@@ -16,7 +16,7 @@ import { DAY_SECONDS, isoText, secondsBetween } from '../instants.ts';
 import { firstPaymentOf } from '../access/first-payment.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import type { Paint } from '../terminal.ts';
-import { counted } from '../wording.ts';
+import { counted, sentence } from '../wording.ts';
 import { isLive } from '../access/live.ts';
 
 /** `doctor`: checks every invariant of the database and lists the rows that break one. */
@@ -498,6 +498,8 @@ function claimProblems({ id, customer, claimants }: Claim): Problem[] {
 }
 
 function outboxProblems({ id, kind, error }: FailedItem): Problem[] {
-  const problem = `${kind} failed for good: ${error ?? ''} \`mail-resend\` tries it again`;
-  return [{ row: `OutboxItem ${id}`, problem }];
+  const why = error === null ? '.' : `: ${sentence(error)}`;
+  return [
+    { row: `OutboxItem ${id}`, problem: `${kind} failed for good${why} \`mail-resend\` tries it again` },
+  ];
 }

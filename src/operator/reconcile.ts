@@ -5,6 +5,7 @@ import { eventContextOf } from '../stripe/handle-event.ts';
 import { reconcile as run } from '../stripe/reconcile/reconcile.ts';
 import type { Difference, Progress, ReconcileReport } from '../stripe/reconcile/report.ts';
 import { PlainError } from '../plain-error.ts';
+import { counted, sentence } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
@@ -44,7 +45,7 @@ export async function reconcile(
     if (config.sandbox && error instanceof Stripe.errors.StripeConnectionError)
       throw new PlainError(SANDBOX_OFF);
     throw new PlainError(
-      `Asking Stripe failed: ${error.message} What was fixed so far is kept; run reconcile again to continue.`,
+      `Asking Stripe failed: ${sentence(error.message)} What was fixed so far is kept; run reconcile again to continue.`,
     );
   }
 }
@@ -59,7 +60,7 @@ function formatReport({ since, dryRun, events, compared, differences }: Reconcil
     ({ object, id, field, here, there, mended, problem }) =>
       `${object} ${id}: ${field} is ${here} here, ${there} at Stripe${mended ? ' (fixed)' : ''}${problem ? ` (could not be fixed: ${problem})` : ''}`,
   );
-  const differ = `${differences.length} ${differences.length === 1 ? 'difference' : 'differences'}`;
+  const differ = counted(differences.length, 'difference');
   const verdict =
     differences.length === 0
       ? 'No differences.'
@@ -68,7 +69,7 @@ function formatReport({ since, dryRun, events, compared, differences }: Reconcil
         : `${differ}, ${left === 0 ? 'all fixed' : `${left} not fixed`}.`;
   return [
     ...lines,
-    `${events.seen} events since ${formatInstant(since)} and ${compared} objects were compared. ${verdict}`,
+    `Compared: ${counted(events.seen, 'event')} since ${formatInstant(since)}, and ${counted(compared, 'object')}. ${verdict}`,
   ].join('\n');
 }
 

@@ -1,6 +1,5 @@
 import { creditLeft } from '../credits/balance.ts';
 import type { User } from '../db/generated/client.ts';
-import { DAY_SECONDS } from '../instants.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import type { MailFacts } from './facts.ts';
 import type { MailKind, MailWork, ReversalReason } from './kinds.ts';
@@ -146,7 +145,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     after: [`Each friend who pays brings you both another ${GRANTED}. Your referral link is in Settings.`],
   }),
   'mail.days-reversed': ({ side, seconds, because }, { brand, publicUrl, facts, now }) => ({
-    subject: `${capital(freeDays(seconds))} ${seconds >= 1.5 * DAY_SECONDS ? 'were' : 'was'} taken back`,
+    subject: `We took back ${freeDays(seconds)}`,
     paragraphs: [
       `You got free days on ${brand} because of ${WHOSE[side]}. ${BECAUSE[because]}`,
       `So what was left of those days, ${inDays(seconds)}, was taken back. Days you have already used stay used.`,
@@ -157,7 +156,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.days-restored': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
     subject: `You got ${freeDays(seconds)} back`,
     paragraphs: [
-      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. A payment counts now, so you have the same ${inDays(seconds)} again.`,
+      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. A payment counts now, so you got ${inDays(seconds)} back.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
@@ -234,8 +233,4 @@ export function wordsOf(work: MailWork, context: WordsContext): Words {
 
 function dateOf(instant: Date | null | undefined): string {
   return instant ? longDate(instant) : 'today';
-}
-
-function capital(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -190,14 +190,14 @@ function describeInvoice(state: State, invoice: Invoice): object {
   const charge = state.charges.get(intent?.latest_charge ?? '');
   const line = invoice.lines.data.at(-1);
   const words = { draft: 'Upcoming', open: 'Open', paid: 'Paid', void: 'Void', uncollectible: 'Not paid' };
-  const isRefunded = charge !== undefined && charge.amount_refunded > 0;
+  const refunded = charge?.refunded ? 'Refunded' : 'Partly refunded';
   return {
     id: invoice.id,
     number: invoice.number,
     date: day(invoice.created),
     amount: formatMoney(invoice.amount_due, invoice.currency),
     what: line?.description ?? '',
-    status: isRefunded ? 'Refunded' : words[invoice.status ?? 'draft'],
+    status: charge?.amount_refunded ? refunded : words[invoice.status ?? 'draft'],
   };
 }
 

@@ -87,8 +87,8 @@ test('the story in two browsers and a mailbox: sign up, prove, invite, pay, rese
   await ben.waitForURL('**/settings');
 
   await atThePortal(ben, 'Refund the last payment');
-  await openMail(ben, bensAddress, '45 free days were taken back');
-  await openMail(ann, annsAddress, '45 free days were taken back');
+  await openMail(ben, bensAddress, 'We took back 45 free days');
+  await openMail(ann, annsAddress, 'We took back 45 free days');
   expect(await ann.locator('pre').innerText()).toContain('That payment was refunded.');
 
   // Whoever holds the mail can unsubscribe, without logging in.

@@ -138,8 +138,12 @@ test('a change in another tab takes the Undo away, because it would undo that ch
   await add(other, 'GLOBEX', '1', '1');
   await page.locator('tbody th', { hasText: 'GLOBEX' }).waitFor();
   expect(await page.getByRole('button', { name: 'Undo' }).count()).toBe(0);
+  await page.getByLabel('Symbol').fill('INIT');
   await other.getByRole('button', { name: 'Undo the addition' }).click();
   expect(await symbols(other)).toEqual(['ACME']);
+  await page.locator('tbody th', { hasText: 'GLOBEX' }).waitFor({ state: 'detached' });
+  // What was half typed here is still there.
+  expect(await page.getByLabel('Symbol').inputValue()).toBe('INIT');
 });
 
 test('a current price gives a current value and the gain; without one a holding counts at cost', async () => {

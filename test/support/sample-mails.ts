@@ -131,7 +131,7 @@ export const MAILS: [
   [
     'mail.days-reversed, to the friend who invited',
     () => mailOf({ kind: 'mail.days-reversed', data: { ...referral('referrer', 30), because: 'refund' } }),
-    '30 free days were taken back',
+    'We took back 30 free days',
     ['because of the first payment of a friend you invited', 'That payment was refunded.', '30 days'],
     SETTINGS,
   ],
@@ -142,7 +142,7 @@ export const MAILS: [
         { kind: 'mail.days-reversed', data: { ...referral('referred', 1), because: 'dispute' } },
         { creditUntil: START },
       ),
-    '1 free day was taken back',
+    'We took back 1 free day',
     [
       'because of your first payment',
       'That payment was disputed at the bank, and the money went back.',
@@ -153,7 +153,7 @@ export const MAILS: [
   [
     'mail.days-reversed, after a payment was moved to another account',
     () => mailOf({ kind: 'mail.days-reversed', data: { ...referral('referrer', 45), because: 'moved' } }),
-    '45 free days were taken back',
+    'We took back 45 free days',
     ['That payment turned out to belong to another account.', '45 days'],
     SETTINGS,
   ],
@@ -161,7 +161,7 @@ export const MAILS: [
     'mail.days-restored',
     () => mailOf({ kind: 'mail.days-restored', data: referral('referrer', 30) }),
     'You got 30 free days back',
-    ['A payment counts now', 'the same 30 days again'],
+    ['A payment counts now', 'you got 30 days back'],
     SETTINGS,
   ],
   [

@@ -11,11 +11,12 @@ import { continueToPlan, planIn } from '../billing/billing.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { logIn } from '../../accounts/log-in.ts';
 import type { LogIn } from '../../accounts/log-in.ts';
+import { typedPassword } from '../../accounts/passwords.ts';
 import { closeSession } from '../../accounts/sessions.ts';
 
 const NO_PASSWORD = 'Enter your password.';
 
-const logInForm = z.object({ email: emailAddress, password: z.string().min(1).max(200) });
+const logInForm = z.object({ email: emailAddress, password: typedPassword });
 
 /** Messages shown when the form is rendered again. */
 export interface FormErrors {

@@ -97,6 +97,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
       title: 'Portfolio',
       granted: user !== null && accessOf(user, null, now()).granted,
       backups: user ? await listBackups(db, user.id) : [],
+      kept: BACKUPS_KEPT,
     });
   });
 

@@ -6,7 +6,8 @@ import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
 
 /**
- * Exports everything stored about a user as one JSON document, except the hashes of passwords, sessions and reset links.
+ * Exports everything stored about a user as one JSON document, except the hashes of passwords, sessions, reset links and
+ * addresses, operators' notes, and the data of outbox items.
  * It shows no more of other people than Settings does.
  * Payments appear under their invoices; cards and amounts are stored only at Stripe. Stripe's events appear
  * through what they changed.

@@ -7,7 +7,7 @@ import { askForAddress, changeAddress, mailProofAgain } from '../../accounts/cha
 import { changePassword } from '../../accounts/change-password.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { setMailOff } from '../../accounts/mail-off.ts';
-import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
+import { BAD_PASSWORD, newPassword, typedPassword } from '../../accounts/passwords.ts';
 import { closeOtherSessions } from '../../accounts/sessions.ts';
 import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
 import { deleteAccount } from '../../accounts/delete-account.ts';
@@ -57,8 +57,6 @@ const THANKS: Notice = {
   text: 'Thank you. Your payment has arrived, and you have paid access.',
 };
 
-const currentPassword = z.string().min(1).max(200);
-
 /** State of the Settings forms when they are rendered again. */
 interface SettingsForms {
   address?: { values: { email: string }; errors: { email?: string; currentPassword?: string } };
@@ -71,7 +69,7 @@ interface SettingsForms {
 /** The Settings page and its forms. */
 export function settingsRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, stripe, sessionSecret, now } = context;
-  const place = { publicUrl: config.publicUrl, prices: config.stripe.prices };
+  const overviewConfig = { publicUrl: config.publicUrl, prices: config.stripe.prices };
   const limitPaymentChecks = limitedByAccount('paymentChecksOfAccount');
   const { products } = context.config.stripe;
 
@@ -97,7 +95,9 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     ): Promise<FastifyReply> =>
       settings(request, reply.status(status), user, { address: { values: { email: typed }, errors } });
 
-    const form = z.object({ email: emailAddress, currentPassword }).safeParse(request.body ?? {});
+    const form = z
+      .object({ email: emailAddress, currentPassword: typedPassword })
+      .safeParse(request.body ?? {});
     if (!form.success) {
       return again(400, errorsFor(form.error, { email: BAD_EMAIL, currentPassword: NO_PASSWORD }));
     }
@@ -159,7 +159,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       errors: { currentPassword?: string; newPassword?: string },
     ): Promise<FastifyReply> => settings(request, reply.status(status), user, { password: { errors } });
 
-    const form = z.object({ currentPassword, newPassword }).safeParse(request.body ?? {});
+    const form = z.object({ currentPassword: typedPassword, newPassword }).safeParse(request.body ?? {});
     if (!form.success) {
       return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
     }
@@ -194,7 +194,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       .header('cache-control', 'no-store')
       .header('content-disposition', 'attachment; filename="tandem-data.json"')
       .type('application/json')
-      .send(JSON.stringify(await exportAccount(db, request.user, place, now()), null, 2));
+      .send(JSON.stringify(await exportAccount(db, request.user, overviewConfig, now()), null, 2));
   });
 
   // Limited because each deletion can call Stripe.
@@ -207,7 +207,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       const again = (status: number, problem: string): Promise<FastifyReply> =>
         settings(request, reply.status(status), user, { deletion: { errors: { currentPassword: problem } } });
 
-      const form = z.object({ currentPassword }).safeParse(request.body ?? {});
+      const form = z.object({ currentPassword: typedPassword }).safeParse(request.body ?? {});
       if (!form.success) return again(400, NO_PASSWORD);
       const mail = await mayMailTo(context, request, user);
       const refusal = await askStripe(() =>
@@ -237,7 +237,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   ): Promise<FastifyReply> {
     const at = wholeSeconds(now());
     const subscriptions = await readSubscriptions(context, request, user);
-    const me = await describeUser(db, user, subscriptions, place, at);
+    const me = await describeUser(db, user, subscriptions, overviewConfig, at);
     const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
     const shown = shownOf(subscriptions);
     const awaited =

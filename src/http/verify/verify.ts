@@ -39,9 +39,9 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
     if (!(await takeOfAddress(request, reply, 'proofsOfAddress')))
       return verifyPage(request, reply.status(429), proof, TOO_MANY_TRIES);
     const isHere = request.user?.id === proof.user.id;
-    const place = { secret: sessionSecret, token: isHere ? sessionToken(request) : null };
+    const kept = { secret: sessionSecret, token: isHere ? sessionToken(request) : null };
     const tellOld = proof.isChange && (await mayMailTo(context, request, proof.user));
-    const refusal = await askStripe(() => proveAddress(parts, place, token, tellOld, now()));
+    const refusal = await askStripe(() => proveAddress(parts, kept, token, tellOld, now()));
     if (refusal === 'link-gone') return verifyPage(request, reply.status(404), null);
     if (refusal !== null) return verifyPage(request, reply.status(409), proof, REFUSED[refusal]);
     if (!isHere) return verifyPage(request, reply, { ...proof, isDone: true });
