@@ -10,6 +10,8 @@ test.each(MAILS)('%s says it as text and as HTML', (_what, mailFor, subject, say
   expect(mail.subject).toBe(subject);
   expect(mail.messageId).toBe('<id@tandem.test>');
   const shown = plain(mail.html);
+  // Blank lines separate paragraphs, one each.
+  expect(mail.text).not.toContain('\n\n\n');
   for (const text of [mail.text, shown]) {
     for (const sentence of says) expect(text).toContain(sentence);
     // Whose it is, and whom to ask.

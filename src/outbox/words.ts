@@ -213,7 +213,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
           : otherwise,
       ],
       button: { label: triesAgain ? 'Check your card' : 'See what you can do', url: `${publicUrl}/settings` },
-      after: triesAgain ? ['On that page, press “Check your card”.'] : [],
+      ...(triesAgain && { after: ['On that page, press “Check your card”.'] }),
     };
   },
   'mail.operator': ({ problems }, { brand, publicUrl }) => ({
