@@ -3,7 +3,14 @@
 
 import { wireCloud } from './portfolio/cloud.js';
 import { LOCAL_CURRENCY } from './portfolio/currencies.js';
-import { checkHolding, combine, FORMAT, MAX_HOLDINGS, readDocument } from './portfolio/holdings.js';
+import {
+  checkHolding,
+  combine,
+  FORMAT,
+  MAX_HOLDINGS,
+  readDocument,
+  upperCase,
+} from './portfolio/holdings.js';
 import { $, asTyped, counted, money, number, showError, typed, wantsToDelete } from './portfolio/page.js';
 import { render as renderTable, sortBy } from './portfolio/table.js';
 
@@ -162,7 +169,7 @@ const placeOf = (symbol) =>
 
 /** Says before saving that the quantity will be added to a symbol that exists. */
 function showSum() {
-  const there = portfolio.holdings[placeOf(form.elements.symbol.value.trim().toUpperCase())];
+  const there = portfolio.holdings[placeOf(upperCase(form.elements.symbol.value))];
   $('sum').textContent = there
     ? `You have ${number(there.quantity)} ${there.symbol}. This is added to them, and the price paid becomes the average.`
     : '';

@@ -336,9 +336,9 @@ function mailOf({ SMTP_URL, MAIL_FROM, BRAND }: Variables, sandbox: boolean): Ma
   return sandbox ? { smtpUrl: null, from: MAIL_FROM ?? `${BRAND} <tandem@localhost.localdomain>` } : null;
 }
 
-/** Whether only this machine can reach a server at this address. */
+/** Whether a host name or address is this machine, whoever asks. */
 export function isLoopback(host: string): boolean {
-  return /^(127\.|::1$|localhost$)/.test(host);
+  return /^(127(\.\d{1,3}){3}|::1|localhost)$/.test(host);
 }
 
 /** Whether Stripe gave this key for its test mode. */

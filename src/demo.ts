@@ -202,7 +202,7 @@ try {
   if (running) say('A server is running at', running);
   // In a sandbox that was running already, only the people who use it move the clock.
   await (running ? playStory(running, false) : playOnFreshServer());
-  say('The end', 'a friend paid, and both got 45 days');
+  say('Done', 'a friend paid, and both got 45 days');
 } catch (error) {
   if (!(error instanceof PlainError)) throw error;
   process.stderr.write(`${error.message}\n`);

@@ -198,7 +198,8 @@ async function openSandbox(
   };
   // Loaded on demand, because only the sandbox mode needs it.
   const { startSandbox } = await import('./sandbox/sandbox.ts');
-  // The next port keeps open checkout pages valid after a restart; if it is taken, any other will do.
+  // A fixed port, so that checkout pages still open in a browser work after a restart. If it is taken, any free port will
+  // do.
   const running = await startSandbox({ ...options, port: config.port + 1 })
     .catch(() => startSandbox({ ...options, port: 0 }))
     .catch((error: unknown) => {

@@ -83,6 +83,19 @@ describe('events handled in one batch', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
+  test('many changes of one subscription in one second follow one another', async () => {
+    const server = await startTestServer();
+    const stripe = buyer();
+    const end = (n: number) => ({ cancel_at: epoch(daysAfter(n)) });
+    const changes = Array.from({ length: 8 }, (_, n) => stripe.updated(end(n + 1), { previous: end(n) }));
+    // The first event has a batch of its own.
+    const events = [buyer().created(), stripe.created(end(0)), ...changes];
+    expect(await inbox(server)(events)).toEqual(events.map(() => 'ok'));
+    expect(await server.db.subscription.findUnique({ where: { id: stripe.subscription } })).toMatchObject({
+      cancelAt: daysAfter(8),
+    });
+  });
+
   test('an event that fails leaves its failed row, and the rest of the batch is applied', async () => {
     const { server, referrer, people, handle } = await friends(12);
     const events = people.map(({ stripe }) => stripe.created());

@@ -263,7 +263,7 @@ describe('linking a customer to a user', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('a customer deleted at Stripe ends for good, and their later subscriptions count for nothing', async () => {
+  test('the subscriptions of a customer deleted at Stripe end for good, including those heard of later', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);

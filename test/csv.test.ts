@@ -73,7 +73,7 @@ describe('a number', () => {
     expect(toNumber(text, '.')).toBeNaN();
   });
 
-  test('leaves its decimal sign open only where others decide', () => {
+  test('takes its decimal sign from the other numbers when it is ambiguous', () => {
     expect(decimalOf(['1.234', '5,5'], '.')).toBe(',');
     expect(decimalOf(['1,234', '5.5'], ',')).toBe('.');
     expect(decimalOf(['1.234', '12', 'n/a'], ',')).toBe(',');
@@ -305,7 +305,7 @@ test('each line that is left out is named with its reason', () => {
     '2 it has no symbol of 1 to 20 characters',
     '3 its quantity is not a number above 0, or is too large',
     '4 its quantity is not a number above 0, or is too large',
-    '5 its price is not a number from 0 up, or is too large',
+    '5 its price is not a number, is below 0, or is too large',
     '6 its note is longer than 500 characters',
     '7 its quantity is not a number above 0, or is too large',
   ]);
@@ -360,7 +360,7 @@ describe('one holding for each symbol', () => {
     expect(oneEach(long)).toEqual(long);
   });
 
-  test('a document of an older version of the page is read, in upper case and without doubles', () => {
+  test('a document of an older version of the page is read, with symbols in upper case and without duplicates', () => {
     const old = {
       format: 'tandem-portfolio',
       version: 1,

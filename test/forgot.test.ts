@@ -142,7 +142,7 @@ describe('a forgotten password', () => {
     expect(answer.body).toContain('Enter an email address');
   });
 
-  test('is asked for 30 times by one client, whatever the address', async () => {
+  test('can be asked for 30 times by one client, whatever the address', async () => {
     const server = await startTestServer(MAIL);
     const ask = (n: number, from: string) =>
       postFrom(server, '/forgot', from, { email: `nobody${n}@example.com` });
@@ -188,7 +188,7 @@ describe('a forgotten password', () => {
     expect(await outbox(server, 'mail.reset-password')).toHaveLength(1);
   });
 
-  test('that is being queued when the server closes is queued', async () => {
+  test('gets its mail queued even if the server closes meanwhile', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');
     await postForm(server.app, '/forgot', { email: 'ann@example.com' });

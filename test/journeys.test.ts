@@ -124,7 +124,7 @@ describe('the plan that a visitor chose', () => {
     expect(await server.db.user.count()).toBe(1);
   });
 
-  test.each(['weekly', '__proto__', ''])('is none when it is "%s"', async (plan) => {
+  test.each(['weekly', '__proto__', ''])('is ignored when it is "%s"', async (plan) => {
     const { app } = await startTestServer();
     const answer = await postForm(app, '/signup', { email: 'ann@example.com', password: PASSWORD, plan });
     expect(answer.headers.location).toBe('/settings');

@@ -279,7 +279,7 @@ test('an address may ask for 300 paths that do not exist; the webhook and other 
   expect((await deliverRaw(server.app, '{}')).statusCode).toBe(400);
 });
 
-test('nobody who may not make a backup makes the server hold its body', async () => {
+test('the body of a backup is not read when its sender may not make one', async () => {
   const server = await startTestServer();
   const { cookie } = await signUp(server, 'ann@example.com');
   const payload = `"${'x'.repeat(300 * 1024)}"`;

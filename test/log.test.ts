@@ -24,7 +24,7 @@ function line(fields: object): string {
   return JSON.stringify({ level: 30, time: 0, pid: 1, hostname: 'host', msg: 'request', ...fields });
 }
 
-test('where nobody watches, the address is one JSON line with the url', () => {
+test('without a terminal, the address is one JSON line with the url', () => {
   const lines = announced(new Collected()).trimEnd().split('\n');
   expect(lines.map((one) => JSON.parse(one) as object)).toEqual([
     expect.objectContaining({ level: 30, msg: 'Tandem is at http://localhost:3000', ...SANDBOX }),
@@ -60,7 +60,7 @@ test('on a terminal an error in the log shows its stack and its cause', () => {
   expect(readableLine(line({ err: 'P1001' }), PLAIN).split('\n')[1]).toBe('    P1001');
 });
 
-test('a terminal obeys nothing that somebody wrote into a log line', () => {
+test('control characters in a log line are escaped on a terminal', () => {
   const shown = readableLine(
     line({ msg: '\u001b[2J', route: '\u009b2J', err: { message: '\u0007' } }),
     PLAIN,

@@ -58,7 +58,7 @@ test('the link in the mail of a forgotten password sets a new one; a link that w
   expect(answer.statusCode).toBe(303);
 });
 
-test('an address that is to change is proven by the new one, and the old one is told', async () => {
+test('a change of address takes effect when the new one is proven, and the old one is told', async () => {
   const { mailServer, server, cookie, newMails, path } = await signedUp();
   await postForm(server.app, path((await newMails())[0]?.text ?? '', 'verify'), {});
   await postForm(

@@ -1,7 +1,8 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 
 import { inTransaction } from '../src/db/transaction.ts';
 import { doctor } from '../src/operator/doctor.ts';
+import { mailResend } from '../src/operator/mail.ts';
 import { prune } from '../src/operator/prune.ts';
 import { queueNow } from '../src/outbox/queue.ts';
 import type { NewItem } from '../src/outbox/queue.ts';
@@ -94,8 +95,22 @@ test('doctor names a mail that failed, until it was sent', async () => {
   expect(await doctor(commandContext(server))).toMatchObject({ failed: false });
 });
 
+test('a mail that a server sends just now is not queued again', async () => {
+  const { server, mail } = await mailing();
+  const id = await mail({ kind: 'mail.address-changed', address: 'old@example.com' });
+  const { outboxItem } = server.db;
+  const sentAfterwards = vi.spyOn(outboxItem, 'findUnique');
+  sentAfterwards.mockImplementationOnce((() =>
+    outboxItem.findFirst({ where: { id } }).then(async (item) => {
+      await outboxItem.update({ where: { id }, data: { status: 'done', address: null } });
+      return item && { ...item, status: 'queued' };
+    })) as never);
+  await expect(mailResend(commandContext(server), id)).rejects.toThrow('was being sent meanwhile');
+  expect(await outboxItem.findUnique({ where: { id } })).toMatchObject({ status: 'done' });
+});
+
 test('a mail whose address is not kept, or whose link is made anew, is not sent again', async () => {
-  const { mailServer, mail, cli } = await mailing();
+  const { mailServer, server, mail, cli } = await mailing();
   mailServer.refuse = () => REFUSED;
   const changed = await mail({ kind: 'mail.address-changed', address: 'old@example.com' });
   expect(await cli('mail-resend', changed)).toEqual({
@@ -103,6 +118,9 @@ test('a mail whose address is not kept, or whose link is made anew, is not sent 
     stdout: '',
     stderr: 'mail.address-changed cannot be sent again: the address that it went to is not kept.\n',
   });
+  const { text } = await doctor(commandContext(server));
+  expect(text).toContain('It cannot be sent again: the address that it went to is not kept');
+  expect(text).not.toContain('mail-resend');
   expect(await cli('mail-resend', 'none')).toEqual({
     code: 1,
     stdout: '',
@@ -110,7 +128,7 @@ test('a mail whose address is not kept, or whose link is made anew, is not sent 
   });
 });
 
-test("the operator's mail is sent again to the operator of today", async () => {
+test("the operator's mail is sent again to the current OPERATOR_EMAIL", async () => {
   const { mailServer, server, mail, row } = await mailing();
   mailServer.refuse = () => REFUSED;
   const id = await mail({

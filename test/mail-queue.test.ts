@@ -88,7 +88,7 @@ describe('a referral', () => {
     ]);
   });
 
-  test('tells nobody of nothing: who had used all days loses none', async () => {
+  test('sends no mail to somebody who had no days left to lose', async () => {
     const { server, stripe, queued } = await converted();
     server.clock.now = daysAfter(29);
     const dispute = stripe.dispute(daysAfter(29));
@@ -191,14 +191,14 @@ describe('a plan that ends', () => {
     expect(await queued()).toEqual([{ to: 'ben', kind: 'mail.days-running' }]);
   });
 
-  test('without any tells nothing', async () => {
+  test('without days left sends no mail', async () => {
     const { server, ann, queued } = await invitation();
     const stripe = buyer(ann.id);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.ended(daysAfter(1))]);
     expect(await queued()).toEqual([]);
   });
 
-  test('of an account that is gone tells nothing', async () => {
+  test('of a deleted account sends no mail', async () => {
     const { server, ben, stripe, queued } = await converted();
     await server.db.user.update({ where: { id: ben.id }, data: TOMBSTONE });
     await deliverAll(server, [stripe.ended(daysAfter(1))]);
@@ -206,7 +206,7 @@ describe('a plan that ends', () => {
   });
 });
 
-test('days that an operator grants are told by nobody: that is what the operator writes', async () => {
+test('days granted by an operator send no mail', async () => {
   const { server, queued } = await invitation();
   await grantCredit(commandContext(server), 'ann@example.com', 10, undefined);
   expect(await queued()).toEqual([]);

@@ -40,12 +40,12 @@ describe('free days', () => {
     expect(subjects()).toEqual([]);
     for (const day of [3, 3.1, 5, 9.9]) await hourAt(day);
     expect(subjects()).toEqual([ENDING]);
-    expect(mailServer.mails[0]?.text).toContain('for 7 days more, until 20 January 2027');
+    expect(mailServer.mails[0]?.text).toContain('until 20 January 2027: 7 days left.');
     for (const day of [10, 10.1, 12]) await hourAt(day);
     expect(subjects()).toEqual([ENDING, ENDED]);
   });
 
-  test('that end later than they would have are told of again', async () => {
+  test('whose end has moved get a second reminder', async () => {
     const { server, ann, hourAt, subjects } = await tenDays();
     await hourAt(4);
     await grantCredit(commandContext(server), ann.email, 10, undefined);
@@ -54,13 +54,13 @@ describe('free days', () => {
     expect(subjects()).toEqual([ENDING, 'Your free days end on 30 January 2027']);
   });
 
-  test('that ended long ago are told of by nobody', async () => {
+  test('that ended long ago get no reminder', async () => {
     const { hourAt, subjects } = await tenDays();
     await hourAt(14);
     expect(subjects()).toEqual([]);
   });
 
-  test('of somebody who pays, is gone, or has turned mail off are told of by nobody', async () => {
+  test('of somebody who pays, has deleted the account or has turned mail off get no reminder', async () => {
     const { server, ann, hourAt, subjects } = await tenDays();
     await server.db.user.update({ where: { id: ann.id }, data: { mailOff: true } });
     await hourAt(4);
@@ -68,6 +68,36 @@ describe('free days', () => {
     await hourAt(5);
     expect(await server.db.outboxItem.count()).toBe(0);
     expect(subjects()).toEqual([]);
+  });
+
+  test('that were used up before a plan, or taken back, get no mail that they have ended', async () => {
+    const { server, ann, hourAt, subjects } = await tenDays();
+    const stripe = buyer(ann.id);
+    await hourAt(10);
+    server.clock.now = daysAfter(20);
+    await deliver(server, stripe.checkoutCompleted({}, { at: daysAfter(20) }));
+    await deliver(server, stripe.created({}, { at: daysAfter(20) }));
+    server.clock.now = daysAfter(60);
+    await deliver(server, stripe.ended(daysAfter(60)));
+    await hourAt(60.1);
+    expect(subjects()).toEqual([ENDED]);
+
+    server.clock.now = daysAfter(61);
+    const friend = await signUp(server, 'ben@example.com', ann.code);
+    const bens = buyer(friend.id);
+    const at = { at: daysAfter(61) };
+    for (const event of [
+      bens.checkoutCompleted({}, at),
+      bens.created({}, at),
+      bens.invoicePaid({}, at),
+      bens.invoicePaymentPaid({}, at),
+    ])
+      await deliver(server, event);
+    server.clock.now = daysAfter(70);
+    await deliver(server, bens.chargeRefunded({}, { at: daysAfter(70) }));
+    await hourAt(70.1);
+    expect(subjects()).toContain('We took back 36 free days');
+    expect(subjects().filter((subject) => subject === ENDED)).toEqual([ENDED]);
   });
 
   test('whose owner pays before the mail leaves are not told of', async () => {
@@ -85,7 +115,7 @@ describe('free days', () => {
     ]);
   });
 
-  test('are told of once, however many servers look', async () => {
+  test('get one reminder, however many servers run', async () => {
     const mailServer = await startMailServer();
     const databaseUrl = await newDatabase();
     const server = await startTestServer(

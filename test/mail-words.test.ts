@@ -54,7 +54,7 @@ test('each kind of mail is among these', () => {
   expect(new Set(MAILS.map(([what]) => what.split(',')[0]))).toEqual(new Set(Object.keys(kinds)));
 });
 
-test('what can be turned off says how, and what is about the account cannot', () => {
+test('mail that can be turned off says how; mail about the account does not', () => {
   const granted = mailOf({ kind: 'mail.days-granted', data: referral('referrer') });
   for (const text of [granted.text, granted.html])
     expect(text).toContain('https://tandem.test/unsubscribe/t');
@@ -62,7 +62,7 @@ test('what can be turned off says how, and what is about the account cannot', ()
   for (const text of [changed.text, changed.html]) expect(text).not.toContain('unsubscribe');
 });
 
-test('without a contact no mail names one', () => {
+test('without CONTACT_EMAIL no mail names a contact', () => {
   const { text, html, replyTo } = compose(
     { kind: 'mail.address-changed', data: null },
     { ...LETTERHEAD, contact: null },

@@ -121,7 +121,7 @@ describe('a mail server', () => {
     }
   });
 
-  test('that refuses the log-in gets no mail, and the password stands nowhere', async () => {
+  test('that refuses the log-in gets no mail, and the password is not stored or logged', async () => {
     const mailServer = await startMailServer({ login: { user: 'tandem', password: 'right' } });
     const smtpUrl = mailServer.url.replace('://', '://tandem:wrong@');
     const server = await startTestServer({ ...mailEnv(mailServer), SMTP_URL: smtpUrl });

@@ -453,7 +453,7 @@ test('Settings says until when credit gives access, and that it is paused while 
   const { server, ann, bob } = await annAndBob();
   await buy(server, bob);
   const annReads = await read(server, '/settings', ann.cookie);
-  expect(annReads).toContain('You have paid access for 45 days more, until 24 February 2027');
+  expect(annReads).toContain('You have paid access until 24 February 2027: 45 days left.');
   const bobReads = await read(server, '/settings', bob.cookie);
   expect(bobReads).toContain('45 days of paid access');
   expect(bobReads).toContain('paused while you pay. The countdown starts when your plan ends.');

@@ -195,21 +195,36 @@ test('several servers that migrate an empty database at once all succeed, and ea
   }
 });
 
-test('a server that starts while another one migrates waits for it', async () => {
-  const databaseUrl = await newDatabase();
-  const { run, rows } = await otherConnection({ databaseUrl });
-  // As Prisma's engine does while a migration runs.
-  await run('SELECT pg_advisory_lock(72707369); UPDATE _prisma_migrations SET finished_at = NULL');
-  const opening = openDatabase(databaseUrl);
-  const waiting = `SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database
-    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()`;
-  const isWaiting = until(async () => (await rows(waiting)).length > 0 || undefined);
-  await Promise.race([isWaiting, opening]);
-  await run('UPDATE _prisma_migrations SET finished_at = now(); SELECT pg_advisory_unlock(72707369)');
-  const { db, migrations } = await opening;
-  await db.$disconnect();
-  expect(migrations).toEqual([]);
+test('a server that starts while another one migrates waits for it, and migrations wait for locks', async () => {
+  const databaseUrl = impatient(await newEmptyDatabase());
+  const [blocker, look] = [await otherConnection({ databaseUrl }), await otherConnection({ databaseUrl })];
+  // The first migration waits for this table, and has then begun.
+  await blocker.run('BEGIN; CREATE TABLE "User" ()');
+  /** Resolves when this many connections wait for a lock of the kind, or when a start has failed. */
+  const waiting = (kind: string, count: number, ...starts: Promise<unknown>[]) =>
+    Promise.race([
+      until(async () => {
+        const locks = await look.rows(`SELECT 1 FROM pg_locks JOIN pg_stat_activity USING (pid)
+          WHERE locktype = '${kind}' AND NOT granted AND datname = current_database()`);
+        return locks.length >= count || undefined;
+      }),
+      Promise.all(starts).then(() => Promise.reject(new Error('nothing waited'))),
+    ]);
+  const first = openDatabase(databaseUrl);
+  await waiting('transactionid', 1, first);
+  const second = openDatabase(databaseUrl);
+  await waiting('advisory', 1, first, second);
+  // Longer than the lock timeout of these connections.
+  await look.run('SELECT pg_sleep(0.2)');
+  await blocker.run('ROLLBACK');
+  const opened = await Promise.all([first, second]);
+  await Promise.all(opened.map(({ db }) => db.$disconnect()));
+  expect(opened.map(({ migrations }) => migrations.length > 0)).toEqual([true, false]);
+});
 
+test('a migration that was left half done stops the start', async () => {
+  const databaseUrl = await newDatabase();
+  const { run } = await otherConnection({ databaseUrl });
   await run('UPDATE _prisma_migrations SET finished_at = NULL');
   await expect(openDatabase(databaseUrl)).rejects.toThrow('was started on this database but did not finish');
 });

@@ -746,7 +746,7 @@ describe('an address is proven while', () => {
     expect(await outbox(one, 'mail.address-changed')).toHaveLength(1);
   });
 
-  test('another account proves it as well: one of both has it', async () => {
+  test('another account proves it as well: one of the two has it', async () => {
     const { one, other, ann, proof } = await annWantsAnother();
     const bob = await signUp(one, 'bob@example.com');
     await askFor(one, bob, NEW);
@@ -792,7 +792,7 @@ describe('an address is proven while', () => {
   );
 
   test.each(['the reset first', 'the proof first'])(
-    'whoever has it proves it by a reset link, %s: one of both has it',
+    'whoever has it proves it by a reset link, %s: one of the two has it',
     async (order) => {
       const { one, other, ann, holder, proof } = await withHolder();
       await postForm(one.app, '/forgot', { email: NEW });
@@ -821,7 +821,7 @@ describe('an address is proven while', () => {
   );
 });
 
-test('a reset link that was mailed is used twice at once: one of both counts', async () => {
+test('a reset link that was mailed is used twice at once: one of the two counts', async () => {
   const one = await startTestServer(MAIL);
   const other = await startTestServer({ ...MAIL, DATABASE_URL: one.databaseUrl }, one.clock);
   await signUp(one, 'ann@example.com');

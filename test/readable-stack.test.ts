@@ -44,6 +44,6 @@ test('without a map it names the compiled code', async () => {
   expect(readableStack(await failed(false))).toMatch(/failing\.js:1:\d+/);
 });
 
-test('what is no error is shown as it is', () => {
+test('a thrown value that is not an Error is shown as it is', () => {
   expect(readableStack('nothing works')).toBe('nothing works');
 });

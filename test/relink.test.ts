@@ -384,7 +384,7 @@ describe('what relink tells', () => {
     expect(answer.body).not.toContain(ben.id);
   });
 
-  test('doctor is content once the account whose checkout named the customer has it', async () => {
+  test('doctor has no finding once the account whose checkout named the customer has it', async () => {
     const { server, ann, ben, stripe } = await wrongAccount();
     const claim = stripe.checkoutCompleted({ client_reference_id: ben.id });
     expect((await deliver(server, claim)).json()).toMatchObject({ status: 'ignored' });

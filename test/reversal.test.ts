@@ -704,7 +704,7 @@ describe('which payments count for a reversal', () => {
     expect(await stateOf(story)).toEqual(reversedOn(3));
   });
 
-  test('a refund of something other than a subscription waits for ever and does no harm', async () => {
+  test('a refund of something other than a subscription is kept and changes nothing', async () => {
     const story = await conversion();
     const other = { id: stripeId('ch'), payment_intent: stripeId('pi') };
     await onDay(story, 5, [story.stripe.chargeRefunded(other, { at: daysAfter(5) })]);

@@ -115,7 +115,7 @@ test('a switch to monthly keeps what the year has left as credit, which pays the
   await press('switch', { price: PRICES.annual });
   sandbox.later(60);
   await press('switch', { price: PRICES.monthly });
-  expect(await page()).toContain('Your credit of $81.00 pays the next invoices first.');
+  expect(await page()).toContain('Your credit of $81.00 will be applied to your next invoices.');
   await press('pass_next');
   const [renewal, back] = (await stripe.invoices.list()).data;
   expect(back).toMatchObject({ total: -8100, amount_due: 0, ending_balance: -8100, status: 'paid' });

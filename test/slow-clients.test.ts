@@ -68,7 +68,7 @@ describe('closing slow connections', () => {
   });
 
   test.each(['/login', '/api/stripe/webhook', '/api/backups', '/no-such-page'])(
-    'a connection whose body for %s drips is closed, however steady it is',
+    'a connection that sends its body for %s too slowly is closed, even if it never pauses',
     async (path) => {
       const { open } = await listen({ ...slow, headersMs: 100, requestMs: 200 });
       const type = 'Content-Type: application/json\r\nContent-Length: 60000\r\n';
@@ -104,8 +104,8 @@ describe('closing slow connections', () => {
   });
 });
 
-describe('of the connections one address gets no more than its share', () => {
-  test('and there is room again once another one has ended', async () => {
+describe('one address can open only a limited number of connections', () => {
+  test('and another one once one of them has ended', async () => {
     const { open } = await listen({ connectionsOfAddress: 1 });
     const first = await open('');
     expect(await (await open(PAGE)).closed).toBe('');
@@ -167,7 +167,7 @@ describe('requests that do not wait for the answer to an earlier one', () => {
     expect((await (await open(PAGE + PAGE + last)).closed).match(/HTTP\/1\.1 200 /g)).toHaveLength(3);
   });
 
-  test('end the connection when they are many: nobody makes us hold a thousand pages that they do not read', async () => {
+  test('end the connection when there are too many, so that unread answers do not pile up', async () => {
     const { open } = await listen({ pipelined: 2 });
     const client = await open(PAGE.repeat(100));
     const answered = await client.closed;

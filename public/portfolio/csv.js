@@ -279,7 +279,7 @@ function guessDecimal(rows, { quantity, price, cost, currentPrice }, separator) 
 const REASONS = {
   symbol: 'it has no symbol of 1 to 20 characters',
   quantity: 'its quantity is not a number above 0, or is too large',
-  price: 'its price is not a number from 0 up, or is too large',
+  price: 'its price is not a number, is below 0, or is too large',
   note: 'its note is longer than 500 characters',
 };
 

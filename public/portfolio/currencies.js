@@ -30,11 +30,20 @@ const REGIONS = {
   ZAR: 'ZA',
 };
 
-/** EUR where the region is not in the table. */
+/** EUR where the region is unknown or not in the table. */
 function currencyHere() {
-  // A language alone stands for where most of its speakers live: "de" for Germany.
-  const { region } = new Intl.Locale(navigator.language).maximize();
+  const region = regionHere();
   return Object.keys(REGIONS).find((code) => REGIONS[code].split(' ').includes(region)) ?? 'EUR';
+}
+
+function regionHere() {
+  try {
+    // A language alone stands for where most of its speakers live: "de" for Germany.
+    return new Intl.Locale(navigator.language).maximize().region;
+  } catch {
+    // Chromium on Linux can report "C" or "en-US@posix", which are not language tags.
+    return undefined;
+  }
 }
 
 /** The currency of the browser's region. */

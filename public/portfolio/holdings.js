@@ -32,7 +32,7 @@ const tooLarge = (value) =>
  * Letters that become two, such as ß, stay: the symbol must not outgrow its limit.
  * @param {string} text
  */
-function upperCase(text) {
+export function upperCase(text) {
   return text.trim().replace(/\p{Ll}/gu, (letter) => {
     const upper = letter.toUpperCase();
     return upper.length === letter.length ? upper : letter;
@@ -52,10 +52,10 @@ export function checkHolding({ symbol, quantity, price, currentPrice, note }) {
   if (name === '' || name.length > MAX_SYMBOL) errors.symbol = 'Enter a symbol of 1 to 20 characters.';
   if (!isAmount(quantity) || quantity === 0)
     errors.quantity = tooLarge(quantity) ?? 'Enter a number above 0, such as 1.5.';
-  if (!isAmount(price)) errors.price = tooLarge(price) ?? 'Enter what you paid for one, such as 12.34.';
+  if (!isAmount(price)) errors.price = tooLarge(price) ?? 'Enter what you paid per unit, such as 12.34.';
   if (currentPrice !== undefined && !isAmount(currentPrice))
     errors.currentPrice =
-      tooLarge(currentPrice) ?? 'Enter what one is worth now, such as 12.34, or leave it empty.';
+      tooLarge(currentPrice) ?? 'Enter what one unit is worth now, such as 12.34, or leave it empty.';
   if (text.length > MAX_NOTE) errors.note = 'A note has 500 characters at most.';
   if (Object.keys(errors).length > 0) return { errors };
   return {

@@ -10,9 +10,9 @@ const REASONS_SHOWN = 5;
 const LABELS = {
   symbol: 'Symbol',
   quantity: 'Quantity',
-  price: 'Price paid for one',
+  price: 'Price paid per unit',
   cost: 'Total cost',
-  currentPrice: 'Current price of one',
+  currentPrice: 'Current price per unit',
   note: 'Note',
 };
 

@@ -30,7 +30,7 @@ export type ProofRefusal =
   | 'payments-not-set-up'
   | 'checkout-opened-meanwhile';
 
-/** Returns what a link proves; null when the link does not work or no longer does. */
+/** Returns what a link proves; null when the link is invalid or no longer works. */
 export async function readProof(db: Db, secret: string, token: string, now: Date): Promise<Proof | null> {
   const userId = claimedUser(token);
   const user = userId === null ? null : await db.user.findUnique({ where: { id: userId } });

@@ -8,8 +8,8 @@ const TO_REHASH = 'rehashAddresses';
 
 /**
  * Hashes Gmail addresses again, once, after the migration that ignores their dots. If two accounts turn out
- * to have the same address, the first keeps its referral and trial. The address of a deleted account is no
- * longer known, so its hash stays.
+ * to have the same address, the first keeps its referral and trial. Former addresses and those of deleted
+ * accounts are no longer known, so their hashes stay.
  * @param db migrated
  */
 export async function rehashAddresses(db: Db, now: Date): Promise<void> {
@@ -31,7 +31,7 @@ async function rehash(tx: Tx, { id, email, emailHash: old }: User): Promise<void
   const emailHash = await hashEmail(tx, email ?? '');
   if (emailHash === old) return;
   await tx.user.update({ where: { id }, data: { emailHash } });
-  // An owner who only moved a dot and back has both hashes.
+  // An owner who removed a dot from the address and put it back has both hashes.
   const isKnown = (await tx.formerAddress.count({ where: { userId: id, emailHash } })) > 0;
   const former = { where: { userId: id, emailHash: old } };
   if (isKnown) await tx.formerAddress.deleteMany(former);

@@ -77,7 +77,7 @@ export interface WorkingResetLink {
   startsAfresh: boolean;
 }
 
-/** @returns null when the link does not work or no longer does */
+/** @returns null when the link is invalid or no longer works */
 export async function findResetLink(
   db: Db,
   secret: string,
@@ -109,7 +109,7 @@ function findLink(client: Db | Tx, secret: string, token: string, now: Date) {
  * A mailed link also proves the address. An account that was never proven or paid for is then emptied,
  * because someone else may have created it.
  * @param mayMail whether one more mail may be sent to the account's address
- * @returns false, with nothing changed, when the link does not work or no longer does
+ * @returns false, with nothing changed, when the link is invalid or no longer works
  */
 export async function resetPassword(
   db: Db,

@@ -43,8 +43,8 @@ export async function openSession(tx: Tx, secret: string, userId: string): Promi
 }
 
 /**
- * Finds a session's user and extends the session when due. Returns null when there is no such session, or no
- * longer.
+ * Finds a session's user and extends the session when due. Returns null when there is no such session, or it
+ * has ended.
  */
 export async function findSession(
   db: Db,

@@ -23,7 +23,7 @@ export async function leaveTombstone(tx: Tx, user: User): Promise<void> {
       passwordHash: null,
       pendingEmail: null,
       pendingEmailAt: null,
-      // The transaction may have waited for one that is dated later. The deletion follows it all the same.
+      // The transaction may have waited for one with a later `now`. The deletion must not be dated before it.
       deletedAt: later(tx.now, user.creditEntryAt),
       ...(!counts && { emailHash: NO_ADDRESS }),
     },

@@ -18,6 +18,9 @@ declare const WebAssembly: {
   ): Promise<{ instance: { exports: { __wbindgen_start: () => void } } }>;
 };
 
+/** Held in PostgreSQL by the process that migrates. Any number will do that nothing else locks. */
+export const MIGRATION_LOCK = 8_263_646_001;
+
 /**
  * Applies pending migrations. They are ordinary Prisma migrations, applied by Prisma's own engine (its WASM build, so
  * there is nothing to download); `prisma migrate` accepts the database too.
@@ -31,20 +34,63 @@ export async function migrate(
   folder: string,
 ): Promise<string[]> {
   const known = await migrationNames(folder);
-  let applied = await appliedMigrations(adapterFactory);
-  if (applied.some(({ finished }) => !finished) && adapterFactory.provider === 'postgres') {
-    await othersHaveMigrated(adapterFactory);
-    applied = await appliedMigrations(adapterFactory);
-  }
+  const applied = await appliedMigrations(adapterFactory);
+  refuseNewer(applied, known);
+  if (applied.length === known.length && applied.every(({ finished }) => finished)) return [];
+  return migratingAlone(adapterFactory, () => applyPending(adapterFactory, folder, known));
+}
 
+function refuseNewer(applied: readonly AppliedMigration[], known: readonly string[]): void {
   const unknown = applied.filter((migration) => !known.includes(migration.name));
-  if (unknown.length > 0) {
-    const names = unknown.map((migration) => migration.name).join(', ');
-    throw new PlainError(
-      `The database is newer than this version of Tandem: it has the migration ${names}, which this version does not know. ` +
-        'Install the newer version again, or restore a backup made before the upgrade.',
-    );
+  if (unknown.length === 0) return;
+  const names = unknown.map((migration) => migration.name).join(', ');
+  throw new PlainError(
+    `The database is newer than this version of Tandem: it has the migration ${names}, which this version does not know. ` +
+      'Install the newer version again, or restore a backup made before the upgrade.',
+  );
+}
+
+/**
+ * Waits, however long it takes, while another process migrates: until it is done, its migration looks like one that
+ * failed. On SQLite, Prisma's engine locks the whole file instead.
+ */
+async function migratingAlone<T>(
+  adapterFactory: SqlMigrationAwareDriverAdapterFactory,
+  work: () => Promise<T>,
+): Promise<T> {
+  if (adapterFactory.provider !== 'postgres') return work();
+  const connection = await connectPatiently(adapterFactory);
+  try {
+    // A lock of the session would end if the pool closed its idle connection.
+    const transaction = await connection.startTransaction();
+    try {
+      const lock = `SELECT pg_advisory_xact_lock(${MIGRATION_LOCK})`;
+      await transaction.executeRaw({ sql: lock, args: [], argTypes: [] });
+      return await work();
+    } finally {
+      await transaction.rollback();
+    }
+  } finally {
+    await connection.dispose();
   }
+}
+
+/** Opens a connection that waits for locks without a limit: a migration that gives up cannot be tried again. */
+async function connectPatiently(
+  adapterFactory: SqlMigrationAwareDriverAdapterFactory,
+): Promise<SqlDriverAdapter> {
+  const connection = await adapterFactory.connect();
+  if (adapterFactory.provider === 'postgres')
+    await connection.executeScript('SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0');
+  return connection;
+}
+
+async function applyPending(
+  adapterFactory: SqlMigrationAwareDriverAdapterFactory,
+  folder: string,
+  known: string[],
+): Promise<string[]> {
+  const applied = await appliedMigrations(adapterFactory);
   const broken = applied.find((migration) => !migration.finished);
   if (broken) {
     throw new PlainError(
@@ -58,7 +104,7 @@ export async function migrate(
   const remembering = {
     ...adapterFactory,
     connect: async () => {
-      const connection = await adapterFactory.connect();
+      const connection = await connectPatiently(adapterFactory);
       connections.push(connection);
       return connection;
     },
@@ -77,20 +123,6 @@ export async function migrate(
   } finally {
     schemaEngine.free();
     await Promise.all(connections.map((connection) => connection.dispose()));
-  }
-}
-
-/**
- * Waits while another process migrates. Prisma's engine then holds this lock and has marked a migration as started.
- * (On SQLite it holds the whole file, so nobody sees a migration half done.)
- * https://www.prisma.io/docs/orm/prisma-migrate/workflows/development-and-production#advisory-locking
- */
-async function othersHaveMigrated(adapterFactory: SqlMigrationAwareDriverAdapterFactory): Promise<void> {
-  const connection = await adapterFactory.connect();
-  try {
-    await connection.executeScript('SELECT pg_advisory_lock(72707369); SELECT pg_advisory_unlock(72707369)');
-  } finally {
-    await connection.dispose();
   }
 }
 

@@ -30,9 +30,11 @@ export interface Unit {
   readonly afterCommit: (work: () => void) => void;
 }
 
-/** How many trials were started with a user's address: by other accounts, and those that still count as its one trial. */
+/** Trials of a user's address. */
 export interface TrialsHad {
+  /** Started by other accounts that have, or had, the address. */
   byAnother: number;
+  /** Subscriptions whose trial was given to the address. */
   held: number;
 }
 
@@ -93,7 +95,10 @@ export interface Decision<T> {
   decide: (tx: Unit) => T;
 }
 
-/** A decision asks four times at most: when a customer moves, for the trials and the ledgers of each account. */
+/**
+ * Rounds for each decision. One asks four times at most: when a customer moves, for the trials and the ledgers of each
+ * account. It can ask only once the decisions before it have their answers.
+ */
 const MAX_ROUNDS = 5;
 
 /**
@@ -111,7 +116,7 @@ export async function decideAll<T>(
   let answers = NO_ANSWERS;
   for (let round = 1; ; round += 1) {
     const { rows, decided, questions, afterCommit } = decideOnce(tx, programme, loaded, answers, decisions);
-    if (questions.length === 0 || round === MAX_ROUNDS) {
+    if (questions.length === 0 || round >= MAX_ROUNDS * decisions.length) {
       await write(tx, loaded, rows);
       afterCommit.forEach(tx.afterCommit);
       return decided;

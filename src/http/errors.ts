@@ -18,8 +18,8 @@ export class HttpError extends Error {
 }
 
 /**
- * Answers errors as a page, and as JSON under /api/ unless a browser's form sent the request. Server errors are logged with their stack; the
- * client does not see it.
+ * Answers errors as a page, and as JSON under /api/ unless a browser's form sent the request. Server errors are logged
+ * with their stack; the client does not see it.
  */
 export function answerErrors(app: FastifyInstance): void {
   app.setErrorHandler((thrown: FastifyError | HttpError, request, reply) => {

@@ -20,7 +20,7 @@ export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined 
  * Migrations from a newer version are accepted: a server that has not been stopped yet keeps answering.
  */
 export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): void {
-  let needed: Promise<string[]> | null = null;
+  let neededNames: Promise<string[]> | null = null;
   let asked: Promise<string | null> | null = null;
 
   /**
@@ -35,12 +35,11 @@ export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): 
     const rows = await db.$queryRaw<{ name: string; finished: boolean | number | bigint }[]>`
       SELECT "migration_name" AS "name", "finished_at" IS NOT NULL AS "finished"
       FROM "_prisma_migrations" WHERE "rolled_back_at" IS NULL`;
-    const unfinished = rows.find(({ finished }) => !finished);
+    const needed = await (neededNames ??= neededMigrations(config.databaseUrl));
+    const unfinished = rows.find(({ name, finished }) => !finished && needed.includes(name));
     if (unfinished) return `the migration ${unfinished.name} of the database is not finished`;
     const names = new Set(rows.map(({ name }) => name));
-    const missing = (await (needed ??= neededMigrations(config.databaseUrl))).filter(
-      (name) => !names.has(name),
-    );
+    const missing = needed.filter((name) => !names.has(name));
     if (missing.length === 0) return null;
     return `the database lacks the migration ${missing.join(', ')}: restart the server`;
   }

@@ -28,9 +28,10 @@ export function metricsRoute(app: FastifyInstance): void {
 }
 
 /**
- * A local proxy also connects from loopback, so requests that passed a proxy are refused. TRUST_PROXY is
- * ignored: even a trusted proxy can pass on an address that its client made up. A proxy that sets none of the
- * headers still asks for the site's host name rather than for this machine.
+ * A local proxy also connects from loopback, so refuse requests with a header that proxies set, and requests whose Host
+ * is not this machine. TRUST_PROXY is ignored: even a trusted proxy can pass on an address that its client made up.
+ * nginx with its default headers cannot be told from a local client: it sets no such header and sends the upstream's
+ * address as Host. docs/running.md therefore blocks the path in the proxy as well.
  */
 function comesFromThisMachine({ headers, socket }: FastifyRequest): boolean {
   if (Object.keys(headers).some((name) => FORWARDED.test(name))) return false;

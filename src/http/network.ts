@@ -3,7 +3,7 @@ import ipaddr from 'ipaddr.js';
 /** The 16-bit groups of an IPv6 address that make up its /64. A client can use any address in its own /64. */
 const NETWORK_GROUPS = 4;
 
-/** No valid address is longer in any notation, characters. */
+/** Longest text that is parsed as an address, characters. Valid addresses are shorter. */
 const MAX_LENGTH = 64;
 
 const UNKNOWN = 'unknown';

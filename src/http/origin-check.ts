@@ -4,8 +4,8 @@ const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 
 /**
  * Whether a request that changes something comes from one of our own pages. Browsers say so in
- * Sec-Fetch-Site, older ones in Origin. A client that sends neither is no browser, so it carries no cookie
- * that it was not given on purpose.
+ * Sec-Fetch-Site, older ones in Origin. A client that sends neither is not a browser, so it
+ * sends a cookie only if somebody gave it one on purpose.
  * https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
  */
 export function comesFromUs(request: FastifyRequest, publicUrl: string): boolean {

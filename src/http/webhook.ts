@@ -33,7 +33,7 @@ const WEBHOOK = {
   tags: ['Stripe'],
   summary: "Stripe's webhook",
   description:
-    'Takes a signed event, at this address or with a slash at its end. It answers 200 once the event is on disk. After ' +
+    'Takes a signed event. The path may end with a slash. It answers 200 once the event is on disk. After ' +
     'any other answer, Stripe sends the event again.',
   headers: z.object({ 'stripe-signature': z.string().meta({ description: 'At most 300 s old.' }) }),
   body: z

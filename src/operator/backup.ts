@@ -143,7 +143,8 @@ function alreadyExists(path: string): PlainError {
   return new PlainError(`${path} already exists and is not overwritten. Name another file.`);
 }
 
-function cannotRead(source: string, error: unknown): PlainError {
+/** @param error of a file system call */
+export function cannotRead(source: string, error: unknown): PlainError {
   const { code = '' } = error as NodeJS.ErrnoException;
   return new PlainError(
     `The database ${source} cannot be read (${code}). Correct DATABASE_URL or the file's permissions.`,
@@ -174,8 +175,10 @@ function explain(error: unknown, path: string): unknown {
       return damaged(message);
   }
   if (code.startsWith('SQLITE_')) return new PlainError(`The backup failed: ${message} (${code}).`);
-  // File system errors: EACCES, EPERM, EROFS …
+  // File system errors: EACCES, EROFS, ENAMETOOLONG, or EPERM where there are no hard links.
   if (code)
-    return new PlainError(`The folder ${folder} is not writable (${code}). Name a file in another folder.`);
+    return new PlainError(
+      `The backup could not be written to ${folder} (${code}). Name another file or folder.`,
+    );
   return error;
 }

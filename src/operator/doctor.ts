@@ -18,6 +18,7 @@ import type { CommandContext, CommandResult } from './command.ts';
 import type { Paint } from '../terminal.ts';
 import { counted, sentence } from '../wording.ts';
 import { isLive } from '../access/live.ts';
+import { NOT_AGAIN } from './mail.ts';
 
 /** `doctor`: checks every invariant of the database and lists the rows that break one. */
 export async function doctor({ db, config, now, paint }: CommandContext): Promise<CommandResult> {
@@ -499,7 +500,7 @@ function claimProblems({ id, customer, claimants }: Claim): Problem[] {
 
 function outboxProblems({ id, kind, error }: FailedItem): Problem[] {
   const why = error === null ? '.' : `: ${sentence(error)}`;
-  return [
-    { row: `OutboxItem ${id}`, problem: `${kind} failed for good${why} \`mail-resend\` tries it again` },
-  ];
+  const never = NOT_AGAIN[kind];
+  const next = never === undefined ? '`mail-resend` tries it again' : `It cannot be sent again: ${never}`;
+  return [{ row: `OutboxItem ${id}`, problem: `${kind} failed for good${why} ${next}` }];
 }

@@ -280,7 +280,7 @@ function whyGivenBack(eventType: string, payment: string): string {
   if (eventType === 'refund.failed') return `the refund of ${payment} failed`;
   if (eventType.endsWith('refund.updated')) return `the refund of ${payment} did not go through`;
   if (eventType.startsWith('charge.dispute.')) return `the dispute about ${payment} was won`;
-  return `${payment} holds after all`;
+  return 'a payment counts now';
 }
 
 function otherSide(email: string | null | undefined): string {

@@ -66,12 +66,12 @@ function cells(item: ShownItem): (string | null)[] {
  * Kinds that cannot be sent again, with the reason. Their recipient's address is not kept, or the user can
  * ask for a new link.
  */
-const NOT_AGAIN: Readonly<Record<string, string>> = {
+export const NOT_AGAIN: Readonly<Record<string, string>> = {
   'mail.prove-address': 'the user can have it sent again in Settings',
   'mail.address-changing': 'the address that it went to is not kept',
   'mail.address-changed': 'the address that it went to is not kept',
   'mail.account-deleted': 'the address that it went to is not kept',
-  'mail.reset-password': 'its link has expired, and the user can ask for another one',
+  'mail.reset-password': 'its link works only for an hour, and the user can ask for another one',
 };
 
 /**
@@ -89,9 +89,10 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
   if (item.kind === 'mail.operator' && operatorEmail === null) {
     throw new PlainError('OPERATOR_EMAIL is not set, so there is nobody to send it to.');
   }
-  await inTransaction(db, now, (tx) =>
-    tx.outboxItem.update({
-      where: { id },
+  const { count } = await inTransaction(db, now, (tx) =>
+    tx.outboxItem.updateMany({
+      // A server may be sending it just now. Its outcome must not be overwritten.
+      where: { id, status: item.status, dueAt: item.dueAt },
       data: {
         status: 'queued',
         dueAt: tx.now,
@@ -102,6 +103,8 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
       },
     }),
   );
+  if (count === 0)
+    throw new PlainError(`${id} was being sent meanwhile. Look at it with "mail", then try again.`);
   return {
     text: `${item.kind} ${id} is due now: a running server sends it.`,
     json: { id, status: 'queued' },

@@ -11,6 +11,8 @@ import { COMMAND_WAIT_MS, databasePath, isPostgresql, openDatabase } from '../db
 import { postgresqlAdapterFactory } from '../db/postgresql-adapter.ts';
 import { PlainError } from '../plain-error.ts';
 import { sessionSecretFile } from '../session-secret.ts';
+import { counted } from '../wording.ts';
+import { cannotRead } from './backup.ts';
 import type { CommandResult } from './command.ts';
 
 /** Limits of one statement, so that memory stays flat however large the database is. */
@@ -80,10 +82,7 @@ async function sourcePath({ databaseUrl }: Config, url: string): Promise<string>
   try {
     await access(path, constants.R_OK);
   } catch (error) {
-    const { code = '' } = error as NodeJS.ErrnoException;
-    throw new PlainError(
-      `The database ${path} cannot be read (${code}). Correct DATABASE_URL or the file's permissions.`,
-    );
+    throw cannotRead(path, error);
   }
   return path;
 }
@@ -291,8 +290,8 @@ function summarise(copied: ReadonlyMap<string, Content>, isUpgraded: boolean, se
   const tables = [...copied].map(([name, content]) => ({ name, ...content }));
   const rows = tables.reduce((sum, table) => sum + table.rows, 0);
   const text = [
-    ...tables.map((table) => `${table.name.padEnd(14)}  ${table.rows} rows`),
-    `Copied and compared ${rows} rows.`,
+    ...tables.map((table) => `${table.name.padEnd(14)}  ${counted(table.rows, 'row')}`),
+    `Copied and compared ${counted(rows, 'row')}.`,
     'Now set DATABASE_URL to the new address, run doctor, and start the servers.',
     `${secret}. With a different secret everybody has to log in again.`,
     `The SQLite file ${isUpgraded ? 'was migrated to this version and is otherwise' : 'is'} unchanged. ` +

@@ -3,6 +3,7 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { PROVE_SECONDS } from '../outbox/links.ts';
+import { counted } from '../wording.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
@@ -13,8 +14,9 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
   const pruned = await pruneDatabase(db, config.eventRetentionDays, now);
   const { events, sessions, resetLinks, outboxItems } = pruned;
   const text =
-    `Thinned ${events} events; deleted ${sessions} expired sessions, ${resetLinks} expired reset links, ` +
-    `and ${outboxItems} old mails and changes at Stripe.`;
+    `Thinned ${counted(events, 'event')}; deleted ${counted(sessions, 'expired session')}, ` +
+    `${counted(resetLinks, 'expired reset link')}, and ` +
+    `${counted(outboxItems, 'old mail or change at Stripe', 'old mails and changes at Stripe')}.`;
   return { text, json: pruned };
 }
 

@@ -1,5 +1,6 @@
 import { createResetToken, RESET_LINK_SECONDS } from '../accounts/reset-link.ts';
 import { inTransaction } from '../db/transaction.ts';
+import { resetUrl } from '../outbox/links.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { accountOf, nameOf } from './who.ts';
@@ -13,7 +14,7 @@ export async function resetLink(context: CommandContext, who: string): Promise<C
   const token = await inTransaction(db, now, (tx) => createResetToken(tx, sessionSecret, account.id));
   if (token === null)
     throw new PlainError(`The account ${account.id} was deleted, so it has no password to reset.`);
-  const url = `${config.publicUrl}/reset/${token}`;
+  const url = resetUrl(config.publicUrl, token);
   const expiresAt = addSeconds(wholeSeconds(now), RESET_LINK_SECONDS);
   return {
     text: `${url}\nIt works once, until ${formatInstant(expiresAt)}. Using it logs ${nameOf(account)} out everywhere.`,

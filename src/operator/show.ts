@@ -6,7 +6,7 @@ export type Cell = string | null;
 
 /** Rows for a terminal, where columns are aligned. Elsewhere they are plain lines (`plainLines`). */
 export interface Table {
-  /** Empty for rows that name themselves in their first column. */
+  /** Column titles. `plainLines` ignores them. */
   head: readonly string[];
   rows: readonly (readonly Cell[])[];
   /** The style of a cell. */

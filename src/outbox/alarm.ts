@@ -40,7 +40,7 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
   }
   if (failed > 0) {
     problems.push(
-      `${counted(failed, 'mail or change at Stripe', 'mails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why; fix the cause, then "mail-resend" each of them.`,
+      `${counted(failed, 'mail or change at Stripe', 'mails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why; fix the cause. "mail-resend" sends one again, or says why it cannot.`,
     );
   }
   if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {

@@ -31,12 +31,13 @@ export async function queueReminders(db: Db, now: Date): Promise<void> {
         mailOff: false,
         creditUntil: { gt: addSeconds(now, -TELLING_SECONDS), lte: addSeconds(now, REMINDER_SECONDS) },
       },
-      select: { id: true, creditUntil: true },
+      select: { id: true, creditUntil: true, creditEntryAt: true },
       orderBy: { id: 'asc' },
       take: PAGE,
     });
-    const items = users.flatMap(({ id, creditUntil }) =>
-      creditUntil ? [reminder(id, creditUntil, now)] : [],
+    const items = users.flatMap(({ id, creditUntil, creditEntryAt }) =>
+      // Otherwise no days have run since the last ledger entry: it took them back, or none were left when a plan ended.
+      creditUntil && creditEntryAt && creditUntil > creditEntryAt ? [reminder(id, creditUntil, now)] : [],
     );
     await queueNew(db, items, now);
     const last = users.at(-1);

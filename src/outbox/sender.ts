@@ -83,7 +83,10 @@ export function startSender(context: SenderContext): Sender {
 
   function tellFailure(error: unknown): [] {
     // Log no message: database errors repeat the values they were given.
-    context.logger.warn({ err: nameOf(error) }, 'the outbox cannot be read or written; it is tried again');
+    context.logger.warn(
+      { err: nameOf(error) },
+      'the outbox could not be read or written; the server tries again',
+    );
     return [];
   }
 

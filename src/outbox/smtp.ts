@@ -1,3 +1,4 @@
+import { isLoopback } from '../config.ts';
 import type { Mail } from './compose.ts';
 import type { Outcome } from './items.ts';
 
@@ -31,11 +32,10 @@ interface SmtpError {
 export async function smtpSender(smtpUrl: string, publicUrl: string, stepMs = STEP_MS): Promise<SendMail> {
   const { createTransport } = await import('nodemailer');
   const { hostname, protocol, username } = new URL(smtpUrl);
-  const isLocal = /^(localhost|127\.|\[::1\])/.test(hostname);
   const transport = createTransport({
     url: smtpUrl,
     name: new URL(publicUrl).hostname,
-    requireTLS: protocol === 'smtp:' && username !== '' && !isLocal,
+    requireTLS: protocol === 'smtp:' && username !== '' && !isLoopback(hostname.replace(/^\[|\]$/g, '')),
     connectionTimeout: stepMs,
     greetingTimeout: stepMs,
     socketTimeout: stepMs,

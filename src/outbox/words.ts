@@ -84,7 +84,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     button: { label: 'Confirm this address', url: link ?? '' },
     after: [
       'The link works for three days.',
-      `If you do not know what this is about, ignore this email: somebody typed your address by mistake, and nothing happens.`,
+      `If you do not know what this is about, ignore this email: somebody probably typed your address by mistake, and nothing will happen.`,
     ],
   }),
   'mail.reset-password': (_data, { brand, link }) => ({
@@ -108,7 +108,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.address-changing': (_data, context) => ({
     subject: `Your ${context.brand} address is about to change`,
     paragraphs: [
-      `Somebody logged in to your ${context.brand} account asked to change its email address. The change takes effect once the new address is confirmed. Until then, this address counts.`,
+      `Somebody who is logged in to your ${context.brand} account asked to change its email address. The change takes effect once the new address is confirmed. Until then, this address stays in use.`,
       'If that was you, there is nothing to do here: open the email that we sent to the new address.',
       `If it was not you, reset your password now. That cancels the change and logs everybody else out.`,
     ],
@@ -130,15 +130,15 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
       `If you did not delete it, ${ifNotYou(context)}.`,
     ],
   }),
-  'mail.days-granted': ({ side }, { brand, publicUrl, facts, now }) => ({
+  'mail.days-granted': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
     subject:
       side === 'referrer'
-        ? `A friend you invited has paid: you both got ${GRANTED}`
-        : `Your payment has arrived: you got ${GRANTED}`,
+        ? `A friend you invited has paid: you both got ${freeDays(seconds)}`
+        : `Your payment has arrived: you got ${freeDays(seconds)}`,
     paragraphs: [
       side === 'referrer'
-        ? `A friend you invited to ${brand} has made their first payment. You both got ${GRANTED} for it.`
-        : `Your first payment for ${brand} has arrived. Because a friend invited you, you got ${GRANTED}.`,
+        ? `A friend you invited to ${brand} has made their first payment. You both got ${freeDays(seconds)} for it.`
+        : `Your first payment for ${brand} has arrived. Because a friend invited you, you got ${freeDays(seconds)}.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
@@ -165,14 +165,14 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject: `Your plan has ended, and your free days last until ${dateOf(user?.creditUntil)}`,
     paragraphs: [
       `Your paid plan on ${brand} has ended. The free days that were paused while you paid are counting down now.`,
-      `You have paid access for ${inDays(user ? creditLeft(user, now) : 0)} more, until ${dateOf(user?.creditUntil)}. Nothing is charged.`,
+      `You have paid access until ${dateOf(user?.creditUntil)}: ${inDays(user ? creditLeft(user, now) : 0)} left. Nothing is charged.`,
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
   }),
   'mail.days-ending': ({ until }, { brand, publicUrl, facts: { user }, now }) => ({
     subject: `Your free days end on ${dateOf(new Date(until))}`,
     paragraphs: [
-      `You have paid access to ${brand} for ${inDays(user ? creditLeft(user, now) : 0)} more, until ${dateOf(new Date(until))}.`,
+      `You have paid access to ${brand} until ${dateOf(new Date(until))}: ${inDays(user ? creditLeft(user, now) : 0)} left.`,
       IN_YOUR_BROWSER,
       `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${GRANTED}.`,
     ],
@@ -209,7 +209,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
       paragraphs: [
         `We could not collect the payment for your ${brand} plan.`,
         triesAgain
-          ? `We try again on ${dateOf(next)}. Check your card before then, so that you keep your plan.`
+          ? `We will try again on ${dateOf(next)}. Check your card before then, so that you keep your plan.`
           : otherwise,
       ],
       button: { label: triesAgain ? 'Check your card' : 'See what you can do', url: `${publicUrl}/settings` },

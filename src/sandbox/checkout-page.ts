@@ -73,7 +73,7 @@ export function serveCheckoutPage(app: FastifyInstance, context: Context): void 
     await inTime(expireIfDue(context, session, byPerson(context).at));
     const known = state.customers.get(session.customer ?? '');
     const open = session.status === 'open';
-    const decline = { field: 'outcome', action: 'decline', label: 'Let the card be declined' };
+    const decline = { field: 'outcome', action: 'decline', label: 'Decline the card' };
     return sendPage(reply, problem === undefined ? 200 : 402, 'checkout', [successUrl(session)], {
       title: 'Checkout',
       seller: options.seller,

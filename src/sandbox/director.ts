@@ -85,7 +85,7 @@ export function serveDirector(app: FastifyInstance, context: Context): void {
 }
 
 /**
- * Describes the panel for its view: what time, the bank, the seller and the network can do.
+ * Describes the panel for its view: the controls for time, the bank, the seller and the network.
  *
  * @param here the path that its forms are sent to
  * @param customer whose plan, card and payments it is about; null for nobody's
@@ -212,7 +212,7 @@ function bankActs(context: Context, customer: string | null): Act[] {
       const side = outcome === 'won' ? kept : 'the money goes back';
       acts.push({
         action: `dispute_${outcome}`,
-        label: `Let the dispute be ${outcome}: ${side}`,
+        label: `Decide the dispute as ${outcome}: ${side}`,
         act: () => publishInTime(context, closeDispute(dispute, outcome, byPerson(context))),
       });
     }

@@ -18,8 +18,8 @@ export interface Context {
   save: () => void;
   /**
    * Stores the events and every other change, and starts delivering the events, unless the next webhooks are to be
-   * lost. Never rejects. Resolves when each event has been tried once, or at once while events are
-   * held.
+   * lost. Never rejects. Resolves when each event has been tried once, or at once while events
+   * are held.
    */
   publish: (events: StripeEvent[]) => Promise<void>;
 }

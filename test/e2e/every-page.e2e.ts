@@ -263,7 +263,7 @@ test('pages of the sandbox: a payment page and a customer portal, each beside th
   await page.goto('/pricing');
   await page.getByRole('button', { name: 'Upgrade to monthly' }).click();
   await checkPage(page, 'sandbox checkout');
-  await page.getByRole('button', { name: 'Let the card be declined' }).click();
+  await page.getByRole('button', { name: 'Decline the card' }).click();
   await page.getByText('Your card was declined').waitFor();
   await checkPage(page, 'sandbox checkout declined');
   await page.getByRole('button', { name: 'Pay', exact: true }).click();

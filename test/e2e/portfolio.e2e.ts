@@ -11,7 +11,7 @@ useBrowser();
 async function add(page: Page, symbol: string, quantity: string, price: string, note = ''): Promise<void> {
   await page.getByLabel('Symbol').fill(symbol);
   await page.getByLabel('Quantity').fill(quantity);
-  await page.getByLabel('Price paid for one').fill(price);
+  await page.getByLabel('Price paid per unit').fill(price);
   await page.getByLabel('Note').fill(note);
   await page.getByRole('button', { name: 'Add holding' }).click();
   await said(page, `${symbol.toUpperCase()} added.`);
@@ -84,7 +84,7 @@ test('a symbol is one holding: adding it again adds to it at the average price, 
   await page.getByLabel('Symbol').fill('Acme');
   await page.getByText('You have 10 ACME.').waitFor();
   await page.getByLabel('Quantity').fill('30');
-  await page.getByLabel('Price paid for one').fill('120');
+  await page.getByLabel('Price paid per unit').fill('120');
   await page.getByRole('button', { name: 'Add holding' }).click();
   await said(page, '30 added to ACME: you have 40 now, for £115.00 each on average.');
   expect(await symbols(page)).toEqual(['ACME']);
@@ -158,7 +158,7 @@ test('a current price gives a current value and the gain; without one a holding 
   await page.getByRole('button', { name: 'Edit ACME' }).click();
   await page.getByLabel('Current price').fill('much');
   await page.getByRole('button', { name: 'Save changes' }).click();
-  await page.getByText('Enter what one is worth now').waitFor();
+  await page.getByText('Enter what one unit is worth now').waitFor();
   await page.getByLabel('Current price').fill('80');
   await page.getByRole('button', { name: 'Save changes' }).click();
   await said(page, 'ACME changed.');
@@ -229,8 +229,8 @@ test("any broker's file is imported after its columns were checked and corrected
   expect(await cellsOf(0)).toEqual(['ACME', '10', '£0.00', '', '']);
   expect(await headings()).toEqual(['Symbol', 'Quantity', 'Price paid']);
 
-  await dialog.getByLabel('Price paid for one').selectOption({ label: 'Then (120,00)' });
-  await dialog.getByLabel('Current price of one').selectOption({ label: 'Now (130)' });
+  await dialog.getByLabel('Price paid per unit').selectOption({ label: 'Then (120,00)' });
+  await dialog.getByLabel('Current price per unit').selectOption({ label: 'Now (130)' });
   expect(await cellsOf(0)).toEqual(['ACME', '10', '£120.00', '£130.00', '']);
   expect(await headings()).toEqual(['Symbol', 'Quantity', 'Price paid', 'Current price']);
   expect(await cellsOf(1)).toEqual(['GLO;BEX', '1,500', '£2.00', '', '']);
@@ -246,7 +246,7 @@ test("any broker's file is imported after its columns were checked and corrected
   expect(await page.evaluate('document.activeElement.id')).toBe('file');
 
   await importFile(page, 'depot.csv', file);
-  await dialog.getByLabel('Price paid for one').selectOption({ label: 'Then (120,00)' });
+  await dialog.getByLabel('Price paid per unit').selectOption({ label: 'Then (120,00)' });
   await dialog.getByRole('button', { name: 'Add to my holdings' }).click();
   await said(page, '2 holdings added. 1 of them went to a symbol that you already had');
   expect(JSON.parse(await exported(page, 'Export as JSON'))).toMatchObject({

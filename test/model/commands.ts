@@ -11,11 +11,11 @@ import type { World } from '../support/stand-in.ts';
 import { epoch } from '../support/stripe-events.ts';
 import type { CreditBook } from './credit-book.ts';
 
-/** What the commands know; for everything else they ask the stand-in, which is the truth. */
+/** What the commands know. They ask the stand-in for everything else, and its objects decide what is right. */
 export interface Real {
   world: World;
   people: Person[];
-  /** Stripe gave up on an event, so only `reconcile` can recover the truth. */
+  /** Stripe gave up on an event, so only `reconcile` can bring the rows in line. */
   dropped: boolean;
   /**
    * The expected credit of every user, where each event is delivered in the second it happens; null where it is not.

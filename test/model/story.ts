@@ -9,7 +9,7 @@ import type { Model, Real } from './commands.ts';
 import { CreditBook } from './credit-book.ts';
 import { expectTruth } from './oracle.ts';
 
-/** How many stories a test tells: 500 in total in the long run. A story takes about twice as long on PostgreSQL. */
+/** How many stories a test tells: 500 with fixed seeds in the long run. A story takes about twice as long on PostgreSQL. */
 const FEW = { sqlite: 10, postgresql: 4 };
 const MANY = { sqlite: 225, postgresql: 25 };
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import type { ReferralRow, Rows, UserRow } from '../../src/db/rows.ts';
 import { grantPaid, revokePaid } from '../../src/access/grant-paid.ts';
-import { convertReferral, REFERRAL_CREDIT_DAYS } from '../../src/referrals/convert.ts';
+import { convertReferral } from '../../src/referrals/convert.ts';
 import { reviewReferral } from '../../src/referrals/review.ts';
 import { FRIEND, invitation, REFERRER, unitOf } from './invitation.ts';
 import { day } from './subscription-row.ts';
@@ -33,8 +33,8 @@ function creditOf(rows: Rows) {
 }
 
 const BOTH = [
-  [day(REFERRAL_CREDIT_DAYS), 1],
-  [day(REFERRAL_CREDIT_DAYS), 1],
+  [day(45), 1],
+  [day(45), 1],
 ];
 const NOBODY = [
   [null, 0],

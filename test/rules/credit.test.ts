@@ -161,7 +161,7 @@ describe('what is unspent of a conversion (design: rule 9)', () => {
 describe('held credit', () => {
   const running: CreditBalance = { creditUntil: day(30), creditHeldAt: null };
 
-  test('held credit stands still from the hold on, and what was left runs after the release', () => {
+  test('held credit is not used up, and what was left runs after the release', () => {
     const still = held(running, day(20));
     expect(creditLeft(still, day(500))).toBe(10 * DAY);
     expect(resumed(still, day(500))).toEqual({ creditUntil: day(510), creditHeldAt: null });

@@ -65,48 +65,48 @@ test('what is still true is sent', () => {
   expect(why(reversed, {}, { referral: REVERSED })).toBeNull();
 });
 
-test('days that were granted, and reversed meanwhile, are not told of', () => {
+test('the mail about granted days is dropped once they are reversed', () => {
   expect(why(granted, {}, { referral: REVERSED })).toBe('The days were taken back.');
   expect(why(granted, {}, { referral: null })).toBe('The days were taken back.');
   expect(why(restored, {}, { referral: REVERSED })).toBe('The days were taken back.');
 });
 
-test('days that were reversed, and given back meanwhile, are not told of', () => {
+test('the mail about reversed days is dropped once they are given back', () => {
   expect(why(reversed)).toBe('The days were given back.');
 });
 
-test('days that came and went before either mail left are not told of as taken back', () => {
+test('the mail about reversed days is dropped when the mail about their grant was not sent', () => {
   expect(why(reversed, {}, { referral: REVERSED, grantUntold: true })).toBe(
     'The mail about the grant of these days was not sent either.',
   );
 });
 
-test('nobody is told that days run who pays again, or has none left', () => {
+test('the mail that days run is dropped when the user pays again or has none left', () => {
   expect(why(running, { tier: 'paid', creditHeldAt: NOW })).toBe('The user pays again.');
   expect(why(running, { creditUntil: NOW })).toBe('No days are left.');
 });
 
-test.each(['paid', 'trial'])('nobody is told that days end who is %s', (tier) => {
+test.each(['paid', 'trial'])('the mails about the end of days are dropped when the user is %s', (tier) => {
   for (const work of [ending, ended]) expect(why(work, { tier })).toBe('The user has a plan.');
 });
 
-test('nobody is told of an end that has moved', () => {
+test('the mails about the end of days are dropped when the end has moved', () => {
   for (const work of [ending, ended]) {
     expect(why(work, { creditUntil: days(52) })).toBe('The days end at another time.');
     expect(why(work, { creditUntil: null })).toBe('The days end at another time.');
   }
 });
 
-test('nobody is told that days will end that have ended', () => {
+test('the mail that days will end is dropped once they have ended', () => {
   const over: MailWork = { kind: 'mail.days-ending', data: { until: NOW.toISOString() } };
   expect(why(over, { creditUntil: NOW })).toBe('The days have ended.');
 });
 
-test('nobody is told that a payment failed that was made meanwhile', () => {
+test('the mail about a failed payment is dropped once the invoice is paid', () => {
   expect(why(declined, {}, { invoicePaid: true })).toBe('The invoice was paid.');
 });
 
-test('who has turned mail off gets only what is about the account', () => {
+test('somebody who has turned mail off gets only mail about the account', () => {
   const off = { mailOff: true };
   for (const work of [granted, restored, running, ending, ended, declined])
     expect(why(work, off), work.kind).toBe('The owner of the account has turned such mail off.');

@@ -66,7 +66,7 @@ export async function startMailServer({
     allowInsecureAuth: true,
     disableReverseLookup: true,
     closeTimeout: 100,
-    // It would say that its certificate is everybody's.
+    // Without this, smtp-server warns that the key of its built-in certificate is public.
     logger: false,
     onConnect: (_session, done) => {
       connections += 1;

@@ -191,8 +191,8 @@ const OUR_CLOCK = new Set([
   'linkedAt',
 ]);
 
-/** Made by us, or dependent on the order of different buyers' events. */
-const BY_CHANCE = new Set(['seq']);
+/** Depends on the order of different buyers' events. */
+const BY_ORDER = new Set(['seq']);
 
 /** Every row except the event ledger's, in one order, without what two runs need not share. */
 async function comparable(server: TestServer): Promise<Record<string, string[]>> {
@@ -207,7 +207,7 @@ async function comparable(server: TestServer): Promise<Record<string, string[]>>
 }
 
 function comparableColumn([name, value]: [string, unknown]): unknown {
-  if (BY_CHANCE.has(name)) return null;
+  if (BY_ORDER.has(name)) return null;
   if (OUR_CLOCK.has(name)) return [name, value !== null];
   // If credit ran for some seconds, the reversal takes that much less.
   if (name === 'seconds' && typeof value === 'number') return [name, Math.round(value / DAY)];

@@ -12,7 +12,7 @@ export const LETTERHEAD = {
   from: 'hello@tandem.test',
 };
 
-/** Somebody free, whose days run for ten more. */
+/** A user with the tier free, whose credit lasts ten more days. */
 export const USER = {
   tier: 'free',
   creditUntil: daysAfter(10),
@@ -97,7 +97,7 @@ export const MAILS: [
     'mail.address-changing',
     () => mailOf({ kind: 'mail.address-changing', data: null }),
     'Your Tandem & Co address is about to change',
-    ['Until then, this address counts.', 'If it was not you, reset your password now.'],
+    ['Until then, this address stays in use.', 'If it was not you, reset your password now.'],
     FORGOT,
   ],
   [
@@ -168,14 +168,14 @@ export const MAILS: [
     'mail.days-running',
     () => mailOf({ kind: 'mail.days-running', data: null }),
     'Your plan has ended, and your free days last until 20 January 2027',
-    ['You have paid access for 10 days more, until 20 January 2027.'],
+    ['You have paid access until 20 January 2027: 10 days left.'],
     PRICING,
   ],
   [
     'mail.days-ending',
     () => mailOf({ kind: 'mail.days-ending', data: { until: daysAfter(10).toISOString() } }),
     'Your free days end on 20 January 2027',
-    ['for 10 days more, until 20 January 2027', 'you can still restore and export your cloud backups'],
+    ['until 20 January 2027: 10 days left.', 'you can still restore and export your cloud backups'],
     PRICING,
   ],
   [
@@ -193,7 +193,7 @@ export const MAILS: [
         data: { invoiceId: 'in', nextAttempt: daysAfter(3).toISOString() },
       }),
     'Your payment for Tandem & Co did not go through',
-    ['We try again on 13 January 2027.', 'press “Check your card”'],
+    ['We will try again on 13 January 2027.', 'press “Check your card”'],
     SETTINGS,
   ],
   [

@@ -28,7 +28,7 @@ export interface Deliveries {
   reach: (count: number) => Promise<void>;
   /** How many events are in flight now. */
   underWay: () => number;
-  /** Contents that an answer must not have, as sentences. */
+  /** What was wrong with an answer, or that none came, as sentences. */
   surprises: readonly string[];
   done: Promise<void>;
   /** Stops delivering; events in flight end. */

@@ -81,7 +81,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     return settings(request, reply, request.user, {}, cameFromCheckout);
   });
 
-  // A form that comes back with a mistake is at its own address, which a browser asks for again with GET.
+  // After an error, the browser is at the form's own address and may request it with GET, for example when a tab is
+  // restored.
   app.get('/settings/:form', (_request, reply) => reply.redirect('/settings', 303));
 
   app.post('/settings/address', async (request, reply) => {

@@ -7,7 +7,7 @@ import { byId, compareAll, fixBy } from './compare.ts';
 import type { Finding } from './compare.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 
-/** Completed checkouts: they show whose customer it is, and whether a bank debit is pending. */
+/** Completed checkouts: they show which user a customer belongs to, and whether a bank debit is pending. */
 export const compareCheckouts: Comparison = (context) => {
   const { db, stripe } = context;
   return compareAll<Stripe.Checkout.Session, Rows>(context, {

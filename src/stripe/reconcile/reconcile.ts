@@ -13,7 +13,7 @@ const COMPARISONS: readonly Comparison[] = [
   compareOpenCheckouts,
   compareCheckouts,
   compareSubscriptions,
-  // After subscriptions: those ended by deleting a customer have their own end.
+  // After subscriptions, so that one that ended with its customer keeps the end that Stripe names.
   compareCustomers,
   compareInvoices,
   compareInvoicePayments,
