@@ -93,6 +93,7 @@ describe('free days', () => {
       bens.invoicePaymentPaid({}, at),
     ])
       await deliver(server, event);
+    await hourAt(62);
     server.clock.now = daysAfter(70);
     await deliver(server, bens.chargeRefunded({}, { at: daysAfter(70) }));
     await hourAt(70.1);
