@@ -124,7 +124,8 @@ function newestChange(folder) {
 
 /**
  * @param {string} path
- * @param {number} otherwise returned when the file is gone: another process has renamed or deleted it since it was listed
+ * @param {number} otherwise returned when the file is gone: another process has renamed or deleted it since it was
+ *   listed
  * @returns {number} ms since 1970
  */
 function changedAt(path, otherwise) {

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import type { Overview } from './access/overview.ts';
+import { readConfig } from './config.ts';
 import { PlainError } from './plain-error.ts';
 import { startServer } from './start.ts';
 
@@ -152,12 +153,11 @@ function describe({ tier, creditDays, creditHeld, access, referral }: Overview):
 /**
  * The origin of the server at PUBLIC_URL (or PORT); null when nothing answers there.
  *
- * @throws PlainError when it is not Tandem in sandbox mode
+ * @throws PlainError when it is not Tandem in sandbox mode, or a variable is wrong
  */
 async function findRunningServer(): Promise<string | null> {
   const { PUBLIC_URL, PORT } = process.env;
-  // An empty variable counts as unset, as in the server's configuration.
-  const origin = PUBLIC_URL || `http://localhost:${PORT || '3000'}`;
+  const { publicUrl: origin } = readConfig({ PUBLIC_URL, PORT });
   const page = await fetch(new URL('/', origin)).then(
     (answer) => answer.text(),
     () => null,

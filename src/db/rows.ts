@@ -11,7 +11,10 @@ import type {
   User,
 } from './generated/client.ts';
 
-/** The columns of a user that billing reads and changes, and the hashes of former addresses that count (design: rule 11). */
+/**
+ * The columns of a user that billing reads and changes, and the hashes of former addresses that count (design: rule
+ * 11).
+ */
 export type UserRow = Pick<
   User,
   | 'id'
