@@ -119,6 +119,16 @@ describe('a forgotten password', () => {
     expect(await outbox(server, 'mail.password-changed')).toMatchObject([{ userId: ann.id }]);
   });
 
+  test('does not void the link that an operator handed out', async () => {
+    const server = await startTestServer(MAIL);
+    await signUp(server, 'ann@example.com');
+    const { json } = await resetLink(commandContext(server), 'ann@example.com');
+    await forgot(server, 'ann@example.com', 1);
+    const { pathname } = new URL((json as { url: string }).url);
+    expect((await postForm(server.app, pathname, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await server.db.resetLink.count({ where: { used: false } })).toBe(0);
+  });
+
   test('gets a link that works for an hour, and ends with a newer one', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');

@@ -3,7 +3,16 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { networkOf } from '../src/http/network.ts';
 import { expectTooMany, failLogIns, WRONG } from './support/failed-log-ins.ts';
-import { deliverRaw, PASSWORD, postFrom, signUp, START, startTestServer } from './support/server.ts';
+import {
+  cookiesOf,
+  deliverRaw,
+  PASSWORD,
+  postForm,
+  postFrom,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 
 describe('rate limits count clients by network', () => {
@@ -238,11 +247,20 @@ describe('limits of one account', () => {
     ({ app }, { cookie }) =>
       app.inject({ method, url, headers: { cookie } });
 
+  /** The session ends with the old password, so each change gets a new one. */
+  const changePassword: Call = async (server, person) => {
+    const input = { currentPassword: PASSWORD, newPassword: PASSWORD };
+    const answer = await postForm(server.app, '/settings/password', input, person.cookie);
+    if (answer.statusCode === 303) person.cookie = cookiesOf(answer);
+    return answer;
+  };
+
   test.each([
     ['checkouts', 20, [call('POST', '/api/billing/checkout')]],
     ['portal visits', 20, [call('POST', '/api/billing/portal')]],
     ['deletions', 20, [call('POST', '/settings/delete')]],
     ['exports', 5, [call('GET', '/settings/export')]],
+    ['changes of the password', 10, [changePassword]],
     ['checks with Stripe for a payment', 100, [call('GET', '/settings?checkout=done')]],
     [
       'backups',

@@ -70,7 +70,7 @@ test('a change of address takes effect when the new one is proven, and the old o
   const asked = await newMails();
   expect(asked.map(({ to, headers }) => `${to}: ${headers.get('subject') ?? ''}`).sort()).toEqual([
     'ann@example.com: Your Tandem address is about to change',
-    'new@example.com: Confirm your email address for Tandem',
+    'new@example.com: Confirm your new address for Tandem',
   ]);
   // Neither tells the other address.
   for (const { to, text, html } of asked) {

@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest';
 
+import { inTransaction } from '../src/db/transaction.ts';
+import { takeDue } from '../src/outbox/items.ts';
 import { workOf } from '../src/outbox/kinds.ts';
+import { queueNow } from '../src/outbox/queue.ts';
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
@@ -70,6 +73,26 @@ async function converted() {
   ]);
   return story;
 }
+
+test('a link that somebody waits for does not queue behind other mail', async () => {
+  const { server, ann } = await invitation();
+  const { db, clock } = server;
+  await inTransaction(db, START, (tx) =>
+    queueNow(tx, [
+      ...Array.from({ length: 9 }, (_, n) => ({
+        id: `reminder ${n}`,
+        kind: 'mail.days-ended' as const,
+        userId: ann.id,
+        data: { until: '2027-01-10T09:00:00.000Z' },
+      })),
+    ]),
+  );
+  clock.now = daysAfter(1);
+  await inTransaction(db, clock.now, (tx) =>
+    queueNow(tx, [{ id: 'link', kind: 'mail.reset-password', userId: ann.id, data: null }]),
+  );
+  expect((await takeDue(db, clock.now, 5)).map(({ id }) => id)).toContain('link');
+});
 
 describe('a referral', () => {
   test('that is reversed tells each side what was taken from it', async () => {

@@ -7,7 +7,7 @@ import { buyer } from './support/stripe-events.ts';
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
   'onRequest: securityHeaders, onRequest, waitForTurn, onRequest',
-  'onSend: onSend',
+  'onSend: boundLargeAnswer, onSend',
   'onResponse: logRequest',
 ];
 
@@ -27,21 +27,23 @@ function hooksOf(own: readonly string[], afterwards: readonly string[]): string[
   ];
   return [
     `onRequest: ${[...first, 'recognizeVisitor', ...own, 'onRequest'].join(', ')}`,
-    'preHandler: readNews, readTrouble',
-    'onSend: fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
+    'preHandler: recognizeAgain, readNews, readTrouble',
+    'onSend: boundLargeAnswer, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
     `onResponse: ${['logRequest', ...afterwards].join(', ')}`,
   ];
 }
 
 const WEBHOOK = [
   'onRequest: securityHeaders, onRequest, waitForTurn, ignoreContentType, refuseTooMany',
+  'onSend: boundLargeAnswer',
   'onResponse: logRequest',
 ];
 
 /** Mail providers come from elsewhere. */
 const UNSUBSCRIBE = [
   'onRequest: securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, recognizeVisitor, onRequest',
-  'onSend: fastifyCookieOnSendHandler, onSend',
+  'preHandler: recognizeAgain',
+  'onSend: boundLargeAnswer, fastifyCookieOnSendHandler, onSend',
   'onResponse: logRequest',
 ];
 

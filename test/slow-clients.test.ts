@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 
+import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
@@ -9,7 +10,15 @@ import { buildApp } from '../src/http/app.ts';
 import { BOUNDS } from '../src/http/bounds.ts';
 import type { Bounds } from '../src/http/bounds.ts';
 import { Collected, until } from './support/process.ts';
-import { SESSION_SECRET, sign, startTestServer } from './support/server.ts';
+import {
+  cookiesOf,
+  PASSWORD,
+  postForm,
+  SESSION_SECRET,
+  sign,
+  signUp,
+  startTestServer,
+} from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
 /** One connection to the server under test. */
@@ -46,7 +55,7 @@ async function listen(bounds: Partial<Bounds>, env: NodeJS.ProcessEnv = {}) {
     socket.write(text);
     return { socket, answered: () => answered, closed };
   }
-  return { clock, open, log };
+  return { app, db, config, clock, open, log };
 }
 
 function webhook(headers: string, body = ''): string {
@@ -89,6 +98,93 @@ describe('closing slow connections', () => {
   test('a connection that stalls in the middle of a request is closed', async () => {
     const { open } = await listen({ ...slow, stalledMs: 100 });
     expect(await (await open(webhook('Content-Length: 9', 'x'))).closed).toBe('');
+  });
+
+  const connectionsOf = ({ server }: FastifyInstance) =>
+    new Promise<number>((resolve) => {
+      server.getConnections((_error, count) => {
+        resolve(count);
+      });
+    });
+
+  /** Somebody whose export is larger than what the buffers of a connection hold. */
+  async function withLargeExport(bounds: Partial<Bounds>) {
+    const server = await listen(bounds);
+    const { db, clock } = server;
+    const ann = await signUp(server, 'ann@example.com');
+    const document = JSON.stringify('x'.repeat(256 * 1024));
+    await db.backup.createMany({
+      data: Array.from({ length: 40 }, (_, number) => ({
+        id: `b${number}`,
+        userId: ann.id,
+        number,
+        document,
+        createdAt: clock.now,
+      })),
+    });
+    const request = `GET /settings/export HTTP/1.1\r\nHost: x\r\nCookie: ${ann.cookie}\r\n\r\n`;
+    return { ...server, request };
+  }
+
+  test('a connection that reads a large answer too slowly is closed', async () => {
+    const { app, open, request } = await withLargeExport({ answerMs: 200, answerBytesPerSecond: Infinity });
+    const slow = await open(request);
+    await once(slow.socket, 'data');
+    slow.socket.pause();
+    await until(async () => (await connectionsOf(app)) === 0 || undefined);
+    slow.socket.resume();
+    expect((await slow.closed).length).toBeLessThan(10 * 1024 * 1024);
+  });
+
+  test('a webhook that arrives in pieces of one byte is read whole', async () => {
+    const { open, clock } = await listen({});
+    const body = JSON.stringify(buyer().created());
+    const signature = `Stripe-Signature: ${sign(body, clock.now)}`;
+    const client = await open(webhook(`Connection: close\r\nContent-Length: ${body.length}\r\n${signature}`));
+    client.socket.setNoDelay();
+    for (const letter of body) await new Promise((resolve) => client.socket.write(letter, resolve));
+    expect(await client.closed).toMatch(/^HTTP\/1\.1 200 .*"status":"ok"/s);
+  });
+
+  test('a request whose session ended while its body arrived is not acted on', async () => {
+    const server = await listen({});
+    const ann = await signUp(server, 'ann@example.com');
+    const elsewhere = await postForm(server.app, '/login', { email: ann.email, password: PASSWORD });
+    const owner = cookiesOf(elsewhere);
+    const late = await server.open(
+      [
+        'POST /settings/sign-out HTTP/1.1',
+        'Host: x',
+        'Connection: close',
+        `Cookie: ${ann.cookie}`,
+        'Content-Type: application/x-www-form-urlencoded',
+        'Content-Length: 3\r\n\r\na=',
+      ].join('\r\n'),
+    );
+    // A request of its own shows that the first part has arrived.
+    await (
+      await server.open(PAGE.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'))
+    ).closed;
+    await postForm(server.app, '/settings/sign-out', {}, owner);
+    late.socket.write('b');
+    expect(await late.closed).toMatch(/^HTTP\/1\.1 303 .*\r\nlocation: \/login\r\n/is);
+    expect(await server.db.session.count()).toBe(1);
+  });
+
+  test('an account has one export at a time', async () => {
+    const { open, request } = await withLargeExport({});
+    const first = await open(request);
+    await once(first.socket, 'data');
+    first.socket.pause();
+    const second = await open(request.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
+    expect(await second.closed).toContain('Your data is being exported just now');
+    first.socket.destroy();
+    await until(async () => {
+      const next = await open(request);
+      await once(next.socket, 'data');
+      next.socket.destroy();
+      return next.answered().startsWith('HTTP/1.1 200 ') || undefined;
+    });
   });
 
   test('a connection over the limit is closed, and another is accepted once one has ended', async () => {

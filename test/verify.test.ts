@@ -324,6 +324,17 @@ describe('a change of address', () => {
     expect(await whoIs(server, ann.cookie)).toBeNull();
   });
 
+  test('that would delete the account that the browser is logged in to is refused there', async () => {
+    const server = await startTestServer(MAIL);
+    const [thief, ann] = [await proven(server, 'thief@example.com'), await newcomer(server)];
+    await askFor(server, thief, ann.email);
+    const path = await provePath(server, thief);
+    expect((await get(server, path, ann.cookie)).body).toContain('Another account asks for your address');
+    expect((await postForm(server.app, path, {}, ann.cookie)).statusCode).toBe(409);
+    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: ann.email });
+    expect((await get(server, path)).body).toContain('will be deleted, together with its backups');
+  });
+
   test('wants the password', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);

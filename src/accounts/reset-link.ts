@@ -63,7 +63,8 @@ async function replaceLink(
   token: string,
   mailed: boolean,
 ): Promise<void> {
-  await tx.resetLink.deleteMany({ where: { userId } });
+  // Anybody can have a link mailed, which must not void one that an operator handed out.
+  await tx.resetLink.deleteMany({ where: { userId, ...(mailed && { mailed }) } });
   const expiresAt = addSeconds(tx.now, RESET_LINK_SECONDS);
   await tx.resetLink.create({ data: { tokenHash: hashToken(secret, token), userId, expiresAt, mailed } });
 }

@@ -87,12 +87,19 @@ export async function closeAllSessions(tx: Tx, userId: string): Promise<void> {
   await tx.session.deleteMany({ where: { userId } });
 }
 
-/** Ends all sessions of a user except the one with this token. */
+/**
+ * Ends all sessions of a user except the one with this token.
+ *
+ * @returns false, with nothing changed, when that session has ended itself
+ */
 export async function closeOtherSessions(
   tx: Tx,
   secret: string,
   userId: string,
   token: string,
-): Promise<void> {
-  await tx.session.deleteMany({ where: { userId, tokenHash: { not: hashToken(secret, token) } } });
+): Promise<boolean> {
+  const tokenHash = hashToken(secret, token);
+  if ((await tx.session.count({ where: { userId, tokenHash } })) === 0) return false;
+  await tx.session.deleteMany({ where: { userId, tokenHash: { not: tokenHash } } });
+  return true;
 }

@@ -24,6 +24,10 @@ export interface Bounds {
   idleMs: number;
   /** Inactivity timeout in the middle of a request or its answer. */
   stalledMs: number;
+  /** Deadline for sending a large answer, plus the time that it takes at `answerBytesPerSecond`. */
+  answerMs: number;
+  /** A client that reads more slowly than this is closed. */
+  answerBytesPerSecond: number;
   /** How often to check for requests that exceed their deadline. */
   checkEveryMs: number;
   webhookBodies: WebhookBodyBounds;
@@ -49,6 +53,8 @@ export const BOUNDS: Bounds = {
   // that is just closing.
   idleMs: 72_000,
   stalledMs: 120_000,
+  answerMs: 120_000,
+  answerBytesPerSecond: 16 * 1024,
   checkEveryMs: 5_000,
   webhookBodies: { ofAddress: 8 * MIB, inAll: 64 * MIB },
 };

@@ -22,6 +22,8 @@ const LIMITS = {
   forgottenOfAddress: 30,
   proofsOfAddress: 30,
   addressChangesOfAccount: 10,
+  // Each one mails its owner.
+  passwordChangesOfAccount: 10,
   checkoutsOfAccount: 20,
   portalsOfAccount: 20,
   deletionsOfAccount: 20,
@@ -46,6 +48,7 @@ type LimitName = keyof typeof LIMITS;
 const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'failedLogInsOfAddress',
   'failedLogInsOfAccount',
+  'passwordChangesOfAccount',
   'mailsToUnprovenMailbox',
 ]);
 
@@ -159,6 +162,21 @@ export async function takeOfAccount(
   name: LimitName & `${string}OfAccount`,
 ): Promise<boolean> {
   return request.user === null || (await take(reply, request.server.limits[name], request.user.id)).isLeft;
+}
+
+/**
+ * Takes a point of an account's limit that counts only what succeeds.
+ *
+ * @returns gives the point back; null when none is left
+ */
+export async function takeUnlessRefused(
+  { server, user }: FastifyRequest,
+  reply: FastifyReply,
+  name: LimitName & `${string}OfAccount`,
+): Promise<(() => Promise<void>) | null> {
+  const key = user?.id ?? '';
+  const { isLeft, endsAt } = await take(reply, server.limits[name], key);
+  return isLeft ? () => server.limits[name].giveBack(key, endsAt) : null;
 }
 
 /**

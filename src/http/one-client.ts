@@ -19,6 +19,7 @@ const TOO_MANY_AT_ONCE = new HttpError(
  */
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
   boundPipelines(app.server, bounds.pipelined);
+  boundLargeAnswers(app, bounds);
   if (behindProxy) boundBodies(app, bounds.connectionsOfAddress);
   else boundConnections(app.server, bounds.connectionsOfAddress);
 }
@@ -69,6 +70,26 @@ function boundPipelines(server: Server, most: number): void {
       response.once('close', () => waitingOn.set(socket, (waitingOn.get(socket) ?? 1) - 1));
     }
     serve?.(request, response);
+  });
+}
+
+/** Smaller answers fit into the buffers of the connection. */
+const LARGE_BYTES = 64 * 1024;
+
+/**
+ * Closes a connection that takes too long to read a large answer. Otherwise a client could make us hold many of them
+ * for hours, reading a few bytes now and then.
+ */
+function boundLargeAnswers(app: FastifyInstance, { answerMs, answerBytesPerSecond }: Bounds): void {
+  app.addHook('onSend', function boundLargeAnswer(_request, reply, payload, done) {
+    done();
+    const bytes = typeof payload === 'string' || Buffer.isBuffer(payload) ? Buffer.byteLength(payload) : 0;
+    if (bytes < LARGE_BYTES) return;
+    const { raw } = reply;
+    const timer = setTimeout(() => raw.destroy(), answerMs + (bytes / answerBytesPerSecond) * 1000);
+    raw.once('close', () => {
+      clearTimeout(timer);
+    });
   });
 }
 

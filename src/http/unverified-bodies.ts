@@ -39,7 +39,8 @@ export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpErro
     const announced = Number(request.headers['content-length'] ?? 0);
     if (announced > BODY_LIMIT_BYTES) throw TOO_LARGE;
     checkRoom(address, announced);
-    const chunks: Buffer[] = [];
+    // One buffer that grows: kept as they come, pieces of one byte would take hundreds of bytes each.
+    let body: Buffer = Buffer.alloc(0);
     let length = 0;
     try {
       // Keep the connection open: a refusal must still be answered.
@@ -47,10 +48,10 @@ export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpErro
         if (length + chunk.length > BODY_LIMIT_BYTES) throw TOO_LARGE;
         checkRoom(address, chunk.length);
         hold(address, chunk.length);
-        length += chunk.length;
-        chunks.push(chunk);
+        if (length + chunk.length > body.length) body = grown(body, length + chunk.length);
+        length += chunk.copy(body, length);
       }
-      return Buffer.concat(chunks, length);
+      return body.subarray(0, length);
     } catch (error) {
       if (error instanceof HttpError) throw error;
       throw new HttpError(400, 'broken_off', 'the connection ended before the whole body arrived', {
@@ -60,4 +61,11 @@ export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpErro
       hold(address, -length);
     }
   };
+}
+
+/** A copy with room for at least `bytes`, and for more of the same. */
+function grown(body: Buffer, bytes: number): Buffer {
+  const larger = Buffer.allocUnsafe(Math.max(bytes, 2 * body.length));
+  body.copy(larger);
+  return larger;
 }

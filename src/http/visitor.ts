@@ -30,6 +30,12 @@ export function recognizeVisitors(app: FastifyInstance, context: AppContext): vo
     const codes = [ref].flat().filter((code) => typeof code === 'string');
     await followInvitation(context, request, reply, codes.length > 0 ? codes.join('\n') : null);
   });
+  // The session may have ended while the body arrived, which can take half a minute.
+  app.addHook('preHandler', async function recognizeAgain(request, reply) {
+    if (!request.user || request.method === 'GET' || request.method === 'HEAD') return;
+    request.user = null;
+    await recognizeUser(context, request, reply);
+  });
 }
 
 /**

@@ -3,15 +3,19 @@ import type { OutboxItem } from '../db/generated/client.ts';
 import { inTransaction } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, secondsBetween } from '../instants.ts';
+import type { MailKind } from './kinds.ts';
 import { pauseAfter } from './retries.ts';
 
 /** Lease on an item, s. If a server dies while it holds the lease, another one takes the item afterwards. */
 const LEASE_SECONDS = 180;
 
+/** Somebody waits for these, so they do not queue behind thousands of reminders. */
+const AWAITED: readonly MailKind[] = ['mail.reset-password', 'mail.prove-address'];
+
 /**
  * Takes due items and leases them, so that no other server takes them at the same time.
  *
- * @returns at most `limit` items, the oldest first
+ * @returns at most `limit` items: links that somebody waits for, then the oldest
  */
 export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxItem[]> {
   // Usually nothing is due, and this read takes no lock.
@@ -21,7 +25,7 @@ export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxI
     const until = addSeconds(tx.now, LEASE_SECONDS);
     const ids = Prisma.sql`
       SELECT "id" FROM "OutboxItem" WHERE "status" = 'queued' AND "dueAt" <= ${tx.now}
-      ORDER BY "dueAt", "id" LIMIT ${limit}`;
+      ORDER BY CASE WHEN "kind" IN (${Prisma.join(AWAITED)}) THEN 0 ELSE 1 END, "dueAt", "id" LIMIT ${limit}`;
     const chosen =
       tx.engine === 'sqlite'
         ? Prisma.sql`IN (${ids})`

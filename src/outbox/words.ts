@@ -75,7 +75,7 @@ function ifNotYou({ contact }: WordsContext): string {
 
 const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.prove-address': (_data, { brand, isChange, link }) => ({
-    subject: `Confirm your email address for ${brand}`,
+    subject: isChange ? `Confirm your new address for ${brand}` : `Confirm your email address for ${brand}`,
     paragraphs: [
       isChange
         ? `You asked to change the address of your ${brand} account to this one. Confirm that the address is yours, and the change takes effect.`
@@ -84,7 +84,9 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     button: { label: 'Confirm this address', url: link ?? '' },
     after: [
       'The link works for three days.',
-      `If you do not know what this is about, ignore this email: somebody probably typed your address by mistake, and nothing will happen.`,
+      isChange
+        ? 'If you did not ask for this, ignore this email. Whoever confirms gives this address to the account that asked for it.'
+        : 'If you do not know what this is about, ignore this email: somebody probably typed your address by mistake, and nothing will happen.',
     ],
   }),
   'mail.reset-password': (_data, { brand, link }) => ({

@@ -75,7 +75,7 @@ export const MAILS: [
   [
     'mail.prove-address, of a change',
     () => mailOf({ kind: 'mail.prove-address', data: null }, {}, { isChange: true }),
-    'Confirm your email address for Tandem & Co',
+    'Confirm your new address for Tandem & Co',
     ['You asked to change the address of your Tandem & Co account to this one.'],
     LINK,
   ],

@@ -24,8 +24,16 @@ import { listInvitations } from '../../referrals/timeline.ts';
 import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
+import { HttpError } from '../errors.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
-import { limitedByAccount, takeOfAccount, takeOfAddress, TOO_MANY_TRIES, tryPassword } from '../limits.ts';
+import {
+  limitedByAccount,
+  takeOfAccount,
+  takeOfAddress,
+  takeUnlessRefused,
+  TOO_MANY_TRIES,
+  tryPassword,
+} from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
 import { mayMail, mayMailTo } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
@@ -52,6 +60,11 @@ const NOT_DELETED = {
 };
 const TOO_MANY_MAILS =
   'Too many mails have gone to this address today. Look in the spam folder, or try again tomorrow.';
+const EXPORT_UNDER_WAY = new HttpError(
+  429,
+  'too_many_requests',
+  'Your data is being exported just now. Wait until that download has ended.',
+);
 const THANKS: Notice = {
   kind: 'success',
   text: 'Thank you. Your payment has arrived, and you have paid access.',
@@ -164,6 +177,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     if (!form.success) {
       return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
     }
+    const giveBack = await takeUnlessRefused(request, reply, 'passwordChangesOfAccount');
+    if (!giveBack) return again(429, { newPassword: TOO_MANY_TRIES });
     const mail = await mayMailTo(context, request, user);
     const token = await tryCurrentPassword(
       request,
@@ -172,6 +187,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       () => changePassword(db, sessionSecret, user.id, { ...form.data, mail }, now()),
       (outcome) => outcome === null,
     );
+    if (!token) await giveBack();
     if (token === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
     if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
     setSession(request, reply, token);
@@ -184,13 +200,22 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     const token = sessionToken(request);
     if (!request.user || token === null) return redirectToLogIn(request, reply);
     const { id } = request.user;
-    await inTransaction(db, now(), (tx) => closeOtherSessions(tx, sessionSecret, id, token));
+    const isLoggedIn = await inTransaction(db, now(), (tx) =>
+      closeOtherSessions(tx, sessionSecret, id, token),
+    );
+    if (!isLoggedIn) return redirectToLogIn(request, reply);
     setFlash(request, reply, 'signed-out-elsewhere');
     return reply.redirect('/settings', 303);
   });
 
+  // An export can take megabytes until it is sent, so nobody can have several at a time.
+  const exporting = new Set<string>();
   app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
+    const { id } = request.user;
+    if (exporting.has(id)) throw EXPORT_UNDER_WAY;
+    exporting.add(id);
+    reply.raw.once('close', () => exporting.delete(id));
     return reply
       .header('cache-control', 'no-store')
       .header('content-disposition', 'attachment; filename="tandem-data.json"')

@@ -38,6 +38,7 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
     if (!proof) return verifyPage(request, reply.status(404), null);
     if (!(await takeOfAddress(request, reply, 'proofsOfAddress')))
       return verifyPage(request, reply.status(429), proof, TOO_MANY_TRIES);
+    if (deletesVisitor(request, proof)) return verifyPage(request, reply.status(409), proof);
     const isHere = request.user?.id === proof.user.id;
     const kept = { secret: sessionSecret, token: isHere ? sessionToken(request) : null };
     const tellOld = proof.isChange && (await mayMailTo(context, request, proof.user));
@@ -63,8 +64,17 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
         isChange: proof.isChange,
         isDone: proof.isDone,
         deletesHolder: proof.holder === 'unclaimed',
+        deletesVisitor: deletesVisitor(request, proof),
       },
       error,
     });
   }
+}
+
+/**
+ * Whether the proof would give the visitor's address to another account and delete the visitor's. Whoever signs up can
+ * be sent such a link by somebody who wants their address, and take it for their own.
+ */
+function deletesVisitor({ user }: FastifyRequest, { holder, address }: Proof): boolean {
+  return holder === 'unclaimed' && user?.email === address;
 }
