@@ -69,11 +69,13 @@ const QUICK_ON_POSTGRESQL = [
 ].map((name) => `test/${name}.test.ts`);
 
 /**
- * Servers under load, and processes that are killed, stopped, or lose their database or disk. Each takes half a minute.
+ * Two servers of one account's requests, servers under load, and processes that are killed, stopped, or lose their
+ * database or disk. Each takes half a minute.
  */
 const SLOW = thorough
   ? []
   : [
+      'test/account-races.test.ts',
       'test/back-pressure.test.ts',
       'test/busy-database.test.ts',
       'test/crash-*.test.ts',

@@ -336,7 +336,7 @@ function mailOf({ SMTP_URL, MAIL_FROM, BRAND }: Variables, sandbox: boolean): Ma
   return sandbox ? { smtpUrl: null, from: MAIL_FROM ?? `${BRAND} <tandem@localhost.localdomain>` } : null;
 }
 
-/** Whether a host name or address is this machine, whoever asks. */
+/** Whether a host name or address names the loopback interface. */
 export function isLoopback(host: string): boolean {
   return /^(127(\.\d{1,3}){3}|::1|localhost)$/.test(host);
 }

@@ -1,6 +1,7 @@
 import type { LightMyRequestResponse } from 'fastify';
 import { expect, test } from 'vitest';
 
+import { changeAddress } from '../src/accounts/change-address.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
 import {
@@ -12,6 +13,7 @@ import {
   signUp,
   START,
   startTestServer,
+  SESSION_SECRET,
 } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 
@@ -500,3 +502,12 @@ test.each(['/settings/address', '/settings/password'])(
     expect(answer.headers.location).toBe('/login');
   },
 );
+
+test('an address that is changed by a session that has ended meanwhile ends all the others', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const kept = { secret: SESSION_SECRET, token: 'of a session that has ended' };
+  const typed = { email: 'new@example.com', currentPassword: PASSWORD };
+  expect(await changeAddress(server.db, kept, ann.id, typed, server.clock.now)).toBeNull();
+  expect(await server.db.session.count()).toBe(0);
+});

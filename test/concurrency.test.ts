@@ -14,13 +14,13 @@ import { buyer } from './support/stripe-events.ts';
 
 const THOROUGH = inject('thorough');
 
-const BUYERS = THOROUGH ? 200 : 50;
+const BUYERS = THOROUGH ? 200 : 30;
 
 /** Chains of eight people. */
-const CHAINS = THOROUGH ? 10 : 3;
+const CHAINS = THOROUGH ? 10 : 2;
 
 /** Users whose link and subscription arrive at once. */
-const LINKS = THOROUGH ? 40 : 12;
+const LINKS = THOROUGH ? 40 : 8;
 
 /** Attempts before giving up on an event that is answered 503. */
 const REDELIVERIES = 5;

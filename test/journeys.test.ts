@@ -246,9 +246,9 @@ describe('Settings', () => {
 describe('somebody who is not logged in', () => {
   test.each([
     ['GET', '/settings', 'Log in first.'],
-    ['POST', '/settings/password', 'You are no longer logged in, so nothing was done.'],
-    ['POST', '/portfolio/backups/b1/delete', 'You are no longer logged in, so nothing was done.'],
-    ['POST', '/api/billing/portal', 'You are no longer logged in, so nothing was done.'],
+    ['POST', '/settings/password', 'You are not logged in, so nothing was done.'],
+    ['POST', '/portfolio/backups/b1/delete', 'You are not logged in, so nothing was done.'],
+    ['POST', '/api/billing/portal', 'You are not logged in, so nothing was done.'],
   ] as const)('reads why they are asked to log in, after %s %s', async (method, url, says) => {
     const server = await startTestServer();
     const headers = { accept: 'text/html' };
@@ -265,7 +265,7 @@ describe('somebody who is not logged in', () => {
   });
 });
 
-test('whoever changes the password while a change of address waits reads that the address stays', async () => {
+test('changing the password while a change of address waits says that the change was cancelled', async () => {
   const server = await startTestServer(MAIL);
   const ann = await signUp(server, 'ann@example.com');
   const change = { email: 'new@example.com', currentPassword: PASSWORD };
@@ -273,9 +273,9 @@ test('whoever changes the password while a change of address waits reads that th
   const input = { currentPassword: PASSWORD, newPassword: 'another staple' };
   const first = await postForm(server.app, '/settings/password', input, ann.cookie);
   expect(await words(server, '/settings', cookiesOf(first))).toContain(
-    'Your address was going to change, and now stays as it is.',
+    'The change of your address was cancelled.',
   );
   const again = { currentPassword: 'another staple', newPassword: 'a third staple' };
   const second = await postForm(server.app, '/settings/password', again, cookiesOf(first));
-  expect(await words(server, '/settings', cookiesOf(second))).not.toContain('going to change');
+  expect(await words(server, '/settings', cookiesOf(second))).not.toContain('was cancelled');
 });

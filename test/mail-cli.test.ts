@@ -95,7 +95,7 @@ test('doctor names a mail that failed, until it was sent', async () => {
   expect(await doctor(commandContext(server))).toMatchObject({ failed: false });
 });
 
-test('a mail that a server sends just now is not queued again', async () => {
+test('a mail that a server has finished since it was read is not queued again', async () => {
   const { server, mail } = await mailing();
   const id = await mail({ kind: 'mail.address-changed', address: 'old@example.com' });
   const { outboxItem } = server.db;
@@ -105,7 +105,7 @@ test('a mail that a server sends just now is not queued again', async () => {
       await outboxItem.update({ where: { id }, data: { status: 'done', address: null } });
       return item && { ...item, status: 'queued' };
     })) as never);
-  await expect(mailResend(commandContext(server), id)).rejects.toThrow('was being sent meanwhile');
+  await expect(mailResend(commandContext(server), id)).rejects.toThrow('A server took');
   expect(await outboxItem.findUnique({ where: { id } })).toMatchObject({ status: 'done' });
 });
 

@@ -198,6 +198,8 @@ test('several servers that migrate an empty database at once all succeed, and ea
 test('a server that starts while another one migrates waits for it, and migrations wait for locks', async () => {
   const databaseUrl = impatient(await newEmptyDatabase());
   const [blocker, look] = [await otherConnection({ databaseUrl }), await otherConnection({ databaseUrl })];
+  // For the connections that are opened from now on.
+  await look.run(`ALTER DATABASE "${new URL(databaseUrl).pathname.slice(1)}" SET statement_timeout = '1s'`);
   // The first migration waits for this table, and has then begun.
   await blocker.run('BEGIN; CREATE TABLE "User" ()');
   /** Resolves when this many connections wait for a lock of the kind, or when a start has failed. */
@@ -214,8 +216,8 @@ test('a server that starts while another one migrates waits for it, and migratio
   await waiting('transactionid', 1, first);
   const second = openDatabase(databaseUrl);
   await waiting('advisory', 1, first, second);
-  // Longer than the lock timeout of these connections.
-  await look.run('SELECT pg_sleep(0.2)');
+  // Longer than both time limits of these connections.
+  await look.run('SELECT pg_sleep(1.1)');
   await blocker.run('ROLLBACK');
   const opened = await Promise.all([first, second]);
   await Promise.all(opened.map(({ db }) => db.$disconnect()));

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, inject, test } from 'vitest';
 
 import {
   cookiesOf,
@@ -515,40 +515,46 @@ describe('the events of a purchase and its refund in any order end in the same r
     return { referrer, friend };
   }
 
-  test.each(keys)('with %s first, all 24 orders of the other events end in the same rows', async (first) => {
-    const server = await startTestServer();
-    server.clock.now = daysAfter(1);
-    for (const order of permutations(keys).filter(([key]) => key === first)) {
-      const name = order.join(', ');
-      const { referrer, friend } = await pair(server, name);
-      const stripe = buyer(friend);
-      const events = {
-        created: stripe.created({}, { at: minute(0) }),
-        checkout: stripe.checkoutCompleted({}, { at: minute(1) }),
-        'invoice.paid': stripe.invoicePaid({}, { at: minute(2) }),
-        'invoice_payment.paid': stripe.invoicePaymentPaid({}, { at: minute(3) }),
-        'charge.refunded': stripe.chargeRefunded({}, { at: minute(4) }),
-      };
-      for (const key of order) expect((await deliver(server, events[key])).json()).toEqual({ status: 'ok' });
+  test.each(keys)(
+    'with %s first, whatever the order of the other events, they end in the same rows',
+    async (first) => {
+      const server = await startTestServer();
+      server.clock.now = daysAfter(1);
+      const orders = permutations(keys).filter(([key]) => key === first);
+      // 24 orders take seconds, so the short run tries every third one.
+      for (const order of orders.filter((_, index) => inject('thorough') || index % 3 === 0)) {
+        const name = order.join(', ');
+        const { referrer, friend } = await pair(server, name);
+        const stripe = buyer(friend);
+        const events = {
+          created: stripe.created({}, { at: minute(0) }),
+          checkout: stripe.checkoutCompleted({}, { at: minute(1) }),
+          'invoice.paid': stripe.invoicePaid({}, { at: minute(2) }),
+          'invoice_payment.paid': stripe.invoicePaymentPaid({}, { at: minute(3) }),
+          'charge.refunded': stripe.chargeRefunded({}, { at: minute(4) }),
+        };
+        for (const key of order)
+          expect((await deliver(server, events[key])).json()).toEqual({ status: 'ok' });
 
-      const end = { creditUntil: daysAfter(1), creditEntryAt: daysAfter(1) };
-      expect(await userRow(server, friend), name).toMatchObject({
-        tier: 'paid',
-        creditHeldAt: daysAfter(1),
-        ...end,
-      });
-      expect(await userRow(server, referrer), name).toMatchObject({
-        tier: 'free',
-        creditHeldAt: null,
-        ...end,
-      });
-      expect(await server.db.referral.findUnique({ where: { id: name } }), name).toMatchObject({
-        convertedAt: daysAfter(1),
-        creditedAt: daysAfter(1),
-        reversedAt: daysAfter(1),
-      });
-    }
-  });
+        const end = { creditUntil: daysAfter(1), creditEntryAt: daysAfter(1) };
+        expect(await userRow(server, friend), name).toMatchObject({
+          tier: 'paid',
+          creditHeldAt: daysAfter(1),
+          ...end,
+        });
+        expect(await userRow(server, referrer), name).toMatchObject({
+          tier: 'free',
+          creditHeldAt: null,
+          ...end,
+        });
+        expect(await server.db.referral.findUnique({ where: { id: name } }), name).toMatchObject({
+          convertedAt: daysAfter(1),
+          creditedAt: daysAfter(1),
+          reversedAt: daysAfter(1),
+        });
+      }
+    },
+  );
 });
 
 describe('a refund that arrives too early', () => {

@@ -111,8 +111,9 @@ export async function moveTo(
   const { id: userId } = user;
   if (to.email !== user.email) await setAddress(tx, user, to);
   await tx.resetLink.deleteMany({ where: { userId } });
-  if (kept.token === null) await closeAllSessions(tx, userId);
-  else await closeOtherSessions(tx, kept.secret, userId, kept.token);
+  const { secret, token } = kept;
+  const isKept = token !== null && (await closeOtherSessions(tx, secret, userId, token));
+  if (!isKept) await closeAllSessions(tx, userId);
 }
 
 async function setAddress(

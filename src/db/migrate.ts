@@ -68,6 +68,7 @@ async function migratingAlone<T>(
       await transaction.executeRaw({ sql: lock, args: [], argTypes: [] });
       return await work();
     } finally {
+      // Only hands the connection back to its pool. The lock ends with the connection, below.
       await transaction.rollback();
     }
   } finally {
@@ -75,13 +76,15 @@ async function migratingAlone<T>(
   }
 }
 
-/** Opens a connection that waits for locks without a limit: a migration that gives up cannot be tried again. */
+/** Opens a connection without time limits: a migration that gives up cannot be tried again. */
 async function connectPatiently(
   adapterFactory: SqlMigrationAwareDriverAdapterFactory,
 ): Promise<SqlDriverAdapter> {
   const connection = await adapterFactory.connect();
   if (adapterFactory.provider === 'postgres')
-    await connection.executeScript('SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0');
+    await connection.executeScript(
+      'SET lock_timeout = 0; SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0',
+    );
   return connection;
 }
 
@@ -91,10 +94,12 @@ async function applyPending(
   known: string[],
 ): Promise<string[]> {
   const applied = await appliedMigrations(adapterFactory);
+  // A newer version may have migrated while this one waited.
+  refuseNewer(applied, known);
   const broken = applied.find((migration) => !migration.finished);
   if (broken) {
     throw new PlainError(
-      `The migration ${broken.name} was started on this database but did not finish. Restore a backup made before it, then start again.`,
+      `The migration ${broken.name} was started on this database but did not finish. If another server may still be migrating, wait for it. Otherwise restore a backup made before the migration, then start again.`,
     );
   }
   if (applied.length === known.length) return [];

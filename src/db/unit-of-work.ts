@@ -96,14 +96,9 @@ export interface Decision<T> {
 }
 
 /**
- * Rounds for each decision. One asks four times at most: when a customer moves, for the trials and the ledgers of each
- * account. It can ask only once the decisions before it have their answers.
- */
-const MAX_ROUNDS = 5;
-
-/**
  * Loads and locks the rows of all decisions, runs the decisions in order and writes what they changed. The number of
- * statements does not depend on the number of decisions.
+ * statements does not depend on the number of decisions, except that a question that follows from the answer to another
+ * one takes a further round.
  *
  * @returns the outcome of each decision, in the same order
  */
@@ -114,9 +109,11 @@ export async function decideAll<T>(
 ): Promise<Decided<T>[]> {
   const loaded = await load(tx, union(decisions.map(({ wants }) => wants)));
   let answers = NO_ANSWERS;
-  for (let round = 1; ; round += 1) {
+  for (;;) {
     const { rows, decided, questions, afterCommit } = decideOnce(tx, programme, loaded, answers, decisions);
-    if (questions.length === 0 || round >= MAX_ROUNDS * decisions.length) {
+    // Everything that is asked was answered before, or nothing is asked: another round would end as this one did.
+    const isAnswered = questions.every(({ about, ids }) => ids.every((id) => answers[about].has(id)));
+    if (isAnswered) {
       await write(tx, loaded, rows);
       afterCommit.forEach(tx.afterCommit);
       return decided;

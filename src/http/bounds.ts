@@ -24,9 +24,9 @@ export interface Bounds {
   idleMs: number;
   /** Inactivity timeout in the middle of a request or its answer. */
   stalledMs: number;
-  /** Deadline for sending a large answer, plus the time that it takes at `answerBytesPerSecond`. */
+  /** A large answer may take this long, plus its size divided by `answerBytesPerSecond`. */
   answerMs: number;
-  /** A client that reads more slowly than this is closed. */
+  /** Of an answer before compression. */
   answerBytesPerSecond: number;
   /** How often to check for requests that exceed their deadline. */
   checkEveryMs: number;

@@ -28,7 +28,7 @@ export const FLASHES = {
   },
   'password-changed-address-kept': {
     kind: 'success',
-    text: 'Your password has been changed, and you have been logged out everywhere else. Your address was going to change, and now stays as it is. If you still want another one, enter it again.',
+    text: 'Your password has been changed, and you have been logged out everywhere else. The change of your address was cancelled. To change it, enter the new one again.',
   },
   'password-reset': { kind: 'success', text: 'Your new password is set. Log in with it.' },
   'account-deleted': {
@@ -40,7 +40,7 @@ export const FLASHES = {
   'log-in-first': { kind: 'info', text: 'Log in first.' },
   'nothing-done': {
     kind: 'info',
-    text: 'You are no longer logged in, so nothing was done. Log in and try again.',
+    text: 'You are not logged in, so nothing was done. Log in and try again.',
   },
   'signed-out-elsewhere': {
     kind: 'success',

@@ -167,16 +167,16 @@ export async function takeOfAccount(
 /**
  * Takes a point of an account's limit that counts only what succeeds.
  *
- * @returns gives the point back; null when none is left
+ * @returns gives the point back, for a request that fails; null when none is left
  */
-export async function takeUnlessRefused(
-  { server, user }: FastifyRequest,
+export async function takeReturnable(
+  { server }: FastifyRequest,
   reply: FastifyReply,
   name: LimitName & `${string}OfAccount`,
+  userId: string,
 ): Promise<(() => Promise<void>) | null> {
-  const key = user?.id ?? '';
-  const { isLeft, endsAt } = await take(reply, server.limits[name], key);
-  return isLeft ? () => server.limits[name].giveBack(key, endsAt) : null;
+  const { isLeft, endsAt } = await take(reply, server.limits[name], userId);
+  return isLeft ? () => server.limits[name].giveBack(userId, endsAt) : null;
 }
 
 /**

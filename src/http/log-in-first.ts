@@ -6,7 +6,7 @@ import { HttpError } from './errors.ts';
 
 /** Redirects someone who must log in to `/login`, which then says why. */
 export function redirectToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  setFlash(request, reply, request.method === 'GET' ? 'log-in-first' : 'nothing-done');
+  setFlash(request, reply, ['GET', 'HEAD'].includes(request.method) ? 'log-in-first' : 'nothing-done');
   return reply.redirect('/login', 303);
 }
 

@@ -82,14 +82,15 @@ const LARGE_BYTES = 64 * 1024;
  */
 function boundLargeAnswers(app: FastifyInstance, { answerMs, answerBytesPerSecond }: Bounds): void {
   app.addHook('onSend', function boundLargeAnswer(_request, reply, payload, done) {
-    done();
     const bytes = typeof payload === 'string' || Buffer.isBuffer(payload) ? Buffer.byteLength(payload) : 0;
-    if (bytes < LARGE_BYTES) return;
     const { raw } = reply;
-    const timer = setTimeout(() => raw.destroy(), answerMs + (bytes / answerBytesPerSecond) * 1000);
-    raw.once('close', () => {
-      clearTimeout(timer);
-    });
+    if (bytes >= LARGE_BYTES && !raw.destroyed) {
+      const timer = setTimeout(() => raw.destroy(), answerMs + (bytes / answerBytesPerSecond) * 1000);
+      raw.once('close', () => {
+        clearTimeout(timer);
+      });
+    }
+    done();
   });
 }
 

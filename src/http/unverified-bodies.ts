@@ -14,7 +14,7 @@ type ReadBody = (address: string, request: IncomingMessage) => Promise<Buffer>;
 /**
  * Limits the memory held by unverified bodies. Anyone can send one, and its signature can only be checked
  * over the whole body. Bytes count when they arrive, not when they are announced: otherwise a few headers
- * could reserve all the room.
+ * could reserve all the room. The buffers themselves can be twice as large.
  * @param busy the error to throw when there is no room; the sender should retry
  * @returns a reader that throws 413 for a body that is too large, or `busy`, as early as Content-Length
  * allows. It leaves the rest of a refused body unread
@@ -63,7 +63,7 @@ export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpErro
   };
 }
 
-/** A copy with room for at least `bytes`, and for more of the same. */
+/** A copy with room for at least `bytes`. The size doubles, so that copying stays linear. */
 function grown(body: Buffer, bytes: number): Buffer {
   const larger = Buffer.allocUnsafe(Math.max(bytes, 2 * body.length));
   body.copy(larger);

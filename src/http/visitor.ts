@@ -35,6 +35,8 @@ export function recognizeVisitors(app: FastifyInstance, context: AppContext): vo
     if (!request.user || request.method === 'GET' || request.method === 'HEAD') return;
     request.user = null;
     await recognizeUser(context, request, reply);
+    // A sign-up goes on without the session, and with the invitation.
+    await followInvitation(context, request, reply, null);
   });
 }
 

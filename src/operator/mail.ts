@@ -67,7 +67,7 @@ function cells(item: ShownItem): (string | null)[] {
  * ask for a new link.
  */
 export const NOT_AGAIN: Readonly<Record<string, string>> = {
-  'mail.prove-address': 'the user can have it sent again in Settings',
+  'mail.prove-address': 'its link is made anew each time, and the user can ask for one in Settings',
   'mail.address-changing': 'the address that it went to is not kept',
   'mail.address-changed': 'the address that it went to is not kept',
   'mail.account-deleted': 'the address that it went to is not kept',
@@ -91,7 +91,7 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
   }
   const { count } = await inTransaction(db, now, (tx) =>
     tx.outboxItem.updateMany({
-      // A server may be sending it just now. Its outcome must not be overwritten.
+      // Unless a server took it, or stored its outcome, since it was read.
       where: { id, status: item.status, dueAt: item.dueAt },
       data: {
         status: 'queued',
@@ -104,7 +104,7 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
     }),
   );
   if (count === 0)
-    throw new PlainError(`${id} was being sent meanwhile. Look at it with "mail", then try again.`);
+    throw new PlainError(`A server took ${id} in the meantime. Look at it with "mail", then try again.`);
   return {
     text: `${item.kind} ${id} is due now: a running server sends it.`,
     json: { id, status: 'queued' },

@@ -13,9 +13,10 @@ const LEASE_SECONDS = 180;
 const AWAITED: readonly MailKind[] = ['mail.reset-password', 'mail.prove-address'];
 
 /**
- * Takes due items and leases them, so that no other server takes them at the same time.
+ * Takes due items and leases them, so that no other server takes them at the same time: first links that somebody waits
+ * for, then the oldest.
  *
- * @returns at most `limit` items: links that somebody waits for, then the oldest
+ * @returns at most `limit` items, by age
  */
 export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxItem[]> {
   // Usually nothing is due, and this read takes no lock.

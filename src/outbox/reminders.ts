@@ -36,7 +36,7 @@ export async function queueReminders(db: Db, now: Date): Promise<void> {
       take: PAGE,
     });
     const items = users.flatMap(({ id, creditUntil, creditEntryAt }) =>
-      // Otherwise no days have run since the last ledger entry: it took them back, or none were left when a plan ended.
+      // Skip days that did not run out: the last ledger entry took them back, or none were left when a plan ended.
       creditUntil && creditEntryAt && creditUntil > creditEntryAt ? [reminder(id, creditUntil, now)] : [],
     );
     await queueNew(db, items, now);

@@ -85,7 +85,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     after: [
       'The link works for three days.',
       isChange
-        ? 'If you did not ask for this, ignore this email. Whoever confirms gives this address to the account that asked for it.'
+        ? 'If you did not ask for this, ignore this email. If somebody confirms it, this address goes to the account that asked for it.'
         : 'If you do not know what this is about, ignore this email: somebody probably typed your address by mistake, and nothing will happen.',
     ],
   }),
@@ -158,7 +158,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.days-restored': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
     subject: `You got ${freeDays(seconds)} back`,
     paragraphs: [
-      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. A payment counts now, so you got ${inDays(seconds)} back.`,
+      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. A payment stands again, so you have ${inDays(seconds)} back.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },

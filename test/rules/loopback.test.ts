@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 
 import { isLoopback } from '../../src/config.ts';
 
-// Whoever takes another machine for this one sends it a mail server's password without TLS.
+// If another machine counted as local, a mail server's password would be sent to it without TLS.
 
 test.each([
   ['localhost', true],

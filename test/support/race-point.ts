@@ -62,3 +62,31 @@ export async function holdBefore(
 
 /** Whether this run's transactions can be open concurrently. */
 export const SIDE_BY_SIDE = inject('engine') === 'postgresql';
+
+export type Point = [write: string, table: string, when?: string];
+
+/**
+ * Starts one request, stops it before a write, starts another on the second server until it waits for the first one's
+ * lock, and lets both go. On SQLite both are only started at once, because one always waits for the other's end.
+ *
+ * @returns the status of both answers
+ */
+export async function race(
+  server: { databaseUrl: string },
+  held: () => Promise<{ statusCode: number }>,
+  point: Point,
+  meanwhile: () => Promise<{ statusCode: number }>,
+): Promise<number[]> {
+  const answers: Promise<{ statusCode: number }>[] = [];
+  if (SIDE_BY_SIDE) {
+    const { arrived, blocked, open } = await holdBefore(server, ...point);
+    answers.push(held());
+    await arrived();
+    answers.push(meanwhile());
+    await blocked();
+    await open();
+  } else {
+    answers.push(held(), meanwhile());
+  }
+  return (await Promise.all(answers)).map(({ statusCode }) => statusCode);
+}

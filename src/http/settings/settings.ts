@@ -15,6 +15,7 @@ import { isOneLive } from '../../access/live.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
 import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
+import { lockUser } from '../../db/lock-user.ts';
 import { inTransaction } from '../../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween, wholeSeconds } from '../../instants.ts';
 import { addressToProve, pendingAddress } from '../../outbox/links.ts';
@@ -30,7 +31,7 @@ import {
   limitedByAccount,
   takeOfAccount,
   takeOfAddress,
-  takeUnlessRefused,
+  takeReturnable,
   TOO_MANY_TRIES,
   tryPassword,
 } from '../limits.ts';
@@ -63,7 +64,7 @@ const TOO_MANY_MAILS =
 const EXPORT_UNDER_WAY = new HttpError(
   429,
   'too_many_requests',
-  'Your data is being exported just now. Wait until that download has ended.',
+  'An export of your data is already running. Wait until that download has finished, then try again.',
 );
 const THANKS: Notice = {
   kind: 'success',
@@ -177,17 +178,21 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     if (!form.success) {
       return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
     }
-    const giveBack = await takeUnlessRefused(request, reply, 'passwordChangesOfAccount');
+    const giveBack = await takeReturnable(request, reply, 'passwordChangesOfAccount', user.id);
     if (!giveBack) return again(429, { newPassword: TOO_MANY_TRIES });
-    const mail = await mayMailTo(context, request, user);
-    const token = await tryCurrentPassword(
-      request,
-      reply,
-      user,
-      () => changePassword(db, sessionSecret, user.id, { ...form.data, mail }, now()),
-      (outcome) => outcome === null,
-    );
-    if (!token) await giveBack();
+    let token: string | null | undefined;
+    try {
+      const mail = await mayMailTo(context, request, user);
+      token = await tryCurrentPassword(
+        request,
+        reply,
+        user,
+        () => changePassword(db, sessionSecret, user.id, { ...form.data, mail }, now()),
+        (outcome) => outcome === null,
+      );
+    } finally {
+      if (!token) await giveBack();
+    }
     if (token === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
     if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
     setSession(request, reply, token);
@@ -200,9 +205,11 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     const token = sessionToken(request);
     if (!request.user || token === null) return redirectToLogIn(request, reply);
     const { id } = request.user;
-    const isLoggedIn = await inTransaction(db, now(), (tx) =>
-      closeOtherSessions(tx, sessionSecret, id, token),
-    );
+    const isLoggedIn = await inTransaction(db, now(), async (tx) => {
+      // Two sessions could otherwise end each other.
+      await lockUser(tx, id);
+      return closeOtherSessions(tx, sessionSecret, id, token);
+    });
     if (!isLoggedIn) return redirectToLogIn(request, reply);
     setFlash(request, reply, 'signed-out-elsewhere');
     return reply.redirect('/settings', 303);
@@ -213,9 +220,21 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
     const { id } = request.user;
-    if (exporting.has(id)) throw EXPORT_UNDER_WAY;
-    exporting.add(id);
-    reply.raw.once('close', () => exporting.delete(id));
+    if (exporting.has(id)) {
+      void reply.header('retry-after', '10');
+      throw EXPORT_UNDER_WAY;
+    }
+    const { socket } = request.raw;
+    const release = (): void => {
+      exporting.delete(id);
+      socket.off('close', release);
+    };
+    // A client that has gone already emits no further events, and a pipelined answer may never get the connection.
+    if (!socket.destroyed) {
+      exporting.add(id);
+      reply.raw.once('close', release);
+      socket.once('close', release);
+    }
     return reply
       .header('cache-control', 'no-store')
       .header('content-disposition', 'attachment; filename="tandem-data.json"')

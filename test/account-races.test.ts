@@ -1,0 +1,485 @@
+import { describe, expect, test } from 'vitest';
+
+import { doctor } from '../src/operator/doctor.ts';
+import { resetLink } from '../src/operator/reset-link.ts';
+import { commandContext } from './support/command-context.ts';
+import { askFor, MAIL, outbox, provePath, resetPathOf } from './support/mail.ts';
+import { until } from './support/process.ts';
+import { holdBefore, race, SIDE_BY_SIDE } from './support/race-point.ts';
+import type { Point } from './support/race-point.ts';
+import {
+  cookiesOf,
+  deliver,
+  deliverAll,
+  postForm,
+  PASSWORD,
+  signUp,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import { buyer } from './support/stripe-events.ts';
+
+// Two requests of one account, or for one address, at the same time on two servers. races.test.ts has those of payments
+// and customers.
+
+const deleteAccount = ({ app }: TestServer, { cookie }: Person) =>
+  postForm(app, '/settings/delete', { currentPassword: PASSWORD }, cookie);
+
+const NEW_PASSWORD = 'battery staple';
+
+/** A user who is logged in on two servers of one database. */
+async function annOnTwoServers() {
+  const one = await startTestServer();
+  const other = await startTestServer({ DATABASE_URL: one.databaseUrl }, one.clock);
+  return { one, other, ann: await signUp(one, 'ann@example.com') };
+}
+
+async function resetPath(server: TestServer): Promise<string> {
+  const { json } = await resetLink(commandContext(server), 'ann@example.com');
+  return new URL((json as { url: string }).url).pathname;
+}
+
+/** Sends one request to a server and keeps its answer. */
+function posting(url: string, fields: Record<string, string>, cookie = '') {
+  const kept: { cookies: string } = { cookies: '' };
+  const post = async ({ app }: TestServer) => {
+    const answer = await postForm(app, url, fields, cookie);
+    kept.cookies = cookiesOf(answer);
+    return answer;
+  };
+  return { post, kept };
+}
+
+async function isLoggedIn({ app }: TestServer, cookie: string): Promise<boolean> {
+  return (await app.inject({ url: '/api/me', headers: { cookie } })).statusCode === 200;
+}
+
+const logsIn = async ({ app }: TestServer, email: string, password: string): Promise<number> =>
+  (await postForm(app, '/login', { email, password })).statusCode;
+
+const NEW_HASH = 'NEW."passwordHash" <> OLD."passwordHash"';
+
+describe('a password is reset at the same time as another request', () => {
+  test.each(['the login first', 'the reset first'])(
+    'a login with the old password during a reset, %s, leaves no session',
+    async (order) => {
+      const { one, other } = await annOnTwoServers();
+      const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+      const login = posting('/login', { email: 'ann@example.com', password: PASSWORD });
+      const answers =
+        order === 'the reset first'
+          ? await race(
+              one,
+              () => reset.post(one),
+              ['UPDATE', 'User', NEW_HASH],
+              () => login.post(other),
+            )
+          : await race(
+              one,
+              () => login.post(one),
+              ['INSERT', 'Session'],
+              () => reset.post(other),
+            );
+      if (SIDE_BY_SIDE) expect(answers).toEqual(order === 'the reset first' ? [303, 401] : [303, 303]);
+      expect(await isLoggedIn(one, login.kept.cookies)).toBe(false);
+      expect(await one.db.session.count()).toBe(0);
+      expect(await logsIn(one, 'ann@example.com', PASSWORD)).toBe(401);
+      expect(await logsIn(one, 'ann@example.com', NEW_PASSWORD)).toBe(303);
+    },
+  );
+
+  test('changing the password with the old one during a reset does not undo the reset', async () => {
+    const { one, other, ann } = await annOnTwoServers();
+    const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+    const fields = { currentPassword: PASSWORD, newPassword: 'of a thief' };
+    const change = posting('/settings/password', fields, ann.cookie);
+    const answers = await race(
+      one,
+      () => reset.post(one),
+      ['UPDATE', 'User', NEW_HASH],
+      () => change.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 403]);
+    // If the change came first, it ended the link, and the reset was refused.
+    const holds = answers[0] === 303 ? NEW_PASSWORD : 'of a thief';
+    expect(await logsIn(one, 'ann@example.com', holds)).toBe(303);
+    expect(answers.filter((status) => status === 303)).toHaveLength(1);
+  });
+
+  test.each([
+    ['/settings/address', { email: 'thief@example.com', currentPassword: PASSWORD }],
+    ['/settings/delete', { currentPassword: PASSWORD }],
+  ])('%s with the old password during a reset is refused, or came first', async (url, fields) => {
+    const { one, other, ann } = await annOnTwoServers();
+    const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+    const asked = posting(url, fields, ann.cookie);
+    const answers = await race(
+      one,
+      () => reset.post(one),
+      ['UPDATE', 'User', NEW_HASH],
+      () => asked.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 403]);
+    if (answers[0] === 303) {
+      expect(await logsIn(one, 'ann@example.com', NEW_PASSWORD)).toBe(303);
+      expect(await logsIn(one, 'thief@example.com', PASSWORD)).toBe(401);
+    } else {
+      expect(answers).toEqual([404, 303]);
+    }
+  });
+
+  test('the same link is used twice at once: only one counts', async () => {
+    const { one, other } = await annOnTwoServers();
+    const path = await resetPath(one);
+    const [first, second] = [
+      posting(path, { password: NEW_PASSWORD }),
+      posting(path, { password: 'another staple' }),
+    ];
+    const answers = await race(
+      one,
+      () => first.post(one),
+      ['UPDATE', 'User', NEW_HASH],
+      () => second.post(other),
+    );
+    expect(answers.toSorted()).toEqual([303, 404]);
+    const holds = answers[0] === 303 ? NEW_PASSWORD : 'another staple';
+    expect(await logsIn(one, 'ann@example.com', holds)).toBe(303);
+  });
+});
+
+describe('an account is deleted at the same time as another request', () => {
+  const DELETED = 'NEW."deletedAt" IS NOT NULL';
+
+  async function expectNothingLeft({ db }: TestServer, id: string): Promise<void> {
+    expect(await db.user.findUniqueOrThrow({ where: { id } })).toMatchObject({
+      email: null,
+      passwordHash: null,
+    });
+    for (const left of [
+      await db.session.count({ where: { userId: id } }),
+      await db.resetLink.count({ where: { userId: id } }),
+      await db.formerAddress.count({ where: { userId: id } }),
+    ])
+      expect(left).toBe(0);
+  }
+
+  test.each([
+    ['somebody logs in', '/login', { email: 'ann@example.com', password: PASSWORD }, 401],
+    [
+      'the address is changed',
+      '/settings/address',
+      { email: 'new@example.com', currentPassword: PASSWORD },
+      403,
+    ],
+    [
+      'the password is changed',
+      '/settings/password',
+      { currentPassword: PASSWORD, newPassword: NEW_PASSWORD },
+      403,
+    ],
+    ['it is deleted a second time', '/settings/delete', { currentPassword: PASSWORD }, 403],
+  ])('%s: the tombstone holds nothing', async (_what, url, fields, refused) => {
+    const { one, other, ann } = await annOnTwoServers();
+    const meanwhile = posting(url, fields, url === '/login' ? '' : ann.cookie);
+    const answers = await race(
+      one,
+      () => deleteAccount(one, ann),
+      ['UPDATE', 'User', DELETED],
+      () => meanwhile.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, refused]);
+    // On SQLite the other one can come first; changing the password then ends the session that asks for the deletion.
+    if (answers[0] === 303) await expectNothingLeft(one, ann.id);
+    else expect(answers).toEqual([403, 303]);
+  });
+
+  test.runIf(SIDE_BY_SIDE)(
+    'a checkout during a deletion is not opened, and the browser is sent to the login page',
+    async () => {
+      const stripe = { STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: 'http://127.0.0.1:9' };
+      const one = await startTestServer(stripe);
+      const other = await startTestServer({ ...stripe, DATABASE_URL: one.databaseUrl }, one.clock);
+      const ann = await signUp(one, 'ann@example.com');
+      let location: unknown;
+      const answers = await race(
+        one,
+        () => deleteAccount(one, ann),
+        ['UPDATE', 'User', DELETED],
+        async () => {
+          const accept = { accept: 'text/html' };
+          const answer = await postForm(
+            other.app,
+            '/api/billing/checkout',
+            { plan: 'monthly' },
+            ann.cookie,
+            accept,
+          );
+          location = answer.headers.location;
+          return answer;
+        },
+      );
+      expect([...answers, location]).toEqual([303, 303, '/login?plan=monthly']);
+      expect(await one.db.checkout.count()).toBe(0);
+      await expectNothingLeft(one, ann.id);
+    },
+  );
+
+  test.runIf(SIDE_BY_SIDE)('an operator cannot make a reset link during a deletion', async () => {
+    const { one, ann } = await annOnTwoServers();
+    const { arrived, blocked, open } = await holdBefore(one, 'UPDATE', 'User', DELETED);
+    const deleted = deleteAccount(one, ann);
+    await arrived();
+    const made = resetLink(commandContext(one), 'ann@example.com').catch((error: unknown) => error);
+    await blocked();
+    await open();
+    expect((await deleted).statusCode).toBe(303);
+    expect(String(await made)).toContain('was deleted, so it has no password to reset');
+    await expectNothingLeft(one, ann.id);
+  });
+});
+
+describe('an address is proven while', () => {
+  const NEW = 'new@example.com';
+  const MOVED = 'NEW."email" <> OLD."email"';
+  /** The address is taken by then. */
+  const TOLD: Point = ['INSERT', 'OutboxItem', `NEW."kind" = 'mail.address-changed'`];
+
+  /** Ann has asked for another address; two servers can prove it. */
+  async function annWantsAnother() {
+    const one = await startTestServer(MAIL);
+    const other = await startTestServer({ ...MAIL, DATABASE_URL: one.databaseUrl }, one.clock);
+    const ann = await signUp(one, 'ann@example.com');
+    expect((await askFor(one, ann, NEW)).statusCode).toBe(303);
+    return { one, other, ann, proof: posting(await provePath(one, ann), {}) };
+  }
+
+  const emailOf = async ({ db }: TestServer, { id }: Person) =>
+    (await db.user.findUniqueOrThrow({ where: { id } })).email;
+
+  async function expectSound(server: TestServer): Promise<void> {
+    expect((await doctor(commandContext(server))).json).toMatchObject({ findings: [] });
+  }
+
+  test('the account is deleted, the deletion first: the address stays free', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const answers = await race(
+      one,
+      () => deleteAccount(one, ann),
+      ['UPDATE', 'User', 'NEW."deletedAt" IS NOT NULL'],
+      () => proof.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 404]);
+    expect(await emailOf(one, ann)).toBe(answers[0] === 303 ? null : NEW);
+    await expectSound(one);
+  });
+
+  test('the account is deleted, the proof first: the deletion stands, or was not asked for any more', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const answers = await race(
+      one,
+      () => proof.post(one),
+      ['UPDATE', 'User', MOVED],
+      () => deleteAccount(other, ann),
+    );
+    if (SIDE_BY_SIDE) {
+      expect(answers).toEqual([200, 303]);
+      expect(await emailOf(one, ann)).toBeNull();
+    }
+    await expectSound(one);
+  });
+
+  test('another change is asked for: the link that was mailed before it is void, or has done its work', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const PENDING = 'NEW."pendingEmail" <> OLD."pendingEmail"';
+    const answers = await race(
+      one,
+      () => askFor(one, ann, 'newer@example.com'),
+      ['UPDATE', 'User', PENDING],
+      () => proof.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 404]);
+    expect(await emailOf(one, ann)).toBe(answers[1] === 404 ? 'ann@example.com' : NEW);
+  });
+
+  test('the password is changed: the link is void, or has done its work', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const change = posting(
+      '/settings/password',
+      { currentPassword: PASSWORD, newPassword: NEW_PASSWORD },
+      ann.cookie,
+    );
+    const answers = await race(
+      one,
+      () => change.post(one),
+      ['UPDATE', 'User', NEW_HASH],
+      () => proof.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 404]);
+    expect(await emailOf(one, ann)).toBe(answers[1] === 404 ? 'ann@example.com' : NEW);
+  });
+
+  test('somebody signs up with it, the sign-up first: they have proven nothing, and lose it', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const signingUp = posting('/signup', { email: NEW, password: NEW_PASSWORD });
+    const answers = await race(
+      one,
+      () => signingUp.post(one),
+      ['INSERT', 'Session'],
+      () => proof.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([303, 200]);
+    expect(await emailOf(one, ann)).toBe(NEW);
+    expect(await one.db.user.count({ where: { email: NEW } })).toBe(1);
+    expect(await isLoggedIn(one, signingUp.kept.cookies)).toBe(false);
+    await expectSound(one);
+  });
+
+  test('somebody signs up with it, the proof first: the address has an account', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const signingUp = posting('/signup', { email: NEW, password: NEW_PASSWORD });
+    const answers = await race(
+      one,
+      () => proof.post(one),
+      TOLD,
+      () => signingUp.post(other),
+    );
+    if (SIDE_BY_SIDE) expect(answers).toEqual([200, 409]);
+    expect(await emailOf(one, ann)).toBe(NEW);
+    expect(await one.db.user.count({ where: { email: NEW } })).toBe(1);
+  });
+
+  test('the same link is used twice at once: both are told that it is proven, and it is done once', async () => {
+    const { one, other, proof } = await annWantsAnother();
+    const answers = await race(
+      one,
+      () => proof.post(one),
+      ['UPDATE', 'User', MOVED],
+      () => proof.post(other),
+    );
+    expect(answers).toEqual([200, 200]);
+    expect(await outbox(one, 'mail.address-changed')).toHaveLength(1);
+  });
+
+  test('another account proves it as well: one of the two has it', async () => {
+    const { one, other, ann, proof } = await annWantsAnother();
+    const bob = await signUp(one, 'bob@example.com');
+    await askFor(one, bob, NEW);
+    const theirs = posting(await provePath(one, bob), {});
+    const answers = await race(
+      one,
+      () => proof.post(one),
+      TOLD,
+      () => theirs.post(other),
+    );
+    expect(answers.toSorted()).toEqual([200, 409]);
+    const [annHas, bobHas] = [await emailOf(one, ann), await emailOf(one, bob)];
+    expect([annHas, bobHas].filter((email) => email === NEW)).toHaveLength(1);
+    await expectSound(one);
+  });
+
+  /** Somebody has an account with the address that Ann wants, and proved nothing. */
+  async function withHolder() {
+    const world = await annWantsAnother();
+    const holder = await signUp(world.one, NEW);
+    return { ...world, holder };
+  }
+
+  test.each(['the payment first', 'the proof first'])(
+    'whoever has it pays, %s: nobody who paid is deleted',
+    async (order) => {
+      const { one, other, ann, holder, proof } = await withHolder();
+      const stripe = buyer(holder.id);
+      await deliverAll(one, [stripe.created()]);
+      const pays = () => deliver(order === 'the payment first' ? one : other, stripe.checkoutCompleted());
+      const answers =
+        order === 'the payment first'
+          ? await race(one, pays, ['UPDATE', 'User', `NEW."tier" = 'paid' AND OLD."tier" = 'free'`], () =>
+              proof.post(other),
+            )
+          : await race(one, () => proof.post(one), ['UPDATE', 'User', 'NEW."deletedAt" IS NOT NULL'], pays);
+      if (SIDE_BY_SIDE) expect(answers).toEqual(order === 'the payment first' ? [200, 409] : [200, 200]);
+      const { deletedAt, tier } = await userRow(one, holder.id);
+      expect([deletedAt === null, tier]).toEqual(deletedAt === null ? [true, 'paid'] : [false, 'free']);
+      expect(await emailOf(one, ann)).toBe(deletedAt === null ? 'ann@example.com' : NEW);
+      await expectSound(one);
+    },
+  );
+
+  test.each(['the reset first', 'the proof first'])(
+    'whoever has it proves it by a reset link, %s: one of the two has it',
+    async (order) => {
+      const { one, other, ann, holder, proof } = await withHolder();
+      await postForm(one.app, '/forgot', { email: NEW });
+      const mail = await until(async () => (await outbox(one, 'mail.reset-password'))[0]);
+      const reset = posting(resetPathOf(one, mail), { password: NEW_PASSWORD });
+      const answers =
+        order === 'the reset first'
+          ? await race(
+              one,
+              () => reset.post(one),
+              ['UPDATE', 'User', NEW_HASH],
+              () => proof.post(other),
+            )
+          : await race(
+              one,
+              () => proof.post(one),
+              ['UPDATE', 'User', 'NEW."deletedAt" IS NOT NULL'],
+              () => reset.post(other),
+            );
+      if (SIDE_BY_SIDE) expect(answers).toEqual(order === 'the reset first' ? [303, 409] : [200, 404]);
+      const kept = (await userRow(one, holder.id)).deletedAt === null;
+      expect(await emailOf(one, ann)).toBe(kept ? 'ann@example.com' : NEW);
+      expect(await logsIn(one, NEW, NEW_PASSWORD)).toBe(kept ? 303 : 401);
+      await expectSound(one);
+    },
+  );
+});
+
+test('a reset link that was mailed is used twice at once: one of the two counts', async () => {
+  const one = await startTestServer(MAIL);
+  const other = await startTestServer({ ...MAIL, DATABASE_URL: one.databaseUrl }, one.clock);
+  await signUp(one, 'ann@example.com');
+  await postForm(one.app, '/forgot', { email: 'ann@example.com' });
+  const mail = await until(async () => (await outbox(one, 'mail.reset-password'))[0]);
+  const path = resetPathOf(one, mail);
+  const [first, second] = [
+    posting(path, { password: NEW_PASSWORD }),
+    posting(path, { password: 'another staple' }),
+  ];
+  const answers = await race(
+    one,
+    () => first.post(one),
+    ['UPDATE', 'User', NEW_HASH],
+    () => second.post(other),
+  );
+  expect(answers.toSorted()).toEqual([303, 404]);
+  expect(await logsIn(one, 'ann@example.com', answers[0] === 303 ? NEW_PASSWORD : 'another staple')).toBe(
+    303,
+  );
+  expect(await outbox(one, 'mail.password-changed')).toHaveLength(1);
+});
+
+test('an address is changed twice at once: every former one that counts is kept', async () => {
+  const { one, other, ann } = await annOnTwoServers();
+  const stripe = buyer(ann.id);
+  await deliverAll(one, [stripe.checkoutCompleted(), stripe.created()]);
+  const change = (email: string) =>
+    posting('/settings/address', { email, currentPassword: PASSWORD }, ann.cookie);
+  const [first, second] = [change('first@example.com'), change('second@example.com')];
+  const answers = await race(
+    one,
+    () => first.post(one),
+    ['UPDATE', 'User', 'NEW."email" <> OLD."email"'],
+    () => second.post(other),
+  );
+  expect(answers).toEqual([303, 303]);
+  const { emailHash } = await one.db.user.findUniqueOrThrow({ where: { id: ann.id } });
+  const former = await one.db.formerAddress.findMany({ where: { userId: ann.id } });
+  // The address in between was held without a payment, so it does not count.
+  expect(former).toHaveLength(1);
+  expect(former.map((row) => row.emailHash)).not.toContain(emailHash);
+  const again = await signUp(one, 'ann+again@example.com');
+  const row = await one.db.user.findUniqueOrThrow({ where: { id: again.id } });
+  expect(former.map((one) => one.emailHash)).toEqual([row.emailHash]);
+});
