@@ -119,7 +119,12 @@ function isTooWide(entry: string): boolean {
   const [address = '', bits] = entry.split('/');
   if (bits === undefined || !addressOrRange(entry)) return false;
   if (isIP(address) === 4) return Number(bits) < 8;
-  return Number(bits) < (address.toLowerCase().startsWith('::ffff:') ? 96 + 8 : 7);
+  return Number(bits) < (isMapped(address) ? 96 + 8 : 7);
+}
+
+/** Whether an IPv6 address stands for an IPv4 address, in any notation. */
+function isMapped(address: string): boolean {
+  return new URL(`http://[${address}]`).hostname.startsWith('[::ffff:');
 }
 
 function proxiesWanted(value: string): string {

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 
 import type { Overview } from './access/overview.ts';
 import { readConfig } from './config.ts';
+import { loadEnvFile } from './env-file.ts';
 import { PlainError } from './plain-error.ts';
 import { startServer } from './start.ts';
 
@@ -156,6 +157,8 @@ function describe({ tier, creditDays, creditHeld, access, referral }: Overview):
  * @throws PlainError when it is not Tandem in sandbox mode, or a variable is wrong
  */
 async function findRunningServer(): Promise<string | null> {
+  // The server reads the same file.
+  loadEnvFile();
   const { PUBLIC_URL, PORT } = process.env;
   const { publicUrl: origin } = readConfig({ PUBLIC_URL, PORT });
   const page = await fetch(new URL('/', origin)).then(

@@ -524,7 +524,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'first-payment',
         row: `Subscription ${id}`,
-        problem: 'it says never, but its earliest positive invoice says 2027-01-10T09:00:00.000Z',
+        problem: 'the stored first payment is none, but by its invoices it is 2027-01-10T09:00:00Z',
       },
     ]);
   });

@@ -74,6 +74,25 @@ async function converted() {
   return story;
 }
 
+test('days that were told of when they were given back are told of when they are reversed again', async () => {
+  const mailServer = await startMailServer();
+  const { server, stripe } = await invitation(mailEnv(mailServer));
+  await deliverAll(server, [...purchaseOf(stripe), stripe.chargeRefunded()]);
+  const sender = await startTestSender(server);
+  await sender.wake();
+  expect(mailServer.mails).toEqual([]);
+  server.clock.now = daysAfter(1);
+  await deliverAll(server, [stripe.refundFailed({}, { at: daysAfter(1) })]);
+  await sender.wake();
+  server.clock.now = daysAfter(2);
+  await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(2) })]);
+  await sender.wake();
+  const subjects = mailServer.mails
+    .filter(({ to }) => to === 'ann@example.com')
+    .map(({ headers }) => headers.get('subject'));
+  expect(subjects).toEqual(['You got 45 free days back', 'We took back 44 free days']);
+});
+
 test('a link that somebody waits for does not queue behind other mail', async () => {
   const { server, ann } = await invitation();
   const { db, clock } = server;
@@ -141,6 +160,21 @@ describe('a referral', () => {
     await handleTogether(server, [stripe.created(), stripe.invoicePaid(), stripe.chargeRefunded()]);
     expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(1);
     expect(await queued()).toEqual([]);
+  });
+
+  test('that converts, is reversed and restored in one batch tells both of the days that they got', async () => {
+    const { server, stripe, queued } = await invitation();
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.invoicePaymentPaid()]);
+    await handleTogether(server, [
+      stripe.created(),
+      stripe.invoicePaid(),
+      stripe.chargeRefunded(),
+      stripe.refundFailed({}, { at: daysAfter(0.1) }),
+    ]);
+    expect(await queued()).toEqual([
+      { to: 'ann', kind: 'mail.days-granted', side: 'referrer', seconds: days(45) },
+      { to: 'ben', kind: 'mail.days-granted', side: 'referred', seconds: days(45) },
+    ]);
   });
 
   test('that is reversed and restored in one batch tells nobody', async () => {

@@ -26,8 +26,8 @@ function hooksOf(own: readonly string[], afterwards: readonly string[]): string[
     'limitUnknownPaths',
   ];
   return [
-    `onRequest: ${[...first, 'recognizeVisitor', ...own, 'onRequest'].join(', ')}`,
-    'preHandler: recognizeAgain, readNews, readTrouble',
+    `onRequest: ${[...first, 'recogniseVisitor', ...own, 'onRequest'].join(', ')}`,
+    'preHandler: recogniseAgain, readNews, readTrouble',
     'onSend: boundLargeAnswer, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
     `onResponse: ${['logRequest', ...afterwards].join(', ')}`,
   ];
@@ -41,8 +41,8 @@ const WEBHOOK = [
 
 /** Mail providers come from elsewhere. */
 const UNSUBSCRIBE = [
-  'onRequest: securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, recognizeVisitor, onRequest',
-  'preHandler: recognizeAgain',
+  'onRequest: securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
+  'preHandler: recogniseAgain',
   'onSend: boundLargeAnswer, fastifyCookieOnSendHandler, onSend',
   'onResponse: logRequest',
 ];

@@ -20,7 +20,7 @@ import {
   startTestServer,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { buyer } from './support/stripe-events.ts';
+import { buyer, epoch } from './support/stripe-events.ts';
 
 function open(
   { app }: TestServer,
@@ -325,6 +325,14 @@ test('the export holds what is kept about a person, and nothing about a friend a
   const granted = await open(server, ann, '/settings/export');
   expect(granted.json<{ auditRows: unknown[] }>().auditRows).toHaveLength(2);
   expect(granted.body).not.toContain('complained');
+  const stripe = buyer(ann.id);
+  await deliverAll(server, [
+    stripe.checkoutCompleted(),
+    stripe.created({ status: 'trialing', trial_end: epoch(daysAfter(7)) }),
+  ]);
+  const onTrial = await open(server, ann, '/settings/export');
+  expect(onTrial.json()).toMatchObject({ subscriptions: [{ status: 'trialing' }] });
+  expect(onTrial.body).not.toContain(emailHash);
   expect((await server.app.inject({ url: '/settings/export' })).statusCode).toBe(303);
 });
 

@@ -10,7 +10,7 @@ export type ProofFacts = Pick<Subscription, 'counted' | 'activeAt' | 'doubtAt' |
  * subscription counted at least once: payments for other products are not ours (rule 6).
  *
  * A paid positive invoice is always proof. So is being active, unless it can mean something else: Stripe turns a
- * trial active about an hour before it charges the card, and a 100 % coupon or a pending bank debit makes a
+ * trial active about an hour before it charges the card, and a 100% coupon or a pending bank debit makes a
  * subscription active without money. See https://docs.stripe.com/billing/subscriptions/overview and
  * https://docs.stripe.com/billing/subscriptions/trials.
  */

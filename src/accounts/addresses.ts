@@ -7,7 +7,7 @@ export const NO_ADDRESS = '';
 /**
  * Decides whether an address still counts as a person's after their account leaves it (design: rule 11). It
  * counts if the address or a payment was proven while the account had it. Otherwise it may be someone else's,
- * and a trial given to it is given back.
+ * and a trial that was used with it no longer counts against it.
  * @param user locked
  * @returns whether it counts from now on
  */

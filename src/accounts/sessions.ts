@@ -90,7 +90,7 @@ export async function closeAllSessions(tx: Tx, userId: string): Promise<void> {
 /**
  * Ends all sessions of a user except the one with this token.
  *
- * @returns false, with nothing changed, when that session has ended itself
+ * @returns false, with nothing changed, when that session no longer exists
  */
 export async function closeOtherSessions(
   tx: Tx,

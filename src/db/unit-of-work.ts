@@ -97,8 +97,8 @@ export interface Decision<T> {
 
 /**
  * Loads and locks the rows of all decisions, runs the decisions in order and writes what they changed. The number of
- * statements does not depend on the number of decisions, except that a question that follows from the answer to another
- * one takes a further round.
+ * statements does not depend on the number of decisions, with two exceptions: trials take one statement for each user,
+ * and a question that follows from the answer to another one takes a further round.
  *
  * @returns the outcome of each decision, in the same order
  */
@@ -111,7 +111,7 @@ export async function decideAll<T>(
   let answers = NO_ANSWERS;
   for (;;) {
     const { rows, decided, questions, afterCommit } = decideOnce(tx, programme, loaded, answers, decisions);
-    // Everything that is asked was answered before, or nothing is asked: another round would end as this one did.
+    // No question is new, so another round would end the same way.
     const isAnswered = questions.every(({ about, ids }) => ids.every((id) => answers[about].has(id)));
     if (isAnswered) {
       await write(tx, loaded, rows);

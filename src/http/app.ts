@@ -41,7 +41,7 @@ import { declareLimits, limitUnknownPaths } from './limits.ts';
 import { boundOneClient } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
 import { createTurns } from './turns.ts';
-import { declareVisitor, recognizeVisitors } from './visitor.ts';
+import { declareVisitor, recogniseVisitors } from './visitor.ts';
 
 /** The billing forms redirect here. Browsers apply the page's form-action to such redirects too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
@@ -171,7 +171,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
     done(comesFromUs(request, context.config.publicUrl) ? undefined : FROM_ANOTHER_SITE);
   });
   people.addHook('onRequest', limitUnknownPaths);
-  recognizeVisitors(people, context);
+  recogniseVisitors(people, context);
   answerUnknownAddresses(people);
 
   countOnlySentMails(people);

@@ -5,7 +5,13 @@ import type { Notice } from './page.ts';
 
 /** Turns credit ledger entries since the user's last visit into notices for the next page. */
 export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
-  const real = entries.filter((entry) => !isOfDaysThatNeverWere(entry, entries));
+  const neverWere = entries.filter((entry) => isOfDaysThatNeverWere(entry, entries));
+  const isNew = ({ kind, referralId }: ToldEntry): boolean =>
+    kind === 'restoration' && neverWere.some((entry) => entry.referralId === referralId);
+  // Days that came back before anybody read of them are new.
+  const real = entries
+    .filter((entry) => !neverWere.includes(entry))
+    .map((entry) => (isNew(entry) ? { ...entry, kind: 'grant' as const } : entry));
   const of = (kind: string, side: ToldEntry['side']): ToldEntry[] =>
     real.filter((entry) => entry.kind === kind && entry.side === side);
   const sum = (some: readonly ToldEntry[]): string =>

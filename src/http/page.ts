@@ -61,7 +61,7 @@ export function sendPage(
 }
 
 function withBrand({ kind, text }: Notice, { brand }: SiteInfo): Notice {
-  return { kind, text: text.replace('{brand}', brand) };
+  return { kind, text: text.replace('{brand}', () => brand) };
 }
 
 /**

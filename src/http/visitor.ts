@@ -22,19 +22,19 @@ export function declareVisitor(app: FastifyInstance): void {
  * Identifies the visitor of each request in a scope: `request.user` from the session cookie,
  * `request.invitationCode` from a referral link followed now or earlier.
  */
-export function recognizeVisitors(app: FastifyInstance, context: AppContext): void {
-  app.addHook('onRequest', async function recognizeVisitor(request, reply) {
-    await recognizeUser(context, request, reply);
+export function recogniseVisitors(app: FastifyInstance, context: AppContext): void {
+  app.addHook('onRequest', async function recogniseVisitor(request, reply) {
+    await recogniseUser(context, request, reply);
     const { ref } = request.query as { ref?: unknown };
     // It is an array when given twice, because a second one was appended to the link.
     const codes = [ref].flat().filter((code) => typeof code === 'string');
     await followInvitation(context, request, reply, codes.length > 0 ? codes.join('\n') : null);
   });
   // The session may have ended while the body arrived, which can take half a minute.
-  app.addHook('preHandler', async function recognizeAgain(request, reply) {
+  app.addHook('preHandler', async function recogniseAgain(request, reply) {
     if (!request.user || request.method === 'GET' || request.method === 'HEAD') return;
     request.user = null;
-    await recognizeUser(context, request, reply);
+    await recogniseUser(context, request, reply);
     // A sign-up goes on without the session, and with the invitation.
     await followInvitation(context, request, reply, null);
   });
@@ -72,7 +72,7 @@ export async function followInvitation(
   setInvitation(request, reply, referrer.code);
 }
 
-async function recognizeUser(
+async function recogniseUser(
   context: AppContext,
   request: FastifyRequest,
   reply: FastifyReply,

@@ -4,9 +4,10 @@ import { PlainError } from '../plain-error.ts';
 import { absenceOf } from '../stripe/missing.ts';
 import { idOf } from '../stripe/objects/common.ts';
 import { readEvent } from '../stripe/objects/event.ts';
+import { sentence } from '../wording.ts';
 
 /**
- * Asks Stripe whose an object is.
+ * Asks Stripe which customer an object belongs to.
  *
  * @returns the customer's id; null when Stripe does not know the object, or it has no customer
  * @throws PlainError when Stripe cannot be asked
@@ -32,6 +33,8 @@ export async function customerAtStripe(stripe: Stripe, id: string): Promise<stri
   } catch (error) {
     if (absenceOf(error) === 'gone') return null;
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
-    throw new PlainError(`${id} is not known here, and asking Stripe failed: ${error.message}`);
+    throw new PlainError(
+      `${id} is not known here, and asking Stripe failed: ${sentence(error.message)} Try again later.`,
+    );
   }
 }

@@ -427,8 +427,8 @@ function firstPaymentProblems({ subscriptions }: CustomerFacts): Problem[] {
     const { id, firstPaidAt } = subscription;
     const earliest = firstPaymentOf([subscription])?.paidAt ?? null;
     if (firstPaidAt?.getTime() === earliest?.getTime()) return [];
-    const [has, should] = [firstPaidAt, earliest].map((instant) => instant?.toISOString() ?? 'never');
-    const problem = `it says ${has ?? ''}, but its earliest positive invoice says ${should ?? ''}`;
+    const text = (instant: Date | null): string => (instant ? isoText(instant) : 'none');
+    const problem = `the stored first payment is ${text(firstPaidAt)}, but by its invoices it is ${text(earliest)}`;
     return [{ row: `Subscription ${id}`, problem }];
   });
 }

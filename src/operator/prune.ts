@@ -24,7 +24,7 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
 const THINNED_AT_ONCE = 50;
 const DELETED_AT_ONCE = 500;
 
-/** A sent reminder's row keeps it from being sent again: it must outlive the week before the days end. */
+/** The row of a sent reminder prevents a second one, so it must be kept longer than the week before the days end. */
 const OUTBOX_DAYS = 30;
 
 export interface Pruned {

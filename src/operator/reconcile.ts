@@ -58,7 +58,7 @@ function formatReport({ since, dryRun, events, compared, differences }: Reconcil
   const left = differences.filter(({ mended }) => !mended).length;
   const lines = differences.map(
     ({ object, id, field, here, there, mended, problem }) =>
-      `${object} ${id}: ${field} is ${here} here, ${there} at Stripe${mended ? ' (fixed)' : ''}${problem ? ` (could not be fixed: ${problem})` : ''}`,
+      `${object} ${id}, ${field}: ${here} here; at Stripe ${there}${mended ? ' (fixed)' : ''}${problem ? ` (could not be fixed: ${problem})` : ''}`,
   );
   const differ = counted(differences.length, 'difference');
   const verdict =

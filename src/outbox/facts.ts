@@ -17,7 +17,10 @@ export interface MailFacts {
   user: User | null;
   /** The conversion that the mail is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
-  /** Whether the mail about that conversion's days is still queued, or was dropped because they were reversed. */
+  /**
+   * Whether the mail about that conversion's days is still queued, or was dropped because they were reversed, and none
+   * about a restoration was sent.
+   */
   grantUntold: boolean;
   /** Whether the invoice that the mail is about has been paid. */
   invoicePaid: boolean;
@@ -64,15 +67,22 @@ export async function readMailFacts(
         })
       : 0;
   const grantUntold =
-    work.kind === 'mail.days-reversed' &&
-    (await db.outboxItem.findFirst({
-      where: {
-        kind: 'mail.days-granted',
-        userId,
-        data: { contains: work.data.referralId },
-        OR: [{ status: 'queued' }, { status: 'dropped', error: DAYS_TAKEN_BACK }],
-      },
-      select: { id: true },
-    })) !== null;
+    work.kind === 'mail.days-reversed' && (await areDaysUntold(db, userId, work.data.referralId));
   return { user, referral, grantUntold, invoicePaid: invoice?.paidAt != null, hasPlan, sentToday };
+}
+
+/** Whether no mail has told the account of a conversion's days, neither about the grant nor about a restoration. */
+async function areDaysUntold(db: Db, userId: string | null, referralId: string): Promise<boolean> {
+  const about = { userId, data: { contains: referralId } };
+  const untold = await db.outboxItem.findFirst({
+    where: {
+      ...about,
+      kind: 'mail.days-granted',
+      OR: [{ status: 'queued' }, { status: 'dropped', error: DAYS_TAKEN_BACK }],
+    },
+    select: { id: true },
+  });
+  if (!untold) return false;
+  const restored = { ...about, kind: 'mail.days-restored', status: 'done' };
+  return (await db.outboxItem.findFirst({ where: restored, select: { id: true } })) === null;
 }

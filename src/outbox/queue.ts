@@ -18,7 +18,10 @@ export interface NewItem<Kind extends OutboxKind = OutboxKind> {
    * by default.
    */
   id?: string;
-  /** Recipient of a mail, if not the account's current address. */
+  /**
+   * Recipient of a mail that must not follow a change of address. By default it goes to the account's address when it
+   * is sent.
+   */
   address?: string;
 }
 

@@ -11,7 +11,7 @@ export const MAILS_TO_UNPROVEN = 5;
 /**
  * Decides whether to drop a mail because what it says is no longer true or no longer wanted.
  *
- * @param item `address` is set only when the mail does not go to the account's current address
+ * @param item its address is fixed when queued, for a mail that must not follow a change of address; otherwise null
  * @param facts as they are now
  * @returns the reason, for the operator; null when the mail is to be sent
  */

@@ -39,9 +39,13 @@ export function tellSide(
   if (seconds === 0) return;
   const side = user.id === referredId ? 'referred' : 'referrer';
   const data = { referralId, side, seconds } as const;
+  // Days that were also granted in this transaction are news, not given back.
+  const isNew = rows.entries.some(
+    (entry) => entry.kind === 'grant' && entry.userId === user.id && entry.referralId === referralId,
+  );
   if (told.kind === 'mail.days-reversed') {
     queue(tx, { kind: told.kind, userId: user.id, data: { ...data, because: told.because } });
   } else {
-    queue(tx, { kind: told.kind, userId: user.id, data });
+    queue(tx, { kind: isNew ? 'mail.days-granted' : told.kind, userId: user.id, data });
   }
 }

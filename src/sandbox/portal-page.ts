@@ -64,7 +64,7 @@ export function servePortalPage(app: FastifyInstance, context: Context): void {
       return reply;
     }
     const form = asParams(request.body);
-    // Each redirects instead of rendering, so that a reload does not repeat the action.
+    // Success redirects instead of rendering, so that a reload does not repeat the action.
     if (await direct(context, portal.customer, form)) {
       return reply.redirect(`/portal/${portal.id}#director`, 303);
     }
@@ -210,7 +210,7 @@ function otherPrices({ prices }: Context, subscription: Subscription): Price[] {
     : [...prices.values()].filter((one) => one.product === price?.product && one.id !== price.id);
 }
 
-/** A subscription that was never paid for is not canceled at its period's end: it expires. */
+/** An incomplete subscription cannot be canceled at its period's end: it expires. Nor can an unpaid one. */
 function canCancel(subscription: Subscription): boolean {
   return ['active', 'trialing', 'past_due'].includes(subscription.status);
 }

@@ -82,7 +82,7 @@ export function endTrial(state: State, subscription: Subscription, cause: Cause)
   return events;
 }
 
-/** Starts the next period, or the first one after a trial, and charges it at once. */
+/** Starts the next period and charges it at once. */
 export function renew(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const { invoice, events } = startNextPeriod(state, subscription, cause);
   return invoice === undefined ? events : [...events, ...chargeInvoice(state, subscription, invoice, cause)];

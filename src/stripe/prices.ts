@@ -10,7 +10,7 @@ const TIMEOUT_MS = 2_000;
 
 /** What each plan costs, formatted ("$9.00"); null when Stripe could not be asked. */
 export type PriceTexts = Record<Plan, string | null> & {
-  /** What a year costs less than twelve months, formatted; null when it costs no less. */
+  /** How much less a year costs than twelve months, formatted; null when it costs no less. */
   saving: string | null;
 };
 

@@ -5,7 +5,7 @@ import { setMailOff } from '../../accounts/mail-off.ts';
 import { unsubscribes, unsubscribingUser } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
 import { sendPage } from '../page.ts';
-import { recognizeVisitors } from '../visitor.ts';
+import { recogniseVisitors } from '../visitor.ts';
 
 type WithToken = FastifyRequest<{ Params: { token: string } }>;
 
@@ -17,7 +17,7 @@ type WithToken = FastifyRequest<{ Params: { token: string } }>;
 export async function unsubscribeRoutes(app: FastifyInstance, context: AppContext): Promise<void> {
   const { db, sessionSecret, now } = context;
   await app.register(cookie);
-  recognizeVisitors(app, context);
+  recogniseVisitors(app, context);
   // The body, multipart or a form, adds nothing to the POST itself, so ignore it.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, done) => {
