@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 
+import ipaddr from 'ipaddr.js';
 import * as z from 'zod';
 
 import { PlainError } from './plain-error.ts';
@@ -119,12 +120,7 @@ function isTooWide(entry: string): boolean {
   const [address = '', bits] = entry.split('/');
   if (bits === undefined || !addressOrRange(entry)) return false;
   if (isIP(address) === 4) return Number(bits) < 8;
-  return Number(bits) < (isMapped(address) ? 96 + 8 : 7);
-}
-
-/** Whether an IPv6 address stands for an IPv4 address, in any notation. */
-function isMapped(address: string): boolean {
-  return new URL(`http://[${address}]`).hostname.startsWith('[::ffff:');
+  return Number(bits) < (ipaddr.IPv6.parse(address).isIPv4MappedAddress() ? 96 + 8 : 7);
 }
 
 function proxiesWanted(value: string): string {

@@ -18,8 +18,8 @@ declare const WebAssembly: {
   ): Promise<{ instance: { exports: { __wbindgen_start: () => void } } }>;
 };
 
-/** Held in PostgreSQL by the process that migrates. Any number will do that nothing else locks. */
-export const MIGRATION_LOCK = 8_263_646_001;
+/** The advisory lock of the process that migrates PostgreSQL: any number that nothing else locks. */
+const MIGRATION_LOCK = 8_263_646_001;
 
 /**
  * Applies pending migrations. They are ordinary Prisma migrations, applied by Prisma's own engine (its WASM build, so

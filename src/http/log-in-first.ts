@@ -3,10 +3,11 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Plan } from '../config.ts';
 import { setFlash } from './cookies.ts';
 import { HttpError } from './errors.ts';
+import { isSafe } from './origin-check.ts';
 
 /** Redirects someone who must log in to `/login`, which then says why. */
 export function redirectToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  setFlash(request, reply, ['GET', 'HEAD'].includes(request.method) ? 'log-in-first' : 'nothing-done');
+  setFlash(request, reply, isSafe(request) ? 'log-in-first' : 'nothing-done');
   return reply.redirect('/login', 303);
 }
 

@@ -2,14 +2,19 @@ import type { FastifyRequest } from 'fastify';
 
 const SAFE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
 
+/** Whether a request only reads. https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1 */
+export function isSafe({ method }: Pick<FastifyRequest, 'method'>): boolean {
+  return SAFE_METHODS.has(method);
+}
+
 /**
- * Whether a request that changes something comes from one of our own pages. Browsers say so in
- * Sec-Fetch-Site, older ones in Origin. A client that sends neither is not a browser, so it
- * sends a cookie only if somebody gave it one on purpose.
+ * Whether a request that changes something comes from one of our own pages. Browsers say so in Sec-Fetch-Site, older
+ * ones in Origin. A client that sends neither is not a browser, so it sends a cookie only if somebody gave it one on
+ * purpose.
  * https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
  */
 export function comesFromUs(request: FastifyRequest, publicUrl: string): boolean {
-  if (SAFE_METHODS.has(request.method)) return true;
+  if (isSafe(request)) return true;
   const site = request.headers['sec-fetch-site'];
   if (site !== undefined) return site === 'same-origin' || site === 'none';
   const { origin } = request.headers;

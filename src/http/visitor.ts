@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { findSession } from '../accounts/sessions.ts';
 import { findReferrer } from '../referrals/codes.ts';
 import type { AppContext } from './context.ts';
+import { isSafe } from './origin-check.ts';
 import { clearSession, invitationCookie, sessionToken, setInvitation, setSession } from './cookies.ts';
 
 /**
@@ -32,7 +33,7 @@ export function recogniseVisitors(app: FastifyInstance, context: AppContext): vo
   });
   // The session may have ended while the body arrived, which can take half a minute.
   app.addHook('preHandler', async function recogniseAgain(request, reply) {
-    if (!request.user || request.method === 'GET' || request.method === 'HEAD') return;
+    if (!request.user || isSafe(request)) return;
     request.user = null;
     await recogniseUser(context, request, reply);
     // A sign-up goes on without the session, and with the invitation.

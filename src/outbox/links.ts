@@ -122,7 +122,10 @@ function unsubscribeToken(secret: string, { id, email }: Subscriber): string {
   return `${id}.${sign(secret, ['unsubscribe', id, email])}`;
 }
 
-/** Returns the user id in an unsubscribe link; null when it is malformed. The id is not verified: `unsubscribes` does that. */
+/**
+ * Returns the user id in an unsubscribe link; null when it is malformed. The id is not verified: `unsubscribes` does
+ * that.
+ */
 export function unsubscribingUser(token: string): string | null {
   return /^([\w-]{1,64})\.[\w-]{43}$/.exec(token)?.[1] ?? null;
 }

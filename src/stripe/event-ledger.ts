@@ -18,7 +18,8 @@ export interface Claim {
 }
 
 /**
- * Claims events for this transaction: new ones, and those that failed before. Once it commits, those that were applied or ignored are final.
+ * Claims events for this transaction: new ones, and those that failed before. Once it commits, those that were applied
+ * or ignored are final.
  *
  * @param claims each event once
  * @returns the ids of the claimed events; the others are duplicates

@@ -102,8 +102,8 @@ function isLiveKey(apiKey: string | null): boolean | null {
  *
  * @param payload the body as received
  * @returns the outcome, already committed
- * @throws whatever made the event fail, after recording it; an error for which `isRefused` is true when the database was
- *   busy or unreachable
+ * @throws whatever made the event fail, after recording it; an error for which `isRefused` is true when the database
+ *   was busy or unreachable
  */
 export async function handleEvent(
   context: EventContext,

@@ -72,9 +72,8 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
 }
 
 /**
- * Whether the proof would give the visitor's address to another account and delete the visitor's. Somebody
- * who wants an address can have such a link mailed to it, and the owner of a new account there can mistake it for their
- * own.
+ * Whether the proof would give the visitor's address to another account and delete the visitor's. Somebody who wants an
+ * address can have such a link mailed to it, and the owner of a new account there can mistake it for their own.
  */
 function deletesVisitor({ user }: FastifyRequest, { holder, address }: Proof): boolean {
   return holder === 'unclaimed' && user?.email === address;
