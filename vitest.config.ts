@@ -79,7 +79,6 @@ const SLOW = thorough
       'test/back-pressure.test.ts',
       'test/busy-database.test.ts',
       'test/crash-*.test.ts',
-      'test/postgresql-restart.test.ts',
     ];
 
 /** Transactions run concurrently only on PostgreSQL, so the short run tests these only there. */

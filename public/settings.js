@@ -47,7 +47,7 @@ async function waitForPayment(tierBefore) {
       // Any other error, such as 503 while the server is busy, says nothing about the payment.
       if (response.ok && (await response.json()).tier !== tierBefore) break;
     } catch {
-      // Offline or restarting: the next look may succeed.
+      // Offline, or the server is restarting: the next poll may succeed.
     }
   }
   // After two minutes without news, the page says what to do instead.

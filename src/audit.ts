@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { v7 as orderedId } from 'uuid';
 
 import type { AuditRow } from './db/generated/client.ts';
 import type { Db } from './db/transaction.ts';
@@ -34,7 +34,7 @@ export function writeAudit(
     ...changes.map((change): AuditRow => ({
       ...nothing,
       ...change,
-      id: randomUUID(),
+      id: orderedId(),
       at: now,
       actor,
       causeId: id,
@@ -43,7 +43,7 @@ export function writeAudit(
   );
 }
 
-/** At the same instant, a cause comes before what follows from it. */
+/** At the same instant, a cause comes before what follows from it; rows of one kind come as they were written. */
 const ORDER = ['unlink', 'link', 'tier', 'credit'];
 
 /** A user's audit rows, oldest first. */

@@ -44,6 +44,7 @@ async function playStory(origin: string, movesClock: boolean): Promise<void> {
   say('Ben pays. He is back at', back.url);
 
   const paid = await eventually(
+    'The webhook of the payment',
     () => ben.me(),
     (me) => me.tier === 'paid',
   );
@@ -72,6 +73,7 @@ async function playStory(origin: string, movesClock: boolean): Promise<void> {
 
   await ben.post(portal.url, { action: 'cancel_now' });
   const canceled = await eventually(
+    'The webhook of the cancellation',
     () => ben.me(),
     (me) => me.tier === 'free',
   );
@@ -84,6 +86,7 @@ async function readMail(browser: Browser, to: string): Promise<void> {
   const [, mailbox] = /href="([^"]+\/mail)"/.exec(await browser.get('/pricing')) ?? [];
   if (mailbox === undefined) return;
   const list = await eventually(
+    "Ann's mail",
     () => browser.get(`${mailbox}?to=${encodeURIComponent(to)}`),
     (page) => page.includes('A friend you invited has paid'),
   );
@@ -128,13 +131,17 @@ function openBrowser(origin: string) {
   };
 }
 
-async function eventually<T>(read: () => Promise<T>, enough: (value: T) => boolean): Promise<T> {
+async function eventually<T>(
+  what: string,
+  read: () => Promise<T>,
+  enough: (value: T) => boolean,
+): Promise<T> {
   for (let tries = 0; tries < 50; tries += 1) {
     const value = await read();
     if (enough(value)) return value;
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  throw new PlainError('The webhook did not arrive within five seconds.');
+  throw new PlainError(`${what} did not arrive within five seconds.`);
 }
 
 function must(holds: boolean, sentence: string): void {

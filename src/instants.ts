@@ -1,4 +1,4 @@
-/** A day is always 86 400 s: no calendar, no time zone. */
+/** A day is always 86,400 s: no calendar, no time zone. */
 export const DAY_SECONDS = 86_400;
 
 export function later(a: Date, b: Date | null): Date {

@@ -81,10 +81,15 @@ const STYLES: Readonly<Record<string, 'red' | 'yellow'>> = { warn: 'yellow', err
 /** An error as the log holds it: an object with its type, message and stack, or only its name. */
 function errorLines(error: unknown): string[] {
   if (error === undefined) return [];
-  const { type, message, stack, cause } = (typeof error === 'object' ? error : { message: error }) as {
-    [Key in 'type' | 'message' | 'stack' | 'cause']?: unknown;
-  };
+  const { type, message, stack, cause, errors } = (
+    typeof error === 'object' ? error : { message: error }
+  ) as { [Key in 'type' | 'message' | 'stack' | 'cause' | 'errors']?: unknown };
   const title = [type, message].filter((part) => typeof part === 'string').join(': ');
   const lines = [title, ...(typeof stack === 'string' ? stack.split('\n') : [])];
-  return [...lines.map((one) => `    ${printable(one.trim())}`), ...errorLines(cause)];
+  const several: unknown[] = Array.isArray(errors) ? errors : [];
+  return [
+    ...lines.map((one) => `    ${printable(one.trim())}`),
+    ...several.flatMap(errorLines),
+    ...errorLines(cause),
+  ];
 }

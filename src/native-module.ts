@@ -15,10 +15,11 @@ export function nativeModuleProblem(error: unknown): PlainError | null {
   if (!(error instanceof Error)) return null;
   const { code } = error as NodeJS.ErrnoException;
   if (code !== 'ERR_DLOPEN_FAILED' && !NOT_FOUND.test(error.message)) return null;
-  const [, name = 'with native code'] = PACKAGE.exec(`${error.message}\n${error.stack ?? ''}`) ?? [];
+  const [, name] = PACKAGE.exec(`${error.message}\n${error.stack ?? ''}`) ?? [];
+  const what = name === undefined ? 'A package with native code' : `The package ${name}`;
   return new PlainError(
     error.message.includes('NODE_MODULE_VERSION')
-      ? `The package ${name} was built for another version of Node.js than ${process.version}. Run npm rebuild ${name} in ${ROOT}, then try again.`
-      : `The package ${name} was not built for this machine. Run npm ci in ${ROOT}, then try again.`,
+      ? `${what} was built for another version of Node.js than ${process.version}. Run npm rebuild${name === undefined ? '' : ` ${name}`} in ${ROOT}, then try again.`
+      : `${what} was not built for this machine. Run npm ci in ${ROOT}, then try again.`,
   );
 }

@@ -4,7 +4,7 @@
  */
 export class PlainError extends Error {
   override name = 'PlainError';
-  /** `code` in the command line's JSON. Not named `code`, which tells errors of the system apart. */
+  /** `code` in the command line's JSON. Not named `code`, because that property marks the errors of Node.js itself. */
   readonly kind: string;
   constructor(message: string, kind = 'failed') {
     super(message);

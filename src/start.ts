@@ -25,6 +25,7 @@ import type { Sandbox } from './sandbox/sandbox.ts';
 import { sandboxFile } from './sandbox-file.ts';
 import { sessionSecretOf } from './session-secret.ts';
 import { createStripe } from './stripe/client.ts';
+import { sentence } from './wording.ts';
 
 /** Shutdown grace period for requests in flight, ms. */
 const ANSWER_MS = 7_000;
@@ -32,7 +33,7 @@ const ANSWER_MS = 7_000;
 export interface RunningServer {
   /** Where it can be reached. */
   announcement: Announcement;
-  /** Refuses new requests, finishes those in flight (for at most 7 s) and closes the database. */
+  /** Refuses new requests, finishes those in flight (for at most ANSWER_MS) and closes the database. */
   close: () => Promise<void>;
 }
 
@@ -203,8 +204,10 @@ async function openSandbox(
   const running = await startSandbox({ ...options, port: config.port + 1 })
     .catch(() => startSandbox({ ...options, port: 0 }))
     .catch((error: unknown) => {
+      const explained = explainListen(error, config);
+      if (explained instanceof PlainError) throw explained;
       throw new PlainError(
-        `The sandbox cannot start: ${error instanceof Error ? error.message : String(error)}`,
+        `The sandbox cannot start: ${sentence(error instanceof Error ? error.message : String(error))}`,
       );
     });
   return {

@@ -12,10 +12,15 @@ export function sentence(message: string): string {
   return message.trim().replace(/\.?$/, '.');
 }
 
-/** Puts an amount of credit, in seconds, into words: whole days, or "less than a day". */
+/** Puts an amount of credit that was given or taken, in seconds, into words: whole days, or "less than a day". */
 export function inDays(seconds: number): string {
   const days = Math.round(seconds / DAY_SECONDS);
   return days === 0 ? 'less than a day' : counted(days, 'day');
+}
+
+/** Puts the credit that is left, in seconds, into words: days rounded up, as on Settings. */
+export function inDaysLeft(seconds: number): string {
+  return counted(Math.ceil(seconds / DAY_SECONDS), 'day');
 }
 
 /** A date in words, UTC: "26 November 2026". */

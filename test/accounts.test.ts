@@ -284,7 +284,7 @@ test('an account has at most 100 sessions: one more ends the one that was not us
   expect(await whoIs(server, cookie)).toBe('ann@example.com');
 });
 
-test('a wrong log-in shows the form again to somebody who is logged in, too', async () => {
+test('a wrong login shows the form again to somebody who is logged in, too', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const answer = await logIn(server, 'bob@example.com', 'wrong password', ann.cookie);

@@ -5,7 +5,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
-  everythingElse,
+  domainRows,
   signUp,
   startTestServer,
   userRow,
@@ -47,13 +47,13 @@ describe('when a single write fails', () => {
         server,
         heard.map((name) => events[name]),
       );
-      const before = await everythingElse(server);
+      const before = await domainRows(server);
       const event = events[failing];
 
       const refusal = await refuseWrites(server, write, table);
       const answer = await deliver(server, event);
       expect(answer.statusCode).toBe(500);
-      expect(await everythingElse(server)).toEqual(before);
+      expect(await domainRows(server)).toEqual(before);
       const failed = await server.db.event.findUnique({ where: { id: event.id } });
       expect(failed).toMatchObject({ status: 'failed', payload: JSON.stringify(event) });
       expect(failed?.error).toMatch(/^PrismaClientKnownRequestError: \w+/);
@@ -80,13 +80,13 @@ describe('when a single write fails', () => {
       const friend = await signUp(server, 'friend@example.com', referrer.code);
       const stripe = buyer(friend.id);
       await deliverAll(server, [stripe.checkoutCompleted()]);
-      const before = await everythingElse(server);
+      const before = await domainRows(server);
 
       const earlier = '(SELECT count(*) FROM "CreditEntry")';
       const refusal = await refuseWrites(server, 'INSERT', 'CreditEntry', `${earlier} = ${nth - 1}`);
       const event = stripe.created();
       expect((await deliver(server, event)).statusCode).toBe(500);
-      expect(await everythingElse(server)).toEqual(before);
+      expect(await domainRows(server)).toEqual(before);
 
       await refusal.lift();
       await deliverAll(server, [event]);

@@ -19,7 +19,7 @@ function inbox({ db, stripe, config, clock }: Pick<TestServer, 'db' | 'stripe' |
     Promise.all(
       events.map(async (body) => {
         const event = readEvent(body, clock.now);
-        if (!event) throw new Error('this is an event');
+        if (!event) throw new Error('not a Stripe event');
         try {
           return (await handleEvent(context, event, JSON.stringify(body), clock.now)).status;
         } catch {
@@ -108,7 +108,7 @@ describe('events handled in one batch', () => {
     expect(await soundness(server)).toEqual([]);
   });
 
-  test('one that the database refuses does too, because each is then tried alone', async () => {
+  test('an event that the database refuses leaves its failed row, and the rest are applied, because each is then tried alone', async () => {
     const { server, referrer, people, handle } = await friends(5);
     const refused = people[2]?.person.id ?? '';
     const refusal = await refuseWrites(server, 'UPDATE', 'User', `NEW."id" = '${refused}'`);
@@ -130,7 +130,7 @@ describe('events handled in one batch', () => {
   test('an event whose rule throws leaves its failed row, and the rest of the batch is applied', async () => {
     const { server, people, handle } = await friends(4);
     const [broken, ...others] = people;
-    if (!broken) throw new Error('there is one');
+    if (!broken) throw new Error('There is no broken event.');
     const { person, stripe } = broken;
     await deliverAll(server, [
       stripe.created(),
@@ -156,7 +156,7 @@ describe('events handled in one batch', () => {
     expect(await db.referral.count({ where: { convertedAt: { not: null }, reversedAt: null } })).toBe(3);
   });
 
-  test('large ones that do not fit into one transaction', async () => {
+  test('large events that do not fit into one transaction are all applied', async () => {
     const { server, people, handle } = await friends(6);
     const metadata = { note: 'x'.repeat(900_000) };
     const outcomes = await handle(people.map(({ stripe }) => stripe.created({ metadata })));
@@ -167,7 +167,7 @@ describe('events handled in one batch', () => {
   test('several events of one account in a batch, one of them twice, are each applied once', async () => {
     const { server, referrer, people, handle } = await friends(1);
     const [friend] = people;
-    if (!friend) throw new Error('there is one');
+    if (!friend) throw new Error('There is no friend.');
     const { stripe, person } = friend;
     const created = stripe.created();
     const outcomes = await handle([created, stripe.invoicePaid(), created, stripe.invoicePaymentPaid()]);
@@ -180,7 +180,7 @@ describe('events handled in one batch', () => {
   test('a conversion and its refund in one batch, in any order', async () => {
     const { server, referrer, people, handle } = await friends(1);
     const [friend] = people;
-    if (!friend) throw new Error('there is one');
+    if (!friend) throw new Error('There is no friend.');
     const { stripe, person } = friend;
     const outcomes = await handle([
       stripe.chargeRefunded(),
@@ -199,7 +199,7 @@ describe('events handled in one batch', () => {
   test('a tie among them: Stripe is asked, and the others do not wait for it', async () => {
     const { server, people, handle } = await friends(3);
     const [tied, ...others] = people;
-    if (!tied) throw new Error('there is one');
+    if (!tied) throw new Error('There is no tied event.');
     await deliverAll(server, [tied.stripe.created({}, { at: daysAfter(-1) })]);
     await deliverAll(server, [
       tied.stripe.updated({ status: 'past_due' }, { previous: { status: 'unpaid' } }),

@@ -258,6 +258,8 @@ describe('a checkout that fails', () => {
       const json = await press(world, ann, plan, { accept: 'application/json' });
       expect(json.statusCode).toBe(status);
       expect(json.json()).toMatchObject({ error: { message: expect.stringContaining(text) as string } });
+      // None of these goes away if one waits.
+      expect(json.headers['retry-after']).toBeUndefined();
     },
   );
 

@@ -16,6 +16,9 @@ const ENDS = ['SIGINT', 'SIGKILL', 'SIGINT', 'SIGKILL'] as const;
 /** It goes down after at most this many further acknowledgements. */
 const MAX_ACKNOWLEDGED = 30;
 
+/** How many are refused before it comes back. */
+const REFUSED = 40;
+
 test('PostgreSQL goes down and comes back under load: the server survives, says so, and loses nothing', async () => {
   const why = `SEED=${SEED}`;
   const draw = seededRandom('ends');
@@ -38,12 +41,13 @@ test('PostgreSQL goes down and comes back under load: the server survives, says 
     await postgresql.goDown(signal);
     expect(await status('/readyz'), why).toBe(503);
     expect(await status('/healthz'), why).toBe(200);
-    await until(() => Promise.resolve(refused() > before || undefined));
+    await until(() => Promise.resolve(refused() >= before + REFUSED || undefined));
     await postgresql.comeUp();
     await until(async () => ((await status('/readyz')) === 200 ? true : undefined));
   }
   await stripe.done;
   expect(await server.stop(), why).toBe(0);
+  expect(server.output.stderr, why).toBe('');
   expect(stripe.surprises, why).toEqual([]);
   // Neither a broken connection to the server nor an event that counts as failed.
   expect([...stripe.answers.keys()].sort(), why).toEqual(['200', '503 Retry-After']);

@@ -75,7 +75,7 @@ describe('of several subscriptions, the latest end counts', () => {
     expect(await credit()).toEqual(runsFrom(10));
   });
 
-  test('one of which only the end and the payment arrived', async () => {
+  test('a subscription counts even if only its payment and its end arrived', async () => {
     const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0), b.checkoutCompleted(), b.invoicePaid());

@@ -155,4 +155,24 @@ describe('deleting an account', () => {
     await deleteAccount(world, ann);
     expect(await holding()).toBe(0);
   });
+
+  test('leaves no name in stored disputes, refunds and payments, which name no customer', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann);
+    const [charge = ''] = world.sandbox.objects.charges.keys();
+    await world.merchant.refunds.create({ charge, amount: 100 });
+    world.sandbox.acts.openDispute(charge);
+    await deliverWaiting(world);
+    // A real dispute contains what the customer entered when paying.
+    const { id, payload } = await world.db.event.findFirstOrThrow({
+      where: { type: 'charge.dispute.created' },
+    });
+    const filled = payload?.replace('"evidence": {}', '"evidence": {"customer_name":"Ann Example"}');
+    expect(filled).toContain('Ann Example');
+    await world.db.event.update({ where: { id }, data: { payload: filled ?? null } });
+    await deleteAccount(world, ann);
+    expect(await world.db.event.count({ where: { payload: { contains: 'Ann Example' } } })).toBe(0);
+    expect(await world.db.event.findMany({ where: { thinned: false }, select: { type: true } })).toEqual([]);
+  });
 });

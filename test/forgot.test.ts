@@ -19,7 +19,7 @@ import { buyer } from './support/stripe-events.ts';
 
 const NEW_PASSWORD = 'battery staple';
 
-/** Asks for a link, and waits until so many mails with one have been queued. */
+/** Asks for a link, and waits until `mails` reset mails have been queued in all. */
 async function forgot(server: TestServer, email: string, mails: number) {
   const answer = await postForm(server.app, '/forgot', { email });
   expect(answer.statusCode).toBe(200);
@@ -29,7 +29,7 @@ async function forgot(server: TestServer, email: string, mails: number) {
   });
 }
 
-/** Whatever was asked for before has been done by the time that this has. */
+/** Waits until all earlier requests are done: makes one more and waits for its mail. */
 async function settle(server: TestServer): Promise<void> {
   await signUp(server, 'last@example.com');
   await server.db.user.update({

@@ -18,7 +18,7 @@ test('docs/running.md lists every handled event type, and no other', async () =>
 test('reconcile asks Stripe for every handled type, and for no more at a time than Stripe allows', async () => {
   const world = await startWorld();
   const { stripe } = world;
-  if (!stripe) throw new Error('the server has a key');
+  if (!stripe) throw new Error('The server under test has no key.');
   const list = stripe.events.list.bind(stripe.events);
   const asked: string[][] = [];
   stripe.events.list = (query) => {

@@ -48,9 +48,7 @@ describe('an invitation', () => {
       const session = world.sandbox.objects.checkouts.get(sessionIdOf(await pressUpgrade(world, person)));
       return session?.custom_text.submit?.message;
     };
-    expect(await messageOf(ben)).toBe(
-      'Your invitation: you and your friend each get 45 free days with your first payment.',
-    );
+    expect(await messageOf(ben)).toBe('Your invitation: 45 free days with your first payment.');
     expect(await messageOf(ann)).toBeUndefined();
   });
 
@@ -91,7 +89,7 @@ describe('the plan that a visitor chose', () => {
     expect(answer.body).toContain('<input type="hidden" name="plan" value="annual">');
   });
 
-  test('survives a log-in, for somebody whose session had ended', async () => {
+  test('survives a login, for somebody whose session had ended', async () => {
     const world = await startWorld();
     await signUp(world, 'ann@example.com');
     const sent = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, '', {
@@ -163,9 +161,7 @@ describe('Pricing', () => {
     const stripe = buyer(ben.id);
     await deliver(server, stripe.checkoutCompleted());
     await deliver(server, stripe.created());
-    expect(await words(server, '/pricing', ann.cookie)).toContain(
-      'You have 45 free days . Your paid access lasts until',
-    );
+    expect(await words(server, '/pricing', ann.cookie)).toContain('You have 45 free days . They last until');
     expect(await words(server, '/pricing', ben.cookie)).toContain(
       'You have 45 free days . The countdown is paused while you pay',
     );
@@ -208,7 +204,7 @@ describe('every page', () => {
     },
   );
 
-  test('offers the log-out to whoever is logged in', async () => {
+  test('offers the logout to whoever is logged in', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     for (const url of PAGES) {

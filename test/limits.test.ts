@@ -2,7 +2,7 @@ import type { LightMyRequestResponse } from 'fastify';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import { networkOf } from '../src/http/network.ts';
-import { expectTooMany, failLogIns, WRONG } from './support/failed-log-ins.ts';
+import { expectTooMany, failLogIns, WRONG } from './support/failed-logins.ts';
 import {
   cookiesOf,
   deliverRaw,

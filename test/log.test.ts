@@ -47,7 +47,7 @@ test('on a terminal a line of the log shows its time, level and message, then th
   expect(readableLine(line({ level: 40, msg: 'slow' }), PLAIN)).toMatch(/^\S+ WARN {2}slow$/);
 });
 
-test('on a terminal an error in the log shows its stack and its cause', () => {
+test('on a terminal an error in the log shows its stack, its cause and the errors that it stands for', () => {
   const err = {
     type: 'Error',
     message: 'broken',
@@ -57,6 +57,12 @@ test('on a terminal an error in the log shows its stack and its cause', () => {
   const [first, ...rest] = readableLine(line({ level: 50, msg: 'a request failed', err }), PLAIN).split('\n');
   expect(first).toMatch(/ERROR a request failed$/);
   expect(rest).toEqual(['    Error: broken', '    at one', '    at two', '    TypeError: deeper']);
+  const both = { type: 'AggregateError', message: 'both failed', errors: [err, { message: 'a second' }] };
+  expect(
+    readableLine(line({ err: both }), PLAIN)
+      .split('\n')
+      .slice(1),
+  ).toEqual(['    AggregateError: both failed', ...rest, '    a second']);
   expect(readableLine(line({ err: 'P1001' }), PLAIN).split('\n')[1]).toBe('    P1001');
 });
 

@@ -6,8 +6,8 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { runCli } from './support/process.ts';
 import type { CliOutcome } from './support/process.ts';
 import {
-  daysAfter,
   deliver,
+  daysAfter,
   deliverAll,
   PASSWORD,
   postForm,
@@ -143,7 +143,7 @@ describe('WHO', () => {
       '/v1/checkout/sessions/cs_known',
     ]);
     expect(await notFound(server, ['user', 'ch_unknown'], env)).toMatch(
-      /^ch_unknown is not known, here or at Stripe\. /,
+      /^ch_unknown leads to no customer, here or at Stripe\. /,
     );
     // What is known here is not asked for.
     expect(await found(server, stripe.payment, env)).toBe(ann.id);
@@ -159,8 +159,8 @@ describe('WHO', () => {
       ['01234567-0123-0123-0123-0123456789ab', /^No account has the id 0123/],
       ['ABCD2345', /^No account has the referral code ABCD2345\. Name an address, /],
       ['', /^No account has the referral code \. /],
-      ['pi_nothing', /^pi_nothing is not known here\. /],
-      ['evt_nothing', /^evt_nothing is not known here\. /],
+      ['pi_nothing', /^pi_nothing leads to no customer here\. /],
+      ['evt_nothing', /^evt_nothing leads to no customer here\. /],
       ['cus_nothing', /^The customer cus_nothing is not known here\. `reconcile` /],
       [
         unlinked.customer,
@@ -189,6 +189,21 @@ describe('WHO', () => {
     expect(await told(server, ['explain', who])).toMatchObject({ id: ann.id });
     expect(await told(server, ['reset-link', who])).toMatchObject({ email: ann.email });
     expect(await told<object[]>(server, ['events', who])).toHaveLength(4);
+  });
+
+  test('audit tells of changes in one second in the order in which they happened', async () => {
+    const { server, ann, stripe } = await withAnn();
+    for (let times = 0; times < 5; times += 1) {
+      const [later, latest] = [daysAfter(times + 1), daysAfter(times + 1.5)];
+      await deliverAll(server, [
+        stripe.updated({ status: 'unpaid' }, { at: later }),
+        stripe.updated({ status: 'active' }, { at: latest }),
+      ]);
+    }
+    const rows = await told<{ fromTier: string | null; toTier: string | null }[]>(server, ['audit', ann.id]);
+    const [first, ...later] = rows.filter(({ toTier }) => toTier !== null);
+    expect(first).toMatchObject({ fromTier: 'free', toTier: 'paid' });
+    expect(later.map(({ toTier }) => toTier)).toEqual(Array(5).fill(['free', 'paid']).flat());
   });
 
   test('an id finds a deleted account, which can be read but not changed', async () => {

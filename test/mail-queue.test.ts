@@ -49,7 +49,7 @@ async function handleTogether(server: TestServer, events: object[]): Promise<voi
   await Promise.all(
     events.map((body) => {
       const event = readEvent(body, server.clock.now);
-      if (!event) throw new Error('this is an event');
+      if (!event) throw new Error('not a Stripe event');
       return handleEvent(context, event, JSON.stringify(body), server.clock.now);
     }),
   );
@@ -309,7 +309,7 @@ describe('a payment that failed', () => {
     expect(await server.db.outboxItem.count()).toBe(1);
     await deliverAll(server, [failed(stripe, { attempt_count: 2 })]);
     expect(await server.db.outboxItem.count()).toBe(2);
-    // Nothing was learnt but that.
+    // The event stores no invoice.
     expect(await server.db.invoice.count({ where: { id: 'in_renewal' } })).toBe(0);
   });
 
@@ -357,7 +357,7 @@ describe('a payment that failed', () => {
       reason: "a failed renewal shows in the subscription's status",
     });
     expect(await story.queued()).toEqual([]);
-    // Nothing of a customer that nobody knows stays.
+    // An unknown customer leaves no row.
     expect(await story.server.db.customer.count()).toBe(1);
   });
 

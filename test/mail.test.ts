@@ -88,9 +88,9 @@ async function sendOne(server: TestServer) {
 describe('a mail server', () => {
   test.each<[string, MailServerOptions]>([
     ['in plain text', {}],
-    ['in plain text with a log-in', { login: { user: 'tandem', password: 'p@ss word/1' } }],
+    ['in plain text with a login', { login: { user: 'tandem', password: 'p@ss word/1' } }],
     ['over TLS', { secure: true }],
-    ['over TLS with a log-in', { secure: true, login: { user: 'tandem', password: 'p@ss word/1' } }],
+    ['over TLS with a login', { secure: true, login: { user: 'tandem', password: 'p@ss word/1' } }],
     ['over STARTTLS', { startTls: true }],
   ])('is spoken to %s', async (_how, options) => {
     const { login } = options;
@@ -121,7 +121,7 @@ describe('a mail server', () => {
     }
   });
 
-  test('that refuses the log-in gets no mail, and the password is not stored or logged', async () => {
+  test('that refuses the login gets no mail, and the password is not stored or logged', async () => {
     const mailServer = await startMailServer({ login: { user: 'tandem', password: 'right' } });
     const smtpUrl = mailServer.url.replace('://', '://tandem:wrong@');
     const server = await startTestServer({ ...mailEnv(mailServer), SMTP_URL: smtpUrl });

@@ -54,7 +54,9 @@ async function bareTarget(): Promise<string> {
   const server = inject('postgresqlServer') ?? '';
   const name = newDatabaseName();
   await asAdministrator(server, `CREATE DATABASE ${name}`);
-  onTestFinished(() => asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`));
+  onTestFinished(async () => {
+    await asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`);
+  });
   return databaseOn(server, name);
 }
 

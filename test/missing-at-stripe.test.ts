@@ -9,7 +9,7 @@ import { askStripe } from '../src/http/ask-stripe.ts';
 import { commandContext } from './support/command-context.ts';
 import {
   deliverAll,
-  everythingElse,
+  domainRows,
   PASSWORD,
   postForm,
   signUp,
@@ -136,7 +136,7 @@ describe('objects that Stripe does not know', () => {
     expect(sessions).toHaveLength(2);
     const customer = await world.db.customer.findFirstOrThrow({ where: { userId: ann.id } });
     forget(world, 'checkouts');
-    const before = await everythingElse(world);
+    const before = await domainRows(world);
     const gone = ({ differences }: Awaited<ReturnType<typeof reconcileWorld>>) =>
       differences
         .filter(({ field, there }) => field === 'existence' && there.startsWith('no: it was deleted'))
@@ -147,7 +147,7 @@ describe('objects that Stripe does not know', () => {
     expect(gone(await reconcileWorld(world, null, true))).toEqual(
       [...sessions.map((id) => `checkout session ${id}`), ...expected].sort(),
     );
-    expect(await everythingElse(world)).toEqual(before);
+    expect(await domainRows(world)).toEqual(before);
     expect(await checksThatFail(world)).toEqual([]);
 
     expect(gone(await reconcileWorld(world))).toEqual(
@@ -269,15 +269,13 @@ describe('what Stripe knows in its other mode', () => {
         createdAt: server.clock.now,
       },
     });
-    const before = { ...(await everythingElse(server)), checkouts: await server.db.checkout.findMany() };
+    const before = { ...(await domainRows(server)), checkouts: await server.db.checkout.findMany() };
     for (const act of [upgrade, openPortal, deleteAccount]) {
       const answer = await act(server, ann);
       expect(answer.statusCode).toBe(502);
       expect(answer.body).toContain('Trying again will not help');
     }
-    expect({ ...(await everythingElse(server)), checkouts: await server.db.checkout.findMany() }).toEqual(
-      before,
-    );
+    expect({ ...(await domainRows(server)), checkouts: await server.db.checkout.findMany() }).toEqual(before);
   });
 
   test('is reported to the operator', async () => {
@@ -301,12 +299,12 @@ describe('what Stripe knows in its other mode', () => {
     const { stripe } = world;
     if (!stripe) throw new Error('The server under test has no key.');
     stripe.customers.retrieve = () => Promise.reject(new Stripe.errors.StripeInvalidRequestError(OTHER_MODE));
-    const before = await everythingElse(world);
+    const before = await domainRows(world);
     const { differences } = await reconcileWorld(world);
     expect(differences).toMatchObject([
       { object: 'customer', there: expect.stringMatching(/other mode/) as string },
     ]);
-    expect(await everythingElse(world)).toEqual(before);
+    expect(await domainRows(world)).toEqual(before);
   });
 });
 

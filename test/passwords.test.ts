@@ -114,7 +114,7 @@ describe('password hashing is bounded', () => {
     const answered: string[] = [];
     const logIns = many.map(async (n) => {
       const answer = await post(server, '/login', n, { email: someone(n), password: PASSWORD });
-      if (answer.statusCode === 303) answered.push('log-in');
+      if (answer.statusCode === 303) answered.push('login');
       return answer;
     });
     const file = await server.app.inject({ url: '/public/style.css' });
@@ -130,7 +130,7 @@ describe('password hashing is bounded', () => {
       expect(answer.body).toContain('Too many people are logging in');
     }
     // Hashing does not use every thread: the file did not wait for all of it.
-    expect(answered.at(-1)).toBe('log-in');
+    expect(answered.at(-1)).toBe('login');
     expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
   });
 

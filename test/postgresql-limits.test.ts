@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
 
-import { expectTooMany, failLogIns, WRONG } from './support/failed-log-ins.ts';
+import { expectTooMany, failLogIns, WRONG } from './support/failed-logins.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { until } from './support/process.ts';
 import { holdBefore } from './support/race-point.ts';

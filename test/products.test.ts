@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
+import type { OutboxItem } from '../src/db/generated/client.ts';
 import { examine } from '../src/operator/doctor.ts';
+import { readMailFacts } from '../src/outbox/facts.ts';
+import type { MailWork } from '../src/outbox/kinds.ts';
 import {
   DAY,
   daysAfter,
@@ -211,6 +214,22 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
     for (const event of before.sandbox.objects.events.values()) await deliver(after, event);
     expect(await userRow(after, person.id)).toMatchObject({ tier: 'free' });
     expect(await pressUpgrade(after, person)).toContain('/checkout/');
+  });
+
+  test('a mail about a failed payment does not take a subscription to another product for a plan', async () => {
+    const { server, friend, stripe, hear } = await invited();
+    const other = buyer(friend.id);
+    await hear(0, stripe.checkoutCompleted(), stripe.created(of(OURS)));
+    await hear(0, other.checkoutCompleted(), other.created(of('prod_other')));
+    const data = { invoiceId: 'in_1', nextAttempt: null };
+    const hasPlan = async (): Promise<boolean> => {
+      const item = { id: 'mail_1', kind: 'mail.payment-failed', userId: friend.id, data: '{}' } as OutboxItem;
+      const work = { kind: 'mail.payment-failed', data } as MailWork;
+      return (await readMailFacts(server.db, item, work, server.clock.now)).hasPlan;
+    };
+    expect(await hasPlan()).toBe(true);
+    await hear(1, stripe.ended(daysAfter(1), of(OURS)));
+    expect(await hasPlan()).toBe(false);
   });
 
   test('deleting the account cancels our plan, not the subscription to another product', async () => {

@@ -76,8 +76,8 @@ describe('a trial', () => {
 
 describe('active that may not mean money', () => {
   test.each([
-    ['a coupon of 100 %', { discounts: ['di_1'] }],
-    ['a coupon of 100 % in the shape of older APIs', { discount: { id: 'di_1' }, discounts: undefined }],
+    ['a coupon of 100%', { discounts: ['di_1'] }],
+    ['a coupon of 100% in the shape of older APIs', { discount: { id: 'di_1' }, discounts: undefined }],
     ['an invoice that is sent', { collection_method: 'send_invoice' }],
     ['a price of zero', { items: { data: [{ price: { id: 'price_free', unit_amount: 0 } }] } }],
   ])('%s does not convert until money comes', async (_name, fields) => {

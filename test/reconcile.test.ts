@@ -229,7 +229,7 @@ describe('reconcile', () => {
     }
     loseEverything(world);
     const { stripe } = world;
-    if (!stripe) throw new Error('the server has a key');
+    if (!stripe) throw new Error('The server under test has no key.');
     const list = vi.spyOn(stripe.events, 'list');
     expect((await reconcileWorld(world)).events.missing).toBe(sent);
     expect(list).toHaveBeenCalledTimes(asked);
@@ -249,7 +249,7 @@ describe('reconcile', () => {
     await passTime(world, 31 * DAY);
     loseEverything(world);
     const { stripe } = world;
-    if (!stripe) throw new Error('the server has a key');
+    if (!stripe) throw new Error('The server under test has no key.');
     const list = stripe.subscriptions.list.bind(stripe.subscriptions);
     stripe.subscriptions.list = (query: Stripe.SubscriptionListParams) => {
       if (query.starting_after !== undefined) throw new Error('interrupted');
@@ -400,7 +400,7 @@ describe('reconcile', () => {
     await world.db.subscription.update({ where: { id: subscription }, data: { status: 'past_due' } });
     // Another event arrives between the list and the repair: here, right after Stripe has answered.
     const { stripe } = world;
-    if (!stripe) throw new Error('the server has a key');
+    if (!stripe) throw new Error('The server under test has no key.');
     const list = stripe.subscriptions.list.bind(stripe.subscriptions);
     let once = true;
     stripe.subscriptions.list = ((...args: Parameters<typeof list>) =>

@@ -14,7 +14,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
-  everythingElse,
+  domainRows,
   PASSWORD,
   postForm,
   signUp,
@@ -392,7 +392,7 @@ describe('what relink tells', () => {
       { check: 'one-owner' },
     ]);
     await move(server, stripe, ben);
-    // Moved back, it stands against the claim again.
+    // Moving it back makes it contradict the claim again.
     await relink(commandContext(server), stripe.customer, ann.id, undefined);
     expect(await examine(server.db, { clawbackDays: 30, now: START })).toMatchObject([
       { check: 'one-owner' },
@@ -474,18 +474,18 @@ describe('relink on the command line', () => {
     ],
   ])('relink of %s changes nothing and exits 1', async (_name, args, says) => {
     const story = await wrongAccount();
-    const before = await everythingElse(story.server);
+    const before = await domainRows(story.server);
     const { code, stdout, stderr } = await cli(story.server, ...args(story));
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(says);
-    expect(await everythingElse(story.server)).toEqual(before);
+    expect(await domainRows(story.server)).toEqual(before);
   });
 
   test('relink to a deleted account changes nothing and exits 1', async () => {
     const { server, ben, stripe } = await wrongAccount();
     const answer = await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, ben.cookie);
     expect(answer.statusCode).toBe(303);
-    const before = await everythingElse(server);
+    const before = await domainRows(server);
     const { code, stdout, stderr } = await cli(server, 'relink', stripe.customer, ben.id, '--json');
     expect({ code, stderr }).toEqual({ code: 1, stderr: '' });
     expect(JSON.parse(stdout)).toEqual({
@@ -494,7 +494,7 @@ describe('relink on the command line', () => {
         message: `The account ${ben.id} was deleted, so no customer can be linked to it.`,
       },
     });
-    expect(await everythingElse(server)).toEqual(before);
+    expect(await domainRows(server)).toEqual(before);
   });
 
   test.each([

@@ -61,7 +61,7 @@ test('a mail is listed, and shown as text and as HTML, with links that work', as
   );
 });
 
-test('one that is handed over again is the same mail', async () => {
+test('a mail that is handed over twice is stored once', async () => {
   const { sandbox, page } = await start();
   sandbox.takeMail(MAIL);
   sandbox.takeMail({ ...MAIL, subject: 'Again' });
@@ -70,7 +70,7 @@ test('one that is handed over again is the same mail', async () => {
   expect(list).not.toContain('Again');
 });
 
-test('the list can be of one address', async () => {
+test('the list can be limited to one address', async () => {
   const { sandbox, page } = await start();
   sandbox.takeMail(MAIL);
   sandbox.takeMail({ ...MAIL, messageId: '<2@tandem.test>', to: 'ben@example.com', subject: 'For Ben' });

@@ -44,7 +44,7 @@ function actionsIn(html = ''): string[] {
   return [...html.matchAll(/name="action"\s+value="(\w+)"/g)].map(([, action = '']) => action);
 }
 
-test('the portal keeps what a customer can do apart from what the director can do', async () => {
+test('the portal separates what a customer can do from what the director can do', async () => {
   const { url, page, own, offers } = await atPortal();
   expect(await own()).toEqual(['cancel_at_period_end', 'switch', 'change_card']);
   expect(await offers()).toEqual(['pass_next', 'card_declined', 'dispute_open', 'refund_last', 'cancel_now']);

@@ -81,7 +81,7 @@ test('a trial whose card fails is past due an hour after its end', async () => {
   });
 });
 
-test('what is due happens in its order, and at its seconds', async () => {
+test('what is due happens in order of time, and its events are dated at the second it was due', async () => {
   const started = await startHeldSandbox();
   const monthly = await buy(started);
   started.later(10);
@@ -191,7 +191,7 @@ test('an unpaid first invoice expires after 23 hours, its checkout after 24', as
   expect(() => started.acts.pay(session.id)).toThrow('is expired, not open');
 });
 
-test('a subscription is canceled at the end of its period, unless it goes on after all', async () => {
+test('a subscription is canceled at the end of its period, unless the cancellation is withdrawn', async () => {
   const started = await startHeldSandbox();
   const { subscription: id } = await buy(started);
   const { stripe } = started;

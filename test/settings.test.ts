@@ -51,7 +51,7 @@ test('each invitation shows what became of it, and only a masked address of the 
   await signUp(server, 'carol@example.org', ann.code);
   const { friend } = await friendPays(server, ann.code, 'ben@example.com');
   const text = await words(server, ann);
-  expect(text).toContain('c•••@e•••.org joined. No payment yet.');
+  expect(text).toContain('c•••@e•••.org joined. No days credited so far.');
   expect(text).toContain(
     'b•••@e•••.com joined. First payment on 10 January 2027 : credited, and active until 24 February 2027 .',
   );
@@ -203,7 +203,7 @@ test.each(['address', 'password', 'delete'])(
   },
 );
 
-test('payments that no longer count are reported together, by whose they were, and so is what comes back', async () => {
+test('payments of several friends that no longer count are reported in one sentence, and the reader’s own in another', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const ben = await friendPays(server, ann.code, 'ben@example.com');

@@ -113,7 +113,7 @@ async function countingServer(mail = false) {
       Promise.all(
         events.map((body) => {
           const event = readEvent(body, now);
-          if (!event) throw new Error('this is an event');
+          if (!event) throw new Error('not a Stripe event');
           return handleEvent(context, event, JSON.stringify(body), now);
         }),
       ),

@@ -609,6 +609,16 @@ describe('a thinned event', () => {
     }
   });
 
+  test('keeps the names of the fields that changed, and of those we do not read no value', () => {
+    const refund = { id: 're_1', object: 'refund', payment_intent: 'pi_1', status: 'failed' };
+    const event = stripeEvent('refund.updated', refund);
+    const updated = { ...event, data: { ...event.data, previous_attributes: { metadata: PERSONAL } } };
+    // Otherwise the update of an old failed refund would look like one that does not say what changed.
+    expect(JSON.parse(thinPayload(JSON.stringify(updated)))).toMatchObject({
+      data: { object: refund, previous_attributes: { metadata: null } },
+    });
+  });
+
   test('keeps only the kind and id of an object that is not used or fits no shape', () => {
     const unused = stripeEvent('product.created', { id: 'prod_1', object: 'product', ...PERSONAL });
     expect(JSON.parse(thinPayload(JSON.stringify(unused)))).toMatchObject({

@@ -5,7 +5,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
-  everythingElse,
+  domainRows,
   signUp,
   START,
   startTestServer,
@@ -231,7 +231,7 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
         await deliverAll(server, [event(stripe)]);
       }
       const event = events[type](stripe);
-      const before = await everythingElse(server);
+      const before = await domainRows(server);
 
       const table = type.startsWith('checkout') ? 'Customer' : 'Subscription';
       const isKnown = /updated|deleted/.test(type);
@@ -239,7 +239,7 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
       for (let tries = 1; tries <= 2; tries += 1) {
         const answer = await deliver(server, event);
         expect(answer.statusCode).toBeGreaterThanOrEqual(500);
-        expect(await everythingElse(server)).toEqual(before);
+        expect(await domainRows(server)).toEqual(before);
         expect(await server.db.event.findUnique({ where: { id: event.id } })).toMatchObject({
           status: 'failed',
           error: expect.stringMatching(/^PrismaClientKnownRequestError: \S[^\n]*$/) as string,
@@ -248,7 +248,7 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
       await refusal.lift();
 
       await deliverAll(server, [event]);
-      expect(await everythingElse(server)).not.toEqual(before);
+      expect(await domainRows(server)).not.toEqual(before);
       expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
       for (const later of Object.values(events)) await deliver(server, later(stripe));
       expect(await me(server, friend)).toMatchObject({ tier: 'free', subscription: { status: 'canceled' } });
@@ -257,10 +257,10 @@ describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed per
 
   test('an event whose COMMIT fails is answered 5xx and has changed nothing', async () => {
     const { server, friend, stripe } = await linkedFriend();
-    const before = await everythingElse(server);
+    const before = await domainRows(server);
     const refusal = await refuseCommits(server, 'Subscription');
     expect((await deliver(server, stripe.created())).statusCode).toBeGreaterThanOrEqual(500);
-    expect(await everythingElse(server)).toEqual(before);
+    expect(await domainRows(server)).toEqual(before);
     await refusal.lift();
     await deliverAll(server, [stripe.created()]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });

@@ -73,7 +73,7 @@ describe('requests within one turn of the event loop', () => {
     expect(begun.length - after).toBeLessThanOrEqual(60);
   });
 
-  test('report how long the luckiest one had to wait', async () => {
+  test('report the shortest wait', async () => {
     const { turns, add, turnsPass, passTime } = turnsByHand();
     expect(turns.shortestWait()).toBe(0);
     await add(0, LIMIT);
@@ -134,7 +134,7 @@ test.runIf(inject('engine') === 'sqlite')(
     const servedMeanwhile = served;
     allHeard = true;
     await Promise.all(loads);
-    // With one newcomer in each turn, and a page for everybody in each turn, it would be 1 200 pages.
+    // With one newcomer in each turn, and a page for everybody in each turn, it would be 1,200 pages.
     expect(servedMeanwhile).toBeLessThan((busy * newcomers) / 3);
   },
 );

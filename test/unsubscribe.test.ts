@@ -46,7 +46,7 @@ test.each([
   },
 );
 
-test('a request without a body or a type does as well, and doing it again changes nothing', async () => {
+test('a request without a body or a content type works too, and repeating it changes nothing', async () => {
   const server = await startTestServer(MAIL);
   const ann = await signUp(server, 'ann@example.com');
   for (let n = 0; n < 2; n += 1) {

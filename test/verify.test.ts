@@ -511,7 +511,7 @@ describe('an account with an address that nobody proved or paid for', () => {
     await expectSound(server);
   });
 
-  test('keeps it when it proved it, or paid, before the other one did', async () => {
+  test('keeps the address when it proves it, or pays, before the other account proves it', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);
     const holder = await newcomer(server, 'new@example.com');

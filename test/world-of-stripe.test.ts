@@ -7,7 +7,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
-  everythingElse,
+  domainRows,
   deliverRaw,
   sign,
   signUp,
@@ -80,11 +80,11 @@ describe('rotating the signing secret', () => {
 
   test('an event signed with a removed secret is refused, and nothing of it is kept', async () => {
     const { server, stripe } = await invitation({ STRIPE_WEBHOOK_SECRET: NEXT_SECRET });
-    const before = await everythingElse(server);
+    const before = await domainRows(server);
     for (const event of everything(stripe)) {
       expect((await send(server, event, by(WEBHOOK_SECRET))).statusCode).toBe(400);
     }
-    expect(await everythingElse(server)).toEqual(before);
+    expect(await domainRows(server)).toEqual(before);
     expect(await server.db.event.count()).toBe(0);
   });
 
@@ -131,11 +131,11 @@ describe('test and live mode', () => {
     '%s (%s) is ignored with that reason, whatever its type, and changes nothing',
     async (reason, key, livemode) => {
       const { server, stripe } = await invitation({ STRIPE_API_KEY: key });
-      const before = await everythingElse(server);
+      const before = await domainRows(server);
       for (const event of everything(stripe)) {
         expect((await deliver(server, { ...event, livemode })).json()).toEqual({ status: 'ignored', reason });
       }
-      expect(await everythingElse(server)).toEqual(before);
+      expect(await domainRows(server)).toEqual(before);
       expect(await server.db.event.count({ where: { status: 'ignored', reason } })).toBe(
         everything(stripe).length,
       );
@@ -161,21 +161,21 @@ describe('test and live mode', () => {
 describe('events that are not about our users', () => {
   test('events of a connected account are ignored with a reason that names it, and change nothing', async () => {
     const { server, stripe } = await invitation();
-    const before = await everythingElse(server);
+    const before = await domainRows(server);
     for (const event of everything(stripe)) {
       expect((await deliver(server, { ...event, account: 'acct_1' })).json()).toEqual({
         status: 'ignored',
         reason: 'an event of the connected account acct_1',
       });
     }
-    expect(await everythingElse(server)).toEqual(before);
+    expect(await domainRows(server)).toEqual(before);
     await deliverAll(server, [{ ...stripe.created(), account: null }]);
   });
 
   test("of another product's customer in the same account are kept as facts, and change nothing for anybody", async () => {
     const { server, friend, referrer, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
-    const { users, referrals, credit, audit } = await everythingElse(server);
+    const { users, referrals, credit, audit } = await domainRows(server);
     const other = buyer('order-4711');
     const dispute = other.dispute(START);
     await deliverAll(server, [
@@ -187,7 +187,7 @@ describe('events that are not about our users', () => {
       other.chargeRefunded(),
       other.ended(seconds(2)),
     ]);
-    const after = await everythingElse(server);
+    const after = await domainRows(server);
     expect(after).toMatchObject({ users, referrals, credit, audit });
     expect(after.customers).toContainEqual({
       id: other.customer,
@@ -214,21 +214,21 @@ describe('events that are not about our users', () => {
     ['to a customer only', null, {}, 'the checkout session names none of our users'],
   ])('a checkout with a reference %s is ignored', async (_name, client_reference_id, metadata, reason) => {
     const { server, stripe } = await invitation();
-    const before = await everythingElse(server);
+    const before = await domainRows(server);
     const answer = await deliver(server, stripe.checkoutCompleted({ client_reference_id, metadata }));
     expect(answer.json()).toEqual({ status: 'ignored', reason });
-    expect(await everythingElse(server)).toEqual(before);
+    expect(await domainRows(server)).toEqual(before);
   });
 
   test('a checkout that names two of our users is ignored', async () => {
     const { server, referrer, stripe } = await invitation();
-    const before = await everythingElse(server);
+    const before = await domainRows(server);
     const answer = await deliver(server, stripe.checkoutCompleted({ metadata: { userId: referrer.id } }));
     expect(answer.json()).toEqual({
       status: 'ignored',
       reason: 'the checkout session names two of our users',
     });
-    expect(await everythingElse(server)).toEqual(before);
+    expect(await domainRows(server)).toEqual(before);
   });
 
   test('a checkout of a user who is only a tombstone is ignored', async () => {
@@ -356,16 +356,16 @@ describe('a first payment or renewal that fails', () => {
   test.each(types)('%s for a first invoice that has been paid since changes nothing', async (type) => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
-    const { users, referrals, credit } = await everythingElse(server);
+    const { users, referrals, credit } = await domainRows(server);
     await deliverAll(server, [failing(type, stripe), failing(type, stripe, {}, seconds(-5))]);
-    expect(await everythingElse(server)).toMatchObject({ users, referrals, credit });
+    expect(await domainRows(server)).toMatchObject({ users, referrals, credit });
     expect(await converted(server, friend)).toEqual({ at: START, reversed: false });
   });
 
   test.each(types)("%s for a renewal is ignored: the subscription's status decides", async (type) => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
-    const before = await everythingElse(server);
+    const before = await domainRows(server);
     const renewal = { id: stripeId('in'), billing_reason: 'subscription_cycle' };
     server.clock.now = daysAfter(31);
     const answer = await deliver(server, failing(type, stripe, renewal, daysAfter(31)));
@@ -373,7 +373,7 @@ describe('a first payment or renewal that fails', () => {
       status: 'ignored',
       reason: "a failed renewal shows in the subscription's status",
     });
-    expect(await everythingElse(server)).toEqual(before);
+    expect(await domainRows(server)).toEqual(before);
     await deliverAll(server, [stripe.updated({ status: 'past_due' }, { at: daysAfter(31) })]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
     server.clock.now = daysAfter(45);
@@ -438,7 +438,7 @@ describe('customer.updated', () => {
   test('changes nothing, and its personal data is in no table but the event ledger', async () => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
-    const before = await everythingElse(server);
+    const before = await domainRows(server);
     const object = { id: stripe.customer, object: 'customer', email: 'elsewhere@example.com', name: 'Ann' };
     const answer = await deliver(
       server,
@@ -448,7 +448,7 @@ describe('customer.updated', () => {
       status: 'ignored',
       reason: 'Tandem stores nothing that a customer update can change',
     });
-    expect(await everythingElse(server)).toEqual(before);
+    expect(await domainRows(server)).toEqual(before);
     expect(await userRow(server, friend.id)).toMatchObject({ email: 'friend@example.com' });
   });
 });

@@ -33,7 +33,7 @@ async function showBackups() {
   tellLocalTimes();
 }
 
-/** The server knows no time zone but UTC. */
+/** Shows times in the browser's time zone; the server writes them in UTC. */
 function tellLocalTimes() {
   const format = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeStyle: 'short' });
   for (const time of document.querySelectorAll('[data-backups] time')) {

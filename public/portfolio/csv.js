@@ -242,8 +242,8 @@ export function readTable(text) {
 }
 
 /**
- * Where the names say nothing, the contents do: the first text is the symbol, the first number the quantity, the
- * second the price paid.
+ * Where the names do not tell, this guesses from the contents: the first text is the symbol, the first number the
+ * quantity, the second the price paid.
  * @param {Mapping} mapping @param {Row[]} rows @param {number} width
  * @returns {Mapping}
  */

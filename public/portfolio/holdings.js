@@ -126,7 +126,8 @@ export function combine(first, second) {
 }
 
 /**
- * One holding for each symbol. Two whose sum would break a limit, such as the length of the note, stay two.
+ * One holding for each symbol. Two holdings stay separate if their sum would break a limit, such as the length of the
+ * note.
  * @param {Holding[]} holdings
  */
 export function oneEach(holdings) {

@@ -156,7 +156,7 @@ function showFound({ holdings, leftOut }, mapping, { currency, holdings: here })
   offer($('mapping-choices'), [...(holdings.length > 0 ? choices : []), ['', 'Cancel']]);
 }
 
-/** A phone has no room for columns that say nothing. */
+/** Hides empty columns, because a phone has no room for them. */
 function hideEmptyColumns({ tHead, tBodies: [body] }) {
   const rows = [...body.rows];
   for (const [index, heading] of [...tHead.rows[0].cells].entries()) {

@@ -57,7 +57,7 @@ export function toNumber(text, decimal) {
 }
 
 /**
- * What most of the numbers use.
+ * The decimal sign that most of the numbers use.
  * @param {string[]} texts
  * @param {Decimal} fallback when none of them tells
  * @returns {Decimal}

@@ -34,8 +34,8 @@ export function knownOf(row: Subscription): Known | null {
 
 /**
  * Applies one more snapshot, in whatever order it arrives. Only two instants are kept, not a whole history: when a
- * late snapshot splits a stretch in two, the second part counts from the newest snapshot, the later of its two
- * possible starts.
+ * late snapshot splits a stretch in two, the second part counts from the newest snapshot, its latest
+ * possible start.
  *
  * @param known null when this is the first snapshot
  * @param isNewest whether the row takes this snapshot over

@@ -25,7 +25,7 @@ const LONGEST = 200;
 export const BAD_PASSWORD = `Choose a password of ${SHORTEST} to ${LONGEST} characters.`;
 const BLANK_PASSWORD = 'Choose a password that is more than spaces.';
 const COMMON_PASSWORD =
-  'This is one of the ten thousand most common passwords, which are tried first. Choose another one.';
+  'This is one of the ten thousand most common passwords, which attackers try first. Choose another one.';
 
 /**
  * A new password: 8 to 200 characters as in NIST SP 800-63B (the upper bound only keeps hashing cheap), not

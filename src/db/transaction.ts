@@ -34,7 +34,7 @@ const SNAPSHOT_TIMEOUT_MS = 60_000;
 const MAX_TRIES = 8;
 const MAX_TRYING_MS = 10_000;
 
-/** Write conflict or deadlock: retry at once. */
+/** Write conflict or deadlock: retried after a short delay, which doubles each time. */
 const RETRIED = 'P2034';
 
 /**

@@ -29,7 +29,7 @@ export function answerErrors(app: FastifyInstance): void {
     // A refusal for overload already has its request line. A second log line would add to the load.
     if (status >= 500 && error.code !== BUSY)
       request.log.error({ err: error.cause ?? error }, 'a request failed');
-    if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
+    if (status === 503 && error.code !== NOT_SET_UP) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     const told = status < 500 || error instanceof HttpError ? error : OUR_FAULT;
     return answer(request, reply, status, told.code, told.message);
   });
@@ -45,6 +45,9 @@ export function answerUnknownAddresses(app: FastifyInstance): void {
 
 /** Error code of refusals for overload. */
 export const BUSY = 'busy';
+
+/** Error code of refusals until an operator sets a variable; trying again does not help. */
+export const NOT_SET_UP = 'not_set_up';
 
 /** Value of Retry-After. */
 const RETRY_AFTER_SECONDS = '5';

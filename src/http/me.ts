@@ -42,7 +42,10 @@ const overview = z
         trialEnd: z.date().nullable(),
       })
       .nullable()
-      .meta({ description: 'The one that gives the tier, else the newest; null when there never was one.' }),
+      .meta({
+        description:
+          'The one that gives the tier, else the newest; null when there is none to one of our products.',
+      }),
   })
   .meta({ id: 'Account' });
 

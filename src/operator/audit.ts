@@ -38,8 +38,8 @@ export function describeChange({ kind, fromTier, toTier, seconds, ...moved }: Ch
     case 'unlink':
       return `lost the customer ${customerId} to ${otherUserId ?? 'nobody'}`;
     default: {
-      const days = (seconds ?? 0) / DAY_SECONDS;
-      return `credit ${days < 0 ? '' : '+'}${Number(days.toFixed(2))} days`;
+      const days = Number(((seconds ?? 0) / DAY_SECONDS).toFixed(2));
+      return `credit ${days < 0 ? '' : '+'}${days} ${Math.abs(days) === 1 ? 'day' : 'days'}`;
     }
   }
 }

@@ -21,7 +21,7 @@ const STRIPE_SECRET = /\b(sk|rk|whsec)_\S+/g;
 const EFFECTS: Record<VariableName, (config: Config) => string> = {
   NODE_ENV: ({ production }) =>
     production
-      ? 'Production: every secret must be set, and the sandbox is off.'
+      ? 'Production: PUBLIC_URL, SESSION_SECRET, and the key, webhook secret and prices of Stripe must be set. The sandbox is off.'
       : 'Not production: a missing session secret is generated, and the sandbox may run.',
   HOST: ({ host }) =>
     isLoopback(host) ? 'Only this machine can reach the server.' : 'Other machines can reach the server too.',

@@ -1,7 +1,8 @@
 import type { Event } from '../db/generated/client.ts';
 import { Prisma } from '../db/generated/client.ts';
 import { engineOf } from '../db/transaction.ts';
-import type { Db, Engine } from '../db/transaction.ts';
+import type { Db } from '../db/transaction.ts';
+import { eventsAbout } from '../stripe/event-ledger.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines, styleOfStatus } from './show.ts';
@@ -37,7 +38,7 @@ export async function events(
   const account = who === undefined ? null : await accountOf(context, who);
   const which: Prisma.EventWhereInput = {
     ...(onlyFailed && { status: 'failed' }),
-    ...(account && { id: { in: await eventsAbout(db, account.id, onlyFailed) } }),
+    ...(account && { id: { in: await idsAbout(db, account.id, onlyFailed) } }),
   };
   const order = onlyFailed ? 'asc' : 'desc';
   const rows = await db.event.findMany({
@@ -64,34 +65,11 @@ function cells({ receivedAt, status, type, id, reason, error }: ShownEvent): (st
   return [formatInstant(receivedAt), status.padEnd(7), type, id, reason ?? error];
 }
 
-/** PostgreSQL refuses a document with an escaped NUL or half a surrogate pair. Ids have no escapes. */
-const PAYLOAD: Readonly<Record<Engine, string>> = {
-  sqlite: `e."payload"`,
-  postgresql: `replace(e."payload", '\\u', '/u')::json`,
-};
-
-/**
- * The events about an account: those that name one of its customers, and those that name no customer but one of its
- * invoices (`invoice_payment.*`) or payments (disputes and refunds).
- *
- * @returns ids: the newest ones, or all that failed
- */
-async function eventsAbout(db: Db, userId: string, onlyFailed: boolean): Promise<string[]> {
-  const object = Prisma.raw(`${PAYLOAD[engineOf(db)]} -> 'data' -> 'object'`);
+/** The events about an account, by id: the newest ones, or all that failed. */
+async function idsAbout(db: Db, userId: string, onlyFailed: boolean): Promise<string[]> {
+  const which = onlyFailed ? Prisma.sql`e."status" = 'failed'` : Prisma.sql`true`;
   const rows = await db.$queryRaw<{ id: string }[]>`
-    WITH customers AS (SELECT "id" FROM "Customer" WHERE "userId" = ${userId}),
-    invoices AS (
-      SELECT i."id" FROM "Invoice" AS i JOIN "Subscription" AS s ON s."id" = i."subscriptionId"
-      WHERE s."customerId" IN (SELECT "id" FROM customers)),
-    payments AS (SELECT "id" FROM "Payment" WHERE "invoiceId" IN (SELECT "id" FROM invoices))
-    SELECT e."id" FROM "Event" AS e
-    WHERE ${onlyFailed ? Prisma.sql`e."status" = 'failed'` : Prisma.sql`true`} AND (
-      e."customerId" IN (SELECT "id" FROM customers)
-      OR e."customerId" IS NULL AND e."type" LIKE 'invoice_payment.%'
-        AND ${object} ->> 'invoice' IN (SELECT "id" FROM invoices)
-      OR e."customerId" IS NULL
-        AND (e."type" LIKE 'charge.dispute.%' OR e."type" LIKE 'charge.refund.%' OR e."type" LIKE 'refund.%')
-        AND coalesce(${object} ->> 'payment_intent', ${object} ->> 'charge') IN (SELECT "id" FROM payments))
+    ${eventsAbout(engineOf(db), userId, which)}
     ORDER BY e."receivedAt" DESC, e."created" DESC, e."id" DESC
     ${onlyFailed ? Prisma.empty : Prisma.sql`LIMIT ${NEWEST}`}`;
   return rows.map(({ id }) => id);

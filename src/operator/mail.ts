@@ -67,7 +67,7 @@ function cells(item: ShownItem): (string | null)[] {
  * ask for a new link.
  */
 export const NOT_AGAIN: Readonly<Record<string, string>> = {
-  'mail.prove-address': 'its link is made anew each time, and the user can ask for one in Settings',
+  'mail.prove-address': 'the user can ask for a new link in Settings',
   'mail.address-changing': 'the address that it went to is not kept',
   'mail.address-changed': 'the address that it went to is not kept',
   'mail.account-deleted': 'the address that it went to is not kept',

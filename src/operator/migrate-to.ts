@@ -49,7 +49,7 @@ interface Content {
  * both databases first.
  *
  * @param url the target, `postgresql://…`
- * @throws PlainError when it fails; nothing was copied then
+ * @throws PlainError when it fails; nothing was copied then, unless the connection broke during the commit
  */
 export async function migrateTo(config: Config, url: string): Promise<CommandResult> {
   const path = await sourcePath(config, url);
@@ -303,6 +303,11 @@ function summarise(copied: ReadonlyMap<string, Content>, isUpgraded: boolean, se
 function explain(error: unknown): unknown {
   if (error instanceof Database.SqliteError) return nothingCopied(error.message);
   if (!isDriverAdapterError(error)) return error;
+  if (error.cause.kind === 'ConnectionClosed') {
+    return new PlainError(
+      'The connection to the target was lost. If its tables are empty, nothing was copied: try again. Otherwise everything was: run doctor there.',
+    );
+  }
   if (error.cause.kind === 'TransactionWriteConflict') {
     return nothingCopied('another process is writing to the target. Stop its servers and try again.');
   }

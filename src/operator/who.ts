@@ -55,7 +55,7 @@ async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
   const customerId = (await customerHere(db, id)) ?? (stripe && (await customerThere(stripe, id)));
   if (customerId === null) {
     throw notFound(
-      `${id} is not known${stripe ? ', here or at Stripe' : ' here'}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
+      `${id} leads to no customer${stripe ? ', here or at Stripe' : ' here'}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
     );
   }
   const customer = await db.customer.findUnique({ where: { id: customerId }, include: { user: true } });

@@ -21,7 +21,7 @@ const SHORTEST_SILENCE_SECONDS = 6 * 3_600;
 export type Examine = () => Promise<string[]>;
 
 /**
- * Finds problems that an operator should know about and that a few statements reveal. Each problem is one or two
+ * Finds problems that an operator should know about and that a few statements reveal. Each problem is a few
  * sentences; an empty list means that all is well.
  */
 export async function readProblems(db: Db, now: Date): Promise<string[]> {

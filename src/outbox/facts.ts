@@ -54,7 +54,9 @@ export async function readMailFacts(
   const hasPlan =
     work.kind === 'mail.payment-failed' &&
     userId !== null &&
-    (await subscriptionsOf(db, userId)).some(({ status }) => !TERMINAL_STATUSES.has(status ?? ''));
+    (await subscriptionsOf(db, userId)).some(
+      ({ status, counts }) => counts && !TERMINAL_STATUSES.has(status ?? ''),
+    );
   const sentToday =
     user && user.emailProvenAt === null
       ? await db.outboxItem.count({

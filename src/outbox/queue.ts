@@ -1,4 +1,6 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
+
+import { v7 as orderedId } from 'uuid';
 
 import type { OutboxItem } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
@@ -51,7 +53,8 @@ export function idOnce(...parts: string[]): string {
 
 function rowOf({ kind, userId, data, address, id }: NewItem, now: Date): OutboxItem {
   return {
-    id: id ?? randomUUID(),
+    // Items of one second are carried out in the order of their ids.
+    id: id ?? orderedId(),
     kind,
     userId,
     address: address ?? null,

@@ -3,7 +3,7 @@ import type { User } from '../db/generated/client.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import type { MailFacts } from './facts.ts';
 import type { MailKind, MailWork, ReversalReason } from './kinds.ts';
-import { inDays, longDate } from '../wording.ts';
+import { inDays, inDaysLeft, longDate } from '../wording.ts';
 
 /** The content of a mail. Both the HTML and the plain text are made from it. */
 export interface Words {
@@ -41,14 +41,18 @@ function whatIsLeft(user: User | null, now: Date): string {
   const left = user ? creditLeft(user, now) : 0;
   if (!user?.creditUntil || left <= 0) return 'You have no free days left.';
   if (user.creditHeldAt) {
-    return `You have ${freeDays(left)}, paused while you pay. The countdown starts when your plan ends.`;
+    return `You have ${free(inDaysLeft(left))}, paused while you pay. The countdown starts when your plan ends.`;
   }
   return `Your free days are counting down now. They last until ${longDate(user.creditUntil)}.`;
 }
 
 function freeDays(seconds: number): string {
-  const days = inDays(seconds);
-  return days.replace(/ (days?)$/, ' free $1');
+  return free(inDays(seconds));
+}
+
+/** "2 days" becomes "2 free days". */
+function free(days: string): string {
+  return days.replace(/ (days?)$/, ' free $1').replace('than a', 'than one');
 }
 
 const GRANTED = `${REFERRAL_CREDIT_DAYS} free days`;
@@ -158,7 +162,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.days-restored': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
     subject: `You got ${freeDays(seconds)} back`,
     paragraphs: [
-      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. A payment stands again, so you have ${inDays(seconds)} back.`,
+      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. There is a valid payment again, so you got ${inDays(seconds)} back.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
@@ -167,14 +171,14 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject: `Your plan has ended, and your free days last until ${dateOf(user?.creditUntil)}`,
     paragraphs: [
       `Your paid plan on ${brand} has ended. The free days that were paused while you paid are counting down now.`,
-      `You have paid access until ${dateOf(user?.creditUntil)}: ${inDays(user ? creditLeft(user, now) : 0)} left. Nothing is charged.`,
+      `You have paid access until ${dateOf(user?.creditUntil)}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left. Nothing is charged.`,
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
   }),
   'mail.days-ending': ({ until }, { brand, publicUrl, facts: { user }, now }) => ({
     subject: `Your free days end on ${dateOf(new Date(until))}`,
     paragraphs: [
-      `You have paid access to ${brand} until ${dateOf(new Date(until))}: ${inDays(user ? creditLeft(user, now) : 0)} left.`,
+      `You have paid access to ${brand} until ${dateOf(new Date(until))}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left.`,
       IN_YOUR_BROWSER,
       `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${GRANTED}.`,
     ],

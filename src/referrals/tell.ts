@@ -39,7 +39,7 @@ export function tellSide(
   if (seconds === 0) return;
   const side = user.id === referredId ? 'referred' : 'referrer';
   const data = { referralId, side, seconds } as const;
-  // Days that were also granted in this transaction are news, not given back.
+  // Nobody was told of days that were granted in this transaction, so a mail must not say that they came back.
   const isNew = rows.entries.some(
     (entry) => entry.kind === 'grant' && entry.userId === user.id && entry.referralId === referralId,
   );

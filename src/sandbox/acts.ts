@@ -86,7 +86,7 @@ export function createActs(context: Context): Acts {
         throw new Error(`The customer of checkout ${sessionId} was deleted.`);
       }
       if (percentOff !== undefined && !(percentOff > 0 && percentOff <= 100)) {
-        throw new Error(`A promotion code takes more than 0 and at most 100 % off, not ${percentOff}.`);
+        throw new Error(`A promotion code takes more than 0 and at most 100% off, not ${percentOff}.`);
       }
       const waits = waitingSubscription(state, order) !== undefined;
       if (percentOff !== undefined && (order.percentOff > 0 || waits)) {

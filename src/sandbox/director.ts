@@ -280,16 +280,16 @@ function spanOf(seconds: number): string {
   if (seconds <= HOUR) {
     return 'an hour';
   }
-  if (days <= 1) {
-    return 'a day';
+  if (days < 1) {
+    return `${Math.ceil(seconds / HOUR)} hours`;
   }
-  if (days < 27) {
-    return 'a few days';
-  }
-  if (days < 32) {
+  if (days >= 27 && days < 32) {
     return 'a month';
   }
-  return days < 360 ? 'a few months' : 'a year';
+  if (days < 45) {
+    return days <= 1 ? 'a day' : `${Math.ceil(days)} days`;
+  }
+  return days < 360 ? `${Math.round(days / 30.4)} months` : 'a year';
 }
 
 /** Returns the customer's newest successful charge. */

@@ -26,7 +26,7 @@ export function takeMail({ state, now, save }: Context, mail: HandedMail): void 
   save();
 }
 
-/** Serves one mailbox for all recipients, with every mail that the server has sent, as text and as HTML. */
+/** Serves one mailbox for all recipients, with the newest mails that the server handed over, as text and as HTML. */
 export function serveMailbox(app: FastifyInstance, { state }: Context): void {
   app.get('/mail', (request, reply) => {
     const to = readText(asParams(request.query), 'to');

@@ -21,7 +21,7 @@ import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 const MAX_TRIES = 5;
 
 /** Shown on Stripe's page, above the button. */
-const INVITATION = `Your invitation: you and your friend each get ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
+const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
 
 /** Other requests of the same user won a race: they deleted the account, or kept opening other checkouts. */
 export class CheckoutImpossible extends Error {

@@ -1,4 +1,4 @@
-import type { Prisma } from '../db/generated/client.ts';
+import { Prisma } from '../db/generated/client.ts';
 import { instantText, JSON_ROWS, jsonValue } from '../db/columns.ts';
 import type { Db, Engine, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
@@ -122,6 +122,36 @@ export async function recordFailure(
       ON CONFLICT ("id") DO UPDATE SET "error" = excluded."error"
       WHERE "Event"."status" = 'failed'`;
   });
+}
+
+/** PostgreSQL refuses a document with an escaped NUL or half a surrogate pair. Ids have no escapes. */
+const PAYLOAD: Readonly<Record<Engine, string>> = {
+  sqlite: `e."payload"`,
+  postgresql: `replace(e."payload", '\\u', '/u')::json`,
+};
+
+/**
+ * Selects the ids of the events about an account: those that name one of its customers, and those that name no customer
+ * but one of its invoices (`invoice_payment.*`) or payments (disputes and refunds).
+ *
+ * @param which a further condition on the event `e`
+ */
+export function eventsAbout(engine: Engine, userId: string, which: Prisma.Sql): Prisma.Sql {
+  const object = Prisma.raw(`${PAYLOAD[engine]} -> 'data' -> 'object'`);
+  return Prisma.sql`
+    WITH customers AS (SELECT "id" FROM "Customer" WHERE "userId" = ${userId}),
+    invoices AS (
+      SELECT i."id" FROM "Invoice" AS i JOIN "Subscription" AS s ON s."id" = i."subscriptionId"
+      WHERE s."customerId" IN (SELECT "id" FROM customers)),
+    payments AS (SELECT "id" FROM "Payment" WHERE "invoiceId" IN (SELECT "id" FROM invoices))
+    SELECT e."id" FROM "Event" AS e
+    WHERE ${which} AND (
+      e."customerId" IN (SELECT "id" FROM customers)
+      OR e."customerId" IS NULL AND e."type" LIKE 'invoice_payment.%'
+        AND ${object} ->> 'invoice' IN (SELECT "id" FROM invoices)
+      OR e."customerId" IS NULL
+        AND (e."type" LIKE 'charge.dispute.%' OR e."type" LIKE 'charge.refund.%' OR e."type" LIKE 'refund.%')
+        AND coalesce(${object} ->> 'payment_intent', ${object} ->> 'charge') IN (SELECT "id" FROM payments))`;
 }
 
 /**

@@ -49,7 +49,7 @@ export const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.deleted', onCustomerDeleted],
 ]);
 
-/** The event types that change something. */
+/** The event types that have a handler. */
 export const HANDLED_TYPES: readonly string[] = [...HANDLERS.keys()];
 
 /** How long Stripe may take to break a tie, ms (design: rule 7). */

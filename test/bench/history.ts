@@ -88,7 +88,7 @@ async function measureKind(
     tandem: median(tandem),
     limit: median(limit),
   }));
-  if (!short || !long) throw new Error('There are two fields.');
+  if (!short || !long) throw new Error('A field is missing.');
   return [short, long];
 }
 

@@ -16,7 +16,7 @@ export const READER = {
   token: 'the-session-of-the-benchmark',
 };
 
-/** How many referrers there are. Each has a converted referral once 1 000 have converted. */
+/** How many referrers there are. Each has a converted referral once 1,000 have converted. */
 const REFERRERS = 500;
 /** How many of the past conversions are the reader's. */
 const READERS_REFERRALS = 20;

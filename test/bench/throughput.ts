@@ -104,7 +104,7 @@ export async function measureThroughput(
   if (engine === 'sqlite') log(`${await field.checkStatements()} statements are the same`);
   await field.examine();
   await field.remove();
-  const percent = (share: number): string => `${Math.round(100 * share)} %`;
+  const percent = (share: number): string => `${Math.round(100 * share)}%`;
   return [
     ...tableOf(HEAD, rows),
     '',

@@ -101,7 +101,7 @@ test('a symbol is one holding: adding it again adds to it at the average price, 
   expect(await symbols(page)).toEqual(['ACME']);
 });
 
-test('what an older version of the page kept is read, and its doubles become one', async () => {
+test('what an older version of the page kept is read, and its duplicates become one', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await page.goto('/portfolio');

@@ -34,7 +34,10 @@ const REVERSED = { convertedAt: NOW, reversedAt: NOW };
 const until = days(7).toISOString();
 const referral = { referralId: 'r', side: 'referrer', seconds: 86_400 } as const;
 
-/** Of what is true when nothing else is said: Ann is free, has seven days left, and her friend's payment holds. */
+/**
+ * Why a mail is dropped. Unless a test says otherwise, Ann is free, has
+ * seven days left, and her friend's payment holds.
+ */
 function why(work: MailWork, changes: Partial<User> = {}, facts: Partial<MailFacts> = {}): string | null {
   const user = { ...ANN, ...changes };
   const all = {

@@ -81,7 +81,7 @@ describe('a customer moves to another account (design: rules 3, 6 and 9)', () =>
     expect(rows.users.get(REFERRER)).toMatchObject({ creditUntil: day(45) });
   });
 
-  test('what another customer of the account gives, stays', () => {
+  test('what another customer of the account gives stays', () => {
     const rows = story();
     rows.customers.set('cus_2', {
       id: 'cus_2',

@@ -69,14 +69,16 @@ async function makeDatabase(): Promise<string> {
 }
 
 async function makePostgresqlDatabase(server: string, template: string): Promise<string> {
-  const name = newDatabaseName();
+  const name = newDatabaseName(inject('templateDatabase'));
   await asAdministrator(server, `CREATE DATABASE ${name} TEMPLATE ${template}`);
   return databaseOn(server, name);
 }
 
 function dropAfterTest(server: string, url: string): void {
   const name = new URL(url).pathname.slice(1);
-  onTestFinished(() => asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`));
+  onTestFinished(async () => {
+    await asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`);
+  });
 }
 
 /** Everything that a test can add or remove: columns, constraints, indexes, triggers, migrations. */

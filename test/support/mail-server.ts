@@ -46,7 +46,7 @@ export interface MailServerOptions {
   secure?: boolean;
   /** STARTTLS is offered. */
   startTls?: boolean;
-  /** Nobody sends without this log-in. */
+  /** Required login. */
   login?: { user: string; password: string };
   port?: number;
 }

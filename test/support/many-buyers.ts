@@ -10,7 +10,7 @@ import { examine } from '../../src/operator/doctor.ts';
 import { captureReferral } from '../../src/referrals/capture.ts';
 import { shuffled } from './seeded-random.ts';
 import type { Draw } from './seeded-random.ts';
-import { DAY, everythingElse, startTestServer } from './server.ts';
+import { DAY, domainRows, startTestServer } from './server.ts';
 import type { TestServer } from './server.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './stripe-events.ts';
 import type { EventOptions } from './stripe-events.ts';
@@ -100,7 +100,6 @@ export function purchaseEvents(draw: Draw, userId: string): StripeEvent[] {
  * the rows are consistent, every conversion gave 45 days to each side once, and everything equals a server without
  * disturbances, apart from our own clock's instants.
  *
- * @param people their ids
  * @param purchases the events of each, in the order in which they were delivered
  * @param why shown when it fails
  */
@@ -194,9 +193,9 @@ const OUR_CLOCK = new Set([
 /** Depends on the order of different buyers' events. */
 const BY_ORDER = new Set(['seq']);
 
-/** Every row except the event ledger's, in one order, without what two runs need not share. */
+/** Those rows in a fixed order, without what two runs need not share. */
 async function comparable(server: TestServer): Promise<Record<string, string[]>> {
-  const { audit, ...tables } = await everythingElse(server);
+  const { audit, ...tables } = await domainRows(server);
   const rows = { ...tables, audit: audit.map((row) => ({ ...row, id: null })) };
   return Object.fromEntries(
     Object.entries(rows).map(([table, all]) => [

@@ -2,9 +2,24 @@ import { randomUUID } from 'node:crypto';
 
 import { Client } from 'pg';
 
-/** A name that no other database on the server has. */
-export function newDatabaseName(): string {
-  return `tandem_test_${randomUUID().replaceAll('-', '')}`;
+/**
+ * A name that no other database on the server has.
+ *
+ * @param start what it starts with, such as the name of the template that it is copied from
+ */
+export function newDatabaseName(start = 'tandem_test'): string {
+  return `${start}_${randomUUID().slice(-12)}`;
+}
+
+/** Drops the databases whose names start like this. */
+export async function dropDatabases(server: string, start: string): Promise<void> {
+  const named = await asAdministrator(
+    server,
+    `SELECT datname FROM pg_database WHERE starts_with(datname, '${start}')`,
+  );
+  for (const { datname } of named as { datname: string }[]) {
+    await asAdministrator(server, `DROP DATABASE ${datname} WITH (FORCE)`);
+  }
 }
 
 /** The URL of a database on a server. */
@@ -18,14 +33,15 @@ type Administrator = Client & { ref: () => void; unref: () => void };
 /** Kept open, because connecting takes about as long as creating a database. */
 const administrators = new Map<string, Promise<Administrator>>();
 
-/** Runs one statement as the user in the server's URL. */
-export async function asAdministrator(server: string, statement: string): Promise<void> {
+/** Runs one statement as the user in the server's URL, and returns its rows. */
+export async function asAdministrator(server: string, statement: string): Promise<unknown[]> {
   const connected = administrators.get(server) ?? connect(server);
   administrators.set(server, connected);
   const administrator = await connected;
   administrator.ref();
   try {
-    await administrator.query(statement);
+    const { rows } = await administrator.query<object>(statement);
+    return rows;
   } finally {
     administrator.unref();
   }

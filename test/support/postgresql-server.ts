@@ -55,7 +55,7 @@ export async function startPostgresql({ flags = [] }: { flags?: string[] } = {})
   } catch (error) {
     const last = said.slice(-20).join('\n');
     throw new Error(
-      `PostgreSQL cannot start: ${String(error)}\n${last}\nTEST_DATABASE_URL names one to use instead.`,
+      `PostgreSQL cannot start: ${String(error)}\n${last}\nSet TEST_DATABASE_URL to use another server.`,
     );
   }
   let isDown = false;

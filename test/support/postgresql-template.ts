@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import type { TestProject } from 'vitest/node';
 
 import { migrateTemplate } from './migrate-template.ts';
-import { asAdministrator, databaseOn, newDatabaseName } from './postgresql-databases.ts';
+import { asAdministrator, databaseOn, dropDatabases, newDatabaseName } from './postgresql-databases.ts';
 import { startPostgresql } from './postgresql-server.ts';
 import { newScratchFolder } from './scratch.ts';
 import './provided.ts';
@@ -26,8 +26,8 @@ export default async function setup(project: TestProject): Promise<() => Promise
   project.provide('templateDatabase', templateDatabase);
   project.provide('postgresqlServer', postgresqlServer);
   return async () => {
-    await asAdministrator(postgresqlServer, `DROP DATABASE ${templateDatabase} WITH (FORCE)`);
-    await server?.stop();
+    // A server that was started for this run goes with all its databases.
+    await (server ? server.stop() : dropDatabases(postgresqlServer, templateDatabase));
     await rm(scratch, { recursive: true, force: true });
   };
 }

@@ -161,7 +161,7 @@ export const MAILS: [
     'mail.days-restored',
     () => mailOf({ kind: 'mail.days-restored', data: referral('referrer', 30) }),
     'You got 30 free days back',
-    ['A payment stands again', 'you have 30 days back'],
+    ['There is a valid payment again', 'you got 30 days back'],
     SETTINGS,
   ],
   [

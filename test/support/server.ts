@@ -220,8 +220,8 @@ export function daysAfter(days: number, from: Date = START): Date {
   return new Date(from.getTime() + days * DAY * 1000);
 }
 
-/** Every table except the event ledger, row by row. */
-export async function everythingElse({ db }: TestServer) {
+/** The rows of users, referrals, credit, facts and audit. */
+export async function domainRows({ db }: TestServer) {
   return {
     users: await db.user.findMany({ orderBy: { id: 'asc' } }),
     referrals: await db.referral.findMany(),

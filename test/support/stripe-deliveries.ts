@@ -13,7 +13,7 @@ const REPEATED = 10;
 /** Retry delay, ms. */
 const RETRY_MS = 200;
 
-/** How long an answer may take, ms: long enough for a slow server, to find only one that hangs. */
+/** Timeout of an answer, ms. A slow server stays below it; a hanging one does not. */
 const ANSWER_MS = 30_000;
 
 export interface Deliveries {

@@ -24,7 +24,7 @@ interface Told {
   findings: { check: string; row: string }[];
 }
 
-/** What was told, without its wording, which may differ: of a sentence, only the instants and numbers count. */
+/** The output without its wording, which may differ: of each sentence, only the instants and numbers are compared. */
 function comparable({ accounts, findings }: Told): unknown {
   return {
     accounts: withoutWording(accounts),

@@ -5,7 +5,7 @@ import * as z from 'zod';
 import type { User } from '../../db/generated/client.ts';
 import { answers, nothing } from '../api.ts';
 import type { AppContext } from '../context.ts';
-import { HttpError } from '../errors.ts';
+import { HttpError, NOT_SET_UP } from '../errors.ts';
 import { askStripe } from '../ask-stripe.ts';
 import { setFlash } from '../cookies.ts';
 import { limitedByAccount, takeOfAccount } from '../limits.ts';
@@ -159,7 +159,7 @@ async function portalUrl(billing: BillingContext, user: User, now: Date): Promis
 function notSetUp(variable: string): HttpError {
   return new HttpError(
     503,
-    'not_set_up',
+    NOT_SET_UP,
     `Payments are not set up on this server yet: ${variable} is not set.`,
   );
 }

@@ -45,12 +45,20 @@ export function thinPayload(payload: string): string {
   const { data, ...envelope } = parsed.data;
   const shape = SHAPES.find(([prefix]) => envelope.type.startsWith(prefix))?.[1] ?? z.object({});
   const object = shape.safeParse(data.object);
-  const before = shape.partial().safeParse(data.previous_attributes ?? {});
+  const before = data.previous_attributes;
+  const read = shape.partial().safeParse(before ?? {});
+  // A handler also asks whether anything else changed, so the names of the fields that we do not read stay.
+  const unread = Object.keys(before ?? {}).filter((name) => !(name in shape.shape));
   return JSON.stringify({
     ...envelope,
     data: {
       object: { ...(object.success && object.data), object: data.object.object },
-      ...(data.previous_attributes && { previous_attributes: before.success ? before.data : {} }),
+      ...(before && {
+        previous_attributes: {
+          ...(read.success && read.data),
+          ...Object.fromEntries(unread.map((name) => [name, null])),
+        },
+      }),
     },
   });
 }

@@ -5,7 +5,7 @@ import { inTransaction, isRefused } from '../../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, later, secondsBetween, wholeSeconds } from '../../instants.ts';
 import { describeError } from '../describe-error.ts';
 import { handleEvent, HANDLED_TYPES } from '../handle-event.ts';
-import { readEvent } from '../objects/event.ts';
+import { readEvent, whyNoEvent } from '../objects/event.ts';
 import type { ReconcileContext } from './reconcile-context.ts';
 import { epoch, PAGE, pagesOf } from './compare.ts';
 import { formatValue } from './report.ts';
@@ -111,7 +111,7 @@ async function handleDays(
 async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event): Promise<string | null> {
   const at = now();
   const event = readEvent(raw, at);
-  if (!event) return 'This is not a Stripe event: it needs an id, a type and data.object.';
+  if (!event) return whyNoEvent(raw);
   try {
     await handleEvent(events, event, JSON.stringify(raw), at);
     return null;

@@ -126,7 +126,7 @@ async function saveScreenshot(page: Page, state: string): Promise<void> {
 /** @param runOnly tags or names of axe's rules */
 async function axeFindings(page: Page, runOnly: readonly string[]): Promise<string[]> {
   if (!(await page.evaluate<boolean>('"axe" in globalThis'))) await page.evaluate(AXE);
-  // A button changes to the colours of another scheme within a moment; those in between do not count.
+  // Buttons fade to the other scheme's colours. Without this wait, axe measures the contrast in between.
   await page.evaluate(TRANSITIONS_ENDED);
   const { violations } = await page.evaluate<AxeResults>(
     `axe.run(document, { runOnly: ${JSON.stringify(runOnly)}, resultTypes: ['violations'] })`,
