@@ -107,8 +107,8 @@ export default defineConfig({
     isolate: false,
     // Tests produce much garbage. With more room for it, collecting takes a seventh less processor time.
     execArgv: ['--max-semi-space-size=64'],
-    // Short tests also wait for processes and databases. In the long run a browser is busy beside them.
-    maxWorkers: thorough ? 2 : 3,
+    // More than cores, because tests also wait for processes and databases.
+    maxWorkers: 3,
     restoreMocks: true,
     sequence: { sequencer: LongestFirst },
     projects: [
