@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto';
+
 import { describe, expect, test } from 'vitest';
 
 import { resetLink } from '../src/operator/reset-link.ts';
@@ -29,16 +31,19 @@ async function forgot(server: TestServer, email: string, mails: number) {
   });
 }
 
+/** What the sender does with all mail that is queued. */
+async function sendAll({ db, clock }: TestServer): Promise<void> {
+  const sent = { status: 'done', address: null, endedAt: clock.now };
+  await db.outboxItem.updateMany({ where: { status: 'queued' }, data: sent });
+}
+
 /** Waits until all earlier requests are done: makes one more and waits for its mail. */
 async function settle(server: TestServer): Promise<void> {
-  await signUp(server, 'last@example.com');
-  await server.db.user.update({
-    where: { email: 'last@example.com' },
-    data: { emailProvenAt: server.clock.now },
-  });
+  const email = `${randomUUID()}@example.com`;
+  const last = await signUp(server, email);
+  await server.db.user.update({ where: { email }, data: { emailProvenAt: server.clock.now } });
   const before = (await outbox(server, 'mail.reset-password')).length;
-  await postForm(server.app, '/forgot', { email: 'last@example.com' });
-  const last = await server.db.user.findUniqueOrThrow({ where: { email: 'last@example.com' } });
+  await postForm(server.app, '/forgot', { email });
   await until(async () => {
     const found = await server.db.outboxItem.count({
       where: { userId: last.id, kind: 'mail.reset-password' },
@@ -133,6 +138,7 @@ describe('a forgotten password', () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');
     const [first] = await forgot(server, 'ann@example.com', 1);
+    await sendAll(server);
     server.clock.now = new Date(server.clock.now.getTime() + 1000);
     const [, second] = await forgot(server, 'ann@example.com', 2);
     if (!first || !second) throw new Error('no mails');
@@ -179,7 +185,10 @@ describe('a forgotten password', () => {
   test('brings no more than five mails a day to an unproven address, the one of the sign-up included', async () => {
     const server = await startTestServer(MAIL);
     await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
-    for (let n = 1; n <= 4; n += 1) await forgot(server, 'ann@example.com', n);
+    for (let n = 1; n <= 4; n += 1) {
+      await forgot(server, 'ann@example.com', n);
+      await sendAll(server);
+    }
     expect((await postForm(server.app, '/forgot', { email: 'ann@example.com' })).statusCode).toBe(200);
     await settle(server);
     expect(await outbox(server)).toHaveLength(5);
@@ -196,6 +205,48 @@ describe('a forgotten password', () => {
     await forgot(server, 'ann@example.com', 1);
     await settle(server);
     expect(await outbox(server, 'mail.reset-password')).toHaveLength(1);
+  });
+
+  test.each([
+    ['is older', false],
+    ['has paid', true],
+  ])(
+    'is mailed although a stranger asks for links to a variant of the address, when one %s',
+    async (_why, pays) => {
+      const server = await startTestServer(MAIL);
+      const names = pays
+        ? ['ann+x@example.com', 'ann@example.com']
+        : ['ann@example.com', 'ann+x@example.com'];
+      for (const name of names) {
+        await signUp(server, name);
+        server.clock.now = new Date(server.clock.now.getTime() + 1000);
+      }
+      const ann = await server.db.user.findUniqueOrThrow({ where: { email: 'ann@example.com' } });
+      const stripe = buyer(ann.id);
+      if (pays)
+        await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+      for (let n = 1; n <= 3; n += 1) {
+        await forgot(server, 'ann+x@example.com', n);
+        await sendAll(server);
+      }
+      await postForm(server.app, '/forgot', { email: 'ann+x@example.com' });
+      await settle(server);
+      expect(await outbox(server, 'mail.reset-password')).toHaveLength(3);
+      await forgot(server, 'ann@example.com', 4);
+    },
+  );
+
+  test('to an unproven address is not replaced, and not counted, while it waits to be sent', async () => {
+    const server = await startTestServer(MAIL);
+    // Three of the day's mails.
+    for (const email of ['ann@example.com', 'ann+1@example.com', 'ann+2@example.com'])
+      await postForm(server.app, '/signup', { email, password: PASSWORD });
+    for (let n = 1; n <= 3; n += 1) {
+      await forgot(server, 'ann@example.com', 1);
+      await settle(server);
+    }
+    await sendAll(server);
+    await forgot(server, 'ann@example.com', 2);
   });
 
   test('gets its mail queued even if the server closes meanwhile', async () => {

@@ -1,5 +1,5 @@
 import { hash } from '@node-rs/argon2';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 
 import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
@@ -9,10 +9,35 @@ import type { TestServer } from './support/server.ts';
 const logIn = ({ app }: TestServer, password: string) =>
   postForm(app, '/login', { email: 'ann@example.com', password });
 
-async function resetPath(server: TestServer): Promise<string> {
-  const { json } = await resetLink(commandContext(server), 'ann@example.com');
+async function resetPath(server: TestServer, email = 'ann@example.com'): Promise<string> {
+  const { json } = await resetLink(commandContext(server), email);
   return new URL((json as { url: string }).url).pathname;
 }
+
+test('a password that is too long is refused before it is composed, which takes quadratic time', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const unused = await resetPath(server);
+  await signUp(server, 'cid@example.com');
+  const used = await resetPath(server, 'cid@example.com');
+  expect((await postForm(server.app, used, { password: 'battery staple' })).statusCode).toBe(303);
+  const long = '\u0344'.repeat(1000) + '\u0334'.repeat(1000);
+  const normalize = vi.spyOn(String.prototype, 'normalize');
+  const typed: [string, Record<string, string>, number][] = [
+    ['/signup', { email: 'ben@example.com', password: long }, 400],
+    ['/login', { email: 'ann@example.com', password: long }, 400],
+    ['/settings/password', { currentPassword: PASSWORD, newPassword: long }, 400],
+    ['/settings/password', { currentPassword: long, newPassword: 'battery staple' }, 400],
+    ['/settings/delete', { currentPassword: long }, 400],
+    [unused, { password: long }, 400],
+    [used, { password: long }, 404],
+    ['/settings/address', { email: 'new@example.com', currentPassword: long }, 400],
+  ];
+  for (const [path, fields, status] of typed) {
+    expect((await postForm(server.app, path, fields, ann.cookie)).statusCode, path).toBe(status);
+  }
+  expect(normalize.mock.contexts.filter((text) => String(text).length > 200)).toEqual([]);
+});
 
 describe('a password typed on another keyboard', () => {
   const composed = 'pass\u00e9word\ufb01';

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { doctor } from '../src/operator/doctor.ts';
 import { prune } from '../src/operator/prune.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
+import { proveLink } from '../src/outbox/links.ts';
 import { tellCustomerAddress } from '../src/stripe/tell-customer-address.ts';
 import { commandContext } from './support/command-context.ts';
 import { askFor, kindsFor, MAIL, outbox, prove, provePath } from './support/mail.ts';
@@ -13,6 +14,7 @@ import {
   PASSWORD,
   postForm,
   postFrom,
+  SESSION_SECRET,
   signUp,
   START,
   startTestServer,
@@ -259,7 +261,7 @@ describe('a change of address', () => {
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
     expect(await outbox(server)).toMatchObject([
       { kind: 'mail.address-changing', address: 'ann@example.com', userId: ann.id },
-      { kind: 'mail.prove-address', address: null, userId: ann.id },
+      { kind: 'mail.prove-address', address: 'new@example.com', userId: ann.id },
     ]);
     expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'ann@example.com', emailProven: true });
     expect(await settings(server, ann)).toContain('Your address changes to <strong>new@example.com</strong>');
@@ -342,6 +344,29 @@ describe('a change of address', () => {
     expect(answer.statusCode).toBe(403);
     expect(answer.body).toContain('value="new@example.com"');
     expect(await outbox(server)).toEqual([]);
+  });
+
+  test('is mailed to no other address than the one that was asked for, whatever is pending when it is sent', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    const asked = ['first@example.com', 'second@example.com', 'third@example.com'];
+    for (const email of asked) expect((await askFor(server, ann, email)).statusCode).toBe(303);
+    const maker = { publicUrl: server.config.publicUrl, secret: SESSION_SECRET };
+    const user = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
+    const items = (await outbox(server, 'mail.prove-address')).filter(({ address }) =>
+      asked.includes(address ?? ''),
+    );
+    const sentTo = items.map((item) => [
+      item.address,
+      proveLink(maker, user, item, server.clock.now)?.address,
+    ]);
+    expect(new Map(sentTo as [string, unknown][])).toEqual(
+      new Map([
+        ['first@example.com', undefined],
+        ['second@example.com', undefined],
+        ['third@example.com', 'third@example.com'],
+      ]),
+    );
   });
 
   test('is voided by a newer one', async () => {

@@ -1,5 +1,5 @@
 import type { Prisma, User } from '../db/generated/client.ts';
-import type { Tx } from '../db/transaction.ts';
+import type { Db, Tx } from '../db/transaction.ts';
 
 /** The `emailHash` of a tombstone whose address does not count. No real address hashes to it. */
 export const NO_ADDRESS = '';
@@ -31,6 +31,20 @@ export async function isUnclaimed(client: Prisma.TransactionClient, user: User):
   return user.emailProvenAt === null && !(await hasPaid(client, user.id, null));
 }
 
+/**
+ * Whether an account is the one for which a mailbox keeps its last mails of the day (design: rule 12). All +tags of an
+ * address share a mailbox. Of their unproven accounts, those that have paid come first, then the older ones. Otherwise
+ * a stranger with an account under another +tag could use up the mails that let the owner in.
+ */
+export async function isFirstOfMailbox(db: Db, user: User): Promise<boolean> {
+  const { id, emailHash } = user;
+  const paid = { customers: { some: { subscriptions: { some: paidSince({ not: null }) } } } };
+  const older = { createdAt: { lt: user.createdAt } };
+  const before = (await hasPaid(db, id, null)) ? { AND: [paid, older] } : { OR: [paid, older] };
+  const sharing = { emailHash, id: { not: id }, deletedAt: null, emailProvenAt: null };
+  return (await db.user.count({ where: { AND: [sharing, before] } })) === 0;
+}
+
 /** @param after count only payments later than this; null counts all */
 async function hasPaid(
   client: Prisma.TransactionClient,
@@ -38,11 +52,10 @@ async function hasPaid(
   after: Date | null,
 ): Promise<boolean> {
   const since = after === null ? { not: null } : { gt: after };
-  const paid = await client.subscription.count({
-    where: {
-      customer: { userId },
-      OR: [{ provenAt: since }, { invoices: { some: { positive: true, paidAt: since } } }],
-    },
-  });
+  const paid = await client.subscription.count({ where: { customer: { userId }, ...paidSince(since) } });
   return paid > 0;
+}
+
+function paidSince(since: Prisma.DateTimeNullableFilter): Prisma.SubscriptionWhereInput {
+  return { OR: [{ provenAt: since }, { invoices: { some: { positive: true, paidAt: since } } }] };
 }

@@ -3,7 +3,7 @@ import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction, isUniqueViolation } from '../db/transaction.ts';
 import { addressToProve } from '../outbox/links.ts';
-import { queueNow } from '../outbox/queue.ts';
+import { queueNow, queueProof } from '../outbox/queue.ts';
 import { isUnclaimed, leaveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
 import { closeAllSessions, closeOtherSessions } from './sessions.ts';
@@ -72,7 +72,7 @@ export async function askForAddress(
       data: { pendingEmail: pending, pendingEmailAt: pending && tx.now },
     });
     if (keeps) return 'done';
-    await queueNow(tx, [{ kind: 'mail.prove-address', userId, data: null }]);
+    await queueProof(tx, userId, email);
     if (tellOld && user.email !== null)
       await queueNow(tx, [{ kind: 'mail.address-changing', userId, data: null, address: user.email }]);
     return 'done';
@@ -92,7 +92,7 @@ export async function mailProofAgain(db: Db, userId: string, address: string, no
     if (toProve?.address !== address) return;
     // Extends the deadline of the change.
     if (toProve.isChange) await tx.user.update({ where: { id: userId }, data: { pendingEmailAt: tx.now } });
-    await queueNow(tx, [{ kind: 'mail.prove-address', userId, data: null }]);
+    await queueProof(tx, userId, address);
   });
 }
 

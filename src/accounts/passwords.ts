@@ -28,8 +28,8 @@ const COMMON_PASSWORD =
   'This is one of the ten thousand most common passwords, which attackers try first. Choose another one.';
 
 /**
- * A new password: 8 to 200 characters as in NIST SP 800-63B (the upper bound only keeps hashing cheap), not
- * blank, and not one of the ten thousand most common.
+ * A new password: 8 to 200 characters as in NIST SP 800-63B (the upper bound only keeps composing and hashing cheap),
+ * not blank, and not one of the ten thousand most common.
  */
 export const newPassword = z.string().check((context) => {
   const problem = problemOf(context.value);
@@ -68,6 +68,8 @@ export type PasswordVerdict = 'right' | 'outdated' | 'wrong';
  * @throws HashingBusy when too many others wait
  */
 export async function checkPassword(stored: string | null, password: string): Promise<PasswordVerdict> {
+  // No account has a longer one, and composing it would take quadratic time.
+  if (password.length > LONGEST) return 'wrong';
   const composed = compose(password);
   return inTurn(async () => {
     hashOfNothing ??= hash('', OPTIONS);
@@ -88,9 +90,11 @@ function compose(password: string): string {
 }
 
 function problemOf(password: string): string | null {
+  // The maximum is the form's maxlength, in UTF-16 units; the minimum counts characters. Composing takes time that is
+  // quadratic in the number of combining characters, so a longer password is refused before.
+  if (password.length > LONGEST) return BAD_PASSWORD;
   const composed = compose(password);
-  // The minimum counts characters, not UTF-16 units; the maximum is the form's maxlength.
-  if (Array.from(composed).length < SHORTEST || password.length > LONGEST) return BAD_PASSWORD;
+  if (Array.from(composed).length < SHORTEST) return BAD_PASSWORD;
   if (/^[\p{White_Space}\p{Default_Ignorable_Code_Point}\p{Cc}]*$/u.test(composed)) return BLANK_PASSWORD;
   return commonPasswords().has(composed.toLowerCase()) ? COMMON_PASSWORD : null;
 }

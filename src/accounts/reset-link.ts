@@ -32,9 +32,12 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
 }
 
 /**
- * Queues a mail with a reset link if an account has the address. The caller cannot tell whether one has.
+ * Queues a mail with a reset link if an account has the address. The caller must not show whether one has. While such a
+ * mail to an unproven address still waits to be sent, it queues no second one: only the last link works, and few mails
+ * a day go there.
  * @param email in lower case
  * @param mayMail whether one more mail may be sent to the account's address
+ * @returns whether it queued one
  */
 export async function mailResetLink(
   db: Db,
@@ -42,18 +45,29 @@ export async function mailResetLink(
   email: string,
   mayMail: (user: User) => Promise<boolean>,
   now: Date,
-): Promise<void> {
+): Promise<boolean> {
   const found = await db.user.findUnique({ where: { email } });
-  if (!found || !(await mayMail(found))) return;
-  await inTransaction(db, now, async (tx) => {
+  if (!found || !(await mayMail(found))) return false;
+  return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, found.id);
     // The address was changed or the account deleted in the meantime. The mail would go to someone else or to
     // nobody.
-    if (user?.email !== email) return;
+    if (user?.email !== email) return false;
+    if (user.emailProvenAt === null && (await isLinkWaiting(tx, user.id))) return false;
     const id = randomUUID();
     await replaceLink(tx, secret, user.id, resetToken(secret, id), true);
     await queueNow(tx, [{ id, kind: 'mail.reset-password', userId: user.id, data: null }]);
+    return true;
   });
+}
+
+/** Whether a mail with a link that works is queued. */
+async function isLinkWaiting(tx: Tx, userId: string): Promise<boolean> {
+  const queued = await tx.outboxItem.count({
+    where: { userId, kind: 'mail.reset-password', status: 'queued' },
+  });
+  const working = { userId, mailed: true, used: false, expiresAt: { gt: tx.now } };
+  return queued > 0 && (await tx.resetLink.count({ where: working })) > 0;
 }
 
 async function replaceLink(

@@ -4,7 +4,7 @@ import type { User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction, isUniqueViolation } from '../db/transaction.ts';
 import { addSeconds } from '../instants.ts';
-import { queueNow } from '../outbox/queue.ts';
+import { queueProof } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
 import { hashEmail } from './email.ts';
@@ -37,7 +37,7 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
     return await inTransaction(db, now, async (tx) => {
       const user = await createUser(tx, input.email, passwordHash);
       await captureReferral(tx, user, input.code);
-      if (input.mail) await queueNow(tx, [{ kind: 'mail.prove-address', userId: user.id, data: null }]);
+      if (input.mail) await queueProof(tx, user.id, input.email);
       if (input.oldToken !== null) await closeSession(tx, secret, input.oldToken);
       return openSession(tx, secret, user.id);
     });

@@ -18,8 +18,11 @@ export function errorsFor<Field extends string>(
   return errors;
 }
 
-/** Returns what was typed in a field so that it can be shown again; empty unless it was text. */
+/** The longest address (RFC 5321), and more than the longest password; browsers send no more for our fields. */
+const LONGEST_SHOWN = 254;
+
+/** Returns what was typed in a field so that it can be shown again, cut if too long; empty unless it was text. */
 export function typedText(body: unknown, field: string): string {
   const value = (body as Record<string, unknown> | null | undefined)?.[field];
-  return typeof value === 'string' ? value : '';
+  return typeof value === 'string' ? value.slice(0, LONGEST_SHOWN) : '';
 }

@@ -6,8 +6,8 @@ import type { AppContext } from './context.ts';
 import { giveBackToMailbox, takeOfMailbox } from './limits.ts';
 
 /**
- * Of the mails a day to an unproven address, this many are kept for links that reset a password. Otherwise a stranger
- * who signs up with variants of the address could keep its owner out.
+ * Of the mails a day to an unproven address, this many are kept for links that reset the password of one account (see
+ * `isFirstOfMailbox`). Otherwise a stranger who signs up with variants of the address could keep its owner out.
  */
 const KEPT_FOR_RESETS = 2;
 
@@ -15,7 +15,7 @@ const KEPT_FOR_RESETS = 2;
  * Whether one more mail may be sent to an address. Mail must be on, and a person whose address is unproven
  * gets at most five a day (design: rule 12), counting all +tags together. A call that allows the mail counts it.
  * @param address in lower case
- * @param kept how many of the day's mails must be left afterwards; 0 for a link that resets the password
+ * @param kept how many of the day's mails must be left afterwards; 0 for the mails that are kept
  */
 export async function mayMail(
   { config }: AppContext,

@@ -42,17 +42,17 @@ export function addressToProve(user: ProvingUser, now: Date): ToProve | null {
 
 /**
  * Returns the link of a `mail.prove-address` and the address it goes to. Null means that the mail is to be
- * dropped: the address is proven, the change was voided, or a newer mail has the link.
+ * dropped: the address is proven, the change was voided or is to another address by now, or a newer mail has the link.
  */
 export function proveLink(
   { publicUrl, secret }: LinkMaker,
   user: ProvingUser,
-  item: Pick<OutboxItem, 'createdAt'>,
+  item: Pick<OutboxItem, 'createdAt' | 'address'>,
   now: Date,
 ): (ToProve & { url: string }) | null {
   const toProve = addressToProve(user, now);
-  if (!toProve || (toProve.isChange && user.pendingEmailAt !== null && item.createdAt < user.pendingEmailAt))
-    return null;
+  if (!toProve || (item.address !== null && item.address !== toProve.address)) return null;
+  if (toProve.isChange && user.pendingEmailAt !== null && item.createdAt < user.pendingEmailAt) return null;
   const expiresAt = addSeconds(item.createdAt, PROVE_SECONDS);
   if (expiresAt <= now) return null;
   return { ...toProve, url: `${publicUrl}/verify/${proveToken(secret, user, toProve.address, expiresAt)}` };

@@ -44,6 +44,14 @@ export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void>
 }
 
 /**
+ * Queues the mail that proves an address. The item keeps the address, so that the mail goes to no other one that the
+ * account may have, or want, by the time it is sent.
+ */
+export function queueProof(tx: Tx, userId: string, address: string): Promise<void> {
+  return queueNow(tx, [{ kind: 'mail.prove-address', userId, data: null, address }]);
+}
+
+/**
  * Derives an id from what an item is about. A second item about the same thing gets the same id and is not
  * queued.
  */

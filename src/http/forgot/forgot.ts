@@ -1,12 +1,13 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
+import { isFirstOfMailbox } from '../../accounts/addresses.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { mailResetLink } from '../../accounts/reset-link.ts';
 import type { AppContext } from '../context.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { takeOfAddress, takeOfMailbox, TOO_MANY_TRIES } from '../limits.ts';
-import { mayMailTo } from '../may-mail.ts';
+import { mayMailTo, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
 /**
@@ -40,9 +41,10 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
         db,
         sessionSecret,
         email,
-        (user) => mayMailTo(context, request, user, 0),
+        async (user) => mayMailTo(context, request, user, (await isFirstOfMailbox(db, user)) ? 0 : undefined),
         now(),
       )
+        .then((isQueued) => (isQueued ? undefined : uncountMails(request)))
         .catch((error: unknown) => {
           log.error({ err: error }, 'a reset link could not be queued');
         })
