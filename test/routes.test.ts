@@ -7,7 +7,7 @@ import { buyer } from './support/stripe-events.ts';
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
   'onRequest: securityHeaders, onRequest, waitForTurn, onRequest',
-  'onSend: boundLargeAnswer, onSend',
+  'onSend: boundLargeAnswer, closeUnreadBody, onSend',
   'onResponse: logRequest',
 ];
 
@@ -27,23 +27,25 @@ function hooksOf(own: readonly string[], afterwards: readonly string[]): string[
   ];
   return [
     `onRequest: ${[...first, 'recogniseVisitor', ...own, 'onRequest'].join(', ')}`,
+    'preParsing: collectBody',
     'preHandler: recogniseAgain, readNews, readTrouble',
-    'onSend: boundLargeAnswer, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
+    'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
     `onResponse: ${['logRequest', ...afterwards].join(', ')}`,
   ];
 }
 
 const WEBHOOK = [
   'onRequest: securityHeaders, onRequest, waitForTurn, ignoreContentType, refuseTooMany',
-  'onSend: boundLargeAnswer',
+  'onSend: boundLargeAnswer, closeUnreadBody',
   'onResponse: logRequest',
 ];
 
 /** Mail providers come from elsewhere. */
 const UNSUBSCRIBE = [
   'onRequest: securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
+  'preParsing: collectBody',
   'preHandler: recogniseAgain',
-  'onSend: boundLargeAnswer, fastifyCookieOnSendHandler, onSend',
+  'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, onSend',
   'onResponse: logRequest',
 ];
 

@@ -265,6 +265,72 @@ describe('one address can open only a limited number of connections', () => {
   });
 });
 
+describe('behind a proxy, a request that was answered before its body arrived', () => {
+  const refusals: [string, string][] = [
+    [
+      'from another site',
+      'POST /login HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\nContent-Length: 30',
+    ],
+    ['too large', 'POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 300000'],
+    ['too large, in chunks', `POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked`],
+    ['a body that no page takes', 'GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 30'],
+  ];
+  const BODY = `11170\r\n${'x'.repeat(70_000)}\r\n`;
+
+  test.each(refusals)('does not count once its client has gone: %s', async (_name, headers) => {
+    const { open } = await listen({ connectionsOfAddress: 1 }, { TRUST_PROXY: '127.0.0.1' });
+    const type = 'Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 192.0.2.1';
+    const request = `${headers}\r\n${type}\r\n\r\n${headers.includes('chunked') ? BODY : 'a'}`;
+    for (let times = 1; times <= 3; times += 1) {
+      await until(async () => {
+        const client = await open(request);
+        await Promise.race([client.closed, once(client.socket, 'data')]);
+        client.socket.destroy();
+        await client.closed;
+        // The server may still hold the connection of the client before.
+        return /^HTTP\/1\.1 (?!503)/.test(client.answered()) || undefined;
+      });
+    }
+  });
+});
+
+describe('a body in many tiny pieces', () => {
+  const tiny = '1\r\nx\r\n';
+  const patient = { requestMs: NEVER, stalledMs: NEVER, idleMs: NEVER };
+
+  test.each([
+    ['a form', 'POST /login', 'application/x-www-form-urlencoded', ''],
+    ['a backup of nobody', 'POST /api/backups', 'application/json', 'HTTP/1.1 401'],
+    ['a webhook', 'POST /api/stripe/webhook', 'application/json', ''],
+    ['a mail program’s POST', 'POST /unsubscribe/x', 'multipart/form-data; boundary=x', ''],
+  ])('ends the connection: %s', async (_name, route, type, answer) => {
+    const { open } = await listen(patient);
+    const headers = `Host: x\r\nContent-Type: ${type}\r\nTransfer-Encoding: chunked`;
+    const client = await open(`${route} HTTP/1.1\r\n${headers}\r\n\r\n${tiny.repeat(5_000)}`);
+    expect((await client.closed).slice(0, 12)).toBe(answer);
+  });
+
+  test('of a page that takes none ends the connection with the answer', async () => {
+    const { open } = await listen(patient);
+    const client = await open(
+      `GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${tiny.repeat(5_000)}`,
+    );
+    expect(await client.closed).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('is accepted where the pieces are not that many', async () => {
+    const { open } = await listen(patient);
+    const form = 'email=nobody%40example.com&password=not+the+one';
+    const pieces = [...form].map((letter) => `1\r\n${letter}\r\n`).join('');
+    const headers =
+      'Host: x\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded';
+    const client = await open(
+      `POST /login HTTP/1.1\r\n${headers}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n${pieces}0\r\n\r\n`,
+    );
+    expect(await client.closed).toMatch(/^HTTP\/1\.1 401 /);
+  });
+});
+
 describe('requests that do not wait for the answer to an earlier one', () => {
   test('are answered in turn while they are few', async () => {
     const { open } = await listen({ pipelined: 2 });

@@ -40,6 +40,7 @@ import { answerErrors, answerUnknownAddresses, BUSY, errorForLog, HttpError } fr
 import { declareLimits, limitUnknownPaths } from './limits.ts';
 import { boundOneClient } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
+import { closeUnreadBodies, collectBodies } from './read-body.ts';
 import { createTurns } from './turns.ts';
 import { declareVisitor, recogniseVisitors } from './visitor.ts';
 
@@ -106,6 +107,7 @@ export async function buildApp(
     });
   });
   boundOneClient(app, bounds, config.trustProxy.length > 0);
+  closeUnreadBodies(app);
   const turns = createTurns(TURN_MS, () => performance.now());
   // Registered before anything that queries the database.
   await app.register(underPressure, {
@@ -164,6 +166,7 @@ export async function buildApp(
  */
 async function peopleRoutes(people: FastifyInstance, context: AppContext): Promise<void> {
   await people.register(cookie);
+  collectBodies(people);
   await people.register(formbody);
   people.addHook('onRequest', function checkOrigin(request, reply, done) {
     // Answers here can be personal. The static files set their own header.

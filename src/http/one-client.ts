@@ -6,6 +6,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Bounds } from './bounds.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
+import { hasBody } from './read-body.ts';
 
 const TOO_MANY_AT_ONCE = new HttpError(
   503,
@@ -29,15 +30,21 @@ function boundBodies(app: FastifyInstance, most: number): void {
   const take = createShares(most);
 
   app.addHook('onRequest', function boundBodiesOfClient({ raw, ip }, reply, done) {
-    const { 'content-length': length, 'transfer-encoding': encoding } = raw.headers;
-    if (length === undefined && encoding === undefined) {
+    if (!hasBody(raw) || raw.socket.destroyed) {
       done();
       return;
     }
     const giveBack = take(ip);
     if (giveBack) {
-      // The body is complete, or never will be.
-      raw.once('close', giveBack);
+      // The body is complete, or never will be. Node may say only of the connection that it has ended, when the request
+      // was answered before its body arrived.
+      const release = (): void => {
+        raw.off('close', release);
+        raw.socket.off('close', release);
+        giveBack();
+      };
+      raw.once('close', release);
+      raw.socket.once('close', release);
       done();
       return;
     }

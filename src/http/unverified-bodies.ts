@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 
 import type { WebhookBodyBounds } from './bounds.ts';
 import { HttpError } from './errors.ts';
+import { readBody } from './read-body.ts';
 
 /** Stripe's events are far smaller. */
 const BODY_LIMIT_BYTES = 1024 * 1024;
@@ -37,35 +38,16 @@ export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpErro
 
   return async (address, request) => {
     const announced = Number(request.headers['content-length'] ?? 0);
-    if (announced > BODY_LIMIT_BYTES) throw TOO_LARGE;
-    checkRoom(address, announced);
-    // One buffer that grows: kept as they come, pieces of one byte would take hundreds of bytes each.
-    let body: Buffer = Buffer.alloc(0);
-    let length = 0;
+    if (announced <= BODY_LIMIT_BYTES) checkRoom(address, announced);
+    let held = 0;
     try {
-      // Keep the connection open: a refusal must still be answered.
-      for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-        if (length + chunk.length > BODY_LIMIT_BYTES) throw TOO_LARGE;
-        checkRoom(address, chunk.length);
-        hold(address, chunk.length);
-        if (length + chunk.length > body.length) body = grown(body, length + chunk.length);
-        length += chunk.copy(body, length);
-      }
-      return body.subarray(0, length);
-    } catch (error) {
-      if (error instanceof HttpError) throw error;
-      throw new HttpError(400, 'broken_off', 'the connection ended before the whole body arrived', {
-        cause: error,
+      return await readBody(request, { bytes: BODY_LIMIT_BYTES, error: TOO_LARGE }, (bytes) => {
+        checkRoom(address, bytes);
+        hold(address, bytes);
+        held += bytes;
       });
     } finally {
-      hold(address, -length);
+      hold(address, -held);
     }
   };
-}
-
-/** A copy with room for at least `bytes`. The size doubles, so that copying stays linear. */
-function grown(body: Buffer, bytes: number): Buffer {
-  const larger = Buffer.allocUnsafe(Math.max(bytes, 2 * body.length));
-  body.copy(larger);
-  return larger;
 }

@@ -5,6 +5,7 @@ import { setMailOff } from '../../accounts/mail-off.ts';
 import { unsubscribes, unsubscribingUser } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
 import { sendPage } from '../page.ts';
+import { collectBodies } from '../read-body.ts';
 import { recogniseVisitors } from '../visitor.ts';
 
 type WithToken = FastifyRequest<{ Params: { token: string } }>;
@@ -18,6 +19,7 @@ export async function unsubscribeRoutes(app: FastifyInstance, context: AppContex
   const { db, sessionSecret, now } = context;
   await app.register(cookie);
   recogniseVisitors(app, context);
+  collectBodies(app);
   // The body, multipart or a form, adds nothing to the POST itself, so ignore it.
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, _body, done) => {

@@ -1,0 +1,103 @@
+import type { IncomingMessage } from 'node:http';
+import { Readable } from 'node:stream';
+
+import { errorCodes } from 'fastify';
+import type { FastifyInstance } from 'fastify';
+
+import { HttpError } from './errors.ts';
+
+/** Each piece takes about as long as 500 bytes do, so a body of tiny pieces takes long. No client sends one. */
+const MANY_PIECES = 1_000;
+const TINY_BYTES = 64;
+
+/** Whether a request says that it has a body. */
+export function hasBody({ headers }: IncomingMessage): boolean {
+  const { 'content-length': length, 'transfer-encoding': encoding } = headers;
+  return encoding !== undefined || (length !== undefined && length !== '0');
+}
+
+/**
+ * Reads a whole body into one buffer that grows: kept as they come, pieces of one byte would take hundreds of bytes
+ * each.
+ * @param limit its size, bytes, and the error to throw when the body is larger
+ * @param admit called with the bytes of each piece before it is kept; may throw
+ * @throws HttpError 400 when the connection ends early, or is closed here because the pieces are tiny and many; and what
+ * `limit` and `admit` say. The rest of a body that they refuse is left unread, and the connection stays open for the
+ * answer
+ */
+export function readBody(
+  request: IncomingMessage,
+  limit: { bytes: number; error: Error },
+  admit: (bytes: number) => void = () => undefined,
+): Promise<Buffer> {
+  if (Number(request.headers['content-length'] ?? 0) > limit.bytes) return Promise.reject(limit.error);
+  return new Promise((resolve, reject) => {
+    let body: Buffer = Buffer.alloc(0);
+    let length = 0;
+    let pieces = 0;
+    const keep = (piece: Buffer): void => {
+      pieces += 1;
+      // An answer would take still more time. The end of the connection ends the reading.
+      if (pieces > MANY_PIECES && length < pieces * TINY_BYTES) request.socket.destroy();
+      if (length + piece.length > limit.bytes) throw limit.error;
+      admit(piece.length);
+      if (length + piece.length > body.length) body = grown(body, length + piece.length);
+      length += piece.copy(body, length);
+    };
+    const onData = (piece: Buffer): void => {
+      try {
+        keep(piece);
+      } catch (error) {
+        stop();
+        request.pause();
+        reject(error as Error);
+      }
+    };
+    const onEnd = (): void => {
+      stop();
+      resolve(body.subarray(0, length));
+    };
+    const onBreak = (cause?: Error): void => {
+      stop();
+      const message = 'the connection ended before the whole body arrived';
+      reject(new HttpError(400, 'broken_off', message, { cause }));
+    };
+    const stop = (): void => {
+      request.off('data', onData).off('end', onEnd).off('error', onBreak).off('close', onBreak);
+    };
+    request.on('data', onData).on('end', onEnd).on('error', onBreak).on('close', onBreak);
+  });
+}
+
+/** A copy with room for at least `bytes`. The size doubles, so that copying stays linear. */
+function grown(body: Buffer, bytes: number): Buffer {
+  const larger = Buffer.allocUnsafe(Math.max(bytes, 2 * body.length));
+  body.copy(larger);
+  return larger;
+}
+
+/** Reads the bodies of a scope's requests with `readBody` before Fastify's parsers get them. */
+export function collectBodies(app: FastifyInstance): void {
+  app.addHook('preParsing', async function collectBody({ raw, routeOptions }, _reply, payload) {
+    if (!hasBody(raw)) return payload;
+    const error = new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE();
+    const body = await readBody(raw, { bytes: routeOptions.bodyLimit, error });
+    const collected = new Readable({ read: () => undefined });
+    if (body.length > 0) collected.push(body);
+    collected.push(null);
+    return collected;
+  });
+}
+
+/**
+ * Closes the connection after an answer to a request whose body has not arrived and which no browser sends: a page with
+ * a body, or a body in chunks. Node would read on to its end, and tiny chunks keep the server busy.
+ */
+export function closeUnreadBodies(app: FastifyInstance): void {
+  app.addHook('onSend', function closeUnreadBody({ raw }, reply, _payload, done) {
+    const isChunked = raw.headers['transfer-encoding'] !== undefined;
+    const takesNone = raw.method === 'GET' || raw.method === 'HEAD';
+    if (hasBody(raw) && !raw.complete && (isChunked || takesNone)) void reply.header('connection', 'close');
+    done();
+  });
+}
