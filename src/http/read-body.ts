@@ -50,7 +50,7 @@ export function readBody(
       } catch (error) {
         stop();
         request.pause();
-        reject(error as Error);
+        reject(error);
       }
     };
     const onEnd = (): void => {
