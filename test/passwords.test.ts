@@ -1,6 +1,7 @@
 import { hash } from '@node-rs/argon2';
 import { describe, expect, test, vi } from 'vitest';
 
+import { BAD_PASSWORD } from '../src/accounts/passwords.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
 import { cookiesOf, PASSWORD, postForm, postFrom, signUp, START, startTestServer } from './support/server.ts';
@@ -37,6 +38,19 @@ test('a password that is too long is refused before it is composed, which takes 
     expect((await postForm(server.app, path, fields, ann.cookie)).statusCode, path).toBe(status);
   }
   expect(normalize.mock.contexts.filter((text) => String(text).length > 200)).toEqual([]);
+});
+
+test('every form for a new password has the limits that the server checks', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const [, shortest = '', longest = ''] = /(\d+) to (\d+) characters/.exec(BAD_PASSWORD) ?? [];
+  for (const url of ['/signup', '/settings', await resetPath(server)]) {
+    const { body } = await server.app.inject({ url, headers: { cookie: ann.cookie } });
+    const [field = ''] = /<input[^>]*autocomplete="new-password"[^>]*>/.exec(body) ?? [];
+    expect(field, url).toContain(`minlength="${shortest}"`);
+    expect(field, url).toContain(`maxlength="${longest}"`);
+    expect(body, url).toContain(`At least ${shortest} characters.`);
+  }
 });
 
 describe('a password typed on another keyboard', () => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
+import { IncomingMessage } from 'node:http';
+import { connect, Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
 
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
@@ -8,6 +9,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { buildApp } from '../src/http/app.ts';
 import type { Bounds } from '../src/http/bounds.ts';
+import { readBody } from '../src/http/read-body.ts';
 import { Collected, until } from './support/process.ts';
 import { PATIENT, SESSION_SECRET, sign, signUp, startTestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
@@ -318,10 +320,21 @@ describe('a body in many tiny pieces', () => {
     expect(await client.closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 
+  test('whose connection has ended already is not waited for', async () => {
+    const request = Object.assign(new IncomingMessage(new Socket()), { headers: {} }).destroy();
+    await once(request, 'close');
+    await expect(readBody(request, { bytes: 1, error: new Error('too large') })).rejects.toThrow(
+      'ended before',
+    );
+  });
+
   test('is accepted where the pieces are not that many', async () => {
     const { open } = await listen(patient);
     const form = 'email=nobody%40example.com&password=not+the+one';
-    const pieces = form.split('').map((letter) => `1\r\n${letter}\r\n`).join('');
+    const pieces = form
+      .split('')
+      .map((letter) => `1\r\n${letter}\r\n`)
+      .join('');
     const headers =
       'Host: x\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/x-www-form-urlencoded';
     const client = await open(

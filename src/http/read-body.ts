@@ -20,38 +20,34 @@ export function hasBody({ headers }: IncomingMessage): boolean {
  * Reads a whole body into one buffer that grows: kept as they come, pieces of one byte would take hundreds of bytes
  * each.
  * @param limit its size, bytes, and the error to throw when the body is larger
- * @param admit called with the bytes of each piece before it is kept; may throw
- * @throws HttpError 400 when the connection ends early, or is closed here because the pieces are tiny and many; and what
- * `limit` and `admit` say. The rest of a body that they refuse is left unread, and the connection stays open for the
- * answer
+ * @param admit takes the bytes of each piece before it is kept; returns the error to throw when there is no room
+ * @throws HttpError 400 when the connection ends early, or is closed here because the pieces are tiny and many; and
+ * the errors of `limit` and `admit`. The rest of a body that they refuse is left unread, and the connection stays open
+ * for the answer
  */
 export function readBody(
   request: IncomingMessage,
   limit: { bytes: number; error: Error },
-  admit: (bytes: number) => void = () => undefined,
+  admit: (bytes: number) => Error | null = () => null,
 ): Promise<Buffer> {
   if (Number(request.headers['content-length'] ?? 0) > limit.bytes) return Promise.reject(limit.error);
   return new Promise((resolve, reject) => {
     let body: Buffer = Buffer.alloc(0);
     let length = 0;
     let pieces = 0;
-    const keep = (piece: Buffer): void => {
+    const onData = (piece: Buffer): void => {
       pieces += 1;
       // An answer would take still more time. The end of the connection ends the reading.
       if (pieces > MANY_PIECES && length < pieces * TINY_BYTES) request.socket.destroy();
-      if (length + piece.length > limit.bytes) throw limit.error;
-      admit(piece.length);
-      if (length + piece.length > body.length) body = grown(body, length + piece.length);
-      length += piece.copy(body, length);
-    };
-    const onData = (piece: Buffer): void => {
-      try {
-        keep(piece);
-      } catch (error) {
+      const refusal = length + piece.length > limit.bytes ? limit.error : admit(piece.length);
+      if (refusal) {
         stop();
         request.pause();
-        reject(error);
+        reject(refusal);
+        return;
       }
+      if (length + piece.length > body.length) body = grown(body, length + piece.length);
+      length += piece.copy(body, length);
     };
     const onEnd = (): void => {
       stop();
@@ -66,6 +62,8 @@ export function readBody(
       request.off('data', onData).off('end', onEnd).off('error', onBreak).off('close', onBreak);
     };
     request.on('data', onData).on('end', onEnd).on('error', onBreak).on('close', onBreak);
+    // It emits no more events.
+    if (request.destroyed) onBreak();
   });
 }
 

@@ -31,20 +31,20 @@ export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpErro
     heldInAll += bytes;
   }
 
-  function checkRoom(address: string, bytes: number): void {
-    const ofAddress = (heldOf.get(address) ?? 0) + bytes;
-    if (ofAddress > bounds.ofAddress || heldInAll + bytes > bounds.inAll) throw busy();
+  function isRoomFor(address: string, bytes: number): boolean {
+    return (heldOf.get(address) ?? 0) + bytes <= bounds.ofAddress && heldInAll + bytes <= bounds.inAll;
   }
 
   return async (address, request) => {
     const announced = Number(request.headers['content-length'] ?? 0);
-    if (announced <= BODY_LIMIT_BYTES) checkRoom(address, announced);
+    if (announced <= BODY_LIMIT_BYTES && !isRoomFor(address, announced)) throw busy();
     let held = 0;
     try {
       return await readBody(request, { bytes: BODY_LIMIT_BYTES, error: TOO_LARGE }, (bytes) => {
-        checkRoom(address, bytes);
+        if (!isRoomFor(address, bytes)) return busy();
         hold(address, bytes);
         held += bytes;
+        return null;
       });
     } finally {
       hold(address, -held);
