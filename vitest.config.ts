@@ -5,7 +5,7 @@ import type { TestSpecification } from 'vitest/node';
 const EVERY_TEST = 'test/**/*.test.ts';
 
 /**
- * Tests that run on SQLite only. They use no database, test SQLite itself (its adapter, its file), or start
+ * Tests that run on SQLite only. They do not depend on the engine, test SQLite itself (its adapter, its file), or start
  * processes, which postgresql-processes.test.ts covers for PostgreSQL.
  */
 const SQLITE_ONLY = [
@@ -69,7 +69,7 @@ const QUICK_ON_POSTGRESQL = [
 ].map((name) => `test/${name}.test.ts`);
 
 /**
- * Two servers of one account's requests, servers under load, and processes that are killed, stopped, or lose their
+ * Requests of one account on two servers at the same time, servers under load, and processes that are killed, stopped, or lose their
  * database or disk. Each takes half a minute.
  */
 const SLOW = thorough

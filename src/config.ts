@@ -19,7 +19,7 @@ export interface Config {
   /** Addresses and CIDRs of the proxies in front. */
   trustProxy: string[];
   stripe: StripeConfig;
-  /** A refund or dispute this long after a payment still takes back a conversion's credit, days. */
+  /** A refund or dispute up to this many days after a payment takes back a conversion's credit. */
   clawbackDays: number;
   /** Retention of whole event payloads, days. */
   eventRetentionDays: number;

@@ -10,7 +10,7 @@ import type { Paint } from './terminal.ts';
 /** The server's log: readable on a terminal, one JSON object a line elsewhere. */
 export function openLog(level: Config['logLevel']): Logger {
   const { stdout } = process;
-  // Without a stream of its own, pino writes fastest.
+  // pino is fastest when it is given no stream and writes to stdout itself.
   if (!isTerminal(stdout)) return pino({ level });
   const paint = painterOf(stdout);
   return pino({ level }, { write: (line) => void stdout.write(`${readableLine(line, paint)}\n`) });

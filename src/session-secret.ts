@@ -26,7 +26,7 @@ export async function sessionSecretOf(config: Config): Promise<string> {
   const secret = await makeOrRead(folder, path).catch((error: unknown) => {
     if (error instanceof PlainError) throw error;
     throw new PlainError(
-      `The session secret ${path} cannot be read: ${(error as Error).message}. Let this user read and write ${folder}.`,
+      `The session secret ${path} cannot be created or read: ${(error as Error).message}. Let this user read and write ${folder}.`,
     );
   });
   if (!isStrongSecret(secret)) {

@@ -153,7 +153,10 @@ function watchConnections(server: Server): () => void {
   });
   server.prependListener('request', ({ socket }, answer) => {
     answers.set(socket, answer);
-    answer.once('close', () => answers.delete(socket));
+    answer.once('close', () => {
+      // A client may have sent a further request on the connection.
+      if (answers.get(socket) === answer) answers.delete(socket);
+    });
   });
   return () => {
     for (const socket of connections) {

@@ -274,7 +274,7 @@ describe('an address is proven while', () => {
     await expectSound(one);
   });
 
-  test('the account is deleted, the proof first: the deletion stands, or was not asked for any more', async () => {
+  test('the account is deleted, the proof first: the deletion stands, or is refused', async () => {
     const { one, other, ann, proof } = await annWantsAnother();
     const answers = await race(
       one,

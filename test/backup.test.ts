@@ -87,7 +87,7 @@ async function largeServer(): Promise<TestServer> {
   return server;
 }
 
-test('a backup finishes while others write without a pause, and holds everything up to one transaction and nothing after it', async () => {
+test('a backup finishes while others keep writing, and holds everything up to one transaction and nothing after it', async () => {
   const server = await largeServer();
   await startWriter(server.databaseUrl, 'one_');
   await startWriter(server.databaseUrl, 'two_');

@@ -19,7 +19,7 @@ function inbox({ db, stripe, config, clock }: Pick<TestServer, 'db' | 'stripe' |
     Promise.all(
       events.map(async (body) => {
         const event = readEvent(body, clock.now);
-        if (!event) throw new Error('not a Stripe event');
+        if (!event) throw new Error('This is not an event.');
         try {
           return (await handleEvent(context, event, JSON.stringify(body), clock.now)).status;
         } catch {

@@ -110,7 +110,7 @@ describe('a checkout', () => {
     }
   });
 
-  test('can be bought again once the subscription is over', async () => {
+  test('is opened again once the subscription is over', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await world.merchant.subscriptions.cancel(await subscribe(world, ann));

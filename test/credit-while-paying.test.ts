@@ -162,7 +162,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
     expect(await credit()).toEqual(runsFrom(70));
   });
 
-  test('past due whose payment no longer counts: since it became past due', async () => {
+  test('past due, with a payment that no longer counts: when it became past due', async () => {
     const {
       bought: [a],
       grant,
@@ -190,7 +190,7 @@ describe('credit is held from when the user began to pay', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
   });
 
-  test('of the first snapshot that said so, though a later one arrived first', async () => {
+  test('from the first snapshot that said so, though a later one arrived first', async () => {
     const {
       bought: [a],
       grant,
@@ -308,7 +308,7 @@ describe('what reconcile fetches from Stripe', () => {
     expect(await credit()).toEqual(runsFrom(10));
   });
 
-  test('of an unpaid one whose own event arrives afterwards: from then, for a later end', async () => {
+  test('of an unpaid subscription that is only fetched later: since it became unpaid', async () => {
     const { world, subscription, customer, credit } = await payer();
     world.sandbox.acts.setCard(customer, 'declined');
     await passTime(world, 32 * DAY);

@@ -78,7 +78,7 @@ describe('without mail', () => {
   });
 });
 
-describe('a forgotten password', () => {
+describe('asking for a reset link', () => {
   test('is answered alike whether or not there is such an account', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');
@@ -158,7 +158,7 @@ describe('a forgotten password', () => {
     expect(answer.body).toContain('Enter an email address');
   });
 
-  test('can be asked for 30 times by one client, whatever the address', async () => {
+  test('is possible 30 times for one client, whatever the address', async () => {
     const server = await startTestServer(MAIL);
     const ask = (n: number, from: string) =>
       postFrom(server, '/forgot', from, { email: `nobody${n}@example.com` });
@@ -194,7 +194,7 @@ describe('a forgotten password', () => {
     expect(await outbox(server)).toHaveLength(5);
   });
 
-  test('is mailed although a stranger signed up with variants of the address all day', async () => {
+  test('brings a mail although a stranger signed up with variants of the address all day', async () => {
     const server = await startTestServer(MAIL);
     await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
     for (let n = 0; n < 10; n += 1) {
@@ -211,7 +211,7 @@ describe('a forgotten password', () => {
     ['is older', false],
     ['has paid', true],
   ])(
-    'is mailed although a stranger asks for links to a variant of the address, when one %s',
+    'brings a mail although a stranger asks for links to a variant of the address, when one %s',
     async (_why, pays) => {
       const server = await startTestServer(MAIL);
       const names = pays
@@ -236,7 +236,7 @@ describe('a forgotten password', () => {
     },
   );
 
-  test('to an unproven address is not replaced, and not counted, while it waits to be sent', async () => {
+  test('again for an unproven address neither replaces nor counts a mail that waits to be sent', async () => {
     const server = await startTestServer(MAIL);
     // Three of the day's mails.
     for (const email of ['ann@example.com', 'ann+1@example.com', 'ann+2@example.com'])
@@ -249,7 +249,7 @@ describe('a forgotten password', () => {
     await forgot(server, 'ann@example.com', 2);
   });
 
-  test('gets its mail queued even if the server closes meanwhile', async () => {
+  test('queues its mail even if the server closes meanwhile', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');
     await postForm(server.app, '/forgot', { email: 'ann@example.com' });

@@ -224,7 +224,7 @@ describe('wherever a password is asked for', () => {
 });
 
 describe('whether an address has an account', () => {
-  test('is revealed to an address 30 times, by Settings and sign-up together', async () => {
+  test('is revealed to one client 30 times, by Settings and sign-up together', async () => {
     const server = await startTestServer();
     await signUp(server, 'taken@example.com');
     const ask = (cookie: string) =>

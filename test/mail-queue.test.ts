@@ -49,7 +49,7 @@ async function handleTogether(server: TestServer, events: object[]): Promise<voi
   await Promise.all(
     events.map((body) => {
       const event = readEvent(body, server.clock.now);
-      if (!event) throw new Error('not a Stripe event');
+      if (!event) throw new Error('This is not an event.');
       return handleEvent(context, event, JSON.stringify(body), server.clock.now);
     }),
   );
@@ -74,7 +74,7 @@ async function converted() {
   return story;
 }
 
-test('days that were told of when they were given back are told of when they are reversed again', async () => {
+test('days whose return was mailed are in a mail again when they are reversed again', async () => {
   const mailServer = await startMailServer();
   const { server, stripe } = await invitation(mailEnv(mailServer));
   await deliverAll(server, [...purchaseOf(stripe), stripe.chargeRefunded()]);
@@ -241,7 +241,7 @@ test('days that are taken back after the mail about them are in a mail, with the
 });
 
 describe('a plan that ends', () => {
-  test('with days left tells that they run now', async () => {
+  test('with days left sends a mail that they run now', async () => {
     const { server, stripe, queued } = await converted();
     server.clock.now = daysAfter(40);
     await deliverAll(server, [stripe.ended(daysAfter(40))]);

@@ -5,7 +5,7 @@ import type { MailKind } from '../src/outbox/kinds.ts';
 import { LETTERHEAD, mailOf, MAILS, referral, USER } from './support/sample-mails.ts';
 import { START } from './support/server.ts';
 
-test.each(MAILS)('%s says it as text and as HTML', (_what, mailFor, subject, says, button) => {
+test.each(MAILS)('%s says the same as text and as HTML', (_what, mailFor, subject, says, button) => {
   const mail = mailFor();
   expect(mail.subject).toBe(subject);
   expect(mail.messageId).toBe('<id@tandem.test>');
@@ -29,7 +29,7 @@ test.each(MAILS)('%s says it as text and as HTML', (_what, mailFor, subject, say
     expect(links).toContain(button);
     expect(mail.text).toContain(`:\n${button}\n`);
   }
-  // It works without pictures, and knows dark mode.
+  // It loads no pictures and supports dark mode.
   expect(mail.html).not.toMatch(/<img|<script|src=|url\(/);
   expect(mail.html).toContain('prefers-color-scheme: dark');
 });

@@ -92,12 +92,12 @@ describe('a mail server', () => {
     ['over TLS', { secure: true }],
     ['over TLS with a login', { secure: true, login: { user: 'tandem', password: 'p@ss word/1' } }],
     ['over STARTTLS', { startTls: true }],
-  ])('is spoken to %s', async (_how, options) => {
+  ])('gets mail %s', async (_how, options) => {
     const { login } = options;
     const mailServer = await startMailServer(options);
     const url = new URL(mailServer.url);
     const credentials = login ? `${login.user}:${encodeURIComponent(login.password)}@` : '';
-    // Its certificate is nobody's.
+    // Its certificate is self-signed.
     const smtpUrl = `${url.protocol}//${credentials}${url.host}?tls.rejectUnauthorized=false`;
     const server = await startTestServer({ ...mailEnv(mailServer), SMTP_URL: smtpUrl });
     await sendOne(server);
@@ -110,7 +110,7 @@ describe('a mail server', () => {
     ]);
   });
 
-  test('whose certificate nobody has signed gets no mail', async () => {
+  test('whose certificate is self-signed gets no mail', async () => {
     const { mailServer, server, pay, items } = await invitation({ secure: true });
     const sender = await startTestSender(server);
     await pay();

@@ -227,7 +227,7 @@ describe('GET /metrics', () => {
     ['192.0.2.7', {}, '', 404],
     ['::ffff:192.0.2.7', {}, '', 404],
     ['2001:db8::1', {}, '', 404],
-    // A proxy on this machine, trusted or not, gives itself away by one of these headers.
+    // A proxy on this machine, trusted or not, is recognised by one of these headers.
     ['127.0.0.1', { 'x-forwarded-for': '192.0.2.7' }, '', 404],
     ['127.0.0.1', { 'x-forwarded-for': '127.0.0.1' }, '', 404],
     ['127.0.0.1', { 'x-forwarded-proto': 'https' }, '', 404],

@@ -680,7 +680,7 @@ test('pages are never cached', async () => {
 });
 
 test.each(['/api/me', '/api/backups', '/settings/export', '/r/x', '/nothing', '/api/nothing'])(
-  '%s is never cached, signed in or not',
+  '%s is never cached, logged in or not',
   async (url) => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');

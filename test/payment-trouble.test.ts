@@ -251,7 +251,7 @@ describe('with Stripe', () => {
     await passTime(world, days * DAY);
   }
 
-  test('the notice follows every attempt until the plan ends, and goes with a new plan', async () => {
+  test('the notice follows every attempt until the plan ends, and disappears with a new plan', async () => {
     const { world, ann, pages, customerId } = await declined();
     const told: (string | null)[] = [];
     // Stripe tries again after 3, 5 and 7 days.
@@ -272,7 +272,7 @@ describe('with Stripe', () => {
     expect(await pages()).toBeNull();
   });
 
-  test('a card that works again ends it', async () => {
+  test('a card that works again ends the notice', async () => {
     const { world, pages, customerId } = await declined();
     await passDays(world, RENEWAL);
     await deliverWaiting(world);

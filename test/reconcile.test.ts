@@ -235,8 +235,8 @@ describe('reconcile', () => {
     expect(list).toHaveBeenCalledTimes(asked);
   });
 
-  /** More subscriptions than fit on a page of Stripe's, none of them heard of, and a run that stops after the first page. */
-  async function interruptedRun(seconds: number | null) {
+  /** More subscriptions than fit on a page of Stripe's, none of them heard of. */
+  async function manyUnheard() {
     const world = await startWorld();
     for (let count = 0; count < 130; count += 1) {
       const session = await world.merchant.checkout.sessions.create({
@@ -250,6 +250,11 @@ describe('reconcile', () => {
     loseEverything(world);
     const { stripe } = world;
     if (!stripe) throw new Error('The server under test has no key.');
+    return { world, stripe };
+  }
+
+  async function interruptedRun(seconds: number | null) {
+    const { world, stripe } = await manyUnheard();
     const list = stripe.subscriptions.list.bind(stripe.subscriptions);
     stripe.subscriptions.list = (query: Stripe.SubscriptionListParams) => {
       if (query.starting_after !== undefined) throw new Error('interrupted');
@@ -278,6 +283,44 @@ describe('reconcile', () => {
     const { world, asked } = await interruptedRun(7 * DAY);
     await reconcile(world);
     expect(asked[0]?.starting_after).toBeUndefined();
+    expect(await world.db.subscription.count({ where: { status: 'active' } })).toBe(130);
+  });
+
+  test('neither a full run nor one with --since resumes where the other one was interrupted', async () => {
+    const { world, stripe } = await manyUnheard();
+    const list = stripe.invoices.list.bind(stripe.invoices);
+    stripe.invoices.list = (query: Stripe.InvoiceListParams) => {
+      if (query.starting_after !== undefined) throw new Error('interrupted');
+      return list(query);
+    };
+    await expect(reconcileWorld(world)).rejects.toThrow('interrupted');
+    let asked: Stripe.InvoiceListParams[] = [];
+    stripe.invoices.list = (query: Stripe.InvoiceListParams) => {
+      asked.push(query);
+      return list(query);
+    };
+    await reconcileWorld(world, 40 * DAY);
+    expect(asked[0]?.starting_after).toBeUndefined();
+    asked = [];
+    await reconcileWorld(world);
+    expect(asked[0]?.starting_after).toMatch(/^in_/);
+  });
+
+  test('starts from the newest when the object where it was interrupted no longer exists at Stripe', async () => {
+    const { world, asked } = await interruptedRun(null);
+    const { key, value } = await world.db.setting.findFirstOrThrow({
+      where: { key: 'reconcile subscriptions' },
+    });
+    await world.db.setting.update({
+      where: { key },
+      data: { value: value.replace(/sub_\w+/, 'sub_deletedTestData') },
+    });
+    await reconcile(world);
+    expect(asked.map(({ starting_after: after }) => after)).toEqual([
+      'sub_deletedTestData',
+      undefined,
+      expect.stringMatching(/^sub_/) as string,
+    ]);
     expect(await world.db.subscription.count({ where: { status: 'active' } })).toBe(130);
   });
 

@@ -79,7 +79,7 @@ describe('a refund that fails or is cancelled', () => {
     },
   );
 
-  test.each(['pending', 'requires_action', 'succeeded', 'a_status_of_next_year'])(
+  test.each(['pending', 'requires_action', 'succeeded', 'an_unknown_status'])(
     'a refund update with the status %s changes nothing',
     async (status) => {
       const { stripe, hear, state } = await conversion();
@@ -105,7 +105,7 @@ describe('a refund that fails or is cancelled', () => {
 });
 
 describe('an appeal against a lost dispute', () => {
-  const APPEALS = ['appeal_needs_response', 'appeal_under_review', 'appeal_of_next_year'];
+  const APPEALS = ['appeal_needs_response', 'appeal_under_review', 'appeal_unknown'];
 
   test.each(APPEALS)('a dispute with status %s is still lost until it is won', async (status) => {
     const { stripe, hear, state } = await conversion();

@@ -311,7 +311,7 @@ describe('partial refunds', () => {
     expect(await stateOf(story)).toEqual(HOLDS);
   });
 
-  test('that add up to the whole sum take it, and a late one gives nothing back', async () => {
+  test('that add up to the whole sum take the days, and a late one gives nothing back', async () => {
     const story = await conversion();
     const [first, second] = [400, 800].map((cents, day) =>
       story.stripe.chargeRefunded(part(cents), { at: daysAfter(day + 1) }),

@@ -174,7 +174,7 @@ test('of a long history the newest 50 lines are shown, with the number of the ot
 
   const text = await words(server, ann);
   expect(text).toContain('You were given 800 days of paid access.');
-  // Between two gifts, one second of credit was used.
+  // Between two grants, one second of credit was used.
   expect(text.match(/Given to you/g)).toHaveLength(25);
   expect(text.match(/Used as paid access/g)).toHaveLength(25);
   expect(text).toContain('Earlier entries are in your data export.');

@@ -302,7 +302,7 @@ describe('a body in many tiny pieces', () => {
 
   test.each([
     ['a form', 'POST /login', 'application/x-www-form-urlencoded', ''],
-    ['a backup of nobody', 'POST /api/backups', 'application/json', 'HTTP/1.1 401'],
+    ['a backup without a session', 'POST /api/backups', 'application/json', 'HTTP/1.1 401'],
     ['a webhook', 'POST /api/stripe/webhook', 'application/json', ''],
     ['a mail program’s POST', 'POST /unsubscribe/x', 'multipart/form-data; boundary=x', ''],
   ])('ends the connection: %s', async (_name, route, type, answer) => {
@@ -312,12 +312,26 @@ describe('a body in many tiny pieces', () => {
     expect((await client.closed).slice(0, 12)).toBe(answer);
   });
 
-  test('of a page that takes none ends the connection with the answer', async () => {
+  test.each(['/healthz', '/pricing'])(
+    'of a page that takes none ends the connection with the answer: %s',
+    async (page) => {
+      const { open } = await listen(patient);
+      const client = await open(
+        `GET ${page} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${tiny.repeat(5_000)}`,
+      );
+      expect(await client.closed).toMatch(/^HTTP\/1\.1 200 /);
+    },
+  );
+
+  test('after a large one that was refused ends the connection of a webhook', async () => {
     const { open } = await listen(patient);
+    const large = 1024 * 1024 + 1;
+    const first = `${large.toString(16)}\r\n${'x'.repeat(large)}\r\n`;
+    const headers = 'Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked';
     const client = await open(
-      `GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${tiny.repeat(5_000)}`,
+      `POST /api/stripe/webhook HTTP/1.1\r\n${headers}\r\n\r\n${first}${tiny.repeat(5_000)}`,
     );
-    expect(await client.closed).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await client.closed).toBe('');
   });
 
   test('whose connection has ended already is not waited for', async () => {

@@ -41,7 +41,7 @@ test("a transaction blocks other processes' writes from its first statement", as
   other.exec('BEGIN IMMEDIATE; ROLLBACK');
 });
 
-test('transactions of one process run one after the other, even if they only read', async () => {
+test('transactions of one process run one after the other, from their first read on', async () => {
   const { db } = await open();
   await db.setting.create({ data: { key: 'counter', value: '0' } });
   await Promise.all(

@@ -86,7 +86,7 @@ const MAIL = { SMTP_URL: 'smtp://127.0.0.1', MAIL_FROM: 'hello@tandem.test' };
 /** A server whose statements are recorded, without BEGIN and COMMIT. */
 async function countingServer(mail = false) {
   const begun = START_SENT[engine]();
-  // Its own, because a kept one is connected already.
+  // A new database: a reused one already has an open client.
   const server = await startTestServer({ DATABASE_URL: await newDatabase(), ...(mail && MAIL) });
   const referrer = await signUp(server, 'referrer@example.com');
   const sent = await begun.ofServer();
@@ -113,7 +113,7 @@ async function countingServer(mail = false) {
       Promise.all(
         events.map((body) => {
           const event = readEvent(body, now);
-          if (!event) throw new Error('not a Stripe event');
+          if (!event) throw new Error('This is not an event.');
           return handleEvent(context, event, JSON.stringify(body), now);
         }),
       ),
@@ -124,7 +124,7 @@ async function countingServer(mail = false) {
   async function costOfSettings({
     cookie,
   }: Person): Promise<{ asked: string[]; rows: number; counted: string; plans: string[] }> {
-    // A busy machine may be told to try again: the first view of a long past takes its time.
+    // On a busy machine the server can answer 503: the first view of a long history is slow.
     const statusCode = await until(async () => {
       sent.clear();
       const answer = await server.app.inject({ url: '/settings', headers: { cookie } });
@@ -396,9 +396,9 @@ test.each([false, true])('64 events of a kind cost as many statements as one (ma
   expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(64);
 });
 
-// Only SQLite says which rows a plan looks through.
+// Answers are recorded, and plans explained, on SQLite only.
 test.runIf(engine === 'sqlite')(
-  'the settings page costs a user with many conversions no more than a user with few',
+  'the settings page costs a user with many conversions as many statements as a user with few, and a limited number of rows',
   async () => {
     const { server, costOfSettings } = await countingServer();
     const [few, many] = [await signUp(server, 'few@example.com'), await signUp(server, 'many@example.com')];

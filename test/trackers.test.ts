@@ -145,7 +145,7 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
     ['from before the end', 4],
     ['from the same second as the end', 5],
     ['that claims to be newer than the end', 6],
-  ])('nor does an updated %s that comes afterwards bring it back', async (_name, second) => {
+  ])('an updated %s that comes afterwards does not bring it back', async (_name, second) => {
     const { server, friend, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.created(), stripe.ended(seconds(5))]);
     const late = stripe.updated({}, { at: seconds(second), previous: { cancel_at_period_end: true } });
@@ -157,7 +157,7 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
     });
   });
 
-  test('nor does a resumed of a subscription that is over, nor a deleted that says active itself', async () => {
+  test('a resumed after the end does not bring it back, nor does a deleted that says active itself', async () => {
     const { server, friend, stripe } = await linkedFriend();
     const deleted = { ...stripe.updated({}, { at: seconds(5) }), type: 'customer.subscription.deleted' };
     const resumed = { ...stripe.updated({}, { at: seconds(6) }), type: 'customer.subscription.resumed' };

@@ -29,7 +29,7 @@ test.each([
     '--x\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\nOne-Click\r\n--x--\r\n',
   ],
 ])(
-  'a mail provider turns it off with one request, as %s, from elsewhere and without a cookie',
+  'a mail provider turns mail off with one request, as %s, from elsewhere and without a cookie',
   async (_how, type, payload) => {
     const server = await startTestServer(MAIL);
     const [ann, bob] = [await signUp(server, 'ann@example.com'), await signUp(server, 'bob@example.com')];
@@ -69,7 +69,7 @@ test('a link that is none of ours does nothing', async () => {
   expect(await server.db.user.count({ where: { mailOff: true } })).toBe(0);
 });
 
-test('Settings turns it off and on', async () => {
+test('Settings turns mail off and on', async () => {
   const server = await startTestServer(MAIL);
   const ann = await signUp(server, 'ann@example.com');
   const page = async (): Promise<string> =>

@@ -337,7 +337,7 @@ describe('a change of address', () => {
     expect((await get(server, path)).body).toContain('will be deleted, together with its backups');
   });
 
-  test('wants the password', async () => {
+  test('needs the password', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);
     const answer = await askFor(server, ann, 'new@example.com', 'wrong password');
@@ -587,7 +587,7 @@ describe('an account with an address that nobody proved or paid for', () => {
     });
   });
 
-  test('whose customer cannot be looked after, because no key is configured, stays', async () => {
+  test('whose subscription cannot be cancelled at Stripe, because no key is configured, stays', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);
     const squatter = await newcomer(server, 'new@example.com');

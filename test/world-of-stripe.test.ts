@@ -464,7 +464,7 @@ describe('the tier that a status gives', () => {
     ['incomplete', 'free', 'free'],
     ['incomplete_expired', 'free', 'free'],
     ['canceled', 'free', 'free'],
-    ['a_status_of_next_year', 'free', 'free'],
+    ['an_unknown_status', 'free', 'free'],
   ];
 
   test.each(statuses)(

@@ -91,7 +91,7 @@ function compose(password: string): string {
 
 function problemOf(password: string): string | null {
   // The maximum is the form's maxlength, in UTF-16 units; the minimum counts characters. Composing takes time that is
-  // quadratic in the number of combining characters, so a longer password is refused before.
+  // quadratic in the number of combining characters, so a password over the maximum is refused first.
   if (password.length > LONGEST) return BAD_PASSWORD;
   const composed = compose(password);
   if (Array.from(composed).length < SHORTEST) return BAD_PASSWORD;

@@ -14,7 +14,7 @@ import type { Db } from './transaction.ts';
 const SQLITE_FOLDER = join(ROOT, 'prisma');
 const POSTGRESQL_FOLDER = join(SQLITE_FOLDER, 'postgresql');
 
-/** How long a server waits for a busy SQLite database before refusing a request, ms. Stripe waits no longer. */
+/** How long a server waits for a busy SQLite database before refusing a request, ms. Stripe does not wait longer. */
 const SERVER_WAIT_MS = 10_000;
 
 /** How long a command waits for a busy SQLite database, ms. */

@@ -20,7 +20,7 @@ export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined 
  * Migrations from a newer version are accepted: a server that has not been stopped yet keeps answering.
  */
 export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): void {
-  let neededNames: Promise<string[]> | null = null;
+  let neededNames: string[] | null = null;
   let asked: Promise<string | null> | null = null;
 
   /**
@@ -35,7 +35,7 @@ export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): 
     const rows = await db.$queryRaw<{ name: string; finished: boolean | number | bigint }[]>`
       SELECT "migration_name" AS "name", "finished_at" IS NOT NULL AS "finished"
       FROM "_prisma_migrations" WHERE "rolled_back_at" IS NULL`;
-    const needed = await (neededNames ??= neededMigrations(config.databaseUrl));
+    const needed = (neededNames ??= await neededMigrations(config.databaseUrl));
     const unfinished = rows.find(({ name, finished }) => !finished && needed.includes(name));
     if (unfinished) return `the migration ${unfinished.name} of the database is not finished`;
     const names = new Set(rows.map(({ name }) => name));

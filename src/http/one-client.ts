@@ -36,8 +36,8 @@ function boundBodies(app: FastifyInstance, most: number): void {
     }
     const giveBack = take(ip);
     if (giveBack) {
-      // The body is complete, or never will be. Node may say only of the connection that it has ended, when the request
-      // was answered before its body arrived.
+      // Runs when the body has arrived, or never will. If the request was answered before its body arrived, Node may
+      // emit 'close' only on the socket.
       const release = (): void => {
         raw.off('close', release);
         raw.socket.off('close', release);

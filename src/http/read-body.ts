@@ -6,7 +6,10 @@ import type { FastifyInstance } from 'fastify';
 
 import { HttpError } from './errors.ts';
 
-/** Each piece takes about as long as 500 bytes do, so a body of tiny pieces takes long. No client sends one. */
+/**
+ * Handling a piece takes as long as handling 500 bytes, so a body in tiny pieces is expensive. No ordinary client sends
+ * one.
+ */
 const MANY_PIECES = 1_000;
 const TINY_BYTES = 64;
 
@@ -17,8 +20,8 @@ export function hasBody({ headers }: IncomingMessage): boolean {
 }
 
 /**
- * Reads a whole body into one buffer that grows: kept as they come, pieces of one byte would take hundreds of bytes
- * each.
+ * Reads a whole body into one growing buffer. A list of its pieces would take hundreds of bytes for each piece of one
+ * byte.
  * @param limit its size, bytes, and the error to throw when the body is larger
  * @param admit takes the bytes of each piece before it is kept; returns the error to throw when there is no room
  * @throws HttpError 400 when the connection ends early, or is closed here because the pieces are tiny and many; and
@@ -34,11 +37,10 @@ export function readBody(
   return new Promise((resolve, reject) => {
     let body: Buffer = Buffer.alloc(0);
     let length = 0;
-    let pieces = 0;
+    const areTiny = countPieces();
     const onData = (piece: Buffer): void => {
-      pieces += 1;
       // An answer would take still more time. The end of the connection ends the reading.
-      if (pieces > MANY_PIECES && length < pieces * TINY_BYTES) request.socket.destroy();
+      if (areTiny(piece)) request.socket.destroy();
       const refusal = length + piece.length > limit.bytes ? limit.error : admit(piece.length);
       if (refusal) {
         stop();
@@ -62,8 +64,41 @@ export function readBody(
       request.off('data', onData).off('end', onEnd).off('error', onBreak).off('close', onBreak);
     };
     request.on('data', onData).on('end', onEnd).on('error', onBreak).on('close', onBreak);
-    // It emits no more events.
+    // A destroyed request emits no more events.
     if (request.destroyed) onBreak();
+  });
+}
+
+/** Returns a function that takes each piece of a body and tells whether they are many and tiny. */
+function countPieces(): (piece: Buffer) => boolean {
+  let pieces = 0;
+  let length = 0;
+  return (piece) => {
+    pieces += 1;
+    length += piece.length;
+    return pieces > MANY_PIECES && length < pieces * TINY_BYTES;
+  };
+}
+
+/**
+ * Reads the rest of a refused body and keeps nothing. A client that is still sending would not see the answer.
+ * @param mostBytes the connection is closed after that many, or when the pieces are tiny and many
+ */
+export function drainBody(request: IncomingMessage, mostBytes: number): Promise<void> {
+  return new Promise((resolve) => {
+    let length = 0;
+    const areTiny = countPieces();
+    const onData = (piece: Buffer): void => {
+      length += piece.length;
+      if (length > mostBytes || areTiny(piece)) request.socket.destroy();
+    };
+    const stop = (): void => {
+      request.off('data', onData).off('end', stop).off('error', stop).off('close', stop);
+      resolve();
+    };
+    request.on('data', onData).on('end', stop).on('error', stop).on('close', stop);
+    if (request.destroyed || request.readableEnded) stop();
+    request.resume();
   });
 }
 
@@ -77,7 +112,7 @@ function grown(body: Buffer, bytes: number): Buffer {
 /** Reads the bodies of a scope's requests with `readBody` before Fastify's parsers get them. */
 export function collectBodies(app: FastifyInstance): void {
   app.addHook('preParsing', async function collectBody({ raw, routeOptions }, _reply, payload) {
-    if (!hasBody(raw)) return payload;
+    if (!hasBody(raw) || takesNone(raw)) return payload;
     const error = new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE();
     const body = await readBody(raw, { bytes: routeOptions.bodyLimit, error });
     const collected = new Readable({ read: () => undefined });
@@ -87,15 +122,20 @@ export function collectBodies(app: FastifyInstance): void {
   });
 }
 
+/** Fastify parses no body for these. */
+function takesNone({ method }: IncomingMessage): boolean {
+  return method === 'GET' || method === 'HEAD';
+}
+
 /**
- * Closes the connection after an answer to a request whose body has not arrived and which no browser sends: a page with
- * a body, or a body in chunks. Node would read on to its end, and tiny chunks keep the server busy.
+ * Closes the connection after the answer if the body has not arrived and no browser sends such a request: a GET or HEAD
+ * with a body, or a body in chunks. Otherwise Node would read the body to its end, and tiny chunks keep the server busy.
  */
 export function closeUnreadBodies(app: FastifyInstance): void {
   app.addHook('onSend', function closeUnreadBody({ raw }, reply, _payload, done) {
     const isChunked = raw.headers['transfer-encoding'] !== undefined;
-    const takesNone = raw.method === 'GET' || raw.method === 'HEAD';
-    if (hasBody(raw) && !raw.complete && (isChunked || takesNone)) void reply.header('connection', 'close');
+    if (hasBody(raw) && !raw.complete && (isChunked || takesNone(raw)))
+      void reply.header('connection', 'close');
     done();
   });
 }

@@ -10,6 +10,7 @@ import type { WebhookBodyBounds } from './bounds.ts';
 import type { AppContext } from './context.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
+import { drainBody } from './read-body.ts';
 import { createBodyReader } from './unverified-bodies.ts';
 import { eventContextOf, handleEvent } from '../stripe/handle-event.ts';
 import { readEvent, whyNoEvent } from '../stripe/objects/event.ts';
@@ -89,7 +90,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
 
   app.setErrorHandler(async (error: FastifyError | HttpError, request, reply) => {
     const status = error.statusCode ?? (isRefused(error) ? 503 : 500);
-    if (status === 413 || error === TOO_MUCH) await drain(request.raw);
+    if (status === 413 || error === TOO_MUCH) await drainBody(request.raw, DRAIN_LIMIT_BYTES);
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     // A refusal for overload already has its request line.
     if (status >= 500 && error.code !== BUSY) {
@@ -162,18 +163,6 @@ function inWords(error: unknown): string {
   if (isUnreachable(error)) return 'the database cannot be reached: send it again';
   if (isRefused(error)) return 'the database is busy: send it again';
   return 'something went wrong on our side; the event was neither handled nor recorded: send it again';
-}
-
-async function drain(body: AsyncIterable<Buffer>): Promise<void> {
-  let read = 0;
-  try {
-    for await (const chunk of body) {
-      read += chunk.length;
-      if (read > DRAIN_LIMIT_BYTES) return;
-    }
-  } catch {
-    // The client disconnected and needs no answer.
-  }
 }
 
 function parseJson(text: string): unknown {

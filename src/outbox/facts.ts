@@ -27,8 +27,8 @@ export interface MailFacts {
   /** Whether a plan of the account has not ended. Read only for a mail about a failed payment, otherwise false. */
   hasPlan: boolean;
   /**
-   * Mails sent within the last day to accounts with the address or another +tag of it. Counted only while the account's
-   * address is unproven, otherwise 0.
+   * Mails sent within the last day to unproven accounts with the address or another +tag of it. Counted only while the
+   * account's address is unproven, otherwise 0.
    */
   sentToday: number;
 }
@@ -62,7 +62,7 @@ export async function readMailFacts(
     user && user.emailProvenAt === null
       ? await db.outboxItem.count({
           where: {
-            user: { emailHash: user.emailHash },
+            user: { emailHash: user.emailHash, emailProvenAt: null },
             kind: { startsWith: 'mail.' },
             status: 'done',
             endedAt: { gt: addSeconds(now, -DAY_SECONDS) },

@@ -27,7 +27,9 @@ export function whyDrop(
   if (!user) return 'There is no such account.';
   if (user.deletedAt) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
-  if (address === null && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN)
+  // The mail that proves the account's own address counts, too, although it keeps that address.
+  const isToOwn = address === null || (work.kind === 'mail.prove-address' && address === user.email);
+  if (isToOwn && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN)
     return `The address is unproven, and ${MAILS_TO_UNPROVEN} mails went there within a day.`;
   return whyUntrue(work, facts, user, now);
 }

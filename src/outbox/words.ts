@@ -208,7 +208,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     const triesAgain = next !== null && next > now;
     const otherwise =
       next === null
-        ? 'No further attempt is planned. Without a payment, you lose your plan.'
+        ? 'Without a payment, you lose your plan.'
         : `Another attempt was due on ${dateOf(next)}. Settings shows how things stand.`;
     return {
       subject,

@@ -19,7 +19,7 @@ import { describeMachine } from './machine.ts';
 import { measureMemory } from './memory.ts';
 import { report } from './report.ts';
 import type { Engine } from './shared.ts';
-import { CONNECTIONS, isWhole, measureThroughput, QUICK, WHOLE } from './throughput.ts';
+import { CONNECTIONS, isWhole, measureThroughput, QUICK, ROUNDS, WHOLE } from './throughput.ts';
 
 const ENGINES: readonly Engine[] = ['sqlite', 'postgresql'];
 const PAST_REFERRALS = 1_000_000;
@@ -43,7 +43,7 @@ const engines = chosen(ENGINES, values.engine ?? (values.quick ? ['sqlite'] : EN
 const choice = {
   kinds: chosen(KINDS, values.kind),
   connections: values.connections?.map(Number) ?? (values.quick ? [16] : CONNECTIONS),
-  rounds: Number(values.rounds ?? (values.quick ? 1 : 3)),
+  rounds: Number(values.rounds ?? (values.quick ? 1 : ROUNDS)),
   extent: values.quick ? QUICK : WHOLE,
   profiles: values.profile ?? null,
 };
@@ -54,7 +54,7 @@ const machine = describeMachine();
 
 if (values.history) {
   const lines = await measureHistory(size ?? PAST_REFERRALS, choice.rounds, log);
-  await publish('history', lines, size === null);
+  await publish('history', lines, size === null && choice.rounds === ROUNDS);
 } else if (values.memory) {
   await publish('memory', await measureMemory(size ?? EVENTS, log), size === null);
 } else {

@@ -101,7 +101,7 @@ async function plansOf({ databases, conversions, renewals, duplicates }: Field):
   const scanning = statements.filter(scans).length;
   return [
     `${statements.length} different statements were used, and ` +
-      `${scanning === 0 ? 'none' : scanning} of them looks through a whole table:`,
+      `${scanning === 0 ? 'none of them looks' : `${scanning} of them look`} through a whole table:`,
     '',
     '```',
     ...statements.flatMap(({ sql, plan }) => [sql, ...plan.map((step) => `    ${step}`)]),

@@ -19,6 +19,9 @@ export interface Extent {
   shots: Readonly<Record<number, number>>;
 }
 
+/** How often each row is measured. */
+export const ROUNDS = 3;
+
 /** A round takes between half a second and a few seconds. */
 export const WHOLE: Extent = { past: 1000, warmUp: 3000, shots: { 1: 1000, 16: 2000, 64: 4000 } };
 
@@ -117,9 +120,11 @@ export async function measureThroughput(
 }
 
 /** Whether the choice covers everything that can be measured. */
-export function isWhole({ kinds, connections, extent }: Choice): boolean {
+export function isWhole({ kinds, connections, rounds, extent, profiles }: Choice): boolean {
   return (
     extent === WHOLE &&
+    rounds === ROUNDS &&
+    profiles === null &&
     kinds.length === KINDS.length &&
     CONNECTIONS.every((count) => connections.includes(count))
   );

@@ -92,7 +92,7 @@ test('a symbol is one holding: adding it again adds to it at the average price, 
   await page.getByRole('button', { name: 'Undo the addition' }).click();
   expect(await page.locator('[data-total]').innerText()).toBe('£1,000.00');
 
-  // So does a holding whose symbol is changed to one that exists.
+  // A holding whose symbol is changed to an existing one is added to that one, too.
   await add(page, 'ACNE', '10', '200');
   await page.getByRole('button', { name: 'Edit ACNE' }).click();
   await page.getByLabel('Symbol').fill('acme');
@@ -114,7 +114,7 @@ test('what an older version of the page kept is read, and its duplicates become 
   expect(await page.locator('[data-total]').innerText()).toBe('€30.00');
 });
 
-test('Undo is of the notice beside it: the next notice takes it away, and sorting does not', async () => {
+test('Undo belongs to the notice beside it: the next notice takes it away, and sorting does not', async () => {
   const { ann } = await backedUp();
   await add(ann, 'GLOBEX', '1', '1');
   const undo = ann.getByRole('button', { name: 'Undo' });

@@ -24,7 +24,7 @@ function convert(rows: Rows, at = day(0)) {
   return convertReferral(unitOf(rows, at), userOf(rows, FRIEND));
 }
 
-/** Until when each of both has credit, and the length of their ledgers. */
+/** Until when each of the two has credit, and the length of their ledgers. */
 function creditOf(rows: Rows) {
   return [FRIEND, REFERRER].map((id) => {
     const { creditUntil, creditEntryCount } = userOf(rows, id);
@@ -99,7 +99,7 @@ describe('convertReferral (design: rule 2)', () => {
   test('the conversion is refused when another account of the address converts in the same unit of work', () => {
     const rows = invitation();
     const [open] = rows.referrals.values();
-    if (!open) throw new Error('there is one');
+    if (!open) throw new Error('There is no referral.');
     rows.referrals.set('other', {
       ...open,
       id: 'another',
@@ -202,7 +202,7 @@ describe('grantPaid and revokePaid (design: rules 3 and 8)', () => {
   });
 });
 
-test('a referrer whose deletion is dated later was deleted before the conversion that waited for it', () => {
+test('a conversion that waited for the deletion of the referrer is not dated before it', () => {
   const rows = invitation();
   rows.users.set(REFERRER, { ...userOf(rows, REFERRER), deletedAt: day(1) });
   expect(convert(rows, day(0))).toMatchObject({ convertedAt: day(1), creditedAt: day(0) });

@@ -35,10 +35,15 @@ const until = days(7).toISOString();
 const referral = { referralId: 'r', side: 'referrer', seconds: 86_400 } as const;
 
 /**
- * Why a mail is dropped. Unless a test says otherwise, Ann is free, has
- * seven days left, and her friend's payment holds.
+ * Why a mail is dropped. Unless a test says otherwise, Ann is free, has seven days left, and her friend's payment
+ * holds.
  */
-function why(work: MailWork, changes: Partial<User> = {}, facts: Partial<MailFacts> = {}): string | null {
+function why(
+  work: MailWork,
+  changes: Partial<User> = {},
+  facts: Partial<MailFacts> = {},
+  address: string | null = null,
+): string | null {
   const user = { ...ANN, ...changes };
   const all = {
     user,
@@ -49,7 +54,7 @@ function why(work: MailWork, changes: Partial<User> = {}, facts: Partial<MailFac
     sentToday: 0,
     ...facts,
   };
-  return whyDrop(work, { address: null }, all, NOW);
+  return whyDrop(work, { address }, all, NOW);
 }
 
 const granted: MailWork = { kind: 'mail.days-granted', data: referral };
@@ -143,4 +148,9 @@ test('an unproven address gets five mails a day, a proven one any number', () =>
     'The address is unproven, and 5 mails went there within a day.',
   );
   expect(why(granted, {}, { sentToday: 50 })).toBeNull();
+  // The mail that proves the account's own address counts, too. That of a change counts when it is asked for.
+  const proof: MailWork = { kind: 'mail.prove-address', data: null };
+  const full = { emailProvenAt: null };
+  expect(why(proof, full, { sentToday: 5 }, ANN.email)).not.toBeNull();
+  expect(why(proof, full, { sentToday: 5 }, 'new@example.com')).toBeNull();
 });

@@ -30,7 +30,7 @@ function story(columns: Partial<Subscription> = {}): Rows {
 /** Moves the customer, and checks that every ledger gives its columns. */
 function move(rows: Rows, at: Date, to = OTHER): void {
   const customer = rows.customers.get('cus_1');
-  if (!customer) throw new Error('there is one');
+  if (!customer) throw new Error('There is no customer.');
   moveCustomer(unitOf(rows, at), customer, customer.userId, to, CAUSE);
   followMove(unitOf(rows, at), customer.userId, to, CAUSE);
   for (const user of rows.users.values()) {

@@ -82,7 +82,7 @@ function event(type: 'created' | 'updated', fields: object, before: object = {})
     data: { object: object(fields), previous_attributes: before },
   };
   const read = readEvent(body, day(0));
-  if (!read) throw new Error('this is an event');
+  if (!read) throw new Error('This is not an event.');
   return read;
 }
 

@@ -119,7 +119,7 @@ describe('a plan that is over', () => {
     expect(said({ ...over, endedAt: second })).toBeNull();
   });
 
-  test.each(['cancellation_requested', 'a reason of tomorrow', null])(
+  test.each(['cancellation_requested', 'an unknown reason', null])(
     'and ended for the reason %s is no trouble',
     (endReason) => {
       expect(said({ ...over, endReason })).toBeNull();
@@ -133,7 +133,7 @@ describe('a plan that is over', () => {
   });
 });
 
-test.each(['active', 'trialing', 'paused', 'incomplete_expired', 'a status of tomorrow', null])(
+test.each(['active', 'trialing', 'paused', 'incomplete_expired', 'an unknown status', null])(
   'status %s is no trouble',
   (status) => {
     expect(said({ status, nextAttemptAt: day(34) })).toBeNull();

@@ -33,7 +33,7 @@ interface Told {
 function event(id: string, type: string, at: number, object: object): StripeEvent {
   const created = Math.floor(day(at).getTime() / 1000);
   const read = readEvent({ id, type, created, data: { object } }, day(at));
-  if (!read) throw new Error('this is an event');
+  if (!read) throw new Error('This is not an event.');
   return read;
 }
 
@@ -156,7 +156,7 @@ function subscription(name: string, draw: Draw): Told {
 function invitations(): Rows {
   const rows = invitation();
   const [referral] = rows.referrals.values();
-  if (!referral) throw new Error('the friend was invited');
+  if (!referral) throw new Error('The friend has no referral.');
   rows.users.set(OTHER, userRow(OTHER));
   rows.referrals.set(OTHER, { ...referral, id: 'another referral', referredId: OTHER });
   return rows;

@@ -1,6 +1,7 @@
 import type { CommandContext } from '../../src/operator/command.ts';
 import { PLAIN } from '../../src/terminal.ts';
 import { readConfig } from '../../src/config.ts';
+import { SESSION_SECRET } from './server.ts';
 import type { TestServer } from './server.ts';
 
 /** A command's context at the instant of the server's clock. */
@@ -13,7 +14,7 @@ export function commandContext(
     config,
     db,
     migrations: [],
-    sessionSecret: 'a session secret for the tests only',
+    sessionSecret: SESSION_SECRET,
     stripe: null,
     now: clock.now,
     clock: () => clock.now,

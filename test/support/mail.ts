@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import type { OutboxItem } from '../../src/db/generated/client.ts';
 import { proveLink, resetToken, resetUrl } from '../../src/outbox/links.ts';
 import type { OutboxKind } from '../../src/outbox/kinds.ts';
-import { postForm, SESSION_SECRET } from './server.ts';
+import { PASSWORD, postForm, SESSION_SECRET } from './server.ts';
 import type { Person, TestServer } from './server.ts';
 
 /** Mail is on. Nothing is sent: a server under test has no sender. */
@@ -48,7 +48,7 @@ export function askFor(
   { app }: TestServer,
   { cookie }: Pick<Person, 'cookie'>,
   email: string,
-  currentPassword = 'correct horse',
+  currentPassword = PASSWORD,
 ) {
   return postForm(app, '/settings/address', { email, currentPassword }, cookie);
 }

@@ -193,7 +193,7 @@ const OUR_CLOCK = new Set([
 /** Depends on the order of different buyers' events. */
 const BY_ORDER = new Set(['seq']);
 
-/** Those rows in a fixed order, without what two runs need not share. */
+/** All domain rows in a fixed order, without what two runs need not share. */
 async function comparable(server: TestServer): Promise<Record<string, string[]>> {
   const { audit, ...tables } = await domainRows(server);
   const rows = { ...tables, audit: audit.map((row) => ({ ...row, id: null })) };

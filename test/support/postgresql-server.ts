@@ -22,7 +22,7 @@ export interface PostgresqlServer {
   stop: () => Promise<void>;
 }
 
-/** Attempts, and their time limit, to start a server whose folder an earlier one may still be using. */
+/** Pause between attempts, ms, and their number, to start a server whose folder an earlier one may still be using. */
 const START_TRY_MS = 200;
 const START_TRIES = 100;
 

@@ -8,8 +8,8 @@ import { newScratchFolder } from './scratch.ts';
 import './provided.ts';
 
 /**
- * Migrates one PostgreSQL database for all tests to copy: on the server of TEST_DATABASE_URL (its user needs permission
- * to create databases), or on one started for this run and stopped after it.
+ * Migrates one PostgreSQL database for all tests to copy: on the server of TEST_DATABASE_URL (its user must be a
+ * superuser), or on one started for this run and stopped after it.
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const scratch = await newScratchFolder();

@@ -16,8 +16,8 @@ export interface RacePoint {
 }
 
 /**
- * A point, right before one kind of write, at which a transaction stops until the test lets it continue. Only
- * PostgreSQL has concurrent transactions; on SQLite nothing stops, and a race is only an order.
+ * A point, right before one kind of write, at which a transaction stops until the test lets it continue. For
+ * PostgreSQL only: on SQLite transactions never overlap, so there is nothing to stop.
  *
  * @param write `INSERT` or `UPDATE`
  * @param when stops only while this SQL condition on NEW is true

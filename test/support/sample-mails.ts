@@ -200,7 +200,7 @@ export const MAILS: [
     'mail.payment-failed, when it does not',
     () => mailOf({ kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } }),
     'Your payment for Tandem & Co did not go through',
-    ['No further attempt is planned. Without a payment, you lose your plan.', 'See what you can do'],
+    ['Without a payment, you lose your plan.', 'See what you can do'],
     SETTINGS,
   ],
   [

@@ -121,7 +121,8 @@ try {
     process.exitCode = 1;
   }
 } finally {
-  await run('git', ['worktree', 'remove', '--force', older], { cwd: HERE });
+  // If it was not added, the error that says why must stay the one that is shown.
+  await run('git', ['worktree', 'remove', '--force', older], { cwd: HERE }).catch(() => undefined);
   if (process.exitCode !== 1) await rm(scratch, { recursive: true, force: true });
   await postgresql.stop();
 }

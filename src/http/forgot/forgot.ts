@@ -37,14 +37,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   function mailLink(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
     const { forgottenEmail: email, log } = request;
     if (email !== null) {
-      const mailed = mailResetLink(
-        db,
-        sessionSecret,
-        email,
-        async (user) => mayMailTo(context, request, user, (await isFirstOfMailbox(db, user)) ? 0 : undefined),
-        now(),
-      )
-        .then((isQueued) => (isQueued ? undefined : uncountMails(request)))
+      const mailed = queueLink(request, email)
         .catch((error: unknown) => {
           log.error({ err: error }, 'a reset link could not be queued');
         })
@@ -53,6 +46,21 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     }
     done();
   }
+  async function queueLink(request: FastifyRequest, email: string): Promise<void> {
+    let isQueued = false;
+    try {
+      isQueued = await mailResetLink(
+        db,
+        sessionSecret,
+        email,
+        async (user) => mayMailTo(context, request, user, (await isFirstOfMailbox(db, user)) ? 0 : undefined),
+        now(),
+      );
+    } finally {
+      if (!isQueued) await uncountMails(request);
+    }
+  }
+
   app.addHook('onClose', async () => {
     await Promise.all(mailing);
   });

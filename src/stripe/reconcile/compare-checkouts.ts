@@ -51,7 +51,8 @@ function compare(
   if (userId === undefined) return null;
   const owner = rows.customers.get(customerId)?.userId ?? null;
   const linked = owner !== null;
-  const debitKnown = !unpaid || rows.subscriptions.get(subscriptionId ?? '')?.checkoutUnpaid === true;
+  const debitKnown =
+    !unpaid || subscriptionId === null || rows.subscriptions.get(subscriptionId)?.checkoutUnpaid === true;
   // A customer that belongs to another user stays with them; `doctor` reports it.
   if ((linked && debitKnown) || (linked && owner !== userId)) return null;
 

@@ -6,6 +6,7 @@ import type { Cause } from '../../audit.ts';
 import { inTransaction, isRefused } from '../../db/transaction.ts';
 import type { Db, Tx } from '../../db/transaction.ts';
 import { describeError } from '../describe-error.ts';
+import { unlessGone } from '../missing.ts';
 import { inUnit } from '../../db/unit-of-work.ts';
 import type { EventHandler } from '../objects/handler.ts';
 import type { StripeEvent } from '../objects/event.ts';
@@ -58,7 +59,8 @@ export async function compareAll<T extends { id: string }, Rows>(
 ): Promise<{ compared: number; differences: Difference[] }> {
   const { db, now, since, dryRun, progress } = context;
   const { stage, list, read, differs, examine } = kind;
-  const cursor = `reconcile ${stage}`;
+  // A run with --since lists other objects than a full one, so neither may resume the other.
+  const cursor = `reconcile ${stage}${since === null ? '' : ' since'}`;
   const start = dryRun ? null : await readCursor(db, cursor, now());
   const bound = since === null ? {} : { created: { gte: epoch(since) } };
   const differences: Difference[] = [];
@@ -80,7 +82,7 @@ export async function compareAll<T extends { id: string }, Rows>(
 /**
  * Reads a Stripe list page by page.
  *
- * @param start the id to start after; null for the newest
+ * @param start the id to start after; null, or an id that Stripe does not know any more, for the newest
  */
 export async function* pagesOf<T extends { id: string }>(
   list: (page: Page) => Promise<Stripe.ApiList<T>>,
@@ -88,7 +90,12 @@ export async function* pagesOf<T extends { id: string }>(
 ): AsyncGenerator<T[]> {
   let after = start;
   for (;;) {
-    const page = await list({ limit: PAGE, ...(after !== null && { starting_after: after }) });
+    const query = { limit: PAGE, ...(after !== null && { starting_after: after }) };
+    const page = after !== null && after === start ? await unlessGone(() => list(query)) : await list(query);
+    if (!page) {
+      after = null;
+      continue;
+    }
     yield page.data;
     const last = page.data.at(-1);
     if (!page.has_more || !last) return;

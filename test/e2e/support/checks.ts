@@ -17,7 +17,7 @@ const ALL_RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best
 /** The rules that a colour scheme can affect. */
 const OF_COLOUR = ['color-contrast', 'link-in-text-block'];
 
-/** What axe looks at. A dark page has the content of a light one, and a wide page that of a desktop's. */
+/** What axe looks at. A dark page has the content of a light one, and a wide page that of a desktop page. */
 const RULES: Readonly<Record<string, readonly string[]>> = {
   'phone light': ALL_RULES,
   'desktop light': ALL_RULES,
