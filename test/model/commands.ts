@@ -47,8 +47,7 @@ function command(name: string, run: (real: Real) => Promise<void>): Command {
 async function keepBook({ world, book }: Real): Promise<void> {
   if (!book) return;
   await deliverWaiting(world);
-  await book.observe();
-  await book.compare();
+  await book.follow();
 }
 
 /** Lets time pass. With a book it stops at each automatic event, and each is delivered at once. */

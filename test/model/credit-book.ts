@@ -2,7 +2,8 @@ import { expect } from 'vitest';
 
 import { DAY } from '../support/server.ts';
 import type { World } from '../support/stand-in.ts';
-import { whatHolds, whoPays } from './oracle.ts';
+import { lookAtUsers, whatHolds, whoPays } from './oracle.ts';
+import type { UsersAtStripe } from './oracle.ts';
 
 const CONVERSION_SECONDS = 45 * DAY;
 
@@ -42,17 +43,22 @@ export class CreditBook {
     this.#purse(userId).lots.push({ referralId: null, left: days * DAY });
   }
 
-  /** Records everything until now. Call it after each event, before time passes. */
-  async observe(): Promise<void> {
+  /**
+   * Records everything until now, and compares what everybody has left, and whether it is held, with the rows. Call it
+   * after each event, before time passes.
+   */
+  async follow(): Promise<void> {
+    const users = await lookAtUsers(this.#world);
     this.#passTime();
-    for (const [userId, pays] of await whoPays(this.#world)) this.#purse(userId).paying = pays;
-    await this.#followReferrals();
+    for (const [userId, pays] of whoPays(this.#world, users)) this.#purse(userId).paying = pays;
+    await this.#followReferrals(users);
+    this.#compare(users);
   }
 
-  /** Compares what everybody has left, and whether it is held, with the rows. */
-  async compare(): Promise<void> {
-    const { db, clock } = this.#world;
-    for (const { id, creditUntil, creditHeldAt } of await db.user.findMany({ where: { deletedAt: null } })) {
+  #compare(users: UsersAtStripe): void {
+    const { clock } = this.#world;
+    for (const [{ id, creditUntil, creditHeldAt, deletedAt }] of users) {
+      if (deletedAt) continue;
       const from = creditHeldAt ?? clock.now;
       const left = creditUntil === null ? 0 : Math.max(0, (creditUntil.getTime() - from.getTime()) / 1000);
       const { lots, paying } = this.#purse(id);
@@ -73,18 +79,20 @@ export class CreditBook {
     for (const { lots, paying } of this.#purses.values()) if (!paying) spend(lots, seconds);
   }
 
-  async #followReferrals(): Promise<void> {
+  async #followReferrals(users: UsersAtStripe): Promise<void> {
     const { db } = this.#world;
-    const holding = await whatHolds(this.#world);
-    const referrals = await db.referral.findMany({ include: { referrer: true, referred: true } });
-    const changed = referrals.filter(({ id, referred, convertedAt }) => {
+    const holding = whatHolds(this.#world, users);
+    const living = new Set(users.flatMap(([{ id, deletedAt }]) => (deletedAt ? [] : [id])));
+    const referrals = users.flatMap(([{ referredBy }]) => referredBy ?? []);
+    const changed = referrals.filter(({ id, referredId, convertedAt }) => {
       const before = this.#conversions.get(id);
       const holds = holding.has(id);
       // A bank debit is "active" before its checkout says that it is under way, so it can have converted and been
       // reversed at once, before the account was deleted.
-      const mayConvert = referred.deletedAt === null || convertedAt !== null;
+      const mayConvert = living.has(referredId) || convertedAt !== null;
       return before === undefined ? holds && mayConvert : before !== holds;
     });
+    if (changed.length === 0) return;
     // Of two in the same second, the server decides which comes first.
     const order = new Map(
       (await db.creditEntry.findMany({ orderBy: [{ seq: 'asc' }] })).map((entry, index) => [
@@ -94,12 +102,15 @@ export class CreditBook {
     );
     const placeOf = (one: (typeof changed)[number]): number =>
       order.get(`${one.referrerId ?? ''} ${one.id}`) ?? 0;
-    for (const { id, referrer, referred } of changed.sort((a, b) => placeOf(a) - placeOf(b))) {
+    for (const { id, referrerId, referredId } of changed.sort((a, b) => placeOf(a) - placeOf(b))) {
       const holds = holding.has(id);
       const isNew = !this.#conversions.has(id);
       this.#conversions.set(id, holds);
-      for (const user of [referred, ...(referrer && !referrer.deletedAt ? [referrer] : [])]) {
-        const { lots, taken } = this.#purse(user.id);
+      for (const userId of [
+        referredId,
+        ...(referrerId !== null && living.has(referrerId) ? [referrerId] : []),
+      ]) {
+        const { lots, taken } = this.#purse(userId);
         if (holds) {
           lots.push({ referralId: id, left: isNew ? CONVERSION_SECONDS : (taken.get(id) ?? 0) });
           continue;

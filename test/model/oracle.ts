@@ -63,7 +63,10 @@ function tierOf(objects: Objects, subscriptions: readonly Subscription[]): strin
 type UserWithFacts = Prisma.UserGetPayload<{ include: { customers: true; referredBy: true } }>;
 
 /** Every user with the subscriptions, to our products, of all their customers, as Stripe has them. */
-async function usersAtStripe({ db, sandbox, config }: World): Promise<[UserWithFacts, Subscription[]][]> {
+export type UsersAtStripe = readonly (readonly [UserWithFacts, readonly Subscription[]])[];
+
+/** One look at the rows of all users, and at Stripe's side of each. */
+export async function lookAtUsers({ db, sandbox, config }: World): Promise<UsersAtStripe> {
   const users = await db.user.findMany({ include: { customers: true, referredBy: true } });
   return users.map((user) => {
     const customers = new Set(user.customers.map(({ id }) => id));
@@ -76,28 +79,23 @@ async function usersAtStripe({ db, sandbox, config }: World): Promise<[UserWithF
 }
 
 /** Whether each user pays. */
-export async function whoPays(world: World): Promise<Map<string, boolean>> {
-  const { objects } = world.sandbox;
-  const users = await usersAtStripe(world);
+export function whoPays({ sandbox: { objects } }: World, users: UsersAtStripe): Map<string, boolean> {
   return new Map(users.map(([{ id }, subscriptions]) => [id, tierOf(objects, subscriptions) === 'paid']));
 }
 
 /** The referrals with a payment by the friend that did not go back. */
-export async function whatHolds(world: World): Promise<Set<string>> {
-  const { objects } = world.sandbox;
-  const users = await usersAtStripe(world);
+export function whatHolds({ sandbox: { objects }, config }: World, users: UsersAtStripe): Set<string> {
   const holding = users.filter(([, subscriptions]) =>
-    invoicesOf(objects, subscriptions).some(
-      (invoice) => !isMoneyBack(objects, invoice, world.config.clawbackDays),
-    ),
+    invoicesOf(objects, subscriptions).some((invoice) => !isMoneyBack(objects, invoice, config.clawbackDays)),
   );
   return new Set(holding.flatMap(([{ referredBy }]) => referredBy?.id ?? []));
 }
 
 /** Compares every user, and every referral of a living user, with Stripe's side. */
 export async function expectTruth(world: World): Promise<void> {
-  const holding = await whatHolds(world);
-  for (const [user, subscriptions] of await usersAtStripe(world)) {
+  const users = await lookAtUsers(world);
+  const holding = whatHolds(world, users);
+  for (const [user, subscriptions] of users) {
     expect([user.id, user.tier]).toEqual([user.id, tierOf(world.sandbox.objects, subscriptions)]);
 
     if (!user.referredBy || user.deletedAt) continue;
@@ -110,12 +108,14 @@ export async function expectTruth(world: World): Promise<void> {
 /** For a conversion that holds both have 45 days; for a reversed one, only what they had spent. */
 async function expectConversionCredit({ db }: World, holding: ReadonlySet<string>): Promise<void> {
   const referrals = await db.referral.findMany({ include: { referrer: true, referred: true } });
+  const entries = await db.creditEntry.findMany({ where: { referralId: { not: null } } });
   for (const { id, referrer, referred } of referrals) {
     for (const user of [referrer, referred]) {
       if (!user || user.deletedAt) continue;
-      const entries = await db.creditEntry.findMany({ where: { userId: user.id, referralId: id } });
       const sum = (kind: string): number =>
-        entries.filter((entry) => entry.kind === kind).reduce((total, { seconds }) => total + seconds, 0);
+        entries
+          .filter((entry) => entry.userId === user.id && entry.referralId === id && entry.kind === kind)
+          .reduce((total, { seconds }) => total + seconds, 0);
       const granted = sum('grant');
       const kept = granted - sum('reversal') + sum('restoration');
       const told = { user: user.id, referral: id };
