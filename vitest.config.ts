@@ -84,7 +84,10 @@ const SLOW = thorough
 /** Transactions run concurrently only on PostgreSQL, so the short run tests these only there. */
 const SLOW_ON_SQLITE = thorough ? [] : ['test/concurrency.test.ts', 'test/races.test.ts'];
 
-/** Files that take a minute or more in the long run; the first one waits 30 s for a busy database, and lint and types are checked in that time. */
+/**
+ * Files that take a minute or more in `npm run test:all`. The first one waits 30 s for a busy database, and lint and types
+ * are checked in that time.
+ */
 const LONGEST = ['events-cli', 'model-2', 'model-1', 'crash-sigkill', 'start', 'crash-sigterm', 'reversal'];
 
 /** Start the longest files first. One that started last would run on alone, on one core. */

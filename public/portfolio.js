@@ -42,6 +42,7 @@ function load() {
       $('damage').textContent = `The portfolio in this browser cannot be read. ${error.message}`;
       $('damaged').hidden = false;
       $('portfolio').hidden = true;
+      $('undo').hidden = true;
       return;
     }
     if (JSON.parse(text).holdings.length > portfolio.holdings.length) {

@@ -503,7 +503,7 @@ test.each(['/settings/address', '/settings/password'])(
   },
 );
 
-test('an address that is changed by a session that has ended meanwhile ends all the others', async () => {
+test('changing the address from a session that has ended meanwhile ends every other session', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const kept = { secret: SESSION_SECRET, token: 'of a session that has ended' };

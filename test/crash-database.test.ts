@@ -19,7 +19,7 @@ const MAX_ACKNOWLEDGED = 30;
 /** How many are refused before it comes back. */
 const REFUSED = 40;
 
-test('PostgreSQL goes down and comes back under load: the server survives, says so, and loses nothing', async () => {
+test('PostgreSQL goes down and comes back under load: the server answers 503 meanwhile, and loses nothing', async () => {
   const why = `SEED=${SEED}`;
   const draw = seededRandom('ends');
   // It flushes to disk here, as in production.

@@ -69,7 +69,7 @@ test('killed between the commit and the mail: it is sent after the next start', 
   expect(await next.stop()).toBe(0);
 });
 
-test('killed between the mail and its mark: it comes again, with the same Message-ID', async () => {
+test('killed before a delivered mail is marked as sent: it is sent again, with the same Message-ID', async () => {
   const mailServer = await startMailServer();
   const { start, pay, items, allDone, endLeases } = await selling(mailServer);
   const server = await start();
@@ -94,7 +94,7 @@ test('killed between the mail and its mark: it comes again, with the same Messag
   for (const { output } of [server, next]) expect(output.stdout + output.stderr).not.toContain('example.com');
 });
 
-test('ended while the mail server hangs: it ends in time, and nothing is lost', async () => {
+test('stopped while the mail server hangs: the server exits in time, and nothing is lost', async () => {
   const mailServer = await startMailServer();
   mailServer.greet = () => new Promise(() => undefined);
   const { start, pay, items, allDone, endLeases } = await selling(mailServer);
@@ -112,7 +112,7 @@ test('ended while the mail server hangs: it ends in time, and nothing is lost', 
   expect(idsOf(mailServer)).toEqual(wanted(await items()));
 });
 
-test('killed again and again at work: every mail arrives, and one that comes twice has one Message-ID', async () => {
+test('killed repeatedly while sending: every mail arrives, and one that comes twice has one Message-ID', async () => {
   const mailServer = await startMailServer();
   const { start, pay, items, allDone, endLeases } = await selling(mailServer);
   let server = await start();

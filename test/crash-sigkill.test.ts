@@ -9,7 +9,7 @@ import { SEED, seededRandom } from './support/seeded-random.ts';
 import { newDatabase, WEBHOOK_SECRET } from './support/server.ts';
 import { startDeliveries } from './support/stripe-deliveries.ts';
 
-/** 50 in the long run, on both engines together. A start takes longer on PostgreSQL. */
+/** 50 in `npm run test:all`, on both engines together. A start takes longer on PostgreSQL. */
 const KILLS = inject('thorough') ? { sqlite: 30, postgresql: 20 }[inject('engine')] : 5;
 
 /** More than are delivered before the last kill. */

@@ -360,8 +360,13 @@ describe('why a referral has or has not converted, and what comes next', () => {
   });
 
   test.each([
-    ['incomplete', 'payment-failed', 'the first payment failed', firstInvoice],
-    ['incomplete_expired', 'payment-failed', 'the first payment failed and the subscription expired', null],
+    ['incomplete', 'payment-failed', 'the first payment has not gone through', firstInvoice],
+    [
+      'incomplete_expired',
+      'payment-failed',
+      'the first payment did not go through and the subscription expired',
+      null,
+    ],
     ['past_due', 'past-due', 'past due, never paid', firstInvoice],
     ['unpaid', 'stopped', 'unpaid, never paid', firstInvoice],
     ['canceled', 'ended', 'the subscription ended without a payment', null],

@@ -68,7 +68,7 @@ describe('whatever the umask, only their owner can read', () => {
     expect(await modeOf(folder)).toBe('755');
   });
 
-  test('database files that others could read become private, even while another process has them open', async () => {
+  test('database files that others could read before, even while another process has them open', async () => {
     const folder = await openFolder();
     const path = join(folder, 'tandem.db');
     await copyFile((await newDatabase()).replace('file:', ''), path);
@@ -91,7 +91,7 @@ describe('whatever the umask, only their owner can read', () => {
     expect(new Set(Object.values(made))).toEqual(new Set([OWNER_ONLY]));
   });
 
-  test('a session secret that others could read becomes private', async () => {
+  test('a session secret that others could read before', async () => {
     const folder = await openFolder();
     await writeFile(join(folder, 'session-secret'), 'a session secret for the tests only', { mode: 0o644 });
     await start(folder);

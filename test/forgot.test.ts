@@ -236,6 +236,19 @@ describe('asking for a reset link', () => {
     },
   );
 
+  test('brings a mail although a stranger asks for many others at the same moment', async () => {
+    const server = await startTestServer(MAIL);
+    await signUp(server, 'ann@example.com');
+    server.clock.now = new Date(server.clock.now.getTime() + 1000);
+    const stranger = await signUp(server, 'ann+x@example.com');
+    const again = () => postForm(server.app, '/settings/verify', {}, stranger.cookie);
+    // The three mails of the day that are not kept.
+    for (let n = 1; n <= 3; n += 1) expect((await again()).statusCode).toBe(303);
+    const burst = Array.from({ length: 15 }, again);
+    await forgot(server, 'ann@example.com', 1);
+    for (const { statusCode } of await Promise.all(burst)) expect(statusCode).toBe(429);
+  });
+
   test('again for an unproven address neither replaces nor counts a mail that waits to be sent', async () => {
     const server = await startTestServer(MAIL);
     // Three of the day's mails.

@@ -268,6 +268,7 @@ describe('limits of one account', () => {
     ['deletions', 20, [call('POST', '/settings/delete')]],
     ['exports', 5, [call('GET', '/settings/export')]],
     ['changes of the password', 10, [changePassword]],
+    ['mails that prove an address', 20, [call('POST', '/settings/verify')]],
     ['checks with Stripe for a payment', 100, [call('GET', '/settings?checkout=done')]],
     [
       'backups',

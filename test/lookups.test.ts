@@ -400,7 +400,7 @@ describe('event', () => {
     expect(stdout).toContain('\n      "client_reference_id":');
   });
 
-  test('event says why one was ignored, why one failed, and of whom one is that names no customer', async () => {
+  test('event says why one was ignored, why one failed, and whom one is about that names no customer', async () => {
     const { server, ann, stripe } = await withAnn();
     const unused = stripeEvent('product.created', { id: 'prod_1' });
     const failed = stripe.updated({ status: 7 });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { inTransaction } from '../src/db/transaction.ts';
+import { readMailFacts } from '../src/outbox/facts.ts';
 import { takeDue } from '../src/outbox/items.ts';
 import { workOf } from '../src/outbox/kinds.ts';
 import { queueNow } from '../src/outbox/queue.ts';
@@ -336,7 +337,7 @@ describe('a payment that failed', () => {
         return failed(stripe, {});
       },
     ],
-    ['of a customer that is nobody’s', () => Promise.resolve(failed(buyer(), {}))],
+    ['of a customer without an account', () => Promise.resolve(failed(buyer(), {}))],
     [
       'of another product',
       async ({ server, stripe }) => {
@@ -349,7 +350,7 @@ describe('a payment that failed', () => {
       'that only waits for the bank',
       ({ stripe }) => Promise.resolve({ ...failed(stripe, {}), type: 'invoice.payment_action_required' }),
     ],
-  ])('%s is told to nobody', async (_what, event) => {
+  ])('%s is mailed to nobody', async (_what, event) => {
     const story = await converted();
     const answer = await deliver(story.server, await event(story));
     expect(answer.json()).toEqual({
@@ -377,6 +378,20 @@ describe('a payment that failed', () => {
       error: 'The invoice was paid.',
     });
   });
+});
+
+test('mail that proves the new address of a change does not count as mail to the old one', async () => {
+  const { server, ben } = await invitation();
+  const sent = { userId: ben.id, kind: 'mail.prove-address', status: 'done', endedAt: START };
+  const sentToday = async (isChange: boolean): Promise<number> => {
+    const data = JSON.stringify({ isChange });
+    await server.db.outboxItem.create({ data: { ...sent, id: data, data, createdAt: START, dueAt: START } });
+    const item = await server.db.outboxItem.findUniqueOrThrow({ where: { id: data } });
+    return (await readMailFacts(server.db, item, { kind: 'mail.reset-password', data: null }, START))
+      .sentToday;
+  };
+  expect(await sentToday(true)).toBe(0);
+  expect(await sentToday(false)).toBe(1);
 });
 
 test('no mail to one side names the other', async () => {

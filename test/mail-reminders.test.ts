@@ -256,7 +256,7 @@ describe('the operator', () => {
   });
 });
 
-test('a server does this at its start, and says so when the database refuses it', async () => {
+test('a server queues reminders at its start, and logs a warning when the database refuses them', async () => {
   const { server } = await tenDays({});
   server.clock.now = daysAfter(5);
   const warnings: unknown[] = [];

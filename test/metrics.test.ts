@@ -89,7 +89,7 @@ describe('event metrics', () => {
     expect((await scrape(server.app))(events('other', 'ignored'))).toBe(3);
   });
 
-  test('record how late they were, but not when they come again', async () => {
+  test('record the lag of an event once, not again when it is redelivered', async () => {
     const server = await startTestServer();
     const event = buyer().created({}, { at: new Date(START.getTime() - 7_200_000) });
     await deliver(server, event);

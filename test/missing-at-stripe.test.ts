@@ -128,7 +128,7 @@ describe('objects that Stripe does not know', () => {
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
   });
 
-  test('is named by reconcile, and by doctor after it; a dry run marks nothing', async () => {
+  test('are named by reconcile, and by doctor after it; a dry run marks nothing', async () => {
     const { world, ann, subscription } = await forgottenSubscriber();
     const ben = await signUp(world, 'ben@example.com');
     await pressUpgrade(world, ben);
@@ -164,7 +164,7 @@ describe('objects that Stripe does not know', () => {
     });
   });
 
-  test('and knows again, with the right key: reconcile or an event clears the mark', async () => {
+  test('are unmarked by reconcile or an event once Stripe knows them again, with the right key', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann);

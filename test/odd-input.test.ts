@@ -51,7 +51,7 @@ describe('a dispute without an id', () => {
   });
 });
 
-test('a thin event is 400, and the answer calls it by its name', async () => {
+test('a thin event is 400, and the answer says that it is one', async () => {
   const server = await startTestServer();
   const thin = {
     id: 'evt_thin',

@@ -69,7 +69,7 @@ const STRANGERS: [string, (server: TestServer, email: string, code: string) => P
     },
   ],
   [
-    'passed through it in Settings',
+    'changed to it in Settings and back',
     async (server, email, code) => {
       const stranger = await signUp(server, 'stranger@example.com', code);
       await changeAddress(server, stranger, email);
@@ -77,7 +77,7 @@ const STRANGERS: [string, (server: TestServer, email: string, code: string) => P
     },
   ],
   [
-    'passed through it in Settings, having paid under another one',
+    'changed to it in Settings and back, having paid under another one',
     async (server, email, code) => {
       const stranger = await signUp(server, 'stranger@example.com', code);
       await pay(server, stranger);
@@ -103,7 +103,7 @@ describe.each(STRANGERS)('when a stranger %s', (_how, had) => {
     await expectSound(server);
   });
 
-  test('costs nothing to somebody who invites its owner', async () => {
+  test('does not affect somebody who invites the owner of the address', async () => {
     const server = await startTestServer();
     const eve = await signUp(server, 'eve@example.com');
     await had(server, 'friend@example.com', eve.code);
@@ -295,7 +295,7 @@ describe('a trial is given once for each address', () => {
     await expectSound(server);
   });
 
-  test("a stranger on trial who passes through somebody's address costs the owner no trial", async () => {
+  test("a stranger on trial who changes for a while to somebody's address costs the owner no trial", async () => {
     const server = await world();
     const stranger = await signUp(server, 'stranger@example.com');
     await subscribe(server, stranger);

@@ -15,7 +15,7 @@ async function resetPath(server: TestServer, email = 'ann@example.com'): Promise
   return new URL((json as { url: string }).url).pathname;
 }
 
-test('a password that is too long is refused before it is composed, which takes quadratic time', async () => {
+test('a password that is too long is refused before it is normalised, which takes quadratic time', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const unused = await resetPath(server);

@@ -122,7 +122,7 @@ describe('STRIPE_PRODUCTS', () => {
     });
   });
 
-  test('changed from another product to ours, it converts at that moment', async () => {
+  test('a subscription that changes from another product to ours converts at that moment', async () => {
     const { stripe, hear, state } = await invited();
     await hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other')), stripe.invoicePaid());
     await hear(10, stripe.updated(of(OURS), { at: daysAfter(10) }));

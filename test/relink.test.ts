@@ -308,7 +308,7 @@ describe('a trial that moves with its customer', () => {
     expect(await trial()).toMatchObject({ trialHash: null, trialRefused: true });
   });
 
-  test('gives access where it did not, if it was refused because of the wrong account', async () => {
+  test('gives the access that was refused to the wrong account', async () => {
     const { server, ben, stripe, trial } = await trialOf('ann@example.com', 'ben@example.com');
     const other = await signUp(server, 'ann+1@example.com');
     const refused = buyer(other.id);

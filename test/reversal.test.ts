@@ -214,7 +214,7 @@ describe('a full refund', () => {
     expect(await story.server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(2);
   });
 
-  test('is made good when the friend cancels and buys again', async () => {
+  test('no longer counts once the friend cancels and buys again', async () => {
     const story = await conversion();
     await onDay(story, 20, [
       story.stripe.chargeRefunded({}, { at: daysAfter(20) }),

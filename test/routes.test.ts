@@ -40,7 +40,7 @@ const WEBHOOK = [
   'onResponse: logRequest',
 ];
 
-/** Mail providers come from elsewhere. */
+/** Without checkOrigin: mail providers send these requests from other origins. */
 const UNSUBSCRIBE = [
   'onRequest: securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
   'preParsing: collectBody',
@@ -60,7 +60,6 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'GET /forgot',
       'GET /verify/:token',
       'POST /verify/:token',
-      'POST /settings/verify',
       'POST /settings/mail',
       'GET /',
       'GET /docs',
@@ -86,6 +85,7 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
     people('limitAccount'),
     [
       'GET /settings/export',
+      'POST /settings/verify',
       'POST /settings/delete',
       'POST /portfolio/backups/:id/delete',
       'POST /api/billing/checkout',

@@ -96,7 +96,7 @@ test('when a month passes in the sandbox, it passes in the server: plans renew, 
   expect((await app.direct('pass_month')).headers.get('location')).toBe('/#director');
   expect(await app.panel()).toContain('31 days ahead of the real clock');
   expect(await ann.me()).toMatchObject({ creditDays: 14, access: { reason: 'credit' } });
-  expect(await ann.settings()).toContain('It is <time datetime="2027-02-10T09:00:00.000Z">');
+  expect(await ann.settings()).toContain('The date is <time datetime="2027-02-10T09:00:00.000Z">');
   expect(await ben.me()).toMatchObject({
     tier: 'paid',
     creditDays: 45,
@@ -220,7 +220,7 @@ test('the webhooks of a payment are lost, and reconcile finds what is missing', 
   expect(await ben.me()).toMatchObject({ tier: 'paid', creditDays: 45, creditHeld: true });
   expect(await ann.me()).toMatchObject({ creditDays: 45, creditHeld: false });
 
-  // What happens afterwards is delivered again.
+  // Later webhooks are delivered as usual.
   await ben.atPortal({ action: 'cancel_at_period_end' });
   expect(await ben.me()).toMatchObject({ subscription: { cancelAtPeriodEnd: true } });
 });

@@ -253,7 +253,7 @@ test('several friends are reported together, beside the notice of a changed addr
   expect(text).toContain('Your email address has been changed.');
 });
 
-test('an answer that is not a page of theirs does not use up the news', async () => {
+test('the API, a redirect and an error page do not use up the news', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   await friendPays(server, ann.code, 'ben@example.com');

@@ -43,7 +43,11 @@ async function listen(bounds: Partial<Bounds>, env: NodeJS.ProcessEnv = {}) {
     socket.on('data', (chunk) => (answered += chunk.toString()));
     // The server may close it while we write.
     socket.on('error', () => undefined);
-    const closed = once(socket, 'close').then(() => answered);
+    const closed = new Promise<string>((resolve) => {
+      socket.once('close', () => {
+        resolve(answered);
+      });
+    });
     await once(socket, 'connect');
     socket.write(text);
     return { socket, answered: () => answered, closed };
@@ -334,6 +338,13 @@ describe('a body in many tiny pieces', () => {
     expect(await client.closed).toBe('');
   });
 
+  test('does not arrive by an Expect header that Node refuses itself', async () => {
+    const { open } = await listen(patient);
+    const headers = 'Host: x\r\nExpect: something\r\nTransfer-Encoding: chunked';
+    const client = await open(`POST /login HTTP/1.1\r\n${headers}\r\n\r\n${tiny.repeat(5_000)}`);
+    expect(await client.closed).toMatch(/^HTTP\/1\.1 417 /);
+  });
+
   test('whose connection has ended already is not waited for', async () => {
     const request = Object.assign(new IncomingMessage(new Socket()), { headers: {} }).destroy();
     await once(request, 'close');
@@ -355,6 +366,43 @@ describe('a body in many tiny pieces', () => {
       `POST /login HTTP/1.1\r\n${headers}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n${pieces}0\r\n\r\n`,
     );
     expect(await client.closed).toMatch(/^HTTP\/1\.1 401 /);
+  });
+});
+
+describe('a network whose connections had to be cut off', () => {
+  const last = PAGE.replace('Host: x', 'Host: x\r\nConnection: close');
+
+  test.each([
+    ['pipelined requests', PAGE.repeat(50)],
+    [
+      'a body in tiny pieces',
+      `POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${'1\r\nx\r\n'.repeat(5_000)}`,
+    ],
+    [
+      'a page with a body without end',
+      `GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n`,
+    ],
+  ])('loses its other ones and gets none for a while, and others go on: %s', async (_name, abuse) => {
+    const { open } = await listen({ cutOffsOfAddress: 2, shutOutMs: NEVER });
+    const waiting = await open('GET /healthz HTTP/1.1\r\n', '127.0.0.2');
+    await (
+      await open(abuse, '127.0.0.2')
+    ).closed;
+    expect(await (await open(last, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
+    await (
+      await open(abuse, '127.0.0.2')
+    ).closed;
+    expect(await waiting.closed).toBe('');
+    expect(await (await open(last, '127.0.0.2')).closed).toBe('');
+    expect(await (await open(last, '127.0.0.1')).closed).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('gets some again afterwards', async () => {
+    const { open } = await listen({ cutOffsOfAddress: 1, shutOutMs: 50 });
+    await (
+      await open(PAGE.repeat(50), '127.0.0.2')
+    ).closed;
+    await until(async () => ((await (await open(last, '127.0.0.2')).closed) === '' ? undefined : true));
   });
 });
 

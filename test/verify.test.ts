@@ -562,7 +562,7 @@ describe('an account with an address that nobody proved or paid for', () => {
     expect((await postForm(world.app, path, {})).statusCode).toBe(200);
     expect(world.sandbox.objects.subscriptions.get(subscription)).toMatchObject({ status: 'canceled' });
     expect(await userOf(world, squatter)).toMatchObject({ deletedAt: START });
-    // The trial was had with an address that was never theirs.
+    // The trial does not count for the address, which was never theirs.
     expect(await world.db.subscription.count({ where: { trialHash } })).toBe(0);
     await deliverWaiting(world);
     await expectSound(world);
@@ -626,7 +626,7 @@ describe('mail about the account', () => {
 });
 
 describe('a changed address is told to Stripe', () => {
-  test('by the customer’s id, and again without harm', async () => {
+  test('for the customer that the outbox names, and repeating it does no harm', async () => {
     const world = await startWorld();
     const ann = await newcomer(world);
     await subscribe(world, ann);

@@ -52,7 +52,7 @@ function tellLocalTimes() {
  * @param {(text: string) => void} page.say
  */
 export function wireCloud({ current, replace, say }) {
-  /** A button that is at work keeps the focus, which `disabled` would take from it. */
+  /** Uses `aria-disabled`, because `disabled` would take the focus from the button. */
   async function busy(pressed, work) {
     if (pressed.ariaDisabled) return;
     pressed.ariaDisabled = 'true';

@@ -32,7 +32,7 @@ export const FIELDS = ['symbol', 'quantity', 'price', 'cost', 'currentPrice', 'n
  * @throws Error for a workbook, or anything else that is not text
  */
 export function decode(bytes) {
-  if (bytes[0] === 0x50 && bytes[1] === 0x4b) {
+  if (bytes[0] === 0x50 && bytes[1] === 0x4b && bytes[2] === 0x03 && bytes[3] === 0x04) {
     throw new Error(
       'This is a spreadsheet workbook. Save it as CSV in your spreadsheet program, and import that file.',
     );

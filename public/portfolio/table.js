@@ -4,7 +4,7 @@ import { CURRENCIES } from './currencies.js';
 import { costOf, valueOf } from './holdings.js';
 import { $, button, counted, element, money, number, percent } from './page.js';
 
-/** The largest are shown each on their own, the rest together. */
+/** This many of the largest are shown individually, the rest together. */
 const SHARES = 8;
 const SIGNED = { signDisplay: 'exceptZero' };
 

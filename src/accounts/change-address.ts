@@ -72,7 +72,7 @@ export async function askForAddress(
       data: { pendingEmail: pending, pendingEmailAt: pending && tx.now },
     });
     if (keeps) return 'done';
-    await queueProof(tx, userId, email);
+    await queueProof(tx, userId, { address: email, isChange: true });
     if (tellOld && user.email !== null)
       await queueNow(tx, [{ kind: 'mail.address-changing', userId, data: null, address: user.email }]);
     return 'done';
@@ -92,7 +92,7 @@ export async function mailProofAgain(db: Db, userId: string, address: string, no
     if (toProve?.address !== address) return;
     // Extends the deadline of the change.
     if (toProve.isChange) await tx.user.update({ where: { id: userId }, data: { pendingEmailAt: tx.now } });
-    await queueProof(tx, userId, address);
+    await queueProof(tx, userId, toProve);
   });
 }
 
@@ -110,10 +110,16 @@ export async function moveTo(
 ): Promise<void> {
   const { id: userId } = user;
   if (to.email !== user.email) await setAddress(tx, user, to);
+  else if (user.pendingEmail !== null) await voidChange(tx, userId);
   await tx.resetLink.deleteMany({ where: { userId } });
   const { secret, token } = kept;
   const isKept = token !== null && (await closeOtherSessions(tx, secret, userId, token));
   if (!isKept) await closeAllSessions(tx, userId);
+}
+
+/** Voids a pending change, so that its link stops working. */
+async function voidChange(tx: Tx, userId: string): Promise<void> {
+  await tx.user.update({ where: { id: userId }, data: { pendingEmail: null, pendingEmailAt: null } });
 }
 
 async function setAddress(

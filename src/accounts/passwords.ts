@@ -23,13 +23,13 @@ const SHORTEST = 8;
 const LONGEST = 200;
 
 export const BAD_PASSWORD = `Choose a password of ${SHORTEST} to ${LONGEST} characters.`;
-const BLANK_PASSWORD = 'Choose a password that is more than spaces.';
+const BLANK_PASSWORD = 'Choose a password that contains more than spaces.';
 const COMMON_PASSWORD =
   'This is one of the ten thousand most common passwords, which attackers try first. Choose another one.';
 
 /**
- * A new password: 8 to 200 characters as in NIST SP 800-63B (the upper bound only keeps composing and hashing cheap),
- * not blank, and not one of the ten thousand most common.
+ * A new password: at least 8 characters, the minimum of NIST SP 800-63B revision 3; at most 200, which keeps composing
+ * and hashing cheap; not blank, and not one of the ten thousand most common.
  */
 export const newPassword = z.string().check((context) => {
   const problem = problemOf(context.value);
@@ -83,7 +83,7 @@ export async function checkPassword(stored: string | null, password: string): Pr
 
 /**
  * The same password typed on two keyboards can arrive as different code points: "é" as one or as two. NFKC
- * makes them equal, as NIST SP 800-63B recommends.
+ * makes them equal, as NIST SP 800-63B revision 3 recommends.
  */
 function compose(password: string): string {
   return password.normalize('NFKC');

@@ -37,7 +37,7 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
     return await inTransaction(db, now, async (tx) => {
       const user = await createUser(tx, input.email, passwordHash);
       await captureReferral(tx, user, input.code);
-      if (input.mail) await queueProof(tx, user.id, input.email);
+      if (input.mail) await queueProof(tx, user.id, { address: input.email, isChange: false });
       if (input.oldToken !== null) await closeSession(tx, secret, input.oldToken);
       return openSession(tx, secret, user.id);
     });

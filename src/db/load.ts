@@ -219,8 +219,8 @@ async function lock(
       INSERT INTO "Customer" ("id") SELECT id FROM (${customersNamed}) AS ids ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt"`;
   }
-  // A customer's user changes only under the customer's lock, which is held by now. A referral's referrer never changes.
-  // Other accounts of an invited buyer are locked too, so that only one of them converts.
+  // A customer's user changes only under the customer's lock, which is held by now. A referral's referrer never
+  // changes. Other accounts of an invited buyer are locked too, so that only one of them converts.
   await tx.$executeRaw`
     SELECT 1 FROM "User" WHERE "id" = ANY(ARRAY(
       WITH buyers AS MATERIALIZED (

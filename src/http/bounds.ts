@@ -5,13 +5,17 @@
 export interface Bounds {
   /**
    * Refuse requests once the average event loop delay over a few seconds reaches this, or once every request
-   * waited this long for its turn.
+   * has waited this long for its turn.
    */
   delayMs: number;
   /** Open connections. Further ones are closed at once. */
   connections: number;
   /** Open connections from one network address. Behind a proxy: one client's incomplete requests. */
   connectionsOfAddress: number;
+  /** Connections of one network address that may be cut off before it gets no further ones. Not behind a proxy. */
+  cutOffsOfAddress: number;
+  /** For how long they are counted, from the first one. */
+  shutOutMs: number;
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
   pipelined: number;
   /**
@@ -46,6 +50,8 @@ export const BOUNDS: Bounds = {
   delayMs: 1_000,
   connections: 2_000,
   connectionsOfAddress: 500,
+  cutOffsOfAddress: 10,
+  shutOutMs: 60_000,
   pipelined: 4,
   headersMs: 10_000,
   requestMs: 30_000,

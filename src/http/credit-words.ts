@@ -8,7 +8,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
   const neverWere = entries.filter((entry) => isOfDaysThatNeverWere(entry, entries));
   const isNew = ({ kind, referralId }: ToldEntry): boolean =>
     kind === 'restoration' && neverWere.some((entry) => entry.referralId === referralId);
-  // Days that came back before anybody read of them are new.
+  // If the grant was never shown, its restoration is shown as a grant.
   const real = entries
     .filter((entry) => !neverWere.includes(entry))
     .map((entry) => (isNew(entry) ? { ...entry, kind: 'grant' as const } : entry));
@@ -69,8 +69,8 @@ function isOfDaysThatNeverWere(entry: ToldEntry, entries: readonly ToldEntry[]):
 }
 
 /**
- * Says whose payments the entries of one side are about. Why they do not count (a refund, a dispute, a debit that failed
- * after all, a customer moved to another account) is in the mail.
+ * Says whose payments the entries of one side are about. Why they do not count (a refund, a dispute, a debit that
+ * failed after all, a customer moved to another account) is in the mail.
  */
 function noLongerCounts(entries: readonly ToldEntry[]): string {
   if (entries[0]?.side === 'referred') return 'Your first payment no longer counts';

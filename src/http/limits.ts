@@ -27,6 +27,7 @@ const LIMITS = {
   checkoutsOfAccount: 20,
   portalsOfAccount: 20,
   deletionsOfAccount: 20,
+  proofMailsOfAccount: 20,
   // Without JavaScript, a page that waits for a payment reloads 40 times.
   paymentChecksOfAccount: 100,
   exportsOfAccount: 5,
@@ -49,6 +50,7 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'failedLogInsOfAddress',
   'failedLogInsOfAccount',
   'passwordChangesOfAccount',
+  'resetMailsToMailbox',
   'mailsToUnprovenMailbox',
 ]);
 
@@ -70,6 +72,8 @@ interface Taken {
 }
 
 interface Limit {
+  /** How many are left, without taking one. */
+  left: (key: string) => Promise<number>;
   take: (key: string) => Promise<Taken>;
   /** @param endsAt of the taken point */
   giveBack: (key: string, endsAt: number) => Promise<void>;
@@ -112,6 +116,7 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
   // Store hashes: email and network addresses are personal data, even for ten minutes.
   const hashed = (key: string): string => hashToken(sessionSecret, key);
   return {
+    left: async (key) => (await limiter.get(hashed(key)))?.remainingPoints ?? LIMITS[name],
     take: async (key) => {
       try {
         const { msBeforeNext, remainingPoints } = await limiter.consume(hashed(key));
@@ -238,7 +243,7 @@ export async function tryPassword<T>(
 }
 
 /**
- * Counts one mail against a limit by mailbox.
+ * Counts one mail against a limit by mailbox, unless it must not be sent.
  * @param mailbox in lower case
  * @param kept how many must be left afterwards, for others
  * @returns whether the mail may be sent
@@ -249,8 +254,14 @@ export async function takeOfMailbox(
   mailbox: string,
   kept = 0,
 ): Promise<boolean> {
-  const { isLeft, left } = await request.server.limits[name].take(mailbox);
-  return isLeft && left >= kept;
+  const limit = request.server.limits[name];
+  // Look first: with a point taken and given back for each refusal, many at once would leave none to those for whom the
+  // last ones are kept.
+  if ((await limit.left(mailbox)) <= kept) return false;
+  const { isLeft, left } = await limit.take(mailbox);
+  if (isLeft && left >= kept) return true;
+  await giveBackToMailbox(request, name, mailbox);
+  return false;
 }
 
 /**

@@ -5,14 +5,14 @@ import { setFlash } from './cookies.ts';
 import { HttpError } from './errors.ts';
 import { isSafe } from './origin-check.ts';
 
-/** Redirects someone who must log in to `/login`, which then says why. */
+/** Redirects to `/login`, which then says why a login is needed. */
 export function redirectToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   setFlash(request, reply, isSafe(request) ? 'log-in-first' : 'nothing-done');
   return reply.redirect('/login', 303);
 }
 
 /**
- * Sends someone who must log in to `/login` with 303, if they accept HTML.
+ * Redirects to `/login` with 303 if the client accepts HTML.
  * @param plan the plan they chose, to go on with afterwards
  * @throws HttpError 401 when they do not
  */

@@ -28,7 +28,6 @@ export async function mayMail(
   const mailbox = personOf(address);
   const isLeft = await takeOfMailbox(request, 'mailsToUnprovenMailbox', mailbox, kept);
   if (isLeft) (request.mailsCounted ??= []).push(mailbox);
-  else await giveBackToMailbox(request, 'mailsToUnprovenMailbox', mailbox);
   return isLeft;
 }
 

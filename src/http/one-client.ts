@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import type { FastifyInstance } from 'fastify';
 
 import type { Bounds } from './bounds.ts';
+import { cutOff, onAbuse } from './cut-off.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 import { hasBody } from './read-body.ts';
@@ -22,7 +23,7 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
   boundPipelines(app.server, bounds.pipelined);
   boundLargeAnswers(app, bounds);
   if (behindProxy) boundBodies(app, bounds.connectionsOfAddress);
-  else boundConnections(app.server, bounds.connectionsOfAddress);
+  else boundConnections(app.server, bounds);
 }
 
 /** Limits one client's incomplete requests: each of them holds a connection. */
@@ -71,7 +72,7 @@ function boundPipelines(server: Server, most: number): void {
     if (response.socket === null) {
       const waiting = waitingOn.get(socket) ?? 0;
       // Node still hands over the remaining requests that it has read.
-      if (waiting >= most) socket.destroy();
+      if (waiting >= most) cutOff(socket);
       if (socket.destroyed) return;
       waitingOn.set(socket, waiting + 1);
       response.once('close', () => waitingOn.set(socket, (waitingOn.get(socket) ?? 1) - 1));
@@ -101,12 +102,34 @@ function boundLargeAnswers(app: FastifyInstance, { answerMs, answerBytesPerSecon
   });
 }
 
-function boundConnections(server: Server, most: number): void {
-  const take = createShares(most);
+/**
+ * Limits one network's connections. After some that had to be cut off, the network loses the others, too, and gets none
+ * for a while: before a connection is cut off, Node has handed over all of the 64 KiB that it read.
+ */
+function boundConnections(
+  server: Server,
+  { connectionsOfAddress, cutOffsOfAddress, shutOutMs }: Bounds,
+): void {
+  const openOf = new Map<string, Set<Socket>>();
+  const cutOffsOf = new Map<string, number>();
   server.on('connection', (socket: Socket) => {
-    const giveBack = take(socket.remoteAddress);
-    if (giveBack) socket.once('close', giveBack);
-    else socket.destroy();
+    const network = networkOf(socket.remoteAddress ?? '');
+    const open = openOf.get(network) ?? new Set();
+    if (open.size >= connectionsOfAddress || (cutOffsOf.get(network) ?? 0) >= cutOffsOfAddress) {
+      socket.destroy();
+      return;
+    }
+    openOf.set(network, open.add(socket));
+    socket.once('close', () => {
+      open.delete(socket);
+      if (open.size === 0) openOf.delete(network);
+    });
+    onAbuse(socket, () => {
+      const cutOffs = (cutOffsOf.get(network) ?? 0) + 1;
+      if (cutOffs === 1) setTimeout(() => cutOffsOf.delete(network), shutOutMs).unref();
+      cutOffsOf.set(network, cutOffs);
+      if (cutOffs >= cutOffsOfAddress) for (const one of open) one.destroy();
+    });
   });
 }
 

@@ -1,9 +1,10 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 
 import { errorCodes } from 'fastify';
 import type { FastifyInstance } from 'fastify';
 
+import { cutOff, noteAbuse } from './cut-off.ts';
 import { HttpError } from './errors.ts';
 
 /**
@@ -24,9 +25,9 @@ export function hasBody({ headers }: IncomingMessage): boolean {
  * byte.
  * @param limit its size, bytes, and the error to throw when the body is larger
  * @param admit takes the bytes of each piece before it is kept; returns the error to throw when there is no room
- * @throws HttpError 400 when the connection ends early, or is closed here because the pieces are tiny and many; and
- * the errors of `limit` and `admit`. The rest of a body that they refuse is left unread, and the connection stays open
- * for the answer
+ * @throws HttpError 400 when the connection ends early, or is closed here because the body comes in too many tiny
+ * pieces; and the errors of `limit` and `admit`. The rest of a body that they refuse is left unread, and the connection
+ * stays open for the answer
  */
 export function readBody(
   request: IncomingMessage,
@@ -40,7 +41,7 @@ export function readBody(
     const areTiny = countPieces();
     const onData = (piece: Buffer): void => {
       // An answer would take still more time. The end of the connection ends the reading.
-      if (areTiny(piece)) request.socket.destroy();
+      if (areTiny(piece)) cutOff(request.socket);
       const refusal = length + piece.length > limit.bytes ? limit.error : admit(piece.length);
       if (refusal) {
         stop();
@@ -69,7 +70,7 @@ export function readBody(
   });
 }
 
-/** Returns a function that takes each piece of a body and tells whether they are many and tiny. */
+/** Returns a function that takes each piece of a body and tells whether there are too many tiny ones. */
 function countPieces(): (piece: Buffer) => boolean {
   let pieces = 0;
   let length = 0;
@@ -82,7 +83,7 @@ function countPieces(): (piece: Buffer) => boolean {
 
 /**
  * Reads the rest of a refused body and keeps nothing. A client that is still sending would not see the answer.
- * @param mostBytes the connection is closed after that many, or when the pieces are tiny and many
+ * @param mostBytes the connection is closed after that many, or when there are too many tiny pieces
  */
 export function drainBody(request: IncomingMessage, mostBytes: number): Promise<void> {
   return new Promise((resolve) => {
@@ -90,7 +91,7 @@ export function drainBody(request: IncomingMessage, mostBytes: number): Promise<
     const areTiny = countPieces();
     const onData = (piece: Buffer): void => {
       length += piece.length;
-      if (length > mostBytes || areTiny(piece)) request.socket.destroy();
+      if (length > mostBytes || areTiny(piece)) cutOff(request.socket);
     };
     const stop = (): void => {
       request.off('data', onData).off('end', stop).off('error', stop).off('close', stop);
@@ -129,13 +130,21 @@ function takesNone({ method }: IncomingMessage): boolean {
 
 /**
  * Closes the connection after the answer if the body has not arrived and no browser sends such a request: a GET or HEAD
- * with a body, or a body in chunks. Otherwise Node would read the body to its end, and tiny chunks keep the server busy.
+ * with a body, or a body in chunks. Otherwise Node would read the body to its end, and tiny chunks keep the server
+ * busy.
  */
 export function closeUnreadBodies(app: FastifyInstance): void {
+  // Node answers 417 itself, reports no request, and would read the body. https://nodejs.org/api/http.html
+  app.server.on('checkExpectation', ({ socket }: IncomingMessage, answer: ServerResponse) => {
+    noteAbuse(socket);
+    answer.writeHead(417, { connection: 'close' }).end();
+  });
   app.addHook('onSend', function closeUnreadBody({ raw }, reply, _payload, done) {
     const isChunked = raw.headers['transfer-encoding'] !== undefined;
-    if (hasBody(raw) && !raw.complete && (isChunked || takesNone(raw)))
+    if (hasBody(raw) && !raw.complete && (isChunked || takesNone(raw))) {
       void reply.header('connection', 'close');
+      if (takesNone(raw)) noteAbuse(raw.socket);
+    }
     done();
   });
 }

@@ -175,11 +175,11 @@ function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {
     case 'past_due':
       return story('past-due', 'past due, never paid', ON_FIRST_INVOICE);
     case 'incomplete':
-      return story('payment-failed', 'the first payment failed', ON_FIRST_INVOICE);
+      return story('payment-failed', 'the first payment has not gone through', ON_FIRST_INVOICE);
     case 'incomplete_expired':
       return story(
         'payment-failed',
-        'the first payment failed and the subscription expired',
+        'the first payment did not go through and the subscription expired',
         ON_NEW_SUBSCRIPTION,
       );
     case 'canceled':

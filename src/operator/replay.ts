@@ -11,8 +11,8 @@ import type { CommandContext, CommandResult } from './command.ts';
  * `replay`: handles a failed event again from its stored payload, the way the webhook does. An event that was applied
  * or ignored is a duplicate and changes nothing.
  *
- * @throws PlainError when there is no such event, or it fails again; an error for which `isRefused` is true when the database is
- *   busy
+ * @throws PlainError when there is no such event, or it fails again; an error for which `isRefused` is true when the
+ * database is busy
  */
 export async function replay(context: CommandContext, eventId: string): Promise<CommandResult> {
   const row = await context.db.event.findUnique({ where: { id: eventId } });

@@ -24,10 +24,10 @@ export interface MailFacts {
   grantUntold: boolean;
   /** Whether the invoice that the mail is about has been paid. */
   invoicePaid: boolean;
-  /** Whether a plan of the account has not ended. Read only for a mail about a failed payment, otherwise false. */
+  /** Whether the account has a plan that has not ended. Read only for a mail about a failed payment, otherwise false. */
   hasPlan: boolean;
   /**
-   * Mails sent within the last day to unproven accounts with the address or another +tag of it. Counted only while the
+   * Mails sent within the last day to the address or another +tag of it, for unproven accounts. Counted only while the
    * account's address is unproven, otherwise 0.
    */
   sentToday: number;
@@ -64,6 +64,8 @@ export async function readMailFacts(
           where: {
             user: { emailHash: user.emailHash, emailProvenAt: null },
             kind: { startsWith: 'mail.' },
+            // It went to the new address, whoever that belongs to.
+            NOT: { kind: 'mail.prove-address', data: JSON.stringify({ isChange: true }) },
             status: 'done',
             endedAt: { gt: addSeconds(now, -DAY_SECONDS) },
           },

@@ -3,8 +3,8 @@
  * is sent.
  */
 export interface OutboxKinds {
-  /** To the account's own address, or to the new one while a change is pending. */
-  'mail.prove-address': null;
+  /** To the account's own address, or to the new one of a change. Null in rows of earlier versions. */
+  'mail.prove-address': { isChange: boolean } | null;
   'mail.reset-password': null;
   'mail.password-changed': null;
   /** To the old address, when a change is requested. */

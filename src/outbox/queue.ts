@@ -7,6 +7,7 @@ import type { Tx } from '../db/transaction.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { appendOutbox } from '../db/write.ts';
 import { isMail } from './kinds.ts';
+import type { ToProve } from './links.ts';
 import type { OutboxKind, OutboxKinds } from './kinds.ts';
 
 /** Work to be done after the commit. */
@@ -44,11 +45,11 @@ export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void>
 }
 
 /**
- * Queues the mail that proves an address. The item keeps the address, so that the mail goes to no other one that the
- * account may have, or want, by the time it is sent.
+ * Queues the mail that proves an address. The item keeps the address, so that the mail goes nowhere else if the
+ * account's address or pending address changes before it is sent.
  */
-export function queueProof(tx: Tx, userId: string, address: string): Promise<void> {
-  return queueNow(tx, [{ kind: 'mail.prove-address', userId, data: null, address }]);
+export function queueProof(tx: Tx, userId: string, { address, isChange }: ToProve): Promise<void> {
+  return queueNow(tx, [{ kind: 'mail.prove-address', userId, data: { isChange }, address }]);
 }
 
 /**

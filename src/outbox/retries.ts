@@ -1,6 +1,6 @@
 /**
- * Pause before each retry, minutes. They add up to three days. A server that uses greylisting accepts the second or
- * third attempt.
+ * Pause before each retry, minutes. They add up to about three days, before jitter. A server that uses greylisting
+ * accepts the second or third attempt.
  */
 const PAUSES = [1, 5, 15, 30, 60, 120, 240, 480, 720, 720, 720, 720, 480];
 

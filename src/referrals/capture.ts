@@ -7,7 +7,8 @@ import { findReferrer } from './codes.ts';
 /**
  * Ties a new user to the owner of the code they used. An unknown code creates no referral, and neither does one's own
  * code used under another +tag or a former address (design: rule 11). Whether the address has already converted a
- * referral is checked only at conversion, because the account that converted it may belong to a stranger who typed this address.
+ * referral is checked only at conversion, because the account that converted it may belong to a stranger who typed this
+ * address.
  *
  * @param tx the transaction that creates the user
  * @param code null when the user came without one

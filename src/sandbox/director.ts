@@ -277,7 +277,10 @@ function publishInTime(context: Context, events: StripeEvent[]): Promise<void> {
 /** @param seconds from now until something is due */
 function spanOf(seconds: number): string {
   const days = seconds / DAY;
-  if (seconds <= HOUR) {
+  if (seconds < HOUR) {
+    return `${Math.ceil(seconds / 60)} minutes`;
+  }
+  if (seconds === HOUR) {
     return 'an hour';
   }
   if (days < 1) {

@@ -102,8 +102,8 @@ const VERDICT: Readonly<Record<Engine, string>> = {
 };
 
 /**
- * Records that an event failed, in a transaction of its own: the one that handled it was rolled back, or never began. If the event was applied or
- * ignored elsewhere meanwhile, that stands.
+ * Records that an event failed, in a transaction of its own: the one that handled it was rolled back, or never began.
+ * If the event was applied or ignored elsewhere meanwhile, that stands.
  *
  * @param payload the body as received
  */

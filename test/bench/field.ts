@@ -120,7 +120,7 @@ async function compareStatements({ databases }: Field): Promise<number> {
   const now = Math.floor(Date.now() / 1000);
   const work = readSettings(hashToken(SESSION_SECRET, READER.token), now, instantFor('sqlite'));
   const [asked = []] = await askedFor(databases.tandem, [SETTINGS_SHOT]);
-  // A server also looks into its outbox now and then, whoever asks for a page.
+  // The server also polls its outbox, whether or not a page is requested.
   const tandems = asked.map(({ sql }) => inShort(sql)).filter((statement) => !/ OutboxItem$/.test(statement));
   const limits = askedByLimit(databases.limit, work).map(inShort);
   if (tandems.join() !== limits.join()) {

@@ -253,7 +253,7 @@ test('pages of the sandbox: a payment page and a customer portal, each beside th
   const site = await startSite();
   const page = await openPage(site);
   await signUp(page, 'ann@example.com');
-  await page.getByRole('link', { name: 'let time pass' }).click();
+  await page.getByRole('link', { name: 'Move the clock forward' }).click();
   await page.getByRole('button', { name: '1 day' }).click();
   await page.getByText('1 day ahead of the real clock').waitFor();
   await checkPage(page, 'sandbox director');

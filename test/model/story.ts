@@ -9,7 +9,7 @@ import type { Model, Real } from './commands.ts';
 import { CreditBook } from './credit-book.ts';
 import { expectTruth } from './oracle.ts';
 
-/** How many stories a test tells: 500 with fixed seeds in the long run. A story takes about twice as long on PostgreSQL. */
+/** How many stories a test tells: 500 with fixed seeds in `npm run test:all`. A story takes about twice as long on PostgreSQL. */
 const FEW = { sqlite: 10, postgresql: 4 };
 const MANY = { sqlite: 225, postgresql: 25 };
 
@@ -32,7 +32,7 @@ async function expectSound({ db, config, clock }: World): Promise<void> {
  * after `reconcile`. In some stories everything arrives at once, and everybody's credit must be right to the second. A
  * failure prints its seed and its shortest story; to play that one again, give the seed and the path to `fc.assert`.
  *
- * @param which one of two fixed sets (longer in the long run), or a few new stories; RUNS and SEED in the environment
+ * @param which one of two fixed sets (larger in `npm run test:all`), or a few new stories; RUNS and SEED in the environment
  *   choose others
  */
 export async function tellStories(which: 0 | 1 | 'fresh'): Promise<void> {

@@ -179,7 +179,7 @@ describe('grantPaid and revokePaid (design: rules 3 and 8)', () => {
     ]);
   });
 
-  test('change nothing for somebody who is, or is not, paid already', () => {
+  test('change nothing for a user who is paid already, or is not paid, respectively', () => {
     const rows = invitation();
     grantPaid(unitOf(rows, day(0)), userOf(rows, FRIEND), { ...CAUSE, at: day(0) });
     const paid = userOf(rows, FRIEND);

@@ -147,6 +147,6 @@ test.each<[string, Partial<Subscription>]>([
   expect(said({ status: 'past_due', ...columns })).toBeNull();
 });
 
-test('nobody without a subscription has trouble', () => {
+test('without a subscription there is no notice', () => {
   expect(troubleOf([], NO_CREDIT, PRICES, day(31))).toBeNull();
 });

@@ -4,7 +4,7 @@ declare module 'vitest' {
   export interface ProvidedContext {
     /** The database engine of this run. */
     engine: Engine;
-    /** Whether this is the long run, with every kill and every story. */
+    /** Whether this is `npm run test:all`, with every kill and every story. */
     thorough: boolean;
     /** A folder that is removed after the run. */
     scratch: string;

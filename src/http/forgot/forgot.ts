@@ -6,7 +6,7 @@ import { emailAddress } from '../../accounts/email.ts';
 import { mailResetLink } from '../../accounts/reset-link.ts';
 import type { AppContext } from '../context.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
-import { takeOfAddress, takeOfMailbox, TOO_MANY_TRIES } from '../limits.ts';
+import { giveBackToMailbox, takeOfAddress, takeOfMailbox, TOO_MANY_TRIES } from '../limits.ts';
 import { mayMailTo, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
@@ -57,7 +57,10 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
         now(),
       );
     } finally {
-      if (!isQueued) await uncountMails(request);
+      if (!isQueued) {
+        await uncountMails(request);
+        await giveBackToMailbox(request, 'resetMailsToMailbox', email);
+      }
     }
   }
 

@@ -144,17 +144,21 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     return reply.redirect('/settings', 303);
   });
 
-  app.post('/settings/verify', async (request, reply) => {
-    if (!request.user) return redirectToLogIn(request, reply);
-    const { user } = request;
-    const toProve = config.mail === null ? null : addressToProve(user, now());
-    if (!toProve) return reply.redirect('/settings', 303);
-    if (!(await mayMail(context, request, toProve.address, false)))
-      return settings(request, reply.status(429), user, { proving: { error: TOO_MANY_MAILS } });
-    await mailProofAgain(db, user.id, toProve.address, now());
-    setFlash(request, reply, 'proof-mailed');
-    return reply.redirect('/settings', 303);
-  });
+  app.post(
+    '/settings/verify',
+    { onRequest: limitedByAccount('proofMailsOfAccount') },
+    async (request, reply) => {
+      if (!request.user) return redirectToLogIn(request, reply);
+      const { user } = request;
+      const toProve = config.mail === null ? null : addressToProve(user, now());
+      if (!toProve) return reply.redirect('/settings', 303);
+      if (!(await mayMail(context, request, toProve.address, false)))
+        return settings(request, reply.status(429), user, { proving: { error: TOO_MANY_MAILS } });
+      await mailProofAgain(db, user.id, toProve.address, now());
+      setFlash(request, reply, 'proof-mailed');
+      return reply.redirect('/settings', 303);
+    },
+  );
 
   app.post('/settings/mail', async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);

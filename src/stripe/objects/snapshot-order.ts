@@ -27,8 +27,8 @@ export interface HeldSnapshot {
 }
 
 /**
- * `later`: it replaces the row. `earlier`: it is stale. `same`: the same second and content. `tie`: the same second, but
- * different content.
+ * `later`: it replaces the row. `earlier`: it is stale. `same`: the same second and content. `tie`: the same second,
+ * but different content.
  */
 export type Order = 'later' | 'earlier' | 'same' | 'tie';
 

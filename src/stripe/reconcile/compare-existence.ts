@@ -99,6 +99,6 @@ export function unknownToStripe(object: string, id: string, absence: Absence): D
 async function foundAgain({ db, now, dryRun }: ReconcileContext, id: string): Promise<Difference> {
   if (!dryRun)
     await inTransaction(db, now(), (tx) => tx.customer.update({ where: { id }, data: { missingAt: null } }));
-  const words = { field: 'existence', here: 'unknown to Stripe', there: 'yes' };
+  const words = { field: 'existence', here: 'marked as missing', there: 'yes' };
   return { object: 'customer', id, ...words, mended: !dryRun, problem: null };
 }

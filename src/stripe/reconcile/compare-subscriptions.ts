@@ -84,8 +84,8 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
 
   const subscription = { object: 'subscription', id };
   const unknown = { ...subscription, field: 'status', here: 'unknown', there: snapshot.state.status };
-  const missing = { ...subscription, field: 'existence', here: 'unknown to Stripe', there: 'yes' };
-  const undecided = { ...subscription, field: 'order of its events', here: 'undecided', there: 'as fetched' };
+  const missing = { ...subscription, field: 'existence', here: 'marked as missing', there: 'yes' };
+  const undecided = { ...subscription, field: 'order of its events', here: 'undecided', there: 'decided' };
   return {
     differences: [
       ...(row?.status ? [] : [unknown]),

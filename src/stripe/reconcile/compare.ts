@@ -59,9 +59,10 @@ export async function compareAll<T extends { id: string }, Rows>(
 ): Promise<{ compared: number; differences: Difference[] }> {
   const { db, now, since, dryRun, progress } = context;
   const { stage, list, read, differs, examine } = kind;
-  // A run with --since lists other objects than a full one, so neither may resume the other.
-  const cursor = `reconcile ${stage}${since === null ? '' : ' since'}`;
-  const start = dryRun ? null : await readCursor(db, cursor, now());
+  const cursor = `reconcile ${stage}`;
+  // Only a full run can be resumed: runs with --since list different objects.
+  const isResumable = !dryRun && since === null;
+  const start = isResumable ? await readCursor(db, cursor, now()) : null;
   const bound = since === null ? {} : { created: { gte: epoch(since) } };
   const differences: Difference[] = [];
   let compared = 0;
@@ -73,9 +74,9 @@ export async function compareAll<T extends { id: string }, Rows>(
     }
     compared += objects.length;
     progress({ stage, done: compared, total: null });
-    if (!dryRun) await writeCursor(db, cursor, objects.at(-1)?.id ?? null, now());
+    if (isResumable) await writeCursor(db, cursor, objects.at(-1)?.id ?? null, now());
   }
-  if (!dryRun) await writeCursor(db, cursor, null, now());
+  if (isResumable) await writeCursor(db, cursor, null, now());
   return { compared, differences };
 }
 

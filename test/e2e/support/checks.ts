@@ -20,7 +20,7 @@ const OF_COLOUR = ['color-contrast', 'link-in-text-block'];
 /** The rules that the layout can affect. No width hides or shows any content. */
 const OF_LAYOUT = [...OF_COLOUR, 'target-size', 'scrollable-region-focusable'];
 
-/** What axe looks at: all pages have one content, whatever their width and colours. */
+/** What axe checks: a page has the same content at every width and in every colour scheme. */
 const RULES: Readonly<Record<string, readonly string[]>> = {
   'phone light': ALL_RULES,
   'desktop light': OF_LAYOUT,

@@ -1,0 +1,21 @@
+import type { Socket } from 'node:net';
+
+const listeners = new WeakMap<Socket, () => void>();
+
+/** Calls `listener` once, at once, when a client does something costly on a connection that no browser or proxy does. */
+export function onAbuse(socket: Socket, listener: () => void): void {
+  listeners.set(socket, listener);
+}
+
+/** Reports an abuse of a connection that is closed with its answer. */
+export function noteAbuse(socket: Socket): void {
+  const listener = listeners.get(socket);
+  listeners.delete(socket);
+  listener?.();
+}
+
+/** Reports an abuse of a connection and closes it. */
+export function cutOff(socket: Socket): void {
+  noteAbuse(socket);
+  socket.destroy();
+}
