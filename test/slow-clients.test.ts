@@ -379,6 +379,10 @@ describe('a network whose connections had to be cut off', () => {
       `POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${'1\r\nx\r\n'.repeat(5_000)}`,
     ],
     [
+      'a refused form without end',
+      `POST /login HTTP/1.1\r\nHost: x\r\nSec-Fetch-Site: cross-site\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n`,
+    ],
+    [
       'a page with a body without end',
       `GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n`,
     ],
@@ -395,6 +399,13 @@ describe('a network whose connections had to be cut off', () => {
     expect(await waiting.closed).toBe('');
     expect(await (await open(last, '127.0.0.2')).closed).toBe('');
     expect(await (await open(last, '127.0.0.1')).closed).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('does not lose them for pages that are asked for with an empty body in chunks', async () => {
+    const { open } = await listen({ cutOffsOfAddress: 1, shutOutMs: NEVER });
+    const empty = 'GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n';
+    for (let times = 0; times < 3; times += 1)
+      expect(await (await open(empty, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 
   test('gets some again afterwards', async () => {

@@ -143,7 +143,10 @@ export function closeUnreadBodies(app: FastifyInstance): void {
     const isChunked = raw.headers['transfer-encoding'] !== undefined;
     if (hasBody(raw) && !raw.complete && (isChunked || takesNone(raw))) {
       void reply.header('connection', 'close');
-      if (takesNone(raw)) noteAbuse(raw.socket);
+      // A proxy may give a GET an empty body in chunks; its end has arrived by then.
+      reply.raw.once('close', () => {
+        if (!raw.complete) noteAbuse(raw.socket);
+      });
     }
     done();
   });
