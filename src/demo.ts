@@ -81,7 +81,10 @@ async function playStory(origin: string, movesClock: boolean): Promise<void> {
   say('Ben cancels. Ben', describe(canceled));
 }
 
-/** Checks that the sandbox's mailbox has the mail which tells Ann that her friend has paid. With SMTP_URL set there is no mailbox: the mail was sent. */
+/**
+ * Checks that the sandbox's mailbox has the mail that tells Ann that her friend has paid. With SMTP_URL set there is no
+ * mailbox: the mail was sent.
+ */
 async function readMail(browser: Browser, to: string): Promise<void> {
   const [, mailbox] = /href="([^"]+\/mail)"/.exec(await browser.get('/pricing')) ?? [];
   if (mailbox === undefined) return;

@@ -138,6 +138,7 @@ describe('the text of a file', () => {
 
   test('is not that of a workbook', () => {
     expect(() => decode(bytes(0x50, 0x4b, 3, 4))).toThrow('Save it as CSV');
+    expect(decode(new TextEncoder().encode('PKG,10,120'))).toBe('PKG,10,120');
   });
 
   test('is not that of a picture', () => {

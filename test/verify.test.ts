@@ -369,6 +369,20 @@ describe('a change of address', () => {
     );
   });
 
+  test('is voided by typing one’s own address after mail was switched off', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await proven(server);
+    await askFor(server, ann, 'new@example.com');
+    const path = await provePath(server, ann);
+    const withoutMail = await startTestServer({ DATABASE_URL: server.databaseUrl });
+    expect((await askFor(withoutMail, ann, 'ann@example.com')).statusCode).toBe(303);
+    expect((await postForm(withoutMail.app, path, {})).statusCode).toBe(404);
+    expect(await server.db.user.findUnique({ where: { id: ann.id } })).toMatchObject({
+      email: 'ann@example.com',
+      pendingEmail: null,
+    });
+  });
+
   test('is voided by a newer one', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);

@@ -7,9 +7,8 @@ import { follow } from './follow.ts';
 
 /**
  * Moves a customer, with all its facts, to another user, and writes an audit row for each of the two users. A trial
- * under way is decided again for the new owner. The unit of work must hold the locks of the customer and of both users,
- * and
- * `followMove` must run in the same transaction.
+ * under way is decided again for the new owner. The unit of work must hold the locks of the customer and of both
+ * users, and `followMove` must run in the same transaction.
  *
  * @param from the user that the customer belongs to; null when it belongs to nobody
  */

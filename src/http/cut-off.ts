@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 
 const listeners = new WeakMap<Socket, () => void>();
 
-/** Calls `listener` once, at once, when a client does something costly on a connection that no browser or proxy does. */
+/** Calls `listener` once, synchronously, when a client does something costly that no browser or proxy does. */
 export function onAbuse(socket: Socket, listener: () => void): void {
   listeners.set(socket, listener);
 }

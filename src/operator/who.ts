@@ -69,7 +69,10 @@ async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
   );
 }
 
-/** The customer that a Stripe id leads to according to our rows; null when they do not tell. A customer's id is returned unchecked. */
+/**
+ * The customer that a Stripe id leads to according to our rows; null when they do not tell. A customer's id is returned
+ * unchecked.
+ */
 async function customerHere(db: Db, id: string): Promise<string | null> {
   if (!id.startsWith('evt_')) return (await customerInRows(db, id)) ?? customerInEvents(db, id);
   const event = await db.event.findUnique({ where: { id }, select: NAMES });

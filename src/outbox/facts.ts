@@ -24,7 +24,7 @@ export interface MailFacts {
   grantUntold: boolean;
   /** Whether the invoice that the mail is about has been paid. */
   invoicePaid: boolean;
-  /** Whether the account has a plan that has not ended. Read only for a mail about a failed payment, otherwise false. */
+  /** Whether the account has a plan that has not ended. Read only for mail about a failed payment, otherwise false. */
   hasPlan: boolean;
   /**
    * Mails sent within the last day to the address or another +tag of it, for unproven accounts. Counted only while the

@@ -154,7 +154,9 @@ export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
   };
 };
 
-/** No mail is sent about a failed payment that we hear of later than this, s: it may have been paid or tried again since. */
+/**
+ * No mail is sent about a failed payment that we hear of later than this, s: it may have been paid or tried again since.
+ */
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
 /** Queues the mail about one failed attempt, once. Returns whether there is anybody to tell. */
