@@ -1,7 +1,7 @@
 import { defineConfig } from 'oxlint';
 
 /**
- * Layers from the bottom up. Each entry may import only from the entries before it. The sandbox stands alone.
+ * Layers from the bottom up. Each entry may import only from itself and the entries before it. The sandbox stands alone.
  */
 const LAYERS = [
   [
@@ -46,7 +46,7 @@ const LAYERS = [
   ['src/start.ts'],
 ];
 
-/** The only folder that may import HTTP code. */
+/** The only folder below src/ that may import HTTP code; the files directly in src/ may, too. */
 const TRANSPORT = 'src/http';
 
 /** The rules of typescript-eslint's strictest preset. */

@@ -110,7 +110,7 @@ export default defineConfig({
     isolate: false,
     // Tests produce much garbage. With more room for it, collecting takes a seventh less processor time.
     execArgv: ['--max-semi-space-size=64'],
-    // More than cores, because tests also wait for processes and databases.
+    // One more than the two cores of CI, because tests also wait for processes and databases.
     maxWorkers: 3,
     restoreMocks: true,
     sequence: { sequencer: LongestFirst },

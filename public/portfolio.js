@@ -88,7 +88,7 @@ function keep() {
     localStorage.setItem(KEPT, JSON.stringify(portfolio));
   } catch {
     $('status').textContent +=
-      ' This browser could not keep it, though: its storage is full or blocked. Export it before you leave.';
+      ' But this browser could not save it: its storage is full or blocked. Export it before you leave.';
   }
 }
 
@@ -172,7 +172,7 @@ const placeOf = (symbol) =>
 function showSum() {
   const there = portfolio.holdings[placeOf(upperCase(form.elements.symbol.value))];
   $('sum').textContent = there
-    ? `You have ${number(there.quantity)} ${there.symbol}. This is added to them, and the price paid becomes the average.`
+    ? `You have ${number(there.quantity)} ${there.symbol}. The new quantity will be added, and the price averaged.`
     : '';
 }
 
@@ -193,7 +193,7 @@ function save(event) {
   const place = placeOf(entered.holding.symbol);
   const isNew = editing === null;
   if (isNew && place === -1 && portfolio.holdings.length >= MAX_HOLDINGS) {
-    showErrors({ symbol: `There is room for ${MAX_HOLDINGS} holdings.` });
+    showErrors({ symbol: `A portfolio can have at most ${MAX_HOLDINGS.toLocaleString()} holdings.` });
     return;
   }
   const there = portfolio.holdings[place];

@@ -199,7 +199,7 @@ const VARIABLES = {
     z.string().refine(mailbox).optional(),
     'the address that mail comes from, as ann@example.com or Ann <ann@example.com>',
   ],
-  CONTACT_EMAIL: [z.email().optional(), 'the email address where people find help'],
+  CONTACT_EMAIL: [z.email().optional(), 'the email address where people can ask for help'],
   OPERATOR_EMAIL: [z.email().optional(), 'the email address of the person who runs this server'],
   BRAND: [
     z
@@ -342,9 +342,12 @@ export function isLoopback(host: string): boolean {
   return /^(127(\.\d{1,3}){3}|::1|localhost)$/.test(host);
 }
 
-/** Whether Stripe gave this key for its test mode. */
-export function isTestKey(apiKey: string): boolean {
-  return /^.k_test_/.test(apiKey);
+export type KeyMode = 'live' | 'test';
+
+/** The mode of Stripe that a secret or restricted key belongs to; null when there is no such key. */
+export function modeOfKey(apiKey: string | null): KeyMode | null {
+  const mode = /^[sr]k_(live|test)_/.exec(apiKey ?? '')?.[1];
+  return mode === 'live' || mode === 'test' ? mode : null;
 }
 
 function warningsOf(config: Config): Remark[] {
@@ -356,12 +359,12 @@ function warningsOf(config: Config): Remark[] {
       'PUBLIC_URL is not https: cookies are sent without encryption, and anybody who can read the traffic can use them.';
     warnings.push({ name: 'PUBLIC_URL', says });
   }
-  if (production && isTestKey(stripe.apiKey ?? '')) {
+  if (production && modeOfKey(stripe.apiKey) === 'test') {
     warnings.push({ name: 'STRIPE_API_KEY', says: 'STRIPE_API_KEY is a test key: no real money moves.' });
   }
   if (https && trustProxy.length === 0) {
     const says =
-      'TRUST_PROXY is not set, and https needs a proxy in front: all visitors share the limits of its address.';
+      'TRUST_PROXY is not set, and so all visitors behind the proxy that https needs share one rate limit.';
     warnings.push({ name: 'TRUST_PROXY', says });
   }
   if (production && config.mail === null) {
@@ -375,7 +378,7 @@ function warningsOf(config: Config): Remark[] {
   }
   if (sandbox && !isLoopback(config.host)) {
     const says =
-      'HOST is not a loopback address, so other machines reach the sandbox: anybody there can read all mail, reset links included, and move the clock.';
+      'HOST is not a loopback address, so other machines can reach the sandbox: anybody there can read all mail, reset links included, and move the clock.';
     warnings.push({ name: 'HOST', says });
   }
   if (production || sandbox) return warnings;

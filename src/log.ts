@@ -7,7 +7,7 @@ import type { Config } from './config.ts';
 import { isTerminal, painterOf, printable } from './terminal.ts';
 import type { Paint } from './terminal.ts';
 
-/** The server's log: readable on a terminal, one JSON object a line elsewhere. */
+/** The server's log: readable on a terminal, one JSON object per line elsewhere. */
 export function openLog(level: Config['logLevel']): Logger {
   const { stdout } = process;
   // pino is fastest when it is given no stream and writes to stdout itself.
@@ -51,7 +51,7 @@ export function announce({ url, sandboxUrl, mailboxUrl }: Announcement, stdout: 
   stdout.write(`${lines.join('\n')}\n`);
 }
 
-/** What pino and Fastify add to every line, and a person need not see. */
+/** Fields on every line that nobody needs to see. */
 const UNSHOWN: ReadonlySet<string> = new Set(['pid', 'hostname', 'reqId']);
 
 /**

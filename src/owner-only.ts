@@ -8,7 +8,7 @@ const OWNER = 0o700;
 /**
  * Removes everybody else's permissions from a file, if it exists.
  *
- * @throws PlainError when others can read it and we may not change that
+ * @throws PlainError when its permissions cannot be read or changed
  */
 export async function ownerOnly(path: string): Promise<void> {
   try {
@@ -18,8 +18,7 @@ export async function ownerOnly(path: string): Promise<void> {
     const { code = '' } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') return;
     throw new PlainError(
-      `Other users of this machine can read ${path}, and this user may not change that (${code}). ` +
-        `As its owner, run chmod 600 ${path}.`,
+      `The permissions of ${path} could not be checked or changed (${code}). Other users of this machine must not read it: as its owner, run chmod 600 ${path}.`,
     );
   }
 }

@@ -9,7 +9,7 @@ import { ROOT } from './root.ts';
 /** A place in a compiled file, as V8 writes it: with a URL, or with a path in a CommonJS module. */
 const PLACE = /((?:file:\/\/)?\/[^\s()]+\.js):(\d+):(\d+)/g;
 
-/** Parsed maps take some 40 MB, so they are kept only as long as nobody needs the memory. */
+/** Parsed maps take some 40 MB, so they are kept until the memory is needed. */
 const maps = new Map<string, WeakRef<SourceMap>>();
 
 /**

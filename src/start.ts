@@ -52,6 +52,10 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
     logger.info({ count: migrations.length, newest: migrations.at(-1) }, 'applied database migrations');
   }
 
+  // Above the sandbox, whose clock can move before they have started.
+  let sender: Sender | null = null;
+  let hourly: Hourly | null = null;
+
   const sessionSecret = await sessionSecretOf(config);
   const sandbox = config.sandbox
     ? await openSandbox(config, realNow, timePassed, (line) => {
@@ -80,9 +84,6 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
     endConnections();
     done();
   });
-
-  let sender: Sender | null = null;
-  let hourly: Hourly | null = null;
 
   /** Does what is due after the sandbox's clock moved. Nobody is logged out by that. */
   async function timePassed(): Promise<void> {
@@ -117,7 +118,8 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
     hourly = startHourly({
       db,
       operatorEmail: config.operatorEmail,
-      examine: async () => summarise(await examine(db, { clawbackDays: config.clawbackDays, now: now() })),
+      examine: async (signal) =>
+        summarise(await examine(db, { clawbackDays: config.clawbackDays, now: now(), signal })),
       logger,
       now,
     });

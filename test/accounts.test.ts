@@ -370,7 +370,7 @@ test.each([
   `tandem_session=${'x'.repeat(4000)}`,
   'tandem_session=a; tandem_session=b',
   'tandem_flash=__proto__; tandem_ref=%F0%9F%92%A9',
-])('the made-up cookie %.40s counts as a visitor', async (cookie) => {
+])('a browser with the forged cookie %.40s is treated as logged out', async (cookie) => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   expect(await whoIs(server, cookie)).toBeNull();
@@ -392,14 +392,14 @@ test('Settings changes the address with the current password', async () => {
   expect((await logIn(server, 'ann@example.com')).statusCode).toBe(401);
 });
 
-test('Settings says that the present address stays, when that is what was typed', async () => {
+test('typing the current address in Settings changes nothing, and Settings says so', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const fields = { email: 'Ann@example.com', currentPassword: PASSWORD };
   const answer = await postForm(server.app, '/settings/address', fields, ann.cookie);
   const cookie = `${ann.cookie}; ${cookiesOf(answer)}`;
   const { body } = await server.app.inject({ url: '/settings', headers: { cookie } });
-  expect(body).toContain('Your address stays as it is.');
+  expect(body).toContain('Your address has not changed.');
   expect(body).not.toContain('has been changed');
 });
 

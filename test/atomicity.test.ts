@@ -13,8 +13,8 @@ import {
 import { buyer } from './support/stripe-events.ts';
 
 /**
- * Each single write of the transaction in which a purchase makes a referral convert, the event that brings it, and what
- * arrived before: a row that is known is updated.
+ * Every write of a conversion: its kind, its table, the event that causes it, and the events delivered before. A row
+ * that exists already is updated.
  */
 const WRITES = [
   ['INSERT', 'Subscription', 'created', ['checkout']],

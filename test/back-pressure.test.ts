@@ -72,7 +72,7 @@ describe('too many webhooks at once', () => {
     expect(await server.db.event.count({ where: { status: 'applied' } })).toBe(AT_A_TIME + 1);
   });
 
-  test('requests with a bad signature take no place', async () => {
+  test('requests with a bad signature do not use up the slots', async () => {
     const server = await startTestServer();
     const forged = Array.from({ length: AT_A_TIME }, () => deliverRaw(server.app, '{}', 't=1,v1=00'));
     const [answer] = await Promise.all([deliver(server, buyer().created()), ...forged]);
@@ -88,7 +88,7 @@ describe('when the event loop lags', () => {
   }
 
   /** A server whose event loop lags; for a moment it still counts as busy. */
-  async function pressed(): Promise<TestServer> {
+  async function overloadedServer(): Promise<TestServer> {
     const server = await startTestServer({}, { now: START }, BOUNDS);
     await until(() => {
       const late = server.app.isUnderPressure();
@@ -99,7 +99,7 @@ describe('when the event loop lags', () => {
   }
 
   test('a page request gets a page that says so, and /api/ gets JSON', async () => {
-    const { app } = await pressed();
+    const { app } = await overloadedServer();
     const urls = ['/', '/no-such-page', '/api/me'];
     const [page, nothing, api] = await Promise.all(urls.map((url) => app.inject({ url })));
     for (const answer of [page, nothing, api]) {
@@ -137,7 +137,7 @@ describe('when the event loop lags', () => {
 
   test('an overloaded server refuses webhooks, so that Stripe sends them again', async () => {
     registry.resetMetrics();
-    const server = await pressed();
+    const server = await overloadedServer();
     const event = buyer().created();
     expectRefused(await deliver(server, event), /too many events/);
     expect(await refusals(server.app)).toBe('1');
@@ -145,7 +145,7 @@ describe('when the event loop lags', () => {
   });
 
   test('health, readiness and metrics still answer', async () => {
-    const { app } = await pressed();
+    const { app } = await overloadedServer();
     const urls = ['/healthz', '/readyz', '/metrics'];
     for (const { statusCode } of await Promise.all(urls.map((url) => app.inject({ url }))))
       expect(statusCode).toBe(200);

@@ -50,14 +50,14 @@ async function cliJson<T>(server: TestServer, ...args: string[]): Promise<T> {
   return JSON.parse(await cliText(server, ...args, '--json')) as T;
 }
 
-/** A server on real time, as the command line is. */
+/** A server that uses the real clock, like the command line. */
 async function startServerNow(): Promise<TestServer> {
   const server = await startTestServer();
   server.clock.now = new Date();
   return server;
 }
 
-/** An account on a server on real time. */
+/** An account on a server that uses the real clock. */
 async function withAnn(): Promise<{ server: TestServer; ann: Person }> {
   const server = await startServerNow();
   return { server, ann: await signUp(server, 'ann@example.com') };

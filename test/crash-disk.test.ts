@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 
 import { databasePath } from '../src/db/open.ts';
-import { addPeople, expectTakenOnce, purchaseEvents } from './support/many-buyers.ts';
+import { addPeople, expectAppliedOnce, purchaseEvents } from './support/many-buyers.ts';
 import type { StripeEvent } from './support/many-buyers.ts';
 import { fetchPatiently, runServer, until } from './support/process.ts';
 import type { RunningServer } from './support/process.ts';
@@ -30,8 +30,8 @@ const REFUSED = 20;
 const MAX_LIMIT = 200_000;
 
 /**
- * No file of the process can grow past this many bytes: to SQLite, the disk is full. Needs no rights, and the
- * limit can be lifted again.
+ * Caps the size of the process's files, bytes, so that SQLite finds the disk full. Needs no privileges, and can be
+ * lifted again.
  */
 async function limitFiles({ child }: RunningServer, limit: number | 'unlimited'): Promise<void> {
   await run('prlimit', ['--pid', String(child.pid), `--fsize=${limit}:`]);
@@ -84,7 +84,7 @@ describe('a full disk', () => {
     for (const event of [...rest, ...together]) expect(await post(server, event)).toBe(200);
     expect(await server.stop()).toBe(0);
     await reader.stop();
-    await expectTakenOnce(databaseUrl, [events, together], `SEED=${SEED}`);
+    await expectAppliedOnce(databaseUrl, [events, together], `SEED=${SEED}`);
   });
 
   test(`${TIMES} times under load: nothing that was acknowledged is lost`, async () => {
@@ -109,7 +109,7 @@ describe('a full disk', () => {
     expect(server.output.stderr, why).toBe('');
     expect(stripe.surprises, why).toEqual([]);
     expect([...stripe.answers.keys()], why).not.toContain('none');
-    await expectTakenOnce(databaseUrl, purchases, why);
+    await expectAppliedOnce(databaseUrl, purchases, why);
   });
 });
 

@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { expect, inject, test } from 'vitest';
 
 import { freePort } from './support/free-port.ts';
-import { addPeople, expectTakenOnce, purchaseEvents } from './support/many-buyers.ts';
+import { addPeople, expectAppliedOnce, purchaseEvents } from './support/many-buyers.ts';
 import { runServer } from './support/process.ts';
 import { SEED, seededRandom } from './support/seeded-random.ts';
 import { newDatabase, WEBHOOK_SECRET } from './support/server.ts';
@@ -48,5 +48,5 @@ test(`a server killed at any moment, ${KILLS} times, loses nothing that it ackno
   // Otherwise nothing was in progress when the kills came.
   expect(cutOff, why).toBeGreaterThan(KILLS);
   expect(atTheLastKill, why).toBeLessThan(stripe.acknowledged.size);
-  await expectTakenOnce(databaseUrl, purchases, why);
+  await expectAppliedOnce(databaseUrl, purchases, why);
 }, 900_000);

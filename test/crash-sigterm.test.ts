@@ -7,7 +7,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { freePort } from './support/free-port.ts';
-import { addPeople, expectTakenOnce, purchaseEvents } from './support/many-buyers.ts';
+import { addPeople, expectAppliedOnce, purchaseEvents } from './support/many-buyers.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { fetchPatiently, runServer, until } from './support/process.ts';
 import type { RunningServer } from './support/process.ts';
@@ -52,7 +52,7 @@ test(`a server that is stopped ${ENDS} times under load answers everything it ac
     why,
   ).toEqual([]);
   expect(stripe.acknowledged.size, why).toBeGreaterThan(atTheLastEnd);
-  await expectTakenOnce(databaseUrl, purchases, why);
+  await expectAppliedOnce(databaseUrl, purchases, why);
 }, 300_000);
 
 describe('the shutdown is not held up by', () => {

@@ -54,7 +54,7 @@ async function storyAtStripe(by: 'webhooks' | 'reconcile') {
   const hear = async (): Promise<void> => {
     if (by === 'webhooks') return deliverWaiting(world);
     for (const id of world.sandbox.webhooks.waiting()) world.sandbox.webhooks.drop(id);
-    expect((await reconcileWorld(world)).differences.every(({ mended }) => mended)).toBe(true);
+    expect((await reconcileWorld(world)).differences.every(({ fixed }) => fixed)).toBe(true);
   };
   const onDay = async (day: number, act: () => unknown): Promise<void> => {
     world.clock.now = daysAfter(day);

@@ -162,7 +162,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
     expect(await credit()).toEqual(runsFrom(70));
   });
 
-  test('past due, with a payment that no longer counts: when it became past due', async () => {
+  test('past due, with a payment that no longer counts: credit runs from when it became past due', async () => {
     const {
       bought: [a],
       grant,
@@ -299,7 +299,7 @@ describe('what reconcile fetches from Stripe', () => {
     expect(await credit()).toEqual(runsFrom(72));
   });
 
-  test('a fetched cancelled subscription names its end', async () => {
+  test('a fetched cancelled subscription names its end: credit runs from then', async () => {
     const { world, subscription, credit } = await payer();
     await passTime(world, 10 * DAY);
     await world.merchant.subscriptions.cancel(subscription);
@@ -308,7 +308,7 @@ describe('what reconcile fetches from Stripe', () => {
     expect(await credit()).toEqual(runsFrom(10));
   });
 
-  test('of an unpaid subscription that is only fetched later: since it became unpaid', async () => {
+  test('an unpaid subscription that is fetched later: credit runs from when it became unpaid', async () => {
     const { world, subscription, customer, credit } = await payer();
     world.sandbox.acts.setCard(customer, 'declined');
     await passTime(world, 32 * DAY);

@@ -136,12 +136,12 @@ describe('the text of a file', () => {
     expect(decode(bytes(0xfe, 0xff, 0, 0x41, 0, 0xfc))).toBe('Aü');
   });
 
-  test('is not that of a workbook', () => {
+  test('is refused when the file is a workbook', () => {
     expect(() => decode(bytes(0x50, 0x4b, 3, 4))).toThrow('Save it as CSV');
     expect(decode(new TextEncoder().encode('PKG,10,120'))).toBe('PKG,10,120');
   });
 
-  test('is not that of a picture', () => {
+  test('is refused when the file is a picture', () => {
     expect(() => decode(bytes(0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0, 0, 13))).toThrow(
       'not a text file',
     );
@@ -157,6 +157,14 @@ describe('the text of a file', () => {
     const { holdings, leftOut } = holdingsOf(table, table.mapping, table.decimal);
     expect(holdings).toMatchObject([{ symbol: 'B', quantity: 2 }]);
     expect(leftOut).toEqual([{ line: 3, reason: 'its quantity is not a number above 0, or is too large' }]);
+  });
+
+  test.each(Array.from('()*+?.^$[]{}\\/-_'))('can name %s as its separator', (separator) => {
+    const text = ['Ticker,Shares', 'ACME,3', 'B,2'].join('\n').replaceAll(',', separator);
+    expect(imported(`sep=${separator}\n${text}`)).toEqual([
+      ['ACME', 3, 0],
+      ['B', 2, 0],
+    ]);
   });
 
   test('that is empty is refused', () => {

@@ -54,7 +54,7 @@ async function settle(server: TestServer): Promise<void> {
   expect((await outbox(server, 'mail.reset-password')).length).toBe(before);
 }
 
-const logsIn = async ({ app }: TestServer, password: string): Promise<number> =>
+const loginStatus = async ({ app }: TestServer, password: string): Promise<number> =>
   (await postForm(app, '/login', { email: 'ann@example.com', password })).statusCode;
 
 describe('without mail', () => {
@@ -120,7 +120,7 @@ describe('asking for a reset link', () => {
     const answer = await postForm(server.app, path, { password: NEW_PASSWORD });
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/login']);
     expect((await postForm(server.app, path, { password: 'another staple' })).statusCode).toBe(404);
-    expect(await logsIn(server, NEW_PASSWORD)).toBe(303);
+    expect(await loginStatus(server, NEW_PASSWORD)).toBe(303);
     expect(await outbox(server, 'mail.password-changed')).toMatchObject([{ userId: ann.id }]);
   });
 
@@ -307,7 +307,7 @@ describe('a reset link that was mailed', () => {
       mailOff: false,
     });
     expect(await rowsOf(server, person.id)).toEqual({ backups: 0, referrals: 0, sessions: 0 });
-    expect(await logsIn(server, PASSWORD)).toBe(401);
+    expect(await loginStatus(server, PASSWORD)).toBe(401);
   });
 
   test('leaves the account of somebody who paid as it is', async () => {

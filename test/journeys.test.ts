@@ -257,7 +257,7 @@ describe('somebody who is not logged in', () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     const left = await postForm(server.app, '/logout', {}, ann.cookie);
-    expect(await words(server, '/', cookiesOf(left))).toContain('You are logged out.');
+    expect(await words(server, '/', cookiesOf(left))).toContain('You have been logged out.');
   });
 });
 
@@ -269,7 +269,7 @@ test('changing the password while a change of address waits says that the change
   const input = { currentPassword: PASSWORD, newPassword: 'another staple' };
   const first = await postForm(server.app, '/settings/password', input, ann.cookie);
   expect(await words(server, '/settings', cookiesOf(first))).toContain(
-    'The change of your address was cancelled.',
+    'Your pending change of address was cancelled.',
   );
   const again = { currentPassword: 'another staple', newPassword: 'a third staple' };
   const second = await postForm(server.app, '/settings/password', again, cookiesOf(first));

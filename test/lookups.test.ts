@@ -124,7 +124,7 @@ describe('WHO', () => {
     const asked: string[] = [];
     const api = createServer(({ url = '' }, response) => {
       asked.push(url);
-      const isKnown = /(ch|pi|in|sub|cs)_known/.test(url);
+      const isKnown = /(ch|py|pi|in|sub|cs)_known/.test(url);
       response.writeHead(isKnown ? 200 : 404, { 'content-type': 'application/json' });
       const missing = { type: 'invalid_request_error', code: 'resource_missing', message: 'No such charge' };
       response.end(JSON.stringify(isKnown ? { id: 'x', customer: stripe.customer } : { error: missing }));
@@ -133,10 +133,11 @@ describe('WHO', () => {
     onTestFinished(() => void api.close());
     const base = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
     const env = { STRIPE_API_KEY: 'sk_test_1', STRIPE_API_BASE: base };
-    for (const id of ['ch_known', 'pi_known', 'in_known', 'sub_known', 'cs_known'])
+    for (const id of ['ch_known', 'py_known', 'pi_known', 'in_known', 'sub_known', 'cs_known'])
       expect(await found(server, id, env), id).toBe(ann.id);
     expect(asked).toEqual([
       '/v1/charges/ch_known',
+      '/v1/charges/py_known',
       '/v1/payment_intents/pi_known',
       '/v1/invoices/in_known',
       '/v1/subscriptions/sub_known',
@@ -158,7 +159,7 @@ describe('WHO', () => {
       ['nobody@example.com', /^No account has the address nobody@example\.com\.$/],
       ['01234567-0123-0123-0123-0123456789ab', /^No account has the id 0123/],
       ['ABCD2345', /^No account has the referral code ABCD2345\. Name an address, /],
-      ['', /^No account has the referral code \. /],
+      ['', /^No account is named\. Name an address, /],
       ['pi_nothing', /^pi_nothing leads to no customer here\. /],
       ['evt_nothing', /^evt_nothing leads to no customer here\. /],
       ['cus_nothing', /^The customer cus_nothing is not known here\. `reconcile` /],

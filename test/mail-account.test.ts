@@ -53,7 +53,7 @@ test('the link in the mail of a forgotten password sets a new one; a link that w
   ]);
   expect(
     await server.db.outboxItem.findMany({ where: { status: 'dropped' }, select: { error: true } }),
-  ).toEqual([{ error: 'Its link does not work any more.' }]);
+  ).toEqual([{ error: 'Its link no longer works.' }]);
 
   const link = path(mailServer.mails[0]?.text ?? '', 'reset');
   const answer = await postForm(server.app, link, { password: 'a new password' });

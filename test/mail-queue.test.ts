@@ -292,7 +292,7 @@ describe('a payment that failed', () => {
       { at },
     );
 
-  test('is told of once for each try, with the date of the next one', async () => {
+  test('sends one mail for each attempt, with the date of the next one', async () => {
     const { server, stripe, queued } = await converted();
     const next = { next_payment_attempt: epoch(daysAfter(3)) };
     await deliverAll(server, [failed(stripe, next)]);
@@ -362,7 +362,7 @@ describe('a payment that failed', () => {
     expect(await story.server.db.customer.count()).toBe(1);
   });
 
-  test('and was made meanwhile is not told of', async () => {
+  test('sends no mail if it was made meanwhile', async () => {
     const mailServer = await startMailServer();
     const { server, stripe } = await invitation(mailEnv(mailServer));
     const id = stripeId('in');

@@ -4,6 +4,7 @@ import { openDatabase } from '../src/db/open.ts';
 import { examine, summarise } from '../src/operator/doctor.ts';
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { queueAlarm, readProblems, unusualSilence } from '../src/outbox/alarm.ts';
+import type { Examine } from '../src/outbox/alarm.ts';
 import { startHourly } from '../src/outbox/hourly.ts';
 import { queueReminders } from '../src/outbox/reminders.ts';
 import { commandContext } from './support/command-context.ts';
@@ -11,6 +12,7 @@ import { startMailServer } from './support/mail-server.ts';
 import { mailEnv, startTestSender } from './support/sender.ts';
 import { daysAfter, deliver, newDatabase, signUp, START, startTestServer } from './support/server.ts';
 import { refuseWrites } from './support/other-connection.ts';
+import { until } from './support/process.ts';
 import { buyer } from './support/stripe-events.ts';
 
 /** Somebody with ten free days, on a server that sends mail. */
@@ -30,11 +32,13 @@ async function tenDays(env: NodeJS.ProcessEnv = {}) {
   return { mailServer, server, ann, sender, hourAt, subjects };
 }
 
+const OPERATOR_EMAIL = 'ops@tandem.test';
+
 const ENDING = 'Your free days end on 20 January 2027';
 const ENDED = 'Your free days have ended';
 
 describe('free days', () => {
-  test('that end are told of a week before and at their end, once each', async () => {
+  test('bring a mail a week before they end and one at their end', async () => {
     const { hourAt, subjects, mailServer } = await tenDays();
     for (const day of [0, 2.9]) await hourAt(day);
     expect(subjects()).toEqual([]);
@@ -133,8 +137,6 @@ describe('free days', () => {
 });
 
 describe('the operator', () => {
-  const OPERATOR_EMAIL = 'ops@tandem.test';
-
   const NOTHING_ELSE = { examine: () => Promise.resolve([]), isDue: false };
 
   /** A server with an event that failed. */
@@ -227,7 +229,7 @@ describe('the operator', () => {
     });
     expect(await readProblems(server.db, daysAfter(15.5))).toEqual([]);
     expect(await readProblems(server.db, daysAfter(18))).toEqual([
-      'No event has come from Stripe for 3 days. The longest pause before was 12 hours. Look at the webhook endpoint in ' +
+      'No event has come from Stripe for 3 days. The longest pause until now was 12 hours. Look at the webhook endpoint in ' +
         `Stripe's dashboard, then run "reconcile".`,
     ]);
   });
@@ -253,6 +255,60 @@ describe('the operator', () => {
     expect(await readProblems(server.db, daysAfter(2))).toEqual([
       expect.stringMatching(/^A mail or a change at Stripe has waited for 48 hours\./),
     ]);
+  });
+});
+
+describe('the daily examination', () => {
+  /** An hourly run of a server with a failed event, and what it logs. */
+  async function withFailedEvent(examine: Examine) {
+    const { server } = await tenDays();
+    await server.db.event.create({
+      data: {
+        id: 'evt_1',
+        type: 'invoice.paid',
+        created: START,
+        receivedAt: START,
+        status: 'failed',
+        error: 'Error: x',
+        payload: '{}',
+      },
+    });
+    const warnings: unknown[] = [];
+    const hourly = startHourly({
+      db: server.db,
+      operatorEmail: OPERATOR_EMAIL,
+      examine,
+      logger: { warn: (...said: unknown[]) => void warnings.push(said) },
+      now: () => server.clock.now,
+    });
+    onTestFinished(hourly.close);
+    return { server, hourly, warnings };
+  }
+
+  test('that fails is a problem of its own, and the operator still hears of the others', async () => {
+    const { server, hourly, warnings } = await withFailedEvent(() => Promise.reject(new Error('busy')));
+    await hourly.run();
+    const mail = await server.db.outboxItem.findFirstOrThrow({ where: { kind: 'mail.operator' } });
+    expect(mail.data).toMatch(
+      /1 Stripe event could not be handled.*The daily examination of the database failed/,
+    );
+    expect(warnings).toHaveLength(1);
+  });
+
+  test('does not keep a server from stopping', async () => {
+    const examinations: AbortSignal[] = [];
+    const { server, hourly, warnings } = await withFailedEvent((signal) => {
+      examinations.push(signal);
+      return new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          reject(signal.reason as Error);
+        });
+      });
+    });
+    await until(() => Promise.resolve(examinations[0]));
+    await hourly.close();
+    expect(await server.db.outboxItem.count({ where: { kind: 'mail.operator' } })).toBe(0);
+    expect(warnings).toEqual([]);
   });
 });
 

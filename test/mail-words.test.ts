@@ -73,7 +73,7 @@ test('without CONTACT_EMAIL no mail names a contact', () => {
       facts: {
         user: USER as never,
         referral: null,
-        grantUntold: false,
+        grantNeverAnnounced: false,
         invoicePaid: false,
         hasPlan: true,
         sentToday: 0,

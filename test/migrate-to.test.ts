@@ -160,7 +160,7 @@ async function fullServer(): Promise<TestServer & { cookie: string }> {
     server.databaseUrl,
     `INSERT INTO "FormerAddress" VALUES ('${referrer.id}', 'another hash');
      INSERT INTO "Backup" VALUES ('backup', '${referrer.id}', 1, '{"note":"für später"}', ${at});
-     INSERT INTO "RateLimit" VALUES ('signUpsOfAddress:x', 3, ${at});
+     INSERT INTO "RateLimit" VALUES ('signUpsOfNetwork:x', 3, ${at});
      INSERT INTO "Checkout" VALUES ('${referrer.id}', 'checkout', 'monthly', 'price_m', 0, NULL, ${at});
      WITH RECURSIVE "numbers" ("n") AS (SELECT 1 UNION ALL SELECT "n" + 1 FROM "numbers" WHERE "n" < 2500)
      INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "thinned")

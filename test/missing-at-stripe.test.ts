@@ -13,6 +13,7 @@ import {
   PASSWORD,
   postForm,
   signUp,
+  START,
   startTestServer,
   userRow,
 } from './support/server.ts';
@@ -26,7 +27,7 @@ import {
   subscribe,
 } from './support/stand-in.ts';
 import type { World } from './support/stand-in.ts';
-import { buyer } from './support/stripe-events.ts';
+import { buyer, stripeId } from './support/stripe-events.ts';
 
 const openPortal = ({ app }: TestServer, { cookie }: Person) =>
   postForm(app, '/api/billing/portal', {}, cookie);
@@ -112,6 +113,28 @@ describe('objects that Stripe does not know', () => {
     expect((await openPortal(world, ann)).headers.location).toContain('/portal/');
   });
 
+  test('of two customers the portal opens for the one whose plan runs', async () => {
+    const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x' });
+    const ann = await signUp(server, 'ann@example.com');
+    const [old, current] = [buyer(ann.id), buyer(ann.id)];
+    await deliverAll(server, [
+      ...[old.checkoutCompleted(), old.created(), old.ended(START)],
+      old.updated({ id: stripeId('sub'), status: 'canceled' }),
+      ...[current.checkoutCompleted(), current.created()],
+    ]);
+    const opened: unknown[] = [];
+    const sessions = server.stripe?.billingPortal.sessions;
+    if (!sessions) throw new Error('The server under test has no key.');
+    Object.assign(sessions, {
+      create: ({ customer }: { customer: string }) => {
+        opened.push(customer);
+        return Promise.resolve({ url: 'https://billing.stripe.com/p' });
+      },
+    });
+    expect((await openPortal(server, ann)).headers.location).toBe('https://billing.stripe.com/p');
+    expect(opened).toEqual([current.customer]);
+  });
+
   test('an account whose Stripe objects are all unknown can be deleted', async () => {
     const { world, ann } = await forgottenSubscriber();
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
@@ -140,7 +163,7 @@ describe('objects that Stripe does not know', () => {
     const gone = ({ differences }: Awaited<ReturnType<typeof reconcileWorld>>) =>
       differences
         .filter(({ field, there }) => field === 'existence' && there.startsWith('no: it was deleted'))
-        .map(({ object, id, mended }) => `${object} ${id}${mended ? ' (mended)' : ''}`)
+        .map(({ object, id, fixed }) => `${object} ${id}${fixed ? ' (fixed)' : ''}`)
         .sort();
     const expected = [`customer ${customer.id}`, `subscription ${subscription}`];
 
@@ -151,7 +174,7 @@ describe('objects that Stripe does not know', () => {
     expect(await checksThatFail(world)).toEqual([]);
 
     expect(gone(await reconcileWorld(world))).toEqual(
-      [...sessions.map((id) => `checkout session ${id} (mended)`), ...expected].sort(),
+      [...sessions.map((id) => `checkout session ${id} (fixed)`), ...expected].sort(),
     );
     expect(await checksThatFail(world)).toEqual([
       `known-at-stripe: Customer ${customer.id}`,
@@ -270,17 +293,25 @@ describe('what Stripe knows in its other mode', () => {
       },
     });
     const before = { ...(await domainRows(server)), checkouts: await server.db.checkout.findMany() };
-    for (const act of [upgrade, openPortal, deleteAccount]) {
+    const acts = [
+      [upgrade, 'Nothing was charged.'],
+      [openPortal, 'Nothing was charged.'],
+      [deleteAccount, 'Your account was not deleted.'],
+    ] as const;
+    for (const [act, notDone] of acts) {
       const answer = await act(server, ann);
       expect(answer.statusCode).toBe(502);
-      expect(answer.body).toContain('Trying again will not help');
+      expect(answer.body).toContain(`refused this. ${notDone} Trying again will not help`);
     }
     expect({ ...(await domainRows(server)), checkouts: await server.db.checkout.findMany() }).toEqual(before);
   });
 
   test('is reported to the operator', async () => {
     const { server } = await startRefused(400, OTHER_MODE);
-    const asked = askStripe(() => server.stripe?.customers.retrieve('cus_1') ?? Promise.reject(new Error()));
+    const asked = askStripe(
+      'Nothing was charged.',
+      () => server.stripe?.customers.retrieve('cus_1') ?? Promise.reject(new Error()),
+    );
     await expect(asked).rejects.toMatchObject({
       cause: {
         message: expect.stringMatching(

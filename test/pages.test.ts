@@ -599,18 +599,20 @@ test.each(['/call-0900-now', '/api/call-0900-now'])(
 );
 
 test.each([
-  ['an unknown address', 404, { url: '/api/no-such-thing' }],
-  ['a method that is not served', 404, { method: 'DELETE', url: '/api/me' }],
-  ['a path that cannot be decoded', 404, { url: '/api/%zz' }],
-  ['no session', 401, { url: '/api/me', headers: { accept: 'text/html' } }],
+  ['an unknown address', 404, 'not_found', { url: '/api/no-such-thing' }],
+  ['a method that is not served', 404, 'not_found', { method: 'DELETE', url: '/api/me' }],
+  ['a path that cannot be decoded', 404, 'not_found', { url: '/api/%zz' }],
+  ['no session', 401, 'unauthorized', { url: '/api/me', headers: { accept: 'text/html' } }],
   [
     'a form from another origin',
     403,
+    'other_origin',
     { method: 'POST', url: '/api/billing/checkout', headers: { 'sec-fetch-site': 'cross-site' } },
   ],
   [
     'a body that is not JSON',
     400,
+    'bad_request',
     {
       method: 'POST',
       url: '/api/billing/checkout',
@@ -618,10 +620,33 @@ test.each([
       payload: '{',
     },
   ],
-] as const)('an error under /api/ is JSON: %s', async (_name, status, request) => {
+  [
+    'a body of another type',
+    415,
+    'unsupported_media_type',
+    {
+      method: 'POST',
+      url: '/api/billing/checkout',
+      headers: { 'content-type': 'text/xml' },
+      payload: '<a/>',
+    },
+  ],
+  [
+    'a body that is too large',
+    413,
+    'too_large',
+    {
+      method: 'POST',
+      url: '/api/billing/checkout',
+      headers: { 'content-type': 'application/json' },
+      payload: JSON.stringify('x'.repeat(70_000)),
+    },
+  ],
+] as const)('an error under /api/ is JSON with a code of ours: %s', async (_name, status, code, request) => {
   const { app } = await startTestServer();
   const answer = await app.inject(request);
   expect(answer.statusCode).toBe(status);
+  expect(answer.json()).toMatchObject({ error: { code } });
   expect(answer.headers['content-type']).toMatch(/^application\/json/);
   expect(answer.json()).toEqual({
     error: {

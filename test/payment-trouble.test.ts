@@ -300,7 +300,7 @@ describe('with Stripe', () => {
     const dry = await reconcileWorld(world, null, true);
     expect(await row()).toEqual(before);
     const report = await reconcileWorld(world);
-    expect(report.differences.every(({ mended }) => mended)).toBe(true);
+    expect(report.differences.every(({ fixed }) => fixed)).toBe(true);
     expect(report.differences.map(({ field }) => field)).toEqual(dry.differences.map(({ field }) => field));
     expect(await pages()).toContain(words);
     expect(await reconcileWorld(world)).toMatchObject({ differences: [] });

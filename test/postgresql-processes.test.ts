@@ -119,7 +119,7 @@ test('each command works on PostgreSQL', async () => {
 }, 180_000);
 
 test('reconcile asks Stripe, and fetches what was missed', async () => {
-  // On the real time, as the command line is.
+  // On the real clock, like the command line.
   const sandbox = await startHeldSandbox({}, new Date());
   const server = await startTestServer();
   const customer = await sandbox.stripe.customers.create();
@@ -136,7 +136,7 @@ test('reconcile asks Stripe, and fetches what was missed', async () => {
     stderr: expect.stringContaining('disputes: 0') as string,
   });
   expect(JSON.parse(stdout)).toMatchObject({
-    differences: [{ object: 'event', field: 'customer.deleted', mended: true }],
+    differences: [{ object: 'event', field: 'customer.deleted', fixed: true }],
   });
   expect(await server.db.customer.findUnique({ where: { id: customer.id } })).toMatchObject({
     deletedAt: expect.any(Date) as Date,

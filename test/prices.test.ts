@@ -1,10 +1,12 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
+import type { Stripe } from 'stripe';
 import { expect, onTestFinished, test } from 'vitest';
 
-import { amountInWords } from '../src/stripe/prices.ts';
-import { startTestServer } from './support/server.ts';
+import { amountInWords, createPriceReader } from '../src/stripe/prices.ts';
+
+import { START, startTestServer } from './support/server.ts';
 
 /**
  * Every currency that Stripe accepts for a price, by how many units an amount of 123000 is.
@@ -64,4 +66,35 @@ test('Pricing shows what Stripe will charge', async () => {
   });
   const { body } = await app.inject({ url: '/pricing' });
   expect(body).toMatch(/HUF\s3,490</);
+});
+
+/** Reads prices from an API that gives these answers, and counts the requests. */
+function reading(answers: Record<string, () => Promise<object>>) {
+  const asked: string[] = [];
+  const retrieve = (id: string): Promise<object> => {
+    asked.push(id);
+    return answers[id]?.() ?? Promise.reject(new Error('There is no such price.'));
+  };
+  const stripe = { prices: { retrieve } } as unknown as Stripe;
+  const clock = { now: START };
+  const read = createPriceReader(stripe, { monthly: 'price_m', annual: null }, () => clock.now);
+  return { read, asked, clock };
+}
+
+test('a plan that is not sold or has no single amount is not asked for again within the hour', async () => {
+  const { read, asked, clock } = reading({
+    price_m: () => Promise.resolve({ unit_amount: null, currency: 'usd' }),
+  });
+  expect(await read()).toEqual({ monthly: null, annual: null, saving: null });
+  clock.now = new Date(START.getTime() + 59 * 60_000);
+  await read();
+  expect(asked).toEqual(['price_m']);
+});
+
+test('a price that Stripe did not tell is asked for again after a minute', async () => {
+  const { read, asked, clock } = reading({});
+  expect((await read()).monthly).toBeNull();
+  clock.now = new Date(START.getTime() + 60_000);
+  await read();
+  expect(asked).toEqual(['price_m', 'price_m']);
 });

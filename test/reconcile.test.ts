@@ -83,13 +83,13 @@ describe('a server that was away', () => {
     expect(await userRow(world, friend.id)).toMatchObject({ tier: 'free' });
 
     const dry = await reconcile(world, { dryRun: true });
-    expect(dry.differences.every(({ mended }) => !mended)).toBe(true);
+    expect(dry.differences.every(({ fixed }) => !fixed)).toBe(true);
     expect(dry.differences.length).toBeGreaterThan(5);
     expect(await userRow(world, friend.id)).toMatchObject({ tier: 'free' });
 
     const report = await reconcile(world);
     expect(report.events.missing).toBeGreaterThan(5);
-    expect(report.differences.every(({ mended }) => mended)).toBe(true);
+    expect(report.differences.every(({ fixed }) => fixed)).toBe(true);
     expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid' });
     expect(await userRow(world, cancels.id)).toMatchObject({ tier: 'free' });
     const referrals = await world.db.referral.findMany({ orderBy: { createdAt: 'asc' } });
@@ -186,7 +186,7 @@ describe('reconcile', () => {
       data: { status: 'failed', error: 'a bug' },
     });
     const report = await reconcile(world);
-    expect(report.differences).toMatchObject([{ object: 'event', field: 'invoice.paid', mended: true }]);
+    expect(report.differences).toMatchObject([{ object: 'event', field: 'invoice.paid', fixed: true }]);
     expect(await world.db.event.count({ where: { status: 'failed' } })).toBe(0);
   });
 
@@ -198,7 +198,7 @@ describe('reconcile', () => {
     const refusal = await refuseWrites(world, 'INSERT', 'AuditRow');
     const first = await reconcileWorld(world);
     expect(first.events.failed).toBeGreaterThan(0);
-    expect(first.differences.some(({ mended }) => !mended)).toBe(true);
+    expect(first.differences.some(({ fixed }) => !fixed)).toBe(true);
     await refusal.lift();
     await reconcile(world);
     expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid' });

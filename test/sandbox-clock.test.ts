@@ -93,7 +93,7 @@ async function twoFriends(app: App) {
 test('when a month passes in the sandbox, it passes in the server: plans renew, credit runs, and nobody is logged out', async () => {
   const app = await startApp(await emptyFolder());
   const { ann, ben } = await twoFriends(app);
-  expect((await app.direct('pass_month')).headers.get('location')).toBe('/#director');
+  expect((await app.direct('pass_month')).headers.get('location')).toBe('/#control-panel');
   expect(await app.panel()).toContain('31 days ahead of the real clock');
   expect(await ann.me()).toMatchObject({ creditDays: 14, access: { reason: 'credit' } });
   expect(await ann.settings()).toContain('The date is <time datetime="2027-02-10T09:00:00.000Z">');
@@ -252,7 +252,7 @@ test('reconcile reaches the sandbox only while it runs, through a file that only
   const running = await readFile(file, 'utf8');
   expect((await app.cli('reconcile')).code).toBe(0);
   await app.stop();
-  const start = /^The sandbox cannot be reached, because it runs inside the server\. Start the server/m;
+  const start = /^The sandbox runs inside the server, and the server is not running\. Start it, /m;
   expect(await app.cli('reconcile')).toMatchObject({
     code: 1,
     stderr: expect.stringMatching(start) as string,

@@ -32,7 +32,7 @@ async function atPortal(trialDays?: number) {
     },
     /** The actions that a customer has. */
     own: async () => actionsIn((await (await fetch(url)).text()).split('<aside')[0]),
-    /** The actions in the director's panel, apart from those that are always there. */
+    /** The actions in the control panel, apart from those that are always there. */
     offers: async () =>
       actionsIn((await (await fetch(url)).text()).split('<aside')[1]).filter(
         (action) => !/^pass_(day|week|month)$|^lose_/.test(action),
@@ -44,12 +44,12 @@ function actionsIn(html = ''): string[] {
   return [...html.matchAll(/name="action"\s+value="(\w+)"/g)].map(([, action = '']) => action);
 }
 
-test('the portal separates what a customer can do from what the director can do', async () => {
+test('the portal separates what a customer can do from what the control panel can do', async () => {
   const { url, page, own, offers } = await atPortal();
   expect(await own()).toEqual(['cancel_at_period_end', 'switch', 'change_card']);
   expect(await offers()).toEqual(['pass_next', 'card_declined', 'dispute_open', 'refund_last', 'cancel_now']);
   const html = await page();
-  expect(html).toMatch(/<main[^]*<\/main>\s*<aside class="director" aria-labelledby="director">/);
+  expect(html).toMatch(/<main[^]*<\/main>\s*<aside class="control-panel" aria-labelledby="control-panel">/);
   const policy = (await fetch(url)).headers.get('content-security-policy');
   expect(policy).toContain("default-src 'none'");
   expect(policy).toContain("form-action 'self';");

@@ -175,7 +175,7 @@ test('of a long history the newest 50 lines are shown, with the number of the ot
   const text = await words(server, ann);
   expect(text).toContain('You were given 800 days of paid access.');
   // Between two grants, one second of credit was used.
-  expect(text.match(/Given to you/g)).toHaveLength(25);
+  expect(text.match(/Added by us/g)).toHaveLength(25);
   expect(text.match(/Used as paid access/g)).toHaveLength(25);
   expect(text).toContain('Earlier entries are in your data export.');
   const exported = (await open(server, ann, '/settings/export')).json<{ creditEntries: unknown[] }>();
@@ -236,7 +236,7 @@ test('the next visit says once that a friend paid, on whatever page', async () =
   expect(await words(server, ann, '/')).toContain(news);
   expect(await words(server, ann)).not.toContain(news);
 
-  const first = 'Your first payment arrived, and a friend had invited you: you got 45 days.';
+  const first = 'Your first payment has arrived. Because a friend invited you, you got 45 days.';
   expect(await words(server, friend, '/pricing')).toContain(first);
   expect(await words(server, friend, '/pricing')).not.toContain(first);
 });

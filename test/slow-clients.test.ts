@@ -217,7 +217,7 @@ describe('closing slow connections', () => {
 
 describe('one address can open only a limited number of connections', () => {
   test('and another one once one of them has ended', async () => {
-    const { open } = await listen({ connectionsOfAddress: 1 });
+    const { open } = await listen({ connectionsOfNetwork: 1 });
     const first = await open('');
     expect(await (await open(PAGE)).closed).toBe('');
     const other = await open(PAGE, '127.0.0.2');
@@ -236,7 +236,7 @@ describe('one address can open only a limited number of connections', () => {
     ['a chunked form', '/login', 'Transfer-Encoding: chunked', '9\r\nemail=a&b\r\n0\r\n\r\n'],
     ['a form that nobody reads', '/no-such-page', 'Content-Length: 9', 'email=a&b'],
   ])('behind a proxy those in the middle of a request count: %s', async (_name, path, length, body) => {
-    const { open, log } = await listen({ connectionsOfAddress: 1 }, { TRUST_PROXY: '127.0.0.1' });
+    const { open, log } = await listen({ connectionsOfNetwork: 1 }, { TRUST_PROXY: '127.0.0.1' });
     const of = (client: string): string =>
       [
         `POST ${path} HTTP/1.1`,
@@ -284,7 +284,7 @@ describe('behind a proxy, a request that was answered before its body arrived', 
   const BODY = `11170\r\n${'x'.repeat(70_000)}\r\n`;
 
   test.each(refusals)('does not count once its client has gone: %s', async (_name, headers) => {
-    const { open } = await listen({ connectionsOfAddress: 1 }, { TRUST_PROXY: '127.0.0.1' });
+    const { open } = await listen({ connectionsOfNetwork: 1 }, { TRUST_PROXY: '127.0.0.1' });
     const type = 'Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 192.0.2.1';
     const request = `${headers}\r\n${type}\r\n\r\n${headers.includes('chunked') ? BODY : 'a'}`;
     for (let times = 1; times <= 3; times += 1) {
@@ -387,7 +387,7 @@ describe('a network whose connections had to be cut off', () => {
       `GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n`,
     ],
   ])('loses its other ones and gets none for a while, and others go on: %s', async (_name, abuse) => {
-    const { open } = await listen({ cutOffsOfAddress: 2, shutOutMs: NEVER });
+    const { open } = await listen({ cutOffsOfNetwork: 2, shutOutMs: NEVER });
     const waiting = await open('GET /healthz HTTP/1.1\r\n', '127.0.0.2');
     await (
       await open(abuse, '127.0.0.2')
@@ -402,14 +402,34 @@ describe('a network whose connections had to be cut off', () => {
   });
 
   test('does not lose them for pages that are asked for with an empty body in chunks', async () => {
-    const { open } = await listen({ cutOffsOfAddress: 1, shutOutMs: NEVER });
+    const { open } = await listen({ cutOffsOfNetwork: 1, shutOutMs: NEVER });
     const empty = 'GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n';
     for (let times = 0; times < 3; times += 1)
       expect(await (await open(empty, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 
+  test('gets none for the whole time after the last one that was cut off', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const { open } = await listen({ cutOffsOfNetwork: 2, shutOutMs: 60_000 });
+    const abuse = async (): Promise<void> => {
+      await (
+        await open(PAGE.repeat(50), '127.0.0.2')
+      ).closed;
+    };
+    await abuse();
+    vi.advanceTimersByTime(59_000);
+    await abuse();
+    vi.advanceTimersByTime(59_000);
+    expect(await (await open(last, '127.0.0.2')).closed).toBe('');
+    vi.advanceTimersByTime(1_000);
+    expect(await (await open(last, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
   test('gets some again afterwards', async () => {
-    const { open } = await listen({ cutOffsOfAddress: 1, shutOutMs: 50 });
+    const { open } = await listen({ cutOffsOfNetwork: 1, shutOutMs: 50 });
     await (
       await open(PAGE.repeat(50), '127.0.0.2')
     ).closed;

@@ -164,8 +164,8 @@ async function invited(mail: boolean) {
   return { ...counting, friend, stripe: buyer(friend.id) };
 }
 
-/** Somebody whom nobody referred. */
-async function loner(mail: boolean) {
+/** A buyer without a referrer. */
+async function unreferredBuyer(mail: boolean) {
   const counting = await countingServer(mail);
   const { id } = await signUp(counting.server, 'loner@example.com');
   return { ...counting, stripe: buyer(id) };
@@ -290,7 +290,7 @@ const COSTS: Cost[] = [
     statements: { sqlite: 6, postgresql: 8 },
     withMail: 0,
     measure: async (mail) => {
-      const { server, stripe, statementsOf } = await loner(mail);
+      const { server, stripe, statementsOf } = await unreferredBuyer(mail);
       await deliverAll(server, [stripe.checkoutCompleted()]);
       return statementsOf(stripe.created(), 'ok');
     },

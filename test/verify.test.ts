@@ -47,7 +47,7 @@ async function whoIs(server: TestServer, cookie: string) {
 const userOf = ({ db }: TestServer, { id }: Pick<Person, 'id'>) =>
   db.user.findUniqueOrThrow({ where: { id } });
 
-const logsIn = async ({ app }: TestServer, email: string, password = PASSWORD): Promise<number> =>
+const loginStatus = async ({ app }: TestServer, email: string, password = PASSWORD): Promise<number> =>
   (await postForm(app, '/login', { email, password })).statusCode;
 
 async function expectSound(server: TestServer): Promise<void> {
@@ -182,7 +182,7 @@ describe('a new address', () => {
     expect(await outbox(server)).toHaveLength(3);
   });
 
-  test('has a share of mails of its own, whoever asks for it', async () => {
+  test('has a daily limit of mails of its own, whoever asks for them', async () => {
     const server = await startTestServer(MAIL);
     const people = [];
     for (let n = 0; n < 4; n += 1) people.push(await signUp(server, `eve${n}@example.com`));
@@ -202,7 +202,7 @@ describe('a new address', () => {
     expect(await outbox(server)).toHaveLength(2);
   });
 
-  test('has one share of mails under all its +tags', async () => {
+  test('has one daily limit of mails for all its +tags', async () => {
     const server = await startTestServer(MAIL);
     for (let n = 0; n < 6; n += 1) await newcomer(server, `ann+${n}@example.com`);
     expect(await outbox(server, 'mail.prove-address')).toHaveLength(3);
@@ -265,9 +265,10 @@ describe('a change of address', () => {
     ]);
     expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'ann@example.com', emailProven: true });
     expect(await settings(server, ann)).toContain('Your address changes to <strong>new@example.com</strong>');
-    expect([await logsIn(server, 'ann@example.com'), await logsIn(server, 'new@example.com')]).toEqual([
-      303, 401,
-    ]);
+    expect([
+      await loginStatus(server, 'ann@example.com'),
+      await loginStatus(server, 'new@example.com'),
+    ]).toEqual([303, 401]);
   });
 
   test('takes effect with the proof: other sessions and links end, the old address and Stripe are told', async () => {
@@ -298,9 +299,10 @@ describe('a change of address', () => {
     expect(await userOf(server, ann)).toMatchObject({ pendingEmail: null, pendingEmailAt: null });
     // The old one was proven: it stays theirs.
     expect(await server.db.formerAddress.count({ where: { userId: ann.id } })).toBe(1);
-    expect([await logsIn(server, 'ann@example.com'), await logsIn(server, 'new@example.com')]).toEqual([
-      401, 303,
-    ]);
+    expect([
+      await loginStatus(server, 'ann@example.com'),
+      await loginStatus(server, 'new@example.com'),
+    ]).toEqual([401, 303]);
     await expectSound(server);
   });
 
@@ -314,7 +316,7 @@ describe('a change of address', () => {
     expect(await whoIs(server, ann.cookie)).toBeNull();
     expect((await postForm(server.app, path, {})).statusCode).toBe(200);
     expect(await kindsFor(server, ann)).toHaveLength(3);
-    expect(await logsIn(server, 'new@example.com')).toBe(303);
+    expect(await loginStatus(server, 'new@example.com')).toBe(303);
   });
 
   test('keeps the session of another account that the browser is logged in with', async () => {

@@ -362,7 +362,7 @@ describe('a first payment or renewal that fails', () => {
     expect(await converted(server, friend)).toEqual({ at: START, reversed: false });
   });
 
-  test.each(types)("%s for a renewal is ignored: the subscription's status decides", async (type) => {
+  test.each(types)("%s for a renewal changes no tier: the subscription's status decides it", async (type) => {
     const { server, friend, stripe } = await invitation();
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
     const before = await domainRows(server);

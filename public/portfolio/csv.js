@@ -61,7 +61,7 @@ function decodeText(bytes) {
  * @throws Error when a quotation mark is not closed
  */
 export function parseRows(text, separator) {
-  const plain = separator === '|' ? '\\|' : separator;
+  const plain = separator.replace(/[$()*+\-./?[\\\]^{|}]/, '\\$&');
   const pattern = new RegExp(
     `(?:[ ]*"((?:[^"]|"")*)"([^${plain}\\r\\n]*)|([^${plain}\\r\\n]*))(${plain}|\\r\\n|\\n|\\r|$)`,
     'gy',
@@ -90,7 +90,7 @@ export function parseRows(text, separator) {
   return rows;
 }
 
-/** Where two fit equally well the first is taken: commas are also in numbers and in prose. */
+/** On a tie the first wins: commas also appear in numbers and in prose. */
 const SEPARATORS = ['\t', ';', '|', ','];
 
 /**

@@ -49,5 +49,5 @@ function regionHere() {
 /** The currency of the browser's region. */
 export const LOCAL_CURRENCY = currencyHere();
 
-/** All that can be chosen, that of the browser's region first. */
+/** All that can be chosen, the local one first. */
 export const CURRENCIES = [LOCAL_CURRENCY, ...Object.keys(REGIONS).filter((code) => code !== LOCAL_CURRENCY)];

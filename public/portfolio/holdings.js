@@ -56,7 +56,7 @@ export function checkHolding({ symbol, quantity, price, currentPrice, note }) {
   if (currentPrice !== undefined && !isAmount(currentPrice))
     errors.currentPrice =
       tooLarge(currentPrice) ?? 'Enter what one unit is worth now, such as 12.34, or leave it empty.';
-  if (text.length > MAX_NOTE) errors.note = 'A note has 500 characters at most.';
+  if (text.length > MAX_NOTE) errors.note = 'A note can have at most 500 characters.';
   if (Object.keys(errors).length > 0) return { errors };
   return {
     holding: {
@@ -83,7 +83,9 @@ export function readDocument(text) {
   }
   if (value?.format !== FORMAT.format) throw new Error('This is not a portfolio from this page.');
   if (value.version !== FORMAT.version)
-    throw new Error('This portfolio was made by a newer version of this page. Reload it, and try again.');
+    throw new Error(
+      'This portfolio was made by another version of this page. Reload the page and try again.',
+    );
   if (!/^[A-Z]{3}$/.test(value.currency))
     throw new Error('The currency is not a code of three capital letters.');
   if (!Array.isArray(value.holdings)) throw new Error('It has no list of holdings.');

@@ -14,21 +14,27 @@ import { reviewReferral } from '../referrals/review.ts';
  * bears on payment or refunds, their referral (`reviewReferral`, which converts, reverses or restores it). Every
  * handler of a Stripe object ends here. The unit of work must hold the locks of the user and the referrer.
  *
- * @param onProof whether a new fact bears on the proof. When only the tier can have changed it is false, and the
+ * @param bearsOnProof whether a new fact bears on the proof. When only the tier can have changed it is false, and the
  *   referral is left alone
- * @param hasLost whether one of the user's customers was just moved to another user. Then the tier that it gave ends
+ * @param lostCustomer whether one of the user's customers was just moved to another user. Then the tier that it gave ends
  *   now, and the move is the reason if the referral is reversed
  */
-export function follow(tx: Unit, userId: string, cause: Cause, onProof: boolean, hasLost = false): void {
+export function follow(
+  tx: Unit,
+  userId: string,
+  cause: Cause,
+  bearsOnProof: boolean,
+  { lostCustomer = false } = {},
+): void {
   const user = tx.rows.users.get(userId);
   if (!user) return;
   const subscriptions = admitTrials(tx, user, subscriptionsOfUser(tx, userId));
   const tier = deriveTier(subscriptions);
-  const at = (hasLost ? null : turnedAt(subscriptions, tier)) ?? tx.now;
+  const at = (lostCustomer ? null : turnedAt(subscriptions, tier)) ?? tx.now;
   const current = setTier(tx, user, tier, { ...cause, at });
-  if (!onProof) return;
+  if (!bearsOnProof) return;
   const proven = subscriptions.some(({ provenAt }) => provenAt !== null);
-  const lost = anyHolds(tx, subscriptions) ? null : hasLost ? 'moved' : whyNoneHolds(tx, subscriptions);
+  const lost = anyHolds(tx, subscriptions) ? null : lostCustomer ? 'moved' : whyNoneHolds(tx, subscriptions);
   reviewReferral(tx, current, { proven, lost }, cause);
 }
 

@@ -17,9 +17,10 @@ export function isLost({ status }: Pick<Dispute, 'status'>): boolean {
 export type RefundFacts = Pick<Payment, 'firstRefundedAt' | 'refundedAt' | 'refundFailedAt'>;
 
 /**
- * Since when a payment is fully refunded, with no refund that failed or was canceled since (design: rule 9).
+ * When a payment was fully refunded (design: rule 9).
  *
- * @returns event.created of the first event that showed it, UTC; null if it is not fully refunded
+ * @returns event.created of the first full refund, or of the newest one if an earlier one failed, UTC; null if it is not
+ *   fully refunded, or if the refund failed or was canceled later
  */
 export function refundedSince({ firstRefundedAt, refundedAt, refundFailedAt }: RefundFacts): Date | null {
   const stands = (at: Date | null): at is Date =>
@@ -97,7 +98,7 @@ export function whyNoneHolds(
   return whyGone(invoices, programme.clawbackDays);
 }
 
-/** What last took the money of these invoices back; `unpaid` when nothing did, because none had moved. */
+/** Why the money of these invoices is gone: the latest refund or lost dispute, or `unpaid` if none was collected. */
 export function whyGone(invoices: readonly InvoiceMoney[], clawbackDays: number): ReversalReason {
   const [last] = invoices
     .flatMap(({ paidAt, payments }) =>

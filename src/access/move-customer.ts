@@ -38,6 +38,6 @@ export function moveCustomer(
  * written: it may ask the database who had a trial, and the answer depends on the new owner.
  */
 export function followMove(tx: Unit, from: string | null, to: string, cause: Cause): void {
-  if (from !== null) follow(tx, from, cause, true, true);
+  if (from !== null) follow(tx, from, cause, true, { lostCustomer: true });
   follow(tx, to, cause, true);
 }

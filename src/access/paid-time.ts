@@ -4,12 +4,12 @@ import { tierOf } from './tier.ts';
 import type { Tier } from './tier.ts';
 
 /**
- * Since when a subscription gives its current answer to "paid tier or not", and when it last gave the other one
+ * When a subscription began to give what it gives now (a paid tier or none), and when it last gave the opposite
  * (design: rule 8).
  */
 export type PaidTime = Pick<Subscription, 'givesSince' | 'gaveOtherwiseAt'>;
 
-/** A subscription at one point of its history. */
+/** What we know of a subscription's paid time at one point of its history. */
 export interface Known extends PaidTime {
   /** It gives a paid tier. */
   paid: boolean;
@@ -93,7 +93,7 @@ export function turnedAt(subscriptions: readonly Subscription[], tier: Tier): Da
   return earliest(paying.map(({ givesSince }) => givesSince));
 }
 
-/** When a subscription stopped making its user paid; null when it never did. */
+/** When a subscription stopped making its user paid; null if it never made them paid. */
 function endOf({ givesSince, gaveOtherwiseAt, provenAt, endedAt }: Subscription): Date | null {
   // A payment proves a paid tier even if we never received the snapshot that said so.
   const everPaid = gaveOtherwiseAt !== null || provenAt !== null;

@@ -8,11 +8,11 @@ import type { Unit } from '../db/unit-of-work.ts';
  * Whether a checkout may offer this user a trial. A trial is offered once per address (design: rule 11): neither this
  * account nor another one with the same address may have had one.
  */
-export async function mayTry(db: Db, user: User): Promise<boolean> {
+export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
   const own = await db.subscription.count({
     where: { trialEnd: { not: null }, counted: true, customer: { userId: user.id } },
   });
-  return own === 0 && !(await wasTriedByAnother(db, user));
+  return own === 0 && !(await hadTrialElsewhere(db, user));
 }
 
 /**
@@ -60,6 +60,6 @@ function isOfAnother({ rows }: Unit, { id, emailHash }: UserRow, { customerId }:
   return owner.emailHash === emailHash || owner.formerHashes.includes(emailHash);
 }
 
-async function wasTriedByAnother(db: Db, { id, emailHash }: User): Promise<boolean> {
+async function hadTrialElsewhere(db: Db, { id, emailHash }: User): Promise<boolean> {
   return (await countTrialsByAnother(db, id, emailHash)) > 0;
 }

@@ -32,7 +32,7 @@ export async function isUnclaimed(client: Prisma.TransactionClient, user: User):
 }
 
 /**
- * Whether an account is the one for which a mailbox keeps its last mails of the day (design: rule 12). All +tags of an
+ * Whether the last mails of the day to a mailbox are reserved for this account (design: rule 12). All +tags of an
  * address share a mailbox. Of their unproven accounts, those that have paid come first, then the older ones. Otherwise
  * a stranger with an account under another +tag could use up the mails that let the owner in.
  */

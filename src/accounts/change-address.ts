@@ -37,7 +37,7 @@ export async function changeAddress(
 ): Promise<Refusal | null> {
   try {
     const done = await withPassword(db, byId(db, userId), typed.currentPassword, now, async (tx, user) => {
-      await moveTo(tx, user, { email: typed.email, isProven: false }, kept);
+      await switchAddress(tx, user, { email: typed.email, isProven: false }, kept);
       return 'done';
     });
     return done === null ? 'wrong-password' : null;
@@ -55,7 +55,7 @@ export async function changeAddress(
  * @param typed `tellOld`: whether a mail may be sent to the current address
  * @returns why it was refused, or null when done
  */
-export async function askForAddress(
+export async function requestAddressChange(
   db: Db,
   userId: string,
   typed: TypedAddress & { tellOld: boolean },
@@ -102,7 +102,7 @@ export async function mailProofAgain(db: Db, userId: string, address: string, no
  * @param user locked
  * @param to in lower case; `isProven`: by a link mailed there
  */
-export async function moveTo(
+export async function switchAddress(
   tx: Tx,
   user: User,
   to: { email: string; isProven: boolean },

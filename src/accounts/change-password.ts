@@ -25,7 +25,7 @@ export async function changePassword(
   if (!verified) return null;
   const passwordHash = await hashPassword(typed.newPassword);
   return inTransaction(db, now, async (tx) => {
-    // The password was reset in the meantime, so the verified one is no longer valid.
+    // The password changed or the account was deleted while we hashed.
     if (!(await lockVerified(tx, verified))) return null;
     await setPassword(tx, userId, passwordHash);
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);

@@ -30,7 +30,8 @@ export interface DeletionParts {
 export interface EndedAtStripe {
   userId: string;
   checkout: Pick<Checkout, 'id' | 'sessionId'> | null;
-  customers: number;
+  /** Ids. */
+  customers: string[];
 }
 
 /**
@@ -58,7 +59,7 @@ export async function deleteAccount(
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
     if (!user) return 'wrong-password';
-    if (!(await leaveNothing(tx, user, ended))) return 'checkout-opened-meanwhile';
+    if (!(await eraseAccount(tx, user, ended))) return 'checkout-opened-meanwhile';
     if (typed.mail && user.email !== null)
       await queueNow(tx, [{ kind: 'mail.account-deleted', userId, data: null, address: user.email }]);
     return null;
@@ -67,7 +68,7 @@ export async function deleteAccount(
 
 /**
  * Closes an account's open checkout and cancels its subscriptions at Stripe. This happens outside any
- * transaction, so `leaveNothing` checks that nothing was added since.
+ * transaction, so `eraseAccount` checks that nothing was added since.
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function endAtStripe(
@@ -84,25 +85,25 @@ export async function endAtStripe(
     if (checkout?.sessionId) await expire(stripe, checkout.sessionId);
     for (const customer of customers) await cancelAll(stripe, customer, products);
   }
-  return { userId, checkout, customers: customers.length };
+  return { userId, checkout, customers: customers.map(({ id }) => id) };
 }
 
 /**
- * Turns an account into its tombstone.
+ * Deletes an account, its checkout and its payloads, unless there is more to end at Stripe by now.
  * @param user locked
  * @param ended what was ended at Stripe for it; null when there was nothing
- * @returns false, with nothing changed, when there is more to end at Stripe by now
+ * @returns false, with nothing changed, when there is more to end
  */
-export async function leaveNothing(tx: Tx, user: User, ended: EndedAtStripe | null): Promise<boolean> {
+export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | null): Promise<boolean> {
   const { id: userId } = user;
   const before = ended?.userId === userId ? ended : null;
   const checkout = await tx.checkout.findUnique({ where: { userId } });
-  const customers = await tx.customer.count({ where: { userId, deletedAt: null } });
+  const customers = await tx.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
   // Another tab opened a checkout, or a customer was linked: a payment could arrive for a deleted account.
   if (
     checkout?.id !== before?.checkout?.id ||
     checkout?.sessionId !== before?.checkout?.sessionId ||
-    customers > (before?.customers ?? 0)
+    !customers.every(({ id }) => before?.customers.includes(id))
   ) {
     return false;
   }

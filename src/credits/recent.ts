@@ -7,7 +7,7 @@ import { remember } from '../remember.ts';
 import { creditLeft } from './balance.ts';
 import type { CreditBalance } from './balance.ts';
 import type { Spending } from './fold.ts';
-import { applyEntry, NEVER_ANY } from './fold.ts';
+import { applyEntry, NO_CREDIT } from './fold.ts';
 
 /** A line of a ledger's recent history. Spending is not split by grant: that would need the whole ledger. */
 export type RecentLine<Entry extends CreditEntry = CreditEntry> =
@@ -25,7 +25,7 @@ export interface LedgerPoint {
   lines: number;
 }
 
-const BEGINNING: LedgerPoint = { seq: 0, at: null, balance: NEVER_ANY, lines: 0 };
+const BEGINNING: LedgerPoint = { seq: 0, at: null, balance: NO_CREDIT, lines: 0 };
 
 /** History starts at a multiple of this sequence number, so that most views find the point in the cache. */
 const STEP = 50;

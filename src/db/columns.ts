@@ -1,6 +1,6 @@
 import type { Engine } from './transaction.ts';
 
-/** How a column's value travels in a JSON document. */
+/** How a column's value is written in JSON. */
 export type ColumnType = 'text' | 'int' | 'bool' | 'instant';
 
 export type Columns = Readonly<Record<string, ColumnType>>;

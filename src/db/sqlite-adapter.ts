@@ -32,7 +32,7 @@ const PRAGMAS = `
  * - a query outside a transaction waits for the open one to end instead of running inside it on the shared
  *   connection;
  * - if COMMIT or ROLLBACK fails, nothing stays open;
- * - statements stay prepared, which saves an eighth of the time.
+ * - statements stay prepared, which saves about 12 % of each statement's time.
  *
  * Every connection is in WAL mode, enforces foreign keys, and returns from COMMIT only once the data is on disk.
  *
@@ -61,14 +61,11 @@ export function withReader(path: string, waitMs: number): SqlDriverAdapterFactor
   const factory = sqliteAdapterFactory(path, waitMs);
 
   async function connectReader(): Promise<SqlDriverAdapter> {
-    const reader = await factory.connect();
-    await reader.executeScript('PRAGMA query_only = ON');
-    return reader;
+    return orDispose(await factory.connect(), (reader) => reader.executeScript('PRAGMA query_only = ON'));
   }
 
   async function snapshot(): Promise<Transaction> {
-    const reader = await connectReader();
-    await run(reader, 'BEGIN');
+    const reader = await orDispose(await connectReader(), (it) => run(it, 'BEGIN'));
     return transaction(reader, () => void reader.dispose());
   }
 
@@ -91,9 +88,19 @@ export function withReader(path: string, waitMs: number): SqlDriverAdapterFactor
 }
 
 async function prepared(connection: SqlDriverAdapter): Promise<SqlDriverAdapter> {
+  return orDispose(connection, async (it) => {
+    await it.executeScript(PRAGMAS);
+    keepStatements(it);
+  });
+}
+
+/** Prepares a new connection, and closes it if that fails. */
+async function orDispose(
+  connection: SqlDriverAdapter,
+  prepare: (connection: SqlDriverAdapter) => Promise<unknown>,
+): Promise<SqlDriverAdapter> {
   try {
-    await connection.executeScript(PRAGMAS);
-    keepStatements(connection);
+    await prepare(connection);
     return connection;
   } catch (error) {
     await connection.dispose();

@@ -61,7 +61,7 @@ function insertStatement(
 }
 
 /**
- * Writes what has changed, with one statement a table. If a table gets no new rows, only the columns that
+ * Writes what has changed, with one statement per table. If a table gets no new rows, only the columns that
  * changed in at least one row are updated, so unaffected indexes are not touched.
  *
  * @param tx holds the locks of all loaded rows

@@ -30,9 +30,9 @@ const page = z.string();
 /** Default description of each error status, for routes that give none of their own. */
 const ERRORS: Readonly<Record<number, string>> = {
   400: 'The request cannot be read, or something in it is wrong.',
-  401: 'Nobody is logged in.',
+  401: 'Not logged in.',
   403: 'The request came from another site.',
-  404: 'It does not exist.',
+  404: 'Not found.',
   413: 'The body is too large.',
   415: 'The content type of the body is not supported.',
   429: 'Too many requests. Retry-After says how many seconds to wait.',

@@ -36,7 +36,7 @@ import { ROOT } from '../root.ts';
 import { describeApi } from './api.ts';
 import { BOUNDS } from './bounds.ts';
 import type { AppContext } from './context.ts';
-import { answerErrors, answerUnknownAddresses, BUSY, errorForLog, HttpError } from './errors.ts';
+import { answerErrors, answerNotFound, BUSY, errorForLog, HttpError } from './errors.ts';
 import { declareLimits, limitUnknownPaths } from './limits.ts';
 import { boundOneClient } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
@@ -47,7 +47,7 @@ import { declareVisitor, recogniseVisitors } from './visitor.ts';
 /** The billing forms redirect here. Browsers apply the page's form-action to such redirects too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
 
-/** Node's own limit for a URL. With it, a code or token that is too long is handled as an unknown one. */
+/** Node's default limit for the request line and headers. With it, a code or token that is too long is handled as an unknown one. */
 const MAX_PARAM_LENGTH = 16 * 1024;
 
 /** Long enough that a single pause, such as a suspended machine, is not taken for overload, ms. */
@@ -88,7 +88,7 @@ export async function buildApp(
       connectionsCheckingInterval: bounds.checkEveryMs,
     },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
-    rewriteUrl: (request) => decodable(request.url ?? '/'),
+    rewriteUrl: (request) => escapeUndecodable(request.url ?? '/'),
     // One log line per request instead of Fastify's two: see the hook below.
     logController: new LogController({ disableRequestLogging: true }),
   });
@@ -160,7 +160,7 @@ export async function buildApp(
 }
 
 /**
- * Everything people use, with what only they need: cookies, forms, the origin check and the visitor.
+ * The routes for browsers, with the hooks that only they need: cookies, forms, the origin check and the visitor.
  * It has a scope of its own because Fastify runs a root hook on every route, even in scopes registered
  * earlier. https://fastify.dev/docs/latest/Reference/Encapsulation/
  */
@@ -175,7 +175,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   });
   people.addHook('onRequest', limitUnknownPaths);
   recogniseVisitors(people, context);
-  answerUnknownAddresses(people);
+  answerNotFound(people);
 
   countOnlySentMails(people);
   tellCreditNews(people, context);
@@ -199,7 +199,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
  * Escapes a path that cannot be decoded or that contains a NUL, so that it gets an ordinary 404. PostgreSQL
  * rejects a NUL even in a query parameter.
  */
-function decodable(url: string): string {
+function escapeUndecodable(url: string): string {
   const [path = '/', ...query] = url.split('?');
   try {
     if (!decodeURIComponent(path).includes('\0')) return url;

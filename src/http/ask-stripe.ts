@@ -3,18 +3,20 @@ import { Stripe } from 'stripe';
 import { absenceOf } from '../stripe/missing.ts';
 import { HttpError } from './errors.ts';
 
-const UNAVAILABLE =
-  'Stripe, which handles our payments, did not answer properly. Nothing was charged. Please try again in a moment.';
-const REFUSED =
-  'Stripe, which handles our payments, refused this. Nothing was charged. Trying again will not help: something is set up ' +
-  'wrong on our side, and we have to fix it first.';
+/** What did not happen, in a sentence for the person who asked for it. */
+export type NotDone = `${'Nothing was' | 'Your account was not' | 'Your address was not'} ${string}.`;
+
+const unavailable = (notDone: NotDone): string =>
+  `Stripe, which handles our payments, did not answer properly. ${notDone} Please try again in a moment.`;
+const refused = (notDone: NotDone): string =>
+  `Stripe, which handles our payments, refused this. ${notDone} Trying again will not help: something is set up wrong on our side, and we have to fix it first.`;
 
 /**
  * Calls Stripe on behalf of someone waiting at their browser.
  * @throws HttpError 502 with a message for them when Stripe refused or could not be reached; its cause is for
  * the operator
  */
-export async function askStripe<T>(call: () => Promise<T>): Promise<T> {
+export async function askStripe<T>(notDone: NotDone, call: () => Promise<T>): Promise<T> {
   try {
     return await call();
   } catch (error) {
@@ -22,13 +24,13 @@ export async function askStripe<T>(call: () => Promise<T>): Promise<T> {
     const { type, code = '', requestId = '', message } = error;
     const advice =
       absenceOf(error) === 'other-mode'
-        ? ' STRIPE_API_KEY belongs to a different mode than the ids in the database. Nothing was changed: set the right key, or the right database.'
+        ? ' STRIPE_API_KEY belongs to a different mode than the ids in the database: set the right key, or the right database.'
         : '';
     // Do not log the whole error: it carries the request, which contains an email address.
     const cause = new Error(`${type} ${code}, request ${requestId}: ${message}${advice}`);
     throw isPermanent(error)
-      ? new HttpError(502, 'stripe_refused', REFUSED, { cause })
-      : new HttpError(502, 'stripe_unavailable', UNAVAILABLE, { cause });
+      ? new HttpError(502, 'stripe_refused', refused(notDone), { cause })
+      : new HttpError(502, 'stripe_unavailable', unavailable(notDone), { cause });
   }
 }
 

@@ -11,10 +11,10 @@ export interface Bounds {
   /** Open connections. Further ones are closed at once. */
   connections: number;
   /** Open connections from one network address. Behind a proxy: one client's incomplete requests. */
-  connectionsOfAddress: number;
-  /** Connections of one network address that may be cut off before it gets no further ones. Not behind a proxy. */
-  cutOffsOfAddress: number;
-  /** For how long they are counted, from the first one. */
+  connectionsOfNetwork: number;
+  /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */
+  cutOffsOfNetwork: number;
+  /** How long cut-offs are counted, from the first one, and how long the network is then refused. */
   shutOutMs: number;
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
   pipelined: number;
@@ -49,8 +49,8 @@ const MIB = 1024 * 1024;
 export const BOUNDS: Bounds = {
   delayMs: 1_000,
   connections: 2_000,
-  connectionsOfAddress: 500,
-  cutOffsOfAddress: 10,
+  connectionsOfNetwork: 500,
+  cutOffsOfNetwork: 10,
   shutOutMs: 60_000,
   pipelined: 4,
   headersMs: 10_000,

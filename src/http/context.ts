@@ -11,7 +11,7 @@ export interface AppContext {
   db: Db;
   /** Null when no key is configured. */
   stripe: Stripe | null;
-  /** Keys the hashes of tokens, and the links in mail. */
+  /** The secret key for the hashes of tokens and the links in mail. */
   sessionSecret: string;
   /** Where the sandbox's pages are; null when the sandbox is off. */
   sandboxUrl: string | null;

@@ -14,21 +14,21 @@ const INVITATION_SECONDS = 30 * DAY_SECONDS;
 export const FLASHES = {
   'address-changed': { kind: 'success', text: 'Your email address has been changed.' },
   'address-proven': { kind: 'success', text: 'Your email address is confirmed.' },
-  'address-kept': { kind: 'success', text: 'Your address stays as it is.' },
+  'address-kept': { kind: 'success', text: 'Your address has not changed.' },
   'change-mailed': {
     kind: 'info',
     text: 'We sent a link to your new address. The change takes effect once you confirm it there.',
   },
   'proof-mailed': { kind: 'info', text: 'We sent the link again. It works for three days.' },
-  'mail-off': { kind: 'success', text: 'You get no more mail about free days and payments.' },
-  'mail-on': { kind: 'success', text: 'You get mail about free days and payments again.' },
+  'mail-off': { kind: 'success', text: 'You will no longer get mail about free days and payments.' },
+  'mail-on': { kind: 'success', text: 'You will get mail about free days and payments again.' },
   'password-changed': {
     kind: 'success',
     text: 'Your password has been changed, and you have been logged out everywhere else.',
   },
   'password-changed-address-kept': {
     kind: 'success',
-    text: 'Your password has been changed, and you have been logged out everywhere else. The change of your address was cancelled. To change it, enter the new one again.',
+    text: 'Your password has been changed, and you have been logged out everywhere else. Your pending change of address was cancelled. To change it, enter the new address again.',
   },
   'password-reset': { kind: 'success', text: 'Your new password is set. Log in with it.' },
   'account-deleted': {
@@ -36,7 +36,7 @@ export const FLASHES = {
     text: 'Your account has been deleted, and nothing more will be charged. Thanks for trying {brand}.',
   },
   'backup-deleted': { kind: 'success', text: 'The backup has been deleted.' },
-  'logged-out': { kind: 'success', text: 'You are logged out.' },
+  'logged-out': { kind: 'success', text: 'You have been logged out.' },
   'log-in-first': { kind: 'info', text: 'Log in first.' },
   'nothing-done': {
     kind: 'info',

@@ -5,12 +5,12 @@ import type { Notice } from './page.ts';
 
 /** Turns credit ledger entries since the user's last visit into notices for the next page. */
 export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
-  const neverWere = entries.filter((entry) => isOfDaysThatNeverWere(entry, entries));
+  const reversedAtOnce = entries.filter((entry) => wasReversedAtOnce(entry, entries));
   const isNew = ({ kind, referralId }: ToldEntry): boolean =>
-    kind === 'restoration' && neverWere.some((entry) => entry.referralId === referralId);
+    kind === 'restoration' && reversedAtOnce.some((entry) => entry.referralId === referralId);
   // If the grant was never shown, its restoration is shown as a grant.
   const real = entries
-    .filter((entry) => !neverWere.includes(entry))
+    .filter((entry) => !reversedAtOnce.includes(entry))
     .map((entry) => (isNew(entry) ? { ...entry, kind: 'grant' as const } : entry));
   const of = (kind: string, side: ToldEntry['side']): ToldEntry[] =>
     real.filter((entry) => entry.kind === kind && entry.side === side);
@@ -27,7 +27,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
   add(
     'success',
     of('grant', 'referred'),
-    (days) => `Your first payment arrived, and a friend had invited you: you got ${days}.`,
+    (days) => `Your first payment has arrived. Because a friend invited you, you got ${days}.`,
   );
   add('success', of('grant', null), (days) => `You were given ${days} of paid access.`);
   for (const side of ['referrer', 'referred'] as const) {
@@ -56,7 +56,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
  * Whether the entry belongs to a conversion reversed in its own transaction because its refund was already
  * known. Its grant and reversal share the instant and the days.
  */
-function isOfDaysThatNeverWere(entry: ToldEntry, entries: readonly ToldEntry[]): boolean {
+function wasReversedAtOnce(entry: ToldEntry, entries: readonly ToldEntry[]): boolean {
   const opposite = { grant: 'reversal', reversal: 'grant' }[entry.kind];
   return entries.some(
     ({ kind, referralId, seconds, at }) =>
@@ -81,7 +81,7 @@ function noLongerCounts(entries: readonly ToldEntry[]): string {
 }
 
 function countsNow(side: ToldEntry['side']): string {
-  return side === 'referred' ? 'A payment of yours counts now' : 'A friend’s payment counts now';
+  return side === 'referred' ? 'One of your payments counts now' : 'A friend’s payment counts now';
 }
 
 /** One line of the credit history in Settings. */
@@ -129,5 +129,5 @@ function signed(sign: '+' | '−', seconds: number): string | null {
 const GRANTED = {
   referrer: 'A friend you invited made a first payment',
   referred: 'Your first payment, as an invited friend',
-  operator: 'Given to you',
+  operator: 'Added by us',
 };

@@ -7,14 +7,14 @@ export function onAbuse(socket: Socket, listener: () => void): void {
   listeners.set(socket, listener);
 }
 
-/** Reports an abuse of a connection that is closed with its answer. */
+/** Reports abuse on a connection that will be closed after its answer. */
 export function noteAbuse(socket: Socket): void {
   const listener = listeners.get(socket);
   listeners.delete(socket);
   listener?.();
 }
 
-/** Reports an abuse of a connection and closes it. */
+/** Reports abuse on a connection and closes it. */
 export function cutOff(socket: Socket): void {
   noteAbuse(socket);
   socket.destroy();

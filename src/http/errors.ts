@@ -26,17 +26,18 @@ export function answerErrors(app: FastifyInstance): void {
     const error =
       thrown instanceof HashingBusy ? busy(thrown) : isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
     const status = error.statusCode ?? 500;
-    // A refusal for overload already has its request line. A second log line would add to the load.
+    // A refusal for overload already has its line in the log. A second one would add to the load.
     if (status >= 500 && error.code !== BUSY)
       request.log.error({ err: error.cause ?? error }, 'a request failed');
     if (status === 503 && error.code !== NOT_SET_UP) void reply.header('retry-after', RETRY_AFTER_SECONDS);
-    const told = status < 500 || error instanceof HttpError ? error : OUR_FAULT;
-    return answer(request, reply, status, told.code, told.message);
+    const isOurs = error instanceof HttpError;
+    const code = isOurs ? error.code : (CODES[status] ?? (status < 500 ? 'bad_request' : 'internal_error'));
+    return answer(request, reply, status, code, isOurs || status < 500 ? error.message : OUR_FAULT);
   });
 }
 
 /** Answers unknown paths with 404. It belongs in the people's scope so that the page knows its visitor. */
-export function answerUnknownAddresses(app: FastifyInstance): void {
+export function answerNotFound(app: FastifyInstance): void {
   // The message does not repeat the path: otherwise anybody could put words on our page with a link.
   app.setNotFoundHandler(() => {
     throw new HttpError(404, 'not_found', 'There is nothing at this address.');
@@ -66,13 +67,16 @@ function busy(cause: Error): HttpError {
   return new HttpError(503, BUSY, message, { cause });
 }
 
-const OUR_FAULT = {
-  code: 'internal_error',
-  message: 'Something went wrong on our side. Please try again in a moment.',
+const OUR_FAULT = 'Something went wrong on our side. Please try again in a moment.';
+
+/** Codes for errors of Fastify: its own ones are not ours to promise. The others are `bad_request`. */
+const CODES: Readonly<Record<number, string>> = {
+  413: 'too_large',
+  415: 'unsupported_media_type',
 };
 
 const HEADINGS: Readonly<Record<number, string>> = {
-  403: 'This did not come from our site',
+  403: 'Request refused',
   404: 'Not found',
   429: 'Too many requests',
   503: 'Not available right now',
@@ -87,8 +91,8 @@ function answer(
 ): FastifyReply {
   void reply.status(status);
   if (request.url.startsWith('/api/') && !isBrowsersForm(request))
-    return reply.send({ error: { code: code.toLowerCase(), message } });
-  const heading = HEADINGS[status] ?? (status < 500 ? 'This request does not work' : 'Something went wrong');
+    return reply.send({ error: { code, message } });
+  const heading = HEADINGS[status] ?? (status < 500 ? 'That did not work' : 'Something went wrong');
   return sendPage(request, reply, 'error', { title: heading, status, heading, text: message });
 }
 

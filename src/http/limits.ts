@@ -13,14 +13,14 @@ import { networkOf } from './network.ts';
 /** Default window of a limit. It begins with the first try. */
 const WINDOW_SECONDS = 10 * 60;
 
-/** Tries allowed in one window. "OfAddress" means the client's network address (`networkOf`). */
+/** Tries allowed in one window. A network is a client's address (`networkOf`). */
 const LIMITS = {
-  failedLogInsOfAddress: 10,
+  failedLogInsOfNetwork: 10,
   failedLogInsOfAccount: 50,
-  signUpsOfAddress: 30,
-  resetsOfAddress: 30,
-  forgottenOfAddress: 30,
-  proofsOfAddress: 30,
+  signUpsOfNetwork: 30,
+  resetsOfNetwork: 30,
+  forgottenOfNetwork: 30,
+  proofsOfNetwork: 30,
   addressChangesOfAccount: 10,
   // Each one mails its owner.
   passwordChangesOfAccount: 10,
@@ -32,7 +32,7 @@ const LIMITS = {
   paymentChecksOfAccount: 100,
   exportsOfAccount: 5,
   backupsOfAccount: 120,
-  unknownPathsOfAddress: 300,
+  unknownPathsOfNetwork: 300,
   resetMailsToMailbox: 5,
   // Anyone can type anyone's address (design: rule 12).
   mailsToUnprovenMailbox: MAILS_TO_UNPROVEN,
@@ -47,7 +47,7 @@ type LimitName = keyof typeof LIMITS;
 
 /** Limits whose points can be given back. */
 const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
-  'failedLogInsOfAddress',
+  'failedLogInsOfNetwork',
   'failedLogInsOfAccount',
   'passwordChangesOfAccount',
   'resetMailsToMailbox',
@@ -149,10 +149,10 @@ function deleteEndedWindows(app: FastifyInstance, { db }: AppContext): void {
 /**
  * Counts one try against a limit by network address. Sets Retry-After and returns false when none is left.
  */
-export async function takeOfAddress(
+export async function takeForNetwork(
   request: FastifyRequest,
   reply: FastifyReply,
-  name: LimitName & `${string}OfAddress`,
+  name: LimitName & `${string}OfNetwork`,
 ): Promise<boolean> {
   return (await take(reply, request.server.limits[name], networkOf(request.ip))).isLeft;
 }
@@ -161,7 +161,7 @@ export async function takeOfAddress(
  * Counts one try against a limit by account. Sets Retry-After and returns false when none is left. Visitors
  * who are not logged in have no limit here.
  */
-export async function takeOfAccount(
+export async function takeForAccount(
   request: FastifyRequest,
   reply: FastifyReply,
   name: LimitName & `${string}OfAccount`,
@@ -189,7 +189,7 @@ export async function takeReturnable(
  */
 export function limitedByAccount(name: LimitName & `${string}OfAccount`) {
   return async function limitAccount(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    if (!(await takeOfAccount(request, reply, name))) throw tooManyRequests();
+    if (!(await takeForAccount(request, reply, name))) throw tooManyRequests();
   };
 }
 
@@ -198,7 +198,7 @@ export function limitedByAccount(name: LimitName & `${string}OfAccount`) {
  * visitor is looked up in the database.
  */
 export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  if (request.is404 && !(await takeOfAddress(request, reply, 'unknownPathsOfAddress'))) {
+  if (request.is404 && !(await takeForNetwork(request, reply, 'unknownPathsOfNetwork'))) {
     throw tooManyRequests();
   }
 }
@@ -221,9 +221,9 @@ export async function tryPassword<T>(
   compare: () => Promise<T>,
   isFailure: (outcome: T) => boolean,
 ): Promise<T | undefined> {
-  const { failedLogInsOfAddress, failedLogInsOfAccount } = request.server.limits;
+  const { failedLogInsOfNetwork, failedLogInsOfAccount } = request.server.limits;
   const counted = [
-    [failedLogInsOfAddress, networkOf(request.ip)],
+    [failedLogInsOfNetwork, networkOf(request.ip)],
     [failedLogInsOfAccount, email],
   ] as const;
   const takenOf: [...(typeof counted)[number], Taken][] = [];
@@ -243,23 +243,22 @@ export async function tryPassword<T>(
 }
 
 /**
- * Counts one mail against a limit by mailbox, unless it must not be sent.
+ * Counts one mail against a mailbox's limit if it may be sent.
  * @param mailbox in lower case
- * @param kept how many must be left afterwards, for others
+ * @param reserved how many must be left afterwards, for others
  * @returns whether the mail may be sent
  */
-export async function takeOfMailbox(
+export async function takeForMailbox(
   request: FastifyRequest,
   name: LimitName & `${string}Mailbox`,
   mailbox: string,
-  kept = 0,
+  reserved = 0,
 ): Promise<boolean> {
   const limit = request.server.limits[name];
-  // Look first: with a point taken and given back for each refusal, many at once would leave none to those for whom the
-  // last ones are kept.
-  if ((await limit.left(mailbox)) <= kept) return false;
+  // Look first: if each refusal took a point and gave it back, many at once could use up the reserved points.
+  if ((await limit.left(mailbox)) <= reserved) return false;
   const { isLeft, left } = await limit.take(mailbox);
-  if (isLeft && left >= kept) return true;
+  if (isLeft && left >= reserved) return true;
   await giveBackToMailbox(request, name, mailbox);
   return false;
 }

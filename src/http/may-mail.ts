@@ -1,32 +1,33 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 
-import { personOf } from '../accounts/email.ts';
+import { canonicalAddress } from '../accounts/email.ts';
 import type { User } from '../db/generated/client.ts';
 import type { AppContext } from './context.ts';
-import { giveBackToMailbox, takeOfMailbox } from './limits.ts';
+import { giveBackToMailbox, takeForMailbox } from './limits.ts';
 
 /**
- * Of the mails a day to an unproven address, this many are kept for links that reset the password of one account (see
- * `isFirstOfMailbox`). Otherwise a stranger who signs up with variants of the address could keep its owner out.
+ * Of the day's mails to an unproven address, this many are reserved for links that reset the password of its first
+ * account (see `isFirstOfMailbox`). Otherwise a stranger who signs up with variants of the address could keep its owner out.
  */
-const KEPT_FOR_RESETS = 2;
+const RESERVED_FOR_RESETS = 2;
 
 /**
  * Whether one more mail may be sent to an address. Mail must be on, and a person whose address is unproven
  * gets at most five a day (design: rule 12), counting all +tags together. A call that allows the mail counts it.
+ * `still-true.ts` checks the five again when the mail is sent.
  * @param address in lower case
- * @param kept how many of the day's mails must be left afterwards; 0 for the mails that are kept
+ * @param reserved how many of the day's mails must be left afterwards; 0 for the mails that they are reserved for
  */
 export async function mayMail(
   { config }: AppContext,
   request: FastifyRequest,
   address: string,
   isProven: boolean,
-  kept = KEPT_FOR_RESETS,
+  reserved = RESERVED_FOR_RESETS,
 ): Promise<boolean> {
   if (config.mail === null || isProven) return config.mail !== null;
-  const mailbox = personOf(address);
-  const isLeft = await takeOfMailbox(request, 'mailsToUnprovenMailbox', mailbox, kept);
+  const mailbox = canonicalAddress(address);
+  const isLeft = await takeForMailbox(request, 'mailsToUnprovenMailbox', mailbox, reserved);
   if (isLeft) (request.mailsCounted ??= []).push(mailbox);
   return isLeft;
 }
@@ -36,9 +37,9 @@ export async function mayMailTo(
   context: AppContext,
   request: FastifyRequest,
   { email, emailProvenAt }: Pick<User, 'email' | 'emailProvenAt'>,
-  kept = KEPT_FOR_RESETS,
+  reserved = RESERVED_FOR_RESETS,
 ): Promise<boolean> {
-  return email !== null && (await mayMail(context, request, email, emailProvenAt !== null, kept));
+  return email !== null && (await mayMail(context, request, email, emailProvenAt !== null, reserved));
 }
 
 /** Gives back what `mayMail` counted for a request that queued no mail. */

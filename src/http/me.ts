@@ -12,7 +12,7 @@ const overview = z
   .object({
     id: z.string(),
     email: z.string(),
-    emailProven: z.boolean().meta({ description: 'Whether a link mailed to it has proven it.' }),
+    emailProven: z.boolean().meta({ description: 'Whether the address was confirmed with a mailed link.' }),
     tier: z.enum(['free', 'trial', 'paid']).meta({ description: "What the account's subscriptions say." }),
     creditUntil: z
       .date()
@@ -22,7 +22,7 @@ const overview = z
     creditDays: z.int().meta({ description: 'Days of credit left, rounded up.' }),
     access: z.object({
       granted: z.boolean(),
-      until: z.date().nullable().meta({ description: 'When the reason ends, as far as that is known.' }),
+      until: z.date().nullable().meta({ description: 'When this access ends, if known.' }),
       reason: z.enum(['paid', 'trial', 'credit']).nullable(),
     }),
     referral: z.object({
@@ -44,7 +44,7 @@ const overview = z
       .nullable()
       .meta({
         description:
-          'The one that gives the tier, else the newest; null when there is none to one of our products.',
+          'The one that gives the tier, else the newest; null without a subscription to one of our products.',
       }),
   })
   .meta({ id: 'Account' });

@@ -16,13 +16,13 @@ const TOO_MANY_AT_ONCE = new HttpError(
 );
 
 /**
- * Limits what one client can take from all others. Call it before registering any expensive hook.
+ * Stops one client from crowding out the others. Call it before registering any expensive hook.
  * @param behindProxy all connections come from a proxy, so do not count them by address
  */
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
   boundPipelines(app.server, bounds.pipelined);
   boundLargeAnswers(app, bounds);
-  if (behindProxy) boundBodies(app, bounds.connectionsOfAddress);
+  if (behindProxy) boundBodies(app, bounds.connectionsOfNetwork);
   else boundConnections(app.server, bounds);
 }
 
@@ -103,19 +103,19 @@ function boundLargeAnswers(app: FastifyInstance, { answerMs, answerBytesPerSecon
 }
 
 /**
- * Limits one network's connections. After some that had to be cut off, the network loses the others, too, and gets none
- * for a while: before a connection is cut off, Node has handed over all of the 64 KiB that it read.
+ * Limits one network's connections. After too many cut-offs, closes the network's other connections and refuses new ones
+ * for a while: by the time we cut a connection off, Node has already handed over the 64 KiB that it read.
  */
 function boundConnections(
   server: Server,
-  { connectionsOfAddress, cutOffsOfAddress, shutOutMs }: Bounds,
+  { connectionsOfNetwork, cutOffsOfNetwork, shutOutMs }: Bounds,
 ): void {
   const openOf = new Map<string, Set<Socket>>();
-  const cutOffsOf = new Map<string, number>();
+  const cutOffsOf = new Map<string, { count: number; forget: NodeJS.Timeout }>();
   server.on('connection', (socket: Socket) => {
     const network = networkOf(socket.remoteAddress ?? '');
     const open = openOf.get(network) ?? new Set();
-    if (open.size >= connectionsOfAddress || (cutOffsOf.get(network) ?? 0) >= cutOffsOfAddress) {
+    if (open.size >= connectionsOfNetwork || (cutOffsOf.get(network)?.count ?? 0) >= cutOffsOfNetwork) {
       socket.destroy();
       return;
     }
@@ -125,10 +125,15 @@ function boundConnections(
       if (open.size === 0) openOf.delete(network);
     });
     onAbuse(socket, () => {
-      const cutOffs = (cutOffsOf.get(network) ?? 0) + 1;
-      if (cutOffs === 1) setTimeout(() => cutOffsOf.delete(network), shutOutMs).unref();
+      const cutOffs = cutOffsOf.get(network) ?? {
+        count: 0,
+        forget: setTimeout(() => cutOffsOf.delete(network), shutOutMs).unref(),
+      };
+      cutOffs.count += 1;
       cutOffsOf.set(network, cutOffs);
-      if (cutOffs >= cutOffsOfAddress) for (const one of open) one.destroy();
+      if (cutOffs.count < cutOffsOfNetwork) return;
+      cutOffs.forget.refresh();
+      for (const one of open) one.destroy();
     });
   });
 }

@@ -13,7 +13,7 @@ import { networkOf } from './network.ts';
 import { drainBody } from './read-body.ts';
 import { createBodyReader } from './unverified-bodies.ts';
 import { eventContextOf, handleEvent } from '../stripe/handle-event.ts';
-import { readEvent, whyNoEvent } from '../stripe/objects/event.ts';
+import { readEvent, whyNotAnEvent } from '../stripe/objects/event.ts';
 import { isSigned } from '../stripe/signature.ts';
 
 /** Drain this much of a refused body before answering, bytes; otherwise the client never sees the answer. */
@@ -132,7 +132,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
     const payload = body.toString('utf8');
     const json = parseJson(payload);
     const event = readEvent(json, now);
-    if (!event) return reply.status(400).send({ error: whyNoEvent(json) });
+    if (!event) return reply.status(400).send({ error: whyNotAnEvent(json) });
 
     // From here on every log line of this request names the event.
     request.log = request.log.child({ eventId: event.id, type: event.type });

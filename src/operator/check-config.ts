@@ -1,4 +1,4 @@
-import { checkConfig, isLoopback, isTestKey, VARIABLE_NAMES } from '../config.ts';
+import { checkConfig, isLoopback, modeOfKey, VARIABLE_NAMES } from '../config.ts';
 import type { CheckedConfig, Config, Remark, VariableName } from '../config.ts';
 import { isPostgresql, withoutPassword } from '../db/open.ts';
 import { sessionSecretFile } from '../session-secret.ts';
@@ -35,7 +35,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
   STRIPE_API_KEY: ({ sandbox, stripe }) => {
     if (sandbox) return 'The sandbox is on: a stand-in for Stripe runs, and no real money moves.';
     if (stripe.apiKey === null) return 'Checkout, portal and reconcile are off.';
-    return `Checkout, portal and reconcile are on${isTestKey(stripe.apiKey) ? ', in test mode' : ''}.`;
+    return `Checkout, portal and reconcile are on${modeOfKey(stripe.apiKey) === 'test' ? ', in test mode' : ''}.`;
   },
   STRIPE_WEBHOOK_SECRET: ({ sandbox, stripe: { webhookSecrets } }) => {
     if (sandbox) return 'The sandbox signs its webhooks with a secret of its own.';

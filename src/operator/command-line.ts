@@ -134,7 +134,11 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
       run(options, async (context) => (await import('./mail.ts')).mailResend(context, id)),
     );
   command('reconcile', 'compare the database with Stripe, and fix and list the differences')
-    .option('--since <duration>', 'how far to look back, such as 36h or 7d; everything if omitted', duration)
+    .option(
+      '--since <duration>',
+      'how far to look back, such as 36h or 7d; if omitted, all objects, and events since the last run',
+      duration,
+    )
     .option('--dry-run', 'list the differences without fixing them')
     .action((options: Options & { since?: number; dryRun?: true }) =>
       run(options, async (context) => {
@@ -176,7 +180,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     print(options, await checkConfigCommand(surroundings.env, surroundings.fromFile, paint));
   });
 
-  // After an unknown command the suggestion would be lost above the list of all commands.
+  // After an unknown command, the full help would scroll the suggestion out of sight.
   program.showHelpAfterError('Run `npx tandem --help` to see all commands.');
   try {
     await program.parseAsync(args, { from: 'user' });

@@ -22,6 +22,7 @@ export async function customerAtStripe(stripe: Stripe, id: string): Promise<stri
       case 'pi':
         return idOf((await stripe.paymentIntents.retrieve(id)).customer);
       case 'ch':
+      case 'py':
         return idOf((await stripe.charges.retrieve(id)).customer);
       case 'cs':
         return idOf((await stripe.checkout.sessions.retrieve(id)).customer);

@@ -44,7 +44,7 @@ function section({ name, says }: Invariant, findings: readonly Finding[], paint:
 
 /** The findings in one sentence, without ids, for the mail to the operator; empty when there are none. */
 export function summarise(findings: readonly Finding[]): string[] {
-  // The mail counts failed items by itself, and only those of the last day.
+  // The mail counts failed items separately, and only those of the last day.
   const counts = INVARIANTS.filter(({ name }) => name !== FAILED_ITEMS)
     .map(({ name }) => ({ name, count: findings.filter(({ check }) => check === name).length }))
     .filter(({ count }) => count > 0);
@@ -81,6 +81,8 @@ export interface ExamineOptions {
   clawbackDays: number;
   /** UTC */
   now: Date;
+  /** Breaks the examination off. */
+  signal?: AbortSignal;
 }
 
 type Problem = Omit<Finding, 'check'>;
@@ -214,6 +216,7 @@ async function examineAll<Row extends { id: string }>(
   const findings: Finding[] = [];
   let after = '';
   for (;;) {
+    options.signal?.throwIfAborted();
     const rows = await inSnapshot(db, (snapshot) => read(snapshot, after));
     const last = rows.at(-1);
     if (!last) return findings;
@@ -455,14 +458,11 @@ function deletedCustomerProblems({ id: customerId, deletedAt, subscriptions }: C
 }
 
 function pastDueProblems({ subscriptions }: CustomerFacts, { now }: ExamineOptions): Problem[] {
-  const isLong = (at: Date | null): at is Date =>
-    at !== null && secondsBetween(at, now) > PAST_DUE_DAYS * DAY_SECONDS;
-  return subscriptions
-    .filter(({ status, statusAt, counts }) => counts && status === 'past_due' && isLong(statusAt))
-    .map(({ id, statusAt }) => ({
-      row: `Subscription ${id}`,
-      problem: `it has been past due since ${statusAt?.toISOString() ?? ''}`,
-    }));
+  return subscriptions.flatMap(({ id, status, statusAt, counts }) =>
+    counts && status === 'past_due' && statusAt && secondsBetween(statusAt, now) > PAST_DUE_DAYS * DAY_SECONDS
+      ? [{ row: `Subscription ${id}`, problem: `it has been past due since ${isoText(statusAt)}` }]
+      : [],
+  );
 }
 
 function reconcileProblems({ subscriptions }: CustomerFacts): Problem[] {

@@ -49,7 +49,7 @@ export interface ReferralStory {
 const ON_FIRST_INVOICE = 'It converts with the first paid invoice.';
 const ON_NEW_SUBSCRIPTION = 'It converts with the first paid invoice of a new subscription.';
 const NEVER = 'It never converts.';
-const AN_ERROR = 'This is an error. Run `doctor`.';
+const AN_ERROR = 'This should not happen: run `doctor`.';
 
 /** Of several subscriptions, the one nearest to a payment comes first. */
 const NEAREST_FIRST = ['active', 'trialing', 'past_due', 'incomplete', 'unpaid', 'paused'];

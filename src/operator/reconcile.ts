@@ -10,7 +10,7 @@ import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 const SANDBOX_OFF =
-  'The sandbox cannot be reached, because it runs inside the server. Start the server, then try again in another terminal.';
+  'The sandbox runs inside the server, and the server is not running. Start it, then try again in another terminal.';
 
 /**
  * `reconcile`: compares the database with Stripe, and fixes and lists the differences. Progress goes to stderr: a bar
@@ -50,15 +50,15 @@ export async function reconcile(
   }
 }
 
-function isFixed({ mended }: Difference): boolean {
-  return mended;
+function isFixed({ fixed }: Difference): boolean {
+  return fixed;
 }
 
 function formatReport({ since, dryRun, events, compared, differences }: ReconcileReport): string {
-  const left = differences.filter(({ mended }) => !mended).length;
+  const left = differences.filter(({ fixed }) => !fixed).length;
   const lines = differences.map(
-    ({ object, id, field, here, there, mended, problem }) =>
-      `${object} ${id}, ${field}: ${here} here; at Stripe ${there}${mended ? ' (fixed)' : ''}${problem ? ` (could not be fixed: ${problem})` : ''}`,
+    ({ object, id, field, here, there, fixed, problem }) =>
+      `${object} ${id}, ${field}: ${here} here; at Stripe ${there}${fixed ? ' (fixed)' : ''}${problem ? ` (could not be fixed: ${problem})` : ''}`,
   );
   const differ = counted(differences.length, 'difference');
   const verdict =

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { ROOT } from '../root.ts';
 
-/** Tandem's version. Read when it is asked for, so that it is not compiled in. */
+/** Tandem's version. Reads package.json at run time, so that the version is not compiled in. */
 export function readVersion(): string {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   return version;

@@ -12,8 +12,11 @@ import type { CommandContext } from './command.ts';
 /** What `accountOf` searches. */
 export type Finder = Pick<CommandContext, 'db' | 'stripe'>;
 
-const STRIPE_ID = /^(cus|sub|in|pi|ch|cs|evt)_\w+$/;
+const STRIPE_ID = /^(cus|sub|in|pi|ch|py|cs|evt)_\w+$/;
 const json = z.record(z.string(), z.unknown());
+
+const WAYS =
+  'Name an address, a user id, a referral code or a Stripe id (cus_, sub_, in_, pi_, ch_, py_, cs_ or evt_).';
 
 const USER_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 
@@ -25,6 +28,7 @@ const USER_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
  */
 export async function accountOf({ db, stripe }: Finder, who: string): Promise<User> {
   const text = who.trim();
+  if (text === '') throw notFound(`No account is named. ${WAYS}`);
   if (STRIPE_ID.test(text)) return ownerOf({ db, stripe }, text);
   if (text.includes('@')) {
     const user = await db.user.findUnique({ where: { email: text.toLowerCase() } });
@@ -35,11 +39,7 @@ export async function accountOf({ db, stripe }: Finder, who: string): Promise<Us
   const id = isId ? text.toLowerCase() : (await findReferrer(db, text))?.id;
   const user = id === undefined ? null : await db.user.findUnique({ where: { id } });
   if (user) return user;
-  throw notFound(
-    isId
-      ? `No account has the id ${who}.`
-      : `No account has the referral code ${who}. Name an address, a user id, a referral code or a Stripe id (cus_, sub_, in_, pi_, ch_, cs_ or evt_).`,
-  );
+  throw notFound(isId ? `No account has the id ${who}.` : `No account has the referral code ${who}. ${WAYS}`);
 }
 
 /** How output names an account: by its address, or by its id if it is deleted. */
@@ -52,7 +52,8 @@ async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
     ? await db.checkout.findFirst({ where: { sessionId: id }, include: { user: true } })
     : null;
   if (checkout) return checkout.user;
-  const customerId = (await customerHere(db, id)) ?? (stripe && (await customerThere(stripe, id)));
+  const customerId =
+    (await customerInDatabase(db, id)) ?? (stripe && (await askStripeForCustomer(stripe, id)));
   if (customerId === null) {
     throw notFound(
       `${id} leads to no customer${stripe ? ', here or at Stripe' : ' here'}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
@@ -73,9 +74,9 @@ async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
  * The customer that a Stripe id leads to according to our rows; null when they do not tell. A customer's id is returned
  * unchecked.
  */
-async function customerHere(db: Db, id: string): Promise<string | null> {
+async function customerInDatabase(db: Db, id: string): Promise<string | null> {
   if (!id.startsWith('evt_')) return (await customerInRows(db, id)) ?? customerInEvents(db, id);
-  const event = await db.event.findUnique({ where: { id }, select: NAMES });
+  const event = await db.event.findUnique({ where: { id }, select: EVENT_COLUMNS });
   return event && customerOfEvent(db, event);
 }
 
@@ -98,27 +99,27 @@ async function customerInRows(db: Db, id: string): Promise<string | null> {
 }
 
 /** The columns of an event that its customer is read from. */
-const NAMES = { customerId: true, payload: true, created: true } as const;
+const EVENT_COLUMNS = { customerId: true, payload: true, created: true } as const;
 
 /** Types of the events that name a payment or a checkout session. */
-const NAMING = ['charge.', 'refund.', 'checkout.session.'];
+const SEARCHED_TYPES = ['charge.', 'refund.', 'checkout.session.'];
 
 /** The search scans every event of these types, so it stops after this many that name the id. */
-const EVENTS_OF_AN_ID = 20;
+const MAX_EVENTS_SEARCHED = 20;
 
 /**
  * Payments are stored under their payment intent, and of a user's checkout sessions only the newest has a row. Events
  * name every charge and session.
  */
 async function customerInEvents(db: Db, id: string): Promise<string | null> {
-  if (!/^(pi|ch|cs)_/.test(id)) return null;
+  if (!/^(pi|ch|py|cs)_/.test(id)) return null;
   const events = await db.event.findMany({
     where: {
-      OR: NAMING.map((startsWith) => ({ type: { startsWith } })),
+      OR: SEARCHED_TYPES.map((startsWith) => ({ type: { startsWith } })),
       payload: { contains: `"${id}"` },
     },
-    take: EVENTS_OF_AN_ID,
-    select: NAMES,
+    take: MAX_EVENTS_SEARCHED,
+    select: EVENT_COLUMNS,
   });
   for (const event of events) {
     const found = await customerOfEvent(db, event);
@@ -133,7 +134,7 @@ async function customerInEvents(db: Db, id: string): Promise<string | null> {
  */
 export async function customerOfEvent(
   db: Db,
-  { customerId, payload, created }: Pick<Event, keyof typeof NAMES>,
+  { customerId, payload, created }: Pick<Event, keyof typeof EVENT_COLUMNS>,
 ): Promise<string | null> {
   if (customerId !== null || payload === null) return customerId;
   const object = readEvent(JSON.parse(payload), created)?.object ?? {};
@@ -149,7 +150,7 @@ export async function customerOfEvent(
 }
 
 /** Imported on demand: it is needed only with a key, and Stripe's package is slow to load. */
-async function customerThere(stripe: Stripe, id: string): Promise<string | null> {
+async function askStripeForCustomer(stripe: Stripe, id: string): Promise<string | null> {
   return (await import('./customer-at-stripe.ts')).customerAtStripe(stripe, id);
 }
 

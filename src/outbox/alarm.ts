@@ -17,11 +17,11 @@ const FEWEST_EVENTS = 20;
 const TIMES_THE_LONGEST = 2;
 const SHORTEST_SILENCE_SECONDS = 6 * 3_600;
 
-/** Finds what is wrong in the whole database. It reads every row, so it is slow. */
-export type Examine = () => Promise<string[]>;
+/** Finds what is wrong in the whole database. It reads every row, so it is slow; the signal breaks it off. */
+export type Examine = (signal: AbortSignal) => Promise<string[]>;
 
 /**
- * Finds problems that an operator should know about and that a few statements reveal. Each problem is a few
+ * Finds problems that an operator should know about and that a few queries can find. Each problem is a few
  * sentences; an empty list means that all is well.
  */
 export async function readProblems(db: Db, now: Date): Promise<string[]> {
@@ -50,7 +50,7 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
   }
   if (silence) {
     problems.push(
-      `No event has come from Stripe for ${inHours(silence.seconds)}. The longest pause before was ${inHours(silence.longest)}. Look at the webhook endpoint in Stripe's dashboard, then run "reconcile".`,
+      `No event has come from Stripe for ${inHours(silence.seconds)}. The longest pause until now was ${inHours(silence.longest)}. Look at the webhook endpoint in Stripe's dashboard, then run "reconcile".`,
     );
   }
   return problems;
@@ -58,7 +58,7 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
 
 /** When each of the newest events reached us, the newest first. */
 async function readReceipts(db: Db): Promise<Date[]> {
-  // One query a status, because the index begins with the status.
+  // One query per status, because the index begins with the status.
   const pages = await Promise.all(
     EVENT_STATUSES.map((status) =>
       db.event.findMany({
@@ -107,7 +107,7 @@ export function unusualSilence(
 export async function queueAlarm(
   db: Db,
   address: string,
-  { examine, isDue }: { examine: Examine; isDue: boolean },
+  { examine, isDue }: { examine: () => Promise<string[]>; isDue: boolean },
   now: Date,
 ): Promise<boolean> {
   const id = idOnce('mail.operator', now.toISOString().slice(0, 10));

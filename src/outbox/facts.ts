@@ -21,7 +21,7 @@ export interface MailFacts {
    * Whether the mail about that conversion's days is still queued, or was dropped because they were reversed, and none
    * about a restoration was sent.
    */
-  grantUntold: boolean;
+  grantNeverAnnounced: boolean;
   /** Whether the invoice that the mail is about has been paid. */
   invoicePaid: boolean;
   /** Whether the account has a plan that has not ended. Read only for mail about a failed payment, otherwise false. */
@@ -71,13 +71,13 @@ export async function readMailFacts(
           },
         })
       : 0;
-  const grantUntold =
-    work.kind === 'mail.days-reversed' && (await areDaysUntold(db, userId, work.data.referralId));
-  return { user, referral, grantUntold, invoicePaid: invoice?.paidAt != null, hasPlan, sentToday };
+  const grantNeverAnnounced =
+    work.kind === 'mail.days-reversed' && (await neverAnnounced(db, userId, work.data.referralId));
+  return { user, referral, grantNeverAnnounced, invoicePaid: invoice?.paidAt != null, hasPlan, sentToday };
 }
 
 /** Whether no mail has told the account of a conversion's days, neither about the grant nor about a restoration. */
-async function areDaysUntold(db: Db, userId: string | null, referralId: string): Promise<boolean> {
+async function neverAnnounced(db: Db, userId: string | null, referralId: string): Promise<boolean> {
   const about = { userId, data: { contains: referralId } };
   const untold = await db.outboxItem.findFirst({
     where: {

@@ -24,7 +24,7 @@ export interface HourlyContext {
 export interface Hourly {
   /** Does the work of one hour. */
   run: () => Promise<void>;
-  /** Stops, and waits for a run in progress. */
+  /** Stops, and waits for a run in progress; an examination is broken off. */
   close: () => Promise<void>;
 }
 
@@ -36,18 +36,41 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
   // First after an hour, so that a server that starts again and again does not read all rows each time.
   let examinedAt = addSeconds(now(), HOUR_SECONDS - EXAMINE_SECONDS);
 
-  async function queueAll(): Promise<void> {
+  const stop = new AbortController();
+
+  async function alarm(address: string): Promise<void> {
+    const isDue = secondsBetween(examinedAt, now()) >= EXAMINE_SECONDS;
+    if (await queueAlarm(db, address, { examine: examineOrSay, isDue }, now())) examinedAt = now();
+  }
+
+  /** An examination that fails is a problem, too, and must not hide the others. */
+  async function examineOrSay(): Promise<string[]> {
     try {
-      await queueReminders(db, now());
-      if (operatorEmail === null) return;
-      const isDue = secondsBetween(examinedAt, now()) >= EXAMINE_SECONDS;
-      if (await queueAlarm(db, operatorEmail, { examine, isDue }, now())) examinedAt = now();
+      return await examine(stop.signal);
     } catch (error) {
+      stop.signal.throwIfAborted();
       logger.warn(
         { err: nameOf(error) },
-        'reminders and the alarm could not be queued; the server tries again within an hour',
+        'the database could not be examined; the server tries again in a day',
       );
+      return ['The daily examination of the database failed. Run "doctor".'];
     }
+  }
+
+  /** One that fails does not keep the other from being queued. */
+  async function attempt(what: string, queue: () => Promise<void>): Promise<void> {
+    await queue().catch((error: unknown) => {
+      if (error === stop.signal.reason) return;
+      logger.warn(
+        { err: nameOf(error) },
+        `${what} could not be queued; the server tries again within an hour`,
+      );
+    });
+  }
+
+  async function queueAll(): Promise<void> {
+    await attempt('reminders', () => queueReminders(db, now()));
+    if (operatorEmail !== null) await attempt('the alarm', () => alarm(operatorEmail));
   }
   let running = queueAll();
   function run(): Promise<void> {
@@ -59,6 +82,7 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
     run,
     close: async () => {
       clearInterval(timer);
+      stop.abort();
       await running;
     },
   };

@@ -37,7 +37,7 @@ export async function sendMailOf(
   const why = whyDrop(work, item, facts, now);
   if (why !== null) return { status: 'dropped', why };
   const addressed = await addressOf(context, item, work, facts.user, now);
-  if (addressed === null) return { status: 'dropped', why: 'Its link does not work any more.' };
+  if (addressed === null) return { status: 'dropped', why: 'Its link no longer works.' };
   const unsubscribe =
     facts.user && canBeTurnedOff(work.kind)
       ? unsubscribeUrl({ publicUrl: letterhead.publicUrl, secret }, facts.user)

@@ -5,7 +5,7 @@ import type { Outcome } from './items.ts';
 /**
  * Sends one mail. The mail server's answer is an outcome, not an error.
  *
- * @throws Error only when something is wrong on our side
+ * @throws Error when something is wrong on our side, or the signal ended the attempt
  */
 export type SendMail = (mail: Mail, signal: AbortSignal) => Promise<Outcome>;
 
@@ -66,6 +66,8 @@ export async function smtpSender(smtpUrl: string, publicUrl: string, stepMs = ST
       });
       return { status: 'done' };
     } catch (error) {
+      const { code, responseCode } = error as SmtpError;
+      if (typeof code !== 'string' && responseCode === undefined) throw error;
       return outcomeOf(error as SmtpError);
     }
   };

@@ -36,7 +36,7 @@ export function whyDrop(
 
 function whyUntrue(
   work: MailWork,
-  { referral, grantUntold, invoicePaid }: MailFacts,
+  { referral, grantNeverAnnounced, invoicePaid }: MailFacts,
   user: User,
   now: Date,
 ): string | null {
@@ -45,17 +45,17 @@ function whyUntrue(
     case 'mail.days-restored':
       return referral?.convertedAt && !referral.reversedAt ? null : DAYS_TAKEN_BACK;
     case 'mail.days-reversed':
-      if (grantUntold) return 'The mail about the grant of these days was not sent either.';
+      if (grantNeverAnnounced) return 'The mail about the grant of these days was not sent either.';
       return referral?.reversedAt ? null : 'The days were given back.';
     case 'mail.days-running':
       if (user.tier === 'paid') return 'The user pays again.';
       return creditLeft(user, now) > 0 ? null : 'No days are left.';
     case 'mail.days-ending':
       return (
-        whyAnotherEnd(work.data.until, user) ?? (creditLeft(user, now) > 0 ? null : 'The days have ended.')
+        whyEndIsStale(work.data.until, user) ?? (creditLeft(user, now) > 0 ? null : 'The days have ended.')
       );
     case 'mail.days-ended':
-      return whyAnotherEnd(work.data.until, user);
+      return whyEndIsStale(work.data.until, user);
     case 'mail.payment-failed':
       return invoicePaid ? 'The invoice was paid.' : null;
     default:
@@ -63,7 +63,7 @@ function whyUntrue(
   }
 }
 
-function whyAnotherEnd(until: string, { tier, creditUntil }: User): string | null {
+function whyEndIsStale(until: string, { tier, creditUntil }: User): string | null {
   if (tier !== 'free') return 'The user has a plan.';
   return creditUntil?.getTime() === Date.parse(until) ? null : 'The days end at another time.';
 }

@@ -65,7 +65,7 @@ const WHOSE = {
 
 const BECAUSE: Readonly<Record<ReversalReason, string>> = {
   refund: 'That payment was refunded.',
-  dispute: 'That payment was disputed at the bank, and the money went back.',
+  dispute: 'That payment was disputed with the bank, and the money was returned.',
   unpaid: 'That payment did not go through after all.',
   moved: 'That payment turned out to belong to another account.',
 };
@@ -89,7 +89,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     after: [
       'The link works for three days.',
       isChange
-        ? 'If you did not ask for this, ignore this email. If somebody confirms it, this address goes to the account that asked for it.'
+        ? 'If you did not ask for this, ignore this email. Only if somebody confirms it does the account that asked for it get this address.'
         : 'If you do not know what this is about, ignore this email: somebody probably typed your address by mistake, and nothing will happen.',
     ],
   }),
@@ -154,7 +154,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject: `We took back ${freeDays(seconds)}`,
     paragraphs: [
       `You got free days on ${brand} because of ${WHOSE[side]}. ${BECAUSE[because]}`,
-      `So what was left of those days, ${inDays(seconds)}, was taken back. Days you have already used stay used.`,
+      `So we took back the unused part: ${inDays(seconds)}. The days you have already used are not affected.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
@@ -208,8 +208,8 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     const triesAgain = next !== null && next > now;
     const otherwise =
       next === null
-        ? 'Without a payment, you lose your plan.'
-        : `Another attempt was due on ${dateOf(next)}. Settings shows how things stand.`;
+        ? 'Your plan will end unless the payment goes through.'
+        : `Another attempt was due on ${dateOf(next)}. Settings shows the current state.`;
     return {
       subject,
       paragraphs: [

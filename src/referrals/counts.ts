@@ -28,7 +28,7 @@ interface Counted {
    * to it, and so invalidates the counts.
    */
   entryCount: number;
-  /** `activeCredits` stays the same between these instants; until null means for ever. */
+  /** `activeCredits` is valid between these instants; a null `until` means for ever. */
   from: Date;
   until: Date | null;
   /** Converted, reversed or not. */

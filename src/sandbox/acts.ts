@@ -11,7 +11,7 @@ import { setCard } from './customers.ts';
 import { appealDispute, closeDispute, openDispute } from './disputes.ts';
 import type { Cause } from './events.ts';
 import { cancelRefund, failRefund } from './refunds.ts';
-import { letHappen } from './schedule.ts';
+import { runDue } from './schedule.ts';
 import { leaveUnpaid } from './subscriptions.ts';
 import { toEpoch } from './time.ts';
 import type { Charge } from './types.ts';
@@ -155,7 +155,7 @@ export function createActs(context: Context): Acts {
     },
 
     advance() {
-      const events = letHappen(state, toEpoch(now()));
+      const events = runDue(state, toEpoch(now()));
       if (events.length > 0) {
         void context.publish(events);
       }

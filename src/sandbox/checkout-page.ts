@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { expireIfDue, payCheckout } from './checkouts.ts';
 import type { Context } from './sandbox-context.ts';
 import { cardName } from './customers.ts';
-import { direct, panelOf } from './director.ts';
+import { direct, panelOf } from './control-panel.ts';
 import { formatMoney } from './money.ts';
 import { byPerson, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
@@ -54,7 +54,7 @@ export function serveCheckoutPage(app: FastifyInstance, context: Context): void 
       return show(reply, found);
     }
     if (await direct(context, null, form)) {
-      return reply.redirect(`/checkout/${session.id}#director`, 303);
+      return reply.redirect(`/checkout/${session.id}#control-panel`, 303);
     }
     return sendMessage(reply, 400, 'The checkout has no such button.');
   });
@@ -86,7 +86,7 @@ export function serveCheckoutPage(app: FastifyInstance, context: Context): void 
       trialDays: order.trialDays,
       card: cardName(state, session.customer ?? ''),
       today: formatMoney(session.amount_total, session.currency),
-      director: panelOf(context, `/checkout/${session.id}`, null, open ? [decline] : []),
+      panel: panelOf(context, `/checkout/${session.id}`, null, open ? [decline] : []),
     });
   }
 }

@@ -1,6 +1,6 @@
 import type { Context } from './sandbox-context.ts';
 import { inTime } from './shared-page.ts';
-import { letHappen } from './schedule.ts';
+import { runDue } from './schedule.ts';
 import { DAY, toEpoch } from './time.ts';
 
 /**
@@ -14,7 +14,7 @@ export async function moveClock(context: Context, until: number): Promise<void> 
   while (toEpoch(now()) < until) {
     const next = Math.min(toEpoch(now()) + DAY, until);
     state.aheadMs += next * 1000 - now().getTime();
-    await inTime(publish(letHappen(state, next)));
+    await inTime(publish(runDue(state, next)));
     await options.timePassed?.();
   }
 }

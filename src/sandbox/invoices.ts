@@ -44,7 +44,7 @@ export function finalizeInvoice(state: State, invoice: Invoice, cause: Cause): v
 }
 
 export function voidInvoice(state: State, invoice: Invoice, cause: Cause): StripeEvent[] {
-  leaveAlone(invoice);
+  stopCollection(invoice);
   cancelPayment(state, invoice, cause);
   invoice.status = 'void';
   invoice.status_transitions.voided_at = cause.at;
@@ -52,7 +52,7 @@ export function voidInvoice(state: State, invoice: Invoice, cause: Cause): Strip
 }
 
 /** Cancels everything that would happen to an invoice automatically. */
-export function leaveAlone(invoice: Invoice): void {
+export function stopCollection(invoice: Invoice): void {
   invoice.auto_advance = false;
   invoice.automatically_finalizes_at = null;
   invoice.next_payment_attempt = null;

@@ -37,7 +37,7 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
   app.get<{ Params: { id: string } }>('/mail/:id', (request, reply) => {
     const mail = state.mails.get(request.params.id);
     return mail === undefined
-      ? sendMessage(reply, 404, 'This mail is not kept any more.')
+      ? sendMessage(reply, 404, 'This mail has been deleted.')
       : sendPage(reply, 200, 'mail', [], {
           title: mail.subject,
           mail: describe(mail),
@@ -48,7 +48,7 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
   app.get<{ Params: { id: string } }>('/mail/:id/html', (request, reply) => {
     const mail = state.mails.get(request.params.id);
     if (mail === undefined) {
-      return sendMessage(reply, 404, 'This mail is not kept any more.');
+      return sendMessage(reply, 404, 'This mail has been deleted.');
     }
     // The page is shown in a frame, with the limits of a mail program: no scripts, no pictures, and links
     // open outside it.

@@ -3,14 +3,13 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { retryPayment } from './checkouts.ts';
 import type { Context } from './sandbox-context.ts';
 import { cardName, changeCard, otherCard } from './customers.ts';
-import { direct, panelOf } from './director.ts';
+import { direct, panelOf } from './control-panel.ts';
 import { invoicesOf } from './invoices.ts';
 import { newestFirst } from './lists.ts';
 import { formatMoney } from './money.ts';
 import { byPerson, day, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Params } from './params.ts';
-import { nextOf } from './schedule.ts';
 import type { State } from './state.ts';
 import {
   cancelAtPeriodEnd,
@@ -66,7 +65,7 @@ export function servePortalPage(app: FastifyInstance, context: Context): void {
     const form = asParams(request.body);
     // Success redirects instead of rendering, so that a reload does not repeat the action.
     if (await direct(context, portal.customer, form)) {
-      return reply.redirect(`/portal/${portal.id}#director`, 303);
+      return reply.redirect(`/portal/${portal.id}#control-panel`, 303);
     }
     if (!ACTIONS.has(readText(form, 'action') ?? '')) {
       return sendMessage(reply, 400, 'The portal has no such button.');
@@ -100,7 +99,7 @@ export function servePortalPage(app: FastifyInstance, context: Context): void {
       card: cardName(state, customer),
       otherCard: otherCard(state, customer),
       invoices: invoices.map((one) => describeInvoice(state, one)),
-      director: panelOf(context, `/portal/${portal.id}`, customer),
+      panel: panelOf(context, `/portal/${portal.id}`, customer),
     });
   }
 }
@@ -154,7 +153,6 @@ function describePlan(context: Context, subscription: Subscription): object {
   const { state, now } = context;
   const price = subscription.items.data[0]?.price;
   const endsAt = subscription.cancel_at;
-  const next = nextOf(state, subscription);
   const open = openInvoice(state, subscription);
   return {
     id: subscription.id,
@@ -166,7 +164,7 @@ function describePlan(context: Context, subscription: Subscription): object {
     date: subscription.status === 'incomplete' ? undefined : day(endsAt ?? currentPeriodEnd(subscription)),
     owed: open && {
       amount: formatMoney(open.amount_remaining, open.currency),
-      retry: open.next_payment_attempt === null || next === undefined ? undefined : day(next.at),
+      retry: open.next_payment_attempt === null ? undefined : day(open.next_payment_attempt),
     },
     switches: otherPrices(context, subscription).map((one) => {
       const { credit, due } = costOfSwitch(state, subscription, one, toEpoch(now()));

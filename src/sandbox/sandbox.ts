@@ -9,7 +9,7 @@ import { serveCheckoutPage } from './checkout-page.ts';
 import type { Context } from './sandbox-context.ts';
 import { createDeliveries } from './deliveries.ts';
 import type { Webhooks } from './deliveries.ts';
-import { serveDirector } from './director.ts';
+import { serveControlPanel } from './control-panel.ts';
 import { newId } from './ids.ts';
 import { serveMailbox, takeMail } from './mailbox.ts';
 import type { HandedMail } from './mailbox.ts';
@@ -145,7 +145,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   serveShared(app, context);
   serveCheckoutPage(app, context);
   servePortalPage(app, context);
-  serveDirector(app, context);
+  serveControlPanel(app, context);
   serveMailbox(app, context);
   const acts = createActs(context);
 

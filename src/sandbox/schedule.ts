@@ -29,7 +29,7 @@ export interface Due {
  * @param now epoch seconds, inclusive
  * @returns the events in order of time, each dated at the second it was due
  */
-export function letHappen(state: State, now: number): StripeEvent[] {
+export function runDue(state: State, now: number): StripeEvent[] {
   const events: StripeEvent[] = [];
   // Each step can make other things due, so look again after each one.
   for (let next = nextDue(state); next !== undefined && next.at <= now; next = nextDue(state)) {

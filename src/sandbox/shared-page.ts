@@ -29,7 +29,11 @@ export function serveShared(app: FastifyInstance, context: Context): void {
     if (status >= 500) {
       context.options.log(`sandbox: ${error.stack ?? error.message}`);
     }
-    return sendMessage(reply, status, status < 500 ? error.message : 'The sandbox failed; its log says why.');
+    return sendMessage(
+      reply,
+      status,
+      status < 500 ? error.message : "Something went wrong in the sandbox. The server's log says what.",
+    );
   });
 }
 

@@ -1,6 +1,6 @@
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
-import { draftInvoice, finalizeInvoice, invoicesOf, leaveAlone, voidInvoice } from './invoices.ts';
+import { draftInvoice, finalizeInvoice, invoicesOf, stopCollection, voidInvoice } from './invoices.ts';
 import { collect } from './payments.ts';
 import type { CardBehaviour, State } from './state.ts';
 import { DAY, HOUR, periodEnd } from './time.ts';
@@ -53,7 +53,7 @@ export function cancelNow(
   subscription.canceled_at ??= cause.at;
   subscription.ended_at = cause.at;
   subscription.cancellation_details.reason = reason;
-  invoicesOf(state, subscription).forEach(leaveAlone);
+  invoicesOf(state, subscription).forEach(stopCollection);
   return [buildEvent(cause, 'customer.subscription.deleted', subscription)];
 }
 
@@ -186,7 +186,7 @@ export interface SwitchCost {
 
 /** Returns what a switch to another price would cost now. During a trial it costs nothing. */
 export function costOfSwitch(state: State, subscription: Subscription, price: Price, at: number): SwitchCost {
-  const customer = livingCustomer(state, subscription);
+  const customer = existingCustomer(state, subscription);
   const [item] = subscription.items.data;
   if (subscription.status === 'trialing' || item === undefined) {
     return { credit: 0, due: 0 };
@@ -210,7 +210,7 @@ export function switchPlan(
   price: Price,
   cause: Cause,
 ): StripeEvent[] | undefined {
-  const customer = livingCustomer(state, subscription);
+  const customer = existingCustomer(state, subscription);
   const [item] = subscription.items.data;
   if (customer === undefined || item === undefined) {
     return [];
@@ -258,7 +258,7 @@ function startNextPeriod(
   subscription: Subscription,
   cause: Cause,
 ): { invoice?: Invoice; events: StripeEvent[] } {
-  const customer = livingCustomer(state, subscription);
+  const customer = existingCustomer(state, subscription);
   if (customer === undefined) {
     return { events: cancelNow(state, subscription, cause) };
   }
@@ -284,7 +284,7 @@ function turn(subscription: Subscription, status: Subscription['status'], cause:
   return buildEvent(cause, 'customer.subscription.updated', subscription, before);
 }
 
-function livingCustomer(state: State, subscription: Subscription): Customer | undefined {
+function existingCustomer(state: State, subscription: Subscription): Customer | undefined {
   const customer = state.customers.get(subscription.customer);
   return customer === undefined || 'deleted' in customer ? undefined : customer;
 }

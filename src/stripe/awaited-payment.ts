@@ -12,7 +12,7 @@ const PATIENCE_SECONDS = 120;
 const TIMEOUT_MS = 5_000;
 
 /**
- * `none`: nothing was paid. `waiting`: a payment was made and its webhook is still to come. `late`: the same,
+ * `none`: no payment is awaited. `waiting`: a payment was made and its webhook is still to come. `late`: the same,
  * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer.
  */
 export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';

@@ -13,7 +13,7 @@ import { ensureCustomer } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';
 import { readSubscription } from './objects/subscription-shape.ts';
 import type { Products } from './objects/subscription-shape.ts';
-import { mayTry } from '../access/trials.ts';
+import { isTrialAvailable } from '../access/trials.ts';
 import { isInvitationOpen } from '../referrals/capture.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 
@@ -51,7 +51,7 @@ export async function openCheckout(
   now: Date,
 ): Promise<string | null> {
   const { db, stripe, config } = context;
-  const order = { plan, priceId, trialDays: (await mayTry(db, user)) ? config.trialDays : 0 };
+  const order = { plan, priceId, trialDays: (await isTrialAvailable(db, user)) ? config.trialDays : 0 };
   let over: string | null = null;
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
     const checkout = await claimCheckout(db, user.id, order, over, now);
@@ -183,8 +183,10 @@ async function cancelUnfinished(
   products: Products,
 ): Promise<void> {
   if (customer === null) return;
-  const id = typeof customer === 'string' ? customer : customer.id;
-  const waiting = await unlessGone(() => stripe.subscriptions.list({ customer: id, status: 'incomplete' }));
+  const customerId = typeof customer === 'string' ? customer : customer.id;
+  const waiting = await unlessGone(() =>
+    stripe.subscriptions.list({ customer: customerId, status: 'incomplete', limit: 100 }),
+  );
   for (const listed of waiting?.data ?? []) {
     const { id, state } = readSubscription(listed, products);
     if (state.counts) await unlessGone(() => stripe.subscriptions.cancel(id));

@@ -1,6 +1,7 @@
 import type { Stripe } from 'stripe';
 
-import type { Config } from '../config.ts';
+import { modeOfKey } from '../config.ts';
+import type { Config, KeyMode } from '../config.ts';
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
@@ -61,8 +62,8 @@ export interface EventContext {
   db: Db;
   /** Null when no key is configured. */
   stripe: Stripe | null;
-  /** Whether our key is a live key; null when unknown. */
-  live: boolean | null;
+  /** The mode of our key; null when there is none. */
+  mode: KeyMode | null;
   programme: Programme;
   /** Handles an event in one transaction together with others that are waiting. */
   inbox: Inbox;
@@ -79,7 +80,7 @@ export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: C
   return {
     db,
     stripe,
-    live: isLiveKey(config.stripe.apiKey),
+    mode: modeOfKey(config.stripe.apiKey),
     programme,
     inbox: openInbox(db, programme),
     seen: new Map(),
@@ -89,11 +90,6 @@ export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: C
 /** The settings that rules depend on. */
 export function programmeOf({ clawbackDays, mail, stripe: { products } }: Config): Programme {
   return { clawbackDays, products, mail: mail !== null };
-}
-
-function isLiveKey(apiKey: string | null): boolean | null {
-  const mode = /^[sr]k_(live|test)_/.exec(apiKey ?? '')?.[1];
-  return mode === undefined ? null : mode === 'live';
 }
 
 /**
@@ -157,12 +153,12 @@ async function applyOnce(
   payload: string,
   now: Date,
 ): Promise<EventOutcome> {
-  const { db, live, programme, seen } = context;
+  const { db, mode, programme, seen } = context;
   // Only a hint: other duplicates are found by the claim.
   if (seen.has(event.id) && (await isDuplicate(db, event.id))) return { status: 'duplicate' };
   if (event.malformed) throw event.malformed;
   const handler = HANDLERS.get(event.type);
-  const read = notForUs(live, event) ?? (handler ? handler(event, programme) : unused(event));
+  const read = notForUs(mode, event) ?? (handler ? handler(event, programme) : unused(event));
   const outcome = await context.inbox({ event, payload, now, read, tieBreaker: null });
   remember(seen, event.id, true, SEEN);
   if ('status' in outcome) return outcome;
@@ -172,11 +168,11 @@ async function applyOnce(
   throw new Error(`The tie of two snapshots of the subscription ${outcome.tieOf} could not be broken.`);
 }
 
-function notForUs(live: boolean | null, event: StripeEvent): Ignored | null {
+function notForUs(mode: KeyMode | null, event: StripeEvent): Ignored | null {
   // Only events of connected accounts name an account. https://docs.stripe.com/connect/webhooks
   if (event.account !== null) return ignored(`an event of the connected account ${event.account}`);
-  if (live === null || event.livemode === null || event.livemode === live) return null;
-  return ignored(live ? 'a test event on a live server' : 'a live event on a test server');
+  if (mode === null || event.livemode === null || event.livemode === (mode === 'live')) return null;
+  return ignored(mode === 'live' ? 'a test event on a live server' : 'a live event on a test server');
 }
 
 function unused({ type }: StripeEvent): Ignored {

@@ -23,7 +23,7 @@ export async function isOneLiveAtStripe(
 }
 
 /**
- * Opens the customer portal at Stripe. https://docs.stripe.com/api/customer_portal/sessions/create
+ * Opens the customer portal at Stripe, for the customer whose subscription is live if there are several. https://docs.stripe.com/api/customer_portal/sessions/create
  *
  * @returns the portal's URL; null when Stripe knows none of the user's customers
  * @throws StripeError when Stripe refuses or cannot be reached, or knows the customer in its other mode
@@ -32,9 +32,10 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
   const { db, stripe, publicUrl } = context;
   const customers = await db.customer.findMany({
     where: { userId: user.id, deletedAt: null, missingAt: null },
-    orderBy: [{ subscriptions: { _count: 'desc' } }, { id: 'asc' }],
+    include: { subscriptions: { select: { status: true, counts: true } } },
+    orderBy: { id: 'asc' },
   });
-  for (const { id } of customers) {
+  for (const { id } of customers.toSorted(liveFirst)) {
     const session = await unlessGone(() =>
       stripe.billingPortal.sessions.create({ customer: id, return_url: `${publicUrl}/settings` }),
     );
@@ -42,4 +43,12 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
     await noteCustomerMissing(db, id, now);
   }
   return null;
+}
+
+type CustomerOfPortal = { subscriptions: readonly Parameters<typeof isLive>[0][] };
+
+/** Then the customer with the most subscriptions. */
+function liveFirst(a: CustomerOfPortal, b: CustomerOfPortal): number {
+  const live = ({ subscriptions }: CustomerOfPortal): number => Number(subscriptions.some(isLive));
+  return live(b) - live(a) || b.subscriptions.length - a.subscriptions.length;
 }

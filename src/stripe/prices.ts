@@ -8,7 +8,7 @@ const KEEP_MS = 60 * 60 * 1000;
 const RETRY_MS = 60 * 1000;
 const TIMEOUT_MS = 2_000;
 
-/** What each plan costs, formatted ("$9.00"); null when Stripe could not be asked. */
+/** What each plan costs, formatted ("$9.00"); null when it is not sold, has no single amount, or Stripe could not be asked. */
 export type PriceTexts = Record<Plan, string | null> & {
   /** How much less a year costs than twelve months, formatted; null when it costs no less. */
   saving: string | null;
@@ -29,16 +29,13 @@ export function createPriceReader(
   let until = 0;
 
   async function read(): Promise<PriceTexts> {
-    const [monthly, annual] = await Promise.all([
-      readPrice(stripe, prices.monthly),
-      readPrice(stripe, prices.annual),
-    ]);
-    const complete = monthly !== null && annual !== null;
-    until = now().getTime() + (complete ? KEEP_MS : RETRY_MS);
+    const answers = await Promise.all([readPrice(stripe, prices.monthly), readPrice(stripe, prices.annual)]);
+    until = now().getTime() + (answers.includes('no answer') ? RETRY_MS : KEEP_MS);
+    const [monthly, annual] = answers.map((answer) => (answer === 'no answer' ? null : answer));
     return {
-      monthly: monthly && inWords(monthly),
-      annual: annual && inWords(annual),
-      saving: monthly && annual && savingOf(monthly, annual),
+      monthly: monthly ? inWords(monthly) : null,
+      annual: annual ? inWords(annual) : null,
+      saving: monthly && annual ? savingOf(monthly, annual) : null,
     };
   }
 
@@ -68,14 +65,15 @@ function savingOf(monthly: Amount, annual: Amount): string | null {
   return inWords({ ...annual, unitAmount: saved });
 }
 
-async function readPrice(stripe: Stripe | null, id: string | null): Promise<Amount | null> {
+/** Null for a plan that is not sold or has no single amount. */
+async function readPrice(stripe: Stripe | null, id: string | null): Promise<Amount | null | 'no answer'> {
   if (!stripe || !id) return null;
   try {
     const price = await stripe.prices.retrieve(id, {}, { timeout: TIMEOUT_MS, maxNetworkRetries: 0 });
     const { unit_amount: unitAmount, currency } = price;
     return unitAmount === null ? null : { unitAmount, currency };
   } catch {
-    return null;
+    return 'no answer';
   }
 }
 

@@ -5,7 +5,7 @@ import type { SettingsValues } from './shared.ts';
 
 // Tandem's work for the measured events and page, as bare SQL. For an event: plain statements, one after the other,
 // that leave the same rows. For the page: the same statements as Tandem's. No framework, no ORM, and no query that
-// these events do not need. Both limits run it, each through its own driver.
+// these events do not need. The SQLite and PostgreSQL versions both run it, each through its own driver.
 
 /** `$1`, `$2` … once each and in order, so that they can be replaced with SQLite's `?`. */
 export interface Query {

@@ -249,14 +249,14 @@ test('pages during a trial', async () => {
   await checkPage(page, 'settings trial');
 });
 
-test('pages of the sandbox: a payment page and a customer portal, each beside the director’s panel', async () => {
+test('pages of the sandbox: a payment page and a customer portal, each beside the control panel', async () => {
   const site = await startSite();
   const page = await openPage(site);
   await signUp(page, 'ann@example.com');
   await page.getByRole('link', { name: 'Move the clock forward' }).click();
   await page.getByRole('button', { name: '1 day' }).click();
   await page.getByText('1 day ahead of the real clock').waitFor();
-  await checkPage(page, 'sandbox director');
+  await checkPage(page, 'sandbox control panel');
   await page.getByRole('link', { name: 'Mail', exact: true }).click();
   await checkPage(page, 'sandbox mail');
 

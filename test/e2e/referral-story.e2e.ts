@@ -41,7 +41,7 @@ test('the copy button copies the link and says so', async () => {
   expect(await ann.evaluate<string>('navigator.clipboard.readText()')).toBe(await referralLink(ann));
 });
 
-test('Settings shows an arriving payment by itself after the return from checkout', async () => {
+test('after checkout, Settings shows the payment without a reload', async () => {
   const site = await startSite();
   const ann = await openPage(site);
   await signUp(ann, 'ann@example.com');

@@ -59,7 +59,7 @@ describe('convertReferral (design: rule 2)', () => {
     expect(creditOf(rows)).toEqual(BOTH);
   });
 
-  test('of somebody whom nobody invited is null, and changes nothing', () => {
+  test('without a referral is null, and changes nothing', () => {
     const rows = invitation();
     rows.referrals.clear();
     expect(convert(rows)).toBeNull();
@@ -179,7 +179,7 @@ describe('grantPaid and revokePaid (design: rules 3 and 8)', () => {
     ]);
   });
 
-  test('change nothing for a user who is paid already, or is not paid, respectively', () => {
+  test('change nothing when a paid user is made paid, or a free one free', () => {
     const rows = invitation();
     grantPaid(unitOf(rows, day(0)), userOf(rows, FRIEND), { ...CAUSE, at: day(0) });
     const paid = userOf(rows, FRIEND);

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { creditLeft, granted, held, resumed, taken } from '../../src/credits/balance.ts';
 import type { CreditBalance } from '../../src/credits/balance.ts';
-import { checkLedger, foldLedger, NEVER_ANY, unspentOfReferral } from '../../src/credits/fold.ts';
+import { checkLedger, foldLedger, NO_CREDIT, unspentOfReferral } from '../../src/credits/fold.ts';
 import { stackCredit } from '../../src/credits/stack.ts';
 import type { CreditEntry } from '../../src/db/generated/client.ts';
 import { day } from './subscription-row.ts';
@@ -179,9 +179,9 @@ describe('held credit', () => {
   });
 
   test('a hold or release without credit leaves no credit', () => {
-    expect(creditLeft(NEVER_ANY, day(0))).toBe(0);
-    expect(creditLeft(held(NEVER_ANY, day(0)), day(1))).toBe(0);
-    expect(resumed(held(NEVER_ANY, day(0)), day(9))).toEqual(NEVER_ANY);
+    expect(creditLeft(NO_CREDIT, day(0))).toBe(0);
+    expect(creditLeft(held(NO_CREDIT, day(0)), day(1))).toBe(0);
+    expect(resumed(held(NO_CREDIT, day(0)), day(9))).toEqual(NO_CREDIT);
   });
 });
 

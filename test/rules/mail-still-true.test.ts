@@ -48,7 +48,7 @@ function why(
   const all = {
     user,
     referral: CONVERTED,
-    grantUntold: false,
+    grantNeverAnnounced: false,
     invoicePaid: false,
     hasPlan: true,
     sentToday: 0,
@@ -84,7 +84,7 @@ test('the mail about reversed days is dropped once they are given back', () => {
 });
 
 test('the mail about reversed days is dropped when the mail about their grant was not sent', () => {
-  expect(why(reversed, {}, { referral: REVERSED, grantUntold: true })).toBe(
+  expect(why(reversed, {}, { referral: REVERSED, grantNeverAnnounced: true })).toBe(
     'The mail about the grant of these days was not sent either.',
   );
 });
@@ -131,7 +131,7 @@ test('a deleted account gets nothing but the news that it was deleted', () => {
       {
         user: { ...ANN, ...gone },
         referral: null,
-        grantUntold: false,
+        grantNeverAnnounced: false,
         invoicePaid: false,
         hasPlan: true,
         sentToday: 0,

@@ -106,7 +106,7 @@ describe('a subscription holds (design: rule 9)', () => {
   });
 });
 
-describe('what took a payment back', () => {
+describe('why the money went back', () => {
   test.each([
     { what: 'a refund', payments: [refunded(day(5))], why: 'refund' },
     { what: 'a lost dispute', payments: [payment(), disputed('lost')], why: 'dispute' },
@@ -117,8 +117,8 @@ describe('what took a payment back', () => {
       payments: [disputed('lost', day(7)), refunded(day(CLAWBACK_DAYS + 1))],
       why: 'dispute',
     },
-    { what: 'nothing: it was not made', payments: [payment(), disputed('won')], why: 'unpaid' },
-    { what: 'nothing: none is known', payments: [], why: 'unpaid' },
+    { what: 'nothing: the payment stands', payments: [payment(), disputed('won')], why: 'unpaid' },
+    { what: 'nothing: no payment is known', payments: [], why: 'unpaid' },
   ])('is $what ($why)', ({ payments, why }) => {
     expect(whyGone([paidBy(...payments)], CLAWBACK_DAYS)).toBe(why);
   });

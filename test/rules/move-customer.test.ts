@@ -96,7 +96,7 @@ describe('a customer moves to another account (design: rules 3, 6 and 9)', () =>
     expect(rows.referrals.get(FRIEND)).toMatchObject({ reversedAt: null });
   });
 
-  test('a trial that was refused to one address is decided anew; a trial of the past is not', () => {
+  test('a trial refused for one address is decided again for the other; a trial that has ended is not', () => {
     const trial = {
       status: 'trialing',
       trialEnd: day(14),

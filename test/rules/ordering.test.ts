@@ -57,14 +57,14 @@ describe('which snapshot is current (design: rule 7)', () => {
       order: 'earlier',
     },
     {
-      what: 'a newer second end',
+      what: 'a second final status, newer',
       held: canceled,
       heard: state({ status: 'incomplete_expired' }),
       at: day(1),
       order: 'later',
     },
     {
-      what: 'an older second end',
+      what: 'a second final status, older',
       held: canceled,
       heard: state({ status: 'incomplete_expired' }),
       at: day(-1),

@@ -98,7 +98,7 @@ describe('since when a subscription gives its tier (design: rule 8)', () => {
     });
   });
 
-  test('a proof that falls away has not counted since it became past due', () => {
+  test('if the proof is withdrawn, the paid time ends when the subscription became past due', () => {
     const proven: Known = { paid: true, givesSince: day(0), gaveOtherwiseAt: null, snapshotAt: day(8) };
     expect(afterProof(proven, day(8), day(9))).toMatchObject({ paid: false, givesSince: day(8) });
   });

@@ -108,29 +108,32 @@ describe('a plan that is over', () => {
     );
   });
 
-  test('without a time of its end is dated by its status; without either nothing is said', () => {
+  test('without `endedAt` is dated by its last change of status; without both, nothing is said', () => {
     expect(said({ ...over, endedAt: null, statusAt: day(29) })).toContain('ended on 8 February 2027');
     expect(said({ ...over, endedAt: null, statusAt: null })).toBeNull();
   });
 
-  test('is told of for 30 days', () => {
+  test('is shown for 30 days', () => {
     const second = new Date(day(1).getTime() - 1000);
     expect(said({ ...over, endedAt: day(1) })).toContain('ended on 11 January 2027');
     expect(said({ ...over, endedAt: second })).toBeNull();
   });
 
   test.each(['cancellation_requested', 'an unknown reason', null])(
-    'and ended for the reason %s is no trouble',
+    'shows nothing if it ended for the reason %s',
     (endReason) => {
       expect(said({ ...over, endReason })).toBeNull();
     },
   );
 
-  test.each(['active', 'trialing', 'past_due'])('is no longer told of with a new plan: %s', (status) => {
-    const rows = [subscriptionRow(over), subscriptionRow({ id: 'sub_2', status, createdAt: day(31) })];
-    const what = troubleOf(rows, NO_CREDIT, PRICES, day(31))?.what;
-    expect(what).toBe(status === 'past_due' ? 'Your last payment failed.' : undefined);
-  });
+  test.each(['active', 'trialing', 'past_due'])(
+    'is no longer shown once there is a new plan: %s',
+    (status) => {
+      const rows = [subscriptionRow(over), subscriptionRow({ id: 'sub_2', status, createdAt: day(31) })];
+      const what = troubleOf(rows, NO_CREDIT, PRICES, day(31))?.what;
+      expect(what).toBe(status === 'past_due' ? 'Your last payment failed.' : undefined);
+    },
+  );
 });
 
 test.each(['active', 'trialing', 'paused', 'incomplete_expired', 'an unknown status', null])(

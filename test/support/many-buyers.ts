@@ -97,13 +97,13 @@ export function purchaseEvents(draw: Draw, userId: string): StripeEvent[] {
 
 /**
  * Checks what must hold once every event has been delivered, whatever happened meanwhile: each event was applied once,
- * the rows are consistent, every conversion gave 45 days to each side once, and everything equals a server without
- * disturbances, apart from our own clock's instants.
+ * the rows are consistent, every conversion gave 45 days to each side once, and the rows equal those of an
+ * undisturbed server, apart from our own clock's instants.
  *
  * @param purchases the events of each, in the order in which they were delivered
  * @param why shown when it fails
  */
-export async function expectTakenOnce(
+export async function expectAppliedOnce(
   databaseUrl: string,
   purchases: readonly (readonly StripeEvent[])[],
   why: string,

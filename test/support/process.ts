@@ -96,7 +96,7 @@ export class Collected extends Writable {
   }
 }
 
-/** The same, looking like a terminal with colours, also where CI or a plain terminal runs the tests. */
+/** A `Collected` that passes for a terminal with colours, wherever the tests run. */
 export class Terminal extends Collected {
   isTTY = true;
   getColorDepth = (): number => {

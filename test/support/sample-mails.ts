@@ -33,7 +33,7 @@ export function mailOf(
     facts: {
       user: { ...USER, ...user } as never,
       referral: null,
-      grantUntold: false,
+      grantNeverAnnounced: false,
       invoicePaid: false,
       hasPlan: true,
       sentToday: 0,
@@ -145,7 +145,7 @@ export const MAILS: [
     'We took back 1 free day',
     [
       'because of your first payment',
-      'That payment was disputed at the bank, and the money went back.',
+      'That payment was disputed with the bank, and the money was returned.',
       'You have no free days left.',
     ],
     SETTINGS,
@@ -200,7 +200,7 @@ export const MAILS: [
     'mail.payment-failed, when it does not',
     () => mailOf({ kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } }),
     'Your payment for Tandem & Co did not go through',
-    ['Without a payment, you lose your plan.', 'See what you can do'],
+    ['Your plan will end unless the payment goes through.', 'See what you can do'],
     SETTINGS,
   ],
   [

@@ -41,7 +41,7 @@ export interface TestServer {
   stop: () => Promise<void>;
 }
 
-/** The tests keep the machine busy, and only some are about a server that refuses work. */
+/** A server that refuses no work because the machine is busy, which it is during the tests. */
 export const PATIENT: Bounds = { ...BOUNDS, delayMs: 60_000 };
 
 /**

@@ -8,7 +8,7 @@ import type { AppContext } from '../context.ts';
 import { HttpError, NOT_SET_UP } from '../errors.ts';
 import { askStripe } from '../ask-stripe.ts';
 import { setFlash } from '../cookies.ts';
-import { limitedByAccount, takeOfAccount } from '../limits.ts';
+import { limitedByAccount, takeForAccount } from '../limits.ts';
 import { sendToLogIn } from '../log-in-first.ts';
 import { CheckoutImpossible, openCheckout } from '../../stripe/checkout.ts';
 import { subscriptionsOf } from '../../access/subscriptions.ts';
@@ -97,13 +97,17 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
   const billing = billingOf(context);
   const subscriptions = await subscriptionsOf(context.db, user.id);
   if (subscriptions.some(isLive)) {
-    const isManaged = await askStripe(() => isOneLiveAtStripe(billing, subscriptions, context.now()));
+    const isManaged = await askStripe('Nothing was charged.', () =>
+      isOneLiveAtStripe(billing, subscriptions, context.now()),
+    );
     if (isManaged) return portalUrl(billing, user, context.now());
   }
   const priceId = context.config.stripe.prices[plan];
   if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
   try {
-    const url = await askStripe(() => openCheckout(billing, user, plan, priceId, context.now()));
+    const url = await askStripe('Nothing was charged.', () =>
+      openCheckout(billing, user, plan, priceId, context.now()),
+    );
     return url ?? '/settings?checkout=done';
   } catch (error) {
     if (!(error instanceof CheckoutImpossible) || error.reason === 'account-deleted') throw error;
@@ -132,7 +136,7 @@ export async function continueToPlan(
   if (!plan || !session) return reply.redirect('/settings', 303);
   request.user = session.user;
   try {
-    if (await takeOfAccount(request, reply, 'checkoutsOfAccount'))
+    if (await takeForAccount(request, reply, 'checkoutsOfAccount'))
       return await reply.redirect(await checkoutUrl(context, session.user, plan), 303);
   } catch (error) {
     const err = error instanceof Error ? (error.cause ?? error) : error;
@@ -153,7 +157,7 @@ function billingOf({ config, db, stripe }: AppContext): BillingContext {
 }
 
 async function portalUrl(billing: BillingContext, user: User, now: Date): Promise<string> {
-  return (await askStripe(() => openPortal(billing, user, now))) ?? '/pricing';
+  return (await askStripe('Nothing was charged.', () => openPortal(billing, user, now))) ?? '/pricing';
 }
 
 function notSetUp(variable: string): HttpError {

@@ -13,7 +13,7 @@ interface Shape {
   lines: string;
 }
 
-interface ToldOperation {
+interface DescribedOperation {
   method: string;
   path: string;
   summary: string;
@@ -50,7 +50,7 @@ export function docsPage(app: FastifyInstance): void {
   });
 }
 
-function operationsOf(document: Document, tag: string): ToldOperation[] {
+function operationsOf(document: Document, tag: string): DescribedOperation[] {
   return Object.entries(document.paths ?? {}).flatMap(([path, item]) =>
     (['get', 'post', 'delete'] as const).flatMap((method) => {
       const operation = item?.[method];
@@ -59,7 +59,7 @@ function operationsOf(document: Document, tag: string): ToldOperation[] {
   );
 }
 
-function tell(document: Document, method: string, path: string, operation: Operation): ToldOperation {
+function tell(document: Document, method: string, path: string, operation: Operation): DescribedOperation {
   const responses = Object.entries(operation.responses ?? {}).map(([status, response]) => {
     const { description, content } = response as OpenAPIV3_1.ResponseObject;
     return { status, description, shapes: shapesOf(document, content) };

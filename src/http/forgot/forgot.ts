@@ -6,7 +6,7 @@ import { emailAddress } from '../../accounts/email.ts';
 import { mailResetLink } from '../../accounts/reset-link.ts';
 import type { AppContext } from '../context.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
-import { giveBackToMailbox, takeOfAddress, takeOfMailbox, TOO_MANY_TRIES } from '../limits.ts';
+import { giveBackToMailbox, takeForNetwork, takeForMailbox, TOO_MANY_TRIES } from '../limits.ts';
 import { mayMailTo, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
@@ -23,13 +23,13 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
 
   app.post('/forgot', { onResponse: mailLink }, async (request, reply) => {
     if (config.mail === null) return forgotPage(request, reply, {});
-    if (!(await takeOfAddress(request, reply, 'forgottenOfAddress')))
+    if (!(await takeForNetwork(request, reply, 'forgottenOfNetwork')))
       return forgotPage(request, reply.status(429), { errors: { email: TOO_MANY_TRIES } });
     const form = z.object({ email: emailAddress }).safeParse(request.body ?? {});
     if (!form.success)
       return forgotPage(request, reply.status(400), { errors: errorsFor(form.error, { email: BAD_EMAIL }) });
     const { email } = form.data;
-    if (await takeOfMailbox(request, 'resetMailsToMailbox', email)) request.forgottenEmail = email;
+    if (await takeForMailbox(request, 'resetMailsToMailbox', email)) request.forgottenEmail = email;
     return forgotPage(request, reply, { sentTo: email });
   });
 

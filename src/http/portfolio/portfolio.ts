@@ -26,7 +26,7 @@ const NO_SUCH_BACKUP = 'There is no such backup in this account.';
 const ACCESS_NEEDED = new HttpError(
   402,
   'access_needed',
-  'A new backup needs paid access: upgrade, or invite a friend. The backups that you have stay yours.',
+  'A new backup needs paid access: upgrade, or invite a friend. You can still use your existing backups.',
 );
 
 const LIST = {
@@ -44,7 +44,7 @@ const LIST = {
 const MAKE = {
   ...common,
   summary: 'Make a backup',
-  description: `Needs access. ${BACKUPS_KEPT} are kept; a further one replaces the oldest.`,
+  description: `Needs access. ${BACKUPS_KEPT} are kept; each further one replaces the oldest.`,
   body: portfolioDocument,
   response: answers(
     { 201: json('The backup was made.', backupView), 303: TO_LOG_IN },
@@ -126,7 +126,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
       schema: MAKE,
       attachValidation: true,
       bodyLimit: MAX_DOCUMENT_KB * 1024,
-      errorHandler: tellTooLarge,
+      errorHandler: explainTooLarge,
       onRequest: [limited.onRequest, refuseWithoutAccess],
     },
     async (request, reply) => {
@@ -181,7 +181,7 @@ function noSuchBackup(): HttpError {
 }
 
 /** Replaces Fastify's message, which does not name the size limit. */
-function tellTooLarge(error: Error & { statusCode?: number }): void {
+function explainTooLarge(error: Error & { statusCode?: number }): void {
   if (error.statusCode !== 413) throw error;
   throw new HttpError(
     413,

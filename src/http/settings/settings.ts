@@ -3,7 +3,7 @@ import * as z from 'zod';
 
 import { describeUser, shownOf } from '../../access/overview.ts';
 import type { Overview } from '../../access/overview.ts';
-import { askForAddress, changeAddress, mailProofAgain } from '../../accounts/change-address.ts';
+import { requestAddressChange, changeAddress, mailProofAgain } from '../../accounts/change-address.ts';
 import { changePassword } from '../../accounts/change-password.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { setMailOff } from '../../accounts/mail-off.ts';
@@ -29,8 +29,8 @@ import { HttpError } from '../errors.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import {
   limitedByAccount,
-  takeOfAccount,
-  takeOfAddress,
+  takeForAccount,
+  takeForNetwork,
   takeReturnable,
   TOO_MANY_TRIES,
   tryPassword,
@@ -118,8 +118,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     }
     // Limited so that probing for existing accounts is no easier here than at sign-up.
     const allowed =
-      (await takeOfAccount(request, reply, 'addressChangesOfAccount')) &&
-      (await takeOfAddress(request, reply, 'signUpsOfAddress'));
+      (await takeForAccount(request, reply, 'addressChangesOfAccount')) &&
+      (await takeForNetwork(request, reply, 'signUpsOfNetwork'));
     if (!allowed) return again(429, { email: TOO_MANY_TRIES });
     const { email } = form.data;
     const keeps = email === user.email;
@@ -133,7 +133,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       user,
       () =>
         byMail
-          ? askForAddress(db, user.id, { ...form.data, tellOld }, now())
+          ? requestAddressChange(db, user.id, { ...form.data, tellOld }, now())
           : changeAddress(db, { secret: sessionSecret, token }, user.id, form.data, now()),
       (outcome) => outcome === 'wrong-password',
     );
@@ -259,7 +259,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       const form = z.object({ currentPassword: typedPassword }).safeParse(request.body ?? {});
       if (!form.success) return again(400, NO_PASSWORD);
       const mail = await mayMailTo(context, request, user);
-      const refusal = await askStripe(() =>
+      const refusal = await askStripe('Your account was not deleted.', () =>
         tryCurrentPassword(
           request,
           reply,

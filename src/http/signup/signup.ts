@@ -4,7 +4,7 @@ import * as z from 'zod';
 import type { AppContext } from '../context.ts';
 import { clearInvitation, sessionToken, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor } from '../forms.ts';
-import { takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
+import { takeForNetwork, TOO_MANY_TRIES } from '../limits.ts';
 import { mayMail, uncountMails } from '../may-mail.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
@@ -26,7 +26,7 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
   app.post('/signup', async (request, reply) => {
     const again = (status: number, errors: FormErrors): FastifyReply =>
       accountForm(request, reply.status(status), 'signup', errors);
-    if (!(await takeOfAddress(request, reply, 'signUpsOfAddress')))
+    if (!(await takeForNetwork(request, reply, 'signUpsOfNetwork')))
       return again(429, { form: TOO_MANY_TRIES });
     const form = signUpForm.safeParse(request.body ?? {});
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: BAD_PASSWORD }));

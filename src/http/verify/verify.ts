@@ -5,12 +5,12 @@ import type { Proof, ProofRefusal } from '../../accounts/prove-address.ts';
 import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
-import { takeOfAddress, TOO_MANY_TRIES } from '../limits.ts';
+import { takeForNetwork, TOO_MANY_TRIES } from '../limits.ts';
 import { mayMailTo } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
 const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
-  'address-taken': 'This address belongs to another account, so yours keeps the address that it has.',
+  'address-taken': 'This address belongs to another account, so your account keeps its current address.',
   'payments-not-set-up':
     'Another account with this address may have a subscription. We cannot cancel it now, because payments are not set up on this server.',
   'checkout-opened-meanwhile':
@@ -36,13 +36,15 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
     const { token } = request.params;
     const proof = await readProof(db, sessionSecret, token, now());
     if (!proof) return verifyPage(request, reply.status(404), null);
-    if (!(await takeOfAddress(request, reply, 'proofsOfAddress')))
+    if (!(await takeForNetwork(request, reply, 'proofsOfNetwork')))
       return verifyPage(request, reply.status(429), proof, TOO_MANY_TRIES);
     if (deletesVisitor(request, proof)) return verifyPage(request, reply.status(409), proof);
     const isHere = request.user?.id === proof.user.id;
     const kept = { secret: sessionSecret, token: isHere ? sessionToken(request) : null };
     const tellOld = proof.isChange && (await mayMailTo(context, request, proof.user));
-    const refusal = await askStripe(() => proveAddress(parts, kept, token, tellOld, now()));
+    const refusal = await askStripe('Your address was not confirmed.', () =>
+      proveAddress(parts, kept, token, tellOld, now()),
+    );
     if (refusal === 'link-gone') return verifyPage(request, reply.status(404), null);
     if (refusal !== null) return verifyPage(request, reply.status(409), proof, REFUSED[refusal]);
     if (!isHere) return verifyPage(request, reply, { ...proof, isDone: true });

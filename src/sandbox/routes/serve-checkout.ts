@@ -46,10 +46,10 @@ export function serveCheckout({ get, post }: Routes, context: Context): void {
     return page(state.checkouts.values(), params, '/v1/checkout/sessions', { status: (one) => one.status });
   });
 
-  get('/checkout/sessions/:id', openOrNot);
+  get('/checkout/sessions/:id', currentSession);
 
   post('/checkout/sessions/:id/expire', (call) => {
-    const session = openOrNot(call);
+    const session = currentSession(call);
     if (session.status !== 'open') {
       throw badRequest(`Only Checkout Sessions that are open can be expired; this one is ${session.status}.`);
     }
@@ -57,7 +57,7 @@ export function serveCheckout({ get, post }: Routes, context: Context): void {
     return session;
   });
 
-  function openOrNot({ id, cause }: Call): CheckoutSession {
+  function currentSession({ id, cause }: Call): CheckoutSession {
     const session = find(state.checkouts, id, 'checkout.session');
     void expireIfDue(context, session, cause.at);
     return session;

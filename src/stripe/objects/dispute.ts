@@ -103,7 +103,7 @@ function isNewer(snapshot: DisputeState, known: DisputeState): boolean {
   return progressOf(snapshot.status) > progressOf(known.status);
 }
 
-/** Of two snapshots of the same second, the one further along wins: a bank can still return a lost dispute. */
+/** Of two snapshots of the same second, the one further along wins: a lost dispute can still be won on appeal. */
 function progressOf(status: string): number {
   if (status === 'won') return 3;
   if (status.startsWith(APPEAL)) return 2;

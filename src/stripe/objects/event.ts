@@ -43,7 +43,7 @@ export interface StripeEvent {
 
 /**
  * @param receivedAt stands in for an absent `created`, UTC
- * @returns null when there is no storable id, type or `data.object` (`whyNoEvent` tells)
+ * @returns null when there is no storable id, type or `data.object` (`whyNotAnEvent` tells)
  */
 export function readEvent(body: unknown, receivedAt: Date): StripeEvent | null {
   const parsed = essentials.safeParse(body);
@@ -68,7 +68,7 @@ export function readEvent(body: unknown, receivedAt: Date): StripeEvent | null {
  *
  * @param body undefined when it was not JSON
  */
-export function whyNoEvent(body: unknown): string {
+export function whyNotAnEvent(body: unknown): string {
   if (thinEvent.safeParse(body).success) {
     return 'this is a thin event, which does not contain its object: switch the event destination to snapshot events';
   }

@@ -103,16 +103,16 @@ export const onInvoicePaid: EventHandler = (event) => {
       const { userId } = customerOf(tx, customerId);
       const known = ensureSubscription(tx, subscriptionId, customerId);
       // Its payment's refund or dispute may have come earlier.
-      const isBack = anyMoneyBack(tx, id);
-      const subscription = isBack ? { ...known, moneyBack: true } : known;
+      const hasMoneyBack = anyMoneyBack(tx, id);
+      const subscription = hasMoneyBack ? { ...known, moneyBack: true } : known;
       tx.rows.subscriptions.set(subscriptionId, subscription);
 
-      if (invoice.positive && isRenewal(subscription, paidAt) && !isBack) {
+      if (invoice.positive && isRenewal(subscription, paidAt) && !hasMoneyBack) {
         if (userId !== null) followRenewal(tx, userId, causeOf(event));
         return OK;
       }
-      const onProof = refreshProof(tx, subscription, event.created) || isBack;
-      if (onProof && userId !== null) follow(tx, userId, causeOf(event), true);
+      const bearsOnProof = refreshProof(tx, subscription, event.created) || hasMoneyBack;
+      if (bearsOnProof && userId !== null) follow(tx, userId, causeOf(event), true);
       return OK;
     },
   };
@@ -147,8 +147,8 @@ export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
       storeFailedInvoice(tx, invoice, event.created);
       const { userId } = customerOf(tx, customerId);
       const subscription = ensureSubscription(tx, subscriptionId, customerId);
-      const onProof = refreshProof(tx, subscription, event.created);
-      if (onProof && userId !== null) follow(tx, userId, causeOf(event), true);
+      const bearsOnProof = refreshProof(tx, subscription, event.created);
+      if (bearsOnProof && userId !== null) follow(tx, userId, causeOf(event), true);
       return OK;
     },
   };

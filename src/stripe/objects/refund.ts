@@ -58,7 +58,7 @@ export const onRefundChanged: EventHandler = (event) => {
   const notMade = event.type === 'refund.failed' || NOT_MADE.has(status ?? '');
   if (!notMade) return ignored('charge.refunded reports refunds that succeed');
   // A later update of an old failed refund must not undo a refund made since.
-  if (!tellsOfStatus(event)) return ignored('the status of the refund did not change');
+  if (!mayHaveChangedStatus(event)) return ignored('the status of the refund did not change');
   if (paymentId === null) return ignored('the refund names no payment');
   return {
     wants: { payments: [paymentId], moneyBack: [paymentId] },
@@ -72,7 +72,7 @@ export const onRefundChanged: EventHandler = (event) => {
 };
 
 /** An update that does not say what changed may have changed the status. */
-function tellsOfStatus({ type, previousAttributes }: StripeEvent): boolean {
+function mayHaveChangedStatus({ type, previousAttributes }: StripeEvent): boolean {
   const changed = Object.keys(previousAttributes);
   return type === 'refund.failed' || changed.length === 0 || changed.includes('status');
 }

@@ -36,9 +36,16 @@ export const onSubscriptionChanged: EventHandler = (event, { products }) => {
     apply: (tx, tieBreaker) => {
       const customer = customerOf(tx, customerId);
       noteCustomerKnown(tx, customer);
-      const { current, changed, taught, onProof } = storeSnapshot(tx, customer, snapshot, event, tieBreaker);
-      if (!current && !taught) return ignored('a later snapshot of the subscription is already known');
-      if (customer.userId && (changed || onProof)) follow(tx, customer.userId, causeOf(event), onProof);
+      const { current, changed, isEvidence, proofChanged } = storeSnapshot(
+        tx,
+        customer,
+        snapshot,
+        event,
+        tieBreaker,
+      );
+      if (!current && !isEvidence) return ignored('a later snapshot of the subscription is already known');
+      if (customer.userId && (changed || proofChanged))
+        follow(tx, customer.userId, causeOf(event), proofChanged);
       return OK;
     },
   };
@@ -53,19 +60,19 @@ function readSnapshot(event: StripeEvent, products: Products): SubscriptionSnaps
 
 /** The effect of a snapshot. */
 export interface StoredSnapshot {
-  /** The row took its state over, or already held the same. */
+  /** The row took over its state, or already had it. */
   current: boolean;
   /** The status, or whether it counts, changed. */
   changed: boolean;
-  /** The snapshot taught something new about payment. */
-  taught: boolean;
+  /** It shows something new about payment. */
+  isEvidence: boolean;
   /** As a result, the proof of payment changed. */
-  onProof: boolean;
+  proofChanged: boolean;
 }
 
 /**
  * Stores a snapshot of a subscription (design: rule 7): its state, unless the row holds a later one, and always what
- * it teaches about payment. The unit of work must hold the customer's lock.
+ * it shows about payment. The unit of work must hold the customer's lock.
  *
  * @param tieBreaker Stripe's answer, on the second attempt after an UndecidedTie; else null
  * @throws UndecidedTie when only Stripe can tell which of two snapshots is current
@@ -79,12 +86,12 @@ export function storeSnapshot(
 ): StoredSnapshot {
   const row = ensureSubscription(tx, snapshot.id, customer.id);
   const state = customer.deletedAt ? ended(snapshot.state, customer.deletedAt) : snapshot.state;
-  const taught = teach(row, snapshot, event.created);
+  const evidence = newEvidence(row, snapshot, event.created);
   const next = nextState(tx, row, state, event, tieBreaker);
   const statusChanged = next?.status !== undefined && next.status !== row.status;
-  const changes = { ...next, ...(statusChanged && { statusAt: event.created }), ...taught };
-  const bearsOnProof = taught !== null || changes.counted === true;
-  const proof = bearsOnProof ? deriveProof(tx, { ...row, ...changes }) : null;
+  const changes = { ...next, ...(statusChanged && { statusAt: event.created }), ...evidence };
+  const isNew = evidence !== null || changes.counted === true;
+  const proof = isNew ? deriveProof(tx, { ...row, ...changes }) : null;
   const after = { ...row, ...changes, ...proof };
 
   const isNewest = next?.snapshotEventId === event.id;
@@ -97,14 +104,14 @@ export function storeSnapshot(
   return {
     current: next !== null,
     changed: statusChanged || after.counts !== row.counts,
-    taught: taught !== null,
-    onProof: proof !== null,
+    isEvidence: evidence !== null,
+    proofChanged: proof !== null,
   };
 }
 
 /**
  * Sets a subscription's row to Stripe's current answer. The row keeps the time of the newest event seen, because our
- * own clock never orders Stripe's events. The answer teaches nothing about payment, except that the subscription
+ * own clock never orders Stripe's events. The answer shows nothing about payment, except that the subscription
  * counts (design: rules 6 and 7). The unit of work must hold the customer's lock.
  *
  * @param before the row as it was before Stripe was asked; null when there was none
@@ -124,7 +131,7 @@ export function storeFetched(
   const state = customer.deletedAt ? ended(snapshot.state, customer.deletedAt) : snapshot.state;
   const snapshotAt = row.snapshotAt ?? state.createdAt ?? tx.now;
   const statusChanged = state.status !== row.status;
-  const taught = state.counts && !row.counted;
+  const countsNow = state.counts && !row.counted;
   const changes = {
     ...state,
     snapshotAt,
@@ -132,17 +139,17 @@ export function storeFetched(
     needsReconcile: false,
     missingAt: null,
     ...(statusChanged && { statusAt: state.endedAt ?? snapshotAt }),
-    ...(taught && { counted: true }),
+    ...(countsNow && { counted: true }),
   };
-  const proof = taught ? deriveProof(tx, { ...row, ...changes }) : null;
+  const proof = countsNow ? deriveProof(tx, { ...row, ...changes }) : null;
   const after = { ...row, ...changes, ...proof };
   const known = paidTimeNow(tx, withProof(row, after.provenAt, tx.now), after);
   put(tx, row, { ...changes, ...proof, ...paidTimeOf(row, known) });
   return {
     current: true,
     changed: statusChanged || after.counts !== row.counts,
-    taught,
-    onProof: proof !== null,
+    isEvidence: countsNow,
+    proofChanged: proof !== null,
   };
 }
 
@@ -169,16 +176,16 @@ function givesPaid(state: SubscriptionState, provenAt: Date | null): boolean {
   return tierOf({ ...state, provenAt, trialRefused: false }) === 'paid';
 }
 
-type Lessons = Partial<Pick<Subscription, 'activeAt' | 'doubtAt' | 'counted'>>;
+type Evidence = Partial<Pick<Subscription, 'activeAt' | 'doubtAt' | 'counted'>>;
 
 /** Only the earliest instants are kept, so that the order of snapshots does not matter. */
-function teach(row: Subscription, snapshot: SubscriptionSnapshot, created: Date): Lessons | null {
+function newEvidence(row: Subscription, snapshot: SubscriptionSnapshot, created: Date): Evidence | null {
   const earlier = (known: Date | null): boolean => known === null || created < known;
-  const lessons: Lessons = {};
-  if (snapshot.state.status === 'active' && earlier(row.activeAt)) lessons.activeAt = created;
-  if (snapshot.doubtful && earlier(row.doubtAt)) lessons.doubtAt = created;
-  if (snapshot.state.counts && !row.counted) lessons.counted = true;
-  return Object.keys(lessons).length > 0 ? lessons : null;
+  const evidence: Evidence = {};
+  if (snapshot.state.status === 'active' && earlier(row.activeAt)) evidence.activeAt = created;
+  if (snapshot.doubtful && earlier(row.doubtAt)) evidence.doubtAt = created;
+  if (snapshot.state.counts && !row.counted) evidence.counted = true;
+  return Object.keys(evidence).length > 0 ? evidence : null;
 }
 
 /** What the row takes over; null when it holds something later. */
@@ -216,7 +223,7 @@ function nextState(
   if (order === 'earlier') return null;
   if (tieBreaker === null) throw new UndecidedTie(row.id);
   if (tieBreaker === 'unavailable') return { ...takeOver, needsReconcile: true };
-  // A fetched state is newer than both events and belongs to neither. It sets the row and teaches nothing.
+  // A fetched state is newer than both events and belongs to neither. It sets the row and shows nothing about payment.
   const counted = row.counted || tieBreaker.state.counts;
   return { ...tieBreaker.state, counted, snapshotEventId: null, needsReconcile: false };
 }

@@ -56,9 +56,9 @@ export const compareOpenCheckouts: Comparison = async ({ db, stripe, now, dryRun
       stripe.checkout.sessions.retrieve(session).then(() => 'known' as const),
     );
     if (state === 'known') continue;
-    const mended = state === 'gone' && !dryRun;
-    if (mended) await inTransaction(db, now(), (tx) => tx.checkout.deleteMany({ where: { id, sessionId } }));
-    differences.push({ ...unknownToStripe('checkout session', session, state), mended });
+    const fixed = state === 'gone' && !dryRun;
+    if (fixed) await inTransaction(db, now(), (tx) => tx.checkout.deleteMany({ where: { id, sessionId } }));
+    differences.push({ ...unknownToStripe('checkout session', session, state), fixed });
   }
   return { compared: ours.length, differences };
 };
@@ -87,18 +87,18 @@ async function stateOf<State>(ask: () => Promise<State>): Promise<State | Absenc
 }
 
 /**
- * Reports that Stripe does not know an object that we store. `mended` is false; the caller may set it.
+ * Reports that Stripe does not know an object that we store. `fixed` is false; the caller may set it.
  *
  * @param object the kind of object
  */
 export function unknownToStripe(object: string, id: string, absence: Absence): Difference {
   const there = ABSENCE_TEXTS[absence];
-  return { object, id, field: 'existence', here: 'yes', there, mended: false, problem: null };
+  return { object, id, field: 'existence', here: 'yes', there, fixed: false, problem: null };
 }
 
 async function foundAgain({ db, now, dryRun }: ReconcileContext, id: string): Promise<Difference> {
   if (!dryRun)
     await inTransaction(db, now(), (tx) => tx.customer.update({ where: { id }, data: { missingAt: null } }));
   const words = { field: 'existence', here: 'marked as missing', there: 'yes' };
-  return { object: 'customer', id, ...words, mended: !dryRun, problem: null };
+  return { object: 'customer', id, ...words, fixed: !dryRun, problem: null };
 }

@@ -12,7 +12,7 @@ import { onChargeRefunded, readCharge } from '../objects/charge.ts';
 import { onInvoicePaymentPaid, readInvoicePayment } from '../objects/invoice-payment.ts';
 import { onRefundChanged } from '../objects/refund.ts';
 import { followMoney } from '../../access/follow.ts';
-import { byId, causeNow, compareAll, fixBy, PAGE } from './compare.ts';
+import { byId, reconcileCause, compareAll, fixBy, PAGE } from './compare.ts';
 import type { Finding } from './compare.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 import { formatValue } from './report.ts';
@@ -171,7 +171,7 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
           if (unit.rows.disputes.get(id)?.status !== row?.status) return false;
           const payment = paymentOf(unit, paymentId);
           storeFetchedDispute(unit, paymentId, dispute);
-          followMoney(unit, payment, causeNow());
+          followMoney(unit, payment, reconcileCause());
           return true;
         },
       ),

@@ -10,7 +10,7 @@ import { differences, storeFetched } from '../objects/subscription.ts';
 import { readSubscription } from '../objects/subscription-shape.ts';
 import { absenceOf, noteSubscription } from '../missing.ts';
 import type { SubscriptionSnapshot } from '../objects/subscription-shape.ts';
-import { byId, causeNow, compareAll, fix } from './compare.ts';
+import { byId, reconcileCause, compareAll, fix } from './compare.ts';
 import type { Finding, Page } from './compare.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 import { unknownToStripe } from './compare-existence.ts';
@@ -63,24 +63,24 @@ function compareList(
       return byId(await db.subscription.findMany({ where: { id: { in: ids } } }));
     },
     differs: (listed, rows) =>
-      isOther(rows.get(listed.id) ?? null, readSubscription(listed, events.programme.products)),
-    examine: ({ id }) => askAnew(context, id),
+      differsFromRow(rows.get(listed.id) ?? null, readSubscription(listed, events.programme.products)),
+    examine: ({ id }) => fetchAgain(context, id),
   });
 }
 
 /** Whether we keep this subscription and our row differs. */
-function isOther(row: Subscription | null, snapshot: SubscriptionSnapshot): boolean {
+function differsFromRow(row: Subscription | null, snapshot: SubscriptionSnapshot): boolean {
   if (snapshot.testClock || snapshot.customerId === null) return false;
   if (row?.needsReconcile === true || (row?.missingAt ?? null) !== null) return true;
   return differences(row, snapshot).length > 0;
 }
 
-async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Promise<Finding | null> {
+async function fetchAgain({ db, stripe, events }: ReconcileContext, id: string): Promise<Finding | null> {
   // Read the row first: only if it is unchanged afterwards is the answer newer.
   const row = await db.subscription.findUnique({ where: { id } });
   const snapshot = readSubscription(await stripe.subscriptions.retrieve(id), events.programme.products);
   const { customerId } = snapshot;
-  if (customerId === null || !isOther(row, snapshot)) return null;
+  if (customerId === null || !differsFromRow(row, snapshot)) return null;
 
   const subscription = { object: 'subscription', id };
   const unknown = { ...subscription, field: 'status', here: 'unknown', there: snapshot.state.status };
@@ -103,8 +103,9 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
         const customer = customerOf(unit, customerId);
         const stored = storeFetched(unit, customer, snapshot, row);
         if (!stored) return false;
-        const { changed, onProof } = stored;
-        if (customer.userId && (changed || onProof)) follow(unit, customer.userId, causeNow(), onProof);
+        const { changed, proofChanged } = stored;
+        if (customer.userId && (changed || proofChanged))
+          follow(unit, customer.userId, reconcileCause(), proofChanged);
         return true;
       }),
   };
@@ -117,10 +118,10 @@ async function askAnew({ db, stripe, events }: ReconcileContext, id: string): Pr
 async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<string>): Promise<Difference[]> {
   const { db, now, dryRun } = context;
   const found: Difference[] = [];
-  for (const row of await unendedSubscriptions(db)) {
+  for (const row of await subscriptionsNotEnded(db)) {
     if (seen.has(row.id)) continue;
     try {
-      const finding = await askAnew(context, row.id);
+      const finding = await fetchAgain(context, row.id);
       if (finding) found.push(...(await fix(context, finding)));
     } catch (error) {
       const absence = absenceOf(error);
@@ -132,7 +133,7 @@ async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<stri
   return found;
 }
 
-async function unendedSubscriptions(
+async function subscriptionsNotEnded(
   db: Db,
 ): Promise<Pick<Subscription, 'id' | 'customerId' | 'missingAt'>[]> {
   return db.subscription.findMany({

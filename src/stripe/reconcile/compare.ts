@@ -18,7 +18,7 @@ import type { Difference } from './report.ts';
  * first, so that Stripe's answer may be older.
  */
 export interface Finding {
-  differences: Omit<Difference, 'mended' | 'problem'>[];
+  differences: Omit<Difference, 'fixed' | 'problem'>[];
   fix: (tx: Tx) => Promise<boolean>;
 }
 
@@ -109,8 +109,8 @@ export async function fix(
   { db, now, dryRun }: Pick<ReconcileContext, 'db' | 'now' | 'dryRun'>,
   finding: Finding,
 ): Promise<Difference[]> {
-  const report = (mended: boolean, problem: string | null = null): Difference[] =>
-    finding.differences.map((difference) => ({ ...difference, mended, problem }));
+  const report = (fixed: boolean, problem: string | null = null): Difference[] =>
+    finding.differences.map((difference) => ({ ...difference, fixed, problem }));
   if (dryRun) return report(false);
   try {
     return report(await inTransaction(db, now(), finding.fix));
@@ -155,7 +155,7 @@ export function fixBy(
   };
 }
 
-export function causeNow(): Cause {
+export function reconcileCause(): Cause {
   return { id: `reconcile-${randomUUID()}`, actor: 'stripe' };
 }
 

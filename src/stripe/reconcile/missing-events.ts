@@ -5,7 +5,7 @@ import { inTransaction, isRefused } from '../../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, later, secondsBetween, wholeSeconds } from '../../instants.ts';
 import { describeError } from '../describe-error.ts';
 import { handleEvent, HANDLED_TYPES } from '../handle-event.ts';
-import { readEvent, whyNoEvent } from '../objects/event.ts';
+import { readEvent, whyNotAnEvent } from '../objects/event.ts';
 import type { ReconcileContext } from './reconcile-context.ts';
 import { epoch, PAGE, pagesOf } from './compare.ts';
 import { formatValue } from './report.ts';
@@ -37,7 +37,7 @@ export interface MissingEvents {
 }
 
 /**
- * Reads Stripe's event list and handles every event that never arrived or failed, with the webhook's own handler.
+ * Reads Stripe's event list and handles every event that never arrived or that we failed to handle, with the webhook's own handler.
  * Goes day by day, oldest first; the next run skips finished days. If all events fit on one page, they are read at
  * once, so that a quiet account does not need a request for each day.
  *
@@ -101,7 +101,7 @@ async function handleDays(
       field: raw.type,
       here: 'not handled',
       there: `sent on ${formatValue(new Date(raw.created * 1000))}`,
-      mended: !dryRun && problem === null,
+      fixed: !dryRun && problem === null,
       problem,
     });
   }
@@ -111,7 +111,7 @@ async function handleDays(
 async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event): Promise<string | null> {
   const at = now();
   const event = readEvent(raw, at);
-  if (!event) return whyNoEvent(raw);
+  if (!event) return whyNotAnEvent(raw);
   try {
     await handleEvent(events, event, JSON.stringify(raw), at);
     return null;

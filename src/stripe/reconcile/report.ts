@@ -10,7 +10,7 @@ export interface Difference {
   here: string;
   there: string;
   /** Our rows now agree with Stripe. */
-  mended: boolean;
+  fixed: boolean;
   /** Why fixing it failed; null if it did not. */
   problem: string | null;
 }

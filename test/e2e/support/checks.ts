@@ -34,7 +34,8 @@ const MAX_TRANSFER_BYTES = 30 * 1024;
 const MIN_TARGET = 44;
 
 /**
- * Checks the current page on a phone, a desktop and a wide screen, in light and dark, and by keyboard.
+ * Checks the current page: accessibility, sideways scrolling and the size of targets on three screens in light, colours
+ * in dark, and the keyboard's order. With SCREENSHOTS=1 it saves each screen in light and dark, too.
  *
  * @param name the page and its state, for failures and screenshots
  */
@@ -111,7 +112,7 @@ async function checkKeyboard(page: Page, name: string): Promise<void> {
   expect([name, ...reached]).toEqual([name, ...wanted.slice(start), ...wanted.slice(0, start)]);
 }
 
-/** Reloads a page and checks its size, what blocks the first paint, and layout shifts. */
+/** Loads a page and checks its size, what blocks the first paint, and layout shifts. */
 export async function checkLoading(page: Page, path: string): Promise<void> {
   await page.goto(path, { waitUntil: 'load' });
   const { bytes, blockingScripts, elsewhere, shifts } = await page.evaluate<Loading>(LOADING);

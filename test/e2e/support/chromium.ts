@@ -12,7 +12,7 @@ export const WITH_SCREENSHOTS = process.env['SCREENSHOTS'] === '1';
 /** Where they save them. */
 export const SCREENSHOTS = join(import.meta.dirname, '../../../artefacts/screenshots');
 
-/** Chromium without windows takes two thirds of the time. */
+/** The headless shell takes two thirds of full Chromium's time. */
 const PATHS = ['/usr/bin/chromium-headless-shell', '/usr/bin/chromium'];
 
 /** Finds the browser before any test starts. @throws Error when there is none */

@@ -28,7 +28,7 @@ interface Button {
   subscription?: string;
 }
 
-/** A button of the director's panel with what it does. */
+/** A button of the control panel with what it does. */
 interface Act extends Button {
   act: () => Promise<void>;
 }
@@ -65,11 +65,11 @@ const DISPUTES: Record<Dispute['status'], string> = {
  *
  * @param app a Fastify scope whose form bodies are parsed
  */
-export function serveDirector(app: FastifyInstance, context: Context): void {
+export function serveControlPanel(app: FastifyInstance, context: Context): void {
   app.get('/', (_request, reply) =>
-    sendPage(reply, 200, 'director-page', [], {
-      title: 'Director’s panel',
-      director: panelOf(context, '/', null),
+    sendPage(reply, 200, 'control-panel-page', [], {
+      title: 'Control panel',
+      panel: panelOf(context, '/', null),
     }),
   );
 
@@ -79,7 +79,7 @@ export function serveDirector(app: FastifyInstance, context: Context): void {
       return sendMessage(reply, 403, 'This form was sent from another site.');
     }
     return (await direct(context, null, asParams(request.body)))
-      ? reply.redirect('/#director', 303)
+      ? reply.redirect('/#control-panel', 303)
       : sendMessage(reply, 400, 'The panel has no such button.');
   });
 }
@@ -278,21 +278,22 @@ function publishInTime(context: Context, events: StripeEvent[]): Promise<void> {
 function spanOf(seconds: number): string {
   const days = seconds / DAY;
   if (seconds < HOUR) {
-    return `${Math.ceil(seconds / 60)} minutes`;
-  }
-  if (seconds === HOUR) {
-    return 'an hour';
+    return span(Math.ceil(seconds / 60), 'minute');
   }
   if (days < 1) {
-    return `${Math.ceil(seconds / HOUR)} hours`;
+    return span(Math.ceil(seconds / HOUR), 'hour');
   }
-  if (days >= 27 && days < 32) {
-    return 'a month';
+  if (days < 27 || (days >= 32 && days < 45)) {
+    return span(Math.ceil(days), 'day');
   }
-  if (days < 45) {
-    return days <= 1 ? 'a day' : `${Math.ceil(days)} days`;
+  return days < 360 ? span(Math.round(days / 30.4), 'month') : span(Math.round(days / 365), 'year');
+}
+
+function span(count: number, unit: 'minute' | 'hour' | 'day' | 'month' | 'year'): string {
+  if (count > 1) {
+    return `${count} ${unit}s`;
   }
-  return days < 360 ? `${Math.round(days / 30.4)} months` : 'a year';
+  return unit === 'hour' ? 'an hour' : `a ${unit}`;
 }
 
 /** Returns the customer's newest successful charge. */
