@@ -55,3 +55,29 @@ test('docs/running.md describes every command, and no other', async () => {
   expect(described).toContain('doctor');
   expect(described.sort()).toEqual(there.filter((name) => name !== 'help').sort());
 });
+
+/** Whether a file has this test: its title, after its group's and " › " if it has one. */
+function hasTest(source: string, path: string): boolean {
+  const [title = '', group] = path.split(' › ').toReversed();
+  const names = (block: string, name: string): boolean =>
+    ["'", '"', '`'].some((quote) => block.includes(`${quote}${name}${quote},`));
+  // The formatter starts each outermost block at the beginning of a line.
+  const blocks = source.split(/^(?=describe\b|test\b)/m);
+  return blocks.some(
+    (block) =>
+      names(block, title) &&
+      (group === undefined ? block.startsWith('test') : block.startsWith('describe') && names(block, group)),
+  );
+}
+
+test('"What happens when…" names only tests that exist', async () => {
+  const page = await readFile(join(ROOT, 'docs/what-happens-when.md'), 'utf8');
+  const proofs = [...page.matchAll(/`(test\/[\w-]+\.test\.ts)` "([^|]+)" +\|$/gm)];
+  const cases = page.split('\n').filter((line) => /^\| .*`test\//.test(line));
+  expect(proofs.length).toBe(cases.length);
+  expect(proofs.length).toBeGreaterThan(50);
+  for (const [, file = '', path = ''] of proofs) {
+    const source = await readFile(join(ROOT, file), 'utf8');
+    expect(hasTest(source, path), `${file} has no test "${path}"`).toBe(true);
+  }
+});

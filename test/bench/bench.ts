@@ -1,4 +1,4 @@
-// `npm run bench` compares Tandem with a bare server that does the same work (limit.ts). It takes some minutes and
+// `npm run bench` compares Tandem with a bare server that does the same work (baseline.ts). It takes some minutes and
 // writes docs/benchmarks.md. While tuning, measure one kind at one number of connections; this takes half a minute and
 // writes nothing:
 //

@@ -19,10 +19,10 @@ import type { Engine } from './shared.ts';
 
 const CREDIT_MS = 45 * DAY_SECONDS * 1000;
 
-/** Two databases with identical rows: Tandem's and the limit's. */
+/** Two databases with identical rows: Tandem's and the baseline's. */
 export interface Databases {
   tandem: string;
-  limit: string;
+  baseline: string;
   remove: () => Promise<void>;
 }
 
@@ -52,23 +52,23 @@ export function scratchFolder(): { folder: string; clear: () => void } {
 
 async function makeFiles(rows: Seed): Promise<Databases> {
   const { folder, clear } = scratchFolder();
-  const [tandem, limit] = [join(folder, 'tandem.db'), join(folder, 'limit.db')];
+  const [tandem, baseline] = [join(folder, 'tandem.db'), join(folder, 'baseline.db')];
   await seed(`file:${tandem}`, 'sqlite', rows);
-  await copyFile(tandem, limit);
+  await copyFile(tandem, baseline);
   const remove = (): Promise<void> => {
     clear();
     return Promise.resolve();
   };
-  return { tandem: `file:${tandem}`, limit: `file:${limit}`, remove };
+  return { tandem: `file:${tandem}`, baseline: `file:${baseline}`, remove };
 }
 
 async function makeServer(rows: Seed): Promise<Databases> {
   const server = await startPostgresql();
-  const [tandem, limit] = [databaseOn(server.url, 'tandem'), databaseOn(server.url, 'bare')];
+  const [tandem, baseline] = [databaseOn(server.url, 'tandem'), databaseOn(server.url, 'bare')];
   await asAdministrator(server.url, 'CREATE DATABASE tandem');
   await seed(tandem, 'postgresql', rows);
   await asAdministrator(server.url, 'CREATE DATABASE bare TEMPLATE tandem');
-  return { tandem, limit, remove: server.stop };
+  return { tandem, baseline, remove: server.stop };
 }
 
 /**
@@ -80,8 +80,8 @@ async function makeServer(rows: Seed): Promise<Databases> {
  * @returns how many rows were compared
  * @throws Error when the rows differ, so the servers did not do the same work
  */
-export async function compare({ tandem, limit }: Databases, since: Date): Promise<number> {
-  const [ours, theirs] = [await openReader(tandem), await openReader(limit)];
+export async function compare({ tandem, baseline }: Databases, since: Date): Promise<number> {
+  const [ours, theirs] = [await openReader(tandem), await openReader(baseline)];
   let compared = 0;
   try {
     for (const table of await ours.tables()) {
@@ -89,7 +89,7 @@ export async function compare({ tandem, limit }: Databases, since: Date): Promis
       const index = a.findIndex((row, place) => row !== b[place]);
       if (index !== -1 || a.length !== b.length) {
         throw new Error(
-          `Tandem and the limit differ in ${table} (${a.length} and ${b.length} rows):\n` +
+          `Tandem and the baseline differ in ${table} (${a.length} and ${b.length} rows):\n` +
             `${a[index] ?? 'nothing'}\n${b[index] ?? b.at(-1) ?? 'nothing'}`,
         );
       }

@@ -6,13 +6,13 @@ import { conversion, renewal, webhook } from './events.ts';
 import { fire, shotOf } from './load.ts';
 import type { Shot } from './load.ts';
 import { hashToken } from '../../src/accounts/tokens.ts';
-import { readSettings } from './limit-work.ts';
+import { readSettings } from './baseline-work.ts';
 import { READER } from './seed.ts';
-import { startLimit, startTandem } from './servers.ts';
+import { startBaseline, startTandem } from './servers.ts';
 import type { Server } from './servers.ts';
 import { instantFor, SESSION_SECRET } from './shared.ts';
 import type { Engine, PageParts, SettingsValues } from './shared.ts';
-import { askedByLimit, askedFor, inShort } from './statements.ts';
+import { askedByBaseline, askedFor, inShort } from './statements.ts';
 
 export const KINDS = ['conversions', 'renewals', 'duplicates', 'settings page', 'pricing page'] as const;
 export type Kind = (typeof KINDS)[number];
@@ -28,10 +28,10 @@ const PRICING_SHOT = shotOf('GET /pricing', {}, '', '45 days');
 /** Both servers, each on its own database with the same rows. */
 export interface Field {
   tandem: Server;
-  limit: Server;
+  baseline: Server;
   /** When the seeded conversions happened. */
   at: number;
-  databases: { tandem: string; limit: string };
+  databases: { tandem: string; baseline: string };
   /** Events that nobody has sent yet: the next buyers pay. */
   conversions: (count: number) => string[];
   /** Unsent events: buyers who converted in the past renew. */
@@ -43,7 +43,7 @@ export interface Field {
   /** How many rows the two databases hold. @throws Error when they differ */
   check: () => Promise<number>;
   /**
-   * How many statements Tandem and the limit run for the settings page, on SQLite, once both servers are stopped.
+   * How many statements Tandem and the baseline run for the settings page, on SQLite, once both servers are stopped.
    * @throws Error when they run different statements
    */
   checkStatements: () => Promise<number>;
@@ -74,13 +74,13 @@ export async function openField(
   const tandem = await startTandem(databases.tandem, profiles);
   const pages = scratchFolder();
   await copyPages(tandem.port, pages.folder);
-  const limit = await startLimit(databases.limit, pages.folder);
+  const baseline = await startBaseline(databases.baseline, pages.folder);
   pages.clear();
   let [converted, renewed] = [0, 0];
 
   const field: Field = {
     tandem,
-    limit,
+    baseline,
     at,
     databases,
     conversions: (count) => {
@@ -97,13 +97,13 @@ export async function openField(
     warmUp: async (count) => {
       for (const kind of KINDS) {
         const shots = shotsFor(field, kind, count);
-        for (const { port } of [tandem, limit]) await fire(port, shots(), 16);
+        for (const { port } of [tandem, baseline]) await fire(port, shots(), 16);
       }
     },
     check: () => compare(databases, new Date(began * 1000)),
     checkStatements: () => compareStatements(field),
     stop: async () => {
-      await Promise.all([tandem.stop(), limit.stop()]);
+      await Promise.all([tandem.stop(), baseline.stop()]);
     },
     examine: () => examine(databases.tandem),
     remove: () => databases.remove(),
@@ -122,11 +122,11 @@ async function compareStatements({ databases }: Field): Promise<number> {
   const [asked = []] = await askedFor(databases.tandem, [SETTINGS_SHOT]);
   // The server also polls its outbox, whether or not a page is requested.
   const tandems = asked.map(({ sql }) => inShort(sql)).filter((statement) => !/ OutboxItem$/.test(statement));
-  const limits = askedByLimit(databases.limit, work).map(inShort);
-  if (tandems.join() !== limits.join()) {
-    const lists = [tandems, limits].map((list) => list.join('\n  ')).join('\nthe limit:\n  ');
+  const baselines = askedByBaseline(databases.baseline, work).map(inShort);
+  if (tandems.join() !== baselines.join()) {
+    const lists = [tandems, baselines].map((list) => list.join('\n  ')).join('\nthe baseline:\n  ');
     throw new Error(
-      `For the settings page Tandem and the limit run different statements; change limit-work.ts, or what runs them.\n` +
+      `For the settings page Tandem and the baseline run different statements; change baseline-work.ts, or what runs them.\n` +
         `Tandem:\n  ${lists}`,
     );
   }
@@ -180,7 +180,7 @@ const VALUES = new RegExp(
 );
 
 /**
- * Writes Tandem's own pages to a folder for the limit to send; the settings page is split where the reader's values
+ * Writes Tandem's own pages to a folder for the baseline to send; the settings page is split where the reader's values
  * are.
  */
 async function copyPages(port: number, folder: string): Promise<void> {
@@ -205,13 +205,13 @@ async function copyPages(port: number, folder: string): Promise<void> {
   await writeFile(join(folder, 'pricing.html'), await pageOf(port, PRICING_SHOT));
 }
 
-async function comparePages({ tandem, limit }: Field, shot: Shot): Promise<void> {
-  const [ours, theirs] = [await pageOf(tandem.port, shot), await pageOf(limit.port, shot)];
+async function comparePages({ tandem, baseline }: Field, shot: Shot): Promise<void> {
+  const [ours, theirs] = [await pageOf(tandem.port, shot), await pageOf(baseline.port, shot)];
   if (ours === theirs) return;
   const [ourLines, theirLines] = [ours.split('\n'), theirs.split('\n')];
   const at = ourLines.findIndex((line, index) => line !== theirLines[index]);
   throw new Error(
-    `Tandem and the limit send different pages. Line ${at + 1} of Tandem's and of the limit's:\n` +
+    `Tandem and the baseline send different pages. Line ${at + 1} of Tandem's and of the baseline's:\n` +
       `${ourLines[at] ?? ''}\n${theirLines[at] ?? ''}`,
   );
 }

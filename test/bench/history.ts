@@ -16,7 +16,7 @@ const TARGET = 0.9;
 
 interface Rates {
   tandem: number;
-  limit: number;
+  baseline: number;
 }
 
 /**
@@ -48,7 +48,7 @@ export async function measureHistory(
       after.tandem.toFixed(0),
       ratio.toFixed(2),
       `${TARGET} ${ratio >= TARGET ? 'reached' : 'not reached'}`,
-      (after.limit / before.limit).toFixed(2),
+      (after.baseline / before.baseline).toFixed(2),
     ]);
     log(rows.at(-1)?.join('  ') ?? '');
   }
@@ -61,7 +61,7 @@ export async function measureHistory(
     `${past} past, a second`,
     'ratio',
     'target',
-    'ratio of the limit',
+    'ratio of the baseline',
   ];
   return [...tableOf(head, rows), '', ...plans];
 }
@@ -75,18 +75,18 @@ async function measureKind(
   const measured = fields.map((field) => ({
     field,
     tandem: [] as number[],
-    limit: [] as number[],
+    baseline: [] as number[],
   }));
   for (let round = 0; round < rounds; round += 1) {
-    for (const { field, tandem, limit } of measured) {
+    for (const { field, tandem, baseline } of measured) {
       const shots = shotsFor(field, kind, SHOTS);
       tandem.push((await fire(field.tandem.port, shots(), 1)).perSecond);
-      limit.push((await fire(field.limit.port, shots(), 1)).perSecond);
+      baseline.push((await fire(field.baseline.port, shots(), 1)).perSecond);
     }
   }
-  const [short, long] = measured.map(({ tandem, limit }) => ({
+  const [short, long] = measured.map(({ tandem, baseline }) => ({
     tandem: median(tandem),
-    limit: median(limit),
+    baseline: median(baseline),
   }));
   if (!short || !long) throw new Error('A field is missing.');
   return [short, long];

@@ -12,7 +12,7 @@ import { SESSION_SECRET, WEBHOOK_SECRET } from './shared.ts';
 
 const TSX = createRequire(import.meta.url).resolve('tsx');
 const RUN = join(import.meta.dirname, '../../src/run.js');
-const LIMIT = join(import.meta.dirname, 'limit.ts');
+const BASELINE = join(import.meta.dirname, 'baseline.ts');
 
 /** The unit of /proc/PID/stat, ms: USER_HZ is 100 on every Linux that Node.js runs on. */
 const TICK_MS = 10;
@@ -59,11 +59,11 @@ export async function startTandem(databaseUrl: string, profiles: string | null):
  * @param databaseUrl its own database
  * @param pages the folder of the pages it sends
  */
-export async function startLimit(databaseUrl: string, pages: string): Promise<Server> {
+export async function startBaseline(databaseUrl: string, pages: string): Promise<Server> {
   const port = await freePort();
   // pg reads an instant without a time zone as local time.
   const env = { NODE_ENV: 'production', TZ: 'UTC' };
-  return start(['--import', TSX, LIMIT, String(port), databaseUrl, pages], port, env);
+  return start(['--import', TSX, BASELINE, String(port), databaseUrl, pages], port, env);
 }
 
 const running = new Set<ChildProcess>();

@@ -17,7 +17,7 @@ export interface SettingsValues {
   activeCredits: string;
 }
 
-/** The settings page as the limit sends it: text, with the names of the values in between. */
+/** The settings page as the baseline sends it: text, with the names of the values in between. */
 export type PageParts = (string | { value: keyof SettingsValues })[];
 
 /** Epoch seconds as the instant that the engine's driver expects. */

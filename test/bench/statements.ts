@@ -5,7 +5,7 @@ import Database from 'better-sqlite3';
 import { databasePath } from '../../src/db/open.ts';
 import { startServer } from '../../src/start.ts';
 import { freePort } from '../support/free-port.ts';
-import type { Work } from './limit-work.ts';
+import type { Work } from './baseline-work.ts';
 import { fire } from './load.ts';
 import type { Shot } from './load.ts';
 import { tandemEnvironment } from './servers.ts';
@@ -85,12 +85,12 @@ export async function statementsOf(databaseUrl: string, shots: readonly Shot[]):
 }
 
 /**
- * Does one piece of the limit's work and records its statements.
+ * Does one piece of the baseline's work and records its statements.
  *
  * @param databaseUrl a SQLite database
  * @returns its statements in order, without BEGIN and COMMIT
  */
-export function askedByLimit<T>(databaseUrl: string, work: Work<T>): string[] {
+export function askedByBaseline<T>(databaseUrl: string, work: Work<T>): string[] {
   const database = new Database(databasePath(databaseUrl));
   const asked: string[] = [];
   let step = work.next();

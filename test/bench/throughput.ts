@@ -28,7 +28,7 @@ export const WHOLE: Extent = { past: 1000, warmUp: 3000, shots: { 1: 1000, 16: 2
 /** Shows in a minute whether everything works; the figures mean little. */
 export const QUICK: Extent = { past: 200, warmUp: 50, shots: { 1: 50, 16: 100, 64: 200 } };
 
-/** The share of the limit's throughput to reach on SQLite, by connections. */
+/** The share of the baseline's throughput to reach on SQLite, by connections. */
 const TARGETS: Readonly<Partial<Record<Kind, Readonly<Record<number, number>>>>> = {
   conversions: { 1: 0.35, 16: 0.9, 64: 1 },
   renewals: { 1: 0.4, 16: 0.8, 64: 1 },
@@ -39,11 +39,11 @@ const TARGETS: Readonly<Partial<Record<Kind, Readonly<Record<number, number>>>>>
 const HEAD = [
   '',
   'connections',
-  'Tandem, a second',
+  'Tandem, req/s',
   'p50 ms',
   'p99 ms',
   'CPU ms',
-  'limit, a second',
+  'baseline, req/s',
   'p50 ms',
   'p99 ms',
   'CPU ms',
@@ -61,7 +61,7 @@ export interface Choice {
 }
 
 /**
- * Measures Tandem and the limit side by side, and compares what they wrote after each kind.
+ * Measures Tandem and the baseline side by side, and compares what they wrote after each kind.
  *
  * @param log receives each line as soon as it is known
  * @returns lines of Markdown
@@ -85,11 +85,11 @@ export async function measureThroughput(
     cell: Cell,
     target?: number,
   ): Promise<void> {
-    const { tandem, limit } = await measureCell(field, kind, count, cell);
-    const ratio = tandem.perSecond / limit.perSecond;
-    const figures = [...figuresOf(tandem), ...figuresOf(limit), ratio.toFixed(2), verdict(ratio, target)];
+    const { tandem, baseline } = await measureCell(field, kind, count, cell);
+    const ratio = tandem.perSecond / baseline.perSecond;
+    const figures = [...figuresOf(tandem), ...figuresOf(baseline), ratio.toFixed(2), verdict(ratio, target)];
     rows.push([label, String(count), ...figures]);
-    all.push(tandem, limit);
+    all.push(tandem, baseline);
     log(`${engine}: ${rows.at(-1)?.join('  ') ?? ''}`);
   }
 
@@ -144,18 +144,18 @@ async function measureCell(
   kind: Kind,
   connections: number,
   { rounds, shots: count }: Cell,
-): Promise<{ tandem: Summary; limit: Summary }> {
-  const results: { tandem: Summary[]; limit: Summary[] } = { tandem: [], limit: [] };
+): Promise<{ tandem: Summary; baseline: Summary }> {
+  const results: { tandem: Summary[]; baseline: Summary[] } = { tandem: [], baseline: [] };
   for (let round = 0; round < rounds; round += 1) {
     const shots = shotsFor(field, kind, count);
-    for (const side of ['tandem', 'limit'] as const) {
+    for (const side of ['tandem', 'baseline'] as const) {
       const server = field[side];
       const before = server.cpu();
       const measured = await fire(server.port, shots(), connections);
       results[side].push({ ...measured, cpu: (server.cpu() - before) / count });
     }
   }
-  return { tandem: summaryOf(results.tandem), limit: summaryOf(results.limit) };
+  return { tandem: summaryOf(results.tandem), baseline: summaryOf(results.baseline) };
 }
 
 /** The median of the rounds, and the latencies of all of them. */

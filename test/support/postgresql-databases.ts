@@ -50,6 +50,11 @@ export async function asAdministrator(server: string, statement: string): Promis
 async function connect(server: string): Promise<Administrator> {
   const client = new Client({ connectionString: server }) as Administrator;
   client.on('error', () => administrators.delete(server));
-  await client.connect();
+  try {
+    await client.connect();
+  } catch (error) {
+    administrators.delete(server);
+    throw error;
+  }
   return client;
 }

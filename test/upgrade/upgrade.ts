@@ -58,20 +58,21 @@ function part(folder: string, name: 'fill' | 'tell', env: Record<string, string>
 }
 
 /** Runs the demo against a server of the older version. */
-async function tellDemo(folder: string, databaseUrl: string): Promise<void> {
+async function runDemo(folder: string, databaseUrl: string): Promise<void> {
   const PORT = String(await freePort());
   const env = { ...process.env, DATABASE_URL: databaseUrl, PORT, LOG_LEVEL: 'warn' };
   const server = spawn(process.execPath, ['src/run.js', 'server'], { cwd: folder, env });
+  const closed = once(server, 'close');
   try {
-    const [, begun] = await Promise.race([
-      once(server, 'close').then(() => ['ended', false] as const),
-      once(server.stdout, 'data').then(() => ['begun', true] as const),
+    const begun = await Promise.race([
+      closed.then(() => false),
+      once(server.stdout, 'data').then(() => true),
     ]);
     if (!begun) throw new Error("The older version's server exited.");
     await inCheckout(folder, process.execPath, ['src/run.js', 'demo'], { PORT });
   } finally {
     server.kill('SIGTERM');
-    await once(server, 'close');
+    await closed;
   }
 }
 
@@ -101,7 +102,7 @@ try {
   }
   const databases = [...onSqlite, ...onPostgresql];
   for (const [first = '', ...rest] of [onSqlite, onPostgresql]) {
-    await tellDemo(older, first);
+    await runDemo(older, first);
     await part(older, 'fill', { UPGRADE_DATABASES: JSON.stringify(rest), UPGRADE_SEED: SEED });
   }
   const before = await told(older, databases, join(scratch, 'before.json'));

@@ -7,12 +7,12 @@ import Database from 'better-sqlite3';
 import { Pool } from 'pg';
 
 import { hashToken } from '../../src/accounts/tokens.ts';
-import { handleEvent, readSettings } from './limit-work.ts';
-import type { Instant, SubscriptionEvent, Work } from './limit-work.ts';
+import { handleEvent, readSettings } from './baseline-work.ts';
+import type { Instant, SubscriptionEvent, Work } from './baseline-work.ts';
 import { instantFor, SESSION_SECRET, WEBHOOK_SECRET } from './shared.ts';
 import type { PageParts } from './shared.ts';
 
-// The limit that the benchmark compares with: a bare node:http server over the database driver. Usage: `limit.ts <port>
+// The baseline that the benchmark compares with: a bare node:http server over the database driver. Usage: `baseline.ts <port>
 // <database url> <folder of the pages>`.
 
 const [port = '', databaseUrl = '', pages = ''] = process.argv.slice(2);
@@ -40,7 +40,7 @@ createServer((request, response) => {
       response.writeHead(500).end();
     },
   );
-}).listen(Number(port), '127.0.0.1', () => process.stdout.write('The limit listens.\n'));
+}).listen(Number(port), '127.0.0.1', () => process.stdout.write('The baseline listens.\n'));
 
 interface Answer {
   status: number;
@@ -132,7 +132,7 @@ function onPostgresql(): { run: Run; instant: Instant } {
   const pool = new Pool({ connectionString: databaseUrl, max: 10 });
   const names = new Map<string, string>();
   const nameOf = (sql: string): string => {
-    const name = names.get(sql) ?? `limit_${names.size}`;
+    const name = names.get(sql) ?? `baseline_${names.size}`;
     names.set(sql, name);
     return name;
   };
@@ -149,9 +149,12 @@ function onPostgresql(): { run: Run; instant: Instant } {
         });
         step = work.next(rows);
       }
-      return step.value;
-    } finally {
       client.release();
+      return step.value;
+    } catch (error) {
+      // Closes the connection, which may be inside a transaction that failed.
+      client.release(true);
+      throw error;
     }
   };
   return { run, instant: instantFor('postgresql') };
