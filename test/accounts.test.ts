@@ -182,7 +182,7 @@ test('an address has one account, in upper or lower case', async () => {
   await signUp(server, 'ann@example.com');
   const answer = await postForm(server.app, '/signup', { email: 'ANN@example.com', password: NEW_PASSWORD });
   expect(answer.statusCode).toBe(409);
-  expect(answer.body).toContain('has an account already');
+  expect(answer.body).toContain('already has an account');
   expect(answer.body).toContain('value="ANN@example.com"');
   expect(sessionCookie(answer)).toBeUndefined();
   expect(await server.db.user.count()).toBe(1);
@@ -302,7 +302,7 @@ test('a failed sign-up shows the form again even when already logged in', async 
     ann.cookie,
   );
   expect(answer.statusCode).toBe(409);
-  expect(answer.body).toContain('has an account already');
+  expect(answer.body).toContain('already has an account');
 });
 
 test('logging out ends the session and redirects to the start page', async () => {
@@ -432,7 +432,7 @@ test.each([
     'to one that another account has',
     { email: 'BOB@example.com', currentPassword: PASSWORD },
     409,
-    'has an account already',
+    'already has an account',
   ],
 ])(
   'changing the address %s shows the form again and changes nothing',

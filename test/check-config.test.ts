@@ -116,7 +116,7 @@ test('check-config lists everything that is wrong at once, and is exit 1', async
 
   const { code: inWords, stdout } = await runCli(['check-config'], env);
   expect(inWords).toBe(1);
-  expect(stdout.match(/WRONG: /g)).toHaveLength(wrong.length);
+  expect(stdout.match(/Problem: /g)).toHaveLength(wrong.length);
   expect(stdout).toContain('The server would not start: 10 problems.');
 });
 

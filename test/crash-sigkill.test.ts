@@ -10,7 +10,7 @@ import { newDatabase, WEBHOOK_SECRET } from './support/server.ts';
 import { startDeliveries } from './support/stripe-deliveries.ts';
 
 /** 50 in `npm run test:all`, on both engines together. A start takes longer on PostgreSQL. */
-const KILLS = inject('thorough') ? { sqlite: 30, postgresql: 20 }[inject('engine')] : 5;
+const KILLS = inject('thorough') ? { sqlite: 35, postgresql: 15 }[inject('engine')] : 5;
 
 /** More than are delivered before the last kill. */
 const BUYERS = inject('thorough') ? 80 : 40;

@@ -158,8 +158,8 @@ describe('WHO', () => {
     const cases: [string, RegExp][] = [
       ['nobody@example.com', /^No account has the address nobody@example\.com\.$/],
       ['01234567-0123-0123-0123-0123456789ab', /^No account has the id 0123/],
-      ['ABCD2345', /^No account has the referral code ABCD2345\. Name an address, /],
-      ['', /^No account is named\. Name an address, /],
+      ['ABCD2345', /^No account has the referral code ABCD2345\. Give an address, /],
+      ['', /^No account is named\. Give an address, /],
       ['pi_nothing', /^pi_nothing leads to no customer here\. /],
       ['evt_nothing', /^evt_nothing leads to no customer here\. /],
       ['cus_nothing', /^The customer cus_nothing is not known here\. `reconcile` /],

@@ -36,7 +36,7 @@ const REFUSED = { code: 550, text: '5.1.1 <ann@example.com>: no such user' };
 
 test('mail lists what was queued, the newest first, and no address', async () => {
   const { mailServer, server, ann, mail, cli } = await mailing();
-  expect(await cli('mail')).toEqual({ code: 0, stdout: 'No mail has been queued yet.\n', stderr: '' });
+  expect(await cli('mail')).toEqual({ code: 0, stdout: 'Nothing has been queued yet.\n', stderr: '' });
   await mail();
   server.clock.now = daysAfter(1);
   mailServer.refuse = () => REFUSED;

@@ -254,7 +254,7 @@ describe('a mail server', () => {
     expect(mailServer.mails).toHaveLength(2);
   });
 
-  test('that hangs is given up after a while', async () => {
+  test('that hangs is abandoned after a while', async () => {
     const { mailServer, server, pay, items } = await invitation();
     mailServer.greet = () => new Promise(() => undefined);
     const sender = await startTestSender(server, 50);

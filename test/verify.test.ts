@@ -498,7 +498,7 @@ describe('a change of address', () => {
     for (const email of ['bob@example.com', 'payer@example.com']) {
       const answer = await askFor(server, ann, email);
       expect(answer.statusCode).toBe(409);
-      expect(answer.body).toContain('This address has an account already');
+      expect(answer.body).toContain('This address already has an account');
     }
     expect(await kindsFor(server, ann)).toEqual([]);
   });

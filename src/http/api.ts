@@ -1,13 +1,10 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-
 import swagger from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { jsonSchemaTransform, jsonSchemaTransformObject, validatorCompiler } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 
 import { sessionCookieName } from './cookies.ts';
-import { ROOT } from '../root.ts';
+import { readVersion } from '../version.ts';
 
 const DESCRIPTION = `Accounts, billing and referrals of a subscription app.
 
@@ -81,11 +78,10 @@ export function answers(
 export async function describeApi(app: FastifyInstance): Promise<void> {
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(() => (answer) => JSON.stringify(answer));
-  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title: 'Tandem', version, description: DESCRIPTION },
+      info: { title: 'Tandem', version: readVersion(), description: DESCRIPTION },
       tags: [
         { name: 'Account', description: 'Who is logged in, and what they have.' },
         { name: 'Billing', description: "Redirects to Stripe's pages." },

@@ -41,7 +41,7 @@ export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): 
     const names = new Set(rows.map(({ name }) => name));
     const missing = needed.filter((name) => !names.has(name));
     if (missing.length === 0) return null;
-    return `the database lacks the migration ${missing.join(', ')}: restart the server`;
+    return `the database lacks ${missing.length === 1 ? 'the migration' : 'the migrations'} ${missing.join(', ')}: restart the server`;
   }
 
   app.get('/healthz', EVEN_UNDER_PRESSURE, () => ({ status: 'ok' }));

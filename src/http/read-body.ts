@@ -40,7 +40,7 @@ export function readBody(
     let length = 0;
     const areTiny = countPieces();
     const onData = (piece: Buffer): void => {
-      // An answer would take still more time. The end of the connection ends the reading.
+      // Send no answer: it would cost still more. Closing the connection ends the reading.
       if (areTiny(piece)) cutOff(request.socket);
       const refusal = length + piece.length > limit.bytes ? limit.error : admit(piece.length);
       if (refusal) {
@@ -129,8 +129,8 @@ function takesNone({ method }: IncomingMessage): boolean {
 }
 
 /**
- * Closes the connection after the answer if the body has not arrived and no browser sends such a request: a GET or HEAD
- * with a body, or a body in chunks. Otherwise Node would read the body to its end, and tiny chunks keep the server
+ * Closes the connection after the answer to a request that no browser sends (a GET or HEAD with a body, or a body in
+ * chunks) if its body has not arrived in full. Otherwise Node would read the body to its end, and tiny chunks keep the server
  * busy.
  */
 export function closeUnreadBodies(app: FastifyInstance): void {

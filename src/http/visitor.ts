@@ -27,7 +27,7 @@ export function recogniseVisitors(app: FastifyInstance, context: AppContext): vo
   app.addHook('onRequest', async function recogniseVisitor(request, reply) {
     await recogniseUser(context, request, reply);
     const { ref } = request.query as { ref?: unknown };
-    // It is an array when given twice, because a second one was appended to the link.
+    // An array when the parameter is there twice, because somebody appended a second one to the link.
     const codes = [ref].flat().filter((code) => typeof code === 'string');
     await followInvitation(context, request, reply, codes.length > 0 ? codes.join('\n') : null);
   });
@@ -36,7 +36,7 @@ export function recogniseVisitors(app: FastifyInstance, context: AppContext): vo
     if (!request.user || isSafe(request)) return;
     request.user = null;
     await recogniseUser(context, request, reply);
-    // A sign-up goes on without the session, and with the invitation.
+    // A sign-up may continue logged out, and then the invitation counts.
     await followInvitation(context, request, reply, null);
   });
 }

@@ -140,7 +140,7 @@ function damaged(how: string): PlainError {
 }
 
 function alreadyExists(path: string): PlainError {
-  return new PlainError(`${path} already exists and is not overwritten. Name another file.`);
+  return new PlainError(`${path} already exists and is not overwritten. Choose another file.`);
 }
 
 /** @param error of a file system call */
@@ -178,7 +178,7 @@ function explain(error: unknown, path: string): unknown {
   // File system errors: EACCES, EROFS, ENAMETOOLONG, or EPERM where there are no hard links.
   if (code)
     return new PlainError(
-      `The backup could not be written to ${folder} (${code}). Name another file or folder.`,
+      `The backup could not be written to ${folder} (${code}). Choose another file or folder.`,
     );
   return error;
 }

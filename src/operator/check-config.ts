@@ -200,7 +200,7 @@ function formatVariable(
   const origin = from === null ? 'not set' : from === 'default' ? 'not set, default' : `set, from ${from}`;
   const lines = [`${paint('bold', name.padEnd(22))} ${value === null ? origin : `${value} (${origin})`}`];
   if (problem === null) lines.push(effect);
-  else lines.push(paint('red', `WRONG: ${problem}`));
+  else lines.push(paint('red', `Problem: ${problem}`));
   if (warning !== null) lines.push(paint('yellow', `Warning: ${warning}`));
   return lines.join(`\n${' '.repeat(23)}`);
 }

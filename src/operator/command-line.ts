@@ -14,7 +14,7 @@ import { readSandbox } from '../sandbox-file.ts';
 import { sessionSecretOf } from '../session-secret.ts';
 import { isTerminal, painterOf, PLAIN } from '../terminal.ts';
 import { alignedLines } from './show.ts';
-import { readVersion } from './version.ts';
+import { readVersion } from '../version.ts';
 
 const DONE = 0;
 const FAILED = 1;

@@ -218,9 +218,9 @@ async function examineAll<Row extends { id: string }>(
   for (;;) {
     options.signal?.throwIfAborted();
     const rows = await inSnapshot(db, (snapshot) => read(snapshot, after));
-    const last = rows.at(-1);
-    if (!last) return findings;
     for (const row of rows) findings.push(...findingsOf(row, checks, options));
+    const last = rows.at(-1);
+    if (!last || rows.length < PAGE) return findings;
     after = last.id;
   }
 }

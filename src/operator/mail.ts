@@ -40,7 +40,7 @@ export async function mail({ db }: CommandContext, onlyFailed: boolean): Promise
         take: NEWEST,
         select: SHOWN,
       });
-  const none = onlyFailed ? 'No mail has failed.' : 'No mail has been queued yet.';
+  const none = onlyFailed ? 'Nothing has failed.' : 'Nothing has been queued yet.';
   if (items.length === 0) return { text: none, json: items };
   return {
     text: plainLines({ head: [], rows: items.map(cells) }),

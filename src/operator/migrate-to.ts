@@ -198,7 +198,7 @@ async function makeReady(tx: Transaction, tables: Table[]): Promise<void> {
     const rows = await query(tx, `SELECT 1 FROM "${name}" LIMIT 1`);
     if (rows.length > 0) {
       throw new PlainError(
-        `The target is not empty: its table ${name} has rows. Name an empty database; createdb creates one.`,
+        `The target is not empty: its table ${name} has rows. Give an empty one; createdb creates it.`,
       );
     }
   }

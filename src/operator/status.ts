@@ -5,7 +5,7 @@ import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { EVENT_STATUSES } from '../stripe/event-ledger.ts';
 import { fieldLines } from './show.ts';
-import { readVersion } from './version.ts';
+import { readVersion } from '../version.ts';
 import { counted } from '../wording.ts';
 
 /** `status`: shows on one screen the version, the database, counts, and what is queued or has failed. */

@@ -16,7 +16,7 @@ const STRIPE_ID = /^(cus|sub|in|pi|ch|py|cs|evt)_\w+$/;
 const json = z.record(z.string(), z.unknown());
 
 const WAYS =
-  'Name an address, a user id, a referral code or a Stripe id (cus_, sub_, in_, pi_, ch_, py_, cs_ or evt_).';
+  'Give an address, a user id, a referral code or a Stripe id (cus_, sub_, in_, pi_, ch_, py_, cs_ or evt_).';
 
 const USER_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
 

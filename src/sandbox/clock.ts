@@ -4,8 +4,8 @@ import { runDue } from './schedule.ts';
 import { DAY, toEpoch } from './time.ts';
 
 /**
- * Moves the clock forward, and with it the server's. It goes day by day, so that the server acts at the right
- * time on what is due on the way, such as a reminder a week before free days end.
+ * Moves the clock forward, and with it the server's. It goes day by day, so that the server does at the right
+ * time what falls due on the way, such as a reminder a week before free days end.
  *
  * @param until epoch seconds; nothing happens when that is now or past
  */

@@ -88,8 +88,8 @@ export function serveControlPanel(app: FastifyInstance, context: Context): void 
  * Describes the panel for its view: the controls for time, the bank, the seller and the network.
  *
  * @param here the path that its forms are sent to
- * @param customer whose plan, card and payments it is about; null for nobody's
- * @param more buttons of the bank that only the page itself understands
+ * @param customer whose plan, card and payments it is about; null on the panel's own page
+ * @param more buttons of the bank, which the calling page handles
  */
 export function panelOf(
   context: Context,

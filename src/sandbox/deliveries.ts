@@ -26,7 +26,7 @@ export interface Webhooks {
    */
   send: (eventId: string) => Promise<number>;
   /**
-   * Gives an event up. It is no longer sent automatically, but stays in the list of events.
+   * Gives up on an event. It is no longer sent automatically, but stays in the list of events.
    *
    * @throws Error when the event does not exist
    */
@@ -94,7 +94,7 @@ export function createDeliveries(
     const label = `sandbox: webhook ${event.type} (${event.id}) failed: ${problem}`;
     const delay = RETRY_DELAYS[failures];
     if (delay === undefined) {
-      options.log(`${label}; given up after ${failures + 1} tries`);
+      options.log(`${label}; gave up after ${failures + 1} attempts`);
       settle(event.id);
     } else {
       options.log(`${label}; next try in ${delay} s`);

@@ -128,7 +128,7 @@ export function payByHand(
 ): StripeEvent[] {
   const works = cardOf(state, subscription.customer) === 'works';
   const events = collect(state, invoice, works ? 'succeeded' : 'declined', cause);
-  return [...events, ...followPayment(state, subscription, invoice, cause, 'by hand')];
+  return [...events, ...followPayment(state, subscription, invoice, cause, 'manual')];
 }
 
 /**
@@ -136,14 +136,14 @@ export function payByHand(
  * makes it past due, and cancels it when no retries are left. See
  * https://docs.stripe.com/billing/revenue-recovery
  *
- * @param by `by hand` never cancels: the retry schedule decides what happens next
+ * @param attempt `manual` never cancels: the retry schedule decides what happens next
  */
 export function followPayment(
   state: State,
   subscription: Subscription,
   invoice: Invoice,
   cause: Cause,
-  by: 'itself' | 'by hand' = 'itself',
+  attempt: 'automatic' | 'manual' = 'automatic',
 ): StripeEvent[] {
   const latest = subscription.latest_invoice === invoice.id;
   const { status } = subscription;
@@ -156,7 +156,7 @@ export function followPayment(
     return [];
   }
   const events = status === 'active' ? [turn(subscription, 'past_due', cause)] : [];
-  const givenUp = by === 'itself' && invoice.next_payment_attempt === null;
+  const givenUp = attempt === 'automatic' && invoice.next_payment_attempt === null;
   return givenUp ? [...events, ...cancelNow(state, subscription, cause, 'payment_failed')] : events;
 }
 

@@ -88,7 +88,7 @@ test('pages for an invited visitor, and their form with mistakes', async () => {
   // With the same password it would count as the same person clicking twice.
   await page.getByLabel('Password').fill(`not ${PASSWORD}`);
   await page.getByRole('button', { name: 'Sign up' }).click();
-  await page.getByText('This address has an account already').waitFor();
+  await page.getByText('This address already has an account').waitFor();
   await checkPage(page, 'signup taken');
 });
 

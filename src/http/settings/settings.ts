@@ -139,7 +139,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     );
     if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
-    if (refusal === 'address-taken') return again(409, { email: 'This address has an account already.' });
+    if (refusal === 'address-taken') return again(409, { email: 'This address already has an account.' });
     setFlash(request, reply, keeps ? 'address-kept' : byMail ? 'change-mailed' : 'address-changed');
     return reply.redirect('/settings', 303);
   });

@@ -64,7 +64,7 @@ export function serveCheckout({ get, post }: Routes, context: Context): void {
   }
 }
 
-/** Reads what a new checkout sells: one of a price, optionally after a trial. */
+/** Reads what a new checkout sells: one unit of one price, optionally after a trial. */
 function readOrder(context: Context, params: Params): Order {
   const mode = needText(params, 'mode');
   if (mode !== 'subscription') {

@@ -12,7 +12,7 @@ import type { Routes } from './routes.ts';
 const MAX_AMOUNT = 99_999_999;
 
 /**
- * Invoices and what their money moves through: https://docs.stripe.com/api/invoices,
+ * Invoices, payments, refunds and disputes: https://docs.stripe.com/api/invoices,
  * https://docs.stripe.com/api/invoice-payment, https://docs.stripe.com/api/charges,
  * https://docs.stripe.com/api/refunds and https://docs.stripe.com/api/disputes
  */

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { ROOT } from '../root.ts';
+import { ROOT } from './root.ts';
 
 /** Tandem's version. Reads package.json at run time, so that the version is not compiled in. */
 export function readVersion(): string {
