@@ -7,6 +7,7 @@ import { nativeModuleProblem } from '../native-module.ts';
 import { ownerOnly } from '../owner-only.ts';
 import { PlainError } from '../plain-error.ts';
 import { ROOT } from '../root.ts';
+import { sentence } from '../wording.ts';
 import { migrate, migrationNames } from './migrate.ts';
 import { commitInGroups } from './transaction.ts';
 import type { Db } from './transaction.ts';
@@ -133,15 +134,15 @@ async function openPostgresql(url: string): Promise<{ db: Db; migrations: string
 function explainSqlite(error: unknown): string {
   const { message, code } = driverError(error);
   if (message.includes('file is not a database') || message.includes('malformed')) {
-    return 'the file is damaged or is not a SQLite database. Restore a backup, or name another file in DATABASE_URL.';
+    return 'the file is damaged or is not a SQLite database. Restore a backup, or choose another file in DATABASE_URL.';
   }
   if (code?.startsWith('SQLITE_BUSY')) {
     return 'another process has locked it. Wait for that process to finish, then try again.';
   }
   if (code === 'SQLITE_CANTOPEN' || code === 'EACCES' || code === 'EROFS' || message.includes('readonly')) {
-    return 'the folder or the file is not writable. Fix its permissions, or name another file in DATABASE_URL.';
+    return 'the folder or the file is not writable. Fix its permissions, or choose another file in DATABASE_URL.';
   }
-  return `${message.replaceAll('\n', ' ')}. Name another file in DATABASE_URL.`;
+  return `${sentence(message.replaceAll('\n', ' '))} Fix that, or choose another file in DATABASE_URL.`;
 }
 
 function explainPostgresql(error: unknown): string {
@@ -155,9 +156,9 @@ function explainPostgresql(error: unknown): string {
     case 'DatabaseAccessDenied':
       return 'the server rejects the user name or the password. Correct them in DATABASE_URL.';
     case 'DatabaseDoesNotExist':
-      return 'the server has no such database. Create it with createdb, or name another one in DATABASE_URL.';
+      return 'the server has no such database. Create it with createdb, or choose another one in DATABASE_URL.';
     default:
-      return `${driverError(error).message.replaceAll('\n', ' ')}.`;
+      return `${sentence(driverError(error).message.replaceAll('\n', ' '))} Check DATABASE_URL and the server.`;
   }
 }
 

@@ -23,7 +23,7 @@ const GAP_SHARE = 1 / 20;
  * Runs a statement that begins a transaction or is one by itself, and retries it while another process holds the
  * lock, without blocking the event loop.
  *
- * @param statement must run on a connection with no busy timeout
+ * @param statement must not block: its connection has no busy timeout, or nobody else uses this event loop yet
  * @param waitMs when to give up, ms
  * @throws the driver's error for a locked database when the time is up
  */
