@@ -355,7 +355,7 @@ test('mail: a forgotten password, an address to confirm, a change of address, an
   await other.goto(unsubscribeUrl(maker, await userRow()));
   await checkPage(other, 'unsubscribe');
   await other.getByRole('button', { name: 'Turn mail off' }).click();
-  await other.getByText('You get no more mail').waitFor();
+  await other.getByText('You will no longer get mail').waitFor();
   await checkPage(other, 'unsubscribed');
 });
 

@@ -96,7 +96,7 @@ test('the story in two browsers and a mailbox: sign up, prove, invite, pay, rese
   const stranger = await openPage(site);
   await stranger.goto(unsubscribe ?? '');
   await stranger.getByRole('button', { name: 'Turn mail off' }).click();
-  await stranger.getByText('You get no more mail').waitFor();
+  await stranger.getByText('You will no longer get mail').waitFor();
   await atThePortal(ben, 'Let a month pass');
   await openMail(ben, bensAddress, 'You got 45 free days back');
   expect(await subjectsFor(ann, annsAddress)).not.toContain('You got 45 free days back');

@@ -348,7 +348,7 @@ test('data that cannot be read is never overwritten', async () => {
     `localStorage.setItem('tandem.portfolio', '{"format":"tandem-portfolio","version":2}')`,
   );
   await page.reload();
-  await page.getByText('made by a newer version').waitFor();
+  await page.getByText('made by another version').waitFor();
   expect(await exported(page, 'Download it as it is')).toBe('{"format":"tandem-portfolio","version":2}');
   await page.getByRole('button', { name: 'Start again' }).click();
   await page.getByRole('button', { name: 'Keep it' }).click();
