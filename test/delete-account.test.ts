@@ -156,6 +156,24 @@ describe('deleting an account', () => {
     expect(await holding()).toBe(0);
   });
 
+  test('stores no address again with what Stripe says afterwards', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const subscription = await subscribe(world, ann);
+    await deliverWaiting(world);
+    const { id: customer } = await world.db.customer.findFirstOrThrow();
+    await deleteAccount(world, ann);
+    const before = await world.db.event.count();
+    // A real charge contains where its receipt was sent.
+    const billing = { receipt_email: 'ann@example.com', billing_details: { email: 'ann@example.com' } };
+    for (const charge of world.sandbox.objects.charges.values()) Object.assign(charge, billing);
+    await world.merchant.refunds.create({ payment_intent: paymentOf(world, subscription) });
+    await world.merchant.customers.del(customer);
+    await deliverWaiting(world);
+    expect(await world.db.event.count()).toBeGreaterThan(before + 1);
+    expect(await world.db.event.count({ where: { payload: { contains: 'ann@example.com' } } })).toBe(0);
+  });
+
   test('leaves no name in stored disputes, refunds and payments, which name no customer', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');

@@ -310,6 +310,25 @@ describe('a reset link that was mailed', () => {
     expect(await loginStatus(server, PASSWORD)).toBe(401);
   });
 
+  test('of an account that is emptied closes its checkout, and captures the invitation that the browser remembers', async () => {
+    const server = await startTestServer(MAIL);
+    const { person } = await squatter(server);
+    const other = await signUp(server, 'other@example.com');
+    const checkout = { userId: person.id, id: 'key', plan: 'monthly', priceId: 'price_m', trialDays: 0 };
+    await server.db.checkout.create({
+      data: { ...checkout, sessionId: 'cs_open', createdAt: server.clock.now },
+    });
+    const path = await pathFor(server);
+    await postForm(server.app, path, { password: NEW_PASSWORD }, `tandem_ref=${other.code}`);
+    expect(await server.db.referral.findMany()).toMatchObject([
+      { referredId: person.id, referrerId: other.id, convertedAt: null },
+    ]);
+    expect(await server.db.checkout.count()).toBe(0);
+    expect(await server.db.outboxItem.findMany({ where: { kind: 'stripe.expire-checkout' } })).toMatchObject([
+      { userId: person.id, data: '{"sessionId":"cs_open"}' },
+    ]);
+  });
+
   test('leaves the account of somebody who paid as it is', async () => {
     const server = await startTestServer(MAIL);
     const { person, friend } = await squatter(server);

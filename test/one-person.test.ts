@@ -198,6 +198,22 @@ describe('nobody refers themselves', () => {
   });
 });
 
+test('another invitation promises nothing to an address that has converted a referral', async () => {
+  const server = await startTestServer();
+  const [ann, ben] = [await signUp(server, 'ann@example.com'), await signUp(server, 'ben@example.com')];
+  await pay(server, await signUp(server, 'eve@example.com', ann.code));
+  const again = await signUp(server, 'eve+2@example.com', ben.code);
+  const fresh = await signUp(server, 'new@example.com', ben.code);
+  const isPromised = async ({ cookie }: Person): Promise<boolean> =>
+    (await server.app.inject({ url: '/pricing', headers: { cookie } })).body.includes(
+      'with your first payment',
+    );
+  // Somebody who may only have typed the address is not told about it.
+  expect([await isPromised(again), await isPromised(fresh)]).toEqual([true, true]);
+  await server.db.user.updateMany({ data: { emailProvenAt: server.clock.now } });
+  expect([await isPromised(again), await isPromised(fresh)]).toEqual([false, true]);
+});
+
 test('one address converts one referral, that of the first account to pay; a tombstone that never paid holds no hash', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');

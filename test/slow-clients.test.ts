@@ -12,6 +12,7 @@ import type { Bounds } from '../src/http/bounds.ts';
 import { readBody } from '../src/http/read-body.ts';
 import { Collected, until } from './support/process.ts';
 import { PATIENT, SESSION_SECRET, sign, signUp, startTestServer } from './support/server.ts';
+import type { Person } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
 /** One connection to the server under test. */
@@ -63,7 +64,12 @@ const PAGE = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
 const NEVER = 10 * 60_000;
 
 describe('closing slow connections', () => {
-  const slow = { headersMs: NEVER, requestMs: NEVER, idleMs: NEVER, checkEveryMs: 50 };
+  const slow = {
+    headersMs: NEVER,
+    requestMs: NEVER,
+    idleMs: { proxy: NEVER, direct: NEVER },
+    checkEveryMs: 50,
+  };
 
   test.each([
     ['no headers', ''],
@@ -88,7 +94,7 @@ describe('closing slow connections', () => {
   );
 
   test('a connection that is idle between two requests is closed', async () => {
-    const { open } = await listen({ ...slow, idleMs: 1 });
+    const { open } = await listen({ ...slow, idleMs: { proxy: NEVER, direct: 1 } });
     expect(await (await open(PAGE)).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 
@@ -111,20 +117,25 @@ describe('closing slow connections', () => {
   /** Somebody whose export is larger than what the buffers of a connection hold. */
   async function withLargeExport(bounds: Partial<Bounds>) {
     const server = await listen(bounds);
+    const ann = await withBackups(server, 'ann@example.com');
+    const request = `GET /settings/export HTTP/1.1\r\nHost: x\r\nCookie: ${ann.cookie}\r\n\r\n`;
+    return { ...server, request };
+  }
+
+  async function withBackups(server: Awaited<ReturnType<typeof listen>>, email: string): Promise<Person> {
     const { db, clock } = server;
-    const ann = await signUp(server, 'ann@example.com');
+    const person = await signUp(server, email);
     const document = JSON.stringify('x'.repeat(SIZE / BACKUPS));
     await db.backup.createMany({
       data: Array.from({ length: BACKUPS }, (_, number) => ({
-        id: `b${number}`,
-        userId: ann.id,
+        id: `${email} ${number}`,
+        userId: person.id,
         number,
         document,
         createdAt: clock.now,
       })),
     });
-    const request = `GET /settings/export HTTP/1.1\r\nHost: x\r\nCookie: ${ann.cookie}\r\n\r\n`;
-    return { ...server, request };
+    return person;
   }
 
   test('a connection that reads a large answer too slowly is closed', async () => {
@@ -183,6 +194,27 @@ describe('closing slow connections', () => {
     expect(next.answered()).toMatch(/^HTTP\/1\.1 200 /);
   });
 
+  test('of exports that nobody reads, only so many are kept at a time', async () => {
+    const server = await withLargeExport({});
+    const slow = [];
+    for (let n = 0; n < 10; n += 1) {
+      const { cookie } = await withBackups(server, `slow${n}@example.com`);
+      const client = await server.open(server.request.replace(/Cookie: .*/, `Cookie: ${cookie}`));
+      await once(client.socket, 'data');
+      client.socket.pause();
+      slow.push(client);
+    }
+    const refused = await server.open(server.request);
+    await once(refused.socket, 'data');
+    expect(refused.answered()).toMatch(/^HTTP\/1\.1 503 .*\r\nretry-after: /is);
+    slow[0]?.socket.destroy();
+    await until(async () => {
+      const next = await server.open(server.request);
+      await once(next.socket, 'data');
+      return next.answered().startsWith('HTTP/1.1 200 ') || undefined;
+    });
+  });
+
   test('an export whose reader left before it began does not stand in the way of the next', async () => {
     const { app, db, open, request } = await withLargeExport({});
     const query = db.$queryRaw.bind(db) as (...args: unknown[]) => Promise<unknown>;
@@ -230,13 +262,26 @@ describe('one address can open only a limited number of connections', () => {
     });
   });
 
+  test('behind a proxy those in the middle of a request of all networks count together', async () => {
+    const bounds = { incompleteOfNetwork: 2, incompleteInAll: 2 };
+    const { open } = await listen(bounds, { TRUST_PROXY: '127.0.0.1' });
+    const half = (client: string): string =>
+      `POST /login HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: ${client}\r\nContent-Length: 9\r\n\r\nemail`;
+    for (const client of ['192.0.2.1', '192.0.2.2']) await open(half(client));
+    await until(async () => {
+      const next = await open(half('192.0.2.3'));
+      await Promise.race([next.closed, once(next.socket, 'data')]);
+      return next.answered().startsWith('HTTP/1.1 503 ') || undefined;
+    });
+  });
+
   test.each([
     ['a form', '/login', 'Content-Length: 9', 'email=a&b'],
     ['a webhook', '/api/stripe/webhook', 'Content-Length: 9', '{"id": 1}'],
     ['a chunked form', '/login', 'Transfer-Encoding: chunked', '9\r\nemail=a&b\r\n0\r\n\r\n'],
     ['a form that nobody reads', '/no-such-page', 'Content-Length: 9', 'email=a&b'],
   ])('behind a proxy those in the middle of a request count: %s', async (_name, path, length, body) => {
-    const { open, log } = await listen({ connectionsOfNetwork: 1 }, { TRUST_PROXY: '127.0.0.1' });
+    const { open, log } = await listen({ incompleteOfNetwork: 1 }, { TRUST_PROXY: '127.0.0.1' });
     const of = (client: string): string =>
       [
         `POST ${path} HTTP/1.1`,
@@ -284,7 +329,7 @@ describe('behind a proxy, a request that was answered before its body arrived', 
   const BODY = `11170\r\n${'x'.repeat(70_000)}\r\n`;
 
   test.each(refusals)('does not count once its client has gone: %s', async (_name, headers) => {
-    const { open } = await listen({ connectionsOfNetwork: 1 }, { TRUST_PROXY: '127.0.0.1' });
+    const { open } = await listen({ incompleteOfNetwork: 1 }, { TRUST_PROXY: '127.0.0.1' });
     const type = 'Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 192.0.2.1';
     const request = `${headers}\r\n${type}\r\n\r\n${headers.includes('chunked') ? BODY : 'a'}`;
     for (let times = 1; times <= 3; times += 1) {
@@ -302,7 +347,7 @@ describe('behind a proxy, a request that was answered before its body arrived', 
 
 describe('a body in many tiny pieces', () => {
   const tiny = '1\r\nx\r\n';
-  const patient = { requestMs: NEVER, stalledMs: NEVER, idleMs: NEVER };
+  const patient = { requestMs: NEVER, stalledMs: NEVER, idleMs: { proxy: NEVER, direct: NEVER } };
 
   test.each([
     ['a form', 'POST /login', 'application/x-www-form-urlencoded', ''],
@@ -480,7 +525,7 @@ describe('bodies that cannot be checked yet', () => {
   ])(
     'an address that holds its share of half-sent webhook bodies gets 503 for a further one, %s; other addresses are not affected',
     async (_name, text) => {
-      const { open } = await listen({ webhookBodies: { ofAddress: 1_000, inAll: 10_000 } });
+      const { open } = await listen({ webhookBodies: { ofNetwork: 1_000, inAll: 10_000 } });
       const held = await open(HALF_SENT);
       expect(await untilAnswered(open, text, 503)).toMatch(/\r\nretry-after: [1-9]/i);
       expect(await (await open(text, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 400 /);
@@ -496,7 +541,7 @@ describe('bodies that cannot be checked yet', () => {
   ])(
     'past the limit for half-sent webhook bodies of all addresses, one that is %s gets 503, and is accepted later',
     async (_name, text) => {
-      const { open, clock } = await listen({ webhookBodies: { ofAddress: 1_000, inAll: 2_000 } });
+      const { open, clock } = await listen({ webhookBodies: { ofNetwork: 1_000, inAll: 2_000 } });
       await open(HALF_SENT, '127.0.0.2');
       const gone = await open(HALF_SENT, '127.0.0.3');
       expect(await untilAnswered(open, text, 503)).toMatch(/\r\nretry-after: [1-9]/i);
@@ -509,6 +554,31 @@ describe('bodies that cannot be checked yet', () => {
       expect(await (await open(webhook(headers, event))).closed).toContain('{"status":"ok"}');
     },
   );
+
+  test.each([
+    ['announced', (body: string) => [`Content-Length: ${body.length}`, body]],
+    [
+      'chunked',
+      (body: string) => ['Transfer-Encoding: chunked', `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`],
+    ],
+  ])('past that limit the largest one is dropped for an event that is smaller: %s', async (_name, framed) => {
+    const event = JSON.stringify(buyer().created());
+    const large = event.length * 2;
+    const { open, clock } = await listen({ webhookBodies: { ofNetwork: large, inAll: large } });
+    const held = await open(webhook(`Content-Length: ${large}`, 'x'.repeat(large - 1)), '127.0.0.2');
+    // A body of the same size is refused once the server has read the first one's data.
+    await untilAnswered(
+      open,
+      webhook(`Connection: close\r\nContent-Length: ${large}`, 'x'.repeat(large)),
+      503,
+      '127.0.0.3',
+    );
+    const [length = '', body = ''] = framed(event);
+    const signature = `Stripe-Signature: ${sign(event, clock.now)}`;
+    const answer = await (await open(webhook(`Connection: close\r\n${length}\r\n${signature}`, body))).closed;
+    expect(answer).toContain('{"status":"ok"}');
+    expect(await held.closed).toBe('');
+  });
 
   test.each([
     ['announced', 'Content-Length: 1048577', ''],

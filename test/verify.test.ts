@@ -202,6 +202,16 @@ describe('a new address', () => {
     expect(await outbox(server)).toHaveLength(2);
   });
 
+  test('tells an owner who has paid of a change, although a stranger used up the mails with its +tags', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    const stripe = buyer(ann.id);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    for (let n = 0; n < 6; n += 1) await newcomer(server, `ann+${n}@example.com`);
+    expect((await askFor(server, ann, 'thief@example.com')).statusCode).toBe(303);
+    expect(await outbox(server, 'mail.address-changing')).toMatchObject([{ address: 'ann@example.com' }]);
+  });
+
   test('has one daily limit of mails for all its +tags', async () => {
     const server = await startTestServer(MAIL);
     for (let n = 0; n < 6; n += 1) await newcomer(server, `ann+${n}@example.com`);

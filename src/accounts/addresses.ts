@@ -45,8 +45,12 @@ export async function isFirstOfMailbox(db: Db, user: User): Promise<boolean> {
   return (await db.user.count({ where: { AND: [sharing, before] } })) === 0;
 }
 
-/** @param after count only payments later than this; null counts all */
-async function hasPaid(
+/**
+ * Whether somebody has paid for an account.
+ *
+ * @param after count only payments later than this; null counts all
+ */
+export async function hasPaid(
   client: Prisma.TransactionClient,
   userId: string,
   after: Date | null,

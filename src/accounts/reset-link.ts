@@ -8,6 +8,8 @@ import { resetToken } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { isUnclaimed } from './addresses.ts';
 import { setPassword } from './change-password.ts';
+import { captureReferral } from '../referrals/capture.ts';
+import { closeCheckout } from '../stripe/close-checkout.ts';
 import { hashPassword } from './passwords.ts';
 import { hashToken, newToken } from './tokens.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
@@ -123,32 +125,29 @@ function findLink(client: Db | Tx, secret: string, token: string, now: Date) {
  * Uses up a reset link: sets the new password and ends all the user's sessions and pending links.
  * A mailed link also proves the address. An account that was never proven or paid for is then emptied,
  * because someone else may have created it.
- * @param mayMail whether one more mail may be sent to the account's address
+ * @param typed `mail`: whether one more mail may be sent to the account's address; `code`: the invitation that the
+ *   browser remembers
  * @returns false, with nothing changed, when the link is invalid or no longer works
  */
 export async function resetPassword(
   db: Db,
   secret: string,
   token: string,
-  password: string,
-  mayMail: boolean,
+  typed: { password: string; mail: boolean; code: string | null },
   now: Date,
 ): Promise<boolean> {
   // Check before hashing, which is slow: anyone can send a token.
   const link = await findResetLink(db, secret, token, now);
   if (!link) return false;
   const userId = link.user.id;
-  const passwordHash = await hashPassword(password);
+  const passwordHash = await hashPassword(typed.password);
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
     const where = { tokenHash: hashToken(secret, token), used: false, expiresAt: { gt: tx.now } };
     const locked = await tx.resetLink.findUnique({ where });
     if (!user || !locked) return false;
     const startsAfresh = locked.mailed && (await isUnclaimed(tx, user));
-    if (startsAfresh) {
-      await tx.backup.deleteMany({ where: { userId } });
-      await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
-    }
+    if (startsAfresh) await startAfresh(tx, user, typed.code);
     await setPassword(tx, userId, passwordHash, {
       ...(locked.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),
       // The stranger who created the account may have turned mail off.
@@ -156,7 +155,21 @@ export async function resetPassword(
     });
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...locked, used: true, expiresAt } });
-    if (mayMail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
+    if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
     return true;
   });
+}
+
+/**
+ * Removes what a stranger may have put into an account: its backups, its checkout and its invitation. The invitation that
+ * the owner came with counts instead.
+ *
+ * @param user locked
+ */
+async function startAfresh(tx: Tx, user: User, code: string | null): Promise<void> {
+  const userId = user.id;
+  await tx.backup.deleteMany({ where: { userId } });
+  await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
+  await captureReferral(tx, user, code);
+  await closeCheckout(tx, userId);
 }

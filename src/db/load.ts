@@ -91,6 +91,9 @@ const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
       WHERE c."convertedAt" IS NOT NULL AND f."emailHash" IN ${ADDRESSES})
   ))`;
 
+/** Whether a referral `t` would be refused now; null when it is no longer open (design: rule 11). */
+export const WOULD_BE_REFUSED = Prisma.raw(`(${OWN_ADDRESS} OR ${ADDRESS_CONVERTED})`);
+
 /**
  * Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own. A
  * subscription is in `unsure` while none of its payments is known, or if some of its money may have gone back. All its

@@ -80,7 +80,7 @@ export async function buildApp(
     trustProxy: config.trustProxy.length > 0 && config.trustProxy,
     bodyLimit: 64 * 1024,
     connectionTimeout: bounds.stalledMs,
-    keepAliveTimeout: bounds.idleMs,
+    keepAliveTimeout: config.trustProxy.length > 0 ? bounds.idleMs.proxy : bounds.idleMs.direct,
     requestTimeout: bounds.requestMs,
     http: {
       requestTimeout: bounds.requestMs,

@@ -10,8 +10,11 @@ export interface Bounds {
   delayMs: number;
   /** Open connections. Further ones are closed at once. */
   connections: number;
-  /** Open connections from one network address. Behind a proxy: one client's incomplete requests. */
+  /** Open connections from one network. Not applied behind a proxy. */
   connectionsOfNetwork: number;
+  /** Behind a proxy: incomplete requests of one network, and of all. Each holds a connection. */
+  incompleteOfNetwork: number;
+  incompleteInAll: number;
   /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */
   cutOffsOfNetwork: number;
   /** How long cut-offs are counted, from the first one, and how long the network is then refused. */
@@ -24,8 +27,8 @@ export interface Bounds {
   headersMs: number;
   /** Deadline for a whole request, body included. */
   requestMs: number;
-  /** Keep-alive timeout between two requests. */
-  idleMs: number;
+  /** Keep-alive timeout between two requests, for a proxy and for others. */
+  idleMs: { proxy: number; direct: number };
   /** Inactivity timeout in the middle of a request or its answer. */
   stalledMs: number;
   /** A large answer may take this long, plus its size divided by `answerBytesPerSecond`. */
@@ -39,8 +42,8 @@ export interface Bounds {
 
 /** Limits on webhook bodies held before their signature can be checked, bytes. */
 export interface WebhookBodyBounds {
-  /** From one network address. */
-  ofAddress: number;
+  /** From one network. */
+  ofNetwork: number;
   inAll: number;
 }
 
@@ -50,17 +53,19 @@ export const BOUNDS: Bounds = {
   delayMs: 1_000,
   connections: 2_000,
   connectionsOfNetwork: 500,
+  incompleteOfNetwork: 100,
+  incompleteInAll: 1_000,
   cutOffsOfNetwork: 10,
   shutOutMs: 60_000,
   pipelined: 4,
   headersMs: 10_000,
   requestMs: 30_000,
-  // Longer than a proxy's keep-alive (nginx: 60 s). Otherwise a proxy could send a request on a connection
-  // that is just closing.
-  idleMs: 72_000,
+  // A proxy's is longer than its own keep-alive (nginx: 60 s). Otherwise it could send a request on a connection that is
+  // just closing. The other is Node's default: idle connections could keep everybody else out.
+  idleMs: { proxy: 72_000, direct: 5_000 },
   stalledMs: 120_000,
   answerMs: 120_000,
   answerBytesPerSecond: 16 * 1024,
   checkEveryMs: 5_000,
-  webhookBodies: { ofAddress: 8 * MIB, inAll: 64 * MIB },
+  webhookBodies: { ofNetwork: 8 * MIB, inAll: 64 * MIB },
 };

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 
+import { hasPaid } from '../accounts/addresses.ts';
 import { canonicalAddress } from '../accounts/email.ts';
 import type { User } from '../db/generated/client.ts';
 import type { AppContext } from './context.ts';
@@ -40,6 +41,15 @@ export async function mayMailTo(
   reserved = RESERVED_FOR_RESETS,
 ): Promise<boolean> {
   return email !== null && (await mayMail(context, request, email, emailProvenAt !== null, reserved));
+}
+
+/**
+ * Whether a notice about a change that could be a thief's may be sent. To an account that has paid, it may use the mails
+ * reserved for resets: such an account is worth stealing, and cannot be a stranger's joke.
+ */
+export async function mayNotify(context: AppContext, request: FastifyRequest, user: User): Promise<boolean> {
+  const isPayers = user.emailProvenAt === null && (await hasPaid(context.db, user.id, null));
+  return mayMailTo(context, request, user, isPayers ? 0 : RESERVED_FOR_RESETS);
 }
 
 /** Gives back what `mayMail` counted for a request that queued no mail. */

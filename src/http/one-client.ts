@@ -22,13 +22,13 @@ const TOO_MANY_AT_ONCE = new HttpError(
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
   boundPipelines(app.server, bounds.pipelined);
   boundLargeAnswers(app, bounds);
-  if (behindProxy) boundBodies(app, bounds.connectionsOfNetwork);
+  if (behindProxy) boundBodies(app, bounds);
   else boundConnections(app.server, bounds);
 }
 
-/** Limits one client's incomplete requests: each of them holds a connection. */
-function boundBodies(app: FastifyInstance, most: number): void {
-  const take = createShares(most);
+/** Limits one network's incomplete requests, and all of them: each holds a connection. */
+function boundBodies(app: FastifyInstance, { incompleteOfNetwork, incompleteInAll }: Bounds): void {
+  const take = createShares(incompleteOfNetwork, incompleteInAll);
 
   app.addHook('onRequest', function boundBodiesOfClient({ raw, ip }, reply, done) {
     if (!hasBody(raw) || raw.socket.destroyed) {
@@ -144,14 +144,17 @@ function boundConnections(
  */
 type Take = (address: string | undefined) => (() => void) | null;
 
-function createShares(most: number): Take {
+function createShares(ofNetwork: number, inAll: number): Take {
   const takenBy = new Map<string, number>();
+  let all = 0;
   return (address = '') => {
     const network = networkOf(address);
     const taken = takenBy.get(network) ?? 0;
-    if (taken >= most) return null;
+    if (taken >= ofNetwork || all >= inAll) return null;
     takenBy.set(network, taken + 1);
+    all += 1;
     return () => {
+      all -= 1;
       const left = (takenBy.get(network) ?? 1) - 1;
       if (left === 0) takenBy.delete(network);
       else takenBy.set(network, left);

@@ -12,42 +12,64 @@ const TOO_LARGE = new HttpError(413, 'too_large', 'the body is larger than 1 MiB
 /** Reads a whole body into memory. */
 type ReadBody = (address: string, request: IncomingMessage) => Promise<Buffer>;
 
+/** A body that has not arrived in full. */
+interface Unfinished {
+  address: string;
+  /** How many of its bytes have arrived. */
+  held: number;
+  /** Closes its connection. */
+  drop: () => void;
+}
+
 /**
  * Limits the memory held by unverified bodies. Anyone can send one, and its signature can only be checked
  * over the whole body. Bytes count when they arrive, not when they are announced: otherwise a few headers
- * could reserve all the room. The buffers themselves can be twice as large.
+ * could reserve all the room. When there is no room, the largest unfinished body makes way for a smaller one: events
+ * are small, so a few networks cannot keep Stripe's out. The buffers themselves can be twice as large.
  * @param busy the error to throw when there is no room; the sender should retry
  * @returns a reader that throws 413 for a body that is too large, or `busy`, as early as Content-Length
  * allows. It leaves the rest of a refused body unread
  */
 export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpError): ReadBody {
   const heldOf = new Map<string, number>();
+  const unfinished = new Set<Unfinished>();
   let heldInAll = 0;
 
-  function hold(address: string, bytes: number): void {
-    const ofAddress = (heldOf.get(address) ?? 0) + bytes;
-    if (ofAddress === 0) heldOf.delete(address);
-    else heldOf.set(address, ofAddress);
+  function hold(body: Unfinished, bytes: number): void {
+    const ofNetwork = (heldOf.get(body.address) ?? 0) + bytes;
+    if (ofNetwork === 0) heldOf.delete(body.address);
+    else heldOf.set(body.address, ofNetwork);
+    body.held += bytes;
     heldInAll += bytes;
   }
 
-  function isRoomFor(address: string, bytes: number): boolean {
-    return (heldOf.get(address) ?? 0) + bytes <= bounds.ofAddress && heldInAll + bytes <= bounds.inAll;
+  /** Whether there is room for more bytes of a body, if need be after dropping larger ones. */
+  function makeRoom(body: Unfinished, bytes: number): boolean {
+    if ((heldOf.get(body.address) ?? 0) + bytes > bounds.ofNetwork) return false;
+    while (heldInAll + bytes > bounds.inAll) {
+      const largest = [...unfinished].reduce((a, b) => (b.held > a.held ? b : a), body);
+      if (largest.held <= body.held + bytes) return false;
+      unfinished.delete(largest);
+      hold(largest, -largest.held);
+      largest.drop();
+    }
+    return true;
   }
 
   return async (address, request) => {
     const announced = Number(request.headers['content-length'] ?? 0);
-    if (announced <= BODY_LIMIT_BYTES && !isRoomFor(address, announced)) throw busy();
-    let held = 0;
+    const body: Unfinished = { address, held: 0, drop: () => void request.socket.destroy() };
+    if (announced <= BODY_LIMIT_BYTES && !makeRoom(body, announced)) throw busy();
+    unfinished.add(body);
     try {
       return await readBody(request, { bytes: BODY_LIMIT_BYTES, error: TOO_LARGE }, (bytes) => {
-        if (!isRoomFor(address, bytes)) return busy();
-        hold(address, bytes);
-        held += bytes;
+        if (!makeRoom(body, bytes)) return busy();
+        hold(body, bytes);
         return null;
       });
     } finally {
-      hold(address, -held);
+      unfinished.delete(body);
+      hold(body, -body.held);
     }
   };
 }

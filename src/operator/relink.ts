@@ -2,11 +2,11 @@ import { randomUUID } from 'node:crypto';
 
 import { followMove, moveCustomer } from '../access/move-customer.ts';
 import type { AuditRow, User } from '../db/generated/client.ts';
-import type { Db, Tx } from '../db/transaction.ts';
+import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
-import { queueNow } from '../outbox/queue.ts';
+import { closeCheckout } from '../stripe/close-checkout.ts';
 import { PlainError } from '../plain-error.ts';
 import { programmeOf } from '../stripe/handle-event.ts';
 import { describeChange } from './audit.ts';
@@ -40,6 +40,7 @@ export async function relink(
       moveCustomer(unit, customer, userId, to.id, cause);
       return userId;
     });
+    // A payment in it would still go to the customer that was moved.
     if (owner !== null) await closeCheckout(tx, owner);
     const users = owner === null ? [to.id] : [owner, to.id];
     const followed = await inUnit(tx, programme, { customers: [customerId], users }, (unit) => {
@@ -75,16 +76,6 @@ function movable({ rows }: Unit, customerId: string, to: User) {
     throw new PlainError(`The account ${to.id} was deleted, so no customer can be linked to it.`);
   if (customer.userId === to.id) throw new PlainError(`${customerId} already belongs to ${nameOf(to)}.`);
   return { customer, userId: customer.userId };
-}
-
-/** Closes the user's open checkout: a payment in it would still go to the customer that was moved. */
-async function closeCheckout(tx: Tx, userId: string): Promise<void> {
-  const checkout = await tx.checkout.findUnique({ where: { userId } });
-  if (!checkout) return;
-  await tx.checkout.delete({ where: { userId } });
-  const { sessionId } = checkout;
-  if (sessionId !== null)
-    await queueNow(tx, [{ kind: 'stripe.expire-checkout', userId, data: { sessionId } }]);
 }
 
 async function report(

@@ -89,8 +89,8 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     after: [
       'The link works for three days.',
       isChange
-        ? 'If you did not ask for this, ignore this email. Only if somebody confirms it does the account that asked for it get this address.'
-        : 'If you do not know what this is about, ignore this email: somebody probably typed your address by mistake, and nothing will happen.',
+        ? 'If you did not ask for this, ignore this email. Confirming gives this address to the account that asked for it, and deletes an account that somebody opened with this address and never confirmed or paid for.'
+        : 'If you did not sign up yourself, do not confirm: somebody else did, with your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page: that removes everything that somebody else put into it.',
     ],
   }),
   'mail.reset-password': (_data, { brand, link }) => ({

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
 import type { User } from '../db/generated/client.ts';
+import { WOULD_BE_REFUSED } from '../db/load.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { findReferrer } from './codes.ts';
 
@@ -21,10 +22,18 @@ export async function captureReferral(tx: Tx, user: User, code: string | null): 
     VALUES (${randomUUID()}, ${referrer.id}, ${user.id}, ${tx.now})`;
 }
 
-/** Whether the user was invited and has not yet made the first payment that gives both of them their days. */
+/**
+ * Whether the user was invited, and their first payment will give both their days, as far as we can say. To somebody who
+ * has not proven the address we do not say that it has converted a referral before: it may be somebody else's.
+ */
 export async function isInvitationOpen(db: Db, userId: string): Promise<boolean> {
-  const referral = await db.referral.findUnique({ where: { referredId: userId } });
-  return referral !== null && referral.convertedAt === null && referral.refusedFor === null;
+  const [open] = await db.$queryRaw<{ proven: Date | null }[]>`
+    SELECT u."emailProvenAt" AS "proven" FROM "Referral" AS t JOIN "User" AS u ON u."id" = t."referredId"
+    WHERE t."referredId" = ${userId} AND t."convertedAt" IS NULL AND t."refusedFor" IS NULL`;
+  if (!open?.proven) return open !== undefined;
+  const refused = await db.$queryRaw<unknown[]>`
+    SELECT 1 FROM "Referral" AS t WHERE t."referredId" = ${userId} AND ${WOULD_BE_REFUSED}`;
+  return refused.length === 0;
 }
 
 async function isOwnAddress(

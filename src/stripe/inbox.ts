@@ -1,4 +1,4 @@
-import { claimEvents, recordVerdicts } from './event-ledger.ts';
+import { claimEvents, recordVerdicts, thinEvents } from './event-ledger.ts';
 import type { Verdict } from './event-ledger.ts';
 import { describeError } from './describe-error.ts';
 import { UndecidedTie } from './objects/snapshot-order.ts';
@@ -12,6 +12,7 @@ import { dropEmptyRows, union } from '../db/load.ts';
 import type { Wanted } from '../db/load.ts';
 import { decideAll } from '../db/unit-of-work.ts';
 import type { Decided, Programme } from '../db/unit-of-work.ts';
+import type { Rows } from '../db/rows.ts';
 import { later } from '../instants.ts';
 
 /** A verified and parsed event that waits to be handled. */
@@ -108,13 +109,17 @@ async function decideFresh(
     if ('status' in read) outcomes.set(waiting, { value: read });
     else toDecide.push({ waiting, read });
   }
+  const ofTheDeleted = new Set<string>();
   if (toDecide.length > 0) {
     const decided = await decideAll(
       tx,
       programme,
-      toDecide.map(({ waiting: { tieBreaker }, read: { wants, apply } }) => ({
+      toDecide.map(({ waiting: { event, tieBreaker }, read: { wants, apply } }) => ({
         wants,
-        decide: (unit): HandlerOutcome => apply(unit, tieBreaker),
+        decide: (unit): HandlerOutcome => {
+          if (isOfDeleted(unit.rows, wants)) ofTheDeleted.add(event.id);
+          return apply(unit, tieBreaker);
+        },
       })),
     );
     toDecide.forEach(({ waiting }, index) => {
@@ -123,7 +128,36 @@ async function decideFresh(
     });
   }
   await recordOutcomes(tx, toDecide, outcomes);
+  // Nothing personal is stored again for somebody who deleted their account (design: rule 11).
+  if (ofTheDeleted.size > 0) await thinEvents(tx, { id: { in: [...ofTheDeleted] } });
   return outcomes;
+}
+
+/** Whether rows that an event is about belong to a deleted account. */
+function isOfDeleted(
+  { users, customers, subscriptions, invoices, payments, disputes }: Rows,
+  wants: Wanted,
+): boolean {
+  const known = <T>(ids: readonly (T | null | undefined)[]): T[] =>
+    ids.filter((id): id is T => id !== null && id !== undefined);
+  const paymentIds = [
+    ...(wants.payments ?? []),
+    ...known((wants.disputes ?? []).map((id) => disputes.get(id)?.paymentId)),
+  ];
+  const invoiceIds = [
+    ...(wants.invoices ?? []),
+    ...known(paymentIds.map((id) => payments.get(id)?.invoiceId)),
+  ];
+  const subscriptionIds = [
+    ...(wants.subscriptions ?? []),
+    ...known(invoiceIds.map((id) => invoices.get(id)?.subscriptionId)),
+  ];
+  const customerIds = [
+    ...(wants.customers ?? []),
+    ...known(subscriptionIds.map((id) => subscriptions.get(id)?.customerId)),
+  ];
+  const userIds = known(customerIds.map((id) => customers.get(id)?.userId));
+  return userIds.some((id) => users.get(id)?.deletedAt);
 }
 
 async function recordOutcomes(

@@ -35,7 +35,8 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     }
     const { user, mailed } = link;
     const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
-    const done = await resetPassword(db, sessionSecret, token, form.data.password, mail, now());
+    const typed = { ...form.data, mail, code: request.invitationCode };
+    const done = await resetPassword(db, sessionSecret, token, typed, now());
     return done ? toLogIn(request, reply) : answerSpentLink(request, reply);
   });
 

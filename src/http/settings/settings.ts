@@ -25,7 +25,7 @@ import { listInvitations } from '../../referrals/timeline.ts';
 import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
-import { HttpError } from '../errors.ts';
+import { BUSY, HttpError } from '../errors.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import {
   limitedByAccount,
@@ -36,7 +36,7 @@ import {
   tryPassword,
 } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
-import { mayMail, mayMailTo } from '../may-mail.ts';
+import { mayMail, mayNotify } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
 import { awaitsFirstPayment } from '../invitation.ts';
@@ -65,6 +65,13 @@ const EXPORT_UNDER_WAY = new HttpError(
   429,
   'too_many_requests',
   'An export of your data is already running. Wait until that download has finished, then try again.',
+);
+/** Each can hold some 20 MB until its client has read it. */
+const EXPORTS_AT_ONCE = 10;
+const TOO_MANY_EXPORTS = new HttpError(
+  503,
+  BUSY,
+  'Too many people are exporting their data right now. Please try again in a moment.',
 );
 const THANKS: Notice = {
   kind: 'success',
@@ -126,7 +133,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     const byMail = config.mail !== null;
     if (byMail && !keeps && !(await mayMail(context, request, email, false)))
       return again(429, { email: TOO_MANY_MAILS });
-    const tellOld = byMail && !keeps && (await mayMailTo(context, request, user));
+    const tellOld = byMail && !keeps && (await mayNotify(context, request, user));
     const refusal = await tryCurrentPassword(
       request,
       reply,
@@ -186,7 +193,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     if (!giveBack) return again(429, { newPassword: TOO_MANY_TRIES });
     let token: string | null | undefined;
     try {
-      const mail = await mayMailTo(context, request, user);
+      const mail = await mayNotify(context, request, user);
       token = await tryCurrentPassword(
         request,
         reply,
@@ -228,6 +235,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       void reply.header('retry-after', '10');
       throw EXPORT_UNDER_WAY;
     }
+    if (exporting.size >= EXPORTS_AT_ONCE) throw TOO_MANY_EXPORTS;
     const { socket } = request.raw;
     const release = (): void => {
       exporting.delete(id);
@@ -258,7 +266,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
 
       const form = z.object({ currentPassword: typedPassword }).safeParse(request.body ?? {});
       if (!form.success) return again(400, NO_PASSWORD);
-      const mail = await mayMailTo(context, request, user);
+      const mail = await mayNotify(context, request, user);
       const refusal = await askStripe('Your account was not deleted.', () =>
         tryCurrentPassword(
           request,

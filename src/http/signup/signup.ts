@@ -39,7 +39,11 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
       token = await tryLogIn(context, request, reply, input);
     }
     if (token === undefined) return again(429, { form: TOO_MANY_TRIES });
-    if (token === null) return again(409, { email: 'This address already has an account. Log in instead.' });
+    if (token === null)
+      return again(409, {
+        email:
+          'This address already has an account. Log in instead, or use “Forgotten your password?” there if you did not open it.',
+      });
     clearInvitation(request, reply);
     setSession(request, reply, token);
     return continueToPlan(context, request, reply, token);

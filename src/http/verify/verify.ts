@@ -6,7 +6,7 @@ import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
 import { takeForNetwork, TOO_MANY_TRIES } from '../limits.ts';
-import { mayMailTo } from '../may-mail.ts';
+import { mayNotify } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
 const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
@@ -41,7 +41,7 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
     if (deletesVisitor(request, proof)) return verifyPage(request, reply.status(409), proof);
     const isHere = request.user?.id === proof.user.id;
     const kept = { secret: sessionSecret, token: isHere ? sessionToken(request) : null };
-    const tellOld = proof.isChange && (await mayMailTo(context, request, proof.user));
+    const tellOld = proof.isChange && (await mayNotify(context, request, proof.user));
     const refusal = await askStripe('Your address was not confirmed.', () =>
       proveAddress(parts, kept, token, tellOld, now()),
     );
