@@ -346,7 +346,7 @@ describe('a change of address', () => {
     expect((await get(server, path, ann.cookie)).body).toContain('Another account asks for your address');
     expect((await postForm(server.app, path, {}, ann.cookie)).statusCode).toBe(409);
     expect(await whoIs(server, ann.cookie)).toMatchObject({ email: ann.email });
-    expect((await get(server, path)).body).toContain('will be deleted, together with its backups');
+    expect((await get(server, path)).body).toContain('together with its backups');
   });
 
   test('needs the password', async () => {
@@ -553,7 +553,7 @@ describe('an account with an address that nobody proved or paid for', () => {
     expect((await askFor(server, ann, 'new@example.com')).statusCode).toBe(303);
     expect(await userOf(server, squatter)).toMatchObject({ deletedAt: null });
     const path = await provePath(server, ann);
-    expect((await get(server, path)).body).toContain('Another account was made with this address');
+    expect((await get(server, path)).body).toContain('There is another account with this address');
     expect((await postForm(server.app, path, {}, ann.cookie)).statusCode).toBe(303);
     expect(await userOf(server, squatter)).toMatchObject({ email: null, deletedAt: START, emailHash: '' });
     expect(await userOf(server, ann)).toMatchObject({ email: 'new@example.com', emailProvenAt: START });
