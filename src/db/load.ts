@@ -91,7 +91,7 @@ const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
       WHERE c."convertedAt" IS NOT NULL AND f."emailHash" IN ${ADDRESSES})
   ))`;
 
-/** Whether a referral `t` would be refused now; null when it is no longer open (design: rule 11). */
+/** Whether a referral `t` would be refused now; false when it is no longer open (design: rule 11). */
 export const WOULD_BE_REFUSED = Prisma.raw(`(${OWN_ADDRESS} OR ${ADDRESS_CONVERTED})`);
 
 /**
