@@ -1,7 +1,7 @@
 /**
  * Limits on what clients can make the server hold (connections and incomplete bodies), and when it refuses more work.
- * Times are in ms. `app.ts` sets the time-outs, `turns.ts` refuses requests for delay, `one-client.ts` limits connections
- * and what one client can do with them, and `unverified-bodies.ts` limits the bodies of webhooks.
+ * Times are in ms. `app.ts` sets the time-outs and refuses requests for delay, `one-client.ts` limits connections and what
+ * one client can do with them, and `unverified-bodies.ts` limits the bodies of webhooks.
  */
 export interface Bounds {
   /**
