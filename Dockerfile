@@ -27,4 +27,4 @@ EXPOSE 3000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
   CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.PORT || 3000}/readyz`).then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 # The compiled program itself: nothing is compiled at the start, and npm would not pass a SIGTERM on.
-CMD ["node", "--max-semi-space-size=8", "--heap-growing-percent=20", "--enable-source-maps", "dist/server.js"]
+CMD ["node", "--max-semi-space-size=8", "--heap-growing-percent=20", "dist/server.js"]

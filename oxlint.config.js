@@ -42,7 +42,8 @@ const LAYERS = [
     'src/outbox/words.ts',
   ],
   ['src/env-file.ts', 'src/sandbox-file.ts', 'src/session-secret.ts'],
-  ['src/http', 'src/operator'],
+  ['src/http'],
+  ['src/operator'],
   ['src/start.ts'],
 ];
 

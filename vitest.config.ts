@@ -42,7 +42,6 @@ const SAME_ON_BOTH = [
   'capture',
   'credit-stories',
   'credit-while-paying',
-  'explain',
   'pages',
   'payment-trouble',
   'products',

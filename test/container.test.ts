@@ -43,8 +43,10 @@ test('the container does not run as root, keeps its data in a volume, and report
   const [command = ''] = await instructions('CMD');
   const [program, ...rest] = JSON.parse(command) as string[];
   expect([program, rest.at(-1)]).toEqual(['node', 'dist/server.js']);
-  // The image starts the compiled program without src/run.js, so it must set the same memory limit.
+  // The image starts the compiled program without src/run.js, so it must pass the same V8 flag.
   const [, growth = 'none'] = /'(--heap-growing-percent=\d+)'/.exec(await read('src/run.js')) ?? [];
   expect(rest).toContain(growth);
+  // With it Node keeps all source maps in memory; src/readable-stack.ts reads them when they are needed.
+  expect(rest).not.toContain('--enable-source-maps');
   expect((await instructions('RUN')).join('\n')).toContain('npm ci --omit=dev');
 });

@@ -246,7 +246,7 @@ describe('credit is held from when the user began to pay', () => {
     expect(await credit()).toEqual({ creditUntil: daysAfter(30), creditHeldAt: daysAfter(20) });
   });
 
-  test('past due that proves to be paid for holds credit from that payment', async () => {
+  test('a past-due subscription whose payment is proven holds credit from that payment', async () => {
     const {
       bought: [a],
       grant,

@@ -35,7 +35,7 @@ test('the link in the mail after a sign-up proves the address', async () => {
   expect(me.json()).toMatchObject({ emailProven: true });
 });
 
-test('the link in the mail of a forgotten password sets a new one; a link that was replaced is not mailed', async () => {
+test('the link in a reset mail sets a new password; a link that was replaced is not mailed', async () => {
   const { mailServer, server, sender, path } = await signedUp();
   await sender.wake();
   await sender.close();

@@ -314,7 +314,7 @@ describe('a payment that failed', () => {
     expect(await server.db.invoice.count({ where: { id: 'in_renewal' } })).toBe(0);
   });
 
-  test('twice in one batch is told of once', async () => {
+  test('that fails twice in one batch sends one mail', async () => {
     const { server, stripe, queued } = await converted();
     await handleTogether(server, [failed(stripe, {}), failed(stripe, {})]);
     expect(await queued()).toHaveLength(1);

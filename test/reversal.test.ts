@@ -885,7 +885,7 @@ describe('the stories of docs/how-it-works.md that take days back', () => {
 });
 
 describe('a first invoice of zero that arrives late', () => {
-  test('a late first invoice of zero reverses once, money restores, and its refund reverses again', async () => {
+  test('a late first invoice of zero reverses the credit, the first payment restores it, and refunding that payment reverses it again', async () => {
     const story = await invitation();
     const { stripe } = story;
     await onDay(story, 0, [stripe.checkoutCompleted(), stripe.created()]);

@@ -52,7 +52,7 @@ describe('laravel/cashier-stripe 1759: "Duplicate subscriptions"', () => {
     }
   });
 
-  test('a created that arrives after an updated of the same second leaves the subscription active', async () => {
+  test('a `created` event that arrives after an `updated` event of the same second leaves the subscription active', async () => {
     const { server, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.updated({}, { previous: { status: 'incomplete' } })]);
     const answer = await deliver(server, stripe.created({ status: 'incomplete' }));
@@ -64,7 +64,7 @@ describe('laravel/cashier-stripe 1759: "Duplicate subscriptions"', () => {
 describe('laravel/cashier-stripe 1760: "Webhook race condition"', () => {
   // "a customer's subscription ended up in an `incomplete` status […] the `update` has a later `created` timestamp but
   //  seems to have made it to the server first"
-  test('an updated that arrives before the created of a second earlier is not overwritten by it', async () => {
+  test('an `updated` event is not overwritten by the `created` event of a second earlier that arrives after it', async () => {
     const { server, friend, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.updated({}, { at: seconds(1), previous: { status: 'incomplete' } })]);
     const late = await deliver(server, stripe.created({ status: 'incomplete' }, { at: seconds(0) }));
@@ -145,7 +145,7 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
     ['from before the end', 4],
     ['from the same second as the end', 5],
     ['that claims to be newer than the end', 6],
-  ])('an updated %s that comes afterwards does not bring it back', async (_name, second) => {
+  ])('an `updated` event %s that comes afterwards does not bring it back', async (_name, second) => {
     const { server, friend, stripe } = await linkedFriend();
     await deliverAll(server, [stripe.created(), stripe.ended(seconds(5))]);
     const late = stripe.updated({}, { at: seconds(second), previous: { cancel_at_period_end: true } });
@@ -157,7 +157,7 @@ describe('better-auth/better-auth 3978: "Stripe plugin returns stale data when l
     });
   });
 
-  test('a resumed after the end does not bring it back, nor does a deleted that says active itself', async () => {
+  test('a `resumed` event after the end does not bring it back, nor does a `deleted` event whose own status is active', async () => {
     const { server, friend, stripe } = await linkedFriend();
     const deleted = { ...stripe.updated({}, { at: seconds(5) }), type: 'customer.subscription.deleted' };
     const resumed = { ...stripe.updated({}, { at: seconds(6) }), type: 'customer.subscription.resumed' };

@@ -8,7 +8,7 @@ import { giveBackToMailbox, takeForMailbox } from './limits.ts';
 
 /**
  * Of the day's mails to an unproven address, this many are reserved for links that reset the password of its first
- * account (see `isFirstOfMailbox`). Otherwise a stranger who signs up with variants of the address could keep its owner out.
+ * account (see `isFirstOfMailbox`), and for notices to an account that has paid. Otherwise a stranger who signs up with variants of the address could keep its owner out.
  */
 const RESERVED_FOR_RESETS = 2;
 
