@@ -52,7 +52,7 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
     logger.info({ count: migrations.length, newest: migrations.at(-1) }, 'applied database migrations');
   }
 
-  // Above the sandbox, whose clock can move before they have started.
+  // Declared before the sandbox opens: its clock can move before these two have started.
   let sender: Sender | null = null;
   let hourly: Hourly | null = null;
 
@@ -138,7 +138,7 @@ async function mailSender({ mail, publicUrl }: Config, sandbox: Sandbox | null):
 }
 
 /**
- * Closes connections with the server. Node closes only idle ones that had a request before, and waits for all others:
+ * Makes open connections close when the server does. Node itself closes only idle ones that had a request before, and waits for all others:
  * browsers connect in advance, and proxies keep connections open.
  * https://nodejs.org/docs/latest-v20.x/api/http.html#serverclosecallback
  *

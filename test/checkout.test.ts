@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
+import { openCheckout } from '../src/stripe/checkout.ts';
+import { programmeOf } from '../src/stripe/handle-event.ts';
 import { DAY, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
@@ -283,4 +285,24 @@ describe('a checkout that fails', () => {
       ]);
     }
   });
+});
+
+test('a checkout asked for before a new password was set is not opened after it', async () => {
+  const world = await startWorld();
+  const ann = await signUp(world, 'ann@example.com');
+  const user = await userRow(world, ann.id);
+  await world.db.user.update({ where: { id: ann.id }, data: { passwordHash: 'new' } });
+  const { db, stripe, config, clock } = world;
+  if (!stripe) throw new Error('The server under test has no key.');
+  const context = {
+    db,
+    stripe,
+    config: config.stripe,
+    publicUrl: config.publicUrl,
+    programme: programmeOf(config),
+  };
+  await expect(openCheckout(context, user, 'monthly', 'price_monthly', clock.now)).rejects.toMatchObject({
+    reason: 'account-deleted',
+  });
+  expect(await db.checkout.count()).toBe(0);
 });

@@ -541,12 +541,12 @@ describe('each invariant, broken alone, is found alone', () => {
     ]);
   });
 
-  test('past-due: for more than 60 days, to the second', async () => {
+  test('past-due: for more than 70 days, to the second', async () => {
     const { server, loner } = await healthy();
     await deliverAll(server, [loner.stripe.updated({ status: 'past_due' }, { at: daysAfter(5) })]);
-    server.clock.now = daysAfter(65);
+    server.clock.now = daysAfter(75);
     expect(await findings(server)).toEqual([]);
-    server.clock.now = new Date(daysAfter(65).getTime() + 1000);
+    server.clock.now = new Date(daysAfter(75).getTime() + 1000);
     expect(await findings(server)).toEqual([
       {
         check: 'past-due',

@@ -332,7 +332,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
   test.each([
     [
       'a coupon',
-      'it had a trial, a discount or a price of zero, or its invoices are sent',
+      'it had a trial, a discount or a price of zero, or its invoices are emailed instead of charged',
       (stripe: ReturnType<typeof buyer>) => [stripe.created({ discounts: ['di_1'] })],
     ],
     [

@@ -323,9 +323,25 @@ describe('a reset link that was mailed', () => {
     expect(await server.db.referral.findMany()).toMatchObject([
       { referredId: person.id, referrerId: other.id, convertedAt: null },
     ]);
-    expect(await server.db.checkout.count()).toBe(0);
+    // If it is paid already, nothing more must be sold until its webhook comes.
+    expect(await server.db.checkout.count()).toBe(1);
     expect(await server.db.outboxItem.findMany({ where: { kind: 'stripe.expire-checkout' } })).toMatchObject([
       { userId: person.id, data: '{"sessionId":"cs_open"}' },
+    ]);
+  });
+
+  test('of an account whose converted referral moved its customer away leaves that referral', async () => {
+    const server = await startTestServer(MAIL);
+    const { friend, person } = await squatter(server);
+    const other = await signUp(server, 'other@example.com');
+    await server.db.referral.updateMany({
+      data: { convertedAt: server.clock.now, creditedAt: server.clock.now, referredHash: 'x' },
+    });
+    const path = await pathFor(server);
+    const answer = await postForm(server.app, path, { password: NEW_PASSWORD }, `tandem_ref=${other.code}`);
+    expect(answer.statusCode).toBe(303);
+    expect(await server.db.referral.findMany()).toMatchObject([
+      { referredId: person.id, referrerId: friend.id },
     ]);
   });
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
+import type { OutboxItem } from '../src/db/generated/client.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { readMailFacts } from '../src/outbox/facts.ts';
 import { takeDue } from '../src/outbox/items.ts';
@@ -321,12 +322,19 @@ describe('a payment that failed', () => {
   });
 
   test('is told of when it is the first one, too', async () => {
-    const { server, stripe, queued } = await invitation();
+    const { server, ben, stripe, queued } = await invitation();
     await deliverAll(server, [
       stripe.checkoutCompleted(),
       failed(stripe, { id: stripe.firstInvoice, billing_reason: 'subscription_create' }),
     ]);
     expect(await queued()).toMatchObject([{ to: 'ben', kind: 'mail.payment-failed', nextAttempt: null }]);
+    const work = {
+      kind: 'mail.payment-failed',
+      data: { invoiceId: stripe.firstInvoice, nextAttempt: null },
+    } as const;
+    const item = { userId: ben.id } as OutboxItem;
+    const { plan } = await readMailFacts(server.db, item, work, server.clock.now);
+    expect(plan).toBe('not-started');
   });
 
   test.each<[string, (story: Awaited<ReturnType<typeof converted>>) => Promise<object>]>([

@@ -75,7 +75,7 @@ test('without CONTACT_EMAIL no mail names a contact', () => {
         referral: null,
         grantNeverAnnounced: false,
         invoicePaid: false,
-        hasPlan: true,
+        plan: 'live',
         sentToday: 0,
       },
       link: null,

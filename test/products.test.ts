@@ -222,14 +222,14 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
     await hear(0, stripe.checkoutCompleted(), stripe.created(of(OURS)));
     await hear(0, other.checkoutCompleted(), other.created(of('prod_other')));
     const data = { invoiceId: 'in_1', nextAttempt: null };
-    const hasPlan = async (): Promise<boolean> => {
+    const plan = async (): Promise<string> => {
       const item = { id: 'mail_1', kind: 'mail.payment-failed', userId: friend.id, data: '{}' } as OutboxItem;
       const work = { kind: 'mail.payment-failed', data } as MailWork;
-      return (await readMailFacts(server.db, item, work, server.clock.now)).hasPlan;
+      return (await readMailFacts(server.db, item, work, server.clock.now)).plan;
     };
-    expect(await hasPlan()).toBe(true);
+    expect(await plan()).toBe('live');
     await hear(1, stripe.ended(daysAfter(1), of(OURS)));
-    expect(await hasPlan()).toBe(false);
+    expect(await plan()).toBe('ended');
   });
 
   test('deleting the account cancels our plan, not the subscription to another product', async () => {

@@ -15,6 +15,8 @@ import { PATIENT, SESSION_SECRET, sign, signUp, startTestServer } from './suppor
 import type { Person } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
+const ONE = { ofNetwork: 1, inAll: 10 };
+
 /** One connection to the server under test. */
 interface Client {
   socket: Socket;
@@ -262,9 +264,9 @@ describe('one address can open only a limited number of connections', () => {
     });
   });
 
-  test('behind a proxy those in the middle of a request of all networks count together', async () => {
-    const bounds = { incompleteOfNetwork: 2, incompleteInAll: 2 };
-    const { open } = await listen(bounds, { TRUST_PROXY: '127.0.0.1' });
+  test('behind a proxy those in the middle of a request of all networks count together, apart from webhooks', async () => {
+    const incomplete = { webhooks: { ofNetwork: 2, inAll: 2 }, others: { ofNetwork: 2, inAll: 2 } };
+    const { open, clock } = await listen({ incomplete }, { TRUST_PROXY: '127.0.0.1' });
     const half = (client: string): string =>
       `POST /login HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: ${client}\r\nContent-Length: 9\r\n\r\nemail`;
     for (const client of ['192.0.2.1', '192.0.2.2']) await open(half(client));
@@ -273,6 +275,11 @@ describe('one address can open only a limited number of connections', () => {
       await Promise.race([next.closed, once(next.socket, 'data')]);
       return next.answered().startsWith('HTTP/1.1 503 ') || undefined;
     });
+    // Stripe's events are counted apart.
+    const event = JSON.stringify(buyer().created());
+    const signature = `Stripe-Signature: ${sign(event, clock.now)}`;
+    const headers = `X-Forwarded-For: 192.0.2.3\r\nConnection: close\r\nContent-Length: ${event.length}\r\n${signature}`;
+    expect(await (await open(webhook(headers, event))).closed).toContain('{"status":"ok"}');
   });
 
   test.each([
@@ -281,7 +288,10 @@ describe('one address can open only a limited number of connections', () => {
     ['a chunked form', '/login', 'Transfer-Encoding: chunked', '9\r\nemail=a&b\r\n0\r\n\r\n'],
     ['a form that nobody reads', '/no-such-page', 'Content-Length: 9', 'email=a&b'],
   ])('behind a proxy those in the middle of a request count: %s', async (_name, path, length, body) => {
-    const { open, log } = await listen({ incompleteOfNetwork: 1 }, { TRUST_PROXY: '127.0.0.1' });
+    const { open, log } = await listen(
+      { incomplete: { webhooks: ONE, others: ONE } },
+      { TRUST_PROXY: '127.0.0.1' },
+    );
     const of = (client: string): string =>
       [
         `POST ${path} HTTP/1.1`,
@@ -329,7 +339,10 @@ describe('behind a proxy, a request that was answered before its body arrived', 
   const BODY = `11170\r\n${'x'.repeat(70_000)}\r\n`;
 
   test.each(refusals)('does not count once its client has gone: %s', async (_name, headers) => {
-    const { open } = await listen({ incompleteOfNetwork: 1 }, { TRUST_PROXY: '127.0.0.1' });
+    const { open } = await listen(
+      { incomplete: { webhooks: ONE, others: ONE } },
+      { TRUST_PROXY: '127.0.0.1' },
+    );
     const type = 'Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 192.0.2.1';
     const request = `${headers}\r\n${type}\r\n\r\n${headers.includes('chunked') ? BODY : 'a'}`;
     for (let times = 1; times <= 3; times += 1) {

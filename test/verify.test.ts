@@ -21,6 +21,7 @@ import {
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
+import { until } from './support/process.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const NEW_PASSWORD = 'battery staple';
@@ -173,7 +174,7 @@ describe('a new address', () => {
     for (let n = 1; n <= 2; n += 1) expect((await again()).statusCode).toBe(303);
     const refused = await again();
     expect(refused.statusCode).toBe(429);
-    expect(refused.body).toContain('Too many mails have gone to this address today');
+    expect(refused.body).toContain('We have sent too many emails to this address today');
     expect(await outbox(server)).toHaveLength(3);
 
     await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, ann.cookie);
@@ -210,6 +211,20 @@ describe('a new address', () => {
     for (let n = 0; n < 6; n += 1) await newcomer(server, `ann+${n}@example.com`);
     expect((await askFor(server, ann, 'thief@example.com')).statusCode).toBe(303);
     expect(await outbox(server, 'mail.address-changing')).toMatchObject([{ address: 'ann@example.com' }]);
+  });
+
+  test('still gets a reset link when somebody who paid under another +tag used up the notices', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await newcomer(server);
+    server.clock.now = daysAfter(0.01);
+    const eve = await newcomer(server, 'ann+eve@example.com');
+    for (const { id } of [ann, eve]) {
+      const stripe = buyer(id);
+      await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    }
+    for (let n = 0; n < 6; n += 1) await askFor(server, eve, `eve${n}@example.com`);
+    await postForm(server.app, '/forgot', { email: 'ann@example.com' });
+    await until(async () => (await outbox(server, 'mail.reset-password'))[0]);
   });
 
   test('has one daily limit of mails for all its +tags', async () => {
@@ -343,7 +358,7 @@ describe('a change of address', () => {
     const [thief, ann] = [await proven(server, 'thief@example.com'), await newcomer(server)];
     await askFor(server, thief, ann.email);
     const path = await provePath(server, thief);
-    expect((await get(server, path, ann.cookie)).body).toContain('Another account asks for your address');
+    expect((await get(server, path, ann.cookie)).body).toContain('Another account wants to use your address');
     expect((await postForm(server.app, path, {}, ann.cookie)).statusCode).toBe(409);
     expect(await whoIs(server, ann.cookie)).toMatchObject({ email: ann.email });
     expect((await get(server, path)).body).toContain('together with its backups');

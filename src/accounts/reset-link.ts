@@ -9,7 +9,7 @@ import { queueNow } from '../outbox/queue.ts';
 import { isUnclaimed } from './addresses.ts';
 import { setPassword } from './change-password.ts';
 import { captureReferral } from '../referrals/capture.ts';
-import { closeCheckout } from '../stripe/close-checkout.ts';
+import { expireCheckout } from '../stripe/close-checkout.ts';
 import { hashPassword } from './passwords.ts';
 import { hashToken, newToken } from './tokens.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
@@ -171,5 +171,7 @@ async function startAfresh(tx: Tx, user: User, code: string | null): Promise<voi
   await tx.backup.deleteMany({ where: { userId } });
   await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
   await captureReferral(tx, user, code);
-  await closeCheckout(tx, userId);
+  // The row stays: if the checkout is paid already, nothing more must be sold before its webhook has come.
+  const checkout = await tx.checkout.findUnique({ where: { userId } });
+  if (checkout) await expireCheckout(tx, checkout);
 }

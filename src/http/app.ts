@@ -14,6 +14,7 @@ import helmet from 'helmet';
 import { backupRoutes } from './portfolio/portfolio.ts';
 import { billingRoutes } from './billing/billing.ts';
 import { webhookRoute } from './webhook.ts';
+import { WEBHOOK_PATH } from './webhook-path.ts';
 import { healthRoutes } from './health.ts';
 import { metricsRoute } from './metrics-page.ts';
 import { docsPage, documentRoute } from './docs/docs.ts';
@@ -132,7 +133,7 @@ export async function buildApp(
       webhookRoute(scope, context, bounds.webhookBodies);
       done();
     },
-    { prefix: '/api/stripe/webhook' },
+    { prefix: WEBHOOK_PATH },
   );
 
   // Compression is safe from BREACH: no page holds a secret beside text that an attacker can choose.

@@ -1,7 +1,7 @@
 /**
  * Limits on what clients can make the server hold (connections and incomplete bodies), and when it refuses more work.
- * Times are in ms. `app.ts` sets the time-outs and refuses requests for delay, `one-client.ts` limits connections and what
- * one client can do with them, and `unverified-bodies.ts` limits the bodies of webhooks.
+ * Times are in ms. `app.ts` sets the timeouts, caps open connections and refuses requests when the event loop is
+ * overloaded; `one-client.ts` limits what one network or connection can hold; `unverified-bodies.ts` limits webhook bodies.
  */
 export interface Bounds {
   /**
@@ -13,9 +13,11 @@ export interface Bounds {
   connections: number;
   /** Open connections from one network. Not applied behind a proxy. */
   connectionsOfNetwork: number;
-  /** Behind a proxy: incomplete requests of one network, and of all. Each holds a connection. */
-  incompleteOfNetwork: number;
-  incompleteInAll: number;
+  /**
+   * Behind a proxy: incomplete requests, webhooks and others apart, so that neither can keep the other out. Each holds a
+   * connection.
+   */
+  incomplete: { webhooks: Shares; others: Shares };
   /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */
   cutOffsOfNetwork: number;
   /** How long cut-offs are counted, from the first one, and how long the network is then refused. */
@@ -38,12 +40,12 @@ export interface Bounds {
   answerBytesPerSecond: number;
   /** How often to check for requests that exceed their deadline. */
   checkEveryMs: number;
-  webhookBodies: WebhookBodyBounds;
+  /** Webhook bodies held before their signature can be checked, bytes. */
+  webhookBodies: Shares;
 }
 
-/** Limits on webhook bodies held before their signature can be checked, bytes. */
-export interface WebhookBodyBounds {
-  /** From one network. */
+/** How much of something one network, and all together, can hold. */
+export interface Shares {
   ofNetwork: number;
   inAll: number;
 }
@@ -54,8 +56,7 @@ export const BOUNDS: Bounds = {
   delayMs: 1_000,
   connections: 2_000,
   connectionsOfNetwork: 500,
-  incompleteOfNetwork: 100,
-  incompleteInAll: 1_000,
+  incomplete: { webhooks: { ofNetwork: 500, inAll: 1_000 }, others: { ofNetwork: 100, inAll: 700 } },
   cutOffsOfNetwork: 10,
   shutOutMs: 60_000,
   pipelined: 4,

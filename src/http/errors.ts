@@ -36,7 +36,7 @@ export function answerErrors(app: FastifyInstance): void {
   });
 }
 
-/** Answers unknown paths with 404. It belongs in the people's scope so that the page knows its visitor. */
+/** Answers unknown paths with 404. Register it in the scope of `peopleRoutes`, so that the page knows its visitor. */
 export function answerNotFound(app: FastifyInstance): void {
   // The message does not repeat the path: otherwise anybody could put words on our page with a link.
   app.setNotFoundHandler(() => {
@@ -69,7 +69,10 @@ function busy(cause: Error): HttpError {
 
 const OUR_FAULT = 'Something went wrong on our side. Please try again in a moment.';
 
-/** Codes for errors of Fastify: its own ones are not ours to promise. The others are `bad_request`. */
+/**
+ * Our codes for Fastify's errors, whose own codes may change. Any other status gets `bad_request` below 500 and
+ * `internal_error` from 500.
+ */
 const CODES: Readonly<Record<number, string>> = {
   413: 'too_large',
   415: 'unsupported_media_type',

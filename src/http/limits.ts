@@ -172,7 +172,7 @@ export async function takeForAccount(
 /**
  * Takes a point of an account's limit that counts only what succeeds.
  *
- * @returns gives the point back, for a request that fails; null when none is left
+ * @returns a function that gives the point back, to call if the request fails; null when none is left
  */
 export async function takeReturnable(
   { server }: FastifyRequest,

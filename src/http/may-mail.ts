@@ -1,16 +1,11 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 
-import { hasPaid } from '../accounts/addresses.ts';
+import { hasPaid, isFirstOfMailbox } from '../accounts/addresses.ts';
 import { canonicalAddress } from '../accounts/email.ts';
 import type { User } from '../db/generated/client.ts';
+import { RESERVED_FOR_SECURITY } from '../outbox/still-true.ts';
 import type { AppContext } from './context.ts';
 import { giveBackToMailbox, takeForMailbox } from './limits.ts';
-
-/**
- * Of the day's mails to an unproven address, this many are reserved for links that reset the password of its first
- * account (see `isFirstOfMailbox`), and for notices to an account that has paid. Otherwise a stranger who signs up with variants of the address could keep its owner out.
- */
-const RESERVED_FOR_RESETS = 2;
 
 /**
  * Whether one more mail may be sent to an address. Mail must be on, and a person whose address is unproven
@@ -24,7 +19,7 @@ export async function mayMail(
   request: FastifyRequest,
   address: string,
   isProven: boolean,
-  reserved = RESERVED_FOR_RESETS,
+  reserved = RESERVED_FOR_SECURITY,
 ): Promise<boolean> {
   if (config.mail === null || isProven) return config.mail !== null;
   const mailbox = canonicalAddress(address);
@@ -38,18 +33,20 @@ export async function mayMailTo(
   context: AppContext,
   request: FastifyRequest,
   { email, emailProvenAt }: Pick<User, 'email' | 'emailProvenAt'>,
-  reserved = RESERVED_FOR_RESETS,
+  reserved = RESERVED_FOR_SECURITY,
 ): Promise<boolean> {
   return email !== null && (await mayMail(context, request, email, emailProvenAt !== null, reserved));
 }
 
 /**
- * Whether a notice about a change that could be a thief's may be sent. To an account that has paid, it may use the mails
- * reserved for resets: such an account is worth stealing, and cannot be a stranger's joke.
+ * Whether a notice about a change that could be a thief's may be sent. To the first account of a mailbox, if it has paid,
+ * it may use the reserved mails: such an account is worth stealing.
  */
 export async function mayNotify(context: AppContext, request: FastifyRequest, user: User): Promise<boolean> {
-  const isPayers = user.emailProvenAt === null && (await hasPaid(context.db, user.id, null));
-  return mayMailTo(context, request, user, isPayers ? 0 : RESERVED_FOR_RESETS);
+  const { db } = context;
+  const mayUseReserve =
+    user.emailProvenAt === null && (await hasPaid(db, user.id, null)) && (await isFirstOfMailbox(db, user));
+  return mayMailTo(context, request, user, mayUseReserve ? 0 : RESERVED_FOR_SECURITY);
 }
 
 /** Gives back what `mayMail` counted for a request that queued no mail. */

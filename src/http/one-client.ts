@@ -3,16 +3,17 @@ import type { Socket } from 'node:net';
 
 import type { FastifyInstance } from 'fastify';
 
-import type { Bounds } from './bounds.ts';
+import type { Bounds, Shares } from './bounds.ts';
 import { cutOff, onAbuse } from './cut-off.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 import { hasBody } from './read-body.ts';
+import { WEBHOOK_PATH } from './webhook-path.ts';
 
 const TOO_MANY_AT_ONCE = new HttpError(
   503,
   BUSY,
-  'Too many requests are being sent from this network at once. Please try again in a moment.',
+  'Too many requests are still being received. Please try again in a moment.',
 );
 
 /**
@@ -27,15 +28,15 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
 }
 
 /** Limits one network's incomplete requests, and all of them: each holds a connection. */
-function boundBodies(app: FastifyInstance, { incompleteOfNetwork, incompleteInAll }: Bounds): void {
-  const take = createShares(incompleteOfNetwork, incompleteInAll);
+function boundBodies(app: FastifyInstance, { incomplete: { webhooks, others } }: Bounds): void {
+  const [takeForWebhook, takeForOther] = [createShares(webhooks), createShares(others)];
 
-  app.addHook('onRequest', function boundBodiesOfClient({ raw, ip }, reply, done) {
+  app.addHook('onRequest', function boundBodiesOfClient({ raw, ip, routeOptions }, reply, done) {
     if (!hasBody(raw) || raw.socket.destroyed) {
       done();
       return;
     }
-    const giveBack = take(ip);
+    const giveBack = (routeOptions.url?.startsWith(WEBHOOK_PATH) ? takeForWebhook : takeForOther)(ip);
     if (giveBack) {
       // Runs when the body has arrived, or never will. If the request was answered before its body arrived, Node may
       // emit 'close' only on the socket.
@@ -139,12 +140,12 @@ function boundConnections(
 }
 
 /**
- * Takes a slot for an address. Returns the function that gives it back, or null when the network has no slot
- * left.
+ * Takes a slot for an address. Returns the function that gives it back, or null when the network, or the server as a
+ * whole, has none left.
  */
 type Take = (address: string | undefined) => (() => void) | null;
 
-function createShares(ofNetwork: number, inAll: number): Take {
+function createShares({ ofNetwork, inAll }: Shares): Take {
   const takenBy = new Map<string, number>();
   let all = 0;
   return (address = '') => {

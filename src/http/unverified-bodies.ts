@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 
-import type { WebhookBodyBounds } from './bounds.ts';
+import type { Shares } from './bounds.ts';
 import { HttpError } from './errors.ts';
 import { readBody } from './read-body.ts';
 
@@ -30,7 +30,7 @@ interface Unfinished {
  * @returns a reader that throws 413 for a body that is too large, or `busy`, as early as Content-Length
  * allows. It leaves the rest of a refused body unread
  */
-export function createBodyReader(bounds: WebhookBodyBounds, busy: () => HttpError): ReadBody {
+export function createBodyReader(bounds: Shares, busy: () => HttpError): ReadBody {
   const heldOf = new Map<string, number>();
   const unfinished = new Set<Unfinished>();
   let heldInAll = 0;

@@ -6,7 +6,7 @@ import * as z from 'zod';
 import { isRefused, isUnreachable } from '../db/transaction.ts';
 import { events } from '../metrics.ts';
 import { json } from './api.ts';
-import type { WebhookBodyBounds } from './bounds.ts';
+import type { Shares } from './bounds.ts';
 import type { AppContext } from './context.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
@@ -72,7 +72,7 @@ const WEBHOOK = {
  * https://docs.stripe.com/webhooks
  * @param app a scope of its own at that path, with and without a trailing slash; bodies are read raw
  */
-export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBounds: WebhookBodyBounds): void {
+export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBounds: Shares): void {
   const { webhookSecrets } = context.config.stripe;
   const eventContext = eventContextOf(context);
 

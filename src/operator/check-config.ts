@@ -80,7 +80,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
     if (mail === null) return 'No mail is sent; pages say what to do instead.';
     return mail.smtpUrl === null
       ? "Mail goes to the sandbox's mailbox."
-      : 'Mail is sent through this server.';
+      : 'Mail is sent through the SMTP server in this URL.';
   },
   MAIL_FROM: ({ mail }) => (mail === null ? 'Not used without SMTP_URL.' : `Mail comes from ${mail.from}.`),
   CONTACT_EMAIL: ({ contactEmail }) =>

@@ -56,8 +56,11 @@ export function summarise(findings: readonly Finding[]): string[] {
 /** Rows read at a time, to keep memory flat. */
 const PAGE = 500;
 
-/** Longer than any of Stripe's retry schedules, days. */
-const PAST_DUE_DAYS = 60;
+/**
+ * Longer than any of Stripe's retry schedules, days: the longest takes two months.
+ * https://docs.stripe.com/billing/revenue-recovery/smart-retries
+ */
+const PAST_DUE_DAYS = 70;
 
 /** The check for failed outbox items. */
 const FAILED_ITEMS = 'outbox';
@@ -81,7 +84,7 @@ export interface ExamineOptions {
   clawbackDays: number;
   /** UTC */
   now: Date;
-  /** Breaks the examination off. */
+  /** Aborts the examination. */
   signal?: AbortSignal;
 }
 

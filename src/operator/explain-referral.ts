@@ -193,7 +193,7 @@ function whyUnproven({ checkoutUnpaid, invoices }: Subscription): string {
   if (invoices.some(({ first, paidAt }) => first && paidAt !== null)) return 'its first invoice was zero';
   if (invoices.some(({ first, failedAt }) => first && failedAt !== null)) return 'its first payment failed';
   if (checkoutUnpaid) return 'a bank debit is pending';
-  return 'it had a trial, a discount or a price of zero, or its invoices are sent';
+  return 'it had a trial, a discount or a price of zero, or its invoices are emailed instead of charged';
 }
 
 function rank(status: string | null): number {

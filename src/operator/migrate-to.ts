@@ -99,7 +99,7 @@ async function prepareTarget(url: string): Promise<void> {
     await (await openDatabase(url)).db.$disconnect();
   } catch (error) {
     if (!(error instanceof PlainError)) throw error;
-    // The message means the target; DATABASE_URL is the source.
+    // The failure is about the target, but the message names DATABASE_URL, which is the source.
     throw new PlainError(error.message.replaceAll('DATABASE_URL', 'the address of the target'));
   }
 }
@@ -198,7 +198,7 @@ async function makeReady(tx: Transaction, tables: Table[]): Promise<void> {
     const rows = await query(tx, `SELECT 1 FROM "${name}" LIMIT 1`);
     if (rows.length > 0) {
       throw new PlainError(
-        `The target is not empty: its table ${name} has rows. Give an empty one; createdb creates it.`,
+        `The target is not empty: its table ${name} has rows. Use an empty database; createdb creates one.`,
       );
     }
   }

@@ -17,7 +17,7 @@ const FEWEST_EVENTS = 20;
 const TIMES_THE_LONGEST = 2;
 const SHORTEST_SILENCE_SECONDS = 6 * 3_600;
 
-/** Finds what is wrong in the whole database. It reads every row, so it is slow; the signal breaks it off. */
+/** Finds what is wrong in the whole database. It reads every row, so it is slow; the signal aborts it. */
 export type Examine = (signal: AbortSignal) => Promise<string[]>;
 
 /**

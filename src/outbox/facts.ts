@@ -1,9 +1,12 @@
-import { TERMINAL_STATUSES } from '../access/live.ts';
+import { isLive } from '../access/live.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
-import type { OutboxItem, Referral, User } from '../db/generated/client.ts';
+import type { OutboxItem, Referral, Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import type { MailWork } from './kinds.ts';
+
+/** `not-started`: no payment for it has gone through yet. `ended`: it has ended, or there is none. */
+export type PlanState = 'live' | 'not-started' | 'ended';
 
 /** Why a mail about days is dropped after their reversal. */
 export const DAYS_TAKEN_BACK = 'The days were taken back.';
@@ -24,8 +27,8 @@ export interface MailFacts {
   grantNeverAnnounced: boolean;
   /** Whether the invoice that the mail is about has been paid. */
   invoicePaid: boolean;
-  /** Whether the account has a plan that has not ended. Read only for mail about a failed payment, otherwise false. */
-  hasPlan: boolean;
+  /** The state of the account's plan. Read only for mail about a failed payment, otherwise `ended`. */
+  plan: PlanState;
   /**
    * Mails sent within the last day to the address or another +tag of it, for unproven accounts. Counted only while the
    * account's address is unproven, otherwise 0.
@@ -52,12 +55,10 @@ export async function readMailFacts(
     data !== null && 'invoiceId' in data
       ? await db.invoice.findUnique({ where: { id: data.invoiceId }, select: { paidAt: true } })
       : null;
-  const hasPlan =
-    work.kind === 'mail.payment-failed' &&
-    userId !== null &&
-    (await subscriptionsOf(db, userId)).some(
-      ({ status, counts }) => counts && !TERMINAL_STATUSES.has(status ?? ''),
-    );
+  const plan =
+    work.kind === 'mail.payment-failed' && userId !== null
+      ? planStateOf(await subscriptionsOf(db, userId))
+      : 'ended';
   const sentToday =
     user && user.emailProvenAt === null
       ? await db.outboxItem.count({
@@ -73,8 +74,18 @@ export async function readMailFacts(
       : 0;
   const grantNeverAnnounced =
     work.kind === 'mail.days-reversed' && (await neverAnnounced(db, userId, work.data.referralId));
-  return { user, referral, grantNeverAnnounced, invoicePaid: invoice?.paidAt != null, hasPlan, sentToday };
+  return { user, referral, grantNeverAnnounced, invoicePaid: invoice?.paidAt != null, plan, sentToday };
 }
+
+function planStateOf(subscriptions: readonly Subscription[]): PlanState {
+  const counting = subscriptions.filter(({ counts }) => counts);
+  if (counting.some(isLive)) return 'live';
+  const started = counting.some(({ status }) => status !== null && !UNSTARTED.has(status));
+  return counting.length > 0 && !started ? 'not-started' : 'ended';
+}
+
+/** Statuses of a subscription whose first payment has not gone through. */
+const UNSTARTED: ReadonlySet<string> = new Set(['incomplete', 'incomplete_expired']);
 
 /** Whether no mail has told the account of a conversion's days, neither about the grant nor about a restoration. */
 async function neverAnnounced(db: Db, userId: string | null, referralId: string): Promise<boolean> {

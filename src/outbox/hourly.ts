@@ -24,7 +24,7 @@ export interface HourlyContext {
 export interface Hourly {
   /** Does the work of one hour. */
   run: () => Promise<void>;
-  /** Stops, and waits for a run in progress; an examination is broken off. */
+  /** Stops, aborting an examination, and waits for a run in progress. */
   close: () => Promise<void>;
 }
 

@@ -36,7 +36,7 @@ export function queue<Kind extends OutboxKind>(
   if (programme.mail || !isMail(item.kind)) rows.outbox.push(rowOf(item, now));
 }
 
-/** Queues items in an open transaction outside billing. The caller must skip mail when none is sent. */
+/** Queues items in an open transaction, outside a unit of work. The caller must skip mail when none is sent. */
 export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void> {
   await appendOutbox(
     tx,

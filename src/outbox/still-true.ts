@@ -8,6 +8,9 @@ import type { MailWork } from './kinds.ts';
 /** Maximum number of mails to an unproven address within a day (design: rule 12). */
 export const MAILS_TO_UNPROVEN = 5;
 
+/** Of these, reserved for mails that protect an account, such as links that reset its password. */
+export const RESERVED_FOR_SECURITY = 2;
+
 /**
  * Decides whether to drop a mail because what it says is no longer true or no longer wanted.
  *
@@ -27,10 +30,11 @@ export function whyDrop(
   if (!user) return 'There is no such account.';
   if (user.deletedAt) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
-  // The mail that proves the account's own address counts, too, although it keeps that address.
+  // The mail that proves the account's own address counts too, although its recipient is fixed when it is queued.
   const isToOwn = address === null || (work.kind === 'mail.prove-address' && address === user.email);
-  if (isToOwn && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN)
-    return `The address is unproven, and ${MAILS_TO_UNPROVEN} mails went there within a day.`;
+  const reserved = canBeTurnedOff(work.kind) ? RESERVED_FOR_SECURITY : 0;
+  if (isToOwn && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN - reserved)
+    return `The address is unproven, and ${sentToday} mails went there within a day.`;
   return whyUntrue(work, facts, user, now);
 }
 

@@ -194,7 +194,16 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   }),
   'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, facts, now }) => {
     const subject = `Your payment for ${brand} did not go through`;
-    if (!facts.hasPlan) {
+    if (facts.plan === 'not-started') {
+      return {
+        subject,
+        paragraphs: [
+          `We could not collect your first payment for ${brand}, so your plan has not started. Nothing was charged.`,
+        ],
+        button: { label: 'See the plans', url: `${publicUrl}/pricing` },
+      };
+    }
+    if (facts.plan === 'ended') {
       return {
         subject,
         paragraphs: [

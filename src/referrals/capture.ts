@@ -11,7 +11,9 @@ import { findReferrer } from './codes.ts';
  * referral is checked only at conversion, because the account that converted it may belong to a stranger who typed this
  * address.
  *
- * @param tx the transaction that creates the user
+ * A referral that the user has already stays.
+ *
+ * @param tx the transaction that creates the user, or empties the account
  * @param code null when the user came without one
  */
 export async function captureReferral(tx: Tx, user: User, code: string | null): Promise<void> {
@@ -19,12 +21,13 @@ export async function captureReferral(tx: Tx, user: User, code: string | null): 
   if (!referrer || (await isOwnAddress(tx, referrer, user.emailHash))) return;
   await tx.$executeRaw`
     INSERT INTO "Referral" ("id", "referrerId", "referredId", "createdAt")
-    VALUES (${randomUUID()}, ${referrer.id}, ${user.id}, ${tx.now})`;
+    VALUES (${randomUUID()}, ${referrer.id}, ${user.id}, ${tx.now})
+    ON CONFLICT ("referredId") DO NOTHING`;
 }
 
 /**
- * Whether the user was invited, and their first payment will give both their days, as far as we can say. To somebody who
- * has not proven the address we do not say that it has converted a referral before: it may be somebody else's.
+ * Whether the user was invited and, as far as we can tell, gets free days with their first payment. If their address is
+ * unproven, we do not reveal that it has already converted a referral: it may belong to somebody else.
  */
 export async function isInvitationOpen(db: Db, userId: string): Promise<boolean> {
   const [open] = await db.$queryRaw<{ proven: Date | null }[]>`

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { expireIfDue, payCheckout } from './checkouts.ts';
 import type { Context } from './sandbox-context.ts';
 import { cardName } from './customers.ts';
-import { direct, panelOf } from './control-panel.ts';
+import { panelOf, pressButton } from './control-panel.ts';
 import { formatMoney } from './money.ts';
 import { byPerson, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
@@ -53,7 +53,7 @@ export function serveCheckoutPage(app: FastifyInstance, context: Context): void 
     if (outcome !== undefined) {
       return show(reply, found);
     }
-    if (await direct(context, null, form)) {
+    if (await pressButton(context, null, form)) {
       return reply.redirect(`/checkout/${session.id}#control-panel`, 303);
     }
     return sendMessage(reply, 400, 'The checkout has no such button.');

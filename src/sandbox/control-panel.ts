@@ -78,7 +78,7 @@ export function serveControlPanel(app: FastifyInstance, context: Context): void 
     if (request.headers['sec-fetch-site'] === 'cross-site') {
       return sendMessage(reply, 403, 'This form was sent from another site.');
     }
-    return (await direct(context, null, asParams(request.body)))
+    return (await pressButton(context, null, asParams(request.body)))
       ? reply.redirect('/#control-panel', 303)
       : sendMessage(reply, 400, 'The panel has no such button.');
   });
@@ -129,7 +129,7 @@ export function panelOf(
  *
  * @returns false when there is no such button
  */
-export async function direct(context: Context, customer: string | null, form: Params): Promise<boolean> {
+export async function pressButton(context: Context, customer: string | null, form: Params): Promise<boolean> {
   const action = readText(form, 'action') ?? '';
   const subscription = readText(form, 'subscription');
   const acts = [
@@ -212,7 +212,7 @@ function bankActs(context: Context, customer: string | null): Act[] {
       const side = outcome === 'won' ? kept : 'the money goes back';
       acts.push({
         action: `dispute_${outcome}`,
-        label: `Decide the dispute as ${outcome}: ${side}`,
+        label: `Close the dispute as ${outcome}: ${side}`,
         act: () => publishInTime(context, closeDispute(dispute, outcome, byPerson(context))),
       });
     }

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply } from 'fastify';
 import { retryPayment } from './checkouts.ts';
 import type { Context } from './sandbox-context.ts';
 import { cardName, changeCard, otherCard } from './customers.ts';
-import { direct, panelOf } from './control-panel.ts';
+import { panelOf, pressButton } from './control-panel.ts';
 import { invoicesOf } from './invoices.ts';
 import { newestFirst } from './lists.ts';
 import { formatMoney } from './money.ts';
@@ -64,7 +64,7 @@ export function servePortalPage(app: FastifyInstance, context: Context): void {
     }
     const form = asParams(request.body);
     // Success redirects instead of rendering, so that a reload does not repeat the action.
-    if (await direct(context, portal.customer, form)) {
+    if (await pressButton(context, portal.customer, form)) {
       return reply.redirect(`/portal/${portal.id}#control-panel`, 303);
     }
     if (!ACTIONS.has(readText(form, 'action') ?? '')) {

@@ -54,7 +54,7 @@ export async function openCheckout(
   const order = { plan, priceId, trialDays: (await isTrialAvailable(db, user)) ? config.trialDays : 0 };
   let over: string | null = null;
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
-    const checkout = await claimCheckout(db, user.id, order, over, now);
+    const checkout = await claimCheckout(db, user, order, over, now);
     const session = await sessionOf(context, user, checkout, now);
     if (session === null) {
       over = checkout.id;
@@ -78,14 +78,16 @@ export async function openCheckout(
 /** The user's one checkout. Creates one when there is none, or when the current one is `over`. */
 async function claimCheckout(
   db: Db,
-  userId: string,
+  { id: userId, passwordHash }: User,
   order: Order,
   over: string | null,
   now: Date,
 ): Promise<Checkout> {
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
-    if (!user || user.deletedAt) throw new CheckoutImpossible('account-deleted');
+    // The account was deleted, or its owner claimed it with a new password.
+    if (!user || user.deletedAt || user.passwordHash !== passwordHash)
+      throw new CheckoutImpossible('account-deleted');
     const known = await tx.checkout.findUnique({ where: { userId } });
     if (known && known.id !== over) return known;
     const fresh = { ...order, id: randomUUID(), sessionId: null, createdAt: tx.now };

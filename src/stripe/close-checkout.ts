@@ -1,3 +1,4 @@
+import type { Checkout } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
 
@@ -10,7 +11,11 @@ export async function closeCheckout(tx: Tx, userId: string): Promise<void> {
   const checkout = await tx.checkout.findUnique({ where: { userId } });
   if (!checkout) return;
   await tx.checkout.delete({ where: { userId } });
-  const { sessionId } = checkout;
+  await expireCheckout(tx, checkout);
+}
+
+/** Has a checkout's session expired at Stripe after the commit, unless it has been paid by then. */
+export async function expireCheckout(tx: Tx, { userId, sessionId }: Checkout): Promise<void> {
   if (sessionId !== null)
     await queueNow(tx, [{ kind: 'stripe.expire-checkout', userId, data: { sessionId } }]);
 }

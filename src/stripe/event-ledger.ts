@@ -22,9 +22,10 @@ export interface Claim {
  * or ignored are final.
  *
  * @param claims each event once
- * @returns the ids of the claimed events; the others are duplicates
+ * @returns the ids of the claimed events, each with whether it names a customer of a deleted account; the others are
+ *   duplicates
  */
-export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<ReadonlySet<string>> {
+export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<ReadonlyMap<string, boolean>> {
   const rows = claims
     .toSorted((a, b) => (a.event.id < b.event.id ? -1 : 1))
     .map(({ event: { id, type, created, customerId }, payload, reason }) => [
@@ -38,8 +39,11 @@ export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<Rea
       customerId,
       instantText(tx.now, tx.engine),
     ]);
-  const claimed = await tx.$queryRawUnsafe<{ id: string }[]>(CLAIM[tx.engine], JSON.stringify(rows));
-  return new Set(claimed.map(({ id }) => id));
+  const claimed = await tx.$queryRawUnsafe<{ id: string; ofDeleted: boolean | number }[]>(
+    CLAIM[tx.engine],
+    JSON.stringify(rows),
+  );
+  return new Map(claimed.map(({ id, ofDeleted }) => [id, Boolean(ofDeleted)]));
 }
 
 function claimStatement(engine: Engine): string {
@@ -52,7 +56,8 @@ function claimStatement(engine: Engine): string {
     ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "reason" = excluded."reason", "error" = NULL,
       "payload" = excluded."payload", "customerId" = excluded."customerId", "appliedAt" = excluded."appliedAt"
     WHERE "Event"."status" = 'failed'
-    RETURNING "id"`;
+    RETURNING "id", EXISTS (SELECT 1 FROM "Customer" AS c JOIN "User" AS u ON u."id" = c."userId"
+      WHERE c."id" = "Event"."customerId" AND u."deletedAt" IS NOT NULL) AS "ofDeleted"`;
 }
 
 const CLAIM: Readonly<Record<Engine, string>> = {

@@ -84,7 +84,10 @@ async function handleBatch(
     const fresh = batch.filter(
       (waiting) => first.get(waiting.event.id) === waiting && claimed.has(waiting.event.id),
     );
-    const outcomes = await decideFresh(tx, programme, fresh);
+    const ofDeleted = new Set([...claimed].flatMap(([id, isOfDeleted]) => (isOfDeleted ? [id] : [])));
+    const outcomes = await decideFresh(tx, programme, fresh, ofDeleted);
+    // No personal data is stored again for somebody who deleted their account (design: rule 11).
+    if (ofDeleted.size > 0) await thinEvents(tx, { id: { in: [...ofDeleted] } });
     return batch.map(
       (waiting): Decided<InboxOutcome> =>
         outcomes.get(waiting) ?? repeated(outcomes.get(first.get(waiting.event.id) ?? waiting)),
@@ -97,10 +100,12 @@ function repeated(first: Decided<InboxOutcome> | undefined): Decided<InboxOutcom
   return first && ('error' in first || 'tieOf' in first.value) ? first : { value: { status: 'duplicate' } };
 }
 
+/** @param ofDeleted receives the ids of further events that turn out to be about deleted accounts */
 async function decideFresh(
   tx: Tx,
   programme: Programme,
   fresh: readonly Waiting[],
+  ofDeleted: Set<string>,
 ): Promise<ReadonlyMap<Waiting, Decided<InboxOutcome>>> {
   const outcomes = new Map<Waiting, Decided<InboxOutcome>>();
   const toDecide: { waiting: Waiting; read: ReadEvent }[] = [];
@@ -109,7 +114,6 @@ async function decideFresh(
     if ('status' in read) outcomes.set(waiting, { value: read });
     else toDecide.push({ waiting, read });
   }
-  const ofTheDeleted = new Set<string>();
   if (toDecide.length > 0) {
     const decided = await decideAll(
       tx,
@@ -117,7 +121,7 @@ async function decideFresh(
       toDecide.map(({ waiting: { event, tieBreaker }, read: { wants, apply } }) => ({
         wants,
         decide: (unit): HandlerOutcome => {
-          if (isOfDeleted(unit.rows, wants)) ofTheDeleted.add(event.id);
+          if (isOfDeleted(unit.rows, wants)) ofDeleted.add(event.id);
           return apply(unit, tieBreaker);
         },
       })),
@@ -128,12 +132,13 @@ async function decideFresh(
     });
   }
   await recordOutcomes(tx, toDecide, outcomes);
-  // Nothing personal is stored again for somebody who deleted their account (design: rule 11).
-  if (ofTheDeleted.size > 0) await thinEvents(tx, { id: { in: [...ofTheDeleted] } });
   return outcomes;
 }
 
-/** Whether rows that an event is about belong to a deleted account. */
+/**
+ * Whether rows that an event is about belong to a deleted account. Disputes, refunds and invoice payments name no
+ * customer, so their claim cannot tell.
+ */
 function isOfDeleted(
   { users, customers, subscriptions, invoices, payments, disputes }: Rows,
   wants: Wanted,
@@ -156,7 +161,7 @@ function isOfDeleted(
     ...(wants.customers ?? []),
     ...known(subscriptionIds.map((id) => subscriptions.get(id)?.customerId)),
   ];
-  const userIds = known(customerIds.map((id) => customers.get(id)?.userId));
+  const userIds = [...(wants.users ?? []), ...known(customerIds.map((id) => customers.get(id)?.userId))];
   return userIds.some((id) => users.get(id)?.deletedAt);
 }
 

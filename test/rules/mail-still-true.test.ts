@@ -50,7 +50,7 @@ function why(
     referral: CONVERTED,
     grantNeverAnnounced: false,
     invoicePaid: false,
-    hasPlan: true,
+    plan: 'live' as const,
     sentToday: 0,
     ...facts,
   };
@@ -133,7 +133,7 @@ test('a deleted account gets nothing but the news that it was deleted', () => {
         referral: null,
         grantNeverAnnounced: false,
         invoicePaid: false,
-        hasPlan: true,
+        plan: 'live',
         sentToday: 0,
       },
       NOW,
@@ -142,11 +142,17 @@ test('a deleted account gets nothing but the news that it was deleted', () => {
   expect(toFormer(deleted)).toBeNull();
 });
 
-test('an unproven address gets five mails a day, a proven one any number', () => {
-  expect(why(granted, { emailProvenAt: null }, { sentToday: 4 })).toBeNull();
-  expect(why(granted, { emailProvenAt: null }, { sentToday: 5 })).toBe(
-    'The address is unproven, and 5 mails went there within a day.',
-  );
+test('an unproven address gets five mails a day, two of them only for security; a proven one gets any number', () => {
+  const reset: MailWork = { kind: 'mail.reset-password', data: null };
+  for (const [work, most] of [
+    [granted, 3],
+    [reset, 5],
+  ] as const) {
+    expect(why(work, { emailProvenAt: null }, { sentToday: most - 1 })).toBeNull();
+    expect(why(work, { emailProvenAt: null }, { sentToday: most })).toBe(
+      `The address is unproven, and ${most} mails went there within a day.`,
+    );
+  }
   expect(why(granted, {}, { sentToday: 50 })).toBeNull();
   // The mail that proves the account's own address counts, too. That of a change counts when it is asked for.
   const proof: MailWork = { kind: 'mail.prove-address', data: null };

@@ -35,7 +35,7 @@ export function mailOf(
       referral: null,
       grantNeverAnnounced: false,
       invoicePaid: false,
-      hasPlan: true,
+      plan: 'live',
       sentToday: 0,
       ...facts,
     },
@@ -210,10 +210,23 @@ export const MAILS: [
         { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } },
         {},
         {},
-        { hasPlan: false },
+        { plan: 'ended' },
       ),
     'Your payment for Tandem & Co did not go through',
     ['so the plan has ended', 'you can still restore and export your cloud backups'],
+    PRICING,
+  ],
+  [
+    'mail.payment-failed, when the plan has not started',
+    () =>
+      mailOf(
+        { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } },
+        {},
+        {},
+        { plan: 'not-started' },
+      ),
+    'Your payment for Tandem & Co did not go through',
+    ['your plan has not started', 'Nothing was charged.'],
     PRICING,
   ],
   [

@@ -60,7 +60,7 @@ const NOT_DELETED = {
   'checkout-opened-meanwhile': 'A payment was started in another window just now. Please try again.',
 };
 const TOO_MANY_MAILS =
-  'Too many mails have gone to this address today. Look in the spam folder, or try again tomorrow.';
+  'We have sent too many emails to this address today. Look in the spam folder, or try again tomorrow.';
 const EXPORT_UNDER_WAY = new HttpError(
   429,
   'too_many_requests',

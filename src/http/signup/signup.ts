@@ -42,7 +42,7 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
     if (token === null)
       return again(409, {
         email:
-          'This address already has an account. Log in instead, or use “Forgotten your password?” there if you did not open it.',
+          'This address already has an account. Log in instead. If you did not create it, use “Forgotten your password?” on the login page to claim it.',
       });
     clearInvitation(request, reply);
     setSession(request, reply, token);

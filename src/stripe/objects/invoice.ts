@@ -160,21 +160,19 @@ export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
 /** Queues the mail about one failed attempt, once. Returns whether there is anybody to tell. */
-function tellPaymentFailed({ rows, ...tx }: Unit, invoice: InvoiceFacts, failedAt: Date): boolean {
+function tellPaymentFailed(tx: Unit, invoice: InvoiceFacts, failedAt: Date): boolean {
   const { id: invoiceId, customerId, subscriptionId, attempts, nextAttemptAt } = invoice;
-  const user = rows.users.get(rows.customers.get(customerId ?? '')?.userId ?? '');
-  const counts = rows.subscriptions.get(subscriptionId ?? '')?.counts ?? tx.programme.products === null;
+  const { users, customers, subscriptions } = tx.rows;
+  const user = users.get(customers.get(customerId ?? '')?.userId ?? '');
+  const counts = subscriptions.get(subscriptionId ?? '')?.counts ?? tx.programme.products === null;
   const isOld = secondsBetween(failedAt, tx.now) > TELLING_SECONDS;
   if (!user || user.deletedAt || !counts || isOld) return false;
-  queue(
-    { ...tx, rows },
-    {
-      id: idOnce('mail.payment-failed', invoiceId, String(attempts ?? failedAt.getTime())),
-      kind: 'mail.payment-failed',
-      userId: user.id,
-      data: { invoiceId, nextAttempt: nextAttemptAt && isoText(nextAttemptAt) },
-    },
-  );
+  queue(tx, {
+    id: idOnce('mail.payment-failed', invoiceId, String(attempts ?? failedAt.getTime())),
+    kind: 'mail.payment-failed',
+    userId: user.id,
+    data: { invoiceId, nextAttempt: nextAttemptAt && isoText(nextAttemptAt) },
+  });
   return true;
 }
 
