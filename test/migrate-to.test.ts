@@ -248,7 +248,7 @@ describe('migrate-to refuses and copies nothing', () => {
     const { run } = await otherConnection({ databaseUrl: target });
     await run(`INSERT INTO "Setting" VALUES ('theirs', 'x')`);
     expect(await refusal(await smallSource(), target)).toBe(
-      'The target is not empty: its table Setting has rows. Give an empty one; createdb creates it.',
+      'The target is not empty: its table Setting has rows. Use an empty database; createdb creates one.',
     );
     expect(await rowCounts(target)).toEqual({ Setting: 1 });
   });
