@@ -138,8 +138,8 @@ async function mailSender({ mail, publicUrl }: Config, sandbox: Sandbox | null):
 }
 
 /**
- * Makes open connections close when the server does. Node itself closes only idle ones that had a request before, and waits for all others:
- * browsers connect in advance, and proxies keep connections open.
+ * Makes open connections close when the server does. Node itself closes only idle ones that had a request before, and
+ * waits for all others: browsers connect in advance, and proxies keep connections open.
  * https://nodejs.org/docs/latest-v20.x/api/http.html#serverclosecallback
  *
  * @param server must not listen yet

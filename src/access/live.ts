@@ -3,7 +3,10 @@ import type { Subscription } from '../db/generated/client.ts';
 /** Final statuses: they win over every other snapshot. */
 export const TERMINAL_STATUSES: ReadonlySet<string> = new Set(['canceled', 'incomplete_expired']);
 
-/** Whether a subscription counts, has started and is not over. A live one is managed in the portal, and no second one is sold. */
+/**
+ * Whether a subscription counts, has started and is not over. A live one is managed in the portal, and no second one is
+ * sold.
+ */
 export function isLive({ status, counts }: Pick<Subscription, 'status' | 'counts'>): boolean {
   return counts && status !== null && status !== 'incomplete' && !TERMINAL_STATUSES.has(status);
 }

@@ -48,7 +48,10 @@ import { declareVisitor, recogniseVisitors } from './visitor.ts';
 /** The billing forms redirect here. Browsers apply the page's form-action to such redirects too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
 
-/** Node's default limit for the request line and headers. With it, a code or token that is too long is handled as an unknown one. */
+/**
+ * Node's default limit for the request line and headers. With it, a code or token that is too long is handled as an
+ * unknown one.
+ */
 const MAX_PARAM_LENGTH = 16 * 1024;
 
 /** Long enough that a single pause, such as a suspended machine, is not taken for overload, ms. */

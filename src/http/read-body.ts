@@ -130,8 +130,8 @@ function takesNone({ method }: IncomingMessage): boolean {
 
 /**
  * Closes the connection after the answer to a request that no browser sends (a GET or HEAD with a body, or a body in
- * chunks) if its body has not arrived in full. Otherwise Node would read the body to its end, and tiny chunks keep the server
- * busy.
+ * chunks) if its body has not arrived in full. Otherwise Node would read the body to its end, and tiny chunks keep the
+ * server busy.
  */
 export function closeUnreadBodies(app: FastifyInstance): void {
   // Node answers 417 itself, reports no request, and would read the body. https://nodejs.org/api/http.html

@@ -40,7 +40,8 @@ export interface Pruned {
  * reset links and old items of the outbox that have ended; forgets changes of address that were never proven. Failed
  * events stay whole, so that they can be replayed.
  *
- * @param retentionDays EVENT_RETENTION_DAYS, counted from an event's receipt, or from the end of an outbox item (which stays for at least OUTBOX_DAYS)
+ * @param retentionDays EVENT_RETENTION_DAYS, counted from an event's receipt, or from the end of an outbox item
+ *   (which stays for at least OUTBOX_DAYS)
  * @returns how many rows of each kind were thinned or deleted
  */
 export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {

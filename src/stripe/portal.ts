@@ -23,7 +23,8 @@ export async function isOneLiveAtStripe(
 }
 
 /**
- * Opens the customer portal at Stripe, for the customer whose subscription is live if there are several. https://docs.stripe.com/api/customer_portal/sessions/create
+ * Opens the customer portal at Stripe, for the customer whose subscription is live if there are several.
+ * https://docs.stripe.com/api/customer_portal/sessions/create
  *
  * @returns the portal's URL; null when Stripe knows none of the user's customers
  * @throws StripeError when Stripe refuses or cannot be reached, or knows the customer in its other mode
@@ -47,7 +48,7 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
 
 type CustomerOfPortal = { subscriptions: readonly Parameters<typeof isLive>[0][] };
 
-/** Then the customer with the most subscriptions. */
+/** Orders customers with a live subscription first, then those with the most subscriptions. */
 function liveFirst(a: CustomerOfPortal, b: CustomerOfPortal): number {
   const live = ({ subscriptions }: CustomerOfPortal): number => Number(subscriptions.some(isLive));
   return live(b) - live(a) || b.subscriptions.length - a.subscriptions.length;

@@ -8,7 +8,10 @@ const KEEP_MS = 60 * 60 * 1000;
 const RETRY_MS = 60 * 1000;
 const TIMEOUT_MS = 2_000;
 
-/** What each plan costs, formatted ("$9.00"); null when it is not sold, has no single amount, or Stripe could not be asked. */
+/**
+ * What each plan costs, formatted ("$9.00"); null when it is not sold, has no single amount, or Stripe could not be
+ * asked.
+ */
 export type PriceTexts = Record<Plan, string | null> & {
   /** How much less a year costs than twelve months, formatted; null when it costs no less. */
   saving: string | null;

@@ -37,7 +37,8 @@ export interface MissingEvents {
 }
 
 /**
- * Reads Stripe's event list and handles every event that never arrived or that we failed to handle, with the webhook's own handler.
+ * Reads Stripe's event list and handles every event that never arrived or that we failed to handle, with the webhook's
+ * own handler.
  * Goes day by day, oldest first; the next run skips finished days. If all events fit on one page, they are read at
  * once, so that a quiet account does not need a request for each day.
  *
