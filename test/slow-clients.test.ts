@@ -10,6 +10,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { buildApp } from '../src/http/app.ts';
 import type { Bounds } from '../src/http/bounds.ts';
 import { readBody } from '../src/http/read-body.ts';
+import { addSeconds } from '../src/instants.ts';
 import { Collected, until } from './support/process.ts';
 import { PATIENT, SESSION_SECRET, sign, signUp, startTestServer } from './support/server.ts';
 import type { Person } from './support/server.ts';
@@ -209,12 +210,26 @@ describe('closing slow connections', () => {
     const refused = await server.open(server.request);
     await once(refused.socket, 'data');
     expect(refused.answered()).toMatch(/^HTTP\/1\.1 503 .*\r\nretry-after: /is);
-    slow[0]?.socket.destroy();
+    const [first, second] = slow;
+    first?.socket.destroy();
     await until(async () => {
       const next = await server.open(server.request);
       await once(next.socket, 'data');
       return next.answered().startsWith('HTTP/1.1 200 ') || undefined;
     });
+
+    // All places are taken again. Twenty seconds later, the oldest gives way.
+    const { cookie } = await withBackups(server, 'late@example.com');
+    const late = () => server.open(server.request.replace(/Cookie: .*/, `Cookie: ${cookie}`));
+    const tooEarly = await late();
+    await once(tooEarly.socket, 'data');
+    expect(tooEarly.answered()).toMatch(/^HTTP\/1\.1 503 /);
+    server.clock.now = addSeconds(server.clock.now, 20);
+    const inTime = await late();
+    await once(inTime.socket, 'data');
+    expect(inTime.answered()).toMatch(/^HTTP\/1\.1 200 /);
+    second?.socket.resume();
+    expect((await second?.closed)?.length).toBeLessThan(SIZE);
   });
 
   test('an export whose reader left before it began does not stand in the way of the next', async () => {

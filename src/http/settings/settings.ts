@@ -1,3 +1,5 @@
+import type { Socket } from 'node:net';
+
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
@@ -68,6 +70,8 @@ const EXPORT_UNDER_WAY = new HttpError(
 );
 /** Each can hold some 20 MB until its client has read it. */
 const EXPORTS_AT_ONCE = 10;
+/** An export that has taken this long is cut off when another one needs its place. */
+const EXPORT_SECONDS = 20;
 const TOO_MANY_EXPORTS = new HttpError(
   503,
   BUSY,
@@ -226,8 +230,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     return reply.redirect('/settings', 303);
   });
 
-  // An export can take megabytes until it is sent, so nobody can have several at a time.
-  const exporting = new Set<string>();
+  // An export can take megabytes until it is sent, so nobody can have several at a time. The oldest comes first.
+  const exporting = new Map<string, { since: Date; socket: Socket }>();
   app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
     const { id } = request.user;
@@ -235,15 +239,23 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       void reply.header('retry-after', '10');
       throw EXPORT_UNDER_WAY;
     }
-    if (exporting.size >= EXPORTS_AT_ONCE) throw TOO_MANY_EXPORTS;
+    const since = now();
+    if (exporting.size >= EXPORTS_AT_ONCE) {
+      const [oldest] = exporting;
+      if (!oldest || addSeconds(oldest[1].since, EXPORT_SECONDS) > since) throw TOO_MANY_EXPORTS;
+      exporting.delete(oldest[0]);
+      oldest[1].socket.destroy();
+    }
     const { socket } = request.raw;
+    const own = { since, socket };
     const release = (): void => {
-      exporting.delete(id);
+      // It may have been cut off for another one, and its account may have begun anew.
+      if (exporting.get(id) === own) exporting.delete(id);
       socket.off('close', release);
     };
     // A client that has gone already emits no further events, and a pipelined answer may never get the connection.
     if (!socket.destroyed) {
-      exporting.add(id);
+      exporting.set(id, own);
       reply.raw.once('close', release);
       socket.once('close', release);
     }
