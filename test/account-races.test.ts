@@ -1,18 +1,19 @@
 import { describe, expect, test } from 'vitest';
 
-import { doctor } from '../src/operator/doctor.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
+import { expectSound } from './support/findings.ts';
 import { askFor, MAIL, outbox, provePath, resetPathOf } from './support/mail.ts';
 import { until } from './support/process.ts';
 import { holdBefore, race, SIDE_BY_SIDE } from './support/race-point.ts';
 import type { Point } from './support/race-point.ts';
 import {
   cookiesOf,
+  deleteAccount,
   deliver,
   deliverAll,
-  postForm,
   PASSWORD,
+  postForm,
   signUp,
   startTestServer,
   userRow,
@@ -22,9 +23,6 @@ import { buyer } from './support/stripe-events.ts';
 
 // Two requests of one account, or for one address, at the same time on two servers. races.test.ts has those of payments
 // and customers.
-
-const deleteAccount = ({ app }: TestServer, { cookie }: Person) =>
-  postForm(app, '/settings/delete', { currentPassword: PASSWORD }, cookie);
 
 const NEW_PASSWORD = 'battery staple';
 
@@ -256,10 +254,6 @@ describe('an address is proven while', () => {
 
   const emailOf = async ({ db }: TestServer, { id }: Person) =>
     (await db.user.findUniqueOrThrow({ where: { id } })).email;
-
-  async function expectSound(server: TestServer): Promise<void> {
-    expect((await doctor(commandContext(server))).json).toMatchObject({ findings: [] });
-  }
 
   test('the account is deleted, the deletion first: the address stays free', async () => {
     const { one, other, ann, proof } = await annWantsAnother();

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { LightMyRequestResponse } from 'fastify';
 
-import { daysAfter, deliverAll, PASSWORD, postForm, signUp, startTestServer } from './support/server.ts';
+import { daysAfter, deleteAccount, deliverAll, postForm, signUp, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -216,7 +216,7 @@ test('deleting an account deletes its backups', async () => {
   await server.db.backup.create({
     data: { id: 'b1', userId: ann.id, number: 1, document: '{}', createdAt: server.clock.now },
   });
-  await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, ann.cookie);
+  await deleteAccount(server, ann);
   expect(await server.db.user.findUnique({ where: { id: ann.id } })).toMatchObject({ email: null });
   expect(await server.db.backup.count()).toBe(0);
 });

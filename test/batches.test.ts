@@ -4,7 +4,7 @@ import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
 import type { EventOutcome } from '../src/stripe/handle-event.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
 import { openDatabase } from '../src/db/open.ts';
-import { examine } from '../src/operator/doctor.ts';
+import { findings } from './support/findings.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
@@ -43,10 +43,6 @@ async function friends(count: number) {
   return { server, referrer, people, handle: inbox(server) };
 }
 
-async function soundness({ db, config, clock }: TestServer) {
-  return examine(db, { clawbackDays: config.clawbackDays, now: clock.now });
-}
-
 describe('events handled in one batch', () => {
   test('of the accounts of one person, one converts a referral', async () => {
     const { server, referrer, people, handle } = await friends(6);
@@ -62,7 +58,7 @@ describe('events handled in one batch', () => {
     expect(await handle(events)).toEqual(events.map(() => 'ok'));
     expect(await server.db.referral.count({ where: { convertedAt: { not: null } } })).toBe(1);
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
-    expect(await soundness(server)).toEqual([]);
+    expect(await findings(server)).toEqual([]);
   });
 
   test('of the trials of one address, one is given', async () => {
@@ -80,7 +76,7 @@ describe('events handled in one batch', () => {
     expect(await inbox(server)(events)).toEqual(events.map(() => 'ok'));
     const tiers = await Promise.all(people.map(async ({ id }) => (await userRow(server, id)).tier));
     expect(tiers.toSorted()).toEqual(['free', 'free', 'free', 'free', 'free', 'trial']);
-    expect(await soundness(server)).toEqual([]);
+    expect(await findings(server)).toEqual([]);
   });
 
   test('many changes of one subscription in one second follow one another', async () => {
@@ -105,7 +101,7 @@ describe('events handled in one batch', () => {
     expect(outcomes[6]).toBe('failed');
     expect(await server.db.event.count({ where: { status: 'failed' } })).toBe(1);
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(12 * 45) });
-    expect(await soundness(server)).toEqual([]);
+    expect(await findings(server)).toEqual([]);
   });
 
   test('an event that the database refuses leaves its failed row, and the rest are applied, because each is then tried alone', async () => {
@@ -124,7 +120,7 @@ describe('events handled in one batch', () => {
       appliedAt: daysAfter(1),
     });
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(5 * 45) });
-    expect(await soundness(server)).toEqual([]);
+    expect(await findings(server)).toEqual([]);
   });
 
   test('an event whose rule throws leaves its failed row, and the rest of the batch is applied', async () => {
@@ -161,7 +157,7 @@ describe('events handled in one batch', () => {
     const metadata = { note: 'x'.repeat(900_000) };
     const outcomes = await handle(people.map(({ stripe }) => stripe.created({ metadata })));
     expect(outcomes).toEqual(people.map(() => 'ok'));
-    expect(await soundness(server)).toEqual([]);
+    expect(await findings(server)).toEqual([]);
   });
 
   test('several events of one account in a batch, one of them twice, are each applied once', async () => {
@@ -174,7 +170,7 @@ describe('events handled in one batch', () => {
     expect(outcomes).toEqual(['ok', 'ok', 'duplicate', 'ok']);
     expect(await userRow(server, person.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
-    expect(await soundness(server)).toEqual([]);
+    expect(await findings(server)).toEqual([]);
   });
 
   test('a conversion and its refund in one batch, in any order', async () => {
@@ -193,7 +189,7 @@ describe('events handled in one batch', () => {
       const { creditUntil } = await userRow(server, id);
       expect(creditUntil).toEqual(daysAfter(0));
     }
-    expect(await soundness(server)).toEqual([]);
+    expect(await findings(server)).toEqual([]);
   });
 
   test('a tie among them: Stripe is asked, and the others do not wait for it', async () => {
@@ -229,7 +225,7 @@ describe('events handled in one batch', () => {
       const days = 45 * (Number(n > 0) + Number(n < 7));
       expect(await userRow(server, id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(days) });
     }
-    expect(await soundness(server)).toEqual([]);
+    expect(await findings(server)).toEqual([]);
   });
 
   test.runIf(inject('engine') === 'postgresql')(
@@ -245,7 +241,7 @@ describe('events handled in one batch', () => {
       expect(applied).toHaveLength(20);
       expect(new Set(both.flat())).toEqual(new Set(['ok', 'duplicate']));
       expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(20 * 45) });
-      expect(await soundness(server)).toEqual([]);
+      expect(await findings(server)).toEqual([]);
     },
   );
 });

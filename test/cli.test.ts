@@ -6,49 +6,16 @@ import { promisify } from 'node:util';
 import type { LightMyRequestResponse } from 'fastify';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
+import { cli, CLI_ENV, cliJson, cliText } from './support/cli.ts';
 import { emptyFolder, runCli, runCliOnTerminal, runCliProcess } from './support/process.ts';
-import type { CliOutcome } from './support/process.ts';
-import {
-  cookiesOf,
-  DAY,
-  deliverAll,
-  newDatabase,
-  PASSWORD,
-  postForm,
-  signUp,
-  WEBHOOK_SECRET,
-} from './support/server.ts';
+import { cookiesOf, DAY, deliverAll, newDatabase, PASSWORD, postForm, signUp } from './support/server.ts';
 import { startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const ROOT = join(import.meta.dirname, '..');
-const NOWHERE = 'file:/dev/null/x/t.db';
+const NOWHERE = { databaseUrl: 'file:/dev/null/x/t.db' };
 const NEW_PASSWORD = 'battery staple';
-
-const ENV = {
-  PUBLIC_URL: 'http://tandem.test',
-  SESSION_SECRET: 'a session secret for the tests only',
-  STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
-  STRIPE_PRICE_MONTHLY: 'price_m',
-  STRIPE_PRICE_ANNUAL: 'price_a',
-};
-
-function cli(databaseUrl: string, ...args: string[]): Promise<CliOutcome> {
-  return runCli(args, { ...ENV, DATABASE_URL: databaseUrl });
-}
-
-/** The output of a command that must succeed with nothing on stderr. */
-async function cliText({ databaseUrl }: TestServer, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await cli(databaseUrl, ...args);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  return stdout;
-}
-
-/** The JSON document of a command that must succeed. */
-async function cliJson<T>(server: TestServer, ...args: string[]): Promise<T> {
-  return JSON.parse(await cliText(server, ...args, '--json')) as T;
-}
 
 /** A server that uses the real clock, like the command line. */
 async function startServerNow(): Promise<TestServer> {
@@ -145,7 +112,10 @@ test('grants by several processes at once all count', async () => {
   const { server, ann } = await withAnn();
   const outcomes = await Promise.all(
     ['1', '2', '3'].map((days) =>
-      runCliProcess(['grant-credit', 'ann@example.com', days], { ...ENV, DATABASE_URL: server.databaseUrl }),
+      runCliProcess(['grant-credit', 'ann@example.com', days], {
+        ...CLI_ENV,
+        DATABASE_URL: server.databaseUrl,
+      }),
     ),
   );
   expect(outcomes).toEqual(
@@ -241,10 +211,14 @@ test('user prints access, credit, subscription and referrals', async () => {
 
 test('migrate brings a new database up to date, and does nothing the second time', async () => {
   const url = `${await newDatabase()}.new`;
-  const first = await cli(url, 'migrate', '--json');
+  const first = await cli({ databaseUrl: url }, 'migrate', '--json');
   expect(first.code).toBe(0);
   expect((JSON.parse(first.stdout) as { applied: string[] }).applied.length).toBeGreaterThan(0);
-  expect(await cli(url, 'migrate')).toEqual({ code: 0, stdout: 'The database is up to date.\n', stderr: '' });
+  expect(await cli({ databaseUrl: url }, 'migrate')).toEqual({
+    code: 0,
+    stdout: 'The database is up to date.\n',
+    stderr: '',
+  });
 });
 
 interface Link {
@@ -349,7 +323,7 @@ test.each([
   ['reset-link', 'nobody@example.com'],
   ['grant-credit', 'nobody@example.com', '10'],
 ])('%s of an address without an account prints one line and exits 1', async (...args) => {
-  const outcome = await cli(await newDatabase(), ...args);
+  const outcome = await cli({ databaseUrl: await newDatabase() }, ...args);
   expect(outcome).toEqual({
     code: 1,
     stdout: '',
@@ -362,11 +336,11 @@ test.each([
   ['doctor', '--json'],
 ])('where there is no database, %s makes none', async (...args) => {
   const folder = await emptyFolder();
-  const { code, stdout, stderr } = await cli(`file:${join(folder, 'x', 't.db')}`, ...args);
+  const { code, stdout, stderr } = await cli({ databaseUrl: `file:${join(folder, 'x', 't.db')}` }, ...args);
   expect(code).toBe(1);
   expect(stdout + stderr).toContain('There is no database at ');
   expect(await readdir(folder)).toEqual([]);
-  expect((await cli(`file:${join(folder, 't.db')}`, 'migrate')).code).toBe(0);
+  expect((await cli({ databaseUrl: `file:${join(folder, 't.db')}` }, 'migrate')).code).toBe(0);
   expect(await readdir(folder)).toContain('t.db');
 });
 
@@ -392,7 +366,7 @@ test.each([
 ])('%s is wrong usage: exit 2, usage on stderr, nothing done', async (_name, args) => {
   const server = await startServerNow();
   const ann = await signUp(server, 'ann@example.com');
-  const { code, stdout, stderr } = await cli(server.databaseUrl, ...args);
+  const { code, stdout, stderr } = await cli(server, ...args);
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
   expect(stderr).toMatch(/^Usage: tandem/m);
   expect(stderr).not.toMatch(/^ +at /m);
@@ -404,7 +378,7 @@ test.each([
   ['failed', 1, ['user', 'nobody@example.com'], /^$/, /^No account has the address nobody@example\.com\.\n$/],
   ['wrong usage', 2, ['user'], /^$/, /^error: missing required argument/],
 ])('exit code and streams of a process: %s', async (_name, code, args, stdout, stderr) => {
-  const outcome = await runCliProcess(args, { ...ENV, DATABASE_URL: await newDatabase() });
+  const outcome = await runCliProcess(args, { ...CLI_ENV, DATABASE_URL: await newDatabase() });
   expect(outcome).toEqual({
     code,
     stdout: expect.stringMatching(stdout) as string,
@@ -432,7 +406,7 @@ test.each([
   ['not_found', 1, ['user', 'nobody@example.com'], /^No account has the address nobody@example\.com\.$/],
   ['failed', 1, ['reconcile'], /^STRIPE_API_KEY is not set/],
 ])('with --json an error is one JSON document: %s', async (code, exit, args, message) => {
-  const outcome = await cli(await newDatabase(), ...args, '--json');
+  const outcome = await cli({ databaseUrl: await newDatabase() }, ...args, '--json');
   expect({ code: outcome.code, stderr: outcome.stderr }).toEqual({ code: exit, stderr: '' });
   expect(JSON.parse(outcome.stdout)).toEqual({
     error: { code, message: expect.stringMatching(message) as string },
@@ -442,7 +416,11 @@ test.each([
 test('with --json a wrong variable and a database that cannot be opened are JSON documents, too', async () => {
   const unopened = await cli(NOWHERE, 'user', 'ann@example.com', '--json');
   expect(JSON.parse(unopened.stdout)).toMatchObject({ error: { code: 'failed' } });
-  const wrong = await runCli(['status', '--json'], { ...ENV, DATABASE_URL: NOWHERE, PORT: 'a port' });
+  const wrong = await runCli(['status', '--json'], {
+    ...CLI_ENV,
+    DATABASE_URL: NOWHERE.databaseUrl,
+    PORT: 'a port',
+  });
   expect({ code: wrong.code, stderr: wrong.stderr }).toEqual({ code: 1, stderr: '' });
   expect(JSON.parse(wrong.stdout)).toMatchObject({
     error: { message: expect.stringContaining('PORT') as string },
@@ -481,7 +459,7 @@ describe('on a terminal', () => {
   });
 
   const onTerminal = ({ databaseUrl }: TestServer, ...args: string[]): Promise<string> =>
-    runCliOnTerminal(args, { ...ENV, DATABASE_URL: databaseUrl });
+    runCliOnTerminal(args, { ...CLI_ENV, DATABASE_URL: databaseUrl });
 
   test('lists are tables with aligned columns, and columns without a value are left out', async () => {
     vi.stubEnv('NO_COLOR', '1');

@@ -4,6 +4,7 @@ import { convertReferral } from '../src/referrals/convert.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { programmeOf } from '../src/stripe/handle-event.ts';
 import { inUnit } from '../src/db/unit-of-work.ts';
+import { invitedFriend } from './support/invited-friend.ts';
 import {
   DAY,
   daysAfter,
@@ -16,13 +17,6 @@ import {
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, stripeEvent, stripeId } from './support/stripe-events.ts';
-
-/** A referrer, the friend they invited, and the friend's Stripe objects. */
-async function invitedFriend(server: TestServer) {
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  return { referrer, friend, stripe: buyer(friend.id) };
-}
 
 function convert(server: TestServer, person: Person) {
   return inTransaction(server.db, server.clock.now, (tx) =>

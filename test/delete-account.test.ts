@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
-import { examine } from '../src/operator/doctor.ts';
-import { DAY, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
+import { expectSound } from './support/findings.ts';
+import { DAY, deleteAccount, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
   passTime,
@@ -11,12 +11,7 @@ import {
   startWorld,
   subscribe,
 } from './support/stand-in.ts';
-import type { World } from './support/stand-in.ts';
-import type { Person } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
-
-const deleteAccount = (world: World, { cookie }: Person, currentPassword = PASSWORD) =>
-  postForm(world.app, '/settings/delete', { currentPassword }, cookie);
 
 describe('deleting an account', () => {
   test('deleting an account leaves a tombstone and ends every session', async () => {
@@ -49,8 +44,7 @@ describe('deleting an account', () => {
     await deliver(world, stripe.created());
     world.clock.now = asked;
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
-    const { clawbackDays } = world.config;
-    expect(await examine(world.db, { clawbackDays, now: world.clock.now })).toEqual([]);
+    await expectSound(world);
   });
 
   test('requires the password', async () => {

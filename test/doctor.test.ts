@@ -2,11 +2,11 @@ import { randomUUID } from 'node:crypto';
 
 import { describe, expect, inject, test } from 'vitest';
 
-import { doctor } from '../src/operator/doctor.ts';
 import { grantCredit } from '../src/operator/grant-credit.ts';
-import { examine, INVARIANTS } from '../src/operator/doctor.ts';
+import { doctor, INVARIANTS } from '../src/operator/doctor.ts';
 import type { Finding } from '../src/operator/doctor.ts';
 import { commandContext } from './support/command-context.ts';
+import { findings } from './support/findings.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { until } from './support/process.ts';
 import { DAY, daysAfter, deliver, deliverAll, signUp, START, startTestServer } from './support/server.ts';
@@ -14,10 +14,6 @@ import type { TestServer } from './support/server.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
 
 const CLAWBACK_DAYS = 30;
-
-function findings({ db, clock }: TestServer): Promise<Finding[]> {
-  return examine(db, { clawbackDays: CLAWBACK_DAYS, now: clock.now });
-}
 
 /** Lets a connection write past every constraint; on PostgreSQL the CHECKs are dropped for good. */
 const PAST_EVERY_CONSTRAINT = {

@@ -7,29 +7,11 @@ import { doctor } from '../src/operator/doctor.ts';
 import { events } from '../src/operator/events.ts';
 import { replay } from '../src/operator/replay.ts';
 import { createStripe } from '../src/stripe/client.ts';
+import { cli } from './support/cli.ts';
 import { commandContext } from './support/command-context.ts';
 import { impatient, keepBusy, otherConnection, refuseWrites } from './support/other-connection.ts';
-import { runCli } from './support/process.ts';
-import type { CliOutcome } from './support/process.ts';
-import {
-  daysAfter,
-  deliver,
-  deliverAll,
-  signUp,
-  START,
-  startTestServer,
-  userRow,
-  WEBHOOK_SECRET,
-} from './support/server.ts';
+import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
-
-function cli({ databaseUrl }: { databaseUrl: string }, ...args: string[]): Promise<CliOutcome> {
-  return runCli(args, {
-    DATABASE_URL: databaseUrl,
-    SESSION_SECRET: 'a session secret for the tests only',
-    STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
-  });
-}
 
 /** A friend whose purchase failed while it was handled; the cause can be removed. */
 async function failedPurchase() {

@@ -9,6 +9,7 @@ import { refuseWrites } from './support/other-connection.ts';
 import { until } from './support/process.ts';
 import {
   daysAfter,
+  deleteAccount,
   deliverAll,
   PASSWORD,
   postForm,
@@ -399,7 +400,7 @@ describe('a reset link that was mailed', () => {
     const server = await startTestServer(MAIL);
     const { person } = await squatter(server);
     const path = await pathFor(server);
-    await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, person.cookie);
+    await deleteAccount(server, person);
     expect((await server.app.inject({ url: path })).statusCode).toBe(404);
     expect(await server.db.resetLink.count()).toBe(0);
   });

@@ -3,11 +3,12 @@ import type { AddressInfo } from 'node:net';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { runCli } from './support/process.ts';
-import type { CliOutcome } from './support/process.ts';
+import { cli, cliJson } from './support/cli.ts';
+import type { Place } from './support/cli.ts';
 import {
-  deliver,
   daysAfter,
+  deleteAccount,
+  deliver,
   deliverAll,
   PASSWORD,
   postForm,
@@ -18,30 +19,17 @@ import {
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, stripeEvent, stripeId } from './support/stripe-events.ts';
 
-const SECRET = { SESSION_SECRET: 'a session secret for the tests only', STRIPE_WEBHOOK_SECRET: 'whsec_1' };
-
-function cli({ databaseUrl }: TestServer, args: string[], env = {}): Promise<CliOutcome> {
-  return runCli(args, { DATABASE_URL: databaseUrl, ...SECRET, ...env });
-}
-
-/** The JSON document of a command that must succeed. */
-async function told<T>(server: TestServer, args: string[], env = {}): Promise<T> {
-  const { code, stdout, stderr } = await cli(server, [...args, '--json'], env);
-  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  return JSON.parse(stdout) as T;
-}
-
 /** Whom a text leads to. */
-async function found(server: TestServer, who: string, env = {}): Promise<string> {
-  return (await told<{ id: string }>(server, ['user', who], env)).id;
+async function found(server: Place, who: string): Promise<string> {
+  return (await cliJson<{ id: string }>(server, 'user', who)).id;
 }
 
 /** What a command prints that finds nobody. */
-async function notFound(server: TestServer, args: string[], env = {}): Promise<string> {
-  const { code, stdout, stderr } = await cli(server, args, env);
+async function notFound(server: Place, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await cli(server, ...args);
   expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
   expect(stderr).toMatch(/^[^\n]+\n$/);
-  const asJson = await cli(server, [...args, '--json'], env);
+  const asJson = await cli(server, ...args, '--json');
   expect({ code: asJson.code, stderr: asJson.stderr }).toEqual({ code: 1, stderr: '' });
   const { error } = JSON.parse(asJson.stdout) as { error: { code: string; message: string } };
   expect(error).toEqual({ code: 'not_found', message: stderr.trimEnd() });
@@ -134,7 +122,7 @@ describe('WHO', () => {
     const base = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
     const env = { STRIPE_API_KEY: 'sk_test_1', STRIPE_API_BASE: base };
     for (const id of ['ch_known', 'py_known', 'pi_known', 'in_known', 'sub_known', 'cs_known'])
-      expect(await found(server, id, env), id).toBe(ann.id);
+      expect(await found({ ...server, env }, id), id).toBe(ann.id);
     expect(asked).toEqual([
       '/v1/charges/ch_known',
       '/v1/charges/py_known',
@@ -143,11 +131,11 @@ describe('WHO', () => {
       '/v1/subscriptions/sub_known',
       '/v1/checkout/sessions/cs_known',
     ]);
-    expect(await notFound(server, ['user', 'ch_unknown'], env)).toMatch(
+    expect(await notFound({ ...server, env }, 'user', 'ch_unknown')).toMatch(
       /^ch_unknown leads to no customer, here or at Stripe\. /,
     );
     // What is known here is not asked for.
-    expect(await found(server, stripe.payment, env)).toBe(ann.id);
+    expect(await found({ ...server, env }, stripe.payment)).toBe(ann.id);
     expect(asked.filter((url) => url.includes(stripe.payment))).toEqual([]);
   });
 
@@ -176,20 +164,20 @@ describe('WHO', () => {
         ),
       ],
     ];
-    for (const [who, says] of cases) expect(await notFound(server, ['user', who])).toMatch(says);
+    for (const [who, says] of cases) expect(await notFound(server, 'user', who)).toMatch(says);
     for (const command of ['audit', 'explain', 'reset-link', 'events'])
-      expect(await notFound(server, [command, 'cus_nothing'])).toMatch(/^The customer cus_nothing/);
-    expect(await notFound(server, ['grant-credit', 'cus_nothing', '5'])).toMatch(/^The customer cus_nothing/);
+      expect(await notFound(server, command, 'cus_nothing')).toMatch(/^The customer cus_nothing/);
+    expect(await notFound(server, 'grant-credit', 'cus_nothing', '5')).toMatch(/^The customer cus_nothing/);
   });
 
   test('works for every command that takes it', async () => {
     const { server, ann, stripe } = await withAnn();
     const who = stripe.subscription;
-    expect(await told(server, ['grant-credit', who, '5'])).toMatchObject({ email: ann.email, days: 5 });
-    expect(await told<object[]>(server, ['audit', who])).toHaveLength(2);
-    expect(await told(server, ['explain', who])).toMatchObject({ id: ann.id });
-    expect(await told(server, ['reset-link', who])).toMatchObject({ email: ann.email });
-    expect(await told<object[]>(server, ['events', who])).toHaveLength(4);
+    expect(await cliJson(server, 'grant-credit', who, '5')).toMatchObject({ email: ann.email, days: 5 });
+    expect(await cliJson<object[]>(server, 'audit', who)).toHaveLength(2);
+    expect(await cliJson(server, 'explain', who)).toMatchObject({ id: ann.id });
+    expect(await cliJson(server, 'reset-link', who)).toMatchObject({ email: ann.email });
+    expect(await cliJson<object[]>(server, 'events', who)).toHaveLength(4);
   });
 
   test('audit tells of changes in one second in the order in which they happened', async () => {
@@ -201,7 +189,7 @@ describe('WHO', () => {
         stripe.updated({ status: 'active' }, { at: latest }),
       ]);
     }
-    const rows = await told<{ fromTier: string | null; toTier: string | null }[]>(server, ['audit', ann.id]);
+    const rows = await cliJson<{ fromTier: string | null; toTier: string | null }[]>(server, 'audit', ann.id);
     const [first, ...later] = rows.filter(({ toTier }) => toTier !== null);
     expect(first).toMatchObject({ fromTier: 'free', toTier: 'paid' });
     expect(later.map(({ toTier }) => toTier)).toEqual(Array(5).fill(['free', 'paid']).flat());
@@ -216,22 +204,22 @@ describe('WHO', () => {
       other.cookie,
     );
     expect(answer.statusCode).toBe(303);
-    expect((await cli(server, ['user', other.id])).stdout).toMatch(
+    expect((await cli(server, 'user', other.id)).stdout).toMatch(
       /^email +\(deleted on 2027-01-10T09:00:00Z\)$/m,
     );
-    expect((await cli(server, ['audit', other.id])).stdout).toContain(`the deleted account ${other.id}`);
-    expect((await cli(server, ['explain', other.id])).stdout).toContain(`the deleted account ${other.id} at`);
+    expect((await cli(server, 'audit', other.id)).stdout).toContain(`the deleted account ${other.id}`);
+    expect((await cli(server, 'explain', other.id)).stdout).toContain(`the deleted account ${other.id} at`);
     for (const args of [
       ['grant-credit', other.id, '5'],
       ['reset-link', other.id],
     ]) {
-      const { code, stderr } = await cli(server, args);
+      const { code, stderr } = await cli(server, ...args);
       expect({ code, stderr }).toEqual({
         code: 1,
         stderr: expect.stringContaining(`The account ${other.id} was deleted`) as string,
       });
     }
-    await notFound(server, ['user', other.code]);
+    await notFound(server, 'user', other.code);
     expect(await server.db.creditEntry.count({ where: { userId: { not: ann.id } } })).toBe(0);
   });
 });
@@ -243,21 +231,21 @@ describe('users', () => {
   }
 
   const listed = async (server: TestServer, ...search: string[]): Promise<(string | null)[]> =>
-    (await told<Listed[]>(server, ['users', ...search])).map(({ email }) => email);
+    (await cliJson<Listed[]>(server, 'users', ...search)).map(({ email }) => email);
 
   test('users lists the newest first, with code, tier and credit', async () => {
     const { server, ann, other } = await withAnn();
-    await told(server, ['grant-credit', other.id, '5']);
+    await cliJson(server, 'grant-credit', other.id, '5');
     server.clock.now = daysAfter(1);
     const newest = await signUp(server, 'newest@example.com');
-    expect(await told(server, ['users'])).toMatchObject([
+    expect(await cliJson(server, 'users')).toMatchObject([
       { id: newest.id, email: newest.email, code: newest.code, tier: 'free', creditDays: 0, deletedAt: null },
       ...[
         { id: ann.id, email: ann.email, code: ann.code, tier: 'paid' },
         { id: other.id, email: other.email, code: other.code, tier: 'free', creditDays: 5 },
       ].sort((a, b) => (a.id < b.id ? -1 : 1)),
     ]);
-    const [first] = (await cli(server, ['users'])).stdout.split('\n');
+    const [first] = (await cli(server, 'users')).stdout.split('\n');
     expect(first).toBe(`2027-01-11T09:00:00Z  ${newest.email}  ${newest.code}  free  0 days  ${newest.id}`);
   });
 
@@ -273,7 +261,7 @@ describe('users', () => {
     expect(await listed(server, ` ${ann.code.slice(0, 3)}-${ann.code.slice(3, 7)} `.toLowerCase())).toEqual([
       'ann_b@example.com',
     ]);
-    expect((await cli(server, ['users', 'nobody'])).stdout).toBe(
+    expect((await cli(server, 'users', 'nobody')).stdout).toBe(
       "No account's address, code or id contains nobody.\n",
     );
   });
@@ -294,10 +282,10 @@ describe('users', () => {
         })),
       });
     await many(0, 100);
-    const all = (await cli(server, ['users'])).stdout.trimEnd().split('\n');
+    const all = (await cli(server, 'users')).stdout.trimEnd().split('\n');
     expect(all).toHaveLength(100);
     await many(100, 101);
-    const newest = (await cli(server, ['users'])).stdout.trimEnd().split('\n');
+    const newest = (await cli(server, 'users')).stdout.trimEnd().split('\n');
     expect(newest).toHaveLength(101);
     expect(newest[0]).toContain('100@example.com');
     expect(newest.at(-1)).toMatch(/^There are more\. These are the newest 100; search for /);
@@ -306,17 +294,17 @@ describe('users', () => {
 
   test('users says when there are none, and shows deleted accounts as such', async () => {
     const server = await startTestServer();
-    expect((await cli(server, ['users'])).stdout).toBe('Nobody has signed up yet.\n');
+    expect((await cli(server, 'users')).stdout).toBe('Nobody has signed up yet.\n');
     const ann = await signUp(server, 'ann@example.com');
-    await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, ann.cookie);
-    expect((await cli(server, ['users', ann.id])).stdout).toContain('(deleted account)');
-    expect(await told(server, ['users'])).toMatchObject([{ email: null, deletedAt: START.toISOString() }]);
+    await deleteAccount(server, ann);
+    expect((await cli(server, 'users', ann.id)).stdout).toContain('(deleted account)');
+    expect(await cliJson(server, 'users')).toMatchObject([{ email: null, deletedAt: START.toISOString() }]);
   });
 });
 
 describe('events about an account', () => {
   const idsOf = async (server: TestServer, ...args: string[]): Promise<string[]> =>
-    (await told<{ id: string }[]>(server, ['events', ...args])).map(({ id }) => id);
+    (await cliJson<{ id: string }[]>(server, 'events', ...args)).map(({ id }) => id);
 
   test('events WHO lists those that name the customer, the invoice or the payment of the account, and no others', async () => {
     const { server, ann, other, stripe } = await withAnn();
@@ -353,12 +341,12 @@ describe('events about an account', () => {
     const failed = stripe.updated({ status: 7 });
     expect((await deliver(server, failed)).statusCode).toBe(500);
     expect(await idsOf(server, 'ann@example.com', '--failed')).toEqual([failed.id]);
-    await told(server, ['relink', stripe.customer, other.id]);
+    await cliJson(server, 'relink', stripe.customer, other.id);
     expect(await idsOf(server, other.id)).toHaveLength(5);
-    expect((await cli(server, ['events', ann.id])).stdout).toBe(
+    expect((await cli(server, 'events', ann.id)).stdout).toBe(
       'No event about ann@example.com has arrived yet.\n',
     );
-    expect((await cli(server, ['events', ann.id, '--failed'])).stdout).toBe(
+    expect((await cli(server, 'events', ann.id, '--failed')).stdout).toBe(
       'No event about ann@example.com has failed.\n',
     );
   });
@@ -380,7 +368,7 @@ describe('events about an account', () => {
 describe('event', () => {
   test('event shows the outcome, whom it is about, and the payload', async () => {
     const { server, ann, stripe, checkout } = await withAnn();
-    expect(await told(server, ['event', checkout.id])).toEqual({
+    expect(await cliJson(server, 'event', checkout.id)).toEqual({
       id: checkout.id,
       type: 'checkout.session.completed',
       created: START.toISOString(),
@@ -394,7 +382,7 @@ describe('event', () => {
       user: { id: ann.id, email: 'ann@example.com' },
       payload: JSON.parse(JSON.stringify(checkout)) as object,
     });
-    const { stdout } = await cli(server, ['event', checkout.id]);
+    const { stdout } = await cli(server, 'event', checkout.id);
     expect(stdout).toMatch(/^outcome +applied$/m);
     expect(stdout).toMatch(new RegExp(`^account +ann@example.com \\(${ann.id}\\)$`, 'm'));
     expect(stdout).toMatch(/^payload +as received$/m);
@@ -407,14 +395,14 @@ describe('event', () => {
     const failed = stripe.updated({ status: 7 });
     const dispute = stripe.dispute(START).opened();
     for (const event of [unused, failed, dispute]) await deliver(server, event);
-    expect((await cli(server, ['event', unused.id])).stdout).toMatch(
+    expect((await cli(server, 'event', unused.id)).stdout).toMatch(
       /^reason +events of the type product\.created/m,
     );
-    expect((await cli(server, ['event', failed.id])).stdout).toMatch(
+    expect((await cli(server, 'event', failed.id)).stdout).toMatch(
       /^error +Stripe sent an object of an unknown shape/m,
     );
-    expect(await told(server, ['event', failed.id])).toMatchObject({ status: 'failed', appliedAt: null });
-    expect(await told(server, ['event', dispute.id])).toMatchObject({
+    expect(await cliJson(server, 'event', failed.id)).toMatchObject({ status: 'failed', appliedAt: null });
+    expect(await cliJson(server, 'event', dispute.id)).toMatchObject({
       customerId: stripe.customer,
       user: { id: ann.id },
     });
@@ -422,12 +410,12 @@ describe('event', () => {
 
   test('event of an unknown id exits 1, and no control character of a payload reaches a terminal', async () => {
     const { server } = await withAnn();
-    expect(await notFound(server, ['event', 'evt_none'])).toMatch(/^No event has the id evt_none\. /);
+    expect(await notFound(server, 'event', 'evt_none')).toMatch(/^No event has the id evt_none\. /);
     const sly = stripeEvent('product.created', { id: 'prod_1', name: '\u009b2J\u001b[2J' });
     await deliver(server, sly);
-    const { stdout } = await cli(server, ['event', sly.id]);
+    const { stdout } = await cli(server, 'event', sly.id);
     expect(stdout).toContain('"\\u009b2J\\u001b[2J"');
-    expect(await told(server, ['event', sly.id])).toMatchObject({
+    expect(await cliJson(server, 'event', sly.id)).toMatchObject({
       payload: { data: { object: { name: '\u009b2J\u001b[2J' } } },
     });
   });
@@ -438,7 +426,7 @@ describe('status', () => {
     const { server, other, stripe } = await withAnn();
     const friend = await signUp(server, 'friend@example.com', other.code);
     const gone = await signUp(server, 'gone@example.com');
-    await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, gone.cookie);
+    await deleteAccount(server, gone);
     const theirs = buyer(friend.id);
     await deliverAll(server, [
       theirs.checkoutCompleted(),
@@ -457,7 +445,7 @@ describe('status', () => {
       ],
     });
     const isSqlite = server.databaseUrl.startsWith('file:');
-    expect(await told(server, ['status'])).toEqual({
+    expect(await cliJson(server, 'status')).toEqual({
       version: expect.stringMatching(/^\d+\.\d+\.\d+$/) as string,
       node: process.version,
       engine: isSqlite ? 'sqlite' : 'postgresql',
@@ -490,7 +478,7 @@ describe('status', () => {
         },
       },
     });
-    const { stdout } = await cli(server, ['status']);
+    const { stdout } = await cli(server, 'status');
     expect(stdout).toMatch(/^accounts +3 \(1 paid, 1 trial, 1 free\), 1 deleted$/m);
     expect(stdout).toMatch(/^events +7, 1 failed$/m);
     expect(stdout).toMatch(/^last event +2027-01-11T09:00:00Z {2}customer\.subscription\.updated/m);
@@ -501,7 +489,7 @@ describe('status', () => {
 
   test('status of an empty database, without the password of the database', async () => {
     const server = await startTestServer();
-    const { code, stdout } = await cli(server, ['status']);
+    const { code, stdout } = await cli(server, 'status');
     expect(code).toBe(0);
     expect(stdout).toMatch(/^last event +none$/m);
     expect(stdout).toMatch(/^oldest queued +none$/m);

@@ -21,11 +21,11 @@ import { asAdministrator, databaseOn, newDatabaseName } from './support/postgres
 import { emptyFolder, runCli } from './support/process.ts';
 import {
   daysAfter,
+  deleteAccount,
   deliver,
   deliverAll,
   newDatabase,
-  PASSWORD,
-  postForm,
+  SESSION_SECRET,
   signUp,
   startTestServer,
 } from './support/server.ts';
@@ -61,10 +61,7 @@ async function bareTarget(): Promise<string> {
 }
 
 const copy = (source: string, target: string) =>
-  migrateTo(
-    readConfig({ DATABASE_URL: source, SESSION_SECRET: 'a session secret for the tests only' }),
-    target,
-  );
+  migrateTo(readConfig({ DATABASE_URL: source, SESSION_SECRET }), target);
 
 /** The message of a refused copy. */
 function refusal(source: string, target: string): Promise<string> {
@@ -153,7 +150,7 @@ async function fullServer(): Promise<TestServer & { cookie: string }> {
   const refused = await refuseWrites(server, 'UPDATE', 'Subscription');
   expect((await deliver(server, refunded.ended(daysAfter(10)))).statusCode).toBe(500);
   await refused.lift();
-  await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, leaving.cookie);
+  await deleteAccount(server, leaving);
   await resetLink(commandContext(server), 'paying@example.com');
   const at = `'2027-01-10T09:00:00.000+00:00'`;
   change(
@@ -179,7 +176,7 @@ test('migrate-to copies everything; accounts, sessions and ledgers are the same'
   const rows = Object.values(counts).reduce((sum, count) => sum + count, 0);
 
   const target = await bareTarget();
-  const env = { DATABASE_URL: server.databaseUrl, SESSION_SECRET: 'a session secret for the tests only' };
+  const env = { DATABASE_URL: server.databaseUrl, SESSION_SECRET };
   const { code, stdout, stderr } = await runCli(['migrate-to', target, '--json'], env);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   const said = JSON.parse(stdout) as { rows: number; tables: { name: string; rows: number }[] };
@@ -235,7 +232,7 @@ test('migrate-to brings a source of an older version up to date and copies it in
   const target = await bareTarget();
   const { code, stdout, stderr } = await runCli(['migrate-to', target], {
     DATABASE_URL: source,
-    SESSION_SECRET: 'a session secret for the tests only',
+    SESSION_SECRET,
   });
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
   expect(stdout).toContain('Copied and compared 0 rows');

@@ -8,9 +8,9 @@ import { doctor } from '../src/operator/doctor.ts';
 import { askStripe } from '../src/http/ask-stripe.ts';
 import { commandContext } from './support/command-context.ts';
 import {
+  deleteAccount,
   deliverAll,
   domainRows,
-  PASSWORD,
   postForm,
   signUp,
   START,
@@ -33,9 +33,6 @@ const openPortal = ({ app }: TestServer, { cookie }: Person) =>
   postForm(app, '/api/billing/portal', {}, cookie);
 const upgrade = ({ app }: TestServer, { cookie }: Person) =>
   postForm(app, '/api/billing/checkout', { plan: 'monthly' }, cookie);
-const deleteAccount = ({ app }: TestServer, { cookie }: Person) =>
-  postForm(app, '/settings/delete', { currentPassword: PASSWORD }, cookie);
-
 /** Stripe forgets some kinds of objects, as when test data is deleted or the key belongs to another account. */
 function forget({ sandbox }: World, ...kinds: ('customers' | 'checkouts' | 'subscriptions')[]): void {
   for (const kind of kinds) (sandbox.objects[kind] as Map<string, unknown>).clear();

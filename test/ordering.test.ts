@@ -3,7 +3,8 @@ import type { AddressInfo } from 'node:net';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
+import { invitedFriend } from './support/invited-friend.ts';
+import { daysAfter, deliver, deliverAll, START, startTestServer, userRow } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
 
@@ -12,12 +13,6 @@ function permutations<T>(items: readonly T[]): T[][] {
   return items.flatMap((item, index) =>
     permutations(items.filter((_, other) => other !== index)).map((rest) => [item, ...rest]),
   );
-}
-
-async function invitedFriend(server: TestServer) {
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  return { referrer, friend, stripe: buyer(friend.id) };
 }
 
 /** Everything that the order of events must not change. */

@@ -14,6 +14,7 @@ import {
   newDatabase,
   newEmptyDatabase,
   PASSWORD,
+  SESSION_SECRET,
   sign,
   signUp,
   startTestServer,
@@ -89,7 +90,7 @@ test('each command works on PostgreSQL', async () => {
   const env = {
     DATABASE_URL: server.databaseUrl,
     PUBLIC_URL: 'http://tandem.test',
-    SESSION_SECRET: 'a session secret for the tests only',
+    SESSION_SECRET,
     STRIPE_WEBHOOK_SECRET: WEBHOOK_SECRET,
   };
   async function told(args: string[], more: Record<string, string> = {}): Promise<unknown> {
@@ -127,7 +128,7 @@ test('reconcile asks Stripe, and fetches what was missed', async () => {
   await sandbox.stripe.customers.del(customer.id);
   const { code, stdout, stderr } = await runCliProcess(['reconcile', '--json'], {
     DATABASE_URL: server.databaseUrl,
-    SESSION_SECRET: 'a session secret for the tests only',
+    SESSION_SECRET,
     STRIPE_API_KEY: 'sk_test_sandbox',
     STRIPE_API_BASE: `http://127.0.0.1:${sandbox.apiPort}`,
   });
@@ -144,7 +145,7 @@ test('reconcile asks Stripe, and fetches what was missed', async () => {
 });
 
 test('backup says that it is for SQLite only', async () => {
-  const env = { DATABASE_URL: await newDatabase(), SESSION_SECRET: 'a session secret for the tests only' };
+  const env = { DATABASE_URL: await newDatabase(), SESSION_SECRET };
   const { code, stdout, stderr } = await runCli(['backup', 'copy.db'], env);
   expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
   expect(stderr).toMatch(/^[^\n]*pg_dump[^\n]*\n$/);

@@ -2,19 +2,18 @@ import { describe, expect, test } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
 import type { OutboxItem } from '../src/db/generated/client.ts';
-import { examine } from '../src/operator/doctor.ts';
 import { readMailFacts } from '../src/outbox/facts.ts';
 import type { MailWork } from '../src/outbox/kinds.ts';
 import {
   DAY,
   daysAfter,
+  deleteAccount,
   deliver,
-  PASSWORD,
-  postForm,
   signUp,
   startTestServer,
   userRow,
 } from './support/server.ts';
+import { findings } from './support/findings.ts';
 import type { TestServer } from './support/server.ts';
 import {
   deliverWaiting,
@@ -51,9 +50,9 @@ async function invited(env: NodeJS.ProcessEnv = ENV) {
   return { server, friend, stripe: buyer(friend.id), hear, state };
 }
 
-async function soundness({ db, clock }: TestServer): Promise<string[]> {
-  const findings = await examine(db, { clawbackDays: 30, now: clock.now });
-  return findings.map(({ check }) => check);
+/** The checks of `doctor` that find something. */
+async function failedChecks(server: TestServer): Promise<string[]> {
+  return (await findings(server)).map(({ check }) => check);
 }
 
 const PAID = { tier: 'paid', converted: true, reversed: false };
@@ -88,7 +87,7 @@ describe('STRIPE_PRODUCTS', () => {
     expect(await state()).toEqual(NOTHING);
     const me = await server.app.inject({ url: '/api/me', headers: { cookie: friend.cookie } });
     expect(me.json()).toMatchObject({ tier: 'free', subscription: null, access: { granted: false } });
-    expect(await soundness(server)).toEqual([]);
+    expect(await failedChecks(server)).toEqual([]);
   });
 
   test('a subscription counts when one of its items is of a product of STRIPE_PRODUCTS', async () => {
@@ -165,7 +164,7 @@ describe('STRIPE_PRODUCTS', () => {
     await before.hear(0, stripe.checkoutCompleted(), stripe.created(of('prod_other')), stripe.invoicePaid());
     const { databaseUrl, clock } = before.server;
     const server = await startTestServer({ ...ENV, DATABASE_URL: databaseUrl }, clock);
-    expect(await soundness(server)).toEqual([]);
+    expect(await failedChecks(server)).toEqual([]);
     expect(await before.state()).toEqual(PAID);
     const event = stripe.updated(of('prod_other'), { at: daysAfter(31) });
     expect((await deliver(server, event)).json()).toEqual({ status: 'ok' });
@@ -237,13 +236,7 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
     await deliverWaiting(server);
     const ours = await subscribe(server, person);
     await deliverWaiting(server);
-    const deleted = await postForm(
-      server.app,
-      '/settings/delete',
-      { currentPassword: PASSWORD },
-      person.cookie,
-    );
-    expect(deleted.statusCode).toBe(303);
+    expect((await deleteAccount(server, person)).statusCode).toBe(303);
     const { subscriptions } = server.sandbox.objects;
     expect([...subscriptions.values()].map(({ id, status }) => [id === ours, status])).toEqual([
       [false, 'trialing'],
@@ -254,8 +247,7 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
   test('deleting the account cancels a plan that counted when it was bought', async () => {
     const { before, after, person } = await planOfYesterday();
     await deliverWaiting(before);
-    const { app } = await after();
-    await postForm(app, '/settings/delete', { currentPassword: PASSWORD }, person.cookie);
+    await deleteAccount(await after(), person);
     expect([...before.sandbox.objects.subscriptions.values()].map(({ status }) => status)).toEqual([
       'canceled',
     ]);
@@ -287,7 +279,7 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
     for (const id of server.sandbox.webhooks.waiting()) server.sandbox.webhooks.drop(id);
     await reconcileWorld(server);
     expect(await userRow(server, person.id)).toMatchObject({ tier: 'free' });
-    expect(await soundness(server)).toEqual([]);
+    expect(await failedChecks(server)).toEqual([]);
     expect((await reconcileWorld(server)).differences).toEqual([]);
   });
 
@@ -306,6 +298,6 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
       convertedAt: daysAfter(40),
       reversedAt: null,
     });
-    expect(await soundness(server)).toEqual([]);
+    expect(await failedChecks(server)).toEqual([]);
   });
 });

@@ -1,17 +1,17 @@
 import { describe, expect, test } from 'vitest';
 
+import { invitedFriend } from './support/invited-friend.ts';
 import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
 
 type Buyer = ReturnType<typeof buyer>;
 
-async function invitedFriend(server: TestServer) {
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  const stripe = buyer(friend.id);
-  await deliverAll(server, [stripe.checkoutCompleted()]);
-  return { referrer, friend, stripe };
+/** A friend whose checkout is complete; nothing more is known yet. */
+async function friendAfterCheckout(server: TestServer) {
+  const people = await invitedFriend(server);
+  await deliverAll(server, [people.stripe.checkoutCompleted()]);
+  return people;
 }
 
 async function converted(server: TestServer, friendId: string): Promise<boolean> {
@@ -31,7 +31,7 @@ const trialTurnsActive = (stripe: Buyer) =>
 describe('a trial', () => {
   test('a trial gives the tier trial, and converts with its first positive invoice', async () => {
     const server = await startTestServer();
-    const { referrer, friend, stripe } = await invitedFriend(server);
+    const { referrer, friend, stripe } = await friendAfterCheckout(server);
     await deliverAll(server, trialStarts(stripe));
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'trial', creditHeldAt: null });
 
@@ -48,7 +48,7 @@ describe('a trial', () => {
 
   test('a trial whose card fails never converts: past_due without a payment is free', async () => {
     const server = await startTestServer();
-    const { referrer, friend, stripe } = await invitedFriend(server);
+    const { referrer, friend, stripe } = await friendAfterCheckout(server);
     await deliverAll(server, trialStarts(stripe));
     server.clock.now = daysAfter(8);
     await deliverAll(server, [
@@ -67,7 +67,7 @@ describe('a trial', () => {
 
   test('a trial does not hold credit: it runs on', async () => {
     const server = await startTestServer();
-    const { referrer } = await invitedFriend(server);
+    const { referrer } = await friendAfterCheckout(server);
     const own = buyer(referrer.id);
     await deliverAll(server, [own.checkoutCompleted(), ...trialStarts(own)]);
     expect(await userRow(server, referrer.id)).toMatchObject({ tier: 'trial', creditHeldAt: null });
@@ -82,7 +82,7 @@ describe('active that may not mean money', () => {
     ['a price of zero', { items: { data: [{ price: { id: 'price_free', unit_amount: 0 } }] } }],
   ])('%s does not convert until money comes', async (_name, fields) => {
     const server = await startTestServer();
-    const { friend, stripe } = await invitedFriend(server);
+    const { friend, stripe } = await friendAfterCheckout(server);
     await deliverAll(server, [stripe.created(fields)]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
     expect(await converted(server, friend.id)).toBe(false);
@@ -102,7 +102,7 @@ describe('active that may not mean money', () => {
 
   test('a checkout with a bank debit under way does not convert until its invoice is paid', async () => {
     const server = await startTestServer();
-    const { friend, stripe } = await invitedFriend(server);
+    const { friend, stripe } = await friendAfterCheckout(server);
     await deliverAll(server, [stripe.checkoutCompleted({ payment_status: 'unpaid' }), stripe.created()]);
     expect(await converted(server, friend.id)).toBe(false);
     await deliverAll(server, [stripe.invoicePaid()]);
@@ -111,7 +111,7 @@ describe('active that may not mean money', () => {
 
   test('a discount given later does not undo an earlier payment', async () => {
     const server = await startTestServer();
-    const { friend, stripe } = await invitedFriend(server);
+    const { friend, stripe } = await friendAfterCheckout(server);
     await deliverAll(server, [
       stripe.created(),
       stripe.updated({ discounts: ['di_1'] }, { at: daysAfter(1) }),
@@ -122,7 +122,7 @@ describe('active that may not mean money', () => {
 
   test('past_due after a payment stays paid', async () => {
     const server = await startTestServer();
-    const { friend, stripe } = await invitedFriend(server);
+    const { friend, stripe } = await friendAfterCheckout(server);
     await deliverAll(server, [
       stripe.created(),
       stripe.updated({ status: 'past_due' }, { at: daysAfter(31) }),
@@ -134,7 +134,7 @@ describe('active that may not mean money', () => {
     'the status %s is free',
     async (status) => {
       const server = await startTestServer();
-      const { friend, stripe } = await invitedFriend(server);
+      const { friend, stripe } = await friendAfterCheckout(server);
       await deliverAll(server, [stripe.created({ status })]);
       expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
       expect(await converted(server, friend.id)).toBe(false);
@@ -145,7 +145,7 @@ describe('active that may not mean money', () => {
 describe('a first invoice of zero that arrives late', () => {
   test('a late first invoice of zero reverses both credits, and the first money returns exactly what was taken', async () => {
     const server = await startTestServer();
-    const { referrer, friend, stripe } = await invitedFriend(server);
+    const { referrer, friend, stripe } = await friendAfterCheckout(server);
     await deliverAll(server, [stripe.created()]);
 
     server.clock.now = daysAfter(20);
@@ -173,7 +173,7 @@ describe('a first invoice of zero that arrives late', () => {
 
   test("a late first invoice of zero takes nothing from another friend's days", async () => {
     const server = await startTestServer();
-    const { referrer, stripe } = await invitedFriend(server);
+    const { referrer, stripe } = await friendAfterCheckout(server);
     const other = await signUp(server, 'other@example.com', referrer.code);
     const otherStripe = buyer(other.id);
     await deliverAll(server, [stripe.created()]);
@@ -193,7 +193,7 @@ describe('a first invoice of zero that arrives late', () => {
 
   test('a late first invoice of zero takes nothing from a referrer who was already gone', async () => {
     const server = await startTestServer();
-    const { referrer, friend, stripe } = await invitedFriend(server);
+    const { referrer, friend, stripe } = await friendAfterCheckout(server);
     await server.db.user.delete({ where: { id: referrer.id } });
     await deliverAll(server, [stripe.created()]);
     await deliver(server, stripe.invoicePaid({ amount_paid: 0 }));

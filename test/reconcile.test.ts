@@ -6,9 +6,9 @@ import type { CommandResult } from '../src/operator/command.ts';
 import { PLAIN } from '../src/terminal.ts';
 import { reconcile as runCommand } from '../src/operator/reconcile.ts';
 import type { ReconcileReport } from '../src/stripe/reconcile/report.ts';
-import { examine } from '../src/operator/doctor.ts';
+import { expectSound } from './support/findings.ts';
 import { refuseWrites } from './support/other-connection.ts';
-import { DAY, daysAfter, newDatabase, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
+import { DAY, daysAfter, deleteAccount, newDatabase, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
   passTime,
@@ -28,9 +28,8 @@ async function reconcile(
   world: World,
   { seconds = null, dryRun = false }: { seconds?: number | null; dryRun?: boolean } = {},
 ): Promise<ReconcileReport> {
-  const { db, config, clock } = world;
   const report = await reconcileWorld(world, seconds, dryRun);
-  expect(await examine(db, { clawbackDays: config.clawbackDays, now: clock.now })).toEqual([]);
+  await expectSound(world);
   return report;
 }
 
@@ -496,7 +495,7 @@ describe('reconcile', () => {
     await pressUpgrade(world, friend, 'annual');
     loseEverything(world);
     await reconcile(world);
-    await postForm(world.app, '/settings/delete', { currentPassword: PASSWORD }, friend.cookie);
+    await deleteAccount(world, friend);
     expect(asked).toBeGreaterThan(10);
     expect(askedWhileOpen).toBe(0);
   });

@@ -2,7 +2,14 @@ import { expect, test } from 'vitest';
 
 import { unsubscribeUrl } from '../src/outbox/links.ts';
 import { MAIL } from './support/mail.ts';
-import { PASSWORD, postForm, SESSION_SECRET, signUp, startTestServer } from './support/server.ts';
+import {
+  deleteAccount,
+  PASSWORD,
+  postForm,
+  SESSION_SECRET,
+  signUp,
+  startTestServer,
+} from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 
 function pathFor({ config }: TestServer, person: Pick<Person, 'id' | 'email'>): string {
@@ -94,7 +101,7 @@ test('a link mailed to a former address, or to a deleted account, turns nothing 
   expect((await server.app.inject({ method: 'POST', url: pathFor(server, ann) })).statusCode).toBe(404);
 
   const moved = { ...ann, email: 'new@example.com' };
-  await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, ann.cookie);
+  await deleteAccount(server, ann);
   expect((await server.app.inject({ method: 'POST', url: pathFor(server, moved) })).statusCode).toBe(404);
   expect(await isOff(server, ann)).toBe(false);
 });

@@ -1,15 +1,16 @@
 import { describe, expect, test } from 'vitest';
 
-import { doctor } from '../src/operator/doctor.ts';
 import { prune } from '../src/operator/prune.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
 import { proveLink } from '../src/outbox/links.ts';
 import { tellCustomerAddress } from '../src/stripe/tell-customer-address.ts';
 import { commandContext } from './support/command-context.ts';
+import { expectSound } from './support/findings.ts';
 import { askFor, kindsFor, MAIL, outbox, prove, provePath } from './support/mail.ts';
 import {
   cookiesOf,
   daysAfter,
+  deleteAccount,
   deliverAll,
   PASSWORD,
   postForm,
@@ -50,10 +51,6 @@ const userOf = ({ db }: TestServer, { id }: Pick<Person, 'id'>) =>
 
 const loginStatus = async ({ app }: TestServer, email: string, password = PASSWORD): Promise<number> =>
   (await postForm(app, '/login', { email, password })).statusCode;
-
-async function expectSound(server: TestServer): Promise<void> {
-  expect((await doctor(commandContext(server))).json).toMatchObject({ findings: [] });
-}
 
 describe('without mail', () => {
   test('nothing is queued or shown, and a changed address counts at once', async () => {
@@ -177,7 +174,7 @@ describe('a new address', () => {
     expect(refused.body).toContain('We have sent too many emails to this address today');
     expect(await outbox(server)).toHaveLength(3);
 
-    await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, ann.cookie);
+    await deleteAccount(server, ann);
     await newcomer(server);
     // Neither the deletion nor the second sign-up sent another one.
     expect(await outbox(server)).toHaveLength(3);
@@ -650,7 +647,7 @@ describe('mail about the account', () => {
     expect(await outbox(server)).toMatchObject([
       { kind: 'mail.password-changed', userId: ann.id, address: null, data: 'null' },
     ]);
-    await postForm(server.app, '/settings/delete', { currentPassword: NEW_PASSWORD }, cookiesOf(changed));
+    await deleteAccount(server, { cookie: cookiesOf(changed) }, NEW_PASSWORD);
     expect(await outbox(server, 'mail.account-deleted')).toMatchObject([
       { userId: ann.id, address: 'ann@example.com' },
     ]);

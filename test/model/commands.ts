@@ -4,7 +4,7 @@ import { Stripe } from 'stripe';
 import { grantCredit } from '../../src/operator/grant-credit.ts';
 import { commandContext } from '../support/command-context.ts';
 import { refuseWrites } from '../support/other-connection.ts';
-import { PASSWORD, postForm, signUp } from '../support/server.ts';
+import { deleteAccount, postForm, signUp } from '../support/server.ts';
 import type { Person } from '../support/server.ts';
 import { deliverWaiting, passTime } from '../support/stand-in.ts';
 import type { World } from '../support/stand-in.ts';
@@ -301,7 +301,7 @@ export const COMMANDS: readonly fc.Arbitrary<Command>[] = [
   n.map((who) =>
     command(`deleteAccount(${who})`, async ({ world, people }) => {
       const person = pick(people, who);
-      if (person) await postForm(world.app, '/settings/delete', { currentPassword: PASSWORD }, person.cookie);
+      if (person) await deleteAccount(world, person);
     }),
   ),
   fc.tuple(n, fc.constantFrom(1, 30, 400)).map(([who, days]) =>

@@ -161,6 +161,15 @@ export function postFrom(
   });
 }
 
+/** Asks for an account's deletion in Settings. */
+export function deleteAccount(
+  { app }: Pick<TestServer, 'app'>,
+  { cookie }: Pick<Person, 'cookie'>,
+  currentPassword = PASSWORD,
+): Promise<LightMyRequestResponse> {
+  return postForm(app, '/settings/delete', { currentPassword }, cookie);
+}
+
 /** The cookies that an answer sets, as the next request's Cookie header. */
 export function cookiesOf(answer: LightMyRequestResponse): string {
   return answer.cookies
