@@ -251,6 +251,27 @@ test('Gmail addresses hashed before their dots were ignored are hashed again, on
   expect(await server.db.setting.count({ where: { key: 'rehashAddresses' } })).toBe(0);
 });
 
+test('however many Gmail addresses there are, all are hashed again', async () => {
+  const { db, clock } = await startTestServer();
+  const many = 201;
+  await db.user.createMany({
+    data: Array.from({ length: many }, (_, n) => ({
+      id: `ann-${n}`,
+      email: `ann.${n}@gmail.com`,
+      tier: 'free',
+      creditEntryCount: 0,
+      emailHash: 'of the dotted address',
+      emailSetAt: clock.now,
+      passwordHash: '',
+      code: `CODE${n}`,
+      createdAt: clock.now,
+    })),
+  });
+  await db.setting.create({ data: { key: 'rehashAddresses', value: 'gmail.com' } });
+  await rehashAddresses(db, clock.now);
+  expect(await db.user.count({ where: { emailHash: { not: 'of the dotted address' } } })).toBe(many);
+});
+
 describe('a trial is given once for each address', () => {
   async function world(): Promise<World> {
     return startWorld({ STRIPE_TRIAL_DAYS: '7' });

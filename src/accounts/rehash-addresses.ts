@@ -1,35 +1,58 @@
 import type { User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
+import { lockUser } from '../db/lock-user.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { hashEmail } from './email.ts';
 
 /** A migration leaves this setting when a provider's addresses must be hashed again. */
 const TO_REHASH = 'rehashAddresses';
 
+/** Accounts in one transaction, which must not take longer than any other. */
+const PAGE = 100;
+
+const AT_GMAIL = [{ email: { endsWith: '@gmail.com' } }, { email: { endsWith: '@googlemail.com' } }];
+
 /**
  * Hashes Gmail addresses again, once, after the migration that ignores their dots. If two accounts turn out
  * to have the same address, the first keeps its referral and trial. Former addresses and those of deleted
  * accounts are no longer known, so their hashes stay.
+ *
  * @param db migrated
  */
 export async function rehashAddresses(db: Db, now: Date): Promise<void> {
   if (!(await db.setting.findUnique({ where: { key: TO_REHASH } }))) return;
-  await inTransaction(db, now, async (tx) => {
-    // Deleting the setting claims the work: several servers may start at once.
-    const { count } = await tx.setting.deleteMany({ where: { key: TO_REHASH } });
-    if (count === 0) return;
-    const atGmail = [{ email: { endsWith: '@gmail.com' } }, { email: { endsWith: '@googlemail.com' } }];
-    const users = await tx.user.findMany({
-      where: { OR: atGmail },
-      orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
-    });
-    for (const user of users) await rehash(tx, user);
+  let last: string | null = null;
+  do {
+    const after: string | null = last;
+    last = await inTransaction(db, now, (tx) => rehashPage(tx, after));
+  } while (last !== null);
+}
+
+/**
+ * @param after the id of the account before the page; null for the first page
+ * @returns the id of the page's last account; null when all addresses are done
+ */
+async function rehashPage(tx: Tx, after: string | null): Promise<string | null> {
+  // Locks the setting: servers that start together take turns. The one that finishes deletes it.
+  const { count } = await tx.setting.updateMany({ where: { key: TO_REHASH }, data: { key: TO_REHASH } });
+  if (count === 0) return null;
+  const users = await tx.user.findMany({
+    where: { OR: AT_GMAIL },
+    orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+    take: PAGE,
+    ...(after !== null && { cursor: { id: after }, skip: 1 }),
   });
+  for (const user of users) await rehash(tx, user);
+  if (users.length < PAGE) await tx.setting.delete({ where: { key: TO_REHASH } });
+  return users.length < PAGE ? null : (users.at(-1)?.id ?? null);
 }
 
 async function rehash(tx: Tx, { id, email, emailHash: old }: User): Promise<void> {
-  const emailHash = await hashEmail(tx, email ?? '');
+  if (email === null) return;
+  const emailHash = await hashEmail(tx, email);
   if (emailHash === old) return;
+  // If another server has changed the address meanwhile, it has hashed it as well.
+  if ((await lockUser(tx, id))?.email !== email) return;
   await tx.user.update({ where: { id }, data: { emailHash } });
   // An owner who removed a dot from the address and put it back has both hashes.
   const isKnown = (await tx.formerAddress.count({ where: { userId: id, emailHash } })) > 0;
