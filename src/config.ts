@@ -247,6 +247,7 @@ export interface CheckedConfig {
 
 /**
  * Reads the configuration. An empty variable counts as unset.
+ *
  * @throws PlainError with one line that names the variable and what it wants
  */
 export function readConfig(env: NodeJS.ProcessEnv): Config {

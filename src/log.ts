@@ -78,7 +78,7 @@ export function readableLine(line: string, paint: Paint): string {
 
 const STYLES: Readonly<Record<string, 'red' | 'yellow'>> = { warn: 'yellow', error: 'red', fatal: 'red' };
 
-/** An error as the log holds it: an object with its type, message and stack, or only its name. */
+/** An error as it was logged: an object, or only a name where the message could contain an address. */
 function errorLines(error: unknown): string[] {
   if (error === undefined) return [];
   const { type, message, stack, cause, errors } = (

@@ -111,7 +111,7 @@ describe('the plan that a visitor chose', () => {
     expect(answer.headers.location).toContain('/portal/');
   });
 
-  test('is asked for again when Stripe cannot be reached; the account is there all the same', async () => {
+  test('is asked for again when no checkout can be opened; the account is there all the same', async () => {
     const server = await startTestServer({ STRIPE_API_KEY: '', STRIPE_PRICE_ANNUAL: 'price_a' });
     const input = { email: 'ann@example.com', password: PASSWORD, plan: 'annual' };
     const answer = await postForm(server.app, '/signup', input);
@@ -225,7 +225,7 @@ describe('Settings', () => {
     await deliver(server, stripe.checkoutCompleted());
     await deliver(server, stripe.created());
     expect(await words(server, '/settings', ann.cookie)).toContain('45 days left');
-    expect(await words(server, '/settings', ben.cookie)).toMatch(/\d+ days until it renews/);
+    expect(await words(server, '/settings', ben.cookie)).toMatch(/\d+ days until your plan renews/);
   });
 
   test('keeps the way to the invoices open for somebody whose plan has ended', async () => {

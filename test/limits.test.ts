@@ -63,7 +63,7 @@ test('the eleventh failed login for an address is 429, even with the right passw
   const answer = await postFrom(server, '/login', '192.0.2.1', fields);
   expect(answer.statusCode).toBe(429);
   expect(answer.body).toContain('action="/login"');
-  expect(answer.body).toContain('Too many tries');
+  expect(answer.body).toContain('Too many attempts');
   expect(answer.body).toContain('value="ann@example.com"');
   expect(answer.cookies).toEqual([]);
   expect((await postFrom(server, '/login', '192.0.2.2', fields)).statusCode).toBe(303);
@@ -110,7 +110,7 @@ test('the thirty-first sign-up from an address is 429 and makes no account', asy
   const answer = await from('192.0.2.1', 31);
   expect(answer.statusCode).toBe(429);
   expect(answer.body).toContain('action="/signup"');
-  expect(answer.body).toContain('Too many tries');
+  expect(answer.body).toContain('Too many attempts');
   expect(answer.body).toContain('value="user31@example.com"');
   expect(await server.db.user.count()).toBe(30);
   expect((await from('192.0.2.2', 31)).statusCode).toBe(303);
@@ -146,7 +146,7 @@ describe('wherever a password is asked for', () => {
         expect((await from(n, 'Ann@example.com', 'wrong')).statusCode).toBe(401);
       const refused = await from(60, 'ann@example.com', PASSWORD);
       expectTooMany(refused);
-      expect(refused.body).toContain('Too many tries');
+      expect(refused.body).toContain('Too many attempts');
       expect((await from(60, 'bob@example.com', PASSWORD)).statusCode).toBe(303);
       // Neither the refused nor the successful attempt counts for the address.
       await failLogIns(server, 10, '198.51.100.60');
@@ -181,7 +181,7 @@ describe('wherever a password is asked for', () => {
       for (let n = 0; n < 5; n += 1) expect((await attempt('wrong', '192.0.2.1')).statusCode).toBe(403);
       const refused = await attempt(PASSWORD, '192.0.2.1');
       expectTooMany(refused);
-      expect(refused.body).toContain('Too many tries');
+      expect(refused.body).toContain('Too many attempts');
       expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
       expect(await server.db.user.findUniqueOrThrow({ where: { id } })).toEqual(before);
       expect((await attempt(PASSWORD, '192.0.2.2')).statusCode).toBe(303);
@@ -197,7 +197,7 @@ describe('wherever a password is asked for', () => {
     for (let n = 0; n < 5; n += 1) expect((await again(`a guess ${n}`, '192.0.2.1')).statusCode).toBe(409);
     const refused = await again(PASSWORD, '192.0.2.1');
     expectTooMany(refused);
-    expect(refused.body).toContain('Too many tries');
+    expect(refused.body).toContain('Too many attempts');
     expectTooMany(await postFrom(server, '/login', '192.0.2.1', WRONG));
     expect(await server.db.session.count()).toBe(1);
     expect((await again(PASSWORD, '192.0.2.2')).statusCode).toBe(303);

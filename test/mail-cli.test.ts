@@ -19,11 +19,11 @@ async function mailing() {
   const ann = await signUp(server, 'ann@example.com');
   const sender = await startTestSender(server);
   /** Queues one mail, and has it tried; its id. */
-  async function mail(item: Partial<NewItem> = {}): Promise<string> {
-    const id = item.id ?? `item-${(await server.db.outboxItem.count()) + 1}`;
-    await inTransaction(server.db, server.clock.now, (tx) =>
-      queueNow(tx, [{ kind: 'mail.password-changed', userId: ann.id, data: null, ...item, id }]),
-    );
+  async function mail(
+    item: NewItem = { kind: 'mail.password-changed', userId: ann.id, data: null },
+  ): Promise<string> {
+    const id = `item-${(await server.db.outboxItem.count()) + 1}`;
+    await inTransaction(server.db, server.clock.now, (tx) => queueNow(tx, [{ ...item, id }]));
     await sender.wake();
     return id;
   }
@@ -96,8 +96,13 @@ test('doctor names a mail that failed, until it was sent', async () => {
 });
 
 test('a mail that a server has finished since it was read is not queued again', async () => {
-  const { server, mail } = await mailing();
-  const id = await mail({ kind: 'mail.address-changed', address: 'old@example.com' });
+  const { server, ann, mail } = await mailing();
+  const id = await mail({
+    kind: 'mail.address-changed',
+    userId: ann.id,
+    data: null,
+    address: 'old@example.com',
+  });
   const { outboxItem } = server.db;
   const sentAfterwards = vi.spyOn(outboxItem, 'findUnique');
   sentAfterwards.mockImplementationOnce((() =>
@@ -110,13 +115,25 @@ test('a mail that a server has finished since it was read is not queued again', 
 });
 
 test('a mail whose address is not kept, or whose link is made anew, is not sent again', async () => {
-  const { mailServer, server, mail, cli } = await mailing();
+  const { mailServer, server, ann, mail, cli } = await mailing();
   mailServer.refuse = () => REFUSED;
-  const changed = await mail({ kind: 'mail.address-changed', address: 'old@example.com' });
+  const changed = await mail({
+    kind: 'mail.address-changed',
+    userId: ann.id,
+    data: null,
+    address: 'old@example.com',
+  });
   expect(await cli('mail-resend', changed)).toEqual({
     code: 1,
     stdout: '',
     stderr: 'mail.address-changed cannot be sent again: the address that it went to is not kept.\n',
+  });
+  const link = await mail({ kind: 'mail.reset-password', userId: ann.id, data: null });
+  expect(await cli('mail-resend', link)).toEqual({
+    code: 1,
+    stdout: '',
+    stderr:
+      'mail.reset-password cannot be sent again: its link works only for an hour, and the user can ask for another one.\n',
   });
   const { text } = await doctor(commandContext(server));
   expect(text).toContain('It cannot be sent again: the address that it went to is not kept');

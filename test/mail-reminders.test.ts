@@ -10,10 +10,20 @@ import { queueReminders } from '../src/outbox/reminders.ts';
 import { commandContext } from './support/command-context.ts';
 import { startMailServer } from './support/mail-server.ts';
 import { mailEnv, startTestSender } from './support/sender.ts';
-import { daysAfter, deliver, newDatabase, signUp, START, startTestServer } from './support/server.ts';
+import {
+  daysAfter,
+  deleteAccount,
+  deliver,
+  deliverAll,
+  newDatabase,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { until } from './support/process.ts';
-import { buyer } from './support/stripe-events.ts';
+import { buyer, epoch } from './support/stripe-events.ts';
 
 /** Somebody with ten free days, on a server that sends mail. */
 async function tenDays(env: NodeJS.ProcessEnv = {}) {
@@ -64,14 +74,40 @@ describe('free days', () => {
     expect(subjects()).toEqual([]);
   });
 
-  test('of somebody who pays, has deleted the account or has turned mail off get no reminder', async () => {
-    const { server, ann, hourAt, subjects } = await tenDays();
-    await server.db.user.update({ where: { id: ann.id }, data: { mailOff: true } });
-    await hourAt(4);
-    await server.db.user.update({ where: { id: ann.id }, data: { mailOff: false, tier: 'trial' } });
-    await hourAt(5);
-    expect(await server.db.outboxItem.count()).toBe(0);
-    expect(subjects()).toEqual([]);
+  const NO_REMINDER: [string, (server: TestServer, ann: Person) => Promise<unknown>][] = [
+    ['has turned mail off', ({ db }, { id }) => db.user.update({ where: { id }, data: { mailOff: true } })],
+    [
+      'is on trial',
+      (server, { id }) => {
+        const stripe = buyer(id);
+        const trial = { status: 'trialing', trial_end: epoch(daysAfter(30)) };
+        return deliverAll(server, [stripe.checkoutCompleted(), stripe.created(trial)]);
+      },
+    ],
+    [
+      'pays, which holds the days',
+      (server, { id }) => {
+        const stripe = buyer(id);
+        return deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
+      },
+    ],
+    [
+      'has deleted the account',
+      async (server, ann) => {
+        expect((await deleteAccount(server, ann)).statusCode).toBe(303);
+      },
+    ],
+  ];
+
+  test.each(NO_REMINDER)('of somebody who %s get no reminder', async (_who, happens) => {
+    const { server, ann, hourAt } = await tenDays();
+    await happens(server, ann);
+    // The days still have this end.
+    const { creditUntil } = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
+    expect(creditUntil).toEqual(daysAfter(10));
+    for (const day of [4, 10]) await hourAt(day);
+    const kinds = (await server.db.outboxItem.findMany()).map(({ kind }) => kind);
+    expect(kinds.filter((kind) => kind.startsWith('mail.days'))).toEqual([]);
   });
 
   test('that were used up before a plan, or taken back, get no mail that they have ended', async () => {
@@ -229,7 +265,7 @@ describe('the operator', () => {
     });
     expect(await readProblems(server.db, daysAfter(15.5))).toEqual([]);
     expect(await readProblems(server.db, daysAfter(18))).toEqual([
-      'No event has come from Stripe for 3 days. The longest pause until now was 12 hours. Look at the webhook endpoint in ' +
+      'No event has come from Stripe for 3 days. The longest pause before that was 12 hours. Look at the webhook endpoint in ' +
         `Stripe's dashboard, then run "reconcile".`,
     ]);
   });
@@ -290,7 +326,7 @@ describe('the daily examination', () => {
     await hourly.run();
     const mail = await server.db.outboxItem.findFirstOrThrow({ where: { kind: 'mail.operator' } });
     expect(mail.data).toMatch(
-      /1 Stripe event could not be handled.*The daily examination of the database failed/,
+      /1 Stripe event could not be handled.*The daily check of the database failed/,
     );
     expect(warnings).toHaveLength(1);
   });

@@ -342,7 +342,7 @@ test.each([
   [
     'a trial that ends',
     { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at_period_end: true },
-    ['lasts until 24 January 2027.', 'nothing is charged'],
+    ['Your trial ends on 24 January 2027, and nothing is charged.'],
   ],
   [
     'ending during its period',
@@ -357,7 +357,7 @@ test.each([
   [
     'a trial that ends early',
     { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(daysAfter(10)) },
-    ['lasts until 20 January 2027.', 'nothing is charged'],
+    ['Your trial ends on 20 January 2027, and nothing is charged.'],
   ],
   [
     'a trial of a plan that ends later',

@@ -210,7 +210,7 @@ describe('password hashing is bounded', () => {
     const path = await resetPath(server);
     const refused = await post(server, path, 1, fields);
     expect(refused.statusCode).toBe(429);
-    expect(refused.body).toContain('Too many tries');
+    expect(refused.body).toContain('Too many attempts');
     expect((await post(server, path, 2, fields)).statusCode).toBe(303);
   });
 });

@@ -149,7 +149,7 @@ test('a new card pays what the old one could not, and the invoices are listed', 
   const { sandbox, page, press, own } = await atPortal();
   await press('card_declined');
   await press('pass_next');
-  expect(await page()).toContain('The payment of $9.00 failed. It is tried again on 13 February 2027.');
+  expect(await page()).toContain('The payment of $9.00 failed. The next attempt is on 13 February 2027.');
   expect(await own()).toEqual(['pay', 'cancel_at_period_end', 'change_card']);
   expect(await press('pay')).toBe(402);
   sandbox.fresh();

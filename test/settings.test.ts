@@ -51,9 +51,9 @@ test('each invitation shows what became of it, and only a masked address of the 
   await signUp(server, 'carol@example.org', ann.code);
   const { friend } = await friendPays(server, ann.code, 'ben@example.com');
   const text = await words(server, ann);
-  expect(text).toContain('c•••@e•••.org joined. No days credited so far.');
+  expect(text).toContain('c•••@e•••.org joined. No days credited.');
   expect(text).toContain(
-    'b•••@e•••.com joined. First payment on 10 January 2027 : credited, and active until 24 February 2027 .',
+    'b•••@e•••.com joined. First payment on 10 January 2027 : you got the days. It counts under Active credits until 24 February 2027 .',
   );
   expect((await open(server, ann)).body).not.toContain('ben@example.com');
 

@@ -5,7 +5,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { databasePath, openDatabase } from '../src/db/open.ts';
 import { inTransaction, isRefused } from '../src/db/transaction.ts';
 import type { Db } from '../src/db/transaction.ts';
-import { createTurns } from '../src/db/write-lock.ts';
+import { createGaps } from '../src/db/write-lock.ts';
 import { until } from './support/process.ts';
 import { newDatabase, START } from './support/server.ts';
 
@@ -103,14 +103,14 @@ describe('a process that has held the write lock for long', () => {
 
   /** Whether others have time between two transactions. */
   async function isGapLeft(betweenMs: number): Promise<boolean> {
-    const turns = createTurns();
-    const release = turns.start();
+    const gaps = createGaps();
+    const release = gaps.start();
     block(150);
     release();
     block(betweenMs);
     let others = false;
     setTimeout(() => (others = true), 1);
-    await turns.leaveGap();
+    await gaps.leaveGap();
     return others;
   }
 

@@ -11,8 +11,8 @@ export function isLive({ status, counts }: Pick<Subscription, 'status' | 'counts
   return counts && status !== null && status !== 'incomplete' && !TERMINAL_STATUSES.has(status);
 }
 
-/** Whether one of a user's subscriptions is live, as far as Stripe still knows it. */
-export function isOneLive(
+/** Whether any of a user's subscriptions is live and still known to Stripe. */
+export function anyLive(
   subscriptions: readonly Pick<Subscription, 'status' | 'counts' | 'missingAt'>[],
 ): boolean {
   return subscriptions.some((subscription) => isLive(subscription) && subscription.missingAt === null);

@@ -10,7 +10,7 @@ export const APPEAL = 'appeal_';
  * Whether a dispute is lost. An appeal changes nothing until it is won (design: rule 9).
  * https://docs.stripe.com/api/disputes/object#dispute_object-status
  */
-export function isLost({ status }: Pick<Dispute, 'status'>): boolean {
+function isLost({ status }: Pick<Dispute, 'status'>): boolean {
   return status === 'lost' || status.startsWith(APPEAL);
 }
 

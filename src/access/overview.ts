@@ -1,6 +1,7 @@
 import { itemsOf } from './subscriptions.ts';
 import { tierOf } from './tier.ts';
-import type { Plan, Prices } from '../config.ts';
+import type { Tier } from './tier.ts';
+import type { Config, Plan, Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { countReferrals } from '../referrals/counts.ts';
@@ -14,7 +15,7 @@ export interface Overview extends CreditView {
   id: string;
   email: string;
   emailProven: boolean;
-  tier: 'free' | 'trial' | 'paid';
+  tier: Tier;
   access: Access;
   referral: ReferralCounts & { code: string; url: string };
   subscription: SubscriptionView | null;
@@ -36,6 +37,10 @@ export interface SubscriptionView {
 export interface OverviewConfig {
   publicUrl: string;
   prices: Prices;
+}
+
+export function overviewConfigOf({ publicUrl, stripe: { prices } }: Config): OverviewConfig {
+  return { publicUrl, prices };
 }
 
 export async function describeUser(

@@ -81,7 +81,7 @@ export function refreshProof(tx: Unit, subscription: Subscription, at: Date): bo
   const proof = deriveProof(tx, subscription);
   if (!proof) return false;
   const known = withProof(subscription, proof.provenAt, at);
-  put(tx, subscription, { ...proof, ...paidTimeOf(subscription, known) });
+  changeSubscription(tx, subscription, { ...proof, ...paidTimeOf(subscription, known) });
   return true;
 }
 
@@ -91,7 +91,7 @@ export function endSubscriptions(tx: Unit, customerId: string, endedAt: Date): v
     if (row.customerId !== customerId || row.status === null || TERMINAL_STATUSES.has(row.status)) continue;
     const changes = { status: 'canceled', endedAt, statusAt: endedAt };
     const known = paidTimeNow(tx, knownOf(row), { ...row, ...changes });
-    put(tx, row, { ...changes, ...paidTimeOf(row, known) });
+    changeSubscription(tx, row, { ...changes, ...paidTimeOf(row, known) });
   }
 }
 
@@ -141,7 +141,11 @@ export function deriveProof({ rows, now }: Unit, row: Subscription): Proof | nul
 }
 
 /** Applies changes to the row as the unit of work holds it now, which may be newer than the caller's copy. */
-export function put({ rows }: Unit, { id }: Subscription, changes: Partial<Subscription>): void {
+export function changeSubscription(
+  { rows }: Unit,
+  { id }: Subscription,
+  changes: Partial<Subscription>,
+): void {
   const row = rows.subscriptions.get(id);
   if (row && Object.keys(changes).length > 0) rows.subscriptions.set(id, { ...row, ...changes });
 }

@@ -8,6 +8,7 @@ export const NO_ADDRESS = '';
  * Decides whether an address still counts as a person's after their account leaves it (design: rule 11). It
  * counts if the address or a payment was proven while the account had it. Otherwise it may be someone else's,
  * and a trial that was used with it no longer counts against it.
+ *
  * @param user locked
  * @returns whether it counts from now on
  */
@@ -25,6 +26,7 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
 /**
  * Whether an account loses its address to whoever proves it (design: rule 12): the address was never proven
  * and nothing was ever paid.
+ *
  * @param client the database, or the transaction that holds the user's lock
  */
 export async function isUnclaimed(client: Prisma.TransactionClient, user: User): Promise<boolean> {

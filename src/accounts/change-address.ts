@@ -21,13 +21,17 @@ export interface KeptSession {
   token: string | null;
 }
 
-/** What the user typed to change their address, in lower case. */
 export interface TypedAddress {
   currentPassword: string;
+  /** In lower case. */
   email: string;
 }
 
-/** Changes a user's address at once, for a server that sends no mail. Returns null when done. */
+/**
+ * Changes a user's address at once, for a server that sends no mail. The account's current address changes nothing.
+ *
+ * @returns why it was refused, or null when done
+ */
 export async function changeAddress(
   db: Db,
   kept: KeptSession,
@@ -37,7 +41,8 @@ export async function changeAddress(
 ): Promise<Refusal | null> {
   try {
     const done = await withPassword(db, byId(db, userId), typed.currentPassword, now, async (tx, user) => {
-      await switchAddress(tx, user, { email: typed.email, isProven: false }, kept);
+      if (typed.email === user.email) await voidChange(tx, userId);
+      else await switchAddress(tx, user, { email: typed.email, isProven: false }, kept);
       return 'done';
     });
     return done === null ? 'wrong-password' : null;
@@ -48,10 +53,10 @@ export async function changeAddress(
 }
 
 /**
- * Requests another address: a link is mailed there, and the address changes once the link proves it (design:
- * rule 12).
- * Only one change is pending at a time. It reserves nothing, so a user may request an address that its
- * present account would lose to them.
+ * Requests another address: a link is mailed there, and the address changes once the link proves it (design: rule 12).
+ * Only one change is pending at a time. It reserves nothing, so a user may request an address that its present account
+ * would lose to them. The account's current address cancels a pending change.
+ *
  * @param typed `tellOld`: whether a mail may be sent to the current address
  * @returns why it was refused, or null when done
  */
@@ -83,6 +88,7 @@ export async function requestAddressChange(
 
 /**
  * Mails the link again that proves a user's address or their pending one.
+ *
  * @param address the only address that the mail may be sent to
  */
 export async function mailProofAgain(db: Db, userId: string, address: string, now: Date): Promise<void> {
@@ -99,6 +105,7 @@ export async function mailProofAgain(db: Db, userId: string, address: string, no
 /**
  * Gives an account another address. This ends all its sessions but one and its pending links, and queues the
  * change at Stripe.
+ *
  * @param user locked
  * @param to in lower case; `isProven`: by a link mailed there
  */
@@ -109,8 +116,7 @@ export async function switchAddress(
   kept: KeptSession,
 ): Promise<void> {
   const { id: userId } = user;
-  if (to.email !== user.email) await setAddress(tx, user, to);
-  else if (user.pendingEmail !== null) await voidChange(tx, userId);
+  await setAddress(tx, user, to);
   await tx.resetLink.deleteMany({ where: { userId } });
   const { secret, token } = kept;
   const isKept = token !== null && (await closeOtherSessions(tx, secret, userId, token));

@@ -8,6 +8,7 @@ import { lockVerified, verifyUser } from './verified-user.ts';
 /**
  * Changes a user's password, ends all their sessions and pending links, and opens a new session for this
  * browser.
+ *
  * @param typed the current password and the new one; `mail`: whether a confirmation may be mailed
  * @returns the new session's token, or null when the current password is wrong
  */
@@ -35,6 +36,7 @@ export async function changePassword(
 
 /**
  * Sets a new password. This ends all sessions and pending links, and cancels a pending change of address.
+ *
  * @param tx must hold the user's lock
  * @param more further columns to update
  */

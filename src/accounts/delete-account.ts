@@ -30,14 +30,14 @@ export interface DeletionParts {
 export interface EndedAtStripe {
   userId: string;
   checkout: Pick<Checkout, 'id' | 'sessionId'> | null;
-  /** Ids. */
-  customers: string[];
+  customerIds: string[];
 }
 
 /**
  * Deletes a user's account (design: rule 11). It first closes their open checkout and cancels their
  * subscriptions at Stripe, and only then leaves a tombstone. If Stripe cannot be reached, nothing is deleted.
  * A subscription to another product in the same Stripe account is not ours to cancel, unless it ever counted.
+ *
  * @param typed `mail`: whether a confirmation may be mailed
  * @returns why it was refused, or null when done
  * @throws StripeError when Stripe refuses or cannot be reached
@@ -69,6 +69,7 @@ export async function deleteAccount(
 /**
  * Closes an account's open checkout and cancels its subscriptions at Stripe. This happens outside any
  * transaction, so `eraseAccount` checks that nothing was added since.
+ *
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function endAtStripe(
@@ -85,11 +86,12 @@ export async function endAtStripe(
     if (checkout?.sessionId) await expire(stripe, checkout.sessionId);
     for (const customer of customers) await cancelAll(stripe, customer, products);
   }
-  return { userId, checkout, customers: customers.map(({ id }) => id) };
+  return { userId, checkout, customerIds: customers.map(({ id }) => id) };
 }
 
 /**
  * Deletes an account, its checkout and its payloads, unless there is more to end at Stripe by now.
+ *
  * @param user locked
  * @param ended what was ended at Stripe for it; null when there was nothing
  * @returns false, with nothing changed, when there is more to end
@@ -103,7 +105,7 @@ export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | nu
   if (
     checkout?.id !== before?.checkout?.id ||
     checkout?.sessionId !== before?.checkout?.sessionId ||
-    !customers.every(({ id }) => before?.customers.includes(id))
+    !customers.every(({ id }) => before?.customerIds.includes(id))
   ) {
     return false;
   }

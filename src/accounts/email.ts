@@ -16,6 +16,7 @@ const GMAIL: ReadonlySet<string> = new Set(['gmail.com', 'googlemail.com']);
  * Hashes an address so that all spellings of one person's address match: without +tags and, at Gmail, without
  * dots (design: rule 11). The key is created with the database and kept in it, so the hash can outlive the
  * address and reveals nothing by itself.
+ *
  * @param email in lower case
  */
 export async function hashEmail(tx: Tx, email: string): Promise<string> {
@@ -26,6 +27,7 @@ export async function hashEmail(tx: Tx, email: string): Promise<string> {
 
 /**
  * The form that all spellings of one person's address share.
+ *
  * @param email in lower case
  */
 export function canonicalAddress(email: string): string {

@@ -13,6 +13,7 @@ export interface LogIn {
 /**
  * Opens a new session for someone who knows the password. An unknown address and a wrong password give the
  * same answer in the same time.
+ *
  * @returns the session token, or null when the address or password is wrong
  */
 export async function logIn(db: Db, secret: string, input: LogIn, now: Date): Promise<string | null> {

@@ -53,6 +53,7 @@ let hashOfNothing: Promise<string> | undefined;
 
 /**
  * Returns the argon2id hash of a new password.
+ *
  * @throws HashingBusy when too many others wait
  */
 export async function hashPassword(password: string): Promise<string> {
@@ -65,6 +66,7 @@ export type PasswordVerdict = 'right' | 'outdated' | 'wrong';
 /**
  * Compares a password with a stored hash. A null hash (no such account) is always wrong but takes the same
  * time, so that timing does not reveal whether an account exists.
+ *
  * @throws HashingBusy when too many others wait
  */
 export async function checkPassword(stored: string | null, password: string): Promise<PasswordVerdict> {

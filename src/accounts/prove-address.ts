@@ -43,6 +43,7 @@ export async function readProof(db: Db, secret: string, token: string, now: Date
 
 /**
  * Uses a link that proves an address: the account's own, or the pending one, which then takes effect.
+ *
  * @param parts used to delete an unclaimed account that has the pending address
  * @param kept the session that stays when the address changes
  * @param tellOld whether a mail may be sent to the old address

@@ -23,6 +23,7 @@ const USED_LINK_SECONDS = 60;
 /**
  * Creates the token of a single-use reset link that an operator hands out. The user's older links stop
  * working.
+ *
  * @returns the token, of which only the hash is stored; null when the account is gone
  */
 export async function createResetToken(tx: Tx, secret: string, userId: string): Promise<string | null> {
@@ -37,6 +38,7 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
  * Queues a mail with a reset link if an account has the address. The caller must not show whether one has. While such a
  * mail to an unproven address still waits to be sent, it queues no second one: only the last link works, and few mails
  * a day go there.
+ *
  * @param email in lower case
  * @param mayMail whether one more mail may be sent to the account's address
  * @returns whether it queued one
@@ -125,6 +127,7 @@ function findLink(client: Db | Tx, secret: string, token: string, now: Date) {
  * Uses up a reset link: sets the new password and ends all the user's sessions and pending links.
  * A mailed link also proves the address. An account that was never proven or paid for is then emptied,
  * because someone else may have created it.
+ *
  * @param typed `mail`: whether one more mail may be sent to the account's address; `code`: the invitation that the
  *   browser remembers
  * @returns false, with nothing changed, when the link is invalid or no longer works
@@ -161,8 +164,8 @@ export async function resetPassword(
 }
 
 /**
- * Removes what a stranger may have put into an account: its backups, its checkout and its invitation. The invitation that
- * the owner came with counts instead.
+ * Removes what a stranger may have put into an account: deletes its backups, has its checkout expired at Stripe, and
+ * replaces its open invitation by the one that the owner came with.
  *
  * @param user locked
  */

@@ -21,6 +21,7 @@ export interface OpenSession {
 
 /**
  * Opens a session for a user who has just proven who they are.
+ *
  * @returns the token for the cookie; only its hash is stored
  */
 export async function openSession(tx: Tx, secret: string, userId: string): Promise<string> {

@@ -28,6 +28,7 @@ const SENT_TWICE_SECONDS = 60;
 
 /**
  * Creates an account, its referral and its first session in one transaction.
+ *
  * @param input validated
  * @returns the session token, or null when the address already has an account
  */
@@ -50,6 +51,7 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
 /**
  * Whether an account is so new that this may be the same form again. A double click submits it twice and the
  * browser shows the second answer, so that request must log in.
+ *
  * @param email the address that has an account, in lower case
  */
 export async function wasJustMade(db: Db, email: string, now: Date): Promise<boolean> {
@@ -59,6 +61,7 @@ export async function wasJustMade(db: Db, email: string, now: Date): Promise<boo
 
 /**
  * Creates an account with tier `free` and without credit.
+ *
  * @param email in lower case
  */
 export async function createUser(tx: Tx, email: string, passwordHash: string): Promise<User> {

@@ -7,6 +7,7 @@ export function newToken(): string {
 
 /**
  * Only this keyed hash is stored, so a copy of the database opens no session and resets no password.
+ *
  * @param secret SESSION_SECRET
  */
 export function hashToken(secret: string, token: string): string {

@@ -8,6 +8,7 @@ import { closeAllSessions } from './sessions.ts';
  * Empties an account's row (design: rule 11): its address, password, sessions and backups are deleted. The ledger
  * stays, and so do keyed hashes of the addresses that count, so that the same person cannot earn a
  * second referral.
+ *
  * @param user locked
  */
 export async function leaveTombstone(tx: Tx, user: User): Promise<void> {

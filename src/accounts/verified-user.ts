@@ -20,6 +20,7 @@ export interface VerifiedUser {
 /**
  * Compares a password with a user's. Hashing is slow, so this runs outside any transaction; check again with
  * `lockVerified`.
+ *
  * @param user as read, or null when there is none
  * @returns null when the password is wrong
  */
@@ -32,6 +33,7 @@ export async function verifyUser(user: User | null, password: string): Promise<V
 /**
  * Locks a user whose password was right, unless the password changed or the account was deleted since
  * (design: rule 5).
+ *
  * @returns the locked row, or null when the password must be compared again
  */
 export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Promise<User | null> {
@@ -43,6 +45,7 @@ export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Pr
 
 /**
  * Runs work that requires the user's password, under the user's lock.
+ *
  * @returns the result of `work`, or null when the password is wrong or there is no such user
  */
 export async function withPassword<T>(

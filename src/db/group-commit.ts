@@ -10,8 +10,8 @@ const GROUP_LIMIT = 64;
 const GROUP_SIZE = 4 * 1024 * 1024;
 
 /**
- * Group commit, for a database with one writer where each commit costs a flush to disk. Jobs that arrive while a
- * group is being written form the next group. A job never waits for others to arrive.
+ * Group commit: each commit costs a flush to disk, so jobs that wait share one. Jobs that arrive while all writers are
+ * busy form the next group. A job never waits for others to arrive.
  *
  * If a group fails, nothing of it was committed, and each job is tried alone, so that only the failing one is
  * rejected.

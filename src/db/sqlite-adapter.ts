@@ -7,7 +7,7 @@ import type {
   Transaction,
 } from '@prisma/driver-adapter-utils';
 
-import { createTurns, whenUnlocked } from './write-lock.ts';
+import { createGaps, whenUnlocked } from './write-lock.ts';
 
 /** How many statements are kept prepared. */
 const PREPARED_LIMIT = 500;
@@ -72,8 +72,13 @@ export function withReader(path: string, waitMs: number): SqlDriverAdapterFactor
   return {
     ...factory,
     connect: async () => {
-      const [writer, reader] = [await factory.connect(), await connectReader()];
-      await writer.executeScript('PRAGMA busy_timeout = 0');
+      const writer = await orDispose(await factory.connect(), (it) =>
+        it.executeScript('PRAGMA busy_timeout = 0'),
+      );
+      const reader = await connectReader().catch(async (error: unknown) => {
+        await writer.dispose();
+        throw error;
+      });
       return {
         ...writer,
         startTransaction: (isolationLevel) => (isolationLevel ? snapshot() : writer.startTransaction()),
@@ -144,7 +149,7 @@ function keepStatements(connection: SqlDriverAdapter): void {
 
 function guard(connection: SqlDriverAdapter, waitMs: number): SqlDriverAdapter {
   const lock = createLock();
-  const turns = createTurns();
+  const gaps = createGaps();
 
   async function alone<T>(work: () => Promise<T>): Promise<T> {
     const release = await lock();
@@ -158,13 +163,13 @@ function guard(connection: SqlDriverAdapter, waitMs: number): SqlDriverAdapter {
   async function begin(): Promise<() => void> {
     const release = await lock();
     try {
-      await turns.leaveGap();
+      await gaps.leaveGap();
       await whenUnlocked(() => run(connection, 'BEGIN IMMEDIATE'), waitMs);
     } catch (error) {
       release();
       throw error;
     }
-    const endTurn = turns.start();
+    const endTurn = gaps.start();
     return () => {
       endTurn();
       release();

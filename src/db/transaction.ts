@@ -190,7 +190,7 @@ export class LostRace extends Error {
 }
 
 function codeOf(error: unknown): string {
-  if (error instanceof LostRace) return 'P2034';
+  if (error instanceof LostRace) return RETRIED;
   if (error instanceof Error && 'code' in error && NETWORK_DOWN.has(String(error.code))) return 'P1001';
   const known = error instanceof Prisma.PrismaClientKnownRequestError ? error : null;
   const cause = known ? known.meta?.['driverAdapterError'] : error;

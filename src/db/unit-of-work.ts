@@ -5,17 +5,8 @@ import type { Wanted } from './load.ts';
 import { fork } from './rows.ts';
 import type { Rows } from './rows.ts';
 import type { Db, Tx } from './transaction.ts';
+import type { Programme } from '../programme.ts';
 import { write } from './write.ts';
-
-/** The settings that rules depend on. */
-export interface Programme {
-  /** REFERRAL_CLAWBACK_DAYS */
-  clawbackDays: number;
-  /** STRIPE_PRODUCTS; null when every product counts. */
-  products: readonly string[] | null;
-  /** Whether mail can be sent; otherwise none is queued. */
-  mail: boolean;
-}
 
 /**
  * What a decision works on: rows in memory. Rules call it `tx`, like the database transaction that it is loaded and
@@ -55,7 +46,7 @@ export interface Answers {
 const NO_ANSWERS: Answers = { ledgers: new Map(), trials: new Map(), events: new Map() };
 
 /** Thrown by a decision that needs more data. The data is loaded and the decision runs again from the start. */
-export class Question extends Error {
+class Question extends Error {
   override name = 'Question';
   readonly about: keyof Answers;
   readonly ids: readonly string[];

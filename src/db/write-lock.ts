@@ -45,14 +45,14 @@ function isLocked(error: unknown): boolean {
 }
 
 /** Tracks how long a connection has held the lock and leaves the gaps it owes to other processes. */
-export interface Turns {
+export interface Gaps {
   /** Call before taking the lock; waits if a gap is due. */
   leaveGap: () => Promise<void>;
   /** Call after taking the lock; returns the function to call after releasing it. */
   start: () => () => void;
 }
 
-export function createTurns(): Turns {
+export function createGaps(): Gaps {
   let heldMs = 0;
   let freeMs = 0;
   let releasedAt = performance.now();

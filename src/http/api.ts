@@ -52,6 +52,7 @@ export function json(description: string, schema: z.ZodType): unknown {
 
 /**
  * Builds the documented answers of one route.
+ *
  * @param own the successful answers, by status
  * @param errors further errors of this route, with a description where the default does not fit
  */

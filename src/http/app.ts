@@ -29,6 +29,7 @@ import { tellPaymentTrouble } from './payment-trouble.ts';
 import type { SiteInfo } from './page.ts';
 import { pricingRoute } from './pricing/pricing.ts';
 import { resetRoutes } from './reset/reset.ts';
+import { exportRoute } from './settings/export-route.ts';
 import { settingsRoutes } from './settings/settings.ts';
 import { signUpRoutes } from './signup/signup.ts';
 import { unsubscribeRoutes } from './unsubscribe/unsubscribe.ts';
@@ -193,6 +194,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   verifyRoutes(people, context);
   pricingRoute(people, context);
   settingsRoutes(people, context);
+  exportRoute(people, context);
   billingRoutes(people, context);
   backupRoutes(people, context);
   meRoute(people, context);

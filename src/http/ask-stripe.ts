@@ -13,6 +13,7 @@ const refused = (notDone: NotDone): string =>
 
 /**
  * Calls Stripe on behalf of someone waiting at their browser.
+ *
  * @throws HttpError 502 with a message for them when Stripe refused or could not be reached; its cause is for
  * the operator
  */

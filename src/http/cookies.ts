@@ -11,7 +11,7 @@ const FLASH = 'tandem_flash';
 const INVITATION_SECONDS = 30 * DAY_SECONDS;
 
 /** Messages shown once, after the redirect that follows a form or a link. Pages fill in `{brand}`. */
-export const FLASHES = {
+const FLASHES = {
   'address-changed': { kind: 'success', text: 'Your email address has been changed.' },
   'address-proven': { kind: 'success', text: 'Your email address is confirmed.' },
   'address-kept': { kind: 'success', text: 'Your address has not changed.' },

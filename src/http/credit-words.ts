@@ -128,6 +128,6 @@ function signed(sign: '+' | '−', seconds: number): string | null {
 
 const GRANTED = {
   referrer: 'A friend you invited made a first payment',
-  referred: 'Your first payment, as an invited friend',
+  referred: 'Your first payment after a friend’s invitation',
   operator: 'Added by us',
 };

@@ -4,6 +4,7 @@ export const BAD_EMAIL = 'Enter an email address, such as name@example.com.';
 
 /**
  * Maps a form's validation error to one message for each wrong field.
+ *
  * @param messages the message for each field, unless its check brings its own (a custom issue)
  */
 export function errorsFor<Field extends string>(

@@ -61,7 +61,7 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
 const TOO_LATE_MS = 30_000;
 
 /** What a form says when its limit is reached. */
-export const TOO_MANY_TRIES = 'Too many tries. Wait ten minutes, then try again.';
+export const TOO_MANY_ATTEMPTS = 'Too many attempts. Wait ten minutes, then try again.';
 
 interface Taken {
   isLeft: boolean;
@@ -208,6 +208,7 @@ export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyR
  * this account. Every comparison with a stored password goes through here.
  * A point is taken from both limits before the comparison and given back unless it failed. Concurrent tries
  * therefore get no further than sequential ones. A try refused here does not count.
+ *
  * @param reply gets Retry-After when no tries are left
  * @param email the account's address in lower case, whether or not the account exists
  * @param compare compares the password and does what the right one allows
@@ -244,6 +245,7 @@ export async function tryPassword<T>(
 
 /**
  * Counts one mail against a mailbox's limit if it may be sent.
+ *
  * @param mailbox in lower case
  * @param reserved how many must be left afterwards, for others
  * @returns whether the mail may be sent

@@ -13,7 +13,8 @@ export function redirectToLogIn(request: FastifyRequest, reply: FastifyReply): F
 
 /**
  * Redirects to `/login` with 303 if the client accepts HTML.
- * @param plan the chosen plan; after the login they continue to its checkout
+ *
+ * @param plan the chosen plan; after the login the user continues to its checkout
  * @throws HttpError 401 if the client does not accept HTML
  */
 export function sendToLogIn(

@@ -11,6 +11,7 @@ import { giveBackToMailbox, takeForMailbox } from './limits.ts';
  * Whether one more mail may be sent to an address. Mail must be on, and a person whose address is unproven
  * gets at most five a day (design: rule 12), counting all +tags together. A call that allows the mail counts it.
  * `still-true.ts` checks the five again when the mail is sent.
+ *
  * @param address in lower case
  * @param reserved how many of the day's mails must be left afterwards; 0 for the mails that they are reserved for
  */
@@ -39,8 +40,8 @@ export async function mayMailTo(
 }
 
 /**
- * Whether a notice about a change that could be a thief's may be sent. To the first account of a mailbox, if it has paid,
- * it may use the reserved mails: such an account is worth stealing.
+ * Whether we may send a notice about a change that a thief could have made. A paid account that is the first of its
+ * mailbox may use the reserved mails, because it is worth stealing.
  */
 export async function mayNotify(context: AppContext, request: FastifyRequest, user: User): Promise<boolean> {
   const { db } = context;

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 import * as z from 'zod';
 
-import { describeUser } from '../access/overview.ts';
+import { describeUser, overviewConfigOf } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import { PLANS } from '../config.ts';
 import { answers, json } from './api.ts';
@@ -18,7 +18,7 @@ const overview = z
       .date()
       .nullable()
       .meta({ description: 'When credit would run out if it ran from now on; null when none is left.' }),
-    creditHeld: z.boolean().meta({ description: 'Whether there is credit that is paused while they pay.' }),
+    creditHeld: z.boolean().meta({ description: 'Whether there is credit, paused because the user pays.' }),
     creditDays: z.int().meta({ description: 'Days of credit left, rounded up.' }),
     access: z.object({
       granted: z.boolean(),
@@ -58,7 +58,7 @@ const ME = {
 
 /** `GET /api/me`. */
 export function meRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
-  const overviewConfig = { publicUrl: config.publicUrl, prices: config.stripe.prices };
+  const overviewConfig = overviewConfigOf(config);
   app.get('/api/me', { schema: ME }, async (request) => {
     if (!request.user) throw new HttpError(401, 'unauthorized', 'Log in first.');
     const subscriptions = await subscriptionsOf(db, request.user.id);

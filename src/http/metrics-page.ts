@@ -35,16 +35,16 @@ export function metricsRoute(app: FastifyInstance): void {
  */
 function comesFromThisMachine({ headers, socket }: FastifyRequest): boolean {
   if (Object.keys(headers).some((name) => FORWARDED.test(name))) return false;
-  return isLoopback(socket.remoteAddress ?? '') && isThisMachine(headers.host ?? '');
+  return isLoopbackAddress(socket.remoteAddress ?? '') && isThisMachine(headers.host ?? '');
 }
 
 function isThisMachine(host: string): boolean {
   const url = `http://${host}`;
   if (!URL.canParse(url)) return false;
   const name = new URL(url).hostname.replace(/^\[|\]$/g, '');
-  return name === 'localhost' || (isIP(name) !== 0 && isLoopback(name));
+  return name === 'localhost' || (isIP(name) !== 0 && isLoopbackAddress(name));
 }
 
-function isLoopback(address: string): boolean {
+function isLoopbackAddress(address: string): boolean {
   return LOOPBACK.check(address, address.includes(':') ? 'ipv6' : 'ipv4');
 }

@@ -14,6 +14,7 @@ const WITH_PORT = /^\[(.*)\](?::\d+)?$|^([^:]*|.*:[\d.]+\.\d+):\d+$/;
 /**
  * The key by which limits count a client: the IPv4 address, also when mapped into IPv6, or the /64 of an IPv6
  * address.
+ *
  * @param address with or without a port
  * @returns the same text for every notation and everyone in that network; `unknown` for anything that is not
  * an address

@@ -18,6 +18,7 @@ const TOO_MANY_AT_ONCE = new HttpError(
 
 /**
  * Stops one client from crowding out the others. Call it before registering any expensive hook.
+ *
  * @param behindProxy all connections come from a proxy, so do not count them by address
  */
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {

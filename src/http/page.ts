@@ -36,6 +36,7 @@ export interface PageData extends Record<string, unknown> {
 
 /**
  * Renders a page with the data that every page needs. The status of the reply stays as set.
+ *
  * @param template the view's name without its extension
  */
 export function sendPage(

@@ -23,6 +23,7 @@ export function hasBody({ headers }: IncomingMessage): boolean {
 /**
  * Reads a whole body into one growing buffer. A list of its pieces would take hundreds of bytes for each piece of one
  * byte.
+ *
  * @param limit its size, bytes, and the error to throw when the body is larger
  * @param admit takes the bytes of each piece before it is kept; returns the error to throw when there is no room
  * @throws HttpError 400 when the connection ends early, or is closed here because the body comes in too many tiny
@@ -83,6 +84,7 @@ function countPieces(): (piece: Buffer) => boolean {
 
 /**
  * Reads the rest of a refused body and keeps nothing. A client that is still sending would not see the answer.
+ *
  * @param mostBytes the connection is closed after that many, or when there are too many tiny pieces
  */
 export function drainBody(request: IncomingMessage, mostBytes: number): Promise<void> {

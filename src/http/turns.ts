@@ -11,7 +11,7 @@ export interface Turns {
   shortestWait: () => number;
 }
 
-/** Maximum time for starting requests in one turn, ms. */
+/** Maximum share while requests wait, ms. */
 const LONGEST_SHARE_MS = 50;
 
 /**
@@ -20,15 +20,18 @@ const LONGEST_SHARE_MS = 50;
  * turn lasts as long as all the requests that have arrived. Node accepts one new connection per turn: of 64
  * browsers that connect at once, the last would wait 63 turns in which everyone else gets a page.
  * Requests refused for overload never come here, and refusing a flood of them can take most of a turn. While
- * requests wait, they therefore get as much time as everything else took since their last share.
- * @param limitMs time budget for starting requests in one turn, ms
+ * requests wait, they therefore get as much time as everything else took since their last share, at most
+ * LONGEST_SHARE_MS.
+ *
+ * @param limitMs usual share of a turn for starting requests, ms
  * @param clock a monotonic clock, ms
  */
 export function createTurns(limitMs: number, clock: () => number): Turns {
   let waiting = 0;
   let turnBegan: number | null = null;
-  /** The time requests get in this turn, ms, and when they had used it up. */
+  /** Time for requests in this turn, ms. */
   let share = limitMs;
+  /** When they had used it up. */
   let shareEnded: number | null = null;
   let shortest: number | null = null;
 

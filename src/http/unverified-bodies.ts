@@ -26,6 +26,7 @@ interface Unfinished {
  * over the whole body. Bytes count when they arrive, not when they are announced: otherwise a few headers
  * could reserve all the room. When there is no room, the largest unfinished body makes way for a smaller one: events
  * are small, so a few networks cannot keep Stripe's out. The buffers themselves can be twice as large.
+ *
  * @param busy the error to throw when there is no room; the sender should retry
  * @returns a reader that throws 413 for a body that is too large, or `busy`, as early as Content-Length
  * allows. It leaves the rest of a refused body unread

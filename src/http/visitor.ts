@@ -44,6 +44,7 @@ export function recogniseVisitors(app: FastifyInstance, context: AppContext): vo
 /**
  * Follows a referral code. The visitor's first code is remembered. `request.flash` says that a code is unknown, or what
  * it means for someone who has an account.
+ *
  * @param code the code in the link they follow now, or null
  */
 export async function followInvitation(

@@ -26,7 +26,7 @@ const HANDLED_AT_A_TIME = 256;
 const RETRY_AFTER_SECONDS = '1';
 
 const TOO_MANY = new HttpError(503, BUSY, 'too many events are being handled: send it again');
-const TOO_MUCH = new HttpError(503, BUSY, 'too much is being received: send it again');
+const TOO_MUCH = new HttpError(503, BUSY, 'too many event bodies are being received: send it again');
 
 const webhookError = z.object({ error: z.string() }).meta({ id: 'WebhookError' });
 
@@ -70,6 +70,7 @@ const WEBHOOK = {
  * for unverified bodies are bounded. When too many events are in progress it refuses at once, before reading
  * the body.
  * https://docs.stripe.com/webhooks
+ *
  * @param app a scope of its own at that path, with and without a trailing slash; bodies are read raw
  */
 export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBounds: Shares): void {
@@ -130,9 +131,9 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
       return reply.status(400).send({ error: 'the signature is missing, wrong or older than 300 s' });
     }
     const payload = body.toString('utf8');
-    const json = parseJson(payload);
-    const event = readEvent(json, now);
-    if (!event) return reply.status(400).send({ error: whyNotAnEvent(json) });
+    const parsed = parseJson(payload);
+    const event = readEvent(parsed, now);
+    if (!event) return reply.status(400).send({ error: whyNotAnEvent(parsed) });
 
     // From here on every log line of this request names the event.
     request.log = request.log.child({ eventId: event.id, type: event.type });

@@ -1,5 +1,5 @@
 import { checkConfig, isLoopback, modeOfKey, VARIABLE_NAMES } from '../config.ts';
-import type { CheckedConfig, Config, Remark, VariableName } from '../config.ts';
+import type { CheckedConfig, Config, Plan, Remark, VariableName } from '../config.ts';
 import { isPostgresql, withoutPassword } from '../db/open.ts';
 import { sessionSecretFile } from '../session-secret.ts';
 import type { CommandResult } from './command.ts';
@@ -73,7 +73,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
       ? 'Rate limits use the address of the connection; X-Forwarded-For is ignored.'
       : 'X-Forwarded-For is trusted from these addresses, and rate limits use it.',
   REFERRAL_CLAWBACK_DAYS: ({ clawbackDays }) =>
-    `A refund, or a dispute that is lost later, takes credit back if it begins within ${counted(clawbackDays, 'day')} of the payment.`,
+    `A full refund, or a dispute that is lost later, takes credit back if it begins within ${counted(clawbackDays, 'day')} of the payment.`,
   EVENT_RETENTION_DAYS: ({ eventRetentionDays }) =>
     `The payloads of Stripe events are kept whole for ${counted(eventRetentionDays, 'day')}.`,
   SMTP_URL: ({ mail }) => {
@@ -98,7 +98,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
     privacyUrl === null ? 'The footer links to no privacy policy.' : 'Linked in the footer.',
 };
 
-function soldAt({ sandbox, stripe }: Config, plan: 'monthly' | 'annual'): string {
+function soldAt({ sandbox, stripe }: Config, plan: Plan): string {
   if (sandbox) return `The sandbox sells the ${plan} plan at a price of its own.`;
   return `The ${plan} plan is ${stripe.prices[plan] === null ? 'not sold' : 'sold at this price'}.`;
 }

@@ -260,7 +260,7 @@ const USAGE = 'wrong_usage';
 /** An error in Tandem. Its stack goes to stderr. */
 const AN_ERROR: Failure = {
   code: 'internal_error',
-  message: 'The command failed because of an error in Tandem. Its stack is on standard error.',
+  message: 'The command failed because of an error in Tandem. The stack trace is on standard error.',
 };
 
 /** What a command prints with --json when it fails. */

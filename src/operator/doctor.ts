@@ -1,4 +1,4 @@
-import { TERMINAL_STATUSES } from '../access/live.ts';
+import { isLive, TERMINAL_STATUSES } from '../access/live.ts';
 import {
   checkoutSessionShape,
   CLAIMED_BY_ANOTHER,
@@ -17,7 +17,6 @@ import { firstPaymentOf } from '../access/first-payment.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import type { Paint } from '../terminal.ts';
 import { counted, sentence } from '../wording.ts';
-import { isLive } from '../access/live.ts';
 import { NOT_AGAIN } from './mail.ts';
 
 /** `doctor`: checks every invariant of the database and lists the rows that break one. */

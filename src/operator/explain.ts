@@ -1,4 +1,4 @@
-import { describeUser } from '../access/overview.ts';
+import { describeUser, overviewConfigOf } from '../access/overview.ts';
 import type { Overview } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import type { Config } from '../config.ts';
@@ -151,10 +151,10 @@ export interface ExplainedReferral extends ReferralStory {
 /** Explains an account up to an instant. */
 export async function explainAccount(db: Db, user: User, config: Config, now: Date): Promise<AccountStory> {
   const at = wholeSeconds(now);
-  const { publicUrl, clawbackDays } = config;
+  const { clawbackDays } = config;
   const subscriptions = await subscriptionsOf(db, user.id);
-  const place = { publicUrl, prices: config.stripe.prices };
-  const { tier, access, creditUntil, creditHeld } = await describeUser(db, user, subscriptions, place, at);
+  const overview = await describeUser(db, user, subscriptions, overviewConfigOf(config), at);
+  const { tier, access, creditUntil, creditHeld } = overview;
   const entries = await readEntries(db, user.id);
   const history = explainCredit(entries, at);
   const [invited, invitedBy] = await readReferrals(db, user.id);
@@ -272,7 +272,7 @@ function whyTaken(reason: ReversalReason | null, payment: string): string {
     case 'moved':
       return `${payment} belongs to another account`;
     case null:
-      return `${payment} did not hold`;
+      return `${payment} no longer counts`;
   }
 }
 

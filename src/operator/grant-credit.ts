@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import { creditView } from '../access/access.ts';
 import { grantCredit as grant } from '../credits/ledger.ts';
-import { programmeOf } from '../stripe/handle-event.ts';
+import { programmeOf } from '../programme.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import { PlainError } from '../plain-error.ts';

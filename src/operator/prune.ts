@@ -44,7 +44,7 @@ export interface Pruned {
  *   (which stays for at least OUTBOX_DAYS)
  * @returns how many rows of each kind were thinned or deleted
  */
-export async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
+async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<Pruned> {
   const before = addSeconds(now, -retentionDays * DAY_SECONDS);
   await forgetLapsedChanges(db, now);
   const ended = { where: { expiresAt: { lte: wholeSeconds(now) } }, limit: DELETED_AT_ONCE };

@@ -8,7 +8,7 @@ import { inUnit } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { closeCheckout } from '../stripe/close-checkout.ts';
 import { PlainError } from '../plain-error.ts';
-import { programmeOf } from '../stripe/handle-event.ts';
+import { programmeOf } from '../programme.ts';
 import { describeChange } from './audit.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { accountOf, nameOf } from './who.ts';

@@ -1,4 +1,4 @@
-import { describeUser } from '../access/overview.ts';
+import { describeUser, overviewConfigOf } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
@@ -10,12 +10,10 @@ import { counted } from '../wording.ts';
 /** `user`: shows an account as its owner sees it. As JSON, the document of `GET /api/me`. */
 export async function user(context: CommandContext, who: string): Promise<CommandResult> {
   const { db, config, now, paint } = context;
-  const { publicUrl } = config;
   const account = await accountOf(context, who);
   const subscriptions = await subscriptionsOf(db, account.id);
   const customers = await db.customer.findMany({ where: { userId: account.id }, orderBy: { id: 'asc' } });
-  const place = { publicUrl, prices: config.stripe.prices };
-  const me = await describeUser(db, account, subscriptions, place, now);
+  const me = await describeUser(db, account, subscriptions, overviewConfigOf(config), now);
   const { access, referral, subscription } = me;
   const text = fieldLines(paint, [
     ['id', me.id],

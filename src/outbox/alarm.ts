@@ -45,12 +45,12 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
   }
   if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {
     problems.push(
-      `A mail or a change at Stripe has waited for ${inHours(oldestSeconds)}. "mail" shows why the last try failed.`,
+      `A mail or a change at Stripe has waited for ${inHours(oldestSeconds)}. "mail" shows why the last attempt failed.`,
     );
   }
   if (silence) {
     problems.push(
-      `No event has come from Stripe for ${inHours(silence.seconds)}. The longest pause until now was ${inHours(silence.longest)}. Look at the webhook endpoint in Stripe's dashboard, then run "reconcile".`,
+      `No event has come from Stripe for ${inHours(silence.seconds)}. The longest pause before that was ${inHours(silence.longest)}. Look at the webhook endpoint in Stripe's dashboard, then run "reconcile".`,
     );
   }
   return problems;

@@ -53,11 +53,11 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
         { err: nameOf(error) },
         'the database could not be examined; the server tries again in a day',
       );
-      return ['The daily examination of the database failed. Run "doctor".'];
+      return ['The daily check of the database failed. Run "doctor".'];
     }
   }
 
-  /** One that fails does not keep the other from being queued. */
+  /** If one fails, the other is still queued. */
   async function attempt(what: string, queue: () => Promise<void>): Promise<void> {
     await queue().catch((error: unknown) => {
       if (error === stop.signal.reason) return;

@@ -16,7 +16,7 @@ const AWAITED: readonly MailKind[] = ['mail.reset-password', 'mail.prove-address
  * Takes due items and leases them, so that no other server takes them at the same time: first links that somebody waits
  * for, then the oldest.
  *
- * @returns at most `limit` items, by age
+ * @returns at most `limit` items, oldest first
  */
 export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxItem[]> {
   // Usually nothing is due, and this read takes no lock.

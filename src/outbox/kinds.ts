@@ -58,7 +58,7 @@ export function canBeTurnedOff(kind: MailKind): boolean {
   return !ABOUT_THE_ACCOUNT.has(kind);
 }
 
-/** An item of any kind, with its data parsed. */
+/** What an item is about: its kind, and the data of that kind. */
 export type OutboxWork = { [Kind in OutboxKind]: { kind: Kind; data: OutboxKinds[Kind] } }[OutboxKind];
 
 export type MailWork = Extract<OutboxWork, { kind: MailKind }>;

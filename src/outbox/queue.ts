@@ -8,14 +8,12 @@ import type { Unit } from '../db/unit-of-work.ts';
 import { appendOutbox } from '../db/write.ts';
 import { isMail } from './kinds.ts';
 import type { ToProve } from './links.ts';
-import type { OutboxKind, OutboxKinds } from './kinds.ts';
+import type { OutboxWork } from './kinds.ts';
 
 /** Work to be done after the commit. */
-export interface NewItem<Kind extends OutboxKind = OutboxKind> {
-  kind: Kind;
+export type NewItem = OutboxWork & {
   /** Null for mail to the operator. */
   userId: string | null;
-  data: OutboxKinds[Kind];
   /**
    * Set when something is derived from the id, or when the item must be queued only once (`idOnce`). Random
    * by default.
@@ -26,12 +24,12 @@ export interface NewItem<Kind extends OutboxKind = OutboxKind> {
    * is sent.
    */
   address?: string;
-}
+};
 
 /** Queues an item in a unit of work. Mail is skipped when the programme sends none. */
-export function queue<Kind extends OutboxKind>(
+export function queue(
   { now, rows, programme }: Pick<Unit, 'now' | 'rows' | 'programme'>,
-  item: NewItem<Kind>,
+  item: NewItem,
 ): void {
   if (programme.mail || !isMail(item.kind)) rows.outbox.push(rowOf(item, now));
 }

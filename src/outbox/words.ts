@@ -131,7 +131,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.account-deleted': (_data, context) => ({
     subject: `Your ${context.brand} account was deleted`,
     paragraphs: [
-      `Your ${context.brand} account was deleted, together with its cloud backups. Its free days have ended. If you had a plan, it was cancelled and you will not be charged again.`,
+      `Your ${context.brand} account was deleted, together with its cloud backups and its free days. If you had a plan, it was cancelled and you will not be charged again.`,
       `Thanks for trying ${context.brand}.`,
       `If you did not delete it, ${ifNotYou(context)}.`,
     ],

@@ -7,7 +7,7 @@ import { cancelNow, hasEnded, subscriptionsOf } from './subscriptions.ts';
 import type { Customer, DeletedCustomer, StripeEvent } from './types.ts';
 
 /** Stripe's own: https://docs.stripe.com/testing#cards */
-export const TEST_CARDS = ['Visa •••• 4242', 'Mastercard •••• 4444'] as const;
+const TEST_CARDS = ['Visa •••• 4242', 'Mastercard •••• 4444'] as const;
 
 /** Creates a customer: https://docs.stripe.com/api/customers/create */
 export function createCustomer(

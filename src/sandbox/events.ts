@@ -4,7 +4,7 @@ import { newId } from './ids.ts';
 import type { StripeEvent } from './types.ts';
 
 /** The API version of the sandbox's objects. `stripe` 23.1 pins the same one. */
-export const API_VERSION = '2026-10-28.endive';
+const API_VERSION = '2026-10-28.endive';
 
 /**
  * When something happened and which request caused it. The request is null when a person did it on a page.

@@ -18,7 +18,7 @@ import type { SandboxOptions } from './options.ts';
 import { serveShared } from './shared-page.ts';
 import { servePortalPage } from './portal-page.ts';
 import { loadState, saveState } from './state.ts';
-import type { Settings, State } from './state.ts';
+import type { NotCollections, State } from './state.ts';
 import { DAY, toEpoch } from './time.ts';
 
 export type { Acts } from './acts.ts';
@@ -34,7 +34,7 @@ const TICK = 60_000;
 
 /** The sandbox's objects, read-only. */
 export type Objects = {
-  readonly [K in keyof Omit<State, Settings | 'answers' | 'portals' | 'orders'>]: ReadonlyMap<
+  readonly [K in keyof Omit<State, NotCollections | 'answers' | 'portals' | 'orders'>]: ReadonlyMap<
     string,
     Readonly<State[K] extends Map<string, infer T> ? T : never>
   >;

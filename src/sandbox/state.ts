@@ -76,14 +76,14 @@ export interface State {
 }
 
 /** The parts of the state that are not collections of objects. */
-export type Settings = 'undelivered' | 'aheadMs' | 'losesNext' | 'access';
+export type NotCollections = 'undelivered' | 'aheadMs' | 'losesNext' | 'access';
 
 /** Increase this when old files can no longer be read. */
 const VERSION = 2;
 
 /** The file contains plain arrays, because each object has its own id. */
 type StateFile = { version: typeof VERSION; undelivered: string[] } & {
-  [K in keyof Omit<State, Settings>]: State[K] extends Map<string, infer T> ? T[] : never;
+  [K in keyof Omit<State, NotCollections>]: State[K] extends Map<string, infer T> ? T[] : never;
 } & Partial<Pick<State, 'aheadMs' | 'losesNext' | 'access'>>;
 
 /**

@@ -5,7 +5,7 @@ import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
-import type { Programme } from '../db/unit-of-work.ts';
+import type { Programme } from '../programme.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { customerOf, linkCustomer } from '../access/customers.ts';
 

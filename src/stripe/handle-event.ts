@@ -7,7 +7,8 @@ import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
 import { eventHandling, eventLag, events } from '../metrics.ts';
 import { describeError } from './describe-error.ts';
-import type { Programme } from '../db/unit-of-work.ts';
+import { programmeOf } from '../programme.ts';
+import type { Programme } from '../programme.ts';
 import { remember } from '../remember.ts';
 import { openInbox, RecordedFailure } from './inbox.ts';
 import type { Inbox } from './inbox.ts';
@@ -85,11 +86,6 @@ export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: C
     inbox: openInbox(db, programme),
     seen: new Map(),
   };
-}
-
-/** The settings that rules depend on. */
-export function programmeOf({ clawbackDays, mail, stripe: { products } }: Config): Programme {
-  return { clawbackDays, products, mail: mail !== null };
 }
 
 /**

@@ -11,7 +11,8 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { dropEmptyRows, union } from '../db/load.ts';
 import type { Wanted } from '../db/load.ts';
 import { decideAll } from '../db/unit-of-work.ts';
-import type { Decided, Programme } from '../db/unit-of-work.ts';
+import type { Decided } from '../db/unit-of-work.ts';
+import type { Programme } from '../programme.ts';
 import type { Rows } from '../db/rows.ts';
 import { later } from '../instants.ts';
 
@@ -72,7 +73,9 @@ async function handleBatch(
 ): Promise<Decided<InboxOutcome>[]> {
   const now = batch.map((waiting) => waiting.now).reduce(later);
   return inTransaction(db, now, async (tx) => {
-    const first = new Map(batch.toReversed().map((waiting) => [waiting.event.id, waiting]));
+    // Of the same event twice, the first is handled, or the one for which Stripe has been asked.
+    const inOrder = [...batch].sort((a, b) => Number(b.tieBreaker !== null) - Number(a.tieBreaker !== null));
+    const first = new Map(inOrder.toReversed().map((waiting) => [waiting.event.id, waiting]));
     const claimed = await claimEvents(
       tx,
       [...first.values()].map(({ event, payload, read }) => ({

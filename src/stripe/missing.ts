@@ -46,7 +46,7 @@ export async function noteCustomerMissing(db: Db, customerId: string, now: Date)
 }
 
 /** Records whether Stripe knows a subscription. If it does, it knows the customer too. */
-export async function noteSubscription(
+export async function noteWhetherKnown(
   db: Db,
   { id, customerId, missingAt }: { id: string; customerId: string; missingAt: Date | null },
   isKnown: boolean,

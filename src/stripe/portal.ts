@@ -1,6 +1,6 @@
 import type { Subscription, User } from '../db/generated/client.ts';
 import { isLive } from '../access/live.ts';
-import { noteCustomerMissing, noteSubscription, unlessGone } from './missing.ts';
+import { noteCustomerMissing, noteWhetherKnown, unlessGone } from './missing.ts';
 import type { BillingContext } from './ensure-customer.ts';
 
 /**
@@ -9,14 +9,14 @@ import type { BillingContext } from './ensure-customer.ts';
  *
  * @throws StripeError when Stripe cannot be reached, or knows one in its other mode
  */
-export async function isOneLiveAtStripe(
+export async function anyLiveAtStripe(
   { db, stripe }: BillingContext,
   subscriptions: readonly Subscription[],
   now: Date,
 ): Promise<boolean> {
   for (const subscription of subscriptions.filter(isLive)) {
     const known = await unlessGone(() => stripe.subscriptions.retrieve(subscription.id));
-    await noteSubscription(db, subscription, known !== null, now);
+    await noteWhetherKnown(db, subscription, known !== null, now);
     if (known && isLive({ status: known.status, counts: true })) return true;
   }
   return false;

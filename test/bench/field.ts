@@ -44,6 +44,7 @@ export interface Field {
   check: () => Promise<number>;
   /**
    * How many statements Tandem and the baseline run for the settings page, on SQLite, once both servers are stopped.
+   *
    * @throws Error when they run different statements
    */
   checkStatements: () => Promise<number>;

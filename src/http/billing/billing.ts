@@ -12,12 +12,12 @@ import { limitedByAccount, takeForAccount } from '../limits.ts';
 import { sendToLogIn } from '../log-in-first.ts';
 import { CheckoutImpossible, openCheckout } from '../../stripe/checkout.ts';
 import { subscriptionsOf } from '../../access/subscriptions.ts';
-import { programmeOf } from '../../stripe/handle-event.ts';
+import { programmeOf } from '../../programme.ts';
 import { isLive } from '../../access/live.ts';
 import { findSession } from '../../accounts/sessions.ts';
 import { PLANS } from '../../config.ts';
 import type { Plan } from '../../config.ts';
-import { isOneLiveAtStripe, openPortal } from '../../stripe/portal.ts';
+import { anyLiveAtStripe, openPortal } from '../../stripe/portal.ts';
 import type { BillingContext } from '../../stripe/ensure-customer.ts';
 
 const STRIPE_FAILED = 'Stripe refused, or could not be reached.';
@@ -98,7 +98,7 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
   const subscriptions = await subscriptionsOf(context.db, user.id);
   if (subscriptions.some(isLive)) {
     const isManaged = await askStripe('Nothing was charged.', () =>
-      isOneLiveAtStripe(billing, subscriptions, context.now()),
+      anyLiveAtStripe(billing, subscriptions, context.now()),
     );
     if (isManaged) return portalUrl(billing, user, context.now());
   }
@@ -157,7 +157,7 @@ function billingOf({ config, db, stripe }: AppContext): BillingContext {
 }
 
 async function portalUrl(billing: BillingContext, user: User, now: Date): Promise<string> {
-  return (await askStripe('Nothing was charged.', () => openPortal(billing, user, now))) ?? '/pricing';
+  return (await askStripe('Nothing was changed.', () => openPortal(billing, user, now))) ?? '/pricing';
 }
 
 function notSetUp(variable: string): HttpError {

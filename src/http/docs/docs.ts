@@ -54,12 +54,19 @@ function operationsOf(document: Document, tag: string): DescribedOperation[] {
   return Object.entries(document.paths ?? {}).flatMap(([path, item]) =>
     (['get', 'post', 'delete'] as const).flatMap((method) => {
       const operation = item?.[method];
-      return operation?.tags?.includes(tag) ? [tell(document, method.toUpperCase(), path, operation)] : [];
+      return operation?.tags?.includes(tag)
+        ? [describeOperation(document, method.toUpperCase(), path, operation)]
+        : [];
     }),
   );
 }
 
-function tell(document: Document, method: string, path: string, operation: Operation): DescribedOperation {
+function describeOperation(
+  document: Document,
+  method: string,
+  path: string,
+  operation: Operation,
+): DescribedOperation {
   const responses = Object.entries(operation.responses ?? {}).map(([status, response]) => {
     const { description, content } = response as OpenAPIV3_1.ResponseObject;
     return { status, description, shapes: shapesOf(document, content) };

@@ -6,7 +6,7 @@ import { emailAddress } from '../../accounts/email.ts';
 import { mailResetLink } from '../../accounts/reset-link.ts';
 import type { AppContext } from '../context.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
-import { giveBackToMailbox, takeForNetwork, takeForMailbox, TOO_MANY_TRIES } from '../limits.ts';
+import { giveBackToMailbox, takeForNetwork, takeForMailbox, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { mayMailTo, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
@@ -24,7 +24,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   app.post('/forgot', { onResponse: mailLink }, async (request, reply) => {
     if (config.mail === null) return forgotPage(request, reply, {});
     if (!(await takeForNetwork(request, reply, 'forgottenOfNetwork')))
-      return forgotPage(request, reply.status(429), { errors: { email: TOO_MANY_TRIES } });
+      return forgotPage(request, reply.status(429), { errors: { email: TOO_MANY_ATTEMPTS } });
     const form = z.object({ email: emailAddress }).safeParse(request.body ?? {});
     if (!form.success)
       return forgotPage(request, reply.status(400), { errors: errorsFor(form.error, { email: BAD_EMAIL }) });

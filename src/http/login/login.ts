@@ -5,7 +5,7 @@ import { inTransaction } from '../../db/transaction.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
-import { TOO_MANY_TRIES, tryPassword } from '../limits.ts';
+import { TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import { continueToPlan, planIn } from '../billing/billing.ts';
 import { emailAddress } from '../../accounts/email.ts';
@@ -40,7 +40,7 @@ export function logInRoutes(app: FastifyInstance, context: AppContext): void {
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: NO_PASSWORD }));
 
     const token = await tryLogIn(context, request, reply, { ...form.data, oldToken: sessionToken(request) });
-    if (token === undefined) return again(429, { form: TOO_MANY_TRIES });
+    if (token === undefined) return again(429, { form: TOO_MANY_ATTEMPTS });
     if (token === null) return again(401, { form: 'The email address or the password is wrong.' });
     setSession(request, reply, token);
     return continueToPlan(context, request, reply, token);

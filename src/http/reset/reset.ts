@@ -7,7 +7,7 @@ import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
 import { errorsFor, typedText } from '../forms.ts';
 import type { FormErrors } from '../login/login.ts';
-import { takeForNetwork, TOO_MANY_TRIES, tryPassword } from '../limits.ts';
+import { takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
 import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
@@ -24,7 +24,7 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
   app.post<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
     const { token } = request.params;
     if (!(await takeForNetwork(request, reply, 'resetsOfNetwork'))) {
-      return resetForm(request, reply.status(429), { startsAfresh: false }, { form: TOO_MANY_TRIES });
+      return resetForm(request, reply.status(429), { startsAfresh: false }, { form: TOO_MANY_ATTEMPTS });
     }
     // Check the link first: errors about the password are of no use when the link does not work.
     const link = await findResetLink(db, sessionSecret, token, now());

@@ -1,9 +1,7 @@
-import type { Socket } from 'node:net';
-
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
-import { describeUser, shownOf } from '../../access/overview.ts';
+import { describeUser, overviewConfigOf, shownOf } from '../../access/overview.ts';
 import type { Overview } from '../../access/overview.ts';
 import { requestAddressChange, changeAddress, mailProofAgain } from '../../accounts/change-address.ts';
 import { changePassword } from '../../accounts/change-password.ts';
@@ -13,7 +11,7 @@ import { BAD_PASSWORD, newPassword, typedPassword } from '../../accounts/passwor
 import { closeOtherSessions } from '../../accounts/sessions.ts';
 import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
 import { deleteAccount } from '../../accounts/delete-account.ts';
-import { isOneLive } from '../../access/live.ts';
+import { anyLive } from '../../access/live.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
 import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
@@ -27,14 +25,13 @@ import { listInvitations } from '../../referrals/timeline.ts';
 import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
-import { BUSY, HttpError } from '../errors.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import {
   limitedByAccount,
   takeForAccount,
   takeForNetwork,
   takeReturnable,
-  TOO_MANY_TRIES,
+  TOO_MANY_ATTEMPTS,
   tryPassword,
 } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
@@ -45,7 +42,6 @@ import { awaitsFirstPayment } from '../invitation.ts';
 import { readSubscriptions } from '../payment-trouble.ts';
 import { inWords } from '../credit-words.ts';
 import type { HistoryLine } from '../credit-words.ts';
-import { exportAccount } from './export.ts';
 import { qrCode } from './qr-code.ts';
 
 /** While waiting for the webhook of a payment, Settings reloads after this long, s. */
@@ -63,20 +59,6 @@ const NOT_DELETED = {
 };
 const TOO_MANY_MAILS =
   'We have sent too many emails to this address today. Look in the spam folder, or try again tomorrow.';
-const EXPORT_UNDER_WAY = new HttpError(
-  429,
-  'too_many_requests',
-  'An export of your data is already running. Wait until that download has finished, then try again.',
-);
-/** Each can hold some 20 MB until its client has read it. */
-const EXPORTS_AT_ONCE = 10;
-/** An export that has taken this long is cut off when another one needs its place. */
-const EXPORT_SECONDS = 20;
-const TOO_MANY_EXPORTS = new HttpError(
-  503,
-  BUSY,
-  'Too many people are exporting their data right now. Please try again in a moment.',
-);
 const THANKS: Notice = {
   kind: 'success',
   text: 'Thank you. Your payment has arrived, and you have paid access.',
@@ -94,9 +76,9 @@ interface SettingsForms {
 /** The Settings page and its forms. */
 export function settingsRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, stripe, sessionSecret, now } = context;
-  const overviewConfig = { publicUrl: config.publicUrl, prices: config.stripe.prices };
+  const overviewConfig = overviewConfigOf(config);
   const limitPaymentChecks = limitedByAccount('paymentChecksOfAccount');
-  const { products } = context.config.stripe;
+  const { products } = config.stripe;
 
   app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
@@ -131,7 +113,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     const allowed =
       (await takeForAccount(request, reply, 'addressChangesOfAccount')) &&
       (await takeForNetwork(request, reply, 'signUpsOfNetwork'));
-    if (!allowed) return again(429, { email: TOO_MANY_TRIES });
+    if (!allowed) return again(429, { email: TOO_MANY_ATTEMPTS });
     const { email } = form.data;
     const keeps = email === user.email;
     const byMail = config.mail !== null;
@@ -148,7 +130,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
           : changeAddress(db, { secret: sessionSecret, token }, user.id, form.data, now()),
       (outcome) => outcome === 'wrong-password',
     );
-    if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
+    if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_ATTEMPTS });
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address already has an account.' });
     setFlash(request, reply, keeps ? 'address-kept' : byMail ? 'change-mailed' : 'address-changed');
@@ -194,7 +176,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       return again(400, errorsFor(form.error, { currentPassword: NO_PASSWORD, newPassword: BAD_PASSWORD }));
     }
     const giveBack = await takeReturnable(request, reply, 'passwordChangesOfAccount', user.id);
-    if (!giveBack) return again(429, { newPassword: TOO_MANY_TRIES });
+    if (!giveBack) return again(429, { newPassword: TOO_MANY_ATTEMPTS });
     let token: string | null | undefined;
     try {
       const mail = await mayNotify(context, request, user);
@@ -208,7 +190,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     } finally {
       if (!token) await giveBack();
     }
-    if (token === undefined) return again(429, { currentPassword: TOO_MANY_TRIES });
+    if (token === undefined) return again(429, { currentPassword: TOO_MANY_ATTEMPTS });
     if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
     setSession(request, reply, token);
     const isAddressKept = pendingAddress(user, now()) !== null;
@@ -228,42 +210,6 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     if (!isLoggedIn) return redirectToLogIn(request, reply);
     setFlash(request, reply, 'signed-out-elsewhere');
     return reply.redirect('/settings', 303);
-  });
-
-  // An export can take megabytes until it is sent, so nobody can have several at a time. The oldest comes first.
-  const exporting = new Map<string, { since: Date; socket: Socket }>();
-  app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
-    if (!request.user) return redirectToLogIn(request, reply);
-    const { id } = request.user;
-    if (exporting.has(id)) {
-      void reply.header('retry-after', '10');
-      throw EXPORT_UNDER_WAY;
-    }
-    const since = now();
-    if (exporting.size >= EXPORTS_AT_ONCE) {
-      const [oldest] = exporting;
-      if (!oldest || addSeconds(oldest[1].since, EXPORT_SECONDS) > since) throw TOO_MANY_EXPORTS;
-      exporting.delete(oldest[0]);
-      oldest[1].socket.destroy();
-    }
-    const { socket } = request.raw;
-    const own = { since, socket };
-    const release = (): void => {
-      // It may have been cut off for another one, and its account may have begun anew.
-      if (exporting.get(id) === own) exporting.delete(id);
-      socket.off('close', release);
-    };
-    // A client that has gone already emits no further events, and a pipelined answer may never get the connection.
-    if (!socket.destroyed) {
-      exporting.set(id, own);
-      reply.raw.once('close', release);
-      socket.once('close', release);
-    }
-    return reply
-      .header('cache-control', 'no-store')
-      .header('content-disposition', 'attachment; filename="tandem-data.json"')
-      .type('application/json')
-      .send(JSON.stringify(await exportAccount(db, request.user, overviewConfig, now()), null, 2));
   });
 
   // Limited because each deletion can call Stripe.
@@ -288,7 +234,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
           (outcome) => outcome === 'wrong-password',
         ),
       );
-      if (refusal === undefined) return again(429, TOO_MANY_TRIES);
+      if (refusal === undefined) return again(429, TOO_MANY_ATTEMPTS);
       if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);
       if (refusal !== null) return again(409, NOT_DELETED[refusal]);
       clearSession(request, reply);
@@ -319,7 +265,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
       isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
       days: daysLeft(me, at),
-      billing: isOneLive(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
+      billing: anyLive(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
       invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
       creditHistory: await creditHistory(db, user, at),
       qrCode: await qrCode(me.referral.url),
@@ -374,7 +320,7 @@ function daysLeft({ access, subscription }: Overview, at: Date): { count: number
   const isEnding = subscription?.cancelAtPeriodEnd || subscription?.cancelAt != null;
   const renews = access.reason === 'paid' && subscription?.status === 'active' && !isEnding;
   const unit = count === 1 ? 'day' : 'days';
-  return { count, what: renews ? `${unit} until it renews` : `${unit} left` };
+  return { count, what: renews ? `${unit} until your plan renews` : `${unit} left` };
 }
 
 /** When the credit of a conversion stops counting as active. */

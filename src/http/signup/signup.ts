@@ -4,7 +4,7 @@ import * as z from 'zod';
 import type { AppContext } from '../context.ts';
 import { clearInvitation, sessionToken, setSession } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor } from '../forms.ts';
-import { takeForNetwork, TOO_MANY_TRIES } from '../limits.ts';
+import { takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { mayMail, uncountMails } from '../may-mail.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
@@ -27,7 +27,7 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
     const again = (status: number, errors: FormErrors): FastifyReply =>
       accountForm(request, reply.status(status), 'signup', errors);
     if (!(await takeForNetwork(request, reply, 'signUpsOfNetwork')))
-      return again(429, { form: TOO_MANY_TRIES });
+      return again(429, { form: TOO_MANY_ATTEMPTS });
     const form = signUpForm.safeParse(request.body ?? {});
     if (!form.success) return again(400, errorsFor(form.error, { email: BAD_EMAIL, password: BAD_PASSWORD }));
 
@@ -38,7 +38,7 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
     if (token === null && (await wasJustMade(db, input.email, now()))) {
       token = await tryLogIn(context, request, reply, input);
     }
-    if (token === undefined) return again(429, { form: TOO_MANY_TRIES });
+    if (token === undefined) return again(429, { form: TOO_MANY_ATTEMPTS });
     if (token === null)
       return again(409, {
         email:

@@ -5,7 +5,7 @@ import type { Proof, ProofRefusal } from '../../accounts/prove-address.ts';
 import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
-import { takeForNetwork, TOO_MANY_TRIES } from '../limits.ts';
+import { takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { mayNotify } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
@@ -37,7 +37,7 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
     const proof = await readProof(db, sessionSecret, token, now());
     if (!proof) return verifyPage(request, reply.status(404), null);
     if (!(await takeForNetwork(request, reply, 'proofsOfNetwork')))
-      return verifyPage(request, reply.status(429), proof, TOO_MANY_TRIES);
+      return verifyPage(request, reply.status(429), proof, TOO_MANY_ATTEMPTS);
     if (deletesVisitor(request, proof)) return verifyPage(request, reply.status(409), proof);
     const isHere = request.user?.id === proof.user.id;
     const kept = { secret: sessionSecret, token: isHere ? sessionToken(request) : null };

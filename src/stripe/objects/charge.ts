@@ -45,7 +45,7 @@ export function readCharge(object: unknown): ChargeFacts {
  * @param at event.created, UTC; the earliest and the newest are kept
  * @returns the changed row; null when nothing changed
  */
-export function storeFullRefund({ rows }: Unit, payment: Payment, at: Date): Payment | null {
+function storeFullRefund({ rows }: Unit, payment: Payment, at: Date): Payment | null {
   const { firstRefundedAt, refundedAt } = payment;
   const isFirst = firstRefundedAt === null || at < firstRefundedAt;
   const isNewest = refundedAt === null || at > refundedAt;

@@ -23,7 +23,7 @@ export const text = z
   .refine(isStorable, 'Invalid text: it contains a NUL or an unpaired surrogate');
 
 /** Whether both databases can store a text: PostgreSQL refuses NUL, and an unpaired surrogate is not valid UTF-8. */
-export function isStorable(value: string): boolean {
+function isStorable(value: string): boolean {
   return !value.includes('\0') && value.isWellFormed();
 }
 

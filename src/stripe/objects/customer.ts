@@ -13,7 +13,7 @@ export const customerShape = z.object({ id: text });
  *
  * @throws ZodError when the object is not a customer
  */
-export function readCustomer(object: unknown): { id: string } {
+function readCustomer(object: unknown): { id: string } {
   return customerShape.parse(object);
 }
 

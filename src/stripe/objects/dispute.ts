@@ -70,7 +70,7 @@ export const onDisputeChanged: EventHandler = (event) => {
  * @param snapshotAt event.created, UTC
  * @returns whether the row changed
  */
-export function storeDispute(
+function storeDispute(
   { rows }: Unit,
   paymentId: string,
   dispute: DisputeSnapshot,

@@ -1,6 +1,7 @@
 import type { Cause } from '../../audit.ts';
 import type { Wanted } from '../../db/load.ts';
-import type { Programme, Unit } from '../../db/unit-of-work.ts';
+import type { Unit } from '../../db/unit-of-work.ts';
+import type { Programme } from '../../programme.ts';
 import type { TieBreaker } from './snapshot-order.ts';
 import type { StripeEvent } from './event.ts';
 

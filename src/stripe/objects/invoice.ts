@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { follow, followRenewal } from '../../access/follow.ts';
 import { customerOf } from '../../access/customers.ts';
 import { anyMoneyBack, invoiceOf, storePaymentOfInvoice } from '../../access/payments.ts';
-import { ensureSubscription, put, refreshProof } from '../../access/subscriptions.ts';
+import { ensureSubscription, changeSubscription, refreshProof } from '../../access/subscriptions.ts';
 import type { Subscription } from '../../db/generated/client.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
 import { DAY_SECONDS, isoText, secondsBetween } from '../../instants.ts';
@@ -186,12 +186,12 @@ function storeNextAttempt(tx: Unit, subscriptionId: string, customerId: string, 
   const known = tx.rows.subscriptions.get(subscriptionId)?.nextAttemptAt ?? null;
   if (known !== null && known >= at) return false;
   customerOf(tx, customerId);
-  put(tx, ensureSubscription(tx, subscriptionId, customerId), { nextAttemptAt: at });
+  changeSubscription(tx, ensureSubscription(tx, subscriptionId, customerId), { nextAttemptAt: at });
   return true;
 }
 
 /** Stores a paid invoice. */
-export function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date): void {
+function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date): void {
   const { id, subscriptionId, first, positive } = invoice;
   tx.rows.invoices.set(id, { ...invoiceOf(tx, id), subscriptionId, first, positive, paidAt });
 }
@@ -201,7 +201,7 @@ export function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date):
  *
  * @param failedAt event.created, UTC; the earliest is kept
  */
-export function storeFailedInvoice(tx: Unit, invoice: InvoiceFacts, failedAt: Date): void {
+function storeFailedInvoice(tx: Unit, invoice: InvoiceFacts, failedAt: Date): void {
   const { id, subscriptionId, first } = invoice;
   const known = invoiceOf(tx, id);
   if (known.failedAt && known.failedAt <= failedAt) return;

@@ -28,7 +28,7 @@ export interface RefundSnapshot {
  *
  * @throws ZodError when the object is not a refund
  */
-export function readRefund(object: unknown): RefundSnapshot {
+function readRefund(object: unknown): RefundSnapshot {
   const raw = refundShape.parse(object);
   return { paymentId: idOf(raw.payment_intent ?? raw.charge), status: raw.status ?? null };
 }
@@ -39,7 +39,7 @@ export function readRefund(object: unknown): RefundSnapshot {
  * @param refundFailedAt event.created, UTC; the newest is kept
  * @returns the changed row; null when nothing changed
  */
-export function storeFailedRefund({ rows }: Unit, payment: Payment, refundFailedAt: Date): Payment | null {
+function storeFailedRefund({ rows }: Unit, payment: Payment, refundFailedAt: Date): Payment | null {
   if (payment.refundFailedAt && payment.refundFailedAt >= refundFailedAt) return null;
   const failed = { ...payment, refundFailedAt };
   rows.payments.set(payment.id, failed);

@@ -7,7 +7,7 @@ import {
   ensureSubscription,
   paidTimeNow,
   paidTimeOf,
-  put,
+  changeSubscription,
   withProof,
 } from '../../access/subscriptions.ts';
 import { tierOf } from '../../access/tier.ts';
@@ -77,7 +77,7 @@ export interface StoredSnapshot {
  * @param tieBreaker Stripe's answer, on the second attempt after an UndecidedTie; else null
  * @throws UndecidedTie when only Stripe can tell which of two snapshots is current
  */
-export function storeSnapshot(
+function storeSnapshot(
   tx: Unit,
   customer: Customer,
   snapshot: SubscriptionSnapshot,
@@ -100,7 +100,7 @@ export function storeSnapshot(
     { paid: givesPaid(snapshot.state, after.provenAt), at: event.created },
     isNewest,
   );
-  put(tx, row, { ...changes, ...proof, ...paidTimeOf(row, paidTimeNow(tx, heard, after)) });
+  changeSubscription(tx, row, { ...changes, ...proof, ...paidTimeOf(row, paidTimeNow(tx, heard, after)) });
   return {
     current: next !== null,
     changed: statusChanged || after.counts !== row.counts,
@@ -144,7 +144,7 @@ export function storeFetched(
   const proof = countsNow ? deriveProof(tx, { ...row, ...changes }) : null;
   const after = { ...row, ...changes, ...proof };
   const known = paidTimeNow(tx, withProof(row, after.provenAt, tx.now), after);
-  put(tx, row, { ...changes, ...proof, ...paidTimeOf(row, known) });
+  changeSubscription(tx, row, { ...changes, ...proof, ...paidTimeOf(row, known) });
   return {
     current: true,
     changed: statusChanged || after.counts !== row.counts,

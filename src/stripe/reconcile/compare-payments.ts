@@ -99,8 +99,8 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
   const row = await db.payment.findUnique({ where: { id: paymentId } });
   // The listed refund may be older than the row, which a webhook can have changed since, so ask again.
   const charge = await stripe.charges.retrieve(listedCharge.id);
-  const refunds = await stripe.refunds.list({ charge: charge.id, limit: PAGE });
   if (saysTheSame(row, charge)) return null;
+  const refunds = await stripe.refunds.list({ charge: charge.id, limit: PAGE });
   const full = readCharge(charge).refundedInFull;
   const fix = full
     ? fixBy(context, onChargeRefunded, 'charge.refunded', charge, newestRefund(refunds.data, row))

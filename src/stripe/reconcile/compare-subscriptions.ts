@@ -8,7 +8,7 @@ import { customerOf } from '../../access/customers.ts';
 import { TERMINAL_STATUSES } from '../../access/live.ts';
 import { differences, storeFetched } from '../objects/subscription.ts';
 import { readSubscription } from '../objects/subscription-shape.ts';
-import { absenceOf, noteSubscription } from '../missing.ts';
+import { absenceOf, noteWhetherKnown } from '../missing.ts';
 import type { SubscriptionSnapshot } from '../objects/subscription-shape.ts';
 import { byId, reconcileCause, compareAll, fix } from './compare.ts';
 import type { Finding, Page } from './compare.ts';
@@ -126,7 +126,7 @@ async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<stri
     } catch (error) {
       const absence = absenceOf(error);
       if (absence === null) throw error;
-      if (absence === 'gone' && !dryRun) await noteSubscription(db, row, false, now());
+      if (absence === 'gone' && !dryRun) await noteWhetherKnown(db, row, false, now());
       found.push(unknownToStripe('subscription', row.id, absence));
     }
   }

@@ -60,7 +60,7 @@ export async function compareAll<T extends { id: string }, Rows>(
   const { db, now, since, dryRun, progress } = context;
   const { stage, list, read, differs, examine } = kind;
   const cursor = `reconcile ${stage}`;
-  // Only a full run can be resumed: runs with --since list different objects.
+  // Only an unbounded list can be resumed: with a bound, each run lists different objects.
   const isResumable = !dryRun && since === null;
   const start = isResumable ? await readCursor(db, cursor, now()) : null;
   const bound = since === null ? {} : { created: { gte: epoch(since) } };

@@ -39,6 +39,7 @@ export interface MissingEvents {
 /**
  * Reads Stripe's event list and handles every event that never arrived or that we failed to handle, with the webhook's
  * own handler.
+ *
  * Goes day by day, oldest first; the next run skips finished days. If all events fit on one page, they are read at
  * once, so that a quiet account does not need a request for each day.
  *
@@ -62,7 +63,8 @@ export async function handleMissingEvents(
     progress({ stage: 'days of events', done: day + step, total: days });
     const done = addSeconds(from, step * DAY_SECONDS);
     // A bounded run leaves a gap before it, so it does not move the mark.
-    if (seconds === null && !dryRun && found.failed === 0) await setMark(db, done > until ? until : done);
+    if (seconds === null && !dryRun && found.failed === 0)
+      await setMark(db, done > until ? until : done, now());
   }
   return found;
 }
@@ -128,9 +130,9 @@ async function endOfLastRun(db: Db, until: Date): Promise<Date> {
   return mark ? later(addSeconds(new Date(mark.value), -OVERLAP_SECONDS), earliest) : earliest;
 }
 
-async function setMark(db: Db, at: Date): Promise<void> {
-  const value = at.toISOString();
-  await inTransaction(db, at, async (tx) => {
+async function setMark(db: Db, mark: Date, now: Date): Promise<void> {
+  const value = mark.toISOString();
+  await inTransaction(db, now, async (tx) => {
     await tx.setting.upsert({ where: { key: MARK }, create: { key: MARK, value }, update: { value } });
   });
 }

@@ -1,0 +1,69 @@
+import type { Socket } from 'node:net';
+
+import type { FastifyInstance } from 'fastify';
+
+import { overviewConfigOf } from '../../access/overview.ts';
+import { addSeconds } from '../../instants.ts';
+import type { AppContext } from '../context.ts';
+import { BUSY, HttpError } from '../errors.ts';
+import { limitedByAccount } from '../limits.ts';
+import { redirectToLogIn } from '../log-in-first.ts';
+import { exportAccount } from './export.ts';
+
+const EXPORT_UNDER_WAY = new HttpError(
+  429,
+  'too_many_requests',
+  'An export of your data is already running. Wait until that download has finished, then try again.',
+);
+/** Each can hold some 20 MB until its client has read it. */
+const EXPORTS_AT_ONCE = 10;
+/** An export that has taken this long is cut off when another one needs its place. */
+const EXPORT_SECONDS = 20;
+const TOO_MANY_EXPORTS = new HttpError(
+  503,
+  BUSY,
+  'Too many people are exporting their data right now. Please try again in a moment.',
+);
+
+/**
+ * `GET /settings/export`. An export can take megabytes until it is sent, so nobody can have several at a time, and there
+ * are only so many at once.
+ */
+export function exportRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
+  const overviewConfig = overviewConfigOf(config);
+  // The oldest comes first.
+  const exporting = new Map<string, { since: Date; socket: Socket }>();
+  app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
+    if (!request.user) return redirectToLogIn(request, reply);
+    const { id } = request.user;
+    if (exporting.has(id)) {
+      void reply.header('retry-after', '10');
+      throw EXPORT_UNDER_WAY;
+    }
+    const since = now();
+    if (exporting.size >= EXPORTS_AT_ONCE) {
+      const [oldest] = exporting;
+      if (!oldest || addSeconds(oldest[1].since, EXPORT_SECONDS) > since) throw TOO_MANY_EXPORTS;
+      exporting.delete(oldest[0]);
+      oldest[1].socket.destroy();
+    }
+    const { socket } = request.raw;
+    const own = { since, socket };
+    const release = (): void => {
+      // It may have been cut off for another one, and its account may have begun anew.
+      if (exporting.get(id) === own) exporting.delete(id);
+      socket.off('close', release);
+    };
+    // A client that has gone already emits no further events, and a pipelined answer may never get the connection.
+    if (!socket.destroyed) {
+      exporting.set(id, own);
+      reply.raw.once('close', release);
+      socket.once('close', release);
+    }
+    return reply
+      .header('cache-control', 'no-store')
+      .header('content-disposition', 'attachment; filename="tandem-data.json"')
+      .type('application/json')
+      .send(JSON.stringify(await exportAccount(db, request.user, overviewConfig, now()), null, 2));
+  });
+}
