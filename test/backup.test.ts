@@ -132,7 +132,10 @@ test("backing up an older version's database copies it unchanged", async () => {
   onTestFinished(() => {
     database.close();
   });
-  database.exec('DELETE FROM "_prisma_migrations" WHERE "migration_name" LIKE \'%money_back\'');
+  const removed = database.prepare(
+    `DELETE FROM "_prisma_migrations" WHERE "migration_name" LIKE '%money_back'`,
+  );
+  expect(removed.run().changes).toBe(1);
   const path = join(await emptyFolder(), 'copy.db');
   expect((await runCli(['backup', path], { DATABASE_URL: databaseUrl })).code).toBe(0);
   const copy = new Database(path, { readonly: true });

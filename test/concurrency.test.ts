@@ -86,7 +86,7 @@ async function expectHealthy(db: Db): Promise<void> {
   expect(await examine(db, { clawbackDays: 30, now: new Date(Date.now() + DAY * 1000) })).toEqual([]);
 }
 
-test('the same events sent to two servers at once are each applied once', async () => {
+test('the same events sent to two servers at once are each applied once (design: rule 5)', async () => {
   const { db, deliver, deliverAtOnce } = await twoServers();
   const referrer = await account(db, 'referrer');
   const friends = await Promise.all(

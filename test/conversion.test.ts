@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { convertReferral } from '../src/referrals/convert.ts';
 import { inTransaction } from '../src/db/transaction.ts';
-import { programmeOf } from '../src/stripe/handle-event.ts';
+import { programmeOf } from '../src/programme.ts';
 import { inUnit } from '../src/db/unit-of-work.ts';
 import { invitedFriend } from './support/invited-friend.ts';
 import {
@@ -78,7 +78,7 @@ describe('a referred user pays', () => {
     expect(new Set(rows.slice(1).map((row) => row.userId))).toEqual(new Set([friend.id, referrer.id]));
   });
 
-  test('a repeated proof of payment returns the converted referral and changes nothing', async () => {
+  test('convertReferral called again returns the referral unchanged', async () => {
     const server = await startTestServer();
     const { referrer, friend } = await invitedFriend(server);
     const first = await convert(server, friend);
@@ -126,7 +126,7 @@ describe('a referred user pays', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(145) });
   });
 
-  test('a deleted referrer is skipped: the buyer is credited all the same', async () => {
+  test('a missing referrer is skipped: the buyer is credited all the same', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await server.db.user.delete({ where: { id: referrer.id } });
@@ -139,7 +139,7 @@ describe('a referred user pays', () => {
     expect(await server.db.creditEntry.count({ where: { kind: 'grant' } })).toBe(1);
   });
 
-  test('a deleted referrer gets nothing, although their tombstone is left', async () => {
+  test('a tombstone gets nothing: the buyer is credited all the same', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
     await server.db.user.update({

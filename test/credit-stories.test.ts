@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { grantCredit } from '../src/credits/ledger.ts';
-import { checkLedger } from '../src/credits/fold.ts';
-import { programmeOf } from '../src/stripe/handle-event.ts';
+import { programmeOf } from '../src/programme.ts';
 import { inUnit } from '../src/db/unit-of-work.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
@@ -19,8 +18,6 @@ async function story() {
   let stripe = buyer(person.id);
 
   return {
-    server,
-    person,
     pays: async (day: number) => {
       server.clock.now = daysAfter(day);
       stripe = buyer(person.id);
@@ -244,28 +241,4 @@ test('a grant dated before the last ledger entry counts from that entry', async 
   await granted(10);
   await granted(9);
   expect(await credit()).toEqual({ creditUntil: daysAfter(100), creditHeldAt: null });
-});
-
-describe('the ledger check', () => {
-  test('the ledger check names every inconsistency', async () => {
-    const { server, person, pays, granted } = await story();
-    await pays(0);
-    await granted(10);
-    const user = await userRow(server, person.id);
-    const entries = await server.db.creditEntry.findMany({
-      where: { userId: person.id },
-      orderBy: { seq: 'asc' },
-    });
-    expect(checkLedger(user, entries)).toEqual([]);
-    expect(checkLedger({ ...user, creditUntil: daysAfter(56) }, entries)).toEqual([
-      'the ledger gives a different creditUntil',
-    ]);
-    expect(checkLedger({ ...user, creditHeldAt: null }, entries)).toEqual([
-      'the ledger gives a different creditHeldAt',
-      'credit must be held exactly while the tier is paid',
-    ]);
-    expect(checkLedger(user, entries.slice(0, 1))).toContain(
-      'creditEntryCount differs from the number of ledger entries',
-    );
-  });
 });

@@ -351,7 +351,7 @@ describe('what reconcile fetches from Stripe', () => {
   });
 });
 
-test('every entry of a ledger is at or after the one before it, in whatever order events arrive', async () => {
+test('paid time that is heard of after a later grant is dated at that grant', async () => {
   const {
     bought: [a],
     server,

@@ -331,7 +331,7 @@ describe('a reset link that was mailed', () => {
     ]);
   });
 
-  test('of an account whose converted referral moved its customer away leaves that referral', async () => {
+  test('of an account that has converted and lost its customer to another account keeps its referral', async () => {
     const server = await startTestServer(MAIL);
     const { friend, person } = await squatter(server);
     const other = await signUp(server, 'other@example.com');

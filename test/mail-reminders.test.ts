@@ -325,9 +325,7 @@ describe('the daily examination', () => {
     const { server, hourly, warnings } = await withFailedEvent(() => Promise.reject(new Error('busy')));
     await hourly.run();
     const mail = await server.db.outboxItem.findFirstOrThrow({ where: { kind: 'mail.operator' } });
-    expect(mail.data).toMatch(
-      /1 Stripe event could not be handled.*The daily check of the database failed/,
-    );
+    expect(mail.data).toMatch(/1 Stripe event could not be handled.*The daily check of the database failed/);
     expect(warnings).toHaveLength(1);
   });
 

@@ -61,7 +61,7 @@ test('a first payment tells both sides, once', async () => {
   expect(mailServer.mails).toHaveLength(2);
 });
 
-test('mail leaves after the commit that queued it, without being asked for', async () => {
+test('mail leaves after the commit that queued it, without being asked for (design: rule 12)', async () => {
   const { mailServer, server, pay } = await invitation();
   await startTestSender(server);
   await pay();
@@ -85,7 +85,7 @@ async function sendOne(server: TestServer) {
   return sender;
 }
 
-describe('a mail server', () => {
+describe('a mail server (design: rule 12)', () => {
   test.each<[string, MailServerOptions]>([
     ['in plain text', {}],
     ['in plain text with a login', { login: { user: 'tandem', password: 'p@ss word/1' } }],

@@ -1,4 +1,4 @@
-import { copyFile, readdir, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import Database from 'better-sqlite3';
@@ -12,6 +12,7 @@ import { resetLink } from '../src/operator/reset-link.ts';
 import { user } from '../src/operator/user.ts';
 import { readConfig } from '../src/config.ts';
 import { Prisma } from '../src/db/generated/client.ts';
+import { migrationNames } from '../src/db/migrate.ts';
 import { openDatabase } from '../src/db/open.ts';
 import type { Db } from '../src/db/transaction.ts';
 import { PlainError } from '../src/plain-error.ts';
@@ -81,15 +82,36 @@ function change(source: string, statements: string): void {
   database.close();
 }
 
-/** A source with an account and this many settings. */
+const AN_ACCOUNT = `
+  INSERT INTO "User" ("id", "email", "emailHash", "passwordHash", "code", "tier", "creditEntryCount", "createdAt")
+  VALUES ('u', 'ann@example.com', 'h', 'p', 'ANN', 'free', 0, '2027-01-10T09:00:00.000+00:00')`;
+
+/** A source with an account and two settings. */
 async function smallSource(): Promise<string> {
   const source = await newSource();
+  change(source, `INSERT INTO "Setting" VALUES ('a', 'x'), ('b', 'x'); ${AN_ACCOUNT}`);
+  return source;
+}
+
+/** A source with an account, made by a version that did not have the two newest migrations. */
+async function olderSource(): Promise<string> {
+  const source = `file:${join(await emptyFolder(), 'tandem.db')}`;
+  const folder = join(import.meta.dirname, '../prisma');
+  const names = (await migrationNames(folder)).slice(0, -2);
+  for (const name of names) {
+    change(source, await readFile(join(folder, 'migrations', name, 'migration.sql'), 'utf8'));
+  }
+  const template = new Database(sqliteTemplate, { readonly: true });
+  const noted = template.prepare(`SELECT "sql" FROM "sqlite_master" WHERE "name" = '_prisma_migrations'`);
   change(
     source,
-    `INSERT INTO "Setting" VALUES ('a', 'x'), ('b', 'x');
-     INSERT INTO "User" ("id", "email", "emailHash", "passwordHash", "code", "tier", "creditEntryCount", "createdAt")
-     VALUES ('u', 'ann@example.com', 'h', 'p', 'ANN', 'free', 0, '2027-01-10T09:00:00.000+00:00')`,
+    `${String(noted.pluck().get())};
+     ATTACH '${sqliteTemplate}' AS "newest";
+     INSERT INTO "_prisma_migrations" SELECT * FROM "newest"."_prisma_migrations"
+       WHERE "migration_name" IN ('${names.join(`', '`)}');
+     ${AN_ACCOUNT}`,
   );
+  template.close();
   return source;
 }
 
@@ -227,15 +249,15 @@ describe('without SESSION_SECRET, migrate-to says where the servers keep it', ()
 });
 
 test('migrate-to brings a source of an older version up to date and copies it in one run', async () => {
-  const source = `file:${join(await emptyFolder(), 'tandem.db')}`;
-  new Database(source.slice(5)).close();
+  const source = await olderSource();
   const target = await bareTarget();
   const { code, stdout, stderr } = await runCli(['migrate-to', target], {
     DATABASE_URL: source,
     SESSION_SECRET,
   });
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-  expect(stdout).toContain('Copied and compared 0 rows');
+  expect(stdout).toContain('Copied and compared 1 row');
+  expect(await rowCounts(target)).toEqual({ User: 1 });
   expect(stdout).toContain('The SQLite file was migrated to this version and is otherwise unchanged.');
 });
 

@@ -111,7 +111,7 @@ describe.each(STRANGERS)('when a stranger %s', (_how, had) => {
   });
 });
 
-describe('an address that was paid for keeps counting', () => {
+describe('an address that was paid for keeps counting (design: rule 11)', () => {
   test('an address that was paid for converts no second referral after its account changed to another one', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
@@ -166,7 +166,7 @@ describe('an address that was paid for keeps counting', () => {
   });
 });
 
-describe('nobody refers themselves', () => {
+describe('nobody refers themselves (design: rule 11)', () => {
   test('by taking the address of their referrer', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
@@ -272,7 +272,7 @@ test('however many Gmail addresses there are, all are hashed again', async () =>
   expect(await db.user.count({ where: { emailHash: { not: 'of the dotted address' } } })).toBe(many);
 });
 
-describe('a trial is given once for each address', () => {
+describe('a trial is given once for each address (design: rule 11)', () => {
   async function world(): Promise<World> {
     return startWorld({ STRIPE_TRIAL_DAYS: '7' });
   }

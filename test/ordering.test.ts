@@ -1,19 +1,13 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { invitedFriend } from './support/invited-friend.ts';
+import { permutations } from './support/permutations.ts';
 import { daysAfter, deliver, deliverAll, START, startTestServer, userRow } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
-
-function permutations<T>(items: readonly T[]): T[][] {
-  if (items.length <= 1) return [[...items]];
-  return items.flatMap((item, index) =>
-    permutations(items.filter((_, other) => other !== index)).map((rest) => [item, ...rest]),
-  );
-}
 
 /** Everything that the order of events must not change. */
 async function endState(server: TestServer) {
@@ -91,7 +85,9 @@ describe('the events of a purchase in any order', () => {
         zero: stripe.invoicePaid({ amount_paid: 0 }),
       };
       server.clock.now = daysAfter(7);
-      for (const key of order.split(', ') as (keyof typeof events)[]) await deliver(server, events[key]);
+      for (const key of order.split(', ') as (keyof typeof events)[]) {
+        expect((await deliver(server, events[key])).statusCode).toBe(200);
+      }
       const state = await endState(server);
       expect(state).toMatchObject({ converted: null, status: 'active', proven: false });
       expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid', creditUntil: null });
@@ -144,39 +140,41 @@ describe('a late snapshot', () => {
     ]);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
+});
 
-  test('without created counts as of the second in which it arrived', async () => {
-    const server = await startTestServer();
-    const { friend, stripe } = await invitedFriend(server);
-    await deliverAll(server, [stripe.checkoutCompleted()]);
-    server.clock.now = new Date(daysAfter(5).getTime() + 999);
-    const { created, livemode, ...event } = stripe.created();
-    expect([created, livemode]).toEqual([epoch(START), false]);
-    await deliverAll(server, [event]);
-    expect(await server.db.subscription.findFirst()).toMatchObject({ snapshotAt: daysAfter(5) });
-    expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
-  });
+test('an event without `created` counts as of its receipt, and one without `livemode` is accepted', async () => {
+  // With a key, the server compares the event's mode with its own.
+  const server = await startTestServer({ STRIPE_API_KEY: 'sk_live_x' });
+  const { friend, stripe } = await invitedFriend(server);
+  const { livemode: itsMode, ...checkout } = stripe.checkoutCompleted();
+  const { livemode, created, ...snapshot } = stripe.created();
+  expect([itsMode, livemode, created]).toEqual([false, false, epoch(START)]);
+  await deliverAll(server, [checkout]);
+  server.clock.now = new Date(daysAfter(5).getTime() + 999);
+  await deliverAll(server, [snapshot]);
+  expect(await server.db.subscription.findFirst()).toMatchObject({ snapshotAt: daysAfter(5) });
+  expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
 });
 
 describe('two updates of one second', () => {
   const willEnd = { cancel_at_period_end: true };
   const pairs = (stripe: ReturnType<typeof buyer>) => ({
-    // Somebody presses "cancel" and "keep" within a second: the second update follows the first.
+    // The plan is cancelled and its payment fails within one second: the second update follows the first.
     cancels: stripe.updated(willEnd, { at: daysAfter(1), previous: { cancel_at_period_end: false } }),
-    changesPlan: stripe.updated(
+    fallsDue: stripe.updated(
       { ...willEnd, status: 'past_due' },
       { at: daysAfter(1), previous: { status: 'active' } },
     ),
   });
 
-  test.each([[['cancels', 'changesPlan']], [['changesPlan', 'cancels']]] as const)(
+  test.each([[['cancels', 'fallsDue']], [['fallsDue', 'cancels']]] as const)(
     'come out right in any order: %s',
     async (order) => {
       const server = await startTestServer();
       const { stripe } = await invitedFriend(server);
       await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
       const events = pairs(stripe);
-      for (const key of order) await deliver(server, events[key]);
+      for (const key of order) expect((await deliver(server, events[key])).statusCode).toBe(200);
       expect(await server.db.subscription.findFirst()).toMatchObject({
         status: 'past_due',
         cancelAtPeriodEnd: true,
@@ -249,6 +247,27 @@ describe('two updates of one second', () => {
       snapshotAt: daysAfter(2),
       snapshotEventId: later.id,
       needsReconcile: false,
+    });
+  });
+
+  test('a tie while Stripe hangs: it is given up after 2 s, the last update holds, and the row is marked', async () => {
+    const api = await stripeThatSays(() => new Promise(() => undefined));
+    const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
+    const { stripe } = await invitedFriend(server);
+    if (!server.stripe) throw new Error('The server under test has no key.');
+    const { subscriptions } = server.stripe;
+    const retrieve = subscriptions.retrieve.bind(subscriptions);
+    // The client's own timeout ends the request, only sooner: the test need not wait.
+    const asking = vi.spyOn(subscriptions, 'retrieve');
+    asking.mockImplementation((id, params, options) => retrieve(id, params, { ...options, timeout: 20 }));
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), ...undecidable(stripe)]);
+    expect(api.asked).toEqual([stripe.subscription]);
+    expect(asking.mock.calls.map(([, , options]) => options)).toEqual([
+      { timeout: 2_000, maxNetworkRetries: 0 },
+    ]);
+    expect(await server.db.subscription.findFirst()).toMatchObject({
+      cancelAtPeriodEnd: false,
+      needsReconcile: true,
     });
   });
 

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
+import { grantCredit } from '../src/operator/grant-credit.ts';
+import { commandContext } from './support/command-context.ts';
 import { invitedFriend } from './support/invited-friend.ts';
 import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
@@ -67,10 +69,15 @@ describe('a trial', () => {
 
   test('a trial does not hold credit: it runs on', async () => {
     const server = await startTestServer();
-    const { referrer } = await friendAfterCheckout(server);
-    const own = buyer(referrer.id);
+    const person = await signUp(server, 'person@example.com');
+    await grantCredit(commandContext(server), person.email, 30, undefined);
+    const own = buyer(person.id);
     await deliverAll(server, [own.checkoutCompleted(), ...trialStarts(own)]);
-    expect(await userRow(server, referrer.id)).toMatchObject({ tier: 'trial', creditHeldAt: null });
+    expect(await userRow(server, person.id)).toMatchObject({
+      tier: 'trial',
+      creditUntil: daysAfter(30),
+      creditHeldAt: null,
+    });
   });
 });
 

@@ -47,7 +47,7 @@ async function raceOfEvents(
   expect(answers).toEqual([200, 200]);
 }
 
-describe('a customer is linked on one server while the other stores their subscription', () => {
+describe('a customer is linked on one server while the other stores their subscription (design: rule 5)', () => {
   test('the link commits before the subscription, and the user is paid', async () => {
     const { one, other, referrer, friend, stripe } = await twoServers();
     await raceOfEvents({ one, other }, stripe.checkoutCompleted(), ['UPDATE', 'Customer'], stripe.created());
@@ -196,7 +196,7 @@ test('the same event reaching both servers at once is applied once', async () =>
   expect(await one.db.auditRow.count({ where: { userId: friend.id, kind: 'tier' } })).toBe(1);
 });
 
-describe('an account is deleted while a checkout that names it completes', () => {
+describe('an account is deleted while a checkout that names it completes (design: rule 5)', () => {
   test.skipIf(SIDE_BY_SIDE)(
     'an account that has paid is not deleted, and a deleted one is not paid',
     async () => {
@@ -273,7 +273,7 @@ async function aboutToMove() {
 
 const MOVES: Point = ['UPDATE', 'Customer', 'NEW."userId" <> OLD."userId"'];
 
-describe('a customer is moved by relink while something else happens to it', () => {
+describe('a customer is moved by relink while something else happens to it (design: rule 5)', () => {
   test('the move commits before an event of the customer: the event is applied to the new account', async () => {
     const { one, other, friend, owner, stripe } = await aboutToMove();
     const ends = () => deliver(other, stripe.ended(START));
@@ -311,7 +311,7 @@ describe('a customer is moved by relink while something else happens to it', () 
     await expectSound(one);
   });
 
-  test('two customers change places between two accounts at once', async () => {
+  test('two customers change places between two accounts at once: both accounts stay paid', async () => {
     const { one, other, friend, owner, stripe } = await aboutToMove();
     const theirs = buyer(owner.id);
     await deliverAll(one, [theirs.checkoutCompleted(), theirs.created()]);
@@ -350,7 +350,7 @@ describe('a customer is moved by relink while something else happens to it', () 
     await expectSound(one);
   });
 
-  test('a checkout links it for the first time while an operator does', async () => {
+  test('a checkout links it for the first time while an operator does: the operator’s choice stands', async () => {
     const { one, other, friend } = await twoServers();
     const owner = await signUp(one, 'owner@example.com');
     const stripe = buyer(friend.id);

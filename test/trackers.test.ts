@@ -92,7 +92,7 @@ describe('invertase/stripe-firebase-extensions 119: "Race Condition in Firestore
     // Both wait for another writer and are then retried in any order.
     const writer = await keepBusy(server);
     const answers = [deliver(server, transient), deliver(server, current)];
-    await new Promise((resolve) => setTimeout(resolve, 250));
+    await writer.blocks();
     await writer.lift();
     for (const answer of await Promise.all(answers)) expect(answer.statusCode).toBe(200);
     expect(await me(server, friend)).toMatchObject({

@@ -65,6 +65,16 @@ describe('without mail', () => {
     expect(await outbox(server)).toEqual([]);
   });
 
+  test('typing the address that the account has changes nothing: sessions and reset links stay', async () => {
+    const server = await startTestServer();
+    const ann = await newcomer(server);
+    expect(await loginStatus(server, 'ann@example.com')).toBe(303);
+    await resetLink(commandContext(server), 'ann@example.com');
+    expect((await askFor(server, ann, 'ANN@example.com')).statusCode).toBe(303);
+    expect(await server.db.session.count()).toBe(2);
+    expect(await server.db.resetLink.count()).toBe(1);
+  });
+
   test('a changed address is told to Stripe, for every customer', async () => {
     const server = await startTestServer();
     const ann = await newcomer(server);
@@ -79,7 +89,7 @@ describe('without mail', () => {
   });
 });
 
-describe('a new address', () => {
+describe('a new address (design: rule 12)', () => {
   test('gets a link, which shows a button to anybody and proves nothing by being opened', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
@@ -275,7 +285,7 @@ async function proven(server: TestServer, email = 'ann@example.com'): Promise<Pe
   return ann;
 }
 
-describe('a change of address', () => {
+describe('a change of address (design: rule 12)', () => {
   test('waits for the proof, and the old address is told at once', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);
@@ -554,7 +564,7 @@ describe('a change of address', () => {
   });
 });
 
-describe('an account with an address that nobody proved or paid for', () => {
+describe('an account with an address that nobody proved or paid for (design: rule 12)', () => {
   test('is deleted when somebody else proves the address, who is told before', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);

@@ -224,7 +224,7 @@ test('a subscription without a customer is ignored', async () => {
   expect(answer.json()).toEqual({ status: 'ignored', reason: 'the subscription has no customer' });
 });
 
-test('an object of unknown shape is kept as failed with a readable error and answered 5xx', async () => {
+test('an object of unknown shape is kept as failed with a readable error and answered 5xx (design: rule 10)', async () => {
   const server = await startTestServer();
   const event = buyer().created({ status: 7 });
   const answer = await deliver(server, event);
@@ -248,7 +248,7 @@ test.each([
   expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
 });
 
-describe('while another process writes to the database', () => {
+describe('while another process writes to the database (design: rule 10)', () => {
   async function busyServer(databaseUrl: string) {
     const server = await startTestServer({ DATABASE_URL: databaseUrl });
     const friend = await signUp(server, 'friend@example.com');
@@ -258,7 +258,7 @@ describe('while another process writes to the database', () => {
   test('an event waits for the other process and is applied', async () => {
     const { server, event, other } = await busyServer(await newDatabase());
     const answer = deliver(server, event);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await other.blocks();
     await other.lift();
     expect((await answer).json()).toEqual({ status: 'ok' });
   });

@@ -242,29 +242,32 @@ describe("when Stripe's clock and ours differ", () => {
   test.each([
     ['an hour in our future', HOUR],
     ['an hour in our past', -HOUR],
-  ])('events %s: credit starts and is paused by our clock, to the second', async (_name, skew) => {
-    const { server, friend, referrer, stripe } = await invitation();
-    const at = { at: seconds(skew) };
-    await deliverAll(server, [
-      stripe.checkoutCompleted({}, at),
-      stripe.created({}, at),
-      stripe.invoicePaid({}, at),
-      stripe.invoicePaymentPaid({}, at),
-    ]);
-    expect(await userRow(server, friend.id)).toMatchObject({
-      tier: 'paid',
-      creditUntil: daysAfter(45),
-      creditHeldAt: START,
-    });
-    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
+  ])(
+    'events %s: the grant and what follows it are dated by our clock, to the second',
+    async (_name, skew) => {
+      const { server, friend, referrer, stripe } = await invitation();
+      const at = { at: seconds(skew) };
+      await deliverAll(server, [
+        stripe.checkoutCompleted({}, at),
+        stripe.created({}, at),
+        stripe.invoicePaid({}, at),
+        stripe.invoicePaymentPaid({}, at),
+      ]);
+      expect(await userRow(server, friend.id)).toMatchObject({
+        tier: 'paid',
+        creditUntil: daysAfter(45),
+        creditHeldAt: START,
+      });
+      expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
 
-    server.clock.now = daysAfter(10);
-    await deliverAll(server, [
-      stripe.chargeRefunded({}, { at: new Date(daysAfter(10).getTime() + skew * 1000) }),
-    ]);
-    expect(await userRow(server, friend.id)).toMatchObject({ creditUntil: daysAfter(10) });
-    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(10) });
-  });
+      server.clock.now = daysAfter(10);
+      await deliverAll(server, [
+        stripe.chargeRefunded({}, { at: new Date(daysAfter(10).getTime() + skew * 1000) }),
+      ]);
+      expect(await userRow(server, friend.id)).toMatchObject({ creditUntil: daysAfter(10) });
+      expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(10) });
+    },
+  );
 
   test('a subscription that ended an hour in our future: credit runs from now', async () => {
     const { server, friend, stripe } = await invitation();

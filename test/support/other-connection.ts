@@ -1,6 +1,8 @@
 import Database from 'better-sqlite3';
 import { Client } from 'pg';
-import { onTestFinished } from 'vitest';
+import { onTestFinished, vi } from 'vitest';
+
+import { until } from './process.ts';
 
 /** A separate connection to a server's database, like another process's. It is closed after the test. */
 export interface OtherConnection {
@@ -99,25 +101,54 @@ async function addTrigger(
   };
 }
 
+/** Another process that writes; lifted, it commits. */
+interface Writer extends Obstacle {
+  /** Waits until a statement of the server under test, in this process, waits for the other one. */
+  blocks: () => Promise<void>;
+}
+
 /**
  * Another process in the middle of a long write that blocks every event: on SQLite it holds the write lock, on
  * PostgreSQL it has locked the event ledger.
- *
- * @returns lifts it: the other process commits
  */
-export async function keepBusy(server: { databaseUrl: string }): Promise<Obstacle> {
-  const { run, close } = await otherConnection(server);
-  await run(
-    server.databaseUrl.startsWith('file:')
-      ? 'BEGIN IMMEDIATE'
-      : 'BEGIN; LOCK TABLE "Event" IN EXCLUSIVE MODE',
-  );
+export async function keepBusy(server: { databaseUrl: string }): Promise<Writer> {
+  const { run, rows, close } = await otherConnection(server);
+  const onSqlite = server.databaseUrl.startsWith('file:');
+  await run(onSqlite ? 'BEGIN IMMEDIATE' : 'BEGIN; LOCK TABLE "Event" IN EXCLUSIVE MODE');
+  const hasWaiters = async (): Promise<boolean> => {
+    const here = '(SELECT oid FROM pg_database WHERE datname = current_database())';
+    return (await rows(`SELECT 1 FROM pg_locks WHERE NOT granted AND database = ${here}`)).length > 0;
+  };
+  const isBlocking = onSqlite ? watchForBusy() : hasWaiters;
   return {
+    blocks: async () => {
+      await until(async () => (await isBlocking()) || undefined);
+    },
     lift: async () => {
       await run('COMMIT');
       await close();
     },
   };
+}
+
+/**
+ * SQLite has no list of those who wait for its lock, so this watches every statement of this process.
+ *
+ * @returns says whether one has found the database busy since
+ */
+function watchForBusy(): () => boolean {
+  const probe = new Database(':memory:');
+  const statements = Object.getPrototypeOf(probe.prepare('SELECT 1')) as Database.Statement;
+  probe.close();
+  const runs = vi.spyOn(statements, 'run');
+  onTestFinished(() => {
+    runs.mockRestore();
+  });
+  return () =>
+    runs.mock.results.some(
+      ({ type, value }) =>
+        type === 'throw' && value instanceof Database.SqliteError && value.code === 'SQLITE_BUSY',
+    );
 }
 
 /**
