@@ -12,7 +12,8 @@ import type { Bounds } from '../src/http/bounds.ts';
 import { readBody } from '../src/http/read-body.ts';
 import { addSeconds } from '../src/instants.ts';
 import { Collected, until } from './support/process.ts';
-import { PATIENT, SESSION_SECRET, sign, signUp, startTestServer } from './support/server.ts';
+import { MAIL } from './support/mail.ts';
+import { PASSWORD, PATIENT, SESSION_SECRET, sign, signUp, startTestServer } from './support/server.ts';
 import type { Person } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -181,6 +182,30 @@ describe('closing slow connections', () => {
     late.socket.write('no');
     expect(await late.closed).toMatch(/^HTTP\/1\.1 303 .*\r\nlocation: \/login\r\n/is);
     expect(await server.db.user.findUnique({ where: { id: ann.id } })).toMatchObject({ mailOff: false });
+  });
+
+  test('a reset link is mailed, and the request logged, even if whoever asked for it left before the answer', async () => {
+    const server = await listen({}, MAIL);
+    const { app, open, log } = server;
+    await signUp(server, 'ann@example.com');
+    const form = (path: string, fields: Record<string, string>) => {
+      const body = new URLSearchParams(fields).toString();
+      const type = 'Content-Type: application/x-www-form-urlencoded';
+      return `POST ${path} HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+    };
+    // The second request has to wait for the answer to the first, which compares a password.
+    const login = form('/login', { email: 'nobody@example.com', password: PASSWORD });
+    const { socket } = await open(login + form('/forgot', { email: 'ann@example.com' }));
+    await until(async () => (await app.limits.resetMailsToMailbox.left('ann@example.com')) < 5 || undefined);
+    socket.resetAndDestroy();
+    const mails = { where: { kind: 'mail.reset-password' } };
+    await until(async () => (await server.db.outboxItem.count(mails)) > 0 || undefined);
+    const lines = await until(() => {
+      const logged = log.text.split('\n').filter((line) => line.includes('"msg":"request"'));
+      return Promise.resolve(logged.length === 2 ? logged : undefined);
+    });
+    expect(lines.find((line) => line.includes('"route":"/forgot"'))).toContain('"clientLeft":true');
+    expect(log.text).not.toContain('"level":50');
   });
 
   test('an account has one export at a time', async () => {

@@ -13,6 +13,7 @@ import { createGaps, whenUnlocked } from './write-lock.ts';
 const PREPARED_LIMIT = 500;
 
 /**
+ * secure_delete: what is deleted is overwritten, so that a deleted address is in no later backup of the file.
  * temp_store: RETURNING collects its rows in a temporary table; creating a file for it would cost ten times the
  * statement.
  */
@@ -20,6 +21,7 @@ const PRAGMAS = `
   PRAGMA journal_mode = WAL;
   PRAGMA synchronous = FULL;
   PRAGMA foreign_keys = ON;
+  PRAGMA secure_delete = ON;
   PRAGMA temp_store = MEMORY;
 `;
 

@@ -45,6 +45,7 @@ import { comesFromUs } from './origin-check.ts';
 import { closeUnreadBodies, collectBodies } from './read-body.ts';
 import { createTurns } from './turns.ts';
 import { declareVisitor, recogniseVisitors } from './visitor.ts';
+import { whenAnswered } from './when-answered.ts';
 
 /** The billing forms redirect here. Browsers apply the page's form-action to such redirects too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
@@ -126,9 +127,12 @@ export async function buildApp(
   app.addHook('onRequest', function waitForTurn(_request, _reply, done) {
     turns.begin(done);
   });
-  app.addHook('onResponse', function logRequest(request, reply, done) {
-    const { statusCode, elapsedTime } = reply;
-    request.log.info({ ...describeRequest(request), statusCode, ms: Math.round(elapsedTime) }, 'request');
+  app.addHook('onRequest', function logRequest(request, reply, done) {
+    whenAnswered(request, reply, (wasSent) => {
+      const { statusCode, elapsedTime } = reply;
+      const outcome = wasSent ? { statusCode } : { clientLeft: true };
+      request.log.info({ ...describeRequest(request), ...outcome, ms: Math.round(elapsedTime) }, 'request');
+    });
     done();
   });
 

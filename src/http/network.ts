@@ -15,12 +15,12 @@ const WITH_PORT = /^\[(.*)\](?::\d+)?$|^([^:]*|.*:[\d.]+\.\d+):\d+$/;
  * The key by which limits count a client: the IPv4 address, also when mapped into IPv6, or the /64 of an IPv6
  * address.
  *
- * @param address with or without a port
+ * @param address with or without a port; undefined when the client has gone
  * @returns the same text for every notation and everyone in that network; `unknown` for anything that is not
  * an address
  */
-export function networkOf(address: string): string {
-  if (address.length > MAX_LENGTH) return UNKNOWN;
+export function networkOf(address: string | undefined): string {
+  if (address === undefined || address.length > MAX_LENGTH) return UNKNOWN;
   const spelt = address.trim();
   const [, inBrackets, beforePort] = WITH_PORT.exec(spelt) ?? [];
   const bare = inBrackets ?? beforePort ?? spelt;

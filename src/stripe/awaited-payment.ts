@@ -1,5 +1,6 @@
 import { Stripe } from 'stripe';
 
+import { subscriptionsOf } from '../access/subscriptions.ts';
 import type { Subscription } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
@@ -49,4 +50,14 @@ export async function findAwaitedPayment(
     if (error instanceof Stripe.errors.StripeError) return 'unknown';
     throw error;
   }
+}
+
+/** Whether somebody has paid in a user's last checkout within the last two minutes, and its webhook is still to come. */
+export async function isPaymentComing(
+  parts: { db: Db; stripe: Stripe | null },
+  userId: string,
+  now: Date,
+): Promise<boolean> {
+  const subscriptions = await subscriptionsOf(parts.db, userId);
+  return (await findAwaitedPayment(parts, userId, subscriptions, now)) === 'waiting';
 }

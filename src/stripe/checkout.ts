@@ -51,16 +51,18 @@ export async function openCheckout(
   now: Date,
 ): Promise<string | null> {
   const { db, stripe, config } = context;
-  const order = { plan, priceId, trialDays: (await isTrialAvailable(db, user)) ? config.trialDays : 0 };
+  let trialDays = (await isTrialAvailable(db, user)) ? config.trialDays : 0;
   let over: string | null = null;
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
-    const checkout = await claimCheckout(db, user, order, over, now);
+    const checkout = await claimCheckout(db, user, { plan, priceId, trialDays }, over, now);
     const session = await sessionOf(context, user, checkout, now);
     if (session === null) {
       over = checkout.id;
       continue;
     }
     const { subscription } = session;
+    // Its trial has begun, and may have ended, even if we have not heard of it yet.
+    if (session.status === 'complete' && checkout.trialDays > 0) trialDays = 0;
     if (session.status === 'complete' && isNotOver(subscription) && isOurs(subscription, config.products))
       return null;
     if (session.status === 'open' && session.url !== null) {

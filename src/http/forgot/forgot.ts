@@ -9,6 +9,7 @@ import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { giveBackToMailbox, takeForNetwork, takeForMailbox, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { mayMailTo, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
+import { whenAnswered } from '../when-answered.ts';
 
 /**
  * Forgotten password. The answer is the same whether or not the account exists, and it does not wait for the
@@ -17,11 +18,10 @@ import { sendPage } from '../page.ts';
 export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, sessionSecret, now } = context;
   const mailing = new Set<Promise<void>>();
-  app.decorateRequest('forgottenEmail', null);
 
   app.get('/forgot', (request, reply) => forgotPage(request, reply, {}));
 
-  app.post('/forgot', { onResponse: mailLink }, async (request, reply) => {
+  app.post('/forgot', async (request, reply) => {
     if (config.mail === null) return forgotPage(request, reply, {});
     if (!(await takeForNetwork(request, reply, 'forgottenOfNetwork')))
       return forgotPage(request, reply.status(429), { errors: { email: TOO_MANY_ATTEMPTS } });
@@ -29,23 +29,22 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     if (!form.success)
       return forgotPage(request, reply.status(400), { errors: errorsFor(form.error, { email: BAD_EMAIL }) });
     const { email } = form.data;
-    if (await takeForMailbox(request, 'resetMailsToMailbox', email)) request.forgottenEmail = email;
+    if (await takeForMailbox(request, 'resetMailsToMailbox', email))
+      whenAnswered(request, reply, () => {
+        mailLink(request, email);
+      });
     return forgotPage(request, reply, { sentTo: email });
   });
 
-  /** Runs after the answer was sent. */
-  function mailLink(request: FastifyRequest, _reply: FastifyReply, done: () => void): void {
-    const { forgottenEmail: email, log } = request;
-    if (email !== null) {
-      const mailed = queueLink(request, email)
-        .catch((error: unknown) => {
-          log.error({ err: error }, 'a reset link could not be queued');
-        })
-        .finally(() => mailing.delete(mailed));
-      mailing.add(mailed);
-    }
-    done();
+  function mailLink(request: FastifyRequest, email: string): void {
+    const mailed = queueLink(request, email)
+      .catch((error: unknown) => {
+        request.log.error({ err: error }, 'a reset link could not be queued');
+      })
+      .finally(() => mailing.delete(mailed));
+    mailing.add(mailed);
   }
+
   async function queueLink(request: FastifyRequest, email: string): Promise<void> {
     let isQueued = false;
     try {
@@ -80,12 +79,5 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
       values: { email: typedText(request.body, 'email') },
       errors,
     });
-  }
-}
-
-declare module 'fastify' {
-  interface FastifyRequest {
-    /** Where to mail a reset link once this request is answered. */
-    forgottenEmail: string | null;
   }
 }

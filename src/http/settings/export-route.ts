@@ -8,6 +8,7 @@ import type { AppContext } from '../context.ts';
 import { BUSY, HttpError } from '../errors.ts';
 import { limitedByAccount } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
+import { whenAnswered } from '../when-answered.ts';
 import { exportAccount } from './export.ts';
 
 const EXPORT_UNDER_WAY = new HttpError(
@@ -47,19 +48,12 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
       exporting.delete(oldest[0]);
       oldest[1].socket.destroy();
     }
-    const { socket } = request.raw;
-    const own = { since, socket };
-    const release = (): void => {
+    const own = { since, socket: request.raw.socket };
+    exporting.set(id, own);
+    whenAnswered(request, reply, () => {
       // It may have been cut off for another one, and its account may have begun anew.
       if (exporting.get(id) === own) exporting.delete(id);
-      socket.off('close', release);
-    };
-    // A client that has gone already emits no further events, and a pipelined answer may never get the connection.
-    if (!socket.destroyed) {
-      exporting.set(id, own);
-      reply.raw.once('close', release);
-      socket.once('close', release);
-    }
+    });
     return reply
       .header('cache-control', 'no-store')
       .header('content-disposition', 'attachment; filename="tandem-data.json"')
