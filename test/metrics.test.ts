@@ -8,7 +8,7 @@ import { inTransaction } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';
 import { queueNow } from '../src/outbox/queue.ts';
 import { startMailServer } from './support/mail-server.ts';
-import { otherConnection, refuseWrites } from './support/other-connection.ts';
+import { otherConnection, refuseCommits, refuseWrites } from './support/other-connection.ts';
 import { mailEnv, startTestSender } from './support/sender.ts';
 import {
   daysAfter,
@@ -45,20 +45,6 @@ async function scrape(app: FastifyInstance): Promise<(line: string) => number> {
 
 function events(type: string, outcome: string): string {
   return `tandem_events_total{type="${type}",outcome="${outcome}"}`;
-}
-
-/** Makes COMMIT fail after an update of this table, which rolls back the whole transaction. */
-async function refuseCommit(server: TestServer, table: string): Promise<{ lift: () => Promise<void> }> {
-  const { run } = await otherConnection(server);
-  const late = 'INSERT INTO "Late" VALUES (\'nobody\')';
-  await run(
-    'CREATE TABLE "Late" ("userId" TEXT REFERENCES "User" ("id") DEFERRABLE INITIALLY DEFERRED); ' +
-      (inject('engine') === 'sqlite'
-        ? `CREATE TRIGGER late AFTER UPDATE ON "${table}" BEGIN ${late}; END`
-        : `CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ${late}; RETURN NEW; END $$;
-           CREATE TRIGGER late AFTER UPDATE ON "${table}" FOR EACH ROW EXECUTE FUNCTION late()`),
-  );
-  return { lift: () => run(`DROP TRIGGER late${inject('engine') === 'sqlite' ? '' : ` ON "${table}"`}`) };
 }
 
 async function referredBuyer(server: TestServer) {
@@ -128,7 +114,7 @@ describe('metrics of conversions, reversals, restorations and days granted', () 
     const server = await startTestServer();
     const { friend, stripe } = await referredBuyer(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);
-    const { lift } = await refuseCommit(server, 'Referral');
+    const { lift } = await refuseCommits(server, 'CreditEntry');
     const event = stripe.created();
     expect((await deliver(server, event)).statusCode).toBe(500);
     const failed = await scrape(server.app);

@@ -2,7 +2,7 @@ import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import Database from 'better-sqlite3';
-import { beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 
 import { doctor } from '../src/operator/doctor.ts';
 import { explain } from '../src/operator/explain.ts';
@@ -18,7 +18,6 @@ import type { Db } from '../src/db/transaction.ts';
 import { PlainError } from '../src/plain-error.ts';
 import { commandContext } from './support/command-context.ts';
 import { otherConnection, refuseWrites } from './support/other-connection.ts';
-import { asAdministrator, databaseOn, newDatabaseName } from './support/postgresql-databases.ts';
 import { emptyFolder, runCli } from './support/process.ts';
 import {
   daysAfter,
@@ -26,6 +25,7 @@ import {
   deliver,
   deliverAll,
   newDatabase,
+  newEmptyDatabase,
   SESSION_SECRET,
   signUp,
   startTestServer,
@@ -48,17 +48,6 @@ async function newSource(): Promise<string> {
   const path = join(await emptyFolder(), 'tandem.db');
   await copyFile(sqliteTemplate, path);
   return `file:${path}`;
-}
-
-/** The URL of a PostgreSQL database without tables. */
-async function bareTarget(): Promise<string> {
-  const server = inject('postgresqlServer') ?? '';
-  const name = newDatabaseName();
-  await asAdministrator(server, `CREATE DATABASE ${name}`);
-  onTestFinished(async () => {
-    await asAdministrator(server, `DROP DATABASE ${name} WITH (FORCE)`);
-  });
-  return databaseOn(server, name);
 }
 
 const copy = (source: string, target: string) =>
@@ -197,7 +186,7 @@ test('migrate-to copies everything; accounts, sessions and ledgers are the same'
   expect(Object.keys(counts)).toEqual(TABLES);
   const rows = Object.values(counts).reduce((sum, count) => sum + count, 0);
 
-  const target = await bareTarget();
+  const target = await newEmptyDatabase();
   const env = { DATABASE_URL: server.databaseUrl, SESSION_SECRET };
   const { code, stdout, stderr } = await runCli(['migrate-to', target, '--json'], env);
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
@@ -250,7 +239,7 @@ describe('without SESSION_SECRET, migrate-to says where the servers keep it', ()
 
 test('migrate-to brings a source of an older version up to date and copies it in one run', async () => {
   const source = await olderSource();
-  const target = await bareTarget();
+  const target = await newEmptyDatabase();
   const { code, stdout, stderr } = await runCli(['migrate-to', target], {
     DATABASE_URL: source,
     SESSION_SECRET,

@@ -129,16 +129,6 @@ describe('password hashing is bounded', () => {
   /** A different client each time, so that no limit by address applies. */
   const from = (n: number) => `198.51.100.${n}`;
 
-  function post({ app }: TestServer, url: string, n: number, fields: Record<string, string>) {
-    return app.inject({
-      method: 'POST',
-      url,
-      remoteAddress: from(n),
-      headers: { 'content-type': 'application/x-www-form-urlencoded' },
-      payload: new URLSearchParams(fields).toString(),
-    });
-  }
-
   const many = Array.from({ length: 120 }, (_, n) => n);
 
   /** One of a few accounts, so that no limit by account applies. */
@@ -153,7 +143,7 @@ describe('password hashing is bounded', () => {
     await signUpAll(server);
     const answered: string[] = [];
     const logIns = many.map(async (n) => {
-      const answer = await post(server, '/login', n, { email: someone(n), password: PASSWORD });
+      const answer = await postFrom(server, '/login', from(n), { email: someone(n), password: PASSWORD });
       if (answer.statusCode === 303) answered.push('login');
       return answer;
     });
@@ -178,26 +168,26 @@ describe('password hashing is bounded', () => {
     const server = await startTestServer();
     await signUpAll(server);
     const answers = await Promise.all(
-      many.map((n) => post(server, '/login', n, { email: someone(n), password: PASSWORD })),
+      many.map((n) => postFrom(server, '/login', from(n), { email: someone(n), password: PASSWORD })),
     );
     const refused = answers.findIndex(({ statusCode }) => statusCode === 503);
     expect(refused).not.toBe(-1);
     const wrong = { email: 'ann@example.com', password: 'wrong password' };
     for (let n = 0; n < 10; n += 1)
-      expect((await post(server, '/login', refused, wrong)).statusCode).toBe(401);
-    expect((await post(server, '/login', refused, wrong)).statusCode).toBe(429);
+      expect((await postFrom(server, '/login', from(refused), wrong)).statusCode).toBe(401);
+    expect((await postFrom(server, '/login', from(refused), wrong)).statusCode).toBe(429);
   });
 
   test('an invalid reset link costs no hashing', async () => {
     const server = await startTestServer();
-    const resets = many.map((n) => post(server, '/reset/x', n, { password: 'battery staple' }));
+    const resets = many.map((n) => postFrom(server, '/reset/x', from(n), { password: 'battery staple' }));
     const answers = await Promise.all(resets);
     expect(new Set(answers.map(({ statusCode }) => statusCode))).toEqual(new Set([404]));
   });
 
   test('an invalid reset link says nothing about the new password', async () => {
     const server = await startTestServer();
-    const answer = await post(server, '/reset/x', 1, { password: '1' });
+    const answer = await postFrom(server, '/reset/x', from(1), { password: '1' });
     expect(answer.statusCode).toBe(404);
     expect(answer.body).toContain('This link no longer works');
   });
@@ -206,12 +196,13 @@ describe('password hashing is bounded', () => {
     const server = await startTestServer();
     await signUp(server, 'ann@example.com');
     const fields = { password: 'battery staple' };
-    for (let n = 0; n < 30; n += 1) expect((await post(server, '/reset/x', 1, fields)).statusCode).toBe(404);
+    for (let n = 0; n < 30; n += 1)
+      expect((await postFrom(server, '/reset/x', from(1), fields)).statusCode).toBe(404);
     const path = await resetPath(server);
-    const refused = await post(server, path, 1, fields);
+    const refused = await postFrom(server, path, from(1), fields);
     expect(refused.statusCode).toBe(429);
     expect(refused.body).toContain('Too many attempts');
-    expect((await post(server, path, 2, fields)).statusCode).toBe(303);
+    expect((await postFrom(server, path, from(2), fields)).statusCode).toBe(303);
   });
 });
 

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { afterProof, afterSnapshot, turnedAt } from '../../src/access/paid-time.ts';
 import type { Known } from '../../src/access/paid-time.ts';
+import { permutations } from '../support/permutations.ts';
 import { day, subscriptionRow } from './subscription-row.ts';
 
 /** The day of a snapshot, and whether it gives a paid tier. */
@@ -13,13 +14,6 @@ function hear(...snapshots: Heard[]): Known | null {
     const isNewest = known?.snapshotAt == null || day(at) > known.snapshotAt;
     return afterSnapshot(known, { paid, at: day(at) }, isNewest);
   }, null);
-}
-
-function orders<T>(items: readonly T[]): T[][] {
-  if (items.length < 2) return [[...items]];
-  return items.flatMap((item, index) =>
-    orders(items.filter((_, other) => other !== index)).map((rest) => [item, ...rest]),
-  );
 }
 
 describe('since when a subscription gives its tier (design: rule 8)', () => {
@@ -60,7 +54,7 @@ describe('since when a subscription gives its tier (design: rule 8)', () => {
       since: 1,
     },
   ])('$story, in any order of arrival', ({ snapshots, since }) => {
-    for (const order of orders(snapshots))
+    for (const order of permutations(snapshots))
       expect([order, hear(...order)?.givesSince]).toEqual([order, day(since)]);
   });
 

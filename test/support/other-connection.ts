@@ -52,7 +52,6 @@ interface Obstacle {
  *
  * @param write `INSERT`, `UPDATE`, `UPDATE OF "column"` …
  * @param when refuses only while this SQL condition holds; always when omitted
- * @returns lifts it
  */
 export async function refuseWrites(
   server: { databaseUrl: string },
@@ -67,13 +66,12 @@ export async function refuseWrites(
 }
 
 /**
- * Makes COMMIT fail for every transaction that inserted into a table, as when a disk fills up: each such insert adds a
- * row with a dangling deferred foreign key, which only COMMIT checks.
- *
- * @returns lifts it
+ * Makes COMMIT fail for every transaction that inserted into a table, as when a disk fills up: the first such insert
+ * adds a row with a dangling deferred foreign key, which only COMMIT checks.
  */
 export async function refuseCommits(server: { databaseUrl: string }, table: string): Promise<Obstacle> {
-  const pointsNowhere = `INSERT INTO "Invoice" ("id", "subscriptionId") VALUES ('in_broken', 'nowhere')`;
+  const pointsNowhere = `INSERT INTO "Invoice" ("id", "subscriptionId") VALUES ('in_broken', 'nowhere')
+    ON CONFLICT DO NOTHING`;
   return addTrigger(server, `AFTER INSERT ON "${table}"`, {
     sqlite: `BEGIN ${pointsNowhere}; END`,
     postgresql: `BEGIN ${pointsNowhere}; RETURN NULL; END`,
