@@ -2,7 +2,15 @@ import type { LightMyRequestResponse } from 'fastify';
 import { expect, test } from 'vitest';
 
 import { refuseWrites } from './support/other-connection.ts';
-import { cookiesOf, DAY, PASSWORD, postForm, signUp, START, startTestServer } from './support/server.ts';
+import {
+  cookiesOf,
+  DAY,
+  leaveTombstone,
+  PASSWORD,
+  postForm,
+  signUp,
+  startTestServer,
+} from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 
 const BANNER = 'A friend invited you.';
@@ -37,11 +45,6 @@ async function referrals({ db }: TestServer): Promise<(string | null | undefined
     orderBy: { referred: { email: 'asc' } },
   });
   return rows.map((row) => [row.referrer?.email, row.referred.email]);
-}
-
-/** Turns an account into a tombstone. */
-async function leaveTombstone({ db }: TestServer, { id }: Person): Promise<void> {
-  await db.user.update({ where: { id }, data: { email: null, passwordHash: null, deletedAt: START } });
 }
 
 async function withAnn(): Promise<{ server: TestServer; ann: Person }> {

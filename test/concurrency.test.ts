@@ -1,7 +1,6 @@
 import { expect, inject, onTestFinished, test } from 'vitest';
 
 import { createUser } from '../src/accounts/sign-up.ts';
-import { checkLedger } from '../src/credits/fold.ts';
 import type { User } from '../src/db/generated/client.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { inTransaction } from '../src/db/transaction.ts';
@@ -9,7 +8,7 @@ import type { Db } from '../src/db/transaction.ts';
 import { examine } from '../src/operator/doctor.ts';
 import { captureReferral } from '../src/referrals/capture.ts';
 import { runCliProcess, runServer } from './support/process.ts';
-import { DAY, newDatabase, SESSION_SECRET, sign, WEBHOOK_SECRET } from './support/server.ts';
+import { DAY, newDatabase, SESSION_SECRET, sign, userRow, WEBHOOK_SECRET } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const THOROUGH = inject('thorough');
@@ -72,16 +71,6 @@ function account(db: Db, name: string, friend?: User): Promise<User> {
   });
 }
 
-/** The user's row, after checking that the ledger gives its columns. */
-async function checked(db: Db, { id }: User) {
-  const user = await db.user.findUniqueOrThrow({
-    where: { id },
-    include: { creditEntries: { orderBy: { seq: 'asc' } } },
-  });
-  expect(checkLedger(user, user.creditEntries)).toEqual([]);
-  return user;
-}
-
 async function expectHealthy(db: Db): Promise<void> {
   expect(await examine(db, { clawbackDays: 30, now: new Date(Date.now() + DAY * 1000) })).toEqual([]);
 }
@@ -135,14 +124,14 @@ test(
       { code: 0, stderr: '' },
     ]);
 
-    const { creditUntil, creditEntries } = await checked(db, referrer);
+    const { creditUntil, creditEntries } = await userRow({ db }, referrer.id);
     expect(creditEntries).toHaveLength(BUYERS + 2);
     // The days run from the first grant on: all later grants stack on what is left.
     const first = creditEntries[0]?.at.getTime() ?? 0;
     expect(first).toBeGreaterThanOrEqual(before - 1000);
     expect(creditUntil?.getTime()).toBe(first + (BUYERS * 45 + 7 + 11) * DAY * 1000);
     for (const friend of friends) {
-      expect(await checked(db, friend)).toMatchObject({ tier: 'paid' });
+      expect(await userRow({ db }, friend.id)).toMatchObject({ tier: 'paid' });
     }
     expect(await db.referral.count({ where: { convertedAt: { not: null } } })).toBe(BUYERS);
     await expectHealthy(db);
@@ -163,7 +152,7 @@ test('buyers who invited one another in a chain all convert at once', async () =
 
   for (const people of chains) {
     for (const [n, person] of people.entries()) {
-      const { creditEntries, tier } = await checked(db, person);
+      const { creditEntries, tier } = await userRow({ db }, person.id);
       expect(tier).toBe('paid');
       // Everybody but the first was invited, and everybody but the last is a referrer.
       const grants = Number(n > 0) + Number(n < people.length - 1);

@@ -10,6 +10,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
+  leaveTombstone,
   signUp,
   START,
   startTestServer,
@@ -142,10 +143,7 @@ describe('a referred user pays', () => {
   test('a tombstone gets nothing: the buyer is credited all the same', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
-    await server.db.user.update({
-      where: { id: referrer.id },
-      data: { deletedAt: START, email: null, passwordHash: null },
-    });
+    await leaveTombstone(server, referrer);
 
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     expect(await userRow(server, friend.id)).toMatchObject({ creditUntil: daysAfter(45) });

@@ -7,6 +7,7 @@ import type { Draw } from './support/seeded-random.ts';
 import { DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
 import {
   deliverWaiting,
+  dropWaiting,
   passTime,
   pressUpgrade,
   reconcileWorld,
@@ -281,7 +282,7 @@ describe('what reconcile fetches from Stripe', () => {
   /** Drops all events so far; they are too old for Stripe's event list. */
   async function loseEverything(world: World): Promise<void> {
     await passTime(world, 40 * DAY);
-    for (const id of world.sandbox.webhooks.waiting()) world.sandbox.webhooks.drop(id);
+    dropWaiting(world);
   }
 
   /** Without a renewal in between, whose event would reveal it. */

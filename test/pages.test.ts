@@ -6,6 +6,7 @@ import {
   DAY,
   daysAfter,
   deliverAll,
+  logInAgain,
   PASSWORD,
   postForm,
   signUp,
@@ -42,11 +43,6 @@ async function buy(server: TestServer, person: Person, fields: Record<string, un
   const at = server.clock.now;
   await deliverAll(server, [stripe.created(fields, { at }), stripe.checkoutCompleted({}, { at })]);
   return stripe;
-}
-
-/** A new session, because the old one expires as the clock moves on. */
-async function logInAgain({ app }: TestServer, { email }: Person): Promise<string> {
-  return cookiesOf(await postForm(app, '/login', { email, password: PASSWORD }));
 }
 
 /** Ann and Bob, whom she invited. */

@@ -1,18 +1,16 @@
 import { describe, expect, test } from 'vitest';
 
-import {
-  cookiesOf,
-  DAY,
-  daysAfter,
-  deliver,
-  deliverAll,
-  PASSWORD,
-  postForm,
-  signUp,
-} from './support/server.ts';
+import { DAY, daysAfter, deliver, deliverAll, logInAgain, postForm, signUp } from './support/server.ts';
 import { START, startTestServer } from './support/server.ts';
-import type { Person, TestServer } from './support/server.ts';
-import { deliverWaiting, passTime, reconcileWorld, startWorld, subscribe } from './support/stand-in.ts';
+import type { TestServer } from './support/server.ts';
+import {
+  deliverWaiting,
+  dropWaiting,
+  passTime,
+  reconcileWorld,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
 import type { World } from './support/stand-in.ts';
 import { buyer, epoch, stripeEvent } from './support/stripe-events.ts';
 
@@ -36,11 +34,6 @@ function troubleIn(body: string): string | null {
   const [, target = ''] = /(?:action|href)="([^"]+)"/.exec(section) ?? [];
   const words = section.replaceAll(/<[^>]*>/g, ' ').replaceAll(/\s+/g, ' ');
   return `${words.trim()} (${target})`;
-}
-
-/** A new session, because the old one expires as the clock moves on. */
-async function logInAgain({ app }: TestServer, { email }: Person): Promise<string> {
-  return cookiesOf(await postForm(app, '/login', { email, password: PASSWORD }));
 }
 
 /** Somebody who has paid for a month, 31 days later. */
@@ -293,7 +286,7 @@ describe('with Stripe', () => {
   ])('reconcile fills in %s when its events were lost', async (_what, days, words) => {
     const { world, pages, row } = await declined();
     await passDays(world, days);
-    for (const id of world.sandbox.webhooks.waiting()) world.sandbox.webhooks.drop(id);
+    dropWaiting(world);
     // Stripe lists events for 30 days.
     (world.sandbox.objects.events as Map<string, unknown>).clear();
     const before = await row();

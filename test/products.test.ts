@@ -17,6 +17,7 @@ import { findings } from './support/findings.ts';
 import type { TestServer } from './support/server.ts';
 import {
   deliverWaiting,
+  dropWaiting,
   passTime,
   pressUpgrade,
   reconcileWorld,
@@ -276,7 +277,7 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
   test('reconcile makes nobody paid by a subscription to another product', async () => {
     const { world: server, person } = await world();
     await passTime(server, 40 * DAY);
-    for (const id of server.sandbox.webhooks.waiting()) server.sandbox.webhooks.drop(id);
+    dropWaiting(server);
     await reconcileWorld(server);
     expect(await userRow(server, person.id)).toMatchObject({ tier: 'free' });
     expect(await failedChecks(server)).toEqual([]);
@@ -291,7 +292,7 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
       new URL(await pressUpgrade(server, friend, 'annual')).pathname.split('/').at(-1) ?? '',
     );
     await passTime(server, 40 * DAY);
-    for (const id of server.sandbox.webhooks.waiting()) server.sandbox.webhooks.drop(id);
+    dropWaiting(server);
     await reconcileWorld(server);
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'paid' });
     expect(await server.db.referral.findFirst()).toMatchObject({

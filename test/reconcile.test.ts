@@ -11,6 +11,7 @@ import { refuseWrites } from './support/other-connection.ts';
 import { DAY, daysAfter, deleteAccount, newDatabase, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
+  dropWaiting,
   passTime,
   paymentOf,
   pressUpgrade,
@@ -48,11 +49,6 @@ function command({ db, config, stripe, clock }: World): Promise<CommandResult> {
   return runCommand(context, null, false);
 }
 
-/** Drops everything that has not been delivered. */
-function loseEverything({ sandbox }: World): void {
-  for (const id of sandbox.webhooks.waiting()) sandbox.webhooks.drop(id);
-}
-
 async function invited(world: World) {
   const referrer = await signUp(world, 'referrer@example.com');
   const friend = await signUp(world, 'friend@example.com', referrer.code);
@@ -78,7 +74,7 @@ describe('a server that was away', () => {
     await world.merchant.refunds.create({ payment_intent: paymentOf(world, money, 1) });
     await world.merchant.subscriptions.cancel(old);
     await passTime(world, 4 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     expect(await userRow(world, friend.id)).toMatchObject({ tier: 'free' });
 
     const dry = await reconcile(world, { dryRun: true });
@@ -107,7 +103,7 @@ describe('a server that was away', () => {
     await world.merchant.refunds.create({ payment_intent: paymentOf(world, back) });
     await world.merchant.subscriptions.cancel(back);
     await passTime(world, 70 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     const report = await reconcile(world);
     expect(new Set(report.differences.map(({ object }) => object))).toEqual(
       new Set(['event', 'subscription', 'invoice', 'payment']),
@@ -129,7 +125,7 @@ describe('a server that was away', () => {
     await passTime(world, 40 * DAY);
     world.sandbox.acts.closeDispute(dispute, 'lost');
     await passTime(world, 40 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     await reconcile(world);
     const reversed = () =>
       world.db.referral
@@ -138,7 +134,7 @@ describe('a server that was away', () => {
     expect(await reversed()).toBe(true);
     world.sandbox.acts.closeDispute(dispute, 'won');
     await passTime(world, 40 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     await reconcile(world);
     expect(await reversed()).toBe(false);
   });
@@ -152,7 +148,7 @@ describe('a server that was away', () => {
     expect(await world.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(1);
     world.sandbox.acts.failRefund(refund.id);
     await passTime(world, 40 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     await reconcile(world);
     expect(await world.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(0);
   });
@@ -162,7 +158,7 @@ describe('a server that was away', () => {
     const { friend } = await invited(world);
     await subscribe(world, friend);
     await passTime(world, 40 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     await world.db.customer.updateMany({ data: { userId: null } });
     await reconcile(world);
     expect(await userRow(world, friend.id)).toMatchObject({ tier: 'paid' });
@@ -193,7 +189,7 @@ describe('reconcile', () => {
     const world = await startWorld();
     const { friend } = await invited(world);
     await subscribe(world, friend);
-    loseEverything(world);
+    dropWaiting(world);
     const refusal = await refuseWrites(world, 'INSERT', 'AuditRow');
     const first = await reconcileWorld(world);
     expect(first.events.failed).toBeGreaterThan(0);
@@ -208,7 +204,7 @@ describe('reconcile', () => {
     const { friend } = await invited(world);
     await subscribe(world, friend);
     await passTime(world, 3 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     expect((await reconcile(world)).events.seen).toBeGreaterThan(0);
     expect((await reconcile(world)).events.seen).toBe(0);
     expect((await reconcile(world, { seconds: 7 * DAY })).events.seen).toBeGreaterThan(0);
@@ -224,7 +220,7 @@ describe('reconcile', () => {
     for (let count = 0; count < sent; count += 1) {
       await world.merchant.customers.update(id, { name: `Name ${count}` });
     }
-    loseEverything(world);
+    dropWaiting(world);
     const { stripe } = world;
     if (!stripe) throw new Error('The server under test has no key.');
     const list = vi.spyOn(stripe.events, 'list');
@@ -244,7 +240,7 @@ describe('reconcile', () => {
       world.sandbox.acts.pay(session.id);
     }
     await passTime(world, 31 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     const { stripe } = world;
     if (!stripe) throw new Error('The server under test has no key.');
     return { world, stripe };
@@ -329,7 +325,7 @@ describe('reconcile', () => {
       await signUp(world, 'second@example.com', referrer.code),
     ];
     for (const friend of friends) await subscribe(world, friend);
-    loseEverything(world);
+    dropWaiting(world);
     const { db, config, stripe, clock } = world;
     // Each reading of the clock is an hour later, like a run that takes its time.
     const ticking = (): Date => (clock.now = new Date(clock.now.getTime() + HOUR * 1000));
@@ -376,7 +372,7 @@ describe('reconcile', () => {
     const young = await subscribe(world, await signUp(world, 'young@example.com'));
     for (const id of [old, young]) await world.merchant.subscriptions.cancel(id);
     await passTime(world, 35 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     // Stripe lists events for 30 days.
     (world.sandbox.objects.events as Map<string, unknown>).clear();
     await reconcile(world, { seconds: 40 * DAY });
@@ -427,7 +423,7 @@ describe('reconcile', () => {
       success_url: 'http://tandem.test/',
     });
     world.sandbox.acts.pay(session.id);
-    loseEverything(world);
+    dropWaiting(world);
     await reconcile(world);
     expect(await world.db.subscription.count()).toBe(0);
   });
@@ -491,7 +487,7 @@ describe('reconcile', () => {
     });
     await subscribe(world, friend);
     await pressUpgrade(world, friend, 'annual');
-    loseEverything(world);
+    dropWaiting(world);
     await reconcile(world);
     await deleteAccount(world, friend);
     expect(asked).toBeGreaterThan(10);
@@ -508,7 +504,7 @@ describe('reconcile', () => {
     const { friend } = await invited(world);
     const subscription = await subscribe(world, friend);
     await passTime(world, 3 * DAY);
-    loseEverything(world);
+    dropWaiting(world);
     const { stripe } = world;
     if (!stripe) throw new Error('The server under test has no key.');
     // Stripe goes down between the subscriptions and the invoices.

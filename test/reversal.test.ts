@@ -4,13 +4,12 @@ import { grantCredit } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
 import { permutations } from './support/permutations.ts';
 import {
-  cookiesOf,
   DAY,
   daysAfter,
   deliver,
   deliverAll,
-  PASSWORD,
-  postForm,
+  leaveTombstone,
+  logInAgain,
   signUp,
   START,
   startTestServer,
@@ -61,11 +60,11 @@ async function onDay({ server }: Story, day: number, events: object[], status?: 
 
 /** The credit of both, after checking their ledgers, and the referral's state. */
 async function stateOf({ server, referrer, friend }: Story) {
-  const [theirs, friends] = [await userRow(server, referrer.id), await userRow(server, friend.id)];
+  const [referrersRow, friendsRow] = [await userRow(server, referrer.id), await userRow(server, friend.id)];
   const referral = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
   return {
-    friend: { creditUntil: friends.creditUntil, creditHeldAt: friends.creditHeldAt },
-    referrer: { creditUntil: theirs.creditUntil, creditHeldAt: theirs.creditHeldAt },
+    friend: { creditUntil: friendsRow.creditUntil, creditHeldAt: friendsRow.creditHeldAt },
+    referrer: { creditUntil: referrersRow.creditUntil, creditHeldAt: referrersRow.creditHeldAt },
     convertedAt: referral.convertedAt,
     reversedAt: referral.reversedAt,
   };
@@ -769,8 +768,6 @@ describe("reversals in Stripe's shapes before 2025-03", () => {
 });
 
 describe('a referrer who is gone', () => {
-  const tombstone = { deletedAt: START, email: null, passwordHash: null };
-
   test('with the referrer deleted before the conversion, only the friend loses and regains credit', async () => {
     const story = await invitation();
     const { server, friend, referrer, stripe } = story;
@@ -785,7 +782,7 @@ describe('a referrer who is gone', () => {
 
   test('with only a tombstone of the referrer before the conversion, only the friend loses and regains credit', async () => {
     const story = await invitation();
-    await story.server.db.user.update({ where: { id: story.referrer.id }, data: tombstone });
+    await leaveTombstone(story.server, story.referrer);
     await onDay(story, 0, purchase(story.stripe));
     await onDay(story, 10, [story.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
     const referrer = { creditUntil: null, creditHeldAt: null };
@@ -797,7 +794,7 @@ describe('a referrer who is gone', () => {
 
   test('with the referrer deleted after the conversion, nothing is taken from or returned to the tombstone', async () => {
     const story = await conversion();
-    await story.server.db.user.update({ where: { id: story.referrer.id }, data: tombstone });
+    await leaveTombstone(story.server, story.referrer);
     await onDay(story, 10, [story.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
     expect(await stateOf(story)).toEqual({ ...reversedOn(10), referrer: HOLDS.referrer });
     await onDay(story, 12, [story.stripe.refundFailed({}, { at: daysAfter(12) })]);
@@ -834,8 +831,8 @@ describe('credit that is spent', () => {
     ]);
     // A restoration of nothing, on a day long after the credit ran out, gives no day of access.
     const { app } = story.server;
-    const logIn = await postForm(app, '/login', { email: story.referrer.email, password: PASSWORD });
-    const answer = await app.inject({ url: '/api/me', headers: { cookie: cookiesOf(logIn) } });
+    const cookie = await logInAgain(story.server, story.referrer);
+    const answer = await app.inject({ url: '/api/me', headers: { cookie } });
     expect(answer.json()).toMatchObject({ creditUntil: null, creditDays: 0, access: { granted: false } });
     expect(await stateOf(story)).toMatchObject({
       friend: { creditUntil: daysAfter(125), creditHeldAt: daysAfter(80) },

@@ -13,6 +13,8 @@ import {
   cookiesOf,
   daysAfter,
   deliverAll,
+  leaveTombstone,
+  logInAgain,
   PASSWORD,
   postForm,
   signUp,
@@ -57,10 +59,7 @@ test('each invitation shows what became of it, and only a masked address of the 
   );
   expect((await open(server, ann)).body).not.toContain('ben@example.com');
 
-  await server.db.user.update({
-    where: { id: friend.id },
-    data: { email: null, passwordHash: null, deletedAt: server.clock.now },
-  });
+  await leaveTombstone(server, friend);
   expect(await words(server, ann)).toContain('A deleted account joined. First payment');
 });
 
@@ -87,8 +86,7 @@ test('a refund after the credit was used takes nothing, and says so', async () =
   await deliverAll(server, [dispute.opened()]);
   server.clock.now = daysAfter(60);
   await deliverAll(server, [dispute.lost(daysAfter(60))]);
-  const logIn = await postForm(server.app, '/login', { email: ann.email, password: PASSWORD });
-  const text = await words(server, { ...ann, cookie: cookiesOf(logIn) });
+  const text = await words(server, { ...ann, cookie: await logInAgain(server, ann) });
   expect(text).toContain('You had already used those days, so nothing was removed.');
   expect(text).toContain('A friend’s first payment no longer counts: no days were left');
   expect(text).not.toContain('less than a day');
@@ -340,11 +338,11 @@ test("logging out everywhere else ends the other sessions, not this one or other
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const eve = await signUp(server, 'eve@example.com');
-  const elsewhere = await postForm(server.app, '/login', { email: ann.email, password: PASSWORD });
+  const elsewhere = await logInAgain(server, ann);
   const answer = await postForm(server.app, '/settings/sign-out', {}, ann.cookie);
   expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
   expect((await open(server, ann)).statusCode).toBe(200);
-  expect((await open(server, { cookie: cookiesOf(elsewhere) })).statusCode).toBe(303);
+  expect((await open(server, { cookie: elsewhere })).statusCode).toBe(303);
   expect((await open(server, eve)).statusCode).toBe(200);
 });
 

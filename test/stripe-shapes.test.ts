@@ -19,7 +19,7 @@ async function invitation() {
 
 /** Everything that events can change, with names in place of ids that differ between servers. */
 async function rowsOf({ db }: TestServer, people: Person[], { customer, subscription, ...ids }: Buyer) {
-  for (const { id } of people) await userRow({ db } as TestServer, id);
+  for (const { id } of people) await userRow({ db }, id);
   const rows = {
     users: await db.user.findMany({
       select: { email: true, tier: true, creditUntil: true, creditHeldAt: true, creditEntryAt: true },

@@ -12,6 +12,7 @@ import {
   daysAfter,
   deleteAccount,
   deliverAll,
+  logInAgain,
   PASSWORD,
   postForm,
   postFrom,
@@ -307,9 +308,7 @@ describe('a change of address (design: rule 12)', () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);
     await deliverAll(server, [buyer(ann.id).checkoutCompleted()]);
-    const elsewhere = cookiesOf(
-      await postForm(server.app, '/login', { email: 'ann@example.com', password: PASSWORD }),
-    );
+    const elsewhere = await logInAgain(server, ann);
     await askFor(server, ann, 'new@example.com');
     await resetLink(commandContext(server), 'ann@example.com');
     const path = await provePath(server, ann);
@@ -614,6 +613,22 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await world.db.subscription.count({ where: { trialHash } })).toBe(0);
     await deliverWaiting(world);
     await expectSound(world);
+  });
+
+  test('is not deleted while a payment for it is on its way to us', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await proven(world);
+    const holder = await newcomer(world, 'new@example.com');
+    const subscription = await subscribe(world, holder);
+    await askFor(world, ann, 'new@example.com');
+    const path = await provePath(world, ann);
+    const answer = await postForm(world.app, path, {});
+    expect(answer.statusCode).toBe(409);
+    expect(answer.body).toContain('started a payment just now');
+    expect(world.sandbox.objects.subscriptions.get(subscription)).toMatchObject({ status: 'active' });
+    await deliverWaiting(world);
+    expect((await postForm(world.app, path, {})).body).toContain('belongs to another account');
+    expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
   test('is not deleted when Stripe cannot be asked to end what it has there', async () => {

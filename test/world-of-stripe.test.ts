@@ -7,6 +7,7 @@ import {
   deliverAll,
   domainRows,
   deliverRaw,
+  leaveTombstone,
   sign,
   signUp,
   START,
@@ -231,8 +232,7 @@ describe('events that are not about our users', () => {
 
   test('a checkout of a user who is only a tombstone is ignored', async () => {
     const { server, friend, stripe } = await invitation();
-    const tombstone = { deletedAt: START, email: null, passwordHash: null };
-    await server.db.user.update({ where: { id: friend.id }, data: tombstone });
+    await leaveTombstone(server, friend);
     expect((await deliver(server, stripe.checkoutCompleted())).json()).toMatchObject({ status: 'ignored' });
     expect(await server.db.customer.count()).toBe(0);
   });

@@ -9,7 +9,7 @@ import { buildApp } from '../../src/http/app.ts';
 import { readConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
-import type { User } from '../../src/db/generated/client.ts';
+import type { CreditEntry, User } from '../../src/db/generated/client.ts';
 import { openDatabase } from '../../src/db/open.ts';
 import { inTransaction } from '../../src/db/transaction.ts';
 import type { Db } from '../../src/db/transaction.ts';
@@ -170,12 +170,34 @@ export function deleteAccount(
   return postForm(app, '/settings/delete', { currentPassword }, cookie);
 }
 
+/** Leaves of an account what its deletion leaves, where the deletion itself is not what a test is about. */
+export async function leaveTombstone(
+  { db, clock }: Pick<TestServer, 'db' | 'clock'>,
+  { id }: Pick<Person, 'id'>,
+  deletedAt = clock.now,
+): Promise<void> {
+  await db.user.update({
+    where: { id },
+    data: { deletedAt, email: null, passwordHash: null, sessions: { deleteMany: {} } },
+  });
+}
+
 /** The cookies that an answer sets, as the next request's Cookie header. */
 export function cookiesOf(answer: LightMyRequestResponse): string {
   return answer.cookies
     .filter((cookie) => cookie.value !== '')
     .map((cookie) => `${cookie.name}=${cookie.value}`)
     .join('; ');
+}
+
+/** A new session for somebody whose old one has expired, as the clock moved on, or who uses another browser. */
+export async function logInAgain(
+  { app }: Pick<TestServer, 'app'>,
+  { email }: Pick<Person, 'email'>,
+): Promise<string> {
+  const answer = await postForm(app, '/login', { email, password: PASSWORD });
+  expect(answer.statusCode).toBe(303);
+  return cookiesOf(answer);
 }
 
 /** Signs an event and posts it to the webhook, as Stripe does. */
@@ -217,8 +239,11 @@ export async function deliverAll(server: TestServer, events: object[], status = 
   }
 }
 
-/** The user's row, after checking that the credit ledger gives its columns. */
-export async function userRow({ db }: TestServer, id: string): Promise<User> {
+/** The user's row and credit ledger, after checking that the ledger gives the row's columns. */
+export async function userRow(
+  { db }: Pick<TestServer, 'db'>,
+  id: string,
+): Promise<User & { creditEntries: CreditEntry[] }> {
   const user = await db.user.findUniqueOrThrow({
     where: { id },
     include: { creditEntries: { orderBy: { seq: 'asc' } } },

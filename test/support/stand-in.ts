@@ -63,6 +63,11 @@ export async function deliverWaiting({ sandbox }: World): Promise<void> {
   for (const id of sandbox.webhooks.waiting()) expect(await sandbox.webhooks.send(id)).toBe(200);
 }
 
+/** Loses all waiting events: they never arrive by themselves. */
+export function dropWaiting({ sandbox }: World): void {
+  for (const id of sandbox.webhooks.waiting()) sandbox.webhooks.drop(id);
+}
+
 /** Moves the clock and runs everything that is due until then. It delivers nothing. */
 export async function passTime({ clock, sandbox }: World, seconds: number): Promise<void> {
   clock.now = new Date(clock.now.getTime() + seconds * 1000);
