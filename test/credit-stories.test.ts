@@ -1,47 +1,28 @@
 import { describe, expect, test } from 'vitest';
 
-import { grantCredit } from '../src/credits/ledger.ts';
-import { programmeOf } from '../src/programme.ts';
-import { inUnit } from '../src/db/unit-of-work.ts';
-import { inTransaction } from '../src/db/transaction.ts';
-import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
-import { grantCredit as grantCommand } from '../src/operator/grant-credit.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
-import { deliverWaiting, paymentOf, reconcileWorld, startWorld, subscribe } from './support/stand-in.ts';
-import type { Person } from './support/server.ts';
-import { buyer, stripeId } from './support/stripe-events.ts';
+import { creditStory } from './support/credit-story.ts';
+import { daysAfter, signUp, userRow } from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
+import {
+  deliverWaiting,
+  dropWaiting,
+  paymentOf,
+  reconcileWorld,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
 
-/** One person's story, in days after START. */
+async function creditOf(server: TestServer, { id }: Person) {
+  const { creditUntil, creditHeldAt } = await userRow(server, id);
+  return { creditUntil, creditHeldAt };
+}
+
+/** One account's story, told by events and an operator's grants. */
 async function story() {
-  const server = await startTestServer();
-  const person = await signUp(server, 'person@example.com');
-  let stripe = buyer(person.id);
-
-  return {
-    pays: async (day: number) => {
-      server.clock.now = daysAfter(day);
-      stripe = buyer(person.id);
-      await deliverAll(server, [stripe.checkoutCompleted(), stripe.created({}, { at: daysAfter(day) })]);
-    },
-    ends: async (day: number, heardOn = day) => {
-      server.clock.now = daysAfter(heardOn);
-      await deliverAll(server, [stripe.ended(daysAfter(day))]);
-    },
-    granted: async (day: number, days = 45) => {
-      server.clock.now = daysAfter(day);
-      await inTransaction(server.db, daysAfter(day), (tx) =>
-        inUnit(tx, programmeOf(server.config), { users: [person.id] }, (unit) => {
-          const user = unit.rows.users.get(person.id);
-          if (!user) throw new Error('no such user');
-          grantCredit(unit, user, days * DAY, { id: stripeId('cause'), actor: 'operator' });
-        }),
-      );
-    },
-    credit: async () => {
-      const { creditUntil, creditHeldAt } = await userRow(server, person.id);
-      return { creditUntil, creditHeldAt };
-    },
-  };
+  const account = await creditStory();
+  return { ...account, credit: () => creditOf(account.server, account.person) };
 }
 
 /** The same story with the stand-in for Stripe, told by webhooks or recovered by `reconcile`. */
@@ -50,7 +31,7 @@ async function storyAtStripe(by: 'webhooks' | 'reconcile') {
   const referrer = await signUp(world, 'person@example.com');
   const hear = async (): Promise<void> => {
     if (by === 'webhooks') return deliverWaiting(world);
-    for (const id of world.sandbox.webhooks.waiting()) world.sandbox.webhooks.drop(id);
+    dropWaiting(world);
     expect((await reconcileWorld(world)).differences.every(({ fixed }) => fixed)).toBe(true);
   };
   const onDay = async (day: number, act: () => unknown): Promise<void> => {
@@ -58,10 +39,7 @@ async function storyAtStripe(by: 'webhooks' | 'reconcile') {
     await act();
     await hear();
   };
-  const credit = async (person: Person) => {
-    const { creditUntil, creditHeldAt } = await userRow(world, person.id);
-    return { creditUntil, creditHeldAt };
-  };
+  const credit = (person: Person) => creditOf(world, person);
   /** Pays at a checkout of the merchant's own, because no session cookie lasts as long as these stories. */
   const buys = async ({ id }: Person): Promise<string> => {
     const session = await world.merchant.checkout.sessions.create({
@@ -72,7 +50,7 @@ async function storyAtStripe(by: 'webhooks' | 'reconcile') {
     });
     return world.sandbox.acts.pay(session.id).subscription ?? '';
   };
-  const grant = (days = 45) => grantCommand(commandContext(world), referrer.email, days, undefined);
+  const grant = (days = 45) => grantCredit(commandContext(world), referrer.email, days, undefined);
   return { world, referrer, onDay, credit, buys, grant };
 }
 

@@ -9,9 +9,18 @@ import { commandContext } from './support/command-context.ts';
 import { findings } from './support/findings.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { until } from './support/process.ts';
-import { DAY, daysAfter, deliver, deliverAll, signUp, START, startTestServer } from './support/server.ts';
+import {
+  DAY,
+  daysAfter,
+  deliver,
+  deliverAll,
+  leaveTombstone,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
 import type { TestServer } from './support/server.ts';
-import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
+import { buyer, epoch, stripeId } from './support/stripe-events.ts';
 
 const CLAWBACK_DAYS = 30;
 
@@ -34,29 +43,6 @@ async function damage(server: TestServer, ...statements: string[]): Promise<void
   await close();
 }
 
-/** The payment of a buyer's first invoice at START, and its events. */
-function firstPayment(stripe: ReturnType<typeof buyer>) {
-  const invoice = stripeId('in');
-  const intent = stripeId('pi');
-  return {
-    intent,
-    paid: [
-      stripe.invoicePaid({ id: invoice }),
-      stripeEvent('invoice_payment.paid', {
-        id: stripeId('inpay'),
-        invoice,
-        payment: { type: 'payment_intent', payment_intent: intent },
-      }),
-    ],
-    refunded: (at: Date) =>
-      stripeEvent(
-        'charge.refunded',
-        { id: stripeId('ch'), object: 'charge', payment_intent: intent, refunded: true },
-        { at },
-      ),
-  };
-}
-
 /**
  * A healthy database on day 10: somebody with an operator's days who invited a friend who pays, one who was refunded,
  * one on trial and one who deleted their account; a payer whom nobody invited; an unclaimed customer.
@@ -69,12 +55,7 @@ async function healthy() {
     const person = await signUp(server, email, code);
     const stripe = buyer(person.id);
     await deliverAll(server, [stripe.checkoutCompleted()]);
-    return {
-      ...person,
-      stripe,
-      payment: firstPayment(stripe),
-      referral: await referralOf(server, person.id),
-    };
+    return { ...person, stripe, referral: await referralOf(server, person.id) };
   };
   const paying = await customerOf('paying@example.com', referrer.code);
   const refunded = await customerOf('refunded@example.com', referrer.code);
@@ -82,8 +63,8 @@ async function healthy() {
   const gone = await customerOf('gone@example.com', referrer.code);
   const loner = await customerOf('loner@example.com');
   const trial = { status: 'trialing', trial_end: epoch(daysAfter(30)) };
-  for (const { stripe, payment } of [paying, refunded, loner]) {
-    await deliverAll(server, [stripe.created(), ...payment.paid]);
+  for (const { stripe } of [paying, refunded, loner]) {
+    await deliverAll(server, [stripe.created(), stripe.invoicePaid(), stripe.invoicePaymentPaid()]);
   }
   await deliverAll(server, [
     trying.stripe.created(trial),
@@ -93,12 +74,9 @@ async function healthy() {
     buyer().created(),
     buyer().invoicePaid(),
   ]);
-  await server.db.user.update({
-    where: { id: gone.id },
-    data: { deletedAt: START, email: null, passwordHash: null, sessions: { deleteMany: {} } },
-  });
+  await leaveTombstone(server, gone);
   server.clock.now = daysAfter(10);
-  await deliverAll(server, [refunded.payment.refunded(daysAfter(10))]);
+  await deliverAll(server, [refunded.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
   return { server, referrer, paying, refunded, trying, gone, loner };
 }
 
@@ -316,16 +294,11 @@ describe('each invariant, broken alone, is found alone', () => {
 
   test('conversion-grants: credit for a referrer who was already gone', async () => {
     const { server, referrer, paying, refunded } = await healthy();
-    const markDeleted = (at: Date) =>
-      server.db.user.update({
-        where: { id: referrer.id },
-        data: { deletedAt: at, email: null, passwordHash: null, sessions: { deleteMany: {} } },
-      });
-    await markDeleted(daysAfter(1));
+    await leaveTombstone(server, referrer, daysAfter(1));
     expect(await findings(server)).toEqual([]);
-    await markDeleted(START);
+    await leaveTombstone(server, referrer, START);
     expect(await findings(server)).toEqual([]);
-    await markDeleted(daysAfter(-1));
+    await leaveTombstone(server, referrer, daysAfter(-1));
     const problem = 'the referrer has 1 grant from it, but should have 0';
     expect(byRow(await findings(server))).toEqual(
       byRow([
@@ -398,10 +371,7 @@ describe('each invariant, broken alone, is found alone', () => {
         problem: 'a payment is proven, but it is not converted',
       },
     ]);
-    await server.db.user.update({
-      where: { id: trying.id },
-      data: { deletedAt: START, email: null, passwordHash: null, sessions: { deleteMany: {} } },
-    });
+    await leaveTombstone(server, trying);
     expect(await findings(server)).toEqual([]);
   });
 
@@ -426,7 +396,7 @@ describe('each invariant, broken alone, is found alone', () => {
     const { server, paying } = await healthy();
     const refund = (refundedAt: Date) =>
       server.db.payment.update({
-        where: { id: paying.payment.intent },
+        where: { id: paying.stripe.payment },
         data: { firstRefundedAt: refundedAt, refundedAt },
       });
     await refund(daysAfter(CLAWBACK_DAYS + 1));
@@ -452,7 +422,7 @@ describe('each invariant, broken alone, is found alone', () => {
     await refund(ofRenewal.id, daysAfter(6));
     expect(await findings(server)).toEqual([]);
     await refund(ofRenewal.id, null);
-    await refund(paying.payment.intent, daysAfter(6));
+    await refund(paying.stripe.payment, daysAfter(6));
     expect(await findings(server)).toEqual([]);
     await refund(ofRenewal.id, daysAfter(6));
     expect(await findings(server)).toEqual([
@@ -467,7 +437,7 @@ describe('each invariant, broken alone, is found alone', () => {
   test('referral-follows-payment: reversed although the payment stands', async () => {
     const { server, refunded } = await healthy();
     await server.db.payment.update({
-      where: { id: refunded.payment.intent },
+      where: { id: refunded.stripe.payment },
       data: { firstRefundedAt: null, refundedAt: null },
     });
     expect(await findings(server)).toEqual([

@@ -7,9 +7,21 @@ import { creditLeft } from '../src/credits/balance.ts';
 import type { Spending } from '../src/credits/fold.ts';
 import type { AccountStory, ExplainedEntry } from '../src/operator/explain.ts';
 import { commandContext } from './support/command-context.ts';
-import { DAY, daysAfter, deliverAll, signUp, startTestServer, userRow } from './support/server.ts';
+import { creditStory } from './support/credit-story.ts';
+import {
+  DAY,
+  daysAfter,
+  deliverAll,
+  leaveTombstone,
+  signUp,
+  START,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
+import { buyer, epoch, stripeId } from './support/stripe-events.ts';
+
+type Buyer = ReturnType<typeof buyer>;
 
 /** Explains a user at the clock's instant, and checks that the sum adds up to the second. */
 async function explained(server: TestServer, person: Person): Promise<{ story: AccountStory; text: string }> {
@@ -35,72 +47,20 @@ function days({ granted, spent, takenBack, left }: AccountStory['credit']['sum']
   return [granted, spent, takenBack, left].map((seconds) => seconds / DAY);
 }
 
-/** One person's story, in days after START, as in credit-stories.test.ts. */
+/** One account's story, explained on the days that matter. */
 async function story() {
-  const server = await startTestServer();
-  const person = await signUp(server, 'person@example.com');
-  let stripe = buyer(person.id);
-  const at = (day: number) => {
+  const account = await creditStory();
+  const { server, person } = account;
+  const explainedAt = async (day: number) => {
     server.clock.now = daysAfter(day);
+    return explained(server, person);
   };
-  return {
-    server,
-    person,
-    pays: async (day: number) => {
-      at(day);
-      stripe = buyer(person.id);
-      await deliverAll(server, [stripe.checkoutCompleted(), stripe.created({}, { at: daysAfter(day) })]);
-    },
-    ends: async (day: number) => {
-      at(day);
-      await deliverAll(server, [stripe.ended(daysAfter(day))]);
-    },
-    granted: async (day: number, given = 45, note?: string) => {
-      at(day);
-      await grantCredit(commandContext(server), person.email, given, note);
-    },
-    explainedAt: async (day: number) => {
-      at(day);
-      return explained(server, person);
-    },
-  };
+  return { ...account, explainedAt };
 }
 
-/** The payment of a buyer's first invoice, and what becomes of it. */
-function firstPayment(stripe: ReturnType<typeof buyer>) {
-  const invoice = stripeId('in');
-  const intent = stripeId('pi');
-  const dispute = stripeId('dp');
-  const disputed = (type: string, status: string, opened: number, day: number) =>
-    stripeEvent(
-      `charge.dispute.${type}`,
-      { id: dispute, object: 'dispute', payment_intent: intent, status, created: epoch(daysAfter(opened)) },
-      { at: daysAfter(day) },
-    );
-  return {
-    paid: (day: number) => [
-      stripe.invoicePaid({ id: invoice }, { at: daysAfter(day) }),
-      stripeEvent(
-        'invoice_payment.paid',
-        { id: stripeId('inpay'), invoice, payment: { type: 'payment_intent', payment_intent: intent } },
-        { at: daysAfter(day) },
-      ),
-    ],
-    refunded: (day: number) =>
-      stripeEvent(
-        'charge.refunded',
-        { id: stripeId('ch'), object: 'charge', payment_intent: intent, refunded: true },
-        { at: daysAfter(day) },
-      ),
-    refundFailed: (day: number) =>
-      stripeEvent(
-        'refund.failed',
-        { id: stripeId('re'), object: 'refund', payment_intent: intent },
-        { at: daysAfter(day) },
-      ),
-    lost: (opened: number, day: number) => disputed('closed', 'lost', opened, day),
-    won: (opened: number, day: number) => disputed('closed', 'won', opened, day),
-  };
+/** A buyer's first invoice is paid, and Stripe says by which payment. */
+function paid(stripe: Buyer, at = START): object[] {
+  return [stripe.invoicePaid({}, { at }), stripe.invoicePaymentPaid({}, { at })];
 }
 
 /** A referrer and their friends, each with a Stripe customer. */
@@ -112,7 +72,7 @@ async function inviter(...emails: string[]) {
     const friend = await signUp(server, email, referrer.code);
     const stripe = buyer(friend.id);
     await deliverAll(server, [stripe.checkoutCompleted()]);
-    friends.push({ friend, stripe, payment: firstPayment(stripe) });
+    friends.push({ friend, stripe });
   }
   return { server, referrer, friends };
 }
@@ -145,15 +105,15 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     await granted(10);
     await granted(70);
     await ends(100);
-    const { story: told } = await explainedAt(160);
-    expect(short(told.credit.history)).toEqual([
+    const { story: account } = await explainedAt(160);
+    expect(short(account.credit.history)).toEqual([
       'hold',
       'grant 45',
       'grant 45',
       'resume',
       'spent 45 of #2 + 15 of #3',
     ]);
-    expect(days(told.credit.sum)).toEqual([90, 60, 0, 30]);
+    expect(days(account.credit.sum)).toEqual([90, 60, 0, 30]);
   });
 
   test('explain: pays again from day 60 to 200 after cancelling on day 40', async () => {
@@ -164,8 +124,8 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     await pays(60);
     expect(days((await explainedAt(100)).story.credit.sum)).toEqual([45, 20, 0, 25]);
     await ends(200);
-    const { story: told } = await explainedAt(210);
-    expect(short(told.credit.history)).toEqual([
+    const { story: account } = await explainedAt(210);
+    expect(short(account.credit.history)).toEqual([
       'hold',
       'grant 45',
       'resume',
@@ -174,7 +134,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
       'resume',
       'spent 10 of #2',
     ]);
-    expect(days(told.credit.sum)).toEqual([45, 30, 0, 15]);
+    expect(days(account.credit.sum)).toEqual([45, 30, 0, 15]);
   });
 
   test('explain: credit until day 30, pays from day 20 to 50', async () => {
@@ -182,22 +142,22 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     await granted(0, 30);
     await pays(20);
     await ends(50);
-    const { story: told } = await explainedAt(55);
-    expect(short(told.credit.history)).toEqual([
+    const { story: account } = await explainedAt(55);
+    expect(short(account.credit.history)).toEqual([
       'grant 30',
       'spent 20 of #1',
       'hold',
       'resume',
       'spent 5 of #1',
     ]);
-    expect(days(told.credit.sum)).toEqual([30, 25, 0, 5]);
+    expect(days(account.credit.sum)).toEqual([30, 25, 0, 5]);
   });
 
   test('explain: the buyer, granted 45 days on day 0 while paying and refunded on day 20, loses 45, the referrer 25', async () => {
-    const { server, referrer, friend, stripe, payment } = await oneFriend();
-    await deliverAll(server, [stripe.created(), ...payment.paid(0)]);
+    const { server, referrer, friend, stripe } = await oneFriend();
+    await deliverAll(server, [stripe.created(), ...paid(stripe)]);
     server.clock.now = daysAfter(20);
-    await deliverAll(server, [payment.refunded(20)]);
+    await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(20) })]);
 
     const buyers = await explained(server, friend);
     expect(short(buyers.story.credit.history)).toEqual(['hold', 'grant 45', 'reversal 45']);
@@ -215,18 +175,19 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     const { server, referrer, friends } = await inviter('a@example.com', 'b@example.com');
     const [a, b] = friends;
     if (!a || !b) throw new Error('no friends');
-    await deliverAll(server, [a.stripe.created(), ...a.payment.paid(0)]);
+    await deliverAll(server, [a.stripe.created(), ...paid(a.stripe)]);
     server.clock.now = daysAfter(5);
-    await deliverAll(server, [b.stripe.created({}, { at: daysAfter(5) }), ...b.payment.paid(5)]);
+    await deliverAll(server, [b.stripe.created({}, { at: daysAfter(5) }), ...paid(b.stripe, daysAfter(5))]);
+    const dispute = a.stripe.dispute(daysAfter(10));
     server.clock.now = daysAfter(20);
-    await deliverAll(server, [a.payment.lost(10, 20)]);
+    await deliverAll(server, [dispute.lost(daysAfter(20))]);
     expect(days((await explained(server, referrer)).story.credit.sum)).toEqual([90, 20, 25, 45]);
     server.clock.now = daysAfter(80);
-    await deliverAll(server, [a.payment.won(10, 80)]);
+    await deliverAll(server, [dispute.wonAfterAll(daysAfter(80))]);
 
     server.clock.now = daysAfter(90);
-    const { story: told, text } = await explained(server, referrer);
-    expect(short(told.credit.history)).toEqual([
+    const { story: account, text } = await explained(server, referrer);
+    expect(short(account.credit.history)).toEqual([
       'grant 45',
       'spent 5 of #1',
       'grant 45',
@@ -236,7 +197,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
       'restoration 25',
       'spent 10 of #4',
     ]);
-    expect(days(told.credit.sum)).toEqual([90, 75, 0, 15]);
+    expect(days(account.credit.sum)).toEqual([90, 75, 0, 15]);
     expect(text).toContain(
       '25 days taken back because the dispute about the first payment of a@example.com was lost',
     );
@@ -285,8 +246,8 @@ test('says when credit is held, and when somebody never had any', async () => {
   expect((await explained(server, referrer)).text).toContain('Credit\n  none so far\n');
   await deliverAll(server, [stripe.created()]);
   server.clock.now = daysAfter(3);
-  const { story: told, text } = await explained(server, friend);
-  expect(told.now).toMatchObject({
+  const { story: account, text } = await explained(server, friend);
+  expect(account.now).toMatchObject({
     tier: 'paid',
     credit: { left: 45 * DAY, held: true, until: daysAfter(48) },
   });
@@ -298,7 +259,7 @@ test('says when credit is held, and when somebody never had any', async () => {
 
 describe('why a referral has or has not converted, and what comes next', () => {
   /** The referral as explained to the referrer, after some events. */
-  async function told(events: (friend: Awaited<ReturnType<typeof oneFriend>>) => object[]) {
+  async function explainedReferral(events: (friend: Awaited<ReturnType<typeof oneFriend>>) => object[]) {
     const all = await oneFriend();
     await deliverAll(all.server, events(all));
     const { story: of } = await explained(all.server, all.referrer);
@@ -312,7 +273,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
   const trialEnd = { trial_end: epoch(daysAfter(7)) };
 
   test('explain: signed up, no subscription yet', async () => {
-    expect(await told(() => [])).toMatchObject({
+    expect(await explainedReferral(() => [])).toMatchObject({
       state: 'signed-up',
       says: 'signed up, no subscription yet',
       next: expect.stringContaining('first payment is proven') as string,
@@ -321,7 +282,9 @@ describe('why a referral has or has not converted, and what comes next', () => {
   });
 
   test('explain: on trial', async () => {
-    const referral = await told(({ stripe }) => [stripe.created({ status: 'trialing', ...trialEnd })]);
+    const referral = await explainedReferral(({ stripe }) => [
+      stripe.created({ status: 'trialing', ...trialEnd }),
+    ]);
     expect(referral).toMatchObject({
       state: 'trial',
       says: 'on trial until 2027-01-17T09:00:00Z, no payment yet',
@@ -333,26 +296,20 @@ describe('why a referral has or has not converted, and what comes next', () => {
     [
       'a coupon',
       'it had a trial, a discount or a price of zero, or its invoices are emailed instead of charged',
-      (stripe: ReturnType<typeof buyer>) => [stripe.created({ discounts: ['di_1'] })],
+      (stripe: Buyer) => [stripe.created({ discounts: ['di_1'] })],
     ],
     [
       'a first invoice of zero',
       'its first invoice was zero',
-      (stripe: ReturnType<typeof buyer>) => [
-        stripe.created({ discounts: ['di_1'] }),
-        stripe.invoicePaid({ amount_paid: 0 }),
-      ],
+      (stripe: Buyer) => [stripe.created({ discounts: ['di_1'] }), stripe.invoicePaid({ amount_paid: 0 })],
     ],
     [
       'a bank debit under way',
       'a bank debit is pending',
-      (stripe: ReturnType<typeof buyer>) => [
-        stripe.checkoutCompleted({ payment_status: 'unpaid' }),
-        stripe.created(),
-      ],
+      (stripe: Buyer) => [stripe.checkoutCompleted({ payment_status: 'unpaid' }), stripe.created()],
     ],
   ])('explain: paying, but no payment is proven: %s', async (_name, why, events) => {
-    expect(await told(({ stripe }) => events(stripe))).toMatchObject({
+    expect(await explainedReferral(({ stripe }) => events(stripe))).toMatchObject({
       state: 'unproven',
       says: `active, but no payment is proven (${why})`,
       next: firstInvoice,
@@ -371,7 +328,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     ['unpaid', 'stopped', 'unpaid, never paid', firstInvoice],
     ['canceled', 'ended', 'the subscription ended without a payment', null],
   ])('explain: %s without a payment', async (status, state, says, next) => {
-    expect(await told(({ stripe }) => [stripe.created({ status })])).toMatchObject({
+    expect(await explainedReferral(({ stripe }) => [stripe.created({ status })])).toMatchObject({
       state,
       says,
       next: next ?? 'It converts with the first paid invoice of a new subscription.',
@@ -379,7 +336,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
   });
 
   test('of two subscriptions the one that is nearest to a payment decides', async () => {
-    const referral = await told(({ stripe }) => [
+    const referral = await explainedReferral(({ stripe }) => [
       stripe.created({ id: stripeId('sub'), status: 'canceled' }),
       stripe.created({ status: 'trialing', ...trialEnd }),
     ]);
@@ -387,7 +344,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
   });
 
   test('explain: converted, and until when it can be reversed', async () => {
-    const referral = await told(({ stripe, payment }) => [stripe.created(), ...payment.paid(0)]);
+    const referral = await explainedReferral(({ stripe }) => [stripe.created(), ...paid(stripe)]);
     expect(referral).toMatchObject({
       state: 'converted',
       says: 'converted on 2027-01-10T09:00:00Z: 45 days each',
@@ -399,10 +356,10 @@ describe('why a referral has or has not converted, and what comes next', () => {
 
   test('explain: reversed by a refund, restored when the refund fails', async () => {
     const all = await oneFriend();
-    const { server, referrer, stripe, payment } = all;
-    await deliverAll(server, [stripe.created(), ...payment.paid(0)]);
+    const { server, referrer, stripe } = all;
+    await deliverAll(server, [stripe.created(), ...paid(stripe)]);
     server.clock.now = daysAfter(20);
-    await deliverAll(server, [payment.refunded(20)]);
+    await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(20) })]);
     const reversed = (await explained(server, referrer)).story.invited;
     expect(reversed).toMatchObject([
       {
@@ -412,7 +369,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
       },
     ]);
     server.clock.now = daysAfter(50);
-    await deliverAll(server, [payment.refundFailed(50)]);
+    await deliverAll(server, [stripe.refundFailed({}, { at: daysAfter(50) })]);
     const { story: restored, text } = await explained(server, referrer);
     expect(text).toContain('taken back because the first payment of friend@example.com was refunded');
     expect(restored.invited).toMatchObject([
@@ -427,10 +384,10 @@ describe('why a referral has or has not converted, and what comes next', () => {
   });
 
   test('explain: reversed by a lost dispute', async () => {
-    const referral = await told(({ stripe, payment }) => [
+    const referral = await explainedReferral(({ stripe }) => [
       stripe.created(),
-      ...payment.paid(0),
-      payment.lost(0, 0),
+      ...paid(stripe),
+      stripe.dispute(START).lost(START),
     ]);
     expect(referral?.says).toMatch(/; taken back on .* because the dispute was lost$/);
   });
@@ -455,26 +412,19 @@ describe('why a referral has or has not converted, and what comes next', () => {
     const referrer = await signUp(server, 'referrer@example.com');
     const friend = await signUp(server, 'friend@example.com', referrer.code);
     const stripe = buyer(friend.id);
-    const payment = firstPayment(stripe);
     await deliverAll(server, [
       stripe.created(),
-      ...payment.paid(0),
-      payment.refunded(0),
+      ...paid(stripe),
+      stripe.chargeRefunded(),
       stripe.checkoutCompleted(),
     ]);
     const { text } = await explained(server, referrer);
     expect(text).toContain('45 days taken back because the first payment of friend@example.com was refunded');
   });
 
-  const tombstone = (server: TestServer, { id }: Person) =>
-    server.db.user.update({
-      where: { id },
-      data: { deletedAt: server.clock.now, email: null, passwordHash: null },
-    });
-
   test('explain: a friend whose account was deleted never converts', async () => {
     const { server, referrer, friend } = await oneFriend();
-    await tombstone(server, friend);
+    await leaveTombstone(server, friend);
     const { story: of, text } = await explained(server, referrer);
     expect(of.invited).toMatchObject([{ email: null, state: 'deleted', next: 'It never converts.' }]);
     expect(text).toContain(
@@ -484,7 +434,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
 
   test('explain: a friend whose referrer is gone still gets their days', async () => {
     const { server, referrer, friend, stripe } = await oneFriend();
-    await tombstone(server, referrer);
+    await leaveTombstone(server, referrer);
     const before = (await explained(server, friend)).story.invitedBy;
     expect(before?.email).toBeNull();
     expect(before?.next).toMatch(/The referrer has deleted their account and gets nothing\.$/);
@@ -499,10 +449,7 @@ test('an address without an account, or of a deleted one, is refused', async () 
   await expect(explain(commandContext(server), 'nobody@example.com')).rejects.toThrow(
     'No account has the address nobody@example.com.',
   );
-  await server.db.user.update({
-    where: { id: person.id },
-    data: { deletedAt: server.clock.now, email: null, passwordHash: null },
-  });
+  await leaveTombstone(server, person);
   await expect(explain(commandContext(server), person.email)).rejects.toThrow('No account has the address');
 });
 
