@@ -72,6 +72,7 @@ const QUICK_ON_POSTGRESQL = [
   'backups',
   'concurrency',
   'conversion',
+  'event-migration',
   'mail',
   'migrate-to',
   'model-1',

@@ -1,29 +1,8 @@
-import { randomUUID } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { expect, test } from 'vitest';
 
-import { expect, inject, test } from 'vitest';
+import { oldDatabase } from './support/old-database.ts';
 
-import { otherConnection } from './support/other-connection.ts';
-import type { OtherConnection } from './support/other-connection.ts';
-import { newEmptyDatabase } from './support/server.ts';
-
-const onSqlite = inject('engine') === 'sqlite';
 const MIGRATION = '20261126120000_accounts';
-
-/** A database in the state before the migration. */
-async function oldDatabase(): Promise<{ database: OtherConnection; migrate: () => Promise<void> }> {
-  const databaseUrl = onSqlite
-    ? `file:${join(inject('scratch'), `${randomUUID()}.db`)}`
-    : await newEmptyDatabase();
-  const database = await otherConnection({ databaseUrl });
-  const folder = join(import.meta.dirname, '../prisma', onSqlite ? '' : 'postgresql', 'migrations');
-  const names = (await readdir(folder)).filter((name) => /^\d/.test(name)).sort();
-  const run = async (name: string) =>
-    database.run(await readFile(join(folder, name, 'migration.sql'), 'utf8'));
-  for (const name of names.filter((one) => one < MIGRATION)) await run(name);
-  return { database, migrate: () => run(MIGRATION) };
-}
 
 const AT = "'2027-01-10T09:00:00.000+00:00'";
 
@@ -40,7 +19,7 @@ function subscription(userId: string, { trial = false, proven = false }): string
 }
 
 test('upgrading older accounts keeps only addresses that were paid for, and the address hashes of converted referrals only', async () => {
-  const { database, migrate } = await oldDatabase();
+  const { database, migrate } = await oldDatabase(MIGRATION);
   await database.run(
     [
       user('payer', 'payer@example.com'),
@@ -92,7 +71,7 @@ test('upgrading older accounts keeps only addresses that were paid for, and the 
 });
 
 test('without a Gmail address nothing is hashed again', async () => {
-  const { database, migrate } = await oldDatabase();
+  const { database, migrate } = await oldDatabase(MIGRATION);
   await database.run(user('ann', 'ann@example.com'));
   await migrate();
   expect(await database.rows('SELECT * FROM "Setting"')).toEqual([]);

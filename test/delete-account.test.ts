@@ -1,5 +1,9 @@
-import { describe, expect, test } from 'vitest';
+import { readFile } from 'node:fs/promises';
 
+import { describe, expect, inject, test } from 'vitest';
+
+import { Prisma } from '../src/db/generated/client.ts';
+import { eventsAbout } from '../src/stripe/event-ledger.ts';
 import { expectSound } from './support/findings.ts';
 import { DAY, deleteAccount, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
@@ -190,5 +194,28 @@ describe('deleting an account', () => {
     await deleteAccount(world, ann);
     expect(await world.db.event.count({ where: { payload: { contains: 'Ann Example' } } })).toBe(0);
     expect(await world.db.event.findMany({ where: { thinned: false }, select: { type: true } })).toEqual([]);
+  });
+});
+
+describe.runIf(inject('engine') === 'sqlite')('on SQLite', () => {
+  test('the file holds no copy of the address of a deleted account', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann.of.the.far.islands@example.com');
+    await world.db.user.update({ where: { id: ann.id }, data: { pendingEmail: ann.email } });
+    expect((await deleteAccount(world, ann)).statusCode).toBe(303);
+    await world.db.$queryRaw`PRAGMA wal_checkpoint(TRUNCATE)`;
+    const file = await readFile(world.databaseUrl.replace('file:', ''));
+    expect(file.includes('User')).toBe(true);
+    expect(file.includes('far.islands')).toBe(false);
+  });
+
+  // A deletion thins the account's events in its transaction, and there can be very many events.
+  test('finding the events about an account reads none about others', async () => {
+    const { db } = await startWorld();
+    const plan = await db.$queryRaw<{ detail: string }[]>`
+      EXPLAIN QUERY PLAN ${eventsAbout('u', Prisma.sql`NOT e."thinned"`)}`;
+    const details = plan.map(({ detail }) => detail);
+    expect(details.filter((detail) => /SCAN (e|Event)\b/.test(detail))).toEqual([]);
+    expect(details.join('\n')).toContain('Event_aboutId_idx');
   });
 });

@@ -16,8 +16,10 @@ import {
   postFrom,
   signUp,
   startTestServer,
+  userRow,
 } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
+import { deliverWaiting, startWorld, subscribe } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const NEW_PASSWORD = 'battery staple';
@@ -54,6 +56,11 @@ async function settle(server: TestServer): Promise<void> {
   await server.db.outboxItem.deleteMany({ where: { userId: last.id } });
   expect((await outbox(server, 'mail.reset-password')).length).toBe(before);
 }
+
+const pathOf = async (server: TestServer): Promise<string> => {
+  const [mail] = await forgot(server, 'ann@example.com', 1);
+  return mail ? resetPathOf(server, mail) : '';
+};
 
 const loginStatus = async ({ app }: TestServer, password: string): Promise<number> =>
   (await postForm(app, '/login', { email: 'ann@example.com', password })).statusCode;
@@ -403,5 +410,32 @@ describe('a reset link that was mailed', () => {
     await deleteAccount(server, person);
     expect((await server.app.inject({ url: path })).statusCode).toBe(404);
     expect(await server.db.resetLink.count()).toBe(0);
+  });
+});
+
+describe('an unclaimed account whose password is reset by mail', () => {
+  test('is not emptied while a payment for it is on its way to us', async () => {
+    const world = await startWorld(MAIL);
+    const referrer = await signUp(world, 'referrer@example.com');
+    const ann = await signUp(world, 'ann@example.com', referrer.code);
+    await subscribe(world, ann);
+    const path = await pathOf(world);
+    const early = await postForm(world.app, path, { password: NEW_PASSWORD });
+    expect(early.statusCode).toBe(409);
+    expect(early.body).toContain('Somebody has just paid for this account');
+    expect(await loginStatus(world, PASSWORD)).toBe(303);
+    await deliverWaiting(world);
+    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
+  });
+
+  test('forgets a checkout that is just being opened, so that whoever opens it closes it', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await signUp(server, 'ann@example.com');
+    const opening = { id: 'checkout', plan: 'monthly', priceId: 'price_m', trialDays: 0, sessionId: null };
+    await server.db.checkout.create({ data: { ...opening, userId: ann.id, createdAt: server.clock.now } });
+    const answer = await postForm(server.app, await pathOf(server), { password: NEW_PASSWORD });
+    expect(answer.statusCode).toBe(303);
+    expect(await server.db.checkout.count()).toBe(0);
   });
 });

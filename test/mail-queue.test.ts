@@ -115,6 +115,28 @@ test('a link that somebody waits for does not queue behind other mail', async ()
   expect((await takeDue(db, clock.now, 5)).map(({ id }) => id)).toContain('link');
 });
 
+test('what was tried before waits for what was not: a mail server that refuses somebody delays nobody else', async () => {
+  const server = await startTestServer(MAIL);
+  const ann = await signUp(server, 'ann@example.com');
+  const { db, clock } = server;
+  await inTransaction(db, START, (tx) =>
+    queueNow(tx, [
+      ...Array.from({ length: 9 }, (_, n) => ({
+        id: `retry ${n}`,
+        kind: 'mail.reset-password' as const,
+        userId: ann.id,
+        data: null,
+      })),
+      { id: 'days', kind: 'mail.days-ended', userId: ann.id, data: { until: '2027-01-10T09:00:00.000Z' } },
+      { id: 'notice', kind: 'mail.password-changed', userId: ann.id, data: null },
+    ]),
+  );
+  await db.outboxItem.updateMany({ where: { id: { startsWith: 'retry' } }, data: { attempts: 1 } });
+  expect((await takeDue(db, clock.now, 1)).map(({ id }) => id)).toEqual(['notice']);
+  expect((await takeDue(db, clock.now, 1)).map(({ id }) => id)).toEqual(['days']);
+  expect(await takeDue(db, clock.now, 10)).toHaveLength(9);
+});
+
 describe('a referral', () => {
   test('that is reversed tells each side what was taken from it', async () => {
     const { server, stripe, queued } = await converted();

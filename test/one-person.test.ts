@@ -316,6 +316,16 @@ describe('a trial is given once for each address (design: rule 11)', () => {
     expect(server.sandbox.objects.subscriptions.get(again)).toMatchObject({ status: 'active' });
   });
 
+  test('a trial that ended before we heard of it was one', async () => {
+    const server = await world();
+    const ann = await signUp(server, 'ann@example.com');
+    await server.merchant.subscriptions.cancel(await subscribe(server, ann));
+    const again = await subscribe(server, ann);
+    expect(server.sandbox.objects.subscriptions.get(again)).toMatchObject({ status: 'active' });
+    await deliverWaiting(server);
+    await expectSound(server);
+  });
+
   test('a stranger who had a trial with somebody’s address and deleted the account costs its owner none', async () => {
     const server = await world();
     const stranger = await signUp(server, 'owner@example.com');

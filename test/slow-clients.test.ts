@@ -305,7 +305,11 @@ describe('one address can open only a limited number of connections', () => {
   });
 
   test('behind a proxy those in the middle of a request of all networks count together, apart from webhooks', async () => {
-    const incomplete = { webhooks: { ofNetwork: 2, inAll: 2 }, others: { ofNetwork: 2, inAll: 2 } };
+    const incomplete = {
+      webhooks: { ofNetwork: 2, inAll: 2 },
+      others: { ofNetwork: 2, inAll: 2 },
+      patienceMs: NEVER,
+    };
     const { open, clock } = await listen({ incomplete }, { TRUST_PROXY: '127.0.0.1' });
     const half = (client: string): string =>
       `POST /login HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: ${client}\r\nContent-Length: 9\r\n\r\nemail`;
@@ -322,6 +326,26 @@ describe('one address can open only a limited number of connections', () => {
     expect(await (await open(webhook(headers, event))).closed).toContain('{"status":"ok"}');
   });
 
+  test('behind a proxy an event gets through when slow requests of others take up all the room', async () => {
+    const room = { ofNetwork: 1, inAll: 1 };
+    const { open, clock } = await listen(
+      { incomplete: { webhooks: room, others: room, patienceMs: 0 } },
+      { TRUST_PROXY: '127.0.0.1' },
+    );
+    for (const client of ['192.0.2.1', '192.0.2.2', '192.0.2.3']) {
+      const slow = await open(webhook(`X-Forwarded-For: ${client}\r\nContent-Length: 9`));
+      await until(async () => {
+        const event = JSON.stringify(buyer().created());
+        const signature = `Stripe-Signature: ${sign(event, clock.now)}`;
+        const headers = `X-Forwarded-For: 192.0.2.9\r\nConnection: close\r\nContent-Length: ${event.length}\r\n${signature}`;
+        expect(await (await open(webhook(headers, event))).closed).toContain('{"status":"ok"}');
+        // The slow one may arrive after the event.
+        return slow.socket.destroyed || undefined;
+      });
+      expect(await slow.closed).toBe('');
+    }
+  });
+
   test.each([
     ['a form', '/login', 'Content-Length: 9', 'email=a&b'],
     ['a webhook', '/api/stripe/webhook', 'Content-Length: 9', '{"id": 1}'],
@@ -329,7 +353,7 @@ describe('one address can open only a limited number of connections', () => {
     ['a form that nobody reads', '/no-such-page', 'Content-Length: 9', 'email=a&b'],
   ])('behind a proxy those in the middle of a request count: %s', async (_name, path, length, body) => {
     const { open, log } = await listen(
-      { incomplete: { webhooks: ONE, others: ONE } },
+      { incomplete: { webhooks: ONE, others: ONE, patienceMs: NEVER } },
       { TRUST_PROXY: '127.0.0.1' },
     );
     const of = (client: string): string =>
@@ -380,7 +404,7 @@ describe('behind a proxy, a request that was answered before its body arrived', 
 
   test.each(refusals)('does not count once its client has gone: %s', async (_name, headers) => {
     const { open } = await listen(
-      { incomplete: { webhooks: ONE, others: ONE } },
+      { incomplete: { webhooks: ONE, others: ONE, patienceMs: NEVER } },
       { TRUST_PROXY: '127.0.0.1' },
     );
     const type = 'Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 192.0.2.1';

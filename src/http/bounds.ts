@@ -15,9 +15,9 @@ export interface Bounds {
   connectionsOfNetwork: number;
   /**
    * Behind a proxy: incomplete requests, webhooks and others apart, so that neither can keep the other out. Each holds a
-   * connection.
+   * connection. When there is no room, one that is older than `patienceMs` makes way for a new one.
    */
-  incomplete: { webhooks: Shares; others: Shares };
+  incomplete: { webhooks: Shares; others: Shares; patienceMs: number };
   /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */
   cutOffsOfNetwork: number;
   /** How long cut-offs are counted, from the first one, and how long the network is then refused. */
@@ -56,7 +56,11 @@ export const BOUNDS: Bounds = {
   delayMs: 1_000,
   connections: 2_000,
   connectionsOfNetwork: 500,
-  incomplete: { webhooks: { ofNetwork: 500, inAll: 1_000 }, others: { ofNetwork: 100, inAll: 700 } },
+  incomplete: {
+    webhooks: { ofNetwork: 500, inAll: 1_000 },
+    others: { ofNetwork: 100, inAll: 700 },
+    patienceMs: 1_000,
+  },
   cutOffsOfNetwork: 10,
   shutOutMs: 60_000,
   pipelined: 4,

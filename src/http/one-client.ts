@@ -29,25 +29,27 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
 }
 
 /** Limits one network's incomplete requests, and all of them: each holds a connection. */
-function boundBodies(app: FastifyInstance, { incomplete: { webhooks, others } }: Bounds): void {
-  const [takeForWebhook, takeForOther] = [createShares(webhooks), createShares(others)];
+function boundBodies(app: FastifyInstance, { incomplete: { webhooks, others, patienceMs } }: Bounds): void {
+  const [takeForWebhook, takeForOther] = [webhooks, others].map((shares) => createShares(shares, patienceMs));
 
   app.addHook('onRequest', function boundBodiesOfClient({ raw, ip, routeOptions }, reply, done) {
-    if (!hasBody(raw) || raw.socket.destroyed) {
+    const { socket } = raw;
+    if (!hasBody(raw) || socket.destroyed) {
       done();
       return;
     }
-    const giveBack = (routeOptions.url?.startsWith(WEBHOOK_PATH) ? takeForWebhook : takeForOther)(ip);
+    const take = routeOptions.url?.startsWith(WEBHOOK_PATH) ? takeForWebhook : takeForOther;
+    const giveBack = take?.(networkOf(ip), () => socket.destroy());
     if (giveBack) {
       // Runs when the body has arrived, or never will. If the request was answered before its body arrived, Node may
       // emit 'close' only on the socket.
       const release = (): void => {
         raw.off('close', release);
-        raw.socket.off('close', release);
+        socket.off('close', release);
         giveBack();
       };
       raw.once('close', release);
-      raw.socket.once('close', release);
+      socket.once('close', release);
       done();
       return;
     }
@@ -140,26 +142,50 @@ function boundConnections(
   });
 }
 
+interface Slot {
+  network: string;
+  /** When it was taken, by a monotonic clock, ms. */
+  since: number;
+  /** Closes the connection. */
+  drop: () => void;
+}
+
 /**
- * Takes a slot for an address. Returns the function that gives it back, or null when the network, or the server as a
+ * Takes a slot for a network. Returns the function that gives it back, or null when the network, or the server as a
  * whole, has none left.
  */
-type Take = (address: string | undefined) => (() => void) | null;
+type Take = (network: string, drop: () => void) => (() => void) | null;
 
-function createShares({ ofNetwork, inAll }: Shares): Take {
+/**
+ * Limits how many slots are taken. When none is left, the oldest one makes way if it was taken more than `patienceMs`
+ * ago: a real request arrives within milliseconds, so slow ones cannot keep it out.
+ */
+function createShares({ ofNetwork, inAll }: Shares, patienceMs: number): Take {
+  // The oldest comes first.
+  const taken = new Set<Slot>();
   const takenBy = new Map<string, number>();
-  let all = 0;
-  return (address = '') => {
-    const network = networkOf(address);
-    const taken = takenBy.get(network) ?? 0;
-    if (taken >= ofNetwork || all >= inAll) return null;
-    takenBy.set(network, taken + 1);
-    all += 1;
+
+  function giveBack(slot: Slot): void {
+    if (!taken.delete(slot)) return;
+    const left = (takenBy.get(slot.network) ?? 1) - 1;
+    if (left === 0) takenBy.delete(slot.network);
+    else takenBy.set(slot.network, left);
+  }
+
+  return (network, drop) => {
+    const now = performance.now();
+    const isOutOfItsOwn = (takenBy.get(network) ?? 0) >= ofNetwork;
+    if (isOutOfItsOwn || taken.size >= inAll) {
+      const oldest = [...taken].find((slot) => !isOutOfItsOwn || slot.network === network);
+      if (!oldest || now - oldest.since < patienceMs) return null;
+      giveBack(oldest);
+      oldest.drop();
+    }
+    const slot = { network, since: now, drop };
+    taken.add(slot);
+    takenBy.set(network, (takenBy.get(network) ?? 0) + 1);
     return () => {
-      all -= 1;
-      const left = (takenBy.get(network) ?? 1) - 1;
-      if (left === 0) takenBy.delete(network);
-      else takenBy.set(network, left);
+      giveBack(slot);
     };
   };
 }

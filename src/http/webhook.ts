@@ -84,7 +84,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
     delete raw.headers['content-type'];
     done();
   });
-  const readBody = createBodyReader(bodyBounds, () => refused(TOO_MUCH));
+  const readBody = createBodyReader(bodyBounds, () => TOO_MUCH);
   app.addContentTypeParser('*', (request: FastifyRequest, payload: IncomingMessage) =>
     readBody(networkOf(request.ip), payload),
   );
@@ -93,6 +93,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
     const status = error.statusCode ?? (isRefused(error) ? 503 : 500);
     if (status === 413 || error === TOO_MUCH) await drainBody(request.raw, DRAIN_LIMIT_BYTES);
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
+    if (error.code === BUSY) events.inc({ type: 'unknown', outcome: 'refused' });
     // A refusal for overload already has its request line.
     if (status >= 500 && error.code !== BUSY) {
       request.log[status === 503 ? 'warn' : 'error'](
@@ -107,20 +108,15 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
   // Only an event with a valid signature takes a slot, so nobody but Stripe can fill them.
   let handling = 0;
 
-  function refused(why: HttpError): HttpError {
-    events.inc({ type: 'unknown', outcome: 'refused' });
-    return why;
-  }
-
   app.addHook('onRequest', function refuseTooMany(_request, _reply, done) {
-    done(handling < HANDLED_AT_A_TIME ? undefined : refused(TOO_MANY));
+    done(handling < HANDLED_AT_A_TIME ? undefined : TOO_MANY);
   });
 
   const options = {
     schema: WEBHOOK,
     // The schema is documentation only: the body is checked after its signature is verified.
     validatorCompiler: () => () => true,
-    config: { pressureHandler: () => Promise.reject(refused(TOO_MANY)) },
+    config: { pressureHandler: () => Promise.reject(TOO_MANY) },
   };
   app.post('/', options, async (request, reply) => {
     if (webhookSecrets.length === 0)
@@ -137,7 +133,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
 
     // From here on every log line of this request names the event.
     request.log = request.log.child({ eventId: event.id, type: event.type });
-    if (handling >= HANDLED_AT_A_TIME) throw refused(TOO_MANY);
+    if (handling >= HANDLED_AT_A_TIME) throw TOO_MANY;
     handling += 1;
     try {
       const outcome = await handleEvent(eventContext, event, payload, now);

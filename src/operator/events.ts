@@ -1,6 +1,5 @@
 import type { Event } from '../db/generated/client.ts';
 import { Prisma } from '../db/generated/client.ts';
-import { engineOf } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { eventsAbout } from '../stripe/event-ledger.ts';
 import { formatInstant } from './command.ts';
@@ -69,7 +68,7 @@ function cells({ receivedAt, status, type, id, reason, error }: ShownEvent): (st
 async function idsAbout(db: Db, userId: string, onlyFailed: boolean): Promise<string[]> {
   const which = onlyFailed ? Prisma.sql`e."status" = 'failed'` : Prisma.sql`true`;
   const rows = await db.$queryRaw<{ id: string }[]>`
-    ${eventsAbout(engineOf(db), userId, which)}
+    ${eventsAbout(userId, which)}
     ORDER BY e."receivedAt" DESC, e."created" DESC, e."id" DESC
     ${onlyFailed ? Prisma.empty : Prisma.sql`LIMIT ${NEWEST}`}`;
   return rows.map(({ id }) => id);

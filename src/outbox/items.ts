@@ -3,18 +3,28 @@ import type { OutboxItem } from '../db/generated/client.ts';
 import { inTransaction } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, secondsBetween } from '../instants.ts';
-import type { MailKind } from './kinds.ts';
+import type { OutboxKind } from './kinds.ts';
 import { pauseAfter } from './retries.ts';
 
 /** Lease on an item, s. If a server dies while it holds the lease, another one takes the item afterwards. */
 const LEASE_SECONDS = 180;
 
-/** Somebody waits for these, so they do not queue behind thousands of reminders. */
-const AWAITED: readonly MailKind[] = ['mail.reset-password', 'mail.prove-address'];
+/** Somebody waits for these, or they protect an account: they do not queue behind thousands of reminders. */
+const URGENT: readonly OutboxKind[] = [
+  'mail.reset-password',
+  'mail.prove-address',
+  'mail.password-changed',
+  'mail.address-changing',
+  'mail.address-changed',
+  'mail.account-deleted',
+  'stripe.expire-checkout',
+  'stripe.customer-address',
+];
 
 /**
- * Takes due items and leases them, so that no other server takes them at the same time: first links that somebody waits
- * for, then the oldest.
+ * Takes due items and leases them, so that no other server takes them at the same time: first those that were never
+ * tried, so that nobody waits for a mail server that keeps refusing somebody else; among them the urgent ones, then the
+ * oldest.
  *
  * @returns at most `limit` items, oldest first
  */
@@ -26,7 +36,9 @@ export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxI
     const until = addSeconds(tx.now, LEASE_SECONDS);
     const ids = Prisma.sql`
       SELECT "id" FROM "OutboxItem" WHERE "status" = 'queued' AND "dueAt" <= ${tx.now}
-      ORDER BY CASE WHEN "kind" IN (${Prisma.join(AWAITED)}) THEN 0 ELSE 1 END, "dueAt", "id" LIMIT ${limit}`;
+      ORDER BY CASE WHEN "attempts" = 0 THEN 0 ELSE 1 END,
+        CASE WHEN "kind" IN (${Prisma.join(URGENT)}) THEN 0 ELSE 1 END, "dueAt", "id"
+      LIMIT ${limit}`;
     const chosen =
       tx.engine === 'sqlite'
         ? Prisma.sql`IN (${ids})`

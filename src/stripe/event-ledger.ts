@@ -28,7 +28,7 @@ export interface Claim {
 export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<ReadonlyMap<string, boolean>> {
   const rows = claims
     .toSorted((a, b) => (a.event.id < b.event.id ? -1 : 1))
-    .map(({ event: { id, type, created, customerId }, payload, reason }) => [
+    .map(({ event: { id, type, created, customerId, aboutId }, payload, reason }) => [
       id,
       type,
       instantText(created, tx.engine),
@@ -37,6 +37,7 @@ export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<Rea
       reason,
       payload,
       customerId,
+      aboutId,
       instantText(tx.now, tx.engine),
     ]);
   const claimed = await tx.$queryRawUnsafe<{ id: string; ofDeleted: boolean | number }[]>(
@@ -47,14 +48,26 @@ export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<Rea
 }
 
 function claimStatement(engine: Engine): string {
-  const types = ['text', 'text', 'instant', 'instant', 'text', 'text', 'text', 'text', 'instant'] as const;
+  const types = [
+    'text',
+    'text',
+    'instant',
+    'instant',
+    'text',
+    'text',
+    'text',
+    'text',
+    'text',
+    'instant',
+  ] as const;
   const values = types.map((type, index) => jsonValue(engine, index, type));
   return `
     INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "reason", "payload", "customerId",
-      "appliedAt")
+      "aboutId", "appliedAt")
     SELECT ${values.join(', ')} FROM ${JSON_ROWS[engine]} WHERE true
     ON CONFLICT ("id") DO UPDATE SET "status" = excluded."status", "reason" = excluded."reason", "error" = NULL,
-      "payload" = excluded."payload", "customerId" = excluded."customerId", "appliedAt" = excluded."appliedAt"
+      "payload" = excluded."payload", "customerId" = excluded."customerId", "aboutId" = excluded."aboutId",
+      "appliedAt" = excluded."appliedAt"
     WHERE "Event"."status" = 'failed'
     RETURNING "id", EXISTS (SELECT 1 FROM "Customer" AS c JOIN "User" AS u ON u."id" = c."userId"
       WHERE c."id" = "Event"."customerId" AND u."deletedAt" IS NOT NULL) AS "ofDeleted"`;
@@ -121,19 +134,14 @@ export async function recordFailure(
 ): Promise<void> {
   await inTransaction(db, now, async (tx) => {
     await tx.$executeRaw`
-      INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "error", "payload", "customerId")
+      INSERT INTO "Event" ("id", "type", "created", "receivedAt", "status", "error", "payload", "customerId",
+                           "aboutId")
       VALUES (${event.id}, ${event.type}, ${event.created}, ${tx.now}, 'failed', ${error}, ${payload},
-              ${event.customerId})
+              ${event.customerId}, ${event.aboutId})
       ON CONFLICT ("id") DO UPDATE SET "error" = excluded."error"
       WHERE "Event"."status" = 'failed'`;
   });
 }
-
-/** PostgreSQL refuses a document with an escaped NUL or half a surrogate pair. Ids have no escapes. */
-const PAYLOAD: Readonly<Record<Engine, string>> = {
-  sqlite: `e."payload"`,
-  postgresql: `replace(e."payload", '\\u', '/u')::json`,
-};
 
 /**
  * Selects the ids of the events about an account: those that name one of its customers, and those that name no customer
@@ -141,22 +149,20 @@ const PAYLOAD: Readonly<Record<Engine, string>> = {
  *
  * @param which a further condition on the event `e`
  */
-export function eventsAbout(engine: Engine, userId: string, which: Prisma.Sql): Prisma.Sql {
-  const object = Prisma.raw(`${PAYLOAD[engine]} -> 'data' -> 'object'`);
+export function eventsAbout(userId: string, which: Prisma.Sql): Prisma.Sql {
+  // One branch for each index: with an OR of subqueries, PostgreSQL would read the whole table.
   return Prisma.sql`
     WITH customers AS (SELECT "id" FROM "Customer" WHERE "userId" = ${userId}),
     invoices AS (
       SELECT i."id" FROM "Invoice" AS i JOIN "Subscription" AS s ON s."id" = i."subscriptionId"
       WHERE s."customerId" IN (SELECT "id" FROM customers)),
-    payments AS (SELECT "id" FROM "Payment" WHERE "invoiceId" IN (SELECT "id" FROM invoices))
+    objects AS (
+      SELECT "id" FROM invoices UNION ALL
+      SELECT "id" FROM "Payment" WHERE "invoiceId" IN (SELECT "id" FROM invoices))
     SELECT e."id" FROM "Event" AS e
-    WHERE ${which} AND (
-      e."customerId" IN (SELECT "id" FROM customers)
-      OR e."customerId" IS NULL AND e."type" LIKE 'invoice_payment.%'
-        AND ${object} ->> 'invoice' IN (SELECT "id" FROM invoices)
-      OR e."customerId" IS NULL
-        AND (e."type" LIKE 'charge.dispute.%' OR e."type" LIKE 'charge.refund.%' OR e."type" LIKE 'refund.%')
-        AND coalesce(${object} ->> 'payment_intent', ${object} ->> 'charge') IN (SELECT "id" FROM payments))`;
+    WHERE ${which} AND e."id" IN (
+      SELECT "id" FROM "Event" WHERE "customerId" IN (SELECT "id" FROM customers) UNION ALL
+      SELECT "id" FROM "Event" WHERE "aboutId" IN (SELECT "id" FROM objects))`;
 }
 
 /**

@@ -31,6 +31,8 @@ export interface StripeEvent {
   account: string | null;
   /** The customer that the object is or belongs to; null when it names none. */
   customerId: string | null;
+  /** The invoice or payment that the object is about, if it names no customer. */
+  aboutId: string | null;
   object: Record<string, unknown>;
   /** The changed fields' previous values, in an `updated` event; empty when it does not say. */
   previousAttributes: Record<string, unknown>;
@@ -50,13 +52,15 @@ export function readEvent(body: unknown, receivedAt: Date): StripeEvent | null {
   if (!parsed.success) return null;
   const { id, type, data } = parsed.data;
   const { data: rest, error } = details.safeParse(body);
+  const customerId = customerOf(type, data.object);
   return {
     id,
     type,
     created: dateOf(rest?.created) ?? wholeSeconds(receivedAt),
     livemode: rest?.livemode ?? null,
     account: rest?.account ?? null,
-    customerId: customerOf(type, data.object),
+    customerId,
+    aboutId: customerId === null ? aboutOf(type, data.object) : null,
     object: data.object,
     previousAttributes: rest?.data.previous_attributes ?? {},
     malformed: error ?? null,
@@ -73,6 +77,20 @@ export function whyNotAnEvent(body: unknown): string {
     return 'this is a thin event, which does not contain its object: switch the event destination to snapshot events';
   }
   return 'the body is not a Stripe event: it needs an id, a type and data.object';
+}
+
+/** Types whose objects name no customer, and the fields that lead to one. */
+const ABOUT: readonly [prefix: string, fields: readonly string[]][] = [
+  ['invoice_payment.', ['invoice']],
+  ['charge.dispute.', ['payment_intent', 'charge']],
+  ['charge.refund.', ['payment_intent', 'charge']],
+  ['refund.', ['payment_intent', 'charge']],
+];
+
+function aboutOf(type: string, object: Record<string, unknown>): string | null {
+  const fields = ABOUT.find(([prefix]) => type.startsWith(prefix))?.[1] ?? [];
+  const named = fields.map((field) => reference.safeParse(object[field]).data);
+  return idOf(named.find((one) => one !== undefined));
 }
 
 function customerOf(type: string, object: Record<string, unknown>): string | null {

@@ -141,6 +141,7 @@ export function fixBy(
     livemode: null,
     account: null,
     customerId: null,
+    aboutId: null,
     object: { ...object },
     previousAttributes: {},
     malformed: null,
