@@ -28,7 +28,8 @@ export interface TypedAddress {
 }
 
 /**
- * Changes a user's address at once, for a server that sends no mail. The account's current address changes nothing.
+ * Changes a user's address at once, for a server that sends no mail. The account's current address only cancels a
+ * pending change.
  *
  * @returns why it was refused, or null when done
  */
