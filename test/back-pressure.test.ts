@@ -310,7 +310,7 @@ describe.runIf(onPostgresql)('a database that is unreachable', () => {
     const { config, clock } = direct;
     const context = { config, db, stripe: null, sessionSecret: SESSION_SECRET, sandboxUrl: null };
     const app = await buildApp({ ...context, now: () => clock.now }, pino({ level: 'silent' }), PATIENT);
-    onTestFinished(() => db.$disconnect());
+    onTestFinished(() => app.close().then(() => db.$disconnect()));
     return { direct, proxy, behind: { ...direct, app, db } };
   }
 

@@ -17,7 +17,7 @@ import {
   userRow,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { buyer, stripeEvent, stripeId } from './support/stripe-events.ts';
+import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
 
 function convert(server: TestServer, person: Person) {
   return inTransaction(server.db, server.clock.now, (tx) =>
@@ -156,11 +156,16 @@ describe('a referred user pays', () => {
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
 
     server.clock.now = daysAfter(31);
+    const nextPeriod = {
+      price: { id: 'price_m', unit_amount: 900 },
+      current_period_end: epoch(daysAfter(62)),
+    };
     const renewal = { id: stripeId('in'), billing_reason: 'subscription_cycle' };
     await deliverAll(server, [
-      stripe.updated({ current_period_end: 1 }, { at: daysAfter(31) }),
+      stripe.updated({ items: { data: [nextPeriod] } }, { at: daysAfter(31) }),
       stripe.invoicePaid(renewal, { at: daysAfter(31) }),
     ]);
+    expect(await server.db.subscription.findFirst()).toMatchObject({ currentPeriodEnd: daysAfter(62) });
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(45) });
     expect(await userRow(server, friend.id)).toMatchObject({
       creditUntil: daysAfter(45),

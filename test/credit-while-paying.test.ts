@@ -25,7 +25,7 @@ type Buyer = ReturnType<typeof buyer>;
 async function subscriber(count: number) {
   const server = await startTestServer();
   const person = await signUp(server, 'person@example.com');
-  const bought = Array.from({ length: count }, () => buyer(person.id));
+  const subscriptions = Array.from({ length: count }, () => buyer(person.id));
   const grant = async (day: number, days = 45): Promise<void> => {
     server.clock.now = daysAfter(day);
     await grantCredit(commandContext(server), person.email, days, undefined);
@@ -38,7 +38,7 @@ async function subscriber(count: number) {
     const { creditUntil, creditHeldAt } = await userRow(server, person.id);
     return { creditUntil, creditHeldAt };
   };
-  return { server, person, bought: bought as [Buyer, ...Buyer[]], grant, hear, credit };
+  return { server, person, subscriptions: subscriptions as [Buyer, ...Buyer[]], grant, hear, credit };
 }
 
 const bought = (stripe: Buyer, day: number) => [
@@ -56,7 +56,7 @@ describe('of several subscriptions, the latest end counts', () => {
     ['the earlier end is heard first', false],
     ['the later end is heard first', true],
   ])('two that ended on day 20 and on day 60: credit runs from day 60 when %s', async (_name, swapped) => {
-    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const { subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0), ...bought(b, 0));
     await grant(1);
@@ -66,7 +66,7 @@ describe('of several subscriptions, the latest end counts', () => {
   });
 
   test('the end of a subscription that was on trial or never paid for does not count', async () => {
-    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const { subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     const trial = { status: 'trialing', trial_end: epoch(daysAfter(30)) };
     await hear(0, ...bought(a, 0), b.checkoutCompleted(), b.created(trial));
@@ -77,7 +77,7 @@ describe('of several subscriptions, the latest end counts', () => {
   });
 
   test('a subscription counts even if only its payment and its end arrived', async () => {
-    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const { subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0), b.checkoutCompleted(), b.invoicePaid());
     await grant(1);
@@ -87,7 +87,7 @@ describe('of several subscriptions, the latest end counts', () => {
 
   test('the subscriptions of a deleted customer ended when the customer was deleted', async () => {
     for (const swapped of [false, true]) {
-      const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+      const { subscriptions, grant, hear, credit } = await subscriber(2);
       const [a, b = buyer()] = subscriptions;
       await hear(0, ...bought(a, 0), ...bought(b, 0));
       await grant(1);
@@ -98,7 +98,7 @@ describe('of several subscriptions, the latest end counts', () => {
   });
 
   test('a subscription that first arrives after its customer was deleted', async () => {
-    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const { subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0));
     await grant(1);
@@ -111,7 +111,7 @@ describe('of several subscriptions, the latest end counts', () => {
 describe('a subscription ended when it stopped making its user paid', () => {
   test('unpaid on day 45 and cancelled on day 90, both received late: on day 45', async () => {
     const {
-      bought: [a],
+      subscriptions: [a],
       grant,
       hear,
       credit,
@@ -123,7 +123,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
   });
 
   test('the cancellation arrives before the status that ended it, and another one ends later', async () => {
-    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const { subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0), ...bought(b, 0));
     await grant(1);
@@ -139,7 +139,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
       ['again', 'ended', 'unpaid'],
     ] as const;
     for (const order of orders) {
-      const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+      const { subscriptions, grant, hear, credit } = await subscriber(2);
       const [a, b = buyer()] = subscriptions;
       await hear(0, ...bought(a, 0), ...bought(b, 0));
       await grant(1);
@@ -154,7 +154,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
   });
 
   test('a later paid stretch counts: unpaid, active, unpaid', async () => {
-    const { bought: subscriptions, grant, hear, credit } = await subscriber(2);
+    const { subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0), ...bought(b, 0));
     await grant(1);
@@ -165,7 +165,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
 
   test('past due, with a payment that no longer counts: credit runs from when it became past due', async () => {
     const {
-      bought: [a],
+      subscriptions: [a],
       grant,
       hear,
       credit,
@@ -181,7 +181,7 @@ describe('a subscription ended when it stopped making its user paid', () => {
 describe('credit is held from when the user began to pay', () => {
   test('credit is held from the start of the subscription, not from when we heard of it', async () => {
     const {
-      bought: [a],
+      subscriptions: [a],
       grant,
       hear,
       credit,
@@ -193,7 +193,7 @@ describe('credit is held from when the user began to pay', () => {
 
   test('from the first snapshot that said so, though a later one arrived first', async () => {
     const {
-      bought: [a],
+      subscriptions: [a],
       grant,
       hear,
       credit,
@@ -206,7 +206,7 @@ describe('credit is held from when the user began to pay', () => {
 
   test('credit is held from the right start when the customer is linked late, after an earlier subscription ended', async () => {
     const {
-      bought: [a],
+      subscriptions: [a],
       server,
       person,
       grant,
@@ -224,7 +224,7 @@ describe('credit is held from when the user began to pay', () => {
 
   test('credit is never held from before the last ledger entry', async () => {
     const {
-      bought: [a],
+      subscriptions: [a],
       grant,
       hear,
       credit,
@@ -237,7 +237,7 @@ describe('credit is held from when the user began to pay', () => {
 
   test('credit is never held from a time in our future', async () => {
     const {
-      bought: [a],
+      subscriptions: [a],
       grant,
       hear,
       credit,
@@ -249,7 +249,7 @@ describe('credit is held from when the user began to pay', () => {
 
   test('a past-due subscription whose payment is proven holds credit from that payment', async () => {
     const {
-      bought: [a],
+      subscriptions: [a],
       grant,
       hear,
       credit,
@@ -354,7 +354,7 @@ describe('what reconcile fetches from Stripe', () => {
 
 test('paid time that is heard of after a later grant is dated at that grant', async () => {
   const {
-    bought: [a],
+    subscriptions: [a],
     server,
     grant,
     hear,
@@ -398,7 +398,7 @@ describe('credit does not run while any subscription is paid for', () => {
     async (order) => {
       const draw = seededRandom(order);
       for (let count = 0; count < STORIES; count += 1) {
-        const { server, person, bought: subscriptions, grant, hear, credit } = await subscriber(3);
+        const { server, person, subscriptions, grant, hear, credit } = await subscriber(3);
         await hear(0, ...subscriptions.flatMap((stripe) => bought(stripe, 0)));
         await grant(0, 1000);
         const lives = subscriptions.map(() => drawLife(draw));

@@ -180,21 +180,6 @@ describe('WHO', () => {
     expect(await cliJson<object[]>(server, 'events', who)).toHaveLength(4);
   });
 
-  test('audit tells of changes in one second in the order in which they happened', async () => {
-    const { server, ann, stripe } = await withAnn();
-    for (let times = 0; times < 5; times += 1) {
-      const [later, latest] = [daysAfter(times + 1), daysAfter(times + 1.5)];
-      await deliverAll(server, [
-        stripe.updated({ status: 'unpaid' }, { at: later }),
-        stripe.updated({ status: 'active' }, { at: latest }),
-      ]);
-    }
-    const rows = await cliJson<{ fromTier: string | null; toTier: string | null }[]>(server, 'audit', ann.id);
-    const [first, ...later] = rows.filter(({ toTier }) => toTier !== null);
-    expect(first).toMatchObject({ fromTier: 'free', toTier: 'paid' });
-    expect(later.map(({ toTier }) => toTier)).toEqual(Array(5).fill(['free', 'paid']).flat());
-  });
-
   test('an id finds a deleted account, which can be read but not changed', async () => {
     const { server, ann, other } = await withAnn();
     const answer = await postForm(
@@ -222,6 +207,21 @@ describe('WHO', () => {
     await notFound(server, 'user', other.code);
     expect(await server.db.creditEntry.count({ where: { userId: { not: ann.id } } })).toBe(0);
   });
+});
+
+test('audit tells of changes in one second in the order in which they happened', async () => {
+  const { server, ann, stripe } = await withAnn();
+  for (let times = 0; times < 5; times += 1) {
+    const [later, latest] = [daysAfter(times + 1), daysAfter(times + 1.5)];
+    await deliverAll(server, [
+      stripe.updated({ status: 'unpaid' }, { at: later }),
+      stripe.updated({ status: 'active' }, { at: latest }),
+    ]);
+  }
+  const rows = await cliJson<{ fromTier: string | null; toTier: string | null }[]>(server, 'audit', ann.id);
+  const [first, ...later] = rows.filter(({ toTier }) => toTier !== null);
+  expect(first).toMatchObject({ fromTier: 'free', toTier: 'paid' });
+  expect(later.map(({ toTier }) => toTier)).toEqual(Array(5).fill(['free', 'paid']).flat());
 });
 
 describe('users', () => {
@@ -487,7 +487,7 @@ describe('status', () => {
     );
   });
 
-  test('status of an empty database, without the password of the database', async () => {
+  test('status of an empty database says so, and shows no password', async () => {
     const server = await startTestServer();
     const { code, stdout } = await cli(server, 'status');
     expect(code).toBe(0);

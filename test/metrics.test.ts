@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
-import { beforeEach, describe, expect, inject, test, vi } from 'vitest';
+import { beforeEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import { buildApp } from '../src/http/app.ts';
 import { Prisma } from '../src/db/generated/client.ts';
@@ -297,6 +297,7 @@ describe('the log', () => {
     const { config, db, stripe, clock } = server;
     const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
     const app = await buildApp({ ...context, now: () => clock.now }, logger, PATIENT);
+    onTestFinished(() => app.close());
     const said = (msg: string) =>
       lines.map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line['msg'] === msg);
     return { server: { ...server, app }, lines, said };

@@ -14,7 +14,7 @@ import {
   startTestServer,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { buyer, epoch } from './support/stripe-events.ts';
+import { buyer, epoch, stripeId } from './support/stripe-events.ts';
 
 const PERIOD_END = daysAfter(31);
 const PUBLIC_PAGES = ['/', '/pricing', '/signup', '/login', '/no-such-page'];
@@ -856,6 +856,29 @@ test('the portal leads somebody who was never a customer to Pricing', async () =
   const answer = await postForm(server.app, '/api/billing/portal', {}, ann.cookie);
   expect(answer.statusCode).toBe(303);
   expect(answer.headers.location).toBe('/pricing');
+});
+
+test('of two customers the portal opens for the one whose plan runs', async () => {
+  const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x' });
+  const ann = await signUp(server, 'ann@example.com');
+  const [old, current] = [buyer(ann.id), buyer(ann.id)];
+  await deliverAll(server, [
+    ...[old.checkoutCompleted(), old.created(), old.ended(START)],
+    old.updated({ id: stripeId('sub'), status: 'canceled' }),
+    ...[current.checkoutCompleted(), current.created()],
+  ]);
+  const opened: unknown[] = [];
+  const sessions = server.stripe?.billingPortal.sessions;
+  if (!sessions) throw new Error('The server under test has no key.');
+  Object.assign(sessions, {
+    create: ({ customer }: { customer: string }) => {
+      opened.push(customer);
+      return Promise.resolve({ url: 'https://billing.stripe.com/p' });
+    },
+  });
+  const answer = await postForm(server.app, '/api/billing/portal', {}, ann.cookie);
+  expect(answer.headers.location).toBe('https://billing.stripe.com/p');
+  expect(opened).toEqual([current.customer]);
 });
 
 test('a running server is alive and ready', async () => {

@@ -112,20 +112,16 @@ const STATES: [string, Record<string, unknown>, string | null][] = [
 ];
 
 describe('every page of a subscriber whose plan is', () => {
-  test.each(STATES)(
-    '%s shows the notice for it, with one button, or none',
-    async (_state, fields, expected) => {
-      const { server, stripe, at, failed, cookie } = await subscriber();
-      await deliverAll(server, [failed(34), stripe.updated(fields, at)]);
-      for (const page of PAGES)
-        expect(await troubleOn(server, page, cookie), page).toBe(onPage(page, expected));
-      // Nobody else reads it.
-      const other = await signUp(server, 'other@example.com');
-      for (const page of PAGES) expect(await troubleOn(server, page, other.cookie), page).toBeNull();
-      for (const page of ['/', '/pricing', '/portfolio'])
-        expect(await troubleOn(server, page, '')).toBeNull();
-    },
-  );
+  test.each(STATES)('%s shows its notice with one button, or no notice', async (_state, fields, expected) => {
+    const { server, stripe, at, failed, cookie } = await subscriber();
+    await deliverAll(server, [failed(34), stripe.updated(fields, at)]);
+    for (const page of PAGES)
+      expect(await troubleOn(server, page, cookie), page).toBe(onPage(page, expected));
+    // Nobody else reads it.
+    const other = await signUp(server, 'other@example.com');
+    for (const page of PAGES) expect(await troubleOn(server, page, other.cookie), page).toBeNull();
+    for (const page of ['/', '/pricing', '/portfolio']) expect(await troubleOn(server, page, '')).toBeNull();
+  });
 });
 
 test('a first payment that has not gone through leads to the plans', async () => {

@@ -164,7 +164,7 @@ describe('an address that cannot be opened is one line that says why, without th
     expect(await refusal(changed({ port: String(await freePort()) }))).toContain('no server answers there.');
   });
 
-  test('an unknown host', async () => {
+  test('an unknown host is one line', async () => {
     expect(await refusal(changed({ host: 'tandem.invalid' }))).toContain('no server answers there.');
   });
 

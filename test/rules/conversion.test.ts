@@ -205,5 +205,7 @@ describe('grantPaid and revokePaid (design: rules 3 and 8)', () => {
 test('a conversion that waited for the deletion of the referrer is not dated before it', () => {
   const rows = invitation();
   rows.users.set(REFERRER, { ...userOf(rows, REFERRER), deletedAt: day(1) });
+  // The credit is granted at the transaction's time. The conversion is dated after the deletion, so that `doctor` expects
+  // no grant to the referrer.
   expect(convert(rows, day(0))).toMatchObject({ convertedAt: day(1), creditedAt: day(0) });
 });

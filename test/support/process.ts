@@ -151,7 +151,7 @@ export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
     if (seen !== undefined) return seen;
     await pause(50);
   }
-  throw new Error('Still nothing after 600 attempts.');
+  throw new Error(`Still nothing after 600 attempts of ${String(look)}`);
 }
 
 export function emptyFolder(): Promise<string> {
