@@ -444,7 +444,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${refunded.referral}`,
-        problem: 'a payment holds, but it is reversed',
+        problem: 'a payment still stands, but it is reversed',
       },
     ]);
   });
@@ -517,7 +517,7 @@ describe('each invariant, broken alone, is found alone', () => {
         {
           check: 'paid-time',
           row: `Subscription ${loner.stripe.subscription}`,
-          problem: 'it is active, but does not record since when',
+          problem: 'it is active, but does not record since when it has given that tier',
         },
         {
           check: 'paid-time',

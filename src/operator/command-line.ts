@@ -154,7 +154,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
   );
   command(
     'prune',
-    'thin the payloads of old events, and delete expired sessions and reset links, and old mails',
+    'remove unused fields from the payloads of old events, and delete expired sessions and reset links, and old mails',
   ).action((options: Options) =>
     run(options, async (context) => (await import('./prune.ts')).prune(context)),
   );

@@ -126,7 +126,7 @@ const ACCOUNT_CHECKS: readonly Check<Account>[] = [
   },
   {
     name: 'referral-follows-payment',
-    says: 'A referral is converted once a payment is proven, and reversed exactly while no subscription holds.',
+    says: 'A referral is converted once a payment is proven, and reversed exactly while no payment stands (all were refunded, lost in a dispute, or never made).',
     problems: referralProblems,
   },
 ];
@@ -144,7 +144,7 @@ const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
   },
   {
     name: 'paid-time',
-    says: 'A subscription with a snapshot records since when it has given a paid tier, or none.',
+    says: 'A subscription with a snapshot records since when it has given, or not given, a paid tier.',
     problems: paidTimeProblems,
   },
   {
@@ -405,7 +405,7 @@ function referralProblems(account: Account, { clawbackDays }: ExamineOptions): P
     return proven && !deletedAt && !refusedFor ? broken('a payment is proven, but it is not converted') : [];
   }
   const holding = subscriptionsOf(account).some((subscription) => holds(subscription, clawbackDays));
-  if (holding && reversedAt) return broken('a payment holds, but it is reversed');
+  if (holding && reversedAt) return broken('a payment still stands, but it is reversed');
   if (!holding && !reversedAt) {
     return broken(`${proven ? 'the money went back' : 'no payment is proven'}, but it is not reversed`);
   }
@@ -445,7 +445,7 @@ function paidTimeProblems({ subscriptions }: CustomerFacts): Problem[] {
       row: `Subscription ${id}`,
       problem: givesSince
         ? 'it has no snapshot, but records since when it gives a tier'
-        : `it is ${status ?? ''}, but does not record since when`,
+        : `it is ${status ?? ''}, but does not record since when it has given that tier`,
     }));
 }
 

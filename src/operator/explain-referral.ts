@@ -132,7 +132,7 @@ function explainConverted(
         'The days are returned if they pay themselves.',
       );
     case null:
-      return story('reversed', `${reversed}, although a payment holds`, AN_ERROR);
+      return story('reversed', `${reversed}, although a payment still stands`, AN_ERROR);
   }
 }
 

@@ -148,7 +148,9 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
-    after: [`Each friend who pays brings you both another ${GRANTED}. Your referral link is in Settings.`],
+    after: [
+      `Invite ${side === 'referrer' ? 'another' : 'a'} friend: when they pay, you and they each get ${GRANTED}. Your referral link is in Settings.`,
+    ],
   }),
   'mail.days-reversed': ({ side, seconds, because }, { brand, publicUrl, facts, now }) => ({
     subject: `We took back ${freeDays(seconds)}`,
