@@ -104,6 +104,16 @@ export async function buildApp(
   app.decorate('site', siteInfo(context));
   await describeApi(app);
 
+  // Registered first, so that refused requests are logged too.
+  app.addHook('onRequest', function logRequest(request, reply, done) {
+    whenAnswered(request, reply, (wasSent) => {
+      const { statusCode, elapsedTime } = reply;
+      const outcome = wasSent ? { statusCode } : { clientLeft: true };
+      request.log.info({ ...describeRequest(request), ...outcome, ms: Math.round(elapsedTime) }, 'request');
+    });
+    done();
+  });
+
   const standIns = [sandboxUrl, config.stripe.apiBase].filter((url) => url !== null);
   // Plain helmet: Fastify's helmet plugin builds the headers again for each request.
   const setSecurityHeaders = helmet(securityPolicy(https, standIns));
@@ -126,14 +136,6 @@ export async function buildApp(
   // Registered after the overload refusals above, which are cheap.
   app.addHook('onRequest', function waitForTurn(_request, _reply, done) {
     turns.begin(done);
-  });
-  app.addHook('onRequest', function logRequest(request, reply, done) {
-    whenAnswered(request, reply, (wasSent) => {
-      const { statusCode, elapsedTime } = reply;
-      const outcome = wasSent ? { statusCode } : { clientLeft: true };
-      request.log.info({ ...describeRequest(request), ...outcome, ms: Math.round(elapsedTime) }, 'request');
-    });
-    done();
   });
 
   await app.register(
