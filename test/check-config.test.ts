@@ -60,6 +60,7 @@ test('check-config of a valid production is exit 0, and says where each variable
   expect(of('PUBLIC_URL')).toMatchObject({ set: true, from: '.env', value: 'https://tandem.test' });
   expect(of('STRIPE_PRICE_MONTHLY')).toMatchObject({ set: true, from: 'environment', value: 'price_m' });
   expect(of('PORT')).toMatchObject({ set: false, from: 'default', value: '3000' });
+  expect(of('BRAND')).toMatchObject({ set: false, from: 'default', value: 'Tandem' });
   expect(of('STRIPE_PRODUCTS')).toMatchObject({ set: false, from: null, value: null });
   expect(of('STRIPE_WEBHOOK_SECRET').effect).toContain('any of these 2 secrets');
 });

@@ -319,7 +319,7 @@ test('a checkout asked for before a new password was set is not opened after it'
     programme: programmeOf(config),
   };
   await expect(openCheckout(context, user, 'monthly', 'price_monthly', clock.now)).rejects.toMatchObject({
-    reason: 'account-deleted',
+    reason: 'account-changed',
   });
   expect(await db.checkout.count()).toBe(0);
 });

@@ -517,7 +517,7 @@ describe('each invariant, broken alone, is found alone', () => {
         {
           check: 'paid-time',
           row: `Subscription ${loner.stripe.subscription}`,
-          problem: 'it is active, but does not record since when it has given that tier',
+          problem: 'it is active, but does not record since when it has given, or not given, a paid tier',
         },
         {
           check: 'paid-time',

@@ -11,16 +11,21 @@ import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
 import { commandContext } from './support/command-context.ts';
 import { startMailServer } from './support/mail-server.ts';
+import { MAIL } from './support/mail.ts';
 import { mailEnv, startTestSender } from './support/sender.ts';
-import { daysAfter, deliver, deliverAll, signUp, START, startTestServer } from './support/server.ts';
+import {
+  daysAfter,
+  deliver,
+  deliverAll,
+  leaveTombstone,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
 
-const MAIL = { SMTP_URL: 'smtp://127.0.0.1', MAIL_FROM: 'hello@tandem.test' };
-
 /** What an account that was deleted looks like. */
-const TOMBSTONE = { deletedAt: START, email: null, passwordHash: null };
-
 /** Somebody who was invited, on a server that queues mail and sends none. */
 async function invitation(env: NodeJS.ProcessEnv = {}) {
   const server = await startTestServer({ ...MAIL, ...env }, { now: START });
@@ -201,6 +206,21 @@ describe('a referral', () => {
     ]);
   });
 
+  test('that is restored and reversed again in one batch tells nobody', async () => {
+    const { server, stripe, queued } = await converted();
+    await deliverAll(server, [stripe.chargeRefunded()]);
+    expect(await queued()).toHaveLength(2);
+    server.clock.now = daysAfter(1);
+    const at = { at: daysAfter(1) };
+    await handleTogether(server, [
+      stripe.refundFailed({}, at),
+      stripe.chargeRefunded({}, { at: daysAfter(1.5) }),
+    ]);
+    expect(await server.db.creditEntry.count({ where: { kind: 'restoration' } })).toBe(2);
+    expect(await server.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(1);
+    expect(await queued()).toEqual([]);
+  });
+
   test('that is reversed and restored in one batch tells nobody', async () => {
     const { server, stripe, queued } = await converted();
     server.clock.now = daysAfter(20);
@@ -214,7 +234,7 @@ describe('a referral', () => {
 
   test('whose referrer is gone tells the buyer alone', async () => {
     const { server, ann, stripe, queued } = await invitation();
-    await server.db.user.update({ where: { id: ann.id }, data: TOMBSTONE });
+    await leaveTombstone(server, ann);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     expect(await queued()).toEqual([
       { to: 'ben', kind: 'mail.days-granted', side: 'referred', seconds: days(45) },
@@ -281,7 +301,7 @@ describe('a plan that ends', () => {
 
   test('of a deleted account sends no mail', async () => {
     const { server, ben, stripe, queued } = await converted();
-    await server.db.user.update({ where: { id: ben.id }, data: TOMBSTONE });
+    await leaveTombstone(server, ben);
     await deliverAll(server, [stripe.ended(daysAfter(1))]);
     expect(await queued()).toEqual([]);
   });
@@ -363,7 +383,7 @@ describe('a payment that failed', () => {
     [
       'of an account that is gone',
       async ({ server, ben, stripe }) => {
-        await server.db.user.update({ where: { id: ben.id }, data: TOMBSTONE });
+        await leaveTombstone(server, ben);
         return failed(stripe, {});
       },
     ],

@@ -226,6 +226,21 @@ test('payments of several friends that no longer count are reported in one sente
   );
 });
 
+test('of days that were given back and removed again since the last visit, the removal is said last', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const { stripe } = await friendPays(server, ann.code, 'ben@example.com');
+  await deliverAll(server, [stripe.invoicePaid(), stripe.invoicePaymentPaid(), stripe.chargeRefunded()]);
+  await words(server, ann, '/');
+  await deliverAll(server, [
+    stripe.refundFailed({}, { at: daysAfter(1) }),
+    stripe.chargeRefunded({}, { at: daysAfter(2) }),
+  ]);
+  expect(await words(server, ann, '/')).toMatch(
+    /A friend’s payment counts now: you got 45 days back\..*A friend’s first payment no longer counts, so/,
+  );
+});
+
 test('the next visit says once that a friend paid, on whatever page', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');

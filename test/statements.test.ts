@@ -6,6 +6,7 @@ import { expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
+import { MAIL } from './support/mail.ts';
 import { giveConversions } from './support/many-conversions.ts';
 import { otherConnection } from './support/other-connection.ts';
 import { until } from './support/process.ts';
@@ -81,8 +82,6 @@ const START_SENT: Readonly<Record<Engine, () => { ofServer: () => Promise<Sent> 
 };
 
 /** Nothing is sent there: a test server queues, and sends nothing. */
-const MAIL = { SMTP_URL: 'smtp://127.0.0.1', MAIL_FROM: 'hello@tandem.test' };
-
 /** A server whose statements are recorded, without BEGIN and COMMIT. */
 async function countingServer(mail = false) {
   const begun = START_SENT[engine]();

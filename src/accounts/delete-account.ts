@@ -134,7 +134,7 @@ async function cancelAll(
   });
 }
 
-/** A failed event keeps its payload until it is applied; `prune` thins it afterwards. */
+/** A failed event keeps its payload, so that it can be replayed. The inbox thins it when it is applied. */
 async function thinPayloads(tx: Tx, userId: string): Promise<void> {
   const whole = Prisma.sql`NOT e."thinned" AND e."status" <> 'failed'`;
   const events = await tx.$queryRaw<{ id: string }[]>(eventsAbout(userId, whole));

@@ -15,7 +15,7 @@ import type { DeletionParts, EndedAtStripe } from './delete-account.ts';
 /** What a link proves. */
 export interface Proof extends ToProve {
   user: User;
-  /** The link was already used. */
+  /** It is the account's own address, and already proven. */
   isDone: boolean;
   /**
    * Who has the new address of a pending change. An `unclaimed` account loses it to the proof and is deleted;

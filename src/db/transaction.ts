@@ -13,8 +13,8 @@ export type Db = PrismaClient;
 export type Engine = 'sqlite' | 'postgresql';
 
 /**
- * An open interactive transaction. `now` is the one instant of everything done in it (UTC, whole seconds). Service
- * functions that write take it as their first argument and never open their own.
+ * An open interactive transaction. `now` is the one instant of everything done in it (UTC, whole seconds). A function
+ * that takes a `Tx` never opens a transaction of its own.
  */
 export type Tx = Prisma.TransactionClient & {
   readonly now: Date;

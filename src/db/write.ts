@@ -13,8 +13,8 @@ const WRITTEN: Readonly<Partial<Record<TableName, readonly string[]>>> = {
   Referral: ['referredHash', 'convertedAt', 'creditedAt', 'reversedAt', 'refusedFor'],
 };
 
-/** `once`: a row whose id exists already is skipped. */
-type Way = 'insert' | 'once' | 'update';
+/** `upsert`: a row that was inserted only to be locked is filled in. `once`: a row whose id exists already is skipped. */
+type Way = 'insert' | 'upsert' | 'once' | 'update';
 
 /** Cached by engine, table and columns, so that the database keeps each text prepared. */
 const statements = new Map<string, string>();
@@ -46,7 +46,7 @@ function updateStatement(
 
 function insertStatement(
   table: TableName,
-  way: 'insert' | 'once',
+  way: 'insert' | 'upsert' | 'once',
   columns: readonly string[],
   values: readonly string[],
   source: string,
@@ -55,7 +55,7 @@ function insertStatement(
   // "WHERE true": without it SQLite's parser would take ON CONFLICT for a join condition.
   const insert = `INSERT INTO "${table}" (${names.join(', ')}) SELECT ${values.join(', ')} FROM ${source} WHERE true`;
   if (way === 'once') return `${insert} ON CONFLICT ("id") DO NOTHING`;
-  if (!columns.includes('id')) return insert;
+  if (way === 'insert') return insert;
   const assignments = names.filter((name) => name !== '"id"').map((name) => `${name} = excluded.${name}`);
   return `${insert} ON CONFLICT ("id") DO UPDATE SET ${assignments.join(', ')}`;
 }
@@ -113,7 +113,7 @@ async function put<Row extends { id: string }>(
   const rows = changes.map(({ row }) => row);
   const all = WRITTEN[table] ?? Object.keys(COLUMNS[table]).filter((column) => column !== 'id');
   if (changes.some(({ known }) => known === undefined))
-    return execute(tx, table, 'insert', ['id', ...all], rows);
+    return execute(tx, table, 'upsert', ['id', ...all], rows);
   const columns = all.filter((column) =>
     changes.some(({ known, row }) => known && differs(known, row, column)),
   );

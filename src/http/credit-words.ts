@@ -35,21 +35,29 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
     // A reversal of 0 seconds means that all the credit had been used: nothing was taken and nothing can be
     // given back.
     const took = reversals.filter(({ seconds }) => seconds > 0);
-    add(
-      'info',
-      took,
-      (days) => `${noLongerCounts(took)}, so what was left of those days was removed: ${days}.`,
-    );
     const tookNothing = reversals.filter(({ seconds }) => seconds === 0);
-    add(
-      'info',
-      tookNothing,
-      () => `${noLongerCounts(tookNothing)}. You had already used those days, so nothing was removed.`,
-    );
     const gaveBack = of('restoration', side).filter(({ seconds }) => seconds > 0);
-    add('success', gaveBack, (days) => `${countsNow(side)}: you got ${days} back.`);
+    const inTurn: Parameters<typeof add>[] = [
+      [
+        'info',
+        took,
+        (days) => `${noLongerCounts(took)}, so what was left of those days was removed: ${days}.`,
+      ],
+      [
+        'info',
+        tookNothing,
+        () => `${noLongerCounts(tookNothing)}. You had already used those days, so nothing was removed.`,
+      ],
+      ['success', gaveBack, (days) => `${countsNow(side)}: you got ${days} back.`],
+    ];
+    // What happened last is said last.
+    for (const notice of inTurn.sort(([, a], [, b]) => lastOf(a) - lastOf(b))) add(...notice);
   }
   return notices;
+}
+
+function lastOf(entries: readonly ToldEntry[]): number {
+  return Math.max(...entries.map(({ seq }) => seq));
 }
 
 /**

@@ -10,11 +10,12 @@ const BODY_LIMIT_BYTES = 1024 * 1024;
 const TOO_LARGE = new HttpError(413, 'too_large', 'the body is larger than 1 MiB');
 
 /** Reads a whole body into memory. */
-type ReadBody = (address: string, request: IncomingMessage) => Promise<Buffer>;
+type ReadBody = (network: string, request: IncomingMessage) => Promise<Buffer>;
 
 /** A body that has not arrived in full. */
 interface Unfinished {
-  address: string;
+  /** Of its sender: see `networkOf`. */
+  network: string;
   /** How many of its bytes have arrived. */
   held: number;
   /** Closes its connection. */
@@ -37,16 +38,16 @@ export function createBodyReader(bounds: Shares, busy: () => HttpError): ReadBod
   let heldInAll = 0;
 
   function hold(body: Unfinished, bytes: number): void {
-    const ofNetwork = (heldOf.get(body.address) ?? 0) + bytes;
-    if (ofNetwork === 0) heldOf.delete(body.address);
-    else heldOf.set(body.address, ofNetwork);
+    const ofNetwork = (heldOf.get(body.network) ?? 0) + bytes;
+    if (ofNetwork === 0) heldOf.delete(body.network);
+    else heldOf.set(body.network, ofNetwork);
     body.held += bytes;
     heldInAll += bytes;
   }
 
   /** Whether there is room for more bytes of a body, if need be after dropping larger ones. */
   function makeRoom(body: Unfinished, bytes: number): boolean {
-    if ((heldOf.get(body.address) ?? 0) + bytes > bounds.ofNetwork) return false;
+    if ((heldOf.get(body.network) ?? 0) + bytes > bounds.ofNetwork) return false;
     while (heldInAll + bytes > bounds.inAll) {
       const largest = [...unfinished].reduce((a, b) => (b.held > a.held ? b : a), body);
       if (largest.held <= body.held + bytes) return false;
@@ -57,9 +58,9 @@ export function createBodyReader(bounds: Shares, busy: () => HttpError): ReadBod
     return true;
   }
 
-  return async (address, request) => {
+  return async (network, request) => {
     const announced = Number(request.headers['content-length'] ?? 0);
-    const body: Unfinished = { address, held: 0, drop: () => void request.socket.destroy() };
+    const body: Unfinished = { network, held: 0, drop: () => void request.socket.destroy() };
     if (announced <= BODY_LIMIT_BYTES && !makeRoom(body, announced)) throw busy();
     unfinished.add(body);
     try {

@@ -182,6 +182,10 @@ function defaultOf(name: VariableName, config: Config): string | null {
       return config.databaseUrl;
     case 'LOG_LEVEL':
       return config.logLevel;
+    case 'BRAND':
+      return config.brand;
+    case 'MAIL_FROM':
+      return config.mail?.from ?? null;
     case 'STRIPE_TRIAL_DAYS':
       return String(config.stripe.trialDays);
     case 'REFERRAL_CLAWBACK_DAYS':

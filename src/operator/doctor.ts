@@ -445,7 +445,7 @@ function paidTimeProblems({ subscriptions }: CustomerFacts): Problem[] {
       row: `Subscription ${id}`,
       problem: givesSince
         ? 'it has no snapshot, but records since when it gives a tier'
-        : `it is ${status ?? ''}, but does not record since when it has given that tier`,
+        : `it is ${status ?? ''}, but does not record since when it has given, or not given, a paid tier`,
     }));
 }
 

@@ -42,7 +42,8 @@ export function addressToProve(user: ProvingUser, now: Date): ToProve | null {
 
 /**
  * Returns the link of a `mail.prove-address` and the address it goes to. Null means that the mail is to be
- * dropped: the address is proven, the change was voided or is to another address by now, or a newer mail has the link.
+ * dropped: the address is proven, the change was voided or is to another address by now, a newer mail has the
+ * link, or the link has expired.
  */
 export function proveLink(
   { publicUrl, secret }: LinkMaker,

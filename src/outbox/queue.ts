@@ -60,7 +60,7 @@ export function idOnce(...parts: string[]): string {
 
 function rowOf({ kind, userId, data, address, id }: NewItem, now: Date): OutboxItem {
   return {
-    // Items of one second are carried out in the order of their ids.
+    // Ordered ids: of the items that are due in one second, those queued first are taken first.
     id: id ?? orderedId(),
     kind,
     userId,

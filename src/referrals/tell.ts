@@ -8,15 +8,16 @@ type Told =
   | { kind: 'mail.days-granted' | 'mail.days-restored'; seconds: number }
   | { kind: 'mail.days-reversed'; seconds: number; because: ReversalReason };
 
-/** The queued mail that each one makes untrue. */
-const UNDOES: Readonly<Partial<Record<Told['kind'], Told['kind']>>> = {
-  'mail.days-reversed': 'mail.days-granted',
-  'mail.days-restored': 'mail.days-reversed',
+/** The queued mails that each one makes untrue. */
+const UNDOES: Readonly<Record<Told['kind'], readonly Told['kind'][]>> = {
+  'mail.days-granted': [],
+  'mail.days-reversed': ['mail.days-granted', 'mail.days-restored'],
+  'mail.days-restored': ['mail.days-reversed'],
 };
 
 /**
  * Queues a mail to one side of a referral about their days. Days that came and went in one transaction are not
- * mentioned (design: rule 9): the mail about the first change is taken out, and none is queued about the second.
+ * mentioned: the mail about the first change is taken out, and none is queued about the second.
  */
 export function tellSide(
   tx: Unit,
@@ -27,7 +28,7 @@ export function tellSide(
   const { rows } = tx;
   const undone = rows.outbox.find(
     (item) =>
-      item.kind === UNDOES[told.kind] &&
+      UNDOES[told.kind].some((kind) => kind === item.kind) &&
       item.userId === user.id &&
       (JSON.parse(item.data) as OutboxKinds[Told['kind']]).referralId === referralId,
   );

@@ -68,6 +68,13 @@ export function payCheckout(
   return [...events, complete(session, subscription, due ? unpaid : 'no_payment_required', cause)];
 }
 
+/** The invoice that the customer owes and can pay by hand. */
+export function openInvoice(state: State, subscription: Subscription): Invoice | undefined {
+  const invoice = state.invoices.get(subscription.latest_invoice ?? '');
+  const owes = ['past_due', 'unpaid', 'incomplete'].includes(subscription.status);
+  return owes && invoice?.status === 'open' ? invoice : undefined;
+}
+
 /**
  * Retries the open invoice of a past due, unpaid or incomplete subscription with the current card. A
  * successful payment completes the checkout of an incomplete subscription.
@@ -75,9 +82,8 @@ export function payCheckout(
  * @throws Error when there is nothing to pay, or a bank debit is pending
  */
 export function retryPayment(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
-  const invoice = state.invoices.get(subscription.latest_invoice ?? '');
-  const owes = ['past_due', 'unpaid', 'incomplete'].includes(subscription.status);
-  if (!owes || invoice?.status !== 'open') {
+  const invoice = openInvoice(state, subscription);
+  if (!invoice) {
     throw new Error(`Subscription ${subscription.id} (${subscription.status}) has nothing to pay.`);
   }
   const events = payByHand(state, subscription, invoice, cause);

@@ -1,6 +1,6 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 
-import { retryPayment } from './checkouts.ts';
+import { openInvoice, retryPayment } from './checkouts.ts';
 import type { Context } from './sandbox-context.ts';
 import { cardName, changeCard, otherCard } from './customers.ts';
 import { panelOf, pressButton } from './control-panel.ts';
@@ -10,6 +10,7 @@ import { formatMoney } from './money.ts';
 import { byPerson, day, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Params } from './params.ts';
+import { paymentOf } from './payments.ts';
 import type { State } from './state.ts';
 import {
   cancelAtPeriodEnd,
@@ -183,8 +184,7 @@ function describePlan(context: Context, subscription: Subscription): object {
 }
 
 function describeInvoice(state: State, invoice: Invoice): object {
-  const [payment] = [...state.invoicePayments.values()].filter((one) => one.invoice === invoice.id);
-  const intent = state.paymentIntents.get(payment?.payment.payment_intent ?? '');
+  const intent = paymentOf(state, invoice.id)?.intent;
   const charge = state.charges.get(intent?.latest_charge ?? '');
   const line = invoice.lines.data.at(-1);
   const words = { draft: 'Upcoming', open: 'Open', paid: 'Paid', void: 'Void', uncollectible: 'Not paid' };
@@ -211,13 +211,6 @@ function otherPrices({ prices }: Context, subscription: Subscription): Price[] {
 /** An incomplete subscription cannot be canceled at its period's end: it expires. Nor can an unpaid one. */
 function canCancel(subscription: Subscription): boolean {
   return ['active', 'trialing', 'past_due'].includes(subscription.status);
-}
-
-/** The invoice that the customer owes and can pay by hand. */
-function openInvoice(state: State, subscription: Subscription): Invoice | undefined {
-  const invoice = state.invoices.get(subscription.latest_invoice ?? '');
-  const owes = ['past_due', 'unpaid', 'incomplete'].includes(subscription.status);
-  return owes && invoice?.status === 'open' ? invoice : undefined;
 }
 
 function planName(subscription: Subscription): string {

@@ -65,7 +65,7 @@ export interface State {
   events: Map<string, StripeEvent>;
   answers: Map<string, StoredAnswer>;
   mails: Map<string, Mail>;
-  /** Ids of the events that the webhook has not acknowledged. */
+  /** Ids of the events still to be delivered: neither acknowledged, nor given up, nor lost. */
   undelivered: Set<string>;
   /** How far the clock is ahead of the real one, ms. */
   aheadMs: number;

@@ -23,10 +23,11 @@ const MAX_TRIES = 5;
 /** Shown on Stripe's page, above the button. */
 const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
 
-/** Other requests of the same user won a race: they deleted the account, or kept opening other checkouts. */
+/** Other requests of the same user won a race: they deleted the account or changed its password, or kept opening
+ * other checkouts. */
 export class CheckoutImpossible extends Error {
   override name = 'CheckoutImpossible';
-  readonly reason: 'account-deleted' | 'replaced-too-often';
+  readonly reason: 'account-changed' | 'replaced-too-often';
   constructor(reason: CheckoutImpossible['reason']) {
     super(`No checkout can be opened: ${reason}.`);
     this.reason = reason;
@@ -89,7 +90,7 @@ async function claimCheckout(
     const user = await lockUser(tx, userId);
     // The account was deleted, or its owner claimed it with a new password.
     if (!user || user.deletedAt || user.passwordHash !== passwordHash)
-      throw new CheckoutImpossible('account-deleted');
+      throw new CheckoutImpossible('account-changed');
     const known = await tx.checkout.findUnique({ where: { userId } });
     if (known && known.id !== over) return known;
     const fresh = { ...order, id: randomUUID(), sessionId: null, createdAt: tx.now };

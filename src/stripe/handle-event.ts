@@ -68,7 +68,7 @@ export interface EventContext {
   programme: Programme;
   /** Handles an event in one transaction together with others that are waiting. */
   inbox: Inbox;
-  /** Recently received event ids: only for these is it worth asking whether they are duplicates. */
+  /** Ids of recently handled events: only for these is it worth asking whether they are duplicates. */
   seen: Map<string, true>;
 }
 

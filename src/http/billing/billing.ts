@@ -91,7 +91,7 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
  * just paid and the webhook is still to come.
  *
  * @throws HttpError when Stripe refuses or cannot be reached, or another window keeps replacing the checkout
- * @throws CheckoutImpossible when the account has been deleted meanwhile
+ * @throws CheckoutImpossible when the account was deleted or got a new password meanwhile
  */
 async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise<string> {
   const billing = billingOf(context);
@@ -110,7 +110,7 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
     );
     return url ?? '/settings?checkout=done';
   } catch (error) {
-    if (!(error instanceof CheckoutImpossible) || error.reason === 'account-deleted') throw error;
+    if (!(error instanceof CheckoutImpossible) || error.reason === 'account-changed') throw error;
     throw new HttpError(
       409,
       'checkout_replaced',

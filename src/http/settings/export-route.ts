@@ -51,7 +51,7 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
     const own = { since, socket: request.raw.socket };
     exporting.set(id, own);
     whenAnswered(request, reply, () => {
-      // It may have been cut off for another one, and its account may have begun anew.
+      // It may have been cut off to make room, and the account may have started another export since.
       if (exporting.get(id) === own) exporting.delete(id);
     });
     return reply

@@ -59,7 +59,7 @@ function readSnapshot(event: StripeEvent, products: Products): SubscriptionSnaps
 }
 
 /** The effect of a snapshot. */
-export interface StoredSnapshot {
+interface StoredSnapshot {
   /** The row took over its state, or already had it. */
   current: boolean;
   /** The status, or whether it counts, changed. */
@@ -122,7 +122,7 @@ export function storeFetched(
   customer: Customer,
   snapshot: SubscriptionSnapshot,
   before: Subscription | null,
-): StoredSnapshot | null {
+): Pick<StoredSnapshot, 'changed' | 'proofChanged'> | null {
   const row = ensureSubscription(tx, snapshot.id, customer.id);
   const same =
     row.snapshotAt?.getTime() === before?.snapshotAt?.getTime() &&
@@ -145,12 +145,7 @@ export function storeFetched(
   const after = { ...row, ...changes, ...proof };
   const known = paidTimeNow(tx, withProof(row, after.provenAt, tx.now), after);
   changeSubscription(tx, row, { ...changes, ...proof, ...paidTimeOf(row, known) });
-  return {
-    current: true,
-    changed: statusChanged || after.counts !== row.counts,
-    isEvidence: countsNow,
-    proofChanged: proof !== null,
-  };
+  return { changed: statusChanged || after.counts !== row.counts, proofChanged: proof !== null };
 }
 
 /** The fields in which our row and Stripe differ, each with both values. */

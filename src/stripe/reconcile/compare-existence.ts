@@ -21,7 +21,10 @@ const ABSENCE_TEXTS: Readonly<Record<Absence, string>> = {
   'other-mode': 'only in the other mode: STRIPE_API_KEY does not match the mode of this database',
 };
 
-/** Customers of our users that Stripe does not know: they are no longer used for new sessions, but nothing ends. */
+/**
+ * Customers of our users. One that Stripe does not know is marked as missing: it is not used for new sessions, and nothing
+ * ends. One that was deleted is handled like `customer.deleted`. One that is found again loses its mark.
+ */
 export const compareCustomers: Comparison = async (context) => {
   const { db, stripe, now, dryRun, progress } = context;
   const known = new Set<string>();
