@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest';
 
+import { RESET_LINK_SECONDS } from '../src/accounts/reset-link.ts';
 import { compose } from '../src/outbox/compose.ts';
 import type { MailKind } from '../src/outbox/kinds.ts';
+import { PROVE_SECONDS } from '../src/outbox/links.ts';
 import { LETTERHEAD, mailOf, MAILS, referral, USER } from './support/sample-mails.ts';
-import { START } from './support/server.ts';
+import { DAY, START } from './support/server.ts';
 
 test.each(MAILS)('%s says the same as text and as HTML', (_what, mailFor, subject, says, button) => {
   const mail = mailFor();
@@ -32,6 +34,10 @@ test.each(MAILS)('%s says the same as text and as HTML', (_what, mailFor, subjec
   // It loads no pictures and supports dark mode.
   expect(mail.html).not.toMatch(/<img|<script|src=|url\(/);
   expect(mail.html).toContain('prefers-color-scheme: dark');
+});
+
+test('links work for as long as mails and pages say: three days to prove an address, an hour to reset a password', () => {
+  expect({ prove: PROVE_SECONDS, reset: RESET_LINK_SECONDS }).toEqual({ prove: 3 * DAY, reset: 3_600 });
 });
 
 test('the sample mails cover every kind', () => {
