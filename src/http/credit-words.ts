@@ -57,7 +57,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
 }
 
 function lastOf(entries: readonly ToldEntry[]): number {
-  return Math.max(...entries.map(({ seq }) => seq));
+  return Math.max(0, ...entries.map(({ seq }) => seq));
 }
 
 /**

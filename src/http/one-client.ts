@@ -30,7 +30,8 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
 
 /** Limits one network's incomplete requests, and all of them: each holds a connection. */
 function boundBodies(app: FastifyInstance, { incomplete: { webhooks, others, patienceMs } }: Bounds): void {
-  const [takeForWebhook, takeForOther] = [webhooks, others].map((shares) => createShares(shares, patienceMs));
+  const takeForWebhook = createShares(webhooks, patienceMs);
+  const takeForOther = createShares(others, patienceMs);
 
   app.addHook('onRequest', function boundBodiesOfClient({ raw, ip, routeOptions }, reply, done) {
     const { socket } = raw;
@@ -39,7 +40,7 @@ function boundBodies(app: FastifyInstance, { incomplete: { webhooks, others, pat
       return;
     }
     const take = routeOptions.url?.startsWith(WEBHOOK_PATH) ? takeForWebhook : takeForOther;
-    const giveBack = take?.(networkOf(ip), () => socket.destroy());
+    const giveBack = take(networkOf(ip), () => socket.destroy());
     if (giveBack) {
       // Runs when the body has arrived, or never will. If the request was answered before its body arrived, Node may
       // emit 'close' only on the socket.
