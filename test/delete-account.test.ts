@@ -197,6 +197,28 @@ describe('deleting an account', () => {
   });
 });
 
+test('an account with very many events is deleted, and all of them are thinned', async () => {
+  const world = await startWorld();
+  const ann = await signUp(world, 'ann@example.com');
+  await subscribe(world, ann);
+  await deliverWaiting(world);
+  const { id: customerId } = await world.db.customer.findFirstOrThrow();
+  const at = world.clock.now;
+  await world.db.event.createMany({
+    data: Array.from({ length: 1_100 }, (_, n) => ({
+      id: `evt_${n}`,
+      type: 'customer.updated',
+      created: at,
+      receivedAt: at,
+      status: 'applied',
+      payload: '{}',
+      customerId,
+    })),
+  });
+  expect((await deleteAccount(world, ann)).statusCode).toBe(303);
+  expect(await world.db.event.count({ where: { thinned: false } })).toBe(0);
+});
+
 describe.runIf(inject('engine') === 'sqlite')('on SQLite', () => {
   test('the file holds no copy of the address of a deleted account', async () => {
     const world = await startWorld();

@@ -136,6 +136,33 @@ test.runIf(inject('engine') === 'postgresql')(
   },
 );
 
+test('other work gets its turn while a large database is examined', async () => {
+  const server = await startTestServer();
+  await server.db.user.createMany({
+    data: Array.from({ length: 200 }, (_, n) => ({
+      ...{
+        id: `user-${n}`,
+        code: `CODE${n}`,
+        email: `ann${n}@example.com`,
+        emailHash: `${n}`,
+        passwordHash: '',
+      },
+      ...{ tier: 'free', creditEntryCount: 0, createdAt: START, emailSetAt: START },
+    })),
+  });
+  let turns = 0;
+  let isOver = false;
+  const count = (): void => {
+    turns += 1;
+    if (!isOver) setImmediate(count);
+  };
+  setImmediate(count);
+  expect(await findings(server)).toEqual([]);
+  isOver = true;
+  // One after each page of 50.
+  expect(turns).toBeGreaterThanOrEqual(4);
+});
+
 describe('each invariant, broken alone, is found alone', () => {
   test('there is a test of each invariant here, named after it', ({ task }) => {
     const tests = task.suite?.tasks.filter(({ id }) => id !== task.id) ?? [];

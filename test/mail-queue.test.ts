@@ -136,10 +136,13 @@ test('what was tried before waits for what was not: a mail server that refuses s
       { id: 'notice', kind: 'mail.password-changed', userId: ann.id, data: null },
     ]),
   );
-  await db.outboxItem.updateMany({ where: { id: { startsWith: 'retry' } }, data: { attempts: 1 } });
-  expect((await takeDue(db, clock.now, 1)).map(({ id }) => id)).toEqual(['notice']);
-  expect((await takeDue(db, clock.now, 1)).map(({ id }) => id)).toEqual(['days']);
-  expect(await takeDue(db, clock.now, 10)).toHaveLength(9);
+  await db.outboxItem.updateMany({ where: { id: { startsWith: 'retry' } }, data: { attempts: 3 } });
+  await db.outboxItem.update({ where: { id: 'retry 0' }, data: { attempts: 1 } });
+  const taken: string[] = [];
+  for (let n = 0; n < 3; n += 1) taken.push(...(await takeDue(db, clock.now, 1)).map(({ id }) => id));
+  // One attempt more can be all that a greylisting mail server wants.
+  expect(taken).toEqual(['notice', 'retry 0', 'days']);
+  expect(await takeDue(db, clock.now, 10)).toHaveLength(8);
 });
 
 describe('a referral', () => {

@@ -9,7 +9,15 @@ import { startMailServer } from './support/mail-server.ts';
 import type { MailServer, MailServerOptions } from './support/mail-server.ts';
 import { until } from './support/process.ts';
 import { mailEnv, startTestSender } from './support/sender.ts';
-import { deliver, deliverAll, newDatabase, signUp, startTestServer } from './support/server.ts';
+import {
+  deleteAccount,
+  deliver,
+  deliverAll,
+  newDatabase,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -341,6 +349,37 @@ test('two servers send each mail once', async () => {
   expect(mailServer.mails).toHaveLength(40);
   expect(new Set(mailServer.mails.map(idOf)).size).toBe(40);
 });
+
+test.each([
+  ['other accounts of the same mailbox', (n: number) => ({ email: `ann+${n}@example.com` })],
+  ['deleted accounts', () => ({ email: null, emailHash: '', passwordHash: null, deletedAt: START })],
+])(
+  'a mail to an unproven account, or to a deleted one, leaves however many %s there are',
+  async (_what, of) => {
+    const mailServer = await startMailServer();
+    const server = await startTestServer(mailEnv(mailServer));
+    const sender = await startTestSender(server);
+    const [ann, gone] = [await signUp(server, 'ann@example.com'), await signUp(server, 'gone@example.com')];
+    const { emailHash } = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
+    const createdAt = server.clock.now;
+    const more = Array.from({ length: 1_100 }, (_, n) => ({
+      ...{ id: `more-${n}`, code: `CODE${n}`, tier: 'free', creditEntryCount: 0, emailHash },
+      ...{ passwordHash: '', createdAt, emailSetAt: createdAt },
+      ...of(n),
+    }));
+    await server.db.user.createMany({ data: more });
+    expect((await deleteAccount(server, gone)).statusCode).toBe(303);
+    await inTransaction(server.db, createdAt, (tx) =>
+      queueNow(tx, [{ kind: 'mail.password-changed', userId: ann.id, data: null }]),
+    );
+    await sender.wake();
+    const states = await server.db.outboxItem.findMany({ select: { kind: true, status: true } });
+    expect(states.map(({ kind, status }) => `${kind} ${status}`).sort()).toEqual([
+      'mail.account-deleted done',
+      'mail.password-changed done',
+    ]);
+  },
+);
 
 test('a line break in a subject adds no header', async () => {
   const mailServer = await startMailServer();

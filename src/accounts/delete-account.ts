@@ -134,9 +134,15 @@ async function cancelAll(
   });
 }
 
+/** SQLite takes at most 999 parameters in a statement. */
+const THINNED_AT_ONCE = 500;
+
 /** A failed event keeps its payload, so that it can be replayed. The inbox thins it when it is applied. */
 async function thinPayloads(tx: Tx, userId: string): Promise<void> {
   const whole = Prisma.sql`NOT e."thinned" AND e."status" <> 'failed'`;
   const events = await tx.$queryRaw<{ id: string }[]>(eventsAbout(userId, whole));
-  await thinEvents(tx, { id: { in: events.map(({ id }) => id) } });
+  const ids = events.map(({ id }) => id);
+  for (let from = 0; from < ids.length; from += THINNED_AT_ONCE) {
+    await thinEvents(tx, { id: { in: ids.slice(from, from + THINNED_AT_ONCE) } });
+  }
 }

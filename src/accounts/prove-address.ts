@@ -5,7 +5,7 @@ import { inTransaction, isUniqueViolation, LostRace } from '../db/transaction.ts
 import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { isPaymentComing } from '../stripe/awaited-payment.ts';
+import { hasPaidAtStripe } from '../stripe/awaited-payment.ts';
 import { isUnclaimed } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
@@ -66,8 +66,8 @@ export async function proveAddress(
 
   const holder =
     proof.holder === 'unclaimed' ? await db.user.findUnique({ where: { email: address } }) : null;
-  // An account that somebody has just paid for is not unclaimed, but its webhook may be still to come.
-  if (holder && (await isPaymentComing(parts, holder.id, now))) return 'checkout-opened-meanwhile';
+  // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
+  if (holder && (await hasPaidAtStripe(parts, holder.id))) return 'address-taken';
   const ended = holder && (await endAtStripe(parts, holder.id));
   if (ended === 'payments-not-set-up') return ended;
   return inTransaction(db, now, async (tx) => {

@@ -21,33 +21,25 @@ const AT_GMAIL = [{ email: { endsWith: '@gmail.com' } }, { email: { endsWith: '@
  */
 export async function rehashAddresses(db: Db, now: Date): Promise<void> {
   if (!(await db.setting.findUnique({ where: { key: TO_REHASH } }))) return;
-  let last: string | null = null;
-  do {
-    const after: string | null = last;
-    last = await inTransaction(db, now, (tx) => rehashPage(tx, after));
-  } while (last !== null);
-}
-
-/**
- * @param after the id of the account before the page; null for the first page
- * @returns the id of the page's last account; null when all addresses are done
- */
-async function rehashPage(tx: Tx, after: string | null): Promise<string | null> {
-  // Locks the setting: servers that start together take turns. The one that finishes deletes it.
-  const { count } = await tx.setting.updateMany({ where: { key: TO_REHASH }, data: { key: TO_REHASH } });
-  if (count === 0) return null;
-  const users = await tx.user.findMany({
+  const users = await db.user.findMany({
     where: { OR: AT_GMAIL },
     orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
-    take: PAGE,
-    ...(after !== null && { cursor: { id: after }, skip: 1 }),
+    select: { id: true, email: true, emailHash: true },
   });
-  for (const user of users) await rehash(tx, user);
-  if (users.length < PAGE) await tx.setting.delete({ where: { key: TO_REHASH } });
-  return users.length < PAGE ? null : (users.at(-1)?.id ?? null);
+  for (let from = 0; from < users.length; from += PAGE) {
+    await inTransaction(db, now, async (tx) => {
+      // Locks the setting: servers that start together take turns.
+      const { count } = await tx.setting.updateMany({ where: { key: TO_REHASH }, data: { key: TO_REHASH } });
+      if (count > 0) for (const user of users.slice(from, from + PAGE)) await rehash(tx, user);
+    });
+  }
+  await db.setting.deleteMany({ where: { key: TO_REHASH } });
 }
 
-async function rehash(tx: Tx, { id, email, emailHash: old }: User): Promise<void> {
+async function rehash(
+  tx: Tx,
+  { id, email, emailHash: old }: Pick<User, 'id' | 'email' | 'emailHash'>,
+): Promise<void> {
   if (email === null) return;
   const emailHash = await hashEmail(tx, email);
   if (emailHash === old) return;

@@ -129,14 +129,14 @@ function findLink(client: Db | Tx, secret: string, token: string, now: Date) {
  * because someone else may have created it.
  *
  * @param typed `mail`: whether one more mail may be sent to the account's address; `code`: the invitation that the
- *   browser remembers
+ *   browser remembers; `isPaid`: Stripe has a payment for the account, even if we have not heard of it yet
  * @returns false, with nothing changed, when the link is invalid or no longer works
  */
 export async function resetPassword(
   db: Db,
   secret: string,
   token: string,
-  typed: { password: string; mail: boolean; code: string | null },
+  typed: { password: string; mail: boolean; code: string | null; isPaid: boolean },
   now: Date,
 ): Promise<boolean> {
   // Check before hashing, which is slow: anyone can send a token.
@@ -149,7 +149,7 @@ export async function resetPassword(
     const where = { tokenHash: hashToken(secret, token), used: false, expiresAt: { gt: tx.now } };
     const locked = await tx.resetLink.findUnique({ where });
     if (!user || !locked) return false;
-    const startsAfresh = locked.mailed && (await isUnclaimed(tx, user));
+    const startsAfresh = locked.mailed && !typed.isPaid && (await isUnclaimed(tx, user));
     if (startsAfresh) await startAfresh(tx, user, typed.code);
     await setPassword(tx, userId, passwordHash, {
       ...(locked.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),

@@ -4,6 +4,7 @@ import { COLUMNS, fromJson } from './columns.ts';
 import type { Columns, TableName } from './columns.ts';
 import { noRows } from './rows.ts';
 import type { ReferralRow, Rows, UserRow } from './rows.ts';
+import { LostRace } from './transaction.ts';
 import type { Engine, Tx } from './transaction.ts';
 
 /** The ids named by events or a command. Everything that bears on them is loaded with them. */
@@ -155,7 +156,7 @@ const LOAD: Readonly<Record<Engine, string>> = {
  * subscriptions, referrals and referrers, and those invoices, payments and disputes that can matter (design: rule 5).
  */
 export async function load(tx: Tx, wanted: Required<Wanted>): Promise<Rows> {
-  if (tx.engine === 'postgresql') await lock(tx, wanted);
+  const locked = tx.engine === 'postgresql' ? await lock(tx, wanted) : null;
   const [answer] = await tx.$queryRawUnsafe<[{ rows: string }]>(LOAD[tx.engine], JSON.stringify(wanted));
   const tables = JSON.parse(answer.rows) as (unknown[][] | null)[];
   const rows = noRows();
@@ -175,6 +176,9 @@ export async function load(tx: Tx, wanted: Required<Wanted>): Promise<Rows> {
     const referral = fromJson(values, withAddresses) as unknown as ReferralRow;
     rows.referrals.set(referral.referredId, referral);
   }
+  // An open referral can be replaced by another one while we wait for its account's lock (`startAfresh`).
+  if (locked && [...rows.users.keys()].some((id) => !locked.has(id)))
+    throw new LostRace(new Error('A referral got another referrer.'));
   return rows;
 }
 
@@ -192,11 +196,13 @@ function fill<Row extends { id: string }>(
 /**
  * Inserts or locks payments, invoices and customers, then locks users: buyers, referrers and other accounts of invited
  * buyers together. Each kind takes one statement sorted by id, so that concurrent transactions cannot deadlock.
+ *
+ * @returns the ids of the locked users
  */
 async function lock(
   tx: Tx,
   { payments, invoices, subscriptions, customers, users }: Required<Wanted>,
-): Promise<void> {
+): Promise<ReadonlySet<string>> {
   const customersNamed = Prisma.sql`
     SELECT unnest(${customers}::text[]) AS id UNION
     SELECT "customerId" FROM "Subscription" WHERE "id" = ANY(${subscriptions}::text[]) UNION
@@ -222,10 +228,10 @@ async function lock(
       INSERT INTO "Customer" ("id") SELECT id FROM (${customersNamed}) AS ids ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt"`;
   }
-  // A customer's user changes only under the customer's lock, which is held by now. A referral's referrer never
-  // changes. Other accounts of an invited buyer are locked too, so that only one of them converts.
-  await tx.$executeRaw`
-    SELECT 1 FROM "User" WHERE "id" = ANY(ARRAY(
+  // A customer's user changes only under the customer's lock, which is held by now. `load` checks the referrers. Other
+  // accounts of an invited buyer are locked too, so that only one of them converts.
+  const lockedUsers = await tx.$queryRaw<{ id: string }[]>`
+    SELECT "id" FROM "User" WHERE "id" = ANY(ARRAY(
       WITH buyers AS MATERIALIZED (
         SELECT unnest(${users as string[]}::text[]) AS id UNION
         SELECT "userId" FROM "Customer" WHERE "id" = ANY(ARRAY(${customersNamed})) AND "userId" IS NOT NULL
@@ -241,6 +247,7 @@ async function lock(
       SELECT "id" FROM "User" WHERE "emailHash" = ANY(ARRAY(SELECT "emailHash" FROM addresses)) UNION
       SELECT "userId" FROM "FormerAddress" WHERE "emailHash" = ANY(ARRAY(SELECT "emailHash" FROM addresses))
     )) ORDER BY "id" FOR NO KEY UPDATE`;
+  return new Set(lockedUsers.map(({ id }) => id));
 }
 
 /**

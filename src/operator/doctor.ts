@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
 import { isLive, TERMINAL_STATUSES } from '../access/live.ts';
 import {
   checkoutSessionShape,
@@ -53,7 +55,7 @@ export function summarise(findings: readonly Finding[]): string[] {
 }
 
 /** Rows read at a time, to keep memory flat. */
-const PAGE = 500;
+const PAGE = 50;
 
 /**
  * Longer than any of Stripe's retry schedules, days: the longest takes two months.
@@ -224,6 +226,8 @@ async function examineAll<Row extends { id: string }>(
     const last = rows.at(-1);
     if (!last || rows.length < PAGE) return findings;
     after = last.id;
+    // SQLite answers without yielding, and the server runs this too.
+    await nextTurn();
   }
 }
 

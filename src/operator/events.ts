@@ -35,17 +35,7 @@ export async function events(
 ): Promise<CommandResult> {
   const { db } = context;
   const account = who === undefined ? null : await accountOf(context, who);
-  const which: Prisma.EventWhereInput = {
-    ...(onlyFailed && { status: 'failed' }),
-    ...(account && { id: { in: await idsAbout(db, account.id, onlyFailed) } }),
-  };
-  const order = onlyFailed ? 'asc' : 'desc';
-  const rows = await db.event.findMany({
-    where: which,
-    orderBy: [{ receivedAt: order }, { created: order }, { id: order }],
-    ...(!onlyFailed && { take: NEWEST }),
-    select: SHOWN,
-  });
+  const rows = account ? await eventsOf(db, account.id, onlyFailed) : await allEvents(db, onlyFailed);
   const about = account ? ` about ${nameOf(account)}` : '';
   if (rows.length === 0)
     return { text: `No event${about} has ${onlyFailed ? 'failed' : 'arrived yet'}.`, json: rows };
@@ -64,7 +54,27 @@ function cells({ receivedAt, status, type, id, reason, error }: ShownEvent): (st
   return [formatInstant(receivedAt), status.padEnd(7), type, id, reason ?? error];
 }
 
-/** The events about an account, by id: the newest ones, or all that failed. */
+function allEvents(db: Db, onlyFailed: boolean): Promise<ShownEvent[]> {
+  const order = onlyFailed ? 'asc' : 'desc';
+  return db.event.findMany({
+    where: onlyFailed ? { status: 'failed' } : {},
+    orderBy: [{ receivedAt: order }, { created: order }, { id: order }],
+    ...(!onlyFailed && { take: NEWEST }),
+    select: SHOWN,
+  });
+}
+
+/** The same for one account. */
+async function eventsOf(db: Db, userId: string, onlyFailed: boolean): Promise<ShownEvent[]> {
+  const ids = await idsAbout(db, userId, onlyFailed);
+  // With no other condition and no order, Prisma splits a list that is too long for one statement.
+  const rows = await db.event.findMany({ where: { id: { in: ids } }, select: SHOWN });
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  const newestFirst = ids.flatMap((id) => byId.get(id) ?? []);
+  return onlyFailed ? newestFirst.reverse() : newestFirst;
+}
+
+/** The events about an account, by id, newest first: the newest ones, or all that failed. */
 async function idsAbout(db: Db, userId: string, onlyFailed: boolean): Promise<string[]> {
   const which = onlyFailed ? Prisma.sql`e."status" = 'failed'` : Prisma.sql`true`;
   const rows = await db.$queryRaw<{ id: string }[]>`

@@ -21,10 +21,13 @@ const URGENT: readonly OutboxKind[] = [
   'stripe.customer-address',
 ];
 
+/** So many attempts of an urgent item go before other items. Greylisting refuses the first one or two. */
+const EARLY_ATTEMPTS = 3;
+
 /**
- * Takes due items and leases them, so that no other server takes them at the same time: first those that were never
- * tried, so that nobody waits for a mail server that keeps refusing somebody else; among them the urgent ones, then the
- * oldest.
+ * Takes due items and leases them, so that no other server takes them at the same time. Urgent ones go first, also when
+ * they are tried again for the first times; but what was never tried goes before what was, so that nobody waits for a
+ * mail server that keeps refusing somebody else.
  *
  * @returns at most `limit` items, oldest first
  */
@@ -36,8 +39,9 @@ export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxI
     const until = addSeconds(tx.now, LEASE_SECONDS);
     const ids = Prisma.sql`
       SELECT "id" FROM "OutboxItem" WHERE "status" = 'queued' AND "dueAt" <= ${tx.now}
-      ORDER BY CASE WHEN "attempts" = 0 THEN 0 ELSE 1 END,
-        CASE WHEN "kind" IN (${Prisma.join(URGENT)}) THEN 0 ELSE 1 END, "dueAt", "id"
+      ORDER BY CASE
+        WHEN "kind" IN (${Prisma.join(URGENT)}) AND "attempts" < ${EARLY_ATTEMPTS} THEN "attempts"
+        WHEN "attempts" = 0 THEN ${EARLY_ATTEMPTS} ELSE ${EARLY_ATTEMPTS} + 1 END, "dueAt", "id"
       LIMIT ${limit}`;
     const chosen =
       tx.engine === 'sqlite'

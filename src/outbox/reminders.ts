@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, isoText } from '../instants.ts';
@@ -14,7 +16,7 @@ const REMINDER_SECONDS = 7 * DAY_SECONDS;
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
 /** Accounts read per query. */
-const PAGE = 500;
+const PAGE = 100;
 
 /**
  * Queues a mail to everyone whose free days end within a week or have just ended. Each end of an account's
@@ -43,6 +45,8 @@ export async function queueReminders(db: Db, now: Date): Promise<void> {
     const last = users.at(-1);
     if (users.length < PAGE || !last) return;
     after = last.id;
+    // SQLite answers without yielding.
+    await nextTurn();
   }
 }
 

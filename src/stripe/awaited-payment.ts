@@ -1,6 +1,5 @@
 import { Stripe } from 'stripe';
 
-import { subscriptionsOf } from '../access/subscriptions.ts';
 import type { Subscription } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
@@ -33,11 +32,7 @@ export async function findAwaitedPayment(
   const checkout = await db.checkout.findUnique({ where: { userId } });
   if (!stripe || !checkout?.sessionId) return 'none';
   try {
-    const { status, subscription } = await stripe.checkout.sessions.retrieve(
-      checkout.sessionId,
-      { expand: ['subscription'] },
-      { timeout: TIMEOUT_MS, maxNetworkRetries: 0 },
-    );
+    const { status, subscription } = await retrieveSession(stripe, checkout.sessionId);
     if (status !== 'complete' || subscription === null || !isNotOver(subscription)) return 'none';
     const { id, created } =
       typeof subscription === 'string' ? { id: subscription, created: null } : subscription;
@@ -52,12 +47,29 @@ export async function findAwaitedPayment(
   }
 }
 
-/** Whether somebody has paid in a user's last checkout within the last two minutes, and its webhook is still to come. */
-export async function isPaymentComing(
-  parts: { db: Db; stripe: Stripe | null },
+/**
+ * Whether somebody has paid in a user's last checkout, whose webhook may be still to come. A trial that began without a
+ * payment is none. False when Stripe does not answer.
+ */
+export async function hasPaidAtStripe(
+  { db, stripe }: { db: Db; stripe: Stripe | null },
   userId: string,
-  now: Date,
 ): Promise<boolean> {
-  const subscriptions = await subscriptionsOf(parts.db, userId);
-  return (await findAwaitedPayment(parts, userId, subscriptions, now)) === 'waiting';
+  const checkout = await db.checkout.findUnique({ where: { userId } });
+  if (!stripe || !checkout?.sessionId) return false;
+  try {
+    const session = await retrieveSession(stripe, checkout.sessionId);
+    return session.status === 'complete' && session.payment_status === 'paid';
+  } catch (error) {
+    if (error instanceof Stripe.errors.StripeError) return false;
+    throw error;
+  }
+}
+
+function retrieveSession(stripe: Stripe, id: string): Promise<Stripe.Checkout.Session> {
+  return stripe.checkout.sessions.retrieve(
+    id,
+    { expand: ['subscription'] },
+    { timeout: TIMEOUT_MS, maxNetworkRetries: 0 },
+  );
 }

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
-import { isPaymentComing } from '../../stripe/awaited-payment.ts';
+import { hasPaidAtStripe } from '../../stripe/awaited-payment.ts';
 import type { WorkingResetLink } from '../../accounts/reset-link.ts';
 import { mayMail, uncountMails } from '../may-mail.ts';
 import type { AppContext } from '../context.ts';
@@ -12,9 +12,6 @@ import { takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
 import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
-
-const PAYMENT_COMING =
-  'Somebody has just paid for this account, and we are waiting for the payment to be confirmed. Please try again in two minutes.';
 
 /** Setting a new password with a reset link. */
 export function resetRoutes(app: FastifyInstance, context: AppContext): void {
@@ -38,11 +35,9 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
       return resetForm(request, reply.status(400), link, errorsFor(form.error, { password: BAD_PASSWORD }));
     }
     const { user, mailed } = link;
-    // An account that somebody has just paid for is not emptied, but its webhook may be still to come.
-    if (link.startsAfresh && (await isPaymentComing({ db, stripe }, user.id, now())))
-      return resetForm(request, reply.status(409), link, { form: PAYMENT_COMING });
     const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
-    const typed = { ...form.data, mail, code: request.invitationCode };
+    const isPaid = link.startsAfresh && (await hasPaidAtStripe({ db, stripe }, user.id));
+    const typed = { ...form.data, mail, code: request.invitationCode, isPaid };
     const done = await resetPassword(db, sessionSecret, token, typed, now());
     return done ? toLogIn(request, reply) : answerSpentLink(request, reply);
   });
