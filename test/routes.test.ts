@@ -6,18 +6,14 @@ import { buyer } from './support/stripe-events.ts';
 
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
-  'onRequest: securityHeaders, onRequest, waitForTurn, onRequest',
+  'onRequest: logRequest, securityHeaders, onRequest, waitForTurn, onRequest',
   'onSend: boundLargeAnswer, closeUnreadBody, onSend',
-  'onResponse: logRequest',
 ];
 
 /** The hooks of routes for browsers; a route's own hooks come after the one that identifies the visitor. */
 function people(...own: string[]): string[] {
-  return hooksOf(own, []);
-}
-
-function hooksOf(own: readonly string[], afterwards: readonly string[]): string[] {
   const first = [
+    'logRequest',
     'securityHeaders',
     'onRequest',
     'waitForTurn',
@@ -30,34 +26,31 @@ function hooksOf(own: readonly string[], afterwards: readonly string[]): string[
     'preParsing: collectBody',
     'preHandler: recogniseAgain, readNews, readTrouble',
     'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
-    `onResponse: ${['logRequest', ...afterwards].join(', ')}`,
   ];
 }
 
 const WEBHOOK = [
-  'onRequest: securityHeaders, onRequest, waitForTurn, ignoreContentType, refuseTooMany',
+  'onRequest: logRequest, securityHeaders, onRequest, waitForTurn, ignoreContentType, refuseTooMany',
   'onSend: boundLargeAnswer, closeUnreadBody',
-  'onResponse: logRequest',
 ];
 
 /** Without checkOrigin: mail providers send these requests from other origins. */
 const UNSUBSCRIBE = [
-  'onRequest: securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
+  'onRequest: logRequest, securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
   'preParsing: collectBody',
   'preHandler: recogniseAgain',
   'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, onSend',
-  'onResponse: logRequest',
 ];
 
 const ROUTES: readonly [hooks: string[], routes: string[]][] = [
   [WEBHOOK, ['POST /api/stripe/webhook', 'POST /api/stripe/webhook/']],
   [MACHINES, ['GET /healthz', 'GET /metrics', 'GET /public/*', 'GET /readyz', 'GET /docs/openapi.json']],
   [UNSUBSCRIBE, ['GET /unsubscribe/:token', 'POST /unsubscribe/:token']],
-  [hooksOf([], ['mailLink']), ['POST /forgot']],
   [
     people(),
     [
       'GET /forgot',
+      'POST /forgot',
       'GET /verify/:token',
       'POST /verify/:token',
       'POST /settings/mail',

@@ -1,4 +1,4 @@
-import { thinEvents } from '../stripe/event-ledger.ts';
+import { thinEvents, WHOLE } from '../stripe/event-ledger.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
@@ -85,12 +85,18 @@ async function thinOldEvents(db: Db, before: Date, now: Date): Promise<number> {
   let thinned = 0;
   let after = '';
   for (;;) {
-    // Continue by id, so that no event is read twice.
-    const which = { id: { gt: after }, receivedAt: { lt: before } };
-    const ids = await inTransaction(db, now, (tx) => thinEvents(tx, which, THINNED_AT_ONCE));
+    // Looked for outside the transaction: on SQLite, reading all events would keep servers waiting for the lock.
+    const found = await db.event.findMany({
+      where: { id: { gt: after }, receivedAt: { lt: before }, ...WHOLE },
+      orderBy: { id: 'asc' },
+      take: THINNED_AT_ONCE,
+      select: { id: true },
+    });
+    const ids = found.map(({ id }) => id);
     const last = ids.at(-1);
     if (last === undefined) return thinned;
-    thinned += ids.length;
+    thinned += (await inTransaction(db, now, (tx) => thinEvents(tx, { id: { in: ids } }))).length;
+    // Continue by id, so that no event is read twice.
     after = last;
   }
 }

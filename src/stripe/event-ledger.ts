@@ -165,17 +165,18 @@ export function eventsAbout(userId: string, which: Prisma.Sql): Prisma.Sql {
       SELECT "id" FROM "Event" WHERE "aboutId" IN (SELECT "id" FROM objects))`;
 }
 
+/** Payloads that can be thinned. Failed events keep theirs until they are applied. */
+export const WHOLE = { status: { not: 'failed' }, thinned: false, payload: { not: null } };
+
 /**
- * Thins event payloads to the fields that we read. Failed events keep theirs until they are applied.
+ * Thins event payloads to the fields that we read.
  *
- * @param limit the maximum number, in order of ids; undefined for all
  * @returns the ids of the thinned events
  */
-export async function thinEvents(tx: Tx, which: Prisma.EventWhereInput, limit?: number): Promise<string[]> {
+export async function thinEvents(tx: Tx, which: Prisma.EventWhereInput): Promise<string[]> {
   const events = await tx.event.findMany({
-    where: { ...which, status: { not: 'failed' }, thinned: false, payload: { not: null } },
+    where: { ...which, ...WHOLE },
     orderBy: { id: 'asc' },
-    ...(limit !== undefined && { take: limit }),
     select: { id: true, payload: true },
   });
   for (const { id, payload } of events) {
