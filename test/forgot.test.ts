@@ -8,6 +8,7 @@ import { MAIL, outbox, prove, resetPathOf } from './support/mail.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { until } from './support/process.ts';
 import {
+  DAY,
   daysAfter,
   deleteAccount,
   deliverAll,
@@ -19,7 +20,7 @@ import {
   userRow,
 } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
-import { deliverWaiting, startWorld, subscribe } from './support/stand-in.ts';
+import { deliverWaiting, passTime, startWorld, subscribe } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const NEW_PASSWORD = 'battery staple';
@@ -414,21 +415,27 @@ describe('a reset link that was mailed', () => {
 });
 
 describe('an unclaimed account whose password is reset by mail', () => {
-  test('is not emptied once it was paid for, even if we have not heard of it yet', async () => {
-    const world = await startWorld(MAIL);
-    const referrer = await signUp(world, 'referrer@example.com');
-    const ann = await signUp(world, 'ann@example.com', referrer.code);
-    await subscribe(world, ann);
-    const path = await pathOf(world);
-    world.clock.now = new Date(world.clock.now.getTime() + 10 * 60_000);
-    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
-    expect(await loginStatus(world, NEW_PASSWORD)).toBe(303);
-    await deliverWaiting(world);
-    expect(await userRow(world, ann.id)).toMatchObject({
-      tier: 'paid',
-      creditUntil: daysAfter(45, world.clock.now),
-    });
-  });
+  test.each([
+    ['at once', {}, 600],
+    ['after a trial', { STRIPE_TRIAL_DAYS: '7' }, 8 * DAY],
+  ])(
+    'is not emptied once it was paid for, even if we have not heard of it yet: %s',
+    async (_when, env, later) => {
+      const world = await startWorld({ ...MAIL, ...env });
+      const referrer = await signUp(world, 'referrer@example.com');
+      const ann = await signUp(world, 'ann@example.com', referrer.code);
+      await subscribe(world, ann);
+      await passTime(world, later);
+      const path = await pathOf(world);
+      expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+      expect(await loginStatus(world, NEW_PASSWORD)).toBe(303);
+      await deliverWaiting(world);
+      expect(await userRow(world, ann.id)).toMatchObject({
+        tier: 'paid',
+        creditUntil: daysAfter(45, world.clock.now),
+      });
+    },
+  );
 
   test('forgets a checkout that is just being opened, so that whoever opens it closes it', async () => {
     const server = await startTestServer(MAIL);

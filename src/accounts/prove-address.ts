@@ -5,7 +5,7 @@ import { inTransaction, isUniqueViolation, LostRace } from '../db/transaction.ts
 import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { hasPaidAtStripe } from '../stripe/awaited-payment.ts';
+import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';

@@ -32,7 +32,11 @@ export async function findAwaitedPayment(
   const checkout = await db.checkout.findUnique({ where: { userId } });
   if (!stripe || !checkout?.sessionId) return 'none';
   try {
-    const { status, subscription } = await retrieveSession(stripe, checkout.sessionId);
+    const { status, subscription } = await stripe.checkout.sessions.retrieve(
+      checkout.sessionId,
+      { expand: ['subscription'] },
+      { timeout: TIMEOUT_MS, maxNetworkRetries: 0 },
+    );
     if (status !== 'complete' || subscription === null || !isNotOver(subscription)) return 'none';
     const { id, created } =
       typeof subscription === 'string' ? { id: subscription, created: null } : subscription;
@@ -45,31 +49,4 @@ export async function findAwaitedPayment(
     if (error instanceof Stripe.errors.StripeError) return 'unknown';
     throw error;
   }
-}
-
-/**
- * Whether somebody has paid in a user's last checkout, whose webhook may be still to come. A trial that began without a
- * payment is none. False when Stripe does not answer.
- */
-export async function hasPaidAtStripe(
-  { db, stripe }: { db: Db; stripe: Stripe | null },
-  userId: string,
-): Promise<boolean> {
-  const checkout = await db.checkout.findUnique({ where: { userId } });
-  if (!stripe || !checkout?.sessionId) return false;
-  try {
-    const session = await retrieveSession(stripe, checkout.sessionId);
-    return session.status === 'complete' && session.payment_status === 'paid';
-  } catch (error) {
-    if (error instanceof Stripe.errors.StripeError) return false;
-    throw error;
-  }
-}
-
-function retrieveSession(stripe: Stripe, id: string): Promise<Stripe.Checkout.Session> {
-  return stripe.checkout.sessions.retrieve(
-    id,
-    { expand: ['subscription'] },
-    { timeout: TIMEOUT_MS, maxNetworkRetries: 0 },
-  );
 }

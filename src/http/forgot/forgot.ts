@@ -11,6 +11,9 @@ import { mayMailTo, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import { whenAnswered } from '../when-answered.ts';
 
+/** How long a reset link waits for the answer to be sent, ms. */
+const LATEST_MS = 1_000;
+
 /**
  * Forgotten password. The answer is the same whether or not the account exists, and it does not wait for the
  * mail to be queued: neither its text nor its timing reveals an account.
@@ -29,12 +32,20 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     if (!form.success)
       return forgotPage(request, reply.status(400), { errors: errorsFor(form.error, { email: BAD_EMAIL }) });
     const { email } = form.data;
-    if (await takeForMailbox(request, 'resetMailsToMailbox', email))
-      whenAnswered(request, reply, () => {
-        mailLink(request, email);
-      });
+    if (await takeForMailbox(request, 'resetMailsToMailbox', email)) mailSoon(request, reply, email);
     return forgotPage(request, reply, { sentTo: email });
   });
+
+  /** After the answer, or soon if nobody reads that: others could not use the mailbox's limit in the meantime. */
+  function mailSoon(request: FastifyRequest, reply: FastifyReply, email: string): void {
+    let isDone = false;
+    const mail = (): void => {
+      if (!isDone) mailLink(request, email);
+      isDone = true;
+    };
+    whenAnswered(request, reply, mail);
+    setTimeout(mail, LATEST_MS).unref();
+  }
 
   function mailLink(request: FastifyRequest, email: string): void {
     const mailed = queueLink(request, email)

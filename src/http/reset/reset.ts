@@ -1,7 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
-import { hasPaidAtStripe } from '../../stripe/awaited-payment.ts';
+import { hasPaidAtStripe } from '../../stripe/has-paid.ts';
+import { askStripe } from '../ask-stripe.ts';
 import type { WorkingResetLink } from '../../accounts/reset-link.ts';
 import { mayMail, uncountMails } from '../may-mail.ts';
 import type { AppContext } from '../context.ts';
@@ -36,7 +37,10 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     }
     const { user, mailed } = link;
     const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
-    const isPaid = link.startsAfresh && (await hasPaidAtStripe({ db, stripe }, user.id));
+    // An account that was paid for is not emptied, even if we have not heard of the payment yet.
+    const isPaid =
+      link.startsAfresh &&
+      (await askStripe('Nothing was changed.', () => hasPaidAtStripe({ db, stripe }, user.id)));
     const typed = { ...form.data, mail, code: request.invitationCode, isPaid };
     const done = await resetPassword(db, sessionSecret, token, typed, now());
     return done ? toLogIn(request, reply) : answerSpentLink(request, reply);

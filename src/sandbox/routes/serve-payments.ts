@@ -19,7 +19,12 @@ const MAX_AMOUNT = 99_999_999;
 export function servePayments({ get, post }: Routes, context: Context): void {
   const { state, publish } = context;
 
-  get('/invoices', ({ params }) => page(state.invoices.values(), params, '/v1/invoices'));
+  get('/invoices', ({ params }) =>
+    page(state.invoices.values(), params, '/v1/invoices', {
+      customer: (one) => one.customer,
+      status: (one) => one.status,
+    }),
+  );
 
   get('/invoices/:id', ({ id }) => find(state.invoices, id, 'invoice'));
 

@@ -1,0 +1,27 @@
+import type { Stripe } from 'stripe';
+
+import type { Db } from '../db/transaction.ts';
+import { unlessGone } from './missing.ts';
+
+/**
+ * Asks Stripe whether a user ever paid: their payment's webhook may be still to come.
+ * https://docs.stripe.com/api/invoices/list
+ *
+ * @param parts the database, and Stripe; null when no key is configured
+ * @throws StripeError when Stripe cannot be reached, or knows a customer in its other mode
+ */
+export async function hasPaidAtStripe(
+  { db, stripe }: { db: Db; stripe: Stripe | null },
+  userId: string,
+): Promise<boolean> {
+  if (!stripe) return false;
+  const customers = await db.customer.findMany({
+    where: { userId, deletedAt: null, missingAt: null },
+    select: { id: true },
+  });
+  for (const { id } of customers) {
+    const paid = await unlessGone(() => stripe.invoices.list({ customer: id, status: 'paid', limit: 100 }));
+    if (paid?.data.some(({ amount_paid: amount }) => amount > 0)) return true;
+  }
+  return false;
+}
