@@ -277,7 +277,7 @@ describe('closing slow connections', () => {
   });
 
   test('a connection over the limit is closed, and another is accepted once one has ended', async () => {
-    const { open } = await listen({ connections: 1 });
+    const { open } = await listen({ connections: 1, patienceMs: NEVER });
     const first = await open(PAGE);
     expect(await (await open(PAGE)).closed).toBe('');
     first.socket.destroy();
@@ -286,6 +286,30 @@ describe('closing slow connections', () => {
       await Promise.race([next.closed, once(next.socket, 'data')]);
       return next.answered().startsWith('HTTP/1.1 200 ') || undefined;
     });
+  });
+
+  test('when there is no room, the oldest connection that waits for no answer makes way', async () => {
+    const { open } = await listen({ connections: 2, patienceMs: 0 });
+    const slow = [
+      await open('GET / HTTP/1.1\r\n'),
+      await open('POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na'),
+    ];
+    const honest = await open(PAGE);
+    await once(honest.socket, 'data');
+    expect(honest.answered()).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await slow[0]?.closed).toBe('');
+    const another = await open(PAGE);
+    await once(another.socket, 'data');
+    expect(await slow[1]?.closed).toBe('');
+    expect(honest.socket.destroyed).toBe(false);
+  });
+
+  test('a connection whose request is being answered makes no way', async () => {
+    const { open, request } = await withLargeExport({ connections: 1, patienceMs: 0 });
+    const reading = await open(request);
+    await once(reading.socket, 'data');
+    reading.socket.pause();
+    expect(await (await open(PAGE)).closed).toBe('');
   });
 });
 
@@ -310,7 +334,7 @@ describe('one address can open only a limited number of connections', () => {
       others: { ofNetwork: 2, inAll: 2 },
       patienceMs: NEVER,
     };
-    const { open, clock } = await listen({ incomplete }, { TRUST_PROXY: '127.0.0.1' });
+    const { open, clock } = await listen({ incomplete, patienceMs: NEVER }, { TRUST_PROXY: '127.0.0.1' });
     const half = (client: string): string =>
       `POST /login HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: ${client}\r\nContent-Length: 9\r\n\r\nemail`;
     for (const client of ['192.0.2.1', '192.0.2.2']) await open(half(client));
@@ -329,7 +353,7 @@ describe('one address can open only a limited number of connections', () => {
   test('behind a proxy an event gets through when slow requests of others take up all the room', async () => {
     const room = { ofNetwork: 1, inAll: 1 };
     const { open, clock } = await listen(
-      { incomplete: { webhooks: room, others: room, patienceMs: 0 } },
+      { incomplete: { webhooks: room, others: room }, patienceMs: 0 },
       { TRUST_PROXY: '127.0.0.1' },
     );
     for (const client of ['192.0.2.1', '192.0.2.2', '192.0.2.3']) {
@@ -353,7 +377,7 @@ describe('one address can open only a limited number of connections', () => {
     ['a form that nobody reads', '/no-such-page', 'Content-Length: 9', 'email=a&b'],
   ])('behind a proxy those in the middle of a request count: %s', async (_name, path, length, body) => {
     const { open, log } = await listen(
-      { incomplete: { webhooks: ONE, others: ONE, patienceMs: NEVER } },
+      { incomplete: { webhooks: ONE, others: ONE }, patienceMs: NEVER },
       { TRUST_PROXY: '127.0.0.1' },
     );
     const of = (client: string): string =>
@@ -404,7 +428,7 @@ describe('behind a proxy, a request that was answered before its body arrived', 
 
   test.each(refusals)('does not count once its client has gone: %s', async (_name, headers) => {
     const { open } = await listen(
-      { incomplete: { webhooks: ONE, others: ONE, patienceMs: NEVER } },
+      { incomplete: { webhooks: ONE, others: ONE }, patienceMs: NEVER },
       { TRUST_PROXY: '127.0.0.1' },
     );
     const type = 'Content-Type: application/x-www-form-urlencoded\r\nX-Forwarded-For: 192.0.2.1';

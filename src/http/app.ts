@@ -98,7 +98,6 @@ export async function buildApp(
     // One log line per request instead of Fastify's two: see the hook below.
     logController: new LogController({ disableRequestLogging: true }),
   });
-  app.server.maxConnections = bounds.connections;
   const https = config.publicUrl.startsWith('https:');
   app.decorate('secureCookies', https);
   app.decorate('site', siteInfo(context));

@@ -9,15 +9,20 @@ export interface Bounds {
    * has waited this long for its turn.
    */
   delayMs: number;
-  /** Open connections. Further ones are closed at once. */
+  /** Open connections. Further ones are closed at once, unless another one makes way. */
   connections: number;
   /** Open connections from one network. Not applied behind a proxy. */
   connectionsOfNetwork: number;
   /**
    * Behind a proxy: incomplete requests, webhooks and others apart, so that neither can keep the other out. Each holds a
-   * connection. When there is no room, one that is older than `patienceMs` makes way for a new one.
+   * connection.
    */
-  incomplete: { webhooks: Shares; others: Shares; patienceMs: number };
+  incomplete: { webhooks: Shares; others: Shares };
+  /**
+   * When there is no room, the oldest connection whose request is incomplete makes way for a new one, if it is older than
+   * this: a real request arrives within milliseconds. Behind a proxy this holds for incomplete requests.
+   */
+  patienceMs: number;
   /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */
   cutOffsOfNetwork: number;
   /** How long cut-offs are counted, from the first one, and how long the network is then refused. */
@@ -59,8 +64,8 @@ export const BOUNDS: Bounds = {
   incomplete: {
     webhooks: { ofNetwork: 500, inAll: 1_000 },
     others: { ofNetwork: 100, inAll: 700 },
-    patienceMs: 1_000,
   },
+  patienceMs: 1_000,
   cutOffsOfNetwork: 10,
   shutOutMs: 60_000,
   pipelined: 4,

@@ -1,4 +1,4 @@
-import type { RequestListener, Server } from 'node:http';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 
 import type { FastifyInstance } from 'fastify';
@@ -24,12 +24,16 @@ const TOO_MANY_AT_ONCE = new HttpError(
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
   boundPipelines(app.server, bounds.pipelined);
   boundLargeAnswers(app, bounds);
-  if (behindProxy) boundBodies(app, bounds);
-  else boundConnections(app.server, bounds);
+  if (behindProxy) {
+    app.server.maxConnections = bounds.connections;
+    boundBodies(app, bounds);
+  } else {
+    boundConnections(app.server, bounds);
+  }
 }
 
 /** Limits one network's incomplete requests, and all of them: each holds a connection. */
-function boundBodies(app: FastifyInstance, { incomplete: { webhooks, others, patienceMs } }: Bounds): void {
+function boundBodies(app: FastifyInstance, { incomplete: { webhooks, others }, patienceMs }: Bounds): void {
   const takeForWebhook = createShares(webhooks, patienceMs);
   const takeForOther = createShares(others, patienceMs);
 
@@ -108,24 +112,50 @@ function boundLargeAnswers(app: FastifyInstance, { answerMs, answerBytesPerSecon
 }
 
 /**
- * Limits one network's connections. After too many cut-offs, closes the network's other connections and refuses new ones
+ * Limits all connections, and one network's. When there is no room, the oldest one on which no complete request waits for
+ * its answer makes way, if it is older than `patienceMs`. After too many cut-offs of a network, closes the network's other connections and refuses new ones
  * for a while: by the time we cut a connection off, Node has already handed over the 64 KiB that it read.
  */
 function boundConnections(
   server: Server,
-  { connectionsOfNetwork, cutOffsOfNetwork, shutOutMs }: Bounds,
+  { connections, connectionsOfNetwork, cutOffsOfNetwork, shutOutMs, patienceMs }: Bounds,
 ): void {
+  /** When each was opened, by a monotonic clock, ms. The oldest comes first. */
+  const opened = new Map<Socket, number>();
+  const exchanges = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    exchanges.set(request.socket, { request, response });
+  });
+
+  function isAnswering(socket: Socket): boolean {
+    const exchange = exchanges.get(socket);
+    return exchange !== undefined && exchange.request.complete && !exchange.response.writableFinished;
+  }
+
+  /** Whether there is room for one more connection, if need be after closing an old one. */
+  function makeRoom(): boolean {
+    if (opened.size < connections) return true;
+    const oldest = [...opened.keys()].find((socket) => !isAnswering(socket));
+    if (!oldest || performance.now() - (opened.get(oldest) ?? 0) < patienceMs) return false;
+    opened.delete(oldest);
+    oldest.destroy();
+    return true;
+  }
+
   const openOf = new Map<string, Set<Socket>>();
   const cutOffsOf = new Map<string, { count: number; forget: NodeJS.Timeout }>();
   server.on('connection', (socket: Socket) => {
     const network = networkOf(socket.remoteAddress ?? '');
     const open = openOf.get(network) ?? new Set();
-    if (open.size >= connectionsOfNetwork || (cutOffsOf.get(network)?.count ?? 0) >= cutOffsOfNetwork) {
+    const isShutOut = (cutOffsOf.get(network)?.count ?? 0) >= cutOffsOfNetwork;
+    if (isShutOut || open.size >= connectionsOfNetwork || !makeRoom()) {
       socket.destroy();
       return;
     }
+    opened.set(socket, performance.now());
     openOf.set(network, open.add(socket));
     socket.once('close', () => {
+      opened.delete(socket);
       open.delete(socket);
       if (open.size === 0) openOf.delete(network);
     });
