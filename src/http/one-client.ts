@@ -113,8 +113,9 @@ function boundLargeAnswers(app: FastifyInstance, { answerMs, answerBytesPerSecon
 
 /**
  * Limits all connections, and one network's. When there is no room, the oldest one on which no complete request waits for
- * its answer makes way, if it is older than `patienceMs`. After too many cut-offs of a network, closes the network's other connections and refuses new ones
- * for a while: by the time we cut a connection off, Node has already handed over the 64 KiB that it read.
+ * its answer makes way, if it is older than `patienceMs`. After too many cut-offs of a network, closes its other
+ * connections and refuses new ones for a while: by the time we cut a connection off, Node has already handed over the
+ * 64 KiB that it read.
  */
 function boundConnections(
   server: Server,
