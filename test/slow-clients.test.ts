@@ -193,7 +193,18 @@ describe('closing slow connections', () => {
       const type = 'Content-Type: application/x-www-form-urlencoded';
       return `POST ${path} HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
     };
-    // The second request has to wait for the answer to the first, which compares a password.
+    // The answer to the second request has to wait for the answer to the first, which is held up.
+    const { failedLogInsOfNetwork } = app.limits;
+    const take = failedLogInsOfNetwork.take.bind(failedLogInsOfNetwork);
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    onTestFinished(() => {
+      release();
+    });
+    vi.spyOn(failedLogInsOfNetwork, 'take').mockImplementationOnce(async (key) => {
+      await held;
+      return take(key);
+    });
     const login = form('/login', { email: 'nobody@example.com', password: PASSWORD });
     const { socket } = await open(login + form('/forgot', { email: 'ann@example.com' }));
     await until(async () => (await app.limits.resetMailsToMailbox.left('ann@example.com')) < 5 || undefined);
