@@ -1,7 +1,7 @@
 /**
  * Limits on what clients can make the server hold (connections and incomplete bodies), and when it refuses more work.
- * Times are in ms. `app.ts` sets the timeouts, caps open connections and refuses requests when the event loop is
- * overloaded; `one-client.ts` limits what one network or connection can hold; `unverified-bodies.ts` limits webhook bodies.
+ * Times are in ms. `app.ts` sets the timeouts and refuses requests when the event loop is overloaded; `one-client.ts`
+ * caps open connections and limits what one network or connection can hold; `unverified-bodies.ts` limits webhook bodies.
  */
 export interface Bounds {
   /**

@@ -21,13 +21,12 @@ const URGENT: readonly OutboxKind[] = [
   'stripe.customer-address',
 ];
 
-/** So many attempts of an urgent item go before other items. Greylisting refuses the first one or two. */
+/** This many attempts of an urgent item go before other items: greylisting refuses the first one or two. */
 const EARLY_ATTEMPTS = 3;
 
 /**
- * Takes due items and leases them, so that no other server takes them at the same time. Urgent ones go first, also when
- * they are tried again for the first times; but what was never tried goes before what was, so that nobody waits for a
- * mail server that keeps refusing somebody else.
+ * Takes due items and leases them, so that no other server takes them at the same time: first urgent ones with few
+ * attempts, then what was never tried, then the rest. A mail server that keeps refusing somebody delays nobody else.
  *
  * @returns at most `limit` items, oldest first
  */

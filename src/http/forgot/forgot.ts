@@ -36,7 +36,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     return forgotPage(request, reply, { sentTo: email });
   });
 
-  /** After the answer, or soon if nobody reads that: others could not use the mailbox's limit in the meantime. */
+  /** Mails the link after the answer, or a second later if nobody reads it: it is counted already. */
   function mailSoon(request: FastifyRequest, reply: FastifyReply, email: string): void {
     let isDone = false;
     const mail = (): void => {
