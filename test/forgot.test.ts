@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 
 import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
-import { MAIL, outbox, prove, resetPathOf } from './support/mail.ts';
+import { askFor, MAIL, outbox, prove, resetPathOf } from './support/mail.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { until } from './support/process.ts';
 import {
@@ -16,10 +16,11 @@ import {
   postForm,
   postFrom,
   signUp,
+  START,
   startTestServer,
   userRow,
 } from './support/server.ts';
-import type { TestServer } from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, passTime, startWorld, subscribe } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -62,6 +63,9 @@ const pathOf = async (server: TestServer): Promise<string> => {
   const [mail] = await forgot(server, 'ann@example.com', 1);
   return mail ? resetPathOf(server, mail) : '';
 };
+
+const changePassword = ({ app }: TestServer, { cookie }: Person) =>
+  postForm(app, '/settings/password', { currentPassword: PASSWORD, newPassword: 'another staple' }, cookie);
 
 const loginStatus = async ({ app }: TestServer, password: string): Promise<number> =>
   (await postForm(app, '/login', { email: 'ann@example.com', password })).statusCode;
@@ -404,13 +408,58 @@ describe('a reset link that was mailed', () => {
     });
   });
 
-  test('ends with the account', async () => {
+  const evasions: [string, (server: TestServer, person: Person) => Promise<unknown>][] = [
+    ['changes its password', changePassword],
+    ['deletes it', deleteAccount],
+    [
+      'moves it to an address of their own',
+      async (server, person) => {
+        await askFor(server, person, 'own@example.com');
+        await prove(server, person);
+      },
+    ],
+  ];
+
+  test.each(evasions)('claims the account although the stranger who made it %s', async (_what, evade) => {
+    const server = await startTestServer(MAIL);
+    const { person } = await squatter(server);
+    const path = await pathFor(server);
+    await sendAll(server);
+    const exported = await server.app.inject({ url: '/settings/export', headers: { cookie: person.cookie } });
+    expect(exported.json()).toMatchObject({ resetLinks: [], outbox: [] });
+
+    await evade(server, person);
+    // If the address is free now, they sign up with it again.
+    await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
+    expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await server.db.user.findUnique({ where: { email: 'ann@example.com' } })).toMatchObject({
+      emailProvenAt: server.clock.now,
+    });
+    expect(await loginStatus(server, NEW_PASSWORD)).toBe(303);
+    expect(await server.db.resetLink.count({ where: { used: false } })).toBe(0);
+  });
+
+  test.each(evasions)('ends when its owner, who has proven the address, %s', async (_what, leave) => {
+    const server = await startTestServer(MAIL);
+    const ann = await signUp(server, 'ann@example.com');
+    await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
+    const path = await pathFor(server);
+    await sendAll(server);
+    await leave(server, ann);
+    await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
+    expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(404);
+    expect(await server.db.resetLink.count()).toBe(0);
+  });
+
+  test('works for no account while none has its address, and for none with another spelling of it', async () => {
     const server = await startTestServer(MAIL);
     const { person } = await squatter(server);
     const path = await pathFor(server);
     await deleteAccount(server, person);
+    await signUp(server, 'ann+2@example.com');
     expect((await server.app.inject({ url: path })).statusCode).toBe(404);
-    expect(await server.db.resetLink.count()).toBe(0);
+    expect(await server.db.resetLink.findMany()).toMatchObject([{ userId: null }]);
+    expect(JSON.stringify(await server.db.resetLink.findMany())).not.toContain('ann@');
   });
 });
 

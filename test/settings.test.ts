@@ -304,6 +304,7 @@ test('the export holds what is kept about a person, and nothing about a friend a
   await server.db.backup.create({
     data: { id: 'b1', userId: ann.id, number: 1, document: '{"version":1}', createdAt: server.clock.now },
   });
+  await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
   const { json: link } = await resetLink(commandContext(server), ann.email);
   await server.db.checkout.create({
     data: { userId: ann.id, id: 'c1', plan: 'monthly', priceId: 'p', trialDays: 0, createdAt: START },

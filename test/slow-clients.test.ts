@@ -315,12 +315,44 @@ describe('closing slow connections', () => {
     expect(honest.socket.destroyed).toBe(false);
   });
 
-  test('a connection whose request is being answered makes no way', async () => {
+  test('when there is no room, the oldest connection of the network that has most makes way, even if it reads an answer', async () => {
+    const { open, request } = await withLargeExport({ connections: 3, patienceMs: NEVER });
+    const honest = await open('GET / HTTP/1.1\r\n', '127.0.0.3');
+    const slow = await open(request, '127.0.0.2');
+    await once(slow.socket, 'data');
+    slow.socket.pause();
+    const newer = await open('', '127.0.0.2');
+    const next = await open(PAGE, '127.0.0.4');
+    await once(next.socket, 'data');
+    expect(next.answered()).toMatch(/^HTTP\/1\.1 200 /);
+    slow.socket.resume();
+    expect((await slow.closed).length).toBeLessThan(SIZE);
+    expect([honest.socket.destroyed, newer.socket.destroyed]).toEqual([false, false]);
+    // Now each network has one, and none is old enough.
+    expect(await (await open(PAGE, '127.0.0.5')).closed).toBe('');
+  });
+
+  test('a connection that has begun to read its answer makes no way', async () => {
     const { open, request } = await withLargeExport({ connections: 1, patienceMs: 0 });
     const reading = await open(request);
     await once(reading.socket, 'data');
     reading.socket.pause();
     expect(await (await open(PAGE)).closed).toBe('');
+  });
+
+  test('a connection whose answer has not begun makes no way, whatever else its network has', async () => {
+    const { open, db } = await listen({ connections: 2, patienceMs: 0 });
+    const login = 'email=nobody%40example.com&password=wrong';
+    const query = vi.spyOn(db.user, 'findUnique').mockReturnValue(new Promise(() => undefined) as never);
+    for (const times of [1, 2]) {
+      const type = 'Content-Type: application/x-www-form-urlencoded';
+      await open(
+        `POST /login HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: ${login.length}\r\n\r\n${login}`,
+        '127.0.0.2',
+      );
+      await until(() => Promise.resolve(query.mock.calls.length === times || undefined));
+    }
+    expect(await (await open(PAGE, '127.0.0.3')).closed).toBe('');
   });
 });
 

@@ -6,6 +6,7 @@ import { addressToProve } from '../outbox/links.ts';
 import { queueNow, queueProof } from '../outbox/queue.ts';
 import { isUnclaimed, leaveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
+import { leaveLinks } from './links-of-address.ts';
 import { closeAllSessions, closeOtherSessions } from './sessions.ts';
 import { withPassword } from './verified-user.ts';
 
@@ -117,8 +118,8 @@ export async function switchAddress(
   kept: KeptSession,
 ): Promise<void> {
   const { id: userId } = user;
+  await leaveLinks(tx, user);
   await setAddress(tx, user, to);
-  await tx.resetLink.deleteMany({ where: { userId } });
   const { secret, token } = kept;
   const isKept = token !== null && (await closeOtherSessions(tx, secret, userId, token));
   if (!isKept) await closeAllSessions(tx, userId);

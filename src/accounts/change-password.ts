@@ -1,13 +1,14 @@
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
+import { endLinks } from './links-of-address.ts';
 import { hashPassword } from './passwords.ts';
 import { closeAllSessions, openSession } from './sessions.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
 
 /**
- * Changes a user's password, ends all their sessions and pending links, and opens a new session for this
- * browser.
+ * Changes a user's password, ends all their sessions and pending links (see `endLinks`), and opens a new session for
+ * this browser.
  *
  * @param typed the current password and the new one; `mail`: whether a confirmation may be mailed
  * @returns the new session's token, or null when the current password is wrong
@@ -27,15 +28,18 @@ export async function changePassword(
   const passwordHash = await hashPassword(typed.newPassword);
   return inTransaction(db, now, async (tx) => {
     // The password changed or the account was deleted while we hashed.
-    if (!(await lockVerified(tx, verified))) return null;
+    const user = await lockVerified(tx, verified);
+    if (!user) return null;
     await setPassword(tx, userId, passwordHash);
+    await endLinks(tx, user);
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
     return openSession(tx, secret, userId);
   });
 }
 
 /**
- * Sets a new password. This ends all sessions and pending links, and cancels a pending change of address.
+ * Sets a new password. This ends all sessions and cancels a pending change of address. Reset links are the caller's to
+ * end.
  *
  * @param tx must hold the user's lock
  * @param more further columns to update
@@ -48,6 +52,5 @@ export async function setPassword(
 ): Promise<void> {
   const data = { passwordHash, pendingEmail: null, pendingEmailAt: null, ...more };
   await tx.user.update({ where: { id: userId }, data });
-  await tx.resetLink.deleteMany({ where: { userId } });
   await closeAllSessions(tx, userId);
 }

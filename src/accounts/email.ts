@@ -26,6 +26,18 @@ export async function hashEmail(tx: Tx, email: string): Promise<string> {
 }
 
 /**
+ * Hashes one spelling of an address with the same key.
+ *
+ * @param email in lower case
+ */
+export async function hashExactly(tx: Tx, email: string): Promise<string> {
+  // No address is a JSON array, so this is never the hash of another address by `hashEmail`.
+  return createHmac('sha256', await hashKey(tx))
+    .update(JSON.stringify(['exactly', email]))
+    .digest('base64url');
+}
+
+/**
  * The form that all spellings of one person's address share.
  *
  * @param email in lower case

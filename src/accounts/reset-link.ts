@@ -118,9 +118,16 @@ export async function findJustReset(db: Db, secret: string, token: string, now: 
   return link?.used ? link.user : null;
 }
 
-function findLink(client: Db | Tx, secret: string, token: string, now: Date) {
+/** Returns null when the link is invalid, has expired, or waits for an account. */
+async function findLink(
+  client: Db | Tx,
+  secret: string,
+  token: string,
+  now: Date,
+): Promise<{ user: User; mailed: boolean; used: boolean } | null> {
   const where = { tokenHash: hashToken(secret, token), expiresAt: { gt: wholeSeconds(now) } };
-  return client.resetLink.findUnique({ where, include: { user: true } });
+  const link = await client.resetLink.findUnique({ where, include: { user: true } });
+  return link?.user ? { ...link, user: link.user } : null;
 }
 
 /**
@@ -146,7 +153,7 @@ export async function resetPassword(
   const passwordHash = await hashPassword(typed.password);
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
-    const where = { tokenHash: hashToken(secret, token), used: false, expiresAt: { gt: tx.now } };
+    const where = { tokenHash: hashToken(secret, token), userId, used: false, expiresAt: { gt: tx.now } };
     const locked = await tx.resetLink.findUnique({ where });
     if (!user || !locked) return false;
     const startsAfresh = locked.mailed && !typed.isPaid && (await isUnclaimed(tx, user));
@@ -156,6 +163,7 @@ export async function resetPassword(
       // The stranger who created the account may have turned mail off.
       ...(startsAfresh && { mailOff: false }),
     });
+    await tx.resetLink.deleteMany({ where: { userId } });
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...locked, used: true, expiresAt } });
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);

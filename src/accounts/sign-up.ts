@@ -8,6 +8,7 @@ import { queueProof } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
 import { hashEmail } from './email.ts';
+import { takeLinks } from './links-of-address.ts';
 import { hashPassword } from './passwords.ts';
 import { closeSession, openSession } from './sessions.ts';
 
@@ -65,7 +66,7 @@ export async function wasJustMade(db: Db, email: string, now: Date): Promise<boo
  * @param email in lower case
  */
 export async function createUser(tx: Tx, email: string, passwordHash: string): Promise<User> {
-  return tx.user.create({
+  const user = await tx.user.create({
     data: {
       id: randomUUID(),
       email,
@@ -77,4 +78,6 @@ export async function createUser(tx: Tx, email: string, passwordHash: string): P
       createdAt: tx.now,
     },
   });
+  await takeLinks(tx, user.id, email);
+  return user;
 }

@@ -2,6 +2,7 @@ import type { User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { later } from '../instants.ts';
 import { leaveAddress, NO_ADDRESS } from './addresses.ts';
+import { leaveLinks } from './links-of-address.ts';
 import { closeAllSessions } from './sessions.ts';
 
 /**
@@ -14,8 +15,8 @@ import { closeAllSessions } from './sessions.ts';
 export async function leaveTombstone(tx: Tx, user: User): Promise<void> {
   const userId = user.id;
   const counts = await leaveAddress(tx, user);
+  await leaveLinks(tx, user);
   await closeAllSessions(tx, userId);
-  await tx.resetLink.deleteMany({ where: { userId } });
   await tx.backup.deleteMany({ where: { userId } });
   await tx.user.update({
     where: { id: userId },

@@ -90,8 +90,8 @@ function boundPipelines(server: Server, most: number): void {
   });
 }
 
-/** Smaller answers fit into the buffers of the connection. */
-const LARGE_BYTES = 64 * 1024;
+/** Smaller answers fit into the buffers of the connection, even if its client offers none. */
+const LARGE_BYTES = 16 * 1024;
 
 /**
  * Closes a connection that takes too long to read a large answer. Otherwise a client could make us hold many of them
@@ -99,7 +99,11 @@ const LARGE_BYTES = 64 * 1024;
  */
 function boundLargeAnswers(app: FastifyInstance, { answerMs, answerBytesPerSecond }: Bounds): void {
   app.addHook('onSend', function boundLargeAnswer(_request, reply, payload, done) {
-    const bytes = typeof payload === 'string' || Buffer.isBuffer(payload) ? Buffer.byteLength(payload) : 0;
+    const bytes =
+      typeof payload === 'string' || Buffer.isBuffer(payload)
+        ? Buffer.byteLength(payload)
+        : // A file that is sent piece by piece.
+          Number(reply.getHeader('content-length') ?? 0);
     const { raw } = reply;
     if (bytes >= LARGE_BYTES && !raw.destroyed) {
       const timer = setTimeout(() => raw.destroy(), answerMs + (bytes / answerBytesPerSecond) * 1000);
@@ -112,44 +116,64 @@ function boundLargeAnswers(app: FastifyInstance, { answerMs, answerBytesPerSecon
 }
 
 /**
- * Limits all connections, and one network's. When there is no room, the oldest one on which no complete request waits for
- * its answer makes way, if it is older than `patienceMs`. After too many cut-offs of a network, closes its other
- * connections and refuses new ones for a while: by the time we cut a connection off, Node has already handed over the
- * 64 KiB that it read.
+ * Limits all connections, and one network's. When there is no room, one makes way: the oldest of the network that has most
+ * of them, unless the new connection's network has as many, or else the oldest of all that waits for no answer and is older
+ * than `patienceMs`. After too many cut-offs of a network, closes its other connections and refuses new ones for a while: by
+ * the time we cut a connection off, Node has already handed over the 64 KiB that it read.
  */
 function boundConnections(
   server: Server,
   { connections, connectionsOfNetwork, cutOffsOfNetwork, shutOutMs, patienceMs }: Bounds,
 ): void {
-  /** When each was opened, by a monotonic clock, ms. The oldest comes first. */
+  /** When each was opened, by a monotonic clock, ms. The oldest comes first, here and in `openOf`. */
   const opened = new Map<Socket, number>();
+  const openOf = new Map<string, Set<Socket>>();
   const exchanges = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     exchanges.set(request.socket, { request, response });
   });
 
-  function isAnswering(socket: Socket): boolean {
+  /** How far the answer to a connection's last request has come; null when there is no complete request. */
+  function answerOn(socket: Socket): 'awaited' | 'being read' | 'sent' | null {
     const exchange = exchanges.get(socket);
-    return exchange !== undefined && exchange.request.complete && !exchange.response.writableFinished;
+    if (!exchange?.request.complete) return null;
+    if (exchange.response.writableFinished) return 'sent';
+    return exchange.response.headersSent ? 'being read' : 'awaited';
   }
 
-  /** Whether there is room for one more connection, if need be after closing an old one. */
-  function makeRoom(): boolean {
+  function ofLargestNetwork(newcomer: string): Socket | undefined {
+    let largest = new Set<Socket>();
+    for (const open of openOf.values()) if (open.size > largest.size) largest = open;
+    if (largest.size <= (openOf.get(newcomer)?.size ?? 0) + 1) return undefined;
+    return [...largest].find((socket) => answerOn(socket) !== 'awaited');
+  }
+
+  function oldestOfAll(): Socket | undefined {
+    const now = performance.now();
+    for (const [socket, since] of opened) {
+      if (now - since < patienceMs) return undefined;
+      const answer = answerOn(socket);
+      if (answer === null || answer === 'sent') return socket;
+    }
+    return undefined;
+  }
+
+  /** Whether there is room for one more connection of a network, if need be after closing another one. */
+  function makeRoom(network: string): boolean {
     if (opened.size < connections) return true;
-    const oldest = [...opened.keys()].find((socket) => !isAnswering(socket));
-    if (!oldest || performance.now() - (opened.get(oldest) ?? 0) < patienceMs) return false;
-    opened.delete(oldest);
-    oldest.destroy();
+    const socket = ofLargestNetwork(network) ?? oldestOfAll();
+    if (!socket) return false;
+    opened.delete(socket);
+    socket.destroy();
     return true;
   }
 
-  const openOf = new Map<string, Set<Socket>>();
   const cutOffsOf = new Map<string, { count: number; forget: NodeJS.Timeout }>();
   server.on('connection', (socket: Socket) => {
     const network = networkOf(socket.remoteAddress ?? '');
     const open = openOf.get(network) ?? new Set();
     const isShutOut = (cutOffsOf.get(network)?.count ?? 0) >= cutOffsOfNetwork;
-    if (isShutOut || open.size >= connectionsOfNetwork || !makeRoom()) {
+    if (isShutOut || open.size >= connectionsOfNetwork || !makeRoom(network)) {
       socket.destroy();
       return;
     }

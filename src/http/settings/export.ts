@@ -7,12 +7,14 @@ import { listInvitations } from '../../referrals/timeline.ts';
 
 /**
  * Exports everything stored about a user as one JSON document, except the hashes of passwords, sessions, reset links
- * and addresses, operators' notes, and the data of outbox items. It shows no more of other people than Settings does.
+ * and addresses, operators' notes, and the data of outbox items; while the address is unproven, also except reset links.
+ * It shows no more of other people than Settings does.
  * Payments appear under their invoices; cards and amounts are stored only at Stripe. Stripe's events appear through
  * what they changed.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };
+  const isProven = user.emailProvenAt !== null;
   const subscriptions = await subscriptionsOf(db, user.id);
   const account = await describeUser(db, user, subscriptions, config, now);
   const [
@@ -53,11 +55,14 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
       include: { payments: { include: { disputes: true } } },
     }),
     db.session.findMany({ ...ofUser, select: { expiresAt: true } }),
-    db.resetLink.findMany({ where: { userId: user.id, used: false }, select: { expiresAt: true } }),
+    // A stranger who signed up with somebody's address must not learn when its owner asks for a link.
+    isProven
+      ? db.resetLink.findMany({ where: { userId: user.id, used: false }, select: { expiresAt: true } })
+      : [],
     db.backup.findMany({ ...ofUser, orderBy: { number: 'asc' }, omit: { userId: true } }),
     // Their data can name somebody else's referral.
     db.outboxItem.findMany({
-      ...ofUser,
+      where: { userId: user.id, ...(!isProven && { kind: { not: 'mail.reset-password' } }) },
       orderBy: { createdAt: 'asc' },
       select: { kind: true, address: true, createdAt: true, status: true, endedAt: true },
     }),
