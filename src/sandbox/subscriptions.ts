@@ -1,3 +1,4 @@
+import { PlainError } from '../plain-error.ts';
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
 import { draftInvoice, finalizeInvoice, invoicesOf, stopCollection, voidInvoice } from './invoices.ts';
@@ -164,11 +165,11 @@ export function followPayment(
  * Leaves a past due subscription unpaid. An account can choose this instead of canceling. See
  * https://docs.stripe.com/billing/revenue-recovery
  *
- * @throws Error when it is not past due
+ * @throws PlainError when it is not past due
  */
 export function leaveUnpaid(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   if (subscription.status !== 'past_due') {
-    throw new Error(`Subscription ${subscription.id} is ${subscription.status}, not past due.`);
+    throw new PlainError(`Subscription ${subscription.id} is ${subscription.status}, not past due.`);
   }
   for (const invoice of invoicesOf(state, subscription)) {
     invoice.next_payment_attempt = null;
