@@ -1,4 +1,3 @@
-import { PlainError } from '../plain-error.ts';
 import {
   enterPromotionCode,
   payCheckout,
@@ -7,6 +6,7 @@ import {
   waitingSubscription,
 } from './checkouts.ts';
 import type { CheckoutOutcome } from './checkouts.ts';
+import { Refusal } from './refusal.ts';
 import type { Context } from './sandbox-context.ts';
 import { setCard } from './customers.ts';
 import { appealDispute, closeDispute, openDispute } from './disputes.ts';
@@ -78,24 +78,24 @@ export function createActs(context: Context): Acts {
       const order = need(state.orders, sessionId, 'checkout');
       const by = cause();
       if (session.status !== 'open' || by.at >= session.expires_at) {
-        throw new PlainError(
+        throw new Refusal(
           `Checkout ${sessionId} is ${session.status === 'open' ? 'expired' : session.status}, not open.`,
         );
       }
       const customer = session.customer === null ? undefined : state.customers.get(session.customer);
       if (customer !== undefined && 'deleted' in customer) {
-        throw new PlainError(`The customer of checkout ${sessionId} was deleted.`);
+        throw new Refusal(`The customer of checkout ${sessionId} was deleted.`);
       }
       if (percentOff !== undefined && !(percentOff > 0 && percentOff <= 100)) {
-        throw new PlainError(`A promotion code takes more than 0 and at most 100% off, not ${percentOff}.`);
+        throw new Refusal(`A promotion code takes more than 0 and at most 100% off, not ${percentOff}.`);
       }
       const waits = waitingSubscription(state, order) !== undefined;
       if (percentOff !== undefined && (order.percentOff > 0 || waits)) {
-        throw new PlainError(`Checkout ${sessionId} no longer takes a promotion code.`);
+        throw new Refusal(`Checkout ${sessionId} no longer takes a promotion code.`);
       }
       const free = session.amount_total === 0 || percentOff === 100;
       if (free && outcome !== 'paid') {
-        throw new PlainError(`Checkout ${sessionId} costs nothing today, so no payment can be ${outcome}.`);
+        throw new Refusal(`Checkout ${sessionId} costs nothing today, so no payment can be ${outcome}.`);
       }
       if (percentOff !== undefined) {
         enterPromotionCode(session, order, percentOff);
@@ -112,7 +112,7 @@ export function createActs(context: Context): Acts {
     setCard(customerId, behaviour) {
       const customer = need(state.customers, customerId, 'customer');
       if ('deleted' in customer) {
-        throw new PlainError(`Customer ${customerId} was deleted.`);
+        throw new Refusal(`Customer ${customerId} was deleted.`);
       }
       setCard(state, customerId, behaviour);
       context.save();
@@ -132,7 +132,7 @@ export function createActs(context: Context): Acts {
       const intent = state.paymentIntents.get(id);
       const charge: Charge | undefined = state.charges.get(intent?.latest_charge ?? id);
       if (charge === undefined) {
-        throw new PlainError(`There is no charge ${id}, or none was made for it.`);
+        throw new Refusal(`There is no charge ${id}, or none was made for it.`);
       }
       const { dispute, events } = openDispute(state, charge, cause());
       void context.publish(events);
@@ -168,7 +168,7 @@ export function createActs(context: Context): Acts {
 function need<T>(things: ReadonlyMap<string, T>, id: string, noun: string): T {
   const thing = things.get(id);
   if (thing === undefined) {
-    throw new PlainError(`There is no ${noun} ${id}.`);
+    throw new Refusal(`There is no ${noun} ${id}.`);
   }
   return thing;
 }

@@ -1,4 +1,4 @@
-import { PlainError } from '../plain-error.ts';
+import { Refusal } from './refusal.ts';
 import type { Context } from './sandbox-context.ts';
 import { createCustomer } from './customers.ts';
 import { buildEvent } from './events.ts';
@@ -80,12 +80,12 @@ export function openInvoice(state: State, subscription: Subscription): Invoice |
  * Retries the open invoice of a past due, unpaid or incomplete subscription with the current card. A
  * successful payment completes the checkout of an incomplete subscription.
  *
- * @throws PlainError when there is nothing to pay, or a bank debit is pending
+ * @throws Refusal when there is nothing to pay, or a bank debit is pending
  */
 export function retryPayment(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   const invoice = openInvoice(state, subscription);
   if (!invoice) {
-    throw new PlainError(`Subscription ${subscription.id} (${subscription.status}) has nothing to pay.`);
+    throw new Refusal(`Subscription ${subscription.id} (${subscription.status}) has nothing to pay.`);
   }
   const events = payByHand(state, subscription, invoice, cause);
   const order = [...state.orders.values()].find((one) => one.incompleteSubscription === subscription.id);
@@ -98,7 +98,7 @@ export function retryPayment(state: State, subscription: Subscription, cause: Ca
 /**
  * Settles the bank debit that paid for a checkout: https://docs.stripe.com/payments/checkout/fulfill-orders#delayed
  *
- * @throws PlainError when no debit is pending
+ * @throws Refusal when no debit is pending
  */
 export function settleCheckout(
   state: State,
@@ -110,7 +110,7 @@ export function settleCheckout(
   const subscription = state.subscriptions.get(session.subscription ?? '');
   const pending = invoice !== undefined && paymentOf(state, invoice.id)?.intent.status === 'processing';
   if (!pending || subscription === undefined) {
-    throw new PlainError(`No bank debit is pending for checkout ${session.id}.`);
+    throw new Refusal(`No bank debit is pending for checkout ${session.id}.`);
   }
   if (!succeeded) {
     scheduleRetry(invoice, cause.at);

@@ -1,5 +1,5 @@
-import { PlainError } from '../plain-error.ts';
 import type { SandboxOptions } from './options.ts';
+import { Refusal } from './refusal.ts';
 import { signatureHeader } from './sign.ts';
 import type { State } from './state.ts';
 import { toEpoch } from './time.ts';
@@ -23,13 +23,13 @@ export interface Webhooks {
    * Sends one event now, even if it was acknowledged before. A 2xx acknowledges it. A failure schedules no
    * retry. Resolves to the HTTP status, or 0 when there was no answer.
    *
-   * @throws PlainError when the event does not exist
+   * @throws Refusal when the event does not exist
    */
   send: (eventId: string) => Promise<number>;
   /**
    * Gives up on an event. It is no longer sent automatically, but stays in the list of events.
    *
-   * @throws PlainError when the event does not exist
+   * @throws Refusal when the event does not exist
    */
   drop: (eventId: string) => void;
 }
@@ -132,7 +132,7 @@ export function createDeliveries(
   function eventOf(eventId: string): StripeEvent {
     const event = state.events.get(eventId);
     if (event === undefined) {
-      throw new PlainError(`Event ${eventId} does not exist.`);
+      throw new Refusal(`Event ${eventId} does not exist.`);
     }
     return event;
   }

@@ -1,14 +1,14 @@
-import { PlainError } from '../plain-error.ts';
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
 import { buildDispute } from './payment-objects.ts';
+import { Refusal } from './refusal.ts';
 import type { State } from './state.ts';
 import type { Charge, Dispute, StripeEvent } from './types.ts';
 
 /**
  * Opens a dispute of a charge: https://docs.stripe.com/disputes/how-disputes-work
  *
- * @throws PlainError when the charge was not paid or is already disputed
+ * @throws Refusal when the charge was not paid or is already disputed
  */
 export function openDispute(
   state: State,
@@ -17,7 +17,7 @@ export function openDispute(
 ): { dispute: Dispute; events: StripeEvent[] } {
   if (charge.status !== 'succeeded' || charge.disputed) {
     const why = charge.disputed ? 'is already disputed' : 'was not paid, so nobody can dispute it';
-    throw new PlainError(`Charge ${charge.id} ${why}.`);
+    throw new Refusal(`Charge ${charge.id} ${why}.`);
   }
   const dispute = buildDispute(cause.at, charge);
   state.disputes.set(dispute.id, dispute);
@@ -30,11 +30,11 @@ export function openDispute(
  * reports that as an update.
  *
  * @param outcome `won` means that the seller keeps the money
- * @throws PlainError when it was decided before, unless it goes from lost to won
+ * @throws Refusal when it was decided before, unless it goes from lost to won
  */
 export function closeDispute(dispute: Dispute, outcome: 'won' | 'lost', cause: Cause): StripeEvent[] {
   if (!canBecome(dispute, outcome)) {
-    throw new PlainError(`Dispute ${dispute.id} is already ${dispute.status}.`);
+    throw new Refusal(`Dispute ${dispute.id} is already ${dispute.status}.`);
   }
   const before = structuredClone(dispute);
   dispute.status = outcome;
@@ -47,11 +47,11 @@ export function closeDispute(dispute: Dispute, outcome: 'won' | 'lost', cause: C
 /**
  * Appeals against a lost dispute.
  *
- * @throws PlainError when it is not lost
+ * @throws Refusal when it is not lost
  */
 export function appealDispute(dispute: Dispute, cause: Cause): StripeEvent[] {
   if (dispute.status !== 'lost') {
-    throw new PlainError(`Dispute ${dispute.id} is ${dispute.status}, not lost.`);
+    throw new Refusal(`Dispute ${dispute.id} is ${dispute.status}, not lost.`);
   }
   const before = structuredClone(dispute);
   dispute.status = 'appeal_under_review';

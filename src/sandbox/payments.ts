@@ -1,7 +1,7 @@
-import { PlainError } from '../plain-error.ts';
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
 import { buildCharge, buildInvoicePayment, buildPaymentIntent } from './payment-objects.ts';
+import { Refusal } from './refusal.ts';
 import type { State } from './state.ts';
 import type { Charge, Invoice, InvoicePayment, PaymentIntent, StripeEvent } from './types.ts';
 
@@ -52,13 +52,13 @@ export function collect(
 /**
  * Settles a pending bank debit.
  *
- * @throws PlainError when no debit is pending for the invoice
+ * @throws Refusal when no debit is pending for the invoice
  */
 export function settleDebit(state: State, invoice: Invoice, succeeded: boolean, cause: Cause): StripeEvent[] {
   const payment = paymentOf(state, invoice.id);
   const charge = state.charges.get(payment?.intent.latest_charge ?? '');
   if (payment?.intent.status !== 'processing' || charge === undefined) {
-    throw new PlainError(`No bank debit is pending for invoice ${invoice.id}.`);
+    throw new Refusal(`No bank debit is pending for invoice ${invoice.id}.`);
   }
   return finish(payment, charge, invoice, succeeded, cause);
 }

@@ -1,9 +1,9 @@
-import { PlainError } from '../plain-error.ts';
 import { badRequest } from './api-error.ts';
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
 import { formatMoney } from './money.ts';
 import { buildRefund } from './payment-objects.ts';
+import { Refusal } from './refusal.ts';
 import type { State } from './state.ts';
 import type { Charge, Refund, StripeEvent } from './types.ts';
 
@@ -52,7 +52,7 @@ export function refundCharge(
  * Cancels a refund, so that the seller has the money again. Stripe reports this only as an update. See
  * https://docs.stripe.com/refunds#cancel-refund
  *
- * @throws PlainError when the refund has already failed or been canceled
+ * @throws Refusal when the refund has already failed or been canceled
  */
 export function cancelRefund(state: State, refund: Refund, cause: Cause): StripeEvent[] {
   const before = takeBack(state, refund, 'canceled');
@@ -65,7 +65,7 @@ export function cancelRefund(state: State, refund: Refund, cause: Cause): Stripe
 /**
  * Makes a refund fail, so that the seller has the money again. See https://docs.stripe.com/refunds#failed-refunds
  *
- * @throws PlainError when the refund has already failed or been canceled
+ * @throws Refusal when the refund has already failed or been canceled
  */
 export function failRefund(state: State, refund: Refund, cause: Cause): StripeEvent[] {
   const before = takeBack(state, refund, 'failed');
@@ -77,7 +77,7 @@ export function failRefund(state: State, refund: Refund, cause: Cause): StripeEv
 function takeBack(state: State, refund: Refund, status: 'failed' | 'canceled'): Refund {
   const charge = state.charges.get(refund.charge);
   if (refund.status !== 'succeeded' || charge === undefined) {
-    throw new PlainError(
+    throw new Refusal(
       `Refund ${refund.id} has already ${refund.status === 'failed' ? 'failed' : 'been canceled'}.`,
     );
   }

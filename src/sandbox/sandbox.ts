@@ -64,7 +64,7 @@ export interface Sandbox {
  * and portal for people, and sends signed webhooks to the server. No money moves, and nothing leaves the
  * machine.
  *
- * @throws PlainError when the file is not a state file; Error when the port is taken
+ * @throws Error when the port is taken or the state file cannot be read
  */
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const { host, port, publicHost, localHost, apiKey, prices, stateFile, log } = options;

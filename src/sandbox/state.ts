@@ -1,7 +1,6 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 
-import { PlainError } from '../plain-error.ts';
 import type {
   Charge,
   CheckoutSession,
@@ -91,7 +90,7 @@ type StateFile = { version: typeof VERSION; undelivered: string[] } & {
  * Loads the state from its file.
  *
  * @param file the state is empty when this is undefined or the file is missing
- * @throws PlainError when the file is not a state file of this version
+ * @throws Error with a readable message when the file is not a state file of this version
  */
 export function loadState(file: string | undefined): State {
   const saved = file === undefined ? undefined : readStateFile(file);
@@ -168,9 +167,7 @@ function readStateFile(file: string): StateFile | undefined {
   }
   const saved = parse(text);
   if (saved === undefined) {
-    throw new PlainError(
-      `${file} is not a state file of this sandbox. Delete it to start with an empty one.`,
-    );
+    throw new Error(`${file} is not a state file of this sandbox; delete it to start with an empty one`);
   }
   return saved;
 }

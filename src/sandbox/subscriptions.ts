@@ -1,8 +1,8 @@
-import { PlainError } from '../plain-error.ts';
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
 import { draftInvoice, finalizeInvoice, invoicesOf, stopCollection, voidInvoice } from './invoices.ts';
 import { collect } from './payments.ts';
+import { Refusal } from './refusal.ts';
 import type { CardBehaviour, State } from './state.ts';
 import { DAY, HOUR, periodEnd } from './time.ts';
 import type { Customer, Invoice, Price, StripeEvent, Subscription } from './types.ts';
@@ -165,11 +165,11 @@ export function followPayment(
  * Leaves a past due subscription unpaid. An account can choose this instead of canceling. See
  * https://docs.stripe.com/billing/revenue-recovery
  *
- * @throws PlainError when it is not past due
+ * @throws Refusal when it is not past due
  */
 export function leaveUnpaid(state: State, subscription: Subscription, cause: Cause): StripeEvent[] {
   if (subscription.status !== 'past_due') {
-    throw new PlainError(`Subscription ${subscription.id} is ${subscription.status}, not past due.`);
+    throw new Refusal(`Subscription ${subscription.id} is ${subscription.status}, not past due.`);
   }
   for (const invoice of invoicesOf(state, subscription)) {
     invoice.next_payment_attempt = null;

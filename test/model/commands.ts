@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { Stripe } from 'stripe';
 
 import { grantCredit } from '../../src/operator/grant-credit.ts';
-import { PlainError } from '../../src/plain-error.ts';
+import { Refusal } from '../../src/sandbox/refusal.ts';
 import { commandContext } from '../support/command-context.ts';
 import { refuseWrites } from '../support/other-connection.ts';
 import { deleteAccount, postForm, signUp } from '../support/server.ts';
@@ -92,7 +92,7 @@ async function unlessRefused(act: () => unknown): Promise<void> {
     await act();
   } catch (error) {
     if (error instanceof Stripe.errors.StripeInvalidRequestError) return;
-    if (error instanceof PlainError) return;
+    if (error instanceof Refusal) return;
     throw error;
   }
 }
