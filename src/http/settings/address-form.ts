@@ -1,0 +1,68 @@
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import * as z from 'zod';
+
+import { changeAddress, requestAddressChange } from '../../accounts/change-address.ts';
+import { emailAddress } from '../../accounts/email.ts';
+import { typedPassword } from '../../accounts/passwords.ts';
+import type { AppContext } from '../context.ts';
+import { sessionToken, setFlash } from '../cookies.ts';
+import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
+import { takeForAccount, takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
+import { redirectToLogIn } from '../log-in-first.ts';
+import { mayMail, mayNotify } from '../may-mail.ts';
+import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
+import { sendSettings } from './settings-page.ts';
+
+export const TOO_MANY_MAILS =
+  'We have sent too many emails to this address today. Look in the spam folder, or try again tomorrow.';
+/** Changing the address. With mail, it takes effect once the new one is proven. */
+export function addressForm(app: FastifyInstance, context: AppContext): void {
+  const { config, db, sessionSecret, now } = context;
+
+  app.post('/settings/address', async (request, reply) => {
+    const token = sessionToken(request);
+    if (!request.user || token === null) return redirectToLogIn(request, reply);
+    const { user } = request;
+    const typed = typedText(request.body, 'email');
+    const again = (
+      status: number,
+      errors: { email?: string; currentPassword?: string },
+    ): Promise<FastifyReply> =>
+      sendSettings(context, request, reply.status(status), user, {
+        address: { values: { email: typed }, errors },
+      });
+
+    const form = z
+      .object({ email: emailAddress, currentPassword: typedPassword })
+      .safeParse(request.body ?? {});
+    if (!form.success) {
+      return again(400, errorsFor(form.error, { email: BAD_EMAIL, currentPassword: NO_PASSWORD }));
+    }
+    // Limited so that probing for existing accounts is no easier here than at sign-up.
+    const allowed =
+      (await takeForAccount(request, reply, 'addressChangesOfAccount')) &&
+      (await takeForNetwork(request, reply, 'signUpsOfNetwork'));
+    if (!allowed) return again(429, { email: TOO_MANY_ATTEMPTS });
+    const { email } = form.data;
+    const keeps = email === user.email;
+    const byMail = config.mail !== null;
+    if (byMail && !keeps && !(await mayMail(context, request, email, false)))
+      return again(429, { email: TOO_MANY_MAILS });
+    const tellOld = byMail && !keeps && (await mayNotify(context, request, user));
+    const refusal = await tryCurrentPassword(
+      request,
+      reply,
+      user,
+      () =>
+        byMail
+          ? requestAddressChange(db, user.id, { ...form.data, tellOld }, now())
+          : changeAddress(db, { secret: sessionSecret, token }, user.id, form.data, now()),
+      (outcome) => outcome === 'wrong-password',
+    );
+    if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_ATTEMPTS });
+    if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
+    if (refusal === 'address-taken') return again(409, { email: 'This address already has an account.' });
+    setFlash(request, reply, keeps ? 'address-kept' : byMail ? 'change-mailed' : 'address-changed');
+    return reply.redirect('/settings', 303);
+  });
+}

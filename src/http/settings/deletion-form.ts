@@ -1,0 +1,58 @@
+import type { FastifyInstance, FastifyReply } from 'fastify';
+import * as z from 'zod';
+
+import { deleteAccount } from '../../accounts/delete-account.ts';
+import { typedPassword } from '../../accounts/passwords.ts';
+import { askStripe } from '../ask-stripe.ts';
+import type { AppContext } from '../context.ts';
+import { clearSession, setFlash } from '../cookies.ts';
+import { limitedByAccount, TOO_MANY_ATTEMPTS } from '../limits.ts';
+import { redirectToLogIn } from '../log-in-first.ts';
+import { mayNotify } from '../may-mail.ts';
+import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
+import { sendSettings } from './settings-page.ts';
+
+const NOT_DELETED = {
+  'payments-not-set-up':
+    'Payments are not set up on this server, so we cannot cancel a subscription you may have. Your account was not deleted.',
+  'checkout-opened-meanwhile': 'A payment was started in another window just now. Please try again.',
+};
+
+/** Deleting the account. */
+export function deletionForm(app: FastifyInstance, context: AppContext): void {
+  const { config, db, stripe, now } = context;
+  const { products } = config.stripe;
+
+  // Limited because each deletion can call Stripe.
+  app.post(
+    '/settings/delete',
+    { onRequest: limitedByAccount('deletionsOfAccount') },
+    async (request, reply) => {
+      if (!request.user) return redirectToLogIn(request, reply);
+      const { user } = request;
+      const again = (status: number, problem: string): Promise<FastifyReply> =>
+        sendSettings(context, request, reply.status(status), user, {
+          deletion: { errors: { currentPassword: problem } },
+        });
+
+      const form = z.object({ currentPassword: typedPassword }).safeParse(request.body ?? {});
+      if (!form.success) return again(400, NO_PASSWORD);
+      const mail = await mayNotify(context, request, user);
+      const refusal = await askStripe('Your account was not deleted.', () =>
+        tryCurrentPassword(
+          request,
+          reply,
+          user,
+          () => deleteAccount({ db, stripe, products }, user.id, { ...form.data, mail }, now()),
+          (outcome) => outcome === 'wrong-password',
+        ),
+      );
+      if (refusal === undefined) return again(429, TOO_MANY_ATTEMPTS);
+      if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);
+      if (refusal !== null) return again(409, NOT_DELETED[refusal]);
+      clearSession(request, reply);
+      setFlash(request, reply, 'account-deleted');
+      return reply.redirect('/', 303);
+    },
+  );
+}

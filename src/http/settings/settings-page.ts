@@ -1,0 +1,122 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+
+import { anyLive } from '../../access/live.ts';
+import { describeUser, overviewConfigOf, shownOf } from '../../access/overview.ts';
+import type { Overview } from '../../access/overview.ts';
+import { linesSince, pointBefore } from '../../credits/recent.ts';
+import type { User } from '../../db/generated/client.ts';
+import type { Db } from '../../db/transaction.ts';
+import { addSeconds, DAY_SECONDS, secondsBetween, wholeSeconds } from '../../instants.ts';
+import { addressToProve } from '../../outbox/links.ts';
+import { REFERRAL_CREDIT_DAYS } from '../../referrals/convert.ts';
+import { entriesWithSides } from '../../referrals/credit-news.ts';
+import { listInvitations } from '../../referrals/timeline.ts';
+import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
+import type { AppContext } from '../context.ts';
+import { inWords } from '../credit-words.ts';
+import type { HistoryLine } from '../credit-words.ts';
+import { awaitsFirstPayment } from '../invitation.ts';
+import { sendPage } from '../page.ts';
+import type { Notice } from '../page.ts';
+import { readSubscriptions } from '../payment-trouble.ts';
+import { qrCode } from './qr-code.ts';
+
+/** While waiting for the webhook of a payment, Settings reloads after this long, s. */
+const REFRESH_SECONDS = 3;
+
+/** Lines shown of each list, newest first. The export contains all of them. */
+const LISTED = 50;
+
+const THANKS: Notice = {
+  kind: 'success',
+  text: 'Thank you. Your payment has arrived, and you have paid access.',
+};
+
+/** State of the Settings forms when they are rendered again. */
+export interface SettingsForms {
+  address?: { values: { email: string }; errors: { email?: string; currentPassword?: string } };
+  password?: { errors: { currentPassword?: string; newPassword?: string } };
+  deletion?: { errors: { currentPassword?: string } };
+  /** Why the mail that proves the address was not sent again. */
+  proving?: { error: string };
+}
+
+/**
+ * Renders Settings.
+ *
+ * @param forms what was typed and what was wrong with it, when a form is answered
+ * @param cameFromCheckout whether to wait for a payment's webhook
+ */
+export async function sendSettings(
+  context: AppContext,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  user: User,
+  forms: SettingsForms,
+  cameFromCheckout = false,
+): Promise<FastifyReply> {
+  const { config, db, stripe, now } = context;
+  const at = wholeSeconds(now());
+  const subscriptions = await readSubscriptions(context, request, user);
+  const me = await describeUser(db, user, subscriptions, overviewConfigOf(config), at);
+  const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
+  const shown = shownOf(subscriptions);
+  const awaited =
+    cameFromCheckout && me.tier === 'free'
+      ? await findAwaitedPayment({ db, stripe }, user.id, subscriptions, at)
+      : 'none';
+  return sendPage(request, reply, 'settings', {
+    title: 'Settings',
+    me,
+    pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
+    isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
+    days: daysLeft(me, at),
+    billing: anyLive(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
+    invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
+    creditHistory: await creditHistory(db, user, at),
+    qrCode: await qrCode(me.referral.url),
+    awaited,
+    // Another payment is on its way, and nobody should pay twice.
+    ...((awaited === 'waiting' || awaited === 'late') && { trouble: null }),
+    ...(awaited === 'waiting' && { refreshSeconds: REFRESH_SECONDS }),
+    ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
+    mail: config.mail && { toProve: addressToProve(user, at), isOff: user.mailOff },
+    proving: forms.proving ?? null,
+    address: forms.address ?? { values: { email: '' }, errors: {} },
+    password: forms.password ?? { errors: {} },
+    deletion: forms.deletion ?? { errors: {} },
+  });
+}
+
+/** The latest lines of a user's credit history, newest first; empty when they were never granted any. */
+async function creditHistory(
+  db: Db,
+  user: User,
+  at: Date,
+): Promise<{ lines: HistoryLine[]; earlier: number }> {
+  if (user.creditUntil === null) return { lines: [], earlier: 0 };
+  const point = await pointBefore(db, user.id, user.creditEntryCount, LISTED);
+  const lines = linesSince(point, await entriesWithSides(db, user.id, point.seq), at);
+  return {
+    lines: lines.slice(-LISTED).map(inWords).reverse(),
+    earlier: Math.max(0, point.lines + lines.length - LISTED),
+  };
+}
+
+/**
+ * The number at the top of Settings and what it counts; null when the user has no access, or it has no known end: while
+ * a payment is past due, access can end before the period does.
+ */
+function daysLeft({ access, subscription }: Overview, at: Date): { count: number; what: string } | null {
+  if (!access.until || (access.reason === 'paid' && subscription?.status === 'past_due')) return null;
+  const count = Math.max(0, Math.ceil(secondsBetween(at, access.until) / DAY_SECONDS));
+  const isEnding = subscription?.cancelAtPeriodEnd || subscription?.cancelAt != null;
+  const renews = access.reason === 'paid' && subscription?.status === 'active' && !isEnding;
+  const unit = count === 1 ? 'day' : 'days';
+  return { count, what: renews ? `${unit} until your plan renews` : `${unit} left` };
+}
+
+/** When the credit of a conversion stops counting as active. */
+function creditedUntil(convertedAt: Date | null): Date | null {
+  return convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
+}
