@@ -29,7 +29,7 @@ export interface Config {
   mail: MailConfig | null;
   /** Shown where people need help. */
   contactEmail: string | null;
-  /** Gets a mail while something is wrong. */
+  /** Gets an email while something is wrong. */
   operatorEmail: string | null;
   /** The product's name, as people read it. */
   brand: string;
@@ -262,7 +262,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
 export function checkConfig(env: NodeJS.ProcessEnv): CheckedConfig {
   const { values, problems } = parse(env);
   if (values.SMTP_URL !== undefined && values.MAIL_FROM === undefined) {
-    const says = `MAIL_FROM is missing: with SMTP_URL it wants ${VARIABLES.MAIL_FROM[1]}.`;
+    const says = `MAIL_FROM is missing. SMTP_URL needs it: set it to ${VARIABLES.MAIL_FROM[1]}.`;
     if (!problems.some(({ name }) => name === 'MAIL_FROM')) problems.push({ name: 'MAIL_FROM', says });
   }
   // Someone who wrote "Production" or "prod" should see production's requirements at once as well.
@@ -292,7 +292,7 @@ function refusedInProduction(values: Variables, known: readonly Remark[]): Remar
   );
   const refused = missing.map((name) => ({
     name,
-    says: `${name} is missing: in production it wants ${VARIABLES[name][1]}.`,
+    says: `${name} is missing. In production, set it to ${VARIABLES[name][1]}.`,
   }));
   if (values.STRIPE_API_BASE === undefined) return refused;
   const says = 'STRIPE_API_BASE is for tests and the sandbox: do not set it in production.';

@@ -29,10 +29,7 @@ async function playStory(origin: string, movesClock: boolean): Promise<void> {
   await ben.get(new URL(referral.url).pathname);
   const pricing = await ben.get('/pricing');
   must(pricing.includes(referral.code), 'the banner shows the code of the friend');
-  say(
-    'Ben opens it. The pricing page',
-    `shows the invitation ${referral.code}, 45 days of paid access for both`,
-  );
+  say('Ben opens it. The pricing page shows', `invitation ${referral.code}, 45 days of paid access for both`);
 
   await ben.post('/signup', { email: `ben-${story}@example.com`, password: 'another good password' });
   must((await ann.me()).referral.invited === 1, 'Ann has invited one friend');
@@ -82,8 +79,8 @@ async function playStory(origin: string, movesClock: boolean): Promise<void> {
 }
 
 /**
- * Checks that the sandbox's mailbox has the mail that tells Ann that her friend has paid. With SMTP_URL set there is no
- * mailbox: the mail was sent.
+ * Checks that the sandbox's mailbox has the email that tells Ann that her friend has paid. With SMTP_URL set there is no
+ * mailbox: the email was sent.
  */
 async function readMail(browser: Browser, to: string): Promise<void> {
   const [, mailbox] = /href="([^"]+\/mail)"/.exec(await browser.get('/pricing')) ?? [];

@@ -21,7 +21,7 @@ export interface Announcement {
   url: string;
   /** The sandbox; null when it is off. */
   sandboxUrl: string | null;
-  /** Where the sandbox shows the mail that is not sent; null when there is none. */
+  /** Where the sandbox shows the email that is not sent; null when there is none. */
   mailboxUrl: string | null;
 }
 

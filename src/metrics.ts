@@ -92,26 +92,26 @@ export const creditDaysGranted = new Counter({
 
 export const outboxQueued = new Counter({
   name: 'tandem_outbox_queued_total',
-  help: 'Mails, and changes at Stripe, that were queued.',
+  help: 'Emails, and changes at Stripe, that were queued.',
   registers,
 });
 
 export const outboxTries = new Counter({
   name: 'tandem_outbox_tries_total',
-  help: 'Tries to send a mail or to change something at Stripe, by kind and outcome: done, dropped because it was no longer true, to be tried again, or failed for good.',
+  help: 'Tries to send an email or to change something at Stripe, by kind and outcome: done, dropped because it was no longer true, to be tried again, or failed for good.',
   labelNames: ['kind', 'outcome'],
   registers,
 });
 
 export const outboxItems = new Gauge({
   name: 'tandem_outbox_items',
-  help: 'Mails and changes at Stripe that wait, or that failed and are kept for an operator.',
+  help: 'Emails and changes at Stripe that wait, or that failed and are kept for an operator.',
   labelNames: ['status'],
   registers,
 });
 
 export const outboxOldest = new Gauge({
   name: 'tandem_outbox_oldest_seconds',
-  help: 'How long the oldest mail or change at Stripe has waited; 0 when none waits.',
+  help: 'How long the oldest email or change at Stripe has waited; 0 when none waits.',
   registers,
 });

@@ -2,6 +2,7 @@ import { describe, expect, inject, test } from 'vitest';
 
 import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
 import type { EventOutcome } from '../src/stripe/handle-event.ts';
+import type { Inbox } from '../src/stripe/inbox.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { findings } from './support/findings.ts';
@@ -210,6 +211,35 @@ describe('events handled in one batch', () => {
     for (const { person } of others) {
       expect(await userRow(server, person.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
     }
+  });
+
+  test('a tie twice in a batch, where Stripe was asked for one of them: that one is applied', async () => {
+    const { server, people } = await friends(1);
+    const stripe = people[0]?.stripe ?? buyer();
+    await deliverAll(server, [
+      stripe.created({}, { at: daysAfter(-1) }),
+      stripe.updated({ status: 'past_due' }, { previous: { status: 'unpaid' } }),
+    ]);
+    const tie = stripe.updated({ status: 'active' }, { previous: { status: 'incomplete' } });
+    const event = readEvent(tie, server.clock.now);
+    if (!event) throw new Error('This is not an event.');
+    const context = eventContextOf(server);
+    const asked: Parameters<Inbox>[0][] = [];
+    const record: Inbox = (waiting) => {
+      asked.push(waiting);
+      throw new Error('This server dies before it asks Stripe.');
+    };
+    const first = handleEvent({ ...context, inbox: record }, event, JSON.stringify(tie), server.clock.now);
+    await expect(first).rejects.toThrow('dies');
+    const [undecided] = asked;
+    if (!undecided) throw new Error('The event did not reach the inbox.');
+    const [, , outcome] = await Promise.all([
+      // This one has a batch of its own.
+      inbox(server)([buyer().created()]),
+      context.inbox(undecided),
+      context.inbox({ ...undecided, tieBreaker: 'unavailable' }),
+    ]);
+    expect(outcome).toEqual({ status: 'ok' });
   });
 
   test('a batch of buyers who invited one another in a chain converts each referral', async () => {

@@ -106,7 +106,7 @@ describe('a checkout', () => {
     expect(await pressUpgrade(world, ann, 'annual')).toBe('/settings?checkout=done');
     expect(openSessions(world)).toEqual([]);
     const page = await world.app.inject({ url: '/settings?checkout=done', headers: { cookie: ann.cookie } });
-    expect(page.body).toContain('waiting for Stripe to confirm your payment');
+    expect(page.body).toContain('waiting for Stripe to confirm your plan');
     await deliverWaiting(world);
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });
@@ -179,8 +179,8 @@ describe('a checkout', () => {
 });
 
 describe('Settings after a checkout', () => {
-  const WAITING = 'We are waiting for Stripe to confirm your payment';
-  const LATE = 'its confirmation has not reached us yet';
+  const WAITING = 'We are waiting for Stripe to confirm your plan';
+  const LATE = 'confirmation has not reached us yet';
   const UPGRADE = 'href="/pricing">Upgrade<';
   const CHECK_AGAIN = 'href="/settings?checkout=done">Check again<';
 
@@ -217,7 +217,7 @@ describe('Settings after a checkout', () => {
     expect(late).not.toContain(UPGRADE);
 
     await deliverWaiting(world);
-    expect(await settings(world, ann)).toContain('Your payment has arrived');
+    expect(await settings(world, ann)).toContain('You have paid access now');
   });
 
   test('Settings does not wait when the subscription is already over', async () => {

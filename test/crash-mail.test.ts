@@ -76,7 +76,7 @@ test('killed before a delivered mail is marked as sent: it is sent again, with t
   const had: string[] = [];
   mailServer.accept = (mail) => {
     had.push(mail.headers.get('message-id') ?? '');
-    // It has the mail; its answer never comes.
+    // It has the email; its answer never comes.
     return new Promise(() => undefined);
   };
   await pay(server);

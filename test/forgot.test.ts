@@ -26,7 +26,7 @@ import { buyer } from './support/stripe-events.ts';
 
 const NEW_PASSWORD = 'battery staple';
 
-/** Asks for a link, and waits until `mails` reset mails have been queued in all. */
+/** Asks for a link, and waits until `mails` reset emails have been queued in all. */
 async function forgot(server: TestServer, email: string, mails: number) {
   const answer = await postForm(server.app, '/forgot', { email });
   expect(answer.statusCode).toBe(200);
@@ -42,7 +42,7 @@ async function sendAll({ db, clock }: TestServer): Promise<void> {
   await db.outboxItem.updateMany({ where: { status: 'queued' }, data: sent });
 }
 
-/** Waits until all earlier requests are done: makes one more and waits for its mail. */
+/** Waits until all earlier requests are done: makes one more and waits for its email. */
 async function settle(server: TestServer): Promise<void> {
   const email = `${randomUUID()}@example.com`;
   const last = await signUp(server, email);
@@ -255,7 +255,7 @@ describe('asking for a reset link', () => {
     server.clock.now = new Date(server.clock.now.getTime() + 1000);
     const stranger = await signUp(server, 'ann+x@example.com');
     const again = () => postForm(server.app, '/settings/verify', {}, stranger.cookie);
-    // The three mails of the day that are not kept.
+    // The three emails of the day that are not kept.
     for (let n = 1; n <= 3; n += 1) expect((await again()).statusCode).toBe(303);
     const burst = Array.from({ length: 15 }, again);
     await forgot(server, 'ann@example.com', 1);
@@ -264,7 +264,7 @@ describe('asking for a reset link', () => {
 
   test('again for an unproven address neither replaces nor counts a mail that waits to be sent', async () => {
     const server = await startTestServer(MAIL);
-    // Three of the day's mails.
+    // Three of the day's emails.
     for (const email of ['ann@example.com', 'ann+1@example.com', 'ann+2@example.com'])
       await postForm(server.app, '/signup', { email, password: PASSWORD });
     for (let n = 1; n <= 3; n += 1) {

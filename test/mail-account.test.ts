@@ -12,7 +12,7 @@ async function signedUp() {
   const form = { email: 'ann@example.com', password: PASSWORD };
   const cookie = cookiesOf(await postForm(server.app, '/signup', form));
   let seen = 0;
-  /** The mails that have left since the last look. */
+  /** The emails that have left since the last look. */
   async function newMails() {
     await sender.wake();
     const mails = mailServer.mails.slice(seen);
@@ -39,7 +39,7 @@ test('the link in a reset mail sets a new password; a link that was replaced is 
   const { mailServer, server, sender, path } = await signedUp();
   await sender.wake();
   await sender.close();
-  // Of an unproven address, a mail that waits is not replaced.
+  // Of an unproven address, an email that waits is not replaced.
   await server.db.user.updateMany({ data: { emailProvenAt: server.clock.now } });
   for (let asked = 0; asked < 2; asked += 1) {
     await postForm(server.app, '/forgot', { email: 'ann@example.com' });

@@ -18,7 +18,7 @@ async function mailing() {
   const server = await startTestServer(mailEnv(mailServer));
   const ann = await signUp(server, 'ann@example.com');
   const sender = await startTestSender(server);
-  /** Queues one mail, and has it tried; its id. */
+  /** Queues one email, and has it tried; its id. */
   async function mail(
     item: NewItem = { kind: 'mail.password-changed', userId: ann.id, data: null },
   ): Promise<string> {

@@ -265,7 +265,7 @@ test('days that were granted and reversed before the mail left are in neither ma
   const granted = { kind: 'mail.days-granted', error: 'The days were taken back.' };
   const reversed = {
     kind: 'mail.days-reversed',
-    error: 'The mail about the grant of these days was not sent either.',
+    error: 'The email about the grant of these days was not sent either.',
   };
   expect(dropped).toEqual([granted, granted, reversed, reversed]);
   expect(mailServer.mails).toEqual([]);

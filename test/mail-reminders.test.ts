@@ -203,7 +203,7 @@ describe('the operator', () => {
     expect(mail?.to).toBe(OPERATOR_EMAIL);
     expect(mail?.text).toContain('- 1 Stripe event could not be handled.');
     expect(mail?.headers.has('list-unsubscribe')).toBe(false);
-    // The row of a mail that was sent keeps no address.
+    // The row of an email that was sent keeps no address.
     expect(await server.db.outboxItem.findFirst({ where: { kind: 'mail.operator' } })).toMatchObject({
       userId: null,
       address: null,
@@ -228,7 +228,7 @@ describe('the operator', () => {
     };
     const { run, close } = startHourly(context);
     onTestFinished(close);
-    /** How many mails the operator has got after the run at an instant. */
+    /** How many emails the operator has got after the run at an instant. */
     const mailsAfter = async (days: number): Promise<number> => {
       server.clock.now = daysAfter(days);
       await run();
@@ -282,14 +282,14 @@ describe('the operator', () => {
     await server.db.outboxItem.create({ data: { ...row, id: 'a', status: 'failed', endedAt: START } });
     await server.db.outboxItem.create({ data: { ...row, id: 'b', status: 'queued', dueAt: daysAfter(9) } });
     expect(await readProblems(server.db, daysAfter(0.04))).toEqual([
-      expect.stringMatching(/^1 mail or change at Stripe failed for good within the last day\./),
+      expect.stringMatching(/^1 email or change at Stripe failed for good within the last day\./),
     ]);
     expect(await readProblems(server.db, daysAfter(0.1))).toEqual([
-      expect.stringMatching(/^1 mail or change at Stripe failed for good within the last day\./),
-      expect.stringMatching(/^A mail or a change at Stripe has waited for 2 hours\./),
+      expect.stringMatching(/^1 email or change at Stripe failed for good within the last day\./),
+      expect.stringMatching(/^An email or a change at Stripe has waited for 2 hours\./),
     ]);
     expect(await readProblems(server.db, daysAfter(2))).toEqual([
-      expect.stringMatching(/^A mail or a change at Stripe has waited for 48 hours\./),
+      expect.stringMatching(/^An email or a change at Stripe has waited for 48 hours\./),
     ]);
   });
 });

@@ -21,7 +21,7 @@ import {
 import type { TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
-/** A server that sends its mail through a mail server, and somebody who was invited. */
+/** A server that sends its email through a mail server, and somebody who was invited. */
 async function invitation(options: MailServerOptions & { env?: NodeJS.ProcessEnv } = {}) {
   const mailServer = await startMailServer(options);
   const server = await startTestServer(
@@ -82,7 +82,7 @@ test('without SMTP_URL nothing is queued', async () => {
   expect(await items()).toEqual([]);
 });
 
-/** Sends one mail to ann@example.com, by a sender of its own. */
+/** Sends one email to ann@example.com, by a sender of its own. */
 async function sendOne(server: TestServer) {
   const { id } = await signUp(server, 'ann@example.com');
   const sender = await startTestSender(server);

@@ -464,7 +464,7 @@ test('Settings after a checkout says thanks once the payment is there, and does 
   expect(before.body).toContain('>Upgrade<');
   await buy(server, ann);
   const afterwards = await visit(server, '/settings?checkout=done', ann.cookie);
-  expect(afterwards.body).toContain('Your payment has arrived');
+  expect(afterwards.body).toContain('You have paid access now');
   expect(afterwards.body).not.toContain('We are waiting');
 });
 

@@ -54,7 +54,7 @@ test('a mail is listed, and shown as text and as HTML, with links that work', as
   expect(shown).toContain(`src="${path}/html"`);
 
   const html = await fetch(`${page}${path}/html`);
-  // A link leads out of the frame that the mail is shown in; nothing in a mail runs.
+  // A link leads out of the frame that the email is shown in; nothing in an email runs.
   expect(await html.text()).toBe(MAIL.html.replace('<head>', '<head><base target="_top">'));
   expect(html.headers.get('content-security-policy')).toMatch(
     /default-src 'none'.*sandbox (?!.*allow-scripts)/,

@@ -59,8 +59,17 @@ test('each invitation shows what became of it, and only a masked address of the 
   );
   expect((await open(server, ann)).body).not.toContain('ben@example.com');
 
+  server.clock.now = daysAfter(45);
+  ann.cookie = await logInAgain(server, ann);
+  expect(await words(server, ann)).toContain('Active credits 1 ');
+  expect(await words(server, ann)).toContain('It counts under Active credits');
+  server.clock.now = new Date(daysAfter(45).getTime() + 1000);
+  expect(await words(server, ann)).toContain('Active credits 0 ');
+  expect(await words(server, ann)).not.toContain('It counts under Active credits');
   await leaveTombstone(server, friend);
-  expect(await words(server, ann)).toContain('A deleted account joined. First payment');
+  expect(await words(server, ann)).toContain(
+    'Somebody who has since deleted their account joined. First payment',
+  );
 });
 
 test('an invitation whose payment was refunded says so', async () => {

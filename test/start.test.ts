@@ -548,7 +548,7 @@ test("a newcomer's first try: with no settings, two people, a link and a payment
     ...rich,
     referral: { invited: 1, converted: 1, activeCredits: 1 },
   });
-  expect(await bob.page(back)).toContain('Your payment has arrived');
+  expect(await bob.page(back)).toContain('You have paid access now');
 
   // A renewal gives no more days; a second checkout leads to the portal.
   const portal = leadsTo(await bob.post('/api/billing/checkout', { plan: 'annual' }));

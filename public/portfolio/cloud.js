@@ -40,7 +40,7 @@ function tellLocalTimes() {
     time.textContent = format.format(new Date(time.dateTime));
     const row = time.closest('li');
     for (const pressed of row.querySelectorAll('button')) {
-      pressed.setAttribute('aria-label', `${pressed.textContent} the backup of ${time.textContent}`);
+      pressed.setAttribute('aria-label', `${pressed.textContent} the backup from ${time.textContent}`);
     }
   }
 }
@@ -85,11 +85,11 @@ export function wireCloud({ current, replace, say }) {
       ['', 'Cancel'],
     ];
     if (here > 0 && (await ask(question, choices)) === '') return;
-    replace(restored, `Restored ${counted(there)} from the backup of ${when}.`);
+    replace(restored, `Restored ${counted(there)} from the backup made on ${when}.`);
   }
 
   async function deleteBackup(path, when) {
-    if (!(await wantsToDelete(`the backup of ${when}`))) return;
+    if (!(await wantsToDelete(`the backup from ${when}`))) return;
     await call('DELETE', path.replace('/portfolio/', '/api/').replace(/\/delete$/, ''));
     await showBackups();
     say('The backup has been deleted.');

@@ -22,7 +22,7 @@ export function grantPaid(tx: Unit, user: UserRow, cause: TierCause): UserRow {
 
 /**
  * The mirror of `grantPaid`: the user is no longer paid, and their credit runs from the moment they stopped paying. If
- * they are free now and have credit left, a mail tells them. Does nothing if the user is not paid. The unit of work
+ * they are free now and have credit left, an email tells them. Does nothing if the user is not paid. The unit of work
  * must hold the user's lock.
  *
  * @param tier the new tier

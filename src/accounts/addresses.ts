@@ -34,9 +34,9 @@ export async function isUnclaimed(client: Prisma.TransactionClient, user: User):
 }
 
 /**
- * Whether the last mails of the day to a mailbox are reserved for this account (design: rule 12). All +tags of an
+ * Whether the last emails of the day to a mailbox are reserved for this account (design: rule 12). All +tags of an
  * address share a mailbox. Of their unproven accounts, those that have paid come first, then the older ones. Otherwise
- * a stranger with an account under another +tag could use up the mails that let the owner in.
+ * a stranger with an account under another +tag could use up the emails that let the owner in.
  */
 export async function isFirstOfMailbox(db: Db, user: User): Promise<boolean> {
   const { id, emailHash } = user;

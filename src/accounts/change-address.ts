@@ -59,7 +59,7 @@ export async function changeAddress(
  * Only one change is pending at a time. It reserves nothing, so a user may request an address that its present account
  * would lose to them. The account's current address cancels a pending change.
  *
- * @param typed `tellOld`: whether a mail may be sent to the current address
+ * @param typed `tellOld`: whether an email may be sent to the current address
  * @returns why it was refused, or null when done
  */
 export async function requestAddressChange(
@@ -91,7 +91,7 @@ export async function requestAddressChange(
 /**
  * Mails the link again that proves a user's address or their pending one.
  *
- * @param address the only address that the mail may be sent to
+ * @param address the only address that the email may be sent to
  */
 export async function mailProofAgain(db: Db, userId: string, address: string, now: Date): Promise<void> {
   await inTransaction(db, now, async (tx) => {

@@ -47,7 +47,7 @@ export async function readProof(db: Db, secret: string, token: string, now: Date
  *
  * @param parts used to delete an unclaimed account that has the pending address
  * @param kept the session that stays when the address changes
- * @param tellOld whether a mail may be sent to the old address
+ * @param tellOld whether an email may be sent to the old address
  * @returns why it was refused, or null when the address is proven, now or before
  * @throws StripeError when Stripe cannot be reached or refuses to end what the other account has there
  */

@@ -35,8 +35,8 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
 }
 
 /**
- * Queues a mail with a reset link if an account has the address. The caller must not show whether one has. While such a
- * mail to an unproven address still waits to be sent, it queues no second one: only the last link works, and few mails
+ * Queues an email with a reset link if an account has the address. The caller must not show whether one has. While such an
+ * email to an unproven address still waits to be sent, it queues no second one: only the last link works, and few emails
  * a day go there.
  *
  * @param email in lower case
@@ -54,7 +54,7 @@ export async function mailResetLink(
   if (!found || !(await mayMail(found))) return false;
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, found.id);
-    // The address was changed or the account deleted in the meantime. The mail would go to someone else or to
+    // The address was changed or the account deleted in the meantime. The email would go to someone else or to
     // nobody.
     if (user?.email !== email) return false;
     if (user.emailProvenAt === null && (await isLinkWaiting(tx, user.id))) return false;
@@ -65,7 +65,7 @@ export async function mailResetLink(
   });
 }
 
-/** Whether a mail with a link that works is queued. */
+/** Whether an email with a link that works is queued. */
 async function isLinkWaiting(tx: Tx, userId: string): Promise<boolean> {
   const queued = await tx.outboxItem.count({
     where: { userId, kind: 'mail.reset-password', status: 'queued' },

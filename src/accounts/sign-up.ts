@@ -20,7 +20,7 @@ export interface SignUp {
   code: string | null;
   /** The token of the browser's previous session, which ends. */
   oldToken: string | null;
-  /** Whether a mail that proves the address may be sent there. */
+  /** Whether an email that proves the address may be sent there. */
   mail: boolean;
 }
 

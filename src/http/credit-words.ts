@@ -78,7 +78,7 @@ function wasReversedAtOnce(entry: ToldEntry, entries: readonly ToldEntry[]): boo
 
 /**
  * Says whose payments the entries of one side are about. Why they do not count (a refund, a dispute, a debit that
- * failed after all, a customer moved to another account) is in the mail.
+ * failed after all, a customer moved to another account) is in the email.
  */
 function noLongerCounts(entries: readonly ToldEntry[]): string {
   if (entries[0]?.side === 'referred') return 'Your first payment no longer counts';

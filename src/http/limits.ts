@@ -244,11 +244,11 @@ export async function tryPassword<T>(
 }
 
 /**
- * Counts one mail against a mailbox's limit if it may be sent.
+ * Counts one email against a mailbox's limit if it may be sent.
  *
  * @param mailbox in lower case
  * @param reserved how many must be left afterwards, for others
- * @returns whether the mail may be sent
+ * @returns whether the email may be sent
  */
 export async function takeForMailbox(
   request: FastifyRequest,
@@ -266,7 +266,7 @@ export async function takeForMailbox(
 }
 
 /**
- * Gives back the point of a mail that was not sent. If the window has ended by then, one extra mail is allowed,
+ * Gives back the point of an email that was not sent. If the window has ended by then, one extra mail is allowed,
  * which does no harm.
  */
 export async function giveBackToMailbox(

@@ -9,11 +9,11 @@ import { giveBackToMailbox, takeForMailbox } from './limits.ts';
 
 /**
  * Whether one more mail may be sent to an address. Mail must be on, and a person whose address is unproven
- * gets at most five a day (design: rule 12), counting all +tags together. A call that allows the mail counts it.
- * `still-true.ts` checks the five again when the mail is sent.
+ * gets at most five a day (design: rule 12), counting all +tags together. A call that allows the email counts it.
+ * `still-true.ts` checks the five again when the email is sent.
  *
  * @param address in lower case
- * @param reserved how many of the day's mails must be left afterwards; 0 for the mails that they are reserved for
+ * @param reserved how many of the day's emails must be left afterwards; 0 for the emails that they are reserved for
  */
 export async function mayMail(
   { config }: AppContext,
@@ -41,7 +41,7 @@ export async function mayMailTo(
 
 /**
  * Whether we may send a notice about a change that a thief could have made. A paid account that is the first of its
- * mailbox may use the reserved mails, because it is worth stealing.
+ * mailbox may use the reserved emails, because it is worth stealing.
  */
 export async function mayNotify(context: AppContext, request: FastifyRequest, user: User): Promise<boolean> {
   const { db } = context;
@@ -58,7 +58,7 @@ export async function uncountMails(request: FastifyRequest): Promise<void> {
 }
 
 /**
- * Counts no mails for requests that fail, because they queue none. Otherwise anybody could use up the mails
+ * Counts no emails for requests that fail, because they queue none. Otherwise anybody could use up the emails
  * of somebody else's address, and its owner would never see one.
  */
 export function countOnlySentMails(app: FastifyInstance): void {
@@ -70,7 +70,7 @@ export function countOnlySentMails(app: FastifyInstance): void {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The mailboxes of the mails that `mayMail` counted for this request. */
+    /** The mailboxes of the emails that `mayMail` counted for this request. */
     mailsCounted: string[] | null;
   }
 }

@@ -73,7 +73,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
       ? 'Rate limits use the address of the connection; X-Forwarded-For is ignored.'
       : 'X-Forwarded-For is trusted from these addresses, and rate limits use it.',
   REFERRAL_CLAWBACK_DAYS: ({ clawbackDays }) =>
-    `A full refund, or a dispute that is lost later, takes credit back if it begins within ${counted(clawbackDays, 'day')} of the payment.`,
+    `Credit is taken back by a full refund within ${counted(clawbackDays, 'day')} of the payment, or by a dispute opened in that time and lost later.`,
   EVENT_RETENTION_DAYS: ({ eventRetentionDays }) =>
     `The payloads of Stripe events are kept whole for ${counted(eventRetentionDays, 'day')}.`,
   SMTP_URL: ({ mail }) => {
@@ -90,7 +90,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
   OPERATOR_EMAIL: ({ operatorEmail, mail }) =>
     operatorEmail === null || mail === null
       ? 'Nobody is told when something is wrong.'
-      : 'This address gets a mail once a day while something is wrong.',
+      : 'This address gets an email once a day while something is wrong.',
   BRAND: ({ brand }) => `Pages and mail call the product ${brand}.`,
   TERMS_URL: ({ termsUrl }) =>
     termsUrl === null ? 'The footer links to no terms.' : 'Linked in the footer.',

@@ -100,7 +100,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
         return relink(context, customer, who, options.note);
       }),
     );
-  accountCommand('reset-link', 'print a one-time link that sets a new password, valid for an hour').action(
+  accountCommand('reset-link', 'print a link that sets a new password, once, within an hour').action(
     (who: string, options: Options) =>
       run(options, async (context) => (await import('./reset-link.ts')).resetLink(context, who)),
   );
@@ -123,12 +123,12 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     .action((eventId: string, options: Options) =>
       run(options, async (context) => (await import('./replay.ts')).replay(context, eventId)),
     );
-  command('mail', 'list the newest 100 mails and changes at Stripe, and their outcomes')
+  command('mail', 'list the newest 100 emails and changes at Stripe, and their outcomes')
     .option('--failed', 'list all that failed for good, oldest first')
     .action((options: Options) =>
       run(options, async (context) => (await import('./mail.ts')).mail(context, options.failed ?? false)),
     );
-  command('mail-resend', 'send a mail, or make a change at Stripe, again')
+  command('mail-resend', 'send an email, or make a change at Stripe, again')
     .argument('<id>', 'its id, as `mail` shows it')
     .action((id: string, options: Options) =>
       run(options, async (context) => (await import('./mail.ts')).mailResend(context, id)),
@@ -154,11 +154,11 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
   );
   command(
     'prune',
-    'remove unused fields from the payloads of old events, and delete expired sessions and reset links, and old mails',
+    'remove unused fields from the payloads of old events, and delete expired sessions and reset links, and old emails',
   ).action((options: Options) =>
     run(options, async (context) => (await import('./prune.ts')).prune(context)),
   );
-  command('backup', 'copy the SQLite database into one file, while servers write to it')
+  command('backup', 'copy the SQLite database into one file, even while servers write to it')
     .argument('<file>', 'a file that does not exist yet')
     .action((file: string, options: Options) =>
       runAlone(options, async (config) => (await import('./backup.ts')).backup(config, file)),

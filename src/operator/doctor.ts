@@ -43,9 +43,9 @@ function section({ name, says }: Invariant, findings: readonly Finding[], paint:
   );
 }
 
-/** The findings in one sentence, without ids, for the mail to the operator; empty when there are none. */
+/** The findings in one sentence, without ids, for the email to the operator; empty when there are none. */
 export function summarise(findings: readonly Finding[]): string[] {
-  // The mail counts failed items separately, and only those of the last day.
+  // The email counts failed items separately, and only those of the last day.
   const counts = INVARIANTS.filter(({ name }) => name !== FAILED_ITEMS)
     .map(({ name }) => ({ name, count: findings.filter(({ check }) => check === name).length }))
     .filter(({ count }) => count > 0);
@@ -182,7 +182,7 @@ const CLAIM_CHECKS: readonly Check<Claim>[] = [
 const OUTBOX_CHECKS: readonly Check<FailedItem>[] = [
   {
     name: FAILED_ITEMS,
-    says: 'Every mail was sent, and every change was made at Stripe.',
+    says: 'Every email was sent, and every change was made at Stripe.',
     problems: outboxProblems,
   },
 ];

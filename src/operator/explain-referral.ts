@@ -129,7 +129,7 @@ function explainConverted(
       return story(
         'reversed',
         `${reversed} because the payment belongs to another account`,
-        'The days are returned if they pay themselves.',
+        'The days are returned once they make a payment of their own.',
       );
     case null:
       return story('reversed', `${reversed}, although a payment still stands`, AN_ERROR);

@@ -75,7 +75,7 @@ export const NOT_AGAIN: Readonly<Record<string, string>> = {
 };
 
 /**
- * `mail-resend`: makes an item of the outbox due now, and the next server that polls tries it again. A mail
+ * `mail-resend`: makes an item of the outbox due now, and the next server that polls tries it again. An email
  * keeps its Message-ID. It is dropped if what it says no longer applies.
  *
  * @throws PlainError when there is no such item, or it cannot be sent again

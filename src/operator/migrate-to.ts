@@ -262,7 +262,7 @@ async function verify(tx: Transaction, table: Table, copied: Content): Promise<v
   );
   if (rows === copied.rows && sha256 === copied.sha256) return;
   throw new PlainError(
-    `The copy of the table ${table.name} differs: it has ${Number(rows)} of ${copied.rows} rows, or other values in them. ` +
+    `The copy of the table ${table.name} differs: ${rows === copied.rows ? 'some values are not the same' : `it has ${Number(rows)} of ${copied.rows} rows`}. ` +
       'Nothing was copied. Check that the encoding of the target is UTF8 and that every instant in the source is written like 2027-01-10T09:00:00.000+00:00.',
   );
 }

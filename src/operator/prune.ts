@@ -16,7 +16,7 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
   const text =
     `Thinned ${counted(events, 'event')}; deleted ${counted(sessions, 'expired session')}, ` +
     `${counted(resetLinks, 'expired reset link')}, and ` +
-    `${counted(outboxItems, 'old mail or change at Stripe', 'old mails and changes at Stripe')}.`;
+    `${counted(outboxItems, 'old email or change at Stripe', 'old emails and changes at Stripe')}.`;
   return { text, json: pruned };
 }
 
@@ -31,7 +31,7 @@ export interface Pruned {
   events: number;
   sessions: number;
   resetLinks: number;
-  /** Mails, and changes at Stripe, that ended long ago. */
+  /** Emails, and changes at Stripe, that ended long ago. */
   outboxItems: number;
 }
 

@@ -26,7 +26,7 @@ export type Examine = (signal: AbortSignal) => Promise<string[]>;
  */
 export async function readProblems(db: Db, now: Date): Promise<string[]> {
   const failedEvents = await db.event.count({ where: { status: 'failed' } });
-  // A mail to an address that does not exist fails for good, so report each failure for one day only.
+  // An email to an address that does not exist fails for good, so report each failure for one day only.
   const failed = await db.outboxItem.count({
     where: { status: 'failed', endedAt: { gt: addSeconds(now, -DAY_SECONDS) } },
   });
@@ -40,12 +40,12 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
   }
   if (failed > 0) {
     problems.push(
-      `${counted(failed, 'mail or change at Stripe', 'mails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why; fix the cause. "mail-resend" sends one again, or says why it cannot.`,
+      `${counted(failed, 'email or change at Stripe', 'emails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why; fix the cause. "mail-resend" sends one again, or says why it cannot.`,
     );
   }
   if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {
     problems.push(
-      `A mail or a change at Stripe has waited for ${inHours(oldestSeconds)}. "mail" shows why the last attempt failed.`,
+      `An email or a change at Stripe has waited for ${inHours(oldestSeconds)}. "mail" shows why the last attempt failed.`,
     );
   }
   if (silence) {
@@ -97,11 +97,11 @@ export function unusualSilence(
 }
 
 /**
- * Queues a mail to the operator if something is wrong. At most one is queued a day, however many servers
+ * Queues an email to the operator if something is wrong. At most one is queued a day, however many servers
  * look.
  *
  * @param address OPERATOR_EMAIL
- * @param examine finds what else to report. It is called only when there is a mail to write anyway, or when `isDue`
+ * @param examine finds what else to report. It is called only when there is an email to write anyway, or when `isDue`
  * @returns whether `examine` was called
  */
 export async function queueAlarm(

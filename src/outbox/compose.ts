@@ -8,10 +8,10 @@ import { wordsOf } from './words.ts';
 import type { WordsContext } from './words.ts';
 import type { MailWork } from './kinds.ts';
 
-/** A mail that is ready to be sent. */
+/** An email that is ready to be sent. */
 export interface Mail {
   /**
-   * Stays the same when the mail is sent again, so that mail servers recognise the duplicate (RFC 5322,
+   * Stays the same when the email is sent again, so that mail servers recognise the duplicate (RFC 5322,
    * section 3.6.4).
    */
   messageId: string;
@@ -25,7 +25,7 @@ export interface Mail {
   unsubscribe: string | null;
 }
 
-/** What all mails of a server have in common. */
+/** What all emails of a server have in common. */
 export type Letterhead = Pick<WordsContext, 'brand' | 'contact' | 'publicUrl'> & Pick<Mail, 'from'>;
 
 export function letterheadOf({ brand, contactEmail, publicUrl, mail }: Config): Letterhead {
@@ -43,7 +43,7 @@ const eta = new Eta({
   autoTrim: [false, false],
 });
 
-/** Renders a mail as text and as HTML. */
+/** Renders an email as text and as HTML. */
 export function compose(
   work: MailWork,
   { from, ...letterhead }: Letterhead,

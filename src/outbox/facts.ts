@@ -8,32 +8,32 @@ import type { MailWork } from './kinds.ts';
 /** `not-started`: no payment for it has gone through yet. `ended`: it has ended, or there is none. */
 export type PlanState = 'live' | 'not-started' | 'ended';
 
-/** The data of a mail that proves a new address. It went there, whoever that belongs to, so it does not count. */
+/** The data of an email that proves a new address. It went there, whoever that belongs to, so it does not count. */
 const TO_A_NEW_ADDRESS = JSON.stringify({ isChange: true });
 
-/** Why a mail about days is dropped after their reversal. */
+/** Why an email about days is dropped after their reversal. */
 export const DAYS_TAKEN_BACK = 'The days were taken back.';
 
 /**
- * The facts that decide whether a mail is still true and that fill in its text. They are read when the mail is
+ * The facts that decide whether an email is still true and that fill in its text. They are read when the email is
  * sent, not when it was queued.
  */
 export interface MailFacts {
   /** Null for mail to the operator. */
   user: User | null;
-  /** The conversion that the mail is about; null when it is about none. */
+  /** The conversion that the email is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
   /**
-   * Whether the mail about that conversion's days is still queued, or was dropped because they were reversed, and none
+   * Whether the email about that conversion's days is still queued, or was dropped because they were reversed, and none
    * about a restoration was sent.
    */
   grantNeverAnnounced: boolean;
-  /** Whether the invoice that the mail is about has been paid. */
+  /** Whether the invoice that the email is about has been paid. */
   invoicePaid: boolean;
   /** The state of the account's plan. Read only for mail about a failed payment, otherwise `ended`. */
   plan: PlanState;
   /**
-   * Mails sent within the last day to the address or another +tag of it, for unproven accounts. Counted only while the
+   * Emails sent within the last day to the address or another +tag of it, for unproven accounts. Counted only while the
    * account's address is unproven, otherwise 0.
    */
   sentToday: number;
@@ -71,9 +71,9 @@ export async function readMailFacts(
   return { user, referral, grantNeverAnnounced, invoicePaid: invoice?.paidAt != null, plan, sentToday };
 }
 
-/** How many mails went to the unproven accounts of a mailbox. */
+/** How many emails went to the unproven accounts of a mailbox. */
 async function countSent(db: Db, emailHash: string, since: Date): Promise<number> {
-  // CROSS JOIN: SQLite then begins with the accounts. Otherwise it would look through every mail ever sent.
+  // CROSS JOIN: SQLite then begins with the accounts. Otherwise it would look through every email ever sent.
   const [row] = await db.$queryRaw<[{ count: number | bigint }]>`
     SELECT COUNT(*) AS "count" FROM "User" AS u CROSS JOIN "OutboxItem" AS o
     WHERE u."emailHash" = ${emailHash} AND u."emailProvenAt" IS NULL AND o."userId" = u."id"

@@ -29,7 +29,7 @@ export interface Hourly {
 }
 
 /**
- * Queues the mails that no event triggers: reminders of free days that end, and the alarm to the operator. It
+ * Queues the emails that no event triggers: reminders of free days that end, and the alarm to the operator. It
  * runs at once and then every hour, on every server.
  */
 export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyContext): Hourly {

@@ -1,5 +1,5 @@
 /**
- * The data of each kind of item, besides the account. It never holds a token: links are derived when a mail
+ * The data of each kind of item, besides the account. It never holds a token: links are derived when an email
  * is sent.
  */
 export interface OutboxKinds {
@@ -23,7 +23,7 @@ export interface OutboxKinds {
   'mail.days-restored': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
   /** A paid plan ended while free days were left, and they are counting down now. */
   'mail.days-running': null;
-  /** `until`: when the credit runs out, ISO 8601. The mail is dropped if that has changed. */
+  /** `until`: when the credit runs out, ISO 8601. The email is dropped if that has changed. */
   'mail.days-ending': { until: string };
   'mail.days-ended': { until: string };
   /** `nextAttempt`: when Stripe tries again, ISO 8601; null when Stripe does not say. */

@@ -41,7 +41,7 @@ export function addressToProve(user: ProvingUser, now: Date): ToProve | null {
 }
 
 /**
- * Returns the link of a `mail.prove-address` and the address it goes to. Null means that the mail is to be
+ * Returns the link of a `mail.prove-address` and the address it goes to. Null means that the email is to be
  * dropped: the address is proven, the change was voided or is to another address by now, a newer mail has the
  * link, or the link has expired.
  */
@@ -112,7 +112,7 @@ export function resetUrl(publicUrl: string, token: string): string {
 type Subscriber = Pick<User, 'id' | 'email'>;
 
 /**
- * The link that turns off mail about credit and payments. It works as long as the account has the address that the mail
+ * The link that turns off mail about credit and payments. It works as long as the account has the address that the email
  * went to, and does nothing else.
  */
 export function unsubscribeUrl({ publicUrl, secret }: LinkMaker, user: Subscriber): string {

@@ -21,7 +21,7 @@ export interface MailerContext {
 }
 
 /**
- * Sends one mail of the outbox, or drops it when what it says is no longer true.
+ * Sends one email of the outbox, or drops it when what it says is no longer true.
  *
  * @param signal aborts when the attempt has timed out or the server closes
  */
@@ -47,7 +47,7 @@ export async function sendMailOf(
   return context.send(mail, signal);
 }
 
-/** Returns the recipient, and the link if the mail has one. Null when the link no longer works. */
+/** Returns the recipient, and the link if the email has one. Null when the link no longer works. */
 async function addressOf(
   { db, letterhead: { publicUrl }, secret }: MailerContext,
   item: OutboxItem,

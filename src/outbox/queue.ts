@@ -20,7 +20,7 @@ export type NewItem = OutboxWork & {
    */
   id?: string;
   /**
-   * Recipient of a mail that must not follow a change of address. By default it goes to the account's address when it
+   * Recipient of an email that must not follow a change of address. By default it goes to the account's address when it
    * is sent.
    */
   address?: string;
@@ -43,7 +43,7 @@ export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void>
 }
 
 /**
- * Queues the mail that proves an address. The item keeps the address, so that the mail goes nowhere else if the
+ * Queues the email that proves an address. The item keeps the address, so that the email goes nowhere else if the
  * account's address or pending address changes before it is sent.
  */
 export function queueProof(tx: Tx, userId: string, { address, isChange }: ToProve): Promise<void> {

@@ -3,7 +3,7 @@ import type { Mail } from './compose.ts';
 import type { Outcome } from './items.ts';
 
 /**
- * Sends one mail. The mail server's answer is an outcome, not an error.
+ * Sends one email. The mail server's answer is an outcome, not an error.
  *
  * @throws Error when something is wrong on our side, or the signal ended the attempt
  */
@@ -22,7 +22,7 @@ interface SmtpError {
 }
 
 /**
- * Creates a sender that opens a new connection for each mail.
+ * Creates a sender that opens a new connection for each email.
  *
  * @param smtpUrl SMTP_URL. `smtps://` is encrypted from the start. `smtp://` uses STARTTLS when the server
  *   offers it, and requires it before sending a password to another machine.

@@ -5,18 +5,18 @@ import type { MailFacts } from './facts.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
 
-/** Maximum number of mails to an unproven address within a day (design: rule 12). */
+/** Maximum number of emails to an unproven address within a day (design: rule 12). */
 export const MAILS_TO_UNPROVEN = 5;
 
-/** Of these, reserved for mails that protect an account, such as links that reset its password. */
+/** Of these, reserved for emails that protect an account, such as links that reset its password. */
 export const RESERVED_FOR_SECURITY = 2;
 
 /**
- * Decides whether to drop a mail because what it says is no longer true or no longer wanted.
+ * Decides whether to drop an email because what it says is no longer true or no longer wanted.
  *
- * @param item its address is fixed when queued, for a mail that must not follow a change of address; otherwise null
+ * @param item its address is fixed when queued, for an email that must not follow a change of address; otherwise null
  * @param facts as they are now
- * @returns the reason, for the operator; null when the mail is to be sent
+ * @returns the reason, for the operator; null when the email is to be sent
  */
 export function whyDrop(
   work: MailWork,
@@ -30,11 +30,11 @@ export function whyDrop(
   if (!user) return 'There is no such account.';
   if (user.deletedAt) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
-  // The mail that proves the account's own address counts too, although its recipient is fixed when it is queued.
+  // The email that proves the account's own address counts too, although its recipient is fixed when it is queued.
   const isToOwn = address === null || (work.kind === 'mail.prove-address' && address === user.email);
   const reserved = canBeTurnedOff(work.kind) ? RESERVED_FOR_SECURITY : 0;
   if (isToOwn && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN - reserved)
-    return `The address is unproven, and ${sentToday} mails went there within a day.`;
+    return `The address is unproven, and ${sentToday} emails went there within a day.`;
   return whyUntrue(work, facts, user, now);
 }
 
@@ -49,7 +49,7 @@ function whyUntrue(
     case 'mail.days-restored':
       return referral?.convertedAt && !referral.reversedAt ? null : DAYS_TAKEN_BACK;
     case 'mail.days-reversed':
-      if (grantNeverAnnounced) return 'The mail about the grant of these days was not sent either.';
+      if (grantNeverAnnounced) return 'The email about the grant of these days was not sent either.';
       return referral?.reversedAt ? null : 'The days were given back.';
     case 'mail.days-running':
       if (user.tier === 'paid') return 'The user pays again.';

@@ -5,7 +5,7 @@ import type { MailFacts } from './facts.ts';
 import type { MailKind, MailWork, ReversalReason } from './kinds.ts';
 import { inDays, inDaysLeft, longDate } from '../wording.ts';
 
-/** The content of a mail. Both the HTML and the plain text are made from it. */
+/** The content of an email. Both the HTML and the plain text are made from it. */
 export interface Words {
   subject: string;
   /** Plain text, one entry per paragraph. */
@@ -17,14 +17,14 @@ export interface Words {
   after?: string[];
 }
 
-/** What the texts need besides the mail's own data. */
+/** What the texts need besides the email's own data. */
 export interface WordsContext {
   brand: string;
   /** CONTACT_EMAIL; null when it is not set. */
   contact: string | null;
   publicUrl: string;
   facts: MailFacts;
-  /** The link with a token; null for mails that have none. */
+  /** The link with a token; null for emails that have none. */
   link: string | null;
   /** True when the address to be proven is the new one of a pending change. */
   isChange: boolean;
@@ -57,7 +57,7 @@ function free(days: string): string {
 
 const GRANTED = `${REFERRAL_CREDIT_DAYS} free days`;
 
-/** Names the payment that a mail to one side is about. It must say nothing else about the friend. */
+/** Names the payment that an email to one side is about. It must say nothing else about the friend. */
 const WHOSE = {
   referrer: 'the first payment of a friend you invited',
   referred: 'your first payment',
@@ -89,7 +89,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     after: [
       'The link works for three days.',
       isChange
-        ? 'If you did not ask for this, ignore this email. Confirming gives this address to the account that asked for it, and deletes an account that somebody opened with this address and never confirmed or paid for.'
+        ? 'If you did not ask for this, ignore this email. Confirming gives this address to the account that asked for it, and deletes any account that somebody opened with this address but never confirmed or paid for.'
         : 'If you did not sign up yourself, do not confirm: somebody else did, with your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page: that removes everything that somebody else put into it.',
     ],
   }),
@@ -181,7 +181,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject: `Your free days end on ${dateOf(new Date(until))}`,
     paragraphs: [
       `You have paid access to ${brand} until ${dateOf(new Date(until))}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left.`,
-      IN_YOUR_BROWSER,
+      'After that, your portfolio stays in your browser, and you can still restore and export your cloud backups. Only new ones need paid access.',
       `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${GRANTED}.`,
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
@@ -241,7 +241,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   }),
 };
 
-/** Returns the content of a mail. */
+/** Returns the content of an email. */
 export function wordsOf(work: MailWork, context: WordsContext): Words {
   // Each function takes the data of its own kind, but the compiler cannot follow that through the look-up.
   const words = WORDS[work.kind] as (data: MailWork['data'], context: WordsContext) => Words;

@@ -8,7 +8,7 @@ type Told =
   | { kind: 'mail.days-granted' | 'mail.days-restored'; seconds: number }
   | { kind: 'mail.days-reversed'; seconds: number; because: ReversalReason };
 
-/** The queued mails that each one makes untrue. */
+/** The queued emails that each one makes untrue. */
 const UNDOES: Readonly<Record<Told['kind'], readonly Told['kind'][]>> = {
   'mail.days-granted': [],
   'mail.days-reversed': ['mail.days-granted', 'mail.days-restored'],
@@ -16,8 +16,8 @@ const UNDOES: Readonly<Record<Told['kind'], readonly Told['kind'][]>> = {
 };
 
 /**
- * Queues a mail to one side of a referral about their days. Days that came and went in one transaction are not
- * mentioned: the mail about the first change is taken out, and none is queued about the second.
+ * Queues an email to one side of a referral about their days. Days that came and went in one transaction are not
+ * mentioned: the email about the first change is taken out, and none is queued about the second.
  */
 export function tellSide(
   tx: Unit,
@@ -40,7 +40,7 @@ export function tellSide(
   if (seconds === 0) return;
   const side = user.id === referredId ? 'referred' : 'referrer';
   const data = { referralId, side, seconds } as const;
-  // Nobody was told of days that were granted in this transaction, so a mail must not say that they came back.
+  // Nobody was told of days that were granted in this transaction, so an email must not say that they came back.
   const isNew = rows.entries.some(
     (entry) => entry.kind === 'grant' && entry.userId === user.id && entry.referralId === referralId,
   );

@@ -7,13 +7,13 @@ import { securityHeaders, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Mail } from './types.ts';
 
-/** How many of the newest mails are kept. */
+/** How many of the newest emails are kept. */
 const KEPT = 200;
 
-/** A mail as the server hands it over. */
+/** An email as the server hands it over. */
 export type HandedMail = Omit<Mail, 'id' | 'at'>;
 
-/** Stores a mail that would otherwise leave the machine. A duplicate is recognised by its Message-ID. */
+/** Stores an email that would otherwise leave the machine. A duplicate is recognised by its Message-ID. */
 export function takeMail({ state, now, save }: Context, mail: HandedMail): void {
   const id = `mail_${createHash('sha256').update(mail.messageId).digest('hex').slice(0, 24)}`;
   if (state.mails.has(id)) {
@@ -26,7 +26,7 @@ export function takeMail({ state, now, save }: Context, mail: HandedMail): void 
   save();
 }
 
-/** Serves one mailbox for all recipients, with the newest mails that the server handed over, as text and as HTML. */
+/** Serves one mailbox for all recipients, with the newest emails that the server handed over, as text and as HTML. */
 export function serveMailbox(app: FastifyInstance, { state }: Context): void {
   app.get('/mail', (request, reply) => {
     const to = readText(asParams(request.query), 'to');
@@ -37,7 +37,7 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
   app.get<{ Params: { id: string } }>('/mail/:id', (request, reply) => {
     const mail = state.mails.get(request.params.id);
     return mail === undefined
-      ? sendMessage(reply, 404, 'This mail has been deleted.')
+      ? sendMessage(reply, 404, 'This email has been deleted.')
       : sendPage(reply, 200, 'mail', [], {
           title: mail.subject,
           mail: describe(mail),
@@ -48,7 +48,7 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
   app.get<{ Params: { id: string } }>('/mail/:id/html', (request, reply) => {
     const mail = state.mails.get(request.params.id);
     if (mail === undefined) {
-      return sendMessage(reply, 404, 'This mail has been deleted.');
+      return sendMessage(reply, 404, 'This email has been deleted.');
     }
     // The page is shown in a frame, with the limits of a mail program: no scripts, no pictures, and links
     // open outside it.

@@ -48,7 +48,7 @@ export interface Sandbox {
   apiBase: string;
   /** The sandbox's clock: the real one plus the time that people let pass. */
   now: () => Date;
-  /** Puts a mail into the mailbox at `/mail`. A duplicate is recognised by its Message-ID. */
+  /** Puts an email into the mailbox at `/mail`. A duplicate is recognised by its Message-ID. */
   takeMail: (mail: HandedMail) => void;
   /** Stops listening and retrying, and waits for deliveries in flight. */
   close: () => Promise<void>;

@@ -99,7 +99,7 @@ export interface StripeEvent {
   type: string;
 }
 
-/** A mail that the server has sent. This is not a Stripe object. */
+/** An email that the server has sent. This is not a Stripe object. */
 export interface Mail {
   id: string;
   /** ISO 8601, UTC. */
@@ -111,6 +111,6 @@ export interface Mail {
   subject: string;
   text: string;
   html: string;
-  /** The URL in `List-Unsubscribe`; null when the mail has none. */
+  /** The URL in `List-Unsubscribe`; null when the email has none. */
   unsubscribe: string | null;
 }

@@ -174,7 +174,7 @@ test('pages while the webhook of a payment is late', async () => {
   await page.unroute('**/api/me');
 
   await refusal.lift();
-  await page.getByText('Your payment has arrived').waitFor({ timeout: 60_000 });
+  await page.getByText('You have paid access now').waitFor({ timeout: 60_000 });
 });
 
 test('pages after a failed payment and an ended plan, with backups kept', async () => {

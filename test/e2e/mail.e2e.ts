@@ -26,7 +26,7 @@ async function subjectsFor(page: Page, address: string): Promise<string[]> {
   return page.getByRole('heading', { level: 2 }).allInnerTexts();
 }
 
-/** Waits for a mail and opens it, in the browser of its reader. */
+/** Waits for an email and opens it, in the browser of its reader. */
 async function openMail(page: Page, address: string, subject: string | RegExp): Promise<void> {
   await until(async () => {
     const subjects = await subjectsFor(page, address);
@@ -91,7 +91,7 @@ test('the story in two browsers and a mailbox: sign up, prove, invite, pay, rese
   await openMail(ann, annsAddress, 'We took back 45 free days');
   expect(await ann.locator('pre').innerText()).toContain('That payment was refunded.');
 
-  // Whoever holds the mail can unsubscribe, without logging in.
+  // Whoever holds the email can unsubscribe, without logging in.
   const unsubscribe = await ann.getByRole('link', { name: 'one click' }).getAttribute('href');
   const stranger = await openPage(site);
   await stranger.goto(unsubscribe ?? '');

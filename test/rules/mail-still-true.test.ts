@@ -35,7 +35,7 @@ const until = days(7).toISOString();
 const referral = { referralId: 'r', side: 'referrer', seconds: 86_400 } as const;
 
 /**
- * Why a mail is dropped. Unless a test says otherwise, Ann is free, has seven days left, and her friend's payment
+ * Why an email is dropped. Unless a test says otherwise, Ann is free, has seven days left, and her friend's payment
  * holds.
  */
 function why(
@@ -85,7 +85,7 @@ test('the mail about reversed days is dropped once they are given back', () => {
 
 test('the mail about reversed days is dropped when the mail about their grant was not sent', () => {
   expect(why(reversed, {}, { referral: REVERSED, grantNeverAnnounced: true })).toBe(
-    'The mail about the grant of these days was not sent either.',
+    'The email about the grant of these days was not sent either.',
   );
 });
 
@@ -150,11 +150,11 @@ test('an unproven address gets five mails a day, two of them only for security; 
   ] as const) {
     expect(why(work, { emailProvenAt: null }, { sentToday: most - 1 })).toBeNull();
     expect(why(work, { emailProvenAt: null }, { sentToday: most })).toBe(
-      `The address is unproven, and ${most} mails went there within a day.`,
+      `The address is unproven, and ${most} emails went there within a day.`,
     );
   }
   expect(why(granted, {}, { sentToday: 50 })).toBeNull();
-  // The mail that proves the account's own address counts, too. That of a change counts when it is asked for.
+  // The email that proves the account's own address counts, too. That of a change counts when it is asked for.
   const proof: MailWork = { kind: 'mail.prove-address', data: null };
   const full = { emailProvenAt: null };
   expect(why(proof, full, { sentToday: 5 }, ANN.email)).not.toBeNull();

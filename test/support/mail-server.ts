@@ -5,7 +5,7 @@ import { SMTPServer } from 'smtp-server';
 import type { SMTPServerOptions } from 'smtp-server';
 import { onTestFinished } from 'vitest';
 
-/** A mail as it reached the mail server. */
+/** An email as it reached the mail server. */
 export interface ReceivedMail {
   to: string;
   /** Names in lower case. */
@@ -34,7 +34,7 @@ export interface MailServer {
   connections: () => number;
   /** Asked for each recipient; null accepts. */
   refuse: (address: string) => Refusal | null;
-  /** Asked before a mail is accepted: it can wait, and breaks the connection off when it returns false. */
+  /** Asked before an email is accepted: it can wait, and breaks the connection off when it returns false. */
   accept: (mail: ReceivedMail) => Promise<boolean>;
   /** Asked before a connection is greeted: it can wait. */
   greet: () => Promise<void>;

@@ -32,7 +32,7 @@ export async function provePath(server: TestServer, { id }: Pick<Person, 'id'>):
   return new URL(link?.url ?? '').pathname;
 }
 
-/** The path of the link in a mail that resets a password. */
+/** The path of the link in an email that resets a password. */
 export function resetPathOf({ config }: TestServer, item: OutboxItem): string {
   return new URL(resetUrl(config.publicUrl, resetToken(SESSION_SECRET, item.id))).pathname;
 }

@@ -14,7 +14,7 @@ import { sendSettings } from './settings-page.ts';
 
 const NOT_DELETED = {
   'payments-not-set-up':
-    'Payments are not set up on this server, so we cannot cancel a subscription you may have. Your account was not deleted.',
+    'Your account was not deleted: payments are not set up on this server, so we cannot cancel any subscription you may have.',
   'checkout-opened-meanwhile': 'A payment was started in another window just now. Please try again.',
 };
 

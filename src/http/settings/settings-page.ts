@@ -29,7 +29,7 @@ const LISTED = 50;
 
 const THANKS: Notice = {
   kind: 'success',
-  text: 'Thank you. Your payment has arrived, and you have paid access.',
+  text: 'Thank you. You have paid access now.',
 };
 
 /** State of the Settings forms when they are rendered again. */
@@ -37,7 +37,7 @@ export interface SettingsForms {
   address?: { values: { email: string }; errors: { email?: string; currentPassword?: string } };
   password?: { errors: { currentPassword?: string; newPassword?: string } };
   deletion?: { errors: { currentPassword?: string } };
-  /** Why the mail that proves the address was not sent again. */
+  /** Why the email that proves the address was not sent again. */
   proving?: { error: string };
 }
 
@@ -72,7 +72,7 @@ export async function sendSettings(
     isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
     days: daysLeft(me, at),
     billing: anyLive(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
-    invitations: invitations.map((one) => ({ ...one, creditedUntil: creditedUntil(one.convertedAt) })),
+    invitations: invitations.map((one) => ({ ...one, activeUntil: activeUntil(one.convertedAt, at) })),
     creditHistory: await creditHistory(db, user, at),
     qrCode: await qrCode(me.referral.url),
     awaited,
@@ -116,7 +116,8 @@ function daysLeft({ access, subscription }: Overview, at: Date): { count: number
   return { count, what: renews ? `${unit} until your plan renews` : `${unit} left` };
 }
 
-/** When the credit of a conversion stops counting as active. */
-function creditedUntil(convertedAt: Date | null): Date | null {
-  return convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
+/** When a conversion stops counting under Active credits; null when it no longer does. */
+function activeUntil(convertedAt: Date | null, at: Date): Date | null {
+  const until = convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
+  return until && until >= at ? until : null;
 }

@@ -12,7 +12,7 @@ import { sendPage } from '../page.ts';
 const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
   'address-taken': 'This address belongs to another account, so your account keeps its current address.',
   'payments-not-set-up':
-    'Another account with this address may have a subscription. We cannot cancel it now, because payments are not set up on this server.',
+    'Your address was not confirmed: another account with this address may have a subscription, and we cannot cancel it because payments are not set up on this server.',
   'checkout-opened-meanwhile':
     'Another account with this address started a payment just now. Please try again in a moment.',
 };

@@ -128,7 +128,7 @@ const SHOWS_IN_STATUS = ignored("a failed renewal shows in the subscription's st
 /**
  * `invoice.payment_failed` and `invoice.payment_action_required`: if it is the first invoice, being active is no
  * proof of payment. A failed renewal shows in the subscription's own status; only the time of the next attempt is
- * stored. The user gets a mail about each failed attempt.
+ * stored. The user gets an email about each failed attempt.
  */
 export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
   const invoice = readInvoice(event.object);
@@ -159,7 +159,7 @@ export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
  */
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
-/** Queues the mail about one failed attempt, once. Returns whether there is anybody to tell. */
+/** Queues the email about one failed attempt, once. Returns whether there is anybody to tell. */
 function tellPaymentFailed(tx: Unit, invoice: InvoiceFacts, failedAt: Date): boolean {
   const { id: invoiceId, customerId, subscriptionId, attempts, nextAttemptAt } = invoice;
   const { users, customers, subscriptions } = tx.rows;

@@ -62,7 +62,7 @@ export async function checkPage(page: Page, name: string): Promise<void> {
   await checkKeyboard(page, name);
 }
 
-/** Checks the HTML of a mail on a phone and a desktop, in light and dark. */
+/** Checks the HTML of an email on a phone and a desktop, in light and dark. */
 export async function checkMail(page: Page, name: string, html: string): Promise<void> {
   for (const colorScheme of ['light', 'dark'] as const) {
     await page.emulateMedia({ colorScheme });
