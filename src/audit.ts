@@ -22,25 +22,14 @@ export type Change =
   | { kind: 'credit'; seconds: number }
   | { kind: 'link' | 'unlink'; customerId: string; otherUserId: string | null };
 
-/** Appends audit rows for one cause. */
+/** Appends the audit row of a change. */
 export function writeAudit(
   { now, rows }: Pick<Unit, 'now' | 'rows'>,
-  cause: Cause,
-  changes: readonly ({ userId: string } & Change)[],
+  { id: causeId, actor, note }: Cause,
+  change: { userId: string } & Change,
 ): void {
-  const { id, actor, note = null } = cause;
   const nothing = { fromTier: null, toTier: null, seconds: null, customerId: null, otherUserId: null };
-  rows.audit.push(
-    ...changes.map((change): AuditRow => ({
-      ...nothing,
-      ...change,
-      id: orderedId(),
-      at: now,
-      actor,
-      causeId: id,
-      note,
-    })),
-  );
+  rows.audit.push({ ...nothing, ...change, id: orderedId(), at: now, actor, causeId, note: note ?? null });
 }
 
 /** At the same instant, a cause comes before what follows from it; rows of one kind come as they were written. */

@@ -275,7 +275,7 @@ describe('on the command line', () => {
     expect(await cli(server, 'replay', 'evt_none')).toEqual({
       code: 1,
       stdout: '',
-      stderr: 'No event has the id evt_none.\n',
+      stderr: 'No event has the id evt_none. `reconcile` fetches what never arrived from Stripe.\n',
     });
   });
 

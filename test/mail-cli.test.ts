@@ -141,7 +141,7 @@ test('a mail whose address is not kept, or whose link is made anew, is not sent 
   expect(await cli('mail-resend', 'none')).toEqual({
     code: 1,
     stdout: '',
-    stderr: 'Nothing in the outbox has the id none.\n',
+    stderr: 'Nothing in the outbox has the id none. `mail` lists what is there.\n',
   });
 });
 

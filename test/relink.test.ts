@@ -103,7 +103,7 @@ describe('relink moves everything that the customer gave', () => {
     expect(lost).toEqual(
       expect.arrayContaining([
         expect.objectContaining({ kind: 'unlink', customerId: stripe.customer, otherUserId: ben.id, note }),
-        expect.objectContaining({ kind: 'tier', fromTier: 'paid', toTier: 'free' }),
+        expect.objectContaining({ kind: 'tier', fromTier: 'paid', toTier: 'free', note }),
         expect.objectContaining({ kind: 'credit', seconds: -45 * DAY, note }),
       ]),
     );
@@ -112,7 +112,7 @@ describe('relink moves everything that the customer gave', () => {
     expect(got).toEqual(
       expect.arrayContaining([
         expect.objectContaining({ kind: 'link', customerId: stripe.customer, otherUserId: ann.id, note }),
-        expect.objectContaining({ kind: 'tier', fromTier: 'free', toTier: 'paid' }),
+        expect.objectContaining({ kind: 'tier', fromTier: 'free', toTier: 'paid', note }),
       ]),
     );
     expect(new Set([...lost, ...got].map(({ causeId }) => causeId)).size).toBe(1);

@@ -48,8 +48,8 @@ export function setTier(tx: Unit, user: UserRow, tier: Tier, cause: TierCause): 
   return flipTier(tx, user, tier, cause);
 }
 
-function flipTier(tx: Unit, user: UserRow, tier: Tier, { id, actor }: TierCause): UserRow {
-  writeAudit(tx, { id, actor }, [{ userId: user.id, kind: 'tier', fromTier: user.tier, toTier: tier }]);
+function flipTier(tx: Unit, user: UserRow, tier: Tier, cause: TierCause): UserRow {
+  writeAudit(tx, cause, { userId: user.id, kind: 'tier', fromTier: user.tier, toTier: tier });
   const flipped = { ...user, tier };
   tx.rows.users.set(user.id, flipped);
   return flipped;

@@ -27,8 +27,8 @@ export function moveCustomer(
     rows.subscriptions.set(one.id, { ...one, trialHash: null, trialRefused });
   }
   const moved = { customerId: customer.id };
-  if (from !== null) writeAudit(tx, cause, [{ ...moved, userId: from, kind: 'unlink', otherUserId: to }]);
-  writeAudit(tx, cause, [{ ...moved, userId: to, kind: 'link', otherUserId: from }]);
+  if (from !== null) writeAudit(tx, cause, { ...moved, userId: from, kind: 'unlink', otherUserId: to });
+  writeAudit(tx, cause, { ...moved, userId: to, kind: 'link', otherUserId: from });
   // Stripe's mail about their payments goes to the customer's address.
   if (!customer.deletedAt) queue(tx, { kind: 'stripe.customer-address', userId: to, data: moved });
 }

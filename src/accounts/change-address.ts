@@ -6,7 +6,7 @@ import { addressToProve } from '../outbox/links.ts';
 import { queueNow, queueProof } from '../outbox/queue.ts';
 import { isUnclaimed, leaveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
-import { leaveLinks } from './links-of-address.ts';
+import { releaseResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions, closeOtherSessions } from './sessions.ts';
 import { withPassword } from './verified-user.ts';
 
@@ -118,7 +118,7 @@ export async function switchAddress(
   kept: KeptSession,
 ): Promise<void> {
   const { id: userId } = user;
-  await leaveLinks(tx, user);
+  await releaseResetLinks(tx, user);
   await setAddress(tx, user, to);
   const { secret, token } = kept;
   const isKept = token !== null && (await closeOtherSessions(tx, secret, userId, token));

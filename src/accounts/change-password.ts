@@ -1,13 +1,13 @@
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { endLinks } from './links-of-address.ts';
+import { endResetLinks } from './reset-links-of-address.ts';
 import { hashPassword } from './passwords.ts';
 import { closeAllSessions, openSession } from './sessions.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
 
 /**
- * Changes a user's password, ends all their sessions and pending links (see `endLinks`), and opens a new session for
+ * Changes a user's password, ends all their sessions and pending links (see `endResetLinks`), and opens a new session for
  * this browser.
  *
  * @param typed the current password and the new one; `mail`: whether a confirmation may be mailed
@@ -31,7 +31,7 @@ export async function changePassword(
     const user = await lockVerified(tx, verified);
     if (!user) return null;
     await setPassword(tx, userId, passwordHash);
-    await endLinks(tx, user);
+    await endResetLinks(tx, user);
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
     return openSession(tx, secret, userId);
   });

@@ -8,7 +8,7 @@ import { queueProof } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
 import { hashEmail } from './email.ts';
-import { takeLinks } from './links-of-address.ts';
+import { takeResetLinks } from './reset-links-of-address.ts';
 import { hashPassword } from './passwords.ts';
 import { closeSession, openSession } from './sessions.ts';
 
@@ -61,7 +61,7 @@ export async function wasJustMade(db: Db, email: string, now: Date): Promise<boo
 }
 
 /**
- * Creates an account with tier `free` and without credit.
+ * Creates an account with tier `free` and without credit, and gives it the reset links that wait for its address.
  *
  * @param email in lower case
  */
@@ -78,6 +78,6 @@ export async function createUser(tx: Tx, email: string, passwordHash: string): P
       createdAt: tx.now,
     },
   });
-  await takeLinks(tx, user.id, email);
+  await takeResetLinks(tx, user.id, email);
   return user;
 }

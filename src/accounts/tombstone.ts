@@ -2,12 +2,12 @@ import type { User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { later } from '../instants.ts';
 import { leaveAddress, NO_ADDRESS } from './addresses.ts';
-import { leaveLinks } from './links-of-address.ts';
+import { releaseResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions } from './sessions.ts';
 
 /**
- * Empties an account's row (design: rule 11): its address, password, sessions and backups are deleted. The ledger
- * stays, and so do keyed hashes of the addresses that count, so that the same person cannot earn a
+ * Empties an account's row (design: rule 11): its address, password, sessions, reset links and backups are deleted. The
+ * ledger stays, and so do keyed hashes of the addresses that count, so that the same person cannot earn a
  * second referral.
  *
  * @param user locked
@@ -15,7 +15,7 @@ import { closeAllSessions } from './sessions.ts';
 export async function leaveTombstone(tx: Tx, user: User): Promise<void> {
   const userId = user.id;
   const counts = await leaveAddress(tx, user);
-  await leaveLinks(tx, user);
+  await releaseResetLinks(tx, user);
   await closeAllSessions(tx, userId);
   await tx.backup.deleteMany({ where: { userId } });
   await tx.user.update({

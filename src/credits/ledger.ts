@@ -108,7 +108,7 @@ function move(
   const at = momentOf(tx, user);
   const balance = kind === 'reversal' ? taken(user, at, seconds) : granted(user, at, seconds);
   const change = kind === 'reversal' ? -seconds : seconds;
-  writeAudit(tx, cause, [{ userId: user.id, kind: 'credit', seconds: change }]);
+  writeAudit(tx, cause, { userId: user.id, kind: 'credit', seconds: change });
   return append(tx, user, { kind, at, seconds, referralId, causeId: cause.id }, balance);
 }
 

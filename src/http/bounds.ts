@@ -1,7 +1,8 @@
 /**
  * Limits on what clients can make the server hold (connections and incomplete bodies), and when it refuses more work.
- * Times are in ms. `app.ts` sets the timeouts and refuses requests when the event loop is overloaded; `one-client.ts`
- * caps open connections and limits what one network or connection can hold; `unverified-bodies.ts` limits webhook bodies.
+ * Times are in ms. `app.ts` sets the timeouts and refuses requests when the event loop is overloaded;
+ * `connections.ts` limits open connections, `one-client.ts` what one network or connection can hold, and
+ * `unverified-bodies.ts` webhook bodies.
  */
 export interface Bounds {
   /**
@@ -19,8 +20,8 @@ export interface Bounds {
    */
   incomplete: { webhooks: Shares; others: Shares };
   /**
-   * When there is no room, the oldest connection whose request is incomplete makes way for a new one, if it is older than
-   * this: a real request arrives within milliseconds. Behind a proxy this holds for incomplete requests.
+   * Without a proxy, a connection this old may be closed to make room (see `boundConnections`). Behind one, an incomplete
+   * request may be: a real one arrives within milliseconds.
    */
   patienceMs: number;
   /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */

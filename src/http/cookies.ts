@@ -7,6 +7,9 @@ const SESSION = 'tandem_session';
 const INVITATION = 'tandem_ref';
 const FLASH = 'tandem_flash';
 
+/** A message waits this long for the page that shows it, s. */
+const FLASH_SECONDS = 60;
+
 /** How long a referral code is remembered, s. */
 const INVITATION_SECONDS = 30 * DAY_SECONDS;
 
@@ -126,7 +129,7 @@ export function clearInvitation(request: FastifyRequest, reply: FastifyReply): v
 }
 
 export function setFlash(request: FastifyRequest, reply: FastifyReply, flash: Flash): void {
-  void reply.setCookie(named(request, FLASH), flash, options(request, 60));
+  void reply.setCookie(named(request, FLASH), flash, options(request, FLASH_SECONDS));
 }
 
 /** The one-off message for this page or from the redirect that led to it. Reading it clears it. */

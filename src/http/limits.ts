@@ -38,7 +38,7 @@ const LIMITS = {
   mailsToUnprovenMailbox: MAILS_TO_UNPROVEN,
 } as const;
 
-const OTHER_WINDOWS: Readonly<Partial<Record<LimitName, number>>> = {
+const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
   resetMailsToMailbox: 60 * 60,
   mailsToUnprovenMailbox: DAY_SECONDS,
 };
@@ -97,7 +97,7 @@ export function declareLimits(app: FastifyInstance, context: AppContext): void {
 function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared: boolean): Limit {
   const options = {
     points: LIMITS[name],
-    duration: OTHER_WINDOWS[name] ?? WINDOW_SECONDS,
+    duration: OTHER_WINDOW_SECONDS[name] ?? WINDOW_SECONDS,
     keyPrefix: name,
   };
   const inMemory = new RateLimiterMemory(options);
@@ -266,7 +266,7 @@ export async function takeForMailbox(
 }
 
 /**
- * Gives back the point of an email that was not sent. If the window has ended by then, one extra mail is allowed,
+ * Gives back the point of an email that was not sent. If the window has ended by then, one extra email is allowed,
  * which does no harm.
  */
 export async function giveBackToMailbox(

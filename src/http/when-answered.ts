@@ -9,7 +9,9 @@ const waiting = new WeakMap<ServerResponse, Then[]>();
 
 /**
  * Calls `then` once, as soon as a request's answer has been sent or its client has gone. Fastify's `onResponse` does not
- * run for a client that leaves first, and a pipelined answer may never get the connection.
+ * run for a client that leaves first, and a pipelined answer may never get the connection. Call it before the answer has
+ * ended. All calls for one answer share a pair of listeners: pipelined answers share a socket, and Node warns of a leak
+ * from the eleventh listener on.
  */
 export function whenAnswered(
   { raw: { socket } }: FastifyRequest,

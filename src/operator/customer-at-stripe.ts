@@ -35,7 +35,15 @@ export async function customerAtStripe(stripe: Stripe, id: string): Promise<stri
     if (absenceOf(error) === 'gone') return null;
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
     throw new PlainError(
-      `${id} is not known here, and asking Stripe failed: ${sentence(error.message)} Try again later.`,
+      `${id} is not known here, and asking Stripe failed: ${sentence(error.message)} ${whatToDo(error)}`,
     );
   }
+}
+
+function whatToDo(error: Stripe.errors.StripeError): string {
+  const { StripeAuthenticationError, StripePermissionError } = Stripe.errors;
+  if (absenceOf(error) === 'other-mode') return 'Set STRIPE_API_KEY to the key of that mode.';
+  return error instanceof StripeAuthenticationError || error instanceof StripePermissionError
+    ? 'Check STRIPE_API_KEY.'
+    : 'Try again later.';
 }

@@ -8,12 +8,7 @@ import { customerOfEvent, nameOf } from './who.ts';
 /** `event`: shows one event with its outcome, whom it is about, and its payload, which can hold personal data. */
 export async function event({ db, paint }: CommandContext, id: string): Promise<CommandResult> {
   const row = await db.event.findUnique({ where: { id } });
-  if (!row) {
-    throw new PlainError(
-      `No event has the id ${id}. \`reconcile\` fetches what never arrived from Stripe.`,
-      'not_found',
-    );
-  }
+  if (!row) throw noSuchEvent(id);
   const customerId = await customerOfEvent(db, row);
   const customer =
     customerId === null
@@ -46,4 +41,11 @@ export async function event({ db, paint }: CommandContext, id: string): Promise<
       payload,
     },
   };
+}
+
+export function noSuchEvent(id: string): PlainError {
+  return new PlainError(
+    `No event has the id ${id}. \`reconcile\` fetches what never arrived from Stripe.`,
+    'not_found',
+  );
 }

@@ -82,7 +82,11 @@ export const NOT_AGAIN: Readonly<Record<string, string>> = {
  */
 export async function mailResend({ db, config, now }: CommandContext, id: string): Promise<CommandResult> {
   const item = await db.outboxItem.findUnique({ where: { id } });
-  if (!item) throw new PlainError(`Nothing in the outbox has the id ${id}.`, 'not_found');
+  if (!item)
+    throw new PlainError(
+      `Nothing in the outbox has the id ${id}. \`mail\` lists what is there.`,
+      'not_found',
+    );
   const why = item.status === 'queued' ? undefined : NOT_AGAIN[item.kind];
   if (why !== undefined) throw new PlainError(`${item.kind} cannot be sent again: ${why}.`);
   const { operatorEmail } = config;
@@ -104,7 +108,7 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
     }),
   );
   if (count === 0)
-    throw new PlainError(`A server took ${id} in the meantime. Look at it with "mail", then try again.`);
+    throw new PlainError(`A server took ${id} in the meantime. Look at it with \`mail\`, then try again.`);
   return {
     text: `${item.kind} ${id} is due now: a running server picks it up.`,
     json: { id, status: 'queued' },

@@ -45,7 +45,7 @@ export async function reconcile(
     if (config.sandbox && error instanceof Stripe.errors.StripeConnectionError)
       throw new PlainError(SANDBOX_OFF);
     throw new PlainError(
-      `Asking Stripe failed: ${sentence(error.message)} What was fixed so far is kept; run reconcile again to continue.`,
+      `Asking Stripe failed: ${sentence(error.message)} What was fixed so far is kept; run \`reconcile\` again to continue.`,
     );
   }
 }

@@ -6,6 +6,7 @@ import type { Event } from '../db/generated/client.ts';
 import { isRefused } from '../db/transaction.ts';
 import { PlainError } from '../plain-error.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { noSuchEvent } from './event.ts';
 
 /**
  * `replay`: handles a failed event again from its stored payload, the way the webhook does. An event that was applied
@@ -16,7 +17,7 @@ import type { CommandContext, CommandResult } from './command.ts';
  */
 export async function replay(context: CommandContext, eventId: string): Promise<CommandResult> {
   const row = await context.db.event.findUnique({ where: { id: eventId } });
-  if (!row) throw new PlainError(`No event has the id ${eventId}.`, 'not_found');
+  if (!row) throw noSuchEvent(eventId);
   const outcome: EventOutcome = row.status === 'failed' ? await again(context, row) : { status: 'duplicate' };
   return { text: `${eventId} ${formatOutcome(outcome)}.`, json: { id: eventId, ...outcome } };
 }

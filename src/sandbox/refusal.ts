@@ -1,4 +1,4 @@
-/** Something that makes no sense at the moment was asked of the sandbox. Nothing has happened. */
+/** The sandbox was asked for something that is not possible now. Nothing has changed. */
 export class Refusal extends Error {
   override name = 'Refusal';
 }

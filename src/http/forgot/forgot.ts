@@ -36,7 +36,10 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     return forgotPage(request, reply, { sentTo: email });
   });
 
-  /** Mails the link after the answer, or a second later if nobody reads it: it is counted already. */
+  /**
+   * Mails the link after the answer, or a second later if the client does not read it: the email is already counted
+   * against the limit, so it must be sent.
+   */
   function mailSoon(request: FastifyRequest, reply: FastifyReply, email: string): void {
     let isDone = false;
     const mail = (): void => {

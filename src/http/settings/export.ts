@@ -6,11 +6,10 @@ import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/timeline.ts';
 
 /**
- * Exports everything stored about a user as one JSON document, except the hashes of passwords, sessions, reset links
- * and addresses, operators' notes, and the data of outbox items; while the address is unproven, also except reset links.
- * It shows no more of other people than Settings does.
- * Payments appear under their invoices; cards and amounts are stored only at Stripe. Stripe's events appear through
- * what they changed.
+ * Exports everything stored about a user as one JSON document. Left out are hashes (of passwords, tokens and addresses),
+ * operators' notes, the other account of an audit row, and the data of outbox items; while the address is unproven, also
+ * reset links and the emails that carry them. Payments appear under their invoices; cards and amounts are stored only at
+ * Stripe. Stripe's events appear through what they changed.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };

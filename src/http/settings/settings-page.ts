@@ -45,7 +45,7 @@ export interface SettingsForms {
  * Renders Settings.
  *
  * @param forms what was typed and what was wrong with it, when a form is answered
- * @param cameFromCheckout whether to wait for a payment's webhook
+ * @param cameFromCheckout whether they come back from the checkout: the webhook of a payment may be still to come
  */
 export async function sendSettings(
   context: AppContext,

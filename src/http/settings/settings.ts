@@ -1,25 +1,22 @@
 import type { FastifyInstance } from 'fastify';
 import * as z from 'zod';
 
-import { mailProofAgain } from '../../accounts/change-address.ts';
 import { setMailOff } from '../../accounts/mail-off.ts';
 import { closeOtherSessions } from '../../accounts/sessions.ts';
 import { lockUser } from '../../db/lock-user.ts';
 import { inTransaction } from '../../db/transaction.ts';
-import { addressToProve } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
 import { limitedByAccount } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
-import { mayMail } from '../may-mail.ts';
-import { addressForm, TOO_MANY_MAILS } from './address-form.ts';
-import { deletionForm } from './deletion-form.ts';
-import { passwordForm } from './password-form.ts';
+import { addressRoutes } from './address.ts';
+import { deletionRoute } from './deletion.ts';
+import { passwordRoute } from './password.ts';
 import { sendSettings } from './settings-page.ts';
 
 /** The Settings page and its forms. */
 export function settingsRoutes(app: FastifyInstance, context: AppContext): void {
-  const { config, db, sessionSecret, now } = context;
+  const { db, sessionSecret, now } = context;
   const limitPaymentChecks = limitedByAccount('paymentChecksOfAccount');
 
   app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
@@ -34,27 +31,9 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   // restored.
   app.get('/settings/:form', (_request, reply) => reply.redirect('/settings', 303));
 
-  addressForm(app, context);
-  passwordForm(app, context);
-  deletionForm(app, context);
-
-  app.post(
-    '/settings/verify',
-    { onRequest: limitedByAccount('proofMailsOfAccount') },
-    async (request, reply) => {
-      if (!request.user) return redirectToLogIn(request, reply);
-      const { user } = request;
-      const toProve = config.mail === null ? null : addressToProve(user, now());
-      if (!toProve) return reply.redirect('/settings', 303);
-      if (!(await mayMail(context, request, toProve.address, false)))
-        return sendSettings(context, request, reply.status(429), user, {
-          proving: { error: TOO_MANY_MAILS },
-        });
-      await mailProofAgain(db, user.id, toProve.address, now());
-      setFlash(request, reply, 'proof-mailed');
-      return reply.redirect('/settings', 303);
-    },
-  );
+  addressRoutes(app, context);
+  passwordRoute(app, context);
+  deletionRoute(app, context);
 
   app.post('/settings/mail', async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);

@@ -87,8 +87,9 @@ function storeDispute(
 /** Sets a dispute's row to Stripe's current answer. The row keeps the time of the newest event seen. */
 export function storeFetchedDispute({ rows, now }: Unit, paymentId: string, dispute: DisputeSnapshot): void {
   const { id, status } = dispute;
-  const createdAt = dispute.createdAt ?? now;
-  const snapshotAt = rows.disputes.get(id)?.snapshotAt ?? createdAt;
+  const known = rows.disputes.get(id);
+  const createdAt = dispute.createdAt ?? known?.createdAt ?? now;
+  const snapshotAt = known?.snapshotAt ?? createdAt;
   rows.disputes.set(id, { id, paymentId, status, createdAt, snapshotAt });
 }
 

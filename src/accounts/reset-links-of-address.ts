@@ -3,16 +3,16 @@ import type { Tx } from '../db/transaction.ts';
 import { isUnclaimed } from './addresses.ts';
 import { hashExactly } from './email.ts';
 
-// Whoever owns an address claims an account that a stranger created with it by a reset link mailed there (design: rule
-// 12). Such a link belongs to the address, so the stranger cannot void it: neither by another password, nor by leaving the
-// address and signing up with it again. All other reset links belong to the account.
+// A reset link mailed to an address lets its owner claim an account that a stranger created with it (design: rule 12).
+// The stranger must not be able to void it, neither by changing the password nor by leaving the address and signing up
+// again. So such a link stays with the address. All other reset links belong to the account.
 
 /**
  * Ends an account's reset links, except those by which the owner of the address can still claim it.
  *
  * @param user locked
  */
-export async function endLinks(tx: Tx, user: User): Promise<void> {
+export async function endResetLinks(tx: Tx, user: User): Promise<void> {
   const keepsMailed = await isUnclaimed(tx, user);
   await tx.resetLink.deleteMany({ where: { userId: user.id, ...(keepsMailed && { mailed: false }) } });
 }
@@ -23,7 +23,7 @@ export async function endLinks(tx: Tx, user: User): Promise<void> {
  *
  * @param user locked, still with that address
  */
-export async function leaveLinks(tx: Tx, user: User): Promise<void> {
+export async function releaseResetLinks(tx: Tx, user: User): Promise<void> {
   if (user.email !== null && (await isUnclaimed(tx, user))) {
     await tx.resetLink.updateMany({
       where: { userId: user.id, mailed: true, used: false },
@@ -38,7 +38,7 @@ export async function leaveLinks(tx: Tx, user: User): Promise<void> {
  *
  * @param email in lower case
  */
-export async function takeLinks(tx: Tx, userId: string, email: string): Promise<void> {
+export async function takeResetLinks(tx: Tx, userId: string, email: string): Promise<void> {
   await tx.resetLink.updateMany({
     where: { addressHash: await hashExactly(tx, email) },
     data: { userId, addressHash: null },

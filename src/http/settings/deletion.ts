@@ -19,7 +19,7 @@ const NOT_DELETED = {
 };
 
 /** Deleting the account. */
-export function deletionForm(app: FastifyInstance, context: AppContext): void {
+export function deletionRoute(app: FastifyInstance, context: AppContext): void {
   const { config, db, stripe, now } = context;
   const { products } = config.stripe;
 

@@ -14,7 +14,7 @@ import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-passw
 import { sendSettings } from './settings-page.ts';
 
 /** Changing the password. */
-export function passwordForm(app: FastifyInstance, context: AppContext): void {
+export function passwordRoute(app: FastifyInstance, context: AppContext): void {
   const { db, sessionSecret, now } = context;
 
   app.post('/settings/password', async (request, reply) => {

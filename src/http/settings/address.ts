@@ -1,22 +1,24 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import * as z from 'zod';
 
-import { changeAddress, requestAddressChange } from '../../accounts/change-address.ts';
+import { changeAddress, mailProofAgain, requestAddressChange } from '../../accounts/change-address.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { typedPassword } from '../../accounts/passwords.ts';
+import { addressToProve } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
-import { takeForAccount, takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
+import { limitedByAccount, takeForAccount, takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
 import { mayMail, mayNotify } from '../may-mail.ts';
 import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
 import { sendSettings } from './settings-page.ts';
 
-export const TOO_MANY_MAILS =
+const TOO_MANY_MAILS =
   'We have sent too many emails to this address today. Look in the spam folder, or try again tomorrow.';
-/** Changing the address. With mail, it takes effect once the new one is proven. */
-export function addressForm(app: FastifyInstance, context: AppContext): void {
+
+/** Changing the address, which takes effect at once or, with mail, once it is proven; and mailing the link again. */
+export function addressRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, sessionSecret, now } = context;
 
   app.post('/settings/address', async (request, reply) => {
@@ -65,4 +67,22 @@ export function addressForm(app: FastifyInstance, context: AppContext): void {
     setFlash(request, reply, keeps ? 'address-kept' : byMail ? 'change-mailed' : 'address-changed');
     return reply.redirect('/settings', 303);
   });
+
+  app.post(
+    '/settings/verify',
+    { onRequest: limitedByAccount('proofMailsOfAccount') },
+    async (request, reply) => {
+      if (!request.user) return redirectToLogIn(request, reply);
+      const { user } = request;
+      const toProve = config.mail === null ? null : addressToProve(user, now());
+      if (!toProve) return reply.redirect('/settings', 303);
+      if (!(await mayMail(context, request, toProve.address, false)))
+        return sendSettings(context, request, reply.status(429), user, {
+          proving: { error: TOO_MANY_MAILS },
+        });
+      await mailProofAgain(db, user.id, toProve.address, now());
+      setFlash(request, reply, 'proof-mailed');
+      return reply.redirect('/settings', 303);
+    },
+  );
 }
