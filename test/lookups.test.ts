@@ -139,6 +139,38 @@ describe('WHO', () => {
     expect(asked.filter((url) => url.includes(stripe.payment))).toEqual([]);
   });
 
+  test.each([
+    [
+      404,
+      {
+        type: 'invalid_request_error',
+        code: 'resource_missing',
+        message: 'No such charge; a similar object exists in live mode, but a test mode key was used.',
+      },
+      'Set STRIPE_API_KEY to the key of that mode.',
+    ],
+    [401, { type: 'invalid_request_error', message: 'Invalid API Key provided.' }, 'Check STRIPE_API_KEY.'],
+    [402, { type: 'card_error', message: 'Something else.' }, 'Try again later.'],
+  ])(
+    'that Stripe cannot be asked about (%i) is an error that says what to do',
+    async (status, error, advice) => {
+      const { server } = await withAnn();
+      const api = createServer((_request, response) => {
+        response.writeHead(status, { 'content-type': 'application/json' });
+        response.end(JSON.stringify({ error }));
+      });
+      await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
+      onTestFinished(() => void api.close());
+      const base = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
+      const env = { STRIPE_API_KEY: 'sk_test_1', STRIPE_API_BASE: base };
+      expect(await cli({ ...server, env }, 'user', 'ch_1')).toEqual({
+        code: 1,
+        stdout: '',
+        stderr: `ch_1 is not known here, and asking Stripe failed: ${error.message} ${advice}\n`,
+      });
+    },
+  );
+
   test('that leads to nobody is an error that says what is missing', async () => {
     const { server } = await withAnn();
     const unlinked = buyer();
