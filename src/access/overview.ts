@@ -3,7 +3,7 @@ import { tierOf } from './tier.ts';
 import type { Tier } from './tier.ts';
 import type { Config, Plan, Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
-import type { Db } from '../db/transaction.ts';
+import type { Reader } from '../db/transaction.ts';
 import { countReferrals } from '../referrals/counts.ts';
 import type { ReferralCounts } from '../referrals/counts.ts';
 import { accessOf, creditView } from './access.ts';
@@ -44,7 +44,7 @@ export function overviewConfigOf({ publicUrl, stripe: { prices } }: Config): Ove
 }
 
 export async function describeUser(
-  db: Db,
+  db: Reader,
   user: User,
   subscriptions: readonly Subscription[],
   config: OverviewConfig,

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 
 import type { Subscription } from '../db/generated/client.ts';
-import type { Db, Tx } from '../db/transaction.ts';
+import type { Reader } from '../db/transaction.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { later } from '../instants.ts';
 import { firstPaymentOf } from './first-payment.ts';
@@ -14,7 +14,7 @@ import { tierOf } from './tier.ts';
 /**
  * All subscriptions of all of the user's customers. The status is null where only an invoice or a checkout is known.
  */
-export async function subscriptionsOf(db: Db | Tx, userId: string): Promise<Subscription[]> {
+export async function subscriptionsOf(db: Reader, userId: string): Promise<Subscription[]> {
   return db.$queryRaw<Subscription[]>`
     SELECT s.* FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId"
     WHERE c."userId" = ${userId}`;

@@ -1,5 +1,5 @@
 import type { Prisma, User } from '../db/generated/client.ts';
-import type { Db, Tx } from '../db/transaction.ts';
+import type { Reader, Tx } from '../db/transaction.ts';
 
 /** The `emailHash` of a tombstone whose address does not count. No real address hashes to it. */
 export const NO_ADDRESS = '';
@@ -25,12 +25,10 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
 
 /**
  * Whether an account loses its address to whoever proves it (design: rule 12): the address was never proven
- * and nothing was ever paid.
- *
- * @param client the database, or the transaction that holds the user's lock
+ * and nothing was ever paid. Before changing anything because of it, ask again under the user's lock.
  */
-export async function isUnclaimed(client: Prisma.TransactionClient, user: User): Promise<boolean> {
-  return user.emailProvenAt === null && !(await hasPaid(client, user.id, null));
+export async function isUnclaimed(db: Reader, user: User): Promise<boolean> {
+  return user.emailProvenAt === null && !(await hasPaid(db, user.id, null));
 }
 
 /**
@@ -38,7 +36,7 @@ export async function isUnclaimed(client: Prisma.TransactionClient, user: User):
  * address share a mailbox. Of their unproven accounts, those that have paid come first, then the older ones. Otherwise
  * a stranger with an account under another +tag could use up the emails that let the owner in.
  */
-export async function isFirstOfMailbox(db: Db, user: User): Promise<boolean> {
+export async function isFirstOfMailbox(db: Reader, user: User): Promise<boolean> {
   const { id, emailHash } = user;
   const paid = { customers: { some: { subscriptions: { some: paidSince({ not: null }) } } } };
   const older = { createdAt: { lt: user.createdAt } };
@@ -52,13 +50,9 @@ export async function isFirstOfMailbox(db: Db, user: User): Promise<boolean> {
  *
  * @param after count only payments later than this; null counts all
  */
-export async function hasPaid(
-  client: Prisma.TransactionClient,
-  userId: string,
-  after: Date | null,
-): Promise<boolean> {
+export async function hasPaid(db: Reader, userId: string, after: Date | null): Promise<boolean> {
   const since = after === null ? { not: null } : { gt: after };
-  const paid = await client.subscription.count({ where: { customer: { userId }, ...paidSince(since) } });
+  const paid = await db.subscription.count({ where: { customer: { userId }, ...paidSince(since) } });
   return paid > 0;
 }
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
-import type { Db, Tx } from '../db/transaction.ts';
+import type { Db, Reader, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { resetToken } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
@@ -35,9 +35,9 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
 }
 
 /**
- * Queues an email with a reset link if an account has the address. The caller must not show whether one has. While such an
- * email to an unproven address still waits to be sent, it queues no second one: only the last link works, and few emails
- * a day go there.
+ * Queues an email with a reset link if an account has the address. The caller must not show whether one has. While such
+ * an email to an unproven address still waits to be sent, it queues no second one: only the last link works, and few
+ * emails a day go there.
  *
  * @param email in lower case
  * @param mayMail whether one more mail may be sent to the account's address
@@ -120,13 +120,13 @@ export async function findJustReset(db: Db, secret: string, token: string, now: 
 
 /** Returns null when the link is invalid, has expired, or waits for an account. */
 async function findLink(
-  client: Db | Tx,
+  db: Reader,
   secret: string,
   token: string,
   now: Date,
 ): Promise<{ user: User; mailed: boolean; used: boolean } | null> {
   const where = { tokenHash: hashToken(secret, token), expiresAt: { gt: wholeSeconds(now) } };
-  const link = await client.resetLink.findUnique({ where, include: { user: true } });
+  const link = await db.resetLink.findUnique({ where, include: { user: true } });
   return link?.user ? { ...link, user: link.user } : null;
 }
 

@@ -10,6 +10,9 @@ import { createGroups } from './group-commit.ts';
 
 export type Db = PrismaClient;
 
+/** For functions that only read: the database, a transaction or a snapshot. */
+export type Reader = Prisma.TransactionClient;
+
 export type Engine = 'sqlite' | 'postgresql';
 
 /**
@@ -108,7 +111,7 @@ export async function inTransaction<T>(db: Db, now: Date, work: (tx: Tx) => Prom
  * Runs `work` on a read-only snapshot, taken at its first statement. It neither waits for writers nor blocks them.
  * `work` may run more than once.
  */
-export function inSnapshot<T>(db: Db, work: (snapshot: Prisma.TransactionClient) => Promise<T>): Promise<T> {
+export function inSnapshot<T>(db: Db, work: (snapshot: Reader) => Promise<T>): Promise<T> {
   // Prisma passes only the isolation level on to an adapter, so ours treat any level as a request for a snapshot.
   const options = {
     isolationLevel: 'Serializable',

@@ -4,7 +4,7 @@ import { load, loadLedgers, union } from './load.ts';
 import type { Wanted } from './load.ts';
 import { fork } from './rows.ts';
 import type { Rows } from './rows.ts';
-import type { Db, Tx } from './transaction.ts';
+import type { Reader, Tx } from './transaction.ts';
 import type { Programme } from '../programme.ts';
 import { write } from './write.ts';
 
@@ -186,7 +186,7 @@ async function loadTrials(tx: Tx, users: readonly string[], rows: Rows): Promise
 }
 
 /** How many trials were started by other accounts that have, or had, this address. */
-export async function countTrialsByAnother(db: Db | Tx, userId: string, emailHash: string): Promise<number> {
+export async function countTrialsByAnother(db: Reader, userId: string, emailHash: string): Promise<number> {
   const [{ count }] = await db.$queryRaw<[{ count: number | bigint }]>`
     SELECT (${trialsByAnother(userId, emailHash)}) AS "count"`;
   return Number(count);

@@ -11,8 +11,8 @@ import { holds } from '../access/money-back.ts';
 import { provesPayment } from '../access/proof.ts';
 import { deriveTier } from '../access/tier.ts';
 import { checkLedger } from '../credits/fold.ts';
-import type { CreditEntry, Prisma } from '../db/generated/client.ts';
-import type { Db } from '../db/transaction.ts';
+import type { CreditEntry } from '../db/generated/client.ts';
+import type { Db, Reader } from '../db/transaction.ts';
 import { inSnapshot } from '../db/transaction.ts';
 import { DAY_SECONDS, isoText, secondsBetween } from '../instants.ts';
 import { firstPaymentOf } from '../access/first-payment.ts';
@@ -209,7 +209,7 @@ export async function examine(db: Db, options: ExamineOptions): Promise<Finding[
 }
 
 /** Reads the next page: the rows after an id. */
-type ReadPage<Row> = (snapshot: Prisma.TransactionClient, after: string) => Promise<Row[]>;
+type ReadPage<Row> = (snapshot: Reader, after: string) => Promise<Row[]>;
 
 async function examineAll<Row extends { id: string }>(
   db: Db,
@@ -239,7 +239,7 @@ function findingsOf<Row>(row: Row, checks: readonly Check<Row>[], options: Exami
 
 type Account = Awaited<ReturnType<typeof readAccounts>>[number];
 
-function readAccounts(snapshot: Prisma.TransactionClient, after: string) {
+function readAccounts(snapshot: Reader, after: string) {
   return snapshot.user.findMany({
     where: { id: { gt: after } },
     orderBy: { id: 'asc' },
@@ -264,7 +264,7 @@ function readAccounts(snapshot: Prisma.TransactionClient, after: string) {
 
 type CustomerFacts = Awaited<ReturnType<typeof readCustomers>>[number];
 
-function readCustomers(snapshot: Prisma.TransactionClient, after: string) {
+function readCustomers(snapshot: Reader, after: string) {
   return snapshot.customer.findMany({
     where: { id: { gt: after } },
     orderBy: { id: 'asc' },
@@ -275,7 +275,7 @@ function readCustomers(snapshot: Prisma.TransactionClient, after: string) {
 
 type Claim = Awaited<ReturnType<typeof readClaims>>[number];
 
-async function readClaims(snapshot: Prisma.TransactionClient, after: string) {
+async function readClaims(snapshot: Reader, after: string) {
   const events = await snapshot.event.findMany({
     where: { id: { gt: after }, status: 'ignored', reason: CLAIMED_BY_ANOTHER },
     orderBy: { id: 'asc' },
@@ -301,7 +301,7 @@ function claimantsIn(payload: string | null, created: Date): string[] {
 
 type FailedItem = Awaited<ReturnType<typeof readFailedItems>>[number];
 
-function readFailedItems(snapshot: Prisma.TransactionClient, after: string) {
+function readFailedItems(snapshot: Reader, after: string) {
   return snapshot.outboxItem.findMany({
     where: { id: { gt: after }, status: 'failed' },
     orderBy: { id: 'asc' },

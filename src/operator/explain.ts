@@ -7,7 +7,7 @@ import { explainCredit } from './explain-credit.ts';
 import type { CreditLine, CreditSum } from './explain-credit.ts';
 import type { Spending } from '../credits/fold.ts';
 import type { User } from '../db/generated/client.ts';
-import type { Db } from '../db/transaction.ts';
+import type { Reader } from '../db/transaction.ts';
 import { DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import type { ReversalReason } from '../outbox/kinds.ts';
 import { explainReferral, REFERRAL_FACTS, reversalReason } from './explain-referral.ts';
@@ -29,7 +29,7 @@ export async function explain(context: CommandContext, who: string): Promise<Com
   // In one snapshot, so that the sums add up whatever is written meanwhile.
   const story = await inSnapshot(db, async (snapshot) => {
     const account = await snapshot.user.findUniqueOrThrow({ where: { id } });
-    return explainAccount(snapshot as Db, account, config, now);
+    return explainAccount(snapshot, account, config, now);
   });
   return { text: format(story, paint), json: story };
 }
@@ -149,7 +149,12 @@ export interface ExplainedReferral extends ReferralStory {
 }
 
 /** Explains an account up to an instant. */
-export async function explainAccount(db: Db, user: User, config: Config, now: Date): Promise<AccountStory> {
+export async function explainAccount(
+  db: Reader,
+  user: User,
+  config: Config,
+  now: Date,
+): Promise<AccountStory> {
   const at = wholeSeconds(now);
   const { clawbackDays } = config;
   const subscriptions = await subscriptionsOf(db, user.id);
@@ -173,7 +178,7 @@ export async function explainAccount(db: Db, user: User, config: Config, now: Da
 
 type Entry = Awaited<ReturnType<typeof readEntries>>[number];
 
-function readEntries(db: Db, userId: string) {
+function readEntries(db: Reader, userId: string) {
   return db.creditEntry.findMany({
     where: { userId },
     orderBy: { seq: 'asc' },
@@ -194,7 +199,7 @@ interface Reasons {
 }
 
 async function readReasons(
-  db: Db,
+  db: Reader,
   userId: string,
   entries: readonly Entry[],
   current: Reasons['current'],
@@ -287,7 +292,7 @@ function otherSide(email: string | null | undefined): string {
   return email ?? '(deleted account)';
 }
 
-async function readReferrals(db: Db, userId: string): Promise<[ReferralFacts[], ReferralFacts | null]> {
+async function readReferrals(db: Reader, userId: string): Promise<[ReferralFacts[], ReferralFacts | null]> {
   return Promise.all([
     db.referral.findMany({
       where: { referrerId: userId },

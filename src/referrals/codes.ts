@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 
-import type { Db, Tx } from '../db/transaction.ts';
+import type { Reader, Tx } from '../db/transaction.ts';
 
 /** Without 0, O, 1, I and L, which are easily confused when read aloud or written by hand. */
 const ALPHABET = '23456789ABCDEFGHJKMNPQRSTUVWXYZ';
@@ -25,7 +25,7 @@ const LONGEST_TEXT = 500;
  * @returns null when no account, or only a deleted one, has the code
  */
 export async function findReferrer(
-  db: Db | Tx,
+  db: Reader,
   text: string,
 ): Promise<{ id: string; emailHash: string; code: string } | null> {
   const codes = codesIn(text);

@@ -1,5 +1,5 @@
 import type { User } from '../db/generated/client.ts';
-import type { Db } from '../db/transaction.ts';
+import type { Reader } from '../db/transaction.ts';
 import { REFERRAL_CREDIT_DAYS } from './convert.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import { remember } from '../remember.ts';
@@ -37,14 +37,14 @@ interface Counted {
   activeCredits: number;
 }
 
-const countedOf = new WeakMap<Db, Map<string, Counted>>();
+const countedOf = new WeakMap<Reader, Map<string, Counted>>();
 
 /**
  * Counts a user's referrals for Settings. With many conversions, only the open invitations are counted each time; the
  * rest is cached until it can have changed.
  */
 export async function countReferrals(
-  db: Db,
+  db: Reader,
   user: Pick<User, 'id' | 'creditEntryCount'>,
   now: Date,
 ): Promise<ReferralCounts> {
@@ -67,14 +67,14 @@ function isGood({ entryCount, from, until }: Counted, entryCountNow: number, now
   return entryCount === entryCountNow && now >= from && (until === null || now <= until);
 }
 
-async function countOpen(db: Db, referrerId: string): Promise<number> {
+async function countOpen(db: Reader, referrerId: string): Promise<number> {
   const [{ open }] = await db.$queryRaw<[{ open: bigint }]>`
     SELECT count(*) AS "open" FROM "Referral" WHERE "referrerId" = ${referrerId} AND "creditedAt" IS NULL`;
   return Number(open);
 }
 
 async function countAll(
-  db: Db,
+  db: Reader,
   { id, creditEntryCount }: Pick<User, 'id' | 'creditEntryCount'>,
   now: Date,
 ): Promise<Counted & { open: number }> {
