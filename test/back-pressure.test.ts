@@ -10,7 +10,7 @@ import { describe, expect, inject, onTestFinished, test } from 'vitest';
 
 import { buildApp } from '../src/http/app.ts';
 import { openDatabase } from '../src/db/open.ts';
-import { inTransaction, isRefused, isUnreachable } from '../src/db/transaction.ts';
+import { inTransaction, isBusyOrUnreachable, isUnreachable } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';
 import { BOUNDS } from '../src/http/bounds.ts';
 import { otherConnection } from './support/other-connection.ts';
@@ -224,7 +224,7 @@ test.each([
   ['ConnectionClosed', true, true],
 ] as const)('driver error %s: refused %s, unreachable %s', (kind, refused, unreachable) => {
   const error = new DriverAdapterError({ kind } as ConstructorParameters<typeof DriverAdapterError>[0]);
-  expect(isRefused(error)).toBe(refused);
+  expect(isBusyOrUnreachable(error)).toBe(refused);
   expect(isUnreachable(error)).toBe(unreachable);
 });
 

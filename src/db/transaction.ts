@@ -83,7 +83,7 @@ const groups = new WeakMap<Db, (job: Job) => Promise<unknown>>();
 export function commitInGroups(db: Db): void {
   groups.set(
     db,
-    createGroups((jobs: readonly Job[]) => commit(db, jobs), isRefused),
+    createGroups((jobs: readonly Job[]) => commit(db, jobs), isBusyOrUnreachable),
   );
 }
 
@@ -151,7 +151,7 @@ async function withRetries<T>(transaction: () => Promise<T>): Promise<T> {
       const code = codeOf(error);
       const tooOften = tries === MAX_TRIES || performance.now() - begun > MAX_TRYING_MS;
       if (code !== RETRIED || tooOften) {
-        if (isRefused(error)) transactionsGivenUp.inc({ code });
+        if (isBusyOrUnreachable(error)) transactionsGivenUp.inc({ code });
         throw error;
       }
       transactionRetries.inc({ code });
@@ -160,11 +160,8 @@ async function withRetries<T>(transaction: () => Promise<T>): Promise<T> {
   }
 }
 
-/**
- * Whether a transaction failed because the database was busy or unreachable, and not because of its work. It can
- * succeed later.
- */
-export function isRefused(error: unknown): boolean {
+/** Whether a transaction failed because of the database, not of its own work. It can succeed later. */
+export function isBusyOrUnreachable(error: unknown): boolean {
   const code = codeOf(error);
   return code === RETRIED || TOO_SLOW.has(code) || UNREACHABLE.has(code);
 }

@@ -1,7 +1,7 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { HashingBusy } from '../accounts/passwords.ts';
-import { isRefused, isUnreachable } from '../db/transaction.ts';
+import { isBusyOrUnreachable, isUnreachable } from '../db/transaction.ts';
 import { readableStack } from '../readable-stack.ts';
 import { sendPage } from './page.ts';
 
@@ -24,7 +24,11 @@ export class HttpError extends Error {
 export function answerErrors(app: FastifyInstance): void {
   app.setErrorHandler((thrown: FastifyError | HttpError, request, reply) => {
     const error =
-      thrown instanceof HashingBusy ? busy(thrown) : isRefused(thrown) ? databaseUnavailable(thrown) : thrown;
+      thrown instanceof HashingBusy
+        ? busy(thrown)
+        : isBusyOrUnreachable(thrown)
+          ? databaseUnavailable(thrown)
+          : thrown;
     const status = error.statusCode ?? 500;
     // A refusal for overload already has its line in the log. A second one would add to the load.
     if (status >= 500 && error.code !== BUSY)

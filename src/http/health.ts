@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 
 import { neededMigrations } from '../db/open.ts';
-import { isRefused, isUnreachable } from '../db/transaction.ts';
+import { isBusyOrUnreachable, isUnreachable } from '../db/transaction.ts';
 import type { AppContext } from './context.ts';
 
 /** Time limit for the database to answer, ms. */
@@ -52,7 +52,7 @@ export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): 
     } catch (error) {
       const status = isUnreachable(error)
         ? 'the database cannot be reached'
-        : error instanceof TooLate || isRefused(error)
+        : error instanceof TooLate || isBusyOrUnreachable(error)
           ? `the database is busy: no answer within ${ANSWER_MS / 1000} s`
           : 'the check failed; the log says why';
       request.log.error({ err: error }, status);

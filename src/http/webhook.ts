@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
-import { isRefused, isUnreachable } from '../db/transaction.ts';
+import { isBusyOrUnreachable, isUnreachable } from '../db/transaction.ts';
 import { events } from '../metrics.ts';
 import { json } from './api.ts';
 import type { Shares } from './bounds.ts';
@@ -90,7 +90,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
   );
 
   app.setErrorHandler(async (error: FastifyError | HttpError, request, reply) => {
-    const status = error.statusCode ?? (isRefused(error) ? 503 : 500);
+    const status = error.statusCode ?? (isBusyOrUnreachable(error) ? 503 : 500);
     if (status === 413 || error === TOO_MUCH) await drainBody(request.raw, DRAIN_LIMIT_BYTES);
     if (status === 503) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     if (error.code === BUSY) events.inc({ type: 'unknown', outcome: 'refused' });
@@ -140,7 +140,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
       request.log.info({ outcome: outcome.status }, 'Stripe event');
       return outcome;
     } catch (error) {
-      throw isRefused(error) ? error : failed(error);
+      throw isBusyOrUnreachable(error) ? error : failed(error);
     } finally {
       handling -= 1;
     }
@@ -158,7 +158,7 @@ function failed(error: unknown): HttpError {
 
 function inWords(error: unknown): string {
   if (isUnreachable(error)) return 'the database cannot be reached: send it again';
-  if (isRefused(error)) return 'the database is busy: send it again';
+  if (isBusyOrUnreachable(error)) return 'the database is busy: send it again';
   return 'something went wrong on our side; the event was neither handled nor recorded: send it again';
 }
 

@@ -6,7 +6,7 @@ import type { CommandContext, CommandResult } from './command.ts';
 import { readConfig } from '../config.ts';
 import type { Config } from '../config.ts';
 import { COMMAND_WAIT_MS, expectDatabase, openDatabase } from '../db/open.ts';
-import { isRefused, isUnreachable } from '../db/transaction.ts';
+import { isBusyOrUnreachable, isUnreachable } from '../db/transaction.ts';
 import { DAY_SECONDS } from '../instants.ts';
 import { nativeModuleProblem } from '../native-module.ts';
 import { PlainError } from '../plain-error.ts';
@@ -278,7 +278,8 @@ function describeFailure(error: unknown): Failure | null {
     const message = 'The connection to the database was lost. Check that it is running, then try again.';
     return { code: 'database_unavailable', message };
   }
-  if (isRefused(error)) return { code: 'database_busy', message: 'The database is busy. Try again.' };
+  if (isBusyOrUnreachable(error))
+    return { code: 'database_busy', message: 'The database is busy. Try again.' };
   const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
   return plain && { code: plain.kind, message: plain.message };
 }

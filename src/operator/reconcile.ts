@@ -17,8 +17,7 @@ const SANDBOX_OFF =
  * on a terminal, plain lines elsewhere.
  *
  * @param seconds how far to look back, s; null for events since the last run and for all objects
- * @throws PlainError when no key is configured, or Stripe cannot be asked; an error for which `isRefused` is true when
- * the database is busy
+ * @throws PlainError when no key is configured, or Stripe cannot be asked
  */
 export async function reconcile(
   context: CommandContext,

@@ -3,7 +3,7 @@ import type { EventOutcome } from '../stripe/handle-event.ts';
 import { readEvent } from '../stripe/objects/event.ts';
 import type { StripeEvent } from '../stripe/objects/event.ts';
 import type { Event } from '../db/generated/client.ts';
-import { isRefused } from '../db/transaction.ts';
+import { isBusyOrUnreachable } from '../db/transaction.ts';
 import { PlainError } from '../plain-error.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { noSuchEvent } from './event.ts';
@@ -12,8 +12,7 @@ import { noSuchEvent } from './event.ts';
  * `replay`: handles a failed event again from its stored payload, the way the webhook does. An event that was applied
  * or ignored is a duplicate and changes nothing.
  *
- * @throws PlainError when there is no such event, or it fails again; an error for which `isRefused` is true when the
- * database is busy
+ * @throws PlainError when there is no such event, or the event itself fails again
  */
 export async function replay(context: CommandContext, eventId: string): Promise<CommandResult> {
   const row = await context.db.event.findUnique({ where: { id: eventId } });
@@ -33,7 +32,7 @@ async function again(context: CommandContext, row: Event): Promise<EventOutcome>
   try {
     return await handleEvent(eventContextOf(context), event, payload, context.now);
   } catch (error) {
-    if (isRefused(error)) throw error;
+    if (isBusyOrUnreachable(error)) throw error;
     throw new PlainError(`The event ${id} failed again: ${await whyItFailed(context, id, error)}`);
   }
 }

@@ -2,7 +2,7 @@ import type { Stripe } from 'stripe';
 
 import { modeOfKey } from '../config.ts';
 import type { Config, KeyMode } from '../config.ts';
-import { isRefused, isUnreachable } from '../db/transaction.ts';
+import { isBusyOrUnreachable, isUnreachable } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
 import { eventHandling, eventLag, events } from '../metrics.ts';
@@ -94,8 +94,7 @@ export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: C
  *
  * @param payload the body as received
  * @returns the outcome, already committed
- * @throws whatever made the event fail, after recording it; an error for which `isRefused` is true when the database
- *   was busy or unreachable
+ * @throws whatever made the event fail, recorded unless `isBusyOrUnreachable`
  */
 export async function handleEvent(
   context: EventContext,
@@ -116,7 +115,7 @@ export async function handleEvent(
     if (outcome.status !== 'duplicate') eventLag.observe(Math.max(0, secondsBetween(event.created, now)));
     return outcome;
   } catch (error) {
-    count(isUnreachable(error) ? 'unreachable' : isRefused(error) ? 'busy' : 'failed');
+    count(isUnreachable(error) ? 'unreachable' : isBusyOrUnreachable(error) ? 'busy' : 'failed');
     throw error;
   }
 }
@@ -130,8 +129,8 @@ async function applyOrRecord(
   try {
     return await applyOnce(context, event, payload, now);
   } catch (error) {
-    // The database was busy or unreachable, so the event itself did not fail; Stripe retries it.
-    if (isRefused(error)) throw error;
+    // The event itself did not fail; Stripe retries it.
+    if (isBusyOrUnreachable(error)) throw error;
     if (error instanceof RecordedFailure) throw error.cause;
     await recordFailure(context.db, event, payload, describeError(error), now).catch((second: unknown) => {
       throw new AggregateError(

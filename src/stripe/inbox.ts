@@ -6,7 +6,7 @@ import type { TieBreaker } from './objects/snapshot-order.ts';
 import type { HandlerOutcome, Ignored, ReadEvent } from './objects/handler.ts';
 import type { StripeEvent } from './objects/event.ts';
 import { createGroups } from '../db/group-commit.ts';
-import { engineOf, inTransaction, isRefused } from '../db/transaction.ts';
+import { engineOf, inTransaction, isBusyOrUnreachable } from '../db/transaction.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { dropEmptyRows, union } from '../db/load.ts';
 import type { Wanted } from '../db/load.ts';
@@ -55,7 +55,7 @@ const BATCHES_AT_ONCE = { sqlite: 1, postgresql: 4 };
 export function openInbox(db: Db, programme: Programme): Inbox {
   const commit = (batch: readonly Waiting[]) => handleBatch(db, programme, batch);
   const atOnce = BATCHES_AT_ONCE[engineOf(db)];
-  const submit = createGroups<Waiting>(commit, isRefused, {
+  const submit = createGroups<Waiting>(commit, isBusyOrUnreachable, {
     atOnce,
     sizeOf: ({ payload }) => payload.length,
   });

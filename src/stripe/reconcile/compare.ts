@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Stripe } from 'stripe';
 
 import type { Cause } from '../../audit.ts';
-import { inTransaction, isRefused } from '../../db/transaction.ts';
+import { inTransaction, isBusyOrUnreachable } from '../../db/transaction.ts';
 import type { Db, Tx } from '../../db/transaction.ts';
 import { describeError } from '../describe-error.ts';
 import { unlessGone } from '../missing.ts';
@@ -115,7 +115,7 @@ export async function fix(
   try {
     return report(await inTransaction(db, now(), finding.fix));
   } catch (error) {
-    if (isRefused(error)) throw error;
+    if (isBusyOrUnreachable(error)) throw error;
     // Rolled back. An object that cannot be fixed must not stop the others.
     return report(false, describeError(error));
   }

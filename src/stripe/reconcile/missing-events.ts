@@ -1,7 +1,7 @@
 import type { Stripe } from 'stripe';
 
 import type { Db } from '../../db/transaction.ts';
-import { inTransaction, isRefused } from '../../db/transaction.ts';
+import { inTransaction, isBusyOrUnreachable } from '../../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, later, secondsBetween, wholeSeconds } from '../../instants.ts';
 import { describeError } from '../describe-error.ts';
 import { handleEvent, HANDLED_TYPES } from '../handle-event.ts';
@@ -119,7 +119,7 @@ async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event
     await handleEvent(events, event, JSON.stringify(raw), at);
     return null;
   } catch (error) {
-    if (isRefused(error)) throw error;
+    if (isBusyOrUnreachable(error)) throw error;
     return describeError(error);
   }
 }

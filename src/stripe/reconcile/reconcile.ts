@@ -27,7 +27,7 @@ const COMPARISONS: readonly Comparison[] = [
  * server, to interrupt and to repeat.
  *
  * @param seconds how far to look back, s; null for events since the last run and for all objects
- * @throws StripeError when Stripe cannot be asked; an error for which `isRefused` is true when the database was busy
+ * @throws StripeError when Stripe cannot be asked
  */
 export async function reconcile(
   parts: Omit<ReconcileContext, 'since'>,
