@@ -3,7 +3,7 @@ import type { Unit } from '../db/unit-of-work.ts';
 import { endSubscriptions } from './subscriptions.ts';
 
 /** The customer's row, created empty if nothing was known. The unit of work must hold the customer's lock. */
-export function customerOf({ rows }: Unit, id: string): Customer {
+export function ensureCustomerRow({ rows }: Unit, id: string): Customer {
   const known = rows.customers.get(id);
   if (known) return known;
   const customer = { id, userId: null, linkedAt: null, deletedAt: null, missingAt: null };

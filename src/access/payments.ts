@@ -2,7 +2,7 @@ import type { Invoice, Payment } from '../db/generated/client.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 
 /** The invoice's row, created empty if nothing was known. The unit of work must hold the invoice's lock. */
-export function invoiceOf({ rows }: Unit, id: string): Invoice {
+export function ensureInvoice({ rows }: Unit, id: string): Invoice {
   const known = rows.invoices.get(id);
   if (known) return known;
   const invoice = {
@@ -22,7 +22,7 @@ export function invoiceOf({ rows }: Unit, id: string): Invoice {
  *
  * @param id the payment intent's id, or the charge's if it has no payment intent
  */
-export function paymentOf({ rows }: Unit, id: string): Payment {
+export function ensurePayment({ rows }: Unit, id: string): Payment {
   const known = rows.payments.get(id);
   if (known) return known;
   return put(rows, { id, invoiceId: null, firstRefundedAt: null, refundedAt: null, refundFailedAt: null });
@@ -30,7 +30,7 @@ export function paymentOf({ rows }: Unit, id: string): Payment {
 
 /** Stores which invoice a payment belongs to. */
 export function storePaymentOfInvoice(tx: Unit, id: string, invoiceId: string): Payment {
-  const payment = paymentOf(tx, id);
+  const payment = ensurePayment(tx, id);
   return payment.invoiceId === invoiceId ? payment : put(tx.rows, { ...payment, invoiceId });
 }
 

@@ -7,7 +7,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import type { Programme } from '../programme.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { customerOf, linkCustomer } from '../access/customers.ts';
+import { ensureCustomerRow, linkCustomer } from '../access/customers.ts';
 
 export interface BillingContext {
   db: Db;
@@ -42,7 +42,7 @@ export async function ensureCustomer(
   );
   await inTransaction(db, now, async (tx) => {
     await inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
-      linkCustomer(unit, customerOf(unit, created.id), user.id);
+      linkCustomer(unit, ensureCustomerRow(unit, created.id), user.id);
     });
     // If the address changed while Stripe was creating this customer, only the user's other customers were told.
     const { email } = await tx.user.findUniqueOrThrow({ where: { id: user.id }, select: { email: true } });

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 
 import { followMoney } from '../../access/follow.ts';
-import { paymentOf, storePaymentOfInvoice } from '../../access/payments.ts';
+import { ensurePayment, storePaymentOfInvoice } from '../../access/payments.ts';
 import type { Payment } from '../../db/generated/client.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
 import { idOf, optionalReference, text } from './common.ts';
@@ -67,7 +67,7 @@ export const onChargeRefunded: EventHandler = (event) => {
     wants: { payments: [paymentId], moneyBack: [paymentId], invoices: invoiceId === null ? [] : [invoiceId] },
     apply: (tx) => {
       const known =
-        invoiceId === null ? paymentOf(tx, paymentId) : storePaymentOfInvoice(tx, paymentId, invoiceId);
+        invoiceId === null ? ensurePayment(tx, paymentId) : storePaymentOfInvoice(tx, paymentId, invoiceId);
       const payment = storeFullRefund(tx, known, event.created);
       if (!payment) return ignored('this refund is already known');
       followMoney(tx, payment, causeOf(event));

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 
-import { customerOf, linkCustomer } from '../../access/customers.ts';
+import { ensureCustomerRow, linkCustomer } from '../../access/customers.ts';
 import { follow } from '../../access/follow.ts';
 import { ensureSubscription, refreshProof } from '../../access/subscriptions.ts';
 import { idOf, optionalReference, text } from './common.ts';
@@ -68,7 +68,7 @@ export const onCheckoutCompleted: EventHandler = (event) => {
       if (!user) return ignored(NO_USER);
       if (others.length > 0) return ignored('the checkout session names two of our users');
 
-      const customer = customerOf(tx, customerId);
+      const customer = ensureCustomerRow(tx, customerId);
       if (!linkCustomer(tx, customer, user.id)) return ignored(CLAIMED_BY_ANOTHER);
 
       if (subscriptionId !== null && (unpaid || event.type !== 'checkout.session.completed')) {

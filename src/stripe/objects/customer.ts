@@ -1,6 +1,6 @@
 import * as z from 'zod';
 
-import { customerOf, endCustomer } from '../../access/customers.ts';
+import { ensureCustomerRow, endCustomer } from '../../access/customers.ts';
 import { follow } from '../../access/follow.ts';
 import { text } from './common.ts';
 import { causeOf, ignored, OK } from './handler.ts';
@@ -26,7 +26,7 @@ export const onCustomerDeleted: EventHandler = (event) => {
   return {
     wants: { customers: [id] },
     apply: (tx) => {
-      const customer = customerOf(tx, id);
+      const customer = ensureCustomerRow(tx, id);
       endCustomer(tx, customer, event.created);
       if (customer.userId) follow(tx, customer.userId, causeOf(event), false);
       return OK;

@@ -2,7 +2,7 @@ import * as z from 'zod';
 
 import { followMoney } from '../../access/follow.ts';
 import { APPEAL } from '../../access/money-back.ts';
-import { paymentOf } from '../../access/payments.ts';
+import { ensurePayment } from '../../access/payments.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
 import { dateOf, idOf, instant, optionalReference, optionalText, text } from './common.ts';
 import { causeOf, ignored, OK } from './handler.ts';
@@ -54,7 +54,7 @@ export const onDisputeChanged: EventHandler = (event) => {
   return {
     wants: { payments: [paymentId], moneyBack: [paymentId], disputes: [id] },
     apply: (tx) => {
-      const payment = paymentOf(tx, paymentId);
+      const payment = ensurePayment(tx, paymentId);
       if (!storeDispute(tx, paymentId, dispute, event.created)) {
         return ignored('a later snapshot of the dispute is already known');
       }

@@ -52,7 +52,7 @@ export function readEvent(body: unknown, receivedAt: Date): StripeEvent | null {
   if (!parsed.success) return null;
   const { id, type, data } = parsed.data;
   const { data: rest, error } = details.safeParse(body);
-  const customerId = customerOf(type, data.object);
+  const customerId = customerIdOf(type, data.object);
   return {
     id,
     type,
@@ -93,7 +93,7 @@ function aboutOf(type: string, object: Record<string, unknown>): string | null {
   return idOf(named.find((one) => one !== undefined));
 }
 
-function customerOf(type: string, object: Record<string, unknown>): string | null {
+function customerIdOf(type: string, object: Record<string, unknown>): string | null {
   const isCustomer = /^customer\.(created|updated|deleted)$/.test(type);
   const named = reference.safeParse(isCustomer ? object['id'] : object['customer']);
   return named.success ? idOf(named.data) : null;

@@ -1,8 +1,8 @@
 import * as z from 'zod';
 
 import { follow, followRenewal } from '../../access/follow.ts';
-import { customerOf } from '../../access/customers.ts';
-import { anyMoneyBack, invoiceOf, storePaymentOfInvoice } from '../../access/payments.ts';
+import { ensureCustomerRow } from '../../access/customers.ts';
+import { anyMoneyBack, ensureInvoice, storePaymentOfInvoice } from '../../access/payments.ts';
 import { ensureSubscription, changeSubscription, refreshProof } from '../../access/subscriptions.ts';
 import type { Subscription } from '../../db/generated/client.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
@@ -100,7 +100,7 @@ export const onInvoicePaid: EventHandler = (event) => {
       const paidAt = invoice.paidAt ?? event.created;
       if (paymentId !== null) storePaymentOfInvoice(tx, paymentId, id);
       storePaidInvoice(tx, invoice, paidAt);
-      const { userId } = customerOf(tx, customerId);
+      const { userId } = ensureCustomerRow(tx, customerId);
       const known = ensureSubscription(tx, subscriptionId, customerId);
       // Its payment's refund or dispute may have come earlier.
       const hasMoneyBack = anyMoneyBack(tx, id);
@@ -145,7 +145,7 @@ export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
         nextAttemptAt !== null && storeNextAttempt(tx, subscriptionId, customerId, nextAttemptAt);
       if (!first) return isTold || isNews ? OK : SHOWS_IN_STATUS;
       storeFailedInvoice(tx, invoice, event.created);
-      const { userId } = customerOf(tx, customerId);
+      const { userId } = ensureCustomerRow(tx, customerId);
       const subscription = ensureSubscription(tx, subscriptionId, customerId);
       const bearsOnProof = refreshProof(tx, subscription, event.created);
       if (bearsOnProof && userId !== null) follow(tx, userId, causeOf(event), true);
@@ -185,7 +185,7 @@ function tellPaymentFailed(tx: Unit, invoice: InvoiceFacts, failedAt: Date): boo
 function storeNextAttempt(tx: Unit, subscriptionId: string, customerId: string, at: Date): boolean {
   const known = tx.rows.subscriptions.get(subscriptionId)?.nextAttemptAt ?? null;
   if (known !== null && known >= at) return false;
-  customerOf(tx, customerId);
+  ensureCustomerRow(tx, customerId);
   changeSubscription(tx, ensureSubscription(tx, subscriptionId, customerId), { nextAttemptAt: at });
   return true;
 }
@@ -193,7 +193,7 @@ function storeNextAttempt(tx: Unit, subscriptionId: string, customerId: string, 
 /** Stores a paid invoice. */
 function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date): void {
   const { id, subscriptionId, first, positive } = invoice;
-  tx.rows.invoices.set(id, { ...invoiceOf(tx, id), subscriptionId, first, positive, paidAt });
+  tx.rows.invoices.set(id, { ...ensureInvoice(tx, id), subscriptionId, first, positive, paidAt });
 }
 
 /**
@@ -203,7 +203,7 @@ function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date): void {
  */
 function storeFailedInvoice(tx: Unit, invoice: InvoiceFacts, failedAt: Date): void {
   const { id, subscriptionId, first } = invoice;
-  const known = invoiceOf(tx, id);
+  const known = ensureInvoice(tx, id);
   if (known.failedAt && known.failedAt <= failedAt) return;
   tx.rows.invoices.set(id, { ...known, subscriptionId, first, failedAt });
 }

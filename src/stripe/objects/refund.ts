@@ -1,7 +1,7 @@
 import * as z from 'zod';
 
 import { followMoney } from '../../access/follow.ts';
-import { paymentOf } from '../../access/payments.ts';
+import { ensurePayment } from '../../access/payments.ts';
 import type { Payment } from '../../db/generated/client.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
 import { idOf, optionalReference, text } from './common.ts';
@@ -63,7 +63,7 @@ export const onRefundChanged: EventHandler = (event) => {
   return {
     wants: { payments: [paymentId], moneyBack: [paymentId] },
     apply: (tx) => {
-      const payment = storeFailedRefund(tx, paymentOf(tx, paymentId), event.created);
+      const payment = storeFailedRefund(tx, ensurePayment(tx, paymentId), event.created);
       if (!payment) return ignored('a later failure is already known');
       followMoney(tx, payment, causeOf(event));
       return OK;

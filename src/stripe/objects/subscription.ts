@@ -1,4 +1,4 @@
-import { customerOf, noteCustomerKnown } from '../../access/customers.ts';
+import { ensureCustomerRow, noteCustomerKnown } from '../../access/customers.ts';
 import { follow } from '../../access/follow.ts';
 import { TERMINAL_STATUSES } from '../../access/live.ts';
 import { afterSnapshot } from '../../access/paid-time.ts';
@@ -34,7 +34,7 @@ export const onSubscriptionChanged: EventHandler = (event, { products }) => {
   return {
     wants: { customers: [customerId], subscriptions: [id] },
     apply: (tx, tieBreaker) => {
-      const customer = customerOf(tx, customerId);
+      const customer = ensureCustomerRow(tx, customerId);
       noteCustomerKnown(tx, customer);
       const { current, changed, isEvidence, proofChanged } = storeSnapshot(
         tx,

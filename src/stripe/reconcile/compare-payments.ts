@@ -4,7 +4,7 @@ import type { Payment } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { addSeconds, later } from '../../instants.ts';
 import { inUnit } from '../../db/unit-of-work.ts';
-import { paymentOf } from '../../access/payments.ts';
+import { ensurePayment } from '../../access/payments.ts';
 import { refundedSince } from '../../access/money-back.ts';
 import { storeFetchedDispute, readDispute } from '../objects/dispute.ts';
 import type { RefundFacts } from '../../access/money-back.ts';
@@ -112,7 +112,7 @@ async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): 
     ],
     fix: async (tx) => {
       const isSame = await inUnit(tx, events.programme, { payments: [paymentId] }, (unit) =>
-        sameRefunds(paymentOf(unit, paymentId), row),
+        sameRefunds(ensurePayment(unit, paymentId), row),
       );
       return isSame && fix(tx);
     },
@@ -169,7 +169,7 @@ async function compareDispute(context: ReconcileContext, listed: Stripe.Dispute)
         { payments: [paymentId], moneyBack: [paymentId], disputes: [id] },
         (unit) => {
           if (unit.rows.disputes.get(id)?.status !== row?.status) return false;
-          const payment = paymentOf(unit, paymentId);
+          const payment = ensurePayment(unit, paymentId);
           storeFetchedDispute(unit, paymentId, dispute);
           followMoney(unit, payment, reconcileCause());
           return true;

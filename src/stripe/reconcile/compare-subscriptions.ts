@@ -4,7 +4,7 @@ import type { Subscription } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { follow } from '../../access/follow.ts';
 import { inUnit } from '../../db/unit-of-work.ts';
-import { customerOf } from '../../access/customers.ts';
+import { ensureCustomerRow } from '../../access/customers.ts';
 import { TERMINAL_STATUSES } from '../../access/live.ts';
 import { differences, storeFetched } from '../objects/subscription.ts';
 import { readSubscription } from '../objects/subscription-shape.ts';
@@ -100,7 +100,7 @@ async function fetchAgain({ db, stripe, events }: ReconcileContext, id: string):
     ],
     fix: (tx) =>
       inUnit(tx, events.programme, { customers: [customerId], subscriptions: [id] }, (unit) => {
-        const customer = customerOf(unit, customerId);
+        const customer = ensureCustomerRow(unit, customerId);
         const stored = storeFetched(unit, customer, snapshot, row);
         if (!stored) return false;
         const { changed, proofChanged } = stored;
