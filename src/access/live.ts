@@ -3,12 +3,17 @@ import type { Subscription } from '../db/generated/client.ts';
 /** Final statuses: they win over every other snapshot. */
 export const TERMINAL_STATUSES: ReadonlySet<string> = new Set(['canceled', 'incomplete_expired']);
 
+/** Whether a subscription with this status has ended for good. */
+export function isOver(status: string): boolean {
+  return TERMINAL_STATUSES.has(status);
+}
+
 /**
  * Whether a subscription counts, has started and is not over. A live one is managed in the portal, and no second one is
  * sold.
  */
 export function isLive({ status, counts }: Pick<Subscription, 'status' | 'counts'>): boolean {
-  return counts && status !== null && status !== 'incomplete' && !TERMINAL_STATUSES.has(status);
+  return counts && status !== null && status !== 'incomplete' && !isOver(status);
 }
 
 /** Whether any of a user's subscriptions is live and still known to Stripe. */

@@ -5,7 +5,7 @@ import type { Reader } from '../db/transaction.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { later } from '../instants.ts';
 import { firstPaymentOf } from './first-payment.ts';
-import { TERMINAL_STATUSES } from './live.ts';
+import { isOver } from './live.ts';
 import { afterProof, afterSnapshot, knownOf } from './paid-time.ts';
 import type { Known, PaidTime } from './paid-time.ts';
 import { provesPayment } from './proof.ts';
@@ -88,7 +88,7 @@ export function refreshProof(tx: Unit, subscription: Subscription, at: Date): bo
 /** Ends every subscription of a customer that was deleted at Stripe. */
 export function endSubscriptions(tx: Unit, customerId: string, endedAt: Date): void {
   for (const row of tx.rows.subscriptions.values()) {
-    if (row.customerId !== customerId || row.status === null || TERMINAL_STATUSES.has(row.status)) continue;
+    if (row.customerId !== customerId || row.status === null || isOver(row.status)) continue;
     const changes = { status: 'canceled', endedAt, statusAt: endedAt };
     const known = paidTimeNow(tx, knownOf(row), { ...row, ...changes });
     changeSubscription(tx, row, { ...changes, ...paidTimeOf(row, known) });

@@ -9,7 +9,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { expire } from '../stripe/checkout.ts';
 import { eventsAbout, thinEvents } from '../stripe/event-ledger.ts';
-import { TERMINAL_STATUSES } from '../access/live.ts';
+import { isOver } from '../access/live.ts';
 import { unlessGone } from '../stripe/missing.ts';
 import { readSubscription } from '../stripe/objects/subscription-shape.ts';
 import type { Products } from '../stripe/objects/subscription-shape.ts';
@@ -128,8 +128,7 @@ async function cancelAll(
     for await (const listed of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
       const { id, state } = readSubscription(listed, products);
       const isOurs = state.counts || counted.some((one) => one.id === id);
-      if (isOurs && !TERMINAL_STATUSES.has(state.status))
-        await unlessGone(() => stripe.subscriptions.cancel(id));
+      if (isOurs && !isOver(state.status)) await unlessGone(() => stripe.subscriptions.cancel(id));
     }
   });
 }

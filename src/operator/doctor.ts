@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-import { isLive, TERMINAL_STATUSES } from '../access/live.ts';
+import { isLive, isOver } from '../access/live.ts';
 import {
   checkoutSessionShape,
   CLAIMED_BY_ANOTHER,
@@ -456,7 +456,7 @@ function paidTimeProblems({ subscriptions }: CustomerFacts): Problem[] {
 function deletedCustomerProblems({ id: customerId, deletedAt, subscriptions }: CustomerFacts): Problem[] {
   if (!deletedAt) return [];
   return subscriptions
-    .filter(({ status }) => status !== null && !TERMINAL_STATUSES.has(status))
+    .filter(({ status }) => status !== null && !isOver(status))
     .map(({ id, status }) => ({
       row: `Subscription ${id}`,
       problem: `it is ${status ?? ''}, but the customer ${customerId} is deleted`,
@@ -485,7 +485,7 @@ function missingProblems({ id, deletedAt, missingAt, subscriptions }: CustomerFa
     `Stripe has not known it since ${isoText(since)}: it was deleted there, or STRIPE_API_KEY belongs to another account. \`reconcile\` checks again`;
   const ofCustomer = missingAt && !deletedAt ? [{ row: `Customer ${id}`, problem: problem(missingAt) }] : [];
   const ofSubscriptions = subscriptions.flatMap((one) =>
-    one.missingAt && one.status !== null && !TERMINAL_STATUSES.has(one.status)
+    one.missingAt && one.status !== null && !isOver(one.status)
       ? [{ row: `Subscription ${one.id}`, problem: problem(one.missingAt) }]
       : [],
   );

@@ -3,7 +3,7 @@ import { Stripe } from 'stripe';
 import type { Subscription } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
-import { isNotOver } from './checkout.ts';
+import { isUnderWay } from './checkout.ts';
 
 /** A webhook usually arrives within seconds. After this many seconds, Settings stops telling the user to wait. */
 const PATIENCE_SECONDS = 120;
@@ -37,7 +37,7 @@ export async function findAwaitedPayment(
       { expand: ['subscription'] },
       { timeout: TIMEOUT_MS, maxNetworkRetries: 0 },
     );
-    if (status !== 'complete' || subscription === null || !isNotOver(subscription)) return 'none';
+    if (status !== 'complete' || subscription === null || !isUnderWay(subscription)) return 'none';
     const { id, created } =
       typeof subscription === 'string' ? { id: subscription, created: null } : subscription;
     if (subscriptions.some((known) => known.id === id && known.status !== null)) return 'none';

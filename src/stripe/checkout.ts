@@ -6,7 +6,7 @@ import type { Checkout, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { TERMINAL_STATUSES } from '../access/live.ts';
+import { isOver } from '../access/live.ts';
 import type { Plan } from '../config.ts';
 import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { ensureCustomer } from './ensure-customer.ts';
@@ -64,7 +64,7 @@ export async function openCheckout(
     const { subscription } = session;
     // Its trial has begun, and may have ended, even if we have not heard of it yet.
     if (session.status === 'complete' && checkout.trialDays > 0) trialDays = 0;
-    if (session.status === 'complete' && isNotOver(subscription) && isOurs(subscription, config.products))
+    if (session.status === 'complete' && isUnderWay(subscription) && isOurs(subscription, config.products))
       return null;
     if (session.status === 'open' && session.url !== null) {
       if (checkout.plan === plan && checkout.priceId === priceId) return session.url;
@@ -176,8 +176,8 @@ export async function expire(stripe: Stripe, sessionId: string): Promise<void> {
   try {
     await stripe.checkout.sessions.expire(sessionId);
   } catch (error) {
-    const isOver = error instanceof Stripe.errors.StripeInvalidRequestError;
-    if (!isOver || absenceOf(error) === 'other-mode') throw error;
+    const isOverOrUnknown = error instanceof Stripe.errors.StripeInvalidRequestError;
+    if (!isOverOrUnknown || absenceOf(error) === 'other-mode') throw error;
   }
 }
 
@@ -199,9 +199,9 @@ async function cancelUnfinished(
 }
 
 /** Whether a checkout session's subscription exists and is not over. */
-export function isNotOver(subscription: string | Stripe.Subscription | null): boolean {
+export function isUnderWay(subscription: string | Stripe.Subscription | null): boolean {
   if (subscription === null) return false;
-  return typeof subscription === 'string' || !TERMINAL_STATUSES.has(subscription.status);
+  return typeof subscription === 'string' || !isOver(subscription.status);
 }
 
 /** The products may have changed since: a subscription sold by our own checkout may no longer count. */

@@ -1,4 +1,4 @@
-import { TERMINAL_STATUSES } from '../../access/live.ts';
+import { isOver } from '../../access/live.ts';
 import type { StripeEvent } from './event.ts';
 import { readSubscription } from './subscription-shape.ts';
 import type { Products, SubscriptionSnapshot, SubscriptionState } from './subscription-shape.ts';
@@ -39,8 +39,8 @@ export type Order = 'later' | 'earlier' | 'same' | 'tie';
  * @param created the snapshot's event.created
  */
 export function orderSnapshot(held: HeldSnapshot, state: SubscriptionState, created: Date): Order {
-  const heldTerminal = TERMINAL_STATUSES.has(held.state.status);
-  const terminal = TERMINAL_STATUSES.has(state.status);
+  const heldTerminal = isOver(held.state.status);
+  const terminal = isOver(state.status);
   if (heldTerminal !== terminal) return terminal ? 'later' : 'earlier';
   if (created < held.at) return 'earlier';
   if (created > held.at) return 'later';

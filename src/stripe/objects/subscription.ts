@@ -1,6 +1,6 @@
 import { ensureCustomerRow, noteCustomerKnown } from '../../access/customers.ts';
 import { follow } from '../../access/follow.ts';
-import { TERMINAL_STATUSES } from '../../access/live.ts';
+import { isOver } from '../../access/live.ts';
 import { afterSnapshot } from '../../access/paid-time.ts';
 import {
   deriveProof,
@@ -53,8 +53,7 @@ export const onSubscriptionChanged: EventHandler = (event, { products }) => {
 
 function readSnapshot(event: StripeEvent, products: Products): SubscriptionSnapshot {
   const snapshot = readSubscription(event.object, products);
-  const over =
-    event.type === 'customer.subscription.deleted' && !TERMINAL_STATUSES.has(snapshot.state.status);
+  const over = event.type === 'customer.subscription.deleted' && !isOver(snapshot.state.status);
   return over ? { ...snapshot, state: { ...snapshot.state, status: 'canceled' } } : snapshot;
 }
 
@@ -162,7 +161,7 @@ export function differences(
 }
 
 function ended(state: SubscriptionState, at: Date): SubscriptionState {
-  const status = TERMINAL_STATUSES.has(state.status) ? state.status : 'canceled';
+  const status = isOver(state.status) ? state.status : 'canceled';
   return { ...state, status, endedAt: state.endedAt ?? at };
 }
 
