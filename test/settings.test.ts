@@ -5,7 +5,7 @@ import type { LightMyRequestResponse } from 'fastify';
 
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
-import { maskEmail } from '../src/referrals/timeline.ts';
+import { maskEmail } from '../src/referrals/invitations.ts';
 import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { refuseWrites } from './support/other-connection.ts';

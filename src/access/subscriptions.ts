@@ -126,10 +126,10 @@ export function paidTimeOf(row: Subscription, known: Known | null): Partial<Paid
   return same ? {} : { givesSince, gaveOtherwiseAt };
 }
 
-export type Proof = Pick<Subscription, 'provenAt' | 'firstPaidAt'>;
+type ProofColumns = Pick<Subscription, 'provenAt' | 'firstPaidAt'>;
 
 /** What the facts say of the payment; null when the row says so already. */
-export function deriveProof({ rows, now }: Unit, row: Subscription): Proof | null {
+export function deriveProof({ rows, now }: Unit, row: Subscription): ProofColumns | null {
   const invoices = [...rows.invoices.values()].filter(({ subscriptionId }) => subscriptionId === row.id);
   const first = firstPaymentOf([{ invoices }])?.paidAt ?? null;
   // Once the first payment is known, not every invoice is loaded, so only an earlier one is news.

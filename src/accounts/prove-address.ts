@@ -82,7 +82,7 @@ export async function proveAddress(
     const toProve = user && provenBy(kept.secret, token, user, tx.now);
     if (!toProve) return 'link-gone';
     if (!toProve.isChange) return null;
-    const refusal = await free(tx, other && locked.get(other.id), toProve.address, ended);
+    const refusal = await freeAddress(tx, other && locked.get(other.id), toProve.address, ended);
     if (refusal !== null) return refusal;
     await takeAddress(tx, user, toProve.address, kept);
     if (tellOld && user.email !== null)
@@ -103,7 +103,7 @@ async function proveOwn(tx: Tx, secret: string, userId: string, token: string): 
 }
 
 /** Frees the address to be proven if the account that has it is unclaimed. */
-async function free(
+async function freeAddress(
   tx: Tx,
   holder: User | null | undefined,
   address: string,

@@ -34,7 +34,7 @@ export class CheckoutImpossible extends Error {
   }
 }
 
-export type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
+type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
 
 /**
  * Opens a checkout at Stripe. A user has at most one open checkout: the same plan reuses it, another plan expires it

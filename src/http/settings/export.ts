@@ -3,7 +3,7 @@ import type { OverviewConfig } from '../../access/overview.ts';
 import { subscriptionsOf } from '../../access/subscriptions.ts';
 import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
-import { listInvitations } from '../../referrals/timeline.ts';
+import { listInvitations } from '../../referrals/invitations.ts';
 
 /**
  * Exports everything stored about a user as one JSON document. Left out are hashes (of passwords, tokens and addresses),

@@ -10,7 +10,7 @@ import { addSeconds, DAY_SECONDS, secondsBetween, wholeSeconds } from '../../ins
 import { addressToProve } from '../../outbox/links.ts';
 import { REFERRAL_CREDIT_DAYS } from '../../referrals/convert.ts';
 import { entriesWithSides } from '../../referrals/credit-news.ts';
-import { listInvitations } from '../../referrals/timeline.ts';
+import { listInvitations } from '../../referrals/invitations.ts';
 import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
 import type { AppContext } from '../context.ts';
 import { inWords } from '../credit-words.ts';

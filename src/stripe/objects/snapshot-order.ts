@@ -30,7 +30,7 @@ export interface HeldSnapshot {
  * `later`: it replaces the row. `earlier`: it is stale. `same`: the same second and content. `tie`: the same second,
  * but different content.
  */
-export type Order = 'later' | 'earlier' | 'same' | 'tie';
+export type SnapshotOrder = 'later' | 'earlier' | 'same' | 'tie';
 
 /**
  * Whether a snapshot is older or newer than the row (design: rule 7). Stripe does not guarantee order:
@@ -38,7 +38,7 @@ export type Order = 'later' | 'earlier' | 'same' | 'tie';
  *
  * @param created the snapshot's event.created
  */
-export function orderSnapshot(held: HeldSnapshot, state: SubscriptionState, created: Date): Order {
+export function orderSnapshot(held: HeldSnapshot, state: SubscriptionState, created: Date): SnapshotOrder {
   const heldTerminal = isOver(held.state.status);
   const terminal = isOver(state.status);
   if (heldTerminal !== terminal) return terminal ? 'later' : 'earlier';
