@@ -1,5 +1,4 @@
 import { Prisma } from './generated/client.ts';
-import type { CreditEntry } from './generated/client.ts';
 import { COLUMNS, fromJson } from './columns.ts';
 import type { Columns, TableName } from './columns.ts';
 import { noRows } from './rows.ts';
@@ -272,16 +271,4 @@ export async function dropEmptyRows(
     )
     DELETE FROM "Customer" AS c WHERE "id" = ANY(${customers as string[]}::text[]) AND "userId" IS NULL
       AND "deletedAt" IS NULL AND NOT EXISTS (SELECT 1 FROM "Subscription" WHERE "customerId" = c."id")`;
-}
-
-/** @returns by user id, all entries in order of their sequence numbers */
-export async function loadLedgers(
-  tx: Tx,
-  users: readonly string[],
-): Promise<ReadonlyMap<string, readonly CreditEntry[]>> {
-  const entries = await tx.creditEntry.findMany({
-    where: { userId: { in: [...users] } },
-    orderBy: [{ userId: 'asc' }, { seq: 'asc' }],
-  });
-  return new Map(users.map((id) => [id, entries.filter(({ userId }) => userId === id)]));
 }

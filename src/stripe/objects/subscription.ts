@@ -12,7 +12,7 @@ import {
 } from '../../access/subscriptions.ts';
 import { tierOf } from '../../access/tier.ts';
 import type { Customer, Subscription } from '../../db/generated/client.ts';
-import { ask } from '../../db/unit-of-work.ts';
+import { ask } from '../../db/answers.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
 import { readSubscription } from './subscription-shape.ts';
 import type { Products, SubscriptionSnapshot, SubscriptionState } from './subscription-shape.ts';
