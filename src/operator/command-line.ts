@@ -1,28 +1,26 @@
 import type { Writable } from 'node:stream';
 
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError } from 'commander';
 
 import type { CommandContext, CommandResult } from './command.ts';
+import { declareCommands } from './commands.ts';
+import type { Options } from './commands.ts';
 import { readConfig } from '../config.ts';
 import type { Config } from '../config.ts';
 import { COMMAND_WAIT_MS, expectDatabase, openDatabase } from '../db/open.ts';
 import { isBusyOrUnreachable, isUnreachable } from '../db/transaction.ts';
-import { DAY_SECONDS } from '../instants.ts';
 import { nativeModuleProblem } from '../native-module.ts';
 import { PlainError } from '../plain-error.ts';
 import { readSandbox } from '../sandbox-file.ts';
 import { sessionSecretOf } from '../session-secret.ts';
 import { isTerminal, painterOf, PLAIN } from '../terminal.ts';
+import type { Paint } from '../terminal.ts';
 import { alignedLines } from './show.ts';
 import { readVersion } from '../version.ts';
 
 const DONE = 0;
 const FAILED = 1;
 const WRONG_USAGE = 2;
-
-const WHO = 'an address, a user id, a referral code, or a Stripe id that leads to the account';
-
-const UNIT_SECONDS = { h: 3600, d: DAY_SECONDS };
 
 /** The environment of a command. */
 export interface Surroundings {
@@ -34,15 +32,8 @@ export interface Surroundings {
   now: () => Date;
 }
 
-/** The options that all commands take, and those that only some do. */
-interface Options {
-  json?: true;
-  failed?: true;
-  note?: string;
-}
-
 /**
- * Runs one command. Its module is imported on demand, so that no command loads what only others need.
+ * Runs one command.
  *
  * @returns the exit code: 0 done, 1 failed, 2 wrong usage
  */
@@ -63,123 +54,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     .showHelpAfterError()
     .helpCommand(false);
 
-  accountCommand('user', 'show an account').action((who: string, options: Options) =>
-    run(options, async (context) => (await import('./user.ts')).user(context, who)),
-  );
-  command('users', 'list the newest 100 accounts')
-    .argument('[search]', 'only those whose address, code or id contains this')
-    .action((search: string | undefined, options: Options) =>
-      run(options, async (context) => (await import('./users.ts')).users(context, search)),
-    );
-  accountCommand(
-    'explain',
-    'show where every day of credit came from and went, and what became of each referral',
-  ).action((who: string, options: Options) =>
-    run(options, async (context) => (await import('./explain.ts')).explain(context, who)),
-  );
-  accountCommand('audit', "show who changed what about an account's access, when and why").action(
-    (who: string, options: Options) =>
-      run(options, async (context) => (await import('./audit.ts')).audit(context, who)),
-  );
-  accountCommand('grant-credit', 'give an account days of paid access')
-    .argument('<days>', 'a whole number from 1 to 3650', wholeDays)
-    .option('--note <text>', 'the reason, shown in the audit')
-    .action((who: string, days: number, options: Options) =>
-      run(options, async (context) => {
-        const { grantCredit } = await import('./grant-credit.ts');
-        return grantCredit(context, who, days, options.note);
-      }),
-    );
-  command('relink', 'move a Stripe customer that was linked to the wrong account')
-    .argument('<customer>', "Stripe's id of the customer (cus_…)", customerId)
-    .argument('<who>', WHO)
-    .option('--note <text>', 'the reason, shown in the audit of both accounts')
-    .action((customer: string, who: string, options: Options) =>
-      run(options, async (context) => {
-        const { relink } = await import('./relink.ts');
-        return relink(context, customer, who, options.note);
-      }),
-    );
-  accountCommand('reset-link', 'print a link that sets a new password, once, within an hour').action(
-    (who: string, options: Options) =>
-      run(options, async (context) => (await import('./reset-link.ts')).resetLink(context, who)),
-  );
-  command('events', 'list the newest 100 Stripe events and their outcomes')
-    .argument('[who]', `only those about this account: ${WHO}`)
-    .option('--failed', 'list all failed events, oldest first')
-    .action((who: string | undefined, options: Options) =>
-      run(options, async (context) => {
-        const { events } = await import('./events.ts');
-        return events(context, options.failed ?? false, who);
-      }),
-    );
-  command('event', 'show one Stripe event, its outcome and its payload')
-    .argument('<event-id>', "Stripe's id of the event (evt_…)")
-    .action((eventId: string, options: Options) =>
-      run(options, async (context) => (await import('./event.ts')).event(context, eventId)),
-    );
-  command('replay', 'handle a failed event again, from its stored payload')
-    .argument('<event-id>', "Stripe's id of the event (evt_…)")
-    .action((eventId: string, options: Options) =>
-      run(options, async (context) => (await import('./replay.ts')).replay(context, eventId)),
-    );
-  command('mail', 'list the newest 100 emails and changes at Stripe, and their outcomes')
-    .option('--failed', 'list all that failed for good, oldest first')
-    .action((options: Options) =>
-      run(options, async (context) => (await import('./mail.ts')).mail(context, options.failed ?? false)),
-    );
-  command('mail-resend', 'send an email, or make a change at Stripe, again')
-    .argument('<id>', 'its id, as `mail` shows it')
-    .action((id: string, options: Options) =>
-      run(options, async (context) => (await import('./mail.ts')).mailResend(context, id)),
-    );
-  command('reconcile', 'compare the database with Stripe, and fix and list the differences')
-    .option(
-      '--since <duration>',
-      'how far to look back, such as 36h or 7d; if omitted, all objects, and events since the last run',
-      duration,
-    )
-    .option('--dry-run', 'list the differences without fixing them')
-    .action((options: Options & { since?: number; dryRun?: true }) =>
-      run(options, async (context) => {
-        const { reconcile } = await import('./reconcile.ts');
-        return reconcile(context, options.since ?? null, options.dryRun ?? false);
-      }),
-    );
-  command('status', 'show the version, the database, counts, and what is queued or has failed').action(
-    (options: Options) => run(options, async (context) => (await import('./status.ts')).status(context)),
-  );
-  command('doctor', 'check every invariant of the database, and list the rows that break one').action(
-    (options: Options) => run(options, async (context) => (await import('./doctor.ts')).doctor(context)),
-  );
-  command(
-    'prune',
-    'remove unused fields from the payloads of old events, and delete expired sessions and reset links, and old emails',
-  ).action((options: Options) =>
-    run(options, async (context) => (await import('./prune.ts')).prune(context)),
-  );
-  command('backup', 'copy the SQLite database into one file, even while servers write to it')
-    .argument('<file>', 'a file that does not exist yet')
-    .action((file: string, options: Options) =>
-      runAlone(options, async (config) => (await import('./backup.ts')).backup(config, file)),
-    );
-  command('migrate-to', 'copy everything from the SQLite database into an empty PostgreSQL database')
-    .argument('<url>', 'postgresql://user:password@host:port/database')
-    .action((url: string, options: Options) =>
-      runAlone(options, async (config) => (await import('./migrate-to.ts')).migrateTo(config, url)),
-    );
-  command('migrate', 'apply pending database migrations (starting the server does this too)').action(
-    (options: Options) =>
-      run(options, async (context) => (await import('./migrate.ts')).migrate(context), true),
-  );
-  command(
-    'check-config',
-    'show where each variable comes from, its effect, and what is wrong with it',
-  ).action(async (options: Options) => {
-    const { checkConfigCommand } = await import('./check-config.ts');
-    print(options, await checkConfigCommand(surroundings.env, surroundings.fromFile, paint));
-  });
-
+  declareCommands(program, { run, runAlone, runUnconfigured });
   // After an unknown command, the full help would scroll the suggestion out of sight.
   program.showHelpAfterError('Run `npx tandem --help` to see all commands.');
   try {
@@ -187,17 +62,6 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     return exitCode;
   } catch (error) {
     return explainFailure(error);
-  }
-
-  function command(name: string, description: string): Command {
-    return program
-      .command(name)
-      .description(description)
-      .option('--json', 'print one JSON document and nothing else');
-  }
-
-  function accountCommand(name: string, description: string): Command {
-    return command(name, description).argument('<who>', WHO);
   }
 
   async function run(
@@ -224,9 +88,15 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
     });
   }
 
-  /** For commands that open the database themselves. */
   async function runAlone(options: Options, work: (config: Config) => Promise<CommandResult>): Promise<void> {
     print(options, await work(readConfig(surroundings.env)));
+  }
+
+  async function runUnconfigured(
+    options: Options,
+    work: (env: NodeJS.ProcessEnv, fromFile: ReadonlySet<string>, paint: Paint) => Promise<CommandResult>,
+  ): Promise<void> {
+    print(options, await work(surroundings.env, surroundings.fromFile, paint));
   }
 
   function print(options: Options, { text, table, json: document, failed }: CommandResult): void {
@@ -282,23 +152,4 @@ function describeFailure(error: unknown): Failure | null {
     return { code: 'database_busy', message: 'The database is busy. Try again.' };
   const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
   return plain && { code: plain.kind, message: plain.message };
-}
-
-function customerId(text: string): string {
-  if (!/^cus_\w+$/.test(text))
-    throw new InvalidArgumentError("It must be Stripe's id of a customer, such as cus_123.");
-  return text;
-}
-
-function wholeDays(text: string): number {
-  const days = /^\d{1,4}$/.test(text) ? Number(text) : 0;
-  if (days < 1 || days > 3650) throw new InvalidArgumentError('It must be a whole number from 1 to 3650.');
-  return days;
-}
-
-function duration(text: string): number {
-  const [, count, unit] = /^([1-9]\d{0,4})([hd])$/.exec(text) ?? [];
-  if (!count || !unit)
-    throw new InvalidArgumentError('It must be a number of hours or days, such as 36h or 7d.');
-  return Number(count) * UNIT_SECONDS[unit as keyof typeof UNIT_SECONDS];
 }
