@@ -1,10 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import type { Server, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
 
 import { rehashAddresses } from './accounts/rehash-addresses.ts';
 import { prolongSessions } from './accounts/sessions.ts';
 import { buildApp } from './http/app.ts';
+import { closeConnectionsWithServer } from './http/close-connections.ts';
 import { checkConfig, readConfig, SANDBOX_PRICES } from './config.ts';
 import type { Config, StripeConfig } from './config.ts';
 import { openDatabase } from './db/open.ts';
@@ -27,13 +26,10 @@ import { sessionSecretOf } from './session-secret.ts';
 import { createStripe } from './stripe/client.ts';
 import { sentence } from './wording.ts';
 
-/** Shutdown grace period for requests in flight, ms. */
-const ANSWER_MS = 7_000;
-
 export interface RunningServer {
   /** Where it can be reached. */
   announcement: Announcement;
-  /** Refuses new requests, finishes those in flight (for at most ANSWER_MS) and closes the database. */
+  /** Refuses new requests, finishes those in flight (for a few seconds at most) and closes the database. */
   close: () => Promise<void>;
 }
 
@@ -78,12 +74,7 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
     logger,
   );
 
-  const endConnections = watchConnections(app.server);
-  // Runs right before the server stops listening, so no connection slips in between.
-  app.addHook('preClose', (done) => {
-    endConnections();
-    done();
-  });
+  closeConnectionsWithServer(app);
 
   /** Does what is due after the sandbox's clock moved. Nobody is logged out by that. */
   async function timePassed(): Promise<void> {
@@ -134,44 +125,6 @@ async function mailSender({ mail, publicUrl }: Config, sandbox: Sandbox | null):
   return (one) => {
     sandbox?.takeMail(one);
     return Promise.resolve({ status: 'done' });
-  };
-}
-
-/**
- * Makes open connections close when the server does. Node itself closes only idle ones that had a request before, and
- * waits for all others: browsers connect in advance, and proxies keep connections open.
- * https://nodejs.org/docs/latest-v20.x/api/http.html#serverclosecallback
- *
- * @param server must not listen yet
- * @returns a function that closes connections: at once if no request is in flight, the others after their answer or
- *   ANSWER_MS
- */
-function watchConnections(server: Server): () => void {
-  const connections = new Set<Socket>();
-  const answers = new Map<Socket, ServerResponse>();
-  server.on('connection', (socket: Socket) => {
-    connections.add(socket);
-    socket.once('close', () => connections.delete(socket));
-  });
-  server.prependListener('request', ({ socket }, answer) => {
-    answers.set(socket, answer);
-    answer.once('close', () => {
-      // A client may have sent a further request on the connection.
-      if (answers.get(socket) === answer) answers.delete(socket);
-    });
-  });
-  return () => {
-    for (const socket of connections) {
-      const answer = answers.get(socket);
-      if (!answer) socket.destroy();
-      else if (!answer.headersSent) answer.setHeader('connection', 'close');
-    }
-    const cut = setTimeout(() => {
-      server.closeAllConnections();
-    }, ANSWER_MS);
-    server.once('close', () => {
-      clearTimeout(cut);
-    });
   };
 }
 

@@ -1,5 +1,6 @@
 import formbody from '@fastify/formbody';
 import Fastify from 'fastify';
+import type { FastifyInstance } from 'fastify';
 import qs from 'qs';
 
 import { createActs } from './acts.ts';
@@ -67,32 +68,15 @@ export interface Sandbox {
  * @throws Error when the port is taken or the state file cannot be read
  */
 export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
-  const { host, port, publicHost, localHost, apiKey, prices, stateFile, log } = options;
+  const { host, port, publicHost, localHost, apiKey, stateFile } = options;
   const state = loadState(stateFile);
-  const others = options.otherPrice === undefined ? [] : [options.otherPrice];
 
   function now(): Date {
     return new Date(options.now().getTime() + state.aheadMs);
   }
 
-  const oldest = toEpoch(now()) - EVENT_LIFETIME;
-  for (const event of state.events.values()) {
-    if (event.created < oldest && !state.undelivered.has(event.id)) {
-      state.events.delete(event.id);
-    }
-  }
-
-  function save(): void {
-    if (stateFile === undefined) {
-      return;
-    }
-    try {
-      saveState(state, stateFile);
-    } catch (error) {
-      log(`sandbox: cannot write ${stateFile}: ${error instanceof Error ? error.message : String(error)}`);
-    }
-  }
-
+  dropOldEvents(state, now());
+  const save = saverOf(state, options);
   const deliveries = createDeliveries({ ...options, now }, state, save);
   const { hold, waiting, send, drop } = deliveries;
   // Tests keep no state file and let time pass themselves.
@@ -103,11 +87,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     options,
     state,
     now,
-    prices: new Map([
-      [prices.monthly, buildPrice(prices.monthly, 'Monthly', 'month', 900)],
-      [prices.annual, buildPrice(prices.annual, 'Annual', 'year', 9000)],
-      ...others.map((id) => [id, buildPrice(id, 'Other', 'month', 500, 'prod_other')] as const),
-    ]),
+    prices: buildPrices(options),
     baseUrl: () => url,
     save,
     publish(events) {
@@ -127,26 +107,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     },
   };
 
-  const app = Fastify({
-    // Sent as Request-Id.
-    genReqId: () => newId('req'),
-    // A client that keeps its connection open must not delay closing.
-    forceCloseConnections: true,
-    routerOptions: { querystringParser: (text) => qs.parse(text) },
-  });
-  await app.register(formbody, { parser: (text: string) => qs.parse(text) });
-  await app.register(
-    (scope, _options, done) => {
-      serveApi(scope, context);
-      done();
-    },
-    { prefix: '/v1' },
-  );
-  serveShared(app, context);
-  serveCheckoutPage(app, context);
-  servePortalPage(app, context);
-  serveControlPanel(app, context);
-  serveMailbox(app, context);
+  const app = await createApp(context);
   const acts = createActs(context);
 
   await app.listen({ host, port });
@@ -182,4 +143,60 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     acts,
     objects: state,
   };
+}
+
+function dropOldEvents({ events, undelivered }: State, now: Date): void {
+  const oldest = toEpoch(now) - EVENT_LIFETIME;
+  for (const event of events.values()) {
+    if (event.created < oldest && !undelivered.has(event.id)) {
+      events.delete(event.id);
+    }
+  }
+}
+
+function saverOf(state: State, { stateFile, log }: SandboxOptions): () => void {
+  return () => {
+    if (stateFile === undefined) {
+      return;
+    }
+    try {
+      saveState(state, stateFile);
+    } catch (error) {
+      log(`sandbox: cannot write ${stateFile}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  };
+}
+
+function buildPrices({ prices, otherPrice }: SandboxOptions): Context['prices'] {
+  const others = otherPrice === undefined ? [] : [otherPrice];
+  return new Map([
+    [prices.monthly, buildPrice(prices.monthly, 'Monthly', 'month', 900)],
+    [prices.annual, buildPrice(prices.annual, 'Annual', 'year', 9000)],
+    ...others.map((id) => [id, buildPrice(id, 'Other', 'month', 500, 'prod_other')] as const),
+  ]);
+}
+
+/** The API for the `stripe` package, and all pages for people. */
+async function createApp(context: Context): Promise<FastifyInstance> {
+  const app = Fastify({
+    // Sent as Request-Id.
+    genReqId: () => newId('req'),
+    // A client that keeps its connection open must not delay closing.
+    forceCloseConnections: true,
+    routerOptions: { querystringParser: (text) => qs.parse(text) },
+  });
+  await app.register(formbody, { parser: (text: string) => qs.parse(text) });
+  await app.register(
+    (scope, _options, done) => {
+      serveApi(scope, context);
+      done();
+    },
+    { prefix: '/v1' },
+  );
+  serveShared(app, context);
+  serveCheckoutPage(app, context);
+  servePortalPage(app, context);
+  serveControlPanel(app, context);
+  serveMailbox(app, context);
+  return app;
 }
