@@ -13,17 +13,18 @@ import { giveBackToMailbox, takeForMailbox } from './limits.ts';
  * `still-true.ts` checks the five again when the email is sent.
  *
  * @param address in lower case
- * @param reserved how many of the day's emails must be left afterwards; 0 for the emails that they are reserved for
+ * @param mayUseReserve whether it may be one of the day's last emails, which are reserved for security
  */
 export async function mayMail(
   { config }: AppContext,
   request: FastifyRequest,
   address: string,
   isProven: boolean,
-  reserved = RESERVED_FOR_SECURITY,
+  mayUseReserve = false,
 ): Promise<boolean> {
   if (config.mail === null || isProven) return config.mail !== null;
   const mailbox = canonicalAddress(address);
+  const reserved = mayUseReserve ? 0 : RESERVED_FOR_SECURITY;
   const isLeft = await takeForMailbox(request, 'mailsToUnprovenMailbox', mailbox, reserved);
   if (isLeft) (request.mailsCounted ??= []).push(mailbox);
   return isLeft;
@@ -34,9 +35,9 @@ export async function mayMailTo(
   context: AppContext,
   request: FastifyRequest,
   { email, emailProvenAt }: Pick<User, 'email' | 'emailProvenAt'>,
-  reserved = RESERVED_FOR_SECURITY,
+  mayUseReserve: boolean,
 ): Promise<boolean> {
-  return email !== null && (await mayMail(context, request, email, emailProvenAt !== null, reserved));
+  return email !== null && (await mayMail(context, request, email, emailProvenAt !== null, mayUseReserve));
 }
 
 /**
@@ -47,7 +48,7 @@ export async function mayNotify(context: AppContext, request: FastifyRequest, us
   const { db } = context;
   const mayUseReserve =
     user.emailProvenAt === null && (await hasPaid(db, user.id, null)) && (await isFirstOfMailbox(db, user));
-  return mayMailTo(context, request, user, mayUseReserve ? 0 : RESERVED_FOR_SECURITY);
+  return mayMailTo(context, request, user, mayUseReserve);
 }
 
 /** Gives back what `mayMail` counted for a request that queued no mail. */

@@ -66,7 +66,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
         db,
         sessionSecret,
         email,
-        async (user) => mayMailTo(context, request, user, (await isFirstOfMailbox(db, user)) ? 0 : undefined),
+        async (user) => mayMailTo(context, request, user, await isFirstOfMailbox(db, user)),
         now(),
       );
     } finally {
