@@ -12,7 +12,7 @@ export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
   const own = await db.subscription.count({
     where: { trialEnd: { not: null }, counted: true, customer: { userId: user.id } },
   });
-  return own === 0 && !(await hadTrialElsewhere(db, user));
+  return own === 0 && (await countTrialsByAnother(db, user.id, user.emailHash)) === 0;
 }
 
 /**
@@ -58,8 +58,4 @@ function isOfAnother({ rows }: Unit, { id, emailHash }: UserRow, { customerId }:
   const owner = rows.users.get(rows.customers.get(customerId)?.userId ?? '');
   if (owner === undefined || owner.id === id) return false;
   return owner.emailHash === emailHash || owner.formerHashes.includes(emailHash);
-}
-
-async function hadTrialElsewhere(db: Db, { id, emailHash }: User): Promise<boolean> {
-  return (await countTrialsByAnother(db, id, emailHash)) > 0;
 }

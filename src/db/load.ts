@@ -211,14 +211,14 @@ async function lock(
       JOIN "Subscription" AS s ON s."id" = i."subscriptionId" WHERE p."id" = ANY(${payments}::text[])`;
   if (payments.length > 0) {
     await tx.$executeRaw`
-      INSERT INTO "Payment" ("id") SELECT id FROM unnest(${payments as string[]}::text[]) AS id ORDER BY id
+      INSERT INTO "Payment" ("id") SELECT id FROM unnest(${payments}::text[]) AS id ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "refundedAt" = "Payment"."refundedAt"`;
   }
   if (payments.length + invoices.length > 0) {
     await tx.$executeRaw`
       INSERT INTO "Invoice" ("id") SELECT id FROM (
-        SELECT unnest(${invoices as string[]}::text[]) AS id UNION
-        SELECT "invoiceId" FROM "Payment" WHERE "id" = ANY(${payments as string[]}::text[]) AND "invoiceId" IS NOT NULL
+        SELECT unnest(${invoices}::text[]) AS id UNION
+        SELECT "invoiceId" FROM "Payment" WHERE "id" = ANY(${payments}::text[]) AND "invoiceId" IS NOT NULL
       ) AS ids ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "first" = "Invoice"."first"`;
   }
@@ -232,7 +232,7 @@ async function lock(
   const lockedUsers = await tx.$queryRaw<{ id: string }[]>`
     SELECT "id" FROM "User" WHERE "id" = ANY(ARRAY(
       WITH buyers AS MATERIALIZED (
-        SELECT unnest(${users as string[]}::text[]) AS id UNION
+        SELECT unnest(${users}::text[]) AS id UNION
         SELECT "userId" FROM "Customer" WHERE "id" = ANY(ARRAY(${customersNamed})) AND "userId" IS NOT NULL
       ), referrals AS MATERIALIZED (
         SELECT "referrerId", "referredId", "convertedAt" IS NULL AND "refusedFor" IS NULL AS open
@@ -261,14 +261,14 @@ export async function dropEmptyRows(
   if (tx.engine === 'sqlite' || payments.length + invoices.length + customers.length === 0) return;
   await tx.$executeRaw`
     WITH empty_payments AS (
-      DELETE FROM "Payment" AS p WHERE "id" = ANY(${payments as string[]}::text[]) AND "invoiceId" IS NULL
+      DELETE FROM "Payment" AS p WHERE "id" = ANY(${payments}::text[]) AND "invoiceId" IS NULL
         AND "refundedAt" IS NULL AND "refundFailedAt" IS NULL
         AND NOT EXISTS (SELECT 1 FROM "Dispute" WHERE "paymentId" = p."id")
     ), empty_invoices AS (
-      DELETE FROM "Invoice" AS i WHERE "id" = ANY(${invoices as string[]}::text[]) AND "subscriptionId" IS NULL
+      DELETE FROM "Invoice" AS i WHERE "id" = ANY(${invoices}::text[]) AND "subscriptionId" IS NULL
         AND "paidAt" IS NULL AND "failedAt" IS NULL
         AND NOT EXISTS (SELECT 1 FROM "Payment" WHERE "invoiceId" = i."id")
     )
-    DELETE FROM "Customer" AS c WHERE "id" = ANY(${customers as string[]}::text[]) AND "userId" IS NULL
+    DELETE FROM "Customer" AS c WHERE "id" = ANY(${customers}::text[]) AND "userId" IS NULL
       AND "deletedAt" IS NULL AND NOT EXISTS (SELECT 1 FROM "Subscription" WHERE "customerId" = c."id")`;
 }

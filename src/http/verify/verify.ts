@@ -51,26 +51,26 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
     setFlash(request, reply, proof.isChange ? 'address-changed' : 'address-proven');
     return reply.redirect('/settings', 303);
   });
+}
 
-  function verifyPage(
-    request: WithToken,
-    reply: FastifyReply,
-    proof: Proof | null,
-    error?: string,
-  ): FastifyReply {
-    return sendPage(request, reply, 'verify', {
-      title: 'Confirm your email address',
-      token: request.params.token,
-      proof: proof && {
-        address: proof.address,
-        isChange: proof.isChange,
-        isDone: proof.isDone,
-        deletesHolder: proof.holder === 'unclaimed',
-        deletesVisitor: deletesVisitor(request, proof),
-      },
-      error,
-    });
-  }
+function verifyPage(
+  request: WithToken,
+  reply: FastifyReply,
+  proof: Proof | null,
+  error?: string,
+): FastifyReply {
+  return sendPage(request, reply, 'verify', {
+    title: 'Confirm your email address',
+    token: request.params.token,
+    proof: proof && {
+      address: proof.address,
+      isChange: proof.isChange,
+      isDone: proof.isDone,
+      deletesHolder: proof.holder === 'unclaimed',
+      deletesVisitor: deletesVisitor(request, proof),
+    },
+    error,
+  });
 }
 
 /**
