@@ -5,6 +5,8 @@ import { setFlash } from './cookies.ts';
 import { HttpError } from './errors.ts';
 import { isSafe } from './origin-check.ts';
 
+export const LOG_IN_FIRST = new HttpError(401, 'unauthorized', 'Log in first.');
+
 /** Redirects to `/login`, which then says why a login is needed. */
 export function redirectToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   setFlash(request, reply, isSafe(request) ? 'log-in-first' : 'nothing-done');
@@ -24,5 +26,5 @@ export function sendToLogIn(
 ): FastifyReply {
   if (request.headers.accept?.includes('text/html'))
     return plan ? reply.redirect(`/login?plan=${plan}`, 303) : redirectToLogIn(request, reply);
-  throw new HttpError(401, 'unauthorized', 'Log in first.');
+  throw LOG_IN_FIRST;
 }

@@ -6,7 +6,7 @@ import { subscriptionsOf } from '../access/subscriptions.ts';
 import { PLANS } from '../config.ts';
 import { answers, json } from './api.ts';
 import type { AppContext } from './context.ts';
-import { HttpError } from './errors.ts';
+import { LOG_IN_FIRST } from './log-in-first.ts';
 
 const overview = z
   .object({
@@ -60,7 +60,7 @@ const ME = {
 export function meRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
   const overviewConfig = overviewConfigOf(config);
   app.get('/api/me', { schema: ME }, async (request) => {
-    if (!request.user) throw new HttpError(401, 'unauthorized', 'Log in first.');
+    if (!request.user) throw LOG_IN_FIRST;
     const subscriptions = await subscriptionsOf(db, request.user.id);
     return describeUser(db, request.user, subscriptions, overviewConfig, now());
   });

@@ -4,8 +4,8 @@ import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { queueAlarm } from './alarm.ts';
 import type { Examine } from './alarm.ts';
+import { errorName } from './error-name.ts';
 import { queueReminders } from './reminders.ts';
-import { nameOf } from './sender.ts';
 
 const HOUR_SECONDS = 3_600;
 
@@ -50,7 +50,7 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
     } catch (error) {
       stop.signal.throwIfAborted();
       logger.warn(
-        { err: nameOf(error) },
+        { err: errorName(error) },
         'the database could not be examined; the server tries again in a day',
       );
       return ['The daily check of the database failed. Run "doctor".'];
@@ -62,7 +62,7 @@ export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyC
     await queue().catch((error: unknown) => {
       if (error === stop.signal.reason) return;
       logger.warn(
-        { err: nameOf(error) },
+        { err: errorName(error) },
         `${what} could not be queued; the server tries again within an hour`,
       );
     });

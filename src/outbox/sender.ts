@@ -6,6 +6,7 @@ import type { OutboxItem } from '../db/generated/client.ts';
 import { onQueued } from '../db/queued.ts';
 import type { Db } from '../db/transaction.ts';
 import { outboxItems, outboxOldest, outboxTries } from '../metrics.ts';
+import { errorName } from './error-name.ts';
 import { keepOutcome, readOutboxState, takeDue } from './items.ts';
 import type { Outcome } from './items.ts';
 
@@ -84,7 +85,7 @@ export function startSender(context: SenderContext): Sender {
   function tellFailure(error: unknown): [] {
     // Log no message: database errors repeat the values they were given.
     context.logger.warn(
-      { err: nameOf(error) },
+      { err: errorName(error) },
       'the outbox could not be read or written; the server tries again',
     );
     return [];
@@ -127,7 +128,7 @@ async function tryItem(
 ): Promise<void> {
   const signal = AbortSignal.any([stop, AbortSignal.timeout(TRY_MS)]);
   const tried = await Promise.race([perform(item, signal), aborted(signal)]).catch(
-    (error: unknown): Outcome => ({ status: 'again', why: nameOf(error) }),
+    (error: unknown): Outcome => ({ status: 'again', why: errorName(error) }),
   );
   // The server is closing and the result is unknown. The item is due again when its lease ends.
   if (stop.aborted && tried.status === 'again') return;
@@ -149,10 +150,4 @@ async function measure({ db, now }: SenderContext): Promise<void> {
   outboxItems.set({ status: 'queued' }, queued);
   outboxItems.set({ status: 'failed' }, failed);
   outboxOldest.set(oldestSeconds ?? 0);
-}
-
-/** Names the error without its message, which can contain an address. */
-export function nameOf(error: unknown): string {
-  if (!(error instanceof Error)) return 'An unknown error.';
-  return 'code' in error ? `${error.name} ${String(error.code)}` : error.name;
 }

@@ -10,6 +10,7 @@ import { Refusal } from './refusal.ts';
 import type { Context } from './sandbox-context.ts';
 import { setCard } from './customers.ts';
 import { appealDispute, closeDispute, openDispute } from './disputes.ts';
+import { causeAt } from './events.ts';
 import type { Cause } from './events.ts';
 import { cancelRefund, failRefund } from './refunds.ts';
 import { runDue } from './schedule.ts';
@@ -69,7 +70,7 @@ export function createActs(context: Context): Acts {
   const { state, now } = context;
 
   function cause(): Cause {
-    return { at: toEpoch(now()), requestId: null, idempotencyKey: null };
+    return causeAt(toEpoch(now()));
   }
 
   return {

@@ -1,7 +1,7 @@
 import { Refusal } from './refusal.ts';
 import type { Context } from './sandbox-context.ts';
 import { createCustomer } from './customers.ts';
-import { buildEvent } from './events.ts';
+import { buildEvent, causeAt } from './events.ts';
 import type { Cause } from './events.ts';
 import { newId } from './ids.ts';
 import { draftInvoice, finalizeInvoice } from './invoices.ts';
@@ -160,8 +160,7 @@ export function expireCheckout(session: CheckoutSession, cause: Cause): StripeEv
  */
 export async function expireIfDue(context: Context, session: CheckoutSession, at: number): Promise<void> {
   if (session.status === 'open' && at >= session.expires_at) {
-    const cause = { at: session.expires_at, requestId: null, idempotencyKey: null };
-    await context.publish(expireCheckout(session, cause));
+    await context.publish(expireCheckout(session, causeAt(session.expires_at)));
   }
 }
 

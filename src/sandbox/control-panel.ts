@@ -6,7 +6,7 @@ import { cardName, setCard } from './customers.ts';
 import { canBecome, closeDispute, openDispute } from './disputes.ts';
 import { newestFirst } from './lists.ts';
 import { formatMoney } from './money.ts';
-import { byPerson, day, inTime, sendMessage, sendPage } from './shared-page.ts';
+import { byPerson, day, inTime, moment, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Params } from './params.ts';
 import { refundCharge } from './refunds.ts';
@@ -100,10 +100,9 @@ export function panelOf(
   const { state, now } = context;
   const charge = customer === null ? undefined : lastPayment(state, customer);
   const dispute = customer === null ? undefined : lastDispute(state, customer);
-  const at = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
   return {
     here,
-    now: `${at.format(now())} UTC`,
+    now: moment(now()),
     daysAhead: Math.round(state.aheadMs / 1000 / DAY),
     next: nextActs(context, customer),
     spans: spanActs(context),

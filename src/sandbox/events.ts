@@ -17,6 +17,15 @@ export interface Cause {
 }
 
 /**
+ * The cause of what no API request did, but a person, a bank or time.
+ *
+ * @param at epoch seconds
+ */
+export function causeAt(at: number): Cause {
+  return { at, requestId: null, idempotencyKey: null };
+}
+
+/**
  * Builds an event about an object: https://docs.stripe.com/api/events/object
  *
  * @param object the current object; the event keeps a copy

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import type { FastifyInstance } from 'fastify';
 
 import type { Context } from './sandbox-context.ts';
-import { securityHeaders, sendMessage, sendPage } from './shared-page.ts';
+import { moment, securityHeaders, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Mail } from './types.ts';
 
@@ -66,8 +66,7 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
 }
 
 function describe(mail: Mail): object {
-  const at = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
-  return { ...mail, at: `${at.format(new Date(mail.at))} UTC` };
+  return { ...mail, at: moment(new Date(mail.at)) };
 }
 
 /** Splits a text so that web addresses are separate pieces. */

@@ -1,4 +1,5 @@
 import { expireCheckout } from './checkouts.ts';
+import { causeAt } from './events.ts';
 import type { Cause } from './events.ts';
 import { invoicesOf } from './invoices.ts';
 import type { State } from './state.ts';
@@ -33,7 +34,7 @@ export function runDue(state: State, now: number): StripeEvent[] {
   const events: StripeEvent[] = [];
   // Each step can make other things due, so look again after each one.
   for (let next = nextDue(state); next !== undefined && next.at <= now; next = nextDue(state)) {
-    events.push(...next.happen({ at: next.at, requestId: null, idempotencyKey: null }));
+    events.push(...next.happen(causeAt(next.at)));
   }
   return events;
 }

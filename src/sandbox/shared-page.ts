@@ -5,6 +5,7 @@ import { Eta } from 'eta';
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
 
 import type { Context } from './sandbox-context.ts';
+import { causeAt } from './events.ts';
 import type { Cause } from './events.ts';
 import { formatMoney } from './money.ts';
 import { toEpoch } from './time.ts';
@@ -39,7 +40,7 @@ export function serveShared(app: FastifyInstance, context: Context): void {
 
 /** An action on a page has no API request behind it, so its events name none. */
 export function byPerson(context: Context): Cause {
-  return { at: toEpoch(context.now()), requestId: null, idempotencyKey: null };
+  return causeAt(toEpoch(context.now()));
 }
 
 /**
@@ -61,6 +62,11 @@ export function describePrice(price: Price): string {
 /** @param epoch epoch seconds */
 export function day(epoch: number): string {
   return new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeZone: 'UTC' }).format(epoch * 1000);
+}
+
+export function moment(at: Date): string {
+  const format = new Intl.DateTimeFormat('en-GB', { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
+  return `${format.format(at)} UTC`;
 }
 
 /** Sends a page with one sentence. */
