@@ -170,7 +170,7 @@ export function deleteAccount(
   return postForm(app, '/settings/delete', { currentPassword }, cookie);
 }
 
-/** Leaves of an account what its deletion leaves, where the deletion itself is not what a test is about. */
+/** Makes an account a tombstone without going through its deletion. */
 export async function leaveTombstone(
   { db, clock }: Pick<TestServer, 'db' | 'clock'>,
   { id }: Pick<Person, 'id'>,

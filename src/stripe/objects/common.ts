@@ -42,8 +42,8 @@ export const optionalReference = z
   .nullish();
 
 /** Null when the field is absent or empty. */
-export function idOf(reference: string | { id: string } | null | undefined): string | null {
-  return (typeof reference === 'object' ? reference?.id : reference) ?? null;
+export function idOf(idOrObject: string | { id: string } | null | undefined): string | null {
+  return (typeof idOrObject === 'object' ? idOrObject?.id : idOrObject) ?? null;
 }
 
 export function dateOf(seconds: number | null | undefined): Date | null {
