@@ -119,3 +119,54 @@ test('one click on the link of a mail about days turns such mail off', async () 
     error: 'The owner of the account has turned such mail off.',
   });
 });
+
+test.each([
+  ['moved to another address', true],
+  ['was deleted', false],
+])(
+  'a reset link waits to be mailed while its account %s: it goes to the address that asked, or nowhere',
+  async (_what, moves) => {
+    const { mailServer, server, sender, cookie, newMails, path } = await signedUp();
+    const { app } = server;
+    await newMails();
+    const fields = { email: 'own@example.com', currentPassword: PASSWORD };
+    if (moves) await postForm(app, '/settings/address', fields, cookie);
+    const proof = path((await newMails()).find(({ to }) => to === 'own@example.com')?.text ?? '', 'verify');
+    await sender.close();
+    await postForm(app, '/forgot', { email: 'ann@example.com' });
+    const reset = { where: { kind: 'mail.reset-password' } };
+    await expect.poll(() => server.db.outboxItem.count(reset)).toBe(1);
+    if (moves) await postForm(app, proof, {}, cookie);
+    else await postForm(app, '/settings/delete', fields, cookie);
+    // The owner of the address signs up with it.
+    await postForm(app, '/signup', { email: 'ann@example.com', password: 'the owner’s password' });
+
+    mailServer.mails.splice(0);
+    await (await startTestSender(server)).wake();
+    const [mail, ...others] = mailServer.mails.filter(({ text }) => path(text, 'reset') !== '');
+    expect([mail?.to, others]).toEqual(['ann@example.com', []]);
+    expect(
+      (await postForm(app, path(mail?.text ?? '', 'reset'), { password: 'a new password' })).statusCode,
+    ).toBe(303);
+    const login = await postForm(app, '/login', { email: 'ann@example.com', password: 'a new password' });
+    expect(login.statusCode).toBe(303);
+  },
+);
+
+test('a reset link that waits to be mailed goes nowhere when no account has its address', async () => {
+  const { mailServer, server, sender, cookie, newMails } = await signedUp();
+  await newMails();
+  await sender.close();
+  await postForm(server.app, '/forgot', { email: 'ann@example.com' });
+  const reset = { where: { kind: 'mail.reset-password' } };
+  await expect.poll(() => server.db.outboxItem.count(reset)).toBe(1);
+  await postForm(server.app, '/settings/delete', { currentPassword: PASSWORD }, cookie);
+  mailServer.mails.splice(0);
+  await (await startTestSender(server)).wake();
+  expect(mailServer.mails.filter(({ headers }) => headers.get('subject')?.startsWith('Reset'))).toEqual([]);
+  expect(await server.db.outboxItem.findFirst(reset)).toMatchObject({
+    status: 'dropped',
+    error: 'Its link no longer works.',
+    address: null,
+  });
+});

@@ -78,7 +78,7 @@ test('a switch to annual starts a year now, and its invoice takes off what is le
   sandbox.later(15.5 * 86_400);
   sandbox.fresh();
   const now = START.getTime() / 1000 + 15.5 * 86_400;
-  expect(await page()).toContain('Due today: $85.50, after $4.50 for the time left on Monthly');
+  expect(await page()).toContain('Due today: $85.50, after a credit of $4.50 for the time left on Monthly');
   expect(await press('switch', { price: PRICES.annual })).toBe(303);
 
   const events = sandbox.fresh();

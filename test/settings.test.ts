@@ -313,7 +313,6 @@ test('the export holds what is kept about a person, and nothing about a friend a
   await server.db.backup.create({
     data: { id: 'b1', userId: ann.id, number: 1, document: '{"version":1}', createdAt: server.clock.now },
   });
-  await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
   const { json: link } = await resetLink(commandContext(server), ann.email);
   await server.db.checkout.create({
     data: { userId: ann.id, id: 'c1', plan: 'monthly', priceId: 'p', trialDays: 0, createdAt: START },
@@ -337,7 +336,7 @@ test('the export holds what is kept about a person, and nothing about a friend a
   const { passwordHash, emailHash } = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
   const { tokenHash } = await server.db.session.findFirstOrThrow({ where: { userId: ann.id } });
   const reset = await server.db.resetLink.findFirstOrThrow({ where: { userId: ann.id } });
-  expect(answer.json()).toMatchObject({ resetLinks: [{ expiresAt: reset.expiresAt.toISOString() }] });
+  expect(answer.json()).not.toHaveProperty('resetLinks');
   const token = (link as { url: string }).url.split('/').pop() ?? '';
   const hashes = [passwordHash ?? '', emailHash, tokenHash, reset.tokenHash];
   for (const secret of ['ben@example.com', friend.id, 'of Ben', token, ...hashes]) {

@@ -60,7 +60,8 @@ export async function mailResetLink(
     if (user.emailProvenAt === null && (await isLinkWaiting(tx, user.id))) return false;
     const id = randomUUID();
     await replaceLink(tx, secret, user.id, resetToken(secret, id), true);
-    await queueNow(tx, [{ id, kind: 'mail.reset-password', userId: user.id, data: null }]);
+    // Only there: the account may leave the address before the email does.
+    await queueNow(tx, [{ id, kind: 'mail.reset-password', userId: user.id, data: null, address: email }]);
     return true;
   });
 }

@@ -26,7 +26,7 @@ export async function endResetLinks(tx: Tx, user: User): Promise<void> {
 export async function releaseResetLinks(tx: Tx, user: User): Promise<void> {
   if (user.email !== null && (await isUnclaimed(tx, user))) {
     await tx.resetLink.updateMany({
-      where: { userId: user.id, mailed: true, used: false },
+      where: { userId: user.id, mailed: true, used: false, expiresAt: { gt: tx.now } },
       data: { userId: null, addressHash: await hashExactly(tx, user.email) },
     });
   }

@@ -70,13 +70,18 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   });
 }
 
-/** How far the answer to a connection's last request has come; null when it has no complete request. */
+/** How far the answer on a connection has come; null when no complete request has begun on it. */
 type AnswerOn = (socket: Socket) => 'awaited' | 'being read' | 'sent' | null;
 
 function watchAnswers(server: Server): AnswerOn {
   const exchanges = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
-    exchanges.set(request.socket, { request, response });
+    const begin = (): void => {
+      exchanges.set(request.socket, { request, response });
+    };
+    // A pipelined request begins when the answer before it is sent.
+    if (response.socket === null) response.once('socket', begin);
+    else begin();
   });
   return (socket) => {
     const exchange = exchanges.get(socket);

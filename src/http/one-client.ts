@@ -71,28 +71,36 @@ function boundIncompleteRequests(
 }
 
 /**
- * Closes a connection with too many pipelined requests. Node reads 64 KiB at a time and hands over every
- * request in it, so a client could ask for thousands of pages and read none; all of them would be rendered
- * and held in memory.
+ * Serves the requests of a connection one after another, and closes a connection with too many of them. Node reads 64 KiB
+ * at a time and hands over every request in it. If they were all served at once, a client could have thousands of pages
+ * rendered and read none; and if it left, Node would tell only the answer that has the connection, so that the others
+ * kept their files and memory for ever.
  */
 function boundPipelines(server: Server, most: number): void {
   const waitingOn = new WeakMap<Socket, number>();
-  // Replace Fastify's listener, so that refused requests never reach it.
+  // Replace Fastify's listener, so that requests reach it in their turn, and refused ones never.
   const [serve] = server.listeners('request') as RequestListener[];
   server.removeAllListeners('request');
 
   server.on('request', (request, response) => {
     const { socket } = request;
-    // A response has no socket until the one before it is sent.
-    if (response.socket === null) {
-      const waiting = waitingOn.get(socket) ?? 0;
-      // Node still hands over the remaining requests that it has read.
-      if (waiting >= most) cutOff(socket);
-      if (socket.destroyed) return;
-      waitingOn.set(socket, waiting + 1);
-      response.once('close', () => waitingOn.set(socket, (waitingOn.get(socket) ?? 1) - 1));
+    // A response gets the connection once the one before it is sent.
+    if (response.socket !== null) {
+      serve?.(request, response);
+      return;
     }
-    serve?.(request, response);
+    const waiting = waitingOn.get(socket) ?? 0;
+    // Node still hands over the remaining requests that it has read.
+    if (waiting >= most) cutOff(socket);
+    if (socket.destroyed) return;
+    waitingOn.set(socket, waiting + 1);
+    response.once('socket', () => {
+      waitingOn.set(socket, (waitingOn.get(socket) ?? 1) - 1);
+      // Node is still in the middle of handing over the connection.
+      setImmediate(() => {
+        if (!socket.destroyed) serve?.(request, response);
+      });
+    });
   });
 }
 

@@ -62,17 +62,23 @@ export async function readMailFacts(
     work.kind === 'mail.payment-failed' && userId !== null
       ? planStateOf(await subscriptionsOf(db, userId))
       : 'ended';
-  const sentToday =
-    user && user.emailProvenAt === null && user.deletedAt === null
-      ? await countSent(db, user.emailHash, addSeconds(now, -DAY_SECONDS))
-      : 0;
+  const sentToday = user && user.deletedAt === null ? await countSentToday(db, user, now) : 0;
   const grantNeverAnnounced =
     work.kind === 'mail.days-reversed' && (await neverAnnounced(db, userId, work.data.referralId));
   return { user, referral, grantNeverAnnounced, invoicePaid: invoice?.paidAt != null, plan, sentToday };
 }
 
-/** How many emails went to the unproven accounts of a mailbox. */
-async function countSent(db: Db, emailHash: string, since: Date): Promise<number> {
+/**
+ * How many emails went to the unproven accounts of a mailbox within the last day; 0 when the account's own address is
+ * proven.
+ */
+export async function countSentToday(
+  db: Db,
+  { emailHash, emailProvenAt }: Pick<User, 'emailHash' | 'emailProvenAt'>,
+  now: Date,
+): Promise<number> {
+  if (emailProvenAt !== null) return 0;
+  const since = addSeconds(now, -DAY_SECONDS);
   // CROSS JOIN: SQLite then begins with the accounts. Otherwise it would look through every email ever sent.
   const [row] = await db.$queryRaw<[{ count: number | bigint }]>`
     SELECT COUNT(*) AS "count" FROM "User" AS u CROSS JOIN "OutboxItem" AS o

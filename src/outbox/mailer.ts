@@ -62,8 +62,9 @@ async function addressOf(
   }
   if (kind === 'mail.reset-password') {
     const token = resetToken(secret, item.id);
-    const works = (await findResetLink(db, secret, token, now)) !== null;
-    return works ? { to, link: resetUrl(publicUrl, token), isChange: false } : null;
+    const found = await findResetLink(db, secret, token, now);
+    // Whoever reads the email can take over that account.
+    return found?.user.email === to ? { to, link: resetUrl(publicUrl, token), isChange: false } : null;
   }
   return { to, link: null, isChange: false };
 }

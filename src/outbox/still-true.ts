@@ -28,10 +28,13 @@ export function whyDrop(
   if (address === null && (user?.email ?? null) === null) return 'There is no address to send it to.';
   if (work.kind === 'mail.operator' || work.kind === 'mail.account-deleted') return null;
   if (!user) return 'There is no such account.';
-  if (user.deletedAt) return 'The account was deleted.';
+  // Its former address is still told of the change. A reset link can work for the next account with the address.
+  const outlives = work.kind === 'mail.address-changed' || work.kind === 'mail.reset-password';
+  if (user.deletedAt && !outlives) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
-  // The email that proves the account's own address counts too, although its recipient is fixed when it is queued.
-  const isToOwn = address === null || (work.kind === 'mail.prove-address' && address === user.email);
+  // The emails with links to the account's own address count too, although their recipient is fixed when queued.
+  const isLink = work.kind === 'mail.prove-address' || work.kind === 'mail.reset-password';
+  const isToOwn = address === null || (isLink && address === user.email);
   const reserved = canBeTurnedOff(work.kind) ? RESERVED_FOR_SECURITY : 0;
   if (isToOwn && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN - reserved)
     return `The address is unproven, and ${sentToday} emails went there within a day.`;

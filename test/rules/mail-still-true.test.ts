@@ -121,7 +121,7 @@ test('somebody who has turned mail off gets only mail about the account', () => 
   expect(why(password, off)).toBeNull();
 });
 
-test('a deleted account gets nothing but the news that it was deleted', () => {
+test('of a deleted account, only its deletion and a change of its address are told', () => {
   const gone = { deletedAt: NOW, email: null };
   expect(why(granted, gone)).toBe('There is no address to send it to.');
   const toFormer = (work: MailWork): string | null =>
@@ -138,7 +138,8 @@ test('a deleted account gets nothing but the news that it was deleted', () => {
       },
       NOW,
     );
-  expect(toFormer({ kind: 'mail.address-changed', data: null })).toBe('The account was deleted.');
+  expect(toFormer({ kind: 'mail.address-changing', data: null })).toBe('The account was deleted.');
+  expect(toFormer({ kind: 'mail.address-changed', data: null })).toBeNull();
   expect(toFormer(deleted)).toBeNull();
 });
 

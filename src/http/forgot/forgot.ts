@@ -4,6 +4,9 @@ import * as z from 'zod';
 import { isFirstOfMailbox } from '../../accounts/addresses.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { mailResetLink } from '../../accounts/reset-link.ts';
+import type { User } from '../../db/generated/client.ts';
+import { countSentToday } from '../../outbox/facts.ts';
+import { MAILS_TO_UNPROVEN } from '../../outbox/still-true.ts';
 import type { AppContext } from '../context.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { giveBackToMailbox, takeForNetwork, takeForMailbox, TOO_MANY_ATTEMPTS } from '../limits.ts';
@@ -62,19 +65,19 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   async function queueLink(request: FastifyRequest, email: string): Promise<void> {
     let isQueued = false;
     try {
-      isQueued = await mailResetLink(
-        db,
-        sessionSecret,
-        email,
-        async (user) => mayMailTo(context, request, user, await isFirstOfMailbox(db, user)),
-        now(),
-      );
+      isQueued = await mailResetLink(db, sessionSecret, email, (user) => mayMailLink(request, user), now());
     } finally {
       if (!isQueued) {
         await uncountMails(request);
         await giveBackToMailbox(request, 'resetMailsToMailbox', email);
       }
     }
+  }
+
+  async function mayMailLink(request: FastifyRequest, user: User): Promise<boolean> {
+    // Otherwise the sender would drop the email, and the older link, which was mailed, would be void.
+    if ((await countSentToday(db, user, now())) >= MAILS_TO_UNPROVEN) return false;
+    return mayMailTo(context, request, user, await isFirstOfMailbox(db, user));
   }
 
   app.addHook('onClose', async () => {

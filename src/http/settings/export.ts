@@ -7,13 +7,12 @@ import { listInvitations } from '../../referrals/invitations.ts';
 
 /**
  * Exports everything stored about a user as one JSON document. Left out are hashes (of passwords, tokens and addresses),
- * operators' notes, the other account of an audit row, and the data of outbox items; while the address is unproven, also
- * reset links and the emails that carry them. Payments appear under their invoices; cards and amounts are stored only at
+ * operators' notes, the other account of an audit row, the data of outbox items, and reset links with their emails: a
+ * stranger who is logged in must not learn when the owner asks for one. Payments appear under their invoices; cards and amounts are stored only at
  * Stripe. Stripe's events appear through what they changed.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };
-  const isProven = user.emailProvenAt !== null;
   const subscriptions = await subscriptionsOf(db, user.id);
   const account = await describeUser(db, user, subscriptions, config, now);
   const [
@@ -24,7 +23,6 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
     openCheckout,
     invoices,
     sessions,
-    resetLinks,
     backups,
     outbox,
     invitations,
@@ -54,14 +52,10 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
       include: { payments: { include: { disputes: true } } },
     }),
     db.session.findMany({ ...ofUser, select: { expiresAt: true } }),
-    // A stranger who signed up with somebody's address must not learn when its owner asks for a link.
-    isProven
-      ? db.resetLink.findMany({ where: { userId: user.id, used: false }, select: { expiresAt: true } })
-      : [],
     db.backup.findMany({ ...ofUser, orderBy: { number: 'asc' }, omit: { userId: true } }),
     // Their data can name somebody else's referral.
     db.outboxItem.findMany({
-      where: { userId: user.id, ...(!isProven && { kind: { not: 'mail.reset-password' } }) },
+      where: { userId: user.id, kind: { not: 'mail.reset-password' } },
       orderBy: { createdAt: 'asc' },
       select: { kind: true, address: true, createdAt: true, status: true, endedAt: true },
     }),
@@ -79,7 +73,6 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
       mailOff: user.mailOff,
     },
     sessions,
-    resetLinks,
     invitedBy,
     invitations,
     creditEntries,
