@@ -1,8 +1,11 @@
 import { once } from 'node:events';
 import { readdir, readlink } from 'node:fs/promises';
 import { IncomingMessage } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { connect, Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
@@ -10,6 +13,7 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { buildApp } from '../src/http/app.ts';
 import type { Bounds } from '../src/http/bounds.ts';
+import { closeConnectionsWithServer } from '../src/http/close-connections.ts';
 import { readBody } from '../src/http/read-body.ts';
 import { addSeconds } from '../src/instants.ts';
 import { Collected, until } from './support/process.ts';
@@ -38,6 +42,7 @@ async function listen(bounds: Partial<Bounds>, env: NodeJS.ProcessEnv = {}) {
     ...PATIENT,
     ...bounds,
   });
+  closeConnectionsWithServer(app);
   onTestFinished(() => app.close());
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as AddressInfo;
@@ -635,7 +640,9 @@ describe('requests that do not wait for the answer to an earlier one', () => {
   test.runIf(process.platform === 'linux')(
     'leave nothing behind when the client goes before their turn',
     async () => {
-      const { open } = await listen({});
+      const { app, open } = await listen({});
+      const answers: WeakRef<ServerResponse>[] = [];
+      app.server.on('request', (_request, answer) => answers.push(new WeakRef(answer)));
       const openFiles = async (): Promise<number> => {
         const names = await readdir('/proc/self/fd');
         const files = await Promise.all(
@@ -649,6 +656,13 @@ describe('requests that do not wait for the answer to an earlier one', () => {
         client.socket.resetAndDestroy();
       }
       await until(async () => (await openFiles()) === 0 || undefined);
+      expect(answers).toHaveLength(50);
+      setFlagsFromString('--expose-gc');
+      const collectGarbage = runInNewContext('gc') as () => void;
+      await until(() => {
+        collectGarbage();
+        return Promise.resolve(answers.every((answer) => !answer.deref()) || undefined);
+      });
       // The server goes on as usual.
       expect(await (await open(PAGE.replace('Host: x', 'Host: x\r\nConnection: close'))).closed).toMatch(
         / 200 /,

@@ -17,7 +17,8 @@ const ANSWER_MS = 7_000;
 export function closeConnectionsWithServer(app: FastifyInstance): void {
   const { server } = app;
   const connections = new Set<Socket>();
-  const answers = new Map<Socket, ServerResponse>();
+  // Weak, because an answer whose client leaves before its turn emits no 'close'.
+  const answers = new WeakMap<Socket, ServerResponse>();
   server.on('connection', (socket: Socket) => {
     connections.add(socket);
     socket.once('close', () => connections.delete(socket));
