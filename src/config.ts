@@ -295,7 +295,7 @@ function refusedInProduction(values: Variables, known: readonly Remark[]): Remar
     says: `${name} is missing. In production, set it to ${VARIABLES[name][1]}.`,
   }));
   if (values.STRIPE_API_BASE === undefined) return refused;
-  const says = 'STRIPE_API_BASE is for tests and the sandbox: do not set it in production.';
+  const says = 'STRIPE_API_BASE is for tests: do not set it in production.';
   return [...refused, { name: 'STRIPE_API_BASE', says }];
 }
 

@@ -222,11 +222,14 @@ test.each([
   ['TooManyConnections', true, false],
   ['DatabaseNotReachable', true, true],
   ['ConnectionClosed', true, true],
-] as const)('driver error %s: refused %s, unreachable %s', (kind, refused, unreachable) => {
-  const error = new DriverAdapterError({ kind } as ConstructorParameters<typeof DriverAdapterError>[0]);
-  expect(isBusyOrUnreachable(error)).toBe(refused);
-  expect(isUnreachable(error)).toBe(unreachable);
-});
+] as const)(
+  'driver error %s: busy or unreachable %s, unreachable %s',
+  (kind, busyOrUnreachable, unreachable) => {
+    const error = new DriverAdapterError({ kind } as ConstructorParameters<typeof DriverAdapterError>[0]);
+    expect(isBusyOrUnreachable(error)).toBe(busyOrUnreachable);
+    expect(isUnreachable(error)).toBe(unreachable);
+  },
+);
 
 describe.runIf(onPostgresql)('a pool whose connections are all in use', () => {
   test('is 503 and reported as busy, not as a database that cannot be reached', async () => {

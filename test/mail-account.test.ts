@@ -124,7 +124,7 @@ test.each([
   ['moved to another address', true],
   ['was deleted', false],
 ])(
-  'a reset link waits to be mailed while its account %s: it goes to the address that asked, or nowhere',
+  'a reset link not yet mailed when its account %s goes to the address that it is for, and works for its next account',
   async (_what, moves) => {
     const { mailServer, server, sender, cookie, newMails, path } = await signedUp();
     const { app } = server;

@@ -96,7 +96,7 @@ test('a refund after the credit was used takes nothing, and says so', async () =
   server.clock.now = daysAfter(60);
   await deliverAll(server, [dispute.lost(daysAfter(60))]);
   const text = await words(server, { ...ann, cookie: await logInAgain(server, ann) });
-  expect(text).toContain('You had already used those days, so nothing was removed.');
+  expect(text).toContain('You had already used the free days you got for it, so nothing was removed.');
   expect(text).toContain('A friend’s first payment no longer counts: no days were left');
   expect(text).not.toContain('less than a day');
 });
@@ -228,7 +228,7 @@ test('payments of several friends that no longer count are reported in one sente
     disputes.map((dispute) => dispute.lost(daysAfter(6))),
   );
   expect(await words(server, ann, '/')).toMatch(
-    /The first payments of 2 friends no longer count, so what was left of those days was removed: \d+ days\./,
+    /The first payments of 2 friends no longer count, so what was left of the free days you got for them was removed: \d+ days\./,
   );
   expect(await words(server, ben.friend, '/')).toContain(
     'Your first payment no longer counts, so what was left',

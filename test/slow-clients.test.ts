@@ -158,6 +158,23 @@ describe('closing slow connections', () => {
     expect((await slow.closed).length).toBeLessThan(SIZE);
   });
 
+  test.each([
+    ['a file', '/public/offer.png'],
+    ['a page', '/docs'],
+  ])('the time to read %s of more than 16 KiB is limited, and ends with the answer', async (_what, path) => {
+    const { open } = await listen({ answerMs: NEVER, answerBytesPerSecond: Infinity });
+    const timers = vi.spyOn(globalThis, 'setTimeout');
+    const cleared = vi.spyOn(globalThis, 'clearTimeout');
+    onTestFinished(() => {
+      vi.restoreAllMocks();
+    });
+    const client = await open(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    expect((await client.closed).length).toBeGreaterThan(16 * 1024);
+    const started = timers.mock.calls.findIndex(([, ms]) => ms === NEVER);
+    expect(started).not.toBe(-1);
+    expect(cleared).toHaveBeenCalledWith(timers.mock.results[started]?.value);
+  });
+
   test('a webhook that arrives in pieces of one byte is read whole', async () => {
     const { open, clock } = await listen({});
     const body = JSON.stringify(buyer().created());
@@ -336,7 +353,7 @@ describe('closing slow connections', () => {
     expect(await (await open(PAGE, '127.0.0.5')).closed).toBe('');
   });
 
-  test('a connection that has begun to read its answer makes no way', async () => {
+  test('a connection that reads its answer makes no way for one of its own network', async () => {
     const { open, request } = await withLargeExport({ connections: 1, patienceMs: 0 });
     const reading = await open(request);
     await once(reading.socket, 'data');

@@ -89,7 +89,8 @@ export function readDocument(text) {
   if (!/^[A-Z]{3}$/.test(value.currency))
     throw new Error('The currency is not a code of three capital letters.');
   if (!Array.isArray(value.holdings)) throw new Error('It has no list of holdings.');
-  if (value.holdings.length > MAX_HOLDINGS) throw new Error(`It has more than ${MAX_HOLDINGS} holdings.`);
+  if (value.holdings.length > MAX_HOLDINGS)
+    throw new Error(`It has more than ${MAX_HOLDINGS.toLocaleString()} holdings.`);
   /** @type {Holding[]} */
   const holdings = value.holdings.map((/** @type {object | null} */ row, /** @type {number} */ index) => {
     const { holding, errors } = checkHolding(row ?? {});

@@ -50,11 +50,16 @@ function addedTo(portfolio, holdings) {
   const both = holdings.filter(({ symbol }) => known.has(symbol)).length;
   return {
     portfolio: { ...portfolio, holdings: oneEach([...portfolio.holdings, ...holdings]) },
-    said:
-      both === 0
-        ? `${counted(holdings.length)} added.`
-        : `${counted(holdings.length)} added. ${number(both)} of them went to ${both === 1 ? 'a symbol' : 'symbols'} that you already had: their quantities were added and the prices paid averaged.`,
+    said: added(holdings.length, both),
   };
+}
+
+function added(all, both) {
+  if (both === 0) return `${counted(all)} added.`;
+  const known = `${both === 1 ? 'a symbol' : 'symbols'} that you already had: the quantities were added and the prices paid averaged.`;
+  return both === all
+    ? `${counted(all)} added to ${known}`
+    : `${counted(all)} added. ${number(both)} of them went to ${known}`;
 }
 
 /** The person checks which column is which; nothing is changed before they choose to. */

@@ -40,7 +40,7 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
  * emails a day go there.
  *
  * @param email in lower case
- * @param mayMail whether one more mail may be sent to the account's address
+ * @param mayMail whether one more email may be sent to the account's address
  * @returns whether it queued one
  */
 export async function mailResetLink(
@@ -136,7 +136,7 @@ async function findLink(
  * A mailed link also proves the address. An account that was never proven or paid for is then emptied,
  * because someone else may have created it.
  *
- * @param typed `mail`: whether one more mail may be sent to the account's address; `code`: the invitation that the
+ * @param typed `mail`: whether one more email may be sent to the account's address; `code`: the invitation that the
  *   browser remembers; `isPaid`: Stripe has a payment for the account, even if we have not heard of it yet
  * @returns false, with nothing changed, when the link is invalid or no longer works
  */

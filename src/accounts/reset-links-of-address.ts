@@ -19,7 +19,7 @@ export async function endResetLinks(tx: Tx, user: User): Promise<void> {
 
 /**
  * Ends the reset links of an account that leaves its address. Those by which the owner of the address could have
- * claimed it wait for the address's next account.
+ * claimed it wait for the next account that signs up with it.
  *
  * @param user locked, still with that address
  */

@@ -6,8 +6,8 @@ import { releaseResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions } from './sessions.ts';
 
 /**
- * Empties an account's row (design: rule 11): its address, password, sessions, reset links and backups are deleted. The
- * ledger stays, and so do keyed hashes of the addresses that count, so that the same person cannot earn a
+ * Empties an account's row (design: rule 11): its address, password, sessions and backups are deleted, and so are its reset
+ * links, but for those by which the owner of the address could have claimed it. The ledger stays, and so do keyed hashes of the addresses that count, so that the same person cannot earn a
  * second referral.
  *
  * @param user locked

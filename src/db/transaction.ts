@@ -160,7 +160,7 @@ async function withRetries<T>(transaction: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Whether a transaction failed because of the database, not of its own work. It can succeed later. */
+/** Whether a transaction failed because of the database, not because of its own work. It can succeed later. */
 export function isBusyOrUnreachable(error: unknown): boolean {
   const code = codeOf(error);
   return code === RETRIED || TOO_SLOW.has(code) || UNREACHABLE.has(code);

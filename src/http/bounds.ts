@@ -20,8 +20,8 @@ export interface Bounds {
    */
   incomplete: { webhooks: Shares; others: Shares };
   /**
-   * Without a proxy, a connection this old may be closed to make room (see `boundConnections`). Behind one, an incomplete
-   * request may be: a real one arrives within milliseconds.
+   * Without a proxy, only a connection this old makes way for one of a network that has as many (see `boundConnections`).
+   * Behind one, an incomplete request this old makes way for another: a real one arrives within milliseconds.
    */
   patienceMs: number;
   /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */

@@ -10,7 +10,8 @@ import { networkOf } from './network.ts';
  * new connection, one is closed:
  * 1. If another network has more than the newcomer's would have, its oldest one whose answer has begun, or that has
  *    no complete request.
- * 2. Otherwise the oldest of all that waits for no answer, if it is older than `patienceMs`.
+ * 2. Otherwise the oldest of all without a request under way (none is complete, or its answer is sent), if it is older
+ *    than `patienceMs`.
  *
  * A network is refused for a while after too many of its connections had to be cut off (see `createShutOuts`).
  */
@@ -70,7 +71,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   });
 }
 
-/** How far the answer on a connection has come; null when no complete request has begun on it. */
+/** How far the answer on a connection has come; null while it has no complete request. */
 type AnswerOn = (socket: Socket) => 'awaited' | 'being read' | 'sent' | null;
 
 function watchAnswers(server: Server): AnswerOn {

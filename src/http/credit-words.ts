@@ -41,12 +41,14 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
       [
         'info',
         took,
-        (days) => `${noLongerCounts(took)}, so what was left of those days was removed: ${days}.`,
+        (days) =>
+          `${noLongerCounts(took)}, so what was left of the free days you got ${forIt(took)} was removed: ${days}.`,
       ],
       [
         'info',
         tookNothing,
-        () => `${noLongerCounts(tookNothing)}. You had already used those days, so nothing was removed.`,
+        () =>
+          `${noLongerCounts(tookNothing)}. You had already used the free days you got ${forIt(tookNothing)}, so nothing was removed.`,
       ],
       ['success', gaveBack, (days) => `${countsNow(side)}: you got ${days} back.`],
     ];
@@ -82,10 +84,18 @@ function wasReversedAtOnce(entry: ToldEntry, entries: readonly ToldEntry[]): boo
  */
 function noLongerCounts(entries: readonly ToldEntry[]): string {
   if (entries[0]?.side === 'referred') return 'Your first payment no longer counts';
-  const friends = new Set(entries.map(({ referralId }) => referralId)).size;
+  const friends = countReferrals(entries);
   return friends === 1
     ? 'A friend’s first payment no longer counts'
     : `The first payments of ${friends} friends no longer count`;
+}
+
+function forIt(entries: readonly ToldEntry[]): string {
+  return countReferrals(entries) === 1 ? 'for it' : 'for them';
+}
+
+function countReferrals(entries: readonly ToldEntry[]): number {
+  return new Set(entries.map(({ referralId }) => referralId)).size;
 }
 
 function countsNow(side: ToldEntry['side']): string {

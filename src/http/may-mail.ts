@@ -8,9 +8,9 @@ import type { AppContext } from './context.ts';
 import { giveBackToMailbox, takeForMailbox } from './limits.ts';
 
 /**
- * Whether one more mail may be sent to an address. Mail must be on, and a person whose address is unproven
+ * Whether one more email may be sent to an address. Mail must be on, and a person whose address is unproven
  * gets at most five a day (design: rule 12), counting all +tags together. A call that allows the email counts it.
- * `still-true.ts` checks the five again when the email is sent.
+ * `still-true.ts` checks the five again when the email is sent, if the account still has the address.
  *
  * @param address in lower case
  * @param mayUseReserve whether it may be one of the day's last emails, which are reserved for security

@@ -173,7 +173,7 @@ function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {
         ON_FIRST_INVOICE,
       );
     case 'past_due':
-      return story('past-due', 'past due, never paid', ON_FIRST_INVOICE);
+      return story('past-due', 'the subscription is past due, no payment yet', ON_FIRST_INVOICE);
     case 'incomplete':
       return story('payment-failed', 'the first payment has not gone through', ON_FIRST_INVOICE);
     case 'incomplete_expired':
@@ -185,7 +185,11 @@ function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {
     case 'canceled':
       return story('ended', 'the subscription ended without a payment', ON_NEW_SUBSCRIPTION);
     default:
-      return story('stopped', `${nearest?.status ?? ''}, never paid`, ON_FIRST_INVOICE);
+      return story(
+        'stopped',
+        `the subscription is ${nearest?.status ?? ''}, no payment yet`,
+        ON_FIRST_INVOICE,
+      );
   }
 }
 

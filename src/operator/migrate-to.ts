@@ -292,7 +292,7 @@ function summarise(copied: ReadonlyMap<string, Content>, isUpgraded: boolean, se
   const text = [
     ...tables.map((table) => `${table.name.padEnd(14)}  ${counted(table.rows, 'row')}`),
     `Copied and compared ${counted(rows, 'row')}.`,
-    'Now set DATABASE_URL to the new address, run `doctor`, and start the servers.',
+    'Now set DATABASE_URL to the new address, run `doctor`, start the servers, then run `reconcile`.',
     `${secret}. With a different secret everybody has to log in again.`,
     `The SQLite file ${isUpgraded ? 'was migrated to this version and is otherwise' : 'is'} unchanged. ` +
       'Keep it until you are sure, then delete it: it contains personal data.',

@@ -65,11 +65,16 @@ function formatReport({ since, dryRun, events, compared, differences }: Reconcil
       ? 'No differences.'
       : dryRun
         ? `${differ}; nothing was changed.`
-        : `${differ}, ${left === 0 ? 'all fixed' : `${left} not fixed`}.`;
+        : `${differ}, ${howManyFixed(differences.length, left)}.`;
   return [
     ...lines,
     `Compared: ${counted(events.seen, 'event')} since ${formatInstant(since)}, and ${counted(compared, 'object')}. ${verdict}`,
   ].join('\n');
+}
+
+function howManyFixed(all: number, left: number): string {
+  if (all === 1) return left === 0 ? 'fixed' : 'not fixed';
+  return left === 0 ? 'all fixed' : `${left} not fixed`;
 }
 
 interface Display {

@@ -98,7 +98,7 @@ function planStateOf(subscriptions: readonly Subscription[]): PlanState {
 /** Statuses of a subscription whose first payment has not gone through. */
 const UNSTARTED: ReadonlySet<string> = new Set(['incomplete', 'incomplete_expired']);
 
-/** Whether no mail has told the account of a conversion's days, neither about the grant nor about a restoration. */
+/** Whether no email has told the account of a conversion's days, neither about the grant nor about a restoration. */
 async function neverAnnounced(db: Db, userId: string | null, referralId: string): Promise<boolean> {
   const about = { userId, data: { contains: referralId } };
   const untold = await db.outboxItem.findFirst({

@@ -63,7 +63,7 @@ async function addressOf(
   if (kind === 'mail.reset-password') {
     const token = resetToken(secret, item.id);
     const found = await findResetLink(db, secret, token, now);
-    // Whoever reads the email can take over that account.
+    // Its reader can take over the account, so it goes only to that account's address.
     return found?.user.email === to ? { to, link: resetUrl(publicUrl, token), isChange: false } : null;
   }
   return { to, link: null, isChange: false };

@@ -70,8 +70,10 @@ const BECAUSE: Readonly<Record<ReversalReason, string>> = {
   moved: 'That payment turned out to belong to another account.',
 };
 
-const IN_YOUR_BROWSER =
-  'Your portfolio stays in your browser, and you can still restore and export your cloud backups. You cannot make new ones without paid access.';
+/** What stays without paid access. */
+function whatStays(your: 'Your' | 'After that, your'): string {
+  return `${your} portfolio stays in your browser, and you can still restore and export your cloud backups. Only new ones need paid access.`;
+}
 
 function ifNotYou({ contact }: WordsContext): string {
   return contact === null ? 'contact us' : `write to ${contact}`;
@@ -181,7 +183,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject: `Your free days end on ${dateOf(new Date(until))}`,
     paragraphs: [
       `You have paid access to ${brand} until ${dateOf(new Date(until))}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left.`,
-      'After that, your portfolio stays in your browser, and you can still restore and export your cloud backups. Only new ones need paid access.',
+      whatStays('After that, your'),
       `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${GRANTED}.`,
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
@@ -190,7 +192,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject: 'Your free days have ended',
     paragraphs: [
       `Your free days on ${brand} have ended, and so has your paid access. Nothing was charged.`,
-      IN_YOUR_BROWSER,
+      whatStays('Your'),
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
   }),
@@ -210,7 +212,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
         subject,
         paragraphs: [
           `We could not collect the payment for your ${brand} plan, so the plan has ended. Nothing more is charged.`,
-          IN_YOUR_BROWSER,
+          whatStays('Your'),
         ],
         button: { label: 'See the plans', url: `${publicUrl}/pricing` },
       };

@@ -17,7 +17,7 @@ export interface Cause {
 }
 
 /**
- * The cause of what no API request did, but a person, a bank or time.
+ * The cause of something done by a person, a bank or time, not by an API request.
  *
  * @param at epoch seconds
  */

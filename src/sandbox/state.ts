@@ -167,7 +167,7 @@ function readStateFile(file: string): StateFile | undefined {
   }
   const saved = parse(text);
   if (saved === undefined) {
-    throw new Error(`${file} is not a state file of this sandbox; delete it to start with an empty one`);
+    throw new Error(`${file} is not a state file of this sandbox. Delete it; the sandbox then starts empty`);
   }
   return saved;
 }

@@ -91,7 +91,7 @@ test('the story in two browsers and a mailbox: sign up, prove, invite, pay, rese
   await openMail(ann, annsAddress, 'We took back 45 free days');
   expect(await ann.locator('pre').innerText()).toContain('That payment was refunded.');
 
-  // Whoever holds the email can unsubscribe, without logging in.
+  // The reader of the email can unsubscribe without logging in.
   const unsubscribe = await ann.getByRole('link', { name: 'one click' }).getAttribute('href');
   const stranger = await openPage(site);
   await stranger.goto(unsubscribe ?? '');

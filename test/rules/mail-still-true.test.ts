@@ -121,7 +121,7 @@ test('somebody who has turned mail off gets only mail about the account', () => 
   expect(why(password, off)).toBeNull();
 });
 
-test('of a deleted account, only its deletion and a change of its address are told', () => {
+test('a deleted account’s address gets the news of its deletion or change, and a reset link', () => {
   const gone = { deletedAt: NOW, email: null };
   expect(why(granted, gone)).toBe('There is no address to send it to.');
   const toFormer = (work: MailWork): string | null =>
@@ -141,6 +141,8 @@ test('of a deleted account, only its deletion and a change of its address are to
   expect(toFormer({ kind: 'mail.address-changing', data: null })).toBe('The account was deleted.');
   expect(toFormer({ kind: 'mail.address-changed', data: null })).toBeNull();
   expect(toFormer(deleted)).toBeNull();
+  // For the next account with the address.
+  expect(toFormer({ kind: 'mail.reset-password', data: null })).toBeNull();
 });
 
 test('an unproven address gets five mails a day, two of them only for security; a proven one gets any number', () => {
@@ -158,6 +160,6 @@ test('an unproven address gets five mails a day, two of them only for security; 
   // The email that proves the account's own address counts, too. That of a change counts when it is asked for.
   const proof: MailWork = { kind: 'mail.prove-address', data: null };
   const full = { emailProvenAt: null };
-  expect(why(proof, full, { sentToday: 5 }, ANN.email)).not.toBeNull();
+  for (const link of [proof, reset]) expect(why(link, full, { sentToday: 5 }, ANN.email)).not.toBeNull();
   expect(why(proof, full, { sentToday: 5 }, 'new@example.com')).toBeNull();
 });

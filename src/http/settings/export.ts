@@ -6,10 +6,10 @@ import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/invitations.ts';
 
 /**
- * Exports everything stored about a user as one JSON document. Left out are hashes (of passwords, tokens and addresses),
- * operators' notes, the other account of an audit row, the data of outbox items, and reset links with their emails: a
- * stranger who is logged in must not learn when the owner asks for one. Payments appear under their invoices; cards and amounts are stored only at
- * Stripe. Stripe's events appear through what they changed.
+ * Exports everything stored about a user as one JSON document. Left out are hashes (of passwords, tokens and
+ * addresses), operators' notes, the other account of an audit row, the data of outbox items, and reset links with their
+ * emails: a stranger who is logged in must not learn when the owner asks for one. Payments appear under their invoices;
+ * cards and amounts are stored only at Stripe. Stripe's events appear through what they changed.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };

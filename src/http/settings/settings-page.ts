@@ -45,7 +45,7 @@ export interface SettingsForms {
  * Renders Settings.
  *
  * @param forms what was typed and what was wrong with it, when a form is answered
- * @param cameFromCheckout whether they come back from the checkout: the webhook of a payment may be still to come
+ * @param cameFromCheckout whether the user has just come back from the checkout: the webhook may still be on its way
  */
 export async function sendSettings(
   context: AppContext,
@@ -116,7 +116,7 @@ function daysLeft({ access, subscription }: Overview, at: Date): { count: number
   return { count, what: renews ? `${unit} until your plan renews` : `${unit} left` };
 }
 
-/** When a conversion stops counting under Active credits; null when it no longer does. */
+/** When a conversion stops counting under Active credits; null if it has stopped, or never converted. */
 function activeUntil(convertedAt: Date | null, at: Date): Date | null {
   const until = convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
   return until && until >= at ? until : null;
