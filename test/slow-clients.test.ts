@@ -353,6 +353,19 @@ describe('closing slow connections', () => {
     expect(await (await open(PAGE, '127.0.0.5')).closed).toBe('');
   });
 
+  test('a network that has more than its share makes room for itself, and others keep their slow uploads', async () => {
+    const { open } = await listen({ connections: 4, patienceMs: 0 });
+    const upload = await open('POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na', '127.0.0.3');
+    const flood = [];
+    for (let n = 0; n < 3; n += 1) flood.push(await open('GET / HTTP/1.1\r\n', '127.0.0.2'));
+    const next = await open(PAGE, '127.0.0.2');
+    await once(next.socket, 'data');
+    expect(next.answered()).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await flood[0]?.closed).toBe('');
+    upload.socket.end('23456789');
+    expect(await upload.closed).toMatch(/^HTTP\/1\.1 4/);
+  });
+
   test('a connection that reads its answer makes no way for one of its own network', async () => {
     const { open, request } = await withLargeExport({ connections: 1, patienceMs: 0 });
     const reading = await open(request);

@@ -8,8 +8,8 @@ import { networkOf } from './network.ts';
 /**
  * Limits the connections of each network and of all, on a server without a proxy in front. When there is no room for a
  * new connection, one is closed:
- * 1. If another network has more than the newcomer's would have, its oldest one whose answer has begun, or that has
- *    no complete request.
+ * 1. The oldest of the network that has most, if it has more than its share: an equal part of all, but at least one. Of two
+ *    networks with as many, the newcomer's comes first. A connection whose answer has not begun stays.
  * 2. Otherwise the oldest of all without a request under way (none is complete, or its answer is sent), if it is older
  *    than `patienceMs`.
  *
@@ -24,9 +24,10 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   const shutOuts = createShutOuts(bounds);
 
   function ofLargestNetwork(newcomer: string): Socket | undefined {
-    let largest = new Set<Socket>();
+    let largest = openOf.get(newcomer) ?? new Set<Socket>();
+    const networks = openOf.size + (openOf.has(newcomer) ? 0 : 1);
     for (const open of openOf.values()) if (open.size > largest.size) largest = open;
-    if (largest.size <= (openOf.get(newcomer)?.size ?? 0) + 1) return undefined;
+    if (largest.size <= Math.max(1, connections / networks)) return undefined;
     return [...largest].find((socket) => answerOn(socket) !== 'awaited');
   }
 
