@@ -164,9 +164,24 @@ describe('asking for a reset link', () => {
     expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
   });
 
-  test('gets a link that works for an hour, and ends with a newer one', async () => {
+  test('again, while nobody has claimed the account, voids no older link; the use of one ends all', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');
+    await forgot(server, 'ann@example.com', 1);
+    await sendAll(server);
+    server.clock.now = new Date(server.clock.now.getTime() + 1000);
+    const paths = (await forgot(server, 'ann@example.com', 2)).map((item) => resetPathOf(server, item));
+    const statuses = () =>
+      Promise.all(paths.map(async (url) => (await server.app.inject({ url })).statusCode));
+    expect(await statuses()).toEqual([200, 200]);
+    expect((await postForm(server.app, paths[0] ?? '', { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await statuses()).toEqual([404, 404]);
+  });
+
+  test('gets a link that works for an hour, and ends with a newer one', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await signUp(server, 'ann@example.com');
+    await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
     const [first] = await forgot(server, 'ann@example.com', 1);
     await sendAll(server);
     server.clock.now = new Date(server.clock.now.getTime() + 1000);

@@ -43,11 +43,18 @@ export async function changeAddress(
 ): Promise<Refusal | null> {
   try {
     const done = await withPassword(db, byId(db, userId), typed.currentPassword, now, async (tx, user) => {
-      if (typed.email === user.email) await voidChange(tx, userId);
-      else await switchAddress(tx, user, { email: typed.email, isProven: false }, kept);
+      const { email } = typed;
+      if (email === user.email) {
+        await voidChange(tx, userId);
+        return 'done';
+      }
+      // Otherwise PostgreSQL would log the address with the violation.
+      if (await tx.user.findUnique({ where: { email }, select: { id: true } })) return 'address-taken';
+      await switchAddress(tx, user, { email, isProven: false }, kept);
       return 'done';
     });
-    return done === null ? 'wrong-password' : null;
+    if (done === null) return 'wrong-password';
+    return done === 'done' ? null : done;
   } catch (error) {
     if (isUniqueViolation(error)) return 'address-taken';
     throw error;

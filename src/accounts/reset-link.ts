@@ -30,14 +30,15 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
   const user = await lockUser(tx, userId);
   if (!user || user.deletedAt) return null;
   const token = newToken();
-  await replaceLink(tx, secret, userId, token, false);
+  await tx.resetLink.deleteMany({ where: { userId } });
+  await createLink(tx, secret, userId, token, false);
   return token;
 }
 
 /**
  * Queues an email with a reset link if an account has the address. The caller must not show whether one has. While such
- * an email to an unproven address still waits to be sent, it queues no second one: only the last link works, and few
- * emails a day go there.
+ * an email to an unproven address still waits to be sent, it queues no second one: few emails a day go there. The older
+ * mailed links of a claimed account stop working.
  *
  * @param email in lower case
  * @param mayMail whether one more email may be sent to the account's address
@@ -57,9 +58,13 @@ export async function mailResetLink(
     // The address was changed or the account deleted in the meantime. The email would go to someone else or to
     // nobody.
     if (user?.email !== email) return false;
-    if (user.emailProvenAt === null && (await isLinkWaiting(tx, user.id))) return false;
+    if (user.emailProvenAt === null && (await isLinkWaiting(tx, secret, user.id))) return false;
+    // Anybody can have a link mailed, which must not void one that an operator handed out; nor one that was mailed to
+    // the owner of an address whose account a stranger holds, because this one might never arrive.
+    if (!(await isUnclaimed(tx, user)))
+      await tx.resetLink.deleteMany({ where: { userId: user.id, mailed: true } });
     const id = randomUUID();
-    await replaceLink(tx, secret, user.id, resetToken(secret, id), true);
+    await createLink(tx, secret, user.id, resetToken(secret, id), true);
     // Only there: the account may leave the address before the email does.
     await queueNow(tx, [{ id, kind: 'mail.reset-password', userId: user.id, data: null, address: email }]);
     return true;
@@ -67,23 +72,22 @@ export async function mailResetLink(
 }
 
 /** Whether an email with a link that works is queued. */
-async function isLinkWaiting(tx: Tx, userId: string): Promise<boolean> {
-  const queued = await tx.outboxItem.count({
+async function isLinkWaiting(tx: Tx, secret: string, userId: string): Promise<boolean> {
+  const queued = await tx.outboxItem.findMany({
     where: { userId, kind: 'mail.reset-password', status: 'queued' },
+    select: { id: true },
   });
-  const working = { userId, mailed: true, used: false, expiresAt: { gt: tx.now } };
-  return queued > 0 && (await tx.resetLink.count({ where: working })) > 0;
+  const tokenHash = { in: queued.map(({ id }) => hashToken(secret, resetToken(secret, id))) };
+  return (await tx.resetLink.count({ where: { tokenHash, used: false, expiresAt: { gt: tx.now } } })) > 0;
 }
 
-async function replaceLink(
+async function createLink(
   tx: Tx,
   secret: string,
   userId: string,
   token: string,
   mailed: boolean,
 ): Promise<void> {
-  // Anybody can have a link mailed, which must not void one that an operator handed out.
-  await tx.resetLink.deleteMany({ where: { userId, ...(mailed && { mailed }) } });
   const expiresAt = addSeconds(tx.now, RESET_LINK_SECONDS);
   await tx.resetLink.create({ data: { tokenHash: hashToken(secret, token), userId, expiresAt, mailed } });
 }

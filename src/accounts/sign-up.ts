@@ -37,6 +37,8 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
   const passwordHash = await hashPassword(input.password);
   try {
     return await inTransaction(db, now, async (tx) => {
+      // Otherwise PostgreSQL would log the address with the violation.
+      if (await tx.user.findUnique({ where: { email: input.email }, select: { id: true } })) return null;
       const user = await createUser(tx, input.email, passwordHash);
       await captureReferral(tx, user, input.code);
       if (input.mail) await queueProof(tx, user.id, { address: input.email, isChange: false });

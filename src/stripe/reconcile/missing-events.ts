@@ -52,7 +52,8 @@ export async function handleMissingEvents(
 ): Promise<MissingEvents> {
   const { db, now, progress, dryRun } = context;
   const until = wholeSeconds(now());
-  const since = seconds === null ? await endOfLastRun(db, until) : addSeconds(until, -seconds);
+  const since =
+    seconds === null ? await endOfLastRun(db, until) : later(new Date(0), addSeconds(until, -seconds));
   const found: MissingEvents = { since, seen: 0, missing: 0, failed: 0, differences: [] };
   // One more than the whole days, so that the current second is included.
   const days = Math.floor(secondsBetween(since, until) / DAY_SECONDS) + 1;
