@@ -305,7 +305,8 @@ function configOf(values: Variables, production: boolean): Config {
   const prices = { monthly: values.STRIPE_PRICE_MONTHLY ?? null, annual: values.STRIPE_PRICE_ANNUAL ?? null };
   return {
     production,
-    host: values.HOST,
+    // Fastify would listen on ::1 with a second server, which knows nothing of the limits on connections.
+    host: values.HOST === 'localhost' ? '127.0.0.1' : values.HOST,
     port: values.PORT,
     publicUrl: new URL(values.PUBLIC_URL ?? `http://localhost:${values.PORT}`).origin,
     databaseUrl: values.DATABASE_URL,

@@ -127,6 +127,27 @@ describe('a password is reset at the same time as another request', () => {
     }
   });
 
+  test.each([
+    ['/settings/mail', { wanted: 'no' }],
+    ['/portfolio/backups/b1/delete', {}],
+  ])('%s of an older session during a reset is refused, or came first', async (url, fields) => {
+    const { one, other, ann } = await annOnTwoServers();
+    await one.db.backup.create({
+      data: { id: 'b1', userId: ann.id, number: 1, document: '{}', createdAt: one.clock.now },
+    });
+    const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+    const asked = posting(url, fields, ann.cookie);
+    await race(
+      one,
+      () => reset.post(one),
+      ['UPDATE', 'User', NEW_HASH],
+      () => asked.post(other),
+    );
+    if (!SIDE_BY_SIDE) return;
+    expect(await userRow(one, ann.id)).toMatchObject({ mailOff: false });
+    expect(await one.db.backup.count()).toBe(1);
+  });
+
   test('the same link is used twice at once: only one counts', async () => {
     const { one, other } = await annOnTwoServers();
     const path = await resetPath(one);

@@ -243,6 +243,10 @@ test('an empty environment gives the documented defaults', () => {
   expect(readConfig({ PORT: '8080' }).publicUrl).toBe('http://localhost:8080');
 });
 
+test('HOST=localhost is one address, because the limits on connections hold for one server', () => {
+  expect(readConfig({ HOST: 'localhost' }).host).toBe('127.0.0.1');
+});
+
 test('several webhook secrets and proxies are separated by commas', () => {
   const config = readConfig({ STRIPE_WEBHOOK_SECRET: 'whsec_a, whsec_b', TRUST_PROXY: '10.0.0.0/8, ::1' });
   expect(config.stripe.webhookSecrets).toEqual(['whsec_a', 'whsec_b']);

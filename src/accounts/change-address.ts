@@ -48,7 +48,7 @@ export async function changeAddress(
         await voidChange(tx, userId);
         return 'done';
       }
-      // Otherwise PostgreSQL would log the address with the violation.
+      // Usually spares a violation, with which PostgreSQL would log the address.
       if (await tx.user.findUnique({ where: { email }, select: { id: true } })) return 'address-taken';
       await switchAddress(tx, user, { email, isProven: false }, kept);
       return 'done';

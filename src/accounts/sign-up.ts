@@ -37,7 +37,7 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
   const passwordHash = await hashPassword(input.password);
   try {
     return await inTransaction(db, now, async (tx) => {
-      // Otherwise PostgreSQL would log the address with the violation.
+      // Usually spares a violation, with which PostgreSQL would log the address.
       if (await tx.user.findUnique({ where: { email: input.email }, select: { id: true } })) return null;
       const user = await createUser(tx, input.email, passwordHash);
       await captureReferral(tx, user, input.code);

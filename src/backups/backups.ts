@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
 import { accessOf } from '../access/access.ts';
+import type { User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 
@@ -25,12 +26,14 @@ export async function listBackups(db: Db, userId: string): Promise<BackupView[]>
 /**
  * Stores a backup if the user has access now, and drops the oldest beyond `BACKUPS_KEPT`.
  *
+ * @param owner as read before; a password that was set since has ended the session
  * @param document a validated portfolio, as JSON
- * @returns null when the user has no access; nothing is changed then
+ * @returns null when the user has no access, or the session has ended; nothing is changed then
  */
-export async function keepBackup(tx: Tx, userId: string, document: string): Promise<BackupView | null> {
-  const user = await lockUser(tx, userId);
-  if (!user || user.deletedAt || !accessOf(user, null, tx.now).granted) return null;
+export async function keepBackup(tx: Tx, owner: User, document: string): Promise<BackupView | null> {
+  const user = await lockOwner(tx, owner);
+  if (!user || !accessOf(user, null, tx.now).granted) return null;
+  const { id: userId } = user;
   // The user's lock makes this number unique.
   const kept = await tx.backup.findMany({
     where: { userId },
@@ -54,8 +57,14 @@ export async function readBackup(
   return db.backup.findUnique({ where: { id, userId }, select: { createdAt: true, document: true } });
 }
 
-/** @returns false when the user has no such backup */
-export async function deleteBackup(tx: Tx, userId: string, id: string): Promise<boolean> {
-  const { count } = await tx.backup.deleteMany({ where: { id, userId } });
+/** @returns false when the user has no such backup, or the session has ended */
+export async function deleteBackup(tx: Tx, owner: User, id: string): Promise<boolean> {
+  if (!(await lockOwner(tx, owner))) return false;
+  const { count } = await tx.backup.deleteMany({ where: { id, userId: owner.id } });
   return count > 0;
+}
+
+async function lockOwner(tx: Tx, owner: User): Promise<User | null> {
+  const user = await lockUser(tx, owner.id);
+  return user && !user.deletedAt && user.passwordHash === owner.passwordHash ? user : null;
 }

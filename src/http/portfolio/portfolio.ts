@@ -108,8 +108,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     async (request, reply) => {
       const { user, params } = request;
       if (!user) return redirectToLogIn(request, reply);
-      if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id))))
-        throw noSuchBackup();
+      if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user, params.id)))) throw noSuchBackup();
       setFlash(request, reply, 'backup-deleted');
       return reply.redirect('/portfolio', 303);
     },
@@ -134,8 +133,8 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
       if (!user) return sendToLogIn(request, reply);
       if (request.validationError) throw badDocument(request.validationError);
       const document = JSON.stringify(request.body);
-      const backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user.id, document));
-      // Access ended in the meantime.
+      const backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user, document));
+      // Access, or the session, ended in the meantime.
       if (!backup) throw ACCESS_NEEDED;
       return reply.status(201).send(backup);
     },
@@ -160,7 +159,7 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
   typed.delete('/api/backups/:id', { ...limited, schema: DELETE }, async (request, reply) => {
     const { user, params } = request;
     if (!user) return sendToLogIn(request, reply);
-    if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user.id, params.id)))) throw noSuchBackup();
+    if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user, params.id)))) throw noSuchBackup();
     return reply.status(204).send();
   });
 }

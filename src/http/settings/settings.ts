@@ -3,6 +3,7 @@ import * as z from 'zod';
 
 import { setMailOff } from '../../accounts/mail-off.ts';
 import { closeOtherSessions } from '../../accounts/sessions.ts';
+import type { User } from '../../db/generated/client.ts';
 import { lockUser } from '../../db/lock-user.ts';
 import { inTransaction } from '../../db/transaction.ts';
 import type { AppContext } from '../context.ts';
@@ -36,11 +37,14 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   deletionRoute(app, context);
 
   app.post('/settings/mail', async (request, reply) => {
-    if (!request.user) return redirectToLogIn(request, reply);
+    const { user } = request;
+    if (!user) return redirectToLogIn(request, reply);
     const form = z.object({ wanted: z.enum(['yes', 'no']) }).safeParse(request.body ?? {});
-    if (!form.success) return sendSettings(context, request, reply.status(400), request.user, {});
+    if (!form.success) return sendSettings(context, request, reply.status(400), user, {});
     const mailOff = form.data.wanted === 'no';
-    await setMailOff(db, request.user.id, mailOff, now());
+    // A password that was set in the meantime has ended this session.
+    const isLoggedIn = (locked: User): boolean => locked.passwordHash === user.passwordHash;
+    if (!(await setMailOff(db, user.id, mailOff, isLoggedIn, now()))) return redirectToLogIn(request, reply);
     setFlash(request, reply, mailOff ? 'mail-off' : 'mail-on');
     return reply.redirect('/settings', 303);
   });

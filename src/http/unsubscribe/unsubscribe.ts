@@ -34,8 +34,15 @@ export async function unsubscribeRoutes(app: FastifyInstance, context: AppContex
   app.post<{ Params: { token: string } }>('/unsubscribe/:token', async (request, reply) => {
     const userId = await unsubscribedUser(request.params.token);
     if (userId === null) return unsubscribePage(request, reply, 'unknown');
-    await setMailOff(db, userId, true, now());
-    return unsubscribePage(request, reply, 'done');
+    const { token } = request.params;
+    const done = await setMailOff(
+      db,
+      userId,
+      true,
+      (user) => unsubscribes(sessionSecret, token, user),
+      now(),
+    );
+    return unsubscribePage(request, reply, done ? 'done' : 'unknown');
   });
 
   /** Returns the id of the account whose mail a link turns off; null when the link does not work. */
