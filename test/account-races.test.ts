@@ -40,10 +40,11 @@ async function resetPath(server: TestServer): Promise<string> {
 
 /** Sends one request to a server and keeps its answer. */
 function posting(url: string, fields: Record<string, string>, cookie = '') {
-  const kept: { cookies: string } = { cookies: '' };
+  const kept = { cookies: '', location: '' };
   const post = async ({ app }: TestServer) => {
     const answer = await postForm(app, url, fields, cookie);
     kept.cookies = cookiesOf(answer);
+    kept.location = String(answer.headers.location);
     return answer;
   };
   return { post, kept };
@@ -137,13 +138,15 @@ describe('a password is reset at the same time as another request', () => {
     });
     const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
     const asked = posting(url, fields, ann.cookie);
-    await race(
+    const answers = await race(
       one,
       () => reset.post(one),
       ['UPDATE', 'User', NEW_HASH],
       () => asked.post(other),
     );
+    expect(answers).toEqual([303, 303]);
     if (!SIDE_BY_SIDE) return;
+    expect(asked.kept.location).toBe('/login');
     expect(await userRow(one, ann.id)).toMatchObject({ mailOff: false });
     expect(await one.db.backup.count()).toBe(1);
   });

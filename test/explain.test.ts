@@ -324,8 +324,13 @@ describe('why a referral has or has not converted, and what comes next', () => {
       'the first payment did not go through and the subscription expired',
       null,
     ],
-    ['past_due', 'past-due', 'the subscription is past due, no payment yet', firstInvoice],
-    ['unpaid', 'stopped', 'the subscription is unpaid, no payment yet', firstInvoice],
+    ['past_due', 'past-due', 'the subscription is past due, and nothing has been paid yet', firstInvoice],
+    [
+      'unpaid',
+      'stopped',
+      'the subscription has the status unpaid, and nothing has been paid yet',
+      firstInvoice,
+    ],
     ['canceled', 'ended', 'the subscription ended without a payment', null],
   ])('explain: %s without a payment', async (status, state, says, next) => {
     expect(await explainedReferral(({ stripe }) => [stripe.created({ status })])).toMatchObject({

@@ -161,19 +161,22 @@ describe('closing slow connections', () => {
   test.each([
     ['a file', '/public/offer.png'],
     ['a page', '/docs'],
-  ])('the time to read %s of more than 16 KiB is limited, and ends with the answer', async (_what, path) => {
-    const { open } = await listen({ answerMs: NEVER, answerBytesPerSecond: Infinity });
-    const timers = vi.spyOn(globalThis, 'setTimeout');
-    const cleared = vi.spyOn(globalThis, 'clearTimeout');
-    onTestFinished(() => {
-      vi.restoreAllMocks();
-    });
-    const client = await open(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
-    expect((await client.closed).length).toBeGreaterThan(16 * 1024);
-    const started = timers.mock.calls.findIndex(([, ms]) => ms === NEVER);
-    expect(started).not.toBe(-1);
-    expect(cleared).toHaveBeenCalledWith(timers.mock.results[started]?.value);
-  });
+  ])(
+    'a timer limits the time to read %s of more than 16 KiB, and is cleared with the answer',
+    async (_what, path) => {
+      const { open } = await listen({ answerMs: NEVER, answerBytesPerSecond: Infinity });
+      const timers = vi.spyOn(globalThis, 'setTimeout');
+      const cleared = vi.spyOn(globalThis, 'clearTimeout');
+      onTestFinished(() => {
+        vi.restoreAllMocks();
+      });
+      const client = await open(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+      expect((await client.closed).length).toBeGreaterThan(16 * 1024);
+      const started = timers.mock.calls.findIndex(([, ms]) => ms === NEVER);
+      expect(started).not.toBe(-1);
+      expect(cleared).toHaveBeenCalledWith(timers.mock.results[started]?.value);
+    },
+  );
 
   test('a webhook that arrives in pieces of one byte is read whole', async () => {
     const { open, clock } = await listen({});
@@ -366,7 +369,7 @@ describe('closing slow connections', () => {
     expect(await upload.closed).toMatch(/^HTTP\/1\.1 4/);
   });
 
-  test('a connection that reads its answer makes no way for one of its own network', async () => {
+  test('a connection that reads its answer makes no way while no network has more than its share', async () => {
     const { open, request } = await withLargeExport({ connections: 1, patienceMs: 0 });
     const reading = await open(request);
     await once(reading.socket, 'data');

@@ -48,7 +48,7 @@ export async function changeAddress(
         await voidChange(tx, userId);
         return 'done';
       }
-      // Usually spares a violation, with which PostgreSQL would log the address.
+      // PostgreSQL logs the address with a unique violation. One can still happen in a race; it is caught below.
       if (await tx.user.findUnique({ where: { email }, select: { id: true } })) return 'address-taken';
       await switchAddress(tx, user, { email, isProven: false }, kept);
       return 'done';

@@ -6,19 +6,19 @@ import { inTransaction } from '../db/transaction.ts';
 /**
  * Turns mail about credit and payments off or on. Mail about the account itself is always sent.
  *
- * @param still whether the account, locked, is still the one that asked
- * @returns false, with nothing changed, when it is not
+ * @param isAllowed whether the account, locked, still allows it: same password, or same address
+ * @returns false, with nothing changed, when it does not
  */
 export async function setMailOff(
   db: Db,
   userId: string,
   mailOff: boolean,
-  still: (user: User) => boolean,
+  isAllowed: (user: User) => boolean,
   now: Date,
 ): Promise<boolean> {
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
-    if (!user || user.deletedAt || !still(user)) return false;
+    if (!user || user.deletedAt || !isAllowed(user)) return false;
     await tx.user.update({ where: { id: userId }, data: { mailOff } });
     return true;
   });

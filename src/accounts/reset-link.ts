@@ -37,8 +37,8 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
 
 /**
  * Queues an email with a reset link if an account has the address. The caller must not show whether one has. While such
- * an email to an unproven address still waits to be sent, it queues no second one: few emails a day go there. The older
- * mailed links of a claimed account stop working.
+ * an email to an unproven address still waits to be sent, it queues no second one, because only five emails a day may go
+ * there. The older mailed links of a claimed account stop working.
  *
  * @param email in lower case
  * @param mayMail whether one more email may be sent to the account's address
@@ -59,8 +59,8 @@ export async function mailResetLink(
     // nobody.
     if (user?.email !== email) return false;
     if (user.emailProvenAt === null && (await isLinkWaiting(tx, secret, user.id))) return false;
-    // Anybody can have a link mailed, which must not void one that an operator handed out; nor one that was mailed to
-    // the owner of an address whose account a stranger holds, because this one might never arrive.
+    // Anybody can have a link mailed. It must not void a link that an operator handed out. If the account is unclaimed,
+    // a stranger may hold it, so it must not void an older mailed link either: the new email might never arrive.
     if (!(await isUnclaimed(tx, user)))
       await tx.resetLink.deleteMany({ where: { userId: user.id, mailed: true } });
     const id = randomUUID();
@@ -78,7 +78,9 @@ async function isLinkWaiting(tx: Tx, secret: string, userId: string): Promise<bo
     select: { id: true },
   });
   const tokenHash = { in: queued.map(({ id }) => hashToken(secret, resetToken(secret, id))) };
-  return (await tx.resetLink.count({ where: { tokenHash, used: false, expiresAt: { gt: tx.now } } })) > 0;
+  return (
+    (await tx.resetLink.count({ where: { userId, tokenHash, used: false, expiresAt: { gt: tx.now } } })) > 0
+  );
 }
 
 async function createLink(

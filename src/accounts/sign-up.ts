@@ -37,7 +37,7 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
   const passwordHash = await hashPassword(input.password);
   try {
     return await inTransaction(db, now, async (tx) => {
-      // Usually spares a violation, with which PostgreSQL would log the address.
+      // PostgreSQL logs the address with a unique violation. One can still happen in a race; it is caught below.
       if (await tx.user.findUnique({ where: { email: input.email }, select: { id: true } })) return null;
       const user = await createUser(tx, input.email, passwordHash);
       await captureReferral(tx, user, input.code);

@@ -6,9 +6,10 @@ import { releaseResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions } from './sessions.ts';
 
 /**
- * Empties an account's row (design: rule 11): its address, password, sessions and backups are deleted, and so are its reset
- * links, but for those by which the owner of the address could have claimed it. The ledger stays, and so do keyed hashes of the addresses that count, so that the same person cannot earn a
- * second referral.
+ * Empties an account's row (design: rule 11): deletes its address, password, sessions, backups and reset links. If the
+ * account is unclaimed, mailed links that still work are kept for the next account that signs up with the address
+ * (`releaseResetLinks`). The ledger and keyed hashes of the addresses that count stay, so that the same person cannot earn
+ * a second referral.
  *
  * @param user locked
  */

@@ -26,13 +26,19 @@ export async function listBackups(db: Db, userId: string): Promise<BackupView[]>
 /**
  * Stores a backup if the user has access now, and drops the oldest beyond `BACKUPS_KEPT`.
  *
- * @param owner as read before; a password that was set since has ended the session
+ * @param owner as read before
  * @param document a validated portfolio, as JSON
- * @returns null when the user has no access, or the session has ended; nothing is changed then
+ * @returns null when the user has no access; `password-set-since` when the password was set since `owner` was read, which
+ *   ended the session; nothing is changed then
  */
-export async function keepBackup(tx: Tx, owner: User, document: string): Promise<BackupView | null> {
+export async function keepBackup(
+  tx: Tx,
+  owner: User,
+  document: string,
+): Promise<BackupView | null | 'password-set-since'> {
   const user = await lockOwner(tx, owner);
-  if (!user || !accessOf(user, null, tx.now).granted) return null;
+  if (!user) return 'password-set-since';
+  if (!accessOf(user, null, tx.now).granted) return null;
   const { id: userId } = user;
   // The user's lock makes this number unique.
   const kept = await tx.backup.findMany({
@@ -57,9 +63,9 @@ export async function readBackup(
   return db.backup.findUnique({ where: { id, userId }, select: { createdAt: true, document: true } });
 }
 
-/** @returns false when the user has no such backup, or the session has ended */
-export async function deleteBackup(tx: Tx, owner: User, id: string): Promise<boolean> {
-  if (!(await lockOwner(tx, owner))) return false;
+/** @returns false when the user has no such backup; `password-set-since` as in `keepBackup` */
+export async function deleteBackup(tx: Tx, owner: User, id: string): Promise<boolean | 'password-set-since'> {
+  if (!(await lockOwner(tx, owner))) return 'password-set-since';
   const { count } = await tx.backup.deleteMany({ where: { id, userId: owner.id } });
   return count > 0;
 }

@@ -20,7 +20,8 @@ export interface Bounds {
    */
   incomplete: { webhooks: Shares; others: Shares };
   /**
-   * Without a proxy, only a connection this old makes way if no network has more than its share (see `boundConnections`).
+   * Without a proxy, only a connection this old makes way, unless a network has more than its share (see
+   * `boundConnections`).
    * Behind one, an incomplete request this old makes way for another: a real one arrives within milliseconds.
    */
   patienceMs: number;

@@ -173,7 +173,11 @@ function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {
         ON_FIRST_INVOICE,
       );
     case 'past_due':
-      return story('past-due', 'the subscription is past due, no payment yet', ON_FIRST_INVOICE);
+      return story(
+        'past-due',
+        'the subscription is past due, and nothing has been paid yet',
+        ON_FIRST_INVOICE,
+      );
     case 'incomplete':
       return story('payment-failed', 'the first payment has not gone through', ON_FIRST_INVOICE);
     case 'incomplete_expired':
@@ -187,7 +191,7 @@ function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {
     default:
       return story(
         'stopped',
-        `the subscription is ${nearest?.status ?? ''}, no payment yet`,
+        `the subscription has the status ${nearest?.status ?? ''}, and nothing has been paid yet`,
         ON_FIRST_INVOICE,
       );
   }

@@ -75,7 +75,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   }
 
   async function mayMailLink(request: FastifyRequest, user: User): Promise<boolean> {
-    // Otherwise the sender would drop the email, and the older link, which was mailed, would be void.
+    // Otherwise the sender would drop the email; and if the account has paid, the older link would be void.
     if ((await countSentToday(db, user, now())) >= MAILS_TO_UNPROVEN) return false;
     return mayMailTo(context, request, user, await isFirstOfMailbox(db, user));
   }

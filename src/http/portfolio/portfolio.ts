@@ -108,7 +108,9 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
     async (request, reply) => {
       const { user, params } = request;
       if (!user) return redirectToLogIn(request, reply);
-      if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user, params.id)))) throw noSuchBackup();
+      const done = await inTransaction(db, now(), (tx) => deleteBackup(tx, user, params.id));
+      if (done === 'password-set-since') return redirectToLogIn(request, reply);
+      if (!done) throw noSuchBackup();
       setFlash(request, reply, 'backup-deleted');
       return reply.redirect('/portfolio', 303);
     },
@@ -134,7 +136,8 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
       if (request.validationError) throw badDocument(request.validationError);
       const document = JSON.stringify(request.body);
       const backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user, document));
-      // Access, or the session, ended in the meantime.
+      if (backup === 'password-set-since') return sendToLogIn(request, reply);
+      // Access ended in the meantime.
       if (!backup) throw ACCESS_NEEDED;
       return reply.status(201).send(backup);
     },
@@ -159,7 +162,9 @@ export function backupRoutes(app: FastifyInstance, context: AppContext): void {
   typed.delete('/api/backups/:id', { ...limited, schema: DELETE }, async (request, reply) => {
     const { user, params } = request;
     if (!user) return sendToLogIn(request, reply);
-    if (!(await inTransaction(db, now(), (tx) => deleteBackup(tx, user, params.id)))) throw noSuchBackup();
+    const done = await inTransaction(db, now(), (tx) => deleteBackup(tx, user, params.id));
+    if (done === 'password-set-since') return sendToLogIn(request, reply);
+    if (!done) throw noSuchBackup();
     return reply.status(204).send();
   });
 }
