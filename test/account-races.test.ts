@@ -59,6 +59,18 @@ const loginStatus = async ({ app }: TestServer, email: string, password: string)
 
 const NEW_HASH = 'NEW."passwordHash" <> OLD."passwordHash"';
 
+type Posting = ReturnType<typeof posting>;
+
+/** The reset is stopped right before it stores the new password, until the other request waits for it. */
+function raceTheReset(one: TestServer, reset: Posting, other: TestServer, asked: Posting) {
+  return race(
+    one,
+    () => reset.post(one),
+    ['UPDATE', 'User', NEW_HASH],
+    () => asked.post(other),
+  );
+}
+
 describe('a password is reset at the same time as another request', () => {
   test.each(['the login first', 'the reset first'])(
     'a login with the old password during a reset, %s, leaves no session',
@@ -93,12 +105,7 @@ describe('a password is reset at the same time as another request', () => {
     const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
     const fields = { currentPassword: PASSWORD, newPassword: 'of a thief' };
     const change = posting('/settings/password', fields, ann.cookie);
-    const answers = await race(
-      one,
-      () => reset.post(one),
-      ['UPDATE', 'User', NEW_HASH],
-      () => change.post(other),
-    );
+    const answers = await raceTheReset(one, reset, other, change);
     if (SIDE_BY_SIDE) expect(answers).toEqual([303, 403]);
     // If the change came first, it ended the link, and the reset was refused.
     const [holds, fails] = answers[0] === 303 ? [NEW_PASSWORD, 'of a thief'] : ['of a thief', NEW_PASSWORD];
@@ -113,12 +120,7 @@ describe('a password is reset at the same time as another request', () => {
     const { one, other, ann } = await annOnTwoServers();
     const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
     const asked = posting(url, fields, ann.cookie);
-    const answers = await race(
-      one,
-      () => reset.post(one),
-      ['UPDATE', 'User', NEW_HASH],
-      () => asked.post(other),
-    );
+    const answers = await raceTheReset(one, reset, other, asked);
     if (SIDE_BY_SIDE) expect(answers).toEqual([303, 403]);
     if (answers[0] === 303) {
       expect(await loginStatus(one, 'ann@example.com', NEW_PASSWORD)).toBe(303);
@@ -138,12 +140,7 @@ describe('a password is reset at the same time as another request', () => {
     });
     const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
     const asked = posting(url, fields, ann.cookie);
-    const answers = await race(
-      one,
-      () => reset.post(one),
-      ['UPDATE', 'User', NEW_HASH],
-      () => asked.post(other),
-    );
+    const answers = await raceTheReset(one, reset, other, asked);
     expect(answers).toEqual([303, 303]);
     if (!SIDE_BY_SIDE) return;
     expect(asked.kept.location).toBe('/login');
@@ -158,12 +155,7 @@ describe('a password is reset at the same time as another request', () => {
       posting(path, { password: NEW_PASSWORD }),
       posting(path, { password: 'another staple' }),
     ];
-    const answers = await race(
-      one,
-      () => first.post(one),
-      ['UPDATE', 'User', NEW_HASH],
-      () => second.post(other),
-    );
+    const answers = await raceTheReset(one, first, other, second);
     expect(answers.toSorted()).toEqual([303, 404]);
     const holds = answers[0] === 303 ? NEW_PASSWORD : 'another staple';
     expect(await loginStatus(one, 'ann@example.com', holds)).toBe(303);

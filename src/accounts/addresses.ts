@@ -59,3 +59,13 @@ export async function hasPaid(db: Reader, userId: string, after: Date | null): P
 function paidSince(since: Prisma.DateTimeNullableFilter): Prisma.SubscriptionWhereInput {
   return { OR: [{ provenAt: since }, { invoices: { some: { positive: true, paidAt: since } } }] };
 }
+
+/**
+ * Whether an account has the address. Ask before giving it to another one: PostgreSQL logs the address with a unique
+ * violation. One can still happen in a race.
+ *
+ * @param email in lower case
+ */
+export async function isTaken(db: Reader, email: string): Promise<boolean> {
+  return (await db.user.findUnique({ where: { email }, select: { id: true } })) !== null;
+}

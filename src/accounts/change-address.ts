@@ -4,7 +4,7 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction, isUniqueViolation } from '../db/transaction.ts';
 import { addressToProve } from '../outbox/links.ts';
 import { queueNow, queueProof } from '../outbox/queue.ts';
-import { isUnclaimed, leaveAddress } from './addresses.ts';
+import { isTaken, isUnclaimed, leaveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
 import { releaseResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions, closeOtherSessions } from './sessions.ts';
@@ -48,8 +48,7 @@ export async function changeAddress(
         await voidChange(tx, userId);
         return 'done';
       }
-      // PostgreSQL logs the address with a unique violation. One can still happen in a race; it is caught below.
-      if (await tx.user.findUnique({ where: { email }, select: { id: true } })) return 'address-taken';
+      if (await isTaken(tx, email)) return 'address-taken';
       await switchAddress(tx, user, { email, isProven: false }, kept);
       return 'done';
     });

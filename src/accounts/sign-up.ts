@@ -7,6 +7,7 @@ import { addSeconds } from '../instants.ts';
 import { queueProof } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
+import { isTaken } from './addresses.ts';
 import { hashEmail } from './email.ts';
 import { takeResetLinks } from './reset-links-of-address.ts';
 import { hashPassword } from './passwords.ts';
@@ -37,8 +38,7 @@ export async function signUp(db: Db, secret: string, input: SignUp, now: Date): 
   const passwordHash = await hashPassword(input.password);
   try {
     return await inTransaction(db, now, async (tx) => {
-      // PostgreSQL logs the address with a unique violation. One can still happen in a race; it is caught below.
-      if (await tx.user.findUnique({ where: { email: input.email }, select: { id: true } })) return null;
+      if (await isTaken(tx, input.email)) return null;
       const user = await createUser(tx, input.email, passwordHash);
       await captureReferral(tx, user, input.code);
       if (input.mail) await queueProof(tx, user.id, { address: input.email, isChange: false });

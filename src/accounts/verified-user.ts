@@ -37,10 +37,20 @@ export async function verifyUser(user: User | null, password: string): Promise<V
  * @returns the locked row, or null when the password must be compared again
  */
 export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Promise<User | null> {
-  const locked = await lockUser(tx, user.id);
-  if (!locked || locked.deletedAt || locked.passwordHash !== user.passwordHash) return null;
-  if (rehashed === null) return locked;
+  const locked = await lockUnchanged(tx, user);
+  if (!locked || rehashed === null) return locked;
   return tx.user.update({ where: { id: locked.id }, data: { passwordHash: rehashed } });
+}
+
+/**
+ * Locks a user, unless the password was set or the account was deleted since the row was read (design: rule 5). Either
+ * one has ended the session.
+ *
+ * @returns the locked row
+ */
+export async function lockUnchanged(tx: Tx, user: User): Promise<User | null> {
+  const locked = await lockUser(tx, user.id);
+  return locked && !locked.deletedAt && locked.passwordHash === user.passwordHash ? locked : null;
 }
 
 /**

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 
 import { accessOf } from '../access/access.ts';
+import { lockUnchanged } from '../accounts/verified-user.ts';
 import type { User } from '../db/generated/client.ts';
-import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 
 /** How many backups a user may keep; a further one replaces the oldest. */
@@ -36,7 +36,7 @@ export async function keepBackup(
   owner: User,
   document: string,
 ): Promise<BackupView | null | 'password-set-since'> {
-  const user = await lockOwner(tx, owner);
+  const user = await lockUnchanged(tx, owner);
   if (!user) return 'password-set-since';
   if (!accessOf(user, null, tx.now).granted) return null;
   const { id: userId } = user;
@@ -65,12 +65,7 @@ export async function readBackup(
 
 /** @returns false when the user has no such backup; `password-set-since` as in `keepBackup` */
 export async function deleteBackup(tx: Tx, owner: User, id: string): Promise<boolean | 'password-set-since'> {
-  if (!(await lockOwner(tx, owner))) return 'password-set-since';
+  if (!(await lockUnchanged(tx, owner))) return 'password-set-since';
   const { count } = await tx.backup.deleteMany({ where: { id, userId: owner.id } });
   return count > 0;
-}
-
-async function lockOwner(tx: Tx, owner: User): Promise<User | null> {
-  const user = await lockUser(tx, owner.id);
-  return user && !user.deletedAt && user.passwordHash === owner.passwordHash ? user : null;
 }

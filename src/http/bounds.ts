@@ -21,8 +21,8 @@ export interface Bounds {
   incomplete: { webhooks: Shares; others: Shares };
   /**
    * Without a proxy, only a connection this old makes way, unless a network has more than its share (see
-   * `boundConnections`).
-   * Behind one, an incomplete request this old makes way for another: a real one arrives within milliseconds.
+   * `boundConnections`). Behind one, an incomplete request this old makes way for another: a real one arrives within
+   * milliseconds.
    */
   patienceMs: number;
   /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */
