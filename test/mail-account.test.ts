@@ -124,7 +124,7 @@ test.each([
   ['moved to another address', true],
   ['was deleted', false],
 ])(
-  'a reset link not yet mailed when its account %s goes to the address that it is for, and works for its next account',
+  'a reset link not yet mailed when its account %s still goes to the address it was asked for, and works for whoever signs up with it next',
   async (_what, moves) => {
     const { mailServer, server, sender, cookie, newMails, path } = await signedUp();
     const { app } = server;

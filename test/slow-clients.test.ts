@@ -369,6 +369,21 @@ describe('closing slow connections', () => {
     expect(await upload.closed).toMatch(/^HTTP\/1\.1 4/);
   });
 
+  test('a network that has more than its share makes room for itself, even if its oldest connection reads an answer', async () => {
+    const { open, request } = await withLargeExport({ connections: 3, patienceMs: NEVER });
+    const honest = await open('GET / HTTP/1.1\r\n', '127.0.0.3');
+    const slow = await open(request, '127.0.0.2');
+    await once(slow.socket, 'data');
+    slow.socket.pause();
+    await open('', '127.0.0.2');
+    const next = await open(PAGE, '127.0.0.2');
+    await once(next.socket, 'data');
+    expect(next.answered()).toMatch(/^HTTP\/1\.1 200 /);
+    slow.socket.resume();
+    expect((await slow.closed).length).toBeLessThan(SIZE);
+    expect(honest.socket.destroyed).toBe(false);
+  });
+
   test('a connection that reads its answer makes no way while no network has more than its share', async () => {
     const { open, request } = await withLargeExport({ connections: 1, patienceMs: 0 });
     const reading = await open(request);
