@@ -61,11 +61,15 @@ function paidSince(since: Prisma.DateTimeNullableFilter): Prisma.SubscriptionWhe
 }
 
 /**
- * Whether an account has the address. Ask before giving it to another one: PostgreSQL logs the address with a unique
- * violation. One can still happen in a race.
+ * Keeps others from taking an address until the transaction ends. Call before giving it to an account. On PostgreSQL
+ * this takes a lock, because otherwise a race would end in a unique violation, which it logs with the address.
  *
  * @param email in lower case
+ * @returns the id of the account that has the address, or null
  */
-export async function isTaken(db: Reader, email: string): Promise<boolean> {
-  return (await db.user.findUnique({ where: { email }, select: { id: true } })) !== null;
+export async function reserveAddress(tx: Tx, email: string): Promise<string | null> {
+  if (tx.engine === 'postgresql')
+    await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended(${email}, 0))`;
+  const holder = await tx.user.findUnique({ where: { email }, select: { id: true } });
+  return holder?.id ?? null;
 }

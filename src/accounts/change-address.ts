@@ -1,10 +1,10 @@
 import type { User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
-import { inTransaction, isUniqueViolation } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
 import { addressToProve } from '../outbox/links.ts';
 import { queueNow, queueProof } from '../outbox/queue.ts';
-import { isTaken, isUnclaimed, leaveAddress } from './addresses.ts';
+import { isUnclaimed, leaveAddress, reserveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
 import { releaseResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions, closeOtherSessions } from './sessions.ts';
@@ -41,23 +41,18 @@ export async function changeAddress(
   typed: TypedAddress,
   now: Date,
 ): Promise<Refusal | null> {
-  try {
-    const done = await withPassword(db, byId(db, userId), typed.currentPassword, now, async (tx, user) => {
-      const { email } = typed;
-      if (email === user.email) {
-        await voidChange(tx, userId);
-        return 'done';
-      }
-      if (await isTaken(tx, email)) return 'address-taken';
-      await switchAddress(tx, user, { email, isProven: false }, kept);
+  const done = await withPassword(db, byId(db, userId), typed.currentPassword, now, async (tx, user) => {
+    const { email } = typed;
+    if (email === user.email) {
+      await voidChange(tx, userId);
       return 'done';
-    });
-    if (done === null) return 'wrong-password';
-    return done === 'done' ? null : done;
-  } catch (error) {
-    if (isUniqueViolation(error)) return 'address-taken';
-    throw error;
-  }
+    }
+    if ((await reserveAddress(tx, email)) !== null) return 'address-taken';
+    await switchAddress(tx, user, { email, isProven: false }, kept);
+    return 'done';
+  });
+  if (done === null) return 'wrong-password';
+  return done === 'done' ? null : done;
 }
 
 /**

@@ -1,12 +1,12 @@
 import type { User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
-import { inTransaction, isUniqueViolation, LostRace } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
 import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
-import { isUnclaimed } from './addresses.ts';
+import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
 import { endAtStripe, eraseAccount } from './delete-account.ts';
@@ -71,10 +71,10 @@ export async function proveAddress(
   const ended = holder && (await endAtStripe(parts, holder.id));
   if (ended === 'payments-not-set-up') return ended;
   return inTransaction(db, now, async (tx) => {
-    const other = await tx.user.findUnique({ where: { email: address }, select: { id: true } });
+    const other = await reserveAddress(tx, address);
     // Lock users in order of their ids, as everywhere, to avoid deadlocks.
     const locked = new Map<string, User>();
-    for (const id of [prover.id, ...(other ? [other.id] : [])].toSorted()) {
+    for (const id of [prover.id, ...(other === null ? [] : [other])].toSorted()) {
       const row = await lockUser(tx, id);
       if (row) locked.set(id, row);
     }
@@ -82,9 +82,9 @@ export async function proveAddress(
     const toProve = user && provenBy(kept.secret, token, user, tx.now);
     if (!toProve) return 'link-gone';
     if (!toProve.isChange) return null;
-    const refusal = await freeAddress(tx, other && locked.get(other.id), toProve.address, ended);
+    const refusal = await freeAddress(tx, locked.get(other ?? ''), address, ended);
     if (refusal !== null) return refusal;
-    await takeAddress(tx, user, toProve.address, kept);
+    await switchAddress(tx, user, { email: address, isProven: true }, kept);
     if (tellOld && user.email !== null)
       await queueNow(tx, [
         { kind: 'mail.address-changed', userId: user.id, data: null, address: user.email },
@@ -113,13 +113,4 @@ async function freeAddress(
   if (holder?.email !== address) return null;
   if (!(await isUnclaimed(tx, holder))) return 'address-taken';
   return (await eraseAccount(tx, holder, ended)) ? null : 'checkout-opened-meanwhile';
-}
-
-async function takeAddress(tx: Tx, user: User, email: string, kept: KeptSession): Promise<void> {
-  try {
-    await switchAddress(tx, user, { email, isProven: true }, kept);
-  } catch (error) {
-    // Someone signed up with the address or proved it in the meantime: a retry finds their account.
-    throw isUniqueViolation(error) ? new LostRace(error) : error;
-  }
 }

@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto';
 
 import type { User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
-import { inTransaction, isUniqueViolation } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
 import { addSeconds } from '../instants.ts';
 import { queueProof } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
-import { isTaken } from './addresses.ts';
+import { reserveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
 import { takeResetLinks } from './reset-links-of-address.ts';
 import { hashPassword } from './passwords.ts';
@@ -36,19 +36,14 @@ const SENT_TWICE_SECONDS = 60;
  */
 export async function signUp(db: Db, secret: string, input: SignUp, now: Date): Promise<string | null> {
   const passwordHash = await hashPassword(input.password);
-  try {
-    return await inTransaction(db, now, async (tx) => {
-      if (await isTaken(tx, input.email)) return null;
-      const user = await createUser(tx, input.email, passwordHash);
-      await captureReferral(tx, user, input.code);
-      if (input.mail) await queueProof(tx, user.id, { address: input.email, isChange: false });
-      if (input.oldToken !== null) await closeSession(tx, secret, input.oldToken);
-      return openSession(tx, secret, user.id);
-    });
-  } catch (error) {
-    if (isUniqueViolation(error)) return null;
-    throw error;
-  }
+  return inTransaction(db, now, async (tx) => {
+    if ((await reserveAddress(tx, input.email)) !== null) return null;
+    const user = await createUser(tx, input.email, passwordHash);
+    await captureReferral(tx, user, input.code);
+    if (input.mail) await queueProof(tx, user.id, { address: input.email, isChange: false });
+    if (input.oldToken !== null) await closeSession(tx, secret, input.oldToken);
+    return openSession(tx, secret, user.id);
+  });
 }
 
 /**

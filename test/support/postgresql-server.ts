@@ -14,6 +14,8 @@ process.prependListener('beforeExit', () => process.exit());
 export interface PostgresqlServer {
   /** Its database `postgres`, as the superuser. */
   url: string;
+  /** Everything that it has logged so far. */
+  log: () => string;
   /** Stops it like `pg_ctl stop -m fast` (SIGINT), or kills its main process (SIGKILL); its folder stays. */
   goDown: (signal: 'SIGINT' | 'SIGKILL') => Promise<void>;
   /** Starts it again on the same folder and port. */
@@ -83,6 +85,7 @@ export async function startPostgresql({ flags = [] }: { flags?: string[] } = {})
 
   return {
     url: `postgresql://postgres:for-tests@127.0.0.1:${port}/postgres`,
+    log: () => said.join(''),
     goDown,
     comeUp,
     stop: async () => {

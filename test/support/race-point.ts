@@ -42,19 +42,18 @@ export async function holdBefore(
     await run(`SELECT pg_advisory_unlock(${LOCK})`);
   };
   onTestFinished(letGo);
-  const waiting = async (kind: string): Promise<true | undefined> => {
+  const waiting = (count: number) => async (): Promise<true | undefined> => {
     const waiters = await rows(
-      `SELECT 1 FROM pg_stat_activity
-       WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event ${kind}`,
+      `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
     );
-    return waiters.length > 0 || undefined;
+    return waiters.length >= count || undefined;
   };
   return {
     arrived: async () => {
-      await until(() => waiting(`= 'advisory'`));
+      await until(waiting(1));
     },
     blocked: async () => {
-      await until(() => waiting(`<> 'advisory'`));
+      await until(waiting(2));
     },
     open: letGo,
   };
