@@ -65,7 +65,7 @@ test('check-config of a valid production is exit 0, and says where each variable
   expect(of('STRIPE_WEBHOOK_SECRET').effect).toContain('any of these 2 secrets');
 });
 
-test('check-config never shows a secret, whichever variable holds it', async () => {
+test('check-config shows no secret, no password in DATABASE_URL or PUBLIC_URL, and no Stripe key in HOST or a price', async () => {
   const secrets = ['hidden', PRODUCTION.SESSION_SECRET, 'pass-word'];
   for (const env of [
     PRODUCTION,
