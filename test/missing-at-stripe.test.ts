@@ -87,6 +87,7 @@ describe('objects that Stripe does not know', () => {
 
   test('unknown subscription: Upgrade sells again, and the tier stays what the facts say', async () => {
     const { world, ann, subscription } = await forgottenSubscriber();
+    const { id: customer } = await world.db.customer.findFirstOrThrow();
     expect(await pressUpgrade(world, ann)).toContain('/checkout/');
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
     expect(await world.db.subscription.findUnique({ where: { id: subscription } })).toMatchObject({
@@ -94,6 +95,12 @@ describe('objects that Stripe does not know', () => {
       endedAt: null,
       missingAt: world.clock.now,
     });
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    expect(await checksThatFail(world)).toEqual([
+      `known-at-stripe: Customer ${customer}`,
+      `known-at-stripe: Subscription ${subscription}`,
+    ]);
   });
 
   test('unknown customer of a subscriber: the portal redirects to Pricing, which offers the upgrade', async () => {

@@ -16,9 +16,12 @@ export function isLive({ status, counts }: Pick<Subscription, 'status' | 'counts
   return counts && status !== null && status !== 'incomplete' && !isOver(status);
 }
 
+/** Whether a subscription is live and still known to Stripe. A missing one does not prevent a new sale. */
+export function isLiveAtStripe(subscription: Pick<Subscription, 'status' | 'counts' | 'missingAt'>): boolean {
+  return isLive(subscription) && subscription.missingAt === null;
+}
+
 /** Whether any of a user's subscriptions is live and still known to Stripe. */
-export function anyLive(
-  subscriptions: readonly Pick<Subscription, 'status' | 'counts' | 'missingAt'>[],
-): boolean {
-  return subscriptions.some((subscription) => isLive(subscription) && subscription.missingAt === null);
+export function anyLive(subscriptions: readonly Parameters<typeof isLiveAtStripe>[0][]): boolean {
+  return subscriptions.some(isLiveAtStripe);
 }

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-import { isLive, isOver } from '../access/live.ts';
+import { isLiveAtStripe, isOver } from '../access/live.ts';
 import {
   checkoutSessionShape,
   CLAIMED_BY_ANOTHER,
@@ -332,7 +332,7 @@ function tierProblems(account: Account): Problem[] {
 }
 
 function liveSubscriptionProblems(account: Account): Problem[] {
-  const live = subscriptionsOf(account).filter(isLive);
+  const live = subscriptionsOf(account).filter(isLiveAtStripe);
   if (live.length <= 1) return [];
   const ids = live.map(({ id }) => id).join(', ');
   return [{ row: `User ${account.id}`, problem: `${live.length} subscriptions are live: ${ids}` }];
