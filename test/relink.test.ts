@@ -21,7 +21,7 @@ import {
   userRow,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { pressUpgrade, sessionIdOf, startWorld } from './support/stand-in.ts';
+import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
 import { startTestSender } from './support/sender.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
 
@@ -402,6 +402,35 @@ describe('an open checkout', () => {
     const next = world.sandbox.objects.checkouts.get(sessionIdOf(await pressUpgrade(world, ann)));
     expect(next?.customer).not.toBe(customer);
     expect(world.sandbox.objects.customers.get(customer)).toMatchObject({ email: 'ben@example.com' });
+  });
+
+  test('of the account that gets the customer is closed, because the subscription that comes with it is live', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await signUp(world, 'ann@example.com');
+    const ben = await signUp(world, 'ben@example.com');
+    const subscription = await subscribe(world, ann);
+    await deliverWaiting(world);
+    const { customerId: customer } = await world.db.subscription.findUniqueOrThrow({
+      where: { id: subscription },
+    });
+    const session = sessionIdOf(await pressUpgrade(world, ben));
+    await move(world, { customer }, ben);
+
+    const sender = await startTestSender(world);
+    await sender.wake();
+    expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
+    expect(await pressUpgrade(world, ben)).toContain('/portal/');
+  });
+
+  test('of the account that gets the customer stays open when no subscription that comes with it is live', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await signUp(world, 'ann@example.com');
+    const ben = await signUp(world, 'ben@example.com');
+    const { customer } =
+      world.sandbox.objects.checkouts.get(sessionIdOf(await pressUpgrade(world, ann))) ?? {};
+    const url = await pressUpgrade(world, ben);
+    await move(world, { customer: customer ?? '' }, ben);
+    expect(await pressUpgrade(world, ben)).toBe(url);
   });
 });
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
+import { anyLive } from '../access/live.ts';
 import { followMove, moveCustomer } from '../access/move-customer.ts';
 import type { AuditRow, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
@@ -35,13 +36,19 @@ export async function relink(
   const programme = programmeOf(config);
   const { fromId, changes } = await inTransaction(db, now, async (tx) => {
     const wants = { customers: [customerId], users: [to.id] };
-    const owner = await inUnit(tx, programme, wants, (unit) => {
+    const { owner, isLive } = await inUnit(tx, programme, wants, (unit) => {
       const { customer, userId } = movable(unit, customerId, to);
       moveCustomer(unit, customer, userId, to.id, cause);
-      return userId;
+      const subscriptions = [...unit.rows.subscriptions.values()];
+      return {
+        owner: userId,
+        isLive: anyLive(subscriptions.filter((one) => one.customerId === customerId)),
+      };
     });
     // A payment in it would still go to the customer that was moved.
     if (owner !== null) await closeCheckout(tx, owner);
+    // A payment in it would be for a second subscription.
+    if (isLive) await closeCheckout(tx, to.id);
     const users = owner === null ? [to.id] : [owner, to.id];
     const followed = await inUnit(tx, programme, { customers: [customerId], users }, (unit) => {
       followMove(unit, owner, to.id, cause);
