@@ -368,6 +368,23 @@ describe('events about an account', () => {
     expect(await idsOf(server)).toHaveLength(14);
   });
 
+  test('event ID names the account of every event that events WHO lists, even without its payload', async () => {
+    const { server, ann, stripe } = await withAnn();
+    await deliverAll(server, [
+      stripe.chargeRefunded(),
+      stripe.dispute(START).opened(),
+      stripe.dispute(START, { payment_intent: null, charge: stripe.payment }).opened(),
+      stripe.refundFailed(),
+    ]);
+    const about = await idsOf(server, ann.id);
+    expect(about).toHaveLength(8);
+    for (const payload of [undefined, null]) {
+      if (payload === null) await server.db.event.updateMany({ data: { payload } });
+      for (const id of about)
+        expect(await cliJson(server, 'event', id)).toMatchObject({ user: { id: ann.id } });
+    }
+  });
+
   test('events WHO follows a customer to its new account, and combines with --failed', async () => {
     const { server, ann, other, stripe } = await withAnn();
     const failed = stripe.updated({ status: 7 });

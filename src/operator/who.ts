@@ -1,19 +1,15 @@
 import type { Stripe } from 'stripe';
-import * as z from 'zod';
 
 import type { Event, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { PlainError } from '../plain-error.ts';
 import { findReferrer } from '../referrals/codes.ts';
-import { idOf, reference } from '../stripe/objects/common.ts';
-import { readEvent } from '../stripe/objects/event.ts';
 import type { CommandContext } from './command.ts';
 
 /** What `accountOf` searches. */
 export type Finder = Pick<CommandContext, 'db' | 'stripe'>;
 
 const STRIPE_ID = /^(cus|sub|in|pi|ch|py|cs|evt)_\w+$/;
-const json = z.record(z.string(), z.unknown());
 
 const WAYS =
   'Give an address, a user id, a referral code or a Stripe id (cus_, sub_, in_, pi_, ch_, py_, cs_ or evt_).';
@@ -99,7 +95,7 @@ async function customerInRows(db: Db, id: string): Promise<string | null> {
 }
 
 /** The columns of an event that its customer is read from. */
-const EVENT_COLUMNS = { customerId: true, payload: true, created: true } as const;
+const EVENT_COLUMNS = { customerId: true, aboutId: true } as const;
 
 /** Types of the events that name a payment or a checkout session. */
 const SEARCHED_TYPES = ['charge.', 'refund.', 'checkout.session.'];
@@ -128,25 +124,13 @@ async function customerInEvents(db: Db, id: string): Promise<string | null> {
   return null;
 }
 
-/**
- * The customer that an event names, or the one behind the objects that it names: a dispute, a refund and an invoice
- * payment name no customer.
- */
+/** The customer that an event names, or the one behind the invoice or payment that it is about. */
 export async function customerOfEvent(
   db: Db,
-  { customerId, payload, created }: Pick<Event, keyof typeof EVENT_COLUMNS>,
+  { customerId, aboutId }: Pick<Event, keyof typeof EVENT_COLUMNS>,
 ): Promise<string | null> {
-  if (customerId !== null || payload === null) return customerId;
-  const object = readEvent(JSON.parse(payload), created)?.object ?? {};
-  const payment = json.safeParse(object['payment']).data ?? {};
-  for (const { subscription, invoice, payment_intent: intent, charge } of [object, payment]) {
-    for (const named of [subscription, invoice, intent, charge]) {
-      const id = idOf(reference.safeParse(named).data);
-      const found = id === null ? null : await customerInRows(db, id);
-      if (found !== null) return found;
-    }
-  }
-  return null;
+  if (customerId !== null || aboutId === null) return customerId;
+  return customerInRows(db, aboutId);
 }
 
 /** Imported on demand: it is needed only with a key, and Stripe's package is slow to load. */
