@@ -2,6 +2,13 @@ import type { z } from 'zod';
 
 export const BAD_EMAIL = 'Enter an email address, such as name@example.com.';
 
+/** Messages shown when the form is rendered again. */
+export interface FormErrors {
+  email?: string;
+  password?: string;
+  form?: string;
+}
+
 /**
  * Maps a form's validation error to one message for each wrong field.
  *

@@ -4,10 +4,11 @@ import * as z from 'zod';
 import { inTransaction } from '../../db/transaction.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
-import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
+import { accountForm } from '../account-form.ts';
+import { BAD_EMAIL, errorsFor } from '../forms.ts';
+import type { FormErrors } from '../forms.ts';
 import { TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
-import { sendPage } from '../page.ts';
-import { continueToPlan, planIn } from '../billing/billing.ts';
+import { continueToPlan } from '../billing/billing.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { logIn } from '../../accounts/log-in.ts';
 import type { LogIn } from '../../accounts/log-in.ts';
@@ -17,13 +18,6 @@ import { closeSession } from '../../accounts/sessions.ts';
 const NO_PASSWORD = 'Enter your password.';
 
 const logInForm = z.object({ email: emailAddress, password: typedPassword });
-
-/** Messages shown when the form is rendered again. */
-export interface FormErrors {
-  email?: string;
-  password?: string;
-  form?: string;
-}
 
 /** Login and logout. */
 export function logInRoutes(app: FastifyInstance, context: AppContext): void {
@@ -71,20 +65,4 @@ export function tryLogIn(
     () => logIn(db, sessionSecret, input, now()),
     (opened) => opened === null,
   );
-}
-
-/** Renders the sign-up or login form with what was typed. */
-export function accountForm(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  template: 'signup' | 'login',
-  errors: FormErrors,
-): FastifyReply {
-  const title = template === 'signup' ? 'Sign up' : 'Log in';
-  return sendPage(request, reply, template, {
-    title,
-    values: { email: typedText(request.body, 'email') },
-    plan: planIn(request.body) ?? planIn(request.query),
-    errors,
-  });
 }

@@ -8,7 +8,7 @@ import { mayMail, uncountMails } from '../may-mail.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
 import { errorsFor, typedText } from '../forms.ts';
-import type { FormErrors } from '../login/login.ts';
+import type { FormErrors } from '../forms.ts';
 import { takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
