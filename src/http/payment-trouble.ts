@@ -1,14 +1,14 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 
 import { creditView } from '../access/access.ts';
 import { planOf, shownOf } from '../access/overview.ts';
-import { subscriptionsOf } from '../access/subscriptions.ts';
 import { tierOf } from '../access/tier.ts';
 import type { Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import { DAY_SECONDS, secondsBetween, wholeSeconds } from '../instants.ts';
 import type { AppContext } from './context.ts';
 import { dateText } from './page.ts';
+import { readSubscriptions } from './subscriptions.ts';
 
 /** What a page says while a payment is in trouble, and which button it shows. */
 export interface PaymentTrouble {
@@ -32,21 +32,15 @@ const END_REASONS: ReadonlyMap<string | null, string> = new Map([
 export function tellPaymentTrouble(app: FastifyInstance, context: AppContext): void {
   app.addHook('preHandler', async function readTrouble(request) {
     const { user, method, url } = request;
-    if (user && method === 'GET' && !url.startsWith('/api/')) await readSubscriptions(context, request, user);
+    if (!user || method !== 'GET' || url.startsWith('/api/')) return;
+    const subscriptions = await readSubscriptions(context, request, user);
+    request.trouble = troubleOf(
+      subscriptions,
+      user,
+      context.config.stripe.prices,
+      wholeSeconds(context.now()),
+    );
   });
-}
-
-/** Reads the user's subscriptions once per request, with the trouble that its page then shows. */
-export async function readSubscriptions(
-  { config, db, now }: AppContext,
-  request: FastifyRequest,
-  user: User,
-): Promise<readonly Subscription[]> {
-  if (request.subscriptions) return request.subscriptions;
-  const subscriptions = await subscriptionsOf(db, user.id);
-  request.subscriptions = subscriptions;
-  request.trouble = troubleOf(subscriptions, user, config.stripe.prices, wholeSeconds(now()));
-  return subscriptions;
 }
 
 /**
@@ -133,8 +127,6 @@ function join(...sentences: (string | null)[]): string {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The user's subscriptions, once a page has read them. */
-    subscriptions: readonly Subscription[] | null;
     trouble: PaymentTrouble | null;
   }
 }

@@ -15,6 +15,12 @@ export interface ReferralCounts {
 
 const ACTIVE_SECONDS = REFERRAL_CREDIT_DAYS * DAY_SECONDS;
 
+/** When a conversion stops counting under `activeCredits`; null if it has stopped, or never converted. */
+export function activeUntil(convertedAt: Date | null, now: Date): Date | null {
+  const until = convertedAt && addSeconds(convertedAt, ACTIVE_SECONDS);
+  return until && until >= now ? until : null;
+}
+
 /** From this many conversions on the counts are cached, because counting takes longer than the rest of the page. */
 const MANY = 100;
 

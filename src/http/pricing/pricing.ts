@@ -8,7 +8,7 @@ import { createPriceReader } from '../../stripe/prices.ts';
 import type { AppContext } from '../context.ts';
 import { sendPage } from '../page.ts';
 import { awaitsFirstPayment } from '../invitation.ts';
-import { readSubscriptions } from '../payment-trouble.ts';
+import { readSubscriptions } from '../subscriptions.ts';
 
 /** The pricing page. */
 export function pricingRoute(app: FastifyInstance, context: AppContext): void {

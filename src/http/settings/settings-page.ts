@@ -6,9 +6,9 @@ import type { Overview } from '../../access/overview.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
 import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
-import { addSeconds, DAY_SECONDS, secondsBetween, wholeSeconds } from '../../instants.ts';
+import { DAY_SECONDS, secondsBetween, wholeSeconds } from '../../instants.ts';
 import { addressToProve } from '../../outbox/links.ts';
-import { REFERRAL_CREDIT_DAYS } from '../../referrals/convert.ts';
+import { activeUntil } from '../../referrals/counts.ts';
 import { entriesWithSides } from '../../referrals/credit-news.ts';
 import { listInvitations } from '../../referrals/invitations.ts';
 import { findAwaitedPayment } from '../../stripe/awaited-payment.ts';
@@ -18,7 +18,8 @@ import type { HistoryLine } from '../credit-words.ts';
 import { awaitsFirstPayment } from '../invitation.ts';
 import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
-import { readSubscriptions } from '../payment-trouble.ts';
+import { troubleOf } from '../payment-trouble.ts';
+import { readSubscriptions } from '../subscriptions.ts';
 import { qrCode } from './qr-code.ts';
 
 /** While waiting for the webhook of a payment, Settings reloads after this long, s. */
@@ -76,8 +77,11 @@ export async function sendSettings(
     creditHistory: await creditHistory(db, user, at),
     qrCode: await qrCode(me.referral.url),
     awaited,
-    // Another payment is on its way, and nobody should pay twice.
-    ...((awaited === 'waiting' || awaited === 'late') && { trouble: null }),
+    // While another payment is on its way, nobody should pay twice.
+    trouble:
+      awaited === 'waiting' || awaited === 'late'
+        ? null
+        : troubleOf(subscriptions, user, config.stripe.prices, at),
     ...(awaited === 'waiting' && { refreshSeconds: REFRESH_SECONDS }),
     ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
     mail: config.mail && { toProve: addressToProve(user, at), isOff: user.mailOff },
@@ -114,10 +118,4 @@ function daysLeft({ access, subscription }: Overview, at: Date): { count: number
   const renews = access.reason === 'paid' && subscription?.status === 'active' && !isEnding;
   const unit = count === 1 ? 'day' : 'days';
   return { count, what: renews ? `${unit} until your plan renews` : `${unit} left` };
-}
-
-/** When a conversion stops counting under Active credits; null if it has stopped, or never converted. */
-function activeUntil(convertedAt: Date | null, at: Date): Date | null {
-  const until = convertedAt && addSeconds(convertedAt, REFERRAL_CREDIT_DAYS * DAY_SECONDS);
-  return until && until >= at ? until : null;
 }
