@@ -83,32 +83,32 @@ function list(isEntry: (entry: string) => boolean) {
     .refine((entries) => entries.every(isEntry));
 }
 
-function httpOrigin(value: string): boolean {
+function isHttpOrigin(value: string): boolean {
   if (!URL.canParse(value)) return false;
   const { protocol, origin, href } = new URL(value);
   return /^https?:$/.test(protocol) && href === `${origin}/`;
 }
 
-function webAddress(value: string): boolean {
+function isWebAddress(value: string): boolean {
   return URL.canParse(value) && /^https?:$/.test(new URL(value).protocol);
 }
 
-function mailServer(value: string): boolean {
+function isMailServer(value: string): boolean {
   return URL.canParse(value) && /^smtps?:$/.test(new URL(value).protocol) && new URL(value).hostname !== '';
 }
 
 /** Accepts `ann@example.com` or `Ann <ann@example.com>`, on one line. */
-function mailbox(value: string): boolean {
+function isMailbox(value: string): boolean {
   const [, address = value] = /^[^<>\r\n]*<([^<>]+)>$/.exec(value) ?? [];
   return z.email().safeParse(address).success;
 }
 
-function databaseAddress(value: string): boolean {
+function isDatabaseAddress(value: string): boolean {
   if (/^postgres(ql)?:\/\//.test(value)) return URL.canParse(value) && new URL(value).pathname.length > 1;
   return /^file:.+/.test(value);
 }
 
-function addressOrRange(entry: string): boolean {
+function isAddressOrRange(entry: string): boolean {
   const [address = '', bits, ...rest] = entry.split('/');
   const family = isIP(address);
   if (family === 0 || address.includes('%') || rest.length > 0) return false;
@@ -118,7 +118,7 @@ function addressOrRange(entry: string): boolean {
 /** Wider than any private network: 10.0.0.0/8, fc00::/7, or the former mapped into IPv6. */
 function isTooWide(entry: string): boolean {
   const [address = '', bits] = entry.split('/');
-  if (bits === undefined || !addressOrRange(entry)) return false;
+  if (bits === undefined || !isAddressOrRange(entry)) return false;
   if (isIP(address) === 4) return Number(bits) < 8;
   return Number(bits) < (ipaddr.IPv6.parse(address).isIPv4MappedAddress() ? 96 + 8 : 7);
 }
@@ -156,9 +156,9 @@ const VARIABLES = {
   ],
   HOST: [z.string().default('127.0.0.1'), 'an address to listen on'],
   PORT: [wholeNumber(1, 65_535).default(3000), 'a port, 1 to 65535'],
-  PUBLIC_URL: [z.string().refine(httpOrigin).optional(), 'an http or https address without a path'],
+  PUBLIC_URL: [z.string().refine(isHttpOrigin).optional(), 'an http or https address without a path'],
   DATABASE_URL: [
-    z.string().refine(databaseAddress).default('file:./data/tandem.db'),
+    z.string().refine(isDatabaseAddress).default('file:./data/tandem.db'),
     'file: and the path of a SQLite database, or postgresql://user:password@host:port/database',
   ],
   STRIPE_API_KEY: [
@@ -178,7 +178,7 @@ const VARIABLES = {
     list((id) => /^prod_\S+$/.test(id)).optional(),
     'the ids of products at Stripe (prod_…), with commas between them',
   ],
-  STRIPE_API_BASE: [z.string().refine(httpOrigin).optional(), 'an http or https address without a path'],
+  STRIPE_API_BASE: [z.string().refine(isHttpOrigin).optional(), 'an http or https address without a path'],
   STRIPE_TRIAL_DAYS: [wholeNumber(0, 730).default(0), 'a whole number of days, 0 to 730'],
   SESSION_SECRET: [
     z.string().refine(isStrongSecret).optional(),
@@ -188,15 +188,15 @@ const VARIABLES = {
     z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     'one of fatal, error, warn, info, debug, trace, silent',
   ],
-  TRUST_PROXY: [list((entry) => addressOrRange(entry) && !isTooWide(entry)).default([]), proxiesWanted],
+  TRUST_PROXY: [list((entry) => isAddressOrRange(entry) && !isTooWide(entry)).default([]), proxiesWanted],
   REFERRAL_CLAWBACK_DAYS: [wholeNumber(0, 3650).default(30), 'a whole number of days, 0 to 3650'],
   EVENT_RETENTION_DAYS: [wholeNumber(1, 3650).default(90), 'a whole number of days, 1 to 3650'],
   SMTP_URL: [
-    z.string().refine(mailServer).optional(),
+    z.string().refine(isMailServer).optional(),
     'the address of a mail server: smtp:// or smtps://, with user:password@ if it needs them',
   ],
   MAIL_FROM: [
-    z.string().refine(mailbox).optional(),
+    z.string().refine(isMailbox).optional(),
     'the address that mail comes from, as ann@example.com or Ann <ann@example.com>',
   ],
   CONTACT_EMAIL: [z.email().optional(), 'the email address where people can ask for help'],
@@ -209,8 +209,8 @@ const VARIABLES = {
       .default('Tandem'),
     'a name of 1 to 60 characters',
   ],
-  TERMS_URL: [z.string().refine(webAddress).optional(), 'an http or https address'],
-  PRIVACY_URL: [z.string().refine(webAddress).optional(), 'an http or https address'],
+  TERMS_URL: [z.string().refine(isWebAddress).optional(), 'an http or https address'],
+  PRIVACY_URL: [z.string().refine(isWebAddress).optional(), 'an http or https address'],
 } as const;
 
 export type VariableName = keyof typeof VARIABLES;

@@ -54,7 +54,7 @@ function nowLines({ now: { tier, access, credit } }: AccountStory): string[] {
   return [
     `tier    ${tier}`,
     `access  ${access.reason ? `${access.reason}, until ${formatInstant(access.until)}` : 'none'}`,
-    `credit  ${credit.left > 0 ? `${inDays(credit.left)} left, ${runs}` : 'none left'}`,
+    `credit  ${credit.left > 0 ? `${daysAndTime(credit.left)} left, ${runs}` : 'none left'}`,
   ];
 }
 
@@ -63,7 +63,7 @@ function creditLines({ history, sum }: AccountStory['credit']): string[] {
   const { granted, spent, takenBack, left } = sum;
   return [
     ...history.map((line) => ('of' in line ? spendingLine(line) : entryLine(line))),
-    `${inDays(granted)} granted = ${inDays(spent)} spent + ${inDays(takenBack)} taken back + ${inDays(left)} left`,
+    `${daysAndTime(granted)} granted = ${daysAndTime(spent)} spent + ${daysAndTime(takenBack)} taken back + ${daysAndTime(left)} left`,
   ];
 }
 
@@ -79,24 +79,24 @@ function whatHappened({ kind, seconds, by, because }: ExplainedEntry): string {
     case 'resume':
       return `runs again${why}`;
     case 'grant':
-      if (by === 'stripe') return `granted ${inDays(seconds)}${why}`;
-      return `granted ${inDays(seconds)} by an operator${because === null ? '' : ` "${because}"`}`;
+      if (by === 'stripe') return `granted ${daysAndTime(seconds)}${why}`;
+      return `granted ${daysAndTime(seconds)} by an operator${because === null ? '' : ` "${because}"`}`;
     case 'reversal':
-      return `${inDays(seconds)} taken back${why}`;
+      return `${daysAndTime(seconds)} taken back${why}`;
     default:
-      return `${inDays(seconds)} returned${why}`;
+      return `${daysAndTime(seconds)} returned${why}`;
   }
 }
 
 function spendingLine({ from, until, seconds, of }: Spending): string {
   const grants = of.map((part) =>
-    of.length > 1 ? `${inDays(part.seconds)} of #${part.seq}` : `#${part.seq}`,
+    of.length > 1 ? `${daysAndTime(part.seconds)} of #${part.seq}` : `#${part.seq}`,
   );
   const spent = `spent until ${formatInstant(until)}`;
   const what =
     of.length > 1
-      ? `${inDays(seconds)} ${spent}: ${grants.join(', ')}`
-      : `${inDays(seconds)} of ${grants.join('')} ${spent}`;
+      ? `${daysAndTime(seconds)} ${spent}: ${grants.join(', ')}`
+      : `${daysAndTime(seconds)} of ${grants.join('')} ${spent}`;
   return `${formatInstant(from)}  ...  ${what}`;
 }
 
@@ -105,7 +105,7 @@ function referralLines({ email, signedUpAt, says, next }: ExplainedReferral): st
 }
 
 /** To the second, so that sums add up: "45 days", "24 days 03:12:05". */
-function inDays(seconds: number): string {
+function daysAndTime(seconds: number): string {
   const days = Math.floor(seconds / DAY_SECONDS);
   const rest = seconds % DAY_SECONDS;
   const name = `${days} ${days === 1 ? 'day' : 'days'}`;

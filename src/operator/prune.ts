@@ -1,4 +1,4 @@
-import { thinEvents, WHOLE } from '../stripe/event-ledger.ts';
+import { CAN_BE_THINNED, thinEvents } from '../stripe/event-ledger.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
@@ -87,7 +87,7 @@ async function thinOldEvents(db: Db, before: Date, now: Date): Promise<number> {
   for (;;) {
     // Looked for outside the transaction: on SQLite, reading all events would keep servers waiting for the lock.
     const found = await db.event.findMany({
-      where: { id: { gt: after }, receivedAt: { lt: before }, ...WHOLE },
+      where: { id: { gt: after }, receivedAt: { lt: before }, ...CAN_BE_THINNED },
       orderBy: { id: 'asc' },
       take: THINNED_AT_ONCE,
       select: { id: true },

@@ -166,7 +166,7 @@ export function eventsAbout(userId: string, which: Prisma.Sql): Prisma.Sql {
 }
 
 /** Payloads that can be thinned. Failed events keep theirs until they are applied. */
-export const WHOLE = { status: { not: 'failed' }, thinned: false, payload: { not: null } };
+export const CAN_BE_THINNED = { status: { not: 'failed' }, thinned: false, payload: { not: null } };
 
 /**
  * Thins event payloads to the fields that we read.
@@ -175,7 +175,7 @@ export const WHOLE = { status: { not: 'failed' }, thinned: false, payload: { not
  */
 export async function thinEvents(tx: Tx, which: Prisma.EventWhereInput): Promise<string[]> {
   const events = await tx.event.findMany({
-    where: { ...which, ...WHOLE },
+    where: { ...which, ...CAN_BE_THINNED },
     orderBy: { id: 'asc' },
     select: { id: true, payload: true },
   });
