@@ -174,7 +174,15 @@ function explain(error: unknown, path: string): unknown {
     case 'SQLITE_NOTADB':
       return damaged(message);
   }
-  if (code.startsWith('SQLITE_')) return new PlainError(`The backup failed: ${message} (${code}).`);
+  if (code.startsWith('SQLITE_BUSY'))
+    return new PlainError(
+      `The backup failed because another process is using the database (${code}). Try again.`,
+    );
+  if (code.startsWith('SQLITE_')) {
+    return new PlainError(
+      `The backup failed: ${message} (${code}). Check the disk and the permissions of the database and of ${folder}, then try again.`,
+    );
+  }
   // File system errors: EACCES, EROFS, ENAMETOOLONG, or EPERM where there are no hard links.
   if (code)
     return new PlainError(

@@ -11,7 +11,7 @@ import { COMMAND_WAIT_MS, databasePath, isPostgresql, openDatabase } from '../db
 import { postgresqlAdapterFactory } from '../db/postgresql-adapter.ts';
 import { PlainError } from '../plain-error.ts';
 import { sessionSecretFile } from '../session-secret.ts';
-import { counted } from '../wording.ts';
+import { counted, sentence } from '../wording.ts';
 import { cannotRead } from './backup.ts';
 import type { CommandResult } from './command.ts';
 
@@ -301,7 +301,13 @@ function summarise(copied: ReadonlyMap<string, Content>, isUpgraded: boolean, se
 }
 
 function explain(error: unknown): unknown {
-  if (error instanceof Database.SqliteError) return nothingCopied(error.message);
+  if (error instanceof Database.SqliteError) {
+    return nothingCopied(
+      error.code.startsWith('SQLITE_BUSY')
+        ? 'another process is using the SQLite file. Stop the servers and try again.'
+        : `${error.message} (${error.code}). Check the SQLite file and its disk, then try again.`,
+    );
+  }
   if (!isDriverAdapterError(error)) return error;
   if (error.cause.kind === 'ConnectionClosed') {
     return new PlainError(
@@ -311,7 +317,9 @@ function explain(error: unknown): unknown {
   if (error.cause.kind === 'TransactionWriteConflict') {
     return nothingCopied('another process is writing to the target. Stop its servers and try again.');
   }
-  return nothingCopied(error.cause.originalMessage ?? error.message);
+  return nothingCopied(
+    `${sentence(error.cause.originalMessage ?? error.message)} Correct this and try again.`,
+  );
 }
 
 function nothingCopied(why: string): PlainError {
