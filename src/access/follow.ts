@@ -11,8 +11,9 @@ import { reviewReferral } from '../referrals/review.ts';
 
 /**
  * Makes the user's tier follow from the facts (`setTier`, which also holds or resumes credit) and then, if a new fact
- * bears on payment or refunds, their referral (`reviewReferral`, which converts, reverses or restores it). Every
- * handler of a Stripe object ends here. The unit of work must hold the locks of the user and the referrer.
+ * bears on payment or refunds, their referral (`reviewReferral`, which converts, reverses or restores it). Handlers of
+ * Stripe objects, `reconcile` and `relink` call it after they have stored new facts. The unit of work must hold the
+ * locks of the user and the referrer.
  *
  * @param bearsOnProof whether a new fact bears on the proof. When only the tier can have changed it is false, and the
  *   referral is left alone

@@ -21,7 +21,9 @@ interface KeptEvent {
 export interface Answers {
   /** By user id. */
   ledgers: ReadonlyMap<string, readonly CreditEntry[]>;
+  /** By user id. */
   trials: ReadonlyMap<string, TrialsHad>;
+  /** By event id. */
   events: ReadonlyMap<string, KeptEvent | null>;
 }
 

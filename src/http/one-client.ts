@@ -24,7 +24,7 @@ const TOO_MANY_AT_ONCE = new HttpError(
  * @param behindProxy all connections come from a proxy, so do not count them by address
  */
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
-  // The first to listen: it removes the listeners that are there.
+  // Must come before any other 'request' listener, because it replaces the existing ones.
   boundPipelines(app.server, bounds.pipelined);
   boundLargeAnswers(app, bounds);
   if (behindProxy) {

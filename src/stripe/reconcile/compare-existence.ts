@@ -22,8 +22,9 @@ const ABSENCE_TEXTS: Readonly<Record<Absence, string>> = {
 };
 
 /**
- * Customers of our users. One that Stripe does not know is marked as missing: it is not used for new sessions, and nothing
- * ends. One that was deleted is handled like `customer.deleted`. One that is found again loses its mark.
+ * Compares the customers of our users with Stripe. A customer that Stripe does not know is marked as missing: new
+ * sessions do not use it, and nothing ends. A deleted customer is handled like `customer.deleted`. A customer that is
+ * found again loses its mark.
  */
 export const compareCustomers: Comparison = async (context) => {
   const { db, stripe, now, dryRun, progress } = context;
