@@ -93,8 +93,10 @@ describe('WHO', () => {
 
   test('can be a charge that only a dispute or a refund without a customer names', async () => {
     const { server, ann, stripe } = await withAnn();
-    await deliver(server, stripe.refundFailed());
+    const disputed = 'ch_disputed';
+    await deliverAll(server, [stripe.refundFailed(), stripe.dispute(START, { charge: disputed }).opened()]);
     expect(await found(server, stripe.charge)).toBe(ann.id);
+    expect(await found(server, disputed)).toBe(ann.id);
   });
 
   test('can be an event of an invoice payment, which names no customer, and one that failed', async () => {
@@ -203,13 +205,17 @@ describe('WHO', () => {
   });
 
   test('works for every command that takes it', async () => {
-    const { server, ann, stripe } = await withAnn();
+    const { server, ann, other, stripe } = await withAnn();
     const who = stripe.subscription;
+    expect(await cliJson(server, 'user', who)).toMatchObject({ email: ann.email });
     expect(await cliJson(server, 'grant-credit', who, '5')).toMatchObject({ email: ann.email, days: 5 });
     expect(await cliJson<object[]>(server, 'audit', who)).toHaveLength(2);
     expect(await cliJson(server, 'explain', who)).toMatchObject({ id: ann.id });
     expect(await cliJson(server, 'reset-link', who)).toMatchObject({ email: ann.email });
     expect(await cliJson<object[]>(server, 'events', who)).toHaveLength(4);
+    const theirs = buyer(other.id);
+    await deliverAll(server, [theirs.checkoutCompleted(), theirs.created()]);
+    expect(await cliJson(server, 'relink', theirs.customer, who)).toMatchObject({ to: { email: ann.email } });
   });
 
   test('an id finds a deleted account, which can be read but not changed', async () => {
