@@ -11,7 +11,7 @@ import Fastify, { LogController } from 'fastify';
 import type { FastifyBaseLogger, FastifyInstance, FastifyRequest } from 'fastify';
 import helmet from 'helmet';
 
-import { backupRoutes } from './portfolio/portfolio.ts';
+import { portfolioRoutes } from './portfolio/portfolio.ts';
 import { billingRoutes } from './billing/billing.ts';
 import { webhookRoute } from './webhook.ts';
 import { WEBHOOK_PATH } from './webhook-path.ts';
@@ -202,7 +202,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   settingsRoutes(people, context);
   exportRoute(people, context);
   billingRoutes(people, context);
-  backupRoutes(people, context);
+  portfolioRoutes(people, context);
   meRoute(people, context);
   docsPage(people);
 }

@@ -80,7 +80,7 @@ const DELETE = {
  * The portfolio page and its cloud backups. The portfolio itself stays in the browser. Only a new backup
  * needs access: owners can list, restore and delete existing ones for ever.
  */
-export function backupRoutes(app: FastifyInstance, context: AppContext): void {
+export function portfolioRoutes(app: FastifyInstance, context: AppContext): void {
   const { db, now } = context;
   const typed = app.withTypeProvider<ZodTypeProvider>();
   const limited = { onRequest: limitedByAccount('backupsOfAccount') };
