@@ -65,7 +65,7 @@ test('check-config of a valid production is exit 0, and says where each variable
   expect(of('STRIPE_WEBHOOK_SECRET').effect).toContain('any of these 2 secrets');
 });
 
-test('check-config shows no secret, no password in DATABASE_URL or PUBLIC_URL, and no Stripe key in HOST or a price', async () => {
+test('check-config shows no secret, no password in DATABASE_URL or PUBLIC_URL, and no Stripe key in HOST, BRAND or a price', async () => {
   const secrets = ['hidden', PRODUCTION.SESSION_SECRET, 'pass-word'];
   for (const env of [
     PRODUCTION,
@@ -73,7 +73,12 @@ test('check-config shows no secret, no password in DATABASE_URL or PUBLIC_URL, a
     { ...PRODUCTION, DATABASE_URL: 'postgres//ann:pass-word@db.test/tandem' },
     { ...PRODUCTION, PUBLIC_URL: 'https://ann:pass-word@tandem.test' },
     { ...PRODUCTION, STRIPE_API_KEY: 'hidden' },
-    { ...PRODUCTION, HOST: 'sk_live_hidden', STRIPE_PRICE_MONTHLY: 'sk_live_hidden' },
+    {
+      ...PRODUCTION,
+      HOST: 'sk_live_hidden',
+      BRAND: 'sk_live_hidden',
+      STRIPE_PRICE_MONTHLY: 'sk_live_hidden',
+    },
     { ...PRODUCTION, SESSION_SECRET: 'hidden' },
   ]) {
     for (const args of [['check-config'], ['check-config', '--json']]) {

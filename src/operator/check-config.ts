@@ -158,7 +158,7 @@ function describeVariable(
     from: set ? (fromFile.has(name) ? '.env' : 'environment') : byDefault === null ? null : 'default',
     // An invalid value could be anything, even a misplaced password, so it is not shown.
     value: set ? (problem === null ? shown(name, given, config) : null) : byDefault,
-    effect: EFFECTS[name](config),
+    effect: withoutStripeSecrets(EFFECTS[name](config)),
     problem,
     warning: of(warnings),
   };
@@ -166,7 +166,11 @@ function describeVariable(
 
 function shown(name: VariableName, value: string, { databaseUrl }: Config): string | null {
   if (SECRETS.has(name)) return null;
-  return name === 'DATABASE_URL' ? withoutPassword(databaseUrl) : value.replaceAll(STRIPE_SECRET, '$1_…');
+  return name === 'DATABASE_URL' ? withoutPassword(databaseUrl) : withoutStripeSecrets(value);
+}
+
+function withoutStripeSecrets(text: string): string {
+  return text.replaceAll(STRIPE_SECRET, '$1_…');
 }
 
 /** The default of a variable that is not set; null when there is none. */
