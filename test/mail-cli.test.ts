@@ -4,6 +4,7 @@ import { inTransaction } from '../src/db/transaction.ts';
 import { doctor } from '../src/operator/doctor.ts';
 import { mailResend } from '../src/operator/mail.ts';
 import { prune } from '../src/operator/prune.ts';
+import { takeDue } from '../src/outbox/items.ts';
 import { queueNow } from '../src/outbox/queue.ts';
 import type { NewItem } from '../src/outbox/queue.ts';
 import { commandContext } from './support/command-context.ts';
@@ -95,6 +96,19 @@ test('doctor names a mail that failed, until it was sent', async () => {
   expect(await doctor(commandContext(server))).toMatchObject({ failed: false });
 });
 
+test('a mail that a server may be sending is not queued again', async () => {
+  const { server, sender, ann } = await mailing();
+  await sender.close();
+  const [id, kind, { now }] = ['leased', 'mail.password-changed' as const, server.clock];
+  await inTransaction(server.db, now, (tx) => queueNow(tx, [{ id, kind, userId: ann.id, data: null }]));
+  const [leased] = await takeDue(server.db, now, 1);
+  expect(leased?.id).toBe(id);
+  await expect(mailResend(commandContext(server), id)).rejects.toThrow(
+    `mail.password-changed ${id} is being sent, or is due within 3 minutes.`,
+  );
+  expect(await server.db.outboxItem.findUnique({ where: { id } })).toEqual(leased);
+});
+
 test('a mail that a server has finished since it was read is not queued again', async () => {
   const { server, ann, mail } = await mailing();
   const id = await mail({
@@ -107,8 +121,9 @@ test('a mail that a server has finished since it was read is not queued again', 
   const sentAfterwards = vi.spyOn(outboxItem, 'findUnique');
   sentAfterwards.mockImplementationOnce((() =>
     outboxItem.findFirst({ where: { id } }).then(async (item) => {
-      await outboxItem.update({ where: { id }, data: { status: 'done', address: null } });
-      return item && { ...item, status: 'queued' };
+      const dueAt = server.clock.now;
+      await outboxItem.update({ where: { id }, data: { status: 'done', address: null, dueAt } });
+      return item && { ...item, status: 'queued', dueAt };
     })) as never);
   await expect(mailResend(commandContext(server), id)).rejects.toThrow('A server took');
   expect(await outboxItem.findUnique({ where: { id } })).toMatchObject({ status: 'done' });

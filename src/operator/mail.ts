@@ -1,5 +1,7 @@
 import type { OutboxItem } from '../db/generated/client.ts';
 import { inTransaction } from '../db/transaction.ts';
+import { secondsBetween } from '../instants.ts';
+import { LEASE_SECONDS } from '../outbox/items.ts';
 import { PlainError } from '../plain-error.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
@@ -89,6 +91,13 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
     );
   const why = item.status === 'queued' ? undefined : NOT_AGAIN[item.kind];
   if (why !== undefined) throw new PlainError(`${item.kind} cannot be sent again: ${why}.`);
+  const dueIn = secondsBetween(now, item.dueAt);
+  if (item.status === 'queued' && dueIn > 0 && dueIn <= LEASE_SECONDS) {
+    // A lease and a pause look alike. If a server is sending it, it must not be sent twice.
+    throw new PlainError(
+      `${item.kind} ${id} is being sent, or is due within ${LEASE_SECONDS / 60} minutes. Look at it with \`mail\` then.`,
+    );
+  }
   const { operatorEmail } = config;
   if (item.kind === 'mail.operator' && operatorEmail === null) {
     throw new PlainError('OPERATOR_EMAIL is not set, so there is nobody to send it to.');

@@ -7,7 +7,7 @@ import type { OutboxKind } from './kinds.ts';
 import { pauseAfter } from './retries.ts';
 
 /** Lease on an item, s. If a server dies while it holds the lease, another one takes the item afterwards. */
-const LEASE_SECONDS = 180;
+export const LEASE_SECONDS = 180;
 
 /** Somebody waits for these, or they protect an account: they do not queue behind thousands of reminders. */
 const URGENT: readonly OutboxKind[] = [

@@ -42,8 +42,8 @@ export type OutboxKind = keyof OutboxKinds;
 
 export type MailKind = Extract<OutboxKind, `mail.${string}`>;
 
-/** Mail about the account is always sent. All other mail can be turned off (design: rule 12). */
-const ABOUT_THE_ACCOUNT: ReadonlySet<MailKind> = new Set([
+/** Mail about the account, and mail to the operator. All other mail can be turned off (design: rule 12). */
+const ALWAYS_SENT: ReadonlySet<MailKind> = new Set([
   'mail.prove-address',
   'mail.reset-password',
   'mail.password-changed',
@@ -55,7 +55,7 @@ const ABOUT_THE_ACCOUNT: ReadonlySet<MailKind> = new Set([
 
 /** Whether the account's owner can turn off mail of this kind. */
 export function canBeTurnedOff(kind: MailKind): boolean {
-  return !ABOUT_THE_ACCOUNT.has(kind);
+  return !ALWAYS_SENT.has(kind);
 }
 
 /** What an item is about: its kind, and the data of that kind. */

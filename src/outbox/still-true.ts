@@ -35,7 +35,8 @@ export function whyDrop(
   // The emails with links to the account's own address count too, although their recipient is fixed when queued.
   const isLink = work.kind === 'mail.prove-address' || work.kind === 'mail.reset-password';
   const isToOwn = address === null || (isLink && address === user.email);
-  const reserved = canBeTurnedOff(work.kind) ? RESERVED_FOR_SECURITY : 0;
+  const mayUseReserve = !canBeTurnedOff(work.kind) && work.kind !== 'mail.prove-address';
+  const reserved = mayUseReserve ? 0 : RESERVED_FOR_SECURITY;
   if (isToOwn && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN - reserved)
     return `The address is unproven, and ${sentToday} emails went there within a day.`;
   return whyUntrue(work, facts, user, now);
