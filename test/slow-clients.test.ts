@@ -70,6 +70,13 @@ function webhook(headers: string, body = ''): string {
   return `POST /api/stripe/webhook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n${headers}\r\n\r\n${body}`;
 }
 
+const connectionsOf = ({ server }: FastifyInstance) =>
+  new Promise<number>((resolve) => {
+    server.getConnections((_error, count) => {
+      resolve(count);
+    });
+  });
+
 const PAGE = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
 const NEVER = 10 * 60_000;
 
@@ -112,13 +119,6 @@ describe('closing slow connections', () => {
     const { open } = await listen({ ...slow, stalledMs: 100 });
     expect(await (await open(webhook('Content-Length: 9', 'x'))).closed).toBe('');
   });
-
-  const connectionsOf = ({ server }: FastifyInstance) =>
-    new Promise<number>((resolve) => {
-      server.getConnections((_error, count) => {
-        resolve(count);
-      });
-    });
 
   /** More than what the kernel and Node hold for a connection, bytes. */
   const SIZE = 16 * 1024 * 1024;
@@ -408,6 +408,69 @@ describe('closing slow connections', () => {
   });
 });
 
+describe('one network has a limited number of requests under way and waiting', () => {
+  /** One request under way, and one waiting. The first to look for its session waits until `found` is called. */
+  async function oneAtATime(patienceMs: number) {
+    const server = await listen({ requests: { underWay: 1, waiting: 1 }, patienceMs });
+    const { app, db, open } = server;
+    let requests = 0;
+    app.server.on('request', () => (requests += 1));
+    const arrived = (count: number) => until(() => Promise.resolve(requests === count || undefined));
+    const ann = await signUp(server, 'ann@example.com');
+    const settings = `GET /settings HTTP/1.1\r\nHost: x\r\nCookie: ${ann.cookie}\r\n\r\n`;
+    const query = db.$queryRaw.bind(db) as (...args: unknown[]) => Promise<unknown>;
+    let found = (): void => undefined;
+    const isFound = new Promise<void>((resolve) => (found = resolve));
+    const looking = vi.spyOn(db, '$queryRaw').mockImplementationOnce((async (...args: unknown[]) => {
+      await isFound;
+      return query(...args);
+    }) as never);
+    const first = await open(settings, '127.0.0.2');
+    await until(() => Promise.resolve(looking.mock.calls.length === 1 || undefined));
+    return { ...server, arrived, settings, looking, first, found };
+  }
+
+  const answerTo = async ({ socket, answered }: Client): Promise<string> => {
+    if (answered() === '') await once(socket, 'data');
+    return answered();
+  };
+
+  test('and another network is served meanwhile', async () => {
+    const { open, arrived, first, found } = await oneAtATime(NEVER);
+    const waits = await open(PAGE, '127.0.0.2');
+    await arrived(2);
+    expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(
+      /^HTTP\/1\.1 503 [^]*retry-after: 5[^]*Too many requests from your network/,
+    );
+    expect(await answerTo(await open(PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect([first.answered(), waits.answered()]).toEqual(['', '']);
+    found();
+    expect(await answerTo(first)).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await answerTo(waits)).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('a request whose client left while it waited is not served', async () => {
+    const { app, open, arrived, settings, looking, first, found } = await oneAtATime(NEVER);
+    const leaves = await open(settings, '127.0.0.2');
+    await arrived(2);
+    leaves.socket.destroy();
+    await until(async () => (await connectionsOf(app)) === 1 || undefined);
+    found();
+    expect(await answerTo(first)).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
+    const queries = looking.mock.calls.length;
+    await answerTo(await open(settings, '127.0.0.2'));
+    // So before there was one such page as well.
+    expect(looking.mock.calls.length - queries).toBe(queries);
+  });
+
+  test('a request that takes long makes the next one wait only for a while', async () => {
+    const { open, first } = await oneAtATime(50);
+    expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(first.answered()).toBe('');
+  });
+});
+
 describe('one address can open only a limited number of connections', () => {
   test('and another one once one of them has ended', async () => {
     const { open } = await listen({ connectionsOfNetwork: 1 });
@@ -421,6 +484,21 @@ describe('one address can open only a limited number of connections', () => {
       await Promise.race([next.closed, once(next.socket, 'data')]);
       return next.answered().startsWith('HTTP/1.1 200 ') || undefined;
     });
+  });
+
+  test('and when it keeps opening more, it loses all of them and gets none for a while', async () => {
+    const { open } = await listen({ connectionsOfNetwork: 1, refusalsOfNetwork: 3, shutOutMs: NEVER });
+    const only = await open('GET / HTTP/1.1\r\n', '127.0.0.2');
+    for (let times = 0; times < 2; times += 1) await (await open('', '127.0.0.2')).closed;
+    expect(only.socket.destroyed).toBe(false);
+    await (
+      await open('', '127.0.0.2')
+    ).closed;
+    expect(await only.closed).toBe('');
+    expect(await (await open(PAGE, '127.0.0.2')).closed).toBe('');
+    const other = await open(PAGE);
+    await once(other.socket, 'data');
+    expect(other.answered()).toMatch(/^HTTP\/1\.1 200 /);
   });
 
   test('behind a proxy those in the middle of a request of all networks count together, apart from webhooks', async () => {

@@ -50,6 +50,20 @@ describe('requests within one turn of the event loop', () => {
     for (let turn = 0; turn < 43; turn += 1) expect(inOneTurn(turn)).toBeLessThanOrEqual(2 * 3);
   });
 
+  test('a request that arrives while another begins comes after those that wait already', async () => {
+    const { turns, add, begun, turnsPass, passTime } = turnsByHand();
+    await add(0, LIMIT);
+    const rearrive = (name: number) => () => {
+      begun.push({ name, turn: 0 });
+      passTime(LIMIT);
+      if (name < 8) turns.begin(rearrive(name + 2));
+    };
+    turns.begin(rearrive(1));
+    turns.begin(rearrive(2));
+    await turnsPass(30);
+    expect(begun.map(({ name }) => name)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
   test('requests begin at once while there is time', async () => {
     const { add, begun } = turnsByHand();
     await add(0, 0);

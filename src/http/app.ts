@@ -43,6 +43,7 @@ import { declareLimits, limitUnknownPaths } from './limits.ts';
 import { boundOneClient } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
 import { closeUnreadBodies, collectBodies } from './read-body.ts';
+import { boundRequestsOfNetworks } from './requests-of-network.ts';
 import { createTurns } from './turns.ts';
 import { declareVisitor, recogniseVisitors } from './visitor.ts';
 import { whenAnswered } from './when-answered.ts';
@@ -134,6 +135,7 @@ export async function buildApp(
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
   // Registered after the overload refusals above, which are cheap.
+  boundRequestsOfNetworks(app, bounds);
   app.addHook('onRequest', function waitForTurn(_request, _reply, done) {
     turns.begin(done);
   });
@@ -146,8 +148,9 @@ export async function buildApp(
     { prefix: WEBHOOK_PATH },
   );
 
-  // Compression is safe from BREACH: no page holds a secret beside text that an attacker can choose.
-  await app.register(compress, { globalDecompression: false });
+  // Compression is safe from BREACH: no page holds a secret beside text that an attacker can choose. Many concurrent
+  // Brotli encoders leave gigabytes of fragmented memory behind, so there is only gzip.
+  await app.register(compress, { globalDecompression: false, encodings: ['gzip', 'identity'] });
   // No view reads `locals`. Without this line the plugin would reset them in a hook on every route, the
   // webhook included.
   app.decorateReply('locals', undefined);

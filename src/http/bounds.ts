@@ -27,8 +27,12 @@ export interface Bounds {
   patienceMs: number;
   /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */
   cutOffsOfNetwork: number;
-  /** How long cut-offs are counted, from the first one, and how long the network is then refused. */
+  /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
+  refusalsOfNetwork: number;
+  /** How long cut-offs and refusals are counted, from the first one, and how long the network is then refused. */
   shutOutMs: number;
+  /** Requests of one network without a body: under way, each for at most `patienceMs`, and waiting. */
+  requests: { underWay: number; waiting: number };
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
   pipelined: number;
   /**
@@ -69,7 +73,9 @@ export const BOUNDS: Bounds = {
   },
   patienceMs: 1_000,
   cutOffsOfNetwork: 10,
+  refusalsOfNetwork: 100,
   shutOutMs: 60_000,
+  requests: { underWay: 16, waiting: 1_000 },
   pipelined: 4,
   headersMs: 10_000,
   requestMs: 30_000,

@@ -14,15 +14,18 @@ import { networkOf } from './network.ts';
  * 2. Otherwise the oldest of all without a request under way (none is complete, or its answer is sent), if it is older
  *    than `patienceMs`.
  *
- * A network is refused for a while after too many of its connections had to be cut off (see `createShutOuts`).
+ * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then,
+ * Node has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections
+ * beyond its limit, because Node accepts one connection per turn of the event loop, so they make others wait.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
-  const { connections, connectionsOfNetwork, patienceMs } = bounds;
+  const { connections, connectionsOfNetwork, patienceMs, shutOutMs } = bounds;
   /** When each was opened, by a monotonic clock, ms. The oldest comes first, here and in `openOf`. */
   const opened = new Map<Socket, number>();
   const openOf = new Map<string, Set<Socket>>();
   const answerOn = watchAnswers(server);
-  const shutOuts = createShutOuts(bounds);
+  const cutOffs = countByNetwork(bounds.cutOffsOfNetwork, shutOutMs);
+  const refusals = countByNetwork(bounds.refusalsOfNetwork, shutOutMs);
 
   function ofLargestNetwork(newcomer: string): Socket | undefined {
     let largest = openOf.get(newcomer) ?? new Set<Socket>();
@@ -55,8 +58,17 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   server.on('connection', (socket: Socket) => {
     const network = networkOf(socket.remoteAddress ?? '');
     const open = openOf.get(network) ?? new Set();
-    if (shutOuts.has(network) || open.size >= connectionsOfNetwork || !makeRoom(network)) {
+    const isShutOut = (): boolean => cutOffs.isReached(network) || refusals.isReached(network);
+    const shutOutIfReached = (): void => {
+      if (isShutOut()) for (const one of open) one.destroy();
+    };
+    const hasTooMany = open.size >= connectionsOfNetwork;
+    if (isShutOut() || hasTooMany || !makeRoom(network)) {
       socket.destroy();
+      if (hasTooMany) {
+        refusals.count(network);
+        shutOutIfReached();
+      }
       return;
     }
     opened.set(socket, performance.now());
@@ -67,8 +79,8 @@ export function boundConnections(server: Server, bounds: Bounds): void {
       if (open.size === 0) openOf.delete(network);
     });
     onAbuse(socket, () => {
-      shutOuts.count(network);
-      if (shutOuts.has(network)) for (const one of open) one.destroy();
+      cutOffs.count(network);
+      shutOutIfReached();
     });
   });
 }
@@ -94,25 +106,27 @@ function watchAnswers(server: Server): AnswerOn {
   };
 }
 
-/**
- * The networks of which too many connections had to be cut off. They are refused for a while: by the time we cut a
- * connection off, Node has already handed over the 64 KiB that it read.
- */
-function createShutOuts({ cutOffsOfNetwork, shutOutMs }: Bounds): {
+interface CountByNetwork {
   count: (network: string) => void;
-  has: (network: string) => boolean;
-} {
-  const cutOffsOf = new Map<string, { count: number; forget: NodeJS.Timeout }>();
+  isReached: (network: string) => boolean;
+}
+
+/**
+ * Counts something of each network, for `forMs` from the first one. When the limit is reached, the count stays for as
+ * long again.
+ */
+function countByNetwork(limit: number, forMs: number): CountByNetwork {
+  const counts = new Map<string, { count: number; forget: NodeJS.Timeout }>();
   return {
     count(network) {
-      const cutOffs = cutOffsOf.get(network) ?? {
+      const counted = counts.get(network) ?? {
         count: 0,
-        forget: setTimeout(() => cutOffsOf.delete(network), shutOutMs).unref(),
+        forget: setTimeout(() => counts.delete(network), forMs).unref(),
       };
-      cutOffs.count += 1;
-      cutOffsOf.set(network, cutOffs);
-      if (cutOffs.count >= cutOffsOfNetwork) cutOffs.forget.refresh();
+      counted.count += 1;
+      counts.set(network, counted);
+      if (counted.count >= limit) counted.forget.refresh();
     },
-    has: (network) => (cutOffsOf.get(network)?.count ?? 0) >= cutOffsOfNetwork,
+    isReached: (network) => (counts.get(network)?.count ?? 0) >= limit,
   };
 }

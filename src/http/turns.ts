@@ -11,6 +11,12 @@ export interface Turns {
   shortestWait: () => number;
 }
 
+interface Waiting {
+  request: () => void;
+  /** By the clock, ms. */
+  arrived: number;
+}
+
 /** Maximum share while requests wait, ms. */
 const LONGEST_SHARE_MS = 50;
 
@@ -27,7 +33,8 @@ const LONGEST_SHARE_MS = 50;
  * @param clock a monotonic clock, ms
  */
 export function createTurns(limitMs: number, clock: () => number): Turns {
-  let waiting = 0;
+  /** The oldest first. */
+  const waiting: Waiting[] = [];
   let turnBegan: number | null = null;
   /** Time for requests in this turn, ms. */
   let share = limitMs;
@@ -52,33 +59,31 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
     return false;
   }
 
-  function start(request: () => void, arrived: number): void {
+  function start({ request, arrived }: Waiting): void {
     const wait = clock() - arrived;
     shortest = Math.min(shortest ?? wait, wait);
     request();
   }
 
-  // One immediate per request: its synchronous work finishes before the next immediate reads the clock.
-  function wait(request: () => void, arrived: number): void {
+  // One immediate for each waiting request: the synchronous work of a request finishes before the next immediate reads
+  // the clock. Whichever comes first starts the oldest request: immediates that are set again fall behind new ones.
+  function wait(): void {
     setImmediate(() => {
-      if (isOver()) {
-        wait(request, arrived);
-        return;
-      }
-      waiting -= 1;
-      start(request, arrived);
+      const oldest = isOver() ? undefined : waiting.shift();
+      if (oldest) start(oldest);
+      else wait();
     });
   }
 
   return {
     begin: (request) => {
-      const arrived = clock();
-      if (waiting === 0 && !isOver()) {
-        start(request, arrived);
+      const one = { request, arrived: clock() };
+      if (waiting.length === 0 && !isOver()) {
+        start(one);
         return;
       }
-      waiting += 1;
-      wait(request, arrived);
+      waiting.push(one);
+      wait();
     },
     shortestWait: () => {
       const wait = shortest ?? 0;
