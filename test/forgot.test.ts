@@ -114,10 +114,10 @@ describe('asking for a reset link', () => {
     const transaction = server.db.$transaction.bind(server.db) as (...args: unknown[]) => Promise<unknown>;
     let letGo = (): void => undefined;
     const isOver = new Promise<void>((resolve) => (letGo = resolve));
-    vi.spyOn(server.db, '$transaction').mockImplementation((async (...args: unknown[]) => {
+    vi.spyOn(server.db, '$transaction').mockImplementation(async (...args: unknown[]) => {
       await isOver;
       return transaction(...args);
-    }) as never);
+    });
     const answer = await postForm(server.app, '/forgot', { email: 'ann@example.com' });
     expect(answer.statusCode).toBe(200);
     expect(answer.body).toContain('If there is an account');

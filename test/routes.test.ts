@@ -6,7 +6,7 @@ import { buyer } from './support/stripe-events.ts';
 
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
-  'onRequest: logRequest, securityHeaders, onRequest, waitForTurn, onRequest',
+  'onRequest: logRequest, securityHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, onRequest',
   'onSend: boundLargeAnswer, closeUnreadBody, onSend',
 ];
 
@@ -16,6 +16,7 @@ function people(...own: string[]): string[] {
     'logRequest',
     'securityHeaders',
     'onRequest',
+    'boundRequestsOfNetwork',
     'waitForTurn',
     'fastifyCookieHandler',
     'checkOrigin',
@@ -30,13 +31,13 @@ function people(...own: string[]): string[] {
 }
 
 const WEBHOOK = [
-  'onRequest: logRequest, securityHeaders, onRequest, waitForTurn, ignoreContentType, refuseTooMany',
+  'onRequest: logRequest, securityHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, ignoreContentType, refuseTooMany',
   'onSend: boundLargeAnswer, closeUnreadBody',
 ];
 
 /** Without checkOrigin: mail providers send these requests from other origins. */
 const UNSUBSCRIBE = [
-  'onRequest: logRequest, securityHeaders, onRequest, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
+  'onRequest: logRequest, securityHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
   'preParsing: collectBody',
   'preHandler: recogniseAgain',
   'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, onSend',
