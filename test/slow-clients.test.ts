@@ -449,6 +449,14 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(await answerTo(waits)).toMatch(/^HTTP\/1\.1 200 /);
   });
 
+  test('and a page asked for with a body counts', async () => {
+    const { open, arrived } = await oneAtATime(NEVER);
+    await open(PAGE, '127.0.0.2');
+    await arrived(2);
+    const withBody = 'GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx';
+    expect(await answerTo(await open(withBody, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 503 /);
+  });
+
   test('a request whose client left while it waited is not served', async () => {
     const { app, open, arrived, settings, looking, first, found } = await oneAtATime(NEVER);
     const leaves = await open(settings, '127.0.0.2');

@@ -31,7 +31,7 @@ export interface Bounds {
   refusalsOfNetwork: number;
   /** How long cut-offs and refusals are counted, from the first one, and how long the network is then refused. */
   shutOutMs: number;
-  /** Requests of one network without a body: under way, each for at most `patienceMs`, and waiting. */
+  /** Requests of one network, except those with a form or an event: under way, each for at most `patienceMs`, and waiting. */
   requests: { underWay: number; waiting: number };
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
   pipelined: number;
@@ -66,7 +66,7 @@ const MIB = 1024 * 1024;
 export const BOUNDS: Bounds = {
   delayMs: 1_000,
   connections: 2_000,
-  connectionsOfNetwork: 500,
+  connectionsOfNetwork: 200,
   incomplete: {
     webhooks: { ofNetwork: 500, inAll: 1_000 },
     others: { ofNetwork: 100, inAll: 700 },

@@ -14,6 +14,9 @@ const TOO_MANY_WAITING = new HttpError(
   'Too many requests from your network are waiting. Please try again in a moment.',
 );
 
+/** Any body of these means nothing, so it is no way around the limit. */
+const FOR_PAGES: ReadonlySet<string> = new Set(['GET', 'HEAD']);
+
 interface Network {
   underWay: number;
   /** The oldest first. */
@@ -25,13 +28,13 @@ interface Network {
  * compression and PostgreSQL's answers are work outside the share of a turn (see `createTurns`). With hundreds of
  * requests under way, a turn would take so long that a new connection of somebody else waits for seconds.
  *
- * Requests with a body do not count: forms have limits of their own, and Stripe's events come in bursts.
+ * Requests that send a form or an event do not count: forms have limits of their own, and Stripe's events come in bursts.
  */
 export function boundRequestsOfNetworks(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const networks = new Map<string, Network>();
 
   app.addHook('onRequest', function boundRequestsOfNetwork(request, reply, done) {
-    if (hasBody(request.raw)) {
+    if (hasBody(request.raw) && !FOR_PAGES.has(request.method)) {
       done();
       return;
     }
