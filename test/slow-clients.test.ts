@@ -430,6 +430,8 @@ describe('one network has a limited number of requests under way and waiting', (
     return { ...server, arrived, settings, looking, first, found };
   }
 
+  const LANDING_PAGE = 'GET / HTTP/1.1\r\nHost: x\r\n\r\n';
+
   const answerTo = async ({ socket, answered }: Client): Promise<string> => {
     if (answered() === '') await once(socket, 'data');
     return answered();
@@ -437,12 +439,14 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('and another network is served meanwhile', async () => {
     const { open, arrived, first, found } = await oneAtATime(NEVER);
-    const waits = await open(PAGE, '127.0.0.2');
+    const waits = await open(LANDING_PAGE, '127.0.0.2');
     await arrived(2);
-    expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(
+    expect(await answerTo(await open(LANDING_PAGE, '127.0.0.2'))).toMatch(
       /^HTTP\/1\.1 503 [^]*retry-after: 5[^]*Too many requests from your network/,
     );
-    expect(await answerTo(await open(PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+    // What reports the state of the server answers all the same.
+    expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
     expect([first.answered(), waits.answered()]).toEqual(['', '']);
     found();
     expect(await answerTo(first)).toMatch(/^HTTP\/1\.1 200 /);
@@ -451,9 +455,9 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('and a page asked for with a body counts', async () => {
     const { open, arrived } = await oneAtATime(NEVER);
-    await open(PAGE, '127.0.0.2');
+    await open(LANDING_PAGE, '127.0.0.2');
     await arrived(2);
-    const withBody = 'GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx';
+    const withBody = 'GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx';
     expect(await answerTo(await open(withBody, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 503 /);
   });
 
@@ -465,16 +469,16 @@ describe('one network has a limited number of requests under way and waiting', (
     await until(async () => (await connectionsOf(app)) === 1 || undefined);
     found();
     expect(await answerTo(first)).toMatch(/^HTTP\/1\.1 200 /);
-    expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await answerTo(await open(LANDING_PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
     const queries = looking.mock.calls.length;
     await answerTo(await open(settings, '127.0.0.2'));
-    // So before there was one such page as well.
+    // The first page took as many queries, so the abandoned one ran none.
     expect(looking.mock.calls.length - queries).toBe(queries);
   });
 
   test('a request that takes long makes the next one wait only for a while', async () => {
     const { open, first } = await oneAtATime(50);
-    expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await answerTo(await open(LANDING_PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
     expect(first.answered()).toBe('');
   });
 });

@@ -1,7 +1,7 @@
 /**
  * Limits on what clients can make the server hold (connections and incomplete bodies), and when it refuses more work.
  * Times are in ms. `app.ts` sets the timeouts and refuses requests when the event loop is overloaded;
- * `connections.ts` limits open connections, `one-client.ts` what one network or connection can hold, and
+ * `connections.ts` limits open connections, `requests-of-network.ts` requests under way, `one-client.ts` what one network or connection can hold, and
  * `unverified-bodies.ts` webhook bodies.
  */
 export interface Bounds {
@@ -31,7 +31,7 @@ export interface Bounds {
   refusalsOfNetwork: number;
   /** How long cut-offs and refusals are counted, from the first one, and how long the network is then refused. */
   shutOutMs: number;
-  /** Requests of one network, except those with a form or an event: under way, each for at most `patienceMs`, and waiting. */
+  /** Requests of one network, except those with a form or an event: under way and waiting. One that takes longer than `patienceMs` no longer counts. */
   requests: { underWay: number; waiting: number };
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
   pipelined: number;

@@ -28,13 +28,15 @@ interface Network {
  * compression and PostgreSQL's answers are work outside the share of a turn (see `createTurns`). With hundreds of
  * requests under way, a turn would take so long that a new connection of somebody else waits for seconds.
  *
- * Requests that send a form or an event do not count: forms have limits of their own, and Stripe's events come in bursts.
+ * Requests that send a form or an event do not count, because their bodies may arrive slowly and Stripe's events come in
+ * bursts. Neither do those that report the state of the server (`EVEN_UNDER_PRESSURE`).
  */
 export function boundRequestsOfNetworks(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const networks = new Map<string, Network>();
 
   app.addHook('onRequest', function boundRequestsOfNetwork(request, reply, done) {
-    if (hasBody(request.raw) && !FOR_PAGES.has(request.method)) {
+    const isExempt = 'pressureHandler' in request.routeOptions.config;
+    if (isExempt || (hasBody(request.raw) && !FOR_PAGES.has(request.method))) {
       done();
       return;
     }
@@ -53,7 +55,7 @@ export function boundRequestsOfNetworks(app: FastifyInstance, { requests, patien
         beginNext(network);
         if (network.underWay === 0) networks.delete(key);
       };
-      // Whoever reads an answer slowly must not make the rest of their network wait.
+      // A client that reads slowly must not hold up the rest of its network.
       const patience = setTimeout(end, patienceMs).unref();
       whenAnswered(request, reply, end);
       done();

@@ -318,7 +318,7 @@ function explain(error: unknown): unknown {
     return nothingCopied('another process is writing to the target. Stop its servers and try again.');
   }
   return nothingCopied(
-    `${sentence(error.cause.originalMessage ?? error.message)} Correct this and try again.`,
+    `${sentence(error.cause.originalMessage ?? error.message)} Correct the cause and try again.`,
   );
 }
 
