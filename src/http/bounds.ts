@@ -1,8 +1,8 @@
 /**
- * Limits on what clients can make the server hold (connections and incomplete bodies), and when it refuses more work.
- * Times are in ms. `app.ts` sets the timeouts and refuses requests when the event loop is overloaded;
- * `connections.ts` limits open connections, `requests-of-network.ts` requests under way, `one-client.ts` what one network or connection can hold, and
- * `unverified-bodies.ts` webhook bodies.
+ * Limits on what clients can make the server hold (connections, requests and incomplete bodies), and when it refuses more
+ * work. Times are in ms. `app.ts` sets the timeouts and refuses requests when the event loop is overloaded;
+ * `connections.ts` limits open connections, `requests-of-network.ts` requests under way, `one-client.ts` what one network
+ * or connection can hold, and `unverified-bodies.ts` webhook bodies.
  */
 export interface Bounds {
   /**
@@ -22,7 +22,7 @@ export interface Bounds {
   /**
    * Without a proxy, only a connection this old makes way, unless a network has more than its share (see
    * `boundConnections`). Behind one, an incomplete request this old makes way for another: a real one arrives within
-   * milliseconds.
+   * milliseconds. With or without, a request that takes longer than this no longer counts as under way.
    */
   patienceMs: number;
   /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */
@@ -31,7 +31,7 @@ export interface Bounds {
   refusalsOfNetwork: number;
   /** How long cut-offs and refusals are counted, from the first one, and how long the network is then refused. */
   shutOutMs: number;
-  /** Requests of one network, except those with a form or an event: under way and waiting. One that takes longer than `patienceMs` no longer counts. */
+  /** Requests of one network, except those that `boundRequestsOfNetworks` exempts. */
   requests: { underWay: number; waiting: number };
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
   pipelined: number;

@@ -29,7 +29,8 @@ interface Network {
  * requests under way, a turn would take so long that a new connection of somebody else waits for seconds.
  *
  * Requests that send a form or an event do not count, because their bodies may arrive slowly and Stripe's events come in
- * bursts. Neither do those that report the state of the server (`EVEN_UNDER_PRESSURE`).
+ * bursts. Neither do those for routes that decide themselves what happens under pressure: the webhook, and those that
+ * report the state of the server.
  */
 export function boundRequestsOfNetworks(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const networks = new Map<string, Network>();
