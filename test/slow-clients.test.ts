@@ -445,19 +445,22 @@ describe('one network has a limited number of requests under way and waiting', (
       /^HTTP\/1\.1 503 [^]*retry-after: 5[^]*Too many requests from your network/,
     );
     expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
-    // What reports the state of the server answers all the same.
+    // What reports the state of the server answers all the same, and so does the webhook.
     expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await answerTo(await open(webhook('Content-Length: 2', '{}'), '127.0.0.2'))).toMatch(
+      /^HTTP\/1\.1 400 /,
+    );
     expect([first.answered(), waits.answered()]).toEqual(['', '']);
     found();
     expect(await answerTo(first)).toMatch(/^HTTP\/1\.1 200 /);
     expect(await answerTo(waits)).toMatch(/^HTTP\/1\.1 200 /);
   });
 
-  test('and a page asked for with a body counts', async () => {
+  test.each(['GET /', 'POST /login'])('and %s with a body counts', async (request) => {
     const { open, arrived } = await oneAtATime(NEVER);
     await open(LANDING_PAGE, '127.0.0.2');
     await arrived(2);
-    const withBody = 'GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx';
+    const withBody = `${request} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx`;
     expect(await answerTo(await open(withBody, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 503 /);
   });
 

@@ -5,7 +5,6 @@ import type { FastifyInstance } from 'fastify';
 import type { Bounds } from './bounds.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
-import { hasBody } from './read-body.ts';
 import { whenAnswered } from './when-answered.ts';
 
 const TOO_MANY_WAITING = new HttpError(
@@ -13,9 +12,6 @@ const TOO_MANY_WAITING = new HttpError(
   BUSY,
   'Too many requests from your network are waiting. Please try again in a moment.',
 );
-
-/** Any body of these means nothing, so it is no way around the limit. */
-const FOR_PAGES: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
 interface Network {
   underWay: number;
@@ -28,16 +24,15 @@ interface Network {
  * compression and PostgreSQL's answers are work outside the share of a turn (see `createTurns`). With hundreds of
  * requests under way, a turn would take so long that a new connection of somebody else waits for seconds.
  *
- * Requests that send a form or an event do not count, because their bodies may arrive slowly and Stripe's events come in
- * bursts. Neither do those for routes that decide themselves what happens under pressure: the webhook, and those that
- * report the state of the server.
+ * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
+ * holds up the rest of the network. Requests for routes that decide themselves what happens under pressure do not count:
+ * the webhook, because Stripe's events come in bursts, and those that report the state of the server.
  */
 export function boundRequestsOfNetworks(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const networks = new Map<string, Network>();
 
   app.addHook('onRequest', function boundRequestsOfNetwork(request, reply, done) {
-    const isExempt = 'pressureHandler' in request.routeOptions.config;
-    if (isExempt || (hasBody(request.raw) && !FOR_PAGES.has(request.method))) {
+    if ('pressureHandler' in request.routeOptions.config) {
       done();
       return;
     }
@@ -56,7 +51,6 @@ export function boundRequestsOfNetworks(app: FastifyInstance, { requests, patien
         beginNext(network);
         if (network.underWay === 0) networks.delete(key);
       };
-      // A client that reads slowly must not hold up the rest of its network.
       const patience = setTimeout(end, patienceMs).unref();
       whenAnswered(request, reply, end);
       done();
