@@ -1,8 +1,9 @@
+import { Stripe } from 'stripe';
 import { describe, expect, test, vi } from 'vitest';
 
 import { openCheckout } from '../src/stripe/checkout.ts';
 import { programmeOf } from '../src/programme.ts';
-import { DAY, postForm, signUp, userRow } from './support/server.ts';
+import { DAY, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
   passTime,
@@ -18,10 +19,23 @@ function openSessions({ sandbox }: World): string[] {
   return [...sandbox.objects.checkouts.values()].filter((one) => one.status === 'open').map((one) => one.id);
 }
 
-/** Watches the requests that create a checkout session; they reach the stand-in all the same. */
-function spyOnCreation({ stripe }: World) {
+function clientOf({ stripe }: World): Stripe {
   if (!stripe) throw new Error('The server under test has no key.');
-  return vi.spyOn(stripe.checkout.sessions, 'create');
+  return stripe;
+}
+
+/** Watches the requests that create a checkout session; they reach the stand-in all the same. */
+function spyOnCreation(world: World) {
+  return vi.spyOn(clientOf(world).checkout.sessions, 'create');
+}
+
+/** Stripe creates the next one, but its answer is lost. */
+function loseNextAnswer(resource: { create: (...args: never[]) => Promise<unknown> }): void {
+  const create = resource.create.bind(resource);
+  vi.spyOn(resource, 'create').mockImplementationOnce(async (...args) => {
+    await create(...args);
+    throw new Stripe.errors.StripeConnectionError({ message: 'lost', type: 'api_error' });
+  });
 }
 
 describe('a checkout', () => {
@@ -147,6 +161,23 @@ describe('a checkout', () => {
     expect(keys[0]).not.toBe(keys[1]);
     expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
   });
+
+  test.each(['customer', 'session'])(
+    'whose %s Stripe created without our getting the answer is opened even if the address or invitation changed since',
+    async (lost) => {
+      const world = await startWorld();
+      const referrer = await signUp(world, 'referrer@example.com');
+      const ann = await signUp(world, 'ann@example.com', referrer.code);
+      const { customers, checkout } = clientOf(world);
+      loseNextAnswer(lost === 'customer' ? customers : checkout.sessions);
+      const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+      expect(answer.statusCode).toBe(502);
+      const form = { email: 'new@example.com', currentPassword: PASSWORD };
+      await postForm(world.app, '/settings/address', form, ann.cookie);
+      await world.db.referral.updateMany({ data: { refusedFor: 'own-address' } });
+      expect(await pressUpgrade(world, ann)).toContain('/checkout/');
+    },
+  );
 
   test('of a customer deleted at Stripe without our knowledge creates a new customer', async () => {
     const world = await startWorld();

@@ -56,7 +56,8 @@ export async function openCheckout(
   let over: string | null = null;
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
     const checkout = await claimCheckout(db, user, { plan, priceId, trialDays }, over, now);
-    const session = await sessionOf(context, user, checkout, now);
+    const session = await sessionOf(context, user, checkout, now).catch(whenKeyIsTaken);
+    if (session === 'key-taken') continue;
     if (session === null) {
       over = checkout.id;
       continue;
@@ -136,6 +137,15 @@ async function sessionOf(
     await noteCustomerMissing(db, customer, now);
     return null;
   }
+}
+
+/**
+ * The address or the invitation changed since the same checkout asked Stripe for its customer or session, so its key
+ * does not fit any more. https://docs.stripe.com/api/idempotent_requests
+ */
+function whenKeyIsTaken(error: unknown): 'key-taken' {
+  if (error instanceof Stripe.errors.StripeIdempotencyError) return 'key-taken';
+  throw error;
 }
 
 async function createSession(
