@@ -28,6 +28,22 @@ async function open(): Promise<{ db: Db; other: OtherConnection }> {
 const setting = (key: string) => ({ data: { key, value: 'x' } });
 const touch = (tx: Tx, key: string) => tx.setting.update({ where: { key }, data: { value: 'touched' } });
 
+test('a transaction sees what others committed, even if the default of the database is another isolation level', async () => {
+  const databaseUrl = await newDatabase();
+  const admin = await otherConnection({ databaseUrl });
+  await admin.run(
+    `ALTER DATABASE "${new URL(databaseUrl).pathname.slice(1)}" SET default_transaction_isolation = 'serializable'`,
+  );
+  const { db } = await openDatabase(databaseUrl);
+  onTestFinished(() => db.$disconnect());
+  const other = await otherConnection({ databaseUrl });
+  await inTransaction(db, START, async (tx) => {
+    expect(await tx.setting.count()).toBe(0);
+    await other.run(`INSERT INTO "Setting" ("key", "value") VALUES ('new', 'x')`);
+    expect(await tx.setting.count()).toBe(1);
+  });
+});
+
 describe('COMMIT on PostgreSQL', () => {
   test('COMMIT after a failed statement is an error, even when the failure was caught', async () => {
     const { db } = await open();

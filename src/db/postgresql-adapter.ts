@@ -11,6 +11,12 @@ import type {
 /** Pool size per process. The sum over all processes must stay below the server's max_connections. */
 const POOL_SIZE = 10;
 
+/**
+ * Our locks rely on it: a statement must see what the transaction before it committed. A database can have another
+ * default. https://www.postgresql.org/docs/current/transaction-iso.html
+ */
+const READ_COMMITTED = '-c default_transaction_isolation=read\\ committed';
+
 const CONNECT_TIMEOUT_MS = 5_000;
 
 /** How long a statement may wait for another transaction's lock, ms. After that the transaction is retried. */
@@ -58,6 +64,7 @@ export function postgresqlAdapterFactory(
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       lock_timeout: LOCK_TIMEOUT_MS,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
+      options: READ_COMMITTED,
       keepAlive: true,
       application_name: 'tandem',
     },

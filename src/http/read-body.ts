@@ -17,7 +17,7 @@ const TINY_BYTES = 64;
 /** Whether a request says that it has a body. */
 export function hasBody({ headers }: IncomingMessage): boolean {
   const { 'content-length': length, 'transfer-encoding': encoding } = headers;
-  return encoding !== undefined || (length !== undefined && length !== '0');
+  return encoding !== undefined || Number(length ?? 0) > 0;
 }
 
 /**
