@@ -35,8 +35,8 @@ const SQLITE_ONLY = [
 ];
 
 /**
- * Tests of rules, words and links. This code is the same on both engines, and each statement that these tests cause is
- * caused on PostgreSQL by other tests, too, up to the list of columns that an update sets.
+ * Tests of rules, words and links. This code is the same on both engines. Other tests run the same statements on
+ * PostgreSQL; only the columns that an update sets may differ.
  */
 const SAME_ON_BOTH = [
   'capture',

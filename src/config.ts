@@ -366,7 +366,7 @@ function warningsOf(config: Config): Remark[] {
   }
   if (https && trustProxy.length === 0) {
     const says =
-      "TRUST_PROXY is not set: behind a proxy, which https needs, all visitors share one rate limit. Set it to the proxy's address.";
+      "TRUST_PROXY is not set: behind a proxy, which https needs, all visitors count as one client and can lock each other out. Set it to the proxy's address.";
     warnings.push({ name: 'TRUST_PROXY', says });
   }
   if (production && config.mail === null) {

@@ -68,7 +68,7 @@ test('each invitation shows what became of it, and only a masked address of the 
   expect(await words(server, ann)).not.toContain('It counts under Active credits');
   await leaveTombstone(server, friend);
   expect(await words(server, ann)).toContain(
-    'Somebody who has since deleted their account joined. First payment',
+    'A friend joined and has since deleted their account. First payment',
   );
 });
 
@@ -246,7 +246,7 @@ test('of days that were given back and removed again since the last visit, the r
     stripe.chargeRefunded({}, { at: daysAfter(2) }),
   ]);
   expect(await words(server, ann, '/')).toMatch(
-    /A friend’s payment counts now: you got 45 days back\..*A friend’s first payment no longer counts, so/,
+    /A friend has a valid payment again: you got 45 days back\..*A friend’s first payment no longer counts, so/,
   );
 });
 

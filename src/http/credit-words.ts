@@ -50,7 +50,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
         () =>
           `${noLongerCounts(tookNothing)}. You had already used the free days you got ${forIt(tookNothing)}, so nothing was removed.`,
       ],
-      ['success', gaveBack, (days) => `${countsNow(side)}: you got ${days} back.`],
+      ['success', gaveBack, (days) => `${validAgain(side)}: you got ${days} back.`],
     ];
     // What happened last is said last.
     for (const notice of inTurn.sort(([, a], [, b]) => lastOf(a) - lastOf(b))) add(...notice);
@@ -98,8 +98,8 @@ function countReferrals(entries: readonly ToldEntry[]): number {
   return new Set(entries.map(({ referralId }) => referralId)).size;
 }
 
-function countsNow(side: ToldEntry['side']): string {
-  return side === 'referred' ? 'One of your payments counts now' : 'A friend’s payment counts now';
+function validAgain(side: ToldEntry['side']): string {
+  return side === 'referred' ? 'You have a valid payment again' : 'A friend has a valid payment again';
 }
 
 /** One line of the credit history in Settings. */
@@ -127,7 +127,7 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
       const what = seconds > 0 ? ': days given back' : '';
       return {
         at,
-        text: `${countsNow(side)}${what}`,
+        text: `${validAgain(side)}${what}`,
         days: signed('+', seconds),
       };
     }

@@ -285,7 +285,7 @@ function whyGivenBack(eventType: string, payment: string): string {
   if (eventType === 'refund.failed') return `the refund of ${payment} failed`;
   if (eventType.endsWith('refund.updated')) return `the refund of ${payment} did not go through`;
   if (eventType.startsWith('charge.dispute.')) return `the dispute about ${payment} was won`;
-  return 'a payment counts now';
+  return 'there is a valid payment again';
 }
 
 function otherSide(email: string | null | undefined): string {

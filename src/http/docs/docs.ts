@@ -45,7 +45,6 @@ export function docsPage(app: FastifyInstance): void {
       title: 'The API',
       about: (document.info.description ?? '').split('\n\n'),
       groups,
-      error: shapeOf(document, document.components?.schemas?.['Error'] ?? {}, ''),
     });
   });
 }
