@@ -271,7 +271,7 @@ test('logging in ends the session that the browser had before and starts a new o
   expect(await whoIs(server, cookiesOf(answer))).toBe('ann@example.com');
 });
 
-test('an account has at most 100 sessions: one more ends the one that was not used for longest', async () => {
+test('an account has at most 100 sessions: one more ends the least recently used one', async () => {
   const server = await startTestServer();
   const { id, cookie } = await signUp(server, 'ann@example.com');
   const days = Array.from({ length: 99 }, (_, index) => index / 4);

@@ -154,7 +154,7 @@ describe('asking for a reset link', () => {
     expect(await server.db.resetLink.count({ where: { used: false } })).toBe(0);
   });
 
-  test('past the five emails of the day to an unproven address voids no link that was mailed', async () => {
+  test('after five emails in a day to an unproven address leaves the mailed links working', async () => {
     const server = await startTestServer(MAIL);
     const ann = await signUp(server, 'ann@example.com');
     const [first] = await forgot(server, 'ann@example.com', 1);
@@ -171,7 +171,7 @@ describe('asking for a reset link', () => {
     expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
   });
 
-  test('again, while nobody has claimed the account, voids no older link; the use of one ends all', async () => {
+  test('again, while nobody has claimed the account, leaves older links working; using one ends them all', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');
     await forgot(server, 'ann@example.com', 1);
@@ -294,14 +294,14 @@ describe('asking for a reset link', () => {
     server.clock.now = new Date(server.clock.now.getTime() + 1000);
     const stranger = await signUp(server, 'ann+x@example.com');
     const again = () => postForm(server.app, '/settings/verify', {}, stranger.cookie);
-    // The three emails of the day that are not kept.
+    // The three emails of the day that are not reserved.
     for (let n = 1; n <= 3; n += 1) expect((await again()).statusCode).toBe(303);
     const burst = Array.from({ length: 15 }, again);
     await forgot(server, 'ann@example.com', 1);
     for (const { statusCode } of await Promise.all(burst)) expect(statusCode).toBe(429);
   });
 
-  test('again for an unproven address neither replaces nor counts a mail that waits to be sent', async () => {
+  test('again for an unproven address, while a mail waits to be sent, neither replaces it nor counts as another one', async () => {
     const server = await startTestServer(MAIL);
     // Three of the day's emails.
     for (const email of ['ann@example.com', 'ann+1@example.com', 'ann+2@example.com'])

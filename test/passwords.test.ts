@@ -225,7 +225,7 @@ test('the second request of a double click on a reset form gives the answer of t
   expect((await press('battery staple')).statusCode).toBe(404);
 });
 
-test('a used reset link is no way to try passwords', async () => {
+test('a used reset link cannot be used to guess passwords', async () => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   const path = await resetPath(server);

@@ -153,6 +153,21 @@ describe('a server that was away', () => {
     expect(await world.db.referral.count({ where: { reversedAt: { not: null } } })).toBe(0);
   });
 
+  test('reconcile reports a payment that was refunded in two parts once', async () => {
+    const world = await startWorld();
+    const { friend } = await invited(world);
+    const payment = paymentOf(world, await subscribe(world, friend));
+    await deliverWaiting(world);
+    await world.merchant.refunds.create({ payment_intent: payment, amount: 1 });
+    await world.merchant.refunds.create({ payment_intent: payment });
+    await passTime(world, 40 * DAY);
+    dropWaiting(world);
+    const refunds = async (dryRun: boolean) =>
+      (await reconcile(world, { dryRun })).differences.filter(({ field }) => field === 'refunded in full');
+    expect(await refunds(true)).toMatchObject([{ id: payment, fixed: false }]);
+    expect(await refunds(false)).toMatchObject([{ id: payment, fixed: true }]);
+  });
+
   test('reconcile learns from the checkout whose customer it is', async () => {
     const world = await startWorld();
     const { friend } = await invited(world);

@@ -151,7 +151,7 @@ test('the clock survives a restart, and commands use it whether the server runs 
   expect(await (await startApp(folder)).panel()).toContain('17 January 2027 at 09:00 UTC');
 });
 
-test('the panel takes no form of another site, and no button that it does not have', async () => {
+test('the panel refuses forms from other sites, and buttons that it does not have', async () => {
   const app = await startApp(await emptyFolder());
   const crossSite = { method: 'POST', headers: { 'sec-fetch-site': 'cross-site' } };
   const body = new URLSearchParams({ action: 'pass_month' });

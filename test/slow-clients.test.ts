@@ -339,7 +339,7 @@ describe('closing slow connections', () => {
     expect(honest.socket.destroyed).toBe(false);
   });
 
-  test('when there is no room, the oldest connection of the network that has most makes way, even if it reads an answer', async () => {
+  test('when there is no room, the oldest connection of the network that has the most makes way, even if it reads an answer', async () => {
     const { open, request } = await withLargeExport({ connections: 3, patienceMs: NEVER });
     const honest = await open('GET / HTTP/1.1\r\n', '127.0.0.3');
     const slow = await open(request, '127.0.0.2');
@@ -384,7 +384,7 @@ describe('closing slow connections', () => {
     expect(honest.socket.destroyed).toBe(false);
   });
 
-  test('a connection that reads its answer makes no way while no network has more than its share', async () => {
+  test('a connection that reads its answer is kept while no network has more than its share', async () => {
     const { open, request } = await withLargeExport({ connections: 1, patienceMs: 0 });
     const reading = await open(request);
     await once(reading.socket, 'data');
@@ -392,7 +392,7 @@ describe('closing slow connections', () => {
     expect(await (await open(PAGE)).closed).toBe('');
   });
 
-  test('a connection whose answer has not begun makes no way, whatever else its network has', async () => {
+  test('a connection whose answer has not begun is kept, whatever else its network has', async () => {
     const { open, db } = await listen({ connections: 2, patienceMs: 0 });
     const login = 'email=nobody%40example.com&password=wrong';
     const query = vi.spyOn(db.user, 'findUnique').mockReturnValue(new Promise(() => undefined) as never);
@@ -515,8 +515,10 @@ describe('one address can open only a limited number of connections', () => {
     await once(other.socket, 'data');
     expect(other.answered()).toMatch(/^HTTP\/1\.1 200 /);
   });
+});
 
-  test('behind a proxy those in the middle of a request of all networks count together, apart from webhooks', async () => {
+describe('behind a proxy', () => {
+  test('incomplete requests of all networks count together, and webhooks separately', async () => {
     const incomplete = {
       webhooks: { ofNetwork: 2, inAll: 2 },
       others: { ofNetwork: 2, inAll: 2 },
@@ -538,7 +540,7 @@ describe('one address can open only a limited number of connections', () => {
     expect(await (await open(webhook(headers, event))).closed).toContain('{"status":"ok"}');
   });
 
-  test('behind a proxy an event gets through when slow requests of others take up all the room', async () => {
+  test('an event gets through when slow requests of others take up all the room', async () => {
     const room = { ofNetwork: 1, inAll: 1 };
     const { open, clock } = await listen(
       { incomplete: { webhooks: room, others: room }, patienceMs: 0 },
@@ -563,7 +565,7 @@ describe('one address can open only a limited number of connections', () => {
     ['a webhook', '/api/stripe/webhook', 'Content-Length: 9', '{"id": 1}'],
     ['a chunked form', '/login', 'Transfer-Encoding: chunked', '9\r\nemail=a&b\r\n0\r\n\r\n'],
     ['a form that nobody reads', '/no-such-page', 'Content-Length: 9', 'email=a&b'],
-  ])('behind a proxy those in the middle of a request count: %s', async (_name, path, length, body) => {
+  ])('an incomplete request counts: %s', async (_name, path, length, body) => {
     const { open, log } = await listen(
       { incomplete: { webhooks: ONE, others: ONE }, patienceMs: NEVER },
       { TRUST_PROXY: '127.0.0.1' },
@@ -672,7 +674,7 @@ describe('a body in many tiny pieces', () => {
     expect(await client.closed).toBe('');
   });
 
-  test('does not arrive by an Expect header that Node refuses itself', async () => {
+  test('is not read after an Expect header that Node itself refuses', async () => {
     const { open } = await listen(patient);
     const headers = 'Host: x\r\nExpect: something\r\nTransfer-Encoding: chunked';
     const client = await open(`POST /login HTTP/1.1\r\n${headers}\r\n\r\n${tiny.repeat(5_000)}`);
@@ -687,7 +689,7 @@ describe('a body in many tiny pieces', () => {
     );
   });
 
-  test('is accepted where the pieces are not that many', async () => {
+  test('is accepted while its pieces are few', async () => {
     const { open } = await listen(patient);
     const form = 'email=nobody%40example.com&password=not+the+one';
     const pieces = form

@@ -40,7 +40,7 @@ const PRODUCTION = {
 /**
  * A start in this process that must fail; returns its one-line message. `failureOfProcess` starts a process for it.
  *
- * @param folder where its data would be, unless DATABASE_URL says
+ * @param folder where its data would be, unless DATABASE_URL says otherwise
  */
 async function failure(env: Record<string, string>, folder?: string): Promise<string> {
   const data = folder ?? (await emptyFolder());

@@ -90,7 +90,7 @@ export async function requestAddressChange(
 }
 
 /**
- * Mails the link again that proves a user's address or their pending one.
+ * Mails the link that proves a user's address, or their pending one, once more.
  *
  * @param address the only address that the email may be sent to
  */

@@ -133,7 +133,7 @@ async function cancelAll(
   });
 }
 
-/** SQLite takes at most 999 parameters in a statement. */
+/** Prisma passes at most 999 parameters to SQLite, and it cannot split a raw query. */
 const THINNED_AT_ONCE = 500;
 
 /** A failed event keeps its payload, so that it can be replayed. The inbox thins it when it is applied. */

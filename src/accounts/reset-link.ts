@@ -180,7 +180,7 @@ export async function resetPassword(
 
 /**
  * Removes what a stranger may have put into an account: deletes its backups, has its checkout expired at Stripe, and
- * replaces its open invitation by the one that the owner came with.
+ * replaces its open invitation with the one that the owner came with.
  *
  * @param user locked
  */

@@ -123,31 +123,34 @@ export function checkLedger(
   entries: readonly CreditEntry[],
 ): string[] {
   const broken: string[] = [];
-  const say = (holds: boolean, sentence: string): void => {
-    if (!holds) broken.push(sentence);
+  const expect = (holds: boolean, otherwise: string): void => {
+    if (!holds) broken.push(otherwise);
   };
 
-  say(user.creditEntryCount === entries.length, 'creditEntryCount differs from the number of ledger entries');
-  say(
+  expect(
+    user.creditEntryCount === entries.length,
+    'creditEntryCount differs from the number of ledger entries',
+  );
+  expect(
     sameInstant(user.creditEntryAt, entries.at(-1)?.at ?? null),
     "creditEntryAt differs from the last entry's instant",
   );
-  say(
+  expect(
     entries.every((entry, index) => entry.seq === index + 1),
     'the sequence numbers are not 1, 2, 3 …',
   );
-  say(
+  expect(
     entries.every((entry, index) => index === 0 || entry.at >= (entries[index - 1]?.at ?? entry.at)),
     'an entry is earlier than its predecessor',
   );
   const balance = foldLedger(entries);
-  say(sameInstant(balance.creditUntil, user.creditUntil), 'the ledger gives a different creditUntil');
-  say(sameInstant(balance.creditHeldAt, user.creditHeldAt), 'the ledger gives a different creditHeldAt');
-  say(
+  expect(sameInstant(balance.creditUntil, user.creditUntil), 'the ledger gives a different creditUntil');
+  expect(sameInstant(balance.creditHeldAt, user.creditHeldAt), 'the ledger gives a different creditHeldAt');
+  expect(
     (user.tier === 'paid') === (user.creditHeldAt !== null),
-    'credit must be held exactly while the tier is paid',
+    'credit is held but the tier is not paid, or the other way round',
   );
-  say(reversalsAlternate(entries), 'a reversal and its restoration do not match');
+  expect(reversalsAlternate(entries), 'a reversal and its restoration do not match');
   return broken;
 }
 

@@ -27,7 +27,7 @@ export interface LedgerPoint {
 
 const BEGINNING: LedgerPoint = { seq: 0, at: null, balance: NO_CREDIT, lines: 0 };
 
-/** History starts at a multiple of this sequence number, so that most views find the point in the cache. */
+/** History starts at a sequence number that is a multiple of this, so that most views find the point in the cache. */
 const STEP = 50;
 
 /** How many users' points are cached. */

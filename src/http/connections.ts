@@ -8,7 +8,7 @@ import { networkOf } from './network.ts';
 /**
  * Limits the connections of each network and of all, on a server without a proxy in front. When there is no room for a
  * new connection, one is closed:
- * 1. The oldest of the network that has most, if it has more than its share: an equal part of all, but at least one. If
+ * 1. The oldest of the network that has the most, if it has more than its share: an equal part of all, but at least one. If
  *    two networks have equally many, the newcomer's own makes way. A connection with a complete request whose answer has
  *    not begun stays.
  * 2. Otherwise the oldest of all without a request under way (none is complete, or its answer is sent), if it is older

@@ -11,7 +11,10 @@ export function whenAnswered(
   { raw: answer }: FastifyReply,
   then: (wasSent: boolean) => void,
 ): void {
+  let hasEnded = false;
   function end(wasSent: boolean): void {
+    if (hasEnded) return;
+    hasEnded = true;
     answer.off('finish', sent);
     socket.off('close', left);
     then(wasSent);

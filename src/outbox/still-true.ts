@@ -28,11 +28,11 @@ export function whyDrop(
   if (address === null && (user?.email ?? null) === null) return 'There is no address to send it to.';
   if (work.kind === 'mail.operator' || work.kind === 'mail.account-deleted') return null;
   if (!user) return 'There is no such account.';
-  // Its former address is still told of the change. A reset link can work for the next account with the address.
+  // A change is still reported to the former address. A reset link can work for the next account with its address.
   const outlives = work.kind === 'mail.address-changed' || work.kind === 'mail.reset-password';
   if (user.deletedAt && !outlives) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
-  // The emails with links to the account's own address count too, although their recipient is fixed when queued.
+  // Emails with a link count too when they go to the account's own address, although that was fixed when queued.
   const isLink = work.kind === 'mail.prove-address' || work.kind === 'mail.reset-password';
   const isToOwn = address === null || (isLink && address === user.email);
   const mayUseReserve = !canBeTurnedOff(work.kind) && work.kind !== 'mail.prove-address';

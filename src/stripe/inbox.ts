@@ -46,7 +46,7 @@ const BATCHES_AT_ONCE = { sqlite: 1, postgresql: 4 };
 /**
  * Handles events in batches: all events that wait for a transaction share the next one. They are claimed, loaded,
  * decided one by one in memory and written, with a number of statements that does not depend on the size of the
- * batch (with two exceptions, see `decideAll`). A failing event does not affect the others. If a statement fails, each
+ * batch, except for those of `decideAll` and one for each event of a deleted account. A failing event does not affect the others. If a statement fails, each
  * event is tried alone. If the database is busy or unreachable, the whole batch is rejected. (On SQLite,
  * `inTransaction` then groups a batch with other transactions, such as sign-ups.)
  *
@@ -73,7 +73,7 @@ async function handleBatch(
 ): Promise<Decided<InboxOutcome>[]> {
   const now = batch.map((waiting) => waiting.now).reduce(later);
   return inTransaction(db, now, async (tx) => {
-    // Of the same event twice, the first is handled, or the one for which Stripe has been asked.
+    // If an event is in the batch twice, handle the one for which Stripe has been asked, otherwise the first.
     const inOrder = [...batch].sort((a, b) => Number(b.tieBreaker !== null) - Number(a.tieBreaker !== null));
     const first = new Map(inOrder.toReversed().map((waiting) => [waiting.event.id, waiting]));
     const claimed = await claimEvents(

@@ -218,7 +218,7 @@ describe('a broken ledger is reported', () => {
       what: 'a paid user whose credit is not held',
       user: { ...user, tier: 'paid' },
       entries,
-      says: ['credit must be held exactly while the tier is paid'],
+      says: ['credit is held but the tier is not paid, or the other way round'],
     },
     {
       what: 'the number of entries differs',

@@ -27,8 +27,8 @@ const TOO_MANY_EXPORTS = new HttpError(
 );
 
 /**
- * `GET /settings/export`. An export can take megabytes until it is sent, so nobody can have several at a time, and there
- * are only so many at once.
+ * `GET /settings/export`. An export holds megabytes of memory until it is sent, so an account can run one at a time, and
+ * the server EXPORTS_AT_ONCE.
  */
 export function exportRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
   const overviewConfig = overviewConfigOf(config);

@@ -37,6 +37,8 @@ export const compareInvoicePayments: Comparison = (context) => {
 /** Every refund: whether its payment is fully refunded. */
 export const compareRefunds: Comparison = (context) => {
   const { db, stripe } = context;
+  /** A payment can have several refunds. */
+  const examined = new Set<string>();
   return compareAll(context, {
     stage: 'refunds',
     list: (page) => stripe.refunds.list({ ...page, expand: ['data.charge'] }),
@@ -49,7 +51,7 @@ export const compareRefunds: Comparison = (context) => {
       const charge = chargeOf(refund);
       return charge !== null && !saysTheSame(rows.get(readCharge(charge).paymentId) ?? null, charge);
     },
-    examine: (refund) => compareRefund(context, refund),
+    examine: (refund) => compareRefund(context, refund, examined),
   });
 };
 
@@ -91,11 +93,17 @@ function compareInvoicePayment(
   };
 }
 
-async function compareRefund(context: ReconcileContext, listed: Stripe.Refund): Promise<Finding | null> {
+async function compareRefund(
+  context: ReconcileContext,
+  listed: Stripe.Refund,
+  examined: Set<string>,
+): Promise<Finding | null> {
   const { stripe, db, events } = context;
   const listedCharge = chargeOf(listed);
   if (listedCharge === null) return null;
   const { paymentId } = readCharge(listedCharge);
+  if (examined.has(paymentId)) return null;
+  examined.add(paymentId);
   const row = await db.payment.findUnique({ where: { id: paymentId } });
   // The listed refund may be older than the row, which a webhook can have changed since, so ask again.
   const charge = await stripe.charges.retrieve(listedCharge.id);
