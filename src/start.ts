@@ -115,7 +115,8 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
       now,
     });
   }
-  return { announcement: announcementOf(config, sandbox?.running ?? null), close };
+  const { publicUrl: url, sandboxUrl, mailboxUrl } = app.site;
+  return { announcement: { url, sandboxUrl, mailboxUrl }, close };
 }
 
 /** Null when no mail is sent. */
@@ -201,12 +202,4 @@ function explainListen(error: unknown, { host, port }: Config): unknown {
     );
   }
   return error;
-}
-
-function announcementOf({ publicUrl, mail }: Config, sandbox: Sandbox | null): Announcement {
-  return {
-    url: publicUrl,
-    sandboxUrl: sandbox?.url ?? null,
-    mailboxUrl: sandbox && mail?.smtpUrl === null ? `${sandbox.url}/mail` : null,
-  };
 }

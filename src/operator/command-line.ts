@@ -56,7 +56,7 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
 
   declareCommands(program, { run, runAlone, runUnconfigured });
   // After an unknown command, the full help would scroll the suggestion out of sight.
-  program.showHelpAfterError('Run `npx tandem --help` to see all commands.');
+  program.showHelpAfterError('Add --help to see all commands.');
   try {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;
