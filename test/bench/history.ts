@@ -25,7 +25,7 @@ interface Rates {
  * @param past the long history, in converted referrals
  * @param rounds how often each is measured
  * @param log receives each line as soon as it is known
- * @returns lines of Markdown
+ * @returns lines of Markdown, without the statements and their plans, which only `log` receives
  */
 export async function measureHistory(
   past: number,
@@ -53,7 +53,7 @@ export async function measureHistory(
     log(rows.at(-1)?.join('  ') ?? '');
   }
   await Promise.all([short.stop(), long.stop()]);
-  const plans = await plansOf(long);
+  const plans = await plansOf(long, log);
   await Promise.all([short.remove(), long.remove()]);
   const head = [
     '',
@@ -63,7 +63,7 @@ export async function measureHistory(
     'target',
     'ratio of the baseline',
   ];
-  return [...tableOf(head, rows), '', ...plans];
+  return [...tableOf(head, rows), '', plans];
 }
 
 /** The median over alternating rounds, of each field. */
@@ -92,19 +92,19 @@ async function measureKind(
   return [short, long];
 }
 
-async function plansOf({ databases, conversions, renewals, duplicates }: Field): Promise<string[]> {
+async function plansOf(
+  { databases, conversions, renewals, duplicates }: Field,
+  log: (line: string) => void,
+): Promise<string> {
   const statements = await statementsOf(databases.tandem, [
     ...[...conversions(1), ...renewals(1)].map((payload) => webhook(payload, 'ok')),
     ...duplicates(1).map((payload) => webhook(payload, 'duplicate')),
     SETTINGS_SHOT,
   ]);
+  for (const { sql, plan } of statements) log([sql, ...plan.map((step) => `    ${step}`)].join('\n'));
   const scanning = statements.filter(scans).length;
-  return [
+  return (
     `${statements.length} different statements were used, and ` +
-      `${scanning === 0 ? 'none of them looks' : `${scanning} of them look`} through a whole table:`,
-    '',
-    '```',
-    ...statements.flatMap(({ sql, plan }) => [sql, ...plan.map((step) => `    ${step}`)]),
-    '```',
-  ];
+    `${scanning === 0 ? 'none of them scans' : `${scanning} of them scan`} a whole table.`
+  );
 }
