@@ -121,7 +121,7 @@ function isBracket(sql: string): boolean {
 
 /** Names that are not tables: values, documents and results of earlier parts of the statement. */
 const NO_TABLE =
-  /^SCAN (CONSTANT ROW|\d+-ROW VALUES CLAUSE|\w+ VIRTUAL TABLE|\w+_[01]\b|input\b|unsure\b|returned\b|\(subquery)/;
+  /^SCAN (CONSTANT ROW|\d+-ROW VALUES CLAUSE|\w+ VIRTUAL TABLE|\w+_[01]\b|input\b|unsure\b|money_back\b|returned\b|\(subquery)/;
 
 /** Whether a statement scans a whole table. */
 export function scans({ plan }: Statement): boolean {
