@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
+import { relink } from '../src/operator/relink.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
 import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
@@ -19,6 +20,9 @@ import {
   userRow,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
+import { startTestSender } from './support/sender.ts';
+import { pressUpgrade, startWorld } from './support/stand-in.ts';
+import type { World } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
 // Two requests of one account, or for one address, at the same time on two servers. races.test.ts has those of payments
@@ -250,6 +254,48 @@ describe('an account is deleted at the same time as another request', () => {
     expect((await deleted).statusCode).toBe(303);
     expect(String(await made)).toContain('was deleted, so it has no password to reset');
     await expectNothingLeft(one, ann.id);
+  });
+});
+
+describe.runIf(SIDE_BY_SIDE)('while Stripe answers with the session of a new checkout', () => {
+  const NOTED: Point = ['UPDATE', 'Checkout', 'NEW."sessionId" IS NOT NULL'];
+
+  function openSessions({ sandbox }: World): string[] {
+    return [...sandbox.objects.checkouts.values()]
+      .filter(({ status }) => status === 'open')
+      .map(({ id }) => id);
+  }
+
+  test('the account is not deleted, because nobody would close that checkout', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const answers = await race(
+      world,
+      () => postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie),
+      NOTED,
+      () => deleteAccount(world, ann),
+    );
+    expect(answers).toEqual([303, 409]);
+    expect((await deleteAccount(world, ann)).statusCode).toBe(303);
+    expect(openSessions(world)).toEqual([]);
+  });
+
+  test('an operator’s relink of its customer closes the checkout', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await signUp(world, 'ann@example.com');
+    const ben = await signUp(world, 'ben@example.com');
+    await pressUpgrade(world, ann, 'monthly');
+    const [customer = ''] = world.sandbox.objects.customers.keys();
+    const { arrived, blocked, open } = await holdBefore(world, ...NOTED);
+    const opened = pressUpgrade(world, ann, 'annual');
+    await arrived();
+    const moved = relink(commandContext(world, MAIL), customer, ben.id, 'wrong account');
+    await blocked();
+    await open();
+    expect(await opened).toContain('/checkout/');
+    await moved;
+    await (await startTestSender(world)).wake();
+    expect(openSessions(world)).toEqual([]);
   });
 });
 

@@ -5,6 +5,7 @@ import { describe, expect, inject, test } from 'vitest';
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { doctor, INVARIANTS } from '../src/operator/doctor.ts';
 import type { Finding } from '../src/operator/doctor.ts';
+import { addSeconds, isoText } from '../src/instants.ts';
 import { commandContext } from './support/command-context.ts';
 import { findings } from './support/findings.ts';
 import { otherConnection } from './support/other-connection.ts';
@@ -18,6 +19,7 @@ import {
   signUp,
   START,
   startTestServer,
+  userRow,
 } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
@@ -180,6 +182,24 @@ describe('each invariant, broken alone, is found alone', () => {
         check: 'deleted-account',
         row: `User ${gone.id}`,
         problem: 'the account is deleted but still has rows (sessions: 1, reset links: 1)',
+      },
+    ]);
+  });
+
+  test('charged-after-deletion: a subscription that was paid for at the instant of the deletion', async () => {
+    const { server, gone } = await healthy();
+    const stripe = buyer(gone.id);
+    await server.db.customer.create({ data: { id: stripe.customer, userId: gone.id } });
+    await deliverAll(server, [stripe.created()]);
+    const deletedAt = (await userRow(server, gone.id)).deletedAt ?? START;
+    server.clock.now = addSeconds(deletedAt, DAY);
+    expect(await findings(server)).toEqual([]);
+    server.clock.now = addSeconds(deletedAt, DAY + 1);
+    expect(await findings(server)).toEqual([
+      {
+        check: 'charged-after-deletion',
+        row: `User ${gone.id}`,
+        problem: `the account was deleted on ${isoText(deletedAt)}, but the subscription ${stripe.subscription} is live: cancel it at Stripe`,
       },
     ]);
   });

@@ -127,6 +127,11 @@ const ACCOUNT_CHECKS: readonly Check<Account>[] = [
     problems: tombstoneProblems,
   },
   {
+    name: 'charged-after-deletion',
+    says: 'No subscription of an account that was deleted more than a day ago is live.',
+    problems: chargedAfterDeletion,
+  },
+  {
     name: 'referral-follows-payment',
     says: 'A referral is converted once a payment is proven, and reversed exactly while no payment stands (all were refunded, lost in a dispute, or never made).',
     problems: referralProblems,
@@ -395,6 +400,18 @@ function tombstoneProblems({ id, deletedAt, pendingEmail, checkout, _count }: Ac
   if (counts.length === 0) return [];
   const what = counts.map(([name, count]) => `${name}: ${count}`).join(', ');
   return [{ row: `User ${id}`, problem: `the account is deleted but still has rows (${what})` }];
+}
+
+/** Its owner cannot log in to cancel. Deletion cancels all subscriptions, but the events that say so can take a while. */
+function chargedAfterDeletion(account: Account, { now }: ExamineOptions): Problem[] {
+  const { deletedAt } = account;
+  if (!deletedAt || secondsBetween(deletedAt, now) <= DAY_SECONDS) return [];
+  return subscriptionsOf(account)
+    .filter(isLiveAtStripe)
+    .map(({ id }) => ({
+      row: `User ${account.id}`,
+      problem: `the account was deleted on ${isoText(deletedAt)}, but the subscription ${id} is live: cancel it at Stripe`,
+    }));
 }
 
 function referralProblems(account: Account, { clawbackDays }: ExamineOptions): Problem[] {

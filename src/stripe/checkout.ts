@@ -119,9 +119,11 @@ async function sessionOf(
     customer = await ensureCustomer(context, user, checkout.id, now);
     const isInvited = await isInvitationOpen(db, user.id);
     const session = await createSession(context, user, customer, checkout, isInvited);
-    const noted = await inTransaction(db, now, async (tx) =>
-      tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } }),
-    );
+    const noted = await inTransaction(db, now, async (tx) => {
+      // Whoever deletes the account or moves its customer holds this lock and closes the session that is noted.
+      await lockUser(tx, user.id);
+      return tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } });
+    });
     if (noted.count > 0) return session;
     // Another tab replaced the checkout meanwhile, or the account was deleted: nobody must pay here.
     await expire(stripe, session.id);
