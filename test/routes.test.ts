@@ -6,7 +6,7 @@ import { buyer } from './support/stripe-events.ts';
 
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
-  'onRequest: logRequest, securityHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, onRequest',
+  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, onRequest',
   'onSend: boundLargeAnswer, closeUnreadBody, onSend',
 ];
 
@@ -15,6 +15,7 @@ function people(...own: string[]): string[] {
   const first = [
     'logRequest',
     'securityHeaders',
+    'refuseManyHeaders',
     'onRequest',
     'boundRequestsOfNetwork',
     'waitForTurn',
@@ -31,13 +32,13 @@ function people(...own: string[]): string[] {
 }
 
 const WEBHOOK = [
-  'onRequest: logRequest, securityHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, ignoreContentType, refuseTooMany',
+  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, ignoreContentType, refuseTooMany',
   'onSend: boundLargeAnswer, closeUnreadBody',
 ];
 
 /** Without checkOrigin: mail providers send these requests from other origins. */
 const UNSUBSCRIBE = [
-  'onRequest: logRequest, securityHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
+  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
   'preParsing: collectBody',
   'preHandler: recogniseAgain',
   'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, onSend',

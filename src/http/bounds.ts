@@ -31,8 +31,10 @@ export interface Bounds {
   refusalsOfNetwork: number;
   /** How long cut-offs and refusals are counted, from the first one, and how long the network is then refused. */
   shutOutMs: number;
-  /** Requests of one network, except those that `boundRequestsOfNetworks` exempts. */
+  /** Requests of one network, except webhooks; apart for those that report the state of the server, and for others. */
   requests: { underWay: number; waiting: number };
+  /** Headers of a request. */
+  headers: number;
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
   pipelined: number;
   /**
@@ -76,6 +78,8 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   shutOutMs: 60_000,
   requests: { underWay: 16, waiting: 1_000 },
+  // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html
+  headers: 100,
   pipelined: 4,
   headersMs: 10_000,
   requestMs: 30_000,

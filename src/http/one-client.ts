@@ -5,10 +5,10 @@ import type { FastifyInstance } from 'fastify';
 
 import type { Bounds } from './bounds.ts';
 import { boundConnections } from './connections.ts';
-import { cutOff } from './cut-off.ts';
+import { cutOff, noteAbuse } from './cut-off.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
-import { hasBody } from './read-body.ts';
+import { cutOffTinyPieces, hasBody } from './read-body.ts';
 import { createTaker } from './shares.ts';
 import { WEBHOOK_PATH } from './webhook-path.ts';
 
@@ -18,6 +18,8 @@ const TOO_MANY_AT_ONCE = new HttpError(
   'Too many requests are still being received. Please try again in a moment.',
 );
 
+const TOO_MANY_HEADERS = new HttpError(431, 'too_many_headers', 'This request has too many headers.');
+
 /**
  * Stops one client from crowding out the others. Call it before registering any expensive hook.
  *
@@ -26,6 +28,8 @@ const TOO_MANY_AT_ONCE = new HttpError(
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
   // Must come before any other 'request' listener, because it replaces the existing ones.
   boundPipelines(app.server, bounds.pipelined);
+  cutOffTinyPieces(app.server);
+  refuseManyHeaders(app, bounds.headers);
   boundLargeAnswers(app, bounds);
   if (behindProxy) {
     app.server.maxConnections = bounds.connections;
@@ -33,6 +37,20 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
   } else {
     boundConnections(app.server, bounds);
   }
+}
+
+/** Reading a header costs about a microsecond, and Node reads thousands of them. */
+function refuseManyHeaders(app: FastifyInstance, most: number): void {
+  app.addHook('onRequest', function refuseManyHeaders({ raw }, reply, done) {
+    // Names and values in turn.
+    if (raw.rawHeaders.length <= 2 * most) {
+      done();
+      return;
+    }
+    noteAbuse(raw.socket);
+    void reply.header('connection', 'close');
+    done(TOO_MANY_HEADERS);
+  });
 }
 
 /** Limits one network's incomplete requests, and all of them: each holds a connection. */

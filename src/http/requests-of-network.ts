@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Bounds } from './bounds.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
+import { WEBHOOK_PATH } from './webhook-path.ts';
 import { whenAnswered } from './when-answered.ts';
 
 const TOO_MANY_WAITING = new HttpError(
@@ -25,18 +26,19 @@ interface Network {
  * requests under way, a turn would take so long that a new connection of somebody else waits for seconds.
  *
  * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
- * holds up the rest of the network. Requests for routes that decide themselves what happens under pressure do not count:
- * the webhook, because Stripe's events come in bursts, and those that report the state of the server.
+ * holds up the rest of the network. Webhooks do not count, because Stripe's events come in bursts. Requests that ask for
+ * the state of the server (EVEN_UNDER_PRESSURE) are counted by themselves, so that no others keep them waiting.
  */
 export function boundRequestsOfNetworks(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const networks = new Map<string, Network>();
 
   app.addHook('onRequest', function boundRequestsOfNetwork(request, reply, done) {
-    if ('pressureHandler' in request.routeOptions.config) {
+    const { url, config } = request.routeOptions;
+    if (url?.startsWith(WEBHOOK_PATH)) {
       done();
       return;
     }
-    const key = networkOf(request.ip);
+    const key = ('pressureHandler' in config ? 'state ' : '') + networkOf(request.ip);
     const network = networks.get(key) ?? { underWay: 0, waiting: [] };
     networks.set(key, network);
 
