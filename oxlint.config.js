@@ -8,6 +8,7 @@ import { defineConfig } from 'oxlint';
  */
 const LAYERS = [
   [
+    'src/bare-host.ts',
     'src/root.ts',
     'src/version.ts',
     'src/plain-error.ts',

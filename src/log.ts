@@ -7,11 +7,20 @@ import type { Config } from './config.ts';
 import { isTerminal, painterOf, printable } from './terminal.ts';
 import type { Paint } from './terminal.ts';
 
-/** The server's log: readable on a terminal, one JSON object per line elsewhere. */
+/** Bytes of the log that wait in memory while they cannot be written. */
+const MAX_UNWRITTEN = 1024 * 1024;
+
+/**
+ * The server's log: readable on a terminal, one JSON object per line elsewhere. While its disk is full, lines wait in
+ * memory, and further ones are lost.
+ */
 export function openLog(level: Config['logLevel']): Logger {
   const { stdout } = process;
-  // pino is fastest when it is given no stream and writes to stdout itself.
-  if (!isTerminal(stdout)) return pino({ level });
+  if (!isTerminal(stdout)) {
+    const destination = pino.destination({ fd: stdout.fd, sync: true, maxLength: MAX_UNWRITTEN });
+    destination.on('error', () => undefined);
+    return pino({ level }, destination);
+  }
   const paint = painterOf(stdout);
   return pino({ level }, { write: (line) => void stdout.write(`${readableLine(line, paint)}\n`) });
 }

@@ -1,8 +1,12 @@
-import { afterEach, expect, test, vi } from 'vitest';
+import { once } from 'node:events';
+import { open } from 'node:fs/promises';
+
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
 
 import { announce, readableLine } from '../src/log.ts';
 import { painterOf, PLAIN } from '../src/terminal.ts';
-import { Collected, Terminal } from './support/process.ts';
+import { freePort } from './support/free-port.ts';
+import { Collected, startProgram, Terminal, until } from './support/process.ts';
 
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -23,6 +27,19 @@ function announced(stdout: Collected, what = SANDBOX as typeof HERE | typeof SAN
 function line(fields: object): string {
   return JSON.stringify({ level: 30, time: 0, pid: 1, hostname: 'host', msg: 'request', ...fields });
 }
+
+test('a log that cannot be written ends neither the server nor its requests', async () => {
+  const full = await open('/dev/full', 'w');
+  onTestFinished(() => full.close());
+  const port = await freePort();
+  const { child } = await startProgram('server', [], { PORT: String(port) }, undefined, full.fd);
+  const url = `http://127.0.0.1:${port}/healthz`;
+  const answers = async () => (await fetch(url).catch(() => null))?.status;
+  await until(answers);
+  for (let times = 0; times < 50; times += 1) expect(await answers()).toBe(200);
+  child.kill();
+  expect(await once(child, 'close')).toEqual([0, null]);
+});
 
 test('without a terminal, the address is one JSON line with the url', () => {
   const lines = announced(new Collected()).trimEnd().split('\n');

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { access, mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { AddressInfo, Server } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 
 import { expect, inject, onTestFinished, test } from 'vitest';
@@ -568,6 +569,20 @@ test("a newcomer's first try: with no settings, two people, a link and a payment
   const audit = await ended(await startProgram('cli', ['user', 'bob@example.com'], {}, folder));
   expect(audit.code).toBe(0);
   expect(audit.stdout).toMatch(/^subscription +canceled, monthly$/m);
+});
+
+const hasIpv6 = Object.values(networkInterfaces()).some((all) =>
+  all?.some(({ address }) => address === '::1'),
+);
+
+test.runIf(hasIpv6)('a server on an IPv6 address reaches its sandbox', async () => {
+  const port = String(await freePort());
+  const server = await runServer({ HOST: '::1', PORT: port, PUBLIC_URL: `http://[::1]:${port}` });
+  const ann = newBrowser(server.url);
+  await signUp(ann, 'ann@example.com');
+  const checkout = leadsTo(await ann.post('/api/billing/checkout', { plan: 'monthly' }));
+  leadsTo(await ann.post(checkout, { outcome: 'pay' }));
+  expect(await ann.become('paid')).toMatchObject({ tier: 'paid' });
 });
 
 slowTest('every page says that the sandbox is on', async () => {

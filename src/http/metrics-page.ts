@@ -3,6 +3,7 @@ import { BlockList, isIP } from 'node:net';
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { collectDefaultMetrics } from 'prom-client';
 
+import { bareHost } from '../bare-host.ts';
 import { registry } from '../metrics.ts';
 import { EVEN_UNDER_PRESSURE } from './health.ts';
 
@@ -41,7 +42,7 @@ function comesFromThisMachine({ headers, socket }: FastifyRequest): boolean {
 function isThisMachine(host: string): boolean {
   const url = `http://${host}`;
   if (!URL.canParse(url)) return false;
-  const name = new URL(url).hostname.replace(/^\[|\]$/g, '');
+  const name = bareHost(url);
   return name === 'localhost' || (isIP(name) !== 0 && isLoopbackAddress(name));
 }
 

@@ -1,3 +1,4 @@
+import { bareHost } from '../bare-host.ts';
 import { isLoopback } from '../config.ts';
 import type { Mail } from './compose.ts';
 import type { Outcome } from './items.ts';
@@ -31,11 +32,11 @@ interface SmtpError {
  */
 export async function smtpSender(smtpUrl: string, publicUrl: string, stepMs = STEP_MS): Promise<SendMail> {
   const { createTransport } = await import('nodemailer');
-  const { hostname, protocol, username } = new URL(smtpUrl);
+  const { protocol, username } = new URL(smtpUrl);
   const transport = createTransport({
     url: smtpUrl,
     name: new URL(publicUrl).hostname,
-    requireTLS: protocol === 'smtp:' && username !== '' && !isLoopback(hostname.replace(/^\[|\]$/g, '')),
+    requireTLS: protocol === 'smtp:' && username !== '' && !isLoopback(bareHost(smtpUrl)),
     connectionTimeout: stepMs,
     greetingTimeout: stepMs,
     socketTimeout: stepMs,

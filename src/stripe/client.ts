@@ -1,5 +1,6 @@
 import { Stripe } from 'stripe';
 
+import { bareHost } from '../bare-host.ts';
 import type { StripeConfig } from '../config.ts';
 
 /** A browser waits for the answer: an error after 10 s is better than Stripe's default of 80 s. */
@@ -9,11 +10,11 @@ const OPTIONS = { telemetry: false, timeout: 10_000 };
 export function createStripe({ apiKey, apiBase }: StripeConfig): Stripe | null {
   if (apiKey === null) return null;
   if (apiBase === null) return new Stripe(apiKey, OPTIONS);
-  const { protocol, hostname, port } = new URL(apiBase);
+  const { protocol, port } = new URL(apiBase);
   return new Stripe(apiKey, {
     ...OPTIONS,
     protocol: protocol === 'https:' ? 'https' : 'http',
-    host: hostname,
+    host: bareHost(apiBase),
     ...(port !== '' && { port: Number(port) }),
   });
 }

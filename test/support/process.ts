@@ -32,22 +32,24 @@ export interface RunningServer extends Started {
  * finished.
  *
  * @param folder where it runs; a new empty one when omitted
+ * @param stdout a file for its standard output, which is then not in `output`
  */
 export async function startProgram(
   program: 'server' | 'cli',
   args: string[],
   env: Record<string, string>,
   folder?: string,
+  stdout: number | 'pipe' = 'pipe',
 ): Promise<Started> {
   const child = spawn(process.execPath, [RUN, program, ...args], {
     cwd: folder ?? (await emptyFolder()),
     env: { PATH: process.env['PATH'], ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', stdout, 'pipe'],
   });
   onTestFinished(() => void child.kill('SIGKILL'));
   const output = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk: Buffer) => (output.stdout += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (output.stderr += chunk.toString()));
+  child.stdout?.on('data', (chunk: Buffer) => (output.stdout += chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => (output.stderr += chunk.toString()));
   return { child, output };
 }
 
