@@ -485,14 +485,12 @@ describe('reconcile', () => {
     const { friend } = await invited(world);
     let open = 0;
     let asked = 0;
-    const transaction = world.db.$transaction.bind(world.db) as (work: unknown) => Promise<unknown>;
-    Object.defineProperty(world.db, '$transaction', {
-      value: async (...args: [unknown]) => {
-        open += 1;
-        return transaction(...args).finally(() => {
-          open -= 1;
-        });
-      },
+    const transaction = world.db.$transaction.bind(world.db) as (...args: unknown[]) => Promise<unknown>;
+    vi.spyOn(world.db, '$transaction').mockImplementation(async (...args: unknown[]) => {
+      open += 1;
+      return transaction(...args).finally(() => {
+        open -= 1;
+      });
     });
     const stripe = world.stripe as unknown as { on: (name: 'request', listener: () => void) => void };
     let askedWhileOpen = 0;
