@@ -111,3 +111,15 @@ describe('GET /docs', () => {
     expect(document.headers).not.toHaveProperty('set-cookie');
   });
 });
+
+test('a request with more than 100 headers gets 431, as the document says', async () => {
+  const { app } = await startTestServer();
+  const headers = Object.fromEntries(Array.from({ length: 101 }, (_, n) => [`x-${n}`, 'x']));
+  const page = await app.inject({ url: '/api/me', headers });
+  expect([page.statusCode, page.json()]).toEqual([
+    431,
+    { error: { code: 'too_many_headers', message: 'This request has too many headers.' } },
+  ]);
+  const event = await app.inject({ method: 'POST', url: '/api/stripe/webhook', headers, payload: '{}' });
+  expect([event.statusCode, event.json()]).toEqual([431, { error: 'This request has too many headers.' }]);
+});

@@ -919,3 +919,13 @@ test('when Stripe does not answer, checkout says so and sells nothing', async ()
   expect(answer.json()).toMatchObject({ error: { code: 'stripe_unavailable' } });
   expect(await server.db.customer.count()).toBe(0);
 });
+
+test.each([
+  ['0', 'You both keep the days.'],
+  ['1', 'within 1 day of the payment'],
+  ['30', 'within 30 days of the payment'],
+])('with REFERRAL_CLAWBACK_DAYS=%s, Pricing says what a refund takes back', async (days, says) => {
+  const { app } = await startTestServer({ REFERRAL_CLAWBACK_DAYS: days });
+  const page = await app.inject({ url: '/pricing' });
+  expect(page.body.replaceAll(/\s+/g, ' ')).toContain(says);
+});

@@ -33,12 +33,13 @@ const ERRORS: Readonly<Record<number, string>> = {
   413: 'The body is too large.',
   415: 'The content type of the body is not supported.',
   429: 'Too many requests. Retry-After says how many seconds to wait.',
+  431: 'The request has too many headers.',
   500: 'Something went wrong on our side.',
   503: 'Not possible right now. If there is a Retry-After header, wait that many seconds, then try again.',
 };
 
 /** Errors that any page or API route can answer with. */
-const ANYWHERE = [400, 403, 413, 415, 429, 500, 503];
+const ANYWHERE = [400, 403, 413, 415, 429, 431, 500, 503];
 
 /** An answer without a body. */
 export function nothing(description: string): z.ZodType {

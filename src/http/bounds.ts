@@ -15,8 +15,8 @@ export interface Bounds {
   /** Open connections from one network. Not applied behind a proxy. */
   connectionsOfNetwork: number;
   /**
-   * Behind a proxy: incomplete requests, webhooks and others apart, so that neither can keep the other out. Each holds a
-   * connection.
+   * Behind a proxy: incomplete requests. Webhooks and others are counted separately, so that neither can keep the other
+   * out. Each holds a connection.
    */
   incomplete: { webhooks: Shares; others: Shares };
   /**
@@ -31,7 +31,7 @@ export interface Bounds {
   refusalsOfNetwork: number;
   /** How long cut-offs and refusals are counted, from the first one, and how long the network is then refused. */
   shutOutMs: number;
-  /** Requests of one network, except webhooks; apart for those that report the state of the server, and for others. */
+  /** Requests of one network, except webhooks. Those that report the server's state are counted separately from others. */
   requests: { underWay: number; waiting: number };
   /** Headers of a request. */
   headers: number;

@@ -9,12 +9,15 @@ import { HttpError } from './errors.ts';
 
 /**
  * Handling a piece takes as long as handling 500 bytes, so a body in tiny pieces is expensive. No ordinary client sends
- * one: a slow network, too, delivers at least 536 bytes at a time (RFC 9293, section 3.7.1).
+ * one: even a slow network delivers at least 536 bytes at a time (RFC 9293, section 3.7.1).
  */
 const MANY_PIECES = 64;
 const TINY_BYTES = 512;
 
-/** Cuts off a connection whose body comes in too many tiny pieces, whether or not anybody reads it. */
+/**
+ * Cuts off a connection whose body comes in too many tiny pieces, even if nobody has begun to read it. It does not see what
+ * Node discards after the answer; `closeUnreadBodies` ends a body that comes in chunks then.
+ */
 export function cutOffTinyPieces(server: Server): void {
   server.on('request', (request: IncomingMessage) => {
     if (!hasBody(request)) return;

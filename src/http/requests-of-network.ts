@@ -27,7 +27,7 @@ interface Network {
  *
  * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
  * holds up the rest of the network. Webhooks do not count, because Stripe's events come in bursts. Requests that ask for
- * the state of the server (EVEN_UNDER_PRESSURE) are counted by themselves, so that no others keep them waiting.
+ * the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them waiting.
  */
 export function boundRequestsOfNetworks(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const networks = new Map<string, Network>();

@@ -73,7 +73,9 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
       ? 'Rate limits use the address of the connection; X-Forwarded-For is ignored.'
       : 'X-Forwarded-For is trusted from these addresses, and rate limits use it.',
   REFERRAL_CLAWBACK_DAYS: ({ clawbackDays }) =>
-    `Credit is taken back by a full refund within ${counted(clawbackDays, 'day')} of the payment, or by a dispute opened in that time and lost later.`,
+    clawbackDays === 0
+      ? 'Refunds and disputes practically never take credit back.'
+      : `Credit is taken back by a full refund within ${counted(clawbackDays, 'day')} of the payment, or by a dispute opened in that time and lost later.`,
   EVENT_RETENTION_DAYS: ({ eventRetentionDays }) =>
     `The payloads of Stripe events are kept whole for ${counted(eventRetentionDays, 'day')}.`,
   SMTP_URL: ({ mail }) => {
