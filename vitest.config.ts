@@ -88,8 +88,8 @@ const QUICK_ON_POSTGRESQL = [
 ].map((name) => `test/${name}.test.ts`);
 
 /**
- * Requests of one account on two servers at the same time, servers under load, and processes that are killed, stopped, or lose their
- * database or disk. Each takes half a minute.
+ * Requests of one account on two servers at the same time, servers under load, and processes that are killed, stopped, or
+ * lose their database or disk. Each takes half a minute.
  */
 const SLOW = thorough
   ? []

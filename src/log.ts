@@ -11,13 +11,22 @@ import type { Paint } from './terminal.ts';
 const MAX_UNWRITTEN = 1024 * 1024;
 
 /**
- * The server's log: readable on a terminal, one JSON object per line elsewhere. While its disk is full, lines wait in
- * memory, and further ones are lost.
+ * The server's log: readable on a terminal, one JSON object per line elsewhere. While its disk is full or
+ * its reader stalls, lines wait in memory, and further ones are lost.
  */
 export function openLog(level: Config['logLevel']): Logger {
   const { stdout } = process;
   if (!isTerminal(stdout)) {
-    const destination = pino.destination({ fd: stdout.fd, sync: true, maxLength: MAX_UNWRITTEN });
+    // pino's default would try for ever to write the last lines when the server ends. Without a retry, a line that a full
+    // pipe does not take is kept like one for a full disk: retrying would stop the event loop.
+    const retryEAGAIN = (): boolean => false;
+    const destination = pino.destination({
+      fd: stdout.fd,
+      sync: true,
+      retryEAGAIN,
+      maxLength: MAX_UNWRITTEN,
+    });
+    // Unhandled, it would end the server.
     destination.on('error', () => undefined);
     return pino({ level }, destination);
   }

@@ -7,8 +7,8 @@ import { readableStack } from './readable-stack.ts';
 
 const SHUTDOWN_MS = 10_000;
 
-// Unhandled, an error there (its disk is full, its reader has gone) would end the server.
-process.stdout.on('error', () => undefined);
+// Unhandled, an error of these (the disk is full, the reader has gone) would end the server.
+for (const output of [process.stdout, process.stderr]) output.on('error', () => undefined);
 try {
   loadEnvFile();
   // Imported here, so that a package that cannot be loaded is reported in one line.

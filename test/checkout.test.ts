@@ -163,7 +163,7 @@ describe('a checkout', () => {
   });
 
   test.each(['customer', 'session'])(
-    'whose %s Stripe created without our getting the answer is opened even if the address or invitation changed since',
+    'opens after Stripe’s answer with the %s was lost, even if the address and the invitation have changed',
     async (lost) => {
       const world = await startWorld();
       const referrer = await signUp(world, 'referrer@example.com');
@@ -173,7 +173,7 @@ describe('a checkout', () => {
       const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
       expect(answer.statusCode).toBe(502);
       const form = { email: 'new@example.com', currentPassword: PASSWORD };
-      await postForm(world.app, '/settings/address', form, ann.cookie);
+      expect((await postForm(world.app, '/settings/address', form, ann.cookie)).statusCode).toBe(303);
       await world.db.referral.updateMany({ data: { refusedFor: 'own-address' } });
       expect(await pressUpgrade(world, ann)).toContain('/checkout/');
     },

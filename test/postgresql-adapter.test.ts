@@ -34,7 +34,8 @@ test('a transaction sees what others committed, even if the default of the datab
   await admin.run(
     `ALTER DATABASE "${new URL(databaseUrl).pathname.slice(1)}" SET default_transaction_isolation = 'serializable'`,
   );
-  const { db } = await openDatabase(databaseUrl);
+  // The options of a URL replace ours.
+  const { db } = await openDatabase(`${databaseUrl}?options=-cstatement_timeout%3D0`);
   onTestFinished(() => db.$disconnect());
   const other = await otherConnection({ databaseUrl });
   await inTransaction(db, START, async (tx) => {

@@ -540,6 +540,38 @@ describe('behind a proxy', () => {
     expect(await (await open(webhook(headers, event))).closed).toContain('{"status":"ok"}');
   });
 
+  test('a form that has arrived and waits for others of its network is not incomplete', async () => {
+    const { db, open } = await listen(
+      {
+        incomplete: { webhooks: ONE, others: ONE },
+        requests: { underWay: 1, waiting: 9 },
+        patienceMs: NEVER,
+      },
+      { TRUST_PROXY: '127.0.0.1' },
+    );
+    let goOn = (): void => undefined;
+    const looking = vi.spyOn(db.user, 'findUnique').mockReturnValue(
+      new Promise((resolve) => {
+        goOn = () => {
+          resolve(null);
+        };
+      }) as never,
+    );
+    const login = 'email=nobody%40example.com&password=wrong';
+    const form =
+      'POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n' +
+      `X-Forwarded-For: 192.0.2.1\r\nConnection: close\r\nContent-Length: ${login.length}\r\n\r\n${login}`;
+    const first = await open(form);
+    await until(() => Promise.resolve(looking.mock.calls.length === 1 || undefined));
+    const others = [await open(form), await open(form)];
+    // This one asks for the state of the server, so it is answered after them.
+    await (
+      await open(PAGE.replace('Host: x', 'Host: x\r\nConnection: close'))
+    ).closed;
+    goOn();
+    for (const client of [first, ...others]) expect(await client.closed).toMatch(/^HTTP\/1\.1 401 /);
+  });
+
   test('an event gets through when slow requests of others take up all the room', async () => {
     const room = { ofNetwork: 1, inAll: 1 };
     const { open, clock } = await listen(

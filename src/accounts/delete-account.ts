@@ -133,7 +133,7 @@ async function cancelAll(
   });
 }
 
-/** Prisma passes at most 999 parameters to SQLite, and it cannot split a raw query. */
+/** Bounds the payloads that are in memory at once. */
 const THINNED_AT_ONCE = 500;
 
 /** A failed event keeps its payload, so that it can be replayed. The inbox thins it when it is applied. */

@@ -12,10 +12,10 @@ import type {
 const POOL_SIZE = 10;
 
 /**
- * Our locks rely on it: a statement must see what the transaction before it committed. A database can have another
- * default. https://www.postgresql.org/docs/current/transaction-iso.html
+ * Our locks rely on READ COMMITTED: after waiting for a lock, a statement must see what its previous holder committed. A
+ * database can have another default. https://www.postgresql.org/docs/current/transaction-iso.html
  */
-const READ_COMMITTED = '-c default_transaction_isolation=read\\ committed';
+const READ_COMMITTED = 'SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
@@ -64,7 +64,8 @@ export function postgresqlAdapterFactory(
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       lock_timeout: LOCK_TIMEOUT_MS,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
-      options: READ_COMMITTED,
+      // pg-pool waits for the promise, although its type does not say so.
+      onConnect: (client) => client.query(READ_COMMITTED) as unknown as void,
       keepAlive: true,
       application_name: 'tandem',
     },

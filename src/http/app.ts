@@ -40,7 +40,7 @@ import { BOUNDS } from './bounds.ts';
 import type { AppContext } from './context.ts';
 import { answerErrors, answerNotFound, BUSY, errorForLog, HttpError } from './errors.ts';
 import { declareLimits, limitUnknownPaths } from './limits.ts';
-import { boundOneClient } from './one-client.ts';
+import { boundIncompleteRequests, boundOneClient } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
 import { closeUnreadBodies, collectBodies } from './read-body.ts';
 import { boundRequestsOfNetworks } from './requests-of-network.ts';
@@ -139,6 +139,7 @@ export async function buildApp(
   app.addHook('onRequest', function waitForTurn(_request, _reply, done) {
     turns.begin(done);
   });
+  if (config.trustProxy.length > 0) boundIncompleteRequests(app, bounds);
 
   await app.register(
     (scope, _options, done) => {

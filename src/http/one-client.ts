@@ -33,7 +33,6 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
   boundLargeAnswers(app, bounds);
   if (behindProxy) {
     app.server.maxConnections = bounds.connections;
-    boundIncompleteRequests(app, bounds);
   } else {
     boundConnections(app.server, bounds);
   }
@@ -53,8 +52,12 @@ function refuseManyHeaders(app: FastifyInstance, most: number): void {
   });
 }
 
-/** Limits one network's incomplete requests, and all of them: each holds a connection. */
-function boundIncompleteRequests(
+/**
+ * For a server behind a proxy: limits the requests of one network, and of all, whose bodies have not arrived when their
+ * turn has come. Each holds a connection. Call it after `boundRequestsOfNetworks`, because a request that waits there is
+ * not read meanwhile.
+ */
+export function boundIncompleteRequests(
   app: FastifyInstance,
   { incomplete: { webhooks, others }, patienceMs }: Bounds,
 ): void {
@@ -63,14 +66,14 @@ function boundIncompleteRequests(
 
   app.addHook('onRequest', function boundIncompleteRequest({ raw, ip, routeOptions }, reply, done) {
     const { socket } = raw;
-    if (!hasBody(raw) || socket.destroyed) {
+    if (!hasBody(raw) || raw.complete || socket.destroyed) {
       done();
       return;
     }
     const take = routeOptions.url?.startsWith(WEBHOOK_PATH) ? takeForWebhook : takeForOther;
     const giveBack = take(networkOf(ip), () => socket.destroy());
     if (giveBack) {
-      // Runs when the body has arrived, or never will. If the request was answered before its body arrived, Node may
+      // Runs when the body has been read, or never will be. If the request was answered before its body arrived, Node may
       // emit 'close' only on the socket.
       const release = (): void => {
         raw.off('close', release);

@@ -28,11 +28,11 @@ export function whyDrop(
   if (address === null && (user?.email ?? null) === null) return 'There is no address to send it to.';
   if (work.kind === 'mail.operator' || work.kind === 'mail.account-deleted') return null;
   if (!user) return 'There is no such account.';
-  // A change is still reported to the former address. A reset link can work for the next account with its address.
+  // A change of address is still reported to the old one. A reset link can be for a newer account with the address.
   const outlives = work.kind === 'mail.address-changed' || work.kind === 'mail.reset-password';
   if (user.deletedAt && !outlives) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
-  // Emails with a link count too when they go to the account's own address, although that was fixed when queued.
+  // The address of an email with a link is fixed when it is queued. If it is the account's own, the email counts too.
   const isLink = work.kind === 'mail.prove-address' || work.kind === 'mail.reset-password';
   const isToOwn = address === null || (isLink && address === user.email);
   const mayUseReserve = !canBeTurnedOff(work.kind) && work.kind !== 'mail.prove-address';

@@ -120,7 +120,7 @@ async function sessionOf(
     const isInvited = await isInvitationOpen(db, user.id);
     const session = await createSession(context, user, customer, checkout, isInvited);
     const noted = await inTransaction(db, now, async (tx) => {
-      // Whoever deletes the account or moves its customer holds this lock and closes the session that is noted.
+      // Deleting the account and moving its customer take this lock too, and close only a session that this row has.
       await lockUser(tx, user.id);
       return tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } });
     });
@@ -142,8 +142,8 @@ async function sessionOf(
 }
 
 /**
- * The address or the invitation changed since the same checkout asked Stripe for its customer or session, so its key
- * does not fit any more. https://docs.stripe.com/api/idempotent_requests
+ * Stripe has seen this idempotency key with other parameters: the address or the invitation has changed since. `sessionOf`
+ * has deleted the checkout, so the next attempt has a new key. https://docs.stripe.com/api/idempotent_requests
  */
 function whenKeyIsTaken(error: unknown): 'key-taken' {
   if (error instanceof Stripe.errors.StripeIdempotencyError) return 'key-taken';
