@@ -65,7 +65,7 @@ export function postgresqlAdapterFactory(
       lock_timeout: LOCK_TIMEOUT_MS,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
       // pg-pool waits for the promise, although its type does not say so.
-      onConnect: (client) => client.query(READ_COMMITTED) as unknown as void,
+      onConnect: (client) => client.query(READ_COMMITTED) as never,
       keepAlive: true,
       application_name: 'tandem',
     },
