@@ -92,6 +92,21 @@ describe('a checkout', () => {
     expect(live.map(({ id }) => id)).toEqual([paid.subscription]);
   });
 
+  test('of another plan does so, too, when Stripe did not answer the first time', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });
+    vi.spyOn(clientOf(world).subscriptions, 'list').mockImplementationOnce(() => {
+      throw new Stripe.errors.StripeConnectionError({ message: 'lost', type: 'api_error' });
+    });
+    const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
+    expect(answer.statusCode).toBe(502);
+    expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
+    expect(() => {
+      world.sandbox.acts.retryPayment(unfinished);
+    }).toThrow();
+  });
+
   test('Upgrade pressed in many tabs at once, for two plans, leaves at most one checkout that can be paid', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');

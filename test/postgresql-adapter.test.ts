@@ -28,20 +28,40 @@ async function open(): Promise<{ db: Db; other: OtherConnection }> {
 const setting = (key: string) => ({ data: { key, value: 'x' } });
 const touch = (tx: Tx, key: string) => tx.setting.update({ where: { key }, data: { value: 'touched' } });
 
-test('a transaction sees what others committed, even if the default of the database is another isolation level', async () => {
-  const databaseUrl = await newDatabase();
-  const admin = await otherConnection({ databaseUrl });
-  await admin.run(
-    `ALTER DATABASE "${new URL(databaseUrl).pathname.slice(1)}" SET default_transaction_isolation = 'serializable'`,
-  );
-  // The options of a URL replace ours.
-  const { db } = await openDatabase(`${databaseUrl}?options=-cstatement_timeout%3D0`);
-  onTestFinished(() => db.$disconnect());
-  const other = await otherConnection({ databaseUrl });
-  await inTransaction(db, START, async (tx) => {
-    expect(await tx.setting.count()).toBe(0);
-    await other.run(`INSERT INTO "Setting" ("key", "value") VALUES ('new', 'x')`);
-    expect(await tx.setting.count()).toBe(1);
+describe('a database with other defaults', () => {
+  async function openWithDefault(setting: string): Promise<{ db: Db; other: OtherConnection }> {
+    const databaseUrl = await newDatabase();
+    const name = new URL(databaseUrl).pathname.slice(1);
+    const admin = await otherConnection({ databaseUrl });
+    await admin.run(`ALTER DATABASE "${name}" SET ${setting}`);
+    // Options in the URL would replace options of ours.
+    const { db } = await openDatabase(`${databaseUrl}?options=-cstatement_timeout%3D0`);
+    onTestFinished(() => db.$disconnect());
+    return { db, other: await otherConnection({ databaseUrl }) };
+  }
+
+  test('a transaction sees what others committed, even if the default is serializable', async () => {
+    const { db, other } = await openWithDefault(`default_transaction_isolation = 'serializable'`);
+    await inTransaction(db, START, async (tx) => {
+      expect(await tx.setting.count()).toBe(0);
+      await other.run(`INSERT INTO "Setting" ("key", "value") VALUES ('new', 'x')`);
+      expect(await tx.setting.count()).toBe(1);
+    });
+  });
+
+  test('dates are read as they were written, even if the default is a German style', async () => {
+    const { db } = await openWithDefault(`datestyle = 'German, DMY'`);
+    const item = { id: 'one', kind: 'mail.password-changed', data: 'null', status: 'queued' };
+    await db.outboxItem.create({ data: { ...item, dueAt: START, createdAt: START } });
+    expect(await db.outboxItem.findMany()).toMatchObject([{ dueAt: START, createdAt: START }]);
+  });
+
+  test.each([
+    ['off', 'on'],
+    ['local', 'local'],
+  ])('a COMMIT is on disk, even if the default of synchronous_commit is %s', async (given, used) => {
+    const { db } = await openWithDefault(`synchronous_commit = ${given}`);
+    expect(await db.$queryRaw`SHOW synchronous_commit`).toEqual([{ synchronous_commit: used }]);
   });
 });
 

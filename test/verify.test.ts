@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 
 import { prune } from '../src/operator/prune.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
@@ -721,6 +721,24 @@ describe('a changed address is told to Stripe', () => {
       deletedAt: null,
     });
     expect(await tellCustomerAddress({ db, stripe }, 'cus_unknown', START)).toBe('dropped');
+  });
+
+  test('and again if it has changed when Stripe answers', async () => {
+    const world = await startWorld();
+    const ann = await newcomer(world);
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    const { db, stripe } = world;
+    if (!stripe) throw new Error('no key');
+    const { id } = await db.customer.findFirstOrThrow();
+    const update = stripe.customers.update.bind(stripe.customers);
+    const changesFirst = async (...given: Parameters<typeof update>) => {
+      expect((await askFor(world, ann, 'new@example.com')).statusCode).toBe(303);
+      return update(...given);
+    };
+    vi.spyOn(stripe.customers, 'update').mockImplementationOnce(changesFirst);
+    expect(await tellCustomerAddress({ db, stripe }, id, START)).toBe('told');
+    expect(world.sandbox.objects.customers.get(id)).toMatchObject({ email: 'new@example.com' });
   });
 
   test('when it changed while Stripe made the customer', async () => {

@@ -12,10 +12,17 @@ import type {
 const POOL_SIZE = 10;
 
 /**
- * Our locks rely on READ COMMITTED: after waiting for a lock, a statement must see what its previous holder committed. A
- * database can have another default. https://www.postgresql.org/docs/current/transaction-iso.html
+ * What every connection needs, whatever the defaults of the database are:
+ * - Our locks rely on READ COMMITTED: after waiting for a lock, a statement must see what its previous holder committed.
+ *   https://www.postgresql.org/docs/current/transaction-iso.html
+ * - Prisma reads dates only in this style.
+ * - An event is acknowledged only when it survives a power cut.
+ *   https://www.postgresql.org/docs/current/wal-async-commit.html
  */
-const READ_COMMITTED = 'SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED';
+const SESSION_SETTINGS = `
+  SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;
+  SET DateStyle = 'ISO';
+  SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'`;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
@@ -65,7 +72,7 @@ export function postgresqlAdapterFactory(
       lock_timeout: LOCK_TIMEOUT_MS,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
       // pg-pool waits for the promise, although its type does not say so.
-      onConnect: (client) => client.query(READ_COMMITTED) as never,
+      onConnect: (client) => client.query(SESSION_SETTINGS) as never,
       keepAlive: true,
       application_name: 'tandem',
     },

@@ -20,7 +20,11 @@ export async function tellCustomerAddress(
   const customer = await db.customer.findUnique({ where: { id: customerId }, include: { user: true } });
   const email = customer?.user?.email ?? null;
   if (!customer || customer.deletedAt || email === null) return 'dropped';
-  if (await unlessGone(() => stripe.customers.update(customerId, { email }))) return 'told';
-  await noteCustomerMissing(db, customerId, now);
-  return 'dropped';
+  if (!(await unlessGone(() => stripe.customers.update(customerId, { email })))) {
+    await noteCustomerMissing(db, customerId, now);
+    return 'dropped';
+  }
+  // A later change may have reached Stripe before this one.
+  const after = await db.customer.findUnique({ where: { id: customerId }, include: { user: true } });
+  return after?.user?.email === email ? 'told' : tellCustomerAddress({ db, stripe }, customerId, now);
 }
