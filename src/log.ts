@@ -1,37 +1,41 @@
+import { writeSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 
 import { levels, pino } from 'pino';
-import type { Logger } from 'pino';
+import type { DestinationStream, Logger } from 'pino';
 
 import type { Config } from './config.ts';
 import { isTerminal, painterOf, printable } from './terminal.ts';
 import type { Paint } from './terminal.ts';
 
+/** The server's log: readable on a terminal, one JSON object per line elsewhere. */
+export function openLog(level: Config['logLevel']): Logger {
+  const { stdout } = process;
+  if (!isTerminal(stdout)) return pino({ level }, patientOutput(stdout.fd));
+  const paint = painterOf(stdout);
+  return pino({ level }, { write: (line) => void stdout.write(`${readableLine(line, paint)}\n`) });
+}
+
 /** Bytes of the log that wait in memory while they cannot be written. */
 const MAX_UNWRITTEN = 1024 * 1024;
 
 /**
- * The server's log: readable on a terminal, one JSON object per line elsewhere. While its disk is full or
- * its reader stalls, lines wait in memory, and further ones are lost.
+ * Writes lines to a file or pipe. While its disk is full or its reader stalls, lines wait for the next one, and those that
+ * exceed MAX_UNWRITTEN are lost. pino's own output would end the process, or stop the event loop until it can write.
  */
-export function openLog(level: Config['logLevel']): Logger {
-  const { stdout } = process;
-  if (!isTerminal(stdout)) {
-    // pino's default would try for ever to write the last lines when the server ends. Without a retry, a line that a full
-    // pipe does not take is kept like one for a full disk: retrying would stop the event loop.
-    const retryEAGAIN = (): boolean => false;
-    const destination = pino.destination({
-      fd: stdout.fd,
-      sync: true,
-      retryEAGAIN,
-      maxLength: MAX_UNWRITTEN,
-    });
-    // Unhandled, it would end the server.
-    destination.on('error', () => undefined);
-    return pino({ level }, destination);
-  }
-  const paint = painterOf(stdout);
-  return pino({ level }, { write: (line) => void stdout.write(`${readableLine(line, paint)}\n`) });
+function patientOutput(fd: number): DestinationStream {
+  let unwritten = Buffer.alloc(0);
+  return {
+    write(line) {
+      const bytes = Buffer.from(line);
+      if (unwritten.length + bytes.length <= MAX_UNWRITTEN) unwritten = Buffer.concat([unwritten, bytes]);
+      try {
+        while (unwritten.length > 0) unwritten = unwritten.subarray(writeSync(fd, unwritten));
+      } catch {
+        // Tried again with the next line.
+      }
+    },
+  };
 }
 
 /** Where a server can be reached, for the person or the program that started it. */

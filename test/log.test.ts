@@ -33,7 +33,7 @@ test.each(['is full', 'is a pipe that nobody reads'])('the server goes on while 
   onTestFinished(() => full.close());
   const port = await freePort();
   const log = what === 'is full' ? full.fd : 'pipe';
-  const { child } = await startProgram('server', [], { PORT: String(port) }, undefined, log);
+  const { child, output } = await startProgram('server', [], { PORT: String(port) }, undefined, log);
   child.stdout?.pause();
   const url = `http://127.0.0.1:${port}/healthz`;
   const answers = async () => (await fetch(url).catch(() => null))?.status;
@@ -42,6 +42,14 @@ test.each(['is full', 'is a pipe that nobody reads'])('the server goes on while 
   for (let times = 0; times < 75; times += 1) {
     const all = await Promise.all(Array.from({ length: 20 }, answers));
     expect(new Set(all)).toEqual(new Set([200]));
+  }
+  if (log === 'pipe') {
+    // What waited is written as soon as it can be.
+    child.stdout?.resume();
+    await until(async () => {
+      await answers();
+      return output.stdout.split('"msg":"request"').length > 1_500 || undefined;
+    });
   }
   child.kill();
   expect(await once(child, 'exit')).toEqual([0, null]);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { errorForLog } from '../src/http/errors.ts';
+import { readablePath } from '../src/http/readable-path.ts';
 import {
   daysAfter,
   deliver,
@@ -303,4 +304,14 @@ test('a body that is JSON but not an event is 400', async () => {
   ]) {
     expect((await deliverRaw(server.app, body, sign(body, START))).statusCode).toBe(400);
   }
+});
+
+test.each([
+  ['nothing odd', '/settings?checkout=done', '/settings?checkout=done'],
+  ['invalid percent-encoding', '/%zz?x=%', '/%25zz?x=%'],
+  ['a NUL', '/r/%00', '/r/%2500'],
+  ['a very long path', `/${'a'.repeat(5_000)}?x=1`, `/${'a'.repeat(999)}?x=1`],
+  ['a very long path of signs to decode', '/public/'.padEnd(15_000, '%'), `/public/${'%25'.repeat(992)}`],
+])('the router gets a path that it can decode quickly: %s', (_what, url, path) => {
+  expect(readablePath(url)).toBe(path);
 });

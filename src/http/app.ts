@@ -43,6 +43,7 @@ import { declareLimits, limitUnknownPaths } from './limits.ts';
 import { boundIncompleteRequests, boundOneClient } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
 import { closeUnreadBodies, collectBodies } from './read-body.ts';
+import { readablePath } from './readable-path.ts';
 import { boundRequestsOfNetworks } from './requests-of-network.ts';
 import { createTurns } from './turns.ts';
 import { declareVisitor, recogniseVisitors } from './visitor.ts';
@@ -51,11 +52,8 @@ import { whenAnswered } from './when-answered.ts';
 /** The billing forms redirect here. Browsers apply the page's form-action to such redirects too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
 
-/**
- * Node's default limit for the request line and headers. With it, a code or token that is too long is handled as an
- * unknown one.
- */
-const MAX_PARAM_LENGTH = 16 * 1024;
+/** More than `readablePath` lets through, so that a code or token that is too long is handled as an unknown one. */
+const MAX_PARAM_LENGTH = 4 * 1024;
 
 /** Long enough that a single pause, such as a suspended machine, is not taken for overload, ms. */
 const PRESSURE_SPAN_MS = 3_000;
@@ -96,7 +94,7 @@ export async function buildApp(
       connectionsCheckingInterval: bounds.checkEveryMs,
     },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
-    rewriteUrl: (request) => escapeUndecodable(request.url ?? '/'),
+    rewriteUrl: (request) => readablePath(request.url ?? '/'),
     // One log line per request instead of Fastify's two: see the hook below.
     logController: new LogController({ disableRequestLogging: true }),
   });
@@ -209,20 +207,6 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   portfolioRoutes(people, context);
   meRoute(people, context);
   docsPage(people);
-}
-
-/**
- * Escapes a path that cannot be decoded or that contains a NUL, so that it gets an ordinary 404. PostgreSQL
- * rejects a NUL even in a query parameter.
- */
-function escapeUndecodable(url: string): string {
-  const [path = '/', ...query] = url.split('?');
-  try {
-    if (!decodeURIComponent(path).includes('\0')) return url;
-  } catch {
-    // Invalid UTF-8 or invalid percent-encoding.
-  }
-  return [path.replaceAll('%', '%25'), ...query].join('?');
 }
 
 function siteInfo({ config, sandboxUrl, now }: AppContext): SiteInfo {
