@@ -8,7 +8,7 @@ import type { MailWork } from './kinds.ts';
 /** `not-started`: no payment for it has gone through yet. `ended`: it has ended, or there is none. */
 export type PlanState = 'live' | 'not-started' | 'ended';
 
-/** The data of an email that proves a new address. It goes to that one, so it does not count. */
+/** The data of an email that proves a new address. It goes to that address, so it is none of those to the account's own. */
 const TO_A_NEW_ADDRESS = JSON.stringify({ isChange: true });
 
 /** Why an email about days is dropped after their reversal. */

@@ -70,10 +70,11 @@ export async function openCheckout(
     if (session.status === 'open' && session.url !== null) {
       if (checkout.plan === plan && checkout.priceId === priceId) return session.url;
       await expire(stripe, session.id);
+      // Look again before replacing it: it may have been paid at the last moment.
+      continue;
     }
-    if (session.status !== 'complete') await cancelUnfinished(stripe, session.customer, config.products);
-    // Look again before replacing an open one: it may have been paid at the last moment.
-    if (session.status !== 'open') over = checkout.id;
+    if (session.status === 'expired') await cancelUnfinished(stripe, session.customer, config.products);
+    over = checkout.id;
   }
   throw new CheckoutImpossible('replaced-too-often');
 }
