@@ -70,7 +70,6 @@ const QUICK_ON_POSTGRESQL = [
   'accounts-migration',
   'atomicity',
   'backups',
-  'concurrency',
   'conversion',
   'event-migration',
   'mail',
@@ -82,14 +81,13 @@ const QUICK_ON_POSTGRESQL = [
   'races',
   'recent-credit',
   'schema',
-  'statements',
   'transaction',
   'webhook',
 ].map((name) => `test/${name}.test.ts`);
 
 /**
- * Requests of one account on two servers at the same time, servers under load, and processes that are killed, stopped, or
- * lose their database or disk. Each takes half a minute.
+ * Requests of one account on two servers at the same time, servers under load, processes on PostgreSQL, and processes that
+ * are killed, stopped, or lose their database or disk. Each takes half a minute.
  */
 const SLOW = thorough
   ? []
@@ -97,11 +95,13 @@ const SLOW = thorough
       'test/account-races.test.ts',
       'test/back-pressure.test.ts',
       'test/busy-database.test.ts',
+      'test/concurrency.test.ts',
       'test/crash-*.test.ts',
+      'test/postgresql-processes.test.ts',
     ];
 
-/** Transactions run concurrently only on PostgreSQL, so the short run tests these only there. */
-const SLOW_ON_SQLITE = thorough ? [] : ['test/concurrency.test.ts', 'test/races.test.ts'];
+/** Transactions run concurrently only on PostgreSQL, so the short run tests this only there. */
+const SLOW_ON_SQLITE = thorough ? [] : ['test/races.test.ts'];
 
 /**
  * Files that take a minute or more in `npm run test:all`. The first one waits 30 s for a busy database, and lint and types

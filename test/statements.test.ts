@@ -315,7 +315,7 @@ const COSTS: Cost[] = [
     },
   },
   {
-    what: 'the first money after a trial: `invoice.paid` that converts a referral',
+    what: 'the first payment after a trial: `invoice.paid` that converts a referral',
     statements: { sqlite: 8, postgresql: 11 },
     withMail: 1,
     measure: async (mail) => {
