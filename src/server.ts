@@ -7,7 +7,7 @@ import { readableStack } from './readable-stack.ts';
 
 const SHUTDOWN_MS = 10_000;
 
-// Unhandled, an error of these (the disk is full, the reader has gone) would end the server.
+// Unhandled, an error on either (a full disk, a reader that has gone) would end the server.
 for (const output of [process.stdout, process.stderr]) output.on('error', () => undefined);
 try {
   loadEnvFile();

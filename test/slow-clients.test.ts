@@ -564,7 +564,7 @@ describe('behind a proxy', () => {
     const first = await open(form);
     await until(() => Promise.resolve(looking.mock.calls.length === 1 || undefined));
     const others = [await open(form), await open(form)];
-    // This one asks for the state of the server, so it is answered after them.
+    // Connections are accepted in order, so once this is answered, the forms have arrived.
     await (
       await open(PAGE.replace('Host: x', 'Host: x\r\nConnection: close'))
     ).closed;

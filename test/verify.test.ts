@@ -690,6 +690,17 @@ describe('mail about the account', () => {
 });
 
 describe('a changed address is told to Stripe', () => {
+  async function newSubscriber() {
+    const world = await startWorld();
+    const ann = await newcomer(world);
+    await subscribe(world, ann);
+    await deliverWaiting(world);
+    const { db, stripe } = world;
+    if (!stripe) throw new Error('no key');
+    const { id } = await db.customer.findFirstOrThrow();
+    return { world, ann, db, stripe, id };
+  }
+
   test('for the customer that the outbox names, and repeating it does no harm', async () => {
     const world = await startWorld();
     const ann = await newcomer(world);
@@ -707,13 +718,7 @@ describe('a changed address is told to Stripe', () => {
   });
 
   test('unless the account, or the customer, is gone', async () => {
-    const world = await startWorld();
-    const ann = await newcomer(world);
-    await subscribe(world, ann);
-    await deliverWaiting(world);
-    const { db, stripe } = world;
-    if (!stripe) throw new Error('no key');
-    const { id } = await db.customer.findFirstOrThrow();
+    const { world, db, stripe, id } = await newSubscriber();
     await world.merchant.customers.del(id);
     expect(await tellCustomerAddress({ db, stripe }, id, START)).toBe('dropped');
     expect(await db.customer.findUnique({ where: { id } })).toMatchObject({
@@ -724,13 +729,7 @@ describe('a changed address is told to Stripe', () => {
   });
 
   test('and again if it has changed when Stripe answers', async () => {
-    const world = await startWorld();
-    const ann = await newcomer(world);
-    await subscribe(world, ann);
-    await deliverWaiting(world);
-    const { db, stripe } = world;
-    if (!stripe) throw new Error('no key');
-    const { id } = await db.customer.findFirstOrThrow();
+    const { world, ann, db, stripe, id } = await newSubscriber();
     const update = stripe.customers.update.bind(stripe.customers);
     const changesFirst = async (...given: Parameters<typeof update>) => {
       expect((await askFor(world, ann, 'new@example.com')).statusCode).toBe(303);

@@ -9,7 +9,8 @@ import { HttpError } from './errors.ts';
 
 /**
  * Handling a piece takes as long as handling 500 bytes, so a body in tiny pieces is expensive. No ordinary client sends
- * one: TCP fills its segments while a body is sent, and even its default segment holds 536 bytes (RFC 9293, section 3.7.1).
+ * one: TCP fills its segments while a body is sent, and even its default segment holds 536 bytes.
+ * https://www.rfc-editor.org/rfc/rfc9293#section-3.7.1
  */
 const MANY_PIECES = 64;
 const TINY_BYTES = 512;
