@@ -3,9 +3,10 @@ import { describe, expect, test, vi } from 'vitest';
 
 import { openCheckout } from '../src/stripe/checkout.ts';
 import { programmeOf } from '../src/programme.ts';
-import { DAY, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
+import { clientOf, DAY, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
+  openSessions,
   passTime,
   pressUpgrade,
   sessionIdOf,
@@ -14,15 +15,6 @@ import {
 } from './support/stand-in.ts';
 import type { World } from './support/stand-in.ts';
 import type { Person, TestServer } from './support/server.ts';
-
-function openSessions({ sandbox }: World): string[] {
-  return [...sandbox.objects.checkouts.values()].filter((one) => one.status === 'open').map((one) => one.id);
-}
-
-function clientOf({ stripe }: World): Stripe {
-  if (!stripe) throw new Error('The server under test has no key.');
-  return stripe;
-}
 
 /** Watches the requests that create a checkout session; they reach the stand-in all the same. */
 function spyOnCreation(world: World) {
@@ -91,6 +83,34 @@ describe('a checkout', () => {
     );
     expect(live.map(({ id }) => id)).toEqual([paid.subscription]);
   });
+
+  test.each(['before', 'after'])(
+    'of another plan is not opened when the bank approves the first payment just %s we ask Stripe about it',
+    async (when) => {
+      const world = await startWorld();
+      const ann = await signUp(world, 'ann@example.com');
+      const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });
+      const approve = () => {
+        world.sandbox.acts.retryPayment(unfinished);
+      };
+      const { subscriptions } = clientOf(world);
+      const list = subscriptions.list.bind(subscriptions);
+      vi.spyOn(subscriptions, 'list').mockImplementationOnce((params) => {
+        if (when === 'before') approve();
+        const listed = list(params);
+        if (when === 'before') return listed;
+        return listed.then((page) => {
+          approve();
+          return page;
+        }) as typeof listed;
+      });
+      expect(await pressUpgrade(world, ann, 'annual')).toContain('/portal/');
+      await deliverWaiting(world);
+      expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'active' });
+      expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
+      expect(openSessions(world)).toEqual([]);
+    },
+  );
 
   test('of another plan does so, too, when Stripe did not answer the first time', async () => {
     const world = await startWorld();
@@ -355,16 +375,16 @@ test('a checkout asked for before a new password was set is not opened after it'
   const ann = await signUp(world, 'ann@example.com');
   const user = await userRow(world, ann.id);
   await world.db.user.update({ where: { id: ann.id }, data: { passwordHash: 'new' } });
-  const { db, stripe, config, clock } = world;
-  if (!stripe) throw new Error('The server under test has no key.');
+  const { db, config, clock } = world;
   const context = {
     db,
-    stripe,
+    stripe: clientOf(world),
     config: config.stripe,
     publicUrl: config.publicUrl,
     programme: programmeOf(config),
   };
-  await expect(openCheckout(context, user, 'monthly', 'price_monthly', clock.now)).rejects.toMatchObject({
+  const order = { plan: 'monthly' as const, priceId: 'price_monthly', notAtStripe: [] };
+  await expect(openCheckout(context, user, order, clock.now)).rejects.toMatchObject({
     reason: 'account-changed',
   });
   expect(await db.checkout.count()).toBe(0);

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 
 import { HANDLED_TYPES } from '../src/stripe/handle-event.ts';
+import { clientOf } from './support/server.ts';
 import { reconcileWorld, startWorld } from './support/stand-in.ts';
 
 /** The limits of Stripe's event list: https://docs.stripe.com/api/events/list */
@@ -17,8 +18,7 @@ test('docs/running.md lists every handled event type, and no other', async () =>
 
 test('reconcile asks Stripe for every handled type, and for no more at a time than Stripe allows', async () => {
   const world = await startWorld();
-  const { stripe } = world;
-  if (!stripe) throw new Error('The server under test has no key.');
+  const stripe = clientOf(world);
   const list = stripe.events.list.bind(stripe.events);
   const asked: string[][] = [];
   stripe.events.list = (query) => {

@@ -9,6 +9,7 @@ import { doctor } from '../src/operator/doctor.ts';
 import { buildApp } from '../src/http/app.ts';
 import { commandContext } from './support/command-context.ts';
 import {
+  clientOf,
   deleteAccount,
   deliverAll,
   domainRows,
@@ -311,8 +312,7 @@ describe('what Stripe knows in its other mode', () => {
     await subscribe(world, ann);
     await deliverWaiting(world);
     forget(world, 'customers');
-    const { stripe } = world;
-    if (!stripe) throw new Error('The server under test has no key.');
+    const stripe = clientOf(world);
     stripe.customers.retrieve = () => Promise.reject(new Stripe.errors.StripeInvalidRequestError(OTHER_MODE));
     const before = await domainRows(world);
     const { differences } = await reconcileWorld(world);

@@ -5,7 +5,15 @@ import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { invitedFriend } from './support/invited-friend.ts';
 import { permutations } from './support/permutations.ts';
-import { daysAfter, deliver, deliverAll, START, startTestServer, userRow } from './support/server.ts';
+import {
+  clientOf,
+  daysAfter,
+  deliver,
+  deliverAll,
+  START,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
 
@@ -254,8 +262,7 @@ describe('two updates of one second', () => {
     const api = await stripeThatSays(() => new Promise(() => undefined));
     const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
     const { stripe } = await invitedFriend(server);
-    if (!server.stripe) throw new Error('The server under test has no key.');
-    const { subscriptions } = server.stripe;
+    const { subscriptions } = clientOf(server);
     const retrieve = subscriptions.retrieve.bind(subscriptions);
     // The client's own timeout ends the request, only sooner: the test need not wait.
     const asking = vi.spyOn(subscriptions, 'retrieve');

@@ -8,7 +8,7 @@ import { reconcile as runCommand } from '../src/operator/reconcile.ts';
 import type { ReconcileReport } from '../src/stripe/reconcile/report.ts';
 import { expectSound } from './support/findings.ts';
 import { refuseWrites } from './support/other-connection.ts';
-import { DAY, daysAfter, deleteAccount, newDatabase, signUp, userRow } from './support/server.ts';
+import { clientOf, DAY, daysAfter, deleteAccount, newDatabase, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
   dropWaiting,
@@ -236,8 +236,7 @@ describe('reconcile', () => {
       await world.merchant.customers.update(id, { name: `Name ${count}` });
     }
     dropWaiting(world);
-    const { stripe } = world;
-    if (!stripe) throw new Error('The server under test has no key.');
+    const stripe = clientOf(world);
     const list = vi.spyOn(stripe.events, 'list');
     expect((await reconcileWorld(world)).events.missing).toBe(sent);
     expect(list).toHaveBeenCalledTimes(asked);
@@ -256,8 +255,7 @@ describe('reconcile', () => {
     }
     await passTime(world, 31 * DAY);
     dropWaiting(world);
-    const { stripe } = world;
-    if (!stripe) throw new Error('The server under test has no key.');
+    const stripe = clientOf(world);
     return { world, stripe };
   }
 
@@ -450,8 +448,7 @@ describe('reconcile', () => {
     await deliverWaiting(world);
     await world.db.subscription.update({ where: { id: subscription }, data: { status: 'past_due' } });
     // Another event arrives between the list and the repair: here, right after Stripe has answered.
-    const { stripe } = world;
-    if (!stripe) throw new Error('The server under test has no key.');
+    const stripe = clientOf(world);
     const list = stripe.subscriptions.list.bind(stripe.subscriptions);
     let once = true;
     stripe.subscriptions.list = ((...args: Parameters<typeof list>) =>
@@ -518,8 +515,7 @@ describe('reconcile', () => {
     const subscription = await subscribe(world, friend);
     await passTime(world, 3 * DAY);
     dropWaiting(world);
-    const { stripe } = world;
-    if (!stripe) throw new Error('The server under test has no key.');
+    const stripe = clientOf(world);
     // Stripe goes down between the subscriptions and the invoices.
     const list = stripe.invoices.list.bind(stripe.invoices);
     stripe.invoices.list = ((query?: Stripe.InvoiceListParams) =>

@@ -1,4 +1,5 @@
-import { describe, expect, test } from 'vitest';
+import { Stripe } from 'stripe';
+import { describe, expect, test, vi } from 'vitest';
 
 import { explain } from '../src/operator/explain.ts';
 import type { AccountStory } from '../src/operator/explain.ts';
@@ -9,6 +10,7 @@ import { commandContext } from './support/command-context.ts';
 import { expectSound, findings } from './support/findings.ts';
 import { MAIL, outbox } from './support/mail.ts';
 import {
+  clientOf,
   DAY,
   daysAfter,
   deleteAccount,
@@ -21,7 +23,14 @@ import {
   userRow,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
+import {
+  deliverWaiting,
+  openSessions,
+  pressUpgrade,
+  sessionIdOf,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
 import { startTestSender } from './support/sender.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
 
@@ -29,7 +38,8 @@ type Buyer = ReturnType<typeof buyer>;
 
 /** Moves the customer at the instant of the server's clock, and checks that every invariant holds afterwards. */
 async function move(server: TestServer, { customer }: Pick<Buyer, 'customer'>, to: Pick<Person, 'id'>) {
-  const result = await relink(commandContext(server, MAIL), customer, to.id, 'wrong account');
+  const context = { ...commandContext(server, MAIL), stripe: server.stripe };
+  const result = await relink(context, customer, to.id, 'wrong account');
   await expectSound(server);
   return result;
 }
@@ -394,17 +404,17 @@ describe('an open checkout', () => {
     const customer = world.sandbox.objects.checkouts.get(session)?.customer ?? '';
     await move(world, { customer }, ben);
     expect(await world.db.checkout.count()).toBe(0);
+    expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
 
     const sender = await startTestSender(world);
     await sender.wake();
     expect(await outbox(world, 'stripe.expire-checkout')).toMatchObject([{ status: 'done', userId: ann.id }]);
-    expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
     const next = world.sandbox.objects.checkouts.get(sessionIdOf(await pressUpgrade(world, ann)));
     expect(next?.customer).not.toBe(customer);
     expect(world.sandbox.objects.customers.get(customer)).toMatchObject({ email: 'ben@example.com' });
   });
 
-  test('of the account that gets the customer is closed, because the subscription that comes with it is live', async () => {
+  test('of the account that gets a live subscription is closed, later if Stripe does not answer the command', async () => {
     const world = await startWorld(MAIL);
     const ann = await signUp(world, 'ann@example.com');
     const ben = await signUp(world, 'ben@example.com');
@@ -414,12 +424,38 @@ describe('an open checkout', () => {
       where: { id: subscription },
     });
     const session = sessionIdOf(await pressUpgrade(world, ben));
+    const { sessions } = clientOf(world).checkout;
+    const refused = vi
+      .spyOn(sessions, 'expire')
+      .mockRejectedValue(new Stripe.errors.StripeConnectionError({ message: 'lost', type: 'api_error' }));
     await move(world, { customer }, ben);
+    refused.mockRestore();
+    expect(openSessions(world)).toEqual([session]);
 
     const sender = await startTestSender(world);
     await sender.wake();
     expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
     expect(await pressUpgrade(world, ben)).toContain('/portal/');
+  });
+
+  test('is not opened for an account that gets a live subscription meanwhile', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await signUp(world, 'ann@example.com');
+    const ben = await signUp(world, 'ben@example.com');
+    const subscription = await subscribe(world, ann);
+    await deliverWaiting(world);
+    const { customerId: customer } = await world.db.subscription.findUniqueOrThrow({
+      where: { id: subscription },
+    });
+    const { sessions } = clientOf(world).checkout;
+    const create = sessions.create.bind(sessions);
+    vi.spyOn(sessions, 'create').mockImplementationOnce(async (...args) => {
+      const session = await create(...args);
+      await move(world, { customer }, ben);
+      return session;
+    });
+    expect(await pressUpgrade(world, ben)).toContain('/portal/');
+    expect(openSessions(world)).toEqual([]);
   });
 
   test('of the account that gets the customer stays open when no subscription that comes with it is live', async () => {

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
+import { Stripe } from 'stripe';
+
 import { anyLive } from '../access/live.ts';
 import { followMove, moveCustomer } from '../access/move-customer.ts';
 import type { AuditRow, User } from '../db/generated/client.ts';
@@ -7,6 +9,7 @@ import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
+import { expire } from '../stripe/checkout.ts';
 import { closeCheckout } from '../stripe/close-checkout.ts';
 import { PlainError } from '../plain-error.ts';
 import { programmeOf } from '../programme.ts';
@@ -30,11 +33,11 @@ export async function relink(
   who: string,
   note: string | undefined,
 ): Promise<CommandResult> {
-  const { db, config, now } = context;
+  const { db, config, stripe, now } = context;
   const to = await accountOf(context, who);
   const cause = { id: randomUUID(), actor: 'operator' as const, ...(note !== undefined && { note }) };
   const programme = programmeOf(config);
-  const { fromId, changes } = await inTransaction(db, now, async (tx) => {
+  const { fromId, changes, closed } = await inTransaction(db, now, async (tx) => {
     const wants = { customers: [customerId], users: [to.id] };
     const { owner, isLive } = await inUnit(tx, programme, wants, (unit) => {
       const { customer, userId } = movable(unit, customerId, to);
@@ -45,18 +48,31 @@ export async function relink(
         isLive: anyLive(subscriptions.filter((one) => one.customerId === customerId)),
       };
     });
-    // A payment in it would still go to the customer that was moved.
-    if (owner !== null) await closeCheckout(tx, owner);
-    // A payment in it would be for a second subscription.
-    if (isLive) await closeCheckout(tx, to.id);
+    const closed = [
+      // A payment in it would still go to the customer that was moved.
+      owner === null ? null : await closeCheckout(tx, owner),
+      // A payment in it would be for a second subscription.
+      isLive ? await closeCheckout(tx, to.id) : null,
+    ];
     const users = owner === null ? [to.id] : [owner, to.id];
     const followed = await inUnit(tx, programme, { customers: [customerId], users }, (unit) => {
       followMove(unit, owner, to.id, cause);
       return unit.rows.audit;
     });
-    return { fromId: owner, changes: followed };
+    return { fromId: owner, changes: followed, closed };
   });
+  if (stripe) await closeNow(stripe, closed);
   return report(db, { customerId, fromId, to, changes });
+}
+
+/** Closes checkouts at Stripe without waiting for the server's outbox, which tries again if this fails. */
+async function closeNow(stripe: Stripe, sessionIds: readonly (string | null)[]): Promise<void> {
+  for (const id of sessionIds) {
+    if (id === null) continue;
+    await expire(stripe, id).catch((error: unknown) => {
+      if (!(error instanceof Stripe.errors.StripeError)) throw error;
+    });
+  }
 }
 
 /**

@@ -6,7 +6,7 @@ import type { Checkout, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { isOver } from '../access/live.ts';
+import { anyLive, isLive, isOver } from '../access/live.ts';
 import type { Plan } from '../config.ts';
 import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { ensureCustomer } from './ensure-customer.ts';
@@ -23,11 +23,13 @@ const MAX_TRIES = 5;
 /** Shown on Stripe's page, above the button. */
 const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
 
-/** Other requests of the same user won a race: they deleted the account or changed its password, or kept opening
- * other checkouts. */
+/**
+ * No checkout can be opened. `account-changed`: the account was deleted or got a new password. `subscribed`: it has a
+ * live subscription by now. `replaced-too-often`: other requests of the same user kept opening other checkouts.
+ */
 export class CheckoutImpossible extends Error {
   override name = 'CheckoutImpossible';
-  readonly reason: 'account-changed' | 'replaced-too-often';
+  readonly reason: 'account-changed' | 'subscribed' | 'replaced-too-often';
   constructor(reason: CheckoutImpossible['reason']) {
     super(`No checkout can be opened: ${reason}.`);
     this.reason = reason;
@@ -40,22 +42,22 @@ type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
  * Opens a checkout at Stripe. A user has at most one open checkout: the same plan reuses it, another plan expires it
  * first, so that two tabs can never pay twice. https://docs.stripe.com/api/checkout/sessions/create
  *
+ * @param notAtStripe ids of subscriptions that are live in our rows, but not at Stripe
  * @returns the checkout page's URL; null when the last checkout was paid and its webhook is still to come
  * @throws StripeError when Stripe refuses or cannot be reached
- * @throws CheckoutImpossible when other requests of the user won a race
+ * @throws CheckoutImpossible with the reason
  */
 export async function openCheckout(
   context: BillingContext,
   user: User,
-  plan: Plan,
-  priceId: string,
+  { plan, priceId, notAtStripe }: { plan: Plan; priceId: string; notAtStripe: string[] },
   now: Date,
 ): Promise<string | null> {
   const { db, stripe, config } = context;
   let trialDays = (await isTrialAvailable(db, user)) ? config.trialDays : 0;
   let over: string | null = null;
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
-    const checkout = await claimCheckout(db, user, { plan, priceId, trialDays }, over, now);
+    const checkout = await claimCheckout(db, user, { plan, priceId, trialDays, notAtStripe }, over, now);
     const session = await sessionOf(context, user, checkout, now).catch(whenKeyIsTaken);
     if (session === 'key-taken') continue;
     if (session === null) {
@@ -73,7 +75,8 @@ export async function openCheckout(
       // Look again before replacing it: it may have been paid at the last moment.
       continue;
     }
-    if (session.status === 'expired') await cancelUnfinished(stripe, session.customer, config.products);
+    if (session.status === 'expired' && !(await endUnfinished(stripe, session.customer, config.products)))
+      throw new CheckoutImpossible('subscribed');
     over = checkout.id;
   }
   throw new CheckoutImpossible('replaced-too-often');
@@ -83,7 +86,7 @@ export async function openCheckout(
 async function claimCheckout(
   db: Db,
   { id: userId, passwordHash }: User,
-  order: Order,
+  { notAtStripe, ...order }: Order & { notAtStripe: string[] },
   over: string | null,
   now: Date,
 ): Promise<Checkout> {
@@ -92,8 +95,13 @@ async function claimCheckout(
     // The account was deleted, or its owner claimed it with a new password.
     if (!user || user.deletedAt || user.passwordHash !== passwordHash)
       throw new CheckoutImpossible('account-changed');
-    const known = await tx.checkout.findUnique({ where: { userId } });
-    if (known && known.id !== over) return known;
+    const current = await tx.checkout.findUnique({ where: { userId } });
+    if (current && current.id !== over) return current;
+    const subscriptions = await tx.subscription.findMany({
+      where: { id: { notIn: notAtStripe }, customer: { userId } },
+    });
+    // An operator has moved one here, or its webhook has just arrived.
+    if (anyLive(subscriptions)) throw new CheckoutImpossible('subscribed');
     const fresh = { ...order, id: randomUUID(), sessionId: null, createdAt: tx.now };
     return tx.checkout.upsert({ where: { userId }, create: { userId, ...fresh }, update: fresh });
   });
@@ -193,20 +201,52 @@ export async function expire(stripe: Stripe, sessionId: string): Promise<void> {
   }
 }
 
-/** Cancels subscriptions whose first payment awaits the bank's approval, so that it cannot be approved later. */
-async function cancelUnfinished(
+/**
+ * Ends subscriptions whose first payment awaits the bank's approval, so that it cannot be approved after their checkout
+ * was replaced.
+ *
+ * @returns false when the customer has a live subscription all the same: the bank has just approved one
+ */
+async function endUnfinished(
   stripe: Stripe,
   customer: Stripe.Checkout.Session['customer'],
   products: Products,
-): Promise<void> {
-  if (customer === null) return;
+): Promise<boolean> {
+  if (customer === null) return true;
   const customerId = typeof customer === 'string' ? customer : customer.id;
-  const waiting = await unlessGone(() =>
-    stripe.subscriptions.list({ customer: customerId, status: 'incomplete', limit: 100 }),
+  const listed = await unlessGone(() =>
+    stripe.subscriptions.list({ customer: customerId, status: 'all', limit: 100 }),
   );
-  for (const listed of waiting?.data ?? []) {
-    const { id, state } = readSubscription(listed, products);
-    if (state.counts) await unlessGone(() => stripe.subscriptions.cancel(id));
+  for (const subscription of listed?.data ?? []) {
+    const { id, state } = readSubscription(subscription, products);
+    if (isLive(state)) return false;
+    if (!state.counts || state.status !== 'incomplete') continue;
+    if (!(await voidUnlessPaid(stripe, subscription.latest_invoice))) return false;
+    await unlessGone(() => stripe.subscriptions.cancel(id));
+  }
+  return true;
+}
+
+/**
+ * Voids a first invoice. Stripe refuses that once it is paid, whereas it cancels a paid subscription, too.
+ * https://docs.stripe.com/api/invoices/void
+ *
+ * @returns false when it was paid before
+ */
+async function voidUnlessPaid(
+  stripe: Stripe,
+  invoice: Stripe.Subscription['latest_invoice'],
+): Promise<boolean> {
+  if (invoice === null) return true;
+  const id = typeof invoice === 'string' ? invoice : invoice.id;
+  try {
+    await stripe.invoices.voidInvoice(id);
+    return true;
+  } catch (error) {
+    if (!(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
+    const { status } = await stripe.invoices.retrieve(id);
+    if (status === 'open') throw error;
+    return status !== 'paid';
   }
 }
 

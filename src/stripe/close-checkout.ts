@@ -6,12 +6,14 @@ import { queueNow } from '../outbox/queue.ts';
  * Forgets a user's open checkout, and has it closed at Stripe after the commit.
  *
  * @param tx must hold the user's lock
+ * @returns the id of its session at Stripe; null when there is none
  */
-export async function closeCheckout(tx: Tx, userId: string): Promise<void> {
+export async function closeCheckout(tx: Tx, userId: string): Promise<string | null> {
   const checkout = await tx.checkout.findUnique({ where: { userId } });
-  if (!checkout) return;
+  if (!checkout) return null;
   await tx.checkout.delete({ where: { userId } });
   await expireCheckout(tx, checkout);
+  return checkout.sessionId;
 }
 
 /** Has a checkout's session expired at Stripe after the commit, unless it has been paid by then. */

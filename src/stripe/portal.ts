@@ -7,14 +7,15 @@ import type { BillingContext } from './ensure-customer.ts';
  * Asks Stripe whether one of a user's subscriptions is live before sending them to the portal, because Stripe may not
  * know the subscriptions in our rows.
  *
+ * @param live those that are live in our rows
  * @throws StripeError when Stripe cannot be reached, or knows one in its other mode
  */
 export async function anyLiveAtStripe(
   { db, stripe }: BillingContext,
-  subscriptions: readonly Subscription[],
+  live: readonly Subscription[],
   now: Date,
 ): Promise<boolean> {
-  for (const subscription of subscriptions.filter(isLive)) {
+  for (const subscription of live) {
     const known = await unlessGone(() => stripe.subscriptions.retrieve(subscription.id));
     await noteWhetherKnown(db, subscription, known !== null, now);
     if (known && isLive({ status: known.status, counts: true })) return true;

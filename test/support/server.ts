@@ -41,6 +41,12 @@ export interface TestServer {
   stop: () => Promise<void>;
 }
 
+/** The client with which the server under test asks Stripe. */
+export function clientOf({ stripe }: Pick<TestServer, 'stripe'>): Stripe {
+  if (!stripe) throw new Error('The server under test has no key.');
+  return stripe;
+}
+
 /** A server that refuses no work because the machine is busy, which it is during the tests. */
 export const PATIENT: Bounds = { ...BOUNDS, delayMs: 60_000 };
 

@@ -96,9 +96,10 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
 async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise<string> {
   const billing = billingOf(context);
   const subscriptions = await subscriptionsOf(context.db, user.id);
-  if (subscriptions.some(isLive)) {
+  const live = subscriptions.filter(isLive);
+  if (live.length > 0) {
     const isManaged = await askStripe('Nothing was charged.', () =>
-      anyLiveAtStripe(billing, subscriptions, context.now()),
+      anyLiveAtStripe(billing, live, context.now()),
     );
     if (isManaged) return portalUrl(billing, user, context.now());
   }
@@ -106,11 +107,12 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
   if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
   try {
     const url = await askStripe('Nothing was charged.', () =>
-      openCheckout(billing, user, plan, priceId, context.now()),
+      openCheckout(billing, user, { plan, priceId, notAtStripe: live.map(({ id }) => id) }, context.now()),
     );
     return url ?? '/settings?checkout=done';
   } catch (error) {
     if (!(error instanceof CheckoutImpossible) || error.reason === 'account-changed') throw error;
+    if (error.reason === 'subscribed') return portalUrl(billing, user, context.now());
     throw new HttpError(
       409,
       'checkout_replaced',

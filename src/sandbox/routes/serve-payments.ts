@@ -1,5 +1,6 @@
 import type { Context } from '../sandbox-context.ts';
 import { badRequest } from '../api-error.ts';
+import { voidInvoice } from '../invoices.ts';
 import { page } from '../lists.ts';
 import { readText, readWhole } from '../params.ts';
 import type { Params } from '../params.ts';
@@ -27,6 +28,15 @@ export function servePayments({ get, post }: Routes, context: Context): void {
   );
 
   get('/invoices/:id', ({ id }) => find(state.invoices, id, 'invoice'));
+
+  post('/invoices/:id/void', ({ id, cause }) => {
+    const invoice = find(state.invoices, id, 'invoice');
+    if (invoice.status !== 'open') {
+      throw badRequest("You can only pass in open invoices. This invoice isn't open.");
+    }
+    void publish(voidInvoice(state, invoice, cause));
+    return invoice;
+  });
 
   get('/invoice_payments', ({ params }) =>
     page(state.invoicePayments.values(), params, '/v1/invoice_payments', { status: (one) => one.status }),
