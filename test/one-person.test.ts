@@ -131,6 +131,23 @@ describe('an address that was paid for keeps counting (design: rule 11)', () => 
     await expectSound(server);
   });
 
+  test.each([['ann+other@example.com'], ['else@example.com', 'ann@example.com']])(
+    'an address that was proven has no second trial after its account changed to %s without mail',
+    async (...addresses) => {
+      const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
+      const ann = await signUp(world, 'ann@example.com');
+      // By a mailed link, before mail was switched off.
+      await world.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: world.clock.now } });
+      await subscribe(world, ann);
+      await deliverWaiting(world);
+      for (const address of addresses) await changeAddress(world, ann, address);
+      await leave(world, ann);
+      const second = await subscribe(world, await signUp(world, 'ann@example.com'));
+      expect(world.sandbox.objects.subscriptions.get(second)).toMatchObject({ status: 'active' });
+      await expectSound(world);
+    },
+  );
+
   test('an address that a renewal was paid for cannot be used to refer oneself', async () => {
     const server = await startTestServer();
     const bob = await signUp(server, 'bob@example.com');

@@ -8,6 +8,7 @@ import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { askFor, kindsFor, MAIL, outbox, prove, provePath } from './support/mail.ts';
 import {
+  clientOf,
   cookiesOf,
   daysAfter,
   deleteAccount,
@@ -157,6 +158,8 @@ describe('a new address (design: rule 12)', () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     const path = await provePath(server, ann);
+    server.clock.now = new Date(daysAfter(3).getTime() - 1000);
+    expect((await get(server, path)).statusCode).toBe(200);
     server.clock.now = daysAfter(3);
     expect((await get(server, path)).statusCode).toBe(404);
     expect((await postForm(server.app, path, {})).body).toContain('This link no longer works');
@@ -583,7 +586,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     await expectSound(server);
   });
 
-  test('keeps the address when it proves it, or pays, before the other account proves it', async () => {
+  test('keeps the address when it pays before the other account proves it', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);
     const holder = await newcomer(server, 'new@example.com');
@@ -629,6 +632,23 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(world.sandbox.objects.subscriptions.get(subscription)).toMatchObject({ status: 'active' });
     await deliverWaiting(world);
     expect((await postForm(world.app, path, {})).body).toContain('belongs to another account');
+    expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
+  });
+
+  test('is not deleted when it is paid for at the moment in which its checkout is closed', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await proven(world);
+    const holder = await newcomer(world, 'new@example.com');
+    const session = sessionIdOf(await pressUpgrade(world, holder));
+    await askFor(world, ann, 'new@example.com');
+    const { sessions } = clientOf(world).checkout;
+    const expire = sessions.expire.bind(sessions);
+    vi.spyOn(sessions, 'expire').mockImplementationOnce((id) => {
+      world.sandbox.acts.pay(session);
+      return expire(id);
+    });
+    expect((await postForm(world.app, await provePath(world, ann), {})).statusCode).toBe(409);
+    await deliverWaiting(world);
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
@@ -695,22 +715,17 @@ describe('a changed address is told to Stripe', () => {
     const ann = await newcomer(world);
     await subscribe(world, ann);
     await deliverWaiting(world);
-    const { db, stripe } = world;
-    if (!stripe) throw new Error('no key');
+    const { db } = world;
+    const stripe = clientOf(world);
     const { id } = await db.customer.findFirstOrThrow();
     return { world, ann, db, stripe, id };
   }
 
   test('for the customer that the outbox names, and repeating it does no harm', async () => {
-    const world = await startWorld();
-    const ann = await newcomer(world);
-    await subscribe(world, ann);
-    await deliverWaiting(world);
+    const { world, ann, db, stripe } = await newSubscriber();
     await askFor(world, ann, 'new@example.com');
     const [item] = await outbox(world, 'stripe.customer-address');
     const { customerId } = JSON.parse(item?.data ?? '{}') as { customerId: string };
-    const { db, stripe } = world;
-    if (!stripe) throw new Error('no key');
     for (let n = 0; n < 2; n += 1) {
       expect(await tellCustomerAddress({ db, stripe }, customerId, START)).toBe('told');
       expect(world.sandbox.objects.customers.get(customerId)).toMatchObject({ email: 'new@example.com' });
@@ -743,14 +758,13 @@ describe('a changed address is told to Stripe', () => {
   test('when it changed while Stripe made the customer', async () => {
     const world = await startWorld();
     const ann = await newcomer(world);
-    const { stripe } = world;
-    if (!stripe) throw new Error('no key');
+    const stripe = clientOf(world);
     const create = stripe.customers.create.bind(stripe.customers);
     stripe.customers.create = async (...given: Parameters<typeof create>) => {
       expect((await askFor(world, ann, 'new@example.com')).statusCode).toBe(303);
       return create(...given);
     };
-    sessionIdOf(await pressUpgrade(world, ann));
+    await pressUpgrade(world, ann);
     const { id } = await world.db.customer.findFirstOrThrow();
     expect(await outbox(world)).toMatchObject([
       { kind: 'stripe.customer-address', userId: ann.id, data: JSON.stringify({ customerId: id }) },

@@ -138,9 +138,10 @@ async function setAddress(
 ): Promise<void> {
   const { id: userId } = user;
   const emailHash = await hashEmail(tx, email);
-  // A different +tag is the same address to us: what was paid under the old one still counts.
+  // A different +tag is the same address to us: what was paid or proven under the old one still counts.
   const moved = emailHash !== user.emailHash && { emailHash, emailSetAt: tx.now };
-  if (moved && (await leaveAddress(tx, user))) {
+  const counts = moved ? await leaveAddress(tx, user) : user.emailProvenAt !== null && !isProven;
+  if (counts) {
     const former = { userId, emailHash: user.emailHash };
     await tx.formerAddress.upsert({ where: { userId_emailHash: former }, create: former, update: {} });
   }

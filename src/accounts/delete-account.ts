@@ -67,6 +67,20 @@ export async function deleteAccount(
 }
 
 /**
+ * Closes an account's open checkout at Stripe, so that nobody can pay in it any more.
+ *
+ * @throws StripeError when Stripe cannot be reached
+ */
+export async function closeAtStripe(
+  { db, stripe }: Pick<DeletionParts, 'db' | 'stripe'>,
+  userId: string,
+): Promise<Checkout | null> {
+  const checkout = await db.checkout.findUnique({ where: { userId } });
+  if (stripe && checkout?.sessionId) await expire(stripe, checkout.sessionId);
+  return checkout;
+}
+
+/**
  * Closes an account's open checkout and cancels its subscriptions at Stripe. This happens outside any
  * transaction, so `eraseAccount` checks that nothing was added since.
  *
@@ -76,16 +90,13 @@ export async function endAtStripe(
   { db, stripe, products }: DeletionParts,
   userId: string,
 ): Promise<EndedAtStripe | 'payments-not-set-up'> {
-  const checkout = await db.checkout.findUnique({ where: { userId } });
+  const checkout = await closeAtStripe({ db, stripe }, userId);
   const customers = await db.customer.findMany({
     where: { userId, deletedAt: null },
     include: { subscriptions: { where: { counted: true }, select: { id: true } } },
   });
   if (customers.length > 0 && !stripe) return 'payments-not-set-up';
-  if (stripe) {
-    if (checkout?.sessionId) await expire(stripe, checkout.sessionId);
-    for (const customer of customers) await cancelAll(stripe, customer, products);
-  }
+  if (stripe) for (const customer of customers) await cancelAll(stripe, customer, products);
   return { userId, checkout, customerIds: customers.map(({ id }) => id) };
 }
 

@@ -9,7 +9,7 @@ import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
-import { endAtStripe, eraseAccount } from './delete-account.ts';
+import { closeAtStripe, endAtStripe, eraseAccount } from './delete-account.ts';
 import type { DeletionParts, EndedAtStripe } from './delete-account.ts';
 
 /** What a link proves. */
@@ -66,8 +66,12 @@ export async function proveAddress(
 
   const holder =
     proof.holder === 'unclaimed' ? await db.user.findUnique({ where: { email: address } }) : null;
-  // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
-  if (holder && (await hasPaidAtStripe(parts, holder.id))) return 'address-taken';
+  if (holder) {
+    // Before we ask about payments: afterwards nobody can make one in it.
+    await closeAtStripe(parts, holder.id);
+    // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
+    if (await hasPaidAtStripe(parts, holder.id)) return 'address-taken';
+  }
   const ended = holder && (await endAtStripe(parts, holder.id));
   if (ended === 'payments-not-set-up') return ended;
   return inTransaction(db, now, async (tx) => {
