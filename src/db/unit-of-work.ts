@@ -45,9 +45,7 @@ export async function decideAll<T>(
   let answers = NO_ANSWERS;
   for (;;) {
     const { rows, decided, questions, afterCommit } = decideOnce(tx, programme, loaded, answers, decisions);
-    // No question is new, so another round would end the same way.
-    const isAnswered = questions.every(({ about, ids }) => ids.every((id) => answers[about].has(id)));
-    if (isAnswered) {
+    if (questions.length === 0) {
       await write(tx, loaded, rows);
       afterCommit.forEach(tx.afterCommit);
       return decided;

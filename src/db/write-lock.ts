@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 
 // SQLite has one write lock for all processes and no queue for it. Waiting processes poll with pauses that grow to 100
-// ms, so a process that commits back to back can starve them. Ours poll at short, even intervals and leave gaps longer
-// than those.
+// ms, so a process that commits back to back can starve them. Ours poll at short, even intervals, and one that has held
+// the lock for long leaves a gap in which all of them poll.
 
 const POLL_MS = 2;
 
@@ -52,13 +52,16 @@ export interface Gaps {
   start: () => () => void;
 }
 
-export function createGaps(): Gaps {
+/** @param clock milliseconds since some instant */
+export function createGaps(clock = () => performance.now()): Gaps {
   let heldMs = 0;
   let freeMs = 0;
-  let releasedAt = performance.now();
+  let releasedAt = clock();
   return {
     leaveGap: async () => {
-      freeMs += performance.now() - releasedAt;
+      const pauseMs = clock() - releasedAt;
+      // A shorter one can pass between two polls of every other process.
+      if (pauseMs >= POLL_MS) freeMs += pauseMs;
       if (heldMs < TURN_MS) return;
       // An idle process leaves enough room anyway.
       const missingMs = Math.max(GAP_MS, heldMs * GAP_SHARE) - freeMs;
@@ -66,9 +69,9 @@ export function createGaps(): Gaps {
       heldMs = freeMs = 0;
     },
     start: () => {
-      const takenAt = performance.now();
+      const takenAt = clock();
       return () => {
-        releasedAt = performance.now();
+        releasedAt = clock();
         heldMs += releasedAt - takenAt;
       };
     },

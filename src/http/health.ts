@@ -52,9 +52,11 @@ export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): 
     } catch (error) {
       const status = isUnreachable(error)
         ? 'the database cannot be reached'
-        : error instanceof TooLate || isBusyOrUnreachable(error)
+        : error instanceof TooLate
           ? `the database is busy: no answer within ${ANSWER_MS / 1000} s`
-          : 'the check failed; the log says why';
+          : isBusyOrUnreachable(error)
+            ? 'the database is busy'
+            : 'the check failed; the log says why';
       request.log.error({ err: error }, status);
       return reply.status(503).send({ status });
     }
