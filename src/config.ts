@@ -123,13 +123,13 @@ function isTooWide(entry: string): boolean {
   return Number(bits) < (ipaddr.IPv6.parse(address).isIPv4MappedAddress() ? 96 + 8 : 7);
 }
 
-function proxiesWanted(value: string): string {
-  const wanted = 'the addresses or CIDRs of the proxies in front, with commas between them';
-  if (/^\s*\d+\s*$/.test(value)) return `${wanted}: a number would trust nobody`;
+function validProxies(value: string): string {
+  const valid = 'the addresses or CIDRs of the proxies in front, with commas between them';
+  if (/^\s*\d+\s*$/.test(value)) return `${valid}: a number would trust nobody`;
   if (value.split(',').some((entry) => isTooWide(entry.trim()))) {
-    return `${wanted}: a range as wide as this one includes clients, and each of them could then forge its address`;
+    return `${valid}: a range as wide as this one includes clients, and each of them could then forge its address`;
   }
-  return wanted;
+  return valid;
 }
 
 /** A repeated piece, even if the last repeat is cut short, is as easy to guess as the piece itself. */
@@ -148,11 +148,11 @@ export function isStrongSecret(value: string): boolean {
 /** Older prices have ids of any form, so only reject the prefixes of products and keys. */
 const priceId = z.string().regex(/^(?!(?:prod|sk|rk|pk|whsec)_)\S+$/);
 
-/** Each variable's schema and what it wants, in words that follow its name in an error. */
+/** Each variable's schema and what its value must be, in words that follow its name in an error. */
 const VARIABLES = {
   NODE_ENV: [
     z.enum(['development', 'test', 'production']).optional(),
-    'production, development or test, in lower case, or no value',
+    'production, development or test, in lower case, or empty',
   ],
   HOST: [z.string().default('127.0.0.1'), 'an address to listen on'],
   PORT: [wholeNumber(1, 65_535).default(3000), 'a port, 1 to 65535'],
@@ -188,7 +188,7 @@ const VARIABLES = {
     z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     'one of fatal, error, warn, info, debug, trace, silent',
   ],
-  TRUST_PROXY: [list((entry) => isAddressOrRange(entry) && !isTooWide(entry)).default([]), proxiesWanted],
+  TRUST_PROXY: [list((entry) => isAddressOrRange(entry) && !isTooWide(entry)).default([]), validProxies],
   REFERRAL_CLAWBACK_DAYS: [wholeNumber(0, 3650).default(30), 'a whole number of days, 0 to 3650'],
   EVENT_RETENTION_DAYS: [wholeNumber(1, 3650).default(90), 'a whole number of days, 1 to 3650'],
   SMTP_URL: [
@@ -248,7 +248,7 @@ export interface CheckedConfig {
 /**
  * Reads the configuration. An empty variable counts as unset.
  *
- * @throws PlainError with one line that names the variable and what it wants
+ * @throws PlainError with one line that names the variable and what it must be
  */
 export function readConfig(env: NodeJS.ProcessEnv): Config {
   const { config, problems } = checkConfig(env);
@@ -275,12 +275,12 @@ export function checkConfig(env: NodeJS.ProcessEnv): CheckedConfig {
 function parse(env: NodeJS.ProcessEnv): { values: Variables; problems: Remark[] } {
   const problems: Remark[] = [];
   const values = VARIABLE_NAMES.map((name) => {
-    const [type, wants] = VARIABLES[name];
+    const [type, describe] = VARIABLES[name];
     const value = env[name] === '' ? undefined : env[name];
     const parsed = type.safeParse(value);
     if (parsed.success) return [name, parsed.data];
-    const wanted = typeof wants === 'string' ? wants : wants(value ?? '');
-    problems.push({ name, says: `${name} wants ${wanted}.` });
+    const valid = typeof describe === 'string' ? describe : describe(value ?? '');
+    problems.push({ name, says: `${name} must be ${valid}.` });
     return [name, type.parse(undefined)];
   });
   return { values: Object.fromEntries(values) as Variables, problems };

@@ -191,7 +191,7 @@ describe('an unusable DATABASE_URL stops both programs with one line, without th
     [
       'no database named',
       () => Promise.resolve(`postgresql://tandem:${SECRET}@127.0.0.1`),
-      /^DATABASE_URL wants file: and the path of a SQLite database, or postgresql:/,
+      /^DATABASE_URL must be file: and the path of a SQLite database, or postgresql:/,
     ],
   ];
 

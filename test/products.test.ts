@@ -64,7 +64,7 @@ describe('STRIPE_PRODUCTS', () => {
     expect(readConfig(ENV).stripe.products).toEqual(['prod_also_ours', OURS]);
     expect(readConfig({}).stripe.products).toBeNull();
     expect(() => readConfig({ STRIPE_PRODUCTS: 'price_m' })).toThrow(
-      'STRIPE_PRODUCTS wants the ids of products at Stripe (prod_…), with commas between them.',
+      'STRIPE_PRODUCTS must be the ids of products at Stripe (prod_…), with commas between them.',
     );
   });
 

@@ -53,7 +53,7 @@ test('each invitation shows what became of it, and only a masked address of the 
   await signUp(server, 'carol@example.org', ann.code);
   const { friend } = await friendPays(server, ann.code, 'ben@example.com');
   const text = await words(server, ann);
-  expect(text).toContain('c•••@e•••.org joined. No days credited.');
+  expect(text).toContain('c•••@e•••.org joined. No days so far.');
   expect(text).toContain(
     'b•••@e•••.com joined. First payment on 10 January 2027 : you got the days. It counts under Active credits until 24 February 2027 .',
   );
@@ -105,24 +105,36 @@ test('the page lists the newest 50 invitations, the export all', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const template = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
-  const ids = Array.from({ length: 53 }, () => randomUUID());
+  const second = (n: number) => new Date(START.getTime() + n * 1000);
+  const invited = Array.from({ length: 53 }, (_, n) => ({
+    id: randomUUID(),
+    // The three oldest are the only ones that start with an o.
+    email: `${n < 3 ? 'oldest' : 'newer'}-${n}@example.com`,
+    createdAt: second(n),
+  }));
   await server.db.user.createMany({
-    data: ids.map((id) => ({ ...template, id, code: id, email: `${id}@example.com`, emailHash: id })),
+    data: invited.map((one) => ({ ...template, ...one, code: one.id, emailHash: one.id })),
   });
   await server.db.referral.createMany({
-    data: ids.map((id) => ({
+    data: invited.map(({ id, createdAt }) => ({
       id: randomUUID(),
       referrerId: ann.id,
       referredId: id,
       referredHash: id,
-      createdAt: server.clock.now,
+      createdAt,
     })),
   });
+  server.clock.now = second(53);
   const text = await words(server, ann);
-  expect(text.match(/ joined\./g)).toHaveLength(50);
+  expect(text.match(/ n•••@e•••\.com joined\./g)).toHaveLength(50);
+  expect(text).not.toContain('o•••@e•••.com');
   expect(text).toContain('Earlier invitations are in your data export.');
-  const exported = (await open(server, ann, '/settings/export')).json<{ invitations: unknown[] }>();
-  expect(exported.invitations).toHaveLength(53);
+  const exported = (await open(server, ann, '/settings/export')).json<{
+    invitations: { friend: string }[];
+  }>();
+  const friends = exported.invitations.map(({ friend }) => friend);
+  expect(friends).toHaveLength(53);
+  expect(friends.filter((friend) => friend === 'o•••@e•••.com')).toHaveLength(3);
 });
 
 test.each([
@@ -153,7 +165,7 @@ test('the history of credit shows grants, what was used, and when it was paused'
   expect(text).toContain('paused while you pay. The countdown starts when your plan ends.');
 });
 
-test('of a long history the newest 50 lines are shown, with the number of the others', async () => {
+test('of a long history the newest 50 lines are shown, newest first, and the export has all entries', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const grants = 400;
@@ -164,14 +176,15 @@ test('of a long history the newest 50 lines are shown, with the number of the ot
       seq: n + 1,
       at: second(n),
       kind: 'grant',
-      seconds: 2 * 86_400,
+      // The last one is larger.
+      seconds: (n === grants - 1 ? 3 : 2) * 86_400,
       causeId: `gift ${n}`,
     })),
   });
   await server.db.user.update({
     where: { id: ann.id },
     data: {
-      creditUntil: second(grants * 2 * 86_400),
+      creditUntil: second((grants * 2 + 1) * 86_400),
       creditEntryCount: grants,
       creditEntryAt: second(grants - 1),
     },
@@ -180,10 +193,14 @@ test('of a long history the newest 50 lines are shown, with the number of the ot
   await expectSound(server);
 
   const text = await words(server, ann);
-  expect(text).toContain('You were given 800 days of paid access.');
+  expect(text).toContain('You were given 801 days of paid access.');
   // Between two grants, one second of credit was used.
   expect(text.match(/Added by us/g)).toHaveLength(25);
   expect(text.match(/Used as paid access/g)).toHaveLength(25);
+  expect(text.match(/Added by us \+\d days/g)?.slice(0, 2)).toEqual([
+    'Added by us +3 days',
+    'Added by us +2 days',
+  ]);
   expect(text).toContain('Earlier entries are in your data export.');
   const exported = (await open(server, ann, '/settings/export')).json<{ creditEntries: unknown[] }>();
   expect(exported.creditEntries).toHaveLength(grants);

@@ -160,7 +160,7 @@ test.each([
   ['EVENT_RETENTION_DAYS', '0'],
 ])('a bad %s stops the start with one line that names it, before anything is done', async (name, value) => {
   const folder = await emptyFolder();
-  expect(await failure({ [name]: value }, folder)).toMatch(new RegExp(`^${name} wants `));
+  expect(await failure({ [name]: value }, folder)).toMatch(new RegExp(`^${name} must be `));
   expect(await readdir(folder)).toEqual([]);
 });
 
@@ -207,7 +207,7 @@ test.each([
   ['REFERRAL_CLAWBACK_DAYS', '1e3'],
   ['EVENT_RETENTION_DAYS', 'forever'],
 ])('%s=%s is refused with the name of the variable', (name, value) => {
-  expect(() => readConfig({ [name]: value })).toThrow(new RegExp(`^${name} wants [^\\n]+$`));
+  expect(() => readConfig({ [name]: value })).toThrow(new RegExp(`^${name} must be [^\\n]+$`));
 });
 
 test('TRUST_PROXY says why it takes no number and no range that includes everybody', () => {
@@ -224,7 +224,7 @@ test.each(['10.0.0.0/8', '172.16.0.0/12', 'fc00::/7', 'fe80::/10', '::ffff:10.0.
 
 test('when several variables are bad, the start names the first one and where to see the others', () => {
   expect(() => readConfig({ PORT: 'http', LOG_LEVEL: 'loud', TRUST_PROXY: '1' })).toThrow(
-    /^PORT wants [^\n]+ \(The command check-config shows 2 more\.\)$/,
+    /^PORT must be [^\n]+ \(The command check-config shows 2 more\.\)$/,
   );
 });
 
@@ -280,7 +280,7 @@ test.each([
 
 test('as a process, a bad variable exits 1 with one line on stderr and creates nothing', async () => {
   const folder = await emptyFolder();
-  expect(await failureOfProcess({ PORT: 'http' }, folder)).toMatch(/^PORT wants /);
+  expect(await failureOfProcess({ PORT: 'http' }, folder)).toMatch(/^PORT must be /);
   expect(await readdir(folder)).toEqual([]);
 });
 

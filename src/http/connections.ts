@@ -32,7 +32,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     const networks = openOf.size + (openOf.has(newcomer) ? 0 : 1);
     for (const open of openOf.values()) if (open.size > largest.size) largest = open;
     if (largest.size <= Math.max(1, connections / networks)) return undefined;
-    return [...largest].find((socket) => answerOn(socket) !== 'awaited');
+    return [...largest].find((socket) => answerOn(socket) !== 'waiting');
   }
 
   function oldestOfAll(): Socket | undefined {
@@ -86,7 +86,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
 }
 
 /** How far the answer on a connection has come; null while it has no complete request. */
-type AnswerOn = (socket: Socket) => 'awaited' | 'being read' | 'sent' | null;
+type AnswerOn = (socket: Socket) => 'waiting' | 'sending' | 'sent' | null;
 
 function watchAnswers(server: Server): AnswerOn {
   const exchanges = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
@@ -102,7 +102,7 @@ function watchAnswers(server: Server): AnswerOn {
     const exchange = exchanges.get(socket);
     if (!exchange?.request.complete) return null;
     if (exchange.response.writableFinished) return 'sent';
-    return exchange.response.headersSent ? 'being read' : 'awaited';
+    return exchange.response.headersSent ? 'sending' : 'waiting';
   };
 }
 

@@ -22,7 +22,10 @@ const overview = z
     creditDays: z.int().meta({ description: 'Days of credit left, rounded up.' }),
     access: z.object({
       granted: z.boolean(),
-      until: z.date().nullable().meta({ description: 'When this access ends, if known.' }),
+      until: z.date().nullable().meta({
+        description:
+          'The end of the current period, the trial or the credit, or the date of a planned cancellation; null if unknown. A plan that renews goes on after it.',
+      }),
       reason: z.enum(['paid', 'trial', 'credit']).nullable(),
     }),
     referral: z.object({

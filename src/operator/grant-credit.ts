@@ -35,9 +35,12 @@ export async function grantCredit(
       return creditView(grant(unit, user, days * DAY_SECONDS, cause), unit.now);
     }),
   );
-  const held = creditHeld ? ', if it ran from now on; it is held while they pay' : '';
+  const until = formatInstant(creditUntil);
+  const credit = creditHeld
+    ? `. It is held while they pay, and would last until ${until} if it ran from now on.`
+    : `: credit until ${until}.`;
   return {
-    text: `${nameOf(account)} has ${counted(days, 'more day')}: credit until ${formatInstant(creditUntil)}${held}.`,
+    text: `${nameOf(account)} has ${counted(days, 'more day')}${credit}`,
     json: { email: account.email, days, creditUntil },
   };
 }

@@ -35,12 +35,12 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
   const problems: string[] = [];
   if (failedEvents > 0) {
     problems.push(
-      `${counted(failedEvents, 'Stripe event')} could not be handled. "events --failed" shows why; fix the cause, then "replay" each of them.`,
+      `${counted(failedEvents, 'Stripe event')} could not be handled. "events --failed" shows why. Fix the cause, then run "replay" with the id of each event.`,
     );
   }
   if (failed > 0) {
     problems.push(
-      `${counted(failed, 'email or change at Stripe', 'emails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why; fix the cause. "mail-resend" sends one again, or says why it cannot.`,
+      `${counted(failed, 'email or change at Stripe', 'emails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why. Fix the cause. "mail-resend" sends one again, or says why it cannot.`,
     );
   }
   if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {

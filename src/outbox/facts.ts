@@ -8,7 +8,7 @@ import type { MailWork } from './kinds.ts';
 /** `not-started`: no payment for it has gone through yet. `ended`: it has ended, or there is none. */
 export type PlanState = 'live' | 'not-started' | 'ended';
 
-/** The data of an email that proves a new address. It goes to that address, so it is none of those to the account's own. */
+/** The data of an email that proves a new address. It does not count towards the daily limit of the account's own address. */
 const TO_A_NEW_ADDRESS = JSON.stringify({ isChange: true });
 
 /** Why an email about days is dropped after their reversal. */
@@ -23,10 +23,7 @@ export interface MailFacts {
   user: User | null;
   /** The conversion that the email is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
-  /**
-   * Whether the email about that conversion's days is still queued, or was dropped because they were reversed, and none
-   * about a restoration was sent.
-   */
+  /** Whether no email has told the account of these days yet. */
   grantNeverAnnounced: boolean;
   /** Whether the invoice that the email is about has been paid. */
   invoicePaid: boolean;
@@ -98,7 +95,10 @@ function planStateOf(subscriptions: readonly Subscription[]): PlanState {
 /** Statuses of a subscription whose first payment has not gone through. */
 const UNSTARTED: ReadonlySet<string> = new Set(['incomplete', 'incomplete_expired']);
 
-/** Whether no email has told the account of a conversion's days, neither about the grant nor about a restoration. */
+/**
+ * Whether no email has told the account of a conversion's days: the one about the grant is still queued or was dropped
+ * after their reversal, and none about a restoration was sent.
+ */
 async function neverAnnounced(db: Db, userId: string | null, referralId: string): Promise<boolean> {
   const about = { userId, data: { contains: referralId } };
   const untold = await db.outboxItem.findFirst({

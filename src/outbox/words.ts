@@ -75,7 +75,7 @@ function whatStays(your: 'Your' | 'After that, your'): string {
   return `${your} portfolio stays in your browser, and you can still restore and export your cloud backups. Only new ones need paid access.`;
 }
 
-function ifNotYou({ contact }: WordsContext): string {
+function contactUs({ contact }: WordsContext): string {
   return contact === null ? 'contact us' : `write to ${contact}`;
 }
 
@@ -109,7 +109,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     paragraphs: [
       `The password of your ${context.brand} account was changed, and all other devices were logged out.`,
       'If that was you, there is nothing to do.',
-      `If it was not you, choose a new password now, then ${ifNotYou(context)}.`,
+      `If it was not you, choose a new password now, then ${contactUs(context)}.`,
     ],
     button: { label: 'Choose a new password', url: `${context.publicUrl}/forgot` },
   }),
@@ -127,7 +127,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     paragraphs: [
       `The email address of your ${context.brand} account was changed, and the new address was confirmed. You log in with the new address now, and this is the last email to the old one.`,
       'If that was you, there is nothing to do.',
-      `If it was not you, ${ifNotYou(context)} at once.`,
+      `If it was not you, ${contactUs(context)} at once.`,
     ],
   }),
   'mail.account-deleted': (_data, context) => ({
@@ -135,7 +135,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     paragraphs: [
       `Your ${context.brand} account was deleted, together with its cloud backups and its free days. If you had a plan, it was cancelled and you will not be charged again.`,
       `Thanks for trying ${context.brand}.`,
-      `If you did not delete it, ${ifNotYou(context)}.`,
+      `If you did not delete it, ${contactUs(context)}.`,
     ],
   }),
   'mail.days-granted': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
