@@ -132,6 +132,7 @@ test('a switch that the bank refuses to pay changes nothing and says so', async 
   expect(items.data[0]?.price.id).toBe(PRICES.monthly);
   // No price but those of the same product.
   expect(await press('switch', { price: 'price_unknown' })).toBe(303);
+  expect(sandbox.fresh()).toEqual([]);
 });
 
 test('a switch during a trial costs nothing, and the trial goes on', async () => {
