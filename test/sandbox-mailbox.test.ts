@@ -1,28 +1,17 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 
-import { startSandbox } from '../src/sandbox/sandbox.ts';
 import type { HandedMail, Sandbox } from '../src/sandbox/sandbox.ts';
 import { emptyFolder } from './support/process.ts';
+import { startTestSandbox } from './support/sandbox.ts';
 
 async function start(stateFile?: string): Promise<{ sandbox: Sandbox; page: string }> {
-  const sandbox = await startSandbox({
-    host: '127.0.0.1',
-    port: 0,
-    publicHost: '127.0.0.1',
-    localHost: '127.0.0.1',
-    seller: 'Tandem',
-    apiKey: 'sk_test_sandbox',
-    webhookSecret: 'whsec_sandbox',
-    webhookUrl: () => 'http://127.0.0.1:9/webhook',
-    prices: { monthly: 'price_monthly', annual: 'price_annual' },
+  const sandbox = await startTestSandbox({
     now: () => new Date('2027-01-10T09:00:00Z'),
-    log: () => undefined,
     ...(stateFile !== undefined && { stateFile }),
   });
-  onTestFinished(sandbox.close);
   return { sandbox, page: `http://127.0.0.1:${sandbox.apiPort}` };
 }
 

@@ -1,8 +1,9 @@
 import Stripe from 'stripe';
 import { expect, test } from 'vitest';
 
-import { PRICES, startHeldSandbox } from './support/held-sandbox.ts';
+import { startHeldSandbox } from './support/held-sandbox.ts';
 import type { HeldSandbox } from './support/held-sandbox.ts';
+import { PRICES } from './support/sandbox.ts';
 import { START } from './support/server.ts';
 
 const HOUR = 3600;

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 
-import { PRICES, startHeldSandbox } from './support/held-sandbox.ts';
+import { startHeldSandbox } from './support/held-sandbox.ts';
+import { PRICES } from './support/sandbox.ts';
 import { START } from './support/server.ts';
 
 /** A user who bought a plan and has opened the portal. */

@@ -1,12 +1,13 @@
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import Stripe from 'stripe';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 
-import { PRICES, startHeldSandbox } from './support/held-sandbox.ts';
+import { startHeldSandbox } from './support/held-sandbox.ts';
 import type { HeldSandbox } from './support/held-sandbox.ts';
+import { emptyFolder } from './support/process.ts';
+import { PRICES } from './support/sandbox.ts';
 import { START } from './support/server.ts';
 
 const HOUR = 3600;
@@ -234,9 +235,7 @@ test('a deleted customer is no longer charged', async () => {
 });
 
 test('with a state file, actions that came due while the sandbox was off happen at the start', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'sandbox-time-'));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const stateFile = join(folder, 'sandbox.json');
+  const stateFile = join(await emptyFolder(), 'sandbox.json');
   const first = await startHeldSandbox({ stateFile });
   const { subscription, customer } = await buy(first);
   first.acts.setCard(customer, 'declined');

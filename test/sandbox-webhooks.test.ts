@@ -1,58 +1,14 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { expect, test } from 'vitest';
 
-import Stripe from 'stripe';
-import { expect, onTestFinished, test } from 'vitest';
-
-import { startSandbox } from '../src/sandbox/sandbox.ts';
-
-const API_KEY = 'sk_test_sandbox';
-const SECRET = 'whsec_sandbox';
-const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
-
-/** A webhook receiver that checks each signature, records the event's id, and gives the answer it is told to. */
-async function startReceiver() {
-  const ids: string[] = [];
-  const receiver = { ids, status: 200 };
-  const server = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on('data', (chunk: Buffer) => chunks.push(chunk));
-    request.on('end', () => {
-      const signature = String(request.headers['stripe-signature']);
-      ids.push(new Stripe(API_KEY).webhooks.constructEvent(Buffer.concat(chunks), signature, SECRET).id);
-      response.writeHead(receiver.status).end();
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
-    server.close();
-  });
-  const { port } = server.address() as AddressInfo;
-  return Object.assign(receiver, { url: `http://127.0.0.1:${port}/webhook` });
-}
+import { delivered, NOWHERE, sandboxClient, startReceiver, startTestSandbox } from './support/sandbox.ts';
 
 async function start(webhookUrl: string) {
-  const sandbox = await startSandbox({
-    host: '127.0.0.1',
-    port: 0,
-    publicHost: 'localhost',
-    localHost: '127.0.0.1',
-    seller: 'Tandem',
-    apiKey: API_KEY,
-    webhookSecret: SECRET,
+  const log: string[] = [];
+  const sandbox = await startTestSandbox({
     webhookUrl: () => webhookUrl,
-    prices: PRICES,
-    now: () => new Date(),
-    log: () => undefined,
+    log: (line) => void log.push(line),
   });
-  onTestFinished(() => sandbox.close());
-  const stripe = new Stripe(API_KEY, {
-    host: '127.0.0.1',
-    port: sandbox.apiPort,
-    protocol: 'http',
-    maxNetworkRetries: 0,
-  });
-  return { ...sandbox, stripe };
+  return { ...sandbox, log, stripe: sandboxClient(sandbox) };
 }
 
 test('events that are held wait, oldest first', async () => {
@@ -62,29 +18,49 @@ test('events that are held wait, oldest first', async () => {
   await stripe.customers.create();
   await stripe.customers.create();
   expect(webhooks.waiting()).toEqual([...objects.events.keys()]);
-  expect(receiver.ids).toEqual([]);
+  expect(receiver.attempts).toEqual([]);
 });
 
 test('an event can be sent in any order, and more than once', async () => {
-  const receiver = await startReceiver();
+  const receiver = await startReceiver([500]);
   const { webhooks, stripe, objects } = await start(receiver.url);
   webhooks.hold();
   await stripe.customers.create();
   await stripe.customers.create();
   const [first = '', second = ''] = webhooks.waiting();
-  receiver.status = 500;
   expect(await webhooks.send(second)).toBe(500);
   expect(webhooks.waiting()).toEqual([first, second]);
-  receiver.status = 200;
   expect(await webhooks.send(second)).toBe(200);
   expect(webhooks.waiting()).toEqual([first]);
   expect(await webhooks.send(second)).toBe(200);
-  expect(receiver.ids).toEqual([second, second, second]);
+  expect(receiver.attempts.map(({ id }) => id)).toEqual([second, second, second]);
   expect(objects.events.get(second)).toMatchObject({ pending_webhooks: 0 });
   await expect(webhooks.send('evt_none')).rejects.toThrow('does not exist');
 });
 
-test('a dropped event is never sent automatically and stays in the list', async () => {
+test('a dropped event is not tried again', async () => {
+  const receiver = await startReceiver([500, 500]);
+  const sandbox = await start(receiver.url);
+  const { webhooks, stripe, log } = sandbox;
+  /** Creates an event, and waits until its retry is scheduled. */
+  const fail = async (): Promise<void> => {
+    const failed = log.length;
+    await stripe.customers.create();
+    await expect
+      .poll(() => log.slice(failed))
+      .toEqual([expect.stringContaining('HTTP 500; next try in 1 s')]);
+  };
+  await fail();
+  await fail();
+  const [first = '', second = ''] = webhooks.waiting();
+  webhooks.drop(first);
+  // The retry of the first event would have begun before that of the second.
+  await delivered(sandbox);
+  await sandbox.close();
+  expect(receiver.attempts.map(({ id }) => id)).toEqual([first, second, second]);
+});
+
+test('a dropped event no longer waits, stays in the list, and can still be sent', async () => {
   const receiver = await startReceiver();
   const { webhooks, stripe } = await start(receiver.url);
   webhooks.hold();
@@ -99,13 +75,14 @@ test('a dropped event is never sent automatically and stays in the list', async 
     [first, 1],
   ]);
   expect(await webhooks.send(first)).toBe(200);
+  expect(receiver.attempts.map(({ id }) => id)).toEqual([first]);
   expect(() => {
     webhooks.drop('evt_none');
   }).toThrow('does not exist');
 });
 
 test('where nobody answers the status is 0', async () => {
-  const { webhooks, stripe } = await start('http://127.0.0.1:9');
+  const { webhooks, stripe } = await start(NOWHERE);
   webhooks.hold();
   await stripe.customers.create();
   const [event = ''] = webhooks.waiting();

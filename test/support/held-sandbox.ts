@@ -1,41 +1,14 @@
-import { Stripe } from 'stripe';
-import { onTestFinished } from 'vitest';
-
-import { startSandbox } from '../../src/sandbox/sandbox.ts';
+import { sandboxClient, startTestSandbox } from './sandbox.ts';
 import { START } from './server.ts';
-
-const API_KEY = 'sk_test_sandbox';
-
-/** What the sandbox sells in its own tests. */
-export const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
 
 export type HeldSandbox = Awaited<ReturnType<typeof startHeldSandbox>>;
 
 /** A sandbox on its own, with held events and a clock that the test moves. */
 export async function startHeldSandbox(extra: { stateFile?: string } = {}, now = START) {
   const clock = { now };
-  const sandbox = await startSandbox({
-    host: '127.0.0.1',
-    port: 0,
-    publicHost: 'localhost',
-    localHost: '127.0.0.1',
-    seller: 'Tandem',
-    apiKey: API_KEY,
-    webhookSecret: 'whsec_sandbox',
-    webhookUrl: () => 'http://127.0.0.1:9',
-    prices: PRICES,
-    now: () => clock.now,
-    log: () => undefined,
-    ...extra,
-  });
+  const sandbox = await startTestSandbox({ now: () => clock.now, ...extra });
   sandbox.webhooks.hold();
-  onTestFinished(() => sandbox.close());
-  const stripe = new Stripe(API_KEY, {
-    host: '127.0.0.1',
-    port: sandbox.apiPort,
-    protocol: 'http',
-    maxNetworkRetries: 0,
-  });
+  const stripe = sandboxClient(sandbox);
   let seen = 0;
 
   /** The events since the last call. */

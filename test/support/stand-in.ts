@@ -1,4 +1,4 @@
-import { Stripe } from 'stripe';
+import type { Stripe } from 'stripe';
 import { expect, onTestFinished } from 'vitest';
 
 import { eventContextOf } from '../../src/stripe/handle-event.ts';
@@ -6,10 +6,9 @@ import { reconcile } from '../../src/stripe/reconcile/reconcile.ts';
 import type { ReconcileReport } from '../../src/stripe/reconcile/report.ts';
 import { startSandbox } from '../../src/sandbox/sandbox.ts';
 import type { Sandbox } from '../../src/sandbox/sandbox.ts';
+import { SANDBOX_OPTIONS, sandboxClient } from './sandbox.ts';
 import { clientOf, postForm, START, startTestServer, WEBHOOK_SECRET } from './server.ts';
 import type { Person, TestServer } from './server.ts';
-
-const API_KEY = 'sk_test_standin';
 
 /** The server under test with the stand-in for Stripe, both on one clock. */
 export interface World extends TestServer {
@@ -23,32 +22,21 @@ export async function startWorld(env: NodeJS.ProcessEnv = {}): Promise<World> {
   const clock = { now: START };
   let webhookUrl = '';
   const sandbox = await startSandbox({
-    host: '127.0.0.1',
-    port: 0,
+    ...SANDBOX_OPTIONS,
     publicHost: '127.0.0.1',
-    localHost: '127.0.0.1',
-    seller: 'Tandem',
-    apiKey: API_KEY,
     webhookSecret: WEBHOOK_SECRET,
     webhookUrl: () => webhookUrl,
     prices: { monthly: 'price_m', annual: 'price_a' },
     otherPrice: 'price_other',
     now: () => clock.now,
-    log: () => undefined,
   });
   sandbox.webhooks.hold();
   const server = await startTestServer(
-    { STRIPE_API_KEY: API_KEY, STRIPE_API_BASE: sandbox.url, ...env },
+    { STRIPE_API_KEY: SANDBOX_OPTIONS.apiKey, STRIPE_API_BASE: sandbox.url, ...env },
     clock,
   );
   webhookUrl = `${await server.app.listen({ host: '127.0.0.1', port: 0 })}/api/stripe/webhook`;
-  const { hostname, port } = new URL(sandbox.url);
-  const merchant = new Stripe(API_KEY, {
-    protocol: 'http',
-    host: hostname,
-    port: Number(port),
-    telemetry: false,
-  });
+  const merchant = sandboxClient(sandbox);
   let stopped: Promise<void> | null = null;
   const stop = (): Promise<void> => {
     stopped ??= server.stop().then(() => sandbox.close());
