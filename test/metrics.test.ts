@@ -7,6 +7,7 @@ import { Prisma } from '../src/db/generated/client.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';
 import { queueNow } from '../src/outbox/queue.ts';
+import { invitedFriend } from './support/invited-friend.ts';
 import { startMailServer } from './support/mail-server.ts';
 import { otherConnection, refuseCommits, refuseWrites } from './support/other-connection.ts';
 import { mailEnv, startTestSender } from './support/sender.ts';
@@ -22,7 +23,6 @@ import {
   startTestServer,
   userRow,
 } from './support/server.ts';
-import type { TestServer } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
 beforeEach(() => {
@@ -45,12 +45,6 @@ async function scrape(app: FastifyInstance): Promise<(line: string) => number> {
 
 function events(type: string, outcome: string): string {
   return `tandem_events_total{type="${type}",outcome="${outcome}"}`;
-}
-
-async function referredBuyer(server: TestServer) {
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  return { referrer, friend, stripe: buyer(friend.id) };
 }
 
 describe('event metrics', () => {
@@ -92,7 +86,7 @@ describe('event metrics', () => {
 describe('metrics of conversions, reversals, restorations and days granted', () => {
   test('conversions, reversals, restorations and granted days are counted when they happen', async () => {
     const server = await startTestServer();
-    const { stripe } = await referredBuyer(server);
+    const { stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     await deliverAll(server, [stripe.invoicePaid(), stripe.invoicePaymentPaid()]);
     const converted = await scrape(server.app);
@@ -112,7 +106,7 @@ describe('metrics of conversions, reversals, restorations and days granted', () 
 
   test('only committed changes are counted', async () => {
     const server = await startTestServer();
-    const { friend, stripe } = await referredBuyer(server);
+    const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);
     const { lift } = await refuseCommits(server, 'CreditEntry');
     const event = stripe.created();
@@ -189,7 +183,7 @@ describe('metrics are updated after the commit', () => {
 
 test('the metrics measure the process itself and name nobody', async () => {
   const server = await startTestServer();
-  const { referrer, friend, stripe } = await referredBuyer(server);
+  const { referrer, friend, stripe } = await invitedFriend(server);
   const all = [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()];
   await deliverAll(server, all);
   const { body } = await server.app.inject({ url: '/metrics' });
@@ -305,7 +299,7 @@ describe('the log', () => {
 
   test('the log names the request, event and type of a failure, and no personal data', async () => {
     const { server, lines, said } = await logging();
-    const { friend, stripe } = await referredBuyer(server);
+    const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted()]);
     await refuseWrites(server, 'UPDATE', 'User');
     const event = stripe.created();

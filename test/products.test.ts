@@ -4,6 +4,8 @@ import { readConfig } from '../src/config.ts';
 import type { OutboxItem } from '../src/db/generated/client.ts';
 import { readMailFacts } from '../src/outbox/facts.ts';
 import type { MailWork } from '../src/outbox/kinds.ts';
+import { findings } from './support/findings.ts';
+import { invitedFriend } from './support/invited-friend.ts';
 import {
   DAY,
   daysAfter,
@@ -13,7 +15,6 @@ import {
   startTestServer,
   userRow,
 } from './support/server.ts';
-import { findings } from './support/findings.ts';
 import type { TestServer } from './support/server.ts';
 import {
   deliverWaiting,
@@ -21,6 +22,7 @@ import {
   passTime,
   pressUpgrade,
   reconcileWorld,
+  sessionIdOf,
   startWorld,
   subscribe,
 } from './support/stand-in.ts';
@@ -37,8 +39,7 @@ const of = (...products: unknown[]) => ({ items: { data: products.map((product) 
 
 async function invited(env: NodeJS.ProcessEnv = ENV) {
   const server = await startTestServer(env);
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
+  const { friend, stripe } = await invitedFriend(server);
   const hear = async (day: number, ...events: object[]): Promise<void> => {
     server.clock.now = daysAfter(day);
     for (const event of events) expect((await deliver(server, event)).statusCode).toBe(200);
@@ -48,7 +49,7 @@ async function invited(env: NodeJS.ProcessEnv = ENV) {
     const referral = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
     return { tier, converted: referral.convertedAt !== null, reversed: referral.reversedAt !== null };
   };
-  return { server, friend, stripe: buyer(friend.id), hear, state };
+  return { server, friend, stripe, hear, state };
 }
 
 /** The checks of `doctor` that find something. */
@@ -286,11 +287,8 @@ describe('STRIPE_PRODUCTS with the stand-in for Stripe', () => {
 
   test('reconcile proves a payment of ours that no event reported', async () => {
     const server = await startWorld({ STRIPE_PRODUCTS: 'prod_sandbox' });
-    const referrer = await signUp(server, 'referrer@example.com');
-    const friend = await signUp(server, 'friend@example.com', referrer.code);
-    server.sandbox.acts.pay(
-      new URL(await pressUpgrade(server, friend, 'annual')).pathname.split('/').at(-1) ?? '',
-    );
+    const { friend } = await invitedFriend(server);
+    server.sandbox.acts.pay(sessionIdOf(await pressUpgrade(server, friend, 'annual')));
     await passTime(server, 40 * DAY);
     dropWaiting(server);
     await reconcileWorld(server);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
-import { daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
+import { invitedFriend } from './support/invited-friend.ts';
+import { daysAfter, deliver, startTestServer, userRow } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
 type Buyer = ReturnType<typeof buyer>;
@@ -8,9 +9,7 @@ type Buyer = ReturnType<typeof buyer>;
 /** A friend who paid on day 0, with a converted referral. */
 async function conversion() {
   const server = await startTestServer();
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  const stripe = buyer(friend.id);
+  const { referrer, friend, stripe } = await invitedFriend(server);
   const hear = async (day: number, ...events: object[]): Promise<object[]> => {
     server.clock.now = daysAfter(day);
     const answers = [];

@@ -1,6 +1,7 @@
 import { describe, expect, inject, test } from 'vitest';
 
 import { examine } from '../src/operator/doctor.ts';
+import { invitedFriend } from './support/invited-friend.ts';
 import { seededRandom, shuffled } from './support/seeded-random.ts';
 import { daysAfter, deliver, signUp, START, startTestServer, userRow } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
@@ -170,8 +171,7 @@ describe('a referral is reversed exactly while no subscription holds, whatever a
 describe('payments and refunds in their real order', () => {
   async function invitation() {
     const server = await startTestServer();
-    const referrer = await signUp(server, 'referrer@example.com');
-    const friend = await signUp(server, 'friend@example.com', referrer.code);
+    const { referrer, friend } = await invitedFriend(server);
     const hear = async (day: number, events: readonly object[]): Promise<void> => {
       server.clock.now = daysAfter(day);
       for (const event of events) expect((await deliver(server, event)).statusCode).toBe(200);

@@ -2,6 +2,7 @@ import { describe, expect, inject, test } from 'vitest';
 
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
+import { invitedFriend } from './support/invited-friend.ts';
 import { permutations } from './support/permutations.ts';
 import {
   DAY,
@@ -32,9 +33,7 @@ interface Story {
 /** A friend who signed up with a code and has not paid yet. */
 async function invitation(env: NodeJS.ProcessEnv = {}): Promise<Story> {
   const server = await startTestServer(env);
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  return { server, referrer, friend, stripe: buyer(friend.id) };
+  return { server, ...(await invitedFriend(server)) };
 }
 
 const purchase = (stripe: Buyer) => [
@@ -898,8 +897,7 @@ describe('a first invoice of zero that arrives late', () => {
 describe('reversals with the stand-in for Stripe', () => {
   async function world() {
     const server = await startWorld();
-    const referrer = await signUp(server, 'referrer@example.com');
-    const friend = await signUp(server, 'friend@example.com', referrer.code);
+    const { referrer, friend } = await invitedFriend(server);
     const subscription = await subscribe(server, friend);
     await deliverWaiting(server);
     const story = { server, referrer, friend };
@@ -959,8 +957,7 @@ describe('reversals with the stand-in for Stripe', () => {
 
   test('the events of a purchase and its refund, delivered backwards, end in the same rows', async () => {
     const server = await startWorld();
-    const referrer = await signUp(server, 'referrer@example.com');
-    const friend = await signUp(server, 'friend@example.com', referrer.code);
+    const { referrer, friend } = await invitedFriend(server);
     const subscription = await subscribe(server, friend);
     await server.merchant.refunds.create({ payment_intent: paymentOf(server, subscription) });
     for (const id of server.sandbox.webhooks.waiting().reverse()) {

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 
 import { HANDLED_TYPES } from '../src/stripe/handle-event.ts';
 import { thinPayload } from '../src/stripe/objects/thin.ts';
-import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
+import { invitedFriend } from './support/invited-friend.ts';
+import { daysAfter, deliver, deliverAll, START, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
 
@@ -12,9 +13,7 @@ type StripeEvent = ReturnType<typeof stripeEvent>;
 /** A friend who was invited, and their side at Stripe, of which no event has arrived yet. */
 async function invitation() {
   const server = await startTestServer();
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  return { server, referrer, friend, stripe: buyer(friend.id) };
+  return { server, ...(await invitedFriend(server)) };
 }
 
 /** Everything that events can change, with names in place of ids that differ between servers. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
+import { invitedFriend } from './support/invited-friend.ts';
 import { keepBusy, refuseCommits, refuseWrites } from './support/other-connection.ts';
 import {
   daysAfter,
@@ -20,11 +21,9 @@ import { buyer, epoch } from './support/stripe-events.ts';
 /** An invited friend who has pressed Pay: the customer is linked, and the other events follow. */
 async function linkedFriend() {
   const server = await startTestServer();
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  const stripe = buyer(friend.id);
-  await deliverAll(server, [stripe.checkoutCompleted()]);
-  return { server, referrer, friend, stripe };
+  const people = await invitedFriend(server);
+  await deliverAll(server, [people.stripe.checkoutCompleted()]);
+  return { server, ...people };
 }
 
 /** What their own browser is shown. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
+import { invitedFriend } from './support/invited-friend.ts';
 import {
   DAY,
   daysAfter,
@@ -27,9 +28,7 @@ const seconds = (n: number): Date => new Date(START.getTime() + n * 1000);
 /** A referrer and an invited friend who has not been to the checkout. */
 async function invitation(env: NodeJS.ProcessEnv = {}) {
   const server = await startTestServer(env);
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  return { server, referrer, friend, stripe: buyer(friend.id) };
+  return { server, ...(await invitedFriend(server)) };
 }
 
 /** One event of each kind that would change something. */
