@@ -84,12 +84,7 @@ describe('a password is reset at the same time as another request', () => {
       const login = posting('/login', { email: 'ann@example.com', password: PASSWORD });
       const answers =
         order === 'the reset first'
-          ? await race(
-              one,
-              () => reset.post(one),
-              ['UPDATE', 'User', NEW_HASH],
-              () => login.post(other),
-            )
+          ? await raceTheReset(one, reset, other, login)
           : await race(
               one,
               () => login.post(one),
@@ -473,12 +468,7 @@ describe('an address is proven while', () => {
       const reset = posting(resetPathOf(one, mail), { password: NEW_PASSWORD });
       const answers =
         order === 'the reset first'
-          ? await race(
-              one,
-              () => reset.post(one),
-              ['UPDATE', 'User', NEW_HASH],
-              () => proof.post(other),
-            )
+          ? await raceTheReset(one, reset, other, proof)
           : await race(
               one,
               () => proof.post(one),
@@ -505,12 +495,7 @@ test('a reset link that was mailed is used twice at once: one of the two counts'
     posting(path, { password: NEW_PASSWORD }),
     posting(path, { password: 'another staple' }),
   ];
-  const answers = await race(
-    one,
-    () => first.post(one),
-    ['UPDATE', 'User', NEW_HASH],
-    () => second.post(other),
-  );
+  const answers = await raceTheReset(one, first, other, second);
   expect(answers.toSorted()).toEqual([303, 404]);
   expect(
     await loginStatus(one, 'ann@example.com', answers[0] === 303 ? NEW_PASSWORD : 'another staple'),

@@ -53,7 +53,7 @@ async function startWriter(databaseUrl: string, name: string): Promise<void> {
   await until(async () => ((await writtenBy(databaseUrl, name)).length > 0 ? true : undefined));
 }
 
-/** The numbers of a writer's transactions, in the order of the event ledger. */
+/** The numbers of a writer's transactions that are in a table, in ascending order. */
 function writtenBy(databaseUrl: string, name: string, table = 'Event', key = 'id'): Promise<number[]> {
   const database = new Database(pathOf(databaseUrl), { readonly: true });
   const rows = database

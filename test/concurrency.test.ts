@@ -1,4 +1,4 @@
-import { expect, inject, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 
 import { createUser } from '../src/accounts/sign-up.ts';
 import type { User } from '../src/db/generated/client.ts';
@@ -11,15 +11,13 @@ import { runCliProcess, runServer } from './support/process.ts';
 import { DAY, newDatabase, SESSION_SECRET, sign, userRow, WEBHOOK_SECRET } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
-const THOROUGH = inject('thorough');
-
-const BUYERS = THOROUGH ? 200 : 30;
+const BUYERS = 200;
 
 /** Chains of eight people. */
-const CHAINS = THOROUGH ? 10 : 2;
+const CHAINS = 10;
 
 /** Users whose link and subscription arrive at once. */
-const LINKS = THOROUGH ? 40 : 8;
+const LINKS = 40;
 
 /** Attempts before giving up on an event that is answered 503. */
 const REDELIVERIES = 5;

@@ -58,7 +58,7 @@ function largeEvent(bytes: number): StripeEvent {
 }
 
 describe('a full disk', () => {
-  test('a full disk refuses events and changes nothing, and they leave no trace once there is room', async () => {
+  test('a full disk refuses events and changes nothing, and once there is room the same events are applied', async () => {
     const databaseUrl = await newDatabase();
     const [, id = ''] = await addPeople(databaseUrl, 2);
     const server = await runOn(databaseUrl);

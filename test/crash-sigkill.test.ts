@@ -10,10 +10,10 @@ import { newDatabase, WEBHOOK_SECRET } from './support/server.ts';
 import { startDeliveries } from './support/stripe-deliveries.ts';
 
 /** 50 in `npm run test:all`, on both engines together. A start takes longer on PostgreSQL. */
-const KILLS = inject('thorough') ? { sqlite: 35, postgresql: 15 }[inject('engine')] : 5;
+const KILLS = { sqlite: 35, postgresql: 15 }[inject('engine')];
 
 /** More than are delivered before the last kill. */
-const BUYERS = inject('thorough') ? 80 : 40;
+const BUYERS = 80;
 
 /** A kill comes after at most this many further acknowledgements, and then at most this much later, ms. */
 const MAX_ACKNOWLEDGED = 15;

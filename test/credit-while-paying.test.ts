@@ -97,7 +97,7 @@ describe('of several subscriptions, the latest end counts', () => {
     }
   });
 
-  test('a subscription that first arrives after its customer was deleted', async () => {
+  test('a subscription that first arrives after its customer was deleted ended with its customer', async () => {
     const { subscriptions, grant, hear, credit } = await subscriber(2);
     const [a, b = buyer()] = subscriptions;
     await hear(0, ...bought(a, 0));

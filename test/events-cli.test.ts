@@ -9,6 +9,7 @@ import { replay } from '../src/operator/replay.ts';
 import { createStripe } from '../src/stripe/client.ts';
 import { cli } from './support/cli.ts';
 import { commandContext } from './support/command-context.ts';
+import { invitedFriend } from './support/invited-friend.ts';
 import { impatient, keepBusy, otherConnection, refuseWrites } from './support/other-connection.ts';
 import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
@@ -16,14 +17,13 @@ import { buyer, stripeEvent } from './support/stripe-events.ts';
 /** A friend whose purchase failed while it was handled; the cause can be removed. */
 async function failedPurchase() {
   const server = await startTestServer();
-  const referrer = await signUp(server, 'referrer@example.com');
-  const friend = await signUp(server, 'friend@example.com', referrer.code);
-  const stripe = buyer(friend.id);
+  const people = await invitedFriend(server);
+  const { stripe } = people;
   await deliverAll(server, [stripe.checkoutCompleted()]);
   const refusal = await refuseWrites(server, 'INSERT', 'CreditEntry');
   const event = stripe.created();
   expect((await deliver(server, event)).statusCode).toBe(500);
-  return { server, referrer, friend, stripe, event, ...refusal };
+  return { server, ...people, event, ...refusal };
 }
 
 describe('events', () => {
@@ -120,7 +120,7 @@ describe('replay', () => {
       json: { id: event.id, status: 'duplicate' },
     });
     expect((await deliver(server, event)).json()).toEqual({ status: 'duplicate' });
-    // Also when no payload is kept.
+    // Also when the payload has been thinned.
     await server.db.event.update({ where: { id: event.id }, data: { payload: '{}', thinned: true } });
     expect((await replay(commandContext(server), event.id)).json).toMatchObject({ status: 'duplicate' });
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(47) });
@@ -288,7 +288,7 @@ describe('on the command line', () => {
   });
 
   // On SQLite a command waits 30 s for the lock.
-  test.runIf(inject('thorough') || inject('engine') === 'postgresql')(
+  test.runIf(inject('thorough'))(
     'a command that finds the database busy for too long exits 1 and says to try again',
     { timeout: 120_000 },
     async () => {

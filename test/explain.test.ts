@@ -241,7 +241,7 @@ test('explain prints one line for each entry, and sums that add up to the second
   ]);
 });
 
-test('says when credit is held, and when somebody never had any', async () => {
+test('explain says when credit is held, and when somebody never had any', async () => {
   const { server, referrer, friend, stripe } = await oneFriend();
   expect((await explained(server, referrer)).text).toContain('Credit\n  none so far\n');
   await deliverAll(server, [stripe.created()]);

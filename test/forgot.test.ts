@@ -164,7 +164,7 @@ describe('asking for a reset link', () => {
       data: [1, 2, 3, 4].map((n) => ({ ...sent, id: `sent ${n}`, kind: 'mail.prove-address' })),
     });
     await sendAll(server);
-    // The server has forgotten its counters, as after a restart.
+    // The server's own counters do not know the four inserted emails, as after a restart.
     await postForm(server.app, '/forgot', { email: 'ann@example.com' });
     await settle(server);
     const path = first ? resetPathOf(server, first) : '';
@@ -340,16 +340,11 @@ describe('a reset link that was mailed', () => {
     sessions: await db.session.count({ where: { userId } }),
   });
 
-  async function pathFor(server: TestServer): Promise<string> {
-    const [item] = await forgot(server, 'ann@example.com', 1);
-    return item ? resetPathOf(server, item) : '';
-  }
-
   test('proves the address, and empties an account that nobody had proven or paid for', async () => {
     const server = await startTestServer(MAIL);
     const { person } = await squatter(server);
     await server.db.user.update({ where: { id: person.id }, data: { mailOff: true } });
-    const path = await pathFor(server);
+    const path = await pathOf(server);
     expect((await server.app.inject({ url: path })).body).toContain(
       'Nobody has confirmed this account’s address',
     );
@@ -370,7 +365,7 @@ describe('a reset link that was mailed', () => {
     await server.db.checkout.create({
       data: { ...checkout, sessionId: 'cs_open', createdAt: server.clock.now },
     });
-    const path = await pathFor(server);
+    const path = await pathOf(server);
     await postForm(server.app, path, { password: NEW_PASSWORD }, `tandem_ref=${other.code}`);
     expect(await server.db.referral.findMany()).toMatchObject([
       { referredId: person.id, referrerId: other.id, convertedAt: null },
@@ -389,7 +384,7 @@ describe('a reset link that was mailed', () => {
     await server.db.referral.updateMany({
       data: { convertedAt: server.clock.now, creditedAt: server.clock.now, referredHash: 'x' },
     });
-    const path = await pathFor(server);
+    const path = await pathOf(server);
     const answer = await postForm(server.app, path, { password: NEW_PASSWORD }, `tandem_ref=${other.code}`);
     expect(answer.statusCode).toBe(303);
     expect(await server.db.referral.findMany()).toMatchObject([
@@ -402,7 +397,7 @@ describe('a reset link that was mailed', () => {
     const { person, friend } = await squatter(server);
     const stripe = buyer(person.id);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
-    const path = await pathFor(server);
+    const path = await pathOf(server);
     expect((await server.app.inject({ url: path })).body).not.toContain('Nobody has confirmed');
     expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(await rowsOf(server, person.id)).toEqual({ backups: 1, referrals: 1, sessions: 0 });
@@ -426,7 +421,7 @@ describe('a reset link that was mailed', () => {
       },
     });
     await prove(server, person);
-    const path = await pathFor(server);
+    const path = await pathOf(server);
     server.clock.now = new Date(server.clock.now.getTime() + 60_000);
     expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(await rowsOf(server, person.id)).toEqual({ backups: 1, referrals: 1, sessions: 0 });
@@ -462,7 +457,7 @@ describe('a reset link that was mailed', () => {
   test.each(evasions)('claims the account although the stranger who made it %s', async (_what, evade) => {
     const server = await startTestServer(MAIL);
     const { person } = await squatter(server);
-    const path = await pathFor(server);
+    const path = await pathOf(server);
     await sendAll(server);
     const exported = await server.app.inject({ url: '/settings/export', headers: { cookie: person.cookie } });
     // Nor does the export tell them that there is a link.
@@ -483,7 +478,7 @@ describe('a reset link that was mailed', () => {
     const server = await startTestServer(MAIL);
     const ann = await signUp(server, 'ann@example.com');
     await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
-    const path = await pathFor(server);
+    const path = await pathOf(server);
     await sendAll(server);
     await leave(server, ann);
     await postForm(server.app, '/signup', { email: 'ann@example.com', password: PASSWORD });
@@ -494,7 +489,7 @@ describe('a reset link that was mailed', () => {
   test('works for no account while none has its address, and for none with another spelling of it', async () => {
     const server = await startTestServer(MAIL);
     const { person } = await squatter(server);
-    const path = await pathFor(server);
+    const path = await pathOf(server);
     await deleteAccount(server, person);
     await signUp(server, 'ann+2@example.com');
     expect((await server.app.inject({ url: path })).statusCode).toBe(404);

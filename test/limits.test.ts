@@ -55,7 +55,7 @@ describe('rate limits count clients by network', () => {
   });
 });
 
-test('the eleventh failed login for an address is 429, even with the right password', async () => {
+test('after ten failed logins from one network the next login is 429, even with the right password', async () => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
   await failLogIns(server, 10, '192.0.2.1');

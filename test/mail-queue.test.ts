@@ -25,7 +25,6 @@ import {
 import type { TestServer } from './support/server.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
 
-/** What an account that was deleted looks like. */
 /** Somebody who was invited, on a server that queues mail and sends none. */
 async function invitation(env: NodeJS.ProcessEnv = {}) {
   const server = await startTestServer({ ...MAIL, ...env }, { now: START });

@@ -110,7 +110,7 @@ describe('free days', () => {
     expect(kinds.filter((kind) => kind.startsWith('mail.days'))).toEqual([]);
   });
 
-  test('that were used up before a plan, or taken back, get no mail that they have ended', async () => {
+  test('that were used up before a plan, or taken back, get no further mail that they have ended', async () => {
     const { server, ann, hourAt, subjects } = await tenDays();
     const stripe = buyer(ann.id);
     await hourAt(10);

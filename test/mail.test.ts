@@ -354,7 +354,7 @@ test.each([
   ['other accounts of the same mailbox', (n: number) => ({ email: `ann+${n}@example.com` })],
   ['deleted accounts', () => ({ email: null, emailHash: '', passwordHash: null, deletedAt: START })],
 ])(
-  'a mail to an unproven account, or to a deleted one, leaves however many %s there are',
+  'a mail to an unproven account and the last mail to a deleted one are sent, however many %s there are',
   async (_what, of) => {
     const mailServer = await startMailServer();
     const server = await startTestServer(mailEnv(mailServer));

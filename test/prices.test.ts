@@ -9,7 +9,7 @@ import { amountInWords, createPriceReader } from '../src/stripe/prices.ts';
 import { START, startTestServer } from './support/server.ts';
 
 /**
- * Every currency that Stripe accepts for a price, by how many units an amount of 123000 is.
+ * Every currency that Stripe accepts for a price, grouped by how many units an amount of 123000 stands for.
  * https://docs.stripe.com/currencies
  */
 const UNITS: readonly [units: number, currencies: string][] = [

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { relink } from '../src/operator/relink.ts';
 import { commandContext } from './support/command-context.ts';
+import { invitedFriend } from './support/invited-friend.ts';
 import {
   cookiesOf,
   daysAfter,
@@ -26,9 +27,7 @@ import { buyer } from './support/stripe-events.ts';
 async function twoServers() {
   const one = await startTestServer();
   const other = await startTestServer({ DATABASE_URL: one.databaseUrl }, one.clock);
-  const referrer = await signUp(one, 'referrer@example.com');
-  const friend = await signUp(one, 'friend@example.com', referrer.code);
-  return { one, other, referrer, friend, stripe: buyer(friend.id) };
+  return { one, other, ...(await invitedFriend(one)) };
 }
 
 /** Two events race, and both are applied. */
@@ -68,7 +67,7 @@ describe('a customer is linked on one server while the other stores their subscr
   });
 });
 
-test('two customers of one user are linked at the same time', async () => {
+test('two customers of one user are linked at the same time: both are linked, and the user is credited once', async () => {
   const { one, other, friend, stripe } = await twoServers();
   const second = buyer(friend.id);
   await deliverAll(one, [second.created()]);
@@ -83,7 +82,7 @@ test('two customers of one user are linked at the same time', async () => {
   expect(await userRow(one, friend.id)).toMatchObject({ tier: 'paid', creditUntil: daysAfter(45) });
 });
 
-test('a first invoice of zero and the active snapshot arrive together', async () => {
+test('a first invoice of zero and the active snapshot arrive together: the friend is paid, and nobody has credit', async () => {
   const { one, other, referrer, friend, stripe } = await twoServers();
   await deliverAll(one, [stripe.checkoutCompleted()]);
   const zero = stripe.invoicePaid({ amount_paid: 0 });
@@ -96,7 +95,7 @@ test('a first invoice of zero and the active snapshot arrive together', async ()
   }
 });
 
-test('a lost dispute and the event that ties its payment to the invoice arrive together', async () => {
+test('a lost dispute and the event that ties its payment to the invoice arrive together: the conversion is reversed', async () => {
   const { one, other, referrer, friend, stripe } = await twoServers();
   await deliverAll(one, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
   const lost = stripe.dispute(START).lost(START);
@@ -106,7 +105,7 @@ test('a lost dispute and the event that ties its payment to the invoice arrive t
     expect(await userRow(one, id)).toMatchObject({ creditUntil: START });
 });
 
-test('a reversal and another conversion of the same referrer happen together', async () => {
+test('a reversal and another conversion of the same referrer happen together: only the days of the reversed one are taken', async () => {
   const { one, other, referrer, friend, stripe } = await twoServers();
   const second = await signUp(one, 'second@example.com', referrer.code);
   const theirs = buyer(second.id);
@@ -129,7 +128,7 @@ test('a reversal and another conversion of the same referrer happen together', a
   expect(await userRow(one, second.id)).toMatchObject({ creditUntil: daysAfter(45) });
 });
 
-test('somebody converts at the same time as the friend they invited', async () => {
+test('somebody converts at the same time as the friend they invited: each conversion credits both of its people', async () => {
   const { one, other, referrer, friend, stripe } = await twoServers();
   const third = await signUp(one, 'third@example.com', friend.code);
   const theirs = buyer(third.id);

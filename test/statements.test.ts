@@ -18,7 +18,7 @@ type Engine = 'sqlite' | 'postgresql';
 
 const engine: Engine = inject('engine');
 
-/** Records every statement that a server sends to its database from now on. */
+/** What a server has sent to its database since the last clear(). */
 interface Sent {
   clear: () => void;
   statements: () => string[];
@@ -26,6 +26,7 @@ interface Sent {
   answers: () => Promise<(number | { rows: unknown[] })[]>;
 }
 
+/** Records every statement that a server sends to its database from now on. */
 const START_SENT: Readonly<Record<Engine, () => { ofServer: () => Promise<Sent> }>> = {
   sqlite: () => {
     const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
@@ -81,7 +82,6 @@ const START_SENT: Readonly<Record<Engine, () => { ofServer: () => Promise<Sent> 
   },
 };
 
-/** Nothing is sent there: a test server queues, and sends nothing. */
 /** A server whose statements are recorded, without BEGIN and COMMIT. */
 async function countingServer(mail = false) {
   const begun = START_SENT[engine]();

@@ -71,7 +71,7 @@ describe('a customer moves to another account (design: rules 3, 6 and 9)', () =>
       expect({ causeId, actor, at }).toEqual({ causeId: CAUSE.id, actor: 'operator', at: day(10) });
   });
 
-  test('moving it away and back changes nothing but the ledgers', () => {
+  test('moving it away and back leaves everybody with the same tier and the same days', () => {
     const rows = story();
     move(rows, day(10));
     move(rows, day(10), FRIEND);

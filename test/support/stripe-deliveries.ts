@@ -58,22 +58,22 @@ export function startDeliveries(
   /** One attempt. */
   async function post(event: StripeEvent): Promise<{ kind: string; outcome?: string }> {
     const body = JSON.stringify(event);
-    let headers: Response | null = null;
+    let response: Response | null = null;
     underWay += 1;
     try {
-      headers = await fetch(webhook, {
+      response = await fetch(webhook, {
         method: 'POST',
         body,
         headers: { 'content-type': 'application/json', 'stripe-signature': sign(body, new Date()) },
         signal: AbortSignal.timeout(ANSWER_MS),
       });
-      const { status } = (await headers.json()) as { status?: string };
-      const later = headers.headers.has('retry-after') ? ' Retry-After' : '';
-      return { kind: `${headers.status}${later}`, ...(status !== undefined && { outcome: status }) };
+      const { status } = (await response.json()) as { status?: string };
+      const later = response.headers.has('retry-after') ? ' Retry-After' : '';
+      return { kind: `${response.status}${later}`, ...(status !== undefined && { outcome: status }) };
     } catch (error) {
       if (error instanceof Error && error.name === 'TimeoutError')
         surprises.push(`${event.id} was left waiting`);
-      return { kind: headers ? 'half' : 'none' };
+      return { kind: response ? 'half' : 'none' };
     } finally {
       underWay -= 1;
     }
