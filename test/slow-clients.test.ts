@@ -517,6 +517,26 @@ describe('one address can open only a limited number of connections', () => {
   });
 });
 
+describe('an address that keeps leaving before it is answered', () => {
+  test('loses all its connections and gets none for a while', async () => {
+    const nothingBegins = { requests: { underWay: 0, waiting: 9 } };
+    const { open } = await listen({ ...nothingBegins, abandonedOfNetwork: 2, shutOutMs: NEVER });
+    const idle = await open('', '127.0.0.2');
+    const answered = await open(webhook('Content-Length: 2', '{}'), '127.0.0.2');
+    await once(answered.socket, 'data');
+    answered.socket.destroy();
+    for (let times = 0; times < 2; times += 1) {
+      expect(idle.socket.destroyed).toBe(false);
+      (await open(PAGE, '127.0.0.2')).socket.destroy();
+    }
+    expect(await idle.closed).toBe('');
+    expect(await (await open(webhook('Content-Length: 2', '{}'), '127.0.0.2')).closed).toBe('');
+    const other = await open(webhook('Content-Length: 2', '{}'));
+    await once(other.socket, 'data');
+    expect(other.answered()).toMatch(/^HTTP\/1\.1 400 /);
+  });
+});
+
 describe('behind a proxy', () => {
   test('incomplete requests of all networks count together, and webhooks separately', async () => {
     const incomplete = {

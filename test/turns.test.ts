@@ -87,6 +87,37 @@ describe('requests within one turn of the event loop', () => {
     expect(begun.length - after).toBeLessThanOrEqual(60);
   });
 
+  test('requests wait while connections are accepted, but not for long', async () => {
+    const { turns, add, begun, turnsPass, passTime } = turnsByHand();
+    passTime(1_000);
+    // Nothing was done for a while, so this one need not wait.
+    turns.accepted();
+    await add(0, 0);
+    expect(begun).toHaveLength(1);
+
+    await turnsPass(3);
+    turns.accepted();
+    await add(1, 0);
+    await turnsPass(1);
+    expect(begun).toHaveLength(1);
+    await turnsPass(3);
+    expect(begun).toHaveLength(2);
+
+    await turnsPass(3);
+    turns.accepted();
+    const before = begun.length;
+    for (let name = 2; name < 40; name += 1) await add(name, 2);
+    let waited = 0;
+    for (; begun.length === before; waited += 10) {
+      turns.accepted();
+      passTime(10);
+      await turnsPass(1);
+    }
+    expect(waited).toBe(50);
+    // Then they get as much time as the connections took.
+    expect(begun.length - before).toBeGreaterThanOrEqual(20);
+  });
+
   test('report the shortest wait', async () => {
     const { turns, add, turnsPass, passTime } = turnsByHand();
     expect(turns.shortestWait()).toBe(0);

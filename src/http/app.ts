@@ -124,6 +124,7 @@ export async function buildApp(
   boundOneClient(app, bounds, config.trustProxy.length > 0);
   closeUnreadBodies(app);
   const turns = createTurns(TURN_MS, () => performance.now());
+  app.server.on('connection', turns.accepted);
   // Registered before anything that queries the database.
   await app.register(underPressure, {
     maxEventLoopDelay: bounds.delayMs,

@@ -29,7 +29,9 @@ export interface Bounds {
   cutOffsOfNetwork: number;
   /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
   refusalsOfNetwork: number;
-  /** How long cut-offs and refusals are counted, from the first one, and how long the network is then refused. */
+  /** Refuse a network's connections after it closed this many while a request waited. Not applied behind a proxy. */
+  abandonedOfNetwork: number;
+  /** How long each of these is counted, from the first one, and how long the network is then refused. */
   shutOutMs: number;
   /** Requests of one network, except webhooks. Those that report the server's state are counted separately from others. */
   requests: { underWay: number; waiting: number };
@@ -76,6 +78,7 @@ export const BOUNDS: Bounds = {
   patienceMs: 1_000,
   cutOffsOfNetwork: 10,
   refusalsOfNetwork: 100,
+  abandonedOfNetwork: 500,
   shutOutMs: 60_000,
   requests: { underWay: 16, waiting: 1_000 },
   // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html

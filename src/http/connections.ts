@@ -16,7 +16,8 @@ import { networkOf } from './network.ts';
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then,
  * Node has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections
- * beyond its limit, because Node accepts one connection per turn of the event loop, so they make others wait.
+ * beyond its limit, or keeps closing them before they are answered: Node accepts one connection per turn of the event
+ * loop, so both make others wait.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, patienceMs, shutOutMs } = bounds;
@@ -26,6 +27,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   const answerOn = watchAnswers(server);
   const cutOffs = countByNetwork(bounds.cutOffsOfNetwork, shutOutMs);
   const refusals = countByNetwork(bounds.refusalsOfNetwork, shutOutMs);
+  const abandoned = countByNetwork(bounds.abandonedOfNetwork, shutOutMs);
 
   function ofLargestNetwork(newcomer: string): Socket | undefined {
     let largest = openOf.get(newcomer) ?? new Set<Socket>();
@@ -58,7 +60,8 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   server.on('connection', (socket: Socket) => {
     const network = networkOf(socket.remoteAddress ?? '');
     const open = openOf.get(network) ?? new Set();
-    const isShutOut = (): boolean => cutOffs.isReached(network) || refusals.isReached(network);
+    const isShutOut = (): boolean =>
+      [cutOffs, refusals, abandoned].some((counted) => counted.isReached(network));
     const shutOutIfReached = (): void => {
       if (isShutOut()) for (const one of open) one.destroy();
     };
@@ -77,6 +80,10 @@ export function boundConnections(server: Server, bounds: Bounds): void {
       opened.delete(socket);
       open.delete(socket);
       if (open.size === 0) openOf.delete(network);
+      if (answerOn(socket) === 'waiting') {
+        abandoned.count(network);
+        shutOutIfReached();
+      }
     });
     onAbuse(socket, () => {
       cutOffs.count(network);

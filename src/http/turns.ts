@@ -9,6 +9,8 @@ export interface Turns {
    * requests; if even the shortest wait is long, the server is overloaded.
    */
   shortestWait: () => number;
+  /** Call for each connection that the server accepts. */
+  accepted: () => void;
 }
 
 interface Waiting {
@@ -17,14 +19,15 @@ interface Waiting {
   arrived: number;
 }
 
-/** Maximum share while requests wait, ms. */
+/** The longest share while requests wait, and how long they wait at most while connections are accepted, ms. */
 const LONGEST_SHARE_MS = 50;
 
 /**
  * Limits the work started in one turn of the event loop.
  * SQLite answers synchronously, so a request runs from its first byte to its answer without yielding, and a
  * turn lasts as long as all the requests that have arrived. Node accepts one new connection per turn: of 64
- * browsers that connect at once, the last would wait 63 turns in which everyone else gets a page.
+ * browsers that connect at once, the last would wait 63 turns in which everyone else gets a page. While connections are
+ * being accepted, requests therefore wait, at most LONGEST_SHARE_MS from one share to the next.
  * Requests refused for overload never come here, and refusing a flood of them can take most of a turn. While
  * requests wait, they therefore get as much time as everything else took since their last share, at most
  * LONGEST_SHARE_MS.
@@ -40,7 +43,10 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
   let share = limitMs;
   /** When they had used it up. */
   let shareEnded: number | null = null;
+  let shareBegan = clock();
   let shortest: number | null = null;
+  /** Connections accepted in this turn and the one before. */
+  let newcomers = 0;
 
   function isOver(): boolean {
     const now = clock();
@@ -49,6 +55,11 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
       if (over) shareEnded ??= now;
       return over;
     }
+    if (newcomers > 0 && now - shareBegan < LONGEST_SHARE_MS) {
+      shareEnded ??= now;
+      return true;
+    }
+    shareBegan = now;
     const elsewhere = shareEnded === null ? 0 : now - shareEnded;
     share = Math.max(limitMs, Math.min(elsewhere, LONGEST_SHARE_MS));
     shareEnded = null;
@@ -89,6 +100,10 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
       const wait = shortest ?? 0;
       shortest = null;
       return wait;
+    },
+    accepted: () => {
+      newcomers += 1;
+      setImmediate(() => setImmediate(() => (newcomers -= 1)));
     },
   };
 }
