@@ -1,5 +1,5 @@
 import { compose } from '../../src/outbox/compose.ts';
-import type { Mail, Particulars } from '../../src/outbox/compose.ts';
+import type { Letterhead, Mail, Particulars } from '../../src/outbox/compose.ts';
 import type { MailFacts } from '../../src/outbox/facts.ts';
 import { canBeTurnedOff } from '../../src/outbox/kinds.ts';
 import type { MailWork } from '../../src/outbox/kinds.ts';
@@ -13,20 +13,21 @@ export const LETTERHEAD = {
 };
 
 /** A user with the tier free, whose credit lasts ten more days. */
-export const USER = {
+const USER = {
   tier: 'free',
   creditUntil: daysAfter(10),
   creditHeldAt: null,
   email: 'ann@example.com',
 };
 
-export function mailOf(
+function mailOf(
+  letterhead: Letterhead | undefined,
   work: MailWork,
   user: Partial<typeof USER | { creditHeldAt: Date }> = {},
   more: Partial<Particulars> = {},
   facts: Partial<MailFacts> = {},
 ): Mail {
-  return compose(work, LETTERHEAD, {
+  return compose(work, letterhead ?? LETTERHEAD, {
     id: 'id',
     to: 'ann@example.com',
     unsubscribe: canBeTurnedOff(work.kind) ? 'https://tandem.test/unsubscribe/t' : null,
@@ -60,85 +61,91 @@ export const referral = (side: 'referrer' | 'referred', days = 45) => ({
 /** Each kind: its subject, sentences that it must say, and where its button leads. */
 export const MAILS: [
   what: string,
-  mail: () => Mail,
+  mail: (letterhead?: Letterhead) => Mail,
   subject: string,
   says: string[],
   button: string | null,
 ][] = [
   [
     'mail.prove-address',
-    () => mailOf({ kind: 'mail.prove-address', data: null }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.prove-address', data: null }),
     'Confirm your email address for Tandem & Co',
     ['You signed up for Tandem & Co with this address.', 'The link works for three days.'],
     LINK,
   ],
   [
     'mail.prove-address, of a change',
-    () => mailOf({ kind: 'mail.prove-address', data: null }, {}, { isChange: true }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.prove-address', data: null }, {}, { isChange: true }),
     'Confirm your new address for Tandem & Co',
     ['You asked to change the address of your Tandem & Co account to this one.'],
     LINK,
   ],
   [
     'mail.reset-password',
-    () => mailOf({ kind: 'mail.reset-password', data: null }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.reset-password', data: null }),
     'Reset your Tandem & Co password',
     ['The link works once, within an hour.', 'Your password stays the same.'],
     LINK,
   ],
   [
     'mail.password-changed',
-    () => mailOf({ kind: 'mail.password-changed', data: null }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.password-changed', data: null }),
     'Your Tandem & Co password was changed',
     ['If it was not you, choose a new password now, then write to help@tandem.test.'],
     FORGOT,
   ],
   [
     'mail.address-changing',
-    () => mailOf({ kind: 'mail.address-changing', data: null }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.address-changing', data: null }),
     'Your Tandem & Co address is about to change',
     ['Until then, this address stays in use.', 'If it was not you, reset your password now.'],
     FORGOT,
   ],
   [
     'mail.address-changed',
-    () => mailOf({ kind: 'mail.address-changed', data: null }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.address-changed', data: null }),
     'Your Tandem & Co address was changed',
     ['If it was not you, write to help@tandem.test at once.'],
     null,
   ],
   [
     'mail.account-deleted',
-    () => mailOf({ kind: 'mail.account-deleted', data: null }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.account-deleted', data: null }),
     'Your Tandem & Co account was deleted',
     ['you will not be charged again', 'Thanks for trying Tandem & Co.'],
     null,
   ],
   [
     'mail.days-granted, to the friend who invited',
-    () => mailOf({ kind: 'mail.days-granted', data: referral('referrer') }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.days-granted', data: referral('referrer') }),
     'A friend you invited has paid: you both got 45 free days',
     ['You both got 45 free days for it.', 'They last until 20 January 2027.'],
     SETTINGS,
   ],
   [
     'mail.days-granted, to the one who paid',
-    () => mailOf({ kind: 'mail.days-granted', data: referral('referred') }, { creditHeldAt: START }),
+    (letterhead) =>
+      mailOf(letterhead, { kind: 'mail.days-granted', data: referral('referred') }, { creditHeldAt: START }),
     'Your payment has arrived: you got 45 free days',
     ['Because a friend invited you, you got 45 free days.', 'You have 10 free days, paused while you pay.'],
     SETTINGS,
   ],
   [
     'mail.days-reversed, to the friend who invited',
-    () => mailOf({ kind: 'mail.days-reversed', data: { ...referral('referrer', 30), because: 'refund' } }),
+    (letterhead) =>
+      mailOf(letterhead, {
+        kind: 'mail.days-reversed',
+        data: { ...referral('referrer', 30), because: 'refund' },
+      }),
     'We took back 30 free days',
     ['because of the first payment of a friend you invited', 'That payment was refunded.', '30 days'],
     SETTINGS,
   ],
   [
     'mail.days-reversed, to the one who paid',
-    () =>
+    (letterhead) =>
       mailOf(
+        letterhead,
         { kind: 'mail.days-reversed', data: { ...referral('referred', 1), because: 'dispute' } },
         { creditUntil: START },
       ),
@@ -152,43 +159,48 @@ export const MAILS: [
   ],
   [
     'mail.days-reversed, after a payment was moved to another account',
-    () => mailOf({ kind: 'mail.days-reversed', data: { ...referral('referrer', 45), because: 'moved' } }),
+    (letterhead) =>
+      mailOf(letterhead, {
+        kind: 'mail.days-reversed',
+        data: { ...referral('referrer', 45), because: 'moved' },
+      }),
     'We took back 45 free days',
     ['That payment turned out to belong to another account.', '45 days'],
     SETTINGS,
   ],
   [
     'mail.days-restored',
-    () => mailOf({ kind: 'mail.days-restored', data: referral('referrer', 30) }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.days-restored', data: referral('referrer', 30) }),
     'You got 30 free days back',
     ['There is a valid payment again', 'you got 30 days back'],
     SETTINGS,
   ],
   [
     'mail.days-running',
-    () => mailOf({ kind: 'mail.days-running', data: null }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.days-running', data: null }),
     'Your plan has ended, and your free days last until 20 January 2027',
     ['You have paid access until 20 January 2027: 10 days left.'],
     PRICING,
   ],
   [
     'mail.days-ending',
-    () => mailOf({ kind: 'mail.days-ending', data: { until: daysAfter(10).toISOString() } }),
+    (letterhead) =>
+      mailOf(letterhead, { kind: 'mail.days-ending', data: { until: daysAfter(10).toISOString() } }),
     'Your free days end on 20 January 2027',
     ['until 20 January 2027: 10 days left.', 'you can still restore and export your cloud backups'],
     PRICING,
   ],
   [
     'mail.days-ended',
-    () => mailOf({ kind: 'mail.days-ended', data: { until: START.toISOString() } }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.days-ended', data: { until: START.toISOString() } }),
     'Your free days have ended',
     ['so has your paid access', 'Nothing was charged.'],
     PRICING,
   ],
   [
     'mail.payment-failed, when Stripe says that it tries again',
-    () =>
-      mailOf({
+    (letterhead) =>
+      mailOf(letterhead, {
         kind: 'mail.payment-failed',
         data: { invoiceId: 'in', nextAttempt: daysAfter(3).toISOString() },
       }),
@@ -198,15 +210,17 @@ export const MAILS: [
   ],
   [
     'mail.payment-failed, when it does not',
-    () => mailOf({ kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } }),
+    (letterhead) =>
+      mailOf(letterhead, { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } }),
     'Your payment for Tandem & Co did not go through',
     ['Your plan will end unless the payment goes through.', 'See what you can do'],
     SETTINGS,
   ],
   [
     'mail.payment-failed, when the plan has ended by then',
-    () =>
+    (letterhead) =>
       mailOf(
+        letterhead,
         { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } },
         {},
         {},
@@ -218,8 +232,9 @@ export const MAILS: [
   ],
   [
     'mail.payment-failed, when the plan has not started',
-    () =>
+    (letterhead) =>
       mailOf(
+        letterhead,
         { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } },
         {},
         {},
@@ -231,7 +246,11 @@ export const MAILS: [
   ],
   [
     'mail.operator',
-    () => mailOf({ kind: 'mail.operator', data: { problems: ['2 events failed.', 'A <mail> waits.'] } }),
+    (letterhead) =>
+      mailOf(letterhead, {
+        kind: 'mail.operator',
+        data: { problems: ['2 events failed.', 'A <mail> waits.'] },
+      }),
     'Tandem & Co needs your attention',
     ['2 events failed.', 'A <mail> waits.', 'once a day while something is wrong'],
     null,
