@@ -47,7 +47,7 @@ import { readablePath } from './readable-path.ts';
 import { boundRequestsOfNetworks } from './requests-of-network.ts';
 import { createTurns } from './turns.ts';
 import { declareVisitor, recogniseVisitors } from './visitor.ts';
-import { whenAnswered } from './when-answered.ts';
+import { hasLeft, whenAnswered } from './when-answered.ts';
 
 /** The billing forms redirect here. Browsers apply the page's form-action to such redirects too. */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
@@ -135,8 +135,10 @@ export async function buildApp(
   });
   // Registered after the overload refusals above, which are cheap.
   boundRequestsOfNetworks(app, bounds);
-  app.addHook('onRequest', function waitForTurn(_request, _reply, done) {
-    turns.begin(done);
+  app.addHook('onRequest', function waitForTurn({ raw: { socket } }, _reply, done) {
+    turns.begin(() => {
+      if (!hasLeft(socket)) done();
+    });
   });
   if (config.trustProxy.length > 0) boundIncompleteRequests(app, bounds);
 
@@ -156,7 +158,8 @@ export async function buildApp(
   app.decorateReply('locals', undefined);
   await app.register(view, {
     engine: { eta: new Eta({ views: join(ROOT, 'views') }) },
-    production: config.production,
+    // Caches the templates. `npm run dev` restarts when one changes.
+    production: true,
     root: join(ROOT, 'views'),
     viewExt: 'eta',
   });

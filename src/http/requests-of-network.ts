@@ -6,7 +6,7 @@ import type { Bounds } from './bounds.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 import { WEBHOOK_PATH } from './webhook-path.ts';
-import { whenAnswered } from './when-answered.ts';
+import { hasLeft, whenAnswered } from './when-answered.ts';
 
 const TOO_MANY_WAITING = new HttpError(
   503,
@@ -67,7 +67,7 @@ export function boundRequestsOfNetworks(app: FastifyInstance, { requests, patien
 /** Begins the oldest waiting request whose client has not left. */
 function beginNext({ waiting }: Network): void {
   for (let next = waiting.shift(); next; next = waiting.shift()) {
-    if (next.socket.destroyed) continue;
+    if (hasLeft(next.socket)) continue;
     next.begin();
     return;
   }

@@ -1,3 +1,5 @@
+import type { Socket } from 'node:net';
+
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 /**
@@ -29,4 +31,9 @@ export function whenAnswered(
   socket.once('close', left);
   // A connection that is closed already emits no further events.
   if (socket.destroyed) setImmediate(left);
+}
+
+/** Whether a client has closed its connection, so that nobody would read an answer. */
+export function hasLeft(socket: Socket): boolean {
+  return socket.destroyed || socket.readableEnded;
 }
