@@ -99,16 +99,18 @@ test('days whose return was mailed are in a mail again when they are reversed ag
   expect(subjects).toEqual(['You got 45 free days back', 'We took back 44 free days']);
 });
 
-test('a link that somebody waits for does not queue behind other mail', async () => {
+test.each([
+  { kind: 'mail.days-ended' as const, data: { until: '2027-01-10T09:00:00.000Z' } },
+  { kind: 'mail.prove-address' as const, data: null },
+])('a link that resets a password does not queue behind other mail: $kind', async (other) => {
   const { server, ann } = await invitation();
   const { db, clock } = server;
   await inTransaction(db, START, (tx) =>
     queueNow(tx, [
       ...Array.from({ length: 9 }, (_, n) => ({
-        id: `reminder ${n}`,
-        kind: 'mail.days-ended' as const,
+        id: `other ${n}`,
         userId: ann.id,
-        data: { until: '2027-01-10T09:00:00.000Z' },
+        ...other,
       })),
     ]),
   );

@@ -12,7 +12,6 @@ export const LEASE_SECONDS = 180;
 /** Somebody waits for these, or they protect an account: they do not queue behind thousands of reminders. */
 const URGENT: readonly OutboxKind[] = [
   'mail.reset-password',
-  'mail.prove-address',
   'mail.password-changed',
   'mail.address-changing',
   'mail.address-changed',
@@ -21,12 +20,16 @@ const URGENT: readonly OutboxKind[] = [
   'stripe.customer-address',
 ];
 
-/** This many attempts of an urgent item go before other items: greylisting refuses the first one or two. */
+/** Somebody waits for these, too, but anybody can queue thousands of them by signing up: they come after the others. */
+const PROOF: OutboxKind = 'mail.prove-address';
+
+/** This many attempts of these items go before other items: greylisting refuses the first one or two. */
 const EARLY_ATTEMPTS = 3;
 
 /**
  * Takes due items and leases them, so that no other server takes them at the same time: first urgent ones with few
- * attempts, then what was never tried, then the rest. A mail server that keeps refusing somebody delays nobody else.
+ * attempts, then proofs of addresses with few, then what was never tried, then the rest. A mail server that keeps
+ * refusing somebody delays nobody else.
  *
  * @returns at most `limit` items, oldest first
  */
@@ -40,7 +43,8 @@ export async function takeDue(db: Db, now: Date, limit: number): Promise<OutboxI
       SELECT "id" FROM "OutboxItem" WHERE "status" = 'queued' AND "dueAt" <= ${tx.now}
       ORDER BY CASE
         WHEN "kind" IN (${Prisma.join(URGENT)}) AND "attempts" < ${EARLY_ATTEMPTS} THEN "attempts"
-        WHEN "attempts" = 0 THEN ${EARLY_ATTEMPTS} ELSE ${EARLY_ATTEMPTS} + 1 END, "dueAt", "id"
+        WHEN "kind" = ${PROOF} AND "attempts" < ${EARLY_ATTEMPTS} THEN ${EARLY_ATTEMPTS} + "attempts"
+        WHEN "attempts" = 0 THEN ${2 * EARLY_ATTEMPTS} ELSE ${2 * EARLY_ATTEMPTS} + 1 END, "dueAt", "id"
       LIMIT ${limit}`;
     const chosen =
       tx.engine === 'sqlite'
