@@ -291,6 +291,21 @@ describe('limits of one account', () => {
   });
 });
 
+test('an address may have Stripe asked 300 times in ten minutes, for all its accounts together', async () => {
+  const server = await startTestServer();
+  const people: Person[] = [];
+  for (const name of ['a', 'b', 'c', 'd']) people.push(await signUp(server, `${name}@example.com`));
+  const ask = (n: number, remoteAddress: string) => {
+    const headers = { cookie: people[n % people.length]?.cookie };
+    return n % 10 === 0
+      ? server.app.inject({ method: 'POST', url: '/api/billing/portal', headers, remoteAddress })
+      : server.app.inject({ url: '/settings?checkout=done', headers, remoteAddress });
+  };
+  for (let n = 0; n < 300; n += 1) expect((await ask(n, '192.0.2.1')).statusCode).not.toBe(429);
+  expectTooMany(await ask(301, '192.0.2.1'));
+  expect((await ask(302, '192.0.2.2')).statusCode).toBe(200);
+});
+
 test('an address may ask for 300 paths that do not exist; the webhook and other paths are not affected', async () => {
   const server = await startTestServer();
   const ask = (n: number, remoteAddress: string) =>

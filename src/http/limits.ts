@@ -30,6 +30,7 @@ const LIMITS = {
   proofMailsOfAccount: 20,
   // Without JavaScript, a page that waits for a payment reloads 40 times.
   paymentChecksOfAccount: 100,
+  stripeRequestsOfNetwork: 300,
   exportsOfAccount: 5,
   backupsOfAccount: 120,
   unknownPathsOfNetwork: 300,
@@ -44,6 +45,13 @@ const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
 };
 
 type LimitName = keyof typeof LIMITS;
+
+/** These ask Stripe, whose rate limit all accounts share, so they count by network as well: one person can have many. */
+const ASK_STRIPE: ReadonlySet<LimitName> = new Set([
+  'checkoutsOfAccount',
+  'portalsOfAccount',
+  'paymentChecksOfAccount',
+]);
 
 /** Limits whose points can be given back. */
 const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
@@ -166,7 +174,9 @@ export async function takeForAccount(
   reply: FastifyReply,
   name: LimitName & `${string}OfAccount`,
 ): Promise<boolean> {
-  return request.user === null || (await take(reply, request.server.limits[name], request.user.id)).isLeft;
+  if (request.user === null) return true;
+  if (!(await take(reply, request.server.limits[name], request.user.id)).isLeft) return false;
+  return !ASK_STRIPE.has(name) || takeForNetwork(request, reply, 'stripeRequestsOfNetwork');
 }
 
 /**

@@ -23,7 +23,6 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   app.get<{ Querystring: { checkout?: string } }>('/settings', async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
     const cameFromCheckout = request.query.checkout === 'done';
-    // Each check can call Stripe, whose rate limit is shared by all accounts.
     if (cameFromCheckout) await limitPaymentChecks(request, reply);
     return sendSettings(context, request, reply, request.user, {}, cameFromCheckout);
   });
