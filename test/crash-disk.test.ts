@@ -10,7 +10,14 @@ import type { StripeEvent } from './support/many-buyers.ts';
 import { fetchPatiently, runServer, until } from './support/process.ts';
 import type { RunningServer } from './support/process.ts';
 import { SEED, seededRandom } from './support/seeded-random.ts';
-import { domainRows, newDatabase, sign, startTestServer, WEBHOOK_SECRET } from './support/server.ts';
+import {
+  domainRows,
+  newDatabase,
+  PASSWORD,
+  sign,
+  startTestServer,
+  WEBHOOK_SECRET,
+} from './support/server.ts';
 import { startDeliveries } from './support/stripe-deliveries.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -79,6 +86,14 @@ describe('a full disk', () => {
     expect(await reader.db.event.count()).toBe(1);
     expect((await fetch(`${server.url}/healthz`)).status).toBe(200);
     expect(await post(server, first)).toBe(200);
+    const form = new URLSearchParams({ email: 'new@example.com', password: PASSWORD });
+    const headers = { origin: server.url };
+    const signUp = await fetch(`${server.url}/signup`, { method: 'POST', body: form, headers });
+    expect(signUp.status).toBe(500);
+    await until(() => Promise.resolve(/a request failed/.test(server.output.stdout) || undefined));
+    expect(server.output.stdout).toMatch(
+      /database or disk is full.*a request failed|disk I\/O error.*a request failed/,
+    );
 
     await limitFiles(server, 'unlimited');
     for (const event of [...rest, ...together]) expect(await post(server, event)).toBe(200);

@@ -31,13 +31,17 @@ export function answerErrors(app: FastifyInstance): void {
           : thrown;
     const status = error.statusCode ?? 500;
     // A refusal for overload already has its line in the log. A second one would add to the load.
-    if (status >= 500 && error.code !== BUSY)
-      request.log.error({ err: error.cause ?? error }, 'a request failed');
+    if (status >= 500 && error.code !== BUSY) request.log.error({ err: causeOf(error) }, 'a request failed');
     if (status === 503 && error.code !== NOT_SET_UP) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     const isOurs = error instanceof HttpError;
     const code = isOurs ? error.code : (CODES[status] ?? (status < 500 ? 'bad_request' : 'internal_error'));
     return answer(request, reply, status, code, isOurs || status < 500 ? error.message : OUR_FAULT);
   });
+}
+
+/** What an answer came from: the cause of an HttpError, if it has one. The cause of other errors may be no Error at all. */
+export function causeOf(error: unknown): unknown {
+  return error instanceof HttpError ? (error.cause ?? error) : error;
 }
 
 /** Answers unknown paths with 404. Register it in the scope of `peopleRoutes`, so that the page knows its visitor. */
@@ -124,13 +128,18 @@ function forLog(message: string): string {
   return message.replaceAll(WORD, (word) => (/.@./.test(word) ? ADDRESS_HIDDEN : word)).slice(0, MAX_LOGGED);
 }
 
+function textOf(thrown: unknown): string {
+  const isObject = typeof thrown === 'object' && thrown !== null;
+  return String(isObject && 'message' in thrown ? thrown.message : thrown);
+}
+
 /**
  * What a log line says about an error: name, code, message without addresses, stack, and the same for its
  * cause. Other properties are left out: a Stripe error carries the request and response, and a Prisma error
  * carries the driver's error with the row in question.
  */
 export function errorForLog(error: unknown): unknown {
-  if (!(error instanceof Error)) return { message: forLog(String(error)) };
+  if (!(error instanceof Error)) return { message: forLog(textOf(error)) };
   const { name, message, cause } = error;
   const { code, requestId } = error as { code?: unknown; requestId?: unknown };
   return {

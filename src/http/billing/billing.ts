@@ -5,7 +5,7 @@ import * as z from 'zod';
 import type { User } from '../../db/generated/client.ts';
 import { answers, nothing } from '../api.ts';
 import type { AppContext } from '../context.ts';
-import { HttpError, NOT_SET_UP } from '../errors.ts';
+import { causeOf, HttpError, NOT_SET_UP } from '../errors.ts';
 import { askStripe } from '../ask-stripe.ts';
 import { setFlash } from '../cookies.ts';
 import { limitedByAccount, takeForAccount } from '../limits.ts';
@@ -141,8 +141,7 @@ export async function continueToPlan(
     if (await takeForAccount(request, reply, 'checkoutsOfAccount'))
       return await reply.redirect(await checkoutUrl(context, session.user, plan), 303);
   } catch (error) {
-    const err = error instanceof Error ? (error.cause ?? error) : error;
-    request.log.error({ err }, 'no checkout could be opened after a login');
+    request.log.error({ err: causeOf(error) }, 'no checkout could be opened after a login');
   }
   setFlash(request, reply, 'no-checkout');
   return reply.redirect('/pricing', 303);
