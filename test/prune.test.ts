@@ -1,11 +1,23 @@
-import { expect, test } from 'vitest';
+import { readFile } from 'node:fs/promises';
+
+import { expect, inject, test } from 'vitest';
 
 import { createResetToken } from '../src/accounts/reset-link.ts';
 import { prune } from '../src/operator/prune.ts';
+import { leaveTombstone } from '../src/accounts/tombstone.ts';
 import { replay } from '../src/operator/replay.ts';
+import { databasePath } from '../src/db/open.ts';
 import { inTransaction } from '../src/db/transaction.ts';
 import { commandContext } from './support/command-context.ts';
-import { daysAfter, deliver, deliverAll, signUp, START, startTestServer } from './support/server.ts';
+import {
+  daysAfter,
+  deleteAccount,
+  deliver,
+  deliverAll,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
@@ -63,6 +75,30 @@ test('prune thins an event once, and not before its configurable retention ends'
   expect((await prune(week)).json).toMatchObject({ events: 0 });
   expect(await payloadOf(server, applied.id)).toBe(thin);
 });
+
+test('prune thins what was stored about an account at the instant of its deletion', async () => {
+  const { server, person, applied, ignored } = await withEvents();
+  // The events are whole, as if they had been stored just then: the deletion did not see them.
+  const user = await server.db.user.findUniqueOrThrow({ where: { id: person.id } });
+  await inTransaction(server.db, START, (tx) => leaveTombstone(tx, user));
+  expect((await prune(commandContext(server))).json).toMatchObject({ events: 1 });
+  expect(await payloadOf(server, applied.id)).not.toContain('secret');
+  expect(await payloadOf(server, ignored.id)).toContain('secret');
+});
+
+test.runIf(inject('engine') === 'sqlite')(
+  'prune leaves nothing of a deleted account in the write-ahead log',
+  async () => {
+    const server = await startTestServer();
+    const person = await signUp(server, 'leaves@example.com');
+    expect((await deleteAccount(server, person)).statusCode).toBe(303);
+    const path = databasePath(server.databaseUrl);
+    expect(await readFile(`${path}-wal`, 'latin1')).toContain('leaves@example.com');
+    await prune(commandContext(server));
+    for (const file of [path, `${path}-wal`])
+      expect(await readFile(file, 'latin1')).not.toContain('leaves@example.com');
+  },
+);
 
 test('prune thins all old events when they exceed one transaction', async () => {
   const server = await startTestServer();

@@ -2,13 +2,12 @@ import type { Stripe } from 'stripe';
 
 import { leaveTombstone } from './tombstone.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
-import { Prisma } from '../db/generated/client.ts';
 import type { Checkout, User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { expire } from '../stripe/checkout.ts';
-import { eventsAbout, thinEvents } from '../stripe/event-ledger.ts';
+import { thinEventsAbout } from '../stripe/event-ledger.ts';
 import { isOver } from '../access/live.ts';
 import { unlessGone } from '../stripe/missing.ts';
 import { readSubscription } from '../stripe/objects/subscription-shape.ts';
@@ -122,7 +121,7 @@ export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | nu
   }
   await tx.checkout.deleteMany({ where: { userId } });
   await leaveTombstone(tx, user);
-  await thinPayloads(tx, userId);
+  await thinEventsAbout(tx, userId);
   return true;
 }
 
@@ -142,17 +141,4 @@ async function cancelAll(
       if (isOurs && !isOver(state.status)) await unlessGone(() => stripe.subscriptions.cancel(id));
     }
   });
-}
-
-/** Bounds the payloads that are in memory at once. */
-const THINNED_AT_ONCE = 500;
-
-/** A failed event keeps its payload, so that it can be replayed. The inbox thins it when it is applied. */
-async function thinPayloads(tx: Tx, userId: string): Promise<void> {
-  const whole = Prisma.sql`NOT e."thinned" AND e."status" <> 'failed'`;
-  const events = await tx.$queryRaw<{ id: string }[]>(eventsAbout(userId, whole));
-  const ids = events.map(({ id }) => id);
-  for (let from = 0; from < ids.length; from += THINNED_AT_ONCE) {
-    await thinEvents(tx, { id: { in: ids.slice(from, from + THINNED_AT_ONCE) } });
-  }
 }

@@ -1,6 +1,6 @@
-import { CAN_BE_THINNED, thinEvents } from '../stripe/event-ledger.ts';
+import { CAN_BE_THINNED, thinEvents, thinEventsAbout } from '../stripe/event-ledger.ts';
 import type { Db, Tx } from '../db/transaction.ts';
-import { inTransaction } from '../db/transaction.ts';
+import { engineOf, inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { PROVE_SECONDS } from '../outbox/links.ts';
 import { counted } from '../wording.ts';
@@ -12,6 +12,7 @@ import type { CommandContext, CommandResult } from './command.ts';
  */
 export async function prune({ db, config, now }: CommandContext): Promise<CommandResult> {
   const pruned = await pruneDatabase(db, config.eventRetentionDays, now);
+  await emptyWriteAheadLog(db);
   const { events, sessions, resetLinks, outboxItems } = pruned;
   const text =
     `Thinned ${counted(events, 'event')}; deleted ${counted(sessions, 'expired session')}, ` +
@@ -36,9 +37,9 @@ export interface Pruned {
 }
 
 /**
- * Thins the payloads of old applied or ignored events to the fields that we read; deletes expired sessions, expired
- * reset links and old items of the outbox that have ended; forgets changes of address that were never proven. Failed
- * events stay whole, so that they can be replayed.
+ * Thins the payloads of applied or ignored events that are old, or about a deleted account, to the fields that we read;
+ * deletes expired sessions, expired reset links and old items of the outbox that have ended; forgets changes of address
+ * that were never proven. Failed events stay whole, so that they can be replayed.
  *
  * @param retentionDays EVENT_RETENTION_DAYS, counted from an event's receipt, or from the end of an outbox item
  *   (which stays for at least OUTBOX_DAYS)
@@ -52,11 +53,16 @@ async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<
   const endedBefore = addSeconds(now, -keptDays * DAY_SECONDS);
   const endedInOutbox = { where: { endedAt: { lt: endedBefore } }, limit: DELETED_AT_ONCE };
   return {
-    events: await thinOldEvents(db, before, now),
+    events: (await thinOldEvents(db, before, now)) + (await thinEventsOfDeleted(db, before, now)),
     sessions: await deleteAll(db, now, (tx) => tx.session.deleteMany(ended)),
     resetLinks: await deleteAll(db, now, (tx) => tx.resetLink.deleteMany(ended)),
     outboxItems: await deleteAll(db, now, (tx) => tx.outboxItem.deleteMany(endedInOutbox)),
   };
+}
+
+/** SQLite's write-ahead log keeps what was deleted until it is overwritten. https://www.sqlite.org/wal.html */
+async function emptyWriteAheadLog(db: Db): Promise<void> {
+  if (engineOf(db) === 'sqlite') await db.$queryRaw`PRAGMA wal_checkpoint(TRUNCATE)`;
 }
 
 /** An address that was never proven may be somebody else's. */
@@ -65,6 +71,17 @@ async function forgetLapsedChanges(db: Db, now: Date): Promise<void> {
   await inTransaction(db, now, (tx) =>
     tx.user.updateMany({ where: lapsed, data: { pendingEmail: null, pendingEmailAt: null } }),
   );
+}
+
+/**
+ * Thins events about accounts that were deleted since `before`. Deletion does so, too, but cannot see an event that is
+ * stored at the same instant.
+ */
+async function thinEventsOfDeleted(db: Db, before: Date, now: Date): Promise<number> {
+  const deleted = await db.user.findMany({ where: { deletedAt: { gte: before } }, select: { id: true } });
+  let thinned = 0;
+  for (const { id } of deleted) thinned += await inTransaction(db, now, (tx) => thinEventsAbout(tx, id));
+  return thinned;
 }
 
 /** Deletes batch by batch until one is not full. */

@@ -185,3 +185,22 @@ export async function thinEvents(tx: Tx, which: Prisma.EventWhereInput): Promise
   }
   return events.map(({ id }) => id);
 }
+
+/** Bounds the payloads that are in memory at once. */
+const THINNED_AT_ONCE = 500;
+
+/**
+ * Thins the payloads of all events about a user. A failed one keeps its payload, so that it can be replayed. The inbox
+ * thins it when it is applied.
+ *
+ * @returns how many were thinned
+ */
+export async function thinEventsAbout(tx: Tx, userId: string): Promise<number> {
+  const whole = Prisma.sql`NOT e."thinned" AND e."status" <> 'failed'`;
+  const events = await tx.$queryRaw<{ id: string }[]>(eventsAbout(userId, whole));
+  const ids = events.map(({ id }) => id);
+  for (let from = 0; from < ids.length; from += THINNED_AT_ONCE) {
+    await thinEvents(tx, { id: { in: ids.slice(from, from + THINNED_AT_ONCE) } });
+  }
+  return ids.length;
+}
