@@ -15,8 +15,8 @@ import { reviewReferral } from '../referrals/review.ts';
  * Stripe objects, `reconcile` and `relink` call it after they have stored new facts. The unit of work must hold the
  * locks of the user and the referrer.
  *
- * @param bearsOnProof whether a new fact bears on the proof. When only the tier can have changed it is false, and the
- *   referral is left alone
+ * @param bearsOnMoney whether a new fact bears on payments or refunds. When only the tier can have changed it is false, and
+ *   the referral is left alone
  * @param lostCustomer whether one of the user's customers was just moved to another user. Then the tier that it gave ends
  *   now, and the move is the reason if the referral is reversed
  */
@@ -24,7 +24,7 @@ export function follow(
   tx: Unit,
   userId: string,
   cause: Cause,
-  bearsOnProof: boolean,
+  bearsOnMoney: boolean,
   { lostCustomer = false } = {},
 ): void {
   const user = tx.rows.users.get(userId);
@@ -33,7 +33,7 @@ export function follow(
   const tier = deriveTier(subscriptions);
   const at = (lostCustomer ? null : turnedAt(subscriptions, tier)) ?? tx.now;
   const current = setTier(tx, user, tier, { ...cause, at });
-  if (!bearsOnProof) return;
+  if (!bearsOnMoney) return;
   const proven = subscriptions.some(({ provenAt }) => provenAt !== null);
   const lost = anyHolds(tx, subscriptions) ? null : lostCustomer ? 'moved' : whyNoneHolds(tx, subscriptions);
   reviewReferral(tx, current, { proven, lost }, cause);

@@ -10,7 +10,7 @@ import type { Tier } from './tier.ts';
 export type PaidTime = Pick<Subscription, 'givesSince' | 'gaveOtherwiseAt'>;
 
 /** What we know of a subscription's paid time at one point of its history. */
-export interface Known extends PaidTime {
+export interface PaidTimeSoFar extends PaidTime {
   /** It gives a paid tier. */
   paid: boolean;
   /** event.created of the newest snapshot. */
@@ -18,7 +18,7 @@ export interface Known extends PaidTime {
 }
 
 /** What one snapshot says. */
-export interface Heard {
+export interface PaidSnapshot {
   /** The subscription gives a paid tier. */
   paid: boolean;
   /** The snapshot's event.created. */
@@ -26,7 +26,7 @@ export interface Heard {
 }
 
 /** @returns null when no snapshot is known */
-export function knownOf(row: Subscription): Known | null {
+export function knownOf(row: Subscription): PaidTimeSoFar | null {
   if (row.status === null) return null;
   const { givesSince, gaveOtherwiseAt, snapshotAt } = row;
   return { paid: tierOf(row) === 'paid', givesSince, gaveOtherwiseAt, snapshotAt };
@@ -40,7 +40,11 @@ export function knownOf(row: Subscription): Known | null {
  * @param known null when this is the first snapshot
  * @param isNewest whether the row takes this snapshot over
  */
-export function afterSnapshot(known: Known | null, heard: Heard, isNewest: boolean): Known {
+export function afterSnapshot(
+  known: PaidTimeSoFar | null,
+  heard: PaidSnapshot,
+  isNewest: boolean,
+): PaidTimeSoFar {
   const { paid, at } = heard;
   if (known?.givesSince == null) return { paid, givesSince: at, gaveOtherwiseAt: null, snapshotAt: at };
 
@@ -66,7 +70,7 @@ export function afterSnapshot(known: Known | null, heard: Heard, isNewest: boole
  *
  * @param at event.created of what changed the proof
  */
-export function afterProof(known: Known, pastDueSince: Date | null, at: Date): Known {
+export function afterProof(known: PaidTimeSoFar, pastDueSince: Date | null, at: Date): PaidTimeSoFar {
   if (known.paid) {
     const givesSince = pastDueSince ?? known.givesSince;
     return { ...known, paid: false, givesSince, gaveOtherwiseAt: known.givesSince };

@@ -7,7 +7,7 @@ import { later } from '../instants.ts';
 import { firstPaymentOf } from './first-payment.ts';
 import { isOver } from './live.ts';
 import { afterProof, afterSnapshot, knownOf } from './paid-time.ts';
-import type { Known, PaidTime } from './paid-time.ts';
+import type { PaidTimeSoFar, PaidTime } from './paid-time.ts';
 import { provesPayment } from './proof.ts';
 import { tierOf } from './tier.ts';
 
@@ -96,7 +96,7 @@ export function endSubscriptions(tx: Unit, customerId: string, endedAt: Date): v
 }
 
 /** The row's paid time after its proof has changed. */
-export function withProof(row: Subscription, provenAt: Date | null, at: Date): Known | null {
+export function withProof(row: Subscription, provenAt: Date | null, at: Date): PaidTimeSoFar | null {
   const known = knownOf(row);
   if (!known) return null;
   const flips = known.paid !== (tierOf({ ...row, provenAt }) === 'paid');
@@ -108,7 +108,7 @@ export function withProof(row: Subscription, provenAt: Date | null, at: Date): K
  * question. If the answer names no end, the subscription ended at the moment of asking; if it says paid, it is paid
  * since the newest snapshot or the end of the trial, whichever is later.
  */
-export function paidTimeNow({ now }: Unit, known: Known | null, after: Subscription): Known {
+export function paidTimeNow({ now }: Unit, known: PaidTimeSoFar | null, after: Subscription): PaidTimeSoFar {
   const paid = tierOf(after) === 'paid';
   if (known?.paid === paid) return known;
   const trialEnd = after.trialEnd && after.trialEnd <= now ? after.trialEnd : null;
@@ -117,7 +117,7 @@ export function paidTimeNow({ now }: Unit, known: Known | null, after: Subscript
 }
 
 /** The columns to write; empty when nothing changed. */
-export function paidTimeOf(row: Subscription, known: Known | null): Partial<PaidTime> {
+export function paidTimeOf(row: Subscription, known: PaidTimeSoFar | null): Partial<PaidTime> {
   if (!known) return {};
   const { givesSince, gaveOtherwiseAt } = known;
   const same =

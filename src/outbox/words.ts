@@ -55,7 +55,7 @@ function free(days: string): string {
   return days.replace(/ (days?)$/, ' free $1').replace('than a', 'than one');
 }
 
-const GRANTED = `${REFERRAL_CREDIT_DAYS} free days`;
+const OFFER = `${REFERRAL_CREDIT_DAYS} free days`;
 
 /** Names the payment that an email to one side is about. It must say nothing else about the friend. */
 const WHOSE = {
@@ -151,7 +151,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
     after: [
-      `Invite ${side === 'referrer' ? 'another' : 'a'} friend: when they pay, you and they each get ${GRANTED}. Your referral link is in Settings.`,
+      `Invite ${side === 'referrer' ? 'another' : 'a'} friend: when they pay, you and they each get ${OFFER}. Your referral link is in Settings.`,
     ],
   }),
   'mail.days-reversed': ({ side, seconds, because }, { brand, publicUrl, facts, now }) => ({
@@ -184,7 +184,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     paragraphs: [
       `You have paid access to ${brand} until ${dateOf(new Date(until))}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left.`,
       whatStays('After that, your'),
-      `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${GRANTED}.`,
+      `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${OFFER}.`,
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
   }),

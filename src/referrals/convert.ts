@@ -30,7 +30,7 @@ export function convertReferral(tx: Unit, user: UserRow): ReferralRow | null {
   const refusedFor = refusalOf(tx, referral, user);
   if (refusedFor) return put(tx, { ...referral, refusedFor });
 
-  // The transaction may have waited for the referrer's deletion, which is dated later.
+  // While this transaction waited for the lock, the referrer may have been deleted: no conversion is dated before that.
   const convertedAt = later(tx.now, tx.rows.users.get(referral.referrerId ?? '')?.deletedAt ?? null);
   const stamped = put(tx, { ...referral, convertedAt, creditedAt: tx.now, referredHash: user.emailHash });
   const cause = { id: referral.id, actor: 'stripe' } as const;

@@ -12,7 +12,7 @@ import { tellSide } from './tell.ts';
 export interface PaymentVerdict {
   /** A payment was made. */
   proven: boolean;
-  /** Why no subscription holds; null while one does: its money came and did not go back. */
+  /** Why no subscription holds (`holds` in access/money-back.ts); null while one does. */
   lost: ReversalReason | null;
 }
 
@@ -31,7 +31,8 @@ export function reviewReferral(
 ): ReferralRow | null {
   const holds = lost === null;
   const referral = proven ? convertReferral(tx, user) : (tx.rows.referrals.get(user.id) ?? null);
-  if (!referral?.convertedAt || holds === (referral.reversedAt === null)) return referral;
+  const isReversed = referral?.reversedAt != null;
+  if (!referral?.convertedAt || holds !== isReversed) return referral;
 
   const [move, count] = holds ? [restoreCredit, restorations] : [reverseCredit, reversals];
   // A referrer who still exists also existed at the conversion and was credited then.

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { afterProof, afterSnapshot, turnedAt } from '../../src/access/paid-time.ts';
-import type { Known } from '../../src/access/paid-time.ts';
+import type { PaidTimeSoFar } from '../../src/access/paid-time.ts';
 import { permutations } from '../support/permutations.ts';
 import { day, subscriptionRow } from './subscription-row.ts';
 
@@ -9,8 +9,8 @@ import { day, subscriptionRow } from './subscription-row.ts';
 type Heard = [at: number, paid: boolean];
 
 /** What is known after these snapshots, in the order of their arrival; the row keeps the newest. */
-function hear(...snapshots: Heard[]): Known | null {
-  return snapshots.reduce<Known | null>((known, [at, paid]) => {
+function hear(...snapshots: Heard[]): PaidTimeSoFar | null {
+  return snapshots.reduce<PaidTimeSoFar | null>((known, [at, paid]) => {
     const isNewest = known?.snapshotAt == null || day(at) > known.snapshotAt;
     return afterSnapshot(known, { paid, at: day(at) }, isNewest);
   }, null);
@@ -75,7 +75,12 @@ describe('since when a subscription gives its tier (design: rule 8)', () => {
   });
 
   test('a payment that arrives while past due counts from its own instant', () => {
-    const unproven: Known = { paid: false, givesSince: day(8), gaveOtherwiseAt: day(7), snapshotAt: day(8) };
+    const unproven: PaidTimeSoFar = {
+      paid: false,
+      givesSince: day(8),
+      gaveOtherwiseAt: day(7),
+      snapshotAt: day(8),
+    };
     expect(afterProof(unproven, day(8), day(12))).toMatchObject({
       paid: true,
       givesSince: day(12),
@@ -84,7 +89,12 @@ describe('since when a subscription gives its tier (design: rule 8)', () => {
   });
 
   test('a proof that arrives late counts from when it became past due', () => {
-    const unproven: Known = { paid: false, givesSince: day(8), gaveOtherwiseAt: null, snapshotAt: day(8) };
+    const unproven: PaidTimeSoFar = {
+      paid: false,
+      givesSince: day(8),
+      gaveOtherwiseAt: null,
+      snapshotAt: day(8),
+    };
     expect(afterProof(unproven, day(8), day(3))).toMatchObject({
       paid: true,
       givesSince: day(8),
@@ -93,7 +103,12 @@ describe('since when a subscription gives its tier (design: rule 8)', () => {
   });
 
   test('if the proof is withdrawn, the paid time ends when the subscription became past due', () => {
-    const proven: Known = { paid: true, givesSince: day(0), gaveOtherwiseAt: null, snapshotAt: day(8) };
+    const proven: PaidTimeSoFar = {
+      paid: true,
+      givesSince: day(0),
+      gaveOtherwiseAt: null,
+      snapshotAt: day(8),
+    };
     expect(afterProof(proven, day(8), day(9))).toMatchObject({ paid: false, givesSince: day(8) });
   });
 });

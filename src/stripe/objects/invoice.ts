@@ -111,8 +111,8 @@ export const onInvoicePaid: EventHandler = (event) => {
         if (userId !== null) followRenewal(tx, userId, causeOf(event));
         return OK;
       }
-      const bearsOnProof = refreshProof(tx, subscription, event.created) || hasMoneyBack;
-      if (bearsOnProof && userId !== null) follow(tx, userId, causeOf(event), true);
+      const bearsOnMoney = refreshProof(tx, subscription, event.created) || hasMoneyBack;
+      if (bearsOnMoney && userId !== null) follow(tx, userId, causeOf(event), true);
       return OK;
     },
   };
@@ -147,8 +147,8 @@ export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
       storeFailedInvoice(tx, invoice, event.created);
       const { userId } = ensureCustomerRow(tx, customerId);
       const subscription = ensureSubscription(tx, subscriptionId, customerId);
-      const bearsOnProof = refreshProof(tx, subscription, event.created);
-      if (bearsOnProof && userId !== null) follow(tx, userId, causeOf(event), true);
+      const proofChanged = refreshProof(tx, subscription, event.created);
+      if (proofChanged && userId !== null) follow(tx, userId, causeOf(event), true);
       return OK;
     },
   };

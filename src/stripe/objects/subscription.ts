@@ -89,8 +89,8 @@ function storeSnapshot(
   const next = nextState(tx, row, state, event, tieBreaker);
   const statusChanged = next?.status !== undefined && next.status !== row.status;
   const changes = { ...next, ...(statusChanged && { statusAt: event.created }), ...evidence };
-  const isNew = evidence !== null || changes.counted === true;
-  const proof = isNew ? deriveProof(tx, { ...row, ...changes }) : null;
+  const mayBeProof = evidence !== null || changes.counted === true;
+  const proof = mayBeProof ? deriveProof(tx, { ...row, ...changes }) : null;
   const after = { ...row, ...changes, ...proof };
 
   const isNewest = next?.snapshotEventId === event.id;
