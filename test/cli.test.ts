@@ -104,7 +104,7 @@ test('a grant to a paying user is held: all days are left', async () => {
   expect(creditUntil?.toISOString()).toBe(plusDays(creditHeldAt, 55));
   expect(granted.creditUntil).toBe(creditUntil?.toISOString());
   expect(await cliText(server, 'grant-credit', 'bob@example.com', '1')).toContain(
-    'It is held while they pay, and would last until',
+    'Their credit is held while they pay, and would last until',
   );
 });
 

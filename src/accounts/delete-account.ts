@@ -7,7 +7,7 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { expire } from '../stripe/checkout.ts';
-import { thinEventsAbout } from '../stripe/event-ledger.ts';
+import { thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
 import { isOver } from '../access/live.ts';
 import { unlessGone } from '../stripe/missing.ts';
 import { readSubscription } from '../stripe/objects/subscription-shape.ts';
@@ -121,7 +121,7 @@ export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | nu
   }
   await tx.checkout.deleteMany({ where: { userId } });
   await leaveTombstone(tx, user);
-  await thinEventsAbout(tx, userId);
+  await thinPayloads(tx, userId);
   return true;
 }
 
@@ -141,4 +141,15 @@ async function cancelAll(
       if (isOurs && !isOver(state.status)) await unlessGone(() => stripe.subscriptions.cancel(id));
     }
   });
+}
+
+/** Bounds the payloads that are in memory at once. */
+const THINNED_AT_ONCE = 500;
+
+/** A failed event keeps its payload, so that it can be replayed. The inbox thins it when it is applied. */
+async function thinPayloads(tx: Tx, userId: string): Promise<void> {
+  const ids = await wholeEventsAbout(tx, userId);
+  for (let from = 0; from < ids.length; from += THINNED_AT_ONCE) {
+    await thinEvents(tx, { id: { in: ids.slice(from, from + THINNED_AT_ONCE) } });
+  }
 }

@@ -152,7 +152,7 @@ function declareServerCommands(program: Command, { run, runAlone, runUnconfigure
   command(
     program,
     'prune',
-    'remove unused fields from the payloads of old events, and delete expired sessions and reset links, and old emails',
+    'remove unused fields from the payloads of old events, delete expired sessions and links and old emails, and empty the log of SQLite',
   ).action((options: Options) =>
     run(options, async (context) => (await import('./prune.ts')).prune(context)),
   );

@@ -37,7 +37,7 @@ export async function grantCredit(
   );
   const until = formatInstant(creditUntil);
   const credit = creditHeld
-    ? `. It is held while they pay, and would last until ${until} if it ran from now on.`
+    ? `. Their credit is held while they pay, and would last until ${until} if it ran from now on.`
     : `: credit until ${until}.`;
   return {
     text: `${nameOf(account)} has ${counted(days, 'more day')}${credit}`,

@@ -1,4 +1,6 @@
-import { CAN_BE_THINNED, thinEvents, thinEventsAbout } from '../stripe/event-ledger.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { CAN_BE_THINNED, thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { engineOf, inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
@@ -7,17 +9,18 @@ import { counted } from '../wording.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
- * `prune`: thins the payloads of old events, deletes expired sessions and reset links and old outbox items, and forgets
- * changes of address that were never proven.
+ * `prune`: thins the payloads of old events, deletes expired sessions and reset links and old outbox items, forgets changes
+ * of address that were never proven, and empties SQLite's write-ahead log.
  */
 export async function prune({ db, config, now }: CommandContext): Promise<CommandResult> {
   const pruned = await pruneDatabase(db, config.eventRetentionDays, now);
-  await emptyWriteAheadLog(db);
+  const isLogEmpty = await emptyWriteAheadLog(db);
   const { events, sessions, resetLinks, outboxItems } = pruned;
   const text =
     `Thinned ${counted(events, 'event')}; deleted ${counted(sessions, 'expired session')}, ` +
     `${counted(resetLinks, 'expired reset link')}, and ` +
-    `${counted(outboxItems, 'old email or change at Stripe', 'old emails and changes at Stripe')}.`;
+    `${counted(outboxItems, 'old email or change at Stripe', 'old emails and changes at Stripe')}.` +
+    (isLogEmpty ? '' : ' The write-ahead log could not be emptied, because the database is busy.');
   return { text, json: pruned };
 }
 
@@ -60,9 +63,25 @@ async function pruneDatabase(db: Db, retentionDays: number, now: Date): Promise<
   };
 }
 
-/** SQLite's write-ahead log keeps what was deleted until it is overwritten. https://www.sqlite.org/wal.html */
-async function emptyWriteAheadLog(db: Db): Promise<void> {
-  if (engineOf(db) === 'sqlite') await db.$queryRaw`PRAGMA wal_checkpoint(TRUNCATE)`;
+/** How often, and for how long, emptying the log is tried while servers use the database, ms. */
+const TRY_EVERY_MS = 20;
+const TRY_FOR_MS = 10_000;
+
+/**
+ * Empties SQLite's write-ahead log, which keeps what was deleted until it is overwritten.
+ * https://www.sqlite.org/pragma.html#pragma_wal_checkpoint
+ *
+ * @returns whether it is empty; true on PostgreSQL
+ */
+async function emptyWriteAheadLog(db: Db): Promise<boolean> {
+  if (engineOf(db) === 'postgresql') return true;
+  const giveUpAt = performance.now() + TRY_FOR_MS;
+  for (;;) {
+    const [done] = await db.$queryRaw<{ busy: number | bigint }[]>`PRAGMA wal_checkpoint(TRUNCATE)`;
+    if (Number(done?.busy) === 0) return true;
+    if (performance.now() >= giveUpAt) return false;
+    await sleep(TRY_EVERY_MS);
+  }
 }
 
 /** An address that was never proven may be somebody else's. */
@@ -80,7 +99,13 @@ async function forgetLapsedChanges(db: Db, now: Date): Promise<void> {
 async function thinEventsOfDeleted(db: Db, before: Date, now: Date): Promise<number> {
   const deleted = await db.user.findMany({ where: { deletedAt: { gte: before } }, select: { id: true } });
   let thinned = 0;
-  for (const { id } of deleted) thinned += await inTransaction(db, now, (tx) => thinEventsAbout(tx, id));
+  for (const { id: userId } of deleted) {
+    const whole = await wholeEventsAbout(db, userId);
+    for (let from = 0; from < whole.length; from += THINNED_AT_ONCE) {
+      const ids = whole.slice(from, from + THINNED_AT_ONCE);
+      thinned += (await inTransaction(db, now, (tx) => thinEvents(tx, { id: { in: ids } }))).length;
+    }
+  }
   return thinned;
 }
 

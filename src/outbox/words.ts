@@ -135,7 +135,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     paragraphs: [
       `Your ${context.brand} account was deleted, together with its cloud backups and its free days. If you had a plan, it was cancelled and you will not be charged again.`,
       `Thanks for trying ${context.brand}.`,
-      `If you did not delete it, ${contactUs(context)}.`,
+      `If you did not delete your account, ${contactUs(context)}.`,
     ],
   }),
   'mail.days-granted': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({

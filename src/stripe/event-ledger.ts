@@ -1,6 +1,6 @@
 import { Prisma } from '../db/generated/client.ts';
 import { instantText, JSON_ROWS, jsonValue } from '../db/columns.ts';
-import type { Db, Engine, Tx } from '../db/transaction.ts';
+import type { Db, Engine, Reader, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import type { StripeEvent } from './objects/event.ts';
 import { thinPayload } from './objects/thin.ts';
@@ -186,21 +186,8 @@ export async function thinEvents(tx: Tx, which: Prisma.EventWhereInput): Promise
   return events.map(({ id }) => id);
 }
 
-/** Bounds the payloads that are in memory at once. */
-const THINNED_AT_ONCE = 500;
-
-/**
- * Thins the payloads of all events about a user. A failed one keeps its payload, so that it can be replayed. The inbox
- * thins it when it is applied.
- *
- * @returns how many were thinned
- */
-export async function thinEventsAbout(tx: Tx, userId: string): Promise<number> {
+/** The ids of the events about a user that can be thinned. */
+export async function wholeEventsAbout(db: Reader, userId: string): Promise<string[]> {
   const whole = Prisma.sql`NOT e."thinned" AND e."status" <> 'failed'`;
-  const events = await tx.$queryRaw<{ id: string }[]>(eventsAbout(userId, whole));
-  const ids = events.map(({ id }) => id);
-  for (let from = 0; from < ids.length; from += THINNED_AT_ONCE) {
-    await thinEvents(tx, { id: { in: ids.slice(from, from + THINNED_AT_ONCE) } });
-  }
-  return ids.length;
+  return (await db.$queryRaw<{ id: string }[]>(eventsAbout(userId, whole))).map(({ id }) => id);
 }

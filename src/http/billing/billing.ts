@@ -48,7 +48,7 @@ const PORTAL = {
   response: answers(
     {
       303: nothing(
-        "A redirect to Stripe's customer portal; to /pricing if there is no customer yet; to /login if nobody is logged in and the client accepts HTML.",
+        "A redirect to Stripe's customer portal; to /pricing if there is no customer, or Stripe no longer knows it; to /login if nobody is logged in and the client accepts HTML.",
       ),
     },
     { 401: null, 502: STRIPE_FAILED },
