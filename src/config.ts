@@ -123,13 +123,13 @@ function isTooWide(entry: string): boolean {
   return Number(bits) < (ipaddr.IPv6.parse(address).isIPv4MappedAddress() ? 96 + 8 : 7);
 }
 
-function validProxies(value: string): string {
-  const valid = 'the addresses or CIDRs of the proxies in front, with commas between them';
-  if (/^\s*\d+\s*$/.test(value)) return `${valid}: a number would trust nobody`;
+function describeProxies(value: string): string {
+  const wanted = 'the addresses or CIDRs of the proxies in front, with commas between them';
+  if (/^\s*\d+\s*$/.test(value)) return `${wanted}: a number would trust nobody`;
   if (value.split(',').some((entry) => isTooWide(entry.trim()))) {
-    return `${valid}: a range as wide as this one includes clients, and each of them could then forge its address`;
+    return `${wanted}: a range as wide as this one includes clients, and each of them could then forge its address`;
   }
-  return valid;
+  return wanted;
 }
 
 /** A repeated piece, even if the last repeat is cut short, is as easy to guess as the piece itself. */
@@ -188,7 +188,7 @@ const VARIABLES = {
     z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
     'one of fatal, error, warn, info, debug, trace, silent',
   ],
-  TRUST_PROXY: [list((entry) => isAddressOrRange(entry) && !isTooWide(entry)).default([]), validProxies],
+  TRUST_PROXY: [list((entry) => isAddressOrRange(entry) && !isTooWide(entry)).default([]), describeProxies],
   REFERRAL_CLAWBACK_DAYS: [wholeNumber(0, 3650).default(30), 'a whole number of days, 0 to 3650'],
   EVENT_RETENTION_DAYS: [wholeNumber(1, 3650).default(90), 'a whole number of days, 1 to 3650'],
   SMTP_URL: [
@@ -279,8 +279,8 @@ function parse(env: NodeJS.ProcessEnv): { values: Variables; problems: Remark[] 
     const value = env[name] === '' ? undefined : env[name];
     const parsed = type.safeParse(value);
     if (parsed.success) return [name, parsed.data];
-    const valid = typeof describe === 'string' ? describe : describe(value ?? '');
-    problems.push({ name, says: `${name} must be ${valid}.` });
+    const wanted = typeof describe === 'string' ? describe : describe(value ?? '');
+    problems.push({ name, says: `${name} must be ${wanted}.` });
     return [name, type.parse(undefined)];
   });
   return { values: Object.fromEntries(values) as Variables, problems };

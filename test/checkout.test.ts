@@ -112,7 +112,20 @@ describe('a checkout', () => {
     },
   );
 
-  test('of another plan does so, too, when Stripe did not answer the first time', async () => {
+  test('of another plan is refused while the bank decides about the first payment', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });
+    const stillOpen = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
+    vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);
+    const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
+    expect(answer.statusCode).toBe(409);
+    expect(answer.body).toContain('Your bank is still deciding about your last payment.');
+    expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'incomplete' });
+    expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
+  });
+
+  test('of another plan ends an unapproved first payment also when Stripe did not answer at first', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });

@@ -380,7 +380,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(restored.invited).toMatchObject([
       {
         state: 'converted',
-        next: 'It is final, unless a dispute opened by 2027-02-09T09:00:00Z is lost, or we have yet to hear of a refund made by then.',
+        next: 'Only the loss of a dispute opened by 2027-02-09T09:00:00Z, or a full refund made by then that Stripe has not reported yet, can still take the days back.',
       },
     ]);
     expect(text).toContain(

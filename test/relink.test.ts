@@ -443,7 +443,10 @@ describe('an open checkout', () => {
     const refused = vi
       .spyOn(sessions, 'expire')
       .mockRejectedValue(new Stripe.errors.StripeConnectionError({ message: 'lost', type: 'api_error' }));
-    await move(world, { customer }, ben);
+    const told = await move(world, { customer }, ben);
+    expect(told.text).toContain(
+      'The open checkout could not be closed at Stripe yet. A server will try again.',
+    );
     refused.mockRestore();
     expect(openSessions(world)).toEqual([session]);
 

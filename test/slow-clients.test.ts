@@ -520,15 +520,18 @@ describe('one address can open only a limited number of connections', () => {
 describe('an address that keeps leaving before it is answered', () => {
   test('loses all its connections and gets none for a while', async () => {
     const nothingBegins = { requests: { underWay: 0, waiting: 9 } };
-    const { open } = await listen({ ...nothingBegins, abandonedOfNetwork: 2, shutOutMs: NEVER });
+    const { app, open } = await listen({ ...nothingBegins, abandonedOfNetwork: 2, shutOutMs: NEVER });
     const idle = await open('', '127.0.0.2');
+    const leave = async ({ socket }: Client, left: number): Promise<void> => {
+      socket.destroy();
+      await until(async () => (await connectionsOf(app)) === left || undefined);
+    };
     const answered = await open(webhook('Content-Length: 2', '{}'), '127.0.0.2');
     await once(answered.socket, 'data');
-    answered.socket.destroy();
-    for (let times = 0; times < 2; times += 1) {
-      expect(idle.socket.destroyed).toBe(false);
-      (await open(PAGE, '127.0.0.2')).socket.destroy();
-    }
+    await leave(answered, 1);
+    await leave(await open(PAGE, '127.0.0.2'), 1);
+    expect(idle.socket.destroyed).toBe(false);
+    await leave(await open(PAGE, '127.0.0.2'), 0);
     expect(await idle.closed).toBe('');
     expect(await (await open(webhook('Content-Length: 2', '{}'), '127.0.0.2')).closed).toBe('');
     const other = await open(webhook('Content-Length: 2', '{}'));
@@ -693,15 +696,16 @@ describe('a body in many tiny pieces', () => {
   const patient = { requestMs: NEVER, stalledMs: NEVER, idleMs: { proxy: NEVER, direct: NEVER } };
 
   test.each([
-    ['a form', 'POST /login', 'application/x-www-form-urlencoded', ''],
-    ['a backup without a session', 'POST /api/backups', 'application/json', 'HTTP/1.1 401'],
-    ['a webhook', 'POST /api/stripe/webhook', 'application/json', ''],
-    ['a mail program’s POST', 'POST /unsubscribe/x', 'multipart/form-data; boundary=x', ''],
+    ['a form', 'POST /login', 'application/x-www-form-urlencoded', /^$/],
+    // Whether it is refused before it is cut off depends on when its turn comes.
+    ['a backup without a session', 'POST /api/backups', 'application/json', /^(HTTP\/1\.1 401 |$)/],
+    ['a webhook', 'POST /api/stripe/webhook', 'application/json', /^$/],
+    ['a mail program’s POST', 'POST /unsubscribe/x', 'multipart/form-data; boundary=x', /^$/],
   ])('ends the connection: %s', async (_name, route, type, answer) => {
     const { open } = await listen(patient);
     const headers = `Host: x\r\nContent-Type: ${type}\r\nTransfer-Encoding: chunked`;
     const client = await open(`${route} HTTP/1.1\r\n${headers}\r\n\r\n${tiny.repeat(100)}`);
-    expect((await client.closed).slice(0, 12)).toBe(answer);
+    expect(await client.closed).toMatch(answer);
   });
 
   test.each(['/healthz', '/pricing'])('of a page that takes none ends the connection: %s', async (page) => {

@@ -652,6 +652,24 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
+  test('is not deleted when the bank approves its first payment while it is asked about', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await proven(world);
+    const holder = await newcomer(world, 'new@example.com');
+    const unfinished = await subscribe(world, holder, { outcome: 'incomplete' });
+    await askFor(world, ann, 'new@example.com');
+    const { invoices } = clientOf(world);
+    const voidInvoice = invoices.voidInvoice.bind(invoices);
+    vi.spyOn(invoices, 'voidInvoice').mockImplementationOnce((id) => {
+      world.sandbox.acts.retryPayment(unfinished);
+      return voidInvoice(id);
+    });
+    expect((await postForm(world.app, await provePath(world, ann), {})).statusCode).toBe(409);
+    await deliverWaiting(world);
+    expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'active' });
+    expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
+  });
+
   test('is not deleted when Stripe cannot be asked to end what it has there', async () => {
     const server = await startTestServer({
       ...MAIL,

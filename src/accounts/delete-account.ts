@@ -66,9 +66,9 @@ export async function deleteAccount(
 }
 
 /**
- * Closes an account's open checkout at Stripe, so that nobody can pay in it any more.
+ * Closes an account's open checkout at Stripe, so that nobody can begin to pay in it any more.
  *
- * @throws StripeError when Stripe cannot be reached
+ * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
  */
 export async function closeAtStripe(
   { db, stripe }: Pick<DeletionParts, 'db' | 'stripe'>,

@@ -5,6 +5,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
+import { endUnfinished } from '../stripe/checkout.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
@@ -67,8 +68,9 @@ export async function proveAddress(
   const holder =
     proof.holder === 'unclaimed' ? await db.user.findUnique({ where: { email: address } }) : null;
   if (holder) {
-    // Before we ask about payments: afterwards nobody can make one in it.
+    // Before we ask about payments: nobody can make one afterwards.
     await closeAtStripe(parts, holder.id);
+    await endUnfinishedOf(parts, holder.id);
     // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
     if (await hasPaidAtStripe(parts, holder.id)) return 'address-taken';
   }
@@ -95,6 +97,12 @@ export async function proveAddress(
       ]);
     return null;
   });
+}
+
+async function endUnfinishedOf({ db, stripe, products }: DeletionParts, userId: string): Promise<void> {
+  if (!stripe) return;
+  const customers = await db.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
+  for (const { id } of customers) await endUnfinished(stripe, id, products);
 }
 
 async function proveOwn(tx: Tx, secret: string, userId: string, token: string): Promise<ProofRefusal | null> {

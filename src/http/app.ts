@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 
 import compress from '@fastify/compress';
@@ -124,7 +125,9 @@ export async function buildApp(
   boundOneClient(app, bounds, config.trustProxy.length > 0);
   closeUnreadBodies(app);
   const turns = createTurns(TURN_MS, () => performance.now());
-  app.server.on('connection', turns.accepted);
+  app.server.on('connection', ({ destroyed: isRefused }: Socket) => {
+    if (!isRefused) turns.accepted();
+  });
   // Registered before anything that queries the database.
   await app.register(underPressure, {
     maxEventLoopDelay: bounds.delayMs,

@@ -16,7 +16,7 @@ import { networkOf } from './network.ts';
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then,
  * Node has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections
- * beyond its limit, or keeps closing them before they are answered: Node accepts one connection per turn of the event
+ * beyond its limit, or keeps closing them while a request waits for its answer: Node accepts one connection per turn of the event
  * loop, so both make others wait.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {

@@ -31,7 +31,8 @@ export function answerErrors(app: FastifyInstance): void {
           : thrown;
     const status = error.statusCode ?? 500;
     // A refusal for overload already has its line in the log. A second one would add to the load.
-    if (status >= 500 && error.code !== BUSY) request.log.error({ err: causeOf(error) }, 'a request failed');
+    if (status >= 500 && error.code !== BUSY)
+      request.log.error({ err: errorToLog(error) }, 'a request failed');
     if (status === 503 && error.code !== NOT_SET_UP) void reply.header('retry-after', RETRY_AFTER_SECONDS);
     const isOurs = error instanceof HttpError;
     const code = isOurs ? error.code : (CODES[status] ?? (status < 500 ? 'bad_request' : 'internal_error'));
@@ -39,8 +40,8 @@ export function answerErrors(app: FastifyInstance): void {
   });
 }
 
-/** What an answer came from: the cause of an HttpError, if it has one. The cause of other errors may be no Error at all. */
-export function causeOf(error: unknown): unknown {
+/** The error to log: what caused an HttpError, or else the error itself. */
+export function errorToLog(error: unknown): unknown {
   return error instanceof HttpError ? (error.cause ?? error) : error;
 }
 

@@ -47,11 +47,7 @@ const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
 type LimitName = keyof typeof LIMITS;
 
 /** These ask Stripe, whose rate limit all accounts share, so they count by network as well: one person can have many. */
-const ASK_STRIPE: ReadonlySet<LimitName> = new Set([
-  'checkoutsOfAccount',
-  'portalsOfAccount',
-  'paymentChecksOfAccount',
-]);
+const ASK_STRIPE: ReadonlySet<LimitName> = new Set(['checkoutsOfAccount', 'portalsOfAccount']);
 
 /** Limits whose points can be given back. */
 const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
@@ -166,8 +162,8 @@ export async function takeForNetwork(
 }
 
 /**
- * Counts one try against a limit by account. Sets Retry-After and returns false when none is left. Visitors
- * who are not logged in have no limit here.
+ * Counts one try against a limit by account, and against the network's if Stripe is asked. Sets Retry-After and returns
+ * false when none is left. Visitors who are not logged in have no limit here.
  */
 export async function takeForAccount(
   request: FastifyRequest,
@@ -175,8 +171,9 @@ export async function takeForAccount(
   name: LimitName & `${string}OfAccount`,
 ): Promise<boolean> {
   if (request.user === null) return true;
-  if (!(await take(reply, request.server.limits[name], request.user.id)).isLeft) return false;
-  return !ASK_STRIPE.has(name) || takeForNetwork(request, reply, 'stripeRequestsOfNetwork');
+  if (ASK_STRIPE.has(name) && !(await takeForNetwork(request, reply, 'stripeRequestsOfNetwork')))
+    return false;
+  return (await take(reply, request.server.limits[name], request.user.id)).isLeft;
 }
 
 /**

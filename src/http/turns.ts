@@ -19,15 +19,18 @@ interface Waiting {
   arrived: number;
 }
 
-/** The longest share while requests wait, and how long they wait at most while connections are accepted, ms. */
+/** Maximum share while requests wait, ms. */
 const LONGEST_SHARE_MS = 50;
+
+/** While connections are accepted, requests get a share at least this often, ms. */
+const LONGEST_PAUSE_MS = 50;
 
 /**
  * Limits the work started in one turn of the event loop.
  * SQLite answers synchronously, so a request runs from its first byte to its answer without yielding, and a
  * turn lasts as long as all the requests that have arrived. Node accepts one new connection per turn: of 64
  * browsers that connect at once, the last would wait 63 turns in which everyone else gets a page. While connections are
- * being accepted, requests therefore wait, at most LONGEST_SHARE_MS from one share to the next.
+ * being accepted, requests therefore wait, at most LONGEST_PAUSE_MS from one share to the next.
  * Requests refused for overload never come here, and refusing a flood of them can take most of a turn. While
  * requests wait, they therefore get as much time as everything else took since their last share, at most
  * LONGEST_SHARE_MS.
@@ -55,7 +58,7 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
       if (over) shareEnded ??= now;
       return over;
     }
-    if (newcomers > 0 && now - shareBegan < LONGEST_SHARE_MS) {
+    if (newcomers > 0 && now - shareBegan < LONGEST_PAUSE_MS) {
       shareEnded ??= now;
       return true;
     }

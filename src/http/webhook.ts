@@ -8,7 +8,7 @@ import { events } from '../metrics.ts';
 import { json } from './api.ts';
 import type { Shares } from './bounds.ts';
 import type { AppContext } from './context.ts';
-import { BUSY, causeOf, HttpError } from './errors.ts';
+import { BUSY, errorToLog, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 import { drainBody } from './read-body.ts';
 import { createBodyReader } from './unverified-bodies.ts';
@@ -98,7 +98,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
     // A refusal for overload already has its request line.
     if (status >= 500 && error.code !== BUSY) {
       request.log[status === 503 ? 'warn' : 'error'](
-        { err: causeOf(error) },
+        { err: errorToLog(error) },
         'handling a Stripe event failed',
       );
     }

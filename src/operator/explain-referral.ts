@@ -49,7 +49,8 @@ export interface ReferralStory {
 const ON_FIRST_INVOICE = 'It converts with the first paid invoice.';
 const ON_NEW_SUBSCRIPTION = 'It converts with the first paid invoice of a new subscription.';
 const NEVER = 'It never converts.';
-const AN_ERROR = 'Unless REFERRAL_CLAWBACK_DAYS was changed, this should not happen: run `doctor`.';
+const AN_ERROR = 'This should not happen: run `doctor`.';
+const UNLESS_CHANGED = 'Unless REFERRAL_CLAWBACK_DAYS was changed, this should not happen: run `doctor`.';
 
 /** Of several subscriptions, the one nearest to a payment comes first. */
 const NEAREST_FIRST = ['active', 'trialing', 'past_due', 'incomplete', 'unpaid', 'paused'];
@@ -132,7 +133,7 @@ function explainConverted(
         'The days are returned once they make a payment of their own.',
       );
     case null:
-      return story('reversed', `${reversed}, although a payment still stands`, AN_ERROR);
+      return story('reversed', `${reversed}, although a payment still stands`, UNLESS_CHANGED);
   }
 }
 
@@ -147,7 +148,7 @@ function whatUndoesIt(referral: ReferralFacts, clawbackDays: number, now: Date):
   const until = isoText(clawbackUntil);
   return clawbackUntil >= now
     ? `A full refund by ${until}, or the loss of a dispute opened by then, can take the days back.`
-    : `It is final, unless a dispute opened by ${until} is lost, or we have yet to hear of a refund made by then.`;
+    : `Only the loss of a dispute opened by ${until}, or a full refund made by then that Stripe has not reported yet, can still take the days back.`;
 }
 
 function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {

@@ -61,17 +61,30 @@ export async function relink(
     });
     return { fromId: owner, changes: followed, closed };
   });
-  if (stripe) await closeNow(stripe, closed);
-  return report(db, { customerId, fromId, to, changes });
+  const isClosed = stripe !== null && (await closeNow(stripe, closed));
+  const result = await report(db, { customerId, fromId, to, changes });
+  const isOpen = !isClosed && closed.some((id) => id !== null);
+  return isOpen ? { ...result, text: `${result.text}\n${STILL_OPEN}` } : result;
 }
 
-/** Closes checkouts at Stripe without waiting for the server's outbox, which tries again if this fails. */
-async function closeNow(stripe: Stripe, sessionIds: readonly (string | null)[]): Promise<void> {
-  for (const id of sessionIds) {
-    if (id === null) continue;
-    await expire(stripe, id).catch((error: unknown) => {
-      if (!(error instanceof Stripe.errors.StripeError)) throw error;
-    });
+const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A server will try again.';
+
+/** Patience with Stripe, ms. The move is done; only its report waits. */
+const TIMEOUT_MS = 5_000;
+
+/**
+ * Closes checkouts at Stripe without waiting for the server's outbox, which tries again if this fails.
+ *
+ * @returns whether all are closed
+ */
+async function closeNow(stripe: Stripe, sessionIds: readonly (string | null)[]): Promise<boolean> {
+  try {
+    for (const id of sessionIds)
+      if (id !== null) await expire(stripe, id, { timeout: TIMEOUT_MS, maxNetworkRetries: 0 });
+    return true;
+  } catch (error) {
+    if (!(error instanceof Stripe.errors.StripeError)) throw error;
+    return false;
   }
 }
 

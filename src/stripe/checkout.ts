@@ -11,6 +11,7 @@ import type { Plan } from '../config.ts';
 import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { ensureCustomer } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';
+import { idOf } from './objects/common.ts';
 import { readSubscription } from './objects/subscription-shape.ts';
 import type { Products } from './objects/subscription-shape.ts';
 import { isTrialAvailable } from '../access/trials.ts';
@@ -25,11 +26,12 @@ const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your
 
 /**
  * No checkout can be opened. `account-changed`: the account was deleted or got a new password. `subscribed`: it has a
- * live subscription by now. `replaced-too-often`: other requests of the same user kept opening other checkouts.
+ * live subscription by now. `payment-pending`: the bank is deciding about an earlier payment. `replaced-too-often`: other
+ * requests of the same user kept opening other checkouts.
  */
 export class CheckoutImpossible extends Error {
   override name = 'CheckoutImpossible';
-  readonly reason: 'account-changed' | 'subscribed' | 'replaced-too-often';
+  readonly reason: 'account-changed' | 'subscribed' | 'payment-pending' | 'replaced-too-often';
   constructor(reason: CheckoutImpossible['reason']) {
     super(`No checkout can be opened: ${reason}.`);
     this.reason = reason;
@@ -75,8 +77,11 @@ export async function openCheckout(
       // Look again before replacing it: it may have been paid at the last moment.
       continue;
     }
-    if (session.status === 'expired' && !(await endUnfinished(stripe, session.customer, config.products)))
-      throw new CheckoutImpossible('subscribed');
+    const customer = idOf(session.customer);
+    if (session.status === 'expired' && customer !== null) {
+      if (!(await endUnfinished(stripe, customer, config.products)))
+        throw new CheckoutImpossible('subscribed');
+    }
     over = checkout.id;
   }
   throw new CheckoutImpossible('replaced-too-often');
@@ -192,9 +197,13 @@ async function createSession(
  *
  * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
  */
-export async function expire(stripe: Stripe, sessionId: string): Promise<void> {
+export async function expire(
+  stripe: Stripe,
+  sessionId: string,
+  options: Stripe.RequestOptions = {},
+): Promise<void> {
   try {
-    await stripe.checkout.sessions.expire(sessionId);
+    await stripe.checkout.sessions.expire(sessionId, {}, options);
   } catch (error) {
     const isOverOrUnknown = error instanceof Stripe.errors.StripeInvalidRequestError;
     if (!isOverOrUnknown || absenceOf(error) === 'other-mode') throw error;
@@ -207,45 +216,40 @@ export async function expire(stripe: Stripe, sessionId: string): Promise<void> {
  *
  * @returns false when the customer has a live subscription all the same: the bank has just approved one
  */
-async function endUnfinished(
-  stripe: Stripe,
-  customer: Stripe.Checkout.Session['customer'],
-  products: Products,
-): Promise<boolean> {
-  if (customer === null) return true;
-  const customerId = typeof customer === 'string' ? customer : customer.id;
-  const listed = await unlessGone(() =>
-    stripe.subscriptions.list({ customer: customerId, status: 'all', limit: 100 }),
-  );
+export async function endUnfinished(stripe: Stripe, customer: string, products: Products): Promise<boolean> {
+  const listed = await unlessGone(() => stripe.subscriptions.list({ customer, status: 'all', limit: 100 }));
+  let isLiveOne = false;
   for (const subscription of listed?.data ?? []) {
     const { id, state } = readSubscription(subscription, products);
-    if (isLive(state)) return false;
+    if (isLive(state)) isLiveOne = true;
     if (!state.counts || state.status !== 'incomplete') continue;
-    if (!(await voidUnlessPaid(stripe, subscription.latest_invoice))) return false;
-    await unlessGone(() => stripe.subscriptions.cancel(id));
+    if (await voidUnlessPaid(stripe, subscription.latest_invoice))
+      await unlessGone(() => stripe.subscriptions.cancel(id));
+    else isLiveOne = true;
   }
-  return true;
+  return !isLiveOne;
 }
 
 /**
- * Voids a first invoice. Stripe refuses that once it is paid, whereas it cancels a paid subscription, too.
+ * Voids a first invoice. Stripe refuses to void a paid invoice, but would cancel a paid subscription.
  * https://docs.stripe.com/api/invoices/void
  *
  * @returns false when it was paid before
+ * @throws CheckoutImpossible when its payment is still being decided
  */
 async function voidUnlessPaid(
   stripe: Stripe,
   invoice: Stripe.Subscription['latest_invoice'],
 ): Promise<boolean> {
-  if (invoice === null) return true;
-  const id = typeof invoice === 'string' ? invoice : invoice.id;
+  const id = idOf(invoice);
+  if (id === null) return true;
   try {
     await stripe.invoices.voidInvoice(id);
     return true;
   } catch (error) {
     if (!(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
     const { status } = await stripe.invoices.retrieve(id);
-    if (status === 'open') throw error;
+    if (status === 'open') throw new CheckoutImpossible('payment-pending');
     return status !== 'paid';
   }
 }

@@ -5,7 +5,7 @@ import * as z from 'zod';
 import type { User } from '../../db/generated/client.ts';
 import { answers, nothing } from '../api.ts';
 import type { AppContext } from '../context.ts';
-import { causeOf, HttpError, NOT_SET_UP } from '../errors.ts';
+import { errorToLog, HttpError, NOT_SET_UP } from '../errors.ts';
 import { askStripe } from '../ask-stripe.ts';
 import { setFlash } from '../cookies.ts';
 import { limitedByAccount, takeForAccount } from '../limits.ts';
@@ -22,6 +22,12 @@ import type { BillingContext } from '../../stripe/ensure-customer.ts';
 
 const STRIPE_FAILED = 'Stripe refused, or could not be reached.';
 
+const PAYMENT_PENDING = new HttpError(
+  409,
+  'payment_pending',
+  'Your bank is still deciding about your last payment. Please try again in a few minutes.',
+);
+
 const CHECKOUT = {
   tags: ['Billing'],
   summary: 'Buy a plan',
@@ -36,7 +42,11 @@ const CHECKOUT = {
         "A redirect to Stripe's checkout or customer portal; to /settings?checkout=done if the last checkout has just been paid; to /pricing if Stripe no longer knows the customer; to /login if nobody is logged in and the client accepts HTML.",
       ),
     },
-    { 401: null, 409: 'Another window opened a checkout at the same moment.', 502: STRIPE_FAILED },
+    {
+      401: null,
+      409: 'Another window opened a checkout at the same moment, or the last payment is still being decided.',
+      502: STRIPE_FAILED,
+    },
   ),
 };
 
@@ -113,6 +123,7 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
   } catch (error) {
     if (!(error instanceof CheckoutImpossible) || error.reason === 'account-changed') throw error;
     if (error.reason === 'subscribed') return portalUrl(billing, user, context.now());
+    if (error.reason === 'payment-pending') throw PAYMENT_PENDING;
     throw new HttpError(
       409,
       'checkout_replaced',
@@ -141,7 +152,7 @@ export async function continueToPlan(
     if (await takeForAccount(request, reply, 'checkoutsOfAccount'))
       return await reply.redirect(await checkoutUrl(context, session.user, plan), 303);
   } catch (error) {
-    request.log.error({ err: causeOf(error) }, 'no checkout could be opened after a login');
+    request.log.error({ err: errorToLog(error) }, 'no checkout could be opened after a login');
   }
   setFlash(request, reply, 'no-checkout');
   return reply.redirect('/pricing', 303);

@@ -16,6 +16,7 @@ import type { AppContext } from '../context.ts';
 import { inWords } from '../credit-words.ts';
 import type { HistoryLine } from '../credit-words.ts';
 import { awaitsFirstPayment } from '../invitation.ts';
+import { takeForNetwork } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
 import { troubleOf } from '../payment-trouble.ts';
@@ -62,9 +63,12 @@ export async function sendSettings(
   const me = await describeUser(db, user, subscriptions, overviewConfigOf(config), at);
   const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
   const shown = shownOf(subscriptions);
-  const awaited =
-    cameFromCheckout && me.tier === 'free'
-      ? await findAwaitedPayment({ db, stripe }, user.id, subscriptions, at)
+  const asks = cameFromCheckout && me.tier === 'free';
+  const mayAsk = asks && (await takeForNetwork(request, reply, 'stripeRequestsOfNetwork'));
+  const awaited = mayAsk
+    ? await findAwaitedPayment({ db, stripe }, user.id, subscriptions, at)
+    : asks
+      ? 'unknown'
       : 'none';
   return sendPage(request, reply, 'settings', {
     title: 'Settings',

@@ -45,8 +45,7 @@ export function readDispute(object: unknown): DisputeSnapshot {
 
 /**
  * `charge.dispute.created`, `updated` and `closed`: a lost dispute can reverse the conversion, however long it was
- * open.
- * If it is won later, the conversion is restored.
+ * open. If it is won later, the conversion is restored.
  */
 export const onDisputeChanged: EventHandler = (event) => {
   const dispute = readDispute(event.object);
