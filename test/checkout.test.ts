@@ -312,7 +312,7 @@ describe('Settings after a checkout', () => {
     await subscribe(world, ann);
     await world.sandbox.close();
     const page = await settings(world, ann);
-    expect(page).toContain('Stripe is not answering right now');
+    expect(page).toContain('We cannot ask Stripe right now whether you have just paid.');
     expect(page).toContain(CHECK_AGAIN);
     expect(page).not.toContain(WAITING);
   });

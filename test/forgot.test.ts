@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
+import { Stripe } from 'stripe';
 import { describe, expect, test, vi } from 'vitest';
 
 import { resetLink } from '../src/operator/reset-link.ts';
@@ -7,6 +8,7 @@ import { commandContext } from './support/command-context.ts';
 import { askFor, MAIL, outbox, prove, resetPathOf } from './support/mail.ts';
 import { until } from './support/process.ts';
 import {
+  clientOf,
   DAY,
   daysAfter,
   deleteAccount,
@@ -20,7 +22,14 @@ import {
   userRow,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { deliverWaiting, passTime, startWorld, subscribe } from './support/stand-in.ts';
+import {
+  deliverWaiting,
+  passTime,
+  pressUpgrade,
+  sessionIdOf,
+  startWorld,
+  subscribe,
+} from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const NEW_PASSWORD = 'battery staple';
@@ -390,6 +399,52 @@ describe('a reset link that was mailed', () => {
     expect(await server.db.referral.findMany()).toMatchObject([
       { referredId: person.id, referrerId: friend.id },
     ]);
+  });
+
+  describe('of an account that nobody had proven', () => {
+    /** A world in which a stranger holds the address, and a link that its owner was mailed. */
+    async function claim() {
+      const world = await startWorld(MAIL);
+      const { person } = await squatter(world);
+      const backups = async () => (await rowsOf(world, person.id)).backups;
+      const use = async (path: string) => postForm(world.app, path, { password: NEW_PASSWORD });
+      return { world, person, backups, use };
+    }
+
+    test('does not empty it when it is paid for at the moment in which its checkout is closed', async () => {
+      const { world, person, backups, use } = await claim();
+      const session = sessionIdOf(await pressUpgrade(world, person));
+      const path = await pathOf(world);
+      const { sessions } = clientOf(world).checkout;
+      const expire = sessions.expire.bind(sessions);
+      vi.spyOn(sessions, 'expire').mockImplementationOnce((id) => {
+        world.sandbox.acts.pay(session);
+        return expire(id);
+      });
+      expect((await use(path)).statusCode).toBe(303);
+      expect(await backups()).toBe(1);
+      await deliverWaiting(world);
+      expect(await userRow(world, person.id)).toMatchObject({ tier: 'paid' });
+    });
+
+    test('ends a first payment that the bank has yet to approve, or waits for a bank that is deciding', async () => {
+      const { world, person, backups, use } = await claim();
+      const unfinished = await subscribe(world, person, { outcome: 'incomplete' });
+      const path = await pathOf(world);
+      const stillOpen = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
+      vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);
+      const early = await use(path);
+      expect([early.statusCode, early.body]).toEqual([
+        409,
+        expect.stringContaining('A bank is still deciding about a payment for this account.'),
+      ]);
+      expect(await backups()).toBe(1);
+      expect((await use(path)).statusCode).toBe(303);
+      expect(await backups()).toBe(0);
+      expect(() => {
+        world.sandbox.acts.retryPayment(unfinished);
+      }).toThrow();
+    });
   });
 
   test('leaves the account of somebody who paid as it is', async () => {

@@ -538,7 +538,7 @@ describe('status', () => {
     expect(stdout).toMatch(/^events +7, 1 failed$/m);
     expect(stdout).toMatch(/^last event +2027-01-11T09:00:00Z {2}customer\.subscription\.updated/m);
     expect(stdout).toMatch(
-      /^oldest queued +2027-01-10T09:00:00Z {2}mail\.days-running {2}older, tried 2 times$/m,
+      /^oldest queued +2027-01-10T09:00:00Z {2}mail\.days-running {2}older, tried 2 times: busy$/m,
     );
   });
 

@@ -1,3 +1,4 @@
+import { Stripe } from 'stripe';
 import { describe, expect, test, vi } from 'vitest';
 
 import { prune } from '../src/operator/prune.ts';
@@ -668,6 +669,25 @@ describe('an account with an address that nobody proved or paid for (design: rul
     await deliverWaiting(world);
     expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'active' });
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
+  });
+
+  test('is not deleted while a bank is deciding about its first payment', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await proven(world);
+    const holder = await newcomer(world, 'new@example.com');
+    const unfinished = await subscribe(world, holder, { outcome: 'incomplete' });
+    await askFor(world, ann, 'new@example.com');
+    const stillOpen = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
+    vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);
+    const path = await provePath(world, ann);
+    const answer = await postForm(world.app, path, {});
+    expect([answer.statusCode, answer.body]).toEqual([
+      409,
+      expect.stringContaining('A bank is still deciding about a payment'),
+    ]);
+    expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'incomplete' });
+    expect((await postForm(world.app, path, {})).statusCode).toBe(200);
+    expect(await userOf(world, holder)).toMatchObject({ deletedAt: START });
   });
 
   test('is not deleted when Stripe cannot be asked to end what it has there', async () => {

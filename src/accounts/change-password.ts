@@ -38,8 +38,8 @@ export async function changePassword(
 }
 
 /**
- * Sets a new password. This ends all sessions and cancels a pending change of address. Reset links are the caller's to
- * end.
+ * Sets a new password. This ends all sessions and cancels a pending change of address. It does not end reset
+ * links; the caller must.
  *
  * @param tx must hold the user's lock
  * @param more further columns to update

@@ -1,12 +1,13 @@
 import type { Stripe } from 'stripe';
 
+import { closeAtStripe } from './stop-payments.ts';
+import type { PaymentParts } from './stop-payments.ts';
 import { leaveTombstone } from './tombstone.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
 import type { Checkout, User } from '../db/generated/client.ts';
-import type { Db, Tx } from '../db/transaction.ts';
+import type { Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { expire } from '../stripe/checkout.ts';
 import { thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
 import { isOver } from '../access/live.ts';
 import { unlessGone } from '../stripe/missing.ts';
@@ -15,15 +16,6 @@ import type { Products } from '../stripe/objects/subscription-shape.ts';
 
 /** Why an account was not deleted. */
 export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checkout-opened-meanwhile';
-
-/** What deletion needs besides a transaction. */
-export interface DeletionParts {
-  db: Db;
-  /** Null when no key is configured. */
-  stripe: Stripe | null;
-  /** The products whose subscriptions count. */
-  products: Products;
-}
 
 /** What was ended at Stripe before an account is deleted. */
 export interface EndedAtStripe {
@@ -42,7 +34,7 @@ export interface EndedAtStripe {
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function deleteAccount(
-  parts: DeletionParts,
+  parts: PaymentParts,
   userId: string,
   typed: { currentPassword: string; mail: boolean },
   now: Date,
@@ -53,8 +45,8 @@ export async function deleteAccount(
     typed.currentPassword,
   );
   if (!verified) return 'wrong-password';
-  const ended = await endAtStripe(parts, userId);
-  if (ended === 'payments-not-set-up') return ended;
+  const ended = await endAtStripe(parts, userId, await closeAtStripe(parts, userId));
+  if (typeof ended === 'string') return ended;
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
     if (!user) return 'wrong-password';
@@ -66,30 +58,20 @@ export async function deleteAccount(
 }
 
 /**
- * Closes an account's open checkout at Stripe, so that nobody can begin to pay in it any more.
- *
- * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
- */
-export async function closeAtStripe(
-  { db, stripe }: Pick<DeletionParts, 'db' | 'stripe'>,
-  userId: string,
-): Promise<Checkout | null> {
-  const checkout = await db.checkout.findUnique({ where: { userId } });
-  if (stripe && checkout?.sessionId) await expire(stripe, checkout.sessionId);
-  return checkout;
-}
-
-/**
- * Closes an account's open checkout and cancels its subscriptions at Stripe. This happens outside any
+ * Cancels an account's subscriptions at Stripe, unless it has opened another checkout by now. This happens outside any
  * transaction, so `eraseAccount` checks that nothing was added since.
  *
+ * @param checkout the one that was closed at Stripe; null when there was none
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function endAtStripe(
-  { db, stripe, products }: DeletionParts,
+  { db, stripe, products }: PaymentParts,
   userId: string,
-): Promise<EndedAtStripe | 'payments-not-set-up'> {
-  const checkout = await closeAtStripe({ db, stripe }, userId);
+  checkout: Checkout | null,
+): Promise<EndedAtStripe | 'payments-not-set-up' | 'checkout-opened-meanwhile'> {
+  const current = await db.checkout.findUnique({ where: { userId } });
+  if (current?.id !== checkout?.id || current?.sessionId !== checkout?.sessionId)
+    return 'checkout-opened-meanwhile';
   const customers = await db.customer.findMany({
     where: { userId, deletedAt: null },
     include: { subscriptions: { where: { counted: true }, select: { id: true } } },

@@ -44,7 +44,8 @@ export async function hashExactly(tx: Tx, email: string): Promise<string> {
  */
 export function canonicalAddress(email: string): string {
   const at = email.lastIndexOf('@');
-  const [mailbox = ''] = email.slice(0, at).split('+');
+  // A + that comes first begins no tag: at gateways to phones it begins a number.
+  const mailbox = email.slice(0, at).replace(/(?<=.)\+.*$/, '');
   const domain = email.slice(at + 1);
   return GMAIL.has(domain) ? `${mailbox.replaceAll('.', '')}@gmail.com` : `${mailbox}@${domain}`;
 }

@@ -5,13 +5,13 @@ import { inTransaction } from '../db/transaction.ts';
 import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { endUnfinished } from '../stripe/checkout.ts';
-import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
-import { closeAtStripe, endAtStripe, eraseAccount } from './delete-account.ts';
-import type { DeletionParts, EndedAtStripe } from './delete-account.ts';
+import { endAtStripe, eraseAccount } from './delete-account.ts';
+import { stopPayments } from './stop-payments.ts';
+import type { PaymentParts } from './stop-payments.ts';
+import type { EndedAtStripe } from './delete-account.ts';
 
 /** What a link proves. */
 export interface Proof extends ToProve {
@@ -30,6 +30,7 @@ export type ProofRefusal =
   | 'link-gone'
   | 'address-taken'
   | 'payments-not-set-up'
+  | 'payment-pending'
   | 'checkout-opened-meanwhile';
 
 /** Returns what a link proves; null when the link is invalid or no longer works. */
@@ -53,7 +54,7 @@ export async function readProof(db: Db, secret: string, token: string, now: Date
  * @throws StripeError when Stripe cannot be reached or refuses to end what the other account has there
  */
 export async function proveAddress(
-  parts: DeletionParts,
+  parts: PaymentParts,
   kept: KeptSession,
   token: string,
   tellOld: boolean,
@@ -67,15 +68,12 @@ export async function proveAddress(
 
   const holder =
     proof.holder === 'unclaimed' ? await db.user.findUnique({ where: { email: address } }) : null;
-  if (holder) {
-    // Before we ask about payments: nobody can make one afterwards.
-    await closeAtStripe(parts, holder.id);
-    await endUnfinishedOf(parts, holder.id);
-    // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
-    if (await hasPaidAtStripe(parts, holder.id)) return 'address-taken';
-  }
-  const ended = holder && (await endAtStripe(parts, holder.id));
-  if (ended === 'payments-not-set-up') return ended;
+  const stopped = holder && (await stopPayments(parts, holder.id));
+  if (stopped?.state === 'pending') return 'payment-pending';
+  // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
+  if (stopped?.state === 'paid') return 'address-taken';
+  const ended = holder && (await endAtStripe(parts, holder.id, stopped?.checkout ?? null));
+  if (typeof ended === 'string') return ended;
   return inTransaction(db, now, async (tx) => {
     const other = await reserveAddress(tx, address);
     // Lock users in order of their ids, as everywhere, to avoid deadlocks.
@@ -97,12 +95,6 @@ export async function proveAddress(
       ]);
     return null;
   });
-}
-
-async function endUnfinishedOf({ db, stripe, products }: DeletionParts, userId: string): Promise<void> {
-  if (!stripe) return;
-  const customers = await db.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
-  for (const { id } of customers) await endUnfinished(stripe, id, products);
 }
 
 async function proveOwn(tx: Tx, secret: string, userId: string, token: string): Promise<ProofRefusal | null> {

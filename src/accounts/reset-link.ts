@@ -189,7 +189,7 @@ async function startAfresh(tx: Tx, user: User, code: string | null): Promise<voi
   await tx.backup.deleteMany({ where: { userId } });
   await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
   await captureReferral(tx, user, code);
-  // A checkout whose session is just being created is expired by whoever creates it and no longer finds the row.
+  // If another request is creating this checkout's session right now, it finds the row gone and expires the session itself.
   await tx.checkout.deleteMany({ where: { userId, sessionId: null } });
   // Any other row stays: if that checkout is paid already, nothing more must be sold before its webhook has come.
   const checkout = await tx.checkout.findUnique({ where: { userId } });

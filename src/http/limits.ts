@@ -171,9 +171,9 @@ export async function takeForAccount(
   name: LimitName & `${string}OfAccount`,
 ): Promise<boolean> {
   if (request.user === null) return true;
-  if (ASK_STRIPE.has(name) && !(await takeForNetwork(request, reply, 'stripeRequestsOfNetwork')))
-    return false;
-  return (await take(reply, request.server.limits[name], request.user.id)).isLeft;
+  // The account's first: otherwise one account could use up the network's with tries that its own limit refuses.
+  if (!(await take(reply, request.server.limits[name], request.user.id)).isLeft) return false;
+  return !ASK_STRIPE.has(name) || takeForNetwork(request, reply, 'stripeRequestsOfNetwork');
 }
 
 /**

@@ -9,8 +9,8 @@ const PAGES: ReadonlySet<string | undefined> = new Set(['/', '/pricing', '/setti
 
 /**
  * Shows on the next page what changed a user's credit since their last visit, whether or not it was also
- * mailed. News is marked as seen when the page is ready to send: two pages opened at once may both show it,
- * but it is never lost.
+ * mailed. News is marked as seen when the page is ready to send: two pages opened at once may both show it. If the
+ * connection breaks at that moment, only the history in Settings shows it.
  */
 export function tellCreditNews(app: FastifyInstance, { db, now }: AppContext): void {
   app.decorateRequest('lastNewsSeq', null);

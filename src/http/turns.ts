@@ -80,7 +80,7 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
   }
 
   // One immediate for each waiting request: the synchronous work of a request finishes before the next immediate reads
-  // the clock. Whichever comes first starts the oldest request: immediates that are set again fall behind new ones.
+  // the clock. Each starts the oldest request, not its own: immediates that are set again fall behind new ones.
   function wait(): void {
     setImmediate(() => {
       const oldest = isOver() ? undefined : waiting.shift();

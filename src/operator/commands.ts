@@ -152,7 +152,7 @@ function declareServerCommands(program: Command, { run, runAlone, runUnconfigure
   command(
     program,
     'prune',
-    'remove unused fields from the payloads of old events, delete expired sessions and links and old emails, and empty the log of SQLite',
+    "remove unused fields from the payloads of old events, delete expired sessions and links and old emails, and empty SQLite's write-ahead log",
   ).action((options: Options) =>
     run(options, async (context) => (await import('./prune.ts')).prune(context)),
   );

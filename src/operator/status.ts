@@ -41,7 +41,7 @@ export async function status({ db, config, paint }: CommandContext): Promise<Com
     [
       'oldest queued',
       oldest
-        ? `${formatInstant(oldest.createdAt)}  ${oldest.kind}  ${oldest.id}, tried ${counted(oldest.attempts, 'time')}`
+        ? `${formatInstant(oldest.createdAt)}  ${oldest.kind}  ${oldest.id}, tried ${counted(oldest.attempts, 'time')}${oldest.error === null ? '' : `: ${oldest.error}`}`
         : 'none',
     ],
   ]);

@@ -11,7 +11,7 @@ import { findReferrer } from './codes.ts';
  * referral is checked only at conversion, because the account that converted it may belong to a stranger who typed this
  * address.
  *
- * A referral that the user has already stays.
+ * If the user already has a referral, it stays.
  *
  * @param tx the transaction that creates the user, or empties the account
  * @param code null when the user came without one

@@ -13,7 +13,8 @@ const TIMEOUT_MS = 5_000;
 
 /**
  * `none`: no payment is awaited. `waiting`: a payment was made and its webhook is still to come. `late`: the same,
- * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer.
+ * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or was
+ * not asked because the network has asked too often.
  */
 export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';
 

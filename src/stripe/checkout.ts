@@ -79,8 +79,9 @@ export async function openCheckout(
     }
     const customer = idOf(session.customer);
     if (session.status === 'expired' && customer !== null) {
-      if (!(await endUnfinished(stripe, customer, config.products)))
-        throw new CheckoutImpossible('subscribed');
+      const unfinished = await endUnfinished(stripe, customer, config.products);
+      if (unfinished !== 'ended')
+        throw new CheckoutImpossible(unfinished === 'live' ? 'subscribed' : 'payment-pending');
     }
     over = checkout.id;
   }
@@ -210,47 +211,46 @@ export async function expire(
   }
 }
 
+/** `live`: one has been paid, or was live already. `pending`: the bank is deciding, so that one cannot be ended yet. */
+export type Unfinished = 'ended' | 'live' | 'pending';
+
 /**
- * Ends subscriptions whose first payment awaits the bank's approval, so that it cannot be approved after their checkout
- * was replaced.
+ * Ends a customer's subscriptions whose first payment awaits the bank's approval, so that it cannot be approved later.
  *
- * @returns false when the customer has a live subscription all the same: the bank has just approved one
+ * @throws StripeError when Stripe refuses or cannot be reached
  */
-export async function endUnfinished(stripe: Stripe, customer: string, products: Products): Promise<boolean> {
+export async function endUnfinished(
+  stripe: Stripe,
+  customer: string,
+  products: Products,
+): Promise<Unfinished> {
   const listed = await unlessGone(() => stripe.subscriptions.list({ customer, status: 'all', limit: 100 }));
-  let isLiveOne = false;
+  const outcomes: Unfinished[] = [];
   for (const subscription of listed?.data ?? []) {
     const { id, state } = readSubscription(subscription, products);
-    if (isLive(state)) isLiveOne = true;
+    if (isLive(state)) outcomes.push('live');
     if (!state.counts || state.status !== 'incomplete') continue;
-    if (await voidUnlessPaid(stripe, subscription.latest_invoice))
-      await unlessGone(() => stripe.subscriptions.cancel(id));
-    else isLiveOne = true;
+    const outcome = await voidInvoice(stripe, idOf(subscription.latest_invoice));
+    if (outcome === 'ended') await unlessGone(() => stripe.subscriptions.cancel(id));
+    outcomes.push(outcome);
   }
-  return !isLiveOne;
+  return outcomes.find((one) => one === 'pending') ?? outcomes.find((one) => one === 'live') ?? 'ended';
 }
 
 /**
  * Voids a first invoice. Stripe refuses to void a paid invoice, but would cancel a paid subscription.
  * https://docs.stripe.com/api/invoices/void
- *
- * @returns false when it was paid before
- * @throws CheckoutImpossible when its payment is still being decided
  */
-async function voidUnlessPaid(
-  stripe: Stripe,
-  invoice: Stripe.Subscription['latest_invoice'],
-): Promise<boolean> {
-  const id = idOf(invoice);
-  if (id === null) return true;
+async function voidInvoice(stripe: Stripe, id: string | null): Promise<Unfinished> {
+  if (id === null) return 'ended';
   try {
     await stripe.invoices.voidInvoice(id);
-    return true;
+    return 'ended';
   } catch (error) {
     if (!(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
     const { status } = await stripe.invoices.retrieve(id);
-    if (status === 'open') throw new CheckoutImpossible('payment-pending');
-    return status !== 'paid';
+    if (status === 'paid') return 'live';
+    return status === 'open' ? 'pending' : 'ended';
   }
 }
 

@@ -1,7 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
-import { hasPaidAtStripe } from '../../stripe/has-paid.ts';
 import { askStripe } from '../ask-stripe.ts';
 import type { WorkingResetLink } from '../../accounts/reset-link.ts';
 import { mayMail, uncountMails } from '../may-mail.ts';
@@ -13,10 +12,14 @@ import { takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
 import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
+import { stopPayments } from '../../accounts/stop-payments.ts';
+
+const PAYMENT_PENDING =
+  'A bank is still deciding about a payment for this account. Please try again in a few minutes.';
 
 /** Setting a new password with a reset link. */
 export function resetRoutes(app: FastifyInstance, context: AppContext): void {
-  const { db, stripe, sessionSecret, now } = context;
+  const { config, db, stripe, sessionSecret, now } = context;
 
   app.get<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
     const link = await findResetLink(db, sessionSecret, request.params.token, now());
@@ -37,10 +40,16 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     }
     const { user, mailed } = link;
     const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
+    const parts = { db, stripe, products: config.stripe.products };
+    const payments = link.startsAfresh
+      ? await askStripe('Nothing was changed.', () => stopPayments(parts, user.id))
+      : null;
+    if (payments?.state === 'pending') {
+      await uncountMails(request);
+      return resetForm(request, reply.status(409), link, { form: PAYMENT_PENDING });
+    }
     // An account that was paid for is not emptied, even if we have not heard of the payment yet.
-    const isPaid =
-      link.startsAfresh &&
-      (await askStripe('Nothing was changed.', () => hasPaidAtStripe({ db, stripe }, user.id)));
+    const isPaid = payments?.state === 'paid';
     const typed = { ...form.data, mail, code: request.invitationCode, isPaid };
     const done = await resetPassword(db, sessionSecret, token, typed, now());
     return done ? toLogIn(request, reply) : answerSpentLink(request, reply);

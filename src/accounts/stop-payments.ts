@@ -1,0 +1,55 @@
+import type { Stripe } from 'stripe';
+
+import type { Checkout } from '../db/generated/client.ts';
+import type { Db } from '../db/transaction.ts';
+import { endUnfinished, expire } from '../stripe/checkout.ts';
+import { hasPaidAtStripe } from '../stripe/has-paid.ts';
+import type { Products } from '../stripe/objects/subscription-shape.ts';
+
+/** The database, Stripe, and what is sold. */
+export interface PaymentParts {
+  db: Db;
+  /** Null when no key is configured. */
+  stripe: Stripe | null;
+  /** The products whose subscriptions count. */
+  products: Products;
+}
+
+/** What Stripe says of an account's payments, once nobody can begin another one. */
+export interface StoppedPayments {
+  /** The checkout that was open; null when there was none. */
+  checkout: Checkout | null;
+  /** `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a bank is deciding about a first payment. */
+  state: 'none' | 'pending' | 'paid';
+}
+
+/**
+ * Closes an account's open checkout and ends first payments that await a bank's approval, and only then asks whether
+ * anybody has paid: before an account is emptied or deleted for somebody else, nobody must be able to pay for it.
+ *
+ * @throws StripeError when Stripe cannot be reached, or knows an object in its other mode
+ */
+export async function stopPayments(parts: PaymentParts, userId: string): Promise<StoppedPayments> {
+  const { db, stripe, products } = parts;
+  const checkout = await closeAtStripe(parts, userId);
+  if (!stripe) return { checkout, state: 'none' };
+  const customers = await db.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
+  for (const { id } of customers) {
+    if ((await endUnfinished(stripe, id, products)) === 'pending') return { checkout, state: 'pending' };
+  }
+  return { checkout, state: (await hasPaidAtStripe(parts, userId)) ? 'paid' : 'none' };
+}
+
+/**
+ * Closes an account's open checkout at Stripe, so that nobody can begin to pay in it any more.
+ *
+ * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
+ */
+export async function closeAtStripe(
+  { db, stripe }: Pick<PaymentParts, 'db' | 'stripe'>,
+  userId: string,
+): Promise<Checkout | null> {
+  const checkout = await db.checkout.findUnique({ where: { userId } });
+  if (stripe && checkout?.sessionId) await expire(stripe, checkout.sessionId);
+  return checkout;
+}
