@@ -112,6 +112,43 @@ describe('a checkout', () => {
     },
   );
 
+  test('with a trial is replaced once another account of the same person has had the trial', async () => {
+    const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
+    const ann = await signUp(world, 'ann@example.com');
+    const withTrial = await pressUpgrade(world, ann);
+    await subscribe(world, await signUp(world, 'ann+other@example.com'));
+    await deliverWaiting(world);
+    const without = sessionIdOf(await pressUpgrade(world, ann));
+    expect(openSessions(world)).toEqual([without]);
+    expect(without).not.toBe(sessionIdOf(withTrial));
+    const { subscription } = world.sandbox.acts.pay(without);
+    expect(world.sandbox.objects.subscriptions.get(subscription ?? '')).toMatchObject({ status: 'active' });
+  });
+
+  test('of a customer whose deletion at Stripe we have heard of is replaced', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const first = await pressUpgrade(world, ann);
+    const [customer = ''] = world.sandbox.objects.customers.keys();
+    await world.merchant.customers.del(customer);
+    await deliverWaiting(world);
+    const second = await pressUpgrade(world, ann);
+    expect(second).not.toBe(first);
+    world.sandbox.acts.pay(sessionIdOf(second));
+    await deliverWaiting(world);
+    expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
+  });
+
+  test('of another plan is opened although the key may not void invoices', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });
+    const refused = new Stripe.errors.StripePermissionError({ type: 'invalid_request_error' });
+    vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(refused);
+    expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
+    expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'canceled' });
+  });
+
   test('of another plan is refused while the bank decides about the first payment', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');

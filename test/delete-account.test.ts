@@ -69,6 +69,15 @@ describe('deleting an account', () => {
     expect(await world.db.user.findUniqueOrThrow({ where: { id: ann.id } })).toMatchObject({ tier: 'free' });
   });
 
+  test('voids a first invoice that the bank has yet to approve', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann, { outcome: 'incomplete' });
+    expect((await deleteAccount(world, ann)).statusCode).toBe(303);
+    const invoices = [...world.sandbox.objects.invoices.values()];
+    expect(invoices.map(({ status }) => status)).toEqual(['void']);
+  });
+
   test('deleting an account closes its open checkout', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');

@@ -10,7 +10,9 @@ import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
 import { isOver } from '../access/live.ts';
+import { voidFirstInvoice } from '../stripe/checkout.ts';
 import { unlessGone } from '../stripe/missing.ts';
+import { idOf } from '../stripe/objects/common.ts';
 import { readSubscription } from '../stripe/objects/subscription-shape.ts';
 import type { Products } from '../stripe/objects/subscription-shape.ts';
 
@@ -120,7 +122,10 @@ async function cancelAll(
     for await (const listed of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
       const { id, state } = readSubscription(listed, products);
       const isOurs = state.counts || counted.some((one) => one.id === id);
-      if (isOurs && !isOver(state.status)) await unlessGone(() => stripe.subscriptions.cancel(id));
+      if (!isOurs || isOver(state.status)) continue;
+      // Cancelling does not keep the bank from approving a first payment.
+      if (state.status === 'incomplete') await voidFirstInvoice(stripe, idOf(listed.latest_invoice));
+      await unlessGone(() => stripe.subscriptions.cancel(id));
     }
   });
 }

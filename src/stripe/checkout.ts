@@ -72,7 +72,10 @@ export async function openCheckout(
     if (session.status === 'complete' && isUnderWay(subscription) && isOurs(subscription, config.products))
       return null;
     if (session.status === 'open' && session.url !== null) {
-      if (checkout.plan === plan && checkout.priceId === priceId) return session.url;
+      const isAsked = checkout.plan === plan && checkout.priceId === priceId;
+      // Somebody else with this address may have had the trial since; then this one would give nothing.
+      const isTrialGone = checkout.trialDays > 0 && trialDays === 0;
+      if (isAsked && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer)))) return session.url;
       await expire(stripe, session.id);
       // Look again before replacing it: it may have been paid at the last moment.
       continue;
@@ -230,7 +233,7 @@ export async function endUnfinished(
     const { id, state } = readSubscription(subscription, products);
     if (isLive(state)) outcomes.push('live');
     if (!state.counts || state.status !== 'incomplete') continue;
-    const outcome = await voidInvoice(stripe, idOf(subscription.latest_invoice));
+    const outcome = await voidFirstInvoice(stripe, idOf(subscription.latest_invoice));
     if (outcome === 'ended') await unlessGone(() => stripe.subscriptions.cancel(id));
     outcomes.push(outcome);
   }
@@ -241,17 +244,26 @@ export async function endUnfinished(
  * Voids a first invoice. Stripe refuses to void a paid invoice, but would cancel a paid subscription.
  * https://docs.stripe.com/api/invoices/void
  */
-async function voidInvoice(stripe: Stripe, id: string | null): Promise<Unfinished> {
+export async function voidFirstInvoice(stripe: Stripe, id: string | null): Promise<Unfinished> {
   if (id === null) return 'ended';
   try {
     await stripe.invoices.voidInvoice(id);
     return 'ended';
   } catch (error) {
+    // A restricted key that may not void invoices: cancelling the subscription is all that it can do.
+    if (error instanceof Stripe.errors.StripePermissionError) return 'ended';
     if (!(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
     const { status } = await stripe.invoices.retrieve(id);
     if (status === 'paid') return 'live';
     return status === 'open' ? 'pending' : 'ended';
   }
+}
+
+/** Nobody can pay in a session of a customer that was deleted at Stripe. */
+async function isCustomerKnown(db: Db, id: string | null): Promise<boolean> {
+  if (id === null) return true;
+  const gone = { id, OR: [{ deletedAt: { not: null } }, { missingAt: { not: null } }] };
+  return (await db.customer.count({ where: gone })) === 0;
 }
 
 /** Whether a checkout session's subscription exists and is not over. */
