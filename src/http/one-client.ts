@@ -94,8 +94,9 @@ export function boundIncompleteRequests(
 /**
  * Serves the requests of a connection one after another, and closes a connection with too many of them. Node reads 64 KiB
  * at a time and hands over every request in it. If they were all served at once, a client could have thousands of pages
- * rendered and read none. If it then left, Node would emit `close` only on the answer that has the connection, and the others
- * would keep their files open for ever. Requests whose turn has not come when the server begins to close are answered 503.
+ * rendered and read none. If it then left, Node would emit `close` only on the answer that has the connection, and the
+ * others would keep their files open for ever. Requests whose turn has not come when the server begins to close are
+ * answered 503.
  */
 function boundPipelines(server: Server, most: number): void {
   const waitingOn = new WeakMap<Socket, number>();
