@@ -30,7 +30,8 @@ const LIMITS = {
   proofMailsOfAccount: 20,
   // Without JavaScript, a page that waits for a payment reloads 40 times.
   paymentChecksOfAccount: 100,
-  stripeRequestsOfNetwork: 300,
+  paymentChecksOfNetwork: 300,
+  stripeVisitsOfNetwork: 300,
   exportsOfAccount: 5,
   backupsOfAccount: 120,
   unknownPathsOfNetwork: 300,
@@ -173,7 +174,7 @@ export async function takeForAccount(
   if (request.user === null) return true;
   // The account's first: otherwise one account could use up the network's with tries that its own limit refuses.
   if (!(await take(reply, request.server.limits[name], request.user.id)).isLeft) return false;
-  return !ASK_STRIPE.has(name) || takeForNetwork(request, reply, 'stripeRequestsOfNetwork');
+  return !ASK_STRIPE.has(name) || takeForNetwork(request, reply, 'stripeVisitsOfNetwork');
 }
 
 /**

@@ -13,25 +13,26 @@ const TIMEOUT_MS = 5_000;
 
 /**
  * `none`: no payment is awaited. `waiting`: a payment was made and its webhook is still to come. `late`: the same,
- * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or was
- * not asked because the network has asked too often.
+ * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or must
+ * not be asked.
  */
 export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';
 
 /**
  * Asks Stripe about a user's last checkout, because only Stripe knows of a payment before its webhook arrives.
  *
- * @param parts the database, and Stripe; null when no key is configured
+ * @param parts the database, and Stripe; null when no key is configured. `mayAsk`: called before Stripe is asked
  * @param subscriptions the user's subscriptions that we know
  */
 export async function findAwaitedPayment(
-  { db, stripe }: { db: Db; stripe: Stripe | null },
+  { db, stripe, mayAsk }: { db: Db; stripe: Stripe | null; mayAsk: () => Promise<boolean> },
   userId: string,
   subscriptions: readonly Pick<Subscription, 'id' | 'status'>[],
   now: Date,
 ): Promise<AwaitedPayment> {
   const checkout = await db.checkout.findUnique({ where: { userId } });
   if (!stripe || !checkout?.sessionId) return 'none';
+  if (!(await mayAsk())) return 'unknown';
   try {
     const { status, subscription } = await stripe.checkout.sessions.retrieve(
       checkout.sessionId,

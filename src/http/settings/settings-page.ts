@@ -63,12 +63,10 @@ export async function sendSettings(
   const me = await describeUser(db, user, subscriptions, overviewConfigOf(config), at);
   const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
   const shown = shownOf(subscriptions);
-  const asks = cameFromCheckout && me.tier === 'free';
-  const mayAsk = asks && (await takeForNetwork(request, reply, 'stripeRequestsOfNetwork'));
-  const awaited = mayAsk
-    ? await findAwaitedPayment({ db, stripe }, user.id, subscriptions, at)
-    : asks
-      ? 'unknown'
+  const mayAsk = () => takeForNetwork(request, reply, 'paymentChecksOfNetwork');
+  const awaited =
+    cameFromCheckout && me.tier === 'free'
+      ? await findAwaitedPayment({ db, stripe, mayAsk }, user.id, subscriptions, at)
       : 'none';
   return sendPage(request, reply, 'settings', {
     title: 'Settings',
