@@ -355,13 +355,6 @@ test.each(['ann@example.org', 'ann2@example.com', 'x+ann@example.com', 'a.nn@exa
   },
 );
 
-test('a + that comes first begins no tag: two numbers at a gateway to phones are two people', async () => {
-  const server = await startTestServer();
-  const ann = await signUp(server, '+15550001@phones.example');
-  await follow(server, `/r/${ann.code}`, '+15550002@phones.example');
-  expect(await referrals(server)).toEqual([['+15550001@phones.example', '+15550002@phones.example']]);
-});
-
 test('one person under several +tags gets a referral for each account, and the first account to pay decides', async () => {
   const { server, ann } = await withAnn();
   const cat = await signUp(server, 'cat@example.com');

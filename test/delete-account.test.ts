@@ -1,11 +1,21 @@
 import { readFile } from 'node:fs/promises';
 
-import { describe, expect, inject, test } from 'vitest';
+import { Stripe } from 'stripe';
+import { describe, expect, inject, test, vi } from 'vitest';
 
 import { Prisma } from '../src/db/generated/client.ts';
 import { eventsAbout } from '../src/stripe/event-ledger.ts';
 import { expectSound } from './support/findings.ts';
-import { DAY, deleteAccount, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
+import {
+  clientOf,
+  DAY,
+  deleteAccount,
+  deliver,
+  PASSWORD,
+  postForm,
+  signUp,
+  userRow,
+} from './support/server.ts';
 import {
   deliverWaiting,
   passTime,
@@ -73,6 +83,13 @@ describe('deleting an account', () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann, { outcome: 'incomplete' });
+    const stillOpen = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
+    vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);
+    const early = await deleteAccount(world, ann);
+    expect([early.statusCode, early.body]).toEqual([
+      409,
+      expect.stringContaining('your bank is still deciding about a payment'),
+    ]);
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
     const invoices = [...world.sandbox.objects.invoices.values()];
     expect(invoices.map(({ status }) => status)).toEqual(['void']);

@@ -429,21 +429,38 @@ describe('a reset link that was mailed', () => {
 
     test('ends a first payment that the bank has yet to approve, or waits for a bank that is deciding', async () => {
       const { world, person, backups, use } = await claim();
-      const unfinished = await subscribe(world, person, { outcome: 'incomplete' });
+      await subscribe(world, person, { outcome: 'incomplete' });
       const path = await pathOf(world);
       const stillOpen = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
       vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);
       const early = await use(path);
       expect([early.statusCode, early.body]).toEqual([
         409,
-        expect.stringContaining('A bank is still deciding about a payment for this account.'),
+        expect.stringContaining('a bank is still deciding about a payment for this account.'),
       ]);
       expect(await backups()).toBe(1);
       expect((await use(path)).statusCode).toBe(303);
       expect(await backups()).toBe(0);
-      expect(() => {
-        world.sandbox.acts.retryPayment(unfinished);
-      }).toThrow();
+      const invoices = [...world.sandbox.objects.invoices.values()];
+      expect(invoices.map(({ status }) => status)).toEqual(['void']);
+    });
+
+    test('does not empty it when another checkout is opened meanwhile', async () => {
+      const { world, person, backups, use } = await claim();
+      await pressUpgrade(world, person);
+      const path = await pathOf(world);
+      const { invoices } = clientOf(world);
+      const list = invoices.list.bind(invoices);
+      vi.spyOn(invoices, 'list').mockImplementationOnce(((query?: Stripe.InvoiceListParams) =>
+        pressUpgrade(world, person, 'annual').then(() => list(query))) as unknown as typeof list);
+      const answer = await use(path);
+      expect([answer.statusCode, answer.body]).toEqual([
+        409,
+        expect.stringContaining('a payment for this account was started just now'),
+      ]);
+      expect(await backups()).toBe(1);
+      expect((await use(path)).statusCode).toBe(303);
+      expect(await backups()).toBe(0);
     });
   });
 

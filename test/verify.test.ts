@@ -683,7 +683,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     const answer = await postForm(world.app, path, {});
     expect([answer.statusCode, answer.body]).toEqual([
       409,
-      expect.stringContaining('A bank is still deciding about a payment'),
+      expect.stringContaining('a bank is still deciding about a payment for another account'),
     ]);
     expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'incomplete' });
     expect((await postForm(world.app, path, {})).statusCode).toBe(200);

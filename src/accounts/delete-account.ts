@@ -17,7 +17,11 @@ import { readSubscription } from '../stripe/objects/subscription-shape.ts';
 import type { Products } from '../stripe/objects/subscription-shape.ts';
 
 /** Why an account was not deleted. */
-export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'checkout-opened-meanwhile';
+export type DeletionRefusal =
+  | 'wrong-password'
+  | 'payments-not-set-up'
+  | 'payment-pending'
+  | 'checkout-opened-meanwhile';
 
 /** What was ended at Stripe before an account is deleted. */
 export interface EndedAtStripe {
@@ -70,7 +74,7 @@ export async function endAtStripe(
   { db, stripe, products }: PaymentParts,
   userId: string,
   checkout: Checkout | null,
-): Promise<EndedAtStripe | 'payments-not-set-up' | 'checkout-opened-meanwhile'> {
+): Promise<EndedAtStripe | Exclude<DeletionRefusal, 'wrong-password'>> {
   const current = await db.checkout.findUnique({ where: { userId } });
   if (current?.id !== checkout?.id || current?.sessionId !== checkout?.sessionId)
     return 'checkout-opened-meanwhile';
@@ -79,7 +83,10 @@ export async function endAtStripe(
     include: { subscriptions: { where: { counted: true }, select: { id: true } } },
   });
   if (customers.length > 0 && !stripe) return 'payments-not-set-up';
-  if (stripe) for (const customer of customers) await cancelAll(stripe, customer, products);
+  if (stripe) {
+    for (const customer of customers)
+      if (!(await cancelAll(stripe, customer, products))) return 'payment-pending';
+  }
   return { userId, checkout, customerIds: customers.map(({ id }) => id) };
 }
 
@@ -112,22 +119,27 @@ export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | nu
 /**
  * Lists subscriptions at Stripe rather than in our rows, which may lag behind a recent payment. A customer or
  * subscription unknown to Stripe charges nobody, so it is skipped.
+ *
+ * @returns false when a bank is deciding about a first payment, so that its subscription cannot be ended yet
  */
 async function cancelAll(
   stripe: Stripe,
   { id: customer, subscriptions: counted }: { id: string; subscriptions: { id: string }[] },
   products: Products,
-): Promise<void> {
+): Promise<boolean> {
+  let isPending = false;
   await unlessGone(async () => {
     for await (const listed of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
       const { id, state } = readSubscription(listed, products);
       const isOurs = state.counts || counted.some((one) => one.id === id);
       if (!isOurs || isOver(state.status)) continue;
       // Cancelling does not keep the bank from approving a first payment.
-      if (state.status === 'incomplete') await voidFirstInvoice(stripe, idOf(listed.latest_invoice));
-      await unlessGone(() => stripe.subscriptions.cancel(id));
+      const invoice = state.status === 'incomplete' ? idOf(listed.latest_invoice) : null;
+      if ((await voidFirstInvoice(stripe, invoice)) === 'pending') isPending = true;
+      else await unlessGone(() => stripe.subscriptions.cancel(id));
     }
   });
+  return !isPending;
 }
 
 /** Bounds the payloads that are in memory at once. */

@@ -44,8 +44,7 @@ export async function hashExactly(tx: Tx, email: string): Promise<string> {
  */
 export function canonicalAddress(email: string): string {
   const at = email.lastIndexOf('@');
-  // A + that comes first begins no tag: at gateways to phones it begins a number.
-  const mailbox = email.slice(0, at).replace(/(?<=.)\+.*$/, '');
+  const [mailbox = ''] = email.slice(0, at).split('+');
   const domain = email.slice(at + 1);
   return GMAIL.has(domain) ? `${mailbox.replaceAll('.', '')}@gmail.com` : `${mailbox}@${domain}`;
 }

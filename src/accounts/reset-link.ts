@@ -11,6 +11,7 @@ import { setPassword } from './change-password.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { expireCheckout } from '../stripe/close-checkout.ts';
 import { hashPassword } from './passwords.ts';
+import type { StoppedPayments } from './stop-payments.ts';
 import { hashToken, newToken } from './tokens.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
 
@@ -103,6 +104,9 @@ export interface WorkingResetLink {
   startsAfresh: boolean;
 }
 
+/** `link-gone`: the link is invalid or no longer works. */
+export type ResetOutcome = 'done' | 'link-gone' | 'checkout-opened-meanwhile';
+
 /** @returns null when the link is invalid or no longer works */
 export async function findResetLink(
   db: Db,
@@ -143,28 +147,37 @@ async function findLink(
  * because someone else may have created it.
  *
  * @param typed `mail`: whether one more email may be sent to the account's address; `code`: the invitation that the
- *   browser remembers; `isPaid`: Stripe has a payment for the account, even if we have not heard of it yet
- * @returns false, with nothing changed, when the link is invalid or no longer works
+ *   browser remembers
+ * @param payments what `stopPayments` found, for an account that may be emptied; else null
+ * @returns anything but `done`: nothing was changed
  */
 export async function resetPassword(
   db: Db,
   secret: string,
   token: string,
-  typed: { password: string; mail: boolean; code: string | null; isPaid: boolean },
+  typed: { password: string; mail: boolean; code: string | null },
+  payments: StoppedPayments | null,
   now: Date,
-): Promise<boolean> {
+): Promise<ResetOutcome> {
   // Check before hashing, which is slow: anyone can send a token.
   const link = await findResetLink(db, secret, token, now);
-  if (!link) return false;
+  if (!link) return 'link-gone';
   const userId = link.user.id;
   const passwordHash = await hashPassword(typed.password);
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
     const where = { tokenHash: hashToken(secret, token), userId, used: false, expiresAt: { gt: tx.now } };
     const locked = await tx.resetLink.findUnique({ where });
-    if (!user || !locked) return false;
-    const startsAfresh = locked.mailed && !typed.isPaid && (await isUnclaimed(tx, user));
-    if (startsAfresh) await startAfresh(tx, user, typed.code);
+    if (!user || !locked) return 'link-gone';
+    // An account that was paid for is not emptied, even if we have not heard of the payment yet.
+    const startsAfresh = locked.mailed && payments?.state !== 'paid' && (await isUnclaimed(tx, user));
+    if (startsAfresh) {
+      const checkout = await tx.checkout.findUnique({ where: { userId } });
+      const closed = payments?.checkout;
+      if (checkout?.id !== closed?.id || checkout?.sessionId !== closed?.sessionId)
+        return 'checkout-opened-meanwhile';
+      await startAfresh(tx, user, typed.code);
+    }
     await setPassword(tx, userId, passwordHash, {
       ...(locked.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),
       // The stranger who created the account may have turned mail off.
@@ -174,7 +187,7 @@ export async function resetPassword(
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...locked, used: true, expiresAt } });
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
-    return true;
+    return 'done';
   });
 }
 

@@ -15,7 +15,7 @@ export interface PaymentParts {
   products: Products;
 }
 
-/** What Stripe says of an account's payments, once nobody can begin another one. */
+/** What Stripe says of an account's payments. */
 export interface StoppedPayments {
   /** The checkout that was open; null when there was none. */
   checkout: Checkout | null;
@@ -25,7 +25,8 @@ export interface StoppedPayments {
 
 /**
  * Closes an account's open checkout and ends first payments that await a bank's approval, and only then asks whether
- * anybody has paid: before an account is emptied or deleted for somebody else, nobody must be able to pay for it.
+ * anybody has paid: before an account is emptied or deleted for somebody else, nobody must be able to pay for it. Another
+ * checkout can be opened afterwards, so compare the account's checkout with this one again, under the user's lock.
  *
  * @throws StripeError when Stripe cannot be reached, or knows an object in its other mode
  */
@@ -34,10 +35,12 @@ export async function stopPayments(parts: PaymentParts, userId: string): Promise
   const checkout = await closeAtStripe(parts, userId);
   if (!stripe) return { checkout, state: 'none' };
   const customers = await db.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
+  let isPending = false;
   for (const { id } of customers) {
-    if ((await endUnfinished(stripe, id, products)) === 'pending') return { checkout, state: 'pending' };
+    if ((await endUnfinished(stripe, id, products)) === 'pending') isPending = true;
   }
-  return { checkout, state: (await hasPaidAtStripe(parts, userId)) ? 'paid' : 'none' };
+  const isPaid = await hasPaidAtStripe(parts, userId);
+  return { checkout, state: isPaid ? 'paid' : isPending ? 'pending' : 'none' };
 }
 
 /**

@@ -45,7 +45,7 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
   }
   if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {
     problems.push(
-      `An email or a change at Stripe has waited for ${inHours(oldestSeconds)}. "status" shows the oldest one, and why its last attempt failed.`,
+      `An email or a change at Stripe has waited for ${inHours(oldestSeconds)}. "status" shows the oldest one, and why its last attempt, if any, failed.`,
     );
   }
   if (silence) {

@@ -13,15 +13,16 @@ const TIMEOUT_MS = 5_000;
 
 /**
  * `none`: no payment is awaited. `waiting`: a payment was made and its webhook is still to come. `late`: the same,
- * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or must
- * not be asked.
+ * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or the
+ * limit of such questions is reached.
  */
 export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';
 
 /**
  * Asks Stripe about a user's last checkout, because only Stripe knows of a payment before its webhook arrives.
  *
- * @param parts the database, and Stripe; null when no key is configured. `mayAsk`: called before Stripe is asked
+ * @param parts the database, and Stripe; null when no key is configured. `mayAsk` counts one question; false when
+ *   none is left
  * @param subscriptions the user's subscriptions that we know
  */
 export async function findAwaitedPayment(

@@ -73,7 +73,7 @@ export async function openCheckout(
       return null;
     if (session.status === 'open' && session.url !== null) {
       const isAsked = checkout.plan === plan && checkout.priceId === priceId;
-      // Somebody else with this address may have had the trial since; then this one would give nothing.
+      // The trial was used up since. Stripe would run it all the same, without access, before the first payment.
       const isTrialGone = checkout.trialDays > 0 && trialDays === 0;
       if (isAsked && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer)))) return session.url;
       await expire(stripe, session.id);
@@ -214,7 +214,10 @@ export async function expire(
   }
 }
 
-/** `live`: one has been paid, or was live already. `pending`: the bank is deciding, so that one cannot be ended yet. */
+/**
+ * `ended`: nothing is left that the bank could approve. `live`: a subscription is live, or has just been paid. `pending`:
+ * the bank is deciding, so that an invoice cannot be voided yet.
+ */
 export type Unfinished = 'ended' | 'live' | 'pending';
 
 /**
@@ -243,6 +246,8 @@ export async function endUnfinished(
 /**
  * Voids a first invoice. Stripe refuses to void a paid invoice, but would cancel a paid subscription.
  * https://docs.stripe.com/api/invoices/void
+ *
+ * @returns `ended` when it is void
  */
 export async function voidFirstInvoice(stripe: Stripe, id: string | null): Promise<Unfinished> {
   if (id === null) return 'ended';
@@ -250,16 +255,16 @@ export async function voidFirstInvoice(stripe: Stripe, id: string | null): Promi
     await stripe.invoices.voidInvoice(id);
     return 'ended';
   } catch (error) {
-    // A restricted key that may not void invoices: cancelling the subscription is all that it can do.
-    if (error instanceof Stripe.errors.StripePermissionError) return 'ended';
-    if (!(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
+    // A restricted key may lack the right to void invoices. Then cancelling the subscription is all that can be done.
+    const mayNotVoid = error instanceof Stripe.errors.StripePermissionError;
+    if (!mayNotVoid && !(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
     const { status } = await stripe.invoices.retrieve(id);
     if (status === 'paid') return 'live';
-    return status === 'open' ? 'pending' : 'ended';
+    return status === 'open' && !mayNotVoid ? 'pending' : 'ended';
   }
 }
 
-/** Nobody can pay in a session of a customer that was deleted at Stripe. */
+/** Whether a session's customer still exists at Stripe, as far as we know. Otherwise nobody can pay in it. */
 async function isCustomerKnown(db: Db, id: string | null): Promise<boolean> {
   if (id === null) return true;
   const gone = { id, OR: [{ deletedAt: { not: null } }, { missingAt: { not: null } }] };

@@ -15,7 +15,9 @@ import { findJustReset, findResetLink, resetPassword } from '../../accounts/rese
 import { stopPayments } from '../../accounts/stop-payments.ts';
 
 const PAYMENT_PENDING =
-  'A bank is still deciding about a payment for this account. Please try again in a few minutes.';
+  'Your password was not changed: a bank is still deciding about a payment for this account. Try again in a few minutes.';
+const CHECKOUT_OPENED =
+  'Your password was not changed: a payment for this account was started just now. Please try again.';
 
 /** Setting a new password with a reset link. */
 export function resetRoutes(app: FastifyInstance, context: AppContext): void {
@@ -42,17 +44,15 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
     const parts = { db, stripe, products: config.stripe.products };
     const payments = link.startsAfresh
-      ? await askStripe('Nothing was changed.', () => stopPayments(parts, user.id))
+      ? await askStripe('Your password was not changed.', () => stopPayments(parts, user.id))
       : null;
-    if (payments?.state === 'pending') {
-      await uncountMails(request);
+    if (payments?.state === 'pending')
       return resetForm(request, reply.status(409), link, { form: PAYMENT_PENDING });
-    }
-    // An account that was paid for is not emptied, even if we have not heard of the payment yet.
-    const isPaid = payments?.state === 'paid';
-    const typed = { ...form.data, mail, code: request.invitationCode, isPaid };
-    const done = await resetPassword(db, sessionSecret, token, typed, now());
-    return done ? toLogIn(request, reply) : answerSpentLink(request, reply);
+    const typed = { ...form.data, mail, code: request.invitationCode };
+    const outcome = await resetPassword(db, sessionSecret, token, typed, payments, now());
+    if (outcome === 'checkout-opened-meanwhile')
+      return resetForm(request, reply.status(409), link, { form: CHECKOUT_OPENED });
+    return outcome === 'done' ? toLogIn(request, reply) : answerSpentLink(request, reply);
   });
 
   /** Answers the second request of a double click like the first. For anyone else, the link no longer works. */

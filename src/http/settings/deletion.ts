@@ -15,6 +15,8 @@ import { sendSettings } from './settings-page.ts';
 const NOT_DELETED = {
   'payments-not-set-up':
     'Your account was not deleted: payments are not set up on this server, so we cannot cancel any subscription you may have.',
+  'payment-pending':
+    'Your account was not deleted: your bank is still deciding about a payment. Try again in a few minutes.',
   'checkout-opened-meanwhile': 'A payment was started in another window just now. Please try again.',
 };
 

@@ -14,7 +14,7 @@ const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
   'payments-not-set-up':
     'Your address was not confirmed: another account with this address may have a subscription, and we cannot cancel it because payments are not set up on this server.',
   'payment-pending':
-    'A bank is still deciding about a payment of another account with this address. Please try again in a few minutes.',
+    'Your address was not confirmed: a bank is still deciding about a payment for another account with this address. Try again in a few minutes.',
   'checkout-opened-meanwhile':
     'Another account with this address started a payment just now. Please try again in a moment.',
 };
