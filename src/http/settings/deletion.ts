@@ -17,7 +17,8 @@ const NOT_DELETED = {
     'Your account was not deleted: payments are not set up on this server, so we cannot cancel any subscription you may have.',
   'payment-pending':
     'Your account was not deleted: your bank is still deciding about a payment. Try again in a few minutes.',
-  'checkout-opened-meanwhile': 'A payment was started in another window just now. Please try again.',
+  'checkout-opened-meanwhile':
+    'Your account was not deleted: a payment was started in another window just now. If you had a plan, it may be cancelled already. Please try again.',
 };
 
 /** Deleting the account. */
