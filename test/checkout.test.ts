@@ -6,6 +6,7 @@ import { programmeOf } from '../src/programme.ts';
 import { clientOf, DAY, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
   deliverWaiting,
+  letBankDecide,
   openSessions,
   passTime,
   pressUpgrade,
@@ -153,8 +154,7 @@ describe('a checkout', () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });
-    const stillOpen = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
-    vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);
+    letBankDecide(world);
     const answer = await postForm(world.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
     expect(answer.statusCode).toBe(409);
     expect(answer.body).toContain('Your bank is still deciding about your last payment.');

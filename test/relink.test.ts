@@ -411,6 +411,17 @@ describe('what relink tells', () => {
 });
 
 describe('an open checkout', () => {
+  /** Ann's customer, who has a live subscription, and Ben, who has none. */
+  async function subscribed() {
+    const world = await startWorld(MAIL);
+    const ann = await signUp(world, 'ann@example.com');
+    const ben = await signUp(world, 'ben@example.com');
+    const id = await subscribe(world, ann);
+    await deliverWaiting(world);
+    const { customerId: customer } = await world.db.subscription.findUniqueOrThrow({ where: { id } });
+    return { world, ben, customer };
+  }
+
   test('of the account that loses the customer is closed at Stripe, and the next one is for a new customer', async () => {
     const world = await startWorld(MAIL);
     const ann = await signUp(world, 'ann@example.com');
@@ -430,14 +441,7 @@ describe('an open checkout', () => {
   });
 
   test('of the account that gets a live subscription is closed, later if Stripe does not answer the command', async () => {
-    const world = await startWorld(MAIL);
-    const ann = await signUp(world, 'ann@example.com');
-    const ben = await signUp(world, 'ben@example.com');
-    const subscription = await subscribe(world, ann);
-    await deliverWaiting(world);
-    const { customerId: customer } = await world.db.subscription.findUniqueOrThrow({
-      where: { id: subscription },
-    });
+    const { world, ben, customer } = await subscribed();
     const session = sessionIdOf(await pressUpgrade(world, ben));
     const { sessions } = clientOf(world).checkout;
     const refused = vi
@@ -457,14 +461,7 @@ describe('an open checkout', () => {
   });
 
   test('is not opened for an account that gets a live subscription meanwhile', async () => {
-    const world = await startWorld(MAIL);
-    const ann = await signUp(world, 'ann@example.com');
-    const ben = await signUp(world, 'ben@example.com');
-    const subscription = await subscribe(world, ann);
-    await deliverWaiting(world);
-    const { customerId: customer } = await world.db.subscription.findUniqueOrThrow({
-      where: { id: subscription },
-    });
+    const { world, ben, customer } = await subscribed();
     const { sessions } = clientOf(world).checkout;
     const create = sessions.create.bind(sessions);
     vi.spyOn(sessions, 'create').mockImplementationOnce(async (...args) => {

@@ -1,6 +1,6 @@
 import type { Stripe } from 'stripe';
 
-import { closeAtStripe } from './stop-payments.ts';
+import { closeAtStripe, isSameCheckout } from './stop-payments.ts';
 import type { PaymentParts } from './stop-payments.ts';
 import { leaveTombstone } from './tombstone.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
@@ -76,8 +76,7 @@ export async function endAtStripe(
   checkout: Checkout | null,
 ): Promise<EndedAtStripe | Exclude<DeletionRefusal, 'wrong-password'>> {
   const current = await db.checkout.findUnique({ where: { userId } });
-  if (current?.id !== checkout?.id || current?.sessionId !== checkout?.sessionId)
-    return 'checkout-opened-meanwhile';
+  if (!isSameCheckout(current, checkout)) return 'checkout-opened-meanwhile';
   const customers = await db.customer.findMany({
     where: { userId, deletedAt: null },
     include: { subscriptions: { where: { counted: true }, select: { id: true } } },
@@ -104,8 +103,7 @@ export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | nu
   const customers = await tx.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
   // Another tab opened a checkout, or a customer was linked: a payment could arrive for a deleted account.
   if (
-    checkout?.id !== before?.checkout?.id ||
-    checkout?.sessionId !== before?.checkout?.sessionId ||
+    !isSameCheckout(checkout, before?.checkout) ||
     !customers.every(({ id }) => before?.customerIds.includes(id))
   ) {
     return false;

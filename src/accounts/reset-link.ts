@@ -11,6 +11,7 @@ import { setPassword } from './change-password.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { expireCheckout } from '../stripe/close-checkout.ts';
 import { hashPassword } from './passwords.ts';
+import { isSameCheckout } from './stop-payments.ts';
 import type { StoppedPayments } from './stop-payments.ts';
 import { hashToken, newToken } from './tokens.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
@@ -149,7 +150,7 @@ async function findLink(
  * @param typed `mail`: whether one more email may be sent to the account's address; `code`: the invitation that the
  *   browser remembers
  * @param payments what `stopPayments` found, for an account that may be emptied; else null
- * @returns anything but `done`: nothing was changed
+ * @returns `done`, or why nothing was changed
  */
 export async function resetPassword(
   db: Db,
@@ -173,9 +174,7 @@ export async function resetPassword(
     const startsAfresh = locked.mailed && payments?.state !== 'paid' && (await isUnclaimed(tx, user));
     if (startsAfresh) {
       const checkout = await tx.checkout.findUnique({ where: { userId } });
-      const closed = payments?.checkout;
-      if (checkout?.id !== closed?.id || checkout?.sessionId !== closed?.sessionId)
-        return 'checkout-opened-meanwhile';
+      if (!isSameCheckout(checkout, payments?.checkout)) return 'checkout-opened-meanwhile';
       await startAfresh(tx, user, typed.code);
     }
     await setPassword(tx, userId, passwordHash, {

@@ -56,3 +56,11 @@ export async function closeAtStripe(
   if (stripe && checkout?.sessionId) await expire(stripe, checkout.sessionId);
   return checkout;
 }
+
+/** Whether two reads of an account's checkout found the same session, or none. */
+export function isSameCheckout(
+  one: Pick<Checkout, 'id' | 'sessionId'> | null | undefined,
+  other: Pick<Checkout, 'id' | 'sessionId'> | null | undefined,
+): boolean {
+  return one?.id === other?.id && one?.sessionId === other?.sessionId;
+}

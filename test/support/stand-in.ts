@@ -1,5 +1,5 @@
-import type { Stripe } from 'stripe';
-import { expect, onTestFinished } from 'vitest';
+import { Stripe } from 'stripe';
+import { expect, onTestFinished, vi } from 'vitest';
 
 import { eventContextOf } from '../../src/stripe/handle-event.ts';
 import { reconcile } from '../../src/stripe/reconcile/reconcile.ts';
@@ -96,6 +96,12 @@ export function paymentOf({ sandbox }: World, subscription: string, which = 0): 
   const invoice = invoices[which]?.id;
   const payment = [...sandbox.objects.invoicePayments.values()].find((one) => one.invoice === invoice);
   return payment?.payment.payment_intent ?? '';
+}
+
+/** The next first invoice cannot be voided, because the bank is deciding about its payment. */
+export function letBankDecide(world: World): void {
+  const stillOpen = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
+  vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);
 }
 
 /** The ids of the checkout sessions that can be paid. */
