@@ -10,7 +10,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
 import { isOver } from '../access/live.ts';
-import { voidFirstInvoice } from '../stripe/checkout.ts';
+import { voidFirstInvoice } from '../stripe/end-payments.ts';
 import { unlessGone } from '../stripe/missing.ts';
 import { idOf } from '../stripe/objects/common.ts';
 import { readSubscription } from '../stripe/objects/subscription-shape.ts';

@@ -2,7 +2,7 @@ import type { Stripe } from 'stripe';
 
 import type { Checkout } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
-import { endUnfinished, expire } from '../stripe/checkout.ts';
+import { endUnfinished, expire } from '../stripe/end-payments.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import type { Products } from '../stripe/objects/subscription-shape.ts';
 

@@ -1,7 +1,7 @@
 import type { Stripe } from 'stripe';
 
 import type { Db } from '../db/transaction.ts';
-import { expire } from '../stripe/checkout.ts';
+import { expire } from '../stripe/end-payments.ts';
 import { tellCustomerAddress } from '../stripe/tell-customer-address.ts';
 import type { Outcome } from './items.ts';
 import { isMailWork, workOf } from './kinds.ts';

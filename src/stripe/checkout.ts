@@ -6,9 +6,10 @@ import type { Checkout, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { anyLive, isLive, isOver } from '../access/live.ts';
+import { anyLive, isOver } from '../access/live.ts';
 import type { Plan } from '../config.ts';
 import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
+import { endUnfinished, expire } from './end-payments.ts';
 import { ensureCustomer } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';
 import { idOf } from './objects/common.ts';
@@ -41,8 +42,14 @@ export class CheckoutImpossible extends Error {
 type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
 
 /**
- * Opens a checkout at Stripe. A user has at most one open checkout: the same plan reuses it, another plan expires it
- * first, so that two tabs can never pay twice. https://docs.stripe.com/api/checkout/sessions/create
+ * Opens a checkout at Stripe. A user has at most one, so that two tabs can never pay twice. What happens depends on the
+ * status of its last session: https://docs.stripe.com/api/checkout/sessions/create
+ *
+ * - `open`, for the same plan: it is used again.
+ * - `open`, for another plan, a trial that is gone, or a customer that is gone: it expires, and we look again.
+ * - `complete`, and its subscription is not over: it has been paid, and its webhook is still to come.
+ * - `complete`, and its subscription is over or for another product: a new one replaces it.
+ * - `expired`: first payments that await the bank's approval end, and then a new one replaces it.
  *
  * @param notAtStripe ids of subscriptions that are live in our rows, but not at Stripe
  * @returns the checkout page's URL; null when the last checkout was paid and its webhook is still to come
@@ -194,74 +201,6 @@ async function createSession(
     // Two concurrent tabs get one session. https://docs.stripe.com/api/idempotent_requests
     { idempotencyKey: `checkout-${id}` },
   );
-}
-
-/**
- * Expires a checkout session. Does nothing if it is over or unknown to Stripe.
- *
- * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
- */
-export async function expire(
-  stripe: Stripe,
-  sessionId: string,
-  options: Stripe.RequestOptions = {},
-): Promise<void> {
-  try {
-    await stripe.checkout.sessions.expire(sessionId, {}, options);
-  } catch (error) {
-    const isOverOrUnknown = error instanceof Stripe.errors.StripeInvalidRequestError;
-    if (!isOverOrUnknown || absenceOf(error) === 'other-mode') throw error;
-  }
-}
-
-/**
- * `ended`: nothing is left that the bank could approve. `live`: a subscription is live, or has just been paid. `pending`:
- * the bank is deciding, so that an invoice cannot be voided yet.
- */
-export type Unfinished = 'ended' | 'live' | 'pending';
-
-/**
- * Ends a customer's subscriptions whose first payment awaits the bank's approval, so that it cannot be approved later.
- *
- * @throws StripeError when Stripe refuses or cannot be reached
- */
-export async function endUnfinished(
-  stripe: Stripe,
-  customer: string,
-  products: Products,
-): Promise<Unfinished> {
-  const listed = await unlessGone(() => stripe.subscriptions.list({ customer, status: 'all', limit: 100 }));
-  const outcomes: Unfinished[] = [];
-  for (const subscription of listed?.data ?? []) {
-    const { id, state } = readSubscription(subscription, products);
-    if (isLive(state)) outcomes.push('live');
-    if (!state.counts || state.status !== 'incomplete') continue;
-    const outcome = await voidFirstInvoice(stripe, idOf(subscription.latest_invoice));
-    if (outcome === 'ended') await unlessGone(() => stripe.subscriptions.cancel(id));
-    outcomes.push(outcome);
-  }
-  return outcomes.find((one) => one === 'pending') ?? outcomes.find((one) => one === 'live') ?? 'ended';
-}
-
-/**
- * Voids a first invoice. Stripe refuses to void a paid invoice, but would cancel a paid subscription.
- * https://docs.stripe.com/api/invoices/void
- *
- * @returns `ended` when it is void
- */
-export async function voidFirstInvoice(stripe: Stripe, id: string | null): Promise<Unfinished> {
-  if (id === null) return 'ended';
-  try {
-    await stripe.invoices.voidInvoice(id);
-    return 'ended';
-  } catch (error) {
-    // A restricted key may lack the right to void invoices. Then cancelling the subscription is all that can be done.
-    const mayNotVoid = error instanceof Stripe.errors.StripePermissionError;
-    if (!mayNotVoid && !(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
-    const { status } = await stripe.invoices.retrieve(id);
-    if (status === 'paid') return 'live';
-    return status === 'open' && !mayNotVoid ? 'pending' : 'ended';
-  }
 }
 
 /** Whether a session's customer still exists at Stripe, as far as we know. Otherwise nobody can pay in it. */

@@ -1,0 +1,75 @@
+import { Stripe } from 'stripe';
+
+import { isLive } from '../access/live.ts';
+import { absenceOf, unlessGone } from './missing.ts';
+import { idOf } from './objects/common.ts';
+import { readSubscription } from './objects/subscription-shape.ts';
+import type { Products } from './objects/subscription-shape.ts';
+
+/**
+ * Expires a checkout session. Does nothing if it is over or unknown to Stripe.
+ *
+ * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
+ */
+export async function expire(
+  stripe: Stripe,
+  sessionId: string,
+  options: Stripe.RequestOptions = {},
+): Promise<void> {
+  try {
+    await stripe.checkout.sessions.expire(sessionId, {}, options);
+  } catch (error) {
+    const isOverOrUnknown = error instanceof Stripe.errors.StripeInvalidRequestError;
+    if (!isOverOrUnknown || absenceOf(error) === 'other-mode') throw error;
+  }
+}
+
+/**
+ * `ended`: nothing is left that the bank could approve. `live`: a subscription is live, or has just been paid. `pending`:
+ * the bank is deciding, so that an invoice cannot be voided yet.
+ */
+export type Unfinished = 'ended' | 'live' | 'pending';
+
+/**
+ * Ends a customer's subscriptions whose first payment awaits the bank's approval, so that it cannot be approved later.
+ *
+ * @throws StripeError when Stripe refuses or cannot be reached
+ */
+export async function endUnfinished(
+  stripe: Stripe,
+  customer: string,
+  products: Products,
+): Promise<Unfinished> {
+  const listed = await unlessGone(() => stripe.subscriptions.list({ customer, status: 'all', limit: 100 }));
+  const outcomes: Unfinished[] = [];
+  for (const subscription of listed?.data ?? []) {
+    const { id, state } = readSubscription(subscription, products);
+    if (isLive(state)) outcomes.push('live');
+    if (!state.counts || state.status !== 'incomplete') continue;
+    const outcome = await voidFirstInvoice(stripe, idOf(subscription.latest_invoice));
+    if (outcome === 'ended') await unlessGone(() => stripe.subscriptions.cancel(id));
+    outcomes.push(outcome);
+  }
+  return outcomes.find((one) => one === 'pending') ?? outcomes.find((one) => one === 'live') ?? 'ended';
+}
+
+/**
+ * Voids a first invoice. Stripe refuses to void a paid invoice, but would cancel a paid subscription.
+ * https://docs.stripe.com/api/invoices/void
+ *
+ * @returns `ended` when it is void
+ */
+export async function voidFirstInvoice(stripe: Stripe, id: string | null): Promise<Unfinished> {
+  if (id === null) return 'ended';
+  try {
+    await stripe.invoices.voidInvoice(id);
+    return 'ended';
+  } catch (error) {
+    // A restricted key may lack the right to void invoices. Then cancelling the subscription is all that can be done.
+    const mayNotVoid = error instanceof Stripe.errors.StripePermissionError;
+    if (!mayNotVoid && !(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
+    const { status } = await stripe.invoices.retrieve(id);
+    if (status === 'paid') return 'live';
+    return status === 'open' && !mayNotVoid ? 'pending' : 'ended';
+  }
+}
