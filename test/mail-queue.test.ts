@@ -374,13 +374,37 @@ describe('a payment that failed', () => {
       failed(stripe, { id: stripe.firstInvoice, billing_reason: 'subscription_create' }),
     ]);
     expect(await queued()).toMatchObject([{ to: 'ben', kind: 'mail.payment-failed', nextAttempt: null }]);
-    const work = {
-      kind: 'mail.payment-failed',
-      data: { invoiceId: stripe.firstInvoice, nextAttempt: null },
-    } as const;
-    const item = { userId: ben.id } as OutboxItem;
-    const { plan } = await readMailFacts(server.db, item, work, server.clock.now);
-    expect(plan).toBe('not-started');
+    expect(await planOf(server, ben.id)).toBe('not-started');
+  });
+
+  /** What the mail about a failed payment says of the plan. */
+  async function planOf({ db, clock }: TestServer, userId: string) {
+    const work = { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } } as const;
+    return (await readMailFacts(db, { userId } as OutboxItem, work, clock.now)).plan;
+  }
+
+  test.each([
+    ['active', 'live'],
+    ['past_due', 'live'],
+    ['paused', 'live'],
+    ['unpaid', 'unpaid'],
+    ['canceled', 'ended'],
+  ])('of a plan that was paid for and is %s now is told as %s', async (status, plan) => {
+    const { server, ben, stripe } = await converted();
+    await deliverAll(server, [stripe.updated({ status }, { at: daysAfter(31) })]);
+    expect(await planOf(server, ben.id)).toBe(plan);
+  });
+
+  test('after a trial is told as the first one, as long as Stripe tries again', async () => {
+    const { server, ben, stripe } = await invitation();
+    const trial = { trial_end: epoch(daysAfter(7)) };
+    await deliverAll(server, [
+      stripe.checkoutCompleted(),
+      stripe.created({ ...trial, status: 'trialing' }),
+      stripe.updated({ ...trial, status: 'active' }, { at: daysAfter(7) }),
+      stripe.updated({ ...trial, status: 'past_due' }, { at: daysAfter(8) }),
+    ]);
+    expect(await planOf(server, ben.id)).toBe('first-payment-due');
   });
 
   test.each<[string, (story: Awaited<ReturnType<typeof converted>>) => Promise<object>]>([

@@ -129,6 +129,16 @@ describe('relink moves everything that the customer gave', () => {
     expect(new Set([...lost, ...got].map(({ causeId }) => causeId)).size).toBe(1);
   });
 
+  test('explain says that credit is held and runs because the customer was moved', async () => {
+    const { server, ann, ben, stripe } = await wrongAccount();
+    at(server, 10);
+    await move(server, stripe, ben);
+    const lost = await cli(server, 'explain', ann.id);
+    expect(lost.stdout).toContain('runs again because their customer was moved to another account');
+    const got = await cli(server, 'explain', ben.id);
+    expect(got.stdout).toContain('held because a customer that pays was moved to this account');
+  });
+
   test('relink back returns exactly what the first move took', async () => {
     const { server, friend, ann, ben, stripe } = await wrongAccount();
     at(server, 10);

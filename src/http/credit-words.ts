@@ -132,9 +132,9 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
       };
     }
     case 'hold':
-      return { at, text: 'You started paying: free days are paused while you pay', days: null };
+      return { at, text: 'You have a paid plan: free days are paused', days: null };
     default:
-      return { at, text: 'You stopped paying: free days count down again', days: null };
+      return { at, text: 'You no longer have a paid plan: free days count down', days: null };
   }
 }
 

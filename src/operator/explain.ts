@@ -242,8 +242,11 @@ function explainLine(line: CreditLine<Entry>, reasons: Reasons): ExplainedEntry 
 
 function becauseOf(entry: Entry, reasons: Reasons): string | null {
   const { kind, referral, causeId } = entry;
-  if (kind === 'hold') return 'they pay';
-  if (kind === 'resume') return 'they stopped paying';
+  // Of an operator's commands, only `relink` holds credit, lets it run again or takes it back.
+  const isMoved = reasons.byOperator.has(causeId);
+  if (kind === 'hold') return isMoved ? 'a customer that pays was moved to this account' : 'they pay';
+  if (kind === 'resume')
+    return isMoved ? 'their customer was moved to another account' : 'they stopped paying';
   if (!referral) return reasons.notes.get(causeId) ?? null;
 
   const own = referral.referredId === entry.userId;
@@ -255,8 +258,7 @@ function becauseOf(entry: Entry, reasons: Reasons): string | null {
   const payment = own ? 'their first payment' : `the first payment of ${otherSide(referral.referred.email)}`;
   const type = reasons.eventTypes.get(causeId) ?? '';
   if (kind === 'restoration') return whyGivenBack(type, payment);
-  // Of an operator's commands, only `relink` takes days back.
-  const reason = reasons.byOperator.has(causeId) ? 'moved' : reasonOf(type);
+  const reason = isMoved ? 'moved' : reasonOf(type);
   return whyTaken(reason ?? reasons.current.get(entry) ?? null, payment);
 }
 

@@ -1,12 +1,17 @@
 import { isLive } from '../access/live.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
+import { deriveTier } from '../access/tier.ts';
 import type { OutboxItem, Referral, Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import type { MailWork } from './kinds.ts';
 
-/** `not-started`: no payment for it has gone through yet. `ended`: it has ended, or there is none. */
-export type PlanState = 'live' | 'not-started' | 'ended';
+/**
+ * An account's plan after a failed payment. `live`: it goes on for now. `first-payment-due`: a trial is over, and its plan
+ * starts once it is paid for. `unpaid`: Stripe has stopped trying; the plan goes on once its invoice is paid.
+ * `not-started`: the payment in the checkout failed. `ended`: the plan has ended, or there is none.
+ */
+export type PlanState = 'live' | 'first-payment-due' | 'unpaid' | 'not-started' | 'ended';
 
 /** The data of an email that proves a new address. It does not count towards the daily limit of the account's own address. */
 const TO_A_NEW_ADDRESS = JSON.stringify({ isChange: true });
@@ -87,6 +92,10 @@ export async function countSentToday(
 
 function planStateOf(subscriptions: readonly Subscription[]): PlanState {
   const counting = subscriptions.filter(({ counts }) => counts);
+  const has = (wanted: string): boolean => counting.some(({ status }) => status === wanted);
+  if (deriveTier(counting) !== 'free') return 'live';
+  if (has('past_due')) return 'first-payment-due';
+  if (has('unpaid')) return 'unpaid';
   if (counting.some(isLive)) return 'live';
   const started = counting.some(({ status }) => status !== null && !UNSTARTED.has(status));
   return counting.length > 0 && !started ? 'not-started' : 'ended';

@@ -79,6 +79,49 @@ function contactUs({ contact }: WordsContext): string {
   return contact === null ? 'contact us' : `write to ${contact}`;
 }
 
+/** Says what a failed payment means for the plan, as the pages do, and what to do about it. */
+function paymentFailed(next: Date | null, { brand, publicUrl, facts, now }: WordsContext): Words {
+  const subject = `Your payment for ${brand} did not go through`;
+  const plans = { label: 'See the plans', url: `${publicUrl}/pricing` };
+  const settings = { label: 'See what you can do', url: `${publicUrl}/settings` };
+  switch (facts.plan) {
+    case 'not-started': {
+      const what = `We could not collect your first payment for ${brand}, so your plan has not started.`;
+      return { subject, paragraphs: [`${what} Nothing was charged.`], button: plans };
+    }
+    case 'ended': {
+      const what = `We could not collect the payment for your ${brand} plan, so the plan has ended.`;
+      return { subject, paragraphs: [`${what} Nothing more is charged.`, whatStays('Your')], button: plans };
+    }
+    case 'unpaid': {
+      const what = `We could not collect the payment for your ${brand} plan, and we have stopped trying.`;
+      const then = 'Your plan continues once the open invoice is paid.';
+      return { subject, paragraphs: [what, then], button: settings };
+    }
+    case 'first-payment-due':
+    case 'live': {
+      const isFirst = facts.plan === 'first-payment-due';
+      const what = `We could not collect ${isFirst ? 'your first payment' : 'the payment'} for your ${brand} plan.`;
+      if (next !== null && next > now) {
+        const then = isFirst
+          ? 'Your plan starts once the payment goes through.'
+          : 'You keep your plan if the payment goes through.';
+        return {
+          subject,
+          paragraphs: [what, `We will try again on ${dateOf(next)}. Check your card before then. ${then}`],
+          button: { ...settings, label: 'Check your card' },
+          after: ['On that page, press “Check your card”.'],
+        };
+      }
+      const then = isFirst
+        ? 'Your plan starts once the payment goes through.'
+        : 'Your plan will end unless the payment goes through.';
+      const due = `Another attempt was due on ${dateOf(next)}. Settings shows the current state.`;
+      return { subject, paragraphs: [what, next === null ? then : due], button: settings };
+    }
+  }
+}
+
 const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.prove-address': (_data, { brand, isChange, link }) => ({
     subject: isChange ? `Confirm your new address for ${brand}` : `Confirm your email address for ${brand}`,
@@ -172,9 +215,10 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
   }),
   'mail.days-running': (_data, { brand, publicUrl, facts: { user }, now }) => ({
-    subject: `Your plan has ended, and your free days last until ${dateOf(user?.creditUntil)}`,
+    subject: `Your free days are counting down and last until ${dateOf(user?.creditUntil)}`,
     paragraphs: [
-      `Your paid plan on ${brand} has ended. The free days that were paused while you paid are counting down now.`,
+      // The plan may have ended, moved to another account, or be waiting for a payment that failed.
+      `You no longer have a paid plan on ${brand}, so the free days that were paused are counting down now.`,
       `You have paid access until ${dateOf(user?.creditUntil)}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left. Nothing is charged.`,
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
@@ -196,45 +240,8 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     ],
     button: { label: 'See the plans', url: `${publicUrl}/pricing` },
   }),
-  'mail.payment-failed': ({ nextAttempt }, { brand, publicUrl, facts, now }) => {
-    const subject = `Your payment for ${brand} did not go through`;
-    if (facts.plan === 'not-started') {
-      return {
-        subject,
-        paragraphs: [
-          `We could not collect your first payment for ${brand}, so your plan has not started. Nothing was charged.`,
-        ],
-        button: { label: 'See the plans', url: `${publicUrl}/pricing` },
-      };
-    }
-    if (facts.plan === 'ended') {
-      return {
-        subject,
-        paragraphs: [
-          `We could not collect the payment for your ${brand} plan, so the plan has ended. Nothing more is charged.`,
-          whatStays('Your'),
-        ],
-        button: { label: 'See the plans', url: `${publicUrl}/pricing` },
-      };
-    }
-    const next = nextAttempt === null ? null : new Date(nextAttempt);
-    const triesAgain = next !== null && next > now;
-    const otherwise =
-      next === null
-        ? 'Your plan will end unless the payment goes through.'
-        : `Another attempt was due on ${dateOf(next)}. Settings shows the current state.`;
-    return {
-      subject,
-      paragraphs: [
-        `We could not collect the payment for your ${brand} plan.`,
-        triesAgain
-          ? `We will try again on ${dateOf(next)}. Check your card before then, so that you keep your plan.`
-          : otherwise,
-      ],
-      button: { label: triesAgain ? 'Check your card' : 'See what you can do', url: `${publicUrl}/settings` },
-      ...(triesAgain && { after: ['On that page, press “Check your card”.'] }),
-    };
-  },
+  'mail.payment-failed': ({ nextAttempt }, context) =>
+    paymentFailed(nextAttempt === null ? null : new Date(nextAttempt), context),
   'mail.operator': ({ problems }, { brand, publicUrl }) => ({
     subject: `${brand} needs your attention`,
     paragraphs: [`Something is wrong with the server at ${publicUrl}:`],

@@ -178,7 +178,7 @@ export const MAILS: [
   [
     'mail.days-running',
     (letterhead) => mailOf(letterhead, { kind: 'mail.days-running', data: null }),
-    'Your plan has ended, and your free days last until 20 January 2027',
+    'Your free days are counting down and last until 20 January 2027',
     ['You have paid access until 20 January 2027: 10 days left.'],
     PRICING,
   ],
@@ -214,6 +214,34 @@ export const MAILS: [
       mailOf(letterhead, { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } }),
     'Your payment for Tandem & Co did not go through',
     ['Your plan will end unless the payment goes through.', 'See what you can do'],
+    SETTINGS,
+  ],
+  [
+    'mail.payment-failed, when it is the first one after a trial',
+    (letterhead) =>
+      mailOf(
+        letterhead,
+        { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: daysAfter(3).toISOString() } },
+        {},
+        {},
+        { plan: 'first-payment-due' },
+      ),
+    'Your payment for Tandem & Co did not go through',
+    ['your first payment for your Tandem & Co plan', 'Your plan starts once the payment goes through.'],
+    SETTINGS,
+  ],
+  [
+    'mail.payment-failed, when Stripe has stopped trying',
+    (letterhead) =>
+      mailOf(
+        letterhead,
+        { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } },
+        {},
+        {},
+        { plan: 'unpaid' },
+      ),
+    'Your payment for Tandem & Co did not go through',
+    ['we have stopped trying', 'Your plan continues once the open invoice is paid.'],
     SETTINGS,
   ],
   [
