@@ -8,6 +8,9 @@ import * as engine from '@prisma/schema-engine-wasm/schema_engine_bg';
 
 import { PlainError } from '../plain-error.ts';
 
+/** What to do with pending migrations. Only servers and `migrate` apply them: a server of an older version may be running. */
+export type Pending = 'apply' | 'refuse';
+
 const NO_FILTER = { externalTables: [], externalEnums: [] };
 
 /** The part of Node's global that we use; its types come only with the DOM library. */
@@ -22,21 +25,24 @@ declare const WebAssembly: {
 const MIGRATION_LOCK = 8_263_646_001;
 
 /**
- * Applies pending migrations. They are ordinary Prisma migrations, applied by Prisma's own engine (its WASM build, so
- * there is nothing to download); `prisma migrate` accepts the database too.
+ * Applies pending migrations, or refuses a database that has any. They are ordinary Prisma migrations, applied by Prisma's
+ * own engine (its WASM build, so there is nothing to download); `prisma migrate` accepts the database too.
  *
  * @param folder the schema and migrations of this engine
  * @returns the names of the migrations just applied
- * @throws PlainError when the database is newer than the code, or a migration failed earlier or fails now
+ * @throws PlainError when the database is newer than the code, a migration failed earlier or fails now, or one is pending
+ *   and is not to be applied
  */
 export async function migrate(
   adapterFactory: SqlMigrationAwareDriverAdapterFactory,
   folder: string,
+  pending: Pending,
 ): Promise<string[]> {
   const known = await migrationNames(folder);
   const applied = await appliedMigrations(adapterFactory);
   refuseNewer(applied, known);
   if (applied.length === known.length && applied.every(({ finished }) => finished)) return [];
+  if (pending === 'refuse') refuseOlder(applied, known);
   return migratingAlone(adapterFactory, () => applyPending(adapterFactory, folder, known));
 }
 
@@ -47,6 +53,15 @@ function refuseNewer(applied: readonly AppliedMigration[], known: readonly strin
   throw new PlainError(
     `The database is newer than this version of Tandem: it has the migration ${names}, which this version does not know. ` +
       'Install the newer version again, or restore a backup made before the upgrade.',
+  );
+}
+
+function refuseOlder(applied: readonly AppliedMigration[], known: readonly string[]): never {
+  const finished = new Set(applied.filter((one) => one.finished).map(({ name }) => name));
+  const missing = known.filter((name) => !finished.has(name));
+  throw new PlainError(
+    `The database is older than this version of Tandem, which needs the migration ${missing.join(', ')}. ` +
+      'Stop all servers, then run `migrate` or start a server of this version.',
   );
 }
 

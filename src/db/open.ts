@@ -9,6 +9,7 @@ import { PlainError } from '../plain-error.ts';
 import { ROOT } from '../root.ts';
 import { sentence } from '../wording.ts';
 import { migrate, migrationNames } from './migrate.ts';
+import type { Pending } from './migrate.ts';
 import { commitInGroups } from './transaction.ts';
 import type { Db } from './transaction.ts';
 
@@ -25,19 +26,21 @@ export const COMMAND_WAIT_MS = 30_000;
 const DATA_FOLDER = './data';
 
 /**
- * Opens the database and applies pending migrations. A missing SQLite file is created with its folder; a PostgreSQL
- * database must exist.
+ * Opens the database, whose migrations are all applied then. A missing SQLite file is created with its folder; a
+ * PostgreSQL database must exist.
  *
  * @param url `file:` and a path, relative to the working directory or absolute, or `postgresql://…`
  * @param waitMs how long to wait while another process writes to a SQLite database, ms
  * @returns the client, and the names of the migrations just applied
- * @throws PlainError when the database cannot be opened or reached, or its schema is newer than ours
+ * @throws PlainError when the database cannot be opened or reached, its schema is newer than ours, or it is older and
+ *   `pending` is `refuse`
  */
 export async function openDatabase(
   url: string,
   waitMs = SERVER_WAIT_MS,
+  pending: Pending = 'apply',
 ): Promise<{ db: Db; migrations: string[] }> {
-  return isPostgresql(url) ? openPostgresql(url) : openSqlite(databasePath(url), waitMs);
+  return isPostgresql(url) ? openPostgresql(url, pending) : openSqlite(databasePath(url), waitMs, pending);
 }
 
 /** The names of the migrations that this database must have. */
@@ -86,12 +89,16 @@ export function dataFolder(url: string): string {
 
 // The client and driver are imported on demand: loading both engines would only waste memory.
 
-async function openSqlite(path: string, waitMs: number): Promise<{ db: Db; migrations: string[] }> {
+async function openSqlite(
+  path: string,
+  waitMs: number,
+  pending: Pending,
+): Promise<{ db: Db; migrations: string[] }> {
   const { PrismaClient } = await import('./generated/client.ts');
   const { sqliteAdapterFactory, withReader } = await import('./sqlite-adapter.ts');
   try {
     await makePrivate(path);
-    const migrations = await migrate(sqliteAdapterFactory(path, waitMs), SQLITE_FOLDER);
+    const migrations = await migrate(sqliteAdapterFactory(path, waitMs), SQLITE_FOLDER, pending);
     const db = new PrismaClient({ adapter: withReader(path, waitMs), errorFormat: 'minimal' });
     commitInGroups(db);
     return { db, migrations };
@@ -112,13 +119,13 @@ async function makePrivate(path: string): Promise<void> {
   for (const end of ['', '-wal', '-shm', '-journal']) await ownerOnly(path + end);
 }
 
-async function openPostgresql(url: string): Promise<{ db: Db; migrations: string[] }> {
+async function openPostgresql(url: string, pending: Pending): Promise<{ db: Db; migrations: string[] }> {
   const { PrismaClient } = await import('./generated-postgresql/client.ts');
   const { postgresqlAdapterFactory } = await import('./postgresql-adapter.ts');
   const { host, pathname } = new URL(url);
   try {
     // A single connection, because the engine's migration lock belongs to a connection.
-    const migrations = await migrate(postgresqlAdapterFactory(url, 1), POSTGRESQL_FOLDER);
+    const migrations = await migrate(postgresqlAdapterFactory(url, 1), POSTGRESQL_FOLDER, pending);
     const client = new PrismaClient({ adapter: postgresqlAdapterFactory(url), errorFormat: 'minimal' });
     // Both clients come from the same models. They differ only in PostgreSQL features that we do not use.
     return { db: client as unknown as Db, migrations };

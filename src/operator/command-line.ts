@@ -67,11 +67,12 @@ export async function runCommandLine(args: readonly string[], surroundings: Surr
   async function run(
     options: Options,
     work: (context: CommandContext) => Promise<CommandResult>,
-    mayCreate = false,
+    mayMigrate = false,
   ): Promise<void> {
     await runAlone(options, async (config) => {
-      if (!mayCreate) await expectDatabase(config.databaseUrl);
-      const { db, migrations } = await openDatabase(config.databaseUrl, COMMAND_WAIT_MS);
+      if (!mayMigrate) await expectDatabase(config.databaseUrl);
+      const pending = mayMigrate ? 'apply' : 'refuse';
+      const { db, migrations } = await openDatabase(config.databaseUrl, COMMAND_WAIT_MS, pending);
       try {
         const sessionSecret = await sessionSecretOf(config);
         const sandbox = config.sandbox ? await readSandbox(config) : null;

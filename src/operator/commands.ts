@@ -19,11 +19,11 @@ export interface Options {
 
 /** How a command's work is run and its result printed. */
 export interface Runners {
-  /** With the database, which must exist unless `mayCreate`. */
+  /** With the database, which must exist with all its migrations, unless `mayMigrate`. */
   run: (
     options: Options,
     work: (context: CommandContext) => Promise<CommandResult>,
-    mayCreate?: boolean,
+    mayMigrate?: boolean,
   ) => Promise<void>;
   /** For commands that open the database themselves. */
   runAlone: (options: Options, work: (config: Config) => Promise<CommandResult>) => Promise<void>;
