@@ -2,13 +2,14 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 const SOURCE = import.meta.dirname;
 const ROOT = join(SOURCE, '..');
@@ -28,10 +29,10 @@ const __filename = import.meta.filename;
 const __dirname = import.meta.dirname;
 `;
 
-/** Its mtime is that of the newest compiled source. */
+/** Its mtime is that of the newest compiled source. It lists the files of the compilation. */
 const STAMP = join(DIST, 'compiled');
 
-/** How long older output is kept, ms: a program that is starting may still import its chunks. */
+/** How long replaced output is kept, ms: a program that is starting may still import its chunks. */
 const KEPT_MS = 3_600_000;
 
 /** Each program becomes one file in dist/, with shared chunks next to it. */
@@ -41,8 +42,8 @@ const PROGRAMS = ['server', 'cli', 'demo'];
  * Compiles the programs and their packages into `dist/` if a source or an install is newer, or `dist/` is missing.
  * Does not check types; `npm run typecheck` does.
  *
- * Chunks are named by content and old ones stay for an hour, so a program that is starting finds its own. Each file
- * is written atomically and the stamp last, so two processes may compile at the same time.
+ * Chunks are named by content and stay for an hour after they were replaced, so a program that is starting finds its own.
+ * Each file is written atomically and the stamp last, so two processes may compile at the same time.
  *
  * @returns {Promise<string>} the folder of the compiled programs
  */
@@ -77,18 +78,34 @@ async function compile(newest) {
   // The programs last, because they import the chunks.
   const ordered = outputFiles.toSorted((a, b) => rank(a.path) - rank(b.path));
   for (const { path, contents } of ordered) writeWhole(path, contents);
-  writeWhole(STAMP, '');
+  const current = outputFiles.map(({ path }) => basename(path));
+  markReplaced(new Set(current));
+  writeWhole(STAMP, current.join('\n'));
   // Rounded up: mtimes can be set only to the millisecond, but are stored more precisely.
   utimesSync(STAMP, new Date(), new Date(Math.ceil(newest)));
-  deleteOldFiles(new Set([STAMP, ...outputFiles.map(({ path }) => path)]));
+  deleteOldFiles(new Set([basename(STAMP), ...current]));
 }
 
-/** @param {Set<string>} current the paths in use */
+/**
+ * Gives the files that this compilation replaces the current time: they were written when the one before it ran.
+ *
+ * @param {Set<string>} current the names in use
+ */
+function markReplaced(current) {
+  if (!existsSync(STAMP)) return;
+  const now = new Date();
+  for (const name of readFileSync(STAMP, 'utf8').split('\n')) {
+    const path = join(DIST, name);
+    if (name !== '' && !current.has(name) && existsSync(path)) utimesSync(path, now, now);
+  }
+}
+
+/** @param {Set<string>} current the names in use */
 function deleteOldFiles(current) {
   const oldest = Date.now() - KEPT_MS;
   for (const entry of readdirSync(DIST, { withFileTypes: true })) {
     const path = join(DIST, entry.name);
-    if (entry.isFile() && !current.has(path) && changedAt(path, oldest) < oldest)
+    if (entry.isFile() && !current.has(entry.name) && changedAt(path, oldest) < oldest)
       rmSync(path, { force: true });
   }
 }

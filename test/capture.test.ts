@@ -168,6 +168,7 @@ test.each([
   ['a slash', (code: string) => `/r/${code}/`],
   ['two slashes', (code: string) => `/r//${code}//`],
   ['a query', (code: string) => `/r/${code}?utm_source=mail`],
+  ['a ref that another site added', (code: string) => `/r/${code}?ref=newsletter`],
   ['a trailing slash and a query', (code: string) => `/r/${code}/?utm_source=mail`],
   ['a page path, a trailing slash and a query', (code: string) => `/?ref=${code}/&utm_source=mail`],
   ['a second ref', (code: string) => `/pricing?ref=${code}&ref=x`],
@@ -176,7 +177,9 @@ test.each([
   ['the whole link as the ref', (code: string) => `/pricing?ref=http://tandem.test/r/${code}/`],
 ])('a link with %s counts', async (_name, link) => {
   const { server, ann } = await withAnn();
-  await follow(server, link(ann.code), 'bob@example.com');
+  const cookies = cookiesOf(await visit(server, link(ann.code)));
+  expect((await visit(server, '/pricing', cookies)).body).not.toContain(UNKNOWN_CODE);
+  await signUpWith(server, 'bob@example.com', cookies);
   expect(await referrals(server)).toEqual([['ann@example.com', 'bob@example.com']]);
 });
 

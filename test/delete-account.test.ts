@@ -4,6 +4,8 @@ import { describe, expect, inject, test } from 'vitest';
 
 import { Prisma } from '../src/db/generated/client.ts';
 import { eventsAbout } from '../src/stripe/event-ledger.ts';
+import { relink } from '../src/operator/relink.ts';
+import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { DAY, deleteAccount, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
 import {
@@ -78,11 +80,25 @@ describe('deleting an account', () => {
     const early = await deleteAccount(world, ann);
     expect([early.statusCode, early.body]).toEqual([
       409,
-      expect.stringContaining('your bank is still deciding about a payment'),
+      expect.stringContaining('a payment is still waiting for your bank’s approval'),
     ]);
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
     const invoices = [...world.sandbox.objects.invoices.values()];
     expect(invoices.map(({ status }) => status)).toEqual(['void']);
+  });
+
+  test('cancels no plan while another payment awaits a bank’s approval', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const bea = await signUp(world, 'bea@example.com');
+    const plans = await Promise.all([subscribe(world, ann), subscribe(world, bea, { outcome: 'incomplete' })]);
+    await deliverWaiting(world);
+    const { id } = await world.db.customer.findFirstOrThrow({ where: { userId: bea.id } });
+    await relink(commandContext(world), id, ann.id, undefined);
+    letBankDecide(world);
+    expect((await deleteAccount(world, ann)).statusCode).toBe(409);
+    const statuses = plans.map((plan) => world.sandbox.objects.subscriptions.get(plan)?.status);
+    expect(statuses).toEqual(['active', 'incomplete']);
   });
 
   test('deleting an account closes its open checkout', async () => {

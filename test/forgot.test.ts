@@ -428,7 +428,7 @@ describe('a reset link that was mailed', () => {
       expect(await userRow(world, person.id)).toMatchObject({ tier: 'paid' });
     });
 
-    test('ends a first payment that the bank has yet to approve, or waits for a bank that is deciding', async () => {
+    test('ends a first payment that the bank has yet to approve, or waits for a bank that is about to approve it', async () => {
       const { world, person, backups, use } = await claim();
       await subscribe(world, person, { outcome: 'incomplete' });
       const path = await pathOf(world);
@@ -436,7 +436,7 @@ describe('a reset link that was mailed', () => {
       const early = await use(path);
       expect([early.statusCode, early.body]).toEqual([
         409,
-        expect.stringContaining('a bank is still deciding about a payment for this account.'),
+        expect.stringContaining('a payment for this account is still waiting for a bank’s approval.'),
       ]);
       expect(await backups()).toBe(1);
       expect((await use(path)).statusCode).toBe(303);

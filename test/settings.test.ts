@@ -346,7 +346,7 @@ test('the export holds what is kept about a person, and nothing about a friend a
     creditEntries: [{ kind: 'grant', seconds: 45 * 86_400 }],
     auditRows: [{ kind: 'credit' }],
     backups: [{ document: { version: 1 } }],
-    openCheckout: { id: 'c1', plan: 'monthly' },
+    lastCheckout: { id: 'c1', plan: 'monthly' },
     outbox: [{ kind: 'mail.days-granted', status: 'done' }],
     invitedBy: null,
   });

@@ -688,7 +688,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     const answer = await postForm(world.app, path, {});
     expect([answer.statusCode, answer.body]).toEqual([
       409,
-      expect.stringContaining('a bank is still deciding about a payment for another account'),
+      expect.stringContaining('a payment for another account with this address is still waiting'),
     ]);
     expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'incomplete' });
     expect((await postForm(world.app, path, {})).statusCode).toBe(200);

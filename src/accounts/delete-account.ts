@@ -1,6 +1,6 @@
 import type { Stripe } from 'stripe';
 
-import { closeAtStripe, isSameCheckout } from './stop-payments.ts';
+import { expireOpenCheckout, isSameCheckout } from './stop-payments.ts';
 import type { PaymentParts } from './stop-payments.ts';
 import { leaveTombstone } from './tombstone.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
@@ -51,7 +51,7 @@ export async function deleteAccount(
     typed.currentPassword,
   );
   if (!verified) return 'wrong-password';
-  const ended = await endAtStripe(parts, userId, await closeAtStripe(parts, userId));
+  const ended = await cancelSubscriptions(parts, userId, await expireOpenCheckout(parts, userId));
   if (typeof ended === 'string') return ended;
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
@@ -67,10 +67,10 @@ export async function deleteAccount(
  * Cancels an account's subscriptions at Stripe, unless it has opened another checkout by now. This happens outside any
  * transaction, so `eraseAccount` checks that nothing was added since.
  *
- * @param checkout the one that was closed at Stripe; null when there was none
+ * @param checkout the account's checkout when it was closed at Stripe; null when it had none
  * @throws StripeError when Stripe refuses or cannot be reached
  */
-export async function endAtStripe(
+export async function cancelSubscriptions(
   { db, stripe, products }: PaymentParts,
   userId: string,
   checkout: Checkout | null,
@@ -83,8 +83,13 @@ export async function endAtStripe(
   });
   if (customers.length > 0 && !stripe) return 'payments-not-set-up';
   if (stripe) {
-    for (const customer of customers)
-      if (!(await cancelAll(stripe, customer, products))) return 'payment-pending';
+    const toEnd: ToEnd[] = [];
+    for (const customer of customers) toEnd.push(...(await listToEnd(stripe, customer, products)));
+    // Cancelling does not keep the bank from approving a first payment. All of them come before the first cancellation, so
+    // that a deletion that is refused here leaves the plan as it is.
+    for (const { firstInvoice } of toEnd)
+      if ((await voidFirstInvoice(stripe, firstInvoice)) === 'pending') return 'payment-pending';
+    for (const { id } of toEnd) await unlessGone(() => stripe.subscriptions.cancel(id));
   }
   return { userId, checkout, customerIds: customers.map(({ id }) => id) };
 }
@@ -114,30 +119,32 @@ export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | nu
   return true;
 }
 
+/** A subscription that ends before an account is deleted. */
+interface ToEnd {
+  id: string;
+  /** The invoice of its first payment, which awaits the bank's approval; null when there is none. */
+  firstInvoice: string | null;
+}
+
 /**
- * Lists subscriptions at Stripe rather than in our rows, which may lag behind a recent payment. A customer or
- * subscription unknown to Stripe charges nobody, so it is skipped.
- *
- * @returns false when a bank is deciding about a first payment, so that its subscription cannot be ended yet
+ * Lists a customer's subscriptions at Stripe rather than in our rows, which may lag behind a recent payment. A customer
+ * unknown to Stripe has none.
  */
-async function cancelAll(
+async function listToEnd(
   stripe: Stripe,
   { id: customer, subscriptions: counted }: { id: string; subscriptions: { id: string }[] },
   products: Products,
-): Promise<boolean> {
-  let isPending = false;
+): Promise<ToEnd[]> {
+  const toEnd: ToEnd[] = [];
   await unlessGone(async () => {
     for await (const listed of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
       const { id, state } = readSubscription(listed, products);
       const isOurs = state.counts || counted.some((one) => one.id === id);
       if (!isOurs || isOver(state.status)) continue;
-      // Cancelling does not keep the bank from approving a first payment.
-      const invoice = state.status === 'incomplete' ? idOf(listed.latest_invoice) : null;
-      if ((await voidFirstInvoice(stripe, invoice)) === 'pending') isPending = true;
-      else await unlessGone(() => stripe.subscriptions.cancel(id));
+      toEnd.push({ id, firstInvoice: state.status === 'incomplete' ? idOf(listed.latest_invoice) : null });
     }
   });
-  return !isPending;
+  return toEnd;
 }
 
 /** Bounds the payloads that are in memory at once. */

@@ -8,7 +8,7 @@ import { queueNow } from '../outbox/queue.ts';
 import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
-import { endAtStripe, eraseAccount } from './delete-account.ts';
+import { cancelSubscriptions, eraseAccount } from './delete-account.ts';
 import { stopPayments } from './stop-payments.ts';
 import type { PaymentParts } from './stop-payments.ts';
 import type { EndedAtStripe } from './delete-account.ts';
@@ -72,7 +72,7 @@ export async function proveAddress(
   if (stopped?.state === 'pending') return 'payment-pending';
   // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
   if (stopped?.state === 'paid') return 'address-taken';
-  const ended = holder && (await endAtStripe(parts, holder.id, stopped?.checkout ?? null));
+  const ended = holder && (await cancelSubscriptions(parts, holder.id, stopped?.checkout ?? null));
   if (typeof ended === 'string') return ended;
   return inTransaction(db, now, async (tx) => {
     const other = await reserveAddress(tx, address);

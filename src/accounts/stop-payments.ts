@@ -17,9 +17,9 @@ export interface PaymentParts {
 
 /** What Stripe says of an account's payments. */
 export interface StoppedPayments {
-  /** The checkout that was open; null when there was none. */
+  /** The account's last checkout, which cannot be completed any more; null when there was none. */
   checkout: Checkout | null;
-  /** `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a bank is deciding about a first payment. */
+  /** `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a first payment still awaits its bank's approval. */
   state: 'none' | 'pending' | 'paid';
 }
 
@@ -28,11 +28,11 @@ export interface StoppedPayments {
  * anybody has paid: before an account is emptied or deleted for somebody else, nobody must be able to pay for it. Another
  * checkout can be opened afterwards, so compare the account's checkout with this one again, under the user's lock.
  *
- * @throws StripeError when Stripe cannot be reached, or knows an object in its other mode
+ * @throws StripeError when Stripe cannot be reached, or an object exists only in its other mode
  */
 export async function stopPayments(parts: PaymentParts, userId: string): Promise<StoppedPayments> {
   const { db, stripe, products } = parts;
-  const checkout = await closeAtStripe(parts, userId);
+  const checkout = await expireOpenCheckout(parts, userId);
   if (!stripe) return { checkout, state: 'none' };
   const customers = await db.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
   let isPending = false;
@@ -44,11 +44,11 @@ export async function stopPayments(parts: PaymentParts, userId: string): Promise
 }
 
 /**
- * Closes an account's open checkout at Stripe, so that nobody can begin to pay in it any more.
+ * Closes an account's open checkout at Stripe, so that it can no longer be completed.
  *
- * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
+ * @throws StripeError when Stripe cannot be reached, or the session exists only in its other mode
  */
-export async function closeAtStripe(
+export async function expireOpenCheckout(
   { db, stripe }: Pick<PaymentParts, 'db' | 'stripe'>,
   userId: string,
 ): Promise<Checkout | null> {

@@ -89,7 +89,7 @@ export async function buildApp(
     keepAliveTimeout: config.trustProxy.length > 0 ? bounds.idleMs.proxy : bounds.idleMs.direct,
     requestTimeout: bounds.requestMs,
     http: {
-      // Fastify sets this too, but only after Node has checked that headersTimeout is no longer.
+      // Fastify sets this too, but only after Node has checked that headersTimeout does not exceed it.
       requestTimeout: bounds.requestMs,
       headersTimeout: bounds.headersMs,
       connectionsCheckingInterval: bounds.checkEveryMs,

@@ -56,7 +56,11 @@ const FLASHES = {
   },
   'no-checkout': {
     kind: 'error',
-    text: 'You are logged in, but the payment page could not be opened. Please try again in a moment.',
+    text: 'You are logged in, but the payment page could not be opened. Please choose your plan again.',
+  },
+  'payment-pending': {
+    kind: 'info',
+    text: 'You are logged in. Your last payment is still waiting for your bank’s approval, so please choose a plan again in a few minutes.',
   },
   'code-at-sign-up': {
     kind: 'info',

@@ -52,7 +52,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
       ],
       ['success', gaveBack, (days) => `${validAgain(side)}: you got ${days} back.`],
     ];
-    // What happened last is said last.
+    // The latest change comes last.
     for (const notice of inTurn.sort(([, a], [, b]) => lastOf(a) - lastOf(b))) add(...notice);
   }
   return notices;

@@ -44,7 +44,7 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
   let turnBegan: number | null = null;
   /** Time for requests in this turn, ms. */
   let share = limitMs;
-  /** When they had used it up. */
+  /** When the requests of a turn had used up their share; null once the next share begins. */
   let shareEnded: number | null = null;
   let shareBegan = clock();
   let shortest: number | null = null;

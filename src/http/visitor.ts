@@ -71,6 +71,8 @@ export async function followInvitation(
     return;
   }
   request.invitationCode = referrer.code;
+  // The same request may have held an unknown code, too: other sites add a `ref` of their own to links.
+  request.flash = null;
   setInvitation(request, reply, referrer.code);
 }
 

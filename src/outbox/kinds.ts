@@ -31,7 +31,7 @@ export interface OutboxKinds {
   'mail.operator': { problems: string[] };
   /** Sends the account's current address to Stripe. */
   'stripe.customer-address': { customerId: string };
-  /** Expires a checkout session, so that nobody can pay in it any more. */
+  /** Expires a checkout session, so that it can no longer be completed. */
   'stripe.expire-checkout': { sessionId: string };
 }
 

@@ -27,7 +27,7 @@ const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your
 
 /**
  * No checkout can be opened. `account-changed`: the account was deleted or got a new password. `subscribed`: it has a
- * live subscription by now. `payment-pending`: the bank is deciding about an earlier payment. `replaced-too-often`: other
+ * live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval. `replaced-too-often`: other
  * requests of the same user kept opening other checkouts.
  */
 export class CheckoutImpossible extends Error {
@@ -46,10 +46,11 @@ type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
  * status of its last session: https://docs.stripe.com/api/checkout/sessions/create
  *
  * - `open`, for the same plan: it is used again.
- * - `open`, for another plan, a trial that is gone, or a customer that is gone: it expires, and we look again.
+ * - `open`, but for another plan, with a trial that the user can no longer have, or for a customer that no longer exists: we
+ *   expire it and look again.
  * - `complete`, and its subscription is not over: it has been paid, and its webhook is still to come.
- * - `complete`, and its subscription is over or for another product: a new one replaces it.
- * - `expired`: first payments that await the bank's approval end, and then a new one replaces it.
+ * - `complete`, but its subscription is over or for another product: a new one replaces it.
+ * - `expired`: we end first payments that await the bank's approval, and then a new one replaces it.
  *
  * @param notAtStripe ids of subscriptions that are live in our rows, but not at Stripe
  * @returns the checkout page's URL; null when the last checkout was paid and its webhook is still to come
@@ -79,10 +80,10 @@ export async function openCheckout(
     if (session.status === 'complete' && isUnderWay(subscription) && isOurs(subscription, config.products))
       return null;
     if (session.status === 'open' && session.url !== null) {
-      const isAsked = checkout.plan === plan && checkout.priceId === priceId;
-      // The trial was used up since. Stripe would run it all the same, without access, before the first payment.
+      const isSameOrder = checkout.plan === plan && checkout.priceId === priceId;
+      // The trial has been used up since. Stripe would still run it, and the user would have no access until the first payment.
       const isTrialGone = checkout.trialDays > 0 && trialDays === 0;
-      if (isAsked && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer)))) return session.url;
+      if (isSameOrder && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer)))) return session.url;
       await expire(stripe, session.id);
       // Look again before replacing it: it may have been paid at the last moment.
       continue;
@@ -124,7 +125,7 @@ async function claimCheckout(
 }
 
 /**
- * The current session of a checkout, created if it has none; null when nobody can pay in it: another tab replaced the
+ * The current session of a checkout, created if it has none; null when it cannot be completed: another tab replaced the
  * checkout, or Stripe does not know the session or its customer.
  */
 async function sessionOf(
@@ -144,7 +145,7 @@ async function sessionOf(
     const isInvited = await isInvitationOpen(db, user.id);
     const session = await createSession(context, user, customer, checkout, isInvited);
     const noted = await inTransaction(db, now, async (tx) => {
-      // Deleting the account and moving its customer take this lock too, and close only a session that this row has.
+      // Deleting the account and moving its customer take this lock too, and can close only the session that this row has.
       await lockUser(tx, user.id);
       return tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } });
     });
@@ -203,7 +204,7 @@ async function createSession(
   );
 }
 
-/** Whether a session's customer still exists at Stripe, as far as we know. Otherwise nobody can pay in it. */
+/** Whether a session's customer still exists at Stripe, as far as we know. Otherwise it cannot be completed. */
 async function isCustomerKnown(db: Db, id: string | null): Promise<boolean> {
   if (id === null) return true;
   const gone = { id, OR: [{ deletedAt: { not: null } }, { missingAt: { not: null } }] };

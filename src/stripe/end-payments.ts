@@ -9,7 +9,7 @@ import type { Products } from './objects/subscription-shape.ts';
 /**
  * Expires a checkout session. Does nothing if it is over or unknown to Stripe.
  *
- * @throws StripeError when Stripe cannot be reached, or knows the session in its other mode
+ * @throws StripeError when Stripe cannot be reached, or the session exists only in its other mode
  */
 export async function expire(
   stripe: Stripe,
@@ -25,8 +25,8 @@ export async function expire(
 }
 
 /**
- * `ended`: nothing is left that the bank could approve. `live`: a subscription is live, or has just been paid. `pending`:
- * the bank is deciding, so that an invoice cannot be voided yet.
+ * `ended`: nothing is left that we could end. `live`: a subscription is live, or has just been paid. `pending`: the bank is
+ * about to approve or refuse a payment, so that its invoice cannot be voided yet.
  */
 export type Unfinished = 'ended' | 'live' | 'pending';
 
@@ -57,7 +57,7 @@ export async function endUnfinished(
  * Voids a first invoice. Stripe refuses to void a paid invoice, but would cancel a paid subscription.
  * https://docs.stripe.com/api/invoices/void
  *
- * @returns `ended` when it is void
+ * @returns `ended` when it is void, or when our key may not void it: then all that is left is to cancel its subscription
  */
 export async function voidFirstInvoice(stripe: Stripe, id: string | null): Promise<Unfinished> {
   if (id === null) return 'ended';

@@ -25,7 +25,7 @@ const STRIPE_FAILED = 'Stripe refused, or could not be reached.';
 const PAYMENT_PENDING = new HttpError(
   409,
   'payment_pending',
-  'Your bank is still deciding about your last payment. Please try again in a few minutes.',
+  'Your last payment is still waiting for your bank’s approval. Please try again in a few minutes.',
 );
 
 const CHECKOUT = {
@@ -44,7 +44,7 @@ const CHECKOUT = {
     },
     {
       401: null,
-      409: 'Another window opened a checkout at the same moment, or the last payment is still being decided.',
+      409: 'Another window opened a checkout at the same moment, or the last payment still awaits the bank’s approval.',
       502: STRIPE_FAILED,
     },
   ),
@@ -152,7 +152,11 @@ export async function continueToPlan(
     if (await takeForAccount(request, reply, 'checkoutsOfAccount'))
       return await reply.redirect(await checkoutUrl(context, session.user, plan), 303);
   } catch (error) {
-    request.log.error({ err: errorToLog(error) }, 'no checkout could be opened after a login');
+    if (error === PAYMENT_PENDING) {
+      setFlash(request, reply, 'payment-pending');
+      return reply.redirect('/pricing', 303);
+    }
+    request.log.error({ err: errorToLog(error) }, 'no checkout could be opened after a login or sign-up');
   }
   setFlash(request, reply, 'no-checkout');
   return reply.redirect('/pricing', 303);

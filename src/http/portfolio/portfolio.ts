@@ -85,7 +85,7 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
   const typed = app.withTypeProvider<ZodTypeProvider>();
   const limited = { onRequest: limitedByAccount('backupsOfAccount') };
 
-  /** Runs before the body is read: only users with access may send bodies larger than other forms. */
+  /** Runs before the body is read: it may be larger than any other form's, so only users with access may send one. */
   async function refuseWithoutAccess(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     if (!request.user) await sendToLogIn(request, reply);
     else if (!accessOf(request.user, null, now()).granted) throw ACCESS_NEEDED;

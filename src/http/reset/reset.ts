@@ -15,7 +15,7 @@ import { findJustReset, findResetLink, resetPassword } from '../../accounts/rese
 import { stopPayments } from '../../accounts/stop-payments.ts';
 
 const PAYMENT_PENDING =
-  'Your password was not changed: a bank is still deciding about a payment for this account. Try again in a few minutes.';
+  'Your password was not changed: a payment for this account is still waiting for a bank’s approval. Try again in a few minutes.';
 const CHECKOUT_OPENED =
   'Your password was not changed: a payment for this account was started just now. Please try again.';
 

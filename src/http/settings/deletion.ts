@@ -16,7 +16,7 @@ const NOT_DELETED = {
   'payments-not-set-up':
     'Your account was not deleted: payments are not set up on this server, so we cannot cancel any subscription you may have.',
   'payment-pending':
-    'Your account was not deleted: your bank is still deciding about a payment. Try again in a few minutes.',
+    'Your account was not deleted: a payment is still waiting for your bank’s approval. Try again in a few minutes.',
   'checkout-opened-meanwhile':
     'Your account was not deleted: a payment was started in another window just now. If you had a plan, it may be cancelled already. Please try again.',
 };
@@ -41,7 +41,7 @@ export function deletionRoute(app: FastifyInstance, context: AppContext): void {
       const form = z.object({ currentPassword: typedPassword }).safeParse(request.body ?? {});
       if (!form.success) return again(400, NO_PASSWORD);
       const mail = await mayNotify(context, request, user);
-      const refusal = await askStripe('Your account was not deleted.', () =>
+      const refusal = await askStripe('Your account was not deleted, but if you had a plan, it may be cancelled already.', () =>
         tryCurrentPassword(
           request,
           reply,

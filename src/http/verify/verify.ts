@@ -14,9 +14,9 @@ const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
   'payments-not-set-up':
     'Your address was not confirmed: another account with this address may have a subscription, and we cannot cancel it because payments are not set up on this server.',
   'payment-pending':
-    'Your address was not confirmed: a bank is still deciding about a payment for another account with this address. Try again in a few minutes.',
+    'Your address was not confirmed: a payment for another account with this address is still waiting for a bank’s approval. Try again in a few minutes.',
   'checkout-opened-meanwhile':
-    'Another account with this address started a payment just now. Please try again in a moment.',
+    'Your address was not confirmed: a payment for another account with this address was started just now. Please try again in a moment.',
 };
 
 type WithToken = FastifyRequest<{ Params: { token: string } }>;
