@@ -197,7 +197,7 @@ const VARIABLES = {
   ],
   MAIL_FROM: [
     z.string().refine(isMailbox).optional(),
-    'the address that mail comes from, as ann@example.com or Ann <ann@example.com>',
+    'the address that mail comes from, such as ann@example.com or Ann <ann@example.com>',
   ],
   CONTACT_EMAIL: [z.email().optional(), 'the email address where people can ask for help'],
   OPERATOR_EMAIL: [z.email().optional(), 'the email address of the person who runs this server'],

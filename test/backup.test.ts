@@ -172,7 +172,7 @@ describe('a backup is refused and leaves no file behind', () => {
     const path = join(await emptyFolder(), 'copy.db');
     await writeFile(path, 'precious');
     expect(await refusal(await newDatabase(), path)).toBe(
-      `${path} already exists and is not overwritten. Choose another file.`,
+      `${path} already exists, and \`backup\` does not overwrite files. Choose another name.`,
     );
     expect(await readFile(path, 'utf8')).toBe('precious');
     expect(await readdir(dirname(path))).toEqual(['copy.db']);

@@ -91,7 +91,10 @@ describe('deleting an account', () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const bea = await signUp(world, 'bea@example.com');
-    const plans = await Promise.all([subscribe(world, ann), subscribe(world, bea, { outcome: 'incomplete' })]);
+    const plans = await Promise.all([
+      subscribe(world, ann),
+      subscribe(world, bea, { outcome: 'incomplete' }),
+    ]);
     await deliverWaiting(world);
     const { id } = await world.db.customer.findFirstOrThrow({ where: { userId: bea.id } });
     await relink(commandContext(world), id, ann.id, undefined);

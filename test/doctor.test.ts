@@ -625,7 +625,7 @@ describe('each invariant, broken alone, is found alone', () => {
       data,
     });
     const problem =
-      'Stripe has not known it since 2027-01-11T09:00:00Z: it was deleted there, or STRIPE_API_KEY belongs to another account. `reconcile` checks again';
+      'Stripe did not know it when asked on 2027-01-11T09:00:00Z: it was deleted there, or STRIPE_API_KEY belongs to another account. `reconcile` checks again';
     expect(await findings(server)).toEqual([
       { check: 'known-at-stripe', row: `Customer ${customer}`, problem },
       { check: 'known-at-stripe', row: `Subscription ${subscription}`, problem },

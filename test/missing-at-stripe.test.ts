@@ -281,7 +281,7 @@ describe('what Stripe knows in its other mode', () => {
     const acts = [
       [upgrade, 'Nothing was charged.'],
       [openPortal, 'Nothing was changed.'],
-      [deleteAccount, 'Your account was not deleted.'],
+      [deleteAccount, 'Your account was not deleted, but if you had a plan, it may be cancelled already.'],
     ] as const;
     for (const [act, notDone] of acts) {
       const answer = await act(server, ann);

@@ -225,6 +225,15 @@ describe('reconcile', () => {
     expect((await reconcile(world, { seconds: 7 * DAY })).events.seen).toBeGreaterThan(0);
   });
 
+  test('with --since asks for the events of at most 30 days, which is all that Stripe lists', async () => {
+    const world = await startWorld();
+    const list = vi.spyOn(clientOf(world).events, 'list');
+    const report = await reconcileWorld(world, 99_999 * DAY);
+    const earliest = world.clock.now.getTime() - 30 * DAY * 1000;
+    expect(report.since).toEqual(new Date(earliest));
+    expect(list.mock.calls[0]?.[0]).toMatchObject({ created: { gte: earliest / 1000 } });
+  });
+
   test.each([
     { sent: 100, asked: 4, requests: 'twice for each group of types while all events fit on one page' },
     { sent: 101, asked: 64, requests: 'for each day and group of types when there are more' },

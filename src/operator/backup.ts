@@ -140,7 +140,9 @@ function damaged(how: string): PlainError {
 }
 
 function alreadyExists(path: string): PlainError {
-  return new PlainError(`${path} already exists and is not overwritten. Choose another file.`);
+  return new PlainError(
+    `${path} already exists, and \`backup\` does not overwrite files. Choose another name.`,
+  );
 }
 
 /** @param error of a file system call */

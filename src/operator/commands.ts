@@ -56,7 +56,7 @@ function declareAccountCommands(program: Command, { run }: Runners): void {
   accountCommand(
     program,
     'explain',
-    'show where every day of credit came from and went, and what became of each referral',
+    "show where an account's credit came from and where it went, and what became of each referral",
   ).action((who: string, options: Options) =>
     run(options, async (context) => (await import('./explain.ts')).explain(context, who)),
   );

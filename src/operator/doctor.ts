@@ -498,8 +498,8 @@ function reconcileProblems({ subscriptions }: CustomerFacts): Problem[] {
 }
 
 function missingProblems({ id, deletedAt, missingAt, subscriptions }: CustomerFacts): Problem[] {
-  const problem = (since: Date): string =>
-    `Stripe has not known it since ${isoText(since)}: it was deleted there, or STRIPE_API_KEY belongs to another account. \`reconcile\` checks again`;
+  const problem = (askedAt: Date): string =>
+    `Stripe did not know it when asked on ${isoText(askedAt)}: it was deleted there, or STRIPE_API_KEY belongs to another account. \`reconcile\` checks again`;
   const ofCustomer = missingAt && !deletedAt ? [{ row: `Customer ${id}`, problem: problem(missingAt) }] : [];
   const ofSubscriptions = subscriptions.flatMap((one) =>
     one.missingAt && one.status !== null && !isOver(one.status)

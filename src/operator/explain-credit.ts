@@ -6,7 +6,7 @@ import type { Spending, SpentPart } from '../credits/fold.ts';
 /** An entry of the ledger, or what was spent between two. */
 export type CreditLine<Entry extends CreditEntry = CreditEntry> = { kind: 'entry'; entry: Entry } | Spending;
 
-/** Where credit came from and went, seconds: granted = spent + takenBack + left. */
+/** Where credit came from and where it went, seconds: granted = spent + takenBack + left. */
 export interface CreditSum {
   granted: number;
   spent: number;

@@ -19,7 +19,7 @@ import type { Paint } from '../terminal.ts';
 import { accountOf, nameOf } from './who.ts';
 
 /**
- * `explain`: shows where every day of an account's credit came from and went, and for each of its referrals why it
+ * `explain`: shows where an account's credit came from and where it went, and for each of its referrals why it
  * has or has not converted and what can happen next.
  */
 export async function explain(context: CommandContext, who: string): Promise<CommandResult> {

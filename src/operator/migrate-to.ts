@@ -311,7 +311,7 @@ function explain(error: unknown): unknown {
   if (!isDriverAdapterError(error)) return error;
   if (error.cause.kind === 'ConnectionClosed') {
     return new PlainError(
-      'The connection to the target was lost. If its tables are empty, nothing was copied: try again. Otherwise everything was: run doctor there.',
+      'The connection to the target was lost. If its tables are empty, nothing was copied: try again. If they have rows, everything was copied: set DATABASE_URL to the target and run `doctor`.',
     );
   }
   if (error.cause.kind === 'TransactionWriteConflict') {

@@ -57,7 +57,7 @@ function formatReport({ since, dryRun, events, compared, differences }: Reconcil
   const left = differences.filter(({ fixed }) => !fixed).length;
   const lines = differences.map(
     ({ object, id, field, here, there, fixed, problem }) =>
-      `${object} ${id}, ${field}: ${here} here, ${there} at Stripe${fixed ? ' (fixed)' : ''}${problem ? ` (could not be fixed: ${problem})` : ''}`,
+      `${object} ${id}, ${field}: here ${here}, at Stripe ${there}${fixed ? ' (fixed)' : ''}${problem ? ` (could not be fixed: ${problem})` : ''}`,
   );
   const differ = counted(differences.length, 'difference');
   const verdict =

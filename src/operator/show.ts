@@ -37,7 +37,6 @@ export function alignedLines({ head, rows, styleOf, foot }: Table, paint: Paint)
       .map((column) => {
         const cell = textOf(row, column);
         const how = cell === '' ? null : style(cell, column);
-        // Padded outside the style, so that underlined or coloured cells do not stretch.
         return (how ? paint(how, cell) : cell) + ' '.repeat((widths.get(column) ?? 0) - cell.length);
       })
       .join(GAP)

@@ -29,7 +29,7 @@ export interface Hourly {
 }
 
 /**
- * Queues the emails that no event triggers: reminders of free days that end, and the alarm to the operator. It
+ * Queues the emails that no event triggers: reminders that free days end soon or have ended, and the alarm to the operator. It
  * runs at once and then every hour, on every server.
  */
 export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyContext): Hourly {

@@ -49,7 +49,7 @@ export function refundCharge(
 }
 
 /**
- * Cancels a refund, so that the seller has the money again. Stripe reports this only as an update. See
+ * Cancels a refund: the seller gets the money back. Stripe reports this only as an update. See
  * https://docs.stripe.com/refunds#cancel-refund
  *
  * @throws Refusal when the refund has already failed or been canceled
@@ -63,7 +63,7 @@ export function cancelRefund(state: State, refund: Refund, cause: Cause): Stripe
 }
 
 /**
- * Makes a refund fail, so that the seller has the money again. See https://docs.stripe.com/refunds#failed-refunds
+ * Makes a refund fail: the seller gets the money back. See https://docs.stripe.com/refunds#failed-refunds
  *
  * @throws Refusal when the refund has already failed or been canceled
  */

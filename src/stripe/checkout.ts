@@ -83,7 +83,8 @@ export async function openCheckout(
       const isSameOrder = checkout.plan === plan && checkout.priceId === priceId;
       // The trial has been used up since. Stripe would still run it, and the user would have no access until the first payment.
       const isTrialGone = checkout.trialDays > 0 && trialDays === 0;
-      if (isSameOrder && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer)))) return session.url;
+      if (isSameOrder && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer))))
+        return session.url;
       await expire(stripe, session.id);
       // Look again before replacing it: it may have been paid at the last moment.
       continue;

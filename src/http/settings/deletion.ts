@@ -41,14 +41,16 @@ export function deletionRoute(app: FastifyInstance, context: AppContext): void {
       const form = z.object({ currentPassword: typedPassword }).safeParse(request.body ?? {});
       if (!form.success) return again(400, NO_PASSWORD);
       const mail = await mayNotify(context, request, user);
-      const refusal = await askStripe('Your account was not deleted, but if you had a plan, it may be cancelled already.', () =>
-        tryCurrentPassword(
-          request,
-          reply,
-          user,
-          () => deleteAccount({ db, stripe, products }, user.id, { ...form.data, mail }, now()),
-          (outcome) => outcome === 'wrong-password',
-        ),
+      const refusal = await askStripe(
+        'Your account was not deleted, but if you had a plan, it may be cancelled already.',
+        () =>
+          tryCurrentPassword(
+            request,
+            reply,
+            user,
+            () => deleteAccount({ db, stripe, products }, user.id, { ...form.data, mail }, now()),
+            (outcome) => outcome === 'wrong-password',
+          ),
       );
       if (refusal === undefined) return again(429, TOO_MANY_ATTEMPTS);
       if (refusal === 'wrong-password') return again(403, WRONG_PASSWORD);

@@ -43,7 +43,8 @@ export interface MissingEvents {
  * Goes day by day, oldest first; the next run skips finished days. If all events fit on one page, they are read at
  * once, so that a quiet account does not need a request for each day.
  *
- * @param seconds how far to look back, s; null to continue from where the last run ended
+ * @param seconds how far to look back, s, at most as far as Stripe lists events; null to continue from where the last run
+ *   ended
  * @throws whatever Stripe or a busy database throws; finished work is kept
  */
 export async function handleMissingEvents(
@@ -52,17 +53,17 @@ export async function handleMissingEvents(
 ): Promise<MissingEvents> {
   const { db, now, progress, dryRun } = context;
   const until = wholeSeconds(now());
-  const since =
-    seconds === null ? await endOfLastRun(db, until) : later(new Date(0), addSeconds(until, -seconds));
+  const earliest = addSeconds(until, -EVENT_LIST_DAYS * DAY_SECONDS);
+  const since = later(earliest, seconds === null ? await endOfLastRun(db) : addSeconds(until, -seconds));
   const found: MissingEvents = { since, seen: 0, missing: 0, failed: 0, differences: [] };
   // One more than the whole days, so that the current second is included.
   const days = Math.floor(secondsBetween(since, until) / DAY_SECONDS) + 1;
   const step = (await fitOnOnePage(context, since)) ? days : 1;
   for (let day = 0; day < days; day += step) {
-    const from = addSeconds(since, day * DAY_SECONDS);
-    await handleDays(context, from, step, found);
+    const first = addSeconds(since, day * DAY_SECONDS);
+    await handleDays(context, first, step, found);
     progress({ stage: 'days of events', done: day + step, total: days });
-    const done = addSeconds(from, step * DAY_SECONDS);
+    const done = addSeconds(first, step * DAY_SECONDS);
     // A bounded run leaves a gap before it, so it does not move the mark.
     if (seconds === null && !dryRun && found.failed === 0)
       await setMark(db, done > until ? until : done, now());
@@ -125,10 +126,9 @@ async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event
   }
 }
 
-async function endOfLastRun(db: Db, until: Date): Promise<Date> {
-  const earliest = addSeconds(until, -EVENT_LIST_DAYS * DAY_SECONDS);
+async function endOfLastRun(db: Db): Promise<Date | null> {
   const mark = await db.setting.findUnique({ where: { key: MARK } });
-  return mark ? later(addSeconds(new Date(mark.value), -OVERLAP_SECONDS), earliest) : earliest;
+  return mark && addSeconds(new Date(mark.value), -OVERLAP_SECONDS);
 }
 
 async function setMark(db: Db, mark: Date, now: Date): Promise<void> {

@@ -1,4 +1,4 @@
-import { addSeconds } from '../../instants.ts';
+import { addSeconds, later } from '../../instants.ts';
 import { compareCheckouts } from './compare-checkouts.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 import { compareCustomers, compareOpenCheckouts } from './compare-existence.ts';
@@ -33,7 +33,9 @@ export async function reconcile(
   parts: Omit<ReconcileContext, 'since'>,
   seconds: number | null,
 ): Promise<ReconcileReport> {
-  const context = { ...parts, since: seconds === null ? null : addSeconds(parts.now(), -seconds) };
+  // Stripe refuses times before 1970.
+  const from = seconds === null ? null : later(new Date(0), addSeconds(parts.now(), -seconds));
+  const context = { ...parts, since: from };
   const { since, differences, ...events } = await handleMissingEvents(context, seconds);
   const report: ReconcileReport = { since, dryRun: context.dryRun, events, compared: 0, differences };
   for (const compare of COMPARISONS) {
