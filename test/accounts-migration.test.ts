@@ -70,6 +70,18 @@ test('upgrading older accounts keeps only addresses that were paid for, and the 
   expect(await all(`SELECT "value" FROM "Setting" WHERE "key" = 'rehashAddresses'`)).toEqual(['gmail.com']);
 });
 
+test('upgrading has addresses hashed again that begin with a +', async () => {
+  const { database, migrate } = await oldDatabase('20261128150000_plus_at_the_start');
+  await migrate();
+  expect(await database.rows('SELECT * FROM "Setting"')).toEqual([]);
+  await database.run(user('ann', '+ann@example.com'));
+  await migrate();
+  await migrate();
+  expect(await database.rows('SELECT "key", "value" FROM "Setting"')).toEqual([
+    { key: 'rehashAddresses', value: '+' },
+  ]);
+});
+
 test('without a Gmail address nothing is hashed again', async () => {
   const { database, migrate } = await oldDatabase(MIGRATION);
   await database.run(user('ann', 'ann@example.com'));

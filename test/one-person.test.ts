@@ -258,6 +258,44 @@ test('Gmail addresses hashed before their dots were ignored are hashed again, on
   expect(await server.db.setting.count({ where: { key: 'rehashAddresses' } })).toBe(0);
 });
 
+test('people whose addresses begin with a + are different people, and their +tags are not', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, '+ann@example.com');
+  const hashOf = async (person: Person) =>
+    (await server.db.user.findUniqueOrThrow({ where: { id: person.id } })).emailHash;
+  expect(await hashOf(await signUp(server, '+ben@example.com'))).not.toBe(await hashOf(ann));
+  expect(await hashOf(await signUp(server, '+ann+tag@example.com'))).toBe(await hashOf(ann));
+});
+
+test('an address that begins with a + is hashed again, without losing its referral and trial', async () => {
+  const { db, clock } = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
+  const shared = { emailHash: 'of no mailbox' };
+  for (const id of ['ann', 'ben']) {
+    const email = `+${id}@example.com`;
+    const some = { tier: 'free', creditEntryCount: 0, emailSetAt: clock.now, createdAt: clock.now } as const;
+    await db.user.create({ data: { ...some, ...shared, id, email, passwordHash: '', code: id } });
+    await db.customer.create({ data: { id: `cus_${id}`, userId: id } });
+  }
+  await db.referral.create({
+    data: {
+      id: 'r',
+      referrerId: 'ann',
+      referredId: 'ben',
+      referredHash: shared.emailHash,
+      createdAt: clock.now,
+    },
+  });
+  await db.subscription.create({
+    data: { id: 'sub_ben', customerId: 'cus_ben', trialHash: shared.emailHash, createdAt: clock.now },
+  });
+  await db.setting.create({ data: { key: 'rehashAddresses', value: '+' } });
+  await rehashAddresses(db, clock.now);
+  const [ann, ben] = await db.user.findMany({ orderBy: { id: 'asc' }, select: { emailHash: true } });
+  expect(ann?.emailHash).not.toBe(ben?.emailHash);
+  expect(await db.referral.findMany()).toMatchObject([{ referredHash: ben?.emailHash }]);
+  expect(await db.subscription.findMany()).toMatchObject([{ trialHash: ben?.emailHash }]);
+});
+
 test('however many Gmail addresses there are, all are hashed again', async () => {
   const { db, clock } = await startTestServer();
   const many = 201;

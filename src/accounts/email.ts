@@ -44,7 +44,8 @@ export async function hashExactly(tx: Tx, email: string): Promise<string> {
  */
 export function canonicalAddress(email: string): string {
   const at = email.lastIndexOf('@');
-  const [mailbox = ''] = email.slice(0, at).split('+');
+  // A + at the very start begins no tag: there would be no mailbox before it.
+  const [mailbox = ''] = /^.[^+]*/.exec(email.slice(0, at)) ?? [];
   const domain = email.slice(at + 1);
   return GMAIL.has(domain) ? `${mailbox.replaceAll('.', '')}@gmail.com` : `${mailbox}@${domain}`;
 }

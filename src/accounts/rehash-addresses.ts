@@ -4,25 +4,30 @@ import { lockUser } from '../db/lock-user.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { hashEmail } from './email.ts';
 
-/** A migration leaves this setting when a provider's addresses must be hashed again. */
+/** A migration leaves this setting when addresses must be hashed again. */
 const TO_REHASH = 'rehashAddresses';
 
 /** Accounts in one transaction, which must not take longer than any other. */
 const PAGE = 100;
 
-const AT_GMAIL = [{ email: { endsWith: '@gmail.com' } }, { email: { endsWith: '@googlemail.com' } }];
+/** The addresses whose hashes have ever been made differently: Gmail's with their dots, and those that begin with a +. */
+const CHANGED = [
+  { email: { endsWith: '@gmail.com' } },
+  { email: { endsWith: '@googlemail.com' } },
+  { email: { startsWith: '+' } },
+];
 
 /**
- * Hashes Gmail addresses again, once, after the migration that ignores their dots. If two accounts turn out
- * to have the same address, the first keeps its referral and trial. Former addresses and those of deleted
- * accounts are no longer known, so their hashes stay.
+ * Hashes addresses again, once, after a migration that changes how. If two accounts turn out to have the same address,
+ * the first keeps its referral and trial. Former addresses and those of deleted accounts are no longer known, so their
+ * hashes stay.
  *
  * @param db migrated
  */
 export async function rehashAddresses(db: Db, now: Date): Promise<void> {
   if (!(await db.setting.findUnique({ where: { key: TO_REHASH } }))) return;
   const users = await db.user.findMany({
-    where: { OR: AT_GMAIL },
+    where: { OR: CHANGED },
     orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
     select: { id: true, email: true, emailHash: true },
   });
