@@ -26,6 +26,7 @@ import {
 import type { Person, TestServer } from './support/server.ts';
 import {
   deliverWaiting,
+  letBankDecide,
   openSessions,
   pressUpgrade,
   sessionIdOf,
@@ -417,6 +418,51 @@ describe('what relink tells', () => {
     // Moving it back makes it contradict the claim again.
     await relink(commandContext(server), stripe.customer, ann.id, undefined);
     expect(await findings(server)).toMatchObject([{ check: 'one-owner' }]);
+  });
+});
+
+describe('a first payment that awaits the bank’s approval', () => {
+  /** Ann's has to be approved yet, and Ben has a live subscription. One of their customers moves to the other account. */
+  async function movedTo(whose: 'ann' | 'ben') {
+    const world = await startWorld();
+    const [ann, ben] = [await signUp(world, 'ann@example.com'), await signUp(world, 'ben@example.com')];
+    const id = await subscribe(world, ann, { outcome: 'incomplete' });
+    await subscribe(world, ben);
+    await deliverWaiting(world);
+    const [from, to] = whose === 'ann' ? [ben, ann] : [ann, ben];
+    const { id: customer } = await world.db.customer.findFirstOrThrow({ where: { userId: from.id } });
+    const statusOf = () => world.sandbox.objects.subscriptions.get(id)?.status;
+    return { world, id, statusOf, moved: () => move(world, { customer }, to) };
+  }
+
+  test.each(['ann', 'ben'] as const)(
+    'ends when its account would get a second subscription: the one of %s',
+    async (whose) => {
+      const { world, statusOf, moved } = await movedTo(whose);
+      expect((await moved()).text).not.toContain('approval');
+      expect(statusOf()).toBe('canceled');
+      expect([...world.sandbox.objects.invoices.values()].map(({ status }) => status).sort()).toEqual([
+        'paid',
+        'void',
+      ]);
+    },
+  );
+
+  test('is named to the operator when it cannot be ended yet', async () => {
+    const { world, id, statusOf, moved } = await movedTo('ben');
+    letBankDecide(world);
+    expect((await moved()).text).toContain(`Cancel it at Stripe: ${id}.`);
+    expect(statusOf()).toBe('incomplete');
+  });
+
+  test('stays when its account has no other subscription', async () => {
+    const world = await startWorld();
+    const [ann, ben] = [await signUp(world, 'ann@example.com'), await signUp(world, 'ben@example.com')];
+    const id = await subscribe(world, ann, { outcome: 'incomplete' });
+    await deliverWaiting(world);
+    const { id: customer } = await world.db.customer.findFirstOrThrow();
+    await move(world, { customer }, ben);
+    expect(world.sandbox.objects.subscriptions.get(id)).toMatchObject({ status: 'incomplete' });
   });
 });
 

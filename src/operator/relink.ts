@@ -4,13 +4,14 @@ import { Stripe } from 'stripe';
 
 import { anyLive } from '../access/live.ts';
 import { followMove, moveCustomer } from '../access/move-customer.ts';
-import type { AuditRow, User } from '../db/generated/client.ts';
+import { subscriptionsOf } from '../access/subscriptions.ts';
+import type { AuditRow, Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { closeCheckout } from '../stripe/close-checkout.ts';
-import { expire } from '../stripe/end-payments.ts';
+import { endUnfinished, expire } from '../stripe/end-payments.ts';
 import { PlainError } from '../plain-error.ts';
 import { programmeOf } from '../programme.ts';
 import { describeChange } from './audit.ts';
@@ -61,27 +62,58 @@ export async function relink(
     });
     return { fromId: owner, changes: followed, closed };
   });
-  const isClosed = stripe !== null && (await closeNow(stripe, closed));
-  const result = await report(db, { customerId, fromId, to, changes });
-  const isOpen = !isClosed && closed.some((id) => id !== null);
-  return isOpen ? { ...result, text: `${result.text}\n${STILL_OPEN}` } : result;
+  const sessionIds = closed.filter((id) => id !== null);
+  const isClosed = await unlessStripeFails(() => closeNow(stripe, sessionIds));
+  const second = await secondSubscriptions(db, to.id);
+  const isEnded = await unlessStripeFails(() => endNow(context, second));
+  const { text, json } = await report(db, { customerId, fromId, to, changes });
+  const ids = second.map(({ id }) => id).join(', ');
+  return {
+    text: [text, ...(isClosed ? [] : [STILL_OPEN]), ...(isEnded ? [] : [stillPending(ids)])].join('\n'),
+    json,
+  };
 }
 
 const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A server will try again.';
 
+const stillPending = (ids: string): string =>
+  `A first payment still awaits its bank's approval, and would make this account pay twice. Cancel it at Stripe: ${ids}.`;
+
 /** Patience with Stripe, ms. The move is done; only its report waits. */
 const TIMEOUT_MS = 5_000;
 
-/**
- * Closes checkouts at Stripe without waiting for the server's outbox, which tries again if this fails.
- *
- * @returns whether all are closed
- */
-async function closeNow(stripe: Stripe, sessionIds: readonly (string | null)[]): Promise<boolean> {
+/** Closes checkouts at Stripe without waiting for the server's outbox, which tries again if this fails. */
+async function closeNow(stripe: Stripe | null, sessionIds: readonly string[]): Promise<boolean> {
+  for (const id of sessionIds) {
+    if (!stripe) return false;
+    await expire(stripe, id, { timeout: TIMEOUT_MS, maxNetworkRetries: 0 });
+  }
+  return true;
+}
+
+/** Subscriptions that an approval of their first payment would make a user's second ones. */
+async function secondSubscriptions(db: Db, userId: string): Promise<Subscription[]> {
+  const subscriptions = await subscriptionsOf(db, userId);
+  if (!anyLive(subscriptions)) return [];
+  return subscriptions.filter(({ status, counts }) => counts && status === 'incomplete');
+}
+
+/** Ends first payments that await the bank's approval. False when one is left. */
+async function endNow(
+  { stripe, config }: CommandContext,
+  subscriptions: readonly Subscription[],
+): Promise<boolean> {
+  for (const customer of new Set(subscriptions.map(({ customerId }) => customerId))) {
+    if (!stripe || (await endUnfinished(stripe, customer, config.stripe.products)) === 'pending')
+      return false;
+  }
+  return true;
+}
+
+/** False when Stripe refuses or cannot be reached. */
+async function unlessStripeFails(work: () => Promise<boolean>): Promise<boolean> {
   try {
-    for (const id of sessionIds)
-      if (id !== null) await expire(stripe, id, { timeout: TIMEOUT_MS, maxNetworkRetries: 0 });
-    return true;
+    return await work();
   } catch (error) {
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
     return false;
