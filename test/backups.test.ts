@@ -167,7 +167,7 @@ test('somebody who is not logged in gets 401', async () => {
 test.each([
   ['another format', { ...PORTFOLIO, format: 'spreadsheet' }, 'format'],
   ['a newer version', { ...PORTFOLIO, version: 2 }, 'version'],
-  ['no currency', { ...PORTFOLIO, currency: 'euros' }, 'currency'],
+  ['a currency that is not a code', { ...PORTFOLIO, currency: 'euros' }, 'currency'],
   ['a quantity of zero', { ...PORTFOLIO, holdings: [{ ...HOLDING, quantity: 0 }] }, 'holdings.0.quantity'],
   [
     'a price that is not a number',
@@ -180,7 +180,7 @@ test.each([
     'holdings.0.currentPrice',
   ],
   ['an unknown field', { ...PORTFOLIO, owner: 'Ann' }, 'owner'],
-  ['no object', [], 'the document'],
+  ['a list instead of an object', [], 'the document'],
 ])('a document with %s is refused, with the reason', async (_what, document, place) => {
   const server = await startTestServer();
   const ann = await payingUser(server);

@@ -5,7 +5,7 @@ import { refuseWrites } from './support/other-connection.ts';
 import {
   cookiesOf,
   DAY,
-  leaveTombstone,
+  makeTombstone,
   PASSWORD,
   postForm,
   signUp,
@@ -217,7 +217,7 @@ test("an invitation whose referrer's account is gone is replaced by the next fri
   const { server, ann } = await withAnn();
   const bob = await signUp(server, 'bob@example.com');
   const cookie = cookiesOf(await visit(server, `/r/${ann.code}`));
-  await leaveTombstone(server, ann);
+  await makeTombstone(server, ann);
   expect((await visit(server, '/signup', cookie)).body).not.toContain(BANNER);
   expect(invitationCookie(await visit(server, `/r/${bob.code}`, cookie))?.value).toBe(bob.code);
 });
@@ -225,7 +225,7 @@ test("an invitation whose referrer's account is gone is replaced by the next fri
 test('an invitation whose account is deleted before the sign-up is silently dropped', async () => {
   const { server, ann } = await withAnn();
   const cookie = cookiesOf(await visit(server, `/r/${ann.code}`));
-  await leaveTombstone(server, ann);
+  await makeTombstone(server, ann);
   expect((await signUpWith(server, 'bob@example.com', cookie)).statusCode).toBe(303);
   expect(await server.db.referral.count()).toBe(0);
 });

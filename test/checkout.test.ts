@@ -162,7 +162,7 @@ describe('a checkout', () => {
     expect(await pressUpgrade(world, ann, 'annual')).toContain('/checkout/');
   });
 
-  test('of another plan ends an unapproved first payment also when Stripe did not answer at first', async () => {
+  test('of another plan ends an unapproved first payment even if Stripe did not answer at first', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });
@@ -210,7 +210,7 @@ describe('a checkout', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('Upgrade leads a subscriber to the portal, also when a payment failed or collection is paused', async () => {
+  test('Upgrade leads a subscriber to the portal, even when a payment failed or collection is paused', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);

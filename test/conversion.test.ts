@@ -10,7 +10,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
-  leaveTombstone,
+  makeTombstone,
   signUp,
   START,
   startTestServer,
@@ -143,7 +143,7 @@ describe('a referred user pays', () => {
   test('a tombstone gets nothing: the buyer is credited all the same', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await invitedFriend(server);
-    await leaveTombstone(server, referrer);
+    await makeTombstone(server, referrer);
 
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     expect(await userRow(server, friend.id)).toMatchObject({ creditUntil: daysAfter(45) });

@@ -147,7 +147,7 @@ describe.each(['webhooks', 'reconcile'] as const)('the credit stories of the des
   });
 });
 
-describe('the stories of docs/how-it-works.md', () => {
+describe('how days add up', () => {
   test('pays from 0, grant at 10, cancels at 40: until 85', async () => {
     const { pays, granted, ends, credit } = await story();
     await pays(0);

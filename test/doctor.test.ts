@@ -15,7 +15,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
-  leaveTombstone,
+  makeTombstone,
   signUp,
   START,
   startTestServer,
@@ -76,7 +76,7 @@ async function healthy() {
     buyer().created(),
     buyer().invoicePaid(),
   ]);
-  await leaveTombstone(server, gone);
+  await makeTombstone(server, gone);
   server.clock.now = daysAfter(10);
   await deliverAll(server, [refunded.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
   return { server, referrer, paying, refunded, trying, gone, loner };
@@ -341,11 +341,11 @@ describe('each invariant, broken alone, is found alone', () => {
 
   test('conversion-grants: credit for a referrer who was already gone', async () => {
     const { server, referrer, paying, refunded } = await healthy();
-    await leaveTombstone(server, referrer, daysAfter(1));
+    await makeTombstone(server, referrer, daysAfter(1));
     expect(await findings(server)).toEqual([]);
-    await leaveTombstone(server, referrer, START);
+    await makeTombstone(server, referrer, START);
     expect(await findings(server)).toEqual([]);
-    await leaveTombstone(server, referrer, daysAfter(-1));
+    await makeTombstone(server, referrer, daysAfter(-1));
     const problem = 'the referrer has 1 grant from it, but should have 0';
     expect(byRow(await findings(server))).toEqual(
       byRow([
@@ -418,7 +418,7 @@ describe('each invariant, broken alone, is found alone', () => {
         problem: 'a payment is proven, but it is not converted',
       },
     ]);
-    await leaveTombstone(server, trying);
+    await makeTombstone(server, trying);
     expect(await findings(server)).toEqual([]);
   });
 

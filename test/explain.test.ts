@@ -12,7 +12,7 @@ import {
   DAY,
   daysAfter,
   deliverAll,
-  leaveTombstone,
+  makeTombstone,
   signUp,
   START,
   startTestServer,
@@ -85,7 +85,7 @@ async function oneFriend() {
   return { server, referrer, ...only };
 }
 
-describe('the stories of docs/how-it-works.md, to the second', () => {
+describe('how days add up, to the second', () => {
   test('pays from 0, grant at 10, cancels at 40, all spent at 85', async () => {
     const { pays, granted, ends, explainedAt } = await story();
     await pays(0);
@@ -99,7 +99,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(over.story.credit.history.at(-1)).toMatchObject({ from: daysAfter(40), until: daysAfter(85) });
   });
 
-  test('explain: pays from day 0, grants on days 10 and 70, ends on day 100; the oldest grant is spent first', async () => {
+  test('pays from day 0, grants on days 10 and 70, ends on day 100; the oldest grant is spent first', async () => {
     const { pays, granted, ends, explainedAt } = await story();
     await pays(0);
     await granted(10);
@@ -116,7 +116,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(days(account.credit.sum)).toEqual([90, 60, 0, 30]);
   });
 
-  test('explain: pays again from day 60 to 200 after cancelling on day 40', async () => {
+  test('pays again from day 60 to 200 after cancelling on day 40', async () => {
     const { pays, granted, ends, explainedAt } = await story();
     await pays(0);
     await granted(10);
@@ -137,7 +137,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(days(account.credit.sum)).toEqual([45, 30, 0, 15]);
   });
 
-  test('explain: credit until day 30, pays from day 20 to 50', async () => {
+  test('credit until day 30, pays from day 20 to 50', async () => {
     const { pays, granted, ends, explainedAt } = await story();
     await granted(0, 30);
     await pays(20);
@@ -153,7 +153,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(days(account.credit.sum)).toEqual([30, 25, 0, 5]);
   });
 
-  test('explain: the buyer, granted 45 days on day 0 while paying and refunded on day 20, loses 45, the referrer 25', async () => {
+  test('the buyer, granted 45 days on day 0 while paying and refunded on day 20, loses 45, the referrer 25', async () => {
     const { server, referrer, friend, stripe } = await oneFriend();
     await deliverAll(server, [stripe.created(), ...paid(stripe)]);
     server.clock.now = daysAfter(20);
@@ -171,7 +171,7 @@ describe('the stories of docs/how-it-works.md, to the second', () => {
     expect(buyers.text).toContain('45 days taken back because their first payment was refunded');
   });
 
-  test('explain: grants A on day 0 and B on day 5, A lost in a dispute on day 20 and won on day 80; B is whole throughout', async () => {
+  test('grants A on day 0 and B on day 5, A lost in a dispute on day 20 and won on day 80; B is whole throughout', async () => {
     const { server, referrer, friends } = await inviter('a@example.com', 'b@example.com');
     const [a, b] = friends;
     if (!a || !b) throw new Error('no friends');
@@ -272,7 +272,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
   const firstInvoice = 'It converts with the first paid invoice.';
   const trialEnd = { trial_end: epoch(daysAfter(7)) };
 
-  test('explain: signed up, no subscription yet', async () => {
+  test('signed up, no subscription yet', async () => {
     expect(await explainedReferral(() => [])).toMatchObject({
       state: 'signed-up',
       says: 'signed up, no subscription yet',
@@ -281,7 +281,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     });
   });
 
-  test('explain: on trial', async () => {
+  test('on trial', async () => {
     const referral = await explainedReferral(({ stripe }) => [
       stripe.created({ status: 'trialing', ...trialEnd }),
     ]);
@@ -308,7 +308,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
       'a bank debit is pending',
       (stripe: Buyer) => [stripe.checkoutCompleted({ payment_status: 'unpaid' }), stripe.created()],
     ],
-  ])('explain: paying, but no payment is proven: %s', async (_name, why, events) => {
+  ])('paying, but no payment is proven: %s', async (_name, why, events) => {
     expect(await explainedReferral(({ stripe }) => events(stripe))).toMatchObject({
       state: 'unproven',
       says: `active, but no payment is proven (${why})`,
@@ -332,7 +332,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
       firstInvoice,
     ],
     ['canceled', 'ended', 'the subscription ended without a payment', null],
-  ])('explain: %s without a payment', async (status, state, says, next) => {
+  ])('%s without a payment', async (status, state, says, next) => {
     expect(await explainedReferral(({ stripe }) => [stripe.created({ status })])).toMatchObject({
       state,
       says,
@@ -348,7 +348,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(referral?.state).toBe('trial');
   });
 
-  test('explain: converted, and until when it can be reversed', async () => {
+  test('converted, and until when it can be reversed', async () => {
     const referral = await explainedReferral(({ stripe }) => [stripe.created(), ...paid(stripe)]);
     expect(referral).toMatchObject({
       state: 'converted',
@@ -359,7 +359,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     });
   });
 
-  test('explain: reversed by a refund, restored when the refund fails', async () => {
+  test('reversed by a refund, restored when the refund fails', async () => {
     const all = await oneFriend();
     const { server, referrer, stripe } = all;
     await deliverAll(server, [stripe.created(), ...paid(stripe)]);
@@ -388,7 +388,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     );
   });
 
-  test('explain: reversed by a lost dispute', async () => {
+  test('reversed by a lost dispute', async () => {
     const referral = await explainedReferral(({ stripe }) => [
       stripe.created(),
       ...paid(stripe),
@@ -397,7 +397,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(referral?.says).toMatch(/; taken back on .* because the dispute was lost$/);
   });
 
-  test('explain: reversed because a first invoice of zero arrived late', async () => {
+  test('reversed because a first invoice of zero arrived late', async () => {
     const all = await oneFriend();
     await deliverAll(all.server, [all.stripe.created(), all.stripe.invoicePaid({ amount_paid: 0 })]);
     const { story: of, text } = await explained(all.server, all.referrer);
@@ -412,7 +412,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
     );
   });
 
-  test('explain: converted and reversed at once, when a checkout links a purchase refunded long ago', async () => {
+  test('converted and reversed at once, when a checkout links a purchase refunded long ago', async () => {
     const server = await startTestServer();
     const referrer = await signUp(server, 'referrer@example.com');
     const friend = await signUp(server, 'friend@example.com', referrer.code);
@@ -427,9 +427,9 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(text).toContain('45 days taken back because the first payment of friend@example.com was refunded');
   });
 
-  test('explain: a friend whose account was deleted never converts', async () => {
+  test('a friend whose account was deleted never converts', async () => {
     const { server, referrer, friend } = await oneFriend();
-    await leaveTombstone(server, friend);
+    await makeTombstone(server, friend);
     const { story: of, text } = await explained(server, referrer);
     expect(of.invited).toMatchObject([{ email: null, state: 'deleted', next: 'It never converts.' }]);
     expect(text).toContain(
@@ -437,9 +437,9 @@ describe('why a referral has or has not converted, and what comes next', () => {
     );
   });
 
-  test('explain: a friend whose referrer is gone still gets their days', async () => {
+  test('a friend whose referrer is gone still gets their days', async () => {
     const { server, referrer, friend, stripe } = await oneFriend();
-    await leaveTombstone(server, referrer);
+    await makeTombstone(server, referrer);
     const before = (await explained(server, friend)).story.invitedBy;
     expect(before?.email).toBeNull();
     expect(before?.next).toMatch(/The referrer has deleted their account and gets nothing\.$/);
@@ -454,7 +454,7 @@ test('an address without an account, or of a deleted one, is refused', async () 
   await expect(explain(commandContext(server), 'nobody@example.com')).rejects.toThrow(
     'No account has the address nobody@example.com.',
   );
-  await leaveTombstone(server, person);
+  await makeTombstone(server, person);
   await expect(explain(commandContext(server), person.email)).rejects.toThrow('No account has the address');
 });
 

@@ -197,7 +197,7 @@ test('prune deletes what ended long ago, and nothing that waits', async () => {
   expect(await server.db.outboxItem.findMany()).toMatchObject([{ id: waiting, status: 'queued' }]);
 });
 
-test('wrong usage is exit 2', async () => {
+test('wrong usage exits with 2', async () => {
   const { cli } = await mailing();
   expect((await cli('mail-resend')).code).toBe(2);
   expect((await cli('mail', '--sent')).code).toBe(2);

@@ -17,7 +17,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
-  leaveTombstone,
+  makeTombstone,
   signUp,
   START,
   startTestServer,
@@ -121,7 +121,7 @@ test.each([
   expect((await takeDue(db, clock.now, 5)).map(({ id }) => id)).toContain('link');
 });
 
-test('what was tried before waits for what was not: a mail server that refuses somebody delays nobody else', async () => {
+test('urgent mail goes first even after one failure, and what failed several times goes last', async () => {
   const server = await startTestServer(MAIL);
   const ann = await signUp(server, 'ann@example.com');
   const { db, clock } = server;
@@ -238,7 +238,7 @@ describe('a referral', () => {
 
   test('whose referrer is gone tells the buyer alone', async () => {
     const { server, ann, stripe, queued } = await invitation();
-    await leaveTombstone(server, ann);
+    await makeTombstone(server, ann);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     expect(await queued()).toEqual([
       { to: 'ben', kind: 'mail.days-granted', side: 'referred', seconds: days(45) },
@@ -305,7 +305,7 @@ describe('a plan that ends', () => {
 
   test('of a deleted account sends no mail', async () => {
     const { server, ben, stripe, queued } = await converted();
-    await leaveTombstone(server, ben);
+    await makeTombstone(server, ben);
     await deliverAll(server, [stripe.ended(daysAfter(1))]);
     expect(await queued()).toEqual([]);
   });
@@ -367,7 +367,7 @@ describe('a payment that failed', () => {
     expect(await queued()).toHaveLength(1);
   });
 
-  test('is told of when it is the first one, too', async () => {
+  test('is mailed even if it is the first one', async () => {
     const { server, ben, stripe, queued } = await invitation();
     await deliverAll(server, [
       stripe.checkoutCompleted(),
@@ -389,13 +389,13 @@ describe('a payment that failed', () => {
     ['paused', 'live'],
     ['unpaid', 'unpaid'],
     ['canceled', 'ended'],
-  ])('of a plan that was paid for and is %s now is told as %s', async (status, plan) => {
+  ])('of a paid plan that is now %s is mailed as %s', async (status, plan) => {
     const { server, ben, stripe } = await converted();
     await deliverAll(server, [stripe.updated({ status }, { at: daysAfter(31) })]);
     expect(await planOf(server, ben.id)).toBe(plan);
   });
 
-  test('after a trial is told as the first one, as long as Stripe tries again', async () => {
+  test('after a trial is mailed as the first payment while Stripe keeps trying', async () => {
     const { server, ben, stripe } = await invitation();
     const trial = { trial_end: epoch(daysAfter(7)) };
     await deliverAll(server, [
@@ -411,7 +411,7 @@ describe('a payment that failed', () => {
     [
       'of an account that is gone',
       async ({ server, ben, stripe }) => {
-        await leaveTombstone(server, ben);
+        await makeTombstone(server, ben);
         return failed(stripe, {});
       },
     ],
@@ -440,7 +440,7 @@ describe('a payment that failed', () => {
     expect(await story.server.db.customer.count()).toBe(1);
   });
 
-  test('sends no mail if it was made meanwhile', async () => {
+  test('sends no mail if it has been made since', async () => {
     const mailServer = await startMailServer();
     const { server, stripe } = await invitation(mailEnv(mailServer));
     const id = stripeId('in');

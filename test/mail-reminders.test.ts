@@ -32,7 +32,7 @@ async function tenDays(env: NodeJS.ProcessEnv = {}) {
   const ann = await signUp(server, 'ann@example.com');
   await grantCredit(commandContext(server), ann.email, 10, undefined);
   const sender = await startTestSender(server);
-  /** Lets the hourly work be done at an instant, and all mail leave. */
+  /** Does the hourly work as of an instant, and sends all mail. */
   async function hourAt(days: number): Promise<void> {
     server.clock.now = daysAfter(days);
     await queueReminders(server.db, server.clock.now);
@@ -141,7 +141,7 @@ describe('free days', () => {
     expect(subjects().filter((subject) => subject === ENDED)).toEqual([ENDED]);
   });
 
-  test('whose owner pays before the mail leaves are not told of', async () => {
+  test('cause no mail if their owner pays before it is sent', async () => {
     const { server, ann, sender, subjects } = await tenDays();
     await sender.close();
     server.clock.now = daysAfter(4);

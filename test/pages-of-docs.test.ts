@@ -56,7 +56,7 @@ test('docs/running.md describes every command, and no other', async () => {
   expect(described.sort()).toEqual(there.filter((name) => name !== 'help').sort());
 });
 
-/** Whether a file has this test: its title, after its group's and " › " if it has one. */
+/** Whether a file has the test `title` or `group › title`. */
 function hasTest(source: string, path: string): boolean {
   const [title = '', group] = path.split(' › ').toReversed();
   const names = (block: string, name: string): boolean =>

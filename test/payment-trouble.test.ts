@@ -233,8 +233,8 @@ describe('with Stripe', () => {
     const { customerId } = await world.db.subscription.findUniqueOrThrow({ where: { id } });
     world.sandbox.acts.setCard(customerId, 'declined');
     const row = () => world.db.subscription.findUniqueOrThrow({ where: { id } });
-    const pages = async () => troubleOn(world, '/portfolio', await logInAgain(world, ann));
-    return { world, ann, row, pages, customerId };
+    const trouble = async () => troubleOn(world, '/portfolio', await logInAgain(world, ann));
+    return { world, ann, row, trouble, customerId };
   }
 
   /** Days from the purchase to the first attempt to collect the renewal. */
@@ -245,13 +245,13 @@ describe('with Stripe', () => {
   }
 
   test('the notice follows every attempt until the plan ends, and disappears with a new plan', async () => {
-    const { world, ann, pages, customerId } = await declined();
+    const { world, ann, trouble, customerId } = await declined();
     const told: (string | null)[] = [];
     // Stripe tries again after 3, 5 and 7 days.
     for (const days of [RENEWAL, 3, 5, 7]) {
       await passDays(world, days);
       await deliverWaiting(world);
-      told.push(await pages());
+      told.push(await trouble());
     }
     expect(told).toEqual([
       expect.stringContaining('Stripe tries again on 13 February 2027.'),
@@ -262,25 +262,25 @@ describe('with Stripe', () => {
     world.sandbox.acts.setCard(customerId, 'works');
     await subscribe(world, { ...ann, cookie: await logInAgain(world, ann) });
     await deliverWaiting(world);
-    expect(await pages()).toBeNull();
+    expect(await trouble()).toBeNull();
   });
 
   test('a card that works again ends the notice', async () => {
-    const { world, pages, customerId } = await declined();
+    const { world, trouble, customerId } = await declined();
     await passDays(world, RENEWAL);
     await deliverWaiting(world);
-    expect(await pages()).toContain('Your last payment failed.');
+    expect(await trouble()).toContain('Your last payment failed.');
     world.sandbox.acts.setCard(customerId, 'works');
     await passDays(world, 3);
     await deliverWaiting(world);
-    expect(await pages()).toBeNull();
+    expect(await trouble()).toBeNull();
   });
 
   test.each([
     ['the next attempt', RENEWAL, 'Stripe tries again on 13 February 2027.'],
     ['the reason of an end', RENEWAL + 20, 'because its payment failed.'],
   ])('reconcile fills in %s when its events were lost', async (_what, days, words) => {
-    const { world, pages, row } = await declined();
+    const { world, trouble, row } = await declined();
     await passDays(world, days);
     dropWaiting(world);
     // Stripe lists events for 30 days.
@@ -291,7 +291,7 @@ describe('with Stripe', () => {
     const report = await reconcileWorld(world);
     expect(report.differences.every(({ fixed }) => fixed)).toBe(true);
     expect(report.differences.map(({ field }) => field)).toEqual(dry.differences.map(({ field }) => field));
-    expect(await pages()).toContain(words);
+    expect(await trouble()).toContain(words);
     expect(await reconcileWorld(world)).toMatchObject({ differences: [] });
   });
 });

@@ -9,7 +9,7 @@ import {
   daysAfter,
   deliver,
   deliverAll,
-  leaveTombstone,
+  makeTombstone,
   logInAgain,
   signUp,
   START,
@@ -781,7 +781,7 @@ describe('a referrer who is gone', () => {
 
   test('with only a tombstone of the referrer before the conversion, only the friend loses and regains credit', async () => {
     const story = await invitation();
-    await leaveTombstone(story.server, story.referrer);
+    await makeTombstone(story.server, story.referrer);
     await onDay(story, 0, purchase(story.stripe));
     await onDay(story, 10, [story.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
     const referrer = { creditUntil: null, creditHeldAt: null };
@@ -793,7 +793,7 @@ describe('a referrer who is gone', () => {
 
   test('with the referrer deleted after the conversion, nothing is taken from or returned to the tombstone', async () => {
     const story = await conversion();
-    await leaveTombstone(story.server, story.referrer);
+    await makeTombstone(story.server, story.referrer);
     await onDay(story, 10, [story.stripe.chargeRefunded({}, { at: daysAfter(10) })]);
     expect(await stateOf(story)).toEqual({ ...reversedOn(10), referrer: HOLDS.referrer });
     await onDay(story, 12, [story.stripe.refundFailed({}, { at: daysAfter(12) })]);
@@ -840,7 +840,7 @@ describe('credit that is spent', () => {
   });
 });
 
-describe('the stories of docs/how-it-works.md that take days back', () => {
+describe('how days add up when some are taken back', () => {
   test('a buyer granted 45 on day 0 while paying and refunded on day 20 loses 45, a free referrer 25', async () => {
     const story = await conversion();
     await onDay(story, 20, [story.stripe.chargeRefunded({}, { at: daysAfter(20) })]);

@@ -105,7 +105,7 @@ test('when a month passes in the sandbox, it passes in the server: plans renew, 
   });
 });
 
-test('on the way through two months people are reminded in time, and then their access ends', async () => {
+test('as two months pass, people are reminded in time, and then their access ends', async () => {
   const app = await startApp(await emptyFolder());
   const { ann } = await twoFriends(app);
   await app.direct('pass_month');
@@ -118,7 +118,7 @@ test('on the way through two months people are reminded in time, and then their 
   expect(mail).toMatch(/Your free days have ended[^]*?24 February 2027 at 09:00 UTC/);
 });
 
-test('time passes until the next thing happens to a plan, over a year too', async () => {
+test('time can be passed until the next event of a plan, even a year away', async () => {
   const app = await startApp(await emptyFolder());
   const ann = await signUp(app, 'ann@example.com');
   await ann.pay();
@@ -235,7 +235,7 @@ test('webhooks lost while time passes are found at their time', async () => {
   expect((await app.cli('doctor')).code).toBe(0);
 });
 
-test('webhooks that were to be lost are delivered after all', async () => {
+test('losing the next webhooks can be called off', async () => {
   const app = await startApp(await emptyFolder());
   const ann = await signUp(app, 'ann@example.com');
   await app.direct('lose_next');

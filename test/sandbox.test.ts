@@ -334,8 +334,8 @@ describe('a subscription in the sandbox', () => {
     const started = await start(receiver.url);
     const { subscription, portal } = await subscribe(started);
     receiver.events.length = 0;
-    const again = await press(portal, { action: 'cancel_at_period_end' });
-    expect(again.status).toBe(303);
+    const cancelled = await press(portal, { action: 'cancel_at_period_end' });
+    expect(cancelled.status).toBe(303);
     await press(portal, { action: 'cancel_at_period_end' });
     await delivered(started.sandbox);
     const updated = only(receiver.events, 'customer.subscription.updated').data;

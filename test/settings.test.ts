@@ -13,7 +13,7 @@ import {
   cookiesOf,
   daysAfter,
   deliverAll,
-  leaveTombstone,
+  makeTombstone,
   logInAgain,
   PASSWORD,
   postForm,
@@ -66,7 +66,7 @@ test('each invitation shows what became of it, and only a masked address of the 
   server.clock.now = new Date(daysAfter(45).getTime() + 1000);
   expect(await words(server, ann)).toContain('Active credits 0 ');
   expect(await words(server, ann)).not.toContain('It counts under Active credits');
-  await leaveTombstone(server, friend);
+  await makeTombstone(server, friend);
   expect(await words(server, ann)).toContain(
     'A friend joined and has since deleted their account. First payment',
   );

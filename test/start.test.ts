@@ -566,9 +566,9 @@ test("a newcomer's first try: with no settings, two people, a link and a payment
   await bob.post(portal, { action: 'cancel_now' });
   expect(await bob.become('free')).toMatchObject({ ...rich, subscription: { status: 'canceled' } });
 
-  const audit = await ended(await startProgram('cli', ['user', 'bob@example.com'], {}, folder));
-  expect(audit.code).toBe(0);
-  expect(audit.stdout).toMatch(/^subscription +canceled, monthly$/m);
+  const shown = await ended(await startProgram('cli', ['user', 'bob@example.com'], {}, folder));
+  expect(shown.code).toBe(0);
+  expect(shown.stdout).toMatch(/^subscription +canceled, monthly$/m);
 });
 
 const hasIpv6 = Object.values(networkInterfaces()).some((all) =>

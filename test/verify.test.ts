@@ -84,7 +84,7 @@ describe('without mail', () => {
     expect(await server.db.resetLink.count()).toBe(1);
   });
 
-  test('a changed address is told to Stripe, for every customer', async () => {
+  test('Stripe is told of a changed address, for every customer', async () => {
     const server = await startTestServer();
     const ann = await newcomer(server);
     await deliverAll(server, [buyer(ann.id).checkoutCompleted(), buyer(ann.id).checkoutCompleted()]);
@@ -212,7 +212,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server, 'mail.prove-address')).toHaveLength(3);
   });
 
-  test('a sign-up that makes no account takes none of its mails', async () => {
+  test('a sign-up that makes no account uses up none of its emails', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     for (let n = 0; n < 6; n += 1)
@@ -251,7 +251,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server, 'mail.prove-address')).toHaveLength(3);
   });
 
-  test('a refused change to it takes none of its mails, so nobody can use them up unseen', async () => {
+  test('a refused change to it uses up none of its emails, so nobody can use them up unseen', async () => {
     const server = await startTestServer(MAIL);
     const eve = await signUp(server, 'eve@example.com');
     const ask = async () => (await askFor(server, eve, 'ann@example.com', 'wrong password')).statusCode;
@@ -267,7 +267,7 @@ describe('a new address (design: rule 12)', () => {
     ['/settings/address', { email: 'new@example.com' }],
     ['/settings/password', { newPassword: NEW_PASSWORD }],
     ['/settings/delete', {}],
-  ])('a wrong password at %s takes none of its mails', async (path, fields) => {
+  ])('a wrong password at %s uses up none of its emails', async (path, fields) => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     for (let n = 0; n < 5; n += 1) {
@@ -278,7 +278,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server)).toHaveLength(2);
   });
 
-  test('proofs are tried 30 times by one client', async () => {
+  test('one client can try 30 proofs', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     const path = await provePath(server, ann);
@@ -752,7 +752,7 @@ describe('mail about the account', () => {
   });
 });
 
-describe('a changed address is told to Stripe', () => {
+describe('Stripe is told of a changed address', () => {
   async function newSubscriber() {
     const world = await startWorld();
     const ann = await newcomer(world);

@@ -8,7 +8,7 @@ import {
   deliverAll,
   domainRows,
   deliverRaw,
-  leaveTombstone,
+  makeTombstone,
   sign,
   signUp,
   START,
@@ -229,7 +229,7 @@ describe('events that are not about our users', () => {
 
   test('a checkout of a user who is only a tombstone is ignored', async () => {
     const { server, friend, stripe } = await invitation();
-    await leaveTombstone(server, friend);
+    await makeTombstone(server, friend);
     expect((await deliver(server, stripe.checkoutCompleted())).json()).toMatchObject({ status: 'ignored' });
     expect(await server.db.customer.count()).toBe(0);
   });

@@ -37,7 +37,7 @@ describe('stacking (design: rule 4)', () => {
   });
 });
 
-describe('the stories of docs/how-it-works.md (design: rule 8)', () => {
+describe('how days add up (design: rule 8)', () => {
   test.each<{ story: string; moves: Move[]; is: CreditBalance }>([
     {
       story: 'pays from day 0, grant on day 10: credit is held',

@@ -4,7 +4,7 @@ import { runCli } from './process.ts';
 import type { CliOutcome } from './process.ts';
 import { SESSION_SECRET, WEBHOOK_SECRET } from './server.ts';
 
-/** Which database the command line works on, and what its environment says besides. */
+/** The database a command uses, and further environment variables. */
 export interface Place {
   databaseUrl: string;
   env?: Record<string, string>;

@@ -1,10 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 
-/**
- * A free port of this machine, below those that it gives to outgoing connections: one of these could take it before a
- * server does.
- */
+/** A free port below the ephemeral range, so that no outgoing connection can take it before the server does. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(10_081, 30_000);

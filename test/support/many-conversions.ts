@@ -4,8 +4,8 @@ import { DAY } from './server.ts';
 import type { Person, TestServer } from './server.ts';
 
 /**
- * Gives a new account many friends who signed up and paid one second after the other, starting at `from`: the rows of
- * the referrer's side.
+ * Gives a new account many friends who signed up and paid one second after the other, starting at `from`. Writes only
+ * the referrer's rows.
  */
 export async function giveConversions(
   { db }: TestServer,

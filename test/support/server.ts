@@ -47,7 +47,7 @@ export function clientOf({ stripe }: Pick<TestServer, 'stripe'>): Stripe {
   return stripe;
 }
 
-/** A server that refuses no work because the machine is busy, which it is during the tests. */
+/** Bounds that never refuse work for slowness, because the machine is busy during the tests. */
 export const PATIENT: Bounds = { ...BOUNDS, delayMs: 60_000 };
 
 /**
@@ -177,7 +177,7 @@ export function deleteAccount(
 }
 
 /** Makes an account a tombstone without going through its deletion. */
-export async function leaveTombstone(
+export async function makeTombstone(
   { db, clock }: Pick<TestServer, 'db' | 'clock'>,
   { id }: Pick<Person, 'id'>,
   deletedAt = clock.now,

@@ -98,7 +98,7 @@ export function paymentOf({ sandbox }: World, subscription: string, which = 0): 
   return payment?.payment.payment_intent ?? '';
 }
 
-/** The next first invoice cannot be voided, because the bank is deciding about its payment. */
+/** Makes the next voiding of a first invoice fail, as while its bank is about to approve it. */
 export function letBankDecide(world: World): void {
   const stillOpen = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
   vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);

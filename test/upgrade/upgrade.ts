@@ -12,7 +12,7 @@ import { startPostgresql } from '../support/postgresql-server.ts';
 // `npm run test:upgrade -- REF` checks that this checkout can take over the databases of an older version. The version
 // REF fills databases on both engines with the demo and random stories, and records what `explain` says about each
 // account. This checkout migrates the databases and records it again: both must be equal but for the wording, and
-// `doctor` must have no new findings. RUNS and SEED in the environment choose the stories.
+// so must the findings of `doctor`. RUNS and SEED in the environment choose the stories.
 
 const HERE = join(import.meta.dirname, '../..');
 const RUNS = Number(process.env['RUNS'] ?? 40);
