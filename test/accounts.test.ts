@@ -427,7 +427,8 @@ test.each([
     wrongPassword,
   ],
   ['without a password', { email: 'new@example.com' }, 400, 'address-password-error'],
-  ['to an empty one', { email: 'new', currentPassword: PASSWORD }, 400, bad],
+  ['to an empty one', { email: '', currentPassword: PASSWORD }, 400, bad],
+  ['to one without an @', { email: 'new', currentPassword: PASSWORD }, 400, bad],
   [
     'to one that another account has',
     { email: 'BOB@example.com', currentPassword: PASSWORD },

@@ -2,7 +2,7 @@ import { describe, expect, inject, test } from 'vitest';
 
 import { examine } from '../src/operator/doctor.ts';
 import { invitedFriend } from './support/invited-friend.ts';
-import { seededRandom, shuffled } from './support/seeded-random.ts';
+import { SEED, seededRandom, shuffled } from './support/seeded-random.ts';
 import { daysAfter, deliver, signUp, START, startTestServer, userRow } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
 
@@ -154,14 +154,14 @@ describe('a referral is reversed exactly while no subscription holds, whatever a
       const friend = await signUp(server, `friend${order}@example.com`, referrer.code);
       const inOrder = story.events(friend.id);
       const events = order === 0 ? inOrder : order === 1 ? inOrder.toReversed() : shuffled(draw, inOrder);
-      const told = events.map((event) => (event as { type: string }).type).join(', ');
+      const why = `SEED=${SEED}: ${events.map((event) => (event as { type: string }).type).join(', ')}`;
       for (const event of events) expect((await deliver(server, event)).statusCode).toBe(200);
 
       const referral = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
-      expect(referral, told).toMatchObject({ convertedAt: now, reversedAt: story.holds ? null : now });
+      expect(referral, why).toMatchObject({ convertedAt: now, reversedAt: story.holds ? null : now });
       const left = story.holds ? daysAfter(145) : now;
-      expect(await userRow(server, friend.id), told).toMatchObject({ tier: story.tier, creditUntil: left });
-      expect(await userRow(server, referrer.id), told).toMatchObject({ tier: 'free', creditUntil: left });
+      expect(await userRow(server, friend.id), why).toMatchObject({ tier: story.tier, creditUntil: left });
+      expect(await userRow(server, referrer.id), why).toMatchObject({ tier: 'free', creditUntil: left });
     }
     const findings = await examine(server.db, { clawbackDays: 30, now });
     expect(findings.filter(({ check }) => check !== 'one-subscription')).toEqual([]);
