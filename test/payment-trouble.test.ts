@@ -198,6 +198,23 @@ describe('the next attempt', () => {
   });
 });
 
+test('a trial whose card failed is told of, although an older plan has ended', async () => {
+  const { server, stripe } = await subscriber();
+  const customer = { customer: stripe.customer };
+  const trial = { ...customer, trial_end: epoch(daysAfter(38)), created: epoch(daysAfter(31)) };
+  const second = buyer();
+  await deliverAll(server, [
+    stripe.ended(daysAfter(31)),
+    second.created({ ...trial, status: 'trialing' }, { at: daysAfter(31) }),
+    second.updated({ ...trial, status: 'active' }, { at: daysAfter(38) }),
+    second.updated({ ...trial, status: 'past_due' }, { at: daysAfter(39) }),
+  ]);
+  server.clock.now = daysAfter(39);
+  expect(await troubleOn(server, '/', await logInAgain(server, { email: 'ann@example.com' }))).toContain(
+    'Your first payment failed.',
+  );
+});
+
 describe('why a plan ended', () => {
   test('is not taken from a snapshot that is older than what is known', async () => {
     const { server, stripe, row } = await subscriber();

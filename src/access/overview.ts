@@ -75,14 +75,18 @@ export function shownOf(subscriptions: readonly Subscription[]): Subscription | 
 
 const TIER_ORDER = ['paid', 'trial', 'free'];
 
-/** By tier, `active` before `past_due`, then the newest by its own `created`, then by id. */
+/** By tier; of paid ones, `active` before `past_due`; then the newest by its own `created`, then by id. */
 function byImportance(a: Subscription, b: Subscription): number {
   return (
     TIER_ORDER.indexOf(tierOf(a)) - TIER_ORDER.indexOf(tierOf(b)) ||
-    Number(a.status === 'past_due') - Number(b.status === 'past_due') ||
+    Number(isPaidLate(a)) - Number(isPaidLate(b)) ||
     (b.createdAt?.getTime() ?? 0) - (a.createdAt?.getTime() ?? 0) ||
     a.id.localeCompare(b.id)
   );
+}
+
+function isPaidLate(subscription: Subscription): boolean {
+  return subscription.status === 'past_due' && tierOf(subscription) === 'paid';
 }
 
 /** The plan of a subscription; null when its price is not ours. */
