@@ -251,6 +251,27 @@ test('migrate-to brings a source of an older version up to date and copies it in
 });
 
 describe('migrate-to refuses and copies nothing', () => {
+  test('into a database that an older version uses, and does not migrate it', async () => {
+    const target = await newDatabase();
+    const { run, rows } = await otherConnection({ databaseUrl: target });
+    const newest = `SELECT MAX("migration_name") AS "name" FROM "_prisma_migrations"`;
+    const [row] = await rows(newest);
+    await run(`DELETE FROM "_prisma_migrations" WHERE "migration_name" = '${String(row?.['name'])}'`);
+    expect(await refusal(await smallSource(), target)).toBe(
+      'An older version of Tandem uses this database. Choose an empty one; createdb creates one.',
+    );
+    expect(await rows(newest)).not.toEqual([row]);
+  });
+
+  test('and says that the source was migrated all the same', async () => {
+    const target = await newDatabase();
+    const { run } = await otherConnection({ databaseUrl: target });
+    await run(`INSERT INTO "Setting" VALUES ('theirs', 'x')`);
+    expect(await refusal(await olderSource(), target)).toMatch(
+      /createdb creates one\. The SQLite file was migrated to this version, so servers of an older version cannot use it any more\.$/,
+    );
+  });
+
   test('migrate-to refuses a target that has rows', async () => {
     const target = await newDatabase();
     const { run } = await otherConnection({ databaseUrl: target });

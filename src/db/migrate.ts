@@ -8,8 +8,12 @@ import * as engine from '@prisma/schema-engine-wasm/schema_engine_bg';
 
 import { PlainError } from '../plain-error.ts';
 
-/** What to do with pending migrations. Only servers and `migrate` apply them: a server of an older version may be running. */
-export type Pending = 'apply' | 'refuse';
+/**
+ * What to do with pending migrations. `apply`: servers, `migrate`, and `migrate-to` in its source. `create`: apply them to an
+ * empty database only (`migrate-to` in its target). `refuse`: other commands, because servers of an older version may be
+ * using the database.
+ */
+export type Pending = 'apply' | 'create' | 'refuse';
 
 const NO_FILTER = { externalTables: [], externalEnums: [] };
 
@@ -43,6 +47,10 @@ export async function migrate(
   refuseNewer(applied, known);
   if (applied.length === known.length && applied.every(({ finished }) => finished)) return [];
   if (pending === 'refuse') refuseOlder(applied, known);
+  if (pending === 'create' && applied.length > 0)
+    throw new PlainError(
+      'An older version of Tandem uses this database. Choose an empty one; createdb creates one.',
+    );
   return migratingAlone(adapterFactory, () => applyPending(adapterFactory, folder, known));
 }
 

@@ -26,7 +26,7 @@ export const COMMAND_WAIT_MS = 30_000;
 const DATA_FOLDER = './data';
 
 /**
- * Opens the database, whose migrations are all applied then. A missing SQLite file is created with its folder; a
+ * Opens the database with all migrations applied. A missing SQLite file is created with its folder; a
  * PostgreSQL database must exist.
  *
  * @param url `file:` and a path, relative to the working directory or absolute, or `postgresql://…`

@@ -45,22 +45,23 @@ interface Content {
 
 /**
  * `migrate-to`: copies everything from the configured SQLite database into an empty PostgreSQL database, in one
- * transaction and from one state of the source. Every row is compared before the commit. Migrations are applied to
- * both databases first.
+ * transaction and from one state of the source. Every row is compared before the commit. The target gets its tables, and
+ * pending migrations are applied to the source, before that.
  *
  * @param url the target, `postgresql://…`
  * @throws PlainError when it fails; nothing was copied then, unless the connection broke during the commit
  */
 export async function migrateTo(config: Config, url: string): Promise<CommandResult> {
   const path = await sourcePath(config, url);
-  const isUpgraded = await prepareSource(config.databaseUrl);
   await prepareTarget(url);
+  const isUpgraded = await prepareSource(config.databaseUrl);
   const source = new Database(path, { readonly: true, fileMustExist: true, timeout: COMMAND_WAIT_MS });
   try {
     const copied = await inOneTransaction(url, (tx) => copyEverything(source, tx));
     return summarise(copied, isUpgraded, await whichSecret(config));
   } catch (error) {
-    throw explain(error);
+    const explained = explain(error);
+    throw isUpgraded && explained instanceof PlainError ? alsoUpgraded(explained) : explained;
   } finally {
     source.close();
   }
@@ -96,7 +97,7 @@ async function prepareSource(url: string): Promise<boolean> {
 
 async function prepareTarget(url: string): Promise<void> {
   try {
-    await (await openDatabase(url)).db.$disconnect();
+    await (await openDatabase(url, COMMAND_WAIT_MS, 'create')).db.$disconnect();
   } catch (error) {
     if (!(error instanceof PlainError)) throw error;
     // The failure is about the target, but the message names DATABASE_URL, which is the source.
@@ -319,6 +320,12 @@ function explain(error: unknown): unknown {
   }
   return nothingCopied(
     `${sentence(error.cause.originalMessage ?? error.message)} Correct the cause and try again.`,
+  );
+}
+
+function alsoUpgraded({ message }: PlainError): PlainError {
+  return new PlainError(
+    `${message} The SQLite file was migrated to this version, so servers of an older version cannot use it any more.`,
   );
 }
 
