@@ -344,6 +344,19 @@ describe('a trial is given once for each address (design: rule 11)', () => {
     expect(page.body).toContain('Manage billing');
     await expectSound(server);
 
+    const { id } = await server.db.subscription.findFirstOrThrow({
+      where: { customer: { userId: first.id } },
+    });
+    const cancels = async (isCancelled: boolean) => {
+      await server.merchant.subscriptions.update(id, { cancel_at_period_end: isCancelled });
+      await deliverWaiting(server);
+      return (await server.app.inject({ url: '/settings', headers: { cookie: first.cookie } })).body;
+    };
+    const cancelled = await cancels(true);
+    expect(cancelled).toMatch(/The plan ends on <time [^>]*>17 January 2027<\/time>, and nothing is charged/);
+    expect(cancelled).not.toContain('Your plan starts on');
+    await cancels(false);
+
     await passTime(server, 8 * DAY);
     await deliverWaiting(server);
     expect(await userRow(server, first.id)).toMatchObject({ tier: 'paid' });
