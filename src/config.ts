@@ -207,7 +207,7 @@ const VARIABLES = {
       .trim()
       .regex(/^[^\p{Cc}<>"]{1,60}$/u)
       .default('Tandem'),
-    'a name of 1 to 60 characters',
+    'a name of 1 to 60 characters without <, > or "',
   ],
   TERMS_URL: [z.string().refine(isWebAddress).optional(), 'an http or https address'],
   PRIVACY_URL: [z.string().refine(isWebAddress).optional(), 'an http or https address'],
@@ -269,7 +269,9 @@ export function checkConfig(env: NodeJS.ProcessEnv): CheckedConfig {
   const production = values.NODE_ENV === 'production' || /^prod/i.test(env['NODE_ENV'] ?? '');
   if (production) problems.push(...refusedInProduction(values, problems));
   const config = configOf(values, production);
-  return { config, problems, warnings: warningsOf(config) };
+  // A value that is wrong was replaced by the default, of which there is nothing to say.
+  const isWrong = (name: VariableName): boolean => problems.some((problem) => problem.name === name);
+  return { config, problems, warnings: warningsOf(config).filter(({ name }) => !isWrong(name)) };
 }
 
 function parse(env: NodeJS.ProcessEnv): { values: Variables; problems: Remark[] } {
@@ -335,7 +337,8 @@ function configOf(values: Variables, production: boolean): Config {
 
 /** In the sandbox, mail goes to its mailbox unless a mail server is set. */
 function mailOf({ SMTP_URL, MAIL_FROM, BRAND }: Variables, sandbox: boolean): MailConfig | null {
-  if (SMTP_URL !== undefined && MAIL_FROM !== undefined) return { smtpUrl: SMTP_URL, from: MAIL_FROM };
+  // Without MAIL_FROM the server does not start.
+  if (SMTP_URL !== undefined) return { smtpUrl: SMTP_URL, from: MAIL_FROM ?? '' };
   return sandbox ? { smtpUrl: null, from: MAIL_FROM ?? `${BRAND} <tandem@localhost.localdomain>` } : null;
 }
 

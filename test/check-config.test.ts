@@ -146,6 +146,17 @@ test.each<[name: string, env: Record<string, string>]>([
   },
 );
 
+test.each<[name: string, env: Record<string, string>]>([
+  ['MAIL_FROM', { ...PRODUCTION, MAIL_FROM: '', OPERATOR_EMAIL: 'ops@tandem.test' }],
+  ['TRUST_PROXY', { ...PRODUCTION, TRUST_PROXY: '1' }],
+  ['STRIPE_API_KEY', { ...PRODUCTION, NODE_ENV: '', STRIPE_API_KEY: 'key' }],
+])('nothing is said to be missing because %s is wrong', async (name, env) => {
+  const { of } = await told({ DATABASE_URL, ...env });
+  expect(of(name)).toMatchObject({ warning: null, effect: 'The server does not start.' });
+  expect(of(name).problem).not.toBeNull();
+  expect(checkConfig(env).warnings).toEqual([]);
+});
+
 test('check-config says that the sandbox is on', async () => {
   const { code, of } = await told({ DATABASE_URL });
   expect(code).toBe(0);

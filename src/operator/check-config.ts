@@ -160,7 +160,7 @@ function describeVariable(
     from: set ? (fromFile.has(name) ? '.env' : 'environment') : byDefault === null ? null : 'default',
     // An invalid value could be anything, even a misplaced password, so it is not shown.
     value: set ? (problem === null ? shown(name, given, config) : null) : byDefault,
-    effect: withoutStripeSecrets(EFFECTS[name](config)),
+    effect: problem === null ? withoutStripeSecrets(EFFECTS[name](config)) : 'The server does not start.',
     problem,
     warning: of(warnings),
   };
