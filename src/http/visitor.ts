@@ -42,8 +42,8 @@ export function recogniseVisitors(app: FastifyInstance, context: AppContext): vo
 }
 
 /**
- * Follows a referral code. The visitor's first code is remembered. `request.flash` says that a code is unknown, or what
- * it means for someone who has an account.
+ * Follows a referral code. The visitor's first code is remembered. For someone who has an account, `request.flash` says
+ * what it means for them.
  *
  * @param code the code in the link they follow now, or null
  */
@@ -66,13 +66,8 @@ export async function followInvitation(
   }
   if (code === null) return;
   const referrer = await findReferrer(context.db, code);
-  if (!referrer) {
-    request.flash = 'unknown-code';
-    return;
-  }
+  if (!referrer) return;
   request.invitationCode = referrer.code;
-  // The same request may have held an unknown code, too: other sites add a `ref` of their own to links.
-  request.flash = null;
   setInvitation(request, reply, referrer.code);
 }
 
