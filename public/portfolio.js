@@ -88,7 +88,7 @@ function keep() {
     localStorage.setItem(KEPT, JSON.stringify(portfolio));
   } catch {
     $('status').textContent +=
-      ' But this browser could not save it: its storage is full or blocked. Export it before you leave.';
+      ' But this browser could not save the change: its storage is full or blocked. Export your portfolio before you leave.';
   }
 }
 

@@ -320,10 +320,12 @@ test('each line that is left out is named with its reason', () => {
   ]);
 });
 
-test('a holding with a number that is too large says so', () => {
+test('a file in which a number is too large says which holding it is', () => {
   const holdings = [{ symbol: 'A', quantity: 2e12, price: 1, note: '' }];
   const document = { format: 'tandem-portfolio', version: 1, currency: 'EUR', holdings };
-  expect(() => readDocument(JSON.stringify(document))).toThrow('Holding 1: This number is too large');
+  expect(() => readDocument(JSON.stringify(document))).toThrow(
+    'Holding 1 cannot be read: its quantity is not a number above 0, or is too large.',
+  );
 });
 
 describe('our own export', () => {

@@ -397,18 +397,31 @@ describe('why a referral has or has not converted, and what comes next', () => {
     expect(referral?.says).toMatch(/; taken back on .* because the dispute was lost$/);
   });
 
+  test.each([
+    ['0', 'Nothing takes the days back, because REFERRAL_CLAWBACK_DAYS is 0.'],
+    [
+      '7',
+      'A full refund of their first payment within 7 days, or the loss of a dispute opened by then, can take the days back.',
+    ],
+  ])('converted, with REFERRAL_CLAWBACK_DAYS=%s, before an invoice is known', async (days, next) => {
+    const { server, referrer, stripe } = await oneFriend();
+    await deliverAll(server, [stripe.created()]);
+    const context = commandContext(server, { REFERRAL_CLAWBACK_DAYS: days });
+    expect((await explain(context, referrer.email)).json).toMatchObject({ invited: [{ next }] });
+  });
+
   test('reversed because a first invoice of zero arrived late', async () => {
     const all = await oneFriend();
     await deliverAll(all.server, [all.stripe.created(), all.stripe.invoicePaid({ amount_paid: 0 })]);
     const { story: of, text } = await explained(all.server, all.referrer);
     expect(of.invited).toMatchObject([
       {
-        says: expect.stringMatching(/because no money had moved$/) as string,
+        says: expect.stringMatching(/because no payment was ever collected$/) as string,
         next: 'The days are returned with the first paid invoice.',
       },
     ]);
     expect(text).toContain(
-      '45 days taken back because the first payment of friend@example.com moved no money',
+      '45 days taken back because no money arrived for the first payment of friend@example.com',
     );
   });
 

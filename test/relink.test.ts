@@ -451,7 +451,9 @@ describe('a first payment that awaits the bank’s approval', () => {
   test('is named to the operator when it cannot be ended yet', async () => {
     const { world, id, statusOf, moved } = await movedTo('ben');
     letBankDecide(world);
-    expect((await moved()).text).toContain(`Cancel it at Stripe: ${id}.`);
+    const { text, json } = await moved();
+    expect(text).toContain(`Cancel it at Stripe: ${id}.`);
+    expect(json).toMatchObject({ toCancelAtStripe: [id] });
     expect(statusOf()).toBe('incomplete');
   });
 
@@ -507,6 +509,7 @@ describe('an open checkout', () => {
     expect(told.text).toContain(
       'The open checkout could not be closed at Stripe yet. A server will try again.',
     );
+    expect(told.json).toMatchObject({ checkoutsClosed: false, toCancelAtStripe: [] });
     refused.mockRestore();
     expect(openSessions(world)).toEqual([session]);
 

@@ -1,7 +1,7 @@
 // @ts-check
 // Tables in text files: those that brokers and spreadsheets write, and our own export.
 
-import { checkHolding, oneEach } from './holdings.js';
+import { checkHolding, oneEach, whyUnreadable } from './holdings.js';
 import { decimalOf, rounded, toNumber } from './numbers.js';
 
 /**
@@ -275,14 +275,6 @@ function guessDecimal(rows, { quantity, price, cost, currentPrice }, separator) 
   return decimalOf(cells, separator === ';' ? ',' : '.');
 }
 
-/** @type {Record<string, string>} */
-const REASONS = {
-  symbol: 'it has no symbol of 1 to 20 characters',
-  quantity: 'its quantity is not a number above 0, or is too large',
-  price: 'its price is not a number, is below 0, or is too large',
-  note: 'its note is longer than 500 characters',
-};
-
 /**
  * @param {Pick<Table, 'rows'>} table @param {Mapping} mapping @param {Decimal} decimal
  * @returns {{ holdings: Holding[], leftOut: { line: number, reason: string }[] }}
@@ -308,7 +300,7 @@ export function holdingsOf({ rows }, mapping, decimal) {
       note: text('note'),
     });
     if (holding) holdings.push(holding);
-    else leftOut.push({ line, reason: REASONS[Object.keys(errors)[0] ?? ''] ?? 'a number is too large' });
+    else leftOut.push({ line, reason: whyUnreadable(errors) });
   }
   return { holdings: oneEach(holdings), leftOut };
 }

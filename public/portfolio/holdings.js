@@ -69,6 +69,21 @@ export function checkHolding({ symbol, quantity, price, currentPrice, note }) {
   };
 }
 
+/** @type {Record<string, string>} */
+const UNREADABLE = {
+  symbol: 'it has no symbol of 1 to 20 characters',
+  quantity: 'its quantity is not a number above 0, or is too large',
+  price: 'its price is not a number, is below 0, or is too large',
+  currentPrice: 'its current price is not a number, is below 0, or is too large',
+  note: 'its note is longer than 500 characters',
+};
+
+/**
+ * Why a holding in a file cannot be read, without a full stop. `checkHolding` says it to somebody who types.
+ * @param {{ [field in keyof Holding]?: string }} errors at least one
+ */
+export const whyUnreadable = (errors) => UNREADABLE[Object.keys(errors)[0] ?? ''] ?? 'a value is wrong';
+
 /**
  * Reads an exported file, a backup, or what the browser keeps.
  * @param {string} text
@@ -88,13 +103,13 @@ export function readDocument(text) {
     );
   if (!/^[A-Z]{3}$/.test(value.currency))
     throw new Error('The currency is not a code of three capital letters.');
-  if (!Array.isArray(value.holdings)) throw new Error('It has no list of holdings.');
+  if (!Array.isArray(value.holdings)) throw new Error('This portfolio has no list of holdings.');
   if (value.holdings.length > MAX_HOLDINGS)
-    throw new Error(`It has more than ${MAX_HOLDINGS.toLocaleString()} holdings.`);
+    throw new Error(`This portfolio has more than ${MAX_HOLDINGS.toLocaleString()} holdings.`);
   /** @type {Holding[]} */
   const holdings = value.holdings.map((/** @type {object | null} */ row, /** @type {number} */ index) => {
     const { holding, errors } = checkHolding(row ?? {});
-    if (errors) throw new Error(`Holding ${index + 1}: ${Object.values(errors)[0]}`);
+    if (errors) throw new Error(`Holding ${index + 1} cannot be read: ${whyUnreadable(errors)}.`);
     return holding;
   });
   // Older versions of this page kept a symbol in any case, and more than once.

@@ -55,11 +55,14 @@ function addedTo(portfolio, holdings) {
 }
 
 function added(all, both) {
-  if (both === 0) return `${counted(all)} added.`;
-  const known = `${both === 1 ? 'a symbol' : 'symbols'} that you already had: the quantities were added and the prices paid averaged.`;
-  return both === all
-    ? `${counted(all)} added to ${known}`
-    : `${counted(all)} added. ${number(both)} of them went to ${known}`;
+  if (both === 0) return `${counted(all)} imported.`;
+  const which =
+    both === all ? (all === 1 ? 'this symbol' : 'these symbols') : `${number(both)} of these symbols`;
+  const their =
+    both === 1
+      ? 'the quantity was added, and the price paid averaged'
+      : 'the quantities were added, and the prices paid averaged';
+  return `${counted(all)} imported. You already had ${which}: ${their}.`;
 }
 
 /** The person checks which column is which; nothing is changed before they choose to. */

@@ -27,8 +27,8 @@ export async function changePassword(
   if (!verified) return null;
   const passwordHash = await hashPassword(typed.newPassword);
   return inTransaction(db, now, async (tx) => {
-    // The password changed or the account was deleted while we hashed.
     const user = await lockVerified(tx, verified);
+    // The password was changed or the account deleted while we hashed.
     if (!user) return null;
     await setPassword(tx, userId, passwordHash);
     await endResetLinks(tx, user);

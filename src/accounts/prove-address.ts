@@ -76,7 +76,7 @@ export async function proveAddress(
   if (typeof ended === 'string') return ended;
   return inTransaction(db, now, async (tx) => {
     const other = await reserveAddress(tx, address);
-    // Lock users in order of their ids, as everywhere, to avoid deadlocks.
+    // Lock users in order of their ids, to avoid deadlocks.
     const locked = new Map<string, User>();
     for (const id of [prover.id, ...(other === null ? [] : [other])].toSorted()) {
       const row = await lockUser(tx, id);

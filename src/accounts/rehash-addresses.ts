@@ -10,7 +10,7 @@ const TO_REHASH = 'rehashAddresses';
 /** Accounts in one transaction, which must not take longer than any other. */
 const PAGE = 100;
 
-/** The addresses whose hashes have ever been made differently: Gmail's with their dots, and those that begin with a +. */
+/** Addresses that an earlier version hashed differently: at Gmail with their dots, and without what follows a leading +. */
 const CHANGED = [
   { email: { endsWith: '@gmail.com' } },
   { email: { endsWith: '@googlemail.com' } },
@@ -18,7 +18,7 @@ const CHANGED = [
 ];
 
 /**
- * Hashes addresses again, once, after a migration that changes how. If two accounts turn out to have the same address,
+ * Hashes these addresses again, once, after a migration that changes how addresses are hashed. If two accounts turn out to have the same address,
  * the first keeps its referral and trial. Former addresses and those of deleted accounts are no longer known, so their
  * hashes stay.
  *

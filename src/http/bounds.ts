@@ -31,7 +31,7 @@ export interface Bounds {
   refusalsOfNetwork: number;
   /** Refuse a network's connections after it closed this many while a request waited. Not applied behind a proxy. */
   abandonedOfNetwork: number;
-  /** How long each of these is counted, from the first one, and how long the network is then refused. */
+  /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
   /** Requests of one network, except webhooks. Those that report the server's state are counted separately from others. */
   requests: { underWay: number; waiting: number };

@@ -119,8 +119,8 @@ interface CountByNetwork {
 }
 
 /**
- * Counts something of each network, for `forMs` from the first one. When the limit is reached, the count stays for as
- * long again.
+ * Counts something of each network in a span of `forMs` from the first one. Once the limit is reached, each further one
+ * begins the span anew.
  */
 function countByNetwork(limit: number, forMs: number): CountByNetwork {
   const counts = new Map<string, { count: number; forget: NodeJS.Timeout }>();

@@ -13,7 +13,7 @@ import { networkOf } from './network.ts';
 /** Default window of a limit. It begins with the first try. */
 const WINDOW_SECONDS = 10 * 60;
 
-/** Tries allowed in one window. A network is a client's address (`networkOf`). */
+/** Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
   failedLogInsOfAccount: 50,

@@ -19,7 +19,7 @@ export interface PaymentTrouble {
   remedy: 'card' | 'plan';
 }
 
-/** Pages say for this long why a plan ended, s. */
+/** How long pages explain why a plan ended, s. */
 const TELLING_SECONDS = 30 * DAY_SECONDS;
 
 /** Why Stripe ended a plan that its owner did not cancel. */

@@ -123,7 +123,7 @@ function explainConverted(
     case 'unpaid':
       return story(
         'reversed',
-        `${reversed} because no money had moved`,
+        `${reversed} because no payment was ever collected`,
         'The days are returned with the first paid invoice.',
       );
     case 'moved':
@@ -138,12 +138,14 @@ function explainConverted(
 }
 
 function whatUndoesIt(referral: ReferralFacts, clawbackDays: number, now: Date): string {
+  if (clawbackDays === 0) return 'Nothing takes the days back, because REFERRAL_CLAWBACK_DAYS is 0.';
   // The conversion rests on the earliest payment that has not gone back.
   const remaining = subscriptionsOf(referral).map(({ provenAt, invoices }) => ({
     invoices: provenAt ? invoices.filter((invoice) => !hasGoneBack(invoice, clawbackDays)) : [],
   }));
   const first = firstPaymentOf(remaining);
-  if (!first) return 'A full refund or a lost dispute of their first payment takes the days back.';
+  if (!first)
+    return `A full refund of their first payment within ${counted(clawbackDays, 'day')}, or the loss of a dispute opened by then, can take the days back.`;
   const clawbackUntil = addSeconds(first.paidAt, clawbackDays * DAY_SECONDS);
   const until = isoText(clawbackUntil);
   return clawbackUntil >= now

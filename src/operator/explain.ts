@@ -275,7 +275,7 @@ function whyTaken(reason: ReversalReason | null, payment: string): string {
     case 'dispute':
       return `the dispute about ${payment} was lost`;
     case 'unpaid':
-      return `${payment} moved no money`;
+      return `no money arrived for ${payment}`;
     case 'moved':
       return `${payment} belongs to another account`;
     case null:

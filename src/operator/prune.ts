@@ -21,7 +21,7 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
     `${counted(resetLinks, 'expired reset link')}, and ` +
     `${counted(outboxItems, 'old email or change at Stripe', 'old emails and changes at Stripe')}.` +
     (isLogEmpty ? '' : ' The write-ahead log could not be emptied, because the database is busy.');
-  return { text, json: pruned };
+  return { text, json: { ...pruned, writeAheadLogEmptied: isLogEmpty } };
 }
 
 /** Rows per transaction: few, so that servers never wait long for the lock. */

@@ -70,7 +70,7 @@ export async function relink(
   const ids = second.map(({ id }) => id).join(', ');
   return {
     text: [text, ...(isClosed ? [] : [STILL_OPEN]), ...(isEnded ? [] : [stillPending(ids)])].join('\n'),
-    json,
+    json: { ...json, checkoutsClosed: isClosed, toCancelAtStripe: isEnded ? [] : second.map(({ id }) => id) },
   };
 }
 
@@ -79,7 +79,7 @@ const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A serve
 const stillPending = (ids: string): string =>
   `A first payment still awaits its bank's approval, and would make this account pay twice. Cancel it at Stripe: ${ids}.`;
 
-/** Patience with Stripe, ms. The move is done; only its report waits. */
+/** How long Stripe may take to close a checkout, ms. The move is committed by then. */
 const TIMEOUT_MS = 5_000;
 
 /** Closes checkouts at Stripe without waiting for the server's outbox, which tries again if this fails. */
@@ -149,7 +149,7 @@ function movable({ rows }: Unit, customerId: string, to: User) {
 async function report(
   db: Db,
   moved: { customerId: string; fromId: string | null; to: User; changes: readonly Consequence[] },
-): Promise<CommandResult> {
+) {
   const { customerId, fromId, to, changes } = moved;
   const ids = [to.id, ...changes.map(({ userId }) => userId), ...(fromId === null ? [] : [fromId])];
   const users = await db.user.findMany({ where: { id: { in: ids } }, select: { id: true, email: true } });

@@ -67,7 +67,7 @@ async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
 }
 
 /**
- * The customer that a Stripe id leads to according to our rows; null when they do not tell. A customer's id is returned
+ * The customer that a Stripe id leads to according to our rows; null when they do not say. A customer's id is returned
  * unchecked.
  */
 async function customerInDatabase(db: Db, id: string): Promise<string | null> {

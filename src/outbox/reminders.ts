@@ -10,8 +10,7 @@ import type { NewItem } from './queue.ts';
 const REMINDER_SECONDS = 7 * DAY_SECONDS;
 
 /**
- * Send no mail about days that ended longer ago than this, s. The server was off then, or did not send mail
- * yet.
+ * Send no mail about days that ended longer ago than this, s: the server was off at the time, or mail was not set up.
  */
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 

@@ -217,7 +217,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.days-running': (_data, { brand, publicUrl, facts: { user }, now }) => ({
     subject: `Your free days are counting down and last until ${dateOf(user?.creditUntil)}`,
     paragraphs: [
-      // The plan may have ended, moved to another account, or be waiting for a payment that failed.
+      // The plan may have ended or moved to another account, or its payment may have failed.
       `You no longer have a paid plan on ${brand}, so the free days that were paused are counting down now.`,
       `You have paid access until ${dateOf(user?.creditUntil)}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left. Nothing is charged.`,
     ],

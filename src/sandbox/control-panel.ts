@@ -206,9 +206,11 @@ function bankActs(context: Context, customer: string | null): Act[] {
   const dispute = lastDispute(state, known.id);
   for (const outcome of ['lost', 'won'] as const) {
     if (dispute !== undefined && canBecome(dispute, outcome)) {
-      const kept =
-        dispute.status === 'lost' ? 'the seller gets the money back' : 'the seller keeps the money';
-      const side = outcome === 'won' ? kept : 'the money goes back';
+      // The money went back when the dispute was lost, and stays there during an appeal.
+      const isGone = dispute.status !== 'needs_response';
+      const won = isGone ? 'the seller gets the money back' : 'the seller keeps the money';
+      const lost = isGone ? 'nothing changes' : 'the money goes back';
+      const side = outcome === 'won' ? won : lost;
       acts.push({
         action: `dispute_${outcome}`,
         label: `Close the dispute as ${outcome}: ${side}`,

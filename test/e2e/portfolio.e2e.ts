@@ -248,7 +248,7 @@ test("any broker's file is imported after its columns were checked and corrected
   await importFile(page, 'depot.csv', file);
   await dialog.getByLabel('Price paid per unit').selectOption({ label: 'Then (120,00)' });
   await dialog.getByRole('button', { name: 'Add to my holdings' }).click();
-  await said(page, '2 holdings added. 1 of them went to a symbol that you already had');
+  await said(page, '2 holdings imported. You already had 1 of these symbols: the quantity was added');
   expect(JSON.parse(await exported(page, 'Export as JSON'))).toMatchObject({
     holdings: [
       { symbol: 'ACME', quantity: 20, price: 110 },
@@ -281,7 +281,7 @@ test('files are exported and imported, and an invalid file changes nothing', asy
 
   await importFile(page, 'more.csv', 'symbol,quantity,price,note\nNEW,"1",2,"two\nlines"\n');
   await page.getByRole('dialog').getByRole('button', { name: 'Add to my holdings' }).click();
-  await said(page, '1 holding added.');
+  await said(page, '1 holding imported.');
   expect(await symbols(page)).toEqual(['-X', 'ACME', 'NEW']);
 
   const replaceBy = async (name: string, text: string): Promise<void> => {

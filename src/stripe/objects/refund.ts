@@ -34,7 +34,7 @@ function readRefund(object: unknown): RefundSnapshot {
 }
 
 /**
- * Stores that a refund failed or was canceled: we got the money back.
+ * Stores that a refund failed or was canceled: the money stayed with us.
  *
  * @param refundFailedAt event.created, UTC; the newest is kept
  * @returns the changed row; null when nothing changed
@@ -50,8 +50,8 @@ function storeFailedRefund({ rows }: Unit, payment: Payment, refundFailedAt: Dat
 const NOT_MADE: ReadonlySet<string> = new Set(['failed', 'canceled']);
 
 /**
- * `refund.failed`, and `refund.updated` or `charge.refund.updated` with the status `failed` or `canceled`: we got
- * the money back, and what the refund took back is returned.
+ * `refund.failed`, and `refund.updated` or `charge.refund.updated` with the status `failed` or `canceled`: the
+ * money stays with us after all, so the credit that the refund reversed is restored.
  */
 export const onRefundChanged: EventHandler = (event) => {
   const { paymentId, status } = readRefund(event.object);

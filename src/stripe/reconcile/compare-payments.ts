@@ -111,8 +111,8 @@ async function compareRefund(
   const refunds = await stripe.refunds.list({ charge: charge.id, limit: PAGE });
   const full = readCharge(charge).refundedInFull;
   const fix = full
-    ? fixBy(context, onChargeRefunded, 'charge.refunded', charge, newestRefund(refunds.data, row))
-    : fixBy(context, onRefundChanged, 'refund.failed', listed, newestFailure(refunds.data, row));
+    ? fixBy(context, onChargeRefunded, 'charge.refunded', charge, refundDate(refunds.data, row))
+    : fixBy(context, onRefundChanged, 'refund.failed', listed, failureDate(refunds.data, row));
   const here = formatValue(row !== null && refundedSince(row) !== null);
   return {
     differences: [
@@ -144,10 +144,10 @@ function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {
 }
 
 /**
- * When the newest refund that stands was created. It is dated after the failure that we know of, because Stripe has
- * the last word.
+ * The date to give the refund: when the newest one that stands was created, but after the failure that we know of, because
+ * Stripe has the last word.
  */
-function newestRefund(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
+function refundDate(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
   const made = refunds
     .filter(({ status }) => status !== 'failed' && status !== 'canceled')
     .map(({ created }) => created);
@@ -155,8 +155,11 @@ function newestRefund(refunds: readonly Stripe.Refund[], row: RefundFacts | null
   return later(new Date(Math.max(...made) * 1000), failedAt);
 }
 
-/** When the newest refund was created, but not before the refund that we know of. */
-function newestFailure(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
+/**
+ * The date to give the failure. Stripe does not say when a refund failed, so it is when the newest refund was created, but
+ * not before the refund that we know of.
+ */
+function failureDate(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
   const made = refunds.map(({ created }) => created);
   return later(new Date(Math.max(...made) * 1000), row?.refundedAt ?? null);
 }
