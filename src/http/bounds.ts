@@ -1,8 +1,14 @@
 /**
- * Limits on what clients can make the server hold (connections, requests and incomplete bodies), and when it refuses more
- * work. Times are in ms. `app.ts` sets the timeouts and refuses requests when the event loop is overloaded;
- * `connections.ts` limits open connections, `requests-of-network.ts` requests under way, `one-client.ts` what one network
- * or connection can hold, and `unverified-bodies.ts` webhook bodies.
+ * Limits on what clients can make the server hold, and when it refuses more work. Times are in ms. A request meets them in
+ * this order:
+ *
+ * 1. open connections, in all and of its network (`connections.ts`), and how long they may stay idle (`app.ts`);
+ * 2. what its connection and its client can hold: pipelined requests, headers, bytes (`one-client.ts`);
+ * 3. overload: the event loop, or every request, is late (`app.ts`);
+ * 4. requests of its network under way (`requests-of-network.ts`);
+ * 5. its turn in the event loop (`turns.ts`);
+ * 6. behind a proxy, incomplete requests (`one-client.ts`); of webhooks, bodies whose signature is not verified yet
+ *    (`unverified-bodies.ts`).
  */
 export interface Bounds {
   /**
