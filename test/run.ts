@@ -21,21 +21,18 @@ interface Outcome {
   line: string;
 }
 
-const bin = (name: string): string => join(ROOT, 'node_modules/.bin', name);
+const script = (name: string): string[] => ['npm', 'run', '--silent', name];
 
-const lint: Stage = { name: 'lint', command: [bin('oxlint'), '-c', 'oxlint.config.js', '--deny-warnings'] };
-const format: Stage = { name: 'format', command: [bin('oxfmt'), '--check', '.'] };
-const types: Stage = { name: 'types', command: [bin('tsc'), '--noEmit'] };
-const schema: Stage = { name: 'schema', command: ['npm', 'run', '--silent', 'schema:check'] };
-const benchmark: Stage = {
-  name: 'benchmark',
-  command: ['npm', 'run', '--silent', 'bench', '--', '--quick'],
-};
+const lint: Stage = { name: 'lint', command: script('lint') };
+const format: Stage = { name: 'format', command: script('format:check') };
+const types: Stage = { name: 'types', command: script('typecheck') };
+const schema: Stage = { name: 'schema', command: script('schema:check') };
+const benchmark: Stage = { name: 'benchmark', command: script('test:bench') };
 
 function tests(name: string, projects: string[], env: Record<string, string> = {}): Stage {
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${resultsOf(name)}`];
   const selection = projects.flatMap((project) => ['--project', project]);
-  return { name, command: [bin('vitest'), 'run', ...selection, ...reporters], env };
+  return { name, command: [join(ROOT, 'node_modules/.bin/vitest'), 'run', ...selection, ...reporters], env };
 }
 
 function resultsOf(name: string): string {
