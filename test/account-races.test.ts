@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { relink } from '../src/operator/relink.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
-import { commandContext } from './support/command-context.ts';
+import { commandContext, operatorResetPath } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { askFor, MAIL, outbox, provePath, resetPathOf } from './support/mail.ts';
 import { until } from './support/process.ts';
@@ -13,6 +13,7 @@ import {
   deleteAccount,
   deliver,
   deliverAll,
+  loginStatus,
   PASSWORD,
   postForm,
   signUp,
@@ -21,8 +22,7 @@ import {
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { startTestSender } from './support/sender.ts';
-import { pressUpgrade, startWorld } from './support/stand-in.ts';
-import type { World } from './support/stand-in.ts';
+import { openSessions, pressUpgrade, startWorld } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
 // Two requests of one account, or for one address, at the same time on two servers. races.test.ts has those of payments
@@ -35,11 +35,6 @@ async function annOnTwoServers() {
   const one = await startTestServer();
   const other = await startTestServer({ DATABASE_URL: one.databaseUrl }, one.clock);
   return { one, other, ann: await signUp(one, 'ann@example.com') };
-}
-
-async function resetPath(server: TestServer): Promise<string> {
-  const { json } = await resetLink(commandContext(server), 'ann@example.com');
-  return new URL((json as { url: string }).url).pathname;
 }
 
 /** Sends one request to a server and keeps its answer. */
@@ -57,9 +52,6 @@ function posting(url: string, fields: Record<string, string>, cookie = '') {
 async function isLoggedIn({ app }: TestServer, cookie: string): Promise<boolean> {
   return (await app.inject({ url: '/api/me', headers: { cookie } })).statusCode === 200;
 }
-
-const loginStatus = async ({ app }: TestServer, email: string, password: string): Promise<number> =>
-  (await postForm(app, '/login', { email, password })).statusCode;
 
 const NEW_HASH = 'NEW."passwordHash" <> OLD."passwordHash"';
 
@@ -80,7 +72,7 @@ describe('a password is reset at the same time as another request', () => {
     'a login with the old password during a reset, %s, leaves no session',
     async (order) => {
       const { one, other } = await annOnTwoServers();
-      const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+      const reset = posting(await operatorResetPath(one), { password: NEW_PASSWORD });
       const login = posting('/login', { email: 'ann@example.com', password: PASSWORD });
       const answers =
         order === 'the reset first'
@@ -101,7 +93,7 @@ describe('a password is reset at the same time as another request', () => {
 
   test('changing the password with the old one during a reset does not undo the reset', async () => {
     const { one, other, ann } = await annOnTwoServers();
-    const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+    const reset = posting(await operatorResetPath(one), { password: NEW_PASSWORD });
     const fields = { currentPassword: PASSWORD, newPassword: 'of a thief' };
     const change = posting('/settings/password', fields, ann.cookie);
     const answers = await raceTheReset(one, reset, other, change);
@@ -117,7 +109,7 @@ describe('a password is reset at the same time as another request', () => {
     ['/settings/delete', { currentPassword: PASSWORD }],
   ])('%s with the old password during a reset is refused, or came first', async (url, fields) => {
     const { one, other, ann } = await annOnTwoServers();
-    const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+    const reset = posting(await operatorResetPath(one), { password: NEW_PASSWORD });
     const asked = posting(url, fields, ann.cookie);
     const answers = await raceTheReset(one, reset, other, asked);
     if (SIDE_BY_SIDE) expect(answers).toEqual([303, 403]);
@@ -137,7 +129,7 @@ describe('a password is reset at the same time as another request', () => {
     await one.db.backup.create({
       data: { id: 'b1', userId: ann.id, number: 1, document: '{}', createdAt: one.clock.now },
     });
-    const reset = posting(await resetPath(one), { password: NEW_PASSWORD });
+    const reset = posting(await operatorResetPath(one), { password: NEW_PASSWORD });
     const asked = posting(url, fields, ann.cookie);
     const answers = await raceTheReset(one, reset, other, asked);
     expect(answers).toEqual([303, 303]);
@@ -149,7 +141,7 @@ describe('a password is reset at the same time as another request', () => {
 
   test('the same link is used twice at once: only one counts', async () => {
     const { one, other } = await annOnTwoServers();
-    const path = await resetPath(one);
+    const path = await operatorResetPath(one);
     const [first, second] = [
       posting(path, { password: NEW_PASSWORD }),
       posting(path, { password: 'another staple' }),
@@ -254,12 +246,6 @@ describe('an account is deleted at the same time as another request', () => {
 
 describe.runIf(SIDE_BY_SIDE)('while Stripe answers with the session of a new checkout', () => {
   const NOTED: Point = ['UPDATE', 'Checkout', 'NEW."sessionId" IS NOT NULL'];
-
-  function openSessions({ sandbox }: World): string[] {
-    return [...sandbox.objects.checkouts.values()]
-      .filter(({ status }) => status === 'open')
-      .map(({ id }) => id);
-  }
 
   test('the account is not deleted, because nobody would close that checkout', async () => {
     const world = await startWorld();

@@ -13,7 +13,7 @@ import { openDatabase } from '../src/db/open.ts';
 import { inTransaction, isBusyOrUnreachable, isUnreachable } from '../src/db/transaction.ts';
 import { registry } from '../src/metrics.ts';
 import { BOUNDS } from '../src/http/bounds.ts';
-import { otherConnection } from './support/other-connection.ts';
+import { keepBusy, otherConnection } from './support/other-connection.ts';
 import { runCliProcess, until } from './support/process.ts';
 import {
   deliver,
@@ -42,18 +42,11 @@ function expectRefused(answer: LightMyRequestResponse, why: RegExp): void {
   expect(answer.json<{ error: string }>().error).toMatch(why);
 }
 
-/** Locks the database for writing until lifted. */
-async function lockDatabase(server: TestServer): Promise<{ lift: () => Promise<void> }> {
-  const { run } = await otherConnection(server);
-  await run(onPostgresql ? 'BEGIN; LOCK TABLE "Event"' : 'BEGIN IMMEDIATE');
-  return { lift: () => run('COMMIT') };
-}
-
 describe('too many webhooks at once', () => {
   test('webhooks over the limit are refused at once, unread, and accepted again once there is room', async () => {
     registry.resetMetrics();
     const server = await startTestServer();
-    const { lift } = await lockDatabase(server);
+    const { lift } = await keepBusy(server);
     const events = Array.from({ length: AT_A_TIME + 1 }, () => buyer().created());
     const answers = events.map((event) => deliver(server, event));
     // With the database locked, none of the other requests can be answered.

@@ -9,7 +9,7 @@ import type { Db } from '../src/db/transaction.ts';
 import { examine } from '../src/operator/doctor.ts';
 import { keepBusy, otherConnection } from './support/other-connection.ts';
 import { emptyFolder, runCli, runServer } from './support/process.ts';
-import { DAY, newDatabase, SESSION_SECRET, sign, START, WEBHOOK_SECRET } from './support/server.ts';
+import { DAY, newDatabase, SESSION_SECRET, signedPost, START, WEBHOOK_SECRET } from './support/server.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
 const onPostgresql = inject('engine') === 'postgresql';
@@ -52,9 +52,7 @@ test(
     const folder = await emptyFolder();
 
     async function post(event: object): Promise<number> {
-      const body = JSON.stringify(event);
-      const headers = { 'stripe-signature': sign(body, new Date()) };
-      const answer = await fetch(`${server.url}/api/stripe/webhook`, { method: 'POST', headers, body });
+      const answer = await fetch(`${server.url}/api/stripe/webhook`, signedPost(event));
       await answer.text();
       return answer.status;
     }

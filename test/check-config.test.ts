@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 
 import { checkConfig, VARIABLE_NAMES } from '../src/config.ts';
 import { emptyFolder, runCli, runCliProcess } from './support/process.ts';
+import { SESSION_SECRET } from './support/server.ts';
 
 /** There is no database here, and the command creates none. */
 const DATABASE_URL = 'file:/dev/null/x/tandem.db';
@@ -13,7 +14,7 @@ const PRODUCTION = {
   NODE_ENV: 'production',
   DATABASE_URL,
   PUBLIC_URL: 'https://tandem.test',
-  SESSION_SECRET: 'a session secret for the tests only',
+  SESSION_SECRET,
   STRIPE_API_KEY: 'sk_live_hidden',
   STRIPE_WEBHOOK_SECRET: 'whsec_hidden,whsec_hidden2',
   STRIPE_PRICE_MONTHLY: 'price_m',

@@ -7,8 +7,8 @@ import { inTransaction } from '../src/db/transaction.ts';
 import type { Db } from '../src/db/transaction.ts';
 import { examine } from '../src/operator/doctor.ts';
 import { captureReferral } from '../src/referrals/capture.ts';
-import { runCliProcess, runServer } from './support/process.ts';
-import { DAY, newDatabase, SESSION_SECRET, sign, userRow, WEBHOOK_SECRET } from './support/server.ts';
+import { fetchPatiently, runCliProcess, runServer } from './support/process.ts';
+import { DAY, newDatabase, SESSION_SECRET, signedPost, userRow, WEBHOOK_SECRET } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const BUYERS = 200;
@@ -19,9 +19,6 @@ const CHAINS = 10;
 /** Users whose link and subscription arrive at once. */
 const LINKS = 40;
 
-/** Attempts before giving up on an event that is answered 503. */
-const REDELIVERIES = 5;
-
 /** Two server processes on one database, and a database client for the test. */
 async function twoServers() {
   const databaseUrl = await newDatabase();
@@ -30,27 +27,13 @@ async function twoServers() {
   const { db } = await openDatabase(databaseUrl);
   onTestFinished(() => db.$disconnect());
 
-  async function post(event: object, which: number): Promise<{ status: number; body: unknown }> {
-    const payload = JSON.stringify(event);
-    const answer = await fetch(`${servers[which % 2]?.url ?? ''}/api/stripe/webhook`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', 'stripe-signature': sign(payload, new Date()) },
-      body: payload,
-    });
-    return { status: answer.status, body: await answer.json() };
-  }
-
-  /**
-   * Delivers like Stripe: an event that a busy server refuses is sent again. Any answer other than 200 or 503 fails the
-   * test.
-   */
+  /** Delivers to one of the servers, again while it is busy. */
   async function deliver(event: object, which: number): Promise<unknown> {
-    for (let tries = 1; ; tries += 1) {
-      const { status, body } = await post(event, which);
-      if (status === 200) return body;
-      if (status !== 503 || tries > REDELIVERIES) throw new Error(`${status}: ${JSON.stringify(body)}`);
-      which += 1;
-    }
+    const webhook = `${servers[which % 2]?.url ?? ''}/api/stripe/webhook`;
+    const answer = await fetchPatiently(webhook, signedPost(event));
+    const body: unknown = await answer.json();
+    expect(answer.status, JSON.stringify(body)).toBe(200);
+    return body;
   }
 
   /** Sends events to both servers alternately, all at once. */

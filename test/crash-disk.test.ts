@@ -14,7 +14,7 @@ import {
   domainRows,
   newDatabase,
   PASSWORD,
-  sign,
+  signedPost,
   startTestServer,
   WEBHOOK_SECRET,
 } from './support/server.ts';
@@ -53,10 +53,7 @@ async function walSize(databaseUrl: string): Promise<number> {
 }
 
 async function post(server: RunningServer, event: StripeEvent): Promise<number> {
-  const body = JSON.stringify(event);
-  const headers = { 'content-type': 'application/json', 'stripe-signature': sign(body, new Date()) };
-  const url = `${server.url}/api/stripe/webhook`;
-  return (await fetchPatiently(url, { method: 'POST', body, headers })).status;
+  return (await fetchPatiently(`${server.url}/api/stripe/webhook`, signedPost(event))).status;
 }
 
 /** An event of an unknown customer, this many bytes long. */

@@ -6,7 +6,7 @@ import { otherConnection } from './support/other-connection.ts';
 import { fetchPatiently, runServer, until } from './support/process.ts';
 import type { RunningServer } from './support/process.ts';
 import { mailEnv } from './support/sender.ts';
-import { newDatabase, sign, signUp, WEBHOOK_SECRET } from './support/server.ts';
+import { newDatabase, signedPost, signUp, WEBHOOK_SECRET } from './support/server.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { readConfig } from '../src/config.ts';
 import { buyer } from './support/stripe-events.ts';
@@ -29,9 +29,7 @@ async function selling(mailServer: MailServer) {
   const stripe = buyer(ben.id);
   async function pay({ url }: RunningServer): Promise<void> {
     for (const event of [stripe.checkoutCompleted(), stripe.created()]) {
-      const body = JSON.stringify(event);
-      const headers = { 'stripe-signature': sign(body, new Date()) };
-      const answer = await fetchPatiently(`${url}/api/stripe/webhook`, { method: 'POST', body, headers });
+      const answer = await fetchPatiently(`${url}/api/stripe/webhook`, signedPost(event));
       expect(await answer.json()).toEqual({ status: 'ok' });
     }
   }

@@ -10,7 +10,7 @@ import { openDatabase } from '../src/db/open.ts';
 import { startServer } from '../src/start.ts';
 import { freePort } from './support/free-port.ts';
 import { emptyFolder } from './support/process.ts';
-import { newDatabase } from './support/server.ts';
+import { newDatabase, SESSION_SECRET } from './support/server.ts';
 
 const OWNER_ONLY = '600';
 
@@ -93,7 +93,7 @@ describe('whatever the umask, only their owner can read', () => {
 
   test('a session secret that others could read before', async () => {
     const folder = await openFolder();
-    await writeFile(join(folder, 'session-secret'), 'a session secret for the tests only', { mode: 0o644 });
+    await writeFile(join(folder, 'session-secret'), SESSION_SECRET, { mode: 0o644 });
     await start(folder);
     expect(await modeOf(join(folder, 'session-secret'))).toBe(OWNER_ONLY);
   });

@@ -3,8 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { Stripe } from 'stripe';
 import { describe, expect, test, vi } from 'vitest';
 
-import { resetLink } from '../src/operator/reset-link.ts';
-import { commandContext } from './support/command-context.ts';
+import { operatorResetPath } from './support/command-context.ts';
 import { askFor, MAIL, outbox, prove, resetPathOf } from './support/mail.ts';
 import { until } from './support/process.ts';
 import {
@@ -13,6 +12,7 @@ import {
   daysAfter,
   deleteAccount,
   deliverAll,
+  loginStatus,
   PASSWORD,
   postForm,
   postFrom,
@@ -75,9 +75,6 @@ const pathOf = async (server: TestServer): Promise<string> => {
 
 const changePassword = ({ app }: TestServer, { cookie }: Person) =>
   postForm(app, '/settings/password', { currentPassword: PASSWORD, newPassword: 'another staple' }, cookie);
-
-const loginStatus = async ({ app }: TestServer, password: string): Promise<number> =>
-  (await postForm(app, '/login', { email: 'ann@example.com', password })).statusCode;
 
 describe('without mail', () => {
   test('the page says whom to ask, and nothing is queued', async () => {
@@ -150,17 +147,16 @@ describe('asking for a reset link', () => {
     const answer = await postForm(server.app, path, { password: NEW_PASSWORD });
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/login']);
     expect((await postForm(server.app, path, { password: 'another staple' })).statusCode).toBe(404);
-    expect(await loginStatus(server, NEW_PASSWORD)).toBe(303);
+    expect(await loginStatus(server, 'ann@example.com', NEW_PASSWORD)).toBe(303);
     expect(await outbox(server, 'mail.password-changed')).toMatchObject([{ userId: ann.id }]);
   });
 
   test('does not void the link that an operator handed out', async () => {
     const server = await startTestServer(MAIL);
     await signUp(server, 'ann@example.com');
-    const { json } = await resetLink(commandContext(server), 'ann@example.com');
+    const path = await operatorResetPath(server);
     await forgot(server, 'ann@example.com', 1);
-    const { pathname } = new URL((json as { url: string }).url);
-    expect((await postForm(server.app, pathname, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(await server.db.resetLink.count({ where: { used: false } })).toBe(0);
   });
 
@@ -364,7 +360,7 @@ describe('a reset link that was mailed', () => {
       mailOff: false,
     });
     expect(await rowsOf(server, person.id)).toEqual({ backups: 0, referrals: 0, sessions: 0 });
-    expect(await loginStatus(server, PASSWORD)).toBe(401);
+    expect(await loginStatus(server, 'ann@example.com', PASSWORD)).toBe(401);
   });
 
   test('of an account that is emptied closes its checkout, and captures the invitation that the browser remembers', async () => {
@@ -505,8 +501,7 @@ describe('a reset link that was mailed', () => {
   test('that an operator gave out proves nothing, and empties nothing', async () => {
     const server = await startTestServer(MAIL);
     const { person } = await squatter(server);
-    const { json } = await resetLink(commandContext(server), 'ann@example.com');
-    const path = new URL((json as { url: string }).url).pathname;
+    const path = await operatorResetPath(server);
     expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(await rowsOf(server, person.id)).toEqual({ backups: 1, referrals: 1, sessions: 0 });
     expect(await server.db.user.findUnique({ where: { id: person.id } })).toMatchObject({
@@ -542,7 +537,7 @@ describe('a reset link that was mailed', () => {
     expect(await server.db.user.findUnique({ where: { email: 'ann@example.com' } })).toMatchObject({
       emailProvenAt: server.clock.now,
     });
-    expect(await loginStatus(server, NEW_PASSWORD)).toBe(303);
+    expect(await loginStatus(server, 'ann@example.com', NEW_PASSWORD)).toBe(303);
     expect(await server.db.resetLink.count({ where: { used: false } })).toBe(0);
   });
 
@@ -584,7 +579,7 @@ describe('an unclaimed account whose password is reset by mail', () => {
       await passTime(world, later);
       const path = await pathOf(world);
       expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
-      expect(await loginStatus(world, NEW_PASSWORD)).toBe(303);
+      expect(await loginStatus(world, 'ann@example.com', NEW_PASSWORD)).toBe(303);
       await deliverWaiting(world);
       expect(await userRow(world, ann.id)).toMatchObject({
         tier: 'paid',

@@ -3,12 +3,11 @@ import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 
 import { databasePath } from '../src/db/open.ts';
-import { sign, startTestServer } from './support/server.ts';
+import { signedPost, startTestServer } from './support/server.ts';
 
 const EVENTS = 48;
 
-const event = (id: string): string =>
-  JSON.stringify({ id, type: 'product.created', data: { object: { id: 'prod_1' } } });
+const event = (id: string) => ({ id, type: 'product.created', data: { object: { id: 'prod_1' } } });
 
 /**
  * A WAL frame that ends a transaction holds the size of the database.
@@ -26,11 +25,8 @@ test('simultaneous events over many connections share flushes to disk', async ()
   const { app, db, clock, databaseUrl } = await startTestServer();
   const address = await app.listen();
 
-  const send = async (id: string): Promise<number> => {
-    const body = event(id);
-    const headers = { 'stripe-signature': sign(body, clock.now) };
-    return (await fetch(`${address}/api/stripe/webhook`, { method: 'POST', headers, body })).status;
-  };
+  const send = async (id: string): Promise<number> =>
+    (await fetch(`${address}/api/stripe/webhook`, signedPost(event(id), clock.now))).status;
   const sendAtOnce = (round: string): Promise<number[]> =>
     Promise.all(Array.from({ length: EVENTS }, (_, index) => send(`evt_${round}_${index}`)));
 

@@ -2,25 +2,19 @@ import { hash } from '@node-rs/argon2';
 import { describe, expect, test, vi } from 'vitest';
 
 import { BAD_PASSWORD } from '../src/accounts/passwords.ts';
-import { resetLink } from '../src/operator/reset-link.ts';
-import { commandContext } from './support/command-context.ts';
+import { operatorResetPath } from './support/command-context.ts';
 import { cookiesOf, PASSWORD, postForm, postFrom, signUp, START, startTestServer } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 
 const logIn = ({ app }: TestServer, password: string) =>
   postForm(app, '/login', { email: 'ann@example.com', password });
 
-async function resetPath(server: TestServer, email = 'ann@example.com'): Promise<string> {
-  const { json } = await resetLink(commandContext(server), email);
-  return new URL((json as { url: string }).url).pathname;
-}
-
 test('a password that is too long is refused before it is normalised, which takes quadratic time', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
-  const unused = await resetPath(server);
+  const unused = await operatorResetPath(server);
   await signUp(server, 'cid@example.com');
-  const used = await resetPath(server, 'cid@example.com');
+  const used = await operatorResetPath(server, 'cid@example.com');
   expect((await postForm(server.app, used, { password: 'battery staple' })).statusCode).toBe(303);
   const long = '\u0344'.repeat(1000) + '\u0334'.repeat(1000);
   const normalize = vi.spyOn(String.prototype, 'normalize');
@@ -44,7 +38,7 @@ test('every form for a new password has the limits that the server checks', asyn
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const [, shortest = '', longest = ''] = /(\d+) to (\d+) characters/.exec(BAD_PASSWORD) ?? [];
-  for (const url of ['/signup', '/settings', await resetPath(server)]) {
+  for (const url of ['/signup', '/settings', await operatorResetPath(server)]) {
     const cookie = url === '/settings' ? ann.cookie : '';
     const { body } = await server.app.inject({ url, headers: { cookie } });
     const [field = ''] = /<input[^>]*autocomplete="new-password"[^>]*>/.exec(body) ?? [];
@@ -110,7 +104,7 @@ describe('a password that is refused', () => {
     const changed = await postForm(server.app, '/settings/password', fields, ann.cookie);
     expect(changed.statusCode).toBe(400);
     expect(changed.body).toContain(common);
-    const reset = await postForm(server.app, await resetPath(server), { password: 'iloveyou' });
+    const reset = await postForm(server.app, await operatorResetPath(server), { password: 'iloveyou' });
     expect(reset.statusCode).toBe(400);
     expect(reset.body).toContain(common);
     expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
@@ -198,7 +192,7 @@ describe('password hashing is bounded', () => {
     const fields = { password: 'battery staple' };
     for (let n = 0; n < 30; n += 1)
       expect((await postFrom(server, '/reset/x', from(1), fields)).statusCode).toBe(404);
-    const path = await resetPath(server);
+    const path = await operatorResetPath(server);
     const refused = await postFrom(server, path, from(1), fields);
     expect(refused.statusCode).toBe(429);
     expect(refused.body).toContain('Too many attempts');
@@ -209,7 +203,7 @@ describe('password hashing is bounded', () => {
 test('the second request of a double click on a reset form gives the answer of the first', async () => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
-  const path = await resetPath(server);
+  const path = await operatorResetPath(server);
   const press = (password: string) => postForm(server.app, path, { password });
   const twice = [await press('battery staple'), await press('battery staple')];
   for (const { statusCode, headers, cookies } of twice) {
@@ -228,7 +222,7 @@ test('the second request of a double click on a reset form gives the answer of t
 test('a used reset link cannot be used to guess passwords', async () => {
   const server = await startTestServer();
   await signUp(server, 'ann@example.com');
-  const path = await resetPath(server);
+  const path = await operatorResetPath(server);
   const press = (password: string) => postFrom(server, path, '192.0.2.1', { password });
   expect((await press('battery staple')).statusCode).toBe(303);
   for (let n = 0; n < 10; n += 1) expect((await press(`guess ${n} of ten`)).statusCode).toBe(404);
@@ -241,7 +235,7 @@ test('a reset ends every session and every other reset link', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const elsewhere = cookiesOf(await logIn(server, PASSWORD));
-  const path = await resetPath(server);
+  const path = await operatorResetPath(server);
   expect((await postForm(server.app, path, { password: 'battery staple' })).statusCode).toBe(303);
   for (const cookie of [ann.cookie, elsewhere]) {
     const me = await server.app.inject({ url: '/api/me', headers: { cookie } });

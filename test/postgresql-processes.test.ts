@@ -15,7 +15,7 @@ import {
   newEmptyDatabase,
   PASSWORD,
   SESSION_SECRET,
-  sign,
+  signedPost,
   signUp,
   startTestServer,
   WEBHOOK_SECRET,
@@ -54,9 +54,7 @@ test('the server starts on an empty PostgreSQL database, takes a sign-up and a p
 
   const stripe = buyer(id);
   for (const event of [stripe.checkoutCompleted(), stripe.created()]) {
-    const body = JSON.stringify(event);
-    const headers = { 'stripe-signature': sign(body, new Date()) };
-    const answer = await fetch(`${server.url}/api/stripe/webhook`, { method: 'POST', body, headers });
+    const answer = await fetch(`${server.url}/api/stripe/webhook`, signedPost(event));
     expect(await answer.json()).toEqual({ status: 'ok' });
   }
   expect(await me(server.url)).toMatchObject({ tier: 'paid' });
@@ -121,7 +119,13 @@ test('each command works on PostgreSQL', async () => {
   expect(await told('status')).toMatchObject({ engine: 'postgresql', users: { all: 2, paid: 1 } });
   expect(await told('check-config')).toMatchObject({ starts: true });
   expect(await told('doctor')).toMatchObject({ findings: [] });
-  expect(await told('prune')).toEqual({ events: 0, sessions: 0, resetLinks: 0, outboxItems: 0 });
+  expect(await told('prune')).toEqual({
+    events: 0,
+    sessions: 0,
+    resetLinks: 0,
+    outboxItems: 0,
+    writeAheadLogEmptied: true,
+  });
   const { url } = (await told('reset-link', 'ann@example.com')) as { url: string };
   expect((await server.app.inject({ url: new URL(url).pathname })).statusCode).toBe(200);
 

@@ -14,6 +14,7 @@ import {
   deleteAccount,
   deliver,
   deliverAll,
+  SESSION_SECRET,
   signUp,
   START,
   startTestServer,
@@ -142,7 +143,7 @@ test('prune deletes ended sessions and reset links and keeps the others', async 
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const linkOf = (id: string, now: Date) =>
-    inTransaction(server.db, now, (tx) => createResetToken(tx, 'a session secret for the tests only', id));
+    inTransaction(server.db, now, (tx) => createResetToken(tx, SESSION_SECRET, id));
   await linkOf(ann.id, START);
   server.clock.now = daysAfter(30);
   const bob = await signUp(server, 'bob@example.com');

@@ -3,10 +3,11 @@ import type { Stripe } from 'stripe';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import type { CommandResult } from '../src/operator/command.ts';
-import { PLAIN } from '../src/terminal.ts';
 import { reconcile as runCommand } from '../src/operator/reconcile.ts';
 import type { ReconcileReport } from '../src/stripe/reconcile/report.ts';
+import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
+import { invitedFriend } from './support/invited-friend.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { clientOf, DAY, daysAfter, deleteAccount, newDatabase, signUp, userRow } from './support/server.ts';
 import {
@@ -35,30 +36,15 @@ async function reconcile(
 }
 
 /** The command's function itself, for tests of what it prints or throws. */
-function command({ db, config, stripe, clock }: World): Promise<CommandResult> {
-  const context = {
-    db,
-    config,
-    stripe,
-    now: clock.now,
-    clock: () => clock.now,
-    migrations: [],
-    sessionSecret: '',
-    paint: PLAIN,
-  };
-  return runCommand(context, null, false);
-}
-
-async function invited(world: World) {
-  const referrer = await signUp(world, 'referrer@example.com');
-  const friend = await signUp(world, 'friend@example.com', referrer.code);
-  return { referrer, friend };
+function command(world: World): Promise<CommandResult> {
+  const { config, stripe } = world;
+  return runCommand({ ...commandContext(world), config, stripe }, null, false);
 }
 
 describe('a server that was away', () => {
   test('for a week catches up with Stripe, and a second run finds nothing', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '3' });
-    const { referrer, friend } = await invited(world);
+    const { referrer, friend } = await invitedFriend(world);
     const cancels = await signUp(world, 'cancels@example.com', referrer.code);
     const refunded = await signUp(world, 'refunded@example.com', referrer.code);
     // Before the outage: one user is paid and will cancel, one starts a trial, one has paid and will be refunded.
@@ -96,7 +82,7 @@ describe('a server that was away', () => {
 
   test('for longer than Stripe lists events is repaired from the objects', async () => {
     const world = await startWorld();
-    const { referrer, friend } = await invited(world);
+    const { referrer, friend } = await invitedFriend(world);
     const gone = await signUp(world, 'gone@example.com', referrer.code);
     await subscribe(world, friend);
     const back = await subscribe(world, gone);
@@ -116,7 +102,7 @@ describe('a server that was away', () => {
 
   test('reconcile finds a lost dispute, and one that was won afterwards', async () => {
     const world = await startWorld();
-    const { friend } = await invited(world);
+    const { friend } = await invitedFriend(world);
     // A yearly plan: the money of a renewal in between would hold by itself.
     const session = sessionIdOf(await pressUpgrade(world, friend, 'annual'));
     const { subscription } = world.sandbox.acts.pay(session);
@@ -141,7 +127,7 @@ describe('a server that was away', () => {
 
   test('reconcile finds a refund that failed', async () => {
     const world = await startWorld();
-    const { friend } = await invited(world);
+    const { friend } = await invitedFriend(world);
     const subscription = await subscribe(world, friend);
     const refund = await world.merchant.refunds.create({ payment_intent: paymentOf(world, subscription) });
     await deliverWaiting(world);
@@ -155,7 +141,7 @@ describe('a server that was away', () => {
 
   test('reconcile reports a payment that was refunded in two parts once', async () => {
     const world = await startWorld();
-    const { friend } = await invited(world);
+    const { friend } = await invitedFriend(world);
     const payment = paymentOf(world, await subscribe(world, friend));
     await deliverWaiting(world);
     await world.merchant.refunds.create({ payment_intent: payment, amount: 1 });
@@ -170,7 +156,7 @@ describe('a server that was away', () => {
 
   test('reconcile learns from the checkout whose customer it is', async () => {
     const world = await startWorld();
-    const { friend } = await invited(world);
+    const { friend } = await invitedFriend(world);
     await subscribe(world, friend);
     await passTime(world, 40 * DAY);
     dropWaiting(world);
@@ -184,7 +170,7 @@ describe('a server that was away', () => {
 describe('reconcile', () => {
   test('handles a failed event again', async () => {
     const world = await startWorld();
-    const { friend } = await invited(world);
+    const { friend } = await invitedFriend(world);
     await subscribe(world, friend);
     await deliverWaiting(world);
     await world.db.event.updateMany({
@@ -202,7 +188,7 @@ describe('reconcile', () => {
 
   test('reconcile names an event that fails again, and the next run retries it', async () => {
     const world = await startWorld();
-    const { friend } = await invited(world);
+    const { friend } = await invitedFriend(world);
     await subscribe(world, friend);
     dropWaiting(world);
     const refusal = await refuseWrites(world, 'INSERT', 'AuditRow');
@@ -216,7 +202,7 @@ describe('reconcile', () => {
 
   test('starts where the last complete run ended, unless --since asks for more', async () => {
     const world = await startWorld();
-    const { friend } = await invited(world);
+    const { friend } = await invitedFriend(world);
     await subscribe(world, friend);
     await passTime(world, 3 * DAY);
     dropWaiting(world);
@@ -351,10 +337,7 @@ describe('reconcile', () => {
     const { db, config, stripe, clock } = world;
     // Each reading of the clock is an hour later, like a run that takes its time.
     const ticking = (): Date => (clock.now = new Date(clock.now.getTime() + HOUR * 1000));
-    const context = {
-      ...{ db, config, stripe, now: clock.now, clock: ticking },
-      ...{ migrations: [], sessionSecret: '', paint: PLAIN },
-    };
+    const context = { ...commandContext(world), config, stripe, clock: ticking };
     expect((await runCommand(context, null, false)).failed).toBe(false);
     const referrals = await db.referral.findMany({ orderBy: { convertedAt: 'asc' } });
     const [first, second] = referrals.map(({ convertedAt }) => convertedAt?.getTime() ?? 0);
@@ -365,7 +348,7 @@ describe('reconcile', () => {
 
   test('with --since leaves alone what is older, except subscriptions that are not over', async () => {
     const world = await startWorld();
-    const { friend, referrer } = await invited(world);
+    const { friend, referrer } = await invitedFriend(world);
     const old = await subscribe(world, friend);
     await deliverWaiting(world);
     await passTime(world, 20 * DAY);
@@ -488,7 +471,7 @@ describe('reconcile', () => {
 
   test('reconcile never asks Stripe while a transaction is open', async () => {
     const world = await startWorld();
-    const { friend } = await invited(world);
+    const { friend } = await invitedFriend(world);
     let open = 0;
     let asked = 0;
     const transaction = world.db.$transaction.bind(world.db) as (...args: unknown[]) => Promise<unknown>;
@@ -520,7 +503,7 @@ describe('reconcile', () => {
 
   test('says so when Stripe does not answer, and keeps what was done', async () => {
     const world = await startWorld();
-    const { friend } = await invited(world);
+    const { friend } = await invitedFriend(world);
     const subscription = await subscribe(world, friend);
     await passTime(world, 3 * DAY);
     dropWaiting(world);

@@ -7,7 +7,7 @@ import { startServer } from '../src/start.ts';
 import type { RunningServer } from '../src/start.ts';
 import { freePort } from './support/free-port.ts';
 import { emptyFolder, runCli } from './support/process.ts';
-import { DAY, PASSWORD, sign, START, WEBHOOK_SECRET } from './support/server.ts';
+import { DAY, PASSWORD, signedPost, START, WEBHOOK_SECRET } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
 /** A server in sandbox mode, whose real clock stands still at START. */
@@ -183,12 +183,8 @@ test('in production no file of the sandbox moves the clock, for the server and f
   const server = await startServer(env, () => START);
   onTestFinished(server.close);
   // A signature of more than 300 s ago would be refused.
-  const body = JSON.stringify(buyer().created());
-  const answer = await fetch(`http://127.0.0.1:${port}/api/stripe/webhook`, {
-    method: 'POST',
-    body,
-    headers: { 'stripe-signature': sign(body, START) },
-  });
+  const event = signedPost(buyer().created(), START);
+  const answer = await fetch(`http://127.0.0.1:${port}/api/stripe/webhook`, event);
   expect(answer.status).toBe(200);
   await post(`http://127.0.0.1:${port}/signup`, { email: 'ann@example.com', password: PASSWORD });
   const granted = await runCli(

@@ -6,6 +6,7 @@ import { expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
+import { inShort } from './support/in-short.ts';
 import { MAIL } from './support/mail.ts';
 import { giveConversions } from './support/many-conversions.ts';
 import { otherConnection } from './support/other-connection.ts';
@@ -96,7 +97,7 @@ async function countingServer(mail = false) {
     await work();
     return sent
       .statements()
-      .map(shortened)
+      .map(inShort)
       .filter((statement) => !/^(BEGIN|COMMIT)/.test(statement));
   }
 
@@ -137,7 +138,7 @@ async function countingServer(mail = false) {
       queries.map((sql) => other.rows(`EXPLAIN QUERY PLAN ${sql.replaceAll('?', 'NULL')}`)),
     );
     return {
-      asked: queries.map(shortened),
+      asked: queries.map(inShort),
       rows: answers.reduce<number>(
         (sum, answer) => sum + (typeof answer === 'number' ? 0 : answer.rows.length),
         0,
@@ -148,13 +149,6 @@ async function countingServer(mail = false) {
   }
 
   return { server, referrer, statementsOf, statementsOfBatch, costOfSettings };
-}
-
-/** A statement's verb and table. */
-function shortened(sql: string): string {
-  const [, verb = '?'] = /^\s*([A-Z]+)/.exec(sql) ?? [];
-  const [, table = '?'] = /(?:INTO|UPDATE|FROM) (?:`main`\.)?[`"](\w+)[`"]/.exec(sql) ?? [];
-  return `${verb} ${table}`;
 }
 
 async function invited(mail: boolean) {

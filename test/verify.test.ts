@@ -1,10 +1,9 @@
 import { describe, expect, test, vi } from 'vitest';
 
 import { prune } from '../src/operator/prune.ts';
-import { resetLink } from '../src/operator/reset-link.ts';
 import { proveLink } from '../src/outbox/links.ts';
 import { tellCustomerAddress } from '../src/stripe/tell-customer-address.ts';
-import { commandContext } from './support/command-context.ts';
+import { commandContext, operatorResetPath } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { askFor, kindsFor, MAIL, outbox, prove, provePath } from './support/mail.ts';
 import {
@@ -14,6 +13,7 @@ import {
   deleteAccount,
   deliverAll,
   logInAgain,
+  loginStatus,
   PASSWORD,
   postForm,
   postFrom,
@@ -58,9 +58,6 @@ async function whoIs(server: TestServer, cookie: string) {
 const userOf = ({ db }: TestServer, { id }: Pick<Person, 'id'>) =>
   db.user.findUniqueOrThrow({ where: { id } });
 
-const loginStatus = async ({ app }: TestServer, email: string, password = PASSWORD): Promise<number> =>
-  (await postForm(app, '/login', { email, password })).statusCode;
-
 describe('without mail', () => {
   test('nothing is queued or shown, and a changed address counts at once', async () => {
     const server = await startTestServer();
@@ -78,7 +75,7 @@ describe('without mail', () => {
     const server = await startTestServer();
     const ann = await newcomer(server);
     expect(await loginStatus(server, 'ann@example.com')).toBe(303);
-    await resetLink(commandContext(server), 'ann@example.com');
+    await operatorResetPath(server);
     expect((await askFor(server, ann, 'ANN@example.com')).statusCode).toBe(303);
     expect(await server.db.session.count()).toBe(2);
     expect(await server.db.resetLink.count()).toBe(1);
@@ -320,7 +317,7 @@ describe('a change of address (design: rule 12)', () => {
     await deliverAll(server, [buyer(ann.id).checkoutCompleted()]);
     const elsewhere = await logInAgain(server, ann);
     await askFor(server, ann, 'new@example.com');
-    await resetLink(commandContext(server), 'ann@example.com');
+    await operatorResetPath(server);
     const path = await provePath(server, ann);
     const page = await get(server, path);
     expect(page.body).toContain('new@example.com');
@@ -463,8 +460,7 @@ describe('a change of address (design: rule 12)', () => {
     [
       'a reset password',
       async (server: TestServer, { email }: Person) => {
-        const { json } = await resetLink(commandContext(server), email);
-        const path = new URL((json as { url: string }).url).pathname;
+        const path = await operatorResetPath(server, email);
         return postForm(server.app, path, { password: NEW_PASSWORD });
       },
     ],

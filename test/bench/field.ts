@@ -12,7 +12,8 @@ import { startBaseline, startTandem } from './servers.ts';
 import type { Server } from './servers.ts';
 import { instantFor, SESSION_SECRET } from './shared.ts';
 import type { Engine, PageParts, SettingsValues } from './shared.ts';
-import { askedByBaseline, askedFor, inShort } from './statements.ts';
+import { askedByBaseline, askedFor } from './statements.ts';
+import { inShort } from '../support/in-short.ts';
 
 export const KINDS = ['conversions', 'renewals', 'duplicates', 'settings page', 'pricing page'] as const;
 export type Kind = (typeof KINDS)[number];

@@ -108,13 +108,6 @@ export function askedByBaseline<T>(databaseUrl: string, work: Work<T>): string[]
   return asked;
 }
 
-/** A statement's verb and table: `UPDATE User`. */
-export function inShort(sql: string): string {
-  const [, verb = '?'] = /^\s*([A-Z]+)/.exec(sql) ?? [];
-  const [, table = '?'] = /(?:INTO|UPDATE|FROM) (?:`main`\.)?[`"](\w+)[`"]/.exec(sql) ?? [];
-  return `${verb} ${table}`;
-}
-
 function isBracket(sql: string): boolean {
   return /^\s*(BEGIN|COMMIT|SAVEPOINT|RELEASE)/.test(sql);
 }

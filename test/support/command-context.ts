@@ -1,3 +1,4 @@
+import { resetLink } from '../../src/operator/reset-link.ts';
 import type { CommandContext } from '../../src/operator/command.ts';
 import { PLAIN } from '../../src/terminal.ts';
 import { readConfig } from '../../src/config.ts';
@@ -20,4 +21,13 @@ export function commandContext(
     clock: () => clock.now,
     paint: PLAIN,
   };
+}
+
+/** The path of a reset link that an operator makes. */
+export async function operatorResetPath(
+  server: Pick<TestServer, 'db' | 'clock'>,
+  email = 'ann@example.com',
+): Promise<string> {
+  const { json } = await resetLink(commandContext(server), email);
+  return new URL((json as { url: string }).url).pathname;
 }

@@ -206,6 +206,15 @@ export async function logInAgain(
   return cookiesOf(answer);
 }
 
+/** How a login is answered: 303 when it succeeds. */
+export async function loginStatus(
+  { app }: Pick<TestServer, 'app'>,
+  email: string,
+  password = PASSWORD,
+): Promise<number> {
+  return (await postForm(app, '/login', { email, password })).statusCode;
+}
+
 /** Signs an event and posts it to the webhook, as Stripe does. */
 export function deliver({ app, clock }: TestServer, event: object): Promise<LightMyRequestResponse> {
   const payload = JSON.stringify(event);
@@ -235,6 +244,13 @@ export function sign(payload: string, at: Date, secret = WEBHOOK_SECRET): string
     secret,
     timestamp: Math.floor(at.getTime() / 1000),
   });
+}
+
+/** The request that posts a signed event to the webhook of a server that listens, for `fetch`. */
+export function signedPost(event: object, at = new Date()) {
+  const body = JSON.stringify(event);
+  const headers = { 'content-type': 'application/json', 'stripe-signature': sign(body, at) };
+  return { method: 'POST', headers, body };
 }
 
 /** Delivers events in turn; each must be answered `ok`, or with the given status. */

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 import type { StripeEvent } from './many-buyers.ts';
 import type { Draw } from './seeded-random.ts';
-import { sign } from './server.ts';
+import { signedPost } from './server.ts';
 
 /** How many events are under way at a time. */
 const IN_FLIGHT = 16;
@@ -57,16 +57,10 @@ export function startDeliveries(
 
   /** One attempt. */
   async function post(event: StripeEvent): Promise<{ kind: string; outcome?: string }> {
-    const body = JSON.stringify(event);
     let response: Response | null = null;
     underWay += 1;
     try {
-      response = await fetch(webhook, {
-        method: 'POST',
-        body,
-        headers: { 'content-type': 'application/json', 'stripe-signature': sign(body, new Date()) },
-        signal: AbortSignal.timeout(ANSWER_MS),
-      });
+      response = await fetch(webhook, { ...signedPost(event), signal: AbortSignal.timeout(ANSWER_MS) });
       const { status } = (await response.json()) as { status?: string };
       const later = response.headers.has('retry-after') ? ' Retry-After' : '';
       return { kind: `${response.status}${later}`, ...(status !== undefined && { outcome: status }) };
