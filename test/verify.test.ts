@@ -673,6 +673,50 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
+  test('is shut out before its closed checkout could warn whoever holds it', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await proven(world);
+    const holder = await newcomer(world, 'new@example.com');
+    await pressUpgrade(world, holder);
+    await askFor(world, holder, 'own@example.com');
+    const leave = await provePath(world, holder);
+    await askFor(world, ann, 'new@example.com');
+    const path = await provePath(world, ann);
+    const { sessions } = clientOf(world).checkout;
+    const expire = sessions.expire.bind(sessions);
+    const tried: number[] = [];
+    vi.spyOn(sessions, 'expire').mockImplementationOnce(async (id) => {
+      const expired = await expire(id);
+      tried.push((await postForm(world.app, leave, {})).statusCode);
+      tried.push((await world.app.inject({ url: '/api/me', headers: { cookie: holder.cookie } })).statusCode);
+      return expired;
+    });
+    expect((await postForm(world.app, path, {})).statusCode).toBe(200);
+    expect(tried).toEqual([404, 401]);
+    expect(await userOf(world, holder)).toMatchObject({ email: null });
+    expect(await userOf(world, ann)).toMatchObject({ email: 'new@example.com' });
+  });
+
+  test('is taken even if another account has the address by then', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await proven(world);
+    const holder = await newcomer(world, 'new@example.com');
+    await pressUpgrade(world, holder);
+    await askFor(world, ann, 'new@example.com');
+    const path = await provePath(world, ann);
+    const { sessions } = clientOf(world).checkout;
+    const expire = sessions.expire.bind(sessions);
+    let second: Person | undefined;
+    vi.spyOn(sessions, 'expire').mockImplementationOnce(async (id) => {
+      await world.db.user.update({ where: { id: holder.id }, data: { email: 'left@example.com' } });
+      second = await newcomer(world, 'new@example.com');
+      return expire(id);
+    });
+    expect((await postForm(world.app, path, {})).statusCode).toBe(200);
+    expect(second && (await userOf(world, second))).toMatchObject({ email: null });
+    expect(await userOf(world, ann)).toMatchObject({ email: 'new@example.com' });
+  });
+
   test('is not deleted while a bank is deciding about its first payment', async () => {
     const world = await startWorld(MAIL);
     const ann = await proven(world);

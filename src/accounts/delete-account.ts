@@ -17,11 +17,7 @@ import { readSubscription } from '../stripe/objects/subscription-shape.ts';
 import type { Products } from '../stripe/objects/subscription-shape.ts';
 
 /** Why an account was not deleted. */
-export type DeletionRefusal =
-  | 'wrong-password'
-  | 'payments-not-set-up'
-  | 'payment-pending'
-  | 'checkout-opened-meanwhile';
+export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'payment-pending' | 'overtaken';
 
 /** What was ended at Stripe before an account is deleted. */
 export interface EndedAtStripe {
@@ -56,7 +52,7 @@ export async function deleteAccount(
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
     if (!user) return 'wrong-password';
-    if (!(await eraseAccount(tx, user, ended))) return 'checkout-opened-meanwhile';
+    if (!(await eraseAccount(tx, user, ended))) return 'overtaken';
     if (typed.mail && user.email !== null)
       await queueNow(tx, [{ kind: 'mail.account-deleted', userId, data: null, address: user.email }]);
     return null;
@@ -76,7 +72,7 @@ export async function cancelSubscriptions(
   checkout: Checkout | null,
 ): Promise<EndedAtStripe | Exclude<DeletionRefusal, 'wrong-password'>> {
   const current = await db.checkout.findUnique({ where: { userId } });
-  if (!isSameCheckout(current, checkout)) return 'checkout-opened-meanwhile';
+  if (!isSameCheckout(current, checkout)) return 'overtaken';
   const customers = await db.customer.findMany({
     where: { userId, deletedAt: null },
     include: { subscriptions: { where: { counted: true }, select: { id: true } } },

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
-import type { User } from '../db/generated/client.ts';
+import type { ResetLink, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Reader, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
@@ -11,8 +11,8 @@ import { setPassword } from './change-password.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { expireCheckout } from '../stripe/close-checkout.ts';
 import { hashPassword } from './passwords.ts';
-import { isSameCheckout } from './stop-payments.ts';
-import type { StoppedPayments } from './stop-payments.ts';
+import { isSameCheckout, repeatIfOvertaken, stopPayments } from './stop-payments.ts';
+import type { PaymentParts, StoppedPayments } from './stop-payments.ts';
 import { hashToken, newToken } from './tokens.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
 
@@ -106,7 +106,7 @@ export interface WorkingResetLink {
 }
 
 /** `link-gone`: the link is invalid or no longer works. */
-export type ResetOutcome = 'done' | 'link-gone' | 'checkout-opened-meanwhile';
+export type ResetOutcome = 'done' | 'link-gone' | 'payment-pending' | 'overtaken';
 
 /** @returns null when the link is invalid or no longer works */
 export async function findResetLink(
@@ -142,52 +142,96 @@ async function findLink(
   return link?.user ? { ...link, user: link.user } : null;
 }
 
+/** What somebody typed who uses a reset link. */
+export interface TypedReset {
+  password: string;
+  /** Whether one more email may be sent to the account's address. */
+  mail: boolean;
+  /** The invitation that the browser remembers. */
+  code: string | null;
+}
+
 /**
- * Uses up a reset link: sets the new password and ends all the user's sessions and pending links.
- * A mailed link also proves the address. An account that was never proven or paid for is then emptied,
- * because someone else may have created it.
+ * Uses up a reset link: sets the new password and ends all the user's sessions and pending links. A mailed link also proves
+ * the address. An account that was never proven or paid for is then emptied, because someone else may have created it.
+ * Whoever holds it is shut out first: otherwise an expired checkout would tell them to take the address elsewhere while
+ * Stripe is asked.
  *
- * @param typed `mail`: whether one more email may be sent to the account's address; `code`: the invitation that the
- *   browser remembers
- * @param payments what `stopPayments` found, for an account that may be emptied; else null
- * @returns `done`, or why nothing was changed
+ * @param parts used when the account may be emptied
+ * @returns `done`, or why the link was not used up; the new password of an account to be emptied may be set all the same
+ * @throws StripeError when Stripe cannot be reached or refuses
  */
 export async function resetPassword(
-  db: Db,
+  parts: PaymentParts,
   secret: string,
   token: string,
-  typed: { password: string; mail: boolean; code: string | null },
-  payments: StoppedPayments | null,
+  typed: TypedReset,
   now: Date,
 ): Promise<ResetOutcome> {
   // Check before hashing, which is slow: anyone can send a token.
+  if (!(await findResetLink(parts.db, secret, token, now))) return 'link-gone';
+  const passwordHash = await hashPassword(typed.password);
+  return repeatIfOvertaken(() => tryReset(parts, secret, token, { ...typed, passwordHash }, now));
+}
+
+async function tryReset(
+  parts: PaymentParts,
+  secret: string,
+  token: string,
+  typed: Omit<TypedReset, 'password'> & { passwordHash: string },
+  now: Date,
+): Promise<ResetOutcome> {
+  const { db } = parts;
   const link = await findResetLink(db, secret, token, now);
   if (!link) return 'link-gone';
   const userId = link.user.id;
-  const passwordHash = await hashPassword(typed.password);
+  let payments: StoppedPayments | null = null;
+  if (link.startsAfresh) {
+    const isShutOut = await inTransaction(db, now, async (tx) => {
+      const found = await lockLink(tx, secret, token, userId);
+      if (found?.startsAfresh) await setPassword(tx, userId, typed.passwordHash);
+      return found !== null;
+    });
+    if (!isShutOut) return 'overtaken';
+    payments = await stopPayments(parts, userId);
+    if (payments.state === 'pending') return 'payment-pending';
+  }
   return inTransaction(db, now, async (tx) => {
-    const user = await lockUser(tx, userId);
-    const where = { tokenHash: hashToken(secret, token), userId, used: false, expiresAt: { gt: tx.now } };
-    const locked = await tx.resetLink.findUnique({ where });
-    if (!user || !locked) return 'link-gone';
+    const found = await lockLink(tx, secret, token, userId);
+    if (!found) return 'link-gone';
+    const { user, row } = found;
     // An account that was paid for is not emptied, even if we have not heard of the payment yet.
-    const startsAfresh = locked.mailed && payments?.state !== 'paid' && (await isUnclaimed(tx, user));
+    const startsAfresh = found.startsAfresh && payments?.state !== 'paid';
     if (startsAfresh) {
       const checkout = await tx.checkout.findUnique({ where: { userId } });
-      if (!isSameCheckout(checkout, payments?.checkout)) return 'checkout-opened-meanwhile';
+      if (!isSameCheckout(checkout, payments?.checkout)) return 'overtaken';
       await startAfresh(tx, user, typed.code);
     }
-    await setPassword(tx, userId, passwordHash, {
-      ...(locked.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),
+    await setPassword(tx, userId, typed.passwordHash, {
+      ...(row.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),
       // The stranger who created the account may have turned mail off.
       ...(startsAfresh && { mailOff: false }),
     });
     await tx.resetLink.deleteMany({ where: { userId } });
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
-    await tx.resetLink.create({ data: { ...locked, used: true, expiresAt } });
+    await tx.resetLink.create({ data: { ...row, used: true, expiresAt } });
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
     return 'done';
   });
+}
+
+/** A reset link and its account, under the account's lock; null when the link no longer works there. */
+async function lockLink(
+  tx: Tx,
+  secret: string,
+  token: string,
+  userId: string,
+): Promise<{ user: User; row: ResetLink; startsAfresh: boolean } | null> {
+  const user = await lockUser(tx, userId);
+  const where = { tokenHash: hashToken(secret, token), userId, used: false, expiresAt: { gt: tx.now } };
+  const row = await tx.resetLink.findUnique({ where });
+  if (!user || !row) return null;
+  return { user, row, startsAfresh: row.mailed && (await isUnclaimed(tx, user)) };
 }
 
 /**

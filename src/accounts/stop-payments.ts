@@ -64,3 +64,16 @@ export function isSameCheckout(
 ): boolean {
   return one?.id === other?.id && one?.sessionId === other?.sessionId;
 }
+
+/** Attempts before giving up. */
+const MAX_TRIES = 3;
+
+/**
+ * Tries again what was `overtaken` while Stripe was asked: the account opened a checkout, or the address went to another
+ * account.
+ */
+export async function repeatIfOvertaken<Outcome>(attempt: () => Promise<Outcome>): Promise<Outcome> {
+  let outcome = await attempt();
+  for (let tries = 1; outcome === 'overtaken' && tries < MAX_TRIES; tries += 1) outcome = await attempt();
+  return outcome;
+}

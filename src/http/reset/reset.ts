@@ -12,12 +12,13 @@ import { takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
 import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
 import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
-import { stopPayments } from '../../accounts/stop-payments.ts';
 
-const PAYMENT_PENDING =
-  'Your password was not changed: a payment for this account is still waiting for a bank’s approval. Try again in a few minutes.';
-const CHECKOUT_OPENED =
-  'Your password was not changed: a payment for this account was started just now. Please try again.';
+const NOT_EMPTIED = {
+  'payment-pending':
+    'Your account was not emptied yet: a payment for it is still waiting for a bank’s approval. Set the password again in a few minutes.',
+  overtaken:
+    'Your account was not emptied yet: a payment for it was started just now. Please set the password again.',
+};
 
 /** Setting a new password with a reset link. */
 export function resetRoutes(app: FastifyInstance, context: AppContext): void {
@@ -43,16 +44,13 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     const { user, mailed } = link;
     const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
     const parts = { db, stripe, products: config.stripe.products };
-    const payments = link.startsAfresh
-      ? await askStripe('Your password was not changed.', () => stopPayments(parts, user.id))
-      : null;
-    if (payments?.state === 'pending')
-      return resetForm(request, reply.status(409), link, { form: PAYMENT_PENDING });
     const typed = { ...form.data, mail, code: request.invitationCode };
-    const outcome = await resetPassword(db, sessionSecret, token, typed, payments, now());
-    if (outcome === 'checkout-opened-meanwhile')
-      return resetForm(request, reply.status(409), link, { form: CHECKOUT_OPENED });
-    return outcome === 'done' ? toLogIn(request, reply) : answerSpentLink(request, reply);
+    const outcome = await askStripe('Your account was not emptied yet.', () =>
+      resetPassword(parts, sessionSecret, token, typed, now()),
+    );
+    if (outcome === 'done') return toLogIn(request, reply);
+    if (outcome === 'link-gone') return answerSpentLink(request, reply);
+    return resetForm(request, reply.status(409), link, { form: NOT_EMPTIED[outcome] });
   });
 
   /** Answers the second request of a double click like the first. For anyone else, the link no longer works. */
