@@ -6,7 +6,7 @@ import { buyer } from './support/stripe-events.ts';
 
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
-  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, onRequest',
+  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlace, waitForTurn, onRequest',
   'onSend: boundLargeAnswer, closeUnreadBody, onSend',
 ];
 
@@ -17,7 +17,7 @@ function people(...own: string[]): string[] {
     'securityHeaders',
     'refuseManyHeaders',
     'onRequest',
-    'boundRequestsOfNetwork',
+    'waitForPlace',
     'waitForTurn',
     'fastifyCookieHandler',
     'checkOrigin',
@@ -32,13 +32,13 @@ function people(...own: string[]): string[] {
 }
 
 const WEBHOOK = [
-  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, ignoreContentType, refuseTooMany',
+  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlace, waitForTurn, ignoreContentType, refuseTooMany',
   'onSend: boundLargeAnswer, closeUnreadBody',
 ];
 
 /** Without checkOrigin: mail providers send these requests from other origins. */
 const UNSUBSCRIBE = [
-  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, boundRequestsOfNetwork, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
+  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlace, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
   'preParsing: collectBody',
   'preHandler: recogniseAgain',
   'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, onSend',

@@ -410,12 +410,13 @@ describe('closing slow connections', () => {
 
 describe('one network has a limited number of requests under way and waiting', () => {
   /** One request under way, and one waiting. The first to look for its session waits until `found` is called. */
-  async function oneAtATime(patienceMs: number) {
-    const server = await listen({ requests: { underWay: 1, waiting: 1 }, patienceMs });
+  async function oneAtATime(patienceMs: number, bounds: Partial<Bounds['requests']> = {}) {
+    const requests = { ofNetwork: 1, inAll: 2, waitingOfNetwork: 1, ...bounds };
+    const server = await listen({ requests, patienceMs });
     const { app, db, open } = server;
-    let requests = 0;
-    app.server.on('request', () => (requests += 1));
-    const arrived = (count: number) => until(() => Promise.resolve(requests === count || undefined));
+    let all = 0;
+    app.server.on('request', () => (all += 1));
+    const arrived = (count: number) => until(() => Promise.resolve(all === count || undefined));
     const ann = await signUp(server, 'ann@example.com');
     const settings = `GET /settings HTTP/1.1\r\nHost: x\r\nCookie: ${ann.cookie}\r\n\r\n`;
     const query = db.$queryRaw.bind(db) as (...args: unknown[]) => Promise<unknown>;
@@ -454,6 +455,21 @@ describe('one network has a limited number of requests under way and waiting', (
     found();
     expect(await answerTo(first)).toMatch(/^HTTP\/1\.1 200 /);
     expect(await answerTo(waits)).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('and when there is no place in all, networks take turns', async () => {
+    const { open, arrived, first, found } = await oneAtATime(NEVER, { inAll: 1, waitingOfNetwork: 9 });
+    const order: string[] = [];
+    const addresses = ['127.0.0.2', '127.0.0.2', '127.0.0.3'];
+    for (const [index, address] of addresses.entries()) {
+      const { socket } = await open(LANDING_PAGE, address);
+      socket.once('data', () => order.push(address));
+      await arrived(index + 2);
+    }
+    found();
+    expect(await answerTo(first)).toMatch(/^HTTP\/1\.1 200 /);
+    await until(() => Promise.resolve(order.length === 3 || undefined));
+    expect(order).toEqual(['127.0.0.2', '127.0.0.3', '127.0.0.2']);
   });
 
   test.each(['GET /', 'POST /login'])('and %s with a body counts', async (request) => {
@@ -518,20 +534,32 @@ describe('one address can open only a limited number of connections', () => {
 });
 
 describe('an address that keeps leaving before it is answered', () => {
-  test('loses all its connections and gets none for a while', async () => {
-    const nothingBegins = { requests: { underWay: 0, waiting: 9 } };
+  test.each([
+    ['a whole request', PAGE],
+    ['half a form', 'POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n'],
+    ['half a webhook', webhook('Content-Length: 9')],
+  ])('after %s loses all its connections and gets none for a while', async (_what, sent) => {
+    const nothingBegins = { requests: { ofNetwork: 0, inAll: 0, waitingOfNetwork: 9 } };
     const { app, open } = await listen({ ...nothingBegins, abandonedOfNetwork: 2, shutOutMs: NEVER });
     const idle = await open('', '127.0.0.2');
     const leave = async ({ socket }: Client, left: number): Promise<void> => {
       socket.destroy();
       await until(async () => (await connectionsOf(app)) === left || undefined);
     };
+    let requests = 0;
+    app.server.on('request', () => (requests += 1));
+    const begin = async (): Promise<Client> => {
+      const before = requests;
+      const client = await open(sent, '127.0.0.2');
+      await until(() => Promise.resolve(requests > before || undefined));
+      return client;
+    };
     const answered = await open(webhook('Content-Length: 2', '{}'), '127.0.0.2');
     await once(answered.socket, 'data');
     await leave(answered, 1);
-    await leave(await open(PAGE, '127.0.0.2'), 1);
+    await leave(await begin(), 1);
     expect(idle.socket.destroyed).toBe(false);
-    await leave(await open(PAGE, '127.0.0.2'), 0);
+    await leave(await begin(), 0);
     expect(await idle.closed).toBe('');
     expect(await (await open(webhook('Content-Length: 2', '{}'), '127.0.0.2')).closed).toBe('');
     const other = await open(webhook('Content-Length: 2', '{}'));
@@ -567,7 +595,7 @@ describe('behind a proxy', () => {
     const { db, open } = await listen(
       {
         incomplete: { webhooks: ONE, others: ONE },
-        requests: { underWay: 1, waiting: 9 },
+        requests: { ofNetwork: 1, inAll: 9, waitingOfNetwork: 9 },
         patienceMs: NEVER,
       },
       { TRUST_PROXY: '127.0.0.1' },

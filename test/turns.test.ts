@@ -17,8 +17,8 @@ function turnsByHand() {
   const turns = createTurns(LIMIT, () => now);
   const begun: { name: number; turn: number }[] = [];
   let turn = 0;
-  async function add(name: number, ms: number): Promise<void> {
-    turns.begin(() => {
+  async function add(name: number, ms: number, network = 'one'): Promise<void> {
+    turns.begin(network, () => {
       begun.push({ name, turn });
       // Like the continuation after a SQLite answer: not synchronous, but before anything else.
       void Promise.resolve().then(() => (now += ms));
@@ -56,12 +56,21 @@ describe('requests within one turn of the event loop', () => {
     const rearrive = (name: number) => () => {
       begun.push({ name, turn: 0 });
       passTime(LIMIT);
-      if (name < 8) turns.begin(rearrive(name + 2));
+      if (name < 8) turns.begin('one', rearrive(name + 2));
     };
-    turns.begin(rearrive(1));
-    turns.begin(rearrive(2));
+    turns.begin('one', rearrive(1));
+    turns.begin('one', rearrive(2));
     await turnsPass(30);
     expect(begun.map(({ name }) => name)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  test('networks take turns, however many requests one of them has', async () => {
+    const { add, begun, turnsPass } = turnsByHand();
+    await add(0, LIMIT);
+    for (const name of [1, 3, 5, 6]) await add(name, LIMIT, 'busy');
+    for (const name of [2, 4]) await add(name, LIMIT, 'other');
+    await turnsPass(20);
+    expect(begun.map(({ name }) => name)).toEqual([0, 1, 2, 3, 4, 5, 6]);
   });
 
   test('requests begin at once while there is time', async () => {
@@ -130,7 +139,7 @@ describe('requests within one turn of the event loop', () => {
     expect(turns.shortestWait()).toBe(0);
 
     passTime(LIMIT);
-    turns.begin(() => passTime(LIMIT));
+    turns.begin('one', () => passTime(LIMIT));
     turns.shortestWait();
     await add(3, 0);
     passTime(1_200);

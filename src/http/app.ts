@@ -44,8 +44,9 @@ import { declareLimits, limitUnknownPaths } from './limits.ts';
 import { boundIncompleteRequests, boundOneClient } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
 import { closeUnreadBodies, collectBodies } from './read-body.ts';
+import { networkOf } from './network.ts';
 import { readablePath } from './readable-path.ts';
-import { boundRequestsOfNetworks } from './requests-of-network.ts';
+import { boundRequestsUnderWay } from './requests-under-way.ts';
 import { createTurns } from './turns.ts';
 import { declareVisitor, recogniseVisitors } from './visitor.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
@@ -137,9 +138,9 @@ export async function buildApp(
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
   // Registered after the overload refusals above, which are cheap.
-  boundRequestsOfNetworks(app, bounds);
-  app.addHook('onRequest', function waitForTurn({ raw: { socket } }, _reply, done) {
-    turns.begin(() => {
+  boundRequestsUnderWay(app, bounds);
+  app.addHook('onRequest', function waitForTurn({ ip, raw: { socket } }, _reply, done) {
+    turns.begin(networkOf(ip), () => {
       if (!hasLeft(socket)) done();
     });
   });

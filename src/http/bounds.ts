@@ -5,7 +5,7 @@
  * 1. open connections, in all and of its network (`connections.ts`), and how long they may stay idle (`app.ts`);
  * 2. what its connection and its client can hold: pipelined requests, headers, bytes (`one-client.ts`);
  * 3. overload: the event loop, or every request, is late (`app.ts`);
- * 4. requests of its network under way (`requests-of-network.ts`);
+ * 4. requests under way, in all and of its network (`requests-under-way.ts`);
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, incomplete requests (`one-client.ts`); of webhooks, bodies whose signature is not verified yet
  *    (`unverified-bodies.ts`).
@@ -39,8 +39,11 @@ export interface Bounds {
   abandonedOfNetwork: number;
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
-  /** Requests of one network, except webhooks. Those that report the server's state are counted separately from others. */
-  requests: { underWay: number; waiting: number };
+  /**
+   * Requests under way, except webhooks, and how many more of one network may wait. Those that report the server's state are
+   * counted separately from others.
+   */
+  requests: Shares & { waitingOfNetwork: number };
   /** Headers of a request. */
   headers: number;
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
@@ -86,7 +89,7 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
-  requests: { underWay: 16, waiting: 1_000 },
+  requests: { ofNetwork: 16, inAll: 32, waitingOfNetwork: 1_000 },
   // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html
   headers: 100,
   pipelined: 4,

@@ -16,7 +16,7 @@ import { networkOf } from './network.ts';
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then,
  * Node has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections
- * beyond its limit, or keeps closing them while a request waits for its answer: Node accepts one connection per turn of the event
+ * beyond its limit, or keeps closing them while a request is arriving or waits for its answer: Node accepts one connection per turn of the event
  * loop, so both make others wait.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
@@ -42,7 +42,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     for (const [socket, since] of opened) {
       if (now - since < patienceMs) return undefined;
       const answer = answerOn(socket);
-      if (answer === null || answer === 'sent') return socket;
+      if (answer !== 'waiting' && answer !== 'sending') return socket;
     }
     return undefined;
   }
@@ -80,7 +80,8 @@ export function boundConnections(server: Server, bounds: Bounds): void {
       opened.delete(socket);
       open.delete(socket);
       if (open.size === 0) openOf.delete(network);
-      if (answerOn(socket) === 'waiting') {
+      const answer = answerOn(socket);
+      if (answer === 'arriving' || answer === 'waiting') {
         abandoned.count(network);
         shutOutIfReached();
       }
@@ -92,8 +93,11 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   });
 }
 
-/** How far the answer on a connection has come; null while it has no complete request. */
-type AnswerOn = (socket: Socket) => 'waiting' | 'sending' | 'sent' | null;
+/**
+ * How far the exchange on a connection has come; null before its first request. `arriving`: the body is incomplete, and
+ * nothing is answered yet.
+ */
+type AnswerOn = (socket: Socket) => 'arriving' | 'waiting' | 'sending' | 'sent' | null;
 
 function watchAnswers(server: Server): AnswerOn {
   const exchanges = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
@@ -107,9 +111,11 @@ function watchAnswers(server: Server): AnswerOn {
   });
   return (socket) => {
     const exchange = exchanges.get(socket);
-    if (!exchange?.request.complete) return null;
-    if (exchange.response.writableFinished) return 'sent';
-    return exchange.response.headersSent ? 'sending' : 'waiting';
+    if (!exchange) return null;
+    const { request, response } = exchange;
+    if (response.writableFinished) return 'sent';
+    if (response.headersSent) return 'sending';
+    return request.complete ? 'waiting' : 'arriving';
   };
 }
 

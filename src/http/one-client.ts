@@ -54,7 +54,7 @@ function refuseManyHeaders(app: FastifyInstance, most: number): void {
 
 /**
  * For a server behind a proxy: limits the requests of one network, and of all, whose bodies have not arrived when their
- * turn has come. Each holds a connection. Call it after `boundRequestsOfNetworks`, because a request that waits there is
+ * turn has come. Each holds a connection. Call it after `boundRequestsUnderWay`, because a request that waits there is
  * not read meanwhile.
  */
 export function boundIncompleteRequests(

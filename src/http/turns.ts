@@ -1,9 +1,13 @@
+import { createFairQueue } from './fair-queue.ts';
+
 /** Spreads the start of requests so that no turn of the event loop gets long. */
 export interface Turns {
   /**
-   * Starts a request now, or in a later turn when this one has been long enough. First come, first served.
+   * Starts a request now, or in a later turn when this one has been long enough. Networks take turns.
+   *
+   * @param network where the request comes from (`networkOf`)
    */
-  begin: (request: () => void) => void;
+  begin: (network: string, request: () => void) => void;
   /**
    * The shortest wait since the last call, ms. A single pause, such as a suspended machine, delays only some
    * requests; if even the shortest wait is long, the server is overloaded.
@@ -39,8 +43,7 @@ const LONGEST_PAUSE_MS = 50;
  * @param clock a monotonic clock, ms
  */
 export function createTurns(limitMs: number, clock: () => number): Turns {
-  /** The oldest first. */
-  const waiting: Waiting[] = [];
+  const waiting = createFairQueue<Waiting>();
   let turnBegan: number | null = null;
   /** Time for requests in this turn, ms. */
   let share = limitMs;
@@ -80,23 +83,23 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
   }
 
   // One immediate for each waiting request: the synchronous work of a request finishes before the next immediate reads
-  // the clock. Each starts the oldest request, not its own: immediates that are set again fall behind new ones.
+  // the clock. Each starts the next request, not its own: immediates that are set again fall behind new ones.
   function wait(): void {
     setImmediate(() => {
-      const oldest = isOver() ? undefined : waiting.shift();
-      if (oldest) start(oldest);
+      const next = isOver() ? undefined : waiting.shift();
+      if (next) start(next);
       else wait();
     });
   }
 
   return {
-    begin: (request) => {
+    begin: (network, request) => {
       const one = { request, arrived: clock() };
-      if (waiting.length === 0 && !isOver()) {
+      if (waiting.isEmpty() && !isOver()) {
         start(one);
         return;
       }
-      waiting.push(one);
+      waiting.push(network, one);
       wait();
     },
     shortestWait: () => {

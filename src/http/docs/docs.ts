@@ -34,19 +34,24 @@ export function documentRoute(app: FastifyInstance): void {
 
 /** `GET /docs`: the same document as a page. */
 export function docsPage(app: FastifyInstance): void {
+  // Complete once all routes are registered, and the same from then on.
+  let page: ReturnType<typeof pageOf> | undefined;
   app.get('/docs', (request, reply) => {
-    const document = app.swagger() as Document;
-    const groups = (document.tags ?? []).map(({ name, description }) => ({
+    page ??= pageOf(app.swagger() as Document);
+    return sendPage(request, reply, 'docs', page);
+  });
+}
+
+function pageOf(document: Document) {
+  return {
+    title: 'The API',
+    about: (document.info.description ?? '').split('\n\n'),
+    groups: (document.tags ?? []).map(({ name, description }) => ({
       name,
       description,
       operations: operationsOf(document, name),
-    }));
-    return sendPage(request, reply, 'docs', {
-      title: 'The API',
-      about: (document.info.description ?? '').split('\n\n'),
-      groups,
-    });
-  });
+    })),
+  };
 }
 
 function operationsOf(document: Document, tag: string): DescribedOperation[] {
