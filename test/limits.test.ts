@@ -1,7 +1,7 @@
 import type { LightMyRequestResponse } from 'fastify';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
-import { networkOf } from '../src/http/network.ts';
+import { networkOf, siteOf } from '../src/http/network.ts';
 import { expectTooMany, failLogIns, WRONG } from './support/failed-logins.ts';
 import {
   cookiesOf,
@@ -41,6 +41,14 @@ describe('rate limits count clients by network', () => {
     expect(networkOf(address)).toBe(network);
   });
 
+  test('a site is the /48 of an IPv6 address, or the IPv4 address', () => {
+    expect(['2001:db8:1:2::3', '2001:db8:1:ffff::', '192.0.2.1'].map(siteOf)).toEqual([
+      '2001:db8:1::/48',
+      '2001:db8:1::/48',
+      '192.0.2.1',
+    ]);
+  });
+
   test('an address in a text longer than any address is not read', () => {
     expect(networkOf(`192.0.2.1${' '.repeat(50)}`)).toBe('192.0.2.1');
     expect(networkOf(`192.0.2.1${' '.repeat(8_000)}`)).toBe('unknown');
@@ -55,6 +63,23 @@ describe('rate limits count clients by network', () => {
     expectTooMany(await from('2001:db8:0:0:ffff::1'));
     expect((await from('2001:db8:0:1::1')).statusCode).toBe(401);
   });
+});
+
+test('after a hundred failed logins from one /48 of IPv6 the next login from it is 429', async () => {
+  const server = await startTestServer();
+  for (let network = 0; network < 10; network += 1) {
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, (_, n) =>
+        postFrom(server, '/login', `2001:db8:0:${network}::1`, {
+          ...WRONG,
+          email: `${network}-${n}@example.com`,
+        }),
+      ),
+    );
+    expect(answers.map(({ statusCode }) => statusCode)).toEqual(Array(10).fill(401));
+  }
+  expectTooMany(await postFrom(server, '/login', '2001:db8:0:ffff::1', WRONG));
+  expect((await postFrom(server, '/login', '2001:db8:1::1', WRONG)).statusCode).toBe(401);
 });
 
 test('after ten failed logins from one network the next login is 429, even with the right password', async () => {

@@ -411,7 +411,7 @@ describe('closing slow connections', () => {
 describe('one network has a limited number of requests under way and waiting', () => {
   /** One request under way, and one waiting. The first to look for its session waits until `found` is called. */
   async function oneAtATime(patienceMs: number, bounds: Partial<Bounds['requests']> = {}) {
-    const requests = { ofNetwork: 1, inAll: 2, waitingOfNetwork: 1, ...bounds };
+    const requests = { ofSite: 1, inAll: 2, waitingOfSite: 1, ...bounds };
     const server = await listen({ requests, patienceMs });
     const { app, db, open } = server;
     let all = 0;
@@ -458,7 +458,7 @@ describe('one network has a limited number of requests under way and waiting', (
   });
 
   test('and when there is no place in all, networks take turns', async () => {
-    const { open, arrived, first, found } = await oneAtATime(NEVER, { inAll: 1, waitingOfNetwork: 9 });
+    const { open, arrived, first, found } = await oneAtATime(NEVER, { inAll: 1, waitingOfSite: 9 });
     const order: string[] = [];
     const addresses = ['127.0.0.2', '127.0.0.2', '127.0.0.3'];
     for (const [index, address] of addresses.entries()) {
@@ -539,7 +539,7 @@ describe('an address that keeps leaving before it is answered', () => {
     ['half a form', 'POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n'],
     ['half a webhook', webhook('Content-Length: 9')],
   ])('after %s loses all its connections and gets none for a while', async (_what, sent) => {
-    const nothingBegins = { requests: { ofNetwork: 0, inAll: 0, waitingOfNetwork: 9 } };
+    const nothingBegins = { requests: { ofSite: 0, inAll: 0, waitingOfSite: 9 } };
     const { app, open } = await listen({ ...nothingBegins, abandonedOfNetwork: 2, shutOutMs: NEVER });
     const idle = await open('', '127.0.0.2');
     const leave = async ({ socket }: Client, left: number): Promise<void> => {
@@ -595,7 +595,7 @@ describe('behind a proxy', () => {
     const { db, open } = await listen(
       {
         incomplete: { webhooks: ONE, others: ONE },
-        requests: { ofNetwork: 1, inAll: 9, waitingOfNetwork: 9 },
+        requests: { ofSite: 1, inAll: 9, waitingOfSite: 9 },
         patienceMs: NEVER,
       },
       { TRUST_PROXY: '127.0.0.1' },

@@ -44,7 +44,7 @@ import { declareLimits, limitUnknownPaths } from './limits.ts';
 import { boundIncompleteRequests, boundOneClient } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
 import { closeUnreadBodies, collectBodies } from './read-body.ts';
-import { networkOf } from './network.ts';
+import { siteOf } from './network.ts';
 import { readablePath } from './readable-path.ts';
 import { boundRequestsUnderWay } from './requests-under-way.ts';
 import { createTurns } from './turns.ts';
@@ -140,7 +140,7 @@ export async function buildApp(
   // Registered after the overload refusals above, which are cheap.
   boundRequestsUnderWay(app, bounds);
   app.addHook('onRequest', function waitForTurn({ ip, raw: { socket } }, _reply, done) {
-    turns.begin(networkOf(ip), () => {
+    turns.begin(siteOf(ip), () => {
       if (!hasLeft(socket)) done();
     });
   });

@@ -5,7 +5,7 @@
  * 1. open connections, in all and of its network (`connections.ts`), and how long they may stay idle (`app.ts`);
  * 2. what its connection and its client can hold: pipelined requests, headers, bytes (`one-client.ts`);
  * 3. overload: the event loop, or every request, is late (`app.ts`);
- * 4. requests under way, in all and of its network (`requests-under-way.ts`);
+ * 4. requests under way, in all and of its site (`requests-under-way.ts`);
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, incomplete requests (`one-client.ts`); of webhooks, bodies whose signature is not verified yet
  *    (`unverified-bodies.ts`).
@@ -40,10 +40,10 @@ export interface Bounds {
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
   /**
-   * Requests under way, except webhooks, and how many more of one network may wait. Those that report the server's state are
-   * counted separately from others.
+   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. Those that report the server's
+   * state are counted separately from others.
    */
-  requests: Shares & { waitingOfNetwork: number };
+  requests: { ofSite: number; inAll: number; waitingOfSite: number };
   /** Headers of a request. */
   headers: number;
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
@@ -89,7 +89,7 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
-  requests: { ofNetwork: 16, inAll: 32, waitingOfNetwork: 1_000 },
+  requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000 },
   // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html
   headers: 100,
   pipelined: 4,

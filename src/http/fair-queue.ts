@@ -1,38 +1,38 @@
-/** Serves networks in turn, and the entries of each network in the order in which they came. */
+/** Serves sites (`siteOf`) in turn, and the entries of each site in the order in which they came. */
 export interface FairQueue<Entry> {
-  push: (network: string, entry: Entry) => void;
+  push: (site: string, entry: Entry) => void;
   /**
    * Takes the next entry.
    *
-   * @param mayServe whether it is a network's turn; without it, every network's
+   * @param mayServe whether a site may be served now; without it, each may
    */
-  shift: (mayServe?: (network: string) => boolean) => Entry | undefined;
-  /** How many entries of a network wait. */
-  waitingOf: (network: string) => number;
+  shift: (mayServe?: (site: string) => boolean) => Entry | undefined;
+  /** How many entries of a site wait. */
+  waitingOf: (site: string) => number;
   isEmpty: () => boolean;
 }
 
-/** Otherwise a few networks with many requests each would make everybody else wait for all of them. */
+/** Otherwise a few sites with many requests each would make everybody else wait for all of them. */
 export function createFairQueue<Entry>(): FairQueue<Entry> {
-  /** The network that was served longest ago comes first. */
+  /** The site that was served longest ago comes first. */
   const queues = new Map<string, Entry[]>();
   return {
-    push(network, entry) {
-      const queue = queues.get(network);
+    push(site, entry) {
+      const queue = queues.get(site);
       if (queue) queue.push(entry);
-      else queues.set(network, [entry]);
+      else queues.set(site, [entry]);
     },
     shift(mayServe = () => true) {
-      for (const [network, queue] of queues) {
-        if (!mayServe(network)) continue;
+      for (const [site, queue] of queues) {
+        if (!mayServe(site)) continue;
         const entry = queue.shift();
-        queues.delete(network);
-        if (queue.length > 0) queues.set(network, queue);
+        queues.delete(site);
+        if (queue.length > 0) queues.set(site, queue);
         return entry;
       }
       return undefined;
     },
-    waitingOf: (network) => queues.get(network)?.length ?? 0,
+    waitingOf: (site) => queues.get(site)?.length ?? 0,
     isEmpty: () => queues.size === 0,
   };
 }

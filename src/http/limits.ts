@@ -8,16 +8,18 @@ import { DAY_SECONDS } from '../instants.ts';
 import { MAILS_TO_UNPROVEN } from '../outbox/still-true.ts';
 import type { AppContext } from './context.ts';
 import { HttpError } from './errors.ts';
-import { networkOf } from './network.ts';
+import { networkOf, siteOf } from './network.ts';
 
 /** Default window of a limit. It begins with the first try. */
 const WINDOW_SECONDS = 10 * 60;
 
-/** Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). */
+/** Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`), a site an IPv6 /48. */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
+  failedLogInsOfSite: 100,
   failedLogInsOfAccount: 50,
   signUpsOfNetwork: 30,
+  signUpsOfSite: 300,
   resetsOfNetwork: 30,
   forgottenOfNetwork: 30,
   proofsOfNetwork: 30,
@@ -53,6 +55,7 @@ const ASK_STRIPE: ReadonlySet<LimitName> = new Set(['checkoutsOfAccount', 'porta
 /** Limits whose points can be given back. */
 const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'failedLogInsOfNetwork',
+  'failedLogInsOfSite',
   'failedLogInsOfAccount',
   'passwordChangesOfAccount',
   'resetMailsToMailbox',
@@ -159,7 +162,18 @@ export async function takeForNetwork(
   reply: FastifyReply,
   name: LimitName & `${string}OfNetwork`,
 ): Promise<boolean> {
-  return (await take(reply, request.server.limits[name], networkOf(request.ip))).isLeft;
+  const { limits } = request.server;
+  if (!(await take(reply, limits[name], networkOf(request.ip))).isLeft) return false;
+  const site = ipv6SiteOf(request.ip);
+  return (
+    name !== 'signUpsOfNetwork' || site === null || (await take(reply, limits.signUpsOfSite, site)).isLeft
+  );
+}
+
+/** A site's own limits are for what hashes a password: a site has 65,536 networks. */
+function ipv6SiteOf(ip: string): string | null {
+  const site = siteOf(ip);
+  return site === networkOf(ip) ? null : site;
 }
 
 /**
@@ -212,9 +226,9 @@ export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyR
 }
 
 /**
- * Compares a password with an account's, unless too many comparisons failed from this network address or for
+ * Compares a password with an account's, unless too many comparisons failed from this network or site or for
  * this account. Every comparison with a stored password goes through here.
- * A point is taken from both limits before the comparison and given back unless it failed. Concurrent tries
+ * A point is taken from each limit before the comparison and given back unless it failed. Concurrent tries
  * therefore get no further than sequential ones. A try refused here does not count.
  *
  * @param reply gets Retry-After when no tries are left
@@ -230,12 +244,14 @@ export async function tryPassword<T>(
   compare: () => Promise<T>,
   isFailure: (outcome: T) => boolean,
 ): Promise<T | undefined> {
-  const { failedLogInsOfNetwork, failedLogInsOfAccount } = request.server.limits;
-  const counted = [
+  const { failedLogInsOfNetwork, failedLogInsOfSite, failedLogInsOfAccount } = request.server.limits;
+  const site = ipv6SiteOf(request.ip);
+  const counted: [Limit, string][] = [
     [failedLogInsOfNetwork, networkOf(request.ip)],
+    ...(site === null ? [] : [[failedLogInsOfSite, site] satisfies [Limit, string]]),
     [failedLogInsOfAccount, email],
-  ] as const;
-  const takenOf: [...(typeof counted)[number], Taken][] = [];
+  ];
+  const takenOf: [Limit, string, Taken][] = [];
   let failed = false;
   try {
     for (const [limit, key] of counted) {

@@ -1,7 +1,12 @@
 import ipaddr from 'ipaddr.js';
 
-/** The 16-bit groups of an IPv6 address that make up its /64. A client can use any address in its own /64. */
-const NETWORK_GROUPS = 4;
+/** Bits of an IPv6 address that name its network: a client can use any address in its own /64. */
+const NETWORK_BITS = 64;
+
+/** Bits that name its site: one customer of a provider can have a whole /48 (RFC 6177). */
+const SITE_BITS = 48;
+
+const GROUP_BITS = 16;
 
 /** Longest text that is parsed as an address, characters. Valid addresses are shorter. */
 const MAX_LENGTH = 64;
@@ -20,6 +25,15 @@ const WITH_PORT = /^\[(.*)\](?::\d+)?$|^([^:]*|.*:[\d.]+\.\d+):\d+$/;
  * an address
  */
 export function networkOf(address: string | undefined): string {
+  return prefixOf(address, NETWORK_BITS);
+}
+
+/** The same with the /48 of an IPv6 address, for what networks share out among them. */
+export function siteOf(address: string | undefined): string {
+  return prefixOf(address, SITE_BITS);
+}
+
+function prefixOf(address: string | undefined, bits: number): string {
   if (address === undefined || address.length > MAX_LENGTH) return UNKNOWN;
   const spelt = address.trim();
   const [, inBrackets, beforePort] = WITH_PORT.exec(spelt) ?? [];
@@ -28,6 +42,6 @@ export function networkOf(address: string | undefined): string {
   const parsed = ipaddr.process(bare);
   if (parsed.kind() === 'ipv4') return parsed.toString();
   const { parts } = parsed as ipaddr.IPv6;
-  const network = parts.slice(0, NETWORK_GROUPS).map((group) => group.toString(16));
-  return `${network.join(':')}::/64`;
+  const prefix = parts.slice(0, bits / GROUP_BITS).map((group) => group.toString(16));
+  return `${prefix.join(':')}::/${bits}`;
 }

@@ -5,7 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Bounds } from './bounds.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { createFairQueue } from './fair-queue.ts';
-import { networkOf } from './network.ts';
+import { siteOf } from './network.ts';
 import { WEBHOOK_PATH } from './webhook-path.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
 
@@ -16,8 +16,8 @@ const TOO_MANY_WAITING = new HttpError(
 );
 
 /**
- * Limits how many requests are under way, in all and of one network. Further ones wait, and networks take turns; when too
- * many of a network wait, they are refused. Files, compression and PostgreSQL's answers are work outside the share of a turn
+ * Limits how many requests are under way, in all and of one site. Further ones wait, and sites take turns; when too many of a
+ * site wait, they are refused. Files, compression and PostgreSQL's answers are work outside the share of a turn
  * (see `createTurns`). With hundreds of requests under way, a turn would take so long that a new connection of somebody else
  * waits for seconds.
  *
@@ -36,7 +36,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
     }
     const take = 'pressureHandler' in config ? places.state : places.others;
     const isTaken = take({
-      network: networkOf(request.ip),
+      site: siteOf(request.ip),
       socket: request.raw.socket,
       begin: (end) => {
         const patience = setTimeout(end, patienceMs).unref();
@@ -52,7 +52,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
 }
 
 interface Arrived {
-  network: string;
+  site: string;
   socket: Socket;
   /** @param end gives the place back; calling it again does nothing */
   begin: (end: () => void) => void;
@@ -60,34 +60,29 @@ interface Arrived {
 
 /**
  * Returns a function that begins a request, now or when there is a place for it. It returns false, and begins nothing, when
- * too many of its network wait.
+ * too many of its site wait.
  */
-function createPlaces({
-  ofNetwork,
-  inAll,
-  waitingOfNetwork,
-}: Bounds['requests']): (request: Arrived) => boolean {
+function createPlaces({ ofSite, inAll, waitingOfSite }: Bounds['requests']): (request: Arrived) => boolean {
   const underWayOf = new Map<string, number>();
   const waiting = createFairQueue<Arrived>();
   let underWay = 0;
 
-  const hasPlace = (network: string): boolean =>
-    underWay < inAll && (underWayOf.get(network) ?? 0) < ofNetwork;
+  const hasPlace = (site: string): boolean => underWay < inAll && (underWayOf.get(site) ?? 0) < ofSite;
 
-  function count(network: string, change: 1 | -1): void {
+  function count(site: string, change: 1 | -1): void {
     underWay += change;
-    const left = (underWayOf.get(network) ?? 0) + change;
-    if (left === 0) underWayOf.delete(network);
-    else underWayOf.set(network, left);
+    const left = (underWayOf.get(site) ?? 0) + change;
+    if (left === 0) underWayOf.delete(site);
+    else underWayOf.set(site, left);
   }
 
-  function begin({ network, begin: start }: Arrived): void {
-    count(network, 1);
+  function begin({ site, begin: start }: Arrived): void {
+    count(site, 1);
     let hasEnded = false;
     start(() => {
       if (hasEnded) return;
       hasEnded = true;
-      count(network, -1);
+      count(site, -1);
       beginNext();
     });
   }
@@ -102,10 +97,10 @@ function createPlaces({
   }
 
   return (request) => {
-    const { network } = request;
-    if (hasPlace(network)) begin(request);
-    else if (waiting.waitingOf(network) >= waitingOfNetwork) return false;
-    else waiting.push(network, request);
+    const { site } = request;
+    if (hasPlace(site)) begin(request);
+    else if (waiting.waitingOf(site) >= waitingOfSite) return false;
+    else waiting.push(site, request);
     return true;
   };
 }

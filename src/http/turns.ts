@@ -3,11 +3,11 @@ import { createFairQueue } from './fair-queue.ts';
 /** Spreads the start of requests so that no turn of the event loop gets long. */
 export interface Turns {
   /**
-   * Starts a request now, or in a later turn when this one has been long enough. Networks take turns.
+   * Starts a request now, or in a later turn when this one has been long enough. Sites take turns.
    *
-   * @param network where the request comes from (`networkOf`)
+   * @param site where the request comes from (`siteOf`)
    */
-  begin: (network: string, request: () => void) => void;
+  begin: (site: string, request: () => void) => void;
   /**
    * The shortest wait since the last call, ms. A single pause, such as a suspended machine, delays only some
    * requests; if even the shortest wait is long, the server is overloaded.
@@ -93,13 +93,13 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
   }
 
   return {
-    begin: (network, request) => {
+    begin: (site, request) => {
       const one = { request, arrived: clock() };
       if (waiting.isEmpty() && !isOver()) {
         start(one);
         return;
       }
-      waiting.push(network, one);
+      waiting.push(site, one);
       wait();
     },
     shortestWait: () => {
