@@ -87,7 +87,7 @@ async function compile(newest) {
 }
 
 /**
- * Gives the files that this compilation replaces the current time: they were written when the one before it ran.
+ * Touches the files that this compilation replaces, so that their hour begins now and not when they were compiled.
  *
  * @param {Set<string>} current the names in use
  */

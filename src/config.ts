@@ -269,7 +269,7 @@ export function checkConfig(env: NodeJS.ProcessEnv): CheckedConfig {
   const production = values.NODE_ENV === 'production' || /^prod/i.test(env['NODE_ENV'] ?? '');
   if (production) problems.push(...refusedInProduction(values, problems));
   const config = configOf(values, production);
-  // A value that is wrong was replaced by the default, of which there is nothing to say.
+  // A wrong value was replaced by its default, so a warning about that would mislead.
   const isWrong = (name: VariableName): boolean => problems.some((problem) => problem.name === name);
   return { config, problems, warnings: warningsOf(config).filter(({ name }) => !isWrong(name)) };
 }

@@ -398,7 +398,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
   });
 
   test.each([
-    ['0', 'Nothing takes the days back, because REFERRAL_CLAWBACK_DAYS is 0.'],
+    ['0', 'REFERRAL_CLAWBACK_DAYS is 0, so later refunds and disputes take nothing back.'],
     [
       '7',
       'A full refund of their first payment within 7 days, or the loss of a dispute opened by then, can take the days back.',

@@ -452,8 +452,8 @@ describe('a first payment that awaits the bank’s approval', () => {
     const { world, id, statusOf, moved } = await movedTo('ben');
     letBankDecide(world);
     const { text, json } = await moved();
-    expect(text).toContain(`Cancel it at Stripe: ${id}.`);
-    expect(json).toMatchObject({ toCancelAtStripe: [id] });
+    expect(text).toContain(`the first payment of ${id} could not be stopped`);
+    expect(json).toMatchObject({ mayPayTwice: [id] });
     expect(statusOf()).toBe('incomplete');
   });
 
@@ -509,7 +509,7 @@ describe('an open checkout', () => {
     expect(told.text).toContain(
       'The open checkout could not be closed at Stripe yet. A server will try again.',
     );
-    expect(told.json).toMatchObject({ checkoutsClosed: false, toCancelAtStripe: [] });
+    expect(told.json).toMatchObject({ checkoutsClosed: false, mayPayTwice: [] });
     refused.mockRestore();
     expect(openSessions(world)).toEqual([session]);
 

@@ -6,7 +6,8 @@ import { buyer } from './support/stripe-events.ts';
 
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
-  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlace, waitForTurn, onRequest',
+  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, onRequest',
+  'preValidation: waitForPlaceWithBody',
   'onSend: boundLargeAnswer, closeUnreadBody, onSend',
 ];
 
@@ -17,6 +18,7 @@ function people(...own: string[]): string[] {
     'securityHeaders',
     'refuseManyHeaders',
     'onRequest',
+    'waitForPlaceOfSite',
     'waitForPlace',
     'waitForTurn',
     'fastifyCookieHandler',
@@ -26,20 +28,23 @@ function people(...own: string[]): string[] {
   return [
     `onRequest: ${[...first, 'recogniseVisitor', ...own, 'onRequest'].join(', ')}`,
     'preParsing: collectBody',
+    'preValidation: waitForPlaceWithBody',
     'preHandler: recogniseAgain, readNews, readTrouble',
     'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
   ];
 }
 
 const WEBHOOK = [
-  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlace, waitForTurn, ignoreContentType, refuseTooMany',
+  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, ignoreContentType, refuseTooMany',
+  'preValidation: waitForPlaceWithBody',
   'onSend: boundLargeAnswer, closeUnreadBody',
 ];
 
 /** Without checkOrigin: mail providers send these requests from other origins. */
 const UNSUBSCRIBE = [
-  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlace, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
+  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
   'preParsing: collectBody',
+  'preValidation: waitForPlaceWithBody',
   'preHandler: recogniseAgain',
   'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, onSend',
 ];

@@ -157,7 +157,7 @@ test('the history of credit shows grants, what was used, and when it was paused'
   ]);
   const text = await words(server, ann);
   const lines = [
-    'You have a paid plan: free days are paused',
+    'Paid plan: free days paused',
     'Used as paid access −20 days',
     'A friend you invited made a first payment +45 days',
   ];

@@ -632,6 +632,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     const answer = await postForm(world.app, path, {});
     expect(answer.statusCode).toBe(409);
     expect(answer.body).toContain('belongs to another account');
+    expect(await loginStatus(world, 'new@example.com', PASSWORD)).toBe(303);
     expect(world.sandbox.objects.subscriptions.get(subscription)).toMatchObject({ status: 'active' });
     await deliverWaiting(world);
     expect((await postForm(world.app, path, {})).body).toContain('belongs to another account');
@@ -689,10 +690,11 @@ describe('an account with an address that nobody proved or paid for (design: rul
       const expired = await expire(id);
       tried.push((await postForm(world.app, leave, {})).statusCode);
       tried.push((await world.app.inject({ url: '/api/me', headers: { cookie: holder.cookie } })).statusCode);
+      tried.push(await loginStatus(world, 'new@example.com', PASSWORD));
       return expired;
     });
     expect((await postForm(world.app, path, {})).statusCode).toBe(200);
-    expect(tried).toEqual([404, 401]);
+    expect(tried).toEqual([404, 401, 401]);
     expect(await userOf(world, holder)).toMatchObject({ email: null });
     expect(await userOf(world, ann)).toMatchObject({ email: 'new@example.com' });
   });
@@ -717,7 +719,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, ann)).toMatchObject({ email: 'new@example.com' });
   });
 
-  test('is not deleted while a bank is deciding about its first payment', async () => {
+  test('is not deleted while its first payment awaits the bank’s approval', async () => {
     const world = await startWorld(MAIL);
     const ann = await proven(world);
     const holder = await newcomer(world, 'new@example.com');
@@ -730,6 +732,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
       409,
       expect.stringContaining('a payment for another account with this address is still waiting'),
     ]);
+    expect(await loginStatus(world, 'new@example.com', PASSWORD)).toBe(401);
     expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'incomplete' });
     expect((await postForm(world.app, path, {})).statusCode).toBe(200);
     expect(await userOf(world, holder)).toMatchObject({ deletedAt: START });
@@ -748,6 +751,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     const path = await provePath(server, ann);
     expect((await postForm(server.app, path, {})).statusCode).toBe(502);
     expect(await userOf(server, squatter)).toMatchObject({ deletedAt: null });
+    expect(await loginStatus(server, 'new@example.com', PASSWORD)).toBe(303);
     expect(await userOf(server, ann)).toMatchObject({
       email: 'ann@example.com',
       pendingEmail: 'new@example.com',

@@ -17,7 +17,7 @@ import { readSubscription } from '../stripe/objects/subscription-shape.ts';
 import type { Products } from '../stripe/objects/subscription-shape.ts';
 
 /** Why an account was not deleted. */
-export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'payment-pending' | 'overtaken';
+export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'payment-pending' | 'conflict';
 
 /** What was ended at Stripe before an account is deleted. */
 export interface EndedAtStripe {
@@ -52,7 +52,7 @@ export async function deleteAccount(
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
     if (!user) return 'wrong-password';
-    if (!(await eraseAccount(tx, user, ended))) return 'overtaken';
+    if (!(await eraseAccount(tx, user, ended))) return 'conflict';
     if (typed.mail && user.email !== null)
       await queueNow(tx, [{ kind: 'mail.account-deleted', userId, data: null, address: user.email }]);
     return null;
@@ -72,7 +72,7 @@ export async function cancelSubscriptions(
   checkout: Checkout | null,
 ): Promise<EndedAtStripe | Exclude<DeletionRefusal, 'wrong-password'>> {
   const current = await db.checkout.findUnique({ where: { userId } });
-  if (!isSameCheckout(current, checkout)) return 'overtaken';
+  if (!isSameCheckout(current, checkout)) return 'conflict';
   const customers = await db.customer.findMany({
     where: { userId, deletedAt: null },
     include: { subscriptions: { where: { counted: true }, select: { id: true } } },
@@ -81,8 +81,8 @@ export async function cancelSubscriptions(
   if (stripe) {
     const toEnd: ToEnd[] = [];
     for (const customer of customers) toEnd.push(...(await listToEnd(stripe, customer, products)));
-    // Cancelling does not keep the bank from approving a first payment. All of them come before the first cancellation, so
-    // that a deletion that is refused here leaves the plan as it is.
+    // Void every first payment that awaits approval before cancelling anything: cancelling does not keep the bank from
+    // approving one, and a deletion that is refused here must leave the plan as it is.
     for (const { firstInvoice } of toEnd)
       if ((await voidFirstInvoice(stripe, firstInvoice)) === 'pending') return 'payment-pending';
     for (const { id } of toEnd) await unlessGone(() => stripe.subscriptions.cancel(id));

@@ -9,8 +9,9 @@ import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
 import { cancelSubscriptions, eraseAccount } from './delete-account.ts';
-import { closeAllSessions } from './sessions.ts';
-import { repeatIfOvertaken, stopPayments } from './stop-payments.ts';
+import { letIn, shutOut } from './shut-out.ts';
+import type { ShutOut } from './shut-out.ts';
+import { retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts } from './stop-payments.ts';
 import type { EndedAtStripe } from './delete-account.ts';
 
@@ -32,7 +33,7 @@ export type ProofRefusal =
   | 'address-taken'
   | 'payments-not-set-up'
   | 'payment-pending'
-  | 'overtaken';
+  | 'conflict';
 
 /** Returns what a link proves; null when the link is invalid or no longer works. */
 export async function readProof(db: Db, secret: string, token: string, now: Date): Promise<Proof | null> {
@@ -46,9 +47,8 @@ export async function readProof(db: Db, secret: string, token: string, now: Date
 }
 
 /**
- * Uses a link that proves an address: the account's own, or the pending one, which then takes effect. Whoever holds an
- * unclaimed account with the pending address is shut out first: otherwise an expired checkout would tell them to take the
- * address elsewhere while Stripe is asked.
+ * Uses a link that proves an address: the account's own, or the pending one, which then takes effect. An
+ * unclaimed account that has the pending address is shut out first (see `shutOut`).
  *
  * @param parts used to delete an unclaimed account that has the pending address
  * @param kept the session that stays when the address changes
@@ -63,7 +63,17 @@ export async function proveAddress(
   tellOld: boolean,
   now: Date,
 ): Promise<ProofRefusal | null> {
-  return repeatIfOvertaken(() => tryProof(parts, kept, token, tellOld, now));
+  const shutOuts: ShutOut = new Map();
+  try {
+    const refusal = await retryOnConflict(() => tryProof(parts, kept, token, tellOld, shutOuts, now));
+    // After these two the owner of the address tries again, and nobody else must begin a payment meanwhile.
+    if (refusal !== null && refusal !== 'payment-pending' && refusal !== 'conflict')
+      await letIn(parts.db, shutOuts, now);
+    return refusal;
+  } catch (error) {
+    await letIn(parts.db, shutOuts, now);
+    throw error;
+  }
 }
 
 async function tryProof(
@@ -71,6 +81,7 @@ async function tryProof(
   kept: KeptSession,
   token: string,
   tellOld: boolean,
+  shutOuts: ShutOut,
   now: Date,
 ): Promise<ProofRefusal | null> {
   const { db } = parts;
@@ -81,7 +92,7 @@ async function tryProof(
 
   const holder =
     proof.holder === 'unclaimed' ? await db.user.findUnique({ where: { email: address } }) : null;
-  if (holder && !(await inTransaction(db, now, (tx) => shutOut(tx, holder.id, address)))) return 'overtaken';
+  if (holder && !(await shutOut(db, holder.id, address, shutOuts, now))) return 'conflict';
   const stopped = holder && (await stopPayments(parts, holder.id));
   if (stopped?.state === 'pending') return 'payment-pending';
   // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
@@ -120,20 +131,6 @@ async function proveOwn(tx: Tx, secret: string, userId: string, token: string): 
   return null;
 }
 
-/**
- * Ends the sessions and the pending change of an unclaimed account. Its password stays, because the account may turn out
- * to be paid for.
- *
- * @returns false, with nothing changed, when it has left the address or been claimed
- */
-async function shutOut(tx: Tx, userId: string, address: string): Promise<boolean> {
-  const holder = await lockUser(tx, userId);
-  if (holder?.email !== address || !(await isUnclaimed(tx, holder))) return false;
-  await tx.user.update({ where: { id: userId }, data: { pendingEmail: null, pendingEmailAt: null } });
-  await closeAllSessions(tx, userId);
-  return true;
-}
-
 /** Frees the address to be proven if the account that has it is unclaimed. */
 async function freeAddress(
   tx: Tx,
@@ -144,5 +141,5 @@ async function freeAddress(
   // The account left the address while we waited for its lock.
   if (holder?.email !== address) return null;
   if (!(await isUnclaimed(tx, holder))) return 'address-taken';
-  return (await eraseAccount(tx, holder, ended)) ? null : 'overtaken';
+  return (await eraseAccount(tx, holder, ended)) ? null : 'conflict';
 }

@@ -18,9 +18,9 @@ const CHANGED = [
 ];
 
 /**
- * Hashes these addresses again, once, after a migration that changes how addresses are hashed. If two accounts turn out to have the same address,
- * the first keeps its referral and trial. Former addresses and those of deleted accounts are no longer known, so their
- * hashes stay.
+ * Hashes the addresses in CHANGED again, once, after a migration that changes how addresses are hashed. If two accounts
+ * turn out to have the same address, the first keeps its referral and trial. Former addresses and those of deleted accounts
+ * are no longer known, so their hashes stay.
  *
  * @param db migrated
  */

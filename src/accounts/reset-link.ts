@@ -11,7 +11,7 @@ import { setPassword } from './change-password.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { expireCheckout } from '../stripe/close-checkout.ts';
 import { hashPassword } from './passwords.ts';
-import { isSameCheckout, repeatIfOvertaken, stopPayments } from './stop-payments.ts';
+import { isSameCheckout, retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts, StoppedPayments } from './stop-payments.ts';
 import { hashToken, newToken } from './tokens.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
@@ -106,7 +106,7 @@ export interface WorkingResetLink {
 }
 
 /** `link-gone`: the link is invalid or no longer works. */
-export type ResetOutcome = 'done' | 'link-gone' | 'payment-pending' | 'overtaken';
+export type ResetOutcome = 'done' | 'link-gone' | 'payment-pending' | 'conflict';
 
 /** @returns null when the link is invalid or no longer works */
 export async function findResetLink(
@@ -154,8 +154,8 @@ export interface TypedReset {
 /**
  * Uses up a reset link: sets the new password and ends all the user's sessions and pending links. A mailed link also proves
  * the address. An account that was never proven or paid for is then emptied, because someone else may have created it.
- * Whoever holds it is shut out first: otherwise an expired checkout would tell them to take the address elsewhere while
- * Stripe is asked.
+ * Such an account gets the new password before Stripe is asked, so that whoever held it cannot take the address to another
+ * account, or open another checkout, when they notice that theirs expired.
  *
  * @param parts used when the account may be emptied
  * @returns `done`, or why the link was not used up; the new password of an account to be emptied may be set all the same
@@ -171,7 +171,7 @@ export async function resetPassword(
   // Check before hashing, which is slow: anyone can send a token.
   if (!(await findResetLink(parts.db, secret, token, now))) return 'link-gone';
   const passwordHash = await hashPassword(typed.password);
-  return repeatIfOvertaken(() => tryReset(parts, secret, token, { ...typed, passwordHash }, now));
+  return retryOnConflict(() => tryReset(parts, secret, token, { ...typed, passwordHash }, now));
 }
 
 async function tryReset(
@@ -189,10 +189,11 @@ async function tryReset(
   if (link.startsAfresh) {
     const isShutOut = await inTransaction(db, now, async (tx) => {
       const found = await lockLink(tx, secret, token, userId);
-      if (found?.startsAfresh) await setPassword(tx, userId, typed.passwordHash);
-      return found !== null;
+      if (!found?.startsAfresh) return false;
+      await setPassword(tx, userId, typed.passwordHash);
+      return true;
     });
-    if (!isShutOut) return 'overtaken';
+    if (!isShutOut) return 'conflict';
     payments = await stopPayments(parts, userId);
     if (payments.state === 'pending') return 'payment-pending';
   }
@@ -204,7 +205,7 @@ async function tryReset(
     const startsAfresh = found.startsAfresh && payments?.state !== 'paid';
     if (startsAfresh) {
       const checkout = await tx.checkout.findUnique({ where: { userId } });
-      if (!isSameCheckout(checkout, payments?.checkout)) return 'overtaken';
+      if (!isSameCheckout(checkout, payments?.checkout)) return 'conflict';
       await startAfresh(tx, user, typed.code);
     }
     await setPassword(tx, userId, typed.passwordHash, {

@@ -19,7 +19,10 @@ export interface PaymentParts {
 export interface StoppedPayments {
   /** The account's last checkout, which cannot be completed any more; null when there was none. */
   checkout: Checkout | null;
-  /** `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a first payment still awaits its bank's approval. */
+  /**
+   * `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a first payment still awaits its bank's
+   * approval.
+   */
   state: 'none' | 'pending' | 'paid';
 }
 
@@ -68,12 +71,9 @@ export function isSameCheckout(
 /** Attempts before giving up. */
 const MAX_TRIES = 3;
 
-/**
- * Tries again what was `overtaken` while Stripe was asked: the account opened a checkout, or the address went to another
- * account.
- */
-export async function repeatIfOvertaken<Outcome>(attempt: () => Promise<Outcome>): Promise<Outcome> {
+/** Retries when the account opened a checkout, or the address went to another account, while we waited for Stripe. */
+export async function retryOnConflict<Outcome>(attempt: () => Promise<Outcome>): Promise<Outcome> {
   let outcome = await attempt();
-  for (let tries = 1; outcome === 'overtaken' && tries < MAX_TRIES; tries += 1) outcome = await attempt();
+  for (let tries = 1; outcome === 'conflict' && tries < MAX_TRIES; tries += 1) outcome = await attempt();
   return outcome;
 }

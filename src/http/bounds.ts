@@ -7,7 +7,7 @@
  * 3. overload: the event loop, or every request, is late (`app.ts`);
  * 4. requests under way, in all and of its site (`requests-under-way.ts`);
  * 5. its turn in the event loop (`turns.ts`);
- * 6. behind a proxy, incomplete requests (`one-client.ts`); of webhooks, bodies whose signature is not verified yet
+ * 6. behind a proxy, incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
  *    (`unverified-bodies.ts`).
  */
 export interface Bounds {
@@ -35,7 +35,9 @@ export interface Bounds {
   cutOffsOfNetwork: number;
   /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
   refusalsOfNetwork: number;
-  /** Refuse a network's connections after it closed this many while a request waited. Not applied behind a proxy. */
+  /**
+   * Refuse a network's connections after it closed this many before their request was answered. Not applied behind a proxy.
+   */
   abandonedOfNetwork: number;
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;

@@ -14,10 +14,10 @@ import { networkOf } from './network.ts';
  * 2. Otherwise the oldest of all without a request under way (none is complete, or its answer is sent), if it is older
  *    than `patienceMs`.
  *
- * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then,
- * Node has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections
- * beyond its limit, or keeps closing them while a request is arriving or waits for its answer: Node accepts one connection per turn of the event
- * loop, so both make others wait.
+ * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then, Node
+ * has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections beyond its
+ * limit, or keeps closing them while a request is arriving or waits for its answer: Node accepts one connection per turn of
+ * the event loop, so both make others wait.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, patienceMs, shutOutMs } = bounds;

@@ -132,9 +132,9 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
       };
     }
     case 'hold':
-      return { at, text: 'You have a paid plan: free days are paused', days: null };
+      return { at, text: 'Paid plan: free days paused', days: null };
     default:
-      return { at, text: 'You no longer have a paid plan: free days count down', days: null };
+      return { at, text: 'No paid plan: free days counting down', days: null };
   }
 }
 

@@ -4,15 +4,15 @@ export interface FairQueue<Entry> {
   /**
    * Takes the next entry.
    *
-   * @param mayServe whether a site may be served now; without it, each may
+   * @param mayServe whether a site's next entry may be served now; without it, each may
    */
-  shift: (mayServe?: (site: string) => boolean) => Entry | undefined;
+  shift: (mayServe?: (entry: Entry) => boolean) => Entry | undefined;
   /** How many entries of a site wait. */
   waitingOf: (site: string) => number;
   isEmpty: () => boolean;
 }
 
-/** Otherwise a few sites with many requests each would make everybody else wait for all of them. */
+/** Without turns, everybody would wait behind all the requests of a few busy sites. */
 export function createFairQueue<Entry>(): FairQueue<Entry> {
   /** The site that was served longest ago comes first. */
   const queues = new Map<string, Entry[]>();
@@ -24,11 +24,12 @@ export function createFairQueue<Entry>(): FairQueue<Entry> {
     },
     shift(mayServe = () => true) {
       for (const [site, queue] of queues) {
-        if (!mayServe(site)) continue;
-        const entry = queue.shift();
+        const [next] = queue;
+        if (next === undefined || !mayServe(next)) continue;
+        queue.shift();
         queues.delete(site);
         if (queue.length > 0) queues.set(site, queue);
-        return entry;
+        return next;
       }
       return undefined;
     },

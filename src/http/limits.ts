@@ -13,7 +13,10 @@ import { networkOf, siteOf } from './network.ts';
 /** Default window of a limit. It begins with the first try. */
 const WINDOW_SECONDS = 10 * 60;
 
-/** Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`), a site an IPv6 /48. */
+/**
+ * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Logins and sign-ups hash a
+ * password, so a site, an IPv6 /48, has limits of them as well: it contains 65,536 /64s.
+ */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
   failedLogInsOfSite: 100,
@@ -170,7 +173,6 @@ export async function takeForNetwork(
   );
 }
 
-/** A site's own limits are for what hashes a password: a site has 65,536 networks. */
 function ipv6SiteOf(ip: string): string | null {
   const site = siteOf(ip);
   return site === networkOf(ip) ? null : site;

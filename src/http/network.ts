@@ -28,7 +28,7 @@ export function networkOf(address: string | undefined): string {
   return prefixOf(address, NETWORK_BITS);
 }
 
-/** The same with the /48 of an IPv6 address, for what networks share out among them. */
+/** Like `networkOf`, but the /48 of an IPv6 address: for limits on what all clients share. */
 export function siteOf(address: string | undefined): string {
   return prefixOf(address, SITE_BITS);
 }

@@ -1,11 +1,13 @@
 import type { Socket } from 'node:net';
 
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import type { Bounds } from './bounds.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { createFairQueue } from './fair-queue.ts';
 import { siteOf } from './network.ts';
+import { isSafe } from './origin-check.ts';
+import { hasBody } from './read-body.ts';
 import { WEBHOOK_PATH } from './webhook-path.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
 
@@ -16,25 +18,31 @@ const TOO_MANY_WAITING = new HttpError(
 );
 
 /**
- * Limits how many requests are under way, in all and of one site. Further ones wait, and sites take turns; when too many of a
- * site wait, they are refused. Files, compression and PostgreSQL's answers are work outside the share of a turn
- * (see `createTurns`). With hundreds of requests under way, a turn would take so long that a new connection of somebody else
- * waits for seconds.
+ * Limits how many requests of one site are under way, and how many in all. Further ones wait, and sites take turns; when
+ * too many of a site wait, they are refused. Files, compression and PostgreSQL's answers are work outside the share of a
+ * turn (see `createTurns`). With hundreds of requests under way, a turn would take so long that a new connection of
+ * somebody else waits for seconds.
  *
  * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
- * holds up others. Webhooks do not count, because Stripe's events come in bursts. Requests that ask for the state of the
- * server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them waiting.
+ * holds up others. One with a body counts among all only once that has arrived. Webhooks do not count, because Stripe's
+ * events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so
+ * that other requests cannot keep them waiting.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
-  const places = { state: createPlaces(requests), others: createPlaces(requests) };
+  const { ofSite, inAll, waitingOfSite } = requests;
+  const createBoth = () => ({
+    ofSite: createPlaces({ ofSite, inAll: Infinity, waitingOfSite }),
+    inAll: createPlaces({ ofSite: Infinity, inAll, waitingOfSite: Infinity }),
+  });
+  const places = { state: createBoth(), others: createBoth() };
 
-  app.addHook('onRequest', function waitForPlace(request, reply, done) {
+  function wait(which: 'ofSite' | 'inAll', request: FastifyRequest, reply: FastifyReply, done: Done): void {
     const { url, config } = request.routeOptions;
     if (url?.startsWith(WEBHOOK_PATH)) {
       done();
       return;
     }
-    const take = 'pressureHandler' in config ? places.state : places.others;
+    const take = places['pressureHandler' in config ? 'state' : 'others'][which];
     const isTaken = take({
       site: siteOf(request.ip),
       socket: request.raw.socket,
@@ -48,8 +56,27 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
       },
     });
     if (!isTaken) done(TOO_MANY_WAITING);
+  }
+
+  app.addHook('onRequest', function waitForPlaceOfSite(request, reply, done) {
+    wait('ofSite', request, reply, done);
+  });
+  app.addHook('onRequest', function waitForPlace(request, reply, done) {
+    if (awaitsBody(request)) done();
+    else wait('inAll', request, reply, done);
+  });
+  app.addHook('preValidation', function waitForPlaceWithBody(request, reply, done) {
+    if (awaitsBody(request)) wait('inAll', request, reply, done);
+    else done();
   });
 }
+
+/** Whether a request is handled only after its body has arrived. */
+function awaitsBody(request: FastifyRequest): boolean {
+  return hasBody(request.raw) && !isSafe(request);
+}
+
+type Done = (error?: Error) => void;
 
 interface Arrived {
   site: string;
@@ -67,7 +94,7 @@ function createPlaces({ ofSite, inAll, waitingOfSite }: Bounds['requests']): (re
   const waiting = createFairQueue<Arrived>();
   let underWay = 0;
 
-  const hasPlace = (site: string): boolean => underWay < inAll && (underWayOf.get(site) ?? 0) < ofSite;
+  const mayBegin = ({ site }: Arrived): boolean => underWay < inAll && (underWayOf.get(site) ?? 0) < ofSite;
 
   function count(site: string, change: 1 | -1): void {
     underWay += change;
@@ -89,7 +116,7 @@ function createPlaces({ ofSite, inAll, waitingOfSite }: Bounds['requests']): (re
 
   /** Begins the next waiting request whose client has not left. */
   function beginNext(): void {
-    for (let next = waiting.shift(hasPlace); next; next = waiting.shift(hasPlace)) {
+    for (let next = waiting.shift(mayBegin); next; next = waiting.shift(mayBegin)) {
       if (hasLeft(next.socket)) continue;
       begin(next);
       return;
@@ -98,7 +125,7 @@ function createPlaces({ ofSite, inAll, waitingOfSite }: Bounds['requests']): (re
 
   return (request) => {
     const { site } = request;
-    if (hasPlace(site)) begin(request);
+    if (mayBegin(request)) begin(request);
     else if (waiting.waitingOf(site) >= waitingOfSite) return false;
     else waiting.push(site, request);
     return true;

@@ -74,7 +74,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
       : 'X-Forwarded-For is trusted from these addresses, and rate limits use it.',
   REFERRAL_CLAWBACK_DAYS: ({ clawbackDays }) =>
     clawbackDays === 0
-      ? 'Refunds and disputes never take credit back.'
+      ? 'Only refunds and disputes dated no later than the payment take credit back.'
       : `Credit is taken back by a full refund within ${counted(clawbackDays, 'day')} of the payment, or by a dispute opened in that time and lost later.`,
   EVENT_RETENTION_DAYS: ({ eventRetentionDays }) =>
     `The payloads of Stripe events are kept whole for ${counted(eventRetentionDays, 'day')}.`,

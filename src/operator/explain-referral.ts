@@ -138,7 +138,8 @@ function explainConverted(
 }
 
 function whatUndoesIt(referral: ReferralFacts, clawbackDays: number, now: Date): string {
-  if (clawbackDays === 0) return 'Nothing takes the days back, because REFERRAL_CLAWBACK_DAYS is 0.';
+  if (clawbackDays === 0)
+    return 'REFERRAL_CLAWBACK_DAYS is 0, so later refunds and disputes take nothing back.';
   // The conversion rests on the earliest payment that has not gone back.
   const remaining = subscriptionsOf(referral).map(({ provenAt, invoices }) => ({
     invoices: provenAt ? invoices.filter((invoice) => !hasGoneBack(invoice, clawbackDays)) : [],

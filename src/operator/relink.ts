@@ -2,16 +2,17 @@ import { randomUUID } from 'node:crypto';
 
 import { Stripe } from 'stripe';
 
-import { anyLive } from '../access/live.ts';
+import { anyLive, isOver } from '../access/live.ts';
 import { followMove, moveCustomer } from '../access/move-customer.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
-import type { AuditRow, Subscription, User } from '../db/generated/client.ts';
+import type { AuditRow, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { closeCheckout } from '../stripe/close-checkout.ts';
-import { endUnfinished, expire } from '../stripe/end-payments.ts';
+import { endFirstPayment, expire } from '../stripe/end-payments.ts';
+import { unlessGone } from '../stripe/missing.ts';
 import { PlainError } from '../plain-error.ts';
 import { programmeOf } from '../programme.ts';
 import { describeChange } from './audit.ts';
@@ -63,61 +64,56 @@ export async function relink(
     return { fromId: owner, changes: followed, closed };
   });
   const sessionIds = closed.filter((id) => id !== null);
-  const isClosed = await unlessStripeFails(() => closeNow(stripe, sessionIds));
-  const second = await secondSubscriptions(db, to.id);
-  const isEnded = await unlessStripeFails(() => endNow(context, second));
+  const open = await leftOver(sessionIds, (id) => closeNow(stripe, id));
+  const second = await leftOver(await secondSubscriptions(db, to.id), (id) => endNow(stripe, id));
   const { text, json } = await report(db, { customerId, fromId, to, changes });
-  const ids = second.map(({ id }) => id).join(', ');
   return {
-    text: [text, ...(isClosed ? [] : [STILL_OPEN]), ...(isEnded ? [] : [stillPending(ids)])].join('\n'),
-    json: { ...json, checkoutsClosed: isClosed, toCancelAtStripe: isEnded ? [] : second.map(({ id }) => id) },
+    text: [text, ...(open.length > 0 ? [STILL_OPEN] : []), ...second.map(mayPayTwice)].join('\n'),
+    json: { ...json, checkoutsClosed: open.length === 0, mayPayTwice: second },
   };
 }
 
 const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A server will try again.';
 
-const stillPending = (ids: string): string =>
-  `A first payment still awaits its bank's approval, and would make this account pay twice. Cancel it at Stripe: ${ids}.`;
+const mayPayTwice = (id: string): string =>
+  `This account may pay twice: the first payment of ${id} could not be stopped. At Stripe, void its open invoice, or refund it if it has been paid; then cancel the subscription.`;
 
-/** How long Stripe may take to close a checkout, ms. The move is committed by then. */
-const TIMEOUT_MS = 5_000;
+/** How long Stripe may take for each call, ms. The move is committed by then. */
+const PATIENCE: Stripe.RequestOptions = { timeout: 5_000, maxNetworkRetries: 0 };
 
-/** Closes checkouts at Stripe without waiting for the server's outbox, which tries again if this fails. */
-async function closeNow(stripe: Stripe | null, sessionIds: readonly string[]): Promise<boolean> {
-  for (const id of sessionIds) {
-    if (!stripe) return false;
-    await expire(stripe, id, { timeout: TIMEOUT_MS, maxNetworkRetries: 0 });
-  }
-  return true;
+/** Closes a checkout at Stripe without waiting for the server's outbox, which tries again if this fails. */
+async function closeNow(stripe: Stripe | null, sessionId: string): Promise<boolean> {
+  if (stripe) await expire(stripe, sessionId, PATIENCE);
+  return stripe !== null;
 }
 
 /** Subscriptions that an approval of their first payment would make a user's second ones. */
-async function secondSubscriptions(db: Db, userId: string): Promise<Subscription[]> {
+async function secondSubscriptions(db: Db, userId: string): Promise<string[]> {
   const subscriptions = await subscriptionsOf(db, userId);
   if (!anyLive(subscriptions)) return [];
-  return subscriptions.filter(({ status, counts }) => counts && status === 'incomplete');
+  return subscriptions.filter(({ status, counts }) => counts && status === 'incomplete').map(({ id }) => id);
 }
 
-/** Ends first payments that await the bank's approval. False when one is left. */
-async function endNow(
-  { stripe, config }: CommandContext,
-  subscriptions: readonly Subscription[],
-): Promise<boolean> {
-  for (const customer of new Set(subscriptions.map(({ customerId }) => customerId))) {
-    if (!stripe || (await endUnfinished(stripe, customer, config.stripe.products)) === 'pending')
-      return false;
-  }
-  return true;
+/** Ends a subscription whose first payment awaits the bank's approval. False when it may still be paid, or has been. */
+async function endNow(stripe: Stripe | null, id: string): Promise<boolean> {
+  if (!stripe) return false;
+  const subscription = await unlessGone(() => stripe.subscriptions.retrieve(id, {}, PATIENCE));
+  if (subscription?.status === 'incomplete') return (await endFirstPayment(stripe, subscription)) === 'ended';
+  return subscription === null || isOver(subscription.status);
 }
 
-/** False when Stripe refuses or cannot be reached. */
-async function unlessStripeFails(work: () => Promise<boolean>): Promise<boolean> {
-  try {
-    return await work();
-  } catch (error) {
-    if (!(error instanceof Stripe.errors.StripeError)) throw error;
-    return false;
+/** Those ids for which the work is not done, because it could not be or Stripe failed. */
+async function leftOver(ids: readonly string[], work: (id: string) => Promise<boolean>): Promise<string[]> {
+  const left: string[] = [];
+  for (const id of ids) {
+    try {
+      if (!(await work(id))) left.push(id);
+    } catch (error) {
+      if (!(error instanceof Stripe.errors.StripeError)) throw error;
+      left.push(id);
+    }
   }
+  return left;
 }
 
 /**

@@ -13,7 +13,9 @@ import type { MailWork } from './kinds.ts';
  */
 export type PlanState = 'live' | 'first-payment-due' | 'unpaid' | 'not-started' | 'ended';
 
-/** The data of an email that proves a new address. It does not count towards the daily limit of the account's own address. */
+/**
+ * The data of an email that proves a new address. It does not count towards the daily limit of the account's own address.
+ */
 const TO_A_NEW_ADDRESS = JSON.stringify({ isChange: true });
 
 /** Why an email about days is dropped after their reversal. */

@@ -29,8 +29,8 @@ export interface Hourly {
 }
 
 /**
- * Queues the emails that no event triggers: reminders that free days end soon or have ended, and the alarm to the operator. It
- * runs at once and then every hour, on every server.
+ * Queues the emails that no event triggers: reminders that free days end soon or have ended, and the alarm to the operator.
+ * It runs at once and then every hour, on every server.
  */
 export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyContext): Hourly {
   // First after an hour, so that a server that starts again and again does not read all rows each time.

@@ -81,7 +81,8 @@ export async function openCheckout(
       return null;
     if (session.status === 'open' && session.url !== null) {
       const isSameOrder = checkout.plan === plan && checkout.priceId === priceId;
-      // The trial has been used up since. Stripe would still run it, and the user would have no access until the first payment.
+      // The trial has been used up since. Stripe would still run it, and the user would have no access until the first
+      // payment.
       const isTrialGone = checkout.trialDays > 0 && trialDays === 0;
       if (isSameOrder && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer))))
         return session.url;

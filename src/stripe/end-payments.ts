@@ -43,14 +43,22 @@ export async function endUnfinished(
   const listed = await unlessGone(() => stripe.subscriptions.list({ customer, status: 'all', limit: 100 }));
   const outcomes: Unfinished[] = [];
   for (const subscription of listed?.data ?? []) {
-    const { id, state } = readSubscription(subscription, products);
+    const { state } = readSubscription(subscription, products);
     if (isLive(state)) outcomes.push('live');
-    if (!state.counts || state.status !== 'incomplete') continue;
-    const outcome = await voidFirstInvoice(stripe, idOf(subscription.latest_invoice));
-    if (outcome === 'ended') await unlessGone(() => stripe.subscriptions.cancel(id));
-    outcomes.push(outcome);
+    if (state.counts && state.status === 'incomplete')
+      outcomes.push(await endFirstPayment(stripe, subscription));
   }
   return outcomes.find((one) => one === 'pending') ?? outcomes.find((one) => one === 'live') ?? 'ended';
+}
+
+/** Ends a subscription whose first payment awaits the bank's approval. */
+export async function endFirstPayment(
+  stripe: Stripe,
+  subscription: Stripe.Subscription,
+): Promise<Unfinished> {
+  const outcome = await voidFirstInvoice(stripe, idOf(subscription.latest_invoice));
+  if (outcome === 'ended') await unlessGone(() => stripe.subscriptions.cancel(subscription.id));
+  return outcome;
 }
 
 /**

@@ -13,11 +13,11 @@ import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
 import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
 
-const NOT_EMPTIED = {
+const NOT_CLEARED = {
   'payment-pending':
-    'Your account was not emptied yet: a payment for it is still waiting for a bank’s approval. Set the password again in a few minutes.',
-  overtaken:
-    'Your account was not emptied yet: a payment for it was started just now. Please set the password again.',
+    'Your new password works, but the account could not be cleared yet: a payment for it is still waiting for a bank’s approval. Set the password again in a few minutes.',
+  conflict:
+    'Your new password works, but the account could not be cleared yet: a payment for it was started just now. Please set the password again.',
 };
 
 /** Setting a new password with a reset link. */
@@ -45,12 +45,13 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
     const parts = { db, stripe, products: config.stripe.products };
     const typed = { ...form.data, mail, code: request.invitationCode };
-    const outcome = await askStripe('Your account was not emptied yet.', () =>
-      resetPassword(parts, sessionSecret, token, typed, now()),
+    const outcome = await askStripe(
+      'Your account was not cleared yet, although its new password works.',
+      () => resetPassword(parts, sessionSecret, token, typed, now()),
     );
     if (outcome === 'done') return toLogIn(request, reply);
     if (outcome === 'link-gone') return answerSpentLink(request, reply);
-    return resetForm(request, reply.status(409), link, { form: NOT_EMPTIED[outcome] });
+    return resetForm(request, reply.status(409), link, { form: NOT_CLEARED[outcome] });
   });
 
   /** Answers the second request of a double click like the first. For anyone else, the link no longer works. */

@@ -17,7 +17,7 @@ const NOT_DELETED = {
     'Your account was not deleted: payments are not set up on this server, so we cannot cancel any subscription you may have.',
   'payment-pending':
     'Your account was not deleted: a payment is still waiting for your bank’s approval. Try again in a few minutes.',
-  overtaken:
+  conflict:
     'Your account was not deleted: a payment was started in another window just now. If you had a plan, it may be cancelled already. Please try again.',
 };
 

@@ -15,7 +15,7 @@ const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
     'Your address was not confirmed: another account with this address may have a subscription, and we cannot cancel it because payments are not set up on this server.',
   'payment-pending':
     'Your address was not confirmed: a payment for another account with this address is still waiting for a bank’s approval. Try again in a few minutes.',
-  overtaken:
+  conflict:
     'Your address was not confirmed: a payment for another account with this address was started just now. Please try again in a moment.',
 };
 
