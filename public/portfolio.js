@@ -335,7 +335,9 @@ wireCloud({
   current() {
     // A restore would overwrite it, and a backup would be empty.
     if (!$('damaged').hidden)
-      throw new Error('First decide above what to do with the portfolio that cannot be read.');
+      throw new Error(
+        'The portfolio in this browser cannot be read. Download it or press “Start again” first.',
+      );
     return portfolio;
   },
   replace: (restored, said) => change(restored, said, 'restore'),

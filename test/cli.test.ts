@@ -235,7 +235,7 @@ test.each(['status', 'doctor', 'users', 'prune', 'mail'])(
     expect(result).toEqual({
       code: 1,
       stdout: '',
-      stderr: `The database is older than this version of Tandem, which needs the migration ${name}. Stop all servers, then run \`migrate\` or start a server of this version.\n`,
+      stderr: `The database is older than this version of Tandem, which needs these migrations: ${name}. Stop all servers, then run \`migrate\` or start a server of this version.\n`,
     });
     expect(await database.rows(newest)).not.toEqual([{ name }]);
   },

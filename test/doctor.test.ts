@@ -564,12 +564,12 @@ describe('each invariant, broken alone, is found alone', () => {
         {
           check: 'paid-time',
           row: `Subscription ${loner.stripe.subscription}`,
-          problem: 'it is active, but does not record since when it has given, or not given, a paid tier',
+          problem: 'it is active, but does not record when it last started or stopped giving a paid tier',
         },
         {
           check: 'paid-time',
           row: `Subscription ${unseen.id}`,
-          problem: 'it has no snapshot, but records since when it gives a tier',
+          problem: 'it has no snapshot, but records when it started giving a tier',
         },
       ]),
     );

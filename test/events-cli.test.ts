@@ -267,7 +267,13 @@ describe('on the command line', () => {
     expect(JSON.parse(explained.stdout)).toMatchObject({ email: 'friend@example.com', invited: [] });
     const pruned = await cli(server, 'prune', '--json');
     expect(pruned).toMatchObject({ code: 0, stderr: '' });
-    expect(JSON.parse(pruned.stdout)).toEqual({ events: 0, sessions: 0, resetLinks: 0, outboxItems: 0 });
+    expect(JSON.parse(pruned.stdout)).toEqual({
+      events: 0,
+      sessions: 0,
+      resetLinks: 0,
+      outboxItems: 0,
+      writeAheadLogEmptied: true,
+    });
   });
 
   test('an unknown event prints one line and exits 1', async () => {

@@ -281,7 +281,10 @@ describe('what Stripe knows in its other mode', () => {
     const acts = [
       [upgrade, 'Nothing was charged.'],
       [openPortal, 'Nothing was changed.'],
-      [deleteAccount, 'Your account was not deleted, but if you had a plan, it may be cancelled already.'],
+      [
+        deleteAccount,
+        'Your account was not deleted, but if you had a plan, it may already have been cancelled.',
+      ],
     ] as const;
     for (const [act, notDone] of acts) {
       const answer = await act(server, ann);

@@ -751,6 +751,8 @@ describe('an account with an address that nobody proved or paid for (design: rul
     const path = await provePath(server, ann);
     expect((await postForm(server.app, path, {})).statusCode).toBe(502);
     expect(await userOf(server, squatter)).toMatchObject({ deletedAt: null });
+    expect(await loginStatus(server, 'new@example.com', PASSWORD)).toBe(401);
+    server.clock.now = new Date(START.getTime() + 600_000);
     expect(await loginStatus(server, 'new@example.com', PASSWORD)).toBe(303);
     expect(await userOf(server, ann)).toMatchObject({
       email: 'ann@example.com',

@@ -38,8 +38,8 @@ export async function changePassword(
 }
 
 /**
- * Sets a new password. This ends all sessions and cancels a pending change of address. It does not end reset
- * links; the caller must.
+ * Sets a new password, which works at once. This ends all sessions and cancels a pending change of address. It does not end
+ * reset links; the caller must.
  *
  * @param tx must hold the user's lock
  * @param more further columns to update
@@ -50,7 +50,7 @@ export async function setPassword(
   passwordHash: string,
   more: { emailProvenAt?: Date; mailOff?: boolean } = {},
 ): Promise<void> {
-  const data = { passwordHash, pendingEmail: null, pendingEmailAt: null, ...more };
+  const data = { passwordHash, shutOutUntil: null, pendingEmail: null, pendingEmailAt: null, ...more };
   await tx.user.update({ where: { id: userId }, data });
   await closeAllSessions(tx, userId);
 }

@@ -10,7 +10,6 @@ import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
 import { cancelSubscriptions, eraseAccount } from './delete-account.ts';
 import { letIn, shutOut } from './shut-out.ts';
-import type { ShutOut } from './shut-out.ts';
 import { retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts } from './stop-payments.ts';
 import type { EndedAtStripe } from './delete-account.ts';
@@ -63,17 +62,7 @@ export async function proveAddress(
   tellOld: boolean,
   now: Date,
 ): Promise<ProofRefusal | null> {
-  const shutOuts: ShutOut = new Map();
-  try {
-    const refusal = await retryOnConflict(() => tryProof(parts, kept, token, tellOld, shutOuts, now));
-    // After these two the owner of the address tries again, and nobody else must begin a payment meanwhile.
-    if (refusal !== null && refusal !== 'payment-pending' && refusal !== 'conflict')
-      await letIn(parts.db, shutOuts, now);
-    return refusal;
-  } catch (error) {
-    await letIn(parts.db, shutOuts, now);
-    throw error;
-  }
+  return retryOnConflict(() => tryProof(parts, kept, token, tellOld, now));
 }
 
 async function tryProof(
@@ -81,7 +70,6 @@ async function tryProof(
   kept: KeptSession,
   token: string,
   tellOld: boolean,
-  shutOuts: ShutOut,
   now: Date,
 ): Promise<ProofRefusal | null> {
   const { db } = parts;
@@ -92,11 +80,14 @@ async function tryProof(
 
   const holder =
     proof.holder === 'unclaimed' ? await db.user.findUnique({ where: { email: address } }) : null;
-  if (holder && !(await shutOut(db, holder.id, address, shutOuts, now))) return 'conflict';
+  if (holder && !(await inTransaction(db, now, (tx) => shutOut(tx, holder.id, address)))) return 'conflict';
   const stopped = holder && (await stopPayments(parts, holder.id));
   if (stopped?.state === 'pending') return 'payment-pending';
   // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
-  if (stopped?.state === 'paid') return 'address-taken';
+  if (holder && stopped?.state === 'paid') {
+    await inTransaction(db, now, (tx) => letIn(tx, holder.id));
+    return 'address-taken';
+  }
   const ended = holder && (await cancelSubscriptions(parts, holder.id, stopped?.checkout ?? null));
   if (typeof ended === 'string') return ended;
   return inTransaction(db, now, async (tx) => {

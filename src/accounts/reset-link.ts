@@ -142,8 +142,8 @@ async function findLink(
   return link?.user ? { ...link, user: link.user } : null;
 }
 
-/** What somebody typed who uses a reset link. */
-export interface TypedReset {
+/** What a password reset needs besides the link. */
+export interface ResetInput {
   password: string;
   /** Whether one more email may be sent to the account's address. */
   mail: boolean;
@@ -165,7 +165,7 @@ export async function resetPassword(
   parts: PaymentParts,
   secret: string,
   token: string,
-  typed: TypedReset,
+  typed: ResetInput,
   now: Date,
 ): Promise<ResetOutcome> {
   // Check before hashing, which is slow: anyone can send a token.
@@ -178,7 +178,7 @@ async function tryReset(
   parts: PaymentParts,
   secret: string,
   token: string,
-  typed: Omit<TypedReset, 'password'> & { passwordHash: string },
+  typed: Omit<ResetInput, 'password'> & { passwordHash: string },
   now: Date,
 ): Promise<ResetOutcome> {
   const { db } = parts;

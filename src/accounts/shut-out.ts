@@ -1,45 +1,33 @@
-import type { Db } from '../db/transaction.ts';
 import { lockUser } from '../db/lock-user.ts';
-import { inTransaction } from '../db/transaction.ts';
+import type { Tx } from '../db/transaction.ts';
+import { addSeconds } from '../instants.ts';
 import { isUnclaimed } from './addresses.ts';
-import { setPassword } from './change-password.ts';
-import { hashPassword } from './passwords.ts';
-import { newToken } from './tokens.ts';
+import { closeAllSessions } from './sessions.ts';
 
-/** The accounts that were shut out, by id: the hash that they have now, of no password, and the one before it. */
-export type ShutOut = Map<string, { unusable: string; before: string }>;
+/** How long an account is shut out, s. Whoever proves the address can try again for as long when Stripe does not answer. */
+const SHUT_OUT_SECONDS = 600;
 
 /**
- * Keeps whoever holds an unclaimed account from using it while Stripe is asked: ends its sessions and its pending change,
- * and replaces its password. Otherwise they would notice that their checkout expired, and could take the address to another
- * account or open another checkout.
+ * Keeps whoever holds an unclaimed account from using it while Stripe is asked, and for some minutes: ends its sessions and
+ * its pending change, and refuses its password. Otherwise they would notice that their checkout expired, and could take the
+ * address to another account or open another checkout. It ends by itself, because the account may turn out to be paid for.
  *
- * @param shutOuts gets the account
- * @returns false, with nothing changed, when it has left the address or been claimed
+ * @param address the one to be proven
+ * @returns false, with nothing changed, when the account has left the address or been claimed
  */
-export async function shutOut(
-  db: Db,
-  userId: string,
-  address: string,
-  shutOuts: ShutOut,
-  now: Date,
-): Promise<boolean> {
-  const unusable = shutOuts.get(userId)?.unusable ?? (await hashPassword(newToken()));
-  return inTransaction(db, now, async (tx) => {
-    const holder = await lockUser(tx, userId);
-    if (holder?.email !== address || holder.passwordHash === null) return false;
-    if (!(await isUnclaimed(tx, holder))) return false;
-    if (holder.passwordHash !== unusable) shutOuts.set(userId, { unusable, before: holder.passwordHash });
-    await setPassword(tx, userId, unusable);
-    return true;
+export async function shutOut(tx: Tx, userId: string, address: string): Promise<boolean> {
+  const holder = await lockUser(tx, userId);
+  if (holder?.email !== address || !(await isUnclaimed(tx, holder))) return false;
+  const shutOutUntil = addSeconds(tx.now, SHUT_OUT_SECONDS);
+  await tx.user.update({
+    where: { id: userId },
+    data: { shutOutUntil, pendingEmail: null, pendingEmailAt: null },
   });
+  await closeAllSessions(tx, userId);
+  return true;
 }
 
-/** Gives back the passwords of accounts that keep their address, unless they have been changed since. */
-export async function letIn(db: Db, shutOuts: ShutOut, now: Date): Promise<void> {
-  for (const [id, { unusable, before }] of shutOuts) {
-    await inTransaction(db, now, (tx) =>
-      tx.user.updateMany({ where: { id, passwordHash: unusable }, data: { passwordHash: before } }),
-    );
-  }
+/** Ends it at once, for an account that turned out to be paid for. */
+export async function letIn(tx: Tx, userId: string): Promise<void> {
+  await tx.user.updateMany({ where: { id: userId }, data: { shutOutUntil: null } });
 }

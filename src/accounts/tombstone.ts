@@ -24,6 +24,7 @@ export async function leaveTombstone(tx: Tx, user: User): Promise<void> {
     data: {
       email: null,
       passwordHash: null,
+      shutOutUntil: null,
       pendingEmail: null,
       pendingEmailAt: null,
       // The transaction may have waited for one with a later `now`. The deletion must not be dated before it.

@@ -1,5 +1,5 @@
 import type { User } from '../db/generated/client.ts';
-import { lockUser } from '../db/lock-user.ts';
+import { isUsable, lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { checkPassword, hashPassword } from './passwords.ts';
@@ -31,7 +31,7 @@ export async function verifyUser(user: User | null, password: string): Promise<V
 }
 
 /**
- * Locks a user whose password was right, unless the password changed or the account was deleted since
+ * Locks a user whose password was right, unless the password changed or the account was deleted or shut out since
  * (design: rule 5).
  *
  * @returns the locked row, or null when the password must be compared again
@@ -43,14 +43,15 @@ export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Pr
 }
 
 /**
- * Locks a user, unless the password was set or the account was deleted since the row was read (design: rule 5). Either
- * one has ended the session.
+ * Locks a user, unless the password was set or the account was deleted or shut out since the row was read (design: rule
+ * 5). Each of these has ended the session.
  *
  * @returns the locked row
  */
 export async function lockUnchanged(tx: Tx, user: User): Promise<User | null> {
   const locked = await lockUser(tx, user.id);
-  return locked && !locked.deletedAt && locked.passwordHash === user.passwordHash ? locked : null;
+  if (!locked || !isUsable(locked, tx.now)) return null;
+  return locked.passwordHash === user.passwordHash ? locked : null;
 }
 
 /**

@@ -14,3 +14,11 @@ export async function lockUser(tx: Tx, id: string): Promise<User | null> {
     UPDATE "User" SET "tier" = "tier" WHERE "id" = ${id} RETURNING *`;
   return user ?? null;
 }
+
+/** Whether anybody can use an account: it is neither deleted nor shut out. */
+export function isUsable(
+  { deletedAt, shutOutUntil }: Pick<User, 'deletedAt' | 'shutOutUntil'>,
+  now: Date,
+): boolean {
+  return deletedAt === null && (shutOutUntil === null || shutOutUntil <= now);
+}

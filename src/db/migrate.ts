@@ -46,6 +46,7 @@ export async function migrate(
   const applied = await appliedMigrations(adapterFactory);
   refuseNewer(applied, known);
   if (applied.length === known.length && applied.every(({ finished }) => finished)) return [];
+  if (pending !== 'apply') refuseBroken(applied);
   if (pending === 'refuse') refuseOlder(applied, known);
   if (pending === 'create' && applied.length > 0)
     throw new PlainError(
@@ -65,11 +66,22 @@ function refuseNewer(applied: readonly AppliedMigration[], known: readonly strin
 }
 
 function refuseOlder(applied: readonly AppliedMigration[], known: readonly string[]): never {
-  const finished = new Set(applied.filter((one) => one.finished).map(({ name }) => name));
-  const missing = known.filter((name) => !finished.has(name));
+  if (applied.length === 0)
+    throw new PlainError(
+      'The database is empty. Correct DATABASE_URL, or create the tables: run `migrate` or start a server.',
+    );
+  const missing = known.filter((name) => !applied.some((one) => one.name === name));
   throw new PlainError(
-    `The database is older than this version of Tandem, which needs the migration ${missing.join(', ')}. ` +
+    `The database is older than this version of Tandem, which needs these migrations: ${missing.join(', ')}. ` +
       'Stop all servers, then run `migrate` or start a server of this version.',
+  );
+}
+
+function refuseBroken(applied: readonly AppliedMigration[]): void {
+  const broken = applied.find((migration) => !migration.finished);
+  if (!broken) return;
+  throw new PlainError(
+    `The migration ${broken.name} was started on this database but did not finish. If another server may still be migrating, wait for it. Otherwise restore a backup made before the migration, then start again.`,
   );
 }
 
@@ -119,12 +131,7 @@ async function applyPending(
   const applied = await appliedMigrations(adapterFactory);
   // A newer version may have migrated while this one waited.
   refuseNewer(applied, known);
-  const broken = applied.find((migration) => !migration.finished);
-  if (broken) {
-    throw new PlainError(
-      `The migration ${broken.name} was started on this database but did not finish. If another server may still be migrating, wait for it. Otherwise restore a backup made before the migration, then start again.`,
-    );
-  }
+  refuseBroken(applied);
   if (applied.length === known.length) return [];
 
   // The engine never closes its connections and keeps them locked, so we close them.

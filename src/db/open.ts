@@ -32,8 +32,8 @@ const DATA_FOLDER = './data';
  * @param url `file:` and a path, relative to the working directory or absolute, or `postgresql://…`
  * @param waitMs how long to wait while another process writes to a SQLite database, ms
  * @returns the client, and the names of the migrations just applied
- * @throws PlainError when the database cannot be opened or reached, its schema is newer than ours, or it is older and
- *   `pending` is `refuse`
+ * @throws PlainError when the database cannot be opened or reached, its schema is newer than ours, or it has pending
+ *   migrations that are not to be applied
  */
 export async function openDatabase(
   url: string,

@@ -11,7 +11,7 @@ import { networkOf } from './network.ts';
  * 1. The oldest of the network that has the most, if it has more than its share: an equal part of all, but at least one. If
  *    two networks have equally many, the newcomer's own makes way. A connection with a complete request whose answer has
  *    not begun stays.
- * 2. Otherwise the oldest of all without a request under way (none is complete, or its answer is sent), if it is older
+ * 2. Otherwise the oldest of all without a request under way (it is incomplete, or its answer is sent), if it is older
  *    than `patienceMs`.
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then, Node

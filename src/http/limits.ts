@@ -15,7 +15,7 @@ const WINDOW_SECONDS = 10 * 60;
 
 /**
  * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Logins and sign-ups hash a
- * password, so a site, an IPv6 /48, has limits of them as well: it contains 65,536 /64s.
+ * password, so an IPv6 site (a /48) has its own limits for both: it contains 65,536 /64s.
  */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
@@ -158,7 +158,8 @@ function deleteEndedWindows(app: FastifyInstance, { db }: AppContext): void {
 }
 
 /**
- * Counts one try against a limit by network address. Sets Retry-After and returns false when none is left.
+ * Counts one try against a limit by network; a sign-up counts against its IPv6 site's limit, too. Sets Retry-After and
+ * returns false when none is left.
  */
 export async function takeForNetwork(
   request: FastifyRequest,

@@ -24,9 +24,9 @@ const TOO_MANY_WAITING = new HttpError(
  * somebody else waits for seconds.
  *
  * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
- * holds up others. One with a body counts among all only once that has arrived. Webhooks do not count, because Stripe's
- * events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so
- * that other requests cannot keep them waiting.
+ * holds up others. A request with a body counts towards the limit of all only once its body has arrived. Webhooks do not
+ * count, because Stripe's events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are
+ * counted separately, so that other requests cannot keep them waiting.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const { ofSite, inAll, waitingOfSite } = requests;

@@ -151,7 +151,7 @@ const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
   },
   {
     name: 'paid-time',
-    says: 'A subscription with a snapshot records since when it has given, or not given, a paid tier.',
+    says: 'A subscription with a snapshot records when it last started or stopped giving a paid tier.',
     problems: paidTimeProblems,
   },
   {
@@ -161,7 +161,7 @@ const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
   },
   {
     name: 'past-due',
-    says: `No subscription is past due for more than ${PAST_DUE_DAYS} days.`,
+    says: `No subscription has been past due for more than ${PAST_DUE_DAYS} days.`,
     problems: pastDueProblems,
   },
   {
@@ -465,8 +465,8 @@ function paidTimeProblems({ subscriptions }: CustomerFacts): Problem[] {
     .map(({ id, status, givesSince }) => ({
       row: `Subscription ${id}`,
       problem: givesSince
-        ? 'it has no snapshot, but records since when it gives a tier'
-        : `it is ${status ?? ''}, but does not record since when it has given, or not given, a paid tier`,
+        ? 'it has no snapshot, but records when it started giving a tier'
+        : `it is ${status ?? ''}, but does not record when it last started or stopped giving a paid tier`,
     }));
 }
 

@@ -45,8 +45,8 @@ interface Content {
 
 /**
  * `migrate-to`: copies everything from the configured SQLite database into an empty PostgreSQL database, in one
- * transaction and from one state of the source. Every row is compared before the commit. The target gets its tables, and
- * pending migrations are applied to the source, before that.
+ * transaction and from one state of the source. Every row is compared before the commit. First it
+ * creates the tables in the target and applies pending migrations to the source.
  *
  * @param url the target, `postgresql://…`
  * @throws PlainError when it fails; nothing was copied then, unless the connection broke during the commit

@@ -24,7 +24,8 @@ type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 's
 
 /**
  * `relink`: moves a Stripe customer that was linked to the wrong account, or to none, with everything that follows for
- * both accounts, in one transaction.
+ * both accounts, in one transaction. Then it closes open checkouts at Stripe, and ends unapproved first payments that would
+ * make a second subscription.
  *
  * @param note the reason, for the audit of both accounts
  * @throws PlainError when there is no such customer or account, the account was deleted, or it has the customer already
@@ -78,7 +79,7 @@ const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A serve
 const mayPayTwice = (id: string): string =>
   `This account may pay twice: the first payment of ${id} could not be stopped. At Stripe, void its open invoice, or refund it if it has been paid; then cancel the subscription.`;
 
-/** How long Stripe may take for each call, ms. The move is committed by then. */
+/** The move is committed by then, and only its report waits. */
 const PATIENCE: Stripe.RequestOptions = { timeout: 5_000, maxNetworkRetries: 0 };
 
 /** Closes a checkout at Stripe without waiting for the server's outbox, which tries again if this fails. */
@@ -87,7 +88,7 @@ async function closeNow(stripe: Stripe | null, sessionId: string): Promise<boole
   return stripe !== null;
 }
 
-/** Subscriptions that an approval of their first payment would make a user's second ones. */
+/** Subscriptions that would be a user's second if the bank approved their first payment. */
 async function secondSubscriptions(db: Db, userId: string): Promise<string[]> {
   const subscriptions = await subscriptionsOf(db, userId);
   if (!anyLive(subscriptions)) return [];
@@ -98,11 +99,12 @@ async function secondSubscriptions(db: Db, userId: string): Promise<string[]> {
 async function endNow(stripe: Stripe | null, id: string): Promise<boolean> {
   if (!stripe) return false;
   const subscription = await unlessGone(() => stripe.subscriptions.retrieve(id, {}, PATIENCE));
-  if (subscription?.status === 'incomplete') return (await endFirstPayment(stripe, subscription)) === 'ended';
+  if (subscription?.status === 'incomplete')
+    return (await endFirstPayment(stripe, subscription, PATIENCE)) === 'ended';
   return subscription === null || isOver(subscription.status);
 }
 
-/** Those ids for which the work is not done, because it could not be or Stripe failed. */
+/** Returns the ids for which the work was not done, or Stripe failed. */
 async function leftOver(ids: readonly string[], work: (id: string) => Promise<boolean>): Promise<string[]> {
   const left: string[] = [];
   for (const id of ids) {

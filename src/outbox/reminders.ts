@@ -19,7 +19,7 @@ const PAGE = 100;
 
 /**
  * Queues an email to everyone whose free days end within a week or have just ended. Each reminder
- * is sent once per end, however often this runs and on however many servers.
+ * is sent only once for the same end, however often this runs and on however many servers.
  */
 export async function queueReminders(db: Db, now: Date): Promise<void> {
   let after = '';

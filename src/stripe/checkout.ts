@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { Stripe } from 'stripe';
 
 import type { Checkout, User } from '../db/generated/client.ts';
-import { lockUser } from '../db/lock-user.ts';
+import { isUsable, lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { anyLive, isOver } from '../access/live.ts';
@@ -26,9 +26,9 @@ const MAX_TRIES = 5;
 const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
 
 /**
- * No checkout can be opened. `account-changed`: the account was deleted or got a new password. `subscribed`: it has a
- * live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval. `replaced-too-often`: other
- * requests of the same user kept opening other checkouts.
+ * No checkout can be opened. `account-changed`: the account was deleted, shut out or got a new password. `subscribed`: it
+ * has a live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval. `replaced-too-often`:
+ * other requests of the same user kept opening other checkouts.
  */
 export class CheckoutImpossible extends Error {
   override name = 'CheckoutImpossible';
@@ -111,8 +111,8 @@ async function claimCheckout(
 ): Promise<Checkout> {
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, userId);
-    // The account was deleted, or its owner claimed it with a new password.
-    if (!user || user.deletedAt || user.passwordHash !== passwordHash)
+    // The account was deleted or shut out, or its owner claimed it with a new password.
+    if (!user || !isUsable(user, tx.now) || user.passwordHash !== passwordHash)
       throw new CheckoutImpossible('account-changed');
     const current = await tx.checkout.findUnique({ where: { userId } });
     if (current && current.id !== over) return current;
@@ -152,7 +152,7 @@ async function sessionOf(
       return tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } });
     });
     if (noted.count > 0) return session;
-    // Another tab replaced the checkout meanwhile, or the account was deleted: nobody must pay here.
+    // Another tab replaced the checkout meanwhile, or the account was deleted: this session must not be paid.
     await expire(stripe, session.id);
     return null;
   } catch (error) {

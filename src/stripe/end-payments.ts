@@ -54,10 +54,11 @@ export async function endUnfinished(
 /** Ends a subscription whose first payment awaits the bank's approval. */
 export async function endFirstPayment(
   stripe: Stripe,
-  subscription: Stripe.Subscription,
+  { id, latest_invoice: invoice }: Stripe.Subscription,
+  options: Stripe.RequestOptions = {},
 ): Promise<Unfinished> {
-  const outcome = await voidFirstInvoice(stripe, idOf(subscription.latest_invoice));
-  if (outcome === 'ended') await unlessGone(() => stripe.subscriptions.cancel(subscription.id));
+  const outcome = await voidFirstInvoice(stripe, idOf(invoice), options);
+  if (outcome === 'ended') await unlessGone(() => stripe.subscriptions.cancel(id, {}, options));
   return outcome;
 }
 
@@ -67,16 +68,20 @@ export async function endFirstPayment(
  *
  * @returns `ended` when it is void, or when our key may not void it: then all that is left is to cancel its subscription
  */
-export async function voidFirstInvoice(stripe: Stripe, id: string | null): Promise<Unfinished> {
+export async function voidFirstInvoice(
+  stripe: Stripe,
+  id: string | null,
+  options: Stripe.RequestOptions = {},
+): Promise<Unfinished> {
   if (id === null) return 'ended';
   try {
-    await stripe.invoices.voidInvoice(id);
+    await stripe.invoices.voidInvoice(id, {}, options);
     return 'ended';
   } catch (error) {
     // A restricted key may lack the right to void invoices. Then cancelling the subscription is all that can be done.
     const mayNotVoid = error instanceof Stripe.errors.StripePermissionError;
     if (!mayNotVoid && !(error instanceof Stripe.errors.StripeInvalidRequestError)) throw error;
-    const { status } = await stripe.invoices.retrieve(id);
+    const { status } = await stripe.invoices.retrieve(id, {}, options);
     if (status === 'paid') return 'live';
     return status === 'open' && !mayNotVoid ? 'pending' : 'ended';
   }

@@ -13,6 +13,7 @@ const ANN: User = {
   email: 'ann@example.com',
   emailHash: '',
   emailSetAt: null,
+  shutOutUntil: null,
   emailProvenAt: NOW,
   pendingEmail: null,
   pendingEmailAt: null,

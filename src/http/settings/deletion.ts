@@ -18,7 +18,7 @@ const NOT_DELETED = {
   'payment-pending':
     'Your account was not deleted: a payment is still waiting for your bank’s approval. Try again in a few minutes.',
   conflict:
-    'Your account was not deleted: a payment was started in another window just now. If you had a plan, it may be cancelled already. Please try again.',
+    'Your account was not deleted: a payment was started in another window just now. If you had a plan, it may already have been cancelled. Please try again.',
 };
 
 /** Deleting the account. */
@@ -42,7 +42,7 @@ export function deletionRoute(app: FastifyInstance, context: AppContext): void {
       if (!form.success) return again(400, NO_PASSWORD);
       const mail = await mayNotify(context, request, user);
       const refusal = await askStripe(
-        'Your account was not deleted, but if you had a plan, it may be cancelled already.',
+        'Your account was not deleted, but if you had a plan, it may already have been cancelled.',
         () =>
           tryCurrentPassword(
             request,
