@@ -109,7 +109,7 @@ describe('objects that Stripe does not know', () => {
     const answer = await openPortal(world, ann);
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/pricing']);
     const { body } = await world.app.inject({ url: '/pricing', headers: { cookie: ann.cookie } });
-    expect(body).toContain('Upgrade to the monthly plan');
+    expect(body).toContain('Choose monthly');
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });
 

@@ -159,7 +159,7 @@ test('pages while the webhook of a payment is late', async () => {
   await signUp(page, 'ann@example.com');
   const refusal = await refuseWrites(site, 'INSERT', 'Event');
   await page.goto('/pricing');
-  await page.getByRole('button', { name: 'Upgrade to the monthly plan' }).click();
+  await page.getByRole('button', { name: 'Choose monthly' }).click();
   await page.getByRole('button', { name: 'Pay', exact: true }).click();
   await page.getByText('We are waiting for Stripe').waitFor();
   await checkPage(page, 'settings waiting for the payment');
@@ -232,7 +232,7 @@ test('pages after the last attempt to collect a payment failed', async () => {
     await checkPage(page, name);
   }
   await page.getByRole('link', { name: 'Choose a plan' }).click();
-  await page.getByRole('button', { name: 'Upgrade to the monthly plan' }).waitFor();
+  await page.getByRole('button', { name: 'Choose monthly' }).waitFor();
   await checkPage(page, 'pricing ended for a failed payment');
 });
 
@@ -261,7 +261,7 @@ test('pages of the sandbox: a payment page and a customer portal, each beside th
   await checkPage(page, 'sandbox mail');
 
   await page.goto('/pricing');
-  await page.getByRole('button', { name: 'Upgrade to the monthly plan' }).click();
+  await page.getByRole('button', { name: 'Choose monthly' }).click();
   await checkPage(page, 'sandbox checkout');
   await page.getByRole('button', { name: 'Decline the card' }).click();
   await page.getByText('Your card was declined').waitFor();

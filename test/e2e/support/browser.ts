@@ -95,7 +95,7 @@ export async function signUp(page: Page, email: string): Promise<void> {
 /** Pays for the monthly plan at the sandbox's checkout; ends on Settings showing the payment. */
 export async function upgrade(page: Page): Promise<void> {
   await page.goto('/pricing');
-  await page.getByRole('button', { name: 'Upgrade to the monthly plan' }).click();
+  await page.getByRole('button', { name: 'Choose monthly' }).click();
   await page.getByRole('button', { name: 'Pay', exact: true }).click();
   await page.waitForURL('**/settings**');
   await page.getByText('Monthly plan').waitFor();
