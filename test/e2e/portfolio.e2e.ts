@@ -403,7 +403,7 @@ test('a backup is made, restored in another browser, restored over existing data
   await ann.reload();
   for (const name of ['Restore', 'Back up now']) {
     await ann.getByRole('button', { name }).click();
-    await said(ann, 'First decide above');
+    await said(ann, 'Download it or press');
   }
   expect(await ann.evaluate(`localStorage.getItem('tandem.portfolio')`)).toBe('damaged');
 
