@@ -433,11 +433,15 @@ describe('a reset link that was mailed', () => {
       const early = await use(path);
       expect([early.statusCode, early.body]).toEqual([
         409,
-        expect.stringContaining('a payment for it is still waiting for a bank’s approval.'),
+        expect.stringContaining('a payment for this account is still waiting for a bank’s approval.'),
       ]);
       expect(await backups()).toBe(1);
+      // Nobody gets in before the account is emptied.
+      expect(await loginStatus(world, 'ann@example.com', PASSWORD)).toBe(401);
+      expect(await loginStatus(world, 'ann@example.com', NEW_PASSWORD)).toBe(401);
       expect((await use(path)).statusCode).toBe(303);
       expect(await backups()).toBe(0);
+      expect(await loginStatus(world, 'ann@example.com', NEW_PASSWORD)).toBe(303);
       const invoices = [...world.sandbox.objects.invoices.values()];
       expect(invoices.map(({ status }) => status)).toEqual(['void']);
     });
@@ -487,7 +491,7 @@ describe('a reset link that was mailed', () => {
           openAnother(world, person.id).then(() => list(query))) as unknown as typeof list);
       const answer = await use(path);
       expect(answer.statusCode).toBe(status);
-      expect(answer.body.includes('a payment for it was started just now')).toBe(status === 409);
+      expect(answer.body.includes('a payment for this account was started just now')).toBe(status === 409);
       expect(await backups()).toBe(left);
       if (status === 409) expect((await use(path)).statusCode).toBe(303);
       expect(await backups()).toBe(0);

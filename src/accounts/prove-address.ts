@@ -80,7 +80,7 @@ async function tryProof(
 
   const holder =
     proof.holder === 'unclaimed' ? await db.user.findUnique({ where: { email: address } }) : null;
-  if (holder && !(await inTransaction(db, now, (tx) => shutOut(tx, holder.id, address)))) return 'conflict';
+  if (holder && !(await shutOutHolder(db, holder.id, address, now))) return 'conflict';
   const stopped = holder && (await stopPayments(parts, holder.id));
   if (stopped?.state === 'pending') return 'payment-pending';
   // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
@@ -120,6 +120,16 @@ async function proveOwn(tx: Tx, secret: string, userId: string, token: string): 
   if (user.emailProvenAt === null)
     await tx.user.update({ where: { id: userId }, data: { emailProvenAt: tx.now } });
   return null;
+}
+
+/** Shuts out the unclaimed account that has the address. False, with nothing changed, when it has left it or been claimed. */
+async function shutOutHolder(db: Db, userId: string, address: string, now: Date): Promise<boolean> {
+  return inTransaction(db, now, async (tx) => {
+    const holder = await lockUser(tx, userId);
+    if (holder?.email !== address || !(await isUnclaimed(tx, holder))) return false;
+    await shutOut(tx, userId);
+    return true;
+  });
 }
 
 /** Frees the address to be proven if the account that has it is unclaimed. */

@@ -11,6 +11,7 @@ import { setPassword } from './change-password.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { expireCheckout } from '../stripe/close-checkout.ts';
 import { hashPassword } from './passwords.ts';
+import { shutOut } from './shut-out.ts';
 import { isSameCheckout, retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts, StoppedPayments } from './stop-payments.ts';
 import { hashToken, newToken } from './tokens.ts';
@@ -154,11 +155,10 @@ export interface ResetInput {
 /**
  * Uses up a reset link: sets the new password and ends all the user's sessions and pending links. A mailed link also proves
  * the address. An account that was never proven or paid for is then emptied, because someone else may have created it.
- * Such an account gets the new password before Stripe is asked, so that whoever held it cannot take the address to another
- * account, or open another checkout, when they notice that theirs expired.
+ * Such an account is shut out before Stripe is asked (see `shutOut`).
  *
  * @param parts used when the account may be emptied
- * @returns `done`, or why the link was not used up; the new password of an account to be emptied may be set all the same
+ * @returns `done`, or why the link was not used up
  * @throws StripeError when Stripe cannot be reached or refuses
  */
 export async function resetPassword(
@@ -190,7 +190,7 @@ async function tryReset(
     const isShutOut = await inTransaction(db, now, async (tx) => {
       const found = await lockLink(tx, secret, token, userId);
       if (!found?.startsAfresh) return false;
-      await setPassword(tx, userId, typed.passwordHash);
+      await shutOut(tx, userId);
       return true;
     });
     if (!isShutOut) return 'conflict';

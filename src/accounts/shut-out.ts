@@ -1,30 +1,25 @@
-import { lockUser } from '../db/lock-user.ts';
 import type { Tx } from '../db/transaction.ts';
 import { addSeconds } from '../instants.ts';
-import { isUnclaimed } from './addresses.ts';
 import { closeAllSessions } from './sessions.ts';
 
-/** How long an account is shut out, s. Whoever proves the address can try again for as long when Stripe does not answer. */
+/** How long an account is shut out, s. Whoever proves the address can try again in this time if Stripe does not answer. */
 const SHUT_OUT_SECONDS = 600;
 
 /**
  * Keeps whoever holds an unclaimed account from using it while Stripe is asked, and for some minutes: ends its sessions and
- * its pending change, and refuses its password. Otherwise they would notice that their checkout expired, and could take the
- * address to another account or open another checkout. It ends by itself, because the account may turn out to be paid for.
+ * its pending change, and refuses its password. Otherwise they would notice that their checkout expired, and could take
+ * the address to another account or open another checkout. It ends by itself, because the account may turn out to be paid
+ * for.
  *
- * @param address the one to be proven
- * @returns false, with nothing changed, when the account has left the address or been claimed
+ * @param tx must hold the user's lock
  */
-export async function shutOut(tx: Tx, userId: string, address: string): Promise<boolean> {
-  const holder = await lockUser(tx, userId);
-  if (holder?.email !== address || !(await isUnclaimed(tx, holder))) return false;
+export async function shutOut(tx: Tx, userId: string): Promise<void> {
   const shutOutUntil = addSeconds(tx.now, SHUT_OUT_SECONDS);
   await tx.user.update({
     where: { id: userId },
     data: { shutOutUntil, pendingEmail: null, pendingEmailAt: null },
   });
   await closeAllSessions(tx, userId);
-  return true;
 }
 
 /** Ends it at once, for an account that turned out to be paid for. */

@@ -5,7 +5,7 @@ import { HttpError } from './errors.ts';
 
 /** What did not happen, in a sentence for the person who asked for it. */
 export type NotDone =
-  `${'Nothing was' | 'Your account was not' | 'Your account has' | 'Your address was not'} ${string}.`;
+  `${'Nothing was' | 'Your account was not' | 'Your address was not' | 'Your password was not'} ${string}.`;
 
 const unavailable = (notDone: NotDone): string =>
   `Stripe, which handles our payments, did not answer properly. ${notDone} Please try again in a moment.`;

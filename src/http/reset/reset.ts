@@ -13,11 +13,11 @@ import { sendPage } from '../page.ts';
 import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
 import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
 
-const NOT_EMPTIED = {
+const NOT_RESET = {
   'payment-pending':
-    'Your new password works, but the account could not be emptied yet: a payment for it is still waiting for a bank’s approval. Set the password again in a few minutes.',
+    'Your password was not changed: a payment for this account is still waiting for a bank’s approval. Try again in a few minutes.',
   conflict:
-    'Your new password works, but the account could not be emptied yet: a payment for it was started just now. Please set the password again.',
+    'Your password was not changed: a payment for this account was started just now. Please try again.',
 };
 
 /** Setting a new password with a reset link. */
@@ -51,7 +51,7 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     );
     if (outcome === 'done') return toLogIn(request, reply);
     if (outcome === 'link-gone') return answerSpentLink(request, reply);
-    return resetForm(request, reply.status(409), link, { form: NOT_EMPTIED[outcome] });
+    return resetForm(request, reply.status(409), link, { form: NOT_RESET[outcome] });
   });
 
   /** Answers the second request of a double click like the first. For anyone else, the link no longer works. */
