@@ -7,7 +7,6 @@ import { buyer } from './support/stripe-events.ts';
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
   'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, onRequest',
-  'preValidation: waitForPlaceWithBody',
   'onSend: boundLargeAnswer, closeUnreadBody, onSend',
 ];
 
@@ -28,7 +27,6 @@ function people(...own: string[]): string[] {
   return [
     `onRequest: ${[...first, 'recogniseVisitor', ...own, 'onRequest'].join(', ')}`,
     'preParsing: collectBody',
-    'preValidation: waitForPlaceWithBody',
     'preHandler: recogniseAgain, readNews, readTrouble',
     'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
   ];
@@ -36,7 +34,6 @@ function people(...own: string[]): string[] {
 
 const WEBHOOK = [
   'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, ignoreContentType, refuseTooMany',
-  'preValidation: waitForPlaceWithBody',
   'onSend: boundLargeAnswer, closeUnreadBody',
 ];
 
@@ -44,7 +41,6 @@ const WEBHOOK = [
 const UNSUBSCRIBE = [
   'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
   'preParsing: collectBody',
-  'preValidation: waitForPlaceWithBody',
   'preHandler: recogniseAgain',
   'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, onSend',
 ];

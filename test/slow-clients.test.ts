@@ -472,7 +472,7 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(order).toEqual(['127.0.0.2', '127.0.0.3', '127.0.0.2']);
   });
 
-  test('and a body that has not arrived takes no place of all', async () => {
+  test('and a form takes no place of all', async () => {
     const server = await listen({
       requests: { ofSite: 1, inAll: 1, waitingOfSite: 1 },
       patienceMs: NEVER,
@@ -483,23 +483,6 @@ describe('one network has a limited number of requests under way and waiting', (
     await open('POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n', '127.0.0.2');
     await until(() => Promise.resolve(requests === 1 || undefined));
     expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
-  });
-
-  test('and a body that has arrived waits for a place of all', async () => {
-    const { open, first, found } = await oneAtATime(NEVER, { inAll: 1 });
-    const login = 'email=nobody%40example.com&password=wrong';
-    const form = await open(
-      `POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${login.length}\r\n\r\n${login}`,
-      '127.0.0.3',
-    );
-    const order: string[] = [];
-    first.socket.once('data', () => order.push('first'));
-    form.socket.once('data', () => order.push('form'));
-    // The state of the server does not wait, and its answer comes after whatever the form could have done.
-    expect(await answerTo(await open(PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
-    found();
-    await until(() => Promise.resolve(order.length === 2 || undefined));
-    expect(order).toEqual(['first', 'form']);
   });
 
   test.each(['GET /', 'POST /login'])('and %s with a body counts', async (request) => {

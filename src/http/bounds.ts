@@ -5,11 +5,10 @@
  * 1. open connections, in all and of its network (`connections.ts`), and how long they may stay idle (`app.ts`);
  * 2. what its connection and its client can hold: pipelined requests, headers, bytes (`one-client.ts`);
  * 3. overload: the event loop, or every request, is late (`app.ts`);
- * 4. requests under way of its site, and in all if it has no body (`requests-under-way.ts`);
+ * 4. requests under way of its site, and in all if it only reads (`requests-under-way.ts`);
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
- *    (`unverified-bodies.ts`);
- * 7. if it has a body, requests under way in all, once that has arrived (`requests-under-way.ts`).
+ *    (`unverified-bodies.ts`).
  */
 export interface Bounds {
   /**

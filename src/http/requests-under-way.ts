@@ -7,7 +7,6 @@ import { BUSY, HttpError } from './errors.ts';
 import { createFairQueue } from './fair-queue.ts';
 import { siteOf } from './network.ts';
 import { isSafe } from './origin-check.ts';
-import { hasBody } from './read-body.ts';
 import { WEBHOOK_PATH } from './webhook-path.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
 
@@ -24,9 +23,9 @@ const TOO_MANY_WAITING = new HttpError(
  * somebody else waits for seconds.
  *
  * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
- * holds up others. A request with a body counts towards the limit of all only once its body has arrived. Webhooks do not
- * count, because Stripe's events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are
- * counted separately, so that other requests cannot keep them waiting.
+ * holds up others. Only those that just read count in all: others have limits of their own, and can wait long for a body
+ * or for a password to be hashed. Webhooks do not count, because Stripe's events come in bursts. Requests that ask for the
+ * state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them waiting.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const { ofSite, inAll, waitingOfSite } = requests;
@@ -62,18 +61,9 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
     wait('ofSite', request, reply, done);
   });
   app.addHook('onRequest', function waitForPlace(request, reply, done) {
-    if (awaitsBody(request)) done();
-    else wait('inAll', request, reply, done);
-  });
-  app.addHook('preValidation', function waitForPlaceWithBody(request, reply, done) {
-    if (awaitsBody(request)) wait('inAll', request, reply, done);
+    if (isSafe(request)) wait('inAll', request, reply, done);
     else done();
   });
-}
-
-/** Whether a request is handled only after its body has arrived. */
-function awaitsBody(request: FastifyRequest): boolean {
-  return hasBody(request.raw) && !isSafe(request);
 }
 
 type Done = (error?: Error) => void;
