@@ -23,6 +23,7 @@ import {
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import {
+  aroundExpiry,
   deliverWaiting,
   letBankDecide,
   passTime,
@@ -413,12 +414,7 @@ describe('a reset link that was mailed', () => {
       const { world, person, backups, use } = await claim();
       const session = sessionIdOf(await pressUpgrade(world, person));
       const path = await pathOf(world);
-      const { sessions } = clientOf(world).checkout;
-      const expire = sessions.expire.bind(sessions);
-      vi.spyOn(sessions, 'expire').mockImplementationOnce((id) => {
-        world.sandbox.acts.pay(session);
-        return expire(id);
-      });
+      aroundExpiry(world, { before: () => world.sandbox.acts.pay(session) });
       expect((await use(path)).statusCode).toBe(303);
       expect(await backups()).toBe(1);
       await deliverWaiting(world);
@@ -452,16 +448,19 @@ describe('a reset link that was mailed', () => {
       await askFor(world, person, 'own@example.com');
       const leave = await provePath(world, person);
       const path = await pathOf(world);
-      const { sessions } = clientOf(world).checkout;
-      const expire = sessions.expire.bind(sessions);
       const tried: number[] = [];
-      vi.spyOn(sessions, 'expire').mockImplementationOnce(async (id) => {
-        const expired = await expire(id);
-        tried.push((await postForm(world.app, leave, {})).statusCode);
-        const upgrade = await postForm(world.app, '/api/billing/checkout', { plan: 'annual' }, person.cookie);
-        tried.push(upgrade.statusCode);
-        tried.push(await loginStatus(world, 'ann@example.com', PASSWORD));
-        return expired;
+      aroundExpiry(world, {
+        after: async () => {
+          tried.push((await postForm(world.app, leave, {})).statusCode);
+          const upgrade = await postForm(
+            world.app,
+            '/api/billing/checkout',
+            { plan: 'annual' },
+            person.cookie,
+          );
+          tried.push(upgrade.statusCode);
+          tried.push(await loginStatus(world, 'ann@example.com', PASSWORD));
+        },
       });
       expect((await use(path)).statusCode).toBe(303);
       expect(tried).toEqual([404, 401, 401]);

@@ -24,6 +24,7 @@ import {
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import {
+  aroundExpiry,
   deliverWaiting,
   letBankDecide,
   pressUpgrade,
@@ -645,12 +646,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     const holder = await newcomer(world, 'new@example.com');
     const session = sessionIdOf(await pressUpgrade(world, holder));
     await askFor(world, ann, 'new@example.com');
-    const { sessions } = clientOf(world).checkout;
-    const expire = sessions.expire.bind(sessions);
-    vi.spyOn(sessions, 'expire').mockImplementationOnce((id) => {
-      world.sandbox.acts.pay(session);
-      return expire(id);
-    });
+    aroundExpiry(world, { before: () => world.sandbox.acts.pay(session) });
     expect((await postForm(world.app, await provePath(world, ann), {})).statusCode).toBe(409);
     await deliverWaiting(world);
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
@@ -683,15 +679,14 @@ describe('an account with an address that nobody proved or paid for (design: rul
     const leave = await provePath(world, holder);
     await askFor(world, ann, 'new@example.com');
     const path = await provePath(world, ann);
-    const { sessions } = clientOf(world).checkout;
-    const expire = sessions.expire.bind(sessions);
     const tried: number[] = [];
-    vi.spyOn(sessions, 'expire').mockImplementationOnce(async (id) => {
-      const expired = await expire(id);
-      tried.push((await postForm(world.app, leave, {})).statusCode);
-      tried.push((await world.app.inject({ url: '/api/me', headers: { cookie: holder.cookie } })).statusCode);
-      tried.push(await loginStatus(world, 'new@example.com', PASSWORD));
-      return expired;
+    aroundExpiry(world, {
+      after: async () => {
+        tried.push((await postForm(world.app, leave, {})).statusCode);
+        const me = await world.app.inject({ url: '/api/me', headers: { cookie: holder.cookie } });
+        tried.push(me.statusCode);
+        tried.push(await loginStatus(world, 'new@example.com', PASSWORD));
+      },
     });
     expect((await postForm(world.app, path, {})).statusCode).toBe(200);
     expect(tried).toEqual([404, 401, 401]);
@@ -706,13 +701,12 @@ describe('an account with an address that nobody proved or paid for (design: rul
     await pressUpgrade(world, holder);
     await askFor(world, ann, 'new@example.com');
     const path = await provePath(world, ann);
-    const { sessions } = clientOf(world).checkout;
-    const expire = sessions.expire.bind(sessions);
     let second: Person | undefined;
-    vi.spyOn(sessions, 'expire').mockImplementationOnce(async (id) => {
-      await world.db.user.update({ where: { id: holder.id }, data: { email: 'left@example.com' } });
-      second = await newcomer(world, 'new@example.com');
-      return expire(id);
+    aroundExpiry(world, {
+      before: async () => {
+        await world.db.user.update({ where: { id: holder.id }, data: { email: 'left@example.com' } });
+        second = await newcomer(world, 'new@example.com');
+      },
     });
     expect((await postForm(world.app, path, {})).statusCode).toBe(200);
     expect(second && (await userOf(world, second))).toMatchObject({ email: null });

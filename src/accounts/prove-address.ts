@@ -9,10 +9,10 @@ import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
 import { cancelSubscriptions, eraseAccount } from './delete-account.ts';
+import type { EndedAtStripe } from './delete-account.ts';
 import { letIn, shutOut } from './shut-out.ts';
 import { retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts } from './stop-payments.ts';
-import type { EndedAtStripe } from './delete-account.ts';
 
 /** What a link proves. */
 export interface Proof extends ToProve {
@@ -46,8 +46,8 @@ export async function readProof(db: Db, secret: string, token: string, now: Date
 }
 
 /**
- * Uses a link that proves an address: the account's own, or the pending one, which then takes effect. An
- * unclaimed account that has the pending address is shut out first (see `shutOut`).
+ * Uses a link that proves an address: the account's own, or the pending one, which then takes effect. An unclaimed
+ * account that has the pending address is shut out first (see `shutOut`).
  *
  * @param parts used to delete an unclaimed account that has the pending address
  * @param kept the session that stays when the address changes

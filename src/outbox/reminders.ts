@@ -18,8 +18,8 @@ const TELLING_SECONDS = 3 * DAY_SECONDS;
 const PAGE = 100;
 
 /**
- * Queues an email to everyone whose free days end within a week or have just ended. Each reminder
- * is sent only once for the same end, however often this runs and on however many servers.
+ * Queues an email to everyone whose free days end within a week or have just ended. Each reminder is sent only
+ * once for the same end, however often this runs and on however many servers.
  */
 export async function queueReminders(db: Db, now: Date): Promise<void> {
   let after = '';

@@ -104,6 +104,21 @@ export function letBankDecide(world: World): void {
   vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);
 }
 
+/** Does something right before the next checkout is expired at Stripe, or right after. */
+export function aroundExpiry(
+  world: World,
+  acts: { before?: () => unknown; after?: () => Promise<unknown> },
+): void {
+  const { sessions } = clientOf(world).checkout;
+  const expire = sessions.expire.bind(sessions);
+  vi.spyOn(sessions, 'expire').mockImplementationOnce(async (id) => {
+    await acts.before?.();
+    const expired = await expire(id);
+    await acts.after?.();
+    return expired;
+  });
+}
+
 /** The ids of the checkout sessions that can be paid. */
 export function openSessions({ sandbox }: World): string[] {
   return [...sandbox.objects.checkouts.values()].filter((one) => one.status === 'open').map((one) => one.id);
