@@ -442,6 +442,21 @@ describe('a reset link that was mailed', () => {
       expect(invoices.map(({ status }) => status)).toEqual(['void']);
     });
 
+    test('changes nothing when Stripe cannot be reached, and says so', async () => {
+      const { world, person, backups, use } = await claim();
+      await pressUpgrade(world, person);
+      const path = await pathOf(world);
+      const lost = new Stripe.errors.StripeConnectionError({ message: 'lost', type: 'api_error' });
+      vi.spyOn(clientOf(world).checkout.sessions, 'expire').mockRejectedValueOnce(lost);
+      const answer = await use(path);
+      expect([answer.statusCode, answer.body]).toEqual([
+        502,
+        expect.stringContaining('Your password was not changed. Please try again in a moment.'),
+      ]);
+      expect(await backups()).toBe(1);
+      expect((await use(path)).statusCode).toBe(303);
+    });
+
     test('shuts out whoever holds it before the closed checkout could warn them', async () => {
       const { world, person, backups, use } = await claim();
       await pressUpgrade(world, person);

@@ -45,9 +45,8 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
     const parts = { db, stripe, products: config.stripe.products };
     const typed = { ...form.data, mail, code: request.invitationCode };
-    const outcome = await askStripe(
-      'Your account was not cleared yet, although its new password works.',
-      () => resetPassword(parts, sessionSecret, token, typed, now()),
+    const outcome = await askStripe('Your password was not changed.', () =>
+      resetPassword(parts, sessionSecret, token, typed, now()),
     );
     if (outcome === 'done') return toLogIn(request, reply);
     if (outcome === 'link-gone') return answerSpentLink(request, reply);
