@@ -1,5 +1,5 @@
-import { errorDocument, runCommandLine } from './operator/command-line.ts';
 import { loadEnvFile } from './env-file.ts';
+import { errorDocument, runCommandLine } from './operator/command-line.ts';
 import { PlainError } from './plain-error.ts';
 import { readableStack } from './readable-stack.ts';
 

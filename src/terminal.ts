@@ -1,5 +1,5 @@
-import { styleText } from 'node:util';
 import type { Writable } from 'node:stream';
+import { styleText } from 'node:util';
 
 /** The few colours and weights in use. */
 export type Style = 'bold' | 'dim' | 'green' | 'yellow' | 'red';

@@ -8,6 +8,7 @@ import { askFor, MAIL, outbox, provePath, resetPathOf } from './support/mail.ts'
 import { until } from './support/process.ts';
 import { holdBefore, race, SIDE_BY_SIDE } from './support/race-point.ts';
 import type { Point } from './support/race-point.ts';
+import { startTestSender } from './support/sender.ts';
 import {
   cookiesOf,
   deleteAccount,
@@ -21,7 +22,6 @@ import {
   userRow,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { startTestSender } from './support/sender.ts';
 import { openSessions, pressUpgrade, startWorld } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 

@@ -8,11 +8,11 @@ import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
 import { pino } from 'pino';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 
-import { buildApp } from '../src/http/app.ts';
 import { openDatabase } from '../src/db/open.ts';
 import { inTransaction, isBusyOrUnreachable, isUnreachable } from '../src/db/transaction.ts';
-import { registry } from '../src/metrics.ts';
+import { buildApp } from '../src/http/app.ts';
 import { BOUNDS } from '../src/http/bounds.ts';
+import { registry } from '../src/metrics.ts';
 import { keepBusy, otherConnection } from './support/other-connection.ts';
 import { runCliProcess, until } from './support/process.ts';
 import {

@@ -6,10 +6,10 @@ import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { backup } from '../src/operator/backup.ts';
-import { doctor } from '../src/operator/doctor.ts';
 import { readConfig } from '../src/config.ts';
 import { openDatabase } from '../src/db/open.ts';
+import { backup } from '../src/operator/backup.ts';
+import { doctor } from '../src/operator/doctor.ts';
 import { PlainError } from '../src/plain-error.ts';
 import { commandContext } from './support/command-context.ts';
 import { emptyFolder, runCli, runCliProcess, until } from './support/process.ts';

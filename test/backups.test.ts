@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest';
 import type { LightMyRequestResponse } from 'fastify';
+import { expect, test } from 'vitest';
 
 import { daysAfter, deleteAccount, deliverAll, postForm, signUp, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';

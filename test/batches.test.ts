@@ -1,10 +1,10 @@
 import { describe, expect, inject, test } from 'vitest';
 
+import { openDatabase } from '../src/db/open.ts';
 import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
 import type { EventOutcome } from '../src/stripe/handle-event.ts';
 import type { Inbox } from '../src/stripe/inbox.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
-import { openDatabase } from '../src/db/open.ts';
 import { findings } from './support/findings.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { permutations } from './support/permutations.ts';

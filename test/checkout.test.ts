@@ -1,9 +1,10 @@
 import { Stripe } from 'stripe';
 import { describe, expect, test, vi } from 'vitest';
 
-import { openCheckout } from '../src/stripe/checkout.ts';
 import { programmeOf } from '../src/programme.ts';
+import { openCheckout } from '../src/stripe/checkout.ts';
 import { clientOf, DAY, PASSWORD, postForm, signUp, userRow } from './support/server.ts';
+import type { Person, TestServer } from './support/server.ts';
 import {
   deliverWaiting,
   letBankDecide,
@@ -15,7 +16,6 @@ import {
   subscribe,
 } from './support/stand-in.ts';
 import type { World } from './support/stand-in.ts';
-import type { Person, TestServer } from './support/server.ts';
 
 /** Watches the requests that create a checkout session; they reach the stand-in all the same. */
 function spyOnCreation(world: World) {

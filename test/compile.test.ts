@@ -1,6 +1,6 @@
+import { execFile } from 'node:child_process';
 import { copyFile, mkdir, readdir, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 
 import { expect, test } from 'vitest';

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 
-import { convertReferral } from '../src/referrals/convert.ts';
 import { inTransaction } from '../src/db/transaction.ts';
-import { programmeOf } from '../src/programme.ts';
 import { inUnit } from '../src/db/unit-of-work.ts';
+import { programmeOf } from '../src/programme.ts';
+import { convertReferral } from '../src/referrals/convert.ts';
 import { invitedFriend } from './support/invited-friend.ts';
 import {
   DAY,

@@ -1,5 +1,7 @@
 import { expect, test } from 'vitest';
 
+import { readConfig } from '../src/config.ts';
+import { openDatabase } from '../src/db/open.ts';
 import { startMailServer } from './support/mail-server.ts';
 import type { MailServer } from './support/mail-server.ts';
 import { otherConnection } from './support/other-connection.ts';
@@ -7,8 +9,6 @@ import { fetchPatiently, runServer, until } from './support/process.ts';
 import type { RunningServer } from './support/process.ts';
 import { mailEnv } from './support/sender.ts';
 import { newDatabase, signedPost, signUp, WEBHOOK_SECRET } from './support/server.ts';
-import { openDatabase } from '../src/db/open.ts';
-import { readConfig } from '../src/config.ts';
 import { buyer } from './support/stripe-events.ts';
 
 /** A server process that sends mail, and a purchase that tells two people. */

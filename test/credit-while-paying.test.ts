@@ -5,6 +5,7 @@ import { commandContext } from './support/command-context.ts';
 import { SEED, seededRandom, shuffled } from './support/seeded-random.ts';
 import type { Draw } from './support/seeded-random.ts';
 import { DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
+import type { Person } from './support/server.ts';
 import {
   deliverWaiting,
   dropWaiting,
@@ -15,7 +16,6 @@ import {
   startWorld,
   subscribe,
 } from './support/stand-in.ts';
-import type { Person } from './support/server.ts';
 import type { World } from './support/stand-in.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
 

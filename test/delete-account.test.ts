@@ -3,8 +3,8 @@ import { readFile } from 'node:fs/promises';
 import { describe, expect, inject, test } from 'vitest';
 
 import { Prisma } from '../src/db/generated/client.ts';
-import { eventsAbout } from '../src/stripe/event-ledger.ts';
 import { relink } from '../src/operator/relink.ts';
+import { eventsAbout } from '../src/stripe/event-ledger.ts';
 import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { DAY, deleteAccount, deliver, PASSWORD, postForm, signUp, userRow } from './support/server.ts';

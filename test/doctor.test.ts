@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 
 import { describe, expect, inject, test } from 'vitest';
 
-import { grantCredit } from '../src/operator/grant-credit.ts';
+import { addSeconds, isoText } from '../src/instants.ts';
 import { doctor, INVARIANTS } from '../src/operator/doctor.ts';
 import type { Finding } from '../src/operator/doctor.ts';
-import { addSeconds, isoText } from '../src/instants.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
 import { findings } from './support/findings.ts';
 import { otherConnection } from './support/other-connection.ts';

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
 
-import { explain } from '../src/operator/explain.ts';
-import { grantCredit } from '../src/operator/grant-credit.ts';
-import type { Tx } from '../src/db/transaction.ts';
 import { creditLeft } from '../src/credits/balance.ts';
 import type { Spending } from '../src/credits/fold.ts';
+import type { Tx } from '../src/db/transaction.ts';
+import { explain } from '../src/operator/explain.ts';
 import type { AccountStory, ExplainedEntry } from '../src/operator/explain.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
 import { creditStory } from './support/credit-story.ts';
 import {

@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 
-import { backup } from '../src/operator/backup.ts';
 import { readConfig } from '../src/config.ts';
 import { openDatabase } from '../src/db/open.ts';
+import { backup } from '../src/operator/backup.ts';
 import { startServer } from '../src/start.ts';
 import { freePort } from './support/free-port.ts';
 import { emptyFolder } from './support/process.ts';

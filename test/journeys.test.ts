@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 
+import { MAIL } from './support/mail.ts';
 import { cookiesOf, deliver, PASSWORD, postForm, signUp, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
-import { MAIL } from './support/mail.ts';
 import { buyer } from './support/stripe-events.ts';
 
 // What a person must not lose on the way: their invitation, the plan that they chose, and the way back.

@@ -2,11 +2,11 @@ import { describe, expect, test } from 'vitest';
 
 import type { OutboxItem } from '../src/db/generated/client.ts';
 import { inTransaction } from '../src/db/transaction.ts';
+import { grantCredit } from '../src/operator/grant-credit.ts';
 import { readMailFacts } from '../src/outbox/facts.ts';
 import { takeDue } from '../src/outbox/items.ts';
 import { workOf } from '../src/outbox/kinds.ts';
 import { queueNow } from '../src/outbox/queue.ts';
-import { grantCredit } from '../src/operator/grant-credit.ts';
 import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
 import { commandContext } from './support/command-context.ts';

@@ -9,6 +9,8 @@ import { startHourly } from '../src/outbox/hourly.ts';
 import { queueReminders } from '../src/outbox/reminders.ts';
 import { commandContext } from './support/command-context.ts';
 import { startMailServer } from './support/mail-server.ts';
+import { refuseWrites } from './support/other-connection.ts';
+import { until } from './support/process.ts';
 import { mailEnv, startTestSender } from './support/sender.ts';
 import {
   daysAfter,
@@ -21,8 +23,6 @@ import {
   startTestServer,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { refuseWrites } from './support/other-connection.ts';
-import { until } from './support/process.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
 
 /** Somebody with ten free days, on a server that sends mail. */

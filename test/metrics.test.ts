@@ -2,9 +2,9 @@ import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { beforeEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
-import { buildApp } from '../src/http/app.ts';
 import { Prisma } from '../src/db/generated/client.ts';
 import { inTransaction } from '../src/db/transaction.ts';
+import { buildApp } from '../src/http/app.ts';
 import { registry } from '../src/metrics.ts';
 import { queueNow } from '../src/outbox/queue.ts';
 import { invitedFriend } from './support/invited-friend.ts';

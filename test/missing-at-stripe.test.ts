@@ -5,8 +5,8 @@ import { pino } from 'pino';
 import { Stripe } from 'stripe';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
-import { doctor } from '../src/operator/doctor.ts';
 import { buildApp } from '../src/http/app.ts';
+import { doctor } from '../src/operator/doctor.ts';
 import { commandContext } from './support/command-context.ts';
 import {
   clientOf,

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 
+import { rehashAddresses } from '../src/accounts/rehash-addresses.ts';
 import { explain } from '../src/operator/explain.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
-import { rehashAddresses } from '../src/accounts/rehash-addresses.ts';
 import { commandContext } from './support/command-context.ts';
+import { expectSound } from './support/findings.ts';
 import {
   DAY,
   daysAfter,
@@ -15,7 +16,6 @@ import {
   startTestServer,
   userRow,
 } from './support/server.ts';
-import { expectSound } from './support/findings.ts';
 import type { Person, TestServer } from './support/server.ts';
 import {
   deliverWaiting,

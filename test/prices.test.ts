@@ -5,7 +5,6 @@ import type { Stripe } from 'stripe';
 import { expect, onTestFinished, test } from 'vitest';
 
 import { amountInWords, createPriceReader } from '../src/stripe/prices.ts';
-
 import { START, startTestServer } from './support/server.ts';
 
 /**

@@ -3,11 +3,11 @@ import { readFile } from 'node:fs/promises';
 import { expect, inject, test } from 'vitest';
 
 import { createResetToken } from '../src/accounts/reset-link.ts';
-import { prune } from '../src/operator/prune.ts';
 import { leaveTombstone } from '../src/accounts/tombstone.ts';
-import { replay } from '../src/operator/replay.ts';
 import { databasePath } from '../src/db/open.ts';
 import { inTransaction } from '../src/db/transaction.ts';
+import { prune } from '../src/operator/prune.ts';
+import { replay } from '../src/operator/replay.ts';
 import { commandContext } from './support/command-context.ts';
 import {
   daysAfter,

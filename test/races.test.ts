@@ -2,7 +2,11 @@ import { describe, expect, test } from 'vitest';
 
 import { relink } from '../src/operator/relink.ts';
 import { commandContext } from './support/command-context.ts';
+import { expectSound } from './support/findings.ts';
 import { invitedFriend } from './support/invited-friend.ts';
+import { refuseWrites } from './support/other-connection.ts';
+import { holdBefore, race, SIDE_BY_SIDE } from './support/race-point.ts';
+import type { Point } from './support/race-point.ts';
 import {
   cookiesOf,
   daysAfter,
@@ -16,11 +20,7 @@ import {
   startTestServer,
   userRow,
 } from './support/server.ts';
-import { expectSound } from './support/findings.ts';
 import type { Person, TestServer } from './support/server.ts';
-import { refuseWrites } from './support/other-connection.ts';
-import { holdBefore, race, SIDE_BY_SIDE } from './support/race-point.ts';
-import type { Point } from './support/race-point.ts';
 import { buyer } from './support/stripe-events.ts';
 
 /** Two servers on one database, and a friend with a referrer. */

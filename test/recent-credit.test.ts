@@ -4,9 +4,9 @@ import { expect, test } from 'vitest';
 
 import { creditLeft, granted, held, resumed, taken } from '../src/credits/balance.ts';
 import type { CreditBalance } from '../src/credits/balance.ts';
-import { explainCredit } from '../src/operator/explain-credit.ts';
 import { linesSince, pointBefore } from '../src/credits/recent.ts';
 import type { CreditEntry } from '../src/db/generated/client.ts';
+import { explainCredit } from '../src/operator/explain-credit.ts';
 import { giveConversions } from './support/many-conversions.ts';
 import { SEED, seededRandom } from './support/seeded-random.ts';
 import { DAY, daysAfter, deliverAll, signUp, START, startTestServer } from './support/server.ts';

@@ -10,6 +10,7 @@ import { commandContext } from './support/command-context.ts';
 import { expectSound, findings } from './support/findings.ts';
 import { startMailServer } from './support/mail-server.ts';
 import { MAIL, outbox } from './support/mail.ts';
+import { mailEnv, startTestSender } from './support/sender.ts';
 import {
   clientOf,
   DAY,
@@ -33,7 +34,6 @@ import {
   startWorld,
   subscribe,
 } from './support/stand-in.ts';
-import { mailEnv, startTestSender } from './support/sender.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
 
 type Buyer = ReturnType<typeof buyer>;

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
-import { expect, test } from 'vitest';
 import type { LightMyRequestResponse } from 'fastify';
+import { expect, test } from 'vitest';
 
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { resetLink } from '../src/operator/reset-link.ts';

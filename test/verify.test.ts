@@ -6,6 +6,7 @@ import { tellCustomerAddress } from '../src/stripe/tell-customer-address.ts';
 import { commandContext, operatorResetPath } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { askFor, kindsFor, MAIL, outbox, prove, provePath } from './support/mail.ts';
+import { until } from './support/process.ts';
 import {
   clientOf,
   cookiesOf,
@@ -32,7 +33,6 @@ import {
   startWorld,
   subscribe,
 } from './support/stand-in.ts';
-import { until } from './support/process.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const NEW_PASSWORD = 'battery staple';

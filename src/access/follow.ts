@@ -1,13 +1,13 @@
 import type { Cause } from '../audit.ts';
-import { turnedAt } from './paid-time.ts';
-import { setTier } from './grant-paid.ts';
-import { anyHolds, whyNoneHolds } from './money-back.ts';
-import { deriveTier } from './tier.ts';
-import { admitTrials } from './trials.ts';
-import { subscriptionsOfUser } from './subscriptions.ts';
 import type { Payment } from '../db/generated/client.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { reviewReferral } from '../referrals/review.ts';
+import { setTier } from './grant-paid.ts';
+import { anyHolds, whyNoneHolds } from './money-back.ts';
+import { turnedAt } from './paid-time.ts';
+import { subscriptionsOfUser } from './subscriptions.ts';
+import { deriveTier } from './tier.ts';
+import { admitTrials } from './trials.ts';
 
 /**
  * Makes the user's tier follow from the facts (`setTier`, which also holds or resumes credit) and then, if a new fact

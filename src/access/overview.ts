@@ -1,14 +1,14 @@
-import { itemsOf } from './subscriptions.ts';
-import { tierOf } from './tier.ts';
-import type { Tier } from './tier.ts';
 import type { Config, Plan, Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import type { Reader } from '../db/transaction.ts';
+import { wholeSeconds } from '../instants.ts';
 import { countReferrals } from '../referrals/counts.ts';
 import type { ReferralCounts } from '../referrals/counts.ts';
 import { accessOf, creditView } from './access.ts';
 import type { Access, CreditView } from './access.ts';
-import { wholeSeconds } from '../instants.ts';
+import { itemsOf } from './subscriptions.ts';
+import { tierOf } from './tier.ts';
+import type { Tier } from './tier.ts';
 
 /** What a user sees of their account: `GET /api/me`, Settings, and the operator's `user`. */
 export interface Overview extends CreditView {

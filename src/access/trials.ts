@@ -1,7 +1,7 @@
+import { ask, countTrialsByAnother } from '../db/answers.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import type { UserRow } from '../db/rows.ts';
 import type { Db } from '../db/transaction.ts';
-import { ask, countTrialsByAnother } from '../db/answers.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 
 /**

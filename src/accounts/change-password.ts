@@ -1,8 +1,8 @@
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { endResetLinks } from './reset-links-of-address.ts';
 import { hashPassword } from './passwords.ts';
+import { endResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions, openSession } from './sessions.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
 

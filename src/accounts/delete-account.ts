@@ -1,20 +1,20 @@
 import type { Stripe } from 'stripe';
 
-import { expireOpenCheckout, isSameCheckout } from './stop-payments.ts';
-import type { PaymentParts } from './stop-payments.ts';
-import { leaveTombstone } from './tombstone.ts';
-import { lockVerified, verifyUser } from './verified-user.ts';
+import { isOver } from '../access/live.ts';
 import type { Checkout, User } from '../db/generated/client.ts';
 import type { Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
-import { isOver } from '../access/live.ts';
 import { voidFirstInvoice } from '../stripe/end-payments.ts';
+import { thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
 import { unlessGone } from '../stripe/missing.ts';
 import { idOf } from '../stripe/objects/common.ts';
 import { readSubscription } from '../stripe/objects/subscription-shape.ts';
 import type { Products } from '../stripe/objects/subscription-shape.ts';
+import { expireOpenCheckout, isSameCheckout } from './stop-payments.ts';
+import type { PaymentParts } from './stop-payments.ts';
+import { leaveTombstone } from './tombstone.ts';
+import { lockVerified, verifyUser } from './verified-user.ts';
 
 /** Why an account was not deleted. */
 export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'payment-pending' | 'conflict';

@@ -1,6 +1,6 @@
 import type { User } from '../db/generated/client.ts';
-import type { Db, Tx } from '../db/transaction.ts';
 import { lockUser } from '../db/lock-user.ts';
+import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { hashEmail } from './email.ts';
 

@@ -4,18 +4,18 @@ import type { ResetLink, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Reader, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
+import { addSeconds, wholeSeconds } from '../instants.ts';
 import { resetToken } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { isUnclaimed } from './addresses.ts';
-import { setPassword } from './change-password.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { expireCheckout } from '../stripe/close-checkout.ts';
+import { isUnclaimed } from './addresses.ts';
+import { setPassword } from './change-password.ts';
 import { hashPassword } from './passwords.ts';
 import { shutOut } from './shut-out.ts';
 import { isSameCheckout, retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts, StoppedPayments } from './stop-payments.ts';
 import { hashToken, newToken } from './tokens.ts';
-import { addSeconds, wholeSeconds } from '../instants.ts';
 
 /** Lifetime of a reset link, s. */
 export const RESET_LINK_SECONDS = 3_600;

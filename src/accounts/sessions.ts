@@ -1,8 +1,8 @@
 import type { User } from '../db/generated/client.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { hashToken, newToken } from './tokens.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
+import { hashToken, newToken } from './tokens.ts';
 
 /** A session expires this long after its last use, s. */
 export const SESSION_SECONDS = 30 * DAY_SECONDS;

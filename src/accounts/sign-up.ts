@@ -9,8 +9,8 @@ import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
 import { reserveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
-import { takeResetLinks } from './reset-links-of-address.ts';
 import { hashPassword } from './passwords.ts';
+import { takeResetLinks } from './reset-links-of-address.ts';
 import { closeSession, openSession } from './sessions.ts';
 
 export interface SignUp {

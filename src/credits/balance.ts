@@ -1,5 +1,5 @@
-import { stackCredit } from './stack.ts';
 import { addSeconds, later, secondsBetween } from '../instants.ts';
+import { stackCredit } from './stack.ts';
 
 /** A user's credit: these two columns give what is left at any instant (design: rule 8). */
 export interface CreditBalance {

@@ -1,8 +1,8 @@
 import { writeAudit } from '../audit.ts';
 import type { Cause } from '../audit.ts';
+import { ask } from '../db/answers.ts';
 import type { CreditEntry } from '../db/generated/client.ts';
 import type { UserRow } from '../db/rows.ts';
-import { ask } from '../db/answers.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { DAY_SECONDS, later } from '../instants.ts';
 import { creditDaysGranted } from '../metrics.ts';

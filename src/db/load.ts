@@ -1,6 +1,6 @@
-import { Prisma } from './generated/client.ts';
 import { COLUMNS, fromJson } from './columns.ts';
 import type { Columns, TableName } from './columns.ts';
+import { Prisma } from './generated/client.ts';
 import { noRows } from './rows.ts';
 import type { ReferralRow, Rows, UserRow } from './rows.ts';
 import { LostRace } from './transaction.ts';

@@ -1,3 +1,4 @@
+import type { Programme } from '../programme.ts';
 import { answer, NO_ANSWERS, Question } from './answers.ts';
 import type { Answers } from './answers.ts';
 import { load, union } from './load.ts';
@@ -5,7 +6,6 @@ import type { Wanted } from './load.ts';
 import { fork } from './rows.ts';
 import type { Rows } from './rows.ts';
 import type { Tx } from './transaction.ts';
-import type { Programme } from '../programme.ts';
 import { write } from './write.ts';
 
 /**

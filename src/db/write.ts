@@ -1,9 +1,9 @@
+import { outboxQueued } from '../metrics.ts';
 import { COLUMNS, JSON_ROWS, jsonValue, toJson } from './columns.ts';
 import type { ColumnType, TableName } from './columns.ts';
-import type { Rows } from './rows.ts';
 import type { OutboxItem } from './generated/client.ts';
 import { tellQueued } from './queued.ts';
-import { outboxQueued } from '../metrics.ts';
+import type { Rows } from './rows.ts';
 import { isUniqueViolation, LostRace } from './transaction.ts';
 import type { Engine, Tx } from './transaction.ts';
 

@@ -3,8 +3,8 @@ import type { FastifyInstance } from 'fastify';
 import { jsonSchemaTransform, jsonSchemaTransformObject, validatorCompiler } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 
-import { sessionCookieName } from './cookies.ts';
 import { readVersion } from '../version.ts';
+import { sessionCookieName } from './cookies.ts';
 
 const DESCRIPTION = `Accounts, billing and referrals of a subscription app.
 

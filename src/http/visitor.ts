@@ -3,8 +3,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { findSession } from '../accounts/sessions.ts';
 import { findReferrer } from '../referrals/codes.ts';
 import type { AppContext } from './context.ts';
-import { isSafe } from './origin-check.ts';
 import { clearSession, invitationCookie, sessionToken, setInvitation, setSession } from './cookies.ts';
+import { isSafe } from './origin-check.ts';
 
 /**
  * Gives every request the fields that pages read. Outside the scopes that recognise visitors they stay

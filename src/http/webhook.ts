@@ -5,6 +5,9 @@ import * as z from 'zod';
 
 import { isBusyOrUnreachable, isUnreachable } from '../db/transaction.ts';
 import { events } from '../metrics.ts';
+import { eventContextOf, handleEvent } from '../stripe/handle-event.ts';
+import { readEvent, whyNotAnEvent } from '../stripe/objects/event.ts';
+import { isSigned } from '../stripe/signature.ts';
 import { json } from './api.ts';
 import type { Shares } from './bounds.ts';
 import type { AppContext } from './context.ts';
@@ -12,9 +15,6 @@ import { BUSY, errorToLog, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 import { drainBody } from './read-body.ts';
 import { createBodyReader } from './unverified-bodies.ts';
-import { eventContextOf, handleEvent } from '../stripe/handle-event.ts';
-import { readEvent, whyNotAnEvent } from '../stripe/objects/event.ts';
-import { isSigned } from '../stripe/signature.ts';
 
 /** Drain this much of a refused body before answering, bytes; otherwise the client never sees the answer. */
 const DRAIN_LIMIT_BYTES = 16 * 1024 * 1024;

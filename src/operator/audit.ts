@@ -1,8 +1,8 @@
 import { listAudit } from '../audit.ts';
 import type { AuditRow } from '../db/generated/client.ts';
+import { DAY_SECONDS } from '../instants.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
-import { DAY_SECONDS } from '../instants.ts';
 import { plainLines } from './show.ts';
 import { accountOf, nameOf } from './who.ts';
 

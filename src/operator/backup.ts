@@ -5,11 +5,11 @@ import { dirname, resolve } from 'node:path';
 import Database from 'better-sqlite3';
 
 import type { Config } from '../config.ts';
-import { counted } from '../wording.ts';
 import { COMMAND_WAIT_MS, databasePath, isPostgresql } from '../db/open.ts';
 import { nativeModuleProblem } from '../native-module.ts';
 import { ownerOnly } from '../owner-only.ts';
 import { PlainError } from '../plain-error.ts';
+import { counted } from '../wording.ts';
 import type { CommandResult } from './command.ts';
 
 /**

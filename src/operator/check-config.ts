@@ -2,9 +2,9 @@ import { checkConfig, isLoopback, modeOfKey, VARIABLE_NAMES } from '../config.ts
 import type { CheckedConfig, Config, Plan, Remark, VariableName } from '../config.ts';
 import { isPostgresql, withoutPassword } from '../db/open.ts';
 import { sessionSecretFile } from '../session-secret.ts';
-import type { CommandResult } from './command.ts';
 import type { Paint } from '../terminal.ts';
 import { counted } from '../wording.ts';
+import type { CommandResult } from './command.ts';
 
 /** The values of these are never shown. */
 const SECRETS: ReadonlySet<VariableName> = new Set([

@@ -2,9 +2,6 @@ import type { Writable } from 'node:stream';
 
 import { Command, CommanderError } from 'commander';
 
-import type { CommandContext, CommandResult } from './command.ts';
-import { declareCommands } from './commands.ts';
-import type { Options } from './commands.ts';
 import { readConfig } from '../config.ts';
 import type { Config } from '../config.ts';
 import { COMMAND_WAIT_MS, expectDatabase, openDatabase } from '../db/open.ts';
@@ -15,8 +12,11 @@ import { readSandbox } from '../sandbox-file.ts';
 import { sessionSecretOf } from '../session-secret.ts';
 import { isTerminal, painterOf, PLAIN } from '../terminal.ts';
 import type { Paint } from '../terminal.ts';
-import { alignedLines } from './show.ts';
 import { readVersion } from '../version.ts';
+import type { CommandContext, CommandResult } from './command.ts';
+import { declareCommands } from './commands.ts';
+import type { Options } from './commands.ts';
+import { alignedLines } from './show.ts';
 
 const DONE = 0;
 const FAILED = 1;

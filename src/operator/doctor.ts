@@ -1,12 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
+import { firstPaymentOf } from '../access/first-payment.ts';
 import { isLiveAtStripe, isOver } from '../access/live.ts';
-import {
-  checkoutSessionShape,
-  CLAIMED_BY_ANOTHER,
-  readCheckoutSession,
-} from '../stripe/objects/checkout-session.ts';
-import { readEvent } from '../stripe/objects/event.ts';
 import { holds } from '../access/money-back.ts';
 import { provesPayment } from '../access/proof.ts';
 import { deriveTier } from '../access/tier.ts';
@@ -15,10 +10,15 @@ import type { CreditEntry } from '../db/generated/client.ts';
 import type { Db, Reader } from '../db/transaction.ts';
 import { inSnapshot } from '../db/transaction.ts';
 import { DAY_SECONDS, isoText, secondsBetween } from '../instants.ts';
-import { firstPaymentOf } from '../access/first-payment.ts';
-import type { CommandContext, CommandResult } from './command.ts';
+import {
+  checkoutSessionShape,
+  CLAIMED_BY_ANOTHER,
+  readCheckoutSession,
+} from '../stripe/objects/checkout-session.ts';
+import { readEvent } from '../stripe/objects/event.ts';
 import type { Paint } from '../terminal.ts';
 import { counted, sentence } from '../wording.ts';
+import type { CommandContext, CommandResult } from './command.ts';
 import { NOT_AGAIN } from './mail.ts';
 
 /** `doctor`: checks every invariant of the database and lists the rows that break one. */

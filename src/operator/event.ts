@@ -1,7 +1,7 @@
 import { PlainError } from '../plain-error.ts';
+import { printable } from '../terminal.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
-import { printable } from '../terminal.ts';
 import { fieldLines } from './show.ts';
 import { customerOfEvent, nameOf } from './who.ts';
 

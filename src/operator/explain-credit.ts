@@ -1,7 +1,7 @@
-import type { CreditEntry } from '../db/generated/client.ts';
-import { addSeconds, later } from '../instants.ts';
 import { traceLedger, unspentOf } from '../credits/fold.ts';
 import type { Spending, SpentPart } from '../credits/fold.ts';
+import type { CreditEntry } from '../db/generated/client.ts';
+import { addSeconds, later } from '../instants.ts';
 
 /** An entry of the ledger, or what was spent between two. */
 export type CreditLine<Entry extends CreditEntry = CreditEntry> = { kind: 'entry'; entry: Entry } | Spending;

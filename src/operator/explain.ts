@@ -3,19 +3,19 @@ import type { Overview } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import type { Config } from '../config.ts';
 import { creditLeft } from '../credits/balance.ts';
-import { explainCredit } from './explain-credit.ts';
-import type { CreditLine, CreditSum } from './explain-credit.ts';
 import type { Spending } from '../credits/fold.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Reader } from '../db/transaction.ts';
+import { inSnapshot } from '../db/transaction.ts';
 import { DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import type { ReversalReason } from '../outbox/kinds.ts';
-import { explainReferral, REFERRAL_FACTS, reversalReason } from './explain-referral.ts';
-import type { ReferralFacts, ReferralStory } from './explain-referral.ts';
-import { inSnapshot } from '../db/transaction.ts';
+import type { Paint } from '../terminal.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
-import type { Paint } from '../terminal.ts';
+import { explainCredit } from './explain-credit.ts';
+import type { CreditLine, CreditSum } from './explain-credit.ts';
+import { explainReferral, REFERRAL_FACTS, reversalReason } from './explain-referral.ts';
+import type { ReferralFacts, ReferralStory } from './explain-referral.ts';
 import { accountOf, nameOf } from './who.ts';
 
 /**

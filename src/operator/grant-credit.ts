@@ -2,15 +2,15 @@ import { randomUUID } from 'node:crypto';
 
 import { creditView } from '../access/access.ts';
 import { grantCredit as grant } from '../credits/ledger.ts';
-import { programmeOf } from '../programme.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
+import { DAY_SECONDS } from '../instants.ts';
 import { PlainError } from '../plain-error.ts';
+import { programmeOf } from '../programme.ts';
+import { counted } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { accountOf, nameOf } from './who.ts';
-import { DAY_SECONDS } from '../instants.ts';
-import { counted } from '../wording.ts';
 
 /**
  * `grant-credit`: gives an account days of paid access, which stack like all credit.

@@ -3,10 +3,10 @@ import { inTransaction } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
 import { LEASE_SECONDS } from '../outbox/items.ts';
 import { PlainError } from '../plain-error.ts';
+import { counted } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines, styleOfStatus } from './show.ts';
-import { counted } from '../wording.ts';
 
 /** How many of the newest items are shown. */
 const NEWEST = 100;

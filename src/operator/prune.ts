@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { CAN_BE_THINNED, thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
 import type { Db, Tx } from '../db/transaction.ts';
 import { engineOf, inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { PROVE_SECONDS } from '../outbox/links.ts';
+import { CAN_BE_THINNED, thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
 import { counted } from '../wording.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 

@@ -1,10 +1,10 @@
 import { SingleBar } from 'cli-progress';
 import { Stripe } from 'stripe';
 
+import { PlainError } from '../plain-error.ts';
 import { eventContextOf } from '../stripe/handle-event.ts';
 import { reconcile as run } from '../stripe/reconcile/reconcile.ts';
 import type { Difference, Progress, ReconcileReport } from '../stripe/reconcile/report.ts';
-import { PlainError } from '../plain-error.ts';
 import { counted, sentence } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';

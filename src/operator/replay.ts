@@ -1,10 +1,10 @@
+import type { Event } from '../db/generated/client.ts';
+import { isBusyOrUnreachable } from '../db/transaction.ts';
+import { PlainError } from '../plain-error.ts';
 import { eventContextOf, handleEvent } from '../stripe/handle-event.ts';
 import type { EventOutcome } from '../stripe/handle-event.ts';
 import { readEvent } from '../stripe/objects/event.ts';
 import type { StripeEvent } from '../stripe/objects/event.ts';
-import type { Event } from '../db/generated/client.ts';
-import { isBusyOrUnreachable } from '../db/transaction.ts';
-import { PlainError } from '../plain-error.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { noSuchEvent } from './event.ts';
 

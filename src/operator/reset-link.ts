@@ -1,11 +1,11 @@
 import { createResetToken, RESET_LINK_SECONDS } from '../accounts/reset-link.ts';
 import { inTransaction } from '../db/transaction.ts';
+import { addSeconds, wholeSeconds } from '../instants.ts';
 import { resetUrl } from '../outbox/links.ts';
+import { PlainError } from '../plain-error.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { accountOf, nameOf } from './who.ts';
-import { PlainError } from '../plain-error.ts';
-import { addSeconds, wholeSeconds } from '../instants.ts';
 
 /** `reset-link`: prints a one-time link with which the account's owner sets a new password within an hour. */
 export async function resetLink(context: CommandContext, who: string): Promise<CommandResult> {

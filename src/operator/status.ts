@@ -1,12 +1,12 @@
 import { neededMigrations, withoutPassword } from '../db/open.ts';
 import { engineOf } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
-import { formatInstant } from './command.ts';
-import type { CommandContext, CommandResult } from './command.ts';
 import { EVENT_STATUSES } from '../stripe/event-ledger.ts';
-import { fieldLines } from './show.ts';
 import { readVersion } from '../version.ts';
 import { counted } from '../wording.ts';
+import { formatInstant } from './command.ts';
+import type { CommandContext, CommandResult } from './command.ts';
+import { fieldLines } from './show.ts';
 
 /** `status`: shows on one screen the version, the database, counts, and what is queued or has failed. */
 export async function status({ db, config, paint }: CommandContext): Promise<CommandResult> {

@@ -1,11 +1,11 @@
 import { describeUser, overviewConfigOf } from '../access/overview.ts';
+import type { SubscriptionView } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
+import { counted } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { fieldLines } from './show.ts';
 import { accountOf } from './who.ts';
-import type { SubscriptionView } from '../access/overview.ts';
-import { counted } from '../wording.ts';
 
 /** `user`: shows an account as its owner sees it. As JSON, the document of `GET /api/me`. */
 export async function user(context: CommandContext, who: string): Promise<CommandResult> {

@@ -2,11 +2,11 @@ import { creditView } from '../access/access.ts';
 import type { User } from '../db/generated/client.ts';
 import { Prisma } from '../db/generated/client.ts';
 import { wholeSeconds } from '../instants.ts';
+import { counted } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines } from './show.ts';
 import type { Table } from './show.ts';
-import { counted } from '../wording.ts';
 
 const NEWEST = 100;
 

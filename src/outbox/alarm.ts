@@ -1,10 +1,10 @@
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
-import { readOutboxState } from './items.ts';
-import { idOnce, queueNow } from './queue.ts';
 import { EVENT_STATUSES } from '../stripe/event-ledger.ts';
 import { counted } from '../wording.ts';
+import { readOutboxState } from './items.ts';
+import { idOnce, queueNow } from './queue.ts';
 
 /** An item that has waited longer than this is stuck, s. */
 const STUCK_SECONDS = 3_600;

@@ -4,9 +4,9 @@ import { Eta } from 'eta';
 
 import type { Config } from '../config.ts';
 import { ROOT } from '../root.ts';
+import type { MailWork } from './kinds.ts';
 import { wordsOf } from './words.ts';
 import type { WordsContext } from './words.ts';
-import type { MailWork } from './kinds.ts';
 
 /** An email that is ready to be sent. */
 export interface Mail {

@@ -7,8 +7,8 @@ import type { Tx } from '../db/transaction.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { appendOutbox } from '../db/write.ts';
 import { isMail } from './kinds.ts';
-import type { ToProve } from './links.ts';
 import type { OutboxWork } from './kinds.ts';
+import type { ToProve } from './links.ts';
 
 /** Work to be done after the commit. */
 export type NewItem = OutboxWork & {

@@ -1,9 +1,9 @@
 import { creditLeft } from '../credits/balance.ts';
 import type { User } from '../db/generated/client.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
+import { inDays, inDaysLeft, longDate } from '../wording.ts';
 import type { MailFacts } from './facts.ts';
 import type { MailKind, MailWork, ReversalReason } from './kinds.ts';
-import { inDays, inDaysLeft, longDate } from '../wording.ts';
 
 /** The content of an email. Both the HTML and the plain text are made from it. */
 export interface Words {

@@ -1,8 +1,8 @@
 import type { User } from '../db/generated/client.ts';
 import type { Reader } from '../db/transaction.ts';
-import { REFERRAL_CREDIT_DAYS } from './convert.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import { remember } from '../remember.ts';
+import { REFERRAL_CREDIT_DAYS } from './convert.ts';
 
 export interface ReferralCounts {
   /** Users who signed up with the code. */

@@ -1,7 +1,7 @@
 import type { Cause } from '../audit.ts';
 import { restoreCredit, reverseCredit } from '../credits/ledger.ts';
-import type { ReferralRow, UserRow } from '../db/rows.ts';
 import { need } from '../db/answers.ts';
+import type { ReferralRow, UserRow } from '../db/rows.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { restorations, reversals } from '../metrics.ts';
 import type { ReversalReason } from '../outbox/kinds.ts';

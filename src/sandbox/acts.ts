@@ -6,13 +6,13 @@ import {
   waitingSubscription,
 } from './checkouts.ts';
 import type { CheckoutOutcome } from './checkouts.ts';
-import { Refusal } from './refusal.ts';
-import type { Context } from './sandbox-context.ts';
 import { setCard } from './customers.ts';
 import { appealDispute, closeDispute, openDispute } from './disputes.ts';
 import { causeAt } from './events.ts';
 import type { Cause } from './events.ts';
 import { cancelRefund, failRefund } from './refunds.ts';
+import { Refusal } from './refusal.ts';
+import type { Context } from './sandbox-context.ts';
 import { runDue } from './schedule.ts';
 import { leaveUnpaid } from './subscriptions.ts';
 import { toEpoch } from './time.ts';

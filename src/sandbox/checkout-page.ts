@@ -1,12 +1,12 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 
 import { expireIfDue, payCheckout } from './checkouts.ts';
-import type { Context } from './sandbox-context.ts';
-import { cardName } from './customers.ts';
 import { panelOf, pressButton } from './control-panel.ts';
+import { cardName } from './customers.ts';
 import { formatMoney } from './money.ts';
-import { byPerson, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
+import type { Context } from './sandbox-context.ts';
+import { byPerson, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import type { CheckoutSession, Order } from './types.ts';
 
 /**

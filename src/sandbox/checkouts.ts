@@ -1,13 +1,13 @@
-import { Refusal } from './refusal.ts';
-import type { Context } from './sandbox-context.ts';
+import { buildSubscription, discountOn } from './build-objects.ts';
 import { createCustomer } from './customers.ts';
 import { buildEvent, causeAt } from './events.ts';
 import type { Cause } from './events.ts';
 import { newId } from './ids.ts';
 import { draftInvoice, finalizeInvoice } from './invoices.ts';
-import { buildSubscription, discountOn } from './build-objects.ts';
 import { collect, paymentOf, settleDebit } from './payments.ts';
 import type { PaymentOutcome } from './payments.ts';
+import { Refusal } from './refusal.ts';
+import type { Context } from './sandbox-context.ts';
 import type { State } from './state.ts';
 import { followPayment, payByHand, scheduleRetry } from './subscriptions.ts';
 import type { CheckoutSession, Customer, Invoice, Order, StripeEvent, Subscription } from './types.ts';

@@ -1,6 +1,6 @@
 import type { Context } from './sandbox-context.ts';
-import { inTime } from './shared-page.ts';
 import { runDue } from './schedule.ts';
+import { inTime } from './shared-page.ts';
 import { DAY, toEpoch } from './time.ts';
 
 /**

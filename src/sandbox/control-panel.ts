@@ -1,16 +1,16 @@
 import type { FastifyInstance } from 'fastify';
 
 import { moveClock } from './clock.ts';
-import type { Context } from './sandbox-context.ts';
 import { cardName, setCard } from './customers.ts';
 import { canBecome, closeDispute, openDispute } from './disputes.ts';
 import { newestFirst } from './lists.ts';
 import { formatMoney } from './money.ts';
-import { byPerson, day, inTime, moment, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Params } from './params.ts';
 import { refundCharge } from './refunds.ts';
+import type { Context } from './sandbox-context.ts';
 import { nextOf } from './schedule.ts';
+import { byPerson, day, inTime, moment, sendMessage, sendPage } from './shared-page.ts';
 import type { State } from './state.ts';
 import { cancelNow, cardOf, hasEnded, subscriptionsOf } from './subscriptions.ts';
 import { DAY, HOUR, addMonths, toEpoch } from './time.ts';

@@ -1,7 +1,7 @@
-import { buildEvent, changedFrom } from './events.ts';
-import { newId } from './ids.ts';
-import type { Cause } from './events.ts';
 import { buildCustomer } from './build-objects.ts';
+import { buildEvent, changedFrom } from './events.ts';
+import type { Cause } from './events.ts';
+import { newId } from './ids.ts';
 import type { CardBehaviour, State } from './state.ts';
 import { cancelNow, hasEnded, subscriptionsOf } from './subscriptions.ts';
 import type { Customer, DeletedCustomer, StripeEvent } from './types.ts';

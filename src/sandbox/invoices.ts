@@ -1,6 +1,6 @@
+import { buildInvoice } from './build-objects.ts';
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
-import { buildInvoice } from './build-objects.ts';
 import { cancelPayment } from './payments.ts';
 import type { State } from './state.ts';
 import type { BillingReason, Customer, Invoice, StripeEvent, Subscription, UnusedTime } from './types.ts';

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 
 import type { FastifyInstance } from 'fastify';
 
+import { asParams, readText } from './params.ts';
 import type { Context } from './sandbox-context.ts';
 import { moment, securityHeaders, sendMessage, sendPage } from './shared-page.ts';
-import { asParams, readText } from './params.ts';
 import type { Mail } from './types.ts';
 
 /** How many of the newest emails are kept. */

@@ -1,16 +1,16 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 
 import { openInvoice, retryPayment } from './checkouts.ts';
-import type { Context } from './sandbox-context.ts';
-import { cardName, changeCard, otherCard } from './customers.ts';
 import { panelOf, pressButton } from './control-panel.ts';
+import { cardName, changeCard, otherCard } from './customers.ts';
 import { invoicesOf } from './invoices.ts';
 import { newestFirst } from './lists.ts';
 import { formatMoney } from './money.ts';
-import { byPerson, day, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import { asParams, readText } from './params.ts';
 import type { Params } from './params.ts';
 import { paymentOf } from './payments.ts';
+import type { Context } from './sandbox-context.ts';
+import { byPerson, day, describePrice, inTime, sendMessage, sendPage } from './shared-page.ts';
 import type { State } from './state.ts';
 import {
   cancelAtPeriodEnd,

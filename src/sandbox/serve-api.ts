@@ -1,16 +1,16 @@
 import type { FastifyError, FastifyInstance, FastifyRequest } from 'fastify';
 
-import type { Context } from './sandbox-context.ts';
 import { StripeApiError } from './api-error.ts';
 import { expand } from './expand.ts';
 import { answerOnce } from './idempotency.ts';
 import { asParams, readText } from './params.ts';
+import type { Call, Routes } from './routes/routes.ts';
 import { serveCheckout } from './routes/serve-checkout.ts';
 import { serveCustomers } from './routes/serve-customers.ts';
 import { serveEvents } from './routes/serve-events.ts';
 import { servePayments } from './routes/serve-payments.ts';
-import type { Call, Routes } from './routes/routes.ts';
 import { serveSubscriptions } from './routes/serve-subscriptions.ts';
+import type { Context } from './sandbox-context.ts';
 import { toEpoch } from './time.ts';
 
 /**

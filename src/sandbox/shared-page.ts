@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { Eta } from 'eta';
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
 
-import type { Context } from './sandbox-context.ts';
+import { ROOT } from '../root.ts';
 import { causeAt } from './events.ts';
 import type { Cause } from './events.ts';
 import { formatMoney } from './money.ts';
+import type { Context } from './sandbox-context.ts';
 import { toEpoch } from './time.ts';
 import type { Price } from './types.ts';
-import { ROOT } from '../root.ts';
 
 /** How long a page waits for webhooks before it redirects the browser, ms. */
 const PATIENCE = 1500;

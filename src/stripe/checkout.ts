@@ -2,22 +2,22 @@ import { randomUUID } from 'node:crypto';
 
 import { Stripe } from 'stripe';
 
+import { anyLive, isOver } from '../access/live.ts';
+import { isTrialAvailable } from '../access/trials.ts';
+import type { Plan } from '../config.ts';
 import type { Checkout, User } from '../db/generated/client.ts';
 import { isUsable, lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { anyLive, isOver } from '../access/live.ts';
-import type { Plan } from '../config.ts';
-import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
+import { isInvitationOpen } from '../referrals/capture.ts';
+import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import { endUnfinished, expire } from './end-payments.ts';
 import { ensureCustomer } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';
+import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { idOf } from './objects/common.ts';
 import { readSubscription } from './objects/subscription-shape.ts';
 import type { Products } from './objects/subscription-shape.ts';
-import { isTrialAvailable } from '../access/trials.ts';
-import { isInvitationOpen } from '../referrals/capture.ts';
-import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 
 /** Attempts before giving up. */
 const MAX_TRIES = 5;

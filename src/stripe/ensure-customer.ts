@@ -1,13 +1,13 @@
 import type { Stripe } from 'stripe';
 
+import { ensureCustomerRow, linkCustomer } from '../access/customers.ts';
 import type { StripeConfig } from '../config.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
-import type { Programme } from '../programme.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { ensureCustomerRow, linkCustomer } from '../access/customers.ts';
+import type { Programme } from '../programme.ts';
 
 export interface BillingContext {
   db: Db;

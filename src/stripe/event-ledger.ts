@@ -1,5 +1,5 @@
-import { Prisma } from '../db/generated/client.ts';
 import { instantText, JSON_ROWS, jsonValue } from '../db/columns.ts';
+import { Prisma } from '../db/generated/client.ts';
 import type { Db, Engine, Reader, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import type { StripeEvent } from './objects/event.ts';

@@ -6,26 +6,26 @@ import { isBusyOrUnreachable, isUnreachable } from '../db/transaction.ts';
 import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
 import { eventHandling, eventLag, events } from '../metrics.ts';
-import { describeError } from './describe-error.ts';
 import { programmeOf } from '../programme.ts';
 import type { Programme } from '../programme.ts';
 import { remember } from '../remember.ts';
+import { describeError } from './describe-error.ts';
+import { isDuplicate, recordFailure } from './event-ledger.ts';
 import { openInbox, RecordedFailure } from './inbox.ts';
 import type { Inbox } from './inbox.ts';
-import { isDuplicate, recordFailure } from './event-ledger.ts';
-import type { TieBreaker } from './objects/snapshot-order.ts';
 import { onChargeRefunded } from './objects/charge.ts';
 import { onCheckoutCompleted } from './objects/checkout-session.ts';
 import { onCustomerDeleted, onCustomerUpdated } from './objects/customer.ts';
 import { onDisputeChanged } from './objects/dispute.ts';
-import { onInvoicePaid, onInvoiceUnpaid } from './objects/invoice.ts';
-import { onInvoicePaymentPaid } from './objects/invoice-payment.ts';
+import type { StripeEvent } from './objects/event.ts';
 import { ignored } from './objects/handler.ts';
 import type { EventHandler, HandlerOutcome, Ignored } from './objects/handler.ts';
+import { onInvoicePaymentPaid } from './objects/invoice-payment.ts';
+import { onInvoicePaid, onInvoiceUnpaid } from './objects/invoice.ts';
 import { onRefundChanged } from './objects/refund.ts';
-import { onSubscriptionChanged } from './objects/subscription.ts';
+import type { TieBreaker } from './objects/snapshot-order.ts';
 import { readSubscription } from './objects/subscription-shape.ts';
-import type { StripeEvent } from './objects/event.ts';
+import { onSubscriptionChanged } from './objects/subscription.ts';
 
 export const HANDLERS: ReadonlyMap<string, EventHandler> = new Map([
   ['customer.subscription.created', onSubscriptionChanged],

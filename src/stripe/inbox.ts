@@ -1,20 +1,20 @@
-import { claimEvents, recordVerdicts, thinEvents } from './event-ledger.ts';
-import type { Verdict } from './event-ledger.ts';
-import { describeError } from './describe-error.ts';
-import { UndecidedTie } from './objects/snapshot-order.ts';
-import type { TieBreaker } from './objects/snapshot-order.ts';
-import type { HandlerOutcome, Ignored, ReadEvent } from './objects/handler.ts';
-import type { StripeEvent } from './objects/event.ts';
 import { createGroups } from '../db/group-commit.ts';
-import { engineOf, inTransaction, isBusyOrUnreachable } from '../db/transaction.ts';
-import type { Db, Tx } from '../db/transaction.ts';
 import { dropEmptyRows, union } from '../db/load.ts';
 import type { Wanted } from '../db/load.ts';
+import type { Rows } from '../db/rows.ts';
+import { engineOf, inTransaction, isBusyOrUnreachable } from '../db/transaction.ts';
+import type { Db, Tx } from '../db/transaction.ts';
 import { decideAll } from '../db/unit-of-work.ts';
 import type { Decided } from '../db/unit-of-work.ts';
-import type { Programme } from '../programme.ts';
-import type { Rows } from '../db/rows.ts';
 import { later } from '../instants.ts';
+import type { Programme } from '../programme.ts';
+import { describeError } from './describe-error.ts';
+import { claimEvents, recordVerdicts, thinEvents } from './event-ledger.ts';
+import type { Verdict } from './event-ledger.ts';
+import type { StripeEvent } from './objects/event.ts';
+import type { HandlerOutcome, Ignored, ReadEvent } from './objects/handler.ts';
+import { UndecidedTie } from './objects/snapshot-order.ts';
+import type { TieBreaker } from './objects/snapshot-order.ts';
 
 /** A verified and parsed event that waits to be handled. */
 export interface Waiting {

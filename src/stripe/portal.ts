@@ -1,7 +1,7 @@
-import type { Subscription, User } from '../db/generated/client.ts';
 import { isLive } from '../access/live.ts';
-import { noteCustomerMissing, noteWhetherKnown, unlessGone } from './missing.ts';
+import type { Subscription, User } from '../db/generated/client.ts';
 import type { BillingContext } from './ensure-customer.ts';
+import { noteCustomerMissing, noteWhetherKnown, unlessGone } from './missing.ts';
 
 /**
  * Asks Stripe whether one of a user's subscriptions is live before sending them to the portal, because Stripe may not

@@ -1,19 +1,19 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { hashToken } from '../../src/accounts/tokens.ts';
+import { inShort } from '../support/in-short.ts';
+import { readSettings } from './baseline-work.ts';
 import { compare, examine, makeDatabases, scratchFolder } from './databases.ts';
 import { conversion, renewal, webhook } from './events.ts';
 import { fire, shotOf } from './load.ts';
 import type { Shot } from './load.ts';
-import { hashToken } from '../../src/accounts/tokens.ts';
-import { readSettings } from './baseline-work.ts';
 import { READER } from './seed.ts';
 import { startBaseline, startTandem } from './servers.ts';
 import type { Server } from './servers.ts';
 import { instantFor, SESSION_SECRET } from './shared.ts';
 import type { Engine, PageParts, SettingsValues } from './shared.ts';
 import { askedByBaseline, askedFor } from './statements.ts';
-import { inShort } from '../support/in-short.ts';
 
 export const KINDS = ['conversions', 'renewals', 'duplicates', 'settings page', 'pricing page'] as const;
 export type Kind = (typeof KINDS)[number];

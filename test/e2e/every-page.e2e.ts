@@ -1,6 +1,9 @@
 import type { Page } from 'playwright-core';
 import { expect, onTestFinished, test } from 'vitest';
 
+import { openDatabase } from '../../src/db/open.ts';
+import { proveLink, unsubscribeUrl } from '../../src/outbox/links.ts';
+import { refuseWrites } from '../support/other-connection.ts';
 import {
   atThePortal,
   openPage,
@@ -13,9 +16,6 @@ import {
   useBrowser,
   WIDE,
 } from './support/browser.ts';
-import { openDatabase } from '../../src/db/open.ts';
-import { proveLink, unsubscribeUrl } from '../../src/outbox/links.ts';
-import { refuseWrites } from '../support/other-connection.ts';
 import { checkLoading, checkPage, checkPrinted, showForcedColours } from './support/checks.ts';
 
 useBrowser();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
-import type { ReferralRow, Rows, UserRow } from '../../src/db/rows.ts';
 import { grantPaid, revokePaid } from '../../src/access/grant-paid.ts';
+import type { ReferralRow, Rows, UserRow } from '../../src/db/rows.ts';
 import { convertReferral } from '../../src/referrals/convert.ts';
 import { reviewReferral } from '../../src/referrals/review.ts';
 import { FRIEND, invitation, REFERRER, unitOf } from './invitation.ts';

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 
-import { breakTie, differingFields, orderSnapshot } from '../../src/stripe/objects/snapshot-order.ts';
 import { readEvent } from '../../src/stripe/objects/event.ts';
 import type { StripeEvent } from '../../src/stripe/objects/event.ts';
+import { breakTie, differingFields, orderSnapshot } from '../../src/stripe/objects/snapshot-order.ts';
 import { readSubscription } from '../../src/stripe/objects/subscription-shape.ts';
 import type { SubscriptionState } from '../../src/stripe/objects/subscription-shape.ts';
 import { day } from './subscription-row.ts';

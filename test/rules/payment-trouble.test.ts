@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
-import { troubleOf } from '../../src/http/payment-trouble.ts';
 import type { Subscription } from '../../src/db/generated/client.ts';
+import { troubleOf } from '../../src/http/payment-trouble.ts';
 import { day, subscriptionRow } from './subscription-row.ts';
 
 const PRICES = { monthly: 'price_m', annual: 'price_a' };

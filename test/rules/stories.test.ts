@@ -1,11 +1,11 @@
 import { expect, inject, test } from 'vitest';
 
 import { followMove, moveCustomer } from '../../src/access/move-customer.ts';
+import { checkLedger } from '../../src/credits/fold.ts';
 import type { Rows } from '../../src/db/rows.ts';
 import { HANDLERS } from '../../src/stripe/handle-event.ts';
 import { readEvent } from '../../src/stripe/objects/event.ts';
 import type { StripeEvent } from '../../src/stripe/objects/event.ts';
-import { checkLedger } from '../../src/credits/fold.ts';
 import { SEED, seededRandom, shuffled } from '../support/seeded-random.ts';
 import type { Draw } from '../support/seeded-random.ts';
 import { CLAWBACK_DAYS, FRIEND, invitation, REFERRER, unitOf, userRow } from './invitation.ts';

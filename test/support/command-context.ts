@@ -1,7 +1,7 @@
-import { resetLink } from '../../src/operator/reset-link.ts';
-import type { CommandContext } from '../../src/operator/command.ts';
-import { PLAIN } from '../../src/terminal.ts';
 import { readConfig } from '../../src/config.ts';
+import type { CommandContext } from '../../src/operator/command.ts';
+import { resetLink } from '../../src/operator/reset-link.ts';
+import { PLAIN } from '../../src/terminal.ts';
 import { SESSION_SECRET } from './server.ts';
 import type { TestServer } from './server.ts';
 

@@ -1,8 +1,8 @@
 import { expect } from 'vitest';
 
 import type { OutboxItem } from '../../src/db/generated/client.ts';
-import { proveLink, resetToken, resetUrl } from '../../src/outbox/links.ts';
 import type { OutboxKind } from '../../src/outbox/kinds.ts';
+import { proveLink, resetToken, resetUrl } from '../../src/outbox/links.ts';
 import { PASSWORD, postForm, SESSION_SECRET } from './server.ts';
 import type { Person, TestServer } from './server.ts';
 

@@ -1,13 +1,13 @@
 import { expect } from 'vitest';
 
 import { createUser } from '../../src/accounts/sign-up.ts';
-import { eventContextOf, handleEvent } from '../../src/stripe/handle-event.ts';
-import { readEvent } from '../../src/stripe/objects/event.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
 import { openDatabase } from '../../src/db/open.ts';
 import { inTransaction } from '../../src/db/transaction.ts';
 import { examine } from '../../src/operator/doctor.ts';
 import { captureReferral } from '../../src/referrals/capture.ts';
+import { eventContextOf, handleEvent } from '../../src/stripe/handle-event.ts';
+import { readEvent } from '../../src/stripe/objects/event.ts';
 import { shuffled } from './seeded-random.ts';
 import type { Draw } from './seeded-random.ts';
 import { DAY, domainRows, startTestServer } from './server.ts';

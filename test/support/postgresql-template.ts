@@ -1,4 +1,5 @@
 import { rm } from 'node:fs/promises';
+
 import type { TestProject } from 'vitest/node';
 
 import { migrateTemplate } from './migrate-template.ts';

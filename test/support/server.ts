@@ -5,7 +5,6 @@ import { expect, onTestFinished } from 'vitest';
 
 import { openSession } from '../../src/accounts/sessions.ts';
 import { createUser } from '../../src/accounts/sign-up.ts';
-import { buildApp } from '../../src/http/app.ts';
 import { readConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
@@ -13,10 +12,11 @@ import type { CreditEntry, User } from '../../src/db/generated/client.ts';
 import { openDatabase } from '../../src/db/open.ts';
 import { inTransaction } from '../../src/db/transaction.ts';
 import type { Db } from '../../src/db/transaction.ts';
-import { captureReferral } from '../../src/referrals/capture.ts';
-import { createStripe } from '../../src/stripe/client.ts';
+import { buildApp } from '../../src/http/app.ts';
 import { BOUNDS } from '../../src/http/bounds.ts';
 import type { Bounds } from '../../src/http/bounds.ts';
+import { captureReferral } from '../../src/referrals/capture.ts';
+import { createStripe } from '../../src/stripe/client.ts';
 import { giveBack, takeDatabase } from './databases.ts';
 import { compareWithDescription } from './described.ts';
 

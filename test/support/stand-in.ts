@@ -1,11 +1,11 @@
 import { Stripe } from 'stripe';
 import { expect, onTestFinished, vi } from 'vitest';
 
+import { startSandbox } from '../../src/sandbox/sandbox.ts';
+import type { Sandbox } from '../../src/sandbox/sandbox.ts';
 import { eventContextOf } from '../../src/stripe/handle-event.ts';
 import { reconcile } from '../../src/stripe/reconcile/reconcile.ts';
 import type { ReconcileReport } from '../../src/stripe/reconcile/report.ts';
-import { startSandbox } from '../../src/sandbox/sandbox.ts';
-import type { Sandbox } from '../../src/sandbox/sandbox.ts';
 import { SANDBOX_OPTIONS, sandboxClient } from './sandbox.ts';
 import { clientOf, postForm, START, startTestServer, WEBHOOK_SECRET } from './server.ts';
 import type { Person, TestServer } from './server.ts';

@@ -2,23 +2,23 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 
-import type { User } from '../../db/generated/client.ts';
-import { answers, nothing } from '../api.ts';
-import type { AppContext } from '../context.ts';
-import { errorToLog, HttpError, NOT_SET_UP } from '../errors.ts';
-import { askStripe } from '../ask-stripe.ts';
-import { setFlash } from '../cookies.ts';
-import { limitedByAccount, takeForAccount } from '../limits.ts';
-import { sendToLogIn } from '../log-in-first.ts';
-import { CheckoutImpossible, openCheckout } from '../../stripe/checkout.ts';
-import { subscriptionsOf } from '../../access/subscriptions.ts';
-import { programmeOf } from '../../programme.ts';
 import { isLive } from '../../access/live.ts';
+import { subscriptionsOf } from '../../access/subscriptions.ts';
 import { findSession } from '../../accounts/sessions.ts';
 import { PLANS } from '../../config.ts';
 import type { Plan } from '../../config.ts';
-import { anyLiveAtStripe, openPortal } from '../../stripe/portal.ts';
+import type { User } from '../../db/generated/client.ts';
+import { programmeOf } from '../../programme.ts';
+import { CheckoutImpossible, openCheckout } from '../../stripe/checkout.ts';
 import type { BillingContext } from '../../stripe/ensure-customer.ts';
+import { anyLiveAtStripe, openPortal } from '../../stripe/portal.ts';
+import { answers, nothing } from '../api.ts';
+import { askStripe } from '../ask-stripe.ts';
+import type { AppContext } from '../context.ts';
+import { setFlash } from '../cookies.ts';
+import { errorToLog, HttpError, NOT_SET_UP } from '../errors.ts';
+import { limitedByAccount, takeForAccount } from '../limits.ts';
+import { sendToLogIn } from '../log-in-first.ts';
 
 const STRIPE_FAILED = 'Stripe refused, or could not be reached.';
 

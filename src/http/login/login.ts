@@ -1,19 +1,19 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
-import { inTransaction } from '../../db/transaction.ts';
-import type { AppContext } from '../context.ts';
-import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
-import { accountForm } from '../account-form.ts';
-import { BAD_EMAIL, errorsFor } from '../forms.ts';
-import type { FormErrors } from '../forms.ts';
-import { TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
-import { continueToPlan } from '../billing/billing.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { logIn } from '../../accounts/log-in.ts';
 import type { LogIn } from '../../accounts/log-in.ts';
 import { typedPassword } from '../../accounts/passwords.ts';
 import { closeSession } from '../../accounts/sessions.ts';
+import { inTransaction } from '../../db/transaction.ts';
+import { accountForm } from '../account-form.ts';
+import { continueToPlan } from '../billing/billing.ts';
+import type { AppContext } from '../context.ts';
+import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts';
+import { BAD_EMAIL, errorsFor } from '../forms.ts';
+import type { FormErrors } from '../forms.ts';
+import { TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
 
 const NO_PASSWORD = 'Enter your password.';
 

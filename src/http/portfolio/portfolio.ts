@@ -3,6 +3,8 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 
 import { accessOf } from '../../access/access.ts';
+import { BACKUPS_KEPT, deleteBackup, keepBackup, listBackups, readBackup } from '../../backups/backups.ts';
+import { MAX_DOCUMENT_KB, portfolioDocument } from '../../backups/document.ts';
 import { inTransaction } from '../../db/transaction.ts';
 import { isoText } from '../../instants.ts';
 import { answers, json, nothing } from '../api.ts';
@@ -12,8 +14,6 @@ import { HttpError } from '../errors.ts';
 import { limitedByAccount } from '../limits.ts';
 import { redirectToLogIn, sendToLogIn } from '../log-in-first.ts';
 import { sendPage } from '../page.ts';
-import { BACKUPS_KEPT, deleteBackup, keepBackup, listBackups, readBackup } from '../../backups/backups.ts';
-import { MAX_DOCUMENT_KB, portfolioDocument } from '../../backups/document.ts';
 
 const ofOne = z.object({ id: z.string().meta({ description: "The backup's id." }) });
 

@@ -6,8 +6,8 @@ import { planOf, shownOf } from '../../access/overview.ts';
 import { wholeSeconds } from '../../instants.ts';
 import { createPriceReader } from '../../stripe/prices.ts';
 import type { AppContext } from '../context.ts';
-import { sendPage } from '../page.ts';
 import { awaitsFirstPayment } from '../invitation.ts';
+import { sendPage } from '../page.ts';
 import { readSubscriptions } from '../subscriptions.ts';
 
 /** The pricing page. */

@@ -1,17 +1,17 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import * as z from 'zod';
 
-import { askStripe } from '../ask-stripe.ts';
+import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
 import type { WorkingResetLink } from '../../accounts/reset-link.ts';
-import { mayMail, uncountMails } from '../may-mail.ts';
+import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
+import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
 import { errorsFor, typedText } from '../forms.ts';
 import type { FormErrors } from '../forms.ts';
 import { takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
+import { mayMail, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
-import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
-import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
 
 const NOT_RESET = {
   'payment-pending':

@@ -1,18 +1,18 @@
 import type { FastifyInstance, FastifyReply } from 'fastify';
 import * as z from 'zod';
 
+import { emailAddress } from '../../accounts/email.ts';
+import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
+import { signUp, wasJustMade } from '../../accounts/sign-up.ts';
+import { accountForm } from '../account-form.ts';
+import { continueToPlan } from '../billing/billing.ts';
 import type { AppContext } from '../context.ts';
 import { clearInvitation, sessionToken, setSession } from '../cookies.ts';
-import { accountForm } from '../account-form.ts';
 import { BAD_EMAIL, errorsFor } from '../forms.ts';
 import type { FormErrors } from '../forms.ts';
 import { takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
-import { mayMail, uncountMails } from '../may-mail.ts';
-import { emailAddress } from '../../accounts/email.ts';
-import { BAD_PASSWORD, newPassword } from '../../accounts/passwords.ts';
-import { continueToPlan } from '../billing/billing.ts';
 import { tryLogIn } from '../login/login.ts';
-import { signUp, wasJustMade } from '../../accounts/sign-up.ts';
+import { mayMail, uncountMails } from '../may-mail.ts';
 
 const signUpForm = z.object({ email: emailAddress, password: newPassword });
 

@@ -1,10 +1,10 @@
-import { expireCheckout, expireIfDue } from '../checkouts.ts';
-import type { Context } from '../sandbox-context.ts';
 import { badRequest } from '../api-error.ts';
-import { page } from '../lists.ts';
 import { buildCheckout } from '../build-objects.ts';
+import { expireCheckout, expireIfDue } from '../checkouts.ts';
+import { page } from '../lists.ts';
 import { asParams, needText, needUrl, readMetadata, readText, readUrl, readWhole } from '../params.ts';
 import type { Params } from '../params.ts';
+import type { Context } from '../sandbox-context.ts';
 import type { CheckoutSession, Order } from '../types.ts';
 import { find, living } from './routes.ts';
 import type { Call, Routes } from './routes.ts';

@@ -1,8 +1,8 @@
-import type { Context } from '../sandbox-context.ts';
+import { buildPortal } from '../build-objects.ts';
 import { changeCustomer, createCustomer, deleteCustomer } from '../customers.ts';
 import { page } from '../lists.ts';
 import { needText, readMetadata, readText, readUrl } from '../params.ts';
-import { buildPortal } from '../build-objects.ts';
+import type { Context } from '../sandbox-context.ts';
 import type { Customer } from '../types.ts';
 import { find, living } from './routes.ts';
 import type { Routes } from './routes.ts';

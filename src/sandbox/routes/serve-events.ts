@@ -1,7 +1,7 @@
-import type { Context } from '../sandbox-context.ts';
 import { badRequest } from '../api-error.ts';
 import { page } from '../lists.ts';
 import { asParams } from '../params.ts';
+import type { Context } from '../sandbox-context.ts';
 import type { Routes } from './routes.ts';
 
 /** The most types in one request. */

@@ -1,10 +1,10 @@
-import type { Context } from '../sandbox-context.ts';
 import { badRequest } from '../api-error.ts';
 import { voidInvoice } from '../invoices.ts';
 import { page } from '../lists.ts';
 import { readText, readWhole } from '../params.ts';
 import type { Params } from '../params.ts';
 import { refundCharge } from '../refunds.ts';
+import type { Context } from '../sandbox-context.ts';
 import type { Charge } from '../types.ts';
 import { find } from './routes.ts';
 import type { Routes } from './routes.ts';

@@ -1,7 +1,7 @@
-import type { Context } from '../sandbox-context.ts';
 import { badRequest, missing } from '../api-error.ts';
 import { page } from '../lists.ts';
 import { readFlag, readText } from '../params.ts';
+import type { Context } from '../sandbox-context.ts';
 import { cancelAtPeriodEnd, cancelNow, hasEnded } from '../subscriptions.ts';
 import type { Subscription } from '../types.ts';
 import { find } from './routes.ts';

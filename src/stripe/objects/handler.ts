@@ -2,8 +2,8 @@ import type { Cause } from '../../audit.ts';
 import type { Wanted } from '../../db/load.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
 import type { Programme } from '../../programme.ts';
-import type { TieBreaker } from './snapshot-order.ts';
 import type { StripeEvent } from './event.ts';
+import type { TieBreaker } from './snapshot-order.ts';
 
 export type HandlerOutcome = { status: 'ok' } | Ignored;
 

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 
-import { follow, followRenewal } from '../../access/follow.ts';
 import { ensureCustomerRow } from '../../access/customers.ts';
+import { follow, followRenewal } from '../../access/follow.ts';
 import { anyMoneyBack, ensureInvoice, storePaymentOfInvoice } from '../../access/payments.ts';
 import { ensureSubscription, changeSubscription, refreshProof } from '../../access/subscriptions.ts';
 import type { Subscription } from '../../db/generated/client.ts';

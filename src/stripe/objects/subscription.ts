@@ -11,17 +11,17 @@ import {
   withProof,
 } from '../../access/subscriptions.ts';
 import { tierOf } from '../../access/tier.ts';
-import type { Customer, Subscription } from '../../db/generated/client.ts';
 import { ask } from '../../db/answers.ts';
+import type { Customer, Subscription } from '../../db/generated/client.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
-import { readSubscription } from './subscription-shape.ts';
-import type { Products, SubscriptionSnapshot, SubscriptionState } from './subscription-shape.ts';
 import { readEvent } from './event.ts';
 import type { StripeEvent } from './event.ts';
 import { causeOf, ignored, OK } from './handler.ts';
 import type { EventHandler } from './handler.ts';
 import { breakTie, differingFields, orderSnapshot, UndecidedTie } from './snapshot-order.ts';
 import type { TieBreaker } from './snapshot-order.ts';
+import { readSubscription } from './subscription-shape.ts';
+import type { Products, SubscriptionSnapshot, SubscriptionState } from './subscription-shape.ts';
 
 /**
  * `customer.subscription.created`, `updated`, `deleted`, `paused` and `resumed`: each carries a whole snapshot of the

@@ -2,12 +2,12 @@ import type { Stripe } from 'stripe';
 
 import { inTransaction } from '../../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../../instants.ts';
-import { onCustomerDeleted } from '../objects/customer.ts';
 import { absenceOf, noteCustomerMissing } from '../missing.ts';
 import type { Absence } from '../missing.ts';
-import type { Comparison, ReconcileContext } from './reconcile-context.ts';
+import { onCustomerDeleted } from '../objects/customer.ts';
 import { fix, fixBy, PAGE } from './compare.ts';
 import type { Finding } from './compare.ts';
+import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 import type { Difference } from './report.ts';
 
 /**

@@ -1,17 +1,17 @@
 import type { Stripe } from 'stripe';
 
+import { followMoney } from '../../access/follow.ts';
+import { refundedSince } from '../../access/money-back.ts';
+import type { RefundFacts } from '../../access/money-back.ts';
+import { ensurePayment } from '../../access/payments.ts';
 import type { Payment } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
-import { addSeconds, later } from '../../instants.ts';
 import { inUnit } from '../../db/unit-of-work.ts';
-import { ensurePayment } from '../../access/payments.ts';
-import { refundedSince } from '../../access/money-back.ts';
-import { storeFetchedDispute, readDispute } from '../objects/dispute.ts';
-import type { RefundFacts } from '../../access/money-back.ts';
+import { addSeconds, later } from '../../instants.ts';
 import { onChargeRefunded, readCharge } from '../objects/charge.ts';
+import { storeFetchedDispute, readDispute } from '../objects/dispute.ts';
 import { onInvoicePaymentPaid, readInvoicePayment } from '../objects/invoice-payment.ts';
 import { onRefundChanged } from '../objects/refund.ts';
-import { followMoney } from '../../access/follow.ts';
 import { byId, reconcileCause, compareAll, fixBy, PAGE } from './compare.ts';
 import type { Finding } from './compare.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';

@@ -1,19 +1,19 @@
 import type { Stripe } from 'stripe';
 
+import { ensureCustomerRow } from '../../access/customers.ts';
+import { follow } from '../../access/follow.ts';
+import { TERMINAL_STATUSES } from '../../access/live.ts';
 import type { Subscription } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
-import { follow } from '../../access/follow.ts';
 import { inUnit } from '../../db/unit-of-work.ts';
-import { ensureCustomerRow } from '../../access/customers.ts';
-import { TERMINAL_STATUSES } from '../../access/live.ts';
-import { differences, storeFetched } from '../objects/subscription.ts';
-import { readSubscription } from '../objects/subscription-shape.ts';
 import { absenceOf, noteWhetherKnown } from '../missing.ts';
+import { readSubscription } from '../objects/subscription-shape.ts';
 import type { SubscriptionSnapshot } from '../objects/subscription-shape.ts';
+import { differences, storeFetched } from '../objects/subscription.ts';
+import { unknownToStripe } from './compare-existence.ts';
 import { byId, reconcileCause, compareAll, fix } from './compare.ts';
 import type { Finding, Page } from './compare.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';
-import { unknownToStripe } from './compare-existence.ts';
 import { formatValue } from './report.ts';
 import type { Difference } from './report.ts';
 

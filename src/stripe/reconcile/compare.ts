@@ -5,11 +5,11 @@ import type { Stripe } from 'stripe';
 import type { Cause } from '../../audit.ts';
 import { inTransaction, isBusyOrUnreachable } from '../../db/transaction.ts';
 import type { Db, Tx } from '../../db/transaction.ts';
+import { inUnit } from '../../db/unit-of-work.ts';
 import { describeError } from '../describe-error.ts';
 import { unlessGone } from '../missing.ts';
-import { inUnit } from '../../db/unit-of-work.ts';
-import type { EventHandler } from '../objects/handler.ts';
 import type { StripeEvent } from '../objects/event.ts';
+import type { EventHandler } from '../objects/handler.ts';
 import type { ReconcileContext } from './reconcile-context.ts';
 import type { Difference } from './report.ts';
 

@@ -6,8 +6,8 @@ import { addSeconds, DAY_SECONDS, later, secondsBetween, wholeSeconds } from '..
 import { describeError } from '../describe-error.ts';
 import { handleEvent, HANDLED_TYPES } from '../handle-event.ts';
 import { readEvent, whyNotAnEvent } from '../objects/event.ts';
-import type { ReconcileContext } from './reconcile-context.ts';
 import { epoch, PAGE, pagesOf } from './compare.ts';
+import type { ReconcileContext } from './reconcile-context.ts';
 import { formatValue } from './report.ts';
 import type { Difference } from './report.ts';
 

@@ -1,12 +1,12 @@
 import { addSeconds, later } from '../../instants.ts';
 import { compareCheckouts } from './compare-checkouts.ts';
-import type { Comparison, ReconcileContext } from './reconcile-context.ts';
 import { compareCustomers, compareOpenCheckouts } from './compare-existence.ts';
 import { compareInvoices } from './compare-invoices.ts';
-import { handleMissingEvents } from './missing-events.ts';
 import { compareDisputes, compareInvoicePayments, compareRefunds } from './compare-payments.ts';
-import type { ReconcileReport } from './report.ts';
 import { compareSubscriptions } from './compare-subscriptions.ts';
+import { handleMissingEvents } from './missing-events.ts';
+import type { Comparison, ReconcileContext } from './reconcile-context.ts';
+import type { ReconcileReport } from './report.ts';
 
 /** In the order in which facts build on each other. */
 const COMPARISONS: readonly Comparison[] = [
