@@ -7,7 +7,7 @@ import type { LightMyRequestResponse } from 'fastify';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { cli, CLI_ENV, cliJson, cliText } from './support/cli.ts';
-import { otherConnection } from './support/other-connection.ts';
+import { makeOlder } from './support/other-connection.ts';
 import { emptyFolder, runCli, runCliOnTerminal, runCliProcess } from './support/process.ts';
 import { cookiesOf, DAY, deliverAll, newDatabase, PASSWORD, postForm, signUp } from './support/server.ts';
 import { startTestServer, userRow } from './support/server.ts';
@@ -226,18 +226,14 @@ test.each(['status', 'doctor', 'users', 'prune', 'mail'])(
   '%s does not migrate an older database, which servers of that version may be using',
   async (command) => {
     const databaseUrl = await newDatabase();
-    const database = await otherConnection({ databaseUrl });
-    const newest = `SELECT MAX("migration_name") AS "name" FROM "_prisma_migrations"`;
-    const [row] = await database.rows(newest);
-    const name = String(row?.['name']);
-    await database.run(`DELETE FROM "_prisma_migrations" WHERE "migration_name" = '${name}'`);
+    const { missing, isStillOlder } = await makeOlder(databaseUrl);
     const result = await cli({ databaseUrl }, command);
     expect(result).toEqual({
       code: 1,
       stdout: '',
-      stderr: `The database is older than this version of Tandem, which needs these migrations: ${name}. Stop all servers, then run \`migrate\` or start a server of this version.\n`,
+      stderr: `The database is older than this version of Tandem, which needs these migrations: ${missing}. Stop all servers, then run \`migrate\` or start a server of this version.\n`,
     });
-    expect(await database.rows(newest)).not.toEqual([{ name }]);
+    expect(await isStillOlder()).toBe(true);
   },
 );
 

@@ -17,7 +17,7 @@ import { resetLink } from '../src/operator/reset-link.ts';
 import { user } from '../src/operator/user.ts';
 import { PlainError } from '../src/plain-error.ts';
 import { commandContext } from './support/command-context.ts';
-import { otherConnection, refuseWrites } from './support/other-connection.ts';
+import { makeOlder, otherConnection, refuseWrites } from './support/other-connection.ts';
 import { emptyFolder, runCli } from './support/process.ts';
 import {
   daysAfter,
@@ -253,14 +253,11 @@ test('migrate-to brings a source of an older version up to date and copies it in
 describe('migrate-to refuses and copies nothing', () => {
   test('into a database that an older version uses, and does not migrate it', async () => {
     const target = await newDatabase();
-    const { run, rows } = await otherConnection({ databaseUrl: target });
-    const newest = `SELECT MAX("migration_name") AS "name" FROM "_prisma_migrations"`;
-    const [row] = await rows(newest);
-    await run(`DELETE FROM "_prisma_migrations" WHERE "migration_name" = '${String(row?.['name'])}'`);
+    const { isStillOlder } = await makeOlder(target);
     expect(await refusal(await smallSource(), target)).toBe(
       'An older version of Tandem uses this database. Choose an empty one; createdb creates one.',
     );
-    expect(await rows(newest)).not.toEqual([row]);
+    expect(await isStillOlder()).toBe(true);
   });
 
   test('and says that the source was migrated all the same', async () => {

@@ -42,6 +42,25 @@ export async function otherConnection({ databaseUrl }: { databaseUrl: string }):
   };
 }
 
+/** A database that lacks a migration. */
+interface OlderDatabase {
+  /** The migration that it lacks. */
+  missing: string;
+  isStillOlder: () => Promise<boolean>;
+}
+
+/** Makes a database look as if an older version had made it, one that did not have the newest migration. */
+export async function makeOlder(databaseUrl: string): Promise<OlderDatabase> {
+  const { run, rows } = await otherConnection({ databaseUrl });
+  const newest = async (): Promise<string> => {
+    const [row] = await rows(`SELECT MAX("migration_name") AS "name" FROM "_prisma_migrations"`);
+    return String(row?.['name']);
+  };
+  const missing = await newest();
+  await run(`DELETE FROM "_prisma_migrations" WHERE "migration_name" = '${missing}'`);
+  return { missing, isStillOlder: async () => (await newest()) < missing };
+}
+
 /** Something that blocks the server under test until it is lifted. */
 interface Obstacle {
   lift: () => Promise<void>;

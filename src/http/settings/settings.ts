@@ -3,7 +3,7 @@ import * as z from 'zod';
 
 import { setMailOff } from '../../accounts/mail-off.ts';
 import { closeOtherSessions } from '../../accounts/sessions.ts';
-import type { User } from '../../db/generated/client.ts';
+import { lockUnchanged } from '../../accounts/verified-user.ts';
 import { lockUser } from '../../db/lock-user.ts';
 import { inTransaction } from '../../db/transaction.ts';
 import type { AppContext } from '../context.ts';
@@ -41,9 +41,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     const form = z.object({ wanted: z.enum(['yes', 'no']) }).safeParse(request.body ?? {});
     if (!form.success) return sendSettings(context, request, reply.status(400), user, {});
     const mailOff = form.data.wanted === 'no';
-    // A password that was set in the meantime has ended this session.
-    const isLoggedIn = (locked: User): boolean => locked.passwordHash === user.passwordHash;
-    if (!(await setMailOff(db, user.id, mailOff, isLoggedIn, now()))) return redirectToLogIn(request, reply);
+    const isDone = await setMailOff(db, (tx) => lockUnchanged(tx, user), mailOff, now());
+    if (!isDone) return redirectToLogIn(request, reply);
     setFlash(request, reply, mailOff ? 'mail-off' : 'mail-on');
     return reply.redirect('/settings', 303);
   });

@@ -2,6 +2,9 @@ import cookie from '@fastify/cookie';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { setMailOff } from '../../accounts/mail-off.ts';
+import type { User } from '../../db/generated/client.ts';
+import { lockUser } from '../../db/lock-user.ts';
+import type { Tx } from '../../db/transaction.ts';
 import { unsubscribes, unsubscribingUser } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
 import { sendPage } from '../page.ts';
@@ -35,13 +38,11 @@ export async function unsubscribeRoutes(app: FastifyInstance, context: AppContex
     const userId = await unsubscribedUser(request.params.token);
     if (userId === null) return unsubscribePage(request, reply, 'unknown');
     const { token } = request.params;
-    const done = await setMailOff(
-      db,
-      userId,
-      true,
-      (user) => unsubscribes(sessionSecret, token, user),
-      now(),
-    );
+    const lock = async (tx: Tx): Promise<User | null> => {
+      const user = await lockUser(tx, userId);
+      return user && unsubscribes(sessionSecret, token, user) ? user : null;
+    };
+    const done = await setMailOff(db, lock, true, now());
     return unsubscribePage(request, reply, done ? 'done' : 'unknown');
   });
 
