@@ -113,6 +113,26 @@ describe('a checkout', () => {
     },
   );
 
+  test('leaves a first payment alone that another window has just made', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await subscribe(world, ann, { outcome: 'incomplete' });
+    const { subscriptions } = clientOf(world);
+    const list = subscriptions.list.bind(subscriptions);
+    let unfinished = '';
+    const slow = vi.spyOn(subscriptions, 'list').mockImplementationOnce((params) => {
+      const inOtherWindow = pressUpgrade(world, ann, 'annual');
+      return inOtherWindow.then((url) => {
+        unfinished = world.sandbox.acts.pay(sessionIdOf(url), { outcome: 'incomplete' }).subscription ?? '';
+        return list(params);
+      }) as ReturnType<typeof list>;
+    });
+    await postForm(world.app, '/api/billing/checkout', { plan: 'annual' }, ann.cookie);
+    expect(slow).toHaveBeenCalled();
+    world.sandbox.acts.retryPayment(unfinished);
+    expect(world.sandbox.objects.subscriptions.get(unfinished)).toMatchObject({ status: 'active' });
+  });
+
   test('with a trial is replaced once another account of the same person has had the trial', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '7' });
     const ann = await signUp(world, 'ann@example.com');

@@ -92,7 +92,8 @@ export async function openCheckout(
     }
     const customer = idOf(session.customer);
     if (session.status === 'expired' && customer !== null) {
-      const unfinished = await endUnfinished(stripe, customer, config.products);
+      const isBeingPaid = (one: Stripe.Subscription) => isOfNewerCheckout(db, checkout, one);
+      const unfinished = await endUnfinished(stripe, customer, config.products, isBeingPaid);
       if (unfinished !== 'ended')
         throw new CheckoutImpossible(unfinished === 'live' ? 'subscribed' : 'payment-pending');
     }
@@ -194,7 +195,7 @@ async function createSession(
       // Cards only: a bank debit would be "active" for days before its money moves.
       allowed_payment_method_types: ['card'],
       subscription_data: {
-        metadata: { userId: user.id, plan },
+        metadata: { userId: user.id, plan, checkoutId: id },
         ...(trialDays > 0 && { trial_period_days: trialDays }),
       },
       ...(isInvited && { custom_text: { submit: { message: INVITATION } } }),
@@ -204,6 +205,16 @@ async function createSession(
     // Two concurrent tabs get one session. https://docs.stripe.com/api/idempotent_requests
     { idempotencyKey: `checkout-${id}` },
   );
+}
+
+/** Whether a subscription came from a checkout that another window has opened since, in place of this one. */
+async function isOfNewerCheckout(
+  db: Db,
+  { id, userId }: Checkout,
+  { metadata }: Stripe.Subscription,
+): Promise<boolean> {
+  const current = await db.checkout.findUnique({ where: { userId } });
+  return current !== null && current.id !== id && metadata['checkoutId'] === current.id;
 }
 
 /** Whether a session's customer still exists at Stripe, as far as we know. Otherwise it cannot be completed. */

@@ -33,19 +33,21 @@ export type Unfinished = 'ended' | 'live' | 'pending';
 /**
  * Ends a customer's subscriptions whose first payment awaits the bank's approval, so that it cannot be approved later.
  *
+ * @param isKept leaves a subscription alone
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function endUnfinished(
   stripe: Stripe,
   customer: string,
   products: Products,
+  isKept: (subscription: Stripe.Subscription) => Promise<boolean> = () => Promise.resolve(false),
 ): Promise<Unfinished> {
   const listed = await unlessGone(() => stripe.subscriptions.list({ customer, status: 'all', limit: 100 }));
   const outcomes: Unfinished[] = [];
   for (const subscription of listed?.data ?? []) {
     const { state } = readSubscription(subscription, products);
     if (isLive(state)) outcomes.push('live');
-    if (state.counts && state.status === 'incomplete')
+    if (state.counts && state.status === 'incomplete' && !(await isKept(subscription)))
       outcomes.push(await endFirstPayment(stripe, subscription));
   }
   return outcomes.find((one) => one === 'pending') ?? outcomes.find((one) => one === 'live') ?? 'ended';
