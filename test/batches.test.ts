@@ -154,6 +154,24 @@ describe('events handled in one batch', () => {
     expect(await db.referral.count({ where: { convertedAt: { not: null }, reversedAt: null } })).toBe(3);
   });
 
+  test('an event whose row exists already leaves its failed row, and the rest of the batch is applied', async () => {
+    const { server, people, handle } = await friends(4);
+    const [broken, ...others] = people;
+    if (!broken) throw new Error('There is no broken event.');
+    const { person, stripe } = broken;
+    await deliverAll(server, [stripe.created(), stripe.invoicePaid(), stripe.invoicePaymentPaid()]);
+    // A damaged ledger: the next entry gets a number that is taken.
+    const { db } = server;
+    await db.user.update({ where: { id: person.id }, data: { creditEntryCount: 0 } });
+    const refunded = stripe.chargeRefunded();
+    const events = others.map((other) => other.stripe.created());
+    expect(await handle([...events, refunded])).toEqual(['ok', 'ok', 'ok', 'failed']);
+    const failed = await db.event.findUniqueOrThrow({ where: { id: refunded.id } });
+    expect(failed).toMatchObject({ status: 'failed', appliedAt: null });
+    expect(failed.error).toContain('CreditEntry');
+    expect(await db.referral.count({ where: { convertedAt: { not: null }, reversedAt: null } })).toBe(4);
+  });
+
   test('large events that do not fit into one transaction are all applied', async () => {
     const { server, people, handle } = await friends(6);
     const metadata = { note: 'x'.repeat(900_000) };

@@ -16,14 +16,14 @@ export function isLive({ status, counts }: Pick<Subscription, 'status' | 'counts
   return counts && status !== null && status !== 'incomplete' && !isOver(status);
 }
 
-type Findable = Pick<Subscription, 'status' | 'counts' | 'missingAt'>;
+type Known = Pick<Subscription, 'status' | 'counts' | 'missingAt'>;
 
 /** Whether a subscription is live and still known to Stripe. A missing one does not prevent a new sale. */
-export function isLiveAtStripe(subscription: Findable): boolean {
+export function isLiveAndKnown(subscription: Known): boolean {
   return isLive(subscription) && subscription.missingAt === null;
 }
 
 /** Whether any of a user's subscriptions is live and still known to Stripe. */
-export function anyLive(subscriptions: readonly Findable[]): boolean {
-  return subscriptions.some(isLiveAtStripe);
+export function anyLiveAndKnown(subscriptions: readonly Known[]): boolean {
+  return subscriptions.some(isLiveAndKnown);
 }

@@ -29,8 +29,8 @@ export interface TypedAddress {
 }
 
 /**
- * Changes a user's address at once, for a server that sends no mail. The account's current address only cancels a
- * pending change.
+ * Changes a user's address at once, for a server that sends no mail. If the user enters the
+ * address that the account already has, this only cancels a pending change.
  *
  * @returns why it was refused, or null when done
  */
@@ -58,7 +58,8 @@ export async function changeAddress(
 /**
  * Requests another address: a link is mailed there, and the address changes once the link proves it (design: rule 12).
  * Only one change is pending at a time. It reserves nothing, so a user may request an address that its present account
- * would lose to them. The account's current address cancels a pending change.
+ * would lose to them. If the user enters the address that the account already has, this cancels a
+ * pending change.
  *
  * @param typed `tellOld`: whether an email may be sent to the current address
  * @returns why it was refused, or null when done
@@ -106,7 +107,7 @@ export async function mailProofAgain(db: Db, userId: string, address: string, no
 }
 
 /**
- * Gives an account another address. This ends all its sessions but one and its pending links, and queues the
+ * Gives an account another address. This ends its pending links and all its sessions but one, and queues the
  * change at Stripe.
  *
  * @param user locked

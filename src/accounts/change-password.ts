@@ -28,7 +28,7 @@ export async function changePassword(
   const passwordHash = await hashPassword(typed.newPassword);
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
-    // The password was changed or the account deleted while we hashed.
+    // The password was changed, or the account deleted or shut out, while we hashed.
     if (!user) return null;
     await setPassword(tx, userId, passwordHash);
     await endResetLinks(tx, user);

@@ -17,7 +17,10 @@ import { leaveTombstone } from './tombstone.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
 
 /** Why an account was not deleted. */
-export type DeletionRefusal = 'wrong-password' | 'payments-not-set-up' | 'payment-pending' | 'conflict';
+export type DeletionRefusal = 'wrong-password' | 'account-changed' | CancellationRefusal;
+
+/** Why an account's subscriptions were not cancelled. `conflict`: a payment was started in the meantime. */
+export type CancellationRefusal = 'payments-not-set-up' | 'payment-pending' | 'conflict';
 
 /** What was ended at Stripe before an account is deleted. */
 export interface EndedAtStripe {
@@ -51,7 +54,8 @@ export async function deleteAccount(
   if (typeof ended === 'string') return ended;
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
-    if (!user) return 'wrong-password';
+    // The password was changed, or the account deleted or shut out, while we asked Stripe.
+    if (!user) return 'account-changed';
     if (!(await eraseAccount(tx, user, ended))) return 'conflict';
     if (typed.mail && user.email !== null)
       await queueNow(tx, [{ kind: 'mail.account-deleted', userId, data: null, address: user.email }]);
@@ -70,7 +74,7 @@ export async function cancelSubscriptions(
   { db, stripe, products }: PaymentParts,
   userId: string,
   checkout: Checkout | null,
-): Promise<EndedAtStripe | Exclude<DeletionRefusal, 'wrong-password'>> {
+): Promise<EndedAtStripe | CancellationRefusal> {
   const current = await db.checkout.findUnique({ where: { userId } });
   if (!isSameCheckout(current, checkout)) return 'conflict';
   const customers = await db.customer.findMany({

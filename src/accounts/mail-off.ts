@@ -6,7 +6,7 @@ import { inTransaction } from '../db/transaction.ts';
  * Turns mail about credit and payments off or on. Mail about the account itself is always sent.
  *
  * @param lock locks the account; null when the caller may no longer change it
- * @returns false, with nothing changed, when the caller may not
+ * @returns false, with nothing changed, when `lock` returns null
  */
 export async function setMailOff(
   db: Db,

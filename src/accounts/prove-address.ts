@@ -135,11 +135,11 @@ async function shutOutHolder(db: Db, userId: string, address: string, now: Date)
 /** Frees the address to be proven if the account that has it is unclaimed. */
 async function freeAddress(
   tx: Tx,
-  holder: User | null | undefined,
+  holder: User | undefined,
   address: string,
   ended: EndedAtStripe | null,
 ): Promise<ProofRefusal | null> {
-  // The account left the address while we waited for its lock.
+  // Nobody has the address, or the account left it while we waited for its lock.
   if (holder?.email !== address) return null;
   if (!(await isUnclaimed(tx, holder))) return 'address-taken';
   return (await eraseAccount(tx, holder, ended)) ? null : 'conflict';

@@ -7,7 +7,7 @@ import { hashEmail } from './email.ts';
 /** A migration leaves this setting when addresses must be hashed again. */
 const TO_REHASH = 'rehashAddresses';
 
-/** Accounts in one transaction, which must not take longer than any other. */
+/** Accounts per transaction: few enough that other writers need not wait long. */
 const PAGE = 100;
 
 /** Addresses that an earlier version hashed differently: at Gmail with their dots, and without what follows a leading +. */
@@ -19,7 +19,8 @@ const CHANGED = [
 
 /**
  * Hashes the addresses in CHANGED again, once, after a migration that changes how addresses are hashed. If two accounts
- * turn out to have the same address, the first keeps its referral and trial. Former addresses and those of deleted accounts
+ * turn out to have the same address, only one referral and one trial get the new hash: those of the account that had it
+ * already, otherwise those of the older account. The others keep the old hash, and nothing is taken back. Former addresses and those of deleted accounts
  * are no longer known, so their hashes stay.
  *
  * @param db migrated

@@ -68,7 +68,7 @@ export async function mailResetLink(
       await tx.resetLink.deleteMany({ where: { userId: user.id, mailed: true } });
     const id = randomUUID();
     await createLink(tx, secret, user.id, resetToken(secret, id), true);
-    // Only there: the account may leave the address before the email does.
+    // Name the recipient: the account's address may change before the email is sent.
     await queueNow(tx, [{ id, kind: 'mail.reset-password', userId: user.id, data: null, address: email }]);
     return true;
   });

@@ -3,8 +3,8 @@ import type { Tx } from '../db/transaction.ts';
 import { isUnclaimed } from './addresses.ts';
 import { hashExactly } from './email.ts';
 
-// A reset link mailed to an address lets its owner claim an account that a stranger created with it (design: rule 12).
-// The stranger must not be able to void it, neither by changing the password nor by leaving the address and signing up
+// A reset link mailed to an address lets its owner claim an account that a stranger created with that address (design: rule 12).
+// The stranger must not be able to void the link, either by changing the password or by leaving the address and signing up
 // again. So such a link stays with the address. All other reset links belong to the account.
 
 /**

@@ -22,7 +22,7 @@ export async function shutOut(tx: Tx, userId: string): Promise<void> {
   await closeAllSessions(tx, userId);
 }
 
-/** Ends it at once, for an account that turned out to be paid for. */
+/** Lets a shut-out account be used again at once, because it turned out to be paid for. */
 export async function letIn(tx: Tx, userId: string): Promise<void> {
   await tx.user.updateMany({ where: { id: userId }, data: { shutOutUntil: null } });
 }

@@ -4,7 +4,7 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { checkPassword, hashPassword } from './passwords.ts';
 
-/** Attempts before giving up. Each retry means that the password changed during the comparison. */
+/** Attempts before giving up. Each retry means that the account changed during the comparison. */
 const MAX_TRIES = 3;
 
 /** Finds the row whose password is compared. */
@@ -34,7 +34,7 @@ export async function verifyUser(user: User | null, password: string): Promise<V
  * Locks a user whose password was right, unless the password changed or the account was deleted or shut out since
  * (design: rule 5).
  *
- * @returns the locked row, or null when the password must be compared again
+ * @returns the locked row; null when the password changed, or the account was deleted or shut out
  */
 export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Promise<User | null> {
   const locked = await lockUnchanged(tx, user);
@@ -44,7 +44,8 @@ export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Pr
 
 /**
  * Locks a user, unless the password was set or the account was deleted or shut out since the row was read (design: rule
- * 5). Each of these has ended the session.
+ * 5). Each of these has ended the session. A hash that `lockVerified` renewed counts as a new password, too, because only a
+ * comparison would tell: the user then has to log in again or send the form again.
  *
  * @returns the locked row
  */
@@ -57,7 +58,7 @@ export async function lockUnchanged(tx: Tx, user: User): Promise<User | null> {
 /**
  * Runs work that requires the user's password, under the user's lock.
  *
- * @returns the result of `work`, or null when the password is wrong or there is no such user
+ * @returns the result of `work`, or null when the password is wrong, or the account does not exist or is shut out
  */
 export async function withPassword<T>(
   db: Db,
@@ -68,7 +69,8 @@ export async function withPassword<T>(
 ): Promise<T | null> {
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
     const verified = await verifyUser(await find(), password);
-    if (!verified) return null;
+    // Look after the comparison, so that a shut-out account takes as long as a wrong password.
+    if (!verified || !isUsable(verified.user, now)) return null;
     const done = await inTransaction(db, now, async (tx) => {
       const user = await lockVerified(tx, verified);
       return user && { result: await work(tx, user) };

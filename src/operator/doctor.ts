@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { firstPaymentOf } from '../access/first-payment.ts';
-import { isLiveAtStripe, isOver } from '../access/live.ts';
+import { isLiveAndKnown, isOver } from '../access/live.ts';
 import { holds } from '../access/money-back.ts';
 import { provesPayment } from '../access/proof.ts';
 import { deriveTier } from '../access/tier.ts';
@@ -337,7 +337,7 @@ function tierProblems(account: Account): Problem[] {
 }
 
 function liveSubscriptionProblems(account: Account): Problem[] {
-  const live = subscriptionsOf(account).filter(isLiveAtStripe);
+  const live = subscriptionsOf(account).filter(isLiveAndKnown);
   if (live.length <= 1) return [];
   const ids = live.map(({ id }) => id).join(', ');
   return [{ row: `User ${account.id}`, problem: `${live.length} subscriptions are live: ${ids}` }];
@@ -407,7 +407,7 @@ function chargedAfterDeletion(account: Account, { now }: ExamineOptions): Proble
   const { deletedAt } = account;
   if (!deletedAt || secondsBetween(deletedAt, now) <= DAY_SECONDS) return [];
   return subscriptionsOf(account)
-    .filter(isLiveAtStripe)
+    .filter(isLiveAndKnown)
     .map(({ id }) => ({
       row: `User ${account.id}`,
       problem: `the account was deleted on ${isoText(deletedAt)}, but the subscription ${id} is live: cancel it at Stripe`,

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import { Stripe } from 'stripe';
 
-import { anyLive, isOver } from '../access/live.ts';
+import { anyLiveAndKnown, isOver } from '../access/live.ts';
 import { followMove, moveCustomer } from '../access/move-customer.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import type { AuditRow, User } from '../db/generated/client.ts';
@@ -48,7 +48,7 @@ export async function relink(
       const subscriptions = [...unit.rows.subscriptions.values()];
       return {
         owner: userId,
-        isLive: anyLive(subscriptions.filter((one) => one.customerId === customerId)),
+        isLive: anyLiveAndKnown(subscriptions.filter((one) => one.customerId === customerId)),
       };
     });
     const closed = [
@@ -91,7 +91,7 @@ async function closeNow(stripe: Stripe | null, sessionId: string): Promise<boole
 /** Subscriptions that would be a user's second if the bank approved their first payment. */
 async function secondSubscriptions(db: Db, userId: string): Promise<string[]> {
   const subscriptions = await subscriptionsOf(db, userId);
-  if (!anyLive(subscriptions)) return [];
+  if (!anyLiveAndKnown(subscriptions)) return [];
   return subscriptions.filter(({ status, counts }) => counts && status === 'incomplete').map(({ id }) => id);
 }
 

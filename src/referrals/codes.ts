@@ -19,8 +19,8 @@ export async function newReferralCode(tx: Tx): Promise<string> {
 const LONGEST_TEXT = 500;
 
 /**
- * Finds the account behind a code as somebody typed or pasted it. Ignores case and anything around or inside the
- * code.
+ * Finds the account behind a code as somebody typed or pasted it. Ignores case, and punctuation, spaces and
+ * invisible characters in and around the code. If there are other words on its line, the code must be in one piece.
  *
  * @returns null when no account, or only a deleted one, has the code
  */

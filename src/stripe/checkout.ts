@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import { Stripe } from 'stripe';
 
-import { anyLive, isOver } from '../access/live.ts';
+import { anyLiveAndKnown, isOver } from '../access/live.ts';
 import { isTrialAvailable } from '../access/trials.ts';
 import type { Plan } from '../config.ts';
 import type { Checkout, User } from '../db/generated/client.ts';
@@ -121,7 +121,7 @@ async function claimCheckout(
       where: { id: { notIn: notAtStripe }, customer: { userId } },
     });
     // An operator has moved one here, or its webhook has just arrived.
-    if (anyLive(subscriptions)) throw new CheckoutImpossible('subscribed');
+    if (anyLiveAndKnown(subscriptions)) throw new CheckoutImpossible('subscribed');
     const fresh = { ...order, id: randomUUID(), sessionId: null, createdAt: tx.now };
     return tx.checkout.upsert({ where: { userId }, create: { userId, ...fresh }, update: fresh });
   });

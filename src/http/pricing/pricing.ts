@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 
 import { creditView } from '../../access/access.ts';
-import { anyLive } from '../../access/live.ts';
+import { anyLiveAndKnown } from '../../access/live.ts';
 import { planOf, shownOf } from '../../access/overview.ts';
 import { wholeSeconds } from '../../instants.ts';
 import { createPriceReader } from '../../stripe/prices.ts';
@@ -18,7 +18,7 @@ export function pricingRoute(app: FastifyInstance, context: AppContext): void {
     const texts = await prices();
     const { user } = request;
     const subscriptions = user ? await readSubscriptions(context, request, user) : [];
-    const live = anyLive(subscriptions);
+    const live = anyLiveAndKnown(subscriptions);
     const shown = shownOf(subscriptions);
     return sendPage(request, reply, 'pricing', {
       title: 'Pricing',

@@ -1,6 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
-import { anyLive } from '../../access/live.ts';
+import { anyLiveAndKnown } from '../../access/live.ts';
 import { describeUser, overviewConfigOf, shownOf } from '../../access/overview.ts';
 import type { Overview } from '../../access/overview.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
@@ -74,7 +74,7 @@ export async function sendSettings(
     pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
     isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
     days: daysLeft(me, at),
-    billing: anyLive(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
+    billing: anyLiveAndKnown(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
     invitations: invitations.map((one) => ({ ...one, activeUntil: activeUntil(one.convertedAt, at) })),
     creditHistory: await creditHistory(db, user, at),
     qrCode: await qrCode(me.referral.url),
