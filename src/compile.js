@@ -29,7 +29,7 @@ const __filename = import.meta.filename;
 const __dirname = import.meta.dirname;
 `;
 
-/** Its mtime is that of the newest compiled source. It lists the files of the compilation. */
+/** Its mtime is that of the newest source or install when it was written. It lists the compiled files. */
 const STAMP = join(DIST, 'compiled');
 
 /** How long replaced output is kept, ms: a program that is starting may still import its chunks. */

@@ -388,7 +388,7 @@ function warningsOf(config: Config): Remark[] {
   }
   if (production || sandbox) return warnings;
 
-  // Only some of Stripe's variables are set. In production each missing one is a problem.
+  // Warn about each of Stripe's variables that is missing. In production that is a problem already.
   if (!stripe.apiKey) {
     const says = 'STRIPE_API_KEY is not set: nobody can upgrade, and reconcile cannot ask Stripe.';
     warnings.push({ name: 'STRIPE_API_KEY', says });

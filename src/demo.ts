@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import type { Overview } from './access/overview.ts';
 import { readConfig } from './config.ts';
 import { loadEnvFile } from './env-file.ts';
+import { nativeModuleProblem } from './native-module.ts';
 import { PlainError } from './plain-error.ts';
-import { startServer } from './start.ts';
 
 /**
  * Plays the story of a referral against a server in sandbox mode. Every step prints what it saw, and fails if that is
@@ -194,15 +194,16 @@ async function freePort(): Promise<number> {
 }
 
 async function playOnFreshServer(): Promise<void> {
+  // Imported here, so that a package that cannot be loaded is reported in one line.
+  const { startServer } = await import('./start.ts');
   const folder = await mkdtemp(join(tmpdir(), 'tandem-demo-'));
-  const port = await freePort();
-  const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'tandem.db')}`, LOG_LEVEL: 'warn' };
-  const server = await startServer(env, () => new Date());
-  say('No server is running; a fresh one is at', `http://localhost:${port}`);
   try {
-    await playStory(`http://localhost:${port}`, true);
+    const port = await freePort();
+    const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'tandem.db')}`, LOG_LEVEL: 'warn' };
+    const server = await startServer(env, () => new Date());
+    say('No server is running; a fresh one is at', `http://localhost:${port}`);
+    await playStory(`http://localhost:${port}`, true).finally(() => server.close());
   } finally {
-    await server.close();
     await rm(folder, { recursive: true });
   }
 }
@@ -214,7 +215,9 @@ try {
   await (running ? playStory(running, false) : playOnFreshServer());
   say('Done', 'a friend paid, and both got 45 days');
 } catch (error) {
-  if (!(error instanceof PlainError)) throw error;
-  process.stderr.write(`${error.message}\n`);
-  process.exitCode = 1;
+  const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
+  if (!plain) throw error;
+  process.stderr.write(`${plain.message}\n`);
+  // Exit at once: Node rejects the failed import of a package a second time, unhandled.
+  process.exit(1);
 }

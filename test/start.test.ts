@@ -323,12 +323,16 @@ slowTest(
   },
 );
 
-slowTest('a package built for another machine stops the start, which says what to run', async () => {
-  const env = await breakNative('argon2', 'has an invalid ELF header.');
-  expect(await failureOfProcess(env)).toMatch(
-    /^The package @node-rs\/argon2 was not built for this machine\. Run npm ci in \//,
-  );
-});
+slowTest(
+  'a package built for another machine stops the start and the demo, which say what to run',
+  async () => {
+    const env = await breakNative('argon2', 'has an invalid ELF header.');
+    const says = /^The package @node-rs\/argon2 was not built for this machine\. Run npm ci in \//;
+    expect(await failureOfProcess(env)).toMatch(says);
+    const demo = await ended(await startProgram('demo', [], { PORT: String(await freePort()), ...env }));
+    expect(demo).toEqual({ code: 1, stdout: '', stderr: expect.stringMatching(says) as string });
+  },
+);
 
 test('production refuses STRIPE_API_BASE', async () => {
   const line = await failure({

@@ -28,16 +28,16 @@ export async function listBackups(db: Db, userId: string): Promise<BackupView[]>
  *
  * @param owner as read before
  * @param document a validated portfolio, as JSON
- * @returns null when the user has no access; `password-set-since` when the password was set since `owner` was read, which
- *   ended the session; nothing is changed then
+ * @returns null when the user has no access; `session-ended` when the password was set, or the account was deleted or shut
+ *   out, since `owner` was read; nothing is changed then
  */
 export async function keepBackup(
   tx: Tx,
   owner: User,
   document: string,
-): Promise<BackupView | null | 'password-set-since'> {
+): Promise<BackupView | null | 'session-ended'> {
   const user = await lockUnchanged(tx, owner);
-  if (!user) return 'password-set-since';
+  if (!user) return 'session-ended';
   if (!accessOf(user, null, tx.now).granted) return null;
   const { id: userId } = user;
   // The user's lock makes this number unique.
@@ -63,9 +63,9 @@ export async function readBackup(
   return db.backup.findUnique({ where: { id, userId }, select: { createdAt: true, document: true } });
 }
 
-/** @returns false when the user has no such backup; `password-set-since` as in `keepBackup` */
-export async function deleteBackup(tx: Tx, owner: User, id: string): Promise<boolean | 'password-set-since'> {
-  if (!(await lockUnchanged(tx, owner))) return 'password-set-since';
+/** @returns false when the user has no such backup; `session-ended` as in `keepBackup` */
+export async function deleteBackup(tx: Tx, owner: User, id: string): Promise<boolean | 'session-ended'> {
+  if (!(await lockUnchanged(tx, owner))) return 'session-ended';
   const { count } = await tx.backup.deleteMany({ where: { id, userId: owner.id } });
   return count > 0;
 }

@@ -9,7 +9,7 @@ import type { Engine, Tx } from './transaction.ts';
 /** The ids named by events or a command. Everything that bears on them is loaded with them. */
 export interface Wanted {
   payments?: readonly string[];
-  /** Payments with a refund or a dispute in these events: all invoices of their subscriptions are loaded. */
+  /** Payments with a refund or a dispute in these events: all first and positive invoices of their subscriptions are loaded. */
   moneyBack?: readonly string[];
   disputes?: readonly string[];
   invoices?: readonly string[];
@@ -96,7 +96,7 @@ export const WOULD_BE_REFUSED = Prisma.raw(`(${OWN_ADDRESS} OR ${ADDRESS_CONVERT
 
 /**
  * Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own. A
- * subscription is in `unsure` while none of its payments is known, or if some of its money may have gone back. All its
+ * subscription is in `unsure` while no positive invoice of it is known, or if some of its money may have gone back. All its
  * first and positive invoices are then loaded.
  */
 function loadStatement(engine: Engine): string {

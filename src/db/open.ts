@@ -8,6 +8,7 @@ import { ownerOnly } from '../owner-only.ts';
 import { PlainError } from '../plain-error.ts';
 import { ROOT } from '../root.ts';
 import { sentence } from '../wording.ts';
+import { PrismaClient } from './generated/client.ts';
 import { migrate, migrationNames } from './migrate.ts';
 import type { Pending } from './migrate.ts';
 import { commitInGroups } from './transaction.ts';
@@ -87,14 +88,14 @@ export function dataFolder(url: string): string {
   return isPostgresql(url) ? DATA_FOLDER : dirname(databasePath(url));
 }
 
-// The client and driver are imported on demand: loading both engines would only waste memory.
+// The drivers and PostgreSQL's client are imported on demand, to save memory. SQLite's client is loaded anyway: its
+// `Prisma` serves both.
 
 async function openSqlite(
   path: string,
   waitMs: number,
   pending: Pending,
 ): Promise<{ db: Db; migrations: string[] }> {
-  const { PrismaClient } = await import('./generated/client.ts');
   const { sqliteAdapterFactory, withReader } = await import('./sqlite-adapter.ts');
   try {
     await makePrivate(path);
@@ -120,13 +121,13 @@ async function makePrivate(path: string): Promise<void> {
 }
 
 async function openPostgresql(url: string, pending: Pending): Promise<{ db: Db; migrations: string[] }> {
-  const { PrismaClient } = await import('./generated-postgresql/client.ts');
+  const { PrismaClient: PostgresqlClient } = await import('./generated-postgresql/client.ts');
   const { postgresqlAdapterFactory } = await import('./postgresql-adapter.ts');
   const { host, pathname } = new URL(url);
   try {
     // A single connection, because the engine's migration lock belongs to a connection.
     const migrations = await migrate(postgresqlAdapterFactory(url, 1), POSTGRESQL_FOLDER, pending);
-    const client = new PrismaClient({ adapter: postgresqlAdapterFactory(url), errorFormat: 'minimal' });
+    const client = new PostgresqlClient({ adapter: postgresqlAdapterFactory(url), errorFormat: 'minimal' });
     // Both clients come from the same models. They differ only in PostgreSQL features that we do not use.
     return { db: client as unknown as Db, migrations };
   } catch (error) {

@@ -65,7 +65,7 @@ function insertStatement(
  * changed in at least one row are updated, so unaffected indexes are not touched.
  *
  * @param tx holds the locks of all loaded rows
- * @throws LostRace when another transaction took a unique value; Error when a loaded row no longer exists
+ * @throws LostRace when another transaction may have taken a unique value; Error when a loaded row no longer exists
  */
 export async function write(tx: Tx, before: Rows, after: Rows): Promise<void> {
   // In the order that foreign keys require.
@@ -154,7 +154,8 @@ async function run(
   const values = rows.map((row) => toJson(row, columns, tx.engine));
   const sql = statementOf(tx.engine, table, way, columns);
   return tx.$executeRawUnsafe(sql, JSON.stringify(values)).catch((error: unknown) => {
-    // Each address has one trial and one conversion. If two servers write one at once, the loser decides again.
-    throw isUniqueViolation(error) ? new LostRace(error) : error;
+    // Each address has one trial and one conversion. If two servers write one at once, the loser decides again. SQLite has
+    // one writer, so nobody else can have taken the value there.
+    throw tx.engine === 'postgresql' && isUniqueViolation(error) ? new LostRace(error) : error;
   });
 }

@@ -35,7 +35,7 @@ export interface RunningServer extends Started {
  * @param stdout a file for its standard output, which is then not in `output`
  */
 export async function startProgram(
-  program: 'server' | 'cli',
+  program: 'server' | 'cli' | 'demo',
   args: string[],
   env: Record<string, string>,
   folder?: string,

@@ -109,7 +109,7 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
       const { user, params } = request;
       if (!user) return redirectToLogIn(request, reply);
       const done = await inTransaction(db, now(), (tx) => deleteBackup(tx, user, params.id));
-      if (done === 'password-set-since') return redirectToLogIn(request, reply);
+      if (done === 'session-ended') return redirectToLogIn(request, reply);
       if (!done) throw noSuchBackup();
       setFlash(request, reply, 'backup-deleted');
       return reply.redirect('/portfolio', 303);
@@ -136,7 +136,7 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
       if (request.validationError) throw badDocument(request.validationError);
       const document = JSON.stringify(request.body);
       const backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user, document));
-      if (backup === 'password-set-since') return sendToLogIn(request, reply);
+      if (backup === 'session-ended') return sendToLogIn(request, reply);
       // Access ended in the meantime.
       if (!backup) throw ACCESS_NEEDED;
       return reply.status(201).send(backup);
@@ -163,7 +163,7 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
     const { user, params } = request;
     if (!user) return sendToLogIn(request, reply);
     const done = await inTransaction(db, now(), (tx) => deleteBackup(tx, user, params.id));
-    if (done === 'password-set-since') return sendToLogIn(request, reply);
+    if (done === 'session-ended') return sendToLogIn(request, reply);
     if (!done) throw noSuchBackup();
     return reply.status(204).send();
   });
