@@ -561,6 +561,25 @@ describe('a refund that arrives too early', () => {
   });
 });
 
+describe('a refund in the old shape, which names its invoice', () => {
+  test('waits for an invoice that arrives later', async () => {
+    const story = await invitation();
+    const { stripe } = story;
+    const refund = stripe.chargeRefunded({ invoice: stripe.firstInvoice }, { at: daysAfter(1) });
+    await onDay(story, 1, [refund]);
+    await onDay(story, 2, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    expect(await stateOf(story)).toMatchObject({ convertedAt: daysAfter(2), reversedAt: daysAfter(2) });
+  });
+
+  test('is kept when the invoice is of something other than a subscription', async () => {
+    const story = await conversion();
+    const { stripe } = story;
+    const other = { payment_intent: stripeId('pi'), invoice: stripeId('in') };
+    await onDay(story, 1, [stripe.chargeRefunded(other, { at: daysAfter(1) })]);
+    expect(await stateOf(story)).toEqual(HOLDS);
+  });
+});
+
 describe('which payments count for a reversal', () => {
   const paymentOfInvoice = (stripe: Buyer, payment: string, invoice: string) =>
     stripe.invoicePaymentPaid({ invoice, payment: { type: 'payment_intent', payment_intent: payment } });

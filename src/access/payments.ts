@@ -28,8 +28,9 @@ export function ensurePayment({ rows }: Unit, id: string): Payment {
   return put(rows, { id, invoiceId: null, firstRefundedAt: null, refundedAt: null, refundFailedAt: null });
 }
 
-/** Stores which invoice a payment belongs to. */
+/** Stores which invoice a payment belongs to. The unit of work must hold the locks of both. */
 export function storePaymentOfInvoice(tx: Unit, id: string, invoiceId: string): Payment {
+  ensureInvoice(tx, invoiceId);
   const payment = ensurePayment(tx, id);
   return payment.invoiceId === invoiceId ? payment : put(tx.rows, { ...payment, invoiceId });
 }

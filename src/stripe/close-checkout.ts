@@ -16,7 +16,7 @@ export async function closeCheckout(tx: Tx, userId: string): Promise<string | nu
   return checkout.sessionId;
 }
 
-/** Has a checkout's session expired at Stripe after the commit, unless it has been paid by then. */
+/** Queues the expiry of a checkout's session at Stripe, to be done after the commit. One that is paid by then stays paid. */
 export async function expireCheckout(tx: Tx, { userId, sessionId }: Checkout): Promise<void> {
   if (sessionId !== null)
     await queueNow(tx, [{ kind: 'stripe.expire-checkout', userId, data: { sessionId } }]);

@@ -26,7 +26,7 @@ export async function expire(
 
 /**
  * `ended`: nothing is left that we could end. `live`: a subscription is live, or has just been paid. `pending`: the bank is
- * about to approve or refuse a payment, so that its invoice cannot be voided yet.
+ * about to approve or refuse a payment, so its invoice cannot be voided yet.
  */
 export type Unfinished = 'ended' | 'live' | 'pending';
 

@@ -19,7 +19,7 @@ export function absenceOf(error: unknown): Absence | null {
 }
 
 /**
- * Asks Stripe about one object.
+ * Runs a call to Stripe that names one object.
  *
  * @returns null when Stripe knows no such object
  * @throws StripeError of any other kind, also when the object exists only in the other mode

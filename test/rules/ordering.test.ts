@@ -95,6 +95,13 @@ describe('two snapshots of one second (design: rule 7)', () => {
     { cancel_at_period_end: false },
   );
   const unpaid = event('updated', { status: 'unpaid' }, { status: 'past_due' });
+  const paused = { pause_collection: { behavior: 'void', resumes_at: 10 } };
+  const renamed = event('updated', paused, { metadata: { name: 'before' } });
+  const pausedOtherwise = event(
+    'updated',
+    { status: 'past_due', pause_collection: { behavior: 'keep_as_draft', resumes_at: 10 } },
+    { status: 'active', pause_collection: { behavior: 'void' } },
+  );
   const toAndFro = event('updated', { status: 'incomplete' }, { status: 'active' });
 
   test.each([
@@ -103,6 +110,12 @@ describe('two snapshots of one second (design: rule 7)', () => {
     { what: 'anything that follows created', a: created, b: activated, is: 'later' },
     { what: 'the previous values in B are those of A', a: activated, b: cancelling, is: 'later' },
     { what: 'the previous values in A are those of B', a: cancelling, b: activated, is: 'earlier' },
+    {
+      what: 'both fit, one by an object whose previous value names only what changed in it',
+      a: renamed,
+      b: pausedOtherwise,
+      is: 'undecided',
+    },
     { what: 'neither fits', a: unpaid, b: activated, is: 'undecided' },
     { what: 'both fit', a: activated, b: toAndFro, is: 'undecided' },
     { what: 'the event of the row is no longer known', a: null, b: activated, is: 'undecided' },

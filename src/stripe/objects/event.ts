@@ -37,15 +37,15 @@ export interface StripeEvent {
   /** The changed fields' previous values, in an `updated` event; empty when it does not say. */
   previousAttributes: Record<string, unknown>;
   /**
-   * Why a detail is invalid, so that the event cannot be handled. `created`, `livemode`, `account` and
-   * `previousAttributes` then all count as absent.
+   * Why a detail is invalid; such an event cannot be handled, and its `created`, `livemode`, `account` and
+   * `previousAttributes` all count as absent. Null when all details are valid.
    */
   malformed: z.ZodError | null;
 }
 
 /**
  * @param receivedAt stands in for an absent `created`, UTC
- * @returns null when there is no storable id, type or `data.object` (`whyNotAnEvent` tells)
+ * @returns null when there is no storable id, type or `data.object` (see `whyNotAnEvent`)
  */
 export function readEvent(body: unknown, receivedAt: Date): StripeEvent | null {
   const parsed = essentials.safeParse(body);

@@ -7,7 +7,10 @@ import type { TieBreaker } from './snapshot-order.ts';
 
 export type HandlerOutcome = { status: 'ok' } | Ignored;
 
-/** The event changed nothing. The reason is for people. */
+/**
+ * The event changed no tier, credit or referral; a stale snapshot may still correct since when its subscription was paid. The
+ * reason is for people.
+ */
 export interface Ignored {
   status: 'ignored';
   reason: string;
@@ -15,6 +18,7 @@ export interface Ignored {
 
 /** An event that was read: the ids it names, and what it does. */
 export interface ReadEvent {
+  /** The rows that `apply` needs. One that is new may be missing from the unit of work: `apply` creates it (`ensure…`). */
   wants: Wanted;
   /**
    * Stores the event's facts and applies their consequences to the rows of the unit of work.

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 
 import { followMoney } from '../../access/follow.ts';
-import { anyMoneyBack, ensureInvoice, storePaymentOfInvoice } from '../../access/payments.ts';
+import { anyMoneyBack, storePaymentOfInvoice } from '../../access/payments.ts';
 import { idOf, optionalReference, reference, text } from './common.ts';
 import { causeOf, ignored, OK } from './handler.ts';
 import type { EventHandler } from './handler.ts';
@@ -46,7 +46,6 @@ export const onInvoicePaymentPaid: EventHandler = (event) => {
     wants: { payments: [paymentId], invoices: [invoiceId] },
     apply: (tx) => {
       const payment = storePaymentOfInvoice(tx, paymentId, invoiceId);
-      ensureInvoice(tx, invoiceId);
       if (anyMoneyBack(tx, invoiceId)) followMoney(tx, payment, causeOf(event));
       return OK;
     },

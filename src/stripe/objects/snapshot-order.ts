@@ -3,6 +3,8 @@ import type { StripeEvent } from './event.ts';
 import { readSubscription } from './subscription-shape.ts';
 import type { Products, SubscriptionSnapshot, SubscriptionState } from './subscription-shape.ts';
 
+type Fields = Record<string, unknown>;
+
 /**
  * Two snapshots of the same second differ, and only Stripe knows which one is current. Stripe is asked outside any
  * transaction, and the event is handled again with the answer.
@@ -49,7 +51,7 @@ export function orderSnapshot(held: HeldSnapshot, state: SubscriptionState, crea
 
 /**
  * Breaks the tie of two events of the same second whose snapshots differ. `created` always comes first. Of two
- * `updated` events, B follows A if the previous values in B equal those in A.
+ * `updated` events, B follows A if B's previous values equal A's current ones.
  *
  * @param a the event whose snapshot the row holds; null when unknown
  * @param b the event that arrived
@@ -72,10 +74,25 @@ export function breakTie(
 
 function follows(second: StripeEvent, first: StripeEvent, products: Products): boolean {
   const after = readSubscription(second.object, products).state;
-  // The object with its previous_attributes is the object before the update.
-  const before = readSubscription({ ...second.object, ...second.previousAttributes }, products).state;
+  const before = readSubscription(withPrevious(second.object, second.previousAttributes), products).state;
   const claimed = readSubscription(first.object, products).state;
   return differingFields(before, after).every((field) => sameValue(before[field], claimed[field]));
+}
+
+/**
+ * The object before an update. In `previous_attributes`, an object inside the object has only the keys that changed; a list
+ * is whole.
+ */
+function withPrevious(object: Fields, previous: Fields): Fields {
+  const before = Object.entries(previous).map(([key, value]) => {
+    const now = object[key];
+    return [key, isFields(value) && isFields(now) ? withPrevious(now, value) : value] as const;
+  });
+  return { ...object, ...Object.fromEntries(before) };
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The fields that differ; all when `a` is null. */

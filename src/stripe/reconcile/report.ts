@@ -27,7 +27,10 @@ export interface ReconcileReport {
   /** The start of the event list that was read, UTC. */
   since: Date;
   dryRun: boolean;
-  /** Events listed by Stripe, and how many of them were missing or failed. */
+  /**
+   * `seen`: events that Stripe listed. `missing`: those that never arrived or had failed before. `failed`: those of
+   * `missing` that failed again in this run.
+   */
   events: { seen: number; missing: number; failed: number };
   /** How many objects were compared. */
   compared: number;
