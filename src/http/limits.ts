@@ -14,8 +14,8 @@ import { networkOf, siteOf } from './network.ts';
 const WINDOW_SECONDS = 10 * 60;
 
 /**
- * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Logins and sign-ups hash a
- * password, so an IPv6 site (a /48) has its own limits for both: it contains 65,536 /64s.
+ * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). An IPv6 site (a /48) contains 65,536
+ * of those, so it has its own limits for what hashes a password or asks Stripe.
  */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
@@ -35,8 +35,11 @@ const LIMITS = {
   proofMailsOfAccount: 20,
   // Without JavaScript, a page that waits for a payment reloads 40 times.
   paymentChecksOfAccount: 100,
-  paymentChecksOfNetwork: 300,
-  stripeVisitsOfNetwork: 300,
+  paymentChecksOfNetwork: 100,
+  paymentChecksOfSite: 300,
+  // Checkouts and portals together. Stripe's rate limit is shared by all accounts, and one person can have many.
+  stripeVisitsOfNetwork: 100,
+  stripeVisitsOfSite: 300,
   exportsOfAccount: 5,
   backupsOfAccount: 120,
   unknownPathsOfNetwork: 300,
@@ -52,8 +55,15 @@ const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
 
 type LimitName = keyof typeof LIMITS;
 
-/** These ask Stripe, whose rate limit all accounts share, so they count by network as well: one person can have many. */
-const ASK_STRIPE: ReadonlySet<LimitName> = new Set(['checkoutsOfAccount', 'portalsOfAccount']);
+/** These count as visits to Stripe by network as well. A deletion does not: it asks Stripe only after the right password. */
+const VISIT_STRIPE: ReadonlySet<LimitName> = new Set(['checkoutsOfAccount', 'portalsOfAccount']);
+
+/** The limit of the site that goes with a network's. */
+const LIMIT_OF_SITE: Readonly<Partial<Record<LimitName, LimitName>>> = {
+  signUpsOfNetwork: 'signUpsOfSite',
+  paymentChecksOfNetwork: 'paymentChecksOfSite',
+  stripeVisitsOfNetwork: 'stripeVisitsOfSite',
+};
 
 /** Limits whose points can be given back. */
 const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
@@ -66,8 +76,8 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
 ]);
 
 /**
- * Give nothing back this close to the end of a window, ms. Longer than a statement can wait for its turn: a
- * late one would be deducted from the next window.
+ * Give nothing back this close to the end of a window, ms. This is longer than a statement can wait for its turn. A point given
+ * back after its window had ended would allow an extra try in the next one.
  */
 const TOO_LATE_MS = 30_000;
 
@@ -158,20 +168,19 @@ function deleteEndedWindows(app: FastifyInstance, { db }: AppContext): void {
 }
 
 /**
- * Counts one try against a limit by network; a sign-up counts against its IPv6 site's limit, too. Sets Retry-After and
- * returns false when none is left.
+ * Counts one try against a limit by network, and against its IPv6 site's if there is one. Returns false when none is left.
+ *
+ * @param reply gets Retry-After then; null when the request is answered all the same
  */
 export async function takeForNetwork(
   request: FastifyRequest,
-  reply: FastifyReply,
+  reply: FastifyReply | null,
   name: LimitName & `${string}OfNetwork`,
 ): Promise<boolean> {
   const { limits } = request.server;
   if (!(await take(reply, limits[name], networkOf(request.ip))).isLeft) return false;
-  const site = ipv6SiteOf(request.ip);
-  return (
-    name !== 'signUpsOfNetwork' || site === null || (await take(reply, limits.signUpsOfSite, site)).isLeft
-  );
+  const [ofSite, site] = [LIMIT_OF_SITE[name], ipv6SiteOf(request.ip)];
+  return ofSite === undefined || site === null || (await take(reply, limits[ofSite], site)).isLeft;
 }
 
 function ipv6SiteOf(ip: string): string | null {
@@ -180,7 +189,7 @@ function ipv6SiteOf(ip: string): string | null {
 }
 
 /**
- * Counts one try against a limit by account, and against the network's if Stripe is asked. Sets Retry-After and returns
+ * Counts one try against a limit by account, and for one in VISIT_STRIPE against the network's. Sets Retry-After and returns
  * false when none is left. Visitors who are not logged in have no limit here.
  */
 export async function takeForAccount(
@@ -191,7 +200,7 @@ export async function takeForAccount(
   if (request.user === null) return true;
   // The account's first: otherwise one account could use up the network's with tries that its own limit refuses.
   if (!(await take(reply, request.server.limits[name], request.user.id)).isLeft) return false;
-  return !ASK_STRIPE.has(name) || takeForNetwork(request, reply, 'stripeVisitsOfNetwork');
+  return !VISIT_STRIPE.has(name) || takeForNetwork(request, reply, 'stripeVisitsOfNetwork');
 }
 
 /**
@@ -304,11 +313,11 @@ export async function giveBackToMailbox(
   await request.server.limits[name].giveBack(mailbox, Number.POSITIVE_INFINITY);
 }
 
-async function take(reply: FastifyReply, limit: Limit, key: string): Promise<Taken> {
+async function take(reply: FastifyReply | null, limit: Limit, key: string): Promise<Taken> {
   const taken = await limit.take(key);
   if (!taken.isLeft) {
     const seconds = Math.max(1, Math.ceil((taken.endsAt - Date.now()) / 1000));
-    void reply.header('retry-after', String(seconds));
+    void reply?.header('retry-after', String(seconds));
   }
   return taken;
 }

@@ -63,7 +63,7 @@ export async function sendSettings(
   const me = await describeUser(db, user, subscriptions, overviewConfigOf(config), at);
   const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
   const shown = shownOf(subscriptions);
-  const mayAsk = () => takeForNetwork(request, reply, 'paymentChecksOfNetwork');
+  const mayAsk = () => takeForNetwork(request, null, 'paymentChecksOfNetwork');
   const awaited =
     cameFromCheckout && me.tier === 'free'
       ? await findAwaitedPayment({ db, stripe, mayAsk }, user.id, subscriptions, at)
