@@ -201,7 +201,7 @@ test('of a long history the newest 50 lines are shown, newest first, and the exp
     'Added by us +3 days',
     'Added by us +2 days',
   ]);
-  expect(text).toContain('Earlier entries are in your data export.');
+  expect(text).toContain('Your data export lists every change of your free days.');
   const exported = (await open(server, ann, '/settings/export')).json<{ creditEntries: unknown[] }>();
   expect(exported.creditEntries).toHaveLength(grants);
 });
@@ -227,7 +227,7 @@ test.each(['address', 'password', 'delete'])(
   },
 );
 
-test('payments of several friends that no longer count are reported in one sentence, and the reader’s own in another', async () => {
+test('payments of several friends that no longer count, or count again, are reported in one sentence, and the reader’s own in another', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const ben = await friendPays(server, ann.code, 'ben@example.com');
@@ -249,6 +249,14 @@ test('payments of several friends that no longer count are reported in one sente
   );
   expect(await words(server, ben.friend, '/')).toContain(
     'Your first payment no longer counts, so what was left',
+  );
+  server.clock.now = daysAfter(7);
+  await deliverAll(
+    server,
+    disputes.map((dispute) => dispute.wonAfterAll(daysAfter(7))),
+  );
+  expect(await words(server, ann, '/')).toMatch(
+    /2 friends have valid payments again: you got \d+ days back\./,
   );
 });
 

@@ -356,6 +356,21 @@ describe('closing slow connections', () => {
     expect(await (await open(PAGE, '127.0.0.5')).closed).toBe('');
   });
 
+  test('a connection that made way is not held against its network', async () => {
+    const { app, open } = await listen({
+      ...{ connections: 1, patienceMs: 0, abandonedOfNetwork: 1, shutOutMs: NEVER },
+    });
+    const arrived = once(app.server, 'request');
+    const upload = await open('POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na', '127.0.0.2');
+    await arrived;
+    const next = await open(PAGE, '127.0.0.3');
+    await once(next.socket, 'data');
+    expect(await upload.closed).toBe('');
+    const later = await open(PAGE, '127.0.0.2');
+    await once(later.socket, 'data');
+    expect(later.answered()).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
   test('a network that has more than its share makes room for itself, and others keep their slow uploads', async () => {
     const { open } = await listen({ connections: 4, patienceMs: 0 });
     const upload = await open('POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\na', '127.0.0.3');

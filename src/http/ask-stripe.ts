@@ -41,8 +41,8 @@ export async function askStripe<T>(notDone: NotDone, call: () => Promise<T>): Pr
  * https://docs.stripe.com/rate-limits
  */
 function isPermanent({ statusCode }: Stripe.errors.StripeError): boolean {
-  return statusCode !== undefined && statusCode >= 400 && statusCode < 500 && !PASSING.has(statusCode);
+  return statusCode !== undefined && statusCode >= 400 && statusCode < 500 && !TRANSIENT.has(statusCode);
 }
 
 /** Timeout, conflict, locked, failed dependency and too many requests. */
-const PASSING = new Set([408, 409, 423, 424, 429]);
+const TRANSIENT = new Set([408, 409, 423, 424, 429]);

@@ -99,7 +99,7 @@ export const BOUNDS: Bounds = {
   headersMs: 10_000,
   requestMs: 30_000,
   // A proxy's is longer than its own keep-alive (nginx: 60 s). Otherwise it could send a request on a connection that is
-  // just closing. The other is Node's default: idle connections could keep everybody else out.
+  // just closing. The other stays at Node's short default, because idle connections could keep everybody else out.
   idleMs: { proxy: 72_000, direct: 5_000 },
   stalledMs: 120_000,
   answerMs: 120_000,

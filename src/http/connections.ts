@@ -16,8 +16,8 @@ import { networkOf } from './network.ts';
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then, Node
  * has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections beyond its
- * limit, or keeps closing them while a request is arriving or waits for its answer: Node accepts one connection per turn of
- * the event loop, so both make others wait.
+ * limit, or keeps closing them (or letting them time out) while a request is arriving or waits for its answer: Node accepts
+ * one connection per turn of the event loop, so both make others wait.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, patienceMs, shutOutMs } = bounds;
@@ -77,11 +77,12 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     opened.set(socket, performance.now());
     openOf.set(network, open.add(socket));
     socket.once('close', () => {
-      opened.delete(socket);
+      // If it was closed to make room, that is not its network's doing.
+      const madeRoom = !opened.delete(socket);
       open.delete(socket);
       if (open.size === 0) openOf.delete(network);
       const answer = answerOn(socket);
-      if (answer === 'arriving' || answer === 'waiting') {
+      if (!madeRoom && (answer === 'arriving' || answer === 'waiting')) {
         abandoned.count(network);
         shutOutIfReached();
       }

@@ -82,7 +82,10 @@ export function sessionCookieName(server: FastifyInstance): string {
   return named({ server }, SESSION);
 }
 
-/** Options of all our cookies: hidden from scripts, not sent from other sites, and Secure on https. */
+/**
+ * Options of all our cookies: hidden from scripts, sent from other sites only when somebody follows a link, and Secure on
+ * https.
+ */
 function options(request: FastifyRequest, maxAge: number) {
   return {
     path: '/',

@@ -8,7 +8,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
   const reversedAtOnce = entries.filter((entry) => wasReversedAtOnce(entry, entries));
   const isNew = ({ kind, referralId }: ToldEntry): boolean =>
     kind === 'restoration' && reversedAtOnce.some((entry) => entry.referralId === referralId);
-  // If the grant was never shown, its restoration is shown as a grant.
+  // Its grant is not shown, so a restoration since the same visit is shown as a grant.
   const real = entries
     .filter((entry) => !reversedAtOnce.includes(entry))
     .map((entry) => (isNew(entry) ? { ...entry, kind: 'grant' as const } : entry));
@@ -50,7 +50,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
         () =>
           `${noLongerCounts(tookNothing)}. You had already used the free days you got ${forIt(tookNothing)}, so nothing was removed.`,
       ],
-      ['success', gaveBack, (days) => `${validAgain(side)}: you got ${days} back.`],
+      ['success', gaveBack, (days) => `${validAgain(gaveBack)}: you got ${days} back.`],
     ];
     // The latest change comes last.
     for (const notice of inTurn.sort(([, a], [, b]) => lastOf(a) - lastOf(b))) add(...notice);
@@ -98,8 +98,12 @@ function countReferrals(entries: readonly ToldEntry[]): number {
   return new Set(entries.map(({ referralId }) => referralId)).size;
 }
 
-function validAgain(side: ToldEntry['side']): string {
-  return side === 'referred' ? 'You have a valid payment again' : 'A friend has a valid payment again';
+function validAgain(entries: readonly ToldEntry[]): string {
+  if (entries[0]?.side === 'referred') return 'You have a valid payment again';
+  const friends = countReferrals(entries);
+  return friends === 1
+    ? 'A friend has a valid payment again'
+    : `${friends} friends have valid payments again`;
 }
 
 /** One line of the credit history in Settings. */
@@ -127,7 +131,7 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
       const what = seconds > 0 ? ': days given back' : '';
       return {
         at,
-        text: `${validAgain(side)}${what}`,
+        text: `${validAgain([line.entry])}${what}`,
         days: signed('+', seconds),
       };
     }

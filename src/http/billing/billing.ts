@@ -100,8 +100,9 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
  * Where a user buys a plan: Stripe's checkout, or the customer portal when they have a plan. Settings when they have
  * just paid and the webhook is still to come.
  *
- * @throws HttpError when Stripe refuses or cannot be reached, or another window keeps replacing the checkout
- * @throws CheckoutImpossible when the account was deleted or got a new password meanwhile
+ * @throws HttpError when payments are not set up, Stripe refuses or cannot be reached, an earlier payment awaits the bank's
+ *   approval, or other windows keep replacing the checkout
+ * @throws CheckoutImpossible when the account was deleted, shut out or got a new password meanwhile
  */
 async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise<string> {
   const billing = billingOf(context);

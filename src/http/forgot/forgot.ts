@@ -75,7 +75,8 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   }
 
   async function mayMailLink(request: FastifyRequest, user: User): Promise<boolean> {
-    // Otherwise the sender would drop the email; and if the account has paid, the older link would be void.
+    // Once today's emails are used up, the sender would drop this one. For an account that has paid, queueing it would also
+    // void the earlier link.
     if ((await countSentToday(db, user, now())) >= MAILS_TO_UNPROVEN) return false;
     return mayMailTo(context, request, user, await isFirstOfMailbox(db, user));
   }

@@ -26,7 +26,7 @@ import { qrCode } from './qr-code.ts';
 /** While waiting for the webhook of a payment, Settings reloads after this long, s. */
 const REFRESH_SECONDS = 3;
 
-/** Lines shown of each list, newest first. The export contains all of them. */
+/** Lines shown of each list, newest first. The export contains all invitations, and every credit entry without what was spent. */
 const LISTED = 50;
 
 const THANKS: Notice = {
