@@ -16,7 +16,7 @@ import { render as renderTable, sortBy } from './portfolio/table.js';
 
 /** In localStorage: for good, and for all tabs. */
 const KEPT = 'tandem.portfolio';
-/** In sessionStorage: what this tab's last notice undoes. Older versions of this page kept it in localStorage. */
+/** In sessionStorage: what this tab's last notice undoes. */
 const BEFORE = 'tandem.portfolio.before';
 
 const EMPTY = { ...FORMAT, currency: LOCAL_CURRENCY, holdings: [] };
@@ -75,7 +75,8 @@ function change(next, said, what) {
   render();
   say(said);
   try {
-    sessionStorage.setItem(BEFORE, JSON.stringify({ document: before, said, what }));
+    const after = JSON.stringify(portfolio);
+    sessionStorage.setItem(BEFORE, JSON.stringify({ document: before, after, said, what }));
   } catch {
     // Without room for it there is no Undo.
   }
@@ -323,13 +324,20 @@ $('start-anew').addEventListener('click', async () => {
   load();
   document.getElementById('holdings').focus();
 });
-// Another tab changed it, so what this tab could undo is no longer the last change.
 addEventListener('storage', ({ key }) => {
-  if (key !== KEPT && key !== null) return;
+  if (key === KEPT || key === null) showOtherTabs();
+});
+// A browser that keeps whole pages for its Back button tells a page nothing of what other tabs did meanwhile.
+addEventListener('pageshow', ({ persisted }) => {
+  if (persisted && read(localStorage, KEPT) !== JSON.stringify(portfolio)) showOtherTabs();
+});
+
+/** Another tab changed the portfolio, so what this tab could undo is no longer the last change. */
+function showOtherTabs() {
   if (editing !== null) stopEditing();
   say('');
   load();
-});
+}
 
 wireCloud({
   current() {
@@ -344,8 +352,14 @@ wireCloud({
   say,
 });
 
-$('status').textContent = lastChange()?.said ?? '';
-showUndo();
+const last = lastChange();
+if (last && last.after === read(localStorage, KEPT)) {
+  $('status').textContent = last.said;
+  showUndo();
+} else {
+  // Another tab changed it while this page was closed, so what this tab could undo is no longer the last change.
+  say('');
+}
 load();
 $('no-script').remove();
 $('page').dataset.ready = '';

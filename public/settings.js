@@ -1,5 +1,5 @@
 // Everything on the settings page works without this file. It adds conveniences: a copy button, the share sheet, and
-// a wait for the payment that reloads the page only when there is something new to show.
+// a poll for the payment, which reloads the page when the tier has changed, or after two minutes.
 
 const POLL_MS = 3000;
 const POLLS = 40;

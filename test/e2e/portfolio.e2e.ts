@@ -146,6 +146,21 @@ test('a change in another tab takes the Undo away, because it would undo that ch
   expect(await page.getByLabel('Symbol').inputValue()).toBe('INIT');
 });
 
+test('a change in another tab takes the Undo away even while this tab shows another page', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  await add(page, 'ACME', '1', '1');
+  await page.goto('/pricing');
+  const other = await page.context().newPage();
+  await other.goto('/portfolio');
+  await add(other, 'GLOBEX', '1', '1');
+  await page.goBack();
+  await page.locator('tbody th', { hasText: 'GLOBEX' }).waitFor();
+  expect(await page.getByRole('button', { name: 'Undo' }).count()).toBe(0);
+  expect(await page.locator('[data-status]').innerText()).toBe('');
+});
+
 test('a current price gives a current value and the gain; without one a holding counts at cost', async () => {
   const site = await startSite();
   const page = await openPage(site);
