@@ -207,7 +207,12 @@ describe('each invariant, broken alone, is found alone', () => {
   test('outbox: a mail that failed for good', async () => {
     const { server, referrer } = await healthy();
     const row = { kind: 'mail.password-changed', userId: referrer.id, data: 'null', dueAt: START };
-    const item = { ...row, createdAt: START, status: 'queued', error: 'No mail server accepted it: EDNS.' };
+    const item = {
+      ...row,
+      createdAt: START,
+      status: 'queued',
+      error: 'The mail server could not be reached or did not answer: EDNS.',
+    };
     await server.db.outboxItem.create({ data: { ...item, id: 'one' } });
     expect(await findings(server)).toEqual([]);
     await server.db.outboxItem.update({ where: { id: 'one' }, data: { status: 'failed', endedAt: START } });
@@ -216,7 +221,7 @@ describe('each invariant, broken alone, is found alone', () => {
         check: 'outbox',
         row: 'OutboxItem one',
         problem:
-          'mail.password-changed failed for good: No mail server accepted it: EDNS. `mail-resend` tries it again',
+          'mail.password-changed failed for good: The mail server could not be reached or did not answer: EDNS. `mail-resend` tries it again',
       },
     ]);
   });

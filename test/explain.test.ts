@@ -359,6 +359,20 @@ describe('why a referral has or has not converted, and what comes next', () => {
     });
   });
 
+  test('converted, and what a refund of the first payment does while a later one stands', async () => {
+    const referral = await explainedReferral(({ stripe }) => [
+      stripe.created(),
+      ...paid(stripe),
+      stripe.invoicePaid(
+        { id: stripeId('in'), billing_reason: 'subscription_cycle' },
+        { at: daysAfter(0.5) },
+      ),
+    ]);
+    expect(referral?.next).toBe(
+      'A full refund by 2027-02-09T09:00:00Z, or the loss of a dispute opened by then, can take the days back, but only if their later payments go back as well.',
+    );
+  });
+
   test('reversed by a refund, restored when the refund fails', async () => {
     const all = await oneFriend();
     const { server, referrer, stripe } = all;

@@ -125,7 +125,10 @@ describe('a mail server (design: rule 12)', () => {
     await sender.wake();
     expect(mailServer.mails).toEqual([]);
     for (const { status, error } of await items()) {
-      expect({ status, error }).toEqual({ status: 'queued', error: 'No mail server accepted it: ESOCKET.' });
+      expect({ status, error }).toEqual({
+        status: 'queued',
+        error: 'The mail server could not be reached or did not answer: ESOCKET.',
+      });
     }
   });
 
@@ -151,7 +154,7 @@ describe('a mail server (design: rule 12)', () => {
       expect({ status, attempts, error }).toEqual({
         status: 'queued',
         attempts: 1,
-        error: 'No mail server accepted it: ESOCKET.',
+        error: 'The mail server could not be reached or did not answer: ESOCKET.',
       });
     }
 
@@ -271,7 +274,7 @@ describe('a mail server (design: rule 12)', () => {
     for (const { status, error } of await items()) {
       expect({ status, error }).toEqual({
         status: 'queued',
-        error: 'No mail server accepted it: ETIMEDOUT.',
+        error: 'The mail server could not be reached or did not answer: ETIMEDOUT.',
       });
     }
   });

@@ -226,6 +226,13 @@ describe('relink moves everything that the customer gave', () => {
     expect(await referralOf(server, ann)).toMatchObject({ reversedAt: daysAfter(5) });
     expect(await referralOf(server, ben)).toMatchObject({ reversedAt: daysAfter(10) });
     expect((await userRow(server, friend.id)).creditUntil).toEqual(daysAfter(10));
+    const { credit, invitedBy } = (await explain(commandContext(server), ben.id)).json as AccountStory;
+    expect(invitedBy).toMatchObject({
+      says: expect.stringContaining('because the payment was refunded') as string,
+    });
+    expect(credit.history).toContainEqual(
+      expect.objectContaining({ kind: 'reversal', because: 'their first payment was refunded' }),
+    );
   });
 
   test('a customer that belongs to nobody can be linked', async () => {

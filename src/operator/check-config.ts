@@ -58,12 +58,11 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
     trialDays === 0
       ? 'No trial is offered.'
       : `A first checkout offers a trial of ${counted(trialDays, 'day')}.`,
-  SESSION_SECRET: ({ sessionSecret, production, databaseUrl }) => {
-    if (sessionSecret !== null) return 'Sessions and the links in mail depend on it.';
-    return production
-      ? 'The server does not start.'
-      : `A secret is generated at the first start and kept in ${sessionSecretFile(databaseUrl)}.`;
-  },
+  // In production it is required, so a missing one is a problem.
+  SESSION_SECRET: ({ sessionSecret, databaseUrl }) =>
+    sessionSecret === null
+      ? `A secret is generated at the first start and kept in ${sessionSecretFile(databaseUrl)}.`
+      : 'Sessions and the links in mail depend on it.',
   LOG_LEVEL: ({ logLevel }) =>
     logLevel === 'silent'
       ? 'Only the line with the address of the server is logged.'

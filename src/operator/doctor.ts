@@ -43,7 +43,7 @@ function section({ name, says }: Invariant, findings: readonly Finding[], paint:
   );
 }
 
-/** The findings in one sentence, without ids, for the email to the operator; empty when there are none. */
+/** The findings as one line of the email to the operator, without ids; empty when there are none. */
 export function summarise(findings: readonly Finding[]): string[] {
   // The email counts failed items separately, and only those of the last day.
   const counts = INVARIANTS.filter(({ name }) => name !== FAILED_ITEMS)

@@ -27,7 +27,7 @@ export async function event({ db, paint }: CommandContext, id: string): Promise<
     ...(reason === null ? [] : [['reason', reason] as const]),
     ...(error === null ? [] : [['error', error] as const]),
     ['customer', customerId ?? '-'],
-    ['account', user ? `${nameOf(user)} (${user.id})` : '-'],
+    ['account', user ? (user.email === null ? nameOf(user) : `${user.email} (${user.id})`) : '-'],
     [
       'payload',
       payload === null ? 'not kept' : thinned ? 'thinned to the fields that Tandem reads' : 'as received',

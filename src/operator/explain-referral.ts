@@ -140,7 +140,7 @@ function explainConverted(
 function whatUndoesIt(referral: ReferralFacts, clawbackDays: number, now: Date): string {
   if (clawbackDays === 0)
     return 'REFERRAL_CLAWBACK_DAYS is 0, so later refunds and disputes take nothing back.';
-  // The conversion rests on the earliest payment that has not gone back.
+  // The days go once every payment has gone back. So the earliest one that still stands sets the deadline.
   const remaining = subscriptionsOf(referral).map(({ provenAt, invoices }) => ({
     invoices: provenAt ? invoices.filter((invoice) => !hasGoneBack(invoice, clawbackDays)) : [],
   }));
@@ -149,9 +149,11 @@ function whatUndoesIt(referral: ReferralFacts, clawbackDays: number, now: Date):
     return `A full refund of their first payment within ${counted(clawbackDays, 'day')}, or the loss of a dispute opened by then, can take the days back.`;
   const clawbackUntil = addSeconds(first.paidAt, clawbackDays * DAY_SECONDS);
   const until = isoText(clawbackUntil);
+  const paid = remaining.flatMap(({ invoices }) => invoices.filter(({ positive }) => positive));
+  const unless = paid.length > 1 ? ', but only if their later payments go back as well' : '';
   return clawbackUntil >= now
-    ? `A full refund by ${until}, or the loss of a dispute opened by then, can take the days back.`
-    : `Only the loss of a dispute opened by ${until}, or a full refund made by then that Stripe has not reported yet, can still take the days back.`;
+    ? `A full refund by ${until}, or the loss of a dispute opened by then, can take the days back${unless}.`
+    : `Only the loss of a dispute opened by ${until}, or a full refund made by then that Stripe has not reported yet, can still take the days back${unless}.`;
 }
 
 function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {

@@ -182,7 +182,11 @@ function readEntries(db: Reader, userId: string) {
   return db.creditEntry.findMany({
     where: { userId },
     orderBy: { seq: 'asc' },
-    include: { referral: { include: { referrer: true, referred: true } } },
+    include: {
+      referral: {
+        include: { referrer: true, referred: { include: { auditRows: { where: { kind: 'unlink' } } } } },
+      },
+    },
   });
 }
 
@@ -243,10 +247,10 @@ function explainLine(line: CreditLine<Entry>, reasons: Reasons): ExplainedEntry 
 function becauseOf(entry: Entry, reasons: Reasons): string | null {
   const { kind, referral, causeId } = entry;
   // Of an operator's commands, only `relink` holds credit, lets it run again or takes it back.
-  const isMoved = reasons.byOperator.has(causeId);
-  if (kind === 'hold') return isMoved ? 'a customer that pays was moved to this account' : 'they pay';
+  const byRelink = reasons.byOperator.has(causeId);
+  if (kind === 'hold') return byRelink ? 'a customer that pays was moved to this account' : 'they pay';
   if (kind === 'resume')
-    return isMoved ? 'their customer was moved to another account' : 'they stopped paying';
+    return byRelink ? 'their customer was moved to another account' : 'they stopped paying';
   if (!referral) return reasons.notes.get(causeId) ?? null;
 
   const own = referral.referredId === entry.userId;
@@ -258,7 +262,9 @@ function becauseOf(entry: Entry, reasons: Reasons): string | null {
   const payment = own ? 'their first payment' : `the first payment of ${otherSide(referral.referred.email)}`;
   const type = reasons.eventTypes.get(causeId) ?? '';
   if (kind === 'restoration') return whyGivenBack(type, payment);
-  const reason = isMoved ? 'moved' : reasonOf(type);
+  // The account that gets a customer by `relink` can lose its days, too: the customer's payment had gone back.
+  const hasLostCustomer = referral.referred.auditRows.some((row) => row.causeId === causeId);
+  const reason = hasLostCustomer ? 'moved' : reasonOf(type);
   return whyTaken(reason ?? reasons.current.get(entry) ?? null, payment);
 }
 

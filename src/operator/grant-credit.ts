@@ -31,7 +31,7 @@ export async function grantCredit(
     inUnit(tx, programmeOf(config), { users: [account.id] }, (unit) => {
       const user = unit.rows.users.get(account.id);
       if (!user || user.deletedAt)
-        throw new PlainError(`The account ${account.id} was deleted, so it can have no credit.`);
+        throw new PlainError(`The account ${account.id} was deleted, so it cannot be given credit.`);
       return creditView(grant(unit, user, days * DAY_SECONDS, cause), unit.now);
     }),
   );

@@ -43,9 +43,10 @@ export async function reconcile(
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
     if (config.sandbox && error instanceof Stripe.errors.StripeConnectionError)
       throw new PlainError(SANDBOX_OFF);
-    throw new PlainError(
-      `Asking Stripe failed: ${sentence(error.message)} What was fixed so far is kept; run \`reconcile\` again to continue.`,
-    );
+    const next = dryRun
+      ? 'Nothing was changed; try again.'
+      : 'What was fixed so far is kept; run `reconcile` again to continue.';
+    throw new PlainError(`Asking Stripe failed: ${sentence(error.message)} ${next}`);
   }
 }
 

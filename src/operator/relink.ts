@@ -79,12 +79,12 @@ const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A serve
 const mayPayTwice = (id: string): string =>
   `This account may pay twice: the first payment of ${id} could not be stopped. At Stripe, void its open invoice, or refund it if it has been paid; then cancel the subscription.`;
 
-/** The move is committed by then, and only its report waits. */
-const PATIENCE: Stripe.RequestOptions = { timeout: 5_000, maxNetworkRetries: 0 };
+/** Used after the commit: the operator waits only for the report, and a server tries again. */
+const AFTER_COMMIT: Stripe.RequestOptions = { timeout: 5_000, maxNetworkRetries: 0 };
 
 /** Closes a checkout at Stripe without waiting for the server's outbox, which tries again if this fails. */
 async function closeNow(stripe: Stripe | null, sessionId: string): Promise<boolean> {
-  if (stripe) await expire(stripe, sessionId, PATIENCE);
+  if (stripe) await expire(stripe, sessionId, AFTER_COMMIT);
   return stripe !== null;
 }
 
@@ -98,9 +98,9 @@ async function secondSubscriptions(db: Db, userId: string): Promise<string[]> {
 /** Ends a subscription whose first payment awaits the bank's approval. False when it may still be paid, or has been. */
 async function endNow(stripe: Stripe | null, id: string): Promise<boolean> {
   if (!stripe) return false;
-  const subscription = await unlessGone(() => stripe.subscriptions.retrieve(id, {}, PATIENCE));
+  const subscription = await unlessGone(() => stripe.subscriptions.retrieve(id, {}, AFTER_COMMIT));
   if (subscription?.status === 'incomplete')
-    return (await endFirstPayment(stripe, subscription, PATIENCE)) === 'ended';
+    return (await endFirstPayment(stripe, subscription, AFTER_COMMIT)) === 'ended';
   return subscription === null || isOver(subscription.status);
 }
 

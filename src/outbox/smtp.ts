@@ -81,7 +81,7 @@ function outcomeOf({ code = 'unknown', command, responseCode, response }: SmtpEr
     const status = code === 'EENVELOPE' ? 'failed' : 'again';
     return {
       status,
-      why: `${status === 'failed' ? 'The address cannot be used' : 'No mail server accepted it'}: ${code}.`,
+      why: `${status === 'failed' ? 'The address cannot be used' : 'The mail server could not be reached or did not answer'}: ${code}.`,
     };
   }
   const enhanced = /^\d{3}[ -](\d\.\d{1,3}\.\d{1,3})\b/.exec(response ?? '')?.[1];
