@@ -5,7 +5,7 @@ import { addSeconds, DAY_SECONDS } from '../instants.ts';
 /** Whether a user has paid features, until when, and why. Derived, never stored. */
 export interface Access {
   granted: boolean;
-  /** The end that is known now: of the period, the trial, the credit, or the subscription if it was canceled. */
+  /** When access ends, as far as is known now: with the period, the trial or the credit, or at a scheduled cancellation. */
   until: Date | null;
   reason: 'paid' | 'trial' | 'credit' | null;
 }

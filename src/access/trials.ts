@@ -45,7 +45,7 @@ function decide(tx: Unit, user: UserRow, subscription: Subscription): Subscripti
   const given = [...tx.rows.subscriptions.values()].filter(({ trialHash }) => trialHash !== null);
   if (byAnother > 0 || given.some((one) => isOfAnother(tx, user, one)))
     return { ...subscription, trialRefused: true };
-  // A second trial of the same account can only have been given by an operator, at Stripe.
+  // Only an operator gives an account a second trial: at Stripe, or by moving a customer here (`relink`).
   const again = held > 0 || given.some(({ trialHash }) => trialHash === user.emailHash);
   return again ? subscription : { ...subscription, trialHash: user.emailHash };
 }

@@ -57,8 +57,8 @@ export async function changeAddress(
 
 /**
  * Requests another address: a link is mailed there, and the address changes once the link proves it (design: rule 12).
- * Only one change is pending at a time. It reserves nothing, so a user may request an address that its present account
- * would lose to them. If the user enters the address that the account already has, this cancels a
+ * Only one change is pending at a time. It reserves nothing, so a user may request the address of an unclaimed
+ * account, which would lose it to them. If the user enters the address that the account already has, this cancels a
  * pending change.
  *
  * @param typed `tellOld`: whether an email may be sent to the current address

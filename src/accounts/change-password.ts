@@ -11,7 +11,8 @@ import { lockVerified, verifyUser } from './verified-user.ts';
  * this browser.
  *
  * @param typed the current password and the new one; `mail`: whether a confirmation may be mailed
- * @returns the new session's token, or null when the current password is wrong
+ * @returns the new session's token, or null when the current password is wrong, or the account was changed, deleted or
+ *   shut out meanwhile
  */
 export async function changePassword(
   db: Db,
@@ -38,7 +39,7 @@ export async function changePassword(
 }
 
 /**
- * Sets a new password, which works at once. This ends all sessions and cancels a pending change of address. It does not end
+ * Sets a new password and lifts a shut-out. This ends all sessions and cancels a pending change of address. It does not end
  * reset links; the caller must.
  *
  * @param tx must hold the user's lock

@@ -95,7 +95,8 @@ export async function cancelSubscriptions(
 }
 
 /**
- * Deletes an account, its checkout and its payloads, unless there is more to end at Stripe by now.
+ * Turns an account into a tombstone, deletes its checkout and thins its events' payloads, unless there is more to end at Stripe by
+ * now.
  *
  * @param user locked
  * @param ended what was ended at Stripe for it; null when there was nothing

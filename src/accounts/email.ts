@@ -14,7 +14,7 @@ const GMAIL: ReadonlySet<string> = new Set(['gmail.com', 'googlemail.com']);
 
 /**
  * Hashes an address so that all spellings of one person's address match: without +tags and, at Gmail, without
- * dots (design: rule 11). The key is created with the database and kept in it, so the hash can outlive the
+ * dots (design: rule 11). The key is created at its first use and kept in the database, so the hash can outlive the
  * address and reveals nothing by itself.
  *
  * @param email in lower case

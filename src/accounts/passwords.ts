@@ -36,7 +36,7 @@ export const newPassword = z.string().check((context) => {
   if (problem !== null) context.issues.push({ code: 'custom', message: problem, input: context.value });
 });
 
-/** A password to check. Longer ones than can be set are not worth hashing. */
+/** A password to check. No account has a longer one than `LONGEST`, so there is nothing to compare. */
 export const typedPassword = z.string().min(1).max(LONGEST);
 
 /** Too many passwords are waiting to be hashed. Trying again later can succeed. */

@@ -204,8 +204,10 @@ async function tryReset(
     // An account that was paid for is not emptied, even if we have not heard of the payment yet.
     const startsAfresh = found.startsAfresh && payments?.state !== 'paid';
     if (startsAfresh) {
+      // It was claimed when we looked, so nobody is shut out and Stripe was not asked.
+      if (!payments) return 'conflict';
       const checkout = await tx.checkout.findUnique({ where: { userId } });
-      if (!isSameCheckout(checkout, payments?.checkout)) return 'conflict';
+      if (!isSameCheckout(checkout, payments.checkout)) return 'conflict';
       await startAfresh(tx, user, typed.code);
     }
     await setPassword(tx, userId, typed.passwordHash, {

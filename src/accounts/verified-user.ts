@@ -44,8 +44,8 @@ export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Pr
 
 /**
  * Locks a user, unless the password was set or the account was deleted or shut out since the row was read (design: rule
- * 5). Each of these has ended the session. A hash that `lockVerified` renewed counts as a new password, too, because only a
- * comparison would tell: the user then has to log in again or send the form again.
+ * 5). Each of these has ended the session. A hash that `lockVerified` renewed also counts as a new
+ * password, because without the password the two cannot be told apart: the user has to log in or send the form again.
  *
  * @returns the locked row
  */
@@ -58,7 +58,7 @@ export async function lockUnchanged(tx: Tx, user: User): Promise<User | null> {
 /**
  * Runs work that requires the user's password, under the user's lock.
  *
- * @returns the result of `work`, or null when the password is wrong, or the account does not exist or is shut out
+ * @returns the result of `work`, or null when the password is wrong, there is no usable account, or it kept changing
  */
 export async function withPassword<T>(
   db: Db,
