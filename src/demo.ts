@@ -36,7 +36,7 @@ async function playStory(origin: string, movesClock: boolean): Promise<void> {
   say('Ben signs up. Ann', describe(await ann.me()));
 
   const checkout = await ben.post('/api/billing/checkout', { plan: 'monthly' });
-  say('Ben presses Upgrade. He is at', checkout.url);
+  say('Ben chooses the monthly plan. He is at', checkout.url);
   const back = await ben.post(checkout.url, { outcome: 'pay' });
   say('Ben pays. He is back at', back.url);
 

@@ -12,7 +12,7 @@ const registers = [registry];
 /** Seconds. A transaction may wait for 10 s and then run for 10 s. */
 const HANDLING_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20];
 
-/** Seconds, up to a week: Stripe retries a failed event for three days, and `reconcile` looks back further. */
+/** Seconds, up to a week: Stripe retries a failed event for three days, and it can be resent by hand later. */
 const LAG_BUCKETS = [
   1,
   2,
@@ -98,7 +98,7 @@ export const outboxQueued = new Counter({
 
 export const outboxTries = new Counter({
   name: 'tandem_outbox_tries_total',
-  help: 'Tries to send an email or to change something at Stripe, by kind and outcome: done, dropped because it was no longer true, to be tried again, or failed for good.',
+  help: 'Attempts to send an email or change something at Stripe, by kind and outcome: done, dropped (no longer needed or allowed), again (to be retried), failed (given up).',
   labelNames: ['kind', 'outcome'],
   registers,
 });

@@ -15,7 +15,7 @@ const [node = '', , program, ...args] = process.argv;
 if (program === 'server') v8.setFlagsFromString(HEAP_GROWTH);
 const folder = await compileIfStale().catch((error) => {
   process.stderr.write(
-    `dist/ is missing or out of date, and compiling failed: ${error.message.trim().replace(/\.?$/, '.')} Run npm ci as the owner of this folder.\n`,
+    `dist/ is missing or out of date, and compiling failed: ${error.message.trim().replace(/\.?$/, '.')} If you changed a source file, correct it. Otherwise run npm ci as the owner of this folder.\n`,
   );
   process.exit(1);
 });

@@ -5,8 +5,9 @@ import { setTimeout } from 'node:timers/promises';
 
 import { DriverAdapterError } from '@prisma/driver-adapter-utils';
 import type { FastifyInstance, LightMyRequestResponse } from 'fastify';
+import { Client } from 'pg';
 import { pino } from 'pino';
-import { describe, expect, inject, onTestFinished, test } from 'vitest';
+import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import { openDatabase } from '../src/db/open.ts';
 import { inTransaction, isBusyOrUnreachable, isUnreachable } from '../src/db/transaction.ts';
@@ -221,6 +222,28 @@ test.each([
     const error = new DriverAdapterError({ kind } as ConstructorParameters<typeof DriverAdapterError>[0]);
     expect(isBusyOrUnreachable(error)).toBe(busyOrUnreachable);
     expect(isUnreachable(error)).toBe(unreachable);
+  },
+);
+
+test.runIf(onPostgresql)(
+  'a connection that the network lost means that the database is unreachable',
+  async () => {
+    const server = await startTestServer();
+    const lost = Object.assign(new Error('read ETIMEDOUT'), {
+      code: 'ETIMEDOUT',
+      syscall: 'read',
+      errno: -110,
+    });
+    // The connection is open by now.
+    await server.db.user.count();
+    vi.spyOn(Client.prototype, 'query').mockImplementationOnce((...args: unknown[]) => {
+      const answer = args.at(-1);
+      if (typeof answer !== 'function') return Promise.reject(lost);
+      answer(lost);
+      return undefined;
+    });
+    const error: unknown = await server.db.user.count().catch((one: unknown) => one);
+    expect(isUnreachable(error)).toBe(true);
   },
 );
 

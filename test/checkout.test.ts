@@ -374,6 +374,21 @@ describe('Settings after a checkout', () => {
     expect(page).not.toContain(WAITING);
   });
 
+  test('Settings offers no plan in place of one that failed while Stripe cannot be asked about the next', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    await world.merchant.subscriptions.cancel(await subscribe(world, ann));
+    await deliverWaiting(world);
+    await world.db.subscription.updateMany({ data: { endReason: 'payment_failed' } });
+    const failed = 'because its payment failed';
+    expect(await settings(world, ann)).toContain(failed);
+    await subscribe(world, ann);
+    await world.sandbox.close();
+    const page = await settings(world, ann);
+    expect(page).toContain('We cannot ask Stripe right now whether you have just paid.');
+    expect(page).not.toContain(failed);
+  });
+
   test('Settings does not wait for a session that Stripe does not know', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');

@@ -211,7 +211,7 @@ describe('each invariant, broken alone, is found alone', () => {
       ...row,
       createdAt: START,
       status: 'queued',
-      error: 'The mail server could not be reached or did not answer: EDNS.',
+      error: 'The connection to the mail server failed: EDNS.',
     };
     await server.db.outboxItem.create({ data: { ...item, id: 'one' } });
     expect(await findings(server)).toEqual([]);
@@ -221,7 +221,7 @@ describe('each invariant, broken alone, is found alone', () => {
         check: 'outbox',
         row: 'OutboxItem one',
         problem:
-          'mail.password-changed failed for good: The mail server could not be reached or did not answer: EDNS. `mail-resend` tries it again',
+          'mail.password-changed failed for good: The connection to the mail server failed: EDNS. `mail-resend` tries it again',
       },
     ]);
   });

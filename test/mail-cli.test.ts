@@ -4,7 +4,7 @@ import { inTransaction } from '../src/db/transaction.ts';
 import { doctor } from '../src/operator/doctor.ts';
 import { mailResend } from '../src/operator/mail.ts';
 import { prune } from '../src/operator/prune.ts';
-import { takeDue } from '../src/outbox/items.ts';
+import { readOutboxState, takeDue } from '../src/outbox/items.ts';
 import { queueNow } from '../src/outbox/queue.ts';
 import type { NewItem } from '../src/outbox/queue.ts';
 import { commandContext } from './support/command-context.ts';
@@ -83,6 +83,7 @@ test('doctor names a mail that failed, until it was sent', async () => {
   });
 
   mailServer.refuse = () => null;
+  await server.db.outboxItem.update({ where: { id }, data: { createdAt: daysAfter(-9) } });
   const resent = await cli('mail-resend', id);
   expect(resent).toEqual({
     code: 0,
@@ -91,6 +92,7 @@ test('doctor names a mail that failed, until it was sent', async () => {
   });
   // The command's clock is the machine's.
   server.clock.now = new Date(Date.now() + 1_000);
+  expect((await readOutboxState(server.db, server.clock.now)).oldestSeconds).toBeLessThan(60);
   await sender.wake();
   expect(mailServer.mails.map(({ headers }) => headers.get('message-id'))).toEqual([`<${id}@tandem.test>`]);
   expect(await doctor(commandContext(server))).toMatchObject({ failed: false });

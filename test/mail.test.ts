@@ -127,7 +127,7 @@ describe('a mail server (design: rule 12)', () => {
     for (const { status, error } of await items()) {
       expect({ status, error }).toEqual({
         status: 'queued',
-        error: 'The mail server could not be reached or did not answer: ESOCKET.',
+        error: 'The connection to the mail server failed: ESOCKET.',
       });
     }
   });
@@ -154,7 +154,7 @@ describe('a mail server (design: rule 12)', () => {
       expect({ status, attempts, error }).toEqual({
         status: 'queued',
         attempts: 1,
-        error: 'The mail server could not be reached or did not answer: ESOCKET.',
+        error: 'The connection to the mail server failed: ESOCKET.',
       });
     }
 
@@ -274,7 +274,7 @@ describe('a mail server (design: rule 12)', () => {
     for (const { status, error } of await items()) {
       expect({ status, error }).toEqual({
         status: 'queued',
-        error: 'The mail server could not be reached or did not answer: ETIMEDOUT.',
+        error: 'The connection to the mail server failed: ETIMEDOUT.',
       });
     }
   });

@@ -223,7 +223,9 @@ test('the webhooks of a payment are lost, and reconcile finds what is missing', 
 
 test('webhooks lost while time passes are found at their time', async () => {
   const app = await startApp(await emptyFolder());
-  const { ben } = await twoFriends(app);
+  const { ann, ben } = await twoFriends(app);
+  // It expires after a day: everything is lost until the month is over.
+  await ann.upgrade();
   await ben.atPortal({ action: 'cancel_at_period_end' }, { action: 'lose_next' }, { action: 'pass_month' });
   expect(await ben.me()).toMatchObject({ tier: 'paid' });
   expect((await app.cli('reconcile')).code).toBe(0);

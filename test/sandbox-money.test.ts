@@ -298,7 +298,7 @@ test('actions that make no sense say so and change nothing', async () => {
       },
       'no subscription',
     ],
-    [() => acts.openDispute('pi_none'), 'no charge'],
+    [() => acts.openDispute('pi_none'), 'neither a charge'],
     [
       () => {
         acts.closeDispute('du_none', 'won');

@@ -1,4 +1,4 @@
-import { addSeconds, later, secondsBetween } from '../instants.ts';
+import { addSeconds, secondsBetween } from '../instants.ts';
 import { stackCredit } from './stack.ts';
 
 /** A user's credit: these two columns give what is left at any instant (design: rule 8). */
@@ -8,7 +8,10 @@ export interface CreditBalance {
    * user never had any.
    */
   creditUntil: Date | null;
-  /** When credit was put on hold, because the user pays; null while it runs. */
+  /**
+   * While the user pays, credit is on hold: since the hold began, or the latest grant or reversal after that, to which
+   * `creditUntil` then refers. Null while credit runs.
+   */
   creditHeldAt: Date | null;
 }
 
@@ -44,5 +47,5 @@ export function taken(balance: CreditBalance, at: Date, seconds: number): Credit
 function settled(balance: CreditBalance, at: Date): CreditBalance {
   if (balance.creditHeldAt === null) return balance;
   const creditUntil = balance.creditUntil && addSeconds(at, creditLeft(balance, at));
-  return { creditUntil, creditHeldAt: later(at, balance.creditHeldAt) };
+  return { creditUntil, creditHeldAt: at };
 }

@@ -93,8 +93,8 @@ async function loadLedgers(
 }
 
 /**
- * Counts in one statement for each user, which sees one state of the database: between two statements, another server
- * could give the trial to somebody else.
+ * One statement for each user makes both counts, so that both see the same state of the database: between two statements,
+ * another server could give the trial to somebody else.
  */
 async function loadTrials(tx: Tx, users: readonly string[], rows: Rows): Promise<[string, TrialsHad][]> {
   const had: [string, TrialsHad][] = [];

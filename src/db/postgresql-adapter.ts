@@ -52,7 +52,8 @@ const DRIVER_LOST = /^(Connection terminated|Client has encountered a connection
  *
  * - a transaction with an isolation level is a read-only snapshot, as on SQLite;
  * - a lock timeout counts as a write conflict and is retried, like a deadlock;
- * - a broken connection is always reported as ConnectionClosed;
+ * - a broken connection is reported as ConnectionClosed, unless it is a network error of its own (`NETWORK_DOWN` in
+ *   transaction.ts);
  * - COMMIT of a transaction with a failed statement is an error. PostgreSQL itself would answer with a silent
  *   ROLLBACK.
  *
@@ -198,6 +199,9 @@ function translate(error: unknown): unknown {
     if (!DRIVER_LOST.test(message)) return error;
     return new DriverAdapterError({ kind: 'ConnectionClosed', originalMessage: message });
   }
+  // Prisma's name for ETIMEDOUT: the network lost the connection.
+  if (error.cause.kind === 'SocketTimeout')
+    return new DriverAdapterError({ ...error.cause, kind: 'ConnectionClosed' });
   if (error.cause.kind !== 'postgres') return error;
   const { code, message } = error.cause;
   const original = { originalCode: code, originalMessage: message };

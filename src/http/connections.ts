@@ -6,13 +6,13 @@ import { onAbuse } from './cut-off.ts';
 import { networkOf } from './network.ts';
 
 /**
- * Limits the connections of each network and of all, on a server without a proxy in front. When there is no room for a
+ * Limits the connections of each network and in total, on a server without a proxy in front. When there is no room for a
  * new connection, one is closed:
  * 1. The oldest of the network that has the most, if it has more than its share: an equal part of all, but at least one. If
  *    two networks have equally many, the newcomer's own makes way. A connection with a complete request whose answer has
  *    not begun stays.
- * 2. Otherwise the oldest of all without a request under way (it is incomplete, or its answer is sent), if it is older
- *    than `patienceMs`.
+ * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (its request is incomplete, or the answer
+ *    is sent), if it is older than `patienceMs`.
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then, Node
  * has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections beyond its

@@ -18,6 +18,10 @@ const FLASHES = {
   'address-changed': { kind: 'success', text: 'Your email address has been changed.' },
   'address-proven': { kind: 'success', text: 'Your email address is confirmed.' },
   'address-kept': { kind: 'success', text: 'Your address has not changed.' },
+  'change-cancelled': {
+    kind: 'success',
+    text: 'Your address has not changed, and your pending change of address was cancelled.',
+  },
   'change-mailed': {
     kind: 'info',
     text: 'We sent a link to your new address. The change takes effect once you confirm it there.',
@@ -50,10 +54,6 @@ const FLASHES = {
     text: 'You have been logged out everywhere else. This browser stays logged in.',
   },
   'own-link': { kind: 'info', text: 'This is your own link. Share it with a friend.' },
-  'unknown-code': {
-    kind: 'info',
-    text: 'We do not know this invitation code. Ask your friend for the link again, or continue without it.',
-  },
   'no-checkout': {
     kind: 'error',
     text: 'You are logged in, but the payment page could not be opened. Please choose your plan again.',

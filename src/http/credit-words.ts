@@ -6,12 +6,13 @@ import type { Notice } from './page.ts';
 /** Turns credit ledger entries since the user's last visit into notices for the next page. */
 export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
   const reversedAtOnce = entries.filter((entry) => wasReversedAtOnce(entry, entries));
-  const isNew = ({ kind, referralId }: ToldEntry): boolean =>
-    kind === 'restoration' && reversedAtOnce.some((entry) => entry.referralId === referralId);
-  // Its grant is not shown, so a restoration since the same visit is shown as a grant.
-  const real = entries
-    .filter((entry) => !reversedAtOnce.includes(entry))
-    .map((entry) => (isNew(entry) ? { ...entry, kind: 'grant' as const } : entry));
+  const real = entries.filter((entry) => !reversedAtOnce.includes(entry));
+  // Their grant is not shown, so their first restoration since the same visit is shown as a grant.
+  for (const { referralId } of reversedAtOnce.filter(({ kind }) => kind === 'grant')) {
+    const index = real.findIndex((entry) => entry.kind === 'restoration' && entry.referralId === referralId);
+    const restoration = real[index];
+    if (restoration) real[index] = { ...restoration, kind: 'grant' };
+  }
   const of = (kind: string, side: ToldEntry['side']): ToldEntry[] =>
     real.filter((entry) => entry.kind === kind && entry.side === side);
   const sum = (some: readonly ToldEntry[]): string =>
@@ -22,7 +23,8 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
   };
 
   const friends = of('grant', 'referrer');
-  const whose = friends.length === 1 ? 'A friend of yours' : `${friends.length} friends of yours`;
+  const count = countReferrals(friends);
+  const whose = count === 1 ? 'A friend of yours' : `${count} friends of yours`;
   add('success', friends, (days) => `${whose} made a first payment: you got ${days}.`);
   add(
     'success',

@@ -22,8 +22,6 @@ export function invitationRoute(app: FastifyInstance, context: AppContext): void
   // A wildcard, because a pasted link can have a slash or other text after its code.
   app.get<{ Params: { '*': string } }>('/r/*', async (request, reply) => {
     await followInvitation(context, request, reply, request.params['*']);
-    // An unknown `?ref=` is passed over: other sites add one of their own to links.
-    if (!request.user && request.invitationCode === null) request.flash = 'unknown-code';
     if (request.flash) setFlash(request, reply, request.flash);
     return reply.redirect('/pricing', 303);
   });

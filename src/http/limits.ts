@@ -15,7 +15,8 @@ const WINDOW_SECONDS = 10 * 60;
 
 /**
  * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). An IPv6 site (a /48) contains 65,536
- * of those, so it has its own limits for what hashes a password or asks Stripe.
+ * of those, so it has its own limits for what hashes a password or asks Stripe. A reset and a proof, which need a link that
+ * works, have none.
  */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
@@ -191,10 +192,12 @@ function ipv6SiteOf(ip: string): string | null {
 /**
  * Counts one try against a limit by account, and for one in VISIT_STRIPE against the network's. Sets Retry-After and returns
  * false when none is left. Visitors who are not logged in have no limit here.
+ *
+ * @param reply null when the request is answered all the same
  */
 export async function takeForAccount(
   request: FastifyRequest,
-  reply: FastifyReply,
+  reply: FastifyReply | null,
   name: LimitName & `${string}OfAccount`,
 ): Promise<boolean> {
   if (request.user === null) return true;
@@ -243,7 +246,7 @@ export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyR
  * A point is taken from each limit before the comparison and given back unless it failed. Concurrent tries
  * therefore get no further than sequential ones. A try refused here does not count.
  *
- * @param reply gets Retry-After when no tries are left
+ * @param reply gets Retry-After when no tries are left; null when the answer does not say so
  * @param email the account's address in lower case, whether or not the account exists
  * @param compare compares the password and does what the right one allows
  * @param isFailure whether the result of `compare` means a wrong password
@@ -251,7 +254,7 @@ export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyR
  */
 export async function tryPassword<T>(
   request: FastifyRequest,
-  reply: FastifyReply,
+  reply: FastifyReply | null,
   email: string,
   compare: () => Promise<T>,
   isFailure: (outcome: T) => boolean,

@@ -53,8 +53,8 @@ function refuseManyHeaders(app: FastifyInstance, most: number): void {
 }
 
 /**
- * For a server behind a proxy: limits the requests of one network, and of all, whose bodies have not arrived when their
- * turn has come. Each holds a connection. Call it after `boundRequestsUnderWay`, because a request that waits there is
+ * For a server behind a proxy: limits how many requests may be incomplete when their turn has come, of each network and in
+ * total. Each holds a connection. Call it after `boundRequestsUnderWay`, because a request that waits there is
  * not read meanwhile.
  */
 export function boundIncompleteRequests(

@@ -23,8 +23,8 @@ const TOO_MANY_WAITING = new HttpError(
  * somebody else waits for seconds.
  *
  * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
- * holds up others. Only those that just read count in all: others have limits of their own, and can wait long for a body
- * or for a password to be hashed. Webhooks do not count, because Stripe's events come in bursts. Requests that ask for the
+ * holds up others. Only requests that just read count towards the total: others have limits of their own, and can wait
+ * long for a body or for a password to be hashed. Webhooks do not count, because Stripe's events come in bursts. Requests that ask for the
  * state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them waiting.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, { requests, patienceMs }: Bounds): void {

@@ -57,7 +57,10 @@ const WEBHOOK = {
     400: json('The signature is missing, wrong or too old, or the body is not an event.', webhookError),
     413: json('The body is larger than 1 MiB.', webhookError),
     431: json('The request has too many headers.', webhookError),
-    500: json('Handling the event failed, and nothing is kept but the event and its error.', webhookError),
+    500: json(
+      'Handling the event failed. Nothing is kept except, if possible, the event and its error.',
+      webhookError,
+    ),
     503: json(
       'No secret is set, the database is not available, or there is too much to do. If there is a Retry-After header, send it again after that many seconds.',
       webhookError,

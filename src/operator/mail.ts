@@ -109,6 +109,8 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
       data: {
         status: 'queued',
         dueAt: tx.now,
+        // It waits from now on: the operator is told of what has waited for long.
+        ...(item.status !== 'queued' && { createdAt: tx.now }),
         attempts: 0,
         endedAt: null,
         error: null,

@@ -79,7 +79,7 @@ const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A serve
 const mayPayTwice = (id: string): string =>
   `This account may pay twice: the first payment of ${id} could not be stopped. At Stripe, void its open invoice, or refund it if it has been paid; then cancel the subscription.`;
 
-/** Used after the commit: the operator waits only for the report, and a server tries again. */
+/** Used after the commit, while the operator waits. A server retries what is queued; the report names the rest. */
 const AFTER_COMMIT: Stripe.RequestOptions = { timeout: 5_000, maxNetworkRetries: 0 };
 
 /** Closes a checkout at Stripe without waiting for the server's outbox, which tries again if this fails. */

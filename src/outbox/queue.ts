@@ -15,8 +15,8 @@ export type NewItem = OutboxWork & {
   /** Null for mail to the operator. */
   userId: string | null;
   /**
-   * Set when something is derived from the id, or when the item must be queued only once (`idOnce`). Random
-   * by default.
+   * Set when something is derived from the id, or when the item must be queued only once (`idOnce`). By default a new id;
+   * these are in the order of queueing.
    */
   id?: string;
   /**

@@ -6,7 +6,8 @@ import type { Outcome } from './items.ts';
 /**
  * Sends one email. The mail server's answer is an outcome, not an error.
  *
- * @throws Error when something is wrong on our side, or the signal ended the attempt
+ * @returns `again`, among others, when the signal ended the attempt
+ * @throws Error when it fails without an SMTP error: something is wrong on our side
  */
 export type SendMail = (mail: Mail, signal: AbortSignal) => Promise<Outcome>;
 
@@ -81,7 +82,7 @@ function outcomeOf({ code = 'unknown', command, responseCode, response }: SmtpEr
     const status = code === 'EENVELOPE' ? 'failed' : 'again';
     return {
       status,
-      why: `${status === 'failed' ? 'The address cannot be used' : 'The mail server could not be reached or did not answer'}: ${code}.`,
+      why: `${status === 'failed' ? 'The address cannot be used' : 'The connection to the mail server failed'}: ${code}.`,
     };
   }
   const enhanced = /^\d{3}[ -](\d\.\d{1,3}\.\d{1,3})\b/.exec(response ?? '')?.[1];

@@ -14,7 +14,7 @@ export const RESERVED_FOR_SECURITY = 2;
 /**
  * Decides whether to drop an email because what it says is no longer true or no longer wanted.
  *
- * @param item its address is fixed when queued, for an email that must not follow a change of address; otherwise null
+ * @param item `address`: the recipient that was fixed when the email was queued; null for the account's address as it is
  * @param facts as they are now
  * @returns the reason, for the operator; null when the email is to be sent
  */
@@ -28,7 +28,8 @@ export function whyDrop(
   if (address === null && (user?.email ?? null) === null) return 'There is no address to send it to.';
   if (work.kind === 'mail.operator' || work.kind === 'mail.account-deleted') return null;
   if (!user) return 'There is no such account.';
-  // A change of address is still reported to the old one. A reset link can be for a newer account with the address.
+  // Sent even if the account was deleted since: the notice to a former address, and a reset link, which passes to the next
+  // account that signs up with the address (reset-links-of-address.ts).
   const outlives = work.kind === 'mail.address-changed' || work.kind === 'mail.reset-password';
   if (user.deletedAt && !outlives) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';

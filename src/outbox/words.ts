@@ -128,14 +128,14 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     paragraphs: [
       isChange
         ? `You asked to change the address of your ${brand} account to this one. Confirm that the address is yours, and the change takes effect.`
-        : `You signed up for ${brand} with this address. Confirm that it is yours, so that nobody else can take the account over.`,
+        : `This is the address of a ${brand} account. Confirm that it is yours, so that nobody else can take the account over.`,
     ],
     button: { label: 'Confirm this address', url: link ?? '' },
     after: [
       'The link works for three days.',
       isChange
         ? 'If you did not ask for this, ignore this email. Confirming gives this address to the account that asked for it, and deletes any account that somebody opened with this address but never confirmed or paid for.'
-        : 'If you did not sign up yourself, do not confirm: somebody else did, with your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page: that removes everything that somebody else put into it.',
+        : 'If this is not your account, do not confirm: somebody else used your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page: that removes everything that somebody else put into it.',
     ],
   }),
   'mail.reset-password': (_data, { brand, link }) => ({

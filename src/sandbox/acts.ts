@@ -32,8 +32,7 @@ export interface Acts {
    *   With `incomplete` the bank asks for authentication: the subscription waits for `retryPayment` or another
    *   `pay`, and the session stays open. `percentOff` applies a promotion code to the first payment, in
    *   percent.
-   * @returns `paid`: whether money moved or nothing was due. `subscription`: its id, or null if there is none
-   *   yet.
+   * @returns `paid`: whether money moved or nothing was due. `subscription`: its id.
    */
   pay: (
     sessionId: string,
@@ -133,7 +132,7 @@ export function createActs(context: Context): Acts {
       const intent = state.paymentIntents.get(id);
       const charge: Charge | undefined = state.charges.get(intent?.latest_charge ?? id);
       if (charge === undefined) {
-        throw new Refusal(`There is no charge ${id}, or none was made for it.`);
+        throw new Refusal(`${id} is neither a charge nor a payment intent that has one.`);
       }
       const { dispute, events } = openDispute(state, charge, cause());
       void context.publish(events);

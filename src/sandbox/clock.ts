@@ -5,16 +5,22 @@ import { DAY, toEpoch } from './time.ts';
 
 /**
  * Moves the clock forward, and with it the server's. It goes day by day, so that the server does at the right
- * time what falls due on the way, such as a reminder a week before free days end.
+ * time what falls due on the way, such as a reminder a week before free days end. If the next webhooks are to be lost, all
+ * that fall due on the way are.
  *
  * @param until epoch seconds; nothing happens when that is now or past
  */
 export async function moveClock(context: Context, until: number): Promise<void> {
   const { state, options, now, publish } = context;
+  const { losesNext } = state;
+  let wasUsed = false;
   while (toEpoch(now()) < until) {
     const next = Math.min(toEpoch(now()) + DAY, until);
     state.aheadMs += next * 1000 - now().getTime();
     await inTime(publish(runDue(state, next)));
+    wasUsed ||= losesNext !== state.losesNext;
+    state.losesNext = losesNext;
     await options.timePassed?.();
   }
+  state.losesNext &&= !wasUsed;
 }

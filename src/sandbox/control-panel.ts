@@ -88,7 +88,7 @@ export function serveControlPanel(app: FastifyInstance, context: Context): void 
  * Describes the panel for its view: the controls for time, the bank, the seller and the network.
  *
  * @param here the path that its forms are sent to
- * @param customer whose plan, card and payments it is about; null on the panel's own page
+ * @param customer whose plan, card and payments it is about; null on the panel's own page, and on a checkout
  * @param more buttons of the bank, which the calling page handles
  */
 export function panelOf(
@@ -206,14 +206,13 @@ function bankActs(context: Context, customer: string | null): Act[] {
   const dispute = lastDispute(state, known.id);
   for (const outcome of ['lost', 'won'] as const) {
     if (dispute !== undefined && canBecome(dispute, outcome)) {
-      // The money went back when the dispute was lost, and stays there during an appeal.
+      // The customer got the money when the dispute was lost, and keeps it during an appeal.
       const isGone = dispute.status !== 'needs_response';
       const won = isGone ? 'the seller gets the money back' : 'the seller keeps the money';
-      const lost = isGone ? 'nothing changes' : 'the money goes back';
-      const side = outcome === 'won' ? won : lost;
+      const lost = isGone ? 'nothing changes' : 'the customer gets the money back';
       acts.push({
         action: `dispute_${outcome}`,
-        label: `Close the dispute as ${outcome}: ${side}`,
+        label: `The dispute is ${outcome}: ${outcome === 'won' ? won : lost}`,
         act: () => publishInTime(context, closeDispute(dispute, outcome, byPerson(context))),
       });
     }

@@ -190,8 +190,6 @@ function describeInvoice(state: State, invoice: Invoice): object {
   const words = { draft: 'Upcoming', open: 'Open', paid: 'Paid', void: 'Void', uncollectible: 'Not paid' };
   const refunded = charge?.refunded ? 'Refunded' : 'Partly refunded';
   return {
-    id: invoice.id,
-    number: invoice.number,
     date: day(invoice.created),
     amount: formatMoney(invoice.amount_due, invoice.currency),
     what: line?.description ?? '',

@@ -79,7 +79,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const save = saverOf(state, options);
   const deliveries = createDeliveries({ ...options, now }, state, save);
   const { hold, waiting, send, drop } = deliveries;
-  // Tests keep no state file and let time pass themselves.
+  // Without a state file, as in most tests, due things happen only when `acts.advance` is called.
   const timePasses = stateFile !== undefined;
   let url = '';
   let listening = false;
@@ -91,7 +91,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     baseUrl: () => url,
     save,
     publish(events) {
-      // Events caused by the server's own API requests are delivered, and do not use up `losesNext`.
+      // Events caused by an API request of the server are delivered, and do not use up `losesNext`.
       const areLost = state.losesNext && events.some(({ request }) => request.id === null);
       state.losesNext &&= !areLost;
       for (const event of events) {

@@ -25,7 +25,7 @@ export interface Due {
 
 /**
  * Makes everything happen that is due: trials end, plans renew or end, payments are retried, and checkouts
- * and unpaid subscriptions expire.
+ * and incomplete subscriptions expire.
  *
  * @param now epoch seconds, inclusive
  * @returns the events in order of time, each dated at the second it was due
@@ -39,7 +39,7 @@ export function runDue(state: State, now: number): StripeEvent[] {
   return events;
 }
 
-/** Returns what happens next to a subscription; undefined when it has ended. */
+/** Returns what happens next to a subscription; undefined when nothing is due, because it has ended or is unpaid. */
 export function nextOf(state: State, subscription: Subscription): Due | undefined {
   return first([
     ...invoicesOf(state, subscription).flatMap((one) => dueOfInvoice(state, one)),

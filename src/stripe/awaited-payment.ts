@@ -5,7 +5,7 @@ import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
 import { isUnderWay } from './checkout.ts';
 
-/** A webhook usually arrives within seconds. After this many seconds, Settings stops telling the user to wait. */
+/** A webhook usually arrives within seconds. After this many seconds, Settings stops reloading itself and says what to do. */
 const PATIENCE_SECONDS = 120;
 
 /** How long Stripe may take to answer while a page waits, ms. */
@@ -13,15 +13,14 @@ const TIMEOUT_MS = 5_000;
 
 /**
  * `none`: no payment is awaited. `waiting`: a payment was made and its webhook is still to come. `late`: the same,
- * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or the
- * limit of such questions is reached.
+ * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or the rate limit for asking it is reached.
  */
 export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';
 
 /**
  * Asks Stripe about a user's last checkout, because only Stripe knows of a payment before its webhook arrives.
  *
- * @param parts the database, and Stripe; null when no key is configured. `mayAsk` counts one question; false when
+ * @param parts `stripe` is null when no key is configured; `mayAsk` takes one request from the rate limit, and is false when
  *   none is left
  * @param subscriptions the user's subscriptions that we know
  */

@@ -20,7 +20,7 @@ export interface BillingContext {
 /**
  * The user's customer at Stripe, created and linked if there is none. https://docs.stripe.com/api/customers/create
  *
- * @param checkoutId two tabs in one checkout get one customer
+ * @param checkoutId makes the idempotency key, so that two tabs with the same checkout get one customer
  * @returns Stripe's id of the customer
  * @throws StripeError when Stripe refuses or cannot be reached
  */

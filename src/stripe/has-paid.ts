@@ -4,10 +4,10 @@ import type { Db } from '../db/transaction.ts';
 import { unlessGone } from './missing.ts';
 
 /**
- * Asks Stripe whether a user ever paid: their payment's webhook may be still to come.
+ * Asks Stripe whether a user ever paid, because the webhook of their payment may not have arrived yet.
  * https://docs.stripe.com/api/invoices/list
  *
- * @param parts the database, and Stripe; null when no key is configured
+ * @param parts `stripe` is null when no key is configured
  * @throws StripeError when Stripe cannot be reached, or a customer exists only in its other mode
  */
 export async function hasPaidAtStripe(

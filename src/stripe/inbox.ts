@@ -38,15 +38,16 @@ export class RecordedFailure extends Error {
   override name = 'RecordedFailure';
 }
 
-const ASKING = 'Two snapshots have the same second, and Stripe has not yet said which one is current.';
+const ASKING =
+  'Two snapshots were created in the same second, and Stripe has not yet said which one is current.';
 
 /** How many transactions may run concurrently; more would only wait for each other. */
 const BATCHES_AT_ONCE = { sqlite: 1, postgresql: 4 };
 
 /**
  * Handles events in batches: all events that wait for a transaction share the next one. They are claimed, loaded,
- * decided one by one in memory and written, with a number of statements that does not depend on the size of the
- * batch, except for those of `decideAll` and one for each event of a deleted account. A failing event does not affect the
+ * decided one by one in memory and written. The number of statements does not depend on the size of the batch, apart from
+ * the exceptions named at `decideAll` and one statement for each event of a deleted account. A failing event does not affect the
  * others. If a statement fails, each event is tried alone. If the database is busy or unreachable, the whole batch is
  * rejected. (On SQLite, `inTransaction` then groups a batch with other transactions, such as sign-ups.)
  *

@@ -92,7 +92,7 @@ test('the story in two browsers and a mailbox: sign up, prove, invite, pay, rese
   expect(await ann.locator('pre').innerText()).toContain('That payment was refunded.');
 
   // The reader of the email can unsubscribe without logging in.
-  const unsubscribe = await ann.getByRole('link', { name: 'one click' }).getAttribute('href');
+  const unsubscribe = await ann.getByRole('link', { name: 'Unsubscribe', exact: true }).getAttribute('href');
   const stranger = await openPage(site);
   await stranger.goto(unsubscribe ?? '');
   await stranger.getByRole('button', { name: 'Turn mail off' }).click();

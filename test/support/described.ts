@@ -54,7 +54,7 @@ export function differenceFrom(
   const operation = path === undefined ? undefined : document.paths[path]?.[method];
   const type = headers['content-type']?.toString().split(';')[0];
   if (path === undefined || !operation) {
-    // An unknown path: any path of the API has the same errors.
+    // The document does not list this path or method, so only an error is right.
     return statusCode >= 400 ? null : 'The document has no such path.';
   }
   const described = operation.responses?.[statusCode];

@@ -46,8 +46,9 @@ export async function addPeople(databaseUrl: string, count: number): Promise<str
 }
 
 /**
- * Stripe's events about one buyer, in the order of their delivery: a purchase (in any order) and perhaps a renewal, a
- * refund, a dispute that is lost or won after all, and the end. All happened in the last minutes, a second apart.
+ * Stripe's events about one buyer, in the order of their delivery: a purchase (its events in any order), then perhaps
+ * renewals, a refund that may fail, a lost dispute that may be won later, and the end. They happened in the last five minutes,
+ * each step a second after the one before.
  */
 export function purchaseEvents(draw: Draw, userId: string): StripeEvent[] {
   const stripe = buyer(userId);

@@ -4,8 +4,8 @@ import { DAY } from './server.ts';
 import type { Person, TestServer } from './server.ts';
 
 /**
- * Gives a new account many friends who signed up and paid one second after the other, starting at `from`. Writes only
- * the referrer's rows.
+ * Gives a new account many converted referrals, one second apart, starting at `from`. The friends get user rows, but no
+ * credit and nothing at Stripe.
  */
 export async function giveConversions(
   { db }: TestServer,

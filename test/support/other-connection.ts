@@ -118,9 +118,9 @@ async function addTrigger(
   };
 }
 
-/** Another process that writes; lifted, it commits. */
+/** Another process in the middle of a write; `lift` commits it. */
 interface Writer extends Obstacle {
-  /** Waits until a statement of the server under test, in this process, waits for the other one. */
+  /** Waits until that write blocks a statement of the server under test, which is in this process. */
   blocks: () => Promise<void>;
 }
 
@@ -169,8 +169,8 @@ function watchForBusy(): () => boolean {
 }
 
 /**
- * @param databaseUrl the URL of a database
- * @returns the same with a short lock timeout, so that tests need not wait long
+ * Gives the URL of a PostgreSQL database a lock timeout of 100 ms, so that tests need not wait long. SQLite has no such
+ * setting.
  */
 export function impatient(databaseUrl: string): string {
   return databaseUrl.startsWith('file:') ? databaseUrl : `${databaseUrl}?lock_timeout=100`;

@@ -65,8 +65,8 @@ export const SIDE_BY_SIDE = inject('engine') === 'postgresql';
 export type Point = [write: string, table: string, when?: string];
 
 /**
- * Starts one request, stops it before a write, starts another on the second server until it waits for the first one's
- * lock, and lets both go. On SQLite both are only started at once, because one always waits for the other's end.
+ * Starts `held`, stops it before a write, starts `meanwhile`, waits until that is blocked by the lock of the first, and lets
+ * both continue. On SQLite it only starts both at once, because there one transaction always waits for the other to end.
  *
  * @returns the status of both answers
  */

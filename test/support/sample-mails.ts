@@ -70,7 +70,7 @@ export const MAILS: [
     'mail.prove-address',
     (letterhead) => mailOf(letterhead, { kind: 'mail.prove-address', data: null }),
     'Confirm your email address for Tandem & Co',
-    ['You signed up for Tandem & Co with this address.', 'The link works for three days.'],
+    ['This is the address of a Tandem & Co account.', 'The link works for three days.'],
     LINK,
   ],
   [

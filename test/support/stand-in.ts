@@ -98,7 +98,7 @@ export function paymentOf({ sandbox }: World, subscription: string, which = 0): 
   return payment?.payment.payment_intent ?? '';
 }
 
-/** Makes the next voiding of a first invoice fail, as while its bank is about to approve it. */
+/** Makes the next attempt to void an invoice fail, as it does while the bank still decides on the payment. */
 export function letBankDecide(world: World): void {
   const stillOpen = new Stripe.errors.StripeInvalidRequestError({ type: 'invalid_request_error' });
   vi.spyOn(clientOf(world).invoices, 'voidInvoice').mockRejectedValueOnce(stillOpen);

@@ -7,7 +7,7 @@ import { signedPost } from './server.ts';
 /** How many events are under way at a time. */
 const IN_FLIGHT = 16;
 
-/** One attempt in this many repeats an acknowledged event. */
+/** One event in this many is sent again after it was acknowledged. */
 const REPEATED = 10;
 
 /** Retry delay, ms. */
@@ -83,9 +83,9 @@ export function startDeliveries(
       tries += 1;
       if (kind === '200') {
         if (known && outcome !== 'duplicate')
-          surprises.push(`${event.id}, acknowledged before, was ${outcome}`);
+          surprises.push(`${event.id} was sent again and answered ${outcome}, not duplicate`);
         if (!known && tries === 1 && outcome === 'duplicate')
-          surprises.push(`${event.id} was new, and a duplicate`);
+          surprises.push(`${event.id} was called a duplicate at its first delivery`);
         acknowledged.add(event.id);
         awaited.get(acknowledged.size)?.();
         return;

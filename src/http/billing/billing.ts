@@ -150,7 +150,7 @@ export async function continueToPlan(
   if (!plan || !session) return reply.redirect('/settings', 303);
   request.user = session.user;
   try {
-    if (await takeForAccount(request, reply, 'checkoutsOfAccount'))
+    if (await takeForAccount(request, null, 'checkoutsOfAccount'))
       return await reply.redirect(await checkoutUrl(context, session.user, plan), 303);
   } catch (error) {
     if (error === PAYMENT_PENDING) {

@@ -65,7 +65,7 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
       user &&
       (await tryPassword(
         request,
-        reply,
+        null,
         user.email ?? '',
         () => checkPassword(user.passwordHash, typed),
         (outcome) => outcome === 'wrong',

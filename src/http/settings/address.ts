@@ -4,7 +4,7 @@ import * as z from 'zod';
 import { changeAddress, mailProofAgain, requestAddressChange } from '../../accounts/change-address.ts';
 import { emailAddress } from '../../accounts/email.ts';
 import { typedPassword } from '../../accounts/passwords.ts';
-import { addressToProve } from '../../outbox/links.ts';
+import { addressToProve, pendingAddress } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
@@ -64,7 +64,8 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
     if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_ATTEMPTS });
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address already has an account.' });
-    setFlash(request, reply, keeps ? 'address-kept' : byMail ? 'change-mailed' : 'address-changed');
+    const kept = pendingAddress(user, now()) === null ? 'address-kept' : 'change-cancelled';
+    setFlash(request, reply, keeps ? kept : byMail ? 'change-mailed' : 'address-changed');
     return reply.redirect('/settings', 303);
   });
 

@@ -26,7 +26,7 @@ import { qrCode } from './qr-code.ts';
 /** While waiting for the webhook of a payment, Settings reloads after this long, s. */
 const REFRESH_SECONDS = 3;
 
-/** Lines shown of each list, newest first. The export contains all invitations, and every credit entry without what was spent. */
+/** Lines shown of each list, newest first. The export contains all invitations, and all credit entries, but no lines for days that were used. */
 const LISTED = 50;
 
 const THANKS: Notice = {
@@ -79,11 +79,8 @@ export async function sendSettings(
     creditHistory: await creditHistory(db, user, at),
     qrCode: await qrCode(me.referral.url),
     awaited,
-    // While another payment is on its way, nobody should pay twice.
-    trouble:
-      awaited === 'waiting' || awaited === 'late'
-        ? null
-        : troubleOf(subscriptions, user, config.stripe.prices, at),
+    // While another payment may be on its way, do not invite a second one.
+    trouble: awaited === 'none' ? troubleOf(subscriptions, user, config.stripe.prices, at) : null,
     ...(awaited === 'waiting' && { refreshSeconds: REFRESH_SECONDS }),
     ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
     mail: config.mail && { toProve: addressToProve(user, at), isOff: user.mailOff },

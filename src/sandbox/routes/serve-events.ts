@@ -2,6 +2,7 @@ import { badRequest } from '../api-error.ts';
 import { page } from '../lists.ts';
 import { asParams } from '../params.ts';
 import type { Context } from '../sandbox-context.ts';
+import { find } from './routes.ts';
 import type { Routes } from './routes.ts';
 
 /** The most types in one request. */
@@ -19,4 +20,6 @@ export function serveEvents({ get }: Routes, { state }: Context): void {
     );
     return page(listed, params, '/v1/events');
   });
+
+  get('/events/:id', ({ id }) => find(state.events, id, 'event'));
 }

@@ -14,7 +14,8 @@ const MAX_AMOUNT = 99_999_999;
 
 /**
  * Invoices, payments, refunds and disputes: https://docs.stripe.com/api/invoices,
- * https://docs.stripe.com/api/invoice-payment, https://docs.stripe.com/api/charges,
+ * https://docs.stripe.com/api/invoice-payment, https://docs.stripe.com/api/payment_intents,
+ * https://docs.stripe.com/api/charges,
  * https://docs.stripe.com/api/refunds and https://docs.stripe.com/api/disputes
  */
 export function servePayments({ get, post }: Routes, context: Context): void {
@@ -41,6 +42,8 @@ export function servePayments({ get, post }: Routes, context: Context): void {
   get('/invoice_payments', ({ params }) =>
     page(state.invoicePayments.values(), params, '/v1/invoice_payments', { status: (one) => one.status }),
   );
+
+  get('/payment_intents/:id', ({ id }) => find(state.paymentIntents, id, 'payment_intent'));
 
   get('/charges/:id', ({ id }) => find(state.charges, id, 'charge'));
 

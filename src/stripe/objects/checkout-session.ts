@@ -51,7 +51,8 @@ const NO_USER = 'the checkout session names none of our users';
 
 /**
  * `checkout.session.completed`, `async_payment_succeeded` and `async_payment_failed`: links the customer to the user,
- * which applies all facts that waited for the link. A bank debit, pending or not, needs a paid invoice as proof.
+ * which applies all facts that waited for the link. A bank debit, pending or not, needs a paid invoice as proof; one in a
+ * checkout that names none of our users is not noticed until its invoice fails.
  */
 export const onCheckoutCompleted: EventHandler = (event) => {
   const { customerId, subscriptionId, userReferences, unpaid } = readCheckoutSession(event.object);
@@ -73,9 +74,9 @@ export const onCheckoutCompleted: EventHandler = (event) => {
 
       if (subscriptionId !== null && (unpaid || event.type !== 'checkout.session.completed')) {
         const subscription = ensureSubscription(tx, subscriptionId, customerId);
-        const underWay = { ...subscription, checkoutUnpaid: true };
-        tx.rows.subscriptions.set(subscriptionId, underWay);
-        refreshProof(tx, underWay, event.created);
+        const byDebit = { ...subscription, checkoutUnpaid: true };
+        tx.rows.subscriptions.set(subscriptionId, byDebit);
+        refreshProof(tx, byDebit, event.created);
       }
       follow(tx, user.id, causeOf(event), true);
       return OK;

@@ -56,7 +56,7 @@ export const onDisputeChanged: EventHandler = (event) => {
     apply: (tx) => {
       const payment = ensurePayment(tx, paymentId);
       if (!storeDispute(tx, paymentId, dispute, event.created)) {
-        return ignored('a later snapshot of the dispute is already known');
+        return ignored('this or a later snapshot of the dispute is already known');
       }
       followMoney(tx, payment, causeOf(event));
       return OK;

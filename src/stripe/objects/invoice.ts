@@ -80,9 +80,9 @@ export function readInvoice(object: unknown): InvoiceFacts {
 }
 
 /**
- * `invoice.paid`: the proof of payment where being active is not enough; a first invoice of zero is the sign that
- * nothing was paid. Stored even before the subscription or the user is known. A renewal changes nothing, unless all
- * earlier invoices went back.
+ * `invoice.paid`: proves payment where being active is not enough. A first invoice of zero shows that nothing was paid.
+ * Stored even before the subscription or the user is known. A renewal changes nothing, unless the referral is reversed or
+ * the invoice's own payment was refunded or disputed.
  */
 export const onInvoicePaid: EventHandler = (event) => {
   const invoice = readInvoice(event.object);
@@ -159,7 +159,7 @@ export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
  */
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
-/** Queues the email about one failed attempt, once. Returns whether there is anybody to tell. */
+/** Queues the email about one failed attempt, once. Returns false when none is due. */
 function tellPaymentFailed(tx: Unit, invoice: InvoiceFacts, failedAt: Date): boolean {
   const { id: invoiceId, customerId, subscriptionId, attempts, nextAttemptAt } = invoice;
   const { users, customers, subscriptions } = tx.rows;

@@ -64,7 +64,7 @@ export const onRefundChanged: EventHandler = (event) => {
     wants: { payments: [paymentId], moneyBack: [paymentId] },
     apply: (tx) => {
       const payment = storeFailedRefund(tx, ensurePayment(tx, paymentId), event.created);
-      if (!payment) return ignored('a later failure is already known');
+      if (!payment) return ignored('this or a later failure is already known');
       followMoney(tx, payment, causeOf(event));
       return OK;
     },

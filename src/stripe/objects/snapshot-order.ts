@@ -13,7 +13,9 @@ export class UndecidedTie extends Error {
   override name = 'UndecidedTie';
   readonly subscriptionId: string;
   constructor(subscriptionId: string) {
-    super(`Two snapshots of the subscription ${subscriptionId} have the same second and disagree.`);
+    super(
+      `Two snapshots of the subscription ${subscriptionId} were created in the same second and disagree.`,
+    );
     this.subscriptionId = subscriptionId;
   }
 }

@@ -47,8 +47,9 @@ function compare(
 ): Finding | null {
   const { customerId, subscriptionId, userReferences, unpaid } = readCheckoutSession(session);
   if (customerId === null) return null;
-  const userId = userReferences.find((id) => rows.users.has(id));
-  if (userId === undefined) return null;
+  const [userId, ...others] = userReferences.filter((id) => rows.users.has(id));
+  // The handler ignores a session that names none of our users, or two.
+  if (userId === undefined || others.length > 0) return null;
   const owner = rows.customers.get(customerId)?.userId ?? null;
   const linked = owner !== null;
   const debitKnown =

@@ -77,9 +77,7 @@ function compare(
   const next = nextAttemptOf(said);
   const known = subscriptions.get(said.subscriptionId)?.nextAttemptAt ?? null;
   const differences = [
-    ...(failed && !row?.failedAt
-      ? [{ ...object, field: 'payment', here: 'not tried', there: 'failed' }]
-      : []),
+    ...(failed && !row?.failedAt ? [{ ...object, field: 'payment', here: 'unknown', there: 'failed' }] : []),
     ...(next && (!known || next > known)
       ? [{ ...object, field: 'next attempt', here: formatValue(known), there: formatValue(next) }]
       : []),

@@ -112,8 +112,8 @@ async function fetchAgain({ db, stripe, events }: ReconcileContext, id: string):
 }
 
 /**
- * Fetches, one by one, our subscriptions that have not ended and were not listed: a resumed run does not see the whole
- * list, and Stripe does not list those of test clocks.
+ * Fetches, one by one, our subscriptions that have not ended and were not listed: with a bound, old ones that ended at
+ * Stripe are not listed; a resumed run does not see the whole list; and Stripe does not list those of test clocks.
  */
 async function compareUnlisted(context: ReconcileContext, seen: ReadonlySet<string>): Promise<Difference[]> {
   const { db, now, dryRun } = context;

@@ -29,7 +29,7 @@ export interface ReconcileReport {
   dryRun: boolean;
   /**
    * `seen`: events that Stripe listed. `missing`: those that never arrived or had failed before. `failed`: those of
-   * `missing` that failed again in this run.
+   * `missing` that failed in this run.
    */
   events: { seen: number; missing: number; failed: number };
   /** How many objects were compared. */
