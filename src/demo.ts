@@ -202,7 +202,11 @@ async function playOnFreshServer(): Promise<void> {
     const env = { PORT: String(port), DATABASE_URL: `file:${join(folder, 'tandem.db')}`, LOG_LEVEL: 'warn' };
     const server = await startServer(env, () => new Date());
     say('No server is running; a fresh one is at', `http://localhost:${port}`);
-    await playStory(`http://localhost:${port}`, true).finally(() => server.close());
+    try {
+      await playStory(`http://localhost:${port}`, true);
+    } finally {
+      await server.close();
+    }
   } finally {
     await rm(folder, { recursive: true });
   }
