@@ -1,7 +1,8 @@
 import type { LightMyRequestResponse } from 'fastify';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
-import { networkOf, siteOf } from '../src/http/network.ts';
+import { countByClient } from '../src/http/connections.ts';
+import { homeOf, networkOf, siteOf } from '../src/http/network.ts';
 import { expectTooMany, failLogIns, WRONG } from './support/failed-logins.ts';
 import {
   cookiesOf,
@@ -41,12 +42,31 @@ describe('rate limits count clients by network', () => {
     expect(networkOf(address)).toBe(network);
   });
 
+  test('a home is the /56 of an IPv6 address, or the IPv4 address', () => {
+    expect(['2001:db8:1:2ff::3', '2001:db8:1:200::', '2001:db8:1:300::', '192.0.2.1'].map(homeOf)).toEqual([
+      '2001:db8:1:200::/56',
+      '2001:db8:1:200::/56',
+      '2001:db8:1:300::/56',
+      '192.0.2.1',
+    ]);
+  });
+
   test('a site is the /48 of an IPv6 address, or the IPv4 address', () => {
     expect(['2001:db8:1:2::3', '2001:db8:1:ffff::', '192.0.2.1'].map(siteOf)).toEqual([
       '2001:db8:1::/48',
       '2001:db8:1::/48',
       '192.0.2.1',
     ]);
+  });
+
+  test('what is counted by network for one reaches the limit of its site after ten times as much', () => {
+    const counted = countByClient(2, 60_000);
+    for (let n = 0; n < 19; n += 1) counted.count(`2001:db8:0:${n}::1`);
+    expect(counted.isReached('2001:db8:0:0::1')).toBe(false);
+    counted.count('2001:db8:0:0::1');
+    expect(counted.isReached('2001:db8:0:0::1')).toBe(true);
+    expect(counted.isReached('2001:db8:0:99::1')).toBe(true);
+    expect(counted.isReached('2001:db8:1:0::1')).toBe(false);
   });
 
   test('an address in a text longer than any address is not read', () => {
@@ -65,21 +85,34 @@ describe('rate limits count clients by network', () => {
   });
 });
 
-test('after a hundred failed logins from one /48 of IPv6 the next login from it is 429', async () => {
+test('after thirty failed logins from one /56 of IPv6, or three hundred from one /48, the next login from it is 429', async () => {
   const server = await startTestServer();
-  for (let network = 0; network < 10; network += 1) {
+  const failFrom = async (network: string): Promise<void> => {
     const answers = await Promise.all(
       Array.from({ length: 10 }, (_, n) =>
-        postFrom(server, '/login', `2001:db8:0:${network}::1`, {
+        postFrom(server, '/login', `${network}::1`, {
           ...WRONG,
-          email: `${network}-${n}@example.com`,
+          email: `${network.replaceAll(':', '-')}-${n}@example.com`,
         }),
       ),
     );
     expect(answers.map(({ statusCode }) => statusCode)).toEqual(Array(10).fill(401));
-  }
-  expectTooMany(await postFrom(server, '/login', '2001:db8:0:ffff::1', WRONG));
+  };
+  for (const network of ['1', '2', '3']) await failFrom(`2001:db8:0:${network}`);
+  expectTooMany(await postFrom(server, '/login', '2001:db8:0:ff::1', WRONG));
+  // Neighbours in the same /48 can log in until there are three hundred.
+  for (let home = 1; home < 28; home += 1) await failFrom(`2001:db8:0:${home.toString(16)}00`);
+  expectTooMany(await postFrom(server, '/login', '2001:db8:0:ff00::1', WRONG));
   expect((await postFrom(server, '/login', '2001:db8:1::1', WRONG)).statusCode).toBe(401);
+});
+
+test('reset links may be asked for 30 times in ten minutes from one network of IPv6, 90 times from one home', async () => {
+  const server = await startTestServer({ SMTP_URL: 'smtp://127.0.0.1:1', MAIL_FROM: 'tandem@example.com' });
+  const ask = (n: number, network: string) =>
+    postFrom(server, '/forgot', `2001:db8:0:${network}::1`, { email: `${n}@example.com` });
+  for (let n = 0; n < 90; n += 1) expect((await ask(n, String(n % 3))).statusCode).toBe(200);
+  expectTooMany(await ask(90, '4'));
+  expect((await ask(91, '100')).statusCode).toBe(200);
 });
 
 test('after ten failed logins from one network the next login is 429, even with the right password', async () => {
@@ -338,7 +371,7 @@ test('an IP address may have Stripe asked 100 times in ten minutes whether a pay
   expect((await settings(101, '192.0.2.2')).body).not.toContain(notAsked);
 });
 
-test('a /48 of IPv6 may have Stripe asked 300 times in ten minutes whether a payment has arrived', async () => {
+test('a home with IPv6 may have Stripe asked 200 times in ten minutes whether a payment has arrived', async () => {
   const world = await startWorld();
   const people: Person[] = [];
   for (const name of ['a', 'b', 'c', 'd']) people.push(await signUp(world, `${name}@example.com`));
@@ -348,9 +381,9 @@ test('a /48 of IPv6 may have Stripe asked 300 times in ten minutes whether a pay
     const { body } = await world.app.inject({ url: '/settings?checkout=done', headers, remoteAddress });
     return !body.includes('We cannot ask Stripe right now');
   };
-  for (let n = 0; n < 300; n += 1) expect(await isAsked(n, `2001:db8:0:${n % 3}::1`)).toBe(true);
-  expect(await isAsked(300, '2001:db8:0:3::1')).toBe(false);
-  expect(await isAsked(301, '2001:db8:1::1')).toBe(true);
+  for (let n = 0; n < 200; n += 1) expect(await isAsked(n, `2001:db8:0:${n % 3}::1`)).toBe(true);
+  expect(await isAsked(200, '2001:db8:0:3::1')).toBe(false);
+  expect(await isAsked(201, '2001:db8:0:100::1')).toBe(true);
 });
 
 describe('checkouts and the portal, over all accounts, may be visited in ten minutes', () => {
@@ -360,11 +393,11 @@ describe('checkouts and the portal, over all accounts, may be visited in ten min
   test.each([
     ['100 times from one IP address', 100, () => '192.0.2.1', '192.0.2.1', '192.0.2.2'],
     [
-      '300 times from one /48 of IPv6',
-      300,
+      '200 times from one home with IPv6',
+      200,
       (n: number) => `2001:db8:0:${n % 3}::1`,
       '2001:db8:0:3::1',
-      '2001:db8:1::1',
+      '2001:db8:0:100::1',
     ],
   ])('%s', async (_name, most, addressOf, refused, allowed) => {
     const server = await startTestServer();

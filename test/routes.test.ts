@@ -27,7 +27,7 @@ function people(...own: string[]): string[] {
   return [
     `onRequest: ${[...first, 'recogniseVisitor', ...own, 'onRequest'].join(', ')}`,
     'preParsing: collectBody',
-    'preHandler: recogniseAgain, readNews, readTrouble',
+    'preHandler: waitToHash, recogniseAgain, readNews, readTrouble',
     'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
   ];
 }

@@ -14,7 +14,7 @@ const OPTIONS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
  * that.
  */
 const THREADS = Number(process.env['UV_THREADPOOL_SIZE']) || 4;
-const HASHES_AT_ONCE = Math.max(1, Math.min(availableParallelism(), THREADS - 2));
+export const HASHES_AT_ONCE = Math.max(1, Math.min(availableParallelism(), THREADS - 2));
 
 /** Maximum queue of all threads together, 16 for each: about half a second of work. */
 const HASHES_WAITING = 16 * HASHES_AT_ONCE;

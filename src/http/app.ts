@@ -38,7 +38,7 @@ import { portfolioRoutes } from './portfolio/portfolio.ts';
 import { pricingRoute } from './pricing/pricing.ts';
 import { closeUnreadBodies, collectBodies } from './read-body.ts';
 import { readablePath } from './readable-path.ts';
-import { boundRequestsUnderWay } from './requests-under-way.ts';
+import { boundHashing, boundRequestsUnderWay } from './requests-under-way.ts';
 import { resetRoutes } from './reset/reset.ts';
 import { exportRoute } from './settings/export-route.ts';
 import { settingsRoutes } from './settings/settings.ts';
@@ -176,7 +176,10 @@ export async function buildApp(
   documentRoute(app);
 
   await app.register((scope) => unsubscribeRoutes(scope, context));
-  await app.register((scope) => peopleRoutes(scope, context));
+  await app.register((scope) => {
+    boundHashing(scope, bounds);
+    return peopleRoutes(scope, context);
+  });
   return app;
 }
 

@@ -1,3 +1,5 @@
+import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
+
 /**
  * Limits on what clients can make the server hold, and when it refuses more work. Times are in ms. A request meets them in
  * this order:
@@ -8,7 +10,8 @@
  * 4. requests under way of its site, and in all if it only reads (`requests-under-way.ts`);
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
- *    (`unverified-bodies.ts`).
+ *    (`unverified-bodies.ts`);
+ * 7. once its body has arrived, if it hashes a password: the others that do (`requests-under-way.ts`).
  */
 export interface Bounds {
   /**
@@ -43,10 +46,10 @@ export interface Bounds {
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
   /**
-   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. Those that report the server's
-   * state are counted separately from others.
+   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. `hashing`: those that hash a
+   * password. Those that report the server's state are counted separately from others.
    */
-  requests: { ofSite: number; inAll: number; waitingOfSite: number };
+  requests: { ofSite: number; inAll: number; hashing: number; waitingOfSite: number };
   /** Headers of a request. */
   headers: number;
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
@@ -92,7 +95,8 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
-  requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000 },
+  // While one hashes, its thread needs the next one at hand. With more, newcomers would wait behind all of them.
+  requests: { ofSite: 16, inAll: 32, hashing: 4 * HASHES_AT_ONCE, waitingOfSite: 1_000 },
   // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html
   headers: 100,
   pipelined: 4,

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 
 import type { Bounds } from './bounds.ts';
 import { onAbuse } from './cut-off.ts';
-import { networkOf } from './network.ts';
+import { networkOf, siteOf } from './network.ts';
 
 /**
  * Limits the connections of each network and in total, on a server without a proxy in front. When there is no room for a
@@ -25,9 +25,9 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   const opened = new Map<Socket, number>();
   const openOf = new Map<string, Set<Socket>>();
   const answerOn = watchAnswers(server);
-  const cutOffs = countByNetwork(bounds.cutOffsOfNetwork, shutOutMs);
-  const refusals = countByNetwork(bounds.refusalsOfNetwork, shutOutMs);
-  const abandoned = countByNetwork(bounds.abandonedOfNetwork, shutOutMs);
+  const cutOffs = countByClient(bounds.cutOffsOfNetwork, shutOutMs);
+  const refusals = countByClient(bounds.refusalsOfNetwork, shutOutMs);
+  const abandoned = countByClient(bounds.abandonedOfNetwork, shutOutMs);
 
   function ofLargestNetwork(newcomer: string): Socket | undefined {
     let largest = openOf.get(newcomer) ?? new Set<Socket>();
@@ -58,10 +58,11 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   }
 
   server.on('connection', (socket: Socket) => {
-    const network = networkOf(socket.remoteAddress ?? '');
+    const address = socket.remoteAddress ?? '';
+    const network = networkOf(address);
     const open = openOf.get(network) ?? new Set();
     const isShutOut = (): boolean =>
-      [cutOffs, refusals, abandoned].some((counted) => counted.isReached(network));
+      [cutOffs, refusals, abandoned].some((counted) => counted.isReached(address));
     const shutOutIfReached = (): void => {
       if (isShutOut()) for (const one of open) one.destroy();
     };
@@ -69,7 +70,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     if (isShutOut() || hasTooMany || !makeRoom(network)) {
       socket.destroy();
       if (hasTooMany) {
-        refusals.count(network);
+        refusals.count(address);
         shutOutIfReached();
       }
       return;
@@ -83,12 +84,12 @@ export function boundConnections(server: Server, bounds: Bounds): void {
       if (open.size === 0) openOf.delete(network);
       const answer = answerOn(socket);
       if (!madeRoom && (answer === 'arriving' || answer === 'waiting')) {
-        abandoned.count(network);
+        abandoned.count(address);
         shutOutIfReached();
       }
     });
     onAbuse(socket, () => {
-      cutOffs.count(network);
+      cutOffs.count(address);
       shutOutIfReached();
     });
   });
@@ -120,27 +121,42 @@ function watchAnswers(server: Server): AnswerOn {
   };
 }
 
-interface CountByNetwork {
-  count: (network: string) => void;
-  isReached: (network: string) => boolean;
+interface Count {
+  count: (key: string) => void;
+  isReached: (key: string) => boolean;
+}
+
+/** How many times a network's limit a whole site (`siteOf`) of IPv6 may reach. */
+const NETWORKS_OF_SITE = 10;
+
+/** Counts something of each client's network, and of its site. */
+export function countByClient(limit: number, forMs: number): Count {
+  const [ofNetwork, ofSite] = [countByKey(limit, forMs), countByKey(NETWORKS_OF_SITE * limit, forMs)];
+  return {
+    count(address) {
+      ofNetwork.count(networkOf(address));
+      ofSite.count(siteOf(address));
+    },
+    isReached: (address) => ofNetwork.isReached(networkOf(address)) || ofSite.isReached(siteOf(address)),
+  };
 }
 
 /**
- * Counts something of each network in a span of `forMs` from the first one. Once the limit is reached, each further one
+ * Counts something of each key in a span of `forMs` from the first one. Once the limit is reached, each further one
  * begins the span anew.
  */
-function countByNetwork(limit: number, forMs: number): CountByNetwork {
+function countByKey(limit: number, forMs: number): Count {
   const counts = new Map<string, { count: number; forget: NodeJS.Timeout }>();
   return {
-    count(network) {
-      const counted = counts.get(network) ?? {
+    count(key) {
+      const counted = counts.get(key) ?? {
         count: 0,
-        forget: setTimeout(() => counts.delete(network), forMs).unref(),
+        forget: setTimeout(() => counts.delete(key), forMs).unref(),
       };
       counted.count += 1;
-      counts.set(network, counted);
+      counts.set(key, counted);
       if (counted.count >= limit) counted.forget.refresh();
     },
-    isReached: (network) => (counts.get(network)?.count ?? 0) >= limit,
+    isReached: (key) => (counts.get(key)?.count ?? 0) >= limit,
   };
 }

@@ -8,24 +8,28 @@ import { DAY_SECONDS } from '../instants.ts';
 import { MAILS_TO_UNPROVEN } from '../outbox/still-true.ts';
 import type { AppContext } from './context.ts';
 import { HttpError } from './errors.ts';
-import { networkOf, siteOf } from './network.ts';
+import { homeOf, networkOf, siteOf } from './network.ts';
 
 /** Default window of a limit. It begins with the first try. */
 const WINDOW_SECONDS = 10 * 60;
 
 /**
- * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). An IPv6 site (a /48) contains 65,536
- * of those, so it has its own limits for what hashes a password or asks Stripe. A reset and a proof, which need a link that
- * works, have none.
+ * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). What anybody can make us do at some
+ * cost is also limited for the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536 networks; and for the /56
+ * (`homeOf`), because otherwise one home could use up the limits of a /48 that it shares with others.
  */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
-  failedLogInsOfSite: 100,
+  failedLogInsOfHome: 30,
+  failedLogInsOfSite: 300,
   failedLogInsOfAccount: 50,
   signUpsOfNetwork: 30,
-  signUpsOfSite: 300,
+  signUpsOfHome: 90,
+  signUpsOfSite: 900,
   resetsOfNetwork: 30,
   forgottenOfNetwork: 30,
+  forgottenOfHome: 90,
+  forgottenOfSite: 900,
   proofsOfNetwork: 30,
   addressChangesOfAccount: 10,
   // Each one mails its owner.
@@ -37,10 +41,12 @@ const LIMITS = {
   // Without JavaScript, a page that waits for a payment reloads 40 times.
   paymentChecksOfAccount: 100,
   paymentChecksOfNetwork: 100,
-  paymentChecksOfSite: 300,
+  paymentChecksOfHome: 200,
+  paymentChecksOfSite: 1_000,
   // Checkouts and portals together. Stripe's rate limit is shared by all accounts, and one person can have many.
   stripeVisitsOfNetwork: 100,
-  stripeVisitsOfSite: 300,
+  stripeVisitsOfHome: 200,
+  stripeVisitsOfSite: 1_000,
   exportsOfAccount: 5,
   backupsOfAccount: 120,
   unknownPathsOfNetwork: 300,
@@ -59,16 +65,19 @@ type LimitName = keyof typeof LIMITS;
 /** These count as visits to Stripe by network as well. A deletion does not: it asks Stripe only after the right password. */
 const VISIT_STRIPE: ReadonlySet<LimitName> = new Set(['checkoutsOfAccount', 'portalsOfAccount']);
 
-/** The limit of the site that goes with a network's. */
-const LIMIT_OF_SITE: Readonly<Partial<Record<LimitName, LimitName>>> = {
-  signUpsOfNetwork: 'signUpsOfSite',
-  paymentChecksOfNetwork: 'paymentChecksOfSite',
-  stripeVisitsOfNetwork: 'stripeVisitsOfSite',
+/** The limits of a home and a site that go with a network's. */
+const WIDER: Readonly<Partial<Record<LimitName, { home: LimitName; site: LimitName }>>> = {
+  failedLogInsOfNetwork: { home: 'failedLogInsOfHome', site: 'failedLogInsOfSite' },
+  signUpsOfNetwork: { home: 'signUpsOfHome', site: 'signUpsOfSite' },
+  forgottenOfNetwork: { home: 'forgottenOfHome', site: 'forgottenOfSite' },
+  paymentChecksOfNetwork: { home: 'paymentChecksOfHome', site: 'paymentChecksOfSite' },
+  stripeVisitsOfNetwork: { home: 'stripeVisitsOfHome', site: 'stripeVisitsOfSite' },
 };
 
 /** Limits whose points can be given back. */
 const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'failedLogInsOfNetwork',
+  'failedLogInsOfHome',
   'failedLogInsOfSite',
   'failedLogInsOfAccount',
   'passwordChangesOfAccount',
@@ -169,7 +178,7 @@ function deleteEndedWindows(app: FastifyInstance, { db }: AppContext): void {
 }
 
 /**
- * Counts one try against a limit by network, and against its IPv6 site's if there is one. Returns false when none is left.
+ * Counts one try against a limit by network, and against the wider ones of IPv6. Returns false when none is left.
  *
  * @param reply gets Retry-After then; null when the request is answered all the same
  */
@@ -178,15 +187,21 @@ export async function takeForNetwork(
   reply: FastifyReply | null,
   name: LimitName & `${string}OfNetwork`,
 ): Promise<boolean> {
-  const { limits } = request.server;
-  if (!(await take(reply, limits[name], networkOf(request.ip))).isLeft) return false;
-  const [ofSite, site] = [LIMIT_OF_SITE[name], ipv6SiteOf(request.ip)];
-  return ofSite === undefined || site === null || (await take(reply, limits[ofSite], site)).isLeft;
+  for (const [limit, key] of limitsOf(request, name))
+    if (!(await take(reply, limit, key)).isLeft) return false;
+  return true;
 }
 
-function ipv6SiteOf(ip: string): string | null {
-  const site = siteOf(ip);
-  return site === networkOf(ip) ? null : site;
+/** A limit by network with the client's key, and the wider ones of IPv6 with theirs. */
+function limitsOf(
+  { ip, server: { limits } }: FastifyRequest,
+  name: LimitName & `${string}OfNetwork`,
+): [Limit, string][] {
+  const ofNetwork: [Limit, string] = [limits[name], networkOf(ip)];
+  const wider = WIDER[name];
+  const isIpv4 = siteOf(ip) === networkOf(ip);
+  if (!wider || isIpv4) return [ofNetwork];
+  return [ofNetwork, [limits[wider.home], homeOf(ip)], [limits[wider.site], siteOf(ip)]];
 }
 
 /**
@@ -241,7 +256,7 @@ export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyR
 }
 
 /**
- * Compares a password with an account's, unless too many comparisons failed from this network or site or for
+ * Compares a password with an account's, unless too many comparisons failed from this network (or home or site) or for
  * this account. Every comparison with a stored password goes through here.
  * A point is taken from each limit before the comparison and given back unless it failed. Concurrent tries
  * therefore get no further than sequential ones. A try refused here does not count.
@@ -259,12 +274,9 @@ export async function tryPassword<T>(
   compare: () => Promise<T>,
   isFailure: (outcome: T) => boolean,
 ): Promise<T | undefined> {
-  const { failedLogInsOfNetwork, failedLogInsOfSite, failedLogInsOfAccount } = request.server.limits;
-  const site = ipv6SiteOf(request.ip);
   const counted: [Limit, string][] = [
-    [failedLogInsOfNetwork, networkOf(request.ip)],
-    ...(site === null ? [] : [[failedLogInsOfSite, site] satisfies [Limit, string]]),
-    [failedLogInsOfAccount, email],
+    ...limitsOf(request, 'failedLogInsOfNetwork'),
+    [request.server.limits.failedLogInsOfAccount, email],
   ];
   const takenOf: [Limit, string, Taken][] = [];
   let failed = false;

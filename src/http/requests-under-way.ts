@@ -23,9 +23,10 @@ const TOO_MANY_WAITING = new HttpError(
  * somebody else waits for seconds.
  *
  * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
- * holds up others. Only requests that just read count towards the total: others have limits of their own, and can wait
- * long for a body or for a password to be hashed. Webhooks do not count, because Stripe's events come in bursts. Requests that ask for the
- * state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them waiting.
+ * holds up others. Only requests that just read count towards the total: others have limits of their own, and can wait long
+ * for a body or for a password to be hashed. Webhooks do not count, because Stripe's events come in bursts. Requests that
+ * ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them
+ * waiting.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const { ofSite, inAll, waitingOfSite } = requests;
@@ -37,24 +38,9 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
 
   function wait(which: 'ofSite' | 'inAll', request: FastifyRequest, reply: FastifyReply, done: Done): void {
     const { url, config } = request.routeOptions;
-    if (url?.startsWith(WEBHOOK_PATH)) {
-      done();
-      return;
-    }
-    const take = places['pressureHandler' in config ? 'state' : 'others'][which];
-    const isTaken = take({
-      site: siteOf(request.ip),
-      socket: request.raw.socket,
-      begin: (end) => {
-        const patience = setTimeout(end, patienceMs).unref();
-        whenAnswered(request, reply, () => {
-          clearTimeout(patience);
-          end();
-        });
-        done();
-      },
-    });
-    if (!isTaken) done(TOO_MANY_WAITING);
+    const kind = 'pressureHandler' in config ? 'state' : 'others';
+    if (url?.startsWith(WEBHOOK_PATH)) done();
+    else waitFor(places[kind][which], patienceMs, request, reply, done);
   }
 
   app.addHook('onRequest', function waitForPlaceOfSite(request, reply, done) {
@@ -64,6 +50,46 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
     if (isSafe(request)) wait('inAll', request, reply, done);
     else done();
   });
+}
+
+/** For the options of a route that hashes or compares a password. */
+export const HASHES_PASSWORD = { config: { hashesPassword: true } };
+
+/**
+ * Limits how many requests that hash a password are under way, once their bodies have arrived. Further ones wait, and sites
+ * take turns. Hashes wait for a thread in the order in which they come, so a few addresses could otherwise keep that queue
+ * full for everybody else.
+ */
+export function boundHashing(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
+  const { hashing, waitingOfSite } = requests;
+  const take = createPlaces({ ofSite: Infinity, inAll: hashing, waitingOfSite });
+  app.addHook('preHandler', function waitToHash(request, reply, done) {
+    if (request.routeOptions.config.hashesPassword) waitFor(take, patienceMs, request, reply, done);
+    else done();
+  });
+}
+
+/** Takes a place, now or later, and gives it back once the request is answered, or has taken `patienceMs`. */
+function waitFor(
+  take: Places,
+  patienceMs: number,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  done: Done,
+): void {
+  const isTaken = take({
+    site: siteOf(request.ip),
+    socket: request.raw.socket,
+    begin: (end) => {
+      const patience = setTimeout(end, patienceMs).unref();
+      whenAnswered(request, reply, () => {
+        clearTimeout(patience);
+        end();
+      });
+      done();
+    },
+  });
+  if (!isTaken) done(TOO_MANY_WAITING);
 }
 
 type Done = (error?: Error) => void;
@@ -76,10 +102,12 @@ interface Arrived {
 }
 
 /**
- * Returns a function that begins a request, now or when there is a place for it. It returns false, and begins nothing, when
- * too many of its site wait.
+ * Begins a request, now or when there is a place for it. Returns false, and begins nothing, when too many of its site
+ * wait.
  */
-function createPlaces({ ofSite, inAll, waitingOfSite }: Bounds['requests']): (request: Arrived) => boolean {
+type Places = (request: Arrived) => boolean;
+
+function createPlaces({ ofSite, inAll, waitingOfSite }: Omit<Bounds['requests'], 'hashing'>): Places {
   const underWayOf = new Map<string, number>();
   const waiting = createFairQueue<Arrived>();
   let underWay = 0;
@@ -120,4 +148,11 @@ function createPlaces({ ofSite, inAll, waitingOfSite }: Bounds['requests']): (re
     else waiting.push(site, request);
     return true;
   };
+}
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The route hashes or compares a password. */
+    hashesPassword?: boolean;
+  }
 }

@@ -14,6 +14,7 @@ import { clearSession, sessionToken, setFlash, setSession } from '../cookies.ts'
 import { BAD_EMAIL, errorsFor } from '../forms.ts';
 import type { FormErrors } from '../forms.ts';
 import { TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
+import { HASHES_PASSWORD } from '../requests-under-way.ts';
 
 const NO_PASSWORD = 'Enter your password.';
 
@@ -27,7 +28,7 @@ export function logInRoutes(app: FastifyInstance, context: AppContext): void {
     request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'login', {}),
   );
 
-  app.post('/login', async (request, reply) => {
+  app.post('/login', HASHES_PASSWORD, async (request, reply) => {
     const again = (status: number, errors: FormErrors): FastifyReply =>
       accountForm(request, reply.status(status), 'login', errors);
     const form = logInForm.safeParse(request.body ?? {});

@@ -12,6 +12,7 @@ import type { FormErrors } from '../forms.ts';
 import { takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
 import { mayMail, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
+import { HASHES_PASSWORD } from '../requests-under-way.ts';
 
 const NOT_RESET = {
   'payment-pending':
@@ -29,7 +30,7 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     return resetForm(request, reply.status(link ? 200 : 404), link, {});
   });
 
-  app.post<{ Params: { token: string } }>('/reset/:token', async (request, reply) => {
+  app.post<{ Params: { token: string } }>('/reset/:token', HASHES_PASSWORD, async (request, reply) => {
     const { token } = request.params;
     if (!(await takeForNetwork(request, reply, 'resetsOfNetwork'))) {
       return resetForm(request, reply.status(429), { startsAfresh: false }, { form: TOO_MANY_ATTEMPTS });

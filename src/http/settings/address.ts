@@ -11,6 +11,7 @@ import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { limitedByAccount, takeForAccount, takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
 import { mayMail, mayNotify } from '../may-mail.ts';
+import { HASHES_PASSWORD } from '../requests-under-way.ts';
 import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
 import { sendSettings } from './settings-page.ts';
 
@@ -21,7 +22,7 @@ const TOO_MANY_MAILS =
 export function addressRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, sessionSecret, now } = context;
 
-  app.post('/settings/address', async (request, reply) => {
+  app.post('/settings/address', HASHES_PASSWORD, async (request, reply) => {
     const token = sessionToken(request);
     if (!request.user || token === null) return redirectToLogIn(request, reply);
     const { user } = request;

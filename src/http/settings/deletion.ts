@@ -9,6 +9,7 @@ import { clearSession, setFlash } from '../cookies.ts';
 import { limitedByAccount, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
 import { mayNotify } from '../may-mail.ts';
+import { HASHES_PASSWORD } from '../requests-under-way.ts';
 import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
 import { sendSettings } from './settings-page.ts';
 
@@ -31,7 +32,7 @@ export function deletionRoute(app: FastifyInstance, context: AppContext): void {
   // Limited because each deletion can call Stripe.
   app.post(
     '/settings/delete',
-    { onRequest: limitedByAccount('deletionsOfAccount') },
+    { ...HASHES_PASSWORD, onRequest: limitedByAccount('deletionsOfAccount') },
     async (request, reply) => {
       if (!request.user) return redirectToLogIn(request, reply);
       const { user } = request;

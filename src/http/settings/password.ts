@@ -10,6 +10,7 @@ import { errorsFor } from '../forms.ts';
 import { takeReturnable, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
 import { mayNotify } from '../may-mail.ts';
+import { HASHES_PASSWORD } from '../requests-under-way.ts';
 import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
 import { sendSettings } from './settings-page.ts';
 
@@ -17,7 +18,7 @@ import { sendSettings } from './settings-page.ts';
 export function passwordRoute(app: FastifyInstance, context: AppContext): void {
   const { db, sessionSecret, now } = context;
 
-  app.post('/settings/password', async (request, reply) => {
+  app.post('/settings/password', HASHES_PASSWORD, async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
     const { user } = request;
     const again = (

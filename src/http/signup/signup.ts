@@ -13,6 +13,7 @@ import type { FormErrors } from '../forms.ts';
 import { takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { tryLogIn } from '../login/login.ts';
 import { mayMail, uncountMails } from '../may-mail.ts';
+import { HASHES_PASSWORD } from '../requests-under-way.ts';
 
 const signUpForm = z.object({ email: emailAddress, password: newPassword });
 
@@ -24,7 +25,7 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
     request.user ? reply.redirect('/settings', 303) : accountForm(request, reply, 'signup', {}),
   );
 
-  app.post('/signup', async (request, reply) => {
+  app.post('/signup', HASHES_PASSWORD, async (request, reply) => {
     const again = (status: number, errors: FormErrors): FastifyReply =>
       accountForm(request, reply.status(status), 'signup', errors);
     if (!(await takeForNetwork(request, reply, 'signUpsOfNetwork')))
