@@ -492,8 +492,8 @@ describe('one network has a limited number of requests under way and waiting', (
       requests: { ofSite: 9, inAll: 9, hashing: 1, waitingOfSite: 9 },
       patienceMs: NEVER,
     });
-    let found = (): void => undefined;
-    const isFound = new Promise<null>((resolve) => (found = () => void resolve(null)));
+    let found = (_user: null): void => undefined;
+    const isFound = new Promise<null>((resolve) => (found = resolve));
     const looking = vi.spyOn(db.user, 'findUnique').mockReturnValueOnce(isFound as never);
     const form = 'email=nobody%40example.com&password=wrong';
     const logIn = (address: string) =>
@@ -511,7 +511,7 @@ describe('one network has a limited number of requests under way and waiting', (
       expect(await answerTo(await open(LANDING_PAGE, '127.0.0.4'))).toMatch(/^HTTP\/1\.1 200 /);
     }
     expect(looking).toHaveBeenCalledTimes(1);
-    found();
+    found(null);
     expect(await answerTo(first)).toMatch(/^HTTP\/1\.1 401 /);
     await until(() => Promise.resolve(order.length === 3 || undefined));
     expect(order).toEqual(['127.0.0.2', '127.0.0.3', '127.0.0.2']);
