@@ -195,6 +195,20 @@ test('user --json prints the document of /api/me', async () => {
   expect(shown.creditDays).toBe(45);
 });
 
+test('user says until when nobody can log in because somebody else is proving the address', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const shutOut = (shutOutUntil: Date) =>
+    server.db.user.update({ where: { id: ann.id }, data: { shutOutUntil } });
+  const inAnHour = new Date(Math.floor(Date.now() / 1000) * 1000 + 3_600_000);
+  await shutOut(inAnHour);
+  expect(await cliText(server, 'user', 'ann@example.com')).toMatch(
+    /^login +refused until \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ: somebody else is proving the address$/m,
+  );
+  await shutOut(new Date(0));
+  expect(await cliText(server, 'user', 'ann@example.com')).not.toContain('refused');
+});
+
 test('user prints access, credit, subscription and referrals', async () => {
   const { server, ann } = await withCreditSince(new Date());
   const text = await cliText(server, 'user', 'ann@example.com');

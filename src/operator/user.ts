@@ -1,6 +1,7 @@
 import { describeUser, overviewConfigOf } from '../access/overview.ts';
 import type { SubscriptionView } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
+import { isUsable } from '../db/lock-user.ts';
 import { counted } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
@@ -23,6 +24,14 @@ export async function user(context: CommandContext, who: string): Promise<Comman
         ? `(deleted on ${formatInstant(account.deletedAt)})`
         : `${me.email}${me.emailProven ? ' (proven)' : ''}`,
     ],
+    ...(account.deletedAt || isUsable(account, now)
+      ? []
+      : [
+          [
+            'login',
+            `refused until ${formatInstant(account.shutOutUntil)}: somebody else is proving the address`,
+          ] as const,
+        ]),
     ['tier', me.tier],
     ['access', access.reason ? `${access.reason}, until ${formatInstant(access.until)}` : 'none'],
     [
