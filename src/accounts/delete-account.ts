@@ -54,8 +54,11 @@ export async function deleteAccount(
   if (typeof ended === 'string') return ended;
   return inTransaction(db, now, async (tx) => {
     const user = await lockVerified(tx, verified);
-    // The password was changed, or the account deleted or shut out, while we asked Stripe.
-    if (!user) return 'account-changed';
+    if (!user) {
+      const { deletedAt } = await tx.user.findUniqueOrThrow({ where: { id: userId } });
+      // A double click has deleted it; or the password was changed or the account shut out while we asked Stripe.
+      return deletedAt ? null : 'account-changed';
+    }
     if (!(await eraseAccount(tx, user, ended))) return 'conflict';
     if (typed.mail && user.email !== null)
       await queueNow(tx, [{ kind: 'mail.account-deleted', userId, data: null, address: user.email }]);
