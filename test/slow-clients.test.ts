@@ -426,7 +426,7 @@ describe('closing slow connections', () => {
 describe('one network has a limited number of requests under way and waiting', () => {
   /** One request under way, and one waiting. The first to look for its session waits until `found` is called. */
   async function oneAtATime(patienceMs: number, bounds: Partial<Bounds['requests']> = {}) {
-    const requests = { ofSite: 1, inAll: 2, hashing: 9, waitingOfSite: 1, ...bounds };
+    const requests = { ofSite: 1, inAll: 2, waitingOfSite: 1, ...bounds };
     const server = await listen({ requests, patienceMs });
     const { app, db, open } = server;
     let all = 0;
@@ -489,7 +489,7 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('and when too many hash a password, networks take turns', async () => {
     const { open, db } = await listen({
-      requests: { ofSite: 9, inAll: 9, hashing: 1, waitingOfSite: 9 },
+      hashing: { inAll: 1, waitingInAll: 9 },
       patienceMs: NEVER,
     });
     let found = (_user: null): void => undefined;
@@ -519,7 +519,7 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('and a form takes no place of all', async () => {
     const server = await listen({
-      requests: { ofSite: 1, inAll: 1, hashing: 9, waitingOfSite: 1 },
+      requests: { ofSite: 1, inAll: 1, waitingOfSite: 1 },
       patienceMs: NEVER,
     });
     const { app, open } = server;
@@ -597,7 +597,7 @@ describe('an address that keeps leaving before it is answered', () => {
     ['half a form', 'POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n'],
     ['half a webhook', webhook('Content-Length: 9')],
   ])('after %s loses all its connections and gets none for a while', async (_what, sent) => {
-    const nothingBegins = { requests: { ofSite: 0, inAll: 0, hashing: 9, waitingOfSite: 9 } };
+    const nothingBegins = { requests: { ofSite: 0, inAll: 0, waitingOfSite: 9 } };
     const { app, open } = await listen({ ...nothingBegins, abandonedOfNetwork: 2, shutOutMs: NEVER });
     const idle = await open('', '127.0.0.2');
     const leave = async ({ socket }: Client, left: number): Promise<void> => {
@@ -653,7 +653,7 @@ describe('behind a proxy', () => {
     const { db, open } = await listen(
       {
         incomplete: { webhooks: ONE, others: ONE },
-        requests: { ofSite: 1, inAll: 9, hashing: 9, waitingOfSite: 9 },
+        requests: { ofSite: 1, inAll: 9, waitingOfSite: 9 },
         patienceMs: NEVER,
       },
       { TRUST_PROXY: '127.0.0.1' },

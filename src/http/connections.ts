@@ -17,7 +17,8 @@ import { networkOf, siteOf } from './network.ts';
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then, Node
  * has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections beyond its
  * limit, or keeps closing them (or letting them time out) while a request is arriving or waits for its answer: Node accepts
- * one connection per turn of the event loop, so both make others wait.
+ * one connection per turn of the event loop, so both make others wait. At ten times these numbers, a site (`siteOf`) gets no
+ * new connections.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, patienceMs, shutOutMs } = bounds;

@@ -1,6 +1,5 @@
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
-import { HashingBusy } from '../accounts/passwords.ts';
 import { isBusyOrUnreachable, isUnreachable } from '../db/transaction.ts';
 import { readableStack } from '../readable-stack.ts';
 import { sendPage } from './page.ts';
@@ -23,12 +22,7 @@ export class HttpError extends Error {
  */
 export function answerErrors(app: FastifyInstance): void {
   app.setErrorHandler((thrown: FastifyError | HttpError, request, reply) => {
-    const error =
-      thrown instanceof HashingBusy
-        ? busy(thrown)
-        : isBusyOrUnreachable(thrown)
-          ? databaseUnavailable(thrown)
-          : thrown;
+    const error = isBusyOrUnreachable(thrown) ? databaseUnavailable(thrown) : thrown;
     const status = error.statusCode ?? 500;
     // A refusal for overload already has its line in the log. A second one would add to the load.
     if (status >= 500 && error.code !== BUSY)
@@ -69,11 +63,6 @@ function databaseUnavailable(cause: Error): HttpError {
   }
   const message = 'Our database is too busy right now. Please try again in a moment.';
   return new HttpError(503, 'database_busy', message, { cause });
-}
-
-function busy(cause: Error): HttpError {
-  const message = 'Too many people are logging in or signing up right now. Please try again in a moment.';
-  return new HttpError(503, BUSY, message, { cause });
 }
 
 const OUR_FAULT = 'Something went wrong on our side. Please try again in a moment.';

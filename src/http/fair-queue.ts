@@ -7,17 +7,21 @@ export interface FairQueue<Entry> {
    * @param mayServe whether a site's next entry may be served now; without it, each may
    */
   shift: (mayServe?: (entry: Entry) => boolean) => Entry | undefined;
-  /** How many entries of a site wait. */
+  /** Takes back the newest entry of the site that has the most, if it has more than `count`. */
+  popOfLargest: (count: number) => Entry | undefined;
+  /** How many entries of a site wait, or in all. */
   waitingOf: (site: string) => number;
-  isEmpty: () => boolean;
+  size: () => number;
 }
 
 /** Without turns, everybody would wait behind all the requests of a few busy sites. */
 export function createFairQueue<Entry>(): FairQueue<Entry> {
   /** The site that was served longest ago comes first. */
   const queues = new Map<string, Entry[]>();
+  let size = 0;
   return {
     push(site, entry) {
+      size += 1;
       const queue = queues.get(site);
       if (queue) queue.push(entry);
       else queues.set(site, [entry]);
@@ -26,6 +30,7 @@ export function createFairQueue<Entry>(): FairQueue<Entry> {
       for (const [site, queue] of queues) {
         const [next] = queue;
         if (next === undefined || !mayServe(next)) continue;
+        size -= 1;
         queue.shift();
         queues.delete(site);
         if (queue.length > 0) queues.set(site, queue);
@@ -33,7 +38,14 @@ export function createFairQueue<Entry>(): FairQueue<Entry> {
       }
       return undefined;
     },
+    popOfLargest(count) {
+      let largest: Entry[] = [];
+      for (const queue of queues.values()) if (queue.length > largest.length) largest = queue;
+      if (largest.length <= Math.max(1, count)) return undefined;
+      size -= 1;
+      return largest.pop();
+    },
     waitingOf: (site) => queues.get(site)?.length ?? 0,
-    isEmpty: () => queues.size === 0,
+    size: () => size,
   };
 }

@@ -86,8 +86,8 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
 ]);
 
 /**
- * Give nothing back this close to the end of a window, ms. This is longer than a statement can wait for its turn. A point given
- * back after its window had ended would allow an extra try in the next one.
+ * Give no point back this close to the end of a window, ms: one that arrives after the end would allow an extra try in the
+ * next window. This is longer than a statement can wait for its turn.
  */
 const TOO_LATE_MS = 30_000;
 

@@ -10,6 +10,12 @@ import { isSafe } from './origin-check.ts';
 import { WEBHOOK_PATH } from './webhook-path.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
 
+const TOO_MANY_HASHING = new HttpError(
+  503,
+  BUSY,
+  'Too many people are logging in or signing up right now. Please try again in a moment.',
+);
+
 const TOO_MANY_WAITING = new HttpError(
   503,
   BUSY,
@@ -31,8 +37,8 @@ const TOO_MANY_WAITING = new HttpError(
 export function boundRequestsUnderWay(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const { ofSite, inAll, waitingOfSite } = requests;
   const createBoth = () => ({
-    ofSite: createPlaces({ ofSite, inAll: Infinity, waitingOfSite }),
-    inAll: createPlaces({ ofSite: Infinity, inAll, waitingOfSite: Infinity }),
+    ofSite: createPlaces({ ofSite, waitingOfSite }),
+    inAll: createPlaces({ inAll }),
   });
   const places = { state: createBoth(), others: createBoth() };
 
@@ -40,7 +46,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
     const { url, config } = request.routeOptions;
     const kind = 'pressureHandler' in config ? 'state' : 'others';
     if (url?.startsWith(WEBHOOK_PATH)) done();
-    else waitFor(places[kind][which], patienceMs, request, reply, done);
+    else waitFor(places[kind][which], TOO_MANY_WAITING, patienceMs, request, reply, done);
   }
 
   app.addHook('onRequest', function waitForPlaceOfSite(request, reply, done) {
@@ -57,14 +63,14 @@ export const HASHES_PASSWORD = { config: { hashesPassword: true } };
 
 /**
  * Limits how many requests that hash a password are under way, once their bodies have arrived. Further ones wait, and sites
- * take turns. Hashes wait for a thread in the order in which they come, so a few addresses could otherwise keep that queue
- * full for everybody else.
+ * take turns. When too many wait, the newest of the site that has the most is refused. Hashes themselves wait for a thread in
+ * the order in which they come, so a few addresses could otherwise keep everybody else from logging in.
  */
-export function boundHashing(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
-  const { hashing, waitingOfSite } = requests;
-  const take = createPlaces({ ofSite: Infinity, inAll: hashing, waitingOfSite });
+export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Bounds): void {
+  const take = createPlaces(hashing);
   app.addHook('preHandler', function waitToHash(request, reply, done) {
-    if (request.routeOptions.config.hashesPassword) waitFor(take, patienceMs, request, reply, done);
+    if (request.routeOptions.config.hashesPassword)
+      waitFor(take, TOO_MANY_HASHING, patienceMs, request, reply, done);
     else done();
   });
 }
@@ -72,14 +78,19 @@ export function boundHashing(app: FastifyInstance, { requests, patienceMs }: Bou
 /** Takes a place, now or later, and gives it back once the request is answered, or has taken `patienceMs`. */
 function waitFor(
   take: Places,
+  refusal: HttpError,
   patienceMs: number,
   request: FastifyRequest,
   reply: FastifyReply,
   done: Done,
 ): void {
+  const refuse = (): void => {
+    done(refusal);
+  };
   const isTaken = take({
     site: siteOf(request.ip),
     socket: request.raw.socket,
+    refuse,
     begin: (end) => {
       const patience = setTimeout(end, patienceMs).unref();
       whenAnswered(request, reply, () => {
@@ -89,7 +100,7 @@ function waitFor(
       done();
     },
   });
-  if (!isTaken) done(TOO_MANY_WAITING);
+  if (!isTaken) refuse();
 }
 
 type Done = (error?: Error) => void;
@@ -99,15 +110,29 @@ interface Arrived {
   socket: Socket;
   /** @param end gives the place back; calling it again does nothing */
   begin: (end: () => void) => void;
+  refuse: () => void;
+}
+
+/** Maximum numbers; none where omitted. */
+interface MostAtOnce {
+  ofSite?: number;
+  inAll?: number;
+  waitingOfSite?: number;
+  waitingInAll?: number;
 }
 
 /**
- * Begins a request, now or when there is a place for it. Returns false, and begins nothing, when too many of its site
- * wait.
+ * Begins a request, now or when there is a place for it. Returns false, and begins nothing, when too many wait, of its site
+ * or in all. In all, the newest of the site that has the most is refused for one of a site with fewer.
  */
 type Places = (request: Arrived) => boolean;
 
-function createPlaces({ ofSite, inAll, waitingOfSite }: Omit<Bounds['requests'], 'hashing'>): Places {
+function createPlaces({
+  ofSite = Infinity,
+  inAll = Infinity,
+  waitingOfSite = Infinity,
+  waitingInAll = Infinity,
+}: MostAtOnce): Places {
   const underWayOf = new Map<string, number>();
   const waiting = createFairQueue<Arrived>();
   let underWay = 0;
@@ -143,9 +168,18 @@ function createPlaces({ ofSite, inAll, waitingOfSite }: Omit<Bounds['requests'],
 
   return (request) => {
     const { site } = request;
-    if (mayBegin(request)) begin(request);
-    else if (waiting.waitingOf(site) >= waitingOfSite) return false;
-    else waiting.push(site, request);
+    if (mayBegin(request)) {
+      begin(request);
+      return true;
+    }
+    const own = waiting.waitingOf(site);
+    if (own >= waitingOfSite) return false;
+    if (waiting.size() >= waitingInAll) {
+      const refused = waiting.popOfLargest(own + 1);
+      if (!refused) return false;
+      refused.refuse();
+    }
+    waiting.push(site, request);
     return true;
   };
 }

@@ -95,7 +95,7 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
   return {
     begin: (site, request) => {
       const one = { request, arrived: clock() };
-      if (waiting.isEmpty() && !isOver()) {
+      if (waiting.size() === 0 && !isOver()) {
         start(one);
         return;
       }
