@@ -19,7 +19,7 @@ const DIST = join(ROOT, 'dist');
 const INSTALLED = join(ROOT, 'node_modules/.package-lock.json');
 
 /** Packages that are not bundled: those with native code or data files, and one that pg imports optionally. */
-const OUTSIDE = ['@node-rs/argon2', '@prisma/schema-engine-wasm', 'better-sqlite3', 'esbuild', 'pg-native'];
+const OUTSIDE = ['@node-rs/argon2', '@prisma/schema-engine-wasm', 'better-sqlite3', 'pg-native'];
 
 /** What CommonJS packages expect to find. */
 const COMMON_JS = `

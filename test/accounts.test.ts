@@ -448,7 +448,7 @@ test.each([
   },
 );
 
-test('changing the password in Settings keeps this session and ends all others', async () => {
+test('changing the password in Settings keeps this browser logged in, with a new session, and ends all others', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const elsewhere = cookiesOf(await logIn(server, 'ann@example.com'));

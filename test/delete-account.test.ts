@@ -120,6 +120,7 @@ describe('deleting an account', () => {
     await world.sandbox.close();
     const answer = await deleteAccount(world, ann);
     expect(answer.statusCode).toBe(502);
+    expect(answer.body).toContain('Your account was not deleted');
     expect(await userRow(world, ann.id)).toMatchObject({ deletedAt: null, tier: 'paid' });
   });
 

@@ -374,12 +374,12 @@ describe('a payment that failed', () => {
       failed(stripe, { id: stripe.firstInvoice, billing_reason: 'subscription_create' }),
     ]);
     expect(await queued()).toMatchObject([{ to: 'ben', kind: 'mail.payment-failed', nextAttempt: null }]);
-    expect(await planOf(server, ben.id)).toBe('not-started');
+    expect(await planOf(server, ben.id, stripe.firstInvoice)).toBe('not-started');
   });
 
   /** What the mail about a failed payment says of the plan. */
-  async function planOf({ db, clock }: TestServer, userId: string) {
-    const work = { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } } as const;
+  async function planOf({ db, clock }: TestServer, userId: string, invoiceId = 'in') {
+    const work = { kind: 'mail.payment-failed', data: { invoiceId, nextAttempt: null } } as const;
     return (await readMailFacts(db, { userId } as OutboxItem, work, clock.now)).plan;
   }
 
@@ -393,6 +393,14 @@ describe('a payment that failed', () => {
     const { server, ben, stripe } = await converted();
     await deliverAll(server, [stripe.updated({ status }, { at: daysAfter(31) })]);
     expect(await planOf(server, ben.id)).toBe(plan);
+  });
+
+  test('in a new checkout is mailed as such, although an older plan has ended', async () => {
+    const { server, ben, stripe } = await converted();
+    await deliverAll(server, [stripe.ended(daysAfter(31))]);
+    const again = { id: stripeId('sub'), status: 'incomplete', created: epoch(daysAfter(40)) };
+    await deliverAll(server, [stripe.created(again, { at: daysAfter(40) })]);
+    expect(await planOf(server, ben.id)).toBe('not-started');
   });
 
   test('after a trial is mailed as the first payment while Stripe keeps trying', async () => {

@@ -367,7 +367,7 @@ describe('a customer is moved by relink while something else happens to it (desi
   });
 });
 
-test('an account is deleted while somebody signs up with its code: they convert without a referrer', async () => {
+test('an account is deleted while somebody signs up with its code: they can pay, and the deleted account gets nothing', async () => {
   const { one, other, referrer } = await twoServers();
   const visit = await other.app.inject({ url: `/r/${referrer.code}` });
   const form = { email: 'new@example.com', password: PASSWORD };

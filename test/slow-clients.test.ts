@@ -472,7 +472,7 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(await answerTo(waits)).toMatch(/^HTTP\/1\.1 200 /);
   });
 
-  test('and when there is no place in all, networks take turns', async () => {
+  test('and when all places are taken, networks take turns', async () => {
     const { open, arrived, first, found } = await oneAtATime(NEVER, { ofSite: 9, inAll: 1 });
     const order: string[] = [];
     const addresses = ['127.0.0.2', '127.0.0.2', '127.0.0.3'];
@@ -507,7 +507,7 @@ describe('one network has a limited number of requests under way and waiting', (
     for (const address of ['127.0.0.2', '127.0.0.2', '127.0.0.3']) {
       const { socket } = await logIn(address);
       socket.once('data', () => order.push(address));
-      // What came before a page that is answered has arrived.
+      // Once this page is answered, the login sent before it has arrived.
       expect(await answerTo(await open(LANDING_PAGE, '127.0.0.4'))).toMatch(/^HTTP\/1\.1 200 /);
     }
     expect(looking).toHaveBeenCalledTimes(1);
@@ -517,7 +517,7 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(order).toEqual(['127.0.0.2', '127.0.0.3', '127.0.0.2']);
   });
 
-  test('and a form takes no place of all', async () => {
+  test('and a form whose body is still arriving takes none of the places that all networks share', async () => {
     const server = await listen({
       requests: { ofSite: 1, inAll: 1, waitingOfSite: 1 },
       patienceMs: NEVER,

@@ -601,7 +601,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(server, holder)).toMatchObject({ email: 'new@example.com', deletedAt: null });
   });
 
-  test('has its trial and its checkout ended at Stripe first, and stays when Stripe cannot be reached', async () => {
+  test('has its trial canceled at Stripe first, and the trial does not count for the address', async () => {
     const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
     const ann = await proven(world);
     const squatter = await newcomer(world, 'new@example.com');
@@ -694,7 +694,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, ann)).toMatchObject({ email: 'new@example.com' });
   });
 
-  test('is taken even if another account has the address by then', async () => {
+  test('loses the address even if it belongs to a different unproven account by then', async () => {
     const world = await startWorld(MAIL);
     const ann = await proven(world);
     const holder = await newcomer(world, 'new@example.com');

@@ -38,7 +38,7 @@ export function knownOf(row: Subscription): PaidTimeSoFar | null {
  * possible start.
  *
  * @param known null when this is the first snapshot
- * @param isNewest whether the row takes this snapshot over
+ * @param isNewest whether this snapshot becomes the row's state
  */
 export function afterSnapshot(
   known: PaidTimeSoFar | null,

@@ -75,7 +75,7 @@ const NOTHING_KNOWN: Omit<Subscription, 'id' | 'customerId' | 'counts' | 'counte
  * Derives the proof of payment again after a fact that bears on it has changed.
  *
  * @param at event.created of what brought that fact, UTC
- * @returns whether `provenAt`, `firstPaidAt` or `moneyBack` changed
+ * @returns whether `provenAt` or `firstPaidAt` changed
  */
 export function refreshProof(tx: Unit, subscription: Subscription, at: Date): boolean {
   const proof = deriveProof(tx, subscription);

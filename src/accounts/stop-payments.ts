@@ -17,7 +17,10 @@ export interface PaymentParts {
 
 /** What Stripe says of an account's payments. */
 export interface StoppedPayments {
-  /** The account's last checkout, which cannot be completed any more; null when there was none. */
+  /**
+   * The account's checkout as it was read; null when there was none. If it had a session, and a key is configured, the session
+   * can no longer be completed.
+   */
   checkout: Checkout | null;
   /**
    * `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a first payment still awaits its bank's
@@ -71,7 +74,10 @@ export function isSameCheckout(
 /** Attempts before giving up. */
 const MAX_TRIES = 3;
 
-/** Retries when the account opened a checkout, or the address went to another account, while we waited for Stripe. */
+/**
+ * Retries when what an attempt had read changed before it took its locks: a checkout or a customer was added, the address went
+ * to another account, or the account was claimed.
+ */
 export async function retryOnConflict<Outcome>(attempt: () => Promise<Outcome>): Promise<Outcome> {
   let outcome = await attempt();
   for (let tries = 1; outcome === 'conflict' && tries < MAX_TRIES; tries += 1) outcome = await attempt();

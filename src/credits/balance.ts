@@ -9,8 +9,8 @@ export interface CreditBalance {
    */
   creditUntil: Date | null;
   /**
-   * While the user pays, credit is on hold: since the hold began, or the latest grant or reversal after that, to which
-   * `creditUntil` then refers. Null while credit runs.
+   * Null while credit runs. While it is held, the instant from which `creditUntil` counts: when the hold began, or the
+   * latest grant or reversal since.
    */
   creditHeldAt: Date | null;
 }

@@ -127,7 +127,7 @@ interface Count {
   isReached: (key: string) => boolean;
 }
 
-/** How many times a network's limit a whole site (`siteOf`) of IPv6 may reach. */
+/** A whole site (`siteOf`) of IPv6 may reach this many times the limit of one network. */
 const NETWORKS_OF_SITE = 10;
 
 /** Counts something of each client's network, and of its site. */

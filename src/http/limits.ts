@@ -14,9 +14,9 @@ import { homeOf, networkOf, siteOf } from './network.ts';
 const WINDOW_SECONDS = 10 * 60;
 
 /**
- * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). What anybody can make us do at some
- * cost is also limited for the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536 networks; and for the /56
- * (`homeOf`), because otherwise one home could use up the limits of a /48 that it shares with others.
+ * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Expensive requests that anyone can
+ * send are also limited by the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536 networks, and by the /56
+ * (`homeOf`), so that one home cannot use up the limits of a /48 that it shares with others.
  */
 const LIMITS = {
   failedLogInsOfNetwork: 10,

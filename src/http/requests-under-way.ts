@@ -24,9 +24,9 @@ const TOO_MANY_WAITING = new HttpError(
 
 /**
  * Limits how many requests of one site are under way, and how many in all. Further ones wait, and sites take turns; when
- * too many of a site wait, they are refused. Files, compression and PostgreSQL's answers are work outside the share of a
- * turn (see `createTurns`). With hundreds of requests under way, a turn would take so long that a new connection of
- * somebody else waits for seconds.
+ * too many of a site wait, they are refused. `createTurns` limits how many begin, not the work that follows: files, compression,
+ * PostgreSQL's answers. With hundreds of requests under way, a turn of the event loop would take so long that a new client
+ * would wait for seconds.
  *
  * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
  * holds up others. Only requests that just read count towards the total: others have limits of their own, and can wait long

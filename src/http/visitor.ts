@@ -42,8 +42,8 @@ export function recogniseVisitors(app: FastifyInstance, context: AppContext): vo
 }
 
 /**
- * Follows a referral code. The visitor's first code is remembered. For someone who has an account, `request.flash` says
- * what it means for them.
+ * Follows a referral code. The visitor's first code is remembered. For a logged-in user nothing is remembered, and
+ * `request.flash` says what the code means for them.
  *
  * @param code the code in the link they follow now, or null
  */

@@ -21,7 +21,7 @@ const STRIPE_SECRET = /\b(sk|rk|whsec)_\S+/g;
 const EFFECTS: Record<VariableName, (config: Config) => string> = {
   NODE_ENV: ({ production }) =>
     production
-      ? 'Production: PUBLIC_URL, SESSION_SECRET, and the key, webhook secret and prices of Stripe must be set. The sandbox is off.'
+      ? "Production: PUBLIC_URL, SESSION_SECRET, and Stripe's key, webhook secret and price ids must be set. The sandbox is off."
       : 'Not production: a missing session secret is generated, and the sandbox may run.',
   HOST: ({ host }) =>
     isLoopback(host) ? 'Only this machine can reach the server.' : 'Other machines can reach the server too.',
@@ -76,7 +76,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
       ? 'Only refunds and disputes dated no later than the payment take credit back.'
       : `Credit is taken back by a full refund within ${counted(clawbackDays, 'day')} of the payment, or by a dispute opened in that time and lost later.`,
   EVENT_RETENTION_DAYS: ({ eventRetentionDays }) =>
-    `The payloads of Stripe events are kept whole for ${counted(eventRetentionDays, 'day')}.`,
+    `The command prune thins the payloads of Stripe events after ${counted(eventRetentionDays, 'day')}.`,
   SMTP_URL: ({ mail }) => {
     if (mail === null) return 'No mail is sent; pages say what to do instead.';
     return mail.smtpUrl === null

@@ -83,9 +83,12 @@ function declareAccountCommands(program: Command, { run }: Runners): void {
         return relink(context, customer, who, options.note);
       }),
     );
-  accountCommand(program, 'reset-link', 'print a link that sets a new password, once, within an hour').action(
-    (who: string, options: Options) =>
-      run(options, async (context) => (await import('./reset-link.ts')).resetLink(context, who)),
+  accountCommand(
+    program,
+    'reset-link',
+    'print a link for setting a new password; it works once, within an hour',
+  ).action((who: string, options: Options) =>
+    run(options, async (context) => (await import('./reset-link.ts')).resetLink(context, who)),
   );
 }
 

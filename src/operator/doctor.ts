@@ -402,7 +402,10 @@ function tombstoneProblems({ id, deletedAt, pendingEmail, checkout, _count }: Ac
   return [{ row: `User ${id}`, problem: `the account is deleted but still has rows (${what})` }];
 }
 
-/** Its owner cannot log in to cancel. Deletion cancels all subscriptions, but the events that say so can take a while. */
+/**
+ * The owner of a deleted account cannot log in to cancel. Deletion cancels its subscriptions, but the events that say so can
+ * take a while, so allow a day.
+ */
 function chargedAfterDeletion(account: Account, { now }: ExamineOptions): Problem[] {
   const { deletedAt } = account;
   if (!deletedAt || secondsBetween(deletedAt, now) <= DAY_SECONDS) return [];

@@ -95,7 +95,7 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
   if (item.status === 'queued' && dueIn > 0 && dueIn <= LEASE_SECONDS) {
     // A lease and a pause look alike. If a server is sending it, it must not be sent twice.
     throw new PlainError(
-      `${item.kind} ${id} is being sent, or is due within ${LEASE_SECONDS / 60} minutes. If \`mail\` still lists it as queued then, try again.`,
+      `${item.kind} ${id} is being sent, or is due within ${LEASE_SECONDS / 60} minutes. If \`mail\` still lists it as queued after that, try again.`,
     );
   }
   const { operatorEmail } = config;

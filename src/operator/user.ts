@@ -1,3 +1,4 @@
+import { isOver } from '../access/live.ts';
 import { describeUser, overviewConfigOf } from '../access/overview.ts';
 import type { SubscriptionView } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
@@ -56,7 +57,8 @@ export async function user(context: CommandContext, who: string): Promise<Comman
   return { text, json: me };
 }
 
-function endOf({ cancelAt, cancelAtPeriodEnd, currentPeriodEnd }: SubscriptionView): string {
+function endOf({ status, cancelAt, cancelAtPeriodEnd, currentPeriodEnd }: SubscriptionView): string {
+  if (isOver(status)) return '';
   const end = cancelAt ?? (cancelAtPeriodEnd ? currentPeriodEnd : null);
   return end ? `, ends on ${formatInstant(end)}` : '';
 }

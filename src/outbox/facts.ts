@@ -1,6 +1,7 @@
 import { isLive } from '../access/live.ts';
+import { shownOf } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
-import { deriveTier } from '../access/tier.ts';
+import { tierOf } from '../access/tier.ts';
 import type { OutboxItem, Referral, Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
@@ -37,8 +38,8 @@ export interface MailFacts {
   /** The state of the account's plan. Read only for mail about a failed payment, otherwise `ended`. */
   plan: PlanState;
   /**
-   * Emails sent within the last day to the address or another +tag of it, for unproven accounts. Counted only while the
-   * account's address is unproven, otherwise 0.
+   * Emails sent within the last day to all unproven accounts with this address or another +tag of it; 0 if this account's
+   * address is proven.
    */
   sentToday: number;
 }
@@ -60,11 +61,14 @@ export async function readMailFacts(
       : null;
   const invoice =
     data !== null && 'invoiceId' in data
-      ? await db.invoice.findUnique({ where: { id: data.invoiceId }, select: { paidAt: true } })
+      ? await db.invoice.findUnique({
+          where: { id: data.invoiceId },
+          select: { paidAt: true, subscriptionId: true },
+        })
       : null;
   const plan =
     work.kind === 'mail.payment-failed' && userId !== null
-      ? planStateOf(await subscriptionsOf(db, userId))
+      ? planStateOf(await subscriptionsOf(db, userId), invoice?.subscriptionId)
       : 'ended';
   const sentToday = user && user.deletedAt === null ? await countSentToday(db, user, now) : 0;
   const grantNeverAnnounced =
@@ -92,19 +96,27 @@ export async function countSentToday(
   return Number(row.count);
 }
 
-function planStateOf(subscriptions: readonly Subscription[]): PlanState {
-  const counting = subscriptions.filter(({ counts }) => counts);
-  const has = (wanted: string): boolean => counting.some(({ status }) => status === wanted);
-  if (deriveTier(counting) !== 'free') return 'live';
-  if (has('past_due')) return 'first-payment-due';
-  if (has('unpaid')) return 'unpaid';
-  if (counting.some(isLive)) return 'live';
-  const started = counting.some(({ status }) => status !== null && !UNSTARTED.has(status));
-  return counting.length > 0 && !started ? 'not-started' : 'ended';
+/**
+ * The state of the plan that the pages show. They show none that we have not seen yet.
+ *
+ * @param failedId the subscription of the payment that failed, if it is known
+ */
+function planStateOf(subscriptions: readonly Subscription[], failedId: string | null | undefined): PlanState {
+  const shown = shownOf(subscriptions);
+  if (shown && tierOf(shown) !== 'free') return 'live';
+  if (subscriptions.some(({ id, status }) => id === failedId && status === null)) return 'not-started';
+  switch (shown?.status) {
+    case 'past_due':
+      return 'first-payment-due';
+    case 'unpaid':
+      return 'unpaid';
+    case 'incomplete':
+    case 'incomplete_expired':
+      return 'not-started';
+    default:
+      return shown && isLive(shown) ? 'live' : 'ended';
+  }
 }
-
-/** Statuses of a subscription whose first payment has not gone through. */
-const UNSTARTED: ReadonlySet<string> = new Set(['incomplete', 'incomplete_expired']);
 
 /**
  * Whether no email has told the account of a conversion's days: the one about the grant is still queued or was dropped

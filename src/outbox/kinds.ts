@@ -21,7 +21,7 @@ export interface OutboxKinds {
     because: ReversalReason;
   };
   'mail.days-restored': { referralId: string; side: 'referrer' | 'referred'; seconds: number };
-  /** A paid plan ended while free days were left, and they are counting down now. */
+  /** The user has no paid plan any more, and the free days that they have left are counting down now. */
   'mail.days-running': null;
   /** `until`: when the credit runs out, ISO 8601. The email is dropped if that has changed. */
   'mail.days-ending': { until: string };

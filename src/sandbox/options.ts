@@ -25,7 +25,7 @@ export interface SandboxOptions {
   timePassed?: () => Promise<void>;
   /**
    * If given, the state is kept in this file and survives a restart, and due things happen automatically, at
-   * the start and every minute. Without it, nothing happens until `acts.advance()` is called.
+   * the start and every minute. Without it, call `acts.advance()` or move the clock on the control panel.
    */
   stateFile?: string;
   /** Receives one line per noteworthy event. */

@@ -206,7 +206,7 @@ function otherPrices({ prices }: Context, subscription: Subscription): Price[] {
     : [...prices.values()].filter((one) => one.product === price?.product && one.id !== price.id);
 }
 
-/** An incomplete subscription cannot be canceled at its period's end: it expires. Nor can an unpaid one. */
+/** Neither an incomplete nor an unpaid subscription can be canceled at its period's end. An incomplete one expires. */
 function canCancel(subscription: Subscription): boolean {
   return ['active', 'trialing', 'past_due'].includes(subscription.status);
 }

@@ -79,7 +79,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const save = saverOf(state, options);
   const deliveries = createDeliveries({ ...options, now }, state, save);
   const { hold, waiting, send, drop } = deliveries;
-  // Without a state file, as in most tests, due things happen only when `acts.advance` is called.
+  // Without a state file, as in most tests, no timer makes due things happen.
   const timePasses = stateFile !== undefined;
   let url = '';
   let listening = false;

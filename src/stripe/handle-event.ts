@@ -94,7 +94,8 @@ export function eventContextOf(parts: { db: Db; stripe: Stripe | null; config: C
  *
  * @param payload the body as received
  * @returns the outcome, already committed
- * @throws whatever made the event fail, recorded unless `isBusyOrUnreachable`
+ * @throws whatever made the event fail. It is recorded as failed, unless `isBusyOrUnreachable`. An AggregateError when it could
+ *   not be recorded either.
  */
 export async function handleEvent(
   context: EventContext,
@@ -157,7 +158,7 @@ async function applyOnce(
   const outcome = await context.inbox({ event, payload, now, read, tieBreaker: null });
   remember(seen, event.id, true, SEEN);
   if ('status' in outcome) return outcome;
-  const tieBreaker = await askStripe(context, outcome.tieOf);
+  const tieBreaker = await fetchTieBreaker(context, outcome.tieOf);
   const second = await context.inbox({ event, payload, now, read, tieBreaker });
   if ('status' in second) return second;
   throw new Error(`The tie of two snapshots of the subscription ${outcome.tieOf} could not be broken.`);
@@ -174,7 +175,10 @@ function unused({ type }: StripeEvent): Ignored {
   return ignored(`events of the type ${type} are not used`);
 }
 
-async function askStripe({ stripe, programme }: EventContext, subscriptionId: string): Promise<TieBreaker> {
+async function fetchTieBreaker(
+  { stripe, programme }: EventContext,
+  subscriptionId: string,
+): Promise<TieBreaker> {
   if (!stripe) return 'unavailable';
   try {
     const options = { timeout: TIE_TIMEOUT_MS, maxNetworkRetries: 0 };

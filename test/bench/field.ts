@@ -69,9 +69,8 @@ export async function openField(
 ): Promise<Field> {
   const began = Math.floor(Date.now() / 1000);
   const at = began - 600;
-  // One extra for counting the statements.
-  const buyers = size.buyers + 1;
-  const databases = await makeDatabases(engine, { past: size.past, buyers, at });
+  const { past, buyers } = size;
+  const databases = await makeDatabases(engine, { past, buyers, at });
   if (profiles !== null) await mkdir(profiles, { recursive: true });
   const tandem = await startTandem(databases.tandem, profiles);
   const pages = scratchFolder();

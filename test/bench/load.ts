@@ -49,7 +49,7 @@ export function shotOf(
   return { bytes: Buffer.from(`${head}\r\n\r\n${body}`), expected };
 }
 
-/** Retry delay after a refusal, ms: the Retry-After that Tandem sends. */
+/** Retry delay after a refusal, ms: the webhook's Retry-After. Pages ask for 5 s. */
 const RETRY_MS = 1_000;
 
 /**

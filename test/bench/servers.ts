@@ -17,7 +17,7 @@ const BASELINE = join(import.meta.dirname, 'baseline.ts');
 /** The unit of /proc/PID/stat, ms: USER_HZ is 100 on every Linux that Node.js runs on. */
 const TICK_MS = 10;
 
-/** Starts Tandem's programs compiled, as `npm start` and `npm run cli` do. */
+/** Node's arguments that start a program of Tandem's as `npm start` and `npm run cli` do. */
 export function programArguments(program: 'server' | 'cli'): string[] {
   return program === 'server' ? ['--max-semi-space-size=8', RUN, program] : [RUN, program];
 }

@@ -10,7 +10,7 @@ import { listInvitations } from '../../referrals/invitations.ts';
  * addresses), operators' notes, the other account of an audit row, the data of outbox items, and reset links with their
  * emails: a stranger who is logged in must not learn when the owner asks for one. Payments appear under their invoices,
  * without amounts. Stripe's events appear through what they changed: their payloads are copies of what Stripe has, may name
- * other people, and are deleted after EVENT_RETENTION_DAYS.
+ * other people, and are thinned by `prune` after EVENT_RETENTION_DAYS.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };

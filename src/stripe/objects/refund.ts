@@ -47,7 +47,7 @@ function storeFailedRefund({ rows }: Unit, payment: Payment, refundFailedAt: Dat
 }
 
 /** Statuses of a refund that was not made after all. https://docs.stripe.com/api/refunds/object#refund_object-status */
-const NOT_MADE: ReadonlySet<string> = new Set(['failed', 'canceled']);
+export const NOT_MADE: ReadonlySet<string> = new Set(['failed', 'canceled']);
 
 /**
  * `refund.failed`, and `refund.updated` or `charge.refund.updated` with the status `failed` or `canceled`: the

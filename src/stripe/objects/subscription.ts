@@ -59,7 +59,7 @@ function readSnapshot(event: StripeEvent, products: Products): SubscriptionSnaps
 
 /** The effect of a snapshot. */
 interface StoredSnapshot {
-  /** The row took over its state, or already had it. */
+  /** Its state became the row's, or already was. */
   current: boolean;
   /** The status, or whether it counts, changed. */
   changed: boolean;
@@ -182,7 +182,7 @@ function newEvidence(row: Subscription, snapshot: SubscriptionSnapshot, created:
   return Object.keys(evidence).length > 0 ? evidence : null;
 }
 
-/** What the row takes over; null when it holds something later. */
+/** What a snapshot changes in the row; null when the row holds something later. */
 function nextState(
   tx: Unit,
   row: Subscription,
@@ -191,14 +191,14 @@ function nextState(
   tieBreaker: TieBreaker | null,
 ): Partial<Subscription> | null {
   const { created, id } = event;
-  const takeOver = {
+  const changes = {
     ...state,
     snapshotAt: created,
     snapshotEventId: id,
     needsReconcile: false,
     missingAt: null,
   };
-  if (row.status === null || row.snapshotAt === null) return takeOver;
+  if (row.status === null || row.snapshotAt === null) return changes;
 
   const held = { state: stateOf(row, row.status), at: row.snapshotAt };
   switch (orderSnapshot(held, state, event.created)) {
@@ -208,15 +208,15 @@ function nextState(
       return {};
     case 'later':
       // A final status can come from an older snapshot than the row's; the row keeps its newer time.
-      return created < row.snapshotAt ? { ...takeOver, snapshotAt: row.snapshotAt } : takeOver;
+      return created < row.snapshotAt ? { ...changes, snapshotAt: row.snapshotAt } : changes;
     case 'tie':
       break;
   }
   const order = breakTie(snapshotEvent(tx, row.snapshotEventId), event, tx.programme.products);
-  if (order === 'later') return takeOver;
+  if (order === 'later') return changes;
   if (order === 'earlier') return null;
   if (tieBreaker === null) throw new UndecidedTie(row.id);
-  if (tieBreaker === 'unavailable') return { ...takeOver, needsReconcile: true };
+  if (tieBreaker === 'unavailable') return { ...changes, needsReconcile: true };
   // A fetched state is newer than both events and belongs to neither. It sets the row and shows nothing about payment.
   const counted = row.counted || tieBreaker.state.counts;
   return { ...tieBreaker.state, counted, snapshotEventId: null, needsReconcile: false };

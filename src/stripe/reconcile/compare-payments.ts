@@ -11,7 +11,7 @@ import { addSeconds, later } from '../../instants.ts';
 import { onChargeRefunded, readCharge } from '../objects/charge.ts';
 import { storeFetchedDispute, readDispute } from '../objects/dispute.ts';
 import { onInvoicePaymentPaid, readInvoicePayment } from '../objects/invoice-payment.ts';
-import { onRefundChanged } from '../objects/refund.ts';
+import { NOT_MADE, onRefundChanged } from '../objects/refund.ts';
 import { byId, reconcileCause, compareAll, fixBy, PAGE } from './compare.ts';
 import type { Finding } from './compare.ts';
 import type { Comparison, ReconcileContext } from './reconcile-context.ts';
@@ -148,9 +148,7 @@ function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {
  * Stripe has the last word.
  */
 function refundDate(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
-  const made = refunds
-    .filter(({ status }) => status !== 'failed' && status !== 'canceled')
-    .map(({ created }) => created);
+  const made = refunds.filter(({ status }) => !NOT_MADE.has(status ?? '')).map(({ created }) => created);
   const failedAt = row?.refundFailedAt ? addSeconds(row.refundFailedAt, 1) : null;
   return later(new Date(Math.max(...made) * 1000), failedAt);
 }
