@@ -59,14 +59,12 @@ describe('rate limits count clients by network', () => {
     ]);
   });
 
-  test('a count by client also limits the client’s site, at ten times the limit of a network', () => {
+  test('a count by client also limits its home and its site, at three and thirty times the limit of a network', () => {
     const counted = countByClient(2, 60_000);
-    for (let n = 0; n < 19; n += 1) counted.count(`2001:db8:0:${n}::1`);
-    expect(counted.isReached('2001:db8:0:0::1')).toBe(false);
-    counted.count('2001:db8:0:0::1');
-    expect(counted.isReached('2001:db8:0:0::1')).toBe(true);
-    expect(counted.isReached('2001:db8:0:99::1')).toBe(true);
-    expect(counted.isReached('2001:db8:1:0::1')).toBe(false);
+    for (let n = 0; n < 6; n += 1) counted.count(`2001:db8:0:${n}::1`);
+    expect(['2001:db8:0:99::1', '2001:db8:0:100::1'].map(counted.isReached)).toEqual([true, false]);
+    for (let n = 7; n < 61; n += 1) counted.count(`2001:db8:0:${n}00::1`);
+    expect(['2001:db8:0:ff00::1', '2001:db8:1::1'].map(counted.isReached)).toEqual([true, false]);
   });
 
   test('an address in a text longer than any address is not read', () => {

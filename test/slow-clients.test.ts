@@ -407,19 +407,27 @@ describe('closing slow connections', () => {
     expect(await (await open(PAGE)).closed).toBe('');
   });
 
-  test('a connection whose answer has not begun is kept, whatever else its network has', async () => {
+  test('connections whose answers have not begun are kept, but of a network that has too many, the youngest makes way', async () => {
     const { open, db } = await listen({ connections: 2, patienceMs: 0 });
+    const held: Client[] = [];
     const login = 'email=nobody%40example.com&password=wrong';
     const query = vi.spyOn(db.user, 'findUnique').mockReturnValue(new Promise(() => undefined) as never);
     for (const times of [1, 2]) {
       const type = 'Content-Type: application/x-www-form-urlencoded';
-      await open(
+      const client = await open(
         `POST /login HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: ${login.length}\r\n\r\n${login}`,
         '127.0.0.2',
       );
+      held.push(client);
       await until(() => Promise.resolve(query.mock.calls.length === times || undefined));
     }
-    expect(await (await open(PAGE, '127.0.0.3')).closed).toBe('');
+    // Its own further connection gets no room.
+    expect(await (await open(PAGE, '127.0.0.2')).closed).toBe('');
+    const other = await open(PAGE, '127.0.0.3');
+    await once(other.socket, 'data');
+    expect(other.answered()).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await held[1]?.closed).toBe('');
+    expect(held[0]?.socket.destroyed).toBe(false);
   });
 });
 

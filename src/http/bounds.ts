@@ -36,8 +36,8 @@ export interface Bounds {
    */
   patienceMs: number;
   /**
-   * Refuse a network's connections after this many had to be cut off. This and the next two also apply to a site, at ten
-   * times the number (`countByClient`). Not applied behind a proxy.
+   * Refuse a network's connections after this many had to be cut off. This and the next two also apply to a home
+   * and a site, at several times the number (`countByClient`). Not applied behind a proxy.
    */
   cutOffsOfNetwork: number;
   /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */

@@ -3,22 +3,22 @@ import type { Socket } from 'node:net';
 
 import type { Bounds } from './bounds.ts';
 import { onAbuse } from './cut-off.ts';
-import { networkOf, siteOf } from './network.ts';
+import { homeOf, networkOf, siteOf } from './network.ts';
 
 /**
  * Limits the connections of each network and in total, on a server without a proxy in front. When there is no room for a
  * new connection, one is closed:
  * 1. The oldest of the network that has the most, if it has more than its share: an equal part of all, but at least one. If
- *    two networks have equally many, the newcomer's own makes way. A connection with a complete request whose answer has
- *    not begun stays.
+ *    two networks have equally many, the newcomer's own makes way. Connections with a complete request whose answer has not
+ *    begun stay, unless a network has no others: then its youngest goes, for a newcomer of another network.
  * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (its request is incomplete, or the answer
  *    is sent), if it is older than `patienceMs`.
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then, Node
  * has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections beyond its
  * limit, or keeps closing them (or letting them time out) while a request is arriving or waits for its answer: Node accepts
- * one connection per turn of the event loop, so both make others wait. At ten times these numbers, a site (`siteOf`) gets no
- * new connections.
+ * one connection per turn of the event loop, so both make others wait. At several times these numbers, a home and a site
+ * (`countByClient`) get no new connections.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, patienceMs, shutOutMs } = bounds;
@@ -31,11 +31,15 @@ export function boundConnections(server: Server, bounds: Bounds): void {
   const abandoned = countByClient(bounds.abandonedOfNetwork, shutOutMs);
 
   function ofLargestNetwork(newcomer: string): Socket | undefined {
-    let largest = openOf.get(newcomer) ?? new Set<Socket>();
+    const own = openOf.get(newcomer) ?? new Set<Socket>();
+    let largest = own;
     const networks = openOf.size + (openOf.has(newcomer) ? 0 : 1);
     for (const open of openOf.values()) if (open.size > largest.size) largest = open;
     if (largest.size <= Math.max(1, connections / networks)) return undefined;
-    return [...largest].find((socket) => answerOn(socket) !== 'waiting');
+    const open = [...largest];
+    const oldest = open.find((socket) => answerOn(socket) !== 'waiting');
+    // The youngest has waited least, so hardly any work on its request is lost.
+    return oldest ?? (largest === own ? undefined : open.at(-1));
   }
 
   function oldestOfAll(): Socket | undefined {
@@ -127,18 +131,21 @@ interface Count {
   isReached: (key: string) => boolean;
 }
 
-/** A whole site (`siteOf`) of IPv6 may reach this many times the limit of one network. */
-const NETWORKS_OF_SITE = 10;
-
-/** Counts something of each client's network, and of its site. */
+/**
+ * Counts something of each client's network and, for IPv6, of its home (`homeOf`) and its site (`siteOf`). These may reach 3
+ * and 30 times the limit of one network, so that one home does not use up the limit of a site that it shares with others.
+ */
 export function countByClient(limit: number, forMs: number): Count {
-  const [ofNetwork, ofSite] = [countByKey(limit, forMs), countByKey(NETWORKS_OF_SITE * limit, forMs)];
+  const levels = [
+    { keyOf: networkOf, counts: countByKey(limit, forMs) },
+    { keyOf: homeOf, counts: countByKey(3 * limit, forMs) },
+    { keyOf: siteOf, counts: countByKey(30 * limit, forMs) },
+  ];
   return {
     count(address) {
-      ofNetwork.count(networkOf(address));
-      ofSite.count(siteOf(address));
+      for (const { keyOf, counts } of levels) counts.count(keyOf(address));
     },
-    isReached: (address) => ofNetwork.isReached(networkOf(address)) || ofSite.isReached(siteOf(address)),
+    isReached: (address) => levels.some(({ keyOf, counts }) => counts.isReached(keyOf(address))),
   };
 }
 
