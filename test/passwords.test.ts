@@ -3,7 +3,16 @@ import { describe, expect, test, vi } from 'vitest';
 
 import { BAD_PASSWORD } from '../src/accounts/passwords.ts';
 import { operatorResetPath } from './support/command-context.ts';
-import { cookiesOf, PASSWORD, postForm, postFrom, signUp, START, startTestServer } from './support/server.ts';
+import {
+  cookiesOf,
+  PASSWORD,
+  PATIENT,
+  postForm,
+  postFrom,
+  signUp,
+  START,
+  startTestServer,
+} from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 
 const logIn = ({ app }: TestServer, password: string) =>
@@ -128,12 +137,16 @@ describe('password hashing is bounded', () => {
   /** One of a few accounts, so that no limit by account applies. */
   const someone = (n: number) => `${['ann', 'bob', 'cleo', 'dan'][n % 4] ?? ''}@example.com`;
 
+  /** A server for which thirty passwords that wait to be hashed are too many. */
+  const busyServer = () =>
+    startTestServer({}, undefined, { ...PATIENT, hashing: { inAll: 8, waitingInAll: 30 } });
+
   async function signUpAll(server: TestServer): Promise<void> {
     for (const n of [0, 1, 2, 3]) await signUp(server, someone(n));
   }
 
   test('too many logins at once are 503 with Retry-After, and static files are still served', async () => {
-    const server = await startTestServer();
+    const server = await busyServer();
     await signUpAll(server);
     const answered: string[] = [];
     const logIns = many.map(async (n) => {
@@ -159,7 +172,7 @@ describe('password hashing is bounded', () => {
   });
 
   test('a login refused because hashing is busy does not count as failed', async () => {
-    const server = await startTestServer();
+    const server = await busyServer();
     await signUpAll(server);
     const answers = await Promise.all(
       many.map((n) => postFrom(server, '/login', from(n), { email: someone(n), password: PASSWORD })),

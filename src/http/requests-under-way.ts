@@ -46,7 +46,11 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
     const { url, config } = request.routeOptions;
     const kind = 'pressureHandler' in config ? 'state' : 'others';
     if (url?.startsWith(WEBHOOK_PATH)) done();
-    else waitFor(places[kind][which], TOO_MANY_WAITING, patienceMs, request, reply, done);
+    else
+      waitFor(places[kind][which], TOO_MANY_WAITING, patienceMs, request, reply, (error, place) => {
+        if (which === 'ofSite' && place) placesOfSites.set(request, place);
+        done(error);
+      });
   }
 
   app.addHook('onRequest', function waitForPlaceOfSite(request, reply, done) {
@@ -65,13 +69,23 @@ export const HASHES_PASSWORD = { config: { hashesPassword: true } };
  * Limits how many requests that hash a password are under way, once their bodies have arrived. Further ones wait, and sites
  * take turns. When too many wait, the newest of the site that has the most is refused. Hashes themselves wait for a thread in
  * the order in which they come, so a few addresses could otherwise keep everybody else from logging in.
+ *
+ * While it waits, a request keeps its place among those of its site: the site's next ones wait behind it, which costs less
+ * than refusing them, because clients that are refused come back at once.
  */
 export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Bounds): void {
   const take = createPlaces(hashing);
   app.addHook('preHandler', function waitToHash(request, reply, done) {
-    if (request.routeOptions.config.hashesPassword)
-      waitFor(take, TOO_MANY_HASHING, patienceMs, request, reply, done);
-    else done();
+    if (!request.routeOptions.config.hashesPassword) {
+      done();
+      return;
+    }
+    const ofSite = placesOfSites.get(request);
+    ofSite?.keep();
+    waitFor(take, TOO_MANY_HASHING, patienceMs, request, reply, (error) => {
+      ofSite?.limit();
+      done(error);
+    });
   });
 }
 
@@ -92,18 +106,35 @@ function waitFor(
     socket: request.raw.socket,
     refuse,
     begin: (end) => {
-      const patience = setTimeout(end, patienceMs).unref();
-      whenAnswered(request, reply, () => {
+      let patience = setTimeout(end, patienceMs).unref();
+      const keep = (): void => {
         clearTimeout(patience);
+      };
+      const limit = (): void => {
+        keep();
+        patience = setTimeout(end, patienceMs).unref();
+      };
+      whenAnswered(request, reply, () => {
+        keep();
         end();
       });
-      done();
+      done(undefined, { keep, limit });
     },
   });
   if (!isTaken) refuse();
 }
 
-type Done = (error?: Error) => void;
+type Done = (error?: Error, place?: Place) => void;
+
+/** A place that was taken. */
+interface Place {
+  /** Keeps it until the request is answered. */
+  keep: () => void;
+  /** Gives it back after `patienceMs` from now. */
+  limit: () => void;
+}
+
+const placesOfSites = new WeakMap<FastifyRequest, Place>();
 
 interface Arrived {
   site: string;
