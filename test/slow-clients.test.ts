@@ -525,6 +525,24 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(order).toEqual(['127.0.0.2', '127.0.0.3', '127.0.0.2']);
   });
 
+  test('and while one waits to hash a password, the next of its network waits behind it', async () => {
+    const { open } = await listen({
+      requests: { ofSite: 1, inAll: 9, waitingOfSite: 9 },
+      hashing: { inAll: 0, waitingInAll: 9 },
+      patienceMs: 1,
+    });
+    const form = 'email=nobody%40example.com&password=wrong';
+    await open(
+      `POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${form.length}\r\n\r\n${form}`,
+      '127.0.0.2',
+    );
+    expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+    const next = await open(LANDING_PAGE, '127.0.0.2');
+    for (let n = 0; n < 5; n += 1)
+      expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(next.answered()).toBe('');
+  });
+
   test('and a form whose body is still arriving takes none of the places that all networks share', async () => {
     const server = await listen({
       requests: { ofSite: 1, inAll: 1, waitingOfSite: 1 },
