@@ -601,6 +601,15 @@ describe('one address can open only a limited number of connections', () => {
     });
   });
 
+  test('and so can a site', async () => {
+    const { open } = await listen({ connectionsOfSite: 1 });
+    await open('', '127.0.0.2');
+    expect(await (await open(PAGE, '127.0.0.2')).closed).toBe('');
+    const other = await open(PAGE, '127.0.0.3');
+    await once(other.socket, 'data');
+    expect(other.answered()).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
   test('and when it keeps opening more, it loses all of them and gets none for a while', async () => {
     const { open } = await listen({ connectionsOfNetwork: 1, refusalsOfNetwork: 3, shutOutMs: NEVER });
     const only = await open('GET / HTTP/1.1\r\n', '127.0.0.2');

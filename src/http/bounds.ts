@@ -24,13 +24,15 @@ export interface Bounds {
   connections: number;
   /** Open connections from one network. Not applied behind a proxy. */
   connectionsOfNetwork: number;
+  /** Open connections from one site. Not applied behind a proxy. */
+  connectionsOfSite: number;
   /**
    * Behind a proxy: incomplete requests. Webhooks and others are counted separately, so that neither can keep the other
    * out. Each holds a connection.
    */
   incomplete: { webhooks: Shares; others: Shares };
   /**
-   * Without a proxy, only a connection this old makes way, unless a network has more than its share (see
+   * Without a proxy, only a connection this old makes way, unless a site has more than its share (see
    * `boundConnections`). Behind one, an incomplete request this old makes way for another: a real one arrives within
    * milliseconds. With or without, a request that takes longer than this no longer counts as under way.
    */
@@ -40,7 +42,7 @@ export interface Bounds {
    * and a site, at several times the number (`countByClient`). Not applied behind a proxy.
    */
   cutOffsOfNetwork: number;
-  /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
+  /** Refuse a network's connections after this many beyond these two. Not applied behind a proxy. */
   refusalsOfNetwork: number;
   /**
    * Refuse a network's connections after this many were closed before their request was answered. Not applied behind a
@@ -92,6 +94,7 @@ export const BOUNDS: Bounds = {
   delayMs: 1_000,
   connections: 2_000,
   connectionsOfNetwork: 200,
+  connectionsOfSite: 500,
   incomplete: {
     webhooks: { ofNetwork: 500, inAll: 1_000 },
     others: { ofNetwork: 100, inAll: 700 },

@@ -6,11 +6,11 @@ import { onAbuse } from './cut-off.ts';
 import { homeOf, networkOf, siteOf } from './network.ts';
 
 /**
- * Limits the connections of each network and in total, on a server without a proxy in front. When there is no room for a
- * new connection, one is closed:
- * 1. The oldest of the network that has the most, if it has more than its share: an equal part of all, but at least one. If
- *    two networks have equally many, the newcomer's own makes way. Connections with a complete request whose answer has not
- *    begun stay, unless a network has no others: then its youngest goes, for a newcomer of another network.
+ * Limits the connections of each network, of each site and in total, on a server without a proxy in front. When there is no
+ * room for a new connection, one is closed:
+ * 1. The oldest of the site that has the most, if it has more than its share: an equal part of all, but at least one. If two
+ *    sites have equally many, the newcomer's own makes way. Connections with a complete request whose answer has not begun
+ *    stay, unless a site has no others: then its youngest goes, for a newcomer of another site.
  * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (its request is incomplete, or the answer
  *    is sent), if it is older than `patienceMs`.
  *
@@ -21,21 +21,22 @@ import { homeOf, networkOf, siteOf } from './network.ts';
  * (`countByClient`) get no new connections.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
-  const { connections, connectionsOfNetwork, patienceMs, shutOutMs } = bounds;
-  /** When each was opened, by a monotonic clock, ms. The oldest comes first, here and in `openOf`. */
+  const { connections, connectionsOfNetwork, connectionsOfSite, patienceMs, shutOutMs } = bounds;
+  /** When each was opened, by a monotonic clock, ms. The oldest comes first, here and in the next two. */
   const opened = new Map<Socket, number>();
-  const openOf = new Map<string, Set<Socket>>();
+  const ofNetworks = new Map<string, Set<Socket>>();
+  const ofSites = new Map<string, Set<Socket>>();
   const answerOn = watchAnswers(server);
   const cutOffs = countByClient(bounds.cutOffsOfNetwork, shutOutMs);
   const refusals = countByClient(bounds.refusalsOfNetwork, shutOutMs);
   const abandoned = countByClient(bounds.abandonedOfNetwork, shutOutMs);
 
-  function ofLargestNetwork(newcomer: string): Socket | undefined {
-    const own = openOf.get(newcomer) ?? new Set<Socket>();
+  function ofLargestSite(newcomer: string): Socket | undefined {
+    const own = ofSites.get(newcomer) ?? new Set<Socket>();
     let largest = own;
-    const networks = openOf.size + (openOf.has(newcomer) ? 0 : 1);
-    for (const open of openOf.values()) if (open.size > largest.size) largest = open;
-    if (largest.size <= Math.max(1, connections / networks)) return undefined;
+    const sites = ofSites.size + (ofSites.has(newcomer) ? 0 : 1);
+    for (const open of ofSites.values()) if (open.size > largest.size) largest = open;
+    if (largest.size <= Math.max(1, connections / sites)) return undefined;
     const open = [...largest];
     const oldest = open.find((socket) => answerOn(socket) !== 'waiting');
     // The youngest has waited least, so hardly any work on its request is lost.
@@ -52,10 +53,10 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     return undefined;
   }
 
-  /** Whether there is room for one more connection of a network, if need be after closing another one. */
-  function makeRoom(network: string): boolean {
+  /** Whether there is room for one more connection of a site, if need be after closing another one. */
+  function makeRoom(site: string): boolean {
     if (opened.size < connections) return true;
-    const socket = ofLargestNetwork(network) ?? oldestOfAll();
+    const socket = ofLargestSite(site) ?? oldestOfAll();
     if (!socket) return false;
     opened.delete(socket);
     socket.destroy();
@@ -64,15 +65,16 @@ export function boundConnections(server: Server, bounds: Bounds): void {
 
   server.on('connection', (socket: Socket) => {
     const address = socket.remoteAddress ?? '';
-    const network = networkOf(address);
-    const open = openOf.get(network) ?? new Set();
+    const [network, site] = [networkOf(address), siteOf(address)];
+    const ofNetwork = ofNetworks.get(network) ?? new Set();
+    const ofSite = ofSites.get(site) ?? new Set();
     const isShutOut = (): boolean =>
       [cutOffs, refusals, abandoned].some((counted) => counted.isReached(address));
     const shutOutIfReached = (): void => {
-      if (isShutOut()) for (const one of open) one.destroy();
+      if (isShutOut()) for (const one of ofNetwork) one.destroy();
     };
-    const hasTooMany = open.size >= connectionsOfNetwork;
-    if (isShutOut() || hasTooMany || !makeRoom(network)) {
+    const hasTooMany = ofNetwork.size >= connectionsOfNetwork || ofSite.size >= connectionsOfSite;
+    if (isShutOut() || hasTooMany || !makeRoom(site)) {
       socket.destroy();
       if (hasTooMany) {
         refusals.count(address);
@@ -81,12 +83,15 @@ export function boundConnections(server: Server, bounds: Bounds): void {
       return;
     }
     opened.set(socket, performance.now());
-    openOf.set(network, open.add(socket));
+    ofNetworks.set(network, ofNetwork.add(socket));
+    ofSites.set(site, ofSite.add(socket));
     socket.once('close', () => {
       // If it was closed to make room, that is not its network's doing.
       const madeRoom = !opened.delete(socket);
-      open.delete(socket);
-      if (open.size === 0) openOf.delete(network);
+      ofNetwork.delete(socket);
+      ofSite.delete(socket);
+      if (ofNetwork.size === 0) ofNetworks.delete(network);
+      if (ofSite.size === 0) ofSites.delete(site);
       const answer = answerOn(socket);
       if (!madeRoom && (answer === 'arriving' || answer === 'waiting')) {
         abandoned.count(address);
