@@ -25,6 +25,8 @@ const INPUTS = ['symbol', 'quantity', 'price', 'currentPrice', 'note'];
 const form = $('entry');
 
 let portfolio = EMPTY;
+/** What localStorage held when this tab last read or wrote it. */
+let stored = null;
 /** Index of the holding that the form changes; null while it adds one. */
 let editing = null;
 
@@ -32,6 +34,7 @@ let editing = null;
 
 function load() {
   const text = read(localStorage, KEPT);
+  stored = text;
   $('damaged').hidden = true;
   portfolio = EMPTY;
   if (text !== null) {
@@ -86,7 +89,9 @@ function change(next, said, what) {
 
 function keep() {
   try {
-    localStorage.setItem(KEPT, JSON.stringify(portfolio));
+    const text = JSON.stringify(portfolio);
+    localStorage.setItem(KEPT, text);
+    stored = text;
   } catch {
     $('status').textContent +=
       ' But this browser could not save the change: its storage is full or blocked. Export your portfolio before you leave.';
@@ -329,7 +334,7 @@ addEventListener('storage', ({ key }) => {
 });
 // A browser that keeps whole pages for its Back button tells a page nothing of what other tabs did meanwhile.
 addEventListener('pageshow', ({ persisted }) => {
-  if (persisted && read(localStorage, KEPT) !== JSON.stringify(portfolio)) showOtherTabs();
+  if (persisted && read(localStorage, KEPT) !== stored) showOtherTabs();
 });
 
 /** Another tab changed the portfolio, so what this tab could undo is no longer the last change. */

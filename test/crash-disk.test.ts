@@ -111,7 +111,8 @@ describe('a full disk', () => {
     for (let times = 0; times < TIMES; times += 1) {
       await stripe.reach(stripe.acknowledged.size + 1 + draw(MAX_ACKNOWLEDGED));
       const before = refused();
-      // The write-ahead log is larger than the limit, or soon will be: SQLite cannot reuse it while the database cannot grow.
+      // The write-ahead log is larger than the limit, or soon will be: SQLite cannot reuse it while the database cannot
+      // grow.
       await limitFiles(server, draw(MAX_LIMIT));
       await until(() => Promise.resolve(refused() > before + REFUSED || undefined));
       await limitFiles(server, 'unlimited');

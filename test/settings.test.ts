@@ -201,7 +201,7 @@ test('of a long history the newest 50 lines are shown, newest first, and the exp
     'Added by us +3 days',
     'Added by us +2 days',
   ]);
-  expect(text).toContain('Your data export lists every change of your free days.');
+  expect(text).toContain('Your data export lists every change to your free days.');
   const exported = (await open(server, ann, '/settings/export')).json<{ creditEntries: unknown[] }>();
   expect(exported.creditEntries).toHaveLength(grants);
 });

@@ -82,7 +82,8 @@ function returnsInTime(payment: PaymentFacts, paidAt: Date, clawbackDays: number
 /** Whether any of a user's subscriptions holds (`holds`), from the rows of the unit of work. */
 export function anyHolds({ rows, programme }: Unit, subscriptions: readonly Subscription[]): boolean {
   return subscriptions.some((subscription) => {
-    // No refund or dispute, so there is no need to look at its invoices; `load` has not loaded all of them (`unsure` there).
+    // No refund or dispute, so there is no need to look at its invoices; `load` has not loaded all of them (`unsure`
+    // there).
     if (!subscription.moneyBack) return subscription.provenAt !== null;
     const { provenAt } = subscription;
     return holds({ provenAt, invoices: invoicesOf(rows, subscription) }, programme.clawbackDays);

@@ -98,8 +98,8 @@ export async function cancelSubscriptions(
 }
 
 /**
- * Turns an account into a tombstone, deletes its checkout and thins its events' payloads, unless there is more to end at Stripe by
- * now.
+ * Turns an account into a tombstone, deletes its checkout and thins its events' payloads, unless there is more to end at
+ * Stripe by now.
  *
  * @param user locked
  * @param ended what was ended at Stripe for it; null when there was nothing

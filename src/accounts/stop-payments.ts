@@ -18,8 +18,8 @@ export interface PaymentParts {
 /** What Stripe says of an account's payments. */
 export interface StoppedPayments {
   /**
-   * The account's checkout as it was read; null when there was none. If it had a session, and a key is configured, the session
-   * can no longer be completed.
+   * The account's checkout as it was read; null when there was none. If it had a session, and a key is configured, the
+   * session can no longer be completed.
    */
   checkout: Checkout | null;
   /**
@@ -75,8 +75,8 @@ export function isSameCheckout(
 const MAX_TRIES = 3;
 
 /**
- * Retries when what an attempt had read changed before it took its locks: a checkout or a customer was added, the address went
- * to another account, or the account was claimed.
+ * Retries when what an attempt had read changed before it took its locks: a checkout or a customer was added, the address
+ * went to another account, or the account was claimed.
  */
 export async function retryOnConflict<Outcome>(attempt: () => Promise<Outcome>): Promise<Outcome> {
   let outcome = await attempt();

@@ -9,7 +9,9 @@ import type { Engine, Tx } from './transaction.ts';
 /** The ids named by events or a command. Everything that bears on them is loaded with them. */
 export interface Wanted {
   payments?: readonly string[];
-  /** Payments with a refund or a dispute in these events: all first and positive invoices of their subscriptions are loaded. */
+  /**
+   * Payments with a refund or a dispute in these events: all first and positive invoices of their subscriptions are loaded.
+   */
   moneyBack?: readonly string[];
   disputes?: readonly string[];
   invoices?: readonly string[];

@@ -52,8 +52,8 @@ const DRIVER_LOST = /^(Connection terminated|Client has encountered a connection
  *
  * - a transaction with an isolation level is a read-only snapshot, as on SQLite;
  * - a lock timeout counts as a write conflict and is retried, like a deadlock;
- * - a broken connection is reported as ConnectionClosed, unless it is a network error of its own (`NETWORK_DOWN` in
- *   transaction.ts);
+ * - a broken connection is reported as ConnectionClosed, except for network errors that the driver passes on unmapped
+ *   (`NETWORK_DOWN` in transaction.ts);
  * - COMMIT of a transaction with a failed statement is an error. PostgreSQL itself would answer with a silent
  *   ROLLBACK.
  *

@@ -152,7 +152,8 @@ async function withRetries<T>(transaction: () => Promise<T>): Promise<T> {
       const tooOften = tries === MAX_TRIES || performance.now() - begun > MAX_TRYING_MS;
       if (code !== RETRIED || tooOften) {
         // No other transaction wins every time, so this is no race: the work itself writes a row that already exists.
-        if (error instanceof LostRace && isUniqueViolation(error.cause)) throw error.cause;
+        if (tries === MAX_TRIES && error instanceof LostRace && isUniqueViolation(error.cause))
+          throw error.cause;
         if (isBusyOrUnreachable(error)) transactionsGivenUp.inc({ code });
         throw error;
       }

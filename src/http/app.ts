@@ -52,8 +52,8 @@ import { webhookRoute } from './webhook.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
 
 /**
- * The billing forms redirect here, unless the Stripe account has a custom domain (docs/running.md). Browsers apply the page's
- * form-action to such redirects too.
+ * The billing forms redirect here, unless the Stripe account has a custom domain (docs/running.md). Browsers apply the
+ * page's form-action to such redirects too.
  */
 const STRIPE_PAGES = ['https://checkout.stripe.com', 'https://billing.stripe.com'];
 

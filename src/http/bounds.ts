@@ -4,7 +4,7 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * Limits on what clients can make the server hold, and when it refuses more work. Times are in ms. A request meets them in
  * this order:
  *
- * 1. open connections, in all and of its network (`connections.ts`), and how long they may stay idle (`app.ts`);
+ * 1. open connections, in all, of its network and of its site (`connections.ts`), and how long they may stay idle (`app.ts`);
  * 2. what its connection and its client can hold: pipelined requests, headers, bytes (`one-client.ts`);
  * 3. overload: the event loop, or every request, is late (`app.ts`);
  * 4. requests under way of its site, and in all if it only reads (`requests-under-way.ts`);
@@ -34,7 +34,8 @@ export interface Bounds {
   /**
    * Without a proxy, only a connection this old makes way, unless a site has more than its share (see
    * `boundConnections`). Behind one, an incomplete request this old makes way for another: a real one arrives within
-   * milliseconds. With or without, a request that takes longer than this no longer counts as under way.
+   * milliseconds. With or without one, a request that takes longer than this no longer counts as under way; the
+   * time that it waits to hash a password does not count.
    */
   patienceMs: number;
   /**
@@ -42,7 +43,7 @@ export interface Bounds {
    * and a site, at several times the number (`countByClient`). Not applied behind a proxy.
    */
   cutOffsOfNetwork: number;
-  /** Refuse a network's connections after this many beyond these two. Not applied behind a proxy. */
+  /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
   refusalsOfNetwork: number;
   /**
    * Refuse a network's connections after this many were closed before their request was answered. Not applied behind a
@@ -105,8 +106,8 @@ export const BOUNDS: Bounds = {
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
   requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000 },
-  // Under way: a few for each thread, so that none is idle between two requests, and no more, because sites do not take turns
-  // for the threads.
+  // Under way: a few for each thread, so that none is idle between two requests, and no more, because sites do not take
+  // turns for the threads.
   hashing: { inAll: 4 * HASHES_AT_ONCE, waitingInAll: 1_000 },
   // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html
   headers: 100,

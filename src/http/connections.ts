@@ -68,32 +68,37 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     const [network, site] = [networkOf(address), siteOf(address)];
     const ofNetwork = ofNetworks.get(network) ?? new Set();
     const ofSite = ofSites.get(site) ?? new Set();
-    const isShutOut = (): boolean =>
-      [cutOffs, refusals, abandoned].some((counted) => counted.isReached(address));
+    const all = [cutOffs, refusals, abandoned];
+    const isShutOut = all.some((counted) => counted.isReached(address));
     const shutOutIfReached = (): void => {
-      if (isShutOut()) for (const one of ofNetwork) one.destroy();
+      if (!all.some((counted) => counted.isReachedByNetwork(address))) return;
+      for (const one of ofNetwork) {
+        opened.delete(one);
+        one.destroy();
+      }
     };
-    const hasTooMany = ofNetwork.size >= connectionsOfNetwork || ofSite.size >= connectionsOfSite;
-    if (isShutOut() || hasTooMany || !makeRoom(site)) {
+    const hasTooMany = ofNetwork.size >= connectionsOfNetwork;
+    const hasSiteTooMany = ofSite.size >= connectionsOfSite;
+    if (isShutOut || hasTooMany || hasSiteTooMany || !makeRoom(site)) {
       socket.destroy();
       if (hasTooMany) {
         refusals.count(address);
         shutOutIfReached();
-      }
+      } else if (hasSiteTooMany) refusals.countOfSite(address);
       return;
     }
     opened.set(socket, performance.now());
     ofNetworks.set(network, ofNetwork.add(socket));
     ofSites.set(site, ofSite.add(socket));
     socket.once('close', () => {
-      // If it was closed to make room, that is not its network's doing.
-      const madeRoom = !opened.delete(socket);
+      // If we closed it, to make room or because its network is shut out, that is not its network's doing.
+      const closedByUs = !opened.delete(socket);
       ofNetwork.delete(socket);
       ofSite.delete(socket);
       if (ofNetwork.size === 0) ofNetworks.delete(network);
       if (ofSite.size === 0) ofSites.delete(site);
       const answer = answerOn(socket);
-      if (!madeRoom && (answer === 'arriving' || answer === 'waiting')) {
+      if (!closedByUs && (answer === 'arriving' || answer === 'waiting')) {
         abandoned.count(address);
         shutOutIfReached();
       }
@@ -131,26 +136,40 @@ function watchAnswers(server: Server): AnswerOn {
   };
 }
 
+interface CountByClient extends Count {
+  /** Counts for the site alone. */
+  countOfSite: (address: string) => void;
+  /** Whether the client's own network has reached its limit. */
+  isReachedByNetwork: (address: string) => boolean;
+}
+
 interface Count {
   count: (key: string) => void;
   isReached: (key: string) => boolean;
 }
 
 /**
- * Counts something of each client's network and, for IPv6, of its home (`homeOf`) and its site (`siteOf`). These may reach 3
- * and 30 times the limit of one network, so that one home does not use up the limit of a site that it shares with others.
+ * Counts something of each client's network and, for IPv6, of its home (`homeOf`) and its site (`siteOf`). These may reach
+ * 3 and 30 times the limit of one network, so that one home does not use up the limit of a site that it shares with others.
  */
-export function countByClient(limit: number, forMs: number): Count {
-  const levels = [
-    { keyOf: networkOf, counts: countByKey(limit, forMs) },
-    { keyOf: homeOf, counts: countByKey(3 * limit, forMs) },
-    { keyOf: siteOf, counts: countByKey(30 * limit, forMs) },
-  ];
+export function countByClient(limit: number, forMs: number): CountByClient {
+  const ofNetwork = countByKey(limit, forMs);
+  const ofHome = countByKey(3 * limit, forMs);
+  const ofSite = countByKey(30 * limit, forMs);
   return {
     count(address) {
-      for (const { keyOf, counts } of levels) counts.count(keyOf(address));
+      ofNetwork.count(networkOf(address));
+      ofHome.count(homeOf(address));
+      ofSite.count(siteOf(address));
     },
-    isReached: (address) => levels.some(({ keyOf, counts }) => counts.isReached(keyOf(address))),
+    countOfSite(address) {
+      ofSite.count(siteOf(address));
+    },
+    isReached: (address) =>
+      ofNetwork.isReached(networkOf(address)) ||
+      ofHome.isReached(homeOf(address)) ||
+      ofSite.isReached(siteOf(address)),
+    isReachedByNetwork: (address) => ofNetwork.isReached(networkOf(address)),
   };
 }
 

@@ -7,7 +7,7 @@ import type { Notice } from './page.ts';
 export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
   const reversedAtOnce = entries.filter((entry) => wasReversedAtOnce(entry, entries));
   const real = entries.filter((entry) => !reversedAtOnce.includes(entry));
-  // Their grant is not shown, so their first restoration since the same visit is shown as a grant.
+  // The grant of such a conversion is not shown, so its first restoration is shown as the grant.
   for (const { referralId } of reversedAtOnce.filter(({ kind }) => kind === 'grant')) {
     const index = real.findIndex((entry) => entry.kind === 'restoration' && entry.referralId === referralId);
     const restoration = real[index];

@@ -7,10 +7,13 @@ export interface FairQueue<Entry> {
    * @param mayServe whether a site's next entry may be served now; without it, each may
    */
   shift: (mayServe?: (entry: Entry) => boolean) => Entry | undefined;
-  /** Takes back the newest entry of the site that has the most, if it has more than `count`. */
+  /**
+   * Removes and returns the newest entry of the site that has the most, if that has more than `count`, and more than one.
+   */
   popOfLargest: (count: number) => Entry | undefined;
-  /** How many entries of a site wait, or in all. */
+  /** How many entries of a site wait. */
   waitingOf: (site: string) => number;
+  /** How many entries wait in all. */
   size: () => number;
 }
 

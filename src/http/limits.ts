@@ -14,9 +14,9 @@ import { homeOf, networkOf, siteOf } from './network.ts';
 const WINDOW_SECONDS = 10 * 60;
 
 /**
- * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Expensive requests that anyone can
- * send are also limited by the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536 networks, and by the /56
- * (`homeOf`), so that one home cannot use up the limits of a /48 that it shares with others.
+ * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Expensive requests that anyone
+ * can send are also limited by the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536 networks, and by
+ * the /56 (`homeOf`), so that one home cannot use up the limits of a /48 that it shares with others.
  */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
@@ -62,7 +62,9 @@ const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
 
 type LimitName = keyof typeof LIMITS;
 
-/** These count as visits to Stripe by network as well. A deletion does not: it asks Stripe only after the right password. */
+/**
+ * These count as visits to Stripe by network as well. A deletion does not: it asks Stripe only after the right password.
+ */
 const VISIT_STRIPE: ReadonlySet<LimitName> = new Set(['checkoutsOfAccount', 'portalsOfAccount']);
 
 /** The limits of a home and a site that go with a network's. */
@@ -205,10 +207,10 @@ function limitsOf(
 }
 
 /**
- * Counts one try against a limit by account, and for one in VISIT_STRIPE against the network's. Sets Retry-After and returns
- * false when none is left. Visitors who are not logged in have no limit here.
+ * Counts one try against a limit by account and, if that is in VISIT_STRIPE, against the network's limit of visits to
+ * Stripe. Returns false when none is left. Visitors who are not logged in have no limit here.
  *
- * @param reply null when the request is answered all the same
+ * @param reply gets Retry-After then; null when the request is answered all the same
  */
 export async function takeForAccount(
   request: FastifyRequest,

@@ -24,15 +24,15 @@ const TOO_MANY_WAITING = new HttpError(
 
 /**
  * Limits how many requests of one site are under way, and how many in all. Further ones wait, and sites take turns; when
- * too many of a site wait, they are refused. `createTurns` limits how many begin, not the work that follows: files, compression,
- * PostgreSQL's answers. With hundreds of requests under way, a turn of the event loop would take so long that a new client
- * would wait for seconds.
+ * too many of a site wait, they are refused. `createTurns` limits how many begin, not the work that follows: files,
+ * compression, PostgreSQL's answers. With hundreds of requests under way, a turn of the event loop would take so long that
+ * a new client would wait for seconds.
  *
- * A request counts for at most `patienceMs`, so that neither a body that arrives slowly nor an answer that is read slowly
- * holds up others. Only requests that just read count towards the total: others have limits of their own, and can wait long
- * for a body or for a password to be hashed. Webhooks do not count, because Stripe's events come in bursts. Requests that
- * ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them
- * waiting.
+ * A request counts for at most `patienceMs`, besides the time that it waits to hash a password (`boundHashing`), so that
+ * neither a body that arrives slowly nor an answer that is read slowly holds up others. Only requests that just read count
+ * towards the total: others have limits of their own, and can wait long for a body or for a password to be hashed. Webhooks
+ * do not count, because Stripe's events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE)
+ * are counted separately, so that other requests cannot keep them waiting.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const { ofSite, inAll, waitingOfSite } = requests;
@@ -67,11 +67,11 @@ export const HASHES_PASSWORD = { config: { hashesPassword: true } };
 
 /**
  * Limits how many requests that hash a password are under way, once their bodies have arrived. Further ones wait, and sites
- * take turns. When too many wait, the newest of the site that has the most is refused. Hashes themselves wait for a thread in
- * the order in which they come, so a few addresses could otherwise keep everybody else from logging in.
+ * take turns. When too many wait, the newest of the site that has the most is refused. Hashes themselves wait for a thread
+ * in the order in which they come, so a few addresses could otherwise keep everybody else from logging in.
  *
- * While it waits, a request keeps its place among those of its site: the site's next ones wait behind it, which costs less
- * than refusing them, because clients that are refused come back at once.
+ * While it waits, a request keeps its place among those of its site, unless its body took longer than `patienceMs`. The
+ * site's next ones wait behind it, which costs less than refusing them, because clients that are refused come back at once.
  */
 export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Bounds): void {
   const take = createPlaces(hashing);
@@ -128,9 +128,9 @@ type Done = (error?: Error, place?: Place) => void;
 
 /** A place that was taken. */
 interface Place {
-  /** Keeps it until the request is answered. */
+  /** Keeps it until the request is answered, unless it was given back already. */
   keep: () => void;
-  /** Gives it back after `patienceMs` from now. */
+  /** Gives it back in `patienceMs`, unless the request is answered first. */
   limit: () => void;
 }
 

@@ -109,7 +109,7 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
       data: {
         status: 'queued',
         dueAt: tx.now,
-        // It waits from now on: the operator is told of what has waited for long.
+        // Otherwise the operator would be told at once that it has waited for days.
         ...(item.status !== 'queued' && { createdAt: tx.now }),
         attempts: 0,
         endedAt: null,

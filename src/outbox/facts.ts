@@ -97,7 +97,8 @@ export async function countSentToday(
 }
 
 /**
- * The state of the plan that the pages show. They show none that we have not seen yet.
+ * The state of the plan that the pages show. They show no subscription without a snapshot, so `failedId` covers a first
+ * payment whose subscription we have not seen yet.
  *
  * @param failedId the subscription of the payment that failed, if it is known
  */

@@ -6,7 +6,7 @@ import { conversions } from '../metrics.ts';
 import { tellSide } from './tell.ts';
 
 /**
- * What a conversion grants to each side, days; also how long Settings counts it as active. Pages, emails and
+ * What a conversion grants to each side, days; for as long, Settings counts the conversion as active. Pages, emails and
  * Stripe's checkout page take the number from here. docs/contributing.md lists what else names it.
  */
 export const REFERRAL_CREDIT_DAYS = 45;

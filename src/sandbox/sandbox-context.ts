@@ -17,9 +17,9 @@ export interface Context {
    */
   save: () => void;
   /**
-   * Stores the events and every other change, and starts delivering the events. If the next webhooks are to be lost, events
-   * that no API request caused (`request.id` is null) are stored but never delivered. Never rejects. Resolves when each event
-   * has been tried once, or at once when nothing is delivered now.
+   * Stores the events and every other change, and starts delivering the events. If the next webhooks are to be lost, and an
+   * API request did not cause all of these events (`request.id` is null), they are stored but never delivered. Never
+   * rejects. Resolves when each event has been tried once, or at once when nothing is delivered now.
    */
   publish: (events: StripeEvent[]) => Promise<void>;
 }

@@ -5,7 +5,9 @@ import type { Db } from '../db/transaction.ts';
 import { secondsBetween } from '../instants.ts';
 import { isUnderWay } from './checkout.ts';
 
-/** A webhook usually arrives within seconds. After this many seconds, Settings stops reloading itself and says what to do. */
+/**
+ * A webhook usually arrives within seconds. After this many seconds, Settings stops reloading itself and says what to do.
+ */
 const PATIENCE_SECONDS = 120;
 
 /** How long Stripe may take to answer while a page waits, ms. */

@@ -16,7 +16,9 @@ export async function closeCheckout(tx: Tx, userId: string): Promise<string | nu
   return checkout.sessionId;
 }
 
-/** Queues the expiry of a checkout's session at Stripe, which happens after the commit. A session paid by then stays paid. */
+/**
+ * Queues the expiry of a checkout's session at Stripe, which happens after the commit. A session paid by then stays paid.
+ */
 export async function expireCheckout(tx: Tx, { userId, sessionId }: Checkout): Promise<void> {
   if (sessionId !== null)
     await queueNow(tx, [{ kind: 'stripe.expire-checkout', userId, data: { sessionId } }]);

@@ -25,15 +25,15 @@ export async function expire(
 }
 
 /**
- * `ended`: nothing is left that we could end. `live`: a subscription is live, or has just been paid. `pending`: the bank is
- * about to approve or refuse a payment, so its invoice cannot be voided yet.
+ * `ended`: nothing is left to end, apart from what `isKept` spares. `live`: a subscription is live, or has just been paid.
+ * `pending`: the bank is about to approve or refuse a payment, so its invoice cannot be voided yet.
  */
 export type Unfinished = 'ended' | 'live' | 'pending';
 
 /**
  * Ends a customer's subscriptions whose first payment awaits the bank's approval, so that it cannot be approved later.
  *
- * @param isKept leaves a subscription alone
+ * @param isKept whether to leave an unfinished subscription alone
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function endUnfinished(

@@ -12,8 +12,8 @@ import type { Instant, SubscriptionEvent, Work } from './baseline-work.ts';
 import { instantFor, SESSION_SECRET, WEBHOOK_SECRET } from './shared.ts';
 import type { PageParts } from './shared.ts';
 
-// The baseline that the benchmark compares with: a bare node:http server over the database driver. Usage: `baseline.ts <port>
-// <database url> <folder of the pages>`.
+// The baseline that the benchmark compares with: a bare node:http server over the database driver. Usage: `baseline.ts
+// <port> <database url> <folder of the pages>`.
 
 const [port = '', databaseUrl = '', pages = ''] = process.argv.slice(2);
 const TOLERANCE_SECONDS = 300;

@@ -9,7 +9,10 @@ import type { Model, Real } from './commands.ts';
 import { CreditBook } from './credit-book.ts';
 import { expectTruth } from './oracle.ts';
 
-/** How many stories a test tells: 500 with fixed seeds in `npm run test:all`. A story takes about twice as long on PostgreSQL. */
+/**
+ * How many stories a test tells: 500 with fixed seeds in `npm run test:all`. A story takes about twice as long on
+ * PostgreSQL.
+ */
 const FEW = { sqlite: 10, postgresql: 4 };
 const MANY = { sqlite: 235, postgresql: 15 };
 

@@ -47,8 +47,8 @@ export async function addPeople(databaseUrl: string, count: number): Promise<str
 
 /**
  * Stripe's events about one buyer, in the order of their delivery: a purchase (its events in any order), then perhaps
- * renewals, a refund that may fail, a lost dispute that may be won later, and the end. They happened in the last five minutes,
- * each step a second after the one before.
+ * renewals, a refund that may fail, a lost dispute that may be won later, and the end. They happened in the last five
+ * minutes, each step a second after the one before.
  */
 export function purchaseEvents(draw: Draw, userId: string): StripeEvent[] {
   const stripe = buyer(userId);

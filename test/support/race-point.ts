@@ -65,8 +65,9 @@ export const SIDE_BY_SIDE = inject('engine') === 'postgresql';
 export type Point = [write: string, table: string, when?: string];
 
 /**
- * Starts `held`, stops it before a write, starts `meanwhile`, waits until that is blocked by the lock of the first, and lets
- * both continue. On SQLite it only starts both at once, because there one transaction always waits for the other to end.
+ * Starts `held`, stops it before a write, starts `meanwhile`, waits until that is blocked by the lock of the first, and
+ * lets both continue. On SQLite it only starts both at once, because there one transaction always waits for the other to
+ * end.
  *
  * @returns the status of both answers
  */

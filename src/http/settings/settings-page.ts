@@ -26,7 +26,10 @@ import { qrCode } from './qr-code.ts';
 /** While waiting for the webhook of a payment, Settings reloads after this long, s. */
 const REFRESH_SECONDS = 3;
 
-/** Lines shown of each list, newest first. The export contains all invitations, and all credit entries, but no lines for days that were used. */
+/**
+ * Lines shown of each list, newest first. The export contains all invitations, and all credit entries, but no lines for
+ * days that were used.
+ */
 const LISTED = 50;
 
 const THANKS: Notice = {
