@@ -185,6 +185,24 @@ describe('password hashing is bounded', () => {
     expect((await postFrom(server, '/login', from(refused), wrong)).statusCode).toBe(429);
   });
 
+  test.each(['/login', '/signup', '/reset/x', '/settings/password', '/settings/address', '/settings/delete'])(
+    'a request to %s that could wait to be hashed has a small body',
+    async (url) => {
+      const server = await startTestServer();
+      const { cookie } = await signUp(server, 'ann@example.com');
+      const post = (kib: number) => postForm(server.app, url, { filler: 'x'.repeat(kib * 1024) }, cookie);
+      expect((await post(7)).statusCode).not.toBe(413);
+      expect((await post(8)).statusCode).toBe(413);
+    },
+  );
+
+  test('the longest password that can be set fits into the form', async () => {
+    const server = await startTestServer();
+    const password = '\u{1f600}'.repeat(100);
+    const fields = { email: `${'a'.repeat(60)}@example.com`, password };
+    expect((await postForm(server.app, '/signup', fields)).statusCode).toBe(303);
+  });
+
   test('an invalid reset link costs no hashing', async () => {
     const server = await startTestServer();
     const resets = many.map((n) => postFrom(server, '/reset/x', from(n), { password: 'battery staple' }));

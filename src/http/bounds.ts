@@ -108,7 +108,7 @@ export const BOUNDS: Bounds = {
   requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000 },
   // Under way: a few for each thread, so that none is idle between two requests, and no more, because sites do not take
   // turns for the threads.
-  hashing: { inAll: 4 * HASHES_AT_ONCE, waitingInAll: 1_000 },
+  hashing: { inAll: 4 * HASHES_AT_ONCE, waitingInAll: 500 },
   // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html
   headers: 100,
   pipelined: 4,

@@ -62,8 +62,11 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
   });
 }
 
-/** For the options of a route that hashes or compares a password. */
-export const HASHES_PASSWORD = { config: { hashesPassword: true } };
+/**
+ * For the options of a route that hashes or compares a password. Hundreds of its requests can wait with their bodies parsed,
+ * so a body must be small: some KB of JSON already become a hundred in memory. The largest form of ours is half as large.
+ */
+export const HASHES_PASSWORD = { config: { hashesPassword: true }, bodyLimit: 8 * 1024 };
 
 /**
  * Limits how many requests that hash a password are under way, once their bodies have arrived. Further ones wait, and sites
