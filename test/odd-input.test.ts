@@ -277,9 +277,9 @@ test('a URL with a NUL in it finds nothing', async () => {
   expect(deleted.statusCode).toBe(404);
 });
 
-test('a sign-up or login with a NUL, half a surrogate pair or a huge text in its address is 400', async () => {
+test('a sign-up or login with a NUL, half a surrogate pair or a long text in its address is 400', async () => {
   const server = await startTestServer();
-  for (const text of [NUL, HALF, HUGE.slice(0, 60_000)]) {
+  for (const text of [NUL, HALF, HUGE.slice(0, 7_000)]) {
     for (const url of ['/signup', '/login']) {
       const fields = { email: `${text}@example.com`, password: 'correct horse' };
       const headers = { 'content-type': 'application/json' };
