@@ -78,6 +78,8 @@ const connectionsOf = ({ server }: FastifyInstance) =>
   });
 
 const PAGE = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
+const WRONG_LOGIN = 'email=nobody%40example.com&password=wrong';
+const LOG_IN = `POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${WRONG_LOGIN.length}\r\n\r\n${WRONG_LOGIN}`;
 const NEVER = 10 * 60_000;
 
 describe('closing slow connections', () => {
@@ -410,14 +412,9 @@ describe('closing slow connections', () => {
   test('connections whose answers have not begun are kept, but of a network that has too many, the youngest makes way', async () => {
     const { open, db } = await listen({ connections: 2, patienceMs: 0 });
     const held: Client[] = [];
-    const login = 'email=nobody%40example.com&password=wrong';
     const query = vi.spyOn(db.user, 'findUnique').mockReturnValue(new Promise(() => undefined) as never);
     for (const times of [1, 2]) {
-      const type = 'Content-Type: application/x-www-form-urlencoded';
-      const client = await open(
-        `POST /login HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: ${login.length}\r\n\r\n${login}`,
-        '127.0.0.2',
-      );
+      const client = await open(LOG_IN, '127.0.0.2');
       held.push(client);
       await until(() => Promise.resolve(query.mock.calls.length === times || undefined));
     }
@@ -503,12 +500,7 @@ describe('one network has a limited number of requests under way and waiting', (
     let found = (_user: null): void => undefined;
     const isFound = new Promise<null>((resolve) => (found = resolve));
     const looking = vi.spyOn(db.user, 'findUnique').mockReturnValueOnce(isFound as never);
-    const form = 'email=nobody%40example.com&password=wrong';
-    const logIn = (address: string) =>
-      open(
-        `POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${form.length}\r\n\r\n${form}`,
-        address,
-      );
+    const logIn = (address: string) => open(LOG_IN, address);
     const first = await logIn('127.0.0.2');
     await until(() => Promise.resolve(looking.mock.calls.length === 1 || undefined));
     const order: string[] = [];
@@ -533,11 +525,7 @@ describe('one network has a limited number of requests under way and waiting', (
     });
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onTestFinished(() => void vi.useRealTimers());
-    const form = 'email=nobody%40example.com&password=wrong';
-    await open(
-      `POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${form.length}\r\n\r\n${form}`,
-      '127.0.0.2',
-    );
+    await open(LOG_IN, '127.0.0.2');
     expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
     vi.advanceTimersByTime(60_000);
     const next = await open(LANDING_PAGE, '127.0.0.2');

@@ -64,7 +64,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
 
 /**
  * For the options of a route that hashes or compares a password. Hundreds of its requests can wait with their bodies parsed,
- * so a body must be small: some KB of JSON already become a hundred in memory. The largest form of ours is half as large.
+ * so a body must be small: 8 KiB of JSON can become 150 KB in memory. Our largest form, with two passwords, has 4 KB at most.
  */
 export const HASHES_PASSWORD = { config: { hashesPassword: true }, bodyLimit: 8 * 1024 };
 
