@@ -7,7 +7,7 @@ WORKDIR /app
 COPY package.json package-lock.json prisma.config.ts ./
 COPY prisma prisma
 COPY src src
-# Its postinstall script generates the database clients and compiles the programs into dist/.
+# The postinstall script in package.json generates the database clients and compiles the programs into dist/.
 RUN npm ci --omit=dev --no-audit --no-fund
 
 FROM node:22-slim
