@@ -80,7 +80,7 @@ test('on https every cookie is Secure, and a sibling domain cannot set it', asyn
     { email: 'bob@example.com', password: PASSWORD },
     cookiesOf(visit),
   );
-  const changed = await postForm(server.app, '/settings/sign-out', {}, cookiesOf(answer));
+  const changed = await postForm(server.app, '/settings/log-out-elsewhere', {}, cookiesOf(answer));
   const cookies = [visit, answer, changed].flatMap((one) => one.cookies).filter(({ value }) => value !== '');
   expect(cookies.map(({ name }) => name)).toEqual([
     '__Host-tandem_ref',

@@ -353,7 +353,9 @@ describe('a trial is given once for each address (design: rule 11)', () => {
       return (await server.app.inject({ url: '/settings', headers: { cookie: first.cookie } })).body;
     };
     const cancelled = await cancels(true);
-    expect(cancelled).toMatch(/The plan ends on <time [^>]*>17 January 2027<\/time>, and nothing is charged/);
+    expect(cancelled).toMatch(
+      /The plan ends on <time [^>]*>17 January 2027<\/time>, and you will not be charged/,
+    );
     expect(cancelled).not.toContain('Your plan starts on');
     await cancels(false);
 

@@ -377,7 +377,7 @@ test.each([
   [
     'a trial that ends',
     { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at_period_end: true },
-    ['Your trial ends on 24 January 2027, and nothing is charged.'],
+    ['Your trial ends on 24 January 2027, and you will not be charged.'],
   ],
   [
     'ending during its period',
@@ -392,7 +392,7 @@ test.each([
   [
     'a trial that ends early',
     { status: 'trialing', trial_end: epoch(daysAfter(14)), cancel_at: epoch(daysAfter(10)) },
-    ['Your trial ends on 20 January 2027, and nothing is charged.'],
+    ['Your trial ends on 20 January 2027, and you will not be charged.'],
   ],
   [
     'a trial of a plan that ends later',
@@ -418,7 +418,16 @@ test.each([
     },
     ['lasts until 24 January 2027.', 'nothing is charged until they are resumed.'],
   ],
-  ['unpaid', { status: 'unpaid' }, ['Free plan', 'Stripe has stopped trying.', 'Manage billing']],
+  [
+    'unpaid',
+    { status: 'unpaid' },
+    ['Monthly plan, not active', 'Stripe has stopped trying.', 'Manage billing'],
+  ],
+  [
+    'paused',
+    { status: 'paused' },
+    ['Monthly plan, not active', 'Add a card to start the plan.', 'Manage billing'],
+  ],
 ])('Settings of a subscription that is %s shows the plan and its dates', async (_name, fields, expected) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
@@ -429,6 +438,40 @@ test.each([
   for (const untrue of ['Renews on', 'nothing is charged', 'with your first payment'])
     if (!expected.some((part) => part.includes(untrue))) expect(words).not.toContain(untrue);
 });
+
+test.each(['unpaid', 'paused'])('with a plan that is %s, no page offers another one', async (status) => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  await buy(server, ann, { status });
+  const portfolio = await read(server, '/portfolio', ann.cookie);
+  expect(portfolio).toContain('Your plan is not active at the moment: Settings says why.');
+  expect(portfolio).not.toContain('Upgrade');
+  const pricing = await read(server, '/pricing', ann.cookie);
+  expect(pricing).toContain('You already have a plan.');
+  expect(pricing).not.toContain('Choose monthly');
+});
+
+test.each([
+  ['active', {}, 'Stripe no longer knows this plan, so it is not renewed.'],
+  [
+    'trialing',
+    { trial_end: epoch(daysAfter(14)) },
+    'Stripe no longer knows this trial, so no plan follows it.',
+  ],
+])(
+  'no page promises the next period of a plan that Stripe no longer knows and that is %s',
+  async (status, fields, what) => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    await buy(server, ann, { status, ...fields });
+    await server.db.subscription.updateMany({ data: { missingAt: START } });
+    const settings = await read(server, '/settings', ann.cookie);
+    expect(settings).toContain(what);
+    for (const promise of ['Renews on', 'until your plan renews', 'with your first payment'])
+      expect(settings).not.toContain(promise);
+    expect(await read(server, '/pricing', ann.cookie)).toContain('Monthly Your plan');
+  },
+);
 
 test('Settings says that a renewal failed and that access continues', async () => {
   const server = await startTestServer();

@@ -65,7 +65,7 @@ describe('STRIPE_PRODUCTS', () => {
     expect(readConfig(ENV).stripe.products).toEqual(['prod_also_ours', OURS]);
     expect(readConfig({}).stripe.products).toBeNull();
     expect(() => readConfig({ STRIPE_PRODUCTS: 'price_m' })).toThrow(
-      'STRIPE_PRODUCTS must be the ids of products at Stripe (prod_…), with commas between them.',
+      'STRIPE_PRODUCTS must be the comma-separated ids of products at Stripe (prod_…).',
     );
   });
 

@@ -6,7 +6,7 @@ import { buyer } from './support/stripe-events.ts';
 
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
-  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, onRequest',
+  'onRequest: logRequest, securityHeaders, refuseIfManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, onRequest',
   'onSend: boundLargeAnswer, closeUnreadBody, onSend',
 ];
 
@@ -15,7 +15,7 @@ function people(...own: string[]): string[] {
   const first = [
     'logRequest',
     'securityHeaders',
-    'refuseManyHeaders',
+    'refuseIfManyHeaders',
     'onRequest',
     'waitForPlaceOfSite',
     'waitForPlace',
@@ -33,13 +33,13 @@ function people(...own: string[]): string[] {
 }
 
 const WEBHOOK = [
-  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, ignoreContentType, refuseTooMany',
+  'onRequest: logRequest, securityHeaders, refuseIfManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, ignoreContentType, refuseTooMany',
   'onSend: boundLargeAnswer, closeUnreadBody',
 ];
 
 /** Without checkOrigin: mail providers send these requests from other origins. */
 const UNSUBSCRIBE = [
-  'onRequest: logRequest, securityHeaders, refuseManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
+  'onRequest: logRequest, securityHeaders, refuseIfManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
   'preParsing: collectBody',
   'preHandler: recogniseAgain',
   'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, onSend',
@@ -72,7 +72,7 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'GET /settings/:form',
       'POST /settings/address',
       'POST /settings/password',
-      'POST /settings/sign-out',
+      'POST /settings/log-out-elsewhere',
       'GET /portfolio',
       'GET /api/me',
     ],

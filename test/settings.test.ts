@@ -157,7 +157,7 @@ test('the history of credit shows grants, what was used, and when it was paused'
   ]);
   const text = await words(server, ann);
   const lines = [
-    'Paid plan: free days paused',
+    'Paid plan: any free days are paused',
     'Used as paid access −20 days',
     'A friend you invited made a first payment +45 days',
   ];
@@ -256,7 +256,7 @@ test('payments of several friends that no longer count, or count again, are repo
     disputes.map((dispute) => dispute.wonAfterAll(daysAfter(7))),
   );
   expect(await words(server, ann, '/')).toMatch(
-    /2 friends have valid payments again: you got \d+ days back\./,
+    /The payments of 2 friends count again: you got \d+ days back\./,
   );
 });
 
@@ -271,7 +271,7 @@ test('of days that were given back and removed again since the last visit, the r
     stripe.chargeRefunded({}, { at: daysAfter(2) }),
   ]);
   expect(await words(server, ann, '/')).toMatch(
-    /A friend has a valid payment again: you got 45 days back\..*A friend’s first payment no longer counts, so/,
+    /A friend’s payment counts again: you got 45 days back\..*A friend’s first payment no longer counts, so/,
   );
 });
 
@@ -283,7 +283,7 @@ test('the next visit says once that a friend paid, on whatever page', async () =
   expect(await words(server, ann, '/')).toContain(news);
   expect(await words(server, ann)).not.toContain(news);
 
-  const first = 'Your first payment has arrived. Because a friend invited you, you got 45 days.';
+  const first = 'We received your first payment. Because a friend invited you, you got 45 days.';
   expect(await words(server, friend, '/pricing')).toContain(first);
   expect(await words(server, friend, '/pricing')).not.toContain(first);
 });
@@ -296,7 +296,7 @@ test('several friends are reported together, beside the notice of a changed addr
   const form = { email: 'anna@example.com', currentPassword: PASSWORD };
   const changed = await postForm(server.app, '/settings/address', form, ann.cookie);
   const text = await words(server, { ...ann, cookie: `${ann.cookie}; ${cookiesOf(changed)}` });
-  expect(text).toContain('2 friends of yours made a first payment: you got 90 days.');
+  expect(text).toContain('2 friends of yours made their first payments: you got 90 days.');
   expect(text).toContain('Your email address has been changed.');
 });
 
@@ -388,7 +388,7 @@ test("logging out everywhere else ends the other sessions, not this one or other
   const ann = await signUp(server, 'ann@example.com');
   const eve = await signUp(server, 'eve@example.com');
   const elsewhere = await logInAgain(server, ann);
-  const answer = await postForm(server.app, '/settings/sign-out', {}, ann.cookie);
+  const answer = await postForm(server.app, '/settings/log-out-elsewhere', {}, ann.cookie);
   expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
   expect((await open(server, ann)).statusCode).toBe(200);
   expect((await open(server, { cookie: elsewhere })).statusCode).toBe(303);

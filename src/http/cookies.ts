@@ -35,7 +35,7 @@ const FLASHES = {
   },
   'password-changed-address-kept': {
     kind: 'success',
-    text: 'Your password has been changed, and you have been logged out everywhere else. Your pending change of address was cancelled. To change it, enter the new address again.',
+    text: 'Your password has been changed, and you have been logged out everywhere else. Your pending change of address was cancelled. To change your address, enter the new one again.',
   },
   'password-reset': { kind: 'success', text: 'Your new password is set. Log in with it.' },
   'account-deleted': {
@@ -49,7 +49,7 @@ const FLASHES = {
     kind: 'info',
     text: 'You are not logged in, so nothing was done. Log in and try again.',
   },
-  'signed-out-elsewhere': {
+  'logged-out-elsewhere': {
     kind: 'success',
     text: 'You have been logged out everywhere else. This browser stays logged in.',
   },

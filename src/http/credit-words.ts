@@ -24,12 +24,15 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
 
   const friends = of('grant', 'referrer');
   const count = countReferrals(friends);
-  const whose = count === 1 ? 'A friend of yours' : `${count} friends of yours`;
-  add('success', friends, (days) => `${whose} made a first payment: you got ${days}.`);
+  const whose =
+    count === 1
+      ? 'A friend of yours made a first payment'
+      : `${count} friends of yours made their first payments`;
+  add('success', friends, (days) => `${whose}: you got ${days}.`);
   add(
     'success',
     of('grant', 'referred'),
-    (days) => `Your first payment has arrived. Because a friend invited you, you got ${days}.`,
+    (days) => `We received your first payment. Because a friend invited you, you got ${days}.`,
   );
   add('success', of('grant', null), (days) => `You were given ${days} of paid access.`);
   for (const side of ['referrer', 'referred'] as const) {
@@ -52,7 +55,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
         () =>
           `${noLongerCounts(tookNothing)}. You had already used the free days you got ${forIt(tookNothing)}, so nothing was removed.`,
       ],
-      ['success', gaveBack, (days) => `${validAgain(gaveBack)}: you got ${days} back.`],
+      ['success', gaveBack, (days) => `${countsAgain(gaveBack)}: you got ${days} back.`],
     ];
     // The latest change comes last.
     for (const notice of inTurn.sort(([, a], [, b]) => lastOf(a) - lastOf(b))) add(...notice);
@@ -100,19 +103,17 @@ function countReferrals(entries: readonly ToldEntry[]): number {
   return new Set(entries.map(({ referralId }) => referralId)).size;
 }
 
-function validAgain(entries: readonly ToldEntry[]): string {
-  if (entries[0]?.side === 'referred') return 'You have a valid payment again';
+function countsAgain(entries: readonly ToldEntry[]): string {
+  if (entries[0]?.side === 'referred') return 'A payment of yours counts again';
   const friends = countReferrals(entries);
-  return friends === 1
-    ? 'A friend has a valid payment again'
-    : `${friends} friends have valid payments again`;
+  return friends === 1 ? 'A friend’s payment counts again' : `The payments of ${friends} friends count again`;
 }
 
 /** One line of the credit history in Settings. */
 export interface HistoryLine {
   at: Date;
   text: string;
-  /** Signed, in days; null when the line moves no credit. */
+  /** Signed, in days, or "less than a day"; null when the line moves no credit. */
   days: string | null;
 }
 
@@ -133,14 +134,14 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
       const what = seconds > 0 ? ': days given back' : '';
       return {
         at,
-        text: `${validAgain([line.entry])}${what}`,
+        text: `${countsAgain([line.entry])}${what}`,
         days: signed('+', seconds),
       };
     }
     case 'hold':
-      return { at, text: 'Paid plan: free days paused', days: null };
+      return { at, text: 'Paid plan: any free days are paused', days: null };
     default:
-      return { at, text: 'No paid plan: free days counting down', days: null };
+      return { at, text: 'No paid plan: any free days left count down', days: null };
   }
 }
 

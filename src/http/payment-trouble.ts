@@ -10,7 +10,7 @@ import type { AppContext } from './context.ts';
 import { dateText } from './page.ts';
 import { readSubscriptions } from './subscriptions.ts';
 
-/** What a page says while a payment is in trouble, and which button it shows. */
+/** What a page says about a payment problem, and which button it shows. */
 export interface PaymentTrouble {
   what: string;
   /** What follows from it: when Stripe tries again, and until when there is access. */
@@ -28,7 +28,7 @@ const END_REASONS: ReadonlyMap<string | null, string> = new Map([
   ['payment_disputed', 'a payment was disputed'],
 ]);
 
-/** Reads the trouble with the user's payment before each page requested with GET, so that the layout can show it. */
+/** Finds the user's payment problem, if any, before each page requested with GET, so that the layout can show it. */
 export function tellPaymentTrouble(app: FastifyInstance, context: AppContext): void {
   app.addHook('preHandler', async function readTrouble(request) {
     const { user, method, url } = request;
@@ -44,8 +44,8 @@ export function tellPaymentTrouble(app: FastifyInstance, context: AppContext): v
 }
 
 /**
- * The trouble with the payment of the subscription that the user sees; null when there is none, or when Stripe does not
- * know the subscription, so that nothing can be done about it.
+ * The payment problem of the subscription that the user sees; null when there is none, or when Stripe does not know the
+ * subscription, so that nothing can be done about it.
  */
 export function troubleOf(
   subscriptions: readonly Subscription[],
@@ -83,6 +83,12 @@ export function troubleOf(
           access('Your paid access has ended.'),
           'Your plan continues once the open invoice is paid.',
         ),
+        remedy: 'card',
+      };
+    case 'paused':
+      return {
+        what: 'Your plan is paused, because its trial ended without a card.',
+        then: join(access('You have no paid access now.'), 'Add a card to start the plan.'),
         remedy: 'card',
       };
     case 'incomplete':

@@ -49,7 +49,7 @@ export function compose(
   { from, ...letterhead }: Letterhead,
   { id, to, unsubscribe, ...context }: Particulars,
 ): Mail {
-  const words = wordsOf(work, { ...letterhead, ...context });
+  const words = wordsOf(work, { ...letterhead, ...context, to });
   const data = { ...letterhead, ...words, unsubscribe };
   return {
     messageId: `<${id}@${new URL(letterhead.publicUrl).hostname}>`,

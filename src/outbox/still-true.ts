@@ -11,10 +11,13 @@ export const MAILS_TO_UNPROVEN = 5;
 /** Of these, reserved for emails that protect an account, such as links that reset its password. */
 export const RESERVED_FOR_SECURITY = 2;
 
+const HAS_PLAN = 'The user has a plan.';
+
 /**
  * Decides whether to drop an email because what it says is no longer true or no longer wanted.
  *
- * @param item `address`: the recipient that was fixed when the email was queued; null for the account's address as it is
+ * @param item `address`: the recipient that was fixed when the email was queued; null means the account's current
+ *   address
  * @param facts as they are now
  * @returns the reason, for the operator; null when the email is to be sent
  */
@@ -57,7 +60,7 @@ function whyUntrue(
       if (grantNeverAnnounced) return 'The email about the grant of these days was not sent either.';
       return referral?.reversedAt ? null : 'The days were given back.';
     case 'mail.days-running':
-      if (user.tier === 'paid') return 'The user pays again.';
+      if (user.tier !== 'free') return HAS_PLAN;
       return creditLeft(user, now) > 0 ? null : 'No days are left.';
     case 'mail.days-ending':
       return (
@@ -73,6 +76,6 @@ function whyUntrue(
 }
 
 function whyEndIsStale(until: string, { tier, creditUntil }: User): string | null {
-  if (tier !== 'free') return 'The user has a plan.';
+  if (tier !== 'free') return HAS_PLAN;
   return creditUntil?.getTime() === Date.parse(until) ? null : 'The days end at another time.';
 }

@@ -23,6 +23,8 @@ export interface WordsContext {
   /** CONTACT_EMAIL; null when it is not set. */
   contact: string | null;
   publicUrl: string;
+  /** The recipient's address. */
+  to: string;
   facts: MailFacts;
   /** The link with a token; null for emails that have none. */
   link: string | null;
@@ -91,7 +93,11 @@ function paymentFailed(next: Date | null, { brand, publicUrl, facts, now }: Word
     }
     case 'ended': {
       const what = `We could not collect the payment for your ${brand} plan, so the plan has ended.`;
-      return { subject, paragraphs: [`${what} Nothing more is charged.`, whatStays('Your')], button: plans };
+      return {
+        subject,
+        paragraphs: [`${what} You will not be charged again.`, whatStays('Your')],
+        button: plans,
+      };
     }
     case 'unpaid': {
       const what = `We could not collect the payment for your ${brand} plan, and we have stopped trying.`;
@@ -108,7 +114,7 @@ function paymentFailed(next: Date | null, { brand, publicUrl, facts, now }: Word
           : 'You keep your plan if the payment goes through.';
         return {
           subject,
-          paragraphs: [what, `We will try again on ${dateOf(next)}. Check your card before then. ${then}`],
+          paragraphs: [what, `We will try again on ${longDate(next)}. Check your card before then. ${then}`],
           button: { ...settings, label: 'Check your card' },
           after: ['On that page, press “Check your card”.'],
         };
@@ -116,10 +122,22 @@ function paymentFailed(next: Date | null, { brand, publicUrl, facts, now }: Word
       const then = isFirst
         ? 'Your plan starts once the payment goes through.'
         : 'Your plan will end unless the payment goes through.';
-      const due = `Another attempt was due on ${dateOf(next)}. Settings shows the current state.`;
-      return { subject, paragraphs: [what, next === null ? then : due], button: settings };
+      const due = next && `Another attempt was due on ${longDate(next)}. Settings shows the current state.`;
+      return { subject, paragraphs: [what, due ?? then], button: settings };
     }
   }
+}
+
+function addressChanged(context: WordsContext): Words {
+  const { brand } = context;
+  return {
+    subject: `Your ${brand} address was changed`,
+    paragraphs: [
+      `The email address of your ${brand} account was changed, and the new address was confirmed. You log in with the new address now, and this is the last email to the old one.`,
+      'If that was you, there is nothing to do.',
+      `If it was not you, ${contactUs(context)} at once.`,
+    ],
+  };
 }
 
 const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
@@ -135,7 +153,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
       'The link works for three days.',
       isChange
         ? 'If you did not ask for this, ignore this email. Confirming gives this address to the account that asked for it, and deletes any account that somebody opened with this address but never confirmed or paid for.'
-        : 'If this is not your account, do not confirm: somebody else used your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page: that removes everything that somebody else put into it.',
+        : 'If this is not your account, do not confirm: somebody else used your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page. If nobody has paid for the account, that also deletes its backups.',
     ],
   }),
   'mail.reset-password': (_data, { brand, link }) => ({
@@ -156,23 +174,20 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     ],
     button: { label: 'Choose a new password', url: `${context.publicUrl}/forgot` },
   }),
-  'mail.address-changing': (_data, context) => ({
-    subject: `Your ${context.brand} address is about to change`,
-    paragraphs: [
-      `Somebody who is logged in to your ${context.brand} account asked to change its email address. The change takes effect once the new address is confirmed. Until then, this address stays in use.`,
-      'If that was you, there is nothing to do here: open the email that we sent to the new address.',
-      `If it was not you, reset your password now. That cancels the change and logs everybody else out.`,
-    ],
-    button: { label: 'Reset your password', url: `${context.publicUrl}/forgot` },
-  }),
-  'mail.address-changed': (_data, context) => ({
-    subject: `Your ${context.brand} address was changed`,
-    paragraphs: [
-      `The email address of your ${context.brand} account was changed, and the new address was confirmed. You log in with the new address now, and this is the last email to the old one.`,
-      'If that was you, there is nothing to do.',
-      `If it was not you, ${contactUs(context)} at once.`,
-    ],
-  }),
+  'mail.address-changing': (_data, context) => {
+    // A retry can come after the change.
+    if (context.facts.user?.email !== context.to) return addressChanged(context);
+    return {
+      subject: `Your ${context.brand} address is about to change`,
+      paragraphs: [
+        `Somebody who is logged in to your ${context.brand} account asked to change its email address. The change takes effect once the new address is confirmed. Until then, this address stays in use.`,
+        'If that was you, there is nothing to do here: open the email that we sent to the new address.',
+        `If it was not you, reset your password now. That cancels the change and logs everybody else out.`,
+      ],
+      button: { label: 'Reset your password', url: `${context.publicUrl}/forgot` },
+    };
+  },
+  'mail.address-changed': (_data, context) => addressChanged(context),
   'mail.account-deleted': (_data, context) => ({
     subject: `Your ${context.brand} account was deleted`,
     paragraphs: [
@@ -185,11 +200,11 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject:
       side === 'referrer'
         ? `A friend you invited has paid: you both got ${freeDays(seconds)}`
-        : `Your payment has arrived: you got ${freeDays(seconds)}`,
+        : `We received your payment: you got ${freeDays(seconds)}`,
     paragraphs: [
       side === 'referrer'
         ? `A friend you invited to ${brand} has made their first payment. You both got ${freeDays(seconds)} for it.`
-        : `Your first payment for ${brand} has arrived. Because a friend invited you, you got ${freeDays(seconds)}.`,
+        : `We received your first payment for ${brand}. Because a friend invited you, you got ${freeDays(seconds)}.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
@@ -209,24 +224,28 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
   'mail.days-restored': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
     subject: `You got ${freeDays(seconds)} back`,
     paragraphs: [
-      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. There is a valid payment again, so you got ${inDays(seconds)} back.`,
+      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. That payment, or a later one, counts now, so you got ${inDays(seconds)} back.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
   }),
-  'mail.days-running': (_data, { brand, publicUrl, facts: { user }, now }) => ({
-    subject: `Your free days are counting down and last until ${dateOf(user?.creditUntil)}`,
-    paragraphs: [
-      // The plan may have ended or moved to another account, or its payment may have failed.
-      `You no longer have a paid plan on ${brand}, so the free days that were paused are counting down now.`,
-      `You have paid access until ${dateOf(user?.creditUntil)}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left. Nothing is charged.`,
-    ],
-    button: { label: 'See the plans', url: `${publicUrl}/pricing` },
-  }),
+  'mail.days-running': (_data, { brand, publicUrl, facts: { user }, now }) => {
+    // Dropped when no days are left, so there is an end.
+    const until = longDate(user?.creditUntil ?? now);
+    return {
+      subject: `Your free days are counting down and last until ${until}`,
+      paragraphs: [
+        // The plan may have ended or moved to another account, or its payment may have failed.
+        `You no longer have a paid plan on ${brand}, so the free days that were paused are counting down now.`,
+        `You have paid access until ${until}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left. Nothing is charged.`,
+      ],
+      button: { label: 'See the plans', url: `${publicUrl}/pricing` },
+    };
+  },
   'mail.days-ending': ({ until }, { brand, publicUrl, facts: { user }, now }) => ({
-    subject: `Your free days end on ${dateOf(new Date(until))}`,
+    subject: `Your free days end on ${longDate(new Date(until))}`,
     paragraphs: [
-      `You have paid access to ${brand} until ${dateOf(new Date(until))}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left.`,
+      `You have paid access to ${brand} until ${longDate(new Date(until))}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left.`,
       whatStays('After that, your'),
       `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${OFFER}.`,
     ],
@@ -255,8 +274,4 @@ export function wordsOf(work: MailWork, context: WordsContext): Words {
   // Each function takes the data of its own kind, but the compiler cannot follow that through the look-up.
   const words = WORDS[work.kind] as (data: MailWork['data'], context: WordsContext) => Words;
   return words(work.data, context);
-}
-
-function dateOf(instant: Date | null | undefined): string {
-  return instant ? longDate(instant) : 'today';
 }

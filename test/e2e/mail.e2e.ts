@@ -64,7 +64,7 @@ test('the story in two browsers and a mailbox: sign up, prove, invite, pay, rese
   await openMail(ann, annsAddress, 'A friend you invited has paid: you both got 45 free days');
   expect(await ann.locator('pre').innerText()).toContain('Your free days are counting down now.');
   expect(await ann.locator('pre').innerText()).not.toContain(bensAddress);
-  await openMail(ben, bensAddress, 'Your payment has arrived: you got 45 free days');
+  await openMail(ben, bensAddress, 'We received your payment: you got 45 free days');
   expect(await ben.locator('pre').innerText()).toContain('paused while you pay');
   await followMail(ben);
   await ben.getByText('+45 days on your account').waitFor();

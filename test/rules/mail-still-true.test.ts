@@ -90,8 +90,9 @@ test('the mail about reversed days is dropped when the mail about their grant wa
   );
 });
 
-test('the mail that days run is dropped when the user pays again or has none left', () => {
-  expect(why(running, { tier: 'paid', creditHeldAt: NOW })).toBe('The user pays again.');
+test('the mail that days run is dropped when the user has a plan or no days left', () => {
+  expect(why(running, { tier: 'paid', creditHeldAt: NOW })).toBe('The user has a plan.');
+  expect(why(running, { tier: 'trial' })).toBe('The user has a plan.');
   expect(why(running, { creditUntil: NOW })).toBe('No days are left.');
 });
 

@@ -136,7 +136,13 @@ describe('a plan that is over', () => {
   );
 });
 
-test.each(['active', 'trialing', 'paused', 'incomplete_expired', 'an unknown status', null])(
+test('a paused plan needs a card', () => {
+  expect(said({ status: 'paused' })).toBe(
+    'Your plan is paused, because its trial ended without a card. You have no paid access now. Add a card to start the plan. [card]',
+  );
+});
+
+test.each(['active', 'trialing', 'incomplete_expired', 'an unknown status', null])(
   'status %s is no trouble',
   (status) => {
     expect(said({ status, nextAttemptAt: day(34) })).toBeNull();

@@ -102,6 +102,14 @@ export const MAILS: [
     FORGOT,
   ],
   [
+    'mail.address-changing, sent after the change',
+    (letterhead) =>
+      mailOf(letterhead, { kind: 'mail.address-changing', data: null }, { email: 'new@example.com' }),
+    'Your Tandem & Co address was changed',
+    ['You log in with the new address now', 'If it was not you, write to help@tandem.test at once.'],
+    null,
+  ],
+  [
     'mail.address-changed',
     (letterhead) => mailOf(letterhead, { kind: 'mail.address-changed', data: null }),
     'Your Tandem & Co address was changed',
@@ -126,7 +134,7 @@ export const MAILS: [
     'mail.days-granted, to the one who paid',
     (letterhead) =>
       mailOf(letterhead, { kind: 'mail.days-granted', data: referral('referred') }, { creditHeldAt: START }),
-    'Your payment has arrived: you got 45 free days',
+    'We received your payment: you got 45 free days',
     ['Because a friend invited you, you got 45 free days.', 'You have 10 free days, paused while you pay.'],
     SETTINGS,
   ],
@@ -172,7 +180,7 @@ export const MAILS: [
     'mail.days-restored',
     (letterhead) => mailOf(letterhead, { kind: 'mail.days-restored', data: referral('referrer', 30) }),
     'You got 30 free days back',
-    ['There is a valid payment again', 'you got 30 days back'],
+    ['That payment, or a later one, counts now', 'you got 30 days back'],
     SETTINGS,
   ],
   [

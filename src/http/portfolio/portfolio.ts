@@ -3,6 +3,7 @@ import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 
 import { accessOf } from '../../access/access.ts';
+import { anyLiveAndKnown } from '../../access/live.ts';
 import { BACKUPS_KEPT, deleteBackup, keepBackup, listBackups, readBackup } from '../../backups/backups.ts';
 import { MAX_DOCUMENT_KB, portfolioDocument } from '../../backups/document.ts';
 import { inTransaction } from '../../db/transaction.ts';
@@ -14,6 +15,7 @@ import { HttpError } from '../errors.ts';
 import { limitedByAccount } from '../limits.ts';
 import { redirectToLogIn, sendToLogIn } from '../log-in-first.ts';
 import { sendPage } from '../page.ts';
+import { readSubscriptions } from '../subscriptions.ts';
 
 const ofOne = z.object({ id: z.string().meta({ description: "The backup's id." }) });
 
@@ -96,6 +98,7 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
     return sendPage(request, reply, 'portfolio', {
       title: 'Portfolio',
       granted: user !== null && accessOf(user, null, now()).granted,
+      hasPlan: user !== null && anyLiveAndKnown(await readSubscriptions(context, request, user)),
       backups: user ? await listBackups(db, user.id) : [],
       kept: BACKUPS_KEPT,
     });

@@ -26,8 +26,9 @@ export function pricingRoute(app: FastifyInstance, context: AppContext): void {
         { plan: 'monthly', name: 'Monthly', price: texts.monthly, interval: 'month' },
         { plan: 'annual', name: 'Annual', price: texts.annual, interval: 'year', saving: texts.saving },
       ],
-      billing: user ? (live ? 'manage' : 'upgrade') : 'signed-out',
-      currentPlan: user && (live && shown ? planOf(shown, config.stripe.prices) : 'free'),
+      billing: user ? (live ? 'manage' : 'upgrade') : 'logged-out',
+      currentPlan:
+        user && (shown && (live || user.tier !== 'free') ? planOf(shown, config.stripe.prices) : 'free'),
       isInvited: user !== null && (await awaitsFirstPayment(db, user.id, subscriptions)),
       credit: user && creditView(user, wholeSeconds(now())),
       trialDays: config.stripe.trialDays,

@@ -66,6 +66,7 @@ export async function sendSettings(
   const me = await describeUser(db, user, subscriptions, overviewConfigOf(config), at);
   const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
   const shown = shownOf(subscriptions);
+  const missing = shown !== null && shown.missingAt !== null;
   const mayAsk = () => takeForNetwork(request, null, 'paymentChecksOfNetwork');
   const awaited =
     cameFromCheckout && me.tier === 'free'
@@ -75,8 +76,9 @@ export async function sendSettings(
     title: 'Settings',
     me,
     pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
+    missing,
     isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
-    days: daysLeft(me, at),
+    days: daysLeft(me, missing, at),
     billing: anyLiveAndKnown(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
     invitations: invitations.map((one) => ({ ...one, activeUntil: activeUntil(one.convertedAt, at) })),
     creditHistory: await creditHistory(db, user, at),
@@ -112,12 +114,18 @@ async function creditHistory(
 /**
  * The number at the top of Settings and what it counts; null when the user has no access, or it has no known end: while
  * a payment is past due, access can end before the period does.
+ *
+ * @param missing whether Stripe no longer knows the subscription
  */
-function daysLeft({ access, subscription }: Overview, at: Date): { count: number; what: string } | null {
+function daysLeft(
+  { access, subscription }: Overview,
+  missing: boolean,
+  at: Date,
+): { count: number; what: string } | null {
   if (!access.until || (access.reason === 'paid' && subscription?.status === 'past_due')) return null;
   const count = Math.max(0, Math.ceil(secondsBetween(at, access.until) / DAY_SECONDS));
   const isEnding = subscription?.cancelAtPeriodEnd || subscription?.cancelAt != null;
-  const renews = access.reason === 'paid' && subscription?.status === 'active' && !isEnding;
+  const renews = access.reason === 'paid' && subscription?.status === 'active' && !isEnding && !missing;
   const unit = count === 1 ? 'day' : 'days';
   return { count, what: renews ? `${unit} until your plan renews` : `${unit} left` };
 }

@@ -47,7 +47,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     return reply.redirect('/settings', 303);
   });
 
-  app.post('/settings/sign-out', async (request, reply) => {
+  app.post('/settings/log-out-elsewhere', async (request, reply) => {
     const token = sessionToken(request);
     if (!request.user || token === null) return redirectToLogIn(request, reply);
     const { id } = request.user;
@@ -57,7 +57,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
       return closeOtherSessions(tx, sessionSecret, id, token);
     });
     if (!isLoggedIn) return redirectToLogIn(request, reply);
-    setFlash(request, reply, 'signed-out-elsewhere');
+    setFlash(request, reply, 'logged-out-elsewhere');
     return reply.redirect('/settings', 303);
   });
 }
