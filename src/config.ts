@@ -19,7 +19,10 @@ export interface Config {
   /** Addresses and CIDRs of the proxies in front. */
   trustProxy: string[];
   stripe: StripeConfig;
-  /** A refund or dispute up to this many days after a payment takes back a conversion's credit. */
+  /**
+   * A full refund, or a dispute that is then lost, takes back a conversion's credit if it is made at most this many days
+   * after the payment.
+   */
   clawbackDays: number;
   /** Retention of whole event payloads, days. */
   eventRetentionDays: number;
@@ -124,7 +127,7 @@ function isTooWide(entry: string): boolean {
 }
 
 function describeProxies(value: string): string {
-  const wanted = 'the addresses or CIDRs of the proxies in front, with commas between them';
+  const wanted = 'the comma-separated addresses or CIDRs of the proxies in front';
   if (/^\s*\d+\s*$/.test(value)) return `${wanted}: a number would trust nobody`;
   if (value.split(',').some((entry) => isTooWide(entry.trim()))) {
     return `${wanted}: a range as wide as this one includes clients, and each of them could then forge its address`;
@@ -170,19 +173,19 @@ const VARIABLES = {
   ],
   STRIPE_WEBHOOK_SECRET: [
     list((secret) => /^whsec_\S+$/.test(secret)).optional(),
-    'the signing secret of the webhook endpoint (whsec_…), or several with commas between them',
+    'the signing secret of the webhook endpoint (whsec_…), or several, comma-separated',
   ],
   STRIPE_PRICE_MONTHLY: [priceId.optional(), 'the id of a price at Stripe (price_…)'],
   STRIPE_PRICE_ANNUAL: [priceId.optional(), 'the id of a price at Stripe (price_…)'],
   STRIPE_PRODUCTS: [
     list((id) => /^prod_\S+$/.test(id)).optional(),
-    'the ids of products at Stripe (prod_…), with commas between them',
+    'the comma-separated ids of products at Stripe (prod_…)',
   ],
   STRIPE_API_BASE: [z.string().refine(isHttpOrigin).optional(), 'an http or https address without a path'],
   STRIPE_TRIAL_DAYS: [wholeNumber(0, 730).default(0), 'a whole number of days, 0 to 730'],
   SESSION_SECRET: [
     z.string().refine(isStrongSecret).optional(),
-    'at least 32 random characters, as openssl rand -base64 32 prints them',
+    'at least 32 random characters, such as the output of openssl rand -base64 32',
   ],
   LOG_LEVEL: [
     z.enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']).default('info'),
@@ -239,7 +242,7 @@ export interface Remark {
 export interface CheckedConfig {
   /** With the default in place of each bad value. */
   config: Config;
-  /** Each one stops the start. */
+  /** Any of these prevents the server from starting. */
   problems: Remark[];
   /** The server starts anyway, but something does not work or is not safe. */
   warnings: Remark[];
@@ -349,7 +352,7 @@ export function isLoopback(host: string): boolean {
 
 export type KeyMode = 'live' | 'test';
 
-/** The mode of Stripe that a secret or restricted key belongs to; null when there is no such key. */
+/** The mode of Stripe that a secret or restricted key belongs to; null without a key, or when its prefix names no mode. */
 export function modeOfKey(apiKey: string | null): KeyMode | null {
   const mode = /^[sr]k_(live|test)_/.exec(apiKey ?? '')?.[1];
   return mode === 'live' || mode === 'test' ? mode : null;

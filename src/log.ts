@@ -74,7 +74,7 @@ export function announce({ url, sandboxUrl, mailboxUrl }: Announcement, stdout: 
   stdout.write(`${lines.join('\n')}\n`);
 }
 
-/** Fields on every line that nobody needs to see. */
+/** Fields that are not shown on a terminal. */
 const UNSHOWN: ReadonlySet<string> = new Set(['pid', 'hostname', 'reqId']);
 
 /**

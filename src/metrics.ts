@@ -1,7 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 /**
- * The counters of this process, for `GET /metrics`. Labels have few, fixed values: no ids and nothing personal.
+ * The metrics of this process, for `GET /metrics`. Labels have few, fixed values: no ids and nothing personal.
  * Account changes are counted after the commit (`tx.afterCommit`), so that only what happened is counted. Names:
  * https://prometheus.io/docs/practices/naming/
  */
@@ -32,7 +32,7 @@ const LAG_BUCKETS = [
 
 export const events = new Counter({
   name: 'tandem_events_total',
-  help: 'Stripe events by type and outcome. Types that Tandem does not use count as "other".',
+  help: 'Stripe events by type and outcome. Types that Tandem does not use count as "other", refused requests as "unknown".',
   labelNames: ['type', 'outcome'],
   registers,
 });

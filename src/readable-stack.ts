@@ -6,22 +6,22 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 
 import { ROOT } from './root.ts';
 
-/** A place in a compiled file, as V8 writes it: with a URL, or with a path in a CommonJS module. */
-const PLACE = /((?:file:\/\/)?\/[^\s()]+\.js):(\d+):(\d+)/g;
+/** A location in a compiled file, as V8 writes it in a stack: with a URL, or with a path in a CommonJS module. */
+const LOCATION = /((?:file:\/\/)?\/[^\s()]+\.js):(\d+):(\d+)/g;
 
 /** Parsed maps take some 40 MB, so they are kept until the memory is needed. */
 const maps = new Map<string, WeakRef<SourceMap>>();
 
 /**
- * Returns an error's stack with places in the source instead of `dist/`. Node can do that too
+ * Returns an error's stack with source locations instead of those in `dist/`. Node can do that too
  * (`--enable-source-maps`), but it parses all maps for the first stack that any package looks at, and keeps them.
  */
 export function readableStack(error: unknown): string {
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return stack.replaceAll(PLACE, (place, file: string, line: string, column: string) => {
+  return stack.replaceAll(LOCATION, (location, file: string, line: string, column: string) => {
     const url = file.startsWith('file:') ? file : pathToFileURL(file).href;
     const origin = mapOf(url)?.findOrigin(Number(line), Number(column));
-    if (!origin || !('fileName' in origin)) return place;
+    if (!origin || !('fileName' in origin)) return location;
     const path = relative(ROOT, fileURLToPath(new URL(origin.fileName, url)));
     return `${path}:${origin.lineNumber}:${origin.columnNumber}`;
   });
@@ -36,7 +36,7 @@ function mapOf(url: string): SourceMap | null {
     maps.set(url, new WeakRef(map));
     return map;
   } catch {
-    // A source file, or a compiled one whose map is gone: its own place will do.
+    // A source file, or a compiled one whose map is gone: its own location will do.
     return null;
   }
 }

@@ -158,8 +158,7 @@ async function openSandbox(
   };
   // Loaded on demand, because only the sandbox mode needs it.
   const { startSandbox } = await import('./sandbox/sandbox.ts');
-  // A fixed port keeps checkout pages working that are open in a browser while the server restarts. If it is taken, any
-  // other will do.
+  // A fixed port keeps open checkout pages working across a restart. If it is taken, any other port will do.
   const running = await startSandbox({ ...options, port: config.port + 1 })
     .catch(() => startSandbox({ ...options, port: 0 }))
     .catch((error: unknown) => {

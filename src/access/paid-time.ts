@@ -89,7 +89,7 @@ export function afterProof(known: PaidTimeSoFar, pastDueSince: Date | null, at: 
  * of the subscriptions that make them paid, and stops with the latest end of all that ever did.
  *
  * @param subscriptions all subscriptions of all of the user's customers
- * @returns the instant by Stripe's clock; null when no subscription shows it
+ * @returns null when no subscription shows it
  */
 export function turnedAt(subscriptions: readonly Subscription[], tier: Tier): Date | null {
   if (tier !== 'paid') return latest(subscriptions.map(endOf));

@@ -128,7 +128,7 @@ export function paidTimeOf(row: Subscription, known: PaidTimeSoFar | null): Part
 
 type ProofColumns = Pick<Subscription, 'provenAt' | 'firstPaidAt'>;
 
-/** What the facts say of the payment; null when the row says so already. */
+/** Derives the proof columns from the facts; null when the row already has these values. */
 export function deriveProof({ rows, now }: Unit, row: Subscription): ProofColumns | null {
   const invoices = [...rows.invoices.values()].filter(({ subscriptionId }) => subscriptionId === row.id);
   const first = firstPaymentOf([{ invoices }])?.paidAt ?? null;

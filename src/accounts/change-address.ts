@@ -51,8 +51,7 @@ export async function changeAddress(
     await switchAddress(tx, user, { email, isProven: false }, kept);
     return 'done';
   });
-  if (done === null) return 'wrong-password';
-  return done === 'done' ? null : done;
+  return refusalOf(done);
 }
 
 /**
@@ -72,22 +71,19 @@ export async function requestAddressChange(
 ): Promise<Refusal | null> {
   const { email, currentPassword, tellOld } = typed;
   const done = await withPassword(db, byId(db, userId), currentPassword, now, async (tx, user) => {
-    const keeps = email === user.email;
-    const holder = keeps ? null : await tx.user.findUnique({ where: { email } });
+    if (email === user.email) {
+      await voidChange(tx, userId);
+      return 'done';
+    }
+    const holder = await tx.user.findUnique({ where: { email } });
     if (holder && !(await isUnclaimed(tx, holder))) return 'address-taken';
-    const pending = keeps ? null : email;
-    await tx.user.update({
-      where: { id: userId },
-      data: { pendingEmail: pending, pendingEmailAt: pending && tx.now },
-    });
-    if (keeps) return 'done';
+    await tx.user.update({ where: { id: userId }, data: { pendingEmail: email, pendingEmailAt: tx.now } });
     await queueProof(tx, userId, { address: email, isChange: true });
     if (tellOld && user.email !== null)
       await queueNow(tx, [{ kind: 'mail.address-changing', userId, data: null, address: user.email }]);
     return 'done';
   });
-  if (done === null) return 'wrong-password';
-  return done === 'done' ? null : done;
+  return refusalOf(done);
 }
 
 /**
@@ -125,6 +121,11 @@ export async function switchAddress(
   const { secret, token } = kept;
   const isKept = token !== null && (await closeOtherSessions(tx, secret, userId, token));
   if (!isKept) await closeAllSessions(tx, userId);
+}
+
+function refusalOf(done: Refusal | 'done' | null): Refusal | null {
+  if (done === null) return 'wrong-password';
+  return done === 'done' ? null : done;
 }
 
 /** Voids a pending change, so that its link stops working. */

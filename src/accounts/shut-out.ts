@@ -8,7 +8,7 @@ import { closeAllSessions } from './sessions.ts';
 const SHUT_OUT_SECONDS = 600;
 
 /**
- * Keeps whoever holds an unclaimed account from using it while Stripe is asked, and for some minutes: ends its sessions and
+ * Shuts the holder of an unclaimed account out for `SHUT_OUT_SECONDS`, during which Stripe is asked: ends its sessions and
  * its pending change, and refuses its password. Otherwise they would notice that their checkout expired, and could take
  * the address to another account or open another checkout. It ends by itself, because the account may turn out to be paid
  * for.

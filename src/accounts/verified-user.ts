@@ -43,7 +43,7 @@ export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Pr
 }
 
 /**
- * Locks a user, unless the password was set or the account was deleted or shut out since the row was read (design: rule
+ * Locks a user, unless the password changed or the account was deleted or shut out since the row was read (design: rule
  * 5). Each of these has ended the session. A hash that `lockVerified` renewed also counts as a new
  * password, because without the password the two cannot be told apart: the user has to log in or send the form again.
  *

@@ -28,7 +28,7 @@ export async function listBackups(db: Db, userId: string): Promise<BackupView[]>
  *
  * @param owner as read before
  * @param document a validated portfolio, as JSON
- * @returns null when the user has no access; `session-ended` when the password was set, or the account was deleted or shut
+ * @returns null when the user has no access; `session-ended` when the password changed, or the account was deleted or shut
  *   out, since `owner` was read; nothing is changed then
  */
 export async function keepBackup(

@@ -1,8 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /**
- * Maximum number of transactions committed together. A group of this size holds the write lock for tens of
- * milliseconds.
+ * Maximum number of jobs in a group. On SQLite, a group of this size holds the write lock for tens of milliseconds.
  */
 const GROUP_LIMIT = 64;
 

@@ -9,8 +9,8 @@ import * as engine from '@prisma/schema-engine-wasm/schema_engine_bg';
 import { PlainError } from '../plain-error.ts';
 
 /**
- * What to do with pending migrations. `apply`: servers, `migrate`, and `migrate-to` in its source. `create`: apply them to
- * an empty database only (`migrate-to` in its target). `refuse`: other commands, because servers of an older version may be
+ * What to do with pending migrations. `apply`: servers, `migrate`, and `migrate-to` on its source. `create`: apply them to
+ * an empty database only (`migrate-to` on its target). `refuse`: other commands, because servers of an older version may be
  * using the database.
  */
 export type Pending = 'apply' | 'create' | 'refuse';

@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDriverAdapterError } from '@prisma/driver-adapter-utils';
 
 // SQLite has one write lock for all processes and no queue for it. Waiting processes poll with pauses that grow to 100
-// ms, so a process that commits back to back can starve them. Ours poll at short, even intervals, and one that has held
-// the lock for long leaves a gap in which all of them poll.
+// ms, so a process that commits back to back can starve them. Ours poll at short, even intervals, and a process
+// that has held the lock for a long time leaves a gap in which all the others poll.
 
 const POLL_MS = 2;
 
@@ -60,7 +60,7 @@ export function createGaps(clock = () => performance.now()): Gaps {
   return {
     leaveGap: async () => {
       const pauseMs = clock() - releasedAt;
-      // A shorter one can pass between two polls of every other process.
+      // A shorter pause does not count: it can fall between two polls of every other process.
       if (pauseMs >= POLL_MS) freeMs += pauseMs;
       if (heldMs < TURN_MS) return;
       // An idle process leaves enough room anyway.

@@ -84,19 +84,15 @@ export async function write(tx: Tx, before: Rows, after: Rows): Promise<void> {
 /**
  * Appends to the outbox and wakes the sender after the commit. An item whose id exists already is skipped: it was
  * queued before, and may be done.
- *
- * @returns how many items are new
  */
-export async function appendOutbox(tx: Tx, items: readonly OutboxItem[]): Promise<number> {
-  if (items.length === 0) return 0;
+export async function appendOutbox(tx: Tx, items: readonly OutboxItem[]): Promise<void> {
+  if (items.length === 0) return;
   const count = await run(tx, 'OutboxItem', 'once', Object.keys(COLUMNS.OutboxItem), items);
-  if (count > 0) {
-    tx.afterCommit(() => {
-      outboxQueued.inc(count);
-      tellQueued();
-    });
-  }
-  return count;
+  if (count === 0) return;
+  tx.afterCommit(() => {
+    outboxQueued.inc(count);
+    tellQueued();
+  });
 }
 
 async function put<Row extends { id: string }>(

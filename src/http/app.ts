@@ -75,7 +75,7 @@ const TOO_MUCH_TO_DO = new HttpError(
 const FROM_ANOTHER_SITE = new HttpError(
   403,
   'other_origin',
-  'This form was sent from another site. Go to the page itself, and send it from there.',
+  'This form was submitted from another site. Open the page on this site and submit it there.',
 );
 
 /** Builds the server without listening. */
@@ -231,7 +231,6 @@ function siteInfo({ config, sandboxUrl, now }: AppContext): SiteInfo {
     contactEmail,
     termsUrl,
     privacyUrl,
-    sandboxOn: sandboxUrl !== null,
     sandboxUrl,
     now,
     mailboxUrl: sandboxUrl !== null && mail?.smtpUrl === null ? `${sandboxUrl}/mail` : null,

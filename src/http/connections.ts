@@ -8,14 +8,14 @@ import { homeOf, networkOf, siteOf } from './network.ts';
 /**
  * Limits the connections of each network, of each site and in total, on a server without a proxy in front. When there is no
  * room for a new connection, one is closed:
- * 1. The oldest of the site that has the most, if it has more than its share: an equal part of all, but at least one. If two
- *    sites have equally many, the newcomer's own makes way. Connections with a complete request whose answer has not begun
+ * 1. The oldest of the site that has the most, if it has more than its share: an equal part of all, but at least one. If
+ *    the newcomer's own site is among those with the most, its oldest makes way. Connections with a complete request whose answer has not begun
  *    stay, unless a site has no others: then its youngest goes, for a newcomer of another site.
  * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (its request is incomplete, or the answer
  *    is sent), if it is older than `patienceMs`.
  *
- * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off: by then, Node
- * has already handed over the 64 KiB that it read from each. The same happens when it keeps opening connections beyond its
+ * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off. Cutting
+ * them off is not enough: by then, Node has handed over the 64 KiB that it read from each. The same happens when it keeps opening connections beyond its
  * limit, or keeps closing them (or letting them time out) while a request is arriving or waits for its answer: Node accepts
  * one connection per turn of the event loop, so both make others wait. At several times these numbers, a home and a site
  * (`countByClient`) get no new connections.
@@ -174,8 +174,8 @@ export function countByClient(limit: number, forMs: number): CountByClient {
 }
 
 /**
- * Counts something of each key in a span of `forMs` from the first one. Once the limit is reached, each further one
- * begins the span anew.
+ * Counts something of each key in a span of `forMs` from the first one. The one that reaches the limit, and each one
+ * after it, begins the span anew.
  */
 function countByKey(limit: number, forMs: number): Count {
   const counts = new Map<string, { count: number; forget: NodeJS.Timeout }>();

@@ -106,13 +106,13 @@ function isBrowsersForm({ headers }: FastifyRequest): boolean {
 /** Maximum length of a logged message, characters. */
 const MAX_LOGGED = 2_000;
 
-/** Anything that could be an email address. */
+/** A word. One with an @ inside counts as an email address. */
 const WORD = /[^\s"'`<>(),;:=]+/g;
 const ADDRESS_HIDDEN = '(an address)';
 
 /**
  * Removes email addresses from a message and shortens it. The message can contain anything a client sent, so
- * the regular expressions must not backtrack: a long one would block for hours.
+ * the regular expressions must not backtrack: a long message would block for hours.
  */
 function forLog(message: string): string {
   return message.replaceAll(WORD, (word) => (/.@./.test(word) ? ADDRESS_HIDDEN : word)).slice(0, MAX_LOGGED);
@@ -124,8 +124,8 @@ function textOf(thrown: unknown): string {
 }
 
 /**
- * What a log line says about an error: name, code, message without addresses, stack, and the same for its
- * cause. Other properties are left out: a Stripe error carries the request and response, and a Prisma error
+ * What a log line says about an error: name, code, Stripe's request id, message without addresses, stack, and the same for
+ * its cause and for each error of an AggregateError. Other properties are left out: a Stripe error carries the request and response, and a Prisma error
  * carries the driver's error with the row in question.
  */
 export function errorForLog(error: unknown): unknown {

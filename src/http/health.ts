@@ -12,7 +12,7 @@ const ANSWER_MS = 2_000;
 /**
  * Route options: answer even while the server refuses other requests, because these routes report its state.
  */
-export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined } };
+export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined, reportsState: true } };
 
 /**
  * `/healthz`: the process answers. `/readyz`: the database answers within 2 s and every migration this code

@@ -124,7 +124,7 @@ export function declareLimits(app: FastifyInstance, context: AppContext): void {
   const names = Object.keys(LIMITS) as LimitName[];
   const limits = Object.fromEntries(names.map((name) => [name, createLimit(context, name, shared)]));
   app.decorate('limits', limits as Limits);
-  if (shared) deleteEndedWindows(app, context);
+  if (shared) deleteExpiredWindows(app, context);
 }
 
 function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared: boolean): Limit {
@@ -146,7 +146,7 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
         ...(!GIVEN_BACK.has(name) && { inMemoryBlockOnConsumed: LIMITS[name] + 1 }),
       })
     : inMemory;
-  // Store hashes: email and network addresses are personal data, even for ten minutes.
+  // Store hashes: email and network addresses are personal data, however briefly they are kept.
   const hashed = (key: string): string => hashToken(sessionSecret, key);
   return {
     left: async (key) => (await limiter.get(hashed(key)))?.remainingPoints ?? LIMITS[name],
@@ -165,11 +165,11 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
   };
 }
 
-/** Deletes ended windows. Otherwise the table would grow with every address that ever tried. */
-function deleteEndedWindows(app: FastifyInstance, { db }: AppContext): void {
+/** Deletes expired windows. Otherwise the table would grow with every address that ever tried. */
+function deleteExpiredWindows(app: FastifyInstance, { db }: AppContext): void {
   const timer = setInterval(() => {
     db.rateLimit.deleteMany({ where: { expire: { lte: new Date() } } }).catch((error: unknown) => {
-      app.log.warn({ err: error }, 'ended windows of rate limits could not be deleted');
+      app.log.warn({ err: error }, 'expired rate-limit windows could not be deleted');
     });
   }, WINDOW_SECONDS * 1000);
   timer.unref();
@@ -248,7 +248,7 @@ export function limitedByAccount(name: LimitName & `${string}OfAccount`) {
 }
 
 /**
- * `onRequest` hook that answers 429 to an address that requested too many unknown paths. It runs before the
+ * `onRequest` hook that answers 429 to a network that requested too many unknown paths. It runs before the
  * visitor is looked up in the database.
  */
 export async function limitUnknownPaths(request: FastifyRequest, reply: FastifyReply): Promise<void> {

@@ -7,7 +7,7 @@ import { isSafe } from './origin-check.ts';
 
 export const LOG_IN_FIRST = new HttpError(401, 'unauthorized', 'Log in first.');
 
-/** Redirects to `/login`, which then says why a login is needed. */
+/** Redirects to `/login`, with a message that asks the visitor to log in. */
 export function redirectToLogIn(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   setFlash(request, reply, isSafe(request) ? 'log-in-first' : 'nothing-done');
   return reply.redirect('/login', 303);

@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { describeUser, overviewConfigOf } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import { PLANS } from '../config.ts';
+import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
 import { answers, json } from './api.ts';
 import type { AppContext } from './context.ts';
 import { LOG_IN_FIRST } from './log-in-first.ts';
@@ -24,7 +25,7 @@ const overview = z
       granted: z.boolean(),
       until: z.date().nullable().meta({
         description:
-          'The end of the current period, the trial or the credit, or the date of a planned cancellation; null if unknown. A plan that renews goes on after it.',
+          'The end of the current period, the trial or the credit, or the date of a planned cancellation; null without access, or if unknown. A plan that renews continues after it.',
       }),
       reason: z.enum(['paid', 'trial', 'credit']).nullable(),
     }),
@@ -33,7 +34,9 @@ const overview = z
       url: z.string().meta({ description: 'The link that invites friends.' }),
       invited: z.int().meta({ description: 'Friends who signed up with it.' }),
       converted: z.int().meta({ description: 'Of these, those whose first payment counts.' }),
-      activeCredits: z.int().meta({ description: 'Of these, those credited in the last 45 days.' }),
+      activeCredits: z
+        .int()
+        .meta({ description: `Of these, those credited in the last ${REFERRAL_CREDIT_DAYS} days.` }),
     }),
     subscription: z
       .object({

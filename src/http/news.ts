@@ -29,7 +29,7 @@ export function tellCreditNews(app: FastifyInstance, { db, now }: AppContext): v
       await markCreditNewsSeen(db, user.id, lastNewsSeq, now());
     } catch (error) {
       // Send the page anyway; the next one shows the news again.
-      log.warn({ err: error }, 'news of credit was shown but could not be marked as seen');
+      log.warn({ err: error }, 'credit news could not be marked as seen; the next page shows it again');
     }
   });
 }

@@ -40,7 +40,7 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
 
 /** Reading a header costs about a microsecond, and Node reads thousands of them. */
 function refuseManyHeaders(app: FastifyInstance, most: number): void {
-  app.addHook('onRequest', function refuseManyHeaders({ raw }, reply, done) {
+  app.addHook('onRequest', function refuseIfManyHeaders({ raw }, reply, done) {
     // Names and values in turn.
     if (raw.rawHeaders.length <= 2 * most) {
       done();

@@ -20,7 +20,6 @@ export interface SiteInfo {
   contactEmail: string | null;
   termsUrl: string | null;
   privacyUrl: string | null;
-  sandboxOn: boolean;
   /** Where people move the sandbox's clock; null when the sandbox is off. */
   sandboxUrl: string | null;
   now: () => Date;

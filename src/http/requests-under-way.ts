@@ -23,8 +23,8 @@ const TOO_MANY_WAITING = new HttpError(
 );
 
 /**
- * Limits how many requests of one site are under way, and how many in all. Further ones wait, and sites take turns; when
- * too many of a site wait, they are refused. `createTurns` limits how many begin, not the work that follows: files,
+ * Limits how many requests of one site are under way, and how many in all. Further ones wait, and sites take turns.
+ * Once too many of a site wait, more are refused. `createTurns` limits how many begin, not the work that follows: files,
  * compression, PostgreSQL's answers. With hundreds of requests under way, a turn of the event loop would take so long that
  * a new client would wait for seconds.
  *
@@ -44,7 +44,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
 
   function wait(which: 'ofSite' | 'inAll', request: FastifyRequest, reply: FastifyReply, done: Done): void {
     const { url, config } = request.routeOptions;
-    const kind = 'pressureHandler' in config ? 'state' : 'others';
+    const kind = config.reportsState ? 'state' : 'others';
     if (url?.startsWith(WEBHOOK_PATH)) done();
     else
       waitFor(places[kind][which], TOO_MANY_WAITING, patienceMs, request, reply, (error, place) => {
@@ -156,8 +156,9 @@ interface MostAtOnce {
 }
 
 /**
- * Begins a request, now or when there is a place for it. Returns false, and begins nothing, when too many wait, of its site
- * or in all. In all, the newest of the site that has the most is refused for one of a site with fewer.
+ * Begins a request, now or when there is a place for it. Returns false, and begins nothing, when too many of its site wait.
+ * When too many wait in all, the newest of the site with the most is refused instead, unless that would leave it fewer than
+ * this request's site then has; otherwise returns false, too.
  */
 type Places = (request: Arrived) => boolean;
 
@@ -222,5 +223,7 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** The route hashes or compares a password. */
     hashesPassword?: boolean;
+    /** The route reports the server's state. */
+    reportsState?: boolean;
   }
 }

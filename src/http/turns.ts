@@ -84,11 +84,11 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
 
   // One immediate for each waiting request: the synchronous work of a request finishes before the next immediate reads
   // the clock. Each starts the next request, not its own: immediates that are set again fall behind new ones.
-  function wait(): void {
+  function startLater(): void {
     setImmediate(() => {
       const next = isOver() ? undefined : waiting.shift();
       if (next) start(next);
-      else wait();
+      else startLater();
     });
   }
 
@@ -100,7 +100,7 @@ export function createTurns(limitMs: number, clock: () => number): Turns {
         return;
       }
       waiting.push(site, one);
-      wait();
+      startLater();
     },
     shortestWait: () => {
       const wait = shortest ?? 0;

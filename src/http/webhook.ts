@@ -26,6 +26,7 @@ const HANDLED_AT_A_TIME = 256;
 const RETRY_AFTER_SECONDS = '1';
 
 const TOO_MANY = new HttpError(503, BUSY, 'too many events are being handled: send it again');
+const OVERLOADED = new HttpError(503, BUSY, 'the server is overloaded: send it again');
 const TOO_MUCH = new HttpError(503, BUSY, 'too many event bodies are being received: send it again');
 
 const webhookError = z.object({ error: z.string() }).meta({ id: 'WebhookError' });
@@ -120,7 +121,7 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
     schema: WEBHOOK,
     // The schema is documentation only: the body is checked after its signature is verified.
     validatorCompiler: () => () => true,
-    config: { pressureHandler: () => Promise.reject(TOO_MANY) },
+    config: { pressureHandler: () => Promise.reject(OVERLOADED) },
   };
   app.post('/', options, async (request, reply) => {
     if (webhookSecrets.length === 0)

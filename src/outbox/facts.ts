@@ -31,7 +31,7 @@ export interface MailFacts {
   user: User | null;
   /** The conversion that the email is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
-  /** Whether no email has told the account of these days yet. */
+  /** Whether no email has told the account of these days yet. Read only for `mail.days-reversed`, otherwise false. */
   grantNeverAnnounced: boolean;
   /** Whether the invoice that the email is about has been paid. */
   invoicePaid: boolean;

@@ -22,7 +22,7 @@ export interface HourlyContext {
 }
 
 export interface Hourly {
-  /** Does the work of one hour. */
+  /** Does the hourly work now, after any run in progress. */
   run: () => Promise<void>;
   /** Stops, aborting an examination, and waits for a run in progress. */
   close: () => Promise<void>;
@@ -33,7 +33,7 @@ export interface Hourly {
  * It runs at once and then every hour, on every server.
  */
 export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyContext): Hourly {
-  // First after an hour, so that a server that starts again and again does not read all rows each time.
+  // The first examination comes after an hour, so that a server that keeps restarting does not read every row each time.
   let examinedAt = addSeconds(now(), HOUR_SECONDS - EXAMINE_SECONDS);
 
   const stop = new AbortController();

@@ -23,12 +23,12 @@ const URGENT: readonly OutboxKind[] = [
 /** Somebody waits for these, too, but anybody can queue thousands of them by signing up: they come after the others. */
 const PROOF: OutboxKind = 'mail.prove-address';
 
-/** This many attempts of these items go before other items: greylisting refuses the first one or two. */
+/** These items keep their priority for this many attempts, because greylisting refuses the first one or two. */
 const EARLY_ATTEMPTS = 3;
 
 /**
- * Takes due items and leases them, so that no other server takes them at the same time: first urgent ones with few
- * attempts, then proofs of addresses with few, then what was never tried, then the rest. A mail server that keeps
+ * Takes due items and leases them, so that no other server takes them at the same time: first urgent items with
+ * few attempts, then address proofs with few attempts, then other items that were never tried, then the rest. A mail server that keeps
  * refusing somebody delays nobody else.
  *
  * @returns at most `limit` items, oldest first

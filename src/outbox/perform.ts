@@ -9,7 +9,7 @@ import { sendMailOf } from './mailer.ts';
 import type { MailerContext } from './mailer.ts';
 import type { Perform } from './sender.ts';
 
-/** What carrying out an item needs. */
+/** The dependencies for carrying out an item. */
 export interface Performers {
   db: Db;
   /** Null when no API key is configured. */

@@ -15,18 +15,18 @@ export type NewItem = OutboxWork & {
   /** Null for mail to the operator. */
   userId: string | null;
   /**
-   * Set when something is derived from the id, or when the item must be queued only once (`idOnce`). By default a new id;
-   * these are in the order of queueing.
+   * Set when something is derived from the id, or when the item must be queued only once (`idOnce`). The default is a
+   * new id; new ids sort in the order in which the items were queued.
    */
   id?: string;
   /**
-   * Recipient of an email that must not follow a change of address. By default it goes to the account's address when it
-   * is sent.
+   * Recipient of an email that must not follow a change of address. By default, an email goes to the address that the
+   * account has when the email is sent.
    */
   address?: string;
 };
 
-/** Queues an item in a unit of work. Mail is skipped when the programme sends none. */
+/** Queues an item in a unit of work. Mail is skipped when mail is off. */
 export function queue(
   { now, rows, programme }: Pick<Unit, 'now' | 'rows' | 'programme'>,
   item: NewItem,
@@ -34,7 +34,7 @@ export function queue(
   if (programme.mail || !isMail(item.kind)) rows.outbox.push(rowOf(item, now));
 }
 
-/** Queues items in an open transaction, outside a unit of work. The caller must skip mail when none is sent. */
+/** Queues items in an open transaction, outside a unit of work. The caller must skip mail when mail is off. */
 export async function queueNow(tx: Tx, items: readonly NewItem[]): Promise<void> {
   await appendOutbox(
     tx,

@@ -6,7 +6,7 @@ import type { Outcome } from './items.ts';
 /**
  * Sends one email. The mail server's answer is an outcome, not an error.
  *
- * @returns `again`, among others, when the signal ended the attempt
+ * @returns `again` when the signal ended the attempt, among other cases
  * @throws Error when it fails without an SMTP error: something is wrong on our side
  */
 export type SendMail = (mail: Mail, signal: AbortSignal) => Promise<Outcome>;

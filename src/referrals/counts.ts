@@ -21,7 +21,7 @@ export function activeUntil(convertedAt: Date | null, now: Date): Date | null {
   return until && until >= now ? until : null;
 }
 
-/** From this many conversions on the counts are cached, because counting takes longer than the rest of the page. */
+/** Users with at least this many conversions have their counts cached: counting then takes longer than the rest of the page. */
 const MANY = 100;
 
 /** How many accounts' counts are cached. */

@@ -68,7 +68,7 @@ export async function endFirstPayment(
  * Voids a first invoice. Stripe refuses to void a paid invoice, but would cancel a paid subscription.
  * https://docs.stripe.com/api/invoices/void
  *
- * @returns `ended` when it is void, or when our key may not void it: then all that is left is to cancel its subscription
+ * @returns `ended` when nothing is left but to cancel its subscription
  */
 export async function voidFirstInvoice(
   stripe: Stripe,

@@ -1,4 +1,4 @@
--- Written by hand where Prisma's schema has no words: the CHECK constraints, and the foreign keys that are checked at
+-- Written by hand, because Prisma's schema cannot express them: the CHECK constraints, and the foreign keys that are checked at
 -- the commit (DEFERRABLE), so that a fact can be stored before the row it points at is made in the same transaction.
 
 -- AlterTable

@@ -1,7 +1,7 @@
 -- AlterTable
 ALTER TABLE "User" ADD COLUMN "creditEntriesSeen" INTEGER NOT NULL DEFAULT 0;
 
--- What happened before there were notices is no news.
+-- Mark existing ledger rows as seen, so that nobody is told of old ones.
 UPDATE "User" SET "creditEntriesSeen" = "creditEntryCount";
 
 -- CreateTable

@@ -1,4 +1,4 @@
--- The CHECK constraint is written by hand: Prisma's schema has no words for it.
+-- The CHECK constraint is written by hand, because Prisma's schema cannot express it.
 
 -- AlterTable
 ALTER TABLE "User" ADD COLUMN "emailSetAt" DATETIME;
@@ -13,7 +13,7 @@ ALTER TABLE "Subscription" ADD COLUMN "trialHash" TEXT;
 ALTER TABLE "Subscription" ADD COLUMN "trialRefused" BOOLEAN NOT NULL DEFAULT false;
 
 -- AlterTable: only a converted referral keeps the address. SQLite cannot make a column nullable, so another one takes its
--- place; DROP TABLE would take the rows of other tables with it.
+-- place; DROP TABLE would fail, because CreditEntry refers to this table.
 DROP INDEX "Referral_referredHash_key";
 ALTER TABLE "Referral" ADD COLUMN "convertedHash" TEXT;
 UPDATE "Referral" SET "convertedHash" = "referredHash" WHERE "convertedAt" IS NOT NULL;
@@ -46,12 +46,13 @@ UPDATE "Subscription" SET "trialHash" = (
     ) AS "trials" WHERE "place" = 1
 );
 
--- What a request in flight could leave behind in an account that was being deleted.
+-- Delete what requests in flight may have left behind in deleted accounts.
 DELETE FROM "Session" WHERE "userId" IN (SELECT "id" FROM "User" WHERE "deletedAt" IS NOT NULL);
 DELETE FROM "ResetLink" WHERE "userId" IN (SELECT "id" FROM "User" WHERE "deletedAt" IS NOT NULL);
 DELETE FROM "Backup" WHERE "userId" IN (SELECT "id" FROM "User" WHERE "deletedAt" IS NOT NULL);
 
--- Addresses at Gmail are hashed without their dots from now on. Only the server has the key: it does so at its next start.
+-- Addresses at Gmail are hashed without their dots from now on. SQL cannot compute the keyed hash, so the server hashes these
+-- addresses again at its next start.
 INSERT INTO "Setting" ("key", "value")
 SELECT 'rehashAddresses', 'gmail.com' WHERE EXISTS (
     SELECT 1 FROM "User" WHERE "email" LIKE '%@gmail.com' OR "email" LIKE '%@googlemail.com'

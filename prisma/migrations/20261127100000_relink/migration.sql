@@ -1,4 +1,4 @@
--- The CHECK constraints are written by hand: Prisma's schema has no words for them.
+-- The CHECK constraints are written by hand, because Prisma's schema cannot express them.
 
 -- RedefineTables: SQLite cannot change a CHECK constraint. Nothing refers to this table.
 CREATE TABLE "new_AuditRow" (

@@ -41,7 +41,7 @@ export const optionalReference = z
   .union([reference, empty, z.object({ id: z.literal('') }).transform(() => null)])
   .nullish();
 
-/** Null when the field is absent or empty. */
+/** Null when the field is absent. The schemas above have turned an empty id into null. */
 export function idOf(idOrObject: string | { id: string } | null | undefined): string | null {
   return (typeof idOrObject === 'object' ? idOrObject?.id : idOrObject) ?? null;
 }

@@ -9,7 +9,7 @@ export type HandlerOutcome = { status: 'ok' } | Ignored;
 
 /**
  * The event changed no tier, credit or referral; a stale snapshot may still correct the time from which its subscription
- * has been paid (`givesSince`). The operator and Stripe's dashboard show `reason`.
+ * has been paid (`givesSince`). The `events` command and Stripe's dashboard show `reason`.
  */
 export interface Ignored {
   status: 'ignored';
@@ -18,7 +18,7 @@ export interface Ignored {
 
 /** An event that was read: the ids it names, and what it does. */
 export interface ReadEvent {
-  /** The rows that `apply` needs. One that is new may be missing from the unit of work: `apply` creates it (`ensure…`). */
+  /** The rows that `apply` needs. A new row may be missing from the unit of work; `apply` then creates it (`ensure…`). */
   wants: Wanted;
   /**
    * Stores the event's facts and applies their consequences to the rows of the unit of work.

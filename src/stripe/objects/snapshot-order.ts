@@ -82,8 +82,8 @@ function follows(second: StripeEvent, first: StripeEvent, products: Products): b
 }
 
 /**
- * The object before an update. In `previous_attributes`, an object inside the object has only the keys that changed; a list
- * is whole.
+ * The object before an update. In `previous_attributes`, a nested object holds only the keys that changed; a list is
+ * complete.
  */
 function withPrevious(object: Fields, previous: Fields): Fields {
   const before = Object.entries(previous).map(([key, value]) => {

@@ -113,7 +113,7 @@ async function compareRefund(
   const fix = full
     ? fixBy(context, onChargeRefunded, 'charge.refunded', charge, refundDate(refunds.data, row))
     : fixBy(context, onRefundChanged, 'refund.failed', listed, failureDate(refunds.data, row));
-  const here = formatValue(row !== null && refundedSince(row) !== null);
+  const here = formatValue(isRefunded(row));
   return {
     differences: [
       { object: 'payment', id: paymentId, field: 'refunded in full', here, there: formatValue(full) },
@@ -132,8 +132,12 @@ function chargeOf({ charge }: Stripe.Refund): Stripe.Charge | null {
   return typeof charge === 'string' ? null : charge;
 }
 
+function isRefunded(row: RefundFacts | null): boolean {
+  return row !== null && refundedSince(row) !== null;
+}
+
 function saysTheSame(row: RefundFacts | null, charge: Stripe.Charge): boolean {
-  return (row !== null && refundedSince(row) !== null) === readCharge(charge).refundedInFull;
+  return isRefunded(row) === readCharge(charge).refundedInFull;
 }
 
 function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {

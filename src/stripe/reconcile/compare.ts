@@ -50,8 +50,8 @@ export const PAGE = 100;
 const RESUME_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Goes through the objects of one kind, newest first, and fixes each difference in a transaction of its own. Resumes
- * an interrupted run.
+ * Goes through the objects of one kind, newest first, and fixes each object that differs in a transaction of its own.
+ * Resumes an interrupted run.
  */
 export async function compareAll<T extends { id: string }, Rows>(
   context: ReconcileContext,

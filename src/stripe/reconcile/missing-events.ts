@@ -112,7 +112,10 @@ async function handleDays(
   }
 }
 
-/** Returns why the event could not be handled, or null. The failure is in the event ledger, and the run goes on. */
+/**
+ * Returns why the event could not be handled, or null. A failure to handle it is also in the event ledger; an event that cannot
+ * be read is only reported.
+ */
 async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event): Promise<string | null> {
   const at = now();
   const event = readEvent(raw, at);

@@ -12,7 +12,7 @@ export interface ReconcileContext {
   now: () => Date;
   /**
    * Compare only objects created since then, UTC; null for all. Customers, and subscriptions that have not ended, are
-   * always compared.
+   * always compared, and open checkouts only while they are less than a day old.
    */
   since: Date | null;
   /** Report differences without fixing them. */

@@ -1,4 +1,4 @@
--- Written by hand: the CHECK constraints, which Prisma's schema has no words for, and the collation, so that text has
+-- Written by hand: the CHECK constraints, which Prisma's schema cannot express, and the collation, so that text has
 -- the same order as on SQLite whatever the server's locale is.
 
 -- CreateTable

@@ -1,4 +1,4 @@
--- Written by hand where Prisma's schema has no words: the CHECK constraint.
+-- Written by hand, because Prisma's schema cannot express it: the CHECK constraint.
 
 -- AlterTable
 ALTER TABLE "Subscription" ADD COLUMN     "counted" BOOLEAN NOT NULL DEFAULT true,
@@ -7,8 +7,8 @@ ADD COLUMN     "gaveOtherwiseAt" TIMESTAMP(3),
 ADD COLUMN     "givesSince" TIMESTAMP(3),
 ADD CONSTRAINT "Subscription_counts_was_counted_check" CHECK (NOT "counts" OR "counted");
 
--- Subscriptions from before these columns existed count. One that was active once, and gives no paid tier now, gave one
--- until its present status was first seen.
+-- Subscriptions from before these columns existed count. If one was once active and gives
+-- no paid tier now, assume that it gave one until its present status was first seen.
 UPDATE "Subscription" SET
     "givesSince" = COALESCE("statusAt", "snapshotAt"),
     "gaveOtherwiseAt" = CASE WHEN "status" = 'active' OR ("status" = 'past_due' AND "provenAt" IS NOT NULL) THEN NULL ELSE "activeAt" END

@@ -1,4 +1,4 @@
--- The CHECK constraint is written by hand: Prisma's schema has no words for it.
+-- The CHECK constraint is written by hand, because Prisma's schema cannot express it.
 
 -- AlterTable
 ALTER TABLE "User" ADD COLUMN "emailSetAt" TIMESTAMP(3);
@@ -41,12 +41,13 @@ UPDATE "Subscription" SET "trialHash" = (
     ) AS "trials" WHERE "place" = 1
 );
 
--- What a request in flight could leave behind in an account that was being deleted.
+-- Delete what requests in flight may have left behind in deleted accounts.
 DELETE FROM "Session" WHERE "userId" IN (SELECT "id" FROM "User" WHERE "deletedAt" IS NOT NULL);
 DELETE FROM "ResetLink" WHERE "userId" IN (SELECT "id" FROM "User" WHERE "deletedAt" IS NOT NULL);
 DELETE FROM "Backup" WHERE "userId" IN (SELECT "id" FROM "User" WHERE "deletedAt" IS NOT NULL);
 
--- Addresses at Gmail are hashed without their dots from now on. Only the server has the key: it does so at its next start.
+-- Addresses at Gmail are hashed without their dots from now on. SQL cannot compute the keyed hash, so the server hashes these
+-- addresses again at its next start.
 INSERT INTO "Setting" ("key", "value")
 SELECT 'rehashAddresses', 'gmail.com' WHERE EXISTS (
     SELECT 1 FROM "User" WHERE "email" LIKE '%@gmail.com' OR "email" LIKE '%@googlemail.com'

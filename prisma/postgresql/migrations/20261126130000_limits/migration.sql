@@ -1,4 +1,4 @@
--- CreateTable: unlogged, because nothing is lost with it but ten minutes of counting, and no try waits for the disk.
+-- CreateTable: unlogged, because a crash loses only the counts of current windows (a day at most), and no attempt waits for the disk.
 CREATE UNLOGGED TABLE "RateLimit" (
     "key" TEXT COLLATE "C" NOT NULL,
     "points" INTEGER NOT NULL,

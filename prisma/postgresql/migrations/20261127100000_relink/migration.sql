@@ -1,4 +1,4 @@
--- The CHECK constraint is written by hand: Prisma's schema has no words for it.
+-- The CHECK constraint is written by hand, because Prisma's schema cannot express it.
 
 -- AlterTable
 ALTER TABLE "AuditRow"

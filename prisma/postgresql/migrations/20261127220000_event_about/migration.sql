@@ -1,7 +1,8 @@
 -- AlterTable
 ALTER TABLE "Event" ADD COLUMN "aboutId" TEXT COLLATE "C";
 
--- Events stored before this column. PostgreSQL reads no JSON with an escaped NUL or half a surrogate pair; ids have no escapes.
+-- Events stored before this column. PostgreSQL cannot extract text from JSON with an escaped NUL or a lone surrogate,
+-- so this disables all \u escapes first. Ids contain none.
 UPDATE "Event" SET "aboutId" = replace("payload", '\u', '/u')::json -> 'data' -> 'object' ->> 'invoice'
 WHERE "customerId" IS NULL AND "payload" IS NOT NULL AND "type" LIKE 'invoice_payment.%';
 UPDATE "Event" SET "aboutId" = coalesce(
