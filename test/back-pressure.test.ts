@@ -383,7 +383,8 @@ describe.runIf(onPostgresql)('a database that is unreachable', () => {
     expect(answer).toEqual({
       code: 1,
       stdout: '',
-      stderr: 'The connection to the database was lost. Check that it is running, then try again.\n',
+      stderr:
+        'The connection to the database was lost. Check that the database server is running, then try again.\n',
     });
   });
 });

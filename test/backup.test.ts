@@ -240,7 +240,7 @@ describe('a backup is refused and leaves no file behind', () => {
   test('backup is refused for PostgreSQL without connecting to it, and points to pg_dump', async () => {
     const path = join(await emptyFolder(), 'copy.dump');
     expect(await refusal('postgresql://nobody:secret@127.0.0.1:1/tandem', path)).toBe(
-      `The database is PostgreSQL. Back it up with its own tool: pg_dump --format=custom --file='${path}' "$DATABASE_URL"`,
+      `The database is PostgreSQL. Back it up with its own tool: pg_dump --format=custom --file='${path}' followed by the value of DATABASE_URL.`,
     );
   });
 });

@@ -574,7 +574,7 @@ describe('each invariant, broken alone, is found alone', () => {
         {
           check: 'paid-time',
           row: `Subscription ${unseen.id}`,
-          problem: 'it has no snapshot, but records when it started giving a tier',
+          problem: 'it has no snapshot, but records when it last started or stopped giving a paid tier',
         },
       ]),
     );

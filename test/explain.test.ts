@@ -166,9 +166,9 @@ describe('how days add up, to the second', () => {
     expect(short(referrers.story.credit.history)).toEqual(['grant 45', 'spent 20 of #1', 'reversal 25']);
     expect(days(referrers.story.credit.sum)).toEqual([45, 20, 25, 0]);
     expect(referrers.text).toContain(
-      '25 days taken back because the first payment of friend@example.com was refunded',
+      '25 days taken back because the payment of friend@example.com was refunded',
     );
-    expect(buyers.text).toContain('45 days taken back because their first payment was refunded');
+    expect(buyers.text).toContain('45 days taken back because their payment was refunded');
   });
 
   test('grants A on day 0 and B on day 5, A lost in a dispute on day 20 and won on day 80; B is whole throughout', async () => {
@@ -199,11 +199,9 @@ describe('how days add up, to the second', () => {
     ]);
     expect(days(account.credit.sum)).toEqual([90, 75, 0, 15]);
     expect(text).toContain(
-      '25 days taken back because the dispute about the first payment of a@example.com was lost',
+      '25 days taken back because the dispute about the payment of a@example.com was lost',
     );
-    expect(text).toContain(
-      '25 days returned because the dispute about the first payment of a@example.com was won',
-    );
+    expect(text).toContain('25 days returned because the dispute about the payment of a@example.com was won');
   });
 });
 
@@ -272,10 +270,10 @@ describe('why a referral has or has not converted, and what comes next', () => {
   const firstInvoice = 'It converts with the first paid invoice.';
   const trialEnd = { trial_end: epoch(daysAfter(7)) };
 
-  test('signed up, no subscription yet', async () => {
+  test('signed up without a subscription', async () => {
     expect(await explainedReferral(() => [])).toMatchObject({
       state: 'signed-up',
-      says: 'signed up, no subscription yet',
+      says: 'no subscription yet',
       next: expect.stringContaining('first payment is proven') as string,
       convertedAt: null,
     });
@@ -390,16 +388,14 @@ describe('why a referral has or has not converted, and what comes next', () => {
     server.clock.now = daysAfter(50);
     await deliverAll(server, [stripe.refundFailed({}, { at: daysAfter(50) })]);
     const { story: restored, text } = await explained(server, referrer);
-    expect(text).toContain('taken back because the first payment of friend@example.com was refunded');
+    expect(text).toContain('taken back because the payment of friend@example.com was refunded');
     expect(restored.invited).toMatchObject([
       {
         state: 'converted',
         next: 'Only the loss of a dispute opened by 2027-02-09T09:00:00Z, or a full refund made by then that Stripe has not reported yet, can still take the days back.',
       },
     ]);
-    expect(text).toContain(
-      '25 days returned because the refund of the first payment of friend@example.com failed',
-    );
+    expect(text).toContain('25 days returned because the refund of the payment of friend@example.com failed');
   });
 
   test('reversed by a lost dispute', async () => {
@@ -435,7 +431,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
       },
     ]);
     expect(text).toContain(
-      '45 days taken back because no money arrived for the first payment of friend@example.com',
+      '45 days taken back because no money arrived for the payment of friend@example.com',
     );
   });
 
@@ -451,7 +447,7 @@ describe('why a referral has or has not converted, and what comes next', () => {
       stripe.checkoutCompleted(),
     ]);
     const { text } = await explained(server, referrer);
-    expect(text).toContain('45 days taken back because the first payment of friend@example.com was refunded');
+    expect(text).toContain('45 days taken back because the payment of friend@example.com was refunded');
   });
 
   test('a friend whose account was deleted never converts', async () => {

@@ -111,19 +111,22 @@ describe('WHO', () => {
 
   test('asks Stripe, if it can, about what is not known here', async () => {
     const { server, ann, stripe } = await withAnn();
+    // A dispute names no customer, but a payment that is known here.
+    const neverArrived = { ...stripe.dispute(START).opened(), id: 'evt_known' };
     const asked: string[] = [];
     const api = createServer(({ url = '' }, response) => {
       asked.push(url);
-      const isKnown = /(ch|py|pi|in|sub|cs)_known/.test(url);
+      const isKnown = /(ch|py|pi|in|sub|cs|evt)_known/.test(url);
       response.writeHead(isKnown ? 200 : 404, { 'content-type': 'application/json' });
       const missing = { type: 'invalid_request_error', code: 'resource_missing', message: 'No such charge' };
-      response.end(JSON.stringify(isKnown ? { id: 'x', customer: stripe.customer } : { error: missing }));
+      const known = url.includes('/events/') ? neverArrived : { id: 'x', customer: stripe.customer };
+      response.end(JSON.stringify(isKnown ? known : { error: missing }));
     });
     await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
     onTestFinished(() => void api.close());
     const base = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
     const env = { STRIPE_API_KEY: 'sk_test_1', STRIPE_API_BASE: base };
-    for (const id of ['ch_known', 'py_known', 'pi_known', 'in_known', 'sub_known', 'cs_known'])
+    for (const id of ['ch_known', 'py_known', 'pi_known', 'in_known', 'sub_known', 'cs_known', 'evt_known'])
       expect(await found({ ...server, env }, id), id).toBe(ann.id);
     expect(asked).toEqual([
       '/v1/charges/ch_known',
@@ -132,6 +135,7 @@ describe('WHO', () => {
       '/v1/invoices/in_known',
       '/v1/subscriptions/sub_known',
       '/v1/checkout/sessions/cs_known',
+      '/v1/events/evt_known',
     ]);
     expect(await notFound({ ...server, env }, 'user', 'ch_unknown')).toMatch(
       /^ch_unknown leads to no customer, here or at Stripe\. /,
@@ -181,7 +185,7 @@ describe('WHO', () => {
       ['nobody@example.com', /^No account has the address nobody@example\.com\.$/],
       ['01234567-0123-0123-0123-0123456789ab', /^No account has the id 0123/],
       ['ABCD2345', /^No account has the referral code ABCD2345\. Give an address, /],
-      ['', /^No account is named\. Give an address, /],
+      ['', /^No account was given\. Give an address, /],
       ['pi_nothing', /^pi_nothing leads to no customer here\. /],
       ['evt_nothing', /^evt_nothing leads to no customer here\. /],
       ['cus_nothing', /^The customer cus_nothing is not known here\. `reconcile` /],

@@ -143,7 +143,7 @@ test('a mail whose address is not kept, or whose link is made anew, is not sent 
   expect(await cli('mail-resend', changed)).toEqual({
     code: 1,
     stdout: '',
-    stderr: 'mail.address-changed cannot be sent again: the address that it went to is not kept.\n',
+    stderr: 'mail.address-changed cannot be sent again: the address that it was for is not kept.\n',
   });
   const link = await mail({ kind: 'mail.reset-password', userId: ann.id, data: null });
   expect(await cli('mail-resend', link)).toEqual({
@@ -153,7 +153,7 @@ test('a mail whose address is not kept, or whose link is made anew, is not sent 
       'mail.reset-password cannot be sent again: its link works only for an hour, and the user can ask for another one.\n',
   });
   const { text } = await doctor(commandContext(server));
-  expect(text).toContain('It cannot be sent again: the address that it went to is not kept');
+  expect(text).toContain('It cannot be sent again: the address that it was for is not kept');
   expect(text).not.toContain('mail-resend');
   expect(await cli('mail-resend', 'none')).toEqual({
     code: 1,

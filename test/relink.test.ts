@@ -231,7 +231,7 @@ describe('relink moves everything that the customer gave', () => {
       says: expect.stringContaining('because the payment was refunded') as string,
     });
     expect(credit.history).toContainEqual(
-      expect.objectContaining({ kind: 'reversal', because: 'their first payment was refunded' }),
+      expect.objectContaining({ kind: 'reversal', because: 'their payment was refunded' }),
     );
   });
 
@@ -396,13 +396,13 @@ describe('what relink tells', () => {
       expect.objectContaining({
         kind: 'reversal',
         by: 'operator',
-        because: 'their first payment belongs to another account',
+        because: 'their payment belongs to another account',
       }),
     );
     expect((await story(friend)).credit.history).toContainEqual(
       expect.objectContaining({
         kind: 'reversal',
-        because: 'the first payment of ann@example.com belongs to another account',
+        because: 'the payment of ann@example.com belongs to another account',
       }),
     );
   });

@@ -91,4 +91,6 @@ test('mail survives a restart; of many the newest 200 are kept', async () => {
 test('a mail that is not there is 404', async () => {
   const { page } = await start();
   for (const path of ['/mail/none', '/mail/none/html']) expect((await fetch(page + path)).status).toBe(404);
+  // A parameter of another shape than the page's own links have.
+  expect((await fetch(`${page}/mail?to[]=ann`)).status).toBe(400);
 });

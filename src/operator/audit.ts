@@ -12,11 +12,8 @@ export async function audit(context: CommandContext, who: string): Promise<Comma
   const rows = await listAudit(context.db, account.id);
   if (rows.length === 0)
     return { text: `Nothing has changed the access of ${nameOf(account)} yet.`, json: rows };
-  return {
-    text: plainLines({ head: [], rows: rows.map(cells) }),
-    table: { head: ['AT', 'BY', 'CHANGE', 'CAUSE'], rows: rows.map(cells) },
-    json: rows,
-  };
+  const table = { head: ['AT', 'BY', 'CHANGE', 'CAUSE'], rows: rows.map(cells) };
+  return { text: plainLines(table), table, json: rows };
 }
 
 function cells(row: AuditRow): string[] {

@@ -39,7 +39,7 @@ interface Made extends Counts {
 export async function backup({ databaseUrl }: Config, file: string): Promise<CommandResult> {
   if (isPostgresql(databaseUrl)) {
     throw new PlainError(
-      `The database is PostgreSQL. Back it up with its own tool: pg_dump --format=custom --file='${file}' "$DATABASE_URL"`,
+      `The database is PostgreSQL. Back it up with its own tool: pg_dump --format=custom --file='${file}' followed by the value of DATABASE_URL.`,
     );
   }
   const source = databasePath(databaseUrl);

@@ -48,7 +48,7 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
   STRIPE_PRICE_ANNUAL: (config) => soldAt(config, 'annual'),
   STRIPE_PRODUCTS: ({ stripe: { products } }) =>
     products === null
-      ? 'Every subscription in the Stripe account gives access.'
+      ? 'Subscriptions to any product in the Stripe account give access.'
       : 'Only subscriptions to these products give access.',
   STRIPE_API_BASE: ({ sandbox, stripe: { apiBase } }) => {
     if (sandbox) return 'Requests go to the sandbox.';
@@ -190,7 +190,8 @@ function defaultOf(name: VariableName, config: Config): string | null {
     case 'BRAND':
       return config.brand;
     case 'MAIL_FROM':
-      return config.mail?.from ?? null;
+      // Empty when it is missing although SMTP_URL is set.
+      return config.mail?.from || null;
     case 'STRIPE_TRIAL_DAYS':
       return String(config.stripe.trialDays);
     case 'REFERRAL_CLAWBACK_DAYS':
@@ -217,5 +218,5 @@ function formatVariable(
 function verdict(problems: number, warnings: number): string {
   const said = warnings === 0 ? '' : ` ${counted(warnings, 'warning')}.`;
   if (problems > 0) return `\nThe server would not start: ${counted(problems, 'problem')}.${said}`;
-  return `\nThe server would start.${said}`;
+  return `\nThe configuration is valid.${said}`;
 }

@@ -146,7 +146,8 @@ function describeFailure(error: unknown): Failure | null {
     return { code: USAGE, message };
   }
   if (isUnreachable(error)) {
-    const message = 'The connection to the database was lost. Check that it is running, then try again.';
+    const message =
+      'The connection to the database was lost. Check that the database server is running, then try again.';
     return { code: 'database_unavailable', message };
   }
   if (isBusyOrUnreachable(error))

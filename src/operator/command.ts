@@ -16,7 +16,7 @@ export interface CommandContext {
   stripe: Stripe | null;
   /** The instant of the command, UTC. */
   now: Date;
-  /** The clock, for a command that takes long. */
+  /** The clock, for long-running commands. */
   clock: () => Date;
   /** Colours text on a terminal. */
   paint: Paint;

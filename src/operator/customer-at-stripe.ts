@@ -5,38 +5,43 @@ import { absenceOf } from '../stripe/missing.ts';
 import { idOf } from '../stripe/objects/common.ts';
 import { readEvent } from '../stripe/objects/event.ts';
 import { sentence } from '../wording.ts';
+import type { Named } from './who.ts';
 
 /**
- * Asks Stripe which customer an object belongs to.
+ * Asks Stripe which customer an object belongs to. An event of a dispute, a refund or an invoice payment names no customer;
+ * for these, `aboutId` is the invoice or payment that it is about.
  *
- * @returns the customer's id; null when Stripe does not know the object, or it has no customer
+ * @returns null when Stripe does not know the object
  * @throws PlainError when Stripe cannot be asked
  */
-export async function customerAtStripe(stripe: Stripe, id: string): Promise<string | null> {
+export async function askForCustomer(stripe: Stripe, id: string): Promise<Named | null> {
   try {
-    switch (id.split('_')[0]) {
-      case 'sub':
-        return idOf((await stripe.subscriptions.retrieve(id)).customer);
-      case 'in':
-        return idOf((await stripe.invoices.retrieve(id)).customer);
-      case 'pi':
-        return idOf((await stripe.paymentIntents.retrieve(id)).customer);
-      case 'ch':
-      case 'py':
-        return idOf((await stripe.charges.retrieve(id)).customer);
-      case 'cs':
-        return idOf((await stripe.checkout.sessions.retrieve(id)).customer);
-      case 'evt':
-        return readEvent(await stripe.events.retrieve(id), new Date(0))?.customerId ?? null;
-      default:
-        return null;
-    }
+    if (id.startsWith('evt_')) return readEvent(await stripe.events.retrieve(id), new Date(0));
+    return { customerId: idOf(await readCustomer(stripe, id)), aboutId: null };
   } catch (error) {
     if (absenceOf(error) === 'gone') return null;
     if (!(error instanceof Stripe.errors.StripeError)) throw error;
     throw new PlainError(
       `${id} is not known here, and asking Stripe failed: ${sentence(error.message)} ${whatToDo(error)}`,
     );
+  }
+}
+
+async function readCustomer(stripe: Stripe, id: string) {
+  switch (id.split('_')[0]) {
+    case 'sub':
+      return (await stripe.subscriptions.retrieve(id)).customer;
+    case 'in':
+      return (await stripe.invoices.retrieve(id)).customer;
+    case 'pi':
+      return (await stripe.paymentIntents.retrieve(id)).customer;
+    case 'ch':
+    case 'py':
+      return (await stripe.charges.retrieve(id)).customer;
+    case 'cs':
+      return (await stripe.checkout.sessions.retrieve(id)).customer;
+    default:
+      return null;
   }
 }
 

@@ -161,7 +161,7 @@ const CUSTOMER_CHECKS: readonly Check<CustomerFacts>[] = [
   },
   {
     name: 'past-due',
-    says: `No subscription has been past due for more than ${PAST_DUE_DAYS} days.`,
+    says: `No subscription to our products has been past due for more than ${PAST_DUE_DAYS} days.`,
     problems: pastDueProblems,
   },
   {
@@ -468,7 +468,7 @@ function paidTimeProblems({ subscriptions }: CustomerFacts): Problem[] {
     .map(({ id, status, givesSince }) => ({
       row: `Subscription ${id}`,
       problem: givesSince
-        ? 'it has no snapshot, but records when it started giving a tier'
+        ? 'it has no snapshot, but records when it last started or stopped giving a paid tier'
         : `it is ${status ?? ''}, but does not record when it last started or stopped giving a paid tier`,
     }));
 }

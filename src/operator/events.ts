@@ -5,6 +5,7 @@ import { eventsAbout } from '../stripe/event-ledger.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines, styleOfStatus } from './show.ts';
+import type { Table } from './show.ts';
 import { accountOf, nameOf } from './who.ts';
 
 /** How many of the newest events are shown. */
@@ -39,15 +40,12 @@ export async function events(
   const about = account ? ` about ${nameOf(account)}` : '';
   if (rows.length === 0)
     return { text: `No event${about} has ${onlyFailed ? 'failed' : 'arrived yet'}.`, json: rows };
-  return {
-    text: plainLines({ head: [], rows: rows.map(cells) }),
-    table: {
-      head: ['RECEIVED', 'OUTCOME', 'TYPE', 'ID', 'WHY'],
-      rows: rows.map(cells),
-      styleOf: (cell, column) => (column === 1 ? styleOfStatus(cell) : null),
-    },
-    json: rows,
+  const table: Table = {
+    head: ['RECEIVED', 'OUTCOME', 'TYPE', 'ID', 'WHY'],
+    rows: rows.map(cells),
+    styleOf: (cell, column) => (column === 1 ? styleOfStatus(cell) : null),
   };
+  return { text: plainLines(table), table, json: rows };
 }
 
 function cells({ receivedAt, status, type, id, reason, error }: ShownEvent): (string | null)[] {

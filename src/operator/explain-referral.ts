@@ -165,7 +165,7 @@ function beforePayment(subscriptions: readonly Subscription[]): ReferralStory {
     case null:
       return story(
         'signed-up',
-        'signed up, no subscription yet',
+        'no subscription yet',
         'It converts when they subscribe and their first payment is proven.',
       );
     case 'trialing': {

@@ -10,6 +10,7 @@ import { inSnapshot } from '../db/transaction.ts';
 import { DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import type { ReversalReason } from '../outbox/kinds.ts';
 import type { Paint } from '../terminal.ts';
+import { counted } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { explainCredit } from './explain-credit.ts';
@@ -42,8 +43,8 @@ function format(story: AccountStory, paint: Paint): string {
     `${nameOf({ id, email: email === '' ? null : email })} at ${formatInstant(at)}`,
     section('Now', nowLines(story)),
     section('Credit', creditLines(credit)),
-    section('Friends they invited', invited.length === 0 ? ['none'] : invited.flatMap(referralLines)),
-    section('Who invited them', invitedBy ? referralLines(invitedBy) : ['nobody']),
+    section('Friends they invited', invited.length === 0 ? ['none'] : invited.flatMap(friendLines)),
+    section('Who invited them', invitedBy ? referrerLines(invitedBy) : ['nobody']),
   ].join('\n\n');
 }
 
@@ -100,15 +101,22 @@ function spendingLine({ from, until, seconds, of }: Spending): string {
   return `${formatInstant(from)}  ...  ${what}`;
 }
 
-function referralLines({ email, signedUpAt, says, next }: ExplainedReferral): string[] {
+function friendLines({ email, signedUpAt, says, next }: ExplainedReferral): string[] {
   return [`${otherSide(email)}, signed up on ${formatInstant(signedUpAt)}: ${says}.`, `  ${next}`];
+}
+
+function referrerLines({ email, signedUpAt, says, next }: ExplainedReferral): string[] {
+  return [
+    `${otherSide(email)}; this account signed up on ${formatInstant(signedUpAt)}: ${says}.`,
+    `  ${next}`,
+  ];
 }
 
 /** To the second, so that sums add up: "45 days", "24 days 03:12:05". */
 function daysAndTime(seconds: number): string {
   const days = Math.floor(seconds / DAY_SECONDS);
   const rest = seconds % DAY_SECONDS;
-  const name = `${days} ${days === 1 ? 'day' : 'days'}`;
+  const name = counted(days, 'day');
   if (rest === 0) return name;
   return `${name} ${new Date(rest * 1000).toISOString().slice(11, 19)}`;
 }
@@ -259,7 +267,7 @@ function becauseOf(entry: Entry, reasons: Reasons): string | null {
       ? `they paid for the first time, invited by ${otherSide(referral.referrer?.email)}`
       : `${otherSide(referral.referred.email)} paid`;
   }
-  const payment = own ? 'their first payment' : `the first payment of ${otherSide(referral.referred.email)}`;
+  const payment = own ? 'their payment' : `the payment of ${otherSide(referral.referred.email)}`;
   const type = reasons.eventTypes.get(causeId) ?? '';
   if (kind === 'restoration') return whyGivenBack(type, payment);
   // The account that gets a customer by `relink` can lose its days, too: the customer's payment had gone back.

@@ -7,6 +7,7 @@ import { counted } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines, styleOfStatus } from './show.ts';
+import type { Table } from './show.ts';
 
 /** How many of the newest items are shown. */
 const NEWEST = 100;
@@ -44,15 +45,12 @@ export async function mail({ db }: CommandContext, onlyFailed: boolean): Promise
       });
   const none = onlyFailed ? 'Nothing has failed.' : 'Nothing has been queued yet.';
   if (items.length === 0) return { text: none, json: items };
-  return {
-    text: plainLines({ head: [], rows: items.map(cells) }),
-    table: {
-      head: ['QUEUED', 'STATUS', 'KIND', 'ID', 'ACCOUNT', 'NEXT', 'WHY'],
-      rows: items.map(cells),
-      styleOf: (cell, column) => (column === 1 ? styleOfStatus(cell) : null),
-    },
-    json: items,
+  const table: Table = {
+    head: ['QUEUED', 'STATUS', 'KIND', 'ID', 'ACCOUNT', 'NEXT', 'WHY'],
+    rows: items.map(cells),
+    styleOf: (cell, column) => (column === 1 ? styleOfStatus(cell) : null),
   };
+  return { text: plainLines(table), table, json: items };
 }
 
 function cells(item: ShownItem): (string | null)[] {
@@ -70,9 +68,9 @@ function cells(item: ShownItem): (string | null)[] {
  */
 export const NOT_AGAIN: Readonly<Record<string, string>> = {
   'mail.prove-address': 'the user can ask for a new link in Settings',
-  'mail.address-changing': 'the address that it went to is not kept',
-  'mail.address-changed': 'the address that it went to is not kept',
-  'mail.account-deleted': 'the address that it went to is not kept',
+  'mail.address-changing': 'the address that it was for is not kept',
+  'mail.address-changed': 'the address that it was for is not kept',
+  'mail.account-deleted': 'the address that it was for is not kept',
   'mail.reset-password': 'its link works only for an hour, and the user can ask for another one',
 };
 

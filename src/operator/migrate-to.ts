@@ -281,8 +281,8 @@ async function whichSecret({ sessionSecret, databaseUrl }: Config): Promise<stri
     return `Set SESSION_SECRET to the content of ${path}`;
   } catch {
     return (
-      'Set SESSION_SECRET to the one that the servers use now; ' +
-      'if it is not set, it is in the file session-secret next to their database'
+      'Set SESSION_SECRET to the value that the servers use now. ' +
+      'If they have none set, copy it from the file session-secret next to their database'
     );
   }
 }

@@ -9,8 +9,7 @@ import { counted } from '../wording.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
 /**
- * `prune`: thins the payloads of old events, deletes expired sessions and reset links and old outbox items, forgets changes
- * of address that were never proven, and empties SQLite's write-ahead log.
+ * `prune`: does what `pruneDatabase` does, then empties SQLite's write-ahead log.
  */
 export async function prune({ db, config, now }: CommandContext): Promise<CommandResult> {
   const pruned = await pruneDatabase(db, config.eventRetentionDays, now);

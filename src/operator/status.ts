@@ -33,7 +33,7 @@ export async function status({ db, config, paint }: CommandContext): Promise<Com
     ],
     [
       'referrals',
-      `${referrals.all}, ${referrals.converted} converted, of these ${referrals.reversed} reversed`,
+      `${referrals.all}, ${referrals.converted} converted, of which ${referrals.reversed} reversed`,
     ],
     ['events', `${events.all}, ${failed(events.failed)}`],
     ['last event', last ? `${formatInstant(last.receivedAt)}  ${last.type}  ${last.id}` : 'none'],

@@ -24,7 +24,7 @@ const USER_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
  */
 export async function accountOf({ db, stripe }: Finder, who: string): Promise<User> {
   const text = who.trim();
-  if (text === '') throw notFound(`No account is named. ${WAYS}`);
+  if (text === '') throw notFound(`No account was given. ${WAYS}`);
   if (STRIPE_ID.test(text)) return ownerOf({ db, stripe }, text);
   if (text.includes('@')) {
     const user = await db.user.findUnique({ where: { email: text.toLowerCase() } });
@@ -49,10 +49,12 @@ async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
     : null;
   if (checkout) return checkout.user;
   const customerId =
-    (await customerInDatabase(db, id)) ?? (stripe && (await askStripeForCustomer(stripe, id)));
+    (await customerInDatabase(db, id)) ?? (stripe && (await customerFromStripe(db, stripe, id)));
   if (customerId === null) {
     throw notFound(
-      `${id} leads to no customer${stripe ? ', here or at Stripe' : ' here'}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
+      stripe
+        ? `${id} leads to no customer, here or at Stripe. Check the id.`
+        : `${id} leads to no customer here. Check the id, or set STRIPE_API_KEY so that Stripe can be asked.`,
     );
   }
   const customer = await db.customer.findUnique({ where: { id: customerId }, include: { user: true } });
@@ -97,7 +99,7 @@ async function customerInRows(db: Db, id: string): Promise<string | null> {
 /** The columns of an event that its customer is read from. */
 const EVENT_COLUMNS = { customerId: true, aboutId: true } as const;
 
-/** Types of the events that name a payment or a checkout session. */
+/** Prefixes of the event types that are searched. */
 const SEARCHED_TYPES = ['charge.', 'refund.', 'checkout.session.'];
 
 /** The search scans every event of these types, so it stops after this many that name the id. */
@@ -124,18 +126,20 @@ async function customerInEvents(db: Db, id: string): Promise<string | null> {
   return null;
 }
 
+/** The ids that an event names. */
+export type Named = Pick<Event, keyof typeof EVENT_COLUMNS>;
+
 /** The customer that an event names, or the one behind the invoice or payment that it is about. */
-export async function customerOfEvent(
-  db: Db,
-  { customerId, aboutId }: Pick<Event, keyof typeof EVENT_COLUMNS>,
-): Promise<string | null> {
+export async function customerOfEvent(db: Db, { customerId, aboutId }: Named): Promise<string | null> {
   if (customerId !== null || aboutId === null) return customerId;
   return customerInRows(db, aboutId);
 }
 
-/** Imported on demand: it is needed only with a key, and Stripe's package is slow to load. */
-async function askStripeForCustomer(stripe: Stripe, id: string): Promise<string | null> {
-  return (await import('./customer-at-stripe.ts')).customerAtStripe(stripe, id);
+async function customerFromStripe(db: Db, stripe: Stripe, id: string): Promise<string | null> {
+  // Imported on demand: it is needed only with a key, and Stripe's package is slow to load.
+  const { askForCustomer } = await import('./customer-at-stripe.ts');
+  const named = await askForCustomer(stripe, id);
+  return named && customerOfEvent(db, named);
 }
 
 function notFound(message: string): PlainError {

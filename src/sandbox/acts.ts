@@ -25,7 +25,7 @@ import type { Charge } from './types.ts';
  */
 export interface Acts {
   /**
-   * Pays an open checkout, or fails to.
+   * Attempts to pay for an open checkout.
    *
    * @param sessionId `cs_…`
    * @param how `outcome` is `paid` by default. `bank_debit` completes the session unpaid until `settleDebit`.
@@ -95,7 +95,7 @@ export function createActs(context: Context): Acts {
       }
       const free = session.amount_total === 0 || percentOff === 100;
       if (free && outcome !== 'paid') {
-        throw new Refusal(`Checkout ${sessionId} costs nothing today, so no payment can be ${outcome}.`);
+        throw new Refusal(`Checkout ${sessionId} costs nothing today, so its outcome cannot be ${outcome}.`);
       }
       if (percentOff !== undefined) {
         enterPromotionCode(session, order, percentOff);

@@ -14,8 +14,8 @@ import type {
   UnusedTime,
 } from './types.ts';
 
-// Builders of objects in their initial state. In each, `changing` holds the fields whose values can change
-// later.
+// Builders of objects in their initial state. In each, `changing` widens the types of fields whose initial value would
+// otherwise give them a type too narrow for later values.
 
 /** When all prices were created: 1 January 2025, epoch seconds. */
 const PRICES_CREATED = 1_735_689_600;

@@ -4,7 +4,7 @@ import { buildEvent, causeAt } from './events.ts';
 import type { Cause } from './events.ts';
 import { newId } from './ids.ts';
 import { draftInvoice, finalizeInvoice } from './invoices.ts';
-import { collect, paymentOf, settleDebit } from './payments.ts';
+import { collect, finish, paymentOf } from './payments.ts';
 import type { PaymentOutcome } from './payments.ts';
 import { Refusal } from './refusal.ts';
 import type { Context } from './sandbox-context.ts';
@@ -25,7 +25,7 @@ const PAYMENTS: Record<CheckoutOutcome, PaymentOutcome> = {
 };
 
 /**
- * Pays a checkout. A subscription starts with its first invoice, and the checkout completes unless the bank
+ * Pays for a checkout. A subscription starts with its first invoice, and the checkout completes unless the bank
  * asks for authentication. See https://docs.stripe.com/billing/subscriptions/build-subscriptions
  *
  * @param outcome must be `paid` when nothing is due
@@ -108,14 +108,15 @@ export function settleCheckout(
 ): StripeEvent[] {
   const invoice = state.invoices.get(session.invoice ?? '');
   const subscription = state.subscriptions.get(session.subscription ?? '');
-  const pending = invoice !== undefined && paymentOf(state, invoice.id)?.intent.status === 'processing';
-  if (!pending || subscription === undefined) {
+  const payment = invoice && paymentOf(state, invoice.id);
+  const charge = state.charges.get(payment?.intent.latest_charge ?? '');
+  if (payment?.intent.status !== 'processing' || !invoice || !charge || !subscription) {
     throw new Refusal(`No bank debit is pending for checkout ${session.id}.`);
   }
   if (!succeeded) {
     scheduleRetry(invoice, cause.at);
   }
-  const money = settleDebit(state, invoice, succeeded, cause);
+  const money = finish(payment, charge, invoice, succeeded, cause);
   session.payment_status = succeeded ? 'paid' : 'unpaid';
   const outcome = succeeded ? 'succeeded' : 'failed';
   return [
@@ -165,7 +166,7 @@ export async function expireIfDue(context: Context, session: CheckoutSession, at
 }
 
 /**
- * Returns the customer who pays a checkout, and creates one if the checkout has none. Undefined when the
+ * Returns the customer who pays for a checkout, and creates one if the checkout has none. Undefined when the
  * customer was deleted.
  */
 function payingCustomer(

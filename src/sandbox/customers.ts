@@ -67,7 +67,7 @@ export function changeCard(state: State, customer: Customer, cause: Cause): Stri
   return [buildEvent(cause, 'customer.updated', customer, before)];
 }
 
-/** The card that pays, in words. */
+/** The name of the card that pays. */
 export function cardName(state: State, customer: string): string {
   return state.cards.get(customer)?.name ?? TEST_CARDS[0];
 }

@@ -6,7 +6,7 @@ import type { State } from './state.ts';
 import type { Charge, Dispute, StripeEvent } from './types.ts';
 
 /**
- * Opens a dispute of a charge: https://docs.stripe.com/disputes/how-disputes-work
+ * Opens a dispute on a charge: https://docs.stripe.com/disputes/how-disputes-work
  *
  * @throws Refusal when the charge was not paid or is already disputed
  */

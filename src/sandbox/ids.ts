@@ -4,7 +4,7 @@ const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 /**
  * Makes an unguessable id that looks like Stripe's: the prefix, an underscore and 24 letters and digits
- * (about 142 bits). The id is the only protection of checkout and portal pages.
+ * (about 143 bits). The id is the only protection of checkout and portal pages.
  */
 export function newId(prefix: string): string {
   let id = '';

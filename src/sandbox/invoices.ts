@@ -9,7 +9,7 @@ import type { BillingReason, Customer, Invoice, StripeEvent, Subscription, Unuse
  * Drafts the invoice of a subscription's current period and makes it the latest invoice. The first invoice
  * that a promotion code reduces removes the code from the subscription:
  * https://docs.stripe.com/billing/subscriptions/coupons
- * The customer's balance is applied first: https://docs.stripe.com/billing/customer/balance
+ * The customer's balance is applied to the discounted total, before the card is charged: https://docs.stripe.com/billing/customer/balance
  */
 export function draftInvoice(
   state: State,

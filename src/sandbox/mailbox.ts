@@ -10,6 +10,8 @@ import type { Mail } from './types.ts';
 /** How many of the newest emails are kept. */
 const KEPT = 200;
 
+const NO_SUCH_MAIL = `There is no such email. Only the newest ${KEPT} are kept.`;
+
 /** An email as the server hands it over. */
 export type HandedMail = Omit<Mail, 'id' | 'at'>;
 
@@ -37,7 +39,7 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
   app.get<{ Params: { id: string } }>('/mail/:id', (request, reply) => {
     const mail = state.mails.get(request.params.id);
     return mail === undefined
-      ? sendMessage(reply, 404, 'This email has been deleted.')
+      ? sendMessage(reply, 404, NO_SUCH_MAIL)
       : sendPage(reply, 200, 'mail', [], {
           title: mail.subject,
           mail: describe(mail),
@@ -48,7 +50,7 @@ export function serveMailbox(app: FastifyInstance, { state }: Context): void {
   app.get<{ Params: { id: string } }>('/mail/:id/html', (request, reply) => {
     const mail = state.mails.get(request.params.id);
     if (mail === undefined) {
-      return sendMessage(reply, 404, 'This email has been deleted.');
+      return sendMessage(reply, 404, NO_SUCH_MAIL);
     }
     // The page is shown in a frame, with the limits of a mail program: no scripts, no pictures, and links
     // open outside it.

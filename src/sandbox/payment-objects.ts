@@ -4,7 +4,7 @@ import { newId } from './ids.ts';
 import { DAY } from './time.ts';
 import type { Charge, Invoice, PartOf, PaymentIntent, Unexpanded } from './types.ts';
 
-// As in build-objects.ts, `changing` holds the fields whose values can change later.
+// `changing` is as in build-objects.ts.
 
 /** Time to answer a dispute, s. */
 const EVIDENCE_TIME = 20 * DAY;
@@ -134,7 +134,7 @@ export function buildRefund(at: number, charge: Charge, amount: number) {
   } satisfies PartOf<Stripe.Refund>;
 }
 
-/** Builds a dispute of a whole charge that needs a response: https://docs.stripe.com/api/disputes/object */
+/** Builds a dispute on the full amount of a charge, in the status `needs_response`: https://docs.stripe.com/api/disputes/object */
 export function buildDispute(at: number, charge: Charge) {
   const changing: {
     evidence_details: { due_by: number | null };

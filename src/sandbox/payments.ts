@@ -1,7 +1,6 @@
 import { buildEvent } from './events.ts';
 import type { Cause } from './events.ts';
 import { buildCharge, buildInvoicePayment, buildPaymentIntent } from './payment-objects.ts';
-import { Refusal } from './refusal.ts';
 import type { State } from './state.ts';
 import type { Charge, Invoice, InvoicePayment, PaymentIntent, StripeEvent } from './types.ts';
 
@@ -49,20 +48,6 @@ export function collect(
   return finish(payment, charge, invoice, outcome === 'succeeded', cause);
 }
 
-/**
- * Settles a pending bank debit.
- *
- * @throws Refusal when no debit is pending for the invoice
- */
-export function settleDebit(state: State, invoice: Invoice, succeeded: boolean, cause: Cause): StripeEvent[] {
-  const payment = paymentOf(state, invoice.id);
-  const charge = state.charges.get(payment?.intent.latest_charge ?? '');
-  if (payment?.intent.status !== 'processing' || charge === undefined) {
-    throw new Refusal(`No bank debit is pending for invoice ${invoice.id}.`);
-  }
-  return finish(payment, charge, invoice, succeeded, cause);
-}
-
 /** Cancels the payment of an invoice that is no longer due. */
 export function cancelPayment(state: State, invoice: Invoice, cause: Cause): void {
   const payment = paymentOf(state, invoice.id);
@@ -96,7 +81,8 @@ function startPayment(state: State, invoice: Invoice, cause: Cause): Payment {
   return { invoicePayment, intent };
 }
 
-function finish(
+/** Ends a payment that was under way: it succeeds or fails. */
+export function finish(
   { invoicePayment, intent }: Payment,
   charge: Charge,
   invoice: Invoice,

@@ -5,6 +5,7 @@ import { Eta } from 'eta';
 import type { FastifyError, FastifyInstance, FastifyReply } from 'fastify';
 
 import { ROOT } from '../root.ts';
+import { StripeApiError } from './api-error.ts';
 import { causeAt } from './events.ts';
 import type { Cause } from './events.ts';
 import { formatMoney } from './money.ts';
@@ -25,8 +26,8 @@ export function serveShared(app: FastifyInstance, context: Context): void {
 
   app.setNotFoundHandler((_request, reply) => sendMessage(reply, 404, 'There is nothing at this address.'));
 
-  app.setErrorHandler<FastifyError>((error, _request, reply) => {
-    const status = error.statusCode ?? 500;
+  app.setErrorHandler<FastifyError | StripeApiError>((error, _request, reply) => {
+    const status = error instanceof StripeApiError ? error.status : (error.statusCode ?? 500);
     if (status >= 500) {
       context.options.log(`sandbox: ${error.stack ?? error.message}`);
     }

@@ -36,7 +36,7 @@ export type CardBehaviour = 'works' | 'declined';
 export interface Card {
   id: string;
   behaviour: CardBehaviour;
-  /** In words; the first test card when there is none. */
+  /** The name shown on pages; absent for the first test card. */
   name?: string;
 }
 
