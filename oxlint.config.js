@@ -48,7 +48,7 @@ const LAYERS = [
     'src/outbox/still-true.ts',
     'src/outbox/words.ts',
   ],
-  ['src/env-file.ts', 'src/log.ts', 'src/sandbox-file.ts', 'src/session-secret.ts'],
+  ['src/env-file.ts', 'src/give-up.ts', 'src/log.ts', 'src/sandbox-file.ts', 'src/session-secret.ts'],
   ['src/http'],
   ['src/operator'],
   ['src/start.ts'],

@@ -30,7 +30,7 @@ let stored = null;
 /** Index of the holding that the form changes; null while it adds one. */
 let editing = null;
 
-// What is kept ------------------------------------------------------------------------------------------------------
+// Storage -----------------------------------------------------------------------------------------------------------
 
 function load() {
   const text = read(localStorage, KEPT);
@@ -68,7 +68,7 @@ function read(storage, key) {
 }
 
 /**
- * Keeps the new portfolio, and the one before for Undo; says what was done.
+ * Saves the new portfolio, keeps the previous one for Undo, and shows what was done.
  * @param {string} what a noun for the button: “Undo the …”
  */
 function change(next, said, what) {
@@ -133,7 +133,7 @@ function render() {
   showSum();
 }
 
-// Entering ----------------------------------------------------------------------------------------------------------
+// The form ----------------------------------------------------------------------------------------------------------
 
 function startEditing(index) {
   editing = index;

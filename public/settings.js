@@ -22,7 +22,7 @@ for (const button of document.querySelectorAll('[data-copy]')) {
   button.hidden = false;
 }
 
-// The share sheet of a phone; few desktops have one.
+// Not every browser has a share sheet.
 for (const button of document.querySelectorAll('[data-share]')) {
   if (!navigator.share) continue;
   const url = document.getElementById(button.dataset.share).value;

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import type { Overview } from './access/overview.ts';
 import { readConfig } from './config.ts';
 import { loadEnvFile } from './env-file.ts';
-import { nativeModuleProblem } from './native-module.ts';
+import { giveUp } from './give-up.ts';
 import { PlainError } from './plain-error.ts';
 
 /**
@@ -219,9 +219,5 @@ try {
   await (running ? playStory(running, false) : playOnFreshServer());
   say('Done', 'a friend paid, and both got 45 days');
 } catch (error) {
-  const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
-  if (!plain) throw error;
-  process.stderr.write(`${plain.message}\n`);
-  // Exit at once: Node rejects the failed import of a package a second time, unhandled.
-  process.exit(1);
+  giveUp(error);
 }

@@ -1,8 +1,7 @@
 import closeWithGrace from 'close-with-grace';
 
 import { loadEnvFile } from './env-file.ts';
-import { nativeModuleProblem } from './native-module.ts';
-import { PlainError } from './plain-error.ts';
+import { giveUp } from './give-up.ts';
 import { readableStack } from './readable-stack.ts';
 
 const SHUTDOWN_MS = 10_000;
@@ -24,8 +23,5 @@ try {
     await server.close();
   });
 } catch (error) {
-  const plain = error instanceof PlainError ? error : nativeModuleProblem(error);
-  process.stderr.write(`${plain?.message ?? readableStack(error)}\n`);
-  // Exit at once: Node rejects the failed import of a package a second time, unhandled.
-  process.exit(1);
+  giveUp(error);
 }

@@ -23,6 +23,7 @@ async function showBackups() {
     ...backups.map(({ id, createdAt, bytes }) => {
       const row = $('backup').content.cloneNode(true);
       row.querySelector('[data-when]').dateTime = createdAt;
+      // As views/portfolio.eta writes it.
       row.querySelector('[data-size]').textContent =
         bytes < 1024 ? `${bytes} bytes` : `${(bytes / 1024).toFixed(1)} KB`;
       row.querySelector('[data-restore]').action = `/api/backups/${id}/restore`;

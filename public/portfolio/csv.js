@@ -75,12 +75,12 @@ export function parseRows(text, separator) {
   for (let end = separator; end === separator || pattern.lastIndex < text.length;) {
     const match = pattern.exec(text);
     if (!match) break;
-    const [whole, inQuotes, behind = '', unquoted = ''] = match;
+    const [whole, inQuotes, afterQuotes = '', unquoted = ''] = match;
     end = match[4] ?? '';
     if (inQuotes === undefined && /^ *"/.test(unquoted)) {
       throw new Error(`Line ${line}: a quotation mark is not closed.`);
     }
-    cells.push(inQuotes === undefined ? unquoted : inQuotes.replaceAll('""', '"') + behind.trimEnd());
+    cells.push(inQuotes === undefined ? unquoted : inQuotes.replaceAll('""', '"') + afterQuotes.trimEnd());
     line += whole.split(/\r\n|\n|\r/).length - 1;
     if (end === separator) continue;
     if (cells.some((cell) => cell.trim() !== '')) rows.push({ line: first, cells });
@@ -206,8 +206,8 @@ export function guessMapping(columns) {
 const isNumber = (cell) => !Number.isNaN(toNumber(cell, '.'));
 
 /**
- * The row with the names; lines above it are a title. Without names that we know it is the one above the first number;
- * -1 when there is none.
+ * Index of the header row; rows above it are a title. If it has no names that we know, it is the row above the first
+ * number; -1 if there is no header row.
  * @param {Row[]} rows
  */
 function headerOf(rows) {
@@ -242,7 +242,7 @@ export function readTable(text) {
 }
 
 /**
- * Where the names do not tell, this guesses from the contents: the first text is the symbol, the first number the
+ * If the names do not say, guesses from the contents: the first text is the symbol, the first number the
  * quantity, the second the price paid.
  * @param {Mapping} mapping @param {Row[]} rows @param {number} width
  * @returns {Mapping}
@@ -271,7 +271,7 @@ function guessDecimal(rows, { quantity, price, cost, currentPrice }, separator) 
   const cells = rows.flatMap((row) =>
     [quantity, price, cost, currentPrice].map((column) => row.cells[column] ?? ''),
   );
-  // Programs separate by semicolons where the comma is the decimal sign.
+  // Programs use semicolons as the separator where the comma is the decimal sign.
   return decimalOf(cells, separator === ';' ? ',' : '.');
 }
 
@@ -317,7 +317,7 @@ function pricePaid(mapping, number, quantity) {
 
 // Writing -----------------------------------------------------------------------------------------------------------
 
-// A spreadsheet runs a cell as a formula if it begins with one of these, even after blanks and quotation marks. With
+// A spreadsheet runs a cell as a formula if it begins with one of these, even after spaces and quotation marks. With
 // another separator, or if a quoted line break is split, a new cell can begin inside a field. So an apostrophe is put in
 // front, and removed on import. https://owasp.org/www-community/attacks/CSV_Injection
 const CELL_STARTS = '(?<=^|[;,|\\t\\r\\n])';

@@ -3,10 +3,10 @@
 
 /** @typedef {'.' | ','} Decimal the sign before the fraction */
 
-const BLANKS_AND_APOSTROPHES = /[\s'’]/g;
-const CURRENCY_IN_FRONT = /^(?:\p{L}{0,3}\p{Sc}|\p{L}{2,3}\.?\s)\s*/u;
+const SPACES_AND_APOSTROPHES = /[\s'’]/g;
+const LEADING_CURRENCY = /^(?:\p{L}{0,3}\p{Sc}|\p{L}{2,3}\.?\s)\s*/u;
 /** A currency or a unit, such as "pcs". */
-const UNIT_BEHIND = /(?:\s*\p{Sc}|\s\p{L}{1,6}\.?)$/u;
+const TRAILING_UNIT = /(?:\s*\p{Sc}|\s\p{L}{1,6}\.?)$/u;
 const WRITTEN = /^([-+−]?)([\d.,]*\d[\d.,]*)(e[-+]?\d+)?$/i;
 /** Groups of three, or of two as in India; the last one always has three. */
 const GROUPED = {
@@ -16,8 +16,8 @@ const GROUPED = {
 
 /** @param {string} text */
 function partsOf(text) {
-  const plain = text.trim().replace(CURRENCY_IN_FRONT, '').replace(UNIT_BEHIND, '');
-  const match = WRITTEN.exec(plain.replace(BLANKS_AND_APOSTROPHES, ''));
+  const plain = text.trim().replace(LEADING_CURRENCY, '').replace(TRAILING_UNIT, '');
+  const match = WRITTEN.exec(plain.replace(SPACES_AND_APOSTROPHES, ''));
   if (!match) return null;
   const [, sign = '', digits = '', exponent = ''] = match;
   return { sign, digits, exponent };
@@ -42,7 +42,7 @@ function certainDecimal(digits) {
 /**
  * @param {string} text
  * @param {Decimal} decimal decides where the text alone does not
- * @returns {number} NaN when it is no number
+ * @returns {number} NaN if it is not a number
  */
 export function toNumber(text, decimal) {
   const parts = partsOf(text);
@@ -59,7 +59,7 @@ export function toNumber(text, decimal) {
 /**
  * The decimal sign that most of the numbers use.
  * @param {string[]} texts
- * @param {Decimal} fallback when none of them tells
+ * @param {Decimal} fallback used when none of them shows it
  * @returns {Decimal}
  */
 export function decimalOf(texts, fallback) {

@@ -10,7 +10,7 @@ const LOCAL_DECIMAL = new Intl.NumberFormat(undefined, { numberingSystem: 'latn'
   ? ','
   : '.';
 
-/** A number that a person typed; NaN when it is none. */
+/** A number that a person typed; NaN if it is not a number. */
 export const typed = (text) => toNumber(text, LOCAL_DECIMAL);
 
 /** As a person would type it, so that `typed` reads the same number again. */

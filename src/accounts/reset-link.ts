@@ -8,7 +8,7 @@ import { addSeconds, wholeSeconds } from '../instants.ts';
 import { resetToken } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
-import { expireCheckout } from '../stripe/close-checkout.ts';
+import { queueExpiry } from '../stripe/close-checkout.ts';
 import { isUnclaimed } from './addresses.ts';
 import { setPassword } from './change-password.ts';
 import { hashPassword } from './passwords.ts';
@@ -252,5 +252,5 @@ async function startAfresh(tx: Tx, user: User, code: string | null): Promise<voi
   await tx.checkout.deleteMany({ where: { userId, sessionId: null } });
   // Any other row stays: if that checkout is paid already, nothing more must be sold before its webhook has come.
   const checkout = await tx.checkout.findUnique({ where: { userId } });
-  if (checkout) await expireCheckout(tx, checkout);
+  if (checkout) await queueExpiry(tx, checkout);
 }

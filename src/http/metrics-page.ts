@@ -1,9 +1,10 @@
-import { BlockList, isIP } from 'node:net';
+import { BlockList } from 'node:net';
 
 import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { collectDefaultMetrics } from 'prom-client';
 
 import { bareHost } from '../bare-host.ts';
+import { isLoopback } from '../config.ts';
 import { registry } from '../metrics.ts';
 import { EVEN_UNDER_PRESSURE } from './health.ts';
 
@@ -42,8 +43,7 @@ function comesFromThisMachine({ headers, socket }: FastifyRequest): boolean {
 function isThisMachine(host: string): boolean {
   const url = `http://${host}`;
   if (!URL.canParse(url)) return false;
-  const name = bareHost(url);
-  return name === 'localhost' || (isIP(name) !== 0 && isLoopbackAddress(name));
+  return isLoopback(bareHost(url));
 }
 
 function isLoopbackAddress(address: string): boolean {

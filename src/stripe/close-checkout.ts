@@ -12,14 +12,14 @@ export async function closeCheckout(tx: Tx, userId: string): Promise<string | nu
   const checkout = await tx.checkout.findUnique({ where: { userId } });
   if (!checkout) return null;
   await tx.checkout.delete({ where: { userId } });
-  await expireCheckout(tx, checkout);
+  await queueExpiry(tx, checkout);
   return checkout.sessionId;
 }
 
 /**
  * Queues the expiry of a checkout's session at Stripe, which happens after the commit. A session paid by then stays paid.
  */
-export async function expireCheckout(tx: Tx, { userId, sessionId }: Checkout): Promise<void> {
+export async function queueExpiry(tx: Tx, { userId, sessionId }: Checkout): Promise<void> {
   if (sessionId !== null)
     await queueNow(tx, [{ kind: 'stripe.expire-checkout', userId, data: { sessionId } }]);
 }
