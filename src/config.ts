@@ -20,8 +20,8 @@ export interface Config {
   trustProxy: string[];
   stripe: StripeConfig;
   /**
-   * A full refund, or a dispute that is then lost, takes back a conversion's credit if it is made at most this many days
-   * after the payment.
+   * A full refund, or a dispute that is then lost, takes back a conversion's credit if it is made at most this many
+   * days after the payment.
    */
   clawbackDays: number;
   /** Retention of whole event payloads, days. */

@@ -79,8 +79,8 @@ async function playStory(origin: string, movesClock: boolean): Promise<void> {
 }
 
 /**
- * Checks that the sandbox's mailbox has the email that tells Ann that her friend has paid. With SMTP_URL set there is no
- * mailbox: the email was sent.
+ * Checks that the sandbox's mailbox has the email that tells Ann that her friend has paid. With SMTP_URL set there is
+ * no mailbox: the email was sent.
  */
 async function readMail(browser: Browser, to: string): Promise<void> {
   const [, mailbox] = /href="([^"]+\/mail)"/.exec(await browser.get('/pricing')) ?? [];

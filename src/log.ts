@@ -20,9 +20,9 @@ export function openLog(level: Config['logLevel']): Logger {
 const MAX_UNWRITTEN = 1024 * 1024;
 
 /**
- * Writes lines to a file or pipe. While its disk is full or its reader stalls, lines stay in memory, up to MAX_UNWRITTEN,
- * and are tried again with the next line; further ones are lost. pino's own output would end the process, or stop the event
- * loop until it can write.
+ * Writes lines to a file or pipe. While its disk is full or its reader stalls, lines stay in memory, up to
+ * MAX_UNWRITTEN, and are tried again with the next line; further ones are lost. pino's own output would end the
+ * process, or stop the event loop until it can write.
  */
 function patientOutput(fd: number): DestinationStream {
   let unwritten = Buffer.alloc(0);

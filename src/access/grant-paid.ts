@@ -8,8 +8,8 @@ import { queue } from '../outbox/queue.ts';
 import type { Tier } from './tier.ts';
 
 /**
- * The cause of a tier change. `at` is Stripe's time of the change, or ours if Stripe names none; the ledger clamps it (design:
- * rule 8).
+ * The cause of a tier change. `at` is Stripe's time of the change, or ours if Stripe names none; the ledger clamps it
+ * (design: rule 8).
  */
 export type TierCause = Cause & { at: Date };
 

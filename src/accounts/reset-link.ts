@@ -40,8 +40,8 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
 
 /**
  * Queues an email with a reset link if an account has the address. The caller must not show whether one has. While such
- * an email to an unproven address still waits to be sent, it queues no second one, because only five emails a day may go
- * there. The older mailed links of a claimed account stop working.
+ * an email to an unproven address still waits to be sent, it queues no second one, because only five emails a day may
+ * go there. The older mailed links of a claimed account stop working.
  *
  * @param email in lower case
  * @param mayMail whether one more email may be sent to the account's address
@@ -153,9 +153,9 @@ export interface ResetInput {
 }
 
 /**
- * Uses up a reset link: sets the new password and ends all the user's sessions and pending links. A mailed link also proves
- * the address. An account that was never proven or paid for is then emptied, because someone else may have created it.
- * Such an account is shut out before Stripe is asked (see `shutOut`).
+ * Uses up a reset link: sets the new password and ends all the user's sessions and pending links. A mailed link also
+ * proves the address. An account that was never proven or paid for is then emptied, because someone else may have
+ * created it. Such an account is shut out before Stripe is asked (see `shutOut`).
  *
  * @param parts used when the account may be emptied
  * @returns `done`, or why the link was not used up
@@ -248,7 +248,8 @@ async function startAfresh(tx: Tx, user: User, code: string | null): Promise<voi
   await tx.backup.deleteMany({ where: { userId } });
   await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
   await captureReferral(tx, user, code);
-  // If another request is creating this checkout's session right now, it finds the row gone and expires the session itself.
+  // If another request is creating this checkout's session right now, it finds the row gone and expires the session
+  // itself.
   await tx.checkout.deleteMany({ where: { userId, sessionId: null } });
   // Any other row stays: if that checkout is paid already, nothing more must be sold before its webhook has come.
   const checkout = await tx.checkout.findUnique({ where: { userId } });

@@ -11,8 +11,8 @@ import type { CreditBalance } from './balance.ts';
 import { unspentOfReferral } from './fold.ts';
 
 /**
- * Holds a user's credit because they have become paid. The unit of work must hold the user's lock, as in all functions of
- * this file.
+ * Holds a user's credit because they have become paid. The unit of work must hold the user's lock, as in all functions
+ * of this file.
  *
  * @param since when they began to pay; clamped between the last ledger entry and now (design: rule 8)
  */

@@ -9,9 +9,9 @@ import * as engine from '@prisma/schema-engine-wasm/schema_engine_bg';
 import { PlainError } from '../plain-error.ts';
 
 /**
- * What to do with pending migrations. `apply`: servers, `migrate`, and `migrate-to` on its source. `create`: apply them to
- * an empty database only (`migrate-to` on its target). `refuse`: other commands, because servers of an older version may be
- * using the database.
+ * What to do with pending migrations. `apply`: servers, `migrate`, and `migrate-to` on its source. `create`: apply them
+ * to an empty database only (`migrate-to` on its target). `refuse`: other commands, because servers of an older version
+ * may be using the database.
  */
 export type Pending = 'apply' | 'create' | 'refuse';
 
@@ -29,8 +29,8 @@ declare const WebAssembly: {
 const MIGRATION_LOCK = 8_263_646_001;
 
 /**
- * Applies pending migrations, or refuses a database that has any. They are ordinary Prisma migrations, applied by Prisma's
- * own engine (its WASM build, so there is nothing to download); `prisma migrate` accepts the database too.
+ * Applies pending migrations, or refuses a database that has any. They are ordinary Prisma migrations, applied by
+ * Prisma's own engine (its WASM build, so there is nothing to download); `prisma migrate` accepts the database too.
  *
  * @param folder the schema and migrations of this engine
  * @returns the names of the migrations just applied

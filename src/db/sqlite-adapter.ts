@@ -54,8 +54,8 @@ export function sqliteAdapterFactory(path: string, waitMs: number): SqlMigration
 
 /**
  * Adds a second connection for `SELECT`s outside transactions: it sees committed data and waits for no writer
- * (https://www.sqlite.org/wal.html#concurrency). All other statements use the first one. A transaction with an isolation level is a read-only snapshot on a
- * connection of its own.
+ * (https://www.sqlite.org/wal.html#concurrency). All other statements use the first one. A transaction with an
+ * isolation level is a read-only snapshot on a connection of its own.
  *
  * @param waitMs how long to wait for another process, ms
  */

@@ -150,8 +150,8 @@ async function run(
   const values = rows.map((row) => toJson(row, columns, tx.engine));
   const sql = statementOf(tx.engine, table, way, columns);
   return tx.$executeRawUnsafe(sql, JSON.stringify(values)).catch((error: unknown) => {
-    // Each address has one trial and one conversion. If two servers write one at once, the loser decides again. SQLite has
-    // one writer, so nobody else can have taken the value there.
+    // Each address has one trial and one conversion. If two servers write one at once, the loser decides again. SQLite
+    // has one writer, so nobody else can have taken the value there.
     throw tx.engine === 'postgresql' && isUniqueViolation(error) ? new LostRace(error) : error;
   });
 }

@@ -1,8 +1,8 @@
 import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
 
 /**
- * Limits on what clients can make the server hold, and when it refuses more work. Times are in ms. A request meets them in
- * this order:
+ * Limits on what clients can make the server hold, and when it refuses more work. Times are in ms. A request meets them
+ * in this order:
  *
  * 1. open connections, in all, of its network and of its site (`connections.ts`), and how long they may stay idle (`app.ts`);
  * 2. what its connection and its client can hold: pipelined requests, headers, bytes (`one-client.ts`);
@@ -53,8 +53,8 @@ export interface Bounds {
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
   /**
-   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. Those that report the server's
-   * state are counted separately from others.
+   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. Those that report the
+   * server's state are counted separately from others.
    */
   requests: { ofSite: number; inAll: number; waitingOfSite: number };
   /** Requests that hash a password, once their bodies have arrived, and how many more of all sites may wait. */
@@ -114,8 +114,8 @@ export const BOUNDS: Bounds = {
   pipelined: 4,
   headersMs: 10_000,
   requestMs: 30_000,
-  // A proxy's is longer than its own keep-alive (nginx: 60 s). Otherwise it could send a request on a connection that is
-  // just closing. The other stays at Node's short default, because idle connections could keep everybody else out.
+  // A proxy's is longer than its own keep-alive (nginx: 60 s). Otherwise it could send a request on a connection that
+  // is just closing. The other stays at Node's short default, because idle connections could keep everybody else out.
   idleMs: { proxy: 72_000, direct: 5_000 },
   stalledMs: 120_000,
   answerMs: 120_000,

@@ -6,8 +6,8 @@ import { onAbuse } from './cut-off.ts';
 import { homeOf, networkOf, siteOf } from './network.ts';
 
 /**
- * Limits the connections of each network, of each site and in total, on a server without a proxy in front. When there is no
- * room for a new connection, one is closed:
+ * Limits the connections of each network, of each site and in total, on a server without a proxy in front. When there
+ * is no room for a new connection, one is closed:
  * 1. The oldest of the site that has the most, if it has more than its share: an equal part of all, but at least one. If
  *    the newcomer's own site is among those with the most, its oldest makes way. Connections with a complete request whose answer has not begun
  *    stay, unless a site has no others: then its youngest goes, for a newcomer of another site.
@@ -15,10 +15,10 @@ import { homeOf, networkOf, siteOf } from './network.ts';
  *    is sent), if it is older than `patienceMs`.
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off. Cutting
- * them off is not enough: by then, Node has handed over the 64 KiB that it read from each. The same happens when it keeps opening connections beyond its
- * limit, or keeps closing them (or letting them time out) while a request is arriving or waits for its answer: Node accepts
- * one connection per turn of the event loop, so both make others wait. At several times these numbers, a home and a site
- * (`countByClient`) get no new connections.
+ * them off is not enough: by then, Node has handed over the 64 KiB that it read from each. The same happens when it
+ * keeps opening connections beyond its limit, or keeps closing them (or letting them time out) while a request is
+ * arriving or waits for its answer: Node accepts one connection per turn of the event loop, so both make others wait.
+ * At several times these numbers, a home and a site (`countByClient`) get no new connections.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, connectionsOfSite, patienceMs, shutOutMs } = bounds;
@@ -149,8 +149,9 @@ interface Count {
 }
 
 /**
- * Counts something of each client's network and, for IPv6, of its home (`homeOf`) and its site (`siteOf`). These may reach
- * 3 and 30 times the limit of one network, so that one home does not use up the limit of a site that it shares with others.
+ * Counts something of each client's network and, for IPv6, of its home (`homeOf`) and its site (`siteOf`). These may
+ * reach 3 and 30 times the limit of one network, so that one home does not use up the limit of a site that it shares
+ * with others.
  */
 export function countByClient(limit: number, forMs: number): CountByClient {
   const ofNetwork = countByKey(limit, forMs);

@@ -83,8 +83,8 @@ export function sessionCookieName(server: FastifyInstance): string {
 }
 
 /**
- * Options of all our cookies: hidden from scripts, sent from other sites only when somebody follows a link, and Secure on
- * https.
+ * Options of all our cookies: hidden from scripts, sent from other sites only when somebody follows a link, and Secure
+ * on https.
  */
 function options(request: FastifyRequest, maxAge: number) {
   return {

@@ -124,9 +124,9 @@ function textOf(thrown: unknown): string {
 }
 
 /**
- * What a log line says about an error: name, code, Stripe's request id, message without addresses, stack, and the same for
- * its cause and for each error of an AggregateError. Other properties are left out: a Stripe error carries the request and response, and a Prisma error
- * carries the driver's error with the row in question.
+ * What a log line says about an error: name, code, Stripe's request id, message without addresses, stack, and the same
+ * for its cause and for each error of an AggregateError. Other properties are left out: a Stripe error carries the
+ * request and response, and a Prisma error carries the driver's error with the row in question.
  */
 export function errorForLog(error: unknown): unknown {
   if (!(error instanceof Error)) return { message: forLog(textOf(error)) };

@@ -14,9 +14,9 @@ import { homeOf, networkOf, siteOf } from './network.ts';
 const WINDOW_SECONDS = 10 * 60;
 
 /**
- * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Expensive requests that anyone
- * can send are also limited by the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536 networks, and by
- * the /56 (`homeOf`), so that one home cannot use up the limits of a /48 that it shares with others.
+ * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Expensive requests that
+ * anyone can send are also limited by the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536
+ * networks, and by the /56 (`homeOf`), so that one home cannot use up the limits of a /48 that it shares with others.
  */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
@@ -63,7 +63,8 @@ const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
 type LimitName = keyof typeof LIMITS;
 
 /**
- * These count as visits to Stripe by network as well. A deletion does not: it asks Stripe only after the right password.
+ * These count as visits to Stripe by network as well. A deletion does not: it asks Stripe only after the right
+ * password.
  */
 const VISIT_STRIPE: ReadonlySet<LimitName> = new Set(['checkoutsOfAccount', 'portalsOfAccount']);
 
@@ -88,8 +89,8 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
 ]);
 
 /**
- * Give no point back this close to the end of a window, ms: one that arrives after the end would allow an extra try in the
- * next window. This is longer than a statement can wait for its turn.
+ * Give no point back this close to the end of a window, ms: one that arrives after the end would allow an extra try in
+ * the next window. This is longer than a statement can wait for its turn.
  */
 const TOO_LATE_MS = 30_000;
 

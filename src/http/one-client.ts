@@ -53,9 +53,9 @@ function refuseManyHeaders(app: FastifyInstance, most: number): void {
 }
 
 /**
- * For a server behind a proxy: limits how many requests may be incomplete when their turn has come, of each network and in
- * total. Each holds a connection. Call it after `boundRequestsUnderWay`, because a request that waits there is
- * not read meanwhile.
+ * For a server behind a proxy: limits how many requests may be incomplete when their turn has come, of each network and
+ * in total. Each holds a connection. Call it after `boundRequestsUnderWay`, because a request that waits there is not
+ * read meanwhile.
  */
 export function boundIncompleteRequests(
   app: FastifyInstance,
@@ -73,8 +73,8 @@ export function boundIncompleteRequests(
     const take = routeOptions.url?.startsWith(WEBHOOK_PATH) ? takeForWebhook : takeForOther;
     const giveBack = take(networkOf(ip), () => socket.destroy());
     if (giveBack) {
-      // Runs when the body has been read, or never will be. If the request was answered before its body arrived, Node may
-      // emit 'close' only on the socket.
+      // Runs when the body has been read, or never will be. If the request was answered before its body arrived, Node
+      // may emit 'close' only on the socket.
       const release = (): void => {
         raw.off('close', release);
         socket.off('close', release);
@@ -92,11 +92,11 @@ export function boundIncompleteRequests(
 }
 
 /**
- * Serves the requests of a connection one after another, and closes a connection with too many of them. Node reads 64 KiB
- * at a time and hands over every request in it. If they were all served at once, a client could have thousands of pages
- * rendered and read none. If it then left, Node would emit `close` only on the answer that has the connection, and the
- * others would keep their files open for ever. Requests whose turn has not come when the server begins to close are
- * answered 503.
+ * Serves the requests of a connection one after another, and closes a connection with too many of them. Node reads 64
+ * KiB at a time and hands over every request in it. If they were all served at once, a client could have thousands of
+ * pages rendered and read none. If it then left, Node would emit `close` only on the answer that has the connection,
+ * and the others would keep their files open for ever. Requests whose turn has not come when the server begins to close
+ * are answered 503.
  */
 function boundPipelines(server: Server, most: number): void {
   const waitingOn = new WeakMap<Socket, number>();

@@ -3,8 +3,9 @@ const MAX_PATH_LENGTH = 1_000;
 
 /**
  * A URL that the router can decode quickly and without an error. A path that cannot be decoded or contains a NUL is
- * escaped, so that it is routed like any unknown path, code or token; PostgreSQL rejects a NUL in any text, even in a bind parameter. A longer path
- * than any of ours is cut, because decoding 16 KiB of it several times takes 18 ms, before any limit of ours can act.
+ * escaped, so that it is routed like any unknown path, code or token; PostgreSQL rejects a NUL in any text, even in a
+ * bind parameter. A longer path than any of ours is cut, because decoding 16 KiB of it several times takes 18 ms,
+ * before any limit of ours can act.
  *
  * @param url as in the request line
  */

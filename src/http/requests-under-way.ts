@@ -24,15 +24,15 @@ const TOO_MANY_WAITING = new HttpError(
 
 /**
  * Limits how many requests of one site are under way, and how many in all. Further ones wait, and sites take turns.
- * Once too many of a site wait, more are refused. `createTurns` limits how many begin, not the work that follows: files,
- * compression, PostgreSQL's answers. With hundreds of requests under way, a turn of the event loop would take so long that
- * a new client would wait for seconds.
+ * Once too many of a site wait, more are refused. `createTurns` limits how many begin, not the work that follows:
+ * files, compression, PostgreSQL's answers. With hundreds of requests under way, a turn of the event loop would take so
+ * long that a new client would wait for seconds.
  *
- * A request counts for at most `patienceMs`, besides the time that it waits to hash a password (`boundHashing`), so that
- * neither a body that arrives slowly nor an answer that is read slowly holds up others. Only requests that just read count
- * towards the total: others have limits of their own, and can wait long for a body or for a password to be hashed. Webhooks
- * do not count, because Stripe's events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE)
- * are counted separately, so that other requests cannot keep them waiting.
+ * A request counts for at most `patienceMs`, besides the time that it waits to hash a password (`boundHashing`), so
+ * that neither a body that arrives slowly nor an answer that is read slowly holds up others. Only requests that just
+ * read count towards the total: others have limits of their own, and can wait long for a body or for a password to be
+ * hashed. Webhooks do not count, because Stripe's events come in bursts. Requests that ask for the state of the server
+ * (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them waiting.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
   const { ofSite, inAll, waitingOfSite } = requests;
@@ -63,18 +63,20 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
 }
 
 /**
- * For the options of a route that hashes or compares a password. Hundreds of its requests can wait with their bodies parsed,
- * so a body must be small: 8 KiB of JSON can become 150 KB in memory. Our largest form, with two passwords, has 4 KB at most.
+ * For the options of a route that hashes or compares a password. Hundreds of its requests can wait with their bodies
+ * parsed, so a body must be small: 8 KiB of JSON can become 150 KB in memory. Our largest form, with two passwords, has
+ * 4 KB at most.
  */
 export const HASHES_PASSWORD = { config: { hashesPassword: true }, bodyLimit: 8 * 1024 };
 
 /**
- * Limits how many requests that hash a password are under way, once their bodies have arrived. Further ones wait, and sites
- * take turns. When too many wait, the newest of the site that has the most is refused. Hashes themselves wait for a thread
- * in the order in which they come, so a few addresses could otherwise keep everybody else from logging in.
+ * Limits how many requests that hash a password are under way, once their bodies have arrived. Further ones wait, and
+ * sites take turns. When too many wait, the newest of the site that has the most is refused. Hashes themselves wait for
+ * a thread in the order in which they come, so a few addresses could otherwise keep everybody else from logging in.
  *
  * While it waits, a request keeps its place among those of its site, unless its body took longer than `patienceMs`. The
- * site's next ones wait behind it, which costs less than refusing them, because clients that are refused come back at once.
+ * site's next ones wait behind it, which costs less than refusing them, because clients that are refused come back at
+ * once.
  */
 export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Bounds): void {
   const take = createPlaces(hashing);
@@ -156,9 +158,9 @@ interface MostAtOnce {
 }
 
 /**
- * Begins a request, now or when there is a place for it. Returns false, and begins nothing, when too many of its site wait.
- * When too many wait in all, the newest of the site with the most is refused instead, unless that would leave it fewer than
- * this request's site then has; otherwise returns false, too.
+ * Begins a request, now or when there is a place for it. Returns false, and begins nothing, when too many of its site
+ * wait. When too many wait in all, the newest of the site with the most is refused instead, unless that would leave it
+ * fewer than this request's site then has; otherwise returns false, too.
  */
 type Places = (request: Arrived) => boolean;
 

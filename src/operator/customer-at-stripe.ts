@@ -8,8 +8,8 @@ import { sentence } from '../wording.ts';
 import type { Named } from './who.ts';
 
 /**
- * Asks Stripe which customer an object belongs to. An event of a dispute, a refund or an invoice payment names no customer;
- * for these, `aboutId` is the invoice or payment that it is about.
+ * Asks Stripe which customer an object belongs to. An event of a dispute, a refund or an invoice payment names no
+ * customer; for these, `aboutId` is the invoice or payment that it is about.
  *
  * @returns null when Stripe does not know the object
  * @throws PlainError when Stripe cannot be asked

@@ -403,8 +403,8 @@ function tombstoneProblems({ id, deletedAt, pendingEmail, checkout, _count }: Ac
 }
 
 /**
- * The owner of a deleted account cannot log in to cancel. Deletion cancels its subscriptions, but the events that say so
- * can take a while, so allow a day.
+ * The owner of a deleted account cannot log in to cancel. Deletion cancels its subscriptions, but the events that say
+ * so can take a while, so allow a day.
  */
 function chargedAfterDeletion(account: Account, { now }: ExamineOptions): Problem[] {
   const { deletedAt } = account;

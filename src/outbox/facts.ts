@@ -8,14 +8,15 @@ import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import type { MailWork } from './kinds.ts';
 
 /**
- * An account's plan after a failed payment. `live`: it goes on for now. `first-payment-due`: a trial is over, and its plan
- * starts once it is paid for. `unpaid`: Stripe has stopped trying; the plan goes on once its invoice is paid.
+ * An account's plan after a failed payment. `live`: it goes on for now. `first-payment-due`: a trial is over, and its
+ * plan starts once it is paid for. `unpaid`: Stripe has stopped trying; the plan goes on once its invoice is paid.
  * `not-started`: the payment in the checkout failed. `ended`: the plan has ended, or there is none.
  */
 export type PlanState = 'live' | 'first-payment-due' | 'unpaid' | 'not-started' | 'ended';
 
 /**
- * The data of an email that proves a new address. It does not count towards the daily limit of the account's own address.
+ * The data of an email that proves a new address. It does not count towards the daily limit of the account's own
+ * address.
  */
 const TO_A_NEW_ADDRESS = JSON.stringify({ isChange: true });
 
@@ -38,8 +39,8 @@ export interface MailFacts {
   /** The state of the account's plan. Read only for mail about a failed payment, otherwise `ended`. */
   plan: PlanState;
   /**
-   * Emails sent within the last day to all unproven accounts with this address or another +tag of it; 0 if this account's
-   * address is proven.
+   * Emails sent within the last day to all unproven accounts with this address or another +tag of it; 0 if this
+   * account's address is proven.
    */
   sentToday: number;
 }

@@ -29,11 +29,12 @@ export interface Hourly {
 }
 
 /**
- * Queues the emails that no event triggers: reminders that free days end soon or have ended, and the alarm to the operator.
- * It runs at once and then every hour, on every server.
+ * Queues the emails that no event triggers: reminders that free days end soon or have ended, and the alarm to the
+ * operator. It runs at once and then every hour, on every server.
  */
 export function startHourly({ db, operatorEmail, examine, logger, now }: HourlyContext): Hourly {
-  // The first examination comes after an hour, so that a server that keeps restarting does not read every row each time.
+  // The first examination comes after an hour, so that a server that keeps restarting does not read every row each
+  // time.
   let examinedAt = addSeconds(now(), HOUR_SECONDS - EXAMINE_SECONDS);
 
   const stop = new AbortController();

@@ -27,9 +27,9 @@ const PROOF: OutboxKind = 'mail.prove-address';
 const EARLY_ATTEMPTS = 3;
 
 /**
- * Takes due items and leases them, so that no other server takes them at the same time: first urgent items with
- * few attempts, then address proofs with few attempts, then other items that were never tried, then the rest. A mail server that keeps
- * refusing somebody delays nobody else.
+ * Takes due items and leases them, so that no other server takes them at the same time: first urgent items with few
+ * attempts, then address proofs with few attempts, then other items that were never tried, then the rest. A mail server
+ * that keeps refusing somebody delays nobody else.
  *
  * @returns at most `limit` items, oldest first
  */

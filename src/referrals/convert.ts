@@ -6,8 +6,8 @@ import { conversions } from '../metrics.ts';
 import { tellSide } from './tell.ts';
 
 /**
- * Days that a conversion grants to each side. Settings counts the conversion as active for the same number of days. Pages,
- * emails and Stripe's checkout page take the number from here. docs/contributing.md lists what else names it.
+ * Days that a conversion grants to each side. Settings counts the conversion as active for the same number of days.
+ * Pages, emails and Stripe's checkout page take the number from here. docs/contributing.md lists what else names it.
  */
 export const REFERRAL_CREDIT_DAYS = 45;
 

@@ -4,8 +4,8 @@ import { inTime } from './shared-page.ts';
 import { DAY, toEpoch } from './time.ts';
 
 /**
- * Moves the clock forward, and with it the server's. It goes day by day, so that the server does at the right
- * time what falls due on the way, such as a reminder a week before free days end. If the next webhooks are set to be lost, all
+ * Moves the clock forward, and with it the server's. It goes day by day, so that the server does at the right time what
+ * falls due on the way, such as a reminder a week before free days end. If the next webhooks are set to be lost, all
  * webhooks that fall due on the way are lost.
  *
  * @param until epoch seconds; nothing happens when that is now or past

@@ -6,10 +6,10 @@ import type { State } from './state.ts';
 import type { BillingReason, Customer, Invoice, StripeEvent, Subscription, UnusedTime } from './types.ts';
 
 /**
- * Drafts the invoice of a subscription's current period and makes it the latest invoice. The first invoice
- * that a promotion code reduces removes the code from the subscription:
- * https://docs.stripe.com/billing/subscriptions/coupons
- * The customer's balance is applied to the discounted total, before the card is charged: https://docs.stripe.com/billing/customer/balance
+ * Drafts the invoice of a subscription's current period and makes it the latest invoice. The first invoice that a
+ * promotion code reduces removes the code from the subscription: https://docs.stripe.com/billing/subscriptions/coupons
+ * The customer's balance is applied to the discounted total, before the card is charged:
+ * https://docs.stripe.com/billing/customer/balance
  */
 export function draftInvoice(
   state: State,

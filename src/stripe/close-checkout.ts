@@ -17,7 +17,8 @@ export async function closeCheckout(tx: Tx, userId: string): Promise<string | nu
 }
 
 /**
- * Queues the expiry of a checkout's session at Stripe, which happens after the commit. A session paid by then stays paid.
+ * Queues the expiry of a checkout's session at Stripe, which happens after the commit. A session paid by then stays
+ * paid.
  */
 export async function queueExpiry(tx: Tx, { userId, sessionId }: Checkout): Promise<void> {
   if (sessionId !== null)

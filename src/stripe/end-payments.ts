@@ -25,8 +25,8 @@ export async function expire(
 }
 
 /**
- * `ended`: nothing is left to end, apart from what `isKept` spares. `live`: a subscription is live, or has just been paid.
- * `pending`: the bank is about to approve or refuse a payment, so its invoice cannot be voided yet.
+ * `ended`: nothing is left to end, apart from what `isKept` spares. `live`: a subscription is live, or has just been
+ * paid. `pending`: the bank is about to approve or refuse a payment, so its invoice cannot be voided yet.
  */
 export type Unfinished = 'ended' | 'live' | 'pending';
 

@@ -45,11 +45,12 @@ const ASKING =
 const BATCHES_AT_ONCE = { sqlite: 1, postgresql: 4 };
 
 /**
- * Handles events in batches: events that wait for a transaction share the next one, up to the limits of `createGroups`. They are claimed, loaded, decided
- * one by one in memory and written. The number of statements does not depend on the size of the batch, apart from the
- * exceptions named at `decideAll` and one statement for each event of a deleted account. A failing event does not affect
- * the others. If a statement fails, each event is tried alone. If the database is busy or unreachable, the whole batch is
- * rejected. (On SQLite, `inTransaction` then groups a batch with other transactions, such as sign-ups.)
+ * Handles events in batches: events that wait for a transaction share the next one, up to the limits of `createGroups`.
+ * They are claimed, loaded, decided one by one in memory and written. The number of statements does not depend on the
+ * size of the batch, apart from the exceptions named at `decideAll` and one statement for each event of a deleted
+ * account. A failing event does not affect the others. If a statement fails, each event is tried alone. If the database
+ * is busy or unreachable, the whole batch is rejected. (On SQLite, `inTransaction` then groups a batch with other
+ * transactions, such as sign-ups.)
  *
  * @returns a function that takes one event and resolves to its committed outcome
  */

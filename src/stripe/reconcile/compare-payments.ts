@@ -148,8 +148,8 @@ function sameRefunds(locked: RefundFacts, before: RefundFacts | null): boolean {
 }
 
 /**
- * The date to give the refund: when the newest one that stands was created, but after the failure that we know of, because
- * Stripe has the last word.
+ * The date to give the refund: when the newest one that stands was created, but after the failure that we know of,
+ * because Stripe has the last word.
  */
 function refundDate(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
   const made = refunds.filter(({ status }) => !NOT_MADE.has(status ?? '')).map(({ created }) => created);
@@ -158,8 +158,8 @@ function refundDate(refunds: readonly Stripe.Refund[], row: RefundFacts | null):
 }
 
 /**
- * The date to give the failure. Stripe does not say when a refund failed, so it is when the newest refund was created, but
- * not before the refund that we know of.
+ * The date to give the failure. Stripe does not say when a refund failed, so it is when the newest refund was created,
+ * but not before the refund that we know of.
  */
 function failureDate(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
   const made = refunds.map(({ created }) => created);

@@ -14,8 +14,8 @@ import type { ReconcileContext } from './reconcile-context.ts';
 import type { Difference } from './report.ts';
 
 /**
- * The differences of one object, and a function that fixes our rows. It returns false when nothing was stored: a webhook
- * changed the row first, so that Stripe's answer may be older, or the handler ignored the object.
+ * The differences of one object, and a function that fixes our rows. It returns false when nothing was stored: a
+ * webhook changed the row first, so that Stripe's answer may be older, or the handler ignored the object.
  */
 export interface Finding {
   differences: Omit<Difference, 'fixed' | 'problem'>[];

@@ -113,8 +113,8 @@ async function handleDays(
 }
 
 /**
- * Returns why the event could not be handled, or null. A failure to handle it is also in the event ledger; an event that cannot
- * be read is only reported.
+ * Returns why the event could not be handled, or null. A failure to handle it is also in the event ledger; an event
+ * that cannot be read is only reported.
  */
 async function handleMissed({ events, now }: ReconcileContext, raw: Stripe.Event): Promise<string | null> {
   const at = now();
