@@ -25,8 +25,8 @@ import type { Person, TestServer } from './support/server.ts';
 import { openSessions, pressUpgrade, startWorld } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
-// Two requests of one account, or for one address, at the same time on two servers. races.test.ts has those of payments
-// and customers.
+// Two requests of one account, or for one address, at the same time on two servers. races.test.ts tests simultaneous
+// requests about payments and customers.
 
 const NEW_PASSWORD = 'battery staple';
 

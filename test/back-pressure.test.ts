@@ -283,7 +283,7 @@ describe.runIf(onPostgresql)('a pool whose connections are all in use', () => {
 });
 
 describe.runIf(onPostgresql)('a database that is unreachable', () => {
-  /** A proxy to the database that goes down when it sees certain words from us. */
+  /** A proxy to the database. It drops all connections when told to, or when a query contains a given text. */
   async function proxyTo(databaseUrl: string) {
     const { hostname, port } = new URL(databaseUrl);
     const sockets = new Set<Socket>();

@@ -80,7 +80,7 @@ async function converted() {
   return story;
 }
 
-test('days whose return was mailed are in a mail again when they are reversed again', async () => {
+test('a reversal is mailed when the return of the days was mailed, although their grant was not', async () => {
   const mailServer = await startMailServer();
   const { server, stripe } = await invitation(mailEnv(mailServer));
   await deliverAll(server, [...purchaseOf(stripe), stripe.chargeRefunded()]);
@@ -141,7 +141,7 @@ test('urgent mail goes first even after one failure, and what failed several tim
   await db.outboxItem.update({ where: { id: 'retry 0' }, data: { attempts: 1 } });
   const taken: string[] = [];
   for (let n = 0; n < 3; n += 1) taken.push(...(await takeDue(db, clock.now, 1)).map(({ id }) => id));
-  // One attempt more can be all that a greylisting mail server wants.
+  // A greylisting mail server usually accepts the second attempt.
   expect(taken).toEqual(['notice', 'retry 0', 'days']);
   expect(await takeDue(db, clock.now, 10)).toHaveLength(8);
 });

@@ -162,7 +162,7 @@ describe('metrics are updated after the commit', () => {
     expect((await scrape(app))('tandem_transactions_given_up_total{code="P2034"}')).toBe(1);
   });
 
-  test('an error does not turn a commit into a failure', async () => {
+  test('an error in an afterCommit callback does not fail the committed transaction', async () => {
     const { db } = await startTestServer();
     const warning = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     const done = vi.fn();

@@ -258,7 +258,7 @@ test('Gmail addresses hashed before their dots were ignored are hashed again, on
   expect(await server.db.setting.count({ where: { key: 'rehashAddresses' } })).toBe(0);
 });
 
-test('people whose addresses begin with a + are different people, and their +tags are not', async () => {
+test('addresses that begin with a + are told apart, and their +tags are still ignored', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, '+ann@example.com');
   const hashOf = async (person: Person) =>

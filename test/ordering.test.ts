@@ -104,7 +104,7 @@ describe('the events of a purchase in any order', () => {
 });
 
 describe('a late snapshot', () => {
-  test('a late snapshot changes nothing and is ignored', async () => {
+  test('changes nothing and is ignored', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [
@@ -120,7 +120,7 @@ describe('a late snapshot', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('a late snapshot still teaches that the subscription was active, and converts', async () => {
+  test('still teaches that the subscription was active, and converts', async () => {
     const server = await startTestServer();
     const { friend, referrer, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.ended(daysAfter(3))]);

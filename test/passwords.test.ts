@@ -129,7 +129,7 @@ describe('a password that is refused', () => {
 });
 
 describe('password hashing is bounded', () => {
-  /** A different client each time, so that no limit by address applies. */
+  /** A different client each time, so that no limit by IP address applies. */
   const from = (n: number) => `198.51.100.${n}`;
 
   const many = Array.from({ length: 120 }, (_, n) => n);
@@ -186,7 +186,7 @@ describe('password hashing is bounded', () => {
   });
 
   test.each(['/login', '/signup', '/reset/x', '/settings/password', '/settings/address', '/settings/delete'])(
-    'a request to %s that could wait to be hashed has a small body',
+    'the body of a request to %s, which may wait for password hashing, is limited to 8 KiB',
     async (url) => {
       const server = await startTestServer();
       const { cookie } = await signUp(server, 'ann@example.com');
@@ -217,7 +217,7 @@ describe('password hashing is bounded', () => {
     expect(answer.body).toContain('This link no longer works');
   });
 
-  test('the thirty-first reset from an address is 429, and other addresses are not affected', async () => {
+  test('the thirty-first reset from an IP address is 429, and other IP addresses are not affected', async () => {
     const server = await startTestServer();
     await signUp(server, 'ann@example.com');
     const fields = { password: 'battery staple' };

@@ -177,7 +177,7 @@ describe('a broken connection', () => {
   });
 });
 
-describe('an address that cannot be opened is one line that says why, without the password', () => {
+describe('a DATABASE_URL that cannot be opened is reported in one line that says why, without the password', () => {
   const PASSWORD = 'pass-in-the-url';
 
   function changed(change: Partial<Record<'password' | 'port' | 'host' | 'pathname', string>>): string {

@@ -90,7 +90,7 @@ test('a plan that is not sold or has no single amount is not asked for again wit
   expect(asked).toEqual(['price_m']);
 });
 
-test('a price that Stripe did not tell is asked for again after a minute', async () => {
+test('a price that could not be read from Stripe is asked for again after a minute', async () => {
   const { read, asked, clock } = reading({});
   expect((await read()).monthly).toBeNull();
   clock.now = new Date(START.getTime() + 60_000);

@@ -41,7 +41,7 @@ function command(world: World): Promise<CommandResult> {
   return runCommand({ ...commandContext(world), config, stripe }, null, false);
 }
 
-describe('a server that was away', () => {
+describe('a server that was down', () => {
   test('for a week catches up with Stripe, and a second run finds nothing', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '3' });
     const { referrer, friend } = await invitedFriend(world);

@@ -189,7 +189,7 @@ describe('relink moves everything that the customer gave', () => {
     });
   });
 
-  test('credit of the account that gets the customer is held since they really pay', async () => {
+  test('credit of the account that gets the customer is held from when its owner really began to pay', async () => {
     const { server, ben, stripe } = await wrongAccount();
     await grantCredit(commandContext(server), ben.id, 30, undefined);
     at(server, 12);

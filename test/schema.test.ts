@@ -43,7 +43,7 @@ async function constraints(database: OtherConnection): Promise<{ checks: string[
 }
 
 describe('the database enforces its own rules', () => {
-  test('the CHECK constraints, which the schema cannot name, are still in the tables', async () => {
+  test('the CHECK constraints, which schema.prisma cannot express, are still in the tables', async () => {
     expect((await constraints(await migrated())).checks).toEqual([
       'AuditRow_actor_check',
       'AuditRow_kind_check',

@@ -215,7 +215,7 @@ test('somebody who pays and was never given days has no history of them', async 
 });
 
 test.each(['address', 'password', 'delete'])(
-  'the address of the form /settings/%s leads to Settings',
+  'the URL of the form /settings/%s leads to Settings',
   async (form) => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');

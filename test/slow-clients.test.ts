@@ -466,7 +466,7 @@ describe('one network has a limited number of requests under way and waiting', (
       /^HTTP\/1\.1 503 [^]*retry-after: 5[^]*Too many requests from your network/,
     );
     expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
-    // What reports the state of the server answers all the same, and so does the webhook.
+    // Health checks and the webhook are still answered.
     expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
     expect(await answerTo(await open(webhook('Content-Length: 2', '{}'), '127.0.0.2'))).toMatch(
       /^HTTP\/1\.1 400 /,

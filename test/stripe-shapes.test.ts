@@ -165,7 +165,7 @@ describe('an absent or null field counts as none', () => {
   test.each([
     ['absent', undefined],
     ['null', null],
-  ])('an absent or null field of a subscription: %s', async (_name, none) => {
+  ])('of a subscription: %s', async (_name, none) => {
     const fields = [
       'created',
       'collection_method',
@@ -225,7 +225,7 @@ describe('an absent or null field counts as none', () => {
   test.each([
     ['absent', undefined],
     ['null', null],
-  ])('an absent or null field of a subscription item: %s', async (_name, none) => {
+  ])('of a subscription item: %s', async (_name, none) => {
     const items = { data: [{ price: none, current_period_end: none, discounts: none }] };
     const rows = await rowsAfter((stripe) => [stripe.checkoutCompleted(), stripe.created({ items })]);
     expect(rows.subscriptions).toMatchObject([{ priceId: null, currentPeriodEnd: null, doubtAt: null }]);
@@ -234,7 +234,7 @@ describe('an absent or null field counts as none', () => {
   test.each([
     ['absent', undefined],
     ['null', null],
-  ])('an absent or null field of an invoice: %s', async (_name, none) => {
+  ])('of an invoice: %s', async (_name, none) => {
     const rows = await rowsAfter((stripe) => [
       ...bought(stripe),
       oldInvoice(stripe, {
@@ -563,7 +563,7 @@ describe('a thinned event', () => {
       notMade('refund.updated', 'canceled', 8.1),
       stripe.chargeRefunded(private_, at(8.2)),
       notMade('charge.refund.updated', 'failed', 8.3),
-      // Two in the same second: the previous values put the second after the first.
+      // Two updates with the same timestamp: `previous_attributes` orders them.
       changed('updated', { cancel_at_period_end: true }, 9, { cancel_at_period_end: false, ...PERSONAL }),
       changed('updated', { cancel_at_period_end: true, status: 'past_due' }, 9, {
         status: 'active',

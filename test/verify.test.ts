@@ -276,7 +276,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server)).toHaveLength(2);
   });
 
-  test('one client can try 30 proofs', async () => {
+  test('one client can use verification links 30 times', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     const path = await provePath(server, ann);
@@ -367,7 +367,7 @@ describe('a change of address (design: rule 12)', () => {
     expect(await whoIs(server, ann.cookie)).toBeNull();
   });
 
-  test('that would delete the account that the browser is logged in to is refused there', async () => {
+  test('is refused in a browser that is logged in to the account it would delete', async () => {
     const server = await startTestServer(MAIL);
     const [thief, ann] = [await proven(server, 'thief@example.com'), await newcomer(server)];
     await askFor(server, thief, ann.email);
@@ -571,7 +571,7 @@ describe('a change of address (design: rule 12)', () => {
 });
 
 describe('an account with an address that nobody proved or paid for (design: rule 12)', () => {
-  test('is deleted when somebody else proves the address, who is told before', async () => {
+  test('is deleted when somebody else, who is warned first, proves the address', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);
     const squatter = await signUp(server, 'new@example.com', ann.code);
@@ -640,7 +640,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
-  test('is not deleted when it is paid for at the moment in which its checkout is closed', async () => {
+  test('is not deleted when it is paid for just as its checkout is closed', async () => {
     const world = await startWorld(MAIL);
     const ann = await proven(world);
     const holder = await newcomer(world, 'new@example.com');
@@ -652,7 +652,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
-  test('is not deleted when the bank approves its first payment while it is asked about', async () => {
+  test('is not deleted when the bank approves its first payment while we ask Stripe to void the invoice', async () => {
     const world = await startWorld(MAIL);
     const ann = await proven(world);
     const holder = await newcomer(world, 'new@example.com');

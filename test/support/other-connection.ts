@@ -151,7 +151,7 @@ export async function keepBusy(server: { databaseUrl: string }): Promise<Writer>
 /**
  * SQLite has no list of those who wait for its lock, so this watches every statement of this process.
  *
- * @returns a function that says whether a statement has found the database busy since
+ * @returns a function that says whether a statement has found the database busy since this call
  */
 function watchForBusy(): () => boolean {
   const probe = new Database(':memory:');

@@ -41,7 +41,7 @@ export interface TestServer {
   stop: () => Promise<void>;
 }
 
-/** The client with which the server under test asks Stripe. */
+/** The Stripe client of the server under test. */
 export function clientOf({ stripe }: Pick<TestServer, 'stripe'>): Stripe {
   if (!stripe) throw new Error('The server under test has no key.');
   return stripe;
