@@ -121,10 +121,11 @@ describe('a password is reset at the same time as another request', () => {
     }
   });
 
-  test.each([
+  // On SQLite the change comes first, because the reset hashes a password before its transaction.
+  test.runIf(SIDE_BY_SIDE).each([
     ['/settings/mail', { wanted: 'no' }],
     ['/portfolio/backups/b1/delete', {}],
-  ])('%s of an older session during a reset is refused, or came first', async (url, fields) => {
+  ])('%s of an older session during a reset is refused', async (url, fields) => {
     const { one, other, ann } = await annOnTwoServers();
     await one.db.backup.create({
       data: { id: 'b1', userId: ann.id, number: 1, document: '{}', createdAt: one.clock.now },
@@ -133,7 +134,6 @@ describe('a password is reset at the same time as another request', () => {
     const asked = posting(url, fields, ann.cookie);
     const answers = await raceTheReset(one, reset, other, asked);
     expect(answers).toEqual([303, 303]);
-    if (!SIDE_BY_SIDE) return;
     expect(asked.kept.location).toBe('/login');
     expect(await userRow(one, ann.id)).toMatchObject({ mailOff: false });
     expect(await one.db.backup.count()).toBe(1);

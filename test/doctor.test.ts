@@ -47,7 +47,7 @@ async function damage(server: TestServer, ...statements: string[]): Promise<void
 
 /**
  * A healthy database on day 10: somebody with an operator's days who invited a friend who pays, one who was refunded,
- * one on trial and one who deleted their account; a payer whom nobody invited; an unclaimed customer.
+ * one on trial and one who deleted their account; a payer whom nobody invited; two unclaimed customers.
  */
 async function healthy() {
   const server = await startTestServer();

@@ -6,8 +6,6 @@ import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
-// What a person must not lose on the way: their invitation, the plan that they chose, and the way back.
-
 /** What a page's reader sees, without the markup. */
 async function words({ app }: TestServer, url: string, cookie = ''): Promise<string> {
   const { body } = await app.inject({ url, headers: { cookie } });

@@ -388,7 +388,7 @@ describe('a dispute', () => {
     const story = await conversion();
     const dispute = story.stripe.dispute(daysAfter(5));
     await onDay(story, 5, [dispute.opened()]);
-    const statuses = ['under_review', 'warning_needs_response', 'warning_under_review', 'warning_closed'];
+    const statuses = ['under_review', 'warning_needs_response', 'warning_under_review'];
     const updates = statuses.map((status, index) => dispute.updated(status, daysAfter(6 + index)));
     await onDay(story, 10, updates);
     expect(await stateOf(story)).toEqual(HOLDS);

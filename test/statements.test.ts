@@ -189,7 +189,6 @@ async function converted(mail: boolean, day = 31) {
   return { ...story, renewal };
 }
 
-/** docs/what-happens-when.md has the same table. */
 interface Cost {
   what: string;
   statements: Record<Engine, number>;
@@ -198,6 +197,7 @@ interface Cost {
   measure: (mail: boolean) => Promise<string[]>;
 }
 
+/** docs/what-happens-when.md has the same table. */
 const COSTS: Cost[] = [
   {
     what: 'a duplicate',
