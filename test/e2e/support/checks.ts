@@ -194,6 +194,7 @@ const LOADING = `
         shifts.push(value + ' of ' + sources.map(({ node }) => node?.outerHTML ?? node?.textContent).join(' '));
       }
     }).observe({ type: 'layout-shift', buffered: true });
+    // Late requests and shifts can follow the load event, and shifts are reported with a delay.
     setTimeout(() => {
       const loaded = performance.getEntriesByType('resource');
       const all = [...performance.getEntriesByType('navigation'), ...loaded];
