@@ -57,7 +57,7 @@ async function healthy() {
     const person = await signUp(server, email, code);
     const stripe = buyer(person.id);
     await deliverAll(server, [stripe.checkoutCompleted()]);
-    return { ...person, stripe, referral: await referralOf(server, person.id) };
+    return { ...person, stripe, referral: await referralIdOf(server, person.id) };
   };
   const paying = await customerOf('paying@example.com', referrer.code);
   const refunded = await customerOf('refunded@example.com', referrer.code);
@@ -82,7 +82,7 @@ async function healthy() {
   return { server, referrer, paying, refunded, trying, gone, loner };
 }
 
-async function referralOf({ db }: TestServer, referredId: string): Promise<string> {
+async function referralIdOf({ db }: TestServer, referredId: string): Promise<string> {
   const referral = await db.referral.findUnique({ where: { referredId } });
   return referral?.id ?? '';
 }

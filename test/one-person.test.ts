@@ -12,6 +12,7 @@ import {
   deliverAll,
   PASSWORD,
   postForm,
+  referralOf,
   signUp,
   startTestServer,
   userRow,
@@ -47,10 +48,6 @@ async function pay(server: TestServer, { id }: Person): Promise<void> {
     stripe.created({}, { at }),
     stripe.invoicePaid({}, { at }),
   ]);
-}
-
-function referralOf({ db }: TestServer, { id }: Person) {
-  return db.referral.findUniqueOrThrow({ where: { referredId: id } });
 }
 
 /** The ways in which a stranger can have used an address for a while. */

@@ -6,6 +6,8 @@ import { operatorResetPath } from './support/command-context.ts';
 import { until } from './support/process.ts';
 import {
   cookiesOf,
+  logIn,
+  loginStatus,
   PASSWORD,
   PATIENT,
   postForm,
@@ -15,9 +17,6 @@ import {
   startTestServer,
 } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
-
-const logIn = ({ app }: TestServer, password: string) =>
-  postForm(app, '/login', { email: 'ann@example.com', password });
 
 test('a password that is too long is refused before it is normalised, which takes quadratic time', async () => {
   const server = await startTestServer();
@@ -68,8 +67,8 @@ describe('a password typed on another keyboard', () => {
   ])('one password in two Unicode forms logs in: %s, then %s', async (first, then) => {
     const server = await startTestServer();
     await postForm(server.app, '/signup', { email: 'ann@example.com', password: first });
-    expect((await logIn(server, then)).statusCode).toBe(303);
-    expect((await logIn(server, 'passeword\ufb01')).statusCode).toBe(401);
+    expect(await loginStatus(server, 'ann@example.com', then)).toBe(303);
+    expect(await loginStatus(server, 'ann@example.com', 'passeword\ufb01')).toBe(401);
   });
 
   test('a hash from before passwords were normalised still matches, and the next login replaces it', async () => {
@@ -78,10 +77,10 @@ describe('a password typed on another keyboard', () => {
     const old = await hash(decomposed);
     await server.db.user.update({ where: { id: ann.id }, data: { passwordHash: old } });
     // A login must succeed even if another one replaced the hash meanwhile.
-    const answers = await Promise.all([1, 2, 3].map(() => logIn(server, decomposed)));
+    const answers = await Promise.all([1, 2, 3].map(() => logIn(server, 'ann@example.com', decomposed)));
     expect(answers.map(({ statusCode }) => statusCode)).toEqual([303, 303, 303]);
     expect((await server.db.user.findUniqueOrThrow({ where: { id: ann.id } })).passwordHash).not.toBe(old);
-    expect((await logIn(server, composed)).statusCode).toBe(303);
+    expect(await loginStatus(server, 'ann@example.com', composed)).toBe(303);
   });
 });
 
@@ -117,7 +116,7 @@ describe('a password that is refused', () => {
     const reset = await postForm(server.app, await operatorResetPath(server), { password: 'iloveyou' });
     expect(reset.statusCode).toBe(400);
     expect(reset.body).toContain(common);
-    expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
+    expect(await loginStatus(server, 'ann@example.com', PASSWORD)).toBe(303);
   });
 
   test('a weak password chosen earlier still logs its owner in', async () => {
@@ -125,7 +124,7 @@ describe('a password that is refused', () => {
     const ann = await signUp(server, 'ann@example.com');
     const passwordHash = await hash('password');
     await server.db.user.update({ where: { id: ann.id }, data: { passwordHash } });
-    expect((await logIn(server, 'password')).statusCode).toBe(303);
+    expect(await loginStatus(server, 'ann@example.com', 'password')).toBe(303);
   });
 });
 
@@ -169,7 +168,7 @@ describe('password hashing is bounded', () => {
     }
     // Hashing does not use every thread: the file did not wait for all of it.
     expect(answered.at(-1)).toBe('login');
-    expect((await logIn(server, PASSWORD)).statusCode).toBe(303);
+    expect(await loginStatus(server, 'ann@example.com', PASSWORD)).toBe(303);
   });
 
   test('a login refused because hashing is busy does not count as failed', async () => {
@@ -260,7 +259,7 @@ test('the second request of a double click on a reset form gives the answer of t
   }
   expect((await press('another staple')).statusCode).toBe(404);
   expect((await server.app.inject({ url: path })).statusCode).toBe(404);
-  expect((await logIn(server, 'battery staple')).statusCode).toBe(303);
+  expect(await loginStatus(server, 'ann@example.com', 'battery staple')).toBe(303);
   server.clock.now = new Date(START.getTime() + 60_000);
   expect((await press('battery staple')).statusCode).toBe(404);
 });
@@ -280,7 +279,7 @@ test('a used reset link cannot be used to guess passwords', async () => {
 test('a reset ends every session and every other reset link', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
-  const elsewhere = cookiesOf(await logIn(server, PASSWORD));
+  const elsewhere = cookiesOf(await logIn(server, 'ann@example.com', PASSWORD));
   const path = await operatorResetPath(server);
   expect((await postForm(server.app, path, { password: 'battery staple' })).statusCode).toBe(303);
   for (const cookie of [ann.cookie, elsewhere]) {
@@ -289,5 +288,5 @@ test('a reset ends every session and every other reset link', async () => {
   }
   expect(await server.db.resetLink.count({ where: { used: false } })).toBe(0);
   expect((await postForm(server.app, path, { password: 'another staple' })).statusCode).toBe(404);
-  expect((await logIn(server, 'battery staple')).statusCode).toBe(303);
+  expect(await loginStatus(server, 'ann@example.com', 'battery staple')).toBe(303);
 });

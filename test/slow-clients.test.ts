@@ -11,14 +11,12 @@ import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
-import { buildApp } from '../src/http/app.ts';
 import type { Bounds } from '../src/http/bounds.ts';
-import { closeConnectionsWithServer } from '../src/http/close-connections.ts';
 import { readBody } from '../src/http/read-body.ts';
 import { addSeconds } from '../src/instants.ts';
 import { MAIL } from './support/mail.ts';
 import { Collected, until } from './support/process.ts';
-import { PATIENT, SESSION_SECRET, sign, signUp, startTestServer } from './support/server.ts';
+import { PATIENT, sign, signUp, startTestServer } from './support/server.ts';
 import type { Person } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -35,15 +33,13 @@ interface Client {
 
 /** A server that listens, with some bounds of its own; `open` connects from one of this machine's addresses. */
 async function listen(bounds: Partial<Bounds>, env: NodeJS.ProcessEnv = {}) {
-  const { db, config, stripe, clock } = await startTestServer(env);
-  const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
   const log = new Collected();
-  const app = await buildApp({ ...context, now: () => clock.now }, pino(log), {
-    ...PATIENT,
-    ...bounds,
-  });
-  closeConnectionsWithServer(app);
-  onTestFinished(() => app.close());
+  const { app, db, config, clock } = await startTestServer(
+    env,
+    undefined,
+    { ...PATIENT, ...bounds },
+    pino(log),
+  );
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as AddressInfo;
 

@@ -15,6 +15,7 @@ import {
   deliverAll,
   logInAgain,
   loginStatus,
+  me,
   PASSWORD,
   postForm,
   postFrom,
@@ -51,11 +52,6 @@ async function settings(server: TestServer, { cookie }: Person): Promise<string>
   return (await get(server, '/settings', cookie)).body.replaceAll(/\s+/g, ' ');
 }
 
-async function whoIs(server: TestServer, cookie: string) {
-  const answer = await get(server, '/api/me', cookie);
-  return answer.statusCode === 401 ? null : answer.json<{ email: string; emailProven: boolean }>();
-}
-
 const userOf = ({ db }: TestServer, { id }: Pick<Person, 'id'>) =>
   db.user.findUniqueOrThrow({ where: { id } });
 
@@ -68,7 +64,7 @@ describe('without mail', () => {
       expect(await settings(server, ann)).not.toContain(words);
     expect((await postForm(server.app, '/settings/verify', {}, ann.cookie)).statusCode).toBe(303);
     expect((await askFor(server, ann, 'new@example.com')).statusCode).toBe(303);
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'new@example.com', emailProven: false });
+    expect(await me(server, ann)).toMatchObject({ email: 'new@example.com', emailProven: false });
     expect(await outbox(server)).toEqual([]);
   });
 
@@ -109,7 +105,7 @@ describe('a new address (design: rule 12)', () => {
       expect(page.statusCode).toBe(200);
       if (method === 'GET') expect(page.body).toContain(`<form class="form" method="post" action="${path}">`);
     }
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ emailProven: false });
+    expect(await me(server, ann)).toMatchObject({ emailProven: false });
   });
 
   test('is proven by the button, in a browser that is logged out', async () => {
@@ -119,7 +115,7 @@ describe('a new address (design: rule 12)', () => {
     const answer = await postForm(server.app, path, {});
     expect(answer.statusCode).toBe(200);
     expect(answer.body).toContain('Your address is confirmed');
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'ann@example.com', emailProven: true });
+    expect(await me(server, ann)).toMatchObject({ email: 'ann@example.com', emailProven: true });
     expect(await settings(server, ann)).not.toContain('Send the link again');
     expect(await settings(server, ann)).toContain('(confirmed)');
     expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: START });
@@ -135,7 +131,7 @@ describe('a new address (design: rule 12)', () => {
     expect((await get(server, path)).body).toContain('Your address is confirmed');
     expect((await postForm(server.app, path, {})).statusCode).toBe(200);
     expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: START });
-    expect(await whoIs(server, ann.cookie)).not.toBeNull();
+    expect(await me(server, ann)).not.toBeNull();
   });
 
   test('is not proven by a link that was tampered with', async () => {
@@ -304,7 +300,7 @@ describe('a change of address (design: rule 12)', () => {
       { kind: 'mail.address-changing', address: 'ann@example.com', userId: ann.id },
       { kind: 'mail.prove-address', address: 'new@example.com', userId: ann.id },
     ]);
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'ann@example.com', emailProven: true });
+    expect(await me(server, ann)).toMatchObject({ email: 'ann@example.com', emailProven: true });
     expect(await settings(server, ann)).toContain('Your address changes to <strong>new@example.com</strong>');
     expect([
       await loginStatus(server, 'ann@example.com'),
@@ -326,8 +322,8 @@ describe('a change of address (design: rule 12)', () => {
 
     const answer = await postForm(server.app, path, {}, ann.cookie);
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'new@example.com', emailProven: true });
-    expect(await whoIs(server, elsewhere)).toBeNull();
+    expect(await me(server, ann)).toMatchObject({ email: 'new@example.com', emailProven: true });
+    expect(await me(server, { cookie: elsewhere })).toBeNull();
     expect(await server.db.resetLink.count()).toBe(0);
     expect(await outbox(server)).toMatchObject([
       { kind: 'mail.address-changed', address: 'ann@example.com' },
@@ -352,7 +348,7 @@ describe('a change of address (design: rule 12)', () => {
     const path = await provePath(server, ann);
     const answer = await postForm(server.app, path, {});
     expect(answer.body).toContain('is now the address of your account');
-    expect(await whoIs(server, ann.cookie)).toBeNull();
+    expect(await me(server, ann)).toBeNull();
     expect((await postForm(server.app, path, {})).statusCode).toBe(200);
     expect(await kindsFor(server, ann)).toHaveLength(3);
     expect(await loginStatus(server, 'new@example.com')).toBe(303);
@@ -363,8 +359,8 @@ describe('a change of address (design: rule 12)', () => {
     const [ann, bob] = [await proven(server), await newcomer(server, 'bob@example.com')];
     await askFor(server, ann, 'new@example.com');
     expect((await postForm(server.app, await provePath(server, ann), {}, bob.cookie)).statusCode).toBe(200);
-    expect(await whoIs(server, bob.cookie)).toMatchObject({ email: 'bob@example.com', emailProven: false });
-    expect(await whoIs(server, ann.cookie)).toBeNull();
+    expect(await me(server, bob)).toMatchObject({ email: 'bob@example.com', emailProven: false });
+    expect(await me(server, ann)).toBeNull();
   });
 
   test('is refused in a browser that is logged in to the account it would delete', async () => {
@@ -374,7 +370,7 @@ describe('a change of address (design: rule 12)', () => {
     const path = await provePath(server, thief);
     expect((await get(server, path, ann.cookie)).body).toContain('Another account wants to use your address');
     expect((await postForm(server.app, path, {}, ann.cookie)).statusCode).toBe(409);
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: ann.email });
+    expect(await me(server, ann)).toMatchObject({ email: ann.email });
     expect((await get(server, path)).body).toContain('together with its backups');
   });
 
@@ -586,7 +582,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(server, squatter)).toMatchObject({ email: null, deletedAt: START, emailHash: '' });
     expect(await userOf(server, ann)).toMatchObject({ email: 'new@example.com', emailProvenAt: START });
     expect(await server.db.backup.count()).toBe(0);
-    expect(await whoIs(server, squatter.cookie)).toBeNull();
+    expect(await me(server, squatter)).toBeNull();
     await expectSound(server);
   });
 
