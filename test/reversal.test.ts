@@ -2,7 +2,7 @@ import { describe, expect, inject, test } from 'vitest';
 
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
-import { invitedFriend } from './support/invited-friend.ts';
+import { invitation, invitedFriend } from './support/invited-friend.ts';
 import { permutations } from './support/permutations.ts';
 import {
   DAY,
@@ -19,8 +19,7 @@ import {
 import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, passTime, paymentOf, startWorld, subscribe } from './support/stand-in.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
-
-type Buyer = ReturnType<typeof buyer>;
+import type { Buyer } from './support/stripe-events.ts';
 
 /** A referrer, the friend they invited, and the friend's Stripe objects. */
 interface Story {
@@ -28,12 +27,6 @@ interface Story {
   referrer: Person;
   friend: Person;
   stripe: Buyer;
-}
-
-/** A friend who signed up with a code and has not paid yet. */
-async function invitation(env: NodeJS.ProcessEnv = {}): Promise<Story> {
-  const server = await startTestServer(env);
-  return { server, ...(await invitedFriend(server)) };
 }
 
 const purchase = (stripe: Buyer) => [
