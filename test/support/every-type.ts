@@ -4,7 +4,7 @@ import type { Buyer } from './stripe-events.ts';
 
 type StripeEvent = ReturnType<typeof stripeEvent>;
 
-/** The personal data in events of `everyType`. */
+/** The personal texts in the events of `everyType`; each event has at least one. */
 export const SECRETS = [
   'ann.secret@example.com',
   'Ann Secret',
@@ -15,6 +15,7 @@ export const SECRETS = [
   'a secret note',
   'acme-secret',
 ];
+
 /** What Stripe sends that we must not keep. */
 export const PERSONAL = {
   name: 'Ann Secret',
@@ -31,6 +32,7 @@ export const PERSONAL = {
   evidence: { customer_name: 'Ann Secret', billing_address: '1 Secret Street' },
   description: 'a secret note',
 };
+
 const METADATA = { note: 'a secret note', project: 'acme-secret' };
 const at = (day: number) => ({ at: daysAfter(day) });
 
