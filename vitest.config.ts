@@ -19,10 +19,10 @@ const SQLITE_ONLY = [
   'test/csv.test.ts',
   'test/openapi.test.ts',
   'test/files.test.ts',
+  'test/full-disk.test.ts',
   'test/start.test.ts',
   'test/backup.test.ts',
   'test/compile.test.ts',
-  'test/crash-disk.test.ts',
   'test/handled-types.test.ts',
   'test/log.test.ts',
   'test/pages-of-docs.test.ts',
@@ -42,11 +42,11 @@ const SAME_ON_BOTH = [
   'capture',
   'credit-stories',
   'credit-while-paying',
+  'failed-refunds-and-appeals',
   'pages',
   'payment-trouble',
   'products',
   'proof',
-  'refund-called-off',
   'reversal-state',
   'stripe-shapes',
   'trackers',
@@ -97,6 +97,8 @@ const SLOW = thorough
       'test/busy-database.test.ts',
       'test/concurrency.test.ts',
       'test/crash-*.test.ts',
+      'test/full-disk.test.ts',
+      'test/graceful-shutdown.test.ts',
       'test/postgresql-processes.test.ts',
     ];
 
@@ -107,7 +109,15 @@ const SLOW_ON_SQLITE = thorough ? [] : ['test/races.test.ts'];
  * Files that take a minute or more in `npm run test:all`. The first one waits 30 s for a busy database, and lint and types
  * are checked in that time.
  */
-const LONGEST = ['events-cli', 'model-2', 'model-1', 'crash-sigkill', 'start', 'crash-sigterm', 'reversal'];
+const LONGEST = [
+  'events-cli',
+  'model-2',
+  'model-1',
+  'crash-sigkill',
+  'start',
+  'graceful-shutdown',
+  'reversal',
+];
 
 /** Start the longest files first. One that started last would run on alone, on one core. */
 class LongestFirst extends BaseSequencer {

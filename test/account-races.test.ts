@@ -15,6 +15,7 @@ import {
   deliver,
   deliverAll,
   loginStatus,
+  me,
   PASSWORD,
   postForm,
   signUp,
@@ -25,8 +26,8 @@ import type { Person, TestServer } from './support/server.ts';
 import { openSessions, pressUpgrade, startWorld } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 
-// Two requests of one account, or for one address, at the same time on two servers. races.test.ts has those of payments
-// and customers.
+// Two requests of one account, or for one address, at the same time on two servers. races.test.ts tests simultaneous
+// requests about payments and customers.
 
 const NEW_PASSWORD = 'battery staple';
 
@@ -49,8 +50,8 @@ function posting(url: string, fields: Record<string, string>, cookie = '') {
   return { post, kept };
 }
 
-async function isLoggedIn({ app }: TestServer, cookie: string): Promise<boolean> {
-  return (await app.inject({ url: '/api/me', headers: { cookie } })).statusCode === 200;
+async function isLoggedIn(server: TestServer, cookie: string): Promise<boolean> {
+  return (await me(server, { cookie })) !== null;
 }
 
 const NEW_HASH = 'NEW."passwordHash" <> OLD."passwordHash"';
@@ -121,10 +122,11 @@ describe('a password is reset at the same time as another request', () => {
     }
   });
 
-  test.each([
+  // On SQLite the change comes first, because the reset hashes a password before its transaction.
+  test.runIf(SIDE_BY_SIDE).each([
     ['/settings/mail', { wanted: 'no' }],
     ['/portfolio/backups/b1/delete', {}],
-  ])('%s of an older session during a reset is refused, or came first', async (url, fields) => {
+  ])('%s of an older session during a reset is refused', async (url, fields) => {
     const { one, other, ann } = await annOnTwoServers();
     await one.db.backup.create({
       data: { id: 'b1', userId: ann.id, number: 1, document: '{}', createdAt: one.clock.now },
@@ -133,7 +135,6 @@ describe('a password is reset at the same time as another request', () => {
     const asked = posting(url, fields, ann.cookie);
     const answers = await raceTheReset(one, reset, other, asked);
     expect(answers).toEqual([303, 303]);
-    if (!SIDE_BY_SIDE) return;
     expect(asked.kept.location).toBe('/login');
     expect(await userRow(one, ann.id)).toMatchObject({ mailOff: false });
     expect(await one.db.backup.count()).toBe(1);

@@ -7,31 +7,23 @@ import {
   cookiesOf,
   DAY,
   daysAfter,
+  logIn,
+  me,
   PASSWORD,
   postForm,
+  SESSION_SECRET,
   signUp,
   START,
   startTestServer,
-  SESSION_SECRET,
 } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 
 const MONTH = 30 * DAY;
 const NEW_PASSWORD = 'battery staple';
 
-function logIn(
-  { app }: TestServer,
-  email: string,
-  password = PASSWORD,
-  cookie = '',
-): Promise<LightMyRequestResponse> {
-  return postForm(app, '/login', { email, password }, cookie);
-}
-
 /** The address that the server shows for this cookie; null for a visitor. */
-async function whoIs({ app }: TestServer, cookie: string): Promise<string | null> {
-  const answer = await app.inject({ url: '/api/me', headers: { cookie } });
-  return answer.statusCode === 401 ? null : answer.json<{ email: string }>().email;
+async function whoIs(server: TestServer, cookie: string): Promise<string | null> {
+  return (await me(server, { cookie }))?.email ?? null;
 }
 
 function sessionCookie(answer: LightMyRequestResponse) {

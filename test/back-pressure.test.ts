@@ -8,9 +8,7 @@ import { Client } from 'pg';
 import { pino } from 'pino';
 import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
-import { openDatabase } from '../src/db/open.ts';
 import { inTransaction, isBusyOrUnreachable, isUnreachable } from '../src/db/transaction.ts';
-import { buildApp } from '../src/http/app.ts';
 import { BOUNDS } from '../src/http/bounds.ts';
 import { registry } from '../src/metrics.ts';
 import { keepBusy, otherConnection } from './support/other-connection.ts';
@@ -19,7 +17,6 @@ import {
   deliver,
   deliverAll,
   deliverRaw,
-  PATIENT,
   SESSION_SECRET,
   signUp,
   START,
@@ -106,14 +103,10 @@ describe('when the event loop lags', () => {
   });
 
   test('a refused request is one line in the log, not logged as a server error', async () => {
-    const { db, config, clock } = await startTestServer();
     const lines: string[] = [];
     const logger = pino({}, { write: (line: string) => void lines.push(line) });
-    const context = { config, db, stripe: null, sessionSecret: SESSION_SECRET, sandboxUrl: null };
     // A threshold of zero: every delay counts as too long.
-    const bounds = { ...BOUNDS, delayMs: 0 };
-    const app = await buildApp({ ...context, now: () => clock.now }, logger, bounds);
-    onTestFinished(() => app.close());
+    const { app } = await startTestServer({}, { now: START }, { ...BOUNDS, delayMs: 0 }, logger);
     for (const url of ['/', '/api/me']) expect((await app.inject({ url })).statusCode).toBe(503);
     expect(lines.map((line) => JSON.parse(line) as object)).toMatchObject([
       { msg: 'request', statusCode: 503 },
@@ -283,7 +276,7 @@ describe.runIf(onPostgresql)('a pool whose connections are all in use', () => {
 });
 
 describe.runIf(onPostgresql)('a database that is unreachable', () => {
-  /** A proxy to the database that goes down when it sees certain words from us. */
+  /** A proxy to the database. It drops all connections when told to, or when a query contains a given text. */
   async function proxyTo(databaseUrl: string) {
     const { hostname, port } = new URL(databaseUrl);
     const sockets = new Set<Socket>();
@@ -328,12 +321,8 @@ describe.runIf(onPostgresql)('a database that is unreachable', () => {
   async function serverBehindProxy() {
     const direct = await startTestServer();
     const proxy = await proxyTo(direct.databaseUrl);
-    const { db } = await openDatabase(proxy.url);
-    const { config, clock } = direct;
-    const context = { config, db, stripe: null, sessionSecret: SESSION_SECRET, sandboxUrl: null };
-    const app = await buildApp({ ...context, now: () => clock.now }, pino({ level: 'silent' }), PATIENT);
-    onTestFinished(() => app.close().then(() => db.$disconnect()));
-    return { direct, proxy, behind: { ...direct, app, db } };
+    const behind = await startTestServer({ DATABASE_URL: proxy.url }, direct.clock);
+    return { direct, proxy, behind };
   }
 
   test.each(['BEGIN', 'INSERT INTO "Event"', '"Subscription"', 'COMMIT'])(

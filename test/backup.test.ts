@@ -7,17 +7,16 @@ import Database from 'better-sqlite3';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
-import { openDatabase } from '../src/db/open.ts';
+import { databasePath, openDatabase } from '../src/db/open.ts';
 import { backup } from '../src/operator/backup.ts';
 import { doctor } from '../src/operator/doctor.ts';
-import { PlainError } from '../src/plain-error.ts';
 import { commandContext } from './support/command-context.ts';
 import { emptyFolder, runCli, runCliProcess, until } from './support/process.ts';
+import { refusalOf } from './support/refusal.ts';
 import { deliverAll, newDatabase, signUp, startTestServer } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
-const pathOf = (databaseUrl: string): string => databaseUrl.replace('file:', '');
 const backupOf = (databaseUrl: string, file: string) =>
   backup(readConfig({ DATABASE_URL: databaseUrl }), file);
 
@@ -41,7 +40,7 @@ const WRITER = `
 `;
 
 async function startWriter(databaseUrl: string, name: string): Promise<void> {
-  const writer = spawn(process.execPath, ['-e', WRITER, pathOf(databaseUrl), name], {
+  const writer = spawn(process.execPath, ['-e', WRITER, databasePath(databaseUrl), name], {
     cwd: join(import.meta.dirname, '..'),
     stdio: ['ignore', 'ignore', 'inherit'],
   });
@@ -55,7 +54,7 @@ async function startWriter(databaseUrl: string, name: string): Promise<void> {
 
 /** The numbers of a writer's transactions that are in a table, in ascending order. */
 function writtenBy(databaseUrl: string, name: string, table = 'Event', key = 'id'): Promise<number[]> {
-  const database = new Database(pathOf(databaseUrl), { readonly: true });
+  const database = new Database(databasePath(databaseUrl), { readonly: true });
   const rows = database
     .prepare<[string], string>(
       `SELECT "${key}" FROM "${table}" WHERE "${key}" LIKE ? || '%' ORDER BY length("${key}"), "${key}"`,
@@ -128,7 +127,7 @@ test('backup prints where the file is, how large it is and what it holds', async
 
 test("backing up an older version's database copies it unchanged", async () => {
   const databaseUrl = await newDatabase();
-  const database = new Database(pathOf(databaseUrl));
+  const database = new Database(databasePath(databaseUrl));
   onTestFinished(() => {
     database.close();
   });
@@ -145,15 +144,7 @@ test("backing up an older version's database copies it unchanged", async () => {
 });
 
 describe('a backup is refused and leaves no file behind', () => {
-  function refusal(databaseUrl: string, file: string): Promise<string> {
-    return backupOf(databaseUrl, file).then(
-      () => 'It was not refused.',
-      (error: unknown) => {
-        expect(error).toBeInstanceOf(PlainError);
-        return (error as PlainError).message;
-      },
-    );
-  }
+  const refusal = (databaseUrl: string, file: string) => refusalOf(backupOf(databaseUrl, file));
 
   test('as a command, a refused backup prints one line on stderr, or one JSON document, and exits 1', async () => {
     const path = join(await emptyFolder(), 'nowhere', 'copy.db');
@@ -205,7 +196,7 @@ describe('a backup is refused and leaves no file behind', () => {
 
   test('backup is refused when an index of the database is damaged', async () => {
     const databaseUrl = await newDatabase();
-    const database = new Database(pathOf(databaseUrl));
+    const database = new Database(databasePath(databaseUrl));
     database.exec(`INSERT INTO "Setting" VALUES ('a', 'x'), ('b', 'x')`);
     const root = database
       .prepare<[], number>(
@@ -216,7 +207,7 @@ describe('a backup is refused and leaves no file behind', () => {
     const size = database.pragma('page_size', { simple: true }) as number;
     database.close();
     // Overwrites the cell count of the index's page, so that the index looks empty.
-    const file = await open(pathOf(databaseUrl), 'r+');
+    const file = await open(databasePath(databaseUrl), 'r+');
     await file.write(Buffer.from([0, 0]), 0, 2, ((root ?? 0) - 1) * size + 3);
     await file.close();
 
@@ -227,7 +218,7 @@ describe('a backup is refused and leaves no file behind', () => {
 
   test('when a row refers to one that does not exist', async () => {
     const databaseUrl = await newDatabase();
-    const database = new Database(pathOf(databaseUrl));
+    const database = new Database(databasePath(databaseUrl));
     database.exec(`PRAGMA foreign_keys = OFF; INSERT INTO "FormerAddress" VALUES ('nobody', 'x')`);
     database.close();
     const folder = await emptyFolder();

@@ -6,11 +6,13 @@ import type { EventOutcome } from '../src/stripe/handle-event.ts';
 import type { Inbox } from '../src/stripe/inbox.ts';
 import { readEvent } from '../src/stripe/objects/event.ts';
 import { findings } from './support/findings.ts';
+import { handleTogether } from './support/handle-together.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { permutations } from './support/permutations.ts';
 import { daysAfter, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
+import type { Buyer } from './support/stripe-events.ts';
 
 type Handled = EventOutcome['status'] | 'failed';
 
@@ -19,15 +21,12 @@ function inbox({ db, stripe, config, clock }: Pick<TestServer, 'db' | 'stripe' |
   const context = eventContextOf({ db, stripe, config });
   return (events: readonly object[]): Promise<Handled[]> =>
     Promise.all(
-      events.map(async (body) => {
-        const event = readEvent(body, clock.now);
-        if (!event) throw new Error('This is not an event.');
-        try {
-          return (await handleEvent(context, event, JSON.stringify(body), clock.now)).status;
-        } catch {
-          return 'failed';
-        }
-      }),
+      handleTogether(context, events, clock.now).map((handled) =>
+        handled.then(
+          ({ status }) => status,
+          () => 'failed' as const,
+        ),
+      ),
     );
 }
 
@@ -35,7 +34,7 @@ function inbox({ db, stripe, config, clock }: Pick<TestServer, 'db' | 'stripe' |
 async function friends(count: number) {
   const server = await startTestServer();
   const referrer = await signUp(server, 'referrer@example.com');
-  const people: { person: Person; stripe: ReturnType<typeof buyer> }[] = [];
+  const people: { person: Person; stripe: Buyer }[] = [];
   for (let n = 0; n < count; n += 1) {
     const person = await signUp(server, `friend${n}@example.com`, referrer.code);
     const stripe = buyer(person.id);

@@ -113,7 +113,7 @@ describe('a checkout', () => {
     },
   );
 
-  test('leaves a first payment alone that another window has just made', async () => {
+  test('leaves alone a first payment that was just made in another window', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     await subscribe(world, ann, { outcome: 'incomplete' });
@@ -160,7 +160,7 @@ describe('a checkout', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('of another plan is opened although the key may not void invoices', async () => {
+  test('of another plan is opened even if the API key is not allowed to void invoices', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const unfinished = await subscribe(world, ann, { outcome: 'incomplete' });
@@ -230,14 +230,18 @@ describe('a checkout', () => {
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });
 
-  test('Upgrade leads a subscriber to the portal, even when a payment failed or collection is paused', async () => {
+  test('Upgrade leads a subscriber to the portal, whatever the status of a live subscription', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
     const subscription = await subscribe(world, ann);
     await deliverWaiting(world);
     expect(await pressUpgrade(world, ann)).toContain('/portal/');
-    for (const status of ['past_due', 'paused', 'unpaid', 'trialing']) {
-      await world.db.subscription.update({ where: { id: subscription }, data: { status } });
+    const rows = [
+      ...['past_due', 'paused', 'unpaid', 'trialing'].map((status) => ({ status })),
+      { status: 'active', collectionPaused: true },
+    ];
+    for (const data of rows) {
+      await world.db.subscription.update({ where: { id: subscription }, data });
       expect(await pressUpgrade(world, ann)).toContain('/portal/');
     }
   });

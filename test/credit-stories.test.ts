@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
 import { creditStory } from './support/credit-story.ts';
-import { daysAfter, signUp, userRow } from './support/server.ts';
-import type { Person, TestServer } from './support/server.ts';
+import { creditOf, daysAfter, signUp } from './support/server.ts';
+import type { Person } from './support/server.ts';
 import {
   deliverWaiting,
   dropWaiting,
@@ -13,11 +13,6 @@ import {
   startWorld,
   subscribe,
 } from './support/stand-in.ts';
-
-async function creditOf(server: TestServer, { id }: Person) {
-  const { creditUntil, creditHeldAt } = await userRow(server, id);
-  return { creditUntil, creditHeldAt };
-}
 
 /** One account's story, told by events and an operator's grants. */
 async function story() {

@@ -4,7 +4,7 @@ import { grantCredit } from '../src/operator/grant-credit.ts';
 import { commandContext } from './support/command-context.ts';
 import { SEED, seededRandom, shuffled } from './support/seeded-random.ts';
 import type { Draw } from './support/seeded-random.ts';
-import { DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
+import { creditOf, DAY, daysAfter, deliver, signUp, startTestServer, userRow } from './support/server.ts';
 import type { Person } from './support/server.ts';
 import {
   deliverWaiting,
@@ -18,8 +18,7 @@ import {
 } from './support/stand-in.ts';
 import type { World } from './support/stand-in.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
-
-type Buyer = ReturnType<typeof buyer>;
+import type { Buyer } from './support/stripe-events.ts';
 
 /** A user with several subscriptions, each of its own customer. */
 async function subscriber(count: number) {
@@ -34,10 +33,7 @@ async function subscriber(count: number) {
     server.clock.now = daysAfter(day);
     for (const event of events) expect((await deliver(server, event)).statusCode).toBe(200);
   };
-  const credit = async () => {
-    const { creditUntil, creditHeldAt } = await userRow(server, person.id);
-    return { creditUntil, creditHeldAt };
-  };
+  const credit = () => creditOf(server, person);
   return { server, person, subscriptions: subscriptions as [Buyer, ...Buyer[]], grant, hear, credit };
 }
 
@@ -269,10 +265,7 @@ describe('what reconcile fetches from Stripe', () => {
     const subscription = await subscribe(world, person);
     await deliverWaiting(world);
     await grantCredit(commandContext(world), person.email, 45, undefined);
-    const credit = async () => {
-      const { creditUntil, creditHeldAt } = await userRow(world, person.id);
-      return { creditUntil, creditHeldAt };
-    };
+    const credit = () => creditOf(world, person);
     const [customer = ''] = world.sandbox.objects.customers.keys();
     return { world, person, subscription, customer, credit };
   }

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { describe, expect, inject, test } from 'vitest';
 
 import { Prisma } from '../src/db/generated/client.ts';
+import { databasePath } from '../src/db/open.ts';
 import { relink } from '../src/operator/relink.ts';
 import { eventsAbout } from '../src/stripe/event-ledger.ts';
 import { commandContext } from './support/command-context.ts';
@@ -262,7 +263,7 @@ describe.runIf(inject('engine') === 'sqlite')('on SQLite', () => {
     await world.db.user.update({ where: { id: ann.id }, data: { pendingEmail: ann.email } });
     expect((await deleteAccount(world, ann)).statusCode).toBe(303);
     await world.db.$queryRaw`PRAGMA wal_checkpoint(TRUNCATE)`;
-    const file = await readFile(world.databaseUrl.replace('file:', ''));
+    const file = await readFile(databasePath(world.databaseUrl));
     expect(file.includes('User')).toBe(true);
     expect(file.includes('far.islands')).toBe(false);
   });

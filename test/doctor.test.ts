@@ -47,7 +47,7 @@ async function damage(server: TestServer, ...statements: string[]): Promise<void
 
 /**
  * A healthy database on day 10: somebody with an operator's days who invited a friend who pays, one who was refunded,
- * one on trial and one who deleted their account; a payer whom nobody invited; an unclaimed customer.
+ * one on trial and one who deleted their account; a payer whom nobody invited; two unclaimed customers.
  */
 async function healthy() {
   const server = await startTestServer();
@@ -57,7 +57,7 @@ async function healthy() {
     const person = await signUp(server, email, code);
     const stripe = buyer(person.id);
     await deliverAll(server, [stripe.checkoutCompleted()]);
-    return { ...person, stripe, referral: await referralOf(server, person.id) };
+    return { ...person, stripe, referral: await referralIdOf(server, person.id) };
   };
   const paying = await customerOf('paying@example.com', referrer.code);
   const refunded = await customerOf('refunded@example.com', referrer.code);
@@ -82,7 +82,7 @@ async function healthy() {
   return { server, referrer, paying, refunded, trying, gone, loner };
 }
 
-async function referralOf({ db }: TestServer, referredId: string): Promise<string> {
+async function referralIdOf({ db }: TestServer, referredId: string): Promise<string> {
   const referral = await db.referral.findUnique({ where: { referredId } });
   return referral?.id ?? '';
 }

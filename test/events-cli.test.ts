@@ -1,7 +1,4 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-
-import { describe, expect, inject, onTestFinished, test } from 'vitest';
+import { describe, expect, inject, test } from 'vitest';
 
 import { doctor } from '../src/operator/doctor.ts';
 import { events } from '../src/operator/events.ts';
@@ -12,6 +9,7 @@ import { commandContext } from './support/command-context.ts';
 import { invitedFriend } from './support/invited-friend.ts';
 import { impatient, keepBusy, otherConnection, refuseWrites } from './support/other-connection.ts';
 import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
+import { startStripeApi } from './support/stripe-api.ts';
 import { buyer, stripeEvent } from './support/stripe-events.ts';
 
 /** A friend whose purchase failed while it was handled; the cause can be removed. */
@@ -178,14 +176,9 @@ describe('replay', () => {
   test('replay asks Stripe when only Stripe can tell which of two snapshots is current', async () => {
     const { server, stripe, event, lift } = await failedPurchase();
     await lift();
-    const api = createServer((_request, response) => {
-      response.writeHead(200, { 'content-type': 'application/json' });
-      response.end(JSON.stringify(stripe.subscriptionObject({ cancel_at_period_end: true })));
-    });
-    await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
-    onTestFinished(() => {
-      api.close();
-    });
+    const { env } = await startStripeApi(() => ({
+      body: stripe.subscriptionObject({ cancel_at_period_end: true }),
+    }));
     const at = daysAfter(1);
     const tie = [
       stripe.updated({ cancel_at_period_end: true }, { at, previous: { cancel_at_period_end: false } }),
@@ -204,10 +197,7 @@ describe('replay', () => {
         payload: JSON.stringify(second),
       },
     });
-    const context = commandContext(server, {
-      STRIPE_API_KEY: 'sk_test_x',
-      STRIPE_API_BASE: `http://127.0.0.1:${(api.address() as AddressInfo).port}`,
-    });
+    const context = commandContext(server, env);
     await replay({ ...context, stripe: createStripe(context.config.stripe) }, second.id);
     expect(await server.db.subscription.findUnique({ where: { id: stripe.subscription } })).toMatchObject({
       cancelAtPeriodEnd: true,

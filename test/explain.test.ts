@@ -20,8 +20,7 @@ import {
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
-
-type Buyer = ReturnType<typeof buyer>;
+import type { Buyer } from './support/stripe-events.ts';
 
 /** Explains a user at the clock's instant, and checks that the sum adds up to the second. */
 async function explained(server: TestServer, person: Person): Promise<{ story: AccountStory; text: string }> {

@@ -5,7 +5,7 @@ import Database from 'better-sqlite3';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
-import { openDatabase } from '../src/db/open.ts';
+import { databasePath, openDatabase } from '../src/db/open.ts';
 import { backup } from '../src/operator/backup.ts';
 import { startServer } from '../src/start.ts';
 import { freePort } from './support/free-port.ts';
@@ -71,7 +71,7 @@ describe('whatever the umask, only their owner can read', () => {
   test('database files that others could read before, even while another process has them open', async () => {
     const folder = await openFolder();
     const path = join(folder, 'tandem.db');
-    await copyFile((await newDatabase()).replace('file:', ''), path);
+    await copyFile(databasePath(await newDatabase()), path);
     await chmod(path, 0o644);
     const other = new Database(path);
     onTestFinished(() => void other.close());
@@ -101,7 +101,7 @@ describe('whatever the umask, only their owner can read', () => {
   test('a backup, and the database that it is made from', async () => {
     const folder = await openFolder();
     const databaseUrl = await newDatabase();
-    const source = databaseUrl.replace('file:', '');
+    const source = databasePath(databaseUrl);
     await chmod(source, 0o644);
     await backup(readConfig({ DATABASE_URL: databaseUrl }), join(folder, 'today.db'));
     expect(await modes(folder)).toEqual({ 'today.db': OWNER_ONLY });

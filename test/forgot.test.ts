@@ -135,7 +135,7 @@ describe('asking for a reset link', () => {
     await until(async () => (await outbox(server)).length === 1 || undefined);
   });
 
-  test('gets a link that sets a new password, once, and that is in no row', async () => {
+  test('gets a link that sets a new password, once, and is not stored', async () => {
     const server = await startTestServer(MAIL);
     const ann = await signUp(server, 'ann@example.com');
     const [item] = await forgot(server, 'ann@example.com', 1);
@@ -268,10 +268,10 @@ describe('asking for a reset link', () => {
   });
 
   test.each([
-    ['is older', false],
-    ['has paid', true],
+    ["Ann's account is older", false],
+    ["Ann's account has paid", true],
   ])(
-    'brings a mail although a stranger asks for links to a variant of the address, when one %s',
+    'brings a mail although a stranger keeps asking for links to a variant of the address: %s',
     async (_why, pays) => {
       const server = await startTestServer(MAIL);
       const names = pays
@@ -410,7 +410,7 @@ describe('a reset link that was mailed', () => {
       return { world, person, backups, use };
     }
 
-    test('does not empty it when it is paid for at the moment in which its checkout is closed', async () => {
+    test('does not empty it when it is paid for just as its checkout is closed', async () => {
       const { world, person, backups, use } = await claim();
       const session = sessionIdOf(await pressUpgrade(world, person));
       const path = await pathOf(world);

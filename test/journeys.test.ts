@@ -5,13 +5,12 @@ import { cookiesOf, deliver, PASSWORD, postForm, signUp, startTestServer } from 
 import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
+import { visibleText } from './support/visible-text.ts';
 
-// What a person must not lose on the way: their invitation, the plan that they chose, and the way back.
-
-/** What a page's reader sees, without the markup. */
+/** The visible text of a page. */
 async function words({ app }: TestServer, url: string, cookie = ''): Promise<string> {
   const { body } = await app.inject({ url, headers: { cookie } });
-  return body.replaceAll(/<[^>]+>/g, ' ').replaceAll(/\s+/g, ' ');
+  return visibleText(body);
 }
 
 const YOURS = 'Your invitation: 45 free days with your first payment.';
@@ -155,9 +154,9 @@ describe('Pricing', () => {
     const stripe = buyer(ben.id);
     await deliver(server, stripe.checkoutCompleted());
     await deliver(server, stripe.created());
-    expect(await words(server, '/pricing', ann.cookie)).toContain('You have 45 free days . They last until');
+    expect(await words(server, '/pricing', ann.cookie)).toContain('You have 45 free days. They last until');
     expect(await words(server, '/pricing', ben.cookie)).toContain(
-      'You have 45 free days . The countdown is paused while you pay',
+      'You have 45 free days. The countdown is paused while you pay',
     );
     expect(await words(server, '/pricing')).not.toContain('You have 45');
   });

@@ -154,7 +154,7 @@ test('a successful login does not count towards the limit', async () => {
   expect(answer.statusCode).toBe(429);
 });
 
-test('ten minutes after the first failure the address may try again', async () => {
+test('ten minutes after the first failure the IP address may try again', async () => {
   vi.useFakeTimers({ toFake: ['Date'], now: START });
   onTestFinished(() => void vi.useRealTimers());
   const server = await startTestServer();
@@ -165,7 +165,7 @@ test('ten minutes after the first failure the address may try again', async () =
   expect((await postFrom(server, '/login', '192.0.2.1', WRONG)).statusCode).toBe(401);
 });
 
-test('the thirty-first sign-up from an address is 429 and makes no account', async () => {
+test('the thirty-first sign-up from an IP address is 429 and makes no account', async () => {
   const server = await startTestServer();
   const from = (remoteAddress: string, n: number) =>
     postFrom(server, '/signup', remoteAddress, { email: `user${n}@example.com`, password: PASSWORD });
@@ -211,7 +211,7 @@ describe('wherever a password is asked for', () => {
       expectTooMany(refused);
       expect(refused.body).toContain('Too many attempts');
       expect((await from(60, 'bob@example.com', PASSWORD)).statusCode).toBe(303);
-      // Neither the refused nor the successful attempt counts for the address.
+      // Neither the refused nor the successful attempt counts for the IP address.
       await failLogIns(server, 10, '198.51.100.60');
     },
   );
@@ -233,7 +233,7 @@ describe('wherever a password is asked for', () => {
   ] as const;
 
   test.each(forms)(
-    'wrong passwords at %s count together with the failed logins from the address',
+    'wrong passwords at %s count together with the failed logins from the IP address',
     async (url, fields) => {
       const server = await startTestServer();
       const { id, cookie } = await signUp(server, 'ann@example.com');
@@ -251,7 +251,7 @@ describe('wherever a password is asked for', () => {
     },
   );
 
-  test('the second sign-up of a double click counts together with the failed logins from the address', async () => {
+  test('the second sign-up of a double click counts together with the failed logins from the IP address', async () => {
     const server = await startTestServer();
     await signUp(server, 'ann@example.com');
     const again = (password: string, address: string) =>
@@ -389,7 +389,7 @@ test('one home with IPv6 can make the server ask Stripe about a payment 200 time
   expect(await isAsked(201, '2001:db8:0:100::1')).toBe(true);
 });
 
-describe('checkouts and the portal together, over all accounts, may be visited in ten minutes', () => {
+describe('checkouts and portal visits of all accounts together are limited in ten minutes', () => {
   const visit = (
     { app }: TestServer,
     { cookie }: Person,
@@ -398,9 +398,9 @@ describe('checkouts and the portal together, over all accounts, may be visited i
   ) => app.inject({ method: 'POST', url: `/api/billing/${where}`, headers: { cookie }, remoteAddress });
 
   test.each([
-    ['100 times from one IP address', 100, () => '192.0.2.1', '192.0.2.1', '192.0.2.2'],
+    ['to 100 from one IP address', 100, () => '192.0.2.1', '192.0.2.1', '192.0.2.2'],
     [
-      '200 times from one home with IPv6',
+      'to 200 from one home with IPv6',
       200,
       (n: number) => `2001:db8:0:${n % 3}::1`,
       '2001:db8:0:3::1',
@@ -422,7 +422,7 @@ describe('checkouts and the portal together, over all accounts, may be visited i
   });
 });
 
-test('tries that an account’s own limit refuses do not use up its network’s', async () => {
+test('requests refused by an account’s limit do not count towards its network’s limit', async () => {
   const server = await startTestServer();
   const [ann, bob] = [await signUp(server, 'ann@example.com'), await signUp(server, 'bob@example.com')];
   const visit = ({ cookie }: Person) =>
@@ -432,7 +432,7 @@ test('tries that an account’s own limit refuses do not use up its network’s'
   expect((await visit(bob)).statusCode).not.toBe(429);
 });
 
-test('an address may ask for 300 paths that do not exist; the webhook and other paths are not affected', async () => {
+test('an IP address may ask for 300 paths that do not exist; the webhook and other paths are not affected', async () => {
   const server = await startTestServer();
   const ask = (n: number, remoteAddress: string) =>
     server.app.inject({ url: n % 2 === 0 ? `/no-such-page-${n}` : `/api/no-such-${n}`, remoteAddress });

@@ -79,7 +79,7 @@ test('on a terminal a line of the log shows its time, level and message, then th
   expect(readableLine(line({ level: 40, msg: 'slow' }), PLAIN)).toMatch(/^\S+ WARN {2}slow$/);
 });
 
-test('on a terminal an error in the log shows its stack, its cause and the errors that it stands for', () => {
+test('on a terminal an error in the log shows its stack, its cause and the errors that it aggregates', () => {
   const err = {
     type: 'Error',
     message: 'broken',

@@ -1,7 +1,4 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
 import { cli, cliJson } from './support/cli.ts';
 import type { Place } from './support/cli.ts';
@@ -17,6 +14,7 @@ import {
   startTestServer,
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
+import { startStripeApi } from './support/stripe-api.ts';
 import { buyer, stripeEvent, stripeId } from './support/stripe-events.ts';
 
 /** Whom a text leads to. */
@@ -113,19 +111,12 @@ describe('WHO', () => {
     const { server, ann, stripe } = await withAnn();
     // A dispute names no customer, but a payment that is known here.
     const neverArrived = { ...stripe.dispute(START).opened(), id: 'evt_known' };
-    const asked: string[] = [];
-    const api = createServer(({ url = '' }, response) => {
-      asked.push(url);
-      const isKnown = /(ch|py|pi|in|sub|cs|evt)_known/.test(url);
-      response.writeHead(isKnown ? 200 : 404, { 'content-type': 'application/json' });
-      const missing = { type: 'invalid_request_error', code: 'resource_missing', message: 'No such charge' };
-      const known = url.includes('/events/') ? neverArrived : { id: 'x', customer: stripe.customer };
-      response.end(JSON.stringify(isKnown ? known : { error: missing }));
-    });
-    await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
-    onTestFinished(() => void api.close());
-    const base = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
-    const env = { STRIPE_API_KEY: 'sk_test_1', STRIPE_API_BASE: base };
+    const missing = { type: 'invalid_request_error', code: 'resource_missing', message: 'No such charge' };
+    const { env, asked } = await startStripeApi((path) =>
+      /(ch|py|pi|in|sub|cs|evt)_known/.test(path)
+        ? { body: path.includes('/events/') ? neverArrived : { id: 'x', customer: stripe.customer } }
+        : { status: 404, body: { error: missing } },
+    );
     for (const id of ['ch_known', 'py_known', 'pi_known', 'in_known', 'sub_known', 'cs_known', 'evt_known'])
       expect(await found({ ...server, env }, id), id).toBe(ann.id);
     expect(asked).toEqual([
@@ -161,14 +152,7 @@ describe('WHO', () => {
     'that Stripe cannot be asked about (%i) is an error that says what to do',
     async (status, error, advice) => {
       const { server } = await withAnn();
-      const api = createServer((_request, response) => {
-        response.writeHead(status, { 'content-type': 'application/json' });
-        response.end(JSON.stringify({ error }));
-      });
-      await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
-      onTestFinished(() => void api.close());
-      const base = `http://127.0.0.1:${(api.address() as AddressInfo).port}`;
-      const env = { STRIPE_API_KEY: 'sk_test_1', STRIPE_API_BASE: base };
+      const { env } = await startStripeApi(() => ({ status, body: { error } }));
       expect(await cli({ ...server, env }, 'user', 'ch_1')).toEqual({
         code: 1,
         stdout: '',

@@ -1,10 +1,9 @@
 import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
-import { beforeEach, describe, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { beforeEach, describe, expect, inject, test, vi } from 'vitest';
 
 import { Prisma } from '../src/db/generated/client.ts';
 import { inTransaction } from '../src/db/transaction.ts';
-import { buildApp } from '../src/http/app.ts';
 import { registry } from '../src/metrics.ts';
 import { queueNow } from '../src/outbox/queue.ts';
 import { invitedFriend } from './support/invited-friend.ts';
@@ -18,7 +17,6 @@ import {
   deliverAll,
   PATIENT,
   postForm,
-  SESSION_SECRET,
   signUp,
   START,
   startTestServer,
@@ -162,7 +160,7 @@ describe('metrics are updated after the commit', () => {
     expect((await scrape(app))('tandem_transactions_given_up_total{code="P2034"}')).toBe(1);
   });
 
-  test('an error does not turn a commit into a failure', async () => {
+  test('an error in an afterCommit callback does not fail the committed transaction', async () => {
     const { db } = await startTestServer();
     const warning = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
     const done = vi.fn();
@@ -283,17 +281,13 @@ test('the outbox: what was queued, what came of each try, what waits, and for ho
 });
 
 describe('the log', () => {
-  async function logging(env: NodeJS.ProcessEnv = {}) {
-    const server = await startTestServer(env);
+  async function logging() {
     const lines: string[] = [];
     const logger = pino({ level: 'info' }, { write: (line: string) => void lines.push(line) });
-    const { config, db, stripe, clock } = server;
-    const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
-    const app = await buildApp({ ...context, now: () => clock.now }, logger, PATIENT);
-    onTestFinished(() => app.close());
+    const server = await startTestServer({}, { now: START }, PATIENT, logger);
     const said = (msg: string) =>
       lines.map((line) => JSON.parse(line) as Record<string, unknown>).filter((line) => line['msg'] === msg);
-    return { server: { ...server, app }, lines, said };
+    return { server, lines, said };
   }
 
   test('the log names the request, event and type of a failure, and no personal data', async () => {

@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { readConfig } from '../src/config.ts';
 import { Prisma } from '../src/db/generated/client.ts';
 import { migrationNames } from '../src/db/migrate.ts';
-import { openDatabase } from '../src/db/open.ts';
+import { databasePath, openDatabase } from '../src/db/open.ts';
 import type { Db } from '../src/db/transaction.ts';
 import { doctor } from '../src/operator/doctor.ts';
 import { explain } from '../src/operator/explain.ts';
@@ -15,10 +15,10 @@ import { grantCredit } from '../src/operator/grant-credit.ts';
 import { migrateTo } from '../src/operator/migrate-to.ts';
 import { resetLink } from '../src/operator/reset-link.ts';
 import { user } from '../src/operator/user.ts';
-import { PlainError } from '../src/plain-error.ts';
 import { commandContext } from './support/command-context.ts';
 import { makeOlder, otherConnection, refuseWrites } from './support/other-connection.ts';
 import { emptyFolder, runCli } from './support/process.ts';
+import { refusalOf } from './support/refusal.ts';
 import {
   daysAfter,
   deleteAccount,
@@ -53,20 +53,11 @@ async function newSource(): Promise<string> {
 const copy = (source: string, target: string) =>
   migrateTo(readConfig({ DATABASE_URL: source, SESSION_SECRET }), target);
 
-/** The message of a refused copy. */
-function refusal(source: string, target: string): Promise<string> {
-  return copy(source, target).then(
-    () => 'It was not refused.',
-    (error: unknown) => {
-      expect(error).toBeInstanceOf(PlainError);
-      return (error as PlainError).message;
-    },
-  );
-}
+const refusal = (source: string, target: string) => refusalOf(copy(source, target));
 
 /** Changes a SQLite database past its constraints. */
 function change(source: string, statements: string): void {
-  const database = new Database(source.replace('file:', ''));
+  const database = new Database(databasePath(source));
   database.exec(`PRAGMA foreign_keys = OFF; ${statements}`);
   database.close();
 }
@@ -224,7 +215,7 @@ describe('without SESSION_SECRET, migrate-to says where the servers keep it', ()
 
   test('migrate-to names the session secret beside the database that the servers use', async () => {
     const source = await smallSource();
-    const secret = join(dirname(source.slice('file:'.length)), 'session-secret');
+    const secret = join(dirname(databasePath(source)), 'session-secret');
     await writeFile(secret, 'x');
     expect(await copyWithoutSecret(source)).toContain(`Set SESSION_SECRET to the content of ${secret}`);
   });
@@ -317,7 +308,7 @@ describe('migrate-to refuses and copies nothing', () => {
 
   test('migrate-to refuses while a server writes to the source, and works once it has stopped', async () => {
     const [source, target] = [await smallSource(), await newDatabase()];
-    const server = new Database(source.slice(5));
+    const server = new Database(databasePath(source));
     const write = server.prepare(`INSERT INTO "Setting" VALUES (?, 'x')`);
     let n = 0;
     const writing = setInterval(() => write.run(`k${(n += 1)}`), 1);

@@ -1,11 +1,8 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-
 import { pino } from 'pino';
+import type { Logger } from 'pino';
 import { Stripe } from 'stripe';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
-import { buildApp } from '../src/http/app.ts';
 import { doctor } from '../src/operator/doctor.ts';
 import { commandContext } from './support/command-context.ts';
 import {
@@ -15,7 +12,6 @@ import {
   domainRows,
   PATIENT,
   postForm,
-  SESSION_SECRET,
   signUp,
   startTestServer,
   userRow,
@@ -30,6 +26,7 @@ import {
   subscribe,
 } from './support/stand-in.ts';
 import type { World } from './support/stand-in.ts';
+import { startStripeApi } from './support/stripe-api.ts';
 import { buyer } from './support/stripe-events.ts';
 
 const openPortal = ({ app }: TestServer, { cookie }: Person) =>
@@ -233,22 +230,10 @@ test('a customer whose deletion event was lost is found by reconcile', async () 
   expect((await reconcileWorld(world)).differences).toEqual([]);
 });
 
-/** A server whose Stripe answers every request with one error. */
-async function startRefused(status: number, error: object) {
-  const api = createServer((_request, answer) => {
-    answer.statusCode = status;
-    answer.setHeader('content-type', 'application/json');
-    answer.end(JSON.stringify({ error }));
-  });
-  await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
-    api.close();
-  });
-  const { port } = api.address() as AddressInfo;
-  const server = await startTestServer({
-    STRIPE_API_KEY: 'sk_test_x',
-    STRIPE_API_BASE: `http://127.0.0.1:${port}`,
-  });
+/** Ann's account, on a server whose Stripe answers every request with one error. */
+async function annRefusedByStripe(status: number, error: object, logger?: Logger) {
+  const { env } = await startStripeApi(() => ({ status, body: { error } }));
+  const server = await startTestServer(env, undefined, PATIENT, logger);
   const ann = await signUp(server, 'ann@example.com');
   return { server, ann };
 }
@@ -263,7 +248,7 @@ const OTHER_MODE: Stripe.StripeRawError = {
 
 describe('what Stripe knows in its other mode', () => {
   test('is not dropped: nothing is sold, opened or deleted, and the message does not say to try again', async () => {
-    const { server, ann } = await startRefused(400, OTHER_MODE);
+    const { server, ann } = await annRefusedByStripe(400, OTHER_MODE);
     const stripe = buyer(ann.id);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created()]);
     await server.db.checkout.create({
@@ -295,14 +280,10 @@ describe('what Stripe knows in its other mode', () => {
   });
 
   test('is reported to the operator', async () => {
-    const { server, ann } = await startRefused(400, OTHER_MODE);
-    const { config, db, stripe, clock } = server;
     const lines: string[] = [];
     const logger = pino({ level: 'error' }, { write: (line: string) => void lines.push(line) });
-    const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
-    const app = await buildApp({ ...context, now: () => clock.now }, logger, PATIENT);
-    onTestFinished(() => app.close());
-    expect((await upgrade({ ...server, app }, ann)).statusCode).toBe(502);
+    const { server, ann } = await annRefusedByStripe(400, OTHER_MODE, logger);
+    expect((await upgrade(server, ann)).statusCode).toBe(502);
     expect(lines).toEqual([
       expect.stringMatching(/exists in live mode.*STRIPE_API_KEY belongs to a different mode/),
     ]);
@@ -344,7 +325,7 @@ test.each([
   [429, { type: 'rate_limit_error', code: 'rate_limit', message: 'too many' }, true],
   [500, { type: 'api_error', message: 'oops' }, true],
 ])("Stripe answers %i: %s, 'try again in a moment' is shown: %s", async (status, error, passes) => {
-  const { server, ann } = await startRefused(status, error);
+  const { server, ann } = await annRefusedByStripe(status, error);
   const answer = await upgrade(server, ann);
   expect(answer.statusCode).toBe(502);
   expect(answer.body.includes('try again in a moment')).toBe(passes);

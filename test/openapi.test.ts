@@ -22,7 +22,7 @@ async function theDocument(): Promise<Document> {
 }
 
 describe('the OpenAPI document', () => {
-  test('the OpenAPI document is version 3.1 and covers exactly the routes under /api/', async () => {
+  test('is version 3.1 and covers exactly the routes under /api/', async () => {
     const document = await theDocument();
     expect(document.openapi).toBe('3.1.0');
     const described = Object.entries(document.paths).flatMap(([path, item]) =>
@@ -54,7 +54,7 @@ describe('the OpenAPI document', () => {
     }
   });
 
-  test('is what answers are compared with: a status, type, field or shape that it lacks is found', async () => {
+  test('answers are checked against it: an undocumented status, content type, field or shape is reported', async () => {
     const { app } = await startTestServer();
     const answer = (statusCode: number, body: unknown, type = 'application/json; charset=utf-8') => ({
       statusCode,

@@ -1,7 +1,4 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-
-import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 
 import { invitedFriend } from './support/invited-friend.ts';
 import { permutations } from './support/permutations.ts';
@@ -15,7 +12,9 @@ import {
   userRow,
 } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
+import { startStripeApi } from './support/stripe-api.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
+import type { Buyer } from './support/stripe-events.ts';
 
 /** Everything that the order of events must not change. */
 async function endState(server: TestServer) {
@@ -104,7 +103,7 @@ describe('the events of a purchase in any order', () => {
 });
 
 describe('a late snapshot', () => {
-  test('a late snapshot changes nothing and is ignored', async () => {
+  test('changes nothing and is ignored', async () => {
     const server = await startTestServer();
     const { friend, stripe } = await invitedFriend(server);
     await deliverAll(server, [
@@ -120,7 +119,7 @@ describe('a late snapshot', () => {
     expect(await userRow(server, friend.id)).toMatchObject({ tier: 'free' });
   });
 
-  test('a late snapshot still teaches that the subscription was active, and converts', async () => {
+  test('still teaches that the subscription was active, and converts', async () => {
     const server = await startTestServer();
     const { friend, referrer, stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.ended(daysAfter(3))]);
@@ -166,7 +165,7 @@ test('an event without `created` counts as of its receipt, and one without `live
 
 describe('two updates of one second', () => {
   const willEnd = { cancel_at_period_end: true };
-  const pairs = (stripe: ReturnType<typeof buyer>) => ({
+  const pairs = (stripe: Buyer) => ({
     // The plan is cancelled and its payment fails within one second: the second update follows the first.
     cancels: stripe.updated(willEnd, { at: daysAfter(1), previous: { cancel_at_period_end: false } }),
     fallsDue: stripe.updated(
@@ -190,27 +189,7 @@ describe('two updates of one second', () => {
     },
   );
 
-  /** The part of Stripe's API that is asked about a tie. */
-  async function stripeThatSays(
-    answer: (id: string) => object | null | Promise<object>,
-  ): Promise<{ url: string; asked: string[] }> {
-    const asked: string[] = [];
-    const api = createServer((request, response) => {
-      const id = request.url?.split('/').pop() ?? '';
-      asked.push(id);
-      void Promise.resolve(answer(id)).then((body) => {
-        response.writeHead(body ? 200 : 500, { 'content-type': 'application/json' });
-        response.end(JSON.stringify(body ?? { error: { message: 'down' } }));
-      });
-    });
-    await new Promise<void>((resolve) => api.listen(0, '127.0.0.1', resolve));
-    onTestFinished(() => {
-      api.close();
-    });
-    return { url: `http://127.0.0.1:${(api.address() as AddressInfo).port}`, asked };
-  }
-
-  const undecidable = (stripe: ReturnType<typeof buyer>): [object, object] => [
+  const undecidable = (stripe: Buyer): [object, object] => [
     stripe.updated(willEnd, { at: daysAfter(1), previous: { cancel_at_period_end: false } }),
     stripe.updated(
       { cancel_at_period_end: false },
@@ -220,11 +199,13 @@ describe('two updates of one second', () => {
 
   test('that the events themselves do not order are settled by asking Stripe', async () => {
     let stripe = buyer();
-    const api = await stripeThatSays(() => stripe.subscriptionObject({ ...willEnd, status: 'past_due' }));
-    const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
+    const api = await startStripeApi(() => ({
+      body: stripe.subscriptionObject({ ...willEnd, status: 'past_due' }),
+    }));
+    const server = await startTestServer(api.env);
     ({ stripe } = await invitedFriend(server));
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), ...undecidable(stripe)]);
-    expect(api.asked).toEqual([stripe.subscription]);
+    expect(api.asked).toEqual([`/v1/subscriptions/${stripe.subscription}`]);
     expect(await server.db.subscription.findFirst()).toMatchObject({
       status: 'past_due',
       cancelAtPeriodEnd: true,
@@ -237,18 +218,18 @@ describe('two updates of one second', () => {
   test("a newer event that arrives while Stripe is asked about a tie wins over Stripe's answer", async () => {
     let newer: () => Promise<void> = () => Promise.reject(new Error('asked too early'));
     let stripe = buyer();
-    const api = await stripeThatSays(async () => {
+    const api = await startStripeApi(async () => {
       await newer();
-      return stripe.subscriptionObject({ ...willEnd, status: 'past_due' });
+      return { body: stripe.subscriptionObject({ ...willEnd, status: 'past_due' }) };
     });
-    const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
+    const server = await startTestServer(api.env);
     ({ stripe } = await invitedFriend(server));
     const later = stripe.updated({ status: 'unpaid' }, { at: daysAfter(2) });
     newer = () => deliverAll(server, [later]);
     const [first, second] = undecidable(stripe);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), first]);
     await deliverAll(server, [second], 'ignored');
-    expect(api.asked).toEqual([stripe.subscription]);
+    expect(api.asked).toEqual([`/v1/subscriptions/${stripe.subscription}`]);
     expect(await server.db.subscription.findFirst()).toMatchObject({
       status: 'unpaid',
       cancelAtPeriodEnd: false,
@@ -259,8 +240,8 @@ describe('two updates of one second', () => {
   });
 
   test('a tie while Stripe hangs: it is given up after 2 s, the last update holds, and the row is marked', async () => {
-    const api = await stripeThatSays(() => new Promise(() => undefined));
-    const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
+    const api = await startStripeApi(() => new Promise(() => undefined));
+    const server = await startTestServer(api.env);
     const { stripe } = await invitedFriend(server);
     const { subscriptions } = clientOf(server);
     const retrieve = subscriptions.retrieve.bind(subscriptions);
@@ -268,7 +249,7 @@ describe('two updates of one second', () => {
     const asking = vi.spyOn(subscriptions, 'retrieve');
     asking.mockImplementation((id, params, options) => retrieve(id, params, { ...options, timeout: 20 }));
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), ...undecidable(stripe)]);
-    expect(api.asked).toEqual([stripe.subscription]);
+    expect(api.asked).toEqual([`/v1/subscriptions/${stripe.subscription}`]);
     expect(asking.mock.calls.map(([, , options]) => options)).toEqual([
       { timeout: 2_000, maxNetworkRetries: 0 },
     ]);
@@ -279,8 +260,8 @@ describe('two updates of one second', () => {
   });
 
   test('a tie that Stripe cannot settle now: the last update holds, and the row is marked for reconcile', async () => {
-    const api = await stripeThatSays(() => null);
-    const server = await startTestServer({ STRIPE_API_KEY: 'sk_test_x', STRIPE_API_BASE: api.url });
+    const api = await startStripeApi(() => ({ status: 500, body: { error: { message: 'down' } } }));
+    const server = await startTestServer(api.env);
     const { stripe } = await invitedFriend(server);
     await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), ...undecidable(stripe)]);
     expect(await server.db.subscription.findFirst()).toMatchObject({

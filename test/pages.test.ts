@@ -12,6 +12,7 @@ import {
   daysAfter,
   deliverAll,
   logInAgain,
+  me,
   PASSWORD,
   postForm,
   SESSION_SECRET,
@@ -22,6 +23,7 @@ import {
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
+import { visibleText } from './support/visible-text.ts';
 
 const PERIOD_END = daysAfter(31);
 const PUBLIC_PAGES = ['/', '/pricing', '/signup', '/login', '/forgot', '/docs', '/no-such-page'];
@@ -33,15 +35,7 @@ function visit({ app }: TestServer, url: string, cookie = ''): Promise<LightMyRe
 /** The visible text of a page. */
 async function read(server: TestServer, url: string, cookie = ''): Promise<string> {
   const { body } = await visit(server, url, cookie);
-  const words = body.replaceAll(/<head>.*<\/head>/gs, '').replaceAll(/<[^>]*>/g, '');
-  return words.replaceAll(/\s+/g, ' ');
-}
-
-/** The document of `/api/me`. */
-async function me({ app }: TestServer, { cookie }: Person): Promise<unknown> {
-  const answer = await app.inject({ url: '/api/me', headers: { cookie } });
-  expect(answer.statusCode).toBe(200);
-  return answer.json();
+  return visibleText(body);
 }
 
 /** Somebody buys a plan: Stripe's events, with the given fields of the subscription. */
@@ -97,7 +91,7 @@ function after(seconds: number): Date {
 
 const nothing = { creditUntil: null, creditHeld: false, creditDays: 0 };
 
-function referralOf({ code }: Person, invited: number, converted: number, activeCredits: number) {
+function shownReferral({ code }: Person, invited: number, converted: number, activeCredits: number) {
   return { code, url: `http://tandem.test/r/${code}`, invited, converted, activeCredits };
 }
 
@@ -111,7 +105,7 @@ test('/api/me of a new account shows tier free without credit', async () => {
     tier: 'free',
     ...nothing,
     access: { granted: false, until: null, reason: null },
-    referral: referralOf(ann, 0, 0, 0),
+    referral: shownReferral(ann, 0, 0, 0),
     subscription: null,
   });
 });
@@ -130,7 +124,7 @@ test('/api/me of a referrer who does not pay shows running credit', async () => 
     creditHeld: false,
     creditDays: 35,
     access: { granted: true, until: creditUntil, reason: 'credit' },
-    referral: referralOf(ann, 1, 1, 1),
+    referral: shownReferral(ann, 1, 1, 1),
     subscription: null,
   });
 });
@@ -148,7 +142,7 @@ test('/api/me of a paying buyer shows held credit, as if it ran from now on', as
     creditHeld: true,
     creditDays: 45,
     access: { granted: true, until: PERIOD_END.toISOString(), reason: 'paid' },
-    referral: referralOf(bob, 0, 0, 0),
+    referral: shownReferral(bob, 0, 0, 0),
     subscription: {
       status: 'active',
       plan: 'monthly',
@@ -322,7 +316,7 @@ test('a reversed referral counts as invited, not as converted or active', async 
   const { server, ann, bob } = await annAndBob();
   const stripe = await buy(server, bob);
   await deliverAll(server, [stripe.invoicePaid({ amount_paid: 0 })]);
-  expect(await me(server, ann)).toMatchObject({ ...nothing, referral: referralOf(ann, 1, 0, 0) });
+  expect(await me(server, ann)).toMatchObject({ ...nothing, referral: shownReferral(ann, 1, 0, 0) });
 });
 
 test('/api/me without a session is 401 in JSON', async () => {

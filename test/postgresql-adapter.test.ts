@@ -127,7 +127,7 @@ describe('a conflict is retried', () => {
 });
 
 describe('a broken connection', () => {
-  /** Waits until the server has closed the connection. */
+  /** SQL that ends the matching connections and waits for that, 10 s at most. */
   const terminate = (which: string) =>
     `SELECT pg_terminate_backend(pid, 10000) AS ended FROM pg_stat_activity
      WHERE datname = current_database() AND pid <> pg_backend_pid() AND ${which}`;
@@ -177,7 +177,7 @@ describe('a broken connection', () => {
   });
 });
 
-describe('an address that cannot be opened is one line that says why, without the password', () => {
+describe('a DATABASE_URL that cannot be opened is reported in one line that says why, without the password', () => {
   const PASSWORD = 'pass-in-the-url';
 
   function changed(change: Partial<Record<'password' | 'port' | 'host' | 'pathname', string>>): string {

@@ -6,7 +6,7 @@ import { until } from './support/process.ts';
 import { holdBefore } from './support/race-point.ts';
 import { PASSWORD, postFrom, signUp, START, startTestServer } from './support/server.ts';
 
-// On PostgreSQL all servers count in the database. limits.test.ts has what is limited, on either engine.
+// On PostgreSQL all servers count in the database. limits.test.ts tests what is limited, on both engines.
 
 test('two servers share the limits, and store no address', async () => {
   const one = await startTestServer();

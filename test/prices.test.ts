@@ -1,11 +1,9 @@
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-
 import type { Stripe } from 'stripe';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 
 import { amountInWords, createPriceReader } from '../src/stripe/prices.ts';
 import { START, startTestServer } from './support/server.ts';
+import { startStripeApi } from './support/stripe-api.ts';
 
 /**
  * Every currency that Stripe accepts for a price, grouped by how many units an amount of 123000 stands for.
@@ -50,19 +48,9 @@ test.each([
 });
 
 test('Pricing shows what Stripe will charge', async () => {
-  const stripe = createServer((_request, answer) => {
-    answer.setHeader('content-type', 'application/json');
-    answer.end(JSON.stringify({ id: 'price', object: 'price', currency: 'huf', unit_amount: 349_000 }));
-  });
-  await new Promise<void>((resolve) => stripe.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => {
-    stripe.close();
-  });
-  const { port } = stripe.address() as AddressInfo;
-  const { app } = await startTestServer({
-    STRIPE_API_KEY: 'sk_test_x',
-    STRIPE_API_BASE: `http://127.0.0.1:${port}`,
-  });
+  const price = { id: 'price', object: 'price', currency: 'huf', unit_amount: 349_000 };
+  const { env } = await startStripeApi(() => ({ body: price }));
+  const { app } = await startTestServer(env);
   const { body } = await app.inject({ url: '/pricing' });
   expect(body).toMatch(/HUF\s3,490</);
 });
@@ -90,7 +78,7 @@ test('a plan that is not sold or has no single amount is not asked for again wit
   expect(asked).toEqual(['price_m']);
 });
 
-test('a price that Stripe did not tell is asked for again after a minute', async () => {
+test('a price that could not be read from Stripe is asked for again after a minute', async () => {
   const { read, asked, clock } = reading({});
   expect((await read()).monthly).toBeNull();
   clock.now = new Date(START.getTime() + 60_000);

@@ -6,8 +6,7 @@ import { invitedFriend } from './support/invited-friend.ts';
 import { daysAfter, deliver, deliverAll, signUp, START, startTestServer, userRow } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
-
-type Buyer = ReturnType<typeof buyer>;
+import type { Buyer } from './support/stripe-events.ts';
 
 /** A friend whose checkout is complete; nothing more is known yet. */
 async function friendAfterCheckout(server: TestServer) {
@@ -149,36 +148,8 @@ describe('active that may not mean money', () => {
   );
 });
 
-describe('a first invoice of zero that arrives late', () => {
-  test('a late first invoice of zero reverses both credits, and the first money returns exactly what was taken', async () => {
-    const server = await startTestServer();
-    const { referrer, friend, stripe } = await friendAfterCheckout(server);
-    await deliverAll(server, [stripe.created()]);
-
-    server.clock.now = daysAfter(20);
-    await deliverAll(server, [stripe.invoicePaid({ amount_paid: 0 })]);
-    // The buyer's credit was held while they paid, so all of it is left. The referrer's ran for 20 days.
-    expect(await userRow(server, friend.id)).toMatchObject({
-      creditUntil: daysAfter(20),
-      creditHeldAt: daysAfter(20),
-    });
-    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(20) });
-    const reversed = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
-    expect(reversed).toMatchObject({ convertedAt: START, reversedAt: daysAfter(20) });
-
-    server.clock.now = daysAfter(31);
-    const cycle = { id: stripeId('in'), billing_reason: 'subscription_cycle' };
-    await deliverAll(server, [stripe.invoicePaid(cycle, { at: daysAfter(31) })]);
-    expect(await userRow(server, friend.id)).toMatchObject({
-      creditUntil: daysAfter(76),
-      creditHeldAt: daysAfter(31),
-    });
-    expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(56) });
-    const restored = await server.db.referral.findUniqueOrThrow({ where: { referredId: friend.id } });
-    expect(restored).toMatchObject({ convertedAt: START, reversedAt: null });
-  });
-
-  test("a late first invoice of zero takes nothing from another friend's days", async () => {
+describe('a late first invoice of zero takes nothing', () => {
+  test("from another friend's days", async () => {
     const server = await startTestServer();
     const { referrer, stripe } = await friendAfterCheckout(server);
     const other = await signUp(server, 'other@example.com', referrer.code);
@@ -198,7 +169,7 @@ describe('a first invoice of zero that arrives late', () => {
     expect(await userRow(server, referrer.id)).toMatchObject({ creditUntil: daysAfter(105) });
   });
 
-  test('a late first invoice of zero takes nothing from a referrer who was already gone', async () => {
+  test('from a referrer who was already gone', async () => {
     const server = await startTestServer();
     const { referrer, friend, stripe } = await friendAfterCheckout(server);
     await server.db.user.delete({ where: { id: referrer.id } });

@@ -1,6 +1,5 @@
-import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import type { Stripe } from 'stripe';
-import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
+import { describe, expect, inject, test, vi } from 'vitest';
 
 import type { CommandResult } from '../src/operator/command.ts';
 import { reconcile as runCommand } from '../src/operator/reconcile.ts';
@@ -10,6 +9,7 @@ import { expectSound } from './support/findings.ts';
 import { invitedFriend } from './support/invited-friend.ts';
 import { refuseWrites } from './support/other-connection.ts';
 import { clientOf, DAY, daysAfter, deleteAccount, newDatabase, signUp, userRow } from './support/server.ts';
+import { noteConnections } from './support/sqlite-connections.ts';
 import {
   deliverWaiting,
   dropWaiting,
@@ -41,7 +41,7 @@ function command(world: World): Promise<CommandResult> {
   return runCommand({ ...commandContext(world), config, stripe }, null, false);
 }
 
-describe('a server that was away', () => {
+describe('a server that was down', () => {
   test('for a week catches up with Stripe, and a second run finds nothing', async () => {
     const world = await startWorld({ STRIPE_TRIAL_DAYS: '3' });
     const { referrer, friend } = await invitedFriend(world);
@@ -390,10 +390,7 @@ describe('reconcile', () => {
   test.runIf(inject('engine') === 'sqlite')(
     'reconcile reads a page of objects in few statements',
     async () => {
-      const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
-      onTestFinished(() => {
-        connects.mockRestore();
-      });
+      const connections = noteConnections();
       const world = await startWorld({ DATABASE_URL: await newDatabase() });
       const customers = inject('thorough') ? 90 : 30;
       for (let count = 0; count < customers; count += 1) {
@@ -406,10 +403,7 @@ describe('reconcile', () => {
       }
       await deliverWaiting(world);
       expect((await reconcileWorld(world)).differences).toEqual([]);
-      const connections = await Promise.all(
-        connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),
-      );
-      const queries = connections.map((connection) => vi.spyOn(connection, 'queryRaw'));
+      const queries = (await connections()).map((connection) => vi.spyOn(connection, 'queryRaw'));
       const report = await reconcileWorld(world);
       expect(report).toMatchObject({ differences: [], compared: 4 * customers });
       const count = queries.flatMap(({ mock }) => mock.calls).length;

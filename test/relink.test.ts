@@ -19,6 +19,7 @@ import {
   deliver,
   deliverAll,
   domainRows,
+  referralOf,
   signUp,
   START,
   startTestServer,
@@ -35,8 +36,7 @@ import {
   subscribe,
 } from './support/stand-in.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
-
-type Buyer = ReturnType<typeof buyer>;
+import type { Buyer } from './support/stripe-events.ts';
 
 /** Moves the customer at the instant of the server's clock, and checks that every invariant holds afterwards. */
 async function move(server: TestServer, { customer }: Pick<Buyer, 'customer'>, to: Pick<Person, 'id'>) {
@@ -66,10 +66,6 @@ async function wrongAccount(env: NodeJS.ProcessEnv = MAIL) {
   const stripe = buyer(ann.id);
   await pays(server, stripe);
   return { server, friend, ann, ben, stripe };
-}
-
-async function referralOf({ db }: TestServer, { id }: Person) {
-  return db.referral.findUniqueOrThrow({ where: { referredId: id } });
 }
 
 function at(server: TestServer, day: number): void {
@@ -189,7 +185,7 @@ describe('relink moves everything that the customer gave', () => {
     });
   });
 
-  test('credit of the account that gets the customer is held since they really pay', async () => {
+  test('credit of the account that gets the customer is held from when its owner really began to pay', async () => {
     const { server, ben, stripe } = await wrongAccount();
     await grantCredit(commandContext(server), ben.id, 30, undefined);
     at(server, 12);

@@ -5,8 +5,7 @@ import { invitedFriend } from './support/invited-friend.ts';
 import { SEED, seededRandom, shuffled } from './support/seeded-random.ts';
 import { daysAfter, deliver, signUp, START, startTestServer, userRow } from './support/server.ts';
 import { buyer, epoch, stripeId } from './support/stripe-events.ts';
-
-type Buyer = ReturnType<typeof buyer>;
+import type { Buyer } from './support/stripe-events.ts';
 
 /** A purchase on a day: four events in the order in which Stripe sends them. */
 const purchase = (stripe: Buyer, day: number) => {

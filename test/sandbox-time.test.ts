@@ -125,7 +125,7 @@ test('a failed renewal is retried after 3, 5 and 7 days, and then the subscripti
     [46 * DAY, 'invoice.payment_failed'],
     [46 * DAY, 'customer.subscription.deleted'],
   ]);
-  // Of two in the same second, the second follows the first: its period has already moved.
+  // Both updates have the same timestamp; the later one already has the new period.
   const [moved, failed] = events.filter((event) => event.type === 'customer.subscription.updated');
   expect(Object.keys(moved?.data.previous_attributes ?? {}).sort()).toEqual(['items', 'latest_invoice']);
   expect(failed?.data.previous_attributes).toEqual({ status: 'active' });

@@ -23,6 +23,7 @@ import {
 } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
+import { visibleText } from './support/visible-text.ts';
 
 function open(
   { app }: TestServer,
@@ -35,8 +36,7 @@ function open(
 /** The visible text of a page. */
 async function words(server: TestServer, person: Person, url = '/settings'): Promise<string> {
   const { body } = await open(server, person, url);
-  const main = body.slice(body.indexOf('<main'), body.indexOf('</main>'));
-  return main.replace(/<[^>]+>/g, ' ').replace(/\s+/g, ' ');
+  return visibleText(body);
 }
 
 /** A friend of a user signs up and pays. */
@@ -55,7 +55,7 @@ test('each invitation shows what became of it, and only a masked address of the 
   const text = await words(server, ann);
   expect(text).toContain('c•••@e•••.org joined. No days so far.');
   expect(text).toContain(
-    'b•••@e•••.com joined. First payment on 10 January 2027 : you got the days. It counts under Active credits until 24 February 2027 .',
+    'b•••@e•••.com joined. First payment on 10 January 2027: you got the days. It counts under Active credits until 24 February 2027.',
   );
   expect((await open(server, ann)).body).not.toContain('ben@example.com');
 
@@ -80,7 +80,7 @@ test('an invitation whose payment was refunded says so', async () => {
   server.clock.now = daysAfter(10);
   await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(10) })]);
   const text = await words(server, ann);
-  expect(text).toContain('It stopped counting on 20 January 2027 , so any remaining days were removed.');
+  expect(text).toContain('It stopped counting on 20 January 2027, so any remaining days were removed.');
   expect(text).toContain(
     'A friend’s first payment no longer counts: the remaining days were removed −35 days',
   );
@@ -215,7 +215,7 @@ test('somebody who pays and was never given days has no history of them', async 
 });
 
 test.each(['address', 'password', 'delete'])(
-  'the address of the form /settings/%s leads to Settings',
+  'the URL of the form /settings/%s leads to Settings',
   async (form) => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');

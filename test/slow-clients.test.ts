@@ -11,14 +11,12 @@ import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
-import { buildApp } from '../src/http/app.ts';
 import type { Bounds } from '../src/http/bounds.ts';
-import { closeConnectionsWithServer } from '../src/http/close-connections.ts';
 import { readBody } from '../src/http/read-body.ts';
 import { addSeconds } from '../src/instants.ts';
 import { MAIL } from './support/mail.ts';
 import { Collected, until } from './support/process.ts';
-import { PATIENT, SESSION_SECRET, sign, signUp, startTestServer } from './support/server.ts';
+import { PATIENT, sign, signUp, startTestServer } from './support/server.ts';
 import type { Person } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -33,17 +31,15 @@ interface Client {
   closed: Promise<string>;
 }
 
-/** A server that listens, with some bounds of its own; `connectTo` connects from one of this machine's addresses. */
+/** A server that listens, with some bounds of its own; `open` connects from one of this machine's addresses. */
 async function listen(bounds: Partial<Bounds>, env: NodeJS.ProcessEnv = {}) {
-  const { db, config, stripe, clock } = await startTestServer(env);
-  const context = { config, db, stripe, sessionSecret: SESSION_SECRET, sandboxUrl: null };
   const log = new Collected();
-  const app = await buildApp({ ...context, now: () => clock.now }, pino(log), {
-    ...PATIENT,
-    ...bounds,
-  });
-  closeConnectionsWithServer(app);
-  onTestFinished(() => app.close());
+  const { app, db, config, clock } = await startTestServer(
+    env,
+    undefined,
+    { ...PATIENT, ...bounds },
+    pino(log),
+  );
   await app.listen({ host: '127.0.0.1', port: 0 });
   const { port } = app.server.address() as AddressInfo;
 
@@ -466,7 +462,7 @@ describe('one network has a limited number of requests under way and waiting', (
       /^HTTP\/1\.1 503 [^]*retry-after: 5[^]*Too many requests from your network/,
     );
     expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
-    // What reports the state of the server answers all the same, and so does the webhook.
+    // Health checks and the webhook are still answered.
     expect(await answerTo(await open(PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
     expect(await answerTo(await open(webhook('Content-Length: 2', '{}'), '127.0.0.2'))).toMatch(
       /^HTTP\/1\.1 400 /,
@@ -943,11 +939,17 @@ describe('a network whose connections had to be cut off', () => {
   });
 
   test('gets some again afterwards', async () => {
-    const { open } = await listen({ cutOffsOfNetwork: 1, shutOutMs: 50 });
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const { open } = await listen({ cutOffsOfNetwork: 1, shutOutMs: 60_000 });
     await (
       await open(PAGE.repeat(50), '127.0.0.2')
     ).closed;
-    await until(async () => ((await (await open(last, '127.0.0.2')).closed) === '' ? undefined : true));
+    expect(await (await open(last, '127.0.0.2')).closed).toBe('');
+    vi.advanceTimersByTime(60_000);
+    expect(await (await open(last, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 });
 

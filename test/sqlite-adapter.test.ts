@@ -1,4 +1,3 @@
-import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import Database from 'better-sqlite3';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
@@ -8,6 +7,7 @@ import type { Db } from '../src/db/transaction.ts';
 import { createGaps } from '../src/db/write-lock.ts';
 import { until } from './support/process.ts';
 import { newDatabase, START } from './support/server.ts';
+import { noteConnections } from './support/sqlite-connections.ts';
 
 async function open(waitMs?: number): Promise<{ db: Db; other: Database.Database }> {
   const databaseUrl = await newDatabase();
@@ -60,16 +60,10 @@ describe('while another process holds the write lock', () => {
     inTransaction(db, START, (tx) => tx.setting.create({ data: { key, value: 'x' } }));
 
   test('a transaction waits for the write lock without blocking the event loop', async () => {
-    const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
-    onTestFinished(() => {
-      connects.mockRestore();
-    });
+    const connections = noteConnections();
     const { db, other } = await open();
     await write(db, 'first');
-    const connections = await Promise.all(
-      connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),
-    );
-    const spies = connections.map((connection) => vi.spyOn(connection, 'executeRaw'));
+    const spies = (await connections()).map((connection) => vi.spyOn(connection, 'executeRaw'));
     const attempts = (): number =>
       spies.flatMap(({ mock }) => mock.calls).filter(([{ sql }]) => sql === 'BEGIN IMMEDIATE').length;
 

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { expect, inject, onTestFinished, test } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
-import { openDatabase } from '../src/db/open.ts';
+import { databasePath, openDatabase } from '../src/db/open.ts';
 import { PlainError } from '../src/plain-error.ts';
 import { startServer } from '../src/start.ts';
 import type { RunningServer } from '../src/start.ts';
@@ -393,7 +393,7 @@ test('a file that is not a database stops the start with one line, and is left a
 
 test('a damaged database stops the start with one line', async () => {
   const url = await newDatabase();
-  const file = await open(url.replace('file:', ''), 'r+');
+  const file = await open(databasePath(url), 'r+');
   const { size } = await file.stat();
   await file.write(Buffer.alloc(size - 100, 0xa5), 0, size - 100, 100);
   await file.close();

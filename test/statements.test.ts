@@ -1,11 +1,10 @@
 import { readFile } from 'node:fs/promises';
 
-import { PrismaBetterSqlite3 } from '@prisma/adapter-better-sqlite3';
 import { Client } from 'pg';
 import { expect, inject, onTestFinished, test, vi } from 'vitest';
 
-import { eventContextOf, handleEvent } from '../src/stripe/handle-event.ts';
-import { readEvent } from '../src/stripe/objects/event.ts';
+import { eventContextOf } from '../src/stripe/handle-event.ts';
+import { handleTogether } from './support/handle-together.ts';
 import { inShort } from './support/in-short.ts';
 import { MAIL } from './support/mail.ts';
 import { giveConversions } from './support/many-conversions.ts';
@@ -13,7 +12,9 @@ import { otherConnection } from './support/other-connection.ts';
 import { until } from './support/process.ts';
 import { daysAfter, deliverAll, newDatabase, signUp, START, startTestServer } from './support/server.ts';
 import type { Person } from './support/server.ts';
+import { noteConnections } from './support/sqlite-connections.ts';
 import { buyer, epoch, stripeEvent, stripeId } from './support/stripe-events.ts';
+import type { Buyer } from './support/stripe-events.ts';
 
 type Engine = 'sqlite' | 'postgresql';
 
@@ -30,16 +31,10 @@ interface Sent {
 /** Records every statement that a server sends to its database from now on. */
 const START_SENT: Readonly<Record<Engine, () => { ofServer: () => Promise<Sent> }>> = {
   sqlite: () => {
-    const connects = vi.spyOn(PrismaBetterSqlite3.prototype, 'connect');
-    onTestFinished(() => {
-      connects.mockRestore();
-    });
+    const connections = noteConnections();
     return {
       ofServer: async () => {
-        const connections = await Promise.all(
-          connects.mock.results.map(({ value }) => value as ReturnType<PrismaBetterSqlite3['connect']>),
-        );
-        const spies = connections.flatMap((connection) => [
+        const spies = (await connections()).flatMap((connection) => [
           vi.spyOn(connection, 'queryRaw'),
           vi.spyOn(connection, 'executeRaw'),
         ]);
@@ -108,16 +103,7 @@ async function countingServer(mail = false) {
   /** The statements that events cost when they arrive together. */
   function statementsOfBatch(events: readonly object[]): Promise<string[]> {
     const context = eventContextOf(server);
-    const now = server.clock.now;
-    return statementsWhile(() =>
-      Promise.all(
-        events.map((body) => {
-          const event = readEvent(body, now);
-          if (!event) throw new Error('This is not an event.');
-          return handleEvent(context, event, JSON.stringify(body), now);
-        }),
-      ),
-    );
+    return statementsWhile(() => Promise.all(handleTogether(context, events, server.clock.now)));
   }
 
   /** The statements of the settings page, its number of rows, what it counts, and how SQLite finds the rows. */
@@ -189,7 +175,6 @@ async function converted(mail: boolean, day = 31) {
   return { ...story, renewal };
 }
 
-/** docs/what-happens-when.md has the same table. */
 interface Cost {
   what: string;
   statements: Record<Engine, number>;
@@ -198,6 +183,7 @@ interface Cost {
   measure: (mail: boolean) => Promise<string[]>;
 }
 
+/** docs/what-happens-when.md has the same table. */
 const COSTS: Cost[] = [
   {
     what: 'a duplicate',
@@ -363,7 +349,7 @@ test.each(COSTS.map((cost) => [cost.what, cost] as const))(
 test.each([false, true])('64 events of a kind cost as many statements as one (mail: %s)', async (mail) => {
   const { server, referrer, statementsOfBatch } = await countingServer(mail);
   const more = mail ? 1 : 0;
-  const purchases: ReturnType<typeof buyer>[] = [];
+  const purchases: Buyer[] = [];
   for (let n = 0; n < 64; n += 1) {
     const { id } = await signUp(server, `friend${n}@example.com`, referrer.code);
     purchases.push(buyer(id));
@@ -371,7 +357,7 @@ test.each([false, true])('64 events of a kind cost as many statements as one (ma
   const costs = async (events: readonly object[]): Promise<number> =>
     (await statementsOfBatch(events)).length;
   const numbers = (sqlite: number, postgresql: number): number => ({ sqlite, postgresql })[engine];
-  const all = (event: (purchase: ReturnType<typeof buyer>) => object): object[] => purchases.map(event);
+  const all = (event: (purchase: Buyer) => object): object[] => purchases.map(event);
   expect(await costs(all((purchase) => purchase.checkoutCompleted()))).toBe(numbers(3, 5));
   expect(await costs(all((purchase) => purchase.created()))).toBe(numbers(7, 9) + more);
   expect(await costs(all((purchase) => purchase.invoicePaid()))).toBe(numbers(4, 7));

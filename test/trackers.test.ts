@@ -7,14 +7,15 @@ import {
   deliver,
   deliverAll,
   domainRows,
+  me,
   signUp,
   START,
   startTestServer,
   userRow,
 } from './support/server.ts';
-import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, passTime, startWorld, subscribe } from './support/stand-in.ts';
 import { buyer, epoch } from './support/stripe-events.ts';
+import type { Buyer } from './support/stripe-events.ts';
 
 // Failures of other integrations, taken from their public trackers; each has a test here.
 
@@ -24,11 +25,6 @@ async function linkedFriend() {
   const people = await invitedFriend(server);
   await deliverAll(server, [people.stripe.checkoutCompleted()]);
   return { server, ...people };
-}
-
-/** What their own browser is shown. */
-async function me({ app }: TestServer, person: Person): Promise<Record<string, unknown>> {
-  return (await app.inject({ url: '/api/me', headers: { cookie: person.cookie } })).json();
 }
 
 const seconds = (n: number): Date => new Date(START.getTime() + n * 1000);
@@ -212,11 +208,11 @@ describe('better-auth/better-auth 5976: fields that an API version moved become 
 describe('better-auth/better-auth 10534: "Stripe webhook acknowledges failed persistence"', () => {
   // "the webhook may return `200`. This can leave the subscription table stale while preventing Stripe from retrying."
   const events = {
-    'checkout.session.completed': (stripe: ReturnType<typeof buyer>) => stripe.checkoutCompleted(),
-    'customer.subscription.created': (stripe: ReturnType<typeof buyer>) => stripe.created(),
-    'customer.subscription.updated': (stripe: ReturnType<typeof buyer>) =>
+    'checkout.session.completed': (stripe: Buyer) => stripe.checkoutCompleted(),
+    'customer.subscription.created': (stripe: Buyer) => stripe.created(),
+    'customer.subscription.updated': (stripe: Buyer) =>
       stripe.updated({ status: 'unpaid' }, { at: seconds(9) }),
-    'customer.subscription.deleted': (stripe: ReturnType<typeof buyer>) => stripe.ended(seconds(10)),
+    'customer.subscription.deleted': (stripe: Buyer) => stripe.ended(seconds(10)),
   };
 
   test.each(Object.keys(events) as (keyof typeof events)[])(

@@ -127,7 +127,7 @@ describe('requests within one turn of the event loop', () => {
     expect(begun.length - before).toBeGreaterThanOrEqual(20);
   });
 
-  test('report the shortest wait', async () => {
+  test('the shortest wait is reported', async () => {
     const { turns, add, turnsPass, passTime } = turnsByHand();
     expect(turns.shortestWait()).toBe(0);
     await add(0, LIMIT);

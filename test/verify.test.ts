@@ -15,6 +15,7 @@ import {
   deliverAll,
   logInAgain,
   loginStatus,
+  me,
   PASSWORD,
   postForm,
   postFrom,
@@ -51,11 +52,6 @@ async function settings(server: TestServer, { cookie }: Person): Promise<string>
   return (await get(server, '/settings', cookie)).body.replaceAll(/\s+/g, ' ');
 }
 
-async function whoIs(server: TestServer, cookie: string) {
-  const answer = await get(server, '/api/me', cookie);
-  return answer.statusCode === 401 ? null : answer.json<{ email: string; emailProven: boolean }>();
-}
-
 const userOf = ({ db }: TestServer, { id }: Pick<Person, 'id'>) =>
   db.user.findUniqueOrThrow({ where: { id } });
 
@@ -68,7 +64,7 @@ describe('without mail', () => {
       expect(await settings(server, ann)).not.toContain(words);
     expect((await postForm(server.app, '/settings/verify', {}, ann.cookie)).statusCode).toBe(303);
     expect((await askFor(server, ann, 'new@example.com')).statusCode).toBe(303);
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'new@example.com', emailProven: false });
+    expect(await me(server, ann)).toMatchObject({ email: 'new@example.com', emailProven: false });
     expect(await outbox(server)).toEqual([]);
   });
 
@@ -109,7 +105,7 @@ describe('a new address (design: rule 12)', () => {
       expect(page.statusCode).toBe(200);
       if (method === 'GET') expect(page.body).toContain(`<form class="form" method="post" action="${path}">`);
     }
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ emailProven: false });
+    expect(await me(server, ann)).toMatchObject({ emailProven: false });
   });
 
   test('is proven by the button, in a browser that is logged out', async () => {
@@ -119,7 +115,7 @@ describe('a new address (design: rule 12)', () => {
     const answer = await postForm(server.app, path, {});
     expect(answer.statusCode).toBe(200);
     expect(answer.body).toContain('Your address is confirmed');
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'ann@example.com', emailProven: true });
+    expect(await me(server, ann)).toMatchObject({ email: 'ann@example.com', emailProven: true });
     expect(await settings(server, ann)).not.toContain('Send the link again');
     expect(await settings(server, ann)).toContain('(confirmed)');
     expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: START });
@@ -135,7 +131,7 @@ describe('a new address (design: rule 12)', () => {
     expect((await get(server, path)).body).toContain('Your address is confirmed');
     expect((await postForm(server.app, path, {})).statusCode).toBe(200);
     expect(await userOf(server, ann)).toMatchObject({ emailProvenAt: START });
-    expect(await whoIs(server, ann.cookie)).not.toBeNull();
+    expect(await me(server, ann)).not.toBeNull();
   });
 
   test('is not proven by a link that was tampered with', async () => {
@@ -276,7 +272,7 @@ describe('a new address (design: rule 12)', () => {
     expect(await outbox(server)).toHaveLength(2);
   });
 
-  test('one client can try 30 proofs', async () => {
+  test('one client can use verification links 30 times', async () => {
     const server = await startTestServer(MAIL);
     const ann = await newcomer(server);
     const path = await provePath(server, ann);
@@ -304,7 +300,7 @@ describe('a change of address (design: rule 12)', () => {
       { kind: 'mail.address-changing', address: 'ann@example.com', userId: ann.id },
       { kind: 'mail.prove-address', address: 'new@example.com', userId: ann.id },
     ]);
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'ann@example.com', emailProven: true });
+    expect(await me(server, ann)).toMatchObject({ email: 'ann@example.com', emailProven: true });
     expect(await settings(server, ann)).toContain('Your address changes to <strong>new@example.com</strong>');
     expect([
       await loginStatus(server, 'ann@example.com'),
@@ -326,8 +322,8 @@ describe('a change of address (design: rule 12)', () => {
 
     const answer = await postForm(server.app, path, {}, ann.cookie);
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/settings']);
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: 'new@example.com', emailProven: true });
-    expect(await whoIs(server, elsewhere)).toBeNull();
+    expect(await me(server, ann)).toMatchObject({ email: 'new@example.com', emailProven: true });
+    expect(await me(server, { cookie: elsewhere })).toBeNull();
     expect(await server.db.resetLink.count()).toBe(0);
     expect(await outbox(server)).toMatchObject([
       { kind: 'mail.address-changed', address: 'ann@example.com' },
@@ -352,7 +348,7 @@ describe('a change of address (design: rule 12)', () => {
     const path = await provePath(server, ann);
     const answer = await postForm(server.app, path, {});
     expect(answer.body).toContain('is now the address of your account');
-    expect(await whoIs(server, ann.cookie)).toBeNull();
+    expect(await me(server, ann)).toBeNull();
     expect((await postForm(server.app, path, {})).statusCode).toBe(200);
     expect(await kindsFor(server, ann)).toHaveLength(3);
     expect(await loginStatus(server, 'new@example.com')).toBe(303);
@@ -363,18 +359,18 @@ describe('a change of address (design: rule 12)', () => {
     const [ann, bob] = [await proven(server), await newcomer(server, 'bob@example.com')];
     await askFor(server, ann, 'new@example.com');
     expect((await postForm(server.app, await provePath(server, ann), {}, bob.cookie)).statusCode).toBe(200);
-    expect(await whoIs(server, bob.cookie)).toMatchObject({ email: 'bob@example.com', emailProven: false });
-    expect(await whoIs(server, ann.cookie)).toBeNull();
+    expect(await me(server, bob)).toMatchObject({ email: 'bob@example.com', emailProven: false });
+    expect(await me(server, ann)).toBeNull();
   });
 
-  test('that would delete the account that the browser is logged in to is refused there', async () => {
+  test('is refused in a browser that is logged in to the account it would delete', async () => {
     const server = await startTestServer(MAIL);
     const [thief, ann] = [await proven(server, 'thief@example.com'), await newcomer(server)];
     await askFor(server, thief, ann.email);
     const path = await provePath(server, thief);
     expect((await get(server, path, ann.cookie)).body).toContain('Another account wants to use your address');
     expect((await postForm(server.app, path, {}, ann.cookie)).statusCode).toBe(409);
-    expect(await whoIs(server, ann.cookie)).toMatchObject({ email: ann.email });
+    expect(await me(server, ann)).toMatchObject({ email: ann.email });
     expect((await get(server, path)).body).toContain('together with its backups');
   });
 
@@ -571,7 +567,7 @@ describe('a change of address (design: rule 12)', () => {
 });
 
 describe('an account with an address that nobody proved or paid for (design: rule 12)', () => {
-  test('is deleted when somebody else proves the address, who is told before', async () => {
+  test('is deleted when somebody else, who is warned first, proves the address', async () => {
     const server = await startTestServer(MAIL);
     const ann = await proven(server);
     const squatter = await signUp(server, 'new@example.com', ann.code);
@@ -586,7 +582,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(server, squatter)).toMatchObject({ email: null, deletedAt: START, emailHash: '' });
     expect(await userOf(server, ann)).toMatchObject({ email: 'new@example.com', emailProvenAt: START });
     expect(await server.db.backup.count()).toBe(0);
-    expect(await whoIs(server, squatter.cookie)).toBeNull();
+    expect(await me(server, squatter)).toBeNull();
     await expectSound(server);
   });
 
@@ -640,7 +636,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
-  test('is not deleted when it is paid for at the moment in which its checkout is closed', async () => {
+  test('is not deleted when it is paid for just as its checkout is closed', async () => {
     const world = await startWorld(MAIL);
     const ann = await proven(world);
     const holder = await newcomer(world, 'new@example.com');
@@ -652,7 +648,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
   });
 
-  test('is not deleted when the bank approves its first payment while it is asked about', async () => {
+  test('is not deleted when the bank approves its first payment while we ask Stripe to void the invoice', async () => {
     const world = await startWorld(MAIL);
     const ann = await proven(world);
     const holder = await newcomer(world, 'new@example.com');

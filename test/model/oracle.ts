@@ -105,7 +105,10 @@ export async function expectTruth(world: World): Promise<void> {
   await expectConversionCredit(world, holding);
 }
 
-/** For a conversion that holds both have 45 days; for a reversed one, only what they had spent. */
+/**
+ * For a conversion that holds, both were granted 45 days and have all of them. For any other referral, nobody was granted
+ * anything but 45 days, and no more than that was taken back.
+ */
 async function expectConversionCredit({ db }: World, holding: ReadonlySet<string>): Promise<void> {
   const referrals = await db.referral.findMany({ include: { referrer: true, referred: true } });
   const entries = await db.creditEntry.findMany({ where: { referralId: { not: null } } });

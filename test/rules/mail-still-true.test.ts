@@ -90,7 +90,7 @@ test('the mail about reversed days is dropped when the mail about their grant wa
   );
 });
 
-test('the mail that days run is dropped when the user has a plan or no days left', () => {
+test('the mail about days that run now is dropped when the user has a plan or no days left', () => {
   expect(why(running, { tier: 'paid', creditHeldAt: NOW })).toBe('The user has a plan.');
   expect(why(running, { tier: 'trial' })).toBe('The user has a plan.');
   expect(why(running, { creditUntil: NOW })).toBe('No days are left.');
@@ -107,7 +107,7 @@ test('the mails about the end of days are dropped when the end has moved', () =>
   }
 });
 
-test('the mail that days will end is dropped once they have ended', () => {
+test('the mail about days that will end is dropped once they have ended', () => {
   const over: MailWork = { kind: 'mail.days-ending', data: { until: NOW.toISOString() } };
   expect(why(over, { creditUntil: NOW })).toBe('The days have ended.');
 });

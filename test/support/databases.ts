@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { inject, onTestFinished } from 'vitest';
 
-import { openDatabase } from '../../src/db/open.ts';
+import { databasePath, openDatabase } from '../../src/db/open.ts';
 import type { Db } from '../../src/db/transaction.ts';
 import { asAdministrator, databaseOn, newDatabaseName } from './postgresql-databases.ts';
 import './provided.ts';
@@ -106,7 +106,7 @@ async function schemaOf(db: Db): Promise<string> {
 /** Deletes all rows, whatever refers to them. */
 async function empty(databaseUrl: string, db: Db): Promise<void> {
   if (databaseUrl.startsWith('file:')) {
-    emptySqlite(databaseUrl.replace('file:', ''));
+    emptySqlite(databasePath(databaseUrl));
     return;
   }
   await db.$executeRaw`

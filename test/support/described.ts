@@ -8,7 +8,7 @@ interface Described {
   responses?: Record<string, { content?: Record<string, unknown> }>;
 }
 
-/** The OpenAPI document, as far as answers are compared with it. */
+/** The part of the OpenAPI document that answers are checked against. */
 interface ApiDocument {
   paths: Record<string, Record<string, Described>>;
 }

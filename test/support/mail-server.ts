@@ -136,7 +136,7 @@ export async function startMailServer({
   return mailServer;
 }
 
-/** Takes a message apart that nodemailer has made: two parts, each quoted-printable, base64 or plain. */
+/** Parses a message made by nodemailer: two parts, each quoted-printable, base64 or plain. */
 function parse(message: string): Pick<ReceivedMail, 'headers' | 'text' | 'html'> {
   const { headers, body } = split(message);
   const boundary = /boundary="([^"]+)"/.exec(headers.get('content-type') ?? '')?.[1] ?? '';

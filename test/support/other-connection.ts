@@ -2,6 +2,7 @@ import Database from 'better-sqlite3';
 import { Client } from 'pg';
 import { onTestFinished, vi } from 'vitest';
 
+import { databasePath } from '../../src/db/open.ts';
 import { until } from './process.ts';
 
 /** A separate connection to a server's database, like another process's. It is closed after the test. */
@@ -15,7 +16,7 @@ export interface OtherConnection {
 
 export async function otherConnection({ databaseUrl }: { databaseUrl: string }): Promise<OtherConnection> {
   if (databaseUrl.startsWith('file:')) {
-    const database = new Database(databaseUrl.replace('file:', ''));
+    const database = new Database(databasePath(databaseUrl));
     const close = (): Promise<void> => Promise.resolve(void database.close());
     onTestFinished(close);
     return {
@@ -151,7 +152,7 @@ export async function keepBusy(server: { databaseUrl: string }): Promise<Writer>
 /**
  * SQLite has no list of those who wait for its lock, so this watches every statement of this process.
  *
- * @returns a function that says whether a statement has found the database busy since
+ * @returns a function that says whether a statement has found the database busy since this call
  */
 function watchForBusy(): () => boolean {
   const probe = new Database(':memory:');

@@ -11,7 +11,7 @@ export function newDatabaseName(start = 'tandem_test'): string {
   return `${start}_${randomUUID().slice(-12)}`;
 }
 
-/** Drops the databases whose names start like this. */
+/** Drops the databases whose names start with `start`. */
 export async function dropDatabases(server: string, start: string): Promise<void> {
   const named = await asAdministrator(
     server,
@@ -27,7 +27,7 @@ export function databaseOn(server: string, name: string): string {
   return Object.assign(new URL(server), { pathname: `/${name}` }).href;
 }
 
-/** Missing from its types: whether the open connection keeps the process alive. */
+/** `ref()` and `unref()` are missing from pg's types. */
 type Administrator = Client & { ref: () => void; unref: () => void };
 
 /** Kept open, because connecting takes about as long as creating a database. */

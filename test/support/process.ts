@@ -28,11 +28,11 @@ export interface RunningServer extends Started {
 }
 
 /**
- * Starts one of our programs as a separate process, with only the given environment. It is killed when the test has
- * finished.
+ * Starts one of our programs as a separate process, with only PATH and the given environment. It is killed when the test
+ * has finished.
  *
  * @param folder where it runs; a new empty one when omitted
- * @param stdout a file for its standard output, which is then not in `output`
+ * @param stdout a file descriptor for its standard output, which is then not in `output`
  */
 export async function startProgram(
   program: 'server' | 'cli' | 'demo',
@@ -146,7 +146,7 @@ export async function fetchPatiently(url: string, init: RequestInit): Promise<Re
   });
 }
 
-/** Polls, for 30 s at most, until there is a result. */
+/** Polls up to 600 times, 50 ms apart, until there is a result. */
 export async function until<T>(look: () => Promise<T | undefined>): Promise<T> {
   for (let tries = 0; tries < 600; tries += 1) {
     const seen = await look();

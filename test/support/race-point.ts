@@ -3,7 +3,7 @@ import { inject, onTestFinished } from 'vitest';
 import { otherConnection } from './other-connection.ts';
 import { until } from './process.ts';
 
-/** A number that no other lock of a test has. */
+/** Advisory lock key that no other test uses. */
 const LOCK = 4_242;
 
 export interface RacePoint {

@@ -16,7 +16,7 @@ export const PRICES = { monthly: 'price_monthly', annual: 'price_annual' };
 /** Nothing listens here. */
 export const NOWHERE = 'http://127.0.0.1:9';
 
-/** A sandbox on a free port, by the real clock, whose webhooks reach nobody. */
+/** Options of a sandbox: a free port, the real clock, and a webhook URL where nothing listens. */
 export const SANDBOX_OPTIONS: SandboxOptions = {
   host: '127.0.0.1',
   port: 0,
@@ -38,7 +38,7 @@ export async function startTestSandbox(extra: Partial<SandboxOptions> = {}): Pro
   return sandbox;
 }
 
-/** Stripe's package as a client of a sandbox. It tries nothing twice. */
+/** The stripe package as a client of a sandbox, without retries. */
 export function sandboxClient({ apiPort }: Sandbox, apiKey = API_KEY): Stripe {
   return new Stripe(apiKey, {
     host: '127.0.0.1',
@@ -49,7 +49,7 @@ export function sandboxClient({ apiPort }: Sandbox, apiKey = API_KEY): Stripe {
   });
 }
 
-/** Waits until no event is to be delivered any more. */
+/** Waits until every event has been delivered. */
 export async function delivered({ webhooks }: Sandbox): Promise<void> {
   await expect.poll(() => webhooks.waiting(), { timeout: 20_000 }).toEqual([]);
 }

@@ -8,13 +8,14 @@ import { createUser } from '../../src/accounts/sign-up.ts';
 import { readConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config.ts';
 import { checkLedger } from '../../src/credits/fold.ts';
-import type { CreditEntry, User } from '../../src/db/generated/client.ts';
+import type { CreditEntry, Referral, User } from '../../src/db/generated/client.ts';
 import { openDatabase } from '../../src/db/open.ts';
 import { inTransaction } from '../../src/db/transaction.ts';
 import type { Db } from '../../src/db/transaction.ts';
 import { buildApp } from '../../src/http/app.ts';
 import { BOUNDS } from '../../src/http/bounds.ts';
 import type { Bounds } from '../../src/http/bounds.ts';
+import { closeConnectionsWithServer } from '../../src/http/close-connections.ts';
 import { captureReferral } from '../../src/referrals/capture.ts';
 import { createStripe } from '../../src/stripe/client.ts';
 import { giveBack, takeDatabase } from './databases.ts';
@@ -41,7 +42,7 @@ export interface TestServer {
   stop: () => Promise<void>;
 }
 
-/** The client with which the server under test asks Stripe. */
+/** The Stripe client of the server under test. */
 export function clientOf({ stripe }: Pick<TestServer, 'stripe'>): Stripe {
   if (!stripe) throw new Error('The server under test has no key.');
   return stripe;
@@ -52,12 +53,13 @@ export const PATIENT: Bounds = { ...BOUNDS, delayMs: 60_000 };
 
 /**
  * Starts a server for one test, on an empty database unless the environment names one, and stops it after the test.
- * Another test then reuses its database.
+ * Another test then reuses its database. It does not listen yet.
  */
 export async function startTestServer(
   env: NodeJS.ProcessEnv = {},
   clock: TestServer['clock'] = { now: START },
   bounds = PATIENT,
+  logger = pino({ level: 'silent' }),
 ): Promise<TestServer> {
   const given = env['DATABASE_URL'];
   const kept = given === undefined ? await takeDatabase() : null;
@@ -81,9 +83,10 @@ export async function startTestServer(
       sandboxUrl: null,
       now: () => clock.now,
     },
-    pino({ level: 'silent' }),
+    logger,
     bounds,
   );
+  closeConnectionsWithServer(app);
   await app.ready();
   compareWithDescription(app);
   let stopped: Promise<void> | null = null;
@@ -196,23 +199,44 @@ export function cookiesOf(answer: LightMyRequestResponse): string {
     .join('; ');
 }
 
+/** @param cookie of a browser that may be logged in already */
+export function logIn(
+  { app }: Pick<TestServer, 'app'>,
+  email: string,
+  password = PASSWORD,
+  cookie = '',
+): Promise<LightMyRequestResponse> {
+  return postForm(app, '/login', { email, password }, cookie);
+}
+
 /** A new session for somebody whose old one has expired, as the clock moved on, or who uses another browser. */
 export async function logInAgain(
-  { app }: Pick<TestServer, 'app'>,
+  server: Pick<TestServer, 'app'>,
   { email }: Pick<Person, 'email'>,
 ): Promise<string> {
-  const answer = await postForm(app, '/login', { email, password: PASSWORD });
+  const answer = await logIn(server, email);
   expect(answer.statusCode).toBe(303);
   return cookiesOf(answer);
 }
 
 /** How a login is answered: 303 when it succeeds. */
 export async function loginStatus(
-  { app }: Pick<TestServer, 'app'>,
+  server: Pick<TestServer, 'app'>,
   email: string,
   password = PASSWORD,
 ): Promise<number> {
-  return (await postForm(app, '/login', { email, password })).statusCode;
+  return (await logIn(server, email, password)).statusCode;
+}
+
+/** The document of `/api/me` for a browser; null when it is not logged in. */
+export async function me(
+  { app }: Pick<TestServer, 'app'>,
+  { cookie }: Pick<Person, 'cookie'>,
+): Promise<{ email: string } | null> {
+  const answer = await app.inject({ url: '/api/me', headers: { cookie } });
+  if (answer.statusCode === 401) return null;
+  expect(answer.statusCode).toBe(200);
+  return answer.json();
 }
 
 /** Signs an event and posts it to the webhook, as Stripe does. */
@@ -272,6 +296,20 @@ export async function userRow(
   });
   expect(checkLedger(user, user.creditEntries)).toEqual([]);
   return user;
+}
+
+/** What a user's row says about credit, after checking it against the ledger. */
+export async function creditOf(
+  server: Pick<TestServer, 'db'>,
+  { id }: Pick<Person, 'id'>,
+): Promise<Pick<User, 'creditUntil' | 'creditHeldAt'>> {
+  const { creditUntil, creditHeldAt } = await userRow(server, id);
+  return { creditUntil, creditHeldAt };
+}
+
+/** The referral with which somebody signed up. */
+export function referralOf({ db }: Pick<TestServer, 'db'>, { id }: Pick<Person, 'id'>): Promise<Referral> {
+  return db.referral.findUniqueOrThrow({ where: { referredId: id } });
 }
 
 /** The instant this many days after START (or another instant). */

@@ -31,8 +31,6 @@ export interface Deliveries {
   /** What was wrong with an answer, or that none came, as sentences. */
   surprises: readonly string[];
   done: Promise<void>;
-  /** Stops delivering; events in flight end. */
-  stop: () => Promise<void>;
 }
 
 /**
@@ -53,7 +51,6 @@ export function startDeliveries(
   const waiting = [...purchases];
   const awaited = new Map<number, () => void>();
   let underWay = 0;
-  let stopped = false;
 
   /** One attempt. */
   async function post(event: StripeEvent): Promise<{ kind: string; outcome?: string }> {
@@ -77,7 +74,7 @@ export function startDeliveries(
     const known = acknowledged.has(event.id);
     // An unacknowledged attempt may still have been committed.
     let tries = 0;
-    while (!stopped) {
+    for (;;) {
       const { kind, outcome = 'nothing' } = await post(event);
       answers.set(kind, (answers.get(kind) ?? 0) + 1);
       tries += 1;
@@ -95,7 +92,7 @@ export function startDeliveries(
   }
 
   async function deliverAll(): Promise<void> {
-    for (let events = waiting.shift(); events && !stopped; events = waiting.shift()) {
+    for (let events = waiting.shift(); events; events = waiting.shift()) {
       for (const event of events) {
         await deliver(event);
         if (draw(REPEATED) === 0) await deliver(event);
@@ -114,9 +111,5 @@ export function startDeliveries(
     underWay: () => underWay,
     surprises,
     done,
-    stop: () => {
-      stopped = true;
-      return done;
-    },
   };
 }

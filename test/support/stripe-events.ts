@@ -194,3 +194,5 @@ export function buyer(userId: string | null = null) {
       stripeEvent('customer.deleted', { id: customer, object: 'customer' }, options),
   };
 }
+
+export type Buyer = ReturnType<typeof buyer>;

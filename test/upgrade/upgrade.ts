@@ -122,7 +122,7 @@ try {
     process.exitCode = 1;
   }
 } finally {
-  // If it was not added, the error that says why must stay the one that is shown.
+  // Ignore this failure: if the worktree was never added, the original error must surface.
   await run('git', ['worktree', 'remove', '--force', older], { cwd: HERE }).catch(() => undefined);
   if (process.exitCode !== 1) await rm(scratch, { recursive: true, force: true });
   await postgresql.stop();

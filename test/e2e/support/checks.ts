@@ -17,10 +17,13 @@ const ALL_RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best
 /** The rules that a colour scheme can affect. */
 const OF_COLOUR = ['color-contrast', 'link-in-text-block'];
 
-/** The rules that the layout can affect. No width hides or shows any content. */
+/**
+ * The rules that the layout can affect. No width hides content; below 64rem the holdings get their column names as
+ * labels.
+ */
 const OF_LAYOUT = [...OF_COLOUR, 'target-size', 'scrollable-region-focusable'];
 
-/** What axe checks: a page has the same content at every width and in every colour scheme. */
+/** What axe checks where: a page has the same content at every width and in every colour scheme. */
 const RULES: Readonly<Record<string, readonly string[]>> = {
   'phone light': ALL_RULES,
   'desktop light': OF_LAYOUT,
@@ -34,8 +37,9 @@ const MAX_TRANSFER_BYTES = 30 * 1024;
 const MIN_TARGET = 44;
 
 /**
- * Checks the current page: accessibility, sideways scrolling and the size of targets on three screens in light, colours
- * in dark, and the keyboard's order. With SCREENSHOTS=1 it saves each screen in light and dark, too.
+ * Checks the current page: horizontal overflow and the size of targets on three screens in light mode, accessibility on
+ * a phone and a desktop in light mode, colours on a desktop in dark mode, and the tab order. With SCREENSHOTS=1 it saves
+ * each screen in both modes, too.
  *
  * @param name the page and its state, for failures and screenshots
  */
@@ -190,6 +194,7 @@ const LOADING = `
         shifts.push(value + ' of ' + sources.map(({ node }) => node?.outerHTML ?? node?.textContent).join(' '));
       }
     }).observe({ type: 'layout-shift', buffered: true });
+    // Late requests and shifts can follow the load event, and shifts are reported with a delay.
     setTimeout(() => {
       const loaded = performance.getEntriesByType('resource');
       const all = [...performance.getEntriesByType('navigation'), ...loaded];

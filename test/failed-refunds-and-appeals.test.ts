@@ -2,9 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { invitedFriend } from './support/invited-friend.ts';
 import { daysAfter, deliver, startTestServer, userRow } from './support/server.ts';
-import { buyer } from './support/stripe-events.ts';
-
-type Buyer = ReturnType<typeof buyer>;
+import type { Buyer } from './support/stripe-events.ts';
 
 /** A friend who paid on day 0, with a converted referral. */
 async function conversion() {
