@@ -7,7 +7,7 @@ import { buyer } from './support/stripe-events.ts';
 /** The first anonymous `onRequest` hook is back-pressure; the second and `onSend` are compression. */
 const MACHINES = [
   'onRequest: logRequest, securityHeaders, refuseIfManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, onRequest',
-  'onSend: boundLargeAnswer, closeUnreadBody, onSend',
+  'onSend: boundLargeAnswer, closeUnreadBody, giveBackPlacesSoon, onSend',
 ];
 
 /** The hooks of routes for browsers; a route's own hooks come after the one that identifies the visitor. */
@@ -28,13 +28,13 @@ function people(...own: string[]): string[] {
     `onRequest: ${[...first, 'recogniseVisitor', ...own, 'onRequest'].join(', ')}`,
     'preParsing: collectBody',
     'preHandler: waitToHash, recogniseAgain, readNews, readTrouble',
-    'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
+    'onSend: boundLargeAnswer, closeUnreadBody, giveBackPlacesSoon, fastifyCookieOnSendHandler, uncountMailsOfFailure, markNewsSeen, onSend',
   ];
 }
 
 const WEBHOOK = [
   'onRequest: logRequest, securityHeaders, refuseIfManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, ignoreContentType, refuseTooMany',
-  'onSend: boundLargeAnswer, closeUnreadBody',
+  'onSend: boundLargeAnswer, closeUnreadBody, giveBackPlacesSoon',
 ];
 
 /** Without checkOrigin: mail providers send these requests from other origins. */
@@ -42,7 +42,7 @@ const UNSUBSCRIBE = [
   'onRequest: logRequest, securityHeaders, refuseIfManyHeaders, onRequest, waitForPlaceOfSite, waitForPlace, waitForTurn, fastifyCookieHandler, recogniseVisitor, onRequest',
   'preParsing: collectBody',
   'preHandler: recogniseAgain',
-  'onSend: boundLargeAnswer, closeUnreadBody, fastifyCookieOnSendHandler, onSend',
+  'onSend: boundLargeAnswer, closeUnreadBody, giveBackPlacesSoon, fastifyCookieOnSendHandler, onSend',
 ];
 
 const ROUTES: readonly [hooks: string[], routes: string[]][] = [

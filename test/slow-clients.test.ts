@@ -74,9 +74,38 @@ const connectionsOf = ({ server }: FastifyInstance) =>
   });
 
 const PAGE = 'GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n';
+const LAST_PAGE = PAGE.replace('Host: x', 'Host: x\r\nConnection: close');
 const WRONG_LOGIN = 'email=nobody%40example.com&password=wrong';
 const LOG_IN = `POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: ${WRONG_LOGIN.length}\r\n\r\n${WRONG_LOGIN}`;
 const NEVER = 10 * 60_000;
+
+/** More than what the kernel and Node hold for a connection, bytes. */
+const SIZE = 16 * 1024 * 1024;
+const BACKUPS = 20;
+
+/** Somebody whose export is larger than what the buffers of a connection hold. */
+async function withLargeExport(bounds: Partial<Bounds>) {
+  const server = await listen(bounds);
+  const ann = await withBackups(server, 'ann@example.com');
+  const request = `GET /settings/export HTTP/1.1\r\nHost: x\r\nCookie: ${ann.cookie}\r\n\r\n`;
+  return { ...server, request };
+}
+
+async function withBackups(server: Awaited<ReturnType<typeof listen>>, email: string): Promise<Person> {
+  const { db, clock } = server;
+  const person = await signUp(server, email);
+  const document = JSON.stringify('x'.repeat(SIZE / BACKUPS));
+  await db.backup.createMany({
+    data: Array.from({ length: BACKUPS }, (_, number) => ({
+      id: `${email} ${number}`,
+      userId: person.id,
+      number,
+      document,
+      createdAt: clock.now,
+    })),
+  });
+  return person;
+}
 
 describe('closing slow connections', () => {
   const slow = {
@@ -117,34 +146,6 @@ describe('closing slow connections', () => {
     const { open } = await listen({ ...slow, stalledMs: 100 });
     expect(await (await open(webhook('Content-Length: 9', 'x'))).closed).toBe('');
   });
-
-  /** More than what the kernel and Node hold for a connection, bytes. */
-  const SIZE = 16 * 1024 * 1024;
-  const BACKUPS = 20;
-
-  /** Somebody whose export is larger than what the buffers of a connection hold. */
-  async function withLargeExport(bounds: Partial<Bounds>) {
-    const server = await listen(bounds);
-    const ann = await withBackups(server, 'ann@example.com');
-    const request = `GET /settings/export HTTP/1.1\r\nHost: x\r\nCookie: ${ann.cookie}\r\n\r\n`;
-    return { ...server, request };
-  }
-
-  async function withBackups(server: Awaited<ReturnType<typeof listen>>, email: string): Promise<Person> {
-    const { db, clock } = server;
-    const person = await signUp(server, email);
-    const document = JSON.stringify('x'.repeat(SIZE / BACKUPS));
-    await db.backup.createMany({
-      data: Array.from({ length: BACKUPS }, (_, number) => ({
-        id: `${email} ${number}`,
-        userId: person.id,
-        number,
-        document,
-        createdAt: clock.now,
-      })),
-    });
-    return person;
-  }
 
   test('a connection that reads a large answer too slowly is closed', async () => {
     const { app, open, request } = await withLargeExport({ answerMs: 1_000, answerBytesPerSecond: Infinity });
@@ -566,6 +567,18 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(looking.mock.calls.length - queries).toBe(queries);
   });
 
+  test('an answer that nobody reads makes the next one wait only until most of it could have been sent', async () => {
+    const { open, request } = await withLargeExport({
+      requests: { ofSite: 1, inAll: 1, waitingOfSite: 9 },
+      patienceMs: NEVER,
+    });
+    const reading = await open(request, '127.0.0.2');
+    await once(reading.socket, 'data');
+    reading.socket.pause();
+    expect(await answerTo(await open(LANDING_PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
   test('a request that takes long makes the next one wait only for a while', async () => {
     const { open, first } = await oneAtATime(50);
     expect(await answerTo(await open(LANDING_PAGE, '127.0.0.2'))).toMatch(/^HTTP\/1\.1 200 /);
@@ -646,6 +659,40 @@ describe('an address that keeps leaving before it is answered', () => {
     await once(other.socket, 'data');
     expect(other.answered()).toMatch(/^HTTP\/1\.1 400 /);
   });
+
+  test.each([
+    ['without a request', ''],
+    ['in the middle of the headers', 'GET / HTTP/1.1\r\nHost: x\r\n'],
+  ])('soon after it came, %s, gets no connection for a while', async (_when, sent) => {
+    const { app, open } = await listen({ abandonedOfNetwork: 2, shutOutMs: NEVER, patienceMs: NEVER });
+    for (let times = 0; times < 2; times += 1) {
+      expect(await connectionsOf(app)).toBe(0);
+      const { socket } = await open(sent, '127.0.0.2');
+      await until(async () => (await connectionsOf(app)) === 1 || undefined);
+      socket.resetAndDestroy();
+      await until(async () => (await connectionsOf(app)) === 0 || undefined);
+    }
+    expect(await (await open(PAGE, '127.0.0.2')).closed).toBe('');
+    expect(await (await open(LAST_PAGE, '127.0.0.3')).closed).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('later, without a request, is not shut out: browsers keep connections that they may not need', async () => {
+    const { app, open } = await listen({ abandonedOfNetwork: 1, shutOutMs: NEVER, patienceMs: 0 });
+    const { socket } = await open('', '127.0.0.2');
+    await until(async () => (await connectionsOf(app)) === 1 || undefined);
+    socket.destroy();
+    await until(async () => (await connectionsOf(app)) === 0 || undefined);
+    expect(await (await open(LAST_PAGE, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
+  });
+
+  test('in the middle of its answer gets no connection for a while', async () => {
+    const { app, open, request } = await withLargeExport({ abandonedOfNetwork: 1, shutOutMs: NEVER });
+    const { socket } = await open(request, '127.0.0.2');
+    await once(socket, 'data');
+    socket.resetAndDestroy();
+    await until(async () => (await connectionsOf(app)) === 0 || undefined);
+    expect(await (await open(PAGE, '127.0.0.2')).closed).toBe('');
+  });
 });
 
 describe('behind a proxy', () => {
@@ -697,7 +744,7 @@ describe('behind a proxy', () => {
     const others = [await open(form), await open(form)];
     // Connections are accepted in order, so once this is answered, the forms have arrived.
     await (
-      await open(PAGE.replace('Host: x', 'Host: x\r\nConnection: close'))
+      await open(LAST_PAGE)
     ).closed;
     goOn();
     for (const client of [first, ...others]) expect(await client.closed).toMatch(/^HTTP\/1\.1 401 /);
@@ -867,8 +914,6 @@ describe('a body in many tiny pieces', () => {
 });
 
 describe('a network whose connections had to be cut off', () => {
-  const last = PAGE.replace('Host: x', 'Host: x\r\nConnection: close');
-
   test.each([
     ['pipelined requests', PAGE.repeat(50)],
     [
@@ -902,13 +947,13 @@ describe('a network whose connections had to be cut off', () => {
     await (
       await open(abuse, '127.0.0.2')
     ).closed;
-    expect(await (await open(last, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await (await open(LAST_PAGE, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
     await (
       await open(abuse, '127.0.0.2')
     ).closed;
     expect(await waiting.closed).toBe('');
-    expect(await (await open(last, '127.0.0.2')).closed).toBe('');
-    expect(await (await open(last, '127.0.0.1')).closed).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await (await open(LAST_PAGE, '127.0.0.2')).closed).toBe('');
+    expect(await (await open(LAST_PAGE, '127.0.0.1')).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 
   test('does not lose them for pages that are asked for with an empty body in chunks', async () => {
@@ -933,9 +978,9 @@ describe('a network whose connections had to be cut off', () => {
     vi.advanceTimersByTime(59_000);
     await abuse();
     vi.advanceTimersByTime(59_000);
-    expect(await (await open(last, '127.0.0.2')).closed).toBe('');
+    expect(await (await open(LAST_PAGE, '127.0.0.2')).closed).toBe('');
     vi.advanceTimersByTime(1_000);
-    expect(await (await open(last, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await (await open(LAST_PAGE, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 
   test('gets some again afterwards', async () => {
@@ -947,17 +992,16 @@ describe('a network whose connections had to be cut off', () => {
     await (
       await open(PAGE.repeat(50), '127.0.0.2')
     ).closed;
-    expect(await (await open(last, '127.0.0.2')).closed).toBe('');
+    expect(await (await open(LAST_PAGE, '127.0.0.2')).closed).toBe('');
     vi.advanceTimersByTime(60_000);
-    expect(await (await open(last, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
+    expect(await (await open(LAST_PAGE, '127.0.0.2')).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 });
 
 describe('requests that do not wait for the answer to an earlier one', () => {
   test('are answered in turn while they are few', async () => {
     const { open } = await listen({ pipelined: 2 });
-    const last = PAGE.replace('Host: x', 'Host: x\r\nConnection: close');
-    expect((await (await open(PAGE + PAGE + last)).closed).match(/HTTP\/1\.1 200 /g)).toHaveLength(3);
+    expect((await (await open(PAGE + PAGE + LAST_PAGE)).closed).match(/HTTP\/1\.1 200 /g)).toHaveLength(3);
   });
 
   test.runIf(process.platform === 'linux')(
@@ -987,20 +1031,27 @@ describe('requests that do not wait for the answer to an earlier one', () => {
         return Promise.resolve(answers.every((answer) => !answer.deref()) || undefined);
       });
       // The server goes on as usual.
-      expect(await (await open(PAGE.replace('Host: x', 'Host: x\r\nConnection: close'))).closed).toMatch(
-        / 200 /,
-      );
+      expect(await (await open(LAST_PAGE)).closed).toMatch(/ 200 /);
     },
   );
+
+  test('end the connection when one that waits has very many headers', async () => {
+    const nothingBegins = { requests: { ofSite: 0, inAll: 0, waitingOfSite: 9 } };
+    const { open } = await listen({ ...nothingBegins, cutOffsOfNetwork: 1, shutOutMs: NEVER });
+    const waiting = await open(
+      `${PAGE}${PAGE.replace('\r\n\r\n', `\r\n${'a: b\r\n'.repeat(100)}\r\n`)}`,
+      '127.0.0.2',
+    );
+    expect(await waiting.closed).toBe('');
+    expect(await (await open(webhook('Content-Length: 2', '{}'), '127.0.0.2')).closed).toBe('');
+  });
 
   test('end the connection when there are too many, so that unread answers do not pile up', async () => {
     const { open } = await listen({ pipelined: 2 });
     const client = await open(PAGE.repeat(100));
     const answered = await client.closed;
     expect(answered.match(/HTTP\/1\.1 200 /g)?.length ?? 0).toBeLessThan(100);
-    expect(await (await open(PAGE.replace('Host: x', 'Host: x\r\nConnection: close'))).closed).toMatch(
-      /^HTTP\/1\.1 200 /,
-    );
+    expect(await (await open(LAST_PAGE)).closed).toMatch(/^HTTP\/1\.1 200 /);
   });
 });
 

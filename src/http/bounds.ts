@@ -38,6 +38,8 @@ export interface Bounds {
    * time that it waits to hash a password does not count.
    */
   patienceMs: number;
+  /** Once its answer is being sent, a request counts as under way for this much longer at most. */
+  sendingMs: number;
   /**
    * Refuse a network's connections after this many had to be cut off. This and the next two also apply to a home
    * and a site, at several times the number (`countByClient`). Not applied behind a proxy.
@@ -46,8 +48,8 @@ export interface Bounds {
   /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
   refusalsOfNetwork: number;
   /**
-   * Refuse a network's connections after this many were closed before their request was answered. Not applied behind a
-   * proxy.
+   * Refuse a network's connections after this many were closed before their request was answered, or soon after they were
+   * opened without one. Not applied behind a proxy.
    */
   abandonedOfNetwork: number;
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
@@ -101,6 +103,7 @@ export const BOUNDS: Bounds = {
     others: { ofNetwork: 100, inAll: 700 },
   },
   patienceMs: 1_000,
+  sendingMs: 50,
   cutOffsOfNetwork: 10,
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,

@@ -16,9 +16,9 @@ import { homeOf, networkOf, siteOf } from './network.ts';
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off. Cutting
  * them off is not enough: by then, Node has handed over the 64 KiB that it read from each. The same happens when it
- * keeps opening connections beyond its limit, or keeps closing them (or letting them time out) while a request is
- * arriving or waits for its answer: Node accepts one connection per turn of the event loop, so both make others wait.
- * At several times these numbers, a home and a site (`countByClient`) get no new connections.
+ * keeps opening connections beyond its limit, or keeps closing them (or letting them time out) before
+ * the answer is sent, or at once without a request: Node accepts one connection per turn of the event loop, so both make
+ * others wait. At several times these numbers, a home and a site (`countByClient`) get no new connections.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, connectionsOfSite, patienceMs, shutOutMs } = bounds;
@@ -63,6 +63,13 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     return true;
   }
 
+  /** Whether its client closed a connection before its answer was sent, or soon after opening it, without a request. */
+  function isAbandoned(socket: Socket, since: number): boolean {
+    const answer = answerOn(socket);
+    // Browsers open connections that they may not need, but keep them for a while.
+    return answer === null ? performance.now() - since < patienceMs : answer !== 'sent';
+  }
+
   server.on('connection', (socket: Socket) => {
     const address = socket.remoteAddress ?? '';
     const [network, site] = [networkOf(address), siteOf(address)];
@@ -87,7 +94,8 @@ export function boundConnections(server: Server, bounds: Bounds): void {
       } else if (hasSiteTooMany) refusals.countOfSite(address);
       return;
     }
-    opened.set(socket, performance.now());
+    const since = performance.now();
+    opened.set(socket, since);
     ofNetworks.set(network, ofNetwork.add(socket));
     ofSites.set(site, ofSite.add(socket));
     socket.once('close', () => {
@@ -97,8 +105,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
       ofSite.delete(socket);
       if (ofNetwork.size === 0) ofNetworks.delete(network);
       if (ofSite.size === 0) ofSites.delete(site);
-      const answer = answerOn(socket);
-      if (!closedByUs && (answer === 'arriving' || answer === 'waiting')) {
+      if (!closedByUs && isAbandoned(socket, since)) {
         abandoned.count(address);
         shutOutIfReached();
       }
@@ -118,10 +125,15 @@ type AnswerOn = (socket: Socket) => 'arriving' | 'waiting' | 'sending' | 'sent' 
 
 function watchAnswers(server: Server): AnswerOn {
   const exchanges = new WeakMap<Socket, { request: IncomingMessage; response: ServerResponse }>();
+  const sent = new WeakSet<ServerResponse>();
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     const begin = (): void => {
       exchanges.set(request.socket, { request, response });
     };
+    response.once('finish', () => {
+      // An answer that was only partly sent when the client left finishes, too.
+      if (!request.socket.destroyed) sent.add(response);
+    });
     // A pipelined request begins when the answer before it is sent.
     if (response.socket === null) response.once('socket', begin);
     else begin();
@@ -130,7 +142,7 @@ function watchAnswers(server: Server): AnswerOn {
     const exchange = exchanges.get(socket);
     if (!exchange) return null;
     const { request, response } = exchange;
-    if (response.writableFinished) return 'sent';
+    if (sent.has(response)) return 'sent';
     if (response.headersSent) return 'sending';
     return request.complete ? 'waiting' : 'arriving';
   };

@@ -1,4 +1,4 @@
-import type { RequestListener, Server } from 'node:http';
+import type { IncomingMessage, RequestListener, Server } from 'node:http';
 import type { Socket } from 'node:net';
 
 import type { FastifyInstance } from 'fastify';
@@ -27,7 +27,7 @@ const TOO_MANY_HEADERS = new HttpError(431, 'too_many_headers', 'This request ha
  */
 export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy: boolean): void {
   // Must come before any other 'request' listener, because it replaces the existing ones.
-  boundPipelines(app.server, bounds.pipelined);
+  boundPipelines(app.server, bounds);
   cutOffTinyPieces(app.server);
   refuseManyHeaders(app, bounds.headers);
   boundLargeAnswers(app, bounds);
@@ -40,9 +40,10 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
 
 /** Reading a header costs about a microsecond, and Node reads thousands of them. */
 function refuseManyHeaders(app: FastifyInstance, most: number): void {
+  // Node keeps hardly more than these. One over the limit is enough for a refusal.
+  app.server.maxHeadersCount = most + 1;
   app.addHook('onRequest', function refuseIfManyHeaders({ raw }, reply, done) {
-    // Names and values in turn.
-    if (raw.rawHeaders.length <= 2 * most) {
+    if (!hasManyHeaders(raw, most)) {
       done();
       return;
     }
@@ -50,6 +51,11 @@ function refuseManyHeaders(app: FastifyInstance, most: number): void {
     void reply.header('connection', 'close');
     done(TOO_MANY_HEADERS);
   });
+}
+
+function hasManyHeaders({ rawHeaders }: IncomingMessage, most: number): boolean {
+  // Names and values in turn.
+  return rawHeaders.length > 2 * most;
 }
 
 /**
@@ -95,10 +101,11 @@ export function boundIncompleteRequests(
  * Serves the requests of a connection one after another, and closes a connection with too many of them. Node reads 64
  * KiB at a time and hands over every request in it. If they were all served at once, a client could have thousands of
  * pages rendered and read none. If it then left, Node would emit `close` only on the answer that has the connection,
- * and the others would keep their files open for ever. Requests whose turn has not come when the server begins to close
+ * and the others would keep their files open for ever. A waiting request with too many headers ends the connection, because it
+ * would keep them until its turn. Requests whose turn has not come when the server begins to close
  * are answered 503.
  */
-function boundPipelines(server: Server, most: number): void {
+function boundPipelines(server: Server, { pipelined, headers }: Bounds): void {
   const waitingOn = new WeakMap<Socket, number>();
   // Replace Fastify's listener, so that requests reach it in their turn, and refused ones never.
   const [serve] = server.listeners('request') as RequestListener[];
@@ -113,7 +120,7 @@ function boundPipelines(server: Server, most: number): void {
     }
     const waiting = waitingOn.get(socket) ?? 0;
     // Node still hands over the remaining requests that it has read.
-    if (waiting >= most) cutOff(socket);
+    if (waiting >= pipelined || hasManyHeaders(request, headers)) cutOff(socket);
     if (socket.destroyed) return;
     waitingOn.set(socket, waiting + 1);
     response.once('socket', () => {

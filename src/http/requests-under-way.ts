@@ -28,14 +28,15 @@ const TOO_MANY_WAITING = new HttpError(
  * files, compression, PostgreSQL's answers. With hundreds of requests under way, a turn of the event loop would take so
  * long that a new client would wait for seconds.
  *
- * A request counts for at most `patienceMs`, besides the time that it waits to hash a password (`boundHashing`), so
- * that neither a body that arrives slowly nor an answer that is read slowly holds up others. Only requests that just
- * read count towards the total: others have limits of their own, and can wait long for a body or for a password to be
- * hashed. Webhooks do not count, because Stripe's events come in bursts. Requests that ask for the state of the server
- * (EVEN_UNDER_PRESSURE) are counted separately, so that other requests cannot keep them waiting.
+ * A request counts for at most `patienceMs`, besides the time that it waits to hash a password (`boundHashing`), and
+ * for `sendingMs` once its answer is being sent, so that neither a body that arrives slowly nor an answer that is read
+ * slowly holds up others. Only requests that just read count towards the total: others have limits of their own, and
+ * can wait long for a body or for a password to be hashed. Webhooks do not count, because Stripe's events come in
+ * bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other
+ * requests cannot keep them waiting.
  */
-export function boundRequestsUnderWay(app: FastifyInstance, { requests, patienceMs }: Bounds): void {
-  const { ofSite, inAll, waitingOfSite } = requests;
+export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): void {
+  const { ofSite, inAll, waitingOfSite } = bounds.requests;
   const createBoth = () => ({
     ofSite: createPlaces({ ofSite, waitingOfSite }),
     inAll: createPlaces({ inAll }),
@@ -46,11 +47,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
     const { url, config } = request.routeOptions;
     const kind = config.reportsState ? 'state' : 'others';
     if (url?.startsWith(WEBHOOK_PATH)) done();
-    else
-      waitFor(places[kind][which], TOO_MANY_WAITING, patienceMs, request, reply, (error, place) => {
-        if (which === 'ofSite' && place) placesOfSites.set(request, place);
-        done(error);
-      });
+    else waitFor(places[kind][which], TOO_MANY_WAITING, bounds.patienceMs, request, reply, done);
   }
 
   app.addHook('onRequest', function waitForPlaceOfSite(request, reply, done) {
@@ -59,6 +56,10 @@ export function boundRequestsUnderWay(app: FastifyInstance, { requests, patience
   app.addHook('onRequest', function waitForPlace(request, reply, done) {
     if (isSafe(request)) wait('inAll', request, reply, done);
     else done();
+  });
+  app.addHook('onSend', function giveBackPlacesSoon(request, _reply, _payload, done) {
+    for (const place of placesOf.get(request) ?? []) place.limit(bounds.sendingMs);
+    done();
   });
 }
 
@@ -85,16 +86,15 @@ export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Boun
       done();
       return;
     }
-    const ofSite = placesOfSites.get(request);
-    ofSite?.keep();
+    for (const place of placesOf.get(request) ?? []) place.keep();
     waitFor(take, TOO_MANY_HASHING, patienceMs, request, reply, (error) => {
-      ofSite?.limit();
+      for (const place of placesOf.get(request) ?? []) place.limit(patienceMs);
       done(error);
     });
   });
 }
 
-/** Takes a place, now or later, and gives it back once the request is answered, or has taken `patienceMs`. */
+/** Takes a place, now or later. It is given back once the request is answered, or in `patienceMs` unless that is changed. */
 function waitFor(
   take: Places,
   refusal: HttpError,
@@ -111,35 +111,36 @@ function waitFor(
     socket: request.raw.socket,
     refuse,
     begin: (end) => {
-      let patience = setTimeout(end, patienceMs).unref();
+      let timer = setTimeout(end, patienceMs).unref();
       const keep = (): void => {
-        clearTimeout(patience);
+        clearTimeout(timer);
       };
-      const limit = (): void => {
+      const limit = (ms: number): void => {
         keep();
-        patience = setTimeout(end, patienceMs).unref();
+        timer = setTimeout(end, ms).unref();
       };
       whenAnswered(request, reply, () => {
         keep();
         end();
       });
-      done(undefined, { keep, limit });
+      placesOf.set(request, [...(placesOf.get(request) ?? []), { keep, limit }]);
+      done();
     },
   });
   if (!isTaken) refuse();
 }
 
-type Done = (error?: Error, place?: Place) => void;
+type Done = (error?: Error) => void;
 
 /** A place that was taken. */
 interface Place {
   /** Keeps it until the request is answered, unless it was given back already. */
   keep: () => void;
-  /** Gives it back in `patienceMs`, unless the request is answered first. */
-  limit: () => void;
+  /** Gives it back after this long, ms, unless the request is answered first. */
+  limit: (ms: number) => void;
 }
 
-const placesOfSites = new WeakMap<FastifyRequest, Place>();
+const placesOf = new WeakMap<FastifyRequest, Place[]>();
 
 interface Arrived {
   site: string;
