@@ -3,7 +3,9 @@ import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import { countByClient } from '../src/http/connections.ts';
 import { homeOf, networkOf, siteOf } from '../src/http/network.ts';
+import { operatorResetPath } from './support/command-context.ts';
 import { expectTooMany, failLogIns, WRONG } from './support/failed-logins.ts';
+import { MAIL } from './support/mail.ts';
 import {
   cookiesOf,
   deliverRaw,
@@ -107,16 +109,22 @@ slowTest(
   },
 );
 
-test('reset links may be asked for 30 times in ten minutes from one network of IPv6, and 90 times from one home', async () => {
-  const server = await startTestServer({ SMTP_URL: 'smtp://127.0.0.1:1', MAIL_FROM: 'tandem@example.com' });
-  const ask = (n: number, network: string) =>
-    postFrom(server, '/forgot', `2001:db8:0:${network}::1`, { email: `${n}@example.com` });
-  for (let n = 0; n < 30; n += 1) expect((await ask(n, '0')).statusCode).toBe(200);
-  expectTooMany(await ask(30, '0'));
-  for (let n = 31; n < 91; n += 1) expect((await ask(n, String(1 + (n % 2)))).statusCode).toBe(200);
-  expectTooMany(await ask(91, '4'));
-  expect((await ask(92, '100')).statusCode).toBe(200);
-});
+test.each([
+  ['reset links are asked for', '/forgot', 200],
+  ['reset links are used', '/reset/unknown', 404],
+])(
+  '%s up to 30 times in ten minutes from one network of IPv6, and 90 times from one home',
+  async (_what, path, status) => {
+    const server = await startTestServer(MAIL);
+    const ask = async (n: number, network: string) =>
+      (await postFrom(server, path, `2001:db8:0:${network}::1`, { email: `${n}@example.com` })).statusCode;
+    for (let n = 0; n < 30; n += 1) expect(await ask(n, '0')).toBe(status);
+    expect(await ask(30, '0')).toBe(429);
+    for (let n = 31; n < 91; n += 1) expect(await ask(n, String(1 + (n % 2)))).toBe(status);
+    expect(await ask(91, '4')).toBe(429);
+    expect(await ask(92, '100')).toBe(status);
+  },
+);
 
 test('after ten failed logins from one network the next login is 429, even with the right password', async () => {
   const server = await startTestServer();
@@ -198,7 +206,7 @@ test("behind a trusted proxy the limit counts the client's address", async () =>
 
 describe('wherever a password is asked for', () => {
   slowTest(
-    'after 50 failures an account is locked, wherever they came from; other accounts are not affected',
+    'after 50 failures an account is locked, wherever they came from, until a reset link is used; other accounts are not affected',
     async () => {
       const server = await startTestServer();
       await signUp(server, 'ann@example.com');
@@ -213,6 +221,11 @@ describe('wherever a password is asked for', () => {
       expect((await from(60, 'bob@example.com', PASSWORD)).statusCode).toBe(303);
       // Neither the refused nor the successful attempt counts for the IP address.
       await failLogIns(server, 10, '198.51.100.60');
+      // Strangers cannot keep its owner out.
+      const password = 'a new password';
+      const path = await operatorResetPath(server);
+      expect((await postFrom(server, path, '198.51.100.61', { password })).statusCode).toBe(303);
+      expect((await from(61, 'ann@example.com', password)).statusCode).toBe(303);
     },
   );
 

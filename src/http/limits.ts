@@ -14,9 +14,9 @@ import { homeOf, networkOf, siteOf } from './network.ts';
 const WINDOW_SECONDS = 10 * 60;
 
 /**
- * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Expensive requests that
- * anyone can send are also limited by the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536
- * networks, and by the /56 (`homeOf`), so that one home cannot use up the limits of a /48 that it shares with others.
+ * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). What anyone can do is also
+ * limited by the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536 networks, and by the /56 (`homeOf`),
+ * so that one home cannot use up the limits of a /48 that it shares with others.
  */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
@@ -27,10 +27,14 @@ const LIMITS = {
   signUpsOfHome: 90,
   signUpsOfSite: 900,
   resetsOfNetwork: 30,
+  resetsOfHome: 90,
+  resetsOfSite: 900,
   forgottenOfNetwork: 30,
   forgottenOfHome: 90,
   forgottenOfSite: 900,
   proofsOfNetwork: 30,
+  proofsOfHome: 90,
+  proofsOfSite: 900,
   addressChangesOfAccount: 10,
   // Each one mails its owner.
   passwordChangesOfAccount: 10,
@@ -50,6 +54,8 @@ const LIMITS = {
   exportsOfAccount: 5,
   backupsOfAccount: 120,
   unknownPathsOfNetwork: 300,
+  unknownPathsOfHome: 900,
+  unknownPathsOfSite: 9_000,
   resetMailsToMailbox: 5,
   // Anyone can type anyone's address (design: rule 12).
   mailsToUnprovenMailbox: MAILS_TO_UNPROVEN,
@@ -68,13 +74,18 @@ type LimitName = keyof typeof LIMITS;
  */
 const VISIT_STRIPE: ReadonlySet<LimitName> = new Set(['checkoutsOfAccount', 'portalsOfAccount']);
 
+type OfNetwork = LimitName & `${string}OfNetwork`;
+
 /** The limits of a home and a site that go with a network's. */
-const WIDER: Readonly<Partial<Record<LimitName, { home: LimitName; site: LimitName }>>> = {
+const WIDER: Readonly<Record<OfNetwork, { home: LimitName; site: LimitName }>> = {
   failedLogInsOfNetwork: { home: 'failedLogInsOfHome', site: 'failedLogInsOfSite' },
   signUpsOfNetwork: { home: 'signUpsOfHome', site: 'signUpsOfSite' },
+  resetsOfNetwork: { home: 'resetsOfHome', site: 'resetsOfSite' },
   forgottenOfNetwork: { home: 'forgottenOfHome', site: 'forgottenOfSite' },
+  proofsOfNetwork: { home: 'proofsOfHome', site: 'proofsOfSite' },
   paymentChecksOfNetwork: { home: 'paymentChecksOfHome', site: 'paymentChecksOfSite' },
   stripeVisitsOfNetwork: { home: 'stripeVisitsOfHome', site: 'stripeVisitsOfSite' },
+  unknownPathsOfNetwork: { home: 'unknownPathsOfHome', site: 'unknownPathsOfSite' },
 };
 
 /** Limits whose points can be given back. */
@@ -111,6 +122,8 @@ interface Limit {
   take: (key: string) => Promise<Taken>;
   /** @param endsAt of the taken point */
   giveBack: (key: string, endsAt: number) => Promise<void>;
+  /** Forgets every try that was counted. */
+  clear: (key: string) => Promise<void>;
 }
 
 type Limits = Readonly<Record<LimitName, Limit>>;
@@ -163,6 +176,9 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
     giveBack: async (key, endsAt) => {
       if (Date.now() < endsAt - TOO_LATE_MS) await limiter.reward(hashed(key));
     },
+    clear: async (key) => {
+      await limiter.delete(hashed(key));
+    },
   };
 }
 
@@ -188,23 +204,26 @@ function deleteExpiredWindows(app: FastifyInstance, { db }: AppContext): void {
 export async function takeForNetwork(
   request: FastifyRequest,
   reply: FastifyReply | null,
-  name: LimitName & `${string}OfNetwork`,
+  name: OfNetwork,
 ): Promise<boolean> {
-  for (const [limit, key] of limitsOf(request, name))
-    if (!(await take(reply, limit, key)).isLeft) return false;
+  const [ofNetwork, ...wider] = limitsOf(request, name);
+  // Look at the wider ones first: a site has so many networks that counting each of them would fill the memory.
+  for (const [limit, key] of wider.toReversed())
+    if ((await limit.left(key)) <= 0) return (await take(reply, limit, key)).isLeft;
+  for (const [limit, key] of [ofNetwork, ...wider]) if (!(await take(reply, limit, key)).isLeft) return false;
   return true;
 }
 
 /** A limit by network with the client's key, and the wider ones of IPv6 with theirs. */
 function limitsOf(
   { ip, server: { limits } }: FastifyRequest,
-  name: LimitName & `${string}OfNetwork`,
-): [Limit, string][] {
+  name: OfNetwork,
+): [[Limit, string], ...[Limit, string][]] {
   const ofNetwork: [Limit, string] = [limits[name], networkOf(ip)];
-  const wider = WIDER[name];
   const isIpv4 = siteOf(ip) === networkOf(ip);
-  if (!wider || isIpv4) return [ofNetwork];
-  return [ofNetwork, [limits[wider.home], homeOf(ip)], [limits[wider.site], siteOf(ip)]];
+  if (isIpv4) return [ofNetwork];
+  const { home, site } = WIDER[name];
+  return [ofNetwork, [limits[home], homeOf(ip)], [limits[site], siteOf(ip)]];
 }
 
 /**
@@ -295,6 +314,16 @@ export async function tryPassword<T>(
   } finally {
     if (!failed) for (const [limit, key, { endsAt }] of takenOf) await limit.giveBack(key, endsAt);
   }
+}
+
+/**
+ * Forgets an account's failed logins, because its owner has set a new password: strangers who tried to guess the old one must
+ * not keep them out.
+ *
+ * @param email the account's address in lower case
+ */
+export async function forgetFailedLogIns({ server }: FastifyRequest, email: string): Promise<void> {
+  await server.limits.failedLogInsOfAccount.clear(email);
 }
 
 /**

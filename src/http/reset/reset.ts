@@ -9,7 +9,7 @@ import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
 import { errorsFor, typedText } from '../forms.ts';
 import type { FormErrors } from '../forms.ts';
-import { takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
+import { forgetFailedLogIns, takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
 import { mayMail, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
@@ -49,7 +49,10 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     const outcome = await askStripe('Your password was not changed.', () =>
       resetPassword(parts, sessionSecret, token, typed, now()),
     );
-    if (outcome === 'done') return toLogIn(request, reply);
+    if (outcome === 'done') {
+      await forgetFailedLogIns(request, user.email ?? '');
+      return toLogIn(request, reply);
+    }
     if (outcome === 'link-gone') return answerSpentLink(request, reply);
     return resetForm(request, reply.status(409), link, { form: NOT_RESET[outcome] });
   });
