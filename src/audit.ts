@@ -14,7 +14,7 @@ export interface Cause {
 }
 
 /**
- * Seconds are added, or removed when negative. A customer was moved to the user (`link`) or away from them (`unlink`);
+ * `seconds`: credit added or, if negative, taken. A customer was moved to the user (`link`) or away from them (`unlink`);
  * `otherUserId` is the other side, null when the customer belonged to nobody.
  */
 export type Change =

@@ -65,7 +65,7 @@ export function announce({ url, sandboxUrl, mailboxUrl }: Announcement, stdout: 
       : [
           `The sandbox is on: a stand-in for Stripe runs at ${sandboxUrl}, and no real money moves.`,
           ...(mailboxUrl === null ? [] : [`Mail is not sent: read it at ${mailboxUrl}`]),
-          'Sign up, open your referral link in a second browser, and sign up for a plan there.',
+          'Sign up, open your referral link in a second browser, then sign up as a friend there and choose a plan.',
         ]),
     'Tandem is ready at',
     '',

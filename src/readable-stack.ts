@@ -9,7 +9,7 @@ import { ROOT } from './root.ts';
 /** A location in a compiled file, as V8 writes it in a stack: with a URL, or with a path in a CommonJS module. */
 const LOCATION = /((?:file:\/\/)?\/[^\s()]+\.js):(\d+):(\d+)/g;
 
-/** Parsed maps take some 40 MB, so they are kept until the memory is needed. */
+/** Parsed maps take some 40 MB, so they are held weakly: a garbage collection may free them. */
 const maps = new Map<string, WeakRef<SourceMap>>();
 
 /**

@@ -159,6 +159,21 @@ describe('asking for a reset link', () => {
     const path = await operatorResetPath(server);
     await forgot(server, 'ann@example.com', 1);
     expect((await postForm(server.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+  });
+
+  test('brings a link that still claims the account after an operator handed out others and one was used', async () => {
+    const server = await startTestServer(MAIL);
+    const ann = await signUp(server, 'ann@example.com');
+    const mailed = await pathOf(server);
+    const handedOut = [await operatorResetPath(server), await operatorResetPath(server)];
+    const statuses = [];
+    for (const path of handedOut)
+      statuses.push((await postForm(server.app, path, { password: 'a stranger’s staple' })).statusCode);
+    expect(statuses).toEqual([404, 303]);
+    expect((await postForm(server.app, mailed, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await server.db.user.findUnique({ where: { id: ann.id } })).toMatchObject({
+      emailProvenAt: server.clock.now,
+    });
     expect(await server.db.resetLink.count({ where: { used: false } })).toBe(0);
   });
 

@@ -229,7 +229,7 @@ describe('closing slow connections', () => {
       return taken;
     });
     const { socket } = await open(form('/forgot', { email: 'ann@example.com' }));
-    await until(async () => (await resetMailsToMailbox.left('ann@example.com')) < 5 || undefined);
+    await until(async () => (await resetMailsToMailbox.look('ann@example.com')).left < 5 || undefined);
     socket.resetAndDestroy();
     await until(async () => (await connectionsOf(app)) === 0 || undefined);
     release();

@@ -728,6 +728,22 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, holder)).toMatchObject({ deletedAt: START });
   });
 
+  test('is let in again once the bank has approved its first payment and the link is used again', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await proven(world);
+    const holder = await newcomer(world, 'new@example.com');
+    const unfinished = await subscribe(world, holder, { outcome: 'incomplete' });
+    await askFor(world, ann, 'new@example.com');
+    letBankDecide(world);
+    const path = await provePath(world, ann);
+    expect((await postForm(world.app, path, {})).statusCode).toBe(409);
+    world.sandbox.acts.retryPayment(unfinished);
+    await deliverWaiting(world);
+    expect((await postForm(world.app, path, {})).statusCode).toBe(409);
+    expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
+    expect(await loginStatus(world, 'new@example.com', PASSWORD)).toBe(303);
+  });
+
   test('is not deleted when Stripe cannot be asked to end what it has there', async () => {
     const server = await startTestServer({
       ...MAIL,

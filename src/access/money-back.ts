@@ -38,8 +38,8 @@ export type PaymentFacts = RefundFacts & {
 export type InvoiceMoney = Pick<Invoice, 'positive' | 'paidAt'> & { payments: readonly PaymentFacts[] };
 
 /**
- * Whether a conversion can rest on this subscription (design: rule 9): one of its positive invoices has not gone
- * back, or no positive invoice is known and it was active in a way that proves payment. Its current status does not
+ * Whether a conversion can rest on this subscription (design: rule 9): the money of one of its positive invoices
+ * has not gone back, or no positive invoice is known and it was active in a way that proves payment. Its current status does not
  * matter.
  *
  * @param clawbackDays how many days after the payment a refund or a new dispute still counts

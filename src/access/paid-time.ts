@@ -4,8 +4,8 @@ import { tierOf } from './tier.ts';
 import type { Tier } from './tier.ts';
 
 /**
- * When a subscription began to give what it gives now (a paid tier or none), and when it last gave the opposite
- * (design: rule 8).
+ * When a subscription last started or stopped giving a paid tier, and the latest time before that when it is known to have
+ * been in the other state (design: rule 8).
  */
 export type PaidTime = Pick<Subscription, 'givesSince' | 'gaveOtherwiseAt'>;
 
@@ -33,9 +33,9 @@ export function knownOf(row: Subscription): PaidTimeSoFar | null {
 }
 
 /**
- * Applies one more snapshot, in whatever order it arrives. Only two instants are kept, not a whole history: when a
- * late snapshot splits a stretch in two, the second part counts from the newest snapshot, its latest
- * possible start.
+ * Applies one more snapshot, in whatever order it arrives. Only two instants are kept, not a whole history: if a
+ * late snapshot shows that a stretch was interrupted, we do not know when it resumed, and take the time of the newest
+ * snapshot, the latest possible.
  *
  * @param known null when this is the first snapshot
  * @param isNewest whether this snapshot becomes the row's state

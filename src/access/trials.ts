@@ -16,7 +16,7 @@ export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
 }
 
 /**
- * Decides about trials when they start, under the user's lock: a checkout opened earlier can be completed after
+ * Decides, when a trial starts, whether it gives access, under the user's lock: a checkout opened earlier can be completed after
  * another account with the same address had its trial. Such a trial gives no access; the plan begins with its first
  * payment.
  *

@@ -31,7 +31,7 @@ export async function hashEmail(tx: Tx, email: string): Promise<string> {
  * @param email in lower case
  */
 export async function hashExactly(tx: Tx, email: string): Promise<string> {
-  // No address is a JSON array, so this is never the hash of another address by `hashEmail`.
+  // No address is a JSON array, so this can never equal a hash made by `hashEmail`.
   return createHmac('sha256', await hashKey(tx))
     .update(JSON.stringify(['exactly', email]))
     .digest('base64url');

@@ -144,6 +144,10 @@ async function freeAddress(
 ): Promise<ProofRefusal | null> {
   // Nobody has the address, or the account left it while we waited for its lock.
   if (holder?.email !== address) return null;
-  if (!(await isUnclaimed(tx, holder))) return 'address-taken';
+  if (!(await isUnclaimed(tx, holder))) {
+    // It may have been paid for after it was shut out.
+    await letIn(tx, holder.id);
+    return 'address-taken';
+  }
   return (await eraseAccount(tx, holder, ended)) ? null : 'conflict';
 }

@@ -12,6 +12,7 @@ import { queueExpiry } from '../stripe/close-checkout.ts';
 import { isUnclaimed } from './addresses.ts';
 import { setPassword } from './change-password.ts';
 import { hashPassword } from './passwords.ts';
+import { endResetLinks } from './reset-links-of-address.ts';
 import { shutOut } from './shut-out.ts';
 import { isSameCheckout, retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts, StoppedPayments } from './stop-payments.ts';
@@ -24,8 +25,8 @@ export const RESET_LINK_SECONDS = 3_600;
 const USED_LINK_SECONDS = 60;
 
 /**
- * Creates the token of a single-use reset link that an operator hands out. The user's older links stop
- * working.
+ * Creates the token of a single-use reset link that an operator hands out. The account's other links stop working
+ * (`endResetLinks`).
  *
  * @returns the token, of which only the hash is stored; null when the account is gone
  */
@@ -33,7 +34,7 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
   const user = await lockUser(tx, userId);
   if (!user || user.deletedAt) return null;
   const token = newToken();
-  await tx.resetLink.deleteMany({ where: { userId } });
+  await endResetLinks(tx, user);
   await createLink(tx, secret, userId, token, false);
   return token;
 }
@@ -153,7 +154,8 @@ export interface ResetInput {
 }
 
 /**
- * Uses up a reset link: sets the new password and ends all the user's sessions and pending links. A mailed link also
+ * Uses up a reset link: sets the new password and ends all the user's sessions and pending links
+ * (`endResetLinks`). A mailed link also
  * proves the address. An account that was never proven or paid for is then emptied, because someone else may have
  * created it. Such an account is shut out before Stripe is asked (see `shutOut`).
  *
@@ -215,7 +217,7 @@ async function tryReset(
       // The stranger who created the account may have turned mail off.
       ...(startsAfresh && { mailOff: false }),
     });
-    await tx.resetLink.deleteMany({ where: { userId } });
+    await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...row, used: true, expiresAt } });
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
@@ -239,7 +241,8 @@ async function lockLink(
 
 /**
  * Removes what a stranger may have put into an account: deletes its backups, has its checkout expired at Stripe, and
- * replaces its open invitation with the one that the owner came with.
+ * replaces its open invitation with the one that the owner came with. A trial stays: most people who reset a password
+ * started it themselves.
  *
  * @param user locked
  */

@@ -10,7 +10,7 @@ export interface CreditBalance {
   creditUntil: Date | null;
   /**
    * Null while credit runs. While it is held, the instant from which `creditUntil` counts: when the hold began, or the
-   * latest grant or reversal since.
+   * latest grant, reversal or restoration since.
    */
   creditHeldAt: Date | null;
 }

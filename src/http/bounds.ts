@@ -48,8 +48,8 @@ export interface Bounds {
   /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
   refusalsOfNetwork: number;
   /**
-   * Refuse a network's connections after this many were closed before their request was answered, or soon after they were
-   * opened without one. Not applied behind a proxy.
+   * Refuse a network's connections after this many were closed before their request was answered, or closed within
+   * `patienceMs` without having sent one. Not applied behind a proxy.
    */
   abandonedOfNetwork: number;
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */

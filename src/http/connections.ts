@@ -9,16 +9,18 @@ import { homeOf, networkOf, siteOf } from './network.ts';
  * Limits the connections of each network, of each site and in total, on a server without a proxy in front. When there
  * is no room for a new connection, one is closed:
  * 1. The oldest of the site that has the most, if it has more than its share: an equal part of all, but at least one. If
- *    the newcomer's own site is among those with the most, its oldest makes way. Connections with a complete request whose answer has not begun
- *    stay, unless a site has no others: then its youngest goes, for a newcomer of another site.
+ *    the newcomer's own site is among those with the most, its oldest makes way. A connection whose request is complete and
+ *    not being answered yet is kept. If the site has no other kind, its youngest makes way, but only for a newcomer from
+ *    another site.
  * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (its request is incomplete, or the answer
  *    is sent), if it is older than `patienceMs`.
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off. Cutting
  * them off is not enough: by then, Node has handed over the 64 KiB that it read from each. The same happens when it
- * keeps opening connections beyond its limit, or keeps closing them (or letting them time out) before
- * the answer is sent, or at once without a request: Node accepts one connection per turn of the event loop, so both make
- * others wait. At several times these numbers, a home and a site (`countByClient`) get no new connections.
+ * keeps opening connections beyond its limit, or keeps closing them (or letting them time out) between a request's
+ * headers and the end of its answer, or closes them at once without a request: Node accepts one connection per turn of
+ * the event loop, so both make others wait. At several times these numbers, a home and a site (`countByClient`) get no
+ * new connections.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, connectionsOfSite, patienceMs, shutOutMs } = bounds;
@@ -63,7 +65,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     return true;
   }
 
-  /** Whether its client closed a connection before its answer was sent, or soon after opening it, without a request. */
+  /** Whether a connection was closed before its answer was sent, or within `patienceMs` without having sent a request. */
   function isAbandoned(socket: Socket, since: number): boolean {
     const answer = answerOn(socket);
     // Browsers open connections that they may not need, but keep them for a while.
@@ -99,7 +101,7 @@ export function boundConnections(server: Server, bounds: Bounds): void {
     ofNetworks.set(network, ofNetwork.add(socket));
     ofSites.set(site, ofSite.add(socket));
     socket.once('close', () => {
-      // If we closed it, to make room or because its network is shut out, that is not its network's doing.
+      // If we closed it here, to make room or because its network is shut out, that is not its network's doing.
       const closedByUs = !opened.delete(socket);
       ofNetwork.delete(socket);
       ofSite.delete(socket);

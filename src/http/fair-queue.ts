@@ -8,7 +8,7 @@ export interface FairQueue<Entry> {
    */
   shift: (mayServe?: (entry: Entry) => boolean) => Entry | undefined;
   /**
-   * Removes and returns the newest entry of the site that has the most, if that has more than `count`, and more than one.
+   * Removes and returns the newest entry of the site that has the most, if that has more than `count`.
    */
   popOfLargest: (count: number) => Entry | undefined;
   /** How many entries of a site wait. */
@@ -44,7 +44,7 @@ export function createFairQueue<Entry>(): FairQueue<Entry> {
     popOfLargest(count) {
       let largest: Entry[] = [];
       for (const queue of queues.values()) if (queue.length > largest.length) largest = queue;
-      if (largest.length <= Math.max(1, count)) return undefined;
+      if (largest.length <= count) return undefined;
       size -= 1;
       return largest.pop();
     },

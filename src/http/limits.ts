@@ -14,9 +14,9 @@ import { homeOf, networkOf, siteOf } from './network.ts';
 const WINDOW_SECONDS = 10 * 60;
 
 /**
- * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). What anyone can do is also
- * limited by the /48 of IPv6 (`siteOf`), because one customer can have all its 65,536 networks, and by the /56 (`homeOf`),
- * so that one home cannot use up the limits of a /48 that it shares with others.
+ * Tries allowed in one window. A network is an IPv4 address or an IPv6 /64 (`networkOf`). Every limit by network has
+ * wider ones for IPv6: by the /48 (`siteOf`), because one customer can have all its 65,536 networks, and by the /56
+ * (`homeOf`), so that one home cannot use up the limits of a /48 that it shares with others.
  */
 const LIMITS = {
   failedLogInsOfNetwork: 10,
@@ -76,17 +76,8 @@ const VISIT_STRIPE: ReadonlySet<LimitName> = new Set(['checkoutsOfAccount', 'por
 
 type OfNetwork = LimitName & `${string}OfNetwork`;
 
-/** The limits of a home and a site that go with a network's. */
-const WIDER: Readonly<Record<OfNetwork, { home: LimitName; site: LimitName }>> = {
-  failedLogInsOfNetwork: { home: 'failedLogInsOfHome', site: 'failedLogInsOfSite' },
-  signUpsOfNetwork: { home: 'signUpsOfHome', site: 'signUpsOfSite' },
-  resetsOfNetwork: { home: 'resetsOfHome', site: 'resetsOfSite' },
-  forgottenOfNetwork: { home: 'forgottenOfHome', site: 'forgottenOfSite' },
-  proofsOfNetwork: { home: 'proofsOfHome', site: 'proofsOfSite' },
-  paymentChecksOfNetwork: { home: 'paymentChecksOfHome', site: 'paymentChecksOfSite' },
-  stripeVisitsOfNetwork: { home: 'stripeVisitsOfHome', site: 'stripeVisitsOfSite' },
-  unknownPathsOfNetwork: { home: 'unknownPathsOfHome', site: 'unknownPathsOfSite' },
-};
+/** What the limits by network count. `limitsOf` needs each of them for a home and a site, too. */
+type What = OfNetwork extends `${infer Name}OfNetwork` ? Name : never;
 
 /** Limits whose points can be given back. */
 const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
@@ -108,6 +99,7 @@ const TOO_LATE_MS = 30_000;
 /** What a form says when its limit is reached. */
 export const TOO_MANY_ATTEMPTS = 'Too many attempts. Wait ten minutes, then try again.';
 
+/** What is left of a limit, for one key. */
 interface Taken {
   isLeft: boolean;
   /** How many more are left. */
@@ -117,8 +109,8 @@ interface Taken {
 }
 
 interface Limit {
-  /** How many are left, without taking one. */
-  left: (key: string) => Promise<number>;
+  /** What is left, without taking any. */
+  look: (key: string) => Promise<Taken>;
   take: (key: string) => Promise<Taken>;
   /** @param endsAt of the taken point */
   giveBack: (key: string, endsAt: number) => Promise<void>;
@@ -155,7 +147,7 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
         tableName: 'rateLimit',
         insuranceLimiter: inMemory,
         clearExpiredByTimeout: false,
-        // Block in memory once a limit is reached, so that further tries cost no query. Limits that can be
+        // Block in memory once a limit is reached, so that counting further tries costs no query. Limits that can be
         // given back must always query.
         ...(!GIVEN_BACK.has(name) && { inMemoryBlockOnConsumed: LIMITS[name] + 1 }),
       })
@@ -163,7 +155,11 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
   // Store hashes: email and network addresses are personal data, however briefly they are kept.
   const hashed = (key: string): string => hashToken(sessionSecret, key);
   return {
-    left: async (key) => (await limiter.get(hashed(key)))?.remainingPoints ?? LIMITS[name],
+    look: async (key) => {
+      const found = await limiter.get(hashed(key));
+      const left = found?.remainingPoints ?? LIMITS[name];
+      return { isLeft: left > 0, left, endsAt: Date.now() + (found?.msBeforeNext ?? 0) };
+    },
     take: async (key) => {
       try {
         const { msBeforeNext, remainingPoints } = await limiter.consume(hashed(key));
@@ -206,24 +202,39 @@ export async function takeForNetwork(
   reply: FastifyReply | null,
   name: OfNetwork,
 ): Promise<boolean> {
-  const [ofNetwork, ...wider] = limitsOf(request, name);
-  // Look at the wider ones first: a site has so many networks that counting each of them would fill the memory.
-  for (const [limit, key] of wider.toReversed())
-    if ((await limit.left(key)) <= 0) return (await take(reply, limit, key)).isLeft;
-  for (const [limit, key] of [ofNetwork, ...wider]) if (!(await take(reply, limit, key)).isLeft) return false;
+  const counted = limitsOf(request, name);
+  if (await isUsedUp(reply, counted)) return false;
+  for (const [limit, key] of counted) if (!(await take(reply, limit, key)).isLeft) return false;
   return true;
 }
 
+/**
+ * Whether nothing is left of a wider limit. Look before counting: a site has so many networks that counting tries of
+ * each of them would fill the memory.
+ *
+ * @param reply gets Retry-After then
+ */
+async function isUsedUp(
+  reply: FastifyReply | null,
+  [, ...wider]: readonly [Limit, string][],
+): Promise<boolean> {
+  for (const [limit, key] of wider.toReversed()) {
+    const found = await limit.look(key);
+    if (!found.isLeft) {
+      sayWhen(reply, found);
+      return true;
+    }
+  }
+  return false;
+}
+
 /** A limit by network with the client's key, and the wider ones of IPv6 with theirs. */
-function limitsOf(
-  { ip, server: { limits } }: FastifyRequest,
-  name: OfNetwork,
-): [[Limit, string], ...[Limit, string][]] {
+function limitsOf({ ip, server: { limits } }: FastifyRequest, name: OfNetwork): [Limit, string][] {
   const ofNetwork: [Limit, string] = [limits[name], networkOf(ip)];
   const isIpv4 = siteOf(ip) === networkOf(ip);
   if (isIpv4) return [ofNetwork];
-  const { home, site } = WIDER[name];
-  return [ofNetwork, [limits[home], homeOf(ip)], [limits[site], siteOf(ip)]];
+  const what = name.slice(0, -'OfNetwork'.length) as What;
+  return [ofNetwork, [limits[`${what}OfHome`], homeOf(ip)], [limits[`${what}OfSite`], siteOf(ip)]];
 }
 
 /**
@@ -296,10 +307,9 @@ export async function tryPassword<T>(
   compare: () => Promise<T>,
   isFailure: (outcome: T) => boolean,
 ): Promise<T | undefined> {
-  const counted: [Limit, string][] = [
-    ...limitsOf(request, 'failedLogInsOfNetwork'),
-    [request.server.limits.failedLogInsOfAccount, email],
-  ];
+  const ofNetworks = limitsOf(request, 'failedLogInsOfNetwork');
+  if (await isUsedUp(reply, ofNetworks)) return undefined;
+  const counted: [Limit, string][] = [...ofNetworks, [request.server.limits.failedLogInsOfAccount, email]];
   const takenOf: [Limit, string, Taken][] = [];
   let failed = false;
   try {
@@ -317,8 +327,8 @@ export async function tryPassword<T>(
 }
 
 /**
- * Forgets an account's failed logins, because its owner has set a new password: strangers who tried to guess the old one must
- * not keep them out.
+ * Forgets an account's failed logins, because its owner has set a new password: strangers who tried to guess the old
+ * one must not keep them out.
  *
  * @param email the account's address in lower case
  */
@@ -341,7 +351,7 @@ export async function takeForMailbox(
 ): Promise<boolean> {
   const limit = request.server.limits[name];
   // Look first: if each refusal took a point and gave it back, many at once could use up the reserved points.
-  if ((await limit.left(mailbox)) <= reserved) return false;
+  if ((await limit.look(mailbox)).left <= reserved) return false;
   const { isLeft, left } = await limit.take(mailbox);
   if (isLeft && left >= reserved) return true;
   await giveBackToMailbox(request, name, mailbox);
@@ -362,11 +372,13 @@ export async function giveBackToMailbox(
 
 async function take(reply: FastifyReply | null, limit: Limit, key: string): Promise<Taken> {
   const taken = await limit.take(key);
-  if (!taken.isLeft) {
-    const seconds = Math.max(1, Math.ceil((taken.endsAt - Date.now()) / 1000));
-    void reply?.header('retry-after', String(seconds));
-  }
+  if (!taken.isLeft) sayWhen(reply, taken);
   return taken;
+}
+
+function sayWhen(reply: FastifyReply | null, { endsAt }: Taken): void {
+  const seconds = Math.max(1, Math.ceil((endsAt - Date.now()) / 1000));
+  void reply?.header('retry-after', String(seconds));
 }
 
 function tooManyRequests(): HttpError {

@@ -10,7 +10,7 @@ import { BUSY, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 import { cutOffTinyPieces, hasBody } from './read-body.ts';
 import { createTaker } from './shares.ts';
-import { WEBHOOK_PATH } from './webhook-path.ts';
+import { isWebhook } from './webhook-path.ts';
 
 const TOO_MANY_AT_ONCE = new HttpError(
   503,
@@ -70,13 +70,14 @@ export function boundIncompleteRequests(
   const takeForWebhook = createTaker(webhooks, patienceMs);
   const takeForOther = createTaker(others, patienceMs);
 
-  app.addHook('onRequest', function boundIncompleteRequest({ raw, ip, routeOptions }, reply, done) {
+  app.addHook('onRequest', function boundIncompleteRequest(request, reply, done) {
+    const { raw, ip } = request;
     const { socket } = raw;
     if (!hasBody(raw) || raw.complete || socket.destroyed) {
       done();
       return;
     }
-    const take = routeOptions.url?.startsWith(WEBHOOK_PATH) ? takeForWebhook : takeForOther;
+    const take = isWebhook(request) ? takeForWebhook : takeForOther;
     const giveBack = take(networkOf(ip), () => socket.destroy());
     if (giveBack) {
       // Runs when the body has been read, or never will be. If the request was answered before its body arrived, Node
@@ -101,9 +102,9 @@ export function boundIncompleteRequests(
  * Serves the requests of a connection one after another, and closes a connection with too many of them. Node reads 64
  * KiB at a time and hands over every request in it. If they were all served at once, a client could have thousands of
  * pages rendered and read none. If it then left, Node would emit `close` only on the answer that has the connection,
- * and the others would keep their files open for ever. A waiting request with too many headers ends the connection, because it
- * would keep them until its turn. Requests whose turn has not come when the server begins to close
- * are answered 503.
+ * and the others would keep their files open for ever. A waiting request with too many headers ends the connection,
+ * because it would keep them until its turn. When the server begins to close, the next request is answered 503 and the
+ * connection is closed; those behind it get no answer.
  */
 function boundPipelines(server: Server, { pipelined, headers }: Bounds): void {
   const waitingOn = new WeakMap<Socket, number>();

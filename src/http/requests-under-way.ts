@@ -7,7 +7,7 @@ import { BUSY, HttpError } from './errors.ts';
 import { createFairQueue } from './fair-queue.ts';
 import { siteOf } from './network.ts';
 import { isSafe } from './origin-check.ts';
-import { WEBHOOK_PATH } from './webhook-path.ts';
+import { isWebhook } from './webhook-path.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
 
 const TOO_MANY_HASHING = new HttpError(
@@ -28,12 +28,12 @@ const TOO_MANY_WAITING = new HttpError(
  * files, compression, PostgreSQL's answers. With hundreds of requests under way, a turn of the event loop would take so
  * long that a new client would wait for seconds.
  *
- * A request counts for at most `patienceMs`, besides the time that it waits to hash a password (`boundHashing`), and
- * for `sendingMs` once its answer is being sent, so that neither a body that arrives slowly nor an answer that is read
- * slowly holds up others. Only requests that just read count towards the total: others have limits of their own, and
- * can wait long for a body or for a password to be hashed. Webhooks do not count, because Stripe's events come in
- * bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so that other
- * requests cannot keep them waiting.
+ * A request counts for at most `patienceMs`, and for `sendingMs` once its answer is being sent, so that neither a body
+ * that arrives slowly nor an answer that is read slowly holds up others. After a wait to hash a password
+ * (`boundHashing`), the time begins anew. Only requests that just read count towards the total: others have limits of
+ * their own, and can wait long for a body or for a password to be hashed. Webhooks do not count, because Stripe's
+ * events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so
+ * that other requests cannot keep them waiting.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): void {
   const { ofSite, inAll, waitingOfSite } = bounds.requests;
@@ -44,9 +44,8 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): voi
   const places = { state: createBoth(), others: createBoth() };
 
   function wait(which: 'ofSite' | 'inAll', request: FastifyRequest, reply: FastifyReply, done: Done): void {
-    const { url, config } = request.routeOptions;
-    const kind = config.reportsState ? 'state' : 'others';
-    if (url?.startsWith(WEBHOOK_PATH)) done();
+    const kind = request.routeOptions.config.reportsState ? 'state' : 'others';
+    if (isWebhook(request)) done();
     else waitFor(places[kind][which], TOO_MANY_WAITING, bounds.patienceMs, request, reply, done);
   }
 
@@ -57,8 +56,16 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): voi
     if (isSafe(request)) wait('inAll', request, reply, done);
     else done();
   });
-  app.addHook('onSend', function giveBackPlacesSoon(request, _reply, _payload, done) {
-    for (const place of placesOf.get(request) ?? []) place.limit(bounds.sendingMs);
+  app.addHook('onSend', function giveBackPlacesSoon(request, reply, _payload, done) {
+    const { socket } = request.raw;
+    const timer = setTimeout(() => {
+      // The hooks that follow can take long: they query the database and compress the answer.
+      if (!reply.raw.headersSent && !socket.destroyed) timer.refresh();
+      else for (const place of placesOf.get(request) ?? []) place.giveBack();
+    }, bounds.sendingMs).unref();
+    whenAnswered(request, reply, () => {
+      clearTimeout(timer);
+    });
     done();
   });
 }
@@ -75,9 +82,8 @@ export const HASHES_PASSWORD = { config: { hashesPassword: true }, bodyLimit: 8 
  * sites take turns. When too many wait, the newest of the site that has the most is refused. Hashes themselves wait for
  * a thread in the order in which they come, so a few addresses could otherwise keep everybody else from logging in.
  *
- * While it waits, a request keeps its place among those of its site, unless its body took longer than `patienceMs`. The
- * site's next ones wait behind it, which costs less than refusing them, because clients that are refused come back at
- * once.
+ * While it waits, a request keeps its place among those of its site (`waitFor`). The site's next ones wait behind it,
+ * which costs less than refusing them, because clients that are refused come back at once.
  */
 export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Bounds): void {
   const take = createPlaces(hashing);
@@ -86,25 +92,30 @@ export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Boun
       done();
       return;
     }
-    for (const place of placesOf.get(request) ?? []) place.keep();
-    waitFor(take, TOO_MANY_HASHING, patienceMs, request, reply, (error) => {
-      for (const place of placesOf.get(request) ?? []) place.limit(patienceMs);
-      done(error);
-    });
+    waitFor(take, TOO_MANY_HASHING, patienceMs, request, reply, done);
   });
 }
 
-/** Takes a place, now or later. It is given back once the request is answered, or in `patienceMs` unless that is changed. */
+/**
+ * Takes a place, now or later, and gives it back once the request is answered, or has taken `patienceMs`. While a
+ * request waits, it keeps the places that it has, unless it gave them back already.
+ */
 function waitFor(
-  take: Places,
+  take: TakePlace,
   refusal: HttpError,
   patienceMs: number,
   request: FastifyRequest,
   reply: FastifyReply,
   done: Done,
 ): void {
+  const held = placesOf.get(request) ?? [];
+  for (const place of held) place.keep();
+  const proceed = (error?: HttpError): void => {
+    for (const place of held) place.limit();
+    done(error);
+  };
   const refuse = (): void => {
-    done(refusal);
+    proceed(refusal);
   };
   const isTaken = take({
     site: siteOf(request.ip),
@@ -115,16 +126,17 @@ function waitFor(
       const keep = (): void => {
         clearTimeout(timer);
       };
-      const limit = (ms: number): void => {
+      const limit = (): void => {
         keep();
-        timer = setTimeout(end, ms).unref();
+        timer = setTimeout(end, patienceMs).unref();
       };
-      whenAnswered(request, reply, () => {
+      const giveBack = (): void => {
         keep();
         end();
-      });
-      placesOf.set(request, [...(placesOf.get(request) ?? []), { keep, limit }]);
-      done();
+      };
+      whenAnswered(request, reply, giveBack);
+      placesOf.set(request, [...held, { keep, limit, giveBack }]);
+      proceed();
     },
   });
   if (!isTaken) refuse();
@@ -136,8 +148,9 @@ type Done = (error?: Error) => void;
 interface Place {
   /** Keeps it until the request is answered, unless it was given back already. */
   keep: () => void;
-  /** Gives it back after this long, ms, unless the request is answered first. */
-  limit: (ms: number) => void;
+  /** Gives it back in `patienceMs`, unless the request is answered first. */
+  limit: () => void;
+  giveBack: () => void;
 }
 
 const placesOf = new WeakMap<FastifyRequest, Place[]>();
@@ -160,17 +173,17 @@ interface MostAtOnce {
 
 /**
  * Begins a request, now or when there is a place for it. Returns false, and begins nothing, when too many of its site
- * wait. When too many wait in all, the newest of the site with the most is refused instead, unless that would leave it
- * fewer than this request's site then has; otherwise returns false, too.
+ * wait. When too many wait in all, the newest of the site with the most is refused instead. If that would leave it
+ * fewer than this request's site would then have, this one is refused: it returns false.
  */
-type Places = (request: Arrived) => boolean;
+type TakePlace = (request: Arrived) => boolean;
 
 function createPlaces({
   ofSite = Infinity,
   inAll = Infinity,
   waitingOfSite = Infinity,
   waitingInAll = Infinity,
-}: MostAtOnce): Places {
+}: MostAtOnce): TakePlace {
   const underWayOf = new Map<string, number>();
   const waiting = createFairQueue<Arrived>();
   let underWay = 0;

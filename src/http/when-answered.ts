@@ -3,8 +3,8 @@ import type { Socket } from 'node:net';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 /**
- * Calls `then` once, as soon as a request's answer has been sent or its client has gone. Fastify's `onResponse` does not
- * run for a client that leaves first.
+ * Calls `then` once, as soon as a request's answer has been sent or its client has gone. Fastify's `onResponse` does
+ * not run for a client that leaves first.
  *
  * @param then `wasSent`: whether the answer was sent; otherwise the client left first
  */
@@ -22,7 +22,8 @@ export function whenAnswered(
     then(wasSent);
   }
   const sent = (): void => {
-    end(true);
+    // An answer that was only partly sent when the client left finishes, too.
+    end(!socket.destroyed);
   };
   const left = (): void => {
     end(false);

@@ -10,7 +10,7 @@ import { clearSession, setFlash } from '../cookies.ts';
 import { errorsFor, typedText } from '../forms.ts';
 import type { FormErrors } from '../forms.ts';
 import { forgetFailedLogIns, takeForNetwork, TOO_MANY_ATTEMPTS, tryPassword } from '../limits.ts';
-import { mayMail, uncountMails } from '../may-mail.ts';
+import { mayNotify, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
 
@@ -43,7 +43,7 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
       return resetForm(request, reply.status(400), link, errorsFor(form.error, { password: BAD_PASSWORD }));
     }
     const { user, mailed } = link;
-    const mail = await mayMail(context, request, user.email ?? '', mailed || user.emailProvenAt !== null);
+    const mail = mailed ? config.mail !== null : await mayNotify(context, request, user);
     const parts = { db, stripe, products: config.stripe.products };
     const typed = { ...form.data, mail, code: request.invitationCode };
     const outcome = await askStripe('Your password was not changed.', () =>
