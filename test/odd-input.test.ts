@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 
 import { errorForLog } from '../src/http/errors.ts';
 import { readablePath } from '../src/http/readable-path.ts';
@@ -317,4 +317,12 @@ test.each([
   ['a very long path of signs to decode', '/public/'.padEnd(15_000, '%'), `/public/${'%25'.repeat(992)}`],
 ])('the router gets a path that it can decode quickly: %s', (_what, url, path) => {
   expect(readablePath(url)).toBe(path);
+});
+
+test('thousands of cookies with escaped characters are not unescaped', async () => {
+  const { app } = await startTestServer();
+  const unescape = vi.spyOn(globalThis, 'decodeURIComponent');
+  const cookie = Array.from({ length: 2_000 }, (_, n) => `c${n}=%`).join('; ');
+  expect((await app.inject({ url: '/pricing', headers: { cookie } })).statusCode).toBe(200);
+  expect(unescape.mock.calls.length).toBeLessThan(10);
 });

@@ -632,7 +632,7 @@ test.each([
     { method: 'POST', url: '/login', headers: { 'content-type': 'text/xml' }, payload: '<a/>' },
   ],
   [
-    'a form over 64 KiB',
+    'a form over 8 KiB',
     413,
     { method: 'POST', url: '/login', headers: FORM, payload: `a=${'x'.repeat(70_000)}` },
   ],

@@ -932,6 +932,9 @@ describe('a network whose connections had to be cut off', () => {
       'a body in tiny pieces behind another request',
       `${PAGE}POST /login HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n${'1\r\nx\r\n'.repeat(100)}0\r\n\r\n`,
     ],
+    ['a request without Host', 'GET /healthz HTTP/1.1\r\n\r\n'],
+    ['one behind another request', `${PAGE}GET /healthz HTTP/1.1\r\n\r\n`],
+    ['an unknown Expect behind another request', `${PAGE}${PAGE.replace('Host: x', 'Host: x\r\nExpect: x')}`],
     ['very many headers', `GET /healthz HTTP/1.1\r\nHost: x\r\n${'a: b\r\n'.repeat(100)}\r\n`],
     [
       'a refused form without end',
@@ -1034,6 +1037,21 @@ describe('requests that do not wait for the answer to an earlier one', () => {
       expect(await (await open(LAST_PAGE)).closed).toMatch(/ 200 /);
     },
   );
+
+  test.each([
+    ['requests', PAGE],
+    ['requests without Host', 'GET / HTTP/1.1\r\n\r\n'],
+    ['requests with an unknown Expect', PAGE.replace('Host: x', 'Host: x\r\nExpect: x')],
+  ])('are not even handed over when there are thousands of %s', async (_what, request) => {
+    const { app, open } = await listen({});
+    let handedOver = 0;
+    for (const event of ['request', 'checkExpectation']) app.server.on(event, () => (handedOver += 1));
+    await (
+      await open(request.repeat(2_000))
+    ).closed;
+    expect(handedOver).toBeGreaterThan(0);
+    expect(handedOver).toBeLessThan(10);
+  });
 
   test('end the connection when one that waits has very many headers', async () => {
     const nothingBegins = { requests: { ofSite: 0, inAll: 0, waitingOfSite: 9 } };

@@ -53,6 +53,11 @@ function refuseManyHeaders(app: FastifyInstance, most: number): void {
   });
 }
 
+/** https://www.rfc-editor.org/rfc/rfc9112#section-3.2 */
+function lacksHost({ httpVersion, headers }: IncomingMessage): boolean {
+  return httpVersion === '1.1' && headers.host === undefined;
+}
+
 function hasManyHeaders({ rawHeaders }: IncomingMessage, most: number): boolean {
   // Names and values in turn.
   return rawHeaders.length > 2 * most;
@@ -114,14 +119,17 @@ function boundPipelines(server: Server, { pipelined, headers }: Bounds): void {
 
   server.on('request', (request, response) => {
     const { socket } = request;
+    const isRefused = hasManyHeaders(request, headers) || lacksHost(request);
     // A response gets the connection once the one before it is sent.
     if (response.socket !== null) {
-      serve?.(request, response);
+      if (lacksHost(request)) {
+        noteAbuse(socket);
+        response.writeHead(400, { connection: 'close' }).end();
+      } else serve?.(request, response);
       return;
     }
     const waiting = waitingOn.get(socket) ?? 0;
-    // Node still hands over the remaining requests that it has read.
-    if (waiting >= pipelined || hasManyHeaders(request, headers)) cutOff(socket);
+    if (waiting >= pipelined || isRefused) cutOff(socket);
     if (socket.destroyed) return;
     waitingOn.set(socket, waiting + 1);
     response.once('socket', () => {

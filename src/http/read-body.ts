@@ -145,7 +145,9 @@ function takesNone({ method }: IncomingMessage): boolean {
 export function closeUnreadBodies(app: FastifyInstance): void {
   // Node answers 417 itself, reports no request, and would read the body. https://nodejs.org/api/http.html
   app.server.on('checkExpectation', ({ socket }: IncomingMessage, answer: ServerResponse) => {
-    noteAbuse(socket);
+    // Behind an earlier request, its answer would have to wait.
+    if (answer.socket === null) cutOff(socket);
+    else noteAbuse(socket);
     answer.writeHead(417, { connection: 'close' }).end();
   });
   app.addHook('onSend', function closeUnreadBody({ raw }, reply, _payload, done) {

@@ -70,12 +70,8 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): voi
   });
 }
 
-/**
- * For the options of a route that hashes or compares a password. Hundreds of its requests can wait with their bodies
- * parsed, so a body must be small: 8 KiB of JSON can become 150 KB in memory. Our largest form, with two passwords, has
- * 4 KB at most.
- */
-export const HASHES_PASSWORD = { config: { hashesPassword: true }, bodyLimit: 8 * 1024 };
+/** The options of a route that hashes or compares a password. */
+export const HASHES_PASSWORD = { config: { hashesPassword: true } };
 
 /**
  * Limits how many requests that hash a password are under way, once their bodies have arrived. Further ones wait, and
