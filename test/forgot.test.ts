@@ -4,14 +4,17 @@ import { Stripe } from 'stripe';
 import { describe, expect, test, vi } from 'vitest';
 
 import { operatorResetPath } from './support/command-context.ts';
+import { expectSound } from './support/findings.ts';
 import { askFor, MAIL, outbox, prove, provePath, resetPathOf } from './support/mail.ts';
 import { until } from './support/process.ts';
 import {
   clientOf,
+  cookiesOf,
   DAY,
   daysAfter,
   deleteAccount,
   deliverAll,
+  logIn,
   loginStatus,
   PASSWORD,
   postForm,
@@ -455,6 +458,42 @@ describe('a reset link that was mailed', () => {
       expect(await loginStatus(world, 'ann@example.com', NEW_PASSWORD)).toBe(303);
       const invoices = [...world.sandbox.objects.invoices.values()];
       expect(invoices.map(({ status }) => status)).toEqual(['void']);
+    });
+
+    test('cancels a trial, deletes its customer at Stripe, and leaves the trial to the owner', async () => {
+      const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
+      const { person } = await squatter(world);
+      const trial = await subscribe(world, person);
+      await deliverWaiting(world);
+      expect(await userRow(world, person.id)).toMatchObject({ tier: 'trial' });
+      const path = await pathOf(world);
+      expect((await world.app.inject({ url: path })).body).toContain('a trial is cancelled');
+      expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+      const { subscriptions, customers } = world.sandbox.objects;
+      expect(subscriptions.get(trial)).toMatchObject({ status: 'canceled' });
+      expect([...customers.values()]).toMatchObject([{ deleted: true }]);
+      await deliverWaiting(world);
+      expect(await userRow(world, person.id)).toMatchObject({ tier: 'free' });
+
+      const owner = { ...person, cookie: cookiesOf(await logIn(world, 'ann@example.com', NEW_PASSWORD)) };
+      const own = await subscribe(world, owner);
+      await deliverWaiting(world);
+      expect(subscriptions.get(own)).toMatchObject({ status: 'trialing' });
+      expect(await userRow(world, person.id)).toMatchObject({ tier: 'trial' });
+      expect(customers.size).toBe(2);
+      await expectSound(world);
+    });
+
+    test('keeps a customer who subscribes to another product in the same Stripe account', async () => {
+      const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7', STRIPE_PRODUCTS: 'prod_ours' });
+      const { person } = await squatter(world);
+      const other = await subscribe(world, person);
+      await deliverWaiting(world);
+      const path = await pathOf(world);
+      expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+      const { subscriptions, customers } = world.sandbox.objects;
+      expect(subscriptions.get(other)).toMatchObject({ status: 'trialing' });
+      expect([...customers.values()].some((one) => 'deleted' in one)).toBe(false);
     });
 
     test('changes nothing when Stripe cannot be reached, and says so', async () => {

@@ -10,7 +10,13 @@ import type { Unit } from '../db/unit-of-work.ts';
  */
 export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
   const own = await db.subscription.count({
-    where: { trialEnd: { not: null }, counted: true, customer: { userId: user.id } },
+    where: {
+      trialEnd: { not: null },
+      counted: true,
+      customer: { userId: user.id },
+      // The trial of a stranger whose account somebody claimed by a reset link.
+      NOT: { trialHash: null, customer: { deletedAt: { not: null } } },
+    },
   });
   return own === 0 && (await countTrialsByAnother(db, user.id, user.emailHash)) === 0;
 }

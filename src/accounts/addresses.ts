@@ -16,11 +16,16 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
   // A payment in the same second in which the address was set may be older than the address, so it does not
   // count.
   if (user.emailProvenAt !== null || (await hasPaid(tx, user.id, user.emailSetAt))) return true;
+  await releaseTrial(tx, user);
+  return false;
+}
+
+/** The trial that an account has used no longer counts against its address, because it may be a stranger's. */
+export async function releaseTrial(tx: Tx, { id, emailHash }: User): Promise<void> {
   await tx.subscription.updateMany({
-    where: { trialHash: user.emailHash, customer: { userId: user.id } },
+    where: { trialHash: emailHash, customer: { userId: id } },
     data: { trialHash: null },
   });
-  return false;
 }
 
 /**

@@ -9,8 +9,11 @@ import { resetToken } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { queueExpiry } from '../stripe/close-checkout.ts';
-import { isUnclaimed } from './addresses.ts';
+import { deleteUnusedCustomer } from '../stripe/end-payments.ts';
+import { isUnclaimed, releaseTrial } from './addresses.ts';
 import { setPassword } from './change-password.ts';
+import { cancelSubscriptions } from './delete-account.ts';
+import type { CancellationRefusal } from './delete-account.ts';
 import { hashPassword } from './passwords.ts';
 import { endResetLinks } from './reset-links-of-address.ts';
 import { shutOut } from './shut-out.ts';
@@ -108,7 +111,7 @@ export interface WorkingResetLink {
 }
 
 /** `link-gone`: the link is invalid or no longer works. */
-export type ResetOutcome = 'done' | 'link-gone' | 'payment-pending' | 'conflict';
+export type ResetOutcome = 'done' | 'link-gone' | CancellationRefusal;
 
 /** @returns null when the link is invalid or no longer works */
 export async function findResetLink(
@@ -198,6 +201,12 @@ async function tryReset(
     if (!isShutOut) return 'conflict';
     payments = await stopPayments(parts, userId);
     if (payments.state === 'pending') return 'payment-pending';
+    // A trial would be charged to the stranger's card, and the stranger could steer the owner's plan through its customer.
+    if (payments.state === 'none') {
+      const ended = await cancelSubscriptions(parts, userId, payments.checkout);
+      if (typeof ended === 'string') return ended;
+      for (const id of ended.customerIds) await deleteUnusedCustomer(parts.stripe, id);
+    }
   }
   return inTransaction(db, now, async (tx) => {
     const found = await lockLink(tx, secret, token, userId);
@@ -211,6 +220,8 @@ async function tryReset(
       const checkout = await tx.checkout.findUnique({ where: { userId } });
       if (!isSameCheckout(checkout, payments.checkout)) return 'conflict';
       await startAfresh(tx, user, typed.code);
+      // Stripe has just ended what this checkout sold, so the owner can buy at once, with a trial if there is one.
+      if (parts.stripe) await tx.checkout.deleteMany({ where: { userId } });
     }
     await setPassword(tx, userId, typed.passwordHash, {
       ...(row.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),
@@ -241,14 +252,14 @@ async function lockLink(
 
 /**
  * Removes what a stranger may have put into an account: deletes its backups, has its checkout expired at Stripe, and
- * replaces its open invitation with the one that the owner came with. A trial stays: most people who reset a password
- * started it themselves.
+ * replaces its open invitation with the one that the owner came with. Its trial no longer counts against the address.
  *
  * @param user locked
  */
 async function startAfresh(tx: Tx, user: User, code: string | null): Promise<void> {
   const userId = user.id;
   await tx.backup.deleteMany({ where: { userId } });
+  await releaseTrial(tx, user);
   await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
   await captureReferral(tx, user, code);
   // If another request is creating this checkout's session right now, it finds the row gone and expires the session
