@@ -514,6 +514,24 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(order).toEqual(['127.0.0.2', '127.0.0.3', '127.0.0.2']);
   });
 
+  test('and a client that leaves while its password is hashed does not make room for the next', async () => {
+    const { app, open, db } = await listen({ hashing: { inAll: 1, waitingInAll: 9 }, patienceMs: NEVER });
+    let found = (_user: null): void => undefined;
+    const isFound = new Promise<null>((resolve) => (found = resolve));
+    const looking = vi.spyOn(db.user, 'findUnique').mockReturnValueOnce(isFound as never);
+    const leaves = await open(LOG_IN, '127.0.0.2');
+    await until(() => Promise.resolve(looking.mock.calls.length === 1 || undefined));
+    const next = await open(LOG_IN, '127.0.0.3');
+    leaves.socket.resetAndDestroy();
+    await until(async () => (await connectionsOf(app)) === 1 || undefined);
+    // Once these are answered, the next login would have begun.
+    for (let n = 0; n < 2; n += 1)
+      expect(await answerTo(await open(LANDING_PAGE, '127.0.0.4'))).toMatch(/^HTTP\/1\.1 200 /);
+    expect(looking).toHaveBeenCalledTimes(1);
+    found(null);
+    expect(await answerTo(next)).toMatch(/^HTTP\/1\.1 401 /);
+  });
+
   test('and while one waits to hash a password, the next of its network waits behind it', async () => {
     const { open } = await listen({
       requests: { ofSite: 1, inAll: 9, waitingOfSite: 9 },

@@ -46,7 +46,10 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): voi
   function wait(which: 'ofSite' | 'inAll', request: FastifyRequest, reply: FastifyReply, done: Done): void {
     const kind = request.routeOptions.config.reportsState ? 'state' : 'others';
     if (isWebhook(request)) done();
-    else waitFor(places[kind][which], TOO_MANY_WAITING, bounds.patienceMs, request, reply, done);
+    else {
+      const { patienceMs } = bounds;
+      waitFor({ take: places[kind][which], refusal: TOO_MANY_WAITING, patienceMs }, request, reply, done);
+    }
   }
 
   app.addHook('onRequest', function waitForPlaceOfSite(request, reply, done) {
@@ -58,14 +61,16 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): voi
   });
   app.addHook('onSend', function giveBackPlacesSoon(request, reply, _payload, done) {
     const { socket } = request.raw;
+    const giveBack = (): void => {
+      clearTimeout(timer);
+      for (const place of placesOf.get(request) ?? []) place.giveBack();
+    };
     const timer = setTimeout(() => {
       // The hooks that follow can take long: they query the database and compress the answer.
-      if (!reply.raw.headersSent && !socket.destroyed) timer.refresh();
-      else for (const place of placesOf.get(request) ?? []) place.giveBack();
+      if (reply.raw.headersSent || socket.destroyed) giveBack();
+      else timer.refresh();
     }, bounds.sendingMs).unref();
-    whenAnswered(request, reply, () => {
-      clearTimeout(timer);
-    });
+    whenAnswered(request, reply, giveBack);
     done();
   });
 }
@@ -88,22 +93,23 @@ export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Boun
       done();
       return;
     }
-    waitFor(take, TOO_MANY_HASHING, patienceMs, request, reply, done);
+    waitFor({ take, refusal: TOO_MANY_HASHING, patienceMs, goesOn: true }, request, reply, done);
   });
 }
 
 /**
  * Takes a place, now or later, and gives it back once the request is answered, or has taken `patienceMs`. While a
  * request waits, it keeps the places that it has, unless it gave them back already.
+ *
+ * @param kind `goesOn`: its work goes on when its client leaves, so the place is then kept until the work is done
  */
 function waitFor(
-  take: TakePlace,
-  refusal: HttpError,
-  patienceMs: number,
+  kind: { take: TakePlace; refusal: HttpError; patienceMs: number; goesOn?: boolean },
   request: FastifyRequest,
   reply: FastifyReply,
   done: Done,
 ): void {
+  const { take, refusal, patienceMs, goesOn = false } = kind;
   const held = placesOf.get(request) ?? [];
   for (const place of held) place.keep();
   const proceed = (error?: HttpError): void => {
@@ -130,7 +136,9 @@ function waitFor(
         keep();
         end();
       };
-      whenAnswered(request, reply, giveBack);
+      whenAnswered(request, reply, (wasSent) => {
+        if (wasSent || !goesOn) giveBack();
+      });
       placesOf.set(request, [...held, { keep, limit, giveBack }]);
       proceed();
     },
