@@ -342,6 +342,7 @@ describe('a payment that failed', () => {
         to: 'ben',
         kind: 'mail.payment-failed',
         invoiceId: 'in_renewal',
+        subscriptionId: stripe.subscription,
         nextAttempt: '2027-01-13T09:00:00Z',
       },
     ]);
@@ -372,21 +373,41 @@ describe('a payment that failed', () => {
   });
 
   /** What the mail about a failed payment says of the plan. */
-  async function planOf({ db, clock }: TestServer, userId: string, invoiceId = 'in') {
-    const work = { kind: 'mail.payment-failed', data: { invoiceId, nextAttempt: null } } as const;
+  async function planOf(
+    { db, clock }: TestServer,
+    userId: string,
+    invoiceId = 'in',
+    subscriptionId: string | null = null,
+  ) {
+    const data = { invoiceId, subscriptionId, nextAttempt: null };
+    const work = { kind: 'mail.payment-failed', data } as const;
     return (await readMailFacts(db, { userId } as OutboxItem, work, clock.now)).plan;
   }
 
   test.each([
     ['active', 'live'],
     ['past_due', 'live'],
-    ['paused', 'live'],
+    ['paused', 'unpaid'],
     ['unpaid', 'unpaid'],
     ['canceled', 'ended'],
   ])('of a paid plan that is now %s is mailed as %s', async (status, plan) => {
     const { server, ben, stripe } = await converted();
     await deliverAll(server, [stripe.updated({ status }, { at: daysAfter(31) })]);
     expect(await planOf(server, ben.id)).toBe(plan);
+  });
+
+  test('is not mailed once another plan gives access', async () => {
+    const { server, ben, stripe, queued } = await converted();
+    const second = { id: stripeId('sub'), status: 'incomplete', created: epoch(daysAfter(2)) };
+    const invoice = { id: stripeId('in'), subscription: second.id, parent: null };
+    await deliverAll(server, [
+      stripe.created(second, { at: daysAfter(2) }),
+      failed(stripe, { ...invoice, billing_reason: 'subscription_create' }),
+    ]);
+    const [item] = await server.db.outboxItem.findMany({ where: { kind: 'mail.payment-failed' } });
+    expect(item?.data).toContain(second.id);
+    expect(await queued()).not.toEqual([]);
+    expect(await planOf(server, ben.id, invoice.id, second.id)).toBe('another');
   });
 
   test('in a new checkout is mailed as such, although an older plan has ended', async () => {

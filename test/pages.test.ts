@@ -417,11 +417,7 @@ test.each([
     { status: 'unpaid' },
     ['Monthly plan, not active', 'Stripe has stopped trying.', 'Manage billing'],
   ],
-  [
-    'paused',
-    { status: 'paused' },
-    ['Monthly plan, not active', 'Add a card to start the plan.', 'Manage billing'],
-  ],
+  ['paused', { status: 'paused' }, ['Monthly plan, not active', 'Your plan is paused.', 'Manage billing']],
 ])('Settings of a subscription that is %s shows the plan and its dates', async (_name, fields, expected) => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
@@ -482,7 +478,7 @@ test('Settings counts friends, active credits and days, and rounds the days up',
   const cat = await signUp(server, 'cat@example.com', ann.code);
   const counts = (invited: number, converted: number, active: string) =>
     `Invited ${invited} signed up with your link ` +
-    `Converted ${converted} made a first payment ` +
+    `Converted ${converted} made a first payment that counts ` +
     `Active credits ${active} converted in the last 45 days`;
 
   expect(await read(server, '/settings', ann.cookie)).toContain(counts(2, 0, '0'));

@@ -44,7 +44,7 @@ async function subscriber() {
   await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
   server.clock.now = daysAfter(31);
   const at = { at: daysAfter(31) };
-  /** A failed attempt to collect the renewal; Stripe tries again on that day. */
+  /** A failed attempt to collect the renewal; Stripe will try again on that day. */
   const failed = (nextDay: number | null, type = 'invoice.payment_failed') =>
     stripeEvent(
       type,
@@ -82,7 +82,7 @@ const STATES: [string, Record<string, unknown>, string | null][] = [
   [
     'past due',
     { status: 'past_due' },
-    'Your last payment failed. Stripe tries again on 13 February 2027. You keep paid access at least until then. ' +
+    'Your last payment failed. Stripe will try again on 13 February 2027. You keep paid access at least until then. ' +
       `Check your card ${PORTAL}`,
   ],
   [
@@ -191,7 +191,7 @@ describe('the next attempt', () => {
     });
     await deliverAll(server, [failed, stripe.created({ status: 'past_due' }), stripe.checkoutCompleted()]);
     expect(await troubleOn(server, '/', ann.cookie)).toBe(
-      'Your first payment failed. Stripe tries again on 13 January 2027. ' +
+      'Your first payment failed. Stripe will try again on 13 January 2027. ' +
         'Your plan starts once the payment goes through. Until then you have no paid access. ' +
         `Check your card ${PORTAL}`,
     );
@@ -264,16 +264,16 @@ describe('with Stripe', () => {
   test('the notice follows every attempt until the plan ends, and disappears with a new plan', async () => {
     const { world, ann, trouble, customerId } = await declined();
     const told: (string | null)[] = [];
-    // Stripe tries again after 3, 5 and 7 days.
+    // Stripe will try again after 3, 5 and 7 days.
     for (const days of [RENEWAL, 3, 5, 7]) {
       await passDays(world, days);
       await deliverWaiting(world);
       told.push(await trouble());
     }
     expect(told).toEqual([
-      expect.stringContaining('Stripe tries again on 13 February 2027.'),
-      expect.stringContaining('Stripe tries again on 18 February 2027.'),
-      expect.stringContaining('Stripe tries again on 25 February 2027.'),
+      expect.stringContaining('Stripe will try again on 13 February 2027.'),
+      expect.stringContaining('Stripe will try again on 18 February 2027.'),
+      expect.stringContaining('Stripe will try again on 25 February 2027.'),
       expect.stringContaining('Your monthly plan ended on 25 February 2027 because its payment failed.'),
     ]);
     world.sandbox.acts.setCard(customerId, 'works');
@@ -294,7 +294,7 @@ describe('with Stripe', () => {
   });
 
   test.each([
-    ['the next attempt', RENEWAL, 'Stripe tries again on 13 February 2027.'],
+    ['the next attempt', RENEWAL, 'Stripe will try again on 13 February 2027.'],
     ['the reason of an end', RENEWAL + 20, 'because its payment failed.'],
   ])('reconcile fills in %s when its events were lost', async (_what, days, words) => {
     const { world, trouble, row } = await declined();

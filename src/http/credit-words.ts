@@ -55,7 +55,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
         () =>
           `${noLongerCounts(tookNothing)}. You had already used the free days you got ${forIt(tookNothing)}, so nothing was removed.`,
       ],
-      ['success', gaveBack, (days) => `${countsAgain(gaveBack)}: you got ${days} back.`],
+      ['success', gaveBack, (days) => `${countsNow(gaveBack)}: you got ${days} back.`],
     ];
     // The latest change comes last.
     for (const notice of inTurn.sort(([, a], [, b]) => lastOf(a) - lastOf(b))) add(...notice);
@@ -103,10 +103,10 @@ function countReferrals(entries: readonly ToldEntry[]): number {
   return new Set(entries.map(({ referralId }) => referralId)).size;
 }
 
-function countsAgain(entries: readonly ToldEntry[]): string {
-  if (entries[0]?.side === 'referred') return 'A payment of yours counts again';
+function countsNow(entries: readonly ToldEntry[]): string {
+  if (entries[0]?.side === 'referred') return 'A payment of yours counts now';
   const friends = countReferrals(entries);
-  return friends === 1 ? 'A friend’s payment counts again' : `The payments of ${friends} friends count again`;
+  return friends === 1 ? 'A friend’s payment counts now' : `Payments of ${friends} friends count now`;
 }
 
 /** One line of the credit history in Settings. */
@@ -134,7 +134,7 @@ export function inWords(line: RecentLine<ToldEntry>): HistoryLine {
       const what = seconds > 0 ? ': days given back' : '';
       return {
         at,
-        text: `${countsAgain([line.entry])}${what}`,
+        text: `${countsNow([line.entry])}${what}`,
         days: signed('+', seconds),
       };
     }

@@ -62,7 +62,7 @@ export function troubleOf(
   switch (subscription.status) {
     case 'past_due': {
       const next = nextAttempt(subscription, now);
-      const retry = next && `Stripe tries again on ${dateText(next)}.`;
+      const retry = next && `Stripe will try again on ${dateText(next)}.`;
       if (tierOf(subscription) !== 'paid') {
         const starts = 'Your plan starts once the payment goes through.';
         const then = join(retry, starts, access('Until then you have no paid access.'));
@@ -87,8 +87,11 @@ export function troubleOf(
       };
     case 'paused':
       return {
-        what: 'Your plan is paused, because its trial ended without a card.',
-        then: join(access('You have no paid access now.'), 'Add a card to start the plan.'),
+        what: 'Your plan is paused.',
+        then: join(
+          access('You have no paid access now.'),
+          'Check that a valid card is on file, then contact us.',
+        ),
         remedy: 'card',
       };
     case 'incomplete':

@@ -8,17 +8,25 @@ import { addSeconds, DAY_SECONDS } from '../instants.ts';
 import type { MailWork } from './kinds.ts';
 
 /**
- * An account's plan after a failed payment. `live`: it goes on for now. `first-payment-due`: a trial is over, and its
- * plan starts once it is paid for. `unpaid`: Stripe has stopped trying; the plan goes on once its invoice is paid.
- * `not-started`: the payment in the checkout failed. `ended`: the plan has ended, or there is none.
+ * An account's plan. `live`: it goes on for now. `another`: the same, and it is not the one whose payment failed.
+ * `first-payment-due`: a trial is over, and its plan starts once it is paid for. `unpaid`: Stripe has stopped trying; the
+ * plan goes on once its invoice is paid. `not-started`: the payment in the checkout failed. `ended`: the plan has ended, or
+ * there is none.
  */
-export type PlanState = 'live' | 'first-payment-due' | 'unpaid' | 'not-started' | 'ended';
+export type PlanState = 'live' | 'another' | 'first-payment-due' | 'unpaid' | 'not-started' | 'ended';
 
 /**
  * The data of an email that proves a new address. It does not count towards the daily limit of the account's own
  * address.
  */
 const TO_A_NEW_ADDRESS = JSON.stringify({ isChange: true });
+
+/** Mail that depends on the account's plan. */
+const ABOUT_A_PLAN: ReadonlySet<MailWork['kind']> = new Set([
+  'mail.payment-failed',
+  'mail.days-ending',
+  'mail.days-ended',
+]);
 
 /** Why an email about days is dropped after their reversal. */
 export const DAYS_TAKEN_BACK = 'The days were taken back.';
@@ -32,11 +40,11 @@ export interface MailFacts {
   user: User | null;
   /** The conversion that the email is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
-  /** Whether no email has told the account of these days yet. Read only for `mail.days-reversed`, otherwise false. */
+  /** Whether no email about these days has been sent to the user yet. Read only for `mail.days-reversed`, otherwise false. */
   grantNeverAnnounced: boolean;
   /** Whether the invoice that the email is about has been paid. */
   invoicePaid: boolean;
-  /** The state of the account's plan. Read only for mail about a failed payment, otherwise `ended`. */
+  /** The state of the account's plan. Read only for mail that depends on it (`ABOUT_A_PLAN`), otherwise `ended`. */
   plan: PlanState;
   /**
    * Emails sent within the last day to all unproven accounts with this address or another +tag of it; 0 if this
@@ -67,9 +75,11 @@ export async function readMailFacts(
           select: { paidAt: true, subscriptionId: true },
         })
       : null;
+  const failedId =
+    work.kind === 'mail.payment-failed' ? (work.data.subscriptionId ?? invoice?.subscriptionId) : null;
   const plan =
-    work.kind === 'mail.payment-failed' && userId !== null
-      ? planStateOf(await subscriptionsOf(db, userId), invoice?.subscriptionId)
+    ABOUT_A_PLAN.has(work.kind) && userId !== null
+      ? planStateOf(await subscriptionsOf(db, userId), failedId ?? null)
       : 'ended';
   const sentToday = user && user.deletedAt === null ? await countSentToday(db, user, now) : 0;
   const grantNeverAnnounced =
@@ -103,14 +113,16 @@ export async function countSentToday(
  *
  * @param failedId the subscription of the payment that failed, if it is known
  */
-function planStateOf(subscriptions: readonly Subscription[], failedId: string | null | undefined): PlanState {
+function planStateOf(subscriptions: readonly Subscription[], failedId: string | null): PlanState {
   const shown = shownOf(subscriptions);
-  if (shown && tierOf(shown) !== 'free') return 'live';
+  if (shown && tierOf(shown) !== 'free')
+    return failedId === null || shown.id === failedId ? 'live' : 'another';
   if (subscriptions.some(({ id, status }) => id === failedId && status === null)) return 'not-started';
   switch (shown?.status) {
     case 'past_due':
       return 'first-payment-due';
     case 'unpaid':
+    case 'paused':
       return 'unpaid';
     case 'incomplete':
     case 'incomplete_expired':
@@ -121,7 +133,7 @@ function planStateOf(subscriptions: readonly Subscription[], failedId: string | 
 }
 
 /**
- * Whether no email has told the account of a conversion's days: the one about the grant is still queued or was dropped
+ * Whether the user has had no email about a conversion's days: the one about the grant is still queued or was dropped
  * after their reversal, and none about a restoration was sent.
  */
 async function neverAnnounced(db: Db, userId: string | null, referralId: string): Promise<boolean> {

@@ -88,6 +88,6 @@ function outcomeOf({ code = 'unknown', command, responseCode, response }: SmtpEr
   const enhanced = /^\d{3}[ -](\d\.\d{1,3}\.\d{1,3})\b/.exec(response ?? '')?.[1];
   const codes = [responseCode, enhanced].filter((one) => one !== undefined).join(' ');
   const isRecipient = command === 'RCPT TO';
-  const why = `The mail server refused ${isRecipient ? 'the recipient' : (command ?? 'it')}: ${codes}.`;
+  const why = `The mail server refused ${isRecipient ? 'the recipient' : (command ?? 'the email')}: ${codes}.`;
   return { status: isRecipient && responseCode >= 500 ? 'failed' : 'again', why };
 }

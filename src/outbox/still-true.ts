@@ -48,7 +48,7 @@ export function whyDrop(
 
 function whyUntrue(
   work: MailWork,
-  { referral, grantNeverAnnounced, invoicePaid }: MailFacts,
+  { referral, grantNeverAnnounced, invoicePaid, plan }: MailFacts,
   user: User,
   now: Date,
 ): string | null {
@@ -69,6 +69,7 @@ function whyUntrue(
     case 'mail.days-ended':
       return whyEndIsStale(work.data.until, user);
     case 'mail.payment-failed':
+      if (plan === 'another') return 'The user has another plan.';
       return invoicePaid ? 'The invoice was paid.' : null;
     default:
       return null;

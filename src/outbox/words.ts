@@ -77,6 +77,17 @@ function whatStays(your: 'Your' | 'After that, your'): string {
   return `${your} portfolio stays in your browser, and you can still restore and export your cloud backups. Only new ones need paid access.`;
 }
 
+/** Whether the account has a plan, though one that gives no access: nobody sells it a second one. */
+function hasPlan({ plan }: MailFacts): boolean {
+  return plan !== 'ended' && plan !== 'not-started';
+}
+
+function whereToPay(facts: MailFacts, publicUrl: string): { label: string; url: string } {
+  return hasPlan(facts)
+    ? { label: 'See your plan', url: `${publicUrl}/settings` }
+    : { label: 'See the plans', url: `${publicUrl}/pricing` };
+}
+
 function contactUs({ contact }: WordsContext): string {
   return contact === null ? 'contact us' : `write to ${contact}`;
 }
@@ -105,6 +116,7 @@ function paymentFailed(next: Date | null, { brand, publicUrl, facts, now }: Word
       return { subject, paragraphs: [what, then], button: settings };
     }
     case 'first-payment-due':
+    case 'another':
     case 'live': {
       const isFirst = facts.plan === 'first-payment-due';
       const what = `We could not collect ${isFirst ? 'your first payment' : 'the payment'} for your ${brand} plan.`;
@@ -237,27 +249,30 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
       paragraphs: [
         // The plan may have ended or moved to another account, or its payment may have failed.
         `You no longer have a paid plan on ${brand}, so the free days that were paused are counting down now.`,
-        `You have paid access until ${until}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left. Nothing is charged.`,
+        `You have paid access until ${until}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left. These days cost nothing.`,
       ],
       button: { label: 'See the plans', url: `${publicUrl}/pricing` },
     };
   },
-  'mail.days-ending': ({ until }, { brand, publicUrl, facts: { user }, now }) => ({
+  'mail.days-ending': ({ until }, { brand, publicUrl, facts, now }) => ({
     subject: `Your free days end on ${longDate(new Date(until))}`,
     paragraphs: [
-      `You have paid access to ${brand} until ${longDate(new Date(until))}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left.`,
+      `You have paid access to ${brand} until ${longDate(new Date(until))}: ${inDaysLeft(facts.user ? creditLeft(facts.user, now) : 0)} left.`,
       whatStays('After that, your'),
-      `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${OFFER}.`,
+      hasPlan(facts)
+        ? `Your plan is not active at the moment: Settings says why. You can also invite a friend: when they pay, you both get ${OFFER}.`
+        : `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${OFFER}.`,
     ],
-    button: { label: 'See the plans', url: `${publicUrl}/pricing` },
+    button: whereToPay(facts, publicUrl),
   }),
-  'mail.days-ended': (_data, { brand, publicUrl }) => ({
+  'mail.days-ended': (_data, { brand, publicUrl, facts }) => ({
     subject: 'Your free days have ended',
     paragraphs: [
       `Your free days on ${brand} have ended, and so has your paid access. Nothing was charged.`,
       whatStays('Your'),
+      ...(hasPlan(facts) ? ['Your plan is not active at the moment: Settings says why.'] : []),
     ],
-    button: { label: 'See the plans', url: `${publicUrl}/pricing` },
+    button: whereToPay(facts, publicUrl),
   }),
   'mail.payment-failed': ({ nextAttempt }, context) =>
     paymentFailed(nextAttempt === null ? null : new Date(nextAttempt), context),

@@ -191,7 +191,7 @@ test('pages after a failed payment and an ended plan, with backups kept', async 
   await checkPage(page, 'settings past due');
   for (const path of ['/pricing', '/portfolio', '/']) {
     await page.goto(path);
-    await page.getByRole('region', { name: 'Your payment' }).getByText('Stripe tries again on').waitFor();
+    await page.getByRole('region', { name: 'Your payment' }).getByText('Stripe will try again on').waitFor();
   }
   await checkPage(page, 'landing past due');
   // The notice's button leads to the portal.

@@ -100,6 +100,10 @@ test.each(['paid', 'trial'])('the mails about the end of days are dropped when t
   for (const work of [ending, ended]) expect(why(work, { tier })).toBe('The user has a plan.');
 });
 
+test('the mail about a failed payment is dropped once another plan gives access', () => {
+  expect(why(declined, {}, { plan: 'another' })).toBe('The user has another plan.');
+});
+
 test('the mails about the end of days are dropped when the end has moved', () => {
   for (const work of [ending, ended]) {
     expect(why(work, { creditUntil: days(52) })).toBe('The days end at another time.');

@@ -21,7 +21,7 @@ describe('past due after a payment', () => {
 
   test('says when Stripe tries next, and that access lasts at least until then', () => {
     expect(said({ ...pastDue, nextAttemptAt: day(34) })).toBe(
-      'Your last payment failed. Stripe tries again on 13 February 2027. You keep paid access at least until then. [card]',
+      'Your last payment failed. Stripe will try again on 13 February 2027. You keep paid access at least until then. [card]',
     );
   });
 
@@ -59,7 +59,7 @@ describe('past due without a payment, as after a trial whose card failed', () =>
 
   test('says when Stripe tries next, and that access starts only then', () => {
     expect(said({ ...unproven, nextAttemptAt: day(34) })).toBe(
-      'Your first payment failed. Stripe tries again on 13 February 2027. ' +
+      'Your first payment failed. Stripe will try again on 13 February 2027. ' +
         'Your plan starts once the payment goes through. Until then you have no paid access. [card]',
     );
   });
@@ -136,9 +136,9 @@ describe('a plan that is over', () => {
   );
 });
 
-test('a paused plan needs a card', () => {
+test('a paused plan is said to be paused, whatever paused it', () => {
   expect(said({ status: 'paused' })).toBe(
-    'Your plan is paused, because its trial ended without a card. You have no paid access now. Add a card to start the plan. [card]',
+    'Your plan is paused. You have no paid access now. Check that a valid card is on file, then contact us. [card]',
   );
 });
 

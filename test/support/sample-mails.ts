@@ -52,6 +52,9 @@ const PRICING = 'https://tandem.test/pricing';
 const FORGOT = 'https://tandem.test/forgot';
 const LINK = 'https://tandem.test/token-link';
 
+const ENDING: MailWork = { kind: 'mail.days-ending', data: { until: daysAfter(10).toISOString() } };
+const ENDED: MailWork = { kind: 'mail.days-ended', data: { until: START.toISOString() } };
+
 export const referral = (side: 'referrer' | 'referred', days = 45) => ({
   referralId: 'r',
   side,
@@ -192,18 +195,31 @@ export const MAILS: [
   ],
   [
     'mail.days-ending',
-    (letterhead) =>
-      mailOf(letterhead, { kind: 'mail.days-ending', data: { until: daysAfter(10).toISOString() } }),
+    (letterhead) => mailOf(letterhead, ENDING, {}, {}, { plan: 'ended' }),
     'Your free days end on 20 January 2027',
     ['until 20 January 2027: 10 days left.', 'you can still restore and export your cloud backups'],
     PRICING,
   ],
   [
+    'mail.days-ending, with a plan that is unpaid',
+    (letterhead) => mailOf(letterhead, ENDING, {}, {}, { plan: 'unpaid' }),
+    'Your free days end on 20 January 2027',
+    ['Your plan is not active at the moment: Settings says why.'],
+    SETTINGS,
+  ],
+  [
     'mail.days-ended',
-    (letterhead) => mailOf(letterhead, { kind: 'mail.days-ended', data: { until: START.toISOString() } }),
+    (letterhead) => mailOf(letterhead, ENDED, {}, {}, { plan: 'ended' }),
     'Your free days have ended',
     ['so has your paid access', 'Nothing was charged.'],
     PRICING,
+  ],
+  [
+    'mail.days-ended, with a plan that is unpaid',
+    (letterhead) => mailOf(letterhead, ENDED, {}, {}, { plan: 'unpaid' }),
+    'Your free days have ended',
+    ['Your plan is not active at the moment: Settings says why.'],
+    SETTINGS,
   ],
   [
     'mail.payment-failed, when Stripe says that it tries again',

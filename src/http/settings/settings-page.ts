@@ -78,7 +78,7 @@ export async function sendSettings(
     pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
     missing,
     isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
-    days: daysLeft(me, missing, at),
+    days: daysLeft(me, { missing, paused: shown?.collectionPaused ?? false }, at),
     billing: anyLiveAndKnown(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
     invitations: invitations.map((one) => ({ ...one, activeUntil: activeUntil(one.convertedAt, at) })),
     creditHistory: await creditHistory(db, user, at),
@@ -115,17 +115,19 @@ async function creditHistory(
  * The number at the top of Settings and what it counts; null when the user has no access, or it has no known end: while
  * a payment is past due, access can end before the period does.
  *
- * @param missing whether Stripe no longer knows the subscription
+ * @param plan `missing`: Stripe no longer knows it. `paused`: Stripe collects no payments for it
  */
 function daysLeft(
   { access, subscription }: Overview,
-  missing: boolean,
+  { missing, paused }: { missing: boolean; paused: boolean },
   at: Date,
 ): { count: number; what: string } | null {
   if (!access.until || (access.reason === 'paid' && subscription?.status === 'past_due')) return null;
+  if (missing && access.until <= at) return null;
   const count = Math.max(0, Math.ceil(secondsBetween(at, access.until) / DAY_SECONDS));
   const isEnding = subscription?.cancelAtPeriodEnd || subscription?.cancelAt != null;
   const renews = access.reason === 'paid' && subscription?.status === 'active' && !isEnding && !missing;
+  if (renews && paused) return null;
   const unit = count === 1 ? 'day' : 'days';
   return { count, what: renews ? `${unit} until your plan renews` : `${unit} left` };
 }

@@ -171,7 +171,7 @@ function tellPaymentFailed(tx: Unit, invoice: InvoiceFacts, failedAt: Date): boo
     id: idOnce('mail.payment-failed', invoiceId, String(attempts ?? failedAt.getTime())),
     kind: 'mail.payment-failed',
     userId: user.id,
-    data: { invoiceId, nextAttempt: nextAttemptAt && isoText(nextAttemptAt) },
+    data: { invoiceId, subscriptionId, nextAttempt: nextAttemptAt && isoText(nextAttemptAt) },
   });
   return true;
 }
