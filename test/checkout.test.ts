@@ -62,6 +62,24 @@ describe('a checkout', () => {
     expect(openSessions(world)).toHaveLength(1);
   });
 
+  test.each(['customer', 'session'])(
+    'opens when Stripe is still working on the %s of the first click of a double click',
+    async (what) => {
+      const world = await startWorld();
+      const ann = await signUp(world, 'ann@example.com');
+      const { customers, checkout } = clientOf(world);
+      const working = new Stripe.errors.StripeAPIError({
+        message: 'busy',
+        type: 'api_error',
+        statusCode: 409,
+        code: 'idempotency_key_in_use',
+      } as never);
+      vi.spyOn(what === 'customer' ? customers : checkout.sessions, 'create').mockRejectedValueOnce(working);
+      expect(await pressUpgrade(world, ann)).toContain('/checkout/');
+      expect(openSessions(world)).toHaveLength(1);
+    },
+  );
+
   test('choosing another plan closes the first checkout', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');

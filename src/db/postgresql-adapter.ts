@@ -132,6 +132,8 @@ async function snapshot(connection: OfficialAdapter): Promise<Transaction> {
     await official.executeRaw({ sql: 'SET TRANSACTION READ ONLY', args: [], argTypes: [] });
     return official;
   } catch (error) {
+    // `rollback` only returns the connection to the pool.
+    await official.executeRaw({ sql: 'ROLLBACK', args: [], argTypes: [] }).catch(() => undefined);
     await official.rollback();
     throw error;
   }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Stripe } from 'stripe';
 
@@ -21,6 +22,9 @@ import type { Products } from './objects/subscription-shape.ts';
 
 /** Attempts before giving up. */
 const MAX_TRIES = 5;
+
+/** How long to wait while Stripe is working on another request with the same idempotency key, ms. */
+const PAUSE_MS = 500;
 
 /** Shown on Stripe's page, above the button. */
 const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
@@ -170,12 +174,16 @@ async function sessionOf(
 }
 
 /**
- * Stripe has seen this idempotency key with other parameters: the address or the invitation has changed since. `sessionOf`
- * has deleted the checkout, so the next attempt has a new key. https://docs.stripe.com/api/idempotent_requests
+ * Looks again when Stripe has seen an idempotency key before: with other parameters, because the address or the invitation
+ * has changed since (`sessionOf` has deleted the checkout, so the next attempt has a new key), or in a request of another tab
+ * that it is still working on. https://docs.stripe.com/api/idempotent_requests and
+ * https://docs.stripe.com/error-codes#idempotency-key-in-use
  */
-function whenKeyIsTaken(error: unknown): 'key-taken' {
+async function whenKeyIsTaken(error: unknown): Promise<'key-taken'> {
   if (error instanceof Stripe.errors.StripeIdempotencyError) return 'key-taken';
-  throw error;
+  if (!(error instanceof Stripe.errors.StripeError) || error.code !== 'idempotency_key_in_use') throw error;
+  await sleep(PAUSE_MS);
+  return 'key-taken';
 }
 
 async function createSession(
@@ -202,7 +210,7 @@ async function createSession(
       success_url: `${publicUrl}/settings?checkout=done`,
       cancel_url: `${publicUrl}/pricing`,
     },
-    // Two concurrent tabs get one session. https://docs.stripe.com/api/idempotent_requests
+    // At most one session is created for a checkout. https://docs.stripe.com/api/idempotent_requests
     { idempotencyKey: `checkout-${id}` },
   );
 }

@@ -205,7 +205,7 @@ function nextState(
     case 'earlier':
       return null;
     case 'same':
-      return {};
+      return row.missingAt === null ? {} : { missingAt: null };
     case 'later':
       // A final status can come from an older snapshot than the row's; the row keeps its newer time.
       return created < row.snapshotAt ? { ...changes, snapshotAt: row.snapshotAt } : changes;
@@ -219,7 +219,7 @@ function nextState(
   if (tieBreaker === 'unavailable') return { ...changes, needsReconcile: true };
   // A fetched state is newer than both events and belongs to neither. It sets the row and shows nothing about payment.
   const counted = row.counted || tieBreaker.state.counts;
-  return { ...tieBreaker.state, counted, snapshotEventId: null, needsReconcile: false };
+  return { ...tieBreaker.state, counted, snapshotEventId: null, needsReconcile: false, missingAt: null };
 }
 
 function stateOf(row: Subscription, status: string): SubscriptionState {
