@@ -201,8 +201,11 @@ describe('a new address (design: rule 12)', () => {
     for (let n = 0; n < 4; n += 1) people.push(await signUp(server, `eve${n}@example.com`));
     const answers = [];
     for (const one of people) answers.push(await askFor(server, one, 'victim@example.com'));
-    expect(answers.map(({ statusCode }) => statusCode)).toEqual([303, 303, 303, 429]);
+    expect(answers.map(({ statusCode }) => statusCode)).toEqual([303, 303, 429, 429]);
     expect(answers.at(-1)?.body).toContain('value="victim@example.com"');
+    expect(await outbox(server, 'mail.prove-address')).toHaveLength(2);
+    // Its owner still gets the email that proves it.
+    await newcomer(server, 'victim@example.com');
     expect(await outbox(server, 'mail.prove-address')).toHaveLength(3);
   });
 

@@ -59,11 +59,13 @@ const LIMITS = {
   resetMailsToMailbox: 5,
   // Anyone can type anyone's address (design: rule 12).
   mailsToUnprovenMailbox: MAILS_TO_UNPROVEN,
+  changeMailsToMailbox: 2,
 } as const;
 
 const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
   resetMailsToMailbox: 60 * 60,
   mailsToUnprovenMailbox: DAY_SECONDS,
+  changeMailsToMailbox: DAY_SECONDS,
 };
 
 type LimitName = keyof typeof LIMITS;
@@ -88,6 +90,7 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'passwordChangesOfAccount',
   'resetMailsToMailbox',
   'mailsToUnprovenMailbox',
+  'changeMailsToMailbox',
 ]);
 
 /**

@@ -25,8 +25,30 @@ export async function mayMail(
   if (config.mail === null || isProven) return config.mail !== null;
   const mailbox = canonicalAddress(address);
   const reserved = mayUseReserve ? 0 : RESERVED_FOR_SECURITY;
-  const isLeft = await takeForMailbox(request, 'mailsToUnprovenMailbox', mailbox, reserved);
-  if (isLeft) (request.mailsCounted ??= []).push(mailbox);
+  return take(request, 'mailsToUnprovenMailbox', mailbox, reserved);
+}
+
+/**
+ * Whether one more email may be sent to an address that an account wants to change to. Only a few of the day's emails may
+ * be of this kind: otherwise a stranger's could take the place of the one by which the owner of the address proves it.
+ */
+export async function mayMailChange(
+  context: AppContext,
+  request: FastifyRequest,
+  address: string,
+): Promise<boolean> {
+  const isLeft = await take(request, 'changeMailsToMailbox', canonicalAddress(address), 0);
+  return isLeft && (await mayMail(context, request, address, false));
+}
+
+async function take(
+  request: FastifyRequest,
+  name: CountedMail['name'],
+  mailbox: string,
+  reserved: number,
+): Promise<boolean> {
+  const isLeft = await takeForMailbox(request, name, mailbox, reserved);
+  if (isLeft) (request.mailsCounted ??= []).push({ name, mailbox });
   return isLeft;
 }
 
@@ -51,11 +73,16 @@ export async function mayNotify(context: AppContext, request: FastifyRequest, us
   return mayMailTo(context, request, user, mayUseReserve);
 }
 
+interface CountedMail {
+  name: 'mailsToUnprovenMailbox' | 'changeMailsToMailbox';
+  mailbox: string;
+}
+
 /** Gives back what `mayMail` counted for a request that queued no mail. */
 export async function uncountMails(request: FastifyRequest): Promise<void> {
-  const mailboxes = request.mailsCounted ?? [];
+  const counted = request.mailsCounted ?? [];
   request.mailsCounted = null;
-  for (const mailbox of mailboxes) await giveBackToMailbox(request, 'mailsToUnprovenMailbox', mailbox);
+  for (const { name, mailbox } of counted) await giveBackToMailbox(request, name, mailbox);
 }
 
 /**
@@ -71,7 +98,7 @@ export function countOnlySentMails(app: FastifyInstance): void {
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The mailboxes of the emails that `mayMail` counted for this request. */
-    mailsCounted: string[] | null;
+    /** The emails that `mayMail` and `mayMailChange` counted for this request. */
+    mailsCounted: CountedMail[] | null;
   }
 }

@@ -33,7 +33,7 @@ export function letterheadOf({ brand, contactEmail, publicUrl, mail }: Config): 
 }
 
 /** What differs from mail to mail. */
-export type Particulars = Pick<WordsContext, 'facts' | 'link' | 'isChange' | 'now'> &
+export type Particulars = Pick<WordsContext, 'facts' | 'link' | 'isChange' | 'replaces' | 'now'> &
   Pick<Mail, 'to' | 'unsubscribe'> & { id: string };
 
 const eta = new Eta({

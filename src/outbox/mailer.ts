@@ -54,17 +54,22 @@ async function addressOf(
   { kind }: MailWork,
   user: User | null,
   now: Date,
-): Promise<Pick<Particulars, 'to' | 'link' | 'isChange'> | null> {
+): Promise<Pick<Particulars, 'to' | 'link' | 'isChange' | 'replaces'> | null> {
   const to = item.address ?? user?.email ?? '';
   if (kind === 'mail.prove-address') {
     const link = user && proveLink({ publicUrl, secret }, user, item, now);
-    return link && { to: link.address, link: link.url, isChange: link.isChange };
+    if (!link) return null;
+    const { address, url, isChange } = link;
+    const replaces = isChange && (await db.user.count({ where: { email: address } })) > 0;
+    return { to: address, link: url, isChange, replaces };
   }
   if (kind === 'mail.reset-password') {
     const token = resetToken(secret, item.id);
     const found = await findResetLink(db, secret, token, now);
     // Its reader can take over the account, so it goes only to that account's address.
-    return found?.user.email === to ? { to, link: resetUrl(publicUrl, token), isChange: false } : null;
+    return found?.user.email === to
+      ? { to, link: resetUrl(publicUrl, token), isChange: false, replaces: false }
+      : null;
   }
-  return { to, link: null, isChange: false };
+  return { to, link: null, isChange: false, replaces: false };
 }

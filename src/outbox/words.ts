@@ -30,6 +30,8 @@ export interface WordsContext {
   link: string | null;
   /** True when the address to be proven is the new one of a pending change. */
   isChange: boolean;
+  /** True when another account has that address, and would lose it. */
+  replaces: boolean;
   now: Date;
 }
 
@@ -153,9 +155,18 @@ function addressChanged(context: WordsContext): Words {
 }
 
 const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
-  'mail.prove-address': (_data, { brand, isChange, link }) => ({
-    subject: isChange ? `Confirm your new address for ${brand}` : `Confirm your email address for ${brand}`,
+  'mail.prove-address': (_data, { brand, isChange, replaces, link }) => ({
+    subject: replaces
+      ? `Another ${brand} account wants to use your address`
+      : isChange
+        ? `Confirm your new address for ${brand}`
+        : `Confirm your email address for ${brand}`,
     paragraphs: [
+      ...(replaces
+        ? [
+            `There is a ${brand} account with this address, and somebody asked to move another account to it. If you did not ask for this, do nothing. If you confirm, the account that has the address now is deleted.`,
+          ]
+        : []),
       isChange
         ? `You asked to change the address of your ${brand} account to this one. Confirm that the address is yours, and the change takes effect.`
         : `This is the address of a ${brand} account. Confirm that it is yours, so that nobody else can take the account over.`,

@@ -42,6 +42,7 @@ function mailOf(
     },
     link: 'https://tandem.test/token-link',
     isChange: false,
+    replaces: false,
     now: START,
     ...more,
   });
@@ -81,6 +82,14 @@ export const MAILS: [
     (letterhead) => mailOf(letterhead, { kind: 'mail.prove-address', data: null }, {}, { isChange: true }),
     'Confirm your new address for Tandem & Co',
     ['You asked to change the address of your Tandem & Co account to this one.'],
+    LINK,
+  ],
+  [
+    'mail.prove-address, of a change that would take the address from another account',
+    (letterhead) =>
+      mailOf(letterhead, { kind: 'mail.prove-address', data: null }, {}, { isChange: true, replaces: true }),
+    'Another Tandem & Co account wants to use your address',
+    ['If you did not ask for this, do nothing.', 'the account that has the address now is deleted.'],
     LINK,
   ],
   [

@@ -43,7 +43,9 @@ export function logInRoutes(app: FastifyInstance, context: AppContext): void {
 
   app.post('/logout', async (request, reply) => {
     const token = sessionToken(request);
-    if (token !== null) await inTransaction(db, now(), (tx) => closeSession(tx, sessionSecret, token));
+    // A cookie without a session is cleared without a write, because anybody can make one up.
+    if (token !== null && request.user)
+      await inTransaction(db, now(), (tx) => closeSession(tx, sessionSecret, token));
     clearSession(request, reply);
     setFlash(request, reply, 'logged-out');
     return reply.redirect('/', 303);

@@ -10,7 +10,7 @@ import { sessionToken, setFlash } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { limitedByAccount, takeForAccount, takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
-import { mayMail, mayNotify } from '../may-mail.ts';
+import { mayMail, mayMailChange, mayNotify } from '../may-mail.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
 import { NO_PASSWORD, tryCurrentPassword, WRONG_PASSWORD } from './current-password.ts';
 import { sendSettings } from './settings-page.ts';
@@ -49,7 +49,7 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
     const { email } = form.data;
     const keeps = email === user.email;
     const byMail = config.mail !== null;
-    if (byMail && !keeps && !(await mayMail(context, request, email, false)))
+    if (byMail && !keeps && !(await mayMailChange(context, request, email)))
       return again(429, { email: TOO_MANY_MAILS });
     const tellOld = byMail && !keeps && (await mayNotify(context, request, user));
     const refusal = await tryCurrentPassword(
@@ -78,11 +78,15 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
       const { user } = request;
       const toProve = config.mail === null ? null : addressToProve(user, now());
       if (!toProve) return reply.redirect('/settings', 303);
-      if (!(await mayMail(context, request, toProve.address, false)))
+      const { address, isChange } = toProve;
+      const isAllowed = isChange
+        ? await mayMailChange(context, request, address)
+        : await mayMail(context, request, address, false);
+      if (!isAllowed)
         return sendSettings(context, request, reply.status(429), user, {
           proving: { error: TOO_MANY_MAILS },
         });
-      await mailProofAgain(db, user.id, toProve.address, now());
+      await mailProofAgain(db, user.id, address, now());
       setFlash(request, reply, 'proof-mailed');
       return reply.redirect('/settings', 303);
     },
