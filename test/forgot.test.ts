@@ -467,7 +467,9 @@ describe('a reset link that was mailed', () => {
       await deliverWaiting(world);
       expect(await userRow(world, person.id)).toMatchObject({ tier: 'trial' });
       const path = await pathOf(world);
-      expect((await world.app.inject({ url: path })).body).toContain('a trial is cancelled');
+      expect((await world.app.inject({ url: path })).body).toContain(
+        'any plan that has not been paid for is cancelled',
+      );
       expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
       const { subscriptions, customers } = world.sandbox.objects;
       expect(subscriptions.get(trial)).toMatchObject({ status: 'canceled' });

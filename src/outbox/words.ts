@@ -176,7 +176,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
       'The link works for three days.',
       isChange
         ? 'If you did not ask for this, ignore this email. Confirming gives this address to the account that asked for it, and deletes any account that somebody opened with this address but never confirmed or paid for.'
-        : 'If this is not your account, do not confirm: somebody else used your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page. If nobody has paid for the account, that also deletes its backups and cancels its trial.',
+        : 'If this is not your account, do not confirm: somebody else used your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page. If nobody has paid for the account, that also deletes its backups and cancels its plan.',
     ],
   }),
   'mail.reset-password': (_data, { brand, link }) => ({
