@@ -32,7 +32,7 @@ const LAG_BUCKETS = [
 
 export const events = new Counter({
   name: 'tandem_events_total',
-  help: 'Stripe events by type and outcome. Types that Tandem does not use count as "other", refused requests as "unknown".',
+  help: 'Stripe events by type and outcome. Types that Tandem does not use count as "other", requests refused for overload as "unknown".',
   labelNames: ['type', 'outcome'],
   registers,
 });

@@ -255,7 +255,9 @@ test('payments of several friends that no longer count, or count again, are repo
     server,
     disputes.map((dispute) => dispute.wonAfterAll(daysAfter(7))),
   );
-  expect(await words(server, ann, '/')).toMatch(/Payments of 2 friends count now: you got \d+ days back\./);
+  expect(await words(server, ann, '/')).toMatch(
+    /The payments of 2 friends count now: you got \d+ days back\./,
+  );
 });
 
 test('of days that were given back and removed again since the last visit, the removal is said last', async () => {

@@ -14,7 +14,7 @@ export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
       trialEnd: { not: null },
       counted: true,
       customer: { userId: user.id },
-      // The trial of a stranger whose account somebody claimed by a reset link.
+      // Released when somebody claimed the account by a mailed link (`releaseTrial`), because a stranger may have had it.
       NOT: { trialHash: null, customer: { deletedAt: { not: null } } },
     },
   });

@@ -67,7 +67,8 @@ function paidSince(since: Prisma.DateTimeNullableFilter): Prisma.SubscriptionWhe
 
 /**
  * Keeps others from taking an address until the transaction ends. Call before giving it to an account. On PostgreSQL
- * this takes a lock: otherwise a race would end in a unique violation, and PostgreSQL would write the address to its log.
+ * this takes a lock: otherwise a race would end in a unique violation, and PostgreSQL would write the address to its
+ * log.
  *
  * @param email in lower case
  * @returns the id of the account that has the address, or null

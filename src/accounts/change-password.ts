@@ -7,8 +7,8 @@ import { closeAllSessions, openSession } from './sessions.ts';
 import { lockVerified, verifyUser } from './verified-user.ts';
 
 /**
- * Changes a user's password, ends all their sessions and pending links (see `endResetLinks`), and opens a new session for
- * this browser.
+ * Changes a user's password, ends all their sessions and pending links (see `endResetLinks`), and opens a new session
+ * for this browser.
  *
  * @param typed the current password and the new one; `mail`: whether a confirmation may be mailed
  * @returns the new session's token, or null when the current password is wrong, or the account was changed, deleted or
@@ -39,8 +39,8 @@ export async function changePassword(
 }
 
 /**
- * Sets a new password and lifts a shut-out. This ends all sessions and cancels a pending change of address. It does not end
- * reset links; the caller must.
+ * Sets a new password and lifts a shut-out. This ends all sessions and cancels a pending change of address. It does not
+ * end reset links; the caller must.
  *
  * @param tx must hold the user's lock
  * @param more further columns to update

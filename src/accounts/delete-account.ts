@@ -74,7 +74,7 @@ export async function deleteAccount(
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function cancelSubscriptions(
-  { db, stripe, products }: PaymentParts,
+  { db, stripe, programme: { products } }: PaymentParts,
   userId: string,
   checkout: Checkout | null,
 ): Promise<EndedAtStripe | CancellationRefusal> {
@@ -98,8 +98,8 @@ export async function cancelSubscriptions(
 }
 
 /**
- * Turns an account into a tombstone, deletes its checkout and thins its events' payloads, unless there is more to end at
- * Stripe by now.
+ * Turns an account into a tombstone, deletes its checkout and thins its events' payloads, unless there is more to end
+ * at Stripe by now.
  *
  * @param user locked
  * @param ended what was ended at Stripe for it; null when there was nothing

@@ -123,8 +123,8 @@ async function proveOwn(tx: Tx, secret: string, userId: string, token: string): 
 }
 
 /**
- * Shuts out the unclaimed account that has the address. Returns false, with nothing changed, when the account no longer has
- * the address or has been claimed.
+ * Shuts out the unclaimed account that has the address. Returns false, with nothing changed, when the account no longer
+ * has the address or has been claimed.
  */
 async function shutOutHolder(db: Db, userId: string, address: string, now: Date): Promise<boolean> {
   return inTransaction(db, now, async (tx) => {

@@ -20,9 +20,9 @@ const CHANGED = [
 /**
  * Hashes the addresses in CHANGED again, once, after a migration that changes how addresses are hashed. If two accounts
  * turn out to have the same address, only one referral and one trial get the new hash: those of the account that had it
- * already, otherwise those of the older account. The others keep the old hash, and nothing is taken back. A former address
- * gets the new hash only if it has the same old hash as the current one. All other former addresses, and those of deleted
- * accounts, are no longer known, so their hashes stay.
+ * already, otherwise those of the older account. The others keep the old hash, and nothing is taken back. A former
+ * address gets the new hash only if it has the same old hash as the current one. All other former addresses, and those
+ * of deleted accounts, are no longer known, so their hashes stay.
  *
  * @param db migrated
  */

@@ -9,7 +9,8 @@ import { resetToken } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { queueExpiry } from '../stripe/close-checkout.ts';
-import { deleteUnusedCustomer } from '../stripe/end-payments.ts';
+import { deleteUnusedCustomer } from '../stripe/delete-customer.ts';
+import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, releaseTrial } from './addresses.ts';
 import { setPassword } from './change-password.ts';
 import { cancelSubscriptions } from './delete-account.ts';
@@ -158,8 +159,8 @@ export interface ResetInput {
 
 /**
  * Uses up a reset link: sets the new password and ends all the user's sessions and pending links
- * (`endResetLinks`). A mailed link also
- * proves the address. An account that was never proven or paid for is then emptied, because someone else may have
+ * (`endResetLinks`). A mailed link
+ * also proves the address. An account that was never proven or paid for is then emptied, because someone else may have
  * created it. Such an account is shut out before Stripe is asked (see `shutOut`).
  *
  * @param parts used when the account may be emptied
@@ -186,7 +187,7 @@ async function tryReset(
   typed: Omit<ResetInput, 'password'> & { passwordHash: string },
   now: Date,
 ): Promise<ResetOutcome> {
-  const { db } = parts;
+  const { db, stripe } = parts;
   const link = await findResetLink(db, secret, token, now);
   if (!link) return 'link-gone';
   const userId = link.user.id;
@@ -201,11 +202,15 @@ async function tryReset(
     if (!isShutOut) return 'conflict';
     payments = await stopPayments(parts, userId);
     if (payments.state === 'pending') return 'payment-pending';
-    // A trial would be charged to the stranger's card, and the stranger could steer the owner's plan through its customer.
+    // A plan that has not been paid for would be charged to the stranger's card, and through its customer the stranger
+    // could steer the owner's plan.
     if (payments.state === 'none') {
       const ended = await cancelSubscriptions(parts, userId, payments.checkout);
       if (typeof ended === 'string') return ended;
-      for (const id of ended.customerIds) await deleteUnusedCustomer(parts.stripe, id);
+      // A trial may have been charged in the meantime.
+      if (await hasPaidAtStripe(parts, userId)) payments = { ...payments, state: 'paid' };
+      else if (stripe)
+        for (const id of ended.customerIds) await deleteUnusedCustomer({ ...parts, stripe }, id, userId, now);
     }
   }
   return inTransaction(db, now, async (tx) => {
@@ -219,9 +224,7 @@ async function tryReset(
       if (!payments) return 'conflict';
       const checkout = await tx.checkout.findUnique({ where: { userId } });
       if (!isSameCheckout(checkout, payments.checkout)) return 'conflict';
-      await startAfresh(tx, user, typed.code);
-      // Stripe has just ended what this checkout sold, so the owner can buy at once, with a trial if there is one.
-      if (parts.stripe) await tx.checkout.deleteMany({ where: { userId } });
+      await startAfresh(tx, user, typed.code, stripe !== null);
     }
     await setPassword(tx, userId, typed.passwordHash, {
       ...(row.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),
@@ -255,8 +258,9 @@ async function lockLink(
  * replaces its open invitation with the one that the owner came with. Its trial no longer counts against the address.
  *
  * @param user locked
+ * @param hasEnded whether Stripe has ended what its checkout sold
  */
-async function startAfresh(tx: Tx, user: User, code: string | null): Promise<void> {
+async function startAfresh(tx: Tx, user: User, code: string | null, hasEnded: boolean): Promise<void> {
   const userId = user.id;
   await tx.backup.deleteMany({ where: { userId } });
   await releaseTrial(tx, user);
@@ -264,8 +268,9 @@ async function startAfresh(tx: Tx, user: User, code: string | null): Promise<voi
   await captureReferral(tx, user, code);
   // If another request is creating this checkout's session right now, it finds the row gone and expires the session
   // itself.
-  await tx.checkout.deleteMany({ where: { userId, sessionId: null } });
-  // Any other row stays: if that checkout is paid already, nothing more must be sold before its webhook has come.
+  await tx.checkout.deleteMany({ where: { userId, ...(!hasEnded && { sessionId: null }) } });
+  // Without a key, any other row stays: if that checkout is paid already, nothing more must be sold before its webhook
+  // has come.
   const checkout = await tx.checkout.findUnique({ where: { userId } });
   if (checkout) await queueExpiry(tx, checkout);
 }

@@ -3,9 +3,9 @@ import type { Tx } from '../db/transaction.ts';
 import { isUnclaimed } from './addresses.ts';
 import { hashExactly } from './email.ts';
 
-// A reset link mailed to an address lets its owner claim an account that a stranger created with that address (design: rule
-// 12). The stranger must not be able to void the link, either by changing the password or by leaving the address and
-// signing up again. So such a link stays with the address. All other reset links belong to the account.
+// A reset link mailed to an address lets its owner claim an account that a stranger created with that address (design:
+// rule 12). The stranger must not be able to void the link, either by changing the password or by leaving the address
+// and signing up again. So such a link stays with the address. All other reset links belong to the account.
 
 /**
  * Ends an account's reset links, except those by which the owner of the address can still claim it.

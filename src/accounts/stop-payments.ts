@@ -2,17 +2,16 @@ import type { Stripe } from 'stripe';
 
 import type { Checkout } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
+import type { Programme } from '../programme.ts';
 import { endUnfinished, expire } from '../stripe/end-payments.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
-import type { Products } from '../stripe/objects/subscription-shape.ts';
 
-/** The database, Stripe, and what is sold. */
+/** The database, Stripe, and the settings that rules depend on. */
 export interface PaymentParts {
   db: Db;
   /** Null when no key is configured. */
   stripe: Stripe | null;
-  /** The products whose subscriptions count. */
-  products: Products;
+  programme: Programme;
 }
 
 /** What Stripe says of an account's payments. */
@@ -23,27 +22,28 @@ export interface StoppedPayments {
    */
   checkout: Checkout | null;
   /**
-   * `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a first payment still awaits its bank's
-   * approval.
+   * `paid`: somebody has paid, though we may not have heard of it yet. `pending`: a first payment still awaits its
+   * bank's approval.
    */
   state: 'none' | 'pending' | 'paid';
 }
 
 /**
  * Closes an account's open checkout and ends first payments that await a bank's approval, and only then asks whether
- * anybody has paid: before an account is emptied or deleted for somebody else, nobody must be able to pay for it. Another
- * checkout can be opened afterwards, so compare the account's checkout with this one again, under the user's lock.
+ * anybody has paid: before an account is emptied or deleted for somebody else, nobody must be able to pay for it.
+ * Another checkout can be opened afterwards, so compare the account's checkout with this one again, under the user's
+ * lock.
  *
  * @throws StripeError when Stripe cannot be reached, or an object exists only in its other mode
  */
 export async function stopPayments(parts: PaymentParts, userId: string): Promise<StoppedPayments> {
-  const { db, stripe, products } = parts;
+  const { db, stripe, programme } = parts;
   const checkout = await expireOpenCheckout(parts, userId);
   if (!stripe) return { checkout, state: 'none' };
   const customers = await db.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
   let isPending = false;
   for (const { id } of customers) {
-    if ((await endUnfinished(stripe, id, products)) === 'pending') isPending = true;
+    if ((await endUnfinished(stripe, id, programme.products)) === 'pending') isPending = true;
   }
   const isPaid = await hasPaidAtStripe(parts, userId);
   return { checkout, state: isPaid ? 'paid' : isPending ? 'pending' : 'none' };
@@ -75,8 +75,8 @@ export function isSameCheckout(
 const MAX_TRIES = 3;
 
 /**
- * Retries when what an attempt had read changed before it took its locks: a checkout or a customer was added, the address
- * went to another account, or the account was claimed.
+ * Retries when what an attempt had read changed before it took its locks: a checkout or a customer was added, the
+ * address went to another account, or the account was claimed.
  */
 export async function retryOnConflict<Outcome>(attempt: () => Promise<Outcome>): Promise<Outcome> {
   let outcome = await attempt();

@@ -8,8 +8,8 @@ import { closeAllSessions } from './sessions.ts';
 /**
  * Empties an account's row (design: rule 11): deletes its address, password, sessions, backups and reset links. If the
  * account is unclaimed, mailed links that still work are kept for the next account that signs up with the address
- * (`releaseResetLinks`). The ledger stays because it is append-only, and keyed hashes of the addresses that count stay so
- * that the same person cannot get a second conversion or trial.
+ * (`releaseResetLinks`). The ledger stays because it is append-only, and keyed hashes of the addresses that count stay
+ * so that the same person cannot get a second conversion or trial.
  *
  * @param user locked
  */

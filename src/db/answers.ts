@@ -119,6 +119,7 @@ function trialsByAnother(userId: string, emailHash: string): Prisma.Sql {
   return Prisma.sql`
     SELECT COUNT(*) FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId"
     WHERE s."trialEnd" IS NOT NULL AND s."counted" AND NOT s."trialRefused"
+      AND NOT (s."trialHash" IS NULL AND c."deletedAt" IS NOT NULL)
       AND c."userId" <> ${userId} AND c."userId" IN (
         SELECT "id" FROM "User" WHERE "emailHash" = ${emailHash} UNION ALL
         SELECT "userId" FROM "FormerAddress" WHERE "emailHash" = ${emailHash})`;

@@ -17,6 +17,7 @@ import { describeApi } from './api.ts';
 import { billingRoutes } from './billing/billing.ts';
 import { BOUNDS } from './bounds.ts';
 import type { AppContext } from './context.ts';
+import { READ_COOKIES } from './cookies.ts';
 import { docsPage, documentRoute } from './docs/docs.ts';
 import { answerErrors, answerNotFound, BUSY, errorForLog, HttpError } from './errors.ts';
 import { forgotRoutes } from './forgot/forgot.ts';
@@ -88,8 +89,8 @@ export async function buildApp(
   const app = Fastify({
     loggerInstance: logger.child({}, { serializers: { err: errorForLog } }),
     trustProxy: config.trustProxy.length > 0 && config.trustProxy,
-    // Our largest form, with two passwords, has 4 KB at most. Hundreds of requests can wait with their bodies parsed, and 8
-    // KiB of JSON become 150 KB in memory.
+    // Our largest form, with two passwords, has 4 KB at most. Hundreds of requests can wait with their bodies parsed,
+    // and 8 KiB of JSON become 150 KB in memory.
     bodyLimit: 8 * 1024,
     connectionTimeout: bounds.stalledMs,
     keepAliveTimeout: config.trustProxy.length > 0 ? bounds.idleMs.proxy : bounds.idleMs.direct,
@@ -191,18 +192,12 @@ export async function buildApp(
 }
 
 /**
- * Options for reading cookies: ours have no escaped characters, and unescaping thousands of a stranger's takes 30 ms. The
- * package's types omit `decode`. https://github.com/jshttp/cookie#decode
- */
-const AS_THEY_ARE: object = { decode: (value: string) => value };
-
-/**
  * The routes for browsers, with the hooks that only they need: cookies, forms, the origin check and the visitor.
  * It has a scope of its own because Fastify runs a root hook on every route, even in scopes registered
  * earlier. https://fastify.dev/docs/latest/Reference/Encapsulation/
  */
 async function peopleRoutes(people: FastifyInstance, context: AppContext): Promise<void> {
-  await people.register(cookie, { parseOptions: AS_THEY_ARE });
+  await people.register(cookie, READ_COOKIES);
   collectBodies(people);
   await people.register(formbody);
   people.addHook('onRequest', function checkOrigin(request, reply, done) {

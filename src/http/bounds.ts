@@ -35,7 +35,7 @@ export interface Bounds {
    * Without a proxy, only a connection this old makes way, unless a site has more than its share (see
    * `boundConnections`). Behind one, an incomplete request this old makes way for another: a real one arrives within
    * milliseconds. With or without one, a request that takes longer than this no longer counts as under way; the
-   * time that it waits to hash a password does not count.
+   * time that it waits for a place does not count.
    */
   patienceMs: number;
   /** Once its answer is being sent, a request counts as under way for this much longer at most. */
@@ -48,8 +48,8 @@ export interface Bounds {
   /** Refuse a network's connections after this many beyond `connectionsOfNetwork`. Not applied behind a proxy. */
   refusalsOfNetwork: number;
   /**
-   * Refuse a network's connections after this many were closed before their request was answered, or closed within
-   * `patienceMs` without having sent one. Not applied behind a proxy.
+   * Refuse a network's connections after this many were closed before the answer to their request was sent in full,
+   * or within `patienceMs` without having sent a request. Not applied behind a proxy.
    */
   abandonedOfNetwork: number;
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */

@@ -10,7 +10,7 @@ import { homeOf, networkOf, siteOf } from './network.ts';
  * is no room for a new connection, one is closed:
  * 1. The oldest of the site that has the most, if it has more than its share: an equal part of all, but at least one. If
  *    the newcomer's own site is among those with the most, its oldest makes way. A connection whose request is complete and
- *    not being answered yet is kept. If the site has no other kind, its youngest makes way, but only for a newcomer from
+ *    not being answered yet is kept. If the chosen site has no other kind, its youngest makes way, but only for a newcomer from
  *    another site.
  * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (its request is incomplete, or the answer
  *    is sent), if it is older than `patienceMs`.
@@ -19,8 +19,8 @@ import { homeOf, networkOf, siteOf } from './network.ts';
  * them off is not enough: by then, Node has handed over the 64 KiB that it read from each. The same happens when it
  * keeps opening connections beyond its limit, or keeps closing them (or letting them time out) between a request's
  * headers and the end of its answer, or closes them at once without a request: Node accepts one connection per turn of
- * the event loop, so both make others wait. At several times these numbers, a home and a site (`countByClient`) get no
- * new connections.
+ * the event loop, so all of these make others wait. At several times these numbers, a home and a site (`countByClient`)
+ * get no new connections.
  */
 export function boundConnections(server: Server, bounds: Bounds): void {
   const { connections, connectionsOfNetwork, connectionsOfSite, patienceMs, shutOutMs } = bounds;

@@ -106,7 +106,7 @@ function countReferrals(entries: readonly ToldEntry[]): number {
 function countsNow(entries: readonly ToldEntry[]): string {
   if (entries[0]?.side === 'referred') return 'A payment of yours counts now';
   const friends = countReferrals(entries);
-  return friends === 1 ? 'A friend’s payment counts now' : `Payments of ${friends} friends count now`;
+  return friends === 1 ? 'A friend’s payment counts now' : `The payments of ${friends} friends count now`;
 }
 
 /** One line of the credit history in Settings. */

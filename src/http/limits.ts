@@ -102,8 +102,9 @@ const TOO_LATE_MS = 30_000;
 /** What a form says when its limit is reached. */
 export const TOO_MANY_ATTEMPTS = 'Too many attempts. Wait ten minutes, then try again.';
 
-/** What is left of a limit, for one key. */
+/** The state of a limit for one key, after a look or a try. */
 interface Taken {
+  /** After a try: whether it got a point. After a look: whether a try would. */
   isLeft: boolean;
   /** How many more are left. */
   left: number;
@@ -150,7 +151,7 @@ function createLimit({ db, sessionSecret }: AppContext, name: LimitName, shared:
         tableName: 'rateLimit',
         insuranceLimiter: inMemory,
         clearExpiredByTimeout: false,
-        // Block in memory once a limit is reached, so that counting further tries costs no query. Limits that can be
+        // Block in memory once a limit is reached, so that `take` costs no query (`look` does). Limits that can be
         // given back must always query.
         ...(!GIVEN_BACK.has(name) && { inMemoryBlockOnConsumed: LIMITS[name] + 1 }),
       })

@@ -29,8 +29,9 @@ export async function mayMail(
 }
 
 /**
- * Whether one more email may be sent to an address that an account wants to change to. Only a few of the day's emails may
- * be of this kind: otherwise a stranger's could take the place of the one by which the owner of the address proves it.
+ * Whether one more email may be sent to an address that an account wants to change to. Only a few of the day's emails
+ * may be of this kind: otherwise a stranger's could take the place of the one by which the owner of the address proves
+ * it.
  */
 export async function mayMailChange(
   context: AppContext,
@@ -52,7 +53,7 @@ async function take(
   return isLeft;
 }
 
-/** The same for an account's address. */
+/** `mayMail` for an account's own address. */
 export async function mayMailTo(
   context: AppContext,
   request: FastifyRequest,
@@ -78,7 +79,7 @@ interface CountedMail {
   mailbox: string;
 }
 
-/** Gives back what `mayMail` counted for a request that queued no mail. */
+/** Gives back what `mayMail` and `mayMailChange` counted for a request that queued no mail. */
 export async function uncountMails(request: FastifyRequest): Promise<void> {
   const counted = request.mailsCounted ?? [];
   request.mailsCounted = null;

@@ -119,7 +119,6 @@ function boundPipelines(server: Server, { pipelined, headers }: Bounds): void {
 
   server.on('request', (request, response) => {
     const { socket } = request;
-    const isRefused = hasManyHeaders(request, headers) || lacksHost(request);
     // A response gets the connection once the one before it is sent.
     if (response.socket !== null) {
       if (lacksHost(request)) {
@@ -129,7 +128,7 @@ function boundPipelines(server: Server, { pipelined, headers }: Bounds): void {
       return;
     }
     const waiting = waitingOn.get(socket) ?? 0;
-    if (waiting >= pipelined || isRefused) cutOff(socket);
+    if (waiting >= pipelined || hasManyHeaders(request, headers) || lacksHost(request)) cutOff(socket);
     if (socket.destroyed) return;
     waitingOn.set(socket, waiting + 1);
     response.once('socket', () => {

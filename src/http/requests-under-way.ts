@@ -101,7 +101,8 @@ export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Boun
  * Takes a place, now or later, and gives it back once the request is answered, or has taken `patienceMs`. While a
  * request waits, it keeps the places that it has, unless it gave them back already.
  *
- * @param kind `goesOn`: its work goes on when its client leaves, so the place is then kept until the work is done
+ * @param kind `goesOn`: its work goes on when its client leaves, so the place is then kept until the work is done, or
+ *   for the rest of `patienceMs`
  */
 function waitFor(
   kind: { take: TakePlace; refusal: HttpError; patienceMs: number; goesOn?: boolean },

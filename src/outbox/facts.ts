@@ -1,4 +1,4 @@
-import { isLive } from '../access/live.ts';
+import { anyLiveAndKnown, isLive } from '../access/live.ts';
 import { shownOf } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import { tierOf } from '../access/tier.ts';
@@ -9,9 +9,9 @@ import type { MailWork } from './kinds.ts';
 
 /**
  * An account's plan. `live`: it goes on for now. `another`: the same, and it is not the one whose payment failed.
- * `first-payment-due`: a trial is over, and its plan starts once it is paid for. `unpaid`: Stripe has stopped trying; the
- * plan goes on once its invoice is paid. `not-started`: the payment in the checkout failed. `ended`: the plan has ended, or
- * there is none.
+ * `first-payment-due`: a trial is over, and its plan starts once it is paid for. `unpaid`: Stripe has stopped trying;
+ * the plan goes on once its invoice is paid. `not-started`: the payment in the checkout failed. `ended`: the plan has
+ * ended, or there is none.
  */
 export type PlanState = 'live' | 'another' | 'first-payment-due' | 'unpaid' | 'not-started' | 'ended';
 
@@ -24,6 +24,7 @@ const TO_A_NEW_ADDRESS = JSON.stringify({ isChange: true });
 /** Mail that depends on the account's plan. */
 const ABOUT_A_PLAN: ReadonlySet<MailWork['kind']> = new Set([
   'mail.payment-failed',
+  'mail.days-running',
   'mail.days-ending',
   'mail.days-ended',
 ]);
@@ -79,7 +80,7 @@ export async function readMailFacts(
     work.kind === 'mail.payment-failed' ? (work.data.subscriptionId ?? invoice?.subscriptionId) : null;
   const plan =
     ABOUT_A_PLAN.has(work.kind) && userId !== null
-      ? planStateOf(await subscriptionsOf(db, userId), failedId ?? null)
+      ? planStateOf(await subscriptionsOf(db, userId), work.kind, failedId ?? null)
       : 'ended';
   const sentToday = user && user.deletedAt === null ? await countSentToday(db, user, now) : 0;
   const grantNeverAnnounced =
@@ -113,7 +114,13 @@ export async function countSentToday(
  *
  * @param failedId the subscription of the payment that failed, if it is known
  */
-function planStateOf(subscriptions: readonly Subscription[], failedId: string | null): PlanState {
+function planStateOf(
+  subscriptions: readonly Subscription[],
+  kind: MailWork['kind'],
+  failedId: string | null,
+): PlanState {
+  // Stripe may no longer know the plan. Then the pages say that there is none.
+  if (kind !== 'mail.payment-failed' && !anyLiveAndKnown(subscriptions)) return 'ended';
   const shown = shownOf(subscriptions);
   if (shown && tierOf(shown) !== 'free')
     return failedId === null || shown.id === failedId ? 'live' : 'another';

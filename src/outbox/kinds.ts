@@ -27,7 +27,10 @@ export interface OutboxKinds {
   'mail.days-ending': { until: string };
   'mail.days-ended': { until: string };
   /** `nextAttempt`: when Stripe tries again, ISO 8601; null when Stripe does not say. */
-  /** `subscriptionId` is absent in items queued by older versions. */
+  /**
+   * `subscriptionId` is absent in items queued by older versions. `nextAttempt`: when Stripe tries again, ISO 8601;
+   * null when Stripe does not say.
+   */
   'mail.payment-failed': { invoiceId: string; subscriptionId?: string | null; nextAttempt: string | null };
   'mail.operator': { problems: string[] };
   /** Sends the account's current address to Stripe. */

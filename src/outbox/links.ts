@@ -112,8 +112,8 @@ export function resetUrl(publicUrl: string, token: string): string {
 type Subscriber = Pick<User, 'id' | 'email'>;
 
 /**
- * The link that turns off mail about credit and payments. It works as long as the account has the address that the email
- * went to, and does nothing else.
+ * The link that turns off mail about credit and payments. It works as long as the account has the address that the
+ * email went to, and does nothing else.
  */
 export function unsubscribeUrl({ publicUrl, secret }: LinkMaker, user: Subscriber): string {
   return `${publicUrl}/unsubscribe/${unsubscribeToken(secret, user)}`;

@@ -1,3 +1,4 @@
+import { isUnclaimed } from '../accounts/addresses.ts';
 import { findResetLink } from '../accounts/reset-link.ts';
 import type { OutboxItem, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
@@ -60,7 +61,8 @@ async function addressOf(
     const link = user && proveLink({ publicUrl, secret }, user, item, now);
     if (!link) return null;
     const { address, url, isChange } = link;
-    const replaces = isChange && (await db.user.count({ where: { email: address } })) > 0;
+    const holder = isChange ? await db.user.findUnique({ where: { email: address } }) : null;
+    const replaces = holder !== null && (await isUnclaimed(db, holder));
     return { to: address, link: url, isChange, replaces };
   }
   if (kind === 'mail.reset-password') {

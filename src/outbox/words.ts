@@ -79,7 +79,7 @@ function whatStays(your: 'Your' | 'After that, your'): string {
   return `${your} portfolio stays in your browser, and you can still restore and export your cloud backups. Only new ones need paid access.`;
 }
 
-/** Whether the account has a plan, though one that gives no access: nobody sells it a second one. */
+/** Whether the account has a plan that gives no access now. The pricing page sells no second one. */
 function hasPlan({ plan }: MailFacts): boolean {
   return plan !== 'ended' && plan !== 'not-started';
 }
@@ -162,21 +162,20 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
         ? `Confirm your new address for ${brand}`
         : `Confirm your email address for ${brand}`,
     paragraphs: [
-      ...(replaces
-        ? [
-            `There is a ${brand} account with this address, and somebody asked to move another account to it. If you did not ask for this, do nothing. If you confirm, the account that has the address now is deleted.`,
-          ]
-        : []),
-      isChange
-        ? `You asked to change the address of your ${brand} account to this one. Confirm that the address is yours, and the change takes effect.`
-        : `This is the address of a ${brand} account. Confirm that it is yours, so that nobody else can take the account over.`,
+      replaces
+        ? `Somebody asked to move their ${brand} account to this address, which another ${brand} account has now. If it was you, confirm: your account moves to this address, and the account that has it now is deleted.`
+        : isChange
+          ? `You asked to change the address of your ${brand} account to this one. Confirm that the address is yours, and the change takes effect.`
+          : `This is the address of a ${brand} account. Confirm that it is yours, so that nobody else can take the account over.`,
     ],
     button: { label: 'Confirm this address', url: link ?? '' },
     after: [
       'The link works for three days.',
-      isChange
-        ? 'If you did not ask for this, ignore this email. Confirming gives this address to the account that asked for it, and deletes any account that somebody opened with this address but never confirmed or paid for.'
-        : 'If this is not your account, do not confirm: somebody else used your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page. If nobody has paid for the account, that also deletes its backups and cancels its plan.',
+      replaces
+        ? 'If it was not you, ignore this email. Nothing changes.'
+        : isChange
+          ? 'If you did not ask for this, ignore this email. Confirming gives this address to the account that asked for it, and deletes any account that somebody opened with this address but never confirmed or paid for.'
+          : 'If this is not your account, do not confirm: somebody else used your address. Ignore this email. If you want an account with this address, use “Forgotten your password?” on the login page. If nobody has paid for the account, that also deletes its backups and cancels its plan.',
     ],
   }),
   'mail.reset-password': (_data, { brand, link }) => ({
@@ -252,7 +251,8 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
   }),
-  'mail.days-running': (_data, { brand, publicUrl, facts: { user }, now }) => {
+  'mail.days-running': (_data, { brand, publicUrl, facts, now }) => {
+    const { user } = facts;
     // Dropped when no days are left, so there is an end.
     const until = longDate(user?.creditUntil ?? now);
     return {
@@ -262,7 +262,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
         `You no longer have a paid plan on ${brand}, so the free days that were paused are counting down now.`,
         `You have paid access until ${until}: ${inDaysLeft(user ? creditLeft(user, now) : 0)} left. These days cost nothing.`,
       ],
-      button: { label: 'See the plans', url: `${publicUrl}/pricing` },
+      button: whereToPay(facts, publicUrl),
     };
   },
   'mail.days-ending': ({ until }, { brand, publicUrl, facts, now }) => ({
@@ -271,7 +271,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
       `You have paid access to ${brand} until ${longDate(new Date(until))}: ${inDaysLeft(facts.user ? creditLeft(facts.user, now) : 0)} left.`,
       whatStays('After that, your'),
       hasPlan(facts)
-        ? `Your plan is not active at the moment: Settings says why. You can also invite a friend: when they pay, you both get ${OFFER}.`
+        ? `Your plan is not active at the moment. To get it back, see Settings. You can also invite a friend: when they pay, you both get ${OFFER}.`
         : `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${OFFER}.`,
     ],
     button: whereToPay(facts, publicUrl),

@@ -6,7 +6,8 @@ import { secondsBetween } from '../instants.ts';
 import { isUnderWay } from './checkout.ts';
 
 /**
- * A webhook usually arrives within seconds. After this many seconds, Settings stops reloading itself and says what to do.
+ * A webhook usually arrives within seconds. After this many seconds, Settings stops reloading itself and says what to
+ * do.
  */
 const PATIENCE_SECONDS = 120;
 
@@ -15,7 +16,8 @@ const TIMEOUT_MS = 5_000;
 
 /**
  * `none`: no payment is awaited. `waiting`: a payment was made and its webhook is still to come. `late`: the same,
- * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or the rate limit for asking it is reached.
+ * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or the rate limit for asking it is
+ * reached.
  */
 export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';
 

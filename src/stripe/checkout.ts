@@ -30,9 +30,10 @@ const PAUSE_MS = 500;
 const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
 
 /**
- * No checkout can be opened. `account-changed`: the account was deleted, shut out or got a new password. `subscribed`: it
- * has a live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval. `replaced-too-often`:
- * other requests of the same user kept opening other checkouts.
+ * No checkout can be opened. `account-changed`: the account was deleted, shut out or got a new password. `subscribed`:
+ * it has a live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval.
+ * `replaced-too-often`: other requests of the same user kept opening other checkouts, or Stripe was still working on
+ * one of them.
  */
 export class CheckoutImpossible extends Error {
   override name = 'CheckoutImpossible';
@@ -152,7 +153,8 @@ async function sessionOf(
     const isInvited = await isInvitationOpen(db, user.id);
     const session = await createSession(context, user, customer, checkout, isInvited);
     const noted = await inTransaction(db, now, async (tx) => {
-      // Deleting the account and moving its customer take this lock too, and can close only the session that this row has.
+      // Deleting the account and moving its customer take this lock too, and can close only the session that this row
+      // has.
       await lockUser(tx, user.id);
       return tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } });
     });
@@ -174,9 +176,9 @@ async function sessionOf(
 }
 
 /**
- * Looks again when Stripe has seen an idempotency key before: with other parameters, because the address or the invitation
- * has changed since (`sessionOf` has deleted the checkout, so the next attempt has a new key), or in a request of another tab
- * that it is still working on. https://docs.stripe.com/api/idempotent_requests and
+ * Looks again when Stripe has seen an idempotency key before: with other parameters, because the address or the
+ * invitation has changed since (`sessionOf` has deleted the checkout, so the next attempt has a new key), or in a
+ * request of another tab that it is still working on. https://docs.stripe.com/api/idempotent_requests and
  * https://docs.stripe.com/error-codes#idempotency-key-in-use
  */
 async function whenKeyIsTaken(error: unknown): Promise<'key-taken'> {

@@ -4,7 +4,8 @@ import { bareHost } from '../bare-host.ts';
 import type { StripeConfig } from '../config.ts';
 
 /**
- * A browser may be waiting for the answer, so give up after two attempts of 10 s. The package's defaults are three of 80 s.
+ * A browser may be waiting for the answer, so give up after two attempts of 10 s. The package's defaults are three of
+ * 80 s.
  */
 const OPTIONS = { telemetry: false, timeout: 10_000, maxNetworkRetries: 1 };
 

@@ -1,6 +1,6 @@
 import { Stripe } from 'stripe';
 
-import { isLive, isOver } from '../access/live.ts';
+import { isLive } from '../access/live.ts';
 import { absenceOf, unlessGone } from './missing.ts';
 import { idOf } from './objects/common.ts';
 import { readSubscription } from './objects/subscription-shape.ts';
@@ -51,22 +51,6 @@ export async function endUnfinished(
       outcomes.push(await endFirstPayment(stripe, subscription));
   }
   return outcomes.find((one) => one === 'pending') ?? outcomes.find((one) => one === 'live') ?? 'ended';
-}
-
-/**
- * Deletes a customer who never paid us and whose subscriptions have been cancelled, so that a portal page or a card of theirs
- * cannot be used again. One with a subscription to another product in the same Stripe account stays.
- * https://docs.stripe.com/api/customers/delete
- *
- * @throws StripeError when Stripe refuses or cannot be reached
- */
-export async function deleteUnusedCustomer(stripe: Stripe | null, customer: string): Promise<void> {
-  if (!stripe) return;
-  await unlessGone(async () => {
-    for await (const { status } of stripe.subscriptions.list({ customer, status: 'all', limit: 100 }))
-      if (!isOver(status)) return;
-    await stripe.customers.del(customer);
-  });
 }
 
 /** Ends a subscription whose first payment awaits the bank's approval. */

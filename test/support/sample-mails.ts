@@ -89,7 +89,7 @@ export const MAILS: [
     (letterhead) =>
       mailOf(letterhead, { kind: 'mail.prove-address', data: null }, {}, { isChange: true, replaces: true }),
     'Another Tandem & Co account wants to use your address',
-    ['If you did not ask for this, do nothing.', 'the account that has the address now is deleted.'],
+    ['the account that has it now is deleted.', 'If it was not you, ignore this email. Nothing changes.'],
     LINK,
   ],
   [
@@ -197,7 +197,7 @@ export const MAILS: [
   ],
   [
     'mail.days-running',
-    (letterhead) => mailOf(letterhead, { kind: 'mail.days-running', data: null }),
+    (letterhead) => mailOf(letterhead, { kind: 'mail.days-running', data: null }, {}, {}, { plan: 'ended' }),
     'Your free days are counting down and last until 20 January 2027',
     ['You have paid access until 20 January 2027: 10 days left.'],
     PRICING,
@@ -213,7 +213,7 @@ export const MAILS: [
     'mail.days-ending, with a plan that is unpaid',
     (letterhead) => mailOf(letterhead, ENDING, {}, {}, { plan: 'unpaid' }),
     'Your free days end on 20 January 2027',
-    ['Your plan is not active at the moment: Settings says why.'],
+    ['Your plan is not active at the moment. To get it back, see Settings.'],
     SETTINGS,
   ],
   [

@@ -4,6 +4,7 @@ import * as z from 'zod';
 import { BAD_PASSWORD, checkPassword, newPassword } from '../../accounts/passwords.ts';
 import type { WorkingResetLink } from '../../accounts/reset-link.ts';
 import { findJustReset, findResetLink, resetPassword } from '../../accounts/reset-link.ts';
+import { programmeOf } from '../../programme.ts';
 import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
@@ -46,7 +47,7 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
     }
     const { user, mailed } = link;
     const mail = mailed ? config.mail !== null : await mayNotify(context, request, user);
-    const parts = { db, stripe, products: config.stripe.products };
+    const parts = { db, stripe, programme: programmeOf(config) };
     const typed = { ...form.data, mail, code: request.invitationCode };
     const outcome = await askStripe('Your password was not changed.', () =>
       resetPassword(parts, sessionSecret, token, typed, now()),

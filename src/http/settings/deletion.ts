@@ -3,6 +3,7 @@ import * as z from 'zod';
 
 import { deleteAccount } from '../../accounts/delete-account.ts';
 import { typedPassword } from '../../accounts/passwords.ts';
+import { programmeOf } from '../../programme.ts';
 import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { clearSession, setFlash } from '../cookies.ts';
@@ -27,7 +28,7 @@ const NOT_DELETED = {
 /** Deleting the account. */
 export function deletionRoute(app: FastifyInstance, context: AppContext): void {
   const { config, db, stripe, now } = context;
-  const { products } = config.stripe;
+  const programme = programmeOf(config);
 
   // Limited because each deletion can call Stripe.
   app.post(
@@ -51,7 +52,7 @@ export function deletionRoute(app: FastifyInstance, context: AppContext): void {
             request,
             reply,
             user,
-            () => deleteAccount({ db, stripe, products }, user.id, { ...form.data, mail }, now()),
+            () => deleteAccount({ db, stripe, programme }, user.id, { ...form.data, mail }, now()),
             (outcome) => outcome === 'wrong-password',
           ),
       );

@@ -112,8 +112,8 @@ async function creditHistory(
 }
 
 /**
- * The number at the top of Settings and what it counts; null when the user has no access, or it has no known end: while
- * a payment is past due, access can end before the period does.
+ * The number at the top of Settings and what it counts; null when the user has no access, or its end is
+ * unknown: a payment is past due, payments are paused, or Stripe no longer knows the plan and its period is over.
  *
  * @param plan `missing`: Stripe no longer knows it. `paused`: Stripe collects no payments for it
  */

@@ -7,6 +7,7 @@ import { lockUser } from '../../db/lock-user.ts';
 import type { Tx } from '../../db/transaction.ts';
 import { unsubscribes, unsubscribingUser } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
+import { READ_COOKIES } from '../cookies.ts';
 import { sendPage } from '../page.ts';
 import { collectBodies } from '../read-body.ts';
 import { recogniseVisitors } from '../visitor.ts';
@@ -20,7 +21,7 @@ type WithToken = FastifyRequest<{ Params: { token: string } }>;
  */
 export async function unsubscribeRoutes(app: FastifyInstance, context: AppContext): Promise<void> {
   const { db, sessionSecret, now } = context;
-  await app.register(cookie);
+  await app.register(cookie, READ_COOKIES);
   recogniseVisitors(app, context);
   collectBodies(app);
   // The body, multipart or a form, adds nothing to the POST itself, so ignore it.

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { proveAddress, readProof } from '../../accounts/prove-address.ts';
 import type { Proof, ProofRefusal } from '../../accounts/prove-address.ts';
+import { programmeOf } from '../../programme.ts';
 import { askStripe } from '../ask-stripe.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
@@ -27,7 +28,7 @@ type WithToken = FastifyRequest<{ Params: { token: string } }>;
  */
 export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, stripe, sessionSecret, now } = context;
-  const parts = { db, stripe, products: config.stripe.products };
+  const parts = { db, stripe, programme: programmeOf(config) };
 
   app.get<{ Params: { token: string } }>('/verify/:token', async (request, reply) => {
     const proof = await readProof(db, sessionSecret, request.params.token, now());
