@@ -12,8 +12,8 @@ const GROUP_SIZE = 4 * 1024 * 1024;
  * Group commit: each commit costs a flush to disk, so jobs that wait share one. Jobs that arrive while all writers are
  * busy form the next group. A job never waits for others to arrive.
  *
- * If a group fails, nothing of it was committed, and each job is tried alone, so that only the failing one is
- * rejected.
+ * If a group fails, each job is tried alone, so that only the failing one is rejected. If `isHopeless`, the whole group is
+ * rejected at once.
  *
  * @param commit runs jobs one after the other in one transaction and returns their results after the commit
  * @param isHopeless whether the error of a group would hit each job alone as well

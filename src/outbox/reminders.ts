@@ -9,9 +9,7 @@ import type { NewItem } from './queue.ts';
 /** Remind the owner this long before free days end, s. */
 const REMINDER_SECONDS = 7 * DAY_SECONDS;
 
-/**
- * Send no mail about days that ended longer ago than this, s: the server was off at the time, or mail was not set up.
- */
+/** Maximum time since days ended for mail about them, s. Older ends were missed: the server was off, or mail not set up. */
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
 /** Accounts read per query. */

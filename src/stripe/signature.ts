@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 
 import { Stripe } from 'stripe';
 
-/** Signatures older than this are refused, s, so that a recorded webhook cannot be replayed later. */
+/** Maximum age of a signature, s. Older ones are refused, so that a recorded webhook cannot be replayed. */
 const TOLERANCE_SECONDS = 300;
 
 /** The only forms passed on to the stripe package: on `v1=`, `v1` or `t=NaN` it throws or misreads the header. */

@@ -109,7 +109,7 @@ export function readSubscription(object: unknown, products: Products): Subscript
   };
 }
 
-/** An empty id counts as absent. */
+/** An empty string counts as absent. */
 function isDiscount(one: z.infer<typeof discount>): boolean {
   return (one ?? '') !== '';
 }

@@ -40,8 +40,8 @@ export interface MissingEvents {
  * Reads Stripe's event list and handles every event that never arrived or that we failed to handle, with the webhook's
  * own handler.
  *
- * Goes day by day, oldest first; the next run skips finished days. If all events fit on one page, they are read at
- * once, so that a quiet account does not need a request for each day.
+ * Goes day by day, oldest first; the next run skips finished days. If each list of types fits on one page, all days are
+ * read at once, so that a quiet account does not need a request for each day.
  *
  * @param seconds how far to look back, s, at most as far as Stripe lists events; null to continue from where the last run
  *   ended
