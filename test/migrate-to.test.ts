@@ -222,7 +222,7 @@ describe('without SESSION_SECRET, migrate-to says where the servers keep it', ()
 
   test('and does not name a missing file when a backup is copied', async () => {
     const text = await copyWithoutSecret(await smallSource());
-    expect(text).toContain('Set SESSION_SECRET to the one that the servers use now');
+    expect(text).toContain('Set SESSION_SECRET to the value that the servers use now');
     expect(text).toContain('session-secret next to their database');
     expect(text).not.toMatch(/\/session-secret/);
   });
