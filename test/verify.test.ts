@@ -712,7 +712,8 @@ describe('an account with an address that nobody proved or paid for (design: rul
     expect(await userOf(world, ann)).toMatchObject({ email: 'new@example.com' });
   });
 
-  test('is not deleted while its first payment awaits the bank’s approval', async () => {
+  /** A bank is deciding about the holder's first payment; `path` is of the link by which Ann proves their address. */
+  async function whileBankDecides() {
     const world = await startWorld(MAIL);
     const ann = await proven(world);
     const holder = await newcomer(world, 'new@example.com');
@@ -720,6 +721,11 @@ describe('an account with an address that nobody proved or paid for (design: rul
     await askFor(world, ann, 'new@example.com');
     letBankDecide(world);
     const path = await provePath(world, ann);
+    return { world, holder, unfinished, path };
+  }
+
+  test('is not deleted while its first payment awaits the bank’s approval', async () => {
+    const { world, holder, unfinished, path } = await whileBankDecides();
     const answer = await postForm(world.app, path, {});
     expect([answer.statusCode, answer.body]).toEqual([
       409,
@@ -732,13 +738,7 @@ describe('an account with an address that nobody proved or paid for (design: rul
   });
 
   test('is let in again once the bank has approved its first payment and the link is used again', async () => {
-    const world = await startWorld(MAIL);
-    const ann = await proven(world);
-    const holder = await newcomer(world, 'new@example.com');
-    const unfinished = await subscribe(world, holder, { outcome: 'incomplete' });
-    await askFor(world, ann, 'new@example.com');
-    letBankDecide(world);
-    const path = await provePath(world, ann);
+    const { world, holder, unfinished, path } = await whileBankDecides();
     expect((await postForm(world.app, path, {})).statusCode).toBe(409);
     world.sandbox.acts.retryPayment(unfinished);
     await deliverWaiting(world);

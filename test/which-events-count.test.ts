@@ -117,6 +117,12 @@ describe('test and live mode', () => {
   });
 });
 
+async function expectIgnored(server: TestServer, event: object, reason: string): Promise<void> {
+  const before = await domainRows(server);
+  expect((await deliver(server, event)).json()).toEqual({ status: 'ignored', reason });
+  expect(await domainRows(server)).toEqual(before);
+}
+
 describe('events that are not about our users', () => {
   test('events of a connected account are ignored with a reason that names it, and change nothing', async () => {
     const { server, friend, stripe } = await invitation();
@@ -168,24 +174,14 @@ describe('events that are not about our users', () => {
     ['to a customer only', null, {}],
   ])('a checkout with a reference %s is ignored', async (_name, client_reference_id, metadata) => {
     const { server, stripe } = await invitation();
-    const before = await domainRows(server);
-    const answer = await deliver(server, stripe.checkoutCompleted({ client_reference_id, metadata }));
-    expect(answer.json()).toEqual({
-      status: 'ignored',
-      reason: 'the checkout session names none of our users',
-    });
-    expect(await domainRows(server)).toEqual(before);
+    const event = stripe.checkoutCompleted({ client_reference_id, metadata });
+    await expectIgnored(server, event, 'the checkout session names none of our users');
   });
 
   test('a checkout that names two of our users is ignored', async () => {
     const { server, referrer, stripe } = await invitation();
-    const before = await domainRows(server);
-    const answer = await deliver(server, stripe.checkoutCompleted({ metadata: { userId: referrer.id } }));
-    expect(answer.json()).toEqual({
-      status: 'ignored',
-      reason: 'the checkout session names two of our users',
-    });
-    expect(await domainRows(server)).toEqual(before);
+    const event = stripe.checkoutCompleted({ metadata: { userId: referrer.id } });
+    await expectIgnored(server, event, 'the checkout session names two of our users');
   });
 
   test('a checkout of a user who is only a tombstone is ignored', async () => {

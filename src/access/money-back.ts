@@ -39,8 +39,8 @@ export type InvoiceMoney = Pick<Invoice, 'positive' | 'paidAt'> & { payments: re
 
 /**
  * Whether a conversion can rest on this subscription (design: rule 9): the money of one of its positive invoices
- * has not gone back, or no positive invoice is known and it was active in a way that proves payment. Its current status does not
- * matter.
+ * has not gone back, or no positive invoice is known and it was active in a way that proves payment. Its current status
+ * does not matter.
  *
  * @param clawbackDays how many days after the payment a refund or a new dispute still counts
  */

@@ -4,8 +4,8 @@ import { tierOf } from './tier.ts';
 import type { Tier } from './tier.ts';
 
 /**
- * When a subscription last started or stopped giving a paid tier, and the latest time before that when it is known to have
- * been in the other state (design: rule 8).
+ * When a subscription last started or stopped giving a paid tier, and the latest time before that when it is known to
+ * have been in the other state (design: rule 8).
  */
 export type PaidTime = Pick<Subscription, 'givesSince' | 'gaveOtherwiseAt'>;
 

@@ -22,8 +22,8 @@ export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
 }
 
 /**
- * Decides, when a trial starts, whether it gives access, under the user's lock: a checkout opened earlier can be completed after
- * another account with the same address had its trial. Such a trial gives no access; the plan begins with its first
+ * Decides, when a trial starts, whether it gives access, under the user's lock: a checkout opened earlier can be completed
+ * after another account with the same address had its trial. Such a trial gives no access; the plan begins with its first
  * payment.
  *
  * @returns the subscriptions with the decisions applied

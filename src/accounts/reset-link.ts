@@ -158,10 +158,9 @@ export interface ResetInput {
 }
 
 /**
- * Uses up a reset link: sets the new password and ends all the user's sessions and pending links
- * (`endResetLinks`). A mailed link
- * also proves the address. An account that was never proven or paid for is then emptied, because someone else may have
- * created it. Such an account is shut out before Stripe is asked (see `shutOut`).
+ * Uses up a reset link: sets the new password and ends all the user's sessions and pending links (`endResetLinks`). A
+ * mailed link also proves the address. An account that was never proven or paid for is then emptied, because someone else
+ * may have created it. Such an account is shut out before Stripe is asked (see `shutOut`).
  *
  * @param parts used when the account may be emptied
  * @returns `done`, or why the link was not used up

@@ -108,7 +108,10 @@ async function loadTrials(tx: Tx, users: readonly string[], rows: Rows): Promise
   return had;
 }
 
-/** How many trials were started by other accounts that have, or had, this address. */
+/**
+ * How many trials were started by other accounts that have, or had, this address. One that was released when somebody
+ * claimed its account (`releaseTrial`) does not count.
+ */
 export async function countTrialsByAnother(db: Reader, userId: string, emailHash: string): Promise<number> {
   const [{ count }] = await db.$queryRaw<[{ count: number | bigint }]>`
     SELECT (${trialsByAnother(userId, emailHash)}) AS "count"`;

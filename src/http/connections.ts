@@ -4,16 +4,17 @@ import type { Socket } from 'node:net';
 import type { Bounds } from './bounds.ts';
 import { onAbuse } from './cut-off.ts';
 import { homeOf, networkOf, siteOf } from './network.ts';
+import { wasSentInFull } from './when-answered.ts';
 
 /**
  * Limits the connections of each network, of each site and in total, on a server without a proxy in front. When there
  * is no room for a new connection, one is closed:
  * 1. The oldest of the site that has the most, if it has more than its share: an equal part of all, but at least one. If
- *    the newcomer's own site is among those with the most, its oldest makes way. A connection whose request is complete and
- *    not being answered yet is kept. If the chosen site has no other kind, its youngest makes way, but only for a newcomer from
- *    another site.
- * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (its request is incomplete, or the answer
- *    is sent), if it is older than `patienceMs`.
+ *    the newcomer's own site is among those with the most, its oldest makes way. A connection whose request is complete
+ *    and not being answered yet is kept. If the chosen site has no other kind, its youngest makes way, but only for a
+ *    newcomer from another site.
+ * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (its request is incomplete, or the
+ *    answer is sent), if it is older than `patienceMs`.
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off. Cutting
  * them off is not enough: by then, Node has handed over the 64 KiB that it read from each. The same happens when it
@@ -133,8 +134,7 @@ function watchAnswers(server: Server): AnswerOn {
       exchanges.set(request.socket, { request, response });
     };
     response.once('finish', () => {
-      // An answer that was only partly sent when the client left finishes, too.
-      if (!request.socket.destroyed) sent.add(response);
+      if (wasSentInFull(request)) sent.add(response);
     });
     // A pipelined request begins when the answer before it is sent.
     if (response.socket === null) response.once('socket', begin);

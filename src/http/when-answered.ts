@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -9,10 +10,11 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
  * @param then `wasSent`: whether the answer was sent; otherwise the client left first
  */
 export function whenAnswered(
-  { raw: { socket } }: FastifyRequest,
+  { raw: request }: FastifyRequest,
   { raw: answer }: FastifyReply,
   then: (wasSent: boolean) => void,
 ): void {
+  const { socket } = request;
   let hasEnded = false;
   function end(wasSent: boolean): void {
     if (hasEnded) return;
@@ -22,8 +24,7 @@ export function whenAnswered(
     then(wasSent);
   }
   const sent = (): void => {
-    // An answer that was only partly sent when the client left finishes, too.
-    end(!socket.destroyed);
+    end(wasSentInFull(request));
   };
   const left = (): void => {
     end(false);
@@ -32,6 +33,14 @@ export function whenAnswered(
   socket.once('close', left);
   // A connection that is closed already emits no further events.
   if (socket.destroyed) setImmediate(left);
+}
+
+/**
+ * Whether an answer that finishes was sent in full. One that was only partly sent when the client left finishes, too. Call
+ * when it emits 'finish'.
+ */
+export function wasSentInFull({ socket }: IncomingMessage): boolean {
+  return !socket.destroyed;
 }
 
 /** Whether a client has closed its connection, so that nobody would read an answer. */
