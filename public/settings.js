@@ -1,5 +1,5 @@
 // Everything on the settings page works without this file. It adds conveniences: a copy button, the share sheet, and
-// a poll for the payment, which reloads the page when the tier has changed, or after two minutes.
+// a poll for the payment, which reloads the page when there is news of the plan, or after two minutes.
 
 const POLL_MS = 3000;
 const POLLS = 40;
@@ -37,7 +37,8 @@ for (const button of document.querySelectorAll('[data-share]')) {
 const awaiting = document.querySelector('[data-awaiting]');
 if (awaiting) void waitForPayment(awaiting.dataset.awaiting);
 
-async function waitForPayment(tierBefore) {
+/** @param before the tier and the status of the subscription when the page was made */
+async function waitForPayment(before) {
   for (let poll = 0; poll < POLLS; poll += 1) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     try {
@@ -45,13 +46,17 @@ async function waitForPayment(tierBefore) {
       // Logged out meanwhile: the reload leads to the login page.
       if (response.status === 401) break;
       // Any other error, such as 503 while the server is busy, says nothing about the payment.
-      if (response.ok && (await response.json()).tier !== tierBefore) break;
+      if (response.ok && stateOf(await response.json()) !== before) break;
     } catch {
       // Offline, or the server is restarting: the next poll may succeed.
     }
   }
   // After two minutes without news, the page says what to do instead.
   location.reload();
+}
+
+function stateOf({ tier, subscription }) {
+  return `${tier} ${subscription?.status ?? ''}`;
 }
 
 // A double click would send a form twice, and the browser would show the answer to the second request: "wrong

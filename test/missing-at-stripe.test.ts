@@ -7,6 +7,7 @@ import { doctor } from '../src/operator/doctor.ts';
 import { commandContext } from './support/command-context.ts';
 import {
   clientOf,
+  cookiesOf,
   deleteAccount,
   deliverAll,
   domainRows,
@@ -101,11 +102,13 @@ describe('objects that Stripe does not know', () => {
     ]);
   });
 
-  test('unknown customer of a subscriber: the portal redirects to Pricing, which offers the upgrade', async () => {
+  test('unknown customer of a subscriber: the portal redirects to Pricing, which says why and offers the upgrade', async () => {
     const { world, ann } = await forgottenSubscriber();
     const answer = await openPortal(world, ann);
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/pricing']);
-    const { body } = await world.app.inject({ url: '/pricing', headers: { cookie: ann.cookie } });
+    const cookie = `${ann.cookie}; ${cookiesOf(answer)}`;
+    const { body } = await world.app.inject({ url: '/pricing', headers: { cookie } });
+    expect(body).toContain('Stripe has no plan and no invoices for your account');
     expect(body).toContain('Choose monthly');
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });

@@ -124,6 +124,17 @@ describe('every page of a subscriber whose plan is', () => {
   });
 });
 
+test('an unpaid plan is the trouble, even if a newer one is over', async () => {
+  const { server, ann, stripe, at, cookie } = await subscriber();
+  const newer = buyer(ann.id);
+  await deliverAll(server, [
+    stripe.updated({ status: 'unpaid' }, at),
+    newer.checkoutCompleted(),
+    newer.created({ created: epoch(daysAfter(30)), ...OVER }, at),
+  ]);
+  expect(await troubleOn(server, '/settings', cookie)).toContain('Stripe has stopped trying');
+});
+
 test('a first payment that has not gone through leads to the plans', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');

@@ -58,6 +58,10 @@ const FLASHES = {
     kind: 'error',
     text: 'You are logged in, but the payment page could not be opened. Please choose your plan again.',
   },
+  'nothing-at-stripe': {
+    kind: 'info',
+    text: 'Stripe has no plan and no invoices for your account, so there is nothing to manage.',
+  },
   'payment-pending': {
     kind: 'info',
     text: 'You are logged in. Your last payment is still waiting for your bank’s approval, so please choose a plan again in a few minutes.',

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 
 import { creditView } from '../access/access.ts';
+import { isLiveAndKnown } from '../access/live.ts';
 import { planOf, shownOf } from '../access/overview.ts';
 import { tierOf } from '../access/tier.ts';
 import type { Prices } from '../config.ts';
@@ -44,8 +45,8 @@ export function tellPaymentTrouble(app: FastifyInstance, context: AppContext): v
 }
 
 /**
- * The payment problem of the subscription that the user sees; null when there is none, or when Stripe does not know the
- * subscription, so that nothing can be done about it.
+ * The payment problem of the live subscription, else of the one that the user sees; null when there is none, or when
+ * Stripe does not know the subscription, so that nothing can be done about it.
  */
 export function troubleOf(
   subscriptions: readonly Subscription[],
@@ -53,7 +54,8 @@ export function troubleOf(
   prices: Prices,
   now: Date,
 ): PaymentTrouble | null {
-  const subscription = shownOf(subscriptions);
+  // A live one comes first: it can still be saved, even if a newer one that is over is shown.
+  const subscription = shownOf(subscriptions.filter(isLiveAndKnown)) ?? shownOf(subscriptions);
   if (!subscription || subscription.missingAt !== null) return null;
   const { creditUntil, creditDays } = creditView(user, now);
   const access = (without: string): string =>

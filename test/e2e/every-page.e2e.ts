@@ -173,6 +173,13 @@ test('pages while the webhook of a payment is late', async () => {
   expect(await page.evaluate('window.sameDocument')).toBe(true);
   await page.unroute('**/api/me');
 
+  // News of the plan ends it, even without access.
+  const news = { tier: 'free', subscription: { status: 'past_due' } };
+  const reloaded = page.waitForEvent('load');
+  await page.route('**/api/me', (route) => route.fulfill({ json: news }));
+  await reloaded;
+  await page.unroute('**/api/me');
+
   await refusal.lift();
   await page.getByText('You have paid access now').waitFor({ timeout: 60_000 });
 });

@@ -91,7 +91,9 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     { schema: PORTAL, onRequest: limitedByAccount('portalsOfAccount') },
     async (request, reply) => {
       if (!request.user) return sendToLogIn(request, reply);
-      return reply.redirect(await portalUrl(billingOf(context), request.user, context.now()), 303);
+      const url = await portalUrl(billingOf(context), request.user, context.now());
+      if (url === null) setFlash(request, reply, 'nothing-at-stripe');
+      return reply.redirect(url ?? '/pricing', 303);
     },
   );
 }
@@ -112,7 +114,7 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
     const isManaged = await askStripe('Nothing was charged.', () =>
       anyLiveAtStripe(billing, live, context.now()),
     );
-    if (isManaged) return portalUrl(billing, user, context.now());
+    if (isManaged) return (await portalUrl(billing, user, context.now())) ?? '/pricing';
   }
   const priceId = context.config.stripe.prices[plan];
   if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
@@ -123,7 +125,7 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
     return url ?? '/settings?checkout=done';
   } catch (error) {
     if (!(error instanceof CheckoutImpossible) || error.reason === 'account-changed') throw error;
-    if (error.reason === 'subscribed') return portalUrl(billing, user, context.now());
+    if (error.reason === 'subscribed') return (await portalUrl(billing, user, context.now())) ?? '/pricing';
     if (error.reason === 'payment-pending') throw PAYMENT_PENDING;
     throw new HttpError(
       409,
@@ -173,8 +175,8 @@ function billingOf({ config, db, stripe }: AppContext): BillingContext {
   return { db, stripe, config: config.stripe, publicUrl: config.publicUrl, programme: programmeOf(config) };
 }
 
-async function portalUrl(billing: BillingContext, user: User, now: Date): Promise<string> {
-  return (await askStripe('Nothing was changed.', () => openPortal(billing, user, now))) ?? '/pricing';
+async function portalUrl(billing: BillingContext, user: User, now: Date): Promise<string | null> {
+  return askStripe('Nothing was changed.', () => openPortal(billing, user, now));
 }
 
 function notSetUp(variable: string): HttpError {
