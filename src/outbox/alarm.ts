@@ -26,9 +26,14 @@ export type Examine = (signal: AbortSignal) => Promise<string[]>;
  */
 export async function readProblems(db: Db, now: Date): Promise<string[]> {
   const failedEvents = await db.event.count({ where: { status: 'failed' } });
-  // An email to an address that does not exist fails for good, so report each failure for one day only.
+  // An email to an address that does not exist fails for good, so report each failure for one day only, and none to
+  // an unproven address: with a mistyped one a day, a stranger would use up the day's only email to the operator.
   const failed = await db.outboxItem.count({
-    where: { status: 'failed', endedAt: { gt: addSeconds(now, -DAY_SECONDS) } },
+    where: {
+      status: 'failed',
+      endedAt: { gt: addSeconds(now, -DAY_SECONDS) },
+      NOT: { kind: { startsWith: 'mail.' }, user: { emailProvenAt: null } },
+    },
   });
   const { oldestSeconds } = await readOutboxState(db, now);
   const silence = unusualSilence(await readReceipts(db), now);
