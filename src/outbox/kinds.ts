@@ -26,7 +26,6 @@ export interface OutboxKinds {
   /** `until`: when the credit runs out, ISO 8601. The email is dropped if that has changed. */
   'mail.days-ending': { until: string };
   'mail.days-ended': { until: string };
-  /** `nextAttempt`: when Stripe tries again, ISO 8601; null when Stripe does not say. */
   /**
    * `subscriptionId` is absent in items queued by older versions. `nextAttempt`: when Stripe tries again, ISO 8601;
    * null when Stripe does not say.

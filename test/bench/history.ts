@@ -57,8 +57,8 @@ export async function measureHistory(
   await Promise.all([short.remove(), long.remove()]);
   const head = [
     '',
-    `${SHORT} past, a second`,
-    `${past} past, a second`,
+    `${SHORT} past, req/s`,
+    `${past} past, req/s`,
     'ratio',
     'target',
     'ratio of the baseline',
