@@ -170,9 +170,14 @@ function showErrors(errors) {
   if (first) form.elements[first].focus();
 }
 
-/** Where the typed symbol is already, apart from the holding that is being changed; -1 if nowhere. */
+/**
+ * Where the typed symbol is already, apart from the holding that is being changed; -1 if nowhere. A holding that keeps its
+ * symbol stays separate from another one of it: the two did not fit into one.
+ */
 const placeOf = (symbol) =>
-  portfolio.holdings.findIndex((holding, index) => holding.symbol === symbol && index !== editing);
+  symbol === portfolio.holdings[editing]?.symbol
+    ? -1
+    : portfolio.holdings.findIndex((holding) => holding.symbol === symbol);
 
 /** Says before saving that the quantity will be added to a symbol that exists. */
 function showSum() {
@@ -305,7 +310,7 @@ $('file').addEventListener('change', () => void takeFile());
 $('currency').addEventListener('change', ({ target }) => {
   change(
     { ...portfolio, currency: target.value },
-    `Amounts are in ${target.value} now; the numbers stay as they are.`,
+    `Amounts are now in ${target.value}. The numbers were not converted.`,
     'currency change',
   );
 });

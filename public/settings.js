@@ -37,7 +37,7 @@ for (const button of document.querySelectorAll('[data-share]')) {
 const awaiting = document.querySelector('[data-awaiting]');
 if (awaiting) void waitForPayment(awaiting.dataset.awaiting);
 
-/** @param before the tier and the status of the subscription when the page was made */
+/** @param before what was known when the page was made */
 async function waitForPayment(before) {
   for (let poll = 0; poll < POLLS; poll += 1) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
@@ -55,8 +55,9 @@ async function waitForPayment(before) {
   location.reload();
 }
 
+/** The same text as the page's own: see `knownState` in src/http/settings/settings-page.ts. */
 function stateOf({ tier, subscription }) {
-  return `${tier} ${subscription?.status ?? ''}`;
+  return [tier, subscription?.status, subscription?.currentPeriodEnd].join(' ');
 }
 
 // A double click would send a form twice, and the browser would show the answer to the second request: "wrong

@@ -52,7 +52,7 @@ describe('a number', () => {
     ['−3,5', '.', -3.5],
     ['$-3.50', '.', -3.5],
     [' 12 ', '.', 12],
-  ] as const)('%s with the decimal sign %s is %d', (text, decimal, value) => {
+  ] as const)('%s with the decimal separator %s is %d', (text, decimal, value) => {
     expect(toNumber(text, decimal)).toBe(value);
   });
 
@@ -73,7 +73,7 @@ describe('a number', () => {
     expect(toNumber(text, '.')).toBeNaN();
   });
 
-  test('takes its decimal sign from the other numbers when it is ambiguous', () => {
+  test('takes its decimal separator from the other numbers when it is ambiguous', () => {
     expect(decimalOf(['1.234', '5,5'], '.')).toBe(',');
     expect(decimalOf(['1,234', '5.5'], ',')).toBe('.');
     expect(decimalOf(['1.234', '12', 'n/a'], ',')).toBe(',');
@@ -287,7 +287,7 @@ describe('files of brokers are read without a correction', () => {
   });
 });
 
-test('a corrected mapping and decimal sign win over the guess', () => {
+test('a corrected mapping and decimal separator win over the guess', () => {
   const table = readTable(lines('What;Ticker;Shares;Note', 'A;ACME;1.000;Savings'));
   expect(table.mapping).toMatchObject({ symbol: 1, quantity: 2, note: 3, price: -1 });
   expect(holdingsOf(table, { ...table.mapping, symbol: 0, note: 1 }, '.').holdings).toEqual([

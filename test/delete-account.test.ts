@@ -19,7 +19,7 @@ import {
   startWorld,
   subscribe,
 } from './support/stand-in.ts';
-import { buyer } from './support/stripe-events.ts';
+import { buyer, stripeEvent } from './support/stripe-events.ts';
 
 describe('deleting an account', () => {
   test('deleting an account leaves a tombstone and ends every session', async () => {
@@ -211,6 +211,26 @@ describe('deleting an account', () => {
     expect(await world.db.event.count({ where: { status: 'ignored' } })).toBeGreaterThan(0);
     expect(await world.db.event.count()).toBeGreaterThan(before + 3);
     expect(await world.db.event.count({ where: { payload: { contains: 'ann@example.com' } } })).toBe(0);
+  });
+
+  test('stores no name again with ignored events about its payments, which name no customer', async () => {
+    const world = await startWorld();
+    const ann = await signUp(world, 'ann@example.com');
+    const subscription = await subscribe(world, ann);
+    await deliverWaiting(world);
+    await deleteAccount(world, ann);
+    const about = { payment_intent: paymentOf(world, subscription), metadata: { name: 'Ann Example' } };
+    const invoice = await world.db.invoice.findFirstOrThrow();
+    const objects: [type: string, object: Record<string, unknown>][] = [
+      ['refund.updated', { object: 'refund', status: 'succeeded', ...about }],
+      ['charge.dispute.funds_withdrawn', { object: 'dispute', status: 'needs_response', ...about }],
+      ['invoice_payment.attempt_required', { object: 'invoice_payment', invoice: invoice.id, ...about }],
+    ];
+    for (const [type, object] of objects) {
+      const event = stripeEvent(type, { id: 'obj_1', ...object });
+      expect((await deliver(world, event)).json(), type).toMatchObject({ status: 'ignored' });
+    }
+    expect(await world.db.event.count({ where: { payload: { contains: 'Ann Example' } } })).toBe(0);
   });
 
   test('leaves no name in stored disputes, refunds and payments, which name no customer', async () => {

@@ -27,9 +27,11 @@ import {
 import type { Person, TestServer } from './support/server.ts';
 import {
   aroundExpiry,
+  beforeCancellation,
   deliverWaiting,
   letBankDecide,
   passTime,
+  paymentOf,
   pressUpgrade,
   sessionIdOf,
   startWorld,
@@ -403,6 +405,17 @@ describe('a reset link that was mailed', () => {
     ]);
   });
 
+  test('of an account that is emptied captures no invitation of somebody whom it invited itself', async () => {
+    const server = await startTestServer(MAIL);
+    const { person } = await squatter(server);
+    const invited = await signUp(server, 'invited@example.com', person.code);
+    const path = await pathOf(server);
+    await postForm(server.app, path, { password: NEW_PASSWORD }, `tandem_ref=${invited.code}`);
+    expect(await server.db.referral.findMany()).toMatchObject([
+      { referredId: invited.id, referrerId: person.id },
+    ]);
+  });
+
   test('of an account that has converted and lost its customer to another account keeps its referral', async () => {
     const server = await startTestServer(MAIL);
     const { friend, person } = await squatter(server);
@@ -484,6 +497,17 @@ describe('a reset link that was mailed', () => {
       expect(await userRow(world, person.id)).toMatchObject({ tier: 'trial' });
       expect(customers.size).toBe(2);
       await expectSound(world);
+    });
+
+    test('keeps an account whose trial is charged just before it is cancelled', async () => {
+      const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
+      const { person } = await squatter(world);
+      await subscribe(world, person);
+      await deliverWaiting(world);
+      const path = await pathOf(world);
+      beforeCancellation(world, () => passTime(world, 8 * DAY));
+      expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+      expect((await rowsOf(world, person.id)).backups).toBe(1);
     });
 
     test('keeps a customer who subscribes to another product in the same Stripe account', async () => {
@@ -580,6 +604,38 @@ describe('a reset link that was mailed', () => {
     expect(await server.db.user.findUnique({ where: { id: friend.id } })).toMatchObject({
       creditUntil: daysAfter(45),
     });
+  });
+
+  test('of an account whose only payment went back deletes its customer at Stripe, so that an old portal page is useless', async () => {
+    const world = await startWorld(MAIL);
+    const { person } = await squatter(world);
+    const first = await subscribe(world, person);
+    await world.merchant.refunds.create({ payment_intent: paymentOf(world, first) });
+    await world.merchant.subscriptions.cancel(first);
+    await deliverWaiting(world);
+    const [stranger] = world.sandbox.objects.customers.keys();
+    const path = await pathOf(world);
+    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(world.sandbox.objects.customers.get(stranger ?? '')).toMatchObject({ deleted: true });
+
+    const owner = { ...person, cookie: cookiesOf(await logIn(world, 'ann@example.com', NEW_PASSWORD)) };
+    await subscribe(world, owner);
+    await deliverWaiting(world);
+    expect(await userRow(world, person.id)).toMatchObject({ tier: 'paid' });
+    const { customer } = [...world.sandbox.objects.subscriptions.values()].at(-1) ?? {};
+    expect(customer).not.toBe(stranger);
+    await expectSound(world);
+  });
+
+  test('of an account with a plan that was paid for leaves the plan and its customer', async () => {
+    const world = await startWorld(MAIL);
+    const { person } = await squatter(world);
+    const subscription = await subscribe(world, person);
+    await deliverWaiting(world);
+    const path = await pathOf(world);
+    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(world.sandbox.objects.subscriptions.get(subscription)).toMatchObject({ status: 'active' });
+    expect([...world.sandbox.objects.customers.values()].some((one) => 'deleted' in one)).toBe(false);
   });
 
   test('leaves the account of somebody who proved the address as it is', async () => {

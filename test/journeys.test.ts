@@ -1,9 +1,19 @@
 import { describe, expect, test } from 'vitest';
 
 import { MAIL } from './support/mail.ts';
-import { cookiesOf, deliver, PASSWORD, postForm, signUp, startTestServer } from './support/server.ts';
+import {
+  cookiesOf,
+  deliver,
+  PASSWORD,
+  postForm,
+  signUp,
+  START,
+  startTestServer,
+  userRow,
+} from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { deliverWaiting, pressUpgrade, sessionIdOf, startWorld, subscribe } from './support/stand-in.ts';
+import type { World } from './support/stand-in.ts';
 import { buyer } from './support/stripe-events.ts';
 import { visibleText } from './support/visible-text.ts';
 
@@ -20,6 +30,12 @@ describe('an invitation', () => {
   async function invited(server: TestServer): Promise<{ ann: Person; ben: Person }> {
     const ann = await signUp(server, 'ann@example.com');
     return { ann, ben: await signUp(server, 'ben@example.com', ann.code) };
+  }
+
+  /** What Stripe's page says above its button. */
+  async function messageWherePaid(world: World, person: Person): Promise<unknown> {
+    const session = world.sandbox.objects.checkouts.get(sessionIdOf(await pressUpgrade(world, person)));
+    return session?.custom_text.submit?.message;
   }
 
   test.each(['/settings', '/pricing'])('stays on %s from the sign-up to the first payment', async (url) => {
@@ -43,12 +59,21 @@ describe('an invitation', () => {
   test('is on the page where they pay', async () => {
     const world = await startWorld();
     const { ann, ben } = await invited(world);
-    const messageOf = async (person: Person): Promise<unknown> => {
-      const session = world.sandbox.objects.checkouts.get(sessionIdOf(await pressUpgrade(world, person)));
-      return session?.custom_text.submit?.message;
-    };
-    expect(await messageOf(ben)).toBe('Your invitation: 45 free days with your first payment.');
-    expect(await messageOf(ann)).toBeUndefined();
+    expect(await messageWherePaid(world, ben)).toBe('Your invitation: 45 free days with your first payment.');
+    expect(await messageWherePaid(world, ann)).toBeUndefined();
+  });
+
+  test('is no longer on the page where they pay once their proven address refuses it', async () => {
+    const world = await startWorld();
+    const { ann, ben } = await invited(world);
+    expect(await messageWherePaid(world, ben)).toContain('45 free days');
+    const { emailHash } = await userRow(world, ben.id);
+    // Another account converted with this address and was deleted.
+    const other = await signUp(world, 'other@example.com', ann.code);
+    const converted = { convertedAt: START, creditedAt: START, referredHash: emailHash };
+    await world.db.referral.update({ where: { referredId: other.id }, data: converted });
+    await world.db.user.update({ where: { id: ben.id }, data: { emailProvenAt: START } });
+    expect(await messageWherePaid(world, ben)).toBeUndefined();
   });
 
   test('with a code that does not exist changes nothing', async () => {

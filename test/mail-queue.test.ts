@@ -90,7 +90,7 @@ test('a reversal is mailed when the return of the days was mailed, although thei
   const subjects = mailServer.mails
     .filter(({ to }) => to === 'ann@example.com')
     .map(({ headers }) => headers.get('subject'));
-  expect(subjects).toEqual(['You got 45 free days back', 'We took back 44 free days']);
+  expect(subjects).toEqual(['You got 45 free days', 'We took back 44 free days']);
 });
 
 test.each([
@@ -387,7 +387,7 @@ describe('a payment that failed', () => {
   test.each([
     ['active', 'live'],
     ['past_due', 'live'],
-    ['paused', 'unpaid'],
+    ['paused', 'paused'],
     ['unpaid', 'unpaid'],
     ['canceled', 'ended'],
   ])('of a paid plan that is now %s is mailed as %s', async (status, plan) => {

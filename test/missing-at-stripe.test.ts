@@ -8,6 +8,7 @@ import { commandContext } from './support/command-context.ts';
 import {
   clientOf,
   cookiesOf,
+  DAY,
   deleteAccount,
   deliverAll,
   domainRows,
@@ -20,6 +21,7 @@ import {
 import type { Person, TestServer } from './support/server.ts';
 import {
   deliverWaiting,
+  passTime,
   pressUpgrade,
   reconcileWorld,
   sessionIdOf,
@@ -57,6 +59,32 @@ async function checksThatFail(world: World): Promise<string[]> {
 }
 
 describe('objects that Stripe does not know', () => {
+  test('of a subscriber who has just bought again: Settings waits for the payment', async () => {
+    const { world, ann } = await forgottenSubscriber();
+    const open = async (url: string) =>
+      (await world.app.inject({ url, headers: { cookie: ann.cookie } })).body;
+    await passTime(world, DAY);
+    await subscribe(world, ann);
+    const page = await open('/settings?checkout=done');
+    expect(page).toContain('We are waiting for Stripe to confirm your plan');
+    expect(page).not.toContain('Thank you. You have paid access now.');
+    expect(page).not.toContain('until your plan renews');
+    expect(page).not.toContain('>Upgrade<');
+    // The script goes by the same text, and reloads the page when it changes.
+    const [, known] = /data-awaiting="([^"]*)"/.exec(page) ?? [];
+    const state = async (): Promise<string> => {
+      const { tier, subscription } = JSON.parse(await open('/api/me')) as {
+        tier: string;
+        subscription: { status: string; currentPeriodEnd: string };
+      };
+      return [tier, subscription.status, subscription.currentPeriodEnd].join(' ');
+    };
+    expect(known).toBe(await state());
+    await deliverWaiting(world);
+    expect(await state()).not.toBe(known);
+    expect(await open('/settings?checkout=done')).toContain('Thank you. You have paid access now.');
+  });
+
   test('unknown customer: Upgrade creates a new one', async () => {
     const world = await startWorld();
     const ann = await signUp(world, 'ann@example.com');
@@ -108,7 +136,7 @@ describe('objects that Stripe does not know', () => {
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/pricing']);
     const cookie = `${ann.cookie}; ${cookiesOf(answer)}`;
     const { body } = await world.app.inject({ url: '/pricing', headers: { cookie } });
-    expect(body).toContain('Stripe has no plan and no invoices for your account');
+    expect(body).toContain('Stripe has no customer for your account');
     expect(body).toContain('Choose monthly');
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });

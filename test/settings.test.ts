@@ -101,15 +101,15 @@ test('a refund after the credit was used takes nothing, and says so', async () =
   expect(text).not.toContain('less than a day');
 });
 
-test('the page lists the newest 50 invitations, the export all', async () => {
+test('the page lists the newest 50 invitations, the export 1,000, and 10,000 open ones are counted', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');
   const template = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
   const second = (n: number) => new Date(START.getTime() + n * 1000);
-  const invited = Array.from({ length: 53 }, (_, n) => ({
+  const invited = Array.from({ length: 10_001 }, (_, n) => ({
     id: randomUUID(),
-    // The three oldest are the only ones that start with an o.
-    email: `${n < 3 ? 'oldest' : 'newer'}-${n}@example.com`,
+    // Those that are not among the newest 50 start with an o.
+    email: `${n < 9_951 ? 'older' : 'newer'}-${n}@example.com`,
     createdAt: second(n),
   }));
   await server.db.user.createMany({
@@ -124,23 +124,25 @@ test('the page lists the newest 50 invitations, the export all', async () => {
       createdAt,
     })),
   });
-  server.clock.now = second(53);
+  server.clock.now = second(10_001);
   const text = await words(server, ann);
   expect(text.match(/ n•••@e•••\.com joined\./g)).toHaveLength(50);
   expect(text).not.toContain('o•••@e•••.com');
-  expect(text).toContain('Earlier invitations are in your data export.');
+  expect(text).toContain('Your data export lists the newest 1,000.');
   const exported = (await open(server, ann, '/settings/export')).json<{
     invitations: { friend: string }[];
   }>();
   const friends = exported.invitations.map(({ friend }) => friend);
-  expect(friends).toHaveLength(53);
-  expect(friends.filter((friend) => friend === 'o•••@e•••.com')).toHaveLength(3);
+  expect(friends).toHaveLength(1_000);
+  expect(friends.filter((friend) => friend === 'n•••@e•••.com')).toHaveLength(50);
+  expect((await open(server, ann, '/api/me')).json()).toMatchObject({ referral: { invited: 10_000 } });
 });
 
 test.each([
   ['ben@example.com', 'b•••@e•••.com'],
   ['b@mail.example.co.uk', 'b•••@m•••.uk'],
   ['😀x@localhost', '😀•••@l•••'],
+  ['ben@evil.callthisnumbernow', 'b•••@e•••'],
 ])('the address %s is masked as %s', (email, masked) => {
   expect(maskEmail(email)).toBe(masked);
 });
@@ -201,7 +203,7 @@ test('of a long history the newest 50 lines are shown, newest first, and the exp
     'Added by us +3 days',
     'Added by us +2 days',
   ]);
-  expect(text).toContain('Your data export lists every change to your free days.');
+  expect(text).toContain('Your data export has the earlier ones, except for days that were used.');
   const exported = (await open(server, ann, '/settings/export')).json<{ creditEntries: unknown[] }>();
   expect(exported.creditEntries).toHaveLength(grants);
 });
@@ -255,9 +257,7 @@ test('payments of several friends that no longer count, or count again, are repo
     server,
     disputes.map((dispute) => dispute.wonAfterAll(daysAfter(7))),
   );
-  expect(await words(server, ann, '/')).toMatch(
-    /The payments of 2 friends count now: you got \d+ days back\./,
-  );
+  expect(await words(server, ann, '/')).toMatch(/The payments of 2 friends count now: you got \d+ days\./);
 });
 
 test('of days that were given back and removed again since the last visit, the removal is said last', async () => {
@@ -271,7 +271,7 @@ test('of days that were given back and removed again since the last visit, the r
     stripe.chargeRefunded({}, { at: daysAfter(2) }),
   ]);
   expect(await words(server, ann, '/')).toMatch(
-    /A friend’s payment counts now: you got 45 days back\..*A friend’s first payment no longer counts, so/,
+    /A friend’s payment counts now: you got 45 days\..*A friend’s first payment no longer counts, so/,
   );
 });
 

@@ -10,6 +10,7 @@ import { until } from './support/process.ts';
 import {
   clientOf,
   cookiesOf,
+  DAY,
   daysAfter,
   deleteAccount,
   deliverAll,
@@ -27,8 +28,10 @@ import {
 import type { Person, TestServer } from './support/server.ts';
 import {
   aroundExpiry,
+  beforeCancellation,
   deliverWaiting,
   letBankDecide,
+  passTime,
   pressUpgrade,
   sessionIdOf,
   startWorld,
@@ -637,6 +640,19 @@ describe('an account with an address that nobody proved or paid for (design: rul
     await deliverWaiting(world);
     expect((await postForm(world.app, path, {})).body).toContain('belongs to another account');
     expect(await userOf(world, holder)).toMatchObject({ tier: 'paid', deletedAt: null });
+  });
+
+  test('is not deleted when its trial is charged just before it is cancelled', async () => {
+    const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
+    const ann = await proven(world);
+    const holder = await newcomer(world, 'new@example.com');
+    await subscribe(world, holder);
+    await deliverWaiting(world);
+    await askFor(world, ann, 'new@example.com');
+    const path = await provePath(world, ann);
+    beforeCancellation(world, () => passTime(world, 8 * DAY));
+    expect((await postForm(world.app, path, {})).body).toContain('belongs to another account');
+    expect(await userOf(world, holder)).toMatchObject({ email: 'new@example.com', deletedAt: null });
   });
 
   test('is not deleted when it is paid for just as its checkout is closed', async () => {

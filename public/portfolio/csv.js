@@ -271,7 +271,7 @@ function guessDecimal(rows, { quantity, price, cost, currentPrice }, separator) 
   const cells = rows.flatMap((row) =>
     [quantity, price, cost, currentPrice].map((column) => row.cells[column] ?? ''),
   );
-  // Programs use semicolons as the separator where the comma is the decimal sign.
+  // Programs use semicolons as the separator where the comma is the decimal separator.
   return decimalOf(cells, separator === ';' ? ',' : '.');
 }
 

@@ -46,12 +46,9 @@ async function importDocument(document, name, portfolio) {
 const replaced = (portfolio) => ({ portfolio, said: `${counted(portfolio.holdings.length)} imported.` });
 
 function addedTo(portfolio, holdings) {
-  const known = new Set(portfolio.holdings.map(({ symbol }) => symbol));
-  const both = holdings.filter(({ symbol }) => known.has(symbol)).length;
-  return {
-    portfolio: { ...portfolio, holdings: oneEach([...portfolio.holdings, ...holdings]) },
-    said: added(holdings.length, both),
-  };
+  const together = oneEach([...portfolio.holdings, ...holdings]);
+  const both = portfolio.holdings.length + holdings.length - together.length;
+  return { portfolio: { ...portfolio, holdings: together }, said: added(holdings.length, both) };
 }
 
 function added(all, both) {
@@ -85,7 +82,7 @@ async function importTable(table, name, portfolio) {
     ),
     chooser(
       'decimal',
-      'Decimal sign',
+      'Decimal separator',
       [
         ['.', 'Point, as in 1,234.56'],
         [',', 'Comma, as in 1.234,56'],
@@ -135,7 +132,7 @@ function showFound({ holdings, leftOut }, mapping, { currency, holdings: here })
   const unpriced = holdings.length > 0 && mapping.price === NONE && mapping.cost === NONE;
   $('found').textContent = [
     holdings.length === 0
-      ? 'No holdings found yet: choose the columns of the symbol and the quantity.'
+      ? 'No holdings found yet. Choose the columns that hold the symbol and the quantity.'
       : `${counted(holdings.length)} found. Amounts are in ${currency}.`,
     unpriced ? 'No column says what was paid, so it counts as 0.' : '',
     holdings.length > MAX_HOLDINGS ? `More than ${number(MAX_HOLDINGS)} cannot be kept.` : '',

@@ -27,7 +27,7 @@ function partsOf(text) {
 const otherThan = (sign) => (sign === ',' ? '.' : ',');
 
 /**
- * The decimal sign that the digits show; null for "1,234" and "1.234", which could be either.
+ * The decimal separator that the digits show; null for "1,234" and "1.234", which could be either.
  * @param {string} digits @returns {Decimal | null}
  */
 function certainDecimal(digits) {
@@ -57,7 +57,7 @@ export function toNumber(text, decimal) {
 }
 
 /**
- * The decimal sign that most of the numbers use.
+ * The decimal separator that most of the numbers use.
  * @param {string[]} texts
  * @param {Decimal} fallback used when none of them shows it
  * @returns {Decimal}

@@ -6,6 +6,7 @@ import { countReferrals } from '../referrals/counts.ts';
 import type { ReferralCounts } from '../referrals/counts.ts';
 import { accessOf, creditView } from './access.ts';
 import type { Access, CreditView } from './access.ts';
+import { isLiveAndKnown } from './live.ts';
 import { itemsOf } from './subscriptions.ts';
 import { tierOf } from './tier.ts';
 import type { Tier } from './tier.ts';
@@ -66,11 +67,21 @@ export async function describeUser(
   };
 }
 
-/** The subscription shown to the user; null when there is none. */
+/** The subscription of `GET /api/me`; null when there is none. */
 export function shownOf(subscriptions: readonly Subscription[]): Subscription | null {
   return (
     subscriptions.filter(({ status, counts }) => counts && status !== null).sort(byImportance)[0] ?? null
   );
+}
+
+/**
+ * The subscription that pages and emails speak of: the one that gives the tier; else a live one, which can still be
+ * saved; else the newest. Null when there is none.
+ */
+export function currentOf(subscriptions: readonly Subscription[]): Subscription | null {
+  const shown = shownOf(subscriptions);
+  if (shown && tierOf(shown) !== 'free') return shown;
+  return shownOf(subscriptions.filter(isLiveAndKnown)) ?? shown;
 }
 
 const TIER_ORDER = ['paid', 'trial', 'free'];

@@ -105,8 +105,8 @@ export function withProof(row: Subscription, provenAt: Date | null, at: Date): P
 
 /**
  * The row's paid time after a change that no event's snapshot brought: a deleted customer, or Stripe's answer to our
- * question. If the answer names no end, the subscription ended at the moment of asking; if it says paid, it is paid
- * since the newest snapshot or the end of the trial, whichever is later.
+ * question. If the answer names no end, the subscription ended at the moment of asking; if it says paid, the
+ * subscription counts as paid from the newest snapshot or the end of the trial, whichever is later.
  */
 export function paidTimeNow({ now }: Unit, known: PaidTimeSoFar | null, after: Subscription): PaidTimeSoFar {
   const paid = tierOf(after) === 'paid';

@@ -47,7 +47,8 @@ export async function isFirstOfMailbox(db: Reader, user: User): Promise<boolean>
   const older = { createdAt: { lt: user.createdAt } };
   const before = (await hasPaid(db, id, null)) ? { AND: [paid, older] } : { OR: [paid, older] };
   const sharing = { emailHash, id: { not: id }, deletedAt: null, emailProvenAt: null };
-  return (await db.user.count({ where: { AND: [sharing, before] } })) === 0;
+  // Not counted: a mailbox can have thousands of accounts.
+  return (await db.user.findFirst({ where: { AND: [sharing, before] }, select: { id: true } })) === null;
 }
 
 /**

@@ -5,6 +5,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
+import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
@@ -83,13 +84,17 @@ async function tryProof(
   if (holder && !(await shutOutHolder(db, holder.id, address, now))) return 'conflict';
   const stopped = holder && (await stopPayments(parts, holder.id));
   if (stopped?.state === 'pending') return 'payment-pending';
-  // An account that was paid for is not unclaimed, even if we have not heard of the payment yet.
-  if (holder && stopped?.state === 'paid') {
+  const ended =
+    holder && stopped?.state === 'none'
+      ? await cancelSubscriptions(parts, holder.id, stopped.checkout)
+      : null;
+  if (typeof ended === 'string') return ended;
+  // An account that was paid for is not unclaimed, even if we have not heard of the payment yet. A trial may have been
+  // charged just before it was cancelled.
+  if (holder && (stopped?.state === 'paid' || (await hasPaidAtStripe(parts, holder.id)))) {
     await inTransaction(db, now, (tx) => letIn(tx, holder.id));
     return 'address-taken';
   }
-  const ended = holder && (await cancelSubscriptions(parts, holder.id, stopped?.checkout ?? null));
-  if (typeof ended === 'string') return ended;
   return inTransaction(db, now, async (tx) => {
     const other = await reserveAddress(tx, address);
     // Lock users in order of their ids, to avoid deadlocks.

@@ -9,7 +9,7 @@ import { resetToken } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { queueExpiry } from '../stripe/close-checkout.ts';
-import { deleteUnusedCustomer } from '../stripe/delete-customer.ts';
+import { deleteUnusedCustomers } from '../stripe/delete-customer.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, releaseTrial } from './addresses.ts';
 import { setPassword } from './change-password.ts';
@@ -160,7 +160,8 @@ export interface ResetInput {
 /**
  * Uses up a reset link: sets the new password and ends all the user's sessions and pending links (`endResetLinks`). A
  * mailed link also proves the address. An account that was never proven or paid for is then emptied, because someone else
- * may have created it. Such an account is shut out before Stripe is asked (see `shutOut`).
+ * may have created it. Such an account is shut out before Stripe is asked (see `shutOut`). Whether it is emptied or not,
+ * the first proof of its address deletes its customers at Stripe that have no plan.
  *
  * @param parts used when the account may be emptied
  * @returns `done`, or why the link was not used up
@@ -208,10 +209,10 @@ async function tryReset(
       if (typeof ended === 'string') return ended;
       // A trial may have been charged in the meantime.
       if (await hasPaidAtStripe(parts, userId)) payments = { ...payments, state: 'paid' };
-      else if (stripe)
-        for (const id of ended.customerIds) await deleteUnusedCustomer({ ...parts, stripe }, id, userId, now);
     }
   }
+  if (stripe && link.mailed && link.user.emailProvenAt === null)
+    await deleteUnusedCustomers({ ...parts, stripe }, userId, now);
   return inTransaction(db, now, async (tx) => {
     const found = await lockLink(tx, secret, token, userId);
     if (!found) return 'link-gone';

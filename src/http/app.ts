@@ -236,6 +236,7 @@ function siteInfo({ config, sandboxUrl, now }: AppContext): SiteInfo {
     contactEmail,
     termsUrl,
     privacyUrl,
+    sendsMail: mail !== null,
     sandboxUrl,
     now,
     mailboxUrl: sandboxUrl !== null && mail?.smtpUrl === null ? `${sandboxUrl}/mail` : null,

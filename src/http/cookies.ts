@@ -33,7 +33,7 @@ const FLASHES = {
     kind: 'success',
     text: 'Your password has been changed, and you have been logged out everywhere else.',
   },
-  'password-changed-address-kept': {
+  'password-changed-change-cancelled': {
     kind: 'success',
     text: 'Your password has been changed, and you have been logged out everywhere else. Your pending change of address was cancelled. To change your address, enter the new one again.',
   },
@@ -60,7 +60,7 @@ const FLASHES = {
   },
   'nothing-at-stripe': {
     kind: 'info',
-    text: 'Stripe has no plan and no invoices for your account, so there is nothing to manage.',
+    text: 'Stripe has no customer for your account, so there is no plan to manage. If you need an old invoice, contact us.',
   },
   'payment-pending': {
     kind: 'info',

@@ -55,7 +55,7 @@ export function noticesOf(entries: readonly ToldEntry[]): Notice[] {
         () =>
           `${noLongerCounts(tookNothing)}. You had already used the free days you got ${forIt(tookNothing)}, so nothing was removed.`,
       ],
-      ['success', gaveBack, (days) => `${countsNow(gaveBack)}: you got ${days} back.`],
+      ['success', gaveBack, (days) => `${countsNow(gaveBack)}: you got ${days}.`],
     ];
     // The latest change comes last.
     for (const notice of inTurn.sort(([, a], [, b]) => lastOf(a) - lastOf(b))) add(...notice);

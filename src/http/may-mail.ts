@@ -53,6 +53,15 @@ async function take(
   return isLeft;
 }
 
+/** Whether any of the day's emails to an account's own address is left, reserved or not. Counts none. */
+export async function isMailLeft(
+  { server }: FastifyRequest,
+  { email, emailProvenAt }: Pick<User, 'email' | 'emailProvenAt'>,
+): Promise<boolean> {
+  if (email === null || emailProvenAt !== null) return email !== null;
+  return (await server.limits.mailsToUnprovenMailbox.look(canonicalAddress(email))).isLeft;
+}
+
 /** `mayMail` for an account's own address. */
 export async function mayMailTo(
   context: AppContext,

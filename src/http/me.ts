@@ -5,6 +5,7 @@ import { describeUser, overviewConfigOf } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import { PLANS } from '../config.ts';
 import { REFERRAL_CREDIT_DAYS } from '../referrals/convert.ts';
+import { MOST_OPEN } from '../referrals/counts.ts';
 import { answers, json } from './api.ts';
 import type { AppContext } from './context.ts';
 import { LOG_IN_FIRST } from './log-in-first.ts';
@@ -32,7 +33,9 @@ const overview = z
     referral: z.object({
       code: z.string(),
       url: z.string().meta({ description: 'The link that invites friends.' }),
-      invited: z.int().meta({ description: 'Friends who signed up with it.' }),
+      invited: z.int().meta({
+        description: `Friends who signed up with it; of those who have not converted, at most ${MOST_OPEN} are counted.`,
+      }),
       converted: z.int().meta({ description: 'Of these, those whose first payment counts.' }),
       activeCredits: z
         .int()

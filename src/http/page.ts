@@ -20,6 +20,7 @@ export interface SiteInfo {
   contactEmail: string | null;
   termsUrl: string | null;
   privacyUrl: string | null;
+  sendsMail: boolean;
   /** Where people move the sandbox's clock; null when the sandbox is off. */
   sandboxUrl: string | null;
   now: () => Date;
@@ -65,7 +66,7 @@ function withBrand({ kind, text }: Notice, { brand }: SiteInfo): Notice {
 }
 
 /**
- * A date as HTML. Not a partial: a page shows a hundred of them, and including a template that often is slow.
+ * A date as HTML. Not a partial: a page shows a hundred dates, and including a template a hundred times is slow.
  */
 function day(instant: Date): string {
   return `<time datetime="${instant.toISOString()}">${dateText(instant)}</time>`;

@@ -1,8 +1,7 @@
 import type { FastifyInstance } from 'fastify';
 
 import { creditView } from '../access/access.ts';
-import { isLiveAndKnown } from '../access/live.ts';
-import { planOf, shownOf } from '../access/overview.ts';
+import { currentOf, planOf } from '../access/overview.ts';
 import { tierOf } from '../access/tier.ts';
 import type { Prices } from '../config.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
@@ -45,8 +44,8 @@ export function tellPaymentTrouble(app: FastifyInstance, context: AppContext): v
 }
 
 /**
- * The payment problem of the live subscription, else of the one that the user sees; null when there is none, or when
- * Stripe does not know the subscription, so that nothing can be done about it.
+ * The payment problem of the user's current subscription; null when there is none, or when Stripe does not know the
+ * subscription, so that nothing can be done about it.
  */
 export function troubleOf(
   subscriptions: readonly Subscription[],
@@ -54,8 +53,7 @@ export function troubleOf(
   prices: Prices,
   now: Date,
 ): PaymentTrouble | null {
-  // A live one comes first: it can still be saved, even if a newer one that is over is shown.
-  const subscription = shownOf(subscriptions.filter(isLiveAndKnown)) ?? shownOf(subscriptions);
+  const subscription = currentOf(subscriptions);
   if (!subscription || subscription.missingAt !== null) return null;
   const { creditUntil, creditDays } = creditView(user, now);
   const access = (without: string): string =>
@@ -78,15 +76,17 @@ export function troubleOf(
       );
       return { what: 'Your last payment failed.', then, remedy: 'card' };
     }
-    case 'unpaid':
+    case 'unpaid': {
+      const isFirst = subscription.provenAt === null;
       return {
-        what: 'Your last payment failed, and Stripe has stopped trying.',
+        what: `Your ${isFirst ? 'first' : 'last'} payment failed, and Stripe has stopped trying.`,
         then: join(
-          access('Your paid access has ended.'),
-          'Your plan continues once the open invoice is paid.',
+          access(isFirst ? 'You have no paid access.' : 'Your paid access has ended.'),
+          `Your plan ${isFirst ? 'starts' : 'continues'} once the open invoice is paid.`,
         ),
         remedy: 'card',
       };
+    }
     case 'paused':
       return {
         what: 'Your plan is paused.',

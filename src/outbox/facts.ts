@@ -1,5 +1,5 @@
 import { anyLiveAndKnown, isLive } from '../access/live.ts';
-import { shownOf } from '../access/overview.ts';
+import { currentOf } from '../access/overview.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
 import { tierOf } from '../access/tier.ts';
 import type { OutboxItem, Referral, Subscription, User } from '../db/generated/client.ts';
@@ -10,10 +10,17 @@ import type { MailWork } from './kinds.ts';
 /**
  * An account's plan. `live`: it goes on for now. `another`: the same, and it is not the one whose payment failed.
  * `first-payment-due`: a trial is over, and its plan starts once it is paid for. `unpaid`: Stripe has stopped trying;
- * the plan goes on once its invoice is paid. `not-started`: the payment in the checkout failed. `ended`: the plan has
- * ended, or there is none.
+ * the plan goes on, or starts, once its invoice is paid. `paused`: it goes on once we resume it. `not-started`: the
+ * payment in the checkout failed. `ended`: the plan has ended, or there is none.
  */
-export type PlanState = 'live' | 'another' | 'first-payment-due' | 'unpaid' | 'not-started' | 'ended';
+export type PlanState =
+  | 'live'
+  | 'another'
+  | 'first-payment-due'
+  | 'unpaid'
+  | 'paused'
+  | 'not-started'
+  | 'ended';
 
 /**
  * The data of an email that proves a new address. It does not count towards the daily limit of the account's own
@@ -41,7 +48,10 @@ export interface MailFacts {
   user: User | null;
   /** The conversion that the email is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
-  /** Whether no email about these days has been sent to the user yet. Read only for `mail.days-reversed`, otherwise false. */
+  /**
+   * Whether the email about the grant is still queued, or was dropped because the days were taken back, and none about
+   * a restoration was sent. Read only for `mail.days-reversed`, otherwise false.
+   */
   grantNeverAnnounced: boolean;
   /** Whether the invoice that the email is about has been paid. */
   invoicePaid: boolean;
@@ -121,21 +131,21 @@ function planStateOf(
 ): PlanState {
   // Stripe may no longer know the plan. Then the pages say that there is none.
   if (kind !== 'mail.payment-failed' && !anyLiveAndKnown(subscriptions)) return 'ended';
-  const shown = shownOf(subscriptions);
-  if (shown && tierOf(shown) !== 'free')
-    return failedId === null || shown.id === failedId ? 'live' : 'another';
+  const current = currentOf(subscriptions);
+  if (current && tierOf(current) !== 'free')
+    return failedId === null || current.id === failedId ? 'live' : 'another';
   if (subscriptions.some(({ id, status }) => id === failedId && status === null)) return 'not-started';
-  switch (shown?.status) {
+  switch (current?.status) {
     case 'past_due':
       return 'first-payment-due';
     case 'unpaid':
     case 'paused':
-      return 'unpaid';
+      return current.status;
     case 'incomplete':
     case 'incomplete_expired':
       return 'not-started';
     default:
-      return shown && isLive(shown) ? 'live' : 'ended';
+      return current && isLive(current) ? 'live' : 'ended';
   }
 }
 

@@ -95,7 +95,8 @@ function contactUs({ contact }: WordsContext): string {
 }
 
 /** Says what a failed payment means for the plan, as the pages do, and what to do about it. */
-function paymentFailed(next: Date | null, { brand, publicUrl, facts, now }: WordsContext): Words {
+function paymentFailed(next: Date | null, context: WordsContext): Words {
+  const { brand, publicUrl, facts, now } = context;
   const subject = `Your payment for ${brand} did not go through`;
   const plans = { label: 'See the plans', url: `${publicUrl}/pricing` };
   const settings = { label: 'See what you can do', url: `${publicUrl}/settings` };
@@ -114,7 +115,12 @@ function paymentFailed(next: Date | null, { brand, publicUrl, facts, now }: Word
     }
     case 'unpaid': {
       const what = `We could not collect the payment for your ${brand} plan, and we have stopped trying.`;
-      const then = 'Your plan continues once the open invoice is paid.';
+      const then = 'You have paid access once the open invoice is paid.';
+      return { subject, paragraphs: [what, then], button: settings };
+    }
+    case 'paused': {
+      const what = `We could not collect the payment for your ${brand} plan, and the plan is paused.`;
+      const then = `Check that a valid card is on file, then ${contactUs(context)}.`;
       return { subject, paragraphs: [what, then], button: settings };
     }
     case 'first-payment-due':
@@ -147,7 +153,7 @@ function addressChanged(context: WordsContext): Words {
   return {
     subject: `Your ${brand} address was changed`,
     paragraphs: [
-      `The email address of your ${brand} account was changed, and the new address was confirmed. You log in with the new address now, and this is the last email to the old one.`,
+      `The email address of your ${brand} account was changed, and the new address was confirmed. From now on, log in with the new address. This is the last email to the old one.`,
       'If that was you, there is nothing to do.',
       `If it was not you, ${contactUs(context)} at once.`,
     ],
@@ -244,9 +250,10 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     button: { label: 'See your free days', url: `${publicUrl}/settings` },
   }),
   'mail.days-restored': ({ side, seconds }, { brand, publicUrl, facts, now }) => ({
-    subject: `You got ${freeDays(seconds)} back`,
+    subject: `You got ${freeDays(seconds)}`,
     paragraphs: [
-      `We had taken back the free days on ${brand} that you got for ${WHOSE[side]}. That payment, or a later one, counts now, so you got ${inDays(seconds)} back.`,
+      // The days may have been taken back before anybody was told of them.
+      `You get free days on ${brand} for ${WHOSE[side]}, and they did not count for a while. That payment, or a later one, counts now, so you got ${inDays(seconds)}.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },

@@ -11,7 +11,8 @@ import { findReferrer } from './codes.ts';
  * referral is checked only at conversion, because the account that converted it may belong to a stranger who typed this
  * address.
  *
- * If the user already has a referral, it stays.
+ * If the user already has a referral, it stays. Nobody is referred by somebody whom they referred themselves, which an
+ * account that is emptied could be.
  *
  * @param tx the transaction that creates the user, or empties the account
  * @param code null when the user came without one
@@ -21,7 +22,8 @@ export async function captureReferral(tx: Tx, user: User, code: string | null): 
   if (!referrer || (await isOwnAddress(tx, referrer, user.emailHash))) return;
   await tx.$executeRaw`
     INSERT INTO "Referral" ("id", "referrerId", "referredId", "createdAt")
-    VALUES (${randomUUID()}, ${referrer.id}, ${user.id}, ${tx.now})
+    SELECT ${randomUUID()}, ${referrer.id}, ${user.id}, ${tx.now}
+    WHERE NOT EXISTS (SELECT 1 FROM "Referral" WHERE "referredId" = ${referrer.id} AND "referrerId" = ${user.id})
     ON CONFLICT ("referredId") DO NOTHING`;
 }
 

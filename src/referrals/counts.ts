@@ -1,3 +1,4 @@
+import { Prisma } from '../db/generated/client.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Reader } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
@@ -5,7 +6,7 @@ import { remember } from '../remember.ts';
 import { REFERRAL_CREDIT_DAYS } from './convert.ts';
 
 export interface ReferralCounts {
-  /** Users who signed up with the code. */
+  /** Users who signed up with the code; of those who have not converted, at most `MOST_OPEN` are counted. */
   invited: number;
   /** Those who converted and are not reversed. */
   converted: number;
@@ -23,6 +24,9 @@ export function activeUntil(convertedAt: Date | null, now: Date): Date | null {
 
 /** Users with at least this many conversions have their counts cached: counting then takes longer than the rest of the page. */
 const MANY = 100;
+
+/** Anybody can sign up with a published code thousands of times, and counting must stay quick. */
+export const MOST_OPEN = 10_000;
 
 /** How many accounts' counts are cached. */
 const KEPT = 1_000;
@@ -75,8 +79,13 @@ function isGood({ entryCount, from, until }: Counted, entryCountNow: number, now
 
 async function countOpen(db: Reader, referrerId: string): Promise<number> {
   const [{ open }] = await db.$queryRaw<[{ open: bigint }]>`
-    SELECT count(*) AS "open" FROM "Referral" WHERE "referrerId" = ${referrerId} AND "creditedAt" IS NULL`;
+    SELECT count(*) AS "open" FROM ${openOf(referrerId)}`;
   return Number(open);
+}
+
+function openOf(referrerId: string): Prisma.Sql {
+  return Prisma.sql`(SELECT 1 FROM "Referral" WHERE "referrerId" = ${referrerId} AND "creditedAt" IS NULL
+    LIMIT ${MOST_OPEN}) AS o`;
 }
 
 async function countAll(
@@ -85,22 +94,22 @@ async function countAll(
   now: Date,
 ): Promise<Counted & { open: number }> {
   const since = addSeconds(now, -ACTIVE_SECONDS);
-  interface Row extends Record<'invited' | 'credited' | 'converted' | 'activeCredits', bigint> {
+  interface Row extends Record<'open' | 'credited' | 'converted' | 'activeCredits', bigint> {
     /** A string on SQLite, which does not know the type of an expression. */
     firstActive: Date | string | null;
   }
   // creditedAt is set exactly when convertedAt is, and the index contains it.
   const [row] = await db.$queryRaw<[Row]>`
-    SELECT count(*) AS "invited", count("creditedAt") AS "credited",
-      count(CASE WHEN "creditedAt" IS NOT NULL AND "reversedAt" IS NULL THEN 1 END) AS "converted",
+    SELECT (SELECT count(*) FROM ${openOf(id)}) AS "open", count(*) AS "credited",
+      count(CASE WHEN "reversedAt" IS NULL THEN 1 END) AS "converted",
       count(CASE WHEN "creditedAt" >= ${since} AND "reversedAt" IS NULL THEN 1 END) AS "activeCredits",
       min(CASE WHEN "creditedAt" >= ${since} AND "reversedAt" IS NULL THEN "creditedAt" END) AS "firstActive"
-    FROM "Referral" WHERE "referrerId" = ${id}`;
+    FROM "Referral" WHERE "referrerId" = ${id} AND "creditedAt" IS NOT NULL`;
   return {
     entryCount: creditEntryCount,
     from: now,
     until: row.firstActive === null ? null : addSeconds(new Date(row.firstActive), ACTIVE_SECONDS),
-    open: Number(row.invited - row.credited),
+    open: Number(row.open),
     credited: Number(row.credited),
     converted: Number(row.converted),
     activeCredits: Number(row.activeCredits),

@@ -19,11 +19,15 @@ export async function listInvitations(db: Db, referrerId: string, limit: number)
   return rows.map(({ email, ...dates }) => ({ friend: email === null ? null : maskEmail(email), ...dates }));
 }
 
+/** Longer last labels of a domain are masked, too: a stranger could write to somebody in them. */
+const LONGEST_SHOWN = 10;
+
 /** Masks an address as `a•••@e•••.com`: recognisable to someone who knows it, useless to anyone else. */
 export function maskEmail(email: string): string {
   const at = email.lastIndexOf('@');
   const domain = email.slice(at + 1);
   const dot = domain.lastIndexOf('.');
   const first = (text: string): string => Array.from(text)[0] ?? '';
-  return `${first(email)}•••@${first(domain)}•••${dot === -1 ? '' : domain.slice(dot)}`;
+  const last = dot === -1 ? '' : domain.slice(dot + 1);
+  return `${first(email)}•••@${first(domain)}•••${last === '' || last.length > LONGEST_SHOWN ? '' : `.${last}`}`;
 }

@@ -8,7 +8,7 @@ type Told =
   | { kind: 'mail.days-granted' | 'mail.days-restored'; seconds: number }
   | { kind: 'mail.days-reversed'; seconds: number; because: ReversalReason };
 
-/** The queued emails that each one makes untrue. */
+/** For each kind of email, the kinds of queued emails that it makes untrue. */
 const UNDOES: Readonly<Record<Told['kind'], readonly Told['kind'][]>> = {
   'mail.days-granted': [],
   'mail.days-reversed': ['mail.days-granted', 'mail.days-restored'],

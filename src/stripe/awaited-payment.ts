@@ -15,8 +15,8 @@ const PATIENCE_SECONDS = 120;
 const TIMEOUT_MS = 5_000;
 
 /**
- * `none`: no payment is awaited. `waiting`: a payment was made and its webhook is still to come. `late`: the same,
- * PATIENCE_SECONDS or more after the payment. `unknown`: Stripe did not answer, or the rate limit for asking it is
+ * `none`: nothing is awaited. `waiting`: the checkout was completed and its webhook is still to come. `late`: the same,
+ * PATIENCE_SECONDS or more after its completion. `unknown`: Stripe did not answer, or the rate limit for asking it is
  * reached.
  */
 export type AwaitedPayment = 'none' | 'waiting' | 'late' | 'unknown';
@@ -43,7 +43,7 @@ export async function findAwaitedPayment(
       { expand: ['subscription'] },
       { timeout: TIMEOUT_MS, maxNetworkRetries: 0 },
     );
-    if (status !== 'complete' || subscription === null || !isUnderWay(subscription)) return 'none';
+    if (status !== 'complete' || !isUnderWay(subscription)) return 'none';
     const { id, created } =
       typeof subscription === 'string' ? { id: subscription, created: null } : subscription;
     if (subscriptions.some((known) => known.id === id && known.status !== null)) return 'none';

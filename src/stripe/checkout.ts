@@ -30,7 +30,7 @@ const PAUSE_MS = 500;
 const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
 
 /**
- * No checkout can be opened. `account-changed`: the account was deleted, shut out or got a new password. `subscribed`:
+ * No checkout can be opened. `account-changed`: the account was deleted or shut out, or its password was changed. `subscribed`:
  * it has a live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval.
  * `replaced-too-often`: other requests of the same user kept opening other checkouts, or Stripe was still working on
  * one of them.
@@ -51,14 +51,14 @@ type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
  * status of its last session: https://docs.stripe.com/api/checkout/sessions/create
  *
  * - `open`, for the same plan: it is used again.
- * - `open`, but for another plan, with a trial that the user can no longer have, or for a customer that no longer exists: we
- *   expire it and look again.
- * - `complete`, and its subscription is not over: it has been paid, and its webhook is still to come.
+ * - `open`, but for another plan, with a trial or free days that the user can no longer have, or for a customer that no
+ *   longer exists: we expire it and look again.
+ * - `complete`, and its subscription is not over: it has been paid, or its trial has begun, and its webhook is still to come.
  * - `complete`, but its subscription is over or for another product: a new one replaces it.
  * - `expired`: we end first payments that await the bank's approval, and then a new one replaces it.
  *
  * @param notAtStripe ids of subscriptions that are live in our rows, but not at Stripe
- * @returns the checkout page's URL; null when the last checkout was paid and its webhook is still to come
+ * @returns the checkout page's URL; null when the last checkout was completed and its webhook is still to come
  * @throws StripeError when Stripe refuses or cannot be reached
  * @throws CheckoutImpossible with the reason
  */
@@ -69,7 +69,7 @@ export async function openCheckout(
   now: Date,
 ): Promise<string | null> {
   const { db, stripe, config } = context;
-  let trialDays = (await isTrialAvailable(db, user)) ? config.trialDays : 0;
+  let trialDays = config.trialDays > 0 && (await isTrialAvailable(db, user)) ? config.trialDays : 0;
   let over: string | null = null;
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
     const checkout = await claimCheckout(db, user, { plan, priceId, trialDays, notAtStripe }, over, now);
@@ -86,10 +86,13 @@ export async function openCheckout(
       return null;
     if (session.status === 'open' && session.url !== null) {
       const isSameOrder = checkout.plan === plan && checkout.priceId === priceId;
+      // An address that was proven since can have refused the invitation.
+      const invites = Boolean(session.custom_text.submit);
+      const isSamePromise = invites === (await isInvitationOpen(db, user.id));
       // The trial has been used up since. Stripe would still run it, and the user would have no access until the first
       // payment.
       const isTrialGone = checkout.trialDays > 0 && trialDays === 0;
-      if (isSameOrder && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer))))
+      if (isSameOrder && isSamePromise && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer))))
         return session.url;
       await expire(stripe, session.id);
       // Look again before replacing it: it may have been paid at the last moment.
@@ -235,23 +238,21 @@ async function isCustomerKnown(db: Db, id: string | null): Promise<boolean> {
 }
 
 /** Whether a checkout session's subscription exists and is not over. */
-export function isUnderWay(subscription: string | Stripe.Subscription | null): boolean {
+export function isUnderWay(
+  subscription: string | Stripe.Subscription | null,
+): subscription is string | Stripe.Subscription {
   if (subscription === null) return false;
   return typeof subscription === 'string' || !isOver(subscription.status);
 }
 
 /** The products may have changed since: a subscription sold by our own checkout may no longer count. */
-function isOurs(subscription: Stripe.Checkout.Session['subscription'], products: Products): boolean {
-  return (
-    subscription === null ||
-    typeof subscription === 'string' ||
-    readSubscription(subscription, products).state.counts
-  );
+function isOurs(subscription: string | Stripe.Subscription, products: Products): boolean {
+  return typeof subscription === 'string' || readSubscription(subscription, products).state.counts;
 }
 
 /**
- * Whether Stripe stored its answer under the idempotency key. It did not if it never answered, or is still working
- * (409).
+ * Whether Stripe may have stored its answer under the idempotency key. It has not if it never answered, or is still
+ * working (409).
  */
 function isKept(error: unknown): boolean {
   return (

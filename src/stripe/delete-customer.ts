@@ -11,15 +11,31 @@ import { inUnit } from '../db/unit-of-work.ts';
 import type { Programme } from '../programme.ts';
 import { unlessGone } from './missing.ts';
 
+interface Parts {
+  db: Db;
+  stripe: Stripe;
+  programme: Programme;
+}
+
 /**
- * Deletes a customer at Stripe whose subscriptions have been cancelled, so that a portal page or a card of theirs
- * cannot be used again, and ends it in our rows without waiting for the event. One with a subscription to another
- * product in the same Stripe account stays. https://docs.stripe.com/api/customers/delete
+ * Deletes a user's customers at Stripe whose subscriptions are all over, and ends them in our rows without waiting for
+ * the events. Otherwise whoever opened a portal page before the owner claimed the account could see and change the plan
+ * that the owner buys later. A customer with any other subscription stays, even one to another product in the same
+ * Stripe account. https://docs.stripe.com/api/customers/delete
  *
  * @throws StripeError when Stripe refuses or cannot be reached
  */
-export async function deleteUnusedCustomer(
-  { db, stripe, programme }: { db: Db; stripe: Stripe; programme: Programme },
+export async function deleteUnusedCustomers(parts: Parts, userId: string, now: Date): Promise<void> {
+  const customers = await parts.db.customer.findMany({
+    where: { userId, deletedAt: null },
+    select: { id: true },
+    orderBy: { id: 'asc' },
+  });
+  for (const { id } of customers) await deleteUnusedCustomer(parts, id, userId, now);
+}
+
+async function deleteUnusedCustomer(
+  { db, stripe, programme }: Parts,
   customer: string,
   userId: string,
   now: Date,

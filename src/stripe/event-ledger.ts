@@ -22,7 +22,7 @@ export interface Claim {
  * or ignored are final.
  *
  * @param claims each event once
- * @returns the ids of the claimed events, each with whether it names a customer of a deleted account; the others are
+ * @returns the ids of the claimed events, each with whether stored rows lead from it to a deleted account; the others are
  *   duplicates
  */
 export async function claimEvents(tx: Tx, claims: readonly Claim[]): Promise<ReadonlyMap<string, boolean>> {
@@ -70,7 +70,10 @@ function claimStatement(engine: Engine): string {
       "appliedAt" = excluded."appliedAt"
     WHERE "Event"."status" = 'failed'
     RETURNING "id", EXISTS (SELECT 1 FROM "Customer" AS c JOIN "User" AS u ON u."id" = c."userId"
-      WHERE c."id" = "Event"."customerId" AND u."deletedAt" IS NOT NULL) AS "ofDeleted"`;
+      WHERE u."deletedAt" IS NOT NULL AND c."id" = COALESCE("Event"."customerId",
+        (SELECT s."customerId" FROM "Invoice" AS i JOIN "Subscription" AS s ON s."id" = i."subscriptionId"
+          WHERE i."id" = COALESCE((SELECT p."invoiceId" FROM "Payment" AS p WHERE p."id" = "Event"."aboutId"),
+            "Event"."aboutId")))) AS "ofDeleted"`;
 }
 
 const CLAIM: Readonly<Record<Engine, string>> = {

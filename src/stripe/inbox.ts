@@ -89,7 +89,7 @@ async function handleBatch(
     const fresh = batch.filter(
       (waiting) => first.get(waiting.event.id) === waiting && claimed.has(waiting.event.id),
     );
-    const ofDeleted = new Set([...claimed].flatMap(([id, namesDeleted]) => (namesDeleted ? [id] : [])));
+    const ofDeleted = new Set([...claimed].flatMap(([id, isOfDeleted]) => (isOfDeleted ? [id] : [])));
     const outcomes = await decideFresh(tx, programme, fresh, ofDeleted);
     // No personal data is stored again for somebody who deleted their account (design: rule 11).
     if (ofDeleted.size > 0) await thinEvents(tx, { id: { in: [...ofDeleted] } });
@@ -141,8 +141,8 @@ async function decideFresh(
 }
 
 /**
- * Whether rows that an event is about belong to a deleted account. Disputes, refunds and invoice payments name no
- * customer, so their claim cannot tell.
+ * Whether rows that an event is about belong to a deleted account. Its claim cannot tell when an event of the same batch
+ * makes the connection.
  */
 function isOfDeleted(
   { users, customers, subscriptions, invoices, payments, disputes }: Rows,

@@ -82,7 +82,7 @@ async function readPrice(stripe: Stripe | null, id: string | null): Promise<Amou
 
 /**
  * Currencies whose amounts at Stripe are not in hundredths. Intl's decimals do not help, because they follow actual
- * use: HUF, ISK and UGX have none in use, but are hundredths at Stripe.
+ * use: HUF, ISK and UGX have no decimals in practice, but Stripe counts them in hundredths.
  * https://docs.stripe.com/currencies#minor-units, #zero-decimal, #three-decimal and #special-cases
  */
 const DECIMALS: ReadonlyMap<string, number> = new Map([

@@ -98,8 +98,8 @@ test('the story in two browsers and a mailbox: sign up, prove, invite, pay, rese
   await stranger.getByRole('button', { name: 'Turn mail off' }).click();
   await stranger.getByText('You will no longer get mail').waitFor();
   await atThePortal(ben, 'Let a month pass');
-  await openMail(ben, bensAddress, 'You got 45 free days back');
-  expect(await subjectsFor(ann, annsAddress)).not.toContain('You got 45 free days back');
+  await openMail(ben, bensAddress, 'You got 45 free days');
+  expect(await subjectsFor(ann, annsAddress)).not.toContain('You got 45 free days');
   await ann.goto('/settings');
   await ann.getByText('+45 days on your account').waitFor();
 });

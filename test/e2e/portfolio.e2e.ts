@@ -114,6 +114,27 @@ test('what an older version of the page kept is read, and its duplicates become 
   expect(await page.locator('[data-total]').innerText()).toBe('€30.00');
 });
 
+test('two holdings of a symbol that do not fit into one can be edited, and are not said to be added', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  const note = (letter: string): string => letter.repeat(300);
+  const row = (letter: string): string => `acme;10;100;${note(letter)}\r\n`;
+  await add(page, 'ACME', '1', '1');
+  await page.getByRole('button', { name: 'Edit ACME' }).click();
+  await page.getByLabel('Note').fill(note('x'));
+  await page.getByRole('button', { name: 'Save changes' }).click();
+  await importFile(page, 'depot.csv', `Ticker;Shares;Price;Note\r\n${row('y')}`);
+  await page.getByRole('button', { name: 'Add to my holdings' }).click();
+  await said(page, '1 holding imported.');
+  expect(await page.getByText('You already had').count()).toBe(0);
+  await page.getByRole('button', { name: 'Edit ACME' }).first().click();
+  await page.getByLabel('Quantity').fill('7');
+  await page.getByRole('button', { name: 'Save changes' }).click();
+  await said(page, 'ACME changed.');
+  expect(await symbols(page)).toEqual(['ACME', 'ACME']);
+});
+
 test('Undo belongs to the notice beside it: the next notice takes it away, and sorting does not', async () => {
   const { ann } = await backedUp();
   await add(ann, 'GLOBEX', '1', '1');
@@ -249,7 +270,7 @@ test("any broker's file is imported after its columns were checked and corrected
   expect(await cellsOf(0)).toEqual(['ACME', '10', '£120.00', '£130.00', '']);
   expect(await headings()).toEqual(['Symbol', 'Quantity', 'Price paid', 'Current price']);
   expect(await cellsOf(1)).toEqual(['GLO;BEX', '1,500', '£2.00', '', '']);
-  await dialog.getByLabel('Decimal sign').selectOption({ label: 'Point, as in 1,234.56' });
+  await dialog.getByLabel('Decimal separator').selectOption({ label: 'Point, as in 1,234.56' });
   expect(await cellsOf(1)).toEqual(['GLO;BEX', '1.5', '£2,000.00', '', '']);
   await dialog.getByLabel('Quantity').selectOption({ label: 'Choose a column' });
   await dialog.getByText('No holdings found yet').waitFor();

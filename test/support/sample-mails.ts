@@ -118,7 +118,7 @@ export const MAILS: [
     (letterhead) =>
       mailOf(letterhead, { kind: 'mail.address-changing', data: null }, { email: 'new@example.com' }),
     'Your Tandem & Co address was changed',
-    ['You log in with the new address now', 'If it was not you, write to help@tandem.test at once.'],
+    ['From now on, log in with the new address.', 'If it was not you, write to help@tandem.test at once.'],
     null,
   ],
   [
@@ -191,8 +191,8 @@ export const MAILS: [
   [
     'mail.days-restored',
     (letterhead) => mailOf(letterhead, { kind: 'mail.days-restored', data: referral('referrer', 30) }),
-    'You got 30 free days back',
-    ['That payment, or a later one, counts now', 'you got 30 days back'],
+    'You got 30 free days',
+    ['That payment, or a later one, counts now', 'you got 30 days.'],
     SETTINGS,
   ],
   [
@@ -274,7 +274,21 @@ export const MAILS: [
         { plan: 'unpaid' },
       ),
     'Your payment for Tandem & Co did not go through',
-    ['we have stopped trying', 'Your plan continues once the open invoice is paid.'],
+    ['we have stopped trying', 'You have paid access once the open invoice is paid.'],
+    SETTINGS,
+  ],
+  [
+    'mail.payment-failed, when the plan is paused by then',
+    (letterhead) =>
+      mailOf(
+        letterhead,
+        { kind: 'mail.payment-failed', data: { invoiceId: 'in', nextAttempt: null } },
+        {},
+        {},
+        { plan: 'paused' },
+      ),
+    'Your payment for Tandem & Co did not go through',
+    ['the plan is paused', 'Check that a valid card is on file, then write to help@tandem.test.'],
     SETTINGS,
   ],
   [

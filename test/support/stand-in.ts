@@ -119,6 +119,16 @@ export function aroundExpiry(
   });
 }
 
+/** Does something right before the next subscription is cancelled at Stripe. */
+export function beforeCancellation(world: World, act: () => Promise<unknown>): void {
+  const { subscriptions } = clientOf(world);
+  const cancel = subscriptions.cancel.bind(subscriptions);
+  vi.spyOn(subscriptions, 'cancel').mockImplementationOnce(async (id) => {
+    await act();
+    return cancel(id);
+  });
+}
+
 /** The ids of the checkout sessions that can be paid. */
 export function openSessions({ sandbox }: World): string[] {
   return [...sandbox.objects.checkouts.values()].filter((one) => one.status === 'open').map((one) => one.id);

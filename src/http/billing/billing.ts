@@ -104,7 +104,7 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
  *
  * @throws HttpError when payments are not set up, Stripe refuses or cannot be reached, an earlier payment awaits the bank's
  *   approval, or other windows keep replacing the checkout
- * @throws CheckoutImpossible when the account was deleted, shut out or got a new password meanwhile
+ * @throws CheckoutImpossible when the account was deleted or shut out, or its password changed, meanwhile
  */
 async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise<string> {
   const billing = billingOf(context);

@@ -28,7 +28,7 @@ const NO_SUCH_BACKUP = 'There is no such backup in this account.';
 const ACCESS_NEEDED = new HttpError(
   402,
   'access_needed',
-  'A new backup needs paid access: upgrade, or invite a friend. You can still use your existing backups.',
+  'A new backup needs paid access: see Settings, or invite a friend. You can still use your existing backups.',
 );
 
 const LIST = {
@@ -52,7 +52,7 @@ const MAKE = {
     { 201: json('The backup was made.', backupView), 303: TO_LOG_IN },
     {
       401: null,
-      402: 'The account has no access: upgrade, or invite a friend.',
+      402: 'The account has no access.',
       413: `The document is larger than ${MAX_DOCUMENT_KB} KB.`,
     },
   ),
@@ -87,7 +87,10 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
   const typed = app.withTypeProvider<ZodTypeProvider>();
   const limited = { onRequest: limitedByAccount('backupsOfAccount') };
 
-  /** Runs before the body is read: it may be larger than any other form's, so only users with access may send one. */
+  /**
+   * Runs before the body is read. A backup may be far larger than any other request body, so only users with access may
+   * send one.
+   */
   async function refuseWithoutAccess(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     if (!request.user) await sendToLogIn(request, reply);
     else if (!accessOf(request.user, null, now()).granted) throw ACCESS_NEEDED;

@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify';
 
 import { creditView } from '../../access/access.ts';
 import { anyLiveAndKnown } from '../../access/live.ts';
-import { planOf, shownOf } from '../../access/overview.ts';
+import { currentOf, planOf } from '../../access/overview.ts';
 import { wholeSeconds } from '../../instants.ts';
 import { createPriceReader } from '../../stripe/prices.ts';
 import type { AppContext } from '../context.ts';
@@ -19,7 +19,7 @@ export function pricingRoute(app: FastifyInstance, context: AppContext): void {
     const { user } = request;
     const subscriptions = user ? await readSubscriptions(context, request, user) : [];
     const live = anyLiveAndKnown(subscriptions);
-    const shown = shownOf(subscriptions);
+    const current = currentOf(subscriptions);
     return sendPage(request, reply, 'pricing', {
       title: 'Pricing',
       plans: [
@@ -28,9 +28,10 @@ export function pricingRoute(app: FastifyInstance, context: AppContext): void {
       ],
       billing: user ? (live ? 'manage' : 'upgrade') : 'logged-out',
       currentPlan:
-        user && (shown && (live || user.tier !== 'free') ? planOf(shown, config.stripe.prices) : 'free'),
+        user && (current && (live || user.tier !== 'free') ? planOf(current, config.stripe.prices) : 'free'),
       isInvited: user !== null && (await awaitsFirstPayment(db, user.id, subscriptions)),
       credit: user && creditView(user, wholeSeconds(now())),
+      missing: current !== null && current.missingAt !== null,
       trialDays: config.stripe.trialDays,
       clawbackDays: config.clawbackDays,
     });

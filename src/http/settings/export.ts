@@ -5,10 +5,14 @@ import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/invitations.ts';
 
+/** Anybody can sign up with a published code thousands of times, and the export is written in one go. */
+const EXPORTED_INVITATIONS = 1_000;
+
 /**
  * Exports everything stored about a user as one JSON document. Left out are hashes (of passwords, tokens and
  * addresses), operators' notes, the other account of an audit row, the data of outbox items, and reset links with their
- * emails: a stranger who is logged in must not learn when the owner asks for one. Payments appear under their invoices,
+ * emails: a stranger who is logged in must not learn when the owner asks for one. Of the invitations, the newest
+ * EXPORTED_INVITATIONS are included. Payments appear under their invoices,
  * without amounts. Stripe's events appear through what they changed: their payloads are copies of what Stripe has, may name
  * other people, and are thinned by `prune` after EVENT_RETENTION_DAYS.
  */
@@ -60,7 +64,7 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
       orderBy: { createdAt: 'asc' },
       select: { kind: true, address: true, createdAt: true, status: true, endedAt: true },
     }),
-    listInvitations(db, user.id, account.referral.invited),
+    listInvitations(db, user.id, EXPORTED_INVITATIONS),
   ]);
   return {
     exportedAt: now,

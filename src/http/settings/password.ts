@@ -49,8 +49,8 @@ export function passwordRoute(app: FastifyInstance, context: AppContext): void {
     if (token === undefined) return again(429, { currentPassword: TOO_MANY_ATTEMPTS });
     if (token === null) return again(403, { currentPassword: WRONG_PASSWORD });
     setSession(request, reply, token);
-    const isAddressKept = pendingAddress(user, now()) !== null;
-    setFlash(request, reply, isAddressKept ? 'password-changed-address-kept' : 'password-changed');
+    const cancelsChange = pendingAddress(user, now()) !== null;
+    setFlash(request, reply, cancelsChange ? 'password-changed-change-cancelled' : 'password-changed');
     return reply.redirect('/settings', 303);
   });
 }

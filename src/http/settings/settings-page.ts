@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 import { anyLiveAndKnown } from '../../access/live.ts';
-import { describeUser, overviewConfigOf, shownOf } from '../../access/overview.ts';
+import { currentOf, describeUser, overviewConfigOf, planOf } from '../../access/overview.ts';
 import type { Overview } from '../../access/overview.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
 import type { User } from '../../db/generated/client.ts';
@@ -27,8 +27,8 @@ import { qrCode } from './qr-code.ts';
 const REFRESH_SECONDS = 3;
 
 /**
- * Lines shown of each list, newest first. The export contains all invitations, and all credit entries, but no lines for
- * days that were used.
+ * Lines shown of each list, newest first. The export contains the newest 1,000 invitations, and all credit entries, but
+ * no lines for days that were used.
  */
 const LISTED = 50;
 
@@ -65,29 +65,31 @@ export async function sendSettings(
   const subscriptions = await readSubscriptions(context, request, user);
   const me = await describeUser(db, user, subscriptions, overviewConfigOf(config), at);
   const invitations = me.referral.invited > 0 ? await listInvitations(db, user.id, LISTED) : [];
-  const shown = shownOf(subscriptions);
-  const missing = shown !== null && shown.missingAt !== null;
+  const current = currentOf(subscriptions);
+  const missing = current !== null && current.missingAt !== null;
   const mayAsk = () => takeForNetwork(request, null, 'paymentChecksOfNetwork');
   const awaited =
-    cameFromCheckout && me.tier === 'free'
+    cameFromCheckout && (me.tier === 'free' || missing)
       ? await findAwaitedPayment({ db, stripe, mayAsk }, user.id, subscriptions, at)
       : 'none';
   return sendPage(request, reply, 'settings', {
     title: 'Settings',
     me,
-    pause: shown?.collectionPaused ? { resumesAt: shown.collectionResumesAt } : null,
+    plan: current && planOf(current, config.stripe.prices),
+    pause: current?.collectionPaused ? { resumesAt: current.collectionResumesAt } : null,
     missing,
     isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
-    days: daysLeft(me, { missing, paused: shown?.collectionPaused ?? false }, at),
+    days: daysLeft(me, { missing, paused: current?.collectionPaused ?? false }, at),
     billing: anyLiveAndKnown(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
     invitations: invitations.map((one) => ({ ...one, activeUntil: activeUntil(one.convertedAt, at) })),
     creditHistory: await creditHistory(db, user, at),
     qrCode: await qrCode(me.referral.url),
     awaited,
+    known: knownState(me),
     // While another payment may be on its way, do not invite a second one.
     trouble: awaited === 'none' ? troubleOf(subscriptions, user, config.stripe.prices, at) : null,
     ...(awaited === 'waiting' && { refreshSeconds: REFRESH_SECONDS }),
-    ...(cameFromCheckout && me.tier === 'paid' && { notice: THANKS }),
+    ...(cameFromCheckout && me.tier === 'paid' && !missing && { notice: THANKS }),
     mail: config.mail && { toProve: addressToProve(user, at), isOff: user.mailOff },
     proving: forms.proving ?? null,
     address: forms.address ?? { values: { email: '' }, errors: {} },
@@ -111,9 +113,14 @@ async function creditHistory(
   };
 }
 
+/** Changes with news of the plan. The page's script computes it from `GET /api/me` while it waits for a payment. */
+function knownState({ tier, subscription }: Overview): string {
+  return [tier, subscription?.status, subscription?.currentPeriodEnd?.toISOString()].join(' ');
+}
+
 /**
  * The number at the top of Settings and what it counts; null when the user has no access, or its end is
- * unknown: a payment is past due, payments are paused, or Stripe no longer knows the plan and its period is over.
+ * unknown: a payment is past due, payments are paused, or Stripe no longer knows the plan, which then nothing ends.
  *
  * @param plan `missing`: Stripe no longer knows it. `paused`: Stripe collects no payments for it
  */
@@ -123,11 +130,13 @@ function daysLeft(
   at: Date,
 ): { count: number; what: string } | null {
   if (!access.until || (access.reason === 'paid' && subscription?.status === 'past_due')) return null;
-  if (missing && access.until <= at) return null;
+  if (missing && access.reason !== 'credit') return null;
   const count = Math.max(0, Math.ceil(secondsBetween(at, access.until) / DAY_SECONDS));
   const isEnding = subscription?.cancelAtPeriodEnd || subscription?.cancelAt != null;
   const renews = access.reason === 'paid' && subscription?.status === 'active' && !isEnding && !missing;
   if (renews && paused) return null;
   const unit = count === 1 ? 'day' : 'days';
-  return { count, what: renews ? `${unit} until your plan renews` : `${unit} left` };
+  if (renews) return { count, what: `${unit} until your plan renews` };
+  const of = { paid: ' of your plan left', trial: ' of your trial left', credit: ' left' };
+  return { count, what: `${unit}${of[access.reason ?? 'credit']}` };
 }

@@ -69,6 +69,7 @@ function verifyPage(
       address: proof.address,
       isChange: proof.isChange,
       isDone: proof.isDone,
+      isTaken: proof.holder === 'claimed',
       deletesHolder: proof.holder === 'unclaimed',
       deletesVisitor: deletesVisitor(request, proof),
     },

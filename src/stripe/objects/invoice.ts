@@ -188,7 +188,6 @@ function storeNextAttempt(tx: Unit, subscriptionId: string, customerId: string, 
   return true;
 }
 
-/** Stores a paid invoice. */
 function storePaidInvoice(tx: Unit, invoice: InvoiceFacts, paidAt: Date): void {
   const { id, subscriptionId, first, positive } = invoice;
   tx.rows.invoices.set(id, { ...ensureInvoice(tx, id), subscriptionId, first, positive, paidAt });
