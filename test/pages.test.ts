@@ -733,7 +733,7 @@ test.each(['/', '/settings', '/no-such-page', '/r/22222222', '/api/me', '/health
     const { app } = await startTestServer();
     const { headers } = await app.inject({ url });
     expect(headers['x-content-type-options']).toBe('nosniff');
-    expect(headers['referrer-policy']).toBe('same-origin');
+    expect(headers['referrer-policy']).toBe('strict-origin');
     expect(headers['strict-transport-security']).toBeUndefined();
     const policy = String(headers['content-security-policy']).split(';');
     expect(policy).toContain("default-src 'none'");

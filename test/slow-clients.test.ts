@@ -261,7 +261,8 @@ describe('closing slow connections', () => {
     const slow = [];
     for (let n = 0; n < 10; n += 1) {
       const { cookie } = await withBackups(server, `slow${n}@example.com`);
-      const client = await server.open(server.request.replace(/Cookie: .*/, `Cookie: ${cookie}`));
+      const request = server.request.replace(/Cookie: .*/, `Cookie: ${cookie}`);
+      const client = await server.open(request, `127.0.0.${100 + n}`);
       await once(client.socket, 'data');
       client.socket.pause();
       slow.push(client);
@@ -289,6 +290,23 @@ describe('closing slow connections', () => {
     expect(inTime.answered()).toMatch(/^HTTP\/1\.1 200 /);
     second?.socket.resume();
     expect((await second?.closed)?.length).toBeLessThan(SIZE);
+  });
+
+  test('of one address, two exports that nobody reads are kept at a time, and others have theirs', async () => {
+    const server = await withLargeExport({});
+    for (let n = 0; n < 2; n += 1) {
+      const { cookie } = await withBackups(server, `slow${n}@example.com`);
+      const request = server.request.replace(/Cookie: .*/, `Cookie: ${cookie}`);
+      const client = await server.open(request, '127.0.0.2');
+      await once(client.socket, 'data');
+      client.socket.pause();
+    }
+    const refused = await server.open(server.request, '127.0.0.2');
+    await once(refused.socket, 'data');
+    expect(refused.answered()).toMatch(/^HTTP\/1\.1 503 .*\r\nretry-after: /is);
+    const other = await server.open(server.request, '127.0.0.3');
+    await once(other.socket, 'data');
+    expect(other.answered()).toMatch(/^HTTP\/1\.1 200 /);
   });
 
   test('an export whose reader left before it began does not stand in the way of the next', async () => {

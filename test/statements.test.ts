@@ -419,22 +419,25 @@ test('docs/what-happens-when.md has the same table', async () => {
   expect(rows).toEqual(COSTS.map(({ what, statements, withMail }) => ({ what, statements, withMail })));
 });
 
-test('a link for a mailbox whose emails of today are used up costs no look at its accounts and what they were sent', async () => {
-  const { server, statementsWhile } = await countingServer(true);
-  await signUp(server, 'referrer+other@example.com');
-  const ask = (email = 'referrer@example.com') => postForm(server.app, '/forgot', { email });
-  for (let n = 0; n < 5; n += 1) {
-    await ask();
-    await until(
-      async () => (await server.db.outboxItem.count({ where: { status: 'queued' } })) > 0 || undefined,
-    );
-    await server.db.outboxItem.updateMany({ data: { status: 'done', endedAt: server.clock.now } });
-  }
-  const asked = await statementsWhile(async () => {
-    await ask('referrer+other@example.com');
-    // Closing waits for the link.
-    await server.app.close();
-  });
-  // Prisma's own statements name the schema of PostgreSQL first.
-  expect(asked.filter((one) => /^SELECT (User|public)$/.test(one))).toHaveLength(1);
-});
+// On PostgreSQL the limits themselves are statements.
+test.runIf(engine === 'sqlite')(
+  'a link for a mailbox whose emails of today are used up costs no look at its accounts and what they were sent',
+  async () => {
+    const { server, statementsWhile } = await countingServer(true);
+    await signUp(server, 'referrer+other@example.com');
+    const ask = (email = 'referrer@example.com') => postForm(server.app, '/forgot', { email });
+    for (let n = 0; n < 5; n += 1) {
+      await ask();
+      await until(
+        async () => (await server.db.outboxItem.count({ where: { status: 'queued' } })) > 0 || undefined,
+      );
+      await server.db.outboxItem.updateMany({ data: { status: 'done', endedAt: server.clock.now } });
+    }
+    const asked = await statementsWhile(async () => {
+      await ask('referrer+other@example.com');
+      // Closing waits for the link.
+      await server.app.close();
+    });
+    expect(asked).toEqual(['SELECT User']);
+  },
+);

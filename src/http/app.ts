@@ -259,7 +259,8 @@ function securityPolicy(https: boolean, standIns: string[]) {
       },
     },
     strictTransportSecurity: https,
-    referrerPolicy: { policy: 'same-origin' as const },
+    // Without the path, which can hold the token of a mailed link: a proxy may log this header.
+    referrerPolicy: { policy: 'strict-origin' as const },
   };
 }
 

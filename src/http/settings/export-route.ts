@@ -8,6 +8,7 @@ import type { AppContext } from '../context.ts';
 import { BUSY, HttpError } from '../errors.ts';
 import { limitedByAccount } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
+import { siteOf } from '../network.ts';
 import { whenAnswered } from '../when-answered.ts';
 import { exportAccount } from './export.ts';
 
@@ -18,6 +19,8 @@ const EXPORT_UNDER_WAY = new HttpError(
 );
 /** Each can hold some 20 MB until its client has read it. */
 const EXPORTS_AT_ONCE = 10;
+/** Of these, for one IPv4 address or one /48 of IPv6. */
+const EXPORTS_OF_SITE = 2;
 /** An export that has taken this long is cut off when another one needs its place. */
 const EXPORT_SECONDS = 20;
 const TOO_MANY_EXPORTS = new HttpError(
@@ -27,13 +30,13 @@ const TOO_MANY_EXPORTS = new HttpError(
 );
 
 /**
- * `GET /settings/export`. An export holds megabytes of memory until it is sent, so an account can run one at a time, and
- * the server EXPORTS_AT_ONCE.
+ * `GET /settings/export`. An export holds megabytes of memory until it is sent, so an account can run one at a time,
+ * a site EXPORTS_OF_SITE, and the server EXPORTS_AT_ONCE.
  */
 export function exportRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
   const overviewConfig = overviewConfigOf(config);
   // The oldest comes first.
-  const exporting = new Map<string, { since: Date; socket: Socket }>();
+  const exporting = new Map<string, { since: Date; site: string; socket: Socket }>();
   app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
     const { id } = request.user;
@@ -41,14 +44,17 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
       void reply.header('retry-after', '10');
       throw EXPORT_UNDER_WAY;
     }
-    const since = now();
-    if (exporting.size >= EXPORTS_AT_ONCE) {
-      const [oldest] = exporting;
-      if (!oldest || addSeconds(oldest[1].since, EXPORT_SECONDS) > since) throw TOO_MANY_EXPORTS;
-      exporting.delete(oldest[0]);
-      oldest[1].socket.destroy();
+    const own = { since: now(), site: siteOf(request.ip), socket: request.raw.socket };
+    const ofSite = [...exporting].filter(([, { site }]) => site === own.site);
+    const mustGiveWay =
+      ofSite.length >= EXPORTS_OF_SITE ? ofSite : exporting.size >= EXPORTS_AT_ONCE ? exporting : [];
+    const [oldest] = mustGiveWay;
+    if (oldest) {
+      const [account, { since, socket }] = oldest;
+      if (addSeconds(since, EXPORT_SECONDS) > own.since) throw TOO_MANY_EXPORTS;
+      exporting.delete(account);
+      socket.destroy();
     }
-    const own = { since, socket: request.raw.socket };
     exporting.set(id, own);
     whenAnswered(request, reply, () => {
       // It may have been cut off to make room, and the account may have started another export since.
