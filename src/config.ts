@@ -323,7 +323,8 @@ function configOf(values: Variables, production: boolean): Config {
       apiBase: STRIPE_API_BASE ?? null,
       webhookSecrets: STRIPE_WEBHOOK_SECRET ?? [],
       prices: sandbox ? SANDBOX_PRICES : prices,
-      products: values.STRIPE_PRODUCTS ?? null,
+      // The sandbox sells a product of its own.
+      products: sandbox ? null : (values.STRIPE_PRODUCTS ?? null),
       trialDays: values.STRIPE_TRIAL_DAYS,
     },
     clawbackDays: values.REFERRAL_CLAWBACK_DAYS,
@@ -386,7 +387,7 @@ function warningsOf(config: Config): Remark[] {
   }
   if (sandbox && !isLoopback(config.host)) {
     const says =
-      'HOST is not a loopback address, so other machines can reach the sandbox: anybody there can read all mail, reset links included, and move the clock.';
+      'HOST is not a loopback address, so other machines can reach the sandbox: anybody there can move the clock and read the mail that is not sent, reset links included.';
     warnings.push({ name: 'HOST', says });
   }
   if (production || sandbox) return warnings;

@@ -76,7 +76,7 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
 
   closeConnectionsWithServer(app);
 
-  /** Does what is due after the sandbox's clock moved. Nobody is logged out by that. */
+  /** Does whatever fell due when the sandbox's clock moved, without logging anybody out. */
   async function timePassed(): Promise<void> {
     await inTransaction(db, now(), prolongSessions);
     await hourly?.run();

@@ -131,6 +131,13 @@ describe('WHO', () => {
     expect(await notFound({ ...server, env }, 'user', 'ch_unknown')).toMatch(
       /^ch_unknown leads to no customer, here or at Stripe\. /,
     );
+    // Neither the dispute nor its payment has arrived.
+    const elsewhere = await startStripeApi((path) =>
+      path.includes('/events/')
+        ? { body: { ...buyer().dispute(START).opened(), id: 'evt_unmatched' } }
+        : { body: { id: 'x', customer: stripe.customer } },
+    );
+    expect(await found({ ...server, env: elsewhere.env }, 'evt_unmatched')).toBe(ann.id);
     // What is known here is not asked for.
     expect(await found({ ...server, env }, stripe.payment)).toBe(ann.id);
     expect(asked.filter((url) => url.includes(stripe.payment))).toEqual([]);

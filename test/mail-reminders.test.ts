@@ -281,13 +281,21 @@ describe('the operator', () => {
     };
     await server.db.outboxItem.create({ data: { ...row, id: 'a', status: 'failed', endedAt: START } });
     await server.db.outboxItem.create({ data: { ...row, id: 'b', status: 'queued', dueAt: daysAfter(9) } });
-    expect(await readProblems(server.db, daysAfter(0.04)), 'to an unproven address').toEqual([]);
+    expect(await readProblems(server.db, daysAfter(0.04)), 'to an unclaimed account').toEqual([]);
     await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
+    const proof = {
+      ...row,
+      id: 'c',
+      kind: 'mail.prove-address',
+      data: '{"isChange":true}',
+      status: 'failed',
+    };
+    await server.db.outboxItem.create({ data: { ...proof, endedAt: START } });
     expect(await readProblems(server.db, daysAfter(0.04))).toEqual([
-      expect.stringMatching(/^1 email or change at Stripe failed for good within the last day\./),
+      expect.stringMatching(/^1 email or change at Stripe failed for good\. /),
     ]);
     expect(await readProblems(server.db, daysAfter(0.1))).toEqual([
-      expect.stringMatching(/^1 email or change at Stripe failed for good within the last day\./),
+      expect.stringMatching(/^1 email or change at Stripe failed for good\. /),
       expect.stringMatching(/^An email or a change at Stripe has waited for 2 hours\./),
     ]);
     expect(await readProblems(server.db, daysAfter(2))).toEqual([

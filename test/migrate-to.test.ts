@@ -328,7 +328,7 @@ describe('migrate-to refuses and copies nothing', () => {
       `INSERT INTO "Dispute" VALUES ('d', 'nowhere', '2027-01-10T09:00:00.000+00:00', 'lost', '2027-01-10T09:00:00.000+00:00')`,
     );
     expect(await refusal(source, target)).toMatch(
-      /^Nothing was copied: .*Dispute_paymentId_fkey.*\. Correct the cause and try again\.$/,
+      /^Nothing was copied: .*Dispute_paymentId_fkey.*\. Fix the cause, then try again\.$/,
     );
     expect(await rowCounts(target)).toEqual({});
   });

@@ -20,7 +20,7 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
   return false;
 }
 
-/** The trial that an account has used no longer counts against its address, because it may be a stranger's. */
+/** Stops an account's trial from counting against its address, which may belong to somebody else. */
 export async function releaseTrial(tx: Tx, { id, emailHash }: User): Promise<void> {
   await tx.subscription.updateMany({
     where: { trialHash: emailHash, customer: { userId: id } },

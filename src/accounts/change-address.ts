@@ -14,8 +14,8 @@ import { withPassword } from './verified-user.ts';
 export type Refusal = 'wrong-password' | 'address-taken';
 
 /**
- * The session that stays when all others of the account end: SESSION_SECRET and its token. A null token keeps
- * none.
+ * The session to keep when the account's others end: its token, and SESSION_SECRET, by which it is found. With a null
+ * token, none is kept.
  */
 export interface KeptSession {
   secret: string;
@@ -41,17 +41,12 @@ export async function changeAddress(
   typed: TypedAddress,
   now: Date,
 ): Promise<Refusal | null> {
-  const done = await withPassword(db, byId(db, userId), typed.currentPassword, now, async (tx, user) => {
-    const { email } = typed;
-    if (email === user.email) {
-      await voidChange(tx, userId);
-      return 'done';
-    }
+  const { email } = typed;
+  return change(db, userId, typed, now, async (tx, user) => {
     if ((await reserveAddress(tx, email)) !== null) return 'address-taken';
     await switchAddress(tx, user, { email, isProven: false }, kept);
-    return 'done';
+    return null;
   });
-  return refusalOf(done);
 }
 
 /**
@@ -69,21 +64,33 @@ export async function requestAddressChange(
   typed: TypedAddress & { tellOld: boolean },
   now: Date,
 ): Promise<Refusal | null> {
-  const { email, currentPassword, tellOld } = typed;
-  const done = await withPassword(db, byId(db, userId), currentPassword, now, async (tx, user) => {
-    if (email === user.email) {
-      await voidChange(tx, userId);
-      return 'done';
-    }
+  const { email, tellOld } = typed;
+  return change(db, userId, typed, now, async (tx, user) => {
     const holder = await tx.user.findUnique({ where: { email } });
     if (holder && !(await isUnclaimed(tx, holder))) return 'address-taken';
     await tx.user.update({ where: { id: userId }, data: { pendingEmail: email, pendingEmailAt: tx.now } });
     await queueProof(tx, userId, { address: email, isChange: true });
     if (tellOld && user.email !== null)
       await queueNow(tx, [{ kind: 'mail.address-changing', userId, data: null, address: user.email }]);
+    return null;
+  });
+}
+
+/** Checks the password, and changes the address under the user's lock. */
+async function change(
+  db: Db,
+  userId: string,
+  { email, currentPassword }: TypedAddress,
+  now: Date,
+  act: (tx: Tx, user: User) => Promise<Refusal | null>,
+): Promise<Refusal | null> {
+  const done = await withPassword(db, byId(db, userId), currentPassword, now, async (tx, user) => {
+    if (email !== user.email) return (await act(tx, user)) ?? 'done';
+    await voidChange(tx, userId);
     return 'done';
   });
-  return refusalOf(done);
+  if (done === null) return 'wrong-password';
+  return done === 'done' ? null : done;
 }
 
 /**
@@ -121,11 +128,6 @@ export async function switchAddress(
   const { secret, token } = kept;
   const isKept = token !== null && (await closeOtherSessions(tx, secret, userId, token));
   if (!isKept) await closeAllSessions(tx, userId);
-}
-
-function refusalOf(done: Refusal | 'done' | null): Refusal | null {
-  if (done === null) return 'wrong-password';
-  return done === 'done' ? null : done;
 }
 
 /** Voids a pending change, so that its link stops working. */

@@ -34,7 +34,7 @@ export async function verifyUser(user: User | null, password: string): Promise<V
  * Locks a user whose password was right, unless the password changed or the account was deleted or shut out since
  * (design: rule 5).
  *
- * @returns the locked row; null when the password changed, or the account was deleted or shut out
+ * @returns the locked row, or null
  */
 export async function lockVerified(tx: Tx, { user, rehashed }: VerifiedUser): Promise<User | null> {
   const locked = await lockUnchanged(tx, user);

@@ -156,8 +156,9 @@ function explainSqlite(error: unknown): string {
 function explainPostgresql(error: unknown): string {
   const kind = isDriverAdapterError(error) ? error.cause.kind : null;
   switch (kind) {
-    case 'DatabaseNotReachable':
     case 'ConnectionClosed':
+      return 'the server there accepts no connections now. If it is starting, wait and try again; otherwise check the host and port in DATABASE_URL.';
+    case 'DatabaseNotReachable':
     case 'SocketTimeout':
       return 'no server answers there. Start it, or correct the host and port in DATABASE_URL.';
     case 'AuthenticationFailed':

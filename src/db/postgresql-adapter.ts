@@ -164,7 +164,8 @@ function transaction(official: Transaction): Transaction {
   }
 
   return {
-    ...queries(official),
+    provider: official.provider,
+    adapterName: official.adapterName,
     options: official.options,
     queryRaw: (query) => watched(() => official.queryRaw(query)),
     executeRaw,

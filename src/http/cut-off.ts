@@ -21,7 +21,7 @@ export function cutOff(socket: Socket): void {
   socket.destroy();
 }
 
-/** What tells Node's parser that no HTTP follows: the message has no body, and the connection is upgraded. */
+/** Returned by `onIncoming`, this stops Node's parser: the message has no body, and the connection is upgraded. */
 const NO_MORE = 2;
 
 /**

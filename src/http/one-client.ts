@@ -40,7 +40,7 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
 
 /** Reading a header costs about a microsecond, and Node reads thousands of them. */
 function refuseManyHeaders(app: FastifyInstance, most: number): void {
-  // Node keeps hardly more than these. One over the limit is enough for a refusal.
+  // Node drops almost all headers beyond this number. One over the limit is enough for a refusal.
   app.server.maxHeadersCount = most + 1;
   app.addHook('onRequest', function refuseIfManyHeaders({ raw }, reply, done) {
     if (!hasManyHeaders(raw, most)) {

@@ -16,8 +16,8 @@ const MANY_PIECES = 64;
 const TINY_BYTES = 512;
 
 /**
- * Cuts off a connection whose body comes in too many tiny pieces, even if nobody has begun to read it. It does not see
- * what Node discards after the answer; `closeUnreadBodies` ends a body that comes in chunks then.
+ * Cuts off a connection whose body comes in too many tiny pieces, even if nobody has begun to read it. Pieces
+ * that Node discards after the answer are not counted; `closeUnreadBodies` closes the connection of a body in chunks.
  */
 export function cutOffTinyPieces(server: Server): void {
   server.on('request', (request: IncomingMessage) => {

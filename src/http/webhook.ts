@@ -25,9 +25,9 @@ const HANDLED_AT_A_TIME = 256;
 /** Value of Retry-After. */
 const RETRY_AFTER_SECONDS = '1';
 
-const TOO_MANY = new HttpError(503, BUSY, 'too many events are being handled: send it again');
-const OVERLOADED = new HttpError(503, BUSY, 'the server is overloaded: send it again');
-const TOO_MUCH = new HttpError(503, BUSY, 'too many event bodies are being received: send it again');
+const TOO_MANY = new HttpError(503, BUSY, 'too many events are being handled: send this event again');
+const OVERLOADED = new HttpError(503, BUSY, 'the server is overloaded: send this event again');
+const TOO_MUCH = new HttpError(503, BUSY, 'too many event bodies are being received: send this event again');
 
 const webhookError = z.object({ error: z.string() }).meta({ id: 'WebhookError' });
 

@@ -36,8 +36,8 @@ export function whenAnswered(
 }
 
 /**
- * Whether an answer that finishes was sent in full. One that was only partly sent when the client left finishes, too. Call
- * when it emits 'finish'.
+ * Whether an answer was sent in full. Call it when the answer emits 'finish', which it also does if the client left in
+ * the middle of it.
  */
 export function wasSentInFull({ socket }: IncomingMessage): boolean {
   return !socket.destroyed;

@@ -46,10 +46,12 @@ const EFFECTS: Record<VariableName, (config: Config) => string> = {
   },
   STRIPE_PRICE_MONTHLY: (config) => soldAt(config, 'monthly'),
   STRIPE_PRICE_ANNUAL: (config) => soldAt(config, 'annual'),
-  STRIPE_PRODUCTS: ({ stripe: { products } }) =>
-    products === null
+  STRIPE_PRODUCTS: ({ sandbox, stripe: { products } }) => {
+    if (sandbox) return 'The sandbox sells one product of its own, which gives access.';
+    return products === null
       ? 'Subscriptions to any product in the Stripe account give access.'
-      : 'Only subscriptions to these products give access.',
+      : 'Only subscriptions to these products give access.';
+  },
   STRIPE_API_BASE: ({ sandbox, stripe: { apiBase } }) => {
     if (sandbox) return 'Requests go to the sandbox.';
     return apiBase === null ? 'Requests go to Stripe.' : 'Requests go there instead of to Stripe.';

@@ -45,7 +45,7 @@ function section({ name, says }: Invariant, findings: readonly Finding[], paint:
 
 /** The findings as one line of the email to the operator, without ids; empty when there are none. */
 export function summarise(findings: readonly Finding[]): string[] {
-  // The email counts failed items separately, and only those of the last day.
+  // The email counts failed items separately, and leaves out old ones and those that any stranger can cause.
   const counts = INVARIANTS.filter(({ name }) => name !== FAILED_ITEMS)
     .map(({ name }) => ({ name, count: findings.filter(({ check }) => check === name).length }))
     .filter(({ count }) => count > 0);
@@ -187,7 +187,7 @@ const CLAIM_CHECKS: readonly Check<Claim>[] = [
 const OUTBOX_CHECKS: readonly Check<FailedItem>[] = [
   {
     name: FAILED_ITEMS,
-    says: 'Every email was sent, and every change was made at Stripe.',
+    says: 'No email and no change at Stripe has failed for good.',
     problems: outboxProblems,
   },
 ];

@@ -256,7 +256,7 @@ function becauseOf(entry: Entry, reasons: Reasons): string | null {
   const { kind, referral, causeId } = entry;
   // Of an operator's commands, only `relink` holds credit, lets it run again or takes it back.
   const byRelink = reasons.byOperator.has(causeId);
-  if (kind === 'hold') return byRelink ? 'a customer that pays was moved to this account' : 'they pay';
+  if (kind === 'hold') return byRelink ? 'a paying customer was moved to this account' : 'they pay';
   if (kind === 'resume')
     return byRelink ? 'their customer was moved to another account' : 'they stopped paying';
   if (!referral) return reasons.notes.get(causeId) ?? null;

@@ -9,6 +9,7 @@ import type { Config } from '../config.ts';
 import { Prisma } from '../db/generated/client.ts';
 import { COMMAND_WAIT_MS, databasePath, isPostgresql, openDatabase } from '../db/open.ts';
 import { postgresqlAdapterFactory } from '../db/postgresql-adapter.ts';
+import { isUnreachable } from '../db/transaction.ts';
 import { PlainError } from '../plain-error.ts';
 import { sessionSecretFile } from '../session-secret.ts';
 import { counted, sentence } from '../wording.ts';
@@ -115,7 +116,7 @@ async function inOneTransaction<T>(url: string, work: (tx: Transaction) => Promi
       await execute(tx, 'COMMIT');
       return result;
     } finally {
-      // Only returns the connection to the pool; anything uncommitted ends with it.
+      // This only returns the connection to the pool. Closing the pool discards anything uncommitted.
       await tx.rollback();
     }
   } finally {
@@ -309,17 +310,17 @@ function explain(error: unknown): unknown {
         : `${error.message} (${error.code}). Check the SQLite file and its disk, then try again.`,
     );
   }
-  if (!isDriverAdapterError(error)) return error;
-  if (error.cause.kind === 'ConnectionClosed') {
+  if (isUnreachable(error)) {
     return new PlainError(
       'The connection to the target was lost. If its tables are empty, nothing was copied: try again. If they have rows, everything was copied: set DATABASE_URL to the target and run `doctor`.',
     );
   }
+  if (!isDriverAdapterError(error)) return error;
   if (error.cause.kind === 'TransactionWriteConflict') {
     return nothingCopied('another process is writing to the target. Stop its servers and try again.');
   }
   return nothingCopied(
-    `${sentence(error.cause.originalMessage ?? error.message)} Correct the cause and try again.`,
+    `${sentence(error.cause.originalMessage ?? error.message)} Fix the cause, then try again.`,
   );
 }
 

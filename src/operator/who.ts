@@ -7,7 +7,7 @@ import { findReferrer } from '../referrals/codes.ts';
 import type { CommandContext } from './command.ts';
 
 /** What `accountOf` searches. */
-export type Finder = Pick<CommandContext, 'db' | 'stripe'>;
+export type Finder = Pick<CommandContext, 'config' | 'db' | 'stripe'>;
 
 const STRIPE_ID = /^(cus|sub|in|pi|ch|py|cs|evt)_\w+$/;
 
@@ -22,10 +22,11 @@ const USER_ID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/;
  * @param who an address in any case, a user id, a referral code as typed or pasted, or a Stripe id that leads to a user
  * @throws PlainError when nothing or nobody is found, or Stripe has to be asked and does not answer
  */
-export async function accountOf({ db, stripe }: Finder, who: string): Promise<User> {
+export async function accountOf(finder: Finder, who: string): Promise<User> {
+  const { db } = finder;
   const text = who.trim();
   if (text === '') throw notFound(`No account was given. ${WAYS}`);
-  if (STRIPE_ID.test(text)) return ownerOf({ db, stripe }, text);
+  if (STRIPE_ID.test(text)) return ownerOf(finder, text);
   if (text.includes('@')) {
     const user = await db.user.findUnique({ where: { email: text.toLowerCase() } });
     if (user) return user;
@@ -43,7 +44,7 @@ export function nameOf({ id, email }: Pick<User, 'id' | 'email'>): string {
   return email ?? `the deleted account ${id}`;
 }
 
-async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
+async function ownerOf({ config, db, stripe }: Finder, id: string): Promise<User> {
   const checkout = id.startsWith('cs_')
     ? await db.checkout.findFirst({ where: { sessionId: id }, include: { user: true } })
     : null;
@@ -54,7 +55,7 @@ async function ownerOf({ db, stripe }: Finder, id: string): Promise<User> {
     throw notFound(
       stripe
         ? `${id} leads to no customer, here or at Stripe. Check the id.`
-        : `${id} leads to no customer here. Check the id, or set STRIPE_API_KEY so that Stripe can be asked.`,
+        : `${id} leads to no customer here. Check the id, or ${config.sandbox ? 'start the server, so that its sandbox' : 'set STRIPE_API_KEY, so that Stripe'} can be asked.`,
     );
   }
   const customer = await db.customer.findUnique({ where: { id: customerId }, include: { user: true } });
@@ -139,7 +140,10 @@ async function customerFromStripe(db: Db, stripe: Stripe, id: string): Promise<s
   // Imported on demand: it is needed only with a key, and Stripe's package is slow to load.
   const { askForCustomer } = await import('./customer-at-stripe.ts');
   const named = await askForCustomer(stripe, id);
-  return named && customerOfEvent(db, named);
+  const customer = named && (await customerOfEvent(db, named));
+  if (customer !== null || !named?.aboutId) return customer;
+  // A dispute or a refund whose payment we have not heard of.
+  return (await askForCustomer(stripe, named.aboutId))?.customerId ?? null;
 }
 
 function notFound(message: string): PlainError {

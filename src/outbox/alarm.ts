@@ -1,3 +1,4 @@
+import type { Prisma } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
@@ -9,7 +10,7 @@ import { idOnce, queueNow } from './queue.ts';
 /** An item that has waited longer than this is stuck, s. */
 const STUCK_SECONDS = 3_600;
 
-/** This many of the newest events show which pauses are usual. With fewer than FEWEST_EVENTS, silence is not judged. */
+/** How many of the newest events show which pauses are usual. With fewer than FEWEST_EVENTS, silence raises no alarm. */
 const RECENT_EVENTS = 1_000;
 const FEWEST_EVENTS = 20;
 
@@ -26,14 +27,8 @@ export type Examine = (signal: AbortSignal) => Promise<string[]>;
  */
 export async function readProblems(db: Db, now: Date): Promise<string[]> {
   const failedEvents = await db.event.count({ where: { status: 'failed' } });
-  // An email to an address that does not exist fails for good, so report each failure for one day only, and none to
-  // an unproven address: with a mistyped one a day, a stranger would use up the day's only email to the operator.
   const failed = await db.outboxItem.count({
-    where: {
-      status: 'failed',
-      endedAt: { gt: addSeconds(now, -DAY_SECONDS) },
-      NOT: { kind: { startsWith: 'mail.' }, user: { emailProvenAt: null } },
-    },
+    where: { status: 'failed', endedAt: { gt: await lastLook(db, now) }, NOT: { OR: FAILURES_OF_STRANGERS } },
   });
   const { oldestSeconds } = await readOutboxState(db, now);
   const silence = unusualSilence(await readReceipts(db), now);
@@ -45,7 +40,7 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
   }
   if (failed > 0) {
     problems.push(
-      `${counted(failed, 'email or change at Stripe', 'emails or changes at Stripe')} failed for good within the last day. "mail --failed" shows why. Fix the cause. "mail-resend" sends one again, or says why it cannot.`,
+      `${counted(failed, 'email or change at Stripe', 'emails or changes at Stripe')} failed for good. "mail --failed" shows why. Fix the cause. "mail-resend" sends one again, or says why it cannot.`,
     );
   }
   if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {
@@ -59,6 +54,36 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
     );
   }
   return problems;
+}
+
+/**
+ * Failures that anybody can cause: an email to an address that does not exist fails for good. With one a day, a stranger
+ * would use up the day's only email to the operator.
+ */
+const FAILURES_OF_STRANGERS: Prisma.OutboxItemWhereInput[] = [
+  { kind: 'mail.prove-address' },
+  {
+    kind: { startsWith: 'mail.' },
+    user: {
+      emailProvenAt: null,
+      customers: {
+        none: {
+          subscriptions: { some: { OR: [{ provenAt: { not: null } }, { firstPaidAt: { not: null } }] } },
+        },
+      },
+    },
+  },
+];
+
+/** Since when failures have not been reported: the last email to the operator, or a day ago, whichever is earlier. */
+async function lastLook(db: Db, now: Date): Promise<Date> {
+  const dayAgo = addSeconds(now, -DAY_SECONDS);
+  const last = await db.outboxItem.findFirst({
+    where: { kind: 'mail.operator' },
+    orderBy: { createdAt: 'desc' },
+    select: { createdAt: true },
+  });
+  return last && last.createdAt < dayAgo ? last.createdAt : dayAgo;
 }
 
 /** When each of the newest events reached us, the newest first. */

@@ -9,7 +9,7 @@ import { pauseAfter } from './retries.ts';
 /** Lease on an item, s. If a server dies while it holds the lease, another one takes the item afterwards. */
 export const LEASE_SECONDS = 180;
 
-/** Somebody waits for these, or they protect an account: they do not queue behind thousands of reminders. */
+/** Somebody is waiting for these, or they protect an account, so they must not queue behind thousands of reminders. */
 const URGENT: readonly OutboxKind[] = [
   'mail.reset-password',
   'mail.password-changed',
@@ -20,7 +20,7 @@ const URGENT: readonly OutboxKind[] = [
   'stripe.customer-address',
 ];
 
-/** Somebody waits for these, too, but anybody can queue thousands of them by signing up: they come after the others. */
+/** Somebody is waiting for these too, but anybody can queue thousands of them by signing up, so the urgent ones come first. */
 const PROOF: OutboxKind = 'mail.prove-address';
 
 /** These items keep their priority for this many attempts, because greylisting refuses the first one or two. */

@@ -4,6 +4,7 @@ import { DAYS_TAKEN_BACK } from './facts.ts';
 import type { MailFacts } from './facts.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
+import { pendingAddress } from './links.ts';
 
 /** Maximum number of emails to an unproven address within a day (design: rule 12). */
 export const MAILS_TO_UNPROVEN = 5;
@@ -43,16 +44,21 @@ export function whyDrop(
   const reserved = mayUseReserve ? 0 : RESERVED_FOR_SECURITY;
   if (isToOwn && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN - reserved)
     return `The address is unproven, and ${sentToday} emails went there within a day.`;
-  return whyUntrue(work, facts, user, now);
+  return whyUntrue(work, address, facts, user, now);
 }
 
 function whyUntrue(
   work: MailWork,
+  address: string | null,
   { referral, grantNeverAnnounced, invoicePaid, plan }: MailFacts,
   user: User,
   now: Date,
 ): string | null {
   switch (work.kind) {
+    case 'mail.address-changing':
+      return user.email === address && pendingAddress(user, now) === null
+        ? 'The change was cancelled.'
+        : null;
     case 'mail.days-granted':
     case 'mail.days-restored':
       return referral?.convertedAt && !referral.reversedAt ? null : DAYS_TAKEN_BACK;

@@ -8,19 +8,19 @@ import { DAY, toEpoch } from './time.ts';
  * falls due on the way, such as a reminder a week before free days end. If the next webhooks are set to be lost, all
  * webhooks that fall due on the way are lost.
  *
- * @param until epoch seconds; nothing happens when that is now or past
+ * @param until epoch seconds; when that is now or past, what is due happens, and the clock does not move
  */
 export async function moveClock(context: Context, until: number): Promise<void> {
   const { state, options, now, publish } = context;
   const { losesNext } = state;
   let wasUsed = false;
-  while (toEpoch(now()) < until) {
+  do {
     const next = Math.min(toEpoch(now()) + DAY, until);
-    state.aheadMs += next * 1000 - now().getTime();
+    state.aheadMs += Math.max(0, next * 1000 - now().getTime());
     await inTime(publish(runDue(state, next)));
     wasUsed ||= losesNext !== state.losesNext;
     state.losesNext = losesNext;
     await options.timePassed?.();
-  }
+  } while (toEpoch(now()) < until);
   state.losesNext &&= !wasUsed;
 }

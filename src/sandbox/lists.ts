@@ -11,7 +11,7 @@ import type { Params } from './params.ts';
  * @param query `limit` (1 to 100, default 10), `starting_after` (the last id of the previous page), and
  *   filters
  * @param url the list's path
- * @param filters by parameter name, reads the field that must be equal; `created` works everywhere
+ * @param filters for each filter parameter, the field that it is compared with; `created` is always supported
  * @throws 400 for a bad limit or filter, or an unknown id
  */
 export function page<T extends { id: string; created: number }>(
@@ -22,13 +22,13 @@ export function page<T extends { id: string; created: number }>(
 ): Stripe.ApiList<T> {
   const limit = readWhole(query, 'limit', { min: 1, max: 100 }) ?? 10;
   const after = readText(query, 'starting_after');
-  const inTime = createdFilter(query);
+  const wasCreatedThen = createdFilter(query);
   const wanted = Object.entries(filters).flatMap(([name, read]) => {
     const value = readText(query, name);
     return value === undefined ? [] : [{ read, value }];
   });
   const listed = newestFirst(things).filter(
-    (thing) => inTime(thing.created) && wanted.every(({ read, value }) => read(thing) === value),
+    (thing) => wasCreatedThen(thing.created) && wanted.every(({ read, value }) => read(thing) === value),
   );
   const start = after === undefined ? 0 : listed.findIndex((one) => one.id === after) + 1;
   if (after !== undefined && start === 0) {

@@ -28,6 +28,6 @@ export interface SandboxOptions {
    * the start and every minute. Without it, call `acts.advance()` or move the clock on the control panel.
    */
   stateFile?: string;
-  /** Receives one line per noteworthy event. */
+  /** Receives a message about each noteworthy event; that of an error contains its stack. */
   log: (line: string) => void;
 }

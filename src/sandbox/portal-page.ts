@@ -162,7 +162,9 @@ function describePlan(context: Context, subscription: Subscription): object {
     status: endsAt === null ? STATUSES[subscription.status] : 'Canceled',
     isTrouble: open !== undefined,
     term: endsAt !== null ? 'Ends' : subscription.status === 'trialing' ? 'Trial ends' : 'Renews',
-    date: subscription.status === 'incomplete' ? undefined : day(endsAt ?? currentPeriodEnd(subscription)),
+    date: ['incomplete', 'unpaid'].includes(subscription.status)
+      ? undefined
+      : day(endsAt ?? currentPeriodEnd(subscription)),
     owed: open && {
       amount: formatMoney(open.amount_remaining, open.currency),
       retry: open.next_payment_attempt === null ? undefined : day(open.next_payment_attempt),
@@ -179,7 +181,7 @@ function describePlan(context: Context, subscription: Subscription): object {
       };
     }),
     canCancel: canCancel(subscription) && endsAt === null,
-    canResume: endsAt !== null,
+    canResume: canCancel(subscription) && endsAt !== null,
   };
 }
 
