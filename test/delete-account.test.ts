@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
-import { describe, expect, inject, test } from 'vitest';
+import { describe, expect, inject, test, vi } from 'vitest';
 
 import { Prisma } from '../src/db/generated/client.ts';
 import { databasePath } from '../src/db/open.ts';
@@ -254,7 +254,7 @@ describe('deleting an account', () => {
   });
 });
 
-test('an account with very many events is deleted, and all of them are thinned', async () => {
+test('an account with very many events is deleted, and all of them are thinned, in small transactions', async () => {
   const world = await startWorld();
   const ann = await signUp(world, 'ann@example.com');
   await subscribe(world, ann);
@@ -272,8 +272,10 @@ test('an account with very many events is deleted, and all of them are thinned',
       customerId,
     })),
   });
+  const transactions = vi.spyOn(world.db, '$transaction');
   expect((await deleteAccount(world, ann)).statusCode).toBe(303);
   expect(await world.db.event.count({ where: { thinned: false } })).toBe(0);
+  expect(transactions.mock.calls.length).toBeGreaterThan(1_100 / 50);
 });
 
 describe.runIf(inject('engine') === 'sqlite')('on SQLite', () => {

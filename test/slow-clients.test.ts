@@ -301,9 +301,12 @@ describe('closing slow connections', () => {
       await once(client.socket, 'data');
       client.socket.pause();
     }
-    const refused = await server.open(server.request, '127.0.0.2');
-    await once(refused.socket, 'data');
-    expect(refused.answered()).toMatch(/^HTTP\/1\.1 503 .*\r\nretry-after: /is);
+    // Refusals because of others do not count towards one's own five exports.
+    for (let n = 0; n < 6; n += 1) {
+      const refused = await server.open(server.request, '127.0.0.2');
+      await once(refused.socket, 'data');
+      expect(refused.answered()).toMatch(/^HTTP\/1\.1 503 .*\r\nretry-after: /is);
+    }
     const other = await server.open(server.request, '127.0.0.3');
     await once(other.socket, 'data');
     expect(other.answered()).toMatch(/^HTTP\/1\.1 200 /);

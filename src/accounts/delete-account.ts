@@ -6,7 +6,7 @@ import type { Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { voidFirstInvoice } from '../stripe/end-payments.ts';
-import { thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
+import { thinEventsAbout, thinSomeEventsAbout } from '../stripe/event-ledger.ts';
 import { unlessGone } from '../stripe/missing.ts';
 import { idOf } from '../stripe/objects/common.ts';
 import { readSubscription } from '../stripe/objects/subscription-shape.ts';
@@ -52,7 +52,7 @@ export async function deleteAccount(
   if (!verified) return 'wrong-password';
   const ended = await cancelSubscriptions(parts, userId, await expireOpenCheckout(parts, userId));
   if (typeof ended === 'string') return ended;
-  return inTransaction(db, now, async (tx) => {
+  const refusal = await inTransaction(db, now, async (tx): Promise<DeletionRefusal | null> => {
     const user = await lockVerified(tx, verified);
     if (!user) {
       const { deletedAt } = await tx.user.findUniqueOrThrow({ where: { id: userId } });
@@ -64,6 +64,8 @@ export async function deleteAccount(
       await queueNow(tx, [{ kind: 'mail.account-deleted', userId, data: null, address: user.email }]);
     return null;
   });
+  if (refusal === null) await thinEventsAbout(db, userId, now);
+  return refusal;
 }
 
 /**
@@ -98,8 +100,8 @@ export async function cancelSubscriptions(
 }
 
 /**
- * Turns an account into a tombstone, deletes its checkout and thins its events' payloads, unless there is more to end
- * at Stripe by now.
+ * Turns an account into a tombstone, deletes its checkout and begins to thin its events' payloads, unless there is more to
+ * end at Stripe by now. Call `thinEventsAbout` after the commit.
  *
  * @param user locked
  * @param ended what was ended at Stripe for it; null when there was nothing
@@ -119,7 +121,7 @@ export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | nu
   }
   await tx.checkout.deleteMany({ where: { userId } });
   await leaveTombstone(tx, user);
-  await thinPayloads(tx, userId);
+  await thinSomeEventsAbout(tx, userId);
   return true;
 }
 
@@ -149,15 +151,4 @@ async function listToEnd(
     }
   });
   return toEnd;
-}
-
-/** Bounds the payloads that are in memory at once. */
-const THINNED_AT_ONCE = 500;
-
-/** A failed event keeps its payload, so that it can be replayed. The inbox thins it when it is applied. */
-async function thinPayloads(tx: Tx, userId: string): Promise<void> {
-  const ids = await wholeEventsAbout(tx, userId);
-  for (let from = 0; from < ids.length; from += THINNED_AT_ONCE) {
-    await thinEvents(tx, { id: { in: ids.slice(from, from + THINNED_AT_ONCE) } });
-  }
 }

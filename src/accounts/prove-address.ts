@@ -5,6 +5,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
+import { thinEventsAbout } from '../stripe/event-ledger.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
@@ -95,7 +96,7 @@ async function tryProof(
     await inTransaction(db, now, (tx) => letIn(tx, holder.id));
     return 'address-taken';
   }
-  return inTransaction(db, now, async (tx) => {
+  const refusal = await inTransaction(db, now, async (tx): Promise<ProofRefusal | null> => {
     const other = await reserveAddress(tx, address);
     // Lock users in order of their ids, to avoid deadlocks.
     const locked = new Map<string, User>();
@@ -116,6 +117,8 @@ async function tryProof(
       ]);
     return null;
   });
+  if (refusal === null && holder) await thinEventsAbout(db, holder.id, now);
+  return refusal;
 }
 
 async function proveOwn(tx: Tx, secret: string, userId: string, token: string): Promise<ProofRefusal | null> {

@@ -30,7 +30,7 @@ import { meRoute } from './me.ts';
 import { metricsRoute } from './metrics-page.ts';
 import { siteOf } from './network.ts';
 import { tellCreditNews } from './news.ts';
-import { boundIncompleteRequests, boundOneClient } from './one-client.ts';
+import { boundIncompleteRequests, boundOneClient, refuseManyHeaders } from './one-client.ts';
 import { comesFromUs } from './origin-check.ts';
 import { sendPage } from './page.ts';
 import type { SiteInfo } from './page.ts';
@@ -152,7 +152,10 @@ export async function buildApp(
       if (!hasLeft(socket)) done();
     });
   });
-  if (config.trustProxy.length > 0) boundIncompleteRequests(app, bounds);
+  if (config.trustProxy.length > 0) {
+    refuseManyHeaders(app, bounds, true);
+    boundIncompleteRequests(app, bounds);
+  }
 
   await app.register(
     (scope, _options, done) => {

@@ -29,26 +29,32 @@ export function boundOneClient(app: FastifyInstance, bounds: Bounds, behindProxy
   // Must come before any other 'request' listener, because it replaces the existing ones.
   boundPipelines(app.server, bounds);
   cutOffTinyPieces(app.server);
-  refuseManyHeaders(app, bounds.headers);
+  // Node drops almost all headers beyond this number. One over the limit is enough for a refusal.
+  app.server.maxHeadersCount = bounds.headers + 1;
   boundLargeAnswers(app, bounds);
   if (behindProxy) {
     app.server.maxConnections = bounds.connections;
   } else {
     boundConnections(app.server, bounds);
+    refuseManyHeaders(app, bounds, false);
   }
 }
 
-/** Reading a header costs about a microsecond, and Node reads thousands of them. */
-function refuseManyHeaders(app: FastifyInstance, most: number): void {
-  // Node drops almost all headers beyond this number. One over the limit is enough for a refusal.
-  app.server.maxHeadersCount = most + 1;
+/**
+ * Refuses requests with too many headers: reading one costs about a microsecond, and Node reads thousands of them. A
+ * proxy keeps its connection, which others use next; there, call it after `boundRequestsUnderWay`, because the refusal,
+ * too, must wait for its turn.
+ */
+export function refuseManyHeaders(app: FastifyInstance, { headers }: Bounds, behindProxy: boolean): void {
   app.addHook('onRequest', function refuseIfManyHeaders({ raw }, reply, done) {
-    if (!hasManyHeaders(raw, most)) {
+    if (!hasManyHeaders(raw, headers)) {
       done();
       return;
     }
-    noteAbuse(raw.socket);
-    void reply.header('connection', 'close');
+    if (!behindProxy) {
+      noteAbuse(raw.socket);
+      void reply.header('connection', 'close');
+    }
     done(TOO_MANY_HEADERS);
   });
 }

@@ -4,7 +4,7 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { engineOf, inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, wholeSeconds } from '../instants.ts';
 import { PROVE_SECONDS } from '../outbox/links.ts';
-import { CAN_BE_THINNED, thinEvents, wholeEventsAbout } from '../stripe/event-ledger.ts';
+import { CAN_BE_THINNED, thinEvents, thinEventsAbout, THINNED_AT_ONCE } from '../stripe/event-ledger.ts';
 import { counted } from '../wording.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 
@@ -24,7 +24,6 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
 }
 
 /** Rows per transaction: few, so that servers never wait long for the lock. */
-const THINNED_AT_ONCE = 50;
 const DELETED_AT_ONCE = 500;
 
 /** The row of a sent reminder prevents a second one, so it must be kept longer than the week before the days end. */
@@ -93,18 +92,12 @@ async function forgetLapsedChanges(db: Db, now: Date): Promise<void> {
 
 /**
  * Thins events about accounts that were deleted since `before`. Deletion does so, too, but cannot see an event that is
- * stored at the same instant.
+ * stored at the same instant, and it may have been interrupted.
  */
 async function thinEventsOfDeleted(db: Db, before: Date, now: Date): Promise<number> {
   const deleted = await db.user.findMany({ where: { deletedAt: { gte: before } }, select: { id: true } });
   let thinned = 0;
-  for (const { id: userId } of deleted) {
-    const whole = await wholeEventsAbout(db, userId);
-    for (let from = 0; from < whole.length; from += THINNED_AT_ONCE) {
-      const ids = whole.slice(from, from + THINNED_AT_ONCE);
-      thinned += (await inTransaction(db, now, (tx) => thinEvents(tx, { id: { in: ids } }))).length;
-    }
-  }
+  for (const { id } of deleted) thinned += await thinEventsAbout(db, id, now);
   return thinned;
 }
 

@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
 import { instantText, JSON_ROWS, jsonValue } from '../db/columns.ts';
 import { Prisma } from '../db/generated/client.ts';
 import type { Db, Engine, Reader, Tx } from '../db/transaction.ts';
@@ -182,15 +184,51 @@ export async function thinEvents(tx: Tx, which: Prisma.EventWhereInput): Promise
     orderBy: { id: 'asc' },
     select: { id: true, payload: true },
   });
-  for (const { id, payload } of events) {
-    const thin = payload === null ? null : thinPayload(payload);
-    await tx.event.update({ where: { id }, data: { payload: thin, thinned: true } });
-  }
+  const thin = events.map(({ id, payload }) => [id, payload === null ? null : thinPayload(payload)]);
+  if (thin.length > 0) await tx.$executeRawUnsafe(THIN[tx.engine], JSON.stringify(thin));
   return events.map(({ id }) => id);
 }
 
+function thinStatement(engine: Engine): string {
+  return `
+    UPDATE "Event" SET "payload" = v.value ->> 1, "thinned" = true
+    FROM ${JSON_ROWS[engine]} WHERE "Event"."id" = v.value ->> 0`;
+}
+
+const THIN: Readonly<Record<Engine, string>> = {
+  sqlite: thinStatement('sqlite'),
+  postgresql: thinStatement('postgresql'),
+};
+
+/** Events that one transaction thins: few, so that others never wait long for the lock. */
+export const THINNED_AT_ONCE = 50;
+
+/** Thins up to THINNED_AT_ONCE events about a user, in the transaction that deletes the account. */
+export async function thinSomeEventsAbout(tx: Tx, userId: string): Promise<void> {
+  await thinEvents(tx, { id: { in: await wholeEventsAbout(tx, userId, THINNED_AT_ONCE) } });
+}
+
+/**
+ * Thins all events about a deleted account, in small transactions with others in between: anybody can cause thousands of
+ * events in the customer portal.
+ *
+ * @returns how many
+ */
+export async function thinEventsAbout(db: Db, userId: string, now: Date): Promise<number> {
+  const whole = await wholeEventsAbout(db, userId);
+  for (let from = 0; from < whole.length; from += THINNED_AT_ONCE) {
+    const ids = whole.slice(from, from + THINNED_AT_ONCE);
+    await inTransaction(db, now, (tx) => thinEvents(tx, { id: { in: ids } }));
+    // SQLite answers without yielding.
+    await nextTurn();
+  }
+  return whole.length;
+}
+
 /** The ids of the events about a user that can be thinned. */
-export async function wholeEventsAbout(db: Reader, userId: string): Promise<string[]> {
+async function wholeEventsAbout(db: Reader, userId: string, most: number | null = null): Promise<string[]> {
   const whole = Prisma.sql`NOT e."thinned" AND e."status" <> 'failed'`;
-  return (await db.$queryRaw<{ id: string }[]>(eventsAbout(userId, whole))).map(({ id }) => id);
+  const limit = most === null ? Prisma.empty : Prisma.sql` LIMIT ${most}`;
+  const events = await db.$queryRaw<{ id: string }[]>`${eventsAbout(userId, whole)}${limit}`;
+  return events.map(({ id }) => id);
 }

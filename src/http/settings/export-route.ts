@@ -21,6 +21,8 @@ const EXPORT_UNDER_WAY = new HttpError(
 const EXPORTS_AT_ONCE = 10;
 /** Of these, for one IPv4 address or one /48 of IPv6. */
 const EXPORTS_OF_SITE = 2;
+/** An export keeps its place until it is sent if it is larger than this, in characters. */
+const LARGE = 1024 * 1024;
 /** An export that has taken this long is cut off when another one needs its place. */
 const EXPORT_SECONDS = 20;
 const TOO_MANY_EXPORTS = new HttpError(
@@ -30,14 +32,15 @@ const TOO_MANY_EXPORTS = new HttpError(
 );
 
 /**
- * `GET /settings/export`. An export holds megabytes of memory until it is sent, so an account can run one at a time,
+ * `GET /settings/export`. An export can hold megabytes of memory until it is sent, so an account can run one at a time,
  * a site EXPORTS_OF_SITE, and the server EXPORTS_AT_ONCE.
  */
 export function exportRoute(app: FastifyInstance, { config, db, now }: AppContext): void {
   const overviewConfig = overviewConfigOf(config);
   // The oldest comes first.
   const exporting = new Map<string, { since: Date; site: string; socket: Socket }>();
-  app.get('/settings/export', { onRequest: limitedByAccount('exportsOfAccount') }, async (request, reply) => {
+  const limitExports = limitedByAccount('exportsOfAccount');
+  app.get('/settings/export', async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
     const { id } = request.user;
     if (exporting.has(id)) {
@@ -60,10 +63,15 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
       // It may have been cut off to make room, and the account may have started another export since.
       if (exporting.get(id) === own) exporting.delete(id);
     });
+    // Counted only now: a refusal because of others must not use up one's own tries.
+    await limitExports(request, reply);
+    const text = JSON.stringify(await exportAccount(db, request.user, overviewConfig, now()), null, 2);
+    // Without backups, which need paid access, an export never reaches this size, and so keeps nobody else waiting.
+    if (text.length < LARGE && exporting.get(id) === own) exporting.delete(id);
     return reply
       .header('cache-control', 'no-store')
       .header('content-disposition', 'attachment; filename="tandem-data.json"')
       .type('application/json')
-      .send(JSON.stringify(await exportAccount(db, request.user, overviewConfig, now()), null, 2));
+      .send(text);
   });
 }
