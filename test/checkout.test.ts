@@ -336,6 +336,18 @@ describe('a checkout', () => {
   });
 });
 
+test('a customer that was linked later, with a payment link that names the user, is not used for a new checkout', async () => {
+  const world = await startWorld();
+  const ann = await signUp(world, 'ann@example.com');
+  await pressUpgrade(world, ann);
+  const { id: own } = await world.db.customer.findFirstOrThrow();
+  const linkedAt = new Date(world.clock.now.getTime() + 1_000);
+  await world.db.customer.create({ data: { id: 'cus_0', userId: ann.id, linkedAt } });
+  const annual = sessionIdOf(await pressUpgrade(world, ann, 'annual'));
+  expect(world.sandbox.objects.checkouts.get(annual)).toMatchObject({ customer: own });
+  expect(await world.db.customer.count()).toBe(2);
+});
+
 describe('Settings after a checkout', () => {
   const WAITING = 'We are waiting for Stripe to confirm your plan';
   const LATE = 'confirmation has not reached us yet';

@@ -636,6 +636,11 @@ describe('a reset link that was mailed', () => {
     expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(world.sandbox.objects.subscriptions.get(subscription)).toMatchObject({ status: 'active' });
     expect([...world.sandbox.objects.customers.values()].some((one) => 'deleted' in one)).toBe(false);
+    // Receipts go to the owner, whatever the stranger had changed in the portal.
+    const { id: customerId } = await world.db.customer.findFirstOrThrow();
+    expect(await outbox(world, 'stripe.customer-address')).toMatchObject([
+      { userId: person.id, data: JSON.stringify({ customerId }) },
+    ]);
   });
 
   test('leaves the account of somebody who proved the address as it is', async () => {

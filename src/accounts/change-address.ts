@@ -159,6 +159,11 @@ async function setAddress(
       ...moved,
     },
   });
+  await queueAddressForStripe(tx, userId);
+}
+
+/** Queues that Stripe is told the account's address, for each of its customers. */
+export async function queueAddressForStripe(tx: Tx, userId: string): Promise<void> {
   const customers = await tx.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
   await queueNow(
     tx,

@@ -12,6 +12,7 @@ import { queueExpiry } from '../stripe/close-checkout.ts';
 import { deleteUnusedCustomers } from '../stripe/delete-customer.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, releaseTrial } from './addresses.ts';
+import { queueAddressForStripe } from './change-address.ts';
 import { setPassword } from './change-password.ts';
 import { cancelSubscriptions } from './delete-account.ts';
 import type { CancellationRefusal } from './delete-account.ts';
@@ -231,6 +232,8 @@ async function tryReset(
       // The stranger who created the account may have turned mail off.
       ...(startsAfresh && { mailOff: false }),
     });
+    // Whoever had the account before may have changed the address that Stripe sends receipts to, in the customer portal.
+    if (row.mailed) await queueAddressForStripe(tx, userId);
     await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...row, used: true, expiresAt } });

@@ -195,8 +195,9 @@ function fill<Row extends { id: string }>(
 }
 
 /**
- * Inserts or locks payments, invoices and customers, then locks users: buyers, referrers and other accounts of invited
- * buyers together. Each kind takes one statement sorted by id, so that concurrent transactions cannot deadlock.
+ * Inserts or locks payments, invoices and customers, then locks the addresses of invited buyers, then users: buyers and
+ * referrers together. Each kind is sorted and takes one statement (addresses that of the users), so that concurrent
+ * transactions cannot deadlock.
  *
  * @returns the ids of the locked users
  */
@@ -229,8 +230,9 @@ async function lock(
       INSERT INTO "Customer" ("id") SELECT id FROM (${customersNamed}) AS ids ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt"`;
   }
-  // A customer's user changes only under the customer's lock, which is held by now. `load` checks the referrers. Other
-  // accounts of an invited buyer are locked too, so that only one of them converts.
+  // A customer's user changes only under the customer's lock, which is held by now. `load` checks the referrers. The
+  // addresses of an invited buyer are locked too, so that only one account of a person converts: not these accounts
+  // themselves, because a mailbox can have thousands.
   const lockedUsers = await tx.$queryRaw<{ id: string }[]>`
     SELECT "id" FROM "User" WHERE "id" = ANY(ARRAY(
       WITH buyers AS MATERIALIZED (
@@ -242,11 +244,13 @@ async function lock(
       ), addresses AS MATERIALIZED (
         SELECT u."emailHash" FROM referrals AS r JOIN "User" AS u ON u."id" = r."referredId" WHERE r.open AND u."deletedAt" IS NULL UNION
         SELECT f."emailHash" FROM referrals AS r JOIN "FormerAddress" AS f ON f."userId" = r."referredId" WHERE r.open
+      ), locks AS MATERIALIZED (
+        SELECT pg_advisory_xact_lock(hashtextextended("emailHash", 0)) IS NULL AS none
+        FROM (SELECT "emailHash" FROM addresses ORDER BY "emailHash") AS sorted
       )
       SELECT id FROM buyers UNION
       SELECT "referrerId" FROM referrals WHERE "referrerId" IS NOT NULL UNION
-      SELECT "id" FROM "User" WHERE "emailHash" = ANY(ARRAY(SELECT "emailHash" FROM addresses)) UNION
-      SELECT "userId" FROM "FormerAddress" WHERE "emailHash" = ANY(ARRAY(SELECT "emailHash" FROM addresses))
+      SELECT '' FROM locks WHERE none
     )) ORDER BY "id" FOR NO KEY UPDATE`;
   return new Set(lockedUsers.map(({ id }) => id));
 }

@@ -32,7 +32,9 @@ export async function ensureCustomer(
 ): Promise<string> {
   const known = await db.customer.findFirst({
     where: { userId: user.id, deletedAt: null, missingAt: null },
-    orderBy: { id: 'asc' },
+    // The oldest link first: whoever knows the user's id can link another customer with a payment link of this Stripe
+    // account.
+    orderBy: [{ linkedAt: { sort: 'asc', nulls: 'first' } }, { id: 'asc' }],
   });
   if (known) return known.id;
 
