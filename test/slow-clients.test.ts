@@ -570,18 +570,25 @@ describe('one network has a limited number of requests under way and waiting', (
     expect(next.answered()).toBe('');
   });
 
-  test('and a form whose body is still arriving takes none of the places that all networks share', async () => {
-    const server = await listen({
-      requests: { ofSite: 1, inAll: 1, waitingOfSite: 1 },
-      patienceMs: NEVER,
-    });
-    const { app, open } = server;
-    let requests = 0;
-    app.server.on('request', () => (requests += 1));
-    await open('POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n', '127.0.0.2');
-    await until(() => Promise.resolve(requests === 1 || undefined));
-    expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
-  });
+  test.each([
+    ['a form', 'POST /login'],
+    ['an OPTIONS', 'OPTIONS /nothing'],
+  ])(
+    'and %s whose body is still arriving takes none of the places that all networks share',
+    async (_what, line) => {
+      const server = await listen({
+        requests: { ofSite: 1, inAll: 1, waitingOfSite: 1 },
+        patienceMs: NEVER,
+      });
+      const { app, open } = server;
+      let requests = 0;
+      app.server.on('request', () => (requests += 1));
+      const type = 'Content-Type: application/x-www-form-urlencoded';
+      await open(`${line} HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: 9\r\n\r\n`, '127.0.0.2');
+      await until(() => Promise.resolve(requests === 1 || undefined));
+      expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+    },
+  );
 
   test.each(['GET /', 'POST /login'])('and %s with a body counts', async (request) => {
     const { open, arrived } = await oneAtATime(NEVER);

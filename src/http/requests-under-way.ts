@@ -6,7 +6,6 @@ import type { Bounds } from './bounds.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { createFairQueue } from './fair-queue.ts';
 import { siteOf } from './network.ts';
-import { isSafe } from './origin-check.ts';
 import { isWebhook } from './webhook-path.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
 
@@ -56,7 +55,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): voi
     wait('ofSite', request, reply, done);
   });
   app.addHook('onRequest', function waitForPlace(request, reply, done) {
-    if (isSafe(request)) wait('inAll', request, reply, done);
+    if (readsOnly(request)) wait('inAll', request, reply, done);
     else done();
   });
   app.addHook('onSend', function giveBackPlacesSoon(request, reply, _payload, done) {
@@ -73,6 +72,11 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): voi
     whenAnswered(request, reply, giveBack);
     done();
   });
+}
+
+/** Whether a request has no body to wait for: that of an OPTIONS is read, too. */
+function readsOnly({ method }: FastifyRequest): boolean {
+  return method === 'GET' || method === 'HEAD';
 }
 
 /** The options of a route that hashes or compares a password. */

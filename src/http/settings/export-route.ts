@@ -59,13 +59,26 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
       socket.destroy();
     }
     exporting.set(id, own);
+    // An export goes on when its client leaves. It may have been cut off to make room, and the account may have started
+    // another one since.
+    let isWritten = false;
+    let isOver = false;
+    const giveWay = (): void => {
+      if (isWritten && isOver && exporting.get(id) === own) exporting.delete(id);
+    };
     whenAnswered(request, reply, () => {
-      // It may have been cut off to make room, and the account may have started another export since.
-      if (exporting.get(id) === own) exporting.delete(id);
+      isOver = true;
+      giveWay();
     });
-    // Counted only now: a refusal because of others must not use up one's own tries.
-    await limitExports(request, reply);
-    const text = JSON.stringify(await exportAccount(db, request.user, overviewConfig, now()), null, 2);
+    let text;
+    try {
+      // Counted only now: a refusal because of others must not use up one's own tries.
+      await limitExports(request, reply);
+      text = JSON.stringify(await exportAccount(db, request.user, overviewConfig, now()), null, 2);
+    } finally {
+      isWritten = true;
+      giveWay();
+    }
     // Without backups, which need paid access, an export never reaches this size, and so keeps nobody else waiting.
     if (text.length < LARGE && exporting.get(id) === own) exporting.delete(id);
     return reply
