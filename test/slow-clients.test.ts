@@ -584,9 +584,13 @@ describe('one network has a limited number of requests under way and waiting', (
       let requests = 0;
       app.server.on('request', () => (requests += 1));
       const type = 'Content-Type: application/x-www-form-urlencoded';
-      await open(`${line} HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: 9\r\n\r\n`, '127.0.0.2');
+      const arriving = await open(
+        `${line} HTTP/1.1\r\nHost: x\r\n${type}\r\nContent-Length: 9\r\n\r\n`,
+        '127.0.0.2',
+      );
       await until(() => Promise.resolve(requests === 1 || undefined));
       expect(await answerTo(await open(LANDING_PAGE, '127.0.0.3'))).toMatch(/^HTTP\/1\.1 200 /);
+      expect(arriving.answered()).toBe('');
     },
   );
 
