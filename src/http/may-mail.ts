@@ -53,13 +53,14 @@ async function take(
   return isLeft;
 }
 
-/** Whether any of the day's emails to an account's own address is left, reserved or not. Counts none. */
-export async function isMailLeft(
+/** How many of the day's emails to an account's own address are left, the reserved ones included. Counts none. */
+export async function mailsLeft(
   { server }: FastifyRequest,
   { email, emailProvenAt }: Pick<User, 'email' | 'emailProvenAt'>,
-): Promise<boolean> {
-  if (email === null || emailProvenAt !== null) return email !== null;
-  return (await server.limits.mailsToUnprovenMailbox.look(canonicalAddress(email))).isLeft;
+): Promise<number> {
+  if (email === null) return 0;
+  if (emailProvenAt !== null) return Infinity;
+  return (await server.limits.mailsToUnprovenMailbox.look(canonicalAddress(email))).left;
 }
 
 /** `mayMail` for an account's own address. */
@@ -86,6 +87,11 @@ export async function mayNotify(context: AppContext, request: FastifyRequest, us
 interface CountedMail {
   name: 'mailsToUnprovenMailbox' | 'changeMailsToMailbox';
   mailbox: string;
+}
+
+/** Keeps what was counted for this request, although it queues no mail. */
+export function keepCount(request: FastifyRequest): void {
+  request.mailsCounted = null;
 }
 
 /** Gives back what `mayMail` and `mayMailChange` counted for a request that queued no mail. */

@@ -6,11 +6,11 @@ import { emailAddress } from '../../accounts/email.ts';
 import { mailResetLink } from '../../accounts/reset-link.ts';
 import type { User } from '../../db/generated/client.ts';
 import { countSentToday } from '../../outbox/facts.ts';
-import { MAILS_TO_UNPROVEN } from '../../outbox/still-true.ts';
+import { MAILS_TO_UNPROVEN, RESERVED_FOR_SECURITY } from '../../outbox/still-true.ts';
 import type { AppContext } from '../context.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { giveBackToMailbox, takeForNetwork, takeForMailbox, TOO_MANY_ATTEMPTS } from '../limits.ts';
-import { isMailLeft, mayMailTo, uncountMails } from '../may-mail.ts';
+import { keepCount, mailsLeft, mayMailTo, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import { whenAnswered } from '../when-answered.ts';
 
@@ -74,13 +74,17 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     }
   }
 
+  /** A mailbox can have thousands of accounts, so what reads them all comes last, and at most as often as emails are left. */
   async function mayMailLink(request: FastifyRequest, user: User): Promise<boolean> {
-    // Looked at first: counting what was sent takes long for a mailbox with thousands of accounts.
-    if (!(await isMailLeft(request, user))) return false;
-    // Once today's emails are used up, the sender would drop this one. For an account that has paid, queueing it would also
-    // void the earlier link.
-    if ((await countSentToday(db, user, now())) >= MAILS_TO_UNPROVEN) return false;
-    return mayMailTo(context, request, user, await isFirstOfMailbox(db, user));
+    const left = await mailsLeft(request, user);
+    if (left === 0) return false;
+    const mayUseReserve = left <= RESERVED_FOR_SECURITY && (await isFirstOfMailbox(db, user));
+    if (!(await mayMailTo(context, request, user, mayUseReserve))) return false;
+    if ((await countSentToday(db, user, now())) < MAILS_TO_UNPROVEN) return true;
+    // The sender would drop it. For an account that has paid, queueing it would also void the earlier link. It stays
+    // counted, so that nobody has this counted again and again.
+    keepCount(request);
+    return false;
   }
 
   app.addHook('onClose', async () => {
