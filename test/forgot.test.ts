@@ -508,6 +508,8 @@ describe('a reset link that was mailed', () => {
       beforeCancellation(world, () => passTime(world, 8 * DAY));
       expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
       expect((await rowsOf(world, person.id)).backups).toBe(1);
+      // The plan is over, but its payment and its invoices stay with the customer.
+      expect([...world.sandbox.objects.customers.values()].some((one) => 'deleted' in one)).toBe(false);
     });
 
     test('keeps a customer who subscribes to another product in the same Stripe account', async () => {
@@ -625,6 +627,29 @@ describe('a reset link that was mailed', () => {
     const { customer } = [...world.sandbox.objects.subscriptions.values()].at(-1) ?? {};
     expect(customer).not.toBe(stranger);
     await expectSound(world);
+  });
+
+  test('of an account whose only payment went back succeeds when Stripe cannot be reached', async () => {
+    const world = await startWorld(MAIL);
+    const { person } = await squatter(world);
+    const stripe = buyer(person.id);
+    await deliverAll(world, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    const path = await pathOf(world);
+    await world.sandbox.close();
+    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(await loginStatus(world, 'ann@example.com', NEW_PASSWORD)).toBe(303);
+  });
+
+  test('of an account whose only payment went back closes its open checkout first, so that nobody pays in vain', async () => {
+    const world = await startWorld(MAIL);
+    const { person } = await squatter(world);
+    const first = await subscribe(world, person);
+    await world.merchant.subscriptions.cancel(first);
+    await deliverWaiting(world);
+    const session = sessionIdOf(await pressUpgrade(world, person));
+    const path = await pathOf(world);
+    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
   });
 
   test('of an account with a plan that was paid for leaves the plan and its customer', async () => {

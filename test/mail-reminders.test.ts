@@ -302,6 +302,38 @@ describe('the operator', () => {
       expect.stringMatching(/^An email or a change at Stripe has waited for 48 hours\./),
     ]);
   });
+
+  test('hears of a failure just after the last email in the next one, however late that is', async () => {
+    const { server, ann } = await tenDays({ OPERATOR_EMAIL });
+    await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
+    await server.db.event.create({
+      data: { id: 'evt_1', type: 'x', created: START, receivedAt: START, status: 'failed', error: 'broken' },
+    });
+    await queueAlarm(server.db, OPERATOR_EMAIL, NOTHING_ELSE, START);
+    await server.db.event.deleteMany();
+    await server.db.outboxItem.updateMany({ data: { status: 'done', endedAt: START } });
+    const failed = { kind: 'mail.password-changed', userId: ann.id, data: 'null', status: 'failed' };
+    const endedAt = daysAfter(0.01);
+    await server.db.outboxItem.create({
+      data: { ...failed, id: 'a', createdAt: START, dueAt: START, endedAt },
+    });
+    expect(await readProblems(server.db, daysAfter(1.5))).toEqual([
+      expect.stringMatching(/^1 email or change at Stripe failed for good\. /),
+    ]);
+    expect(await readProblems(server.db, daysAfter(4))).toEqual([]);
+  });
+
+  test('hears of mail that failed to somebody who has paid, although the address is unproven', async () => {
+    const { server, ann } = await tenDays({ OPERATOR_EMAIL });
+    const stripe = buyer(ann.id);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    await server.db.outboxItem.updateMany({ data: { status: 'done', endedAt: START } });
+    const failed = { kind: 'mail.password-changed', userId: ann.id, data: 'null', status: 'failed' };
+    await server.db.outboxItem.create({
+      data: { ...failed, id: 'a', createdAt: START, dueAt: START, endedAt: START },
+    });
+    expect(await readProblems(server.db, daysAfter(0.5))).toHaveLength(1);
+  });
 });
 
 describe('the daily examination', () => {

@@ -1,4 +1,4 @@
-import type { Invoice, Subscription } from '../db/generated/client.ts';
+import type { Invoice, Prisma, Subscription } from '../db/generated/client.ts';
 
 /** The facts of one subscription that bear on whether money moved. */
 export type ProofFacts = Pick<Subscription, 'counted' | 'activeAt' | 'doubtAt' | 'checkoutUnpaid'> & {
@@ -33,4 +33,9 @@ function isUnpaidFirstInvoice({
   failedAt,
 }: ProofFacts['invoices'][number]): boolean {
   return first && !positive && (paidAt !== null || failedAt !== null);
+}
+
+/** Selects the subscriptions that somebody has paid for, at a time that matches. */
+export function paidSince(since: Prisma.DateTimeNullableFilter): Prisma.SubscriptionWhereInput {
+  return { OR: [{ provenAt: since }, { invoices: { some: { positive: true, paidAt: since } } }] };
 }

@@ -1,4 +1,5 @@
-import type { Prisma, User } from '../db/generated/client.ts';
+import { paidSince } from '../access/proof.ts';
+import type { User } from '../db/generated/client.ts';
 import type { Reader, Tx } from '../db/transaction.ts';
 
 /** The `emailHash` of a tombstone whose address does not count. No real address hashes to it. */
@@ -60,10 +61,6 @@ export async function hasPaid(db: Reader, userId: string, after: Date | null): P
   const since = after === null ? { not: null } : { gt: after };
   const paid = await db.subscription.count({ where: { customer: { userId }, ...paidSince(since) } });
   return paid > 0;
-}
-
-function paidSince(since: Prisma.DateTimeNullableFilter): Prisma.SubscriptionWhereInput {
-  return { OR: [{ provenAt: since }, { invoices: { some: { positive: true, paidAt: since } } }] };
 }
 
 /**

@@ -162,7 +162,7 @@ async function setAddress(
   await queueAddressForStripe(tx, userId);
 }
 
-/** Queues that Stripe is told the account's address, for each of its customers. */
+/** Queues an update of the address at Stripe for each of the account's customers. */
 export async function queueAddressForStripe(tx: Tx, userId: string): Promise<void> {
   const customers = await tx.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
   await queueNow(

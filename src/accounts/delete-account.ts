@@ -2,7 +2,7 @@ import type { Stripe } from 'stripe';
 
 import { isOver } from '../access/live.ts';
 import type { Checkout, User } from '../db/generated/client.ts';
-import type { Tx } from '../db/transaction.ts';
+import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { voidFirstInvoice } from '../stripe/end-payments.ts';
@@ -64,8 +64,20 @@ export async function deleteAccount(
       await queueNow(tx, [{ kind: 'mail.account-deleted', userId, data: null, address: user.email }]);
     return null;
   });
-  if (refusal === null) await thinEventsAbout(db, userId, now);
+  if (refusal === null) await thinRest(db, userId, now);
   return refusal;
+}
+
+/**
+ * Thins the payloads that `eraseAccount` left, after its commit. It never fails, because the account is deleted by then:
+ * what is left, `prune` thins.
+ */
+export async function thinRest(db: Db, userId: string, now: Date): Promise<void> {
+  try {
+    await thinEventsAbout(db, userId, now);
+  } catch (error) {
+    process.emitWarning(error instanceof Error ? error : String(error));
+  }
 }
 
 /**
@@ -101,7 +113,7 @@ export async function cancelSubscriptions(
 
 /**
  * Turns an account into a tombstone, deletes its checkout and begins to thin its events' payloads, unless there is more to
- * end at Stripe by now. Call `thinEventsAbout` after the commit.
+ * end at Stripe by now. Call `thinRest` after the commit.
  *
  * @param user locked
  * @param ended what was ended at Stripe for it; null when there was nothing

@@ -5,12 +5,11 @@ import { inTransaction } from '../db/transaction.ts';
 import { claimedUser, provenBy } from '../outbox/links.ts';
 import type { ToProve } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
-import { thinEventsAbout } from '../stripe/event-ledger.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
 import { isUnclaimed, reserveAddress } from './addresses.ts';
 import { switchAddress } from './change-address.ts';
 import type { KeptSession } from './change-address.ts';
-import { cancelSubscriptions, eraseAccount } from './delete-account.ts';
+import { cancelSubscriptions, eraseAccount, thinRest } from './delete-account.ts';
 import type { EndedAtStripe } from './delete-account.ts';
 import { letIn, shutOut } from './shut-out.ts';
 import { retryOnConflict, stopPayments } from './stop-payments.ts';
@@ -96,7 +95,7 @@ async function tryProof(
     await inTransaction(db, now, (tx) => letIn(tx, holder.id));
     return 'address-taken';
   }
-  const refusal = await inTransaction(db, now, async (tx): Promise<ProofRefusal | null> => {
+  const outcome = await inTransaction(db, now, async (tx): Promise<Freed> => {
     const other = await reserveAddress(tx, address);
     // Lock users in order of their ids, to avoid deadlocks.
     const locked = new Map<string, User>();
@@ -108,18 +107,22 @@ async function tryProof(
     const toProve = user && provenBy(kept.secret, token, user, tx.now);
     if (!toProve) return 'link-gone';
     if (!toProve.isChange) return null;
-    const refusal = await freeAddress(tx, locked.get(other ?? ''), address, ended);
-    if (refusal !== null) return refusal;
+    const freed = await freeAddress(tx, locked.get(other ?? ''), address, ended);
+    if (typeof freed === 'string') return freed;
     await switchAddress(tx, user, { email: address, isProven: true }, kept);
     if (tellOld && user.email !== null)
       await queueNow(tx, [
         { kind: 'mail.address-changed', userId: user.id, data: null, address: user.email },
       ]);
-    return null;
+    return freed;
   });
-  if (refusal === null && holder) await thinEventsAbout(db, holder.id, now);
-  return refusal;
+  if (outcome === null || typeof outcome === 'string') return outcome;
+  await thinRest(db, outcome.erased, now);
+  return null;
 }
+
+/** Why an address could not be freed, or the account that was erased for it; null when it was free. */
+type Freed = ProofRefusal | { erased: string } | null;
 
 async function proveOwn(tx: Tx, secret: string, userId: string, token: string): Promise<ProofRefusal | null> {
   const user = await lockUser(tx, userId);
@@ -143,13 +146,13 @@ async function shutOutHolder(db: Db, userId: string, address: string, now: Date)
   });
 }
 
-/** Frees the address to be proven if the account that has it is unclaimed. */
+/** Frees the address to be proven, by erasing the unclaimed account that has it. */
 async function freeAddress(
   tx: Tx,
   holder: User | undefined,
   address: string,
   ended: EndedAtStripe | null,
-): Promise<ProofRefusal | null> {
+): Promise<Freed> {
   // Nobody has the address, or the account left it while we waited for its lock.
   if (holder?.email !== address) return null;
   if (!(await isUnclaimed(tx, holder))) {
@@ -157,5 +160,5 @@ async function freeAddress(
     await letIn(tx, holder.id);
     return 'address-taken';
   }
-  return (await eraseAccount(tx, holder, ended)) ? null : 'conflict';
+  return (await eraseAccount(tx, holder, ended)) ? { erased: holder.id } : 'conflict';
 }

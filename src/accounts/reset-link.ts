@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
+import { Stripe } from 'stripe';
+
 import type { ResetLink, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Reader, Tx } from '../db/transaction.ts';
@@ -19,7 +21,7 @@ import type { CancellationRefusal } from './delete-account.ts';
 import { hashPassword } from './passwords.ts';
 import { endResetLinks } from './reset-links-of-address.ts';
 import { shutOut } from './shut-out.ts';
-import { isSameCheckout, retryOnConflict, stopPayments } from './stop-payments.ts';
+import { expireOpenCheckout, isSameCheckout, retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts, StoppedPayments } from './stop-payments.ts';
 import { hashToken, newToken } from './tokens.ts';
 
@@ -61,13 +63,16 @@ export async function mailResetLink(
   now: Date,
 ): Promise<boolean> {
   const found = await db.user.findUnique({ where: { email } });
-  if (!found || !(await mayMail(found))) return false;
+  if (!found) return false;
+  if (found.emailProvenAt === null && (await isLinkWaiting(db, secret, found.id, wholeSeconds(now))))
+    return false;
+  if (!(await mayMail(found))) return false;
   return inTransaction(db, now, async (tx) => {
     const user = await lockUser(tx, found.id);
     // The address was changed or the account deleted in the meantime. The email would go to someone else or to
     // nobody.
     if (user?.email !== email) return false;
-    if (user.emailProvenAt === null && (await isLinkWaiting(tx, secret, user.id))) return false;
+    if (user.emailProvenAt === null && (await isLinkWaiting(tx, secret, user.id, tx.now))) return false;
     // Anybody can have a link mailed. It must not void a link that an operator handed out. If the account is unclaimed,
     // a stranger may hold it, so it must not void an older mailed link either: the new email might never arrive.
     if (!(await isUnclaimed(tx, user)))
@@ -81,14 +86,15 @@ export async function mailResetLink(
 }
 
 /** Whether an email with a link that works is queued. */
-async function isLinkWaiting(tx: Tx, secret: string, userId: string): Promise<boolean> {
-  const queued = await tx.outboxItem.findMany({
+async function isLinkWaiting(db: Reader, secret: string, userId: string, now: Date): Promise<boolean> {
+  const queued = await db.outboxItem.findMany({
     where: { userId, kind: 'mail.reset-password', status: 'queued' },
     select: { id: true },
   });
+  if (queued.length === 0) return false;
   const tokenHash = { in: queued.map(({ id }) => hashToken(secret, resetToken(secret, id))) };
   return (
-    (await tx.resetLink.count({ where: { userId, tokenHash, used: false, expiresAt: { gt: tx.now } } })) > 0
+    (await db.resetLink.count({ where: { userId, tokenHash, used: false, expiresAt: { gt: now } } })) > 0
   );
 }
 
@@ -161,10 +167,9 @@ export interface ResetInput {
 /**
  * Uses up a reset link: sets the new password and ends all the user's sessions and pending links (`endResetLinks`). A
  * mailed link also proves the address. An account that was never proven or paid for is then emptied, because someone else
- * may have created it. Such an account is shut out before Stripe is asked (see `shutOut`). Whether it is emptied or not,
- * the first proof of its address deletes its customers at Stripe that have no plan.
+ * may have created it. Such an account is shut out before Stripe is asked (see `shutOut`).
  *
- * @param parts used when the account may be emptied
+ * @param parts used when a mailed link is the first proof of the address
  * @returns `done`, or why the link was not used up
  * @throws StripeError when Stripe cannot be reached or refuses
  */
@@ -210,10 +215,11 @@ async function tryReset(
       if (typeof ended === 'string') return ended;
       // A trial may have been charged in the meantime.
       if (await hasPaidAtStripe(parts, userId)) payments = { ...payments, state: 'paid' };
+      else if (stripe) await deleteUnusedCustomers({ ...parts, stripe }, userId, now);
     }
+  } else if (stripe && link.mailed && link.user.emailProvenAt === null) {
+    await leaveCustomersOfOthers({ ...parts, stripe }, userId, now);
   }
-  if (stripe && link.mailed && link.user.emailProvenAt === null)
-    await deleteUnusedCustomers({ ...parts, stripe }, userId, now);
   return inTransaction(db, now, async (tx) => {
     const found = await lockLink(tx, secret, token, userId);
     if (!found) return 'link-gone';
@@ -240,6 +246,26 @@ async function tryReset(
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
     return 'done';
   });
+}
+
+/**
+ * Deletes the customers at Stripe of an account that is not emptied, because somebody paid once, and whose address is
+ * proven now for the first time: the payer may have been a stranger, whose payment went back. An open checkout is closed
+ * first, so that nobody pays for a customer that is being deleted. If Stripe cannot be asked, the owner must still get
+ * in, so everything stays as it is.
+ */
+async function leaveCustomersOfOthers(
+  parts: PaymentParts & { stripe: Stripe },
+  userId: string,
+  now: Date,
+): Promise<void> {
+  try {
+    await expireOpenCheckout(parts, userId);
+    await deleteUnusedCustomers(parts, userId, now);
+  } catch (error) {
+    if (!(error instanceof Stripe.errors.StripeError)) throw error;
+    process.emitWarning(error);
+  }
 }
 
 /** A reset link and its account, under the account's lock; null when the link no longer works there. */

@@ -34,7 +34,7 @@ export interface StoppedPayments {
  * Another checkout can be opened afterwards, so compare the account's checkout with this one again, under the user's
  * lock.
  *
- * @throws StripeError when Stripe cannot be reached, or an object exists only in its other mode
+ * @throws StripeError when Stripe cannot be reached, or an object exists only in the other mode
  */
 export async function stopPayments(parts: PaymentParts, userId: string): Promise<StoppedPayments> {
   const { db, stripe, programme } = parts;
@@ -52,7 +52,7 @@ export async function stopPayments(parts: PaymentParts, userId: string): Promise
 /**
  * Closes an account's open checkout at Stripe, so that it can no longer be completed.
  *
- * @throws StripeError when Stripe cannot be reached, or the session exists only in its other mode
+ * @throws StripeError when Stripe cannot be reached, or the session exists only in the other mode
  */
 export async function expireOpenCheckout(
   { db, stripe }: Pick<PaymentParts, 'db' | 'stripe'>,

@@ -177,10 +177,21 @@ export async function load(tx: Tx, wanted: Required<Wanted>): Promise<Rows> {
     const referral = fromJson(values, withAddresses) as unknown as ReferralRow;
     rows.referrals.set(referral.referredId, referral);
   }
-  // An open referral can be replaced by another one while we wait for its account's lock (`startAfresh`).
-  if (locked && [...rows.users.keys()].some((id) => !locked.has(id)))
-    throw new LostRace(new Error('A referral got another referrer.'));
+  if (locked) checkLocks(rows, locked);
   return rows;
+}
+
+/** What was to be locked can change while we wait for the locks. */
+function checkLocks({ users, referrals }: Rows, locked: Locked): void {
+  // An open referral can be replaced by another one (`startAfresh`).
+  if ([...users.keys()].some((id) => !locked.users.has(id)))
+    throw new LostRace(new Error('A referral got another referrer.'));
+  for (const { referredId, convertedAt, refusedFor } of referrals.values()) {
+    const buyer = users.get(referredId);
+    if (!buyer || buyer.deletedAt !== null || convertedAt !== null || refusedFor !== null) continue;
+    if ([buyer.emailHash, ...buyer.formerHashes].some((hash) => !locked.addresses.has(hash)))
+      throw new LostRace(new Error('An invited buyer got another address.'));
+  }
 }
 
 function fill<Row extends { id: string }>(
@@ -194,17 +205,21 @@ function fill<Row extends { id: string }>(
   }
 }
 
+/** The ids of the locked users, and the hashes of the locked addresses. */
+interface Locked {
+  users: ReadonlySet<string>;
+  addresses: ReadonlySet<string>;
+}
+
 /**
- * Inserts or locks payments, invoices and customers, then locks the addresses of invited buyers, then users: buyers and
- * referrers together. Each kind is sorted and takes one statement (addresses that of the users), so that concurrent
- * transactions cannot deadlock.
- *
- * @returns the ids of the locked users
+ * Inserts or locks payments, invoices and customers, then takes advisory locks on the addresses of invited buyers, and
+ * row locks on buyers and referrers. Each kind is sorted and takes one statement (addresses and users share one), so that
+ * concurrent transactions cannot deadlock.
  */
 async function lock(
   tx: Tx,
   { payments, invoices, subscriptions, customers, users }: Required<Wanted>,
-): Promise<ReadonlySet<string>> {
+): Promise<Locked> {
   const customersNamed = Prisma.sql`
     SELECT unnest(${customers}::text[]) AS id UNION
     SELECT "customerId" FROM "Subscription" WHERE "id" = ANY(${subscriptions}::text[]) UNION
@@ -230,29 +245,33 @@ async function lock(
       INSERT INTO "Customer" ("id") SELECT id FROM (${customersNamed}) AS ids ORDER BY id
       ON CONFLICT ("id") DO UPDATE SET "deletedAt" = "Customer"."deletedAt"`;
   }
-  // A customer's user changes only under the customer's lock, which is held by now. `load` checks the referrers. The
-  // addresses of an invited buyer are locked too, so that only one account of a person converts: not these accounts
-  // themselves, because a mailbox can have thousands.
-  const lockedUsers = await tx.$queryRaw<{ id: string }[]>`
-    SELECT "id" FROM "User" WHERE "id" = ANY(ARRAY(
-      WITH buyers AS MATERIALIZED (
-        SELECT unnest(${users}::text[]) AS id UNION
-        SELECT "userId" FROM "Customer" WHERE "id" = ANY(ARRAY(${customersNamed})) AND "userId" IS NOT NULL
-      ), referrals AS MATERIALIZED (
-        SELECT "referrerId", "referredId", "convertedAt" IS NULL AND "refusedFor" IS NULL AS open
-        FROM "Referral" WHERE "referredId" = ANY(ARRAY(SELECT id FROM buyers))
-      ), addresses AS MATERIALIZED (
-        SELECT u."emailHash" FROM referrals AS r JOIN "User" AS u ON u."id" = r."referredId" WHERE r.open AND u."deletedAt" IS NULL UNION
-        SELECT f."emailHash" FROM referrals AS r JOIN "FormerAddress" AS f ON f."userId" = r."referredId" WHERE r.open
-      ), locks AS MATERIALIZED (
-        SELECT pg_advisory_xact_lock(hashtextextended("emailHash", 0)) IS NULL AS none
-        FROM (SELECT "emailHash" FROM addresses ORDER BY "emailHash") AS sorted
-      )
+  // A customer's user changes only under the customer's lock, which is held by now. `load` checks the referrers and the
+  // addresses again. Locking the addresses of invited buyers makes conversions of one person take turns; locking every
+  // account of a mailbox could mean thousands of rows. `none` is never true: it has the addresses locked before the users.
+  const locked = await tx.$queryRaw<{ id: string; hashes: string | null }[]>`
+    WITH buyers AS MATERIALIZED (
+      SELECT unnest(${users}::text[]) AS id UNION
+      SELECT "userId" FROM "Customer" WHERE "id" = ANY(ARRAY(${customersNamed})) AND "userId" IS NOT NULL
+    ), referrals AS MATERIALIZED (
+      SELECT "referrerId", "referredId", "convertedAt" IS NULL AND "refusedFor" IS NULL AS open
+      FROM "Referral" WHERE "referredId" = ANY(ARRAY(SELECT id FROM buyers))
+    ), addresses AS MATERIALIZED (
+      SELECT u."emailHash" FROM referrals AS r JOIN "User" AS u ON u."id" = r."referredId" WHERE r.open AND u."deletedAt" IS NULL UNION
+      SELECT f."emailHash" FROM referrals AS r JOIN "FormerAddress" AS f ON f."userId" = r."referredId" WHERE r.open
+    ), locks AS MATERIALIZED (
+      SELECT pg_advisory_xact_lock(hashtextextended("emailHash", 0)) IS NULL AS none
+      FROM (SELECT "emailHash" FROM addresses ORDER BY "emailHash") AS sorted
+    )
+    SELECT "id", (SELECT string_agg("emailHash", ',') FROM addresses) AS "hashes" FROM "User"
+    WHERE "id" = ANY(ARRAY(
       SELECT id FROM buyers UNION
       SELECT "referrerId" FROM referrals WHERE "referrerId" IS NOT NULL UNION
       SELECT '' FROM locks WHERE none
     )) ORDER BY "id" FOR NO KEY UPDATE`;
-  return new Set(lockedUsers.map(({ id }) => id));
+  return {
+    users: new Set(locked.map(({ id }) => id)),
+    addresses: new Set(locked[0]?.hashes?.split(',')),
+  };
 }
 
 /**

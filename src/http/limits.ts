@@ -61,12 +61,14 @@ const LIMITS = {
   // Anyone can type anyone's address (design: rule 12).
   mailsToUnprovenMailbox: MAILS_TO_UNPROVEN,
   changeMailsToMailbox: 2,
+  sentCountsOfMailbox: MAILS_TO_UNPROVEN,
 } as const;
 
 const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
   resetMailsToMailbox: 60 * 60,
   mailsToUnprovenMailbox: DAY_SECONDS,
   changeMailsToMailbox: DAY_SECONDS,
+  sentCountsOfMailbox: 60 * 60,
 };
 
 type LimitName = keyof typeof LIMITS;

@@ -30,8 +30,8 @@ export async function mayMail(
 
 /**
  * Whether one more email may be sent to an address that an account wants to change to. Only a few of the day's emails
- * may be of this kind: otherwise a stranger's could take the place of the one by which the owner of the address proves
- * it.
+ * may be of this kind: otherwise a stranger could use up the day's emails, and the owner would not get the one that proves
+ * the address.
  */
 export async function mayMailChange(
   context: AppContext,
@@ -87,11 +87,6 @@ export async function mayNotify(context: AppContext, request: FastifyRequest, us
 interface CountedMail {
   name: 'mailsToUnprovenMailbox' | 'changeMailsToMailbox';
   mailbox: string;
-}
-
-/** Keeps what was counted for this request, although it queues no mail. */
-export function keepCount(request: FastifyRequest): void {
-  request.mailsCounted = null;
 }
 
 /** Gives back what `mayMail` and `mayMailChange` counted for a request that queued no mail. */

@@ -23,7 +23,7 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
   return { text, json: { ...pruned, writeAheadLogEmptied: isLogEmpty } };
 }
 
-/** Rows per transaction: few, so that servers never wait long for the lock. */
+/** Rows that one transaction deletes. */
 const DELETED_AT_ONCE = 500;
 
 /** The row of a sent reminder prevents a second one, so it must be kept longer than the week before the days end. */

@@ -1,3 +1,4 @@
+import { paidSince } from '../access/proof.ts';
 import type { Prisma } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
@@ -57,33 +58,35 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
 }
 
 /**
- * Failures that anybody can cause: an email to an address that does not exist fails for good. With one a day, a stranger
- * would use up the day's only email to the operator.
+ * Failures that anybody can cause, by signing up with an address that does not exist. One a day would use up the
+ * operator's only email of the day.
  */
 const FAILURES_OF_STRANGERS: Prisma.OutboxItemWhereInput[] = [
   { kind: 'mail.prove-address' },
   {
     kind: { startsWith: 'mail.' },
-    user: {
-      emailProvenAt: null,
-      customers: {
-        none: {
-          subscriptions: { some: { OR: [{ provenAt: { not: null } }, { firstPaidAt: { not: null } }] } },
-        },
-      },
-    },
+    user: { emailProvenAt: null, customers: { none: { subscriptions: { some: paidSince({ not: null }) } } } },
   },
 ];
 
-/** Since when failures have not been reported: the last email to the operator, or a day ago, whichever is earlier. */
+/**
+ * Since when failures have not been reported: a day ago, or the last email to the operator if it is older. At most one is
+ * queued a day, so it can be up to two days old.
+ */
 async function lastLook(db: Db, now: Date): Promise<Date> {
   const dayAgo = addSeconds(now, -DAY_SECONDS);
-  const last = await db.outboxItem.findFirst({
-    where: { kind: 'mail.operator' },
+  const alarms = await db.outboxItem.findMany({
+    where: { id: { in: [alarmId(now), alarmId(dayAgo), alarmId(addSeconds(dayAgo, -DAY_SECONDS))] } },
     orderBy: { createdAt: 'desc' },
     select: { createdAt: true },
   });
+  const [last] = alarms;
   return last && last.createdAt < dayAgo ? last.createdAt : dayAgo;
+}
+
+/** The id of a day's email to the operator. */
+function alarmId(day: Date): string {
+  return idOnce('mail.operator', day.toISOString().slice(0, 10));
 }
 
 /** When each of the newest events reached us, the newest first. */
@@ -140,7 +143,7 @@ export async function queueAlarm(
   { examine, isDue }: { examine: () => Promise<string[]>; isDue: boolean },
   now: Date,
 ): Promise<boolean> {
-  const id = idOnce('mail.operator', now.toISOString().slice(0, 10));
+  const id = alarmId(now);
   if (await db.outboxItem.findUnique({ where: { id }, select: { id: true } })) return false;
   const problems = await readProblems(db, now);
   if (problems.length === 0 && !isDue) return false;

@@ -1,5 +1,5 @@
 /**
- * Pause before each retry, minutes. They add up to about three days, before jitter. A server that uses greylisting
+ * Pauses before the retries, minutes. They add up to about three days, before jitter. A server that uses greylisting
  * accepts the second or third attempt.
  */
 const PAUSES = [1, 5, 15, 30, 60, 120, 240, 480, 720, 720, 720, 720, 480];

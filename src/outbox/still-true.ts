@@ -57,7 +57,7 @@ function whyUntrue(
   switch (work.kind) {
     case 'mail.address-changing':
       return user.email === address && pendingAddress(user, now) === null
-        ? 'The change was cancelled.'
+        ? 'The change is no longer pending.'
         : null;
     case 'mail.days-granted':
     case 'mail.days-restored':

@@ -115,7 +115,7 @@ function paymentFailed(next: Date | null, context: WordsContext): Words {
     }
     case 'unpaid': {
       const what = `We could not collect the payment for your ${brand} plan, and we have stopped trying.`;
-      const then = 'You have paid access once the open invoice is paid.';
+      const then = 'You will have paid access once the open invoice is paid.';
       return { subject, paragraphs: [what, then], button: settings };
     }
     case 'paused': {
@@ -253,7 +253,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
     subject: `You got ${freeDays(seconds)}`,
     paragraphs: [
       // The days may have been taken back before anybody was told of them.
-      `You get free days on ${brand} for ${WHOSE[side]}, and they did not count for a while. That payment, or a later one, counts now, so you got ${inDays(seconds)}.`,
+      `You get free days on ${brand} for ${WHOSE[side]}. For a while, that payment did not count. Now it does, or a later one does, so you got ${inDays(seconds)}.`,
       whatIsLeft(facts.user, now),
     ],
     button: { label: 'See your free days', url: `${publicUrl}/settings` },

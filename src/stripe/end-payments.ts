@@ -9,7 +9,7 @@ import type { Products } from './objects/subscription-shape.ts';
 /**
  * Expires a checkout session. Does nothing if it is over or unknown to Stripe.
  *
- * @throws StripeError when Stripe cannot be reached, or the session exists only in its other mode
+ * @throws StripeError when Stripe cannot be reached, or the session exists only in the other mode
  */
 export async function expire(
   stripe: Stripe,

@@ -184,7 +184,7 @@ export async function thinEvents(tx: Tx, which: Prisma.EventWhereInput): Promise
     orderBy: { id: 'asc' },
     select: { id: true, payload: true },
   });
-  const thin = events.map(({ id, payload }) => [id, payload === null ? null : thinPayload(payload)]);
+  const thin = events.flatMap(({ id, payload }) => (payload === null ? [] : [[id, thinPayload(payload)]]));
   if (thin.length > 0) await tx.$executeRawUnsafe(THIN[tx.engine], JSON.stringify(thin));
   return events.map(({ id }) => id);
 }
@@ -209,25 +209,26 @@ export async function thinSomeEventsAbout(tx: Tx, userId: string): Promise<void>
 }
 
 /**
- * Thins all events about a deleted account, in small transactions with others in between: anybody can cause thousands of
- * events in the customer portal.
+ * Thins all events about a deleted account, in small transactions, so that other writers get their turn: anybody can
+ * cause thousands of events in the customer portal.
  *
  * @returns how many
  */
 export async function thinEventsAbout(db: Db, userId: string, now: Date): Promise<number> {
   const whole = await wholeEventsAbout(db, userId);
+  let thinned = 0;
   for (let from = 0; from < whole.length; from += THINNED_AT_ONCE) {
     const ids = whole.slice(from, from + THINNED_AT_ONCE);
-    await inTransaction(db, now, (tx) => thinEvents(tx, { id: { in: ids } }));
+    thinned += (await inTransaction(db, now, (tx) => thinEvents(tx, { id: { in: ids } }))).length;
     // SQLite answers without yielding.
     await nextTurn();
   }
-  return whole.length;
+  return thinned;
 }
 
 /** The ids of the events about a user that can be thinned. */
 async function wholeEventsAbout(db: Reader, userId: string, most: number | null = null): Promise<string[]> {
-  const whole = Prisma.sql`NOT e."thinned" AND e."status" <> 'failed'`;
+  const whole = Prisma.sql`NOT e."thinned" AND e."status" <> 'failed' AND e."payload" IS NOT NULL`;
   const limit = most === null ? Prisma.empty : Prisma.sql` LIMIT ${most}`;
   const events = await db.$queryRaw<{ id: string }[]>`${eventsAbout(userId, whole)}${limit}`;
   return events.map(({ id }) => id);

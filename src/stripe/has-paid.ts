@@ -8,7 +8,7 @@ import { unlessGone } from './missing.ts';
  * https://docs.stripe.com/api/invoices/list
  *
  * @param parts `stripe` is null when no key is configured
- * @throws StripeError when Stripe cannot be reached, or a customer exists only in its other mode
+ * @throws StripeError when Stripe cannot be reached, or a customer exists only in the other mode
  */
 export async function hasPaidAtStripe(
   { db, stripe }: { db: Db; stripe: Stripe | null },

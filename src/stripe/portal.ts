@@ -8,7 +8,7 @@ import { noteCustomerMissing, noteWhetherKnown, unlessGone } from './missing.ts'
  * know the subscriptions in our rows.
  *
  * @param live those that are live in our rows
- * @throws StripeError when Stripe cannot be reached, or one exists only in its other mode
+ * @throws StripeError when Stripe cannot be reached, or one exists only in the other mode
  */
 export async function anyLiveAtStripe(
   { db, stripe }: BillingContext,
@@ -28,7 +28,7 @@ export async function anyLiveAtStripe(
  * https://docs.stripe.com/api/customer_portal/sessions/create
  *
  * @returns the portal's URL; null when Stripe knows none of the user's customers
- * @throws StripeError when Stripe refuses or cannot be reached, or the customer exists only in its other mode
+ * @throws StripeError when Stripe refuses or cannot be reached, or the customer exists only in the other mode
  */
 export async function openPortal(context: BillingContext, user: User, now: Date): Promise<string | null> {
   const { db, stripe, publicUrl } = context;

@@ -10,7 +10,7 @@ export type Told = 'told' | 'dropped';
  * Sends a customer's current address to Stripe, so that receipts go there. It is safe to repeat.
  * https://docs.stripe.com/api/customers/update
  *
- * @throws StripeError when Stripe refuses or cannot be reached, or the customer exists only in its other mode
+ * @throws StripeError when Stripe refuses or cannot be reached, or the customer exists only in the other mode
  */
 export async function tellCustomerAddress(
   { db, stripe }: { db: Db; stripe: Stripe },

@@ -68,11 +68,11 @@ const declined: MailWork = { kind: 'mail.payment-failed', data: { invoiceId: 'in
 const password: MailWork = { kind: 'mail.password-changed', data: null };
 const deleted: MailWork = { kind: 'mail.account-deleted', data: null };
 
-test('the mail about a change of address is dropped once the change was cancelled', () => {
+test('the mail about a change of address is dropped once the change is no longer pending', () => {
   const changing: MailWork = { kind: 'mail.address-changing', data: null };
   const pending = { pendingEmail: 'new@example.com', pendingEmailAt: NOW };
   expect(why(changing, pending, {}, 'ann@example.com')).toBeNull();
-  expect(why(changing, {}, {}, 'ann@example.com')).toBe('The change was cancelled.');
+  expect(why(changing, {}, {}, 'ann@example.com')).toBe('The change is no longer pending.');
   // It took effect.
   expect(why(changing, { email: 'new@example.com' }, {}, 'ann@example.com')).toBeNull();
 });

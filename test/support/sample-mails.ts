@@ -192,7 +192,7 @@ export const MAILS: [
     'mail.days-restored',
     (letterhead) => mailOf(letterhead, { kind: 'mail.days-restored', data: referral('referrer', 30) }),
     'You got 30 free days',
-    ['That payment, or a later one, counts now', 'you got 30 days.'],
+    ['Now it does, or a later one does', 'you got 30 days.'],
     SETTINGS,
   ],
   [
@@ -274,7 +274,7 @@ export const MAILS: [
         { plan: 'unpaid' },
       ),
     'Your payment for Tandem & Co did not go through',
-    ['we have stopped trying', 'You have paid access once the open invoice is paid.'],
+    ['we have stopped trying', 'You will have paid access once the open invoice is paid.'],
     SETTINGS,
   ],
   [

@@ -1,8 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import pLimit from 'p-limit';
 import * as z from 'zod';
 
 import { isFirstOfMailbox } from '../../accounts/addresses.ts';
-import { emailAddress } from '../../accounts/email.ts';
+import { canonicalAddress, emailAddress } from '../../accounts/email.ts';
 import { mailResetLink } from '../../accounts/reset-link.ts';
 import type { User } from '../../db/generated/client.ts';
 import { countSentToday } from '../../outbox/facts.ts';
@@ -10,12 +11,15 @@ import { MAILS_TO_UNPROVEN, RESERVED_FOR_SECURITY } from '../../outbox/still-tru
 import type { AppContext } from '../context.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { giveBackToMailbox, takeForNetwork, takeForMailbox, TOO_MANY_ATTEMPTS } from '../limits.ts';
-import { keepCount, mailsLeft, mayMailTo, uncountMails } from '../may-mail.ts';
+import { mailsLeft, mayMailTo, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import { whenAnswered } from '../when-answered.ts';
 
 /** How long a reset link waits for the answer to be sent, ms. */
 const LATEST_MS = 1_000;
+
+/** Links queued at the same time: what follows an answer is no request under way, so the limits on those do not cover it. */
+const QUEUED_AT_ONCE = 4;
 
 /**
  * Forgotten password. The answer is the same whether or not the account exists, and it does not wait for the
@@ -23,8 +27,8 @@ const LATEST_MS = 1_000;
  */
 export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   const { config, db, sessionSecret, now } = context;
-  /** Links are queued one after the other, because the limits on requests under way do not cover what follows an answer. */
-  let mailing = Promise.resolve();
+  const mailing = new Set<Promise<void>>();
+  const queueing = pLimit(QUEUED_AT_ONCE);
 
   app.get('/forgot', (request, reply) => forgotPage(request, reply, {}));
 
@@ -55,11 +59,12 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   }
 
   function mailLink(request: FastifyRequest, email: string): void {
-    mailing = mailing
-      .then(() => queueLink(request, email))
+    const mailed = queueing(() => queueLink(request, email))
       .catch((error: unknown) => {
         request.log.error({ err: error }, 'a reset link could not be queued');
-      });
+      })
+      .finally(() => mailing.delete(mailed));
+    mailing.add(mailed);
   }
 
   async function queueLink(request: FastifyRequest, email: string): Promise<void> {
@@ -74,21 +79,23 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     }
   }
 
-  /** A mailbox can have thousands of accounts, so what reads them all comes last, and at most as often as emails are left. */
   async function mayMailLink(request: FastifyRequest, user: User): Promise<boolean> {
     const left = await mailsLeft(request, user);
     if (left === 0) return false;
-    const mayUseReserve = left <= RESERVED_FOR_SECURITY && (await isFirstOfMailbox(db, user));
-    if (!(await mayMailTo(context, request, user, mayUseReserve))) return false;
-    if ((await countSentToday(db, user, now())) < MAILS_TO_UNPROVEN) return true;
-    // The sender would drop it. For an account that has paid, queueing it would also void the earlier link. It stays
-    // counted, so that nobody has this counted again and again.
-    keepCount(request);
-    return false;
+    const isAllowed =
+      (left > RESERVED_FOR_SECURITY && (await mayMailTo(context, request, user, false))) ||
+      ((await isFirstOfMailbox(db, user)) && (await mayMailTo(context, request, user, true)));
+    if (!isAllowed || user.emailProvenAt !== null) return isAllowed;
+    // The count reads all accounts of the mailbox, of which there can be thousands.
+    if (!(await takeForMailbox(request, 'sentCountsOfMailbox', canonicalAddress(user.email ?? ''))))
+      return false;
+    // Once today's emails are used up, the sender would drop this one. For an account that has paid, queueing it would also
+    // void the earlier link.
+    return (await countSentToday(db, user, now())) < MAILS_TO_UNPROVEN;
   }
 
   app.addHook('onClose', async () => {
-    await mailing;
+    await Promise.all(mailing);
   });
 
   function forgotPage(
