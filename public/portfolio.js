@@ -172,7 +172,7 @@ function showErrors(errors) {
 
 /**
  * Where the typed symbol is already, apart from the holding that is being changed; -1 if nowhere. A holding that keeps its
- * symbol stays separate from another one of it: the two did not fit into one.
+ * symbol stays separate from another one with the same symbol: combined, they would have broken a limit.
  */
 const placeOf = (symbol) =>
   symbol === portfolio.holdings[editing]?.symbol
@@ -337,7 +337,7 @@ $('start-anew').addEventListener('click', async () => {
 addEventListener('storage', ({ key }) => {
   if (key === KEPT || key === null) showOtherTabs();
 });
-// A browser that keeps whole pages for its Back button tells a page nothing of what other tabs did meanwhile.
+// A page restored from the back/forward cache has missed the storage events of other tabs.
 addEventListener('pageshow', ({ persisted }) => {
   if (persisted && read(localStorage, KEPT) !== stored) showOtherTabs();
 });

@@ -420,7 +420,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${trying.referral}`,
-        problem: 'a payment is proven, but it is not converted',
+        problem: 'a payment is proven, but the referral is not converted',
       },
     ]);
     await makeTombstone(server, trying);
@@ -439,7 +439,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${paying.referral}`,
-        problem: 'no payment is proven, but it is not reversed',
+        problem: 'no payment is proven, but the referral is not reversed',
       },
     ]);
   });
@@ -458,7 +458,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${paying.referral}`,
-        problem: 'the money went back, but it is not reversed',
+        problem: 'the money went back, but the referral is not reversed',
       },
     ]);
   });
@@ -481,7 +481,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${paying.referral}`,
-        problem: 'the money went back, but it is not reversed',
+        problem: 'the money went back, but the referral is not reversed',
       },
     ]);
   });
@@ -496,7 +496,7 @@ describe('each invariant, broken alone, is found alone', () => {
       {
         check: 'referral-follows-payment',
         row: `Referral ${refunded.referral}`,
-        problem: 'a payment still stands, but it is reversed',
+        problem: 'a payment still stands, but the referral is reversed',
       },
     ]);
   });

@@ -133,7 +133,7 @@ describe('relink moves everything that the customer gave', () => {
     const lost = await cli(server, 'explain', ann.id);
     expect(lost.stdout).toContain('runs again because their customer was moved to another account');
     const got = await cli(server, 'explain', ben.id);
-    expect(got.stdout).toContain('held because a customer that pays was moved to this account');
+    expect(got.stdout).toContain('held because a paying customer was moved to this account');
   });
 
   test('relink back returns exactly what the first move took', async () => {

@@ -74,13 +74,13 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'POST /settings/password',
       'POST /settings/log-out-elsewhere',
       'GET /portfolio',
+      'GET /settings/export',
       'GET /api/me',
     ],
   ],
   [
     people('limitAccount'),
     [
-      'GET /settings/export',
       'POST /settings/verify',
       'POST /settings/delete',
       'POST /portfolio/backups/:id/delete',

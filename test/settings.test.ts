@@ -128,7 +128,7 @@ test('the page lists the newest 50 invitations, the export 1,000, and 10,000 ope
   const text = await words(server, ann);
   expect(text.match(/ n•••@e•••\.com joined\./g)).toHaveLength(50);
   expect(text).not.toContain('o•••@e•••.com');
-  expect(text).toContain('Your data export lists the newest 1,000.');
+  expect(text).toContain('Earlier invitations are in your data export, which lists the newest 1000.');
   const exported = (await open(server, ann, '/settings/export')).json<{
     invitations: { friend: string }[];
   }>();

@@ -594,6 +594,40 @@ describe('one network has a limited number of requests under way and waiting', (
     },
   );
 
+  test('and a request whose body comes after its place was given back waits for another one', async () => {
+    const server = await listen({
+      requests: { ofSite: 1, inAll: 9, waitingOfSite: 0 },
+      patienceMs: 1_000,
+    });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { app, open } = server;
+    let requests = 0;
+    app.server.on('request', () => (requests += 1));
+    const form = (path: string) =>
+      open(
+        `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 9\r\n\r\n`,
+        '127.0.0.2',
+      );
+    const late = await form('/logout');
+    await until(() => Promise.resolve(requests === 1 || undefined));
+    vi.advanceTimersByTime(1_000);
+    // Another request of the site has the place now.
+    await form('/login');
+    await until(() => Promise.resolve(requests === 2 || undefined));
+    late.socket.write('123456789');
+    expect(await answerTo(late)).toMatch(/^HTTP\/1\.1 503 [^]*Too many requests from your network/);
+  });
+
+  test('behind a proxy, a request with too many headers is refused, and the connection goes on', async () => {
+    const { open } = await listen({}, { TRUST_PROXY: '127.0.0.1' });
+    const headers = Array.from({ length: 101 }, (_, n) => `X-${n}: 1\r\n`).join('');
+    const client = await open(`GET / HTTP/1.1\r\nHost: x\r\n${headers}\r\n`);
+    expect(await answerTo(client)).toMatch(/^HTTP\/1\.1 431 /);
+    client.socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+    expect(await client.closed).toMatch(/HTTP\/1\.1 200 OK/);
+  });
+
   test.each(['GET /', 'POST /login'])('and %s with a body counts', async (request) => {
     const { open, arrived } = await oneAtATime(NEVER);
     await open(LANDING_PAGE, '127.0.0.2');

@@ -566,7 +566,11 @@ describe('a change of address (design: rule 12)', () => {
     await askFor(server, ann, 'new@example.com');
     await askFor(server, bob, 'new@example.com');
     await prove(server, bob);
-    expect((await postForm(server.app, await provePath(server, ann), {})).statusCode).toBe(409);
+    const path = await provePath(server, ann);
+    expect((await postForm(server.app, path, {})).statusCode).toBe(409);
+    const page = (await get(server, path)).body;
+    expect(page).toContain('was confirmed or paid for by another account');
+    expect(page).not.toContain('Yes, this is my address');
     expect(await userOf(server, bob)).toMatchObject({ email: 'new@example.com' });
     expect(await userOf(server, ann)).toMatchObject({ email: 'ann@example.com' });
   });

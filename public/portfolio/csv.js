@@ -121,7 +121,7 @@ export function separatorOf(text) {
 // Which column is which ---------------------------------------------------------------------------------------------
 
 /**
- * How brokers name their columns, as `plainName` gives it; better matches first.
+ * How brokers name their columns, in the form that `plainName` returns; better matches first.
  * @type {Record<Field, RegExp[]>}
  */
 const NAMES = {

@@ -1,4 +1,4 @@
-// The regions where each currency is used. https://www.unicode.org/cldr/charts/latest/supplemental/detailed_territory_currency_information.html
+// The main regions where each currency is used. https://www.unicode.org/cldr/charts/latest/supplemental/detailed_territory_currency_information.html
 
 const REGIONS = {
   EUR: 'AD AT BE BG CY DE EE ES FI FR GR HR IE IT LT LU LV MC ME MT NL PT SI SK SM VA XK',

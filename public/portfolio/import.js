@@ -33,8 +33,8 @@ export async function importFile(file, portfolio) {
 async function importDocument(document, name, portfolio) {
   const [here, there] = [portfolio.holdings.length, document.holdings.length];
   if (here === 0) return replaced(document);
-  const added = oneEach([...portfolio.holdings, ...document.holdings]);
-  const canAdd = portfolio.currency === document.currency && added.length <= MAX_HOLDINGS;
+  const together = oneEach([...portfolio.holdings, ...document.holdings]);
+  const canAdd = portfolio.currency === document.currency && together.length <= MAX_HOLDINGS;
   const answer = await ask(
     `“${name}” has ${counted(there)}. This browser has ${counted(here)}. Replace them${canAdd ? ', or add to them' : ''}?`,
     [['replace', 'Replace'], ...(canAdd ? [['add', 'Add']] : []), ['', 'Cancel']],

@@ -54,7 +54,7 @@ export async function describeUser(
   const at = wholeSeconds(now);
   const counts = await countReferrals(db, user, at);
   const subscription = shownOf(subscriptions);
-  const view = subscription && viewOf(subscription, config.prices);
+  const view = subscription && subscriptionView(subscription, config.prices);
   return {
     id: user.id,
     email: user.email ?? '',
@@ -110,7 +110,7 @@ function itemShown(subscription: Subscription, prices: Prices) {
   return items.find((item) => planOfPrice(item.priceId, prices)) ?? items[0];
 }
 
-function viewOf(subscription: Subscription, prices: Prices): SubscriptionView {
+export function subscriptionView(subscription: Subscription, prices: Prices): SubscriptionView {
   const { status, cancelAt, trialEnd } = subscription;
   const { priceId, currentPeriodEnd } = itemShown(subscription, prices);
   const endsInThePeriod = cancelAt !== null && (currentPeriodEnd === null || cancelAt <= currentPeriodEnd);

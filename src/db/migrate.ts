@@ -96,7 +96,7 @@ async function migratingAlone<T>(
   if (adapterFactory.provider !== 'postgres') return work();
   const connection = await connectPatiently(adapterFactory);
   try {
-    // A lock of the session would end if the pool closed its idle connection.
+    // A session-level lock would end if the pool closed its idle connection.
     const transaction = await connection.startTransaction();
     try {
       const lock = `SELECT pg_advisory_xact_lock(${MIGRATION_LOCK})`;

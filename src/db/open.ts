@@ -157,7 +157,7 @@ function explainPostgresql(error: unknown): string {
   const kind = isDriverAdapterError(error) ? error.cause.kind : null;
   switch (kind) {
     case 'ConnectionClosed':
-      return 'the server there accepts no connections now. If it is starting, wait and try again; otherwise check the host and port in DATABASE_URL.';
+      return 'the server there is not accepting connections at the moment. If it is starting, wait and try again; otherwise check the host and port in DATABASE_URL.';
     case 'DatabaseNotReachable':
     case 'SocketTimeout':
       return 'no server answers there. Start it, or correct the host and port in DATABASE_URL.';

@@ -37,7 +37,7 @@ import type { SiteInfo } from './page.ts';
 import { tellPaymentTrouble } from './payment-trouble.ts';
 import { portfolioRoutes } from './portfolio/portfolio.ts';
 import { pricingRoute } from './pricing/pricing.ts';
-import { closeUnreadBodies, collectBodies } from './read-body.ts';
+import { closeUnreadBodies, collectBodies, waitAfterBodies } from './read-body.ts';
 import { readablePath } from './readable-path.ts';
 import { boundHashing, boundRequestsUnderWay } from './requests-under-way.ts';
 import { resetRoutes } from './reset/reset.ts';
@@ -89,8 +89,8 @@ export async function buildApp(
   const app = Fastify({
     loggerInstance: logger.child({}, { serializers: { err: errorForLog } }),
     trustProxy: config.trustProxy.length > 0 && config.trustProxy,
-    // Our largest form, with two passwords, has 4 KB at most. Hundreds of requests can wait with their bodies parsed,
-    // and 8 KiB of JSON become 150 KB in memory.
+    // Our largest form, with two passwords, is at most 4 KB. Hundreds of requests can wait with their bodies parsed,
+    // and 8 KiB of JSON becomes 150 KB in memory.
     bodyLimit: 8 * 1024,
     connectionTimeout: bounds.stalledMs,
     keepAliveTimeout: config.trustProxy.length > 0 ? bounds.idleMs.proxy : bounds.idleMs.direct,
@@ -146,12 +146,16 @@ export async function buildApp(
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
   // Registered after the overload refusals above, which are cheap.
-  boundRequestsUnderWay(app, bounds);
-  app.addHook('onRequest', function waitForTurn({ ip, raw: { socket } }, _reply, done) {
+  const waitAgain = boundRequestsUnderWay(app, bounds);
+  const takeTurn = ({ ip, raw: { socket } }: FastifyRequest, done: () => void): void => {
     turns.begin(siteOf(ip), () => {
       if (!hasLeft(socket)) done();
     });
+  };
+  app.addHook('onRequest', function waitForTurn(request, _reply, done) {
+    takeTurn(request, done);
   });
+  waitAfterBodies(app, waitAgain, takeTurn);
   if (config.trustProxy.length > 0) {
     refuseManyHeaders(app, bounds, true);
     boundIncompleteRequests(app, bounds);

@@ -11,7 +11,8 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
  *    (`unverified-bodies.ts`);
- * 7. once its body has arrived, if it hashes a password: the limit on such requests (`requests-under-way.ts`), then a free
+ * 7. once its body has arrived, if that took longer than `patienceMs`: 4 and 5 again, among the requests of its site;
+ * 8. if it hashes a password: the limit on such requests (`requests-under-way.ts`), then a free
  *    thread (`accounts/passwords.ts`).
  */
 export interface Bounds {

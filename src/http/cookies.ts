@@ -60,7 +60,7 @@ const FLASHES = {
   },
   'nothing-at-stripe': {
     kind: 'info',
-    text: 'Stripe has no customer for your account, so there is no plan to manage. If you need an old invoice, contact us.',
+    text: 'Our payment provider, Stripe, has no billing details of yours, so there is no plan to manage. To get an old invoice, contact us.',
   },
   'payment-pending': {
     kind: 'info',

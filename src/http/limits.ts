@@ -388,7 +388,7 @@ function sayWhen(reply: FastifyReply | null, { endsAt }: Taken): void {
   void reply?.header('retry-after', String(seconds));
 }
 
-function tooManyRequests(): HttpError {
+export function tooManyRequests(): HttpError {
   return new HttpError(
     429,
     'too_many_requests',

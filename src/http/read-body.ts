@@ -2,10 +2,11 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 
 import { errorCodes } from 'fastify';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { cutOff, noteAbuse } from './cut-off.ts';
 import { HttpError } from './errors.ts';
+import type { WaitAgain } from './requests-under-way.ts';
 
 /**
  * Handling a piece takes as long as handling 500 bytes, so a body in tiny pieces is expensive. No ordinary client sends
@@ -121,15 +122,41 @@ function grown(body: Buffer, bytes: number): Buffer {
 
 /** Reads the bodies of a scope's requests with `readBody` before Fastify's parsers get them. */
 export function collectBodies(app: FastifyInstance): void {
-  app.addHook('preParsing', async function collectBody({ raw, routeOptions }, _reply, payload) {
+  app.addHook('preParsing', async function collectBody(request, reply, payload) {
+    const { raw, routeOptions } = request;
     if (!hasBody(raw) || takesNone(raw)) return payload;
     const error = new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE();
     const body = await readBody(raw, { bytes: routeOptions.bodyLimit, error });
+    await app.waitAfterBody(request, reply);
     const collected = new Readable({ read: () => undefined });
     if (body.length > 0) collected.push(body);
     collected.push(null);
     return collected;
   });
+}
+
+/**
+ * Has a request whose body came so late that its place was given back wait for a place and a turn again: a few clients
+ * could otherwise complete thousands of bodies at the same instant, and everybody else would wait for all of them.
+ *
+ * @param takeTurn calls back when it is the request's turn
+ */
+export function waitAfterBodies(
+  app: FastifyInstance,
+  waitAgain: WaitAgain,
+  takeTurn: (request: FastifyRequest, done: () => void) => void,
+): void {
+  app.decorate(
+    'waitAfterBody',
+    (request: FastifyRequest, reply: FastifyReply) =>
+      new Promise<void>((resolve, reject) => {
+        const waits = waitAgain(request, reply, (error) => {
+          if (error) reject(error);
+          else takeTurn(request, resolve);
+        });
+        if (!waits) resolve();
+      }),
+  );
 }
 
 /** Fastify parses no body for these. */
@@ -161,4 +188,10 @@ export function closeUnreadBodies(app: FastifyInstance): void {
     }
     done();
   });
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    waitAfterBody: (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
+  }
 }

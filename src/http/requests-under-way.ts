@@ -33,8 +33,10 @@ const TOO_MANY_WAITING = new HttpError(
  * their own, and can wait long for a body or for a password to be hashed. Webhooks do not count, because Stripe's
  * events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so
  * that other requests cannot keep them waiting.
+ *
+ * @returns has a request whose body came after its place was given back wait for another one
  */
-export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): void {
+export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): WaitAgain {
   const { ofSite, inAll, waitingOfSite } = bounds.requests;
   const createBoth = () => ({
     ofSite: createPlaces({ ofSite, waitingOfSite }),
@@ -72,9 +74,14 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): voi
     whenAnswered(request, reply, giveBack);
     done();
   });
+  return (request, reply, done) => {
+    const isOver = placesOf.get(request)?.some((place) => place.isOver()) ?? false;
+    if (isOver) wait('ofSite', request, reply, done);
+    return isOver;
+  };
 }
 
-/** Whether a request has no body to wait for: that of an OPTIONS is read, too. */
+/** GET and HEAD only: Fastify reads the body of any other method, OPTIONS included, before it handles the request. */
 function readsOnly({ method }: FastifyRequest): boolean {
   return method === 'GET' || method === 'HEAD';
 }
@@ -129,22 +136,24 @@ function waitFor(
     socket: request.raw.socket,
     refuse,
     begin: (end) => {
-      let timer = setTimeout(end, patienceMs).unref();
+      let isOver = false;
+      const giveBack = (): void => {
+        clearTimeout(timer);
+        isOver = true;
+        end();
+      };
+      let timer = setTimeout(giveBack, patienceMs).unref();
       const keep = (): void => {
         clearTimeout(timer);
       };
       const limit = (): void => {
         keep();
-        timer = setTimeout(end, patienceMs).unref();
-      };
-      const giveBack = (): void => {
-        keep();
-        end();
+        timer = setTimeout(giveBack, patienceMs).unref();
       };
       whenAnswered(request, reply, (wasSent) => {
         if (wasSent || !goesOn) giveBack();
       });
-      placesOf.set(request, [...held, { keep, limit, giveBack }]);
+      placesOf.set(request, [...held, { keep, limit, giveBack, isOver: () => isOver }]);
       proceed();
     },
   });
@@ -153,6 +162,9 @@ function waitFor(
 
 type Done = (error?: Error) => void;
 
+/** Returns false, and calls nothing, when the request still has its place. */
+export type WaitAgain = (request: FastifyRequest, reply: FastifyReply, done: Done) => boolean;
+
 /** A place that was taken. */
 interface Place {
   /** Keeps it until the request is answered, unless it was given back already. */
@@ -160,6 +172,7 @@ interface Place {
   /** Gives it back in `patienceMs`, unless the request is answered first. */
   limit: () => void;
   giveBack: () => void;
+  isOver: () => boolean;
 }
 
 const placesOf = new WeakMap<FastifyRequest, Place[]>();

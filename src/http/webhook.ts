@@ -63,7 +63,7 @@ const WEBHOOK = {
       webhookError,
     ),
     503: json(
-      'No secret is set, the database is not available, or there is too much to do. If there is a Retry-After header, send it again after that many seconds.',
+      'No secret is set, the database is not available, or there is too much to do. If there is a Retry-After header, send the event again after that many seconds.',
       webhookError,
     ),
   },
@@ -162,9 +162,9 @@ function failed(error: unknown): HttpError {
 }
 
 function inWords(error: unknown): string {
-  if (isUnreachable(error)) return 'the database cannot be reached: send it again';
-  if (isBusyOrUnreachable(error)) return 'the database is busy: send it again';
-  return 'something went wrong on our side; the event was neither handled nor recorded: send it again';
+  if (isUnreachable(error)) return 'the database cannot be reached: send this event again';
+  if (isBusyOrUnreachable(error)) return 'the database is busy: send this event again';
+  return 'something went wrong on our side; the event was neither handled nor recorded: send this event again';
 }
 
 function parseJson(text: string): unknown {

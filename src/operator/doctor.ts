@@ -426,12 +426,16 @@ function referralProblems(account: Account, { clawbackDays }: ExamineOptions): P
 
   if (!convertedAt) {
     // The open referral of a deleted account never converts, and neither does a refused one.
-    return proven && !deletedAt && !refusedFor ? broken('a payment is proven, but it is not converted') : [];
+    return proven && !deletedAt && !refusedFor
+      ? broken('a payment is proven, but the referral is not converted')
+      : [];
   }
   const holding = subscriptionsOf(account).some((subscription) => holds(subscription, clawbackDays));
-  if (holding && reversedAt) return broken('a payment still stands, but it is reversed');
+  if (holding && reversedAt) return broken('a payment still stands, but the referral is reversed');
   if (!holding && !reversedAt) {
-    return broken(`${proven ? 'the money went back' : 'no payment is proven'}, but it is not reversed`);
+    return broken(
+      `${proven ? 'the money went back' : 'no payment is proven'}, but the referral is not reversed`,
+    );
   }
   return [];
 }

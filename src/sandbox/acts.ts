@@ -38,7 +38,7 @@ export interface Acts {
     sessionId: string,
     how?: { outcome?: CheckoutOutcome; percentOff?: number },
   ) => { paid: boolean; subscription: string | null };
-  /** Settles a completed session's bank debit. If it fails, it is retried by card after 3, 5 and 7 days. */
+  /** Settles a completed session's bank debit. If it fails, it is retried by card, after pauses of 3, 5 and 7 days. */
   settleDebit: (sessionId: string, succeeded: boolean) => void;
   /**
    * Sets whether the customer's later charges succeed. A checkout can be paid either way. Publishes no event.

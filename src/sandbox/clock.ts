@@ -4,14 +4,14 @@ import { inTime } from './shared-page.ts';
 import { DAY, toEpoch } from './time.ts';
 
 /**
- * Moves the clock forward, and with it the server's. It goes day by day, so that the server does at the right time what
- * falls due on the way, such as a reminder a week before free days end. If the next webhooks are set to be lost, all
+ * Moves the clock forward, and with it the server's. It goes day by day, so that whatever falls due on the
+ * way, such as the reminder a week before free days end, happens at the right time. If the next webhooks are set to be lost, all
  * webhooks that fall due on the way are lost.
  *
- * @param until epoch seconds; when that is now or past, what is due happens, and the clock does not move
+ * @param until epoch seconds. If that is not in the future, the clock does not move, and what was due by then happens.
  */
 export async function moveClock(context: Context, until: number): Promise<void> {
-  const { state, options, now, publish } = context;
+  const { state, options, now, publish, save } = context;
   const { losesNext } = state;
   let wasUsed = false;
   do {
@@ -23,4 +23,5 @@ export async function moveClock(context: Context, until: number): Promise<void> 
     await options.timePassed?.();
   } while (toEpoch(now()) < until);
   state.losesNext &&= !wasUsed;
+  save();
 }

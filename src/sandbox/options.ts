@@ -28,6 +28,6 @@ export interface SandboxOptions {
    * the start and every minute. Without it, call `acts.advance()` or move the clock on the control panel.
    */
   stateFile?: string;
-  /** Receives a message about each noteworthy event; that of an error contains its stack. */
+  /** Receives a message about each noteworthy event. For an unexpected error in a request it contains the stack. */
   log: (line: string) => void;
 }

@@ -163,7 +163,9 @@ function readStateFile(file: string): StateFile | undefined {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
       return undefined;
     }
-    throw error;
+    throw new Error(
+      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}. Let this user read it`,
+    );
   }
   const saved = parse(text);
   if (saved === undefined) {

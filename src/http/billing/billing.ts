@@ -78,7 +78,7 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
       // Validate only now: someone who is not logged in must log in first, whatever they sent.
       if (request.validationError) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
       try {
-        return await reply.redirect(await checkoutUrl(context, request.user, request.body.plan), 303);
+        return redirectTo(request, reply, await checkoutUrl(context, request.user, request.body.plan));
       } catch (error) {
         if (error instanceof CheckoutImpossible) return sendToLogIn(request, reply, plan);
         throw error;
@@ -91,22 +91,20 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
     { schema: PORTAL, onRequest: limitedByAccount('portalsOfAccount') },
     async (request, reply) => {
       if (!request.user) return sendToLogIn(request, reply);
-      const url = await portalUrl(billingOf(context), request.user, context.now());
-      if (url === null) setFlash(request, reply, 'nothing-at-stripe');
-      return reply.redirect(url ?? '/pricing', 303);
+      return redirectTo(request, reply, await portalUrl(billingOf(context), request.user, context.now()));
     },
   );
 }
 
 /**
  * Where a user buys a plan: Stripe's checkout, or the customer portal when they have a plan. Settings when they have
- * just paid and the webhook is still to come.
+ * just paid and the webhook is still to come. Null when the portal cannot be opened.
  *
  * @throws HttpError when payments are not set up, Stripe refuses or cannot be reached, an earlier payment awaits the bank's
  *   approval, or other windows keep replacing the checkout
  * @throws CheckoutImpossible when the account was deleted or shut out, or its password changed, meanwhile
  */
-async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise<string> {
+async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise<string | null> {
   const billing = billingOf(context);
   const subscriptions = await subscriptionsOf(context.db, user.id);
   const live = subscriptions.filter(isLive);
@@ -114,7 +112,7 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
     const isManaged = await askStripe('Nothing was charged.', () =>
       anyLiveAtStripe(billing, live, context.now()),
     );
-    if (isManaged) return (await portalUrl(billing, user, context.now())) ?? '/pricing';
+    if (isManaged) return portalUrl(billing, user, context.now());
   }
   const priceId = context.config.stripe.prices[plan];
   if (!priceId) throw notSetUp(`STRIPE_PRICE_${plan.toUpperCase()}`);
@@ -125,7 +123,7 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
     return url ?? '/settings?checkout=done';
   } catch (error) {
     if (!(error instanceof CheckoutImpossible) || error.reason === 'account-changed') throw error;
-    if (error.reason === 'subscribed') return (await portalUrl(billing, user, context.now())) ?? '/pricing';
+    if (error.reason === 'subscribed') return portalUrl(billing, user, context.now());
     if (error.reason === 'payment-pending') throw PAYMENT_PENDING;
     throw new HttpError(
       409,
@@ -153,7 +151,7 @@ export async function continueToPlan(
   request.user = session.user;
   try {
     if (await takeForAccount(request, null, 'checkoutsOfAccount'))
-      return await reply.redirect(await checkoutUrl(context, session.user, plan), 303);
+      return redirectTo(request, reply, await checkoutUrl(context, session.user, plan));
   } catch (error) {
     if (error === PAYMENT_PENDING) {
       setFlash(request, reply, 'payment-pending');
@@ -173,6 +171,12 @@ export function planIn(input: unknown): Plan | null {
 function billingOf({ config, db, stripe }: AppContext): BillingContext {
   if (!stripe) throw notSetUp('STRIPE_API_KEY');
   return { db, stripe, config: config.stripe, publicUrl: config.publicUrl, programme: programmeOf(config) };
+}
+
+/** @param url null when Stripe has no customer to open the portal for */
+function redirectTo(request: FastifyRequest, reply: FastifyReply, url: string | null): FastifyReply {
+  if (url === null) setFlash(request, reply, 'nothing-at-stripe');
+  return reply.redirect(url ?? '/pricing', 303);
 }
 
 async function portalUrl(billing: BillingContext, user: User, now: Date): Promise<string | null> {

@@ -88,8 +88,7 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
   const limited = { onRequest: limitedByAccount('backupsOfAccount') };
 
   /**
-   * Runs before the body is read. A backup may be far larger than any other request body, so only users with access may
-   * send one.
+   * Runs before the body is read. A backup may be far larger than any form, so only users with access may send one.
    */
   async function refuseWithoutAccess(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     if (!request.user) await sendToLogIn(request, reply);

@@ -6,7 +6,7 @@ import { overviewConfigOf } from '../../access/overview.ts';
 import { addSeconds } from '../../instants.ts';
 import type { AppContext } from '../context.ts';
 import { BUSY, HttpError } from '../errors.ts';
-import { limitedByAccount } from '../limits.ts';
+import { takeForAccount, tooManyRequests } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
 import { siteOf } from '../network.ts';
 import { whenAnswered } from '../when-answered.ts';
@@ -39,7 +39,6 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
   const overviewConfig = overviewConfigOf(config);
   // The oldest comes first.
   const exporting = new Map<string, { since: Date; site: string; socket: Socket }>();
-  const limitExports = limitedByAccount('exportsOfAccount');
   app.get('/settings/export', async (request, reply) => {
     if (!request.user) return redirectToLogIn(request, reply);
     const { id } = request.user;
@@ -59,28 +58,32 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
       socket.destroy();
     }
     exporting.set(id, own);
-    // An export goes on when its client leaves. It may have been cut off to make room, and the account may have started
-    // another one since.
+    const release = (): void => {
+      // It may have been cut off to make room, and the account may have started another export since.
+      if (exporting.get(id) === own) exporting.delete(id);
+    };
+    // The place is given back once the export is written, because it goes on when its client leaves, and the answer is sent
+    // or the client has left.
     let isWritten = false;
-    let isOver = false;
-    const giveWay = (): void => {
-      if (isWritten && isOver && exporting.get(id) === own) exporting.delete(id);
+    let isAnswered = false;
+    const end = (): void => {
+      if (isWritten && isAnswered) release();
     };
     whenAnswered(request, reply, () => {
-      isOver = true;
-      giveWay();
+      isAnswered = true;
+      end();
     });
     let text;
     try {
       // Counted only now: a refusal because of others must not use up one's own tries.
-      await limitExports(request, reply);
+      if (!(await takeForAccount(request, reply, 'exportsOfAccount'))) throw tooManyRequests();
       text = JSON.stringify(await exportAccount(db, request.user, overviewConfig, now()), null, 2);
     } finally {
       isWritten = true;
-      giveWay();
+      end();
     }
-    // Without backups, which need paid access, an export never reaches this size, and so keeps nobody else waiting.
-    if (text.length < LARGE && exporting.get(id) === own) exporting.delete(id);
+    // Without backups, which need paid access, an export is rarely larger, and so keeps nobody else waiting.
+    if (text.length < LARGE) release();
     return reply
       .header('cache-control', 'no-store')
       .header('content-disposition', 'attachment; filename="tandem-data.json"')

@@ -6,7 +6,7 @@ import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/invitations.ts';
 
 /** Anybody can sign up with a published code thousands of times, and the export is written in one go. */
-const EXPORTED_INVITATIONS = 1_000;
+export const EXPORTED_INVITATIONS = 1_000;
 
 /**
  * Exports everything stored about a user as one JSON document. Left out are hashes (of passwords, tokens and

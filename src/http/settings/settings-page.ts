@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
 import { anyLiveAndKnown } from '../../access/live.ts';
-import { currentOf, describeUser, overviewConfigOf, planOf } from '../../access/overview.ts';
+import { currentOf, describeUser, overviewConfigOf, subscriptionView } from '../../access/overview.ts';
 import type { Overview } from '../../access/overview.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
 import type { User } from '../../db/generated/client.ts';
@@ -21,14 +21,14 @@ import { sendPage } from '../page.ts';
 import type { Notice } from '../page.ts';
 import { troubleOf } from '../payment-trouble.ts';
 import { readSubscriptions } from '../subscriptions.ts';
+import { EXPORTED_INVITATIONS } from './export.ts';
 import { qrCode } from './qr-code.ts';
 
 /** While waiting for the webhook of a payment, Settings reloads after this long, s. */
 const REFRESH_SECONDS = 3;
 
 /**
- * Lines shown of each list, newest first. The export contains the newest 1,000 invitations, and all credit entries, but
- * no lines for days that were used.
+ * Lines shown of each list, newest first. The export contains more of both, but no lines for days that were used.
  */
 const LISTED = 50;
 
@@ -75,12 +75,13 @@ export async function sendSettings(
   return sendPage(request, reply, 'settings', {
     title: 'Settings',
     me,
-    plan: current && planOf(current, config.stripe.prices),
+    current: current && subscriptionView(current, config.stripe.prices),
     pause: current?.collectionPaused ? { resumesAt: current.collectionResumesAt } : null,
     missing,
     isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
     days: daysLeft(me, { missing, paused: current?.collectionPaused ?? false }, at),
     billing: anyLiveAndKnown(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
+    exported: EXPORTED_INVITATIONS,
     invitations: invitations.map((one) => ({ ...one, activeUntil: activeUntil(one.convertedAt, at) })),
     creditHistory: await creditHistory(db, user, at),
     qrCode: await qrCode(me.referral.url),
@@ -120,7 +121,7 @@ function knownState({ tier, subscription }: Overview): string {
 
 /**
  * The number at the top of Settings and what it counts; null when the user has no access, or its end is
- * unknown: a payment is past due, payments are paused, or Stripe no longer knows the plan, which then nothing ends.
+ * unknown: a payment is past due, payments are paused, or Stripe no longer knows the plan, so nothing will end it.
  *
  * @param plan `missing`: Stripe no longer knows it. `paused`: Stripe collects no payments for it
  */

@@ -10,8 +10,7 @@ import { takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { mayNotify } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 
-const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone'>, string>> = {
-  'address-taken': 'This address belongs to another account, so your account keeps its current address.',
+const REFUSED: Readonly<Record<Exclude<ProofRefusal, 'link-gone' | 'address-taken'>, string>> = {
   'payments-not-set-up':
     'Your address was not confirmed: another account with this address may have a subscription, and we cannot cancel it because payments are not set up on this server.',
   'payment-pending':
@@ -49,6 +48,8 @@ export function verifyRoutes(app: FastifyInstance, context: AppContext): void {
       proveAddress(parts, kept, token, tellOld, now()),
     );
     if (refusal === 'link-gone') return verifyPage(request, reply.status(404), null);
+    if (refusal === 'address-taken')
+      return verifyPage(request, reply.status(409), { ...proof, holder: 'claimed' });
     if (refusal !== null) return verifyPage(request, reply.status(409), proof, REFUSED[refusal]);
     if (!isHere) return verifyPage(request, reply, { ...proof, isDone: true });
     setFlash(request, reply, proof.isChange ? 'address-changed' : 'address-proven');
@@ -78,8 +79,9 @@ function verifyPage(
 }
 
 /**
- * Whether the proof would give the visitor's address to another account and delete the visitor's. Somebody who wants an
- * address can have such a link mailed to it, and the owner of a new account there can mistake it for their own.
+ * Whether the proof would give the visitor's address to another account and delete the visitor's own account. Anybody who
+ * wants an address can have such a link mailed to it, and somebody who has just signed up with it can mistake it for
+ * their own.
  */
 function deletesVisitor({ user }: FastifyRequest, { holder, address }: Proof): boolean {
   return holder === 'unclaimed' && user?.email === address;
