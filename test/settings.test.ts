@@ -331,6 +331,24 @@ test('news whose page failed is shown on the next one', async () => {
   expect(await words(server, ann)).toContain('you got 45 days');
 });
 
+test('of very many emails, the export holds the newest 1,000', async () => {
+  const server = await startTestServer();
+  const ann = await signUp(server, 'ann@example.com');
+  const mail = { userId: ann.id, kind: 'mail.password-changed', data: 'null', dueAt: START, status: 'done' };
+  await server.db.outboxItem.createMany({
+    data: Array.from({ length: 1_001 }, (_, n) => ({
+      ...mail,
+      id: `m${n}`,
+      createdAt: new Date(START.getTime() + n * 1000),
+    })),
+  });
+  const { outbox } = (await open(server, ann, '/settings/export')).json<{
+    outbox: { createdAt: string }[];
+  }>();
+  expect(outbox).toHaveLength(1_000);
+  expect(outbox[0]?.createdAt).toBe(new Date(START.getTime() + 1_000_000).toISOString());
+});
+
 test('the export holds what is kept about a person, and nothing about a friend and nothing that opens an account', async () => {
   const server = await startTestServer();
   const ann = await signUp(server, 'ann@example.com');

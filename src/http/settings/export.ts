@@ -5,16 +5,19 @@ import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/invitations.ts';
 
-/** Anybody can sign up with a published code thousands of times, and the export is written in one go. */
+/**
+ * The export is written in one go, so lists that cost nobody money are bounded: anybody can sign up with a published code
+ * thousands of times, or cause thousands of emails about their own account.
+ */
 export const EXPORTED_INVITATIONS = 1_000;
+const EXPORTED_EMAILS = 1_000;
 
 /**
- * Exports everything stored about a user as one JSON document. Left out are hashes (of passwords, tokens and
- * addresses), operators' notes, the other account of an audit row, the data of outbox items, and reset links with their
- * emails: a stranger who is logged in must not learn when the owner asks for one. Of the invitations, the newest
- * EXPORTED_INVITATIONS are included. Payments appear under their invoices,
- * without amounts. Stripe's events appear through what they changed: their payloads are copies of what Stripe has, may name
- * other people, and are thinned by `prune` after EVENT_RETENTION_DAYS.
+ * Exports everything stored about a user as one JSON document; of invitations and emails, the newest. Left out are hashes
+ * (of passwords, tokens and addresses), operators' notes, the other account of an audit row, the data of outbox items, and
+ * reset links with their emails: a stranger who is logged in must not learn when the owner asks for one. Payments appear
+ * under their invoices, without amounts. Stripe's events appear through what they changed: their payloads are copies of
+ * what Stripe has, may name other people, and are thinned by `prune` after EVENT_RETENTION_DAYS.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };
@@ -61,7 +64,8 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
     // Their data can name somebody else's referral.
     db.outboxItem.findMany({
       where: { userId: user.id, kind: { not: 'mail.reset-password' } },
-      orderBy: { createdAt: 'asc' },
+      orderBy: { createdAt: 'desc' },
+      take: EXPORTED_EMAILS,
       select: { kind: true, address: true, createdAt: true, status: true, endedAt: true },
     }),
     listInvitations(db, user.id, EXPORTED_INVITATIONS),
