@@ -32,7 +32,10 @@ export function writeAudit(
   rows.audit.push({ ...nothing, ...change, id: orderedId(), at: now, actor, causeId, note: note ?? null });
 }
 
-/** At the same instant, a cause comes before what follows from it; rows of one kind keep the order in which they were written. */
+/**
+ * At the same instant, a cause comes before what follows from it; rows of one kind keep the order in which they were
+ * written.
+ */
 const ORDER = ['unlink', 'link', 'tier', 'credit'];
 
 /** A user's audit rows, oldest first. */

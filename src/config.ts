@@ -353,7 +353,9 @@ export function isLoopback(host: string): boolean {
 
 export type KeyMode = 'live' | 'test';
 
-/** The mode of Stripe that a secret or restricted key belongs to; null without a key, or when its prefix names no mode. */
+/**
+ * The mode of Stripe that a secret or restricted key belongs to; null without a key, or when its prefix names no mode.
+ */
 export function modeOfKey(apiKey: string | null): KeyMode | null {
   const mode = /^[sr]k_(live|test)_/.exec(apiKey ?? '')?.[1];
   return mode === 'live' || mode === 'test' ? mode : null;

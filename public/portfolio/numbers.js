@@ -1,7 +1,7 @@
 // @ts-check
 // Numbers as people and brokers write them: 1,234.56 · 1.234,56 · 1 234,56 · 1'234.56 · € 12,50 · 12.50 USD.
 
-/** @typedef {'.' | ','} Decimal the sign before the fraction */
+/** @typedef {'.' | ','} Decimal the decimal separator */
 
 const SPACES_AND_APOSTROPHES = /[\s'’]/g;
 const LEADING_CURRENCY = /^(?:\p{L}{0,3}\p{Sc}|\p{L}{2,3}\.?\s)\s*/u;
@@ -23,8 +23,8 @@ function partsOf(text) {
   return { sign, digits, exponent };
 }
 
-/** @param {Decimal} sign @returns {Decimal} */
-const otherThan = (sign) => (sign === ',' ? '.' : ',');
+/** @param {Decimal} mark @returns {Decimal} */
+const otherThan = (mark) => (mark === ',' ? '.' : ',');
 
 /**
  * The decimal separator that the digits show; null for "1,234" and "1.234", which could be either.

@@ -33,7 +33,9 @@ export const newPassword = z.string().check((context) => {
   if (problem !== null) context.issues.push({ code: 'custom', message: problem, input: context.value });
 });
 
-/** A password to check. No account's password is longer than `LONGEST`, so a longer one is refused without hashing it. */
+/**
+ * A password to check. No account's password is longer than `LONGEST`, so a longer one is refused without hashing it.
+ */
 export const typedPassword = z.string().min(1).max(LONGEST);
 
 const hashing = pLimit(HASHES_AT_ONCE);

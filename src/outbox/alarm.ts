@@ -11,7 +11,9 @@ import { idOnce, queueNow } from './queue.ts';
 /** An item that has waited longer than this is stuck, s. */
 const STUCK_SECONDS = 3_600;
 
-/** How many of the newest events show which pauses are usual. With fewer than FEWEST_EVENTS, silence raises no alarm. */
+/**
+ * How many of the newest events show which pauses are usual. With fewer than FEWEST_EVENTS, silence raises no alarm.
+ */
 const RECENT_EVENTS = 1_000;
 const FEWEST_EVENTS = 20;
 

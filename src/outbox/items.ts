@@ -20,7 +20,10 @@ const URGENT: readonly OutboxKind[] = [
   'stripe.customer-address',
 ];
 
-/** Somebody is waiting for these too, but anybody can queue thousands of them by signing up, so the urgent ones come first. */
+/**
+ * Somebody is waiting for these too, but anybody can queue thousands of them by signing up, so the urgent ones come
+ * first.
+ */
 const PROOF: OutboxKind = 'mail.prove-address';
 
 /** These items keep their priority for this many attempts, because greylisting refuses the first one or two. */

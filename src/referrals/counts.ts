@@ -22,7 +22,10 @@ export function activeUntil(convertedAt: Date | null, now: Date): Date | null {
   return until && until >= now ? until : null;
 }
 
-/** Users with at least this many conversions have their counts cached: counting then takes longer than the rest of the page. */
+/**
+ * Users with at least this many conversions have their counts cached: counting then takes longer than the rest of the
+ * page.
+ */
 const MANY = 100;
 
 /** Anybody can sign up with a published code thousands of times, and counting must stay quick. */

@@ -17,9 +17,9 @@ export interface Context {
    */
   save: () => void;
   /**
-   * Stores the events and every other change, and starts delivering the events. While the next webhooks
-   * are to be lost, events are stored but never delivered, unless an API request caused all of them (`request.id` is set). Never
-   * rejects. Resolves when each event has been tried once, or at once when nothing is delivered now.
+   * Stores the events and every other change, and starts delivering the events. While webhooks are set to be lost,
+   * events are stored but not delivered, unless an API request caused all of them (`request.id` is set). Never rejects.
+   * Resolves when each event has been tried once, or at once when nothing is delivered now.
    */
   publish: (events: StripeEvent[]) => Promise<void>;
 }

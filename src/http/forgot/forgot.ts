@@ -18,7 +18,10 @@ import { whenAnswered } from '../when-answered.ts';
 /** How long a reset link waits for the answer to be sent, ms. */
 const LATEST_MS = 1_000;
 
-/** Links queued at the same time: what follows an answer is no request under way, so the limits on those do not cover it. */
+/**
+ * Links queued at the same time: what follows an answer is no request under way, so the limits on those do not cover
+ * it.
+ */
 const QUEUED_AT_ONCE = 4;
 
 /**

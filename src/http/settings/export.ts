@@ -6,18 +6,20 @@ import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/invitations.ts';
 
 /**
- * The export is written in one go, so lists that cost nobody money are bounded: anybody can sign up with a published code
- * thousands of times, or cause thousands of emails about their own account.
+ * The export is written in one go, so lists that cost nobody money are bounded: anybody can sign up with a published
+ * code thousands of times, cause thousands of emails about their own account, or switch plans back and forth in the
+ * portal, where each switch makes an invoice of zero.
  */
 export const EXPORTED_INVITATIONS = 1_000;
 const EXPORTED_EMAILS = 1_000;
+const EXPORTED_INVOICES = 1_000;
 
 /**
- * Exports everything stored about a user as one JSON document; of invitations and emails, the newest. Left out are hashes
- * (of passwords, tokens and addresses), operators' notes, the other account of an audit row, the data of outbox items, and
- * reset links with their emails: a stranger who is logged in must not learn when the owner asks for one. Payments appear
- * under their invoices, without amounts. Stripe's events appear through what they changed: their payloads are copies of
- * what Stripe has, may name other people, and are thinned by `prune` after EVENT_RETENTION_DAYS.
+ * Exports everything stored about a user as one JSON document; of invitations, emails and invoices, the newest. Left
+ * out are hashes (of passwords, tokens and addresses), operators' notes, the other account of an audit row, the data of
+ * outbox items, and reset links with their emails: a stranger who is logged in must not learn when the owner asks for
+ * one. Payments appear under their invoices, without amounts. Stripe's events appear through what they changed: their
+ * payloads are copies of what Stripe has, may name other people, and are thinned by `prune` after EVENT_RETENTION_DAYS.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };
@@ -57,6 +59,8 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
     db.checkout.findUnique({ ...ofUser, omit: { userId: true } }),
     db.invoice.findMany({
       where: { subscriptionId: { in: subscriptions.map(({ id }) => id) } },
+      orderBy: { paidAt: { sort: 'desc', nulls: 'first' } },
+      take: EXPORTED_INVOICES,
       include: { payments: { include: { disputes: true } } },
     }),
     db.session.findMany({ ...ofUser, select: { expiresAt: true } }),

@@ -154,7 +154,10 @@ export const onInvoiceUnpaid: EventHandler = (event, { mail }) => {
   };
 };
 
-/** Maximum age of a failed payment that we still send mail about, s. An older one may have been paid or tried again since. */
+/**
+ * Maximum age of a failed payment that we still send mail about, s. An older one may have been paid or tried again
+ * since.
+ */
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
 /** Queues the email about one failed attempt, once. Returns false when none is due. */
