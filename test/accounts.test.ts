@@ -180,6 +180,31 @@ test('an address has one account, in upper or lower case', async () => {
   expect((await logIn(server, 'ann@example.com', PASSWORD)).statusCode).toBe(303);
 });
 
+test('a mailbox has at most a hundred accounts under its +tags, and the address without one always can have its own', async () => {
+  const server = await startTestServer();
+  const first = await signUp(server, 'ann+1@example.com');
+  const template = await server.db.user.findUniqueOrThrow({ where: { id: first.id } });
+  const more = Array.from({ length: 99 }, (_, n) => `more${n}`);
+  await server.db.user.createMany({
+    data: more.map((id) => ({ ...template, id, code: id, email: `ann+${id}@example.com` })),
+  });
+  const refused = await postForm(server.app, '/signup', { email: 'ann+one@example.com', password: PASSWORD });
+  expect([refused.statusCode, refused.body]).toEqual([
+    409,
+    expect.stringContaining('Too many accounts use this mailbox with a + in their address.'),
+  ]);
+  const bob = await signUp(server, 'bob@example.com');
+  const changed = await postForm(
+    server.app,
+    '/settings/address',
+    { email: 'ann+one@example.com', currentPassword: PASSWORD },
+    bob.cookie,
+  );
+  expect(changed.statusCode).toBe(409);
+  for (const email of ['ann@example.com', 'bob+one@example.com'])
+    expect((await postForm(server.app, '/signup', { email, password: PASSWORD })).statusCode).toBe(303);
+});
+
 test('a sign-up form submitted several times by a double click makes one account, and each answer logs in', async () => {
   const server = await startTestServer();
   const fields = { email: 'ann@example.com', password: PASSWORD };

@@ -1,6 +1,7 @@
 import { paidSince } from '../access/proof.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Reader, Tx } from '../db/transaction.ts';
+import { hashEmail } from './email.ts';
 
 /** The `emailHash` of a tombstone whose address does not count. No real address hashes to it. */
 export const NO_ADDRESS = '';
@@ -76,4 +77,20 @@ export async function reserveAddress(tx: Tx, email: string): Promise<string | nu
     await tx.$executeRaw`SELECT pg_advisory_xact_lock(hashtextextended(${email}, 0))`;
   const holder = await tx.user.findUnique({ where: { email }, select: { id: true } });
   return holder?.id ?? null;
+}
+
+/** Accounts that a mailbox can have under its +tags. */
+const ACCOUNTS_OF_MAILBOX = 100;
+
+/**
+ * Whether an address with a +tag can have no account, because its mailbox has too many already: anybody can sign up with
+ * thousands of +tags, and much is decided by looking at all accounts of a mailbox. An address without one always can, so
+ * that no stranger keeps its owner out.
+ *
+ * @param email in lower case
+ */
+export async function hasTooManyTags(tx: Tx, email: string): Promise<boolean> {
+  if (!email.slice(1, email.lastIndexOf('@')).includes('+')) return false;
+  const of = { where: { emailHash: await hashEmail(tx, email) }, select: { id: true } };
+  return (await tx.user.findMany({ ...of, take: ACCOUNTS_OF_MAILBOX })).length >= ACCOUNTS_OF_MAILBOX;
 }

@@ -7,7 +7,7 @@ import { addSeconds } from '../instants.ts';
 import { queueProof } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
-import { reserveAddress } from './addresses.ts';
+import { hasTooManyTags, reserveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
 import { hashPassword } from './passwords.ts';
 import { takeResetLinks } from './reset-links-of-address.ts';
@@ -32,17 +32,23 @@ const SENT_TWICE_SECONDS = 60;
  * Creates an account, its referral and its first session in one transaction.
  *
  * @param input validated
- * @returns the session token, or null when the address already has an account
+ * @returns the session token; or why no account was created
  */
-export async function signUp(db: Db, secret: string, input: SignUp, now: Date): Promise<string | null> {
+export async function signUp(
+  db: Db,
+  secret: string,
+  input: SignUp,
+  now: Date,
+): Promise<{ token: string } | 'address-taken' | 'too-many-tags'> {
   const passwordHash = await hashPassword(input.password);
   return inTransaction(db, now, async (tx) => {
-    if ((await reserveAddress(tx, input.email)) !== null) return null;
+    if ((await reserveAddress(tx, input.email)) !== null) return 'address-taken';
+    if (await hasTooManyTags(tx, input.email)) return 'too-many-tags';
     const user = await createUser(tx, input.email, passwordHash);
     await captureReferral(tx, user, input.code);
     if (input.mail) await queueProof(tx, user.id, { address: input.email, isChange: false });
     if (input.oldToken !== null) await closeSession(tx, secret, input.oldToken);
-    return openSession(tx, secret, user.id);
+    return { token: await openSession(tx, secret, user.id) };
   });
 }
 

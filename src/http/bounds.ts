@@ -56,10 +56,11 @@ export interface Bounds {
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
   /**
-   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. Those that report the
+   * Requests under way, except webhooks, and how many more of one site (`siteOf`), and of all, may wait for those of
+   * their site. Those that report the
    * server's state are counted separately from others.
    */
-  requests: { ofSite: number; inAll: number; waitingOfSite: number };
+  requests: { ofSite: number; inAll: number; waitingOfSite: number; waitingInAll: number };
   /** Requests that hash a password, once their bodies have arrived, and how many more of all sites may wait. */
   hashing: { inAll: number; waitingInAll: number };
   /** Headers of a request. */
@@ -109,7 +110,8 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
-  requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000 },
+  // Half of the connections, so that others stay free for newcomers.
+  requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000, waitingInAll: 1_000 },
   // Under way: a few for each thread, so that none is idle between two requests, and no more, because sites do not take
   // turns for the threads.
   hashing: { inAll: 4 * HASHES_AT_ONCE, waitingInAll: 500 },

@@ -2,6 +2,9 @@ import type { z } from 'zod';
 
 export const BAD_EMAIL = 'Enter an email address, such as name@example.com.';
 
+export const TOO_MANY_TAGS =
+  'Too many accounts use this mailbox with a + in their address. Enter the address without the + and what follows it.';
+
 /** Messages shown when the form is rendered again. */
 export interface FormErrors {
   email?: string;

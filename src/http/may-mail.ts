@@ -53,16 +53,6 @@ async function take(
   return isLeft;
 }
 
-/** How many of the day's emails to an account's own address are left, the reserved ones included. Counts none. */
-export async function mailsLeft(
-  { server }: FastifyRequest,
-  { email, emailProvenAt }: Pick<User, 'email' | 'emailProvenAt'>,
-): Promise<number> {
-  if (email === null) return 0;
-  if (emailProvenAt !== null) return Infinity;
-  return (await server.limits.mailsToUnprovenMailbox.look(canonicalAddress(email))).left;
-}
-
 /** `mayMail` for an account's own address. */
 export async function mayMailTo(
   context: AppContext,
@@ -74,14 +64,40 @@ export async function mayMailTo(
 }
 
 /**
+ * `mayMailTo` with the reserve, if the account may use it.
+ *
+ * @param mayUseReserve is asked only when nothing else is left, because the answer takes long for a mailbox with
+ *   thousands of accounts
+ */
+export async function mayMailFromReserve(
+  context: AppContext,
+  request: FastifyRequest,
+  user: User,
+  mayUseReserve: () => Promise<boolean>,
+): Promise<boolean> {
+  if (context.config.mail === null || user.email === null) return false;
+  if (user.emailProvenAt !== null) return true;
+  const { left } = await request.server.limits.mailsToUnprovenMailbox.look(canonicalAddress(user.email));
+  if (left === 0) return false;
+  return (
+    (left > RESERVED_FOR_SECURITY && (await mayMailTo(context, request, user, false))) ||
+    ((await mayUseReserve()) && (await mayMailTo(context, request, user, true)))
+  );
+}
+
+/**
  * Whether we may send a notice about a change that a thief could have made. A paid account that is the first of its
- * mailbox may use the reserved emails, because it is worth stealing.
+ * mailbox may use the reserved emails, because it is worth stealing. Ask only once the password was tried: wrong ones are
+ * limited.
  */
 export async function mayNotify(context: AppContext, request: FastifyRequest, user: User): Promise<boolean> {
   const { db } = context;
-  const mayUseReserve =
-    user.emailProvenAt === null && (await hasPaid(db, user.id, null)) && (await isFirstOfMailbox(db, user));
-  return mayMailTo(context, request, user, mayUseReserve);
+  return mayMailFromReserve(
+    context,
+    request,
+    user,
+    async () => (await hasPaid(db, user.id, null)) && (await isFirstOfMailbox(db, user)),
+  );
 }
 
 interface CountedMail {

@@ -37,9 +37,9 @@ const TOO_MANY_WAITING = new HttpError(
  * @returns has a request whose body came after its place was given back wait for another one
  */
 export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): WaitAgain {
-  const { ofSite, inAll, waitingOfSite } = bounds.requests;
+  const { ofSite, inAll, waitingOfSite, waitingInAll } = bounds.requests;
   const createBoth = () => ({
-    ofSite: createPlaces({ ofSite, waitingOfSite }),
+    ofSite: createPlaces({ ofSite, waitingOfSite, waitingInAll }),
     inAll: createPlaces({ inAll }),
   });
   const places = { state: createBoth(), others: createBoth() };

@@ -7,11 +7,11 @@ import { canonicalAddress, emailAddress } from '../../accounts/email.ts';
 import { mailResetLink } from '../../accounts/reset-link.ts';
 import type { User } from '../../db/generated/client.ts';
 import { countSentToday } from '../../outbox/facts.ts';
-import { MAILS_TO_UNPROVEN, RESERVED_FOR_SECURITY } from '../../outbox/still-true.ts';
+import { MAILS_TO_UNPROVEN } from '../../outbox/still-true.ts';
 import type { AppContext } from '../context.ts';
 import { BAD_EMAIL, errorsFor, typedText } from '../forms.ts';
 import { giveBackToMailbox, takeForNetwork, takeForMailbox, TOO_MANY_ATTEMPTS } from '../limits.ts';
-import { mailsLeft, mayMailTo, uncountMails } from '../may-mail.ts';
+import { mayMailFromReserve, uncountMails } from '../may-mail.ts';
 import { sendPage } from '../page.ts';
 import { whenAnswered } from '../when-answered.ts';
 
@@ -83,11 +83,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   }
 
   async function mayMailLink(request: FastifyRequest, user: User): Promise<boolean> {
-    const left = await mailsLeft(request, user);
-    if (left === 0) return false;
-    const isAllowed =
-      (left > RESERVED_FOR_SECURITY && (await mayMailTo(context, request, user, false))) ||
-      ((await isFirstOfMailbox(db, user)) && (await mayMailTo(context, request, user, true)));
+    const isAllowed = await mayMailFromReserve(context, request, user, () => isFirstOfMailbox(db, user));
     if (!isAllowed || user.emailProvenAt !== null) return isAllowed;
     // The count reads all accounts of the mailbox, of which there can be thousands.
     if (!(await takeForMailbox(request, 'sentCountsOfMailbox', canonicalAddress(user.email ?? ''))))

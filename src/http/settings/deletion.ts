@@ -44,7 +44,6 @@ export function deletionRoute(app: FastifyInstance, context: AppContext): void {
 
       const form = z.object({ currentPassword: typedPassword }).safeParse(request.body ?? {});
       if (!form.success) return again(400, NO_PASSWORD);
-      const mail = await mayNotify(context, request, user);
       const refusal = await askStripe(
         'Your account was not deleted, but if you had a plan, it may already have been cancelled.',
         () =>
@@ -52,7 +51,10 @@ export function deletionRoute(app: FastifyInstance, context: AppContext): void {
             request,
             reply,
             user,
-            () => deleteAccount({ db, stripe, programme }, user.id, { ...form.data, mail }, now()),
+            async () => {
+              const mail = await mayNotify(context, request, user);
+              return deleteAccount({ db, stripe, programme }, user.id, { ...form.data, mail }, now());
+            },
             (outcome) => outcome === 'wrong-password',
           ),
       );

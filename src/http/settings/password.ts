@@ -35,12 +35,14 @@ export function passwordRoute(app: FastifyInstance, context: AppContext): void {
     if (!giveBack) return again(429, { newPassword: TOO_MANY_ATTEMPTS });
     let token: string | null | undefined;
     try {
-      const mail = await mayNotify(context, request, user);
       token = await tryCurrentPassword(
         request,
         reply,
         user,
-        () => changePassword(db, sessionSecret, user.id, { ...form.data, mail }, now()),
+        async () => {
+          const mail = await mayNotify(context, request, user);
+          return changePassword(db, sessionSecret, user.id, { ...form.data, mail }, now());
+        },
         (outcome) => outcome === null,
       );
     } finally {
