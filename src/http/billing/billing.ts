@@ -78,7 +78,8 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
       // Validate only now: someone who is not logged in must log in first, whatever they sent.
       if (request.validationError) throw new HttpError(400, 'bad_plan', 'Choose a plan: monthly or annual.');
       try {
-        return redirectTo(request, reply, await checkoutUrl(context, request.user, request.body.plan));
+        const url = await checkoutUrl(context, request.user, request.body.plan);
+        return await redirectTo(request, reply, url);
       } catch (error) {
         if (error instanceof CheckoutImpossible) return sendToLogIn(request, reply, plan);
         throw error;
@@ -151,7 +152,7 @@ export async function continueToPlan(
   request.user = session.user;
   try {
     if (await takeForAccount(request, null, 'checkoutsOfAccount'))
-      return redirectTo(request, reply, await checkoutUrl(context, session.user, plan));
+      return await redirectTo(request, reply, await checkoutUrl(context, session.user, plan));
   } catch (error) {
     if (error === PAYMENT_PENDING) {
       setFlash(request, reply, 'payment-pending');
