@@ -104,17 +104,17 @@ export interface OutboxState {
 
 /** Counts the queued and failed items. */
 export async function readOutboxState(db: Db, now: Date): Promise<OutboxState> {
-  const groups = await db.outboxItem.groupBy({
-    by: ['status'],
-    where: { status: { in: ['queued', 'failed'] } },
+  const queued = await db.outboxItem.aggregate({
+    where: { status: 'queued' },
     _count: true,
     _min: { createdAt: true },
   });
-  const of = (status: string) => groups.find((group) => group.status === status);
-  const oldest = of('queued')?._min.createdAt ?? null;
+  // Counted by itself, from the index alone: failed items stay for months.
+  const failed = await db.outboxItem.count({ where: { status: 'failed' } });
+  const oldest = queued._min.createdAt;
   return {
-    queued: of('queued')?._count ?? 0,
-    failed: of('failed')?._count ?? 0,
+    queued: queued._count,
+    failed,
     oldestSeconds: oldest && Math.max(0, secondsBetween(oldest, now)),
   };
 }
