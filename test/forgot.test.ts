@@ -5,8 +5,10 @@ import { describe, expect, test, vi } from 'vitest';
 
 import { operatorResetPath } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
+import { startMailServer } from './support/mail-server.ts';
 import { askFor, MAIL, outbox, prove, provePath, resetPathOf } from './support/mail.ts';
 import { until } from './support/process.ts';
+import { mailEnv, startTestSender } from './support/sender.ts';
 import {
   clientOf,
   cookiesOf,
@@ -508,8 +510,8 @@ describe('a reset link that was mailed', () => {
       beforeCancellation(world, () => passTime(world, 8 * DAY));
       expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
       expect((await rowsOf(world, person.id)).backups).toBe(1);
-      // The plan is over, but its payment and its invoices stay with the customer.
-      expect([...world.sandbox.objects.customers.values()].some((one) => 'deleted' in one)).toBe(false);
+      // The plan is over, so its customer is of no use to the owner.
+      expect([...world.sandbox.objects.customers.values()]).toMatchObject([{ deleted: true }]);
     });
 
     test('keeps a customer who subscribes to another product in the same Stripe account', async () => {
@@ -629,7 +631,7 @@ describe('a reset link that was mailed', () => {
     await expectSound(world);
   });
 
-  test('of an account whose only payment went back succeeds when Stripe cannot be reached', async () => {
+  test('of an account that somebody has paid for succeeds when Stripe cannot be reached', async () => {
     const world = await startWorld(MAIL);
     const { person } = await squatter(world);
     const stripe = buyer(person.id);
@@ -638,9 +640,17 @@ describe('a reset link that was mailed', () => {
     await world.sandbox.close();
     expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(await loginStatus(world, 'ann@example.com', NEW_PASSWORD)).toBe(303);
+    // The outbox does the rest once Stripe can be reached.
+    expect(await outbox(world, 'stripe.delete-customer')).toMatchObject([
+      { userId: person.id, status: 'queued', data: JSON.stringify({ customerId: stripe.customer }) },
+    ]);
+    // The outbox does the rest once Stripe can be reached.
+    expect(await outbox(world, 'stripe.delete-customer')).toMatchObject([
+      { userId: person.id, status: 'queued', data: JSON.stringify({ customerId: stripe.customer }) },
+    ]);
   });
 
-  test('of an account whose only payment went back closes its open checkout first, so that nobody pays in vain', async () => {
+  test('of an account whose paid plan is over closes its open checkout, so that nobody pays for a deleted customer', async () => {
     const world = await startWorld(MAIL);
     const { person } = await squatter(world);
     const first = await subscribe(world, person);
@@ -650,6 +660,26 @@ describe('a reset link that was mailed', () => {
     const path = await pathOf(world);
     expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
+  });
+
+  test('leaves the deletion of an old customer to the outbox when Stripe fails', async () => {
+    const mailServer = await startMailServer();
+    const world = await startWorld(mailEnv(mailServer));
+    const { person } = await squatter(world);
+    const first = await subscribe(world, person);
+    await world.merchant.subscriptions.cancel(first);
+    await deliverWaiting(world);
+    const path = await pathOf(world);
+    const down = new Stripe.errors.StripeConnectionError({ type: 'api_error' });
+    vi.spyOn(clientOf(world).subscriptions, 'list').mockImplementationOnce(() => {
+      throw down;
+    });
+    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    const customers = () => [...world.sandbox.objects.customers.values()];
+    expect(customers()).not.toMatchObject([{ deleted: true }]);
+    await (await startTestSender(world)).wake();
+    expect(customers()).toMatchObject([{ deleted: true }]);
+    expect(await world.db.customer.findFirst()).toMatchObject({ deletedAt: world.clock.now });
   });
 
   test('of an account with a plan that was paid for leaves the plan and its customer', async () => {

@@ -128,7 +128,7 @@ test('the page lists the newest 50 invitations, and the export 1,000', async () 
   const text = await words(server, ann);
   expect(text.match(/ n•••@e•••\.com joined\./g)).toHaveLength(50);
   expect(text).not.toContain('o•••@e•••.com');
-  expect(text).toContain('Earlier invitations are in your data export, which lists the newest 1000.');
+  expect(text).toContain('Earlier invitations are in your data export, which lists the newest 1,000.');
   const exported = (await open(server, ann, '/settings/export')).json<{
     invitations: { friend: string }[];
   }>();
@@ -364,9 +364,10 @@ test('of very many emails and invoices, the export holds the newest 1,000', asyn
   });
   const { outbox, invoices } = (await open(server, ann, '/settings/export')).json<{
     outbox: { createdAt: string }[];
-    invoices: object[];
+    invoices: { id: string; positive: boolean }[];
   }>();
   expect(invoices).toHaveLength(1_000);
+  expect(invoices[0]).toMatchObject({ positive: true });
   expect(outbox).toHaveLength(1_000);
   expect(outbox[0]?.createdAt).toBe(new Date(START.getTime() + 1_000_000).toISOString());
 });

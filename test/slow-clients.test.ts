@@ -594,6 +594,29 @@ describe('one network has a limited number of requests under way and waiting', (
     },
   );
 
+  test.each([
+    ['of their address', { ofSite: 0, inAll: 9 }],
+    ['of all', { ofSite: 9, inAll: 0 }],
+  ])(
+    'and when too many wait for a place %s, the newest of the address with the most is refused',
+    async (_what, most) => {
+      const { app, open } = await listen({
+        requests: { ...most, waitingOfSite: 9, waitingInAll: 2 },
+        patienceMs: NEVER,
+      });
+      let requests = 0;
+      app.server.on('request', () => (requests += 1));
+      const clients = [];
+      for (const [index, address] of ['127.0.0.2', '127.0.0.2', '127.0.0.3'].entries()) {
+        clients.push(await open(LANDING_PAGE, address));
+        await until(() => Promise.resolve(requests === index + 1 || undefined));
+      }
+      const [first, second, third] = clients;
+      expect(second && (await answerTo(second))).toMatch(/^HTTP\/1\.1 503 /);
+      expect([first?.answered(), third?.answered()]).toEqual(['', '']);
+    },
+  );
+
   test('and a request whose body comes after its place was given back waits for another one', async () => {
     const server = await listen({
       requests: { ofSite: 1, inAll: 9, waitingOfSite: 0, waitingInAll: 99 },

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 
 import type { Subscription } from '../db/generated/client.ts';
+import { NEVER_BEGAN } from '../db/load.ts';
 import type { Reader } from '../db/transaction.ts';
 import type { Unit } from '../db/unit-of-work.ts';
 import { later } from '../instants.ts';
@@ -12,12 +13,16 @@ import { provesPayment } from './proof.ts';
 import { tierOf } from './tier.ts';
 
 /**
- * All subscriptions of all of the user's customers. The status is null where only an invoice or a checkout is known.
+ * The subscriptions of all of the user's customers; of those that are over and never began (`NEVER_BEGAN`), only the newest
+ * that counts. The status is null where only an invoice or a checkout is known.
  */
 export async function subscriptionsOf(db: Reader, userId: string): Promise<Subscription[]> {
   return db.$queryRaw<Subscription[]>`
     SELECT s.* FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId"
-    WHERE c."userId" = ${userId}`;
+    WHERE c."userId" = ${userId} AND (NOT ${NEVER_BEGAN} OR s."id" = (
+      SELECT s."id" FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId"
+      WHERE c."userId" = ${userId} AND s."counts" AND ${NEVER_BEGAN}
+      ORDER BY s."createdAt" DESC NULLS LAST, s."id" LIMIT 1))`;
 }
 
 /** The same, from the rows of the unit of work. */

@@ -1,7 +1,7 @@
 import { paidSince } from '../access/proof.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Reader, Tx } from '../db/transaction.ts';
-import { hashEmail } from './email.ts';
+import { canonicalAddress, hashEmail } from './email.ts';
 
 /** The `emailHash` of a tombstone whose address does not count. No real address hashes to it. */
 export const NO_ADDRESS = '';
@@ -49,7 +49,7 @@ export async function isFirstOfMailbox(db: Reader, user: User): Promise<boolean>
   const older = { createdAt: { lt: user.createdAt } };
   const before = (await hasPaid(db, id, null)) ? { AND: [paid, older] } : { OR: [paid, older] };
   const sharing = { emailHash, id: { not: id }, deletedAt: null, emailProvenAt: null };
-  // Not counted: a mailbox can have thousands of accounts.
+  // Not counted: a mailbox can have hundreds of accounts.
   return (await db.user.findFirst({ where: { AND: [sharing, before] }, select: { id: true } })) === null;
 }
 
@@ -79,18 +79,28 @@ export async function reserveAddress(tx: Tx, email: string): Promise<string | nu
   return holder?.id ?? null;
 }
 
-/** Accounts that a mailbox can have under its +tags. */
+/** Accounts that a mailbox can have under other spellings of its address, such as +tags. */
 const ACCOUNTS_OF_MAILBOX = 100;
 
 /**
- * Whether an address with a +tag can have no account, because its mailbox has too many already: anybody can sign up with
- * thousands of +tags, and much is decided by looking at all accounts of a mailbox. An address without one always can, so
- * that no stranger keeps its owner out.
+ * Whether to refuse an address an account, because it is another spelling of a mailbox that has too many already: anybody
+ * can sign up with thousands of +tags, and much is decided by looking at all accounts of a mailbox. The plain spelling
+ * always can, so that no stranger keeps the mailbox's owner out.
  *
  * @param email in lower case
+ * @param ownId the account that changes its address; null for a new one
  */
-export async function hasTooManyTags(tx: Tx, email: string): Promise<boolean> {
-  if (!email.slice(1, email.lastIndexOf('@')).includes('+')) return false;
-  const of = { where: { emailHash: await hashEmail(tx, email) }, select: { id: true } };
-  return (await tx.user.findMany({ ...of, take: ACCOUNTS_OF_MAILBOX })).length >= ACCOUNTS_OF_MAILBOX;
+export async function hasTooManySpellings(tx: Tx, email: string, ownId: string | null): Promise<boolean> {
+  const mailbox = (address: string): string => address.slice(0, address.lastIndexOf('@'));
+  if (mailbox(email) === mailbox(canonicalAddress(email))) return false;
+  const others = await tx.user.findMany({
+    where: {
+      emailHash: await hashEmail(tx, email),
+      deletedAt: null,
+      ...(ownId !== null && { id: { not: ownId } }),
+    },
+    select: { id: true },
+    take: ACCOUNTS_OF_MAILBOX,
+  });
+  return others.length >= ACCOUNTS_OF_MAILBOX;
 }

@@ -4,14 +4,14 @@ import type { Db, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addressToProve } from '../outbox/links.ts';
 import { queueNow, queueProof } from '../outbox/queue.ts';
-import { hasTooManyTags, isUnclaimed, leaveAddress, reserveAddress } from './addresses.ts';
+import { hasTooManySpellings, isUnclaimed, leaveAddress, reserveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
 import { releaseResetLinks } from './reset-links-of-address.ts';
 import { closeAllSessions, closeOtherSessions } from './sessions.ts';
 import { withPassword } from './verified-user.ts';
 
 /** Why a change was refused. */
-export type Refusal = 'wrong-password' | 'address-taken' | 'too-many-tags';
+export type Refusal = 'wrong-password' | 'address-taken' | 'too-many-spellings';
 
 /**
  * The session to keep when the account's others end: its token, and SESSION_SECRET, by which it is found. With a null
@@ -44,7 +44,7 @@ export async function changeAddress(
   const { email } = typed;
   return change(db, userId, typed, now, async (tx, user) => {
     if ((await reserveAddress(tx, email)) !== null) return 'address-taken';
-    if (await hasTooManyTags(tx, email)) return 'too-many-tags';
+    if (await hasTooManySpellings(tx, email, userId)) return 'too-many-spellings';
     await switchAddress(tx, user, { email, isProven: false }, kept);
     return null;
   });

@@ -69,8 +69,8 @@ export async function deleteAccount(
 }
 
 /**
- * Thins the payloads that `eraseAccount` left, after its commit. It never fails, because the account is deleted by then:
- * what is left, `prune` thins.
+ * Thins the payloads that `eraseAccount` left, after its commit. It never fails the request: the account is deleted, and
+ * `prune` thins the rest.
  */
 export async function thinRest(db: Db, userId: string, now: Date): Promise<void> {
   try {

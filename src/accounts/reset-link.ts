@@ -64,6 +64,7 @@ export async function mailResetLink(
 ): Promise<boolean> {
   const found = await db.user.findUnique({ where: { email } });
   if (!found) return false;
+  // Checked before `mayMail` counts an email, and again under the lock.
   if (found.emailProvenAt === null && (await isLinkWaiting(db, secret, found.id, wholeSeconds(now))))
     return false;
   if (!(await mayMail(found))) return false;
@@ -171,7 +172,7 @@ export interface ResetInput {
  *
  * @param parts used when a mailed link is the first proof of the address
  * @returns `done`, or why the link was not used up
- * @throws StripeError when Stripe cannot be reached or refuses
+ * @throws StripeError when the account may have to be emptied, and Stripe cannot be reached or refuses
  */
 export async function resetPassword(
   parts: PaymentParts,
@@ -217,9 +218,14 @@ async function tryReset(
       if (await hasPaidAtStripe(parts, userId)) payments = { ...payments, state: 'paid' };
       else if (stripe) await deleteUnusedCustomers({ ...parts, stripe }, userId, now);
     }
-  } else if (stripe && link.mailed && link.user.emailProvenAt === null) {
-    await leaveCustomersOfOthers({ ...parts, stripe }, userId, now);
   }
+  const isFirstProof = link.mailed && link.user.emailProvenAt === null;
+  const isKept = payments?.state !== 'none';
+  const isDeletionOwed =
+    stripe !== null &&
+    isFirstProof &&
+    isKept &&
+    !(await deleteCustomersOfPayer({ ...parts, stripe }, userId, now));
   return inTransaction(db, now, async (tx) => {
     const found = await lockLink(tx, secret, token, userId);
     if (!found) return 'link-gone';
@@ -240,6 +246,7 @@ async function tryReset(
     });
     // Whoever had the account before may have changed the address that Stripe sends receipts to, in the customer portal.
     if (row.mailed) await queueAddressForStripe(tx, userId);
+    if (isDeletionOwed) await queueDeletions(tx, userId);
     await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...row, used: true, expiresAt } });
@@ -251,21 +258,34 @@ async function tryReset(
 /**
  * Deletes the customers at Stripe of an account that is not emptied, because somebody paid once, and whose address is
  * proven now for the first time: the payer may have been a stranger, whose payment went back. An open checkout is closed
- * first, so that nobody pays for a customer that is being deleted. If Stripe cannot be asked, the owner must still get
- * in, so everything stays as it is.
+ * first, so that nobody pays for a customer that is being deleted.
+ *
+ * @returns false when Stripe cannot be asked: the owner must get in all the same, so queue the rest
  */
-async function leaveCustomersOfOthers(
+async function deleteCustomersOfPayer(
   parts: PaymentParts & { stripe: Stripe },
   userId: string,
   now: Date,
-): Promise<void> {
+): Promise<boolean> {
   try {
     await expireOpenCheckout(parts, userId);
     await deleteUnusedCustomers(parts, userId, now);
+    return true;
   } catch (error) {
-    if (!(error instanceof Stripe.errors.StripeError)) throw error;
-    process.emitWarning(error);
+    if (error instanceof Stripe.errors.StripeError) return false;
+    throw error;
   }
+}
+
+/** Queues what `deleteCustomersOfPayer` could not do. */
+async function queueDeletions(tx: Tx, userId: string): Promise<void> {
+  const checkout = await tx.checkout.findUnique({ where: { userId } });
+  if (checkout) await queueExpiry(tx, checkout);
+  const customers = await tx.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
+  await queueNow(
+    tx,
+    customers.map(({ id }) => ({ kind: 'stripe.delete-customer', userId, data: { customerId: id } })),
+  );
 }
 
 /** A reset link and its account, under the account's lock; null when the link no longer works there. */

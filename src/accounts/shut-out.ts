@@ -11,8 +11,8 @@ const SHUT_OUT_SECONDS = 600;
 /**
  * Shuts the holder of an unclaimed account out for `SHUT_OUT_SECONDS`, during which Stripe is asked: ends its sessions
  * and its pending change, and refuses its password. Otherwise they would notice that their checkout expired, and could
- * take the address to another account or open another checkout. The shut-out ends by itself, because the account may turn out to
- * be paid for.
+ * take the address to another account or open another checkout. The shut-out ends by itself, because the account may
+ * turn out to be paid for.
  *
  * @param tx must hold the user's lock
  */

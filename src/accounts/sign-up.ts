@@ -7,7 +7,7 @@ import { addSeconds } from '../instants.ts';
 import { queueProof } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { newReferralCode } from '../referrals/codes.ts';
-import { hasTooManyTags, reserveAddress } from './addresses.ts';
+import { hasTooManySpellings, reserveAddress } from './addresses.ts';
 import { hashEmail } from './email.ts';
 import { hashPassword } from './passwords.ts';
 import { takeResetLinks } from './reset-links-of-address.ts';
@@ -39,11 +39,11 @@ export async function signUp(
   secret: string,
   input: SignUp,
   now: Date,
-): Promise<{ token: string } | 'address-taken' | 'too-many-tags'> {
+): Promise<{ token: string } | 'address-taken' | 'too-many-spellings'> {
   const passwordHash = await hashPassword(input.password);
   return inTransaction(db, now, async (tx) => {
     if ((await reserveAddress(tx, input.email)) !== null) return 'address-taken';
-    if (await hasTooManyTags(tx, input.email)) return 'too-many-tags';
+    if (await hasTooManySpellings(tx, input.email, null)) return 'too-many-spellings';
     const user = await createUser(tx, input.email, passwordHash);
     await captureReferral(tx, user, input.code);
     if (input.mail) await queueProof(tx, user.id, { address: input.email, isChange: false });

@@ -10,7 +10,8 @@ import type { Engine, Tx } from './transaction.ts';
 export interface Wanted {
   payments?: readonly string[];
   /**
-   * Payments with a refund or a dispute in these events: all first and positive invoices of their subscriptions are loaded.
+   * Payments with a refund or a dispute in these events: all first and positive invoices of their subscriptions are
+   * loaded.
    */
   moneyBack?: readonly string[];
   disputes?: readonly string[];
@@ -97,9 +98,17 @@ const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
 export const WOULD_BE_REFUSED = Prisma.raw(`(${OWN_ADDRESS} OR ${ADDRESS_CONVERTED})`);
 
 /**
+ * A subscription `s` that is over and was never active, in trial or paid. It bears on nothing any more, and anybody can
+ * make thousands by leaving checkouts at their bank's approval.
+ */
+export const NEVER_BEGAN = Prisma.raw(`(
+  s."status" IS NOT NULL AND s."status" IN ('canceled', 'incomplete_expired') AND s."activeAt" IS NULL
+  AND s."trialEnd" IS NULL AND s."provenAt" IS NULL AND s."firstPaidAt" IS NULL AND NOT s."moneyBack")`);
+
+/**
  * Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own. A
- * subscription is in `unsure` while no positive invoice of it is known, or if some of its money may have gone back. All its
- * first and positive invoices are then loaded.
+ * subscription is in `unsure` while no positive invoice of it is known, or if some of its money may have gone back. All
+ * its first and positive invoices are then loaded.
  */
 function loadStatement(engine: Engine): string {
   const dialect = DIALECTS[engine];
@@ -119,7 +128,7 @@ function loadStatement(engine: Engine): string {
     customers_1 AS MATERIALIZED (SELECT id FROM customers_0 UNION
       SELECT "id" FROM "Customer" WHERE ${among('"userId"', 'users_0')}),
     subscriptions_1 AS MATERIALIZED (SELECT id FROM subscriptions_0 UNION
-      SELECT "id" FROM "Subscription" WHERE ${among('"customerId"', 'customers_1')}),
+      SELECT s."id" FROM "Subscription" AS s WHERE ${among('s."customerId"', 'customers_1')} AND NOT ${NEVER_BEGAN.sql}),
     money_back AS MATERIALIZED (${ids('moneyBack')} UNION
       SELECT p."id" FROM "Payment" AS p
       WHERE (${among('p."id"', 'payments_0')} OR ${among('p."invoiceId"', 'invoices_0')})
@@ -213,8 +222,8 @@ interface Locked {
 
 /**
  * Inserts or locks payments, invoices and customers, then takes advisory locks on the addresses of invited buyers, and
- * row locks on buyers and referrers. Each kind is sorted and takes one statement (addresses and users share one), so that
- * concurrent transactions cannot deadlock.
+ * row locks on buyers and referrers. Each kind is sorted and takes one statement (addresses and users share one), so
+ * that concurrent transactions cannot deadlock.
  */
 async function lock(
   tx: Tx,
@@ -247,7 +256,8 @@ async function lock(
   }
   // A customer's user changes only under the customer's lock, which is held by now. `load` checks the referrers and the
   // addresses again. Locking the addresses of invited buyers makes conversions of one person take turns; locking every
-  // account of a mailbox could mean thousands of rows. `none` is never true: it has the addresses locked before the users.
+  // account of a mailbox could mean thousands of rows. `none` is always false: selecting from
+  // `locks` makes PostgreSQL lock the addresses before the rows.
   const locked = await tx.$queryRaw<{ id: string; hashes: string | null }[]>`
     WITH buyers AS MATERIALIZED (
       SELECT unnest(${users}::text[]) AS id UNION
@@ -262,7 +272,8 @@ async function lock(
       SELECT pg_advisory_xact_lock(hashtextextended("emailHash", 0)) IS NULL AS none
       FROM (SELECT "emailHash" FROM addresses ORDER BY "emailHash") AS sorted
     )
-    SELECT "id", (SELECT string_agg("emailHash", ',') FROM addresses) AS "hashes" FROM "User"
+    SELECT "id", CASE WHEN "id" = (SELECT min(id) FROM buyers)
+      THEN (SELECT string_agg("emailHash", ',') FROM addresses) END AS "hashes" FROM "User"
     WHERE "id" = ANY(ARRAY(
       SELECT id FROM buyers UNION
       SELECT "referrerId" FROM referrals WHERE "referrerId" IS NOT NULL UNION
@@ -270,7 +281,7 @@ async function lock(
     )) ORDER BY "id" FOR NO KEY UPDATE`;
   return {
     users: new Set(locked.map(({ id }) => id)),
-    addresses: new Set(locked[0]?.hashes?.split(',')),
+    addresses: new Set(locked.flatMap(({ hashes }) => hashes?.split(',') ?? [])),
   };
 }
 

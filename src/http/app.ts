@@ -40,6 +40,7 @@ import { pricingRoute } from './pricing/pricing.ts';
 import { closeUnreadBodies, collectBodies, waitAfterBodies } from './read-body.ts';
 import { readablePath } from './readable-path.ts';
 import { boundHashing, boundRequestsUnderWay } from './requests-under-way.ts';
+import type { TakeTurn } from './requests-under-way.ts';
 import { resetRoutes } from './reset/reset.ts';
 import { exportRoute } from './settings/export-route.ts';
 import { settingsRoutes } from './settings/settings.ts';
@@ -147,7 +148,7 @@ export async function buildApp(
   });
   // Registered after the overload refusals above, which are cheap.
   const waitAgain = boundRequestsUnderWay(app, bounds);
-  const takeTurn = ({ ip, raw: { socket } }: FastifyRequest, done: () => void): void => {
+  const takeTurn: TakeTurn = ({ ip, raw: { socket } }, done) => {
     turns.begin(siteOf(ip), () => {
       if (!hasLeft(socket)) done();
     });
@@ -192,7 +193,7 @@ export async function buildApp(
 
   await app.register((scope) => unsubscribeRoutes(scope, context));
   await app.register((scope) => {
-    boundHashing(scope, bounds);
+    boundHashing(scope, bounds, takeTurn);
     return peopleRoutes(scope, context);
   });
   return app;

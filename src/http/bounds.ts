@@ -11,8 +11,8 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
  *    (`unverified-bodies.ts`);
- * 7. once its body has arrived, if that took longer than `patienceMs`: 4 and 5 again, among the requests of its site;
- * 8. if it hashes a password: the limit on such requests (`requests-under-way.ts`), then a free
+ * 7. if its body took longer than `patienceMs`: its site's place (4) and its turn (5) again;
+ * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a free
  *    thread (`accounts/passwords.ts`).
  */
 export interface Bounds {
@@ -56,9 +56,8 @@ export interface Bounds {
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
   /**
-   * Requests under way, except webhooks, and how many more of one site (`siteOf`), and of all, may wait for those of
-   * their site. Those that report the
-   * server's state are counted separately from others.
+   * Requests under way, except webhooks, and how many more may wait: of one site (`siteOf`), and of all, for a place of
+   * their site and for one of all. Those that report the server's state are counted separately from others.
    */
   requests: { ofSite: number; inAll: number; waitingOfSite: number; waitingInAll: number };
   /** Requests that hash a password, once their bodies have arrived, and how many more of all sites may wait. */
@@ -110,8 +109,8 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
-  // Half of the connections, so that others stay free for newcomers.
-  requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000, waitingInAll: 1_000 },
+  // At most 1,500 wait, for one or the other: the other connections stay free for newcomers.
+  requests: { ofSite: 16, inAll: 32, waitingOfSite: 750, waitingInAll: 750 },
   // Under way: a few for each thread, so that none is idle between two requests, and no more, because sites do not take
   // turns for the threads.
   hashing: { inAll: 4 * HASHES_AT_ONCE, waitingInAll: 500 },

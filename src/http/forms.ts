@@ -2,8 +2,8 @@ import type { z } from 'zod';
 
 export const BAD_EMAIL = 'Enter an email address, such as name@example.com.';
 
-export const TOO_MANY_TAGS =
-  'Too many accounts use this mailbox with a + in their address. Enter the address without the + and what follows it.';
+export const TOO_MANY_SPELLINGS =
+  'Too many accounts use this mailbox. Enter the address without the + and what follows it, and at Gmail without dots.';
 
 /** Messages shown when the form is rendered again. */
 export interface FormErrors {

@@ -94,6 +94,7 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'resetMailsToMailbox',
   'mailsToUnprovenMailbox',
   'changeMailsToMailbox',
+  'sentCountsOfMailbox',
 ]);
 
 /**

@@ -66,8 +66,8 @@ export async function mayMailTo(
 /**
  * `mayMailTo` with the reserve, if the account may use it.
  *
- * @param mayUseReserve is asked only when nothing else is left, because the answer takes long for a mailbox with
- *   thousands of accounts
+ * @param mayUseReserve is asked only when nothing else is left, because the answer takes long for a mailbox with many
+ *   accounts
  */
 export async function mayMailFromReserve(
   context: AppContext,
@@ -87,8 +87,8 @@ export async function mayMailFromReserve(
 
 /**
  * Whether we may send a notice about a change that a thief could have made. A paid account that is the first of its
- * mailbox may use the reserved emails, because it is worth stealing. Ask only once the password was tried: wrong ones are
- * limited.
+ * mailbox may use the reserved emails, because it is worth stealing. Call it where attempts are limited, because it
+ * can read all accounts of the mailbox: inside `tryPassword`, or after `takeForNetwork`.
  */
 export async function mayNotify(context: AppContext, request: FastifyRequest, user: User): Promise<boolean> {
   const { db } = context;

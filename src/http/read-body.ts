@@ -6,7 +6,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 import { cutOff, noteAbuse } from './cut-off.ts';
 import { HttpError } from './errors.ts';
-import type { WaitAgain } from './requests-under-way.ts';
+import type { TakeTurn, WaitAgain } from './requests-under-way.ts';
 
 /**
  * Handling a piece takes as long as handling 500 bytes, so a body in tiny pieces is expensive. No ordinary client sends
@@ -136,16 +136,10 @@ export function collectBodies(app: FastifyInstance): void {
 }
 
 /**
- * Has a request whose body came so late that its place was given back wait for a place and a turn again: a few clients
- * could otherwise complete thousands of bodies at the same instant, and everybody else would wait for all of them.
- *
- * @param takeTurn calls back when it is the request's turn
+ * Once a body has arrived, makes the request wait again for a place and a turn if its place has timed out. Otherwise a few
+ * clients could complete thousands of bodies at once, and everybody else would wait for all of them.
  */
-export function waitAfterBodies(
-  app: FastifyInstance,
-  waitAgain: WaitAgain,
-  takeTurn: (request: FastifyRequest, done: () => void) => void,
-): void {
+export function waitAfterBodies(app: FastifyInstance, waitAgain: WaitAgain, takeTurn: TakeTurn): void {
   app.decorate(
     'waitAfterBody',
     (request: FastifyRequest, reply: FastifyReply) =>

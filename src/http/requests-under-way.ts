@@ -34,13 +34,13 @@ const TOO_MANY_WAITING = new HttpError(
  * events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so
  * that other requests cannot keep them waiting.
  *
- * @returns has a request whose body came after its place was given back wait for another one
+ * @returns a function to call once a body has arrived: if the request's place has timed out, it waits for a new one
  */
 export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): WaitAgain {
   const { ofSite, inAll, waitingOfSite, waitingInAll } = bounds.requests;
   const createBoth = () => ({
     ofSite: createPlaces({ ofSite, waitingOfSite, waitingInAll }),
-    inAll: createPlaces({ inAll }),
+    inAll: createPlaces({ inAll, waitingInAll }),
   });
   const places = { state: createBoth(), others: createBoth() };
 
@@ -97,14 +97,22 @@ export const HASHES_PASSWORD = { config: { hashesPassword: true } };
  * While it waits, a request keeps its place among those of its site (`waitFor`). The site's next ones wait behind it,
  * which costs less than refusing them, because clients that are refused come back at once.
  */
-export function boundHashing(app: FastifyInstance, { hashing, patienceMs }: Bounds): void {
+export function boundHashing(
+  app: FastifyInstance,
+  { hashing, patienceMs }: Bounds,
+  takeTurn: TakeTurn,
+): void {
   const take = createPlaces(hashing);
   app.addHook('preHandler', function waitToHash(request, reply, done) {
     if (!request.routeOptions.config.hashesPassword) {
       done();
       return;
     }
-    waitFor({ take, refusal: TOO_MANY_HASHING, patienceMs, goesOn: true }, request, reply, done);
+    waitFor({ take, refusal: TOO_MANY_HASHING, patienceMs, goesOn: true }, request, reply, (error) => {
+      // Many that end at the same instant would otherwise begin as many in one turn.
+      if (error) done(error);
+      else takeTurn(request, done);
+    });
   });
 }
 
@@ -161,6 +169,9 @@ function waitFor(
 }
 
 type Done = (error?: Error) => void;
+
+/** Calls back when it is the request's turn (`createTurns`), unless its client has left. */
+export type TakeTurn = (request: FastifyRequest, done: () => void) => void;
 
 /** Returns false, and calls nothing, when the request still has its place. */
 export type WaitAgain = (request: FastifyRequest, reply: FastifyReply, done: Done) => boolean;

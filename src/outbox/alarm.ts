@@ -71,18 +71,18 @@ const FAILURES_OF_STRANGERS: Prisma.OutboxItemWhereInput[] = [
   },
 ];
 
-/**
- * Since when failures have not been reported: a day ago, or the last email to the operator if it is older. At most one is
- * queued a day, so it can be up to two days old.
- */
+/** How far back the last email to the operator is looked for, days. Older items may have been pruned. */
+const ALARM_DAYS = 30;
+
+/** Since when failures have not been reported: a day ago, or the last email to the operator if it is older. */
 async function lastLook(db: Db, now: Date): Promise<Date> {
   const dayAgo = addSeconds(now, -DAY_SECONDS);
-  const alarms = await db.outboxItem.findMany({
-    where: { id: { in: [alarmId(now), alarmId(dayAgo), alarmId(addSeconds(dayAgo, -DAY_SECONDS))] } },
+  const ids = Array.from({ length: ALARM_DAYS }, (_, days) => alarmId(addSeconds(now, -days * DAY_SECONDS)));
+  const last = await db.outboxItem.findFirst({
+    where: { id: { in: ids } },
     orderBy: { createdAt: 'desc' },
     select: { createdAt: true },
   });
-  const [last] = alarms;
   return last && last.createdAt < dayAgo ? last.createdAt : dayAgo;
 }
 

@@ -17,6 +17,7 @@ const URGENT: readonly OutboxKind[] = [
   'mail.address-changed',
   'mail.account-deleted',
   'stripe.expire-checkout',
+  'stripe.delete-customer',
   'stripe.customer-address',
 ];
 
@@ -109,7 +110,7 @@ export async function readOutboxState(db: Db, now: Date): Promise<OutboxState> {
     _count: true,
     _min: { createdAt: true },
   });
-  // Counted by itself, from the index alone: failed items stay for months.
+  // Counted separately: the index is enough, and failed items are kept for months.
   const failed = await db.outboxItem.count({ where: { status: 'failed' } });
   const oldest = queued._min.createdAt;
   return {

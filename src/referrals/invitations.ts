@@ -19,7 +19,7 @@ export async function listInvitations(db: Db, referrerId: string, limit: number)
   return rows.map(({ email, ...dates }) => ({ friend: email === null ? null : maskEmail(email), ...dates }));
 }
 
-/** Longer top-level labels are masked, too: a stranger could sign up with a message to the referrer as a domain. */
+/** Longer top-level domains are masked, too: a stranger could write a message to the referrer in one. */
 const LONGEST_SHOWN = 10;
 
 /** Masks an address as `a•••@e•••.com`: recognisable to someone who knows it, useless to anyone else. */

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { Stripe } from 'stripe';
 
-import { anyLiveAndKnown, isOver } from '../access/live.ts';
+import { anyLiveAndKnown, isOver, TERMINAL_STATUSES } from '../access/live.ts';
 import { isTrialAvailable } from '../access/trials.ts';
 import type { Plan } from '../config.ts';
 import type { Checkout, User } from '../db/generated/client.ts';
@@ -126,7 +126,7 @@ async function claimCheckout(
     const current = await tx.checkout.findUnique({ where: { userId } });
     if (current && current.id !== over) return current;
     const subscriptions = await tx.subscription.findMany({
-      where: { id: { notIn: notAtStripe }, customer: { userId } },
+      where: { id: { notIn: notAtStripe }, status: { notIn: [...TERMINAL_STATUSES] }, customer: { userId } },
     });
     // An operator has moved one here, or its webhook has just arrived.
     if (anyLiveAndKnown(subscriptions)) throw new CheckoutImpossible('subscribed');

@@ -34,7 +34,8 @@ export async function deleteUnusedCustomers(parts: Parts, userId: string, now: D
   for (const { id } of customers) await deleteUnusedCustomer(parts, id, userId, now);
 }
 
-async function deleteUnusedCustomer(
+/** Does what `deleteUnusedCustomers` does for one customer. */
+export async function deleteUnusedCustomer(
   { db, stripe, programme }: Parts,
   customer: string,
   userId: string,

@@ -85,12 +85,14 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
   async function mayMailLink(request: FastifyRequest, user: User): Promise<boolean> {
     const isAllowed = await mayMailFromReserve(context, request, user, () => isFirstOfMailbox(db, user));
     if (!isAllowed || user.emailProvenAt !== null) return isAllowed;
-    // The count reads all accounts of the mailbox, of which there can be thousands.
-    if (!(await takeForMailbox(request, 'sentCountsOfMailbox', canonicalAddress(user.email ?? ''))))
-      return false;
+    const mailbox = canonicalAddress(user.email ?? '');
+    // The count reads all accounts of the mailbox. If it says no, nothing else limits how often it is asked.
+    if (!(await takeForMailbox(request, 'sentCountsOfMailbox', mailbox))) return false;
     // Once today's emails are used up, the sender would drop this one. For an account that has paid, queueing it would also
     // void the earlier link.
-    return (await countSentToday(db, user, now())) < MAILS_TO_UNPROVEN;
+    if ((await countSentToday(db, user, now())) >= MAILS_TO_UNPROVEN) return false;
+    await giveBackToMailbox(request, 'sentCountsOfMailbox', mailbox);
+    return true;
   }
 
   app.addHook('onClose', async () => {

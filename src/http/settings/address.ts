@@ -7,7 +7,7 @@ import { typedPassword } from '../../accounts/passwords.ts';
 import { addressToProve, pendingAddress } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
-import { BAD_EMAIL, errorsFor, TOO_MANY_TAGS, typedText } from '../forms.ts';
+import { BAD_EMAIL, errorsFor, TOO_MANY_SPELLINGS, typedText } from '../forms.ts';
 import { limitedByAccount, takeForAccount, takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
 import { mayMail, mayMailChange, mayNotify } from '../may-mail.ts';
@@ -65,7 +65,7 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
     if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_ATTEMPTS });
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address already has an account.' });
-    if (refusal === 'too-many-tags') return again(409, { email: TOO_MANY_TAGS });
+    if (refusal === 'too-many-spellings') return again(409, { email: TOO_MANY_SPELLINGS });
     const kept = pendingAddress(user, now()) === null ? 'address-kept' : 'change-cancelled';
     setFlash(request, reply, keeps ? kept : byMail ? 'change-mailed' : 'address-changed');
     return reply.redirect('/settings', 303);

@@ -59,7 +59,8 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
     db.checkout.findUnique({ ...ofUser, omit: { userId: true } }),
     db.invoice.findMany({
       where: { subscriptionId: { in: subscriptions.map(({ id }) => id) } },
-      orderBy: { paidAt: { sort: 'desc', nulls: 'first' } },
+      // Those that moved money first: each switch between plans can make one of zero.
+      orderBy: [{ positive: 'desc' }, { paidAt: { sort: 'desc', nulls: 'last' } }, { id: 'asc' }],
       take: EXPORTED_INVOICES,
       include: { payments: { include: { disputes: true } } },
     }),
@@ -68,7 +69,7 @@ export async function exportAccount(db: Db, user: User, config: OverviewConfig, 
     // Their data can name somebody else's referral.
     db.outboxItem.findMany({
       where: { userId: user.id, kind: { not: 'mail.reset-password' } },
-      orderBy: { createdAt: 'desc' },
+      orderBy: [{ createdAt: 'desc' }, { id: 'asc' }],
       take: EXPORTED_EMAILS,
       select: { kind: true, address: true, createdAt: true, status: true, endedAt: true },
     }),

@@ -8,7 +8,7 @@ import { accountForm } from '../account-form.ts';
 import { continueToPlan } from '../billing/billing.ts';
 import type { AppContext } from '../context.ts';
 import { clearInvitation, sessionToken, setSession } from '../cookies.ts';
-import { BAD_EMAIL, errorsFor, TOO_MANY_TAGS } from '../forms.ts';
+import { BAD_EMAIL, errorsFor, TOO_MANY_SPELLINGS } from '../forms.ts';
 import type { FormErrors } from '../forms.ts';
 import { takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
 import { tryLogIn } from '../login/login.ts';
@@ -36,7 +36,7 @@ export function signUpRoutes(app: FastifyInstance, context: AppContext): void {
     const mail = await mayMail(context, request, form.data.email, false);
     const input = { ...form.data, code: request.invitationCode, oldToken: sessionToken(request), mail };
     const signedUp = await signUp(db, sessionSecret, input, now());
-    if (signedUp === 'too-many-tags') return again(409, { email: TOO_MANY_TAGS });
+    if (signedUp === 'too-many-spellings') return again(409, { email: TOO_MANY_SPELLINGS });
     let token: string | null | undefined = signedUp === 'address-taken' ? null : signedUp.token;
     if (token === null) await uncountMails(request);
     if (token === null && (await wasJustMade(db, input.email, now()))) {

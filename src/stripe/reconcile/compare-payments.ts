@@ -158,8 +158,8 @@ function refundDate(refunds: readonly Stripe.Refund[], row: RefundFacts | null):
 }
 
 /**
- * The date to give the failure. Stripe does not say when a refund failed, so we take the time when the newest refund was created,
- * but no earlier than the refund that we know of.
+ * The date to give the failure. Stripe does not say when a refund failed, so we take the time when the newest refund
+ * was created, but no earlier than the refund that we know of.
  */
 function failureDate(refunds: readonly Stripe.Refund[], row: RefundFacts | null): Date {
   const made = refunds.map(({ created }) => created);
