@@ -449,7 +449,7 @@ describe('closing slow connections', () => {
 describe('one network has a limited number of requests under way and waiting', () => {
   /** One request under way, and one waiting. The first to look for its session waits until `found` is called. */
   async function oneAtATime(patienceMs: number, bounds: Partial<Bounds['requests']> = {}) {
-    const requests = { ofSite: 1, inAll: 2, waitingOfSite: 1, waitingInAll: 99, ...bounds };
+    const requests = { ofSite: 1, inAll: 2, waitingOfSite: 1, ...bounds };
     const server = await listen({ requests, patienceMs });
     const { app, db, open } = server;
     let all = 0;
@@ -555,7 +555,7 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('and while one waits to hash a password, the next of its network waits behind it', async () => {
     const { open } = await listen({
-      requests: { ofSite: 1, inAll: 9, waitingOfSite: 9, waitingInAll: 99 },
+      requests: { ofSite: 1, inAll: 9, waitingOfSite: 9 },
       hashing: { inAll: 0, waitingInAll: 9 },
       patienceMs: 1_000,
     });
@@ -577,7 +577,7 @@ describe('one network has a limited number of requests under way and waiting', (
     'and %s whose body is still arriving takes none of the places that all networks share',
     async (_what, line) => {
       const server = await listen({
-        requests: { ofSite: 1, inAll: 1, waitingOfSite: 1, waitingInAll: 99 },
+        requests: { ofSite: 1, inAll: 1, waitingOfSite: 1 },
         patienceMs: NEVER,
       });
       const { app, open } = server;
@@ -594,32 +594,9 @@ describe('one network has a limited number of requests under way and waiting', (
     },
   );
 
-  test.each([
-    ['of their address', { ofSite: 0, inAll: 9 }],
-    ['of all', { ofSite: 9, inAll: 0 }],
-  ])(
-    'and when too many wait for a place %s, the newest of the address with the most is refused',
-    async (_what, most) => {
-      const { app, open } = await listen({
-        requests: { ...most, waitingOfSite: 9, waitingInAll: 2 },
-        patienceMs: NEVER,
-      });
-      let requests = 0;
-      app.server.on('request', () => (requests += 1));
-      const clients = [];
-      for (const [index, address] of ['127.0.0.2', '127.0.0.2', '127.0.0.3'].entries()) {
-        clients.push(await open(LANDING_PAGE, address));
-        await until(() => Promise.resolve(requests === index + 1 || undefined));
-      }
-      const [first, second, third] = clients;
-      expect(second && (await answerTo(second))).toMatch(/^HTTP\/1\.1 503 /);
-      expect([first?.answered(), third?.answered()]).toEqual(['', '']);
-    },
-  );
-
   test('and a request whose body comes after its place was given back waits for another one', async () => {
     const server = await listen({
-      requests: { ofSite: 1, inAll: 9, waitingOfSite: 0, waitingInAll: 99 },
+      requests: { ofSite: 1, inAll: 9, waitingOfSite: 0 },
       patienceMs: 1_000,
     });
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
@@ -676,7 +653,7 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('an answer that nobody reads makes the next one wait only until most of it could have been sent', async () => {
     const { open, request } = await withLargeExport({
-      requests: { ofSite: 1, inAll: 1, waitingOfSite: 9, waitingInAll: 99 },
+      requests: { ofSite: 1, inAll: 1, waitingOfSite: 9 },
       patienceMs: NEVER,
     });
     const reading = await open(request, '127.0.0.2');
@@ -739,7 +716,7 @@ describe('an address that keeps leaving before it is answered', () => {
     ['half a form', 'POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n'],
     ['half a webhook', webhook('Content-Length: 9')],
   ])('after %s loses all its connections and gets none for a while', async (_what, sent) => {
-    const nothingBegins = { requests: { ofSite: 0, inAll: 0, waitingOfSite: 9, waitingInAll: 99 } };
+    const nothingBegins = { requests: { ofSite: 0, inAll: 0, waitingOfSite: 9 } };
     const { app, open } = await listen({ ...nothingBegins, abandonedOfNetwork: 2, shutOutMs: NEVER });
     const idle = await open('', '127.0.0.2');
     const leave = async ({ socket }: Client, left: number): Promise<void> => {
@@ -829,7 +806,7 @@ describe('behind a proxy', () => {
     const { db, open } = await listen(
       {
         incomplete: { webhooks: ONE, others: ONE },
-        requests: { ofSite: 1, inAll: 9, waitingOfSite: 9, waitingInAll: 99 },
+        requests: { ofSite: 1, inAll: 9, waitingOfSite: 9 },
         patienceMs: NEVER,
       },
       { TRUST_PROXY: '127.0.0.1' },
@@ -1161,7 +1138,7 @@ describe('requests that do not wait for the answer to an earlier one', () => {
   });
 
   test('end the connection when one that waits has very many headers', async () => {
-    const nothingBegins = { requests: { ofSite: 0, inAll: 0, waitingOfSite: 9, waitingInAll: 99 } };
+    const nothingBegins = { requests: { ofSite: 0, inAll: 0, waitingOfSite: 9 } };
     const { open } = await listen({ ...nothingBegins, cutOffsOfNetwork: 1, shutOutMs: NEVER });
     const waiting = await open(
       `${PAGE}${PAGE.replace('\r\n\r\n', `\r\n${'a: b\r\n'.repeat(100)}\r\n`)}`,

@@ -56,10 +56,11 @@ export interface Bounds {
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
   /**
-   * Requests under way, except webhooks, and how many more may wait: of one site (`siteOf`), and of all, for a place of
-   * their site and for one of all. Those that report the server's state are counted separately from others.
+   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. There is no limit on how many
+   * wait in all: refused clients come back at once, which costs more than letting them wait. Those that report the server's
+   * state are counted separately from others.
    */
-  requests: { ofSite: number; inAll: number; waitingOfSite: number; waitingInAll: number };
+  requests: { ofSite: number; inAll: number; waitingOfSite: number };
   /** Requests that hash a password, once their bodies have arrived, and how many more of all sites may wait. */
   hashing: { inAll: number; waitingInAll: number };
   /** Headers of a request. */
@@ -109,8 +110,7 @@ export const BOUNDS: Bounds = {
   refusalsOfNetwork: 100,
   abandonedOfNetwork: 500,
   shutOutMs: 60_000,
-  // At most 1,500 wait, for one or the other: the other connections stay free for newcomers.
-  requests: { ofSite: 16, inAll: 32, waitingOfSite: 750, waitingInAll: 750 },
+  requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000 },
   // Under way: a few for each thread, so that none is idle between two requests, and no more, because sites do not take
   // turns for the threads.
   hashing: { inAll: 4 * HASHES_AT_ONCE, waitingInAll: 500 },

@@ -37,10 +37,10 @@ const TOO_MANY_WAITING = new HttpError(
  * @returns a function to call once a body has arrived: if the request's place has timed out, it waits for a new one
  */
 export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): WaitAgain {
-  const { ofSite, inAll, waitingOfSite, waitingInAll } = bounds.requests;
+  const { ofSite, inAll, waitingOfSite } = bounds.requests;
   const createBoth = () => ({
-    ofSite: createPlaces({ ofSite, waitingOfSite, waitingInAll }),
-    inAll: createPlaces({ inAll, waitingInAll }),
+    ofSite: createPlaces({ ofSite, waitingOfSite }),
+    inAll: createPlaces({ inAll }),
   });
   const places = { state: createBoth(), others: createBoth() };
 
