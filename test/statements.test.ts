@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { Client } from 'pg';
 import { expect, inject, onTestFinished, test, vi } from 'vitest';
 
+import { subscriptionsOf } from '../src/access/subscriptions.ts';
 import { eventContextOf } from '../src/stripe/handle-event.ts';
 import { handleTogether } from './support/handle-together.ts';
 import { inShort } from './support/in-short.ts';
@@ -391,6 +392,16 @@ test.runIf(engine === 'sqlite')(
     const [few, many] = [await signUp(server, 'few@example.com'), await signUp(server, 'many@example.com')];
     await giveConversions(server, few, 10, START);
     await giveConversions(server, many, 1_234, START);
+    // Checkouts left at their bank's approval.
+    await server.db.customer.create({ data: { id: 'cus_many', userId: many.id } });
+    await server.db.subscription.createMany({
+      data: Array.from({ length: 1_000 }, (_, n) => ({
+        id: `sub_${n}`,
+        customerId: 'cus_many',
+        status: 'incomplete_expired',
+        createdAt: new Date(START.getTime() + n * 1000),
+      })),
+    });
     // The first view shows what is new since the last one, and folds the older entries once.
     for (const person of [few, many]) await costOfSettings(person);
 
@@ -398,7 +409,9 @@ test.runIf(engine === 'sqlite')(
     expect(costOfMany.asked).toEqual(cost.asked);
     expect(cost.asked).toHaveLength(6);
     // 50 invitations; of the ledger, at most 50 entries more than the 50 lines that are shown.
-    expect(costOfMany.rows).toBeLessThanOrEqual(3 + 50 + 100);
+    // Of subscriptions that never began, the newest.
+    expect(costOfMany.rows).toBeLessThanOrEqual(3 + 50 + 100 + 1);
+    expect(await subscriptionsOf(server.db, many.id)).toMatchObject([{ id: 'sub_999' }]);
     // Conversions that are already counted are not counted again.
     expect(costOfMany.counted).toContain('"creditedAt" IS NULL');
     // Each row is found by an index, in the index's order. `o` holds the open invitations, up to a limit.
