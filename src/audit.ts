@@ -6,7 +6,10 @@ import type { Unit } from './db/unit-of-work.ts';
 
 /** Who or what changes a user's access. */
 export interface Cause {
-  /** The id of the Stripe event or the referral, or one generated for `reconcile`, an operator's command, or a claim of the account by a mailed link. */
+  /**
+   * The id of the Stripe event or the referral, or one generated for `reconcile`, an operator's command, or a claim of
+   * the account by a mailed link.
+   */
   id: string;
   actor: 'stripe' | 'operator';
   /** The operator's note. */

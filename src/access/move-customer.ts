@@ -6,9 +6,9 @@ import { queue } from '../outbox/queue.ts';
 import { follow } from './follow.ts';
 
 /**
- * Moves a customer, with all its facts, to another user, and writes an audit row for each of the two users. Whether
- * a trial under way gives access is decided again for the new owner. The unit of work must hold the locks of the customer and of both
- * users, and `followMove` must run in the same transaction.
+ * Moves a customer, with all its facts, to another user, and writes an audit row for each of the two users. Whether a
+ * trial under way gives access is decided again for the new owner. The unit of work must hold the locks of the customer
+ * and of both users, and `followMove` must run in the same transaction.
  *
  * @param from the user that the customer belongs to; null when it belongs to nobody
  */

@@ -13,8 +13,8 @@ import { provesPayment } from './proof.ts';
 import { tierOf } from './tier.ts';
 
 /**
- * The subscriptions of all of the user's customers; of those that are over and never began (`NEVER_BEGAN`), only the newest
- * that counts. The status is null where only an invoice or a checkout is known.
+ * The subscriptions of all of the user's customers; of those that are over and never began (`NEVER_BEGAN`), only the
+ * newest that counts. The status is null where only an invoice or a checkout is known.
  */
 export async function subscriptionsOf(db: Reader, userId: string): Promise<Subscription[]> {
   return db.$queryRaw<Subscription[]>`

@@ -83,9 +83,9 @@ export async function reserveAddress(tx: Tx, email: string): Promise<string | nu
 const ACCOUNTS_OF_MAILBOX = 100;
 
 /**
- * Whether to refuse an address an account, because it is another spelling of a mailbox that has too many already: anybody
- * can sign up with thousands of +tags, and much is decided by looking at all accounts of a mailbox. The plain spelling
- * always can, so that no stranger keeps the mailbox's owner out.
+ * Whether to refuse an address an account, because it is another spelling of a mailbox that has too many already:
+ * anybody can sign up with thousands of +tags, and much is decided by looking at all accounts of a mailbox. The plain
+ * spelling always can, so that no stranger keeps the mailbox's owner out.
  *
  * @param email in lower case
  * @param ownId the account that changes its address; null for a new one

@@ -69,8 +69,8 @@ export async function deleteAccount(
 }
 
 /**
- * Thins the payloads that `eraseAccount` left, after its commit. It never fails the request: the account is deleted, and
- * `prune` thins the rest.
+ * Thins the payloads that `eraseAccount` left, after its commit. It never fails the request: the account is deleted,
+ * and `prune` thins the rest.
  */
 export async function thinRest(db: Db, userId: string, now: Date): Promise<void> {
   try {
@@ -112,8 +112,8 @@ export async function cancelSubscriptions(
 }
 
 /**
- * Turns an account into a tombstone, deletes its checkout and begins to thin its events' payloads, unless there is more to
- * end at Stripe by now. Call `thinRest` after the commit.
+ * Turns an account into a tombstone, deletes its checkout and begins to thin its events' payloads, unless there is more
+ * to end at Stripe by now. Call `thinRest` after the commit.
  *
  * @param user locked
  * @param ended what was ended at Stripe for it; null when there was nothing

@@ -167,8 +167,8 @@ export interface ResetInput {
 
 /**
  * Uses up a reset link: sets the new password and ends all the user's sessions and pending links (`endResetLinks`). A
- * mailed link also proves the address. An account that was never proven or paid for is then emptied, because someone else
- * may have created it. Such an account is shut out before Stripe is asked (see `shutOut`).
+ * mailed link also proves the address. An account that was never proven or paid for is then emptied, because someone
+ * else may have created it. Such an account is shut out before Stripe is asked (see `shutOut`).
  *
  * @param parts used when a mailed link is the first proof of the address
  * @returns `done`, or why the link was not used up
@@ -244,7 +244,8 @@ async function tryReset(
       // The stranger who created the account may have turned mail off.
       ...(startsAfresh && { mailOff: false }),
     });
-    // Whoever had the account before may have changed the address that Stripe sends receipts to, in the customer portal.
+    // Whoever had the account before may have changed the address that Stripe sends receipts to, in the customer
+    // portal.
     if (row.mailed) await queueAddressForStripe(tx, userId);
     if (isDeletionOwed) await queueDeletions(tx, userId);
     await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
@@ -257,8 +258,8 @@ async function tryReset(
 
 /**
  * Deletes the customers at Stripe of an account that is not emptied, because somebody paid once, and whose address is
- * proven now for the first time: the payer may have been a stranger, whose payment went back. An open checkout is closed
- * first, so that nobody pays for a customer that is being deleted.
+ * proven now for the first time: the payer may have been a stranger, whose payment went back. An open checkout is
+ * closed first, so that nobody pays for a customer that is being deleted.
  *
  * @returns false when Stripe cannot be asked: the owner must get in all the same, so queue the rest
  */

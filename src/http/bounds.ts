@@ -56,9 +56,9 @@ export interface Bounds {
   /** How long each of these is counted, from the first one, and how long the network is refused after the last one. */
   shutOutMs: number;
   /**
-   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. There is no limit on how many
-   * wait in all: refused clients come back at once, which costs more than letting them wait. Those that report the server's
-   * state are counted separately from others.
+   * Requests under way, except webhooks, and how many more of one site (`siteOf`) may wait. There is no limit on how
+   * many wait in all: refused clients come back at once, which costs more than letting them wait. Those that report the
+   * server's state are counted separately from others.
    */
   requests: { ofSite: number; inAll: number; waitingOfSite: number };
   /** Requests that hash a password, once their bodies have arrived, and how many more of all sites may wait. */

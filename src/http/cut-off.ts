@@ -25,8 +25,9 @@ export function cutOff(socket: Socket): void {
 const NO_MORE = 2;
 
 /**
- * Node reads 64 KiB at a time and hands over thousands of requests in it, even once the connection is destroyed. That takes
- * 0.1 s. Node itself stops like this at an upgrade, but does not document it: if `parser` is missing, nothing happens.
+ * Node reads 64 KiB at a time and hands over thousands of requests in it, even once the connection is destroyed. That
+ * takes 0.1 s. Node itself stops like this at an upgrade, but does not document it: if `parser` is missing, nothing
+ * happens.
  * https://github.com/nodejs/node/blob/v20.20.2/lib/_http_common.js
  */
 function stopParser(socket: Socket & { parser?: { onIncoming?: () => number } | null }): void {

@@ -30,8 +30,8 @@ export async function mayMail(
 
 /**
  * Whether one more email may be sent to an address that an account wants to change to. Only a few of the day's emails
- * may be of this kind: otherwise a stranger could use up the day's emails, and the owner would not get the one that proves
- * the address.
+ * may be of this kind: otherwise a stranger could use up the day's emails, and the owner would not get the one that
+ * proves the address.
  */
 export async function mayMailChange(
   context: AppContext,

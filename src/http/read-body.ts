@@ -136,8 +136,8 @@ export function collectBodies(app: FastifyInstance): void {
 }
 
 /**
- * Once a body has arrived, makes the request wait again for a place and a turn if its place has timed out. Otherwise a few
- * clients could complete thousands of bodies at once, and everybody else would wait for all of them.
+ * Once a body has arrived, makes the request wait again for a place and a turn if its place has timed out. Otherwise a
+ * few clients could complete thousands of bodies at once, and everybody else would wait for all of them.
  */
 export function waitAfterBodies(app: FastifyInstance, waitAgain: WaitAgain, takeTurn: TakeTurn): void {
   app.decorate(

@@ -206,8 +206,8 @@ interface MostAtOnce {
 
 /**
  * Begins a request, now or when there is a place for it. Returns false, and begins nothing, when too many of its site
- * wait. When too many wait in all, the newest of the site with the most is refused instead. If that
- * site would then have fewer waiting than this request's site, this request is refused instead, and the result is false.
+ * wait. When too many wait in all, the newest of the site with the most is refused instead. If that site would then
+ * have fewer waiting than this request's site, this request is refused instead, and the result is false.
  */
 type TakePlace = (request: Arrived) => boolean;
 

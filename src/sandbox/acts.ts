@@ -19,9 +19,9 @@ import { toEpoch } from './time.ts';
 import type { Charge } from './types.ts';
 
 /**
- * Actions of people, banks and time. Each one dates its events at the clock's current second, and throws a `Refusal` with
- * a one-sentence message when it is not possible. Only `advance` makes due things happen, and dates each at the second it
- * was due: call it after moving the clock.
+ * Actions of people, banks and time. Each one dates its events at the clock's current second, and throws a `Refusal`
+ * with a one-sentence message when it is not possible. Only `advance` makes due things happen, and dates each at the
+ * second it was due: call it after moving the clock.
  */
 export interface Acts {
   /**

@@ -4,8 +4,8 @@ import { inTime } from './shared-page.ts';
 import { DAY, toEpoch } from './time.ts';
 
 /**
- * Moves the clock forward, and with it the server's. It goes day by day, so that whatever falls due on the
- * way, such as the reminder a week before free days end, happens at the right time. If the next webhooks are set to be lost, all
+ * Moves the clock forward, and with it the server's. It goes day by day, so that whatever falls due on the way, such as
+ * the reminder a week before free days end, happens at the right time. If the next webhooks are set to be lost, all
  * webhooks that fall due on the way are lost.
  *
  * @param until epoch seconds. If that is not in the future, the clock does not move, and what was due by then happens.

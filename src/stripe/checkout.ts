@@ -30,8 +30,8 @@ const PAUSE_MS = 500;
 const INVITATION = `Your invitation: ${REFERRAL_CREDIT_DAYS} free days with your first payment.`;
 
 /**
- * No checkout can be opened. `account-changed`: the account was deleted or shut out, or its password was changed. `subscribed`:
- * it has a live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval.
+ * No checkout can be opened. `account-changed`: the account was deleted or shut out, or its password was changed.
+ * `subscribed`: it has a live subscription by now. `payment-pending`: an earlier payment awaits the bank's approval.
  * `replaced-too-often`: other requests of the same user kept opening other checkouts, or Stripe was still working on
  * one of them.
  */

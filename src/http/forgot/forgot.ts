@@ -88,8 +88,8 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     const mailbox = canonicalAddress(user.email ?? '');
     // The count reads all accounts of the mailbox. If it says no, nothing else limits how often it is asked.
     if (!(await takeForMailbox(request, 'sentCountsOfMailbox', mailbox))) return false;
-    // Once today's emails are used up, the sender would drop this one. For an account that has paid, queueing it would also
-    // void the earlier link.
+    // Once today's emails are used up, the sender would drop this one. For an account that has paid, queueing it would
+    // also void the earlier link.
     if ((await countSentToday(db, user, now())) >= MAILS_TO_UNPROVEN) return false;
     await giveBackToMailbox(request, 'sentCountsOfMailbox', mailbox);
     return true;

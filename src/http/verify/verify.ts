@@ -79,9 +79,9 @@ function verifyPage(
 }
 
 /**
- * Whether the proof would give the visitor's address to another account and delete the visitor's own account. Anybody who
- * wants an address can have such a link mailed to it, and somebody who has just signed up with it can mistake it for
- * their own.
+ * Whether the proof would give the visitor's address to another account and delete the visitor's own account. Anybody
+ * who wants an address can have such a link mailed to it, and somebody who has just signed up with it can mistake it
+ * for their own.
  */
 function deletesVisitor({ user }: FastifyRequest, { holder, address }: Proof): boolean {
   return holder === 'unclaimed' && user?.email === address;
