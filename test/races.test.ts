@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest';
 
+import { transactionRetries } from '../src/metrics.ts';
 import { relink } from '../src/operator/relink.ts';
 import { commandContext } from './support/command-context.ts';
 import { expectSound } from './support/findings.ts';
 import { invitedFriend } from './support/invited-friend.ts';
-import { refuseWrites } from './support/other-connection.ts';
+import { otherConnection, refuseWrites } from './support/other-connection.ts';
+import { until } from './support/process.ts';
 import { holdBefore, race, SIDE_BY_SIDE } from './support/race-point.ts';
 import type { Point } from './support/race-point.ts';
 import {
@@ -422,6 +424,34 @@ test.each([
   expect(until.filter((at) => at !== null)).toEqual([daysAfter(45)]);
   await expectSound(one);
 });
+
+// The address lock was taken on an address that is no longer the buyer's, so the transaction runs again.
+test.runIf(SIDE_BY_SIDE)(
+  'an invited buyer gets another address while their conversion waits: that one is locked too',
+  async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const ben = await signUp(server, 'ben@example.com', ann.code);
+    const stripe = buyer(ben.id);
+    await deliver(server, stripe.checkoutCompleted());
+    const [holder, look] = [await otherConnection(server), await otherConnection(server)];
+    const retries = async (): Promise<number> =>
+      (await transactionRetries.get()).values.reduce((sum, { value }) => sum + value, 0);
+    const before = await retries();
+    await holder.run(`BEGIN; SELECT 1 FROM "User" WHERE "id" = '${ben.id}' FOR UPDATE`);
+    const paid = deliver(server, stripe.created());
+    await until(async () => {
+      const waiting = await look.rows(
+        `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+      );
+      return waiting.length > 0 || undefined;
+    });
+    await holder.run(`UPDATE "User" SET "emailHash" = 'another' WHERE "id" = '${ben.id}'; COMMIT`);
+    expect((await paid).statusCode).toBe(200);
+    expect(await server.db.referral.findFirst()).toMatchObject({ referredHash: 'another' });
+    expect(await retries()).toBeGreaterThan(before);
+  },
+);
 
 test('two trials of one address start at once: one is accepted', async () => {
   const { one, other } = await twoServers();
