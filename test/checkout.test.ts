@@ -345,7 +345,8 @@ test('a customer that was linked later, with a payment link that names the user,
   await world.db.customer.create({ data: { id: 'cus_0', userId: ann.id, linkedAt } });
   const annual = sessionIdOf(await pressUpgrade(world, ann, 'annual'));
   expect(world.sandbox.objects.checkouts.get(annual)).toMatchObject({ customer: own });
-  expect(await world.db.customer.count()).toBe(2);
+  // The stand-in does not know it, so it would be noted as missing if it had been tried.
+  expect(await world.db.customer.findUnique({ where: { id: 'cus_0' } })).toMatchObject({ missingAt: null });
 });
 
 describe('Settings after a checkout', () => {
