@@ -194,19 +194,10 @@ test('a mailbox has at most a hundred accounts under its +tags, and the address 
     expect.stringContaining('Too many accounts use this mailbox.'),
   ]);
   const bob = await signUp(server, 'bob@example.com');
-  const changed = await postForm(
-    server.app,
-    '/settings/address',
-    { email: 'ann+one@example.com', currentPassword: PASSWORD },
-    bob.cookie,
-  );
+  const address = { email: 'ann+one@example.com', currentPassword: PASSWORD };
+  const changed = await postForm(server.app, '/settings/address', address, bob.cookie);
   expect(changed.statusCode).toBe(409);
-  const own = await postForm(
-    server.app,
-    '/settings/address',
-    { email: 'ann+one@example.com', currentPassword: PASSWORD },
-    first.cookie,
-  );
+  const own = await postForm(server.app, '/settings/address', address, first.cookie);
   expect(own.statusCode).toBe(303);
   for (const email of ['ann@example.com', 'bob+one@example.com'])
     expect((await postForm(server.app, '/signup', { email, password: PASSWORD })).statusCode).toBe(303);

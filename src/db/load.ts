@@ -256,8 +256,8 @@ async function lock(
   }
   // A customer's user changes only under the customer's lock, which is held by now. `load` checks the referrers and the
   // addresses again. Locking the addresses of invited buyers makes conversions of one person take turns; locking every
-  // account of a mailbox could mean thousands of rows. `none` is always false: selecting from
-  // `locks` makes PostgreSQL lock the addresses before the rows.
+  // account of a mailbox could mean hundreds of rows. `none` is always false: selecting from `locks` makes PostgreSQL
+  // lock the addresses before the rows.
   const locked = await tx.$queryRaw<{ id: string; hashes: string | null }[]>`
     WITH buyers AS MATERIALIZED (
       SELECT unnest(${users}::text[]) AS id UNION

@@ -37,7 +37,7 @@ import type { SiteInfo } from './page.ts';
 import { tellPaymentTrouble } from './payment-trouble.ts';
 import { portfolioRoutes } from './portfolio/portfolio.ts';
 import { pricingRoute } from './pricing/pricing.ts';
-import { closeUnreadBodies, collectBodies, waitAfterBodies } from './read-body.ts';
+import { closeUnreadBodies, collectBodies } from './read-body.ts';
 import { readablePath } from './readable-path.ts';
 import { boundHashing, boundRequestsUnderWay } from './requests-under-way.ts';
 import type { TakeTurn } from './requests-under-way.ts';
@@ -146,17 +146,16 @@ export async function buildApp(
     healthCheckInterval: PRESSURE_SPAN_MS,
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
-  // Registered after the overload refusals above, which are cheap.
-  const waitAgain = boundRequestsUnderWay(app, bounds);
   const takeTurn: TakeTurn = ({ ip, raw: { socket } }, done) => {
     turns.begin(siteOf(ip), () => {
       if (!hasLeft(socket)) done();
     });
   };
+  // Registered after the overload refusals above, which are cheap.
+  boundRequestsUnderWay(app, bounds, takeTurn);
   app.addHook('onRequest', function waitForTurn(request, _reply, done) {
     takeTurn(request, done);
   });
-  waitAfterBodies(app, waitAgain, takeTurn);
   if (config.trustProxy.length > 0) {
     refuseManyHeaders(app, bounds, true);
     boundIncompleteRequests(app, bounds);

@@ -4,7 +4,8 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * Limits on what clients can make the server hold, and when it refuses more work. Times are in ms. A request meets them
  * in this order:
  *
- * 1. open connections, in all, of its network and of its site (`connections.ts`), and how long they may stay idle (`app.ts`);
+ * 1. open connections, in all, of its network and of its site (`connections.ts`), and how long they may stay idle
+ *    (`app.ts`);
  * 2. what its connection and its client can hold: pipelined requests, headers, bytes (`one-client.ts`);
  * 3. overload: the event loop, or every request, is late (`app.ts`);
  * 4. requests under way of its site, and in all if it only reads (`requests-under-way.ts`);
@@ -12,8 +13,8 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 6. behind a proxy, incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
  *    (`unverified-bodies.ts`);
  * 7. if its body took longer than `patienceMs`: its site's place (4) and its turn (5) again;
- * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a free
- *    thread (`accounts/passwords.ts`).
+ * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a
+ *    free thread (`accounts/passwords.ts`).
  */
 export interface Bounds {
   /**

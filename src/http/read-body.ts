@@ -2,11 +2,10 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 
 import { errorCodes } from 'fastify';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifyInstance } from 'fastify';
 
 import { cutOff, noteAbuse } from './cut-off.ts';
 import { HttpError } from './errors.ts';
-import type { TakeTurn, WaitAgain } from './requests-under-way.ts';
 
 /**
  * Handling a piece takes as long as handling 500 bytes, so a body in tiny pieces is expensive. No ordinary client sends
@@ -17,8 +16,8 @@ const MANY_PIECES = 64;
 const TINY_BYTES = 512;
 
 /**
- * Cuts off a connection whose body comes in too many tiny pieces, even if nobody has begun to read it. Pieces
- * that Node discards after the answer are not counted; `closeUnreadBodies` closes the connection of a body in chunks.
+ * Cuts off a connection whose body comes in too many tiny pieces, even if nobody has begun to read it. Pieces that
+ * Node discards after the answer are not counted; `closeUnreadBodies` closes the connection of a body in chunks.
  */
 export function cutOffTinyPieces(server: Server): void {
   server.on('request', (request: IncomingMessage) => {
@@ -124,7 +123,7 @@ function grown(body: Buffer, bytes: number): Buffer {
 export function collectBodies(app: FastifyInstance): void {
   app.addHook('preParsing', async function collectBody(request, reply, payload) {
     const { raw, routeOptions } = request;
-    if (!hasBody(raw) || takesNone(raw)) return payload;
+    if (!hasBody(raw) || readsOnly(raw)) return payload;
     const error = new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE();
     const body = await readBody(raw, { bytes: routeOptions.bodyLimit, error });
     await app.waitAfterBody(request, reply);
@@ -136,25 +135,10 @@ export function collectBodies(app: FastifyInstance): void {
 }
 
 /**
- * Once a body has arrived, makes the request wait again for a place and a turn if its place has timed out. Otherwise a
- * few clients could complete thousands of bodies at once, and everybody else would wait for all of them.
+ * GET and HEAD only. Fastify parses no body for these, and reads the body of any other method, OPTIONS included, before
+ * it handles the request.
  */
-export function waitAfterBodies(app: FastifyInstance, waitAgain: WaitAgain, takeTurn: TakeTurn): void {
-  app.decorate(
-    'waitAfterBody',
-    (request: FastifyRequest, reply: FastifyReply) =>
-      new Promise<void>((resolve, reject) => {
-        const waits = waitAgain(request, reply, (error) => {
-          if (error) reject(error);
-          else takeTurn(request, resolve);
-        });
-        if (!waits) resolve();
-      }),
-  );
-}
-
-/** Fastify parses no body for these. */
-function takesNone({ method }: IncomingMessage): boolean {
+export function readsOnly({ method }: IncomingMessage): boolean {
   return method === 'GET' || method === 'HEAD';
 }
 
@@ -173,7 +157,7 @@ export function closeUnreadBodies(app: FastifyInstance): void {
   });
   app.addHook('onSend', function closeUnreadBody({ raw }, reply, _payload, done) {
     const isChunked = raw.headers['transfer-encoding'] !== undefined;
-    if (hasBody(raw) && !raw.complete && (isChunked || takesNone(raw))) {
+    if (hasBody(raw) && !raw.complete && (isChunked || readsOnly(raw))) {
       void reply.header('connection', 'close');
       // A proxy may give a GET an empty body in chunks; its end has arrived by then.
       reply.raw.once('close', () => {
@@ -182,10 +166,4 @@ export function closeUnreadBodies(app: FastifyInstance): void {
     }
     done();
   });
-}
-
-declare module 'fastify' {
-  interface FastifyInstance {
-    waitAfterBody: (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
-  }
 }

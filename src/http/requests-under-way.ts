@@ -6,6 +6,7 @@ import type { Bounds } from './bounds.ts';
 import { BUSY, HttpError } from './errors.ts';
 import { createFairQueue } from './fair-queue.ts';
 import { siteOf } from './network.ts';
+import { readsOnly } from './read-body.ts';
 import { isWebhook } from './webhook-path.ts';
 import { hasLeft, whenAnswered } from './when-answered.ts';
 
@@ -34,9 +35,10 @@ const TOO_MANY_WAITING = new HttpError(
  * events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so
  * that other requests cannot keep them waiting.
  *
- * @returns a function to call once a body has arrived: if the request's place has timed out, it waits for a new one
+ * Once a body has arrived (`waitAfterBody`), a request whose place has timed out waits again for a place and a turn.
+ * Otherwise a few clients could complete thousands of bodies at once, and everybody else would wait for all of them.
  */
-export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): WaitAgain {
+export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, takeTurn: TakeTurn): void {
   const { ofSite, inAll, waitingOfSite } = bounds.requests;
   const createBoth = () => ({
     ofSite: createPlaces({ ofSite, waitingOfSite }),
@@ -57,7 +59,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): Wai
     wait('ofSite', request, reply, done);
   });
   app.addHook('onRequest', function waitForPlace(request, reply, done) {
-    if (readsOnly(request)) wait('inAll', request, reply, done);
+    if (readsOnly(request.raw)) wait('inAll', request, reply, done);
     else done();
   });
   app.addHook('onSend', function giveBackPlacesSoon(request, reply, _payload, done) {
@@ -74,16 +76,15 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds): Wai
     whenAnswered(request, reply, giveBack);
     done();
   });
-  return (request, reply, done) => {
-    const isOver = placesOf.get(request)?.some((place) => place.isOver()) ?? false;
-    if (isOver) wait('ofSite', request, reply, done);
-    return isOver;
-  };
-}
-
-/** GET and HEAD only: Fastify reads the body of any other method, OPTIONS included, before it handles the request. */
-function readsOnly({ method }: FastifyRequest): boolean {
-  return method === 'GET' || method === 'HEAD';
+  app.decorate('waitAfterBody', async (request: FastifyRequest, reply: FastifyReply) => {
+    if (!placesOf.get(request)?.some((place) => place.isOver())) return;
+    await new Promise<void>((resolve, reject) => {
+      wait('ofSite', request, reply, (error) => {
+        if (error) reject(error);
+        else takeTurn(request, resolve);
+      });
+    });
+  });
 }
 
 /** The options of a route that hashes or compares a password. */
@@ -172,9 +173,6 @@ type Done = (error?: Error) => void;
 
 /** Calls back when it is the request's turn (`createTurns`), unless its client has left. */
 export type TakeTurn = (request: FastifyRequest, done: () => void) => void;
-
-/** Returns false, and calls nothing, when the request still has its place. */
-export type WaitAgain = (request: FastifyRequest, reply: FastifyReply, done: Done) => boolean;
 
 /** A place that was taken. */
 interface Place {
@@ -269,6 +267,9 @@ function createPlaces({
 }
 
 declare module 'fastify' {
+  interface FastifyInstance {
+    waitAfterBody: (request: FastifyRequest, reply: FastifyReply) => Promise<void>;
+  }
   interface FastifyContextConfig {
     /** The route hashes or compares a password. */
     hashesPassword?: boolean;

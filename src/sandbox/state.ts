@@ -165,6 +165,7 @@ function readStateFile(file: string): StateFile | undefined {
     }
     throw new Error(
       `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}. Let this user read it`,
+      { cause: error },
     );
   }
   const saved = parse(text);

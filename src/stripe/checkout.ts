@@ -53,7 +53,8 @@ type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
  * - `open`, for the same plan: it is used again.
  * - `open`, but for another plan, with a trial or free days that the user can no longer have, or for a customer that no
  *   longer exists: we expire it and look again.
- * - `complete`, and its subscription is not over: it has been paid, or its trial has begun, and its webhook is still to come.
+ * - `complete`, and its subscription is not over: it has been paid, or its trial has begun, and its webhook is
+ *   still to come.
  * - `complete`, but its subscription is over or for another product: a new one replaces it.
  * - `expired`: we end first payments that await the bank's approval, and then a new one replaces it.
  *
