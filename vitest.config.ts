@@ -5,8 +5,8 @@ import type { TestSpecification } from 'vitest/node';
 const EVERY_TEST = 'test/**/*.test.ts';
 
 /**
- * Tests that run on SQLite only. They do not depend on the engine, test SQLite itself (its adapter, its file), or start
- * processes, which postgresql-processes.test.ts covers for PostgreSQL.
+ * Tests that run on SQLite only: those that do not depend on the engine, those of SQLite itself (its adapter, its file),
+ * and those that start processes, which postgresql-processes.test.ts covers for PostgreSQL.
  */
 const SQLITE_ONLY = [
   'test/sqlite-adapter.test.ts',

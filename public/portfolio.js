@@ -11,7 +11,17 @@ import {
   readDocument,
   upperCase,
 } from './portfolio/holdings.js';
-import { $, asTyped, counted, money, number, showError, typed, wantsToDelete } from './portfolio/page.js';
+import {
+  $,
+  asTyped,
+  counted,
+  inTurn,
+  money,
+  number,
+  showError,
+  typed,
+  wantsToDelete,
+} from './portfolio/page.js';
 import { render as renderTable, sortBy } from './portfolio/table.js';
 
 /** In localStorage: for good, and for all tabs. */
@@ -265,8 +275,13 @@ async function takeFile() {
   showError(input, undefined);
   try {
     const { importFile } = await part('./portfolio/import.js');
-    const imported = await importFile(file, portfolio);
-    if (imported) change(imported.portfolio, imported.said, 'import');
+    await inTurn(async () => {
+      const before = portfolio;
+      const imported = await importFile(file, before);
+      if (!imported) return;
+      if (portfolio !== before) throw new Error('Another tab has changed the portfolio meanwhile.');
+      change(imported.portfolio, imported.said, 'import');
+    });
   } catch (error) {
     showError(input, `${error.message} Nothing was changed.`);
   }
@@ -329,7 +344,7 @@ $('download-damaged').addEventListener('click', () =>
   download('portfolio-damaged.json', 'text/plain', read(localStorage, KEPT) ?? ''),
 );
 $('start-anew').addEventListener('click', async () => {
-  if (!(await wantsToDelete('the portfolio in this browser'))) return;
+  if (!(await inTurn(() => wantsToDelete('the portfolio in this browser')))) return;
   localStorage.removeItem(KEPT);
   load();
   document.getElementById('holdings').focus();

@@ -1,12 +1,14 @@
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { openDatabase } from '../src/db/open.ts';
+import { addSeconds } from '../src/instants.ts';
 import { examine, summarise } from '../src/operator/doctor.ts';
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { queueAlarm, readProblems, unusualSilence } from '../src/outbox/alarm.ts';
 import type { Examine } from '../src/outbox/alarm.ts';
 import { startHourly } from '../src/outbox/hourly.ts';
 import { queueReminders } from '../src/outbox/reminders.ts';
+import { RECIPIENT_REFUSED } from '../src/outbox/smtp.ts';
 import { commandContext } from './support/command-context.ts';
 import { startMailServer } from './support/mail-server.ts';
 import { refuseWrites } from './support/other-connection.ts';
@@ -296,10 +298,14 @@ describe('the operator', () => {
     ]);
     expect(await readProblems(server.db, daysAfter(0.1))).toEqual([
       expect.stringMatching(/^1 email or change at Stripe failed for good\. /),
-      expect.stringMatching(/^An email or a change at Stripe has waited for 2 hours\./),
+      expect.stringMatching(
+        /^An email or a change at Stripe \(mail\.password-changed, b\) has waited for 2 hours\. It has not been tried yet\.$/,
+      ),
     ]);
     expect(await readProblems(server.db, daysAfter(2))).toEqual([
-      expect.stringMatching(/^An email or a change at Stripe has waited for 48 hours\./),
+      expect.stringMatching(
+        /^An email or a change at Stripe \(mail\.password-changed, b\) has waited for 48 hours\./,
+      ),
     ]);
   });
 
@@ -321,6 +327,46 @@ describe('the operator', () => {
       expect.stringMatching(/^1 email or change at Stripe failed for good\. /),
     ]);
     expect(await readProblems(server.db, daysAfter(4))).toHaveLength(1);
+  });
+
+  test('hears of each failure once', async () => {
+    const { server, ann } = await tenDays({ OPERATOR_EMAIL });
+    await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
+    const failed = { kind: 'mail.password-changed', userId: ann.id, data: 'null', status: 'failed' };
+    const fails = (id: string, at: Date) =>
+      server.db.outboxItem.create({ data: { ...failed, id, createdAt: START, dueAt: START, endedAt: at } });
+    const noon = new Date('2026-11-26T12:00:00Z');
+    const inHours = (hours: number) => addSeconds(noon, hours * 3_600);
+    const told = () => server.db.outboxItem.count({ where: { kind: 'mail.operator' } });
+    await fails('a', noon);
+    await queueAlarm(server.db, OPERATOR_EMAIL, NOTHING_ELSE, inHours(1));
+    await server.db.outboxItem.updateMany({
+      where: { status: 'queued' },
+      data: { status: 'done', endedAt: noon },
+    });
+    // A new day has begun, but nothing else has failed.
+    await queueAlarm(server.db, OPERATOR_EMAIL, NOTHING_ELSE, inHours(13));
+    expect(await told()).toBe(1);
+    await fails('b', inHours(14));
+    await queueAlarm(server.db, OPERATOR_EMAIL, NOTHING_ELSE, inHours(15));
+    expect(await told()).toBe(2);
+  });
+
+  test("does not hear of emails that wait because a stranger's address does not exist", async () => {
+    const { server, ann } = await tenDays({ OPERATOR_EMAIL });
+    const refused = `${RECIPIENT_REFUSED}: 450 4.1.2.`;
+    const row = { kind: 'mail.prove-address', data: '{"isChange":false}', userId: ann.id, status: 'queued' };
+    const item = { ...row, id: 'a', createdAt: START, dueAt: START, attempts: 1 };
+    await server.db.outboxItem.create({ data: { ...item, error: refused } });
+    expect(await readProblems(server.db, daysAfter(1))).toEqual([]);
+    await server.db.outboxItem.updateMany({
+      data: { error: 'The connection to the mail server failed: ETIMEDOUT.' },
+    });
+    expect(await readProblems(server.db, daysAfter(1))).toHaveLength(1);
+    await server.db.outboxItem.updateMany({ data: { kind: 'mail.password-changed', error: refused } });
+    expect(await readProblems(server.db, daysAfter(1))).toEqual([]);
+    await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
+    expect(await readProblems(server.db, daysAfter(1))).toHaveLength(1);
   });
 
   test('hears of mail that failed to somebody who has paid, although the address is unproven', async () => {

@@ -136,7 +136,7 @@ describe('objects that Stripe does not know', () => {
     expect([answer.statusCode, answer.headers.location]).toEqual([303, '/pricing']);
     const cookie = `${ann.cookie}; ${cookiesOf(answer)}`;
     const { body } = await world.app.inject({ url: '/pricing', headers: { cookie } });
-    expect(body).toContain('Stripe, has no billing details of yours');
+    expect(body).toContain('Stripe, has no billing details for you');
     expect(body).toContain('Choose monthly');
     expect(await userRow(world, ann.id)).toMatchObject({ tier: 'paid' });
   });

@@ -2,6 +2,7 @@ import { describe, expect, test, vi } from 'vitest';
 
 import { errorForLog } from '../src/http/errors.ts';
 import { readablePath } from '../src/http/readable-path.ts';
+import { invitation } from './support/invited-friend.ts';
 import {
   daysAfter,
   deliver,
@@ -9,6 +10,7 @@ import {
   deliverRaw,
   domainRows,
   postForm,
+  referralOf,
   sign,
   signUp,
   START,
@@ -155,6 +157,17 @@ describe('an event with an invalid field', () => {
     }
     const checkout = buyer(friend.id).checkoutCompleted({ metadata: { userId: NUL } });
     await deliverAll(server, [checkout]);
+  });
+
+  test("another product's reference does not keep an invited friend's checkout from linking", async () => {
+    const { server, friend, stripe } = await invitation();
+    // Sorts before every id of ours.
+    const checkout = stripe.checkoutCompleted({
+      client_reference_id: '!1042',
+      metadata: { userId: friend.id },
+    });
+    await deliverAll(server, [checkout, stripe.created()]);
+    expect(await referralOf(server, friend)).toMatchObject({ convertedAt: expect.any(Date) as Date });
   });
 });
 

@@ -245,6 +245,14 @@ describe('relink moves everything that the customer gave', () => {
     ]);
   });
 
+  test('a customer that belongs to nobody and has no subscription that began can be linked', async () => {
+    const server = await startTestServer();
+    const ann = await signUp(server, 'ann@example.com');
+    const stripe = buyer();
+    await deliverAll(server, [stripe.created({ status: 'incomplete_expired' })]);
+    expect((await move(server, stripe, ann)).json).toMatchObject({ from: null, to: { id: ann.id } });
+  });
+
   test('the account that invited another one can lose the customer to it, and the other way round', async () => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');

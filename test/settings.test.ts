@@ -272,7 +272,7 @@ test('payments of several friends that no longer count, or count again, are repo
     server,
     disputes.map((dispute) => dispute.wonAfterAll(daysAfter(7))),
   );
-  expect(await words(server, ann, '/')).toMatch(/The payments of 2 friends count now: you got \d+ days\./);
+  expect(await words(server, ann, '/')).toMatch(/The payments of 2 friends now count: you got \d+ days\./);
 });
 
 test('of days that were given back and removed again since the last visit, the removal is said last', async () => {
@@ -286,7 +286,7 @@ test('of days that were given back and removed again since the last visit, the r
     stripe.chargeRefunded({}, { at: daysAfter(2) }),
   ]);
   expect(await words(server, ann, '/')).toMatch(
-    /A friend’s payment counts now: you got 45 days\..*A friend’s first payment no longer counts, so/,
+    /A friend’s payment now counts: you got 45 days\..*A friend’s first payment no longer counts, so/,
   );
 });
 

@@ -1,7 +1,7 @@
 // Backups in the account.
 
 import { readDocument } from './holdings.js';
-import { $, ask, counted, wantsToDelete } from './page.js';
+import { $, ask, counted, inTurn, wantsToDelete } from './page.js';
 
 async function call(method, path, body) {
   const headers = { accept: 'application/json', ...(body && { 'content-type': 'application/json' }) };
@@ -73,8 +73,12 @@ export function wireCloud({ current, replace, say }) {
   }
 
   async function restore(path, when) {
-    const portfolio = current();
     const restored = readDocument(JSON.stringify(await call('POST', path)));
+    await inTurn(() => putInPlace(restored, when));
+  }
+
+  async function putInPlace(restored, when) {
+    const portfolio = current();
     const [here, there] = [portfolio.holdings.length, restored.holdings.length];
     if (JSON.stringify(restored) === JSON.stringify(portfolio)) {
       say('This browser already has the same portfolio.');
@@ -86,11 +90,13 @@ export function wireCloud({ current, replace, say }) {
       ['', 'Cancel'],
     ];
     if (here > 0 && (await ask(question, choices)) === '') return;
+    if (current() !== portfolio)
+      throw new Error('Another tab has changed the portfolio meanwhile. Nothing was restored.');
     replace(restored, `Restored ${counted(there)} from the backup made on ${when}.`);
   }
 
   async function deleteBackup(path, when) {
-    if (!(await wantsToDelete(`the backup from ${when}`))) return;
+    if (!(await inTurn(() => wantsToDelete(`the backup from ${when}`)))) return;
     await call('DELETE', path.replace('/portfolio/', '/api/').replace(/\/delete$/, ''));
     await showBackups();
     say('The backup has been deleted.');

@@ -235,7 +235,7 @@ export function readTable(text) {
   const header = headerOf(all);
   const rows = all.slice(header + 1);
   const names = all[header]?.cells ?? [];
-  const width = Math.max(names.length, ...rows.map(({ cells }) => cells.length));
+  const width = rows.reduce((most, { cells }) => Math.max(most, cells.length), names.length);
   const columns = Array.from({ length: width }, (_, index) => names[index]?.trim() || `Column ${index + 1}`);
   const mapping = completed(guessMapping(columns), rows, width);
   return { columns, rows, mapping, decimal: guessDecimal(rows, mapping, separator) };

@@ -57,6 +57,18 @@ export function offer(actions, choices) {
   actions.replaceChildren(...choices.map(([value, text]) => button(text, { type: 'submit', value })));
 }
 
+let earlier = Promise.resolve();
+
+/**
+ * Runs work that asks a question, once all earlier such work has ended. Questions share one dialog, and the answer to one
+ * can change what the next one is about.
+ */
+export function inTurn(work) {
+  const done = earlier.then(work);
+  earlier = done.catch(() => undefined);
+  return done;
+}
+
 /** Resolves with the value of the button that closed the dialog, or '' when none did. */
 export function answerOf(dialog) {
   dialog.returnValue = '';
@@ -66,14 +78,14 @@ export function answerOf(dialog) {
   });
 }
 
-/** Asks a question; `choices` as for `offer`. */
+/** Asks a question, inside `inTurn`; `choices` as for `offer`. */
 export function ask(question, choices) {
   $('question').textContent = question;
   offer($('choices'), choices);
   return answerOf($('dialog'));
 }
 
-/** Asks before something is deleted for good. @param {string} what with its article */
+/** Asks before something is deleted for good, inside `inTurn`. @param {string} what with its article */
 export async function wantsToDelete(what) {
   const choices = [
     ['yes', 'Delete it'],

@@ -4,7 +4,7 @@ import { CURRENCIES } from './currencies.js';
 import { costOf, valueOf } from './holdings.js';
 import { $, button, counted, element, money, number, percent } from './page.js';
 
-/** This many of the largest are shown individually, the rest together. */
+/** How many of the largest holdings are shown individually. The rest are shown together. */
 const SHARES = 8;
 const SIGNED = { signDisplay: 'exceptZero' };
 

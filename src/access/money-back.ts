@@ -63,7 +63,7 @@ export function hasGoneBack({ paidAt, payments }: InvoiceMoney, clawbackDays: nu
   return payments.every((payment) => returnsInTime(payment, paidAt, clawbackDays).length > 0);
 }
 
-/** A payment can go back in two ways. */
+/** The two ways in which a payment can be returned. */
 interface Return {
   why: 'refund' | 'dispute';
   at: Date;

@@ -14,7 +14,8 @@ export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
       trialEnd: { not: null },
       counted: true,
       customer: { userId: user.id },
-      // Released when somebody claimed the account by a mailed link (`releaseTrial`), because a stranger may have had it.
+      // Not those that were released when somebody claimed the account by a mailed link (`releaseTrial`): a stranger may
+      // have had them.
       NOT: { trialHash: null, customer: { deletedAt: { not: null } } },
     },
   });

@@ -49,7 +49,7 @@ export async function isFirstOfMailbox(db: Reader, user: User): Promise<boolean>
   const older = { createdAt: { lt: user.createdAt } };
   const before = (await hasPaid(db, id, null)) ? { AND: [paid, older] } : { OR: [paid, older] };
   const sharing = { emailHash, id: { not: id }, deletedAt: null, emailProvenAt: null };
-  // Not counted: a mailbox can have hundreds of accounts.
+  // `findFirst`, not `count`: a mailbox can have a hundred accounts.
   return (await db.user.findFirst({ where: { AND: [sharing, before] }, select: { id: true } })) === null;
 }
 
@@ -83,9 +83,9 @@ export async function reserveAddress(tx: Tx, email: string): Promise<string | nu
 const ACCOUNTS_OF_MAILBOX = 100;
 
 /**
- * Whether to refuse an address an account, because it is another spelling of a mailbox that has too many already:
+ * Whether to refuse an account to an address, because it is another spelling of a mailbox that has too many already:
  * anybody can sign up with thousands of +tags, and much is decided by looking at all accounts of a mailbox. The plain
- * spelling always can, so that no stranger keeps the mailbox's owner out.
+ * spelling is never refused, so that no stranger can keep the mailbox's owner out.
  *
  * @param email in lower case
  * @param ownId the account that changes its address; null for a new one

@@ -82,7 +82,7 @@ export async function thinRest(db: Db, userId: string, now: Date): Promise<void>
 
 /**
  * Cancels an account's subscriptions at Stripe, unless it has opened another checkout by now. This happens outside any
- * transaction, so `eraseAccount` checks that nothing was added since.
+ * transaction, so `eraseAccount` checks that nothing has been added since.
  *
  * @param checkout the account's checkout when it was closed at Stripe; null when it had none
  * @throws StripeError when Stripe refuses or cannot be reached

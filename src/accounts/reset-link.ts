@@ -48,8 +48,8 @@ export async function createResetToken(tx: Tx, secret: string, userId: string): 
 
 /**
  * Queues an email with a reset link if an account has the address. The caller must not show whether one has. While such
- * an email to an unproven address still waits to be sent, it queues no second one, because only five emails a day may
- * go there. The older mailed links of a claimed account stop working.
+ * an email to an unproven address is still waiting to be sent, no second one is queued, because only five emails a day
+ * may go there. The older mailed links of a claimed account stop working.
  *
  * @param email in lower case
  * @param mayMail whether one more email may be sent to the account's address
@@ -233,7 +233,7 @@ async function tryReset(
     // An account that was paid for is not emptied, even if we have not heard of the payment yet.
     const startsAfresh = found.startsAfresh && payments?.state !== 'paid';
     if (startsAfresh) {
-      // It was claimed when we looked, so nobody is shut out and Stripe was not asked.
+      // The account was claimed when we looked, so nobody was shut out and no payment was stopped.
       if (!payments) return 'conflict';
       const checkout = await tx.checkout.findUnique({ where: { userId } });
       if (!isSameCheckout(checkout, payments.checkout)) return 'conflict';
@@ -244,8 +244,8 @@ async function tryReset(
       // The stranger who created the account may have turned mail off.
       ...(startsAfresh && { mailOff: false }),
     });
-    // Whoever had the account before may have changed the address that Stripe sends receipts to, in the customer
-    // portal.
+    // In the customer portal, a previous holder of the account may have changed the address that Stripe sends receipts
+    // to.
     if (row.mailed) await queueAddressForStripe(tx, userId);
     if (isDeletionOwed) await queueDeletions(tx, userId);
     await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
@@ -258,7 +258,7 @@ async function tryReset(
 
 /**
  * Deletes the customers at Stripe of an account that is not emptied, because somebody paid once, and whose address is
- * proven now for the first time: the payer may have been a stranger, whose payment went back. An open checkout is
+ * proven now for the first time: the payer may have been a stranger whose payment was returned. An open checkout is
  * closed first, so that nobody pays for a customer that is being deleted.
  *
  * @returns false when Stripe cannot be asked: the owner must get in all the same, so queue the rest

@@ -8,7 +8,7 @@ import { hashExactly } from './email.ts';
 // and signing up again. So such a link stays with the address. All other reset links belong to the account.
 
 /**
- * Ends an account's reset links, except those by which the owner of the address can still claim it.
+ * Ends an account's reset links, except those by which the owner of the address can still claim the account.
  *
  * @param user locked
  */
@@ -18,8 +18,8 @@ export async function endResetLinks(tx: Tx, user: User): Promise<void> {
 }
 
 /**
- * Ends the reset links of an account that leaves its address. Those by which the owner of the address could have
- * claimed it wait for the next account that signs up with it.
+ * Ends the reset links of an account that leaves its address. Links by which the owner of the address could
+ * have claimed the account wait for the next account that signs up with that address.
  *
  * @param user locked, still with that address
  */

@@ -3,8 +3,8 @@ import { addSeconds } from '../instants.ts';
 import { closeAllSessions } from './sessions.ts';
 
 /**
- * How long an account is shut out, s. If Stripe does not answer, the person proving the address can try again in this
- * time.
+ * How long an account is shut out, s. If Stripe does not answer, the person proving the address can try again within
+ * this time.
  */
 const SHUT_OUT_SECONDS = 600;
 

@@ -31,8 +31,8 @@ export async function verifyUser(user: User | null, password: string): Promise<V
 }
 
 /**
- * Locks a user whose password was right, unless the password changed or the account was deleted or shut out since
- * (design: rule 5).
+ * Locks a user whose password was right, unless the password has changed or the account has been deleted or shut
+ * out since (design: rule 5).
  *
  * @returns the locked row, or null
  */

@@ -98,16 +98,16 @@ const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
 export const WOULD_BE_REFUSED = Prisma.raw(`(${OWN_ADDRESS} OR ${ADDRESS_CONVERTED})`);
 
 /**
- * A subscription `s` that is over and was never active, in trial or paid. It bears on nothing any more, and anybody can
- * make thousands by leaving checkouts at their bank's approval.
+ * A subscription `s` that is over and was never active, in trial or paid. It no longer affects anything, and anybody can
+ * make thousands by abandoning checkouts while the bank's approval is pending.
  */
 export const NEVER_BEGAN = Prisma.raw(`(
   s."status" IS NOT NULL AND s."status" IN ('canceled', 'incomplete_expired') AND s."activeAt" IS NULL
   AND s."trialEnd" IS NULL AND s."provenAt" IS NULL AND s."firstPaidAt" IS NULL AND NOT s."moneyBack")`);
 
 /**
- * Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own. A
- * subscription is in `unsure` while no positive invoice of it is known, or if some of its money may have gone back. All
+ * Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own, except
+ * subscriptions that never began. A subscription is in `unsure` while no positive invoice of it is known, or if some of its money may have gone back. All
  * its first and positive invoices are then loaded.
  */
 function loadStatement(engine: Engine): string {
@@ -163,7 +163,8 @@ const LOAD: Readonly<Record<Engine, string>> = {
 
 /**
  * Locks the named rows and loads everything that bears on them: the users of the customers, all their customers,
- * subscriptions, referrals and referrers, and those invoices, payments and disputes that can matter (design: rule 5).
+ * referrals and referrers, their subscriptions except those that never began, and those invoices, payments and disputes
+ * that can matter (design: rule 5).
  */
 export async function load(tx: Tx, wanted: Required<Wanted>): Promise<Rows> {
   const locked = tx.engine === 'postgresql' ? await lock(tx, wanted) : null;
@@ -272,7 +273,7 @@ async function lock(
       SELECT pg_advisory_xact_lock(hashtextextended("emailHash", 0)) IS NULL AS none
       FROM (SELECT "emailHash" FROM addresses ORDER BY "emailHash") AS sorted
     )
-    SELECT "id", CASE WHEN "id" = (SELECT min(id) FROM buyers)
+    SELECT "id", CASE WHEN "id" = (SELECT min("referredId") FROM referrals WHERE open)
       THEN (SELECT string_agg("emailHash", ',') FROM addresses) END AS "hashes" FROM "User"
     WHERE "id" = ANY(ARRAY(
       SELECT id FROM buyers UNION

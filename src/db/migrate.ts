@@ -60,7 +60,7 @@ function refuseNewer(applied: readonly AppliedMigration[], known: readonly strin
   if (unknown.length === 0) return;
   const names = unknown.map((migration) => migration.name).join(', ');
   throw new PlainError(
-    `The database is newer than this version of Tandem: it has the migration ${names}, which this version does not know. ` +
+    `The database is newer than this version of Tandem: it has migrations that this version does not know: ${names}. ` +
       'Install the newer version again, or restore a backup made before the upgrade.',
   );
 }

@@ -41,8 +41,9 @@ const MAX_TRYING_MS = 10_000;
 const RETRIED = 'P2034';
 
 /**
- * Not retried, because the wait was too long already: P1008 (another process was writing, or the pool was exhausted),
- * P2028 (the transaction waited or ran too long), P2037 (too many connections).
+ * Not retried: after P1008 (another process was writing, or the pool was exhausted) and P2028 (the transaction waited or
+ * ran too long) because the wait was too long already, and after P2037 (too many connections) because a retry would add
+ * to the load.
  */
 const TOO_SLOW = new Set(['P1008', 'P2028', 'P2037']);
 

@@ -6,11 +6,12 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  *
  * 1. open connections, in all, of its network and of its site (`connections.ts`), and how long they may stay idle
  *    (`app.ts`);
- * 2. what its connection and its client can hold: pipelined requests, headers, bytes (`one-client.ts`);
+ * 2. what its connection and its client can hold: pipelined requests, headers (without a proxy), bytes
+ *    (`one-client.ts`);
  * 3. overload: the event loop, or every request, is late (`app.ts`);
  * 4. requests under way of its site, and in all if it only reads (`requests-under-way.ts`);
  * 5. its turn in the event loop (`turns.ts`);
- * 6. behind a proxy, incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
+ * 6. behind a proxy, headers and incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
  *    (`unverified-bodies.ts`);
  * 7. if its body took longer than `patienceMs`: its site's place (4) and its turn (5) again;
  * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a
@@ -121,7 +122,7 @@ export const BOUNDS: Bounds = {
   headersMs: 10_000,
   requestMs: 30_000,
   // A proxy's is longer than its own keep-alive (nginx: 60 s). Otherwise it could send a request on a connection that
-  // is just closing. The other stays at Node's short default, because idle connections could keep everybody else out.
+  // we are about to close. The other stays at Node's short default, because idle connections could keep everybody else out.
   idleMs: { proxy: 72_000, direct: 5_000 },
   stalledMs: 120_000,
   answerMs: 120_000,

@@ -60,7 +60,7 @@ const FLASHES = {
   },
   'nothing-at-stripe': {
     kind: 'info',
-    text: 'Our payment provider, Stripe, has no billing details of yours, so there is no plan to manage. To get an old invoice, contact us.',
+    text: 'Our payment provider, Stripe, has no billing details for you, so there is no plan to manage. To get an old invoice, contact us.',
   },
   'payment-pending': {
     kind: 'info',
@@ -87,7 +87,8 @@ export function sessionCookieName(server: FastifyInstance): string {
 }
 
 /**
- * Options for reading cookies: ours have no escaped characters, and unescaping thousands of a stranger's takes 30 ms.
+ * Options for reading cookies: ours have no escaped characters, and unescaping the thousands that a
+ * stranger can send takes 30 ms.
  * The package's types omit `decode`. https://github.com/jshttp/cookie#decode
  */
 export const READ_COOKIES: { parseOptions: object } = { parseOptions: { decode: (value: string) => value } };

@@ -104,9 +104,9 @@ function countReferrals(entries: readonly ToldEntry[]): number {
 }
 
 function countsNow(entries: readonly ToldEntry[]): string {
-  if (entries[0]?.side === 'referred') return 'A payment of yours counts now';
+  if (entries[0]?.side === 'referred') return 'Your payment now counts';
   const friends = countReferrals(entries);
-  return friends === 1 ? 'A friend’s payment counts now' : `The payments of ${friends} friends count now`;
+  return friends === 1 ? 'A friend’s payment now counts' : `The payments of ${friends} friends now count`;
 }
 
 /** One line of the credit history in Settings. */

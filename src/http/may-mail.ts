@@ -66,8 +66,8 @@ export async function mayMailTo(
 /**
  * `mayMailTo` with the reserve, if the account may use it.
  *
- * @param mayUseReserve is asked only when nothing else is left, because the answer takes long for a mailbox with many
- *   accounts
+ * @param mayUseReserve is asked only when nothing else is left, because the answer takes a long time for a mailbox
+ *   with many accounts
  */
 export async function mayMailFromReserve(
   context: AppContext,

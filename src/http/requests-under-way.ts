@@ -31,7 +31,7 @@ const TOO_MANY_WAITING = new HttpError(
  * A request counts for at most `patienceMs`, and for `sendingMs` once its answer is being sent, so that neither a body
  * that arrives slowly nor an answer that is read slowly holds up others. After a wait to hash a password
  * (`boundHashing`), the time begins anew. Only requests that just read count towards the total: others have limits of
- * their own, and can wait long for a body or for a password to be hashed. Webhooks do not count, because Stripe's
+ * their own, and can wait a long time for a body or for a password to be hashed. Webhooks do not count, because Stripe's
  * events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so
  * that other requests cannot keep them waiting.
  *
@@ -69,7 +69,7 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, take
       for (const place of placesOf.get(request) ?? []) place.giveBack();
     };
     const timer = setTimeout(() => {
-      // The hooks that follow can take long: they query the database and compress the answer.
+      // The hooks that follow can take a while: they query the database and compress the answer.
       if (reply.raw.headersSent || socket.destroyed) giveBack();
       else timer.refresh();
     }, bounds.sendingMs).unref();
@@ -110,7 +110,7 @@ export function boundHashing(
       return;
     }
     waitFor({ take, refusal: TOO_MANY_HASHING, patienceMs, goesOn: true }, request, reply, (error) => {
-      // Many that end at the same instant would otherwise begin as many in one turn.
+      // Otherwise, many requests that end at the same instant would let as many begin in one turn.
       if (error) done(error);
       else takeTurn(request, done);
     });

@@ -26,7 +26,10 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
 /** Rows that one transaction deletes. */
 const DELETED_AT_ONCE = 500;
 
-/** The row of a sent reminder prevents a second one, so it must be kept longer than the week before the days end. */
+/**
+ * The row of a sent reminder prevents a second one. Reminders are sent a week before the free days end, so this must be
+ * more than a week.
+ */
 const OUTBOX_DAYS = 30;
 
 export interface Pruned {

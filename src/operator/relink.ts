@@ -41,6 +41,13 @@ export async function relink(
   const cause = { id: randomUUID(), actor: 'operator' as const, ...(note !== undefined && { note }) };
   const programme = programmeOf(config);
   const { fromId, changes, closed } = await inTransaction(db, now, async (tx) => {
+    // Ask before the load, because on PostgreSQL it inserts an unknown customer to lock it.
+    if ((await tx.customer.count({ where: { id: customerId } })) === 0) {
+      throw new PlainError(
+        `No customer has the id ${customerId}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
+        'not_found',
+      );
+    }
     const wants = { customers: [customerId], users: [to.id] };
     const { owner, isLive } = await inUnit(tx, programme, wants, (unit) => {
       const { customer, userId } = movable(unit, customerId, to);
@@ -125,18 +132,7 @@ async function leftOver(ids: readonly string[], work: (id: string) => Promise<bo
  */
 function movable({ rows }: Unit, customerId: string, to: User) {
   const customer = rows.customers.get(customerId);
-  // PostgreSQL has inserted an empty row to lock it.
-  const isKnown =
-    customer &&
-    (customer.userId !== null ||
-      customer.deletedAt !== null ||
-      [...rows.subscriptions.values()].some((one) => one.customerId === customerId));
-  if (!isKnown) {
-    throw new PlainError(
-      `No customer has the id ${customerId}. Check the id; \`reconcile\` fetches what never arrived from Stripe.`,
-      'not_found',
-    );
-  }
+  if (!customer) throw new PlainError(`The customer ${customerId} has just been removed. Try again.`);
   const user = rows.users.get(to.id);
   if (!user || user.deletedAt)
     throw new PlainError(`The account ${to.id} was deleted, so no customer can be linked to it.`);

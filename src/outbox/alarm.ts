@@ -1,12 +1,12 @@
 import { paidSince } from '../access/proof.ts';
-import type { Prisma } from '../db/generated/client.ts';
+import type { OutboxItem, Prisma } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { EVENT_STATUSES } from '../stripe/event-ledger.ts';
 import { counted } from '../wording.ts';
-import { readOutboxState } from './items.ts';
 import { idOnce, queueNow } from './queue.ts';
+import { RECIPIENT_REFUSED } from './smtp.ts';
 
 /** An item that has waited longer than this is stuck, s. */
 const STUCK_SECONDS = 3_600;
@@ -31,9 +31,13 @@ export type Examine = (signal: AbortSignal) => Promise<string[]>;
 export async function readProblems(db: Db, now: Date): Promise<string[]> {
   const failedEvents = await db.event.count({ where: { status: 'failed' } });
   const failed = await db.outboxItem.count({
-    where: { status: 'failed', endedAt: { gt: await lastLook(db, now) }, NOT: { OR: FAILURES_OF_STRANGERS } },
+    where: {
+      status: 'failed',
+      endedAt: { gte: await lastLook(db, now) },
+      NOT: { OR: FAILURES_OF_STRANGERS },
+    },
   });
-  const { oldestSeconds } = await readOutboxState(db, now);
+  const stuck = await oldestStuck(db, now);
   const silence = unusualSilence(await readReceipts(db), now);
   const problems: string[] = [];
   if (failedEvents > 0) {
@@ -46,9 +50,11 @@ export async function readProblems(db: Db, now: Date): Promise<string[]> {
       `${counted(failed, 'email or change at Stripe', 'emails or changes at Stripe')} failed for good. "mail --failed" shows why. Fix the cause. "mail-resend" sends one again, or says why it cannot.`,
     );
   }
-  if (oldestSeconds !== null && oldestSeconds > STUCK_SECONDS) {
+  if (stuck) {
+    const why =
+      stuck.error === null ? 'It has not been tried yet.' : `Its last attempt failed: ${stuck.error}`;
     problems.push(
-      `An email or a change at Stripe has waited for ${inHours(oldestSeconds)}. "status" shows the oldest one, and why its last attempt, if any, failed.`,
+      `An email or a change at Stripe (${stuck.kind}, ${stuck.id}) has waited for ${inHours(secondsBetween(stuck.createdAt, now))}. ${why}`,
     );
   }
   if (silence) {
@@ -71,19 +77,39 @@ const FAILURES_OF_STRANGERS: Prisma.OutboxItemWhereInput[] = [
   },
 ];
 
+/** The item that has waited longest, if it is stuck, except for what a stranger's unusable address causes. */
+async function oldestStuck(
+  db: Db,
+  now: Date,
+): Promise<Pick<OutboxItem, 'id' | 'kind' | 'createdAt' | 'error'> | null> {
+  return db.outboxItem.findFirst({
+    where: {
+      status: 'queued',
+      createdAt: { lt: addSeconds(now, -STUCK_SECONDS) },
+      OR: [
+        // Two branches, because a comparison with NULL is not false.
+        { error: null },
+        { NOT: { error: { startsWith: RECIPIENT_REFUSED } } },
+        { NOT: { OR: FAILURES_OF_STRANGERS } },
+      ],
+    },
+    orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+    select: { id: true, kind: true, createdAt: true, error: true },
+  });
+}
+
 /** How far back the last email to the operator is looked for, days. Older items may have been pruned. */
 const ALARM_DAYS = 30;
 
-/** Since when failures have not been reported: a day ago, or the last email to the operator if it is older. */
+/** Since when failures have not been reported: the last email to the operator, or a day ago if there was none. */
 async function lastLook(db: Db, now: Date): Promise<Date> {
-  const dayAgo = addSeconds(now, -DAY_SECONDS);
   const ids = Array.from({ length: ALARM_DAYS }, (_, days) => alarmId(addSeconds(now, -days * DAY_SECONDS)));
   const last = await db.outboxItem.findFirst({
     where: { id: { in: ids } },
     orderBy: { createdAt: 'desc' },
     select: { createdAt: true },
   });
-  return last && last.createdAt < dayAgo ? last.createdAt : dayAgo;
+  return last?.createdAt ?? addSeconds(now, -DAY_SECONDS);
 }
 
 /** The id of a day's email to the operator. */

@@ -14,6 +14,9 @@ export type SendMail = (mail: Mail, signal: AbortSignal) => Promise<Outcome>;
 /** Timeout of each SMTP step (connect, greeting, command), ms. */
 const STEP_MS = 15_000;
 
+/** How the outcome begins when the server refuses the recipient. */
+export const RECIPIENT_REFUSED = 'The mail server refused the recipient';
+
 /** The fields of nodemailer's errors: https://nodemailer.com/errors */
 interface SmtpError {
   code?: string;
@@ -88,6 +91,7 @@ function outcomeOf({ code = 'unknown', command, responseCode, response }: SmtpEr
   const enhanced = /^\d{3}[ -](\d\.\d{1,3}\.\d{1,3})\b/.exec(response ?? '')?.[1];
   const codes = [responseCode, enhanced].filter((one) => one !== undefined).join(' ');
   const isRecipient = command === 'RCPT TO';
-  const why = `The mail server refused ${isRecipient ? 'the recipient' : (command ?? 'the email')}: ${codes}.`;
+  const refused = isRecipient ? RECIPIENT_REFUSED : `The mail server refused ${command ?? 'the email'}`;
+  const why = `${refused}: ${codes}.`;
   return { status: isRecipient && responseCode >= 500 ? 'failed' : 'again', why };
 }

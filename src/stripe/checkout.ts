@@ -87,7 +87,7 @@ export async function openCheckout(
       return null;
     if (session.status === 'open' && session.url !== null) {
       const isSameOrder = checkout.plan === plan && checkout.priceId === priceId;
-      // If the address was proven since, we may now know that the invitation will be refused.
+      // If the address has been proven since, we may now know that the invitation will be refused.
       const invites = Boolean(session.custom_text.submit);
       const isSamePromise = invites === (await isInvitationOpen(db, user.id));
       // The trial has been used up since. Stripe would still run it, and the user would have no access until the first

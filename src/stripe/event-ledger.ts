@@ -149,8 +149,8 @@ export async function recordFailure(
 }
 
 /**
- * Selects the ids of the events about an account: those that name one of its customers, and those that name no customer
- * but one of its invoices (`invoice_payment.*`) or payments (disputes and refunds).
+ * Selects the ids of the events about an account: those that name one of its customers, and those that name no
+ * customer, but do name one of its invoices (`invoice_payment.*`) or payments (disputes and refunds).
  *
  * @param which a further condition on the event `e`
  */

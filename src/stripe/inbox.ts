@@ -49,8 +49,8 @@ const BATCHES_AT_ONCE = { sqlite: 1, postgresql: 4 };
  * They are claimed, loaded, decided one by one in memory and written. The number of statements does not depend on the
  * size of the batch, apart from the exceptions named at `decideAll` and two statements when some of its events are
  * about deleted accounts. A failing event does not affect the others. If a statement fails, each event is tried alone.
- * If the database is busy or unreachable, the whole batch is rejected. (On SQLite, `inTransaction` always groups a
- * batch with other transactions, such as sign-ups.)
+ * If the database is busy or unreachable, the whole batch is rejected. (On SQLite, `inTransaction` may also group a batch
+ * with other waiting transactions, such as sign-ups.)
  *
  * @returns a function that takes one event and resolves to its committed outcome
  */
@@ -141,8 +141,8 @@ async function decideFresh(
 }
 
 /**
- * Whether rows that an event is about belong to a deleted account. Its claim cannot tell when an event of the same
- * batch makes the connection.
+ * Whether rows that an event is about belong to a deleted account. If another event of the same batch makes the
+ * connection, the claim could not see it yet.
  */
 function isOfDeleted(
   { users, customers, subscriptions, invoices, payments, disputes }: Rows,

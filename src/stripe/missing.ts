@@ -22,7 +22,7 @@ export function absenceOf(error: unknown): Absence | null {
  * Runs a call to Stripe that names one object.
  *
  * @returns null when Stripe knows no such object
- * @throws StripeError of any other kind, also when the object exists only in the other mode
+ * @throws StripeError of any other kind, including when the object exists only in the other mode
  */
 export async function unlessGone<T>(call: () => Promise<T>): Promise<T | null> {
   try {

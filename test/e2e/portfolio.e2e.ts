@@ -448,6 +448,54 @@ test('a backup is made, restored in another browser, restored over existing data
   await ann.getByText('You have no backups yet.').waitFor();
 });
 
+test('a second question waits for the answer to the first', async () => {
+  const { ann } = await backedUp();
+  await add(ann, 'GLOBEX', '1', '1');
+  let goOn = (): void => undefined;
+  const mayGoOn = new Promise<void>((resolve) => (goOn = resolve));
+  await ann.route('**/restore', async (route) => {
+    await mayGoOn;
+    await route.continue();
+  });
+  await ann.getByRole('button', { name: 'Restore' }).click();
+  await ann.getByRole('button', { name: 'Delete the backup' }).click();
+  const dialog = ann.getByRole('dialog');
+  await dialog.getByText('Delete the backup from').waitFor();
+  const restored = ann.waitForResponse('**/restore');
+  goOn();
+  await (await restored).finished();
+  await dialog.getByRole('button', { name: 'Keep it' }).click();
+  await dialog.getByText('Replace the 2 holdings in this browser?').waitFor();
+  await dialog.getByRole('button', { name: 'Replace' }).click();
+  await said(ann, 'Restored 1 holding');
+  expect(await ann.locator('[data-backups] li').count()).toBe(1);
+});
+
+test('what another tab changed while a question was open is not overwritten', async () => {
+  const { ann } = await backedUp();
+  const dialog = ann.getByRole('dialog');
+  const other = await ann.context().newPage();
+  await other.goto('/portfolio');
+  await add(other, 'GLOBEX', '1', '1');
+  await ann.locator('tbody th', { hasText: 'GLOBEX' }).waitFor();
+
+  await importFile(ann, 'mine.csv', 'symbol,quantity\r\nINIT,3\r\n');
+  await dialog.getByRole('button', { name: 'Add to my holdings' }).waitFor();
+  await add(other, 'HOOLI', '1', '1');
+  await ann.locator('tbody th', { hasText: 'HOOLI' }).waitFor({ state: 'attached' });
+  await dialog.getByRole('button', { name: 'Add to my holdings' }).click();
+  await ann.getByText('Another tab has changed the portfolio meanwhile. Nothing was changed.').waitFor();
+
+  await ann.getByRole('button', { name: 'Restore' }).click();
+  await dialog.getByText('Replace the 3 holdings in this browser?').waitFor();
+  await add(other, 'UMBRELLA', '1', '1');
+  await ann.locator('tbody th', { hasText: 'UMBRELLA' }).waitFor({ state: 'attached' });
+  await dialog.getByRole('button', { name: 'Replace' }).click();
+  await said(ann, 'Another tab has changed the portfolio meanwhile. Nothing was restored.');
+  expect(await symbols(other)).toEqual(['ACME', 'GLOBEX', 'HOOLI', 'UMBRELLA']);
+  expect(await ann.evaluate(`localStorage.getItem('tandem.portfolio')`)).toContain('UMBRELLA');
+});
+
 test('without JavaScript a backup can be downloaded and deleted', async () => {
   const { site, ann } = await backedUp();
 

@@ -44,7 +44,7 @@ describe('news of days whose payment had gone back before it converted', () => {
     expect(texts(news)).toEqual([
       'A friend of yours made a first payment: you got 45 days.',
       'A friend’s first payment no longer counts, so what was left of the free days you got for it was removed: 45 days.',
-      'A friend’s payment counts now: you got 45 days.',
+      'A friend’s payment now counts: you got 45 days.',
     ]);
   });
 });

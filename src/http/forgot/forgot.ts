@@ -19,8 +19,8 @@ import { whenAnswered } from '../when-answered.ts';
 const LATEST_MS = 1_000;
 
 /**
- * Links queued at the same time: what follows an answer is no request under way, so the limits on those do not cover
- * it.
+ * Links queued at the same time: work done after the answer does not count as a request under way, so those limits do
+ * not cover it.
  */
 const QUEUED_AT_ONCE = 4;
 
@@ -86,7 +86,7 @@ export function forgotRoutes(app: FastifyInstance, context: AppContext): void {
     const isAllowed = await mayMailFromReserve(context, request, user, () => isFirstOfMailbox(db, user));
     if (!isAllowed || user.emailProvenAt !== null) return isAllowed;
     const mailbox = canonicalAddress(user.email ?? '');
-    // The count reads all accounts of the mailbox. If it says no, nothing else limits how often it is asked.
+    // Counting reads all accounts of the mailbox. When no email is allowed, nothing else limits how often we count.
     if (!(await takeForMailbox(request, 'sentCountsOfMailbox', mailbox))) return false;
     // Once today's emails are used up, the sender would drop this one. For an account that has paid, queueing it would
     // also void the earlier link.

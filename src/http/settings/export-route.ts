@@ -62,8 +62,8 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
       // It may have been cut off to make room, and the account may have started another export since.
       if (exporting.get(id) === own) exporting.delete(id);
     };
-    // The place is given back once the export is written, because it goes on when its client leaves, and the answer is
-    // sent or the client has left.
+    // The place is given back once the answer is sent or the client has left, but not before the export is written:
+    // that work goes on even if the client leaves.
     let isWritten = false;
     let isAnswered = false;
     const end = (): void => {

@@ -6,8 +6,8 @@ import type { Db } from '../../db/transaction.ts';
 import { listInvitations } from '../../referrals/invitations.ts';
 
 /**
- * The export is written in one go, so lists that cost nobody money are bounded: anybody can sign up with a published
- * code thousands of times, cause thousands of emails about their own account, or switch plans back and forth in the
+ * The export is written in one go, so lists that can be made long at no cost are bounded: anybody can sign up with a
+ * published code thousands of times, cause thousands of emails about their own account, or switch plans back and forth in the
  * portal, where each switch makes an invoice of zero.
  */
 export const EXPORTED_INVITATIONS = 1_000;
@@ -15,8 +15,8 @@ const EXPORTED_EMAILS = 1_000;
 const EXPORTED_INVOICES = 1_000;
 
 /**
- * Exports everything stored about a user as one JSON document; of invitations, emails and invoices, the newest. Left
- * out are hashes (of passwords, tokens and addresses), operators' notes, the other account of an audit row, the data of
+ * Exports everything stored about a user as one JSON document. Of invitations and emails, these are the newest; of
+ * invoices, first those that moved money, then the newest. Left out are hashes (of passwords, tokens and addresses), operators' notes, the other account of an audit row, the data of
  * outbox items, and reset links with their emails: a stranger who is logged in must not learn when the owner asks for
  * one. Payments appear under their invoices, without amounts. Stripe's events appear through what they changed: their
  * payloads are copies of what Stripe has, may name other people, and are thinned by `prune` after EVENT_RETENTION_DAYS.

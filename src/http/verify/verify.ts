@@ -80,8 +80,8 @@ function verifyPage(
 
 /**
  * Whether the proof would give the visitor's address to another account and delete the visitor's own account. Anybody
- * who wants an address can have such a link mailed to it, and somebody who has just signed up with it can mistake it
- * for their own.
+ * who wants an address can have such a link mailed to it, and somebody who has just signed up with that address
+ * can mistake the link for their own.
  */
 function deletesVisitor({ user }: FastifyRequest, { holder, address }: Proof): boolean {
   return holder === 'unclaimed' && user?.email === address;

@@ -8,8 +8,8 @@ import type { TieBreaker } from './snapshot-order.ts';
 export type HandlerOutcome = { status: 'ok' } | Ignored;
 
 /**
- * The event changed no tier, credit or referral; a stale snapshot may still correct when its subscription last started
- * or stopped giving a paid tier (`PaidTime`). The `events` command and Stripe's dashboard show `reason`.
+ * The event changed no tier, credit or referral; a stale snapshot may still correct the time at which its subscription
+ * last started or stopped giving a paid tier (`PaidTime`). The `events` command and Stripe's dashboard show `reason`.
  */
 export interface Ignored {
   status: 'ignored';

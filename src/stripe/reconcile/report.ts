@@ -32,7 +32,7 @@ export interface ReconcileReport {
    * `missing` that failed in this run.
    */
   events: { seen: number; missing: number; failed: number };
-  /** How many objects were compared, without the subscriptions that were fetched one by one. */
+  /** How many objects were compared, not counting the subscriptions that were fetched one by one. */
   compared: number;
   differences: Difference[];
 }
