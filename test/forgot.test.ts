@@ -698,6 +698,24 @@ describe('a reset link that was mailed', () => {
     ]);
   });
 
+  test('of an account whose plan goes on sells the next plan to a new customer, so that an old portal page is useless', async () => {
+    const world = await startWorld(MAIL);
+    const { person } = await squatter(world);
+    const first = await subscribe(world, person);
+    await deliverWaiting(world);
+    const path = await pathOf(world);
+    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+    await world.merchant.subscriptions.cancel(first);
+    await deliverWaiting(world);
+    const owner = { ...person, cookie: cookiesOf(await logIn(world, 'ann@example.com', NEW_PASSWORD)) };
+    const [stranger] = world.sandbox.objects.customers.keys();
+    const second = await subscribe(world, owner);
+    await deliverWaiting(world);
+    expect(await userRow(world, person.id)).toMatchObject({ tier: 'paid' });
+    expect(world.sandbox.objects.subscriptions.get(second)?.customer).not.toBe(stranger);
+    await expectSound(world);
+  });
+
   test('leaves the account of somebody who proved the address as it is', async () => {
     const server = await startTestServer(MAIL);
     const { person } = await squatter(server);

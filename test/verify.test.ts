@@ -206,6 +206,10 @@ describe('a new address (design: rule 12)', () => {
     for (const one of people) answers.push(await askFor(server, one, 'victim@example.com'));
     expect(answers.map(({ statusCode }) => statusCode)).toEqual([303, 303, 429, 429]);
     expect(answers.at(-1)?.body).toContain('value="victim@example.com"');
+    // Without the password, nobody learns how many emails the address has got.
+    const guess = { email: 'victim@example.com', currentPassword: 'not the password' };
+    const refused = await postForm(server.app, '/settings/address', guess, people.at(-1)?.cookie);
+    expect(refused.statusCode).toBe(403);
     expect(await outbox(server, 'mail.prove-address')).toHaveLength(2);
     // Its owner still gets the email that proves it.
     await newcomer(server, 'victim@example.com');

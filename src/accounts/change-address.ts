@@ -11,7 +11,7 @@ import { closeAllSessions, closeOtherSessions } from './sessions.ts';
 import { withPassword } from './verified-user.ts';
 
 /** Why a change was refused. */
-export type Refusal = 'wrong-password' | 'address-taken' | 'too-many-spellings';
+export type Refusal = 'wrong-password' | 'address-taken' | 'too-many-spellings' | 'too-many-mails';
 
 /**
  * The session to keep when the account's others end: its token, and SESSION_SECRET, by which it is found. With a null
@@ -56,19 +56,20 @@ export async function changeAddress(
  * account, which would lose it to them. If the user enters the address that the account already has, this cancels a
  * pending change.
  *
- * @param typed `tellOld`: whether an email may be sent to the current address
+ * @param typed `mayMail`: whether an email may be sent to the new address; `tellOld`: and to the current one
  * @returns why it was refused, or null when done
  */
 export async function requestAddressChange(
   db: Db,
   userId: string,
-  typed: TypedAddress & { tellOld: boolean },
+  typed: TypedAddress & { mayMail: boolean; tellOld: boolean },
   now: Date,
 ): Promise<Refusal | null> {
-  const { email, tellOld } = typed;
+  const { email, mayMail, tellOld } = typed;
   return change(db, userId, typed, now, async (tx, user) => {
     const holder = await tx.user.findUnique({ where: { email } });
     if (holder && !(await isUnclaimed(tx, holder))) return 'address-taken';
+    if (!mayMail) return 'too-many-mails';
     await tx.user.update({ where: { id: userId }, data: { pendingEmail: email, pendingEmailAt: tx.now } });
     await queueProof(tx, userId, { address: email, isChange: true });
     if (tellOld && user.email !== null)

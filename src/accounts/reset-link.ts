@@ -248,6 +248,7 @@ async function tryReset(
     // to.
     if (row.mailed) await queueAddressForStripe(tx, userId);
     if (isDeletionOwed) await queueDeletions(tx, userId);
+    if (row.mailed && user.emailProvenAt === null) await retireCustomers(tx, userId);
     await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...row, used: true, expiresAt } });
@@ -276,6 +277,17 @@ async function deleteCustomersOfPayer(
     if (error instanceof Stripe.errors.StripeError) return false;
     throw error;
   }
+}
+
+/**
+ * Keeps the customers that are left, such as one whose plan goes on, out of new sessions: the stranger who opened a portal
+ * page of it could still use that page when the owner buys a plan.
+ */
+async function retireCustomers(tx: Tx, userId: string): Promise<void> {
+  await tx.customer.updateMany({
+    where: { userId, deletedAt: null, retiredAt: null },
+    data: { retiredAt: tx.now },
+  });
 }
 
 /** Queues what `deleteCustomersOfPayer` could not do. */

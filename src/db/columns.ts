@@ -23,6 +23,7 @@ export const COLUMNS = {
     linkedAt: 'instant',
     deletedAt: 'instant',
     missingAt: 'instant',
+    retiredAt: 'instant',
   },
   Subscription: {
     id: 'text',

@@ -52,7 +52,7 @@ type Order = Pick<Checkout, 'plan' | 'priceId' | 'trialDays'>;
  *
  * - `open`, for the same plan: it is used again.
  * - `open`, but for another plan, with a trial or free days that the user can no longer have, or for a customer that no
- *   longer exists: we expire it and look again.
+ *   longer exists or was retired: we expire it and look again.
  * - `complete`, and its subscription is not over: it has been paid, or its trial has begun, and its webhook is
  *   still to come.
  * - `complete`, but its subscription is over or for another product: a new one replaces it.
@@ -93,7 +93,12 @@ export async function openCheckout(
       // The trial has been used up since. Stripe would still run it, and the user would have no access until the first
       // payment.
       const isTrialGone = checkout.trialDays > 0 && trialDays === 0;
-      if (isSameOrder && isSamePromise && !isTrialGone && (await isCustomerKnown(db, idOf(session.customer))))
+      if (
+        isSameOrder &&
+        isSamePromise &&
+        !isTrialGone &&
+        (await isCustomerUsable(db, idOf(session.customer)))
+      )
         return session.url;
       await expire(stripe, session.id);
       // Look again before replacing it: it may have been paid at the last moment.
@@ -231,11 +236,15 @@ async function isOfNewerCheckout(
   return current !== null && current.id !== id && metadata['checkoutId'] === current.id;
 }
 
-/** Whether a session's customer still exists at Stripe, as far as we know. Otherwise it cannot be completed. */
-async function isCustomerKnown(db: Db, id: string | null): Promise<boolean> {
+/**
+ * Whether a session's customer may still be used: it exists at Stripe, as far as we know, and it was not retired when the
+ * account was claimed.
+ */
+async function isCustomerUsable(db: Db, id: string | null): Promise<boolean> {
   if (id === null) return true;
-  const gone = { id, OR: [{ deletedAt: { not: null } }, { missingAt: { not: null } }] };
-  return (await db.customer.count({ where: gone })) === 0;
+  const set = { not: null };
+  const unusable = { id, OR: [{ deletedAt: set }, { missingAt: set }, { retiredAt: set }] };
+  return (await db.customer.count({ where: unusable })) === 0;
 }
 
 /** Whether a checkout session's subscription exists and is not over. */

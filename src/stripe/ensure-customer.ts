@@ -18,7 +18,7 @@ export interface BillingContext {
 }
 
 /**
- * The user's customer at Stripe, created and linked if there is none. https://docs.stripe.com/api/customers/create
+ * The user's customer at Stripe for a new checkout, created and linked if there is none. https://docs.stripe.com/api/customers/create
  *
  * @param checkoutId makes the idempotency key, so that two tabs with the same checkout get one customer
  * @returns Stripe's id of the customer
@@ -31,7 +31,7 @@ export async function ensureCustomer(
   now: Date,
 ): Promise<string> {
   const known = await db.customer.findFirst({
-    where: { userId: user.id, deletedAt: null, missingAt: null },
+    where: { userId: user.id, deletedAt: null, missingAt: null, retiredAt: null },
     // The oldest link first: whoever knows the user's id can link another customer with a payment link of this Stripe
     // account.
     orderBy: [{ linkedAt: { sort: 'asc', nulls: 'first' } }, { id: 'asc' }],

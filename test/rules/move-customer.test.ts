@@ -21,6 +21,7 @@ function story(columns: Partial<Subscription> = {}): Rows {
     linkedAt: day(0),
     deletedAt: null,
     missingAt: null,
+    retiredAt: null,
   });
   rows.subscriptions.set('sub_1', subscriptionRow(columns));
   follow(unitOf(rows, day(0)), FRIEND, { id: 'evt_1', actor: 'stripe' }, true);
@@ -89,6 +90,7 @@ describe('a customer moves to another account (design: rules 3, 6 and 9)', () =>
       linkedAt: day(0),
       deletedAt: null,
       missingAt: null,
+      retiredAt: null,
     });
     rows.subscriptions.set('sub_2', subscriptionRow({ id: 'sub_2', customerId: 'cus_2' }));
     move(rows, day(10));

@@ -49,22 +49,22 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
     const { email } = form.data;
     const keeps = email === user.email;
     const byMail = config.mail !== null;
-    if (byMail && !keeps && !(await mayMailChange(context, request, email)))
-      return again(429, { email: TOO_MANY_MAILS });
     const refusal = await tryCurrentPassword(
       request,
       reply,
       user,
       async () => {
         if (!byMail) return changeAddress(db, { secret: sessionSecret, token }, user.id, form.data, now());
-        const tellOld = !keeps && (await mayNotify(context, request, user));
-        return requestAddressChange(db, user.id, { ...form.data, tellOld }, now());
+        const mayMailNew = !keeps && (await mayMailChange(context, request, email));
+        const tellOld = mayMailNew && (await mayNotify(context, request, user));
+        return requestAddressChange(db, user.id, { ...form.data, mayMail: mayMailNew, tellOld }, now());
       },
       (outcome) => outcome === 'wrong-password',
     );
     if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_ATTEMPTS });
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address already has an account.' });
+    if (refusal === 'too-many-mails') return again(429, { email: TOO_MANY_MAILS });
     if (refusal === 'too-many-spellings') return again(409, { email: TOO_MANY_SPELLINGS });
     const kept = pendingAddress(user, now()) === null ? 'address-kept' : 'change-cancelled';
     setFlash(request, reply, keeps ? kept : byMail ? 'change-mailed' : 'address-changed');
