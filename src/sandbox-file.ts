@@ -42,7 +42,7 @@ async function readSaved(path: string): Promise<z.infer<typeof savedSandbox>> {
     throw new PlainError(
       isDamaged
         ? `The sandbox's file ${path} is damaged. Delete it; the sandbox then starts empty.`
-        : `The sandbox's file ${path} cannot be read: ${message}. Let this user read it.`,
+        : `The sandbox's file ${path} cannot be read: ${message}. Give the user that runs this command permission to read it.`,
     );
   }
 }

@@ -52,6 +52,7 @@ test.each([
   ['a signature twice as long', good, sign(good, START).replace(/v1=(.*)/, 'v1=$1$1')],
   ['a time that is not a number', good, signedAt('NaN')],
   ['a time with trailing text', good, signedAt(`${START.getTime() / 1000}x`)],
+  ['more signatures than Stripe sends', good, `${sign(good, START)}${`,v1=${'0'.repeat(64)}`.repeat(10)}`],
   ['a signature made of commas only', good, ',,,'],
   ['a signed body that is not JSON', '{"id":', sign('{"id":', START)],
   ['a signed empty body', '', sign('', START)],

@@ -145,8 +145,8 @@ interface ToEnd {
 }
 
 /**
- * Lists a customer's subscriptions at Stripe rather than in our rows, which may lag behind a recent payment. A customer
- * unknown to Stripe has none.
+ * Lists a customer's subscriptions at Stripe rather than in our rows, which may lag behind a recent payment. Without a
+ * status, Stripe leaves out canceled ones. A customer unknown to Stripe has none.
  */
 async function listToEnd(
   stripe: Stripe,
@@ -155,7 +155,7 @@ async function listToEnd(
 ): Promise<ToEnd[]> {
   const toEnd: ToEnd[] = [];
   await unlessGone(async () => {
-    for await (const listed of stripe.subscriptions.list({ customer, status: 'all', limit: 100 })) {
+    for await (const listed of stripe.subscriptions.list({ customer, limit: 100 })) {
       const { id, state } = readSubscription(listed, products);
       const isOurs = state.counts || counted.some((one) => one.id === id);
       if (!isOurs || isOver(state.status)) continue;

@@ -146,9 +146,10 @@ export async function buildApp(
     healthCheckInterval: PRESSURE_SPAN_MS,
     pressureHandler: () => Promise.reject(TOO_MUCH_TO_DO),
   });
-  const takeTurn: TakeTurn = ({ ip, raw: { socket } }, done) => {
+  const takeTurn: TakeTurn = ({ ip, raw: { socket } }, done, left) => {
     turns.begin(siteOf(ip), () => {
       if (!hasLeft(socket)) done();
+      else left?.();
     });
   };
   // Registered after the overload refusals above, which are cheap.
@@ -163,7 +164,7 @@ export async function buildApp(
 
   await app.register(
     (scope, _options, done) => {
-      webhookRoute(scope, context, bounds.webhookBodies);
+      webhookRoute(scope, context, bounds.webhookBodies, takeTurn);
       done();
     },
     { prefix: WEBHOOK_PATH },

@@ -13,7 +13,7 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 5. its turn in the event loop (`turns.ts`);
  * 6. behind a proxy, headers and incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
  *    (`unverified-bodies.ts`);
- * 7. if its body took longer than `patienceMs`: its site's place (4) and its turn (5) again;
+ * 7. once its body has arrived: its site's place (4) again if that took longer than `patienceMs`, and its turn (5) again;
  * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a
  *    free thread (`accounts/passwords.ts`).
  */

@@ -35,8 +35,8 @@ const TOO_MANY_WAITING = new HttpError(
  * events come in bursts. Requests that ask for the state of the server (EVEN_UNDER_PRESSURE) are counted separately, so
  * that other requests cannot keep them waiting.
  *
- * Once a body has arrived (`waitAfterBody`), a request whose place has timed out waits again for a place and a turn.
- * Otherwise a few clients could complete thousands of bodies at once, and everybody else would wait for all of them.
+ * Once a body has arrived (`waitAfterBody`), a request waits again for a turn, and first for a place if its own has timed
+ * out. Otherwise a few clients could complete thousands of bodies at once, and everybody else would wait for all of them.
  */
 export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, takeTurn: TakeTurn): void {
   const { ofSite, inAll, waitingOfSite } = bounds.requests;
@@ -76,13 +76,14 @@ export function boundRequestsUnderWay(app: FastifyInstance, bounds: Bounds, take
     whenAnswered(request, reply, giveBack);
     done();
   });
-  app.decorate('waitAfterBody', async (request: FastifyRequest, reply: FastifyReply) => {
-    if (!placesOf.get(request)?.some((place) => place.isOver())) return;
-    await new Promise<void>((resolve, reject) => {
-      wait('ofSite', request, reply, (error) => {
+  app.decorate('waitAfterBody', (request: FastifyRequest, reply: FastifyReply) => {
+    return new Promise<void>((resolve, reject) => {
+      const wakeUp = (error?: Error): void => {
         if (error) reject(error);
         else takeTurn(request, resolve);
-      });
+      };
+      if (placesOf.get(request)?.some((place) => place.isOver())) wait('ofSite', request, reply, wakeUp);
+      else wakeUp();
     });
   });
 }
@@ -171,8 +172,8 @@ function waitFor(
 
 type Done = (error?: Error) => void;
 
-/** Calls back when it is the request's turn (`createTurns`), unless its client has left. */
-export type TakeTurn = (request: FastifyRequest, done: () => void) => void;
+/** Calls `done` when it is the request's turn (`createTurns`), or `left` if its client has left by then. */
+export type TakeTurn = (request: FastifyRequest, done: () => void, left?: () => void) => void;
 
 /** A place that was taken. */
 interface Place {

@@ -9,8 +9,12 @@ const BODY_LIMIT_BYTES = 1024 * 1024;
 
 const TOO_LARGE = new HttpError(413, 'too_large', 'the body is larger than 1 MiB');
 
-/** Reads a whole body into memory. */
-type ReadBody = (network: string, request: IncomingMessage) => Promise<Buffer>;
+/**
+ * Reads a whole body into memory.
+ *
+ * @param turn resolves when the body may be handled; it counts as held until then
+ */
+type ReadBody = (network: string, request: IncomingMessage, turn: () => Promise<void>) => Promise<Buffer>;
 
 /** A body that has not arrived in full. */
 interface Unfinished {
@@ -58,17 +62,20 @@ export function createBodyReader(bounds: Shares, busy: () => HttpError): ReadBod
     return true;
   }
 
-  return async (network, request) => {
+  return async (network, request, turn) => {
     const announced = Number(request.headers['content-length'] ?? 0);
     const body: Unfinished = { network, held: 0, drop: () => void request.socket.destroy() };
     if (announced <= BODY_LIMIT_BYTES && !makeRoom(body, announced)) throw busy();
     unfinished.add(body);
     try {
-      return await readBody(request, { bytes: BODY_LIMIT_BYTES, error: TOO_LARGE }, (bytes) => {
+      const whole = await readBody(request, { bytes: BODY_LIMIT_BYTES, error: TOO_LARGE }, (bytes) => {
         if (!makeRoom(body, bytes)) return busy();
         hold(body, bytes);
         return null;
       });
+      unfinished.delete(body);
+      await turn();
+      return whole;
     } finally {
       unfinished.delete(body);
       hold(body, -body.held);

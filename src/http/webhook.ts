@@ -14,6 +14,7 @@ import type { AppContext } from './context.ts';
 import { BUSY, errorToLog, HttpError } from './errors.ts';
 import { networkOf } from './network.ts';
 import { drainBody } from './read-body.ts';
+import type { TakeTurn } from './requests-under-way.ts';
 import { createBodyReader } from './unverified-bodies.ts';
 
 /** Drain this much of a refused body before answering, bytes; otherwise the client never sees the answer. */
@@ -77,8 +78,14 @@ const WEBHOOK = {
  * https://docs.stripe.com/webhooks
  *
  * @param app a scope of its own at that path, with and without a trailing slash; bodies are read raw
+ * @param takeTurn once the body has arrived: many that end at the same instant must not be verified in one turn
  */
-export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBounds: Shares): void {
+export function webhookRoute(
+  app: FastifyInstance,
+  context: AppContext,
+  bodyBounds: Shares,
+  takeTurn: TakeTurn,
+): void {
   const { webhookSecrets } = context.config.stripe;
   const eventContext = eventContextOf(context);
 
@@ -91,7 +98,14 @@ export function webhookRoute(app: FastifyInstance, context: AppContext, bodyBoun
   });
   const readBody = createBodyReader(bodyBounds, () => TOO_MUCH);
   app.addContentTypeParser('*', (request: FastifyRequest, payload: IncomingMessage) =>
-    readBody(networkOf(request.ip), payload),
+    readBody(
+      networkOf(request.ip),
+      payload,
+      () =>
+        new Promise((resolve) => {
+          takeTurn(request, resolve, resolve);
+        }),
+    ),
   );
 
   app.setErrorHandler(async (error: FastifyError | HttpError, request, reply) => {

@@ -42,8 +42,8 @@ export function addressToProve(user: ProvingUser, now: Date): ToProve | null {
 
 /**
  * Returns the link of a `mail.prove-address` and the address it goes to. Null means that the email is to be
- * dropped: the address is proven, the change was voided or is to another address by now, a newer email has the
- * link, or the link has expired.
+ * dropped: the address is proven, a change to another address is pending, the change was voided, a newer email has
+ * the link, or the link has expired.
  */
 export function proveLink(
   { publicUrl, secret }: LinkMaker,

@@ -9,7 +9,7 @@ import type { NewItem } from './queue.ts';
 /** Remind the owner this long before free days end, s. */
 const REMINDER_SECONDS = 7 * DAY_SECONDS;
 
-/** Maximum time since days ended for mail about them, s. Older ends were missed: the server was off, or mail not set up. */
+/** Tell people that their days have ended at most this long afterwards, s. Later, such as after a long outage, say nothing. */
 const TELLING_SECONDS = 3 * DAY_SECONDS;
 
 /** Accounts read per query. */

@@ -16,7 +16,7 @@ export interface ReferralCounts {
 
 const ACTIVE_SECONDS = REFERRAL_CREDIT_DAYS * DAY_SECONDS;
 
-/** When a conversion stops counting under `activeCredits`; null if it has stopped, or never converted. */
+/** When a referral stops counting under `activeCredits`; null if it has stopped, or never converted. */
 export function activeUntil(convertedAt: Date | null, now: Date): Date | null {
   const until = convertedAt && addSeconds(convertedAt, ACTIVE_SECONDS);
   return until && until >= now ? until : null;

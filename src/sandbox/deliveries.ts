@@ -17,7 +17,7 @@ const ANSWER_TIMEOUT = 10_000;
 export interface Webhooks {
   /** Stops automatic deliveries for good: only `send` delivers from now on. */
   hold: () => void;
-  /** Ids of the events that were neither acknowledged nor abandoned, oldest first. */
+  /** Ids of the events still to be delivered (neither acknowledged, nor given up, nor lost), oldest first. */
   waiting: () => string[];
   /**
    * Sends one event now, even if it was acknowledged before. A 2xx acknowledges it. A failure schedules no

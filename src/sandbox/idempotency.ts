@@ -7,7 +7,7 @@ import { DAY } from './time.ts';
 export interface KeyedRequest {
   /** The `Idempotency-Key` header. */
   key: string;
-  /** Path including ids, e.g. `/v1/customers`. */
+  /** Path including ids, e.g. `/v1/customers/cus_123`. */
   path: string;
   /** Parsed body. */
   params: unknown;

@@ -164,7 +164,7 @@ function readStateFile(file: string): StateFile | undefined {
       return undefined;
     }
     throw new Error(
-      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}. Let this user read it`,
+      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}. Give the user that runs the server permission to read it`,
       { cause: error },
     );
   }

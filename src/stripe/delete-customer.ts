@@ -42,7 +42,7 @@ export async function deleteUnusedCustomer(
   now: Date,
 ): Promise<void> {
   const isDeleted = await unlessGone(async () => {
-    for await (const { status } of stripe.subscriptions.list({ customer, status: 'all', limit: 100 }))
+    for await (const { status } of stripe.subscriptions.list({ customer, limit: 100 }))
       if (!isOver(status)) return false;
     await stripe.customers.del(customer);
     return true;

@@ -42,7 +42,7 @@ export async function endUnfinished(
   products: Products,
   isKept: (subscription: Stripe.Subscription) => Promise<boolean> = () => Promise.resolve(false),
 ): Promise<Unfinished> {
-  const listed = await unlessGone(() => stripe.subscriptions.list({ customer, status: 'all', limit: 100 }));
+  const listed = await unlessGone(() => stripe.subscriptions.list({ customer, limit: 100 }));
   const outcomes: Unfinished[] = [];
   for (const subscription of listed?.data ?? []) {
     const { state } = readSubscription(subscription, products);

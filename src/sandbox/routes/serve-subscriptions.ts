@@ -26,7 +26,7 @@ export function serveSubscriptions({ get, post, del }: Routes, context: Context)
 
   post('/subscriptions/:id', ({ id, params, cause }) => {
     const subscription = find(state.subscriptions, id, 'subscription');
-    if (hasEnded(subscription) || subscription.status === 'incomplete') {
+    if (hasEnded(subscription) || ['incomplete', 'unpaid'].includes(subscription.status)) {
       throw badRequest(
         `A subscription that is ${subscription.status} cannot be canceled at its period's end.`,
       );
