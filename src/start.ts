@@ -20,7 +20,6 @@ import type { Sender } from './outbox/sender.ts';
 import { smtpSender } from './outbox/smtp.ts';
 import type { SendMail } from './outbox/smtp.ts';
 import { PlainError } from './plain-error.ts';
-import { programmeOf } from './programme.ts';
 import { sandboxFile } from './sandbox-file.ts';
 import type { Sandbox } from './sandbox/sandbox.ts';
 import { sessionSecretOf } from './session-secret.ts';
@@ -104,7 +103,7 @@ export async function startServer(env: NodeJS.ProcessEnv, realNow: () => Date): 
     send,
     now,
   };
-  const perform = performerOf({ db, stripe: stripeClient, mailer, programme: programmeOf(config), now });
+  const perform = performerOf({ db, stripe: stripeClient, mailer, now });
   sender = startSender({ db, perform, logger, now });
   if (mailer) {
     hourly = startHourly({

@@ -82,6 +82,23 @@ const pathOf = async (server: TestServer): Promise<string> => {
   return mail ? resetPathOf(server, mail) : '';
 };
 
+/** A person who has set a new password by a link, and is logged in with it. */
+async function ownerOf(server: TestServer, person: Person): Promise<Person> {
+  return { ...person, cookie: cookiesOf(await logIn(server, 'ann@example.com', NEW_PASSWORD)) };
+}
+
+/** Proves an account's address now. */
+const proven = ({ db, clock }: TestServer, { id }: Person) =>
+  db.user.update({ where: { id }, data: { emailProvenAt: clock.now } });
+
+/** What the plan costs that a person buys after a reset. */
+async function nextInvoice(world: World, person: Person) {
+  await subscribe(world, await ownerOf(world, person));
+  const [invoice] = (await world.merchant.invoices.list({ limit: 1 })).data;
+  const { starting_balance, amount_paid, currency } = invoice ?? {};
+  return { starting_balance, amount_paid, currency };
+}
+
 const changePassword = ({ app }: TestServer, { cookie }: Person) =>
   postForm(app, '/settings/password', { currentPassword: PASSWORD, newPassword: 'another staple' }, cookie);
 
@@ -475,7 +492,7 @@ describe('a reset link that was mailed', () => {
       expect(invoices.map(({ status }) => status)).toEqual(['void']);
     });
 
-    test('cancels a trial, deletes its customer at Stripe, and leaves the trial to the owner', async () => {
+    test('cancels a trial, and leaves the trial to the owner, for another customer', async () => {
       const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
       const { person } = await squatter(world);
       const trial = await subscribe(world, person);
@@ -488,12 +505,8 @@ describe('a reset link that was mailed', () => {
       expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
       const { subscriptions, customers } = world.sandbox.objects;
       expect(subscriptions.get(trial)).toMatchObject({ status: 'canceled' });
-      expect([...customers.values()]).toMatchObject([{ deleted: true }]);
-      // Before the webhooks arrive.
-      expect(await userRow(world, person.id)).toMatchObject({ tier: 'free' });
 
-      const owner = { ...person, cookie: cookiesOf(await logIn(world, 'ann@example.com', NEW_PASSWORD)) };
-      const own = await subscribe(world, owner);
+      const own = await subscribe(world, await ownerOf(world, person));
       await deliverWaiting(world);
       expect(subscriptions.get(own)).toMatchObject({ status: 'trialing' });
       expect(await userRow(world, person.id)).toMatchObject({ tier: 'trial' });
@@ -510,8 +523,6 @@ describe('a reset link that was mailed', () => {
       beforeCancellation(world, () => passTime(world, 8 * DAY));
       expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
       expect((await rowsOf(world, person.id)).backups).toBe(1);
-      // The plan is over, so its customer is of no use to the owner.
-      expect([...world.sandbox.objects.customers.values()]).toMatchObject([{ deleted: true }]);
     });
 
     test('keeps a customer who subscribes to another product in the same Stripe account', async () => {
@@ -610,7 +621,7 @@ describe('a reset link that was mailed', () => {
     });
   });
 
-  test('of an account whose only payment went back deletes its customer at Stripe, so that an old portal page is useless', async () => {
+  test('of an account whose only payment went back sells the next plan to a new customer, so that an old portal page is useless', async () => {
     const world = await startWorld(MAIL);
     const { person } = await squatter(world);
     const first = await subscribe(world, person);
@@ -620,10 +631,7 @@ describe('a reset link that was mailed', () => {
     const [stranger] = world.sandbox.objects.customers.keys();
     const path = await pathOf(world);
     expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
-    expect(world.sandbox.objects.customers.get(stranger ?? '')).toMatchObject({ deleted: true });
-
-    const owner = { ...person, cookie: cookiesOf(await logIn(world, 'ann@example.com', NEW_PASSWORD)) };
-    await subscribe(world, owner);
+    await subscribe(world, await ownerOf(world, person));
     await deliverWaiting(world);
     expect(await userRow(world, person.id)).toMatchObject({ tier: 'paid' });
     const { customer } = [...world.sandbox.objects.subscriptions.values()].at(-1) ?? {};
@@ -640,18 +648,11 @@ describe('a reset link that was mailed', () => {
     await world.sandbox.close();
     expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
     expect(await loginStatus(world, 'ann@example.com', NEW_PASSWORD)).toBe(303);
-    // The outbox does the rest once Stripe can be reached.
-    expect(await outbox(world, 'stripe.delete-customer')).toMatchObject([
-      { userId: person.id, status: 'queued', data: JSON.stringify({ customerId: stripe.customer }) },
-    ]);
-    // The outbox does the rest once Stripe can be reached.
-    expect(await outbox(world, 'stripe.delete-customer')).toMatchObject([
-      { userId: person.id, status: 'queued', data: JSON.stringify({ customerId: stripe.customer }) },
-    ]);
+    expect(await world.db.customer.findFirst()).toMatchObject({ retiredAt: world.clock.now });
   });
 
-  test('of an account whose paid plan is over closes its open checkout, so that nobody pays for a deleted customer', async () => {
-    const world = await startWorld(MAIL);
+  test('of an account whose paid plan is over closes its open checkout, so that nobody pays for its old customer', async () => {
+    const world = await startWorld(mailEnv(await startMailServer()));
     const { person } = await squatter(world);
     const first = await subscribe(world, person);
     await world.merchant.subscriptions.cancel(first);
@@ -659,27 +660,8 @@ describe('a reset link that was mailed', () => {
     const session = sessionIdOf(await pressUpgrade(world, person));
     const path = await pathOf(world);
     expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
-    expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
-  });
-
-  test('leaves the deletion of an old customer to the outbox when Stripe fails', async () => {
-    const mailServer = await startMailServer();
-    const world = await startWorld(mailEnv(mailServer));
-    const { person } = await squatter(world);
-    const first = await subscribe(world, person);
-    await world.merchant.subscriptions.cancel(first);
-    await deliverWaiting(world);
-    const path = await pathOf(world);
-    const down = new Stripe.errors.StripeConnectionError({ type: 'api_error' });
-    vi.spyOn(clientOf(world).subscriptions, 'list').mockImplementationOnce(() => {
-      throw down;
-    });
-    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
-    const customers = () => [...world.sandbox.objects.customers.values()];
-    expect(customers()).not.toMatchObject([{ deleted: true }]);
     await (await startTestSender(world)).wake();
-    expect(customers()).toMatchObject([{ deleted: true }]);
-    expect(await world.db.customer.findFirst()).toMatchObject({ deletedAt: world.clock.now });
+    expect(world.sandbox.objects.checkouts.get(session)).toMatchObject({ status: 'expired' });
   });
 
   test('of an account with a plan that was paid for leaves the plan and its customer', async () => {
@@ -698,22 +680,103 @@ describe('a reset link that was mailed', () => {
     ]);
   });
 
-  test('of an account whose plan goes on sells the next plan to a new customer, so that an old portal page is useless', async () => {
+  describe('leaves a stranger who opened a customer at Stripe no page that shows the plan that the owner buys next:', () => {
+    const useMailedLink = async (world: World) =>
+      postForm(world.app, await pathOf(world), { password: NEW_PASSWORD });
+
+    test.each<[string, (world: World, person: Person) => Promise<unknown>]>([
+      [
+        'a mailed link, while the plan goes on',
+        async (world, person) => {
+          const plan = await subscribe(world, person);
+          await deliverWaiting(world);
+          await useMailedLink(world);
+          await world.merchant.subscriptions.cancel(plan);
+        },
+      ],
+      [
+        "an operator's link",
+        async (world, person) => {
+          await pressUpgrade(world, person);
+          await postForm(world.app, await operatorResetPath(world), { password: NEW_PASSWORD });
+        },
+      ],
+      [
+        'a mailed link, after the owner had proven the address',
+        async (world, person) => {
+          await pressUpgrade(world, person);
+          await proven(world, person);
+          await useMailedLink(world);
+        },
+      ],
+    ])('%s', async (_what, claim) => {
+      const world = await startWorld(MAIL);
+      const { person } = await squatter(world);
+      await claim(world, person);
+      await deliverWaiting(world);
+      const [stranger] = world.sandbox.objects.customers.keys();
+      const own = await subscribe(world, await ownerOf(world, person));
+      await deliverWaiting(world);
+      expect(await userRow(world, person.id)).toMatchObject({ tier: 'paid' });
+      expect(world.sandbox.objects.subscriptions.get(own)?.customer).not.toBe(stranger);
+      await expectSound(world);
+    });
+  });
+
+  test('goes on with the customer of somebody who had proven the address before they bought', async () => {
     const world = await startWorld(MAIL);
-    const { person } = await squatter(world);
-    const first = await subscribe(world, person);
+    const ann = await signUp(world, 'ann@example.com');
+    await proven(world, ann);
+    world.clock.now = new Date(world.clock.now.getTime() + 60_000);
+    const plan = await subscribe(world, ann);
+    await world.merchant.subscriptions.cancel(plan);
+    await deliverWaiting(world);
+    await postForm(world.app, await pathOf(world), { password: NEW_PASSWORD });
+    await subscribe(world, await ownerOf(world, ann));
+    expect(world.sandbox.objects.customers.size).toBe(1);
+  });
+
+  test('keeps the credit that Stripe owes the buyer for the next plan', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await signUp(world, 'ann@example.com');
+    const plan = await subscribe(world, ann);
+    const [old] = world.sandbox.objects.customers.keys();
+    await world.merchant.customers.createBalanceTransaction(old ?? '', { amount: -500, currency: 'usd' });
+    await world.merchant.subscriptions.cancel(plan);
+    await deliverWaiting(world);
+    await postForm(world.app, await pathOf(world), { password: NEW_PASSWORD });
+    const { currency, ...next } = await nextInvoice(world, ann);
+    expect(next).toEqual({ starting_balance: -500, amount_paid: 400 });
+    expect(currency).toBe('usd');
+    expect(await world.merchant.customers.retrieve(old ?? '')).toMatchObject({ balance: 0 });
+  });
+
+  test('closes a checkout that a request of the old password is just opening', async () => {
+    const world = await startWorld(MAIL);
+    const ann = await signUp(world, 'ann@example.com');
+    await world.merchant.subscriptions.cancel(await subscribe(world, ann));
     await deliverWaiting(world);
     const path = await pathOf(world);
-    expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
-    await world.merchant.subscriptions.cancel(first);
-    await deliverWaiting(world);
-    const owner = { ...person, cookie: cookiesOf(await logIn(world, 'ann@example.com', NEW_PASSWORD)) };
-    const [stranger] = world.sandbox.objects.customers.keys();
-    const second = await subscribe(world, owner);
-    await deliverWaiting(world);
-    expect(await userRow(world, person.id)).toMatchObject({ tier: 'paid' });
-    expect(world.sandbox.objects.subscriptions.get(second)?.customer).not.toBe(stranger);
-    await expectSound(world);
+    const { sessions } = clientOf(world).checkout;
+    const create = sessions.create.bind(sessions);
+    vi.spyOn(sessions, 'create').mockImplementationOnce(async (...given) => {
+      const session = await create(...given);
+      await postForm(world.app, path, { password: NEW_PASSWORD });
+      return session;
+    });
+    const refused = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+    expect(refused.headers.location ?? '').not.toContain('/checkout/');
+    expect([...world.sandbox.objects.checkouts.values()].at(-1)).toMatchObject({ status: 'expired' });
+  });
+
+  test('turns mail on again that whoever paid had turned off', async () => {
+    const server = await startTestServer(MAIL);
+    const { person } = await squatter(server);
+    const stripe = buyer(person.id);
+    await deliverAll(server, [stripe.checkoutCompleted(), stripe.created(), stripe.invoicePaid()]);
+    await server.db.user.update({ where: { id: person.id }, data: { mailOff: true } });
+    await postForm(server.app, await pathOf(server), { password: NEW_PASSWORD });
+    expect(await userRow(server, person.id)).toMatchObject({ mailOff: false });
   });
 
   test('leaves the account of somebody who proved the address as it is', async () => {

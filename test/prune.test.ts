@@ -150,7 +150,7 @@ test('prune deletes ended sessions and reset links and keeps the others', async 
   await linkOf(bob.id, daysAfter(30));
 
   expect(await prune(commandContext(server))).toEqual({
-    text: 'Thinned 0 events; deleted 1 expired session, 1 expired reset link, and 0 old emails and changes at Stripe.',
+    text: 'Thinned 0 events; deleted 1 expired session, 1 expired reset link, and 0 old outbox items (emails and changes at Stripe).',
     json: { events: 0, sessions: 1, resetLinks: 1, outboxItems: 0, writeAheadLogEmptied: true },
   });
   expect(await server.db.session.findMany()).toMatchObject([{ userId: bob.id }]);

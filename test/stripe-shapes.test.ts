@@ -213,6 +213,7 @@ describe('an absent or null field counts as none', () => {
         firstPaidAt: null,
         trialHash: null,
         trialRefused: false,
+        trialReleased: false,
       },
     ]);
   });

@@ -24,7 +24,7 @@ export function moveCustomer(
   for (const one of rows.subscriptions.values()) {
     if (one.customerId !== customer.id) continue;
     const trialRefused = one.trialRefused && one.status !== 'trialing';
-    rows.subscriptions.set(one.id, { ...one, trialHash: null, trialRefused });
+    rows.subscriptions.set(one.id, { ...one, trialHash: null, trialRefused, trialReleased: false });
   }
   const moved = { customerId: customer.id };
   if (from !== null) writeAudit(tx, cause, { ...moved, userId: from, kind: 'unlink', otherUserId: to });

@@ -25,7 +25,9 @@ export async function subscriptionsOf(db: Reader, userId: string): Promise<Subsc
       ORDER BY s."createdAt" DESC NULLS LAST, s."id" LIMIT 1))`;
 }
 
-/** The same, from the rows of the unit of work. */
+/**
+ * The user's subscriptions in the unit of work. `load` leaves out those that never began, unless an event names them.
+ */
 export function subscriptionsOfUser({ rows }: Unit, userId: string): Subscription[] {
   return [...rows.subscriptions.values()].filter(
     ({ customerId }) => rows.customers.get(customerId)?.userId === userId,
@@ -74,6 +76,7 @@ const NOTHING_KNOWN: Omit<Subscription, 'id' | 'customerId' | 'counts' | 'counte
   moneyBack: false,
   trialHash: null,
   trialRefused: false,
+  trialReleased: false,
 };
 
 /**

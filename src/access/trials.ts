@@ -14,9 +14,7 @@ export async function isTrialAvailable(db: Db, user: User): Promise<boolean> {
       trialEnd: { not: null },
       counted: true,
       customer: { userId: user.id },
-      // Not those that were released when somebody claimed the account by a mailed link (`releaseTrial`): a stranger may
-      // have had them.
-      NOT: { trialHash: null, customer: { deletedAt: { not: null } } },
+      trialReleased: false,
     },
   });
   return own === 0 && (await countTrialsByAnother(db, user.id, user.emailHash)) === 0;

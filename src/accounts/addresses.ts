@@ -18,15 +18,19 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
   // A payment in the same second in which the address was set may be older than the address, so it does not
   // count.
   if (user.emailProvenAt !== null || (await hasPaid(tx, user.id, user.emailSetAt))) return true;
-  await releaseTrial(tx, user);
+  // Its trial still counts against the account itself.
+  await tx.subscription.updateMany({
+    where: { trialHash: user.emailHash, customer: { userId: user.id } },
+    data: { trialHash: null },
+  });
   return false;
 }
 
-/** Stops an account's trial from counting against its address, which may belong to somebody else. */
-export async function releaseTrial(tx: Tx, { id, emailHash }: User): Promise<void> {
+/** Stops the trials that an account has had from counting, because the owner of its address claims it from a stranger. */
+export async function releaseTrials(tx: Tx, { id }: User): Promise<void> {
   await tx.subscription.updateMany({
-    where: { trialHash: emailHash, customer: { userId: id } },
-    data: { trialHash: null },
+    where: { trialEnd: { not: null }, customer: { userId: id } },
+    data: { trialHash: null, trialReleased: true },
   });
 }
 
@@ -83,8 +87,7 @@ export async function reserveAddress(tx: Tx, email: string): Promise<string | nu
 const ACCOUNTS_OF_MAILBOX = 100;
 
 /**
- * Whether to refuse an account to an address, because it is another spelling of a mailbox that has too many already:
- * anybody can sign up with thousands of +tags, and much is decided by looking at all accounts of a mailbox. The plain
+ * Whether to refuse an address because it is another spelling of a mailbox that already has too many accounts: anybody can sign up with thousands of +tags, and much is decided by looking at all accounts of a mailbox. The plain
  * spelling is never refused, so that no stranger can keep the mailbox's owner out.
  *
  * @param email in lower case

@@ -145,8 +145,8 @@ interface ToEnd {
 }
 
 /**
- * Lists a customer's subscriptions at Stripe rather than in our rows, which may lag behind a recent payment. Without a
- * status, Stripe leaves out canceled ones. A customer unknown to Stripe has none.
+ * Lists a customer's subscriptions at Stripe rather than in our rows, which may lag behind a recent payment. Stripe leaves
+ * out canceled ones when the request names no status. A customer unknown to Stripe has none.
  */
 async function listToEnd(
   stripe: Stripe,

@@ -25,7 +25,7 @@ const COMMON_PASSWORD =
   'This is one of the ten thousand most common passwords, which attackers try first. Choose another one.';
 
 /**
- * A new password: at least 8 characters, the minimum of NIST SP 800-63B revision 3; at most 200, which keeps composing
+ * A new password: at least 8 characters, the minimum of NIST SP 800-63B revision 3; at most 200, which keeps normalising
  * and hashing cheap; not blank, and not one of the ten thousand most common.
  */
 export const newPassword = z.string().check((context) => {
@@ -46,7 +46,7 @@ let hashOfNothing: Promise<string> | undefined;
  * Returns the argon2id hash of a new password.
  */
 export async function hashPassword(password: string): Promise<string> {
-  return hashing(() => hash(compose(password), OPTIONS));
+  return hashing(() => hash(normalised(password), OPTIONS));
 }
 
 /** `outdated` means right, but hashed as typed, before normalisation: store a new hash. */
@@ -57,9 +57,9 @@ export type PasswordVerdict = 'right' | 'outdated' | 'wrong';
  * time, so that timing does not reveal whether an account exists.
  */
 export async function checkPassword(stored: string | null, password: string): Promise<PasswordVerdict> {
-  // No account has a longer one, and composing it would take quadratic time.
+  // No account has a longer one, and normalising it would take quadratic time.
   if (password.length > LONGEST) return 'wrong';
-  const composed = compose(password);
+  const composed = normalised(password);
   return hashing(async () => {
     hashOfNothing ??= hash('', OPTIONS);
     const compared = stored ?? (await hashOfNothing);
@@ -74,15 +74,15 @@ export async function checkPassword(stored: string | null, password: string): Pr
  * The same password typed on two keyboards can arrive as different code points: "é" as one or as two. NFKC
  * makes them equal, as NIST SP 800-63B revision 3 recommends.
  */
-function compose(password: string): string {
+function normalised(password: string): string {
   return password.normalize('NFKC');
 }
 
 function problemOf(password: string): string | null {
-  // The maximum is the form's maxlength, in UTF-16 units; the minimum counts characters. Composing takes time that is
+  // The maximum is the form's maxlength, in UTF-16 units; the minimum counts characters. Normalising takes time that is
   // quadratic in the number of combining characters, so a password over the maximum is refused first.
   if (password.length > LONGEST) return BAD_PASSWORD;
-  const composed = compose(password);
+  const composed = normalised(password);
   if (Array.from(composed).length < SHORTEST) return BAD_PASSWORD;
   if (/^[\p{White_Space}\p{Default_Ignorable_Code_Point}\p{Cc}]*$/u.test(composed)) return BLANK_PASSWORD;
   return commonPasswords().has(composed.toLowerCase()) ? COMMON_PASSWORD : null;

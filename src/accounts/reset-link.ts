@@ -1,7 +1,5 @@
 import { randomUUID } from 'node:crypto';
 
-import { Stripe } from 'stripe';
-
 import type { ResetLink, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Reader, Tx } from '../db/transaction.ts';
@@ -11,9 +9,8 @@ import { resetToken } from '../outbox/links.ts';
 import { queueNow } from '../outbox/queue.ts';
 import { captureReferral } from '../referrals/capture.ts';
 import { queueExpiry } from '../stripe/close-checkout.ts';
-import { deleteUnusedCustomers } from '../stripe/delete-customer.ts';
 import { hasPaidAtStripe } from '../stripe/has-paid.ts';
-import { isUnclaimed, releaseTrial } from './addresses.ts';
+import { isUnclaimed, releaseTrials } from './addresses.ts';
 import { queueAddressForStripe } from './change-address.ts';
 import { setPassword } from './change-password.ts';
 import { cancelSubscriptions } from './delete-account.ts';
@@ -21,7 +18,7 @@ import type { CancellationRefusal } from './delete-account.ts';
 import { hashPassword } from './passwords.ts';
 import { endResetLinks } from './reset-links-of-address.ts';
 import { shutOut } from './shut-out.ts';
-import { expireOpenCheckout, isSameCheckout, retryOnConflict, stopPayments } from './stop-payments.ts';
+import { isSameCheckout, retryOnConflict, stopPayments } from './stop-payments.ts';
 import type { PaymentParts, StoppedPayments } from './stop-payments.ts';
 import { hashToken, newToken } from './tokens.ts';
 
@@ -209,24 +206,16 @@ async function tryReset(
     if (!isShutOut) return 'conflict';
     payments = await stopPayments(parts, userId);
     if (payments.state === 'pending') return 'payment-pending';
-    // A plan that has not been paid for would be charged to the stranger's card, and through its customer the stranger
-    // could steer the owner's plan.
+    // A plan that has not been paid for would be charged to the stranger's card.
     if (payments.state === 'none') {
       const ended = await cancelSubscriptions(parts, userId, payments.checkout);
       if (typeof ended === 'string') return ended;
       // A trial may have been charged in the meantime.
       if (await hasPaidAtStripe(parts, userId)) payments = { ...payments, state: 'paid' };
-      else if (stripe) await deleteUnusedCustomers({ ...parts, stripe }, userId, now);
     }
   }
-  const isFirstProof = link.mailed && link.user.emailProvenAt === null;
-  const isKept = payments?.state !== 'none';
-  const isDeletionOwed =
-    stripe !== null &&
-    isFirstProof &&
-    isKept &&
-    !(await deleteCustomersOfPayer({ ...parts, stripe }, userId, now));
   return inTransaction(db, now, async (tx) => {
+    await lockCustomers(tx, userId);
     const found = await lockLink(tx, secret, token, userId);
     if (!found) return 'link-gone';
     const { user, row } = found;
@@ -240,15 +229,13 @@ async function tryReset(
       await startAfresh(tx, user, typed.code, stripe !== null);
     }
     await setPassword(tx, userId, typed.passwordHash, {
-      ...(row.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now }),
-      // The stranger who created the account may have turned mail off.
-      ...(startsAfresh && { mailOff: false }),
+      // A stranger who had the account until now may have turned mail off.
+      ...(row.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now, mailOff: false }),
     });
+    await retireCustomers(tx, user);
     // In the customer portal, a previous holder of the account may have changed the address that Stripe sends receipts
     // to.
-    if (row.mailed) await queueAddressForStripe(tx, userId);
-    if (isDeletionOwed) await queueDeletions(tx, userId);
-    if (row.mailed && user.emailProvenAt === null) await retireCustomers(tx, userId);
+    await queueAddressForStripe(tx, userId);
     await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...row, used: true, expiresAt } });
@@ -258,47 +245,33 @@ async function tryReset(
 }
 
 /**
- * Deletes the customers at Stripe of an account that is not emptied, because somebody paid once, and whose address is
- * proven now for the first time: the payer may have been a stranger whose payment was returned. An open checkout is
- * closed first, so that nobody pays for a customer that is being deleted.
- *
- * @returns false when Stripe cannot be asked: the owner must get in all the same, so queue the rest
+ * Locks an account's customers, before `lockLink` locks the account: every transaction locks them in this order (design:
+ * rule 5). SQLite has one writer at a time.
  */
-async function deleteCustomersOfPayer(
-  parts: PaymentParts & { stripe: Stripe },
-  userId: string,
-  now: Date,
-): Promise<boolean> {
-  try {
-    await expireOpenCheckout(parts, userId);
-    await deleteUnusedCustomers(parts, userId, now);
-    return true;
-  } catch (error) {
-    if (error instanceof Stripe.errors.StripeError) return false;
-    throw error;
-  }
+async function lockCustomers(tx: Tx, userId: string): Promise<void> {
+  if (tx.engine === 'postgresql')
+    await tx.$queryRaw`SELECT 1 FROM "Customer" WHERE "userId" = ${userId} ORDER BY "id" FOR NO KEY UPDATE`;
 }
 
 /**
- * Keeps the customers that are left, such as one whose plan goes on, out of new sessions: the stranger who opened a portal
- * page of it could still use that page when the owner buys a plan.
+ * Keeps the customers that were linked before the address was proven out of new sessions, and has an open checkout
+ * closed. A stranger may have opened them, and may still have a page of Stripe's portal open: there, they could see and
+ * change the plan that the owner buys later. `ensureCustomer` creates another one then.
+ *
+ * @param user as it was before the reset; its customers are locked
  */
-async function retireCustomers(tx: Tx, userId: string): Promise<void> {
-  await tx.customer.updateMany({
-    where: { userId, deletedAt: null, retiredAt: null },
+async function retireCustomers(tx: Tx, { id: userId, emailProvenAt }: User): Promise<void> {
+  const { count } = await tx.customer.updateMany({
+    where: {
+      userId,
+      deletedAt: null,
+      retiredAt: null,
+      ...(emailProvenAt !== null && { OR: [{ linkedAt: null }, { linkedAt: { lte: emailProvenAt } }] }),
+    },
     data: { retiredAt: tx.now },
   });
-}
-
-/** Queues what `deleteCustomersOfPayer` could not do. */
-async function queueDeletions(tx: Tx, userId: string): Promise<void> {
-  const checkout = await tx.checkout.findUnique({ where: { userId } });
+  const checkout = count > 0 && (await tx.checkout.findUnique({ where: { userId } }));
   if (checkout) await queueExpiry(tx, checkout);
-  const customers = await tx.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
-  await queueNow(
-    tx,
-    customers.map(({ id }) => ({ kind: 'stripe.delete-customer', userId, data: { customerId: id } })),
-  );
 }
 
 /** A reset link and its account, under the account's lock; null when the link no longer works there. */
@@ -325,7 +298,7 @@ async function lockLink(
 async function startAfresh(tx: Tx, user: User, code: string | null, hasEnded: boolean): Promise<void> {
   const userId = user.id;
   await tx.backup.deleteMany({ where: { userId } });
-  await releaseTrial(tx, user);
+  await releaseTrials(tx, user);
   await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
   await captureReferral(tx, user, code);
   // If another request is creating this checkout's session right now, it finds the row gone and expires the session

@@ -109,8 +109,8 @@ async function loadTrials(tx: Tx, users: readonly string[], rows: Rows): Promise
 }
 
 /**
- * How many trials were started by other accounts that have, or had, this address. One that was released when somebody
- * claimed its account (`releaseTrial`) does not count.
+ * How many trials were started by other accounts that have, or had, this address. One that was released when the owner
+ * of the address claimed its account (`releaseTrials`) does not count.
  */
 export async function countTrialsByAnother(db: Reader, userId: string, emailHash: string): Promise<number> {
   const [{ count }] = await db.$queryRaw<[{ count: number | bigint }]>`
@@ -122,7 +122,7 @@ function trialsByAnother(userId: string, emailHash: string): Prisma.Sql {
   return Prisma.sql`
     SELECT COUNT(*) FROM "Subscription" AS s JOIN "Customer" AS c ON c."id" = s."customerId"
     WHERE s."trialEnd" IS NOT NULL AND s."counted" AND NOT s."trialRefused"
-      AND NOT (s."trialHash" IS NULL AND c."deletedAt" IS NOT NULL)
+      AND NOT s."trialReleased"
       AND c."userId" <> ${userId} AND c."userId" IN (
         SELECT "id" FROM "User" WHERE "emailHash" = ${emailHash} UNION ALL
         SELECT "userId" FROM "FormerAddress" WHERE "emailHash" = ${emailHash})`;

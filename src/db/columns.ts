@@ -58,6 +58,7 @@ export const COLUMNS = {
     moneyBack: 'bool',
     trialHash: 'text',
     trialRefused: 'bool',
+    trialReleased: 'bool',
   },
   Invoice: {
     id: 'text',

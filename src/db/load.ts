@@ -103,12 +103,13 @@ export const WOULD_BE_REFUSED = Prisma.raw(`(${OWN_ADDRESS} OR ${ADDRESS_CONVERT
  */
 export const NEVER_BEGAN = Prisma.raw(`(
   s."status" IS NOT NULL AND s."status" IN ('canceled', 'incomplete_expired') AND s."activeAt" IS NULL
-  AND s."trialEnd" IS NULL AND s."provenAt" IS NULL AND s."firstPaidAt" IS NULL AND NOT s."moneyBack")`);
+  AND s."trialEnd" IS NULL AND s."provenAt" IS NULL AND s."firstPaidAt" IS NULL AND NOT s."moneyBack"
+  AND s."gaveOtherwiseAt" IS NULL)`);
 
 /**
  * Walks from payments up to invoices, subscriptions, customers and users, and down again to everything they own, except
- * subscriptions that never began. A subscription is in `unsure` while no positive invoice of it is known, or if some of its money may have gone back. All
- * its first and positive invoices are then loaded.
+ * subscriptions that never began. A subscription is in `unsure` while no positive invoice of it is known, or if some of
+ * its money may have gone back. All its first and positive invoices are then loaded.
  */
 function loadStatement(engine: Engine): string {
   const dialect = DIALECTS[engine];

@@ -201,7 +201,7 @@ export async function buildApp(
 
 /**
  * The routes for browsers, with the hooks that only they need: cookies, forms, the origin check and the visitor.
- * It has a scope of its own because Fastify runs a root hook on every route, even in scopes registered
+ * They have a scope of their own because Fastify runs a root hook on every route, even in scopes registered
  * earlier. https://fastify.dev/docs/latest/Reference/Encapsulation/
  */
 async function peopleRoutes(people: FastifyInstance, context: AppContext): Promise<void> {

@@ -274,7 +274,11 @@ export async function takeReturnable(
   userId: string,
 ): Promise<(() => Promise<void>) | null> {
   const { isLeft, endsAt } = await take(reply, server.limits[name], userId);
-  return isLeft ? () => server.limits[name].giveBack(userId, endsAt) : null;
+  const giveBack = () => server.limits[name].giveBack(userId, endsAt);
+  if (isLeft) return giveBack;
+  // A try that is refused counts for nothing either.
+  await giveBack();
+  return null;
 }
 
 /**

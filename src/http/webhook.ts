@@ -78,7 +78,8 @@ const WEBHOOK = {
  * https://docs.stripe.com/webhooks
  *
  * @param app a scope of its own at that path, with and without a trailing slash; bodies are read raw
- * @param takeTurn once the body has arrived: many that end at the same instant must not be verified in one turn
+ * @param takeTurn called once the body has arrived, so that many bodies completed at the same instant are not all verified
+ *   in one turn
  */
 export function webhookRoute(
   app: FastifyInstance,

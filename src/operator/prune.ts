@@ -18,7 +18,7 @@ export async function prune({ db, config, now }: CommandContext): Promise<Comman
   const text =
     `Thinned ${counted(events, 'event')}; deleted ${counted(sessions, 'expired session')}, ` +
     `${counted(resetLinks, 'expired reset link')}, and ` +
-    `${counted(outboxItems, 'old email or change at Stripe', 'old emails and changes at Stripe')}.` +
+    `${counted(outboxItems, 'old outbox item')} (emails and changes at Stripe).` +
     (isLogEmpty ? '' : ' The write-ahead log could not be emptied, because the database is busy.');
   return { text, json: { ...pruned, writeAheadLogEmptied: isLogEmpty } };
 }
@@ -36,7 +36,7 @@ export interface Pruned {
   events: number;
   sessions: number;
   resetLinks: number;
-  /** Emails, and changes at Stripe, that ended long ago. */
+  /** Outbox items (emails and changes at Stripe) that ended long ago. */
   outboxItems: number;
 }
 

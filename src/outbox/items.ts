@@ -17,7 +17,6 @@ const URGENT: readonly OutboxKind[] = [
   'mail.address-changed',
   'mail.account-deleted',
   'stripe.expire-checkout',
-  'stripe.delete-customer',
   'stripe.customer-address',
 ];
 

@@ -36,8 +36,6 @@ export interface OutboxKinds {
   'stripe.customer-address': { customerId: string };
   /** Expires a checkout session, so that it can no longer be completed. */
   'stripe.expire-checkout': { sessionId: string };
-  /** Deletes a customer whose subscriptions are all over. */
-  'stripe.delete-customer': { customerId: string };
 }
 
 /** What became of the payment: refunded, lost in a dispute, never collected, or found to be another account's. */

@@ -1,8 +1,6 @@
 import type { Stripe } from 'stripe';
 
 import type { Db } from '../db/transaction.ts';
-import type { Programme } from '../programme.ts';
-import { deleteUnusedCustomer } from '../stripe/delete-customer.ts';
 import { expire } from '../stripe/end-payments.ts';
 import { tellCustomerAddress } from '../stripe/tell-customer-address.ts';
 import type { Outcome } from './items.ts';
@@ -18,11 +16,10 @@ export interface Performers {
   stripe: Stripe | null;
   /** Null when mail is off. */
   mailer: MailerContext | null;
-  programme: Programme;
   now: () => Date;
 }
 
-export function performerOf({ db, stripe, mailer, programme, now }: Performers): Perform {
+export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
   return async (item, signal) => {
     const work = workOf(item);
     if (isMailWork(work)) {
@@ -32,11 +29,6 @@ export function performerOf({ db, stripe, mailer, programme, now }: Performers):
     if (!stripe) return again('STRIPE_API_KEY is not set.');
     if (work.kind === 'stripe.expire-checkout') {
       await expire(stripe, work.data.sessionId);
-      return { status: 'done' };
-    }
-    if (work.kind === 'stripe.delete-customer') {
-      if (item.userId !== null)
-        await deleteUnusedCustomer({ db, stripe, programme }, work.data.customerId, item.userId, now());
       return { status: 'done' };
     }
     const told = await tellCustomerAddress({ db, stripe }, work.data.customerId, now());

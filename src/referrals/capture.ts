@@ -11,8 +11,8 @@ import { findReferrer } from './codes.ts';
  * referral is checked only at conversion, because the account that converted it may belong to a stranger who typed this
  * address.
  *
- * If the user already has a referral, it stays. Two accounts never refer each other, which could happen only when an
- * account is emptied: it may already have invited the owner of this code.
+ * If the user already has a referral, it stays. There is none if the user has invited the owner of this code, which is
+ * possible only when an account is emptied: two accounts must not refer each other.
  *
  * @param tx the transaction that creates the user, or empties the account
  * @param code null when the user came without one

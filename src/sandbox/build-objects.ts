@@ -91,6 +91,27 @@ export function buildCustomer(
   } satisfies PartOf<Stripe.Customer>;
 }
 
+/** https://docs.stripe.com/api/customer_balance_transactions/object */
+export function buildBalanceTransaction(
+  at: number,
+  given: Pick<Stripe.CustomerBalanceTransaction, 'amount' | 'currency' | 'ending_balance'> & {
+    customer: string;
+  },
+) {
+  return {
+    id: newId('cbtxn'),
+    object: 'customer_balance_transaction',
+    created: at,
+    credit_note: null,
+    description: null,
+    invoice: null,
+    livemode: false,
+    metadata: {},
+    type: 'adjustment',
+    ...given,
+  } satisfies PartOf<Stripe.CustomerBalanceTransaction>;
+}
+
 /** Builds an open checkout that expires after a day: https://docs.stripe.com/api/checkout/sessions/object */
 export function buildCheckout(
   at: number,

@@ -27,7 +27,7 @@ export function createCustomer(
  */
 export function changeCustomer(
   customer: Customer,
-  changes: Pick<Customer, 'email' | 'name'>,
+  changes: Partial<Pick<Customer, 'email' | 'name' | 'balance' | 'currency'>>,
   cause: Cause,
 ): StripeEvent[] {
   const before = structuredClone(customer);

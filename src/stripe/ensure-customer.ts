@@ -8,6 +8,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
 import { queueNow } from '../outbox/queue.ts';
 import type { Programme } from '../programme.ts';
+import { carryBalances } from './carry-balance.ts';
 
 export interface BillingContext {
   db: Db;
@@ -18,7 +19,8 @@ export interface BillingContext {
 }
 
 /**
- * The user's customer at Stripe for a new checkout, created and linked if there is none. https://docs.stripe.com/api/customers/create
+ * The user's customer at Stripe for a new checkout, created and linked if there is none, with the credit of retired ones.
+ * https://docs.stripe.com/api/customers/create
  *
  * @param checkoutId makes the idempotency key, so that two tabs with the same checkout get one customer
  * @returns Stripe's id of the customer
@@ -42,6 +44,7 @@ export async function ensureCustomer(
     { metadata: { userId: user.id }, ...(user.email !== null && { email: user.email }) },
     { idempotencyKey: `customer-${checkoutId}` },
   );
+  await carryBalances(db, stripe, user.id, created.id);
   await inTransaction(db, now, async (tx) => {
     await inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
       linkCustomer(unit, ensureCustomerRow(unit, created.id), user.id);

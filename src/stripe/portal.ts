@@ -47,10 +47,14 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
   return null;
 }
 
-type CustomerOfPortal = { subscriptions: readonly Parameters<typeof isLive>[0][] };
+type CustomerOfPortal = { retiredAt: Date | null; subscriptions: readonly Parameters<typeof isLive>[0][] };
 
-/** Orders customers with a live subscription first, then those with the most subscriptions. */
+/**
+ * Orders customers with a live subscription first, then those that are not retired, then those with the most
+ * subscriptions.
+ */
 function liveFirst(a: CustomerOfPortal, b: CustomerOfPortal): number {
   const live = ({ subscriptions }: CustomerOfPortal): number => Number(subscriptions.some(isLive));
-  return live(b) - live(a) || b.subscriptions.length - a.subscriptions.length;
+  const retired = ({ retiredAt }: CustomerOfPortal): number => Number(retiredAt !== null);
+  return live(b) - live(a) || retired(a) - retired(b) || b.subscriptions.length - a.subscriptions.length;
 }

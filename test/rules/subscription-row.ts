@@ -43,6 +43,7 @@ export function subscriptionRow(columns: Partial<Subscription> = {}): Subscripti
     moneyBack: false,
     trialHash: null,
     trialRefused: false,
+    trialReleased: false,
     ...columns,
   };
 }

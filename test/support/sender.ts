@@ -5,7 +5,6 @@ import { performerOf } from '../../src/outbox/perform.ts';
 import { startSender } from '../../src/outbox/sender.ts';
 import type { Sender } from '../../src/outbox/sender.ts';
 import { smtpSender } from '../../src/outbox/smtp.ts';
-import { programmeOf } from '../../src/programme.ts';
 import { SESSION_SECRET } from './server.ts';
 import type { TestServer } from './server.ts';
 
@@ -33,7 +32,6 @@ export async function startTestSender(
       db,
       stripe,
       mailer: { db, letterhead: letterheadOf(config), secret: SESSION_SECRET, send, now },
-      programme: programmeOf(config),
       now,
     }),
     logger: { warn: (...said: unknown[]) => void log.push(said) },

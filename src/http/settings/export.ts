@@ -16,9 +16,10 @@ const EXPORTED_INVOICES = 1_000;
 
 /**
  * Exports everything stored about a user as one JSON document. Of invitations and emails, these are the newest; of
- * invoices, first those that moved money, then the newest. Left out are hashes (of passwords, tokens and addresses), operators' notes, the other account of an audit row, the data of
- * outbox items, and reset links with their emails: a stranger who is logged in must not learn when the owner asks for
- * one. Payments appear under their invoices, without amounts. Stripe's events appear through what they changed: their
+ * invoices, first those that moved money, then the newest. Left out are subscriptions that never began (except the
+ * newest) with their invoices, hashes (of passwords, tokens and addresses), operators' notes, the other account of an
+ * audit row, the data of outbox items, and reset links with their emails: a stranger who is logged in must not learn when
+ * the owner asks for one. Payments appear under their invoices, without amounts. Stripe's events appear through what they changed: their
  * payloads are copies of what Stripe has, may name other people, and are thinned by `prune` after EVENT_RETENTION_DAYS.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {

@@ -1,4 +1,5 @@
-import { buildPortal } from '../build-objects.ts';
+import { badRequest } from '../api-error.ts';
+import { buildBalanceTransaction, buildPortal } from '../build-objects.ts';
 import { changeCustomer, createCustomer, deleteCustomer } from '../customers.ts';
 import { page } from '../lists.ts';
 import { needText, readMetadata, readText, readUrl } from '../params.ts';
@@ -43,6 +44,18 @@ export function serveCustomers({ get, post, del }: Routes, context: Context): vo
     };
     void publish(changeCustomer(customer, changes, cause));
     return customer;
+  });
+
+  // https://docs.stripe.com/api/customer_balance_transactions/create
+  post('/customers/:id/balance_transactions', ({ id, params, cause }) => {
+    const customer = living(state.customers, id);
+    const currency = needText(params, 'currency');
+    const amount = Number(needText(params, 'amount'));
+    if (!Number.isSafeInteger(amount) || currency !== (customer.currency ?? currency))
+      throw badRequest("The amount must be a whole number in the customer's currency.");
+    const balance = customer.balance + amount;
+    void publish(changeCustomer(customer, { balance, currency }, cause));
+    return buildBalanceTransaction(cause.at, { customer: id, amount, currency, ending_balance: balance });
   });
 
   del('/customers/:id', ({ id, cause }) => {

@@ -39,7 +39,7 @@ export interface SubscriptionState {
   createdAt: Date | null;
   priceId: string | null;
   currentPeriodEnd: Date | null;
-  /** The items after the first, as `itemsOf` reads them; null when there is only one. */
+  /** The items after the first, as `itemsOf` reads them; null when there are none. */
   otherItems: string | null;
   trialEnd: Date | null;
   cancelAt: Date | null;
