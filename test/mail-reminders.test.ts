@@ -4,6 +4,7 @@ import { openDatabase } from '../src/db/open.ts';
 import { addSeconds } from '../src/instants.ts';
 import { examine, summarise } from '../src/operator/doctor.ts';
 import { grantCredit } from '../src/operator/grant-credit.ts';
+import { mailResend } from '../src/operator/mail.ts';
 import { queueAlarm, readProblems, unusualSilence } from '../src/outbox/alarm.ts';
 import type { Examine } from '../src/outbox/alarm.ts';
 import { startHourly } from '../src/outbox/hourly.ts';
@@ -350,6 +351,27 @@ describe('the operator', () => {
     await fails('b', inHours(14));
     await queueAlarm(server.db, OPERATOR_EMAIL, NOTHING_ELSE, inHours(15));
     expect(await told()).toBe(2);
+  });
+
+  test('hears of a failure although an older email to the operator was sent again after it', async () => {
+    const { server, ann, sender } = await tenDays();
+    await sender.close();
+    const { db } = server;
+    await db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });
+    const problem = { examine: () => Promise.resolve(['One.']), isDue: true };
+    await queueAlarm(db, OPERATOR_EMAIL, problem, START);
+    await db.outboxItem.updateMany({ data: { status: 'failed', endedAt: daysAfter(-1) } });
+    const failed = { kind: 'mail.password-changed', userId: ann.id, data: 'null', status: 'failed' };
+    await db.outboxItem.create({
+      data: { ...failed, id: 'a', createdAt: START, dueAt: START, endedAt: daysAfter(1) },
+    });
+    const { id } = await db.outboxItem.findFirstOrThrow({ where: { kind: 'mail.operator' } });
+    server.clock.now = daysAfter(2);
+    await mailResend(commandContext(server, { OPERATOR_EMAIL }), id);
+    // The email that was sent again has waited since it was queued. No other email could say so.
+    expect(await readProblems(db, daysAfter(2.1))).toEqual([
+      expect.stringMatching(/^1 email or change at Stripe failed for good\. /),
+    ]);
   });
 
   test("does not hear of emails that wait because a stranger's address does not exist", async () => {

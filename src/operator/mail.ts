@@ -107,8 +107,9 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
       data: {
         status: 'queued',
         dueAt: tx.now,
-        // Otherwise the operator would be told at once that it has waited for days.
-        ...(item.status !== 'queued' && { createdAt: tx.now }),
+        // Otherwise the operator would be told at once that it has waited for days. An email to the operator keeps the
+        // instant, because failures since then have not been reported (outbox/alarm.ts).
+        ...(item.status !== 'queued' && item.kind !== 'mail.operator' && { createdAt: tx.now }),
         attempts: 0,
         endedAt: null,
         error: null,

@@ -77,7 +77,10 @@ const FAILURES_OF_STRANGERS: Prisma.OutboxItemWhereInput[] = [
   },
 ];
 
-/** The item that has waited longest, if it is stuck, except for what a stranger's unusable address causes. */
+/**
+ * The item that has waited longest, if it is stuck. Left out are what a stranger's unusable address causes, and emails
+ * to the operator: if one of them cannot leave, neither can the next.
+ */
 async function oldestStuck(
   db: Db,
   now: Date,
@@ -85,9 +88,10 @@ async function oldestStuck(
   return db.outboxItem.findFirst({
     where: {
       status: 'queued',
+      kind: { not: 'mail.operator' },
       createdAt: { lt: addSeconds(now, -STUCK_SECONDS) },
       OR: [
-        // Two branches, because a comparison with NULL is not false.
+        // A branch of its own, because in SQL the second one is not true when the error is NULL.
         { error: null },
         { NOT: { error: { startsWith: RECIPIENT_REFUSED } } },
         { NOT: { OR: FAILURES_OF_STRANGERS } },
