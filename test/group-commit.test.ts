@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 
-import { databasePath } from '../src/db/open.ts';
-import { signedPost, startTestServer } from './support/server.ts';
+import { databasePath, openDatabase } from '../src/db/open.ts';
+import { inTransaction } from '../src/db/transaction.ts';
+import { newDatabase, signedPost, START, startTestServer } from './support/server.ts';
 
 const EVENTS = 48;
 
@@ -39,4 +40,33 @@ test('simultaneous events over many connections share flushes to disk', async ()
   expect(answers).toEqual(Array(EVENTS).fill(200));
   expect(await db.event.count()).toBe(2 * EVENTS + 1);
   expect(countCommits(databaseUrl) - before).toBeLessThan(EVENTS / 2);
+});
+
+test.each([
+  ['short', 0.1, 1],
+  ['long', 6, 8],
+])('writes of a group that are %s: the event loop gets a turn after some 5 ms of work', async (_what, ms, turns) => {
+  const { db } = await openDatabase(await newDatabase());
+  onTestFinished(() => db.$disconnect());
+  let now = 0;
+  vi.spyOn(performance, 'now').mockImplementation(() => now);
+  let turn = 0;
+  const count = (): void => {
+    turn += 1;
+    counting = setImmediate(count);
+  };
+  let counting = setImmediate(count);
+  onTestFinished(() => {
+    clearImmediate(counting);
+  });
+  const turnsOfWork = await Promise.all(
+    Array.from({ length: 8 }, (_, n) =>
+      inTransaction(db, START, async (tx) => {
+        await tx.setting.create({ data: { key: String(n), value: 'x' } });
+        now += ms;
+        return turn;
+      }),
+    ),
+  );
+  expect(new Set(turnsOfWork).size).toBe(turns);
 });

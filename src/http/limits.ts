@@ -42,6 +42,8 @@ const LIMITS = {
   portalsOfAccount: 20,
   deletionsOfAccount: 20,
   proofMailsOfAccount: 20,
+  mailSettingsOfAccount: 60,
+  logOutsElsewhereOfAccount: 60,
   // Without JavaScript, a page that waits for a payment reloads 40 times.
   paymentChecksOfAccount: 100,
   paymentChecksOfNetwork: 100,

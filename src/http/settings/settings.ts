@@ -35,7 +35,7 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   passwordRoute(app, context);
   deletionRoute(app, context);
 
-  app.post('/settings/mail', async (request, reply) => {
+  app.post('/settings/mail', { onRequest: limitedByAccount('mailSettingsOfAccount') }, async (request, reply) => {
     const { user } = request;
     if (!user) return redirectToLogIn(request, reply);
     const form = z.object({ wanted: z.enum(['yes', 'no']) }).safeParse(request.body ?? {});
@@ -47,7 +47,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     return reply.redirect('/settings', 303);
   });
 
-  app.post('/settings/log-out-elsewhere', async (request, reply) => {
+  const limitedLogOuts = { onRequest: limitedByAccount('logOutsElsewhereOfAccount') };
+  app.post('/settings/log-out-elsewhere', limitedLogOuts, async (request, reply) => {
     const token = sessionToken(request);
     if (!request.user || token === null) return redirectToLogIn(request, reply);
     const { id } = request.user;

@@ -31,27 +31,29 @@ export async function unsubscribeRoutes(app: FastifyInstance, context: AppContex
   });
 
   app.get<{ Params: { token: string } }>('/unsubscribe/:token', async (request, reply) => {
-    const userId = await unsubscribedUser(request.params.token);
-    return unsubscribePage(request, reply, userId === null ? 'unknown' : 'ask');
+    const user = await unsubscribedUser(request.params.token);
+    return unsubscribePage(request, reply, user ? 'ask' : 'unknown');
   });
 
   app.post<{ Params: { token: string } }>('/unsubscribe/:token', async (request, reply) => {
-    const userId = await unsubscribedUser(request.params.token);
-    if (userId === null) return unsubscribePage(request, reply, 'unknown');
+    const found = await unsubscribedUser(request.params.token);
+    if (!found) return unsubscribePage(request, reply, 'unknown');
+    // Only the first request writes. The link has no limit of its own, and other writes wait for each one.
+    if (found.mailOff) return unsubscribePage(request, reply, 'done');
     const { token } = request.params;
     const lock = async (tx: Tx): Promise<User | null> => {
-      const user = await lockUser(tx, userId);
+      const user = await lockUser(tx, found.id);
       return user && unsubscribes(sessionSecret, token, user) ? user : null;
     };
     const done = await setMailOff(db, lock, true, now());
     return unsubscribePage(request, reply, done ? 'done' : 'unknown');
   });
 
-  /** Returns the id of the account whose mail a link turns off; null when the link does not work. */
-  async function unsubscribedUser(token: string): Promise<string | null> {
+  /** Returns the account whose mail a link turns off; null when the link does not work. */
+  async function unsubscribedUser(token: string): Promise<User | null> {
     const id = unsubscribingUser(token);
     const user = id === null ? null : await db.user.findUnique({ where: { id } });
-    return user && unsubscribes(sessionSecret, token, user) ? user.id : null;
+    return user && unsubscribes(sessionSecret, token, user) ? user : null;
   }
 }
 
