@@ -45,28 +45,31 @@ test('simultaneous events over many connections share flushes to disk', async ()
 test.each([
   ['short', 0.1, 1],
   ['long', 6, 8],
-])('writes of a group that are %s: the event loop gets a turn after some 5 ms of work', async (_what, ms, turns) => {
-  const { db } = await openDatabase(await newDatabase());
-  onTestFinished(() => db.$disconnect());
-  let now = 0;
-  vi.spyOn(performance, 'now').mockImplementation(() => now);
-  let turn = 0;
-  const count = (): void => {
-    turn += 1;
-    counting = setImmediate(count);
-  };
-  let counting = setImmediate(count);
-  onTestFinished(() => {
-    clearImmediate(counting);
-  });
-  const turnsOfWork = await Promise.all(
-    Array.from({ length: 8 }, (_, n) =>
-      inTransaction(db, START, async (tx) => {
-        await tx.setting.create({ data: { key: String(n), value: 'x' } });
-        now += ms;
-        return turn;
-      }),
-    ),
-  );
-  expect(new Set(turnsOfWork).size).toBe(turns);
-});
+])(
+  'writes of a group that are %s: the event loop gets a turn after some 5 ms of work',
+  async (_what, ms, turns) => {
+    const { db } = await openDatabase(await newDatabase());
+    onTestFinished(() => db.$disconnect());
+    let now = 0;
+    vi.spyOn(performance, 'now').mockImplementation(() => now);
+    let turn = 0;
+    const count = (): void => {
+      turn += 1;
+      counting = setImmediate(count);
+    };
+    let counting = setImmediate(count);
+    onTestFinished(() => {
+      clearImmediate(counting);
+    });
+    const turnsOfWork = await Promise.all(
+      Array.from({ length: 8 }, (_, n) =>
+        inTransaction(db, START, async (tx) => {
+          await tx.setting.create({ data: { key: String(n), value: 'x' } });
+          now += ms;
+          return turn;
+        }),
+      ),
+    );
+    expect(new Set(turnsOfWork).size).toBe(turns);
+  },
+);

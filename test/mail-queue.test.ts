@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import type { OutboxItem } from '../src/db/generated/client.ts';
 import { inTransaction } from '../src/db/transaction.ts';
+import { addSeconds } from '../src/instants.ts';
 import { grantCredit } from '../src/operator/grant-credit.ts';
 import { readMailFacts } from '../src/outbox/facts.ts';
 import { takeDue } from '../src/outbox/items.ts';
@@ -11,7 +12,9 @@ import { eventContextOf } from '../src/stripe/handle-event.ts';
 import { commandContext } from './support/command-context.ts';
 import { handleTogether } from './support/handle-together.ts';
 import { startMailServer } from './support/mail-server.ts';
+import type { MailServer } from './support/mail-server.ts';
 import { MAIL } from './support/mail.ts';
+import { until } from './support/process.ts';
 import { mailEnv, startTestSender } from './support/sender.ts';
 import {
   daysAfter,
@@ -80,6 +83,8 @@ test('a reversal is mailed when the return of the days was mailed, although thei
   await deliverAll(server, [...purchaseOf(stripe), stripe.chargeRefunded()]);
   const sender = await startTestSender(server);
   await sender.wake();
+  server.clock.now = addSeconds(START, 60);
+  await sender.wake();
   expect(mailServer.mails).toEqual([]);
   server.clock.now = daysAfter(1);
   await deliverAll(server, [stripe.refundFailed({}, { at: daysAfter(1) })]);
@@ -87,10 +92,10 @@ test('a reversal is mailed when the return of the days was mailed, although thei
   server.clock.now = daysAfter(2);
   await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(2) })]);
   await sender.wake();
-  const subjects = mailServer.mails
-    .filter(({ to }) => to === 'ann@example.com')
-    .map(({ headers }) => headers.get('subject'));
-  expect(subjects).toEqual(['You got 45 free days', 'We took back 44 free days']);
+  expect(subjectsTo(mailServer, 'ann@example.com')).toEqual([
+    'You got 45 free days',
+    'We took back 44 free days',
+  ]);
 });
 
 test.each([
@@ -252,6 +257,9 @@ test('days that were granted and reversed before the mail left are in neither ma
   ]);
   const sender = await startTestSender(server);
   await sender.wake();
+  // The email about the reversal waits for the other's outcome.
+  server.clock.now = addSeconds(server.clock.now, 60);
+  await sender.wake();
   const dropped = await server.db.outboxItem.findMany({
     where: { status: 'dropped' },
     select: { kind: true, error: true },
@@ -260,7 +268,7 @@ test('days that were granted and reversed before the mail left are in neither ma
   const granted = { kind: 'mail.days-granted', error: 'The days were taken back.' };
   const reversed = {
     kind: 'mail.days-reversed',
-    error: 'The email about the grant of these days was not sent either.',
+    error: 'The email about the grant or return of these days was not sent either.',
   };
   expect(dropped).toEqual([granted, granted, reversed, reversed]);
   expect(mailServer.mails).toEqual([]);
@@ -280,6 +288,123 @@ test('days that are taken back after the mail about them are in a mail, with the
     'We took back 45 free days',
   ]);
   for (const { text } of mailServer.mails) expect(text).toContain('That payment was refunded.');
+});
+
+/** The subjects of the emails that reached somebody. */
+function subjectsTo(mailServer: MailServer, address: string): (string | undefined)[] {
+  return mailServer.mails.filter(({ to }) => to === address).map(({ headers }) => headers.get('subject'));
+}
+
+test('days that are taken back while the mail about them is being sent are in a mail', async () => {
+  const mailServer = await startMailServer();
+  const { server, ann, stripe } = await invitation(mailEnv(mailServer));
+  const sender = await startTestSender(server);
+  let inFlight = 0;
+  let letGo = (): void => undefined;
+  const held = new Promise<void>((resolve) => (letGo = resolve));
+  mailServer.accept = async () => {
+    inFlight += 1;
+    await held;
+    return true;
+  };
+  await deliverAll(server, purchaseOf(stripe));
+  const sending = sender.wake();
+  await until(() => Promise.resolve(inFlight === 2 || undefined));
+  await deliverAll(server, [stripe.chargeRefunded()]);
+  const reversal = { kind: 'mail.days-reversed', userId: ann.id };
+  await until(async () => (await server.db.outboxItem.findFirst({ where: reversal }))?.error ?? undefined);
+  expect(await server.db.outboxItem.findFirst({ where: reversal })).toMatchObject({
+    status: 'queued',
+    attempts: 0,
+    dueAt: addSeconds(START, 60),
+    error: 'An older email about the same days comes first.',
+  });
+  letGo();
+  await sending;
+  server.clock.now = addSeconds(START, 60);
+  await sender.wake();
+  expect(subjectsTo(mailServer, 'ann@example.com')).toEqual([
+    'A friend you invited has paid: you both got 45 free days',
+    'We took back 45 free days',
+  ]);
+});
+
+test('a mail about days waits until a paused older one has been tried, and is tried for three days after that', async () => {
+  const mailServer = await startMailServer();
+  const { server, ann, stripe } = await invitation(mailEnv(mailServer));
+  const sender = await startTestSender(server);
+  mailServer.refuse = () => ({ code: 451, text: '4.3.0 later' });
+  await deliverAll(server, purchaseOf(stripe));
+  await sender.wake();
+  const grant = { kind: 'mail.days-granted', userId: ann.id };
+  const reversal = { kind: 'mail.days-reversed', userId: ann.id };
+  // Twelve retries have failed, so the last one is hours away.
+  const dueAt = addSeconds(START, 8 * 3_600);
+  await server.db.outboxItem.updateMany({ where: grant, data: { attempts: 13, dueAt } });
+  await deliverAll(server, [stripe.chargeRefunded()]);
+  await sender.wake();
+  const waiting = { status: 'queued', attempts: 0, dueAt: addSeconds(dueAt, 60) };
+  expect(await server.db.outboxItem.findFirst({ where: reversal })).toMatchObject(waiting);
+  // Given up: it may have arrived, so the loss is told.
+  await server.db.outboxItem.updateMany({
+    where: grant,
+    data: { status: 'failed', attempts: 14, endedAt: dueAt },
+  });
+  server.clock.now = waiting.dueAt;
+  await sender.wake();
+  expect(await server.db.outboxItem.findFirst({ where: reversal })).toMatchObject({
+    status: 'queued',
+    attempts: 1,
+  });
+  mailServer.refuse = () => null;
+  server.clock.now = addSeconds(server.clock.now, 120);
+  await sender.wake();
+  expect(subjectsTo(mailServer, 'ann@example.com')).toEqual(['We took back 45 free days']);
+});
+
+test('days that are granted, taken back and given back while no mail can leave are in one mail', async () => {
+  const mailServer = await startMailServer();
+  const { server, stripe } = await invitation(mailEnv(mailServer));
+  await deliverAll(server, [...purchaseOf(stripe), stripe.chargeRefunded(), stripe.refundFailed()]);
+  expect(await server.db.outboxItem.count({ where: { userId: { not: null } } })).toBe(6);
+  const sender = await startTestSender(server);
+  await sender.wake();
+  server.clock.now = addSeconds(START, 60);
+  await sender.wake();
+  expect(subjectsTo(mailServer, 'ann@example.com')).toEqual([
+    'A friend you invited has paid: you both got 45 free days',
+  ]);
+  expect(subjectsTo(mailServer, 'ben@example.com')).toEqual([
+    'We received your payment: you got 45 free days',
+  ]);
+  expect(await server.db.outboxItem.count({ where: { status: 'queued' } })).toBe(0);
+  // Now the loss is news.
+  await deliverAll(server, [stripe.chargeRefunded({}, { at: daysAfter(0.5) })]);
+  await sender.wake();
+  expect(subjectsTo(mailServer, 'ben@example.com').at(-1)).toBe('We took back 45 free days');
+});
+
+test('a loss that was told is not told again when the return of the days never was', async () => {
+  const mailServer = await startMailServer();
+  const { server, stripe } = await invitation(mailEnv(mailServer));
+  const sender = await startTestSender(server);
+  await deliverAll(server, purchaseOf(stripe));
+  await sender.wake();
+  await deliverAll(server, [stripe.chargeRefunded()]);
+  await sender.wake();
+  await sender.close();
+  await deliverAll(server, [
+    stripe.refundFailed({}, { at: daysAfter(0.1) }),
+    stripe.chargeRefunded({}, { at: daysAfter(0.2) }),
+  ]);
+  const restarted = await startTestSender(server);
+  await restarted.wake();
+  server.clock.now = addSeconds(START, 60);
+  await restarted.wake();
+  expect(subjectsTo(mailServer, 'ann@example.com')).toEqual([
+    'A friend you invited has paid: you both got 45 free days',
+    'We took back 45 free days',
+  ]);
 });
 
 describe('a plan that ends', () => {

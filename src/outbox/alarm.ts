@@ -5,6 +5,7 @@ import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS, secondsBetween } from '../instants.ts';
 import { EVENT_STATUSES } from '../stripe/event-ledger.ts';
 import { counted } from '../wording.ts';
+import { WAITS_FOR_OLDER } from './days-mail.ts';
 import { idOnce, queueNow } from './queue.ts';
 import { RECIPIENT_REFUSED } from './smtp.ts';
 
@@ -93,7 +94,7 @@ async function oldestStuck(
       OR: [
         // A branch of its own, because in SQL the second one is not true when the error is NULL.
         { error: null },
-        { NOT: { error: { startsWith: RECIPIENT_REFUSED } } },
+        { NOT: { OR: [{ error: { startsWith: RECIPIENT_REFUSED } }, { error: WAITS_FOR_OLDER }] } },
         { NOT: { OR: FAILURES_OF_STRANGERS } },
       ],
     },

@@ -5,6 +5,7 @@ import { tierOf } from '../access/tier.ts';
 import type { OutboxItem, Referral, Subscription, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { addSeconds, DAY_SECONDS } from '../instants.ts';
+import { ABOUT_DAYS, isDaysMail, thinksToHaveDays } from './days-mail.ts';
 import type { MailWork } from './kinds.ts';
 
 /**
@@ -36,9 +37,6 @@ const ABOUT_A_PLAN: ReadonlySet<MailWork['kind']> = new Set([
   'mail.days-ended',
 ]);
 
-/** Why an email about days is dropped after their reversal. */
-export const DAYS_TAKEN_BACK = 'The days were taken back.';
-
 /**
  * The facts that decide whether an email is still true and that fill in its text. They are read when the email is
  * sent, not when it was queued.
@@ -49,10 +47,15 @@ export interface MailFacts {
   /** The conversion that the email is about; null when it is about none. */
   referral: Pick<Referral, 'convertedAt' | 'reversedAt'> | null;
   /**
-   * Whether the email about the grant is still queued, or was dropped because the days were taken back, and none about
-   * a restoration was sent. Read only for `mail.days-reversed`, otherwise false.
+   * When the oldest earlier email about the same days that is still queued is tried next; null when none is. Read only
+   * for mail about days, otherwise null.
    */
-  grantNeverAnnounced: boolean;
+  olderDueAt: Date | null;
+  /**
+   * Whether the reader thinks that they have these days; null when we cannot tell, or while an earlier email is queued.
+   * Read only for mail about days, otherwise null.
+   */
+  thinksToHaveDays: boolean | null;
   /** Whether the invoice that the email is about has been paid. */
   invoicePaid: boolean;
   /** The state of the account's plan. Read only for mail that depends on it (`ABOUT_A_PLAN`), otherwise `ended`. */
@@ -64,12 +67,8 @@ export interface MailFacts {
   sentToday: number;
 }
 
-export async function readMailFacts(
-  db: Db,
-  { userId }: OutboxItem,
-  work: MailWork,
-  now: Date,
-): Promise<MailFacts> {
+export async function readMailFacts(db: Db, item: OutboxItem, work: MailWork, now: Date): Promise<MailFacts> {
+  const { userId } = item;
   const { data } = work;
   const user = userId === null ? null : await db.user.findUnique({ where: { id: userId } });
   const referral =
@@ -92,10 +91,12 @@ export async function readMailFacts(
     ABOUT_A_PLAN.has(work.kind) && userId !== null
       ? planStateOf(await subscriptionsOf(db, userId), work.kind, failedId ?? null)
       : 'ended';
-  const sentToday = user && user.deletedAt === null ? await countSentToday(db, user, now) : 0;
-  const grantNeverAnnounced =
-    work.kind === 'mail.days-reversed' && (await neverAnnounced(db, userId, work.data.referralId));
-  return { user, referral, grantNeverAnnounced, invoicePaid: invoice?.paidAt != null, plan, sentToday };
+  const isToOwn = item.address === null || item.address === user?.email;
+  const sentToday = user && user.deletedAt === null && isToOwn ? await countSentToday(db, user, now) : 0;
+  const earlier = isDaysMail(work)
+    ? await readEarlier(db, item, work.data.referralId)
+    : { olderDueAt: null, thinksToHaveDays: null };
+  return { user, referral, ...earlier, invoicePaid: invoice?.paidAt != null, plan, sentToday };
 }
 
 /**
@@ -149,21 +150,23 @@ function planStateOf(
   }
 }
 
-/**
- * Whether the user has had no email about a conversion's days: the one about the grant is still queued or was dropped
- * after their reversal, and none about a restoration was sent.
- */
-async function neverAnnounced(db: Db, userId: string | null, referralId: string): Promise<boolean> {
-  const about = { userId, data: { contains: referralId } };
-  const untold = await db.outboxItem.findFirst({
-    where: {
-      ...about,
-      kind: 'mail.days-granted',
-      OR: [{ status: 'queued' }, { status: 'dropped', error: DAYS_TAKEN_BACK }],
-    },
-    select: { id: true },
+/** Reads what became of the earlier emails to the same user about a referral's days. */
+async function readEarlier(
+  db: Db,
+  { id, kind, userId }: OutboxItem,
+  referralId: string,
+): Promise<Pick<MailFacts, 'olderDueAt' | 'thinksToHaveDays'>> {
+  const mails = await db.outboxItem.findMany({
+    where: { userId, kind: { in: [...ABOUT_DAYS] }, data: { contains: referralId } },
+    orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],
+    select: { id: true, kind: true, status: true, error: true, dueAt: true },
   });
-  if (!untold) return false;
-  const restored = { ...about, kind: 'mail.days-restored', status: 'done' };
-  return (await db.outboxItem.findFirst({ where: restored, select: { id: true } })) === null;
+  const older = mails.slice(
+    0,
+    mails.findIndex((mail) => mail.id === id),
+  );
+  const queued = older.find(({ status }) => status === 'queued');
+  return queued
+    ? { olderDueAt: queued.dueAt, thinksToHaveDays: null }
+    : { olderDueAt: null, thinksToHaveDays: thinksToHaveDays(kind, older) };
 }

@@ -66,7 +66,9 @@ export type Outcome =
   | { status: 'dropped'; why: string }
   /** Trying again cannot help. */
   | { status: 'failed'; why: string }
-  | { status: 'again'; why: string };
+  | { status: 'again'; why: string }
+  /** It was not tried, because something else must end first. This uses up no attempt. */
+  | { status: 'waits'; why: string; until: Date };
 
 /**
  * Stores the outcome of an attempt. The address is deleted once the item has ended.
@@ -75,7 +77,8 @@ export type Outcome =
  * @returns the outcome as stored: `again` becomes `failed` after the last attempt
  */
 export async function keepOutcome(db: Db, item: OutboxItem, outcome: Outcome, now: Date): Promise<Outcome> {
-  const attempts = outcome.status === 'dropped' ? item.attempts : item.attempts + 1;
+  const wasTried = outcome.status !== 'dropped' && outcome.status !== 'waits';
+  const attempts = item.attempts + (wasTried ? 1 : 0);
   const pause = outcome.status === 'again' ? pauseAfter(attempts, Math.random()) : null;
   const kept: Outcome =
     outcome.status === 'again' && pause === null ? { ...outcome, status: 'failed' } : outcome;
@@ -87,8 +90,8 @@ export async function keepOutcome(db: Db, item: OutboxItem, outcome: Outcome, no
     tx.outboxItem.updateMany({
       where: isOurs,
       data:
-        kept.status === 'again'
-          ? { attempts, error, dueAt: addSeconds(tx.now, pause ?? 0) }
+        kept.status === 'again' || kept.status === 'waits'
+          ? { attempts, error, dueAt: kept.status === 'waits' ? kept.until : addSeconds(tx.now, pause ?? 0) }
           : { attempts, error, status: kept.status, endedAt: tx.now, address: null },
     }),
   );

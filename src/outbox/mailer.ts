@@ -2,9 +2,12 @@ import { isUnclaimed } from '../accounts/addresses.ts';
 import { findResetLink } from '../accounts/reset-link.ts';
 import type { OutboxItem, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
+import { addSeconds, secondsBetween } from '../instants.ts';
 import { compose } from './compose.ts';
 import type { Letterhead, Particulars } from './compose.ts';
+import { WAITS_FOR_OLDER } from './days-mail.ts';
 import { readMailFacts } from './facts.ts';
+import { LEASE_SECONDS } from './items.ts';
 import type { Outcome } from './items.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
@@ -21,8 +24,12 @@ export interface MailerContext {
   now: () => Date;
 }
 
+/** An email that waits for an older one looks for its outcome this long after its next try, s. */
+const AFTER_OLDER_SECONDS = 60;
+
 /**
- * Sends one email of the outbox, or drops it when what it says is no longer true.
+ * Sends one email of the outbox, or drops it when what it says is no longer true. Emails about the same days go out one
+ * after the other, because whether one of them is news depends on which others were sent.
  *
  * @param signal aborts when the attempt has timed out or the server closes
  */
@@ -37,6 +44,8 @@ export async function sendMailOf(
   const facts = await readMailFacts(db, item, work, now);
   const why = whyDrop(work, item, facts, now);
   if (why !== null) return { status: 'dropped', why };
+  if (facts.olderDueAt)
+    return { status: 'waits', why: WAITS_FOR_OLDER, until: afterOlder(facts.olderDueAt, now) };
   const addressed = await addressOf(context, item, work, facts.user, now);
   if (addressed === null) return { status: 'dropped', why: 'Its link no longer works.' };
   const unsubscribe =
@@ -46,6 +55,12 @@ export async function sendMailOf(
   const mail = compose(work, letterhead, { id: item.id, facts, unsubscribe, now, ...addressed });
   signal.throwIfAborted();
   return context.send(mail, signal);
+}
+
+/** When to look for the outcome of an email. If it is due within a lease, it may be being sent now. */
+function afterOlder(dueAt: Date, now: Date): Date {
+  const mayBeInFlight = secondsBetween(now, dueAt) <= LEASE_SECONDS;
+  return addSeconds(mayBeInFlight ? now : dueAt, AFTER_OLDER_SECONDS);
 }
 
 /** Returns the recipient, and the link if the email has one. Null when the link no longer works. */

@@ -1,6 +1,6 @@
 import { creditLeft } from '../credits/balance.ts';
 import type { OutboxItem, User } from '../db/generated/client.ts';
-import { DAYS_TAKEN_BACK } from './facts.ts';
+import { DAYS_ARE_NO_NEWS, DAYS_GIVEN_BACK, DAYS_TAKEN_BACK, LOSS_IS_NO_NEWS } from './days-mail.ts';
 import type { MailFacts } from './facts.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
@@ -15,7 +15,7 @@ export const RESERVED_FOR_SECURITY = 2;
 const HAS_PLAN = 'The user has a plan.';
 
 /**
- * Decides whether to drop an email because what it says is no longer true or no longer wanted.
+ * Decides whether to drop an email because what it says is no longer true, no news or no longer wanted.
  *
  * @param item `address`: the recipient that was fixed when the email was queued; null means the account's current
  *   address
@@ -50,7 +50,7 @@ export function whyDrop(
 function whyUntrue(
   work: MailWork,
   address: string | null,
-  { referral, grantNeverAnnounced, invoicePaid, plan }: MailFacts,
+  { referral, thinksToHaveDays, invoicePaid, plan }: MailFacts,
   user: User,
   now: Date,
 ): string | null {
@@ -61,10 +61,11 @@ function whyUntrue(
         : null;
     case 'mail.days-granted':
     case 'mail.days-restored':
-      return referral?.convertedAt && !referral.reversedAt ? null : DAYS_TAKEN_BACK;
+      if (!referral?.convertedAt || referral.reversedAt) return DAYS_TAKEN_BACK;
+      return thinksToHaveDays === true ? DAYS_ARE_NO_NEWS : null;
     case 'mail.days-reversed':
-      if (grantNeverAnnounced) return 'The email about the grant of these days was not sent either.';
-      return referral?.reversedAt ? null : 'The days were given back.';
+      if (!referral?.reversedAt) return DAYS_GIVEN_BACK;
+      return thinksToHaveDays === false ? LOSS_IS_NO_NEWS : null;
     case 'mail.days-running':
       if (user.tier !== 'free') return HAS_PLAN;
       return creditLeft(user, now) > 0 ? null : 'No days are left.';

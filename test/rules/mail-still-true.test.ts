@@ -1,6 +1,7 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 
 import type { User } from '../../src/db/generated/client.ts';
+import { DAYS_ARE_NO_NEWS, LOSS_IS_NO_NEWS, thinksToHaveDays } from '../../src/outbox/days-mail.ts';
 import type { MailFacts } from '../../src/outbox/facts.ts';
 import type { MailWork } from '../../src/outbox/kinds.ts';
 import { whyDrop } from '../../src/outbox/still-true.ts';
@@ -49,7 +50,8 @@ function why(
   const all = {
     user,
     referral: CONVERTED,
-    grantNeverAnnounced: false,
+    olderDueAt: null,
+    thinksToHaveDays: null,
     invoicePaid: false,
     plan: 'live' as const,
     sentToday: 0,
@@ -93,10 +95,67 @@ test('the mail about reversed days is dropped once they are given back', () => {
   expect(why(reversed)).toBe('The days were given back.');
 });
 
-test('the mail about reversed days is dropped when the mail about their grant was not sent', () => {
-  expect(why(reversed, {}, { referral: REVERSED, grantNeverAnnounced: true })).toBe(
-    'The email about the grant of these days was not sent either.',
+test('the mail about reversed days is dropped when the reader does not think that they have them', () => {
+  const facts = { referral: REVERSED };
+  expect(why(reversed, {}, { ...facts, thinksToHaveDays: false })).toBe(
+    'The email about the grant or return of these days was not sent either.',
   );
+  expect(why(reversed, {}, { ...facts, thinksToHaveDays: true })).toBeNull();
+});
+
+test('the mail about days is dropped when the reader already thinks that they have them', () => {
+  for (const work of [granted, restored]) {
+    expect(why(work, {}, { thinksToHaveDays: true })).toBe(
+      'The user already knows that they have these days.',
+    );
+    expect(why(work, {}, { thinksToHaveDays: false })).toBeNull();
+  }
+});
+
+describe('what the reader thinks', () => {
+  const got = 'mail.days-granted';
+  const lost = 'mail.days-reversed';
+  const back = 'mail.days-restored';
+  const sent = (kind: string) => ({ kind, status: 'done', error: null });
+  const dropped = (kind: string, error: string) => ({ kind, status: 'dropped', error });
+  const failed = (kind: string) => ({
+    kind,
+    status: 'failed',
+    error: 'The mail server refused the email: 451.',
+  });
+  const notGranted = dropped(got, 'The days were taken back.');
+  const notLost = dropped(lost, 'The days were given back.');
+  const notBack = dropped(back, 'The days were taken back.');
+
+  test.each<[string, Parameters<typeof thinksToHaveDays>[1], boolean | null]>([
+    ['a grant that was told', [sent(got)], true],
+    ['a grant that was taken back before it was told', [notGranted], false],
+    ['a grant whose mail failed', [failed(got)], null],
+    [
+      'a grant while mail was off',
+      [dropped(got, 'The owner of the account has turned such mail off.')],
+      null,
+    ],
+    ['a loss that was told', [sent(got), sent(lost)], false],
+    ['a loss whose mail failed', [sent(got), failed(lost)], null],
+    ['a loss that was undone before it was told', [sent(got), notLost], true],
+    ['a return that was told', [notGranted, dropped(lost, LOSS_IS_NO_NEWS), sent(back)], true],
+    ['a return that was no news', [sent(got), notLost, dropped(back, DAYS_ARE_NO_NEWS)], true],
+    ['a return that was undone, after a loss that was told', [sent(got), sent(lost), notBack], false],
+    ['a return that was undone, after a loss that was not told', [sent(got), notLost, notBack], true],
+    ['the same, long after the grant, whose row was pruned', [notLost], true],
+    ['a return that was undone, long after the loss', [notBack], false],
+    ['a loss that was no news, whose grant was pruned', [dropped(lost, LOSS_IS_NO_NEWS)], false],
+    ['a return that was no news, whose grant was pruned', [dropped(back, DAYS_ARE_NO_NEWS)], true],
+  ])('after %s', (_what, older, thinks) => {
+    for (const kind of [lost, back]) expect(thinksToHaveDays(kind, older)).toBe(thinks);
+  });
+
+  test('before the first mail, or when all older ones were pruned, makes that mail news', () => {
+    expect(thinksToHaveDays(got, [])).toBe(false);
+    expect(thinksToHaveDays(back, [])).toBe(false);
+    expect(thinksToHaveDays(lost, [])).toBe(true);
+  });
 });
 
 test('the mail about days that run now is dropped when the user has a plan or no days left', () => {
@@ -146,7 +205,8 @@ test('a deleted account’s address gets the news of its deletion or change, and
       {
         user: { ...ANN, ...gone },
         referral: null,
-        grantNeverAnnounced: false,
+        olderDueAt: null,
+        thinksToHaveDays: null,
         invoicePaid: false,
         plan: 'live',
         sentToday: 0,

@@ -34,7 +34,8 @@ function mailOf(
     facts: {
       user: { ...USER, ...user } as never,
       referral: null,
-      grantNeverAnnounced: false,
+      olderDueAt: null,
+      thinksToHaveDays: null,
       invoicePaid: false,
       plan: 'live',
       sentToday: 0,

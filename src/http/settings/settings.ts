@@ -35,17 +35,21 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
   passwordRoute(app, context);
   deletionRoute(app, context);
 
-  app.post('/settings/mail', { onRequest: limitedByAccount('mailSettingsOfAccount') }, async (request, reply) => {
-    const { user } = request;
-    if (!user) return redirectToLogIn(request, reply);
-    const form = z.object({ wanted: z.enum(['yes', 'no']) }).safeParse(request.body ?? {});
-    if (!form.success) return sendSettings(context, request, reply.status(400), user, {});
-    const mailOff = form.data.wanted === 'no';
-    const isDone = await setMailOff(db, (tx) => lockUnchanged(tx, user), mailOff, now());
-    if (!isDone) return redirectToLogIn(request, reply);
-    setFlash(request, reply, mailOff ? 'mail-off' : 'mail-on');
-    return reply.redirect('/settings', 303);
-  });
+  app.post(
+    '/settings/mail',
+    { onRequest: limitedByAccount('mailSettingsOfAccount') },
+    async (request, reply) => {
+      const { user } = request;
+      if (!user) return redirectToLogIn(request, reply);
+      const form = z.object({ wanted: z.enum(['yes', 'no']) }).safeParse(request.body ?? {});
+      if (!form.success) return sendSettings(context, request, reply.status(400), user, {});
+      const mailOff = form.data.wanted === 'no';
+      const isDone = await setMailOff(db, (tx) => lockUnchanged(tx, user), mailOff, now());
+      if (!isDone) return redirectToLogIn(request, reply);
+      setFlash(request, reply, mailOff ? 'mail-off' : 'mail-on');
+      return reply.redirect('/settings', 303);
+    },
+  );
 
   const limitedLogOuts = { onRequest: limitedByAccount('logOutsElsewhereOfAccount') };
   app.post('/settings/log-out-elsewhere', limitedLogOuts, async (request, reply) => {
