@@ -1,6 +1,8 @@
 import type { LightMyRequestResponse } from 'fastify';
 import { expect, test } from 'vitest';
 
+import { keepBackup } from '../src/backups/backups.ts';
+import { inTransaction } from '../src/db/transaction.ts';
 import { daysAfter, deleteAccount, deliverAll, postForm, signUp, startTestServer } from './support/server.ts';
 import type { Person, TestServer } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
@@ -130,10 +132,14 @@ test('twenty backups are kept: the next one deletes the oldest, even when severa
   expect(await idsOf(server, ann)).toEqual(ids.slice(0, 20));
 });
 
-test('backups made at the same time are all stored, up to twenty', async () => {
+// Each server makes one backup of an account at a time, but there can be several servers.
+test('backups stored at the same time are all stored, up to twenty', async () => {
   const server = await startTestServer();
   const ann = await payingUser(server);
-  await Promise.all(Array.from({ length: 25 }, () => backUp(server, ann)));
+  const user = await server.db.user.findUniqueOrThrow({ where: { id: ann.id } });
+  const store = () => inTransaction(server.db, server.clock.now, (tx) => keepBackup(tx, user, '{}'));
+  const kept = await Promise.all(Array.from({ length: 25 }, store));
+  expect(kept).toEqual(Array(25).fill(expect.objectContaining({ bytes: 2 })));
   expect(await idsOf(server, ann)).toHaveLength(20);
 });
 
@@ -178,6 +184,11 @@ test.each([
     'a current price below zero',
     { ...PORTFOLIO, holdings: [{ ...HOLDING, currentPrice: -1 }] },
     'holdings.0.currentPrice',
+  ],
+  [
+    'hundreds of wrong holdings',
+    { ...PORTFOLIO, holdings: [HOLDING, ...Array(500).fill({ symbol: '', quantity: -1 })] },
+    'holdings.1.symbol',
   ],
   ['an unknown field', { ...PORTFOLIO, owner: 'Ann' }, 'owner'],
   ['a list instead of an object', [], 'the document'],

@@ -56,7 +56,6 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'POST /forgot',
       'GET /verify/:token',
       'POST /verify/:token',
-      'POST /settings/mail',
       'GET /',
       'GET /docs',
       'GET /pricing',
@@ -72,7 +71,6 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'GET /settings/:form',
       'POST /settings/address',
       'POST /settings/password',
-      'POST /settings/log-out-elsewhere',
       'GET /portfolio',
       'GET /settings/export',
       'GET /api/me',
@@ -81,6 +79,8 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
   [
     people('limitAccount'),
     [
+      'POST /settings/mail',
+      'POST /settings/log-out-elsewhere',
       'POST /settings/verify',
       'POST /settings/delete',
       'POST /portfolio/backups/:id/delete',
@@ -91,7 +91,7 @@ const ROUTES: readonly [hooks: string[], routes: string[]][] = [
       'DELETE /api/backups/:id',
     ],
   ],
-  [people('limitAccount', 'refuseWithoutAccess'), ['POST /api/backups']],
+  [people('limitAccount', 'refuseWithoutAccess', 'refuseSecondUpload'), ['POST /api/backups']],
 ];
 
 /** Fastify's own list of routes, as `METHOD path` with the hooks of each. HEAD is left out: it comes with each GET. */

@@ -1249,3 +1249,85 @@ describe('bodies that cannot be checked yet', () => {
     expect(await client.closed).toMatch(/^HTTP\/1\.1 413 /);
   });
 });
+
+describe('uploads of backups', () => {
+  const DOCUMENT = JSON.stringify({
+    format: 'tandem-portfolio',
+    version: 1,
+    currency: 'EUR',
+    holdings: [{ symbol: 'ACME', quantity: 1, price: 2, note: 'x'.repeat(500) }],
+  });
+
+  type Server = Awaited<ReturnType<typeof listen>>;
+
+  /** Somebody with access: one of their uploads whole, and all but its last byte. */
+  async function uploader(server: Server, email: string) {
+    const { id, cookie } = await signUp(server, email);
+    await server.db.user.update({
+      where: { id },
+      data: { creditUntil: addSeconds(server.clock.now, 60 * 60) },
+    });
+    const headers = `Host: x\r\nConnection: close\r\nCookie: ${cookie}\r\nContent-Type: application/json`;
+    const whole = `POST /api/backups HTTP/1.1\r\n${headers}\r\nContent-Length: ${DOCUMENT.length}\r\n\r\n${DOCUMENT}`;
+    return { whole, halfSent: whole.slice(0, -1) };
+  }
+
+  const answerTo = async ({ open }: Server, text: string, from?: string): Promise<string> =>
+    (await open(text, from)).closed;
+
+  /** Sends it until the server has read the data of the earlier connections. */
+  const untilAnswered = (server: Server, text: string, status: number, from?: string): Promise<string> =>
+    until(async () => {
+      const answer = await answerTo(server, text, from);
+      return answer.startsWith(`HTTP/1.1 ${status} `) ? answer : undefined;
+    });
+
+  test('an account makes one backup at a time; other accounts are not affected', async () => {
+    const server = await listen({});
+    const [ann, ben] = [await uploader(server, 'ann@example.com'), await uploader(server, 'ben@example.com')];
+    const first = await server.open(ann.halfSent);
+    const refused = await untilAnswered(server, ann.whole, 429);
+    expect(refused).toMatch(/\r\nretry-after: [1-9]/i);
+    expect(refused).toContain('Another backup of this account is still being made.');
+    expect(await answerTo(server, ben.whole)).toMatch(/^HTTP\/1\.1 201 /);
+    first.socket.write('}');
+    expect(await first.closed).toMatch(/^HTTP\/1\.1 201 /);
+    expect(await answerTo(server, ann.whole)).toMatch(/^HTTP\/1\.1 201 /);
+  });
+
+  test.each([
+    ['its client leaves', (text: string) => text.slice(0, -1)],
+    ['its document is wrong', (text: string) => text.replace('EUR', 'eur')],
+    ['its body is not JSON', (text: string) => text.replace('"format"', '"format')],
+  ])('an upload ends when %s, and the account can make another one', async (_when, spoiled) => {
+    const server = await listen({});
+    const ann = await uploader(server, 'ann@example.com');
+    const first = await server.open(spoiled(ann.whole));
+    if (spoiled(ann.whole).length < ann.whole.length) {
+      await untilAnswered(server, ann.whole, 429);
+      first.socket.destroy();
+    }
+    await first.closed;
+    await untilAnswered(server, ann.whole, 201);
+  });
+
+  test('an address that holds its share of bodies gets 503 for a further one; other addresses are not affected', async () => {
+    const server = await listen({ backupBodies: { ofNetwork: 1_000, inAll: 10_000 } });
+    const [ann, ben] = [await uploader(server, 'ann@example.com'), await uploader(server, 'ben@example.com')];
+    const first = await server.open(ann.halfSent);
+    expect(await untilAnswered(server, ben.whole, 503)).toMatch(/\r\nretry-after: [1-9]/i);
+    expect(await answerTo(server, ben.whole, '127.0.0.2')).toMatch(/^HTTP\/1\.1 201 /);
+    first.socket.write('}');
+    expect(await first.closed).toMatch(/^HTTP\/1\.1 201 /);
+    expect(await answerTo(server, ben.whole)).toMatch(/^HTTP\/1\.1 201 /);
+  });
+
+  test('past the limit for bodies of all addresses, a further one gets 503', async () => {
+    const server = await listen({ backupBodies: { ofNetwork: 1_000, inAll: 1_000 } });
+    const [ann, ben] = [await uploader(server, 'ann@example.com'), await uploader(server, 'ben@example.com')];
+    const gone = await server.open(ann.halfSent);
+    await untilAnswered(server, ben.whole, 503, '127.0.0.2');
+    gone.socket.destroy();
+    await untilAnswered(server, ben.whole, 201, '127.0.0.2');
+  });
+});

@@ -16,6 +16,7 @@ import { ROOT } from '../root.ts';
 import { describeApi } from './api.ts';
 import { billingRoutes } from './billing/billing.ts';
 import { BOUNDS } from './bounds.ts';
+import type { Bounds } from './bounds.ts';
 import type { AppContext } from './context.ts';
 import { READ_COOKIES } from './cookies.ts';
 import { docsPage, documentRoute } from './docs/docs.ts';
@@ -194,7 +195,7 @@ export async function buildApp(
   await app.register((scope) => unsubscribeRoutes(scope, context));
   await app.register((scope) => {
     boundHashing(scope, bounds, takeTurn);
-    return peopleRoutes(scope, context);
+    return peopleRoutes(scope, context, bounds);
   });
   return app;
 }
@@ -204,7 +205,7 @@ export async function buildApp(
  * They have a scope of their own because Fastify runs a root hook on every route, even in scopes registered
  * earlier. https://fastify.dev/docs/latest/Reference/Encapsulation/
  */
-async function peopleRoutes(people: FastifyInstance, context: AppContext): Promise<void> {
+async function peopleRoutes(people: FastifyInstance, context: AppContext, bounds: Bounds): Promise<void> {
   await people.register(cookie, READ_COOKIES);
   collectBodies(people);
   await people.register(formbody);
@@ -231,7 +232,7 @@ async function peopleRoutes(people: FastifyInstance, context: AppContext): Promi
   settingsRoutes(people, context);
   exportRoute(people, context);
   billingRoutes(people, context);
-  portfolioRoutes(people, context);
+  portfolioRoutes(people, context, bounds.backupBodies);
   meRoute(people, context);
   docsPage(people);
 }

@@ -11,8 +11,8 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 3. overload: the event loop, or every request, is late (`app.ts`);
  * 4. requests under way of its site, and in all if it only reads (`requests-under-way.ts`);
  * 5. its turn in the event loop (`turns.ts`);
- * 6. behind a proxy, headers and incomplete requests (`one-client.ts`); for webhooks, bodies whose signature is not verified yet
- *    (`unverified-bodies.ts`);
+ * 6. behind a proxy, headers and incomplete requests (`one-client.ts`); for webhooks and
+ *    backups, the bodies held (`held-bodies.ts`);
  * 7. once its body has arrived: its site's place (4) again if that took longer than `patienceMs`, and its turn (5) again;
  * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a
  *    free thread (`accounts/passwords.ts`).
@@ -87,6 +87,8 @@ export interface Bounds {
   checkEveryMs: number;
   /** Webhook bodies held before their signature can be checked, bytes. */
   webhookBodies: Shares;
+  /** Bodies of backups held until their requests are answered, bytes. */
+  backupBodies: Shares;
 }
 
 /** How much of something one network, and all together, can hold. */
@@ -129,4 +131,5 @@ export const BOUNDS: Bounds = {
   answerBytesPerSecond: 16 * 1024,
   checkEveryMs: 5_000,
   webhookBodies: { ofNetwork: 8 * MIB, inAll: 64 * MIB },
+  backupBodies: { ofNetwork: 2 * MIB, inAll: 16 * MIB },
 };

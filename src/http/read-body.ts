@@ -6,6 +6,9 @@ import type { FastifyInstance } from 'fastify';
 
 import { cutOff, noteAbuse } from './cut-off.ts';
 import { HttpError } from './errors.ts';
+import type { ReadHeldBody } from './held-bodies.ts';
+import { networkOf } from './network.ts';
+import { whenAnswered } from './when-answered.ts';
 
 /**
  * Handling a piece takes as long as handling 500 bytes, so a body in tiny pieces is expensive. No ordinary client sends
@@ -119,13 +122,24 @@ function grown(body: Buffer, bytes: number): Buffer {
   return larger;
 }
 
-/** Reads the bodies of a scope's requests with `readBody` before Fastify's parsers get them. */
+/**
+ * Reads the bodies of a scope's requests with `readBody` before Fastify's parsers get them. A route can bound the memory
+ * that its bodies hold (`holdBody`).
+ */
 export function collectBodies(app: FastifyInstance): void {
   app.addHook('preParsing', async function collectBody(request, reply, payload) {
     const { raw, routeOptions } = request;
     if (!hasBody(raw) || readsOnly(raw)) return payload;
-    const error = new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE();
-    const body = await readBody(raw, { bytes: routeOptions.bodyLimit, error });
+    const { holdBody } = routeOptions.config;
+    let body;
+    if (holdBody) {
+      const held = await holdBody(networkOf(request.ip), raw);
+      whenAnswered(request, reply, held.release);
+      ({ body } = held);
+    } else {
+      const error = new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE();
+      body = await readBody(raw, { bytes: routeOptions.bodyLimit, error });
+    }
     await app.waitAfterBody(request, reply);
     const collected = new Readable({ read: () => undefined });
     if (body.length > 0) collected.push(body);
@@ -166,4 +180,11 @@ export function closeUnreadBodies(app: FastifyInstance): void {
     }
     done();
   });
+}
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Reads the route's bodies (`createBodyReader`). Each counts as held until its request is answered. */
+    holdBody?: ReadHeldBody;
+  }
 }

@@ -12,13 +12,16 @@ import { json } from './api.ts';
 import type { Shares } from './bounds.ts';
 import type { AppContext } from './context.ts';
 import { BUSY, errorToLog, HttpError } from './errors.ts';
+import { createBodyReader } from './held-bodies.ts';
 import { networkOf } from './network.ts';
 import { drainBody } from './read-body.ts';
 import type { TakeTurn } from './requests-under-way.ts';
-import { createBodyReader } from './unverified-bodies.ts';
 
 /** Drain this much of a refused body before answering, bytes; otherwise the client never sees the answer. */
 const DRAIN_LIMIT_BYTES = 16 * 1024 * 1024;
+
+/** Stripe's events are far smaller. */
+const BODY_LIMIT_BYTES = 1024 * 1024;
 
 /** Concurrent events. More would wait too long for the database; they are refused and Stripe retries them. */
 const HANDLED_AT_A_TIME = 256;
@@ -26,6 +29,7 @@ const HANDLED_AT_A_TIME = 256;
 /** Value of Retry-After. */
 const RETRY_AFTER_SECONDS = '1';
 
+const TOO_LARGE = new HttpError(413, 'too_large', 'the body is larger than 1 MiB');
 const TOO_MANY = new HttpError(503, BUSY, 'too many events are being handled: send this event again');
 const OVERLOADED = new HttpError(503, BUSY, 'the server is overloaded: send this event again');
 const TOO_MUCH = new HttpError(503, BUSY, 'too many event bodies are being received: send this event again');
@@ -97,17 +101,15 @@ export function webhookRoute(
     delete raw.headers['content-type'];
     done();
   });
-  const readBody = createBodyReader(bodyBounds, () => TOO_MUCH);
-  app.addContentTypeParser('*', (request: FastifyRequest, payload: IncomingMessage) =>
-    readBody(
-      networkOf(request.ip),
-      payload,
-      () =>
-        new Promise((resolve) => {
-          takeTurn(request, resolve, resolve);
-        }),
-    ),
-  );
+  const readBody = createBodyReader(bodyBounds, { bytes: BODY_LIMIT_BYTES, error: TOO_LARGE }, TOO_MUCH);
+  app.addContentTypeParser('*', async (request: FastifyRequest, payload: IncomingMessage) => {
+    const { body, release } = await readBody(networkOf(request.ip), payload);
+    await new Promise<void>((resolve) => {
+      takeTurn(request, resolve, resolve);
+    });
+    release();
+    return body;
+  });
 
   app.setErrorHandler(async (error: FastifyError | HttpError, request, reply) => {
     const status = error.statusCode ?? (isBusyOrUnreachable(error) ? 503 : 500);

@@ -1,21 +1,24 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaValidationError } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { ZodTypeProvider } from 'fastify-type-provider-zod';
 import * as z from 'zod';
 
 import { accessOf } from '../../access/access.ts';
 import { anyLiveAndKnown } from '../../access/live.ts';
 import { BACKUPS_KEPT, deleteBackup, keepBackup, listBackups, readBackup } from '../../backups/backups.ts';
-import { MAX_DOCUMENT_KB, portfolioDocument } from '../../backups/document.ts';
+import { MAX_DOCUMENT_KB, portfolioDocument, readDocument } from '../../backups/document.ts';
 import { inTransaction } from '../../db/transaction.ts';
 import { isoText } from '../../instants.ts';
 import { answers, json, nothing } from '../api.ts';
+import type { Shares } from '../bounds.ts';
 import type { AppContext } from '../context.ts';
 import { setFlash } from '../cookies.ts';
-import { HttpError } from '../errors.ts';
+import { BUSY, HttpError } from '../errors.ts';
+import { createBodyReader } from '../held-bodies.ts';
 import { limitedByAccount } from '../limits.ts';
 import { redirectToLogIn, sendToLogIn } from '../log-in-first.ts';
 import { sendPage } from '../page.ts';
 import { readSubscriptions } from '../subscriptions.ts';
+import { whenAnswered } from '../when-answered.ts';
 
 const ofOne = z.object({ id: z.string().meta({ description: "The backup's id." }) });
 
@@ -29,6 +32,24 @@ const ACCESS_NEEDED = new HttpError(
   402,
   'access_needed',
   'A new backup needs paid access: see Settings, or invite a friend. You can still use your existing backups.',
+);
+
+const UPLOAD_UNDER_WAY = new HttpError(
+  429,
+  'too_many_requests',
+  'Another backup of this account is still being made. Wait until it has finished, then try again.',
+);
+
+const TOO_LARGE = new HttpError(
+  413,
+  'too_large',
+  `This portfolio is too large for a backup: the limit is ${MAX_DOCUMENT_KB} KB.`,
+);
+
+const TOO_MANY_UPLOADS = new HttpError(
+  503,
+  BUSY,
+  'Too many backups are being uploaded right now. Please try again in a moment.',
 );
 
 const LIST = {
@@ -54,6 +75,7 @@ const MAKE = {
       401: null,
       402: 'The account has no access.',
       413: `The document is larger than ${MAX_DOCUMENT_KB} KB.`,
+      429: 'Too many requests, or another backup of the account is still being made. Retry-After says how many seconds to wait.',
     },
   ),
 };
@@ -82,7 +104,7 @@ const DELETE = {
  * The portfolio page and its cloud backups. The portfolio itself stays in the browser. Only a new backup
  * needs access: owners can list, restore and delete existing ones for ever.
  */
-export function portfolioRoutes(app: FastifyInstance, context: AppContext): void {
+export function portfolioRoutes(app: FastifyInstance, context: AppContext, bodyBounds: Shares): void {
   const { db, now } = context;
   const typed = app.withTypeProvider<ZodTypeProvider>();
   const limited = { onRequest: limitedByAccount('backupsOfAccount') };
@@ -93,6 +115,41 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
   async function refuseWithoutAccess(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     if (!request.user) await sendToLogIn(request, reply);
     else if (!accessOf(request.user, null, now()).granted) throw ACCESS_NEEDED;
+  }
+
+  /** The new backup of each account that is being received or stored. */
+  const uploads = new Map<string, FastifyRequest>();
+  const storing = new WeakSet<FastifyRequest>();
+
+  function endUpload(request: FastifyRequest, userId: string): void {
+    if (uploads.get(userId) === request) uploads.delete(userId);
+  }
+
+  /**
+   * Runs before the body is read: an account makes one backup at a time. Checking a large one takes some 30 ms of the
+   * event loop, and many of them would otherwise be held at once.
+   */
+  function refuseSecondUpload(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    done: (error?: Error) => void,
+  ): void {
+    const { user } = request;
+    if (!user) {
+      done();
+      return;
+    }
+    if (uploads.has(user.id)) {
+      void reply.header('retry-after', '5');
+      done(UPLOAD_UNDER_WAY);
+      return;
+    }
+    uploads.set(user.id, request);
+    whenAnswered(request, reply, () => {
+      // The document is stored even if the client leaves meanwhile.
+      if (!storing.has(request)) endUpload(request, user.id);
+    });
+    done();
   }
 
   app.get('/portfolio', async (request, reply) => {
@@ -126,21 +183,32 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
     return { backups: await listBackups(db, request.user.id) };
   });
 
+  const bodyLimit = MAX_DOCUMENT_KB * 1024;
   typed.post(
     '/api/backups',
     {
       schema: MAKE,
-      attachValidation: true,
-      bodyLimit: MAX_DOCUMENT_KB * 1024,
-      errorHandler: explainTooLarge,
-      onRequest: [limited.onRequest, refuseWithoutAccess],
+      // The schema is documentation only: `readDocument` stops at the first wrong holding.
+      validatorCompiler: () => () => true,
+      bodyLimit,
+      onRequest: [limited.onRequest, refuseWithoutAccess, refuseSecondUpload],
+      config: {
+        holdBody: createBodyReader(bodyBounds, { bytes: bodyLimit, error: TOO_LARGE }, TOO_MANY_UPLOADS),
+      },
     },
     async (request, reply) => {
       const { user } = request;
       if (!user) return sendToLogIn(request, reply);
-      if (request.validationError) throw badDocument(request.validationError);
-      const document = JSON.stringify(request.body);
-      const backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user, document));
+      storing.add(request);
+      let backup;
+      try {
+        const read = readDocument(request.body);
+        if ('problem' in read) throw badDocument(read.problem);
+        const document = JSON.stringify(read.document);
+        backup = await inTransaction(db, now(), (tx) => keepBackup(tx, user, document));
+      } finally {
+        endUpload(request, user.id);
+      }
       if (backup === 'session-ended') return sendToLogIn(request, reply);
       // Access ended in the meantime.
       if (!backup) throw ACCESS_NEEDED;
@@ -174,10 +242,7 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext): void
   });
 }
 
-function badDocument({ validation }: { validation?: unknown }): HttpError {
-  const [issue] = validation as FastifySchemaValidationError[];
-  const place = issue?.instancePath.slice(1).replaceAll('/', '.') ?? '';
-  const problem = `${place === '' ? 'the document' : place}: ${issue?.message ?? 'wrong'}`;
+function badDocument(problem: string): HttpError {
   return new HttpError(400, 'bad_document', `This portfolio cannot be backed up: ${problem}.`);
 }
 
@@ -186,15 +251,5 @@ function noSuchBackup(): HttpError {
     404,
     'not_found',
     'There is no such backup in your account. It may have been deleted already.',
-  );
-}
-
-/** Replaces Fastify's message, which does not name the size limit. */
-function explainTooLarge(error: Error & { statusCode?: number }): void {
-  if (error.statusCode !== 413) throw error;
-  throw new HttpError(
-    413,
-    'too_large',
-    `This portfolio is too large for a backup: the limit is ${MAX_DOCUMENT_KB} KB.`,
   );
 }

@@ -1,20 +1,17 @@
 import type { IncomingMessage } from 'node:http';
 
 import type { Shares } from './bounds.ts';
-import { HttpError } from './errors.ts';
+import type { HttpError } from './errors.ts';
 import { readBody } from './read-body.ts';
 
-/** Stripe's events are far smaller. */
-const BODY_LIMIT_BYTES = 1024 * 1024;
+/** Reads a whole body into memory. */
+export type ReadHeldBody = (network: string, request: IncomingMessage) => Promise<HeldBody>;
 
-const TOO_LARGE = new HttpError(413, 'too_large', 'the body is larger than 1 MiB');
-
-/**
- * Reads a whole body into memory.
- *
- * @param turn resolves when the body may be handled; it counts as held until then
- */
-type ReadBody = (network: string, request: IncomingMessage, turn: () => Promise<void>) => Promise<Buffer>;
+interface HeldBody {
+  body: Buffer;
+  /** Call it when the body is no longer needed: it counts as held until then. */
+  release: () => void;
+}
 
 /** A body that has not arrived in full. */
 interface Unfinished {
@@ -27,16 +24,21 @@ interface Unfinished {
 }
 
 /**
- * Limits the memory held by unverified bodies. Anyone can send one, and its signature can only be checked
- * over the whole body. Bytes count when they arrive, not when they are announced: otherwise a few headers
+ * Limits the memory held by large bodies: of webhooks, which anyone can send, and whose signatures can only be checked
+ * over the whole body, and of backups. Bytes count when they arrive, not when they are announced: otherwise a few headers
  * could reserve all the room. When there is no room, the largest unfinished body makes way for a smaller one: events
  * are small, so a few networks cannot keep Stripe's out. The buffers themselves can be twice as large.
  *
+ * @param limit the size of one body, bytes, and the error to throw when one is larger
  * @param busy the error to throw when there is no room; the sender should retry
- * @returns a reader that throws 413 for a body that is too large, or `busy`, as early as Content-Length
- * allows. It leaves the rest of a refused body unread
+ * @returns a reader that throws these errors as early as Content-Length allows. It leaves the rest of a refused body
+ * unread
  */
-export function createBodyReader(bounds: Shares, busy: () => HttpError): ReadBody {
+export function createBodyReader(
+  bounds: Shares,
+  limit: { bytes: number; error: HttpError },
+  busy: HttpError,
+): ReadHeldBody {
   const heldOf = new Map<string, number>();
   const unfinished = new Set<Unfinished>();
   let heldInAll = 0;
@@ -62,23 +64,26 @@ export function createBodyReader(bounds: Shares, busy: () => HttpError): ReadBod
     return true;
   }
 
-  return async (network, request, turn) => {
+  return async (network, request) => {
     const announced = Number(request.headers['content-length'] ?? 0);
     const body: Unfinished = { network, held: 0, drop: () => void request.socket.destroy() };
-    if (announced <= BODY_LIMIT_BYTES && !makeRoom(body, announced)) throw busy();
+    if (announced <= limit.bytes && !makeRoom(body, announced)) throw busy;
+    const release = (): void => {
+      hold(body, -body.held);
+    };
     unfinished.add(body);
     try {
-      const whole = await readBody(request, { bytes: BODY_LIMIT_BYTES, error: TOO_LARGE }, (bytes) => {
-        if (!makeRoom(body, bytes)) return busy();
+      const whole = await readBody(request, limit, (bytes) => {
+        if (!makeRoom(body, bytes)) return busy;
         hold(body, bytes);
         return null;
       });
-      unfinished.delete(body);
-      await turn();
-      return whole;
+      return { body: whole, release };
+    } catch (error) {
+      release();
+      throw error;
     } finally {
       unfinished.delete(body);
-      hold(body, -body.held);
     }
   };
 }
