@@ -35,6 +35,7 @@ const LAYERS = [
   [
     'src/outbox/alarm.ts',
     'src/outbox/compose.ts',
+    'src/outbox/days-mail.ts',
     'src/outbox/error-name.ts',
     'src/outbox/facts.ts',
     'src/outbox/hourly.ts',

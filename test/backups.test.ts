@@ -187,7 +187,10 @@ test.each([
   ],
   [
     'hundreds of wrong holdings',
-    { ...PORTFOLIO, holdings: [HOLDING, ...Array(500).fill({ symbol: '', quantity: -1 })] },
+    {
+      ...PORTFOLIO,
+      holdings: [HOLDING, ...Array.from({ length: 500 }, () => ({ symbol: '', quantity: -1 }))],
+    },
     'holdings.1.symbol',
   ],
   ['an unknown field', { ...PORTFOLIO, owner: 'Ann' }, 'owner'],
