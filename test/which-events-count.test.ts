@@ -160,6 +160,7 @@ describe('events that are not about our users', () => {
       deletedAt: null,
       linkedAt: null,
       missingAt: null,
+      retiredAt: null,
     });
     expect(await server.db.subscription.findUnique({ where: { id: other.subscription } })).toMatchObject({
       status: 'canceled',
