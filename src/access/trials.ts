@@ -41,8 +41,8 @@ export function admitTrials(
   });
 }
 
-function isUndecided({ status, counts, trialHash, trialRefused }: Subscription): boolean {
-  return counts && status === 'trialing' && trialHash === null && !trialRefused;
+function isUndecided({ status, counts, trialHash, trialRefused, trialReleased }: Subscription): boolean {
+  return counts && status === 'trialing' && trialHash === null && !trialRefused && !trialReleased;
 }
 
 function decide(tx: Unit, user: UserRow, subscription: Subscription): Subscription {
