@@ -7,8 +7,7 @@ import type { Unit } from './db/unit-of-work.ts';
 /** Who or what changes a user's access. */
 export interface Cause {
   /**
-   * The id of the Stripe event or the referral, or one generated for `reconcile`, an operator's command, or a claim of
-   * the account by a mailed link.
+   * The id of the Stripe event or the referral, or one generated for `reconcile` or an operator's command.
    */
   id: string;
   actor: 'stripe' | 'operator';

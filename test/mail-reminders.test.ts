@@ -7,6 +7,7 @@ import { grantCredit } from '../src/operator/grant-credit.ts';
 import { mailResend } from '../src/operator/mail.ts';
 import { queueAlarm, readProblems, unusualSilence } from '../src/outbox/alarm.ts';
 import type { Examine } from '../src/outbox/alarm.ts';
+import { WAITS_FOR_OLDER } from '../src/outbox/days-mail.ts';
 import { startHourly } from '../src/outbox/hourly.ts';
 import { queueReminders } from '../src/outbox/reminders.ts';
 import { RECIPIENT_REFUSED } from '../src/outbox/smtp.ts';
@@ -385,6 +386,8 @@ describe('the operator', () => {
       data: { error: 'The connection to the mail server failed: ETIMEDOUT.' },
     });
     expect(await readProblems(server.db, daysAfter(1))).toHaveLength(1);
+    await server.db.outboxItem.updateMany({ data: { kind: 'mail.days-reversed', error: WAITS_FOR_OLDER } });
+    expect(await readProblems(server.db, daysAfter(1))).toEqual([]);
     await server.db.outboxItem.updateMany({ data: { kind: 'mail.password-changed', error: refused } });
     expect(await readProblems(server.db, daysAfter(1))).toEqual([]);
     await server.db.user.update({ where: { id: ann.id }, data: { emailProvenAt: START } });

@@ -87,8 +87,9 @@ export async function reserveAddress(tx: Tx, email: string): Promise<string | nu
 const ACCOUNTS_OF_MAILBOX = 100;
 
 /**
- * Whether to refuse an address because it is another spelling of a mailbox that already has too many accounts: anybody can sign up with thousands of +tags, and much is decided by looking at all accounts of a mailbox. The plain
- * spelling is never refused, so that no stranger can keep the mailbox's owner out.
+ * Whether to refuse an address because it is another spelling of a mailbox that already has too many accounts: anybody
+ * can sign up with thousands of +tags, and much is decided by looking at all accounts of a mailbox. The plain spelling is
+ * never refused, so that no stranger can keep the mailbox's owner out.
  *
  * @param email in lower case
  * @param ownId the account that changes its address; null for a new one

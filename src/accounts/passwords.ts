@@ -59,14 +59,14 @@ export type PasswordVerdict = 'right' | 'outdated' | 'wrong';
 export async function checkPassword(stored: string | null, password: string): Promise<PasswordVerdict> {
   // No account has a longer one, and normalising it would take quadratic time.
   if (password.length > LONGEST) return 'wrong';
-  const composed = normalised(password);
+  const normal = normalised(password);
   return hashing(async () => {
     hashOfNothing ??= hash('', OPTIONS);
     const compared = stored ?? (await hashOfNothing);
     const matches = async (text: string): Promise<boolean> =>
       (await verify(compared, text)) && stored !== null;
-    if (await matches(composed)) return 'right';
-    return composed !== password && (await matches(password)) ? 'outdated' : 'wrong';
+    if (await matches(normal)) return 'right';
+    return normal !== password && (await matches(password)) ? 'outdated' : 'wrong';
   });
 }
 
@@ -82,10 +82,10 @@ function problemOf(password: string): string | null {
   // The maximum is the form's maxlength, in UTF-16 units; the minimum counts characters. Normalising takes time that is
   // quadratic in the number of combining characters, so a password over the maximum is refused first.
   if (password.length > LONGEST) return BAD_PASSWORD;
-  const composed = normalised(password);
-  if (Array.from(composed).length < SHORTEST) return BAD_PASSWORD;
-  if (/^[\p{White_Space}\p{Default_Ignorable_Code_Point}\p{Cc}]*$/u.test(composed)) return BLANK_PASSWORD;
-  return commonPasswords().has(composed.toLowerCase()) ? COMMON_PASSWORD : null;
+  const normal = normalised(password);
+  if (Array.from(normal).length < SHORTEST) return BAD_PASSWORD;
+  if (/^[\p{White_Space}\p{Default_Ignorable_Code_Point}\p{Cc}]*$/u.test(normal)) return BLANK_PASSWORD;
+  return commonPasswords().has(normal.toLowerCase()) ? COMMON_PASSWORD : null;
 }
 
 let common: ReadonlySet<string> | undefined;

@@ -18,8 +18,8 @@ export async function endResetLinks(tx: Tx, user: User): Promise<void> {
 }
 
 /**
- * Ends the reset links of an account that leaves its address. Links by which the owner of the address could
- * have claimed the account wait for the next account that signs up with that address.
+ * Ends the reset links of an account that leaves its address. Links by which the owner of the address could have claimed
+ * the account wait for the next account that signs up with that address.
  *
  * @param user locked, still with that address
  */

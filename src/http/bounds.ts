@@ -11,9 +11,10 @@ import { HASHES_AT_ONCE } from '../accounts/passwords.ts';
  * 3. overload: the event loop, or every request, is late (`app.ts`);
  * 4. requests under way of its site, and in all if it only reads (`requests-under-way.ts`);
  * 5. its turn in the event loop (`turns.ts`);
- * 6. behind a proxy, headers and incomplete requests (`one-client.ts`); for webhooks and
- *    backups, the bodies held (`held-bodies.ts`);
- * 7. once its body has arrived: its site's place (4) again if that took longer than `patienceMs`, and its turn (5) again;
+ * 6. behind a proxy, headers and incomplete requests (`one-client.ts`); for webhooks and backups, the bodies held
+ *    (`held-bodies.ts`);
+ * 7. once its body has arrived: its site's place (4) again if that took longer than `patienceMs`, and its turn (5)
+ *    again;
  * 8. if it hashes a password, once its body has arrived: the limit on such requests (`requests-under-way.ts`), then a
  *    free thread (`accounts/passwords.ts`).
  */
@@ -124,7 +125,8 @@ export const BOUNDS: Bounds = {
   headersMs: 10_000,
   requestMs: 30_000,
   // A proxy's is longer than its own keep-alive (nginx: 60 s). Otherwise it could send a request on a connection that
-  // we are about to close. The other stays at Node's short default, because idle connections could keep everybody else out.
+  // we are about to close. The other stays at Node's short default, because idle connections could keep everybody else
+  // out.
   idleMs: { proxy: 72_000, direct: 5_000 },
   stalledMs: 120_000,
   answerMs: 120_000,

@@ -87,9 +87,8 @@ export function sessionCookieName(server: FastifyInstance): string {
 }
 
 /**
- * Options for reading cookies: ours have no escaped characters, and unescaping the thousands that a
- * stranger can send takes 30 ms.
- * The package's types omit `decode`. https://github.com/jshttp/cookie#decode
+ * Options for reading cookies: ours have no escaped characters, and unescaping the thousands that a stranger can send
+ * takes 30 ms. The package's types omit `decode`. https://github.com/jshttp/cookie#decode
  */
 export const READ_COOKIES: { parseOptions: object } = { parseOptions: { decode: (value: string) => value } };
 

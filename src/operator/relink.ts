@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import { Stripe } from 'stripe';
 
+import { ensureCustomerRow } from '../access/customers.ts';
 import { anyLiveAndKnown, isOver } from '../access/live.ts';
 import { followMove, moveCustomer } from '../access/move-customer.ts';
 import { subscriptionsOf } from '../access/subscriptions.ts';
@@ -130,10 +131,9 @@ async function leftOver(ids: readonly string[], work: (id: string) => Promise<bo
  *
  * @throws PlainError when it cannot be moved to this account
  */
-function movable({ rows }: Unit, customerId: string, to: User) {
-  const customer = rows.customers.get(customerId);
-  if (!customer) throw new PlainError(`The customer ${customerId} has just been removed. Try again.`);
-  const user = rows.users.get(to.id);
+function movable(unit: Unit, customerId: string, to: User) {
+  const customer = ensureCustomerRow(unit, customerId);
+  const user = unit.rows.users.get(to.id);
   if (!user || user.deletedAt)
     throw new PlainError(`The account ${to.id} was deleted, so no customer can be linked to it.`);
   if (customer.userId === to.id) throw new PlainError(`${customerId} already belongs to ${nameOf(to)}.`);

@@ -61,14 +61,14 @@ export interface MailFacts {
   /** The state of the account's plan. Read only for mail that depends on it (`ABOUT_A_PLAN`), otherwise `ended`. */
   plan: PlanState;
   /**
-   * Emails sent within the last day to all unproven accounts with this address or another +tag of it; 0 if this
-   * account's address is proven.
+   * Emails sent within the last day to all unproven accounts with this address or another +tag of it. Counted only for
+   * an email to the account's own address (`goesToOwnAddress`), and only if that is unproven; otherwise 0.
    */
   sentToday: number;
 }
 
 export async function readMailFacts(db: Db, item: OutboxItem, work: MailWork, now: Date): Promise<MailFacts> {
-  const { userId } = item;
+  const { userId, address } = item;
   const { data } = work;
   const user = userId === null ? null : await db.user.findUnique({ where: { id: userId } });
   const referral =
@@ -91,8 +91,9 @@ export async function readMailFacts(db: Db, item: OutboxItem, work: MailWork, no
     ABOUT_A_PLAN.has(work.kind) && userId !== null
       ? planStateOf(await subscriptionsOf(db, userId), work.kind, failedId ?? null)
       : 'ended';
-  const isToOwn = item.address === null || item.address === user?.email;
-  const sentToday = user && user.deletedAt === null && isToOwn ? await countSentToday(db, user, now) : 0;
+  // Anybody can make an account with thousands of emails to other addresses, and counting reads them all.
+  const counts = user?.deletedAt === null && goesToOwnAddress(work.kind, address, user);
+  const sentToday = counts ? await countSentToday(db, user, now) : 0;
   const earlier = isDaysMail(work)
     ? await readEarlier(db, item, work.data.referralId)
     : { olderDueAt: null, thinksToHaveDays: null };
@@ -148,6 +149,21 @@ function planStateOf(
     default:
       return current && isLive(current) ? 'live' : 'ended';
   }
+}
+
+/**
+ * Whether an email counts towards the daily limit of the account's own address.
+ *
+ * @param address the recipient that was fixed when the email was queued; null means the account's current address
+ */
+export function goesToOwnAddress(
+  kind: MailWork['kind'],
+  address: string | null,
+  { email }: Pick<User, 'email'>,
+): boolean {
+  // The address of an email with a link is fixed when it is queued. If it is the account's own, the email counts too.
+  const isLink = kind === 'mail.prove-address' || kind === 'mail.reset-password';
+  return address === null || (isLink && address === email);
 }
 
 /** Reads what became of the earlier emails to the same user about a referral's days. */

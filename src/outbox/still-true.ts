@@ -1,6 +1,7 @@
 import { creditLeft } from '../credits/balance.ts';
 import type { OutboxItem, User } from '../db/generated/client.ts';
 import { DAYS_ARE_NO_NEWS, DAYS_GIVEN_BACK, DAYS_TAKEN_BACK, LOSS_IS_NO_NEWS } from './days-mail.ts';
+import { goesToOwnAddress } from './facts.ts';
 import type { MailFacts } from './facts.ts';
 import { canBeTurnedOff } from './kinds.ts';
 import type { MailWork } from './kinds.ts';
@@ -15,7 +16,7 @@ export const RESERVED_FOR_SECURITY = 2;
 const HAS_PLAN = 'The user has a plan.';
 
 /**
- * Decides whether to drop an email because what it says is no longer true, no news or no longer wanted.
+ * Decides whether to drop an email because what it says is no longer true, is no news, or is no longer wanted.
  *
  * @param item `address`: the recipient that was fixed when the email was queued; null means the account's current
  *   address
@@ -37,9 +38,7 @@ export function whyDrop(
   const outlives = work.kind === 'mail.address-changed' || work.kind === 'mail.reset-password';
   if (user.deletedAt && !outlives) return 'The account was deleted.';
   if (user.mailOff && canBeTurnedOff(work.kind)) return 'The owner of the account has turned such mail off.';
-  // The address of an email with a link is fixed when it is queued. If it is the account's own, the email counts too.
-  const isLink = work.kind === 'mail.prove-address' || work.kind === 'mail.reset-password';
-  const isToOwn = address === null || (isLink && address === user.email);
+  const isToOwn = goesToOwnAddress(work.kind, address, user);
   const mayUseReserve = !canBeTurnedOff(work.kind) && work.kind !== 'mail.prove-address';
   const reserved = mayUseReserve ? 0 : RESERVED_FOR_SECURITY;
   if (isToOwn && user.emailProvenAt === null && sentToday >= MAILS_TO_UNPROVEN - reserved)

@@ -237,8 +237,8 @@ async function isOfNewerCheckout(
 }
 
 /**
- * Whether a session's customer may still be used: it exists at Stripe, as far as we know, and it was not retired when the
- * account was claimed.
+ * Whether a session's customer may still be used: it exists at Stripe, as far as we know, and no reset link has retired
+ * it.
  */
 async function isCustomerUsable(db: Db, id: string | null): Promise<boolean> {
   if (id === null) return true;

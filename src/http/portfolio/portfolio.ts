@@ -126,7 +126,7 @@ export function portfolioRoutes(app: FastifyInstance, context: AppContext, bodyB
   }
 
   /**
-   * Runs before the body is read: an account makes one backup at a time. Checking a large one takes some 30 ms of the
+   * Runs before the body is read: an account makes one backup at a time. Handling a large one takes some 30 ms of the
    * event loop, and many of them would otherwise be held at once.
    */
   function refuseSecondUpload(

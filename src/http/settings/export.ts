@@ -7,8 +7,8 @@ import { listInvitations } from '../../referrals/invitations.ts';
 
 /**
  * The export is written in one go, so lists that can be made long at no cost are bounded: anybody can sign up with a
- * published code thousands of times, cause thousands of emails about their own account, or switch plans back and forth in the
- * portal, where each switch makes an invoice of zero.
+ * published code thousands of times, cause thousands of emails about their own account, or switch plans back and forth
+ * in the portal, where each switch makes an invoice of zero.
  */
 export const EXPORTED_INVITATIONS = 1_000;
 const EXPORTED_EMAILS = 1_000;
@@ -19,8 +19,9 @@ const EXPORTED_INVOICES = 1_000;
  * invoices, first those that moved money, then the newest. Left out are subscriptions that never began (except the
  * newest) with their invoices, hashes (of passwords, tokens and addresses), operators' notes, the other account of an
  * audit row, the data of outbox items, and reset links with their emails: a stranger who is logged in must not learn when
- * the owner asks for one. Payments appear under their invoices, without amounts. Stripe's events appear through what they changed: their
- * payloads are copies of what Stripe has, may name other people, and are thinned by `prune` after EVENT_RETENTION_DAYS.
+ * the owner asks for one. Payments appear under their invoices, without amounts. Stripe's events appear through what
+ * they changed: their payloads are copies of what Stripe has, may name other people, and are thinned by `prune` after
+ * EVENT_RETENTION_DAYS.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<object> {
   const ofUser = { where: { userId: user.id } };

@@ -51,8 +51,8 @@ export function settingsRoutes(app: FastifyInstance, context: AppContext): void 
     },
   );
 
-  const limitedLogOuts = { onRequest: limitedByAccount('logOutsElsewhereOfAccount') };
-  app.post('/settings/log-out-elsewhere', limitedLogOuts, async (request, reply) => {
+  const limited = { onRequest: limitedByAccount('logOutsElsewhereOfAccount') };
+  app.post('/settings/log-out-elsewhere', limited, async (request, reply) => {
     const token = sessionToken(request);
     if (!request.user || token === null) return redirectToLogIn(request, reply);
     const { id } = request.user;
