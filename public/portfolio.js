@@ -46,7 +46,8 @@ function load() {
   const text = read(localStorage, KEPT);
   stored = text;
   $('damaged').hidden = true;
-  portfolio = EMPTY;
+  // A new object: a change in another tab is noticed by it.
+  portfolio = { ...EMPTY };
   if (text !== null) {
     try {
       portfolio = readDocument(text);
@@ -344,7 +345,10 @@ $('download-damaged').addEventListener('click', () =>
   download('portfolio-damaged.json', 'text/plain', read(localStorage, KEPT) ?? ''),
 );
 $('start-anew').addEventListener('click', async () => {
+  const before = stored;
   if (!(await inTurn(() => wantsToDelete('the portfolio in this browser')))) return;
+  // Another tab has started again meanwhile.
+  if (stored !== before) return;
   localStorage.removeItem(KEPT);
   load();
   document.getElementById('holdings').focus();

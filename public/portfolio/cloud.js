@@ -65,11 +65,18 @@ export function wireCloud({ current, replace, say }) {
     pressed.ariaDisabled = null;
   }
 
+  /** Says what was done, and shows the backups anew. If that fails, the work is done all the same. */
+  async function showDone(said) {
+    await showBackups().then(
+      () => say(said),
+      () => say(`${said} The list could not be refreshed: reload the page.`),
+    );
+  }
+
   async function backUp() {
     const portfolio = current();
     await call('POST', '/api/backups', JSON.stringify(portfolio));
-    await showBackups();
-    say(`Backed up ${counted(portfolio.holdings.length)}.`);
+    await showDone(`Backed up ${counted(portfolio.holdings.length)}.`);
   }
 
   async function restore(path, when) {
@@ -98,8 +105,7 @@ export function wireCloud({ current, replace, say }) {
   async function deleteBackup(path, when) {
     if (!(await inTurn(() => wantsToDelete(`the backup from ${when}`)))) return;
     await call('DELETE', path.replace('/portfolio/', '/api/').replace(/\/delete$/, ''));
-    await showBackups();
-    say('The backup has been deleted.');
+    await showDone('The backup has been deleted.');
     document.getElementById('cloud').focus();
   }
 

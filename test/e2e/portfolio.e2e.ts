@@ -496,6 +496,38 @@ test('what another tab changed while a question was open is not overwritten', as
   expect(await ann.evaluate(`localStorage.getItem('tandem.portfolio')`)).toContain('UMBRELLA');
 });
 
+test('what another tab saved is not deleted by an older question', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  await page.evaluate(`localStorage.setItem('tandem.portfolio', 'damaged')`);
+  await page.reload();
+  const other = await page.context().newPage();
+  await other.goto('/portfolio');
+  const startAgain = async (tab: Page) => {
+    await tab.getByRole('button', { name: 'Start again' }).click();
+    await tab.getByRole('dialog').getByText('Delete the portfolio in this browser?').waitFor();
+  };
+  const confirm = (tab: Page) => tab.getByRole('dialog').getByRole('button', { name: 'Delete it' }).click();
+  await startAgain(page);
+  await startAgain(other);
+  await confirm(other);
+  await add(other, 'ACME', '1', '1');
+  await page.locator('tbody th', { hasText: 'ACME' }).waitFor({ state: 'attached' });
+  await confirm(page);
+  await page.getByRole('dialog').waitFor({ state: 'hidden' });
+  expect(await symbols(page)).toEqual(['ACME']);
+});
+
+test('a backup that was made is not said to have failed when the list cannot be read', async () => {
+  const { ann } = await backedUp();
+  await ann.route('**/api/backups', (route) =>
+    route.request().method() === 'GET' ? route.fulfill({ body: 'cut off' }) : route.continue(),
+  );
+  await ann.getByRole('button', { name: 'Back up now' }).click();
+  await said(ann, 'Backed up 1 holding. The list could not be refreshed: reload the page.');
+});
+
 test('without JavaScript a backup can be downloaded and deleted', async () => {
   const { site, ann } = await backedUp();
 
