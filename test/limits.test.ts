@@ -369,6 +369,35 @@ describe('limits of one account', () => {
   });
 });
 
+test('an account can change its address 20 times a day; only changes that are made count', async () => {
+  vi.useFakeTimers({ toFake: ['Date'], now: START });
+  onTestFinished(() => void vi.useRealTimers());
+  const server = await startTestServer();
+  const { cookie } = await signUp(server, 'ann@example.com');
+  await signUp(server, 'taken@example.com');
+  const change = (email: string, currentPassword = PASSWORD) =>
+    postFrom(server, '/settings/address', '192.0.2.1', { email, currentPassword }, { cookie });
+  const minutesLater = (minutes: number) =>
+    vi.setSystemTime(new Date(START.getTime() + minutes * 60_000 + 1_000));
+  for (let n = 0; n < 20; n += 1) {
+    // Ten in ten minutes are allowed, and more wrong passwords than that would be refused.
+    minutesLater(Math.floor(n / 5) * 11);
+    expect((await change(`ann${n}@example.com`)).statusCode).toBe(303);
+    if (n % 10 === 0) expect((await change('new@example.com', 'wrong')).statusCode).toBe(403);
+    if (n % 10 === 5) expect((await change('taken@example.com')).statusCode).toBe(409);
+  }
+  minutesLater(60);
+  const refused = await change('new@example.com');
+  expectTooMany(refused);
+  expect(Number(refused.headers['retry-after'])).toBeGreaterThan(22 * 60 * 60);
+  expect(refused.body).toContain('20 times a day');
+  expect(refused.body).toContain('value="new@example.com"');
+  // This one cancels a change that is pending.
+  expect((await change('ann19@example.com')).statusCode).toBe(303);
+  minutesLater(24 * 60);
+  expect((await change('new@example.com')).statusCode).toBe(303);
+});
+
 test('one IP address can make the server ask Stripe about a payment 100 times in ten minutes', async () => {
   const world = await startWorld();
   const people: Person[] = [];

@@ -36,6 +36,8 @@ const LIMITS = {
   proofsOfHome: 90,
   proofsOfSite: 900,
   addressChangesOfAccount: 10,
+  // Only those that succeed: each former address that was proven is kept, and compared in later conversions.
+  addressesADayOfAccount: 20,
   // Each one mails its owner.
   passwordChangesOfAccount: 10,
   checkoutsOfAccount: 20,
@@ -67,6 +69,7 @@ const LIMITS = {
 } as const;
 
 const OTHER_WINDOW_SECONDS: Readonly<Partial<Record<LimitName, number>>> = {
+  addressesADayOfAccount: DAY_SECONDS,
   resetMailsToMailbox: 60 * 60,
   mailsToUnprovenMailbox: DAY_SECONDS,
   changeMailsToMailbox: DAY_SECONDS,
@@ -92,6 +95,7 @@ const GIVEN_BACK: ReadonlySet<LimitName> = new Set([
   'failedLogInsOfHome',
   'failedLogInsOfSite',
   'failedLogInsOfAccount',
+  'addressesADayOfAccount',
   'passwordChangesOfAccount',
   'resetMailsToMailbox',
   'mailsToUnprovenMailbox',

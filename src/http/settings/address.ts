@@ -8,7 +8,13 @@ import { addressToProve, pendingAddress } from '../../outbox/links.ts';
 import type { AppContext } from '../context.ts';
 import { sessionToken, setFlash } from '../cookies.ts';
 import { BAD_EMAIL, errorsFor, TOO_MANY_SPELLINGS, typedText } from '../forms.ts';
-import { limitedByAccount, takeForAccount, takeForNetwork, TOO_MANY_ATTEMPTS } from '../limits.ts';
+import {
+  limitedByAccount,
+  takeForAccount,
+  takeForNetwork,
+  takeReturnable,
+  TOO_MANY_ATTEMPTS,
+} from '../limits.ts';
 import { redirectToLogIn } from '../log-in-first.ts';
 import { mayMail, mayMailChange, mayNotify } from '../may-mail.ts';
 import { HASHES_PASSWORD } from '../requests-under-way.ts';
@@ -17,6 +23,8 @@ import { sendSettings } from './settings-page.ts';
 
 const TOO_MANY_MAILS =
   'We have sent too many emails to this address today. Look in the spam folder, or try again tomorrow.';
+
+const TOO_MANY_CHANGES = 'You can change your email address 20 times a day. Try again tomorrow.';
 
 /** Changing the address, which takes effect at once or, with mail, once it is proven; and mailing the link again. */
 export function addressRoutes(app: FastifyInstance, context: AppContext): void {
@@ -48,19 +56,29 @@ export function addressRoutes(app: FastifyInstance, context: AppContext): void {
     if (!allowed) return again(429, { email: TOO_MANY_ATTEMPTS });
     const { email } = form.data;
     const keeps = email === user.email;
+    const giveBack = keeps
+      ? () => Promise.resolve()
+      : await takeReturnable(request, reply, 'addressesADayOfAccount', user.id);
+    if (!giveBack) return again(429, { email: TOO_MANY_CHANGES });
     const byMail = config.mail !== null;
-    const refusal = await tryCurrentPassword(
-      request,
-      reply,
-      user,
-      async () => {
-        if (!byMail) return changeAddress(db, { secret: sessionSecret, token }, user.id, form.data, now());
-        const mayMailNew = !keeps && (await mayMailChange(context, request, email));
-        const tellOld = mayMailNew && (await mayNotify(context, request, user));
-        return requestAddressChange(db, user.id, { ...form.data, mayMail: mayMailNew, tellOld }, now());
-      },
-      (outcome) => outcome === 'wrong-password',
-    );
+    let refusal;
+    try {
+      refusal = await tryCurrentPassword(
+        request,
+        reply,
+        user,
+        async () => {
+          if (!byMail) return changeAddress(db, { secret: sessionSecret, token }, user.id, form.data, now());
+          const mayMailNew = !keeps && (await mayMailChange(context, request, email));
+          const tellOld = mayMailNew && (await mayNotify(context, request, user));
+          return requestAddressChange(db, user.id, { ...form.data, mayMail: mayMailNew, tellOld }, now());
+        },
+        (outcome) => outcome === 'wrong-password',
+      );
+    } finally {
+      // Null: the change was made.
+      if (refusal !== null) await giveBack();
+    }
     if (refusal === undefined) return again(429, { currentPassword: TOO_MANY_ATTEMPTS });
     if (refusal === 'wrong-password') return again(403, { currentPassword: WRONG_PASSWORD });
     if (refusal === 'address-taken') return again(409, { email: 'This address already has an account.' });
