@@ -258,8 +258,10 @@ async function lock(
   }
   // A customer's user changes only under the customer's lock, which is held by now. `load` checks the referrers and the
   // addresses again. Locking the addresses of invited buyers makes conversions of one person take turns; locking every
-  // account of a mailbox could mean hundreds of rows. `none` is always false: selecting from `locks` makes PostgreSQL
-  // lock the addresses before the rows.
+  // account of a mailbox could mean hundreds of rows. The addresses share 1,024 locks: PostgreSQL's table of locks has room
+  // for a few thousand of all connections together, and a person can have had more addresses. These locks have two
+  // numbers, so none of them is a lock of `reserveAddress`, which has one. `none` is always false: selecting from `locks`
+  // makes PostgreSQL lock the addresses before the rows.
   const locked = await tx.$queryRaw<{ id: string; hashes: string | null }[]>`
     WITH buyers AS MATERIALIZED (
       SELECT unnest(${users}::text[]) AS id UNION
@@ -271,8 +273,8 @@ async function lock(
       SELECT u."emailHash" FROM referrals AS r JOIN "User" AS u ON u."id" = r."referredId" WHERE r.open AND u."deletedAt" IS NULL UNION
       SELECT f."emailHash" FROM referrals AS r JOIN "FormerAddress" AS f ON f."userId" = r."referredId" WHERE r.open
     ), locks AS MATERIALIZED (
-      SELECT pg_advisory_xact_lock(hashtextextended("emailHash", 0)) IS NULL AS none
-      FROM (SELECT "emailHash" FROM addresses ORDER BY "emailHash") AS sorted
+      SELECT pg_advisory_xact_lock(1, bucket) IS NULL AS none
+      FROM (SELECT DISTINCT hashtext("emailHash") & 1023 AS bucket FROM addresses ORDER BY bucket) AS sorted
     )
     SELECT "id", CASE WHEN "id" = (SELECT min("referredId") FROM referrals WHERE open)
       THEN (SELECT string_agg("emailHash", ',') FROM addresses) END AS "hashes" FROM "User"
