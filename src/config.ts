@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 
 import ipaddr from 'ipaddr.js';
+import addressparser from 'nodemailer/lib/addressparser';
 import * as z from 'zod';
 
 import { PlainError } from './plain-error.ts';
@@ -100,10 +101,13 @@ function isMailServer(value: string): boolean {
   return URL.canParse(value) && /^smtps?:$/.test(new URL(value).protocol) && new URL(value).hostname !== '';
 }
 
-/** Accepts `ann@example.com` or `Ann <ann@example.com>`, on one line. */
+/**
+ * Accepts `ann@example.com` or `Ann <ann@example.com>`, on one line. Parsed as it is when mail is sent: an unquoted colon in
+ * the name would make it a group of addresses.
+ */
 function isMailbox(value: string): boolean {
-  const [, address = value] = /^[^<>\r\n]*<([^<>]+)>$/.exec(value) ?? [];
-  return z.email().safeParse(address).success;
+  const [mailbox, ...others] = addressparser(value);
+  return !/[\r\n]/.test(value) && others.length === 0 && z.email().safeParse(mailbox?.address).success;
 }
 
 function isDatabaseAddress(value: string): boolean {
@@ -200,7 +204,7 @@ const VARIABLES = {
   ],
   MAIL_FROM: [
     z.string().refine(isMailbox).optional(),
-    'the address that mail comes from, such as ann@example.com or Ann <ann@example.com>',
+    'the address that mail comes from, such as ann@example.com or Ann <ann@example.com>; a name with a colon in double quotes',
   ],
   CONTACT_EMAIL: [z.email().optional(), 'the email address where people can ask for help'],
   OPERATOR_EMAIL: [z.email().optional(), 'the email address of the person who runs this server'],
@@ -343,7 +347,7 @@ function configOf(values: Variables, production: boolean): Config {
 function mailOf({ SMTP_URL, MAIL_FROM, BRAND }: Variables, sandbox: boolean): MailConfig | null {
   // Without MAIL_FROM the server does not start.
   if (SMTP_URL !== undefined) return { smtpUrl: SMTP_URL, from: MAIL_FROM ?? '' };
-  return sandbox ? { smtpUrl: null, from: MAIL_FROM ?? `${BRAND} <tandem@localhost.localdomain>` } : null;
+  return sandbox ? { smtpUrl: null, from: MAIL_FROM ?? `"${BRAND}" <tandem@localhost.localdomain>` } : null;
 }
 
 /** Whether a host name or address names the loopback interface. */

@@ -16,6 +16,7 @@ import {
   deliver,
   deliverAll,
   makeTombstone,
+  deleteAccount,
   signUp,
   START,
   startTestServer,
@@ -649,6 +650,15 @@ describe('each invariant, broken alone, is found alone', () => {
       },
     ]);
     await deliverAll(server, [loner.stripe.customerDeleted({ at: daysAfter(10) })]);
+    expect(await findings(server)).toEqual([]);
+  });
+
+  test('one-owner: a claim ends when the account that made it is deleted', async () => {
+    const { server, loner } = await healthy();
+    const claimant = await signUp(server, 'claimant@example.com');
+    await deliver(server, loner.stripe.checkoutCompleted({ client_reference_id: claimant.id }));
+    expect(await findings(server)).toMatchObject([{ check: 'one-owner' }]);
+    await deleteAccount(server, claimant);
     expect(await findings(server)).toEqual([]);
   });
 });

@@ -459,6 +459,33 @@ describe('why a referral has or has not converted, and what comes next', () => {
     );
   });
 
+  test('a friend with an address of the referrer, or one that converted before, is not promised a conversion', async () => {
+    const { server, referrer, friend, stripe } = await oneFriend();
+    const { emailHash } = await userRow(server, friend.id);
+    const next = /^The first payment will not convert it: an address of theirs belongs to the referrer or/;
+    const stories = async () => {
+      const { invited } = (await explained(server, referrer)).story;
+      return [
+        invited.find(({ email }) => email === friend.email),
+        (await explained(server, friend)).story.invitedBy,
+      ];
+    };
+    await server.db.formerAddress.create({ data: { userId: referrer.id, emailHash } });
+    for (const told of await stories()) {
+      expect(told?.state).toBe('signed-up');
+      expect(told?.next).toMatch(next);
+    }
+    await server.db.formerAddress.deleteMany();
+    const other = await signUp(server, 'other@example.com', referrer.code);
+    await server.db.formerAddress.create({ data: { userId: other.id, emailHash } });
+    for (const told of await stories()) expect(told?.next).not.toMatch(next);
+    const others = buyer(other.id);
+    await deliverAll(server, [others.checkoutCompleted(), others.created(), ...paid(others)]);
+    for (const told of await stories()) expect(told?.next).toMatch(next);
+    await deliverAll(server, [stripe.created(), ...paid(stripe)]);
+    for (const told of await stories()) expect(told?.state).toBe('refused');
+  });
+
   test('a friend whose referrer is gone still gets their days', async () => {
     const { server, referrer, friend, stripe } = await oneFriend();
     await makeTombstone(server, referrer);

@@ -204,6 +204,11 @@ test.each([
   ['TRUST_PROXY', '::/129'],
   ['TRUST_PROXY', '10.0.0.1,proxy'],
   ['TRUST_PROXY', 'true'],
+  ['MAIL_FROM', 'Ann'],
+  ['MAIL_FROM', 'Tandem: Ann <ann@example.com>'],
+  ['MAIL_FROM', 'ann@example.com, bob@example.com'],
+  ['MAIL_FROM', 'Ann\n<ann@example.com>'],
+  ['MAIL_FROM', '<>'],
   ['REFERRAL_CLAWBACK_DAYS', '1e3'],
   ['EVENT_RETENTION_DAYS', 'forever'],
 ])('%s=%s is refused with the name of the variable', (name, value) => {

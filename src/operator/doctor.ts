@@ -290,16 +290,23 @@ async function readClaims(snapshot: Reader, after: string) {
   const ids = events.map(({ customerId }) => customerId).filter((id) => id !== null);
   const customers = await snapshot.customer.findMany({ where: { id: { in: ids } } });
   const byId = new Map(customers.map((customer) => [customer.id, customer]));
-  return events.map(({ id, customerId, payload, created }) => ({
+  const claims = events.map(({ id, customerId, payload, created }) => ({
     id,
     customer: byId.get(customerId ?? '') ?? null,
-    claimants: claimantsIn(payload, created),
+    claimants: payload === null ? null : claimantsIn(payload, created),
   }));
+  const named = claims.flatMap(({ claimants }) => claimants ?? []);
+  const accounts = await snapshot.user.findMany({
+    where: { id: { in: named }, deletedAt: null },
+    select: { id: true },
+  });
+  const existing = new Set(accounts.map(({ id }) => id));
+  return claims.map((claim) => ({ ...claim, claimants: claim.claimants?.filter((id) => existing.has(id)) }));
 }
 
 /** The users that a checkout's event names. */
-function claimantsIn(payload: string | null, created: Date): string[] {
-  const event = payload === null ? null : readEvent(JSON.parse(payload), created);
+function claimantsIn(payload: string, created: Date): string[] {
+  const event = readEvent(JSON.parse(payload), created);
   const session = checkoutSessionShape.safeParse(event?.object);
   return session.success ? readCheckoutSession(session.data).userReferences : [];
 }
@@ -518,8 +525,9 @@ function missingProblems({ id, deletedAt, missingAt, subscriptions }: CustomerFa
 
 function claimProblems({ id, customer, claimants }: Claim): Problem[] {
   // An operator settles this with `relink`, or by deleting the customer at Stripe: then nobody pays for another user's
-  // access.
-  if (!customer || customer.deletedAt || claimants.includes(customer.userId ?? '')) return [];
+  // access. A claimant who deletes their account settles it, too. Without a payload we do not know who they are.
+  if (!customer || customer.deletedAt) return [];
+  if (claimants && (claimants.length === 0 || claimants.includes(customer.userId ?? ''))) return [];
   return [
     {
       row: `Customer ${customer.id}`,

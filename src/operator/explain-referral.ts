@@ -48,6 +48,8 @@ export interface ReferralStory {
 
 const ON_FIRST_INVOICE = 'It converts with the first paid invoice.';
 const ON_NEW_SUBSCRIPTION = 'It converts with the first paid invoice of a new subscription.';
+const ON_REFUSAL =
+  'The first payment will not convert it: an address of theirs belongs to the referrer or has already converted a referral.';
 const NEVER = 'It never converts.';
 const AN_ERROR = 'This should not happen: run `doctor`.';
 const UNLESS_CHANGED = 'Unless REFERRAL_CLAWBACK_DAYS was changed, this should not happen: run `doctor`.';
@@ -55,7 +57,13 @@ const UNLESS_CHANGED = 'Unless REFERRAL_CLAWBACK_DAYS was changed, this should n
 /** Of several subscriptions, the one nearest to a payment comes first. */
 const NEAREST_FIRST = ['active', 'trialing', 'past_due', 'incomplete', 'unpaid', 'paused'];
 
-export function explainReferral(referral: ReferralFacts, clawbackDays: number, now: Date): ReferralStory {
+/** @param wouldBeRefused `WOULD_BE_REFUSED`, for this referral */
+export function explainReferral(
+  referral: ReferralFacts,
+  wouldBeRefused: boolean,
+  clawbackDays: number,
+  now: Date,
+): ReferralStory {
   const { convertedAt, refusedFor, referred, referrer } = referral;
   if (convertedAt) return explainConverted(referral, convertedAt, clawbackDays, now);
   if (refusedFor === 'own-address')
@@ -67,6 +75,7 @@ export function explainReferral(referral: ReferralFacts, clawbackDays: number, n
   const open = subscriptions.some(({ provenAt }) => provenAt !== null)
     ? story('proven', 'a payment is proven, but the referral is not converted', AN_ERROR)
     : beforePayment(subscriptions);
+  if (wouldBeRefused) return { ...open, next: ON_REFUSAL };
   if (referrer?.deletedAt === null) return open;
   return { ...open, next: `${open.next} The referrer has deleted their account and gets nothing.` };
 }

@@ -5,6 +5,7 @@ import type { Config } from '../config.ts';
 import { creditLeft } from '../credits/balance.ts';
 import type { Spending } from '../credits/fold.ts';
 import type { User } from '../db/generated/client.ts';
+import { WOULD_BE_REFUSED } from '../db/load.ts';
 import type { Reader } from '../db/transaction.ts';
 import { inSnapshot } from '../db/transaction.ts';
 import { DAY_SECONDS, wholeSeconds } from '../instants.ts';
@@ -171,6 +172,12 @@ export async function explainAccount(
   const entries = await readEntries(db, user.id);
   const history = explainCredit(entries, at);
   const [invited, invitedBy] = await readReferrals(db, user.id);
+  const refused = await refusedNext(db, user.id);
+  const explainOne = (row: ReferralFacts, email: string | null): ExplainedReferral => {
+    const { createdAt, convertedAt, reversedAt } = row;
+    const told = explainReferral(row, refused.has(row.id), clawbackDays, at);
+    return { email, signedUpAt: createdAt, convertedAt, reversedAt, ...told };
+  };
   const current = currentReasons(entries, invitedBy ? [...invited, invitedBy] : invited, clawbackDays);
   const reasons = await readReasons(db, user.id, entries, current);
   return {
@@ -179,8 +186,8 @@ export async function explainAccount(
     at,
     now: { tier, access, credit: { left: creditLeft(user, at), held: creditHeld, until: creditUntil } },
     credit: { history: history.lines.map((line) => explainLine(line, reasons)), sum: history.sum },
-    invited: invited.map((row) => explainInvitation(row, row.referred.email, clawbackDays, at)),
-    invitedBy: invitedBy && explainInvitation(invitedBy, invitedBy.referrer?.email ?? null, clawbackDays, at),
+    invited: invited.map((row) => explainOne(row, row.referred.email)),
+    invitedBy: invitedBy && explainOne(invitedBy, invitedBy.referrer?.email ?? null),
   };
 }
 
@@ -319,13 +326,10 @@ async function readReferrals(db: Reader, userId: string): Promise<[ReferralFacts
   ]);
 }
 
-function explainInvitation(
-  row: ReferralFacts,
-  email: string | null,
-  clawbackDays: number,
-  now: Date,
-): ExplainedReferral {
-  const { createdAt, convertedAt, reversedAt } = row;
-  const story = explainReferral(row, clawbackDays, now);
-  return { email, signedUpAt: createdAt, convertedAt, reversedAt, ...story };
+/** The open referrals of a user, on either side, that the next payment would not convert. */
+async function refusedNext(db: Reader, userId: string): Promise<Set<string>> {
+  const rows = await db.$queryRaw<{ id: string }[]>`
+    SELECT t."id" FROM "Referral" AS t
+    WHERE (t."referrerId" = ${userId} OR t."referredId" = ${userId}) AND ${WOULD_BE_REFUSED}`;
+  return new Set(rows.map(({ id }) => id));
 }
