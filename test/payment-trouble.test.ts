@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
+import { addSeconds } from '../src/instants.ts';
 import { DAY, daysAfter, deliver, deliverAll, logInAgain, postForm, signUp } from './support/server.ts';
 import { START, startTestServer } from './support/server.ts';
 import type { TestServer } from './support/server.ts';
@@ -122,6 +123,20 @@ describe('every page of a subscriber whose plan is', () => {
     for (const page of PAGES) expect(await troubleOn(server, page, other.cookie), page).toBeNull();
     for (const page of ['/', '/pricing', '/portfolio']) expect(await troubleOn(server, page, '')).toBeNull();
   });
+});
+
+test('every page says for 30 days why a plan ended', async () => {
+  const { server, ann, stripe, at } = await subscriber();
+  await deliverAll(server, [stripe.updated(OVER, at)]);
+  const last = daysAfter(31 + 30);
+  for (const [now, told] of [
+    [last, expect.stringContaining('because its payment failed.')],
+    [addSeconds(last, 1), null],
+  ] as const) {
+    server.clock.now = now;
+    const cookie = await logInAgain(server, ann);
+    for (const page of PAGES) expect(await troubleOn(server, page, cookie), page).toEqual(told);
+  }
 });
 
 test('an unpaid plan is the trouble, even if a newer one is over', async () => {
