@@ -478,9 +478,8 @@ test('requests refused by an accountâ€™s limit do not count towards its networkâ
 
 test('an IP address may ask for 300 paths that do not exist; the webhook and other paths are not affected', async () => {
   const server = await startTestServer();
-  const paths = ['/no-such-page-', '/api/no-such-', '/public/no-such-'];
   const ask = (n: number, remoteAddress: string) =>
-    server.app.inject({ url: `${paths[n % 3] ?? ''}${n}`, remoteAddress });
+    server.app.inject({ url: n % 2 === 0 ? `/no-such-page-${n}` : `/api/no-such-${n}`, remoteAddress });
   for (let n = 0; n < 300; n += 1) expect((await ask(n, '127.0.0.1')).statusCode).toBe(404);
   const page = await ask(300, '127.0.0.1');
   expectTooMany(page);
@@ -488,7 +487,6 @@ test('an IP address may ask for 300 paths that do not exist; the webhook and oth
   expect((await ask(301, '127.0.0.1')).json()).toMatchObject({ error: { code: 'too_many_requests' } });
   expect((await ask(302, '192.0.2.2')).statusCode).toBe(404);
   expect((await server.app.inject({ url: '/pricing' })).statusCode).toBe(200);
-  expect((await server.app.inject({ url: '/public/style.css' })).statusCode).toBe(200);
   expect((await deliverRaw(server.app, '{}')).statusCode).toBe(400);
 });
 

@@ -187,13 +187,7 @@ export async function buildApp(
   declareVisitor(app);
   declareLimits(app, context);
   answerErrors(app);
-  await app.register(serveStatic, {
-    root: join(ROOT, 'public'),
-    prefix: '/public/',
-    maxAge: '1h',
-    // A route for each file, so that other paths here count towards the limit of unknown ones.
-    wildcard: false,
-  });
+  await app.register(serveStatic, { root: join(ROOT, 'public'), prefix: '/public/', maxAge: '1h' });
   healthRoutes(app, context);
   metricsRoute(app);
   documentRoute(app);
