@@ -492,27 +492,34 @@ describe('a reset link that was mailed', () => {
       expect(invoices.map(({ status }) => status)).toEqual(['void']);
     });
 
-    test('cancels a trial, and leaves the trial to the owner, for another customer', async () => {
-      const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
-      const { person } = await squatter(world);
-      const trial = await subscribe(world, person);
-      await deliverWaiting(world);
-      expect(await userRow(world, person.id)).toMatchObject({ tier: 'trial' });
-      const path = await pathOf(world);
-      expect((await world.app.inject({ url: path })).body).toContain(
-        'any plan that has not been paid for is cancelled',
-      );
-      expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
-      const { subscriptions, customers } = world.sandbox.objects;
-      expect(subscriptions.get(trial)).toMatchObject({ status: 'canceled' });
+    test.each([
+      ['', true],
+      [' that we have not heard of yet', false],
+    ])(
+      'cancels a trial%s, and leaves the trial to the owner, for another customer',
+      async (_which, isKnown) => {
+        const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
+        const { person } = await squatter(world);
+        const trial = await subscribe(world, person);
+        if (isKnown) await deliverWaiting(world);
+        expect(await userRow(world, person.id)).toMatchObject({ tier: isKnown ? 'trial' : 'free' });
+        const path = await pathOf(world);
+        expect((await world.app.inject({ url: path })).body).toContain(
+          'any plan that has not been paid for is cancelled',
+        );
+        expect((await postForm(world.app, path, { password: NEW_PASSWORD })).statusCode).toBe(303);
+        const { subscriptions, customers } = world.sandbox.objects;
+        expect(subscriptions.get(trial)).toMatchObject({ status: 'canceled' });
+        await deliverWaiting(world);
 
-      const own = await subscribe(world, await ownerOf(world, person));
-      await deliverWaiting(world);
-      expect(subscriptions.get(own)).toMatchObject({ status: 'trialing' });
-      expect(await userRow(world, person.id)).toMatchObject({ tier: 'trial' });
-      expect(customers.size).toBe(2);
-      await expectSound(world);
-    });
+        const own = await subscribe(world, await ownerOf(world, person));
+        await deliverWaiting(world);
+        expect(subscriptions.get(own)).toMatchObject({ status: 'trialing' });
+        expect(await userRow(world, person.id)).toMatchObject({ tier: 'trial' });
+        expect(customers.size).toBe(2);
+        await expectSound(world);
+      },
+    );
 
     test('keeps an account whose trial is charged just before it is cancelled', async () => {
       const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
@@ -702,6 +709,15 @@ describe('a reset link that was mailed', () => {
         },
       ],
       [
+        'a mailed link, when the customer was opened after the owner had proven the address',
+        async (world, person) => {
+          await proven(world, person);
+          world.clock.now = new Date(world.clock.now.getTime() + 60_000);
+          await pressUpgrade(world, person);
+          await useMailedLink(world);
+        },
+      ],
+      [
         'a mailed link, after the owner had proven the address',
         async (world, person) => {
           await pressUpgrade(world, person);
@@ -723,47 +739,122 @@ describe('a reset link that was mailed', () => {
     });
   });
 
-  test('goes on with the customer of somebody who had proven the address before they bought', async () => {
+  test('goes on with the customer of somebody who had proven the address before they bought the plan that they have', async () => {
     const world = await startWorld(MAIL);
     const ann = await signUp(world, 'ann@example.com');
     await proven(world, ann);
     world.clock.now = new Date(world.clock.now.getTime() + 60_000);
     const plan = await subscribe(world, ann);
-    await world.merchant.subscriptions.cancel(plan);
     await deliverWaiting(world);
     await postForm(world.app, await pathOf(world), { password: NEW_PASSWORD });
+    await world.merchant.subscriptions.cancel(plan);
+    await deliverWaiting(world);
     await subscribe(world, await ownerOf(world, ann));
     expect(world.sandbox.objects.customers.size).toBe(1);
   });
 
-  test('keeps the credit that Stripe owes the buyer for the next plan', async () => {
-    const world = await startWorld(MAIL);
+  /** Somebody whose plan is over, whom Stripe owes $5, and who has just reset their password. */
+  async function owed(env: NodeJS.ProcessEnv = MAIL) {
+    const world = await startWorld(env);
     const ann = await signUp(world, 'ann@example.com');
     const plan = await subscribe(world, ann);
-    const [old] = world.sandbox.objects.customers.keys();
-    await world.merchant.customers.createBalanceTransaction(old ?? '', { amount: -500, currency: 'usd' });
+    const [old = ''] = world.sandbox.objects.customers.keys();
+    await world.merchant.customers.createBalanceTransaction(old, { amount: -500, currency: 'usd' });
     await world.merchant.subscriptions.cancel(plan);
     await deliverWaiting(world);
     await postForm(world.app, await pathOf(world), { password: NEW_PASSWORD });
+    const owner = await ownerOf(world, ann);
+    const balances = () =>
+      [...world.sandbox.objects.customers.values()].map((one) => ('deleted' in one ? 0 : one.balance));
+    return { world, ann: owner, old, balances };
+  }
+
+  test('keeps the credit that Stripe owes the buyer for the next plan', async () => {
+    const { world, ann, old } = await owed();
     const { currency, ...next } = await nextInvoice(world, ann);
     expect(next).toEqual({ starting_balance: -500, amount_paid: 400 });
     expect(currency).toBe('usd');
-    expect(await world.merchant.customers.retrieve(old ?? '')).toMatchObject({ balance: 0 });
+    expect(await world.merchant.customers.retrieve(old)).toMatchObject({ balance: 0 });
   });
 
-  test('closes a checkout that a request of the old password is just opening', async () => {
+  test('moves that credit once, even if another checkout is opened with another customer meanwhile', async () => {
+    const { world, ann, balances } = await owed();
+    const { customers } = clientOf(world);
+    const move = customers.createBalanceTransaction.bind(customers);
+    vi.spyOn(customers, 'createBalanceTransaction').mockImplementationOnce(async (...given) => {
+      await world.db.checkout.deleteMany();
+      await pressUpgrade(world, ann);
+      return move(...given);
+    });
+    const create = customers.create.bind(customers);
+    vi.spyOn(customers, 'create').mockImplementationOnce(async (...given) => {
+      const created = await create(...given);
+      await world.db.checkout.deleteMany();
+      await pressUpgrade(world, ann);
+      return created;
+    });
+    await pressUpgrade(world, ann);
+    expect(balances().filter((balance) => balance !== 0)).toEqual([-500]);
+    expect(await world.db.customer.count({ where: { userId: ann.id, retiredAt: null } })).toBe(1);
+    await subscribe(world, ann);
+    expect(balances().every((balance) => balance === 0)).toBe(true);
+  });
+
+  test.each([1, 2])('moves that credit once, even if step %i of it fails for days', async (step) => {
+    const { world, ann, balances } = await owed();
+    const { customers } = clientOf(world);
+    const move = customers.createBalanceTransaction.bind(customers);
+    const failing = vi.spyOn(customers, 'createBalanceTransaction');
+    for (let n = 1; n < step; n += 1) failing.mockImplementationOnce(move);
+    // Stripe does it, but its answer is lost.
+    failing.mockImplementationOnce(async (...given) => {
+      await move(...given);
+      throw new Stripe.errors.StripeConnectionError({ message: 'lost', type: 'api_error' });
+    });
+    const tried = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+    expect(tried.statusCode).toBeGreaterThanOrEqual(500);
+    // Stripe has forgotten the idempotency keys by then.
+    await passTime(world, 2 * DAY);
+    await pressUpgrade(world, ann);
+    expect(balances()).toEqual([0, -500]);
+  });
+
+  test('tells a retired customer of no later address, because a page of the portal would show it', async () => {
+    const { world, ann, old } = await owed(mailEnv(await startMailServer()));
+    await askFor(world, ann, 'new@example.com', NEW_PASSWORD);
+    await prove(world, ann);
+    await (await startTestSender(world)).wake();
+    expect(await world.merchant.customers.retrieve(old)).toMatchObject({ email: 'ann@example.com' });
+    expect(await userRow(world, ann.id)).toMatchObject({ email: 'new@example.com' });
+  });
+
+  test.each([
+    ['of an unproven address', false],
+    ['of a proven address, which had no customer before', true],
+  ])('closes a checkout that a request of the old password is just opening, %s', async (_which, isProven) => {
     const world = await startWorld(MAIL);
     const ann = await signUp(world, 'ann@example.com');
-    await world.merchant.subscriptions.cancel(await subscribe(world, ann));
+    if (isProven) await proven(world, ann);
+    else await world.merchant.subscriptions.cancel(await subscribe(world, ann));
     await deliverWaiting(world);
     const path = await pathOf(world);
-    const { sessions } = clientOf(world).checkout;
-    const create = sessions.create.bind(sessions);
-    vi.spyOn(sessions, 'create').mockImplementationOnce(async (...given) => {
-      const session = await create(...given);
-      await postForm(world.app, path, { password: NEW_PASSWORD });
-      return session;
-    });
+    const reset = () => postForm(world.app, path, { password: NEW_PASSWORD });
+    const { checkout, customers } = clientOf(world);
+    const { sessions } = checkout;
+    const createSession = sessions.create.bind(sessions);
+    const createCustomer = customers.create.bind(customers);
+    if (isProven)
+      vi.spyOn(customers, 'create').mockImplementationOnce(async (...given) => {
+        const customer = await createCustomer(...given);
+        await reset();
+        return customer;
+      });
+    else
+      vi.spyOn(sessions, 'create').mockImplementationOnce(async (...given) => {
+        const session = await createSession(...given);
+        await reset();
+        return session;
+      });
     const refused = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
     expect(refused.headers.location ?? '').not.toContain('/checkout/');
     expect([...world.sandbox.objects.checkouts.values()].at(-1)).toMatchObject({ status: 'expired' });

@@ -27,7 +27,8 @@ import {
   subscribe,
 } from './support/stand-in.ts';
 import type { World } from './support/stand-in.ts';
-import { buyer } from './support/stripe-events.ts';
+import { buyer, stripeId } from './support/stripe-events.ts';
+import type { Buyer } from './support/stripe-events.ts';
 
 async function changeAddress({ app }: TestServer, { cookie }: Person, email: string): Promise<void> {
   const answer = await postForm(app, '/settings/address', { email, currentPassword: PASSWORD }, cookie);
@@ -40,7 +41,7 @@ async function leave(server: TestServer, person: Person): Promise<void> {
 }
 
 /** A proven first payment. */
-async function pay(server: TestServer, { id }: Person): Promise<void> {
+async function pay(server: TestServer, { id }: Person): Promise<Buyer> {
   const stripe = buyer(id);
   const at = server.clock.now;
   await deliverAll(server, [
@@ -48,6 +49,7 @@ async function pay(server: TestServer, { id }: Person): Promise<void> {
     stripe.created({}, { at }),
     stripe.invoicePaid({}, { at }),
   ]);
+  return stripe;
 }
 
 /** The ways in which a stranger can have used an address for a while. */
@@ -99,13 +101,31 @@ describe.each(STRANGERS)('when a stranger %s', (_how, had) => {
 });
 
 describe('an address that was paid for keeps counting (design: rule 11)', () => {
-  test('an address that was paid for converts no second referral after its account changed to another one', async () => {
+  test.each<[string, string, (server: TestServer, bob: Person, stripe: Buyer) => Promise<unknown>]>([
+    ['the address that it left', 'bob+2@example.com', () => Promise.resolve()],
+    [
+      'the address that it changed to, once that is proven',
+      'robert+2@example.com',
+      ({ db, clock }, { id }) => db.user.update({ where: { id }, data: { emailProvenAt: clock.now } }),
+    ],
+    [
+      'the address that it changed to, once that is paid for',
+      'robert+2@example.com',
+      async (server, _bob, stripe) => {
+        const at = daysAfter(1);
+        server.clock.now = at;
+        const renewal = { id: stripeId('in'), billing_reason: 'subscription_cycle' };
+        await deliverAll(server, [stripe.invoicePaid(renewal, { at })]);
+      },
+    ],
+  ])('an account that converted converts no second referral with %s', async (_which, second, isNow) => {
     const server = await startTestServer();
     const ann = await signUp(server, 'ann@example.com');
     const bob = await signUp(server, 'bob@example.com', ann.code);
-    await pay(server, bob);
+    const stripe = await pay(server, bob);
     await changeAddress(server, bob, 'robert@example.com');
-    const again = await signUp(server, 'bob+2@example.com', ann.code);
+    await isNow(server, bob, stripe);
+    const again = await signUp(server, second, ann.code);
     await pay(server, again);
     expect(await referralOf(server, again)).toMatchObject({
       convertedAt: null,

@@ -6,7 +6,16 @@ import { endSubscriptions } from './subscriptions.ts';
 export function ensureCustomerRow({ rows }: Unit, id: string): Customer {
   const known = rows.customers.get(id);
   if (known) return known;
-  const customer = { id, userId: null, linkedAt: null, deletedAt: null, missingAt: null, retiredAt: null };
+  const customer = {
+    id,
+    userId: null,
+    linkedAt: null,
+    deletedAt: null,
+    missingAt: null,
+    retiredAt: null,
+    balanceTo: null,
+    balanceMovedAt: null,
+  };
   rows.customers.set(id, customer);
   return customer;
 }

@@ -1,6 +1,7 @@
 import { paidSince } from '../access/proof.ts';
 import type { User } from '../db/generated/client.ts';
 import type { Reader, Tx } from '../db/transaction.ts';
+import type { EndedAtStripe } from './delete-account.ts';
 import { canonicalAddress, hashEmail } from './email.ts';
 
 /** The `emailHash` of a tombstone whose address does not count. No real address hashes to it. */
@@ -26,8 +27,19 @@ export async function leaveAddress(tx: Tx, user: User): Promise<boolean> {
   return false;
 }
 
-/** Stops the trials that an account has had from counting, because the owner of its address claims it from a stranger. */
-export async function releaseTrials(tx: Tx, { id }: User): Promise<void> {
+/**
+ * Stops the trials that an account has had from counting, because the owner of its address claims it from a stranger.
+ *
+ * @param ended what was cancelled at Stripe for it: perhaps trials whose events are still to come
+ */
+export async function releaseTrials(tx: Tx, { id }: User, ended: EndedAtStripe | null): Promise<void> {
+  for (const subscription of ended?.subscriptions ?? []) {
+    await tx.subscription.upsert({
+      where: { id: subscription.id },
+      create: { ...subscription, trialReleased: true },
+      update: { trialHash: null, trialReleased: true },
+    });
+  }
   await tx.subscription.updateMany({
     where: { trialEnd: { not: null }, customer: { userId: id } },
     data: { trialHash: null, trialReleased: true },

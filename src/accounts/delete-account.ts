@@ -27,6 +27,8 @@ export interface EndedAtStripe {
   userId: string;
   checkout: Pick<Checkout, 'id' | 'sessionId'> | null;
   customerIds: string[];
+  /** The subscriptions that were cancelled, and their customers. We may not have heard of them yet. */
+  subscriptions: { id: string; customerId: string }[];
 }
 
 /**
@@ -99,8 +101,8 @@ export async function cancelSubscriptions(
     include: { subscriptions: { where: { counted: true }, select: { id: true } } },
   });
   if (customers.length > 0 && !stripe) return 'payments-not-set-up';
+  const toEnd: ToEnd[] = [];
   if (stripe) {
-    const toEnd: ToEnd[] = [];
     for (const customer of customers) toEnd.push(...(await listToEnd(stripe, customer, products)));
     // Void every first payment that awaits approval before cancelling anything: cancelling does not keep the bank from
     // approving one, and a deletion that is refused here must leave the plan as it is.
@@ -108,7 +110,12 @@ export async function cancelSubscriptions(
       if ((await voidFirstInvoice(stripe, firstInvoice)) === 'pending') return 'payment-pending';
     for (const { id } of toEnd) await unlessGone(() => stripe.subscriptions.cancel(id));
   }
-  return { userId, checkout, customerIds: customers.map(({ id }) => id) };
+  return {
+    userId,
+    checkout,
+    customerIds: customers.map(({ id }) => id),
+    subscriptions: toEnd.map(({ id, customerId }) => ({ id, customerId })),
+  };
 }
 
 /**
@@ -140,6 +147,7 @@ export async function eraseAccount(tx: Tx, user: User, ended: EndedAtStripe | nu
 /** A subscription that ends before an account is deleted. */
 interface ToEnd {
   id: string;
+  customerId: string;
   /** The invoice of its first payment, which awaits the bank's approval; null when there is none. */
   firstInvoice: string | null;
 }
@@ -159,7 +167,8 @@ async function listToEnd(
       const { id, state } = readSubscription(listed, products);
       const isOurs = state.counts || counted.some((one) => one.id === id);
       if (!isOurs || isOver(state.status)) continue;
-      toEnd.push({ id, firstInvoice: state.status === 'incomplete' ? idOf(listed.latest_invoice) : null });
+      const firstInvoice = state.status === 'incomplete' ? idOf(listed.latest_invoice) : null;
+      toEnd.push({ id, customerId: customer, firstInvoice });
     }
   });
   return toEnd;

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
+import { isLive } from '../access/live.ts';
 import type { ResetLink, User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Reader, Tx } from '../db/transaction.ts';
@@ -14,7 +15,7 @@ import { isUnclaimed, releaseTrials } from './addresses.ts';
 import { queueAddressForStripe } from './change-address.ts';
 import { setPassword } from './change-password.ts';
 import { cancelSubscriptions } from './delete-account.ts';
-import type { CancellationRefusal } from './delete-account.ts';
+import type { CancellationRefusal, EndedAtStripe } from './delete-account.ts';
 import { hashPassword } from './passwords.ts';
 import { endResetLinks } from './reset-links-of-address.ts';
 import { shutOut } from './shut-out.ts';
@@ -196,6 +197,7 @@ async function tryReset(
   if (!link) return 'link-gone';
   const userId = link.user.id;
   let payments: StoppedPayments | null = null;
+  let ended: EndedAtStripe | null = null;
   if (link.startsAfresh) {
     const isShutOut = await inTransaction(db, now, async (tx) => {
       const found = await lockLink(tx, secret, token, userId);
@@ -208,8 +210,9 @@ async function tryReset(
     if (payments.state === 'pending') return 'payment-pending';
     // A plan that has not been paid for would be charged to the stranger's card.
     if (payments.state === 'none') {
-      const ended = await cancelSubscriptions(parts, userId, payments.checkout);
-      if (typeof ended === 'string') return ended;
+      const cancelled = await cancelSubscriptions(parts, userId, payments.checkout);
+      if (typeof cancelled === 'string') return cancelled;
+      ended = cancelled;
       // A trial may have been charged in the meantime.
       if (await hasPaidAtStripe(parts, userId)) payments = { ...payments, state: 'paid' };
     }
@@ -226,7 +229,7 @@ async function tryReset(
       if (!payments) return 'conflict';
       const checkout = await tx.checkout.findUnique({ where: { userId } });
       if (!isSameCheckout(checkout, payments.checkout)) return 'conflict';
-      await startAfresh(tx, user, typed.code, stripe !== null);
+      await startAfresh(tx, user, typed.code, ended, stripe !== null);
     }
     await setPassword(tx, userId, typed.passwordHash, {
       // A stranger who had the account until now may have turned mail off.
@@ -254,23 +257,24 @@ async function lockCustomers(tx: Tx, userId: string): Promise<void> {
 }
 
 /**
- * Keeps the customers that were linked before the address was proven out of new sessions, and has an open checkout
- * closed. A stranger may have opened them, and may still have a page of Stripe's portal open: there, they could see and
- * change the plan that the owner buys later. `ensureCustomer` creates another one then.
+ * Keeps the account's customers out of new checkouts, except one with a live plan that was linked after the address was
+ * proven, and has an open checkout closed. Somebody else may have opened them, and may still have a page of Stripe's
+ * portal open: there, they could see and change the plan that the owner buys later. `ensureCustomer` creates another one
+ * then.
  *
  * @param user as it was before the reset; its customers are locked
  */
 async function retireCustomers(tx: Tx, { id: userId, emailProvenAt }: User): Promise<void> {
-  const { count } = await tx.customer.updateMany({
-    where: {
-      userId,
-      deletedAt: null,
-      retiredAt: null,
-      ...(emailProvenAt !== null && { OR: [{ linkedAt: null }, { linkedAt: { lte: emailProvenAt } }] }),
-    },
-    data: { retiredAt: tx.now },
+  const customers = await tx.customer.findMany({
+    where: { userId, deletedAt: null, retiredAt: null },
+    include: { subscriptions: { select: { status: true, counts: true } } },
   });
-  const checkout = count > 0 && (await tx.checkout.findUnique({ where: { userId } }));
+  const isKept = ({ linkedAt, subscriptions }: (typeof customers)[number]): boolean =>
+    emailProvenAt !== null && linkedAt !== null && linkedAt > emailProvenAt && subscriptions.some(isLive);
+  const retired = customers.filter((customer) => !isKept(customer)).map(({ id }) => id);
+  await tx.customer.updateMany({ where: { id: { in: retired } }, data: { retiredAt: tx.now } });
+  // Without a key, its row stays: if it is paid already, nothing more must be sold before its webhook has come.
+  const checkout = await tx.checkout.findUnique({ where: { userId } });
   if (checkout) await queueExpiry(tx, checkout);
 }
 
@@ -289,23 +293,25 @@ async function lockLink(
 }
 
 /**
- * Removes what a stranger may have put into an account: deletes its backups, has its checkout expired at Stripe, and
+ * Removes what a stranger may have put into an account: deletes its backups and its checkout, and
  * replaces its open invitation with the one that the owner came with. Its trial no longer counts against the address.
  *
  * @param user locked
  * @param hasEnded whether Stripe has ended what its checkout sold
  */
-async function startAfresh(tx: Tx, user: User, code: string | null, hasEnded: boolean): Promise<void> {
+async function startAfresh(
+  tx: Tx,
+  user: User,
+  code: string | null,
+  ended: EndedAtStripe | null,
+  hasEnded: boolean,
+): Promise<void> {
   const userId = user.id;
   await tx.backup.deleteMany({ where: { userId } });
-  await releaseTrials(tx, user);
+  await releaseTrials(tx, user, ended);
   await tx.referral.deleteMany({ where: { referredId: userId, convertedAt: null } });
   await captureReferral(tx, user, code);
   // If another request is creating this checkout's session right now, it finds the row gone and expires the session
   // itself.
   await tx.checkout.deleteMany({ where: { userId, ...(!hasEnded && { sessionId: null }) } });
-  // Without a key, any other row stays: if that checkout is paid already, nothing more must be sold before its webhook
-  // has come.
-  const checkout = await tx.checkout.findUnique({ where: { userId } });
-  if (checkout) await queueExpiry(tx, checkout);
 }

@@ -24,6 +24,8 @@ export const COLUMNS = {
     deletedAt: 'instant',
     missingAt: 'instant',
     retiredAt: 'instant',
+    balanceTo: 'text',
+    balanceMovedAt: 'instant',
   },
   Subscription: {
     id: 'text',

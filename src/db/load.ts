@@ -87,11 +87,20 @@ const OWN_ADDRESS = `(${IS_OPEN} AND (
     EXISTS (SELECT 1 FROM "User" AS r WHERE r."id" = t."referrerId" AND r."emailHash" IN ${ADDRESSES})
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f WHERE f."userId" = t."referrerId" AND f."emailHash" IN ${ADDRESSES})
   ))`;
-/** One of these addresses converted a referral, or is a former address of an account that did. */
+/**
+ * One of these addresses converted a referral, or is a former address of an account that did, or its present one, if that
+ * is proven or was paid for since the account has it.
+ */
 const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
     EXISTS (SELECT 1 FROM "Referral" AS c WHERE c."convertedAt" IS NOT NULL AND c."referredHash" IN ${ADDRESSES})
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f JOIN "Referral" AS c ON c."referredId" = f."userId"
       WHERE c."convertedAt" IS NOT NULL AND f."emailHash" IN ${ADDRESSES})
+    OR EXISTS (SELECT 1 FROM "User" AS u JOIN "Referral" AS c ON c."referredId" = u."id"
+      WHERE c."convertedAt" IS NOT NULL AND u."emailHash" IN ${ADDRESSES} AND (
+        u."emailProvenAt" IS NOT NULL
+        OR EXISTS (SELECT 1 FROM "Customer" AS p JOIN "Subscription" AS s ON s."customerId" = p."id"
+          WHERE p."userId" = u."id" AND (s."provenAt" > u."emailSetAt" OR EXISTS (SELECT 1 FROM "Invoice" AS i
+            WHERE i."subscriptionId" = s."id" AND i."positive" AND i."paidAt" > u."emailSetAt")))))
   ))`;
 
 /** Whether a referral `t` would be refused now; false when it is no longer open (design: rule 11). */

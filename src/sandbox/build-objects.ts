@@ -96,6 +96,7 @@ export function buildBalanceTransaction(
   at: number,
   given: Pick<Stripe.CustomerBalanceTransaction, 'amount' | 'currency' | 'ending_balance'> & {
     customer: string;
+    metadata: Stripe.Metadata;
   },
 ) {
   return {
@@ -106,7 +107,6 @@ export function buildBalanceTransaction(
     description: null,
     invoice: null,
     livemode: false,
-    metadata: {},
     type: 'adjustment',
     ...given,
   } satisfies PartOf<Stripe.CustomerBalanceTransaction>;

@@ -2,6 +2,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node
 import { dirname } from 'node:path';
 
 import type {
+  BalanceTransaction,
   Charge,
   CheckoutSession,
   Customer,
@@ -59,6 +60,8 @@ export interface State {
   refunds: Map<string, Refund>;
   disputes: Map<string, Dispute>;
   discounts: Map<string, Discount>;
+  /** Only those made through the API; what invoices use has none. */
+  balanceTransactions: Map<string, BalanceTransaction>;
   /** Only the cards that were changed. All others work. */
   cards: Map<string, Card>;
   portals: Map<string, PortalSession>;
@@ -106,6 +109,7 @@ export function loadState(file: string | undefined): State {
     refunds: byId(saved?.refunds),
     disputes: byId(saved?.disputes),
     discounts: byId(saved?.discounts),
+    balanceTransactions: byId(saved?.balanceTransactions),
     cards: byId(saved?.cards),
     portals: byId(saved?.portals),
     events: byId(saved?.events),
@@ -137,6 +141,7 @@ export function saveState(state: State, file: string): void {
     refunds: [...state.refunds.values()],
     disputes: [...state.disputes.values()],
     discounts: [...state.discounts.values()],
+    balanceTransactions: [...state.balanceTransactions.values()],
     cards: [...state.cards.values()],
     portals: [...state.portals.values()],
     events: [...state.events.values()],

@@ -1,6 +1,7 @@
 import type { Stripe } from 'stripe';
 
 import type {
+  buildBalanceTransaction,
   buildCheckout,
   buildCustomer,
   buildInvoice,
@@ -33,6 +34,7 @@ export type PaymentIntent = ReturnType<typeof buildPaymentIntent>;
 export type Charge = ReturnType<typeof buildCharge>;
 export type Refund = ReturnType<typeof buildRefund>;
 export type Dispute = ReturnType<typeof buildDispute>;
+export type BalanceTransaction = ReturnType<typeof buildBalanceTransaction>;
 export type PortalSession = ReturnType<typeof buildPortal>;
 export type DeletedCustomer = Stripe.DeletedCustomer;
 

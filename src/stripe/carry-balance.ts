@@ -1,34 +1,90 @@
 import type { Stripe } from 'stripe';
 
+import { lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
+import { inTransaction } from '../db/transaction.ts';
 import { unlessGone } from './missing.ts';
 
 /**
  * Moves what Stripe owes a user's retired customers (credit for unused time, say) to the customer that the next plan is
- * sold to, so that its first invoice uses it. The keys name both customers: after a failure, the same request again moves
- * nothing twice. https://docs.stripe.com/billing/customer/balance
+ * sold to, so that its first invoice uses it. Each balance moves once: where to is decided under the user's lock, before
+ * anything changes at Stripe. After a failure, the next call finishes the move.
  *
- * @param to Stripe's id of the new customer
+ * @param to Stripe's id of the user's customer for new checkouts
  * @throws StripeError when Stripe refuses or cannot be reached
  */
-export async function carryBalances(db: Db, stripe: Stripe, userId: string, to: string): Promise<void> {
-  const retired = await db.customer.findMany({
-    where: { userId, deletedAt: null, missingAt: null, retiredAt: { not: null } },
-    select: { id: true },
-    orderBy: { id: 'asc' },
-  });
-  for (const { id: from } of retired) {
-    const customer = await unlessGone(() => stripe.customers.retrieve(from));
-    // A negative balance is credit.
-    if (!customer || customer.deleted || customer.balance >= 0 || !customer.currency) continue;
-    const { balance, currency } = customer;
-    const add = (one: string, amount: number) =>
-      stripe.customers.createBalanceTransaction(
-        one,
-        { amount, currency },
-        { idempotencyKey: `balance-of-${from}-to-${to}-${amount}` },
-      );
-    await add(to, balance);
-    await add(from, -balance);
+export async function carryBalances(
+  { db, stripe }: { db: Db; stripe: Stripe },
+  userId: string,
+  to: string,
+  now: Date,
+): Promise<void> {
+  for (const { from, target } of await decideMoves(db, userId, to, now)) {
+    const moved = await moveBalance(stripe, from, target);
+    await inTransaction(db, now, async (tx) => {
+      await lockUser(tx, userId);
+      // Without the target, the next customer gets it.
+      const data = moved === 'target-gone' ? { balanceTo: null } : { balanceMovedAt: tx.now };
+      await tx.customer.updateMany({ where: { id: from, balanceTo: target, balanceMovedAt: null }, data });
+    });
   }
+}
+
+/** Balances still to be moved, in the order in which their customers were retired: one can be the target of an earlier one. */
+async function decideMoves(
+  db: Db,
+  userId: string,
+  to: string,
+  now: Date,
+): Promise<{ from: string; target: string }[]> {
+  const unmoved = { userId, deletedAt: null, retiredAt: { not: null }, balanceMovedAt: null };
+  if ((await db.customer.count({ where: unmoved })) === 0) return [];
+  return inTransaction(db, now, async (tx) => {
+    await lockUser(tx, userId);
+    // A reset link may have retired it meanwhile.
+    const isUsable = { id: to, userId, deletedAt: null, retiredAt: null };
+    if ((await tx.customer.count({ where: isUsable })) > 0)
+      await tx.customer.updateMany({ where: { ...unmoved, balanceTo: null }, data: { balanceTo: to } });
+    const decided = await tx.customer.findMany({
+      where: { ...unmoved, balanceTo: { not: null } },
+      orderBy: [{ retiredAt: 'asc' }, { id: 'asc' }],
+    });
+    return decided.flatMap(({ id: from, balanceTo: target }) => (target === null ? [] : [{ from, target }]));
+  });
+}
+
+/**
+ * Takes a customer's credit and gives it to another one. Stripe forgets idempotency keys after a day, so each half also
+ * leaves its mark in the metadata, by which a later call sees what was done.
+ * https://docs.stripe.com/billing/customer/balance
+ */
+async function moveBalance(stripe: Stripe, from: string, to: string): Promise<'moved' | 'target-gone'> {
+  const received = await unlessGone(() => newestTransactions(stripe, to));
+  if (!received) return 'target-gone';
+  // Before the list: another request may take the credit in between.
+  const customer = await unlessGone(() => stripe.customers.retrieve(from));
+  if (!customer || customer.deleted) return 'moved';
+  const { balance, currency } = customer;
+  let taken = (await newestTransactions(stripe, from)).find(({ metadata }) => metadata?.['movedTo'] === to);
+  // A negative balance is credit.
+  if (!taken && (balance >= 0 || !currency)) return 'moved';
+  taken ??= await stripe.customers.createBalanceTransaction(
+    from,
+    { amount: -balance, currency: currency ?? '', metadata: { movedTo: to } },
+    { idempotencyKey: `balance-from-${from}` },
+  );
+  if (received.some(({ metadata }) => metadata?.['movedFrom'] === from)) return 'moved';
+  await stripe.customers.createBalanceTransaction(
+    to,
+    { amount: -taken.amount, currency: taken.currency, metadata: { movedFrom: from } },
+    { idempotencyKey: `balance-from-${from}-to-${to}` },
+  );
+  return 'moved';
+}
+
+async function newestTransactions(
+  stripe: Stripe,
+  customer: string,
+): Promise<Stripe.CustomerBalanceTransaction[]> {
+  return (await stripe.customers.listBalanceTransactions(customer, { limit: 100 })).data;
 }

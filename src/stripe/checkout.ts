@@ -119,15 +119,14 @@ export async function openCheckout(
 /** The user's one checkout. Creates one when there is none, or when the current one is `over`. */
 async function claimCheckout(
   db: Db,
-  { id: userId, passwordHash }: User,
+  asked: User,
   { notAtStripe, ...order }: Order & { notAtStripe: string[] },
   over: string | null,
   now: Date,
 ): Promise<Checkout> {
+  const userId = asked.id;
   return inTransaction(db, now, async (tx) => {
-    const user = await lockUser(tx, userId);
-    // The account was deleted or shut out, or its owner claimed it with a new password.
-    if (!user || !isUsable(user, tx.now) || user.passwordHash !== passwordHash)
+    if (!isSameHolder(await lockUser(tx, userId), asked, tx.now))
       throw new CheckoutImpossible('account-changed');
     const current = await tx.checkout.findUnique({ where: { userId } });
     if (current && current.id !== over) return current;
@@ -139,6 +138,11 @@ async function claimCheckout(
     const fresh = { ...order, id: randomUUID(), sessionId: null, createdAt: tx.now };
     return tx.checkout.upsert({ where: { userId }, create: { userId, ...fresh }, update: fresh });
   });
+}
+
+/** Whether the account was neither deleted nor shut out since the request began, nor claimed with a new password. */
+function isSameHolder(locked: User | null, { passwordHash }: User, now: Date): boolean {
+  return locked !== null && isUsable(locked, now) && locked.passwordHash === passwordHash;
 }
 
 /**
@@ -164,12 +168,17 @@ async function sessionOf(
     const noted = await inTransaction(db, now, async (tx) => {
       // Deleting the account and moving its customer take this lock too, and can close only the session that this row
       // has.
-      await lockUser(tx, user.id);
-      return tx.checkout.updateMany({ where: { id: checkout.id }, data: { sessionId: session.id } });
+      const isUnchanged = isSameHolder(await lockUser(tx, user.id), user, tx.now);
+      const where = { id: checkout.id };
+      const { count } = isUnchanged
+        ? await tx.checkout.updateMany({ where, data: { sessionId: session.id } })
+        : await tx.checkout.deleteMany({ where });
+      return isUnchanged ? count > 0 : 'account-changed';
     });
-    if (noted.count > 0) return session;
-    // Another tab replaced the checkout meanwhile, or the account was deleted: this session must not be paid.
+    if (noted === true) return session;
+    // Another tab replaced the checkout meanwhile, or a stranger may hold this session: it must not be paid.
     await expire(stripe, session.id);
+    if (noted === 'account-changed') throw new CheckoutImpossible(noted);
     return null;
   } catch (error) {
     // Stripe repeats its answer to an idempotency key, even an error, so the next attempt needs a new key.

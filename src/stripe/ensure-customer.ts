@@ -2,7 +2,7 @@ import type { Stripe } from 'stripe';
 
 import { ensureCustomerRow, linkCustomer } from '../access/customers.ts';
 import type { StripeConfig } from '../config.ts';
-import type { User } from '../db/generated/client.ts';
+import type { Customer, Prisma, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { inUnit } from '../db/unit-of-work.ts';
@@ -19,36 +19,62 @@ export interface BillingContext {
 }
 
 /**
+ * The order of preference among a user's customers: whoever knows the user's id can link another one with a payment link
+ * of this Stripe account.
+ */
+export const OLDEST_LINK_FIRST = [
+  { linkedAt: { sort: 'asc', nulls: 'first' } },
+  { id: 'asc' },
+] as const satisfies Prisma.CustomerOrderByWithRelationInput[];
+
+/**
  * The user's customer at Stripe for a new checkout, created and linked if there is none, with the credit of retired ones.
- * https://docs.stripe.com/api/customers/create
  *
  * @param checkoutId makes the idempotency key, so that two tabs with the same checkout get one customer
  * @returns Stripe's id of the customer
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function ensureCustomer(
+  context: BillingContext,
+  user: User,
+  checkoutId: string,
+  now: Date,
+): Promise<string> {
+  const customer =
+    (await findUsable(context.db, user.id)) ?? (await createCustomer(context, user, checkoutId, now));
+  await carryBalances(context, user.id, customer, now);
+  return customer;
+}
+
+async function findUsable(db: Db, userId: string): Promise<string | null> {
+  const found = await db.customer.findFirst({
+    where: { userId, deletedAt: null, missingAt: null, retiredAt: null },
+    orderBy: OLDEST_LINK_FIRST,
+    select: { id: true },
+  });
+  return found?.id ?? null;
+}
+
+/** https://docs.stripe.com/api/customers/create */
+async function createCustomer(
   { db, stripe, programme }: BillingContext,
   user: User,
   checkoutId: string,
   now: Date,
 ): Promise<string> {
-  const known = await db.customer.findFirst({
-    where: { userId: user.id, deletedAt: null, missingAt: null, retiredAt: null },
-    // The oldest link first: whoever knows the user's id can link another customer with a payment link of this Stripe
-    // account.
-    orderBy: [{ linkedAt: { sort: 'asc', nulls: 'first' } }, { id: 'asc' }],
-  });
-  if (known) return known.id;
-
   const created = await stripe.customers.create(
     { metadata: { userId: user.id }, ...(user.email !== null && { email: user.email }) },
     { idempotencyKey: `customer-${checkoutId}` },
   );
-  await carryBalances(db, stripe, user.id, created.id);
   await inTransaction(db, now, async (tx) => {
-    await inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
-      linkCustomer(unit, ensureCustomerRow(unit, created.id), user.id);
+    const isLinked = await inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
+      // Another tab's checkout may have created one meanwhile. Nothing is ever sold to a second one.
+      const hasOther = [...unit.rows.customers.values()].some(
+        (one) => isUsable(one) && one.id !== created.id,
+      );
+      return !hasOther && linkCustomer(unit, ensureCustomerRow(unit, created.id), user.id);
     });
+    if (!isLinked) return;
     // If the address changed while Stripe was creating this customer, only the user's other customers were told.
     const { email } = await tx.user.findUniqueOrThrow({ where: { id: user.id }, select: { email: true } });
     if (email !== null && email !== user.email) {
@@ -56,5 +82,9 @@ export async function ensureCustomer(
       await queueNow(tx, [{ kind: 'stripe.customer-address', userId: user.id, data }]);
     }
   });
-  return created.id;
+  return (await findUsable(db, user.id)) ?? created.id;
+}
+
+function isUsable({ userId, deletedAt, missingAt, retiredAt }: Customer): boolean {
+  return userId !== null && deletedAt === null && missingAt === null && retiredAt === null;
 }

@@ -1,5 +1,6 @@
 import { isLive } from '../access/live.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
+import { OLDEST_LINK_FIRST } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';
 import { noteCustomerMissing, noteWhetherKnown, unlessGone } from './missing.ts';
 
@@ -35,7 +36,7 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
   const customers = await db.customer.findMany({
     where: { userId: user.id, deletedAt: null, missingAt: null },
     include: { subscriptions: { select: { status: true, counts: true } } },
-    orderBy: { id: 'asc' },
+    orderBy: [...OLDEST_LINK_FIRST],
   });
   for (const { id } of customers.toSorted(liveFirst)) {
     const session = await unlessGone(() =>
@@ -49,12 +50,9 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
 
 type CustomerOfPortal = { retiredAt: Date | null; subscriptions: readonly Parameters<typeof isLive>[0][] };
 
-/**
- * Orders customers with a live subscription first, then those that are not retired, then those with the most
- * subscriptions.
- */
+/** Orders customers with a live subscription first, then those that are not retired. */
 function liveFirst(a: CustomerOfPortal, b: CustomerOfPortal): number {
   const live = ({ subscriptions }: CustomerOfPortal): number => Number(subscriptions.some(isLive));
   const retired = ({ retiredAt }: CustomerOfPortal): number => Number(retiredAt !== null);
-  return live(b) - live(a) || retired(a) - retired(b) || b.subscriptions.length - a.subscriptions.length;
+  return live(b) - live(a) || retired(a) - retired(b);
 }

@@ -22,6 +22,8 @@ function story(columns: Partial<Subscription> = {}): Rows {
     deletedAt: null,
     missingAt: null,
     retiredAt: null,
+    balanceTo: null,
+    balanceMovedAt: null,
   });
   rows.subscriptions.set('sub_1', subscriptionRow(columns));
   follow(unitOf(rows, day(0)), FRIEND, { id: 'evt_1', actor: 'stripe' }, true);
@@ -91,6 +93,8 @@ describe('a customer moves to another account (design: rules 3, 6 and 9)', () =>
       deletedAt: null,
       missingAt: null,
       retiredAt: null,
+      balanceTo: null,
+      balanceMovedAt: null,
     });
     rows.subscriptions.set('sub_2', subscriptionRow({ id: 'sub_2', customerId: 'cus_2' }));
     move(rows, day(10));

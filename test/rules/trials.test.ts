@@ -13,7 +13,13 @@ test.each([
   ],
 ])('a trial %s', (_what, trialReleased, trialHash) => {
   const rows = invitation();
-  const state = { deletedAt: null, missingAt: null, retiredAt: day(1) };
+  const state = {
+    deletedAt: null,
+    missingAt: null,
+    retiredAt: day(1),
+    balanceTo: null,
+    balanceMovedAt: null,
+  };
   rows.customers.set('cus_1', { id: 'cus_1', userId: FRIEND, linkedAt: day(0), ...state });
   const trial = { status: 'trialing', trialEnd: day(14), activeAt: null, provenAt: null, trialReleased };
   rows.subscriptions.set('sub_1', subscriptionRow(trial));

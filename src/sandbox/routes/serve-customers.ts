@@ -55,7 +55,23 @@ export function serveCustomers({ get, post, del }: Routes, context: Context): vo
       throw badRequest("The amount must be a whole number in the customer's currency.");
     const balance = customer.balance + amount;
     void publish(changeCustomer(customer, { balance, currency }, cause));
-    return buildBalanceTransaction(cause.at, { customer: id, amount, currency, ending_balance: balance });
+    const made = buildBalanceTransaction(cause.at, {
+      customer: id,
+      amount,
+      currency,
+      ending_balance: balance,
+      metadata: readMetadata(params),
+    });
+    state.balanceTransactions.set(made.id, made);
+    context.save();
+    return made;
+  });
+
+  // https://docs.stripe.com/api/customer_balance_transactions/list
+  get('/customers/:id/balance_transactions', ({ id, params }) => {
+    living(state.customers, id);
+    const made = [...state.balanceTransactions.values()].filter(({ customer }) => customer === id);
+    return page(made, params, `/v1/customers/${id}/balance_transactions`);
   });
 
   del('/customers/:id', ({ id, cause }) => {

@@ -1,0 +1,3 @@
+-- AlterTable
+ALTER TABLE "Customer" ADD COLUMN "balanceTo" TEXT;
+ALTER TABLE "Customer" ADD COLUMN "balanceMovedAt" DATETIME;
