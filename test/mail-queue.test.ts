@@ -343,7 +343,8 @@ test('a mail about days waits until a paused older one has been tried, and is tr
   await server.db.outboxItem.updateMany({ where: grant, data: { attempts: 13, dueAt } });
   await deliverAll(server, [stripe.chargeRefunded()]);
   await sender.wake();
-  const waiting = { status: 'queued', attempts: 0, dueAt: addSeconds(dueAt, 60) };
+  // An operator may send the older one again before.
+  const waiting = { status: 'queued', attempts: 0, dueAt: addSeconds(START, 15 * 60) };
   expect(await server.db.outboxItem.findFirst({ where: reversal })).toMatchObject(waiting);
   // Given up: it may have arrived, so the loss is told.
   await server.db.outboxItem.updateMany({

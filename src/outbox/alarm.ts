@@ -79,8 +79,8 @@ const FAILURES_OF_STRANGERS: Prisma.OutboxItemWhereInput[] = [
 ];
 
 /**
- * The item that has waited longest, if it is stuck. Left out are what a stranger's unusable address causes, and emails
- * to the operator: if one of them cannot leave, neither can the next.
+ * The item that has waited longest, if it is stuck. Left out are what a stranger's unusable address causes, what only waits
+ * for another item, and emails to the operator: if one of them cannot leave, neither can the next.
  */
 async function oldestStuck(
   db: Db,
@@ -94,8 +94,10 @@ async function oldestStuck(
       OR: [
         // A branch of its own, because in SQL the second one is not true when the error is NULL.
         { error: null },
-        { NOT: { OR: [{ error: { startsWith: RECIPIENT_REFUSED } }, { error: WAITS_FOR_OLDER }] } },
-        { NOT: { OR: FAILURES_OF_STRANGERS } },
+        {
+          NOT: { error: WAITS_FOR_OLDER },
+          OR: [{ NOT: { error: { startsWith: RECIPIENT_REFUSED } } }, { NOT: { OR: FAILURES_OF_STRANGERS } }],
+        },
       ],
     },
     orderBy: [{ createdAt: 'asc' }, { id: 'asc' }],

@@ -27,6 +27,9 @@ export interface MailerContext {
 /** An email that waits for an older one looks for its outcome this long after its next try, s. */
 const AFTER_OLDER_SECONDS = 60;
 
+/** At the latest, it looks after this long, s: an operator may have sent the older one again. */
+const LOOK_SECONDS = 15 * 60;
+
 /**
  * Sends one email of the outbox, or drops it when what it says is no longer true. Emails about the same days go out one
  * after the other, because whether one of them is news depends on which others were sent.
@@ -60,7 +63,9 @@ export async function sendMailOf(
 /** When to look for the outcome of an email. If it is due within a lease, it may be being sent now. */
 function afterOlder(dueAt: Date, now: Date): Date {
   const mayBeInFlight = secondsBetween(now, dueAt) <= LEASE_SECONDS;
-  return addSeconds(mayBeInFlight ? now : dueAt, AFTER_OLDER_SECONDS);
+  const next = addSeconds(mayBeInFlight ? now : dueAt, AFTER_OLDER_SECONDS);
+  const latest = addSeconds(now, LOOK_SECONDS);
+  return next < latest ? next : latest;
 }
 
 /** Returns the recipient, and the link if the email has one. Null when the link no longer works. */
