@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 
 import { isLive } from '../access/live.ts';
 import type { ResetLink, User } from '../db/generated/client.ts';
-import { lockUser } from '../db/lock-user.ts';
+import { lockCustomersOf, lockUser } from '../db/lock-user.ts';
 import type { Db, Reader, Tx } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { addSeconds, wholeSeconds } from '../instants.ts';
@@ -218,7 +218,7 @@ async function tryReset(
     }
   }
   return inTransaction(db, now, async (tx) => {
-    await lockCustomers(tx, userId);
+    await lockCustomersOf(tx, userId);
     const found = await lockLink(tx, secret, token, userId);
     if (!found) return 'link-gone';
     const { user, row } = found;
@@ -245,15 +245,6 @@ async function tryReset(
     if (typed.mail) await queueNow(tx, [{ kind: 'mail.password-changed', userId, data: null }]);
     return 'done';
   });
-}
-
-/**
- * Locks an account's customers, before `lockLink` locks the account: every transaction locks them in this order (design:
- * rule 5). SQLite has one writer at a time.
- */
-async function lockCustomers(tx: Tx, userId: string): Promise<void> {
-  if (tx.engine === 'postgresql')
-    await tx.$queryRaw`SELECT 1 FROM "Customer" WHERE "userId" = ${userId} ORDER BY "id" FOR NO KEY UPDATE`;
 }
 
 /**

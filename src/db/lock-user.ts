@@ -15,6 +15,15 @@ export async function lockUser(tx: Tx, id: string): Promise<User | null> {
   return user ?? null;
 }
 
+/**
+ * Locks a user's customers until the transaction ends. Call it before `lockUser`: every transaction locks them in this order
+ * (design: rule 5). SQLite has one writer at a time.
+ */
+export async function lockCustomersOf(tx: Tx, userId: string): Promise<void> {
+  if (tx.engine === 'postgresql')
+    await tx.$queryRaw`SELECT 1 FROM "Customer" WHERE "userId" = ${userId} ORDER BY "id" FOR NO KEY UPDATE`;
+}
+
 /** Whether anybody can use an account: it is neither deleted nor shut out. */
 export function isUsable(
   { deletedAt, shutOutUntil }: Pick<User, 'deletedAt' | 'shutOutUntil'>,

@@ -1,6 +1,6 @@
 import type { Stripe } from 'stripe';
 
-import { lockUser } from '../db/lock-user.ts';
+import { lockCustomersOf, lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
 import { unlessGone } from './missing.ts';
@@ -22,7 +22,7 @@ export async function carryBalances(
   for (const { from, target } of await decideMoves(db, userId, to, now)) {
     const moved = await moveBalance(stripe, from, target);
     await inTransaction(db, now, async (tx) => {
-      await lockUser(tx, userId);
+      await lockCustomersOf(tx, userId);
       // Without the target, the next customer gets it.
       const data = moved === 'target-gone' ? { balanceTo: null } : { balanceMovedAt: tx.now };
       await tx.customer.updateMany({ where: { id: from, balanceTo: target, balanceMovedAt: null }, data });
@@ -40,6 +40,7 @@ async function decideMoves(
   const unmoved = { userId, deletedAt: null, retiredAt: { not: null }, balanceMovedAt: null };
   if ((await db.customer.count({ where: unmoved })) === 0) return [];
   return inTransaction(db, now, async (tx) => {
+    await lockCustomersOf(tx, userId);
     await lockUser(tx, userId);
     // A reset link may have retired it meanwhile.
     const isUsable = { id: to, userId, deletedAt: null, retiredAt: null };
