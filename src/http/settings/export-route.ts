@@ -77,7 +77,7 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
     try {
       // Counted only now: a refusal because of others must not use up one's own tries.
       if (!(await takeForAccount(request, reply, 'exportsOfAccount'))) throw tooManyRequests();
-      text = JSON.stringify(await exportAccount(db, request.user, overviewConfig, now()), null, 2);
+      text = await exportAccount(db, request.user, overviewConfig, now());
     } finally {
       isWritten = true;
       end();
