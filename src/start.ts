@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 
 import { rehashAddresses } from './accounts/rehash-addresses.ts';
 import { prolongSessions } from './accounts/sessions.ts';
@@ -140,6 +142,8 @@ async function openSandbox(
   timePassed: () => Promise<void>,
   log: (line: string) => void,
 ): Promise<OpenSandbox> {
+  // The sandbox saves its file when it starts. On a used port, that would overwrite the running server's file.
+  await checkPort(config);
   const apiKey = `sk_test_sandbox_${randomBytes(12).toString('hex')}`;
   const webhookSecret = `whsec_${randomBytes(24).toString('base64url')}`;
   const options = {
@@ -177,6 +181,19 @@ async function openSandbox(
       webhookSecrets: [webhookSecret],
     },
   };
+}
+
+/** @throws PlainError when the server cannot listen on its port */
+async function checkPort(config: Config): Promise<void> {
+  // A client that connects in this moment must not keep the port in use.
+  const probe = createServer((socket) => socket.destroy());
+  try {
+    await once(probe.listen(config.port, config.host), 'listening');
+  } catch (error) {
+    throw explainListen(error, config);
+  }
+  probe.close();
+  await once(probe, 'close');
 }
 
 /** The address at which this machine reaches a server listening on `host`. */

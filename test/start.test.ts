@@ -367,6 +367,21 @@ slowTest.each([
   );
 });
 
+test('a second start on a port in use leaves the sandbox of the running server alone', async () => {
+  const folder = await emptyFolder();
+  const env = {
+    PORT: String(await freePort()),
+    LOG_LEVEL: 'silent',
+    DATABASE_URL: `file:${join(folder, 'data/tandem.db')}`,
+  };
+  const running = await startServer(env, () => new Date());
+  onTestFinished(running.close);
+  const file = join(folder, 'data/sandbox.json');
+  const before = await readFile(file, 'utf8');
+  expect(await failure(env, folder)).toMatch(/^Port \d+ is already in use/);
+  expect(await readFile(file, 'utf8')).toBe(before);
+});
+
 test.each([
   ['with the sandbox', {}],
   ['without it', { STRIPE_API_KEY: 'sk_test_1' }],
