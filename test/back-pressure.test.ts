@@ -160,6 +160,22 @@ describe('/readyz', () => {
     });
   });
 
+  test('a check that the database never answers is given up after 10 s', async () => {
+    const server = await startTestServer();
+    const start = server.clock.now.getTime();
+    const query = vi.spyOn(server.db, '$queryRaw').mockReturnValueOnce(new Promise(() => {}) as never);
+    const ready = async () => (await server.app.inject({ url: '/readyz' })).statusCode;
+    const first = ready();
+    await until(() => Promise.resolve(query.mock.calls.length === 1 || undefined));
+    // Until then, requests share it.
+    server.clock.now = new Date(start + 9_000);
+    expect(await Promise.all([first, ready()])).toEqual([503, 503]);
+    expect(query).toHaveBeenCalledTimes(1);
+    server.clock.now = new Date(start + 10_000);
+    expect(await ready()).toBe(200);
+    expect(query).toHaveBeenCalledTimes(2);
+  });
+
   test('/readyz does not mistake a long transaction for a database that hangs', async () => {
     const server = await startTestServer();
     await inTransaction(server.db, START, async () => {

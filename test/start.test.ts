@@ -541,6 +541,17 @@ slowTest(
   },
 );
 
+slowTest('the demo on a server that offers a trial says why it cannot go on', async () => {
+  const port = String(await freePort());
+  await runServer({ PORT: port, STRIPE_TRIAL_DAYS: '14' });
+  const { code, stderr } = await ended(await startProgram('demo', [], { PORT: port }));
+  expect(stderr).toBe(
+    'This server offers a trial (STRIPE_TRIAL_DAYS), so nothing is paid at the checkout. ' +
+      'Restart it without STRIPE_TRIAL_DAYS, or run the demo while no server is running.\n',
+  );
+  expect(code).toBe(1);
+});
+
 test("a newcomer's first try: with no settings, two people, a link and a payment give 45 days to both", async () => {
   const folder = await emptyFolder();
   const server = await runServer({ LOG_LEVEL: '' }, folder);

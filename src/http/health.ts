@@ -9,6 +9,9 @@ import type { AppContext } from './context.ts';
 /** Time limit for the database to answer, ms. */
 const ANSWER_MS = 2_000;
 
+/** Age at which an unanswered check is given up, ms: over a dead connection, a query may never settle. */
+const GIVE_UP_MS = 10_000;
+
 /**
  * Route options: answer even while the server refuses other requests, because these routes report its state.
  */
@@ -19,16 +22,22 @@ export const EVEN_UNDER_PRESSURE = { config: { pressureHandler: () => undefined,
  * knows is finished.
  * Migrations from a newer version are accepted: a server that has not been stopped yet keeps answering.
  */
-export function healthRoutes(app: FastifyInstance, { db, config }: AppContext): void {
+export function healthRoutes(app: FastifyInstance, { db, config, now }: AppContext): void {
   let neededNames: string[] | null = null;
-  let asked: Promise<string | null> | null = null;
+  let check: { startedAt: number; answer: Promise<string | null> } | null = null;
 
   /**
-   * Share one check between concurrent requests, so that a hanging database is not queried again and again.
+   * Share one check between concurrent requests, so that a hanging database is queried once every 10 s at most.
    */
   function whyNotReady(): Promise<string | null> {
-    asked ??= compareMigrations().finally(() => (asked = null));
-    return asked;
+    const startedAt = now().getTime();
+    if (check && startedAt - check.startedAt < GIVE_UP_MS) return check.answer;
+    const answer = compareMigrations().finally(() => {
+      // A newer check may have replaced it.
+      if (check?.answer === answer) check = null;
+    });
+    check = { startedAt, answer };
+    return answer;
   }
 
   async function compareMigrations(): Promise<string | null> {
