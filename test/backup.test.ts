@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import Database from 'better-sqlite3';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 
 import { readConfig } from '../src/config.ts';
 import { databasePath, openDatabase } from '../src/db/open.ts';
@@ -125,6 +126,29 @@ test('backup prints where the file is, how large it is and what it holds', async
   expect(text).toBe(`The backup is in ${path}: ${(await stat(path)).size} bytes, 0 users, 0 events.`);
 });
 
+/** Makes the file system refuse to flush a folder to disk. */
+async function refuseFolderSync(code: string): Promise<void> {
+  const handle = await open(import.meta.filename);
+  const prototype = Object.getPrototypeOf(handle) as FileHandle;
+  await handle.close();
+  const { sync } = prototype;
+  vi.spyOn(prototype, 'sync').mockImplementation(async function (this: FileHandle) {
+    if ((await this.stat()).isDirectory()) throw Object.assign(new Error(code), { code });
+    await sync.call(this);
+  });
+}
+
+test.each(['EACCES', 'EINVAL', 'ENOTSUP'])(
+  'a backup is complete even where folders cannot be flushed to disk (%s)',
+  async (code) => {
+    const databaseUrl = await newDatabase();
+    const path = join(await emptyFolder(), 'copy.db');
+    await refuseFolderSync(code);
+    expect((await backupOf(databaseUrl, path)).text).toContain(`The backup is in ${path}: `);
+    expect(await readdir(dirname(path))).toEqual(['copy.db']);
+  },
+);
+
 test("backing up an older version's database copies it unchanged", async () => {
   const databaseUrl = await newDatabase();
   const database = new Database(databasePath(databaseUrl));
@@ -182,6 +206,24 @@ describe('a backup is refused and leaves no file behind', () => {
       `The database ${source} cannot be read (ENOENT). Correct DATABASE_URL or the file's permissions.`,
     );
     expect([...(await readdir(data)), ...(await readdir(folder))]).toEqual([]);
+  });
+
+  test('when its folder cannot be flushed to a disk that fails', async () => {
+    const path = join(await emptyFolder(), 'copy.db');
+    const databaseUrl = await newDatabase();
+    await refuseFolderSync('EIO');
+    expect(await refusal(databaseUrl, path)).toContain('could not be written');
+    expect(await readdir(dirname(path))).toEqual([]);
+  });
+
+  test('the reason is given even where folders cannot be flushed', async () => {
+    const data = await emptyFolder();
+    const source = join(data, 'tandem.db');
+    await writeFile(source, 'x'.repeat(10_000));
+    await refuseFolderSync('EINVAL');
+    expect(await refusal(`file:${source}`, join(await emptyFolder(), 'copy.db'))).toMatch(
+      /^The database is damaged: /,
+    );
   });
 
   test('when the file is not a database', async () => {

@@ -183,6 +183,29 @@ test('audit shows who changed what, when and why, oldest first', async () => {
   expect(lines[1]).toMatch(/operator .*credit \+30 days.*"sorry for the "outage""$/);
 });
 
+test.each([
+  [45 * DAY, '+45 days'],
+  [-DAY, '-1 day'],
+  [DAY / 2, '+0.5 days'],
+  [300, '+300 seconds'],
+  [-300, '-300 seconds'],
+  [0, '0 days'],
+])('audit shows %i seconds of credit as %s', async (seconds, shown) => {
+  const { server, ann } = await withAnn();
+  await server.db.auditRow.create({
+    data: {
+      id: '1',
+      userId: ann.id,
+      at: new Date(0),
+      actor: 'stripe',
+      kind: 'credit',
+      seconds,
+      causeId: 'evt_1',
+    },
+  });
+  expect(await cliText(server, 'audit', 'ann@example.com')).toContain(` credit ${shown} `);
+});
+
 test('audit shows what a payment changed', async () => {
   const { server } = await withCreditSince(new Date());
   const rows = await cliJson<object[]>(server, 'audit', 'bob@example.com');

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 
 import { startHeldSandbox } from './support/held-sandbox.ts';
 import { PRICES } from './support/sandbox.ts';
-import { START } from './support/server.ts';
+import { DAY, START } from './support/server.ts';
 
 /** A user who bought a plan and has opened the portal. */
 async function atPortal(trialDays?: number) {
@@ -55,6 +55,19 @@ test('the portal separates what a customer can do from what the control panel ca
   expect(policy).toContain("default-src 'none'");
   expect(policy).toContain("form-action 'self';");
   expect(html).not.toContain('<script');
+});
+
+test.each([
+  [26.5, '27 days'],
+  [28, 'a month'],
+  [44.5, '45 days'],
+  [45.25, '46 days'],
+  [50, '50 days'],
+  [60, '2 months'],
+])('a plan whose trial ends in %f days offers to let %s pass', async (days, span) => {
+  const { sandbox, page } = await atPortal(Math.ceil(days));
+  sandbox.later((Math.ceil(days) - days) * DAY);
+  expect(await page()).toContain(`Let ${span} pass: `);
 });
 
 test('a canceled plan is resumed', async () => {

@@ -1,6 +1,7 @@
 import { listAudit } from '../audit.ts';
 import type { AuditRow } from '../db/generated/client.ts';
 import { DAY_SECONDS } from '../instants.ts';
+import { counted } from '../wording.ts';
 import { formatInstant } from './command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { plainLines } from './show.ts';
@@ -34,9 +35,15 @@ export function describeChange({ kind, fromTier, toTier, seconds, ...moved }: Ch
       return `got the customer ${customerId}${otherUserId === null ? ', which belonged to nobody' : ` from ${otherUserId}`}`;
     case 'unlink':
       return `lost the customer ${customerId} to ${otherUserId ?? 'nobody'}`;
-    default: {
-      const days = Number(((seconds ?? 0) / DAY_SECONDS).toFixed(2));
-      return `credit ${days < 0 ? '' : '+'}${days} ${Math.abs(days) === 1 ? 'day' : 'days'}`;
-    }
+    default:
+      return `credit ${signed(seconds ?? 0)}`;
   }
+}
+
+/** "+45 days" or "-0.5 days"; seconds when the days would round to 0. */
+function signed(seconds: number): string {
+  const sign = seconds < 0 ? '-' : seconds > 0 ? '+' : '';
+  const days = Number((Math.abs(seconds) / DAY_SECONDS).toFixed(2));
+  const amount = days === 0 && seconds !== 0 ? counted(Math.abs(seconds), 'second') : counted(days, 'day');
+  return sign + amount;
 }

@@ -68,10 +68,15 @@ async function makeBackup(source: string, path: string): Promise<Made> {
     const bytes = await toDisk(unfinished);
     // Unlike rename, link does not overwrite a file that appeared meanwhile.
     await link(unfinished, path);
+    try {
+      await folderToDisk(dirname(path));
+    } catch (error) {
+      await rm(path, { force: true });
+      throw error;
+    }
     return { bytes, ...counts };
   } finally {
     for (const end of ['', '-journal', '-wal', '-shm']) await rm(unfinished + end, { force: true });
-    await toDisk(dirname(path));
   }
 }
 
@@ -113,6 +118,17 @@ function checkAndClose(path: string): Counts {
     return { users: rows('User'), events: rows('Event') };
   } finally {
     database.close();
+  }
+}
+
+/** Flushes a folder to disk, so that the names of its files survive a power cut. */
+async function folderToDisk(path: string): Promise<void> {
+  try {
+    await toDisk(path);
+  } catch (error) {
+    // The folder may not be read, or its file system does not flush folders. The backup itself is complete.
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (!['EACCES', 'EINVAL', 'ENOTSUP'].includes(code)) throw error;
   }
 }
 

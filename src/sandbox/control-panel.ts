@@ -283,7 +283,7 @@ function spanOf(seconds: number): string {
   if (days < 1) {
     return span(Math.ceil(seconds / HOUR), 'hour');
   }
-  if (days < 27 || (days >= 32 && days < 45)) {
+  if (days < 27 || (days >= 32 && days < 59)) {
     return span(Math.ceil(days), 'day');
   }
   return days < 360 ? span(Math.round(days / 30.4), 'month') : span(Math.round(days / 365), 'year');
