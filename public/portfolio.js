@@ -265,7 +265,8 @@ async function part(path) {
   try {
     return await import(path);
   } catch {
-    throw new Error('The server cannot be reached. Please try again in a moment.');
+    // The browser remembers that it failed until the page is reloaded.
+    throw new Error('A part of this page could not be loaded. Reload the page, then try again.');
   }
 }
 

@@ -22,8 +22,8 @@ export function sandboxFile({ databaseUrl }: Config): string {
  * The sandbox as a command in another process sees it.
  *
  * @param config with the sandbox on
- * @returns how far its clock is ahead of the real one, ms, and how to reach it; there is no key unless its
- * server is running
+ * @returns how far its clock is ahead of the real one, ms, and how to reach it; there is no key while its
+ * server is off, except after a crash
  * @throws PlainError when its file cannot be read
  */
 export async function readSandbox(config: Config): Promise<{ aheadMs: number; stripe: StripeConfig }> {

@@ -131,10 +131,9 @@ async function refuseFolderSync(code: string): Promise<void> {
   const handle = await open(import.meta.filename);
   const prototype = Object.getPrototypeOf(handle) as FileHandle;
   await handle.close();
-  const { sync } = prototype;
   vi.spyOn(prototype, 'sync').mockImplementation(async function (this: FileHandle) {
     if ((await this.stat()).isDirectory()) throw Object.assign(new Error(code), { code });
-    await sync.call(this);
+    await this.datasync();
   });
 }
 

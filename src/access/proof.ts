@@ -35,7 +35,10 @@ function isUnpaidFirstInvoice({
   return first && !positive && (paidAt !== null || failedAt !== null);
 }
 
-/** Selects the subscriptions that somebody has paid for, at a time that matches. */
+/**
+ * Selects the subscriptions whose payment was proven, or one of whose positive invoices was paid, at a time that `since`
+ * matches.
+ */
 export function paidSince(since: Prisma.DateTimeNullableFilter): Prisma.SubscriptionWhereInput {
   return { OR: [{ provenAt: since }, { invoices: { some: { positive: true, paidAt: since } } }] };
 }

@@ -95,7 +95,7 @@ export async function reserveAddress(tx: Tx, email: string): Promise<string | nu
   return holder?.id ?? null;
 }
 
-/** Accounts that a mailbox can have under other spellings of its address, such as +tags. */
+/** Accounts that a mailbox can have, its plain address included, before another spelling is refused. */
 const ACCOUNTS_OF_MAILBOX = 100;
 
 /**

@@ -64,7 +64,7 @@ function insertStatement(
  * Writes what has changed, with one statement per table. If a table gets no new rows, only the columns that
  * changed in at least one row are updated, so unaffected indexes are not touched.
  *
- * @param tx holds the locks of all loaded rows
+ * @param tx holds the locks that `load` takes
  * @throws LostRace when another transaction may have taken a unique value; Error when a loaded row no longer exists
  */
 export async function write(tx: Tx, before: Rows, after: Rows): Promise<void> {

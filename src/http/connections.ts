@@ -13,8 +13,8 @@ import { wasSentInFull } from './when-answered.ts';
  *    the newcomer's own site is among those with the most, its oldest makes way. A connection whose request is complete
  *    and not being answered yet is kept. If the chosen site has no other kind, its youngest makes way, but only for a
  *    newcomer from another site.
- * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (its request is incomplete, or the
- *    answer is sent), if it is older than `patienceMs`.
+ * 2. Otherwise the oldest of all that is not waiting for an answer or receiving one (it has sent no request, its request is
+ *    incomplete, or the answer is sent), if it is older than `patienceMs`.
  *
  * A network is shut out for a while, and loses all its connections, after too many of them had to be cut off. Cutting
  * them off is not enough: by then, Node has handed over the 64 KiB that it read from each. The same happens when it

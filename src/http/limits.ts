@@ -282,7 +282,7 @@ export async function takeReturnable(
   const { isLeft, endsAt } = await take(reply, server.limits[name], userId);
   const giveBack = () => server.limits[name].giveBack(userId, endsAt);
   if (isLeft) return giveBack;
-  // A try that is refused counts for nothing either.
+  // A refused try must not count either.
   await giveBack();
   return null;
 }

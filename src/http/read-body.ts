@@ -94,7 +94,7 @@ export function readBody(
 }
 
 /**
- * Reads the rest of a refused body and keeps nothing. A client that is still sending would not see the answer.
+ * Reads the rest of a refused body and keeps nothing. Otherwise a client that is still sending would not see the answer.
  *
  * @param mostBytes the connection is closed after that many
  */

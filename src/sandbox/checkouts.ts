@@ -154,7 +154,7 @@ export function expireCheckout(session: CheckoutSession, cause: Cause): StripeEv
 }
 
 /**
- * Expires a checkout whose time is over. Call it before using a session, because the clock is checked only
+ * Expires a checkout whose time is up. Call it before using a session, because the clock is checked only
  * now and then. Resolves when the event has been published.
  *
  * @param at epoch seconds

@@ -64,7 +64,7 @@ export function createDeliveries(
   let closed = false;
   let held = false;
 
-  /** Posts once and keeps track of it while it is in flight. */
+  /** Posts an event once, and tracks the request while it is in flight. */
   function attempt(event: StripeEvent): Promise<Outcome> {
     const outcome = post(options, event).then((result) => {
       if (result.problem === undefined) {

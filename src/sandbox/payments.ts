@@ -4,7 +4,7 @@ import { buildCharge, buildInvoicePayment, buildPaymentIntent } from './payment-
 import type { State } from './state.ts';
 import type { Charge, Invoice, InvoicePayment, PaymentIntent, StripeEvent } from './types.ts';
 
-// Moves the money of open invoices. Nothing here depends on subscriptions.
+// Collects open invoices. Nothing here depends on subscriptions.
 
 /** The result of an attempt to collect an invoice. A bank debit stays `processing` for days. */
 export type PaymentOutcome = 'succeeded' | 'declined' | 'requires_action' | 'processing';

@@ -101,7 +101,7 @@ export interface StripeEvent {
   type: string;
 }
 
-/** An email that the server has sent. This is not a Stripe object. */
+/** An email that the server would have sent. This is not a Stripe object. */
 export interface Mail {
   id: string;
   /** ISO 8601, UTC. */

@@ -337,6 +337,22 @@ test('files are exported and imported, and an invalid file changes nothing', asy
   }
 });
 
+test('when a part of the page cannot be loaded, a reload is what helps', async () => {
+  const site = await startSite();
+  const page = await openPage(site);
+  await page.goto('/portfolio');
+  await add(page, 'ACME', '1', '1');
+  // A connection that fails would be reported in the console, where no page may report anything.
+  await page.route('**/csv.js', (route) =>
+    route.fulfill({ contentType: 'text/javascript', body: 'throw new Error();' }),
+  );
+  await page.getByRole('button', { name: 'Export as CSV' }).click();
+  await said(page, 'A part of this page could not be loaded. Reload the page, then try again.');
+  await page.unroute('**/csv.js');
+  await page.reload();
+  expect(await exported(page, 'Export as CSV')).toContain('ACME');
+});
+
 test('no exported cell starts a formula, whatever the separator, and the file imports unchanged', async () => {
   const site = await startSite();
   const page = await openPage(site);

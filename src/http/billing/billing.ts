@@ -135,7 +135,7 @@ async function checkoutUrl(context: AppContext, user: User, plan: Plan): Promise
 }
 
 /**
- * Goes on to the checkout of the plan that somebody chose before they signed up or logged in, or to Settings when they
+ * Goes on to the checkout for the plan that somebody chose before they signed up or logged in, or to Settings when they
  * chose none. They are logged in already, so if the checkout cannot be opened, the pricing page says so.
  *
  * @param token of the session that was just opened

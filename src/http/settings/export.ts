@@ -15,13 +15,13 @@ const EXPORTED_EMAILS = 1_000;
 const EXPORTED_INVOICES = 1_000;
 
 /**
- * Exports everything stored about a user as one JSON document. Only the newest invitations and emails are in it, and of
- * invoices first those that moved money, then the newest. Left out are subscriptions that never began (except the
- * newest) with their invoices, hashes (of passwords, tokens and addresses), operators' notes, the other account of an
- * audit row, the data of outbox items, and reset links with their emails: a stranger who is logged in must not learn when
- * the owner asks for one. Payments appear under their invoices, without amounts. Stripe's events appear through what
- * they changed: their payloads are copies of what Stripe has, may name other people, and are thinned by `prune` after
- * EVENT_RETENTION_DAYS.
+ * Exports everything stored about a user as one JSON document. Only the newest invitations and emails are included, up
+ * to a limit. Invoices have a limit too: those that moved money come first, then the newest others. Left out are
+ * subscriptions that never began (except the newest) with their invoices, hashes (of passwords, tokens and addresses),
+ * operators' notes, the other account of an audit row, the data of outbox items, and reset links with their emails: a
+ * stranger who is logged in must not learn when the owner asks for one. Payments appear under their invoices, without
+ * amounts. Stripe's events appear through what they changed: their payloads are copies of what Stripe has, may name other
+ * people, and are thinned by `prune` after EVENT_RETENTION_DAYS.
  */
 export async function exportAccount(db: Db, user: User, config: OverviewConfig, now: Date): Promise<string> {
   const ofUser = { where: { userId: user.id } };
