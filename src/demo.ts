@@ -28,7 +28,7 @@ async function playStory(origin: string, movesClock: boolean): Promise<void> {
 
   await ben.get(new URL(referral.url).pathname);
   const pricing = await ben.get('/pricing');
-  must(pricing.includes(referral.code), 'the banner shows the code of the friend');
+  must(pricing.includes(referral.code), "the banner shows the friend's code");
   say('Ben opens it. The pricing page shows', `invitation ${referral.code}, 45 days of paid access for both`);
 
   await ben.post('/signup', { email: `ben-${story}@example.com`, password: 'another good password' });

@@ -150,13 +150,18 @@ describe('an appeal against a lost dispute', () => {
     }
   });
 
-  test.each(['prevented', 'warning_closed', 'charge_refunded'])(
-    'a dispute with status %s is not lost',
-    async (status) => {
-      const { stripe, hear, state } = await conversion();
-      const dispute = stripe.dispute(daysAfter(5));
-      await hear(12, dispute.opened(), dispute.updated(status, daysAfter(12)));
-      expect(await state()).toEqual(HOLDS);
-    },
-  );
+  test.each(['warning_closed', 'charge_refunded'])('a dispute with status %s is not lost', async (status) => {
+    const { stripe, hear, state } = await conversion();
+    const dispute = stripe.dispute(daysAfter(5));
+    await hear(12, dispute.opened(), dispute.updated(status, daysAfter(12)));
+    expect(await state()).toEqual(HOLDS);
+  });
+
+  test('a dispute that was prevented, because the cardholder got the money back at once, counts as lost', async () => {
+    const { stripe, hear, state } = await conversion();
+    const { opened, updated } = stripe.dispute(daysAfter(5));
+    const created = { ...updated('prevented', daysAfter(5)), type: opened().type };
+    await hear(5, created);
+    expect(await state()).toEqual(reversedOn(5));
+  });
 });

@@ -819,6 +819,21 @@ describe('a reset link that was mailed', () => {
     expect(balances()).toEqual([0, -500]);
   });
 
+  test('moves that credit to another customer when an operator has moved the first one away meanwhile', async () => {
+    const { world, ann, balances } = await owed();
+    const { customers } = clientOf(world);
+    const move = customers.createBalanceTransaction.bind(customers);
+    // Taken from the old customer, but not yet given to the new one.
+    vi.spyOn(customers, 'createBalanceTransaction')
+      .mockImplementationOnce(move)
+      .mockRejectedValueOnce(new Stripe.errors.StripeConnectionError({ message: 'down', type: 'api_error' }));
+    await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+    const other = await signUp(world, 'other@example.com');
+    await world.db.customer.updateMany({ where: { retiredAt: null }, data: { userId: other.id } });
+    await pressUpgrade(world, ann);
+    expect(balances()).toEqual([0, 0, -500]);
+  });
+
   test('tells a retired customer of no later address, because a page of the portal would show it', async () => {
     const { world, ann, old } = await owed(mailEnv(await startMailServer()));
     await askFor(world, ann, 'new@example.com', NEW_PASSWORD);

@@ -87,7 +87,7 @@ test('doctor names a mail that failed, until it was sent', async () => {
   const resent = await cli('mail-resend', id);
   expect(resent).toEqual({
     code: 0,
-    stdout: `mail.password-changed ${id} is due now: a running server picks it up.\n`,
+    stdout: `mail.password-changed ${id} is due now. A running server will pick it up.\n`,
     stderr: '',
   });
   // The command's clock is the machine's.

@@ -16,7 +16,7 @@ import { readBody } from '../src/http/read-body.ts';
 import { addSeconds } from '../src/instants.ts';
 import { MAIL } from './support/mail.ts';
 import { Collected, until } from './support/process.ts';
-import { PATIENT, sign, signUp, startTestServer } from './support/server.ts';
+import { PASSWORD, PATIENT, sign, signUp, startTestServer } from './support/server.ts';
 import type { Person } from './support/server.ts';
 import { buyer } from './support/stripe-events.ts';
 
@@ -981,6 +981,29 @@ describe('a body in many tiny pieces', () => {
     await expect(readBody(request, { bytes: 1, error: new Error('too large') })).rejects.toThrow(
       'ended before',
     );
+  });
+
+  test('is handed over no further once it is cut off, and later bodies arrive', async () => {
+    const server = await listen({});
+    const { app, open } = server;
+    await signUp(server, 'ann@example.com');
+    let pieces = 0;
+    app.server.once('request', (request: IncomingMessage) => {
+      const push = request.push.bind(request);
+      request.push = (...given: Parameters<typeof push>) => {
+        pieces += 1;
+        return push(...given);
+      };
+    });
+    const head = `POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n`;
+    const client = await open(`${head}Transfer-Encoding: chunked\r\n\r\n${tiny.repeat(10_000)}`);
+    await client.closed;
+    expect(pieces).toBe(65);
+    const form = new URLSearchParams({ email: 'ann@example.com', password: PASSWORD }).toString();
+    for (let n = 0; n < 3; n += 1) {
+      const later = await open(`${head}Connection: close\r\nContent-Length: ${form.length}\r\n\r\n${form}`);
+      expect(await later.closed).toMatch(/^HTTP\/1\.1 303 /);
+    }
   });
 
   test('is accepted while its pieces are few', async () => {

@@ -161,6 +161,8 @@ describe('events that are not about our users', () => {
       linkedAt: null,
       missingAt: null,
       retiredAt: null,
+      balanceTo: null,
+      balanceMovedAt: null,
     });
     expect(await server.db.subscription.findUnique({ where: { id: other.subscription } })).toMatchObject({
       status: 'canceled',

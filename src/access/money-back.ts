@@ -7,11 +7,17 @@ import type { ReversalReason } from '../outbox/kinds.ts';
 export const APPEAL = 'appeal_';
 
 /**
+ * The statuses of a dispute whose money is gone. A prevented one never becomes a chargeback, because the cardholder got the
+ * money back at once. https://docs.stripe.com/changelog/basil/2025-08-27/add-preventions-to-dispute
+ */
+export const LOST: ReadonlySet<string> = new Set(['lost', 'prevented']);
+
+/**
  * Whether a dispute is lost. An appeal changes nothing until it is won (design: rule 9).
  * https://docs.stripe.com/api/disputes/object#dispute_object-status
  */
 function isLost({ status }: Pick<Dispute, 'status'>): boolean {
-  return status === 'lost' || status.startsWith(APPEAL);
+  return LOST.has(status) || status.startsWith(APPEAL);
 }
 
 export type RefundFacts = Pick<Payment, 'firstRefundedAt' | 'refundedAt' | 'refundFailedAt'>;

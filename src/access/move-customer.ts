@@ -20,7 +20,14 @@ export function moveCustomer(
   cause: Cause,
 ): void {
   const { rows, now } = tx;
-  rows.customers.set(customer.id, { ...customer, userId: to, linkedAt: now, retiredAt: null });
+  rows.customers.set(customer.id, {
+    ...customer,
+    userId: to,
+    linkedAt: now,
+    retiredAt: null,
+    balanceTo: null,
+    balanceMovedAt: null,
+  });
   for (const one of rows.subscriptions.values()) {
     if (one.customerId !== customer.id) continue;
     const trialRefused = one.trialRefused && one.status !== 'trialing';

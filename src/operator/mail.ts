@@ -120,7 +120,7 @@ export async function mailResend({ db, config, now }: CommandContext, id: string
   if (count === 0)
     throw new PlainError(`A server took ${id} in the meantime. Look at it with \`mail\`, then try again.`);
   return {
-    text: `${item.kind} ${id} is due now: a running server picks it up.`,
+    text: `${item.kind} ${id} is due now. A running server will pick it up.`,
     json: { id, status: 'queued' },
   };
 }

@@ -60,7 +60,7 @@ export interface State {
   refunds: Map<string, Refund>;
   disputes: Map<string, Dispute>;
   discounts: Map<string, Discount>;
-  /** Only those made through the API; what invoices use has none. */
+  /** Only those made through the API. Credit applied to an invoice creates none. */
   balanceTransactions: Map<string, BalanceTransaction>;
   /** Only the cards that were changed. All others work. */
   cards: Map<string, Card>;

@@ -3,6 +3,7 @@ import type { Stripe } from 'stripe';
 import { lockCustomersOf, lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
+import { isoText } from '../instants.ts';
 import { unlessGone } from './missing.ts';
 
 /**
@@ -19,8 +20,8 @@ export async function carryBalances(
   to: string,
   now: Date,
 ): Promise<void> {
-  for (const { from, target } of await decideMoves(db, userId, to, now)) {
-    const moved = await moveBalance(stripe, from, target);
+  for (const { from, target, mark } of await decideMoves(db, userId, to, now)) {
+    const moved = await moveBalance(stripe, from, target, mark);
     await inTransaction(db, now, async (tx) => {
       await lockCustomersOf(tx, userId);
       // Without the target, the next customer gets it.
@@ -30,55 +31,70 @@ export async function carryBalances(
   }
 }
 
+interface Move {
+  from: string;
+  target: string;
+  /** Names this retirement of the customer: an operator can move the customer on and back. */
+  mark: string;
+}
+
 /** Balances still to be moved, in the order in which their customers were retired: one can be the target of an earlier one. */
-async function decideMoves(
-  db: Db,
-  userId: string,
-  to: string,
-  now: Date,
-): Promise<{ from: string; target: string }[]> {
+async function decideMoves(db: Db, userId: string, to: string, now: Date): Promise<Move[]> {
   const unmoved = { userId, deletedAt: null, retiredAt: { not: null }, balanceMovedAt: null };
   if ((await db.customer.count({ where: unmoved })) === 0) return [];
   return inTransaction(db, now, async (tx) => {
     await lockCustomersOf(tx, userId);
     await lockUser(tx, userId);
     // A reset link may have retired it meanwhile.
-    const isUsable = { id: to, userId, deletedAt: null, retiredAt: null };
-    if ((await tx.customer.count({ where: isUsable })) > 0)
-      await tx.customer.updateMany({ where: { ...unmoved, balanceTo: null }, data: { balanceTo: to } });
+    const own = await tx.customer.findMany({ where: { userId, deletedAt: null } });
+    const ids = own.map(({ id }) => id);
+    if (own.some(({ id, retiredAt }) => id === to && retiredAt === null)) {
+      // An operator may have moved the target to another account.
+      const open = [{ balanceTo: null }, { balanceTo: { notIn: ids } }];
+      await tx.customer.updateMany({ where: { ...unmoved, OR: open }, data: { balanceTo: to } });
+    }
     const decided = await tx.customer.findMany({
-      where: { ...unmoved, balanceTo: { not: null } },
+      where: { ...unmoved, balanceTo: { in: ids } },
       orderBy: [{ retiredAt: 'asc' }, { id: 'asc' }],
     });
-    return decided.flatMap(({ id: from, balanceTo: target }) => (target === null ? [] : [{ from, target }]));
+    return decided.flatMap(({ id, balanceTo, retiredAt }) =>
+      balanceTo && retiredAt ? [{ from: id, target: balanceTo, mark: `${id}-${isoText(retiredAt)}` }] : [],
+    );
   });
 }
 
 /**
  * Takes a customer's credit and gives it to another one. Stripe forgets idempotency keys after a day, so each half also
- * leaves its mark in the metadata, by which a later call sees what was done.
+ * leaves the mark in its metadata, by which a later call sees what was done.
  * https://docs.stripe.com/billing/customer/balance
  */
-async function moveBalance(stripe: Stripe, from: string, to: string): Promise<'moved' | 'target-gone'> {
+async function moveBalance(
+  stripe: Stripe,
+  from: string,
+  to: string,
+  mark: string,
+): Promise<'moved' | 'target-gone'> {
+  const isMarked = ({ metadata }: Stripe.CustomerBalanceTransaction) => metadata?.['balanceMove'] === mark;
+  const metadata = { balanceMove: mark };
   const received = await unlessGone(() => newestTransactions(stripe, to));
   if (!received) return 'target-gone';
   // Before the list: another request may take the credit in between.
   const customer = await unlessGone(() => stripe.customers.retrieve(from));
   if (!customer || customer.deleted) return 'moved';
   const { balance, currency } = customer;
-  let taken = (await newestTransactions(stripe, from)).find(({ metadata }) => metadata?.['movedTo'] === to);
+  let taken = (await newestTransactions(stripe, from)).find(isMarked);
   // A negative balance is credit.
   if (!taken && (balance >= 0 || !currency)) return 'moved';
   taken ??= await stripe.customers.createBalanceTransaction(
     from,
-    { amount: -balance, currency: currency ?? '', metadata: { movedTo: to } },
-    { idempotencyKey: `balance-from-${from}` },
+    { amount: -balance, currency: currency ?? '', metadata },
+    { idempotencyKey: `balance-from-${mark}` },
   );
-  if (received.some(({ metadata }) => metadata?.['movedFrom'] === from)) return 'moved';
+  if (received.some(isMarked)) return 'moved';
   await stripe.customers.createBalanceTransaction(
     to,
-    { amount: -taken.amount, currency: taken.currency, metadata: { movedFrom: from } },
-    { idempotencyKey: `balance-from-${from}-to-${to}` },
+    { amount: -taken.amount, currency: taken.currency, metadata },
+    { idempotencyKey: `balance-to-${to}-from-${mark}` },
   );
   return 'moved';
 }

@@ -147,7 +147,7 @@ function isSameHolder(locked: User | null, { passwordHash }: User, now: Date): b
 
 /**
  * The current session of a checkout, created if it has none; null when it cannot be completed: another tab replaced the
- * checkout, or Stripe does not know the session or its customer.
+ * checkout, its customer was retired or moved, or Stripe does not know the session or its customer.
  */
 async function sessionOf(
   context: BillingContext,
@@ -163,6 +163,7 @@ async function sessionOf(
   let customer: string | null = null;
   try {
     customer = await ensureCustomer(context, user, checkout.id, now);
+    if (customer === null) return null;
     const isInvited = await isInvitationOpen(db, user.id);
     const session = await createSession(context, user, customer, checkout, isInvited);
     const noted = await inTransaction(db, now, async (tx) => {

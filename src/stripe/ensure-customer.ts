@@ -31,7 +31,7 @@ export const OLDEST_LINK_FIRST = [
  * The user's customer at Stripe for a new checkout, created and linked if there is none, with the credit of retired ones.
  *
  * @param checkoutId makes the idempotency key, so that two tabs with the same checkout get one customer
- * @returns Stripe's id of the customer
+ * @returns Stripe's id of the customer; null when it was retired or moved to another account in the meantime
  * @throws StripeError when Stripe refuses or cannot be reached
  */
 export async function ensureCustomer(
@@ -39,10 +39,10 @@ export async function ensureCustomer(
   user: User,
   checkoutId: string,
   now: Date,
-): Promise<string> {
+): Promise<string | null> {
   const customer =
     (await findUsable(context.db, user.id)) ?? (await createCustomer(context, user, checkoutId, now));
-  await carryBalances(context, user.id, customer, now);
+  if (customer !== null) await carryBalances(context, user.id, customer, now);
   return customer;
 }
 
@@ -61,7 +61,7 @@ async function createCustomer(
   user: User,
   checkoutId: string,
   now: Date,
-): Promise<string> {
+): Promise<string | null> {
   const created = await stripe.customers.create(
     { metadata: { userId: user.id }, ...(user.email !== null && { email: user.email }) },
     { idempotencyKey: `customer-${checkoutId}` },
@@ -70,7 +70,7 @@ async function createCustomer(
     const isLinked = await inUnit(tx, programme, { customers: [created.id], users: [user.id] }, (unit) => {
       // Another tab's checkout may have created one meanwhile. Nothing is ever sold to a second one.
       const hasOther = [...unit.rows.customers.values()].some(
-        (one) => isUsable(one) && one.id !== created.id,
+        (one) => one.userId === user.id && one.id !== created.id && isUsable(one),
       );
       return !hasOther && linkCustomer(unit, ensureCustomerRow(unit, created.id), user.id);
     });
@@ -82,9 +82,9 @@ async function createCustomer(
       await queueNow(tx, [{ kind: 'stripe.customer-address', userId: user.id, data }]);
     }
   });
-  return (await findUsable(db, user.id)) ?? created.id;
+  return findUsable(db, user.id);
 }
 
-function isUsable({ userId, deletedAt, missingAt, retiredAt }: Customer): boolean {
-  return userId !== null && deletedAt === null && missingAt === null && retiredAt === null;
+function isUsable({ deletedAt, missingAt, retiredAt }: Customer): boolean {
+  return deletedAt === null && missingAt === null && retiredAt === null;
 }

@@ -84,6 +84,16 @@ describe('a customer moves to another account (design: rules 3, 6 and 9)', () =>
     expect(rows.users.get(REFERRER)).toMatchObject({ creditUntil: day(45) });
   });
 
+  test('a retired customer is used by the new owner, and nothing is left of a move of its balance', () => {
+    const rows = story();
+    const customer = rows.customers.get('cus_1');
+    const retired = { retiredAt: day(1), balanceTo: 'cus_2', balanceMovedAt: day(2) };
+    if (customer) rows.customers.set('cus_1', { ...customer, ...retired });
+    move(rows, day(10));
+    const unused = { retiredAt: null, balanceTo: null, balanceMovedAt: null };
+    expect(rows.customers.get('cus_1')).toMatchObject({ userId: OTHER, linkedAt: day(10), ...unused });
+  });
+
   test('what another customer of the account gives stays', () => {
     const rows = story();
     rows.customers.set('cus_2', {

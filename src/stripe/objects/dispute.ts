@@ -1,7 +1,7 @@
 import * as z from 'zod';
 
 import { followMoney } from '../../access/follow.ts';
-import { APPEAL } from '../../access/money-back.ts';
+import { APPEAL, LOST } from '../../access/money-back.ts';
 import { ensurePayment } from '../../access/payments.ts';
 import type { Unit } from '../../db/unit-of-work.ts';
 import { dateOf, idOf, instant, optionalReference, optionalText, text } from './common.ts';
@@ -108,5 +108,5 @@ function isNewer(snapshot: DisputeState, known: DisputeState): boolean {
 function progressOf(status: string): number {
   if (status === 'won') return 3;
   if (status.startsWith(APPEAL)) return 2;
-  return status === 'lost' ? 1 : 0;
+  return LOST.has(status) ? 1 : 0;
 }
