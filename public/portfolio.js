@@ -285,7 +285,7 @@ async function takeFile() {
       change(imported.portfolio, imported.said, 'import');
     });
   } catch (error) {
-    showError(input, `${error.message} Nothing was changed.`);
+    showError(input, `${error.message} Nothing was imported.`);
   }
   input.value = '';
   input.focus();

@@ -521,6 +521,24 @@ describe('a reset link that was mailed', () => {
       },
     );
 
+    test('asks Stripe again when another customer was linked meanwhile', async () => {
+      const { world, person, use } = await claim();
+      await pressUpgrade(world, person);
+      const path = await pathOf(world);
+      const { invoices, subscriptions } = clientOf(world);
+      const asked = vi.spyOn(subscriptions, 'list');
+      const list = invoices.list.bind(invoices);
+      const { id } = await world.merchant.customers.create({ email: 'payer@example.com' });
+      vi.spyOn(invoices, 'list')
+        .mockImplementationOnce(list)
+        .mockImplementationOnce(((query?: Stripe.InvoiceListParams) =>
+          world.db.customer
+            .create({ data: { id, userId: person.id } })
+            .then(() => list(query))) as unknown as typeof list);
+      expect((await use(path)).statusCode).toBe(303);
+      expect(asked.mock.calls.map(([query]) => query?.customer)).toContain(id);
+    });
+
     test('keeps an account whose trial is charged just before it is cancelled', async () => {
       const world = await startWorld({ ...MAIL, STRIPE_TRIAL_DAYS: '7' });
       const { person } = await squatter(world);

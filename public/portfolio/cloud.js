@@ -11,7 +11,11 @@ async function call(method, path, body) {
   } catch {
     throw new Error('The server cannot be reached. Please try again in a moment.');
   }
-  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  if (answer.status === 204) return null;
+  if (answer.ok)
+    return answer.json().catch(() => {
+      throw new Error('The answer did not arrive in full. Reload the page to see what was done.');
+    });
   const told = await answer.json().catch(() => null);
   throw new Error(told?.error?.message ?? 'Something went wrong on our side. Please try again in a moment.');
 }

@@ -134,7 +134,7 @@ function showFound({ holdings, leftOut }, mapping, { currency, holdings: here })
     holdings.length === 0
       ? 'No holdings found yet. Choose the columns that hold the symbol and the quantity.'
       : `${counted(holdings.length)} found. Amounts are in ${currency}.`,
-    unpriced ? 'No column says what was paid, so it counts as 0.' : '',
+    unpriced ? 'No column says what was paid, so the price paid counts as 0.' : '',
     holdings.length > MAX_HOLDINGS ? `More than ${number(MAX_HOLDINGS)} cannot be kept.` : '',
     leftOut.length > 0 ? `${counted(leftOut.length, 'line')} will be left out:` : '',
   ]

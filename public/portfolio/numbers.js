@@ -14,8 +14,12 @@ const GROUPED = {
   '.': /^\d{1,3}(?:\.\d{2,3})*\.\d{3}$/,
 };
 
+/** Not a unit: "10 k" is not 10. */
+const MULTIPLE = /\s(?:k|m|mm|mn|mil|mill|mio|b|bn|mrd|t|tn|tsd)\.?$/iu;
+
 /** @param {string} text */
 function partsOf(text) {
+  if (MULTIPLE.test(text.trim())) return null;
   const plain = text.trim().replace(LEADING_CURRENCY, '').replace(TRAILING_UNIT, '');
   const match = WRITTEN.exec(plain.replace(SPACES_AND_APOSTROPHES, ''));
   if (!match) return null;

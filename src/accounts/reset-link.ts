@@ -229,6 +229,12 @@ async function tryReset(
       if (!payments) return 'conflict';
       const checkout = await tx.checkout.findUnique({ where: { userId } });
       if (!isSameCheckout(checkout, payments.checkout)) return 'conflict';
+      // A customer was linked: what it pays for was not ended.
+      const customers = await tx.customer.findMany({
+        where: { userId, deletedAt: null },
+        select: { id: true },
+      });
+      if (!customers.every(({ id }) => ended?.customerIds.includes(id))) return 'conflict';
       await startAfresh(tx, user, typed.code, ended, stripe !== null);
     }
     await setPassword(tx, userId, typed.passwordHash, {
@@ -249,9 +255,9 @@ async function tryReset(
 
 /**
  * Keeps the account's customers out of new checkouts, except one with a live plan that was linked after the address was
- * proven, and has an open checkout closed. Somebody else may have opened them, and may still have a page of Stripe's
- * portal open: there, they could see and change the plan that the owner buys later. `ensureCustomer` creates another one
- * then.
+ * proven. Also has an open checkout closed. Somebody else may have opened these customers, and may still have a page of
+ * Stripe's portal open: there, they could see and change the plan that the owner buys later. `ensureCustomer` creates
+ * another customer then.
  *
  * @param user as it was before the reset; its customers are locked
  */

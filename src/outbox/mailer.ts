@@ -2,7 +2,7 @@ import { isUnclaimed } from '../accounts/addresses.ts';
 import { findResetLink } from '../accounts/reset-link.ts';
 import type { OutboxItem, User } from '../db/generated/client.ts';
 import type { Db } from '../db/transaction.ts';
-import { addSeconds, secondsBetween } from '../instants.ts';
+import { addSeconds, secondsBetween, wholeSeconds } from '../instants.ts';
 import { compose } from './compose.ts';
 import type { Letterhead, Particulars } from './compose.ts';
 import { WAITS_FOR_OLDER } from './days-mail.ts';
@@ -24,10 +24,10 @@ export interface MailerContext {
   now: () => Date;
 }
 
-/** An email that waits for an older one looks for its outcome this long after its next try, s. */
+/** An email that waits for an older one looks again this long after the older one's next try, s. */
 const AFTER_OLDER_SECONDS = 60;
 
-/** At the latest, it looks after this long, s: an operator may have sent the older one again. */
+/** It looks after this long at the latest, s: an operator may have sent the older one again. */
 const LOOK_SECONDS = 15 * 60;
 
 /**
@@ -48,7 +48,7 @@ export async function sendMailOf(
   const why = whyDrop(work, item, facts, now);
   if (why !== null) return { status: 'dropped', why };
   if (facts.olderDueAt)
-    return { status: 'waits', why: WAITS_FOR_OLDER, until: afterOlder(facts.olderDueAt, now) };
+    return { status: 'waits', why: WAITS_FOR_OLDER, until: afterOlder(facts.olderDueAt, wholeSeconds(now)) };
   const addressed = await addressOf(context, item, work, facts.user, now);
   if (addressed === null) return { status: 'dropped', why: 'Its link no longer works.' };
   const unsubscribe =
@@ -60,7 +60,7 @@ export async function sendMailOf(
   return context.send(mail, signal);
 }
 
-/** When to look for the outcome of an email. If it is due within a lease, it may be being sent now. */
+/** When to look again for the outcome of an older email. If that is due within a lease, it may be being sent now. */
 function afterOlder(dueAt: Date, now: Date): Date {
   const mayBeInFlight = secondsBetween(now, dueAt) <= LEASE_SECONDS;
   const next = addSeconds(mayBeInFlight ? now : dueAt, AFTER_OLDER_SECONDS);

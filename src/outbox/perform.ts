@@ -34,7 +34,10 @@ export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
     const told = await tellCustomerAddress({ db, stripe }, work.data.customerId, now());
     return told === 'told'
       ? { status: 'done' }
-      : { status: 'dropped', why: 'The customer or its account no longer exists.' };
+      : {
+          status: 'dropped',
+          why: 'The customer is gone or retired, or its account has no address any more.',
+        };
   };
 }
 

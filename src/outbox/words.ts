@@ -278,7 +278,7 @@ const WORDS: { [Kind in MailKind]: WordsOf<Kind> } = {
       `You have paid access to ${brand} until ${longDate(new Date(until))}: ${inDaysLeft(facts.user ? creditLeft(facts.user, now) : 0)} left.`,
       whatStays('After that, your'),
       hasPlan(facts)
-        ? `Your plan is not active at the moment. To get it back, see Settings. You can also invite a friend: when they pay, you both get ${OFFER}.`
+        ? `Your plan is not active at the moment: Settings says why. You can also invite a friend: when they pay, you both get ${OFFER}.`
         : `To keep paid access, choose a plan or invite a friend: when they pay, you both get ${OFFER}.`,
     ],
     button: whereToPay(facts, publicUrl),

@@ -308,11 +308,11 @@ test('files are exported and imported, and an invalid file changes nothing', asy
   expect(JSON.parse(json)).toMatchObject({ format: 'tandem-portfolio', version: 1, currency: 'GBP' });
 
   await importFile(page, 'bad.csv', 'symbol,quantity,price\r\n"OK,1,1\r\n');
-  await page.getByText('Line 2: a quotation mark is not closed. Nothing was changed.').waitFor();
+  await page.getByText('Line 2: a quotation mark is not closed. Nothing was imported.').waitFor();
   await importFile(page, 'none.csv', '\r\n');
-  await page.getByText('This file is empty. Nothing was changed.').waitFor();
+  await page.getByText('This file is empty. Nothing was imported.').waitFor();
   await importFile(page, 'other.json', '{"format":"other"}');
-  await page.getByText('This is not a portfolio from this page. Nothing was changed.').waitFor();
+  await page.getByText('This is not a portfolio from this page. Nothing was imported.').waitFor();
   expect(await symbols(page)).toEqual(['-X', 'ACME']);
 
   await importFile(page, 'more.csv', 'symbol,quantity,price,note\nNEW,"1",2,"two\nlines"\n');
@@ -500,7 +500,7 @@ test('what another tab changed while a question was open is not overwritten', as
   await add(other, 'HOOLI', '1', '1');
   await ann.locator('tbody th', { hasText: 'HOOLI' }).waitFor({ state: 'attached' });
   await dialog.getByRole('button', { name: 'Add to my holdings' }).click();
-  await ann.getByText('Another tab has changed the portfolio meanwhile. Nothing was changed.').waitFor();
+  await ann.getByText('Another tab has changed the portfolio meanwhile. Nothing was imported.').waitFor();
 
   await ann.getByRole('button', { name: 'Restore' }).click();
   await dialog.getByText('Replace the 3 holdings in this browser?').waitFor();

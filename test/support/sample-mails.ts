@@ -214,7 +214,7 @@ export const MAILS: [
     'mail.days-ending, with a plan that is unpaid',
     (letterhead) => mailOf(letterhead, ENDING, {}, {}, { plan: 'unpaid' }),
     'Your free days end on 20 January 2027',
-    ['Your plan is not active at the moment. To get it back, see Settings.'],
+    ['Your plan is not active at the moment: Settings says why.'],
     SETTINGS,
   ],
   [
