@@ -204,7 +204,7 @@ const VARIABLES = {
   ],
   MAIL_FROM: [
     z.string().refine(isMailbox).optional(),
-    'the address that mail comes from, such as ann@example.com or Ann <ann@example.com>; a name with a colon in double quotes',
+    'the address that mail comes from, such as ann@example.com or Ann <ann@example.com> (put a name that contains a colon in double quotes)',
   ],
   CONTACT_EMAIL: [z.email().optional(), 'the email address where people can ask for help'],
   OPERATOR_EMAIL: [z.email().optional(), 'the email address of the person who runs this server'],

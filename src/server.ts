@@ -18,9 +18,16 @@ try {
   const onTimeout = (): void => {
     process.stderr.write(`The server did not shut down within ${SHUTDOWN_MS / 1000} s and was stopped.\n`);
   };
-  closeWithGrace({ delay: SHUTDOWN_MS, logger: false, onTimeout }, async ({ err }) => {
-    if (err) process.stderr.write(`${readableStack(err)}\n`);
-    await server.close();
+  const tell = (error: unknown): void => {
+    process.stderr.write(`${readableStack(error instanceof Error ? error : new Error(String(error)))}\n`);
+  };
+  closeWithGrace({ delay: SHUTDOWN_MS, logger: false, onTimeout, onSecondError: tell }, async ({ err }) => {
+    if (err) tell(err);
+    // Otherwise it would exit with 1 and not say why.
+    await server.close().catch((error: unknown) => {
+      tell(error);
+      throw error;
+    });
   });
 } catch (error) {
   giveUp(error);

@@ -512,7 +512,14 @@ describe('a reset link that was mailed', () => {
         expect(subscriptions.get(trial)).toMatchObject({ status: 'canceled' });
         await deliverWaiting(world);
 
-        const own = await subscribe(world, await ownerOf(world, person));
+        // The stranger's card and address are none of the owner's business.
+        const owner = await ownerOf(world, person);
+        const settings = await world.app.inject({ url: '/settings', headers: { cookie: owner.cookie } });
+        expect(settings.body).not.toContain('See your invoices');
+        const portal = await postForm(world.app, '/api/billing/portal', {}, owner.cookie);
+        expect(portal.headers.location).toContain('/pricing');
+
+        const own = await subscribe(world, owner);
         await deliverWaiting(world);
         expect(subscriptions.get(own)).toMatchObject({ status: 'trialing' });
         expect(await userRow(world, person.id)).toMatchObject({ tier: 'trial' });
@@ -833,6 +840,37 @@ describe('a reset link that was mailed', () => {
     expect(tried.statusCode).toBeGreaterThanOrEqual(500);
     // Stripe has forgotten the idempotency keys by then.
     await passTime(world, 2 * DAY);
+    await pressUpgrade(world, ann);
+    expect(balances()).toEqual([0, -500]);
+  });
+
+  test.each([1, 2])(
+    'moves that credit although Stripe stored an error as its answer to step %i',
+    async (step) => {
+      const { world, ann, balances } = await owed();
+      const { customers } = clientOf(world);
+      const move = customers.createBalanceTransaction.bind(customers);
+      const refused = new Set<string>();
+      let calls = 0;
+      vi.spyOn(customers, 'createBalanceTransaction').mockImplementation(async (id, params, options) => {
+        calls += 1;
+        const key = (options as Stripe.RequestOptions).idempotencyKey ?? '';
+        if (calls === step) refused.add(key);
+        if (refused.has(key))
+          throw new Stripe.errors.StripeAPIError({ message: 'oops', type: 'api_error', statusCode: 500 });
+        return move(id, params, options);
+      });
+      const tried = await postForm(world.app, '/api/billing/checkout', { plan: 'monthly' }, ann.cookie);
+      expect(tried.statusCode).toBe(502);
+      await pressUpgrade(world, ann);
+      expect(balances()).toEqual([0, -500]);
+    },
+  );
+
+  test('gives that credit to the customer in use when the one that was to get it is gone', async () => {
+    const { world, ann, old, balances } = await owed();
+    await world.db.customer.update({ where: { id: old }, data: { balanceTo: 'cus_gone' } });
+    await world.db.customer.create({ data: { id: 'cus_gone', userId: ann.id, missingAt: world.clock.now } });
     await pressUpgrade(world, ann);
     expect(balances()).toEqual([0, -500]);
   });

@@ -163,6 +163,7 @@ describe('events that are not about our users', () => {
       retiredAt: null,
       balanceTo: null,
       balanceMovedAt: null,
+      balanceTries: 0,
     });
     expect(await server.db.subscription.findUnique({ where: { id: other.subscription } })).toMatchObject({
       status: 'canceled',

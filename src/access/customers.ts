@@ -15,6 +15,7 @@ export function ensureCustomerRow({ rows }: Unit, id: string): Customer {
     retiredAt: null,
     balanceTo: null,
     balanceMovedAt: null,
+    balanceTries: 0,
   };
   rows.customers.set(id, customer);
   return customer;

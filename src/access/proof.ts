@@ -35,6 +35,11 @@ function isUnpaidFirstInvoice({
   return first && !positive && (paidAt !== null || failedAt !== null);
 }
 
+/** Whether somebody has paid for a subscription: a payment is proven, or a positive invoice was paid. */
+export function isPaid({ provenAt, firstPaidAt }: Pick<Subscription, 'provenAt' | 'firstPaidAt'>): boolean {
+  return provenAt !== null || firstPaidAt !== null;
+}
+
 /**
  * Selects the subscriptions whose payment was proven, or one of whose positive invoices was paid, at a time that `since`
  * matches.

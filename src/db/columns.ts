@@ -26,6 +26,7 @@ export const COLUMNS = {
     retiredAt: 'instant',
     balanceTo: 'text',
     balanceMovedAt: 'instant',
+    balanceTries: 'int',
   },
   Subscription: {
     id: 'text',

@@ -24,7 +24,7 @@ export interface SiteInfo {
   /** Where people move the sandbox's clock; null when the sandbox is off. */
   sandboxUrl: string | null;
   now: () => Date;
-  /** Where the sandbox shows sent mail; null when there is no such page. */
+  /** Where the sandbox shows the mail that is not sent; null when there is no such page. */
   mailboxUrl: string | null;
 }
 

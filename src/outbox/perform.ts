@@ -36,7 +36,7 @@ export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
       ? { status: 'done' }
       : {
           status: 'dropped',
-          why: 'The customer is gone or retired, or its account has no address any more.',
+          why: 'The customer is no longer used, or its account no longer exists.',
         };
   };
 }

@@ -1,14 +1,16 @@
 import type { Stripe } from 'stripe';
 
+import type { Prisma } from '../db/generated/client.ts';
 import { lockCustomersOf, lockUser } from '../db/lock-user.ts';
 import type { Db } from '../db/transaction.ts';
 import { inTransaction } from '../db/transaction.ts';
-import { isoText } from '../instants.ts';
+import { isoText, wholeSeconds } from '../instants.ts';
 import { unlessGone } from './missing.ts';
+import { isStored } from './stored-answer.ts';
 
 /**
  * Moves what Stripe owes a user's retired customers (credit for unused time, say) to the customer that the next plan is
- * sold to, so that its first invoice uses it. Each balance moves once: where to is decided under the user's lock, before
+ * sold to, so that its first invoice uses it. Each balance moves once: its target is chosen under the user's lock, before
  * anything changes at Stripe. After a failure, the next call finishes the move.
  *
  * @param to Stripe's id of the user's customer for new checkouts
@@ -20,14 +22,24 @@ export async function carryBalances(
   to: string,
   now: Date,
 ): Promise<void> {
-  for (const { from, target, mark } of await decideMoves(db, userId, to, now)) {
-    const moved = await moveBalance(stripe, from, target, mark);
-    await inTransaction(db, now, async (tx) => {
-      await lockCustomersOf(tx, userId);
-      // Without the target, the next customer gets it.
-      const data = moved === 'target-gone' ? { balanceTo: null } : { balanceMovedAt: tx.now };
-      await tx.customer.updateMany({ where: { id: from, balanceTo: target, balanceMovedAt: null }, data });
-    });
+  // A target that is gone leaves the balance to `to`.
+  for (let round = 1; round <= 2; round += 1) {
+    for (const move of await decideMoves(db, userId, to, now)) {
+      const { from, target, tries } = move;
+      const note = (data: Prisma.CustomerUpdateManyMutationInput): Promise<void> =>
+        inTransaction(db, now, async (tx) => {
+          await lockCustomersOf(tx, userId);
+          const where = { id: from, balanceTo: target, balanceMovedAt: null, balanceTries: tries };
+          await tx.customer.updateMany({ where, data });
+        });
+      try {
+        const moved = await moveBalance(stripe, move);
+        await note(moved === 'target-gone' ? { balanceTo: null } : { balanceMovedAt: wholeSeconds(now) });
+      } catch (error) {
+        if (isStored(error)) await note({ balanceTries: tries + 1 });
+        throw error;
+      }
+    }
   }
 }
 
@@ -36,6 +48,8 @@ interface Move {
   target: string;
   /** Names this retirement of the customer: an operator can move the customer on and back. */
   mark: string;
+  /** Times that Stripe refused it. */
+  tries: number;
 }
 
 /** Balances still to be moved, in the order in which their customers were retired: one can be the target of an earlier one. */
@@ -57,8 +71,8 @@ async function decideMoves(db: Db, userId: string, to: string, now: Date): Promi
       where: { ...unmoved, balanceTo: { in: ids } },
       orderBy: [{ retiredAt: 'asc' }, { id: 'asc' }],
     });
-    return decided.flatMap(({ id, balanceTo, retiredAt }) =>
-      balanceTo && retiredAt ? [{ from: id, target: balanceTo, mark: `${id}-${isoText(retiredAt)}` }] : [],
+    return decided.flatMap(({ id: from, balanceTo: target, retiredAt, balanceTries: tries }) =>
+      target && retiredAt ? [{ from, target, mark: `${from}-${isoText(retiredAt)}`, tries }] : [],
     );
   });
 }
@@ -70,13 +84,11 @@ async function decideMoves(db: Db, userId: string, to: string, now: Date): Promi
  */
 async function moveBalance(
   stripe: Stripe,
-  from: string,
-  to: string,
-  mark: string,
+  { from, target, mark, tries }: Move,
 ): Promise<'moved' | 'target-gone'> {
   const isMarked = ({ metadata }: Stripe.CustomerBalanceTransaction) => metadata?.['balanceMove'] === mark;
   const metadata = { balanceMove: mark };
-  const received = await unlessGone(() => newestTransactions(stripe, to));
+  const received = await unlessGone(() => newestTransactions(stripe, target));
   if (!received) return 'target-gone';
   // Before the list: another request may take the credit in between.
   const customer = await unlessGone(() => stripe.customers.retrieve(from));
@@ -88,13 +100,13 @@ async function moveBalance(
   taken ??= await stripe.customers.createBalanceTransaction(
     from,
     { amount: -balance, currency: currency ?? '', metadata },
-    { idempotencyKey: `balance-from-${mark}` },
+    { idempotencyKey: `balance-from-${mark}-${tries}` },
   );
   if (received.some(isMarked)) return 'moved';
   await stripe.customers.createBalanceTransaction(
-    to,
+    target,
     { amount: -taken.amount, currency: taken.currency, metadata },
-    { idempotencyKey: `balance-to-${to}-from-${mark}` },
+    { idempotencyKey: `balance-to-${target}-from-${mark}-${tries}` },
   );
   return 'moved';
 }

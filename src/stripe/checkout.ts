@@ -19,6 +19,7 @@ import { absenceOf, noteCustomerMissing, unlessGone } from './missing.ts';
 import { idOf } from './objects/common.ts';
 import { readSubscription } from './objects/subscription-shape.ts';
 import type { Products } from './objects/subscription-shape.ts';
+import { isStored } from './stored-answer.ts';
 
 /** Attempts before giving up. */
 const MAX_TRIES = 5;
@@ -183,7 +184,7 @@ async function sessionOf(
     return null;
   } catch (error) {
     // Stripe repeats its answer to an idempotency key, even an error, so the next attempt needs a new key.
-    if (isKept(error)) {
+    if (isStored(error)) {
       await inTransaction(db, now, async (tx) => {
         await tx.checkout.deleteMany({ where: { id: checkout.id, sessionId: null } });
       });
@@ -268,16 +269,6 @@ export function isUnderWay(
 /** The products may have changed since: a subscription sold by our own checkout may no longer count. */
 function isOurs(subscription: string | Stripe.Subscription, products: Products): boolean {
   return typeof subscription === 'string' || readSubscription(subscription, products).state.counts;
-}
-
-/**
- * Whether Stripe may have stored its answer under the idempotency key. It has not if it never answered, or is still
- * working (409).
- */
-function isKept(error: unknown): boolean {
-  return (
-    error instanceof Stripe.errors.StripeError && error.statusCode !== undefined && error.statusCode !== 409
-  );
 }
 
 /** The missing object is the customer, and not, say, the price. */

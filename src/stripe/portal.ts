@@ -1,4 +1,5 @@
 import { isLive } from '../access/live.ts';
+import { isPaid } from '../access/proof.ts';
 import type { Subscription, User } from '../db/generated/client.ts';
 import { OLDEST_LINK_FIRST } from './ensure-customer.ts';
 import type { BillingContext } from './ensure-customer.ts';
@@ -35,10 +36,10 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
   const { db, stripe, publicUrl } = context;
   const customers = await db.customer.findMany({
     where: { userId: user.id, deletedAt: null, missingAt: null },
-    include: { subscriptions: { select: { status: true, counts: true } } },
+    include: { subscriptions: { select: { status: true, counts: true, firstPaidAt: true, provenAt: true } } },
     orderBy: [...OLDEST_LINK_FIRST],
   });
-  for (const { id } of customers.toSorted(liveFirst)) {
+  for (const { id } of customers.filter(isOfUse).toSorted(liveFirst)) {
     const session = await unlessGone(() =>
       stripe.billingPortal.sessions.create({ customer: id, return_url: `${publicUrl}/settings` }),
     );
@@ -48,7 +49,14 @@ export async function openPortal(context: BillingContext, user: User, now: Date)
   return null;
 }
 
-type CustomerOfPortal = { retiredAt: Date | null; subscriptions: readonly Parameters<typeof isLive>[0][] };
+/** Of a retired customer that never paid, the portal shows no invoices, but perhaps a stranger's card and address. */
+function isOfUse({ retiredAt, subscriptions }: CustomerOfPortal): boolean {
+  return retiredAt === null || subscriptions.some((one) => isLive(one) || isPaid(one));
+}
+
+type CustomerOfPortal = { retiredAt: Date | null; subscriptions: readonly SubscriptionOfPortal[] };
+
+type SubscriptionOfPortal = Pick<Subscription, 'status' | 'counts' | 'firstPaidAt' | 'provenAt'>;
 
 /** Orders customers with a live subscription first, then those that are not retired. */
 function liveFirst(a: CustomerOfPortal, b: CustomerOfPortal): number {

@@ -4,7 +4,7 @@ import { isLive } from '../access/live.ts';
 import type { Db } from '../db/transaction.ts';
 import { noteCustomerMissing, unlessGone } from './missing.ts';
 
-/** `dropped` when the customer is gone or retired, or the account is gone or has no address. */
+/** `dropped` when the customer is gone, or retired without a live plan, or the account is gone or has no address. */
 export type Told = 'told' | 'dropped';
 
 /**
@@ -22,8 +22,8 @@ export async function tellCustomerAddress(
   const customer = await db.customer.findUnique({ where: { id: customerId }, include });
   const email = customer?.user?.email ?? null;
   if (!customer || customer.deletedAt || email === null) return 'dropped';
-  // A page of its portal would show the new address to the stranger for whom it was retired. Stripe sends no more receipts
-  // for it, unless it has a plan.
+  // A page of its portal would show the new address to the stranger because of whom it was retired. Stripe sends no more
+  // receipts for it, unless it has a plan.
   if (customer.retiredAt && !customer.subscriptions.some(isLive)) return 'dropped';
   if (!(await unlessGone(() => stripe.customers.update(customerId, { email })))) {
     await noteCustomerMissing(db, customerId, now);

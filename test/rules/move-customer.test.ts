@@ -24,6 +24,7 @@ function story(columns: Partial<Subscription> = {}): Rows {
     retiredAt: null,
     balanceTo: null,
     balanceMovedAt: null,
+    balanceTries: 0,
   });
   rows.subscriptions.set('sub_1', subscriptionRow(columns));
   follow(unitOf(rows, day(0)), FRIEND, { id: 'evt_1', actor: 'stripe' }, true);
@@ -105,6 +106,7 @@ describe('a customer moves to another account (design: rules 3, 6 and 9)', () =>
       retiredAt: null,
       balanceTo: null,
       balanceMovedAt: null,
+      balanceTries: 0,
     });
     rows.subscriptions.set('sub_2', subscriptionRow({ id: 'sub_2', customerId: 'cus_2' }));
     move(rows, day(10));

@@ -19,6 +19,7 @@ test.each([
     retiredAt: day(1),
     balanceTo: null,
     balanceMovedAt: null,
+    balanceTries: 0,
   };
   rows.customers.set('cus_1', { id: 'cus_1', userId: FRIEND, linkedAt: day(0), ...state });
   const trial = { status: 'trialing', trialEnd: day(14), activeAt: null, provenAt: null, trialReleased };

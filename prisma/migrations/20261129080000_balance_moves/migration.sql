@@ -1,3 +1,4 @@
 -- AlterTable
 ALTER TABLE "Customer" ADD COLUMN "balanceTo" TEXT;
 ALTER TABLE "Customer" ADD COLUMN "balanceMovedAt" DATETIME;
+ALTER TABLE "Customer" ADD COLUMN "balanceTries" INTEGER NOT NULL DEFAULT 0;

@@ -39,7 +39,7 @@ const CHECKOUT = {
   response: answers(
     {
       303: nothing(
-        "A redirect to Stripe's checkout or customer portal; to /settings?checkout=done if the last checkout has just been paid; to /pricing if Stripe no longer knows the customer; to /login if nobody is logged in and the client accepts HTML.",
+        "A redirect to Stripe's checkout or customer portal; to /settings?checkout=done if the last checkout has just been completed; to /pricing if Stripe no longer knows the customer; to /login if nobody is logged in and the client accepts HTML.",
       ),
     },
     {
@@ -99,7 +99,7 @@ export function billingRoutes(app: FastifyInstance, context: AppContext): void {
 
 /**
  * Where a user buys a plan: Stripe's checkout, or the customer portal when they have a plan. Settings when they have
- * just paid and the webhook is still to come. Null when the portal cannot be opened.
+ * just completed a checkout and its webhook is still to come. Null when the portal cannot be opened.
  *
  * @throws HttpError when payments are not set up, Stripe refuses or cannot be reached, an earlier payment awaits the bank's
  *   approval, or other windows keep replacing the checkout

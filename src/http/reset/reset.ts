@@ -35,11 +35,10 @@ export function resetRoutes(app: FastifyInstance, context: AppContext): void {
 
   app.post<{ Params: { token: string } }>('/reset/:token', HASHES_PASSWORD, async (request, reply) => {
     const { token } = request.params;
-    if (!(await takeForNetwork(request, reply, 'resetsOfNetwork'))) {
-      return resetForm(request, reply.status(429), { startsAfresh: false }, { form: TOO_MANY_ATTEMPTS });
-    }
+    const isAllowed = await takeForNetwork(request, reply, 'resetsOfNetwork');
     // Check the link first: errors about the password are of no use when the link does not work.
     const link = await findResetLink(db, sessionSecret, token, now());
+    if (!isAllowed) return resetForm(request, reply.status(429), link, { form: TOO_MANY_ATTEMPTS });
     if (!link) return answerSpentLink(request, reply);
     const form = z.object({ password: newPassword }).safeParse(request.body ?? {});
     if (!form.success) {

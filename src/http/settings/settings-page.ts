@@ -3,6 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { anyLiveAndKnown } from '../../access/live.ts';
 import { currentOf, describeUser, overviewConfigOf, subscriptionView } from '../../access/overview.ts';
 import type { Overview } from '../../access/overview.ts';
+import { isPaid } from '../../access/proof.ts';
 import { linesSince, pointBefore } from '../../credits/recent.ts';
 import type { User } from '../../db/generated/client.ts';
 import type { Db } from '../../db/transaction.ts';
@@ -80,7 +81,7 @@ export async function sendSettings(
     missing,
     isInvited: await awaitsFirstPayment(db, user.id, subscriptions),
     days: daysLeft(me, { missing, paused: current?.collectionPaused ?? false }, at),
-    billing: anyLiveAndKnown(subscriptions) ? 'manage' : subscriptions.length > 0 ? 'invoices' : 'none',
+    billing: anyLiveAndKnown(subscriptions) ? 'manage' : subscriptions.some(isPaid) ? 'invoices' : 'none',
     exported: EXPORTED_INVITATIONS,
     invitations: invitations.map((one) => ({ ...one, activeUntil: activeUntil(one.convertedAt, at) })),
     creditHistory: await creditHistory(db, user, at),
