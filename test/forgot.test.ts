@@ -371,6 +371,20 @@ describe('asking for a reset link', () => {
 });
 
 describe('a reset link that was mailed', () => {
+  test('past the limit, keeps the warning of its form, and an unknown link stays unknown', async () => {
+    const server = await startTestServer(MAIL);
+    await squatter(server);
+    const path = await pathOf(server);
+    const use = (where: string, password: string) => postFrom(server, where, '192.0.2.1', { password });
+    for (let n = 0; n < 30; n += 1) expect((await use(path, 'short')).statusCode).toBe(400);
+    const refused = await use(path, NEW_PASSWORD);
+    expect(refused.statusCode).toBe(429);
+    expect(refused.body).toContain('Nobody has confirmed');
+    const unknown = await use('/reset/unknown', NEW_PASSWORD);
+    expect(unknown.statusCode).toBe(429);
+    expect(unknown.body).not.toContain('name="password"');
+  });
+
   /** Somebody who signed up with Ann's address, by a friend's code, and has backups. */
   async function squatter(server: TestServer) {
     const friend = await signUp(server, 'friend@example.com');
