@@ -957,9 +957,11 @@ describe('a body in many tiny pieces', () => {
     expect(await client.closed).toMatch(/^(HTTP\/1\.1 200 |$)/);
   });
 
-  test('after a large one that was refused ends the connection of a webhook', async () => {
+  test.each([
+    ['a large one', 1024 * 1024 + 1],
+    ['5 MB', 5 * 1024 * 1024],
+  ])('after %s that was refused ends the connection of a webhook', async (_first, large) => {
     const { open } = await listen(patient);
-    const large = 1024 * 1024 + 1;
     const first = `${large.toString(16)}\r\n${'x'.repeat(large)}\r\n`;
     const headers = 'Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked';
     const client = await open(

@@ -26,14 +26,13 @@ export function cutOffTinyPieces(server: Server): void {
   server.on('request', (request: IncomingMessage) => {
     if (!hasBody(request)) return;
     const push = request.push.bind(request);
-    let pieces = 0;
-    let length = 0;
+    // How many more tiny pieces than others have come. Earlier large ones do not pay for thousands of tiny ones.
+    let tiny = 0;
     // Node calls this with each piece, and with null at the end.
     request.push = (piece: Buffer | null, encoding) => {
       if (piece !== null) {
-        pieces += 1;
-        length += piece.length;
-        if (pieces > MANY_PIECES && length < pieces * TINY_BYTES) cutOff(request.socket);
+        tiny = piece.length < TINY_BYTES ? tiny + 1 : Math.max(0, tiny - 1);
+        if (tiny > MANY_PIECES) cutOff(request.socket);
       }
       return push(piece, encoding);
     };
