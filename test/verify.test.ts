@@ -849,7 +849,7 @@ describe('Stripe is told of a changed address', () => {
     const [item] = await outbox(world, 'stripe.customer-address');
     const { customerId } = JSON.parse(item?.data ?? '{}') as { customerId: string };
     for (let n = 0; n < 2; n += 1) {
-      expect(await tellCustomerAddress({ db, stripe }, customerId, START)).toBe('told');
+      expect(await tellCustomerAddress({ db, stripe }, customerId, null, START)).toBe('told');
       expect(world.sandbox.objects.customers.get(customerId)).toMatchObject({ email: 'new@example.com' });
     }
   });
@@ -857,12 +857,12 @@ describe('Stripe is told of a changed address', () => {
   test('unless the account, or the customer, is gone', async () => {
     const { world, db, stripe, id } = await newSubscriber();
     await world.merchant.customers.del(id);
-    expect(await tellCustomerAddress({ db, stripe }, id, START)).toBe('dropped');
+    expect(await tellCustomerAddress({ db, stripe }, id, null, START)).toBe('dropped');
     expect(await db.customer.findUnique({ where: { id } })).toMatchObject({
       missingAt: START,
       deletedAt: null,
     });
-    expect(await tellCustomerAddress({ db, stripe }, 'cus_unknown', START)).toBe('dropped');
+    expect(await tellCustomerAddress({ db, stripe }, 'cus_unknown', null, START)).toBe('dropped');
   });
 
   test('and again if it has changed when Stripe answers', async () => {
@@ -873,7 +873,7 @@ describe('Stripe is told of a changed address', () => {
       return update(...given);
     };
     vi.spyOn(stripe.customers, 'update').mockImplementationOnce(changesFirst);
-    expect(await tellCustomerAddress({ db, stripe }, id, START)).toBe('told');
+    expect(await tellCustomerAddress({ db, stripe }, id, null, START)).toBe('told');
     expect(world.sandbox.objects.customers.get(id)).toMatchObject({ email: 'new@example.com' });
   });
 

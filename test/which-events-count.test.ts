@@ -160,6 +160,7 @@ describe('events that are not about our users', () => {
       deletedAt: null,
       linkedAt: null,
       missingAt: null,
+      ours: false,
       retiredAt: null,
       balanceTo: null,
       balanceMovedAt: null,

@@ -12,6 +12,7 @@ export function ensureCustomerRow({ rows }: Unit, id: string): Customer {
     linkedAt: null,
     deletedAt: null,
     missingAt: null,
+    ours: false,
     retiredAt: null,
     balanceTo: null,
     balanceMovedAt: null,

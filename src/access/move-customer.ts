@@ -27,6 +27,7 @@ export function moveCustomer(
     retiredAt: null,
     balanceTo: null,
     balanceMovedAt: null,
+    ours: true,
   });
   for (const one of rows.subscriptions.values()) {
     if (one.customerId !== customer.id) continue;

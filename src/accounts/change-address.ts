@@ -1,3 +1,4 @@
+import { isLive } from '../access/live.ts';
 import type { User } from '../db/generated/client.ts';
 import { lockUser } from '../db/lock-user.ts';
 import type { Db, Tx } from '../db/transaction.ts';
@@ -164,12 +165,32 @@ async function setAddress(
   await queueAddressForStripe(tx, userId);
 }
 
-/** Queues an update of the address at Stripe for each of the account's customers. */
-export async function queueAddressForStripe(tx: Tx, userId: string): Promise<void> {
-  const customers = await tx.customer.findMany({ where: { userId, deletedAt: null }, select: { id: true } });
+/**
+ * Queues an update of the address at Stripe for each of the account's customers, except retired ones without a live plan:
+ * every reset link can add one of these.
+ *
+ * @param forRetired the address to send even if the customer is retired before it is sent; null sends none then
+ */
+export async function queueAddressForStripe(
+  tx: Tx,
+  userId: string,
+  forRetired: string | null = null,
+): Promise<void> {
+  const customers = await tx.customer.findMany({
+    where: { userId, deletedAt: null },
+    include: { subscriptions: { select: { status: true, counts: true } } },
+  });
+  const told = customers.filter(
+    ({ retiredAt, subscriptions }) => retiredAt === null || subscriptions.some(isLive),
+  );
   await queueNow(
     tx,
-    customers.map(({ id }) => ({ kind: 'stripe.customer-address', userId, data: { customerId: id } })),
+    told.map(({ id }) => ({
+      kind: 'stripe.customer-address',
+      userId,
+      data: { customerId: id },
+      ...(forRetired !== null && { address: forRetired }),
+    })),
   );
 }
 

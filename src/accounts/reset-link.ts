@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 
-import { isLive } from '../access/live.ts';
 import type { ResetLink, User } from '../db/generated/client.ts';
 import { lockCustomersOf, lockUser } from '../db/lock-user.ts';
 import type { Db, Reader, Tx } from '../db/transaction.ts';
@@ -241,10 +240,10 @@ async function tryReset(
       // A stranger who had the account until now may have turned mail off.
       ...(row.mailed && user.emailProvenAt === null && { emailProvenAt: tx.now, mailOff: false }),
     });
-    await retireCustomers(tx, user);
     // In the customer portal, a previous holder of the account may have changed the address that Stripe sends receipts
-    // to.
-    await queueAddressForStripe(tx, userId);
+    // to. Of later addresses, a retired customer is told nothing.
+    await queueAddressForStripe(tx, userId, user.email);
+    await retireCustomers(tx, userId);
     await (row.mailed ? tx.resetLink.deleteMany({ where: { userId } }) : endResetLinks(tx, user));
     const expiresAt = addSeconds(tx.now, USED_LINK_SECONDS);
     await tx.resetLink.create({ data: { ...row, used: true, expiresAt } });
@@ -254,22 +253,15 @@ async function tryReset(
 }
 
 /**
- * Keeps the account's customers out of new checkouts, except one with a live plan that was linked after the address was
- * proven. Also has an open checkout closed. Somebody else may have opened these customers, and may still have a page of
- * Stripe's portal open: there, they could see and change the plan that the owner buys later. `ensureCustomer` creates
- * another customer then.
- *
- * @param user as it was before the reset; its customers are locked
+ * Keeps the account's customers out of new checkouts, and has an open checkout closed. Somebody else may have opened them,
+ * and may still have a page of Stripe's portal open: there, they could see and change the plan that the owner buys later.
+ * `ensureCustomer` creates another customer then.
  */
-async function retireCustomers(tx: Tx, { id: userId, emailProvenAt }: User): Promise<void> {
-  const customers = await tx.customer.findMany({
+async function retireCustomers(tx: Tx, userId: string): Promise<void> {
+  await tx.customer.updateMany({
     where: { userId, deletedAt: null, retiredAt: null },
-    include: { subscriptions: { select: { status: true, counts: true } } },
+    data: { retiredAt: tx.now },
   });
-  const isKept = ({ linkedAt, subscriptions }: (typeof customers)[number]): boolean =>
-    emailProvenAt !== null && linkedAt !== null && linkedAt > emailProvenAt && subscriptions.some(isLive);
-  const retired = customers.filter((customer) => !isKept(customer)).map(({ id }) => id);
-  await tx.customer.updateMany({ where: { id: { in: retired } }, data: { retiredAt: tx.now } });
   // Without a key, its row stays: if it is paid already, nothing more must be sold before its webhook has come.
   const checkout = await tx.checkout.findUnique({ where: { userId } });
   if (checkout) await queueExpiry(tx, checkout);

@@ -23,6 +23,7 @@ export const COLUMNS = {
     linkedAt: 'instant',
     deletedAt: 'instant',
     missingAt: 'instant',
+    ours: 'bool',
     retiredAt: 'instant',
     balanceTo: 'text',
     balanceMovedAt: 'instant',

@@ -31,7 +31,7 @@ export function performerOf({ db, stripe, mailer, now }: Performers): Perform {
       await expire(stripe, work.data.sessionId);
       return { status: 'done' };
     }
-    const told = await tellCustomerAddress({ db, stripe }, work.data.customerId, now());
+    const told = await tellCustomerAddress({ db, stripe }, work.data.customerId, item.address, now());
     return told === 'told'
       ? { status: 'done' }
       : {

@@ -20,8 +20,8 @@ export type NewItem = OutboxWork & {
    */
   id?: string;
   /**
-   * Recipient of an email that must not follow a change of address. By default, an email goes to the address that the
-   * account has when the email is sent.
+   * An address that must not follow a change of the account's: the recipient of an email, or what Stripe is told for a
+   * retired customer. By default, it is the address that the account has when the item is carried out.
    */
   address?: string;
 };

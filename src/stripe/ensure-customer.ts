@@ -18,10 +18,7 @@ export interface BillingContext {
   programme: Programme;
 }
 
-/**
- * The order of preference among a user's customers: whoever knows the user's id can link another one with a payment link
- * of this Stripe account.
- */
+/** The order of preference among a user's customers: somebody else can have linked another one since. */
 export const OLDEST_LINK_FIRST = [
   { linkedAt: { sort: 'asc', nulls: 'first' } },
   { id: 'asc' },
@@ -48,7 +45,7 @@ export async function ensureCustomer(
 
 async function findUsable(db: Db, userId: string): Promise<string | null> {
   const found = await db.customer.findFirst({
-    where: { userId, deletedAt: null, missingAt: null, retiredAt: null },
+    where: { userId, ours: true, deletedAt: null, missingAt: null, retiredAt: null },
     orderBy: OLDEST_LINK_FIRST,
     select: { id: true },
   });
@@ -72,7 +69,9 @@ async function createCustomer(
       const hasOther = [...unit.rows.customers.values()].some(
         (one) => one.userId === user.id && one.id !== created.id && isUsable(one),
       );
-      return !hasOther && linkCustomer(unit, ensureCustomerRow(unit, created.id), user.id);
+      if (hasOther || !linkCustomer(unit, ensureCustomerRow(unit, created.id), user.id)) return false;
+      unit.rows.customers.set(created.id, { ...ensureCustomerRow(unit, created.id), ours: true });
+      return true;
     });
     if (!isLinked) return;
     // If the address changed while Stripe was creating this customer, only the user's other customers were told.
@@ -85,6 +84,6 @@ async function createCustomer(
   return findUsable(db, user.id);
 }
 
-function isUsable({ deletedAt, missingAt, retiredAt }: Customer): boolean {
-  return deletedAt === null && missingAt === null && retiredAt === null;
+function isUsable({ ours, deletedAt, missingAt, retiredAt }: Customer): boolean {
+  return ours && deletedAt === null && missingAt === null && retiredAt === null;
 }

@@ -16,6 +16,7 @@ test.each([
   const state = {
     deletedAt: null,
     missingAt: null,
+    ours: true,
     retiredAt: day(1),
     balanceTo: null,
     balanceMovedAt: null,
