@@ -63,6 +63,7 @@ function load() {
       say(
         'Holdings with the same symbol are now combined: their quantities were added and the prices paid averaged.',
       );
+      keep();
     }
   }
   $('portfolio').hidden = false;

@@ -142,7 +142,7 @@ async function openSandbox(
   timePassed: () => Promise<void>,
   log: (line: string) => void,
 ): Promise<OpenSandbox> {
-  // The sandbox saves its file when it starts. On a used port, that would overwrite the running server's file.
+  // The sandbox saves its file when it starts. If the port is already in use, it would overwrite the running server's file.
   await checkPort(config);
   const apiKey = `sk_test_sandbox_${randomBytes(12).toString('hex')}`;
   const webhookSecret = `whsec_${randomBytes(24).toString('base64url')}`;

@@ -880,6 +880,16 @@ describe('a reset link that was mailed', () => {
     },
   );
 
+  test('leaves that credit where it is when the customer in use has another currency, and sells the plan', async () => {
+    const { world, ann, old } = await owed();
+    const { id } = await world.merchant.customers.create({ email: 'ann@example.com' });
+    await world.merchant.customers.createBalanceTransaction(id, { amount: 100, currency: 'eur' });
+    await world.db.customer.create({ data: { id, userId: ann.id, ours: true } });
+    await pressUpgrade(world, ann);
+    expect(await world.merchant.customers.retrieve(old)).toMatchObject({ balance: -500 });
+    expect(await world.merchant.customers.retrieve(id)).toMatchObject({ balance: 100 });
+  });
+
   test('gives that credit to the customer in use when the one that was to get it is gone', async () => {
     const { world, ann, old, balances } = await owed();
     await world.db.customer.update({ where: { id: old }, data: { balanceTo: 'cus_gone' } });

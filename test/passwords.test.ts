@@ -2,6 +2,7 @@ import { hash } from '@node-rs/argon2';
 import { describe, expect, test, vi } from 'vitest';
 
 import { BAD_PASSWORD } from '../src/accounts/passwords.ts';
+import { BOUNDS } from '../src/http/bounds.ts';
 import { operatorResetPath } from './support/command-context.ts';
 import { until } from './support/process.ts';
 import {
@@ -139,7 +140,7 @@ describe('password hashing is bounded', () => {
 
   /** A server on which at most thirty requests wait for hashing. */
   const busyServer = () =>
-    startTestServer({}, undefined, { ...PATIENT, hashing: { inAll: 8, waitingInAll: 30 } });
+    startTestServer({}, undefined, { ...PATIENT, hashing: { ofSite: 8, inAll: 8, waitingInAll: 30 } });
 
   async function signUpAll(server: TestServer): Promise<void> {
     for (const n of [0, 1, 2, 3]) await signUp(server, someone(n));
@@ -185,6 +186,20 @@ describe('password hashing is bounded', () => {
     expect((await postFrom(server, '/login', from(refused), wrong)).statusCode).toBe(429);
   });
 
+  test('sixteen people behind one address who log in at the same instant all get in', async () => {
+    const { ofSite } = BOUNDS.hashing;
+    const server = await startTestServer({}, undefined, {
+      ...PATIENT,
+      hashing: { ofSite, inAll: 16, waitingInAll: 30 },
+    });
+    const emails = Array.from({ length: 16 }, (_, n) => `person${n}@example.com`);
+    for (const email of emails) await signUp(server, email);
+    const answers = await Promise.all(
+      emails.map((email) => postFrom(server, '/login', from(1), { email, password: PASSWORD })),
+    );
+    expect(answers.map(({ statusCode }) => statusCode)).toEqual(emails.map(() => 303));
+  });
+
   test.each(['/login', '/signup', '/reset/x', '/settings/password', '/logout', '/verify/x', '/forgot'])(
     'the body of a request to %s is limited to 8 KiB',
     async (url) => {
@@ -205,7 +220,7 @@ describe('password hashing is bounded', () => {
 
   test('an invalid reset link costs no hashing', async () => {
     // All requests may hash at once, so they wait only for a thread, in the order in which they come.
-    const bounds = { ...PATIENT, hashing: { inAll: many.length, waitingInAll: many.length } };
+    const bounds = { ...PATIENT, hashing: { ofSite: 8, inAll: many.length, waitingInAll: many.length } };
     const server = await startTestServer({}, undefined, bounds);
     const composed = vi.spyOn(String.prototype, 'normalize');
     const answered: string[] = [];

@@ -512,7 +512,7 @@ describe('one network has a limited number of requests under way and waiting', (
 
   test('and when too many hash a password, networks take turns', async () => {
     const { open, db } = await listen({
-      hashing: { inAll: 1, waitingInAll: 9 },
+      hashing: { ofSite: 8, inAll: 1, waitingInAll: 9 },
       patienceMs: NEVER,
     });
     let found = (_user: null): void => undefined;
@@ -536,7 +536,10 @@ describe('one network has a limited number of requests under way and waiting', (
   });
 
   test('and a client that leaves while its password is hashed does not make room for the next', async () => {
-    const { app, open, db } = await listen({ hashing: { inAll: 1, waitingInAll: 9 }, patienceMs: NEVER });
+    const { app, open, db } = await listen({
+      hashing: { ofSite: 8, inAll: 1, waitingInAll: 9 },
+      patienceMs: NEVER,
+    });
     let found = (_user: null): void => undefined;
     const isFound = new Promise<null>((resolve) => (found = resolve));
     const looking = vi.spyOn(db.user, 'findUnique').mockReturnValueOnce(isFound as never);
@@ -556,7 +559,7 @@ describe('one network has a limited number of requests under way and waiting', (
   test('and while one waits to hash a password, the next of its network waits behind it', async () => {
     const { open } = await listen({
       requests: { ofSite: 1, inAll: 9, waitingOfSite: 9 },
-      hashing: { inAll: 0, waitingInAll: 9 },
+      hashing: { ofSite: 8, inAll: 0, waitingInAll: 9 },
       patienceMs: 1_000,
     });
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });

@@ -88,8 +88,8 @@ const OWN_ADDRESS = `(${IS_OPEN} AND (
     OR EXISTS (SELECT 1 FROM "FormerAddress" AS f WHERE f."userId" = t."referrerId" AND f."emailHash" IN ${ADDRESSES})
   ))`;
 /**
- * One of these addresses converted a referral, or is a former address of an account that did, or its present one, if that
- * is proven or was paid for since the account has it.
+ * One of these addresses converted a referral, or is a former address of an account that did, or is the present address of
+ * one, if that is proven or the account has been paid for since it took that address.
  */
 const ADDRESS_CONVERTED = `(${IS_OPEN} AND (
     EXISTS (SELECT 1 FROM "Referral" AS c WHERE c."convertedAt" IS NOT NULL AND c."referredHash" IN ${ADDRESSES})
@@ -267,10 +267,10 @@ async function lock(
   }
   // A customer's user changes only under the customer's lock, which is held by now. `load` checks the referrers and the
   // addresses again. Locking the addresses of invited buyers makes conversions of one person take turns; locking every
-  // account of a mailbox could mean hundreds of rows. The addresses share 1,024 locks: PostgreSQL's table of locks has room
-  // for a few thousand of all connections together, and a person can have had more addresses. These locks have two
-  // numbers, so none of them is a lock of `reserveAddress`, which has one. `none` is always false: selecting from `locks`
-  // makes PostgreSQL lock the addresses before the rows.
+  // account of a mailbox could mean hundreds of rows. The addresses share 1,024 locks: PostgreSQL's lock table holds
+  // only a few thousand locks for all connections together, and one person can have had more addresses than that. These
+  // locks have two numbers, so none of them is a lock of `reserveAddress`, which has one. `none` is always false: selecting
+  // from `locks` makes PostgreSQL lock the addresses before the rows.
   const locked = await tx.$queryRaw<{ id: string; hashes: string | null }[]>`
     WITH buyers AS MATERIALIZED (
       SELECT unnest(${users}::text[]) AS id UNION

@@ -65,7 +65,7 @@ export interface Bounds {
    */
   requests: { ofSite: number; inAll: number; waitingOfSite: number };
   /** Requests that hash a password, once their bodies have arrived, and how many more of all sites may wait. */
-  hashing: { inAll: number; waitingInAll: number };
+  hashing: { ofSite: number; inAll: number; waitingInAll: number };
   /** Headers of a request. */
   headers: number;
   /** Pipelined requests waiting on one connection. Browsers and proxies send none. */
@@ -118,7 +118,9 @@ export const BOUNDS: Bounds = {
   requests: { ofSite: 16, inAll: 32, waitingOfSite: 1_000 },
   // Under way: a few for each thread, so that none is idle between two requests, and no more, because sites do not take
   // turns for the threads.
-  hashing: { inAll: 4 * HASHES_AT_ONCE, waitingInAll: 500 },
+  // A login under way counts as failed until its password is compared (`tryPassword`): with four of a site, on two servers,
+  // people behind one address do not lock each other out.
+  hashing: { ofSite: 4, inAll: 4 * HASHES_AT_ONCE, waitingInAll: 500 },
   // Apache's default. Browsers and proxies together send some thirty. https://httpd.apache.org/docs/2.4/mod/core.html
   headers: 100,
   pipelined: 4,

@@ -38,7 +38,7 @@ const LIMITS = {
   addressChangesOfAccount: 10,
   // Only those that succeed: each former address that was proven is kept, and compared in later conversions.
   addressesADayOfAccount: 20,
-  // Each one mails its owner.
+  // Each one sends the account's owner an email.
   passwordChangesOfAccount: 10,
   checkoutsOfAccount: 20,
   portalsOfAccount: 20,

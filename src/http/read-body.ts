@@ -148,8 +148,8 @@ export function collectBodies(app: FastifyInstance): void {
 }
 
 /**
- * GET and HEAD only. Fastify parses no body for these, and reads the body of any other method, OPTIONS included, before
- * it handles the request.
+ * GET and HEAD only. Fastify parses no body for these. The body of any other method, OPTIONS included, is read before the
+ * request is handled.
  */
 export function readsOnly({ method }: IncomingMessage): boolean {
   return method === 'GET' || method === 'HEAD';

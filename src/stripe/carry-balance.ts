@@ -14,7 +14,7 @@ import { isStored } from './stored-answer.ts';
  * anything changes at Stripe. After a failure, the next call finishes the move.
  *
  * @param to Stripe's id of the user's customer for new checkouts
- * @throws StripeError when Stripe refuses or cannot be reached
+ * @throws StripeError when Stripe cannot be reached or answers with an error
  */
 export async function carryBalances(
   { db, stripe }: { db: Db; stripe: Stripe },
@@ -32,13 +32,9 @@ export async function carryBalances(
           const where = { id: from, balanceTo: target, balanceMovedAt: null, balanceTries: tries };
           await tx.customer.updateMany({ where, data });
         });
-      try {
-        const moved = await moveBalance(stripe, move);
-        await note(moved === 'target-gone' ? { balanceTo: null } : { balanceMovedAt: wholeSeconds(now) });
-      } catch (error) {
-        if (isStored(error)) await note({ balanceTries: tries + 1 });
-        throw error;
-      }
+      const moved = await moveBalance(stripe, move, () => note({ balanceTries: tries + 1 }));
+      if (moved === 'target-gone') await note({ balanceTo: null });
+      else if (moved === 'moved') await note({ balanceMovedAt: wholeSeconds(now) });
     }
   }
 }
@@ -48,7 +44,7 @@ interface Move {
   target: string;
   /** Names this retirement of the customer: an operator can move the customer on and back. */
   mark: string;
-  /** Times that Stripe refused it. */
+  /** Errors that Stripe may have stored as its answer. */
   tries: number;
 }
 
@@ -81,33 +77,40 @@ async function decideMoves(db: Db, userId: string, to: string, now: Date): Promi
  * Takes a customer's credit and gives it to another one. Stripe forgets idempotency keys after a day, so each half also
  * leaves the mark in its metadata, by which a later call sees what was done.
  * https://docs.stripe.com/billing/customer/balance
+ *
+ * @param noteRefusal called when Stripe may have stored an error as its answer to a half: the next try needs a new key
+ * @returns `kept` when the target's currency is another one
  */
 async function moveBalance(
   stripe: Stripe,
   { from, target, mark, tries }: Move,
-): Promise<'moved' | 'target-gone'> {
+  noteRefusal: () => Promise<void>,
+): Promise<'moved' | 'kept' | 'target-gone'> {
   const isMarked = ({ metadata }: Stripe.CustomerBalanceTransaction) => metadata?.['balanceMove'] === mark;
-  const metadata = { balanceMove: mark };
-  const received = await unlessGone(() => newestTransactions(stripe, target));
-  if (!received) return 'target-gone';
-  // Before the list: another request may take the credit in between.
+  const add = (customer: string, amount: number, currency: string, half: string) =>
+    stripe.customers
+      .createBalanceTransaction(
+        customer,
+        { amount, currency, metadata: { balanceMove: mark } },
+        { idempotencyKey: `balance-${half}-${mark}-${tries}` },
+      )
+      .catch(async (error: unknown) => {
+        if (isStored(error)) await noteRefusal();
+        throw error;
+      });
+  const receiver = await unlessGone(() => stripe.customers.retrieve(target));
+  if (!receiver || receiver.deleted) return 'target-gone';
+  // Read the balance before the transactions: if another request takes the credit in between, the list shows it.
   const customer = await unlessGone(() => stripe.customers.retrieve(from));
   if (!customer || customer.deleted) return 'moved';
   const { balance, currency } = customer;
   let taken = (await newestTransactions(stripe, from)).find(isMarked);
   // A negative balance is credit.
   if (!taken && (balance >= 0 || !currency)) return 'moved';
-  taken ??= await stripe.customers.createBalanceTransaction(
-    from,
-    { amount: -balance, currency: currency ?? '', metadata },
-    { idempotencyKey: `balance-from-${mark}-${tries}` },
-  );
-  if (received.some(isMarked)) return 'moved';
-  await stripe.customers.createBalanceTransaction(
-    target,
-    { amount: -taken.amount, currency: taken.currency, metadata },
-    { idempotencyKey: `balance-to-${target}-from-${mark}-${tries}` },
-  );
+  if (receiver.currency && receiver.currency !== (taken?.currency ?? currency)) return 'kept';
+  taken ??= await add(from, -balance, currency ?? '', 'from');
+  if (!(await newestTransactions(stripe, target)).some(isMarked))
+    await add(target, -taken.amount, taken.currency, `to-${target}-from`);
   return 'moved';
 }
 

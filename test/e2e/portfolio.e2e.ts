@@ -112,6 +112,9 @@ test('what an older version of the page kept is read, and its duplicates become 
   await said(page, 'Holdings with the same symbol are now combined');
   expect(await symbols(page)).toEqual(['ACME']);
   expect(await page.locator('[data-total]').innerText()).toBe('€30.00');
+  await page.reload();
+  expect(await symbols(page)).toEqual(['ACME']);
+  expect(await page.getByText('Holdings with the same symbol are now combined').count()).toBe(0);
 });
 
 test('two holdings of a symbol that do not fit into one can be edited, and are not said to be added', async () => {

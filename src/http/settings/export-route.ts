@@ -51,12 +51,7 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
     const mustGiveWay =
       ofSite.length >= EXPORTS_OF_SITE ? ofSite : exporting.size >= EXPORTS_AT_ONCE ? exporting : [];
     const [oldest] = mustGiveWay;
-    if (oldest) {
-      const [account, { since, socket }] = oldest;
-      if (addSeconds(since, EXPORT_SECONDS) > own.since) throw TOO_MANY_EXPORTS;
-      exporting.delete(account);
-      socket.destroy();
-    }
+    if (oldest && addSeconds(oldest[1].since, EXPORT_SECONDS) > own.since) throw TOO_MANY_EXPORTS;
     exporting.set(id, own);
     const release = (): void => {
       // It may have been cut off to make room, and the account may have started another export since.
@@ -77,6 +72,12 @@ export function exportRoute(app: FastifyInstance, { config, db, now }: AppContex
     try {
       // Counted only now: a refusal because of others must not use up one's own tries.
       if (!(await takeForAccount(request, reply, 'exportsOfAccount'))) throw tooManyRequests();
+      // Only now does the oldest give way: nobody is cut off for a request that is refused.
+      if (oldest) {
+        const [account, other] = oldest;
+        if (exporting.get(account) === other) exporting.delete(account);
+        other.socket.destroy();
+      }
       text = await exportAccount(db, request.user, overviewConfig, now());
     } finally {
       isWritten = true;
