@@ -25,12 +25,12 @@ export function plainLines({ rows, foot }: Table): string {
 
 /** Aligned columns. A column that is empty in every row is left out. */
 export function alignedLines({ head, rows, styleOf, foot }: Table, paint: Paint): string {
-  const count = Math.max(head.length, ...rows.map((row) => row.length));
+  const count = largest([head, ...rows].map((row) => row.length));
   const columns = Array.from({ length: count }, (_, column) => column).filter((column) =>
     rows.some((row) => (row[column] ?? '') !== ''),
   );
   const widths = new Map(
-    columns.map((column) => [column, Math.max(...[head, ...rows].map((row) => textOf(row, column).length))]),
+    columns.map((column) => [column, largest([head, ...rows].map((row) => textOf(row, column).length))]),
   );
   const line = (row: readonly Cell[], style: (cell: string, column: number) => Style | null): string =>
     columns
@@ -46,6 +46,11 @@ export function alignedLines({ head, rows, styleOf, foot }: Table, paint: Paint)
     ...rows.map((row) => line(row, styleOf ?? (() => null))),
     ...(foot === undefined ? [] : [paint('dim', foot)]),
   ].join('\n');
+}
+
+/** Math.max(...numbers) would throw when there are too many for one call. */
+function largest(numbers: readonly number[]): number {
+  return numbers.reduce((a, b) => Math.max(a, b), 0);
 }
 
 function textOf(row: readonly Cell[], column: number): string {
