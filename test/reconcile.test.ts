@@ -1,5 +1,5 @@
 import type { Stripe } from 'stripe';
-import { describe, expect, inject, test, vi } from 'vitest';
+import { describe, expect, inject, onTestFinished, test, vi } from 'vitest';
 
 import type { CommandResult } from '../src/operator/command.ts';
 import { reconcile as runCommand } from '../src/operator/reconcile.ts';
@@ -168,6 +168,23 @@ describe('a server that was down', () => {
 });
 
 describe('reconcile', () => {
+  test("the progress bar changes none of the terminal's modes, so Ctrl-C leaves the terminal as it was", async () => {
+    const world = await startWorld();
+    const { stderr } = process;
+    const isTTY = stderr.isTTY;
+    const written: string[] = [];
+    vi.spyOn(stderr, 'write').mockImplementation((chunk) => written.push(String(chunk)) > 0);
+    onTestFinished(() => {
+      stderr.isTTY = isTTY;
+      vi.restoreAllMocks();
+    });
+    stderr.isTTY = true;
+    await command(world);
+    expect(written.join('')).toContain('Asking Stripe');
+    // oxlint-disable-next-line no-control-regex
+    expect(written.join('')).not.toMatch(/\u001B\[\?/);
+  });
+
   test('handles a failed event again', async () => {
     const world = await startWorld();
     const { friend } = await invitedFriend(world);

@@ -87,7 +87,9 @@ function progressBar(): Display {
   const bar = new SingleBar({
     format: '{stage} [{bar}] {done}',
     stream: process.stderr,
-    hideCursor: true,
+    // Otherwise the bar turns line wrapping off, and Ctrl-C would leave the terminal like that. For the same reason it
+    // does not hide the cursor.
+    linewrap: true,
     clearOnComplete: true,
   });
   bar.start(1, 0, { stage: 'Asking Stripe', done: '' });
