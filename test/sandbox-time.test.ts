@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 import { startHeldSandbox } from './support/held-sandbox.ts';
 import type { HeldSandbox } from './support/held-sandbox.ts';
 import { emptyFolder } from './support/process.ts';
-import { PRICES } from './support/sandbox.ts';
+import { PRICES, sandboxClient, startTestSandbox } from './support/sandbox.ts';
 import { START } from './support/server.ts';
 
 const HOUR = 3600;
@@ -252,4 +252,71 @@ test('with a state file, actions that came due while the sandbox was off happen 
   const saved = JSON.parse(await readFile(stateFile, 'utf8')) as object;
   await writeFile(stateFile, JSON.stringify({ ...saved, version: 1 }));
   await expect(startHeldSandbox({ stateFile })).rejects.toThrow('is not a state file of this sandbox');
+});
+
+/** A sandbox with a checkout that expires after a day, which is lost, and what somebody else does once a day has passed. */
+async function losesNext(afterDay: (press: (action: string) => Promise<number>, day: number) => Promise<unknown>) {
+  let days = 0;
+  const sandbox = await startTestSandbox({
+    now: () => START,
+    timePassed: async () => void (await afterDay(press, (days += 1))),
+  });
+  const panel = `http://127.0.0.1:${sandbox.apiPort}/`;
+  async function press(action: string): Promise<number> {
+    const body = new URLSearchParams({ action });
+    return (await fetch(panel, { method: 'POST', body, redirect: 'manual' })).status;
+  }
+  sandbox.webhooks.hold();
+  const held = { ...sandbox, stripe: sandboxClient(sandbox) };
+  const order: Stripe.Checkout.SessionCreateParams = {
+    mode: 'subscription',
+    line_items: [{ price: PRICES.monthly, quantity: 1 }],
+    success_url: 'http://app.test/',
+  };
+  const { id } = await held.stripe.checkout.sessions.create(order);
+  sandbox.acts.pay(id);
+  await held.stripe.checkout.sessions.create(order);
+  const before = new Set(sandbox.objects.events.keys());
+  return {
+    press,
+    willLose: async () => (await (await fetch(panel)).text()).includes('The next webhooks will be lost.'),
+    /** The types of the events since the start that are lost, and of those that are not. */
+    fates: () => {
+      const waiting = new Set(sandbox.webhooks.waiting());
+      const since = [...sandbox.objects.events.values()].filter((event) => !before.has(event.id));
+      const types = (isLost: boolean) =>
+        since.filter((event) => waiting.has(event.id) !== isLost).map(({ type }) => type);
+      return { lost: types(true), kept: types(false) };
+    },
+  };
+}
+
+test('while time passes and webhooks are lost, somebody else can have the rest delivered', async () => {
+  const { press, fates, willLose } = await losesNext(async (press, day) => {
+    if (day === 1) expect(await press('lose_none')).toBe(303);
+  });
+  await press('lose_next');
+  expect(await press('pass_month')).toBe(303);
+  expect(fates().lost).toEqual(['checkout.session.expired']);
+  expect(fates().kept).toContain('invoice.paid');
+  expect(await willLose()).toBe(false);
+});
+
+test('while time passes, somebody else can have the next webhooks lost', async () => {
+  const { press, fates, willLose } = await losesNext(async (press, day) => {
+    if (day === 2) expect(await press('lose_next')).toBe(303);
+  });
+  expect(await press('pass_week')).toBe(303);
+  expect(fates()).toEqual({ lost: [], kept: ['checkout.session.expired'] });
+  expect(await willLose()).toBe(true);
+});
+
+test('webhooks that were lost while time passed count as the next ones, even if the server fails meanwhile', async () => {
+  const { press, fates, willLose } = await losesNext((_press, day) =>
+    day === 2 ? Promise.reject(new Error('No room on the disk')) : Promise.resolve(),
+  );
+  await press('lose_next');
+  expect(await press('pass_week')).toBe(500);
+  expect(fates()).toEqual({ lost: ['checkout.session.expired'], kept: [] });
+  expect(await willLose()).toBe(false);
 });

@@ -12,16 +12,21 @@ import { DAY, toEpoch } from './time.ts';
  */
 export async function moveClock(context: Context, until: number): Promise<void> {
   const { state, options, now, publish, save } = context;
-  const { losesNext } = state;
   let wasUsed = false;
-  do {
-    const next = Math.min(toEpoch(now()) + DAY, until);
-    state.aheadMs += Math.max(0, next * 1000 - now().getTime());
-    await inTime(publish(runDue(state, next)));
-    wasUsed ||= losesNext !== state.losesNext;
-    state.losesNext = losesNext;
-    await options.timePassed?.();
-  } while (toEpoch(now()) < until);
-  state.losesNext &&= !wasUsed;
-  save();
+  try {
+    do {
+      const next = Math.min(toEpoch(now()) + DAY, until);
+      state.aheadMs += Math.max(0, next * 1000 - now().getTime());
+      const { losesNext } = state;
+      const published = publish(runDue(state, next));
+      // `publish` turns it off when it is used. Turn it on again for the next day before anybody else can press a button.
+      wasUsed = losesNext && (wasUsed || !state.losesNext);
+      state.losesNext = losesNext;
+      await inTime(published);
+      await options.timePassed?.();
+    } while (toEpoch(now()) < until);
+  } finally {
+    state.losesNext &&= !wasUsed;
+    save();
+  }
 }
