@@ -25,6 +25,7 @@ const SQLITE_ONLY = [
   'test/compile.test.ts',
   'test/handled-types.test.ts',
   'test/log.test.ts',
+  'test/lost-output.test.ts',
   'test/pages-of-docs.test.ts',
   'test/passwords.test.ts',
   'test/prices.test.ts',

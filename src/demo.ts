@@ -9,6 +9,7 @@ import type { Overview } from './access/overview.ts';
 import { readConfig } from './config.ts';
 import { loadEnvFile } from './env-file.ts';
 import { giveUp } from './give-up.ts';
+import { finishWithoutOutput } from './lost-output.ts';
 import { PlainError } from './plain-error.ts';
 
 /**
@@ -217,6 +218,7 @@ async function playOnFreshServer(): Promise<void> {
   }
 }
 
+finishWithoutOutput();
 try {
   const running = await findRunningServer();
   if (running) say('A server is running at', running);

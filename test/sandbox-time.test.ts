@@ -255,7 +255,9 @@ test('with a state file, actions that came due while the sandbox was off happen 
 });
 
 /** A sandbox with a checkout that expires after a day, which is lost, and what somebody else does once a day has passed. */
-async function losesNext(afterDay: (press: (action: string) => Promise<number>, day: number) => Promise<unknown>) {
+async function losesNext(
+  afterDay: (press: (action: string) => Promise<number>, day: number) => Promise<unknown>,
+) {
   let days = 0;
   const sandbox = await startTestSandbox({
     now: () => START,
