@@ -449,8 +449,10 @@ describe('a first payment that awaits the bank’s approval', () => {
   test.each(['ann', 'ben'] as const)(
     'ends when its account would get a second subscription: the one of %s',
     async (whose) => {
-      const { world, statusOf, moved } = await movedTo(whose);
-      expect((await moved()).text).not.toContain('approval');
+      const { world, id, statusOf, moved } = await movedTo(whose);
+      const { text, json } = await moved();
+      expect(text).toContain(`The first payment of ${id} was stopped`);
+      expect(json).toMatchObject({ firstPaymentsStopped: [id], mayPayTwice: [] });
       expect(statusOf()).toBe('canceled');
       expect([...world.sandbox.objects.invoices.values()].map(({ status }) => status).sort()).toEqual([
         'paid',
@@ -466,6 +468,30 @@ describe('a first payment that awaits the bank’s approval', () => {
     expect(text).toContain(`the first payment of ${id} could not be stopped`);
     expect(json).toMatchObject({ mayPayTwice: [id] });
     expect(statusOf()).toBe('incomplete');
+  });
+
+  test('is ended by repeating a command that died after the move, which then has nothing left to do', async () => {
+    const { world, id, statusOf, moved } = await movedTo('ben');
+    const killed = new Error('the command was killed');
+    vi.spyOn(clientOf(world).subscriptions, 'retrieve').mockRejectedValueOnce(killed);
+    await expect(moved()).rejects.toThrow(killed);
+    expect(statusOf()).toBe('incomplete');
+
+    const again = await moved();
+    expect(again.text).toMatch(/^cus_\w+ already belongs to ben@example\.com\.\n/);
+    expect(again.text).toContain(`The first payment of ${id} was stopped`);
+    expect(again.json).toMatchObject({
+      changes: [],
+      checkoutsClosed: null,
+      firstPaymentsStopped: [id],
+      mayPayTwice: [],
+    });
+    expect(statusOf()).toBe('canceled');
+
+    await deliverWaiting(world);
+    expect((await moved()).text).toMatch(
+      /^cus_\w+ already belongs to ben@example\.com\. Nothing was changed\.$/,
+    );
   });
 
   test('stays when its account has no other subscription', async () => {
@@ -598,11 +624,6 @@ describe('relink on the command line', () => {
       /^No customer has the id cus_nobody\. .*\n$/,
     ],
     [
-      'an account that has the customer',
-      ({ stripe }: { stripe: Buyer }) => ['relink', stripe.customer, 'ann@example.com'],
-      /^cus_\w+ already belongs to ann@example\.com\.\n$/,
-    ],
-    [
       'an unknown account',
       ({ stripe }: { stripe: Buyer }) => ['relink', stripe.customer, 'nobody@example.com'],
       /^No account has the address nobody@example\.com\.\n$/,
@@ -614,6 +635,15 @@ describe('relink on the command line', () => {
     expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
     expect(stderr).toMatch(says);
     expect(await domainRows(story.server)).toEqual(before);
+  });
+
+  test('relink to the account that has the customer changes nothing and says so', async () => {
+    const { server, stripe } = await wrongAccount();
+    const before = await domainRows(server);
+    const { code, stdout, stderr } = await cli(server, 'relink', stripe.customer, 'ann@example.com');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toBe(`${stripe.customer} already belongs to ann@example.com. Nothing was changed.\n`);
+    expect(await domainRows(server)).toEqual(before);
   });
 
   test('relink to a deleted account changes nothing and exits 1', async () => {

@@ -26,10 +26,11 @@ type Consequence = Pick<AuditRow, 'userId' | 'kind' | 'fromTier' | 'toTier' | 's
 /**
  * `relink`: moves a Stripe customer that was linked to the wrong account, or to none, with everything that follows for
  * both accounts, in one transaction. Then it closes open checkouts at Stripe, and ends unapproved first payments that would
- * make a second subscription.
+ * make a second subscription. Nothing else would end them if the command died after the transaction, so when the account has
+ * the customer already, only this last step is done.
  *
  * @param note the reason, for the audit of both accounts
- * @throws PlainError when there is no such customer or account, the account was deleted, or it has the customer already
+ * @throws PlainError when there is no such customer or account, or the account was deleted
  */
 export async function relink(
   context: CommandContext,
@@ -52,13 +53,14 @@ export async function relink(
     const wants = { customers: [customerId], users: [to.id] };
     const { owner, isLive } = await inUnit(tx, programme, wants, (unit) => {
       const { customer, userId } = movable(unit, customerId, to);
-      moveCustomer(unit, customer, userId, to.id, cause);
+      if (userId !== to.id) moveCustomer(unit, customer, userId, to.id, cause);
       const subscriptions = [...unit.rows.subscriptions.values()];
       return {
         owner: userId,
         isLive: anyLiveAndKnown(subscriptions.filter((one) => one.customerId === customerId)),
       };
     });
+    if (owner === to.id) return { fromId: owner, changes: [], closed: [] };
     const closed = [
       // A payment in it would still go to the customer that was moved.
       owner === null ? null : await closeCheckout(tx, owner),
@@ -74,17 +76,34 @@ export async function relink(
   });
   const sessionIds = closed.filter((id) => id !== null);
   const open = await leftOver(sessionIds, (id) => closeNow(stripe, id));
-  const second = await leftOver(await secondSubscriptions(db, to.id), (id) => endNow(stripe, id));
+  const second = await secondSubscriptions(db, to.id);
+  const mayPayTwice = await leftOver(second, (id) => endNow(stripe, id));
+  const stopped = second.filter((id) => !mayPayTwice.includes(id));
   const { text, json } = await report(db, { customerId, fromId, to, changes });
+  const hadIt = fromId === to.id;
   return {
-    text: [text, ...(open.length > 0 ? [STILL_OPEN] : []), ...second.map(mayPayTwice)].join('\n'),
-    json: { ...json, checkoutsClosed: open.length === 0, mayPayTwice: second },
+    text: [
+      hadIt && second.length === 0 ? `${text} Nothing was changed.` : text,
+      ...(open.length > 0 ? [STILL_OPEN] : []),
+      ...stopped.map(wasStopped),
+      ...mayPayTwice.map(notStopped),
+    ].join('\n'),
+    json: {
+      ...json,
+      // A server closes the checkouts that the run which moved the customer has queued.
+      checkoutsClosed: hadIt ? null : open.length === 0,
+      firstPaymentsStopped: stopped,
+      mayPayTwice,
+    },
   };
 }
 
 const STILL_OPEN = 'The open checkout could not be closed at Stripe yet. A server will try again.';
 
-const mayPayTwice = (id: string): string =>
+const wasStopped = (id: string): string =>
+  `The first payment of ${id} was stopped, because this account has a live subscription.`;
+
+const notStopped = (id: string): string =>
   `This account may pay twice: the first payment of ${id} could not be stopped. At Stripe, void its open invoice, or refund it if it has been paid; then cancel the subscription.`;
 
 /** Used after the commit, while the operator waits. A server retries what is queued; the report names the rest. */
@@ -136,7 +155,6 @@ function movable(unit: Unit, customerId: string, to: User) {
   const user = unit.rows.users.get(to.id);
   if (!user || user.deletedAt)
     throw new PlainError(`The account ${to.id} was deleted, so no customer can be linked to it.`);
-  if (customer.userId === to.id) throw new PlainError(`${customerId} already belongs to ${nameOf(to)}.`);
   return { customer, userId: customer.userId };
 }
 
@@ -149,13 +167,17 @@ async function report(
   const users = await db.user.findMany({ where: { id: { in: ids } }, select: { id: true, email: true } });
   const byId = new Map(users.map((user) => [user.id, user]));
   const from = fromId === null ? null : (byId.get(fromId) ?? null);
-  const before = from ? ` It belonged to ${nameOf(from)} before.` : ' It belonged to nobody before.';
+  const before = from ? `It belonged to ${nameOf(from)} before.` : 'It belonged to nobody before.';
+  const whose =
+    fromId === to.id
+      ? `${customerId} already belongs to ${nameOf(to)}.`
+      : `${customerId} now belongs to ${nameOf(to)}. ${before}`;
   const lines = changes.map((change) => {
     const user = byId.get(change.userId);
     return `${user ? nameOf(user) : change.userId}: ${describeChange(change)}`;
   });
   return {
-    text: [`${customerId} now belongs to ${nameOf(to)}.${before}`, ...lines].join('\n'),
+    text: [whose, ...lines].join('\n'),
     json: {
       customerId,
       from,
